@@ -1,0 +1,8 @@
+"""`python -m inpars` is the `inpars` command."""
+
+import sys
+
+from inpars.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The commands: flags in, stage called, result printed. One module a command."""

@@ -1,0 +1,92 @@
+"""Every error this package raises on purpose.
+
+    InparsError
+    ├── ConfigError             settings that cannot work; all problems at once
+    ├── DataFormatError         a file that is not what it should be: path, line, field, excerpt
+    ├── PromptError             a prompt template that cannot be used
+    ├── UnknownNameError        a name that is none of the valid ones, which it lists
+    ├── StaleInputError         inputs that do not belong together
+    ├── MissingDependencyError  an optional package is absent; carries the pip line
+    ├── BackendError            a model, JVM or server failed
+    └── StorageError            the disk is full or a path cannot be written
+
+The message is one line that says what is wrong, where, and what to do. The command line prints it and exits 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+EXCERPT_CHARACTERS = 80
+
+
+class InparsError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class ConfigError(InparsError):
+    """Settings that cannot work together or at all."""
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("; ".join(self.problems))
+
+
+class DataFormatError(InparsError):
+    """A file whose content is not in the form it should have."""
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        path: Path | str | None = None,
+        line: int | None = None,
+        field: str | None = None,
+        excerpt: str | None = None,
+    ) -> None:
+        where = "" if path is None else f"{path}:{line}: " if line is not None else f"{path}: "
+        what = f"field {field!r}: {problem}" if field else problem
+        shown = "" if excerpt is None else f" (found {_shorten(excerpt)!r})"
+        self.path, self.line, self.field = path, line, field
+        super().__init__(f"{where}{what}{shown}")
+
+
+class PromptError(InparsError):
+    """A prompt template that cannot be read or filled."""
+
+
+class UnknownNameError(InparsError):
+    """A name that is none of the valid ones."""
+
+    def __init__(self, kind: str, name: str, valid: Iterable[str], hint: str = "") -> None:
+        names = sorted(valid)
+        close = difflib.get_close_matches(name, names, n=1)
+        guess = f"; did you mean {close[0]!r}?" if close else ""
+        tail = f"; {hint}" if hint else ""
+        super().__init__(f"unknown {kind} {name!r}{guess} (known: {', '.join(names)}){tail}")
+
+
+class StaleInputError(InparsError):
+    """Files that were made from other inputs than the ones given now."""
+
+
+class MissingDependencyError(InparsError):
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, purpose: str, install: str) -> None:
+        super().__init__(f"{package} is needed {purpose} and is not installed; install it with: {install}")
+
+
+class BackendError(InparsError):
+    """A model, a virtual machine or a server could not do its part."""
+
+
+class StorageError(InparsError):
+    """A file cannot be written."""
+
+
+def _shorten(text: str) -> str:
+    text = text.strip()
+    return text if len(text) <= EXCERPT_CHARACTERS else text[: EXCERPT_CHARACTERS - 1] + "…"

@@ -1,0 +1,274 @@
+"""The file formats of the field, to records and back: BEIR, MS MARCO, TREC, the InPars toolkit's JSON lines.
+
+Readers stream and name the path, line and field of what they reject. Ids become `str`. Knows nothing of stages.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from inpars.errors import DataFormatError
+from inpars.records import Document, FinishReason, LogProbKind, Qrels, Query, Run, SyntheticQuery, Triple
+from inpars.runs import rank
+from inpars.storage import read_jsonl, read_lines, write_jsonl, write_lines
+
+DOC_ID_FIELDS = ("_id", "doc_id", "id", "docid")
+QUERY_ID_FIELDS = ("_id", "query_id", "id", "qid")
+DOCUMENT_TEXT_FIELDS = ("text", "contents", "doc_text", "passage", "body")
+QUERY_TEXT_FIELDS = ("text", "query", "question")
+LOG_PROB_DIGITS = 6  # decimals kept in files; the contract's tolerance is 1e-4
+SCORE_DIGITS = 6  # decimals of a run's scores
+SCORE_STEP = 1e-5  # least gap between neighbours: trec_eval compares in float32, whose spacing below 128 is 7.6e-6
+
+
+def read_documents(path: Path) -> Iterator[Document]:
+    """Documents of a `.jsonl` (BEIR's or pyserini's fields) or `.tsv` (id, text[, title]) file, gzipped or not."""
+    if is_tsv(path):
+        for number, line in read_lines(path):
+            yield document_from_tsv(line, path, number)
+        return
+    for number, record in read_jsonl(path):
+        yield parse_document(record, path, number)
+
+
+def document_from_tsv(line: str, path: Path, number: int) -> Document:
+    """One line of a tab-separated corpus: id, text and, where there is a third column, title."""
+    fields = _split_tsv(line, path, number, minimum=2)
+    return Document(_checked_id(fields[0], path, number), fields[1], fields[2] if len(fields) > 2 else "")
+
+
+def parse_document(record: Mapping[str, Any], path: Path, number: int) -> Document:
+    """One JSON object as a document."""
+    doc_id = _checked_id(_first(record, DOC_ID_FIELDS, path, number), path, number)
+    text = _text(record, DOCUMENT_TEXT_FIELDS, path, number)
+    title = record.get("title") or ""
+    if not isinstance(title, str):
+        raise DataFormatError("must be text", path=path, line=number, field="title", excerpt=repr(title))
+    return Document(doc_id, text, title)
+
+
+def write_documents(path: Path, documents: Iterable[Document]) -> int:
+    """Write BEIR's corpus form and return the number of documents."""
+    return write_jsonl(path, ({"_id": d.doc_id, "title": d.title, "text": d.text} for d in documents))
+
+
+def read_queries(path: Path) -> Iterator[Query]:
+    """Queries of a `.jsonl` or a `.tsv` (id, text) file; a duplicate id is an error."""
+    seen: set[str] = set()
+    for number, query in _numbered_queries(path):
+        if query.query_id in seen:
+            raise DataFormatError(
+                "duplicate query id; ids must be unique", path=path, line=number, excerpt=query.query_id
+            )
+        seen.add(query.query_id)
+        yield query
+
+
+def _numbered_queries(path: Path) -> Iterator[tuple[int, Query]]:
+    if is_tsv(path):
+        for number, fields in _read_tsv(path, minimum=2):
+            yield number, Query(_checked_id(fields[0], path, number), fields[1])
+        return
+    for number, record in read_jsonl(path):
+        query_id = _checked_id(_first(record, QUERY_ID_FIELDS, path, number), path, number)
+        yield number, Query(query_id, _text(record, QUERY_TEXT_FIELDS, path, number))
+
+
+def write_queries(path: Path, queries: Iterable[Query]) -> int:
+    """Write BEIR's query form and return the number of queries."""
+    return write_jsonl(path, ({"_id": q.query_id, "text": q.text} for q in queries))
+
+
+def read_qrels(path: Path) -> Qrels:
+    """Judgements in TREC's four columns or in BEIR's three with a header line."""
+    qrels: Qrels = {}
+    for number, line in read_lines(path):
+        fields = line.split("\t") if "\t" in line else line.split()
+        if number == 1 and not _is_integer(fields[-1]):
+            continue  # BEIR's header
+        if len(fields) not in (3, 4):
+            raise DataFormatError(
+                f"{len(fields)} columns, qrels have 4 (TREC) or 3 (BEIR)", path=path, line=number, excerpt=line
+            )
+        query_id, doc_id, relevance = fields[0], fields[-2], fields[-1]
+        if not _is_integer(relevance):
+            raise DataFormatError("must be a whole number", path=path, line=number, field="relevance", excerpt=line)
+        qrels.setdefault(query_id, {})[doc_id] = int(relevance)
+    return qrels
+
+
+def write_qrels(path: Path, qrels: Qrels) -> int:
+    """Write BEIR's three columns with their header and return the number of judgements."""
+    rows = [f"{q}\t{d}\t{relevance}" for q, judged in qrels.items() for d, relevance in judged.items()]
+    write_lines(path, ["query-id\tcorpus-id\tscore", *rows])
+    return len(rows)
+
+
+def read_run(path: Path) -> Run:
+    """A TREC run: six columns, of which query id, document id and score are kept; duplicates are an error."""
+    run: Run = {}
+    for number, line in read_lines(path):
+        fields = line.split()
+        if len(fields) != 6:
+            raise DataFormatError(
+                f"{len(fields)} columns, a TREC run has 6: query Q0 document rank score tag",
+                path=path,
+                line=number,
+                excerpt=line,
+            )
+        query_id, _, doc_id, _, score, _ = fields
+        scores = run.setdefault(query_id, {})
+        if doc_id in scores:
+            raise DataFormatError(f"document {doc_id!r} is ranked twice for query {query_id!r}", path=path, line=number)
+        scores[doc_id] = _number(score, path, number)
+    return run
+
+
+def write_run(path: Path, run: Run, tag: str) -> int:
+    """Write a TREC run in rank order and return the number of lines.
+
+    Scores closer than `SCORE_STEP` are pushed apart downwards, so that every reader keeps the order.
+    """
+    return write_lines(path, run_lines(run, tag))
+
+
+def run_lines(run: Run, tag: str) -> Iterator[str]:
+    """The lines of a TREC run, best first for each query."""
+    for query_id, scores in run.items():
+        above = float("inf")
+        for position, (doc_id, score) in enumerate(rank(scores), start=1):
+            above = min(round(score, SCORE_DIGITS), above - SCORE_STEP)
+            yield f"{query_id} Q0 {doc_id} {position} {above:.{SCORE_DIGITS}f} {tag}"
+
+
+def read_synthetic_queries(path: Path) -> Iterator[SyntheticQuery]:
+    """Synthetic queries of ours or of the InPars toolkit (v1 `question`/`doc_text`, v2 `query`/`text`)."""
+    written: Counter[str] = Counter()
+    for number, record in read_jsonl(path):
+        doc_id = _checked_id(_first(record, ("doc_id",), path, number), path, number)
+        query_id = record.get("query_id") or f"{doc_id}-q{written[doc_id]}"
+        written[doc_id] += 1
+        yield _parse_synthetic(record, str(query_id), doc_id, path, number)
+
+
+def _parse_synthetic(
+    record: Mapping[str, Any], query_id: str, doc_id: str, path: Path, number: int
+) -> SyntheticQuery:
+    values = record.get("log_probs")
+    if values is not None and not (isinstance(values, list) and all(isinstance(v, int | float) for v in values)):
+        raise DataFormatError("must be a list of numbers", path=path, line=number, field="log_probs")
+    kind = record.get("log_prob_kind") or ("absent" if values is None else "raw")
+    reason = record.get("finish_reason") or "stop"
+    if kind not in get_args(LogProbKind) or reason not in get_args(FinishReason):
+        raise DataFormatError(
+            "unknown log_prob_kind or finish_reason", path=path, line=number, excerpt=f"{kind}, {reason}"
+        )
+    return SyntheticQuery(
+        query_id=query_id,
+        doc_id=doc_id,
+        text=_text(record, ("query", "question"), path, number),
+        token_log_probs=tuple(float(value) for value in values or ()),
+        stop_log_prob=record.get("stop_log_prob"),
+        finish_reason=cast(FinishReason, reason),
+        log_prob_kind=cast(LogProbKind, kind),
+        prompt=str(record.get("prompt") or ""),
+        model=str(record.get("model") or ""),
+    )
+
+
+def synthetic_query_record(query: SyntheticQuery, document: Document | None = None) -> dict[str, Any]:
+    """The JSON form of a synthetic query; `text` is the document's, as in the InPars toolkit's files."""
+    stop = query.stop_log_prob
+    record: dict[str, Any] = {"query_id": query.query_id, "doc_id": query.doc_id, "query": query.text}
+    record["log_probs"] = None if query.log_prob_kind == "absent" else _rounded(query.token_log_probs)
+    record["stop_log_prob"] = None if stop is None else round(stop, LOG_PROB_DIGITS)
+    record["finish_reason"] = query.finish_reason
+    record["log_prob_kind"] = query.log_prob_kind
+    record["prompt"], record["model"] = query.prompt, query.model
+    if document is not None:
+        record["text"] = document.full_text
+    return record
+
+
+def read_triple_ids(path: Path) -> Iterator[Triple]:
+    """Triples of ids, tab-separated: query, positive, negative."""
+    for number, fields in _read_tsv(path, minimum=3):
+        if len(fields) != 3:
+            raise DataFormatError(
+                f"{len(fields)} columns, a triple has 3 ids: query, positive, negative", path=path, line=number
+            )
+        yield Triple(*fields)
+
+
+def triple_id_lines(triples: Iterable[Triple]) -> Iterator[str]:
+    """The lines of an ids file."""
+    for triple in triples:
+        yield f"{triple.query_id}\t{triple.positive_doc_id}\t{triple.negative_doc_id}"
+
+
+def one_line(text: str) -> str:
+    """Text with tabs and newlines turned into blanks, for tab-separated files."""
+    return " ".join(text.split())
+
+
+def is_tsv(path: Path) -> bool:
+    """Whether the name says tab-separated, gzipped or not."""
+    return path.name.removesuffix(".gz").endswith((".tsv", ".txt"))
+
+
+def _read_tsv(path: Path, minimum: int) -> Iterator[tuple[int, list[str]]]:
+    for number, line in read_lines(path):
+        yield number, _split_tsv(line, path, number, minimum)
+
+
+def _split_tsv(line: str, path: Path, number: int, minimum: int) -> list[str]:
+    fields = line.split("\t")
+    if len(fields) < minimum:
+        raise DataFormatError(
+            f"{len(fields)} tab-separated columns, {minimum} are needed", path=path, line=number, excerpt=line
+        )
+    return fields
+
+
+def _first(record: Mapping[str, Any], names: tuple[str, ...], path: Path, number: int) -> Any:
+    for name in names:
+        if record.get(name) is not None:
+            return record[name]
+    raise DataFormatError(
+        f"no {names[0]!r} field (or {', '.join(names[1:])})" if len(names) > 1 else f"no {names[0]!r} field",
+        path=path,
+        line=number,
+        excerpt=", ".join(record) or "an empty object",
+    )
+
+
+def _text(record: Mapping[str, Any], names: tuple[str, ...], path: Path, number: int) -> str:
+    value = _first(record, names, path, number)
+    if not isinstance(value, str):
+        raise DataFormatError("must be text", path=path, line=number, field=names[0], excerpt=repr(value))
+    return value
+
+
+def _checked_id(value: Any, path: Path, number: int) -> str:
+    text = str(value)
+    if not text or text.split() != [text] or isinstance(value, list | dict | bool):
+        raise DataFormatError("an id must be one word without blanks", path=path, line=number, excerpt=repr(value))
+    return text
+
+
+def _number(text: str, path: Path, number: int) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise DataFormatError("must be a number", path=path, line=number, field="score", excerpt=text) from None
+
+
+def _is_integer(text: str) -> bool:
+    return text.strip().lstrip("+-").isdigit()
+
+
+def _rounded(values: Iterable[float]) -> list[float]:
+    return [round(value, LOG_PROB_DIGITS) for value in values]

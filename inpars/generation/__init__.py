@@ -1,0 +1,1 @@
+"""Who writes queries: one protocol, one module a kind of generator."""

@@ -1,0 +1,163 @@
+"""What proves that an output is complete: `<name>.manifest.json`, written last and atomically.
+
+A manifest holds the stage, its settings, hashes of inputs and output, what was dropped, versions, device and times.
+`status` compares it with what would be made now. Knows nothing of what the stages do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from inpars import __version__
+from inpars.errors import DataFormatError
+from inpars.storage import atomic_writer
+
+MANIFEST_SUFFIX = ".manifest.json"
+TRACKED_PACKAGES = ("torch", "transformers", "sentence-transformers", "pyserini", "openai", "ir-measures", "ir-datasets")
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FileStamp:
+    """A file or folder by content; `records` is None where nobody counted."""
+
+    path: str
+    sha256: str
+    size: int
+    records: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The record of one finished stage."""
+
+    stage: str
+    arguments: dict[str, Any]
+    inputs: dict[str, FileStamp]
+    output: FileStamp
+    seed: int | None = None
+    dropped: dict[str, int] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+    device: str = ""
+    started: str = ""
+    seconds: float = 0.0
+    versions: dict[str, str] = field(default_factory=dict)
+    git_commit: str | None = None
+
+
+def manifest_path(output: Path) -> Path:
+    """Where the manifest of an output lies, for files and folders alike."""
+    return output.with_name(output.name + MANIFEST_SUFFIX)
+
+
+def write_manifest(manifest: Manifest, output: Path) -> None:
+    """Write the manifest of `output`; this must be the stage's last act."""
+    with atomic_writer(manifest_path(output)) as stream:
+        json.dump(asdict(manifest), stream, indent=1, ensure_ascii=False, default=str)
+        stream.write("\n")
+
+
+def read_manifest(output: Path) -> Manifest | None:
+    """The manifest of `output`, None where there is none."""
+    path = manifest_path(output)
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields["inputs"] = {name: FileStamp(**stamp) for name, stamp in fields["inputs"].items()}
+        fields["output"] = FileStamp(**fields["output"])
+        return Manifest(**fields)
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise DataFormatError(f"not a manifest ({error}); remove it to redo the stage", path=path) from None
+
+
+def why_stale(
+    output: Path, stage: str, arguments: Mapping[str, Any], inputs: Mapping[str, FileStamp]
+) -> str | None:
+    """Why the output has to be made again; None when its manifest still matches."""
+    if not output.exists():
+        return "it does not exist yet"
+    manifest = read_manifest(output)
+    if manifest is None:
+        return "it was not finished"
+    if manifest.stage != stage:
+        return f"it was made by {manifest.stage!r}"
+    if size_of(output) != manifest.output.size:
+        return "it was changed after it was made"
+    return _difference("setting", manifest.arguments, _as_json(arguments)) or _difference(
+        "input",
+        {name: stamp.sha256 for name, stamp in manifest.inputs.items()},
+        {name: stamp.sha256 for name, stamp in inputs.items()},
+    )
+
+
+def stamp(path: Path, records: int | None = None) -> FileStamp:
+    """Hash a file, or a folder by its sorted relative names and contents."""
+    return FileStamp(str(path), sha256_of(path), size_of(path), records)
+
+
+def stamp_text(name: str, text: str) -> FileStamp:
+    """A stamp for an input that is no file of its own, a prompt's text for instance."""
+    raw = text.encode()
+    return FileStamp(name, hashlib.sha256(raw).hexdigest(), len(raw))
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes, or of a folder's names and bytes."""
+    digest = hashlib.sha256()
+    for part in _files(path):
+        if path.is_dir():
+            digest.update(part.relative_to(path).as_posix().encode() + b"\0")
+        with part.open("rb") as stream:
+            while chunk := stream.read(CHUNK_BYTES):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file or of all files of a folder."""
+    return sum(part.stat().st_size for part in _files(path))
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, this package and the packages whose results enter ours."""
+    found = {"python": platform.python_version(), "inpars": __version__}
+    for name in TRACKED_PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout this package runs from, None outside one."""
+    here = Path(__file__).resolve().parent
+    if not (here.parent / ".git").exists():
+        return None
+    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _files(path: Path) -> Iterable[Path]:
+    return [path] if path.is_file() else sorted(part for part in path.rglob("*") if part.is_file())
+
+
+def _difference(kind: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    return f"{kind} changed: {', '.join(names)}" if names else None
+
+
+def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(json.loads(json.dumps(dict(values), default=str)))

@@ -1,0 +1,48 @@
+"""How long work tells how far it is, without knowing who listens.
+
+Library functions take a `Progress`; `SILENT` is the default. The command line passes one that draws bars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Progress(Protocol):
+    """Receives what a stage has to say while it works."""
+
+    def track(
+        self, items: Iterable[Item], *, total: int | None, description: str, unit: str, done: int = 0
+    ) -> Iterator[Item]:
+        """Pass the items on while showing count, rate and time left; `done` were finished by an earlier run."""
+        ...
+
+    def advance(self, count: int, detail: str = "") -> None:
+        """Count further units of the innermost `track`, whose items are batches, and show a detail beside it."""
+        ...
+
+    def note(self, message: str) -> None:
+        """Say one line that stays."""
+        ...
+
+
+class Silent:
+    """Says nothing."""
+
+    def track(
+        self, items: Iterable[Item], *, total: int | None, description: str, unit: str, done: int = 0
+    ) -> Iterator[Item]:
+        """Pass the items on."""
+        yield from items
+
+    def advance(self, count: int, detail: str = "") -> None:
+        """Ignore it."""
+
+    def note(self, message: str) -> None:
+        """Ignore it."""
+
+
+SILENT: Progress = Silent()

@@ -1,0 +1,105 @@
+"""What flows between the stages: small frozen records whose ids are always `str`.
+
+Knows nothing of files, models or stages.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+LogProbKind: TypeAlias = Literal["raw", "processed", "absent"]
+FinishReason: TypeAlias = Literal["stop", "length", "error"]
+
+Run: TypeAlias = dict[str, dict[str, float]]
+"""query_id -> doc_id -> score. Order inside is not trusted: `inpars.runs.rank` decides."""
+
+Qrels: TypeAlias = dict[str, dict[str, int]]
+"""query_id -> doc_id -> relevance grade; above 0 is relevant unless a measure says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One retrievable passage."""
+
+    doc_id: str
+    text: str
+    title: str = ""
+
+    @property
+    def full_text(self) -> str:
+        """Title and text joined by a blank, as BM25 and the encoders see the document."""
+        return f"{self.title} {self.text}".strip() if self.title else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One information need in a searcher's words."""
+
+    query_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticQuery:
+    """A query a model wrote for a document.
+
+    `token_log_probs` are natural logs under the model's raw distribution, one for each kept token of `text`;
+    `stop_log_prob` is the value of the token that ended it, None where the length limit did. `log_prob_kind`
+    says `absent` where the generator gave none.
+    """
+
+    query_id: str
+    doc_id: str
+    text: str
+    token_log_probs: tuple[float, ...]
+    stop_log_prob: float | None
+    finish_reason: FinishReason
+    log_prob_kind: LogProbKind
+    prompt: str
+    model: str
+
+    @property
+    def sum_log_probs(self) -> float:
+        """Sum of the token log-probabilities; -inf for an empty query."""
+        return math.fsum(self.token_log_probs) if self.token_log_probs else -math.inf
+
+    @property
+    def mean_log_probs(self) -> float:
+        """Mean of the token log-probabilities; -inf for an empty query."""
+        return self.sum_log_probs / len(self.token_log_probs) if self.token_log_probs else -math.inf
+
+    @property
+    def mean_probs(self) -> float:
+        """Mean of the token probabilities; -inf for an empty query, so that it sorts last like the others."""
+        if not self.token_log_probs:
+            return -math.inf
+        return math.fsum(math.exp(value) for value in self.token_log_probs) / len(self.token_log_probs)
+
+
+@dataclass(frozen=True, slots=True)
+class Triple:
+    """A query, a document that answers it and one that should not."""
+
+    query_id: str
+    positive_doc_id: str
+    negative_doc_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredDocument:
+    """One line of a run."""
+
+    query_id: str
+    doc_id: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Qrel:
+    """One relevance judgement."""
+
+    query_id: str
+    doc_id: str
+    relevance: int

@@ -1,0 +1,73 @@
+"""Order and arithmetic of runs: ranking, cutting, fusing. Pure functions over `Run` mappings.
+
+Ranking follows trec_eval: score descending, then doc_id descending. trec_eval compares scores in float32, so writers
+keep scores that differ apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from inpars.records import Run
+
+RECIPROCAL_RANK_CONSTANT = 60  # Cormack, Clarke, Büttcher, SIGIR 2009
+
+
+def rank(scores: Mapping[str, float], depth: int | None = None) -> list[tuple[str, float]]:
+    """Documents of one query as (doc_id, score), best first: score descending, then doc_id descending."""
+    ordered = sorted(scores.items(), key=lambda item: (item[1], item[0]), reverse=True)
+    return ordered if depth is None else ordered[:depth]
+
+
+def cut(run: Run, depth: int) -> Run:
+    """The first `depth` documents of every query, in order."""
+    return {query_id: dict(rank(scores, depth)) for query_id, scores in run.items()}
+
+
+def without_own_document(run: Run) -> Run:
+    """Drop the document whose id is the query's own, as BEIR does for collections whose queries are documents."""
+    return {
+        query_id: {doc_id: score for doc_id, score in scores.items() if doc_id != query_id}
+        for query_id, scores in run.items()
+    }
+
+
+def fuse_z_scores(runs: Sequence[Run], depth: int, weights: Sequence[float] | None = None) -> Run:
+    """Weighted sum of each run's z-scores; a document a run lacks gets that run's lowest z-score for the query."""
+    weights = weights or [1.0] * len(runs)
+    fused: Run = {}
+    for query_id in _query_ids(runs):
+        totals: dict[str, float] = {}
+        parts = [_z_scores(run.get(query_id, {})) for run in runs]
+        for doc_id in {doc_id for part in parts for doc_id in part}:
+            totals[doc_id] = sum(
+                weight * part.get(doc_id, min(part.values(), default=0.0))
+                for part, weight in zip(parts, weights, strict=True)
+            )
+        fused[query_id] = dict(rank(totals, depth))
+    return fused
+
+
+def fuse_reciprocal_ranks(runs: Sequence[Run], depth: int, constant: int = RECIPROCAL_RANK_CONSTANT) -> Run:
+    """Sum over runs of 1 / (constant + rank), ranks from 1."""
+    fused: Run = {}
+    for query_id in _query_ids(runs):
+        totals: dict[str, float] = {}
+        for run in runs:
+            for position, (doc_id, _) in enumerate(rank(run.get(query_id, {})), start=1):
+                totals[doc_id] = totals.get(doc_id, 0.0) + 1.0 / (constant + position)
+        fused[query_id] = dict(rank(totals, depth))
+    return fused
+
+
+def _query_ids(runs: Sequence[Run]) -> list[str]:
+    return list(dict.fromkeys(query_id for run in runs for query_id in run))
+
+
+def _z_scores(scores: Mapping[str, float]) -> dict[str, float]:
+    if not scores:
+        return {}
+    mean = math.fsum(scores.values()) / len(scores)
+    deviation = math.sqrt(math.fsum((score - mean) ** 2 for score in scores.values()) / len(scores))
+    return {doc_id: (score - mean) / deviation if deviation else 0.0 for doc_id, score in scores.items()}

@@ -1,0 +1,1 @@
+"""Who scores a (query, document) pair: one protocol, one module a kind of scorer."""

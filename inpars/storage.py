@@ -1,0 +1,223 @@
+"""Files as the stages use them: gzip by suffix, atomic replacement, lines that survive a loss of power.
+
+Knows nothing of records; `formats.py` turns lines into records and back.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import jsonlines
+
+from inpars.errors import DataFormatError, StorageError
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether the name says gzip; content is never sniffed."""
+    return path.suffix == ".gz"
+
+
+@contextmanager
+def open_lines(path: Path) -> Iterator[IO[bytes]]:
+    """Open for reading as bytes, unpacked where the name ends in `.gz`; a file that is absent is named."""
+    try:
+        with gzip.open(path, "rb") if is_gzip(path) else path.open("rb") as stream:
+            yield stream
+    except FileNotFoundError:
+        raise DataFormatError("no such file; check the path", path=path) from None
+    except IsADirectoryError:
+        raise DataFormatError("is a folder, a file is needed here", path=path) from None
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise DataFormatError(f"not a whole gzip file ({error}); fetch or write it again", path=path) from None
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Line number from 1 and text without its newline; blank lines are skipped."""
+    with open_lines(path) as stream:
+        for number, raw in enumerate(stream, start=1):
+            line = decode_line(raw, path, number)
+            if line.strip():
+                yield number, line
+
+
+def decode_line(raw: bytes, path: Path, number: int) -> str:
+    """One line as text; bytes that are not UTF-8 are reported with their place."""
+    try:
+        return raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise DataFormatError(
+            f"not UTF-8 at byte {error.start}; convert the file to UTF-8",
+            path=path,
+            line=number,
+            excerpt=raw.decode("latin-1"),
+        ) from None
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number from 1 and the JSON object on it."""
+    with open_lines(path) as stream:
+        lines = _CountedLines(stream, path)
+        reader = jsonlines.Reader(lines)
+        try:
+            for record in reader.iter(type=dict, skip_empty=True):
+                yield lines.number, record
+        except jsonlines.InvalidLineError as error:
+            raise _invalid_line(path, lines.number, error) from None
+
+
+class _CountedLines:
+    """Decoded lines of a stream, with the number of the latest one."""
+
+    def __init__(self, stream: IO[bytes], path: Path) -> None:
+        self.number = 0
+        self._stream, self._path = stream, path
+
+    def __iter__(self) -> Iterator[str]:
+        for self.number, raw in enumerate(self._stream, start=1):
+            yield decode_line(raw, self._path, self.number)
+
+
+def broken_json(path: Path, number: int, error: json.JSONDecodeError, line: str) -> DataFormatError:
+    """The error for a line that is not JSON."""
+    problem = f"broken JSON: {error.msg} at column {error.colno}; mend or remove this line"
+    return DataFormatError(problem, path=path, line=number, excerpt=line)
+
+
+def _invalid_line(path: Path, number: int, error: jsonlines.InvalidLineError) -> DataFormatError:
+    if isinstance(error.__cause__, json.JSONDecodeError):
+        return broken_json(path, number, error.__cause__, error.line)
+    return DataFormatError("not a JSON object", path=path, line=number, excerpt=error.line)
+
+
+def to_json_line(record: dict[str, Any]) -> str:
+    """Compact JSON without a newline; non-ASCII text stays readable."""
+    return json.dumps(record, ensure_ascii=False)
+
+
+def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> int:
+    """Write atomically and return the number of records."""
+    return write_lines(path, (to_json_line(record) for record in records))
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> int:
+    """Write atomically, one newline after each line, and return their number."""
+    count = 0
+    with atomic_writer(path) as stream:
+        for line in lines:
+            stream.write(line + "\n")
+            count += 1
+    return count
+
+
+@contextmanager
+def atomic_writer(path: Path) -> Iterator[IO[str]]:
+    """A text stream that replaces `path` when the block ends well and leaves it untouched when it does not.
+
+    The same text gives the same bytes, gzip included.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with _text_writer(temporary, packed=is_gzip(path)) as stream:
+                yield stream
+            _flush_to_disk(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _text_writer(path: Path, *, packed: bool) -> Iterator[IO[str]]:
+    with path.open("wb") as raw:
+        binary = gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) if packed else raw
+        with io.TextIOWrapper(binary, encoding="utf-8", newline="\n") as stream:
+            yield stream
+
+
+class AppendedLines:
+    """Appends whole blocks of lines to a file and makes each block durable before it returns.
+
+    Opening cuts a torn last line off, so that after a loss of power only whole lines are left.
+    """
+
+    def __init__(self, path: Path, keep_lines: int | None = None) -> None:
+        """Open for appending after the first `keep_lines` whole lines (all of them by default)."""
+        self.path = path
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = path.open("r+b" if path.exists() else "w+b")
+            self.kept = _cut_after(self._stream, keep_lines)
+
+    def append(self, lines: Iterable[str]) -> None:
+        """Write the lines and flush them to the disk."""
+        with storage_errors(self.path):
+            self._stream.write("".join(line + "\n" for line in lines).encode())
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+
+    def close(self) -> None:
+        """Close the file; what was appended stays."""
+        with storage_errors(self.path):
+            self._stream.close()
+
+    def __enter__(self) -> AppendedLines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _cut_after(stream: IO[bytes], keep_lines: int | None) -> int:
+    kept = end = 0
+    for line in stream:
+        if not line.endswith(b"\n") or kept == keep_lines:
+            break
+        kept, end = kept + 1, end + len(line)
+    stream.seek(end)
+    stream.truncate()
+    return kept
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk or a forbidden path into a StorageError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(
+                f"{path}: the disk is full; free some space and run the same command again, what is done is kept"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR):
+            raise StorageError(f"{path}: cannot be written ({error.strerror}); choose another --output") from error
+        raise
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Put `source` where `target` is; a former `target` is removed only once `source` stands."""
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        former = target.with_name(f".{target.name}.former")
+        shutil.rmtree(former, ignore_errors=True)
+        if target.exists():
+            target.replace(former)
+        source.replace(target)
+        shutil.rmtree(former, ignore_errors=True)
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Who turns triples into models: bi-encoders and rerankers."""

@@ -1,0 +1,1 @@
+"""The prompt templates of the checkout, as package files."""
