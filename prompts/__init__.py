@@ -1,1 +1,0 @@
-"""The prompt templates of the checkout, as package files."""
