@@ -154,9 +154,7 @@ def read_synthetic_queries(path: Path) -> Iterator[SyntheticQuery]:
         yield _parse_synthetic(record, str(query_id), doc_id, path, number)
 
 
-def _parse_synthetic(
-    record: Mapping[str, Any], query_id: str, doc_id: str, path: Path, number: int
-) -> SyntheticQuery:
+def _parse_synthetic(record: Mapping[str, Any], query_id: str, doc_id: str, path: Path, number: int) -> SyntheticQuery:
     values = record.get("log_probs")
     if values is not None and not (isinstance(values, list) and all(isinstance(v, int | float) for v in values)):
         raise DataFormatError("must be a list of numbers", path=path, line=number, field="log_probs")

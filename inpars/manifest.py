@@ -21,7 +21,15 @@ from inpars.errors import DataFormatError
 from inpars.storage import atomic_writer
 
 MANIFEST_SUFFIX = ".manifest.json"
-TRACKED_PACKAGES = ("torch", "transformers", "sentence-transformers", "pyserini", "openai", "ir-measures", "ir-datasets")
+TRACKED_PACKAGES = (
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "pyserini",
+    "openai",
+    "ir-measures",
+    "ir-datasets",
+)
 CHUNK_BYTES = 1 << 20
 
 
@@ -79,9 +87,7 @@ def read_manifest(output: Path) -> Manifest | None:
         raise DataFormatError(f"not a manifest ({error}); remove it to redo the stage", path=path) from None
 
 
-def why_stale(
-    output: Path, stage: str, arguments: Mapping[str, Any], inputs: Mapping[str, FileStamp]
-) -> str | None:
+def why_stale(output: Path, stage: str, arguments: Mapping[str, Any], inputs: Mapping[str, FileStamp]) -> str | None:
     """Why the output has to be made again; None when its manifest still matches."""
     if not output.exists():
         return "it does not exist yet"

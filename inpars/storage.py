@@ -82,7 +82,8 @@ class _CountedLines:
         self._stream, self._path = stream, path
 
     def __iter__(self) -> Iterator[str]:
-        for self.number, raw in enumerate(self._stream, start=1):
+        for raw in self._stream:
+            self.number += 1
             yield decode_line(raw, self._path, self.number)
 
 

@@ -1,0 +1,83 @@
+"""The `inpars` command: parse, call one command module, exit.
+
+Exit codes: 0 done, 1 an error explained in one line on stderr, 2 wrong usage, 130 interrupted. Command modules are
+imported when they are named, so that `--help` and `--version` load no torch and no JVM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from inpars import __version__
+from inpars.errors import InparsError
+
+COMMANDS = {
+    "run": "the whole pipeline: from a corpus to tuned models, a table and a report",
+    "ingest": "a folder of documents or a dataset, to corpus.jsonl",
+    "generate": "a language model writes queries for documents",
+    "filter": "keep the queries the model itself finds likely",
+    "triples": "mine BM25 negatives and write training triples",
+    "train": "train a retriever (bi-encoder) or a reranker",
+    "search": "retrieve with BM25, a bi-encoder or a fusion, to a TREC run",
+    "rerank": "rerank a TREC run",
+    "evaluate": "measure TREC runs and test their differences",
+    "doctor": "what this machine has and lacks",
+}
+ENVIRONMENT_DEFAULTS = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code."""
+    for name, value in ENVIRONMENT_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    parsed = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _dispatch(parsed)
+    except InparsError as error:
+        print(f"inpars: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("inpars: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def _dispatch(arguments: list[str]) -> int:
+    parser = _parser()
+    if not arguments:
+        parser.print_help()
+        return 2
+    if arguments[0] not in COMMANDS:
+        parser.parse_args(arguments)  # --help, --version, or the message about a wrong command
+        return 2
+    name, *rest = arguments
+    command = importlib.import_module(f"inpars.commands.{name}")
+    own = argparse.ArgumentParser(
+        prog=f"inpars {name}",
+        description=command.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.add_arguments(own)
+    result: int | None = command.run(own.parse_args(rest))
+    return result or 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    listing = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="inpars",
+        description="Search for documents that have no labelled queries.",
+        epilog=f"commands:\n{listing}\n\n`inpars COMMAND --help` shows a command's flags with defaults and units.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"inpars {__version__}")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
+    return parser

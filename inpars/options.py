@@ -1,0 +1,89 @@
+"""Settings as frozen dataclasses, and command-line flags made from them: one place for names, defaults and help.
+
+A field is declared with `option(...)`. `add_flags` turns a dataclass into flags, `from_flags` the parsed flags into
+the dataclass, `result_settings` into what a manifest compares. Knows nothing of the stages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+Options = TypeVar("Options")
+
+
+def option(
+    default: Any = dataclasses.MISSING,
+    *,
+    help: str,  # noqa: A002 - argparse's own word
+    changes_result: bool = True,
+    metavar: str | None = None,
+) -> Any:
+    """A setting with its help line; `changes_result=False` for speed and display settings manifests do not compare."""
+    metadata = {"help": help, "changes_result": changes_result, "metavar": metavar}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def add_flags(parser: argparse.ArgumentParser, kind: type) -> None:
+    """Add one flag for every option of a dataclass: `max_doc_tokens` becomes `--max-doc-tokens`."""
+    hints = get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        if "help" in field.metadata:
+            parser.add_argument(f"--{field.name.replace('_', '-')}", **_flag(field, hints[field.name]))
+
+
+def from_flags(kind: type[Options], flags: argparse.Namespace, **fixed: Any) -> Options:
+    """The dataclass filled from parsed flags; `fixed` sets or overrides fields."""
+    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    values = {name: value for name, value in vars(flags).items() if name in names}
+    return kind(**{**values, **fixed})
+
+
+def result_settings(options: Any) -> dict[str, Any]:
+    """The settings that decide what comes out, as a manifest compares them; paths are compared by content instead."""
+    return {
+        field.name: getattr(options, field.name)
+        for field in dataclasses.fields(options)
+        if field.metadata.get("changes_result", True) and not isinstance(getattr(options, field.name), Path)
+    }
+
+
+def _flag(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
+    required = field.default is dataclasses.MISSING
+    kind, several = _value_type(hint)
+    text = field.metadata["help"].replace("%", "%%")
+    settings: dict[str, Any] = {"help": text if required else f"{text} (default: {_shown(field.default)})"}
+    if kind is bool:
+        return {**settings, "action": argparse.BooleanOptionalAction, "default": field.default}
+    if get_origin(kind) is Literal:
+        settings["choices"] = get_args(kind)
+    else:
+        settings["type"] = kind
+        settings["metavar"] = field.metadata["metavar"] or _METAVARS.get(kind, "TEXT")
+    if several:
+        settings |= {"action": "append"}
+    return {**settings, "required": required, "default": None if required else field.default}
+
+
+_METAVARS: Mapping[Any, str] = {int: "N", float: "X", Path: "PATH"}
+
+
+def _value_type(hint: Any) -> tuple[Any, bool]:
+    """The type of one value, and whether the flag may be given several times."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return _value_type(next(part for part in get_args(hint) if part is not type(None)))
+    if get_origin(hint) is tuple:
+        return get_args(hint)[0], True
+    return hint, False
+
+
+def _shown(default: Any) -> str:
+    if default is None or default == ():
+        return "none"
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)

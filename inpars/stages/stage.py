@@ -1,0 +1,88 @@
+"""What all stages share: skip what is done, say why something is redone, write the manifest last."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from inpars import manifest as manifests
+from inpars.manifest import FileStamp, Manifest
+from inpars.options import result_settings
+from inpars.progress import Progress
+from inpars.storage import storage_errors
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a stage's work has to tell its manifest."""
+
+    records: int | None = None
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    results: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+
+
+def run_stage(
+    stage: str,
+    options: Any,
+    *,
+    output: Path,
+    inputs: Mapping[str, FileStamp],
+    work: Callable[[], Outcome],
+    progress: Progress,
+    overwrite: bool = False,
+) -> Manifest:
+    """Do the work unless the output's manifest matches settings and inputs, then write its manifest."""
+    settings = result_settings(options)
+    reason = "--overwrite was given" if overwrite else manifests.why_stale(output, stage, settings, inputs)
+    if reason is None:
+        progress.note(f"{stage}: {output} is up to date, skipped")
+        return _known(output)
+    if output.exists():
+        progress.note(f"{stage}: {output} is made again, because {reason}")
+    with storage_errors(output):
+        manifests.manifest_path(output).unlink(missing_ok=True)
+    started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    outcome = work()
+    manifest = Manifest(
+        stage=stage,
+        arguments=settings,
+        inputs=dict(inputs),
+        output=manifests.stamp(output, outcome.records),
+        seed=getattr(options, "seed", None),
+        dropped=dict(outcome.dropped),
+        results=dict(outcome.results),
+        device=outcome.device,
+        started=started,
+        seconds=round(time.monotonic() - clock, 2),
+        versions=manifests.versions(),
+        git_commit=manifests.git_commit(),
+    )
+    manifests.write_manifest(manifest, output)
+    return manifest
+
+
+def _known(output: Path) -> Manifest:
+    manifest = manifests.read_manifest(output)
+    if manifest is None:
+        raise RuntimeError(f"{output} lost its manifest while the stage ran")
+    return manifest
+
+
+def input_stamp(path: Path) -> FileStamp:
+    """The stamp of an input file or folder; its own manifest's where that still fits, to save the hashing."""
+    manifest = manifests.read_manifest(path)
+    if manifest is not None and path.exists() and manifest.output.size == manifests.size_of(path):
+        return manifest.output
+    return manifests.stamp(path)
+
+
+def dropped_line(dropped: Mapping[str, int]) -> str:
+    """`120 dropped: copied 7, duplicate 113` for people; empty where nothing was dropped."""
+    total = sum(dropped.values())
+    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(dropped.items()) if count)
+    return f"{total} dropped: {reasons}" if total else "nothing dropped"
