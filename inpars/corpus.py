@@ -67,7 +67,7 @@ class Corpus:
         return self._read(int(self._offsets[position]))
 
     def _find(self, doc_id: str) -> Document | None:
-        key = _hash(doc_id)
+        key = np.uint64(_hash(doc_id))
         first = int(np.searchsorted(self._hashes, key))
         while first < len(self._hashes) and self._hashes[first] == key:
             document = self._read(int(self._offsets[first]))
@@ -196,5 +196,5 @@ def _file_key(path: Path) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _hash(doc_id: str) -> np.uint64:
-    return np.uint64(int.from_bytes(hashlib.blake2b(doc_id.encode(), digest_size=8).digest(), "little"))
+def _hash(doc_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(doc_id.encode(), digest_size=8).digest(), "little")

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import jsonlines
 
@@ -30,8 +30,8 @@ def is_gzip(path: Path) -> bool:
 def open_lines(path: Path) -> Iterator[IO[bytes]]:
     """Open for reading as bytes, unpacked where the name ends in `.gz`; a file that is absent is named."""
     try:
-        with gzip.open(path, "rb") if is_gzip(path) else path.open("rb") as stream:
-            yield stream
+        with path.open("rb") as raw:
+            yield cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if is_gzip(path) else raw
     except FileNotFoundError:
         raise DataFormatError("no such file; check the path", path=path) from None
     except IsADirectoryError:
@@ -95,8 +95,8 @@ def broken_json(path: Path, number: int, error: json.JSONDecodeError, line: str)
 
 def _invalid_line(path: Path, number: int, error: jsonlines.InvalidLineError) -> DataFormatError:
     if isinstance(error.__cause__, json.JSONDecodeError):
-        return broken_json(path, number, error.__cause__, error.line)
-    return DataFormatError("not a JSON object", path=path, line=number, excerpt=error.line)
+        return broken_json(path, number, error.__cause__, str(error.line))
+    return DataFormatError("not a JSON object", path=path, line=number, excerpt=str(error.line))
 
 
 def to_json_line(record: dict[str, Any]) -> str:
