@@ -1,0 +1,67 @@
+"""Flags and closing words that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inpars.console import Console
+from inpars.datasets import Dataset, load_dataset
+from inpars.errors import ConfigError
+from inpars.options import add_flags, from_flags, option
+from inpars.progress import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetFlags:
+    """Where corpus, queries and judgements come from."""
+
+    dataset: str | None = option(
+        None, help="ir_datasets name, BEIR folder or zip, corpus file, or python-docs", metavar="NAME"
+    )
+    corpus: Path | None = option(None, help="corpus file (.jsonl or .tsv, .gz too) instead of the dataset's")
+    queries: Path | None = option(None, help="query file (.jsonl or .tsv) instead of the dataset's")
+    qrels: Path | None = option(None, help="judgements (TREC or BEIR form) instead of the dataset's")
+
+
+def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
+    """Add --dataset, --corpus, --queries and --qrels."""
+    add_flags(parser, DatasetFlags)
+
+
+def open_dataset(flags: argparse.Namespace, progress: Progress) -> Dataset:
+    """The dataset that the flags name."""
+    chosen = from_flags(DatasetFlags, flags)
+    if chosen.dataset is None and chosen.corpus is None:
+        raise ConfigError("no documents named: give --dataset NAME or --corpus FILE")
+    return load_dataset(
+        chosen.dataset, corpus=chosen.corpus, queries=chosen.queries, qrels=chosen.qrels, progress=progress
+    )
+
+
+def add_output_flags(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add --output, --overwrite, --json and --quiet."""
+    parser.add_argument("--output", type=Path, required=True, metavar="PATH", help=what)
+    parser.add_argument("--overwrite", action="store_true", help="make the output again even where it is up to date")
+    add_display_flags(parser)
+
+
+def add_display_flags(parser: argparse.ArgumentParser) -> None:
+    """Add --json and --quiet."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
+    parser.add_argument("--quiet", action="store_true", help="no progress and no notes on stderr")
+
+
+def console(flags: argparse.Namespace) -> Console:
+    """Progress on stderr, as the flags want it."""
+    return Console(quiet=flags.quiet)
+
+
+def print_result(flags: argparse.Namespace, text: str, values: Mapping[str, Any]) -> None:
+    """Print the result: JSON where it was asked for, else the text."""
+    print(json.dumps(values, ensure_ascii=False, indent=1, default=str) if flags.json else text, file=sys.stdout)
