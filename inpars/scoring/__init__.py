@@ -1,1 +1,61 @@
-"""Who scores a (query, document) pair: one protocol, one module a kind of scorer."""
+"""Who says how well a document answers a query: one protocol, four kinds of model.
+
+`load_scorer` finds the kind from the checkpoint's own configuration. Importing this package loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from inpars.hardware import DtypeName
+    from inpars.templates import Prompt
+
+ScorerKind: TypeAlias = Literal["monot5", "cross-encoder", "causal", "query-likelihood"]
+SCORER_KINDS: tuple[ScorerKind, ...] = ("monot5", "cross-encoder", "causal", "query-likelihood")
+
+
+class PairScorer(Protocol):
+    """Gives each (query text, document text) pair a relevance score; higher is better."""
+
+    name: str
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Float32 margins, unbounded, in the order of the pairs; comparable within one query."""
+        ...
+
+
+def load_scorer(
+    model: str,
+    *,
+    kind: ScorerKind | Literal["auto"] = "auto",
+    device: str = "auto",
+    dtype: DtypeName = "auto",
+    max_length: int | None = None,
+    batch_tokens: int | None = None,
+    true_token: str | None = None,
+    false_token: str | None = None,
+    prompt: Prompt | None = None,
+    trust_remote_code: bool = False,
+) -> PairScorer:
+    """A scorer from a folder, an embedded name or a hub id.
+
+    `true_token` and `false_token` name the two answers where the checkpoint does not. `prompt` is for untrained query
+    likelihood. `batch_tokens` bounds the padded tokens of a batch. Raises ConfigError, UnknownNameError, BackendError.
+    """
+    from inpars.scoring.loading import load_pair_model
+    from inpars.scoring.pair_model import ModelScorer
+
+    pair_model = load_pair_model(
+        model,
+        kind=kind,
+        device=device,
+        dtype=dtype,
+        max_length=max_length,
+        true_token=true_token,
+        false_token=false_token,
+        prompt=prompt,
+        trust_remote_code=trust_remote_code,
+    )
+    return ModelScorer(pair_model, name=model, batch_tokens=batch_tokens)

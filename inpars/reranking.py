@@ -1,0 +1,147 @@
+"""Reorder the top of a run by a scorer and leave the tail as it was.
+
+Yields its scores query by query in an order that depends on the run alone, so that a stage can store them as they come
+and carry on where it stopped. Knows nothing of models or files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from inpars.errors import ConfigError, StaleInputError
+from inpars.progress import SILENT, Progress
+from inpars.records import Run, ScoredDocument
+from inpars.runs import cut, fuse_z_scores, rank
+from inpars.scoring import PairScorer
+
+DEFAULT_DEPTH = 100
+PAIRS_PER_BATCH = 512  # scored together, so that a scorer can sort them by length
+
+
+class Texts(Protocol):
+    """Looks a document's text up by id, as `Corpus` does."""
+
+    def __contains__(self, doc_id: object) -> bool: ...
+
+    def texts(self, doc_ids: Iterable[str]) -> list[str]:
+        """Texts in the order asked for."""
+        ...
+
+
+def rerank(
+    run: Run,
+    queries: Mapping[str, str],
+    texts: Texts,
+    scorer: PairScorer,
+    *,
+    depth: int = DEFAULT_DEPTH,
+    progress: Progress = SILENT,
+) -> Run:
+    """The run with its first `depth` documents a query rescored and the others beneath them in their former order."""
+    scored = (row for batch in score_run(run, queries, texts, scorer, depth=depth, progress=progress) for row in batch)
+    return apply_scores(run, scored, depth=depth)
+
+
+def score_run(
+    run: Run,
+    queries: Mapping[str, str],
+    texts: Texts,
+    scorer: PairScorer,
+    *,
+    depth: int = DEFAULT_DEPTH,
+    done: Collection[tuple[str, str]] = (),
+    pairs_per_batch: int = PAIRS_PER_BATCH,
+    progress: Progress = SILENT,
+) -> Iterator[list[ScoredDocument]]:
+    """Scores of the first `depth` documents of every query, batch by batch in a fixed order.
+
+    `done` are the (query_id, doc_id) already scored by an earlier run. Raises StaleInputError for ids that the queries
+    or the corpus lack.
+    """
+    wanted = pairs_to_score(run, depth)
+    _check_ids(wanted, queries, texts)
+    left = [pair for pair in wanted if pair not in done]
+    counted = progress.track(
+        _slices(left, pairs_per_batch),
+        total=len(wanted),
+        description="rerank",
+        unit="pairs",
+        done=len(wanted) - len(left),
+    )
+    for batch in counted:
+        found = texts.texts(doc_id for _, doc_id in batch)
+        scores = scorer.score([(queries[query_id], text) for (query_id, _), text in zip(batch, found, strict=True)])
+        yield [ScoredDocument(query_id, doc_id, score) for (query_id, doc_id), score in zip(batch, scores, strict=True)]
+        progress.advance(len(batch))
+
+
+def pairs_to_score(run: Run, depth: int) -> list[tuple[str, str]]:
+    """(query_id, doc_id) in the order of the run's queries and of `runs.rank`."""
+    if depth < 1:
+        raise ConfigError(f"depth is {depth}; it must be at least 1")
+    return [(query_id, doc_id) for query_id, scores in run.items() for doc_id, _ in rank(scores, depth)]
+
+
+def apply_scores(run: Run, scored: Iterable[ScoredDocument], *, depth: int = DEFAULT_DEPTH) -> Run:
+    """Put the scores at the top of the run; the tail follows beneath in its former order.
+
+    Raises StaleInputError where a document of the top has no score.
+    """
+    margins: Run = {}
+    for row in scored:
+        margins.setdefault(row.query_id, {})[row.doc_id] = row.score
+    return {
+        query_id: _reordered(query_id, scores, margins.get(query_id, {}), depth) for query_id, scores in run.items()
+    }
+
+
+def fuse_with_first_stage(run: Run, reranked: Run, *, depth: int = DEFAULT_DEPTH, weight: float = 1.0) -> Run:
+    """Sum of z-scores of the first stage and `weight` times the reranker over the top `depth`; the tail stays."""
+    top = cut(run, depth)
+    margins = {query_id: {doc_id: reranked[query_id][doc_id] for doc_id in scores} for query_id, scores in top.items()}
+    fused = fuse_z_scores([top, margins], depth, [1.0, weight])
+    return {query_id: _reordered(query_id, scores, fused[query_id], depth) for query_id, scores in run.items()}
+
+
+def _reordered(
+    query_id: str, scores: Mapping[str, float], margins: Mapping[str, float], depth: int
+) -> dict[str, float]:
+    ordered = [doc_id for doc_id, _ in rank(scores)]
+    top, tail = ordered[:depth], ordered[depth:]
+    missing = [doc_id for doc_id in top if doc_id not in margins]
+    if missing:
+        raise StaleInputError(
+            f"query {query_id!r}: document {missing[0]!r} is in the top {depth} of the run but has no reranker score; "
+            "the scores belong to another run or depth, rerank again"
+        )
+    kept = {doc_id: margins[doc_id] for doc_id in top}
+    return dict(rank(kept)) | _beneath(tail, min(kept.values(), default=0.0))
+
+
+def _beneath(doc_ids: Sequence[str], ceiling: float) -> dict[str, float]:
+    """Scores below the ceiling, strictly falling, and still different when a reader keeps them in float32."""
+    step = max(1.0, float(np.spacing(np.float32(abs(ceiling)))) * 2)
+    first = math.floor(ceiling)
+    return {doc_id: first - position * step for position, doc_id in enumerate(doc_ids, start=1)}
+
+
+def _check_ids(pairs: Sequence[tuple[str, str]], queries: Mapping[str, str], texts: Texts) -> None:
+    query_ids = list(dict.fromkeys(query_id for query_id, _ in pairs))
+    unknown_queries = [query_id for query_id in query_ids if query_id not in queries]
+    unknown = [doc_id for doc_id in dict.fromkeys(doc_id for _, doc_id in pairs) if doc_id not in texts]
+    problems = [
+        f"{len(ids)} {what} of the run are not in the {where} ({', '.join(map(repr, ids[:3]))}{', ...' if ids[3:] else ''})"
+        for ids, what, where in ((unknown_queries, "queries", "queries given"), (unknown, "documents", "corpus"))
+        if ids
+    ]
+    if problems:
+        raise StaleInputError("; ".join(problems) + "; give the queries and the corpus the run was made with")
+
+
+def _slices(pairs: Sequence[tuple[str, str]], size: int) -> Iterator[Sequence[tuple[str, str]]]:
+    for start in range(0, len(pairs), size):
+        yield pairs[start : start + size]

@@ -1,0 +1,65 @@
+"""A decoder asked whether the document answers the query; the margin between yes and no ranks.
+
+The document comes first and gives way to the length limit; query and cue always survive.
+Pointwise relevance from a decoder's vocabulary: Ma et al., RankLLaMA (arXiv 2310.08319); Zhuang et al. (2310.14122).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from inpars.scoring.answers import Answers
+from inpars.scoring.pair_model import (
+    Batch,
+    EncodedPair,
+    Pair,
+    distinct_token_ids,
+    fit,
+    float32_rows,
+    head_replaced,
+    token_ids,
+)
+
+HEAD = "Document:"
+TAIL = "\nQuery: {query}\nDoes the document answer the query? Answer:"
+TRAINING_TOKENS = (" yes", " no")
+MAX_LENGTH = 512
+
+
+class CausalYesNo:
+    """A causal language model as a pair model."""
+
+    kind = "causal"
+
+    def __init__(self, network: Any, tokenizer: Any, answers: Answers, max_length: int = MAX_LENGTH) -> None:  # noqa: ANN401
+        self.network, self.tokenizer, self.answers, self.max_length = network, tokenizer, answers, max_length
+        start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+        self._head = start + token_ids(tokenizer, [HEAD])[0]
+
+    def encode(self, pairs: Sequence[Pair]) -> list[EncodedPair]:
+        """Document, query and cue."""
+        tails = distinct_token_ids(self.tokenizer, [TAIL.format(query=query) for query, _ in pairs], self.max_length)
+        documents = distinct_token_ids(self.tokenizer, [" " + text.strip() for _, text in pairs], self.max_length)
+        return [
+            EncodedPair(fit(self._head, document, tail, self.max_length))
+            for document, tail in zip(documents, tails, strict=True)
+        ]
+
+    def margins(self, batch: Batch, network: nn.Module | None = None) -> Tensor:
+        """Logit of yes less logit of no after the last token, (pairs,)."""
+        rows = (self.answers.false_id, self.answers.true_id)
+        last = batch["attention_mask"].sum(1) - 1
+        pairs = torch.arange(len(last), device=last.device)
+        with head_replaced(self.network, lambda head, hidden: float32_rows(head, hidden[pairs, last], rows)[:, None]):
+            logits = (network or self.network)(
+                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
+            ).logits  # (pairs, 1, 2)
+        return logits[:, 0, 1] - logits[:, 0, 0]  # type: ignore[no-any-return]
+
+    def settings(self) -> dict[str, Any]:
+        """The two tokens."""
+        return self.answers.settings()

@@ -1,0 +1,184 @@
+"""Scoring and training see a pair model only: a network that gives a differentiable margin for each encoded pair.
+
+How pairs become tokens, and hidden states a margin, is each model's own matter; the length limit is the same in
+training and in scoring because both encode here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from inpars.scoring import ScorerKind
+
+DEFAULT_BATCH_TOKENS = 8192  # padded tokens of one forward pass
+SETTINGS_KEY = "inpars"  # where a saved checkpoint's config.json keeps what its scorer must know
+
+Pair: TypeAlias = tuple[str, str]
+"""(query text, document text)."""
+
+Batch: TypeAlias = dict[str, Tensor]
+"""`input_ids` and `attention_mask`, both (pairs, tokens), and `second_tokens`, (pairs,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPair:
+    """Token ids of one pair; `second_tokens` of them, at the end, are the second text's where a model tells them apart."""
+
+    ids: list[int]
+    second_tokens: int = 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class PairModel(Protocol):
+    """A network with its tokenizer and its way of reading a margin off it."""
+
+    kind: ScorerKind
+    network: Any  # a transformers model: nn.Module with config and save_pretrained
+    tokenizer: Any
+    max_length: int
+
+    def encode(self, pairs: Sequence[Pair]) -> list[EncodedPair]:
+        """Token ids of at most `max_length`; only the document is cut."""
+        ...
+
+    def margins(self, batch: Batch, network: nn.Module | None = None) -> Tensor:
+        """Float32 relevance, (pairs,), differentiable; `network` is the wrapped one where training wraps it."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """What a later `load_scorer` must know to score as this model was trained."""
+        ...
+
+
+class ModelScorer:
+    """A `PairScorer` over a pair model: sorted by length, batches by token budget, padded no further than needed."""
+
+    def __init__(self, model: PairModel, name: str, batch_tokens: int | None = None) -> None:
+        self.name = name
+        self._model = model
+        self._batch_tokens = batch_tokens or DEFAULT_BATCH_TOKENS
+
+    def score(self, pairs: Sequence[Pair]) -> list[float]:
+        """Float32 margins in the order of the pairs."""
+        encoded = self._model.encode(pairs)
+        device = next(self._model.network.parameters()).device
+        scores = [0.0] * len(pairs)
+        with evaluating(self._model.network), torch.inference_mode():
+            for rows in token_budget_batches([len(pair) for pair in encoded], self._batch_tokens):
+                batch = collate([encoded[row] for row in rows], pad_id(self._model.tokenizer), device)
+                for row, margin in zip(rows, self._model.margins(batch).tolist(), strict=True):
+                    scores[row] = margin
+        return scores
+
+
+def token_budget_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Positions sorted from long to short, cut into batches whose padded size stays within the budget."""
+    batch: list[int] = []
+    for position in sorted(range(len(lengths)), key=lambda position: (-lengths[position], position)):
+        if batch and lengths[batch[0]] * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(position)
+    if batch:
+        yield batch
+
+
+def collate(pairs: Sequence[EncodedPair], pad: int, device: torch.device | None = None) -> Batch:
+    """Pad on the right to the longest pair."""
+    width = max(len(pair) for pair in pairs)
+    ids = torch.full((len(pairs), width), pad)
+    mask = torch.zeros((len(pairs), width), dtype=torch.long)
+    for row, pair in enumerate(pairs):
+        ids[row, : len(pair)] = torch.tensor(pair.ids)
+        mask[row, : len(pair)] = 1
+    second = torch.tensor([pair.second_tokens for pair in pairs])
+    batch = {"input_ids": ids, "attention_mask": mask, "second_tokens": second}
+    return {name: tensor.to(device) for name, tensor in batch.items()} if device else batch
+
+
+def pad_id(tokenizer: Any) -> int:  # noqa: ANN401 - tokenizers have no common type worth its import
+    """The padding id; masked anyway, so that any id does where a tokenizer has none."""
+    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)
+
+
+def token_ids(tokenizer: Any, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:  # noqa: ANN401
+    """Ids of each text without special tokens, of at most `limit`."""
+    if not texts:
+        return []
+    cut = {"truncation": True, "max_length": limit} if limit else {}
+    encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, verbose=False, **cut)["input_ids"]
+    return encoded
+
+
+def distinct_token_ids(tokenizer: Any, texts: Sequence[str], limit: int) -> list[list[int]]:  # noqa: ANN401
+    """As `token_ids`, each distinct text tokenised once."""
+    distinct = list(dict.fromkeys(texts))
+    known = dict(zip(distinct, token_ids(tokenizer, distinct, limit), strict=True))
+    return [known[text] for text in texts]
+
+
+def fit(head: list[int], document: list[int], tail: list[int], max_length: int) -> list[int]:
+    """Head, document and tail within the limit: the document gives way first, then the head's end, never the tail."""
+    head = head[: max(max_length - len(tail), 0)]
+    room = max_length - len(head) - len(tail)
+    return head + document[: max(room, 0)] + tail
+
+
+@contextmanager
+def head_replaced(network: Any, apply: Callable[[nn.Module, Tensor], Tensor]) -> Iterator[None]:  # noqa: ANN401
+    """Inside the block the language-model head is `apply(head, hidden states)`.
+
+    Whatever a model does around its head (T5's scaling of tied embeddings, soft caps) is done by the model itself.
+    """
+    head = network.get_output_embeddings()
+    network.set_output_embeddings(_Applied(head, apply))
+    try:
+        yield
+    finally:
+        network.set_output_embeddings(head)
+
+
+class _Applied(nn.Module):
+    def __init__(self, head: nn.Module, apply: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self._held = (head, apply)  # in a tuple, so that the head is not registered twice
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        head, apply = self._held
+        return apply(head, hidden)
+
+
+def float32_rows(head: nn.Module, hidden: Tensor, rows: Sequence[int]) -> Tensor:
+    """Float32 logits of a few tokens: hidden states (..., width) by these rows of the head, (..., rows)."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        weight: Tensor = head.weight[list(rows)].float()  # type: ignore[index, union-attr, assignment]
+        bias = getattr(head, "bias", None)
+        return nn.functional.linear(hidden.float(), weight, None if bias is None else bias[list(rows)].float())
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """No dropout inside the block; the former mode after it."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
+
+
+def save_pair_model(model: PairModel, folder: Path) -> None:
+    """An ordinary Hugging Face folder, weights as safetensors, whose config also says how to score with it."""
+    setattr(model.network.config, SETTINGS_KEY, {"kind": model.kind, "max_length": model.max_length} | model.settings())
+    model.network.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
