@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 from tqdm import tqdm
 
@@ -66,7 +66,7 @@ class _Counter:
         self._hidden = hidden
         self._start, self._first, self._count = time.monotonic(), done, done
         self._last_line = self._start
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[Any] | None = None
         if stream.isatty() and not hidden:
             self._bar = tqdm(
                 total=total, initial=done, desc=description, unit=f" {unit}", file=stream, dynamic_ncols=True

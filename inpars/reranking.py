@@ -134,7 +134,7 @@ def _check_ids(pairs: Sequence[tuple[str, str]], queries: Mapping[str, str], tex
     unknown_queries = [query_id for query_id in query_ids if query_id not in queries]
     unknown = [doc_id for doc_id in dict.fromkeys(doc_id for _, doc_id in pairs) if doc_id not in texts]
     problems = [
-        f"{len(ids)} {what} of the run are not in the {where} ({', '.join(map(repr, ids[:3]))}{', ...' if ids[3:] else ''})"
+        f"{len(ids)} {what} of the run are not in the {where} ({', '.join(map(repr, ids[:3]))})"
         for ids, what, where in ((unknown_queries, "queries", "queries given"), (unknown, "documents", "corpus"))
         if ids
     ]

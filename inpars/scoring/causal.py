@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from inpars.scoring import ScorerKind
 from inpars.scoring.answers import Answers
 from inpars.scoring.pair_model import (
     Batch,
@@ -33,7 +34,7 @@ MAX_LENGTH = 512
 class CausalYesNo:
     """A causal language model as a pair model."""
 
-    kind = "causal"
+    kind: ScorerKind = "causal"
 
     def __init__(self, network: Any, tokenizer: Any, answers: Answers, max_length: int = MAX_LENGTH) -> None:  # noqa: ANN401
         self.network, self.tokenizer, self.answers, self.max_length = network, tokenizer, answers, max_length

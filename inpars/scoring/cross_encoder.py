@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from inpars.errors import ConfigError
+from inpars.scoring import ScorerKind
 from inpars.scoring.pair_model import Batch, EncodedPair, Pair, distinct_token_ids, token_ids
 
 MAX_LENGTH = 512
@@ -20,7 +21,7 @@ MAX_LENGTH = 512
 class CrossEncoder:
     """A sequence classifier with one label, or with two, as a pair model."""
 
-    kind = "cross-encoder"
+    kind: ScorerKind = "cross-encoder"
 
     def __init__(self, network: Any, tokenizer: Any, max_length: int | None = None) -> None:  # noqa: ANN401
         if network.config.num_labels > 2:
@@ -65,7 +66,7 @@ def _segments(batch: Batch) -> Tensor:
 
 def _limit(config: Any, tokenizer: Any) -> int:  # noqa: ANN401
     """No more positions than network and tokenizer have, and no more than MAX_LENGTH."""
-    return min(MAX_LENGTH, getattr(config, "max_position_embeddings", MAX_LENGTH), tokenizer.model_max_length)
+    return int(min(MAX_LENGTH, getattr(config, "max_position_embeddings", MAX_LENGTH), tokenizer.model_max_length))
 
 
 def _special_ids(tokenizer: Any) -> tuple[list[int], list[int], list[int]]:  # noqa: ANN401

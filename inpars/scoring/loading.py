@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from transformers import AutoConfig
-
 from inpars import models
 from inpars.errors import ConfigError
 from inpars.hardware import pick_device, pick_dtype
-from inpars.scoring import SCORER_KINDS, ScorerKind, causal, cross_encoder, monot5, query_likelihood
+from inpars.scoring import SCORER_KINDS, ScorerKind, causal, monot5, query_likelihood
 from inpars.scoring.answers import Answers, find_answers
 from inpars.scoring.causal import CausalYesNo
 from inpars.scoring.cross_encoder import CrossEncoder
@@ -45,11 +43,15 @@ def load_pair_model(
     UnknownNameError, BackendError.
     """
     place = pick_device(device)
-    config = AutoConfig.from_pretrained(models.resolve_model(model), trust_remote_code=trust_remote_code)
+    config = models.load_config(model, trust_remote_code=trust_remote_code)
     saved: Mapping[str, Any] = getattr(config, SETTINGS_KEY, None) or {}
     kind = find_kind(model, config, saved) if kind == "auto" else _checked(kind)
     limit = max_length or saved.get("max_length")
-    common = {"device": place, "dtype": pick_dtype(dtype, place), "trust_remote_code": trust_remote_code}
+    common: dict[str, Any] = {
+        "device": place,
+        "dtype": pick_dtype(dtype, place),
+        "trust_remote_code": trust_remote_code,
+    }
     answers = (true_token, false_token, saved, for_training)
     if kind == "monot5":
         network, tokenizer = models.load_seq2seq(model, **common)
@@ -87,7 +89,7 @@ def find_kind(model: str, config: Any, saved: Mapping[str, Any]) -> ScorerKind: 
 def _checked(kind: str) -> ScorerKind:
     if kind not in SCORER_KINDS:
         raise ConfigError(f"unknown kind {kind!r} of reranker (known: auto, {', '.join(SCORER_KINDS)})")
-    return kind  # type: ignore[return-value]
+    return kind
 
 
 def _labels(config: Any) -> int:  # noqa: ANN401

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from inpars.scoring import ScorerKind
 from inpars.scoring.answers import Answers
 from inpars.scoring.pair_model import (
     Batch,
@@ -33,7 +34,7 @@ TRAINING_TOKENS = ("▁true", "▁false")  # what a checkpoint without answers i
 class MonoT5:
     """A T5, FLAN-T5, mT5 or UMT5 network as a pair model."""
 
-    kind = "monot5"
+    kind: ScorerKind = "monot5"
 
     def __init__(self, network: Any, tokenizer: Any, answers: Answers, max_length: int = MAX_LENGTH) -> None:  # noqa: ANN401
         self.network, self.tokenizer, self.answers, self.max_length = network, tokenizer, answers, max_length

@@ -30,7 +30,7 @@ Batch: TypeAlias = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class EncodedPair:
-    """Token ids of one pair; `second_tokens` of them, at the end, are the second text's where a model tells them apart."""
+    """Token ids of one pair; the last `second_tokens` are the second text's where a model tells them apart."""
 
     ids: list[int]
     second_tokens: int = 0
@@ -161,7 +161,7 @@ class _Applied(nn.Module):
 def float32_rows(head: nn.Module, hidden: Tensor, rows: Sequence[int]) -> Tensor:
     """Float32 logits of a few tokens: hidden states (..., width) by these rows of the head, (..., rows)."""
     with torch.autocast(hidden.device.type, enabled=False):
-        weight: Tensor = head.weight[list(rows)].float()  # type: ignore[index, union-attr, assignment]
+        weight: Tensor = head.weight[list(rows)].float()  # type: ignore[index]
         bias = getattr(head, "bias", None)
         return nn.functional.linear(hidden.float(), weight, None if bias is None else bias[list(rows)].float())
 

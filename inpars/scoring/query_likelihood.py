@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from inpars.scoring import ScorerKind
 from inpars.scoring.pair_model import (
     Batch,
     EncodedPair,
@@ -34,7 +35,7 @@ Reduction = Literal["mean", "sum"]
 class QueryLikelihood:
     """A causal language model as a pair model; `prefix` and `suffix` stand around the document."""
 
-    kind = "query-likelihood"
+    kind: ScorerKind = "query-likelihood"
 
     def __init__(
         self,
