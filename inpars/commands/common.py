@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from inpars.console import Console
-from inpars.datasets import Dataset, load_dataset
+from inpars.datasets import Dataset, UnknownJudgements, load_dataset
 from inpars.errors import ConfigError
 from inpars.options import add_flags, from_flags, option
 from inpars.progress import Progress
@@ -27,6 +27,9 @@ class DatasetFlags:
     corpus: Path | None = option(None, help="corpus file (.jsonl or .tsv, .gz too) instead of the dataset's")
     queries: Path | None = option(None, help="query file (.jsonl or .tsv) instead of the dataset's")
     qrels: Path | None = option(None, help="judgements (TREC or BEIR form) instead of the dataset's")
+    unknown_judgements: UnknownJudgements = option(
+        "error", help="what to do with judgements of documents that the corpus lacks"
+    )
 
 
 def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +43,12 @@ def open_dataset(flags: argparse.Namespace, progress: Progress) -> Dataset:
     if chosen.dataset is None and chosen.corpus is None:
         raise ConfigError("no documents named: give --dataset NAME or --corpus FILE")
     return load_dataset(
-        chosen.dataset, corpus=chosen.corpus, queries=chosen.queries, qrels=chosen.qrels, progress=progress
+        chosen.dataset,
+        corpus=chosen.corpus,
+        queries=chosen.queries,
+        qrels=chosen.qrels,
+        unknown_judgements=chosen.unknown_judgements,
+        progress=progress,
     )
 
 

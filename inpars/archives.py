@@ -1,0 +1,54 @@
+"""Zip archives, unpacked without leaving their folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import zipfile
+from pathlib import Path, PurePosixPath
+
+from inpars.errors import DataFormatError
+from inpars.storage import replace_folder, storage_errors
+
+
+def unpacked(path: Path, cache: Path) -> Path:
+    """The folder in the cache with the archive's files, made the first time.
+
+    Raises DataFormatError for what is no zip, is damaged, or has an entry that points outside its folder.
+    """
+    status = path.stat()
+    key = hashlib.sha256(f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}".encode()).hexdigest()[:16]
+    target = cache / "archives" / key
+    if not target.exists():
+        working = target.with_name(f".{key}.{os.getpid()}.tmp")
+        try:
+            with storage_errors(target):
+                working.mkdir(parents=True, exist_ok=True)
+                _unpack(path, working)
+            replace_folder(working, target)
+        finally:
+            shutil.rmtree(working, ignore_errors=True)
+    return target
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                _reject_escape(entry, path)
+            archive.extractall(folder)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        raise DataFormatError(f"not a whole zip archive ({error}); fetch it again", path=path) from None
+
+
+def _reject_escape(entry: zipfile.ZipInfo, path: Path) -> None:
+    parts = PurePosixPath(entry.filename.replace("\\", "/"))
+    drive = ":" in (parts.parts[0] if parts.parts else "")
+    if parts.is_absolute() or drive or ".." in parts.parts:
+        raise DataFormatError(
+            "an entry points outside the archive's folder; the archive is refused", path=path, excerpt=entry.filename
+        )
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        raise DataFormatError("an entry is a link; the archive is refused", path=path, excerpt=entry.filename)

@@ -1,0 +1,151 @@
+"""BM25 by Lucene: index a corpus once, search it with many threads.
+
+The index depends on the documents alone and is kept in the cache under their hash; k1 and b belong to the search.
+Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009; defaults as in Anserini.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from inpars.corpus import Corpus, cache_folder
+from inpars.errors import BackendError, ConfigError
+from inpars.java import find_jar, java_class, java_error
+from inpars.progress import SILENT, Progress
+from inpars.records import Document, Query, Run
+from inpars.storage import replace_folder, storage_errors, to_json_line
+
+DEFAULT_K1 = 0.9
+DEFAULT_B = 0.4
+DEFAULT_LANGUAGE = "en"
+INDEX_FORMAT = 1
+QUERIES_PER_BATCH = 500
+MOST_CLAUSES = 1 << 16  # whole documents serve as queries in some collections; Lucene's own limit is 1,024 words
+
+
+class BM25Index:
+    """A Lucene index of one corpus."""
+
+    def __init__(
+        self, folder: Path, *, k1: float = DEFAULT_K1, b: float = DEFAULT_B, language: str = DEFAULT_LANGUAGE
+    ) -> None:
+        """Open an index. Raises BackendError where the folder holds none."""
+        if k1 < 0 or not 0 <= b <= 1:
+            raise ConfigError(f"BM25 needs k1 >= 0 and 0 <= b <= 1; k1 is {k1}, b is {b}")
+        self.folder = folder
+        try:
+            java_class("org.apache.lucene.search.IndexSearcher").setMaxClauseCount(MOST_CLAUSES)
+            self._searcher = java_class("io.anserini.search.SimpleSearcher")(str(folder))
+            self._searcher.set_bm25(k1, b)
+            if language != DEFAULT_LANGUAGE:
+                self._searcher.set_language(language)
+        except Exception as error:
+            raise _failed(
+                f"the BM25 index {folder} cannot be opened; remove it and it will be made again", error
+            ) from error
+
+    def search(
+        self, queries: Sequence[Query], k: int, *, threads: int | None = None, progress: Progress = SILENT
+    ) -> Run:
+        """The k best documents of each query; a query without a known word finds nothing. Ids must be unique."""
+        if k < 1:
+            raise ConfigError(f"k is {k}; it must be at least 1")
+        run: Run = {}
+        batches = list(_batches(queries, QUERIES_PER_BATCH))
+        for batch in progress.track(batches, total=len(queries), description="search BM25", unit="queries"):
+            run |= self._search(batch, k, threads or os.cpu_count() or 1)
+            progress.advance(len(batch))
+        return run
+
+    def _search(self, queries: Sequence[Query], k: int, threads: int) -> Run:
+        texts, ids = java_class("java.util.ArrayList")(), java_class("java.util.ArrayList")()
+        for query in queries:
+            texts.add(query.text)
+            ids.add(query.query_id)
+        try:
+            found = self._searcher.batch_search(texts, ids, k, threads)
+        except Exception as error:
+            raise _failed("BM25 search failed", error) from error
+        return {query.query_id: _scores(found.get(query.query_id)) for query in queries}
+
+    def close(self) -> None:
+        """Let the index go."""
+        self._searcher.close()
+
+
+def bm25_index(
+    corpus: Corpus,
+    *,
+    k1: float = DEFAULT_K1,
+    b: float = DEFAULT_B,
+    language: str = DEFAULT_LANGUAGE,
+    threads: int | None = None,
+    progress: Progress = SILENT,
+) -> BM25Index:
+    """The index of a corpus (title and text as one field), built in the cache the first time."""
+    jar = find_jar()
+    key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{language}\0{jar.name if jar else ''}"
+    folder = cache_folder() / "bm25" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    if not folder.exists():
+        _build(corpus, folder, language, threads or os.cpu_count() or 1, progress)
+    return BM25Index(folder, k1=k1, b=b, language=language)
+
+
+def _build(corpus: Corpus, folder: Path, language: str, threads: int, progress: Progress) -> None:
+    working = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        with storage_errors(folder):
+            (working / "input").mkdir(parents=True, exist_ok=True)
+            _write_shards(corpus, working / "input", threads, progress)
+        progress.note(f"BM25: indexing {len(corpus)} documents")
+        settings = {
+            "-collection": "JsonCollection",
+            "-generator": "DefaultLuceneDocumentGenerator",
+            "-input": working / "input",
+            "-index": working / "index",
+            "-threads": threads,
+            "-language": language,
+        }
+        try:
+            java_class("io.anserini.index.IndexCollection").main(
+                [*(str(part) for pair in settings.items() for part in pair), "-quiet"]
+            )
+        except Exception as error:
+            raise _failed("BM25 indexing failed", error) from error
+        replace_folder(working / "index", folder)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+
+
+def _write_shards(corpus: Corpus, folder: Path, shards: int, progress: Progress) -> None:
+    """One file a thread, because Anserini gives a file to one thread."""
+    with ExitStack() as stack:
+        files = [
+            stack.enter_context((folder / f"{shard}.jsonl").open("w", encoding="utf-8")) for shard in range(shards)
+        ]
+        documents = progress.track(corpus, total=len(corpus), description="read corpus", unit="documents")
+        for position, document in enumerate(documents):
+            files[position % shards].write(to_json_line(_indexed(document)) + "\n")
+
+
+def _indexed(document: Document) -> dict[str, str]:
+    return {"id": document.doc_id, "contents": document.full_text}
+
+
+def _scores(hits: Any) -> dict[str, float]:  # noqa: ANN401 - Java objects
+    return {hit.docid: float(hit.score) for hit in hits or ()}
+
+
+def _batches(queries: Sequence[Query], size: int) -> Iterator[Sequence[Query]]:
+    for start in range(0, len(queries), size):
+        yield queries[start : start + size]
+
+
+def _failed(what: str, error: Exception) -> BackendError:
+    return BackendError(f"{what}: {java_error(error)}")

@@ -1,0 +1,282 @@
+"""Collections by name or path: documents, and where there are any, queries with judgements.
+
+A name is `python-docs`, a BEIR folder or zip, a corpus file, or anything `ir_datasets` knows. Documents stay on disk;
+queries and judgements of one split are held in memory.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from inpars import python_docs
+from inpars.archives import unpacked
+from inpars.corpus import Corpus, cache_folder, cached_corpus
+from inpars.errors import BackendError, ConfigError, DataFormatError, UnknownNameError
+from inpars.formats import read_qrels, read_queries
+from inpars.manifest import FileStamp, stamp_text
+from inpars.progress import SILENT, Progress
+from inpars.records import Document, Qrels, Query
+from inpars.storage import to_json_line
+
+UnknownJudgements: TypeAlias = Literal["error", "keep", "drop"]
+CORPUS_NAMES = ("corpus.jsonl", "corpus.jsonl.gz", "corpus.tsv", "corpus.tsv.gz", "collection.tsv")
+QUERY_NAMES = ("queries.jsonl", "queries.jsonl.gz", "queries.tsv")
+DEFAULT_SPLIT = "test"
+IR_DATASETS_TEXT_FIELDS = ("text", "body", "abstract")
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The queries of one split and their judgements; without judgements `qrels` is empty."""
+
+    split: str
+    queries: dict[str, str]  # query_id -> text
+    qrels: Qrels
+
+    @property
+    def stamp(self) -> FileStamp:
+        """Queries and judgements by content."""
+        return stamp_text(f"{self.split} topics", to_json_line({"queries": self.queries, "qrels": self.qrels}))
+
+    @property
+    def query_stamp(self) -> FileStamp:
+        """The queries alone by content."""
+        return stamp_text(f"{self.split} queries", to_json_line(self.queries))
+
+    def as_queries(self) -> list[Query]:
+        """The queries as records."""
+        return [Query(query_id, text) for query_id, text in self.queries.items()]
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A corpus and the splits it comes with."""
+
+    name: str
+    corpus: Corpus
+    splits: Mapping[str, Callable[[], Topics]] = field(default_factory=dict)
+
+    def topics(self, split: str = DEFAULT_SPLIT) -> Topics:
+        """Queries and judgements of a split. Raises ConfigError where there are no queries at all."""
+        if not self.splits:
+            raise ConfigError(f"{self.name}: there are no queries here; give them with --queries FILE")
+        if split not in self.splits:
+            raise UnknownNameError(f"split of {self.name}", split, self.splits)
+        return self.splits[split]()
+
+    @property
+    def corpus_stamp(self) -> FileStamp:
+        """The documents by content."""
+        return FileStamp(str(self.corpus.path), self.corpus.sha256, self.corpus.path.stat().st_size, len(self.corpus))
+
+
+def load_dataset(
+    name: str | None,
+    *,
+    corpus: Path | None = None,
+    queries: Path | None = None,
+    qrels: Path | None = None,
+    unknown_judgements: UnknownJudgements = "error",
+    progress: Progress = SILENT,
+) -> Dataset:
+    """The named collection, parts of it replaced by files.
+
+    `unknown_judgements` says what to do with judgements of documents that the corpus lacks: stop, keep them (they then
+    count as relevant documents nobody can find, as trec_eval has it), or drop them. Raises DataFormatError,
+    UnknownNameError, BackendError, ConfigError.
+    """
+    found = _named(name, progress) if name is not None else _Parts("", None, {})
+    documents = Corpus(corpus) if corpus is not None else found.corpus
+    if documents is None:
+        raise ConfigError("no documents named: give --dataset NAME or --corpus FILE")
+    splits = found.splits
+    if queries is not None or qrels is not None:
+        splits = {DEFAULT_SPLIT: lambda: _replaced(found.splits, queries, qrels)}
+    return Dataset(
+        name or str(documents.path),
+        documents,
+        {split: _checked(load, documents, unknown_judgements, progress) for split, load in splits.items()},
+    )
+
+
+def load_qrels(name: str | None, qrels: Path | None, split: str = DEFAULT_SPLIT) -> Qrels:
+    """Judgements alone, from a file or of a named collection; the documents are not opened for a file."""
+    if qrels is not None:
+        return read_qrels(qrels)
+    if name is None:
+        raise ConfigError("no judgements named: give --dataset NAME or --qrels FILE")
+    judged = load_dataset(name, unknown_judgements="keep").topics(split).qrels
+    if not judged:
+        raise ConfigError(f"{name}: split {split!r} has no judgements; give them with --qrels FILE")
+    return judged
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    name: str
+    corpus: Corpus | None
+    splits: Mapping[str, Callable[[], Topics]]
+
+
+def _named(name: str, progress: Progress) -> _Parts:
+    if name == python_docs.NAME:
+        return _python_docs(progress)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return _beir_folder(path, name)
+    if path.is_file() and path.suffix == ".zip":
+        return _beir_folder(unpacked(path, cache_folder()), name)
+    if path.is_file():
+        return _Parts(name, Corpus(path), {})
+    if path.suffix in (".zip", ".jsonl", ".gz", ".tsv") or path.is_absolute() or name.startswith((".", "~")):
+        raise DataFormatError("no such dataset; check the path", path=name)
+    return _ir_dataset(name)
+
+
+def _python_docs(progress: Progress) -> _Parts:
+    corpus = cached_corpus(python_docs.cache_key(), python_docs.documents)
+
+    def load(split: python_docs.Split) -> Topics:
+        qrels, missing = python_docs.qrels(split, corpus)
+        if missing:
+            progress.note(
+                f"python-docs: {len(missing)} judged ids do not exist in this Python, left out ({missing[0]}, ...)"
+            )
+        texts = {query.query_id: query.text for query in python_docs.queries(split)}
+        return Topics(split, {query_id: texts[query_id] for query_id in qrels}, qrels)
+
+    return _Parts(python_docs.NAME, corpus, {"test": lambda: load("test"), "dev": lambda: load("dev")})
+
+
+def _beir_folder(folder: Path, name: str) -> _Parts:
+    path = _find(folder, CORPUS_NAMES)
+    if path is None:
+        raise DataFormatError(f"no corpus here; a BEIR folder has one of {', '.join(CORPUS_NAMES)}", path=name)
+    queries = next((path.parent / file for file in QUERY_NAMES if (path.parent / file).is_file()), None)
+    if queries is None:
+        return _Parts(name, Corpus(path), {})
+    judged = sorted((path.parent / "qrels").glob("*.tsv"))
+    splits: dict[str, Callable[[], Topics]] = {
+        file.stem: lambda file=file: _topics_of_files(file.stem, queries, file)  # type: ignore[misc]
+        for file in judged
+    }
+    return _Parts(name, Corpus(path), splits or {DEFAULT_SPLIT: lambda: _topics_of_files(DEFAULT_SPLIT, queries, None)})
+
+
+def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
+    """The first of these names in the folder or, as zips often have it, one level below."""
+    for place in (folder, *sorted(part for part in folder.iterdir() if part.is_dir())):
+        for name in names:
+            if (place / name).is_file():
+                return place / name
+    return None
+
+
+def _topics_of_files(split: str, queries: Path, qrels: Path | None) -> Topics:
+    texts = {query.query_id: query.text for query in read_queries(queries)}
+    return _joined(split, texts, read_qrels(qrels) if qrels else {}, str(queries))
+
+
+def _joined(split: str, texts: dict[str, str], qrels: Qrels, where: str) -> Topics:
+    """The judged queries; all queries where nothing is judged."""
+    unknown = [query_id for query_id in qrels if query_id not in texts]
+    if unknown:
+        raise DataFormatError(f"{len(unknown)} judged queries have no text here, {unknown[0]!r} first", path=where)
+    return Topics(split, {query_id: text for query_id, text in texts.items() if not qrels or query_id in qrels}, qrels)
+
+
+def _replaced(splits: Mapping[str, Callable[[], Topics]], queries: Path | None, qrels: Path | None) -> Topics:
+    """The default split with its queries or judgements, or both, from files."""
+    given = splits[DEFAULT_SPLIT]() if DEFAULT_SPLIT in splits and (queries is None or qrels is None) else None
+    if queries is not None:
+        texts = {query.query_id: query.text for query in read_queries(queries)}
+        if not texts:
+            raise DataFormatError("no queries in this file", path=queries)
+        judged = read_qrels(qrels) if qrels else {}
+        return _joined(DEFAULT_SPLIT, texts, judged, str(queries))
+    if given is None:
+        raise ConfigError("--qrels without queries: give --queries FILE too, or a --dataset that has them")
+    return _joined(DEFAULT_SPLIT, given.queries, read_qrels(qrels) if qrels else given.qrels, "the dataset's queries")
+
+
+def _checked(
+    load: Callable[[], Topics], corpus: Corpus, policy: UnknownJudgements, progress: Progress
+) -> Callable[[], Topics]:
+    """The same topics once judgements of documents that the corpus lacks are dealt with."""
+
+    def loaded() -> Topics:
+        topics = load()
+        judged = dict.fromkeys(doc_id for grades in topics.qrels.values() for doc_id in grades)
+        unknown = [doc_id for doc_id in judged if doc_id not in corpus]
+        if not unknown or policy == "keep":
+            return topics
+        what = f"{len(unknown)} of {len(judged)} judged documents are not in the corpus, {unknown[0]!r} first"
+        if policy == "error":
+            raise DataFormatError(
+                f"{what}; check that they belong together, or go on with --unknown-judgements keep or drop",
+                path=f"{corpus.path} ({topics.split} judgements)",
+            )
+        progress.note(f"{what}; their judgements are dropped")
+        left = set(unknown)
+        kept = {
+            query_id: {doc_id: grade for doc_id, grade in grades.items() if doc_id not in left}
+            for query_id, grades in topics.qrels.items()
+        }
+        return Topics(topics.split, topics.queries, {query_id: grades for query_id, grades in kept.items() if grades})
+
+    return loaded
+
+
+def _ir_dataset(name: str) -> _Parts:
+    import ir_datasets  # takes a third of a second; only for its names
+
+    try:
+        dataset = ir_datasets.load(name)
+    except KeyError:
+        close = difflib.get_close_matches(name, list(ir_datasets.registry), n=4)
+        hint = "a folder or file of that name does not exist here either; ir_datasets lists its names in its catalog"
+        raise UnknownNameError("dataset", name, [python_docs.NAME, *close], hint) from None
+    if not dataset.has_docs():
+        raise ConfigError(f"{name}: this ir_datasets collection has no documents")
+    with_docs = ir_datasets.docs_parent_id(name)
+    corpus = cached_corpus(f"ir_datasets:{with_docs}", lambda: _ir_documents(dataset, name))
+    if not dataset.has_queries():
+        return _Parts(name, corpus, {})
+
+    def load() -> Topics:
+        try:
+            texts = {query.query_id: str(query.default_text()) for query in dataset.queries_iter()}
+            qrels: Qrels = {}
+            for row in dataset.qrels_iter() if dataset.has_qrels() else ():
+                qrels.setdefault(row.query_id, {})[row.doc_id] = int(row.relevance)
+        except Exception as error:
+            raise _not_fetched(name, error) from error
+        judged = {query_id: grades for query_id, grades in qrels.items() if query_id in texts}
+        return _joined(DEFAULT_SPLIT, texts, judged, name)
+
+    return _Parts(name, corpus, {DEFAULT_SPLIT: load})
+
+
+def _ir_documents(dataset: Any, name: str) -> Iterator[Document]:  # noqa: ANN401 - ir_datasets has no types
+    try:
+        for document in dataset.docs_iter():
+            text = next(
+                (value for key in IR_DATASETS_TEXT_FIELDS if (value := getattr(document, key, None)) is not None), None
+            )
+            if text is None:
+                yield Document(document.doc_id, document.default_text())
+            else:
+                yield Document(document.doc_id, text, getattr(document, "title", "") or "")
+    except Exception as error:
+        raise _not_fetched(name, error) from error
+
+
+def _not_fetched(name: str, error: Exception) -> BackendError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return BackendError(
+        f"{name}: ir_datasets could not fetch it ({reason}); check the network, or put its files under IR_DATASETS_HOME"
+    )

