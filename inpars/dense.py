@@ -20,8 +20,9 @@ import torch
 
 from inpars import models
 from inpars.corpus import Corpus, cache_folder
+from inpars.dtypes import DtypeName
 from inpars.errors import ConfigError
-from inpars.hardware import DtypeName, pick_device, pick_dtype
+from inpars.hardware import pick_device, pick_dtype
 from inpars.manifest import sha256_of
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run

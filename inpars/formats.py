@@ -146,12 +146,17 @@ def run_lines(run: Run, tag: str) -> Iterator[str]:
 
 def read_synthetic_queries(path: Path) -> Iterator[SyntheticQuery]:
     """Synthetic queries of ours or of the InPars toolkit (v1 `question`/`doc_text`, v2 `query`/`text`)."""
+    return (query for query, _ in read_synthetic_records(path))
+
+
+def read_synthetic_records(path: Path) -> Iterator[tuple[SyntheticQuery, dict[str, Any]]]:
+    """As `read_synthetic_queries`, each with the whole JSON object it was read from."""
     written: Counter[str] = Counter()
     for number, record in read_jsonl(path):
         doc_id = _checked_id(_first(record, ("doc_id",), path, number), path, number)
         query_id = record.get("query_id") or f"{doc_id}-q{written[doc_id]}"
         written[doc_id] += 1
-        yield _parse_synthetic(record, str(query_id), doc_id, path, number)
+        yield _parse_synthetic(record, str(query_id), doc_id, path, number), record
 
 
 def _parse_synthetic(record: Mapping[str, Any], query_id: str, doc_id: str, path: Path, number: int) -> SyntheticQuery:
@@ -174,6 +179,7 @@ def _parse_synthetic(record: Mapping[str, Any], query_id: str, doc_id: str, path
         log_prob_kind=cast(LogProbKind, kind),
         prompt=str(record.get("prompt") or ""),
         model=str(record.get("model") or ""),
+        token_ids=tuple(int(token) for token in record.get("token_ids") or ()),
     )
 
 
@@ -182,6 +188,8 @@ def synthetic_query_record(query: SyntheticQuery, document: Document | None = No
     stop = query.stop_log_prob
     record: dict[str, Any] = {"query_id": query.query_id, "doc_id": query.doc_id, "query": query.text}
     record["log_probs"] = None if query.log_prob_kind == "absent" else _rounded(query.token_log_probs)
+    if query.token_ids:
+        record["token_ids"] = list(query.token_ids)
     record["stop_log_prob"] = None if stop is None else round(stop, LOG_PROB_DIGITS)
     record["finish_reason"] = query.finish_reason
     record["log_prob_kind"] = query.log_prob_kind

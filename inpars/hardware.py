@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import torch
 
+from inpars.dtypes import DtypeName
 from inpars.errors import ConfigError
 
-DtypeName: TypeAlias = Literal["auto", "float32", "bfloat16"]
 FAST_BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16")  # x86 instructions that multiply bfloat16 faster than float32
 
 

@@ -47,7 +47,8 @@ class SyntheticQuery:
 
     `token_log_probs` are natural logs under the model's raw distribution, one for each kept token of `text`;
     `stop_log_prob` is the value of the token that ended it, None where the length limit did. `log_prob_kind`
-    says `absent` where the generator gave none.
+    says `absent` where the generator gave none. `token_ids` are the kept tokens in the model's vocabulary, empty where
+    unknown.
     """
 
     query_id: str
@@ -59,6 +60,7 @@ class SyntheticQuery:
     log_prob_kind: LogProbKind
     prompt: str
     model: str
+    token_ids: tuple[int, ...] = ()
 
     @property
     def sum_log_probs(self) -> float:

@@ -1,1 +1,36 @@
-"""Who writes queries: one protocol, one module a kind of generator."""
+"""Who writes queries: one protocol, one module a kind of model. Importing this package loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from inpars.records import Document, FinishReason, LogProbKind
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedQuery:
+    """One query with the log-probabilities of its kept tokens, as `SyntheticQuery` defines them."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    token_log_probs: tuple[float, ...]
+    stop_log_prob: float | None
+    finish_reason: FinishReason
+
+
+class QueryGenerator(Protocol):
+    """Writes queries for documents. What it writes for a chunk depends on that chunk alone."""
+
+    name: str
+    log_prob_kind: LogProbKind
+    device: str  # for manifests
+
+    def plan(self, documents: Sequence[Document]) -> list[list[int]]:
+        """Positions of the documents in chunks that are generated and stored as wholes, in order."""
+        ...
+
+    def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
+        """The queries of each document of one chunk."""
+        ...

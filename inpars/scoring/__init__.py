@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from inpars.hardware import DtypeName
+    from inpars.dtypes import DtypeName
     from inpars.templates import Prompt
 
 ScorerKind: TypeAlias = Literal["monot5", "cross-encoder", "causal", "query-likelihood"]

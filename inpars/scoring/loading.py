@@ -17,7 +17,7 @@ from inpars.scoring.pair_model import SETTINGS_KEY, PairModel
 from inpars.scoring.query_likelihood import QueryLikelihood
 
 if TYPE_CHECKING:
-    from inpars.hardware import DtypeName
+    from inpars.dtypes import DtypeName
     from inpars.templates import Prompt
 
 CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from inpars.networks import float32_rows, head_replaced
 from inpars.scoring import ScorerKind
 from inpars.scoring.answers import Answers
 from inpars.scoring.pair_model import (
@@ -20,8 +21,6 @@ from inpars.scoring.pair_model import (
     Pair,
     distinct_token_ids,
     fit,
-    float32_rows,
-    head_replaced,
     token_ids,
 )
 

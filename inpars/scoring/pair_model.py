@@ -6,14 +6,15 @@ training and in scoring because both encode here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
+
+from inpars.networks import evaluating, pad_id
 
 if TYPE_CHECKING:
     from inpars.scoring import ScorerKind
@@ -106,11 +107,6 @@ def collate(pairs: Sequence[EncodedPair], pad: int, device: torch.device | None 
     return {name: tensor.to(device) for name, tensor in batch.items()} if device else batch
 
 
-def pad_id(tokenizer: Any) -> int:  # noqa: ANN401 - tokenizers have no common type worth its import
-    """The padding id; masked anyway, so that any id does where a tokenizer has none."""
-    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)
-
-
 def token_ids(tokenizer: Any, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:  # noqa: ANN401
     """Ids of each text without special tokens, of at most `limit`."""
     if not texts:
@@ -132,49 +128,6 @@ def fit(head: list[int], document: list[int], tail: list[int], max_length: int) 
     head = head[: max(max_length - len(tail), 0)]
     room = max_length - len(head) - len(tail)
     return head + document[: max(room, 0)] + tail
-
-
-@contextmanager
-def head_replaced(network: Any, apply: Callable[[nn.Module, Tensor], Tensor]) -> Iterator[None]:  # noqa: ANN401
-    """Inside the block the language-model head is `apply(head, hidden states)`.
-
-    Whatever a model does around its head (T5's scaling of tied embeddings, soft caps) is done by the model itself.
-    """
-    head = network.get_output_embeddings()
-    network.set_output_embeddings(_Applied(head, apply))
-    try:
-        yield
-    finally:
-        network.set_output_embeddings(head)
-
-
-class _Applied(nn.Module):
-    def __init__(self, head: nn.Module, apply: Callable[[nn.Module, Tensor], Tensor]) -> None:
-        super().__init__()
-        self._held = (head, apply)  # in a tuple, so that the head is not registered twice
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        head, apply = self._held
-        return apply(head, hidden)
-
-
-def float32_rows(head: nn.Module, hidden: Tensor, rows: Sequence[int]) -> Tensor:
-    """Float32 logits of a few tokens: hidden states (..., width) by these rows of the head, (..., rows)."""
-    with torch.autocast(hidden.device.type, enabled=False):
-        weight: Tensor = head.weight[list(rows)].float()  # type: ignore[index]
-        bias = getattr(head, "bias", None)
-        return nn.functional.linear(hidden.float(), weight, None if bias is None else bias[list(rows)].float())
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """No dropout inside the block; the former mode after it."""
-    training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(training)
 
 
 def save_pair_model(model: PairModel, folder: Path) -> None:

@@ -13,15 +13,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from inpars.networks import evaluating, head_replaced
 from inpars.scoring import ScorerKind
 from inpars.scoring.pair_model import (
     Batch,
     EncodedPair,
     Pair,
     distinct_token_ids,
-    evaluating,
     fit,
-    head_replaced,
     token_ids,
 )
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from inpars import manifest as manifests
-from inpars.manifest import FileStamp, Manifest
+from inpars.embedded import EMBEDDED
+from inpars.manifest import FileStamp, Manifest, stamp_text
 from inpars.options import result_settings
 from inpars.progress import Progress
 from inpars.storage import storage_errors
@@ -86,3 +87,11 @@ def dropped_line(dropped: Mapping[str, int]) -> str:
     total = sum(dropped.values())
     reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(dropped.items()) if count)
     return f"{total} dropped: {reasons}" if total else "nothing dropped"
+
+
+def model_stamp(name: str) -> FileStamp:
+    """What a model's name stands for: a folder by content, embedded weights and hub ids by name."""
+    path = Path(name).expanduser()
+    if name not in EMBEDDED and path.exists():
+        return input_stamp(path)
+    return stamp_text(name, name)

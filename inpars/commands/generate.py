@@ -1,0 +1,44 @@
+"""A language model writes a query for each document, with the log-probability of every token.
+
+Killed at any moment, the same command goes on after the last part that was saved.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset, print_result
+from inpars.options import add_flags, from_flags
+from inpars.prompts import load_prompt
+from inpars.stages.generating import GenerateOptions, generate_queries, load_generator
+from inpars.stages.stage import dropped_line
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's flags."""
+    add_dataset_flags(parser)
+    parser.add_argument(
+        "--prompt", default="inpars", metavar="NAME|PATH", help="shipped prompt or prompt file (default: inpars)"
+    )
+    add_flags(parser, GenerateOptions)
+    add_output_flags(parser, "synthetic queries, JSON lines")
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Generate."""
+    progress = console(flags)
+    prompt, options = load_prompt(flags.prompt), from_flags(GenerateOptions, flags)
+    dataset = open_dataset(flags, progress)
+
+    manifest = generate_queries(
+        dataset.corpus,
+        dataset.corpus_stamp,
+        prompt,
+        options,
+        output=flags.output,
+        make_generator=lambda: load_generator(options, prompt),
+        progress=progress,
+        overwrite=flags.overwrite,
+    )
+    text = f"{flags.output}: {manifest.output.records} queries ({dropped_line(manifest.dropped)})"
+    print_result(flags, text, {"output": str(flags.output), "queries": manifest.output.records})

@@ -1,0 +1,173 @@
+"""A local causal language model as a query generator.
+
+The documents are cut, put into the prompt and sorted by length; what all prompts begin with is read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from inpars import models
+from inpars.dtypes import DtypeName
+from inpars.errors import ConfigError
+from inpars.generation import GeneratedQuery
+from inpars.generation.decoding import TextEnd, decode_greedily
+from inpars.generation.plain_rows import PlainRows
+from inpars.generation.shared_prefix import SharedPrefixRows, can_share
+from inpars.hardware import describe, pick_device, pick_dtype
+from inpars.networks import pad_id
+from inpars.records import Document, LogProbKind
+from inpars.templates import Prompt
+
+DEFAULT_MAX_DOC_TOKENS = 256
+DEFAULT_MAX_NEW_TOKENS = 64
+CHUNK_DOCUMENTS = {"cpu": 64, "cuda": 1024}  # generated and stored as a whole
+BATCH_ROWS = {"cpu": 64, "cuda": 512}
+PROBE_DOCUMENTS = ("The first of two", "another, 2nd one", "(3) Third")
+
+
+@dataclass(frozen=True, slots=True)
+class DecodingSettings:
+    """Limits in tokens, and rows decoded together (None: chosen for the device)."""
+
+    max_doc_tokens: int = DEFAULT_MAX_DOC_TOKENS
+    max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
+    batch_size: int | None = None
+
+
+class CausalGenerator:
+    """Writes one query a document by greedy decoding."""
+
+    log_prob_kind: LogProbKind = "raw"
+
+    def __init__(
+        self,
+        model: str,
+        prompt: Prompt,
+        settings: DecodingSettings | None = None,
+        *,
+        device: str = "auto",
+        dtype: DtypeName = "auto",
+        trust_remote_code: bool = False,
+    ) -> None:
+        """Load the model and read the prompt's beginning. Raises ConfigError where the prompt is too long for it."""
+        place = pick_device(device)
+        number_format = pick_dtype(dtype, place)
+        self.name, self.device = model, describe(place, number_format)
+        self._settings, self._prompt = settings or DecodingSettings(), prompt
+        self._network, self._tokenizer = models.load_causal_lm(
+            model, device=place, dtype=number_format, trust_remote_code=trust_remote_code
+        )
+        self._chunk = CHUNK_DOCUMENTS.get(place.type, CHUNK_DOCUMENTS["cpu"])
+        self._batch = self._settings.batch_size or BATCH_ROWS.get(place.type, BATCH_ROWS["cpu"])
+        self._end = TextEnd(frozenset(_end_tokens(self._network, self._tokenizer)), prompt.stop_position, self._decode)
+        self._prefix = _common_prefix(self._prompts(PROBE_DOCUMENTS))
+        self._check_room()
+        kind = SharedPrefixRows if can_share(self._network) else PlainRows
+        self._rows = kind(self._network, self._prefix, pad_id(self._tokenizer))
+
+    def plan(self, documents: Sequence[Document]) -> list[list[int]]:
+        """Chunks of documents of similar length, short ones first."""
+        lengths = [len(text) for text in self._cut([document.full_text for document in documents])]
+        order = sorted(range(len(documents)), key=lambda position: (lengths[position], position))
+        return [order[start : start + self._chunk] for start in range(0, len(order), self._chunk)]
+
+    def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
+        """One query for each document of the chunk."""
+        prompts = self._prompts(self._cut([document.full_text for document in documents]))
+        queries: list[GeneratedQuery] = []
+        while len(queries) < len(prompts):
+            batch = prompts[len(queries) : len(queries) + self._batch]
+            try:
+                queries += self._decode_batch(batch)
+            except torch.OutOfMemoryError:
+                if self._batch == 1:
+                    raise
+                self._batch //= 2
+                torch.cuda.empty_cache()
+        return [[query] for query in queries]
+
+    def _decode_batch(self, prompts: list[list[int]]) -> list[GeneratedQuery]:
+        shared = min(_shared(self._prefix, prompt) for prompt in prompts)
+        rows = _Started(self._rows, shared)
+        return decode_greedily(
+            rows, [prompt[shared:] for prompt in prompts], max_new_tokens=self._settings.max_new_tokens, end=self._end
+        )
+
+    def _cut(self, texts: Sequence[str]) -> list[str]:
+        """Each text up to its last allowed token."""
+        encoded = self._tokenizer(
+            list(texts),
+            add_special_tokens=False,
+            truncation=True,
+            max_length=self._settings.max_doc_tokens,
+            return_offsets_mapping=True,
+        )
+        return [
+            text[: offsets[-1][1]] if offsets else ""
+            for text, offsets in zip(texts, encoded["offset_mapping"], strict=True)
+        ]
+
+    def _prompts(self, texts: Sequence[str]) -> list[list[int]]:
+        ids: list[list[int]] = self._tokenizer([self._prompt.render(text) for text in texts], verbose=False)[
+            "input_ids"
+        ]
+        return ids
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
+        return text
+
+    def _check_room(self) -> None:
+        limit = getattr(self._network.config.get_text_config(), "max_position_embeddings", None)
+        settings = self._settings
+        needed = len(self._prefix) + settings.max_doc_tokens + settings.max_new_tokens
+        if limit is not None and needed > limit:
+            raise ConfigError(
+                f"{self.name} reads {limit} tokens; prompt ({len(self._prefix)}), document and query need {needed}: "
+                "lower --max-doc-tokens or --max-new-tokens, or shorten the prompt's examples"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """The rows, begun with a part of the prefix."""
+
+    rows: SharedPrefixRows | PlainRows
+    prefix_tokens: int
+
+    def start(self, prompts: Sequence[Sequence[int]], room: int) -> torch.Tensor:
+        return self.rows.start(prompts, room, self.prefix_tokens)
+
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.rows.step(tokens)
+
+    def keep(self, rows: torch.Tensor) -> None:
+        self.rows.keep(rows)
+
+
+def _end_tokens(network: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
+    found = [network.generation_config.eos_token_id, network.config.eos_token_id, tokenizer.eos_token_id]
+    return [token for ids in found if ids is not None for token in (ids if isinstance(ids, list) else [ids])]
+
+
+def _common_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """The longest beginning of all prompts that leaves something of each."""
+    first = list(prompts[0])
+    shortest = min(len(prompt) for prompt in prompts) - 1
+    shared = min([_shared(first, prompt) for prompt in prompts])
+    return first[: max(0, min(shared, shortest))]
+
+
+def _shared(prefix: Sequence[int], prompt: Sequence[int]) -> int:
+    """How many of the prefix's tokens the prompt begins with, short of the whole prompt."""
+    count = 0
+    for mine, theirs in zip(prefix, prompt[:-1], strict=False):
+        if mine != theirs:
+            break
+        count += 1
+    return count

@@ -1,0 +1,114 @@
+"""Greedy decoding of many rows at once, stopped on decoded text.
+
+Only the chosen token's log-probability is kept, under the model's raw distribution. Finished rows leave the batch. How
+the network computes its logits is the `Rows`' matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from inpars.generation import GeneratedQuery
+
+KEPT_SHARE = 0.75  # rows are moved together once fewer than this share of them is still unfinished
+
+
+class Rows(Protocol):
+    """Logits of the next token for a batch of rows."""
+
+    def start(self, prompts: Sequence[Sequence[int]], room: int) -> Tensor:
+        """Read the prompts and make room for further tokens; logits after each prompt, (rows, vocabulary)."""
+        ...
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Read one more token a row, (rows,); logits, (rows, vocabulary)."""
+        ...
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows only, in this order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TextEnd:
+    """When a continuation is over: at one of these token ids, or where `position` finds a stop in the decoded text."""
+
+    token_ids: frozenset[int]
+    position: Callable[[str], int]  # where the query ends in the text; the text's length where nothing stops it
+    decode: Callable[[Sequence[int]], str]
+
+
+@dataclass(slots=True)
+class _Row:
+    tokens: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+
+    def finished(self, end: TextEnd) -> GeneratedQuery | None:
+        """The query once the latest token has ended it."""
+        if self.tokens[-1] in end.token_ids:
+            return self._query(end, len(self.tokens) - 1, stop=self.log_probs[-1])
+        text = end.decode(self.tokens)
+        position = end.position(text)
+        if position == len(text):
+            return None
+        kept = self._tokens_before(len(text[:position].rstrip()), end)
+        stop = self.log_probs[kept] if kept < len(self.tokens) else self.log_probs[-1]
+        return self._query(end, kept, stop)
+
+    def cut(self, end: TextEnd) -> GeneratedQuery:
+        """The query as it stands when the length limit ends it."""
+        return self._query(end, len(self.tokens), None)
+
+    def _query(self, end: TextEnd, kept: int, stop: float | None) -> GeneratedQuery:
+        text = end.decode(self.tokens[:kept])
+        return GeneratedQuery(
+            text[: end.position(text)].strip(),
+            tuple(self.tokens[:kept]),
+            tuple(self.log_probs[:kept]),
+            stop,
+            "length" if stop is None else "stop",
+        )
+
+    def _tokens_before(self, characters: int, end: TextEnd) -> int:
+        """How many leading tokens have a share in the first `characters` of the text."""
+        kept = len(self.tokens)
+        while kept and len(end.decode(self.tokens[: kept - 1])) >= characters:
+            kept -= 1
+        return kept
+
+
+def decode_greedily(
+    rows: Rows, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, end: TextEnd
+) -> list[GeneratedQuery]:
+    """The likeliest continuation of each prompt, token by token."""
+    found: list[GeneratedQuery | None] = [None] * len(prompts)
+    states = [_Row() for _ in prompts]
+    active = list(range(len(prompts)))  # which prompt each row of the batch belongs to
+    logits = rows.start(prompts, max_new_tokens)
+    for step in range(max_new_tokens):
+        tokens, log_probs = most_likely(logits)
+        for position, token, log_prob in zip(active, tokens.tolist(), log_probs.tolist(), strict=True):
+            if found[position] is None:
+                states[position].tokens.append(token)
+                states[position].log_probs.append(log_prob)
+                found[position] = states[position].finished(end)
+        left = [row for row, position in enumerate(active) if found[position] is None]
+        if not left or step == max_new_tokens - 1:
+            break
+        if len(left) < KEPT_SHARE * len(active):
+            chosen = torch.tensor(left, device=tokens.device)
+            rows.keep(chosen)
+            tokens, active = tokens[chosen], [active[row] for row in left]
+        logits = rows.step(tokens)
+    return [query or state.cut(end) for query, state in zip(found, states, strict=True)]
+
+
+def most_likely(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The likeliest token of each row and its natural-log probability in float32, both (rows,)."""
+    best, tokens = logits.max(dim=-1)
+    return tokens, best.float() - torch.logsumexp(logits.float(), dim=-1)

@@ -1,0 +1,58 @@
+"""Small handles on transformers networks that scoring, training and generation share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def head_replaced(network: Any, apply: Callable[[nn.Module, Tensor], Tensor]) -> Iterator[None]:  # noqa: ANN401
+    """Inside the block the language-model head is `apply(head, hidden states)`.
+
+    Whatever a model does around its head (T5's scaling of tied embeddings, soft caps) is done by the model itself.
+    """
+    head = network.get_output_embeddings()
+    network.set_output_embeddings(_Applied(head, apply))
+    try:
+        yield
+    finally:
+        network.set_output_embeddings(head)
+
+
+class _Applied(nn.Module):
+    def __init__(self, head: nn.Module, apply: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self._held = (head, apply)  # in a tuple, so that the head is not registered twice
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        head, apply = self._held
+        return apply(head, hidden)
+
+
+def float32_rows(head: nn.Module, hidden: Tensor, rows: Sequence[int]) -> Tensor:
+    """Float32 logits of a few tokens: hidden states (..., width) by these rows of the head, (..., rows)."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        weight: Tensor = head.weight[list(rows)].float()  # type: ignore[index]
+        bias = getattr(head, "bias", None)
+        return nn.functional.linear(hidden.float(), weight, None if bias is None else bias[list(rows)].float())
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """No dropout inside the block; the former mode after it."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
+
+
+def pad_id(tokenizer: Any) -> int:  # noqa: ANN401 - tokenizers have no common type worth its import
+    """The padding id; masked anyway, so that any id does where a tokenizer has none."""
+    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)

@@ -1,0 +1,201 @@
+"""The stage that has queries written: corpus and prompt in, synthetic queries out, saved chunk by chunk.
+
+What is written while it works lies in `<output>.partial`; killed at any moment, the same command goes on after the last
+whole chunk and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inpars.corpus import Corpus
+from inpars.dtypes import DtypeName
+from inpars.errors import ConfigError
+from inpars.formats import synthetic_query_record
+from inpars.generation import GeneratedQuery, QueryGenerator
+from inpars.manifest import FileStamp, Manifest, stamp_text
+from inpars.options import option, result_settings
+from inpars.progress import SILENT, Progress
+from inpars.prompts import Prompt
+from inpars.records import Document, SyntheticQuery
+from inpars.selection import choose_documents
+from inpars.stages.stage import Outcome, model_stamp, run_stage
+from inpars.storage import AppendedLines, read_lines, storage_errors, to_json_line, write_lines
+
+STAGE = "generate"
+DETAIL_CHARACTERS = 70
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateOptions:
+    """How queries are written."""
+
+    model: str = option("smollm2-135m", help="embedded name, folder, GGUF file or hub id of a causal language model")
+    max_documents: int | None = option(None, help="write for a uniform sample of this many documents (default: all)")
+    min_doc_characters: int = option(1, help="leave out documents with less text than this many characters")
+    max_doc_tokens: int = option(256, help="tokens of a document that the model is shown")
+    max_new_tokens: int = option(64, help="tokens a query may have")
+    seed: int = option(0, help="seed of the sample")
+    dtype: DtypeName = option("auto", help="number format; auto: bfloat16 where the processor or GPU is fast with it")
+    device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
+    batch_size: int | None = option(
+        None, help="documents decoded together (default: 64 on a processor, 512 on a GPU)", changes_result=False
+    )
+    threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False)
+    trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
+
+
+def generate_queries(
+    corpus: Corpus,
+    corpus_stamp: FileStamp,
+    prompt: Prompt,
+    options: GenerateOptions,
+    *,
+    output: Path,
+    make_generator: Callable[[], QueryGenerator],
+    progress: Progress = SILENT,
+    overwrite: bool = False,
+) -> Manifest:
+    """Write `output` and its manifest. The generator is made only where there is something left to write."""
+    inputs = {
+        "corpus": corpus_stamp,
+        "prompt": stamp_text(prompt.name, prompt.text),
+        "model": model_stamp(options.model),
+    }
+
+    def work() -> Outcome:
+        chosen = choose_documents(
+            corpus,
+            maximum=options.max_documents,
+            minimum_characters=options.min_doc_characters,
+            seed=options.seed,
+        )
+        if not chosen.documents:
+            raise ConfigError(
+                f"none of the {len(corpus)} documents has {options.min_doc_characters} characters of text; "
+                "lower --min-doc-characters"
+            )
+        generator = make_generator()
+        partial = output.with_name(output.name + ".partial")
+        header = _header(options, inputs)
+        _generate(chosen.documents, generator, partial, header, prompt.name, progress)
+        records = _write_in_order(partial, output, chosen.documents)
+        return Outcome(records, dict(chosen.dropped), {"documents": len(chosen.documents)}, generator.device)
+
+    return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
+
+
+def load_generator(options: GenerateOptions, prompt: Prompt) -> QueryGenerator:
+    """The generator the options name."""
+    from inpars.generation.causal_lm import CausalGenerator, DecodingSettings  # torch, when it is needed
+    from inpars.hardware import use_threads
+
+    use_threads(options.threads)
+    return CausalGenerator(
+        options.model,
+        prompt,
+        DecodingSettings(options.max_doc_tokens, options.max_new_tokens, options.batch_size),
+        device=options.device,
+        dtype=options.dtype,
+        trust_remote_code=options.trust_remote_code,
+    )
+
+
+def _generate(
+    documents: Sequence[Document],
+    generator: QueryGenerator,
+    partial: Path,
+    header: str,
+    prompt: str,
+    progress: Progress,
+) -> None:
+    plan = generator.plan(documents)
+    done = _chunks_done(partial, header, plan, progress)
+    finished = sum(len(chunk) for chunk in plan[:done])
+    with AppendedLines(partial, keep_lines=1 + finished) as lines:
+        if not lines.kept:
+            lines.append([header])
+        track = progress.track(
+            plan[done:],
+            total=len(documents),
+            description=f"generate with {generator.name}",
+            unit="documents",
+            done=finished,
+        )
+        for chunk in track:
+            queries = generator.generate([documents[position] for position in chunk])
+            lines.append(
+                to_json_line(record)
+                for position, written in zip(chunk, queries, strict=True)
+                for record in _records(documents[position], written, prompt, generator)
+            )
+            progress.advance(len(chunk), queries[-1][0].text[:DETAIL_CHARACTERS])
+
+
+def _records(
+    document: Document, queries: Sequence[GeneratedQuery], prompt: str, generator: QueryGenerator
+) -> list[dict[str, Any]]:
+    return [
+        synthetic_query_record(
+            SyntheticQuery(
+                query_id=f"{document.doc_id}-q{number}",
+                doc_id=document.doc_id,
+                text=query.text,
+                token_log_probs=query.token_log_probs,
+                stop_log_prob=query.stop_log_prob,
+                finish_reason=query.finish_reason,
+                log_prob_kind=generator.log_prob_kind,
+                prompt=prompt,
+                model=generator.name,
+                token_ids=query.token_ids,
+            ),
+            document,
+        )
+        for number, query in enumerate(queries)
+    ]
+
+
+def _header(options: GenerateOptions, inputs: Mapping[str, FileStamp]) -> str:
+    """The first line of a partial file: what its lines were made from."""
+    settings = {**result_settings(options), **{name: stamp.sha256 for name, stamp in inputs.items()}}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
+    return to_json_line({"partial": STAGE, "settings": digest})
+
+
+def _chunks_done(partial: Path, header: str, plan: Sequence[Sequence[int]], progress: Progress) -> int:
+    """How many leading chunks of the plan the partial file holds whole."""
+    if not partial.exists():
+        return 0
+    with AppendedLines(partial) as lines:
+        kept = lines.kept
+    if not kept or next(line for _, line in read_lines(partial)) != header:
+        with storage_errors(partial):
+            partial.unlink()
+        if kept:
+            progress.note(f"{STAGE}: {partial} was begun with other settings or inputs and is begun anew")
+        return 0
+    done, rows = 0, kept - 1
+    for chunk in plan:
+        rows -= len(chunk)
+        if rows < 0:
+            break
+        done += 1
+    progress.note(f"{STAGE}: going on where the last run stopped, {done} of {len(plan)} parts are done")
+    return done
+
+
+def _write_in_order(partial: Path, output: Path, documents: Sequence[Document]) -> int:
+    """The partial file's lines in the order of the documents, as the output; then the partial file goes."""
+    lines: dict[str, list[str]] = {}
+    for number, line in read_lines(partial):
+        if number > 1:
+            lines.setdefault(json.loads(line)["doc_id"], []).append(line)
+    count = write_lines(output, (line for document in documents for line in lines[document.doc_id]))
+    with storage_errors(partial):
+        partial.unlink()
+    return count
