@@ -169,7 +169,7 @@ def _reject_duplicates(
             twins = []
             for offset in offsets[position : position + 2]:
                 stream.seek(int(offset))
-                twins.append(_parse_line(stream.readline(), plain, 0).doc_id)
+                twins.append(_parse_line(stream.readline(), plain, 1 if offset == 0 else 2).doc_id)
             if twins[0] == twins[1]:
                 raise DataFormatError(
                     f"duplicate document id {twins[0]!r} ({len(collisions)} in all); ids must be unique", path=shown

@@ -5,6 +5,8 @@ Readers stream and name the path, line and field of what they reject. Ids become
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +24,8 @@ QUERY_TEXT_FIELDS = ("text", "query", "question")
 LOG_PROB_DIGITS = 6  # decimals kept in files; the contract's tolerance is 1e-4
 SCORE_DIGITS = 6  # decimals of a run's scores
 SCORE_STEP = 1e-5  # least gap between neighbours: trec_eval compares in float32, whose spacing below 128 is 7.6e-6
+SCORE_STEP_RATIO = 2.0**-22  # the same for larger scores: float32 spacing is at most 2**-23 of the number
+WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]+\s*")
 
 
 def read_documents(path: Path) -> Iterator[Document]:
@@ -47,7 +51,7 @@ def parse_document(record: Mapping[str, Any], path: Path, number: int) -> Docume
     title = record.get("title") or ""
     if not isinstance(title, str):
         raise DataFormatError("must be text", path=path, line=number, field="title", excerpt=repr(title))
-    return Document(doc_id, text, title)
+    return Document(doc_id, text, _well_formed(title))
 
 
 def write_documents(path: Path, documents: Iterable[Document]) -> int:
@@ -87,7 +91,7 @@ def read_qrels(path: Path) -> Qrels:
     qrels: Qrels = {}
     for number, line in read_lines(path):
         fields = line.split("\t") if "\t" in line else line.split()
-        if number == 1 and not _is_integer(fields[-1]):
+        if number == 1 and len(fields) == 3 and not _is_integer(fields[-1]):
             continue  # BEIR's header
         if len(fields) not in (3, 4):
             raise DataFormatError(
@@ -123,14 +127,14 @@ def read_run(path: Path) -> Run:
         scores = run.setdefault(query_id, {})
         if doc_id in scores:
             raise DataFormatError(f"document {doc_id!r} is ranked twice for query {query_id!r}", path=path, line=number)
-        scores[doc_id] = _number(score, path, number)
+        scores[doc_id] = _finite(score, path, number)
     return run
 
 
 def write_run(path: Path, run: Run, tag: str) -> int:
     """Write a TREC run in rank order and return the number of lines.
 
-    Scores closer than `SCORE_STEP` are pushed apart downwards, so that every reader keeps the order.
+    Scores too close for float32 are pushed apart downwards, so that every reader keeps the order.
     """
     return write_lines(path, run_lines(run, tag))
 
@@ -138,9 +142,10 @@ def write_run(path: Path, run: Run, tag: str) -> int:
 def run_lines(run: Run, tag: str) -> Iterator[str]:
     """The lines of a TREC run, best first for each query."""
     for query_id, scores in run.items():
-        above = float("inf")
+        limit = math.inf
         for position, (doc_id, score) in enumerate(rank(scores), start=1):
-            above = min(round(score, SCORE_DIGITS), above - SCORE_STEP)
+            above = min(round(score, SCORE_DIGITS), limit)
+            limit = above - max(SCORE_STEP, abs(above) * SCORE_STEP_RATIO)
             yield f"{query_id} Q0 {doc_id} {position} {above:.{SCORE_DIGITS}f} {tag}"
 
 
@@ -163,6 +168,9 @@ def _parse_synthetic(record: Mapping[str, Any], query_id: str, doc_id: str, path
     values = record.get("log_probs")
     if values is not None and not (isinstance(values, list) and all(isinstance(v, int | float) for v in values)):
         raise DataFormatError("must be a list of numbers", path=path, line=number, field="log_probs")
+    stop = record.get("stop_log_prob")
+    if stop is not None and not isinstance(stop, int | float):
+        raise DataFormatError("must be a number", path=path, line=number, field="stop_log_prob", excerpt=repr(stop))
     kind = record.get("log_prob_kind") or ("absent" if values is None else "raw")
     reason = record.get("finish_reason") or "stop"
     if kind not in get_args(LogProbKind) or reason not in get_args(FinishReason):
@@ -174,7 +182,7 @@ def _parse_synthetic(record: Mapping[str, Any], query_id: str, doc_id: str, path
         doc_id=doc_id,
         text=_text(record, ("query", "question"), path, number),
         token_log_probs=tuple(float(value) for value in values or ()),
-        stop_log_prob=record.get("stop_log_prob"),
+        stop_log_prob=stop,
         finish_reason=cast(FinishReason, reason),
         log_prob_kind=cast(LogProbKind, kind),
         prompt=str(record.get("prompt") or ""),
@@ -206,7 +214,7 @@ def read_triple_ids(path: Path) -> Iterator[Triple]:
             raise DataFormatError(
                 f"{len(fields)} columns, a triple has 3 ids: query, positive, negative", path=path, line=number
             )
-        yield Triple(*fields)
+        yield Triple(*(_checked_id(field, path, number) for field in fields))
 
 
 def triple_id_lines(triples: Iterable[Triple]) -> Iterator[str]:
@@ -254,26 +262,39 @@ def _first(record: Mapping[str, Any], names: tuple[str, ...], path: Path, number
 def _text(record: Mapping[str, Any], names: tuple[str, ...], path: Path, number: int) -> str:
     value = _first(record, names, path, number)
     if not isinstance(value, str):
-        raise DataFormatError("must be text", path=path, line=number, field=names[0], excerpt=repr(value))
-    return value
+        field = next(name for name in names if record.get(name) is not None)
+        raise DataFormatError("must be text", path=path, line=number, field=field, excerpt=repr(value))
+    return _well_formed(value)
+
+
+def _well_formed(text: str) -> str:
+    r"""Text with unpaired surrogates (JSON can hold `\ud83d` alone) replaced, since no file or tokenizer takes them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def _checked_id(value: Any, path: Path, number: int) -> str:
     text = str(value)
-    if not text or text.split() != [text] or isinstance(value, list | dict | bool):
+    if not text or text.split() != [text] or isinstance(value, list | dict | bool) or _well_formed(text) != text:
         raise DataFormatError("an id must be one word without blanks", path=path, line=number, excerpt=repr(value))
     return text
 
 
-def _number(text: str, path: Path, number: int) -> float:
+def _finite(text: str, path: Path, number: int) -> float:
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
-        raise DataFormatError("must be a number", path=path, line=number, field="score", excerpt=text) from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataFormatError("must be a finite number", path=path, line=number, field="score", excerpt=text)
+    return value
 
 
 def _is_integer(text: str) -> bool:
-    return text.strip().lstrip("+-").isdigit()
+    return WHOLE_NUMBER.fullmatch(text) is not None
 
 
 def _rounded(values: Iterable[float]) -> list[float]:

@@ -83,7 +83,7 @@ def read_manifest(output: Path) -> Manifest | None:
         return Manifest(**fields)
     except FileNotFoundError:
         return None
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataFormatError(f"not a manifest ({error}); remove it to redo the stage", path=path) from None
 
 

@@ -55,18 +55,32 @@ def result_settings(options: Any) -> dict[str, Any]:
 def _flag(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
     required = field.default is dataclasses.MISSING
     kind, several = _value_type(hint)
-    text = field.metadata["help"].replace("%", "%%")
-    settings: dict[str, Any] = {"help": text if required else f"{text} (default: {_shown(field.default)})"}
+    text = field.metadata["help"] if required else f"{field.metadata['help']} (default: {_shown(field.default)})"
+    settings: dict[str, Any] = {"help": text.replace("%", "%%"), "required": required}
     if kind is bool:
-        return {**settings, "action": argparse.BooleanOptionalAction, "default": field.default}
+        return settings | {
+            "action": argparse.BooleanOptionalAction,
+            "default": None if required else field.default,
+        }
     if get_origin(kind) is Literal:
         settings["choices"] = get_args(kind)
     else:
         settings["type"] = kind
         settings["metavar"] = field.metadata["metavar"] or _METAVARS.get(kind, "TEXT")
     if several:
-        settings |= {"action": "append"}
-    return {**settings, "required": required, "default": None if required else field.default}
+        settings["action"] = _Several
+    return settings | {"default": None if required else field.default}
+
+
+class _Several(argparse.Action):
+    """Collects the values of a flag given several times; the first one replaces the default."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        given = getattr(namespace, self.dest)
+        before = () if given is self.default else given
+        setattr(namespace, self.dest, (*before, values))
 
 
 _METAVARS: Mapping[Any, str] = {int: "N", float: "X", Path: "PATH"}

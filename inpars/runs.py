@@ -7,7 +7,7 @@ keep scores that differ apart.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from inpars.records import Run
 
@@ -25,10 +25,10 @@ def cut(run: Run, depth: int) -> Run:
     return {query_id: dict(rank(scores, depth)) for query_id, scores in run.items()}
 
 
-def without_own_document(run: Run) -> Run:
-    """Drop the document whose id is the query's own, as BEIR does for collections whose queries are documents."""
+def without_own_document(run: Run, own: Collection[str]) -> Run:
+    """Drop the document with the query's id for the queries in `own`, those that are documents of the collection."""
     return {
-        query_id: {doc_id: score for doc_id, score in scores.items() if doc_id != query_id}
+        query_id: {doc_id: score for doc_id, score in scores.items() if doc_id != query_id or query_id not in own}
         for query_id, scores in run.items()
     }
 
@@ -66,8 +66,8 @@ def _query_ids(runs: Sequence[Run]) -> list[str]:
 
 
 def _z_scores(scores: Mapping[str, float]) -> dict[str, float]:
-    if not scores:
-        return {}
+    if len(set(scores.values())) <= 1:
+        return dict.fromkeys(scores, 0.0)
     mean = math.fsum(scores.values()) / len(scores)
     deviation = math.sqrt(math.fsum((score - mean) ** 2 for score in scores.values()) / len(scores))
-    return {doc_id: (score - mean) / deviation if deviation else 0.0 for doc_id, score in scores.items()}
+    return {doc_id: (score - mean) / deviation for doc_id, score in scores.items()}

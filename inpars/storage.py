@@ -11,6 +11,7 @@ import io
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,16 @@ from typing import IO, Any, cast
 import jsonlines
 
 from inpars.errors import DataFormatError, StorageError
+
+NOT_WRITABLE = {
+    errno.EACCES,
+    errno.EEXIST,  # a file stands where a folder is needed
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
 
 
 def is_gzip(path: Path) -> bool:
@@ -36,7 +47,7 @@ def open_lines(path: Path) -> Iterator[IO[bytes]]:
         raise DataFormatError("no such file; check the path", path=path) from None
     except IsADirectoryError:
         raise DataFormatError("is a folder, a file is needed here", path=path) from None
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataFormatError(f"not a whole gzip file ({error}); fetch or write it again", path=path) from None
 
 
@@ -66,7 +77,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number from 1 and the JSON object on it."""
     with open_lines(path) as stream:
         lines = _CountedLines(stream, path)
-        reader = jsonlines.Reader(lines)
+        reader = jsonlines.Reader(lines, loads=json.loads)  # the same answer whether or not orjson is installed
         try:
             for record in reader.iter(type=dict, skip_empty=True):
                 yield lines.number, record
@@ -199,7 +210,7 @@ def storage_errors(path: Path) -> Iterator[None]:
             raise StorageError(
                 f"{path}: the disk is full; free some space and run the same command again, what is done is kept"
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR):
+        if error.errno in NOT_WRITABLE:
             raise StorageError(f"{path}: cannot be written ({error.strerror}); choose another --output") from error
         raise
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from inpars.console import Console
-from inpars.datasets import Dataset, UnknownJudgements, load_dataset
+from inpars.datasets import DEFAULT_SPLIT, Dataset, UnknownJudgements, load_dataset
 from inpars.errors import ConfigError
 from inpars.options import add_flags, from_flags, option
 from inpars.progress import Progress
@@ -73,3 +73,8 @@ def console(flags: argparse.Namespace) -> Console:
 def print_result(flags: argparse.Namespace, text: str, values: Mapping[str, Any]) -> None:
     """Print the result: JSON where it was asked for, else the text."""
     print(json.dumps(values, ensure_ascii=False, indent=1, default=str) if flags.json else text, file=sys.stdout)
+
+
+def add_split_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --split."""
+    parser.add_argument("--split", default=DEFAULT_SPLIT, metavar="NAME", help="queries of this split (default: test)")

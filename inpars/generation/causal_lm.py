@@ -25,8 +25,8 @@ from inpars.templates import Prompt
 
 DEFAULT_MAX_DOC_TOKENS = 256
 DEFAULT_MAX_NEW_TOKENS = 64
-CHUNK_DOCUMENTS = {"cpu": 64, "cuda": 1024}  # generated and stored as a whole
-BATCH_ROWS = {"cpu": 64, "cuda": 512}
+CHUNK_DOCUMENTS = {"cpu": 32, "cuda": 1024}  # generated and stored as a whole
+BATCH_ROWS = {"cpu": 32, "cuda": 512}
 PROBE_DOCUMENTS = ("The first of two", "another, 2nd one", "(3) Third")
 
 

@@ -44,7 +44,7 @@ class GenerateOptions:
     dtype: DtypeName = option("auto", help="number format; auto: bfloat16 where the processor or GPU is fast with it")
     device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
     batch_size: int | None = option(
-        None, help="documents decoded together (default: 64 on a processor, 512 on a GPU)", changes_result=False
+        None, help="documents decoded together (default: 32 on a processor, 512 on a GPU)", changes_result=False
     )
     threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False)
     trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)

@@ -1,0 +1,54 @@
+"""Rerank the top of a TREC run; the tail below keeps its order.
+
+Killed at any moment, the same command goes on after the last scores that were saved.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from inpars.commands.common import (
+    add_dataset_flags,
+    add_output_flags,
+    add_split_flag,
+    console,
+    open_dataset,
+    print_result,
+)
+from inpars.options import add_flags, from_flags
+from inpars.prompts import load_prompt
+from inpars.stages.reranking import RerankOptions, load_run_scorer, rerank_file
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's flags."""
+    add_dataset_flags(parser)
+    add_split_flag(parser)
+    parser.add_argument("--run", type=Path, required=True, metavar="PATH", help="TREC run to rerank")
+    parser.add_argument(
+        "--prompt", metavar="NAME|PATH", help="for --kind query-likelihood with an untrained model: the prompt"
+    )
+    add_flags(parser, RerankOptions)
+    add_output_flags(parser, "reranked TREC run")
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Rerank."""
+    progress = console(flags)
+    options = from_flags(RerankOptions, flags)
+    prompt = load_prompt(flags.prompt) if flags.prompt else None
+    dataset = open_dataset(flags, progress)
+    manifest = rerank_file(
+        flags.run,
+        dataset,
+        dataset.topics(flags.split),
+        options,
+        output=flags.output,
+        make_scorer=lambda: load_run_scorer(options, prompt),
+        prompt=prompt,
+        progress=progress,
+        overwrite=flags.overwrite,
+    )
+    text = f"{flags.output}: {manifest.results['queries']} queries reranked to depth {options.depth}"
+    print_result(flags, text, {"output": str(flags.output), **manifest.results})

@@ -1,0 +1,98 @@
+"""The stage that judges runs: measures side by side, and whether paired tests believe the differences."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from inpars.errors import ConfigError
+from inpars.evaluation import Evaluation, evaluate
+from inpars.formats import read_run
+from inpars.records import Qrels, Run
+from inpars.significance import Difference, compare
+from inpars.storage import atomic_writer
+
+
+def evaluate_runs(
+    runs: Mapping[str, Run], qrels: Qrels, metrics: Sequence[str], baseline: str | None = None
+) -> tuple[dict[str, Evaluation], dict[str, dict[str, Difference]]]:
+    """Evaluations by system, and for each measure the differences from the baseline (the first system by default)."""
+    if not runs:
+        raise ConfigError("there are no runs to evaluate; name some with --run FILE")
+    results = {name: evaluate(run, qrels, metrics) for name, run in runs.items()}
+    chosen = baseline or next(iter(runs))
+    if chosen not in results:
+        raise ConfigError(f"the baseline {chosen!r} is none of the runs ({', '.join(results)})")
+    differences = {
+        metric: compare(
+            results[chosen].per_query[metric],
+            {name: result.per_query[metric] for name, result in results.items() if name != chosen},
+        )
+        for metric in metrics
+    }
+    return results, differences
+
+
+def read_runs(paths: Sequence[Path]) -> dict[str, Run]:
+    """Runs by the shortest name that tells them apart: the file's own, or its path where two share one."""
+    names = [path.name.removesuffix(".gz").removesuffix(".trec").removesuffix(".txt") for path in paths]
+    return {
+        name if names.count(name) == 1 else str(path): read_run(path) for name, path in zip(names, paths, strict=True)
+    }
+
+
+def table(
+    results: Mapping[str, Evaluation],
+    differences: Mapping[str, Mapping[str, Difference]],
+    metrics: Sequence[str],
+) -> str:
+    """A text table: measures, and for the first measure gain, interval and verdict against the baseline."""
+    judged = metrics[0]
+    against = next(name for name in results if name not in differences[judged])
+    width = max(len(name) for name in [*results, "system"])
+    column = max(10, *(len(metric) + 2 for metric in metrics))
+    head = [f"{'system':{width}}", *(f"{metric:>{column}}" for metric in metrics)]
+    if len(results) > 1:
+        head.append(f"  {judged} against {against}")
+    lines = ["".join(head)]
+    for name, result in results.items():
+        values = "".join(f"{result.means[metric]:{column}.4f}" for metric in metrics)
+        lines.append(f"{name:{width}}{values}  {verdict(differences[judged].get(name))}".rstrip())
+    counts = next(iter(results.values()))
+    lines.append(f"{counts.queries} judged queries")
+    lines += [
+        f"{name}: {result.missing} judged queries have no result and score 0"
+        for name, result in results.items()
+        if result.missing
+    ]
+    return "\n".join(lines)
+
+
+def verdict(difference: Difference | None) -> str:
+    """`+0.0312 [+0.0101, +0.0520] p=0.004 better` for people; empty for the baseline itself."""
+    if difference is None:
+        return ""
+    believed = ("better" if difference.mean > 0 else "worse") if difference.is_believed() else "not significant"
+    interval = f"[{difference.low:+.4f}, {difference.high:+.4f}]"
+    return f"{difference.mean:+.4f} {interval} p={difference.adjusted_p_value:.3f} {believed}"
+
+
+def as_values(results: Mapping[str, Evaluation], differences: Mapping[str, Mapping[str, Difference]]) -> dict[str, Any]:
+    """Everything as JSON values."""
+    return {
+        "systems": {name: asdict(result) for name, result in results.items()},
+        "differences": {
+            metric: {name: asdict(difference) for name, difference in found.items()}
+            for metric, found in differences.items()
+        },
+    }
+
+
+def write_metrics(path: Path, values: Mapping[str, Any]) -> None:
+    """Write the values as JSON, atomically."""
+    with atomic_writer(path) as stream:
+        json.dump(values, stream, indent=1, ensure_ascii=False)
+        stream.write("\n")

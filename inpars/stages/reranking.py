@@ -1,0 +1,143 @@
+"""The stage that reranks: a TREC run in, the same with its top reordered out, saved part by part."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from inpars.datasets import Dataset, Topics
+from inpars.dtypes import DtypeName
+from inpars.errors import ConfigError
+from inpars.formats import read_run, write_run
+from inpars.manifest import Manifest, stamp_text
+from inpars.options import option, result_settings
+from inpars.progress import SILENT, Progress
+from inpars.records import Run, ScoredDocument
+from inpars.reranking import apply_scores, fuse_with_first_stage, score_run
+from inpars.scoring import PairScorer, ScorerKind
+from inpars.stages.stage import Outcome, input_stamp, model_stamp, run_stage
+from inpars.storage import AppendedLines, read_lines, storage_errors, to_json_line
+from inpars.templates import Prompt
+
+STAGE = "rerank"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerankOptions:
+    """How a run is reranked."""
+
+    model: str = option("smollm2-135m", help="reranker: a folder, an embedded name or a hub id")
+    kind: ScorerKind | Literal["auto"] = option("auto", help="what the model is; auto reads its configuration")
+    depth: int = option(100, help="documents a query that are scored; those below keep their order")
+    fuse: bool = option(False, help="add the first stage's score (both as z-scores) instead of replacing it")
+    max_length: int | None = option(None, help="tokens of query and document together (default: the model's limit)")
+    true_token: str | None = option(None, help="what the model answers where the document is relevant")
+    false_token: str | None = option(None, help="what it answers where it is not")
+    limit: int | None = option(None, help="only the first N queries, to try things out")
+    dtype: DtypeName = option("auto", help="number format; auto: bfloat16 where the processor or GPU is fast with it")
+    device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
+    batch_tokens: int | None = option(None, help="padded tokens scored together (default: 8192)", changes_result=False)
+    threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False)
+    trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
+
+
+def load_run_scorer(options: RerankOptions, prompt: Prompt | None = None) -> PairScorer:
+    """The scorer the options name."""
+    from inpars.hardware import use_threads
+    from inpars.scoring import load_scorer
+
+    use_threads(options.threads)
+    return load_scorer(
+        options.model,
+        kind=options.kind,
+        device=options.device,
+        dtype=options.dtype,
+        max_length=options.max_length,
+        batch_tokens=options.batch_tokens,
+        true_token=options.true_token,
+        false_token=options.false_token,
+        prompt=prompt,
+        trust_remote_code=options.trust_remote_code,
+    )
+
+
+def rerank_file(
+    source: Path,
+    dataset: Dataset,
+    topics: Topics,
+    options: RerankOptions,
+    *,
+    output: Path,
+    make_scorer: Callable[[], PairScorer],
+    prompt: Prompt | None = None,
+    progress: Progress = SILENT,
+    overwrite: bool = False,
+) -> Manifest:
+    """Write the reranked run. Scores already paid for by an interrupted run are kept in `<output>.partial`."""
+    inputs = {
+        "run": input_stamp(source),
+        "corpus": dataset.corpus_stamp,
+        "queries": topics.query_stamp,
+        "model": model_stamp(options.model),
+    }
+    if prompt is not None:
+        inputs["prompt"] = stamp_text(prompt.name, prompt.text)
+
+    def work() -> Outcome:
+        run = dict(list(read_run(source).items())[: options.limit])
+        if not run:
+            raise ConfigError(f"{source}: the run is empty; there is nothing to rerank")
+        settings = {**result_settings(options), **{name: stamp.sha256 for name, stamp in inputs.items()}}
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
+        partial = output.with_name(output.name + ".partial")
+        header = to_json_line({"partial": STAGE, "settings": digest})
+        scored = _scores(run, dataset, topics, options.depth, partial, header, make_scorer, progress)
+        reranked = apply_scores(run, scored, depth=options.depth)
+        if options.fuse:
+            reranked = fuse_with_first_stage(run, reranked, depth=options.depth)
+        count = write_run(output, reranked, Path(options.model).name)
+        with storage_errors(partial):
+            partial.unlink(missing_ok=True)
+        return Outcome(count, {}, {"queries": len(run), "pairs": len(scored)})
+
+    return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
+
+
+def _scores(
+    run: Run,
+    dataset: Dataset,
+    topics: Topics,
+    depth: int,
+    partial: Path,
+    header: str,
+    make_scorer: Callable[[], PairScorer],
+    progress: Progress,
+) -> list[ScoredDocument]:
+    """All scores of the top, those of the partial file first."""
+    known = _read_partial(partial, header)
+    done = {(row.query_id, row.doc_id) for row in known}
+    with AppendedLines(partial, keep_lines=len(known) + 1 if known else 0) as lines:
+        if not known:
+            lines.append([header])
+        for batch in score_run(
+            run, topics.queries, dataset.corpus, make_scorer(), depth=depth, done=done, progress=progress
+        ):
+            lines.append(to_json_line({"q": row.query_id, "d": row.doc_id, "s": row.score}) for row in batch)
+            known += batch
+    return known
+
+
+def _read_partial(partial: Path, header: str) -> list[ScoredDocument]:
+    if not partial.exists():
+        return []
+    with AppendedLines(partial):
+        pass  # cuts a torn last line
+    lines = [line for _, line in read_lines(partial)]
+    if not lines or lines[0] != header:
+        return []
+    rows = [json.loads(line) for line in lines[1:]]
+    return [ScoredDocument(row["q"], row["d"], row["s"]) for row in rows]

@@ -1,0 +1,121 @@
+"""The stage that retrieves: queries in, a TREC run of BM25, of a bi-encoder or of several fused out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from inpars.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
+from inpars.corpus import Corpus
+from inpars.datasets import Dataset, Topics
+from inpars.dtypes import DtypeName
+from inpars.errors import ConfigError
+from inpars.formats import write_run
+from inpars.manifest import FileStamp, Manifest
+from inpars.options import option
+from inpars.progress import SILENT, Progress
+from inpars.records import Query, Run
+from inpars.runs import cut, fuse_z_scores, without_own_document
+from inpars.stages.stage import Outcome, model_stamp, run_stage
+
+STAGE = "search"
+BM25 = "bm25"
+DEFAULT_RETRIEVERS = (BM25,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOptions:
+    """How documents are retrieved."""
+
+    retriever: tuple[str, ...] = option(
+        DEFAULT_RETRIEVERS,
+        help="bm25, or a bi-encoder by embedded name, folder or hub id; given several times their scores are fused",
+    )
+    k: int = option(1000, help="documents a query")
+    fusion_depth: int = option(100, help="documents of each retriever that a fusion reads")
+    k1: float = option(DEFAULT_K1, help="BM25's k1")
+    b: float = option(DEFAULT_B, help="BM25's b")
+    language: str = option(DEFAULT_LANGUAGE, help="language of BM25's analyser")
+    limit: int | None = option(None, help="only the first N queries, to try things out")
+    max_length: int | None = option(None, help="tokens of a text that a bi-encoder reads (default: the model's limit)")
+    dtype: DtypeName = option("auto", help="number format; auto: bfloat16 where the processor or GPU is fast with it")
+    device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
+    batch_size: int = option(64, help="texts encoded together", changes_result=False)
+    threads: int | None = option(None, help="search threads (default: one a core)", changes_result=False)
+    trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
+
+
+def search_dataset(
+    dataset: Dataset,
+    topics: Topics,
+    options: SearchOptions,
+    *,
+    output: Path,
+    progress: Progress = SILENT,
+    overwrite: bool = False,
+) -> Manifest:
+    """Write the run of a split's queries."""
+    if options.k < 1:
+        raise ConfigError(f"--k is {options.k}; it must be at least 1")
+    inputs: dict[str, FileStamp] = {"corpus": dataset.corpus_stamp, "queries": topics.query_stamp}
+    inputs |= {f"retriever {name}": model_stamp(name) for name in options.retriever if name != BM25}
+
+    def work() -> Outcome:
+        queries = topics.as_queries()[: options.limit]
+        if not queries:
+            raise ConfigError(f"{dataset.name}: there are no queries to search with")
+        run = retrieve(dataset.corpus, queries, options, progress=progress)
+        tag = "+".join(Path(name).name for name in options.retriever)
+        empty = sum(not scores for scores in run.values())
+        return Outcome(write_run(output, run, tag), {}, {"queries": len(queries), "without_results": empty})
+
+    return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
+
+
+def retrieve(corpus: Corpus, queries: Sequence[Query], options: SearchOptions, *, progress: Progress = SILENT) -> Run:
+    """The k best documents of each query, a query's own document left out."""
+    own = own_documents({query.query_id: query.text for query in queries}, corpus)
+    depth = options.k if len(options.retriever) == 1 else options.fusion_depth
+    runs = [
+        cut(
+            without_own_document(_retrieve_with(name, corpus, queries, depth + bool(own), options, progress), own),
+            depth,
+        )
+        for name in options.retriever
+    ]
+    return runs[0] if len(runs) == 1 else fuse_z_scores(runs, options.k)
+
+
+def _retrieve_with(
+    name: str, corpus: Corpus, queries: Sequence[Query], depth: int, options: SearchOptions, progress: Progress
+) -> Run:
+    if name == BM25:
+        index = bm25_index(
+            corpus, k1=options.k1, b=options.b, language=options.language, threads=options.threads, progress=progress
+        )
+        return index.search(queries, depth, threads=options.threads, progress=progress)
+    from inpars.dense import Encoder, dense_index  # torch, only where a bi-encoder is asked for
+
+    encoder = Encoder(
+        name,
+        device=options.device,
+        dtype=options.dtype,
+        max_length=options.max_length,
+        batch_size=options.batch_size,
+        trust_remote_code=options.trust_remote_code,
+    )
+    return dense_index(corpus, encoder, progress=progress).search(queries, depth, progress=progress)
+
+
+def own_documents(queries: Mapping[str, str], corpus: Corpus) -> set[str]:
+    """Queries that are documents of the corpus: same id and the query's text in the document's."""
+    return {
+        query_id
+        for query_id, text in queries.items()
+        if query_id in corpus and _squeezed(text) in _squeezed(corpus[query_id].full_text)
+    }
+
+
+def _squeezed(text: str) -> str:
+    return " ".join(text.lower().split())
