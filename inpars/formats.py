@@ -63,12 +63,14 @@ def read_queries(path: Path) -> Iterator[Query]:
     """Queries of a `.jsonl` or a `.tsv` (id, text) file; a duplicate id is an error."""
     seen: set[str] = set()
     for number, query in _numbered_queries(path):
-        if query.query_id in seen:
-            raise DataFormatError(
-                "duplicate query id; ids must be unique", path=path, line=number, excerpt=query.query_id
-            )
-        seen.add(query.query_id)
+        _reject_twin(query.query_id, seen, path, number)
         yield query
+
+
+def _reject_twin(query_id: str, seen: set[str], path: Path, number: int) -> None:
+    if query_id in seen:
+        raise DataFormatError("duplicate query id; ids must be unique", path=path, line=number, excerpt=query_id)
+    seen.add(query_id)
 
 
 def _numbered_queries(path: Path) -> Iterator[tuple[int, Query]]:
@@ -157,11 +159,13 @@ def read_synthetic_queries(path: Path) -> Iterator[SyntheticQuery]:
 def read_synthetic_records(path: Path) -> Iterator[tuple[SyntheticQuery, dict[str, Any]]]:
     """As `read_synthetic_queries`, each with the whole JSON object it was read from."""
     written: Counter[str] = Counter()
+    seen: set[str] = set()
     for number, record in read_jsonl(path):
         doc_id = _checked_id(_first(record, ("doc_id",), path, number), path, number)
-        query_id = record.get("query_id") or f"{doc_id}-q{written[doc_id]}"
+        query_id = _checked_id(record.get("query_id") or f"{doc_id}-q{written[doc_id]}", path, number)
         written[doc_id] += 1
-        yield _parse_synthetic(record, str(query_id), doc_id, path, number), record
+        _reject_twin(query_id, seen, path, number)
+        yield _parse_synthetic(record, query_id, doc_id, path, number), record
 
 
 def _parse_synthetic(record: Mapping[str, Any], query_id: str, doc_id: str, path: Path, number: int) -> SyntheticQuery:

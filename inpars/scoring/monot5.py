@@ -62,6 +62,18 @@ class MonoT5:
             ).logits  # (pairs, 1, 2)
         return logits[:, 0, 1] - logits[:, 0, 0]  # type: ignore[no-any-return]
 
+    def answer_loss(self, batch: Batch, relevant: Tensor, network: nn.Module | None = None) -> Tensor:
+        """Cross-entropy of the right answer over the whole vocabulary, so that `generate` says it too."""
+        answers = torch.where(relevant, self.answers.true_id, self.answers.false_id)
+        start = torch.full_like(batch["input_ids"][:, :1], self.network.config.decoder_start_token_id)
+        logits = (network or self.network)(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            decoder_input_ids=start,
+            use_cache=False,
+        ).logits  # (pairs, 1, vocabulary)
+        return nn.functional.cross_entropy(logits[:, 0].float(), answers.to(logits.device))
+
     def settings(self) -> dict[str, Any]:
         """The two tokens."""
         return self.answers.settings()

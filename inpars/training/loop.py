@@ -1,0 +1,180 @@
+"""What training a bi-encoder and training a reranker have in common: number format, checkpoints, progress, curve.
+
+The loops themselves are transformers' and sentence-transformers'. A killed training goes on after its last checkpoint,
+which lies in `<output>.checkpoints` until the model is saved.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from inpars.dtypes import DtypeName
+from inpars.errors import BackendError
+from inpars.hardware import pick_dtype
+from inpars.options import option
+from inpars.progress import Progress
+from inpars.storage import replace_folder, storage_errors
+
+CHECKPOINT_SUFFIX = ".checkpoints"
+LOGS_PER_TRAINING = 40
+CHECKPOINTS_PER_TRAINING = 5
+SETTINGS_FILE = "settings.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """Settings that both trainings know."""
+
+    model: str = option("minilm", help="the model to start from: an embedded name, a folder or a hub id")
+    epochs: float = option(1.0, help="passes over the triples")
+    batch_size: int = option(32, help="queries a step")
+    learning_rate: float = option(2e-5, help="highest learning rate; it rises over the first tenth and falls to 0")
+    warmup: float = option(0.1, help="share of the steps over which the learning rate rises")
+    weight_decay: float = option(0.01, help="weight decay of AdamW")
+    dropout: float = option(0.0, help="dropout of the network; 0 is much faster on a processor")
+    max_length: int | None = option(None, help="tokens of a text (default: the model's limit, at most 256 or 512)")
+    limit: int | None = option(None, help="only the first N triples, to try things out")
+    seed: int = option(0, help="seed of order and initialisation")
+    dtype: DtypeName = option("auto", help="number format of the products; weights are always float32")
+    device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
+    threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False)
+    trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
+
+
+@dataclass(slots=True)
+class Curve:
+    """Training loss by step."""
+
+    steps: list[int] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+
+class _Reporter(TrainerCallback):
+    """Passes steps and losses on to a `Progress`."""
+
+    def __init__(self, progress: Progress, description: str, batch_size: int) -> None:
+        self.curve = Curve()
+        self._progress, self._description, self._batch_size = progress, description, batch_size
+        self._track: Any = None
+        self._loss = ""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+        for entry in state.log_history:
+            self._note(entry)
+        left = range(state.global_step, state.max_steps)
+        track = self._progress.track(
+            left, total=state.max_steps, description=self._description, unit="steps", done=state.global_step
+        )
+        self._track = iter(track)
+        next(self._track, None)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+        self._progress.advance(1, self._loss)
+        next(self._track, None)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ANN401
+        self._note({**(logs or {}), "step": state.global_step})
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+        for _rest in self._track:
+            pass
+
+    def _note(self, entry: Mapping[str, Any]) -> None:
+        if "loss" in entry:
+            self.curve.steps.append(int(entry["step"]))
+            self.curve.losses.append(round(float(entry["loss"]), 5))
+            self._loss = f"loss {float(entry['loss']):.4f}"
+
+
+def training_arguments(options: TrainOptions, device: torch.device, folder: Path, total_steps: int) -> dict[str, Any]:
+    """What both trainers are told."""
+    return {
+        "output_dir": str(folder),
+        "num_train_epochs": options.epochs,
+        "per_device_train_batch_size": options.batch_size,
+        "learning_rate": options.learning_rate,
+        "warmup_steps": round(total_steps * options.warmup),
+        "weight_decay": options.weight_decay,
+        "seed": options.seed,
+        "data_seed": options.seed,
+        "bf16": pick_dtype(options.dtype, device) == torch.bfloat16,
+        "use_cpu": device.type == "cpu",
+        "dataloader_pin_memory": device.type != "cpu",
+        "logging_steps": max(1, total_steps // LOGS_PER_TRAINING),
+        "save_steps": max(5, total_steps // CHECKPOINTS_PER_TRAINING),
+        "save_total_limit": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+def run_trainer(
+    trainer: Any,  # noqa: ANN401 - one of two libraries' trainers
+    *,
+    settings: Mapping[str, Any],
+    output: Path,
+    save: Callable[[Path], None],
+    progress: Progress,
+    description: str,
+) -> Curve:
+    """Train, from the last checkpoint where it was made with the same settings, and put the saved model at `output`."""
+    folder = checkpoint_folder(output)
+    checkpoint = _usable_checkpoint(folder, settings, progress)
+    reporter = _Reporter(progress, description, trainer.args.per_device_train_batch_size)
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    trainer.add_callback(reporter)
+    with storage_errors(folder):
+        try:
+            trainer.train(resume_from_checkpoint=checkpoint)
+        except torch.OutOfMemoryError as error:
+            raise BackendError(
+                f"{description}: the GPU's memory does not suffice; lower --batch-size or --max-length"
+            ) from error
+        working = output.with_name(f".{output.name}.tmp")
+        shutil.rmtree(working, ignore_errors=True)
+        save(working)
+    replace_folder(working, output)
+    shutil.rmtree(folder, ignore_errors=True)
+    return reporter.curve
+
+
+def checkpoint_folder(output: Path) -> Path:
+    """Where a training keeps its checkpoints while it runs."""
+    return output.with_name(output.name + CHECKPOINT_SUFFIX)
+
+
+def without_dropout(network: torch.nn.Module, dropout: float) -> None:
+    """Set every dropout of a network to one rate."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = dropout
+        for name in ("dropout", "dropout_prob", "attention_dropout", "dropout_rate"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, dropout)
+
+
+def _usable_checkpoint(folder: Path, settings: Mapping[str, Any], progress: Progress) -> str | None:
+    marker, wanted = folder / SETTINGS_FILE, json.dumps(dict(settings), sort_keys=True, default=str)
+    with storage_errors(folder):
+        if folder.exists() and (not marker.exists() or marker.read_text(encoding="utf-8") != wanted):
+            progress.note(f"{folder}: these checkpoints were made with other settings and are removed")
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        marker.write_text(wanted, encoding="utf-8")
+    found: str | None = get_last_checkpoint(str(folder))  # type: ignore[no-untyped-call]
+    if found is not None and not (Path(found) / "trainer_state.json").exists():
+        shutil.rmtree(found)  # the machine stopped while it was written
+        found = get_last_checkpoint(str(folder))  # type: ignore[no-untyped-call]
+    if found is not None:
+        progress.note(f"going on from {found}")
+    return found
