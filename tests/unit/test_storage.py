@@ -1,0 +1,214 @@
+"""Files: reading by line, atomic writing, appending, errors with their place."""
+
+import errno
+import gzip
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inpars.errors import DataFormatError, StorageError
+from inpars.storage import (
+    AppendedLines,
+    atomic_writer,
+    read_jsonl,
+    read_lines,
+    replace_folder,
+    storage_errors,
+    to_json_line,
+    write_jsonl,
+    write_lines,
+)
+
+VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+RECORDS = st.lists(st.dictionaries(st.text(max_size=5), VALUES | st.lists(VALUES, max_size=3), max_size=4), max_size=6)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("storage")
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.jsonl.gz"])
+@given(records=RECORDS)
+def test_json_lines_round_trip(folder, name, records):
+    path = folder / name
+    assert write_jsonl(path, records) == len(records)
+    assert list(read_jsonl(path)) == list(enumerate(records, start=1))
+
+
+@given(
+    st.lists(st.text(st.characters(blacklist_characters="\n\r", blacklist_categories=["Cs"]), min_size=1), max_size=8)
+)
+def test_lines_round_trip_without_the_blank_ones(folder, lines):
+    path = folder / "lines.txt"
+    write_lines(path, ["first", *lines])  # a first character U+FEFF would be taken for a byte order mark
+    kept = [(number, line) for number, line in enumerate(["first", *lines], start=1) if line.strip()]
+    assert list(read_lines(path)) == kept
+
+
+def test_line_ends_byte_order_marks_and_blank_lines(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_bytes(b"\xef\xbb\xbfone\r\n\r\n  \ntwo\xe2\x80\xa8still two")
+    assert list(read_lines(path)) == [(1, "one"), (4, "two\u2028still two")]
+
+
+def test_text_stays_readable():
+    assert to_json_line({"text": "Zürich"}) == '{"text": "Zürich"}'
+
+
+def test_packed_bytes_do_not_depend_on_time_or_name(tmp_path):
+    for name in ("a.gz", "b.gz"):
+        write_lines(tmp_path / name, ["one", "two"])
+    assert (tmp_path / "a.gz").read_bytes() == (tmp_path / "b.gz").read_bytes()
+    assert gzip.decompress((tmp_path / "a.gz").read_bytes()) == b"one\ntwo\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "said"),
+    [
+        (b'{"a": 1}\n{"a": \n', 2, "broken JSON: Expecting value at column 7"),
+        (b'{"a": 1}\n\n[1, 2]\n', 3, "not a JSON object (found '[1, 2]')"),
+        (b"null\n", 1, "not a JSON object"),
+        (b'{"a": 1} {"b": 2}\n', 1, "broken JSON: Extra data"),
+        (b'{"a": 1}\n{"a": "\xff"}\n', 2, "not UTF-8 at byte 7; convert"),
+    ],
+)
+def test_bad_json_lines_are_named(tmp_path, content, line, said):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(DataFormatError) as caught:
+        list(read_jsonl(path))
+    assert str(caught.value).startswith(f"{path}:{line}: {said}")
+    assert (caught.value.path, caught.value.line) == (path, line)
+    assert "\n" not in str(caught.value)
+
+
+def test_infinite_log_probs_can_be_read_back(tmp_path):
+    # orjson, which jsonlines prefers where it is installed, refuses what json writes
+    write_jsonl(tmp_path / "x.jsonl", [{"log_probs": [float("-inf")]}])
+    assert list(read_jsonl(tmp_path / "x.jsonl")) == [(1, {"log_probs": [float("-inf")]})]
+
+
+def test_absent_files_and_folders_are_named(tmp_path):
+    with pytest.raises(DataFormatError, match=r"absent\.jsonl: no such file; check the path"):
+        list(read_jsonl(tmp_path / "absent.jsonl"))
+    with pytest.raises(DataFormatError, match="is a folder"):
+        list(read_lines(tmp_path))
+
+
+def test_broken_gzip_files_are_named(tmp_path):
+    path = tmp_path / "x.gz"
+    whole = gzip.compress("".join(f"line {n}\n" for n in range(999)).encode())
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 0xFF
+    bad_block = whole[:10] + b"\x07" + whole[11:]  # block type 3 does not exist
+    for content in (b"plain text\n", whole[: len(whole) // 2], bytes(damaged), bad_block):
+        path.write_bytes(content)
+        with pytest.raises(DataFormatError, match=r"x\.gz: not a whole gzip file"):
+            list(read_lines(path))
+
+
+def test_a_failure_inside_the_block_leaves_the_old_file(tmp_path):
+    path = tmp_path / "x.txt"
+    write_lines(path, ["old"])
+
+    def lines():
+        yield "new"
+        raise RuntimeError("stop here")
+
+    with pytest.raises(RuntimeError, match="stop here"):
+        write_lines(path, lines())
+    assert (path.read_text(encoding="utf-8"), names(tmp_path)) == ("old\n", ["x.txt"])
+
+
+def test_the_old_file_stands_until_the_block_ends(tmp_path):
+    path = tmp_path / "deep" / "x.txt"
+    with atomic_writer(path) as stream:
+        stream.write("new")
+        assert not path.exists()
+    assert (path.read_text(encoding="utf-8"), names(path.parent)) == ("new", ["x.txt"])
+
+
+@pytest.mark.parametrize("below", ["file/x.txt", "file/deeper/x.txt", "x" * 300])
+def test_paths_that_cannot_be_written_are_named(tmp_path, below):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(StorageError, match=r"cannot be written .*; choose another --output"):
+        write_lines(tmp_path / below, ["x"])
+    with pytest.raises(StorageError, match="cannot be written"):
+        AppendedLines(tmp_path / below)
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StorageError, match="cannot be written"):
+        write_lines(tmp_path / "folder", ["x"])
+    assert names(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_says_what_to_do(tmp_path, code):
+    said = "the disk is full; free some space and run the same command again"
+    with pytest.raises(StorageError, match=said), storage_errors(tmp_path / "x"):
+        raise OSError(code, "full")
+
+
+def test_other_errors_pass():
+    with pytest.raises(OSError, match="unusual"), storage_errors("x"):
+        raise OSError(errno.EIO, "unusual")
+
+
+def test_appending_cuts_a_torn_last_line(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'{"a": 1}\n{"a": 2}\n{"a": 3')
+    with AppendedLines(path) as out:
+        assert out.kept == 2
+        assert path.read_bytes() == b'{"a": 1}\n{"a": 2}\n'
+        out.append(['{"a": 4}'])
+        # durable before it is closed
+        assert path.read_bytes() == b'{"a": 1}\n{"a": 2}\n{"a": 4}\n'
+
+
+@pytest.mark.parametrize(
+    ("keep", "kept", "content"),
+    [(None, 3, b"a\nb\nc\n+\n"), (2, 2, b"a\nb\n+\n"), (0, 0, b"+\n"), (9, 3, b"a\nb\nc\n+\n")],
+)
+def test_appending_after_the_lines_to_keep(tmp_path, keep, kept, content):
+    path = tmp_path / "x.txt"
+    path.write_bytes(b"a\nb\nc\n")
+    with AppendedLines(path, keep) as out:
+        out.append(["+"])
+        out.append([])
+    assert (out.kept, path.read_bytes()) == (kept, content)
+
+
+@given(st.lists(st.text("abä", max_size=4), max_size=5), st.integers(0, 40))
+def test_any_tear_keeps_the_whole_lines(folder, lines, tear):
+    path = folder / "torn.txt"
+    path.write_bytes("".join(line + "\n" for line in lines).encode()[:tear])
+    whole = path.read_bytes().count(b"\n")
+    with AppendedLines(path) as out:
+        out.append(["end"])
+    assert out.kept == whole
+    assert path.read_text(encoding="utf-8").split("\n") == [*lines[:whole], "end", ""]
+
+
+def test_a_new_file_is_made_with_its_folder(tmp_path):
+    with AppendedLines(tmp_path / "new" / "x.txt") as out:
+        assert out.kept == 0
+        out.append(["one"])
+    assert (tmp_path / "new" / "x.txt").read_bytes() == b"one\n"
+
+
+def test_folders_are_replaced_whole(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "place" / "target"
+    for content in ("first", "second"):
+        source.mkdir()
+        (source / content).write_text(content, encoding="utf-8")
+        replace_folder(source, target)
+        assert (names(target), names(target.parent)) == ([content], ["target"])
+    assert not source.exists()
