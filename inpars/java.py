@@ -27,6 +27,7 @@ JVM_OPTIONS = (
     "-Dslf4j.internal.verbosity=ERROR",
     "--enable-native-access=ALL-UNNAMED",
 )
+_KEPT: list[Any] = []
 EXTRA_OPTIONS = "INPARS_JAVA_OPTIONS"  # -Xmx16g for instance
 
 
@@ -112,9 +113,12 @@ def _options(java: JavaRuntime) -> list[str]:
 
 
 def _quieten(autoclass: Any) -> None:  # noqa: ANN401
-    """Anserini logs to stdout, where results belong."""
+    """Anserini logs to stdout, where results belong, and Lucene advises on Java versions."""
     level = autoclass("org.apache.logging.log4j.Level")
     autoclass("org.apache.logging.log4j.core.config.Configurator").setRootLevel(level.ERROR)
+    lucene = autoclass("java.util.logging.Logger").getLogger("org.apache.lucene")
+    lucene.setLevel(autoclass("java.util.logging.Level").SEVERE)
+    _KEPT.append(lucene)  # Java forgets a logger's level once nobody holds it
 
 
 @contextmanager

@@ -130,8 +130,9 @@ def run_trainer(
     folder = checkpoint_folder(output)
     checkpoint = _usable_checkpoint(folder, settings, progress)
     reporter = _Reporter(progress, description, trainer.args.per_device_train_batch_size)
-    for callback in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(callback)
+    for callback in list(trainer.callback_handler.callbacks):
+        if isinstance(callback, PrinterCallback | ProgressCallback) or "ModelCard" in type(callback).__name__:
+            trainer.remove_callback(callback)
     trainer.add_callback(reporter)
     with storage_errors(folder):
         try:
@@ -166,9 +167,10 @@ def without_dropout(network: torch.nn.Module, dropout: float) -> None:
 def _usable_checkpoint(folder: Path, settings: Mapping[str, Any], progress: Progress) -> str | None:
     marker, wanted = folder / SETTINGS_FILE, json.dumps(dict(settings), sort_keys=True, default=str)
     with storage_errors(folder):
-        if folder.exists() and (not marker.exists() or marker.read_text(encoding="utf-8") != wanted):
-            progress.note(f"{folder}: these checkpoints were made with other settings and are removed")
-            shutil.rmtree(folder)
+        if not marker.exists() or marker.read_text(encoding="utf-8") != wanted:
+            if marker.exists():
+                progress.note(f"{folder}: these checkpoints were made with other settings and are removed")
+            shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         marker.write_text(wanted, encoding="utf-8")
     found: str | None = get_last_checkpoint(str(folder))  # type: ignore[no-untyped-call]

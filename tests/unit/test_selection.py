@@ -36,7 +36,8 @@ def test_the_sample_does_not_depend_on_the_order_of_the_corpus(shuffled, maximum
 
 
 def test_the_sample_is_uniform():
-    # 400 seeds, 10 of 40 documents each: every document is expected 100 times, standard deviation sqrt(400*.25*.75) = 8.7
+    # 400 seeds, 10 of 40 documents each: every document is expected 100 times,
+    # standard deviation sqrt(400 * .25 * .75) = 8.7
     counts = Counter(
         doc_id for seed in range(400) for doc_id in ids(choose_documents(CORPUS, maximum=10, seed=seed).documents)
     )
