@@ -1,0 +1,213 @@
+"""Corpora: streaming, look-up by id, what is refused, and when the index is built again."""
+
+import gzip
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from inpars import corpus as module
+from inpars.corpus import Corpus, cache_folder, cached_corpus
+from inpars.errors import DataFormatError
+from inpars.formats import read_documents, write_documents
+from inpars.records import Document
+
+TOY = Path(__file__).parents[1] / "data" / "toy"
+IDS = st.text(st.characters(categories=["L", "N", "P"]), min_size=1, max_size=6)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("INPARS_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def builds(monkeypatch):
+    """The paths an index was built for."""
+    made = []
+    build = module._build_index
+
+    def counted(plain, shown, folder):
+        made.append(plain)
+        build(plain, shown, folder)
+
+    monkeypatch.setattr(module, "_build_index", counted)
+    return made
+
+
+def written(path, content):
+    path.write_bytes(content)
+    return path
+
+
+@pytest.fixture(params=["corpus.jsonl", "corpus.tsv", "corpus.jsonl.gz"])
+def toy(request, tmp_path):
+    """The toy collection in each of its forms."""
+    if request.param == "corpus.tsv":
+        return Corpus(TOY / "corpus.tsv")
+    if request.param == "corpus.jsonl":
+        return Corpus(TOY / "beir" / "corpus.jsonl")
+    packed = tmp_path / request.param
+    packed.write_bytes(gzip.compress((TOY / "beir" / "corpus.jsonl").read_bytes()))
+    return Corpus(packed)
+
+
+def test_all_forms_are_iterated_and_looked_up(toy):
+    documents = list(read_documents(TOY / "beir" / "corpus.jsonl"))
+    assert len(toy) == 30
+    assert list(toy) == list(toy) == documents
+    assert [toy[document.doc_id] for document in reversed(documents)] == documents[::-1]
+    assert toy.texts(["d29", "d26"]) == [documents[28].text, f"Café {documents[25].text}"]
+    assert sorted(toy.at(position).doc_id for position in range(30)) == [document.doc_id for document in documents]
+
+
+def test_unknown_ids(toy):
+    assert "d01" in toy
+    assert "d31" not in toy
+    assert 1 not in toy
+    with pytest.raises(DataFormatError, match=r"no document 'd31'; the ids of this file belong to another corpus"):
+        toy["d31"]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.builds(Document, IDS, st.text(max_size=20), st.text(max_size=5)),
+        min_size=1,
+        max_size=8,
+        unique_by=lambda document: document.doc_id,
+    )
+)
+def test_any_corpus_is_found_by_id(tmp_path, documents):
+    path = tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl"  # clocks of file systems are coarse
+    write_documents(path, documents)
+    corpus = Corpus(path)
+    assert list(corpus) == [corpus[document.doc_id] for document in documents] == documents
+    assert {corpus.at(position).doc_id for position in range(len(corpus))} == {d.doc_id for d in documents}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"_id": "a", "text": "x"}\n{"_id": "b", "text": "y"}',  # no newline at the end
+        b'{"_id": "a", "text": "x"}\r\n\r\n{"_id": "b", "text": "y"}\r\n',
+        b'\xef\xbb\xbf{"_id": "a", "text": "x"}\n\n   \n{"_id": "b", "text": "y"}\n\n',
+    ],
+)
+def test_line_ends_blank_lines_and_byte_order_marks(tmp_path, content):
+    corpus = Corpus(written(tmp_path / "c.jsonl", content))
+    assert len(corpus) == 2
+    assert list(corpus) == [corpus["a"], corpus["b"]] == [Document("a", "x"), Document("b", "y")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("c.jsonl", b"", "c.jsonl: the corpus is empty; it needs at least one document"),
+        ("c.jsonl", b"\n \n", "c.jsonl: the corpus is empty"),
+        ("c.jsonl.gz", gzip.compress(b""), "c.jsonl.gz: the corpus is empty"),
+        ("c.tsv", b"a\tx\nb\ty\na\tz\n", "c.tsv: duplicate document id 'a' (1 in all); ids must be unique"),
+        ("c.jsonl", b'\xef\xbb\xbf{"_id": 1, "text": "x"}\n{"_id": "1", "text": "y"}\n', "c.jsonl: duplicate document"),
+        ("c.jsonl", b'{"_id": "a", "text": "x"}\n{"text": "y"}\n', "c.jsonl:2: no '_id' field"),
+        ("c.jsonl", b'{"_id": "a", "text": "x"}\n{"_id": "b"\n', "c.jsonl:2: broken JSON"),
+        ("c.jsonl", b'["a"]\n', "c.jsonl:1: not a JSON object"),
+        ("c.jsonl", b'{"_id": "a", "text": "\xff"}\n', "c.jsonl:1: not UTF-8"),
+        ("c.tsv", b"only one column\n", "c.tsv:1: 1 tab-separated columns, 2 are needed"),
+        ("c.jsonl.gz", b"not packed\n", "c.jsonl.gz: not a whole gzip file"),
+        ("c.jsonl.gz", gzip.compress(b'{"_id": "a", "text": "x"}\n')[:-9], "c.jsonl.gz: not a whole gzip file"),
+    ],
+)
+def test_what_is_refused_is_named(tmp_path, name, content, said):
+    path = written(tmp_path / name, content)
+    with pytest.raises(DataFormatError) as caught:
+        Corpus(path)
+    assert str(caught.value).startswith(f"{tmp_path}/{said}")
+    assert not list(tmp_path.rglob("*.tmp"))
+    with pytest.raises(DataFormatError):  # nothing half made was kept
+        Corpus(path)
+
+
+def test_an_absent_file_and_a_folder_are_named(tmp_path):
+    for path in (tmp_path / "absent.jsonl", tmp_path):
+        with pytest.raises(DataFormatError, match="no such corpus file; check the path"):
+            Corpus(path)
+
+
+def test_ids_with_the_same_hash_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_hash", lambda doc_id: 7)
+    corpus = Corpus(written(tmp_path / "c.tsv", b"a\tx\nb\ty\nc\tz\n"))
+    assert corpus.texts(["c", "a", "b"]) == ["z", "x", "y"]
+    assert "d" not in corpus
+
+
+def test_the_index_is_built_once_a_file(tmp_path, builds):
+    path = written(tmp_path / "c.tsv", b"a\tx\n")
+    first, second = Corpus(path), Corpus(path)
+    assert (first.sha256, len(builds)) == (second.sha256, 1)
+    path.write_bytes(b"b\ty\nc\tz\n")
+    assert (len(Corpus(path)), len(builds)) == (2, 2)
+
+
+def test_a_file_of_the_same_size_written_later_gets_its_own_index(tmp_path, builds):
+    path = written(tmp_path / "c.tsv", b"a\tx\n")
+    before = Corpus(path)
+    path.write_bytes(b"b\ty\n")
+    os.utime(path, ns=(1, 1))
+    after = Corpus(path)
+    assert ("b" in after, "a" in after, len(builds)) == (True, False, 2)
+    assert before.sha256 != after.sha256
+
+
+def test_an_index_without_its_last_file_is_built_again(tmp_path, builds, cache):
+    path = written(tmp_path / "c.tsv", b"a\tx\n")
+    Corpus(path)
+    (meta,) = cache.rglob("meta.json")
+    meta.unlink()
+    assert Corpus(path)["a"].text == "x"
+    assert len(builds) == 2
+
+
+def test_a_packed_file_is_unpacked_once(tmp_path, cache):
+    path = written(tmp_path / "c.tsv.gz", gzip.compress(b"a\tx\n"))
+    Corpus(path)
+    (plain,) = cache.rglob("c.tsv")
+    stamp = plain.stat().st_mtime_ns
+    assert Corpus(path)["a"].text == "x"
+    assert plain.stat().st_mtime_ns == stamp
+
+
+def test_a_corpus_from_elsewhere_is_written_once():
+    calls = []
+
+    def documents():
+        calls.append(1)
+        return [Document("a", "x", "T")]
+
+    for _ in range(2):
+        assert cached_corpus("some key", documents)["a"] == Document("a", "x", "T")
+    assert len(calls) == 1
+    cached_corpus("another key", documents)
+    assert len(calls) == 2
+
+
+def test_a_corpus_from_elsewhere_that_breaks_off_is_not_kept():
+    def broken():
+        yield Document("a", "x")
+        raise RuntimeError("lost connection")
+
+    with pytest.raises(RuntimeError, match="lost connection"):
+        cached_corpus("key", broken)
+    assert len(cached_corpus("key", lambda: [Document("b", "y"), Document("c", "z")])) == 2
+
+
+def test_where_the_cache_is(tmp_path, monkeypatch):
+    assert cache_folder() == tmp_path / "cache"
+    monkeypatch.delenv("INPARS_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "inpars"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "inpars"

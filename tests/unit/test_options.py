@@ -1,0 +1,108 @@
+"""Options: dataclass to flags and back."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from inpars.options import add_flags, from_flags, option, result_settings
+
+
+@dataclass(frozen=True)
+class Options:
+    output: Path = option(help="where to write", metavar="FILE")
+    max_doc_tokens: int = option(256, help="longest document, 50% of the prompt")
+    threshold: float | None = option(None, help="least score")
+    measure: Literal["sum", "mean"] = option("mean", help="which score")
+    stop: tuple[str, ...] = option((), help="where to stop")
+    layer: tuple[int, ...] = option((1, 2), help="layers")
+    dedup: bool = option(True, help="drop duplicates")
+    batch_size: int = option(8, help="documents at a time", changes_result=False)
+    secret: str = "not a flag"
+
+
+def parse(*arguments):
+    parser = argparse.ArgumentParser(prog="x", exit_on_error=False)
+    add_flags(parser, Options)
+    return from_flags(Options, parser.parse_args(arguments))
+
+
+def test_defaults_are_those_of_the_dataclass():
+    assert parse("--output", "o") == Options(Path("o"))
+
+
+def test_all_flags():
+    options = parse(
+        *("--output", "o", "--max-doc-tokens", "9", "--threshold", "-1.5", "--measure", "sum"),
+        *("--stop", "a", "--stop", "b", "--layer", "7", "--no-dedup", "--batch-size", "1"),
+    )
+    assert options == Options(Path("o"), 9, -1.5, "sum", ("a", "b"), (7,), dedup=False, batch_size=1)
+
+
+def test_repeated_flags_replace_the_default_once():
+    assert parse("--output", "o", "--layer", "1", "--layer", "2", "--layer", "2").layer == (1, 2, 2)
+    assert parse("--output", "o").layer == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--output", "o", "--max-doc-tokens", "many"], "invalid int value: 'many'"),
+        (["--output", "o", "--measure", "median"], "invalid choice: 'median'"),
+        ([], "--output"),
+    ],
+)
+def test_bad_flags_are_refused(arguments, said, capsys):
+    with pytest.raises((argparse.ArgumentError, SystemExit)) as caught:
+        parse(*arguments)
+    assert said in str(caught.value) + capsys.readouterr().err
+
+
+def test_a_flag_without_default_must_be_given_even_if_it_is_a_switch(capsys):
+    @dataclass(frozen=True)
+    class Switch:
+        sure: bool = option(help="say so")
+
+    parser = argparse.ArgumentParser(prog="x")
+    add_flags(parser, Switch)
+    assert from_flags(Switch, parser.parse_args(["--no-sure"])) == Switch(sure=False)
+    with pytest.raises(SystemExit):
+        parser.parse_args([])
+    assert "--sure" in capsys.readouterr().err
+
+
+def test_help_shows_every_default_and_escapes_percent_signs():
+    parser = argparse.ArgumentParser(prog="x")
+    add_flags(parser, Options)
+    shown = " ".join(parser.format_help().split())
+    for line in (
+        "--output FILE where to write --max",
+        "--max-doc-tokens N longest document, 50% of the prompt (default: 256)",
+        "--threshold X least score (default: none)",
+        "--measure {sum,mean} which score (default: mean)",
+        "--stop TEXT where to stop (default: none)",
+        "--layer N layers (default: 1 2)",
+        "--dedup, --no-dedup drop duplicates (default: on)",
+    ):
+        assert line in shown
+    assert "secret" not in shown
+
+
+def test_fixed_values_win_and_foreign_flags_are_ignored():
+    flags = argparse.Namespace(output=Path("o"), max_doc_tokens=9, command="generate")
+    assert from_flags(Options, flags, max_doc_tokens=7, secret="s") == Options(Path("o"), 7, secret="s")
+
+
+def test_settings_that_decide_the_result():
+    # without the path, which is compared by content, and the batch size, which changes nothing
+    assert result_settings(Options(Path("o"), stop=("a",))) == {
+        "max_doc_tokens": 256,
+        "threshold": None,
+        "measure": "mean",
+        "stop": ("a",),
+        "layer": (1, 2),
+        "dedup": True,
+        "secret": "not a flag",
+    }

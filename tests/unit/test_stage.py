@@ -1,0 +1,183 @@
+"""The stage runner: skipping, redoing, saying why, and writing the manifest last."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from inpars.errors import StorageError
+from inpars.manifest import manifest_path, read_manifest, stamp, stamp_text
+from inpars.options import option
+from inpars.progress import Silent
+from inpars.stages.stage import Outcome, dropped_line, input_stamp, model_stamp, run_stage
+
+
+@dataclass(frozen=True)
+class Options:
+    k: int = option(10, help="how many")
+    seed: int = option(1, help="seed")
+    batch_size: int = option(8, help="speed only", changes_result=False)
+    queries: Path = option(Path("q.jsonl"), help="compared by content")
+
+
+class Notes(Silent):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, message):
+        self.notes.append(message)
+
+
+class Runner:
+    """A stage that writes its input in capitals and counts how often it did."""
+
+    def __init__(self, folder):
+        self.output = folder / "out.txt"
+        self.runs = 0
+        self.content = "text"
+        self.progress = Notes()
+
+    def work(self):
+        self.runs += 1
+        self.output.write_text(self.content.upper(), encoding="utf-8")
+        return Outcome(records=1, dropped={"copied": 2}, results={"mean": 0.5}, device="abacus")
+
+    def __call__(self, options=None, *, stage="shout", work=None, overwrite=False):
+        return run_stage(
+            stage,
+            options or Options(),
+            output=self.output,
+            inputs={"text": stamp_text("text", self.content)},
+            work=work or self.work,
+            progress=self.progress,
+            overwrite=overwrite,
+        )
+
+
+@pytest.fixture
+def runner(tmp_path):
+    return Runner(tmp_path)
+
+
+def test_the_manifest_tells_what_was_done(runner):
+    manifest = runner()
+    assert (manifest.stage, manifest.arguments, manifest.seed) == ("shout", {"k": 10, "seed": 1}, 1)
+    assert manifest.inputs == {"text": stamp_text("text", "text")}
+    assert manifest.output == stamp(runner.output, records=1)
+    assert (manifest.dropped, manifest.results, manifest.device) == ({"copied": 2}, {"mean": 0.5}, "abacus")
+    assert manifest.started.endswith("+00:00")
+    assert manifest.seconds >= 0
+    assert read_manifest(runner.output) == manifest
+    assert runner.progress.notes == []
+
+
+def test_what_is_done_is_skipped(runner):
+    first = runner()
+    assert (runner(), runner.runs) == (first, 1)
+    assert runner.progress.notes == [f"shout: {runner.output} is up to date, skipped"]
+
+
+@pytest.mark.parametrize("options", [Options(batch_size=9), Options(queries=Path("elsewhere.jsonl"))])
+def test_speed_and_paths_do_not_redo_a_stage(runner, options):
+    runner()
+    runner(options)
+    assert runner.runs == 1
+
+
+def change_input(runner):
+    runner.content = "other"
+
+
+def tamper(runner):
+    runner.output.write_text("longer than before", encoding="utf-8")
+
+
+def lose_manifest(runner):
+    manifest_path(runner.output).unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "reason"),
+    [
+        (None, {"options": Options(k=11)}, "setting changed: k"),
+        (None, {"options": Options(k=11, seed=2)}, "setting changed: k, seed"),
+        (None, {"stage": "whisper"}, "it was made by 'shout'"),
+        (None, {"overwrite": True}, "--overwrite was given"),
+        (change_input, {}, "input changed: text"),
+        (tamper, {}, "it was changed after it was made"),
+        (lose_manifest, {}, "it was not finished"),
+    ],
+)
+def test_changes_redo_a_stage_and_say_why(runner, change, settings, reason):
+    """Toolkit fault: a run made for another filter setting was taken again, keyed by the dataset's name alone."""
+    runner()
+    if change:
+        change(runner)
+    runner(**settings)
+    assert runner.runs == 2
+    assert runner.progress.notes == [
+        f"{settings.get('stage', 'shout')}: {runner.output} is made again, because {reason}"
+    ]
+    runner(**settings | {"overwrite": False})
+    assert runner.runs == 2
+
+
+def test_an_absent_output_is_made_without_a_word(runner):
+    runner()
+    runner.output.unlink()
+    runner()
+    assert (runner.runs, runner.progress.notes) == (2, [])
+
+
+def test_a_failure_leaves_no_manifest(runner):
+    runner()
+
+    def fail():
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        runner(Options(k=11), work=fail)
+    assert runner.output.exists()
+    assert read_manifest(runner.output) is None
+    # back to the first settings: the output on the disk is no longer proved, so it is made again
+    runner()
+    assert runner.runs == 2
+
+
+def test_an_output_below_a_file_is_refused(runner, tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    runner.output = tmp_path / "file" / "out.txt"
+    with pytest.raises(StorageError, match="cannot be written"):
+        runner()
+
+
+def test_input_stamps_come_from_a_manifest_that_fits(runner):
+    manifest = runner()
+    assert input_stamp(runner.output) is not None
+    assert input_stamp(runner.output).records == manifest.output.records == 1  # a fresh stamp counts no records
+    tamper(runner)
+    assert input_stamp(runner.output) == stamp(runner.output)
+
+
+def test_models_are_stamped_by_content_or_name(tmp_path):
+    (tmp_path / "weights").write_bytes(b"abc")
+    assert model_stamp(str(tmp_path)).sha256 == stamp(tmp_path).sha256
+    assert model_stamp("someone/model") == stamp_text("someone/model", "someone/model")
+
+
+def test_an_embedded_name_is_not_a_folder_of_the_same_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "minilm").mkdir()
+    assert model_stamp("minilm") == stamp_text("minilm", "minilm")
+
+
+@pytest.mark.parametrize(
+    ("dropped", "line"),
+    [
+        ({}, "nothing dropped"),
+        ({"copied": 0}, "nothing dropped"),
+        ({"duplicate": 113, "copied": 7, "short": 0}, "120 dropped: copied 7, duplicate 113"),
+    ],
+)
+def test_dropped_line(dropped, line):
+    assert dropped_line(dropped) == line
