@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inpars.errors import DataFormatError
@@ -34,6 +34,7 @@ from inpars.storage import write_jsonl, write_lines
 TOY = Path(__file__).parents[1] / "data" / "toy"
 TEXTS = st.text(max_size=30)
 IDS = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=6)
+on_disk = settings(max_examples=40, deadline=None)  # a disk shared with others has no deadline
 SUFFIXES = pytest.mark.parametrize("suffix", ["", ".gz"])
 
 
@@ -51,6 +52,7 @@ def written(path, *lines):
 
 
 @SUFFIXES
+@on_disk
 @given(documents=st.lists(st.builds(Document, IDS, TEXTS, TEXTS), max_size=6))
 def test_documents_round_trip(folder, suffix, documents):
     path = folder / f"corpus.jsonl{suffix}"
@@ -59,6 +61,7 @@ def test_documents_round_trip(folder, suffix, documents):
 
 
 @SUFFIXES
+@on_disk
 @given(queries=st.lists(st.builds(Query, IDS, TEXTS), max_size=6, unique_by=lambda query: query.query_id))
 def test_queries_round_trip(folder, suffix, queries):
     path = folder / f"queries.jsonl{suffix}"
@@ -67,6 +70,7 @@ def test_queries_round_trip(folder, suffix, queries):
 
 
 @SUFFIXES
+@on_disk
 @given(
     qrels=st.dictionaries(
         IDS.filter(lambda text: "\ufeff" not in text),
@@ -81,6 +85,7 @@ def test_qrels_round_trip(folder, suffix, qrels):
 
 
 @SUFFIXES
+@on_disk
 @given(
     run=st.dictionaries(
         IDS, st.dictionaries(IDS, st.floats(-1e6, 1e6, allow_nan=False), min_size=1, max_size=9), max_size=3
@@ -121,6 +126,7 @@ SYNTHETIC = st.builds(
 
 
 @SUFFIXES
+@on_disk
 @given(queries=st.lists(SYNTHETIC, max_size=5, unique_by=lambda query: query.query_id))
 def test_synthetic_queries_round_trip(folder, suffix, queries):
     path = folder / f"synthetic.jsonl{suffix}"
@@ -129,6 +135,7 @@ def test_synthetic_queries_round_trip(folder, suffix, queries):
 
 
 @SUFFIXES
+@on_disk
 @given(triples=st.lists(st.builds(Triple, IDS, IDS, IDS), max_size=6))
 def test_triples_round_trip(folder, suffix, triples):
     path = folder / f"triples.tsv{suffix}"
