@@ -40,18 +40,23 @@ def mine_triples(
     *,
     ranks: tuple[int, int] = (1, 100),
     per_query: int = 1,
+    positive_within: int | None = None,
     seed: int = 0,
 ) -> MinedTriples:
     """Up to `per_query` negatives for each query of `positives` (query_id -> positive doc_id), from a rank window.
 
     A window that lies beyond a short ranking is moved up to its end. Queries that BM25 finds nothing else for are left
-    out and counted as `no_negatives`.
+    out and counted as `no_negatives`; with `positive_within` also those whose positive is not among so many first
+    documents (`positive_not_retrieved`), a round-trip check as in Promptagator (arXiv 2209.11755).
     """
     if per_query < 1:
         raise ConfigError(f"--per-query is {per_query}; it must be at least 1")
     triples: list[Triple] = []
     dropped: Counter[str] = Counter()
     for query_id, positive in positives.items():
+        if positive_within is not None and positive not in dict(rank(run.get(query_id, {}), positive_within)):
+            dropped["positive_not_retrieved"] += 1
+            continue
         candidates = _candidates(run.get(query_id, {}), positive, text)
         first, last = ranks
         window = candidates[first - 1 : last] or candidates[-per_query:]

@@ -30,6 +30,9 @@ class TriplesOptions:
 
     ranks: str = option("1-100", help="BM25 ranks that negatives are drawn from", metavar="FIRST-LAST")
     per_query: int = option(1, help="negatives a query")
+    positive_within: int | None = option(
+        None, help="leave out queries whose own document BM25 does not find among its first N"
+    )
     k1: float = option(DEFAULT_K1, help="BM25's k1")
     b: float = option(DEFAULT_B, help="BM25's b")
     language: str = option(DEFAULT_LANGUAGE, help="language of BM25's analyser")
@@ -62,13 +65,16 @@ def write_triples(
         _check_documents(queries, corpus, source)
         index = bm25_index(corpus, k1=options.k1, b=options.b, language=options.language, progress=progress)
         asked = [Query(query.query_id, query.text) for query in queries]
-        run = index.search(asked, last + 1, threads=options.threads, progress=progress)  # one more for the positive
+        run = index.search(
+            asked, max(last + 1, options.positive_within or 1), threads=options.threads, progress=progress
+        )  # one more for the positive
         mined = mine_triples(
             {query.query_id: query.doc_id for query in queries},
             run,
             lambda doc_id: corpus[doc_id].full_text,
             ranks=(first, last),
             per_query=options.per_query,
+            positive_within=options.positive_within,
             seed=options.seed,
         )
         if not mined.triples:

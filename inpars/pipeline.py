@@ -1,0 +1,364 @@
+"""The whole of it: from a corpus to tuned models and an honest comparison, in one folder.
+
+Every step is a stage with its own manifest, so that a second run redoes only what its changed settings touch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from inpars.datasets import DEFAULT_SPLIT, Dataset, Topics
+from inpars.dtypes import DtypeName
+from inpars.errors import DataFormatError, StaleInputError
+from inpars.evaluation import DEFAULT_METRICS, Evaluation
+from inpars.filtering import Filtered, ScoringFunction
+from inpars.formats import read_run, read_synthetic_records, write_run
+from inpars.manifest import Manifest
+from inpars.options import option
+from inpars.progress import SILENT, Progress
+from inpars.records import Run
+from inpars.report import Report, render, shown_queries
+from inpars.runs import cut, fuse_z_scores
+from inpars.significance import Difference
+from inpars.stages.evaluating import as_values, evaluate_runs, write_metrics
+from inpars.stages.filtering import FilterOptions, apply_filter, filter_file
+from inpars.stages.generating import GenerateOptions, generate_queries, load_generator
+from inpars.stages.mining import TriplesOptions, write_triples
+from inpars.stages.reranking import RerankOptions, load_run_scorer, rerank_file
+from inpars.stages.retrieving import BM25, SearchOptions, search_dataset
+from inpars.stages.stage import Outcome, input_stamp, run_stage
+from inpars.stages.training import train_reranker_from_file, train_retriever_from_file
+from inpars.storage import atomic_writer
+from inpars.templates import Prompt
+
+FOLDER_MARK = "run.json"
+FUSION_DEPTH = 100
+BASE_FUSION, TUNED, TUNED_FUSION = "fusion", "tuned", "tuned fusion"
+RERANKED = " + reranker"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineOptions:
+    """The settings of a whole run; each stage's own command has more."""
+
+    model: str = option("smollm2-135m", help="language model that writes the queries")
+    max_documents: int | None = option(500, help="documents that queries are written for")
+    max_doc_tokens: int = option(160, help="tokens of a document that the language model is shown")
+    max_new_tokens: int = option(32, help="tokens a query may have")
+    scoring_function: ScoringFunction = option("mean_log_probs", help="how a query's token log-probs become its score")
+    top_k: int = option(400, help="how many of the best queries to keep")
+    positive_within: int | None = option(
+        20, help="leave out queries whose own document BM25 does not find among its first N"
+    )
+    per_query: int = option(1, help="negatives a query")
+    ranks: str = option("1-100", help="BM25 ranks that negatives are drawn from", metavar="FIRST-LAST")
+    retriever: str = option("minilm", help="bi-encoder to start from")
+    retriever_epochs: float = option(1.0, help="passes over the triples for the bi-encoder")
+    reranker: str = option("smollm2-135m", help="model the reranker starts from")
+    reranker_kind: str = option(
+        "query-likelihood", help="what it becomes: auto, or one of inpars train reranker's kinds"
+    )
+    reranker_epochs: float = option(1.0, help="passes over the triples for the reranker")
+    reranker_max_length: int = option(160, help="tokens of query and document that the reranker reads")
+    rerank_depth: int = option(15, help="documents a query that are reranked")
+    k: int = option(1000, help="documents a query that BM25 and the bi-encoders retrieve")
+    limit: int | None = option(None, help="only the first N test queries, to try things out")
+    seed: int = option(0, help="seed of all samples")
+    dtype: DtypeName = option("auto", help="number format; auto: bfloat16 where the processor or GPU is fast with it")
+    device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
+    threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False)
+    trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a run ends with; without judged queries the results are empty."""
+
+    results: dict[str, Evaluation]
+    differences: dict[str, dict[str, Difference]]
+    report: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run's surroundings."""
+
+    dataset: Dataset
+    prompt: Prompt
+    options: PipelineOptions
+    folder: Path
+    progress: Progress
+    overwrite: bool
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What every stage is told."""
+        return {"progress": self.progress, "overwrite": self.overwrite}
+
+
+def run_pipeline(
+    dataset: Dataset,
+    prompt: Prompt,
+    options: PipelineOptions,
+    *,
+    output: Path,
+    split: str = DEFAULT_SPLIT,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    progress: Progress = SILENT,
+    overwrite: bool = False,
+) -> Finished:
+    """Do all stages into the folder `output`. Raises StaleInputError where it holds a run of another dataset."""
+    _claim(output, dataset)
+    run = _Run(dataset, prompt, options, output, progress, overwrite)
+    manifests = {"generate": _generate(run), "filter": _filter(run), "triples": _mine(run)}
+    manifests |= {"retriever": _train_retriever(run), "reranker": _train_reranker(run)}
+    results: dict[str, Evaluation] = {}
+    differences: dict[str, dict[str, Difference]] = {}
+    if dataset.splits:
+        topics = dataset.topics(split)
+        paths = _retrieve(run, topics)
+        if topics.qrels:
+            runs = {name: read_run(path) for name, path in paths.items()}
+            results, differences = evaluate_runs(runs, topics.qrels, metrics)
+            write_metrics(output / "metrics.json", as_values(results, differences))
+    report = output / "report.html"
+    with atomic_writer(report) as stream:
+        stream.write(render(_report(run, manifests, results, differences, metrics)))
+    return Finished(results, differences, report)
+
+
+def _claim(folder: Path, dataset: Dataset) -> None:
+    """Mark the folder as this dataset's."""
+    mark = folder / FOLDER_MARK
+    if mark.exists():
+        try:
+            known = json.loads(mark.read_text(encoding="utf-8"))
+            same = known["corpus_sha256"] == dataset.corpus.sha256
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise DataFormatError(f"not the mark of a run ({error}); remove it", path=mark) from None
+        if not same:
+            raise StaleInputError(
+                f"{folder} holds a run of another dataset ({known.get('dataset')}), not of {dataset.name}; "
+                "choose another --output or remove the folder"
+            )
+        return
+    with atomic_writer(mark) as stream:
+        json.dump({"dataset": dataset.name, "corpus_sha256": dataset.corpus.sha256}, stream)
+
+
+def _generate(run: _Run) -> Manifest:
+    own = run.options
+    options = GenerateOptions(
+        model=own.model,
+        max_documents=own.max_documents,
+        max_doc_tokens=own.max_doc_tokens,
+        max_new_tokens=own.max_new_tokens,
+        seed=own.seed,
+        dtype=own.dtype,
+        device=own.device,
+        threads=own.threads,
+        trust_remote_code=own.trust_remote_code,
+    )
+    return generate_queries(
+        run.dataset.corpus,
+        run.dataset.corpus_stamp,
+        run.prompt,
+        options,
+        output=run.path("queries.synthetic.jsonl"),
+        make_generator=lambda: load_generator(options, run.prompt),
+        **run.told,
+    )
+
+
+def _filter_options(run: _Run) -> FilterOptions:
+    return FilterOptions(scoring_function=run.options.scoring_function, top_k=run.options.top_k)
+
+
+def _filter(run: _Run) -> Manifest:
+    return filter_file(
+        run.path("queries.synthetic.jsonl"),
+        _filter_options(run),
+        output=run.path("queries.filtered.jsonl"),
+        example_queries=[example.query for example in run.prompt.examples],
+        **run.told,
+    )
+
+
+def _mine(run: _Run) -> Manifest:
+    own = run.options
+    options = TriplesOptions(
+        ranks=own.ranks,
+        per_query=own.per_query,
+        positive_within=own.positive_within,
+        seed=own.seed,
+        threads=own.threads,
+    )
+    return write_triples(
+        run.path("queries.filtered.jsonl"),
+        run.dataset.corpus,
+        run.dataset.corpus_stamp,
+        options,
+        output=run.path("triples.tsv"),
+        **run.told,
+    )
+
+
+def _training_settings(own: PipelineOptions) -> dict[str, Any]:
+    return {
+        "seed": own.seed,
+        "dtype": own.dtype,
+        "device": own.device,
+        "threads": own.threads,
+        "trust_remote_code": own.trust_remote_code,
+    }
+
+
+def _train_retriever(run: _Run) -> Manifest:
+    from inpars.training.retriever import RetrieverOptions
+
+    own = run.options
+    options = RetrieverOptions(model=own.retriever, epochs=own.retriever_epochs, **_training_settings(own))
+    return train_retriever_from_file(
+        run.path("triples.tsv"), options, output=run.path("models") / "retriever", **run.told
+    )
+
+
+def _train_reranker(run: _Run) -> Manifest:
+    from inpars.training.reranker import RerankerOptions
+
+    own = run.options
+    options = RerankerOptions(
+        model=own.reranker,
+        kind=own.reranker_kind,
+        epochs=own.reranker_epochs,
+        max_length=own.reranker_max_length,
+        **_training_settings(own),
+    )
+    return train_reranker_from_file(
+        run.path("triples.tsv"), options, output=run.path("models") / "reranker", **run.told
+    )
+
+
+def _retrieve(run: _Run, topics: Topics) -> dict[str, Path]:
+    """The runs of all systems by name, in the order of the table."""
+    own = run.options
+    tuned = str(run.path("models") / "retriever")
+    paths = {
+        "bm25": _search(run, topics, "bm25", BM25),
+        own.retriever: _search(run, topics, "base", own.retriever),
+    }
+    paths[BASE_FUSION] = _fuse(run, "fusion", [paths["bm25"], paths[own.retriever]])
+    paths[TUNED] = _search(run, topics, "tuned", tuned)
+    paths[TUNED_FUSION] = _fuse(run, "tuned-fusion", [paths["bm25"], paths[TUNED]])
+    for name in ("bm25", TUNED_FUSION):
+        paths[name + RERANKED] = _rerank(run, topics, paths[name])
+    return paths
+
+
+def _search(run: _Run, topics: Topics, name: str, retriever: str) -> Path:
+    own = run.options
+    options = SearchOptions(
+        retriever=(retriever,),
+        k=own.k,
+        limit=own.limit,
+        dtype=own.dtype,
+        device=own.device,
+        threads=own.threads,
+        trust_remote_code=own.trust_remote_code,
+    )
+    output = run.path("runs") / f"{name}.trec"
+    search_dataset(run.dataset, topics, options, output=output, **run.told)
+    return output
+
+
+@dataclass(frozen=True, slots=True)
+class _FusionOptions:
+    depth: int = option(FUSION_DEPTH, help="documents of each run that the fusion reads")
+    k: int = option(FUSION_DEPTH, help="documents a query that it keeps")
+
+
+def _fuse(run: _Run, name: str, sources: Sequence[Path]) -> Path:
+    output, options = run.path("runs") / f"{name}.trec", _FusionOptions(FUSION_DEPTH, run.options.k)
+
+    def work() -> Outcome:
+        runs: list[Run] = [cut(read_run(source), options.depth) for source in sources]
+        return Outcome(write_run(output, fuse_z_scores(runs, options.k), name))
+
+    inputs = {source.name: input_stamp(source) for source in sources}
+    run_stage("fuse", options, output=output, inputs=inputs, work=work, **run.told)
+    return output
+
+
+def _rerank(run: _Run, topics: Topics, source: Path) -> Path:
+    own = run.options
+    options = RerankOptions(
+        model=str(run.path("models") / "reranker"),
+        depth=own.rerank_depth,
+        fuse=True,
+        dtype=own.dtype,
+        device=own.device,
+        threads=own.threads,
+        trust_remote_code=own.trust_remote_code,
+    )
+    output = source.with_name(f"{source.stem}.reranked.trec")
+    rerank_file(
+        source,
+        run.dataset,
+        topics,
+        options,
+        output=output,
+        make_scorer=lambda: load_run_scorer(options),
+        **run.told,
+    )
+    return output
+
+
+def _report(
+    run: _Run,
+    manifests: Mapping[str, Manifest],
+    results: Mapping[str, Evaluation],
+    differences: Mapping[str, Mapping[str, Difference]],
+    metrics: Sequence[str],
+) -> Report:
+    filtered = _verdicts(run)
+    kept, dropped = shown_queries(filtered.verdicts)
+    corpus = run.dataset.corpus
+    seconds = {name: manifest.seconds for name, manifest in manifests.items()}
+    written = manifests["generate"].output.records
+    return Report(
+        title=f"{run.dataset.name}: search without labelled queries",
+        lead=f"{len(corpus)} documents; {written} queries written with the prompt {run.prompt.name!r}, "
+        f"{len(filtered.kept)} kept; {manifests['triples'].output.records} triples.",
+        metrics=metrics,
+        results=results,
+        differences=differences,
+        verdicts=filtered.verdicts,
+        document_texts={verdict.query.doc_id: corpus[verdict.query.doc_id].full_text for verdict in [*kept, *dropped]},
+        score_name=run.options.scoring_function,
+        curves={name: manifests[name].results["curve"] for name in ("retriever", "reranker")},
+        settings={
+            "options": asdict(run.options),
+            "prompt": run.prompt.name,
+            "seconds": seconds,
+            "dropped": {name: dict(manifests[name].dropped) for name in ("generate", "filter", "triples")},
+            "versions": manifests["generate"].versions,
+            "device": manifests["generate"].device,
+            "commit": manifests["generate"].git_commit,
+        },
+    )
+
+
+def _verdicts(run: _Run) -> Filtered:
+    """The filter's verdicts once more, for the histogram: it is quick and its output holds the kept ones only."""
+    found = {
+        query.query_id: (query, record) for query, record in read_synthetic_records(run.path("queries.synthetic.jsonl"))
+    }
+    examples = [example.query for example in run.prompt.examples]
+    return apply_filter([query for query, _ in found.values()], _filter_options(run), found, examples)
