@@ -59,9 +59,7 @@ class PipelineOptions:
     retriever: str = option("minilm", help="bi-encoder to start from")
     retriever_epochs: float = option(1.0, help="passes over the triples for the bi-encoder")
     reranker: str = option("smollm2-135m", help="model the reranker starts from")
-    reranker_kind: str = option(
-        "query-likelihood", help="what it becomes: auto, or one of inpars train reranker's kinds"
-    )
+    reranker_kind: ScorerKind | Literal[auto] = option("query-likelihood", help="what the reranker becomes")
     reranker_epochs: float = option(1.0, help="passes over the triples for the reranker")
     reranker_max_length: int = option(160, help="tokens of query and document that the reranker reads")
     rerank_depth: int = option(15, help="documents a query that are reranked")
