@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from inpars.datasets import DEFAULT_SPLIT, Dataset, Topics
 from inpars.dtypes import DtypeName
@@ -23,6 +23,7 @@ from inpars.progress import SILENT, Progress
 from inpars.records import Run
 from inpars.report import Report, render, shown_queries
 from inpars.runs import cut, fuse_z_scores
+from inpars.scoring import ScorerKind
 from inpars.significance import Difference
 from inpars.stages.evaluating import as_values, evaluate_runs, write_metrics
 from inpars.stages.filtering import FilterOptions, apply_filter, filter_file
@@ -59,7 +60,7 @@ class PipelineOptions:
     retriever: str = option("minilm", help="bi-encoder to start from")
     retriever_epochs: float = option(1.0, help="passes over the triples for the bi-encoder")
     reranker: str = option("smollm2-135m", help="model the reranker starts from")
-    reranker_kind: ScorerKind | Literal[auto] = option("query-likelihood", help="what the reranker becomes")
+    reranker_kind: ScorerKind | Literal["auto"] = option("query-likelihood", help="what the reranker becomes")
     reranker_epochs: float = option(1.0, help="passes over the triples for the reranker")
     reranker_max_length: int = option(160, help="tokens of query and document that the reranker reads")
     rerank_depth: int = option(15, help="documents a query that are reranked")
