@@ -1,0 +1,36 @@
+"""What all tests share: no model hub, properties without deadlines, tiny models built once a session."""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+settings.register_profile("inpars", deadline=None)
+settings.load_profile("inpars")
+
+
+class TinyModels:
+    """Folders of `tiny_models`, each made when a test first asks for it."""
+
+    def __init__(self, folder):
+        import torch
+
+        torch.set_num_threads(1)
+        self._folder, self._made = folder, {}
+
+    def __call__(self, kind, **settings):
+        import tiny_models
+
+        key = "-".join([kind, *(f"{name}={value}" for name, value in sorted(settings.items()))])
+        if key not in self._made:
+            self._made[key] = str(getattr(tiny_models, kind)(self._folder / key, **settings))
+        return self._made[key]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """`tiny("llama")` is the folder of a tiny Llama."""
+    return TinyModels(tmp_path_factory.mktemp("tiny"))
