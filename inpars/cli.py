@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from inpars import __version__
-from inpars.errors import InparsError
+from inpars.errors import InparsError, MissingDependencyError
 
 COMMANDS = {
     "run": "the whole pipeline: from a corpus to tuned models, a table and a report",
@@ -39,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _dispatch(parsed)
     except InparsError as error:
         print(f"inpars: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        print(f"inpars: {_missing(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("inpars: interrupted; the same command goes on from here", file=sys.stderr)
@@ -67,6 +70,17 @@ def _dispatch(arguments: list[str]) -> int:
     command.add_arguments(own)
     result: int | None = command.run(own.parse_args(rest))
     return result or 0
+
+
+def _missing(error: ModuleNotFoundError) -> InparsError:
+    """What to install for a command whose packages are absent; other missing modules are faults and raised again."""
+    from inpars.extras import owner_of  # only on the way out
+
+    extra = owner_of(error.name)
+    if extra is None:
+        raise error
+    install = extra.install_line() or f"pip install --force-reinstall {error.name}"
+    return MissingDependencyError(str(error.name), f"for this command ({extra.purpose})", install)
 
 
 def _parser() -> argparse.ArgumentParser:

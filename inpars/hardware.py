@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
-from pathlib import Path
 
 import torch
 
 from inpars.dtypes import DtypeName
 from inpars.errors import ConfigError
-
-FAST_BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16")  # x86 instructions that multiply bfloat16 faster than float32
+from inpars.processor import cores, fast_bfloat16_flags
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -38,19 +35,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 matrix products are faster than float32 ones on the device."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and any(flag in cpu_flags() for flag in FAST_BFLOAT16_FLAGS)
-
-
-def cpu_flags() -> frozenset[str]:
-    """The instruction sets Linux reports for the processor; empty elsewhere."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-    return frozenset(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
-
-
-def cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return device.type == "cpu" and bool(fast_bfloat16_flags())
 
 
 def use_threads(count: int | None) -> None:

@@ -1,0 +1,41 @@
+"""What this machine has and lacks: processor, Java, models, packages, network, and how to install what is missing."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import groupby
+
+from inpars import __version__
+from inpars.commands.common import print_result
+from inpars.doctor import Finding, examine
+
+MARKS = {"ok": "+", "missing": "-", "info": " "}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's flags."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Examine."""
+    findings = examine()
+    print_result(flags, shown(findings), {"inpars": __version__, "findings": [asdict(found) for found in findings]})
+
+
+def shown(findings: Sequence[Finding]) -> str:
+    """The findings by topic, `+` before what is there and `-` before what is not, then the lines that install it."""
+    width = max(len(found.name) for found in findings)
+    lines = [f"inpars {__version__}"]
+    for topic, members in groupby(findings, key=lambda found: found.topic):
+        lines += ["", topic, *(f"  {MARKS[found.state]} {found.name:{width}}  {found.value}" for found in members)]
+    missing: dict[str, list[str]] = {}
+    for found in findings:
+        if found.install and found.name not in missing.setdefault(found.install, []):
+            missing[found.install].append(found.name)
+    if missing:
+        lines += ["", "to install what is missing"]
+        lines += [f"  {install}\n      for {', '.join(names)}" for install, names in missing.items()]
+    return "\n".join(lines)

