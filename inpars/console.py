@@ -65,7 +65,7 @@ class _Counter:
         self._stream, self._total, self._description, self._unit = stream, total, description, unit
         self._hidden = hidden
         self._start, self._first, self._count = time.monotonic(), done, done
-        self._last_line = self._start
+        self._last_line, self._shown = self._start, -1
         self._bar: tqdm[Any] | None = None
         if stream.isatty() and not hidden:
             self._bar = tqdm(
@@ -79,7 +79,7 @@ class _Counter:
             self._bar.set_postfix_str(detail, refresh=False)
             self._bar.update(count)
         elif not self._hidden and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = time.monotonic()
+            self._last_line, self._shown = time.monotonic(), self._count
             self._stream.write(self._line(detail) + "\n")
             self._stream.flush()
 
@@ -87,7 +87,7 @@ class _Counter:
         """Finish the bar, or say the last line of work that took long enough to matter."""
         if self._bar is not None:
             self._bar.close()
-        elif not self._hidden and time.monotonic() - self._start >= 1.0:
+        elif not self._hidden and time.monotonic() - self._start >= 1.0 and self._count != self._shown:
             self._stream.write(self._line("") + "\n")
             self._stream.flush()
 

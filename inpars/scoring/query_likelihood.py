@@ -43,7 +43,7 @@ class QueryLikelihood:
         *,
         prefix: str = BARE_PREFIX,
         suffix: str = BARE_SUFFIX,
-        reduction: Reduction = "mean",
+        reduction: Reduction = "sum",
         max_length: int = MAX_LENGTH,
     ) -> None:
         self.network, self.tokenizer, self.max_length = network, tokenizer, max_length

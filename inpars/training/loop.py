@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ from inpars.storage import replace_folder, storage_errors
 
 CHECKPOINT_SUFFIX = ".checkpoints"
 LOGS_PER_TRAINING = 40
-CHECKPOINTS_PER_TRAINING = 5
+SECONDS_BETWEEN_CHECKPOINTS = 120.0
 SETTINGS_FILE = "settings.json"
 
 
@@ -37,7 +38,9 @@ class TrainOptions:
     model: str = option("minilm", help="the model to start from: an embedded name, a folder or a hub id")
     epochs: float = option(1.0, help="passes over the triples")
     batch_size: int = option(32, help="queries a step")
-    learning_rate: float = option(2e-5, help="highest learning rate; it rises over the first tenth and falls to 0")
+    learning_rate: float | None = option(
+        2e-5, help="highest learning rate; it rises over the first tenth and falls to 0"
+    )
     warmup: float = option(0.1, help="share of the steps over which the learning rate rises")
     weight_decay: float = option(0.01, help="weight decay of AdamW")
     dropout: float = option(0.0, help="dropout of the network; 0 is much faster on a processor")
@@ -66,6 +69,7 @@ class _Reporter(TrainerCallback):
         self._progress, self._description, self._batch_size = progress, description, batch_size
         self._track: Any = None
         self._loss = ""
+        self._saved = time.monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
         for entry in state.log_history:
@@ -80,6 +84,9 @@ class _Reporter(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
         self._progress.advance(1, self._loss)
         next(self._track, None)
+        if time.monotonic() - self._saved > SECONDS_BETWEEN_CHECKPOINTS and state.global_step < state.max_steps:
+            control.should_save = True
+            self._saved = time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ANN401
         self._note({**(logs or {}), "step": state.global_step})
@@ -110,7 +117,7 @@ def training_arguments(options: TrainOptions, device: torch.device, folder: Path
         "use_cpu": device.type == "cpu",
         "dataloader_pin_memory": device.type != "cpu",
         "logging_steps": max(1, total_steps // LOGS_PER_TRAINING),
-        "save_steps": max(5, total_steps // CHECKPOINTS_PER_TRAINING),
+        "save_strategy": "no",  # `_Reporter` asks for checkpoints by the clock
         "save_total_limit": 1,
         "report_to": "none",
         "disable_tqdm": True,

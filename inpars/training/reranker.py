@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 
@@ -35,6 +36,8 @@ from inpars.training.loop import (
 )
 
 Loss = Literal["auto", "listwise", "pointwise"]
+DEFAULT_RANKS = {"causal": 16, "query-likelihood": 16}
+DEFAULT_RATES = {"monot5": 3e-4}  # with AdamW; the paper's 1e-3 is Adafactor's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,13 @@ class RerankerOptions(TrainOptions):
     kind: ScorerKind | Literal["auto"] = option("auto", help="what it becomes; auto reads its configuration")
     loss: Loss = option("auto", help="auto: pointwise (true or false) for monoT5, listwise for the others")
     batch_size: int = option(8, help="queries a step, each with its positive and negatives")
+    lora_rank: int | None = option(
+        None,
+        help="rank of low-rank adapters (LoRA), merged at the end; 0: all weights (default: 16 for decoders)",
+    )
+    learning_rate: float | None = option(
+        None, help="highest learning rate (default: 2e-4 with adapters, 2e-5 without; 3e-4 for monoT5)"
+    )
     true_token: str | None = option(None, help="what the model shall answer where the document is relevant")
     false_token: str | None = option(None, help="what it shall answer where it is not")
 
@@ -77,12 +87,16 @@ def train_reranker(
         )
     without_dropout(model.network, options.dropout)
     model.network.train()
+    rank = options.lora_rank if options.lora_rank is not None else DEFAULT_RANKS.get(model.kind, 0)
+    rate = options.learning_rate or (2e-4 if rank else DEFAULT_RATES.get(model.kind, 2e-5))
+    trained = _with_adapters(model.network, rank) if rank else model.network
     steps = max(1, round(batches_of(len(groups), options.batch_size) * options.epochs))
     arguments = TrainingArguments(
-        **training_arguments(options, device, checkpoint_folder(output), steps), remove_unused_columns=False
+        **training_arguments(options, device, checkpoint_folder(output), steps) | {"learning_rate": rate},
+        remove_unused_columns=False,
     )
     trainer = _GroupTrainer(
-        model=model.network,
+        model=trained,
         args=arguments,
         train_dataset=_Encoded(groups, model),
         data_collator=lambda items: collate_groups(items, pad_id(model.tokenizer)),
@@ -92,11 +106,23 @@ def train_reranker(
         trainer,
         settings=fingerprint,
         output=output,
-        save=lambda folder: save_pair_model(model, folder),
+        save=lambda folder: _save(model, trained, folder),
         progress=progress,
         description=f"train reranker ({model.kind})",
     )
     return curve, describe(device, pick_dtype(options.dtype, device))
+
+
+def _with_adapters(network: Any, rank: int) -> Any:  # noqa: ANN401
+    """The network with a trainable low-rank product beside each of its matrices (Hu et al., arXiv 2106.09685)."""
+    return get_peft_model(network, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
+
+
+def _save(model: PairModel, trained: Any, folder: Path) -> None:  # noqa: ANN401
+    """An ordinary checkpoint: adapters are multiplied into the weights first."""
+    if isinstance(trained, PeftModel):
+        model.network = trained.merge_and_unload()
+    save_pair_model(model, folder)
 
 
 class _Encoded(torch.utils.data.Dataset[list[EncodedPair]]):
