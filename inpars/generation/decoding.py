@@ -56,7 +56,7 @@ class _Row:
         position = end.position(text)
         if position == len(text):
             return None
-        kept = self._tokens_before(len(text[:position].rstrip()), end)
+        kept = self._tokens_of(text[:position].rstrip(), end)
         stop = self.log_probs[kept] if kept < len(self.tokens) else self.log_probs[-1]
         return self._query(end, kept, stop)
 
@@ -74,10 +74,10 @@ class _Row:
             "length" if stop is None else "stop",
         )
 
-    def _tokens_before(self, characters: int, end: TextEnd) -> int:
-        """How many leading tokens have a share in the first `characters` of the text."""
+    def _tokens_of(self, text: str, end: TextEnd) -> int:
+        """How many leading tokens have a share in a text they begin with; a letter may be several tokens."""
         kept = len(self.tokens)
-        while kept and len(end.decode(self.tokens[: kept - 1])) >= characters:
+        while kept and end.decode(self.tokens[: kept - 1]).startswith(text):
             kept -= 1
         return kept
 

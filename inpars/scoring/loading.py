@@ -80,7 +80,7 @@ def find_kind(model: str, config: Any, saved: Mapping[str, Any]) -> ScorerKind: 
     if config.is_encoder_decoder:
         return "monot5"
     if any(name.endswith(CAUSAL_ENDINGS) for name in names):
-        return "causal"
+        return "query-likelihood"  # useful untrained, which yes or no is not
     if names:
         return "cross-encoder"
     raise ConfigError(f"{model}: its config.json names no architecture; say what it is with --kind")
