@@ -49,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        print(f"inpars: {_system_error(error)}", file=sys.stderr)
+        return 1
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -70,6 +73,13 @@ def _dispatch(arguments: list[str]) -> int:
     command.add_arguments(own)
     result: int | None = command.run(own.parse_args(rest))
     return result or 0
+
+
+def _system_error(error: OSError) -> str:
+    """What the operating system refused, in one line."""
+    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{reason}; check the path, your rights to it and the disk"
 
 
 def _missing(error: ModuleNotFoundError) -> InparsError:

@@ -24,6 +24,7 @@ from inpars.errors import DataFormatError, StorageError
 NOT_WRITABLE = {
     errno.EACCES,
     errno.EEXIST,  # a file stands where a folder is needed
+    errno.EFBIG,  # a file system or a process limit allows no files of this size
     errno.EISDIR,
     errno.ENAMETOOLONG,
     errno.ENOTDIR,
@@ -138,6 +139,7 @@ def atomic_writer(path: Path) -> Iterator[IO[str]]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with storage_errors(path):
+        _refuse_device(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with _text_writer(temporary, packed=is_gzip(path)) as stream:
@@ -146,6 +148,12 @@ def atomic_writer(path: Path) -> Iterator[IO[str]]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _refuse_device(path: Path) -> None:
+    """A device or a pipe must never be replaced by a file, as root could."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise StorageError(f"{path}: not a plain file, it would be replaced; choose another --output")
 
 
 @contextmanager
