@@ -102,7 +102,7 @@ def _build(corpus: Corpus, folder: Path, language: str, threads: int, progress: 
     try:
         with storage_errors(folder):
             (working / "input").mkdir(parents=True, exist_ok=True)
-            _write_shards(corpus, working / "input", threads, progress)
+            texts = _write_shards(corpus, working / "input", threads, progress)
         progress.note(f"BM25: indexing {len(corpus)} documents")
         settings = {
             "-collection": "JsonCollection",
@@ -118,13 +118,19 @@ def _build(corpus: Corpus, folder: Path, language: str, threads: int, progress: 
             )
         except Exception as error:
             raise _failed("BM25 indexing failed", error) from error
+        if (found := _document_count(working / "index")) < texts:  # Anserini logs a full disk and goes on
+            raise BackendError(
+                f"BM25: {found} of {texts} documents could be indexed; see that the disk of {folder.parent} has room, "
+                "and run the same command again"
+            )
         replace_folder(working / "index", folder)
     finally:
         shutil.rmtree(working, ignore_errors=True)
 
 
-def _write_shards(corpus: Corpus, folder: Path, shards: int, progress: Progress) -> None:
-    """One file a thread, because Anserini gives a file to one thread."""
+def _write_shards(corpus: Corpus, folder: Path, shards: int, progress: Progress) -> int:
+    """One file a thread, because Anserini gives a file to one thread. The number of documents that hold any text."""
+    texts = 0
     with ExitStack() as stack:
         files = [
             stack.enter_context((folder / f"{shard}.jsonl").open("w", encoding="utf-8")) for shard in range(shards)
@@ -132,6 +138,23 @@ def _write_shards(corpus: Corpus, folder: Path, shards: int, progress: Progress)
         documents = progress.track(corpus, total=len(corpus), description="read corpus", unit="documents")
         for position, document in enumerate(documents):
             files[position % shards].write(to_json_line(_indexed(document)) + "\n")
+            texts += bool(document.full_text.strip())
+    return texts
+
+
+def _document_count(index: Path) -> int:
+    """Documents of a finished index, 0 where it was not finished; Anserini leaves out documents without text."""
+    try:
+        place = java_class("java.io.File")(str(index)).toPath()
+        directory = java_class("org.apache.lucene.store.FSDirectory").open(place)
+        reader = java_class("org.apache.lucene.index.DirectoryReader").open(directory)
+    except Exception as error:
+        if "IndexNotFound" in str(error):
+            return 0
+        raise _failed("the new BM25 index cannot be opened", error) from error
+    count = int(reader.numDocs())
+    reader.close()
+    return count
 
 
 def _indexed(document: Document) -> dict[str, str]:
