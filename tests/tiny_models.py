@@ -22,6 +22,8 @@ from transformers import (
     GPT2LMHeadModel,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
+    Lfm2Config,
+    Lfm2ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -151,6 +153,13 @@ def bloom(folder: Path) -> Path:
     settings = {"hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.3}
     ids = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id}
     return _save(folder, tokenizer, BloomForCausalLM, BloomConfig, vocab_size=len(tokenizer), **settings, **ids)
+
+
+def lfm2(folder: Path) -> Path:
+    """A layer that keeps a state instead of keys and values, and one of attention."""
+    tokenizer = byte_level_tokenizer()
+    kinds = {"layer_types": ["conv", "full_attention"], "pad_token_id": 0}
+    return _save(folder, tokenizer, Lfm2ForCausalLM, Lfm2Config, **_decoder(tokenizer), **kinds)
 
 
 def t5(folder: Path) -> Path:
