@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from inpars.errors import DataFormatError
@@ -39,7 +40,7 @@ def _unpack(path: Path, folder: Path) -> None:
             for entry in archive.infolist():
                 _reject_escape(entry, path)
             archive.extractall(folder)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
         raise DataFormatError(f"not a whole zip archive ({error}); fetch it again", path=path) from None
 
 

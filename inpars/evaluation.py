@@ -6,6 +6,7 @@ A judged query that a run lacks scores 0 and is counted. Ranking is trec_eval's.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import ir_measures
 
 from inpars.errors import ConfigError
 from inpars.records import Qrels, Run
+from inpars.runs import rank
 
 DEFAULT_METRICS = ("nDCG@10", "RR@10", "R@100")
 
@@ -44,12 +46,21 @@ def evaluate(run: Run, qrels: Qrels, metrics: Sequence[str] = DEFAULT_METRICS) -
         raise ConfigError("there are no judgements to evaluate with")
     measures = {name: ir_measures.parse_measure(name) for name in parse_metrics(metrics)}
     per_query = {name: dict.fromkeys(qrels, 0.0) for name in measures}
-    judged = {query_id: scores for query_id, scores in run.items() if query_id in qrels}
-    names = {str(measure): name for name, measure in measures.items()}
-    for value in ir_measures.iter_calc(list(measures.values()), qrels, judged):
-        per_query[names[str(value.measure)]][value.query_id] = float(value.value)
+    judged = {query_id: _ranked(scores) for query_id, scores in run.items() if query_id in qrels}
+    for value in ir_measures.iter_calc(list(dict.fromkeys(measures.values())), qrels, judged):
+        for name in (name for name, measure in measures.items() if measure == value.measure):  # aliases, RR and MRR
+            per_query[name][value.query_id] = float(value.value)
     means = {name: math.fsum(values.values()) / len(values) for name, values in per_query.items()}
     return Evaluation(means, per_query, len(qrels), len([query_id for query_id in qrels if not run.get(query_id)]))
+
+
+def _ranked(scores: Mapping[str, float]) -> dict[str, float]:
+    """The same order with scores that leave no ties, which the providers of ir_measures break differently.
+
+    trec_eval compares scores in float32, and ties by descending doc_id.
+    """
+    ordered = rank(dict(zip(scores, array("f", scores.values()), strict=True)))
+    return {doc_id: -float(position) for position, (doc_id, _) in enumerate(ordered, start=1)}
 
 
 def first_stage_ceiling(run: Run, qrels: Qrels, depth: int) -> float:

@@ -1,0 +1,160 @@
+"""Measures: the edge cases worked out by hand, everything else against pytrec_eval itself."""
+
+import math
+
+import pytest
+import pytrec_eval
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inpars.errors import ConfigError
+from inpars.evaluation import Evaluation, evaluate, first_stage_ceiling, parse_metrics, rank_systems
+from inpars.runs import rank
+
+METRICS = ["nDCG@10", "RR@10", "R@100", "AP", "P@5"]
+
+
+def qrels_of(text):
+    qrels = {}
+    for line in text.strip().splitlines():
+        query_id, _, doc_id, relevance = line.split()
+        qrels.setdefault(query_id, {})[doc_id] = int(relevance)
+    return qrels
+
+
+def run_of(text):
+    run = {}
+    for line in text.strip().splitlines():
+        query_id, _, doc_id, _, score, _ = line.split()
+        run.setdefault(query_id, {})[doc_id] = float(score)
+    return run
+
+
+# Gains are the grades, discounts 1, 1/log2(3) = 0.63093, 1/2, ...
+CASES = {
+    "perfect": ("q1 0 a 1", "q1 Q0 a 1 2 t\nq1 Q0 b 2 1 t", [1, 1, 1, 1, 0.2]),
+    "empty run": ("q1 0 a 1", "", [0, 0, 0, 0, 0]),
+    # one of two queries is there, with everything right: half of 1; P@5 half of 1/5
+    "missing query": ("q1 0 a 1\nq2 0 b 1", "q1 Q0 a 1 2 t", [0.5, 0.5, 0.5, 0.5, 0.1]),
+    # equal scores: trec_eval puts the larger id first, so a is second
+    "ties": ("q1 0 a 1", "q1 Q0 a 1 5 t\nq1 Q0 b 2 5 t", [0.63093, 0.5, 1, 0.5, 0.2]),
+    "ranks in the file are not read": ("q1 0 a 1", "q1 Q0 a 9 2 t\nq1 Q0 b 1 1 t", [1, 1, 1, 1, 0.2]),
+    "unjudged above": ("q1 0 a 1", "q1 Q0 u 1 3 t\nq1 Q0 a 2 2 t", [0.63093, 0.5, 1, 0.5, 0.2]),
+    # one of two relevant documents in a list of one: ideal DCG 1.63093, AP = (1/1) / 2
+    "k beyond the list": ("q1 0 a 1\nq1 0 b 1", "q1 Q0 a 1 1 t", [0.61315, 1, 0.5, 0.5, 0.2]),
+    # DCG = 1 + 2 * 0.63093 = 2.26186, ideal = 2 + 0.63093 = 2.63093
+    "graded gains": ("q1 0 a 2\nq1 0 b 1", "q1 Q0 b 1 2 t\nq1 Q0 a 2 1 t", [0.85972, 1, 1, 1, 0.4]),
+    "nothing relevant": ("q1 0 a 0", "q1 Q0 a 1 1 t", [0, 0, 0, 0, 0]),
+    "unjudged query in the run": ("q1 0 a 1", "q1 Q0 a 1 1 t\nq9 Q0 b 1 1 t", [1, 1, 1, 1, 0.2]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_edge_cases_by_hand(case):
+    qrels, run, expected = CASES[case]
+    result = evaluate(run_of(run), qrels_of(qrels), METRICS)
+    assert [result.means[name] for name in METRICS] == pytest.approx(expected, abs=1e-5)
+
+
+def test_missing_queries_score_zero_and_are_counted():
+    result = evaluate({"q1": {"a": 1.0}, "q3": {}}, {"q1": {"a": 1}, "q2": {"b": 1}, "q3": {"c": 1}}, ["RR@10"])
+    assert result.per_query == {"RR@10": {"q1": 1.0, "q2": 0.0, "q3": 0.0}}
+    assert (result.queries, result.missing) == (3, 2)  # q2 is absent, q3 found nothing
+    assert result.means == {"RR@10": pytest.approx(1 / 3)}
+
+
+def test_a_grade_counts_as_relevant_from_where_the_measure_says():
+    result = evaluate({"q1": {"a": 2.0, "b": 1.0}}, {"q1": {"a": 1, "b": 2}}, ["RR@10", "RR(rel=2)@10"])
+    assert result.means == {"RR@10": 1.0, "RR(rel=2)@10": 0.5}
+
+
+def test_other_names_of_a_measure_have_its_value():
+    run, qrels = {"q1": {"a": 2.0, "b": 1.0}}, {"q1": {"b": 1}}
+    result = evaluate(run, qrels, ["RR@10", "MRR@10", "AP", "MAP"])
+    assert result.means == {"RR@10": 0.5, "MRR@10": 0.5, "AP": 0.5, "MAP": 0.5}
+
+
+IDS = st.sampled_from([f"d{number}" for number in range(8)])
+RUNS = st.dictionaries(
+    st.sampled_from(["q1", "q2", "q3"]), st.dictionaries(IDS, st.integers(0, 4).map(float), min_size=1), min_size=1
+)
+QRELS = st.dictionaries(
+    st.sampled_from(["q1", "q2", "q3"]), st.dictionaries(IDS, st.integers(0, 3), min_size=1), min_size=1
+)
+TREC_EVAL = {"nDCG@5": "ndcg_cut_5", "RR": "recip_rank", "R@5": "recall_5", "AP": "map", "P@5": "P_5"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(RUNS, QRELS)
+def test_the_values_are_trec_evals(run, qrels):
+    result = evaluate(run, qrels, list(TREC_EVAL))
+    evaluator = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.5", "recip_rank", "recall.5", "map", "P.5"})
+    theirs = evaluator.evaluate(run)
+    for name, theirs_name in TREC_EVAL.items():
+        for query_id, value in result.per_query[name].items():
+            assert value == pytest.approx(theirs.get(query_id, {}).get(theirs_name, 0.0), abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(RUNS, QRELS)
+def test_every_measure_ranks_as_runs_rank_does(run, qrels):
+    """ir_measures leaves RR@10 to another provider than AP, which broke ties by ascending id."""
+    by_hand = {
+        query_id: next(
+            (
+                1 / position
+                for position, (doc_id, _) in enumerate(rank(run.get(query_id, {})), start=1)
+                if grades.get(doc_id, 0) > 0
+            ),
+            0.0,
+        )
+        for query_id, grades in qrels.items()
+    }
+    assert evaluate(run, qrels, ["RR@10"]).per_query["RR@10"] == pytest.approx(by_hand)
+
+
+def test_scores_that_float32_cannot_tell_apart_are_ties():
+    # 0.1 and 0.1 + 1e-12 are one number for trec_eval: b, the larger id, is first
+    run, qrels = {"q1": {"a": 0.1 + 1e-12, "b": 0.1}}, {"q1": {"a": 1}}
+    assert evaluate(run, qrels, ["RR", "RR@10"]).means == {"RR": 0.5, "RR@10": 0.5}
+    assert pytrec_eval.RelevanceEvaluator(qrels, {"recip_rank"}).evaluate(run)["q1"]["recip_rank"] == 0.5
+
+
+def test_measures_are_parsed():
+    assert parse_metrics("nDCG@10  RR(rel=2)@10") == ["nDCG@10", "RR(rel=2)@10"]
+    assert parse_metrics(["AP"]) == ["AP"]
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [("nDCG@10 bogus@3 worse", "bogus@3, worse"), ("", "empty"), ("nDCG@", "nDCG@"), ("__import__('os')", "import")],
+)
+def test_unknown_measures_are_named(names, shown):
+    with pytest.raises(ConfigError, match=r"unknown measure") as caught:
+        parse_metrics(names)
+    assert shown in str(caught.value)
+    assert "try: nDCG@10" in str(caught.value)
+
+
+def test_without_judgements_nothing_is_evaluated():
+    with pytest.raises(ConfigError, match="no judgements"):
+        evaluate({"q1": {"a": 1.0}}, {}, ["AP"])
+
+
+def test_the_ceiling_is_what_a_reranker_gets_to_see():
+    run = {"q1": {"a": 3.0, "b": 2.0, "c": 1.0}, "q2": {"x": 1.0}}
+    qrels = {"q1": {"a": 1, "c": 1}, "q2": {"y": 1}}
+    # depth 2 shows one of q1's two relevant documents and none of q2's: (1/2 + 0) / 2; depth 3 both of q1's
+    assert first_stage_ceiling(run, qrels, 2) == pytest.approx(0.25)
+    assert first_stage_ceiling(run, qrels, 3) == pytest.approx(0.5)
+
+
+def test_systems_are_ranked_by_mean_then_name():
+    def worth(value):
+        return Evaluation({"AP": value}, {}, 1, 0)
+
+    assert rank_systems({"c": worth(0.2), "b": worth(0.7), "a": worth(0.2)}, "AP") == ["b", "a", "c"]
+
+
+def test_the_discount_of_the_second_rank():
+    assert 1 / math.log2(3) == pytest.approx(0.63093, abs=1e-5)  # the number the table above is made with
