@@ -29,6 +29,7 @@ from inpars.storage import AppendedLines, read_lines, storage_errors, to_json_li
 
 STAGE = "generate"
 DETAIL_CHARACTERS = 70
+CHUNK_END = '{"chunk": "whole"}'  # stands behind the lines of each chunk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,9 +116,9 @@ def _generate(
     progress: Progress,
 ) -> None:
     plan = generator.plan(documents)
-    done = _chunks_done(partial, header, plan, progress)
+    done, keep_lines = _chunks_done(partial, header, plan, progress)
     finished = sum(len(chunk) for chunk in plan[:done])
-    with AppendedLines(partial, keep_lines=1 + finished) as lines:
+    with AppendedLines(partial, keep_lines=keep_lines) as lines:
         if not lines.kept:
             lines.append([header])
         track = progress.track(
@@ -129,12 +130,13 @@ def _generate(
         )
         for chunk in track:
             queries = generator.generate([documents[position] for position in chunk])
-            lines.append(
-                to_json_line(record)
+            records = [
+                record
                 for position, written in zip(chunk, queries, strict=True)
                 for record in _records(documents[position], written, prompt, generator)
-            )
-            progress.advance(len(chunk), queries[-1][0].text[:DETAIL_CHARACTERS])
+            ]
+            lines.append([*map(to_json_line, records), CHUNK_END])
+            progress.advance(len(chunk), records[-1]["query"][:DETAIL_CHARACTERS] if records else "")
 
 
 def _records(
@@ -167,10 +169,10 @@ def _header(options: GenerateOptions, inputs: Mapping[str, FileStamp]) -> str:
     return to_json_line({"partial": STAGE, "settings": digest})
 
 
-def _chunks_done(partial: Path, header: str, plan: Sequence[Sequence[int]], progress: Progress) -> int:
-    """How many leading chunks of the plan the partial file holds whole."""
+def _chunks_done(partial: Path, header: str, plan: Sequence[Sequence[int]], progress: Progress) -> tuple[int, int]:
+    """How many leading chunks of the plan the partial file holds whole, and the lines they take."""
     if not partial.exists():
-        return 0
+        return 0, 0
     with AppendedLines(partial) as lines:
         kept = lines.kept
     if not kept or next(line for _, line in read_lines(partial)) != header:
@@ -178,24 +180,19 @@ def _chunks_done(partial: Path, header: str, plan: Sequence[Sequence[int]], prog
             partial.unlink()
         if kept:
             progress.note(f"{STAGE}: {partial} was begun with other settings or inputs and is begun anew")
-        return 0
-    done, rows = 0, kept - 1
-    for chunk in plan:
-        rows -= len(chunk)
-        if rows < 0:
-            break
-        done += 1
-    progress.note(f"{STAGE}: going on where the last run stopped, {done} of {len(plan)} parts are done")
-    return done
+        return 0, 0
+    ends = [number for number, line in read_lines(partial) if line == CHUNK_END]
+    progress.note(f"{STAGE}: going on where the last run stopped, {len(ends)} of {len(plan)} parts are done")
+    return len(ends), ends[-1] if ends else 1
 
 
 def _write_in_order(partial: Path, output: Path, documents: Sequence[Document]) -> int:
     """The partial file's lines in the order of the documents, as the output; then the partial file goes."""
     lines: dict[str, list[str]] = {}
     for number, line in read_lines(partial):
-        if number > 1:
+        if number > 1 and line != CHUNK_END:
             lines.setdefault(json.loads(line)["doc_id"], []).append(line)
-    count = write_lines(output, (line for document in documents for line in lines[document.doc_id]))
+    count = write_lines(output, (line for document in documents for line in lines.get(document.doc_id, ())))
     with storage_errors(partial):
         partial.unlink()
     return count
