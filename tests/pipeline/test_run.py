@@ -12,23 +12,13 @@ from inpars.java import find_jar, find_java
 
 TOY = Path(__file__).parent.parent / "data" / "toy" / "beir"
 SMALL = [
-    "--max-documents",
-    "8",
-    "--max-doc-tokens",
-    "48",
-    "--max-new-tokens",
-    "16",
-    "--positive-within",
-    "30",
-    "--rerank-depth",
-    "2",
-    "--limit",
-    "3",
-    "--k",
-    "10",
-    "--quiet",
+    *("--max-documents", "8", "--max-doc-tokens", "48", "--max-new-tokens", "16", "--positive-within", "30"),
+    *("--rerank-depth", "2", "--limit", "3", "--k", "10", "--quiet"),
 ]
-SYSTEMS = ["bm25", "minilm", "fusion", "tuned", "tuned fusion", "bm25 + reranker", "tuned fusion + reranker"]
+SYSTEMS = [
+    *("bm25", "minilm", "fusion", "tuned", "tuned fusion"),
+    *("bm25 + reranker", "tuned fusion + reranker"),
+]
 
 pytestmark = pytest.mark.skipif(
     not (EMBEDDED["smollm2-135m"].installed and EMBEDDED["minilm"].installed and find_jar() and find_java()),
