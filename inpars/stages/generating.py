@@ -7,6 +7,7 @@ whole chunk and ends with the same bytes.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,11 +26,11 @@ from inpars.prompts import Prompt
 from inpars.records import Document, SyntheticQuery
 from inpars.selection import choose_documents
 from inpars.stages.stage import Outcome, model_stamp, run_stage
-from inpars.storage import AppendedLines, read_lines, storage_errors, to_json_line, write_lines
+from inpars.storage import AppendedLines, read_jsonl, read_lines, storage_errors, to_json_line, write_lines
 
 STAGE = "generate"
 DETAIL_CHARACTERS = 70
-CHUNK_END = '{"chunk": "whole"}'  # stands behind the lines of each chunk
+CHUNK_END = "whole_chunk_of"  # the key of a line behind the lines of each chunk: how many documents it had
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +136,7 @@ def _generate(
                 for position, written in zip(chunk, queries, strict=True)
                 for record in _records(documents[position], written, prompt, generator)
             ]
-            lines.append([*map(to_json_line, records), CHUNK_END])
+            lines.append(map(to_json_line, [*records, {CHUNK_END: len(chunk)}]))
             progress.advance(len(chunk), records[-1]["query"][:DETAIL_CHARACTERS] if records else "")
 
 
@@ -181,17 +182,24 @@ def _chunks_done(partial: Path, header: str, plan: Sequence[Sequence[int]], prog
         if kept:
             progress.note(f"{STAGE}: {partial} was begun with other settings or inputs and is begun anew")
         return 0, 0
-    ends = [number for number, line in read_lines(partial) if line == CHUNK_END]
-    progress.note(f"{STAGE}: going on where the last run stopped, {len(ends)} of {len(plan)} parts are done")
-    return len(ends), ends[-1] if ends else 1
+    ends, documents = {0: 1}, 0  # documents behind us: the line on which their last chunk ends
+    for number, record in read_jsonl(partial):
+        if CHUNK_END in record:
+            documents += record[CHUNK_END]
+            ends[documents] = number
+    sizes = [0, *itertools.accumulate(map(len, plan))]  # chunks may have had another size, on another device
+    done = max(chunks for chunks, documents in enumerate(sizes) if documents in ends)
+    progress.note(f"{STAGE}: going on where the last run stopped, {done} of {len(plan)} parts are done")
+    return done, ends[sizes[done]]
 
 
 def _write_in_order(partial: Path, output: Path, documents: Sequence[Document]) -> int:
     """The partial file's lines in the order of the documents, as the output; then the partial file goes."""
     lines: dict[str, list[str]] = {}
-    for number, line in read_lines(partial):
-        if number > 1 and line != CHUNK_END:
-            lines.setdefault(json.loads(line)["doc_id"], []).append(line)
+    for _, line in read_lines(partial):
+        doc_id = json.loads(line).get("doc_id")  # the first line and the ends of chunks have none
+        if doc_id is not None:
+            lines.setdefault(doc_id, []).append(line)
     count = write_lines(output, (line for document in documents for line in lines.get(document.doc_id, ())))
     with storage_errors(partial):
         partial.unlink()
