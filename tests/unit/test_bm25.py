@@ -1,0 +1,179 @@
+"""BM25 by the real Lucene, on corpora small enough to work the scores out by hand."""
+
+import importlib.util
+import math
+
+import pytest
+
+from inpars import bm25 as module
+from inpars.bm25 import BM25Index, bm25_index
+from inpars.corpus import Corpus
+from inpars.errors import BackendError, ConfigError
+from inpars.formats import write_documents
+from inpars.java import find_jar, find_java
+from inpars.progress import Silent
+from inpars.records import Document, Query
+
+LACKING = [
+    name
+    for name, found in (
+        ("Java 21", find_java()),
+        ("pyserini's jar", find_jar()),
+        ("pyjnius", importlib.util.find_spec("jnius")),
+    )
+    if not found
+]
+pytestmark = pytest.mark.skipif(bool(LACKING), reason=f"missing: {', '.join(LACKING)}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("INPARS_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    def made(*documents):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl"
+        write_documents(path, documents)
+        return Corpus(path)
+
+    return made
+
+
+FRUIT = (
+    Document("one", "apple"),
+    Document("two", "apple apple"),
+    Document("other", "pear plum cherry"),
+    Document("long", "apple pear " + "filler " * 20),
+)
+
+
+def search(index, text, k=10):
+    return index.search([Query("q", text)], k)["q"]
+
+
+def test_scores_by_hand(corpus):
+    """With b = 0 length does not count: idf * tf / (tf + k1), idf = ln(1 + (N - n + 0.5) / (n + 0.5))."""
+    scores = search(bm25_index(corpus(*FRUIT), k1=0.9, b=0.0), "apple")
+    idf = math.log(1 + (4 - 3 + 0.5) / (3 + 0.5))  # 4 documents, 3 of them with apple
+    expected = {"two": idf * 2 / 2.9, "one": idf / 1.9, "long": idf / 1.9}
+    assert scores == pytest.approx(expected, abs=1e-3)
+    assert next(iter(scores)) == "two"
+
+
+def test_length_counts_with_b(corpus):
+    scores = search(bm25_index(corpus(*FRUIT), b=0.4), "apple")
+    assert sorted(scores, key=scores.get, reverse=True) == ["two", "one", "long"]
+    # lengths 1, 2, 3 and 22: mean 7; the document of one word: tf / (tf + k1 * (1 - b + b * 1 / 7))
+    idf = math.log(1 + 1.5 / 3.5)
+    assert scores["one"] == pytest.approx(idf / (1 + 0.9 * (0.6 + 0.4 / 7)), abs=1e-3)
+
+
+def test_titles_are_searched_and_words_are_stemmed(corpus):
+    index = bm25_index(corpus(Document("a", "about something", "Bicycles"), Document("b", "about nothing")))
+    assert list(search(index, "bicycle")) == ["a"]
+
+
+def test_every_query_has_its_entry(corpus):
+    index = bm25_index(corpus(*FRUIT))
+    queries = [Query("known", "pear"), Query("unknown", "zebra"), Query("empty", ""), Query("stop", "the of and")]
+    run = index.search(queries, 10)
+    assert list(run) == ["known", "unknown", "empty", "stop"]
+    assert set(run["known"]) == {"other", "long"}
+    assert run["unknown"] == run["empty"] == run["stop"] == {}
+
+
+def test_k_cuts_and_may_be_beyond_the_list(corpus):
+    index = bm25_index(corpus(*FRUIT))
+    assert list(search(index, "apple", 1)) == ["two"]
+    assert len(search(index, "apple", 1000)) == 3
+
+
+def test_threads_and_batches_change_nothing(corpus, monkeypatch):
+    index = bm25_index(corpus(*FRUIT))
+    queries = [Query(str(number), text) for number, text in enumerate(["apple", "pear", "cherry plum", "filler"] * 5)]
+    once = index.search(queries, 3, threads=1)
+    assert index.search(queries, 3, threads=4) == once
+    monkeypatch.setattr(module, "QUERIES_PER_BATCH", 3)
+    assert index.search(queries, 3, threads=2) == once
+
+
+def test_whole_documents_may_be_queries(corpus):
+    words = [f"word{number}" for number in range(3000)]  # Lucene's own limit is 1,024
+    index = bm25_index(corpus(Document("a", " ".join(words)), Document("b", "word1")))
+    assert list(search(index, " ".join(words))) == ["a", "b"]
+
+
+def test_ids_and_texts_of_any_script(corpus):
+    index = bm25_index(corpus(Document("größe/1#2", "Zürich"), Document("猫", "cats 😺")))
+    assert index.search([Query("ü", "zürich"), Query("b", "cats")], 5).keys() == {"ü", "b"}
+    assert list(search(index, "zürich")) == ["größe/1#2"]
+    assert list(search(index, "cats")) == ["猫"]
+
+
+def test_other_languages_have_their_analyser(corpus):
+    documents = corpus(Document("a", "Häuser"), Document("b", "Katze"))
+    assert search(bm25_index(documents), "Haus") == {}
+    assert list(search(bm25_index(documents, language="de"), "Haus")) == ["a"]
+
+
+class Notes(Silent):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, message):
+        self.notes.append(message)
+
+
+def test_an_index_is_built_once_for_its_documents(corpus):
+    notes = Notes()
+    first = bm25_index(corpus(Document("a", "kept once")), progress=notes)
+    again = bm25_index(corpus(Document("a", "kept once")), k1=1.2, b=0.75, progress=notes)  # another file, same bytes
+    assert again.folder == first.folder
+    assert len(notes.notes) == 1
+    other = bm25_index(corpus(Document("a", "kept once more")), progress=notes)
+    assert other.folder != first.folder
+    assert len(notes.notes) == 2
+
+
+def test_documents_without_text_are_left_out(corpus):
+    index = bm25_index(corpus(Document("a", ""), Document("b", " \n"), Document("c", "text")))
+    assert list(search(index, "text")) == ["c"]
+
+
+def test_an_unfinished_index_is_refused(corpus, monkeypatch, cache):
+    """Anserini logs a full disk and returns as if all were well; the torso must not be taken for the index later."""
+    documents = corpus(Document("a", "half"), Document("b", "of it"))
+    before = set((cache / "bm25").iterdir()) if (cache / "bm25").exists() else set()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_document_count", lambda _: 1)
+        with pytest.raises(BackendError, match="1 of 2 documents could be indexed; see that the disk"):
+            bm25_index(documents)
+    assert set((cache / "bm25").iterdir()) == before
+    assert list(search(bm25_index(documents), "half")) == ["a"]
+
+
+def test_an_unfinished_folder_counts_no_documents(tmp_path):
+    assert module._document_count(tmp_path) == 0
+
+
+def test_a_folder_without_an_index_is_named(tmp_path):
+    with pytest.raises(BackendError, match="cannot be opened; remove it and it will be made again") as caught:
+        BM25Index(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("settings", [{"k1": -0.1}, {"b": 1.1}, {"b": -0.1}])
+def test_settings_that_cannot_work(tmp_path, settings):
+    with pytest.raises(ConfigError, match="BM25 needs k1 >= 0 and 0 <= b <= 1"):
+        BM25Index(tmp_path, **settings)
+
+
+def test_k_is_at_least_one(corpus):
+    with pytest.raises(ConfigError, match="k is 0; it must be at least 1"):
+        search(bm25_index(corpus(*FRUIT)), "apple", 0)
