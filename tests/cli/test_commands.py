@@ -1,0 +1,144 @@
+"""The light commands from flags to files: what stands on stdout, what on stderr, and what is left on the disk."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from inpars import __version__, cli
+from inpars.datasets import load_dataset
+from inpars.formats import read_run, read_synthetic_queries, read_triple_ids
+from inpars.java import find_jar, find_java
+from inpars.manifest import read_manifest
+
+TOY = Path(__file__).parents[1] / "data" / "toy"
+BEIR = TOY / "beir"
+needs_bm25 = pytest.mark.skipif(
+    not (find_java() and find_jar() and importlib.util.find_spec("jnius")),
+    reason="pyserini, pyjnius or Java is missing",
+)
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command that must work; its stdout and stderr."""
+
+    def call(*arguments):
+        capsys.readouterr()
+        assert cli.main([str(argument) for argument in arguments]) == 0
+        return capsys.readouterr()
+
+    return call
+
+
+def test_doctor(run, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-not-to-be-seen")
+    out, err = run("doctor")
+    assert err == ""
+    assert out.startswith(f"inpars {__version__}\n\nmachine\n    Python ")
+    assert "not-to-be-seen" not in out
+    found = json.loads(run("doctor", "--json").out)
+    assert found["inpars"] == __version__
+    assert {"machine", "compute", "java", "models", "packages for train", "services"} <= {
+        finding["topic"] for finding in found["findings"]
+    }
+    assert all(finding["install"] for finding in found["findings"] if finding["state"] == "missing")
+
+
+def test_ingest_makes_a_dataset(run, place):
+    out, err = run("ingest", "--dataset", BEIR, "--output", "made/corpus.jsonl")
+    beside = "queries.jsonl, qrels/dev.tsv, qrels/test.tsv"
+    assert (out, err) == (f"made/corpus.jsonl: 30 documents; beside it {beside}\n", "")
+    assert load_dataset("made").topics() == load_dataset(str(BEIR)).topics()
+    out, err = run("ingest", "--dataset", BEIR, "--output", "made/corpus.jsonl")
+    assert err == "ingest: made/corpus.jsonl is up to date, skipped\n"
+    values = json.loads(run("ingest", "--dataset", BEIR, "--output", "made/corpus.jsonl", "--json", "--quiet").out)
+    assert values == {"output": "made/corpus.jsonl", "documents": 30, "files": beside.split(", ")}
+
+
+def test_ingest_reads_a_folder(run, place):
+    (place / "papers").mkdir()
+    (place / "papers" / "a.md").write_text("# Bread\n\nMix flour.\n", encoding="utf-8")
+    for number in range(7):
+        (place / "papers" / f"{number}.pdf").write_bytes(b"%PDF")
+    out, _ = run("ingest", "--documents", "papers", "--output", "corpus.jsonl")
+    assert out == (
+        "corpus.jsonl: 1 documents of 1 files\n"
+        "7 files skipped, PDF and web pages come with a later version: "
+        "0.pdf, 1.pdf, 2.pdf, 3.pdf, 4.pdf and 2 more\n"
+    )
+    values = json.loads(run("ingest", "--documents", "papers", "--output", "corpus.jsonl", "--json").out)
+    assert values["skipped"] == {"PDF and web pages come with a later version": [f"{n}.pdf" for n in range(7)]}
+    assert next(iter(load_dataset("corpus.jsonl").corpus)).full_text == "Bread # Bread\nMix flour."
+
+
+def test_filter_reads_every_form_of_the_toolkit(run):
+    """Toolkit fault: the published v1 queries (question, doc_text) could not go through its own second version."""
+    kept = {}
+    for form in ("", ".v1", ".v2"):
+        run(
+            "filter", "--input", TOY / f"queries.synthetic{form}.jsonl", "--output", f"kept{form}.jsonl", "--top-k", "3"
+        )
+        kept[form] = [(q.doc_id, q.text) for q in read_synthetic_queries(Path(f"kept{form}.jsonl"))]
+    assert kept[""] == kept[".v1"] == kept[".v2"]
+    assert len(kept[""]) == 3
+
+
+def test_filter_says_what_it_dropped(run):
+    out, err = run("filter", "--input", TOY / "queries.synthetic.jsonl", "--output", "kept.jsonl", "--top-k", "2")
+    dropped = read_manifest(Path("kept.jsonl")).dropped
+    assert sum(dropped.values()) == 4
+    listed = ", ".join(f"{reason} {count}" for reason, count in sorted(dropped.items()))
+    assert (out, err) == (f"kept.jsonl: 2 of 6 queries kept (4 dropped: {listed})\n", "")
+
+
+def test_evaluate(run):
+    command = ("evaluate", "--dataset", BEIR, "--run", TOY / "run.trec", "--metrics", "RR@10 P@1")
+    out, err = run(*command, "--output", "metrics.json")
+    assert err == ""
+    assert [line.split()[0] for line in out.splitlines()] == ["system", "run", "8"]
+    values = json.loads(run(*command, "--json").out)
+    assert values == json.loads(Path("metrics.json").read_text(encoding="utf-8"))
+    means = values["systems"]["run"]["means"]
+    assert out.splitlines()[1].split() == ["run", f"{means['RR@10']:.4f}", f"{means['P@1']:.4f}"]
+
+
+def test_evaluate_compares_with_the_first_run(run, place):
+    judged = load_dataset(str(BEIR)).topics().qrels
+    best = [f"{q} Q0 {d} 1 {grade}.0 best" for q, grades in judged.items() for d, grade in grades.items()]
+    (place / "best.trec").write_text("\n".join(best[:-1]) + "\n", encoding="utf-8")  # q8 is left out
+    out, _ = run("evaluate", "--dataset", BEIR, "--run", TOY / "run.trec", "--run", "best.trec", "--metrics", "nDCG@10")
+    # all judged documents in the order of their grades, but one of eight queries missing
+    assert out.splitlines()[2].split()[:2] == ["best", "0.8750"]
+    assert out.splitlines()[-1] == "best: 1 judged queries have no result and score 0"
+
+
+@needs_bm25
+def test_search_and_triples(run, place):
+    out, err = run("search", "--dataset", BEIR, "--output", "run.trec", "--k", "5", "--quiet")
+    assert err == ""
+    found = read_run(Path("run.trec"))
+    assert out.startswith(f"run.trec: {sum(map(len, found.values()))} results of 8 queries")
+    assert next(iter(found["q1"])) == "d01"  # the only document with bread and dough
+    values = json.loads(run("search", "--dataset", BEIR, "--output", "run.trec", "--k", "5", "--json", "--quiet").out)
+    assert values["queries"] == 8
+
+    source = TOY / "queries.synthetic.jsonl"
+    out, _ = run("triples", "--input", source, "--dataset", BEIR, "--output", "triples.tsv", "--quiet")
+    triples = list(read_triple_ids(Path("triples.ids.tsv")))
+    assert out.startswith(f"triples.tsv: {len(triples)} triples of 6 queries")
+    assert triples
+    assert all(triple.positive_doc_id != triple.negative_doc_id for triple in triples)
+    again = Path("triples.tsv").read_bytes()
+    run("triples", "--input", source, "--dataset", BEIR, "--output", "triples.tsv", "--quiet", "--overwrite")
+    assert Path("triples.tsv").read_bytes() == again

@@ -1,0 +1,115 @@
+"""Light commands stay light: no torch, no transformers, no JVM before a command needs them."""
+
+import importlib.util
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import inpars
+from inpars import commands
+
+HEAVY = ("torch", "transformers", "sentence_transformers", "jnius", "ray", "pyserini", "openai")
+LIGHT = [
+    *("records", "errors", "runs", "formats", "storage", "manifest", "corpus", "archives", "datasets", "python_docs"),
+    *("prompts", "templates", "selection", "filtering", "triples", "bm25", "java", "evaluation", "significance"),
+    *("options", "console", "progress", "embedded", "extras", "processor", "doctor", "ingest", "cli", "generation"),
+]
+COMMANDS = [f"commands.{module.name}" for module in pkgutil.iter_modules(commands.__path__)]
+
+
+def run(program, *arguments, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    return done
+
+
+LOADED = f"loaded = [name for name in {HEAVY!r} if name in sys.modules]"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["ingest", "--help"], ["generate", "--help"]])
+def test_help_and_version_load_nothing_heavy(arguments):
+    program = f"""
+import json, sys
+from inpars.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as exit_:
+    assert exit_.code == 0
+{LOADED}
+print(json.dumps(loaded), file=sys.stderr)
+"""
+    done = run(program, *arguments)
+    assert done.stderr == "[]\n"
+    assert done.stdout
+
+
+def test_version_is_the_packages():
+    assert run("from inpars.cli import main; main(['--version'])").stdout == f"inpars {inpars.__version__}\n"
+
+
+def test_light_modules_load_nothing_heavy():
+    """In one process, each module after the others: the first that loads something is named."""
+    names = [f"inpars.{name}" for name in ["cli", *LIGHT, *COMMANDS]]
+    program = f"""
+import importlib, json, sys
+offenders = {{}}
+for module in sys.argv[1:]:
+    importlib.import_module(module)
+    {LOADED}
+    if loaded:
+        offenders[module] = loaded
+        break
+print(json.dumps(offenders))
+"""
+    done = run(program, *names)
+    assert done.stderr == ""
+    assert json.loads(done.stdout) == {}
+
+
+def test_every_command_has_its_module():
+    from inpars.cli import COMMANDS as NAMES
+
+    written = {name.removeprefix("commands.") for name in COMMANDS} - {"common"}
+    assert written <= set(NAMES)
+    assert all(importlib.util.find_spec(f"inpars.commands.{name}") for name in written)
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None  # as if it were not installed
+from inpars.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+CORPUS = Path(__file__).parents[1] / "data" / "toy" / "corpus.tsv"
+
+
+def test_without_torch_the_pip_line_is_given(tmp_path):
+    done = run(
+        *(WITHOUT_TORCH, "generate", "--quiet", "--corpus", str(CORPUS), "--output", str(tmp_path / "q.jsonl")),
+        INPARS_CACHE=str(tmp_path),
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("inpars: torch is needed for this command (local models: generating, scoring, train")
+    assert "install it with: pip install " in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_without_torch_the_light_commands_work(tmp_path):
+    done = run(
+        *(WITHOUT_TORCH, "ingest", "--quiet", "--corpus", str(CORPUS), "--output", str(tmp_path / "c.jsonl")),
+        INPARS_CACHE=str(tmp_path),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    done = run(WITHOUT_TORCH, "doctor", HF_HUB_OFFLINE="1", INPARS_CACHE=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "torch cannot be used" in done.stdout
