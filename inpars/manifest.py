@@ -81,7 +81,7 @@ def read_manifest(output: Path) -> Manifest | None:
         fields["inputs"] = {name: FileStamp(**stamp) for name, stamp in fields["inputs"].items()}
         fields["output"] = FileStamp(**fields["output"])
         return Manifest(**fields)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataFormatError(f"not a manifest ({error}); remove it to redo the stage", path=path) from None
