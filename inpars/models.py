@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from transformers import (
     AutoConfig,
@@ -53,7 +54,7 @@ def resolve_model(name: str) -> str:
     path = Path(name).expanduser()
     if name.endswith(GGUF_SUFFIX) and path.is_file():
         return str(_converted([path], path.stem))
-    if path.is_dir():
+    if name and path.is_dir():
         if not any((path / file).exists() for file in ("config.json", "modules.json")):
             raise DataFormatError("no model in this folder: it has no config.json", path=path)
         return str(path)
@@ -128,7 +129,11 @@ def _load(name: str, load: Callable[[str], Loaded]) -> Loaded:
     source = resolve_model(name)
     try:
         return load(source)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        if "trust_remote_code" in str(error):
+            raise BackendError(
+                f"model {name!r} comes with code of its own; read it, and give --trust-remote-code to run it"
+            ) from error
         if source != name or Path(name).is_dir():
             raise BackendError(f"model {name!r} cannot be loaded: {_first_line(error)}") from error
         if "safetensors" in str(error) and "pytorch_model" in str(error):

@@ -1,0 +1,183 @@
+"""From names to weights: what is refused, and in which words."""
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from inpars import models
+from inpars.embedded import EMBEDDED, EmbeddedModel
+from inpars.errors import BackendError, DataFormatError, InparsError, MissingDependencyError, UnknownNameError
+
+CPU = {"device": torch.device("cpu"), "dtype": torch.float32}
+LOADERS = {
+    "llama": models.load_causal_lm,
+    "t5": models.load_seq2seq,
+    "bert_classifier": models.load_sequence_classifier,
+    "sentence_transformer": models.load_sentence_transformer,
+}
+
+
+def message(caught):
+    text = str(caught.value)
+    assert "\n" not in text
+    assert len(text) < 400
+    return text
+
+
+@pytest.mark.parametrize("name", ["nobody/nothing", "smollm2-135", "castorini/monot5-base-msmarco"])
+@pytest.mark.parametrize("load", [*LOADERS.values()], ids=LOADERS)
+def test_an_unknown_name_without_a_network_is_one_line(load, name):
+    with pytest.raises(UnknownNameError) as caught:
+        load(name, **CPU)
+    assert f"unknown model {name!r}" in message(caught)
+    assert "known: gemma3-270m, minilm, smollm2-135m" in message(caught)
+    assert "or give a folder; the model hub said: " in message(caught)
+
+
+def test_a_misspelt_embedded_name_is_guessed():
+    with pytest.raises(UnknownNameError, match="did you mean 'smollm2-135m'"):
+        models.load_config("smollm2-135")
+
+
+@pytest.mark.parametrize("load", [models.load_config, models.load_tokenizer])
+def test_configurations_and_tokenizers_alone_say_it_too(load):
+    with pytest.raises(UnknownNameError, match="unknown model 'nobody/nothing'"):
+        load("nobody/nothing")
+
+
+@pytest.mark.parametrize(
+    "name", ["/no/such/folder", "./models/mine", "~/nowhere-at-all", "runs/7/model", "", "/no/x.gguf"]
+)
+def test_a_path_that_is_absent_is_not_looked_for_on_the_hub(name):
+    with pytest.raises(DataFormatError, match="no such model folder; check the path") as caught:
+        models.resolve_model(name)
+    assert name in message(caught)
+
+
+def test_what_may_be_a_hub_id_stays_as_it_is():
+    assert [models.resolve_model(name) for name in ("gpt2", "owner/name")] == ["gpt2", "owner/name"]
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(DataFormatError, match=r"no model in this folder: it has no config.json") as caught:
+        models.load_causal_lm(str(tmp_path), **CPU)
+    assert str(tmp_path) in message(caught)
+
+
+def test_a_folder_is_found_from_where_one_stands(tiny, tmp_path, monkeypatch):
+    shutil.copytree(tiny("llama"), tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    assert models.resolve_model("mine") == "mine"
+    network, tokenizer = models.load_causal_lm("mine", **CPU)
+    assert (network.training, network.dtype, len(tokenizer)) == (False, torch.float32, 384)
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5", "bert_classifier"])
+def test_pickled_weights_are_refused(tiny, tmp_path, kind):
+    folder = tmp_path / "pickled"
+    shutil.copytree(tiny(kind), folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(BackendError, match=f"{folder}.*safetensors"):
+        LOADERS[kind](str(folder), **CPU)
+    assert not (folder / "model.safetensors").exists(), "nor are they converted behind the user's back"
+
+
+def test_pickled_bi_encoders_are_refused(tiny, tmp_path):
+    folder = tmp_path / "pickled"
+    shutil.copytree(tiny("sentence_transformer"), folder)
+    (weights,) = folder.rglob("model.safetensors")
+    torch.save(load_file(weights), weights.with_name("pytorch_model.bin"))
+    weights.unlink()
+    with pytest.raises(BackendError, match=f"{folder}.*safetensors"):
+        models.load_sentence_transformer(str(folder), **CPU)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", "{"),
+        ("config.json", "{}"),
+        ("config.json", '{"model_type": "of tomorrow"}'),
+        ("model.safetensors", "x"),
+    ],
+)
+def test_a_broken_folder_is_one_line(tiny, tmp_path, file, content):
+    folder = tmp_path / "broken"
+    shutil.copytree(tiny("llama"), folder)
+    (folder / file).write_text(content, encoding="utf-8")
+    with pytest.raises(InparsError) as caught:
+        models.load_causal_lm(str(folder), **CPU)
+    assert str(folder) in message(caught)
+
+
+def test_a_tokenizer_that_needs_another_package_is_one_line(tiny, tmp_path):
+    folder = tmp_path / "slow"
+    shutil.copytree(tiny("t5"), folder)
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}', encoding="utf-8")
+    (folder / "spiece.model").write_bytes(b"no sentencepiece model")
+    with pytest.raises(BackendError, match="cannot be loaded") as caught:
+        models.load_seq2seq(str(folder), **CPU)
+    message(caught)
+
+
+def test_a_folder_of_another_kind_of_model_is_one_line(tiny):
+    with pytest.raises(BackendError, match=r"model '.*' cannot be loaded: ") as caught:
+        models.load_seq2seq(tiny("llama"), **CPU)
+    message(caught)
+
+
+def test_code_that_comes_with_a_model_is_not_run(tiny, tmp_path):
+    folder = tmp_path / "with-code"
+    shutil.copytree(tiny("llama"), folder)
+    (folder / "config.json").write_text(
+        '{"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModelForCausalLM": "mine.Model"}}',
+        encoding="utf-8",
+    )
+    (folder / "mine.py").write_text("raise SystemExit('ran')", encoding="utf-8")
+    with pytest.raises(
+        BackendError, match="comes with code of its own; read it, and give --trust-remote-code"
+    ) as caught:
+        models.load_causal_lm(str(folder), **CPU)
+    message(caught)
+
+
+def test_an_embedded_model_that_is_not_installed_comes_with_its_pip_line(monkeypatch):
+    absent = EmbeddedModel("absent", (("no_such_package_at_all", "x.gguf"),), "pip install absent", "to test", "MIT")
+    monkeypatch.setitem(EMBEDDED, "absent", absent)
+    with pytest.raises(MissingDependencyError, match="install it with: pip install absent"):
+        models.resolve_model("absent")
+    assert not absent.installed
+
+
+def test_a_file_that_is_no_gguf_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(b"GGUF" + b"\0" * 40)
+    with pytest.raises(BackendError, match=r"broken.gguf: cannot be read as a GGUF language model") as caught:
+        models.load_causal_lm(str(path), **CPU)
+    message(caught)
+    assert list((tmp_path / "cache" / "models").iterdir()) == []
+
+
+def test_a_plain_encoder_becomes_a_bi_encoder_with_mean_pooling(tiny):
+    encoder = models.load_sentence_transformer(f"{tiny('sentence_transformer')}/../encoder", **CPU)
+    whole = models.load_sentence_transformer(tiny("sentence_transformer"), **CPU)
+    texts = ["amber river", "lake"]
+    assert torch.allclose(
+        encoder.encode(texts, convert_to_tensor=True), whole.encode(texts, convert_to_tensor=True), atol=1e-5
+    )
+    assert not whole.training
+
+
+def test_bfloat16_is_bfloat16(tiny):
+    network, _ = models.load_causal_lm(tiny("llama"), device=torch.device("cpu"), dtype=torch.bfloat16)
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.bfloat16}
+
+
+def test_a_head_the_checkpoint_lacks_has_as_many_labels_as_asked_for(tiny):
+    network, _ = models.load_sequence_classifier(f"{tiny('sentence_transformer')}/../encoder", **CPU, num_labels=2)
+    assert network.config.num_labels == 2
