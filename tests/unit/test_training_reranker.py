@@ -1,0 +1,179 @@
+"""Rerankers of every kind: losses by hand, learning, adapters, what is saved, what is refused, going on."""
+
+import math
+import random
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_models import WORDS
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from inpars.errors import ConfigError
+from inpars.progress import Silent
+from inpars.scoring import load_scorer
+from inpars.scoring.pair_model import EncodedPair
+from inpars.training import loop
+from inpars.training.examples import Group, TripleTexts, grouped, limited
+from inpars.training.reranker import RerankerOptions, collate_groups, listwise_loss, train_reranker
+
+MODELS = {"cross-encoder": "bert_classifier", "causal": "llama", "query-likelihood": "llama", "monot5": "t5"}
+EXACT = {"device": "cpu", "dtype": "float32"}
+
+
+def groups(count=8, negatives=2):
+    chooser = random.Random(3)
+    texts = [[" ".join(chooser.sample(WORDS, 4)) for _ in range(2 + negatives)] for _ in range(count)]
+    return [Group(query, positive, tuple(others)) for query, positive, *others in texts]
+
+
+def train(tiny, kind, output, /, examples=None, progress=None, **settings):
+    options = RerankerOptions(**{"model": tiny(MODELS[kind]), "kind": kind, "batch_size": 4, **EXACT} | settings)
+    return train_reranker(
+        examples or groups(), options, output=output, fingerprint={"settings": 1}, progress=progress or Silent()
+    )[0]
+
+
+def accuracy(folder, examples):
+    """Share of groups whose positive has the highest score."""
+    scorer = load_scorer(str(folder), **EXACT)
+    scores = [scorer.score(group.pairs) for group in examples]
+    return sum(row[0] == max(row) for row in scores) / len(scores)
+
+
+def test_the_listwise_loss_by_hand():
+    # group 0: margins ln 3 (positive), 0, 0: -ln(3 / 5) = 0.510826
+    # group 1: margins 0 (positive), ln 7:    -ln(1 / 8) = 2.079442, of two documents only
+    # mean 1.295134; the pairs come in any order
+    margins = torch.tensor([math.log(7), math.log(3), 0.0, 0.0, 0.0])
+    group, place = torch.tensor([1, 0, 0, 1, 0]), torch.tensor([1, 0, 1, 0, 2])
+    assert listwise_loss(margins, group, place).item() == pytest.approx(1.295134, abs=1e-6)
+
+
+def test_the_gradient_of_the_listwise_loss_is_softmax_less_one():
+    # margins 0, 0: softmax 1/2 each; the positive's gradient is 1/2 - 1, the negative's 1/2
+    margins = torch.zeros(2, requires_grad=True)
+    listwise_loss(margins, torch.tensor([0, 0]), torch.tensor([0, 1])).backward()
+    assert margins.grad.tolist() == [-0.5, 0.5]
+
+
+def test_a_batch_of_groups_says_where_each_pair_belongs():
+    batch = collate_groups([[EncodedPair([5, 6]), EncodedPair([7])], [EncodedPair([8], 1)]], pad=0)
+    assert {name: tensor.tolist() for name, tensor in batch.items()} == {
+        "input_ids": [[5, 6], [7, 0], [8, 0]],
+        "attention_mask": [[1, 1], [1, 0], [1, 0]],
+        "second_tokens": [0, 0, 1],
+        "group": [0, 0, 1],
+        "place": [0, 1, 0],
+    }
+
+
+def test_triples_of_one_query_and_positive_become_a_group():
+    rows = [
+        TripleTexts("q", "p", "a"),
+        TripleTexts("r", "p", "b"),
+        TripleTexts("q", "p", "c"),
+        TripleTexts("q", "s", "a"),
+    ]
+    assert grouped(rows) == [Group("q", "p", ("a", "c")), Group("r", "p", ("b",)), Group("q", "s", ("a",))]
+    assert grouped(rows)[0].pairs == [("q", "p"), ("q", "a"), ("q", "c")]
+    assert [len(limited(rows, limit)) for limit in (None, 0, 3, 9)] == [4, 0, 3, 4]
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_every_kind_learns_its_examples_and_is_loaded_as_what_it_is(tiny, tmp_path, kind):
+    rate = {"cross-encoder": 3e-3, "monot5": 1e-2}.get(kind, 1e-2)
+    curve = train(tiny, kind, tmp_path / "model", epochs=25, learning_rate=rate)
+    assert curve.losses[-1] < curve.losses[0] / 3
+    assert accuracy(tmp_path / "model", groups()) == 1.0
+    assert not loop.checkpoint_folder(tmp_path / "model").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+@pytest.mark.parametrize("kind", ["causal", "query-likelihood"])
+def test_adapters_are_merged_into_an_ordinary_checkpoint(tiny, tmp_path, kind):
+    train(tiny, kind, tmp_path / "model", learning_rate=1e-2)
+    before, after = (load_file(f"{folder}/model.safetensors") for folder in (tiny("llama"), tmp_path / "model"))
+    assert before.keys() == after.keys()
+    changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert changed == {name for name in before if "proj" in name}
+    AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+
+
+def test_without_adapters_all_weights_are_trained(tiny, tmp_path):
+    train(tiny, "causal", tmp_path / "model", learning_rate=1e-2, lora_rank=0)
+    before, after = (load_file(f"{folder}/model.safetensors") for folder in (tiny("llama"), tmp_path / "model"))
+    assert all(not torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+def test_an_encoder_without_a_head_becomes_a_cross_encoder_with_one_label(tiny, tmp_path):
+    encoder = f"{tiny('sentence_transformer')}/../encoder"
+    train(tiny, "cross-encoder", tmp_path / "model", model=encoder, kind="auto")
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").config.num_labels == 1
+    assert len(load_scorer(str(tmp_path / "model"), **EXACT).score([("a", "b")])) == 1
+
+
+@pytest.mark.parametrize("kind", ["cross-encoder", "causal", "query-likelihood"])
+def test_the_pointwise_loss_is_monot5s(tiny, tmp_path, kind):
+    with pytest.raises(ConfigError, match=f"--loss pointwise is monoT5's; .* becomes a {kind} reranker, use listwise"):
+        train(tiny, kind, tmp_path / "model", loss="pointwise")
+
+
+def test_monot5_learns_listwise_too(tiny, tmp_path):
+    curve = train(tiny, "monot5", tmp_path / "model", epochs=25, learning_rate=1e-2, loss="listwise")
+    # three documents of like margins: ln 3 = 1.1 is where it starts about
+    assert curve.losses[0] < 3
+    assert accuracy(tmp_path / "model", groups()) == 1.0
+
+
+def test_the_answers_that_are_taught_are_saved(tiny, tmp_path):
+    train(tiny, "monot5", tmp_path / "model", true_token="▁yes", false_token="▁no", epochs=25, learning_rate=1e-2)
+    assert accuracy(tmp_path / "model", groups()) == 1.0  # load_scorer is told no tokens
+    with pytest.raises(ConfigError, match="not one token of its vocabulary"):
+        train(tiny, "monot5", tmp_path / "other", true_token="▁yes", false_token="▁nonsense")
+
+
+def test_the_length_limit_of_training_is_the_scorers(tiny, tmp_path):
+    train(tiny, "cross-encoder", tmp_path / "model", max_length=16)
+    scorer = load_scorer(str(tmp_path / "model"), **EXACT)
+    near, far = "amber " * 20, "amber " * 20 + "lake"
+    assert scorer.score([("river", near)]) == pytest.approx(scorer.score([("river", far)]), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["cross-encoder", "causal"])
+def test_the_same_settings_give_the_same_weights(tiny, tmp_path, kind):
+    curves = [train(tiny, kind, tmp_path / name, epochs=2) for name in ("one", "two")]
+    assert curves[0] == curves[1]
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
+
+
+class Interrupting(Silent):
+    """Raises at a step, as a killed process would stop there."""
+
+    def __init__(self, step):
+        self.step, self.left, self.notes = 0, step, []
+
+    def advance(self, count, detail=""):
+        self.step += count
+        if self.step == self.left:
+            raise KeyboardInterrupt
+
+    def note(self, message):
+        self.notes.append(message)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(tiny, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)  # after every step
+    whole = train(tiny, kind, tmp_path / "whole", epochs=3)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny, kind, tmp_path / "model", epochs=3, progress=Interrupting(4))
+    assert not (tmp_path / "model").exists()
+    progress = Interrupting(None)
+    curve = train(tiny, kind, tmp_path / "model", epochs=3, progress=progress)
+    assert progress.step == 3, "of six steps three were done when the fourth was interrupted"
+    assert any("going on from" in note for note in progress.notes)
+    assert (curve.steps, curve.losses) == (whole.steps, pytest.approx(whole.losses, abs=1e-4))
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "model"))
+    assert all(torch.allclose(tensor, two[name], atol=1e-6) for name, tensor in one.items())

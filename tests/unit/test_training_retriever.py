@@ -1,0 +1,175 @@
+"""The bi-encoder's training: it learns, it is an ordinary folder, it goes on where it was interrupted."""
+
+import random
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from tiny_models import WORDS
+
+from inpars.progress import Silent
+from inpars.stages.training import train_retriever_from_file
+from inpars.training import loop
+from inpars.training.examples import TripleTexts
+from inpars.training.retriever import RetrieverOptions, train_retriever
+
+ROWS = 24
+
+
+def rows():
+    chooser = random.Random(9)
+    return [TripleTexts(*(" ".join(chooser.sample(WORDS, count)) for count in (2, 6, 6))) for _ in range(ROWS)]
+
+
+def train(tiny, output, examples=None, progress=None, fingerprint=1, **settings):
+    settings = {"batch_size": 8, "learning_rate": 5e-3, "epochs": 2, "device": "cpu", "dtype": "float32"} | settings
+    options = RetrieverOptions(model=tiny("sentence_transformer"), **settings)
+    return train_retriever(
+        examples or rows(), options, output=output, fingerprint={"a": fingerprint}, progress=progress or Silent()
+    )[0]
+
+
+def weights(folder):
+    return load_file(next(folder.rglob("model.safetensors")))
+
+
+def same(one, two):
+    ours, theirs = weights(one), weights(two)
+    return ours.keys() == theirs.keys() and all(torch.allclose(ours[n], theirs[n], atol=1e-6) for n in ours)
+
+
+class Interrupting(Silent):
+    """Raises at a step, as a killed process would stop there."""
+
+    def __init__(self, step=None):
+        self.step, self.left, self.notes, self.done = 0, step, [], None
+
+    def track(self, items, *, total, description, unit, done=0):
+        self.total, self.done = total, done
+        yield from items
+
+    def advance(self, count, detail=""):
+        self.step += count
+        if self.step == self.left:
+            raise KeyboardInterrupt
+
+    def note(self, message):
+        self.notes.append(message)
+
+
+def test_the_loss_falls_and_the_positive_comes_nearest(tiny, tmp_path):
+    curve = train(tiny, tmp_path / "model", epochs=12)
+    assert curve.losses[-1] < curve.losses[0] / 4
+    model = SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    queries, positives, negatives = (
+        model.encode([getattr(row, field) for row in rows()], convert_to_tensor=True)
+        for field in ("query", "positive", "negative")
+    )
+    nearest = model.similarity(queries, torch.cat([positives, negatives])).argmax(dim=1)
+    assert nearest.tolist() == list(range(ROWS))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def test_the_first_loss_is_the_softmax_over_all_positives_and_negatives(tiny, tmp_path):
+    # one step over all rows: the mean of -log softmax of 20 times the cosine with its own positive
+    curve = train(tiny, tmp_path / "model", batch_size=ROWS, epochs=1)
+    model = SentenceTransformer(tiny("sentence_transformer"), device="cpu")
+    queries, positives, negatives = (
+        model.encode([getattr(row, field) for row in rows()], convert_to_tensor=True)
+        for field in ("query", "positive", "negative")
+    )
+    table = 20 * torch.nn.functional.cosine_similarity(queries[:, None], torch.cat([positives, negatives])[None], dim=2)
+    assert curve.losses == [pytest.approx(-table.log_softmax(1).diagonal().mean().item(), abs=1e-3)]
+
+
+def test_without_hard_negatives_only_the_batch_is_used(tiny, tmp_path):
+    (loss,) = train(tiny, tmp_path / "model", batch_size=ROWS, epochs=1, hard_negatives=False).losses
+    (harder,) = train(tiny, tmp_path / "model", batch_size=ROWS, epochs=1).losses
+    assert loss < harder
+
+
+def test_no_text_stands_twice_in_a_batch(tiny, tmp_path, monkeypatch):
+    # each query thrice, with three negatives: a positive twice in a batch would be its own query's negative
+    thrice = [TripleTexts(row.query, row.positive, other.negative) for row in rows()[:8] for other in rows()[:3]]
+    batches = []
+    forward = MultipleNegativesRankingLoss.forward
+
+    def recorded(loss, features, labels):
+        batches.append([tuple(text.tolist()) for column in features for text in column["input_ids"]])
+        return forward(loss, features, labels)
+
+    monkeypatch.setattr(MultipleNegativesRankingLoss, "forward", recorded)
+    train(tiny, tmp_path / "model", thrice, batch_size=3, epochs=2)
+    assert len(batches) == 16
+    for batch in batches:
+        assert len({tuple(token for token in text if token) for text in batch}) == len(batch) == 9
+
+
+def test_the_length_limit_is_saved(tiny, tmp_path):
+    train(tiny, tmp_path / "model", epochs=1, max_length=9)
+    assert SentenceTransformer(str(tmp_path / "model"), device="cpu").max_seq_length == 9
+
+
+def test_the_same_settings_give_the_same_weights_and_another_seed_others(tiny, tmp_path):
+    for name, seed in (("one", 0), ("two", 0), ("three", 1)):
+        train(tiny, tmp_path / name, seed=seed, epochs=1)
+    assert same(tmp_path / "one", tmp_path / "two")
+    assert not same(tmp_path / "one", tmp_path / "three")
+
+
+@pytest.mark.parametrize("step", [2, 4, 5])  # six steps: in the first pass, at the second's first, in its midst
+def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(tiny, tmp_path, monkeypatch, step):
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)  # after every step
+    whole = train(tiny, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny, tmp_path / "model", progress=Interrupting(step))
+    assert not (tmp_path / "model").exists()
+    progress = Interrupting()
+    curve = train(tiny, tmp_path / "model", progress=progress)
+    assert (progress.total, progress.done, progress.step) == (6, step - 1, 6 - (step - 1))
+    assert (curve.steps, curve.losses) == (whole.steps, pytest.approx(whole.losses, abs=1e-4))
+    assert same(tmp_path / "whole", tmp_path / "model")
+    assert not loop.checkpoint_folder(tmp_path / "model").exists()
+
+
+def interrupted(tiny, folder, monkeypatch):
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny, folder / "model", progress=Interrupting(3))
+    return loop.checkpoint_folder(folder / "model")
+
+
+def test_checkpoints_of_other_settings_are_removed(tiny, tmp_path, monkeypatch):
+    interrupted(tiny, tmp_path, monkeypatch)
+    progress = Interrupting()
+    train(tiny, tmp_path / "model", progress=progress, fingerprint=2)
+    assert (progress.done, progress.step) == (0, 6)
+    assert any("made with other settings and are removed" in note for note in progress.notes)
+
+
+def test_a_checkpoint_that_was_torn_while_written_is_not_used(tiny, tmp_path, monkeypatch):
+    folder = interrupted(tiny, tmp_path, monkeypatch)
+    (last,) = folder.glob("checkpoint-*")
+    torn = folder / "checkpoint-5"
+    shutil.copytree(last, torn)
+    (torn / "trainer_state.json").unlink()
+    progress = Interrupting()
+    train(tiny, tmp_path / "model", progress=progress)
+    assert progress.done == 2
+
+
+def test_the_stage_reads_triples_and_skips_what_is_done(tiny, tmp_path):
+    path = tmp_path / "triples.tsv"
+    path.write_text("".join(f"{row.query}\t{row.positive}\t{row.negative}\n" for row in rows()), encoding="utf-8")
+    options = RetrieverOptions(
+        model=tiny("sentence_transformer"), batch_size=8, limit=10, device="cpu", dtype="float32"
+    )
+    manifest = train_retriever_from_file(path, options, output=tmp_path / "model")
+    assert manifest.results["examples"] == 10
+    assert len(manifest.results["curve"]["losses"]) == 2
+    progress = Interrupting()
+    assert train_retriever_from_file(path, options, output=tmp_path / "model", progress=progress) == manifest
+    assert progress.notes[-1].endswith("is up to date, skipped")
