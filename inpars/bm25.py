@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from inpars.corpus import Corpus, cache_folder
-from inpars.errors import BackendError, ConfigError
+from inpars.errors import BackendError, ConfigError, UnknownNameError
 from inpars.java import find_jar, java_class, java_error
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run
@@ -89,6 +89,8 @@ def bm25_index(
     progress: Progress = SILENT,
 ) -> BM25Index:
     """The index of a corpus (title and text as one field), built in the cache the first time."""
+    if language != DEFAULT_LANGUAGE and language not in (known := _languages()):
+        raise UnknownNameError("language", language, known)  # Anserini would take English
     jar = find_jar()
     key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{language}\0{jar.name if jar else ''}"
     folder = cache_folder() / "bm25" / hashlib.sha256(key.encode()).hexdigest()[:16]
@@ -140,6 +142,15 @@ def _write_shards(corpus: Corpus, folder: Path, shards: int, progress: Progress)
             files[position % shards].write(to_json_line(_indexed(document)) + "\n")
             texts += bool(document.full_text.strip())
     return texts
+
+
+def _languages() -> list[str]:
+    """The languages Anserini has an analyser for."""
+    keys = java_class("io.anserini.analysis.AnalyzerMap").analyzerMap.keySet().iterator()
+    found = [DEFAULT_LANGUAGE]
+    while keys.hasNext():
+        found.append(str(keys.next()))
+    return found
 
 
 def _document_count(index: Path) -> int:

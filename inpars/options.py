@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from inpars.errors import ConfigError
+
 Options = TypeVar("Options")
 
 
@@ -22,9 +24,13 @@ def option(
     help: str,  # noqa: A002 - argparse's own word
     changes_result: bool = True,
     metavar: str | None = None,
+    minimum: float | None = None,
 ) -> Any:
-    """A setting with its help line; `changes_result=False` for speed and display settings manifests do not compare."""
-    metadata = {"help": help, "changes_result": changes_result, "metavar": metavar}
+    """A setting with its help line; `changes_result=False` for speed and display settings manifests do not compare.
+
+    `minimum` is what `check` holds a number to.
+    """
+    metadata = {"help": help, "changes_result": changes_result, "metavar": metavar, "minimum": minimum}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -41,6 +47,19 @@ def from_flags(kind: type[Options], flags: argparse.Namespace, **fixed: Any) -> 
     names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     values = {name: value for name, value in vars(flags).items() if name in names}
     return kind(**{**values, **fixed})
+
+
+def check(options: Any) -> None:
+    """Raise ConfigError, with all problems at once, where numbers are below their minimum; None is none."""
+    problems = [
+        f"--{field.name.replace('_', '-')} is {value}; it must be at least {minimum}"
+        for field in dataclasses.fields(options)
+        if (minimum := field.metadata.get("minimum")) is not None
+        and (value := getattr(options, field.name)) is not None
+        and value < minimum
+    ]
+    if problems:
+        raise ConfigError(problems)
 
 
 def result_settings(options: Any) -> dict[str, Any]:

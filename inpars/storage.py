@@ -219,7 +219,9 @@ def storage_errors(path: Path) -> Iterator[None]:
                 f"{path}: the disk is full; free some space and run the same command again, what is done is kept"
             ) from error
         if error.errno in NOT_WRITABLE:
-            raise StorageError(f"{path}: cannot be written ({error.strerror}); choose another --output") from error
+            raise StorageError(
+                f"{path}: cannot be written ({error.strerror}); choose another --output (INPARS_CACHE for the cache)"
+            ) from error
         raise
 
 

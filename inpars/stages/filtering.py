@@ -26,9 +26,9 @@ class FilterOptions:
     """Which queries stay."""
 
     scoring_function: ScoringFunction = option("mean_log_probs", help="how a query's token log-probs become its score")
-    top_k: int | None = option(10_000, help="how many of the best queries to keep")
-    min_tokens: int = option(3, help="fewest tokens of a query")
-    max_tokens: int | None = option(None, help="most tokens of a query")
+    top_k: int | None = option(10_000, help="how many of the best queries to keep", minimum=1)
+    min_tokens: int = option(3, help="fewest tokens of a query", minimum=0)
+    max_tokens: int | None = option(None, help="most tokens of a query", minimum=1)
     drop_copied: bool = option(True, help="leave out queries that stand in their document word for word")
     drop_unstopped: bool = option(True, help="leave out queries that the length limit cut off")
     drop_duplicates: bool = option(True, help="of queries with the same words keep the best alone")

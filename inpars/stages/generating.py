@@ -38,17 +38,22 @@ class GenerateOptions:
     """How queries are written."""
 
     model: str = option("smollm2-135m", help="embedded name, folder, GGUF file or hub id of a causal language model")
-    max_documents: int | None = option(None, help="write for a uniform sample of this many documents (default: all)")
-    min_doc_characters: int = option(1, help="leave out documents with less text than this many characters")
-    max_doc_tokens: int = option(256, help="tokens of a document that the model is shown")
-    max_new_tokens: int = option(64, help="tokens a query may have")
+    max_documents: int | None = option(
+        None, help="write for a uniform sample of this many documents (default: all)", minimum=1
+    )
+    min_doc_characters: int = option(1, help="leave out documents with less text than this many characters", minimum=0)
+    max_doc_tokens: int = option(256, help="tokens of a document that the model is shown", minimum=1)
+    max_new_tokens: int = option(64, help="tokens a query may have", minimum=1)
     seed: int = option(0, help="seed of the sample")
     dtype: DtypeName = option("auto", help="number format; auto: bfloat16 where the processor or GPU is fast with it")
     device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
     batch_size: int | None = option(
-        None, help="documents decoded together (default: 32 on a processor, 512 on a GPU)", changes_result=False
+        None,
+        help="documents decoded together (default: 32 on a processor, 512 on a GPU)",
+        changes_result=False,
+        minimum=1,
     )
-    threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False)
+    threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False, minimum=1)
     trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
 
 

@@ -11,14 +11,14 @@ from itertools import islice
 from pathlib import Path
 
 from inpars.datasets import QUERY_NAMES, Dataset, Topics
-from inpars.errors import ConfigError, DataFormatError
+from inpars.errors import DataFormatError
 from inpars.formats import write_documents, write_qrels, write_queries
 from inpars.ingest import MAX_WORDS, FoundFiles, find_files, read_file, relative_name
 from inpars.manifest import Manifest, manifest_path, read_manifest
-from inpars.options import option
+from inpars.options import check, option
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query
-from inpars.stages.stage import Outcome, run_stage
+from inpars.stages.stage import Outcome, refuse_to_overwrite, run_stage
 from inpars.storage import storage_errors
 
 STAGE = "ingest"
@@ -28,17 +28,10 @@ STAGE = "ingest"
 class IngestOptions:
     """What becomes a document."""
 
-    max_words: int = option(MAX_WORDS, help="words of a document made from files; paragraphs are kept whole within it")
-    limit: int | None = option(None, help="only the first N documents, to try things out")
-
-    def check(self) -> None:
-        """Raise ConfigError where they cannot work."""
-        wrong = [f"--{name.replace('_', '-')} is {value}" for name, value in self._counts().items() if value < 1]
-        if wrong:
-            raise ConfigError([f"{problem}; it must be at least 1" for problem in wrong])
-
-    def _counts(self) -> dict[str, int]:
-        return {"max_words": self.max_words} | ({} if self.limit is None else {"limit": self.limit})
+    max_words: int = option(
+        MAX_WORDS, help="words of a document made from files; paragraphs are kept whole within it", minimum=1
+    )
+    limit: int | None = option(None, help="only the first N documents, to try things out", minimum=1)
 
 
 def queries_path(output: Path) -> Path:
@@ -64,10 +57,10 @@ def ingest_dataset(
 
     With a limit, judgements of documents left out go, and so do the queries that then have none.
     """
-    options.check()
+    check(options)
     topics = {split: dataset.topics(split) for split in dataset.splits}
     sides = _sides(output, topics)
-    _refuse_to_overwrite([output, *sides], [*_files_of(dataset), *sources])
+    refuse_to_overwrite([output, *sides], [*_files_of(dataset), *sources])
     inputs = {"corpus": dataset.corpus_stamp} | {f"{split} topics": found.stamp for split, found in topics.items()}
     former = _former_sides(output)
 
@@ -99,7 +92,7 @@ def ingest_folder(
     overwrite: bool = False,
 ) -> tuple[Manifest, FoundFiles]:
     """Write the texts of a folder as documents, and tell which files were read and which were not."""
-    options.check()
+    check(options)
     former = _former_sides(output)
     found = find_files(folder, leave_out=[output, manifest_path(output), *former])
     inputs = {"files": found.stamp}
@@ -170,13 +163,6 @@ def _files_of(dataset: Dataset) -> list[Path]:
     folder = dataset.corpus.path.parent
     beside = [*(folder / name for name in QUERY_NAMES), *(folder / "qrels").glob("*.tsv")]
     return [dataset.corpus.path, *(beside if dataset.splits else [])]
-
-
-def _refuse_to_overwrite(targets: Sequence[Path], sources: Sequence[Path]) -> None:
-    taken = {path.resolve() for path in sources if path.exists()}
-    for target in targets:
-        if target.resolve() in taken:
-            raise ConfigError(f"{target} is an input and would be overwritten; choose another folder for --output")
 
 
 def _former_sides(output: Path) -> set[Path]:

@@ -29,7 +29,7 @@ class TriplesOptions:
     """How negatives are drawn."""
 
     ranks: str = option("1-100", help="BM25 ranks that negatives are drawn from", metavar="FIRST-LAST")
-    per_query: int = option(1, help="negatives a query")
+    per_query: int = option(1, help="negatives a query", minimum=1)
     positive_within: int | None = option(
         None, help="leave out queries whose own document BM25 does not find among its first N"
     )
@@ -37,7 +37,7 @@ class TriplesOptions:
     b: float = option(DEFAULT_B, help="BM25's b")
     language: str = option(DEFAULT_LANGUAGE, help="language of BM25's analyser")
     seed: int = option(0, help="seed of the draw")
-    threads: int | None = option(None, help="search threads (default: one a core)", changes_result=False)
+    threads: int | None = option(None, help="search threads (default: one a core)", changes_result=False, minimum=1)
 
 
 def ids_path(triples: Path) -> Path:

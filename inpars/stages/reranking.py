@@ -32,16 +32,20 @@ class RerankOptions:
 
     model: str = option("smollm2-135m", help="reranker: a folder, an embedded name or a hub id")
     kind: ScorerKind | Literal["auto"] = option("auto", help="what the model is; auto reads its configuration")
-    depth: int = option(100, help="documents a query that are scored; those below keep their order")
+    depth: int = option(100, help="documents a query that are scored; those below keep their order", minimum=1)
     fuse: bool = option(False, help="add the first stage's score (both as z-scores) instead of replacing it")
-    max_length: int | None = option(None, help="tokens of query and document together (default: the model's limit)")
+    max_length: int | None = option(
+        None, help="tokens of query and document together (default: the model's limit)", minimum=1
+    )
     true_token: str | None = option(None, help="what the model answers where the document is relevant")
     false_token: str | None = option(None, help="what it answers where it is not")
-    limit: int | None = option(None, help="only the first N queries, to try things out")
+    limit: int | None = option(None, help="only the first N queries, to try things out", minimum=1)
     dtype: DtypeName = option("auto", help="number format; auto: bfloat16 where the processor or GPU is fast with it")
     device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
-    batch_tokens: int | None = option(None, help="padded tokens scored together (default: 8192)", changes_result=False)
-    threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False)
+    batch_tokens: int | None = option(
+        None, help="padded tokens scored together (default: 8192)", changes_result=False, minimum=1
+    )
+    threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False, minimum=1)
     trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
 
 

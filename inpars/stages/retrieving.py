@@ -32,17 +32,19 @@ class SearchOptions:
         DEFAULT_RETRIEVERS,
         help="bm25, or a bi-encoder by embedded name, folder or hub id; given several times their scores are fused",
     )
-    k: int = option(1000, help="documents a query")
-    fusion_depth: int = option(100, help="documents of each retriever that a fusion reads")
+    k: int = option(1000, help="documents a query", minimum=1)
+    fusion_depth: int = option(100, help="documents of each retriever that a fusion reads", minimum=1)
     k1: float = option(DEFAULT_K1, help="BM25's k1")
     b: float = option(DEFAULT_B, help="BM25's b")
     language: str = option(DEFAULT_LANGUAGE, help="language of BM25's analyser")
-    limit: int | None = option(None, help="only the first N queries, to try things out")
-    max_length: int | None = option(None, help="tokens of a text that a bi-encoder reads (default: the model's limit)")
+    limit: int | None = option(None, help="only the first N queries, to try things out", minimum=1)
+    max_length: int | None = option(
+        None, help="tokens of a text that a bi-encoder reads (default: the model's limit)", minimum=1
+    )
     dtype: DtypeName = option("auto", help="number format; auto: bfloat16 where the processor or GPU is fast with it")
     device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
-    batch_size: int = option(64, help="texts encoded together", changes_result=False)
-    threads: int | None = option(None, help="search threads (default: one a core)", changes_result=False)
+    batch_size: int = option(64, help="texts encoded together", changes_result=False, minimum=1)
+    threads: int | None = option(None, help="search threads (default: one a core)", changes_result=False, minimum=1)
     trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
 
 
@@ -56,8 +58,6 @@ def search_dataset(
     overwrite: bool = False,
 ) -> Manifest:
     """Write the run of a split's queries."""
-    if options.k < 1:
-        raise ConfigError(f"--k is {options.k}; it must be at least 1")
     inputs: dict[str, FileStamp] = {"corpus": dataset.corpus_stamp, "queries": topics.query_stamp}
     inputs |= {f"retriever {name}": model_stamp(name) for name in options.retriever if name != BM25}
 

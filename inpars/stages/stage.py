@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +11,9 @@ from typing import Any
 
 from inpars import manifest as manifests
 from inpars.embedded import EMBEDDED
+from inpars.errors import ConfigError
 from inpars.manifest import FileStamp, Manifest, stamp_text
-from inpars.options import result_settings
+from inpars.options import check, result_settings
 from inpars.progress import Progress
 from inpars.storage import storage_errors
 
@@ -37,7 +38,12 @@ def run_stage(
     progress: Progress,
     overwrite: bool = False,
 ) -> Manifest:
-    """Do the work unless the output's manifest matches settings and inputs, then write its manifest."""
+    """Do the work unless the output's manifest matches settings and inputs, then write its manifest.
+
+    Raises ConfigError for numbers below their minimum, and where the output is one of the inputs.
+    """
+    check(options)
+    refuse_to_overwrite([output], [Path(stamp.path) for stamp in inputs.values()])
     settings = result_settings(options)
     reason = "--overwrite was given" if overwrite else manifests.why_stale(output, stage, settings, inputs)
     if reason is None:
@@ -65,6 +71,14 @@ def run_stage(
     )
     manifests.write_manifest(manifest, output)
     return manifest
+
+
+def refuse_to_overwrite(targets: Iterable[Path], sources: Iterable[Path]) -> None:
+    """Raise ConfigError where a file that is read would be written."""
+    taken = {path.resolve() for path in sources if path.exists()}
+    for target in targets:
+        if target.resolve() in taken:
+            raise ConfigError(f"{target} is an input and would be overwritten; choose another --output")
 
 
 def _known(output: Path) -> Manifest:

@@ -1,5 +1,6 @@
 """What people get wrong, by the command line: one line on stderr that says what, where and what to do; exit code 1."""
 
+import importlib.util
 import json
 import os
 import stat
@@ -12,6 +13,7 @@ import pytest
 
 from inpars import cli
 from inpars.generation import GeneratedQuery
+from inpars.java import find_jar, find_java
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
 CORPUS, QUERIES, QRELS, RUN = TOY / "corpus.tsv", TOY / "queries.tsv", TOY / "qrels.trec", TOY / "run.trec"
@@ -150,6 +152,14 @@ CASES = {
     "no documents": (GENERATE, ["no documents named", "--dataset NAME or --corpus FILE"]),
     "both": ((*INGEST, "--documents", ".", "--corpus", CORPUS), ["--documents stands for itself; leave out --corpus"]),
     "k of nothing": ((*SEARCH, "--dataset", TOY / "beir", "--k", "0"), ["--k is 0; it must be at least 1"]),
+    "numbers below their minimum": (
+        (*SEARCH, "--dataset", TOY / "beir", "--limit", "-1", "--threads", "0"),
+        ["--limit is -1; it must be at least 1; --threads is 0; it must be at least 1"],
+    ),
+    "unknown language": (
+        (*SEARCH, "--dataset", TOY / "beir", "--language", "xx"),
+        ["unknown language 'xx' (known: ar, bn, "],
+    ),
     "no log-probs": ((*FILTER, "--input", "noprobs.jsonl"), ["have no log-probabilities"]),
     "wrong log-probs": ((*FILTER, "--input", "badprobs.jsonl"), ["badprobs.jsonl:1: field 'log_probs'"]),
     "nothing to filter": ((*FILTER, "--input", "empty.jsonl"), ["empty.jsonl: there are no queries", "generate some"]),
@@ -172,8 +182,14 @@ CASES = {
 }
 
 
+NEEDS_BM25 = {"unknown language"}
+HAS_BM25 = bool(find_java() and find_jar() and importlib.util.find_spec("jnius"))
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_one_line_says_what_is_wrong(place, fails, case):
+    if case in NEEDS_BM25 and not HAS_BM25:
+        pytest.skip("pyserini, pyjnius or Java is missing")
     for name, content in FILES.items():
         (place / name).write_text(content, encoding="utf-8")
     command, fragments = CASES[case]
@@ -255,6 +271,13 @@ def test_a_device_is_never_replaced(place, fails):
     os.mkfifo(place / "pipe")  # a device would do as well, but takes rights to make
     assert "pipe: not a plain file" in fails("ingest", "--quiet", "--corpus", CORPUS, "--output", "pipe")
     assert stat.S_ISFIFO((place / "pipe").stat().st_mode)
+
+
+def test_an_input_is_never_overwritten(place, fails):
+    (place / "q.jsonl").write_bytes(SYNTHETIC.read_bytes())
+    line = fails("filter", "--input", "q.jsonl", "--output", "./q.jsonl", "--overwrite")
+    assert line == "inpars: q.jsonl is an input and would be overwritten; choose another --output\n"
+    assert (place / "q.jsonl").read_bytes() == SYNTHETIC.read_bytes()
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")

@@ -8,7 +8,7 @@ import pytest
 from inpars import bm25 as module
 from inpars.bm25 import BM25Index, bm25_index
 from inpars.corpus import Corpus
-from inpars.errors import BackendError, ConfigError
+from inpars.errors import BackendError, ConfigError, UnknownNameError
 from inpars.formats import write_documents
 from inpars.java import find_jar, find_java
 from inpars.progress import Silent
@@ -119,6 +119,12 @@ def test_other_languages_have_their_analyser(corpus):
     documents = corpus(Document("a", "Häuser"), Document("b", "Katze"))
     assert search(bm25_index(documents), "Haus") == {}
     assert list(search(bm25_index(documents, language="de"), "Haus")) == ["a"]
+
+
+def test_unknown_languages_are_refused(corpus):
+    """Anserini takes English for a language it does not know."""
+    with pytest.raises(UnknownNameError, match=r"unknown language 'xx' \(known: ar, bn, .*\ben\b"):
+        bm25_index(corpus(*FRUIT), language="xx")
 
 
 class Notes(Silent):

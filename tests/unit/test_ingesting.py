@@ -103,7 +103,7 @@ def test_a_changed_split_is_noticed(output, tmp_path):
 def test_what_is_read_is_never_overwritten(tmp_path, name):
     ingest(tmp_path / "set" / "corpus.jsonl")
     before = {path: (tmp_path / "set" / path).read_bytes() for path in below(tmp_path / "set")}
-    with pytest.raises(ConfigError, match="is an input and would be overwritten; choose another folder for --output"):
+    with pytest.raises(ConfigError, match="is an input and would be overwritten; choose another --output"):
         ingest(tmp_path / "set" / name, tmp_path / "set", limit=2)
     assert {path: (tmp_path / "set" / path).read_bytes() for path in below(tmp_path / "set")} == before
 

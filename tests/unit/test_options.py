@@ -7,7 +7,8 @@ from typing import Literal
 
 import pytest
 
-from inpars.options import add_flags, from_flags, option, result_settings
+from inpars.errors import ConfigError
+from inpars.options import add_flags, check, from_flags, option, result_settings
 
 
 @dataclass(frozen=True)
@@ -106,3 +107,22 @@ def test_settings_that_decide_the_result():
         "dedup": True,
         "secret": "not a flag",
     }
+
+
+@dataclass(frozen=True)
+class Bounded:
+    depth: int = option(100, help="depth", minimum=1)
+    limit: int | None = option(None, help="limit", minimum=1)
+    weight: float = option(0.5, help="weight", minimum=0)
+
+
+def test_numbers_below_their_minimum_are_named_at_once():
+    check(Bounded())
+    check(Bounded(depth=1, limit=1, weight=0))
+    with pytest.raises(ConfigError) as caught:
+        check(Bounded(depth=0, limit=-1, weight=-0.1))
+    assert caught.value.problems == [
+        "--depth is 0; it must be at least 1",
+        "--limit is -1; it must be at least 1",
+        "--weight is -0.1; it must be at least 0",
+    ]

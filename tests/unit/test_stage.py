@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inpars.errors import StorageError
+from inpars.errors import ConfigError, StorageError
 from inpars.manifest import manifest_path, read_manifest, stamp, stamp_text
 from inpars.options import option
 from inpars.progress import Silent
@@ -181,3 +181,18 @@ def test_an_embedded_name_is_not_a_folder_of_the_same_name(tmp_path, monkeypatch
 )
 def test_dropped_line(dropped, line):
     assert dropped_line(dropped) == line
+
+
+def test_an_input_is_never_the_output(runner, tmp_path):
+    runner.output.write_text("precious", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"out\.txt is an input and would be overwritten; choose another --output"):
+        run_stage(
+            "shout",
+            Options(),
+            output=tmp_path / "sub" / ".." / "out.txt",
+            inputs={"text": stamp(runner.output)},
+            work=runner.work,
+            progress=runner.progress,
+            overwrite=True,
+        )
+    assert runner.output.read_text(encoding="utf-8") == "precious"
