@@ -36,20 +36,22 @@ class TrainOptions:
     """Settings that both trainings know."""
 
     model: str = option("minilm", help="the model to start from: an embedded name, a folder or a hub id")
-    epochs: float = option(1.0, help="passes over the triples")
-    batch_size: int = option(32, help="queries a step")
+    epochs: float = option(1.0, help="passes over the triples", minimum=0)
+    batch_size: int = option(32, help="queries a step", minimum=1)
     learning_rate: float | None = option(
         2e-5, help="highest learning rate; it rises over the first tenth and falls to 0"
     )
-    warmup: float = option(0.1, help="share of the steps over which the learning rate rises")
-    weight_decay: float = option(0.01, help="weight decay of AdamW")
-    dropout: float = option(0.0, help="dropout of the network; 0 is much faster on a processor")
-    max_length: int | None = option(None, help="tokens of a text (default: the model's limit, at most 256 or 512)")
-    limit: int | None = option(None, help="only the first N triples, to try things out")
+    warmup: float = option(0.1, help="share of the steps over which the learning rate rises", minimum=0)
+    weight_decay: float = option(0.01, help="weight decay of AdamW", minimum=0)
+    dropout: float = option(0.0, help="dropout of the network; 0 is much faster on a processor", minimum=0)
+    max_length: int | None = option(
+        None, help="tokens of a text (default: the model's limit, at most 256 or 512)", minimum=1
+    )
+    limit: int | None = option(None, help="only the first N triples, to try things out", minimum=1)
     seed: int = option(0, help="seed of order and initialisation")
     dtype: DtypeName = option("auto", help="number format of the products; weights are always float32")
     device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
-    threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False)
+    threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False, minimum=1)
     trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
 
 

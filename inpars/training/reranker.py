@@ -47,7 +47,7 @@ class RerankerOptions(TrainOptions):
     model: str = option("smollm2-135m", help="the model to start from: an embedded name, a folder or a hub id")
     kind: ScorerKind | Literal["auto"] = option("auto", help="what it becomes; auto reads its configuration")
     loss: Loss = option("auto", help="auto: pointwise (true or false) for monoT5, listwise for the others")
-    batch_size: int = option(8, help="queries a step, each with its positive and negatives")
+    batch_size: int = option(8, help="queries a step, each with its positive and negatives", minimum=1)
     lora_rank: int | None = option(
         None,
         help="rank of low-rank adapters (LoRA), merged at the end; 0: all weights (default: 16 for decoders)",
