@@ -27,6 +27,8 @@ MAX_WORDS = 180
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
 _SENTENCE = re.compile(r"(?<=[.!?\u2026\u3002\uff01\uff1f])\s+")
 _HEADING = re.compile(r"^ {0,3}#{1,6}\s+(.+?)\s*#*\s*$", re.MULTILINE)
+_ANCHOR = re.compile(r"</?a\b[^>]*>")
+_ESCAPE = re.compile(r"\\([^\w\s])")
 _NOT_IN_IDS = re.compile(r"[\s%\ud800-\udfff]")  # ids are one word; names that are not UTF-8 hold surrogates
 
 
@@ -96,9 +98,9 @@ def blocks(text: str, max_words: int = MAX_WORDS) -> Iterator[str]:
 
 
 def first_heading(text: str) -> str | None:
-    """The first `# heading` of a Markdown text."""
+    """The first `# heading` of a Markdown text, without anchors and escapes."""
     found = _HEADING.search(text)
-    return found[1] if found else None
+    return _ESCAPE.sub(r"\1", _ANCHOR.sub("", found[1])).strip() or None if found else None
 
 
 def _texts(path: Path) -> Iterator[tuple[str, str]]:

@@ -41,7 +41,14 @@ def test_no_word_is_lost_and_no_block_too_long(text, max_words):
 
 @pytest.mark.parametrize(
     ("text", "heading"),
-    [("intro\n\n## The *way* ##\n# Later", "The *way*"), ("#hashtag\n# Real", "Real"), ("plain", None), ("", None)],
+    [
+        ("intro\n\n## The *way* ##\n# Later", "The *way*"),
+        ("#hashtag\n# Real", "Real"),
+        ("plain", None),
+        ("", None),
+        ('# full\\-text\\_index<a name="full"></a>', "full-text_index"),
+        ('# <a id="x"></a>', None),
+    ],
 )
 def test_first_heading(text, heading):
     assert first_heading(text) == heading
