@@ -28,7 +28,7 @@ _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
 _SENTENCE = re.compile(r"(?<=[.!?\u2026\u3002\uff01\uff1f])\s+")
 _HEADING = re.compile(r"^ {0,3}#{1,6}\s+(.+?)\s*#*\s*$", re.MULTILINE)
 _ANCHOR = re.compile(r"</?a\b[^>]*>")
-_ESCAPE = re.compile(r"\\([^\w\s])")
+_ESCAPE = re.compile(r"\\([^A-Za-z0-9\s])")
 _NOT_IN_IDS = re.compile(r"[\s%\ud800-\udfff]")  # ids are one word; names that are not UTF-8 hold surrogates
 
 
