@@ -1,8 +1,10 @@
 """What people get wrong, by the command line: one line on stderr that says what, where and what to do; exit code 1."""
 
+import errno
 import importlib.util
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -292,12 +294,14 @@ def test_files_that_may_not_be_read(place, fails):
 @pytest.fixture
 def small_disk(place):
     """A disk of 64 KiB, where mounting is allowed."""
+    if shutil.which("mount") is None:
+        pytest.skip("there is no mount command")
     (place / "disk").mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=64k", "none", place / "disk"], capture_output=True, text=True, check=False
     )
     if mounted.returncode:
-        pytest.skip(f"no right to mount a small disk ({mounted.stderr.strip()})")
+        pytest.skip(f"no right to mount a small disk ({mounted.stderr.strip().splitlines()[0]})")
     yield place / "disk"
     subprocess.run(["umount", "-l", place / "disk"], check=True)
 
@@ -368,6 +372,30 @@ def test_a_full_disk_while_generating(small_disk, large, fails, monkeypatch, cap
     assert (place / "bigger" / "q.jsonl").read_bytes() == (place / "undisturbed.jsonl").read_bytes()
     twice = [doc_id for doc_id in writer.paid[len(first) :] if doc_id in first]
     assert len(twice) <= 4  # at most the part that could not be saved
+
+
+def test_a_full_disk_without_mounting_one(large, fails, monkeypatch, capsys, place):
+    """The same where nobody may mount a disk: the fifth flush fails."""
+    writer = Writer()
+    monkeypatch.setattr("inpars.commands.generate.load_generator", lambda *_: writer)
+    command = ["generate", "--quiet", "--corpus", str(large), "--output"]
+    assert cli.main([*command, "undisturbed.jsonl"]) == 0
+    capsys.readouterr()
+    writer.paid.clear()
+    flushes = []
+
+    def fsync(_):
+        flushes.append(1)
+        if len(flushes) == 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        assert FULL in fails(*command, "q.jsonl")
+    assert len(writer.paid) == 16  # the header was flushed first, then three parts of four, the next was not
+    assert cli.main([*command, "q.jsonl"]) == 0
+    assert (place / "q.jsonl").read_bytes() == (place / "undisturbed.jsonl").read_bytes()
+    assert len(writer.paid) in (128, 132)  # no part was paid for twice but the one that was not flushed
 
 
 LIMITED = """
