@@ -168,11 +168,14 @@ def test_the_prefix_is_all_that_the_prompts_have_in_common(tiny):
 
 
 def test_a_document_that_changes_the_prefixs_last_token_is_read_rightly(tiny):
-    # the blank of "Document: " belongs to the document's first token, whichever kind of blank follows it
-    odd = [Document("a", "\u00a0 \t\u00a0wide blanks"), Document("b", "amber"), Document("c", "\u3000")]
-    together = generator(tiny).generate(odd)
-    alone = [generator(tiny).generate([document])[0] for document in odd]
-    assert texts(together) == texts(alone)
+    # the shared beginning ends with the token " n"; a document that begins with "o" makes it " no"
+    joined = Prompt("joined", "Document: n{document}\nQuery: {query}", stop=("never said",))
+    documents = [Document("a", "o amber"), Document("b", "amber lake"), Document("c", "o")]
+    shown = generator(tiny, prompt=joined, max_new_tokens=NEW_TOKENS)
+    prompts = shown._tokenizer([joined.render(document.text) for document in documents])["input_ids"]
+    assert [prompt[: len(shown._prefix)] == shown._prefix for prompt in prompts] == [False, True, False]
+    found = [(query.token_ids, query.token_log_probs) for (query,) in shown.generate(documents)]
+    same(found, by_hugging_face(tiny("llama"), prompts))
 
 
 def test_toolkit_fault_one_long_document_stops_the_run(tiny):
