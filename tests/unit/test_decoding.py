@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inpars.generation.decoding import TextEnd, decode_greedily, most_likely
@@ -202,6 +202,7 @@ def test_nothing_is_computed_after_the_last_row_has_ended():
     assert rows.steps == [2, 1]
 
 
+@settings(max_examples=30)
 @given(st.lists(st.lists(st.integers(0, len(PIECES) - 1), min_size=1, max_size=6), min_size=1, max_size=9))
 def test_a_row_does_not_depend_on_its_neighbours(scripts):
     together, _ = run(*scripts)

@@ -132,7 +132,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(stage, undisturbed, chunks)
 
 
 @given(st.integers(0, 5000), st.binary(max_size=4))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
 def test_a_partial_file_torn_at_any_byte_gives_the_same_bytes(tmp_path_factory, undisturbed, position, noise):
     stage = Stage(tmp_path_factory.mktemp("torn"))
     whole = stage.interrupted(3)

@@ -120,7 +120,7 @@ def test_the_same_settings_give_the_same_weights_and_another_seed_others(tiny, t
     assert not same(tmp_path / "one", tmp_path / "three")
 
 
-@pytest.mark.parametrize("step", [2, 4, 5])  # six steps: in the first pass, at the second's first, in its midst
+@pytest.mark.parametrize("step", [2, 5])  # of six: in the first pass, in the midst of the second
 def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(tiny, tmp_path, monkeypatch, step):
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)  # after every step
     whole = train(tiny, tmp_path / "whole")
