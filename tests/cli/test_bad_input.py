@@ -291,6 +291,33 @@ def test_files_that_may_not_be_read(place, fails):
     )
 
 
+def raising(error):
+    def fail(*_):
+        raise error
+
+    return fail
+
+
+def test_what_the_system_refuses_is_one_line(fails, monkeypatch):
+    refused = PermissionError(errno.EACCES, "Permission denied", "secret.trec")
+    monkeypatch.setattr("inpars.commands.evaluate.read_runs", raising(refused))
+    line = fails("evaluate", "--run", "secret.trec", "--qrels", QRELS)
+    assert line == "inpars: secret.trec: Permission denied; check the path, your rights to it and the disk\n"
+
+
+def test_an_interrupt_is_no_error(monkeypatch, capsys):
+    monkeypatch.setattr("inpars.commands.evaluate.read_runs", raising(KeyboardInterrupt()))
+    assert cli.main(["evaluate", "--run", str(RUN), "--qrels", str(QRELS)]) == 130
+    assert capsys.readouterr().err == "inpars: interrupted; the same command goes on from here\n"
+
+
+def test_modules_of_nobody_here_are_faults(monkeypatch):
+    """A module that is no optional package must not be explained away."""
+    monkeypatch.setattr("inpars.commands.evaluate.read_runs", raising(ModuleNotFoundError("x", name="inpars.typo")))
+    with pytest.raises(ModuleNotFoundError):
+        cli.main(["evaluate", "--run", str(RUN), "--qrels", str(QRELS)])
+
+
 @pytest.fixture
 def small_disk(place):
     """A disk of 64 KiB, where mounting is allowed."""

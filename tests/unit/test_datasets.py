@@ -256,6 +256,12 @@ def test_ir_datasets_by_any_name(ir_datasets):
     assert (topics.queries, topics.qrels) == ({"7": "what"}, {"7": {"2": 1}})
 
 
+def test_splits_of_ir_datasets_share_their_documents(ir_datasets):
+    ir_datasets(FakeIrDataset())
+    assert load_dataset("fake/test").corpus.path == load_dataset("fake/dev").corpus.path
+    assert load_dataset("other/test").corpus.path != load_dataset("fake/test").corpus.path
+
+
 def test_ir_datasets_without_queries(ir_datasets):
     ir_datasets(FakeIrDataset(queries=False))
     assert load_dataset("fake").splits == {}

@@ -98,6 +98,11 @@ def test_top_k_counts_the_rest():
     assert len(filter_queries(queries, top_k=9).kept) == 5
 
 
+def test_equal_scores_are_ordered_by_id_not_by_place():
+    queries = [query(f"d{number}-q0", f"query number {number}") for number in (2, 0, 1)]
+    assert [verdict.query.query_id for verdict in filter_queries(queries, top_k=2).kept] == ["d0-q0", "d1-q0"]
+
+
 def test_settings_that_cannot_work():
     with pytest.raises(ConfigError, match="--top-k is 0; it must be at least 1"):
         filter_queries([], top_k=0)
