@@ -73,10 +73,17 @@ def test_a_hub_that_takes_too_long(monkeypatch, server):
 
 def test_a_name_server_that_takes_too_long(monkeypatch):
     """A socket's timeout does not hold while a name is looked up."""
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(3))
+    answered = threading.Event()
+
+    def look_up(*_, **__):
+        answered.wait(3)
+        raise socket.gaierror("temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
     started = time.monotonic()
     assert hub_answer(timeout_seconds=0.2).endswith("does not answer within 0.2 s; use embedded models or folders")
     assert time.monotonic() - started < 2
+    answered.set()
 
 
 def test_a_hub_that_is_not_there(monkeypatch):
