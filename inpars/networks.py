@@ -53,6 +53,13 @@ def evaluating(network: nn.Module) -> Iterator[None]:
         network.train(training)
 
 
+def start_tokens(tokenizer: Any) -> list[int]:  # noqa: ANN401
+    """What the tokenizer puts before a text of its own accord, a beginning-of-sequence token for instance."""
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole: list[int] = tokenizer("a")["input_ids"]
+    return whole[: whole.index(plain[0])] if plain and plain[0] in whole else []
+
+
 def pad_id(tokenizer: Any) -> int:  # noqa: ANN401 - tokenizers have no common type worth its import
     """The padding id; masked anyway, so that any id does where a tokenizer has none."""
     return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)

@@ -63,7 +63,7 @@ class PipelineOptions:
     reranker_kind: ScorerKind | Literal["auto"] = option("query-likelihood", help="what the reranker becomes")
     reranker_epochs: float = option(1.0, help="passes over the triples for the reranker")
     reranker_max_length: int = option(160, help="tokens of query and document that the reranker reads")
-    rerank_depth: int = option(15, help="documents a query that are reranked")
+    rerank_depth: int = option(10, help="documents a query that are reranked")
     k: int = option(1000, help="documents a query that BM25 and the bi-encoders retrieve")
     limit: int | None = option(None, help="only the first N test queries, to try things out")
     seed: int = option(0, help="seed of all samples")

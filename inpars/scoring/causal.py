@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from inpars.networks import float32_rows, head_replaced
+from inpars.networks import float32_rows, head_replaced, start_tokens
 from inpars.scoring import ScorerKind
 from inpars.scoring.answers import Answers
 from inpars.scoring.pair_model import (
@@ -37,7 +37,7 @@ class CausalYesNo:
 
     def __init__(self, network: Any, tokenizer: Any, answers: Answers, max_length: int = MAX_LENGTH) -> None:  # noqa: ANN401
         self.network, self.tokenizer, self.answers, self.max_length = network, tokenizer, answers, max_length
-        start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+        start = start_tokens(tokenizer)
         self._head = start + token_ids(tokenizer, [HEAD])[0]
 
     def encode(self, pairs: Sequence[Pair]) -> list[EncodedPair]:

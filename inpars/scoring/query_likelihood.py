@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from inpars.networks import evaluating, head_replaced
+from inpars.networks import evaluating, head_replaced, start_tokens
 from inpars.scoring import ScorerKind
 from inpars.scoring.pair_model import (
     Batch,
@@ -48,7 +48,7 @@ class QueryLikelihood:
     ) -> None:
         self.network, self.tokenizer, self.max_length = network, tokenizer, max_length
         self.reduction, self._prefix_text, self._suffix_text = reduction, prefix, suffix
-        start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+        start = start_tokens(tokenizer)
         self._prefix = start + token_ids(tokenizer, [prefix.rstrip()])[0]
         self._lead = prefix[len(prefix.rstrip()) :]  # the blank that belongs to the document's first token
         self._suffix = token_ids(tokenizer, [suffix])[0]

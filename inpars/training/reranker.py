@@ -36,6 +36,7 @@ from inpars.training.loop import (
 )
 
 Loss = Literal["auto", "listwise", "pointwise"]
+ADAPTER_RATE = 3e-5  # at 2e-4 a query-likelihood reranker ranked worse than before its training
 DEFAULT_RANKS = {"causal": 16, "query-likelihood": 16}
 DEFAULT_RATES = {"monot5": 3e-4}  # with AdamW; the paper's 1e-3 is Adafactor's
 
@@ -53,7 +54,7 @@ class RerankerOptions(TrainOptions):
         help="rank of low-rank adapters (LoRA), merged at the end; 0: all weights (default: 16 for decoders)",
     )
     learning_rate: float | None = option(
-        None, help="highest learning rate (default: 2e-4 with adapters, 2e-5 without; 3e-4 for monoT5)"
+        None, help="highest learning rate (default: 3e-5 with adapters, 2e-5 without; 3e-4 for monoT5)"
     )
     true_token: str | None = option(None, help="what the model shall answer where the document is relevant")
     false_token: str | None = option(None, help="what it shall answer where it is not")
@@ -88,7 +89,7 @@ def train_reranker(
     without_dropout(model.network, options.dropout)
     model.network.train()
     rank = options.lora_rank if options.lora_rank is not None else DEFAULT_RANKS.get(model.kind, 0)
-    rate = options.learning_rate or (2e-4 if rank else DEFAULT_RATES.get(model.kind, 2e-5))
+    rate = options.learning_rate or (ADAPTER_RATE if rank else DEFAULT_RATES.get(model.kind, 2e-5))
     trained = _with_adapters(model.network, rank) if rank else model.network
     steps = max(1, round(batches_of(len(groups), options.batch_size) * options.epochs))
     arguments = TrainingArguments(
