@@ -10,7 +10,7 @@ import argparse
 from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset, print_result
 from inpars.options import add_flags, from_flags
 from inpars.prompts import load_prompt
-from inpars.stages.generating import GenerateOptions, generate_queries, load_generator
+from inpars.stages.generating import GenerateOptions, default_prompt, generate_queries, load_generator
 from inpars.stages.stage import dropped_line
 
 
@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's flags."""
     add_dataset_flags(parser)
     parser.add_argument(
-        "--prompt", default="inpars", metavar="NAME|PATH", help="shipped prompt or prompt file (default: inpars)"
+        "--prompt",
+        metavar="NAME|PATH",
+        help="shipped prompt or prompt file (default: inpars; with --backend seq2seq the document alone)",
     )
     add_flags(parser, GenerateOptions)
     add_output_flags(parser, "synthetic queries, JSON lines")
@@ -27,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(flags: argparse.Namespace) -> None:
     """Generate."""
     progress = console(flags)
-    prompt, options = load_prompt(flags.prompt), from_flags(GenerateOptions, flags)
+    options = from_flags(GenerateOptions, flags)
+    prompt = load_prompt(flags.prompt) if flags.prompt else default_prompt(options.backend)
     dataset = open_dataset(flags, progress)
 
     manifest = generate_queries(

@@ -15,32 +15,23 @@ from inpars import models
 from inpars.dtypes import DtypeName
 from inpars.errors import ConfigError
 from inpars.generation import GeneratedQuery
-from inpars.generation.decoding import TextEnd, decode_greedily
+from inpars.generation.decoding import TextEnd, decode_rows
 from inpars.generation.plain_rows import PlainRows
+from inpars.generation.sampling import Choice, Sampled, check_sampling, most_likely
+from inpars.generation.settings import DecodingSettings
 from inpars.generation.shared_prefix import SharedPrefixRows, can_share
 from inpars.hardware import describe, pick_device, pick_dtype
 from inpars.networks import pad_id
 from inpars.records import Document, LogProbKind
 from inpars.templates import Prompt
 
-DEFAULT_MAX_DOC_TOKENS = 256
-DEFAULT_MAX_NEW_TOKENS = 64
 CHUNK_DOCUMENTS = {"cpu": 32, "cuda": 1024}  # generated and stored as a whole
 BATCH_ROWS = {"cpu": 32, "cuda": 512}
 PROBE_DOCUMENTS = ("The first of two", "another, 2nd one", "(3) Third")
 
 
-@dataclass(frozen=True, slots=True)
-class DecodingSettings:
-    """Limits in tokens, and rows decoded together (None: chosen for the device)."""
-
-    max_doc_tokens: int = DEFAULT_MAX_DOC_TOKENS
-    max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS
-    batch_size: int | None = None
-
-
 class CausalGenerator:
-    """Writes one query a document by greedy decoding."""
+    """Writes queries by continuing a few-shot prompt."""
 
     log_prob_kind: LogProbKind = "raw"
 
@@ -55,10 +46,11 @@ class CausalGenerator:
         trust_remote_code: bool = False,
     ) -> None:
         """Load the model and read the prompt's beginning. Raises ConfigError where the prompt is too long for it."""
+        self._settings, self._prompt = settings or DecodingSettings(), prompt
+        check_sampling(self._settings.num_queries, self._settings.temperature, self._settings.top_p)
         place = pick_device(device)
         number_format = pick_dtype(dtype, place)
         self.name, self.device = model, describe(place, number_format)
-        self._settings, self._prompt = settings or DecodingSettings(), prompt
         self._network, self._tokenizer = models.load_causal_lm(
             model, device=place, dtype=number_format, trust_remote_code=trust_remote_code
         )
@@ -77,26 +69,36 @@ class CausalGenerator:
         return [order[start : start + self._chunk] for start in range(0, len(order), self._chunk)]
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
-        """One query for each document of the chunk."""
-        prompts = self._prompts(self._cut([document.full_text for document in documents]))
+        """The queries of each document of the chunk."""
+        several = self._settings.num_queries
+        inputs = self._prompts(self._cut([document.full_text for document in documents]))
+        prompts = [prompt for prompt in inputs for _ in range(several)]
+        keys = [f"{document.doc_id}-q{n}" for document in documents for n in range(several)]
         queries: list[GeneratedQuery] = []
         while len(queries) < len(prompts):
-            batch = prompts[len(queries) : len(queries) + self._batch]
+            rows = slice(len(queries), len(queries) + self._batch)
             try:
-                queries += self._decode_batch(batch)
+                queries += self._decode_batch(prompts[rows], keys[rows])
             except torch.OutOfMemoryError:
                 if self._batch == 1:
                     raise
                 self._batch //= 2
                 torch.cuda.empty_cache()
-        return [[query] for query in queries]
+        return [queries[start : start + several] for start in range(0, len(queries), several)]
 
-    def _decode_batch(self, prompts: list[list[int]]) -> list[GeneratedQuery]:
+    def _decode_batch(self, prompts: list[list[int]], keys: Sequence[str]) -> list[GeneratedQuery]:
         shared = min(_shared(self._prefix, prompt) for prompt in prompts)
-        rows = _Started(self._rows, shared)
-        return decode_greedily(
-            rows, [prompt[shared:] for prompt in prompts], max_new_tokens=self._settings.max_new_tokens, end=self._end
+        return decode_rows(
+            _Started(self._rows, shared),
+            [prompt[shared:] for prompt in prompts],
+            max_new_tokens=self._settings.max_new_tokens,
+            end=self._end,
+            choose=self._choice(keys),
         )
+
+    def _choice(self, keys: Sequence[str]) -> Choice:
+        own = self._settings
+        return Sampled(keys, own.temperature, own.top_p, own.seed) if own.temperature else most_likely
 
     def _cut(self, texts: Sequence[str]) -> list[str]:
         """Each text up to its last allowed token."""

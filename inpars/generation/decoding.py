@@ -1,4 +1,4 @@
-"""Greedy decoding of many rows at once, stopped on decoded text.
+"""Decoding of many rows at once, stopped on decoded text.
 
 Only the chosen token's log-probability is kept, under the model's raw distribution. Finished rows leave the batch. How
 the network computes its logits is the `Rows`' matter.
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from inpars.generation import GeneratedQuery
+from inpars.generation.sampling import Choice, most_likely
 
 KEPT_SHARE = 0.75  # rows are moved together once fewer than this share of them is still unfinished
 
@@ -82,16 +83,21 @@ class _Row:
         return kept
 
 
-def decode_greedily(
-    rows: Rows, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, end: TextEnd
+def decode_rows(
+    rows: Rows,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    end: TextEnd,
+    choose: Choice = most_likely,
 ) -> list[GeneratedQuery]:
-    """The likeliest continuation of each prompt, token by token."""
+    """A continuation of each prompt, token by token as `choose` picks them."""
     found: list[GeneratedQuery | None] = [None] * len(prompts)
     states = [_Row() for _ in prompts]
     active = list(range(len(prompts)))  # which prompt each row of the batch belongs to
     logits = rows.start(prompts, max_new_tokens)
     for step in range(max_new_tokens):
-        tokens, log_probs = most_likely(logits)
+        tokens, log_probs = choose(logits, active, step)
         for position, token, log_prob in zip(active, tokens.tolist(), log_probs.tolist(), strict=True):
             if found[position] is None:
                 states[position].tokens.append(token)
@@ -106,9 +112,3 @@ def decode_greedily(
             tokens, active = tokens[chosen], [active[row] for row in left]
         logits = rows.step(tokens)
     return [query or state.cut(end) for query, state in zip(found, states, strict=True)]
-
-
-def most_likely(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The likeliest token of each row and its natural-log probability in float32, both (rows,)."""
-    best, tokens = logits.max(dim=-1)
-    return tokens, best.float() - torch.logsumexp(logits.float(), dim=-1)

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from inpars.corpus import Corpus
 from inpars.dtypes import DtypeName
@@ -22,7 +22,7 @@ from inpars.generation import GeneratedQuery, QueryGenerator
 from inpars.manifest import FileStamp, Manifest, stamp_text
 from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
-from inpars.prompts import Prompt
+from inpars.prompts import Prompt, load_prompt
 from inpars.records import Document, SyntheticQuery
 from inpars.selection import choose_documents
 from inpars.stages.stage import Outcome, model_stamp, run_stage
@@ -30,6 +30,8 @@ from inpars.storage import AppendedLines, read_jsonl, read_lines, storage_errors
 
 STAGE = "generate"
 DETAIL_CHARACTERS = 70
+Backend: TypeAlias = Literal["causal", "seq2seq"]
+BACKEND_DEFAULTS = {"causal": (1, 0.0, 1.0), "seq2seq": (3, 1.0, 0.95)}  # queries, temperature, top_p; GenQ's for T5
 CHUNK_END = "whole_chunk_of"  # the key of a line behind the lines of each chunk: how many documents it had
 
 
@@ -38,13 +40,19 @@ class GenerateOptions:
     """How queries are written."""
 
     model: str = option("smollm2-135m", help="embedded name, folder, GGUF file or hub id of a causal language model")
+    backend: Backend = option(
+        "causal", help="causal: a decoder continues the prompt; seq2seq: a T5 or BART reads the document alone"
+    )
     max_documents: int | None = option(
         None, help="write for a uniform sample of this many documents (default: all)", minimum=1
     )
     min_doc_characters: int = option(1, help="leave out documents with less text than this many characters", minimum=0)
     max_doc_tokens: int = option(256, help="tokens of a document that the model is shown", minimum=1)
     max_new_tokens: int = option(64, help="tokens a query may have", minimum=1)
-    seed: int = option(0, help="seed of the sample")
+    num_queries: int | None = option(None, help="queries a document (default: 1; seq2seq 3)", minimum=1)
+    temperature: float | None = option(None, help="0 takes the likeliest token (default: 0; seq2seq 1)", minimum=0)
+    top_p: float | None = option(None, help="share of the probability that is drawn from (default: 1; seq2seq 0.95)")
+    seed: int = option(0, help="seed of the sample and of drawn tokens")
     dtype: DtypeName = option("auto", help="number format; auto: bfloat16 where the processor or GPU is fast with it")
     device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
     batch_size: int | None = option(
@@ -98,19 +106,38 @@ def generate_queries(
 
 
 def load_generator(options: GenerateOptions, prompt: Prompt) -> QueryGenerator:
-    """The generator the options name."""
-    from inpars.generation.causal_lm import CausalGenerator, DecodingSettings  # torch, when it is needed
+    """The generator the options name. Torch is loaded here and not before."""
+    from inpars.generation.settings import DecodingSettings
     from inpars.hardware import use_threads
 
     use_threads(options.threads)
-    return CausalGenerator(
-        options.model,
-        prompt,
-        DecodingSettings(options.max_doc_tokens, options.max_new_tokens, options.batch_size),
-        device=options.device,
-        dtype=options.dtype,
-        trust_remote_code=options.trust_remote_code,
+    num_queries, temperature, top_p = BACKEND_DEFAULTS[options.backend]
+    settings = DecodingSettings(
+        max_doc_tokens=options.max_doc_tokens,
+        max_new_tokens=options.max_new_tokens,
+        num_queries=num_queries if options.num_queries is None else options.num_queries,
+        temperature=temperature if options.temperature is None else options.temperature,
+        top_p=top_p if options.top_p is None else options.top_p,
+        seed=options.seed,
+        batch_size=options.batch_size,
     )
+    places: dict[str, Any] = {
+        "device": options.device,
+        "dtype": options.dtype,
+        "trust_remote_code": options.trust_remote_code,
+    }
+    if options.backend == "seq2seq":
+        from inpars.generation.seq2seq import Seq2SeqGenerator
+
+        return Seq2SeqGenerator(options.model, settings, render=lambda text: prompt.render(text).strip(), **places)
+    from inpars.generation.causal_lm import CausalGenerator
+
+    return CausalGenerator(options.model, prompt, settings, **places)
+
+
+def default_prompt(backend: Backend) -> Prompt:
+    """What is used where no prompt is named: InPars's form, or for a seq2seq model the document alone."""
+    return load_prompt("inpars") if backend == "causal" else Prompt(name="document", form="{document}")
 
 
 def _generate(

@@ -9,9 +9,10 @@ from tiny_models import sentence
 
 from inpars import models
 from inpars.errors import ConfigError
-from inpars.generation.causal_lm import CausalGenerator, DecodingSettings
-from inpars.generation.decoding import TextEnd, decode_greedily
+from inpars.generation.causal_lm import CausalGenerator
+from inpars.generation.decoding import TextEnd, decode_rows
 from inpars.generation.plain_rows import PlainRows
+from inpars.generation.settings import DecodingSettings
 from inpars.generation.shared_prefix import SharedPrefixRows, can_share
 from inpars.records import Document
 from inpars.templates import Example, Prompt
@@ -56,7 +57,7 @@ def by_hugging_face(folder, prompts, new_tokens=NEW_TOKENS):
 
 
 def by_rows(rows, prompts, end=NEVER):
-    queries = decode_greedily(rows, prompts, max_new_tokens=NEW_TOKENS, end=end)
+    queries = decode_rows(rows, prompts, max_new_tokens=NEW_TOKENS, end=end)
     return [(query.token_ids, query.token_log_probs) for query in queries]
 
 

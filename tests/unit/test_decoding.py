@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inpars.generation.decoding import TextEnd, decode_greedily, most_likely
+from inpars.generation.decoding import TextEnd, decode_rows
+from inpars.generation.sampling import most_likely
 
 PIECES = [
     b"<eos>",
@@ -84,7 +85,7 @@ def say(*pieces):
 def run(*scripts, stops=("\n",), max_new_tokens=8):
     rows = Script(scripts)
     prompts = [[number] for number in range(len(scripts))]
-    return decode_greedily(rows, prompts, max_new_tokens=max_new_tokens, end=text_end(*stops)), rows
+    return decode_rows(rows, prompts, max_new_tokens=max_new_tokens, end=text_end(*stops)), rows
 
 
 def one(*pieces, **settings):

@@ -1,0 +1,79 @@
+"""Which token comes next: the likeliest, or one drawn by temperature and nucleus.
+
+A drawn token is recorded with its probability under the raw distribution, not the one it was drawn from. What is drawn
+for a row depends on (seed, row key, step) alone, never on the rows beside it.
+Nucleus sampling: Holtzman et al. (arXiv 1904.09751).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from inpars.errors import ConfigError
+from inpars.selection import sampling_key
+
+UNIFORM_STEPS = 2.0**64
+
+
+class Choice(Protocol):
+    """Picks a token for every row."""
+
+    def __call__(self, logits: Tensor, rows: Sequence[int], step: int) -> tuple[Tensor, Tensor]:
+        """Tokens and raw natural-log probabilities, both (rows,), for logits (rows, vocabulary).
+
+        `rows` says which prompt of the batch each row belongs to; `step` counts tokens from 0.
+        """
+        ...
+
+
+def most_likely(logits: Tensor, rows: Sequence[int] = (), step: int = 0) -> tuple[Tensor, Tensor]:
+    """The likeliest token of each row and its natural-log probability in float32, both (rows,)."""
+    best, tokens = logits.max(dim=-1)
+    return tokens, best.float() - torch.logsumexp(logits.float(), dim=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """Draws from the distribution at a temperature, cut to its nucleus."""
+
+    keys: Sequence[str]  # one for each prompt of the batch
+    temperature: float
+    top_p: float
+    seed: int
+
+    def __call__(self, logits: Tensor, rows: Sequence[int], step: int) -> tuple[Tensor, Tensor]:
+        """See `Choice`."""
+        raw = logits.float().log_softmax(dim=-1)
+        uniform = [sampling_key(self.seed, f"{self.keys[row]}\0{step}") / UNIFORM_STEPS for row in rows]
+        tokens = draw(raw / self.temperature, torch.tensor(uniform, device=raw.device), self.top_p)
+        return tokens, raw.gather(1, tokens[:, None])[:, 0]
+
+
+def draw(logits: Tensor, uniform: Tensor, top_p: float) -> Tensor:
+    """The token at each row's uniform number in the cumulated nucleus, likeliest first; ties by token id, (rows,)."""
+    ordered, tokens = logits.float().softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+    reached = ordered.cumsum(dim=-1)
+    inside = (reached - ordered < top_p).sum(dim=-1)  # the token that crosses top_p is still inside
+    total = reached.gather(1, inside[:, None] - 1)
+    place = (reached < uniform[:, None] * total).sum(dim=-1).clamp(max=inside - 1)
+    return tokens.gather(1, place[:, None])[:, 0]
+
+
+def check_sampling(num_queries: int, temperature: float, top_p: float) -> None:
+    """Raise ConfigError for settings that cannot work, all at once."""
+    problems = []
+    if num_queries < 1:
+        problems.append(f"--num-queries is {num_queries}; it must be at least 1")
+    if temperature < 0:
+        problems.append(f"--temperature is {temperature}; it must not be negative")
+    if not 0 < top_p <= 1:
+        problems.append(f"--top-p is {top_p}; it must be above 0 and at most 1")
+    if num_queries > 1 and temperature == 0:
+        problems.append("several queries a document would all be the same; give --temperature 1 with --num-queries")
+    if problems:
+        raise ConfigError(problems)

@@ -1,0 +1,147 @@
+"""An encoder-decoder as a query generator: docT5query, and GenQ's T5 or BART.
+
+The passage itself is the input unless a prompt is given. Several queries a passage are drawn by nucleus sampling.
+Nogueira and Lin, "From doc2query to docTTTTTquery", 2019; Thakur et al., BEIR (arXiv 2104.08663), section on GenQ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutput
+
+from inpars import models
+from inpars.dtypes import DtypeName
+from inpars.errors import ConfigError
+from inpars.generation import GeneratedQuery
+from inpars.generation.decoding import TextEnd, decode_rows
+from inpars.generation.sampling import Choice, Sampled, check_sampling, most_likely
+from inpars.generation.settings import DecodingSettings
+from inpars.hardware import describe, pick_device, pick_dtype
+from inpars.networks import pad_id
+from inpars.records import Document, LogProbKind
+
+CHUNK_DOCUMENTS = {"cpu": 32, "cuda": 512}
+BATCH_ROWS = {"cpu": 96, "cuda": 1024}
+
+
+class Seq2SeqRows:
+    """A `Rows` whose prompts go through the encoder; equal neighbours are encoded once."""
+
+    def __init__(self, network: Any, pad: int) -> None:  # noqa: ANN401
+        self._network, self._pad = network, pad
+        self._encoded = self._mask = torch.empty(0)
+        self._cache: Any = None
+
+    def start(self, prompts: Sequence[Sequence[int]], room: int) -> Tensor:
+        """Encode the prompts with their attention mask and read the decoder's first token."""
+        distinct = [prompt for n, prompt in enumerate(prompts) if n == 0 or prompt != prompts[n - 1]]
+        repeats, number = [], -1
+        for n, prompt in enumerate(prompts):
+            number += n == 0 or prompt != prompts[n - 1]
+            repeats.append(number)
+        device = self._network.device
+        width = max(len(prompt) for prompt in distinct)
+        ids = torch.full((len(distinct), width), self._pad)
+        mask = torch.zeros((len(distinct), width), dtype=torch.long)
+        for row, prompt in enumerate(distinct):
+            ids[row, : len(prompt)] = torch.tensor(list(prompt))
+            mask[row, : len(prompt)] = 1
+        chosen = torch.tensor(repeats, device=device)
+        with torch.inference_mode():
+            encoder = self._network.get_encoder()
+            states = encoder(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
+        self._encoded, self._mask, self._cache = states[chosen], mask.to(device)[chosen], None
+        return self.step(torch.full((len(prompts),), self._network.config.decoder_start_token_id, device=device))
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Read one token a row."""
+        with torch.inference_mode():
+            output = self._network(
+                encoder_outputs=BaseModelOutput(last_hidden_state=self._encoded),
+                attention_mask=self._mask,
+                decoder_input_ids=tokens[:, None],
+                past_key_values=self._cache,
+                use_cache=True,
+            )
+        self._cache = output.past_key_values
+        logits: Tensor = output.logits[:, -1]
+        return logits
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop the other rows."""
+        self._encoded, self._mask = self._encoded[rows], self._mask[rows]
+        self._cache.reorder_cache(rows)
+
+
+class Seq2SeqGenerator:
+    """Writes queries with a T5, BART or their kin."""
+
+    log_prob_kind: LogProbKind = "raw"
+
+    def __init__(
+        self,
+        model: str,
+        settings: DecodingSettings,
+        *,
+        render: Callable[[str], str] = str.strip,
+        device: str = "auto",
+        dtype: DtypeName = "auto",
+        trust_remote_code: bool = False,
+    ) -> None:
+        """Load the model; `render` turns a document's text into what the encoder reads."""
+        check_sampling(settings.num_queries, settings.temperature, settings.top_p)
+        place = pick_device(device)
+        number_format = pick_dtype(dtype, place)
+        self.name, self.device = model, describe(place, number_format)
+        self._network, self._tokenizer = models.load_seq2seq(
+            model, device=place, dtype=number_format, trust_remote_code=trust_remote_code
+        )
+        if self._network.config.decoder_start_token_id is None:
+            raise ConfigError(f"{model}: its configuration names no first token of the decoder; it cannot generate")
+        self._settings, self._render = settings, render
+        self._chunk = CHUNK_DOCUMENTS.get(place.type, CHUNK_DOCUMENTS["cpu"])
+        self._batch = settings.batch_size or BATCH_ROWS.get(place.type, BATCH_ROWS["cpu"])
+        eos = self._tokenizer.eos_token_id
+        self._end = TextEnd(frozenset([] if eos is None else [eos]), len, self._decode)
+        self._rows = Seq2SeqRows(self._network, pad_id(self._tokenizer))
+
+    def plan(self, documents: Sequence[Document]) -> list[list[int]]:
+        """Chunks of documents of similar length, short ones first."""
+        lengths = [len(ids) for ids in self._inputs(documents)]
+        order = sorted(range(len(documents)), key=lambda position: (lengths[position], position))
+        return [order[start : start + self._chunk] for start in range(0, len(order), self._chunk)]
+
+    def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
+        """The queries of each document of the chunk."""
+        several, inputs = self._settings.num_queries, self._inputs(documents)
+        prompts = [ids for ids in inputs for _ in range(several)]
+        keys = [f"{document.doc_id}-q{n}" for document in documents for n in range(several)]
+        queries: list[GeneratedQuery] = []
+        for start in range(0, len(prompts), self._batch):
+            rows = slice(start, start + self._batch)
+            queries += decode_rows(
+                self._rows,
+                prompts[rows],
+                max_new_tokens=self._settings.max_new_tokens,
+                end=self._end,
+                choose=self._choice(keys[rows]),
+            )
+        return [queries[start : start + several] for start in range(0, len(queries), several)]
+
+    def _choice(self, keys: Sequence[str]) -> Choice:
+        own = self._settings
+        return Sampled(keys, own.temperature, own.top_p, own.seed) if own.temperature else most_likely
+
+    def _inputs(self, documents: Sequence[Document]) -> list[list[int]]:
+        texts = [self._render(document.full_text) for document in documents]
+        limit = self._settings.max_doc_tokens
+        ids: list[list[int]] = self._tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
+        return ids
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
