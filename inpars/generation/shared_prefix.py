@@ -233,6 +233,9 @@ def _attend_prompts(
     rows, heads, tokens, width = query.shape
     kinds = key.shape[1]
     grouped = query.reshape(rows, kinds, heads // kinds * tokens, width)  # heads of one kind share its keys unexpanded
+    if prefix is not None and query.dtype != torch.float32 and query.device.type == "cpu":
+        found = _attend_in_parts(grouped * scale, key, value, prefix, tokens)
+        return found.reshape(rows, heads, tokens, -1)
     seen = torch.ones(tokens, tokens, dtype=torch.bool, device=query.device).tril()
     if prefix is not None:
         keys, values = prefix
@@ -243,6 +246,30 @@ def _attend_prompts(
         grouped, key, value, attn_mask=seen.repeat(heads // kinds, 1), scale=scale
     )
     return found.reshape(rows, heads, tokens, -1)
+
+
+def _attend_in_parts(query: Tensor, key: Tensor, value: Tensor, prefix: tuple[Tensor, Tensor], tokens: int) -> Tensor:
+    """Attention to the prefix and to the own tokens apart, joined by their log-sum-exps; query is scaled.
+
+    Half the time of the fused function on a processor, where bfloat16's softmax is quick and expanded keys are not.
+    """
+    rows, kinds, lines, width = query.shape
+    keys, values = prefix
+    stacked = query.transpose(0, 1).reshape(kinds, rows * lines, width)
+    to_prefix, prefix_sum = _softmax(torch.matmul(stacked, keys.transpose(1, 2)))
+    of_prefix = torch.matmul(to_prefix, values).view(kinds, rows, lines, -1).transpose(0, 1)
+    later = torch.full((tokens, tokens), -torch.inf, dtype=query.dtype, device=query.device).triu(1)
+    own = torch.matmul(query, key.transpose(2, 3)).add_(later.repeat(lines // tokens, 1))
+    to_own, own_sum = _softmax(own)
+    share = torch.sigmoid(prefix_sum.view(kinds, rows, lines).transpose(0, 1) - own_sum)
+    return torch.lerp(torch.matmul(to_own, value), of_prefix, share[..., None].to(query.dtype))
+
+
+def _softmax(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (..., keys) and the float32 log-sum-exp (...), which is the first key's score less its log-weight."""
+    weights = scores.softmax(dim=-1)
+    first = weights[..., 0].float().clamp(min=torch.finfo(torch.float32).tiny)
+    return weights, scores[..., 0].float() - first.log()
 
 
 AttentionInterface.register(ATTENTION_NAME, _attention)
