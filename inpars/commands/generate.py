@@ -6,9 +6,12 @@ Killed at any moment, the same command goes on after the last part that was save
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset, print_result
+from inpars.formats import read_synthetic_queries
 from inpars.options import add_flags, from_flags
+from inpars.pairs import write_pairs
 from inpars.prompts import load_prompt
 from inpars.stages.generating import GenerateOptions, default_prompt, generate_queries, load_generator
 from inpars.stages.stage import dropped_line
@@ -23,6 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="shipped prompt or prompt file (default: inpars; with --backend seq2seq the document alone)",
     )
     add_flags(parser, GenerateOptions)
+    parser.add_argument(
+        "--pairs",
+        type=Path,
+        metavar="DIR",
+        help="write query and document also as GenQ's tab-separated shards of 1,024",
+    )
     add_output_flags(parser, "synthetic queries, JSON lines")
 
 
@@ -43,5 +52,8 @@ def run(flags: argparse.Namespace) -> None:
         progress=progress,
         overwrite=flags.overwrite,
     )
+    if flags.pairs is not None:
+        count = write_pairs(flags.pairs, read_synthetic_queries(flags.output), lambda d: dataset.corpus[d].full_text)
+        progress.note(f"{flags.pairs}: {count} pairs")
     text = f"{flags.output}: {manifest.output.records} queries ({dropped_line(manifest.dropped)})"
     print_result(flags, text, {"output": str(flags.output), "queries": manifest.output.records})
