@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pairs",
         type=Path,
         metavar="DIR",
-        help="write query and document also as GenQ's tab-separated shards of 1,024",
+        help="write queries and documents also as GenQ's shards of 1,024 pairs",
     )
     add_output_flags(parser, "synthetic queries, JSON lines")
 
