@@ -14,8 +14,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from typing import Protocol
 
 from inpars.errors import PromptError
+from inpars.records import Document
 
 PLACEHOLDERS = ("document", "query", "bad_query", "number")
 DEFAULT_STOP = ("\n",)
@@ -35,6 +37,37 @@ class Example:
     bad_query: str = ""
     doc_id: str = ""
     query_id: str = ""
+
+
+class PromptSource(Protocol):
+    """What gives each document its prompt: a `Prompt`, the same for all, or a choice of examples for each."""
+
+    @property
+    def name(self) -> str:
+        """Its name in records and manifests."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """Everything that decides what a model is shown, to be hashed."""
+        ...
+
+    @property
+    def examples(self) -> tuple[Example, ...]:
+        """All examples that any document may be shown."""
+        ...
+
+    def for_document(self, document: Document) -> Prompt:
+        """The prompt that this document is put into."""
+        ...
+
+    def longest(self) -> Prompt:
+        """The longest prompt that any document is put into, as far as characters tell."""
+        ...
+
+    def stop_position(self, generated: str) -> int:
+        """Where a query ends in a continuation."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -114,6 +147,14 @@ class Prompt:
         """Where the first stop string begins; the length where there is none."""
         found = [position for stop in self.stop if (position := generated.find(stop)) >= 0]
         return min(found, default=len(generated))
+
+    def for_document(self, document: Document) -> Prompt:
+        """The prompt itself, for any document; see `PromptSource`."""
+        return self
+
+    def longest(self) -> Prompt:
+        """The prompt itself."""
+        return self
 
     def with_examples(self, examples: Iterable[Example]) -> Prompt:
         """The same prompt with other examples."""

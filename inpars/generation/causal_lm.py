@@ -13,21 +13,20 @@ import torch
 
 from inpars import models
 from inpars.dtypes import DtypeName
-from inpars.errors import ConfigError
 from inpars.generation import GeneratedQuery
 from inpars.generation.decoding import TextEnd, decode_rows
 from inpars.generation.plain_rows import PlainRows
+from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.sampling import Choice, Sampled, check_sampling, most_likely
 from inpars.generation.settings import DecodingSettings
 from inpars.generation.shared_prefix import SharedPrefixRows, can_share
 from inpars.hardware import describe, pick_device, pick_dtype
 from inpars.networks import pad_id
 from inpars.records import Document, LogProbKind
-from inpars.templates import Prompt
+from inpars.templates import PromptSource
 
 CHUNK_DOCUMENTS = {"cpu": 32, "cuda": 1024}  # generated and stored as a whole
 BATCH_ROWS = {"cpu": 32, "cuda": 512}
-PROBE_DOCUMENTS = ("The first of two", "another, 2nd one", "(3) Third")
 
 
 class CausalGenerator:
@@ -38,7 +37,7 @@ class CausalGenerator:
     def __init__(
         self,
         model: str,
-        prompt: Prompt,
+        prompt: PromptSource,
         settings: DecodingSettings | None = None,
         *,
         device: str = "auto",
@@ -46,7 +45,7 @@ class CausalGenerator:
         trust_remote_code: bool = False,
     ) -> None:
         """Load the model and read the prompt's beginning. Raises ConfigError where the prompt is too long for it."""
-        self._settings, self._prompt = settings or DecodingSettings(), prompt
+        self._settings = settings or DecodingSettings()
         check_sampling(self._settings.num_queries, self._settings.temperature, self._settings.top_p)
         place = pick_device(device)
         number_format = pick_dtype(dtype, place)
@@ -56,22 +55,22 @@ class CausalGenerator:
         )
         self._chunk = CHUNK_DOCUMENTS.get(place.type, CHUNK_DOCUMENTS["cpu"])
         self._batch = self._settings.batch_size or BATCH_ROWS.get(place.type, BATCH_ROWS["cpu"])
-        self._end = TextEnd(frozenset(_end_tokens(self._network, self._tokenizer)), prompt.stop_position, self._decode)
-        self._prefix = _common_prefix(self._prompts(PROBE_DOCUMENTS))
-        self._check_room()
+        self._end = TextEnd(frozenset(end_tokens(self._network, self._tokenizer)), prompt.stop_position, self._decode)
+        self._inputs = PromptTokens(self._tokenizer, prompt, self._settings.max_doc_tokens)
+        self._inputs.check_room(self._network, model, self._settings.max_new_tokens)
         kind = SharedPrefixRows if can_share(self._network) else PlainRows
-        self._rows = kind(self._network, self._prefix, pad_id(self._tokenizer))
+        self._rows = kind(self._network, self._inputs.prefix, pad_id(self._tokenizer))
 
     def plan(self, documents: Sequence[Document]) -> list[list[int]]:
         """Chunks of documents of similar length, short ones first."""
-        lengths = [len(text) for text in self._cut([document.full_text for document in documents])]
+        lengths = [len(text) for text in self._inputs.cut(documents)]
         order = sorted(range(len(documents)), key=lambda position: (lengths[position], position))
         return [order[start : start + self._chunk] for start in range(0, len(order), self._chunk)]
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
         """The queries of each document of the chunk."""
         several = self._settings.num_queries
-        inputs = self._prompts(self._cut([document.full_text for document in documents]))
+        inputs = self._inputs.prompts(documents)
         prompts = [prompt for prompt in inputs for _ in range(several)]
         keys = [f"{document.doc_id}-q{n}" for document in documents for n in range(several)]
         queries: list[GeneratedQuery] = []
@@ -87,7 +86,7 @@ class CausalGenerator:
         return [queries[start : start + several] for start in range(0, len(queries), several)]
 
     def _decode_batch(self, prompts: list[list[int]], keys: Sequence[str]) -> list[GeneratedQuery]:
-        shared = min(_shared(self._prefix, prompt) for prompt in prompts)
+        shared = self._inputs.shared(prompts)
         return decode_rows(
             _Started(self._rows, shared),
             [prompt[shared:] for prompt in prompts],
@@ -100,39 +99,9 @@ class CausalGenerator:
         own = self._settings
         return Sampled(keys, own.temperature, own.top_p, own.seed) if own.temperature else most_likely
 
-    def _cut(self, texts: Sequence[str]) -> list[str]:
-        """Each text up to its last allowed token."""
-        encoded = self._tokenizer(
-            list(texts),
-            add_special_tokens=False,
-            truncation=True,
-            max_length=self._settings.max_doc_tokens,
-            return_offsets_mapping=True,
-        )
-        return [
-            text[: offsets[-1][1]] if offsets else ""
-            for text, offsets in zip(texts, encoded["offset_mapping"], strict=True)
-        ]
-
-    def _prompts(self, texts: Sequence[str]) -> list[list[int]]:
-        ids: list[list[int]] = self._tokenizer([self._prompt.render(text) for text in texts], verbose=False)[
-            "input_ids"
-        ]
-        return ids
-
     def _decode(self, tokens: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
         return text
-
-    def _check_room(self) -> None:
-        limit = getattr(self._network.config.get_text_config(), "max_position_embeddings", None)
-        settings = self._settings
-        needed = len(self._prefix) + settings.max_doc_tokens + settings.max_new_tokens
-        if limit is not None and needed > limit:
-            raise ConfigError(
-                f"{self.name} reads {limit} tokens; prompt ({len(self._prefix)}), document and query need {needed}: "
-                "lower --max-doc-tokens or --max-new-tokens, or shorten the prompt's examples"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,24 +121,7 @@ class _Started:
         self.rows.keep(rows)
 
 
-def _end_tokens(network: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
+def end_tokens(network: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
+    """Every token that model or tokenizer name as the end of a text."""
     found = [network.generation_config.eos_token_id, network.config.eos_token_id, tokenizer.eos_token_id]
     return [token for ids in found if ids is not None for token in (ids if isinstance(ids, list) else [ids])]
-
-
-def _common_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
-    """The longest beginning of all prompts that leaves something of each."""
-    first = list(prompts[0])
-    shortest = min(len(prompt) for prompt in prompts) - 1
-    shared = min([_shared(first, prompt) for prompt in prompts])
-    return first[: max(0, min(shared, shortest))]
-
-
-def _shared(prefix: Sequence[int], prompt: Sequence[int]) -> int:
-    """How many of the prefix's tokens the prompt begins with, short of the whole prompt."""
-    count = 0
-    for mine, theirs in zip(prefix, prompt[:-1], strict=False):
-        if mine != theirs:
-            break
-        count += 1
-    return count

@@ -20,8 +20,8 @@ class PlainRows:
         self._mask = self._positions = torch.empty(0)
         self._cache: Any = None
         self._prefix_cache: list[tuple[Tensor, Tensor]] | None = None
-        if prefix and _keeps_only_keys_and_values(network):
-            self._prefix_cache = _read(network, self._prefix)
+        if prefix and keeps_only_keys_and_values(network):
+            self._prefix_cache = read_keys_and_values(network, self._prefix)
 
     @property
     def prefix_tokens(self) -> int:
@@ -86,7 +86,7 @@ class PlainRows:
         return logits
 
 
-def _keeps_only_keys_and_values(network: Any) -> bool:  # noqa: ANN401
+def keeps_only_keys_and_values(network: Any) -> bool:  # noqa: ANN401
     """Whether all that the network keeps of a text are keys and values of each token, which can be moved about."""
     with torch.inference_mode():
         cache: Any = network(input_ids=torch.zeros(1, 1, dtype=torch.long, device=network.device)).past_key_values
@@ -95,7 +95,7 @@ def _keeps_only_keys_and_values(network: Any) -> bool:  # noqa: ANN401
     return bool(layers) and all(type(layer) in kinds and layer.keys is not None for layer in layers)
 
 
-def _read(network: Any, tokens: Sequence[int]) -> list[tuple[Tensor, Tensor]]:  # noqa: ANN401
+def read_keys_and_values(network: Any, tokens: Sequence[int]) -> list[tuple[Tensor, Tensor]]:  # noqa: ANN401
     """Keys and values of every layer, none left out where a window slides, (key heads, tokens, width)."""
     cache: Any = DynamicCache()
     with torch.inference_mode():

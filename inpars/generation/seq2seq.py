@@ -87,12 +87,12 @@ class Seq2SeqGenerator:
         model: str,
         settings: DecodingSettings,
         *,
-        render: Callable[[str], str] = str.strip,
+        render: Callable[[Document], str] = lambda document: document.full_text.strip(),
         device: str = "auto",
         dtype: DtypeName = "auto",
         trust_remote_code: bool = False,
     ) -> None:
-        """Load the model; `render` turns a document's text into what the encoder reads."""
+        """Load the model; `render` turns a document into what the encoder reads."""
         check_sampling(settings.num_queries, settings.temperature, settings.top_p)
         place = pick_device(device)
         number_format = pick_dtype(dtype, place)
@@ -137,7 +137,7 @@ class Seq2SeqGenerator:
         return Sampled(keys, own.temperature, own.top_p, own.seed) if own.temperature else most_likely
 
     def _inputs(self, documents: Sequence[Document]) -> list[list[int]]:
-        texts = [self._render(document.full_text) for document in documents]
+        texts = [self._render(document) for document in documents]
         limit = self._settings.max_doc_tokens
         ids: list[list[int]] = self._tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
         return ids

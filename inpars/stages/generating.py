@@ -22,7 +22,7 @@ from inpars.generation import GeneratedQuery, QueryGenerator
 from inpars.manifest import FileStamp, Manifest, stamp_text
 from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
-from inpars.prompts import Prompt, load_prompt
+from inpars.prompts import Prompt, PromptSource, load_prompt
 from inpars.records import Document, SyntheticQuery
 from inpars.selection import choose_documents
 from inpars.stages.stage import Outcome, model_stamp, run_stage
@@ -68,7 +68,7 @@ class GenerateOptions:
 def generate_queries(
     corpus: Corpus,
     corpus_stamp: FileStamp,
-    prompt: Prompt,
+    prompt: PromptSource,
     options: GenerateOptions,
     *,
     output: Path,
@@ -105,7 +105,7 @@ def generate_queries(
     return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
 
 
-def load_generator(options: GenerateOptions, prompt: Prompt) -> QueryGenerator:
+def load_generator(options: GenerateOptions, prompt: PromptSource) -> QueryGenerator:
     """The generator the options name. Torch is loaded here and not before."""
     from inpars.generation.settings import DecodingSettings
     from inpars.hardware import use_threads
@@ -129,7 +129,10 @@ def load_generator(options: GenerateOptions, prompt: Prompt) -> QueryGenerator:
     if options.backend == "seq2seq":
         from inpars.generation.seq2seq import Seq2SeqGenerator
 
-        return Seq2SeqGenerator(options.model, settings, render=lambda text: prompt.render(text).strip(), **places)
+        def render(document: Document) -> str:
+            return prompt.for_document(document).render(document.full_text).strip()
+
+        return Seq2SeqGenerator(options.model, settings, render=render, **places)
     from inpars.generation.causal_lm import CausalGenerator
 
     return CausalGenerator(options.model, prompt, settings, **places)

@@ -164,7 +164,7 @@ def test_networks_that_cannot_share_fall_back(tiny, kind, rows):
 def test_the_prefix_is_all_that_the_prompts_have_in_common(tiny):
     # all of the worked example and "Document:" of the next; the document's first token carries the blank
     shown = generator(tiny)
-    prefix = shown._tokenizer.decode(shown._prefix, skip_special_tokens=True)
+    prefix = shown._tokenizer.decode(shown._inputs.prefix, skip_special_tokens=True)
     assert prefix == "Document: a lake is a body of water.\nRelevant Query: what is a lake?\n\nDocument:"
 
 
@@ -174,7 +174,7 @@ def test_a_document_that_changes_the_prefixs_last_token_is_read_rightly(tiny):
     documents = [Document("a", "o amber"), Document("b", "amber lake"), Document("c", "o")]
     shown = generator(tiny, prompt=joined, max_new_tokens=NEW_TOKENS)
     prompts = shown._tokenizer([joined.render(document.text) for document in documents])["input_ids"]
-    assert [prompt[: len(shown._prefix)] == shown._prefix for prompt in prompts] == [False, True, False]
+    assert [prompt[: len(shown._inputs.prefix)] == shown._inputs.prefix for prompt in prompts] == [False, True, False]
     found = [(query.token_ids, query.token_log_probs) for (query,) in shown.generate(documents)]
     same(found, by_hugging_face(tiny("llama"), prompts))
 
@@ -184,9 +184,9 @@ def test_toolkit_fault_one_long_document_stops_the_run(tiny):
     long = "amber river " * 400
     shown = generator(tiny)
     assert texts(shown.generate([Document("d", long)])) == texts(shown.generate([Document("d", long + "anchor")]))
-    (ids,) = shown._prompts(shown._cut([long]))
+    (ids,) = shown._inputs.prompts([Document("d", long)])
     assert shown._tokenizer.decode(ids).endswith("\nRelevant Query:")
-    cut = shown._tokenizer(" " + shown._cut([long])[0], add_special_tokens=False)["input_ids"]
+    cut = shown._tokenizer(" " + shown._inputs.cut([Document("d", long)])[0], add_special_tokens=False)["input_ids"]
     assert 20 <= len(cut) <= 25
 
 

@@ -1,0 +1,85 @@
+"""Documents in their prompts, as a model's tokens: cut, filled in, and what all prompts begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from inpars.errors import ConfigError
+from inpars.records import Document
+from inpars.templates import PromptSource
+
+PROBE_DOCUMENTS = ("The first of two", "another, 2nd one", "(3) Third")
+
+
+class PromptTokens:
+    """One tokenizer's view of a prompt; `prefix` are the tokens that are likely to begin every document's prompt."""
+
+    def __init__(self, tokenizer: Any, prompt: PromptSource, max_doc_tokens: int) -> None:  # noqa: ANN401
+        self._tokenizer, self._prompt, self._max_doc_tokens = tokenizer, prompt, max_doc_tokens
+        probes = [Document(f"probe {number}", text) for number, text in enumerate(PROBE_DOCUMENTS)]
+        self.prefix = _common_prefix(self._encode([self._prompt.for_document(d).render(d.text) for d in probes]))
+
+    def cut(self, documents: Sequence[Document]) -> list[str]:
+        """Title and text of each document up to its last allowed token."""
+        texts = [document.full_text for document in documents]
+        encoded = self._tokenizer(
+            texts,
+            add_special_tokens=False,
+            truncation=True,
+            max_length=self._max_doc_tokens,
+            return_offsets_mapping=True,
+        )
+        return [
+            text[: offsets[-1][1]] if offsets else ""
+            for text, offsets in zip(texts, encoded["offset_mapping"], strict=True)
+        ]
+
+    def texts(self, documents: Sequence[Document]) -> list[str]:
+        """Each document's whole prompt."""
+        return [
+            self._prompt.for_document(document).render(text)
+            for document, text in zip(documents, self.cut(documents), strict=True)
+        ]
+
+    def prompts(self, documents: Sequence[Document]) -> list[list[int]]:
+        """Tokens of each document's whole prompt."""
+        return self._encode(self.texts(documents))
+
+    def shared(self, prompts: Sequence[Sequence[int]]) -> int:
+        """How many of the prefix's tokens all these prompts begin with, short of a whole prompt."""
+        return min(_shared(self.prefix, prompt) for prompt in prompts)
+
+    def check_room(self, network: Any, name: str, new_tokens: int) -> None:  # noqa: ANN401
+        """Raise ConfigError where the longest prompt, a document and new tokens are more than the network reads."""
+        limit = getattr(network.config.get_text_config(), "max_position_embeddings", None)
+        longest = self._prompt.longest()
+        prompt = len(_common_prefix(self._encode([longest.render(text) for text in PROBE_DOCUMENTS])))
+        needed = prompt + self._max_doc_tokens + new_tokens
+        if limit is not None and needed > limit:
+            raise ConfigError(
+                f"{name} reads {limit} tokens; prompt ({prompt}), document and query need {needed}: "
+                "lower --max-doc-tokens or --max-new-tokens, or shorten the prompt's examples"
+            )
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        ids: list[list[int]] = self._tokenizer(list(texts), verbose=False)["input_ids"]
+        return ids
+
+
+def _common_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """The longest beginning of all prompts that leaves something of each."""
+    first = list(prompts[0])
+    shortest = min(len(prompt) for prompt in prompts) - 1
+    shared = min([_shared(first, prompt) for prompt in prompts])
+    return first[: max(0, min(shared, shortest))]
+
+
+def _shared(prefix: Sequence[int], prompt: Sequence[int]) -> int:
+    """How many of the prefix's tokens the prompt begins with, short of the whole prompt."""
+    count = 0
+    for mine, theirs in zip(prefix, prompt[:-1], strict=False):
+        if mine != theirs:
+            break
+        count += 1
+    return count
