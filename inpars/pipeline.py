@@ -26,6 +26,7 @@ from inpars.runs import cut, fuse_z_scores
 from inpars.scoring import ScorerKind
 from inpars.significance import Difference
 from inpars.stages.evaluating import as_values, evaluate_runs, write_metrics
+from inpars.stages.examples import example_query_ids, leave_out, left_out_line
 from inpars.stages.filtering import FilterOptions, apply_filter, filter_file
 from inpars.stages.generating import GenerateOptions, generate_queries, load_generator
 from inpars.stages.mining import TriplesOptions, write_triples
@@ -34,7 +35,7 @@ from inpars.stages.retrieving import BM25, SearchOptions, search_dataset
 from inpars.stages.stage import Outcome, input_stamp, run_stage
 from inpars.stages.training import train_reranker_from_file, train_retriever_from_file
 from inpars.storage import atomic_writer
-from inpars.templates import Prompt
+from inpars.templates import PromptSource
 
 FOLDER_MARK = "run.json"
 FUSION_DEPTH = 100
@@ -87,7 +88,7 @@ class _Run:
     """One run's surroundings."""
 
     dataset: Dataset
-    prompt: Prompt
+    prompt: PromptSource
     options: PipelineOptions
     folder: Path
     progress: Progress
@@ -104,7 +105,7 @@ class _Run:
 
 def run_pipeline(
     dataset: Dataset,
-    prompt: Prompt,
+    prompt: PromptSource,
     options: PipelineOptions,
     *,
     output: Path,
@@ -121,7 +122,7 @@ def run_pipeline(
     results: dict[str, Evaluation] = {}
     differences: dict[str, dict[str, Difference]] = {}
     if dataset.splits:
-        topics = dataset.topics(split)
+        topics = _without_examples(dataset.topics(split), run)
         paths = _retrieve(run, topics)
         if topics.qrels:
             runs = {name: read_run(path) for name, path in paths.items()}
@@ -131,6 +132,17 @@ def run_pipeline(
     with atomic_writer(report) as stream:
         stream.write(render(_report(run, manifests, results, differences, metrics)))
     return Finished(results, differences, report)
+
+
+def _without_examples(topics: Topics, run: _Run) -> Topics:
+    """The topics without those queries that the prompt shows as examples."""
+    shown = set(example_query_ids(run.prompt))
+    found = [query_id for query_id in topics.queries if query_id in shown]
+    if not found:
+        return topics
+    run.progress.note(left_out_line(len(found)))
+    queries = {query_id: text for query_id, text in topics.queries.items() if query_id not in shown}
+    return Topics(topics.split, queries, leave_out(topics.qrels, shown))
 
 
 def _claim(folder: Path, dataset: Dataset) -> None:
@@ -345,6 +357,7 @@ def _report(
         settings={
             "options": asdict(run.options),
             "prompt": run.prompt.name,
+            "queries shown as examples and left out": example_query_ids(run.prompt),
             "seconds": seconds,
             "dropped": {name: dict(manifests[name].dropped) for name in ("generate", "filter", "triples")},
             "versions": manifests["generate"].versions,

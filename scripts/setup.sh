@@ -6,6 +6,7 @@
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 extras=${1:-train,embedded}
 venv=${INPARS_VENV:-.venv}
+case $venv in /*) ;; *) venv=$PWD/$venv ;; esac
 
 find_python() {
   local name
@@ -35,5 +36,5 @@ if [ ! -e "$stamp" ]; then
   install >&2 || { echo "setup: installing failed; mend what is said above and run the same command again" >&2; exit 1; }
   touch "$stamp"
 fi
-PATH="$PWD/$venv/bin:$PATH"
+PATH="$venv/bin:$PATH"
 export PATH

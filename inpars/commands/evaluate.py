@@ -13,6 +13,7 @@ from inpars.datasets import load_qrels
 from inpars.evaluation import DEFAULT_METRICS, parse_metrics
 from inpars.options import from_flags
 from inpars.stages.evaluating import as_values, evaluate_runs, read_runs, table, write_metrics
+from inpars.stages.examples import leave_out, left_out_line, read_ids
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="measures as ir_measures writes them (default: %(default)s)",
     )
+    parser.add_argument(
+        "--leave-out",
+        type=Path,
+        metavar="PATH",
+        help="ids of queries not to be judged by, one a line: those that a prompt showed as examples",
+    )
     parser.add_argument("--output", type=Path, metavar="PATH", help="write measures, per query too, to this JSON file")
     add_display_flags(parser)
 
@@ -36,9 +43,12 @@ def run(flags: argparse.Namespace) -> None:
     """Evaluate."""
     chosen, metrics = from_flags(DatasetFlags, flags), parse_metrics(flags.metrics)
     runs = read_runs(flags.run)
-    qrels = load_qrels(chosen.dataset, chosen.qrels, flags.split)
+    judged = load_qrels(chosen.dataset, chosen.qrels, flags.split)
+    qrels = leave_out(judged, set(read_ids(flags.leave_out)) if flags.leave_out else ())
+    absent = len(judged) - len(qrels)
     results, differences = evaluate_runs(runs, qrels, metrics)
-    values = as_values(results, differences)
+    values = as_values(results, differences) | ({"left_out": absent} if absent else {})
     if flags.output:
         write_metrics(flags.output, values)
-    print_result(flags, table(results, differences, metrics), values)
+    lines = [table(results, differences, metrics), *filter(None, [left_out_line(absent)])]
+    print_result(flags, "\n".join(lines), values)

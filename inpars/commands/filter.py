@@ -7,7 +7,7 @@ from pathlib import Path
 
 from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset, print_result
 from inpars.options import add_flags, from_flags
-from inpars.prompts import load_prompt
+from inpars.prompts import load_prompt, read_examples
 from inpars.stages.filtering import FilterOptions, filter_file
 from inpars.stages.stage import dropped_line
 
@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompt", metavar="NAME|PATH", help="the prompt they were written with: its examples' queries are left out"
     )
+    parser.add_argument("--examples", type=Path, metavar="PATH", help="the examples they were written with, likewise")
     add_flags(parser, FilterOptions)
     add_output_flags(parser, "kept queries, JSON lines, best first")
 
@@ -26,12 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(flags: argparse.Namespace) -> None:
     """Filter."""
     progress = console(flags)
+    examples = [
+        *(load_prompt(flags.prompt).examples if flags.prompt else ()),
+        *(read_examples(flags.examples) if flags.examples else ()),
+    ]
     named = flags.dataset is not None or flags.corpus is not None
     manifest = filter_file(
         flags.input,
         from_flags(FilterOptions, flags),
         output=flags.output,
-        example_queries=[example.query for example in load_prompt(flags.prompt).examples] if flags.prompt else (),
+        example_queries=[example.query for example in examples],
         corpus=open_dataset(flags, progress).corpus if named else None,
         progress=progress,
         overwrite=flags.overwrite,

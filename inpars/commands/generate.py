@@ -10,6 +10,7 @@ from pathlib import Path
 
 from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset, print_result
 from inpars.formats import read_synthetic_queries
+from inpars.example_choice import ExampleOptions, choose_prompt
 from inpars.options import add_flags, from_flags
 from inpars.pairs import write_pairs
 from inpars.prompts import load_prompt
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|PATH",
         help="shipped prompt or prompt file (default: inpars; with --backend seq2seq the document alone)",
     )
+    add_flags(parser, ExampleOptions)
     add_flags(parser, GenerateOptions)
     parser.add_argument(
         "--pairs",
@@ -39,7 +41,8 @@ def run(flags: argparse.Namespace) -> None:
     """Generate."""
     progress = console(flags)
     options = from_flags(GenerateOptions, flags)
-    prompt = load_prompt(flags.prompt) if flags.prompt else default_prompt(options.backend)
+    named = load_prompt(flags.prompt) if flags.prompt else default_prompt(options.backend)
+    prompt = choose_prompt(named, from_flags(ExampleOptions, flags), options.seed)
     dataset = open_dataset(flags, progress)
 
     manifest = generate_queries(

@@ -16,6 +16,7 @@ from inpars.commands.common import (
     print_result,
 )
 from inpars.evaluation import DEFAULT_METRICS, parse_metrics
+from inpars.example_choice import ExampleOptions, choose_prompt
 from inpars.options import add_flags, from_flags
 from inpars.pipeline import PipelineOptions, run_pipeline
 from inpars.prompts import load_prompt
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompt", default="inpars", metavar="NAME|PATH", help="shipped prompt or prompt file (default: inpars)"
     )
+    add_flags(parser, ExampleOptions)
     add_flags(parser, PipelineOptions)
     parser.add_argument(
         "--metrics",
@@ -42,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(flags: argparse.Namespace) -> None:
     """Run everything."""
     progress, metrics = console(flags), parse_metrics(flags.metrics)
-    prompt, options = load_prompt(flags.prompt), from_flags(PipelineOptions, flags)
+    options = from_flags(PipelineOptions, flags)
+    prompt = choose_prompt(load_prompt(flags.prompt), from_flags(ExampleOptions, flags), options.seed)
     finished = run_pipeline(
         open_dataset(flags, progress),
         prompt,

@@ -19,17 +19,18 @@ from inpars.dtypes import DtypeName
 from inpars.errors import ConfigError
 from inpars.formats import synthetic_query_record
 from inpars.generation import GeneratedQuery, QueryGenerator
+from inpars.generation.canary import WINDOW, Canary, Tally
 from inpars.manifest import FileStamp, Manifest, stamp_text
 from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompts import Prompt, PromptSource, load_prompt
 from inpars.records import Document, SyntheticQuery
 from inpars.selection import choose_documents
-from inpars.stages.stage import Outcome, model_stamp, run_stage
+from inpars.stages.examples import read_ids, write_example_query_ids
+from inpars.stages.stage import Outcome, dropped_line, input_stamp, model_stamp, run_stage
 from inpars.storage import AppendedLines, read_jsonl, read_lines, storage_errors, to_json_line, write_lines
 
 STAGE = "generate"
-DETAIL_CHARACTERS = 70
 Backend: TypeAlias = Literal["causal", "seq2seq"]
 BACKEND_DEFAULTS = {"causal": (1, 0.0, 1.0), "seq2seq": (3, 1.0, 0.95)}  # queries, temperature, top_p; GenQ's for T5
 CHUNK_END = "whole_chunk_of"  # the key of a line behind the lines of each chunk: how many documents it had
@@ -47,6 +48,8 @@ class GenerateOptions:
         None, help="write for a uniform sample of this many documents (default: all)", minimum=1
     )
     min_doc_characters: int = option(1, help="leave out documents with less text than this many characters", minimum=0)
+    doc_ids: Path | None = option(None, help="write for these documents only: a file with one id a line")
+    skip_near_duplicates: bool = option(False, help="of documents that are nearly the same write for one alone")
     max_doc_tokens: int = option(256, help="tokens of a document that the model is shown", minimum=1)
     max_new_tokens: int = option(64, help="tokens a query may have", minimum=1)
     num_queries: int | None = option(None, help="queries a document (default: 1; seq2seq 3)", minimum=1)
@@ -63,6 +66,9 @@ class GenerateOptions:
     )
     threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False, minimum=1)
     trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
+    canary: bool = option(
+        True, help=f"stop once nearly all of the last {WINDOW} queries are of no use", changes_result=False
+    )
 
 
 def generate_queries(
@@ -76,12 +82,18 @@ def generate_queries(
     progress: Progress = SILENT,
     overwrite: bool = False,
 ) -> Manifest:
-    """Write `output` and its manifest. The generator is made only where there is something left to write."""
+    """Write `output` and its manifest. The generator is made only where there is something left to write.
+
+    Documents of the prompt's examples get no queries; the ids of examples' queries go to a file beside the output, to
+    be left out of evaluation.
+    """
     inputs = {
         "corpus": corpus_stamp,
         "prompt": stamp_text(prompt.name, prompt.text),
         "model": model_stamp(options.model),
     }
+    if options.doc_ids is not None:
+        inputs["doc_ids"] = input_stamp(options.doc_ids)
 
     def work() -> Outcome:
         chosen = choose_documents(
@@ -89,20 +101,34 @@ def generate_queries(
             maximum=options.max_documents,
             minimum_characters=options.min_doc_characters,
             seed=options.seed,
+            doc_ids=None if options.doc_ids is None else read_ids(options.doc_ids),
+            examples={example.doc_id for example in prompt.examples if example.doc_id},
+            skip_near_duplicates=options.skip_near_duplicates,
         )
         if not chosen.documents:
-            raise ConfigError(
-                f"none of the {len(corpus)} documents has {options.min_doc_characters} characters of text; "
-                "lower --min-doc-characters"
-            )
+            raise ConfigError(_none_chosen(len(corpus), chosen.dropped, options))
         generator = make_generator()
         partial = output.with_name(output.name + ".partial")
         header = _header(options, inputs)
-        _generate(chosen.documents, generator, partial, header, prompt.name, progress)
+        canary = Canary(example.query for example in prompt.examples) if options.canary else None
+        _generate(chosen.documents, generator, partial, header, prompt.name, progress, canary)
         records = _write_in_order(partial, output, chosen.documents)
         return Outcome(records, dict(chosen.dropped), {"documents": len(chosen.documents)}, generator.device)
 
-    return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
+    manifest = run_stage(
+        STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite
+    )
+    write_example_query_ids(prompt, output)
+    return manifest
+
+
+def _none_chosen(documents: int, dropped: Mapping[str, int], options: GenerateOptions) -> str:
+    if set(dropped) == {"too_short"}:
+        return (
+            f"none of the {documents} documents has {options.min_doc_characters} characters of text; "
+            "lower --min-doc-characters"
+        )
+    return f"no document is left to write for ({dropped_line(dropped)}); choose others"
 
 
 def load_generator(options: GenerateOptions, prompt: PromptSource) -> QueryGenerator:
@@ -150,10 +176,11 @@ def _generate(
     header: str,
     prompt: str,
     progress: Progress,
+    canary: Canary | None = None,
 ) -> None:
     plan = generator.plan(documents)
     done, keep_lines = _chunks_done(partial, header, plan, progress)
-    finished = sum(len(chunk) for chunk in plan[:done])
+    finished, tally = sum(len(chunk) for chunk in plan[:done]), Tally()
     with AppendedLines(partial, keep_lines=keep_lines) as lines:
         if not lines.kept:
             lines.append([header])
@@ -165,34 +192,37 @@ def _generate(
             done=finished,
         )
         for chunk in track:
-            queries = generator.generate([documents[position] for position in chunk])
-            records = [
-                record
-                for position, written in zip(chunk, queries, strict=True)
-                for record in _records(documents[position], written, prompt, generator)
+            answers = generator.generate([documents[position] for position in chunk])
+            written = [
+                (query, documents[position])
+                for position, queries in zip(chunk, answers, strict=True)
+                for query in _synthetic(documents[position], queries, prompt, generator)
             ]
+            records = [synthetic_query_record(query, document) for query, document in written]
             lines.append(map(to_json_line, [*records, {CHUNK_END: len(chunk)}]))
-            progress.advance(len(chunk), records[-1]["query"][:DETAIL_CHARACTERS] if records else "")
+            tally.add([query for query, _ in written])
+            progress.advance(len(chunk), str(tally))
+            if canary is not None:
+                for query, document in written:
+                    canary.watch(query, document.full_text)
+                canary.check()
 
 
-def _records(
+def _synthetic(
     document: Document, queries: Sequence[GeneratedQuery], prompt: str, generator: QueryGenerator
-) -> list[dict[str, Any]]:
+) -> list[SyntheticQuery]:
     return [
-        synthetic_query_record(
-            SyntheticQuery(
-                query_id=f"{document.doc_id}-q{number}",
-                doc_id=document.doc_id,
-                text=query.text,
-                token_log_probs=query.token_log_probs,
-                stop_log_prob=query.stop_log_prob,
-                finish_reason=query.finish_reason,
-                log_prob_kind=generator.log_prob_kind,
-                prompt=prompt,
-                model=generator.name,
-                token_ids=query.token_ids,
-            ),
-            document,
+        SyntheticQuery(
+            query_id=f"{document.doc_id}-q{number}",
+            doc_id=document.doc_id,
+            text=query.text,
+            token_log_probs=query.token_log_probs,
+            stop_log_prob=query.stop_log_prob,
+            finish_reason=query.finish_reason,
+            log_prob_kind=generator.log_prob_kind,
+            prompt=prompt,
+            model=generator.name,
+            token_ids=query.token_ids,
         )
         for number, query in enumerate(queries)
     ]
