@@ -9,8 +9,8 @@ import argparse
 from pathlib import Path
 
 from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset, print_result
-from inpars.formats import read_synthetic_queries
 from inpars.example_choice import ExampleOptions, choose_prompt
+from inpars.formats import read_synthetic_queries
 from inpars.options import add_flags, from_flags
 from inpars.pairs import write_pairs
 from inpars.prompts import load_prompt

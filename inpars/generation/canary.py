@@ -1,0 +1,101 @@
+"""Watching queries as they are written: figures for people, and an end to runs whose queries are worth nothing.
+
+A wrong prompt or model shows at once in what it writes: the same query for every document, no query, the prompt's
+own examples, spans of the document. Hours need not pass before somebody looks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Collection, Iterable
+
+from inpars.errors import BackendError
+from inpars.filtering import is_copied, words
+from inpars.records import FinishReason, SyntheticQuery
+
+WINDOW = 200  # the latest queries that are judged together
+DEGENERATE_SHARE = 0.9
+LATEST_CHARACTERS = 70
+REASONS = {
+    "empty": "empty",
+    "prompt_example": "an example of the prompt said again",
+    "copied": "copied from the document",
+    "alike": "the same as another",
+}
+
+
+class Canary:
+    """Stops a run once nearly all of the latest queries are degenerate."""
+
+    def __init__(self, example_queries: Iterable[str] = (), window: int = WINDOW) -> None:
+        self._examples = {words(query) for query in example_queries}
+        self._latest: deque[tuple[tuple[str, ...], str | None]] = deque(maxlen=window)
+        self._window = window
+
+    def watch(self, query: SyntheticQuery, document: str) -> None:
+        """Take note of one query and its document's text."""
+        self._latest.append((words(query.text), self._fault(query.text, document)))
+
+    def check(self) -> None:
+        """Raise BackendError where the window is full and nearly all in it are degenerate."""
+        if len(self._latest) < self._window:
+            return
+        faults = self.faults()
+        share = faults.total() / self._window
+        if share >= DEGENERATE_SHARE:
+            found = ", ".join(f"{count} {REASONS[reason]}" for reason, count in faults.most_common())
+            raise BackendError(
+                f"{share:.0%} of the last {self._window} queries are of no use ({found}); look at them and change the "
+                "prompt or the model, or go on with --no-canary; what was written is kept"
+            )
+
+    def faults(self) -> Counter[str]:
+        """How many of the latest queries are degenerate, by the first reason that holds; one of those alike is not."""
+        faults: Counter[str] = Counter()
+        seen: set[tuple[str, ...]] = set()
+        for text, fault in self._latest:
+            reason = fault or ("alike" if text in seen else None)
+            seen.add(text)
+            if reason:
+                faults[reason] += 1
+        return faults
+
+    def _fault(self, text: str, document: str) -> str | None:
+        own = words(text)
+        if not own:
+            return "empty"
+        if own in self._examples:
+            return "prompt_example"
+        return "copied" if is_copied(text, document) else None
+
+
+class Tally:
+    """What a run's watcher is shown: how queries ended, how likely the model found them, and the latest one."""
+
+    def __init__(self) -> None:
+        self._reasons: Counter[FinishReason] = Counter()
+        self._means: list[float] = [0.0, 0.0]  # sum of the queries' mean log-probabilities, and their number
+        self._latest = ""
+
+    def add(self, queries: Collection[SyntheticQuery]) -> None:
+        """Count some more queries."""
+        for query in queries:
+            self._reasons[query.finish_reason] += 1
+            self._latest = query.text
+            if math.isfinite(query.mean_log_probs):
+                self._means[0] += query.mean_log_probs
+                self._means[1] += 1
+
+    def __str__(self) -> str:
+        """`stop 97%, length 3%, mean log-prob -1.21 | what is a lake`; nothing before the first query."""
+        total = self._reasons.total()
+        if not total:
+            return ""
+        shares = [
+            f"{reason} {self._reasons[reason] / total:.0%}"
+            for reason in ("stop", "length", "error")
+            if self._reasons[reason]
+        ]
+        mean = [f"mean log-prob {self._means[0] / self._means[1]:.2f}"] if self._means[1] else []
+        return f"{', '.join([*shares, *mean])} | {self._latest[:LATEST_CHARACTERS]}"

@@ -1,0 +1,46 @@
+"""Worked examples that come from a collection: their queries' ids on disk, and their absence from evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from inpars.errors import ConfigError
+from inpars.records import Qrels
+from inpars.storage import read_lines, storage_errors, write_lines
+from inpars.templates import PromptSource
+
+SUFFIX = ".example_query_ids.txt"
+
+
+def example_query_ids(prompt: PromptSource) -> list[str]:
+    """Ids of the queries that the prompt shows, sorted; examples made up for the prompt have none."""
+    return sorted({example.query_id for example in prompt.examples if example.query_id})
+
+
+def write_example_query_ids(prompt: PromptSource, output: Path) -> None:
+    """Write the ids beside the output, one a line; no file where there are none."""
+    path, ids = output.with_name(output.name + SUFFIX), example_query_ids(prompt)
+    if ids:
+        write_lines(path, ids)
+        return
+    with storage_errors(path):
+        path.unlink(missing_ok=True)
+
+
+def read_ids(path: Path) -> list[str]:
+    """Ids of a file with one a line; what follows a tab is ignored, as in the InPars toolkit's file."""
+    return [line.split("\t")[0].strip() for _, line in read_lines(path)]
+
+
+def leave_out(qrels: Qrels, query_ids: Collection[str]) -> Qrels:
+    """Judgements of the other queries. Raises ConfigError where none is left."""
+    left = {query_id: grades for query_id, grades in qrels.items() if query_id not in query_ids}
+    if qrels and not left:
+        raise ConfigError("all judged queries are examples of the prompt; take the examples from another split")
+    return left
+
+
+def left_out_line(count: int) -> str:
+    """`3 queries are left out: ...` for people; empty where there are none."""
+    return f"{count} judged queries are left out: the prompt shows them as examples" if count else ""
