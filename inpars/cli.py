@@ -19,6 +19,7 @@ COMMANDS = {
     "run": "the whole pipeline: from a corpus to tuned models, a table and a report",
     "ingest": "a folder of documents or a dataset, to corpus.jsonl",
     "generate": "a language model writes queries for documents",
+    "score": "one local model says how likely it finds queries of any origin",
     "filter": "keep the queries the model itself finds likely",
     "triples": "mine BM25 negatives and write training triples",
     "train": "train a retriever (bi-encoder) or a reranker",

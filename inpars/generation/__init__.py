@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from inpars.records import Document, FinishReason, LogProbKind
 
@@ -18,6 +18,7 @@ class GeneratedQuery:
     token_log_probs: tuple[float, ...]
     stop_log_prob: float | None
     finish_reason: FinishReason
+    log_prob_kind: LogProbKind | None = None  # where it differs from the generator's
 
 
 class QueryGenerator(Protocol):
@@ -33,4 +34,21 @@ class QueryGenerator(Protocol):
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
         """The queries of each document of one chunk."""
+        ...
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A generator that costs money and holds files open."""
+
+    def status(self) -> str:
+        """What it cost so far and what failed, for those who watch."""
+        ...
+
+    def results(self) -> Mapping[str, Any]:
+        """The same for the manifest."""
+        ...
+
+    def close(self) -> None:
+        """End what is under way, keeping what is answered."""
         ...

@@ -18,7 +18,7 @@ class PromptTokens:
     def __init__(self, tokenizer: Any, prompt: PromptSource, max_doc_tokens: int) -> None:  # noqa: ANN401
         self._tokenizer, self._prompt, self._max_doc_tokens = tokenizer, prompt, max_doc_tokens
         probes = [Document(f"probe {number}", text) for number, text in enumerate(PROBE_DOCUMENTS)]
-        self.prefix = _common_prefix(self._encode([self._prompt.for_document(d).render(d.text) for d in probes]))
+        self.prefix = _common_prefix(self.encode([self._prompt.for_document(d).render(d.text) for d in probes]))
 
     def cut(self, documents: Sequence[Document]) -> list[str]:
         """Title and text of each document up to its last allowed token."""
@@ -44,7 +44,7 @@ class PromptTokens:
 
     def prompts(self, documents: Sequence[Document]) -> list[list[int]]:
         """Tokens of each document's whole prompt."""
-        return self._encode(self.texts(documents))
+        return self.encode(self.texts(documents))
 
     def shared(self, prompts: Sequence[Sequence[int]]) -> int:
         """How many of the prefix's tokens all these prompts begin with, short of a whole prompt."""
@@ -54,7 +54,7 @@ class PromptTokens:
         """Raise ConfigError where the longest prompt, a document and new tokens are more than the network reads."""
         limit = getattr(network.config.get_text_config(), "max_position_embeddings", None)
         longest = self._prompt.longest()
-        prompt = len(_common_prefix(self._encode([longest.render(text) for text in PROBE_DOCUMENTS])))
+        prompt = len(_common_prefix(self.encode([longest.render(text) for text in PROBE_DOCUMENTS])))
         needed = prompt + self._max_doc_tokens + new_tokens
         if limit is not None and needed > limit:
             raise ConfigError(
@@ -62,7 +62,8 @@ class PromptTokens:
                 "lower --max-doc-tokens or --max-new-tokens, or shorten the prompt's examples"
             )
 
-    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokens of whole prompts, with those that the tokenizer puts before every text."""
         ids: list[list[int]] = self._tokenizer(list(texts), verbose=False)["input_ids"]
         return ids
 
