@@ -6,15 +6,24 @@ Killed at any moment, the same command goes on after the last part that was save
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset, print_result
 from inpars.example_choice import ExampleOptions, choose_prompt
 from inpars.formats import read_synthetic_queries
+from inpars.generation.api_options import ApiOptions, check_api
 from inpars.options import add_flags, from_flags
 from inpars.pairs import write_pairs
 from inpars.prompts import load_prompt
-from inpars.stages.generating import GenerateOptions, default_prompt, generate_queries, load_generator
+from inpars.stages.generating import (
+    SERVER_BACKENDS,
+    GenerateOptions,
+    default_prompt,
+    dry_run,
+    generate_queries,
+    load_generator,
+)
 from inpars.stages.stage import dropped_line
 
 
@@ -28,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_flags(parser, ExampleOptions)
     add_flags(parser, GenerateOptions)
+    add_flags(parser, ApiOptions)
     parser.add_argument(
         "--pairs",
         type=Path,
@@ -40,10 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(flags: argparse.Namespace) -> None:
     """Generate."""
     progress = console(flags)
-    options = from_flags(GenerateOptions, flags)
+    options, api = from_flags(GenerateOptions, flags), from_flags(ApiOptions, flags)
+    check_api(api, asks_server=options.backend in SERVER_BACKENDS)
     named = load_prompt(flags.prompt) if flags.prompt else default_prompt(options.backend)
     prompt = choose_prompt(named, from_flags(ExampleOptions, flags), options.seed)
     dataset = open_dataset(flags, progress)
+    if api.dry_run:
+        estimate = dry_run(dataset.corpus, prompt, options, api, flags.output)
+        print_result(flags, str(estimate), asdict(estimate))
+        return
 
     manifest = generate_queries(
         dataset.corpus,
@@ -51,7 +66,8 @@ def run(flags: argparse.Namespace) -> None:
         prompt,
         options,
         output=flags.output,
-        make_generator=lambda: load_generator(options, prompt),
+        make_generator=lambda: load_generator(options, prompt, api, flags.output, progress),
+        api=api,
         progress=progress,
         overwrite=flags.overwrite,
     )

@@ -68,7 +68,7 @@ class PlainRows:
 
     def keep(self, rows: Tensor) -> None:
         """Drop the other rows."""
-        self._cache.batch_select_indices(rows)
+        self._cache.reorder_cache(rows)  # unlike its selection of rows it knows states that are no keys
         self._mask, self._positions = self._mask[rows], self._positions[rows]
 
     def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:

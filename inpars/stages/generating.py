@@ -18,21 +18,28 @@ from inpars.corpus import Corpus
 from inpars.dtypes import DtypeName
 from inpars.errors import ConfigError
 from inpars.formats import synthetic_query_record
-from inpars.generation import GeneratedQuery, QueryGenerator
+from inpars.generation import GeneratedQuery, Metered, QueryGenerator
+from inpars.generation.api_options import ApiOptions, check_api
+from inpars.generation.api_prices import Estimate
+from inpars.generation.api_wire import Endpoint
 from inpars.generation.canary import WINDOW, Canary, Tally
+from inpars.generation.settings import DecodingSettings
 from inpars.manifest import FileStamp, Manifest, stamp_text
-from inpars.options import option, result_settings
+from inpars.options import check, option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompts import Prompt, PromptSource, load_prompt
 from inpars.records import Document, SyntheticQuery
-from inpars.selection import choose_documents
+from inpars.selection import Selection, choose_documents
 from inpars.stages.examples import read_ids, write_example_query_ids
+from inpars.stages.generating_api import estimate_cost, load_api_generator, server_stamp
 from inpars.stages.stage import Outcome, dropped_line, input_stamp, model_stamp, run_stage
 from inpars.storage import AppendedLines, read_jsonl, read_lines, storage_errors, to_json_line, write_lines
 
 STAGE = "generate"
-Backend: TypeAlias = Literal["causal", "seq2seq"]
-BACKEND_DEFAULTS = {"causal": (1, 0.0, 1.0), "seq2seq": (3, 1.0, 0.95)}  # queries, temperature, top_p; GenQ's for T5
+Backend: TypeAlias = Literal["causal", "seq2seq", "completions", "chat"]
+SERVER_BACKENDS: Mapping[Backend, Endpoint] = {"completions": "completions", "chat": "chat"}
+GREEDY = (1, 0.0, 1.0)  # queries a document, temperature, top_p
+BACKEND_DEFAULTS = {"seq2seq": (3, 1.0, 0.95)}  # GenQ's for T5; the others are greedy
 CHUNK_END = "whole_chunk_of"  # the key of a line behind the lines of each chunk: how many documents it had
 
 
@@ -42,7 +49,9 @@ class GenerateOptions:
 
     model: str = option("smollm2-135m", help="embedded name, folder, GGUF file or hub id of a causal language model")
     backend: Backend = option(
-        "causal", help="causal: a decoder continues the prompt; seq2seq: a T5 or BART reads the document alone"
+        "causal",
+        help="causal: a decoder continues the prompt; seq2seq: a T5 or BART reads the document alone; "
+        "completions, chat: an OpenAI-compatible server does",
     )
     max_documents: int | None = option(
         None, help="write for a uniform sample of this many documents (default: all)", minimum=1
@@ -79,6 +88,7 @@ def generate_queries(
     *,
     output: Path,
     make_generator: Callable[[], QueryGenerator],
+    api: ApiOptions | None = None,
     progress: Progress = SILENT,
     overwrite: bool = False,
 ) -> Manifest:
@@ -94,32 +104,47 @@ def generate_queries(
     }
     if options.doc_ids is not None:
         inputs["doc_ids"] = input_stamp(options.doc_ids)
+    if api is not None and options.backend in SERVER_BACKENDS:
+        inputs["server"] = server_stamp(api)
 
     def work() -> Outcome:
-        chosen = choose_documents(
-            corpus,
-            maximum=options.max_documents,
-            minimum_characters=options.min_doc_characters,
-            seed=options.seed,
-            doc_ids=None if options.doc_ids is None else read_ids(options.doc_ids),
-            examples={example.doc_id for example in prompt.examples if example.doc_id},
-            skip_near_duplicates=options.skip_near_duplicates,
-        )
-        if not chosen.documents:
-            raise ConfigError(_none_chosen(len(corpus), chosen.dropped, options))
+        chosen = _choose(corpus, prompt, options)
         generator = make_generator()
         partial = output.with_name(output.name + ".partial")
         header = _header(options, inputs)
         canary = Canary(example.query for example in prompt.examples) if options.canary else None
-        _generate(chosen.documents, generator, partial, header, prompt.name, progress, canary)
+        try:
+            _generate(chosen.documents, generator, partial, header, prompt.name, progress, canary)
+        finally:
+            if isinstance(generator, Metered):
+                generator.close()
         records = _write_in_order(partial, output, chosen.documents)
-        return Outcome(records, dict(chosen.dropped), {"documents": len(chosen.documents)}, generator.device)
+        results = {
+            "documents": len(chosen.documents),
+            **(generator.results() if isinstance(generator, Metered) else {}),
+        }
+        return Outcome(records, dict(chosen.dropped), results, generator.device)
 
     manifest = run_stage(
         STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite
     )
     write_example_query_ids(prompt, output)
     return manifest
+
+
+def _choose(corpus: Corpus, prompt: PromptSource, options: GenerateOptions) -> Selection:
+    chosen = choose_documents(
+        corpus,
+        maximum=options.max_documents,
+        minimum_characters=options.min_doc_characters,
+        seed=options.seed,
+        doc_ids=None if options.doc_ids is None else read_ids(options.doc_ids),
+        examples={example.doc_id for example in prompt.examples if example.doc_id},
+        skip_near_duplicates=options.skip_near_duplicates,
+    )
+    if not chosen.documents:
+        raise ConfigError(_none_chosen(len(corpus), chosen.dropped, options))
+    return chosen
 
 
 def _none_chosen(documents: int, dropped: Mapping[str, int], options: GenerateOptions) -> str:
@@ -131,22 +156,29 @@ def _none_chosen(documents: int, dropped: Mapping[str, int], options: GenerateOp
     return f"no document is left to write for ({dropped_line(dropped)}); choose others"
 
 
-def load_generator(options: GenerateOptions, prompt: PromptSource) -> QueryGenerator:
-    """The generator the options name. Torch is loaded here and not before."""
-    from inpars.generation.settings import DecodingSettings
+def dry_run(corpus: Corpus, prompt: PromptSource, options: GenerateOptions, api: ApiOptions, output: Path) -> Estimate:
+    """What asking a server would take; nothing is asked and nothing written."""
+    check(options)
+    check_api(api, asks_server=options.backend in SERVER_BACKENDS)
+    documents, endpoint = _choose(corpus, prompt, options).documents, SERVER_BACKENDS[options.backend]
+    return estimate_cost(documents, endpoint, options.model, prompt, _settings(options), api, output)
+
+
+def load_generator(
+    options: GenerateOptions,
+    prompt: PromptSource,
+    api: ApiOptions | None = None,
+    output: Path = Path("queries.jsonl"),
+    progress: Progress = SILENT,
+) -> QueryGenerator:
+    """The generator the options name; a server's keeps its answers beside `output`. Torch or the SDK is loaded here."""
+    settings, api = _settings(options), api or ApiOptions()
+    check_api(api, asks_server=options.backend in SERVER_BACKENDS)
+    if (endpoint := SERVER_BACKENDS.get(options.backend)) is not None:
+        return load_api_generator(endpoint, options.model, prompt, settings, api, output, progress)
     from inpars.hardware import use_threads
 
     use_threads(options.threads)
-    num_queries, temperature, top_p = BACKEND_DEFAULTS[options.backend]
-    settings = DecodingSettings(
-        max_doc_tokens=options.max_doc_tokens,
-        max_new_tokens=options.max_new_tokens,
-        num_queries=num_queries if options.num_queries is None else options.num_queries,
-        temperature=temperature if options.temperature is None else options.temperature,
-        top_p=top_p if options.top_p is None else options.top_p,
-        seed=options.seed,
-        batch_size=options.batch_size,
-    )
     places: dict[str, Any] = {
         "device": options.device,
         "dtype": options.dtype,
@@ -164,9 +196,22 @@ def load_generator(options: GenerateOptions, prompt: PromptSource) -> QueryGener
     return CausalGenerator(options.model, prompt, settings, **places)
 
 
+def _settings(options: GenerateOptions) -> DecodingSettings:
+    num_queries, temperature, top_p = BACKEND_DEFAULTS.get(options.backend, GREEDY)
+    return DecodingSettings(
+        max_doc_tokens=options.max_doc_tokens,
+        max_new_tokens=options.max_new_tokens,
+        num_queries=num_queries if options.num_queries is None else options.num_queries,
+        temperature=temperature if options.temperature is None else options.temperature,
+        top_p=top_p if options.top_p is None else options.top_p,
+        seed=options.seed,
+        batch_size=options.batch_size,
+    )
+
+
 def default_prompt(backend: Backend) -> Prompt:
     """What is used where no prompt is named: InPars's form, or for a seq2seq model the document alone."""
-    return load_prompt("inpars") if backend == "causal" else Prompt(name="document", form="{document}")
+    return Prompt(name="document", form="{document}") if backend == "seq2seq" else load_prompt("inpars")
 
 
 def _generate(
@@ -201,7 +246,8 @@ def _generate(
             records = [synthetic_query_record(query, document) for query, document in written]
             lines.append(map(to_json_line, [*records, {CHUNK_END: len(chunk)}]))
             tally.add([query for query, _ in written])
-            progress.advance(len(chunk), str(tally))
+            status = f"{generator.status()}, " if isinstance(generator, Metered) else ""
+            progress.advance(len(chunk), f"{status}{tally}")
             if canary is not None:
                 for query, document in written:
                     canary.watch(query, document.full_text)
@@ -219,7 +265,7 @@ def _synthetic(
             token_log_probs=query.token_log_probs,
             stop_log_prob=query.stop_log_prob,
             finish_reason=query.finish_reason,
-            log_prob_kind=generator.log_prob_kind,
+            log_prob_kind=query.log_prob_kind or generator.log_prob_kind,
             prompt=prompt,
             model=generator.name,
             token_ids=query.token_ids,

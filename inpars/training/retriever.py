@@ -55,7 +55,7 @@ def train_retriever(
     )
     if options.max_length is not None:
         model.max_seq_length = options.max_length
-    model.model_card_data.widget = [""]  # else the trainer looks for examples for a model card that is not written
+    model.model_card_data.widget = [{}]  # else the trainer looks for examples for a model card that is not written
     without_dropout(model, options.dropout)
     steps = max(1, round(batches_of(len(rows), options.batch_size) * options.epochs))
     arguments = SentenceTransformerTrainingArguments(

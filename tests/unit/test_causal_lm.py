@@ -81,6 +81,20 @@ def test_plain_rows_agree_with_generate(tiny, kind, prefix):
     same(by_rows(PlainRows(load(tiny(kind))[0], prefix, pad=0), PROMPTS), expected)
 
 
+@pytest.mark.parametrize("kind", SHARING + OTHERS)
+def test_rows_that_are_kept_go_on_as_they_would_have(tiny, kind):
+    # 3 of 5 rows end after their second token and leave the batch, whatever the network keeps of them
+    expected = by_hugging_face(tiny(kind), PROMPTS)
+    rows = PlainRows(load(tiny(kind))[0], [], pad=0)
+    rows.start(PROMPTS, NEW_TOKENS)
+    tokens = torch.tensor([tokens for tokens, _ in expected])
+    rows.step(tokens[:, 0])
+    kept = torch.tensor([1, 4])
+    rows.keep(kept)
+    for step in range(1, NEW_TOKENS - 1):
+        assert rows.step(tokens[kept, step]).argmax(-1).tolist() == tokens[kept, step + 1].tolist()
+
+
 @pytest.mark.parametrize("kind", [SharedPrefixRows, PlainRows])
 def test_a_prefix_may_be_used_in_part_and_rows_be_started_again(tiny, kind):
     rows = kind(load(tiny("llama"))[0], PREFIX, pad=0)
