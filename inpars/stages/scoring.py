@@ -1,0 +1,200 @@
+"""The stage that has queries scored: any query file in, the same rows with one model's log-probabilities out.
+
+What is scored lies in `<output>.partial` until all is; killed at any moment, the same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inpars.corpus import Corpus
+from inpars.dtypes import DtypeName
+from inpars.errors import ConfigError, DataFormatError
+from inpars.formats import LOG_PROB_DIGITS, read_synthetic_records
+from inpars.manifest import FileStamp, Manifest, stamp_text
+from inpars.options import option, result_settings
+from inpars.progress import SILENT, Progress
+from inpars.records import Document, SyntheticQuery
+from inpars.stages.stage import Outcome, input_stamp, model_stamp, run_stage
+from inpars.storage import AppendedLines, read_jsonl, read_lines, storage_errors, to_json_line, write_jsonl
+from inpars.templates import PromptSource
+
+if TYPE_CHECKING:
+    from inpars.generation.teacher_forcing import KnownQuery, QueryScore, TeacherForcing
+
+STAGE = "score"
+Row = tuple[SyntheticQuery, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreOptions:
+    """How queries are scored."""
+
+    model: str = option("smollm2-135m", help="embedded name, folder, GGUF file or hub id of a causal language model")
+    max_doc_tokens: int = option(256, help="tokens of a document that the model is shown", minimum=1)
+    limit: int | None = option(None, help="only the first N queries, to try things out", minimum=1)
+    seed: int = option(0, help="seed of examples that are drawn")
+    dtype: DtypeName = option("auto", help="number format; auto: bfloat16 where the processor or GPU is fast with it")
+    device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
+    batch_size: int | None = option(
+        None,
+        help="queries read together (default: 32 on a processor, 256 on a GPU)",
+        changes_result=False,
+        minimum=1,
+    )
+    threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False, minimum=1)
+    trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
+
+
+def score_file(
+    source: Path,
+    prompt: PromptSource,
+    options: ScoreOptions,
+    *,
+    output: Path,
+    make_scorer: Callable[[], TeacherForcing],
+    corpus: Corpus | None = None,
+    corpus_stamp: FileStamp | None = None,
+    progress: Progress = SILENT,
+    overwrite: bool = False,
+) -> Manifest:
+    """Write the rows with new log-probabilities. Documents come from the corpus, else from the rows' own text."""
+    inputs = {
+        "queries": input_stamp(source),
+        "prompt": stamp_text(prompt.name, prompt.text),
+        "model": model_stamp(options.model),
+    }
+    if corpus_stamp is not None:
+        inputs["corpus"] = corpus_stamp
+
+    def work() -> Outcome:
+        rows = list(itertools.islice(read_synthetic_records(source), options.limit))
+        if not rows:
+            raise ConfigError(f"{source}: there are no queries to score")
+        documents = [_document(query, record, corpus, source) for query, record in rows]
+        partial = output.with_name(output.name + ".partial")
+        scorer = make_scorer()
+        _score(rows, documents, scorer, partial, _header(options, inputs), progress)
+        scores = {record["query_id"]: record for _, record in read_jsonl(partial) if "query_id" in record}
+        scored_by = {"model": scorer.name, "prompt": prompt.name}
+        count = write_jsonl(output, (_scored(*row, scores[row[0].query_id], scored_by) for row in rows))
+        with storage_errors(partial):
+            partial.unlink()
+        values = [value for record in scores.values() for value in record["log_probs"]]
+        mean = math.fsum(values) / len(values) if values else None
+        return Outcome(count, {}, {"tokens": len(values), "mean_log_prob": mean}, scorer.device)
+
+    return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
+
+
+def load_query_scorer(options: ScoreOptions, prompt: PromptSource) -> TeacherForcing:
+    """The scorer the options name. Torch is loaded here and not before."""
+    from inpars.generation.teacher_forcing import TeacherForcing
+    from inpars.hardware import use_threads
+
+    use_threads(options.threads)
+    return TeacherForcing(
+        options.model,
+        prompt,
+        max_doc_tokens=options.max_doc_tokens,
+        batch_size=options.batch_size,
+        device=options.device,
+        dtype=options.dtype,
+        trust_remote_code=options.trust_remote_code,
+    )
+
+
+def _document(query: SyntheticQuery, record: Mapping[str, Any], corpus: Corpus | None, source: Path) -> Document:
+    if corpus is not None:
+        return corpus[query.doc_id]
+    text = record.get("text") or record.get("doc_text")
+    if not isinstance(text, str):
+        raise DataFormatError(
+            f"query {query.query_id!r} has no document text; name the documents with --dataset or --corpus", path=source
+        )
+    return Document(query.doc_id, text)
+
+
+def _score(
+    rows: Sequence[Row],
+    documents: Sequence[Document],
+    scorer: TeacherForcing,
+    partial: Path,
+    header: str,
+    progress: Progress,
+) -> None:
+    known = [_known(query, document, scorer.name) for (query, _), document in zip(rows, documents, strict=True)]
+    plan = scorer.plan(known)
+    done, keep_lines = _chunks_done(partial, header, plan)
+    if done:
+        progress.note(f"{STAGE}: going on where the last run stopped, {done} of {len(plan)} parts are done")
+    with AppendedLines(partial, keep_lines=keep_lines) as lines:
+        if not lines.kept:
+            lines.append([header])
+        track = progress.track(
+            plan[done:],
+            total=len(rows),
+            description=f"score with {scorer.name}",
+            unit="queries",
+            done=sum(len(chunk) for chunk in plan[:done]),
+        )
+        for chunk in track:
+            scores = scorer.score([known[position] for position in chunk])
+            lines.append(
+                to_json_line(_score_record(rows[position][0], score))
+                for position, score in zip(chunk, scores, strict=True)
+            )
+            progress.advance(len(chunk), rows[chunk[-1]][0].text)
+
+
+def _known(query: SyntheticQuery, document: Document, model: str) -> KnownQuery:
+    from inpars.generation.teacher_forcing import KnownQuery
+
+    return KnownQuery(document, query.text, query.token_ids if query.model == model else ())
+
+
+def _score_record(query: SyntheticQuery, score: QueryScore) -> dict[str, Any]:
+    """What a partial file keeps of a query; a query that the length limit cut off has no end."""
+    stop = None if query.finish_reason != "stop" or score.stop_log_prob is None else score.stop_log_prob
+    return {
+        "query_id": query.query_id,
+        "log_probs": [round(value, LOG_PROB_DIGITS) for value in score.token_log_probs],
+        "token_ids": list(score.token_ids),
+        "stop_log_prob": None if stop is None else round(stop, LOG_PROB_DIGITS),
+    }
+
+
+def _scored(
+    query: SyntheticQuery, record: Mapping[str, Any], score: Mapping[str, Any], scored_by: Mapping[str, str]
+) -> dict[str, Any]:
+    """The row with its new numbers. Its token ids stay only where they are those that were scored."""
+    row = {"query_id": "", **record} | {"query_id": query.query_id, "log_probs": score["log_probs"]}
+    if list(query.token_ids) != score["token_ids"]:
+        row.pop("token_ids", None)
+    return row | {"stop_log_prob": score["stop_log_prob"], "log_prob_kind": "raw", "scored_by": dict(scored_by)}
+
+
+def _header(options: ScoreOptions, inputs: Mapping[str, FileStamp]) -> str:
+    settings = {**result_settings(options), **{name: stamp.sha256 for name, stamp in inputs.items()}}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
+    return to_json_line({"partial": STAGE, "settings": digest})
+
+
+def _chunks_done(partial: Path, header: str, plan: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """How many leading chunks of the plan the partial file holds whole, and the lines they take."""
+    if not partial.exists():
+        return 0, 0
+    with AppendedLines(partial) as lines:
+        kept = lines.kept
+    if not kept or next(line for _, line in read_lines(partial)) != header:
+        return 0, 0
+    ends = list(itertools.accumulate(map(len, plan)))
+    done = sum(end <= kept - 1 for end in ends)
+    return done, 1 + (ends[done - 1] if done else 0)
