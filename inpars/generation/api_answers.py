@@ -1,0 +1,153 @@
+"""The journal of a server's answers: one line each, on the disk before it counts, so that nothing is paid for twice.
+
+It lies beside the output and stays there as the receipt. Lines hold what was answered and what it cost, never a key.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inpars.errors import DataFormatError, StorageError
+from inpars.generation import GeneratedQuery
+from inpars.generation.api_wire import Answer
+from inpars.storage import AppendedLines, broken_json, open_lines, to_json_line
+
+SUFFIX = ".answers.jsonl"
+
+
+@dataclass(slots=True)
+class Spent:
+    """Totals over a journal."""
+
+    usd: float = 0.0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+def journal_path(output: Path) -> Path:
+    """Where the journal of an output lies."""
+    return output.with_name(output.name + SUFFIX)
+
+
+def read_answers(path: Path) -> Iterator[dict[str, Any]]:
+    """The journal's whole lines; a torn last one is left out. The file may be absent and is not touched."""
+    if not path.exists():
+        return
+    with open_lines(path) as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                text = line.decode("utf-8", "replace")
+                if isinstance(error, json.JSONDecodeError):
+                    raise broken_json(path, number, error, text) from None
+                raise DataFormatError("not UTF-8; remove this line", path=path, line=number, excerpt=text) from None
+            if not isinstance(record, dict):
+                raise DataFormatError("not a JSON object", path=path, line=number, excerpt=line.decode())
+            yield record
+
+
+class AnswerJournal:
+    """Answers by the digest of their request. Safe to use from many threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Read what is there and open it for more."""
+        self.path, self.spent, self.refused = path, Spent(), 0
+        self._lock, self._broken = threading.Lock(), False
+        self._answers: dict[str, GeneratedQuery] = {}
+        self._lines = AppendedLines(path)
+        for number, record in enumerate(read_answers(path), start=1):
+            try:
+                self._take(record)
+            except (KeyError, TypeError, ValueError) as error:
+                self._lines.close()
+                raise DataFormatError(
+                    f"not an answer ({type(error).__name__}); remove this line", path=path, line=number
+                ) from None
+
+    def __contains__(self, digest: str) -> bool:
+        return digest in self._answers
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def __getitem__(self, digest: str) -> GeneratedQuery:
+        return self._answers[digest]
+
+    @property
+    def written(self) -> int:
+        """Answers that hold a query, refusals left out."""
+        return len(self._answers) - self.refused
+
+    def add(self, query_id: str, digest: str, answer: Answer, usd: float) -> None:
+        """Make one answer durable."""
+        self.add_all([(query_id, digest, answer, usd)])
+
+    def add_all(self, answers: Iterable[tuple[str, str, Answer, float]]) -> None:
+        """Make answers durable; those that are known already are left out."""
+        with self._lock:
+            records = [_record(*row) for row in answers if row[1] not in self._answers]
+            self._append(records)
+
+    def add_lost(self, usd: float) -> None:
+        """Note money for an answer that was perhaps written but never arrived."""
+        if usd:
+            with self._lock:
+                self._append([{"lost_usd": usd}])
+
+    def close(self) -> None:
+        """Close the file; what was added stays."""
+        with self._lock:
+            self._lines.close()
+
+    def _append(self, records: list[dict[str, Any]]) -> None:
+        if self._broken:  # nothing may follow a line that was perhaps torn
+            raise StorageError(f"{self.path}: cannot be written any more; make room and run the same command again")
+        try:
+            if records:
+                self._lines.append(map(to_json_line, records))
+        except BaseException:
+            self._broken = True
+            raise
+        for record in records:
+            self._take(record)
+
+    def _take(self, record: dict[str, Any]) -> None:
+        if "lost_usd" in record:
+            self.spent.usd += float(record["lost_usd"])
+            return
+        query = GeneratedQuery(
+            record["text"],
+            (),
+            tuple(map(float, record["log_probs"] or ())),
+            record["stop_log_prob"],
+            record["finish_reason"],
+            "absent" if record["log_probs"] is None else None,
+        )
+        self._answers[str(record["request"])] = query
+        self.refused += query.finish_reason == "error"
+        self.spent.usd += float(record["usd"])
+        self.spent.input_tokens += int(record["input_tokens"])
+        self.spent.output_tokens += int(record["output_tokens"])
+
+
+def _record(query_id: str, digest: str, answer: Answer, usd: float) -> dict[str, Any]:
+    query = answer.query
+    return {
+        "query_id": query_id,
+        "request": digest,
+        "text": query.text,
+        "log_probs": None if query.log_prob_kind == "absent" else list(query.token_log_probs),
+        "stop_log_prob": query.stop_log_prob,
+        "finish_reason": query.finish_reason,
+        "input_tokens": answer.input_tokens,
+        "output_tokens": answer.output_tokens,
+        "usd": usd,
+    }

@@ -1,0 +1,62 @@
+"""What a server is told and how hard it may be asked. Importing it loads no SDK."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from inpars.errors import ConfigError
+from inpars.options import check, option
+from inpars.records import LogProbKind
+
+OPENAI_URL = "https://api.openai.com/v1"
+KEY_VARIABLE = "OPENAI_API_KEY"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiOptions:
+    """How an OpenAI-compatible server is asked; for --backend completions and chat only."""
+
+    base_url: str | None = option(
+        None, help=f"address of the server, http://localhost:8000/v1 for instance (default: {OPENAI_URL})"
+    )
+    log_prob_kind: LogProbKind = option(
+        "raw",
+        help="what the server's log-probs are: before (raw) or after temperature and top-p; absent: not asked for",
+    )
+    batch: bool = option(False, help="send the requests as files to the Batch API, at half the price within a day")
+    poll_seconds: float = option(30.0, help="seconds between two looks at a batch", minimum=0)
+    concurrency: int = option(8, help="requests under way at a time", minimum=1)
+    requests_per_minute: int | None = option(None, help="never ask more often than this", minimum=1)
+    tokens_per_minute: int | None = option(None, help="never ask for more tokens than this, in and out", minimum=1)
+    timeout_seconds: float = option(120.0, help="wait this long for the server", minimum=0)
+    retries: int = option(6, help="times a request is repeated after it failed", minimum=0)
+    max_usd: float | None = option(
+        None, help="stop before this much is spent on the output, former runs included", minimum=0
+    )
+    price_file: Path | None = option(None, help="prices instead of the shipped inpars/data/prices.yaml")
+    dry_run: bool = option(False, help="print the number of requests, their tokens and price; ask and write nothing")
+
+    @property
+    def url(self) -> str:
+        """The server's address without a slash at its end."""
+        return (self.base_url or OPENAI_URL).rstrip("/")
+
+
+def check_api(options: ApiOptions, *, asks_server: bool) -> None:
+    """Raise ConfigError for an address that cannot be used and, where no server is asked, for flags that need one."""
+    check(options)
+    if not asks_server:
+        given = [name for name in ("base_url", "batch", "max_usd", "dry_run") if getattr(options, name)]
+        if given:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise ConfigError(f"{flags}: no server is asked; give --backend completions or --backend chat as well")
+        return
+    parts = urlsplit(options.url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"--base-url {options.url!r} is no address; it looks like http://localhost:8000/v1")
+    if parts.username or parts.password or parts.query:
+        raise ConfigError(
+            f"--base-url must hold no password and no key, it is stored; the key goes into {KEY_VARIABLE}"
+        )
