@@ -2,9 +2,12 @@
 
 from collections import Counter
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import sentence
 
+from inpars.errors import ConfigError
 from inpars.records import Document
 from inpars.selection import choose_documents
 
@@ -43,3 +46,44 @@ def test_the_sample_is_uniform():
     )
     assert len(counts) == 40
     assert all(abs(count - 100) < 5 * 8.7 for count in counts.values())
+
+
+TWINS = [Document(f"t{n}", sentence(n // 2, 30) + (" again" if n % 2 else "")) for n in range(40)]  # twenty pairs
+
+
+@given(st.permutations(TWINS), st.sampled_from([None, 5, 20, 25]), st.integers(0, 3))
+@settings(max_examples=20)
+def test_of_near_duplicates_one_stays_in_any_order(shuffled, maximum, seed):
+    chosen = choose_documents(shuffled, maximum=maximum, seed=seed, skip_near_duplicates=True)
+    again = choose_documents(TWINS, maximum=maximum, seed=seed, skip_near_duplicates=True)
+    assert set(ids(chosen.documents)) == set(ids(again.documents))
+    assert chosen.dropped == again.dropped
+    pairs = {int(doc_id[1:]) // 2 for doc_id in ids(chosen.documents)}
+    assert len(pairs) == len(chosen.documents) == min(20, maximum or 20)
+    assert len(chosen.documents) + chosen.dropped.total() == 40
+
+
+def test_near_duplicates_are_counted():
+    assert choose_documents(TWINS, maximum=None, skip_near_duplicates=True).dropped == Counter(near_duplicate=20)
+    few = choose_documents(TWINS, maximum=3, skip_near_duplicates=True).dropped
+    assert few["near_duplicate"] + few["not_sampled"] == 37
+
+
+def test_without_near_duplicates_the_sample_is_the_same():
+    documents = [Document(f"d{n}", sentence(n, 20)) for n in range(30)]
+    plain = choose_documents(documents, maximum=7, seed=2)
+    skipping = choose_documents(documents, maximum=7, seed=2, skip_near_duplicates=True)
+    assert skipping == plain
+
+
+def test_documents_by_a_list_of_ids():
+    chosen = choose_documents(CORPUS, maximum=None, doc_ids=["d7", "d3", "d7"])
+    assert ids(chosen.documents) == ["d3", "d7"]
+    assert chosen.dropped == Counter(not_listed=38)
+    with pytest.raises(ConfigError, match="2 of 4 ids of --doc-ids are not in the corpus, 'x' first"):
+        choose_documents(CORPUS, maximum=None, doc_ids=["d1", "x", "d2", "a"])
+
+
+def test_documents_of_the_prompts_examples_are_never_chosen():
+    chosen = choose_documents(CORPUS, maximum=None, doc_ids=["d1", "d2"], examples={"d2", "d5"})
+    assert (ids(chosen.documents), chosen.dropped["prompt_example"]) == (["d1"], 1)

@@ -1,0 +1,137 @@
+"""`python -m inpars.generate` with the flags of the InPars toolkit's command of that name.
+
+The flags are turned into those of `inpars generate`, which is shown on stderr and then run. Flags that only chose how
+the toolkit computed are read and named in one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from inpars import cli
+from inpars.errors import ConfigError, InparsError
+from inpars.prompts import load_prompt
+
+PROMPTS = {  # the toolkit's dynamic forms, to ours for the same collections, which bring examples of their own
+    "promptagator-arguana": "counter-argument",
+    "promptagator-dbpedia-entity": "entity",
+    "promptagator-fever": "claim",
+    "promptagator-fiqa": "inpars-gbq",
+    "promptagator-hotpotqa": "inpars-gbq",
+    "promptagator-nfcorpus": "medical",
+    "promptagator-scidocs": "title",
+    "promptagator-scifact": "claim",
+    "promptagator-trec-covid": "medical",
+    "promptagator-webis-touche2020": "inpars-gbq",
+}
+HARMLESS = {  # what is done instead
+    "tf": "PyTorch is used",
+    "torch_compile": "not needed",
+    "int8": "bfloat16 is used",
+    "fp16": "bfloat16 is used",
+    "max_prompt_length": "the model's own limit is kept",
+    "max_query_length": "examples' queries are shown whole",
+}
+PYSERINI = "documents come from ir_datasets, whose BEIR collections are the same"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `inpars generate` as the toolkit's flags want it; the exit code."""
+    flags, unknown = _parser().parse_known_args(arguments)
+    try:
+        command = translate(flags)
+    except InparsError as error:
+        print(f"inpars: {error}", file=sys.stderr)  # noqa: T201 - an edge of the program, as cli.py is
+        return 1
+    ignored = [*_ignored(flags), *(f"{flag} is not known" for flag in unknown if flag.startswith("-"))]
+    if ignored:
+        print(f"left aside: {'; '.join(ignored)}", file=sys.stderr)  # noqa: T201
+    print(f"inpars {shlex.join(command)}", file=sys.stderr)  # noqa: T201
+    return cli.main(command)
+
+
+def translate(flags: argparse.Namespace) -> list[str]:
+    """The arguments of the `inpars` command that does the same."""
+    if flags.revision is not None:
+        raise ConfigError("--revision cannot be chosen here; fetch that revision and give its folder as --base_model")
+    half = flags.fp16 or flags.int8
+    given = {
+        "dataset": _dataset(flags.dataset),
+        "prompt": PROMPTS.get(flags.prompt, flags.prompt),
+        "model": flags.base_model,
+        "max-documents": flags.max_generations,
+        "max-doc-tokens": flags.max_doc_length,
+        "max-new-tokens": flags.max_new_tokens,
+        "seed": flags.seed,
+        "dtype": "bfloat16" if half else "float32",
+        "device": flags.device,
+        "batch-size": flags.batch_size,
+        "output": flags.output,
+    }
+    command = ["generate", *(f"--{name}={value}" for name, value in given.items() if value is not None)]
+    return command + _examples(flags)
+
+
+def _examples(flags: argparse.Namespace) -> list[str]:
+    """Examples of a file, drawn anew for each document; the toolkit showed all documents the same ones."""
+    if flags.examples is None:
+        return []
+    named = load_prompt(PROMPTS.get(flags.prompt, flags.prompt))
+    count = [] if flags.n_fewshot_examples is None else [f"--num-examples={flags.n_fewshot_examples}"]
+    choice = ["--examples-choice=random"] if named.wants_examples or count else []
+    return [f"--examples={flags.examples}", *choice, *count]
+
+
+def _dataset(name: str) -> str:
+    """The toolkit takes BEIR's names without `beir/`, other names of ir_datasets, and paths."""
+    if Path(name).exists() or "/" in name or name == "python-docs":
+        return name
+    import ir_datasets  # takes a third of a second; only for its names
+
+    return f"beir/{name}" if f"beir/{name}" in list(ir_datasets.registry) else name
+
+
+def _ignored(flags: argparse.Namespace) -> list[str]:
+    found = [f"--{name} ({instead})" for name, instead in HARMLESS.items() if getattr(flags, name)]
+    if flags.dataset_source != "ir_datasets":
+        found.append(f"--dataset_source {flags.dataset_source} ({PYSERINI})")
+    if flags.prompt in PROMPTS:
+        found.append(f"--prompt {flags.prompt} ({PROMPTS[flags.prompt]!r}, with examples of its own, is used)")
+    if flags.n_fewshot_examples is not None and flags.examples is None:
+        found.append("--n_fewshot_examples (the prompt's own examples are shown; give a file with --examples)")
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m inpars.generate",
+        description="The InPars toolkit's command; `inpars generate` has more.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--dataset", required=True, help="BEIR name, ir_datasets name, or path of a corpus")
+    parser.add_argument("--output", required=True, help="JSON lines")
+    parser.add_argument("--base_model", default="EleutherAI/gpt-j-6B", help="causal language model (%(default)s)")
+    parser.add_argument("--prompt", default="inpars", help="prompt by name or file (%(default)s)")
+    parser.add_argument("--dataset_source", default="ir_datasets", help="read and left aside")
+    parser.add_argument("--n_fewshot_examples", type=int, help="examples of --examples in a prompt")
+    parser.add_argument("--examples", help="JSON lines with document and query (the toolkit downloads its own)")
+    parser.add_argument("--max_doc_length", type=int, default=256, help="tokens of a document (%(default)s)")
+    parser.add_argument("--max_query_length", type=int, help="read and left aside")
+    parser.add_argument("--max_prompt_length", type=int, help="read and left aside")
+    parser.add_argument("--max_new_tokens", type=int, default=64, help="tokens of a query (%(default)s)")
+    parser.add_argument("--max_generations", type=int, default=100_000, help="documents (%(default)s)")
+    parser.add_argument("--batch_size", type=int, help="documents decoded together")
+    parser.add_argument("--revision", help="refused")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the sample (%(default)s)")
+    parser.add_argument("--device", help="cpu, cuda or cuda:N")
+    for name in ("fp16", "int8", "torch_compile", "tf"):
+        parser.add_argument(f"--{name}", action="store_true", help=HARMLESS[name])
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
