@@ -26,7 +26,7 @@ from inpars.runs import cut, fuse_z_scores
 from inpars.scoring import ScorerKind
 from inpars.significance import Difference
 from inpars.stages.evaluating import as_values, evaluate_runs, write_metrics
-from inpars.stages.examples import example_query_ids, leave_out, left_out_line
+from inpars.stages.examples import example_query_ids, without_examples
 from inpars.stages.filtering import FilterOptions, apply_filter, filter_file
 from inpars.stages.generating import GenerateOptions, generate_queries, load_generator
 from inpars.stages.mining import TriplesOptions, write_triples
@@ -122,7 +122,7 @@ def run_pipeline(
     results: dict[str, Evaluation] = {}
     differences: dict[str, dict[str, Difference]] = {}
     if dataset.splits:
-        topics = _without_examples(dataset.topics(split), run)
+        topics = without_examples(dataset.topics(split), prompt, progress)
         paths = _retrieve(run, topics)
         if topics.qrels:
             runs = {name: read_run(path) for name, path in paths.items()}
@@ -132,17 +132,6 @@ def run_pipeline(
     with atomic_writer(report) as stream:
         stream.write(render(_report(run, manifests, results, differences, metrics)))
     return Finished(results, differences, report)
-
-
-def _without_examples(topics: Topics, run: _Run) -> Topics:
-    """The topics without those queries that the prompt shows as examples."""
-    shown = set(example_query_ids(run.prompt))
-    found = [query_id for query_id in topics.queries if query_id in shown]
-    if not found:
-        return topics
-    run.progress.note(left_out_line(len(found)))
-    queries = {query_id: text for query_id, text in topics.queries.items() if query_id not in shown}
-    return Topics(topics.split, queries, leave_out(topics.qrels, shown))
 
 
 def _claim(folder: Path, dataset: Dataset) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from inpars.datasets import Topics
 from inpars.errors import ConfigError
+from inpars.progress import SILENT, Progress
 from inpars.records import Qrels
 from inpars.storage import read_lines, storage_errors, write_lines
 from inpars.templates import PromptSource
@@ -39,6 +41,17 @@ def leave_out(qrels: Qrels, query_ids: Collection[str]) -> Qrels:
     if qrels and not left:
         raise ConfigError("all judged queries are examples of the prompt; take the examples from another split")
     return left
+
+
+def without_examples(topics: Topics, prompt: PromptSource, progress: Progress = SILENT) -> Topics:
+    """The topics without those queries that the prompt shows; their number is told."""
+    shown = set(example_query_ids(prompt))
+    queries = {query_id: text for query_id, text in topics.queries.items() if query_id not in shown}
+    count = len(topics.queries) - len(queries)
+    if not count:
+        return topics
+    progress.note(left_out_line(count))
+    return Topics(topics.split, queries, leave_out(topics.qrels, shown))
 
 
 def left_out_line(count: int) -> str:
