@@ -19,7 +19,7 @@ from inpars.generation.plain_rows import PlainRows
 from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.sampling import Choice, Sampled, check_sampling, most_likely
 from inpars.generation.settings import DecodingSettings
-from inpars.generation.shared_prefix import SharedPrefixRows, can_share
+from inpars.generation.shared_prefix import SharedPrefixRows, best_forward
 from inpars.hardware import describe, pick_device, pick_dtype
 from inpars.networks import pad_id
 from inpars.records import Document, LogProbKind
@@ -58,8 +58,12 @@ class CausalGenerator:
         self._end = TextEnd(frozenset(end_tokens(self._network, self._tokenizer)), prompt.stop_position, self._decode)
         self._inputs = PromptTokens(self._tokenizer, prompt, self._settings.max_doc_tokens)
         self._inputs.check_room(self._network, model, self._settings.max_new_tokens)
-        kind = SharedPrefixRows if can_share(self._network) else PlainRows
-        self._rows = kind(self._network, self._inputs.prefix, pad_id(self._tokenizer))
+        forward, pad = best_forward(self._network), pad_id(self._tokenizer)
+        self._rows: SharedPrefixRows | PlainRows = (
+            PlainRows(self._network, self._inputs.prefix, pad)
+            if forward is None
+            else SharedPrefixRows(self._network, self._inputs.prefix, pad, forward)
+        )
 
     def plan(self, documents: Sequence[Document]) -> list[list[int]]:
         """Chunks of documents of similar length, short ones first."""

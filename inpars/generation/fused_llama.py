@@ -1,0 +1,128 @@
+"""The forward pass of Llama-like decoders in few, large matrix products.
+
+Projections that read the same input are one product, normalisation is one operation, and on a processor the bfloat16
+weights are laid out for its matrix unit once instead of at every call. Llama: Touvron et al. (arXiv 2302.13971).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from inpars.generation.prefix_attention import RowState, attend
+
+MODEL_TYPES = ("llama", "mistral", "qwen2")
+PACKED_ROWS = 2048  # rows of input the packed layout is made for; others work too
+
+Product: TypeAlias = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    before_attention: Tensor  # weight of the normalisation
+    query_key_value: Product
+    output: Product
+    before_network: Tensor
+    gate_up: Product
+    down: Product
+
+
+class FusedLlama:
+    """A `Forward` over the weights of a transformers network, which it leaves as it is."""
+
+    def __init__(self, network: Any) -> None:  # noqa: ANN401
+        """Lay the weights out. Raises AttributeError where the network is not built as expected."""
+        config, model = network.config, network.model
+        self._heads, self._kinds = config.num_attention_heads, config.num_key_value_heads
+        self._width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        self._scale, self._epsilon = self._width**-0.5, config.rms_norm_eps
+        self._embed, self._rotary = model.embed_tokens, model.rotary_emb
+        self._layers = [_layer(layer) for layer in model.layers]
+        self._last, self._head = model.norm.weight, _product([network.get_output_embeddings()])
+
+    @staticmethod
+    def fits(network: Any) -> bool:  # noqa: ANN401
+        """Whether the network is of this kind, its projections plain matrices."""
+        config = network.config
+        layers = getattr(getattr(network, "model", None), "layers", ())
+        return (
+            config.model_type in MODEL_TYPES
+            and config.hidden_act == "silu"
+            and all(
+                type(module) is nn.Linear
+                for layer in layers
+                for name, module in layer.named_modules()
+                if name.endswith("_proj")
+            )
+        )
+
+    def __call__(self, ids: Tensor, positions: Tensor, state: RowState, last: Tensor) -> Tensor:
+        """See `Forward`."""
+        hidden = self._embed(ids)  # (rows, tokens, width)
+        cosine, sine = self._rotary(hidden, positions)  # (1 or rows, tokens, head width)
+        turn = cosine[:, None], sine[:, None]
+        for number, layer in enumerate(self._layers):
+            hidden = hidden + self._attention(layer, hidden, turn, state, number)
+            gate, up = layer.gate_up(self._norm(hidden, layer.before_network)).chunk(2, dim=-1)
+            hidden = hidden + layer.down(nn.functional.silu(gate).mul_(up))
+        chosen = hidden[torch.arange(len(ids), device=ids.device), last]
+        return self._head(self._norm(chosen, self._last))
+
+    def _attention(
+        self, layer: _Layer, hidden: Tensor, turn: tuple[Tensor, Tensor], state: RowState, number: int
+    ) -> Tensor:
+        rows, tokens, _ = hidden.shape
+        joined = layer.query_key_value(self._norm(hidden, layer.before_attention))
+        heads = joined.view(rows, tokens, self._heads + 2 * self._kinds, self._width).transpose(1, 2)
+        turned = _rotated(heads[:, : self._heads + self._kinds], *turn)
+        key, value = state.update(turned[:, self._heads :], heads[:, self._heads + self._kinds :], number)
+        found = attend(turned[:, : self._heads], key, value, state, number, self._scale)
+        return layer.output(found.transpose(1, 2).reshape(rows, tokens, -1))
+
+    def _norm(self, hidden: Tensor, weight: Tensor) -> Tensor:
+        return nn.functional.rms_norm(hidden, weight.shape, weight, self._epsilon)
+
+
+def _layer(layer: Any) -> _Layer:  # noqa: ANN401
+    attention, network = layer.self_attn, layer.mlp
+    return _Layer(
+        layer.input_layernorm.weight,
+        _product([attention.q_proj, attention.k_proj, attention.v_proj]),
+        _product([attention.o_proj]),
+        layer.post_attention_layernorm.weight,
+        _product([network.gate_proj, network.up_proj]),
+        _product([network.down_proj]),
+    )
+
+
+def _product(modules: Sequence[Any]) -> Product:
+    """One product with the weights of all modules, one below the other."""
+    weight = (
+        torch.cat([module.weight.detach() for module in modules]) if len(modules) > 1 else modules[0].weight.detach()
+    )
+    biases = [module.bias for module in modules]
+    bias = None if biases[0] is None else torch.cat([part.detach() for part in biases])
+    return _packed(weight, bias) or (lambda hidden: nn.functional.linear(hidden, weight, bias))
+
+
+def _packed(weight: Tensor, bias: Tensor | None) -> Product | None:
+    """The product over weights in oneDNN's own layout; None where this torch or processor has none."""
+    if weight.dtype != torch.bfloat16 or weight.device.type != "cpu":
+        return None
+    try:
+        layout = torch.ops.mkldnn._reorder_linear_weight(weight, PACKED_ROWS)
+        multiply = torch.ops.mkldnn._linear_pointwise
+        multiply(weight.new_zeros(1, weight.shape[1]), layout, bias, "none", [], "")
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return None
+    return lambda hidden: multiply(hidden, layout, bias, "none", [], "")
+
+
+def _rotated(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotary positions: heads (rows, heads, tokens, width), the second half of the width being the partners."""
+    first, second = heads.chunk(2, dim=-1)
+    return heads * cosine + torch.cat([-second, first], dim=-1) * sine

@@ -1,0 +1,178 @@
+"""Attention of many rows to one shared prefix and to their own tokens, and where those tokens' keys and values lie.
+
+The prefix is attended to once for the whole batch, the rows' own tokens lie in buffers that are allocated once, and
+grouped heads are not expanded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class RowState:
+    """Keys and values of the rows, and where the next ones go; passed to the network as its cache."""
+
+    def __init__(self, prefix: list[tuple[Tensor, Tensor]]) -> None:
+        self.prefix = prefix  # for each layer keys and values, (key heads, prefix tokens, head width)
+        self.buffers: list[tuple[Tensor, Tensor]] = []  # for each layer, (rows, key heads, tokens, head width)
+        self.first = 0  # the row that the part being read begins at
+        self._shape = (0, 0)
+        self._positions: Tensor | None = None  # where each row's next token goes; None while prompts are read
+        self._row_numbers = self._hidden = torch.empty(0)
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens of the shared prefix."""
+        return self.prefix[0][0].shape[1] if self.prefix else 0
+
+    @property
+    def stepping(self) -> bool:
+        """Whether the prompts have been read and tokens come one by one."""
+        return self._positions is not None
+
+    def allocate(self, rows: int, tokens: int) -> None:
+        """Say how large the buffers of the rows' own tokens have to be."""
+        self._shape = (rows, tokens)
+
+    def begin_steps(self, lengths: Tensor) -> None:
+        """From now on each row gets one token at a time, after `lengths` (rows,) of its own."""
+        self._positions = lengths
+        self._row_numbers = torch.arange(len(lengths), device=lengths.device)
+        self._hide()
+
+    def next_positions(self) -> Tensor:
+        """Positions as the network counts them, prefix included, (rows,)."""
+        return self._required_positions() + self.prefix_tokens
+
+    def advance(self) -> None:
+        """Every row has got its token."""
+        self._positions = self._required_positions() + 1
+        self._hide()
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows."""
+        tokens = int(self._required_positions()[rows].max()) + 1
+        spare = self._shape[1] - tokens
+        self.buffers = [
+            (_with_room(keys[rows, :, :tokens], spare), _with_room(values[rows, :, :tokens], spare))
+            for keys, values in self.buffers
+        ]
+        self.begin_steps(self._required_positions()[rows])
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+        """Store what a layer computed; transformers calls this before attention. Returns what attention shall see."""
+        if layer == len(self.buffers):
+            rows, tokens = self._shape
+            shape = (rows, keys.shape[1], tokens, keys.shape[3])
+            # zeros: what lies behind a row's end is masked, but must be a number
+            self.buffers.append((keys.new_zeros(shape), values.new_zeros((*shape[:3], values.shape[3]))))
+        all_keys, all_values = self.buffers[layer]
+        if self._positions is None:
+            rows, tokens = keys.shape[0], keys.shape[2]
+            all_keys[self.first : self.first + rows, :, :tokens] = keys
+            all_values[self.first : self.first + rows, :, :tokens] = values
+            return keys, values
+        all_keys[self._row_numbers, :, self._positions] = keys[:, :, 0]
+        all_values[self._row_numbers, :, self._positions] = values[:, :, 0]
+        return all_keys[:, :, : self._hidden.shape[3]], all_values[:, :, : self._hidden.shape[3]]
+
+    def get_seq_length(self, layer: int = 0) -> int:
+        """What transformers asks a cache for where it gets no positions; it always gets them."""
+        return 0
+
+    def hidden(self) -> Tensor:
+        """Which of the rows' own tokens do not exist yet, (rows, 1, 1, tokens)."""
+        return self._hidden
+
+    def _hide(self) -> None:
+        positions = self._required_positions()
+        columns = torch.arange(int(positions.max()) + 1, device=positions.device)
+        self._hidden = (columns[None] > positions[:, None])[:, None, None]
+
+    def _required_positions(self) -> Tensor:
+        if self._positions is None:
+            raise RuntimeError("a step before the prompts were read")
+        return self._positions
+
+
+def _with_room(cache: Tensor, tokens: int) -> Tensor:
+    """The same with free places behind, along the third dimension."""
+    return nn.functional.pad(cache, (0, 0, 0, tokens))
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, state: RowState, layer: int, scale: float) -> Tensor:
+    """Attention of one layer, (rows, heads, tokens, width); key and value are what `RowState.update` returned."""
+    prefix = state.prefix[layer] if state.prefix else None
+    if state.stepping:
+        return _attend_one(query, key, value, prefix, state.hidden(), scale)
+    return _attend_prompts(query, key, value, prefix, scale)
+
+
+def _attend_one(
+    query: Tensor, key: Tensor, value: Tensor, prefix: tuple[Tensor, Tensor] | None, hidden: Tensor, scale: float
+) -> Tensor:
+    """One new token a row: scores of prefix and own tokens side by side under one softmax."""
+    rows, heads, _, width = query.shape
+    kinds = key.shape[1]  # heads that have keys of their own
+    group = heads // kinds
+    grouped = query.reshape(rows, kinds, group, width) * scale
+    own = torch.matmul(grouped, key.transpose(2, 3)).float().masked_fill_(hidden, -torch.inf)
+    if prefix is None:
+        return torch.matmul(own.softmax(-1).to(value.dtype), value).view(rows, heads, 1, -1)
+    keys, values = prefix  # (kinds, prefix tokens, width)
+    stacked = grouped.transpose(0, 1).reshape(kinds, rows * group, width)
+    shared = torch.matmul(stacked, keys.transpose(1, 2)).view(kinds, rows, group, -1).transpose(0, 1).float()
+    weights = torch.cat([shared, own], dim=-1).softmax(-1).to(value.dtype)
+    tokens = keys.shape[1]
+    to_prefix = weights[..., :tokens].transpose(0, 1).reshape(kinds, rows * group, tokens)
+    of_prefix = torch.matmul(to_prefix, values).view(kinds, rows, group, -1).transpose(0, 1)
+    return (of_prefix + torch.matmul(weights[..., tokens:], value)).reshape(rows, heads, 1, -1)
+
+
+def _attend_prompts(
+    query: Tensor, key: Tensor, value: Tensor, prefix: tuple[Tensor, Tensor] | None, scale: float
+) -> Tensor:
+    """Whole prompts: causal among themselves, everything of the prefix visible."""
+    rows, heads, tokens, width = query.shape
+    kinds = key.shape[1]
+    grouped = query.reshape(rows, kinds, heads // kinds * tokens, width)  # heads of one kind share its keys unexpanded
+    if prefix is not None and query.dtype != torch.float32 and query.device.type == "cpu":
+        found = _attend_in_parts(grouped * scale, key, value, prefix, tokens)
+        return found.reshape(rows, heads, tokens, -1)
+    seen = torch.ones(tokens, tokens, dtype=torch.bool, device=query.device).tril()
+    if prefix is not None:
+        keys, values = prefix
+        key = torch.cat([keys.expand(rows, -1, -1, -1), key], dim=2)
+        value = torch.cat([values.expand(rows, -1, -1, -1), value], dim=2)
+        seen = torch.cat([seen.new_ones(tokens, keys.shape[1]), seen], dim=1)
+    found = nn.functional.scaled_dot_product_attention(
+        grouped, key, value, attn_mask=seen.repeat(heads // kinds, 1), scale=scale
+    )
+    return found.reshape(rows, heads, tokens, -1)
+
+
+def _attend_in_parts(query: Tensor, key: Tensor, value: Tensor, prefix: tuple[Tensor, Tensor], tokens: int) -> Tensor:
+    """Attention to the prefix and to the own tokens apart, joined by their log-sum-exps; query is scaled.
+
+    Half the time of the fused function on a processor, where bfloat16's softmax is quick and expanded keys are not.
+    """
+    rows, kinds, lines, width = query.shape
+    keys, values = prefix
+    stacked = query.transpose(0, 1).reshape(kinds, rows * lines, width)
+    to_prefix, prefix_sum = _softmax(torch.matmul(stacked, keys.transpose(1, 2)))
+    of_prefix = torch.matmul(to_prefix, values).view(kinds, rows, lines, -1).transpose(0, 1)
+    later = torch.full((tokens, tokens), -torch.inf, dtype=query.dtype, device=query.device).triu(1)
+    own = torch.matmul(query, key.transpose(2, 3)).add_(later.repeat(lines // tokens, 1))
+    to_own, own_sum = _softmax(own)
+    share = torch.sigmoid(prefix_sum.view(kinds, rows, lines).transpose(0, 1) - own_sum)
+    return torch.lerp(torch.matmul(to_own, value), of_prefix, share[..., None].to(query.dtype))
+
+
+def _softmax(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (..., keys) and the float32 log-sum-exp (...), which is the first key's score less its log-weight."""
+    weights = scores.softmax(dim=-1)
+    first = weights[..., 0].float().clamp(min=torch.finfo(torch.float32).tiny)
+    return weights, scores[..., 0].float() - first.log()
