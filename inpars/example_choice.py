@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias
 
 from inpars.errors import ConfigError, PromptError
 from inpars.filtering import words
-from inpars.options import option
+from inpars.options import check, option
 from inpars.prompts import read_examples
 from inpars.records import Document
 from inpars.selection import sampling_key
@@ -52,6 +52,7 @@ def choose_prompt(prompt: Prompt, options: ExampleOptions, seed: int = 0) -> Pro
 
     Raises PromptError for a prompt that is made for examples and has none, ConfigError where there are too few.
     """
+    check(options)
     pool = _cut_examples(options) if options.examples else prompt.examples
     if not pool:
         _refuse_without_examples(prompt, options)

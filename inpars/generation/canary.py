@@ -34,8 +34,9 @@ class Canary:
         self._window = window
 
     def watch(self, query: SyntheticQuery, document: str) -> None:
-        """Take note of one query and its document's text."""
-        self._latest.append((words(query.text), self._fault(query.text, document)))
+        """Take note of one query and its document's text; what a server failed to answer says nothing of the prompt."""
+        if query.finish_reason != "error":
+            self._latest.append((words(query.text), self._fault(query.text, document)))
 
     def check(self) -> None:
         """Raise BackendError where the window is full and nearly all in it are degenerate."""

@@ -18,6 +18,7 @@ from inpars.corpus import Corpus
 from inpars.dtypes import DtypeName
 from inpars.errors import ConfigError, DataFormatError
 from inpars.formats import LOG_PROB_DIGITS, read_synthetic_records
+from inpars.generation.canary import LATEST_CHARACTERS
 from inpars.manifest import FileStamp, Manifest, stamp_text
 from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
@@ -151,7 +152,7 @@ def _score(
                 to_json_line(_score_record(rows[position][0], score))
                 for position, score in zip(chunk, scores, strict=True)
             )
-            progress.advance(len(chunk), rows[chunk[-1]][0].text)
+            progress.advance(len(chunk), rows[chunk[-1]][0].text[:LATEST_CHARACTERS])
 
 
 def _known(query: SyntheticQuery, document: Document, model: str) -> KnownQuery:

@@ -58,6 +58,14 @@ def test_faults_of_several_kinds_add_up():
         watched(texts).check()
 
 
+def test_failed_requests_are_not_counted():
+    canary = watched([""] * 9)
+    for _ in range(20):
+        canary.watch(query("", "error", ()), DOCUMENT)
+    canary.check()
+    assert canary.faults() == {"empty": 9}
+
+
 def test_nothing_is_said_before_the_window_is_full_and_only_the_latest_count():
     watched([""] * 9).check()
     watched([*[""] * 50, *different(10)]).check()

@@ -118,6 +118,8 @@ def test_a_prompt_that_wants_examples_is_refused_without_any(tmp_path):
 def test_too_few_examples_are_refused(pool, tmp_path):
     with pytest.raises(ConfigError, match="--num-examples is 9, but there are 4 examples"):
         choose_prompt(FORM, ExampleOptions(examples=pool, examples_choice="random", num_examples=9))
+    with pytest.raises(ConfigError, match="--num-examples is 0; it must be at least 1"):
+        choose_prompt(FORM, ExampleOptions(examples=pool, num_examples=0))
     empty = tmp_path / "empty.jsonl"
     empty.write_text("\n", encoding="utf-8")
     with pytest.raises(PromptError, match="no examples in this file"):
