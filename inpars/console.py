@@ -87,7 +87,9 @@ class _Counter:
         """Finish the bar, or say the last line of work that took long enough to matter."""
         if self._bar is not None:
             self._bar.close()
-        elif not self._hidden and time.monotonic() - self._start >= 1.0 and self._count != self._shown:
+        elif self._hidden or self._stream.closed:
+            return  # nobody listens any more
+        elif time.monotonic() - self._start >= 1.0 and self._count != self._shown:
             self._stream.write(self._line("") + "\n")
             self._stream.flush()
 

@@ -50,7 +50,7 @@ def read_answers(path: Path) -> Iterator[dict[str, Any]]:
                     raise broken_json(path, number, error, text) from None
                 raise DataFormatError("not UTF-8; remove this line", path=path, line=number, excerpt=text) from None
             if not isinstance(record, dict):
-                raise DataFormatError("not a JSON object", path=path, line=number, excerpt=line.decode())
+                raise DataFormatError("not a JSON object; remove this line", path=path, line=number)
             yield record
 
 
@@ -63,14 +63,12 @@ class AnswerJournal:
         self._lock, self._broken = threading.Lock(), False
         self._answers: dict[str, GeneratedQuery] = {}
         self._lines = AppendedLines(path)
-        for number, record in enumerate(read_answers(path), start=1):
-            try:
-                self._take(record)
-            except (KeyError, TypeError, ValueError) as error:
-                self._lines.close()
-                raise DataFormatError(
-                    f"not an answer ({type(error).__name__}); remove this line", path=path, line=number
-                ) from None
+        try:
+            for number, record in enumerate(read_answers(path), start=1):
+                self._read(record, number)
+        except BaseException:
+            self._lines.close()
+            raise
 
     def __contains__(self, digest: str) -> bool:
         return digest in self._answers
@@ -118,6 +116,13 @@ class AnswerJournal:
             raise
         for record in records:
             self._take(record)
+
+    def _read(self, record: dict[str, Any], number: int) -> None:
+        try:
+            self._take(record)
+        except (KeyError, TypeError, ValueError) as error:
+            problem = f"not an answer ({type(error).__name__}); remove this line"
+            raise DataFormatError(problem, path=self.path, line=number) from None
 
     def _take(self, record: dict[str, Any]) -> None:
         if "lost_usd" in record:

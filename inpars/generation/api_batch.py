@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ MARK = "inpars"  # the key of our mark in a batch's metadata
 MAX_REQUESTS = 50_000  # of one batch; OpenAI's limit
 MAX_BYTES = 150_000_000  # of one batch's file; OpenAI allows 200 MB
 MAX_ROUNDS = 4  # times a request is sent before it counts as failed
+CAUTION = 2.0  # times the estimate that a batch may cost before any answer shows how good the estimate is
+CAUTION_LATER = 1.25  # times what answers came to
 LISTED = 1000  # batches that are looked through for our mark
 ENDED = {"completed", "failed", "expired", "cancelled"}
 
@@ -40,7 +43,7 @@ def state_path(output: Path) -> Path:
 
 def refuse_open_batches(path: Path, settings: str) -> None:
     """Raise ConfigError where a batch with these settings is under way, whose requests would be paid for twice."""
-    if any(not entry["collected"] for entry in _read_state(path) if entry["settings"] == settings):
+    if any(not entry["collected"] for entry in read_state(path) if entry["settings"] == settings):
         raise ConfigError(f"{path} holds a batch that is not collected yet; give --batch, or remove that file")
 
 
@@ -54,17 +57,20 @@ class Batches:
         journal: AnswerJournal,
         price: Price | None,
         state: Path,
+        entries: list[dict[str, Any]],
         max_usd: float | None,
         *,
         poll_seconds: float,
         wait: Callable[[float], object],
         progress: Progress = SILENT,
     ) -> None:
+        """`entries` are those of `read_state(state)`."""
         self._server, self._wording, self._journal, self._price = server, wording, journal, price
         self._path, self._max_usd, self._poll_seconds = state, max_usd, poll_seconds
         self._wait, self._progress = wait, progress
-        self._entries = _read_state(state)
+        self._entries = entries
         self._sent: Counter[str] = Counter()  # request -> how often it was sent by this process
+        self._estimated = self._used = 0  # input tokens of the answers that came
         self._reasons: dict[str, str] = {}
         self._refused: dict[str, str] = {}
 
@@ -94,8 +100,9 @@ class Batches:
         left = float("inf") if self._max_usd is None else self._max_usd - self._journal.spent.usd
         part: list[ApiRequest] = []
         size, fits = 0, False
+        caution = CAUTION_LATER * self._used / self._estimated if self._estimated else CAUTION
         for request in requests:
-            left -= self._usd(request.input_tokens, request.output_tokens)
+            left -= self._usd(math.ceil(caution * request.input_tokens), request.output_tokens)
             if left < 0:
                 break
             line = len(json.dumps(request.body)) + 200  # with what stands around it
@@ -230,6 +237,8 @@ class Batches:
                 if status == 200:
                     answer = self._wording.read(response["body"], request)
                     usd = self._usd(answer.input_tokens, answer.output_tokens)
+                    self._estimated += request.input_tokens if request else 0
+                    self._used += answer.input_tokens if request else 0
                     yield request.query_id if request else "", name, answer, usd
                 else:
                     self._note_failed(name, status, record)
@@ -268,7 +277,8 @@ class Batches:
             stream.write("\n")
 
 
-def _read_state(path: Path) -> list[dict[str, Any]]:
+def read_state(path: Path) -> list[dict[str, Any]]:
+    """The batches that were written down, oldest first."""
     if not path.exists():
         return []
     try:

@@ -117,7 +117,7 @@ class Wording:
         unstopped = by_length and self._form.stop_position(text[end:]) == len(text) - end
         reason: Literal["stop", "length"] = "length" if unstopped else "stop"
         if tokens is None:
-            return GeneratedQuery(query, (), (), None, reason, "absent")
+            return GeneratedQuery(query, (), (), None, reason, "absent" if query else None)
         kept, stop = _overlapping(text, tokens, start, end)
         known = tuple(value for value in kept if value is not None and math.isfinite(value))
         if len(known) < len(kept) or (query and not kept):
@@ -196,7 +196,8 @@ def _overlapping(text: str, tokens: Sequence[Token], start: int, end: int) -> tu
     spans = _spans(raw, [token.piece for token in tokens])
     kept = [position for position, (begin, stop) in enumerate(spans) if _shares(begin, stop, first, last)]
     values = [tokens[position].log_prob for position in kept]
-    if kept and tokens[kept[-1]].piece[last - spans[kept[-1]][0] :].strip(b" "):
+    begin, stop = spans[kept[-1]] if kept else (0, 0)
+    if stop > last and tokens[kept[-1]].piece[last - begin :].strip(b" "):
         return values, values[-1]  # one token holds the query's end and what stopped it
     behind = kept[-1] + 1 if kept else 0
     return values, tokens[behind].log_prob if behind < len(tokens) else None

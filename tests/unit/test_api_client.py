@@ -1,0 +1,239 @@
+"""One request against a server that fails in every way: what is repeated, what is not, and what is never shown."""
+
+import json
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from fake_api import KEY, FakeApi, document, query_of
+
+from inpars.errors import BackendError, ConfigError
+from inpars.generation import api_client
+from inpars.generation.api_client import NoAnswerError, RefusedError, Server, _delay, _retry_after
+from inpars.generation.api_options import OPENAI_URL
+from inpars.generation.api_wire import Wording
+from inpars.generation.settings import DecodingSettings
+from inpars.templates import Prompt
+
+PROMPT = Prompt(name="test", form="Document: {document}\nRelevant Query: {query}")
+
+
+class Gate:
+    """Counts attempts, the lost ones and the pauses."""
+
+    def __init__(self):
+        self.entered, self.lost, self.free, self.pauses = 0, 0, 0, []
+
+    def enter(self):
+        self.entered += 1
+
+    def leave(self, *, lost):
+        self.lost += lost
+        self.free += not lost
+
+    def pause(self, seconds):
+        self.pauses.append(seconds)
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(api_client, "FIRST_DELAY_SECONDS", 0.01)
+
+
+def ask(api, gate=None, *, retries=3, timeout=5.0, stopped=None, chat=False, url=None):
+    wording = Wording("chat" if chat else "completions", "fake", PROMPT, DecodingSettings(), api.url)
+    (request,) = wording.requests(document(7))
+    stopped = stopped or threading.Event()
+    server = Server(url or api.url, timeout_seconds=timeout, retries=retries, stopped=stopped)
+    try:
+        return server.ask(wording.endpoint, request.body, wording.read, gate or Gate()).query.text
+    finally:
+        server.close()
+
+
+def faults(*names):
+    """These faults, one an attempt, then answers."""
+    return lambda number, attempt: names[attempt] if attempt < len(names) else None
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_an_answer(chat):
+    with FakeApi() as api:
+        assert ask(api, chat=chat) == query_of(7)
+        assert api.keys == {f"Bearer {KEY}"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "lost"),
+    [
+        ("limit", 0),
+        ("500", 0),
+        ((503, "busy"), 0),
+        ((409, "conflict"), 0),
+        ("broken", 1),  # perhaps paid for
+        ("empty", 1),
+        ("cut", 1),
+    ],
+)
+def test_what_passes_is_repeated(fault, lost):
+    gate = Gate()
+    with FakeApi(faults(fault, fault)) as api:
+        assert ask(api, gate) == query_of(7)
+        assert (api.asked[7], api.answered[7]) == (3, 1)
+    # three attempts, of which two came to nothing and the last one is left to settle
+    assert (gate.entered, gate.lost, gate.free) == (3, 2 * lost, 2 - 2 * lost)
+
+
+def test_a_timeout_is_repeated():
+    gate = Gate()
+    with FakeApi(faults("slow"), slow=1.0) as api:
+        assert ask(api, gate, timeout=0.3) == query_of(7)
+    assert gate.lost == 1
+
+
+def test_a_server_that_never_recovers():
+    with FakeApi(lambda *_: "500") as api:
+        with pytest.raises(NoAnswerError, match=r"^status 500: oops$"):
+            ask(api, retries=2)
+        assert api.asked[7] == 3
+
+
+def test_nobody_there():
+    gate = Gate()
+    with FakeApi() as api:
+        url = api.url
+    with pytest.raises(NoAnswerError, match="no connection"):
+        ask(api, gate, retries=1, url=url)
+    assert (gate.entered, gate.lost) == (2, 0), "what never arrived was not paid for"
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_what_is_refused_is_not_repeated(status):
+    with FakeApi(faults((status, "too long"))) as api:
+        with pytest.raises(RefusedError, match=f"status {status}: too long"):
+            ask(api)
+        assert api.asked[7] == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"), [(401, "check OPENAI_API_KEY"), (403, "may do"), (404, "--model"), (405, "--base-url")]
+)
+def test_what_no_request_can_pass_ends_all(status, advice):
+    with FakeApi(faults((status, "no"))) as api:
+        with pytest.raises(BackendError, match=f"answers with status {status}: no; .*{advice}") as caught:
+            ask(api)
+        assert not isinstance(caught.value, RefusedError | NoAnswerError)
+        assert api.asked[7] == 1
+
+
+def test_an_empty_account_is_no_rate_limit(monkeypatch):
+    def broke(handler, status, message, **headers):
+        error = {"message": message, "type": "insufficient_quota", "code": "insufficient_quota"}
+        handler.send(status, {"error": error})
+
+    monkeypatch.setattr("fake_api.Handler.send_error_body", broke)
+    with FakeApi(faults("limit")) as api:
+        with pytest.raises(BackendError, match="the account is empty"):
+            ask(api)
+        assert api.asked[7] == 1
+
+
+def test_retry_after_is_waited_for_and_told_to_the_others():
+    gate, began = Gate(), time.monotonic()
+    with FakeApi(faults((429, "slow", {"Retry_After": 0.2}))) as api:
+        ask(api, gate)
+    assert time.monotonic() - began >= 0.2
+    assert gate.pauses == [0.2]
+
+
+def test_a_stop_ends_the_waiting():
+    stopped, began = threading.Event(), time.monotonic()
+    threading.Timer(0.2, stopped.set).start()
+    with FakeApi(lambda *_: (429, "slow", {"Retry_After": 300})) as api, pytest.raises(NoAnswerError):
+        ask(api, stopped=stopped)
+    assert time.monotonic() - began < 5
+
+
+def test_delays_double_and_differ():
+    longest = [0.01, 0.02, 0.04, 0.08]
+    for attempt, most in enumerate(longest):
+        found = {_delay(attempt, None) for _ in range(50)}
+        assert len(found) > 10
+        assert most / 2 <= min(found) <= max(found) <= most
+    assert _delay(30, None) <= 60
+    assert 3 <= _delay(0, 3) <= 3.3
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7),
+        ({"retry-after": "0"}, 0),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after-ms": "250", "retry-after": "7"}, 0.25),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "99999"}, 600),
+        ({"retry-after": format_datetime(datetime.now(UTC) - timedelta(hours=1))}, 0),
+        ({"retry-after": format_datetime(datetime.now(UTC) + timedelta(hours=9))}, 600),
+    ],
+)
+def test_the_forms_of_retry_after(headers, seconds):
+    class Error:
+        response = type("Response", (), {"headers": headers})
+
+    assert _retry_after(Error) == seconds
+
+
+@pytest.mark.parametrize("status", [400, 401, 500])
+def test_the_key_is_in_no_message(status):
+    """Servers repeat the key, or a part of it, in what they answer."""
+    said = f"Incorrect API key provided: {KEY}, like sk-test-n**********6789"
+    with FakeApi(lambda *_: (status, said)) as api, pytest.raises(BackendError) as caught:
+        ask(api, retries=0)
+    assert "Incorrect API key provided: [key], like [key]" in str(caught.value)
+    assert "sk-test" not in "".join(map(repr, [caught.value, caught.value.args, caught.value.__cause__]))
+
+
+def test_long_answers_are_cut():
+    with FakeApi(lambda *_: (400, "a\nb" * 999)) as api, pytest.raises(RefusedError) as caught:
+        ask(api)
+    assert len(str(caught.value)) < 300
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_key(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with FakeApi() as api:
+        assert ask(api) == query_of(7)
+        assert api.keys == {"Bearer none"}
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY is not set"):
+        Server(OPENAI_URL, timeout_seconds=1, retries=0, stopped=threading.Event())
+
+
+@pytest.mark.parametrize("key", ["sk-a\nb", "sk-ä"])
+def test_what_cannot_be_a_key_is_not_repeated(monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(ConfigError) as caught:
+        Server("http://x/v1", timeout_seconds=1, retries=0, stopped=threading.Event())
+    assert "sk-" not in str(caught.value)
+
+
+def test_other_calls_are_repeated_likewise():
+    with FakeApi() as api:
+        server = Server(api.url, timeout_seconds=5, retries=1, stopped=threading.Event())
+        tries = []
+
+        def look(client):
+            tries.append(client)
+            return json.loads("{" if len(tries) == 1 else "{}")
+
+        assert server.call(look) == {}
+        tries.clear()
+        with pytest.raises(NoAnswerError, match=r"^http://127.*a broken answer; .*the same command goes on"):
+            server.call(look, retries=0)
+        server.close()
