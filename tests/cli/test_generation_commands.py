@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from inpars import cli, generate
+from inpars import cli, generate, pipeline
+from inpars.datasets import load_dataset
 from inpars.formats import read_synthetic_queries
+from inpars.prompts import load_prompt, read_examples
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
 BEIR = TOY / "beir"
@@ -71,7 +73,16 @@ def test_queries_of_every_form_are_scored_without_their_corpus(run, tiny, form):
     scored = list(read_synthetic_queries(Path("s.jsonl")))
     assert [query.text for query in scored] == [query.text for query in read_synthetic_queries(source)]
     assert all(query.token_log_probs and query.log_prob_kind == "raw" for query in scored)
-    run("filter", "--input", "s.jsonl", "--output", "kept.jsonl", "--top-k", "2", "--examples", "examples.jsonl")
+    assert run("filter", "--input", "s.jsonl", "--output", "kept.jsonl").out.startswith("kept.jsonl: ")
+
+
+def test_the_filter_leaves_out_queries_of_the_examples(run):
+    source = TOY / "queries.synthetic.jsonl"
+    first = rows(source)[0]["query"]
+    Path("shown.jsonl").write_text(json.dumps({"document": "x", "query": first}) + "\n", encoding="utf-8")
+    out = run("filter", "--input", source, "--output", "kept.jsonl", "--examples", "shown.jsonl").out
+    assert "prompt_example 1" in out
+    assert first not in [row["query"] for row in rows("kept.jsonl")]
 
 
 def test_examples_are_left_out_of_evaluation(run):
@@ -86,6 +97,24 @@ def test_examples_are_left_out_of_evaluation(run):
     assert values["left_out"] == 2
     assert not {"q1", "q2"} & set(values["systems"]["run"]["per_query"]["RR@10"])
     assert "left_out" not in json.loads(run(*command, "--json").out)
+
+
+def test_a_whole_run_leaves_them_out_too(monkeypatch):
+    asked = []
+
+    def retrieve(run, topics):
+        asked.append(topics)
+        return {"bm25": TOY / "run.trec"}
+
+    for stage in ("_generate", "_filter", "_mine", "_train_retriever", "_train_reranker", "_report"):
+        monkeypatch.setattr(pipeline, stage, lambda *_: None)
+    monkeypatch.setattr(pipeline, "_retrieve", retrieve)
+    monkeypatch.setattr(pipeline, "render", str)
+    prompt = load_prompt("form.txt").with_examples(read_examples(Path("examples.jsonl")))
+    dataset = load_dataset(str(BEIR))
+    finished = pipeline.run_pipeline(dataset, prompt, pipeline.PipelineOptions(), output=Path("whole"))
+    assert set(dataset.topics().queries) - set(asked[0].queries) == {"q1"}
+    assert finished.results["bm25"].queries == 7
 
 
 def test_a_prompt_that_wants_examples_is_refused(capsys):

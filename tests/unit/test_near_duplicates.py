@@ -35,8 +35,9 @@ def test_case_and_signs_make_no_difference_but_the_order_of_words_does():
     assert seen.add("lake silver river amber")
 
 
-@pytest.mark.parametrize(("changed", "new"), [(1, False), (40, True)])
-def test_one_changed_word_of_a_hundred_is_a_near_duplicate(changed, new):
+@pytest.mark.parametrize(("changed", "new"), [(1, False), (10, True), (50, True)])
+def test_one_changed_word_of_a_hundred_is_a_near_duplicate_ten_are_not(changed, new):
+    # each changed word changes three of 98 triples: similarities 95/101, about 68/128, and 0
     text = sentence(3, 100).split()
     other = [word if n % (100 // changed) else f"new{n}" for n, word in enumerate(text)]
     seen = NearDuplicates()

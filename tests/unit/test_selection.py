@@ -63,6 +63,16 @@ def test_of_near_duplicates_one_stays_in_any_order(shuffled, maximum, seed):
     assert len(chosen.documents) + chosen.dropped.total() == 40
 
 
+def test_many_near_duplicates_do_not_make_the_sample_smaller():
+    # 4 texts, 25 times each: to find all 4 more than the first 8 by key have to be looked at
+    crowd = [Document(f"c{n}", sentence(n % 4, 30)) for n in range(100)]
+    found = [choose_documents(crowd, maximum=4, seed=seed, skip_near_duplicates=True) for seed in range(20)]
+    assert all({document.text for document in chosen.documents} == {d.text for d in crowd[:4]} for chosen in found)
+    assert all(chosen.dropped.total() == 96 for chosen in found)
+    # by the first eight keys alone all four would be found in less than half of all cases
+    assert len({tuple(ids(chosen.documents)) for chosen in found}) > 10
+
+
 def test_near_duplicates_are_counted():
     assert choose_documents(TWINS, maximum=None, skip_near_duplicates=True).dropped == Counter(near_duplicate=20)
     few = choose_documents(TWINS, maximum=3, skip_near_duplicates=True).dropped

@@ -116,6 +116,7 @@ def test_scores_do_not_depend_on_what_is_read_together(tiny, kind, monkeypatch):
         for one, other in zip(found, whole, strict=True):
             assert list(one.token_log_probs) == pytest.approx(list(other.token_log_probs), abs=1e-4)
         monkeypatch.setattr(teacher_forcing, "MAX_LOGITS", 1)  # the second time every query is a batch of its own
+    assert [len(batch) for batch in small._batches([([1], [2])] * 3)] == [1, 1, 1]
 
 
 def test_a_batch_the_gpu_has_no_memory_for_is_halved(tiny, monkeypatch):
