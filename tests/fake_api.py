@@ -143,11 +143,17 @@ class FakeApi:
             time.sleep(self.slow)
             handler.cut(raw)
         else:
-            with self.lock:
-                self.usd += usd_of_one()
-            handler.send(200, raw)
-            with self.lock:
-                self.answered[number] += 1
+            self.count(number, 1)
+            try:
+                handler.send(200, raw)
+            except OSError:
+                self.count(number, -1)
+                raise
+
+    def count(self, number, answers):
+        with self.lock:
+            self.answered[number] += answers
+            self.usd += answers * usd_of_one()
 
     def reply(self, body, chat, number):
         tokens, values = tokens_of(number), log_probs_of(number)
