@@ -47,7 +47,10 @@ CHUNK_END = "whole_chunk_of"  # the key of a line behind the lines of each chunk
 class GenerateOptions:
     """How queries are written."""
 
-    model: str = option("smollm2-135m", help="embedded name, folder, GGUF file or hub id of a language model; the name it has at a server")
+    model: str = option(
+        "smollm2-135m",
+        help="embedded name, folder, GGUF file or hub id of a language model; a server's own name for it",
+    )
     backend: Backend = option(
         "causal",
         help="causal: a decoder continues the prompt; seq2seq: a T5 or BART reads the document alone; "
