@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ class GenerateOptions:
 
     model: str = option(
         "smollm2-135m",
-        help="embedded name, folder, GGUF file or hub id of a language model; a server's own name for it",
+        help="embedded name, folder, GGUF file or hub id of a language model, or a server's name for it",
     )
     backend: Backend = option(
         "causal",
@@ -232,6 +233,9 @@ def _generate(
     with AppendedLines(partial, keep_lines=keep_lines) as lines:
         if not lines.kept:
             lines.append([header])
+        elif canary is not None:
+            for record in deque((record for _, record in read_jsonl(partial) if "query" in record), WINDOW):
+                canary.watch(record)  # what an interrupted run wrote need not be written again to be judged
         track = progress.track(
             plan[done:],
             total=len(documents),
@@ -252,8 +256,8 @@ def _generate(
             status = f"{generator.status()}, " if isinstance(generator, Metered) else ""
             progress.advance(len(chunk), f"{status}{tally}")
             if canary is not None:
-                for query, document in written:
-                    canary.watch(query, document.full_text)
+                for record in records:
+                    canary.watch(record)
                 canary.check()
 
 

@@ -165,6 +165,17 @@ def test_the_kind_of_log_probs_is_recorded(place, command, run, given, kind):
     assert {query.log_prob_kind for query in read_synthetic_queries(place / "q.jsonl")} == {kind}
 
 
+def test_another_server_writes_anew(place, command, run):
+    with FakeApi() as api, FakeApi() as other:
+        run(command(api, 3))
+        _, err = run(command(other, 3))
+        assert "q.jsonl is made again, because input changed: server" in err
+        assert (api.asked.total(), other.asked.total()) == (3, 3)
+        _, err = run(command(other, 3, "--log-prob-kind", "processed"))
+        assert "input changed: server" in err
+        assert other.asked.total() == 3, "the same answers, differently named"
+
+
 def test_a_server_without_log_probs(place, command, run):
     with FakeApi(log_probs=None) as api:
         run(command(api, 3))

@@ -199,6 +199,13 @@ def test_the_key_is_in_no_message(status):
     assert "sk-test" not in "".join(map(repr, [caught.value, caught.value.args, caught.value.__cause__]))
 
 
+def test_a_key_of_any_form_is_in_no_message(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "Zz9-opaque/secret")
+    with FakeApi(lambda *_: (401, "who is Bearer Zz9-opaque/secret?")) as api, pytest.raises(BackendError) as caught:
+        ask(api)
+    assert "status 401: who is Bearer [key]?" in str(caught.value)
+
+
 def test_long_answers_are_cut():
     with FakeApi(lambda *_: (400, "a\nb" * 999)) as api, pytest.raises(RefusedError) as caught:
         ask(api)

@@ -149,6 +149,14 @@ def test_refused_documents_become_rows(write):
         assert api.asked.total() == 150
 
 
+def test_refusals_before_the_first_answer_are_kept_once_there_is_one(write):
+    with FakeApi(lambda number, _: (400, "filtered") if number < 3 else None) as api:
+        written = write(api, DOCUMENTS[:6], concurrency=1)
+        assert [query.finish_reason for (query,) in written] == ["error"] * 3 + ["stop"] * 3
+        write(api, DOCUMENTS[:6])
+        assert api.asked.total() == 6
+
+
 def test_a_server_that_refuses_everything_is_an_error(write):
     with FakeApi(lambda *_: (400, "no logprobs here")) as api:
         with pytest.raises(BackendError, match=r"refuses every request .*no logprobs here.*--log-prob-kind absent"):
