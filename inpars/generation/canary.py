@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from inpars.errors import BackendError
 from inpars.filtering import is_copied, words
@@ -33,10 +34,13 @@ class Canary:
         self._latest: deque[tuple[tuple[str, ...], str | None]] = deque(maxlen=window)
         self._window = window
 
-    def watch(self, query: SyntheticQuery, document: str) -> None:
-        """Take note of one query and its document's text; what a server failed to answer says nothing of the prompt."""
-        if query.finish_reason != "error":
-            self._latest.append((words(query.text), self._fault(query.text, document)))
+    def watch(self, record: Mapping[str, Any]) -> None:
+        """Take note of one query as it is written, with its document's text.
+
+        What a server failed to answer says nothing of the prompt and is passed over.
+        """
+        if record["finish_reason"] != "error":
+            self._latest.append((words(record["query"]), self._fault(record["query"], record["text"])))
 
     def check(self) -> None:
         """Raise BackendError where the window is full and nearly all in it are degenerate."""

@@ -16,7 +16,7 @@ def query(text, reason="stop", log_probs=(-1.0, -2.0)):
 def watched(texts, window=10, **settings):
     canary = Canary(["what is a lake?"], window, **settings)
     for text in texts:
-        canary.watch(query(text), DOCUMENT)
+        canary.watch({"query": text, "text": DOCUMENT, "finish_reason": "stop"})
     return canary
 
 
@@ -61,7 +61,7 @@ def test_faults_of_several_kinds_add_up():
 def test_failed_requests_are_not_counted():
     canary = watched([""] * 9)
     for _ in range(20):
-        canary.watch(query("", "error", ()), DOCUMENT)
+        canary.watch({"query": "", "text": DOCUMENT, "finish_reason": "error"})
     canary.check()
     assert canary.faults() == {"empty": 9}
 

@@ -131,6 +131,9 @@ def test_the_canary_stops_a_run_of_no_use(tmp_path, text):
         stage(PROMPT, Writer(text))
     partial = tmp_path / "queries.jsonl.partial"
     assert partial.read_text(encoding="utf-8").count('"query"') == 200, "what was written is kept"
+    with pytest.raises(BackendError):
+        stage(PROMPT, Writer(text))
+    assert partial.read_text(encoding="utf-8").count('"query"') == 250, "the next part is enough to stop it again"
     stage(PROMPT, Writer(text), canary=False)
     assert len(stage.doc_ids()) == 499
 
