@@ -6,9 +6,6 @@ whole chunk and ends with the same bytes.
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import json
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,15 +30,15 @@ from inpars.records import Document, SyntheticQuery
 from inpars.selection import Selection, choose_documents
 from inpars.stages.examples import read_ids, write_example_query_ids
 from inpars.stages.generating_api import estimate_cost, load_api_generator, server_stamp
+from inpars.stages.generating_partial import CHUNK_END, chunks_done, header_line, write_in_order
 from inpars.stages.stage import Outcome, dropped_line, input_stamp, model_stamp, run_stage
-from inpars.storage import AppendedLines, read_jsonl, read_lines, storage_errors, to_json_line, write_lines
+from inpars.storage import AppendedLines, read_jsonl, to_json_line
 
 STAGE = "generate"
 Backend: TypeAlias = Literal["causal", "seq2seq", "completions", "chat"]
 SERVER_BACKENDS: Mapping[Backend, Endpoint] = {"completions": "completions", "chat": "chat"}
 GREEDY = (1, 0.0, 1.0)  # queries a document, temperature, top_p
 BACKEND_DEFAULTS = {"seq2seq": (3, 1.0, 0.95)}  # GenQ's for T5; the others are greedy
-CHUNK_END = "whole_chunk_of"  # the key of a line behind the lines of each chunk: how many documents it had
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,14 +112,14 @@ def generate_queries(
         chosen = _choose(corpus, prompt, options)
         generator = make_generator()
         partial = output.with_name(output.name + ".partial")
-        header = _header(options, inputs)
+        header = header_line(STAGE, result_settings(options), inputs)
         canary = Canary(example.query for example in prompt.examples) if options.canary else None
         try:
             _generate(chosen.documents, generator, partial, header, prompt.name, progress, canary)
         finally:
             if isinstance(generator, Metered):
                 generator.close()
-        records = _write_in_order(partial, output, chosen.documents)
+        records = write_in_order(partial, output, chosen.documents)
         results = {
             "documents": len(chosen.documents),
             **(generator.results() if isinstance(generator, Metered) else {}),
@@ -228,7 +225,7 @@ def _generate(
     canary: Canary | None = None,
 ) -> None:
     plan = generator.plan(documents)
-    done, keep_lines = _chunks_done(partial, header, plan, progress)
+    done, keep_lines = chunks_done(STAGE, partial, header, plan, progress)
     finished, tally = sum(len(chunk) for chunk in plan[:done]), Tally()
     with AppendedLines(partial, keep_lines=keep_lines) as lines:
         if not lines.kept:
@@ -279,46 +276,3 @@ def _synthetic(
         )
         for number, query in enumerate(queries)
     ]
-
-
-def _header(options: GenerateOptions, inputs: Mapping[str, FileStamp]) -> str:
-    """The first line of a partial file: what its lines were made from."""
-    settings = {**result_settings(options), **{name: stamp.sha256 for name, stamp in inputs.items()}}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
-    return to_json_line({"partial": STAGE, "settings": digest})
-
-
-def _chunks_done(partial: Path, header: str, plan: Sequence[Sequence[int]], progress: Progress) -> tuple[int, int]:
-    """How many leading chunks of the plan the partial file holds whole, and the lines they take."""
-    if not partial.exists():
-        return 0, 0
-    with AppendedLines(partial) as lines:
-        kept = lines.kept
-    if not kept or next(line for _, line in read_lines(partial)) != header:
-        with storage_errors(partial):
-            partial.unlink()
-        if kept:
-            progress.note(f"{STAGE}: {partial} was begun with other settings or inputs and is begun anew")
-        return 0, 0
-    ends, documents = {0: 1}, 0  # documents behind us: the line on which their last chunk ends
-    for number, record in read_jsonl(partial):
-        if CHUNK_END in record:
-            documents += record[CHUNK_END]
-            ends[documents] = number
-    sizes = [0, *itertools.accumulate(map(len, plan))]  # chunks may have had another size, on another device
-    done = max(chunks for chunks, documents in enumerate(sizes) if documents in ends)
-    progress.note(f"{STAGE}: going on where the last run stopped, {done} of {len(plan)} parts are done")
-    return done, ends[sizes[done]]
-
-
-def _write_in_order(partial: Path, output: Path, documents: Sequence[Document]) -> int:
-    """The partial file's lines in the order of the documents, as the output; then the partial file goes."""
-    lines: dict[str, list[str]] = {}
-    for _, line in read_lines(partial):
-        doc_id = json.loads(line).get("doc_id")  # the first line and the ends of chunks have none
-        if doc_id is not None:
-            lines.setdefault(doc_id, []).append(line)
-    count = write_lines(output, (line for document in documents for line in lines.get(document.doc_id, ())))
-    with storage_errors(partial):
-        partial.unlink()
-    return count

@@ -79,8 +79,8 @@ def fault(number, attempt):
 
 
 def test_two_thousand_documents_killed_three_times(place, command):
-    with FakeApi(fault, delay=0.001) as api:
-        arguments = command(api, DOCUMENTS, "--concurrency", str(WORKERS), "--timeout-seconds", "2", "--max-usd", "50")
+    with FakeApi(fault, delay=0.001, slow=4.5) as api:
+        arguments = command(api, DOCUMENTS, "--concurrency", str(WORKERS), "--timeout-seconds", "3", "--max-usd", "50")
         start = [sys.executable, "-m", "inpars", *arguments]
         journal, safe = place / "q.jsonl.answers.jsonl", []
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
