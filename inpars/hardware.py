@@ -28,7 +28,7 @@ def pick_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
     """The dtype of that name; `auto` is bfloat16 where the device multiplies it faster than float32."""
     if name == "auto":
         return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    return {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

@@ -60,6 +60,11 @@ def start_tokens(tokenizer: Any) -> list[int]:  # noqa: ANN401
     return whole[: whole.index(plain[0])] if plain and plain[0] in whole else []
 
 
+def precise(values: Tensor) -> Tensor:
+    """Values in float32, or in float64 where they are."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
 def pad_id(tokenizer: Any) -> int:  # noqa: ANN401 - tokenizers have no common type worth its import
     """The padding id; masked anyway, so that any id does where a tokenizer has none."""
     return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0)

@@ -11,6 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from inpars.networks import precise
+
+REDUCED = (torch.bfloat16, torch.float16)
+
 
 class RowState:
     """Keys and values of the rows, and where the next ones go; passed to the network as its cache."""
@@ -119,12 +123,12 @@ def _attend_one(
     kinds = key.shape[1]  # heads that have keys of their own
     group = heads // kinds
     grouped = query.reshape(rows, kinds, group, width) * scale
-    own = torch.matmul(grouped, key.transpose(2, 3)).float().masked_fill_(hidden, -torch.inf)
+    own = precise(torch.matmul(grouped, key.transpose(2, 3))).masked_fill(hidden, -torch.inf)
     if prefix is None:
         return torch.matmul(own.softmax(-1).to(value.dtype), value).view(rows, heads, 1, -1)
     keys, values = prefix  # (kinds, prefix tokens, width)
     stacked = grouped.transpose(0, 1).reshape(kinds, rows * group, width)
-    shared = torch.matmul(stacked, keys.transpose(1, 2)).view(kinds, rows, group, -1).transpose(0, 1).float()
+    shared = precise(torch.matmul(stacked, keys.transpose(1, 2)).view(kinds, rows, group, -1).transpose(0, 1))
     weights = torch.cat([shared, own], dim=-1).softmax(-1).to(value.dtype)
     tokens = keys.shape[1]
     to_prefix = weights[..., :tokens].transpose(0, 1).reshape(kinds, rows * group, tokens)
@@ -139,7 +143,7 @@ def _attend_prompts(
     rows, heads, tokens, width = query.shape
     kinds = key.shape[1]
     grouped = query.reshape(rows, kinds, heads // kinds * tokens, width)  # heads of one kind share its keys unexpanded
-    if prefix is not None and query.dtype != torch.float32 and query.device.type == "cpu":
+    if prefix is not None and query.dtype in REDUCED and query.device.type == "cpu":
         found = _attend_in_parts(grouped * scale, key, value, prefix, tokens)
         return found.reshape(rows, heads, tokens, -1)
     seen = torch.ones(tokens, tokens, dtype=torch.bool, device=query.device).tril()

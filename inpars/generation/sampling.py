@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from inpars.errors import ConfigError
+from inpars.networks import precise
 from inpars.selection import sampling_key
 
 UNIFORM_STEPS = 2.0**64
@@ -34,7 +35,7 @@ class Choice(Protocol):
 def most_likely(logits: Tensor, rows: Sequence[int] = (), step: int = 0) -> tuple[Tensor, Tensor]:
     """The likeliest token of each row and its natural-log probability in float32, both (rows,)."""
     best, tokens = logits.max(dim=-1)
-    return tokens, best.float() - torch.logsumexp(logits.float(), dim=-1)
+    return tokens, precise(best) - torch.logsumexp(precise(logits), dim=-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Sampled:
 
     def __call__(self, logits: Tensor, rows: Sequence[int], step: int) -> tuple[Tensor, Tensor]:
         """See `Choice`."""
-        raw = logits.float().log_softmax(dim=-1)
+        raw = precise(logits).log_softmax(dim=-1)
         uniform = [sampling_key(self.seed, f"{self.keys[row]}\0{step}") / UNIFORM_STEPS for row in rows]
         tokens = draw(raw / self.temperature, torch.tensor(uniform, device=raw.device), self.top_p)
         return tokens, raw.gather(1, tokens[:, None])[:, 0]
@@ -56,7 +57,7 @@ class Sampled:
 
 def draw(logits: Tensor, uniform: Tensor, top_p: float) -> Tensor:
     """The token at each row's uniform number in the cumulated nucleus, likeliest first; ties by token id, (rows,)."""
-    ordered, tokens = logits.float().softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+    ordered, tokens = precise(logits).softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
     reached = ordered.cumsum(dim=-1)
     inside = (reached - ordered < top_p).sum(dim=-1)  # the token that crosses top_p is still inside
     total = reached.gather(1, inside[:, None] - 1)

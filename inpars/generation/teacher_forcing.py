@@ -21,7 +21,7 @@ from inpars.generation.causal_lm import end_tokens
 from inpars.generation.plain_rows import keeps_only_keys_and_values, read_keys_and_values
 from inpars.generation.prompt_tokens import PromptTokens
 from inpars.hardware import describe, pick_device, pick_dtype
-from inpars.networks import head_replaced, pad_id
+from inpars.networks import head_replaced, pad_id, precise
 from inpars.records import Document
 from inpars.templates import PromptSource
 
@@ -169,7 +169,7 @@ class TeacherForcing:
                 past_key_values=self._prefix_cache(len(rows), cached),
                 use_cache=cached > 0,
             ).logits[0]  # (query tokens and ends, vocabulary)
-        return self._read_off(logits.float(), [query for _, query in rows])
+        return self._read_off(precise(logits), [query for _, query in rows])
 
     def _read_off(self, logits: Tensor, queries: Sequence[list[int]]) -> list[QueryScore]:
         """The tokens' values and the likeliest end's, from logits (query tokens and ends, vocabulary)."""
