@@ -14,6 +14,7 @@ import torch
 from inpars import models
 from inpars.dtypes import DtypeName
 from inpars.generation import GeneratedQuery
+from inpars.generation.batch_rows import batch_rows
 from inpars.generation.decoding import TextEnd, decode_rows
 from inpars.generation.plain_rows import PlainRows
 from inpars.generation.prompt_tokens import PromptTokens
@@ -26,7 +27,7 @@ from inpars.records import Document, LogProbKind
 from inpars.templates import PromptSource
 
 CHUNK_DOCUMENTS = {"cpu": 32, "cuda": 1024}  # generated and stored as a whole
-BATCH_ROWS = {"cpu": 32, "cuda": 512}
+CUE_TOKENS = 32  # allowed for what a prompt says after the document
 
 
 class CausalGenerator:
@@ -54,11 +55,13 @@ class CausalGenerator:
             model, device=place, dtype=number_format, trust_remote_code=trust_remote_code
         )
         self._chunk = CHUNK_DOCUMENTS.get(place.type, CHUNK_DOCUMENTS["cpu"])
-        self._batch = self._settings.batch_size or BATCH_ROWS.get(place.type, BATCH_ROWS["cpu"])
         self._end = TextEnd(frozenset(end_tokens(self._network, self._tokenizer)), prompt.stop_position, self._decode)
         self._inputs = PromptTokens(self._tokenizer, prompt, self._settings.max_doc_tokens)
         self._inputs.check_room(self._network, model, self._settings.max_new_tokens)
         forward, pad = best_forward(self._network), pad_id(self._tokenizer)
+        own = self._settings.max_doc_tokens + CUE_TOKENS + self._settings.max_new_tokens
+        copied = 0 if forward else len(self._inputs.prefix)
+        self._batch = self._settings.batch_size or batch_rows(self._network, copied + own)
         self._rows: SharedPrefixRows | PlainRows = (
             PlainRows(self._network, self._inputs.prefix, pad)
             if forward is None

@@ -70,7 +70,7 @@ class GenerateOptions:
     device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
     batch_size: int | None = option(
         None,
-        help="documents decoded together (default: 32 on a processor, 512 on a GPU)",
+        help="documents decoded together (default: by the memory, at most 32 on a processor)",
         changes_result=False,
         minimum=1,
     )
