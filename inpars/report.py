@@ -26,7 +26,7 @@ h1 { font-size: 1.6rem; margin-bottom: 0 } h2 { font-size: 1.15rem; margin-top: 
 p.lead, td.soft, figcaption, footer { color: var(--soft) }
 div.wide { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
 th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
-th.n, td.n { text-align: right } tr.best td { font-weight: 600 }
+th.n, td.n { text-align: right } td.s { white-space: nowrap } tr.best td { font-weight: 600 }
 svg { width: 100%; height: auto } svg text { font-size: 11px; fill: var(--soft) }
 .kept { fill: var(--kept) } .dropped { fill: var(--drop) } .axis { fill: none; stroke: var(--line) }
 .cut { stroke: var(--cut); stroke-width: 1.5 } .curve { fill: none; stroke: var(--kept); stroke-width: 1.5 }
@@ -110,7 +110,7 @@ def _difference(difference: Difference | None) -> str:
         return "<td></td><td></td><td class=soft>baseline</td>"
     word = ("better" if difference.mean > 0 else "worse") if difference.is_believed() else "not significant"
     return (
-        f"<td class=n>{difference.mean:+.4f}</td><td>{difference.low:+.4f} to {difference.high:+.4f}</td>"
+        f"<td class=n>{difference.mean:+.4f}</td><td class=s>{difference.low:+.4f} to {difference.high:+.4f}</td>"
         f"<td class='{word.split(maxsplit=1)[0]}'>{word} (p = {difference.adjusted_p_value:.3f})</td>"
     )
 
@@ -128,17 +128,22 @@ def _scores(report: Report) -> str:
 def _examples(report: Report) -> str:
     kept, dropped = shown_queries(report.verdicts)
     parts = []
-    for title, shown in (("Kept, from the best down", kept), ("Dropped", dropped)):
-        rows = "".join(
-            f"<tr><td>{escape(v.query.text) or '(empty)'}</td><td class=n>{v.score:.3f}</td>"
-            f"<td class=soft>{escape((v.reason or '').replace('_', ' '))}</td>"
-            f"<td class=soft>{escape(_short(report.document_texts.get(v.query.doc_id, v.query.doc_id)))}</td></tr>"
-            for v in shown
-        )
+    for title, shown, reasons in (("Kept, from the best down", kept, ""), ("Dropped", dropped, "<th>reason</th>")):
+        rows = "".join(_example(verdict, report.document_texts) for verdict in shown)
         if rows:
-            head = "<tr><th>query</th><th class=n>score</th><th>reason</th><th>document</th></tr>"
+            head = f"<tr><th>query</th><th class=n>score</th>{reasons}<th>document</th></tr>"
             parts.append(f"<h2>{title}</h2><div class=wide><table>{head}{rows}</table></div>")
     return "".join(parts)
+
+
+def _example(verdict: Verdict, document_texts: Mapping[str, str]) -> str:
+    query = verdict.query
+    document = _short(document_texts.get(query.doc_id, query.doc_id))
+    reason = "" if verdict.reason is None else f"<td class=soft>{escape(verdict.reason.replace('_', ' '))}</td>"
+    return (
+        f"<tr><td>{escape(query.text) or '(empty)'}</td><td class=n>{verdict.score:.3f}</td>{reason}"
+        f"<td class=soft>{escape(document)}</td></tr>"
+    )
 
 
 def _short(text: str, characters: int = 140) -> str:
