@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -46,6 +47,13 @@ class Topics:
     def query_stamp(self) -> FileStamp:
         """The queries alone by content."""
         return stamp_text(f"{self.split} queries", to_json_line(self.queries))
+
+    def first(self, limit: int | None) -> Topics:
+        """The first queries alone, with their judgements; all of them where the limit is None."""
+        queries = dict(islice(self.queries.items(), limit))
+        return Topics(
+            self.split, queries, {query_id: self.qrels[query_id] for query_id in queries if query_id in self.qrels}
+        )
 
     def as_queries(self) -> list[Query]:
         """The queries as records."""

@@ -96,7 +96,7 @@ def why_stale(output: Path, stage: str, arguments: Mapping[str, Any], inputs: Ma
         return "it was not finished"
     if manifest.stage != stage:
         return f"it was made by {manifest.stage!r}"
-    if size_of(output) != manifest.output.size:
+    if size_of(output) != manifest.output.size or sha256_of(output) != manifest.output.sha256:
         return "it was changed after it was made"
     return _difference("setting", manifest.arguments, _as_json(arguments)) or _difference(
         "input",
@@ -157,6 +157,8 @@ def git_commit() -> str | None:
 
 
 def _files(path: Path) -> Iterable[Path]:
+    if not path.exists():
+        raise DataFormatError("no such file or folder; check the path", path=path)
     return [path] if path.is_file() else sorted(part for part in path.rglob("*") if part.is_file())
 
 

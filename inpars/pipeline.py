@@ -17,7 +17,7 @@ from inpars.errors import DataFormatError, StaleInputError
 from inpars.evaluation import DEFAULT_METRICS, Evaluation
 from inpars.filtering import Filtered, ScoringFunction
 from inpars.formats import read_run, read_synthetic_records, write_run
-from inpars.manifest import Manifest
+from inpars.manifest import Manifest, stamp
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.records import Run
@@ -32,7 +32,7 @@ from inpars.stages.generating import GenerateOptions, generate_queries, load_gen
 from inpars.stages.mining import TriplesOptions, write_triples
 from inpars.stages.reranking import RerankOptions, load_run_scorer, rerank_file
 from inpars.stages.retrieving import BM25, SearchOptions, search_dataset
-from inpars.stages.stage import Outcome, input_stamp, run_stage
+from inpars.stages.stage import Outcome, run_stage
 from inpars.stages.training import train_reranker_from_file, train_retriever_from_file
 from inpars.storage import atomic_writer
 from inpars.templates import PromptSource
@@ -122,7 +122,7 @@ def run_pipeline(
     results: dict[str, Evaluation] = {}
     differences: dict[str, dict[str, Difference]] = {}
     if dataset.splits:
-        topics = without_examples(dataset.topics(split), prompt, progress)
+        topics = without_examples(dataset.topics(split).first(options.limit), prompt, progress)
         paths = _retrieve(run, topics)
         if topics.qrels:
             runs = {name: read_run(path) for name, path in paths.items()}
@@ -161,10 +161,7 @@ def _generate(run: _Run) -> Manifest:
         max_doc_tokens=own.max_doc_tokens,
         max_new_tokens=own.max_new_tokens,
         seed=own.seed,
-        dtype=own.dtype,
-        device=own.device,
-        threads=own.threads,
-        trust_remote_code=own.trust_remote_code,
+        **_computing(own),
     )
     return generate_queries(
         run.dataset.corpus,
@@ -210,21 +207,16 @@ def _mine(run: _Run) -> Manifest:
     )
 
 
-def _training_settings(own: PipelineOptions) -> dict[str, Any]:
-    return {
-        "seed": own.seed,
-        "dtype": own.dtype,
-        "device": own.device,
-        "threads": own.threads,
-        "trust_remote_code": own.trust_remote_code,
-    }
+def _computing(own: PipelineOptions) -> dict[str, Any]:
+    """Where and in which format all models compute."""
+    return {name: getattr(own, name) for name in ("dtype", "device", "threads", "trust_remote_code")}
 
 
 def _train_retriever(run: _Run) -> Manifest:
     from inpars.training.retriever import RetrieverOptions
 
     own = run.options
-    options = RetrieverOptions(model=own.retriever, epochs=own.retriever_epochs, **_training_settings(own))
+    options = RetrieverOptions(model=own.retriever, epochs=own.retriever_epochs, seed=own.seed, **_computing(own))
     return train_retriever_from_file(
         run.path("triples.tsv"), options, output=run.path("models") / "retriever", **run.told
     )
@@ -239,7 +231,8 @@ def _train_reranker(run: _Run) -> Manifest:
         kind=own.reranker_kind,
         epochs=own.reranker_epochs,
         max_length=own.reranker_max_length,
-        **_training_settings(own),
+        seed=own.seed,
+        **_computing(own),
     )
     return train_reranker_from_file(
         run.path("triples.tsv"), options, output=run.path("models") / "reranker", **run.told
@@ -267,11 +260,7 @@ def _search(run: _Run, topics: Topics, name: str, retriever: str) -> Path:
     options = SearchOptions(
         retriever=(retriever,),
         k=own.k,
-        limit=own.limit,
-        dtype=own.dtype,
-        device=own.device,
-        threads=own.threads,
-        trust_remote_code=own.trust_remote_code,
+        **_computing(own),
     )
     output = run.path("runs") / f"{name}.trec"
     search_dataset(run.dataset, topics, options, output=output, **run.told)
@@ -291,7 +280,7 @@ def _fuse(run: _Run, name: str, sources: Sequence[Path]) -> Path:
         runs: list[Run] = [cut(read_run(source), options.depth) for source in sources]
         return Outcome(write_run(output, fuse_z_scores(runs, options.k), name))
 
-    inputs = {source.name: input_stamp(source) for source in sources}
+    inputs = {source.name: stamp(source) for source in sources}
     run_stage("fuse", options, output=output, inputs=inputs, work=work, **run.told)
     return output
 
@@ -302,10 +291,7 @@ def _rerank(run: _Run, topics: Topics, source: Path) -> Path:
         model=str(run.path("models") / "reranker"),
         depth=own.rerank_depth,
         fuse=True,
-        dtype=own.dtype,
-        device=own.device,
-        threads=own.threads,
-        trust_remote_code=own.trust_remote_code,
+        **_computing(own),
     )
     output = source.with_name(f"{source.stem}.reranked.trec")
     rerank_file(

@@ -52,6 +52,11 @@ def open_dataset(flags: argparse.Namespace, progress: Progress) -> Dataset:
     )
 
 
+def open_dataset_if_named(flags: argparse.Namespace, progress: Progress) -> Dataset | None:
+    """The dataset that the flags name, None where they name none."""
+    return open_dataset(flags, progress) if flags.dataset is not None or flags.corpus is not None else None
+
+
 def add_output_flags(parser: argparse.ArgumentParser, what: str) -> None:
     """Add --output, --overwrite, --json and --quiet."""
     parser.add_argument("--output", type=Path, required=True, metavar="PATH", help=what)

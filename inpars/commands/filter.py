@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset, print_result
+from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset_if_named, print_result
 from inpars.options import add_flags, from_flags
 from inpars.prompts import load_prompt, read_examples
 from inpars.stages.filtering import FilterOptions, filter_file
@@ -31,13 +31,14 @@ def run(flags: argparse.Namespace) -> None:
         *(load_prompt(flags.prompt).examples if flags.prompt else ()),
         *(read_examples(flags.examples) if flags.examples else ()),
     ]
-    named = flags.dataset is not None or flags.corpus is not None
+    dataset = open_dataset_if_named(flags, progress)
     manifest = filter_file(
         flags.input,
         from_flags(FilterOptions, flags),
         output=flags.output,
         example_queries=[example.query for example in examples],
-        corpus=open_dataset(flags, progress).corpus if named else None,
+        corpus=dataset.corpus if dataset else None,
+        corpus_stamp=dataset.corpus_stamp if dataset else None,
         progress=progress,
         overwrite=flags.overwrite,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset, print_result
+from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset_if_named, print_result
 from inpars.example_choice import ExampleOptions, choose_prompt
 from inpars.options import add_flags, from_flags
 from inpars.prompts import load_prompt
@@ -32,8 +32,7 @@ def run(flags: argparse.Namespace) -> None:
     """Score."""
     progress, options = console(flags), from_flags(ScoreOptions, flags)
     prompt = choose_prompt(load_prompt(flags.prompt), from_flags(ExampleOptions, flags), options.seed)
-    named = flags.dataset is not None or flags.corpus is not None
-    dataset = open_dataset(flags, progress) if named else None
+    dataset = open_dataset_if_named(flags, progress)
     manifest = score_file(
         flags.input,
         prompt,

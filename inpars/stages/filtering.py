@@ -11,11 +11,11 @@ from inpars.corpus import Corpus
 from inpars.errors import ConfigError
 from inpars.filtering import Filtered, ScoringFunction, filter_queries
 from inpars.formats import read_synthetic_records
-from inpars.manifest import Manifest, stamp_text
+from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.records import SyntheticQuery
-from inpars.stages.stage import Outcome, input_stamp, run_stage
+from inpars.stages.stage import Outcome, run_stage
 from inpars.storage import write_jsonl
 
 STAGE = "filter"
@@ -41,11 +41,15 @@ def filter_file(
     output: Path,
     example_queries: Collection[str] = (),
     corpus: Corpus | None = None,
+    corpus_stamp: FileStamp | None = None,
     progress: Progress = SILENT,
     overwrite: bool = False,
 ) -> Manifest:
     """Write the kept records, as they were read, from the best score down."""
-    inputs = {"queries": input_stamp(source), "examples": stamp_text("examples", "\n".join(sorted(example_queries)))}
+    inputs = {"queries": stamp(source), "examples": stamp_text("examples", "\n".join(sorted(example_queries)))}
+
+    if corpus_stamp is not None:
+        inputs["corpus"] = corpus_stamp
 
     def work() -> Outcome:
         records = {query.query_id: (query, record) for query, record in read_synthetic_records(source)}

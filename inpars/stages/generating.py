@@ -22,7 +22,7 @@ from inpars.generation.api_prices import Estimate
 from inpars.generation.api_wire import Endpoint
 from inpars.generation.canary import WINDOW, Canary, Tally
 from inpars.generation.settings import DecodingSettings
-from inpars.manifest import FileStamp, Manifest, stamp_text
+from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.options import check, option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompts import Prompt, PromptSource, load_prompt
@@ -31,7 +31,7 @@ from inpars.selection import Selection, choose_documents
 from inpars.stages.examples import read_ids, write_example_query_ids
 from inpars.stages.generating_api import estimate_cost, load_api_generator, server_stamp
 from inpars.stages.generating_partial import CHUNK_END, chunks_done, header_line, write_in_order
-from inpars.stages.stage import Outcome, dropped_line, input_stamp, model_stamp, run_stage
+from inpars.stages.stage import Outcome, dropped_line, model_stamp, run_stage
 from inpars.storage import AppendedLines, read_jsonl, to_json_line
 
 STAGE = "generate"
@@ -104,7 +104,7 @@ def generate_queries(
         "model": model_stamp(options.model),
     }
     if options.doc_ids is not None:
-        inputs["doc_ids"] = input_stamp(options.doc_ids)
+        inputs["doc_ids"] = stamp(options.doc_ids)
     if api is not None and options.backend in SERVER_BACKENDS:
         inputs["server"] = server_stamp(api)
 

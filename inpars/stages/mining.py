@@ -13,11 +13,11 @@ from inpars.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError, StaleInputError
 from inpars.formats import one_line, read_synthetic_queries, triple_id_lines, write_run
-from inpars.manifest import FileStamp, Manifest
+from inpars.manifest import FileStamp, Manifest, stamp
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.records import Query, SyntheticQuery, Triple
-from inpars.stages.stage import Outcome, input_stamp, run_stage
+from inpars.stages.stage import Outcome, run_stage
 from inpars.storage import write_lines
 from inpars.triples import mine_triples, parse_ranks
 
@@ -56,7 +56,7 @@ def write_triples(
     overwrite: bool = False,
 ) -> Manifest:
     """Write the triples' texts to `output`, and beside it their ids and the run they come from."""
-    inputs = {"queries": input_stamp(source), "corpus": corpus_stamp}
+    inputs = {"queries": stamp(source), "corpus": corpus_stamp}
     sides = (ids_path(output), output.with_name("negatives.trec"))
 
     def work() -> Outcome:

@@ -13,13 +13,13 @@ from inpars.datasets import Dataset, Topics
 from inpars.dtypes import DtypeName
 from inpars.errors import ConfigError
 from inpars.formats import read_run, write_run
-from inpars.manifest import Manifest, stamp_text
+from inpars.manifest import Manifest, stamp, stamp_text
 from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.records import Run, ScoredDocument
 from inpars.reranking import apply_scores, fuse_with_first_stage, score_run
 from inpars.scoring import PairScorer, ScorerKind
-from inpars.stages.stage import Outcome, input_stamp, model_stamp, run_stage
+from inpars.stages.stage import Outcome, model_stamp, run_stage
 from inpars.storage import AppendedLines, read_lines, storage_errors, to_json_line
 from inpars.templates import Prompt
 
@@ -83,7 +83,7 @@ def rerank_file(
 ) -> Manifest:
     """Write the reranked run. Scores already paid for by an interrupted run are kept in `<output>.partial`."""
     inputs = {
-        "run": input_stamp(source),
+        "run": stamp(source),
         "corpus": dataset.corpus_stamp,
         "queries": topics.query_stamp,
         "model": model_stamp(options.model),

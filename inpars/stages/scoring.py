@@ -19,11 +19,11 @@ from inpars.dtypes import DtypeName
 from inpars.errors import ConfigError, DataFormatError
 from inpars.formats import LOG_PROB_DIGITS, read_synthetic_records
 from inpars.generation.canary import LATEST_CHARACTERS
-from inpars.manifest import FileStamp, Manifest, stamp_text
+from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, SyntheticQuery
-from inpars.stages.stage import Outcome, input_stamp, model_stamp, run_stage
+from inpars.stages.stage import Outcome, model_stamp, run_stage
 from inpars.storage import AppendedLines, read_jsonl, read_lines, storage_errors, to_json_line, write_jsonl
 from inpars.templates import PromptSource
 
@@ -68,7 +68,7 @@ def score_file(
 ) -> Manifest:
     """Write the rows with new log-probabilities. Documents come from the corpus, else from the rows' own text."""
     inputs = {
-        "queries": input_stamp(source),
+        "queries": stamp(source),
         "prompt": stamp_text(prompt.name, prompt.text),
         "model": model_stamp(options.model),
     }

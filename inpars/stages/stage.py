@@ -88,14 +88,6 @@ def _known(output: Path) -> Manifest:
     return manifest
 
 
-def input_stamp(path: Path) -> FileStamp:
-    """The stamp of an input file or folder; its own manifest's where that still fits, to save the hashing."""
-    manifest = manifests.read_manifest(path)
-    if manifest is not None and path.exists() and manifest.output.size == manifests.size_of(path):
-        return manifest.output
-    return manifests.stamp(path)
-
-
 def dropped_line(dropped: Mapping[str, int]) -> str:
     """`120 dropped: copied 7, duplicate 113` for people; empty where nothing was dropped."""
     total = sum(dropped.values())
@@ -107,5 +99,5 @@ def model_stamp(name: str) -> FileStamp:
     """What a model's name stands for: a folder by content, embedded weights and hub ids by name."""
     path = Path(name).expanduser()
     if name not in EMBEDDED and path.exists():
-        return input_stamp(path)
+        return manifests.stamp(path)
     return stamp_text(name, name)

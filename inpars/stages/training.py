@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inpars.manifest import Manifest
+from inpars.manifest import Manifest, stamp
 from inpars.options import result_settings
 from inpars.progress import SILENT, Progress
-from inpars.stages.stage import Outcome, input_stamp, model_stamp, run_stage
+from inpars.stages.stage import Outcome, model_stamp, run_stage
 from inpars.training.examples import grouped, limited, read_triple_texts
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _train(
     progress: Progress,
     overwrite: bool,
 ) -> Manifest:
-    inputs = {"triples": input_stamp(triples), "model": model_stamp(options.model)}
+    inputs = {"triples": stamp(triples), "model": model_stamp(options.model)}
     fingerprint = {**result_settings(options), **{name: stamp.sha256 for name, stamp in inputs.items()}}
 
     def work() -> Outcome:
