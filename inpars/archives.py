@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import stat
@@ -10,6 +9,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
+from inpars.corpus import file_key
 from inpars.errors import DataFormatError
 from inpars.storage import replace_folder, storage_errors
 
@@ -19,8 +19,7 @@ def unpacked(path: Path, cache: Path) -> Path:
 
     Raises DataFormatError for what is no zip, is damaged, or has an entry that points outside its folder.
     """
-    status = path.stat()
-    key = hashlib.sha256(f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}".encode()).hexdigest()[:16]
+    key = file_key(path)
     target = cache / "archives" / key
     if not target.exists():
         working = target.with_name(f".{key}.{os.getpid()}.tmp")

@@ -1,7 +1,8 @@
 """Corpora on disk: streamed in order, looked up by id, never held in memory.
 
-A plain `.jsonl` or `.tsv` file is used where it lies; other forms are unpacked into the cache once. Beside the cache's
-copy lies an index of two memory-mapped arrays (sorted 64-bit hashes of the ids, byte offsets): 16 bytes a document.
+A plain `.jsonl` or `.tsv` file is used where it lies; other forms are unpacked into the cache once. In the cache
+lies an index of three memory-mapped arrays (sorted 64-bit hashes of the ids, byte offsets, 64-bit hashes of the texts):
+24 bytes a document.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import shutil
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,20 @@ from inpars.formats import document_from_tsv, is_tsv, parse_document, read_docum
 from inpars.records import Document
 from inpars.storage import broken_json, decode_line, is_gzip, open_lines, replace_folder, storage_errors
 
-INDEX_FORMAT = 1
+INDEX_FORMAT = 2
 UNKNOWN_ID_HINT = "the ids of this file belong to another corpus"
+
+Keys = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """One entry a document in all three arrays, in ascending order of the hashes of the ids."""
+
+    hashes: Keys
+    offsets: Keys
+    text_keys: Keys
+    sha256: str
 
 
 class Corpus:
@@ -39,12 +53,13 @@ class Corpus:
         self.path = path
         plain = _plain_file(path, cache or cache_folder())
         self._plain = plain
-        self._hashes, self._offsets, self.sha256 = _index(plain, path, cache or cache_folder())
+        self._index = _index(plain, path, cache or cache_folder())
+        self.sha256 = self._index.sha256
         with plain.open("rb") as stream:
             self._bytes = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
 
     def __len__(self) -> int:
-        return len(self._hashes)
+        return len(self._index.hashes)
 
     def __iter__(self) -> Iterator[Document]:
         return read_documents(self._plain)
@@ -53,32 +68,50 @@ class Corpus:
         return isinstance(doc_id, str) and self._find(doc_id) is not None
 
     def __getitem__(self, doc_id: str) -> Document:
-        document = self._find(doc_id)
-        if document is None:
-            raise DataFormatError(f"no document {doc_id!r}; {UNKNOWN_ID_HINT}", path=self.path)
-        return document
+        for position in self._positions(doc_id):
+            document = self._read(position)
+            if document.doc_id == doc_id:
+                return document
+        raise self._unknown(doc_id)
 
     def texts(self, doc_ids: Iterable[str]) -> list[str]:
         """Title and text of each document, in the order asked for."""
         return [self[doc_id].full_text for doc_id in doc_ids]
 
-    def at(self, position: int) -> Document:
-        """The document at a position of an order that is arbitrary but fixed; for sampling without a full read."""
-        return self._read(int(self._offsets[position]))
+    def text_key(self, doc_id: str) -> int:
+        """`text_key` of a document's title and text, without reading them: equal for documents of identical text.
 
-    def _find(self, doc_id: str) -> Document | None:
-        key = np.uint64(_hash(doc_id))
-        first = int(np.searchsorted(self._hashes, key))
-        while first < len(self._hashes) and self._hashes[first] == key:
-            document = self._read(int(self._offsets[first]))
-            if document.doc_id == doc_id:
-                return document
-            first += 1
-        return None
+        Raises DataFormatError for an unknown id.
+        """
+        positions = self._positions(doc_id)
+        position = positions[0] if len(positions) == 1 else self._find(doc_id)
+        if position is None:
+            raise self._unknown(doc_id)
+        return int(self._index.text_keys[position])
 
-    def _read(self, offset: int) -> Document:
+    def _unknown(self, doc_id: str) -> DataFormatError:
+        return DataFormatError(f"no document {doc_id!r}; {UNKNOWN_ID_HINT}", path=self.path)
+
+    def _find(self, doc_id: str) -> int | None:
+        """The position of a document in the index, told apart from others whose id has the same hash."""
+        return next((place for place in self._positions(doc_id) if self._read(place).doc_id == doc_id), None)
+
+    def _positions(self, doc_id: str) -> range:
+        key, hashes = np.uint64(_hash(doc_id)), self._index.hashes
+        first = last = int(np.searchsorted(hashes, key))
+        while last < len(hashes) and hashes[last] == key:
+            last += 1
+        return range(first, last)
+
+    def _read(self, position: int) -> Document:
+        offset = int(self._index.offsets[position])
         end = self._bytes.find(b"\n", offset)
         return _parse_line(self._bytes[offset : end if end >= 0 else None], self._plain, 1 if offset == 0 else 2)
+
+
+def text_key(text: str) -> int:
+    """A 64-bit hash of a text whose runs of blanks count as one; upper and lower case differ."""
+    return _hash(" ".join(text.split()))
 
 
 def cache_folder() -> Path:
@@ -100,13 +133,20 @@ def cached_corpus(key: str, documents: Callable[[], Iterable[Document]], cache: 
     return Corpus(path, cache)
 
 
+def file_key(path: Path) -> str:
+    """A cache key that changes when the file does: place, size and time of change."""
+    status = path.stat()
+    text = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def _plain_file(path: Path, cache: Path) -> Path:
     """The file itself, or its unpacked copy in the cache."""
     if not path.is_file():
         raise DataFormatError("no such corpus file; check the path", path=path)
     if not is_gzip(path):
         return path
-    target = cache / "corpora" / _file_key(path) / path.name.removesuffix(".gz")
+    target = cache / "corpora" / file_key(path) / path.name.removesuffix(".gz")
     if not target.exists():
         with storage_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -120,47 +160,56 @@ def _plain_file(path: Path, cache: Path) -> Path:
     return target
 
 
-def _index(plain: Path, shown: Path, cache: Path) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], str]:
-    """Sorted id hashes, the offset of each one's line, and the file's SHA-256; built once a file."""
-    folder = cache / "indexes" / _file_key(plain)
+def _index(plain: Path, shown: Path, cache: Path) -> _Index:
+    """The index of a file, built the first time."""
+    folder = cache / "indexes" / f"{file_key(plain)}.{INDEX_FORMAT}"
     if not (folder / "meta.json").exists():
         _build_index(plain, shown, folder)
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    hashes = np.load(folder / "hashes.npy", mmap_mode="r")
-    return hashes, np.load(folder / "offsets.npy", mmap_mode="r"), meta["sha256"]
+    hashes, offsets, text_keys = (
+        np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("hashes", "offsets", "text_keys")
+    )
+    return _Index(hashes, offsets, text_keys, meta["sha256"])
 
 
 def _build_index(plain: Path, shown: Path, folder: Path) -> None:
-    hashes, offsets, sha256 = _scan(plain, shown)
-    if not len(hashes):
+    index = _scan(plain, shown)
+    if not len(index.hashes):
         raise DataFormatError("the corpus is empty; it needs at least one document", path=shown)
-    order = np.argsort(hashes, kind="stable")
-    hashes, offsets = hashes[order], offsets[order]
+    order = np.argsort(index.hashes, kind="stable")
+    hashes, offsets = index.hashes[order], index.offsets[order]
     _reject_duplicates(hashes, offsets, plain, shown)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     with storage_errors(folder):
         temporary.mkdir(parents=True, exist_ok=True)
         np.save(temporary / "hashes.npy", hashes)
         np.save(temporary / "offsets.npy", offsets)
-        (temporary / "meta.json").write_text(json.dumps({"sha256": sha256, "documents": len(hashes)}), encoding="utf-8")
+        np.save(temporary / "text_keys.npy", index.text_keys[order])
+        meta = {"sha256": index.sha256, "documents": len(hashes)}
+        (temporary / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
     replace_folder(temporary, folder)
 
 
-def _scan(plain: Path, shown: Path) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], str]:
-    hashes, offsets, digest, offset = array("Q"), array("Q"), hashlib.sha256(), 0
+def _scan(plain: Path, shown: Path) -> _Index:
+    """The index in the order of the file."""
+    hashes, offsets, text_keys, digest, offset = array("Q"), array("Q"), array("Q"), hashlib.sha256(), 0
     with plain.open("rb") as stream:
         for number, raw in enumerate(stream, start=1):
             digest.update(raw)
             if raw.strip():
-                hashes.append(_hash(_parse_line(raw, shown, number).doc_id))
+                document = _parse_line(raw, shown, number)
+                hashes.append(_hash(document.doc_id))
                 offsets.append(offset)
+                text_keys.append(text_key(document.full_text))
             offset += len(raw)
-    return np.array(hashes, dtype=np.uint64), np.array(offsets, dtype=np.uint64), digest.hexdigest()
+    return _Index(_as_keys(hashes), _as_keys(offsets), _as_keys(text_keys), digest.hexdigest())
 
 
-def _reject_duplicates(
-    hashes: npt.NDArray[np.uint64], offsets: npt.NDArray[np.uint64], plain: Path, shown: Path
-) -> None:
+def _as_keys(numbers: array[int]) -> Keys:
+    return np.frombuffer(numbers, dtype=np.uint64)
+
+
+def _reject_duplicates(hashes: Keys, offsets: Keys, plain: Path, shown: Path) -> None:
     collisions = np.flatnonzero(hashes[1:] == hashes[:-1])
     if not len(collisions):
         return
@@ -189,12 +238,5 @@ def _parse_line(raw: bytes, path: Path, number: int) -> Document:
     return parse_document(record, path, number)
 
 
-def _file_key(path: Path) -> str:
-    """A cache key that changes when the file does: place, size and time of change."""
-    status = path.stat()
-    text = f"{INDEX_FORMAT}\0{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _hash(doc_id: str) -> int:
-    return int.from_bytes(hashlib.blake2b(doc_id.encode(), digest_size=8).digest(), "little")
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

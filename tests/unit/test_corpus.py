@@ -2,6 +2,7 @@
 
 import gzip
 import os
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inpars import corpus as module
-from inpars.corpus import Corpus, cache_folder, cached_corpus
+from inpars.corpus import Corpus, cache_folder, cached_corpus, text_key
 from inpars.errors import DataFormatError
 from inpars.formats import read_documents, write_documents
 from inpars.records import Document
@@ -62,7 +63,6 @@ def test_all_forms_are_iterated_and_looked_up(toy):
     assert list(toy) == list(toy) == documents
     assert [toy[document.doc_id] for document in reversed(documents)] == documents[::-1]
     assert toy.texts(["d29", "d26"]) == [documents[28].text, f"Café {documents[25].text}"]
-    assert sorted(toy.at(position).doc_id for position in range(30)) == [document.doc_id for document in documents]
 
 
 def test_unknown_ids(toy):
@@ -87,7 +87,10 @@ def test_any_corpus_is_found_by_id(tmp_path, documents):
     write_documents(path, documents)
     corpus = Corpus(path)
     assert list(corpus) == [corpus[document.doc_id] for document in documents] == documents
-    assert {corpus.at(position).doc_id for position in range(len(corpus))} == {d.doc_id for d in documents}
+    keys = [corpus.text_key(document.doc_id) for document in documents]
+    squeezed = [" ".join(document.full_text.split()) for document in documents]
+    for left, right in product(range(len(documents)), repeat=2):
+        assert (keys[left] == keys[right]) == (squeezed[left] == squeezed[right])
 
 
 @pytest.mark.parametrize(
@@ -142,6 +145,37 @@ def test_ids_with_the_same_hash_are_told_apart(tmp_path, monkeypatch):
     corpus = Corpus(written(tmp_path / "c.tsv", b"a\tx\nb\ty\nc\tz\n"))
     assert corpus.texts(["c", "a", "b"]) == ["z", "x", "y"]
     assert "d" not in corpus
+
+
+@pytest.mark.parametrize("same_hash", [False, True])
+def test_equal_texts_have_equal_keys(tmp_path, monkeypatch, same_hash):
+    """A triple must never hold a negative whose text is the positive's, however ids, title and blanks differ."""
+    path = tmp_path / "c.jsonl"
+    documents = [
+        Document("a", "a red  fox\n"),
+        Document("b", "red\tfox", "a"),  # title and text together are the same words
+        Document("c", "A red fox"),
+        Document("d", "ared fox"),
+        Document("e", ""),
+        Document("f", " \n", " "),
+    ]
+    if same_hash:
+        hashed = module._hash
+        monkeypatch.setattr(module, "_hash", lambda text: 7 if len(text) == 1 else hashed(text))
+    write_documents(path, documents)
+    keys = {document.doc_id: Corpus(path).text_key(document.doc_id) for document in documents}
+    assert keys["a"] == keys["b"] == text_key("a red fox")
+    assert keys["e"] == keys["f"]
+    assert len(set(keys.values())) == 4
+    assert all(0 <= key < 2**64 for key in keys.values())
+    with pytest.raises(DataFormatError, match="no document 'z'"):
+        Corpus(path).text_key("z")
+
+
+def test_text_keys_are_read_from_the_index(toy, monkeypatch):
+    expected = {document.doc_id: text_key(document.full_text) for document in toy}
+    monkeypatch.setattr(module, "_parse_line", None)
+    assert {doc_id: toy.text_key(doc_id) for doc_id in expected} == expected
 
 
 def test_the_index_is_built_once_a_file(tmp_path, builds):
