@@ -30,9 +30,9 @@ from inpars.records import Document, SyntheticQuery
 from inpars.selection import Selection, choose_documents
 from inpars.stages.examples import read_ids, write_example_query_ids
 from inpars.stages.generating_api import estimate_cost, load_api_generator, server_stamp
-from inpars.stages.generating_partial import CHUNK_END, chunks_done, header_line, write_in_order
+from inpars.stages.partial import CHUNK_END, chunks_done, header_line, open_partial, partial_path, write_in_order
 from inpars.stages.stage import Outcome, dropped_line, model_stamp, run_stage
-from inpars.storage import AppendedLines, read_jsonl, to_json_line
+from inpars.storage import read_jsonl, to_json_line
 
 STAGE = "generate"
 Backend: TypeAlias = Literal["causal", "seq2seq", "completions", "chat"]
@@ -111,7 +111,7 @@ def generate_queries(
     def work() -> Outcome:
         chosen = _choose(corpus, prompt, options)
         generator = make_generator()
-        partial = output.with_name(output.name + ".partial")
+        partial = partial_path(output)
         header = header_line(STAGE, result_settings(options), inputs)
         canary = Canary(example.query for example in prompt.examples) if options.canary else None
         try:
@@ -227,10 +227,8 @@ def _generate(
     plan = generator.plan(documents)
     done, keep_lines = chunks_done(STAGE, partial, header, plan, progress)
     finished, tally = sum(len(chunk) for chunk in plan[:done]), Tally()
-    with AppendedLines(partial, keep_lines=keep_lines) as lines:
-        if not lines.kept:
-            lines.append([header])
-        elif canary is not None:
+    with open_partial(partial, header, keep_lines) as lines:
+        if canary is not None and keep_lines:
             for record in deque((record for _, record in read_jsonl(partial) if "query" in record), WINDOW):
                 canary.watch(record)  # what an interrupted run wrote need not be written again to be judged
         track = progress.track(

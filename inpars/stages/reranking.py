@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +17,9 @@ from inpars.progress import SILENT, Progress
 from inpars.records import Run, ScoredDocument
 from inpars.reranking import apply_scores, fuse_with_first_stage, score_run
 from inpars.scoring import PairScorer, ScorerKind
+from inpars.stages.partial import header_line, open_partial, partial_path, remove_partial, whole_lines
 from inpars.stages.stage import Outcome, model_stamp, run_stage
-from inpars.storage import AppendedLines, read_lines, storage_errors, to_json_line
+from inpars.storage import read_jsonl, to_json_line
 from inpars.templates import Prompt
 
 STAGE = "rerank"
@@ -95,17 +94,13 @@ def rerank_file(
         run = dict(list(read_run(source).items())[: options.limit])
         if not run:
             raise ConfigError(f"{source}: the run is empty; there is nothing to rerank")
-        settings = {**result_settings(options), **{name: stamp.sha256 for name, stamp in inputs.items()}}
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
-        partial = output.with_name(output.name + ".partial")
-        header = to_json_line({"partial": STAGE, "settings": digest})
+        partial, header = partial_path(output), header_line(STAGE, result_settings(options), inputs)
         scored = _scores(run, dataset, topics, options.depth, partial, header, make_scorer, progress)
         reranked = apply_scores(run, scored, depth=options.depth)
         if options.fuse:
             reranked = fuse_with_first_stage(run, reranked, depth=options.depth)
         count = write_run(output, reranked, Path(options.model).name)
-        with storage_errors(partial):
-            partial.unlink(missing_ok=True)
+        remove_partial(partial)
         return Outcome(count, {}, {"queries": len(run), "pairs": len(scored)})
 
     return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
@@ -122,11 +117,10 @@ def _scores(
     progress: Progress,
 ) -> list[ScoredDocument]:
     """All scores of the top, those of the partial file first."""
-    known = _read_partial(partial, header)
+    keep_lines = whole_lines(STAGE, partial, header, progress)
+    known = _read_scores(partial) if keep_lines else []
     done = {(row.query_id, row.doc_id) for row in known}
-    with AppendedLines(partial, keep_lines=len(known) + 1 if known else 0) as lines:
-        if not known:
-            lines.append([header])
+    with open_partial(partial, header, keep_lines) as lines:
         for batch in score_run(
             run, topics.queries, dataset.corpus, make_scorer(), depth=depth, done=done, progress=progress
         ):
@@ -135,13 +129,6 @@ def _scores(
     return known
 
 
-def _read_partial(partial: Path, header: str) -> list[ScoredDocument]:
-    if not partial.exists():
-        return []
-    with AppendedLines(partial):
-        pass  # cuts a torn last line
-    lines = [line for _, line in read_lines(partial)]
-    if not lines or lines[0] != header:
-        return []
-    rows = [json.loads(line) for line in lines[1:]]
-    return [ScoredDocument(row["q"], row["d"], row["s"]) for row in rows]
+def _read_scores(partial: Path) -> list[ScoredDocument]:
+    rows = (record for _, record in read_jsonl(partial))
+    return [ScoredDocument(row["q"], row["d"], row["s"]) for row in rows if "q" in row]  # the header has none

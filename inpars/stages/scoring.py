@@ -5,9 +5,7 @@ What is scored lies in `<output>.partial` until all is; killed at any moment, th
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +21,16 @@ from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, SyntheticQuery
+from inpars.stages.partial import (
+    CHUNK_END,
+    chunks_done,
+    header_line,
+    open_partial,
+    partial_path,
+    remove_partial,
+)
 from inpars.stages.stage import Outcome, model_stamp, run_stage
-from inpars.storage import AppendedLines, read_jsonl, read_lines, storage_errors, to_json_line, write_jsonl
+from inpars.storage import read_jsonl, to_json_line, write_jsonl
 from inpars.templates import PromptSource
 
 if TYPE_CHECKING:
@@ -80,14 +86,13 @@ def score_file(
         if not rows:
             raise ConfigError(f"{source}: there are no queries to score")
         documents = [_document(query, record, corpus, source) for query, record in rows]
-        partial = output.with_name(output.name + ".partial")
+        partial, header = partial_path(output), header_line(STAGE, result_settings(options), inputs)
         scorer = make_scorer()
-        _score(rows, documents, scorer, partial, _header(options, inputs), progress)
+        _score(rows, documents, scorer, partial, header, progress)
         scores = {record["query_id"]: record for _, record in read_jsonl(partial) if "query_id" in record}
         scored_by = {"model": scorer.name, "prompt": prompt.name}
         count = write_jsonl(output, (_scored(*row, scores[row[0].query_id], scored_by) for row in rows))
-        with storage_errors(partial):
-            partial.unlink()
+        remove_partial(partial)
         values = [value for record in scores.values() for value in record["log_probs"]]
         mean = math.fsum(values) / len(values) if values else None
         return Outcome(count, {}, {"tokens": len(values), "mean_log_prob": mean}, scorer.device)
@@ -133,12 +138,8 @@ def _score(
 ) -> None:
     known = [_known(query, document, scorer.name) for (query, _), document in zip(rows, documents, strict=True)]
     plan = scorer.plan(known)
-    done, keep_lines = _chunks_done(partial, header, plan)
-    if done:
-        progress.note(f"{STAGE}: going on where the last run stopped, {done} of {len(plan)} parts are done")
-    with AppendedLines(partial, keep_lines=keep_lines) as lines:
-        if not lines.kept:
-            lines.append([header])
+    done, keep_lines = chunks_done(STAGE, partial, header, plan, progress)
+    with open_partial(partial, header, keep_lines) as lines:
         track = progress.track(
             plan[done:],
             total=len(rows),
@@ -148,10 +149,8 @@ def _score(
         )
         for chunk in track:
             scores = scorer.score([known[position] for position in chunk])
-            lines.append(
-                to_json_line(_score_record(rows[position][0], score))
-                for position, score in zip(chunk, scores, strict=True)
-            )
+            records = [_score_record(rows[position][0], score) for position, score in zip(chunk, scores, strict=True)]
+            lines.append(map(to_json_line, [*records, {CHUNK_END: len(chunk)}]))
             progress.advance(len(chunk), rows[chunk[-1]][0].text[:LATEST_CHARACTERS])
 
 
@@ -180,22 +179,3 @@ def _scored(
     if list(query.token_ids) != score["token_ids"]:
         row.pop("token_ids", None)
     return row | {"stop_log_prob": score["stop_log_prob"], "log_prob_kind": "raw", "scored_by": dict(scored_by)}
-
-
-def _header(options: ScoreOptions, inputs: Mapping[str, FileStamp]) -> str:
-    settings = {**result_settings(options), **{name: stamp.sha256 for name, stamp in inputs.items()}}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
-    return to_json_line({"partial": STAGE, "settings": digest})
-
-
-def _chunks_done(partial: Path, header: str, plan: Sequence[Sequence[int]]) -> tuple[int, int]:
-    """How many leading chunks of the plan the partial file holds whole, and the lines they take."""
-    if not partial.exists():
-        return 0, 0
-    with AppendedLines(partial) as lines:
-        kept = lines.kept
-    if not kept or next(line for _, line in read_lines(partial)) != header:
-        return 0, 0
-    ends = list(itertools.accumulate(map(len, plan)))
-    done = sum(end <= kept - 1 for end in ends)
-    return done, 1 + (ends[done - 1] if done else 0)

@@ -1,4 +1,8 @@
-"""What a generation that was interrupted left behind: which chunks are whole, and the output made from them."""
+"""What a stage that was interrupted left behind: `<output>.partial`, lines of one header and of what is done.
+
+The header says what the lines were made from; lines of other settings or inputs are thrown away. A torn last line is
+dropped. Where the work goes chunk by chunk, a line behind each chunk's lines says that it is whole.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,12 @@ from inpars.progress import Progress
 from inpars.records import Document
 from inpars.storage import AppendedLines, read_jsonl, read_lines, storage_errors, to_json_line, write_lines
 
-CHUNK_END = "whole_chunk_of"  # the key of a line behind the lines of each chunk: how many documents it had
+CHUNK_END = "whole_chunk_of"  # the key of a line behind the lines of each chunk: how many items it had
+
+
+def partial_path(output: Path) -> Path:
+    """Where the lines lie until all are there."""
+    return output.with_name(output.name + ".partial")
 
 
 def header_line(stage: str, settings: Mapping[str, Any], inputs: Mapping[str, FileStamp]) -> str:
@@ -24,29 +33,49 @@ def header_line(stage: str, settings: Mapping[str, Any], inputs: Mapping[str, Fi
     return to_json_line({"partial": stage, "settings": digest})
 
 
+def whole_lines(stage: str, partial: Path, header: str, progress: Progress) -> int:
+    """How many whole lines of these settings there are, the header among them; a file of other settings goes."""
+    if not partial.exists():
+        return 0
+    with AppendedLines(partial) as lines:
+        kept = lines.kept
+    if kept and next(line for _, line in read_lines(partial)) == header:
+        return kept
+    if kept:
+        progress.note(f"{stage}: {partial} was begun with other settings or inputs and is begun anew")
+    remove_partial(partial)
+    return 0
+
+
 def chunks_done(
     stage: str, partial: Path, header: str, plan: Sequence[Sequence[int]], progress: Progress
 ) -> tuple[int, int]:
     """How many leading chunks of the plan the partial file holds whole, and the lines they take."""
-    if not partial.exists():
+    if not whole_lines(stage, partial, header, progress):
         return 0, 0
-    with AppendedLines(partial) as lines:
-        kept = lines.kept
-    if not kept or next(line for _, line in read_lines(partial)) != header:
-        with storage_errors(partial):
-            partial.unlink()
-        if kept:
-            progress.note(f"{stage}: {partial} was begun with other settings or inputs and is begun anew")
-        return 0, 0
-    ends, documents = {0: 1}, 0  # documents behind us: the line on which their last chunk ends
+    ends, items = {0: 1}, 0  # items behind us: the line on which their last chunk ends
     for number, record in read_jsonl(partial):
         if CHUNK_END in record:
-            documents += record[CHUNK_END]
-            ends[documents] = number
+            items += record[CHUNK_END]
+            ends[items] = number
     sizes = [0, *itertools.accumulate(map(len, plan))]  # chunks may have had another size, on another device
-    done = max(chunks for chunks, documents in enumerate(sizes) if documents in ends)
+    done = max(chunks for chunks, items in enumerate(sizes) if items in ends)
     progress.note(f"{stage}: going on where the last run stopped, {done} of {len(plan)} parts are done")
     return done, ends[sizes[done]]
+
+
+def open_partial(partial: Path, header: str, keep_lines: int) -> AppendedLines:
+    """The file for appending after `keep_lines` lines; a new one begins with the header."""
+    lines = AppendedLines(partial, keep_lines=keep_lines)
+    if not lines.kept:
+        lines.append([header])
+    return lines
+
+
+def remove_partial(partial: Path) -> None:
+    """The work is done, or of no use."""
+    with storage_errors(partial):
+        partial.unlink(missing_ok=True)
 
 
 def write_in_order(partial: Path, output: Path, documents: Sequence[Document]) -> int:
@@ -57,6 +86,5 @@ def write_in_order(partial: Path, output: Path, documents: Sequence[Document]) -
         if doc_id is not None:
             lines.setdefault(doc_id, []).append(line)
     count = write_lines(output, (line for document in documents for line in lines.get(document.doc_id, ())))
-    with storage_errors(partial):
-        partial.unlink()
+    remove_partial(partial)
     return count
