@@ -13,7 +13,18 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from inpars.errors import DataFormatError
-from inpars.records import Document, FinishReason, LogProbKind, Qrels, Query, Run, SyntheticQuery, Triple
+from inpars.records import (
+    Document,
+    FinishReason,
+    LogProbKind,
+    Qrel,
+    Qrels,
+    Query,
+    Run,
+    ScoredDocument,
+    SyntheticQuery,
+    Triple,
+)
 from inpars.runs import rank
 from inpars.storage import read_jsonl, read_lines, write_jsonl, write_lines
 
@@ -41,17 +52,17 @@ def read_documents(path: Path) -> Iterator[Document]:
 def document_from_tsv(line: str, path: Path, number: int) -> Document:
     """One line of a tab-separated corpus: id, text and, where there is a third column, title."""
     fields = _split_tsv(line, path, number, minimum=2)
-    return Document(_checked_id(fields[0], path, number), fields[1], fields[2] if len(fields) > 2 else "")
+    return Document(checked_id(fields[0], path, number), fields[1], fields[2] if len(fields) > 2 else "")
 
 
 def parse_document(record: Mapping[str, Any], path: Path, number: int) -> Document:
     """One JSON object as a document."""
-    doc_id = _checked_id(_first(record, DOC_ID_FIELDS, path, number), path, number)
+    doc_id = checked_id(_first(record, DOC_ID_FIELDS, path, number), path, number)
     text = _text(record, DOCUMENT_TEXT_FIELDS, path, number)
     title = record.get("title") or ""
     if not isinstance(title, str):
         raise DataFormatError("must be text", path=path, line=number, field="title", excerpt=repr(title))
-    return Document(doc_id, text, _well_formed(title))
+    return Document(doc_id, text, well_formed(title))
 
 
 def write_documents(path: Path, documents: Iterable[Document]) -> int:
@@ -76,10 +87,10 @@ def _reject_twin(query_id: str, seen: set[str], path: Path, number: int) -> None
 def _numbered_queries(path: Path) -> Iterator[tuple[int, Query]]:
     if is_tsv(path):
         for number, fields in _read_tsv(path, minimum=2):
-            yield number, Query(_checked_id(fields[0], path, number), fields[1])
+            yield number, Query(checked_id(fields[0], path, number), fields[1])
         return
     for number, record in read_jsonl(path):
-        query_id = _checked_id(_first(record, QUERY_ID_FIELDS, path, number), path, number)
+        query_id = checked_id(_first(record, QUERY_ID_FIELDS, path, number), path, number)
         yield number, Query(query_id, _text(record, QUERY_TEXT_FIELDS, path, number))
 
 
@@ -91,6 +102,13 @@ def write_queries(path: Path, queries: Iterable[Query]) -> int:
 def read_qrels(path: Path) -> Qrels:
     """Judgements in TREC's four columns or in BEIR's three with a header line."""
     qrels: Qrels = {}
+    for qrel in iterate_qrels(path):
+        qrels.setdefault(qrel.query_id, {})[qrel.doc_id] = qrel.relevance
+    return qrels
+
+
+def iterate_qrels(path: Path) -> Iterator[Qrel]:
+    """As `read_qrels`, one judgement after the other."""
     for number, line in read_lines(path):
         fields = line.split("\t") if "\t" in line else line.split()
         if number == 1 and len(fields) == 3 and not _is_integer(fields[-1]):
@@ -102,8 +120,7 @@ def read_qrels(path: Path) -> Qrels:
         query_id, doc_id, relevance = fields[0], fields[-2], fields[-1]
         if not _is_integer(relevance):
             raise DataFormatError("must be a whole number", path=path, line=number, field="relevance", excerpt=line)
-        qrels.setdefault(query_id, {})[doc_id] = int(relevance)
-    return qrels
+        yield Qrel(query_id, doc_id, int(relevance))
 
 
 def write_qrels(path: Path, qrels: Qrels) -> int:
@@ -116,6 +133,22 @@ def write_qrels(path: Path, qrels: Qrels) -> int:
 def read_run(path: Path) -> Run:
     """A TREC run: six columns, of which query id, document id and score are kept; duplicates are an error."""
     run: Run = {}
+    for number, scored in iterate_run(path):
+        scores = run.setdefault(scored.query_id, {})
+        if scored.doc_id in scores:
+            raise twice_ranked(scored, path, number)
+        scores[scored.doc_id] = scored.score
+    return run
+
+
+def twice_ranked(scored: ScoredDocument, path: Path, number: int) -> DataFormatError:
+    """The error for a document that a run has twice for one query."""
+    problem = f"document {scored.doc_id!r} is ranked twice for query {scored.query_id!r}"
+    return DataFormatError(problem, path=path, line=number)
+
+
+def iterate_run(path: Path) -> Iterator[tuple[int, ScoredDocument]]:
+    """The lines of a TREC run with their numbers."""
     for number, line in read_lines(path):
         fields = line.split()
         if len(fields) != 6:
@@ -126,11 +159,7 @@ def read_run(path: Path) -> Run:
                 excerpt=line,
             )
         query_id, _, doc_id, _, score, _ = fields
-        scores = run.setdefault(query_id, {})
-        if doc_id in scores:
-            raise DataFormatError(f"document {doc_id!r} is ranked twice for query {query_id!r}", path=path, line=number)
-        scores[doc_id] = _finite(score, path, number)
-    return run
+        yield number, ScoredDocument(query_id, doc_id, finite_number(score, path, number))
 
 
 def write_run(path: Path, run: Run, tag: str) -> int:
@@ -161,8 +190,8 @@ def read_synthetic_records(path: Path) -> Iterator[tuple[SyntheticQuery, dict[st
     written: Counter[str] = Counter()
     seen: set[str] = set()
     for number, record in read_jsonl(path):
-        doc_id = _checked_id(_first(record, ("doc_id",), path, number), path, number)
-        query_id = _checked_id(record.get("query_id") or f"{doc_id}-q{written[doc_id]}", path, number)
+        doc_id = checked_id(_first(record, ("doc_id",), path, number), path, number)
+        query_id = checked_id(record.get("query_id") or f"{doc_id}-q{written[doc_id]}", path, number)
         written[doc_id] += 1
         _reject_twin(query_id, seen, path, number)
         yield _parse_synthetic(record, query_id, doc_id, path, number), record
@@ -170,6 +199,10 @@ def read_synthetic_records(path: Path) -> Iterator[tuple[SyntheticQuery, dict[st
 
 def _parse_synthetic(record: Mapping[str, Any], query_id: str, doc_id: str, path: Path, number: int) -> SyntheticQuery:
     values = record.get("log_probs")
+    if isinstance(values, int | float) and not isinstance(
+        values, bool
+    ):  # InPars v1's filter puts the score in their place
+        values = None
     if values is not None and not (isinstance(values, list) and all(isinstance(v, int | float) for v in values)):
         raise DataFormatError("must be a list of numbers", path=path, line=number, field="log_probs")
     stop = record.get("stop_log_prob")
@@ -218,7 +251,7 @@ def read_triple_ids(path: Path) -> Iterator[Triple]:
             raise DataFormatError(
                 f"{len(fields)} columns, a triple has 3 ids: query, positive, negative", path=path, line=number
             )
-        yield Triple(*(_checked_id(field, path, number) for field in fields))
+        yield Triple(*(checked_id(field, path, number) for field in fields))
 
 
 def triple_id_lines(triples: Iterable[Triple]) -> Iterator[str]:
@@ -268,10 +301,10 @@ def _text(record: Mapping[str, Any], names: tuple[str, ...], path: Path, number:
     if not isinstance(value, str):
         field = next(name for name in names if record.get(name) is not None)
         raise DataFormatError("must be text", path=path, line=number, field=field, excerpt=repr(value))
-    return _well_formed(value)
+    return well_formed(value)
 
 
-def _well_formed(text: str) -> str:
+def well_formed(text: str) -> str:
     r"""Text with unpaired surrogates (JSON can hold `\ud83d` alone) replaced, since no file or tokenizer takes them."""
     try:
         text.encode()
@@ -280,14 +313,16 @@ def _well_formed(text: str) -> str:
     return text
 
 
-def _checked_id(value: Any, path: Path, number: int) -> str:
+def checked_id(value: Any, path: Path, number: int) -> str:
+    """An id as text. Raises DataFormatError unless it is one word."""
     text = str(value)
-    if not text or text.split() != [text] or isinstance(value, list | dict | bool) or _well_formed(text) != text:
+    if not text or text.split() != [text] or isinstance(value, list | dict | bool) or well_formed(text) != text:
         raise DataFormatError("an id must be one word without blanks", path=path, line=number, excerpt=repr(value))
     return text
 
 
-def _finite(text: str, path: Path, number: int) -> float:
+def finite_number(text: str, path: Path, number: int) -> float:
+    """A score as a number. Raises DataFormatError unless it is a finite one."""
     try:
         value = float(text)
     except ValueError:
