@@ -78,6 +78,10 @@ class Corpus:
         """Title and text of each document, in the order asked for."""
         return [self[doc_id].full_text for doc_id in doc_ids]
 
+    def at(self, position: int) -> Document:
+        """The document at a position of an order that is arbitrary but the same for any order of the file."""
+        return self._read(position)
+
     def text_key(self, doc_id: str) -> int:
         """`text_key` of a document's title and text, without reading them: equal for documents of identical text.
 
