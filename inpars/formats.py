@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -185,11 +185,14 @@ def read_synthetic_queries(path: Path) -> Iterator[SyntheticQuery]:
     return (query for query, _ in read_synthetic_records(path))
 
 
-def read_synthetic_records(path: Path) -> Iterator[tuple[SyntheticQuery, dict[str, Any]]]:
-    """As `read_synthetic_queries`, each with the whole JSON object it was read from."""
+def read_synthetic_records(
+    path: Path, amend: Callable[[dict[str, Any]], dict[str, Any]] = dict
+) -> Iterator[tuple[SyntheticQuery, dict[str, Any]]]:
+    """As `read_synthetic_queries`, each with the whole JSON object it was read from, which `amend` may mend first."""
     written: Counter[str] = Counter()
     seen: set[str] = set()
-    for number, record in read_jsonl(path):
+    for number, found in read_jsonl(path):
+        record = amend(found)
         doc_id = checked_id(_first(record, ("doc_id",), path, number), path, number)
         query_id = checked_id(record.get("query_id") or f"{doc_id}-q{written[doc_id]}", path, number)
         written[doc_id] += 1
