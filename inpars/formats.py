@@ -202,10 +202,6 @@ def read_synthetic_records(
 
 def _parse_synthetic(record: Mapping[str, Any], query_id: str, doc_id: str, path: Path, number: int) -> SyntheticQuery:
     values = record.get("log_probs")
-    if isinstance(values, int | float) and not isinstance(
-        values, bool
-    ):  # InPars v1's filter puts the score in their place
-        values = None
     if values is not None and not (isinstance(values, list) and all(isinstance(v, int | float) for v in values)):
         raise DataFormatError("must be a list of numbers", path=path, line=number, field="log_probs")
     stop = record.get("stop_log_prob")
