@@ -21,7 +21,7 @@ import torch
 from inpars import models
 from inpars.corpus import Corpus, cache_folder
 from inpars.dtypes import DtypeName
-from inpars.errors import ConfigError
+from inpars.errors import ConfigError, DataFormatError
 from inpars.hardware import pick_device, pick_dtype
 from inpars.manifest import sha256_of
 from inpars.progress import SILENT, Progress
@@ -97,12 +97,27 @@ class DenseIndex:
     def __init__(self, shards: Sequence[Path], doc_ids: Sequence[str], encoder: Encoder) -> None:
         """`doc_ids` name the rows of all shards, one after the other."""
         self._shards, self._doc_ids, self._encoder = shards, doc_ids, encoder
+        self._order: npt.NDArray[np.intp] | None = None
+        self._hashes: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
     def search(self, queries: Sequence[Query], k: int, *, progress: Progress = SILENT) -> Run:
         """The k nearest documents of each query with their similarity."""
+        return self.search_beside(queries, k, (), progress=progress)[0]
+
+    def search_beside(
+        self, queries: Sequence[Query], k: int, pairs: Iterable[tuple[str, str]], *, progress: Progress = SILENT
+    ) -> tuple[Run, dict[tuple[str, str], float]]:
+        """As `search`, and the similarity of each (query_id, doc_id) pair, whether it is found or not.
+
+        Raises DataFormatError for a document the index lacks.
+        """
         if k < 1:
             raise ConfigError(f"k is {k}; it must be at least 1")
         run: Run = {}
+        wanted: dict[str, list[str]] = {}
+        for query_id, doc_id in pairs:
+            wanted.setdefault(query_id, []).append(doc_id)
+        similarities: dict[tuple[str, str], float] = {}
         for block in progress.track(
             list(_slices(queries, QUERIES_PER_BLOCK)),
             total=len(queries),
@@ -111,10 +126,28 @@ class DenseIndex:
         ):
             vectors = torch.from_numpy(self._encoder.encode_queries([query.text for query in block]))
             scores, rows = self._nearest(vectors, k)
+            for query, vector in zip(block, vectors, strict=True):
+                for doc_id in wanted.get(query.query_id, ()):
+                    similarities[query.query_id, doc_id] = float(self._vector(doc_id) @ vector)
             for query, values, positions in zip(block, scores.tolist(), rows.tolist(), strict=True):
                 run[query.query_id] = {self._doc_ids[row]: score for score, row in zip(values, positions, strict=True)}
             progress.advance(len(block))
-        return run
+        return run, similarities
+
+    def _vector(self, doc_id: str) -> torch.Tensor:
+        """A document's embedding, (width,)."""
+        if self._order is None:  # 16 bytes a document, instead of a dictionary of all ids
+            hashes = np.array([hash(name) for name in self._doc_ids], dtype=np.int64)
+            self._order = np.argsort(hashes)
+            self._hashes = hashes[self._order]
+        place = int(np.searchsorted(self._hashes, hash(doc_id)))
+        while place < len(self._hashes) and self._hashes[place] == hash(doc_id):
+            row = int(self._order[place])
+            if self._doc_ids[row] == doc_id:
+                shard, position = divmod(row, DOCUMENTS_PER_SHARD)
+                return torch.from_numpy(np.array(np.load(self._shards[shard], mmap_mode="r")[position]))
+            place += 1
+        raise DataFormatError(f"no document {doc_id!r} in the dense index; its ids belong to another corpus")
 
     def _nearest(self, queries: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Scores and rows of the k best, both (queries, at most k)."""
