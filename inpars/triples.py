@@ -1,75 +1,286 @@
-"""Hard negatives: for each query some documents that BM25 ranks high and that are not its positive.
+"""Triples block by block: each query's positives, and the negatives drawn against them.
 
-Pure functions over a run. What is drawn for a query depends on (seed, query_id) alone. Never drawn are the positive and
-documents of identical text.
+What is drawn depends on the seed, the query's id and its positive alone: not on blocks, order or other queries. Knows
+nothing of files; `negatives.py` says what may be drawn.
 """
 
 from __future__ import annotations
 
-import random
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Literal, TypeAlias
 
 from inpars.errors import ConfigError
-from inpars.records import Run, Triple
+from inpars.negatives import (
+    Documents,
+    Forbidden,
+    Judged,
+    Negative,
+    Ranking,
+    ScoreRule,
+    Source,
+    choose,
+    from_anywhere,
+    in_random_order,
+    window,
+)
+from inpars.records import Document, Query, Run, Triple
 from inpars.runs import rank
+from inpars.scoring import PairScorer
 from inpars.selection import sampling_key
+
+NegativesMode: TypeAlias = Literal["bm25", "dense", "both", "random"]
+SOURCES: Mapping[NegativesMode, tuple[Source, ...]] = {
+    "bm25": ("bm25",),
+    "dense": ("dense",),
+    "both": ("bm25", "dense"),
+    "random": (),
+}
 
 
 @dataclass(frozen=True, slots=True)
-class MinedTriples:
-    """The triples in the order of the queries, and how many queries were left out or noticed, by reason."""
+class Asked:
+    """A query and the documents that answer it."""
 
-    triples: list[Triple]
-    dropped: Counter[str] = field(default_factory=Counter)
+    query: Query
+    positives: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """How negatives are drawn; with a scorer the rule is held against its scores, of so many candidates a positive."""
+
+    negatives: NegativesMode = "bm25"
+    ranks: tuple[int, int] = (1, 100)
+    per_query: int = 1
+    positive_within: int | None = None
+    rule: ScoreRule = field(default_factory=ScoreRule)
+    rescore_candidates: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for numbers that make no sense."""
+        if self.per_query < 1:
+            raise ConfigError(f"--per-query is {self.per_query}; it must be at least 1")
+
+    @property
+    def searched(self) -> tuple[Source, ...]:
+        """The retrievers that are asked; random negatives need BM25 for the round trip alone."""
+        return SOURCES[self.negatives] or (("bm25",) if self.positive_within else ())
+
+    def depth(self, relevant: int) -> int:
+        """Documents asked for: the window, the positive, and room for those judged relevant, in few sizes."""
+        room = 1 << (relevant - 1).bit_length() if relevant else 0
+        return max(self.ranks[1] + 1 + room, self.positive_within or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Mined:
+    """One query with one positive and what stands against it."""
+
+    query: Query
+    positive: Document
+    negatives: Sequence[Negative]
+
+    @property
+    def triples(self) -> list[Triple]:
+        """The ids."""
+        return [Triple(self.query.query_id, self.positive.doc_id, negative.doc_id) for negative in self.negatives]
+
+
+Pair: TypeAlias = tuple[str, str]
+Search: TypeAlias = Callable[[Sequence[Query], int, Sequence[Pair]], tuple[Run, Mapping[Pair, float]]]
+"""Queries, depth and (query_id, positive) pairs to a run and the scores of those pairs that have one."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened to queries and candidates, by reason."""
+
+    queries: int = 0
+    pairs: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)  # (query, positive) pairs
+    passed_over: Counter[str] = field(default_factory=Counter)  # candidates
+    sources: Counter[str] = field(default_factory=Counter)  # negatives
+    not_retrieved: int = 0  # positives that BM25, or else the first retriever, does not find
 
 
 def parse_ranks(text: str) -> tuple[int, int]:
     """`10-100` as (10, 100): first and last rank, counted from 1. Raises ConfigError."""
     first, _, last = text.partition("-")
-    if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last)):
+    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
         raise ConfigError(f"--ranks is {text!r}; write the first and the last rank, 1-100 for instance")
     return int(first), int(last)
 
 
-def mine_triples(
-    positives: Mapping[str, str],
-    run: Run,
-    text: Callable[[str], str],
-    *,
-    ranks: tuple[int, int] = (1, 100),
-    per_query: int = 1,
-    positive_within: int | None = None,
-    seed: int = 0,
-) -> MinedTriples:
-    """Up to `per_query` negatives for each query of `positives` (query_id -> positive doc_id), from a rank window.
+class Miner:
+    """Draws negatives for blocks of queries and counts what it leaves out."""
 
-    A window that lies beyond a short ranking is moved up to its end. Queries that BM25 finds nothing else for are left
-    out and counted as `no_negatives`; with `positive_within` also those whose positive is not among so many first
-    documents (`positive_not_retrieved`), a round-trip check as in Promptagator (arXiv 2209.11755).
-    """
-    if per_query < 1:
-        raise ConfigError(f"--per-query is {per_query}; it must be at least 1")
-    triples: list[Triple] = []
-    dropped: Counter[str] = Counter()
-    for query_id, positive in positives.items():
-        if positive_within is not None and positive not in dict(rank(run.get(query_id, {}), positive_within)):
-            dropped["positive_not_retrieved"] += 1
-            continue
-        candidates = _candidates(run.get(query_id, {}), positive, text)
-        first, last = ranks
-        window = candidates[first - 1 : last] or candidates[-per_query:]
-        if not window:
-            dropped["no_negatives"] += 1
-            continue
-        generator = random.Random(sampling_key(seed, query_id))
-        drawn = generator.sample(window, min(per_query, len(window)))
-        triples += [Triple(query_id, positive, negative) for negative in drawn]
-    return MinedTriples(triples, dropped)
+    def __init__(
+        self,
+        corpus: Documents,
+        draw: Draw,
+        searches: Mapping[Source, Search],
+        *,
+        judged: Judged | None = None,
+        scorer: PairScorer | None = None,
+        own_documents: Callable[[Mapping[str, str]], Collection[str]] = lambda _: (),
+    ) -> None:
+        """`searches` holds one for each of `draw.searched`; `own_documents` says which queries are documents."""
+        self._corpus, self._draw, self._searches = corpus, draw, searches
+        self._judged, self._scorer, self._own = judged or Judged(), scorer, own_documents
+        self.counts = Counts()
+
+    def mine(self, block: Sequence[Asked]) -> tuple[list[Mined], Mapping[Source, Run]]:
+        """The block's queries that have negatives, in order, and the runs these were drawn from."""
+        self.counts.queries += len(block)
+        self.counts.pairs += sum(len(asked.positives) for asked in block)
+        relevant = self._relevant(block)
+        found = {source: self._search(source, block, relevant) for source in self._draw.searched}
+        pools = [
+            pool
+            for asked in block
+            for positive in asked.positives
+            if (pool := self._pool(asked.query, positive, relevant[asked.query.query_id], found)) is not None
+        ]
+        mined = pools if self._scorer is None else list(self._rescored(pools, self._scorer))
+        for one in mined:
+            self.counts.sources.update(negative.source for negative in one.negatives)
+        return mined, {source: run for source, (run, _) in found.items()}
+
+    @property
+    def scores_are_the_retrievers(self) -> bool:
+        """Whether no scorer is asked."""
+        return self._scorer is None
+
+    def _relevant(self, block: Sequence[Asked]) -> dict[str, frozenset[str]]:
+        """For each query what is judged relevant, its positives, and the query itself where it is a document."""
+        own = self._own({asked.query.query_id: asked.query.text for asked in block})
+        found: dict[str, frozenset[str]] = {}
+        for asked in block:
+            query, several = asked.query, asked.positives if len(asked.positives) > 1 else ()
+            itself = (query.query_id,) if query.query_id in own else ()
+            found[query.query_id] = self._judged.relevant(query.query_id, query.text).union(several, itself)
+        return found
+
+    def _search(
+        self, source: Source, block: Sequence[Asked], relevant: Mapping[str, Collection[str]]
+    ) -> tuple[Run, Mapping[Pair, float]]:
+        """The block's run; queries are asked for as many documents as they themselves need, whatever their block."""
+        depths = {asked.query.query_id: self._draw.depth(len(relevant[asked.query.query_id])) for asked in block}
+        found: Run = {}
+        scores: dict[Pair, float] = {}
+        for depth in sorted(set(depths.values())):
+            group = [asked for asked in block if depths[asked.query.query_id] == depth]
+            pairs = [(asked.query.query_id, positive) for asked in group for positive in asked.positives]
+            run, positives = self._searches[source]([asked.query for asked in group], depth, pairs)
+            found |= run
+            scores |= positives
+        return {asked.query.query_id: found.get(asked.query.query_id, {}) for asked in block}, scores
+
+    def _pool(
+        self,
+        query: Query,
+        positive: str,
+        relevant: Collection[str],
+        found: Mapping[Source, tuple[Run, Mapping[Pair, float]]],
+    ) -> Mined | None:
+        """The candidates that are allowed, as many as are wanted or rescored; None where the pair is dropped."""
+        document = self._corpus[positive]
+        rankings = [
+            Ranking(source, run[query.query_id], scores.get((query.query_id, positive)))
+            for source, (run, scores) in found.items()
+        ]
+        if rankings:
+            self.counts.not_retrieved += positive not in rankings[0].scores
+        reason = self._why_not(query, document, rankings)
+        if reason is not None:
+            self.counts.dropped[reason] += 1
+            return None
+        passed_over: Counter[str] = Counter()
+        forbidden = Forbidden.around(self._corpus, positive, relevant)
+        chosen = choose(
+            self._candidates(query, positive, rankings, forbidden),
+            forbidden,
+            self._corpus,
+            wanted=self._draw.per_query if self._scorer is None else self._pool_size,
+            rule=self._draw.rule if self._scorer is None else ScoreRule(),
+            passed_over=passed_over,
+        )
+        self.counts.passed_over += passed_over
+        return self._kept(Mined(query, document, chosen), too_near="too_near_the_positive" in passed_over)
+
+    @property
+    def _pool_size(self) -> int:
+        return max(self._draw.rescore_candidates, self._draw.per_query)
+
+    def _why_not(self, query: Query, positive: Document, rankings: Sequence[Ranking]) -> str | None:
+        """Why a query is dropped before anything is drawn for it."""
+        if not query.text.strip():
+            return "empty_query"
+        if not positive.full_text.strip():
+            return "empty_document"
+        within = self._draw.positive_within
+        if within is not None and positive.doc_id not in dict(rank(rankings[0].scores, within)):
+            return "positive_not_retrieved"
+        ruled = bool(self._draw.rule) and self._scorer is None
+        if ruled and rankings and all(ranking.positive_score is None for ranking in rankings):
+            return "positive_not_retrieved"  # nothing found scores below it
+        return None
+
+    def _candidates(
+        self, query: Query, positive: str, rankings: Sequence[Ranking], forbidden: Forbidden
+    ) -> Iterator[Negative]:
+        key = sampling_key(self._draw.seed, f"{query.query_id}\0{positive}")
+        if self._draw.negatives == "random":
+            return from_anywhere(self._corpus, key, self._pool_size)
+        return in_random_order(
+            [
+                window(ranking, forbidden, self._corpus, ranks=self._draw.ranks, per_query=self._draw.per_query)
+                for ranking in rankings
+            ],
+            key,
+        )
+
+    def _rescored(self, pools: Sequence[Mined], scorer: PairScorer) -> Iterator[Mined]:
+        """The candidates with the scorer's scores, and of them those the rule admits, in the order of the draw."""
+        documents = {(pool.query.text, pool.positive.doc_id): pool.positive.full_text for pool in pools}
+        for pool in pools:
+            for negative in pool.negatives:
+                key = (pool.query.text, negative.doc_id)
+                documents.setdefault(key, self._corpus[negative.doc_id].full_text)
+        scored = scorer.score([(text, document) for (text, _), document in documents.items()])
+        scores = dict(zip(documents, scored, strict=True))
+        for pool in pools:
+            positive_score = scores[pool.query.text, pool.positive.doc_id]
+            rescored = [
+                replace(
+                    negative,
+                    reranker_score=scores[pool.query.text, negative.doc_id],
+                    positive_reranker_score=positive_score,
+                )
+                for negative in pool.negatives
+            ]
+            admitted = [one for one in rescored if self._draw.rule.admits(one.reranker_score, positive_score)]
+            self.counts.passed_over.update({"too_near_the_positive": len(rescored) - len(admitted)})
+            kept = self._kept(
+                Mined(pool.query, pool.positive, admitted[: self._draw.per_query]),
+                too_near=len(admitted) < len(rescored),
+            )
+            if kept is not None:
+                yield kept
+
+    def _kept(self, mined: Mined, *, too_near: bool) -> Mined | None:
+        if mined.negatives:
+            return mined
+        self.counts.dropped["too_near_the_positive" if too_near else "no_negatives"] += 1
+        return None
 
 
-def _candidates(scores: Mapping[str, float], positive: str, text: Callable[[str], str]) -> list[str]:
-    """The ranked documents but the positive and its twins."""
-    same = " ".join(text(positive).split())
-    return [doc_id for doc_id, _ in rank(scores) if doc_id != positive and " ".join(text(doc_id).split()) != same]
+def in_blocks(asked: Iterable[Asked], size: int) -> Iterator[list[Asked]]:
+    """Lists of so many, the last one shorter."""
+    stream = iter(asked)
+    while block := list(islice(stream, size)):
+        yield block

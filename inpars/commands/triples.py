@@ -1,11 +1,23 @@
-"""Mine BM25 negatives for kept queries and write training triples, as texts and as ids."""
+"""Mine negatives for queries and write training triples, as texts and as ids.
+
+With --input the queries are synthetic; without it they are the judged queries of --split, one set of triples for each
+relevant document. Documents that any split of the dataset judges relevant for a query of the same id or the same words
+are never its negatives; judgements of documents that the corpus lacks do no harm here and are kept.
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset, print_result
+from inpars.commands.common import (
+    add_dataset_flags,
+    add_output_flags,
+    add_split_flag,
+    console,
+    open_dataset,
+    print_result,
+)
 from inpars.options import add_flags, from_flags
 from inpars.stages.mining import TriplesOptions, write_triples
 from inpars.stages.stage import dropped_line
@@ -13,28 +25,36 @@ from inpars.stages.stage import dropped_line
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's flags."""
-    parser.add_argument("--input", type=Path, required=True, metavar="PATH", help="kept queries, JSON lines")
+    parser.add_argument(
+        "--input", type=Path, metavar="PATH", help="kept queries, JSON lines (default: the judged queries of --split)"
+    )
     add_dataset_flags(parser)
+    parser.set_defaults(unknown_judgements="keep")
+    add_split_flag(parser)
     add_flags(parser, TriplesOptions)
-    add_output_flags(parser, "triples as texts, tab-separated; ids beside it in NAME.ids.tsv")
+    add_output_flags(
+        parser, "triples as texts, tab-separated; beside it NAME.ids.tsv, NAME.negatives.jsonl and negatives.trec"
+    )
 
 
 def run(flags: argparse.Namespace) -> None:
     """Mine."""
     progress = console(flags)
+    options = from_flags(TriplesOptions, flags)
     dataset = open_dataset(flags, progress)
     manifest = write_triples(
-        flags.input,
+        flags.input if flags.input is not None else dataset.topics(flags.split),
         dataset.corpus,
         dataset.corpus_stamp,
-        from_flags(TriplesOptions, flags),
+        options,
         output=flags.output,
+        judgements=[load() for _, load in sorted(dataset.splits.items())],
         progress=progress,
         overwrite=flags.overwrite,
     )
-    absent, queries = manifest.results["positive_not_retrieved"], manifest.results["queries"]
+    absent, positives = manifest.results["positive_not_retrieved"], manifest.results["positives"]
     text = (
-        f"{flags.output}: {manifest.output.records} triples of {queries} queries ({dropped_line(manifest.dropped)}); "
-        f"BM25 misses the positive of {absent}"
+        f"{flags.output}: {manifest.output.records} triples of {manifest.results['queries']} queries "
+        f"({dropped_line(manifest.dropped)}); {absent} of {positives} positives are not among the documents found"
     )
     print_result(flags, text, {"output": str(flags.output), "triples": manifest.output.records, **manifest.results})

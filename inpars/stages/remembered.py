@@ -1,0 +1,87 @@
+"""A scorer's answers kept on the disk as they come, so that an interrupted stage does not ask for them twice.
+
+The stage asks for the same pairs in the same batches again; answers that lie in `<output>.partial` are given from
+there, one batch in memory at a time, and the model is loaded only for what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from inpars.manifest import FileStamp
+from inpars.progress import Progress
+from inpars.scoring import PairScorer
+from inpars.stages.partial import header_line, open_partial, partial_path, whole_lines
+from inpars.storage import AppendedLines, read_jsonl, to_json_line
+
+
+class RememberedScores:
+    """A `PairScorer` in front of another one, for one output of one stage; the stage removes the partial file."""
+
+    def __init__(
+        self,
+        stage: str,
+        output: Path,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, FileStamp],
+        make_scorer: Callable[[], PairScorer],
+        progress: Progress,
+    ) -> None:
+        """Go on with the partial file of these settings and inputs where there is one."""
+        self.name, self._make_scorer = "remembered", make_scorer
+        self.path, self._header = partial_path(output), header_line(stage, settings, inputs)
+        batches = max(0, whole_lines(stage, self.path, self._header, progress) - 1)
+        if batches:
+            progress.note(f"{stage}: going on where the last run stopped, {batches} batches of scores are there")
+        self._known = self._read(batches)
+        self._used = 0
+        self._lines: AppendedLines | None = None
+        self._scorer: PairScorer | None = None
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Scores in the order of the pairs."""
+        if not pairs:
+            return []
+        digest = _digest(pairs)
+        known = next(self._known, None)
+        if known is not None and known["pairs"] == digest:
+            self._used += 1
+            return [float(score) for score in known["scores"]]
+        self._known.close()  # nothing behind a batch that differs is used
+        if self._lines is None:
+            self._lines = open_partial(self.path, self._header, 1 + self._used if self._used else 0)
+            self._scorer = self._make_scorer()
+        assert self._scorer is not None
+        scores = self._scorer.score(pairs)
+        self._lines.append([to_json_line({"pairs": digest, "scores": scores})])
+        return scores
+
+    def _read(self, batches: int) -> Generator[dict[str, Any], None, None]:
+        if batches:
+            rows = read_jsonl(self.path)
+            next(rows)  # the header
+            for _, row in rows:
+                yield row
+
+    def close(self) -> None:
+        """Close the partial file; what it holds stays."""
+        self._known.close()
+        if self._lines is not None:
+            self._lines.close()
+
+    def __enter__(self) -> RememberedScores:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _digest(pairs: Sequence[tuple[str, str]]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for query, document in pairs:
+        for text in (query, document):
+            digest.update(f"{len(text)}\0{text}".encode())
+    return digest.hexdigest()
