@@ -98,6 +98,7 @@ EXTRAS: dict[str, Extra] = {
             "text out of PDF and web pages",
             (Package("pypdf>=5.0", "pypdf"), Package("trafilatura>=2.0", "trafilatura")),
         ),
+        Extra("languages", "filtering queries by language", (Package("py3langid>=0.4", "py3langid"),)),
         Extra(
             "serve",
             "HTTP endpoint and page",

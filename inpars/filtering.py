@@ -1,29 +1,40 @@
-"""Which synthetic queries stay: those the model itself finds likely, once the unusable ones are gone.
+"""Which synthetic queries stay: the unusable ones go, then scores choose among the rest.
 
-Pure functions over records; every query left out is counted under its reason. InPars (arXiv 2202.05144) keeps the
-highest mean log-probabilities; guards against copies and repetitions are ours.
+Every query left out is counted under its reason. InPars (arXiv 2202.05144) keeps the highest mean log-probabilities,
+InPars-v2 (arXiv 2301.01820) the highest reranker scores; guards against copies and repetitions are ours. Knows nothing
+of files: `filter_queries` is for records in memory, `choose` for the columns of any number of them.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
 
-from inpars.errors import ConfigError
+import numpy as np
+import numpy.typing as npt
+
+from inpars.guards import OPENING, FilterOptions, Surroundings
+from inpars.query_pool import Gatherer, Pool, ScoringFunction
 from inpars.records import SyntheticQuery
+from inpars.selections import Positions, Scores, best_first, parse_selection, select, spread_top_k, top_k
+from inpars.similar_queries import near_duplicates
+from inpars.words import COPIED_WORDS, is_copied, words
 
-ScoringFunction: TypeAlias = Literal["sum_log_probs", "mean_log_probs", "mean_probs"]
-COPIED_WORDS = 6  # a query of at least this many words that stands in its document word for word is a copy
-_WORD = re.compile(r"\w+")
-
-SCORES: dict[ScoringFunction, Callable[[SyntheticQuery], float]] = {
-    "sum_log_probs": lambda query: query.sum_log_probs,
-    "mean_log_probs": lambda query: query.mean_log_probs,
-    "mean_probs": lambda query: query.mean_probs,
-}
+__all__ = [
+    "COPIED_WORDS",
+    "FilterOptions",
+    "Filtered",
+    "ScoringFunction",
+    "Surroundings",
+    "Verdict",
+    "choose",
+    "cut",
+    "drop_unusable",
+    "filter_queries",
+    "is_copied",
+    "words",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,77 +55,81 @@ class Filtered:
     dropped: Counter[str] = field(default_factory=Counter)
 
 
+NO_SURROUNDINGS = Surroundings()
+
+
 def filter_queries(
     queries: Sequence[SyntheticQuery],
-    *,
-    scoring_function: ScoringFunction = "mean_log_probs",
-    top_k: int | None = None,
-    min_tokens: int = 3,
-    max_tokens: int | None = None,
-    drop_copied: bool = True,
-    drop_unstopped: bool = True,
-    drop_duplicates: bool = True,
-    example_queries: Collection[str] = (),
-    document_text: Callable[[str], str | None] = lambda _: None,
+    options: FilterOptions,
+    surroundings: Surroundings = NO_SURROUNDINGS,
+    scores: Mapping[str, Sequence[float]] | None = None,
 ) -> Filtered:
-    """The `top_k` best queries that pass every guard.
+    """The queries that pass every guard and every selection; `scores` are columns beside the log-probs, NaN is unknown.
 
-    Of queries with the same words the best stays. `document_text` gives a document's text by id, None where unknown;
-    `example_queries` are those of the prompt, which small models repeat. Raises ConfigError where log-probs are absent.
+    Raises ConfigError and UnknownNameError for settings and scores that cannot work.
     """
-    if top_k is not None and top_k < 1:
-        raise ConfigError(f"--top-k is {top_k}; it must be at least 1")
-    if any(query.log_prob_kind == "absent" for query in queries):
-        raise ConfigError(
-            "some of these queries have no log-probabilities; have them scored by a local model first (inpars score)"
-        )
-    examples = {words(example) for example in example_queries}
-
-    def guard(query: SyntheticQuery) -> str | None:
-        tokens = len(query.token_log_probs)
-        checks: Iterable[tuple[str, bool]] = (
-            ("failed", query.finish_reason == "error"),
-            ("empty", not query.text.strip() or not tokens),
-            ("no_stop", drop_unstopped and query.finish_reason == "length"),
-            ("too_short", tokens < min_tokens),
-            ("too_long", max_tokens is not None and tokens > max_tokens),
-            ("prompt_example", words(query.text) in examples),
-        )
-        reason = next((name for name, holds in checks if holds), None)
-        if reason is None and drop_copied and is_copied(query.text, document_text(query.doc_id) or ""):
-            reason = "copied"
-        return reason
-
-    score = SCORES[scoring_function]
-    verdicts = [Verdict(query, score(query), guard(query)) for query in queries]
-    order = sorted(
-        (position for position, verdict in enumerate(verdicts) if verdict.reason is None),
-        key=lambda position: (-verdicts[position].score, queries[position].query_id),
-    )
-    kept: list[int] = []
-    seen: set[tuple[str, ...]] = set()
-    for position in order:
-        key = words(queries[position].text)
-        reason = "duplicate" if drop_duplicates and key in seen else None
-        if reason is None and top_k is not None and len(kept) >= top_k:
-            reason = "below_top_k"
-        if reason is None:
-            kept.append(position)
-            seen.add(key)
-        else:
-            verdicts[position] = Verdict(queries[position], verdicts[position].score, reason)
-    dropped = Counter(verdict.reason for verdict in verdicts if verdict.reason)
-    return Filtered([verdicts[position] for position in kept], verdicts, dropped)
+    gatherer = Gatherer(options, surroundings)
+    for query in queries:
+        gatherer.add(query)
+    pool = gatherer.pool()
+    pool.scores |= {name: np.asarray(values, dtype=np.float64) for name, values in (scores or {}).items()}
+    kept = choose(pool, options)
+    ranking = pool.column(options.ranking).tolist()
+    verdicts = [Verdict(query, ranking[place], pool.reason(place)) for place, query in enumerate(queries)]
+    return Filtered([verdicts[place] for place in kept], verdicts, pool.dropped())
 
 
-def words(text: str) -> tuple[str, ...]:
-    """The words of a text in lower case, without punctuation."""
-    return tuple(_WORD.findall(text.lower()))
+def choose(pool: Pool, options: FilterOptions) -> Positions:
+    """The positions that stay, best first; why the others do not is noted in the pool."""
+    drop_unusable(pool, options)
+    for selection in map(parse_selection, options.select):
+        _drop_unknown(pool, selection.name)
+        alive = pool.alive
+        kept = select(selection, pool.column(selection.name)[alive], pool.ids[alive])
+        pool.drop(alive[~kept], selection.name)
+    alive, goodness = pool.alive, pool.goodness(options.ranking)
+    if options.limit is not None:
+        kept = cut(pool, alive, goodness[alive], options.limit, options.spread_over)
+        pool.drop(alive[~kept], "below_top_k")
+    alive = pool.alive
+    return alive[best_first(goodness[alive], pool.ids[alive])]
 
 
-def is_copied(query: str, document: str) -> bool:
-    """Whether a query of some length stands in the document word for word."""
-    wanted = words(query)
-    if len(wanted) < COPIED_WORDS:
-        return False
-    return f" {' '.join(wanted)} " in f" {' '.join(words(document))} "
+def drop_unusable(pool: Pool, options: FilterOptions) -> None:
+    """Drop what has no score to be ranked by, and of duplicates all but the best."""
+    goodness = pool.goodness(options.ranking)
+    for selection in map(parse_selection, options.select):
+        pool.column(selection.name)  # before anything is done
+    if options.spread_over not in (None, OPENING):
+        pool.column(str(options.spread_over))
+    _drop_unknown(pool, options.ranking)
+    alive = pool.alive
+    ordered = alive[best_first(goodness[alive], pool.ids[alive])]
+    if options.drop_duplicates:
+        _, first = np.unique(pool.keys[ordered], return_index=True)
+        repeated = np.ones(len(ordered), dtype=bool)
+        repeated[first] = False
+        pool.drop(ordered[repeated], "duplicate")
+        ordered = ordered[~repeated]
+    if options.drop_near_duplicates and pool.sketches is not None:
+        similar = near_duplicates(pool.sketches[ordered], options.near_duplicates_at)
+        pool.drop(ordered[similar], "near_duplicate")
+
+
+def cut(pool: Pool, positions: Positions, goodness: Scores, k: int, spread_over: str | None) -> npt.NDArray[np.bool_]:
+    """Which of these positions are the k best, in turn from the groups of `spread_over` where that is named."""
+    if spread_over is None:
+        return top_k(goodness, pool.ids[positions], k)
+    groups = pool.openings if spread_over == OPENING else _as_groups(pool.column(spread_over))
+    return spread_top_k(goodness, pool.ids[positions], groups[positions], k)
+
+
+def _drop_unknown(pool: Pool, name: str) -> None:
+    alive = pool.alive
+    pool.drop(alive[~pool.known(name)[alive]], "no_score")
+
+
+def _as_groups(values: Scores) -> npt.NDArray[np.uint64]:
+    """Equal values as equal numbers; all that is unknown is one group."""
+    _, groups = np.unique(values, return_inverse=True)
+    return groups.astype(np.uint64)

@@ -26,7 +26,7 @@ from inpars.records import (
     Triple,
 )
 from inpars.runs import rank
-from inpars.storage import read_jsonl, read_lines, write_jsonl, write_lines
+from inpars.storage import read_jsonl, read_lines, read_placed_jsonl, write_jsonl, write_lines
 
 DOC_ID_FIELDS = ("_id", "doc_id", "id", "docid")
 QUERY_ID_FIELDS = ("_id", "query_id", "id", "qid")
@@ -189,15 +189,22 @@ def read_synthetic_records(
     path: Path, amend: Callable[[dict[str, Any]], dict[str, Any]] = dict
 ) -> Iterator[tuple[SyntheticQuery, dict[str, Any]]]:
     """As `read_synthetic_queries`, each with the whole JSON object it was read from, which `amend` may mend first."""
+    return ((query, record) for query, record, _ in read_placed_synthetic_records(path, amend))
+
+
+def read_placed_synthetic_records(
+    path: Path, amend: Callable[[dict[str, Any]], dict[str, Any]] = dict
+) -> Iterator[tuple[SyntheticQuery, dict[str, Any], int]]:
+    """As `read_synthetic_records`, each with the byte (of the unpacked file) that its line begins at."""
     written: Counter[str] = Counter()
     seen: set[str] = set()
-    for number, found in read_jsonl(path):
+    for start, number, found in read_placed_jsonl(path):
         record = amend(found)
         doc_id = checked_id(_first(record, ("doc_id",), path, number), path, number)
         query_id = checked_id(record.get("query_id") or f"{doc_id}-q{written[doc_id]}", path, number)
         written[doc_id] += 1
         _reject_twin(query_id, seen, path, number)
-        yield _parse_synthetic(record, query_id, doc_id, path, number), record
+        yield _parse_synthetic(record, query_id, doc_id, path, number), record, start
 
 
 def _parse_synthetic(record: Mapping[str, Any], query_id: str, doc_id: str, path: Path, number: int) -> SyntheticQuery:

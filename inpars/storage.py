@@ -76,26 +76,40 @@ def decode_line(raw: bytes, path: Path, number: int) -> str:
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number from 1 and the JSON object on it."""
+    return ((number, record) for _, number, record in read_placed_jsonl(path))
+
+
+def read_placed_jsonl(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """As `read_jsonl`, each with the byte (of the unpacked file) that its line begins at."""
     with open_lines(path) as stream:
         lines = _CountedLines(stream, path)
         reader = jsonlines.Reader(lines, loads=json.loads)  # the same answer whether or not orjson is installed
         try:
             for record in reader.iter(type=dict, skip_empty=True):
-                yield lines.number, record
+                yield lines.start, lines.number, record
         except jsonlines.InvalidLineError as error:
             raise _invalid_line(path, lines.number, error) from None
 
 
+def read_json_at(path: Path, starts: Iterable[int]) -> Iterator[dict[str, Any]]:
+    """The JSON objects on the lines that begin at these bytes, in their order; the file was read before and is good."""
+    with path.open("rb") as stream:
+        for start in starts:
+            stream.seek(start)
+            yield json.loads(stream.readline().decode("utf-8-sig" if start == 0 else "utf-8"))
+
+
 class _CountedLines:
-    """Decoded lines of a stream, with the number of the latest one."""
+    """Decoded lines of a stream, with the number and the first byte of the latest one."""
 
     def __init__(self, stream: IO[bytes], path: Path) -> None:
-        self.number = 0
+        self.number = self.start = self._end = 0
         self._stream, self._path = stream, path
 
     def __iter__(self) -> Iterator[str]:
         for raw in self._stream:
             self.number += 1
+            self.start, self._end = self._end, self._end + len(raw)
             yield decode_line(raw, self._path, self.number)
 
 

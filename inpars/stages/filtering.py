@@ -1,37 +1,54 @@
-"""The stage that keeps the queries worth training on: synthetic queries in, the kept ones out, best first."""
+"""The stage that keeps the queries worth training on: synthetic queries in, the kept ones out, best first.
+
+The file is read twice: once in a stream, of which numbers and ids stay, then the kept rows alone. A million queries
+take about half a gigabyte.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import shutil
+import tempfile
+from array import array
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError
-from inpars.filtering import Filtered, ScoringFunction, filter_queries
-from inpars.formats import read_synthetic_records
+from inpars.filtering import Filtered, choose, filter_queries
+from inpars.formats import read_placed_synthetic_records
+from inpars.guards import FilterOptions, Surroundings
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
-from inpars.options import option
 from inpars.progress import SILENT, Progress
+from inpars.query_pool import Gatherer, Pool
 from inpars.records import SyntheticQuery
+from inpars.score_files import read_scores
+from inpars.selections import Positions
 from inpars.stages.stage import Outcome, run_stage
-from inpars.storage import write_jsonl
+from inpars.storage import is_gzip, open_lines, read_json_at, storage_errors, write_jsonl
 
 STAGE = "filter"
+__all__ = ["FilterOptions", "Judged", "apply_filter", "filter_file", "filter_inputs", "gather_file", "judge_file"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FilterOptions:
-    """Which queries stay."""
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A file of queries as columns, the byte each row begins at, and the positions that are kept, best first."""
 
-    scoring_function: ScoringFunction = option("mean_log_probs", help="how a query's token log-probs become its score")
-    top_k: int | None = option(10_000, help="how many of the best queries to keep", minimum=1)
-    min_tokens: int = option(3, help="fewest tokens of a query", minimum=0)
-    max_tokens: int | None = option(None, help="most tokens of a query", minimum=1)
-    drop_copied: bool = option(True, help="leave out queries that stand in their document word for word")
-    drop_unstopped: bool = option(True, help="leave out queries that the length limit cut off")
-    drop_duplicates: bool = option(True, help="of queries with the same words keep the best alone")
+    path: Path
+    pool: Pool
+    starts: Positions
+    kept: Positions
+
+    def records(self, positions: Sequence[int] | Positions) -> Iterator[dict[str, Any]]:
+        """The rows as they were read, in the order of the positions, each with its query_id."""
+        rows = read_json_at(self.path, (int(self.starts[position]) for position in positions))
+        for position, row in zip(positions, rows, strict=True):
+            yield row if row.get("query_id") else {"query_id": self.pool.query_ids[position], **row}
 
 
 def filter_file(
@@ -39,31 +56,114 @@ def filter_file(
     options: FilterOptions,
     *,
     output: Path,
+    scores: Sequence[Path] = (),
     example_queries: Collection[str] = (),
+    excluded_queries: Collection[str] = (),
+    own_queries: Collection[str] = (),
     corpus: Corpus | None = None,
     corpus_stamp: FileStamp | None = None,
     progress: Progress = SILENT,
     overwrite: bool = False,
 ) -> Manifest:
     """Write the kept records, as they were read, from the best score down."""
-    inputs = {"queries": stamp(source), "examples": stamp_text("examples", "\n".join(sorted(example_queries)))}
-
-    if corpus_stamp is not None:
-        inputs["corpus"] = corpus_stamp
+    surroundings = make_surroundings(example_queries, excluded_queries, own_queries, corpus)
+    inputs = filter_inputs(source, surroundings, scores, corpus_stamp)
 
     def work() -> Outcome:
-        records = {query.query_id: (query, record) for query, record in read_synthetic_records(source)}
-        if not records:
-            raise ConfigError(f"{source}: there are no queries to filter; generate some first")
-        found = apply_filter([query for query, _ in records.values()], options, records, example_queries, corpus)
-        if not found.kept:
-            reasons = ", ".join(f"{reason} {count}" for reason, count in found.dropped.most_common())
-            raise ConfigError(f"{source}: no query passes the filter ({reasons}); loosen it")
-        count = write_jsonl(output, (records[verdict.query.query_id][1] for verdict in found.kept))
-        threshold = found.kept[-1].score
-        return Outcome(count, dict(found.dropped), {"read": len(records), "lowest_kept_score": threshold})
+        with plain_file(source, output.parent) as plain:
+            judged = judge_file(plain, options, surroundings, scores, progress=progress, shown=source)
+            dropped, pool = judged.pool.dropped(), judged.pool
+            if not len(judged.kept):
+                reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.most_common())
+                raise ConfigError(f"{source}: no query passes the filter ({reasons}); loosen it")
+            count = write_jsonl(output, judged.records(judged.kept))
+        ranking = pool.column(options.ranking)
+        results = {
+            "read": len(pool),
+            "ranked_by": options.ranking,
+            "lowest_kept_score": float(ranking[judged.kept[-1]]),
+        }
+        if surroundings.own_queries:
+            results["resembling_the_datasets_queries"] = pool.resembling_own
+        return Outcome(count, dict(dropped), results)
 
     return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
+
+
+def make_surroundings(
+    example_queries: Collection[str] = (),
+    excluded_queries: Collection[str] = (),
+    own_queries: Collection[str] = (),
+    corpus: Corpus | None = None,
+) -> Surroundings:
+    """What the checks look at; documents come from the corpus, else from the rows' own text."""
+    look_up: Callable[[str], str | None] | None = None
+    if corpus is not None:
+        documents = corpus
+
+        def look_up(doc_id: str) -> str | None:
+            return documents[doc_id].full_text
+
+    return Surroundings(
+        example_queries=example_queries,
+        excluded_queries=excluded_queries,
+        own_queries=own_queries,
+        document_text=look_up,
+    )
+
+
+def filter_inputs(
+    source: Path, surroundings: Surroundings, scores: Sequence[Path], corpus_stamp: FileStamp | None
+) -> dict[str, FileStamp]:
+    """Stamps of all that decides what is kept."""
+    inputs = {"queries": stamp(source), "examples": _stamp_lines("examples", surroundings.example_queries)}
+    inputs |= {f"scores {number}": stamp(path) for number, path in enumerate(scores, start=1)}
+    if surroundings.excluded_queries:
+        inputs["excluded queries"] = _stamp_lines("excluded queries", surroundings.excluded_queries)
+    if surroundings.own_queries:
+        inputs["own queries"] = _stamp_lines("own queries", surroundings.own_queries)
+    if corpus_stamp is not None:
+        inputs["corpus"] = corpus_stamp
+    return inputs
+
+
+def judge_file(
+    source: Path,
+    options: FilterOptions,
+    surroundings: Surroundings,
+    scores: Sequence[Path] = (),
+    *,
+    progress: Progress = SILENT,
+    shown: Path | None = None,
+) -> Judged:
+    """The verdict on every query of a file that is not packed, as columns; `shown` is how messages call the file."""
+    pool, starts = gather_file(source, options, surroundings, scores, progress=progress, shown=shown)
+    return Judged(source, pool, starts, choose(pool, options))
+
+
+def gather_file(
+    source: Path,
+    options: FilterOptions,
+    surroundings: Surroundings,
+    scores: Sequence[Path] = (),
+    *,
+    progress: Progress = SILENT,
+    shown: Path | None = None,
+) -> tuple[Pool, Positions]:
+    """The columns of a file with those of its score files, and the byte each row begins at."""
+    gatherer, starts = Gatherer(options, surroundings), array("q")
+    rows = progress.track(read_placed_synthetic_records(source), total=None, description="read queries", unit="queries")
+    for query, record, start in rows:
+        text = record.get("text") or record.get("doc_text")
+        gatherer.add(query, text if isinstance(text, str) else None)
+        starts.append(start)
+    if not starts:
+        raise ConfigError(f"{shown or source}: there are no queries to filter; generate some first")
+    pool = gatherer.pool()
+    places = {query_id: place for place, query_id in enumerate(pool.query_ids)} if scores else {}
+    for path in scores:
+        pool.scores |= read_scores(path, places, tuple(pool.scores))
+    return pool, np.frombuffer(starts, dtype=np.int64)
 
 
 def apply_filter(
@@ -73,23 +173,28 @@ def apply_filter(
     example_queries: Collection[str] = (),
     corpus: Corpus | None = None,
 ) -> Filtered:
-    """The verdict on every query; a document's text comes from the corpus, else from the query's own record."""
+    """The verdict on every query in memory; a document's text comes from the corpus, else from the queries' records."""
     texts = {query.doc_id: record.get("text") or record.get("doc_text") for query, record in records.values()}
+    surroundings = make_surroundings(example_queries, corpus=corpus)
+    if corpus is None:
+        surroundings = Surroundings(example_queries=example_queries, document_text=texts.get)
+    return filter_queries(queries, options, surroundings)
 
-    def document_text(doc_id: str) -> str | None:
-        if corpus is not None:
-            return corpus[doc_id].full_text
-        return texts.get(doc_id)
 
-    return filter_queries(
-        queries,
-        scoring_function=options.scoring_function,
-        top_k=options.top_k,
-        min_tokens=options.min_tokens,
-        max_tokens=options.max_tokens,
-        drop_copied=options.drop_copied,
-        drop_unstopped=options.drop_unstopped,
-        drop_duplicates=options.drop_duplicates,
-        example_queries=example_queries,
-        document_text=document_text,
-    )
+@contextmanager
+def plain_file(source: Path, folder: Path) -> Iterator[Path]:
+    """The file itself, or for the time of the block its unpacked copy in the folder."""
+    if not is_gzip(source):
+        yield source
+        return
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{source.stem}.", suffix=".tmp") as unpacked:
+            with open_lines(source) as packed:
+                shutil.copyfileobj(packed, unpacked)
+            unpacked.flush()
+            yield Path(unpacked.name)
+
+
+def _stamp_lines(name: str, lines: Collection[str]) -> FileStamp:
+    return stamp_text(name, "\n".join(sorted(lines)))

@@ -9,13 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inpars.errors import ConfigError
-from inpars.filtering import COPIED_WORDS, filter_queries, is_copied, words
+from inpars.filtering import COPIED_WORDS, FilterOptions, Surroundings, is_copied, words
+from inpars.filtering import filter_queries as filter_with_options
 from inpars.records import SyntheticQuery
 
 
 def query(query_id="d1-q0", text="why does bread rise", log_probs=(-0.5, -0.5, -0.5, -0.5), **changes):
     made = SyntheticQuery(query_id, query_id.split("-")[0], text, tuple(log_probs), -0.1, "stop", "raw", "inpars", "lm")
     return replace(made, **changes)
+
+
+def filter_queries(queries, scores=None, example_queries=(), document_text=None, **settings):
+    around = Surroundings(example_queries=example_queries, document_text=document_text)
+    return filter_with_options(queries, FilterOptions(**settings), around, scores)
 
 
 DOCUMENT = "Bread rises because yeast eats sugar in the dough and gives off gas."

@@ -1,0 +1,31 @@
+"""In which language a query is written, by py3langid: 140 languages, a few microseconds a query, no download.
+
+Queries are short, so a query is foreign only where all wanted languages together are improbable.
+Lui and Baldwin, "langid.py: An Off-the-shelf Language Identification Tool", 2012.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from inpars.errors import MissingDependencyError, UnknownNameError
+
+FOREIGN_BELOW = 0.05  # of 43 English MS MARCO queries five have another likeliest language, and two are below this
+
+
+def language_check(wanted: Collection[str]) -> Callable[[str], bool]:
+    """A function that says whether a text is in none of the wanted languages (ISO 639-1: `en`, `de`)."""
+    try:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    except ImportError as error:
+        raise MissingDependencyError("py3langid", "for --languages", "pip install py3langid") from error
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    for name in wanted:
+        if name not in identifier.labels:
+            raise UnknownNameError("language", name, identifier.labels)
+    chosen = frozenset(wanted)
+
+    def is_foreign(text: str) -> bool:
+        return sum(float(share) for name, share in identifier.rank(text) if name in chosen) < FOREIGN_BELOW
+
+    return is_foreign

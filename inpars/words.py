@@ -1,0 +1,34 @@
+"""What counts as the words of a query, and what follows from them: copies, openings, keys to compare by."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+COPIED_WORDS = 6  # a query of at least this many words that stands in its document word for word is a copy
+OPENING_WORDS = 2
+_WORD = re.compile(r"\w+")
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a text in lower case, without punctuation."""
+    return tuple(_WORD.findall(text.lower()))
+
+
+def is_copied(query: str, document: str) -> bool:
+    """Whether a query of some length stands in the document word for word."""
+    wanted = words(query)
+    if len(wanted) < COPIED_WORDS:
+        return False
+    return f" {' '.join(wanted)} " in f" {' '.join(words(document))} "
+
+
+def opening(found: Sequence[str]) -> tuple[str, ...]:
+    """The words a query begins with: `what is`, `how to`."""
+    return tuple(found[:OPENING_WORDS])
+
+
+def words_key(found: Sequence[str]) -> int:
+    """A 64-bit hash, equal for the same words in the same order."""
+    return int.from_bytes(hashlib.blake2b(" ".join(found).encode(), digest_size=8).digest(), "little")
