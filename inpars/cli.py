@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import keyword
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ COMMANDS = {
     "search": "retrieve with BM25, a bi-encoder or a fusion, to a TREC run",
     "rerank": "rerank a TREC run",
     "evaluate": "measure TREC runs and test their differences",
+    "import": "files of other toolkits, to ours",
+    "export": "our files, to those of other toolkits",
     "doctor": "what this machine has and lacks",
 }
 ENVIRONMENT_DEFAULTS = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -64,7 +67,7 @@ def _dispatch(arguments: list[str]) -> int:
         parser.parse_args(arguments)  # --help, --version, or the message about a wrong command
         return 2
     name, *rest = arguments
-    command = importlib.import_module(f"inpars.commands.{name}")
+    command = importlib.import_module(module_of(name))
     own = argparse.ArgumentParser(
         prog=f"inpars {name}",
         description=command.__doc__,
@@ -74,6 +77,11 @@ def _dispatch(arguments: list[str]) -> int:
     command.add_arguments(own)
     result: int | None = command.run(own.parse_args(rest))
     return result or 0
+
+
+def module_of(name: str) -> str:
+    """The module of a command; `import`, which Python keeps for itself, has an underscore."""
+    return f"inpars.commands.{name}_" if keyword.iskeyword(name) else f"inpars.commands.{name}"
 
 
 def _system_error(error: OSError) -> str:

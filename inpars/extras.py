@@ -104,6 +104,7 @@ EXTRAS: dict[str, Extra] = {
             "HTTP endpoint and page",
             (Package("fastapi>=0.115", "fastapi"), Package("uvicorn>=0.32", "uvicorn")),
         ),
+        Extra("interchange", "parquet files", (Package("pyarrow>=15.0", "pyarrow"),)),
         Extra("scale", "the same stages on a cluster", (Package("ray[data]>=2.40", "ray"),)),
         Extra(
             "embedded",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inpars.cli import COMMANDS
+from inpars.cli import COMMANDS, module_of
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,7 +27,7 @@ def commands(text):
 def parse(line):
     name, *rest = shlex.split(line)[1:]
     assert name in COMMANDS, line
-    command = importlib.import_module(f"inpars.commands.{name}")
+    command = importlib.import_module(module_of(name))
     parser = argparse.ArgumentParser(prog=f"inpars {name}", allow_abbrev=False)
     command.add_arguments(parser)
     return parser.parse_args(rest)

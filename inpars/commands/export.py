@@ -1,0 +1,56 @@
+"""Write triples, synthetic queries, a run or a dataset in the form of another toolkit.
+
+Documents come from --dataset or --corpus; without them from triples.tsv or the synthetic queries' own texts.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from inpars.commands.common import (
+    add_dataset_flags,
+    add_output_flags,
+    add_split_flag,
+    console,
+    open_dataset_if_named,
+    print_result,
+)
+from inpars.commands.import_ import LISTING
+from inpars.interchange.source import Source
+from inpars.options import add_flags, from_flags
+from inpars.stages.exchanging import ExportOptions, export_file
+from inpars.stages.stage import dropped_line
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's flags."""
+    add_flags(parser, ExportOptions)
+    parser.add_argument(
+        "--triples", type=Path, metavar="PATH", help="triples.tsv or triples.ids.tsv; what lies beside it is read too"
+    )
+    parser.add_argument("--input", type=Path, metavar="PATH", help="synthetic queries, JSON lines")
+    parser.add_argument("--run", type=Path, metavar="PATH", help="TREC run")
+    add_dataset_flags(parser)
+    add_split_flag(parser)
+    add_output_flags(parser, "file or folder, as the format has it")
+    parser.epilog = LISTING
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Export."""
+    progress = console(flags)
+    source = Source(
+        triples=flags.triples,
+        synthetic=flags.input,
+        run=flags.run,
+        dataset=open_dataset_if_named(flags, progress),
+        split=flags.split,
+        progress=progress,
+    )
+    options = from_flags(ExportOptions, flags)
+    manifest = export_file(source, options, output=flags.output, progress=progress, overwrite=flags.overwrite)
+    files = manifest.results["files"]
+    listed = ", ".join(f"{name} {count}" for name, count in files.items())
+    values = {"output": str(flags.output), "files": files, "dropped": manifest.dropped}
+    print_result(flags, f"{flags.output}: {listed} ({dropped_line(manifest.dropped)})", values)

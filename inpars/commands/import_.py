@@ -1,0 +1,42 @@
+"""Turn files of other toolkits into ours: a folder that every command takes as --dataset, with training data in it.
+
+`inpars train` takes FOLDER/triples.tsv, `inpars filter` takes FOLDER/queries.synthetic.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from inpars.commands.common import add_output_flags, console, print_result
+from inpars.interchange import FORMATS, format_of
+from inpars.options import add_flags, from_flags
+from inpars.stages.exchanging import ImportOptions, import_file
+from inpars.stages.stage import dropped_line
+
+LISTING = "formats:\n" + "\n".join(f"  {name:22} {found.holds}" for name, found in FORMATS.items())
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's flags."""
+    add_flags(parser, ImportOptions)
+    parser.add_argument("--input", type=Path, required=True, metavar="PATH", help="file or folder of that format")
+    add_output_flags(parser, "folder; or NAME.jsonl for synthetic queries alone, NAME.trec for a run alone")
+    parser.epilog = LISTING
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Import."""
+    manifest = import_file(
+        flags.input,
+        from_flags(ImportOptions, flags),
+        output=flags.output,
+        progress=console(flags),
+        overwrite=flags.overwrite,
+    )
+    files = manifest.results["files"]
+    listed = ", ".join(f"{name} {count}" for name, count in files.items())
+    made = format_of(flags.format)[1].made_ids
+    note = f"; {made} are made from the texts, this format has none" if made else ""
+    values = {"output": str(flags.output), "files": files, "dropped": manifest.dropped, "made_ids": made}
+    print_result(flags, f"{flags.output}: {listed} ({dropped_line(manifest.dropped)}){note}", values)

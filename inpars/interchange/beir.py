@@ -1,0 +1,73 @@
+"""BEIR's folder: `corpus.jsonl`, `queries.jsonl`, `qrels/SPLIT.tsv`. It is the form our imports have too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from inpars.archives import unpacked
+from inpars.corpus import cache_folder
+from inpars.datasets import CORPUS_NAMES, QUERY_NAMES
+from inpars.errors import DataFormatError
+from inpars.formats import iterate_qrels, read_documents, read_queries
+from inpars.interchange.folder import CORPUS, QRELS_HEADER, QUERIES
+from inpars.interchange.format import Layout, Written
+from inpars.interchange.items import Item, Judged
+from inpars.interchange.source import TRAINING_SPLIT, Source
+from inpars.records import Document, Query
+from inpars.storage import write_jsonl, write_lines
+
+
+def read(path: Path) -> Iterator[Item]:
+    """Documents, queries and the judgements of all splits; of a folder or a zip."""
+    folder = _with_corpus(unpacked(path, cache_folder()) if path.suffix == ".zip" else path, path)
+    for name in CORPUS_NAMES:
+        if (folder / name).is_file():
+            yield from read_documents(folder / name)
+            break
+    for name in QUERY_NAMES:
+        if (folder / name).is_file():
+            yield from read_queries(folder / name)
+            break
+    for file in sorted((folder / "qrels").glob("*.tsv")):
+        yield from (Judged(qrel, file.stem) for qrel in iterate_qrels(file))
+
+
+def write(source: Source, folder: Path, layout: Layout, written: Written) -> None:
+    """The corpus with the synthetic queries and their documents as `train`, or with the dataset's chosen split."""
+    write_collection(source, folder, QUERIES, "qrels", written)
+
+
+def write_collection(source: Source, folder: Path, queries: str, qrels: str, written: Written) -> None:
+    """Corpus, queries and judgements under the given names."""
+    counts = written.counts
+    counts[CORPUS] = write_jsonl(folder / CORPUS, map(_document_record, source.documents()))
+    counts[queries] = write_jsonl(folder / queries, map(_query_record, source.queries()))
+    split = source.split if source.synthetic is None and source.triples is None else TRAINING_SPLIT
+    name = f"{qrels}/{split}.tsv"
+    lines = (f"{row.qrel.query_id}\t{row.qrel.doc_id}\t{row.qrel.relevance}" for row in source.judged())
+    counts[name] = write_lines(folder / name, _with_header(lines)) - 1
+
+
+def _with_header(lines: Iterator[str]) -> Iterator[str]:
+    yield QRELS_HEADER
+    yield from lines
+
+
+def _document_record(document: Document) -> dict[str, Any]:
+    return {"_id": document.doc_id, "title": document.title, "text": document.text, "metadata": {}}
+
+
+def _query_record(query: Query) -> dict[str, Any]:
+    return {"_id": query.query_id, "text": query.text, "metadata": {}}
+
+
+def _with_corpus(folder: Path, shown: Path) -> Path:
+    """The folder itself or, as zips often have it, the one below that holds the corpus."""
+    if not folder.is_dir():
+        raise DataFormatError("no such folder or zip; check the path", path=shown)
+    for place in (folder, *sorted(part for part in folder.iterdir() if part.is_dir())):
+        if any((place / name).is_file() for name in CORPUS_NAMES):
+            return place
+    raise DataFormatError(f"no corpus here; a BEIR folder has one of {', '.join(CORPUS_NAMES)}", path=shown)

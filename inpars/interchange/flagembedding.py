@@ -1,0 +1,58 @@
+"""FlagEmbedding's JSON lines: `query`, `pos`, `neg`, and `pos_scores`, `neg_scores` of a teacher where there is one.
+
+Texts alone, without ids. Its loader wants the same fields on every line, so scores are written for all lines or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from inpars.errors import DataFormatError
+from inpars.interchange.fields import scores_of, text_of, texts_of
+from inpars.interchange.format import Layout, Written
+from inpars.interchange.items import Group, Item, Negative, crossed, document_of, grouped, query_of
+from inpars.interchange.source import Source
+from inpars.storage import read_jsonl, write_jsonl
+
+
+def read(path: Path) -> Iterator[Item]:
+    """Every positive of a line with all negatives of the line."""
+    for line, record in read_jsonl(path):
+        query = query_of(text_of(record.get("query"), "query", path, line))
+        positives = texts_of(record, "pos", path, line)
+        negatives = texts_of(record, "neg", path, line)
+        if not positives:
+            raise DataFormatError("at least one text is needed", path=path, line=line, field="pos")
+        pos_scores = scores_of(record, "pos_scores", len(positives), path, line)
+        neg_scores = scores_of(record, "neg_scores", len(negatives), path, line)
+        found = tuple(
+            Negative(document_of(text), rank=rank, reranker_score=score)
+            for rank, (text, score) in enumerate(zip(negatives, neg_scores, strict=True), start=1)
+        )
+        yield from crossed(Group(query, tuple(map(document_of, positives)), found, tuple(pos_scores)))
+
+
+def write(source: Source, path: Path, layout: Layout, written: Written) -> None:
+    """One line a query."""
+    scored = all(map(_is_scored, grouped(source.examples()))) if source.triples else False
+    records = (_record(group, scored=scored) for group in grouped(source.examples()))
+    written.counts[path.name] = write_jsonl(path, records)
+
+
+def _is_scored(group: Group) -> bool:
+    scores = [*group.positive_scores, *(negative.reranker_score for negative in group.negatives)]
+    return None not in scores
+
+
+def _record(group: Group, *, scored: bool) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "query": group.query.text,
+        "pos": [document.full_text for document in group.positives],
+        "neg": [negative.document.full_text for negative in group.negatives],
+    }
+    if scored:
+        record["pos_scores"] = list(group.positive_scores)
+        record["neg_scores"] = [negative.reranker_score for negative in group.negatives]
+    return record

@@ -1,0 +1,183 @@
+"""Where an import goes: a folder in BEIR's form, with the training data beside it.
+
+    corpus.jsonl queries.jsonl qrels/SPLIT.tsv   `--dataset FOLDER` of every command
+    queries.synthetic.jsonl                      `inpars filter --input`
+    triples.tsv triples.ids.tsv                  `inpars train --triples`, as texts and as ids
+    negatives.jsonl                              where each negative comes from and what it scored
+    margins.tsv                                  GPL's pseudo labels: query, positive, negative, margin
+    run.trec                                     rankings
+
+Only the files that there is something for are written. Every document and query is written once, whatever number of
+examples it is part of; of two texts with one id the first stays and the second is counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from inpars.errors import DataFormatError
+from inpars.formats import one_line, run_lines, synthetic_query_record, triple_id_lines
+from inpars.interchange.items import Example, Item, Judged, Margin, Negative, Synthetic
+from inpars.interchange.keys import SeenKeys
+from inpars.records import Document, Qrel, Query, ScoredDocument, Triple
+from inpars.storage import atomic_writer, to_json_line
+
+CORPUS, QUERIES, SYNTHETIC, RUN = "corpus.jsonl", "queries.jsonl", "queries.synthetic.jsonl", "run.trec"
+TRIPLES, TRIPLE_IDS, NEGATIVES, MARGINS = "triples.tsv", "triples.ids.tsv", "negatives.jsonl", "margins.tsv"
+QRELS_HEADER = "query-id\tcorpus-id\tscore"
+
+
+class Folder:
+    """Sorts items into files; they are complete when the block ends."""
+
+    def __init__(self, folder: Path, origin: str, source: Path) -> None:
+        """Write into `folder`; `origin` names the format, `source` the file for messages."""
+        self.counts: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()
+        self._folder, self._origin, self._source = folder, origin, source
+        self._files: dict[str, IO[str]] = {}
+        self._open = ExitStack()
+        self._ids, self._texts, self._judged, self._ranked = SeenKeys(), SeenKeys(), SeenKeys(), SeenKeys()
+        self._ranking: tuple[str, dict[str, float]] = ("", {})
+        self._writers: dict[type, Callable[[Any], None]] = {
+            Document: self._document,
+            Query: self._query,
+            Judged: self._judgement,
+            ScoredDocument: self._scored,
+            Triple: self._triple,
+            Example: self._example,
+            Margin: self._margin,
+            Synthetic: self._synthetic,
+        }
+
+    def __enter__(self) -> Folder:
+        self._open.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._write_ranking()
+        self._open.__exit__(kind, error, trace)
+
+    def add(self, items: Iterable[Item]) -> None:
+        """Write the items."""
+        for item in items:
+            self._writers[type(item)](item)
+
+    def _write(self, name: str, line: str, header: str = "") -> None:
+        if name not in self._files:
+            self._files[name] = self._open.enter_context(atomic_writer(self._folder / name))
+            if header:
+                self._files[name].write(header + "\n")
+        self._files[name].write(line + "\n")
+        self.counts[name] += 1
+
+    def _new(self, kind: str, key: str, text: str) -> bool:
+        """Whether an id is met for the first time; another text for a known id is counted."""
+        fresh, first = self._texts.add(kind, key, text), self._ids.add(kind, key)
+        if fresh and not first:
+            self.dropped[f"other_text_for_known_{kind}_id"] += 1
+        return first
+
+    def _document(self, document: Document) -> None:
+        if self._new("document", document.doc_id, f"{document.title}\0{document.text}"):
+            record = {"_id": document.doc_id, "title": document.title, "text": document.text}
+            self._write(CORPUS, to_json_line(record))
+
+    def _query(self, query: Query) -> None:
+        if self._new("query", query.query_id, query.text):
+            self._write(QUERIES, to_json_line({"_id": query.query_id, "text": query.text}))
+
+    def _judgement(self, judged: Judged) -> None:
+        qrel = judged.qrel
+        if self._judged.add(judged.split, qrel.query_id, qrel.doc_id):
+            line = f"{qrel.query_id}\t{qrel.doc_id}\t{qrel.relevance}"
+            self._write(f"qrels/{judged.split}.tsv", line, QRELS_HEADER)
+
+    def _scored(self, scored: ScoredDocument) -> None:
+        query_id, scores = self._ranking
+        if scored.query_id != query_id or not scores:
+            self._write_ranking()
+            if not self._ranked.add(scored.query_id):
+                problem = f"the lines of query {scored.query_id!r} are not together; sort the file by query"
+                raise DataFormatError(problem, path=self._source)
+            self._ranking = (scored.query_id, scores := {})
+        if scored.doc_id in scores:
+            problem = f"document {scored.doc_id!r} is ranked twice for query {scored.query_id!r}"
+            raise DataFormatError(problem, path=self._source)
+        scores[scored.doc_id] = scored.score
+
+    def _write_ranking(self) -> None:
+        query_id, scores = self._ranking
+        for line in run_lines({query_id: scores}, self._origin) if scores else ():
+            self._write(RUN, line)
+
+    def _triple(self, triple: Triple) -> None:
+        for line in triple_id_lines([triple]):
+            self._write(TRIPLE_IDS, line)
+
+    def _margin(self, margin: Margin) -> None:
+        for line in triple_id_lines([margin.triple]):
+            self._write(MARGINS, f"{line}\t{margin.value!r}")
+
+    def _synthetic(self, item: Synthetic) -> None:
+        query = item.query
+        record = synthetic_query_record(query, item.document)
+        self._write(SYNTHETIC, to_json_line({**item.others, **record}))
+        if item.document is not None:
+            self._document(item.document)
+        self._query(Query(query.query_id, query.text))
+        self._judgement(Judged(Qrel(query.query_id, query.doc_id, 1)))
+
+    def _example(self, example: Example) -> None:
+        positive = example.positive
+        query = one_line(example.query.text)
+        if not query or not positive.full_text.strip():
+            self.dropped["empty_text"] += 1
+            return
+        self._query(example.query)
+        self._document(positive)
+        self._judgement(Judged(Qrel(example.query.query_id, positive.doc_id, 1)))
+        written: set[str] = set()
+        for negative in self._usable(example):
+            self._document(negative.document)
+            self._write(NEGATIVES, to_json_line(self._negative_record(example, negative)))
+            if negative.document.doc_id not in written:
+                written.add(negative.document.doc_id)
+                self._triple(Triple(example.query.query_id, positive.doc_id, negative.document.doc_id))
+                texts = (query, one_line(positive.full_text), one_line(negative.document.full_text))
+                self._write(TRIPLES, "\t".join(texts))
+
+    def _usable(self, example: Example) -> Iterator[Negative]:
+        """The negatives that are neither the positive, nor its text, nor empty; the others are counted."""
+        same = one_line(example.positive.full_text)
+        for negative in example.negatives:
+            text = one_line(negative.document.full_text)
+            if negative.document.doc_id == example.positive.doc_id or text == same:
+                self.dropped["positive_as_negative"] += 1
+            elif not text:
+                self.dropped["empty_text"] += 1
+            else:
+                yield negative
+
+    def _negative_record(self, example: Example, negative: Negative) -> dict[str, Any]:
+        record = {
+            "query_id": example.query.query_id,
+            "positive_doc_id": example.positive.doc_id,
+            "negative_doc_id": negative.document.doc_id,
+            "source": negative.source or self._origin,
+            "rank": negative.rank,
+            "score": negative.score,
+            "positive_score": example.positive_score,
+        }
+        if negative.reranker_score is not None:
+            record["reranker_score"] = negative.reranker_score
+            record["positive_reranker_score"] = example.positive_reranker_score
+        return record

@@ -1,0 +1,40 @@
+"""What a format is: how it is read, how it is written, and one line that says so."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from inpars.interchange.items import Item
+from inpars.interchange.source import Source
+
+Layout = Literal["triplet", "n-tuple", "pair", "labeled-pair", "labeled-list", "scored-pair", "margin"]
+
+
+@dataclass(slots=True)
+class Written:
+    """How many records went into each file, and what could not go, by reason."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+Reader = Callable[[Path], Iterator[Item]]
+Writer = Callable[[Source, Path, Layout, Written], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One toolkit's files.
+
+    `made_ids` names the ids that the format lacks and an import makes; `folder` says that an export is a folder.
+    """
+
+    holds: str
+    read: Reader
+    write: Writer
+    made_ids: str = ""
+    folder: bool = False

@@ -1,0 +1,120 @@
+"""GPL's folder (arXiv 2112.07577).
+
+`corpus.jsonl`, `qgen-queries.jsonl` and `qgen-qrels/train.tsv` are BEIR's; `hard-negatives.jsonl` lists for each query
+the documents each retriever found, best first; `gpl-training-data.tsv` holds query, positive, negative and the raw
+margin of the cross-encoder's logits. GPL makes whatever file is absent, so an export without reranker scores leaves
+the margins to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from inpars.corpus import Corpus
+from inpars.errors import DataFormatError
+from inpars.formats import checked_id, finite_number, iterate_qrels, read_documents, read_queries
+from inpars.interchange.beir import write_collection
+from inpars.interchange.fields import list_of, object_of
+from inpars.interchange.folder import CORPUS, MARGINS
+from inpars.interchange.format import Layout, Written
+from inpars.interchange.items import Example, Item, Judged, Margin, Negative
+from inpars.interchange.source import Source
+from inpars.records import Query, Triple
+from inpars.storage import read_jsonl, read_lines, write_jsonl, write_lines
+
+PREFIX = "qgen"
+QUERIES, QRELS = f"{PREFIX}-queries.jsonl", f"{PREFIX}-qrels"
+HARD_NEGATIVES, TRAINING_DATA = "hard-negatives.jsonl", "gpl-training-data.tsv"
+UNKNOWN_RETRIEVER = "inpars"
+
+
+def read(folder: Path) -> Iterator[Item]:
+    """Collection, judgements, every hard negative with its retriever and rank, and the margins."""
+    queries = _queries_file(folder)
+    yield from read_documents(folder / CORPUS)
+    yield from read_queries(queries)
+    for file in sorted(folder.glob(f"{queries.name.removesuffix('queries.jsonl')}qrels/*.tsv")):
+        yield from (Judged(qrel, file.stem) for qrel in iterate_qrels(file))
+    if (folder / HARD_NEGATIVES).is_file():
+        yield from _examples(folder, queries)
+    if (folder / TRAINING_DATA).is_file():
+        yield from _margins(folder / TRAINING_DATA)
+
+
+def write(source: Source, folder: Path, layout: Layout, written: Written) -> None:
+    """The collection; with triples also the hard negatives, and the margins where they are known."""
+    write_collection(source, folder, QUERIES, QRELS, written)
+    if source.files is None:
+        return
+    records = (_record(list(neighbours)) for _, neighbours in groupby(source.examples(), key=_query_id))
+    written.counts[HARD_NEGATIVES] = write_jsonl(folder / HARD_NEGATIVES, records)
+    kept = (source.files.ids or source.files.texts or folder).with_name(MARGINS)
+    lines = (line for _, line in read_lines(kept)) if kept.is_file() else _margin_lines(source, written)
+    if count := write_lines(folder / TRAINING_DATA, lines):
+        written.counts[TRAINING_DATA] = count
+    else:
+        (folder / TRAINING_DATA).unlink()
+
+
+def _queries_file(folder: Path) -> Path:
+    """`qgen-queries.jsonl`, or under another --qgen_prefix."""
+    found = sorted(folder.glob("*-queries.jsonl"))
+    if not (folder / CORPUS).is_file() or not found:
+        raise DataFormatError(f"not a GPL folder: it needs {CORPUS} and {QUERIES}", path=folder)
+    return folder / QUERIES if folder / QUERIES in found else found[0]
+
+
+def _examples(folder: Path, queries: Path) -> Iterator[Example]:
+    path = folder / HARD_NEGATIVES
+    corpus, texts = Corpus(folder / CORPUS), Corpus(queries)
+    for line, record in read_jsonl(path):
+        query_id = checked_id(record.get("qid"), path, line)
+        query = Query(query_id, texts[query_id].text)
+        found = object_of(record.get("neg"), "neg", path, line)
+        negatives = tuple(_negatives(found, corpus, path, line))
+        for doc_id in list_of(record, "pos", path, line):
+            yield Example(query, corpus[checked_id(doc_id, path, line)], negatives)
+
+
+def _negatives(found: dict[str, Any], corpus: Corpus, path: Path, line: int) -> Iterator[Negative]:
+    for retriever in found:
+        for rank, doc_id in enumerate(list_of(found, retriever, path, line), start=1):
+            yield Negative(corpus[checked_id(doc_id, path, line)], source=retriever, rank=rank)
+
+
+def _margins(path: Path) -> Iterator[Margin]:
+    for number, line in read_lines(path):
+        fields = line.split("\t")
+        if len(fields) != 4:
+            problem = f"{len(fields)} tab-separated columns, 4 are needed: query, positive, negative, margin"
+            raise DataFormatError(problem, path=path, line=number, excerpt=line)
+        triple = Triple(*(checked_id(field, path, number) for field in fields[:3]))
+        yield Margin(triple, finite_number(fields[3], path, number))
+
+
+def _query_id(example: Example) -> str:
+    return example.query.query_id
+
+
+def _record(examples: list[Example]) -> dict[str, Any]:
+    """One query; the negatives of each retriever in the order of their ranks."""
+    found: dict[str, dict[str, int]] = {}
+    for negative in (negative for example in examples for negative in example.negatives):
+        ranks = found.setdefault(negative.source or UNKNOWN_RETRIEVER, {})
+        ranks.setdefault(negative.document.doc_id, len(ranks) + 1 if negative.rank is None else negative.rank)
+    neg = {retriever: sorted(ranks, key=ranks.__getitem__) for retriever, ranks in found.items()}
+    pos = list(dict.fromkeys(example.positive.doc_id for example in examples))
+    return {"qid": examples[0].query.query_id, "pos": pos, "neg": neg}
+
+
+def _margin_lines(source: Source, written: Written) -> Iterable[str]:
+    for example in source.examples():
+        for negative in example.distinct_negatives:
+            if example.positive_reranker_score is None or negative.reranker_score is None:
+                written.dropped["margin_unknown"] += 1
+                continue
+            margin = example.positive_reranker_score - negative.reranker_score
+            yield f"{_query_id(example)}\t{example.positive.doc_id}\t{negative.document.doc_id}\t{margin:.6f}"

@@ -1,0 +1,115 @@
+"""What a format is read into and written from: the package's records, and the few that only other toolkits have.
+
+Knows nothing of any one format. Where a format has no ids they are made from the text, so that equal texts get equal
+ids in every file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain, groupby
+from typing import Any, TypeAlias
+
+from inpars.records import Document, Qrel, Query, ScoredDocument, SyntheticQuery, Triple
+
+ID_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Negative:
+    """A document that should not answer, and what is known of how it was found."""
+
+    document: Document
+    source: str = ""
+    rank: int | None = None
+    score: float | None = None
+    reranker_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A query, a document that answers it and the negatives drawn for the two."""
+
+    query: Query
+    positive: Document
+    negatives: tuple[Negative, ...] = ()
+    positive_score: float | None = None
+    positive_reranker_score: float | None = None
+
+    @property
+    def distinct_negatives(self) -> tuple[Negative, ...]:
+        """Each negative document once, as the first of those who found it has it."""
+        first: dict[str, Negative] = {}
+        for negative in self.negatives:
+            first.setdefault(negative.document.doc_id, negative)
+        return tuple(first.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """How much more a reranker gives to the positive than to the negative (GPL's pseudo label)."""
+
+    triple: Triple
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A judgement and the split it belongs to."""
+
+    qrel: Qrel
+    split: str = "train"
+
+
+@dataclass(frozen=True, slots=True)
+class Synthetic:
+    """A synthetic query, its document where the file has the text, and the fields that are not ours."""
+
+    query: SyntheticQuery
+    document: Document | None = None
+    others: dict[str, Any] = field(default_factory=dict)
+
+
+Item: TypeAlias = Document | Query | Judged | ScoredDocument | Triple | Example | Margin | Synthetic
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A query with all of its positives and negatives that stand together, each document once."""
+
+    query: Query
+    positives: tuple[Document, ...]
+    negatives: tuple[Negative, ...]
+    positive_scores: tuple[float | None, ...]  # of the reranker, one a positive
+
+
+def grouped(examples: Iterable[Example]) -> Iterator[Group]:
+    """Neighbouring examples of one query taken together."""
+    for _, neighbours in groupby(examples, key=lambda example: example.query):
+        together = list(neighbours)
+        scores = {example.positive: example.positive_reranker_score for example in together}
+        everything = Example(together[0].query, together[0].positive, tuple(chain(*(e.negatives for e in together))))
+        yield Group(everything.query, tuple(scores), everything.distinct_negatives, tuple(scores.values()))
+
+
+def crossed(group: Group) -> Iterator[Example]:
+    """Every positive of a group with all of its negatives."""
+    for positive, score in zip(group.positives, group.positive_scores, strict=True):
+        yield Example(group.query, positive, group.negatives, positive_reranker_score=score)
+
+
+def made_id(kind: str, text: str) -> str:
+    """An id for a text that has none: `d-` or `q-` and 16 hexadecimal digits of the text's hash."""
+    return f"{kind}-{hashlib.blake2b(text.encode(), digest_size=ID_BYTES).hexdigest()}"
+
+
+def document_of(text: str) -> Document:
+    """A document that is only a text."""
+    return Document(made_id("d", text), text)
+
+
+def query_of(text: str) -> Query:
+    """A query that is only a text."""
+    return Query(made_id("q", text), text)

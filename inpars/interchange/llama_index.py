@@ -1,0 +1,84 @@
+"""LlamaIndex's EmbeddingQAFinetuneDataset: one JSON object of `queries`, `corpus`, `relevant_docs` and `mode` text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import IO, Any
+
+from inpars.errors import DataFormatError
+from inpars.formats import checked_id
+from inpars.interchange.fields import text_of, wrong
+from inpars.interchange.format import Layout, Written
+from inpars.interchange.items import Item, Judged
+from inpars.interchange.json_stream import JsonStream
+from inpars.interchange.keys import SeenKeys
+from inpars.interchange.source import Source
+from inpars.records import Document, Qrel, Query
+from inpars.storage import atomic_writer, open_lines
+
+MODE = "text"
+
+
+def read(path: Path) -> Iterator[Item]:
+    """Queries, documents and which of them belong together, in the order of the file."""
+    with open_lines(path) as stream:
+        walk = JsonStream(stream, path)
+        for name in walk.members():
+            if name == "queries":
+                yield from (Query(key, text_of(value, name, path, walk.line)) for key, value in _entries(walk, path))
+            elif name == "corpus":
+                yield from (Document(key, text_of(value, name, path, walk.line)) for key, value in _entries(walk, path))
+            elif name == "relevant_docs":
+                yield from _relevant(walk, path)
+            elif walk.value() != MODE and name == "mode":
+                raise DataFormatError(f"only mode {MODE!r} can be read", path=path, line=walk.line, field=name)
+        walk.finish()
+
+
+def write(source: Source, path: Path, layout: Layout, written: Written) -> None:
+    """Piece by piece; the documents of the corpus where one is named, else those of the queries."""
+    counts = written.counts
+    with atomic_writer(path) as stream:
+        stream.write('{"queries": ')
+        counts["queries"] = _write_object(stream, ((query.query_id, query.text) for query in source.queries()))
+        stream.write(',\n"corpus": ')
+        documents = ((document.doc_id, document.full_text) for document in source.documents())
+        counts["corpus"] = _write_object(stream, documents)
+        stream.write(',\n"relevant_docs": ')
+        counts["relevant_docs"] = _write_object(stream, _relevant_ids(source))
+        stream.write(f',\n"mode": "{MODE}"}}\n')
+
+
+def _entries(walk: JsonStream, path: Path) -> Iterator[tuple[str, Any]]:
+    for key in walk.members():
+        yield checked_id(key, path, walk.line), walk.value()
+
+
+def _relevant(walk: JsonStream, path: Path) -> Iterator[Judged]:
+    for query_id, doc_ids in _entries(walk, path):
+        if not isinstance(doc_ids, list):
+            raise wrong("must be a list of ids", "relevant_docs", doc_ids, path, walk.line)
+        yield from (Judged(Qrel(query_id, checked_id(doc_id, path, walk.line), 1)) for doc_id in doc_ids)
+
+
+def _relevant_ids(source: Source) -> Iterator[tuple[str, list[str]]]:
+    relevant = (row.qrel for row in source.judged() if row.qrel.relevance > 0)
+    seen = SeenKeys()
+    for query_id, qrels in groupby(relevant, key=lambda qrel: qrel.query_id):
+        if not seen.add(query_id):  # a second key of that name would replace the first in every JSON reader
+            raise DataFormatError(f"the lines of query {query_id!r} are not together; sort the input by query")
+        yield query_id, [qrel.doc_id for qrel in qrels]
+
+
+def _write_object(stream: IO[str], entries: Iterable[tuple[str, Any]]) -> int:
+    count = 0
+    stream.write("{")
+    for key, value in entries:
+        stream.write(",\n" if count else "\n")
+        stream.write(f"{json.dumps(key, ensure_ascii=False)}: {json.dumps(value, ensure_ascii=False)}")
+        count += 1
+    stream.write("\n}")
+    return count

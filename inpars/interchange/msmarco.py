@@ -1,0 +1,99 @@
+"""MS MARCO's files: a collection with queries and judgements, triples of texts, triples of ids.
+
+A folder has `collection.tsv` (id, text), `queries.SPLIT.tsv` (id, text), `qrels.SPLIT.tsv` (query, 0, document, 1) and
+`qidpidtriples.SPLIT.tsv` (query, positive, negative). Quotes are plain characters; tabs and newlines become blanks.
+Passages have no titles there: title and text are joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from inpars.errors import DataFormatError
+from inpars.formats import iterate_qrels, one_line, read_documents, read_queries, read_triple_ids, triple_id_lines
+from inpars.interchange.format import Layout, Written
+from inpars.interchange.items import Item, Judged
+from inpars.interchange.source import TRAINING_SPLIT, Source
+from inpars.interchange.tsv import read_text_triples, write_text_triples
+from inpars.records import Document, Query, Triple
+from inpars.storage import write_lines
+
+
+def read(folder: Path) -> Iterator[Item]:
+    """Documents, queries, judgements and triples of ids that the folder has."""
+    for path in _files(folder, "collection"):
+        yield from read_documents(path)
+    for path in _files(folder, "queries"):
+        yield from read_queries(path)
+    for path in _files(folder, "qrels"):
+        yield from (Judged(qrel, _split(path)) for qrel in iterate_qrels(path))
+    for path in _files(folder, "qidpidtriples"):
+        yield from read_triple_ids(path)
+
+
+def write(source: Source, folder: Path, layout: Layout, written: Written) -> None:
+    """All the files that there is something for."""
+    counts = written.counts
+    counts["collection.tsv"] = write_lines(folder / "collection.tsv", map(_document_line, source.documents()))
+    split = source.split if source.synthetic is None and source.triples is None else TRAINING_SPLIT
+    name = f"queries.{split}.tsv"
+    counts[name] = write_lines(folder / name, map(_query_line, source.queries()))
+    name = f"qrels.{split}.tsv"
+    counts[name] = write_lines(folder / name, map(qrel_line, source.judged()))
+    if source.triples is not None:
+        name = f"qidpidtriples.{split}.tsv"
+        counts[name] = write_lines(folder / name, triple_id_lines(_triples(source)))
+
+
+def read_triples(path: Path) -> Iterator[Item]:
+    """Texts of query, positive and negative."""
+    return read_text_triples(path, quoted=False)
+
+
+def write_triples(source: Source, path: Path, layout: Layout, written: Written) -> None:
+    """The same."""
+    written.counts[path.name] = write_text_triples(source, path, quoted=False)
+
+
+def read_ids(path: Path) -> Iterator[Item]:
+    """Ids of query, positive and negative."""
+    return read_triple_ids(path)
+
+
+def write_ids(source: Source, path: Path, layout: Layout, written: Written) -> None:
+    """The same; the texts are not asked for."""
+    files = source.files
+    triples = read_triple_ids(files.ids) if files and files.ids else _triples(source)
+    written.counts[path.name] = write_lines(path, triple_id_lines(triples))
+
+
+def qrel_line(judged: Judged) -> str:
+    """A judgement in TREC's four columns."""
+    return f"{judged.qrel.query_id}\t0\t{judged.qrel.doc_id}\t{judged.qrel.relevance}"
+
+
+def _triples(source: Source) -> Iterator[Triple]:
+    for example in source.examples():
+        for negative in example.distinct_negatives:
+            yield Triple(example.query.query_id, example.positive.doc_id, negative.document.doc_id)
+
+
+def _document_line(document: Document) -> str:
+    return f"{document.doc_id}\t{one_line(document.full_text)}"
+
+
+def _query_line(query: Query) -> str:
+    return f"{query.query_id}\t{one_line(query.text)}"
+
+
+def _files(folder: Path, kind: str) -> Iterable[Path]:
+    found = sorted(path for path in folder.glob(f"{kind}*") if path.name.removesuffix(".gz").endswith(".tsv"))
+    if kind == "collection" and not found:
+        raise DataFormatError("no collection.tsv here; --input is the folder that holds it", path=folder)
+    return found
+
+
+def _split(path: Path) -> str:
+    """`qrels.dev.small.tsv` judges `dev.small`."""
+    return path.name.removesuffix(".gz").removesuffix(".tsv").removeprefix("qrels").strip(".") or TRAINING_SPLIT

@@ -1,0 +1,245 @@
+"""Columns as sentence-transformers reads them, in parquet.
+
+The order of columns counts there, not their names, except that `label`, `labels`, `score`, `scores` are never texts.
+
+    triplet       anchor, positive, negative                a row a triple
+    n-tuple       anchor, positive, negative_1 ...          a row a query, as many negatives as most queries have
+    pair          anchor, positive
+    labeled-pair  query, passage, label                     1 for the positive, 0 for a negative
+    labeled-list  query, docs, labels                       a row a query
+    scored-pair   query, passage, score                     the reranker's, or those of --run
+    margin        anchor, positive, negative, score         the reranker's difference, for MarginMSE
+
+There are no ids in any of them: they are made from the texts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from inpars.errors import ConfigError, DataFormatError
+from inpars.interchange.fields import number_of, text_of
+from inpars.interchange.format import Layout, Written
+from inpars.interchange.items import Example, Group, Item, Margin, Negative, crossed, document_of, grouped, query_of
+from inpars.interchange.source import Source
+from inpars.records import Document, Query, ScoredDocument, Triple
+
+LABELS = ("label", "labels", "score", "scores")
+Row: TypeAlias = dict[str, Any]
+
+
+def read(path: Path) -> Iterator[Item]:
+    """Examples of any layout; scored pairs become documents, queries and a run."""
+    from inpars.interchange.parquet import read_rows
+
+    rows = (_Row(file, number, row) for file, number, row in read_rows(path))
+    for (_, shape), neighbours in groupby(rows, key=lambda row: (row.query, row.shape)):
+        if shape == "columns":
+            yield from _flat(neighbours)
+        else:
+            yield from READERS[shape](list(neighbours))
+
+
+def write(source: Source, path: Path, layout: Layout, written: Written) -> None:
+    """The chosen layout."""
+    from inpars.interchange import parquet
+
+    text, texts = parquet.TEXT, parquet.TEXTS
+    width = _usual_negatives(source) if layout == "n-tuple" else 0
+    columns: dict[Layout, dict[str, Any]] = {
+        "triplet": dict.fromkeys(("anchor", "positive", "negative"), text),
+        "n-tuple": dict.fromkeys(("anchor", "positive", *_names(width)), text),
+        "pair": dict.fromkeys(("anchor", "positive"), text),
+        "labeled-pair": {"query": text, "passage": text, "label": parquet.WHOLE},
+        "labeled-list": {"query": text, "docs": texts, "labels": parquet.WHOLES},
+        "scored-pair": {"query": text, "passage": text, "score": parquet.NUMBER},
+        "margin": {**dict.fromkeys(("anchor", "positive", "negative"), text), "score": parquet.NUMBER},
+    }
+    written.counts[path.name] = parquet.write_rows(path, columns[layout], _rows(source, layout, width, written))
+
+
+class _Row:
+    """One row, its texts apart from its labels."""
+
+    def __init__(self, path: Path, number: int, row: Row) -> None:
+        self.path, self.number = path, number
+        self.texts = [value for name, value in row.items() if name not in LABELS]
+        self.names = [name for name in row if name not in LABELS]
+        self.label = next(((name, row[name]) for name in LABELS if row.get(name) is not None), None)
+        if len(self.texts) < 2:
+            raise self.wrong(f"{len(self.texts)} columns of texts, a query and a document are needed", None)
+        self.query = text_of(self.texts[0], self.names[0], path, number)
+
+    @property
+    def shape(self) -> str:
+        """How the row is to be read."""
+        if isinstance(self.texts[1], list):
+            return "list"
+        if len(self.texts) > 2 or self.label is None:
+            return "columns"
+        return "scored" if self.label[0].startswith("score") else "labeled"
+
+    def document(self, column: int) -> Document:
+        """The text of a column."""
+        return document_of(text_of(self.texts[column], self.names[column], self.path, self.number))
+
+    def wrong(self, problem: str, field: str | None) -> DataFormatError:
+        """The error for this row."""
+        return DataFormatError(problem, path=self.path, line=self.number, field=field)
+
+
+def _flat(rows: Iterable[_Row]) -> Iterator[Item]:
+    """A positive with the negatives beside it; one number of a triplet is the margin of the two."""
+    for row in rows:
+        query, positive = query_of(row.query), row.document(1)
+        columns = [column for column in range(2, len(row.texts)) if row.texts[column] is not None]
+        documents = [row.document(column) for column in columns]
+        scores = _scores(row, len(documents))
+        negatives = tuple(
+            Negative(document, rank=rank, reranker_score=score)
+            for rank, (document, score) in enumerate(zip(documents, scores[1:], strict=True), start=1)
+        )
+        yield Example(query, positive, negatives, positive_reranker_score=scores[0])
+        if row.label is not None and not isinstance(row.label[1], list) and len(documents) == 1:
+            triple = Triple(query.query_id, positive.doc_id, documents[0].doc_id)
+            yield Margin(triple, number_of(row.label[1], row.label[0], row.path, row.number))
+
+
+def _scores(row: _Row, negatives: int) -> list[float | None]:
+    """`scores` holds the positive's and then the negatives'."""
+    if row.label is None or not isinstance(row.label[1], list):
+        return [None] * (1 + negatives)
+    name, values = row.label
+    if len(values) != 1 + negatives:
+        raise row.wrong(f"{len(values)} scores for {1 + negatives} documents", name)
+    return [number_of(value, name, row.path, row.number) for value in values]
+
+
+def _labeled(rows: list[_Row]) -> Iterator[Item]:
+    yield from _judged(query_of(rows[0].query), [(row.document(1), _label(row, row.label)) for row in rows])
+
+
+def _listed(rows: list[_Row]) -> Iterator[Item]:
+    for row in rows:
+        name, labels = row.label or ("labels", None)
+        if not isinstance(labels, list) or len(labels) != len(row.texts[1]):
+            raise row.wrong(f"must be a list of {len(row.texts[1])} labels", name)
+        texts = [text_of(text, row.names[1], row.path, row.number) for text in row.texts[1]]
+        judged = [(document_of(text), _label(row, (name, value))) for text, value in zip(texts, labels, strict=True)]
+        yield from _judged(query_of(row.query), judged)
+
+
+def _scored(rows: list[_Row]) -> Iterator[Item]:
+    query = query_of(rows[0].query)
+    yield query
+    for row in rows:
+        document = row.document(1)
+        yield document
+        name, value = row.label or ("score", None)
+        yield ScoredDocument(query.query_id, document.doc_id, number_of(value, name, row.path, row.number))
+
+
+READERS: dict[str, Callable[[list[_Row]], Iterator[Item]]] = {"labeled": _labeled, "list": _listed, "scored": _scored}
+
+
+def _label(row: _Row, label: tuple[str, Any] | None) -> bool:
+    name, value = label or ("label", None)
+    number = number_of(value, name, row.path, row.number)
+    if number != int(number):
+        raise row.wrong("a label is a whole number; put scores into a column named 'score'", name)
+    return number > 0
+
+
+def _judged(query: Query, judged: list[tuple[Document, bool]]) -> Iterator[Item]:
+    positives = tuple(document for document, relevant in judged if relevant)
+    negatives = tuple(Negative(document) for document, relevant in judged if not relevant)
+    if positives:
+        yield from crossed(Group(query, positives, negatives, (None,) * len(positives)))
+    else:
+        yield query
+        yield from (negative.document for negative in negatives)
+
+
+def _names(width: int) -> list[str]:
+    return [f"negative_{number}" for number in range(1, width + 1)]
+
+
+def _usual_negatives(source: Source) -> int:
+    """How many negatives most examples have; of equally many the larger number."""
+    sizes = Counter(len(example.distinct_negatives) for example in source.examples())
+    sizes.pop(0, None)
+    if not sizes:
+        raise ConfigError("there are no negatives: give --triples, or choose --layout pair")
+    return max(sizes, key=lambda size: (sizes[size], size))
+
+
+def _rows(source: Source, layout: Layout, width: int, written: Written) -> Iterator[Row]:
+    if layout == "scored-pair" and source.run is not None:
+        yield from _run_rows(source)
+    elif layout == "labeled-list":
+        yield from map(_list_row, grouped(source.examples()))
+    elif layout in ("labeled-pair", "scored-pair"):
+        for group in grouped(source.examples()):
+            yield from _pair_rows(group, layout, written)
+    else:
+        for example in source.examples():
+            yield from _example_rows(example, layout, width, written)
+
+
+def _run_rows(source: Source) -> Iterator[Row]:
+    corpus, text = source.needed_corpus(), source.query_text()
+    for query_id, ranking in source.rankings():
+        for doc_id, score in ranking:
+            yield {"query": text(query_id), "passage": corpus[doc_id].full_text, "score": score}
+
+
+def _list_row(group: Group) -> Row:
+    documents = [*group.positives, *(negative.document for negative in group.negatives)]
+    labels = [1] * len(group.positives) + [0] * len(group.negatives)
+    return {"query": group.query.text, "docs": [document.full_text for document in documents], "labels": labels}
+
+
+def _pair_rows(group: Group, layout: Layout, written: Written) -> Iterator[Row]:
+    positives = zip(group.positives, group.positive_scores, strict=True)
+    negatives = ((negative.document, negative.reranker_score) for negative in group.negatives)
+    found = [*((document, 1, score) for document, score in positives), *((d, 0, score) for d, score in negatives)]
+    for document, label, score in found:
+        row = {"query": group.query.text, "passage": document.full_text}
+        if layout == "labeled-pair":
+            yield {**row, "label": label}
+        elif score is not None:
+            yield {**row, "score": score}
+        else:
+            written.dropped["reranker_score_unknown"] += 1
+
+
+def _example_rows(example: Example, layout: Layout, width: int, written: Written) -> Iterator[Row]:
+    row = {"anchor": example.query.text, "positive": example.positive.full_text}
+    negatives = example.distinct_negatives
+    if layout == "pair":
+        yield row
+    elif layout == "n-tuple":
+        if len(negatives) < width:
+            written.dropped["fewer_negatives"] += 1
+            return
+        texts = (negative.document.full_text for negative in negatives)
+        yield {**row, **dict(zip(_names(width), texts, strict=False))}
+    else:
+        for negative in negatives:
+            yield from _triplet_row(
+                {**row, "negative": negative.document.full_text}, example, negative, layout, written
+            )
+
+
+def _triplet_row(row: Row, example: Example, negative: Negative, layout: Layout, written: Written) -> Iterator[Row]:
+    above, below = example.positive_reranker_score, negative.reranker_score
+    if layout == "triplet":
+        yield row
+    elif above is None or below is None:
+        written.dropped["margin_unknown"] += 1
+    else:
+        yield {**row, "score": above - below}

@@ -1,0 +1,73 @@
+"""Tevatron's JSON lines: `query_id`, `query`, `positive_passages`, `negative_passages` of `docid`, `title`, `text`.
+
+Its newer form has ids in place of passages (`query_text`, `positive_document_ids`, `negative_document_ids`) and the
+texts in `corpus.jsonl` beside it (`docid`, `title`, `text`); it is read, not written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from inpars.corpus import Corpus
+from inpars.errors import DataFormatError
+from inpars.formats import checked_id
+from inpars.interchange.fields import document_of_object, id_of, list_of, text_of
+from inpars.interchange.folder import CORPUS
+from inpars.interchange.format import Layout, Written
+from inpars.interchange.items import Group, Item, Negative, crossed, grouped
+from inpars.interchange.source import Source
+from inpars.records import Document, Query
+from inpars.storage import read_jsonl, write_jsonl
+
+
+def read(path: Path) -> Iterator[Item]:
+    """Every positive of a line with all negatives of the line."""
+    beside = path.with_name(CORPUS)
+    corpus = Corpus(beside) if beside.is_file() and beside != path else None
+    for line, record in read_jsonl(path):
+        by_ids = "positive_document_ids" in record
+        name = "query_text" if "query_text" in record else "query"
+        text = text_of(record.get(name), name, path, line)
+        query = Query(id_of(record.get("query_id"), text, "q", path, line), text)
+        documents = _by_id(corpus, path, line) if by_ids else _by_value(path, line)
+        positives = documents(record, "positive_document_ids" if by_ids else "positive_passages")
+        negatives = documents(record, "negative_document_ids" if by_ids else "negative_passages")
+        found = tuple(Negative(document, rank=rank) for rank, document in enumerate(negatives, start=1))
+        yield from crossed(Group(query, tuple(positives), found, (None,) * len(positives)))
+
+
+def write(source: Source, path: Path, layout: Layout, written: Written) -> None:
+    """One line a query, the passages with it."""
+    written.counts[path.name] = write_jsonl(path, map(_record, grouped(source.examples())))
+
+
+def _by_value(path: Path, line: int) -> Callable[[Mapping[str, Any], str], list[Document]]:
+    def documents(record: Mapping[str, Any], name: str) -> list[Document]:
+        return [document_of_object(value, name, path, line) for value in list_of(record, name, path, line)]
+
+    return documents
+
+
+def _by_id(corpus: Corpus | None, path: Path, line: int) -> Callable[[Mapping[str, Any], str], list[Document]]:
+    def documents(record: Mapping[str, Any], name: str) -> list[Document]:
+        if corpus is None:
+            problem = f"ids without texts; put the {CORPUS} they belong to beside this file"
+            raise DataFormatError(problem, path=path, line=line, field=name)
+        return [corpus[checked_id(value, path, line)] for value in list_of(record, name, path, line)]
+
+    return documents
+
+
+def _record(group: Group) -> dict[str, Any]:
+    return {
+        "query_id": group.query.query_id,
+        "query": group.query.text,
+        "positive_passages": [_passage(document) for document in group.positives],
+        "negative_passages": [_passage(negative.document) for negative in group.negatives],
+    }
+
+
+def _passage(document: Document) -> dict[str, str]:
+    return {"docid": document.doc_id, "title": document.title, "text": document.text}

@@ -1,0 +1,83 @@
+"""TREC's plain files: topics (id, tab, text), judgements (four columns) and runs (six).
+
+Which of them a file is follows from its first line. An export is a folder of `topics.tsv`, `qrels.txt` and `run.txt`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice, pairwise
+from pathlib import Path
+
+from inpars.datasets import DEFAULT_SPLIT
+from inpars.errors import ConfigError, DataFormatError
+from inpars.formats import iterate_qrels, iterate_run, one_line, read_queries, run_lines
+from inpars.interchange.format import Layout, Written
+from inpars.interchange.items import Item, Judged
+from inpars.interchange.source import Source
+from inpars.records import ScoredDocument
+from inpars.storage import read_lines, write_lines
+
+RUN_COLUMNS, QREL_COLUMNS = 6, 4
+SUFFIXES = (".txt", ".tsv", ".trec", ".run", ".qrels", ".qrel")
+TAG = "inpars"
+
+
+def read(path: Path) -> Iterator[Item]:
+    """One file, or all those of a folder."""
+    for file in _files(path) if path.is_dir() else [path]:
+        yield from _read_file(file)
+
+
+def write(source: Source, folder: Path, layout: Layout, written: Written) -> None:
+    """Topics and judgements of what was named, and the run where one was."""
+    if source.run is None and source.dataset is None and source.synthetic is None and source.triples is None:
+        raise ConfigError("nothing to write: give --dataset, --input, --triples or --run")
+    if _has_queries(source):
+        topics = (f"{query.query_id}\t{one_line(query.text)}" for query in source.queries())
+        written.counts["topics.tsv"] = write_lines(folder / "topics.tsv", topics)
+        judged = (f"{row.qrel.query_id} 0 {row.qrel.doc_id} {row.qrel.relevance}" for row in source.judged())
+        written.counts["qrels.txt"] = write_lines(folder / "qrels.txt", judged)
+    if source.run is not None:
+        written.counts["run.txt"] = write_lines(folder / "run.txt", _run_lines(source))
+
+
+def _has_queries(source: Source) -> bool:
+    named = source.synthetic is not None or source.triples is not None
+    return named or (source.dataset is not None and bool(source.dataset.splits))
+
+
+def _run_lines(source: Source) -> Iterator[str]:
+    for query_id, ranking in source.rankings():
+        yield from run_lines({query_id: dict(ranking)}, TAG)
+
+
+def _read_file(path: Path) -> Iterator[Item]:
+    first = next(islice(read_lines(path), 1), None)
+    if first is None:
+        return
+    columns = len(first[1].split())
+    if first[1].count("\t") == 1:
+        yield from read_queries(path)
+    elif columns == RUN_COLUMNS:
+        yield from (scored for _, scored in iterate_run(path))
+    elif columns == QREL_COLUMNS:
+        yield from (Judged(qrel, DEFAULT_SPLIT) for qrel in iterate_qrels(path))
+    else:
+        problem = "neither a topic (id, tab, text), nor a judgement (4 columns), nor a line of a run (6 columns)"
+        raise DataFormatError(problem, path=path, line=first[0], excerpt=first[1])
+
+
+def _files(folder: Path) -> list[Path]:
+    found = sorted(path for path in folder.iterdir() if path.name.removesuffix(".gz").endswith(SUFFIXES))
+    if not found:
+        raise DataFormatError(f"no files that end in one of {', '.join(SUFFIXES)} here", path=folder)
+    return found
+
+
+def scored_documents(query_id: str, doc_ids: list[str], scores: list[float]) -> Iterator[ScoredDocument]:
+    """The lines of one ranking, whose order stays though the scores may not say it."""
+    if any(above <= below for above, below in pairwise(scores)):
+        scores = [1.0 / position for position in range(1, len(scores) + 1)]
+    for doc_id, score in zip(doc_ids, scores, strict=True):
+        yield ScoredDocument(query_id, doc_id, score)

@@ -1,0 +1,152 @@
+"""Triples of ours as examples: ids, texts and what is known of each negative, joined line by line.
+
+`triples.tsv` (texts), `triples.ids.tsv` (ids) and `negatives.jsonl` (sources and scores) lie beside each other and are
+read in step, so that nothing but one query's lines is in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby, zip_longest
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from inpars.corpus import Corpus
+from inpars.errors import ConfigError, DataFormatError, StaleInputError
+from inpars.formats import read_triple_ids
+from inpars.interchange.items import Example, Negative, document_of, query_of
+from inpars.records import Document, Query, Triple
+from inpars.storage import read_jsonl, read_lines
+
+NEGATIVES_NAME = "negatives.jsonl"
+Texts: TypeAlias = tuple[str, str, str]
+Rows: TypeAlias = dict[str, list[dict[str, Any]]]  # negative doc_id -> its rows, one a retriever that found it
+
+
+@dataclass(frozen=True, slots=True)
+class TripleFiles:
+    """The files of one set of triples; `ids` or `texts` is there, `negatives` may be."""
+
+    texts: Path | None
+    ids: Path | None
+    negatives: Path | None
+
+
+def triple_files(path: Path) -> TripleFiles:
+    """What lies beside `triples.tsv` or `triples.ids.tsv`. Raises DataFormatError where the file is absent."""
+    if not path.is_file():
+        raise DataFormatError("no such file of triples; check the path", path=path)
+    stem = path.name.removesuffix(".gz").removesuffix(".tsv")
+    negatives = _present(path.with_name(NEGATIVES_NAME))
+    if stem.endswith(".ids"):
+        return TripleFiles(_present(path.with_name(f"{stem.removesuffix('.ids')}.tsv")), path, negatives)
+    ids = _present(path.with_name(f"{stem}.ids.tsv"))
+    return TripleFiles(path, ids, negatives if ids else None)
+
+
+def read_examples(
+    files: TripleFiles, corpus: Corpus | None, query_text: Callable[[str], str] | None
+) -> Iterator[Example]:
+    """One example for each run of lines with the same query and positive.
+
+    Documents come from the corpus where there is one, else from the texts; without ids they are made from the texts.
+    """
+    rows = _Rows(files.negatives) if files.negatives else None
+    for (query, positive), lines in groupby(_joined(files, corpus, query_text), key=lambda line: line[:2]):
+        negatives = [document for _, _, document in lines]
+        known = rows.of(query.query_id, positive.doc_id) if rows else {}
+        yield _example(query, positive, negatives, known)
+
+
+def _example(query: Query, positive: Document, negatives: list[Document], known: Rows) -> Example:
+    first = known.get(negatives[0].doc_id, [{}])[0]
+    return Example(
+        query,
+        positive,
+        tuple(_negative(document, row) for document in negatives for row in known.get(document.doc_id, [{}])),
+        first.get("positive_score"),
+        first.get("positive_reranker_score"),
+    )
+
+
+def _negative(document: Document, row: dict[str, Any]) -> Negative:
+    source = str(row.get("source") or "")
+    return Negative(document, source, row.get("rank"), row.get("score"), row.get("reranker_score"))
+
+
+def _joined(
+    files: TripleFiles, corpus: Corpus | None, query_text: Callable[[str], str] | None
+) -> Iterator[tuple[Query, Document, Document]]:
+    texts = _texts(files.texts) if files.texts else None
+    if files.ids is None:
+        for query, positive, negative in texts or ():
+            yield query_of(query), document_of(positive), document_of(negative)
+        return
+    for triple, line in zip_longest(read_triple_ids(files.ids), texts or ()):
+        if triple is None or (line is None and texts is not None):
+            raise StaleInputError(f"{files.ids} and {files.texts} have not the same number of lines; mine them again")
+        yield _with_texts(triple, line, corpus, query_text, files.ids)
+
+
+def _with_texts(
+    triple: Triple, line: Texts | None, corpus: Corpus | None, query_text: Callable[[str], str] | None, ids: Path
+) -> tuple[Query, Document, Document]:
+    if line is not None:
+        query = Query(triple.query_id, line[0])
+        positive, negative = Document(triple.positive_doc_id, line[1]), Document(triple.negative_doc_id, line[2])
+    elif query_text is None or corpus is None:
+        raise ConfigError(
+            f"{ids} has ids alone: give the documents with --dataset or --corpus, and the queries with --input or "
+            f"--queries"
+        )
+    else:
+        query = Query(triple.query_id, query_text(triple.query_id))
+    if corpus is not None:
+        positive, negative = corpus[triple.positive_doc_id], corpus[triple.negative_doc_id]
+    return query, positive, negative
+
+
+def _texts(path: Path) -> Iterator[Texts]:
+    for number, line in read_lines(path):
+        fields = line.split("\t")
+        if len(fields) != 3:
+            problem = f"{len(fields)} tab-separated columns, a triple has 3: query, positive, negative"
+            raise DataFormatError(problem, path=path, line=number, excerpt=line)
+        yield fields[0], fields[1], fields[2]
+
+
+class _Rows:
+    """The rows of `negatives.jsonl`, taken query by query in the order of the triples."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._groups = groupby(_negative_rows(path), key=lambda row: (row["query_id"], row["positive_doc_id"]))
+
+    def of(self, query_id: str, positive_doc_id: str) -> Rows:
+        """The rows of one query and positive; those of others before them are passed over."""
+        for key, rows in self._groups:
+            if key == (query_id, positive_doc_id):
+                found: Rows = {}
+                for row in rows:
+                    found.setdefault(row["negative_doc_id"], []).append(row)
+                return found
+        raise StaleInputError(
+            f"{self._path} has nothing on query {query_id!r} with {positive_doc_id!r} where it should come; it was "
+            f"mined for other triples: put the ones it belongs to beside it, or move it away"
+        )
+
+
+def _negative_rows(path: Path) -> Iterator[dict[str, Any]]:
+    for number, row in read_jsonl(path):
+        for name in ("query_id", "positive_doc_id", "negative_doc_id"):
+            if not isinstance(row.get(name), str):
+                raise DataFormatError("must be an id", path=path, line=number, field=name, excerpt=str(row.get(name)))
+        for name in ("score", "positive_score", "reranker_score", "positive_reranker_score"):
+            if row.get(name) is not None and not isinstance(row[name], int | float):
+                raise DataFormatError("must be a number", path=path, line=number, field=name, excerpt=str(row[name]))
+        yield row
+
+
+def _present(path: Path) -> Path | None:
+    return path if path.is_file() else None

@@ -1,0 +1,89 @@
+"""Tab-separated lines, plain or quoted as Python's csv writes them. One line is one record in both.
+
+Plain lines give quotes no meaning, as MS MARCO's files and InPars v1 have it. The InPars toolkit quotes a field that
+holds a quote or a tab and doubles the quotes inside. A line that cannot have been written so, because a quote stands
+where the writer would have quoted, is taken as plain: v1's files are read with `"` as the plain character it is there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+from inpars.errors import DataFormatError
+from inpars.formats import one_line
+from inpars.interchange.items import Example, Negative, document_of, query_of
+from inpars.interchange.source import Source
+from inpars.storage import read_lines, write_lines
+
+_QUOTED = re.compile(r'"([^"]*(?:""[^"]*)*)"(?=\t|$)')
+_NEEDS_QUOTES = re.compile(r'["\t]')
+
+
+def split_plain(line: str) -> list[str]:
+    """Fields between tabs."""
+    return line.split("\t")
+
+
+def split_quoted(line: str) -> list[str]:
+    """Fields of a line that csv wrote with quotes where they are needed; of any other line, those between tabs."""
+    if '"' not in line:
+        return line.split("\t")
+    fields, place = [], 0
+    while True:
+        quoted = _QUOTED.match(line, place)
+        end = quoted.end() if quoted else _end_of_field(line, place)
+        found = quoted[1].replace('""', '"') if quoted else line[place:end]
+        if not quoted and '"' in found:
+            return line.split("\t")
+        fields.append(found)
+        if end >= len(line):
+            return fields
+        place = end + 1
+
+
+def join_quoted(fields: tuple[str, ...]) -> str:
+    """A line in which fields with a quote or a tab are quoted."""
+    return "\t".join(_quoted(field) if _NEEDS_QUOTES.search(field) else field for field in fields)
+
+
+def read_text_triples(path: Path, *, quoted: bool) -> Iterator[Example]:
+    """Neighbouring lines of one query and positive as an example; ids are made from the texts."""
+    for (query, positive), lines in groupby(_rows(path, quoted=quoted), key=lambda row: row[:2]):
+        negatives = tuple(Negative(document_of(row[2])) for row in lines)
+        yield Example(query_of(query), document_of(positive), negatives)
+
+
+def write_text_triples(source: Source, path: Path, *, quoted: bool) -> int:
+    """Query, positive and negative as texts, and how many there are."""
+    join = join_quoted if quoted else "\t".join
+    return write_lines(path, (join(texts) for texts in triple_texts(source)))
+
+
+def triple_texts(source: Source) -> Iterator[tuple[str, str, str]]:
+    """The texts of each triple, each of one line."""
+    for example in source.examples():
+        query, positive = one_line(example.query.text), one_line(example.positive.full_text)
+        for negative in example.distinct_negatives:
+            yield query, positive, one_line(negative.document.full_text)
+
+
+def _rows(path: Path, *, quoted: bool) -> Iterator[tuple[str, str, str]]:
+    split = split_quoted if quoted else split_plain
+    for number, line in read_lines(path):
+        fields = split(line)
+        if len(fields) != 3:
+            problem = f"{len(fields)} tab-separated columns, a triple has 3 texts: query, positive, negative"
+            raise DataFormatError(problem, path=path, line=number, excerpt=line)
+        yield fields[0], fields[1], fields[2]
+
+
+def _end_of_field(line: str, place: int) -> int:
+    end = line.find("\t", place)
+    return len(line) if end < 0 else end
+
+
+def _quoted(field: str) -> str:
+    return '"' + field.replace('"', '""') + '"'

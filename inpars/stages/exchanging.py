@@ -1,0 +1,158 @@
+"""The stages that turn other toolkits' files into ours and ours into theirs.
+
+A folder is written beside its place and put there when it is whole. A folder that holds anything else than what is
+being written is left alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from inpars.errors import ConfigError, DataFormatError
+from inpars.interchange import format_of
+from inpars.interchange.folder import RUN, SYNTHETIC, Folder
+from inpars.interchange.format import Layout, Written
+from inpars.interchange.source import Source
+from inpars.manifest import FileStamp, Manifest, read_manifest, sha256_of, stamp
+from inpars.options import option
+from inpars.progress import SILENT, Progress
+from inpars.stages.stage import Outcome, run_stage
+from inpars.storage import replace_folder, storage_errors
+
+SINGLE_FILES = {".jsonl": SYNTHETIC, ".trec": RUN}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportOptions:
+    """What is read."""
+
+    format: str = option(help="whose files these are, one of those below", metavar="NAME")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOptions:
+    """What is written."""
+
+    format: str = option(help="whose files to write, one of those below", metavar="NAME")
+    layout: Layout = option("triplet", help="columns of sentence-transformers")
+
+
+def import_file(
+    source: Path, options: ImportOptions, *, output: Path, progress: Progress = SILENT, overwrite: bool = False
+) -> Manifest:
+    """Write what `source` holds into the folder `output`, or its synthetic queries or run into a file."""
+    name, found = format_of(options.format)
+    ours = _unchanged(output)
+    single = SINGLE_FILES.get(output.suffix)
+
+    def work() -> Outcome:
+        partial = _partial(output)
+        with Folder(partial, name, source) as folder:
+            items = found.read(source)
+            folder.add(progress.track(items, total=None, description="importing", unit="records"))
+        if not folder.counts:
+            raise ConfigError(f"{source}: nothing of format {name!r} is in there")
+        _settle(partial, output, single, ours)
+        counts = Counter({single: folder.counts[single]}) if single else folder.counts
+        return Outcome(counts.total(), folder.dropped, {"files": dict(counts), "made_ids": found.made_ids})
+
+    return run_stage(
+        "import",
+        options,
+        output=output,
+        inputs={"input": stamp(source)},
+        work=work,
+        progress=progress,
+        overwrite=overwrite,
+    )
+
+
+def export_file(
+    source: Source, options: ExportOptions, *, output: Path, progress: Progress = SILENT, overwrite: bool = False
+) -> Manifest:
+    """Write what the format wants of `source`, a file or a folder."""
+    _, found = format_of(options.format)
+    ours = _unchanged(output)
+
+    def work() -> Outcome:
+        written = Written()
+        if found.folder:
+            partial = _partial(output)
+            found.write(source, partial, options.layout, written)
+            _settle(partial, output, None, ours)
+        else:
+            found.write(source, output, options.layout, written)
+        return Outcome(written.counts.total(), written.dropped, {"files": dict(written.counts)})
+
+    return run_stage(
+        "export", options, output=output, inputs=_stamps(source), work=work, progress=progress, overwrite=overwrite
+    )
+
+
+def _stamps(source: Source) -> Mapping[str, FileStamp]:
+    """Everything that is read, by content."""
+    files = source.files
+    paths = {
+        "triples": files.texts if files else None,
+        "triple_ids": files.ids if files else None,
+        "negatives": files.negatives if files else None,
+        "queries": source.synthetic,
+        "run": source.run,
+    }
+    stamps = {name: stamp(path) for name, path in paths.items() if path is not None}
+    if source.dataset is not None:
+        stamps["corpus"] = source.dataset.corpus_stamp
+        if source.split in source.dataset.splits:
+            stamps["topics"] = source.topics.stamp
+    if not stamps:
+        raise ConfigError("nothing to export: give --triples, --input, --run or --dataset")
+    return stamps
+
+
+def _partial(output: Path) -> Path:
+    """An empty folder beside the output."""
+    partial = output.with_name(f".{output.name}.partial")
+    with storage_errors(partial):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    return partial
+
+
+def _settle(partial: Path, output: Path, single: str | None, ours: bool) -> None:
+    """Put what was written where it belongs."""
+    try:
+        if single is None:
+            _refuse_foreign(partial, output, ours)
+            replace_folder(partial, output)
+        elif (partial / single).is_file():
+            with storage_errors(output):
+                (partial / single).replace(output)
+        else:
+            raise ConfigError(f"there is no {single} in this input; give a folder as --output")
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _refuse_foreign(partial: Path, output: Path, ours: bool) -> None:
+    if not output.exists() or ours:
+        return
+    if not output.is_dir():
+        raise ConfigError(f"{output} is a file and this format makes a folder; choose another --output")
+    written = {path.relative_to(partial) for path in partial.rglob("*") if path.is_file()}
+    others = sorted({path.relative_to(output) for path in output.rglob("*") if path.is_file()} - written)
+    if others:
+        raise ConfigError(f"{output} holds other files, {str(others[0])!r} for instance; choose another --output")
+
+
+def _unchanged(output: Path) -> bool:
+    """Whether the output stands as one of these stages left it."""
+    try:
+        manifest = read_manifest(output)
+    except DataFormatError:
+        return False
+    known = manifest is not None and manifest.stage in ("import", "export") and output.exists()
+    return known and manifest is not None and sha256_of(output) == manifest.output.sha256
