@@ -75,6 +75,14 @@ def java_class(name: str) -> Any:  # noqa: ANN401 - pyjnius has no types
     return _start()(name)
 
 
+def java_cast(name: str, value: Any) -> Any:  # noqa: ANN401
+    """A Java object as one of a class or interface it belongs to, where pyjnius looks for the exact one."""
+    java_class(name)
+    from jnius import cast
+
+    return cast(name, value)
+
+
 def java_error(error: Exception) -> str:
     """The first line of what Java threw."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+from random import Random
 
 import pytest
 
@@ -10,7 +11,7 @@ from inpars.bm25 import BM25Index, bm25_index
 from inpars.corpus import Corpus
 from inpars.errors import BackendError, ConfigError, UnknownNameError
 from inpars.formats import write_documents
-from inpars.java import find_jar, find_java
+from inpars.java import find_jar, find_java, java_class
 from inpars.progress import Silent
 from inpars.records import Document, Query
 
@@ -125,6 +126,77 @@ def test_unknown_languages_are_refused(corpus):
     """Anserini takes English for a language it does not know."""
     with pytest.raises(UnknownNameError, match=r"unknown language 'xx' \(known: ar, bn, .*\ben\b"):
         bm25_index(corpus(*FRUIT), language="xx")
+
+
+def simple_searcher(index, queries, k):
+    """Anserini's own search, hit by hit, as pyserini's LuceneSearcher hands it on."""
+    searcher = java_class("io.anserini.search.SimpleSearcher")(str(index.folder))
+    searcher.set_bm25(0.9, 0.4)
+    return {
+        query.query_id: [(hit.docid, float(hit.score)) for hit in searcher.search(query.text, k)] for query in queries
+    }
+
+
+WORDS = ("apple", "pear", "plum", "fig", "the", "größe", "😺", "猫")
+
+
+@pytest.fixture(scope="module")
+def many_ties(tmp_path_factory):
+    """Short texts of few words: most scores occur many times; ids in no order, of any script, in several segments."""
+    random = Random(0)
+    names = [f"{random.choice('aZé猫😺')}{number * 7919 % 1000}" for number in range(1000)]
+    path = tmp_path_factory.mktemp("ties") / "corpus.jsonl"
+    write_documents(path, [Document(name, " ".join(random.choices(WORDS, k=random.randint(0, 9)))) for name in names])
+    return bm25_index(Corpus(path), threads=2)
+
+
+@pytest.mark.parametrize("k", [1, 7, 100, 2000])
+def test_lists_and_scores_are_those_of_anserini(many_ties, k):
+    texts = [*WORDS, "apple pear", "fig fig plum", "", " ", "unknown", "größe 猫 plum apple pear", "the of"]
+    queries = [Query(f"q{number} ", text) for number, text in enumerate(texts)]
+    found = many_ties.search(queries, k, threads=2)
+    assert {query_id: list(scores.items()) for query_id, scores in found.items()} == simple_searcher(
+        many_ties, queries, k
+    )
+    assert list(found) == [query.query_id for query in queries]
+
+
+def test_ties_longer_than_was_looked_at(corpus, monkeypatch):
+    """Thirty equal documents for a list of two: ids decide which, so Anserini's own search is asked."""
+    slow = []
+    search = BM25Index._search_in_order
+
+    def noted(self, queries, k, threads):
+        slow.extend(query.text for query in queries)
+        return search(self, queries, k, threads)
+
+    monkeypatch.setattr(BM25Index, "_search_in_order", noted)
+    equal = (Document(f"e{99 - number}", "apple") for number in range(30))
+    index = bm25_index(corpus(Document("best", "apple apple pear"), *equal))
+    queries = [Query("cut", "apple"), Query("whole", "pear"), Query("none", "")]
+    found = {query_id: list(scores.items()) for query_id, scores in index.search(queries, 2).items()}
+    assert found == simple_searcher(index, queries, 2)
+    assert [doc_id for doc_id, _ in found["cut"]] == ["best", "e70"]
+    assert slow == ["apple"]
+    assert [*index.search([Query("q", "apple")], 100)["q"]][1:] == [f"e{number}" for number in range(70, 100)]
+    assert slow == ["apple"]
+
+
+def test_the_table_of_ids_follows_the_index(corpus, cache):
+    index = bm25_index(corpus(Document("a", "apple"), Document("b", "pear")))
+    (table,) = index.folder.glob("doc_ids.*.npy")
+    stamp = table.stat().st_mtime_ns
+    again = BM25Index(index.folder)
+    assert (table.stat().st_mtime_ns, list(search(again, "pear"))) == (stamp, ["b"])
+    other = bm25_index(corpus(Document("c", "plum"), Document("d", "pear")))
+    for path in index.folder.iterdir():
+        if not path.name.startswith("doc_ids"):
+            path.unlink()
+    for path in other.folder.iterdir():
+        if not path.name.startswith("doc_ids"):
+            (index.folder / path.name).write_bytes(path.read_bytes())
+    assert list(search(BM25Index(index.folder), "pear")) == ["d"]
+    assert len(list(index.folder.glob("doc_ids.*.npy"))) == 2
 
 
 class Notes(Silent):

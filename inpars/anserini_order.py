@@ -1,0 +1,63 @@
+"""The order and the scores that Anserini, and so pyserini, gives to Lucene's hits: ties by id, then lowered a little.
+
+Pure functions on the hits of many queries at once. Knows nothing of Java.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Numbers = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float32]
+
+_DECIMALS = 1e4  # scores are rounded to so much
+_TIE = np.float32(1e-4)  # no larger a gap to the hit before counts as a tie
+_STEP = np.float32(1e-6)  # by which each further hit of a tie is lowered
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """The best documents of some queries by Lucene's numbers, shape `(queries, depth)`; the first `counts` are filled.
+
+    Best first; of equal scores the lower number first.
+    """
+
+    documents: Numbers
+    scores: Scores
+    counts: Numbers
+
+    @property
+    def filled(self) -> npt.NDArray[np.bool_]:
+        """Where there is a hit."""
+        return np.arange(self.scores.shape[1]) < self.counts[:, None]
+
+
+def cut_inside_tie(hits: Hits, k: int) -> list[int]:
+    """The queries whose k-th and last hit are equal, so that there may be more of them and ids decide which come in."""
+    depth = hits.scores.shape[1]
+    return [int(row) for row in np.flatnonzero((hits.counts == depth) & (hits.scores[:, k - 1] == hits.scores[:, -1]))]
+
+
+def ids_in_order(hits: Hits, names: Sequence[str], k: int) -> list[list[str]]:
+    """The ids of the k best of each query, equal scores in ascending order of ids; `names` are those of all hits."""
+    given, found = iter(names), []
+    for scores, count in zip((-hits.scores).tolist(), hits.counts.tolist(), strict=True):
+        best = sorted(zip(scores[:count], given, strict=False))[:k]
+        found.append([name for _, name in best])
+    return found
+
+
+def unequal_scores(hits: Hits) -> Scores:
+    """The scores rounded to four decimals and each further one of a tie lowered a little, in single precision."""
+    scores = np.where(hits.filled, hits.scores, np.float32(0)).astype(np.float64)
+    rounded = (np.floor(scores * _DECIMALS + 0.5) / _DECIMALS).astype(np.float32)
+    place_in_tie = np.zeros(len(rounded), dtype=np.float32)
+    for place in range(1, rounded.shape[1]):
+        apart = rounded[:, place - 1] - rounded[:, place] > _TIE
+        place_in_tie = np.where(apart, np.float32(0), place_in_tie + np.float32(1))
+        rounded[:, place] -= _STEP * place_in_tie
+    return rounded

@@ -1,0 +1,130 @@
+"""Java functions put together from methods that Java already has, so that a whole batch runs in Java's own threads.
+
+Every call from Python costs microseconds and holds Python's lock; one call for a batch costs nothing. Knows nothing of
+search; `lucene.py` does. Handles are `java.lang.invoke.MethodHandle`, signatures as in class files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+from inpars.java import java_class
+
+Handle: TypeAlias = Any  # pyjnius has no types
+
+
+def method(owner: str, name: str, signature: str) -> Handle:
+    """A public method; its object is the first argument."""
+    return _lookup().findVirtual(class_named(owner), name, _type(signature))
+
+
+def static_method(owner: str, name: str, signature: str) -> Handle:
+    """A public static method."""
+    return _lookup().findStatic(class_named(owner), name, _type(signature))
+
+
+def field(owner: str, name: str, kind: str) -> Handle:
+    """A function from an object to one of its public fields, whose class is `kind`."""
+    return _lookup().findGetter(class_named(owner), name, class_named(kind))
+
+
+def retyped(handle: Handle, signature: str) -> Handle:
+    """The same function with arguments and result of other, convertible types."""
+    return handle.asType(_type(signature))
+
+
+def pipe(first: Handle, *others: Handle) -> Handle:
+    """Each function applied to the result of the one before."""
+    for handle in others:
+        first = _handles().filterReturnValue(first, handle)
+    return first
+
+
+def with_arguments(handle: Handle, position: int, *values: Any) -> Handle:  # noqa: ANN401
+    """The function with some of its arguments, from a position on, given for good."""
+    return _handles().insertArguments(handle, position, *values)
+
+
+def after(effect: Handle, handle: Handle) -> Handle:
+    """A function of one int that hands it to `effect` and then gives what `handle`, which takes nothing, gives."""
+    return _handles().foldArguments(_handles().dropArguments(handle, 0, java_class("java.lang.Integer").TYPE), effect)
+
+
+def taking_function(handle: Handle, interface: str, function: Handle) -> Handle:
+    """`handle` with its second argument, of an interface with one method, given: `function` in that interface's form.
+
+    The object is made inside Java at each call, because its class has no name by which pyjnius could find it.
+    """
+    made = retyped(with_arguments(_as_interface(), 0, class_named(interface), function), f"(){_descriptor(interface)}")
+    return _handles().collectArguments(handle, 1, made)
+
+
+def call(handle: Handle, arguments: Sequence[Any] = ()) -> Any:  # noqa: ANN401
+    """Call a function from Python."""
+    values = java_class("java.util.ArrayList")()
+    for argument in arguments:
+        values.add(argument)
+    return handle.invokeWithArguments(values)
+
+
+class Pool:
+    """Java threads that work on batches while Python goes on."""
+
+    def __init__(self, threads: int) -> None:
+        self._pool = java_class("java.util.concurrent.ForkJoinPool")(threads)
+        fork_join, task = "java.util.concurrent.ForkJoinPool", "java.util.concurrent.Callable"
+        submit = method(fork_join, "submit", f"({_descriptor(task)})Ljava/util/concurrent/ForkJoinTask;")
+        as_task = retyped(
+            _as_interface().bindTo(class_named(task)), f"(Ljava/lang/invoke/MethodHandle;){_descriptor(task)}"
+        )
+        self._submit = _handles().filterArguments(submit, 1, as_task)
+
+    def submit(self, handle: Handle) -> Any:  # noqa: ANN401
+        """Start a function without arguments; its result is what `join` of the answer gives."""
+        return call(self._submit, [self._pool, handle])
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._pool.shutdown()
+
+
+def mapped_in_parallel(function: Handle) -> Handle:
+    """A function from a List to the array of `function`'s results, in order; within a `Pool`, by all its threads."""
+    stream = method("java.util.List", "parallelStream", "()Ljava/util/stream/Stream;")
+    apply = method("java.util.stream.Stream", "map", "(Ljava/util/function/Function;)Ljava/util/stream/Stream;")
+    collect = method("java.util.stream.Stream", "toArray", "()[Ljava/lang/Object;")
+    return pipe(stream, taking_function(apply, "java.util.function.Function", function), collect)
+
+
+def class_named(name: str) -> Any:  # noqa: ANN401
+    """A `java.lang.Class` by its full name."""
+    return java_class("java.lang.Class").forName(name)
+
+
+@lru_cache(maxsize=1)
+def _as_interface() -> Handle:
+    return static_method(
+        "java.lang.invoke.MethodHandleProxies",
+        "asInterfaceInstance",
+        "(Ljava/lang/Class;Ljava/lang/invoke/MethodHandle;)Ljava/lang/Object;",
+    )
+
+
+@lru_cache(maxsize=1)
+def _lookup() -> Any:  # noqa: ANN401
+    return _handles().publicLookup()
+
+
+def _handles() -> Any:  # noqa: ANN401
+    return java_class("java.lang.invoke.MethodHandles")
+
+
+def _type(signature: str) -> Any:  # noqa: ANN401
+    loader = java_class("java.lang.ClassLoader").getSystemClassLoader()
+    return java_class("java.lang.invoke.MethodType").fromMethodDescriptorString(signature, loader)
+
+
+def _descriptor(name: str) -> str:
+    return f"L{name.replace('.', '/')};"
