@@ -11,9 +11,10 @@ import hashlib
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import zip_longest
+from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeAlias
 
 from inpars.errors import ConfigError
@@ -117,6 +118,9 @@ class ScoreRule:
         return min(limits)
 
 
+NO_RULE = ScoreRule()
+
+
 class Judged:
     """Documents that some judgements call relevant, by the query's id and by its words."""
 
@@ -141,38 +145,33 @@ def _words_key(text: str) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
-    """What one retriever found for a query, and its score of the positive where it has one."""
-
-    source: Source
-    scores: Mapping[str, float]
-    positive_score: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class Forbidden:
-    """What may not be drawn for one query and positive: these ids and these texts."""
+    """What may not be drawn for one query: these ids and these texts."""
 
     doc_ids: frozenset[str]
     text_keys: frozenset[int]
 
     @classmethod
-    def around(cls, corpus: Documents, positive: str, relevant: Collection[str] = ()) -> Forbidden:
-        """The positive, what is judged relevant, and all of their texts; judged ids that the corpus lacks count too."""
-        known = [positive, *(doc_id for doc_id in relevant if doc_id in corpus)]
-        return cls(frozenset({positive, *relevant}), frozenset(map(corpus.text_key, known)))
+    def of(cls, corpus: Documents, doc_ids: Iterable[str]) -> Forbidden:
+        """Positives and what is judged relevant, and all of their texts; judged ids that the corpus lacks count too."""
+        ids = frozenset(doc_ids)
+        return cls(ids, frozenset(corpus.text_key(doc_id) for doc_id in ids if doc_id in corpus))
 
 
 def window(
-    ranking: Ranking, forbidden: Forbidden, corpus: Documents, *, ranks: tuple[int, int], per_query: int
+    source: Source,
+    scores: Mapping[str, float],
+    forbidden: Forbidden,
+    corpus: Documents,
+    *,
+    ranks: tuple[int, int],
+    per_query: int,
 ) -> list[Negative]:
     """The candidates of a rank window, best first; one beyond a short ranking is moved up to its end."""
-    ranked = [(doc_id, score) for doc_id, score in rank(ranking.scores) if doc_id not in forbidden.doc_ids]
+    ranked = [entry for entry in rank(scores) if entry[0] not in forbidden.doc_ids]
     numbered = list(enumerate(ranked, start=1))
     found = numbered[ranks[0] - 1 : ranks[1]] or list(_last(numbered, forbidden, corpus, per_query))
-    return [
-        Negative(doc_id, ranking.source, position, score, ranking.positive_score) for position, (doc_id, score) in found
-    ]
+    return [Negative(doc_id, source, position, score) for position, (doc_id, score) in found]
 
 
 _Numbered: TypeAlias = tuple[int, tuple[str, float]]
@@ -212,13 +211,18 @@ def choose(
     corpus: Documents,
     *,
     wanted: int,
-    rule: ScoreRule,
     passed_over: Counter[str],
+    rule: ScoreRule = NO_RULE,
+    positive_scores: Mapping[Source, float] = MappingProxyType({}),
 ) -> list[Negative]:
-    """The first `wanted` candidates that are allowed, no two of the same text; counts why others were passed over."""
+    """The first `wanted` candidates that are allowed, no two of the same text; counts why others were passed over.
+
+    `positive_scores` are the positive's with each retriever that has one.
+    """
     refuse = _refusal(forbidden, corpus, rule)
     chosen: list[Negative] = []
-    for candidate in candidates:
+    for found in candidates:
+        candidate = replace(found, positive_score=positive_scores.get(found.source))
         reason = refuse(candidate)
         if reason is not None:
             passed_over[reason] += 1

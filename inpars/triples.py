@@ -14,11 +14,11 @@ from typing import Literal, TypeAlias
 
 from inpars.errors import ConfigError
 from inpars.negatives import (
+    NO_RULE,
     Documents,
     Forbidden,
     Judged,
     Negative,
-    Ranking,
     ScoreRule,
     Source,
     choose,
@@ -91,7 +91,8 @@ class Mined:
 
 
 Pair: TypeAlias = tuple[str, str]
-Search: TypeAlias = Callable[[Sequence[Query], int, Sequence[Pair]], tuple[Run, Mapping[Pair, float]]]
+_Found: TypeAlias = tuple[Run, Mapping[Pair, float]]
+Search: TypeAlias = Callable[[Sequence[Query], int, Sequence[Pair]], _Found]
 """Queries, depth and (query_id, positive) pairs to a run and the scores of those pairs that have one."""
 
 
@@ -139,12 +140,7 @@ class Miner:
         self.counts.pairs += sum(len(asked.positives) for asked in block)
         relevant = self._relevant(block)
         found = {source: self._search(source, block, relevant) for source in self._draw.searched}
-        pools = [
-            pool
-            for asked in block
-            for positive in asked.positives
-            if (pool := self._pool(asked.query, positive, relevant[asked.query.query_id], found)) is not None
-        ]
+        pools = [pool for asked in block for pool in self._pools(asked, relevant[asked.query.query_id], found)]
         mined = pools if self._scorer is None else list(self._rescored(pools, self._scorer))
         for one in mined:
             self.counts.sources.update(negative.source for negative in one.negatives)
@@ -165,9 +161,7 @@ class Miner:
             found[query.query_id] = self._judged.relevant(query.query_id, query.text).union(several, itself)
         return found
 
-    def _search(
-        self, source: Source, block: Sequence[Asked], relevant: Mapping[str, Collection[str]]
-    ) -> tuple[Run, Mapping[Pair, float]]:
+    def _search(self, source: Source, block: Sequence[Asked], relevant: Mapping[str, Collection[str]]) -> _Found:
         """The block's run; queries are asked for as many documents as they themselves need, whatever their block."""
         depths = {asked.query.query_id: self._draw.depth(len(relevant[asked.query.query_id])) for asked in block}
         found: Run = {}
@@ -180,69 +174,77 @@ class Miner:
             scores |= positives
         return {asked.query.query_id: found.get(asked.query.query_id, {}) for asked in block}, scores
 
+    def _pools(self, asked: Asked, relevant: Collection[str], found: Mapping[Source, _Found]) -> Iterator[Mined]:
+        """For each positive the candidates that are allowed, as many as are wanted or rescored."""
+        query_id = asked.query.query_id
+        runs = {source: run[query_id] for source, (run, _) in found.items()}
+        forbidden = Forbidden.of(self._corpus, (*asked.positives, *relevant))
+        windows = [
+            window(source, scores, forbidden, self._corpus, ranks=self._draw.ranks, per_query=self._draw.per_query)
+            for source, scores in runs.items()
+        ]
+        for positive in asked.positives:
+            document = self._corpus[positive]
+            scores = {
+                source: similar[query_id, positive]
+                for source, (_, similar) in found.items()
+                if (query_id, positive) in similar
+            }
+            if runs:
+                self.counts.not_retrieved += positive not in next(iter(runs.values()))
+            reason = self._why_not(asked.query, document, runs, scores)
+            if reason is not None:
+                self.counts.dropped[reason] += 1
+                continue
+            pool = self._pool(asked.query, document, windows, forbidden, scores)
+            if pool is not None:
+                yield pool
+
     def _pool(
         self,
         query: Query,
-        positive: str,
-        relevant: Collection[str],
-        found: Mapping[Source, tuple[Run, Mapping[Pair, float]]],
+        positive: Document,
+        windows: Sequence[Sequence[Negative]],
+        forbidden: Forbidden,
+        positive_scores: Mapping[Source, float],
     ) -> Mined | None:
-        """The candidates that are allowed, as many as are wanted or rescored; None where the pair is dropped."""
-        document = self._corpus[positive]
-        rankings = [
-            Ranking(source, run[query.query_id], scores.get((query.query_id, positive)))
-            for source, (run, scores) in found.items()
-        ]
-        if rankings:
-            self.counts.not_retrieved += positive not in rankings[0].scores
-        reason = self._why_not(query, document, rankings)
-        if reason is not None:
-            self.counts.dropped[reason] += 1
-            return None
+        """The candidates of one positive; None, and counted, where there is none."""
+        key = sampling_key(self._draw.seed, f"{query.query_id}\0{positive.doc_id}")
+        if self._draw.negatives == "random":
+            candidates = from_anywhere(self._corpus, key, self._pool_size)
+        else:
+            candidates = in_random_order(windows, key)
         passed_over: Counter[str] = Counter()
-        forbidden = Forbidden.around(self._corpus, positive, relevant)
         chosen = choose(
-            self._candidates(query, positive, rankings, forbidden),
+            candidates,
             forbidden,
             self._corpus,
             wanted=self._draw.per_query if self._scorer is None else self._pool_size,
-            rule=self._draw.rule if self._scorer is None else ScoreRule(),
             passed_over=passed_over,
+            rule=self._draw.rule if self._scorer is None else NO_RULE,
+            positive_scores=positive_scores,
         )
         self.counts.passed_over += passed_over
-        return self._kept(Mined(query, document, chosen), too_near="too_near_the_positive" in passed_over)
+        return self._kept(Mined(query, positive, chosen), too_near="too_near_the_positive" in passed_over)
 
     @property
     def _pool_size(self) -> int:
         return max(self._draw.rescore_candidates, self._draw.per_query)
 
-    def _why_not(self, query: Query, positive: Document, rankings: Sequence[Ranking]) -> str | None:
-        """Why a query is dropped before anything is drawn for it."""
+    def _why_not(
+        self, query: Query, positive: Document, runs: Mapping[Source, Mapping[str, float]], scores: Collection[Source]
+    ) -> str | None:
+        """Why a positive is dropped before anything is drawn against it; `scores` are the retrievers that score it."""
         if not query.text.strip():
             return "empty_query"
         if not positive.full_text.strip():
             return "empty_document"
         within = self._draw.positive_within
-        if within is not None and positive.doc_id not in dict(rank(rankings[0].scores, within)):
+        if within is not None and positive.doc_id not in dict(rank(next(iter(runs.values())), within)):
             return "positive_not_retrieved"
-        ruled = bool(self._draw.rule) and self._scorer is None
-        if ruled and rankings and all(ranking.positive_score is None for ranking in rankings):
-            return "positive_not_retrieved"  # nothing found scores below it
+        if self._draw.rule and self._scorer is None and not scores:
+            return "positive_not_retrieved"  # nothing that was found scores below it
         return None
-
-    def _candidates(
-        self, query: Query, positive: str, rankings: Sequence[Ranking], forbidden: Forbidden
-    ) -> Iterator[Negative]:
-        key = sampling_key(self._draw.seed, f"{query.query_id}\0{positive}")
-        if self._draw.negatives == "random":
-            return from_anywhere(self._corpus, key, self._pool_size)
-        return in_random_order(
-            [
-                window(ranking, forbidden, self._corpus, ranks=self._draw.ranks, per_query=self._draw.per_query)
-                for ranking in rankings
-            ],
-            key,
-        )
 
     def _rescored(self, pools: Sequence[Mined], scorer: PairScorer) -> Iterator[Mined]:
         """The candidates with the scorer's scores, and of them those the rule admits, in the order of the draw."""
