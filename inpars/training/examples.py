@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,17 +35,21 @@ class Group:
 
 def read_triple_texts(path: Path) -> list[TripleTexts]:
     """All lines of a file of triples. Raises DataFormatError for what has not three columns, ConfigError for none."""
-    rows = []
+    rows = list(stream_triple_texts(path))
+    if not rows:
+        raise ConfigError(f"{path}: there are no triples to train on")
+    return rows
+
+
+def stream_triple_texts(path: Path) -> Iterator[TripleTexts]:
+    """The lines of a file of triples, one after the other. Raises DataFormatError for what has not three columns."""
     for number, line in read_lines(path):
         fields = line.split("\t")
         if len(fields) != 3 or not all(field.strip() for field in fields):
             raise DataFormatError(
                 "a triple has 3 tab-separated texts: query, positive, negative", path=path, line=number, excerpt=line
             )
-        rows.append(TripleTexts(*fields))
-    if not rows:
-        raise ConfigError(f"{path}: there are no triples to train on")
-    return rows
+        yield TripleTexts(*fields)
 
 
 def grouped(rows: Iterable[TripleTexts]) -> list[Group]:

@@ -1,0 +1,102 @@
+"""Triples as texts together with their ids and origins, line for line, and which of their pairs are the same.
+
+Streams; in memory are some numbers a triple.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from inpars.errors import ConfigError, DataFormatError, StaleInputError
+from inpars.formats import read_triple_ids
+from inpars.records import Triple
+from inpars.stages.mining import ids_path, negatives_path
+from inpars.storage import read_jsonl
+from inpars.training.examples import TripleTexts, stream_triple_texts
+
+
+@dataclass(frozen=True, slots=True)
+class TripleRow:
+    """One line of triples.tsv, and the same of triples.ids.tsv and triples.negatives.jsonl where these exist."""
+
+    texts: TripleTexts
+    ids: Triple | None
+    origin: dict[str, Any] | None
+
+
+def read_triple_rows(source: Path) -> Iterator[TripleRow]:
+    """Triples with what lies beside them, line for line. Raises StaleInputError where they do not fit."""
+    texts = stream_triple_texts(source)
+    ids = read_triple_ids(ids_path(source)) if ids_path(source).exists() else None
+    path = negatives_path(source)
+    origins = (row for _, row in read_jsonl(path)) if ids is not None and path.exists() else None
+    for line in texts:
+        triple = next(ids, None) if ids is not None else None
+        origin = next(origins, None) if origins is not None else None
+        if (ids is not None and triple is None) or (origins is not None and not _fits(origin, triple)):
+            break
+        yield TripleRow(line, triple, origin)
+    else:
+        if (ids is None or next(ids, None) is None) and (origins is None or next(origins, None) is None):
+            return
+    raise StaleInputError(
+        f"{source}: its ids or the origins of its negatives belong to other triples; mine again, or remove "
+        f"{ids_path(source).name} and {path.name}"
+    )
+
+
+def _fits(origin: dict[str, Any] | None, triple: Triple | None) -> bool:
+    if origin is None or triple is None:
+        return False
+    ids = (origin.get("query_id"), origin.get("positive_doc_id"), origin.get("negative_doc_id"))
+    return ids == (triple.query_id, triple.positive_doc_id, triple.negative_doc_id)
+
+
+@dataclass(frozen=True, slots=True)
+class PairKeys:
+    """Two entries a triple, positive and negative: whether it is a pair's first, and which of the pairs it is."""
+
+    first: npt.NDArray[np.bool_]
+    number: npt.NDArray[np.int64]
+
+    @property
+    def pairs(self) -> int:
+        """Different pairs, numbered by their first appearance."""
+        return int(self.first.sum())
+
+
+def scan_pairs(source: Path, *, check_order: bool) -> PairKeys:
+    """Which pairs of query and document there are; `check_order` wants the triples of a query to stand together."""
+    found, queries = array("Q"), array("Q")
+    for row in read_triple_rows(source):
+        found.extend(_key(row.texts.query, text) for text in (row.texts.positive, row.texts.negative))
+        queries.append(_key(row.ids.query_id if row.ids else "", row.texts.query))
+    if not found:
+        raise ConfigError(f"{source}: there are no triples to audit")
+    if check_order:
+        _check_order(np.frombuffer(queries, dtype=np.uint64), source)
+    _, index, inverse = np.unique(np.frombuffer(found, dtype=np.uint64), return_index=True, return_inverse=True)
+    first = np.zeros(len(found), dtype=np.bool_)
+    first[index] = True
+    numbers = np.empty(len(index), dtype=np.int64)
+    numbers[np.argsort(index)] = np.arange(len(index))
+    return PairKeys(first, numbers[inverse])
+
+
+def _check_order(queries: npt.NDArray[np.uint64], source: Path) -> None:
+    """A query's triples must stand together to be relabelled."""
+    begins = queries[np.flatnonzero(np.concatenate([[True], queries[1:] != queries[:-1]]))]
+    if len(np.unique(begins)) != len(begins):
+        raise DataFormatError("the triples of a query do not stand together; sort the file by query", path=source)
+
+
+def _key(query: str, text: str) -> int:
+    return int.from_bytes(blake2b(f"{len(query)}\0{query}{text}".encode(), digest_size=8).digest(), "little")
