@@ -21,6 +21,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -92,6 +93,13 @@ def load_sequence_classifier(
 ) -> tuple[Any, Any]:
     """A classifier in evaluation mode, and its tokenizer; a head the checkpoint lacks starts at random."""
     return _load_with(AutoModelForSequenceClassification, name, device, dtype, trust_remote_code, num_labels=num_labels)
+
+
+def load_extractive_reader(
+    name: str, *, device: torch.device, dtype: torch.dtype, trust_remote_code: bool = False
+) -> tuple[Any, Any]:
+    """A model that marks where an answer begins and ends, in evaluation mode, and its tokenizer."""
+    return _load_with(AutoModelForQuestionAnswering, name, device, dtype, trust_remote_code)
 
 
 def load_sentence_transformer(

@@ -1,18 +1,24 @@
-"""One local model says how likely it finds queries of any origin, so that filters mean the same for all of them.
+"""Give queries of any origin scores that filters can choose by, once and for all.
 
-The rows come out as they went in, with new log-probabilities, one for each token of the query. Killed at any moment,
-the same command goes on after the last part that was saved.
+--kind log-probs: one local model says how likely it finds each query, so that filters mean the same for queries of
+different generators; the rows come out as they went in, with new log-probabilities, one for each token. The other kinds
+write a file of query_id and one number for `inpars filter --scores`. Killed at any moment, the same command goes on
+after the last part that was saved.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset_if_named, print_result
 from inpars.example_choice import ExampleOptions, choose_prompt
+from inpars.manifest import Manifest
 from inpars.options import add_flags, from_flags
 from inpars.prompts import load_prompt
+from inpars.stages.clustering import cluster_file
+from inpars.stages.columns import score_column_file
 from inpars.stages.scoring import ScoreOptions, load_query_scorer, score_file
 
 
@@ -25,28 +31,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_flags(parser, ExampleOptions)
     add_flags(parser, ScoreOptions)
-    add_output_flags(parser, "the same queries with new log-probabilities, JSON lines")
+    add_output_flags(parser, "the same queries with new log-probabilities, or the score file, JSON lines")
 
 
 def run(flags: argparse.Namespace) -> None:
     """Score."""
     progress, options = console(flags), from_flags(ScoreOptions, flags)
-    prompt = choose_prompt(load_prompt(flags.prompt), from_flags(ExampleOptions, flags), options.seed)
+    flags.unknown_judgements = "keep"  # nobody judges here
     dataset = open_dataset_if_named(flags, progress)
-    manifest = score_file(
-        flags.input,
-        prompt,
-        options,
-        output=flags.output,
-        make_scorer=lambda: load_query_scorer(options, prompt),
-        corpus=dataset.corpus if dataset else None,
-        corpus_stamp=dataset.corpus_stamp if dataset else None,
-        progress=progress,
-        overwrite=flags.overwrite,
-    )
-    mean = manifest.results["mean_log_prob"]
-    shown = "no tokens" if mean is None else f"mean log-probability of a token {mean:.4f}"
+    common: dict[str, Any] = {"output": flags.output, "progress": progress, "overwrite": flags.overwrite}
+    documents: dict[str, Any] = {
+        "corpus": dataset.corpus if dataset else None,
+        "corpus_stamp": dataset.corpus_stamp if dataset else None,
+    }
+    if options.kind == "log-probs":
+        prompt = choose_prompt(load_prompt(flags.prompt), from_flags(ExampleOptions, flags), options.seed)
+        manifest = score_file(
+            flags.input,
+            prompt,
+            options,
+            make_scorer=lambda: load_query_scorer(options, prompt),
+            **documents,
+            **common,
+        )
+    elif options.kind == "cluster":
+        manifest = cluster_file(flags.input, options, **common)
+    else:
+        manifest = score_column_file(flags.input, options, **documents, **common)
     values = {"output": str(flags.output), "queries": manifest.output.records, **manifest.results}
-    print_result(
-        flags, f"{flags.output}: {manifest.output.records} queries scored with {options.model}, {shown}", values
-    )
+    print_result(flags, f"{flags.output}: {manifest.output.records} queries scored {_told(options, manifest)}", values)
+
+
+def _told(options: ScoreOptions, manifest: Manifest) -> str:
+    results = manifest.results
+    if options.kind == "cluster":
+        return f"by {options.model_name}: {results['clusters']} clusters, {results['largest']} queries in the largest"
+    if options.kind == "log-probs":
+        mean = results["mean_log_prob"]
+        shown = "no tokens" if mean is None else f"mean log-probability of a token {mean:.4f}"
+        return f"with {options.model_name}, {shown}"
+    mean = "none has a score" if results["mean"] is None else f"mean {results['mean']:.4f}"
+    below = f", {results['missing']} of them not among the first {options.depth}" if "rank" in options.kind else ""
+    return f"by {options.kind}{below}, {mean}"

@@ -27,7 +27,7 @@ from inpars.progress import SILENT, Progress
 from inpars.query_pool import Gatherer, Pool
 from inpars.records import SyntheticQuery
 from inpars.score_files import read_scores
-from inpars.selections import Positions
+from inpars.selections import Positions, parse_selection
 from inpars.stages.stage import Outcome, run_stage
 from inpars.storage import is_gzip, open_lines, read_json_at, storage_errors, write_jsonl
 
@@ -66,6 +66,7 @@ def filter_file(
     overwrite: bool = False,
 ) -> Manifest:
     """Write the kept records, as they were read, from the best score down."""
+    check_selections(options)
     surroundings = make_surroundings(example_queries, excluded_queries, own_queries, corpus)
     inputs = filter_inputs(source, surroundings, scores, corpus_stamp)
 
@@ -125,6 +126,12 @@ def filter_inputs(
     if corpus_stamp is not None:
         inputs["corpus"] = corpus_stamp
     return inputs
+
+
+def check_selections(options: FilterOptions) -> None:
+    """Raise ConfigError for a selection that cannot be read, before anything is done."""
+    for text in options.select:
+        parse_selection(text)
 
 
 def judge_file(

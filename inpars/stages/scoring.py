@@ -1,5 +1,7 @@
 """The stage that has queries scored: any query file in, the same rows with one model's log-probabilities out.
 
+Other kinds of scores are `columns.py`'s and `clustering.py`'s; the settings of all stand here.
+
 What is scored lies in `<output>.partial` until all is; killed at any moment, the same command goes on from there.
 """
 
@@ -10,8 +12,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from inpars.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE
 from inpars.corpus import Corpus
 from inpars.dtypes import DtypeName
 from inpars.errors import ConfigError, DataFormatError
@@ -21,6 +24,7 @@ from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, SyntheticQuery
+from inpars.scoring import ScorerKind
 from inpars.stages.partial import (
     CHUNK_END,
     chunks_done,
@@ -37,6 +41,13 @@ if TYPE_CHECKING:
     from inpars.generation.teacher_forcing import KnownQuery, QueryScore, TeacherForcing
 
 STAGE = "score"
+ScoreKind: TypeAlias = Literal["log-probs", "reranker", "bm25-rank", "dense-rank", "answerability", "cluster"]
+DEFAULT_MODELS: Mapping[ScoreKind, str] = {
+    "log-probs": "smollm2-135m",
+    "reranker": "smollm2-135m",
+    "dense-rank": "minilm",
+    "cluster": "minilm",
+}
 Row = tuple[SyntheticQuery, dict[str, Any]]
 
 
@@ -44,7 +55,33 @@ Row = tuple[SyntheticQuery, dict[str, Any]]
 class ScoreOptions:
     """How queries are scored."""
 
-    model: str = option("smollm2-135m", help="embedded name, folder, GGUF file or hub id of a causal language model")
+    kind: ScoreKind = option(
+        "log-probs",
+        help="log-probs: the rows again with a language model's token log-probs; the others write a score file, "
+        "query_id and a number: reranker (how well its document answers the query), bm25-rank and dense-rank (the rank "
+        "of its document for the query, null below --depth), answerability (extractive question answering), cluster",
+    )
+    model: str | None = option(
+        None,
+        help="embedded name, folder or hub id; a causal language model, a reranker of any kind, a bi-encoder for "
+        "dense-rank and cluster, a SQuAD 2.0 model for answerability (default: smollm2-135m; minilm for the "
+        "bi-encoder; none for answerability)",
+    )
+    reranker_kind: ScorerKind | Literal["auto"] = option(
+        "auto", help="what the reranker is; auto reads its configuration"
+    )
+    true_token: str | None = option(None, help="what the reranker answers where the document is relevant")
+    false_token: str | None = option(None, help="what it answers where it is not")
+    max_length: int | None = option(
+        None, help="tokens that a reranker, reader or bi-encoder reads (default: the model's limit)", minimum=1
+    )
+    depth: int = option(100, help="documents a query that the ranks are looked for in", minimum=1)
+    k1: float = option(DEFAULT_K1, help="BM25's k1")
+    b: float = option(DEFAULT_B, help="BM25's b")
+    language: str = option(DEFAULT_LANGUAGE, help="language of BM25's analyser")
+    clusters: int | None = option(
+        None, help="clusters of queries (default: the square root of their number, at most 1000)", minimum=2
+    )
     max_doc_tokens: int = option(256, help="tokens of a document that the model is shown", minimum=1)
     limit: int | None = option(None, help="only the first N queries, to try things out", minimum=1)
     seed: int = option(0, help="seed of examples that are drawn")
@@ -52,12 +89,23 @@ class ScoreOptions:
     device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
     batch_size: int | None = option(
         None,
-        help="queries read together (default: 32 on a processor, 256 on a GPU)",
+        help="queries read together (default: 32 on a processor, 256 on a GPU; 64 by a bi-encoder)",
         changes_result=False,
         minimum=1,
     )
+    batch_tokens: int | None = option(
+        None, help="padded tokens a reranker reads together (default: 8192)", changes_result=False, minimum=1
+    )
     threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False, minimum=1)
     trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
+
+    @property
+    def model_name(self) -> str:
+        """The model, or the default of the kind. Raises ConfigError where there is none."""
+        name = DEFAULT_MODELS.get(self.kind) if self.model is None else self.model
+        if name is None:
+            raise ConfigError(f"--kind {self.kind} needs a --model; none of that kind comes with the package")
+        return name
 
 
 def score_file(
@@ -76,7 +124,7 @@ def score_file(
     inputs = {
         "queries": stamp(source),
         "prompt": stamp_text(prompt.name, prompt.text),
-        "model": model_stamp(options.model),
+        "model": model_stamp(options.model_name),
     }
     if corpus_stamp is not None:
         inputs["corpus"] = corpus_stamp
@@ -107,7 +155,7 @@ def load_query_scorer(options: ScoreOptions, prompt: PromptSource) -> TeacherFor
 
     use_threads(options.threads)
     return TeacherForcing(
-        options.model,
+        options.model_name,
         prompt,
         max_doc_tokens=options.max_doc_tokens,
         batch_size=options.batch_size,

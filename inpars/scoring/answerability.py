@@ -1,0 +1,140 @@
+"""Whether a document answers a query, by a model that marks answers in texts (SQuAD 2.0 and its like).
+
+The score is the best span's logits less those of "no answer", which such models put on their first special token;
+long documents are read in overlapping windows. Rajpurkar, Jia and Liang, "Know What You Don't Know", 2018.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from inpars import models
+from inpars.errors import ConfigError
+from inpars.hardware import pick_device, pick_dtype
+from inpars.networks import evaluating, pad_id
+from inpars.scoring.pair_model import DEFAULT_BATCH_TOKENS, Pair, token_budget_batches
+
+if TYPE_CHECKING:
+    from inpars.dtypes import DtypeName
+
+ARCHITECTURE_ENDING = "ForQuestionAnswering"
+MAX_LENGTH = 384  # tokens of a window, as these models are trained
+STRIDE = 128  # tokens that neighbouring windows share
+MAX_ANSWER_TOKENS = 30
+LONGEST_LIMIT = 1_000_000  # tokenizers without a limit say 1e30
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """One part of a document after its query."""
+
+    pair: int  # which pair it belongs to
+    inputs: dict[str, list[int]]
+    in_document: list[bool]  # (tokens,)
+    no_answer: int  # the place of the special token that stands for none
+
+    def __len__(self) -> int:
+        return len(self.in_document)
+
+
+class AnswerabilityScorer:
+    """A `PairScorer`: above 0 the model prefers a span of the document to no answer."""
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        device: str = "auto",
+        dtype: DtypeName = "auto",
+        max_length: int | None = None,
+        batch_tokens: int | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        """Load the model. Raises ConfigError where it is not one that marks answers."""
+        config = models.load_config(model, trust_remote_code=trust_remote_code)
+        if not any(name.endswith(ARCHITECTURE_ENDING) for name in config.architectures or []):
+            found = ", ".join(config.architectures or []) or "nothing"
+            raise ConfigError(
+                f"{model} is no model that marks answers (its config.json says {found}); give one trained on SQuAD 2.0"
+            )
+        place = pick_device(device)
+        self.name, self._batch_tokens = model, batch_tokens or DEFAULT_BATCH_TOKENS
+        self._network, self._tokenizer = models.load_extractive_reader(
+            model, device=place, dtype=pick_dtype(dtype, place), trust_remote_code=trust_remote_code
+        )
+        if not self._tokenizer.is_fast:
+            raise ConfigError(f"{model} comes with a slow tokenizer, which cannot tell query and document apart")
+        own = int(self._tokenizer.model_max_length)
+        self._max_length = max_length or min(MAX_LENGTH, own if own < LONGEST_LIMIT else MAX_LENGTH)
+
+    def score(self, pairs: Sequence[Pair]) -> list[float]:
+        """Margins in the order of the pairs."""
+        windows = self._windows(pairs)
+        best = [-torch.inf] * len(pairs)
+        none = [torch.inf] * len(pairs)
+        with evaluating(self._network), torch.inference_mode():
+            for rows in token_budget_batches([len(window) for window in windows], self._batch_tokens):
+                batch = [windows[row] for row in rows]
+                for window, span, no_answer in zip(batch, *self._read(batch), strict=True):
+                    best[window.pair] = max(best[window.pair], span)
+                    none[window.pair] = min(none[window.pair], no_answer)
+        return [span - no_answer for span, no_answer in zip(best, none, strict=True)]
+
+    def _windows(self, pairs: Sequence[Pair]) -> list[_Window]:
+        encoded = self._tokenizer(
+            [self._cut(query) for query, _ in pairs],
+            [document if document.strip() else "." for _, document in pairs],  # an empty text has no window
+            truncation="only_second",
+            max_length=self._max_length,
+            stride=min(STRIDE, self._max_length // 4),
+            return_overflowing_tokens=True,
+        )
+        owners = encoded.pop("overflow_to_sample_mapping")
+        cls = self._tokenizer.cls_token_id
+        windows = []
+        for row, owner in enumerate(owners):
+            inputs = {name: list(values[row]) for name, values in encoded.items()}
+            parts = encoded.sequence_ids(row)
+            ids = inputs["input_ids"]
+            place = ids.index(cls) if cls in ids else 0
+            windows.append(_Window(owner, inputs, [part == 1 for part in parts], place))
+        return windows
+
+    def _cut(self, query: str) -> str:
+        """The query, cut where it would leave no room for the document."""
+        limit = self._max_length // 2
+        ids: list[int] = self._tokenizer(query, add_special_tokens=False, verbose=False)["input_ids"]
+        return query if len(ids) <= limit else str(self._tokenizer.decode(ids[:limit]))
+
+    def _read(self, windows: Sequence[_Window]) -> tuple[list[float], list[float]]:
+        """The best span's and no answer's logits of each window."""
+        width, device = max(map(len, windows)), next(self._network.parameters()).device
+        padding = {"input_ids": pad_id(self._tokenizer)}
+        batch = {
+            name: torch.tensor([_padded(window.inputs[name], width, padding.get(name, 0)) for window in windows])
+            for name in windows[0].inputs
+        }
+        found: Any = self._network(**{name: tensor.to(device) for name, tensor in batch.items()})
+        start, end = found.start_logits.float().cpu(), found.end_logits.float().cpu()
+        allowed = torch.tensor([_padded(window.in_document, width, False) for window in windows])
+        places = torch.tensor([window.no_answer for window in windows])[:, None]
+        none = (start.gather(1, places) + end.gather(1, places))[:, 0]
+        return best_spans(start, end, allowed).tolist(), none.tolist()
+
+
+def best_spans(start: Tensor, end: Tensor, allowed: Tensor, max_tokens: int = MAX_ANSWER_TOKENS) -> Tensor:
+    """The highest start + end of a span of at most `max_tokens` allowed tokens, (texts,); arguments (texts, tokens)."""
+    tokens = start.shape[1]
+    total = start[:, :, None] + end[:, None, :]  # (texts, tokens, tokens)
+    shape = torch.ones(tokens, tokens, dtype=torch.bool).triu().tril(max_tokens - 1)
+    fitting = shape & allowed[:, :, None] & allowed[:, None, :]
+    return total.masked_fill(~fitting, -torch.inf).flatten(1).amax(dim=1)
+
+
+def _padded(values: Sequence[Any], width: int, padding: object) -> list[Any]:
+    return [*values, *[padding] * (width - len(values))]

@@ -1,0 +1,114 @@
+"""The stage that gives each query one number of another kind than log-probs: a score file to choose by.
+
+Rows are read in a stream, scored in blocks and saved block by block in `<output>.partial`; killed at any moment, the
+same command goes on after the last row that was saved.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from inpars.corpus import Corpus
+from inpars.errors import ConfigError
+from inpars.formats import read_synthetic_records
+from inpars.manifest import FileStamp, Manifest, stamp
+from inpars.options import result_settings
+from inpars.progress import SILENT, Progress
+from inpars.score_files import ID_FIELD
+from inpars.stages.column_scorers import ColumnScorer, Row, load_column
+from inpars.stages.partial import header_line, open_partial, partial_path, remove_partial, whole_lines
+from inpars.stages.scoring import STAGE, ScoreOptions
+from inpars.stages.stage import Outcome, model_stamp, run_stage
+from inpars.storage import read_jsonl, read_lines, to_json_line, write_jsonl
+
+BLOCK = 500  # queries scored and saved together
+
+
+def score_column_file(
+    source: Path,
+    options: ScoreOptions,
+    *,
+    output: Path,
+    corpus: Corpus | None = None,
+    corpus_stamp: FileStamp | None = None,
+    make_scorer: Callable[[], ColumnScorer] | None = None,
+    progress: Progress = SILENT,
+    overwrite: bool = False,
+) -> Manifest:
+    """Write `{"query_id", NAME: number}` for every query; the scorer is made only where something is left to score."""
+    inputs = column_inputs(source, options, corpus_stamp)
+    make = make_scorer or (lambda: load_column(source, options, corpus, progress))
+
+    def work() -> Outcome:
+        partial, header = partial_path(output), header_line(STAGE, result_settings(options), inputs)
+        total = count_rows(source, options.limit)
+        keep_lines = whole_lines(STAGE, partial, header, progress)
+        done = max(keep_lines - 1, 0)
+        if done:
+            progress.note(f"{STAGE}: going on where the last run stopped, {done} of {total} queries are done")
+        if done < total:
+            scorer = make()
+            with open_partial(partial, header, keep_lines) as lines:
+                rows = itertools.islice(read_synthetic_records(source), done, total)
+                for block in _scored(rows, scorer, done, total, progress):
+                    lines.append(map(to_json_line, block))
+        tally = Tally()
+        rows_done = (row for _, row in read_jsonl(partial) if ID_FIELD in row)  # the header has none
+        count = write_jsonl(output, tally.watched(rows_done))
+        remove_partial(partial)
+        return Outcome(count, {}, tally.results())
+
+    return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
+
+
+class Tally:
+    """Counts what goes into a score file."""
+
+    def __init__(self) -> None:
+        self._total, self._known = 0.0, 0
+        self._missing: int = 0
+
+    def watched(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Pass the rows on."""
+        for row in rows:
+            value = next((value for name, value in row.items() if name != ID_FIELD), None)
+            if value is None:
+                self._missing += 1
+            else:
+                self._known, self._total = self._known + 1, self._total + value
+            yield row
+
+    def results(self) -> dict[str, Any]:
+        """What the manifest says."""
+        return {"missing": self._missing, "mean": self._total / self._known if self._known else None}
+
+
+def column_inputs(source: Path, options: ScoreOptions, corpus_stamp: FileStamp | None) -> dict[str, FileStamp]:
+    """Stamps of all that decides the scores."""
+    inputs = {"queries": stamp(source)}
+    if options.kind != "bm25-rank":
+        inputs["model"] = model_stamp(options.model_name)
+    if corpus_stamp is not None:
+        inputs["corpus"] = corpus_stamp
+    return inputs
+
+
+def count_rows(source: Path, limit: int | None) -> int:
+    """How many queries there are to score. Raises ConfigError where there are none."""
+    total = sum(1 for _ in itertools.islice(read_lines(source), limit))
+    if not total:
+        raise ConfigError(f"{source}: there are no queries to score")
+    return total
+
+
+def _scored(
+    rows: Iterator[Row], scorer: ColumnScorer, done: int, total: int, progress: Progress
+) -> Iterator[list[dict[str, Any]]]:
+    blocks = iter(lambda: list(itertools.islice(rows, BLOCK)), [])
+    for block in progress.track(blocks, total=total, description=f"score {scorer.name}", unit="queries", done=done):
+        values = scorer.score(block)
+        yield [{ID_FIELD: query.query_id, scorer.name: value} for (query, _), value in zip(block, values, strict=True)]
+        progress.advance(len(block))
