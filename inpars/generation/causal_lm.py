@@ -16,10 +16,11 @@ from inpars.dtypes import DtypeName
 from inpars.generation import GeneratedQuery
 from inpars.generation.batch_rows import batch_rows
 from inpars.generation.decoding import TextEnd, decode_rows
+from inpars.generation.even_rows import even_rows
 from inpars.generation.plain_rows import PlainRows
 from inpars.generation.prompt_tokens import PromptTokens
-from inpars.generation.sampling import Choice, Sampled, check_sampling, most_likely
-from inpars.generation.settings import DecodingSettings
+from inpars.generation.sampling import choice
+from inpars.generation.settings import DecodingSettings, chunks_by_length, grouped
 from inpars.generation.shared_prefix import SharedPrefixRows, best_forward
 from inpars.hardware import describe, pick_device, pick_dtype
 from inpars.networks import pad_id
@@ -47,7 +48,7 @@ class CausalGenerator:
     ) -> None:
         """Load the model and read the prompt's beginning. Raises ConfigError where the prompt is too long for it."""
         self._settings = settings or DecodingSettings()
-        check_sampling(self._settings.num_queries, self._settings.temperature, self._settings.top_p)
+        self._settings.check()
         place = pick_device(device)
         number_format = pick_dtype(dtype, place)
         self.name, self.device = model, describe(place, number_format)
@@ -71,8 +72,7 @@ class CausalGenerator:
     def plan(self, documents: Sequence[Document]) -> list[list[int]]:
         """Chunks of documents of similar length, short ones first."""
         lengths = [len(text) for text in self._inputs.cut(documents)]
-        order = sorted(range(len(documents)), key=lambda position: (lengths[position], position))
-        return [order[start : start + self._chunk] for start in range(0, len(order), self._chunk)]
+        return chunks_by_length(lengths, self._chunk)
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
         """The queries of each document of the chunk."""
@@ -90,21 +90,17 @@ class CausalGenerator:
                     raise
                 self._batch //= 2
                 torch.cuda.empty_cache()
-        return [queries[start : start + several] for start in range(0, len(queries), several)]
+        return [list(group) for group in grouped(queries, several)]
 
     def _decode_batch(self, prompts: list[list[int]], keys: Sequence[str]) -> list[GeneratedQuery]:
         shared = self._inputs.shared(prompts)
         return decode_rows(
-            _Started(self._rows, shared),
+            even_rows(_Started(self._rows, shared), self._network),
             [prompt[shared:] for prompt in prompts],
             max_new_tokens=self._settings.max_new_tokens,
             end=self._end,
-            choose=self._choice(keys),
+            choose=choice(self._settings, keys),
         )
-
-    def _choice(self, keys: Sequence[str]) -> Choice:
-        own = self._settings
-        return Sampled(keys, own.temperature, own.top_p, own.seed) if own.temperature else most_likely
 
     def _decode(self, tokens: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(tokens, clean_up_tokenization_spaces=False)

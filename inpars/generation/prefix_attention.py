@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from inpars.generation.even_rows import rounded_up
 from inpars.networks import precise
 
 REDUCED = (torch.bfloat16, torch.float16)
@@ -19,11 +20,12 @@ REDUCED = (torch.bfloat16, torch.float16)
 class RowState:
     """Keys and values of the rows, and where the next ones go; passed to the network as its cache."""
 
-    def __init__(self, prefix: list[tuple[Tensor, Tensor]]) -> None:
+    def __init__(self, prefix: list[tuple[Tensor, Tensor]], multiple: int = 1) -> None:
         self.prefix = prefix  # for each layer keys and values, (key heads, prefix tokens, head width)
         self.buffers: list[tuple[Tensor, Tensor]] = []  # for each layer, (rows, key heads, tokens, head width)
         self.first = 0  # the row that the part being read begins at
         self._shape = (0, 0)
+        self._multiple = multiple  # of tokens that are attended to
         self._positions: Tensor | None = None  # where each row's next token goes; None while prompts are read
         self._row_numbers = self._hidden = torch.empty(0)
 
@@ -39,7 +41,7 @@ class RowState:
 
     def allocate(self, rows: int, tokens: int) -> None:
         """Say how large the buffers of the rows' own tokens have to be."""
-        self._shape = (rows, tokens)
+        self._shape = (rows, rounded_up(tokens, self._multiple))
 
     def begin_steps(self, lengths: Tensor) -> None:
         """From now on each row gets one token at a time, after `lengths` (rows,) of its own."""
@@ -58,7 +60,7 @@ class RowState:
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows."""
-        tokens = int(self._required_positions()[rows].max()) + 1
+        tokens = min(rounded_up(int(self._required_positions()[rows].max()) + 1, self._multiple), self._shape[1])
         spare = self._shape[1] - tokens
         self.buffers = [
             (_with_room(keys[rows, :, :tokens], spare), _with_room(values[rows, :, :tokens], spare))
@@ -93,7 +95,7 @@ class RowState:
 
     def _hide(self) -> None:
         positions = self._required_positions()
-        columns = torch.arange(int(positions.max()) + 1, device=positions.device)
+        columns = torch.arange(rounded_up(int(positions.max()) + 1, self._multiple), device=positions.device)
         self._hidden = (columns[None] > positions[:, None])[:, None, None]
 
     def _required_positions(self) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from inpars.errors import ConfigError
+from inpars.generation.settings import DecodingSettings
 from inpars.networks import precise
 from inpars.selection import sampling_key
 
@@ -65,16 +65,8 @@ def draw(logits: Tensor, uniform: Tensor, top_p: float) -> Tensor:
     return tokens.gather(1, place[:, None])[:, 0]
 
 
-def check_sampling(num_queries: int, temperature: float, top_p: float) -> None:
-    """Raise ConfigError for settings that cannot work, all at once."""
-    problems = []
-    if num_queries < 1:
-        problems.append(f"--num-queries is {num_queries}; it must be at least 1")
-    if temperature < 0:
-        problems.append(f"--temperature is {temperature}; it must not be negative")
-    if not 0 < top_p <= 1:
-        problems.append(f"--top-p is {top_p}; it must be above 0 and at most 1")
-    if num_queries > 1 and temperature == 0:
-        problems.append("several queries a document would all be the same; give --temperature 1 with --num-queries")
-    if problems:
-        raise ConfigError(problems)
+def choice(settings: DecodingSettings, keys: Sequence[str]) -> Choice:
+    """How the settings pick tokens, for prompts of these keys."""
+    if not settings.temperature:
+        return most_likely
+    return Sampled(keys, settings.temperature, settings.top_p, settings.seed)

@@ -18,8 +18,9 @@ from inpars.dtypes import DtypeName
 from inpars.errors import ConfigError
 from inpars.generation import GeneratedQuery
 from inpars.generation.decoding import TextEnd, decode_rows
-from inpars.generation.sampling import Choice, Sampled, check_sampling, most_likely
-from inpars.generation.settings import DecodingSettings
+from inpars.generation.even_rows import even_rows, even_tokens, rounded_up
+from inpars.generation.sampling import choice
+from inpars.generation.settings import DecodingSettings, chunks_by_length, grouped
 from inpars.hardware import describe, pick_device, pick_dtype
 from inpars.networks import pad_id
 from inpars.records import Document, LogProbKind
@@ -44,7 +45,7 @@ class Seq2SeqRows:
             number += n == 0 or prompt != prompts[n - 1]
             repeats.append(number)
         device = self._network.device
-        width = max(len(prompt) for prompt in distinct)
+        width = rounded_up(max(len(prompt) for prompt in distinct), even_tokens(self._network))
         ids = torch.full((len(distinct), width), self._pad)
         mask = torch.zeros((len(distinct), width), dtype=torch.long)
         for row, prompt in enumerate(distinct):
@@ -93,7 +94,7 @@ class Seq2SeqGenerator:
         trust_remote_code: bool = False,
     ) -> None:
         """Load the model; `render` turns a document into what the encoder reads."""
-        check_sampling(settings.num_queries, settings.temperature, settings.top_p)
+        settings.check()
         place = pick_device(device)
         number_format = pick_dtype(dtype, place)
         self.name, self.device = model, describe(place, number_format)
@@ -112,8 +113,7 @@ class Seq2SeqGenerator:
     def plan(self, documents: Sequence[Document]) -> list[list[int]]:
         """Chunks of documents of similar length, short ones first."""
         lengths = [len(ids) for ids in self._inputs(documents)]
-        order = sorted(range(len(documents)), key=lambda position: (lengths[position], position))
-        return [order[start : start + self._chunk] for start in range(0, len(order), self._chunk)]
+        return chunks_by_length(lengths, self._chunk)
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
         """The queries of each document of the chunk."""
@@ -124,17 +124,13 @@ class Seq2SeqGenerator:
         for start in range(0, len(prompts), self._batch):
             rows = slice(start, start + self._batch)
             queries += decode_rows(
-                self._rows,
+                even_rows(self._rows, self._network),
                 prompts[rows],
                 max_new_tokens=self._settings.max_new_tokens,
                 end=self._end,
-                choose=self._choice(keys[rows]),
+                choose=choice(self._settings, keys[rows]),
             )
-        return [queries[start : start + several] for start in range(0, len(queries), several)]
-
-    def _choice(self, keys: Sequence[str]) -> Choice:
-        own = self._settings
-        return Sampled(keys, own.temperature, own.top_p, own.seed) if own.temperature else most_likely
+        return [list(group) for group in grouped(queries, several)]
 
     def _inputs(self, documents: Sequence[Document]) -> list[list[int]]:
         texts = [self._render(document) for document in documents]

@@ -1,8 +1,14 @@
-"""What all generators are told. Importing it loads no torch."""
+"""What all generators are told, and how they cut their work. Importing it loads no torch."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+from inpars.errors import ConfigError
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,3 +22,28 @@ class DecodingSettings:
     top_p: float = 1.0
     seed: int = 0
     batch_size: int | None = None
+
+    def check(self) -> None:
+        """Raise ConfigError for settings that cannot work, all at once."""
+        problems = []
+        if self.num_queries < 1:
+            problems.append(f"--num-queries is {self.num_queries}; it must be at least 1")
+        if self.temperature < 0:
+            problems.append(f"--temperature is {self.temperature}; it must not be negative")
+        if not 0 < self.top_p <= 1:
+            problems.append(f"--top-p is {self.top_p}; it must be above 0 and at most 1")
+        if self.num_queries > 1 and self.temperature == 0:
+            problems.append("several queries a document would all be the same; give --temperature 1 with --num-queries")
+        if problems:
+            raise ConfigError(problems)
+
+
+def chunks_by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Positions in chunks of similar length, short ones first."""
+    order = sorted(range(len(lengths)), key=lambda position: (lengths[position], position))
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def grouped(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """The items in groups of that many neighbours."""
+    return [items[start : start + size] for start in range(0, len(items), size)]

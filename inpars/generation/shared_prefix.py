@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from inpars.generation.even_rows import even_tokens, rounded_up
 from inpars.generation.fused_llama import FusedLlama
 from inpars.generation.prefix_attention import RowState, attend
 from inpars.networks import head_replaced
@@ -39,6 +40,7 @@ class SharedPrefixRows:
         """Read the prefix, which may be empty; without a `forward` the network's attention is exchanged."""
         self._forward = forward or ExchangedAttention(network)
         self._pad, self._device = pad, network.device
+        self._multiple = even_tokens(network)
         self._state = RowState([])
         self._prefix: list[tuple[Tensor, Tensor]] = []
         if prefix:
@@ -50,9 +52,9 @@ class SharedPrefixRows:
     def start(self, prompts: Sequence[Sequence[int]], room: int, prefix_tokens: int | None = None) -> Tensor:
         """Read what follows the prefix; of the prefix the first `prefix_tokens` are used, all by default."""
         used = self.prefix_tokens if prefix_tokens is None else prefix_tokens
-        self._state = RowState([(keys[:, :used], values[:, :used]) for keys, values in self._prefix])
+        self._state = RowState([(keys[:, :used], values[:, :used]) for keys, values in self._prefix], self._multiple)
         lengths = torch.tensor([len(prompt) for prompt in prompts], device=self._device)
-        width = int(lengths.max())
+        width = rounded_up(int(lengths.max()), self._multiple)
         ids = torch.full((len(prompts), width), self._pad)
         for row, prompt in enumerate(prompts):
             ids[row, : len(prompt)] = torch.tensor(list(prompt))

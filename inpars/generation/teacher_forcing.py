@@ -20,6 +20,7 @@ from inpars.errors import ConfigError
 from inpars.generation.causal_lm import end_tokens
 from inpars.generation.plain_rows import keeps_only_keys_and_values, read_keys_and_values
 from inpars.generation.prompt_tokens import PromptTokens
+from inpars.generation.settings import chunks_by_length
 from inpars.hardware import describe, pick_device, pick_dtype
 from inpars.networks import head_replaced, pad_id, precise
 from inpars.records import Document
@@ -84,8 +85,7 @@ class TeacherForcing:
         """Positions of the queries in chunks of similar length, short ones first."""
         cut = self._inputs.cut([query.document for query in queries])
         lengths = [len(document) + len(query.text) for document, query in zip(cut, queries, strict=True)]
-        order = sorted(range(len(queries)), key=lambda position: (lengths[position], position))
-        return [order[start : start + self._chunk] for start in range(0, len(order), self._chunk)]
+        return chunks_by_length(lengths, self._chunk)
 
     def score(self, queries: Sequence[KnownQuery]) -> list[QueryScore]:
         """The score of each query, in their order."""

@@ -72,8 +72,5 @@ def _wording(
     endpoint: Endpoint, model: str, prompt: PromptSource, settings: DecodingSettings, options: ApiOptions
 ) -> Wording:
     check_api(options, asks_server=True)
-    if not 0 < settings.top_p <= 1:
-        raise ConfigError(f"--top-p is {settings.top_p}; it must be above 0 and at most 1")
-    if settings.num_queries > 1 and not settings.temperature:
-        raise ConfigError("several queries a document would be the same; give --temperature 1 with --num-queries")
+    settings.check()
     return Wording(endpoint, model, prompt, settings, options.url, log_probs=options.log_prob_kind != "absent")

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inpars.errors import ConfigError
-from inpars.generation.sampling import Sampled, check_sampling, draw, most_likely
+from inpars.generation.sampling import Sampled, draw, most_likely
+from inpars.generation.settings import DecodingSettings
 
 # probabilities 1/2, 1/4, 1/8, 1/8 for the tokens 2, 0, 1, 3
 LOGITS = torch.tensor([[math.log(2), math.log(1), math.log(4), math.log(1)]])
@@ -71,8 +72,8 @@ def test_a_low_temperature_takes_the_likeliest():
 
 def test_impossible_settings_are_named_all_at_once():
     with pytest.raises(ConfigError) as caught:
-        check_sampling(0, -1.0, 0.0)
+        DecodingSettings(num_queries=0, temperature=-1.0, top_p=0.0).check()
     assert len(caught.value.problems) == 3
     with pytest.raises(ConfigError, match="--temperature 1 with --num-queries"):
-        check_sampling(3, 0.0, 1.0)
-    check_sampling(3, 1.0, 0.95)
+        DecodingSettings(num_queries=3).check()
+    DecodingSettings(num_queries=3, temperature=1.0, top_p=0.95).check()
