@@ -7,6 +7,8 @@ those alone that share a whole band of minima. Broder, "On the resemblance and c
 from __future__ import annotations
 
 import zlib
+from array import array
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -61,3 +63,74 @@ def signature(text: tuple[str, ...]) -> Signature:
         hashed = mixed[None] * MULTIPLIERS[:, :1] + MULTIPLIERS[:, 1:]
     found: Signature = (hashed >> np.uint64(32)).min(axis=1)
     return found
+
+
+class NearDuplicateClusters:
+    """Clusters of texts that are linked by near-duplicates: 256 bytes a text, whatever its length.
+
+    Unlike `NearDuplicates` the outcome does not depend on the order of the texts.
+    """
+
+    def __init__(self, threshold: float = THRESHOLD) -> None:
+        self._threshold = threshold
+        self._minima = array("I")
+        self._lonely: list[int] = []  # texts without words, which resemble nothing
+        self._count = 0
+
+    def add(self, text: str) -> None:
+        """Take in the next text."""
+        found = words(text)
+        if not found:
+            self._lonely.append(self._count)
+        minima = signature(found).astype(np.uint32) if found else np.zeros(HASHES, dtype=np.uint32)
+        self._minima.frombytes(minima.tobytes())
+        self._count += 1
+
+    def labels(self) -> npt.NDArray[np.int64]:
+        """For each text the number of the first text of its cluster, (texts,)."""
+        minima = np.frombuffer(self._minima, dtype=np.uint32).reshape(-1, HASHES)
+        parents = np.arange(self._count)
+        lonely = np.zeros(self._count, dtype=np.bool_)
+        lonely[self._lonely] = True
+        for bucket in _buckets(minima, np.flatnonzero(~lonely)):
+            _link_resembling(minima, bucket, parents, self._threshold)
+        return np.array([_root(parents, text) for text in range(self._count)], dtype=np.int64)
+
+
+def _buckets(minima: npt.NDArray[np.uint32], texts: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
+    """Groups of two and more texts that share a whole band of minima."""
+    for start in range(0, HASHES, HASHES // BANDS):
+        band = np.ascontiguousarray(minima[texts, start : start + HASHES // BANDS])
+        keys = band.view(np.dtype((np.void, band.dtype.itemsize * band.shape[1])))[:, 0]
+        _, numbers, sizes = np.unique(keys, return_inverse=True, return_counts=True)
+        order = np.argsort(numbers, kind="stable")
+        ends = np.cumsum(sizes)
+        for shared in np.flatnonzero(sizes > 1):
+            yield texts[order[ends[shared] - sizes[shared] : ends[shared]]]
+
+
+def _link_resembling(
+    minima: npt.NDArray[np.uint32], bucket: npt.NDArray[np.int64], parents: npt.NDArray[np.int64], threshold: float
+) -> None:
+    """Link all pairs of a bucket that resemble each other. Texts of one signature stand for each other."""
+    _, first, same = np.unique(minima[bucket], axis=0, return_index=True, return_inverse=True)
+    for text, number in zip(bucket, same.reshape(-1), strict=True):
+        _link(parents, int(text), int(bucket[first[number]]))
+    apart = bucket[first]
+    for position, text in enumerate(apart[:-1]):
+        others = apart[position + 1 :]
+        similar = (minima[others] == minima[text]).mean(axis=1) >= threshold
+        for other in others[similar]:
+            _link(parents, int(text), int(other))
+
+
+def _link(parents: npt.NDArray[np.int64], one: int, other: int) -> None:
+    one, other = sorted((_root(parents, one), _root(parents, other)))
+    parents[other] = one
+
+
+def _root(parents: npt.NDArray[np.int64], text: int) -> int:
+    while (parent := int(parents[text])) != text:
+        parents[text] = parents[parent]
+        text = parent
+    return text
