@@ -53,7 +53,8 @@ class JsonStream:
                 if self._refill(double=True):
                     continue
                 raise broken_json(self._path, self.line, error, self._text[self._place :][:200]) from None
-            if end < len(self._text) or not self._refill():  # a number at the end of the chunk may go on in the next
+            torn = not self._text[end : end + 3].strip(".eE+-") and end + 3 > len(self._text)
+            if not torn or not self._refill():  # a number at the end of the chunk may go on in the next
                 self._step(end - self._place)
                 return found
 
