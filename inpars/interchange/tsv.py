@@ -75,6 +75,8 @@ def _rows(path: Path, *, quoted: bool) -> Iterator[tuple[str, str, str]]:
     for number, line in read_lines(path):
         fields = split(line)
         if len(fields) != 3:
+            fields = split_plain(line)  # quotes around the whole of a plain line
+        if len(fields) != 3:
             problem = f"{len(fields)} tab-separated columns, a triple has 3 texts: query, positive, negative"
             raise DataFormatError(problem, path=path, line=number, excerpt=line)
         yield fields[0], fields[1], fields[2]
