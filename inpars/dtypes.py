@@ -1,7 +1,4 @@
-"""Names of number formats, for those who must not import torch.
-
-In float64 results are the same to the last stored digit whatever the batch size; in float32 to about five.
-"""
+"""Names of number formats, for those who must not import torch."""
 
 from typing import Literal, TypeAlias
 

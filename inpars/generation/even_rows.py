@@ -19,6 +19,11 @@ TOKENS = 32
 EXACT = (torch.float32, torch.float64)
 
 
+def even_number_of_rows(network: torch.nn.Module) -> int:
+    """What the number of rows shall be a multiple of."""
+    return ROWS_A_THREAD * torch.get_num_threads() if _is_exact(network) else 1
+
+
 def even_tokens(network: torch.nn.Module) -> int:
     """What the numbers of tokens shall be multiples of."""
     return TOKENS if _is_exact(network) else 1
@@ -31,7 +36,8 @@ def rounded_up(number: int, multiple: int) -> int:
 
 def even_rows(rows: Rows, network: torch.nn.Module) -> Rows:
     """The rows, with copies beside them where the network computes exactly enough for that to matter."""
-    return EvenRows(rows, ROWS_A_THREAD * torch.get_num_threads()) if _is_exact(network) else rows
+    multiple = even_number_of_rows(network)
+    return EvenRows(rows, multiple) if multiple > 1 else rows
 
 
 def _is_exact(network: torch.nn.Module) -> bool:

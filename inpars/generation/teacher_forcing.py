@@ -18,6 +18,7 @@ from inpars import models
 from inpars.dtypes import DtypeName
 from inpars.errors import ConfigError
 from inpars.generation.causal_lm import end_tokens
+from inpars.generation.even_rows import even_number_of_rows, even_tokens, rounded_up
 from inpars.generation.plain_rows import keeps_only_keys_and_values, read_keys_and_values
 from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.settings import chunks_by_length
@@ -144,23 +145,22 @@ class TeacherForcing:
 
     def _forward(self, rows: Sequence[tuple[list[int], list[int]]]) -> list[QueryScore]:
         """One pass: each query token is foretold by the position before it, the end by the last one."""
+        queries, even = [query for _, query in rows], even_number_of_rows(self._network)
+        rows = [*rows, *[rows[-1]] * (-len(rows) % even)]
         device, shared = self._network.device, self._inputs.shared([prompt for prompt, _ in rows])
         cached = shared if self._prefix else 0
-        width = max(len(prompt) + len(query) for prompt, query in rows) - cached
+        width = rounded_up(max(len(prompt) + len(query) for prompt, query in rows) - cached, even_tokens(self._network))
         ids, mask = torch.full((len(rows), width), self._pad), torch.zeros(len(rows), cached + width, dtype=torch.long)
         for row, (prompt, query) in enumerate(rows):
             own = torch.tensor(prompt[cached:] + query)
             ids[row, : len(own)], mask[row, : cached + len(own)] = own, 1
-        counts = [len(query) + 1 for _, query in rows]
-        chosen = torch.tensor([row for row, count in enumerate(counts) for _ in range(count)], device=device)
-        places = torch.tensor(
-            [
-                len(prompt) - cached - 1 + n
-                for (prompt, _), count in zip(rows, counts, strict=True)
-                for n in range(count)
-            ],
-            device=device,
-        )
+        foretelling = [
+            (row, len(prompt) - cached - 1 + n)
+            for row, (prompt, query) in enumerate(rows)
+            for n in range(len(query) + 1)
+        ]
+        foretelling += [foretelling[-1]] * (-len(foretelling) % even)
+        chosen, places = torch.tensor(foretelling, device=device).T
         with torch.inference_mode(), head_replaced(self._network, lambda head, x: head(x[chosen, places])[None]):
             logits = self._network(
                 input_ids=ids.to(device),
@@ -169,7 +169,7 @@ class TeacherForcing:
                 past_key_values=self._prefix_cache(len(rows), cached),
                 use_cache=cached > 0,
             ).logits[0]  # (query tokens and ends, vocabulary)
-        return self._read_off(precise(logits), [query for _, query in rows])
+        return self._read_off(precise(logits[: sum(len(query) + 1 for query in queries)]), queries)
 
     def _read_off(self, logits: Tensor, queries: Sequence[list[int]]) -> list[QueryScore]:
         """The tokens' values and the likeliest end's, from logits (query tokens and ends, vocabulary)."""
