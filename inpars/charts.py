@@ -30,22 +30,27 @@ def histogram(kept: Sequence[float], dropped: Sequence[float], label: str, cut: 
                 f'height="{height:.1f}"/>'
             )
             base += count
-    line = ""
-    if cut is not None and low <= cut <= high:
-        x = _x(cut, low, low + BINS * width)
-        line = f'<line class="cut" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+    line = _cut(cut, low, low + BINS * width)
     return _figure("".join(bars) + line, (low, low + BINS * width), (0, most), label, "queries")
 
 
-def line_chart(steps: Sequence[float], values: Sequence[float], label: str, unit: str) -> str:
-    """Values over steps."""
+def line_chart(steps: Sequence[float], values: Sequence[float], label: str, unit: str, cut: float | None = None) -> str:
+    """Values over steps, with a cut across the steps."""
     if len(steps) < 2:
         return "<p>Too few steps for a curve.</p>"
     spans = (min(steps), max(steps)), (min(0.0, *values), max(values) or 1.0)
     points = " ".join(
         f"{_x(step, *spans[0]):.1f},{_y(value, *spans[1]):.1f}" for step, value in zip(steps, values, strict=True)
     )
-    return _figure(f'<polyline class="curve" points="{points}"/>', *spans, label, unit)
+    return _figure(f'<polyline class="curve" points="{points}"/>{_cut(cut, *spans[0])}', *spans, label, unit)
+
+
+def _cut(value: float | None, low: float, high: float) -> str:
+    """An upright line, where the value lies on the chart."""
+    if value is None or not low <= value <= high:
+        return ""
+    x = _x(value, low, high)
+    return f'<line class="cut" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
 
 
 def _figure(content: str, xs: tuple[float, float], ys: tuple[float, float], label: str, unit: str) -> str:

@@ -10,14 +10,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset_if_named, print_result
 from inpars.datasets import Dataset
+from inpars.errors import ConfigError
 from inpars.formats import read_queries
 from inpars.guards import FilterOptions
+from inpars.laboratory_page import table_lines
+from inpars.manifest import Manifest
 from inpars.options import add_flags, from_flags
 from inpars.prompts import load_prompt, read_examples
-from inpars.stages.filtering import filter_file
+from inpars.stages.comparing import CompareOptions, compare_file
+from inpars.stages.filtering import filter_file, make_surroundings
 from inpars.stages.stage import dropped_line
 
 
@@ -46,11 +51,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--examples", type=Path, metavar="PATH", help="the examples they were written with, likewise")
     add_flags(parser, FilterOptions)
-    add_output_flags(parser, "kept queries, JSON lines, best first")
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="the filter laboratory: let filters keep --compare-top-k each, alone, and write a page of how they differ "
+        "to --output, its numbers beside it as .json. Filters are the --select given, where NAME alone, random, "
+        "spread:opening and cuts joined with + are known too (bm25_rank:max=20+mean_log_probs); else all scores there "
+        "are, random, and spread over openings",
+    )
+    add_flags(parser, CompareOptions)
+    parser.add_argument(
+        "--write-kept", type=Path, metavar="DIR", help="with --compare: write what each filter keeps to DIR/NAME.jsonl"
+    )
+    add_output_flags(parser, "kept queries, JSON lines, best first; with --compare an HTML page")
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Filter."""
+    """Filter, or compare filters."""
     progress = console(flags)
     examples = [
         *(load_prompt(flags.prompt).examples if flags.prompt else ()),
@@ -58,19 +75,35 @@ def run(flags: argparse.Namespace) -> None:
     ]
     flags.unknown_judgements = "keep"  # nobody judges here
     dataset = open_dataset_if_named(flags, progress)
-    manifest = filter_file(
-        flags.input,
-        from_flags(FilterOptions, flags),
-        output=flags.output,
-        scores=flags.scores,
-        example_queries=[example.query for example in examples],
-        excluded_queries=_texts(flags.exclude_queries),
-        own_queries=_own_queries(dataset),
-        corpus=dataset.corpus if dataset else None,
-        corpus_stamp=dataset.corpus_stamp if dataset else None,
-        progress=progress,
-        overwrite=flags.overwrite,
-    )
+    common: dict[str, Any] = {
+        "output": flags.output,
+        "scores": flags.scores,
+        "corpus": dataset.corpus if dataset else None,
+        "corpus_stamp": dataset.corpus_stamp if dataset else None,
+        "progress": progress,
+        "overwrite": flags.overwrite,
+    }
+    queries: dict[str, Any] = {
+        "example_queries": [example.query for example in examples],
+        "excluded_queries": _texts(flags.exclude_queries),
+        "own_queries": _own_queries(dataset),
+    }
+    options = from_flags(FilterOptions, flags)
+    if flags.compare:
+        around = make_surroundings(**queries, corpus=common["corpus"])
+        compared = from_flags(CompareOptions, flags)
+        manifest = compare_file(
+            flags.input, options, compared, surroundings=around, write_kept=flags.write_kept, **common
+        )
+        lines = [*table_lines(manifest.results), "", f"{flags.output}: the page"]
+        print_result(flags, "\n".join(lines), {"output": str(flags.output), **manifest.results})
+        return
+    if flags.write_kept is not None:
+        raise ConfigError("--write-kept goes with --compare; a filter alone writes to --output")
+    _tell_kept(flags, filter_file(flags.input, options, **queries, **common))
+
+
+def _tell_kept(flags: argparse.Namespace, manifest: Manifest) -> None:
     text = f"{flags.output}: {manifest.output.records} of {manifest.results['read']} queries kept"
     own = manifest.results.get("resembling_the_datasets_queries")
     told = (
