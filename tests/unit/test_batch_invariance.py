@@ -38,7 +38,7 @@ def test_any_batch_size_gives_the_same_scores(tiny, tmp_path):
     for batch_size in ("1", "3", "32"):
         output = tmp_path / f"scored-{batch_size}.jsonl"
         flags = ["--corpus", str(tmp_path / "corpus.jsonl"), "--prompt", str(tmp_path / "prompt.txt")]
-        model = ["--model", str(tiny("llama")), "--dtype", "float32", "--batch-size", batch_size, "--max-doc-tokens", "24"]
+        model = ["--model", str(tiny("llama")), "--dtype", "float32", "--batch-size", batch_size]
         assert main(["score", "--input", str(queries), *flags, *model, "--output", str(output), "--quiet"]) == 0
         found.add(output.read_bytes())
     assert len(found) == 1
