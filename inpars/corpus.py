@@ -13,10 +13,10 @@ import mmap
 import os
 import shutil
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -93,6 +93,10 @@ class Corpus:
             raise self._unknown(doc_id)
         return int(self._index.text_keys[position])
 
+    def in_file_order(self) -> Sequence[Document]:
+        """The documents by their places in the file, from 0; each is read when it is asked for."""
+        return _InFileOrder(self._read_at, np.sort(self._index.offsets))
+
     def _unknown(self, doc_id: str) -> DataFormatError:
         return DataFormatError(f"no document {doc_id!r}; {UNKNOWN_ID_HINT}", path=self.path)
 
@@ -108,9 +112,30 @@ class Corpus:
         return range(first, last)
 
     def _read(self, position: int) -> Document:
-        offset = int(self._index.offsets[position])
+        return self._read_at(int(self._index.offsets[position]))
+
+    def _read_at(self, offset: int) -> Document:
         end = self._bytes.find(b"\n", offset)
         return _parse_line(self._bytes[offset : end if end >= 0 else None], self._plain, 1 if offset == 0 else 2)
+
+
+class _InFileOrder(Sequence[Document]):
+    def __init__(self, read_at: Callable[[int], Document], offsets: Keys) -> None:
+        self._read_at, self._offsets = read_at, offsets
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    @overload
+    def __getitem__(self, place: int) -> Document: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Document]: ...
+
+    def __getitem__(self, place: int | slice) -> Document | Sequence[Document]:
+        if isinstance(place, slice):
+            return _InFileOrder(self._read_at, self._offsets[place])
+        return self._read_at(int(self._offsets[place]))
 
 
 def text_key(text: str) -> int:

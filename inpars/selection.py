@@ -1,29 +1,33 @@
 """Which documents a model writes queries for: a uniform sample that does not depend on the corpus' order.
 
-Every document gets a key from (seed, doc_id); the smallest keys are the sample. Memory for the sample only, and a
-corpus that grows changes the sample little. Of near-duplicates the one with the smallest key stays.
+Every document gets a key from (seed, doc_id); the smallest keys are the sample, and a corpus that grows changes the
+sample little. Of near-duplicates the one with the smallest key stays. Memory: two numbers a document that may be
+chosen; of a corpus on disk the chosen documents are read when they are asked for.
 """
 
 from __future__ import annotations
 
 import hashlib
-import heapq
+from array import array
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias, overload
 
+import numpy as np
+import numpy.typing as npt
+
+from inpars.corpus import Corpus
 from inpars.errors import ConfigError
 from inpars.near_duplicates import NearDuplicates
 from inpars.records import Document
-
-SPARE = 2  # so many times the sample is looked at first where near-duplicates may leave it
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """The chosen documents in the order of the corpus, and how many were left out for which reason."""
 
-    documents: list[Document]
+    documents: Sequence[Document]
     dropped: Counter[str] = field(default_factory=Counter)
 
 
@@ -48,7 +52,7 @@ class Wanted:
 
 
 def choose_documents(
-    documents: Collection[Document],
+    documents: Corpus | Sequence[Document],
     *,
     maximum: int | None,
     minimum_characters: int = 0,
@@ -62,20 +66,16 @@ def choose_documents(
     Documents with less text than `minimum_characters`, or with none, are never chosen (`too_short`), nor are those of
     the `examples`. Raises ConfigError for one of `doc_ids` that is not among the documents.
     """
-    wanted = Wanted(minimum_characters, doc_ids, examples)
-    if not skip_near_duplicates:
-        pool, dropped = _smallest_keys(documents, wanted, maximum, seed)
-        return Selection(_in_order(pool), dropped)
-    size = None if maximum is None else maximum * SPARE
-    while True:
-        pool, dropped = _smallest_keys(documents, wanted, size, seed)
-        kept, near = _without_near_duplicates(pool, maximum)
-        if size is None or len(kept) == maximum or not dropped["not_sampled"]:
-            break
-        size *= SPARE
-    dropped["near_duplicate"] = near
-    dropped["not_sampled"] += len(pool) - len(kept) - near
-    return Selection(_in_order(kept), +dropped)
+    places, dropped = _by_key(documents, Wanted(minimum_characters, doc_ids, examples), seed)
+    placed = documents.in_file_order() if isinstance(documents, Corpus) else documents
+    chosen = places[:maximum]
+    if skip_near_duplicates:
+        chosen, looked_at = _without_near_duplicates(places, placed, maximum)
+        dropped["near_duplicate"] = looked_at - len(chosen)
+        dropped["not_sampled"] = len(places) - looked_at
+    else:
+        dropped["not_sampled"] = len(places) - len(chosen)
+    return Selection(_Chosen(placed, np.sort(chosen)), +dropped)
 
 
 def sampling_key(seed: int, record_id: str) -> int:
@@ -83,49 +83,60 @@ def sampling_key(seed: int, record_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}\0{record_id}".encode(), digest_size=8).digest(), "big")
 
 
-_Entry = tuple[int, int, Document]  # negated key, position, document: the largest key on top of a heap
+Places: TypeAlias = npt.NDArray[np.int64]
 
 
-def _smallest_keys(
-    documents: Collection[Document], wanted: Wanted, maximum: int | None, seed: int
-) -> tuple[list[_Entry], Counter[str]]:
-    """The `maximum` documents with the smallest keys, and why the others were left out."""
+class _Chosen(Sequence[Document]):
+    """The documents at some places of a sequence."""
+
+    def __init__(self, documents: Sequence[Document], places: Places) -> None:
+        self._documents, self._places = documents, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, place: int) -> Document: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Document]: ...
+
+    def __getitem__(self, place: int | slice) -> Document | Sequence[Document]:
+        if isinstance(place, slice):
+            return _Chosen(self._documents, self._places[place])
+        return self._documents[int(self._places[place])]
+
+
+def _by_key(documents: Corpus | Sequence[Document], wanted: Wanted, seed: int) -> tuple[Places, Counter[str]]:
+    """The places of all that may be chosen, the smallest key first, and why the others may not."""
     dropped: Counter[str] = Counter()
-    sample: list[_Entry] = []
+    keys, places = array("Q"), array("q")
     listed, unseen = set(wanted.doc_ids or ()), dict.fromkeys(wanted.doc_ids or ())
-    for position, document in enumerate(documents):
+    for place, document in enumerate(documents):
         unseen.pop(document.doc_id, None)
         reason = wanted.why_not(document, listed)
         if reason is not None:
             dropped[reason] += 1
             continue
-        entry = (-sampling_key(seed, document.doc_id), position, document)
-        if maximum is None or len(sample) < maximum:
-            heapq.heappush(sample, entry)
-        else:
-            heapq.heappushpop(sample, entry)
-            dropped["not_sampled"] += 1
+        keys.append(sampling_key(seed, document.doc_id))
+        places.append(place)
     if unseen:
         raise ConfigError(
             f"{len(unseen)} of {len(listed)} ids of --doc-ids are not in the corpus, {next(iter(unseen))!r} first; "
             "check that list and corpus belong together"
         )
-    return sample, dropped
+    order = np.argsort(np.frombuffer(keys, dtype=np.uint64), kind="stable")
+    return np.frombuffer(places, dtype=np.int64)[order], dropped
 
 
-def _without_near_duplicates(pool: Sequence[_Entry], maximum: int | None) -> tuple[list[_Entry], int]:
-    """The first `maximum` by key that resemble none before them, and how many were passed over."""
-    kept: list[_Entry] = []
-    seen, near = NearDuplicates(), 0
-    for entry in sorted(pool, key=lambda entry: (-entry[0], entry[2].doc_id)):
-        if maximum is not None and len(kept) == maximum:
+def _without_near_duplicates(places: Places, documents: Sequence[Document], maximum: int | None) -> tuple[Places, int]:
+    """The first `maximum` that resemble none before them, and how many were looked at."""
+    kept: list[int] = []
+    seen, looked_at = NearDuplicates(), 0
+    for place in places.tolist():
+        if len(kept) == maximum:
             break
-        if seen.add(entry[2].full_text):
-            kept.append(entry)
-        else:
-            near += 1
-    return kept, near
-
-
-def _in_order(entries: Sequence[_Entry]) -> list[Document]:
-    return [document for _, _, document in sorted(entries, key=lambda entry: entry[1])]
+        looked_at += 1
+        if seen.add(documents[place].full_text):
+            kept.append(place)
+    return np.array(kept, dtype=np.int64), looked_at

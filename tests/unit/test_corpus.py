@@ -65,6 +65,15 @@ def test_all_forms_are_iterated_and_looked_up(toy):
     assert toy.texts(["d29", "d26"]) == [documents[28].text, f"Café {documents[25].text}"]
 
 
+def test_documents_by_their_place_in_the_file(toy):
+    documents, placed = list(toy), toy.in_file_order()
+    assert len(placed) == 30
+    assert [placed[place] for place in (29, 0, -1, 7)] == [documents[place] for place in (29, 0, -1, 7)]
+    assert list(placed[3:5]) == documents[3:5]
+    with pytest.raises(IndexError):
+        placed[30]
+
+
 def test_unknown_ids(toy):
     assert "d01" in toy
     assert "d31" not in toy

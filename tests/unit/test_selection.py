@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import sentence
 
+from inpars.corpus import Corpus
 from inpars.errors import ConfigError
+from inpars.formats import write_documents
 from inpars.records import Document
 from inpars.selection import choose_documents
 
@@ -83,7 +85,7 @@ def test_without_near_duplicates_the_sample_is_the_same():
     documents = [Document(f"d{n}", sentence(n, 20)) for n in range(30)]
     plain = choose_documents(documents, maximum=7, seed=2)
     skipping = choose_documents(documents, maximum=7, seed=2, skip_near_duplicates=True)
-    assert skipping == plain
+    assert (list(skipping.documents), skipping.dropped) == (list(plain.documents), plain.dropped)
 
 
 def test_documents_by_a_list_of_ids():
@@ -97,3 +99,16 @@ def test_documents_by_a_list_of_ids():
 def test_documents_of_the_prompts_examples_are_never_chosen():
     chosen = choose_documents(CORPUS, maximum=None, doc_ids=["d1", "d2"], examples={"d2", "d5"})
     assert (ids(chosen.documents), chosen.dropped["prompt_example"]) == (["d1"], 1)
+
+
+def test_documents_of_a_corpus_on_disk_are_read_when_asked_for(tmp_path, monkeypatch):
+    """A sample of all of MS MARCO must not hold its documents in memory."""
+    monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
+    write_documents(tmp_path / "corpus.jsonl", CORPUS)
+    for settings in ({"maximum": 7}, {"maximum": None}, {"maximum": 7, "skip_near_duplicates": True}):
+        from_disk = choose_documents(Corpus(tmp_path / "corpus.jsonl"), seed=3, **settings)
+        from_list = choose_documents(list(CORPUS), seed=3, **settings)
+        assert list(from_disk.documents) == list(from_list.documents)
+        assert from_disk.dropped == from_list.dropped
+        assert from_disk.documents[-1] == list(from_list.documents)[-1]
+        assert list(from_disk.documents[2:4]) == list(from_list.documents)[2:4]
