@@ -105,9 +105,9 @@ def test_documents_of_a_corpus_on_disk_are_read_when_asked_for(tmp_path, monkeyp
     """A sample of all of MS MARCO must not hold its documents in memory."""
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
     write_documents(tmp_path / "corpus.jsonl", CORPUS)
-    for settings in ({"maximum": 7}, {"maximum": None}, {"maximum": 7, "skip_near_duplicates": True}):
-        from_disk = choose_documents(Corpus(tmp_path / "corpus.jsonl"), seed=3, **settings)
-        from_list = choose_documents(list(CORPUS), seed=3, **settings)
+    for given_settings in ({"maximum": 7}, {"maximum": None}, {"maximum": 7, "skip_near_duplicates": True}):
+        from_disk = choose_documents(Corpus(tmp_path / "corpus.jsonl"), seed=3, **given_settings)
+        from_list = choose_documents(list(CORPUS), seed=3, **given_settings)
         assert list(from_disk.documents) == list(from_list.documents)
         assert from_disk.dropped == from_list.dropped
         assert from_disk.documents[-1] == list(from_list.documents)[-1]
