@@ -3,7 +3,7 @@
     corpus.jsonl queries.jsonl qrels/SPLIT.tsv   `--dataset FOLDER` of every command
     queries.synthetic.jsonl                      `inpars filter --input`
     triples.tsv triples.ids.tsv                  `inpars train --triples`, as texts and as ids
-    negatives.jsonl                              where each negative comes from and what it scored
+    triples.negatives.jsonl                      where each negative comes from and what it scored, line for line
     margins.tsv                                  GPL's pseudo labels: query, positive, negative, margin
     run.trec                                     rankings
 
@@ -28,7 +28,7 @@ from inpars.records import Document, Qrel, Query, ScoredDocument, Triple
 from inpars.storage import atomic_writer, to_json_line
 
 CORPUS, QUERIES, SYNTHETIC, RUN = "corpus.jsonl", "queries.jsonl", "queries.synthetic.jsonl", "run.trec"
-TRIPLES, TRIPLE_IDS, NEGATIVES, MARGINS = "triples.tsv", "triples.ids.tsv", "negatives.jsonl", "margins.tsv"
+TRIPLES, TRIPLE_IDS, NEGATIVES, MARGINS = "triples.tsv", "triples.ids.tsv", "triples.negatives.jsonl", "margins.tsv"
 QRELS_HEADER = "query-id\tcorpus-id\tscore"
 
 
@@ -145,15 +145,16 @@ class Folder:
         self._query(example.query)
         self._document(positive)
         self._judgement(Judged(Qrel(example.query.query_id, positive.doc_id, 1)))
-        written: set[str] = set()
+        found: dict[str, list[Negative]] = {}
         for negative in self._usable(example):
-            self._document(negative.document)
-            self._write(NEGATIVES, to_json_line(self._negative_record(example, negative)))
-            if negative.document.doc_id not in written:
-                written.add(negative.document.doc_id)
-                self._triple(Triple(example.query.query_id, positive.doc_id, negative.document.doc_id))
-                texts = (query, one_line(positive.full_text), one_line(negative.document.full_text))
-                self._write(TRIPLES, "\t".join(texts))
+            found.setdefault(negative.document.doc_id, []).append(negative)
+        for doc_id, finds in found.items():
+            document = finds[0].document
+            self._document(document)
+            self._write(NEGATIVES, to_json_line(self._negative_record(example, finds)))
+            self._triple(Triple(example.query.query_id, positive.doc_id, doc_id))
+            texts = (query, one_line(positive.full_text), one_line(document.full_text))
+            self._write(TRIPLES, "\t".join(texts))
 
     def _usable(self, example: Example) -> Iterator[Negative]:
         """The negatives that are neither the positive, nor its text, nor empty; the others are counted."""
@@ -167,8 +168,10 @@ class Folder:
             else:
                 yield negative
 
-    def _negative_record(self, example: Example, negative: Negative) -> dict[str, Any]:
-        record = {
+    def _negative_record(self, example: Example, finds: list[Negative]) -> dict[str, Any]:
+        """What is known of a negative; `also` has the ranks that others than the first gave it."""
+        negative, *others = finds
+        record: dict[str, Any] = {
             "query_id": example.query.query_id,
             "positive_doc_id": example.positive.doc_id,
             "negative_doc_id": negative.document.doc_id,
@@ -180,4 +183,6 @@ class Folder:
         if negative.reranker_score is not None:
             record["reranker_score"] = negative.reranker_score
             record["positive_reranker_score"] = example.positive_reranker_score
+        if others:
+            record["also"] = {other.source or self._origin: other.rank for other in others}
         return record

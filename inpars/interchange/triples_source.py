@@ -1,6 +1,6 @@
 """Triples of ours as examples: ids, texts and what is known of each negative, joined line by line.
 
-`triples.tsv` (texts), `triples.ids.tsv` (ids) and `negatives.jsonl` (sources and scores) lie beside each other and are
+`NAME.tsv` (texts), `NAME.ids.tsv` (ids) and `NAME.negatives.jsonl` (sources and scores) lie beside each other and are
 read in step, so that nothing but one query's lines is in memory.
 """
 
@@ -19,9 +19,8 @@ from inpars.interchange.items import Example, Negative, document_of, query_of
 from inpars.records import Document, Query, Triple
 from inpars.storage import read_jsonl, read_lines
 
-NEGATIVES_NAME = "negatives.jsonl"
 Texts: TypeAlias = tuple[str, str, str]
-Rows: TypeAlias = dict[str, list[dict[str, Any]]]  # negative doc_id -> its rows, one a retriever that found it
+Rows: TypeAlias = dict[str, dict[str, Any]]  # negative doc_id -> its row
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +36,12 @@ def triple_files(path: Path) -> TripleFiles:
     """What lies beside `triples.tsv` or `triples.ids.tsv`. Raises DataFormatError where the file is absent."""
     if not path.is_file():
         raise DataFormatError("no such file of triples; check the path", path=path)
-    stem = path.name.removesuffix(".gz").removesuffix(".tsv")
-    negatives = _present(path.with_name(NEGATIVES_NAME))
-    if stem.endswith(".ids"):
-        return TripleFiles(_present(path.with_name(f"{stem.removesuffix('.ids')}.tsv")), path, negatives)
-    ids = _present(path.with_name(f"{stem}.ids.tsv"))
+    stem = path.name.removesuffix(".gz").removesuffix(".tsv").removesuffix(".ids")
+    texts, ids, negatives = (
+        _present(path.with_name(stem + ending)) for ending in (".tsv", ".ids.tsv", ".negatives.jsonl")
+    )
+    if path.name.removesuffix(".gz").endswith(".ids.tsv"):
+        return TripleFiles(texts, path, negatives)
     return TripleFiles(path, ids, negatives if ids else None)
 
 
@@ -60,19 +60,21 @@ def read_examples(
 
 
 def _example(query: Query, positive: Document, negatives: list[Document], known: Rows) -> Example:
-    first = known.get(negatives[0].doc_id, [{}])[0]
+    first = known.get(negatives[0].doc_id, {})
     return Example(
         query,
         positive,
-        tuple(_negative(document, row) for document in negatives for row in known.get(document.doc_id, [{}])),
+        tuple(found for document in negatives for found in _negatives(document, known.get(document.doc_id, {}))),
         first.get("positive_score"),
         first.get("positive_reranker_score"),
     )
 
 
-def _negative(document: Document, row: dict[str, Any]) -> Negative:
+def _negatives(document: Document, row: dict[str, Any]) -> Iterator[Negative]:
     source = str(row.get("source") or "")
-    return Negative(document, source, row.get("rank"), row.get("score"), row.get("reranker_score"))
+    yield Negative(document, source, row.get("rank"), row.get("score"), row.get("reranker_score"))
+    for other, rank in (row.get("also") or {}).items():
+        yield Negative(document, other, rank)
 
 
 def _joined(
@@ -117,7 +119,7 @@ def _texts(path: Path) -> Iterator[Texts]:
 
 
 class _Rows:
-    """The rows of `negatives.jsonl`, taken query by query in the order of the triples."""
+    """The rows of `NAME.negatives.jsonl`, taken query by query in the order of the triples."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -127,10 +129,7 @@ class _Rows:
         """The rows of one query and positive; those of others before them are passed over."""
         for key, rows in self._groups:
             if key == (query_id, positive_doc_id):
-                found: Rows = {}
-                for row in rows:
-                    found.setdefault(row["negative_doc_id"], []).append(row)
-                return found
+                return {row["negative_doc_id"]: row for row in rows}
         raise StaleInputError(
             f"{self._path} has nothing on query {query_id!r} with {positive_doc_id!r} where it should come; it was "
             f"mined for other triples: put the ones it belongs to beside it, or move it away"

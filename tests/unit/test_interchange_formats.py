@@ -94,9 +94,9 @@ def test_fields_of_flagembedding(ours, tmp_path):
 
 
 def test_flagembedding_gets_no_scores_where_one_is_unknown(ours, tmp_path):
-    rows = records(ours / "negatives.jsonl")
+    rows = records(ours / "triples.negatives.jsonl")
     del rows[2]["reranker_score"]
-    (ours / "negatives.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (ours / "triples.negatives.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     write("flagembedding", tmp_path / "f.jsonl", source_of(ours))
     assert [sorted(record) for record in records(tmp_path / "f.jsonl")] == [["neg", "pos", "query"]] * 2
 
@@ -117,7 +117,7 @@ def test_files_of_gpl(ours, tmp_path):
 
 
 def test_gpl_is_left_to_make_margins_that_are_unknown(ours, tmp_path):
-    (ours / "negatives.jsonl").unlink()
+    (ours / "triples.negatives.jsonl").unlink()
     (tmp_path / "g").mkdir()
     written = write("gpl", tmp_path / "g", source_of(ours))
     assert not (tmp_path / "g" / "gpl-training-data.tsv").exists()

@@ -152,7 +152,7 @@ def test_an_unknown_format_is_named_with_the_known_ones():
 
 
 def triples(tmp_path, texts=None, ids=None, negatives=None):
-    for name, content in (("t.tsv", texts), ("t.ids.tsv", ids), ("negatives.jsonl", negatives)):
+    for name, content in (("t.tsv", texts), ("t.ids.tsv", ids), ("t.negatives.jsonl", negatives)):
         if content is not None:
             (tmp_path / name).write_text(content)
     return triple_files(tmp_path / ("t.tsv" if texts is not None else "t.ids.tsv"))
