@@ -31,6 +31,7 @@ DEFAULT_LANGUAGE = "en"
 INDEX_FORMAT = 1
 QUERIES_PER_BATCH = 250
 SPARE = 10  # hits looked at beyond k and a quarter of it, since ids decide among those equal to the k-th
+MOST_INDEXING_MEGABYTES = 2048
 MOST_CLAUSES = 1 << 16  # whole documents serve as queries in some collections; Lucene's own limit is 1,024 words
 
 
@@ -145,6 +146,7 @@ def _build(corpus: Corpus, folder: Path, language: str, threads: int, progress: 
             "-input": working / "input",
             "-index": working / "index",
             "-threads": threads,
+            "-memoryBuffer": _indexing_megabytes(),
             "-language": language,
         }
         try:
@@ -161,6 +163,12 @@ def _build(corpus: Corpus, folder: Path, language: str, threads: int, progress: 
         replace_folder(working / "index", folder)
     finally:
         shutil.rmtree(working, ignore_errors=True)
+
+
+def _indexing_megabytes() -> int:
+    """Memory for documents not yet on disk. Anserini's 4 GB do not fit Java's usual heap, a quarter of the memory."""
+    heap = int(java_class("java.lang.Runtime").getRuntime().maxMemory())
+    return max(MOST_INDEXING_MEGABYTES // 32, min(MOST_INDEXING_MEGABYTES, heap // 4 // 2**20))
 
 
 def _write_shards(corpus: Corpus, folder: Path, shards: int, progress: Progress) -> int:

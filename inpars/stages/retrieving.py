@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from inpars.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
 from inpars.corpus import Corpus
 from inpars.datasets import Dataset, Topics
 from inpars.dtypes import DtypeName
 from inpars.errors import ConfigError
-from inpars.formats import write_run
+from inpars.formats import run_lines
 from inpars.manifest import FileStamp, Manifest
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.records import Query, Run
 from inpars.runs import cut, fuse_z_scores, without_own_document
 from inpars.stages.stage import Outcome, model_stamp, run_stage
+from inpars.storage import write_lines
 
 STAGE = "search"
 BM25 = "bm25"
 DEFAULT_RETRIEVERS = (BM25,)
+QUERIES_PER_BLOCK = 512  # so many stay in memory with their documents
+
+Search: TypeAlias = Callable[[Sequence[Query], int], Run]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,36 +70,41 @@ def search_dataset(
         queries = topics.as_queries()[: options.limit]
         if not queries:
             raise ConfigError(f"{dataset.name}: there are no queries to search with")
-        run = retrieve(dataset.corpus, queries, options, progress=progress)
-        tag = "+".join(Path(name).name for name in options.retriever)
-        empty = sum(not scores for scores in run.values())
-        return Outcome(write_run(output, run, tag), {}, {"queries": len(queries), "without_results": empty})
+        tag, empty = "+".join(Path(name).name for name in options.retriever), 0
+
+        def lines() -> Iterator[str]:
+            nonlocal empty
+            for run in retrieve(dataset.corpus, queries, options, progress=progress):
+                empty += sum(not scores for scores in run.values())
+                yield from run_lines(run, tag)
+
+        count = write_lines(output, lines())
+        return Outcome(count, {}, {"queries": len(queries), "without_results": empty})
 
     return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
 
 
-def retrieve(corpus: Corpus, queries: Sequence[Query], options: SearchOptions, *, progress: Progress = SILENT) -> Run:
-    """The k best documents of each query, a query's own document left out."""
-    own = own_documents({query.query_id: query.text for query in queries}, corpus)
-    depth = options.k if len(options.retriever) == 1 else options.fusion_depth
-    runs = [
-        cut(
-            without_own_document(_retrieve_with(name, corpus, queries, depth + bool(own), options, progress), own),
-            depth,
-        )
-        for name in options.retriever
-    ]
-    return runs[0] if len(runs) == 1 else fuse_z_scores(runs, options.k)
+def retrieve(
+    corpus: Corpus, queries: Sequence[Query], options: SearchOptions, *, progress: Progress = SILENT
+) -> Iterator[Run]:
+    """The k best documents of each query, its own document left out; a run for each block of queries."""
+    searches = [_open(name, corpus, options, progress) for name in options.retriever]
+    blocks = [queries[start : start + QUERIES_PER_BLOCK] for start in range(0, len(queries), QUERIES_PER_BLOCK)]
+    for block in progress.track(blocks, total=len(queries), description="search", unit="queries"):
+        own = own_documents({query.query_id: query.text for query in block}, corpus)
+        depth = options.k if len(searches) == 1 else options.fusion_depth
+        runs = [cut(without_own_document(search(block, depth + bool(own)), own), depth) for search in searches]
+        yield runs[0] if len(runs) == 1 else fuse_z_scores(runs, options.k)
+        progress.advance(len(block))
 
 
-def _retrieve_with(
-    name: str, corpus: Corpus, queries: Sequence[Query], depth: int, options: SearchOptions, progress: Progress
-) -> Run:
+def _open(name: str, corpus: Corpus, options: SearchOptions, progress: Progress) -> Search:
+    """A retriever; its index is made where there is none yet."""
     if name == BM25:
         index = bm25_index(
             corpus, k1=options.k1, b=options.b, language=options.language, threads=options.threads, progress=progress
         )
-        return index.search(queries, depth, threads=options.threads, progress=progress)
+        return lambda queries, k: index.search(queries, k, threads=options.threads)
     from inpars.dense import Encoder, dense_index  # torch, only where a bi-encoder is asked for
 
     encoder = Encoder(
@@ -105,7 +115,7 @@ def _retrieve_with(
         batch_size=options.batch_size,
         trust_remote_code=options.trust_remote_code,
     )
-    return dense_index(corpus, encoder, progress=progress).search(queries, depth, progress=progress)
+    return dense_index(corpus, encoder, progress=progress).search
 
 
 def own_documents(queries: Mapping[str, str], corpus: Corpus) -> set[str]:

@@ -218,6 +218,24 @@ def test_an_index_is_built_once_for_its_documents(corpus):
     assert len(notes.notes) == 2
 
 
+def test_indexing_fits_the_heap(monkeypatch):
+    """Anserini would gather 4 GB of documents first, where Java's usual heap is a quarter of the memory."""
+
+    class Heap:
+        def __init__(self, gigabytes):
+            self.bytes = int(gigabytes * 2**30)
+
+        def getRuntime(self):
+            return self
+
+        def maxMemory(self):
+            return self.bytes
+
+    for gigabytes, megabytes in ((0.1, 64), (2, 512), (100, 2048)):
+        monkeypatch.setattr(module, "java_class", lambda _, heap=Heap(gigabytes): heap)
+        assert module._indexing_megabytes() == megabytes
+
+
 def test_documents_without_text_are_left_out(corpus):
     index = bm25_index(corpus(Document("a", ""), Document("b", " \n"), Document("c", "text")))
     assert list(search(index, "text")) == ["c"]

@@ -46,6 +46,10 @@ def bm25(monkeypatch):
     return fake
 
 
+def retrieved(*arguments):
+    return {query_id: scores for run in retrieve(*arguments) for query_id, scores in run.items()}
+
+
 @pytest.mark.parametrize(
     ("query_id", "text", "is_own"),
     [
@@ -62,15 +66,26 @@ def test_what_a_querys_own_document_is(corpus, query_id, text, is_own):
 
 def test_the_own_document_goes_only_where_it_is_the_querys_text(corpus, bm25):
     """Toolkit fault: ids alone were compared, so that query 1 lost the unrelated document 1, or kept itself."""
-    run = retrieve(corpus, [Query("a", "Apples grow on trees."), Query("1", "what is a pear")], SearchOptions(k=2))
+    run = retrieved(corpus, [Query("a", "Apples grow on trees."), Query("1", "what is a pear")], SearchOptions(k=2))
     assert run == {"a": {"1": 3.0, "b": 2.0}, "1": {"a": 4.0, "1": 3.0}}
     assert bm25.asked == [(["a", "1"], 3)]  # one more, so that two are left
 
 
 def test_one_retriever_is_asked_for_k(corpus, bm25):
-    run = retrieve(corpus, [Query("q", "x")], SearchOptions(k=3))
+    run = retrieved(corpus, [Query("q", "x")], SearchOptions(k=3))
     assert list(run["q"]) == ["a", "1", "b"]
     assert bm25.asked == [(["q"], 3)]
+
+
+def test_queries_are_searched_block_by_block(corpus, bm25, monkeypatch):
+    """A run of a million queries is never in memory as a whole."""
+    queries = [Query("a", "Pears."), Query("b", "Pears."), Query("q", "x")]
+    whole = retrieved(corpus, queries, SearchOptions(k=2))
+    monkeypatch.setattr(retrieving, "QUERIES_PER_BLOCK", 2)
+    blocks = list(retrieve(corpus, queries, SearchOptions(k=2)))
+    assert [list(run) for run in blocks] == [["a", "b"], ["q"]]
+    assert blocks[0] | blocks[1] == whole
+    assert bm25.asked == [(["a", "b", "q"], 3), (["a", "b"], 3), (["q"], 2)]
 
 
 def test_fused_retrievers_are_read_to_the_fusion_depth(corpus, bm25, monkeypatch):
@@ -79,7 +94,7 @@ def test_fused_retrievers_are_read_to_the_fusion_depth(corpus, bm25, monkeypatch
     module.Encoder = lambda name, **_: name
     module.dense_index = lambda *_, **__: dense
     monkeypatch.setitem(sys.modules, "inpars.dense", module)
-    run = retrieve(corpus, [Query("q", "x")], SearchOptions(retriever=("bm25", "minilm"), k=2, fusion_depth=3))
+    run = retrieved(corpus, [Query("q", "x")], SearchOptions(retriever=("bm25", "minilm"), k=2, fusion_depth=3))
     assert bm25.asked == dense.asked == [(["q"], 3)]
     # z-scores of three equal steps are 1.2247, 0, -1.2247:
     # a 1.2247 - 1.2247 = 0, 1 is 0 - 1.2247 (the dense run lacks it), b -1.2247 + 1.2247 = 0, c -1.2247 + 0
