@@ -232,7 +232,8 @@ def test_indexing_fits_the_heap(monkeypatch):
             return self.bytes
 
     for gigabytes, megabytes in ((0.1, 64), (2, 512), (100, 2048)):
-        monkeypatch.setattr(module, "java_class", lambda _, heap=Heap(gigabytes): heap)
+        heap = Heap(gigabytes)
+        monkeypatch.setattr(module, "java_class", lambda _, heap=heap: heap)
         assert module._indexing_megabytes() == megabytes
 
 
