@@ -7,14 +7,12 @@ the toolkit computed are read and named in one line.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from inpars import cli
-from inpars.errors import ConfigError, InparsError
+from inpars.errors import ConfigError
 from inpars.prompts import load_prompt
+from inpars.toolkit_commands import dataset_name, flags_of, named, other_source, run_translated
 
 PROMPTS = {  # the toolkit's dynamic forms, to ours for the same collections, which bring examples of their own
     "promptagator-arguana": "counter-argument",
@@ -36,22 +34,11 @@ HARMLESS = {  # what is done instead
     "max_prompt_length": "the model's own limit is kept",
     "max_query_length": "examples' queries are shown whole",
 }
-PYSERINI = "documents come from ir_datasets, whose BEIR collections are the same"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `inpars generate` as the toolkit's flags want it; the exit code."""
-    flags, unknown = _parser().parse_known_args(arguments)
-    try:
-        command = translate(flags)
-    except InparsError as error:
-        print(f"inpars: {error}", file=sys.stderr)  # noqa: T201 - an edge of the program, as cli.py is
-        return 1
-    ignored = [*_ignored(flags), *(f"{flag} is not known" for flag in unknown if flag.startswith("-"))]
-    if ignored:
-        print(f"left aside: {'; '.join(ignored)}", file=sys.stderr)  # noqa: T201
-    print(f"inpars {shlex.join(command)}", file=sys.stderr)  # noqa: T201
-    return cli.main(command)
+    return run_translated(_parser(), arguments, lambda flags: [translate(flags)], _ignored)
 
 
 def translate(flags: argparse.Namespace) -> list[str]:
@@ -60,7 +47,7 @@ def translate(flags: argparse.Namespace) -> list[str]:
         raise ConfigError("--revision cannot be chosen here; fetch that revision and give its folder as --base_model")
     half = flags.fp16 or flags.int8
     given = {
-        "dataset": _dataset(flags.dataset),
+        "dataset": dataset_name(flags.dataset),
         "prompt": PROMPTS.get(flags.prompt, flags.prompt),
         "model": flags.base_model,
         "max-documents": flags.max_generations,
@@ -72,8 +59,7 @@ def translate(flags: argparse.Namespace) -> list[str]:
         "batch-size": flags.batch_size,
         "output": flags.output,
     }
-    command = ["generate", *(f"--{name}={value}" for name, value in given.items() if value is not None)]
-    return command + _examples(flags)
+    return ["generate", *flags_of(given), *_examples(flags)]
 
 
 def _examples(flags: argparse.Namespace) -> list[str]:
@@ -86,19 +72,8 @@ def _examples(flags: argparse.Namespace) -> list[str]:
     return [f"--examples={flags.examples}", *choice, *count]
 
 
-def _dataset(name: str) -> str:
-    """The toolkit takes BEIR's names without `beir/`, other names of ir_datasets, and paths."""
-    if Path(name).exists() or "/" in name or name == "python-docs":
-        return name
-    import ir_datasets  # takes a third of a second; only for its names
-
-    return f"beir/{name}" if f"beir/{name}" in list(ir_datasets.registry) else name
-
-
 def _ignored(flags: argparse.Namespace) -> list[str]:
-    found = [f"--{name} ({instead})" for name, instead in HARMLESS.items() if getattr(flags, name)]
-    if flags.dataset_source != "ir_datasets":
-        found.append(f"--dataset_source {flags.dataset_source} ({PYSERINI})")
+    found = [*named(flags, HARMLESS), *other_source(flags)]
     if flags.prompt in PROMPTS:
         found.append(f"--prompt {flags.prompt} ({PROMPTS[flags.prompt]!r}, with examples of its own, is used)")
     if flags.n_fewshot_examples is not None and flags.examples is None:

@@ -1,0 +1,68 @@
+"""`python -m inpars.generate_triples` with the flags of the InPars toolkit's command of that name.
+
+The flags are turned into those of `inpars triples`. Two that the toolkit read and never used do what they say here:
+`--max_hits` is the last rank, `--threads` the number of threads. A query's own document is never its negative.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from inpars.errors import ConfigError
+from inpars.toolkit_commands import dataset_name, flags_of, named, other_source, run_translated
+
+HARMLESS = {
+    "index": "an index of the dataset's own documents is built",
+    "batch_size": "queries are searched in blocks of 500",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `inpars triples` as the toolkit's flags want it; the exit code."""
+    return run_translated(_parser(), arguments, lambda flags: [translate(flags)], _ignored)
+
+
+def translate(flags: argparse.Namespace) -> list[str]:
+    """The arguments of the `inpars` command that does the same."""
+    if flags.dataset is None:
+        raise ConfigError("the documents are needed: give them with --dataset")
+    given = {
+        "input": flags.input,
+        "dataset": dataset_name(flags.dataset),
+        "negatives": "bm25",
+        "ranks": f"1-{flags.max_hits}",
+        "per-query": flags.n_samples,
+        "seed": flags.seed,
+        "threads": flags.threads,
+        "output": flags.output,
+    }
+    return ["triples", *flags_of(given)]
+
+
+def _ignored(flags: argparse.Namespace) -> list[str]:
+    return [*named(flags, HARMLESS), *other_source(flags)]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m inpars.generate_triples",
+        description="The InPars toolkit's command; `inpars triples` has more.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--input", required=True, help="kept queries, JSON lines")
+    parser.add_argument("--output", required=True, help="triples as texts, tab-separated; ids and origins beside it")
+    parser.add_argument("--dataset", help="BEIR name, ir_datasets name, or path of a corpus")
+    parser.add_argument("--dataset_source", default="ir_datasets", help="read and left aside")
+    parser.add_argument("--index", help="read and left aside")
+    parser.add_argument("--max_hits", type=int, default=1000, help="last BM25 rank of a negative (%(default)s)")
+    parser.add_argument("--n_samples", type=int, default=100, help="negatives a query (%(default)s)")
+    parser.add_argument("--batch_size", type=int, help="read and left aside")
+    parser.add_argument("--threads", type=int, help="search threads (one a core)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the draw (%(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

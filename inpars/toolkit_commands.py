@@ -1,0 +1,70 @@
+"""What `python -m inpars.generate`, `.filter` and `.generate_triples` share: the InPars toolkit's flags made ours.
+
+Each turns the flags into those of `inpars` commands, shows the commands on stderr and runs them one after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from inpars import cli
+from inpars.errors import InparsError
+
+PYSERINI = "documents come from ir_datasets, whose BEIR collections are the same"
+
+
+def run_translated(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    translate: Callable[[argparse.Namespace], list[list[str]]],
+    ignored: Callable[[argparse.Namespace], list[str]],
+) -> int:
+    """Run the commands that do what the flags want; the exit code of the first that fails, else 0."""
+    flags, unknown = parser.parse_known_args(arguments)
+    try:
+        commands = translate(flags)
+        aside = [*ignored(flags), *(f"{flag} is not known" for flag in unknown if flag.startswith("-"))]
+    except InparsError as error:
+        _say(f"inpars: {error}")
+        return 1
+    if aside:
+        _say(f"left aside: {'; '.join(aside)}")
+    for command in commands:
+        _say(f"inpars {shlex.join(command)}")
+        if code := cli.main(command):
+            return code
+    return 0
+
+
+def flags_of(given: Mapping[str, Any]) -> list[str]:
+    """`--name=value` for every value that is not None."""
+    return [f"--{name}={value}" for name, value in given.items() if value is not None]
+
+
+def dataset_name(name: str) -> str:
+    """The toolkit takes BEIR's names without `beir/`, other names of ir_datasets, and paths."""
+    if Path(name).exists() or "/" in name or name == "python-docs":
+        return name
+    import ir_datasets  # takes a third of a second; only for its names
+
+    return f"beir/{name}" if f"beir/{name}" in list(ir_datasets.registry) else name
+
+
+def named(flags: argparse.Namespace, instead: Mapping[str, str]) -> list[str]:
+    """Those of some flags that were given, each with what happens instead."""
+    return [f"--{name} ({text})" for name, text in instead.items() if getattr(flags, name)]
+
+
+def other_source(flags: argparse.Namespace) -> Iterable[str]:
+    """The note on a --dataset_source other than ir_datasets."""
+    if flags.dataset_source != "ir_datasets":
+        yield f"--dataset_source {flags.dataset_source} ({PYSERINI})"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)  # noqa: T201 - an edge of the program, as cli.py is
