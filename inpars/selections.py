@@ -46,7 +46,7 @@ def parse_selection(text: str) -> Selection:
         value = math.nan
     if not name or rule not in get_args(Rule) or math.isnan(value):
         raise ConfigError(f"--select is {text!r}; {FORM}")
-    if rule == "top-k" and (value < 1 or value != int(value)):
+    if rule == "top-k" and (value < 1 or not value.is_integer()):
         raise ConfigError(f"--select {text}: top-k must be a whole number of at least 1")
     if rule == "best" and not 0 < value <= 1:
         raise ConfigError(f"--select {text}: best is a share, above 0 and at most 1")
