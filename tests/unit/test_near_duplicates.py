@@ -2,11 +2,12 @@
 
 import random
 
+import numpy as np
 import pytest
 from tiny_models import WORDS, sentence
 
 from inpars.filtering import words
-from inpars.near_duplicates import NearDuplicates, signature
+from inpars.near_duplicates import NearDuplicateClusters, NearDuplicates, signature
 
 
 def shingles(text):
@@ -50,3 +51,63 @@ def test_short_texts_and_texts_without_words():
     assert [seen.add(text) for text in ("one", "One.", "two words", "two words", "...", "...")] == [
         *(True, False, True, False, True, True)
     ]
+
+
+def clusters(texts, **settings):
+    found = NearDuplicateClusters(**settings)
+    for text in texts:
+        found.add(text)
+    return found.labels().tolist()
+
+
+LONG = sentence(3, 100).split()
+VARIANTS = [" ".join([*LONG[:at], "other", *LONG[at + 1 :]]) for at in (20, 50)]  # each like LONG, and like each other
+
+
+def test_clusters_by_hand():
+    texts = ["", " ".join(LONG), "one", "lake silver", VARIANTS[0], "ONE.", "", VARIANTS[1], sentence(9, 100), "..."]
+    # texts without words resemble nothing, not even each other
+    assert clusters(texts) == [0, 1, 2, 3, 1, 2, 6, 1, 8, 9]
+    assert clusters([]) == []
+
+
+def test_links_chain():
+    # each step changes 4 of 100 words far apart, 12 of 98 triples: similarity 86/110 = .78 for neighbours at most;
+    # so take a lower threshold, under which the ends of the chain (36 triples changed, 62/134 = .46) are apart
+    chain, words_ = [" ".join(LONG)], list(LONG)
+    for step in range(3):
+        for place in (5, 30, 55, 80):
+            words_[place + 6 * step] = f"new{step}"
+        chain.append(" ".join(words_))
+    assert clusters(chain, threshold=0.6) == [0, 0, 0, 0]
+    assert clusters([chain[0], chain[3]], threshold=0.6) == [0, 1]
+
+
+def test_the_order_of_texts_makes_no_difference():
+    chooser = random.Random(5)
+    texts = [sentence(seed, 40) for seed in range(30)]
+    texts += [" ".join([*text.split()[:-1], "end"]) for text in texts[:10]] + texts[5:15]
+    sets = set()
+    for _ in range(5):
+        chooser.shuffle(texts)
+        labels = clusters(texts)
+        groups = {}
+        for text, label in zip(texts, labels, strict=True):
+            groups.setdefault(label, []).append(text)
+        sets.add(frozenset(tuple(sorted(group)) for group in groups.values()))
+    assert len(sets) == 1
+    assert sorted(map(len, sets.pop())) == [1] * 15 + [2] * 10 + [3] * 5
+
+
+def test_a_bucket_of_unlike_texts_is_not_one_cluster():
+    # the first band equal for all, the rest not: a shared band proposes a pair, the estimate decides
+    found = NearDuplicateClusters()
+    minima = np.random.default_rng(0).integers(0, 2**32, (300, 64), dtype=np.uint32)
+    minima[:, :4] = 7
+    minima[200] = minima[100]
+    minima[201, :60] = minima[101, :60]
+    found._minima.frombytes(minima.tobytes())
+    found._count = 300
+    labels = found.labels()
+    assert len(np.unique(labels)) == 298
+    assert (labels[200], labels[201]) == (100, 101)
