@@ -83,7 +83,6 @@ def choose(pool: Pool, options: FilterOptions) -> Positions:
     """The positions that stay, best first; why the others do not is noted in the pool."""
     drop_unusable(pool, options)
     for selection in map(parse_selection, options.select):
-        _drop_unknown(pool, selection.name)
         alive = pool.alive
         kept = select(selection, pool.column(selection.name)[alive], pool.ids[alive])
         pool.drop(alive[~kept], selection.name)
@@ -96,13 +95,14 @@ def choose(pool: Pool, options: FilterOptions) -> Positions:
 
 
 def drop_unusable(pool: Pool, options: FilterOptions) -> None:
-    """Drop what has no score to be ranked by, and of duplicates all but the best."""
-    goodness = pool.goodness(options.ranking)
-    for selection in map(parse_selection, options.select):
-        pool.column(selection.name)  # before anything is done
+    """Drop what lacks one of the scores, and of duplicates all but the best."""
     if options.spread_over not in (None, OPENING):
-        pool.column(str(options.spread_over))
-    _drop_unknown(pool, options.ranking)
+        pool.column(str(options.spread_over))  # before anything is done
+    goodness = pool.goodness(options.ranking)
+    used = [options.ranking, *(parse_selection(text).name for text in options.select)]
+    known = np.logical_and.reduce([pool.known(name) for name in used])
+    alive = pool.alive
+    pool.drop(alive[~known[alive]], "no_score")
     alive = pool.alive
     ordered = alive[best_first(goodness[alive], pool.ids[alive])]
     if options.drop_duplicates:
@@ -122,11 +122,6 @@ def cut(pool: Pool, positions: Positions, goodness: Scores, k: int, spread_over:
         return top_k(goodness, pool.ids[positions], k)
     groups = pool.openings if spread_over == OPENING else _as_groups(pool.column(spread_over))
     return spread_top_k(goodness, pool.ids[positions], groups[positions], k)
-
-
-def _drop_unknown(pool: Pool, name: str) -> None:
-    alive = pool.alive
-    pool.drop(alive[~pool.known(name)[alive]], "no_score")
 
 
 def _as_groups(values: Scores) -> npt.NDArray[np.uint64]:
