@@ -52,9 +52,12 @@ def run(flags: argparse.Namespace) -> None:
         progress=progress,
         overwrite=flags.overwrite,
     )
-    absent, positives = manifest.results["positive_not_retrieved"], manifest.results["positives"]
+    found = manifest.results
     text = (
-        f"{flags.output}: {manifest.output.records} triples of {manifest.results['queries']} queries "
-        f"({dropped_line(manifest.dropped)}); {absent} of {positives} positives are not among the documents found"
+        f"{flags.output}: {manifest.output.records} triples of {found['queries']} queries "
+        f"({dropped_line(manifest.dropped)})"
     )
-    print_result(flags, text, {"output": str(flags.output), "triples": manifest.output.records, **manifest.results})
+    if options.negatives != "random":
+        missed = f"{found['positive_not_retrieved']} of {found['positives']} positives"
+        text += f"; {missed} are not among the documents found"
+    print_result(flags, text, {"output": str(flags.output), "triples": manifest.output.records, **found})

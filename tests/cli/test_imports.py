@@ -18,6 +18,7 @@ LIGHT = [
     *("records", "errors", "runs", "formats", "storage", "manifest", "corpus", "archives", "datasets", "python_docs"),
     *("prompts", "templates", "selection", "filtering", "triples", "bm25", "java", "evaluation", "significance"),
     *("options", "console", "progress", "embedded", "extras", "processor", "doctor", "ingest", "cli", "generation"),
+    *("negatives", "audit", "splitting"),
     *("example_choice", "near_duplicates", "generation.canary", "generate"),
     *("interchange", "stages.exchanging"),
 ]

@@ -207,6 +207,15 @@ def test_random_negatives_need_no_index(monkeypatch, tmp_path):
         mine(tmp_path / "triples.tsv", negatives="random", margin=1.0)
 
 
+def test_random_negatives_do_not_depend_on_the_order_of_the_corpus(tmp_path, monkeypatch):
+    monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
+    lines = (TOY / "beir" / "corpus.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    for name, ordered in (("a", lines), ("b", lines[::-1])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(ordered), encoding="utf-8")
+        mine(tmp_path / f"{name}.tsv", corpus=tmp_path / f"{name}.jsonl", negatives="random", per_query=3)
+    assert (tmp_path / "a.ids.tsv").read_bytes() == (tmp_path / "b.ids.tsv").read_bytes()
+
+
 class Lengths:
     """Scores a pair by the length of the document's text, and breaks down at its nth batch."""
 
