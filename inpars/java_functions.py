@@ -13,6 +13,9 @@ from typing import Any, TypeAlias
 from inpars.java import java_class
 
 Handle: TypeAlias = Any  # pyjnius has no types
+_PROXIES = "java.lang.invoke.MethodHandleProxies"
+_POOL, _TASK = "java.util.concurrent.ForkJoinPool", "java.util.concurrent.Callable"
+_NAMELESS_SINCE = 24
 
 
 def method(owner: str, name: str, signature: str) -> Handle:
@@ -55,10 +58,19 @@ def after(effect: Handle, handle: Handle) -> Handle:
 def taking_function(handle: Handle, interface: str, function: Handle) -> Handle:
     """`handle` with its second argument, of an interface with one method, given: `function` in that interface's form.
 
-    The object is made inside Java at each call, because its class has no name by which pyjnius could find it.
+    Newer Javas make the object inside the function, at each call, since its class has no name that pyjnius could find;
+    Java 21 has names for such classes, but lets nobody make them from inside.
     """
-    made = retyped(with_arguments(_as_interface(), 0, class_named(interface), function), f"(){_descriptor(interface)}")
-    return _handles().collectArguments(handle, 1, made)
+    kind = class_named(interface)
+    if java_class("java.lang.Runtime").version().feature() < _NAMELESS_SINCE:
+        made = java_class(_PROXIES).asInterfaceInstance(kind, function)
+        return with_arguments(handle, 1, made)
+    make = static_method(
+        _PROXIES, "asInterfaceInstance", "(Ljava/lang/Class;Ljava/lang/invoke/MethodHandle;)Ljava/lang/Object;"
+    )
+    return _handles().collectArguments(
+        handle, 1, retyped(with_arguments(make, 0, kind, function), f"(){_descriptor(interface)}")
+    )
 
 
 def call(handle: Handle, arguments: Sequence[Any] = ()) -> Any:  # noqa: ANN401
@@ -73,17 +85,12 @@ class Pool:
     """Java threads that work on batches while Python goes on."""
 
     def __init__(self, threads: int) -> None:
-        self._pool = java_class("java.util.concurrent.ForkJoinPool")(threads)
-        fork_join, task = "java.util.concurrent.ForkJoinPool", "java.util.concurrent.Callable"
-        submit = method(fork_join, "submit", f"({_descriptor(task)})Ljava/util/concurrent/ForkJoinTask;")
-        as_task = retyped(
-            _as_interface().bindTo(class_named(task)), f"(Ljava/lang/invoke/MethodHandle;){_descriptor(task)}"
-        )
-        self._submit = _handles().filterArguments(submit, 1, as_task)
+        self._pool = java_class(_POOL)(threads)
 
     def submit(self, handle: Handle) -> Any:  # noqa: ANN401
         """Start a function without arguments; its result is what `join` of the answer gives."""
-        return call(self._submit, [self._pool, handle])
+        submit = method(_POOL, "submit", f"({_descriptor(_TASK)})Ljava/util/concurrent/ForkJoinTask;")
+        return call(taking_function(submit, _TASK, handle), [self._pool])
 
     def close(self) -> None:
         """Let the threads go."""
@@ -101,15 +108,6 @@ def mapped_in_parallel(function: Handle) -> Handle:
 def class_named(name: str) -> Any:  # noqa: ANN401
     """A `java.lang.Class` by its full name."""
     return java_class("java.lang.Class").forName(name)
-
-
-@lru_cache(maxsize=1)
-def _as_interface() -> Handle:
-    return static_method(
-        "java.lang.invoke.MethodHandleProxies",
-        "asInterfaceInstance",
-        "(Ljava/lang/Class;Ljava/lang/invoke/MethodHandle;)Ljava/lang/Object;",
-    )
 
 
 @lru_cache(maxsize=1)

