@@ -1,0 +1,188 @@
+"""Score files from scorers of all kinds: values, what is null, going on after an interruption, what is refused."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from inpars.corpus import Corpus
+from inpars.errors import BackendError, ConfigError, DataFormatError, StaleInputError
+from inpars.formats import write_documents
+from inpars.records import Document
+from inpars.stages import clustering, columns
+from inpars.stages.clustering import cluster_file
+from inpars.stages.column_scorers import MarginColumn, RankColumn, own_rank, text_lookup
+from inpars.stages.columns import score_column_file
+from inpars.stages.scoring import ScoreOptions
+from inpars.storage import write_jsonl
+
+DOCUMENTS = [Document(f"d{number}", f"text of {number}", f"Title {number}") for number in range(7)]
+ROWS = [
+    {"query_id": f"{d.doc_id}-q0", "doc_id": d.doc_id, "query": f"query {d.doc_id}", "text": d.full_text}
+    for d in DOCUMENTS
+]
+
+
+class Counter:
+    """The length of the document; raises after `blocks` blocks."""
+
+    name = "length"
+
+    def __init__(self, blocks=99):
+        self.blocks, self.seen = blocks, []
+
+    def score(self, rows):
+        if not self.blocks:
+            raise BackendError("the power is gone")
+        self.blocks -= 1
+        self.seen += [query.query_id for query, _ in rows]
+        return [None if query.doc_id == "d3" else len(record["text"]) + 0.5 for query, record in rows]
+
+
+class Stage:
+    def __init__(self, folder):
+        self.output, self.source = folder / "scores.jsonl", folder / "queries.jsonl"
+        write_jsonl(self.source, ROWS)
+
+    def rows(self):
+        return [json.loads(line) for line in self.output.read_text(encoding="utf-8").splitlines()]
+
+    def columns(self, scorer, **settings):
+        options = ScoreOptions(kind="reranker", model="counter", **settings)
+        return score_column_file(self.source, options, output=self.output, make_scorer=lambda: scorer)
+
+    def clusters(self, encoder, **settings):
+        options = ScoreOptions(kind="cluster", model="letters", **settings)
+        return cluster_file(self.source, options, output=self.output, make_encoder=lambda: encoder)
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch):
+    monkeypatch.setattr(columns, "BLOCK", 2)
+    monkeypatch.setattr(clustering, "BLOCK", 2)
+    return Stage(tmp_path)
+
+
+def test_a_number_a_query_in_their_order(stage):
+    manifest = stage.columns(Counter())
+    assert stage.rows()[2:4] == [{"query_id": "d2-q0", "length": 17.5}, {"query_id": "d3-q0", "length": None}]
+    assert [row["query_id"] for row in stage.rows()] == [row["query_id"] for row in ROWS]
+    assert manifest.results == {"missing": 1, "mean": 17.5}
+    assert manifest.output.records == 7
+    assert stage.columns(Counter(), limit=3).output.records == 3
+
+
+@pytest.mark.parametrize("blocks", range(4))
+def test_an_interrupted_run_goes_on_where_it_stopped(stage, blocks):
+    stage.columns(Counter())
+    expected = stage.output.read_bytes()
+    stage.output.unlink()
+    with pytest.raises(BackendError):
+        stage.columns(Counter(blocks))
+    with stage.output.with_name("scores.jsonl.partial").open("ab") as stream:
+        stream.write(b'{"query_id": "d0-')  # a torn line
+    scorer = Counter()
+    stage.columns(scorer)
+    assert stage.output.read_bytes() == expected
+    assert len(scorer.seen) == 7 - 2 * blocks
+    assert not stage.output.with_name("scores.jsonl.partial").exists()
+
+
+def test_other_settings_begin_anew_and_what_is_finished_is_skipped(stage):
+    with pytest.raises(BackendError):
+        stage.columns(Counter(1))
+    scorer = Counter()
+    stage.columns(scorer, max_length=9)
+    assert len(scorer.seen) == 7
+    again = Counter()
+    stage.columns(again, max_length=9)
+    assert again.seen == []
+
+
+def test_margins_are_no_probabilities_and_texts_come_from_corpus_or_rows(stage, tmp_path):
+    class Pairs:
+        name = "pairs"
+
+        def score(self, pairs):
+            return [math.inf if "6" in document else len(document) * 100.0 for _, document in pairs]
+
+    stage.columns(MarginColumn("reranker", Pairs(), text_lookup(stage.source, None)))
+    assert [row["reranker"] for row in stage.rows()] == [1700.0] * 6 + [None]
+    write_documents(tmp_path / "c.jsonl", [Document(d.doc_id, "other") for d in DOCUMENTS])
+    corpus = Corpus(tmp_path / "c.jsonl", tmp_path / "cache")
+    stage.columns(MarginColumn("reranker", Pairs(), text_lookup(stage.source, corpus)), seed=1)
+    assert {row["reranker"] for row in stage.rows()} == {500.0}
+    write_jsonl(stage.source, [{"doc_id": "d1", "query": "x"}])
+    with pytest.raises(DataFormatError, match="'d1-q0' has no document text; name the documents with --dataset"):
+        stage.columns(MarginColumn("reranker", Pairs(), text_lookup(stage.source, None)))
+
+
+def test_the_rank_of_the_own_document(stage, tmp_path):
+    write_documents(tmp_path / "c.jsonl", DOCUMENTS)
+    corpus = Corpus(tmp_path / "c.jsonl", tmp_path / "cache")
+
+    def search(queries):
+        # d0 is first for its query, second for that of d1; nothing is found for d2 and the others
+        return {"d0-q0": {"d0": 2.0, "d1": 1.0}, "d1-q0": {"d0": 2.0, "d1": 1.0}, "d2-q0": {}}
+
+    manifest = stage.columns(RankColumn("bm25_rank", search, corpus, stage.source))
+    assert [row["bm25_rank"] for row in stage.rows()] == [1, 2, None, None, None, None, None]
+    assert manifest.results["missing"] == 5
+    write_jsonl(stage.source, [{**ROWS[0], "doc_id": "elsewhere"}])
+    with pytest.raises(StaleInputError, match="about document 'elsewhere', which this corpus lacks"):
+        stage.columns(RankColumn("bm25_rank", search, corpus, stage.source))
+
+
+def test_ranks_are_those_of_trec_eval_under_ties():
+    assert [own_rank({"a": 1.0, "b": 1.0, "c": 0.5}, doc_id) for doc_id in "bacd"] == [1, 2, 3, None]
+
+
+class Letters:
+    """Queries about even documents lie at one end, about odd ones at the other; raises after `blocks` blocks."""
+
+    def __init__(self, blocks=99):
+        self.blocks, self.seen = blocks + 1, []  # one more for the width
+
+    def encode_queries(self, texts):
+        if not self.blocks:
+            raise BackendError("the power is gone")
+        self.blocks -= 1
+        self.seen += texts
+        odd = [text[-1].isdigit() and int(text[-1]) % 2 for text in texts]
+        return np.array([[1.0, 0.0] if one else [0.0, 1.0] for one in odd], dtype=np.float32)
+
+
+def test_clusters_by_embedding(stage):
+    manifest = stage.clusters(Letters(), clusters=2)
+    found = [row["cluster"] for row in stage.rows()]
+    assert len({*found[::2]}) == len({*found[1::2]}) == 1
+    assert found[0] != found[1]
+    assert manifest.results == {"clusters": 2, "largest": 4}
+    assert not stage.output.with_name("scores.jsonl.partial").exists()
+    assert stage.clusters(Letters(), limit=3).output.records == 3
+
+
+@pytest.mark.parametrize("blocks", range(4))
+def test_an_interrupted_clustering_goes_on_where_it_stopped(stage, blocks):
+    stage.clusters(Letters())
+    expected = stage.output.read_bytes()
+    stage.output.unlink()
+    with pytest.raises(BackendError):
+        stage.clusters(Letters(blocks))
+    with stage.output.with_name("scores.jsonl.partial").open("ab") as stream:
+        stream.write(b"\x01")  # a torn row
+    encoder = Letters()
+    stage.clusters(encoder)
+    assert stage.output.read_bytes() == expected
+    assert len(encoder.seen) == 1 + 7 - 2 * blocks
+
+
+def test_settings_that_cannot_work(stage):
+    with pytest.raises(ConfigError, match="--kind answerability needs a --model"):
+        score_column_file(stage.source, ScoreOptions(kind="answerability"), output=stage.output)
+    with pytest.raises(ConfigError, match="--kind bm25-rank searches a corpus; give it with --dataset"):
+        score_column_file(stage.source, ScoreOptions(kind="bm25-rank"), output=stage.output)
+    stage.source.write_text("\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="no queries to score"):
+        stage.columns(Counter())
