@@ -28,8 +28,8 @@ def queries(*means):
     rows = [
         {
             "doc_id": f"d{n:02}",
-            "text": f"about the long query number {n // 2}",
-            "query": f"the long query number {n // 2}",
+            "text": f"about which is the long query number {n // 2}",
+            "query": f"which is the long query number {n // 2}",
         }
         | {"log_probs": [mean] * 4}
         for n, mean in enumerate(means)
