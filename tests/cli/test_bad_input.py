@@ -211,7 +211,7 @@ def test_one_line_says_what_is_wrong(place, fails, case):
         ("evaluate", "--qrels", "x"),
         ("search", "--output", "x", "--k", "many"),
         ("search", "--output", "x", "--outpt", "y"),
-        ("filter", "--input", "x", "--output", "y", "--scoring-function", "best"),
+        ("filter", "--input", "x", "--output", "y", "--top-k", "best"),
         ("doctor", "extra"),
     ],
 )

@@ -11,6 +11,7 @@ from inpars.datasets import load_dataset
 from inpars.formats import read_run, read_synthetic_queries, read_triple_ids
 from inpars.java import find_jar, find_java
 from inpars.manifest import read_manifest
+from inpars.storage import read_jsonl, write_jsonl
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
 BEIR = TOY / "beir"
@@ -92,6 +93,48 @@ def test_filter_reads_every_form_of_the_toolkit(run):
         kept[form] = [(q.doc_id, q.text) for q in read_synthetic_queries(Path(f"kept{form}.jsonl"))]
     assert kept[""] == kept[".v1"] == kept[".v2"]
     assert len(kept[""]) == 3
+
+
+def test_filters_are_stacked_and_compared(run, place):
+    source = TOY / "queries.synthetic.jsonl"
+    rows = [record for _, record in read_jsonl(source)]
+    write_jsonl(place / "s.jsonl", [{"query_id": row["query_id"], "x": n} for n, row in enumerate(rows)])
+    common = ("filter", "--input", source, "--scores", "s.jsonl")
+    out, _ = run(*common, "--output", "kept.jsonl", "--select", "x:min=1", "--select", "mean_probs:top-k=1")
+    assert out.startswith("kept.jsonl: 1 of 6 queries kept (5 dropped: ")
+    out, _ = run(*common, "--output", "lab.html", "--compare", "--compare-top-k", "2", "--write-kept", "kept")
+    assert out.splitlines()[0].split()[:2] == ["filter", "queries"]
+    assert out.splitlines()[-1] == "lab.html: the page"
+    assert len(list(read_synthetic_queries(place / "kept" / "x.jsonl"))) == 2
+    values = json.loads(run(*common, "--output", "lab.html", "--compare", "--compare-top-k", "2", "--json").out)
+    assert values["filters"]["x"]["queries"] == 2
+
+
+def test_filter_knows_the_datasets_own_queries(run, place):
+    queries = list(load_dataset(str(BEIR)).topics().queries.values())
+    row = next(record for _, record in read_jsonl(TOY / "queries.synthetic.jsonl"))
+    write_jsonl(place / "q.jsonl", [row, {**row, "query_id": "own", "query": queries[0]}])
+    out, _ = run("filter", "--input", "q.jsonl", "--dataset", BEIR, "--output", "kept.jsonl")
+    assert out.endswith("; 1 of all equal the dataset's own queries or nearly (--exclude-queries leaves them out)\n")
+    out, _ = run(
+        *("filter", "--input", "q.jsonl", "--dataset", BEIR, "--output", "kept.jsonl"),
+        *("--exclude-queries", BEIR / "queries.jsonl"),
+    )
+    assert out.startswith("kept.jsonl: 1 of 2 queries kept (1 dropped: excluded_query 1)")
+
+
+@needs_bm25
+def test_ranks_are_scored_and_chosen_by(run, place):
+    source = TOY / "queries.synthetic.jsonl"
+    out, _ = run("score", "--kind", "bm25-rank", "--input", source, "--dataset", BEIR, "--output", "ranks.jsonl")
+    assert out.startswith("ranks.jsonl: 6 queries scored by bm25-rank, ")
+    out, _ = run(
+        *("filter", "--input", source, "--scores", "ranks.jsonl", "--output", "kept.jsonl"),
+        *("--select", "bm25_rank:max=1"),
+    )
+    assert "queries kept" in out
+    ranks = {row["query_id"]: row["bm25_rank"] for _, row in read_jsonl(place / "ranks.jsonl")}
+    assert all(ranks[query.query_id] == 1 for query in read_synthetic_queries(place / "kept.jsonl"))
 
 
 def test_filter_says_what_it_dropped(run):

@@ -20,6 +20,8 @@ LIGHT = [
     *("options", "console", "progress", "embedded", "extras", "processor", "doctor", "ingest", "cli", "generation"),
     *("negatives", "audit", "splitting"),
     *("example_choice", "near_duplicates", "generation.canary", "generate"),
+    *("words", "guards", "query_pool", "selections", "similar_queries", "score_files", "languages", "laboratory"),
+    *("laboratory_page", "stages.partial", "stages.columns", "stages.clustering", "stages.comparing"),
     *("interchange", "stages.exchanging"),
 ]
 COMMANDS = [f"commands.{module.name}" for module in pkgutil.iter_modules(commands.__path__)]
