@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from inpars.java import java_class
+from inpars.java import java_cast, java_class
 
 Handle: TypeAlias = Any  # pyjnius has no types
+_HANDLE, _HANDLES = "Ljava/lang/invoke/MethodHandle;", "java.lang.invoke.MethodHandles"
 _PROXIES = "java.lang.invoke.MethodHandleProxies"
 _POOL, _TASK = "java.util.concurrent.ForkJoinPool", "java.util.concurrent.Callable"
 _NAMELESS_SINCE = 24
@@ -58,19 +59,16 @@ def after(effect: Handle, handle: Handle) -> Handle:
 def taking_function(handle: Handle, interface: str, function: Handle) -> Handle:
     """`handle` with its second argument, of an interface with one method, given: `function` in that interface's form.
 
-    Newer Javas make the object inside the function, at each call, since its class has no name that pyjnius could find;
-    Java 21 has names for such classes, but lets nobody make them from inside.
+    In newer Javas the object's class has no name by which pyjnius could find it, so Java itself makes it and gives it;
+    Java 21 lets nobody make it that way, but has names for such classes.
     """
-    kind = class_named(interface)
+    kind, signature = class_named(interface), "(Ljava/lang/Class;Ljava/lang/invoke/MethodHandle;)Ljava/lang/Object;"
     if java_class("java.lang.Runtime").version().feature() < _NAMELESS_SINCE:
-        made = java_class(_PROXIES).asInterfaceInstance(kind, function)
-        return with_arguments(handle, 1, made)
-    make = static_method(
-        _PROXIES, "asInterfaceInstance", "(Ljava/lang/Class;Ljava/lang/invoke/MethodHandle;)Ljava/lang/Object;"
-    )
-    return _handles().collectArguments(
-        handle, 1, retyped(with_arguments(make, 0, kind, function), f"(){_descriptor(interface)}")
-    )
+        return with_arguments(handle, 1, java_class(_PROXIES).asInterfaceInstance(kind, function))
+    made = with_arguments(static_method(_PROXIES, "asInterfaceInstance", signature), 0, kind, function)
+    give = static_method(_HANDLES, "insertArguments", f"({_HANDLE}I[Ljava/lang/Object;){_HANDLE}")
+    give = _handles().collectArguments(give.asCollector(class_named("[Ljava.lang.Object;"), 1), 2, made)
+    return java_cast("java.lang.invoke.MethodHandle", call(give, [handle, java_class("java.lang.Integer")(1)]))
 
 
 def call(handle: Handle, arguments: Sequence[Any] = ()) -> Any:  # noqa: ANN401
@@ -116,7 +114,7 @@ def _lookup() -> Any:  # noqa: ANN401
 
 
 def _handles() -> Any:  # noqa: ANN401
-    return java_class("java.lang.invoke.MethodHandles")
+    return java_class(_HANDLES)
 
 
 def _type(signature: str) -> Any:  # noqa: ANN401

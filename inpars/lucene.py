@@ -34,6 +34,7 @@ class LuceneSearch:
         self._searcher = java_class("org.apache.lucene.search.IndexSearcher")(self._reader)
         self._searcher.setSimilarity(similarity)
         self._query = _query_builder(analyzer)
+        self._functions: dict[int, java.Handle] = {}  # by depth
         self.doc_ids = DocIds(folder, self._reader)
 
     def start(self, texts: Sequence[str], depth: int, pool: java.Pool) -> Any:  # noqa: ANN401
@@ -41,7 +42,9 @@ class LuceneSearch:
         queries = java_class("java.util.ArrayList")()
         for text in texts:
             queries.add(text)
-        return pool.submit(java.mapped_in_parallel(self._text_of_hits(depth)).bindTo(queries))
+        if depth not in self._functions:
+            self._functions[depth] = java.mapped_in_parallel(self._text_of_hits(depth))
+        return pool.submit(self._functions[depth].bindTo(queries))
 
     def _text_of_hits(self, depth: int) -> java.Handle:
         """A function from a query's words to its hits as Java writes them."""
