@@ -1,0 +1,68 @@
+"""Partial files: headers that tell settings apart, whole lines, chunks; the stages' own tests show the going on."""
+
+import pytest
+
+from inpars.manifest import FileStamp
+from inpars.progress import SILENT
+from inpars.records import Document
+from inpars.stages.partial import (
+    CHUNK_END,
+    chunks_done,
+    header_line,
+    open_partial,
+    partial_path,
+    remove_partial,
+    whole_lines,
+    write_in_order,
+)
+from inpars.storage import to_json_line
+
+HEADER = header_line("stage", {"k": 1}, {})
+
+
+@pytest.fixture
+def partial(tmp_path):
+    return partial_path(tmp_path / "out.jsonl")
+
+
+def test_headers_differ_by_stage_settings_and_inputs():
+    stamped = {"queries": FileStamp("q", "ab", 2)}
+    headers = [HEADER, header_line("other", {"k": 1}, {}), header_line("stage", {"k": 2}, {})]
+    headers += [header_line("stage", {"k": 1}, stamped), header_line("stage", {"k": 1}, {"q": stamped["queries"]})]
+    assert len(set(headers)) == 5
+    elsewhere = {"queries": FileStamp("moved", "ab", 2, 7)}
+    assert header_line("stage", {"k": 1}, elsewhere) == headers[3], "inputs count by content"
+
+
+def test_a_torn_line_is_dropped_and_other_settings_begin_anew(partial):
+    assert whole_lines("stage", partial, HEADER, SILENT) == 0
+    with open_partial(partial, HEADER, 0) as lines:
+        lines.append(["{}", "{}"])
+    with partial.open("ab") as stream:
+        stream.write(b'{"torn')
+    assert whole_lines("stage", partial, HEADER, SILENT) == 3
+    with open_partial(partial, HEADER, 2) as lines:
+        lines.append(['{"a": 1}'])
+    assert partial.read_text(encoding="utf-8").splitlines() == [HEADER, "{}", '{"a": 1}']
+    assert whole_lines("stage", partial, header_line("stage", {"k": 2}, {}), SILENT) == 0
+    assert not partial.exists()
+    remove_partial(partial)  # nothing is there, and nothing happens
+
+
+def test_chunks_are_done_up_to_their_last_end(partial):
+    with open_partial(partial, HEADER, 0) as lines:
+        lines.append(["{}", "{}", to_json_line({CHUNK_END: 2}), "{}"])  # lines 2 to 5; the second chunk has no end
+    assert chunks_done("stage", partial, HEADER, [[0, 1], [2, 3]], SILENT) == (1, 4)
+    assert chunks_done("stage", partial, HEADER, [[0], [1], [2, 3]], SILENT) == (2, 4)
+    assert chunks_done("stage", partial, HEADER, [[0, 1, 2, 3]], SILENT) == (0, 1)
+    assert chunks_done("stage", partial.with_name("absent"), HEADER, [[0]], SILENT) == (0, 0)
+
+
+def test_lines_are_written_in_the_documents_order(partial, tmp_path):
+    rows = [to_json_line({"doc_id": doc_id, "n": n}) for n, doc_id in enumerate("baba")]
+    with open_partial(partial, HEADER, 0) as lines:
+        lines.append([*rows, to_json_line({CHUNK_END: 2})])
+    assert write_in_order(partial, tmp_path / "out.jsonl", [Document("a", ""), Document("b", "")]) == 4
+    written = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    assert written == [rows[1], rows[3], rows[0], rows[2]]
+    assert not partial.exists()
