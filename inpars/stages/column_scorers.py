@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError, DataFormatError, StaleInputError
@@ -23,12 +23,12 @@ TextOf = Callable[[SyntheticQuery, dict[str, Any]], str]
 
 
 class ColumnScorer(Protocol):
-    """Gives each query of a block one number, None where there is none."""
+    """Gives each query of a block a number, or several by name, None where there is none."""
 
-    name: str  # the column's
+    name: str  # of the first number
 
-    def score(self, rows: Sequence[Row]) -> Sequence[float | None]:
-        """Numbers in the order of the rows."""
+    def score(self, rows: Sequence[Row]) -> Sequence[Mapping[str, float | None]]:
+        """Numbers by name, in the order of the rows."""
         ...
 
 
@@ -38,28 +38,57 @@ class MarginColumn:
     def __init__(self, name: str, scorer: PairScorer, text_of: TextOf) -> None:
         self.name, self._scorer, self._text_of = name, scorer, text_of
 
-    def score(self, rows: Sequence[Row]) -> Sequence[float | None]:
+    def score(self, rows: Sequence[Row]) -> Sequence[Mapping[str, float | None]]:
         """Float32 margins, unbounded; no probabilities, of which many would be equal."""
         margins = self._scorer.score([(query.text, self._text_of(query, record)) for query, record in rows])
-        return [round(margin, DIGITS) if math.isfinite(margin) else None for margin in margins]
+        return [{self.name: round(margin, DIGITS) if math.isfinite(margin) else None} for margin in margins]
+
+
+Search: TypeAlias = Callable[[Sequence[Query]], Run]
+Similarity: TypeAlias = Callable[
+    [Sequence[Query], Sequence[tuple[str, str]]], tuple[Run, Mapping[tuple[str, str], float]]
+]
 
 
 class RankColumn:
     """The rank of the query's own document, from 1; None where it is not among the first."""
 
-    def __init__(self, name: str, search: Callable[[Sequence[Query]], Run], corpus: Corpus, source: Path) -> None:
+    def __init__(self, name: str, search: Search, corpus: Corpus, source: Path) -> None:
         self.name, self._search, self._corpus, self._source = name, search, corpus, source
 
-    def score(self, rows: Sequence[Row]) -> Sequence[float | None]:
+    def score(self, rows: Sequence[Row]) -> Sequence[Mapping[str, float | None]]:
         """Ranks. Raises StaleInputError for a document that the corpus lacks."""
-        for query, _ in rows:
-            if query.doc_id not in self._corpus:
-                raise StaleInputError(
-                    f"{self._source}: query {query.query_id!r} is about document {query.doc_id!r}, which this corpus "
-                    "lacks; give the corpus it was written for"
-                )
+        _check_documents(rows, self._corpus, self._source)
         run = self._search([Query(query.query_id, query.text) for query, _ in rows])
-        return [own_rank(run.get(query.query_id, {}), query.doc_id) for query, _ in rows]
+        return [{self.name: own_rank(run.get(query.query_id, {}), query.doc_id)} for query, _ in rows]
+
+
+class DenseColumns:
+    """The rank of the query's own document as a bi-encoder sees it, and how near the two are."""
+
+    name = "dense_rank"
+
+    def __init__(self, search: Similarity, corpus: Corpus, source: Path) -> None:
+        self._search, self._corpus, self._source = search, corpus, source
+
+    def score(self, rows: Sequence[Row]) -> Sequence[Mapping[str, float | None]]:
+        """Ranks and similarities. Raises StaleInputError for a document that the corpus lacks."""
+        _check_documents(rows, self._corpus, self._source)
+        pairs = [(query.query_id, query.doc_id) for query, _ in rows]
+        run, near = self._search([Query(query.query_id, query.text) for query, _ in rows], pairs)
+        return [
+            {self.name: own_rank(run.get(query_id, {}), doc_id), "dense_score": round(near[query_id, doc_id], DIGITS)}
+            for query_id, doc_id in pairs
+        ]
+
+
+def _check_documents(rows: Sequence[Row], corpus: Corpus, source: Path) -> None:
+    for query, _ in rows:
+        if query.doc_id not in corpus:
+            raise StaleInputError(
+                f"{source}: query {query.query_id!r} is about document {query.doc_id!r}, which this corpus lacks; "
+                "give the corpus it was written for"
+            )
 
 
 def own_rank(scores: dict[str, float], doc_id: str) -> int | None:
@@ -141,10 +170,12 @@ def _dense_column(
     encoder = Encoder(options.model_name, batch_size=options.batch_size or DEFAULT_BATCH_SIZE, **common)
     index = dense_index(corpus, encoder, progress=progress)
 
-    def search(queries: Sequence[Query]) -> Run:
-        return index.search(queries, options.depth)
+    def search(
+        queries: Sequence[Query], pairs: Sequence[tuple[str, str]]
+    ) -> tuple[Run, Mapping[tuple[str, str], float]]:
+        return index.search_beside(queries, options.depth, pairs)
 
-    return RankColumn("dense_rank", search, corpus, source)
+    return DenseColumns(search, corpus, source)
 
 
 def _needed(corpus: Corpus | None, options: ScoreOptions) -> Corpus:

@@ -65,7 +65,7 @@ def score_column_file(
 
 
 class Tally:
-    """Counts what goes into a score file."""
+    """Counts what goes into the first column of a score file."""
 
     def __init__(self) -> None:
         self._total, self._known = 0.0, 0
@@ -110,5 +110,5 @@ def _scored(
     blocks = iter(lambda: list(itertools.islice(rows, BLOCK)), [])
     for block in progress.track(blocks, total=total, description=f"score {scorer.name}", unit="queries", done=done):
         values = scorer.score(block)
-        yield [{ID_FIELD: query.query_id, scorer.name: value} for (query, _), value in zip(block, values, strict=True)]
+        yield [{ID_FIELD: query.query_id, **value} for (query, _), value in zip(block, values, strict=True)]
         progress.advance(len(block))

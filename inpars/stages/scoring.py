@@ -59,7 +59,8 @@ class ScoreOptions:
         "log-probs",
         help="log-probs: the rows again with a language model's token log-probs; the others write a score file, "
         "query_id and a number: reranker (how well its document answers the query), bm25-rank and dense-rank (the rank "
-        "of its document for the query, null below --depth), answerability (extractive question answering), cluster",
+        "of its document for the query, null below --depth; dense-rank adds dense_score, their similarity), "
+        "answerability (extractive question answering), cluster",
     )
     model: str | None = option(
         None,

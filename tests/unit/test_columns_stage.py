@@ -12,7 +12,7 @@ from inpars.formats import write_documents
 from inpars.records import Document
 from inpars.stages import clustering, columns
 from inpars.stages.clustering import cluster_file
-from inpars.stages.column_scorers import MarginColumn, RankColumn, own_rank, text_lookup
+from inpars.stages.column_scorers import DenseColumns, MarginColumn, RankColumn, own_rank, text_lookup
 from inpars.stages.columns import score_column_file
 from inpars.stages.scoring import ScoreOptions
 from inpars.storage import write_jsonl
@@ -37,7 +37,8 @@ class Counter:
             raise BackendError("the power is gone")
         self.blocks -= 1
         self.seen += [query.query_id for query, _ in rows]
-        return [None if query.doc_id == "d3" else len(record["text"]) + 0.5 for query, record in rows]
+        lengths = [None if query.doc_id == "d3" else len(record["text"]) + 0.5 for query, record in rows]
+        return [{"length": length} for length in lengths]
 
 
 class Stage:
@@ -132,6 +133,19 @@ def test_the_rank_of_the_own_document(stage, tmp_path):
     write_jsonl(stage.source, [{**ROWS[0], "doc_id": "elsewhere"}])
     with pytest.raises(StaleInputError, match="about document 'elsewhere', which this corpus lacks"):
         stage.columns(RankColumn("bm25_rank", search, corpus, stage.source))
+
+
+def test_a_dense_rank_comes_with_the_similarity(stage, tmp_path):
+    write_documents(tmp_path / "c.jsonl", DOCUMENTS)
+
+    def search(queries, pairs):
+        return {"d1-q0": {"d0": 0.9, "d1": 0.8}}, dict.fromkeys(pairs, 0.25)
+
+    stage.columns(DenseColumns(search, Corpus(tmp_path / "c.jsonl", tmp_path / "cache"), stage.source), limit=2)
+    assert stage.rows() == [
+        {"query_id": "d0-q0", "dense_rank": None, "dense_score": 0.25},
+        {"query_id": "d1-q0", "dense_rank": 2, "dense_score": 0.25},
+    ]
 
 
 def test_ranks_are_those_of_trec_eval_under_ties():
