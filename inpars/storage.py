@@ -153,7 +153,7 @@ def atomic_writer(path: Path) -> Iterator[IO[str]]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with storage_errors(path):
-        _refuse_device(path)
+        refuse_device(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with _text_writer(temporary, packed=is_gzip(path)) as stream:
@@ -164,7 +164,7 @@ def atomic_writer(path: Path) -> Iterator[IO[str]]:
             temporary.unlink(missing_ok=True)
 
 
-def _refuse_device(path: Path) -> None:
+def refuse_device(path: Path) -> None:
     """A device or a pipe must never be replaced by a file, as root could."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise StorageError(f"{path}: not a plain file, it would be replaced; choose another --output")

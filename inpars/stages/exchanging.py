@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +21,10 @@ from inpars.interchange.source import Source
 from inpars.manifest import FileStamp, Manifest, read_manifest, sha256_of, stamp
 from inpars.options import option
 from inpars.progress import SILENT, Progress
-from inpars.stages.stage import Outcome, run_stage
-from inpars.storage import replace_folder, storage_errors
+from inpars.stages.stage import Outcome, dropped_line, run_stage
+from inpars.storage import refuse_device, replace_folder, storage_errors
 
+HINT = "; reranker scores come from inpars triples --rescore or inpars audit"
 SINGLE_FILES = {".jsonl": SYNTHETIC, ".trec": RUN}
 
 
@@ -50,13 +52,13 @@ def import_file(
     single = SINGLE_FILES.get(output.suffix)
 
     def work() -> Outcome:
-        partial = _partial(output)
-        with Folder(partial, name, source) as folder:
-            items = found.read(source)
-            folder.add(progress.track(items, total=None, description="importing", unit="records"))
-        if not folder.counts:
-            raise ConfigError(f"{source}: nothing of format {name!r} is in there")
-        _settle(partial, output, single, ours)
+        with _partial(output) as partial:
+            with Folder(partial, name, source) as folder:
+                items = found.read(source)
+                folder.add(progress.track(items, total=None, description="importing", unit="records"))
+            if not folder.counts:
+                raise ConfigError(f"{source}: nothing of format {name!r} is in there")
+            _settle(partial, output, single, ours)
         counts = Counter({single: folder.counts[single]}) if single else folder.counts
         return Outcome(counts.total(), folder.dropped, {"files": dict(counts), "made_ids": found.made_ids})
 
@@ -80,12 +82,14 @@ def export_file(
 
     def work() -> Outcome:
         written = Written()
-        if found.folder:
-            partial = _partial(output)
-            found.write(source, partial, options.layout, written)
-            _settle(partial, output, None, ours)
-        else:
-            found.write(source, output, options.layout, written)
+        with _partial(output) as partial:
+            target = partial if found.folder else partial / output.name
+            found.write(source, target, options.layout, written)
+            if not written.counts.total():
+                raise ConfigError(
+                    f"there is nothing that could be written ({dropped_line(written.dropped)}){_hint(written)}"
+                )
+            _settle(partial, output, None if found.folder else output.name, ours)
         return Outcome(written.counts.total(), written.dropped, {"files": dict(written.counts)})
 
     return run_stage(
@@ -113,28 +117,34 @@ def _stamps(source: Source) -> Mapping[str, FileStamp]:
     return stamps
 
 
-def _partial(output: Path) -> Path:
-    """An empty folder beside the output."""
+def _hint(written: Written) -> str:
+    return HINT if any(reason.endswith("_unknown") for reason in written.dropped) else ""
+
+
+@contextmanager
+def _partial(output: Path) -> Iterator[Path]:
+    """An empty folder beside the output, removed in the end."""
     partial = output.with_name(f".{output.name}.partial")
     with storage_errors(partial):
+        refuse_device(output)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-    return partial
+    try:
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _settle(partial: Path, output: Path, single: str | None, ours: bool) -> None:
-    """Put what was written where it belongs."""
-    try:
-        if single is None:
-            _refuse_foreign(partial, output, ours)
-            replace_folder(partial, output)
-        elif (partial / single).is_file():
-            with storage_errors(output):
-                (partial / single).replace(output)
-        else:
-            raise ConfigError(f"there is no {single} in this input; give a folder as --output")
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    """Put what was written where it belongs: the folder, or one file of it."""
+    if single is None:
+        _refuse_foreign(partial, output, ours)
+        replace_folder(partial, output)
+    elif (partial / single).is_file():
+        with storage_errors(output):
+            (partial / single).replace(output)
+    else:
+        raise ConfigError(f"there is no {single} in this input; give a folder as --output")
 
 
 def _refuse_foreign(partial: Path, output: Path, ours: bool) -> None:

@@ -1,11 +1,12 @@
 """The stages of import and export: whole outputs, nobody else's files touched, nothing done twice."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from inpars.errors import ConfigError, UnknownNameError
+from inpars.errors import ConfigError, StorageError, UnknownNameError
 from inpars.interchange.source import Source
 from inpars.stages.exchanging import ExportOptions, ImportOptions, export_file, import_file
 
@@ -70,6 +71,23 @@ def test_a_broken_import_leaves_nothing(triples, tmp_path):
     with pytest.raises(Exception, match=r"t\.tsv:3: 1 tab-separated columns"):
         import_file(triples, OPTIONS, output=tmp_path / "f")
     assert not (tmp_path / "f").exists()
+    assert not (tmp_path / ".f.partial").exists()
+
+
+def test_an_export_without_the_scores_it_is_made_of_is_refused(triples, tmp_path):
+    pytest.importorskip("pyarrow")
+    options = ExportOptions(format="sentence-transformers", layout="margin")
+    with pytest.raises(ConfigError, match=r"nothing that .* written \(2 dropped: margin_unknown 2\); reranker sc"):
+        export_file(Source(triples=triples), options, output=tmp_path / "m.parquet")
+    assert not (tmp_path / "m.parquet").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_is_never_replaced(triples, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StorageError, match="not a plain file"):
+        export_file(Source(triples=triples), ExportOptions(format="tevatron"), output=tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_synthetic_queries_alone_go_into_a_file(tmp_path):
