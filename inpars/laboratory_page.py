@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from inpars.charts import line_chart
+from inpars.laboratory import SPREAD
 from inpars.report import STYLE
 
 DOCUMENT_CHARACTERS = 160
@@ -95,8 +96,11 @@ def _overlap(results: Values) -> str:
 
 def _filter(name: str, measures: Values, results: Values) -> str:
     curve = measures["curve"]
-    chart = line_chart(curve["ranks"], curve["scores"], "rank", "score", cut=float(measures["queries"]))
-    caption = f"Scores of the queries from the best down; the line is where {measures['queries']} are kept."
+    spread = name.startswith(SPREAD)  # which does not keep the first
+    cut = None if spread else float(measures["queries"])
+    chart = line_chart(curve["ranks"], curve["scores"], "rank", "score", cut=cut)
+    caption = "Scores of the queries from the best down"
+    caption += ", of which each group's best are kept." if spread else f"; the line is where {cut:.0f} are kept."
     parts = [f"<h2>{escape(name)}</h2><figure>{chart}<figcaption>{caption}</figcaption></figure>"]
     for title, key in (("The last that stay", "above"), ("The first that go", "below")):
         if measures[key]:

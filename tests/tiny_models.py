@@ -14,6 +14,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     BertConfig,
+    BertForQuestionAnswering,
     BertForSequenceClassification,
     BertModel,
     BloomConfig,
@@ -187,6 +188,11 @@ def bert_classifier(folder: Path, labels: int = 1) -> Path:
     return _save(
         folder, bert_tokenizer(), BertForSequenceClassification, BertConfig, num_labels=labels, **_bert_settings()
     )
+
+
+def bert_reader(folder: Path) -> Path:
+    """A model that marks answers, as those trained on SQuAD."""
+    return _save(folder, bert_tokenizer(), BertForQuestionAnswering, BertConfig, **_bert_settings())
 
 
 def sentence_transformer(folder: Path) -> Path:

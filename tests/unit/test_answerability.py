@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from transformers import BertConfig, BertForQuestionAnswering
+from transformers import BertForQuestionAnswering
 
 from inpars.errors import ConfigError
 from inpars.scoring import answerability
@@ -14,17 +14,7 @@ from tests import tiny_models
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory):
-    return bert_reader(tmp_path_factory.mktemp("reader"))
-
-
-def bert_reader(folder):
-    return tiny_models._save(
-        folder,
-        tiny_models.bert_tokenizer(),
-        BertForQuestionAnswering,
-        BertConfig,
-        **tiny_models._bert_settings(),
-    )
+    return tiny_models.bert_reader(tmp_path_factory.mktemp("reader"))
 
 
 START = torch.tensor([[9.0, 1.0, 2.0, 0.0, 3.0]])
