@@ -9,6 +9,7 @@ this is not `near_duplicates.py`, whose word triples also suit documents and not
 from __future__ import annotations
 
 import zlib
+from array import array
 from collections.abc import Collection, Iterator, Sequence
 from typing import TypeAlias
 
@@ -75,9 +76,13 @@ class KnownQueries:
 
     def __init__(self, texts: Collection[str], threshold: float) -> None:
         """Keep a hash of each query and its sketch."""
-        found = [words(text) for text in texts]
-        self._keys = np.unique(np.array([words_key(text) for text in found], dtype=np.uint64))
-        self._sketches = sketch_all(found)
+        keys, sketches = array("Q"), [sketch(())]
+        for block in _blocks(list(texts)):
+            found = [words(text) for text in block]
+            keys.extend(map(words_key, found))
+            sketches.append(sketch(found))
+        self._keys = np.unique(np.array(keys, dtype=np.uint64))
+        self._sketches = np.concatenate(sketches)
         self._needed = threshold * HASHES
         bands = self._sketches.view(np.uint64)  # (queries, bands)
         self._orders = np.argsort(bands, axis=0, kind="stable")
@@ -100,11 +105,6 @@ class KnownQueries:
         return found
 
 
-def sketch_all(texts: Sequence[Sequence[str]]) -> Sketches:
-    """As `sketch`, block by block."""
-    return np.concatenate([sketch(block) for block in _blocks(texts)] or [sketch(())])
-
-
 def _shared_bands(sketches: Sketches) -> npt.NDArray[np.int32]:
     """For each query and band the number of the group whose band it shares, -1 where it is alone, (queries, bands)."""
     bands = sketches.view(np.uint64)
@@ -124,6 +124,6 @@ def _any_alike(others: Sketches, own: Sketches, needed: float) -> bool:
     return bool(((others == own).sum(axis=1) >= needed).any())
 
 
-def _blocks(texts: Sequence[Sequence[str]]) -> Iterator[Sequence[Sequence[str]]]:
+def _blocks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(texts), BLOCK):
         yield texts[start : start + BLOCK]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inpars.similar_queries import HASHES, KnownQueries, near_duplicates, sketch, sketch_all
+from inpars.similar_queries import BLOCK, HASHES, KnownQueries, near_duplicates, sketch
 from inpars.words import words, words_key
 
 LONG = "how does the gluten in dough hold the gas that yeast gives off while it rises"
@@ -51,10 +51,16 @@ def test_sketches_estimate_the_share_of_words_and_pairs(texts):
 
 
 def test_equal_words_have_equal_sketches_in_any_block():
-    texts = [words(f"query number {number} about bread") for number in range(9000)]
-    whole = sketch_all(texts)
-    assert whole.shape == (9000, HASHES)
-    assert np.array_equal(whole[8500:8503], sketch(texts[8500:8503]))
+    texts = [words(f"query number {number} about bread") for number in range(50)]
+    assert sketch(texts).shape == (50, HASHES)
+    assert np.array_equal(sketch(texts)[20:23], sketch(texts[20:23]))
+
+
+def test_known_queries_of_several_blocks():
+    known = KnownQueries([f"query number {number}" for number in range(BLOCK + 3)], 0.8)
+    texts = [words(f"Query number {number}.") for number in (0, BLOCK - 1, BLOCK, BLOCK + 2, BLOCK + 3)]
+    keys = np.array([words_key(text) for text in texts], dtype=np.uint64)
+    assert known.resembled(keys, sketch(texts)).tolist() == [True, True, True, True, False]
 
 
 def test_known_queries_are_recognised_equal_or_nearly():
@@ -68,5 +74,5 @@ def test_known_queries_are_recognised_equal_or_nearly():
 def test_many_queries_of_one_band_stay_quick():
     """Every query shares most of its words with all others; only some of them are compared."""
     texts = [words(f"what is the use of {number} in the making of bread and of cake") for number in range(3000)]
-    found = near_duplicates(sketch_all(texts), 0.95)
+    found = near_duplicates(sketch(texts), 0.95)
     assert 0 <= found.sum() < 3000
