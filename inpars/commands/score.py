@@ -71,5 +71,5 @@ def _told(options: ScoreOptions, manifest: Manifest) -> str:
         shown = "no tokens" if mean is None else f"mean log-probability of a token {mean:.4f}"
         return f"with {options.model_name}, {shown}"
     mean = "none has a score" if results["mean"] is None else f"mean {results['mean']:.4f}"
-    below = f", {results['missing']} of them not among the first {options.depth}" if options.kind.endswith("-rank") else ""
-    return f"by {options.kind}{below}, {mean}"
+    absent = f", {results['missing']} of them not among the first {options.depth}"
+    return f"by {options.kind}{absent if options.kind.endswith('-rank') else ''}, {mean}"
