@@ -74,7 +74,9 @@ def result_settings(options: Any) -> dict[str, Any]:
 def _flag(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
     required = field.default is dataclasses.MISSING
     kind, several = _value_type(hint)
-    text = field.metadata["help"] if required else f"{field.metadata['help']} (default: {_shown(field.default)})"
+    text = field.metadata["help"]
+    if not required and "(default" not in text:
+        text += f" (default: {_shown(field.default)})"
     settings: dict[str, Any] = {"help": text.replace("%", "%%"), "required": required}
     if kind is bool:
         return settings | {

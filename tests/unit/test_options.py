@@ -126,3 +126,13 @@ def test_numbers_below_their_minimum_are_named_at_once():
         "--limit is -1; it must be at least 1",
         "--weight is -0.1; it must be at least 0",
     ]
+
+
+def test_a_help_that_names_its_own_default_is_left_alone():
+    @dataclass(frozen=True)
+    class Own:
+        depth: int | None = option(None, help="documents (default: the run's)")
+
+    parser = argparse.ArgumentParser(prog="x")
+    add_flags(parser, Own)
+    assert parser.format_help().count("default") == 1
