@@ -39,9 +39,8 @@ class FilterOptions:
         help="keep by one more score; RULE is top-k, min, max or best (a share), and several are applied in the order "
         "given, each to what the former left: --select bm25_rank:max=20 --select reranker:top-k=1000. Of names that "
         "end in _rank lower is better. A query without one of the scores is left out first, as no_score. "
-        "bm25_rank and dense_rank "
-        "are a round-trip check (is the query's own document found?): off unless asked for; Promptagator's gains on 8 "
-        "of 11 collections and loses on NFCorpus and SciFact, small collections of expert text",
+        "bm25_rank and dense_rank are a round-trip check (is the query's own document found?), off unless asked for: "
+        "Promptagator's gains on 8 of 11 collections and loses on NFCorpus and SciFact, small ones of expert text",
     )
     spread_over: str | None = option(
         None,

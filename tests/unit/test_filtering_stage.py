@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from inpars import query_pool
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError, StaleInputError, UnknownNameError
 from inpars.filtering import filter_queries
@@ -114,6 +115,19 @@ def test_near_duplicates_excluded_and_own_queries(stage):
     manifest, kept = stage(rows, around=around)
     assert (marks(kept), manifest.dropped) == ([2], {"excluded_query": 3})
     assert manifest.results["resembling_the_datasets_queries"] == 2
+
+
+def test_blocks_of_queries_are_checked_each_in_its_place(stage, monkeypatch):
+    monkeypatch.setattr(query_pool, "BLOCK", 2)
+    rows = [row(n, f"how does the gluten in dough number {n} hold gas") for n in range(4)]
+    rows += [row(9, "Is bread good?"), row(4, "and how does the gluten in dough number 0 hold gas")]
+    manifest, kept = stage(rows, around={"excluded_queries": ["is bread good"]}, drop_near_duplicates=True)
+    assert (marks(kept), manifest.dropped) == ([0, 1, 2, 3], {"excluded_query": 1, "near_duplicate": 1})
+
+
+def test_an_excluded_query_keeps_its_first_reason(stage):
+    rows = [row(0, "is bread good", finish_reason="length"), row(1)]
+    assert stage(rows, around={"excluded_queries": ["is bread good"]})[0].dropped == {"no_stop": 1}
 
 
 @pytest.mark.parametrize(
