@@ -34,7 +34,7 @@ from inpars.triples import Asked, Draw, Mined, Miner, NegativesMode, Pair, Searc
 
 STAGE = "triples"
 QUERIES_PER_BLOCK = 500
-QUERIES_PER_RESCORED_BLOCK = 50  # a block's scores are saved together
+QUERIES_PER_RESCORED_BLOCK = 8  # a block's scores are saved together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
