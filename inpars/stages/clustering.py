@@ -20,13 +20,14 @@ from inpars.manifest import Manifest
 from inpars.options import result_settings
 from inpars.progress import SILENT, Progress
 from inpars.score_files import ID_FIELD
-from inpars.stages.columns import BLOCK, column_inputs, count_rows
+from inpars.stages.columns import column_inputs, count_rows
 from inpars.stages.partial import header_line, partial_path, remove_partial
 from inpars.stages.scoring import STAGE, ScoreOptions
 from inpars.stages.stage import Outcome, run_stage
 from inpars.storage import storage_errors, write_jsonl
 
 NUMBER = np.dtype("<f2")
+BLOCK = 500  # queries embedded and saved together
 
 
 class QueryEncoder(Protocol):

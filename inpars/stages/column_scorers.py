@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from inpars.stages.scoring import ScoreOptions
 
 DIGITS = 6  # decimals kept in files
+SEARCHED_TOGETHER = 500
 Row = tuple[SyntheticQuery, dict[str, Any]]
 TextOf = Callable[[SyntheticQuery, dict[str, Any]], str]
 
@@ -26,6 +27,7 @@ class ColumnScorer(Protocol):
     """Gives each query of a block a number, or several by name, None where there is none."""
 
     name: str  # of the first number
+    block: int  # queries that are scored and saved together
 
     def score(self, rows: Sequence[Row]) -> Sequence[Mapping[str, float | None]]:
         """Numbers by name, in the order of the rows."""
@@ -34,6 +36,8 @@ class ColumnScorer(Protocol):
 
 class MarginColumn:
     """How well the query's own document answers it, by any scorer of pairs."""
+
+    block = 100  # half a minute of a slow reranker
 
     def __init__(self, name: str, scorer: PairScorer, text_of: TextOf) -> None:
         self.name, self._scorer, self._text_of = name, scorer, text_of
@@ -53,6 +57,8 @@ Similarity: TypeAlias = Callable[
 class RankColumn:
     """The rank of the query's own document, from 1; None where it is not among the first."""
 
+    block = SEARCHED_TOGETHER
+
     def __init__(self, name: str, search: Search, corpus: Corpus, source: Path) -> None:
         self.name, self._search, self._corpus, self._source = name, search, corpus, source
 
@@ -66,7 +72,7 @@ class RankColumn:
 class DenseColumns:
     """The rank of the query's own document as a bi-encoder sees it, and how near the two are."""
 
-    name = "dense_rank"
+    name, block = "dense_rank", SEARCHED_TOGETHER
 
     def __init__(self, search: Similarity, corpus: Corpus, source: Path) -> None:
         self._search, self._corpus, self._source = search, corpus, source

@@ -24,8 +24,6 @@ from inpars.stages.scoring import STAGE, ScoreOptions
 from inpars.stages.stage import Outcome, model_stamp, run_stage
 from inpars.storage import read_jsonl, read_lines, to_json_line, write_jsonl
 
-BLOCK = 500  # queries scored and saved together
-
 
 def score_column_file(
     source: Path,
@@ -107,7 +105,7 @@ def count_rows(source: Path, limit: int | None) -> int:
 def _scored(
     rows: Iterator[Row], scorer: ColumnScorer, done: int, total: int, progress: Progress
 ) -> Iterator[list[dict[str, Any]]]:
-    blocks = iter(lambda: list(itertools.islice(rows, BLOCK)), [])
+    blocks = iter(lambda: list(itertools.islice(rows, scorer.block)), [])
     for block in progress.track(blocks, total=total, description=f"score {scorer.name}", unit="queries", done=done):
         values = scorer.score(block)
         yield [{ID_FIELD: query.query_id, **value} for (query, _), value in zip(block, values, strict=True)]

@@ -10,7 +10,7 @@ from inpars.corpus import Corpus
 from inpars.errors import BackendError, ConfigError, DataFormatError, StaleInputError
 from inpars.formats import write_documents
 from inpars.records import Document
-from inpars.stages import clustering, columns
+from inpars.stages import clustering
 from inpars.stages.clustering import cluster_file
 from inpars.stages.column_scorers import DenseColumns, MarginColumn, RankColumn, own_rank, text_lookup
 from inpars.stages.columns import score_column_file
@@ -27,7 +27,7 @@ ROWS = [
 class Counter:
     """The length of the document; raises after `blocks` blocks."""
 
-    name = "length"
+    name, block = "length", 2
 
     def __init__(self, blocks=99):
         self.blocks, self.seen = blocks, []
@@ -60,7 +60,6 @@ class Stage:
 
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
-    monkeypatch.setattr(columns, "BLOCK", 2)
     monkeypatch.setattr(clustering, "BLOCK", 2)
     return Stage(tmp_path)
 
