@@ -51,8 +51,12 @@ def ids_in_order(hits: Hits, names: Sequence[str], k: int) -> list[list[str]]:
     return found
 
 
-def unequal_scores(hits: Hits) -> Scores:
-    """The scores rounded to four decimals and each further one of a tie lowered a little, in single precision."""
+def unequal_scores(hits: Hits) -> npt.NDArray[np.float64]:
+    """Anserini's scores: rounded to four decimals, each further one of a tie a little lower, in single precision.
+
+    Where that precision leaves two of them equal, the later one is the next smaller double, so that scores alone give
+    the order; as single precision numbers they are Anserini's to the last bit.
+    """
     scores = np.where(hits.filled, hits.scores, np.float32(0)).astype(np.float64)
     rounded = (np.floor(scores * _DECIMALS + 0.5) / _DECIMALS).astype(np.float32)
     place_in_tie = np.zeros(len(rounded), dtype=np.float32)
@@ -60,4 +64,12 @@ def unequal_scores(hits: Hits) -> Scores:
         apart = rounded[:, place - 1] - rounded[:, place] > _TIE
         place_in_tie = np.where(apart, np.float32(0), place_in_tie + np.float32(1))
         rounded[:, place] -= _STEP * place_in_tie
-    return rounded
+    return decreasing(rounded)
+
+
+def decreasing(scores: Scores) -> npt.NDArray[np.float64]:
+    """The scores of rows, none equal to the one before it in its row: the next smaller number in its place."""
+    lowered = scores.astype(np.float64)
+    for place in range(1, lowered.shape[1]):
+        lowered[:, place] = np.minimum(lowered[:, place], np.nextafter(lowered[:, place - 1], -np.inf))
+    return lowered

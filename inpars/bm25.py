@@ -15,7 +15,9 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from inpars.anserini_order import Hits, cut_inside_tie, ids_in_order, unequal_scores
+import numpy as np
+
+from inpars.anserini_order import Hits, cut_inside_tie, decreasing, ids_in_order, unequal_scores
 from inpars.corpus import Corpus, cache_folder
 from inpars.errors import BackendError, ConfigError, InparsError, UnknownNameError
 from inpars.java import find_jar, java_class, java_error
@@ -212,7 +214,9 @@ def _indexed(document: Document) -> dict[str, str]:
 
 
 def _scores(hits: Any) -> dict[str, float]:  # noqa: ANN401 - Java objects
-    return {hit.docid: float(hit.score) for hit in hits or ()}
+    found = [(hit.docid, hit.score) for hit in hits or ()]
+    scores = decreasing(np.array([[score for _, score in found]], dtype=np.float32))[0].tolist()
+    return {doc_id: score for (doc_id, _), score in zip(found, scores, strict=True)}
 
 
 def _batches(queries: Sequence[Query], size: int) -> Iterator[Sequence[Query]]:

@@ -1,9 +1,11 @@
 """The order of ties and the scores that tell them apart, worked out by hand."""
 
+import math
+
 import numpy as np
 import pytest
 
-from inpars.anserini_order import Hits, cut_inside_tie, ids_in_order, unequal_scores
+from inpars.anserini_order import Hits, cut_inside_tie, decreasing, ids_in_order, unequal_scores
 
 
 def hits(*rows, depth):
@@ -36,9 +38,14 @@ def test_ties_are_lowered_by_a_millionth_each():
     scores = unequal_scores(found)
     # 22.0874, then once and twice 1e-6 less; in single precision a step at 22 is 2**-19 = 1.9e-6
     exact = [np.float32(22.0874) - np.float32(1e-6) * np.float32(lowered) for lowered in range(3)]
-    assert scores[0].tolist() == [*map(float, exact), float(np.float32(21.6025))]
+    assert scores[0].astype(np.float32).tolist() == [*map(float, exact), float(np.float32(21.6025))]
     assert scores[1, 0] == 1.5
-    assert scores.dtype == np.float32
+    assert (np.diff(scores[0]) < 0).all()
+
+
+def test_no_score_equals_the_one_before():
+    scores = decreasing(np.array([[30.0, 30.0, 30.0, 2.0]], dtype=np.float32))[0]
+    assert scores.tolist() == [30.0, math.nextafter(30, 0), math.nextafter(math.nextafter(30, 0), 0), 2.0]
 
 
 def test_small_scores_keep_their_order():
