@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import types
 from collections.abc import Mapping
+from inspect import get_annotations
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -35,9 +36,10 @@ def option(
 
 
 def add_flags(parser: argparse.ArgumentParser, kind: type) -> None:
-    """Add one flag for every option of a dataclass: `max_doc_tokens` becomes `--max-doc-tokens`."""
+    """Add one flag for every option of a dataclass, its bases' last: `max_doc_tokens` becomes `--max-doc-tokens`."""
     hints = get_type_hints(kind)
-    for field in dataclasses.fields(kind):
+    own = get_annotations(kind)
+    for field in sorted(dataclasses.fields(kind), key=lambda field: field.name not in own):
         if "help" in field.metadata:
             parser.add_argument(f"--{field.name.replace('_', '-')}", **_flag(field, hints[field.name]))
 

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from inpars.computing import ComputingOptions
 from inpars.datasets import DEFAULT_SPLIT, Dataset, Topics
-from inpars.dtypes import DtypeName
 from inpars.errors import DataFormatError, StaleInputError
 from inpars.evaluation import DEFAULT_METRICS, Evaluation
 from inpars.filtering import Filtered, ScoringFunction
@@ -44,7 +44,7 @@ RERANKED = " + reranker"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineOptions:
+class PipelineOptions(ComputingOptions):
     """The settings of a whole run; each stage's own command has more."""
 
     model: str = option("smollm2-135m", help="language model that writes the queries")
@@ -68,10 +68,6 @@ class PipelineOptions:
     k: int = option(1000, help="documents a query that BM25 and the bi-encoders retrieve")
     limit: int | None = option(None, help="only the first N test queries, to try things out")
     seed: int = option(0, help="seed of all samples")
-    dtype: DtypeName = option("auto", help="number format; auto: bfloat16 where the processor or GPU is fast with it")
-    device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
-    threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False)
-    trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +157,7 @@ def _generate(run: _Run) -> Manifest:
         max_doc_tokens=own.max_doc_tokens,
         max_new_tokens=own.max_new_tokens,
         seed=own.seed,
-        **_computing(own),
+        **own.computing,
     )
     return generate_queries(
         run.dataset.corpus,
@@ -207,16 +203,11 @@ def _mine(run: _Run) -> Manifest:
     )
 
 
-def _computing(own: PipelineOptions) -> dict[str, Any]:
-    """Where and in which format all models compute."""
-    return {name: getattr(own, name) for name in ("dtype", "device", "threads", "trust_remote_code")}
-
-
 def _train_retriever(run: _Run) -> Manifest:
     from inpars.training.retriever import RetrieverOptions
 
     own = run.options
-    options = RetrieverOptions(model=own.retriever, epochs=own.retriever_epochs, seed=own.seed, **_computing(own))
+    options = RetrieverOptions(model=own.retriever, epochs=own.retriever_epochs, seed=own.seed, **own.computing)
     return train_retriever_from_file(
         run.path("triples.tsv"), options, output=run.path("models") / "retriever", **run.told
     )
@@ -232,7 +223,7 @@ def _train_reranker(run: _Run) -> Manifest:
         epochs=own.reranker_epochs,
         max_length=own.reranker_max_length,
         seed=own.seed,
-        **_computing(own),
+        **own.computing,
     )
     return train_reranker_from_file(
         run.path("triples.tsv"), options, output=run.path("models") / "reranker", **run.told
@@ -260,7 +251,7 @@ def _search(run: _Run, topics: Topics, name: str, retriever: str) -> Path:
     options = SearchOptions(
         retriever=(retriever,),
         k=own.k,
-        **_computing(own),
+        **own.computing,
     )
     output = run.path("runs") / f"{name}.trec"
     search_dataset(run.dataset, topics, options, output=output, **run.told)
@@ -291,7 +282,7 @@ def _rerank(run: _Run, topics: Topics, source: Path) -> Path:
         model=str(run.path("models") / "reranker"),
         depth=own.rerank_depth,
         fuse=True,
-        **_computing(own),
+        **own.computing,
     )
     output = source.with_name(f"{source.stem}.reranked.trec")
     rerank_file(

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.audit import AuditAction, AuditedTriple, act, tally
+from inpars.computing import ComputingOptions
 from inpars.corpus import Corpus
-from inpars.dtypes import DtypeName
 from inpars.errors import ConfigError
 from inpars.formats import triple_id_lines
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
@@ -43,7 +43,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AuditOptions:
+class AuditOptions(ComputingOptions):
     """Who looks for false negatives, and what becomes of them."""
 
     action: AuditAction = "keep"  # three flags of the command
@@ -58,20 +58,16 @@ class AuditOptions:
     )
     true_token: str | None = option(None, help="what the model answers where the document is relevant")
     false_token: str | None = option(None, help="what it answers where it is not")
-    dtype: DtypeName = option("auto", help="number format; auto: bfloat16 where the processor or GPU is fast with it")
-    device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
     batch_tokens: int | None = option(
         None, help="padded tokens scored together (default: 8192)", changes_result=False, minimum=1
     )
-    threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False, minimum=1)
-    trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
 
 
 def load_auditor(options: AuditOptions, prompt: Prompt | None = None) -> PairScorer:
     """The scorer the options name."""
-    names = ("model", "kind", "max_length", "true_token", "false_token", "dtype", "device", "batch_tokens", "threads")
-    settings = {name: getattr(options, name) for name in (*names, "trust_remote_code")}
-    return load_run_scorer(RerankOptions(**settings), prompt)
+    names = ("model", "kind", "max_length", "true_token", "false_token", "batch_tokens")
+    settings = {name: getattr(options, name) for name in names}
+    return load_run_scorer(RerankOptions(**settings, **options.computing), prompt)
 
 
 def report_path(triples: Path) -> Path:

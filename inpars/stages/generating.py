@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from inpars.computing import ComputingOptions
 from inpars.corpus import Corpus
-from inpars.dtypes import DtypeName
 from inpars.errors import ConfigError
 from inpars.formats import synthetic_query_record
 from inpars.generation import GeneratedQuery, Metered, QueryGenerator
@@ -42,7 +42,7 @@ BACKEND_DEFAULTS = {"seq2seq": (3, 1.0, 0.95)}  # GenQ's for T5; the others are 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GenerateOptions:
+class GenerateOptions(ComputingOptions):
     """How queries are written."""
 
     model: str = option(
@@ -66,16 +66,12 @@ class GenerateOptions:
     temperature: float | None = option(None, help="0 takes the likeliest token (default: 0; seq2seq 1)", minimum=0)
     top_p: float | None = option(None, help="share of the probability that is drawn from (default: 1; seq2seq 0.95)")
     seed: int = option(0, help="seed of the sample and of drawn tokens")
-    dtype: DtypeName = option("auto", help="number format; auto: bfloat16 where the processor or GPU is fast with it")
-    device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
     batch_size: int | None = option(
         None,
         help="documents decoded together (default: by the memory, at most 32 on a processor)",
         changes_result=False,
         minimum=1,
     )
-    threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False, minimum=1)
-    trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
     canary: bool = option(
         True, help=f"stop once nearly all of the last {WINDOW} queries are of no use", changes_result=False
     )

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import IO
 
 from inpars.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
+from inpars.computing import ComputingOptions
 from inpars.corpus import Corpus
 from inpars.datasets import Topics
-from inpars.dtypes import DtypeName
 from inpars.errors import ConfigError, StaleInputError
 from inpars.formats import one_line, read_synthetic_queries, run_lines, triple_id_lines
 from inpars.manifest import FileStamp, Manifest, stamp
@@ -38,7 +38,7 @@ QUERIES_PER_RESCORED_BLOCK = 8  # a block's scores are saved together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TriplesOptions:
+class TriplesOptions(ComputingOptions):
     """How negatives are drawn."""
 
     negatives: NegativesMode = option(
@@ -62,10 +62,6 @@ class TriplesOptions:
     b: float = option(DEFAULT_B, help="BM25's b")
     language: str = option(DEFAULT_LANGUAGE, help="language of BM25's analyser")
     seed: int = option(0, help="seed of the draw")
-    dtype: DtypeName = option("auto", help="number format; auto: bfloat16 where the processor or GPU is fast with it")
-    device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
-    threads: int | None = option(None, help="search threads (default: one a core)", changes_result=False, minimum=1)
-    trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
 
     @property
     def draw(self) -> Draw:
@@ -145,10 +141,7 @@ def write_triples(
 
 def load_rescorer(options: TriplesOptions) -> PairScorer:
     """The scorer that `--rescore` names."""
-    names = ("dtype", "device", "threads", "trust_remote_code")
-    return load_run_scorer(
-        RerankOptions(model=str(options.rescore), **{name: getattr(options, name) for name in names})
-    )
+    return load_run_scorer(RerankOptions(model=str(options.rescore), **options.computing))
 
 
 @dataclass(frozen=True, slots=True)

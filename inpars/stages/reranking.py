@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from inpars.computing import ComputingOptions
 from inpars.datasets import Dataset, Topics
-from inpars.dtypes import DtypeName
 from inpars.errors import ConfigError
 from inpars.formats import read_run, write_run
 from inpars.manifest import Manifest, stamp, stamp_text
@@ -26,7 +26,7 @@ STAGE = "rerank"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RerankOptions:
+class RerankOptions(ComputingOptions):
     """How a run is reranked."""
 
     model: str = option("smollm2-135m", help="reranker: a folder, an embedded name or a hub id")
@@ -39,13 +39,9 @@ class RerankOptions:
     true_token: str | None = option(None, help="what the model answers where the document is relevant")
     false_token: str | None = option(None, help="what it answers where it is not")
     limit: int | None = option(None, help="only the first N queries, to try things out", minimum=1)
-    dtype: DtypeName = option("auto", help="number format; auto: bfloat16 where the processor or GPU is fast with it")
-    device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
     batch_tokens: int | None = option(
         None, help="padded tokens scored together (default: 8192)", changes_result=False, minimum=1
     )
-    threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False, minimum=1)
-    trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
 
 
 def load_run_scorer(options: RerankOptions, prompt: Prompt | None = None) -> PairScorer:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from inpars.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
+from inpars.computing import ComputingOptions
 from inpars.corpus import Corpus
 from inpars.datasets import Dataset, Topics
-from inpars.dtypes import DtypeName
 from inpars.errors import ConfigError
 from inpars.formats import run_lines
 from inpars.manifest import FileStamp, Manifest
@@ -30,7 +30,7 @@ Search: TypeAlias = Callable[[Sequence[Query], int], Run]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchOptions:
+class SearchOptions(ComputingOptions):
     """How documents are retrieved."""
 
     retriever: tuple[str, ...] = option(
@@ -46,11 +46,7 @@ class SearchOptions:
     max_length: int | None = option(
         None, help="tokens of a text that a bi-encoder reads (default: the model's limit)", minimum=1
     )
-    dtype: DtypeName = option("auto", help="number format; auto: bfloat16 where the processor or GPU is fast with it")
-    device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
     batch_size: int = option(64, help="texts encoded together", changes_result=False, minimum=1)
-    threads: int | None = option(None, help="search threads (default: one a core)", changes_result=False, minimum=1)
-    trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
 
 
 def search_dataset(

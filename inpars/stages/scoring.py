@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from inpars.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE
+from inpars.computing import ComputingOptions
 from inpars.corpus import Corpus
-from inpars.dtypes import DtypeName
 from inpars.errors import ConfigError, DataFormatError
 from inpars.formats import LOG_PROB_DIGITS, read_synthetic_records
 from inpars.generation.canary import LATEST_CHARACTERS
@@ -52,7 +52,7 @@ Row = tuple[SyntheticQuery, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreOptions:
+class ScoreOptions(ComputingOptions):
     """How queries are scored."""
 
     kind: ScoreKind = option(
@@ -86,8 +86,6 @@ class ScoreOptions:
     max_doc_tokens: int = option(256, help="tokens of a document that the model is shown", minimum=1)
     limit: int | None = option(None, help="only the first N queries, to try things out", minimum=1)
     seed: int = option(0, help="seed of examples that are drawn")
-    dtype: DtypeName = option("auto", help="number format; auto: bfloat16 where the processor or GPU is fast with it")
-    device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
     batch_size: int | None = option(
         None,
         help="queries read together (default: 32 on a processor, 256 on a GPU; 64 by a bi-encoder)",
@@ -97,8 +95,6 @@ class ScoreOptions:
     batch_tokens: int | None = option(
         None, help="padded tokens a reranker reads together (default: 8192)", changes_result=False, minimum=1
     )
-    threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False, minimum=1)
-    trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
 
     @property
     def model_name(self) -> str:

@@ -18,7 +18,7 @@ import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-from inpars.dtypes import DtypeName
+from inpars.computing import ComputingOptions
 from inpars.errors import BackendError
 from inpars.hardware import pick_dtype
 from inpars.options import option
@@ -32,7 +32,7 @@ SETTINGS_FILE = "settings.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainOptions:
+class TrainOptions(ComputingOptions):
     """Settings that both trainings know."""
 
     model: str = option("minilm", help="the model to start from: an embedded name, a folder or a hub id")
@@ -49,10 +49,6 @@ class TrainOptions:
     )
     limit: int | None = option(None, help="only the first N triples, to try things out", minimum=1)
     seed: int = option(0, help="seed of order and initialisation")
-    dtype: DtypeName = option("auto", help="number format of the products; weights are always float32")
-    device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
-    threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False, minimum=1)
-    trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
 
 
 @dataclass(slots=True)
