@@ -1,15 +1,17 @@
 """What training a bi-encoder and training a reranker have in common: number format, checkpoints, progress, curve.
 
-The loops themselves are transformers' and sentence-transformers'. A killed training goes on after its last checkpoint,
-which lies in `<output>.checkpoints` until the model is saved.
+The loop itself is transformers'. A killed training goes on after its last checkpoint, which lies in
+`<output>.checkpoints` until the model is saved. What a validation measures, and which weights it keeps, is not known
+here: see `inpars.training.validation`.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ CHECKPOINT_SUFFIX = ".checkpoints"
 LOGS_PER_TRAINING = 40
 SECONDS_BETWEEN_CHECKPOINTS = 120.0
 SETTINGS_FILE = "settings.json"
+VALIDATION_KEY = "validation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +40,10 @@ class TrainOptions(ComputingOptions):
 
     model: str = option("minilm", help="the model to start from: an embedded name, a folder or a hub id")
     epochs: float = option(1.0, help="passes over the triples", minimum=0)
+    max_steps: int | None = option(None, help="steps in place of --epochs", minimum=1)
     batch_size: int = option(32, help="queries a step", minimum=1)
+    gradient_accumulation: int = option(1, help="batches whose gradients make one step", minimum=1)
+    gradient_checkpointing: bool = option(False, help="compute activations twice, for less memory")
     learning_rate: float | None = option(
         2e-5, help="highest learning rate; it rises over the first tenth and falls to 0"
     )
@@ -53,10 +59,12 @@ class TrainOptions(ComputingOptions):
 
 @dataclass(slots=True)
 class Curve:
-    """Training loss by step."""
+    """Training loss by step, and what validations measured; that of step 0 is the model's it started from."""
 
     steps: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    validation_steps: list[int] = field(default_factory=list)
+    validations: list[float] = field(default_factory=list)
 
 
 class _Reporter(TrainerCallback):
@@ -70,8 +78,6 @@ class _Reporter(TrainerCallback):
         self._saved = time.monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
-        for entry in state.log_history:
-            self._note(entry)
         left = range(state.global_step, state.max_steps)
         track = self._progress.track(
             left, total=state.max_steps, description=self._description, unit="steps", done=state.global_step
@@ -87,17 +93,57 @@ class _Reporter(TrainerCallback):
             self._saved = time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ANN401
-        self._note({**(logs or {}), "step": state.global_step})
+        if "loss" in (logs or {}):
+            self._loss = f"loss {float(logs['loss']):.4f}"
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+        self.curve = _curve(state.log_history)
         for _rest in self._track:
             pass
 
-    def _note(self, entry: Mapping[str, Any]) -> None:
-        if "loss" in entry:
-            self.curve.steps.append(int(entry["step"]))
-            self.curve.losses.append(round(float(entry["loss"]), 5))
-            self._loss = f"loss {float(entry['loss']):.4f}"
+
+def _curve(log: Sequence[Mapping[str, Any]]) -> Curve:
+    losses = [entry for entry in log if "loss" in entry]
+    validations = [entry for entry in log if VALIDATION_KEY in entry]
+    return Curve(
+        [int(entry["step"]) for entry in losses],
+        [round(float(entry["loss"]), 5) for entry in losses],
+        [int(entry["step"]) for entry in validations],
+        [float(entry[VALIDATION_KEY]) for entry in validations],
+    )
+
+
+class _Validating(TrainerCallback):
+    """Asks what the model is worth at the start, every N steps and at the end; stops when it is long past its best.
+
+    Values lie in the trainer's log, which is part of a checkpoint.
+    """
+
+    def __init__(self, validate: Callable[[], float], every: int, patience: int | None) -> None:
+        self._validate, self._every, self._patience = validate, every, patience
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+        if state.global_step == 0:
+            self._ask(state)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
+        if state.global_step % self._every == 0 or state.global_step >= state.max_steps:
+            values = self._ask(state)
+            behind = len(values) - 1 - values.index(max(values))
+            if self._patience is not None and behind >= self._patience:
+                control.should_training_stop = True
+
+    def _ask(self, state: Any) -> list[float]:  # noqa: ANN401
+        with torch.random.fork_rng():  # dropout and order do not depend on whether there is a validation
+            value = self._validate()
+        state.log_history.append({VALIDATION_KEY: value, "step": state.global_step})
+        return [entry[VALIDATION_KEY] for entry in state.log_history if VALIDATION_KEY in entry]
+
+
+def steps_of(batches: int, options: TrainOptions) -> int:
+    """Steps of a training whose every pass has so many batches."""
+    a_pass = max(1, -(-batches // options.gradient_accumulation))
+    return options.max_steps or max(1, math.ceil(options.epochs * a_pass))
 
 
 def training_arguments(options: TrainOptions, device: torch.device, folder: Path, total_steps: int) -> dict[str, Any]:
@@ -105,7 +151,9 @@ def training_arguments(options: TrainOptions, device: torch.device, folder: Path
     return {
         "output_dir": str(folder),
         "num_train_epochs": options.epochs,
+        "max_steps": options.max_steps or -1,
         "per_device_train_batch_size": options.batch_size,
+        "gradient_accumulation_steps": options.gradient_accumulation,
         "learning_rate": options.learning_rate,
         "warmup_steps": round(total_steps * options.warmup),
         "weight_decay": options.weight_decay,
@@ -130,14 +178,25 @@ def run_trainer(
     save: Callable[[Path], None],
     progress: Progress,
     description: str,
+    validate: Callable[[], float] | None = None,
+    validate_every: int = 100,
+    patience: int | None = None,
 ) -> Curve:
-    """Train, from the last checkpoint where it was made with the same settings, and put the saved model at `output`."""
+    """Train, from the last checkpoint where it was made with the same settings, and put the saved model at `output`.
+
+    `validate` says what the model is worth, higher being better. It is asked before the first step, every
+    `validate_every` steps and after the last; training ends when `patience` values in a row were no better than the
+    best. It may keep the best weights in `checkpoint_folder(output)`, which lasts until the model is saved, and `save`
+    may put them back.
+    """
     folder = checkpoint_folder(output)
     checkpoint = _usable_checkpoint(folder, settings, progress)
     reporter = _Reporter(progress, description, trainer.args.per_device_train_batch_size)
     for callback in list(trainer.callback_handler.callbacks):
         if isinstance(callback, PrinterCallback | ProgressCallback) or "ModelCard" in type(callback).__name__:
             trainer.remove_callback(callback)
+    if validate is not None:
+        trainer.add_callback(_Validating(validate, validate_every, patience))
     trainer.add_callback(reporter)
     with storage_errors(folder):
         try:
@@ -167,6 +226,12 @@ def without_dropout(network: torch.nn.Module, dropout: float) -> None:
         for name in ("dropout", "dropout_prob", "attention_dropout", "dropout_rate"):
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, dropout)
+
+
+def with_less_memory(network: Any) -> None:  # noqa: ANN401 - a transformers model
+    """Have a network compute its layers' activations again on the way back instead of keeping them."""
+    names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")  # the new name and the old
+    next(getattr(network, name) for name in names if hasattr(network, name))({"use_reentrant": False})
 
 
 def _usable_checkpoint(folder: Path, settings: Mapping[str, Any], progress: Progress) -> str | None:
