@@ -6,28 +6,27 @@ Every step is a stage with its own manifest, so that a second run redoes only wh
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from inpars.computing import ComputingOptions
 from inpars.datasets import DEFAULT_SPLIT, Dataset, Topics
 from inpars.errors import DataFormatError, StaleInputError
 from inpars.evaluation import DEFAULT_METRICS, Evaluation
-from inpars.filtering import Filtered, ScoringFunction
-from inpars.formats import read_run, read_synthetic_records, write_run
+from inpars.formats import read_run, write_run
 from inpars.manifest import Manifest, stamp
 from inpars.options import option
+from inpars.pipeline_options import PipelineOptions
+from inpars.pipeline_report import report_of
 from inpars.progress import SILENT, Progress
 from inpars.records import Run
-from inpars.report import Report, render, shown_queries
+from inpars.report import render
 from inpars.runs import cut, fuse_z_scores
-from inpars.scoring import ScorerKind
 from inpars.significance import Difference
 from inpars.stages.evaluating import as_values, evaluate_runs, write_metrics
-from inpars.stages.examples import example_query_ids, without_examples
-from inpars.stages.filtering import FilterOptions, apply_filter, filter_file
+from inpars.stages.examples import without_examples
+from inpars.stages.filtering import filter_file
 from inpars.stages.generating import GenerateOptions, generate_queries, load_generator
 from inpars.stages.mining import TriplesOptions, write_triples
 from inpars.stages.reranking import RerankOptions, load_run_scorer, rerank_file
@@ -38,36 +37,10 @@ from inpars.storage import atomic_writer
 from inpars.templates import PromptSource
 
 FOLDER_MARK = "run.json"
+SYNTHETIC = "queries.synthetic.jsonl"
 FUSION_DEPTH = 100
 BASE_FUSION, TUNED, TUNED_FUSION = "fusion", "tuned", "tuned fusion"
 RERANKED = " + reranker"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineOptions(ComputingOptions):
-    """The settings of a whole run; each stage's own command has more."""
-
-    model: str = option("smollm2-135m", help="language model that writes the queries")
-    max_documents: int | None = option(500, help="documents that queries are written for")
-    max_doc_tokens: int = option(160, help="tokens of a document that the language model is shown")
-    max_new_tokens: int = option(32, help="tokens a query may have")
-    scoring_function: ScoringFunction = option("mean_log_probs", help="how a query's token log-probs become its score")
-    top_k: int = option(400, help="how many of the best queries to keep")
-    positive_within: int | None = option(
-        20, help="leave out queries whose own document BM25 does not find among its first N"
-    )
-    per_query: int = option(1, help="negatives a query")
-    ranks: str = option("1-100", help="BM25 ranks that negatives are drawn from", metavar="FIRST-LAST")
-    retriever: str = option("minilm", help="bi-encoder to start from")
-    retriever_epochs: float = option(1.0, help="passes over the triples for the bi-encoder")
-    reranker: str = option("smollm2-135m", help="model the reranker starts from")
-    reranker_kind: ScorerKind | Literal["auto"] = option("query-likelihood", help="what the reranker becomes")
-    reranker_epochs: float = option(1.0, help="passes over the triples for the reranker")
-    reranker_max_length: int = option(160, help="tokens of query and document that the reranker reads")
-    rerank_depth: int = option(10, help="documents a query that are reranked")
-    k: int = option(1000, help="documents a query that BM25 and the bi-encoders retrieve")
-    limit: int | None = option(None, help="only the first N test queries, to try things out")
-    seed: int = option(0, help="seed of all samples")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +60,7 @@ class _Run:
     prompt: PromptSource
     options: PipelineOptions
     folder: Path
+    topics: Topics | None
     progress: Progress
     overwrite: bool
 
@@ -112,13 +86,14 @@ def run_pipeline(
 ) -> Finished:
     """Do all stages into the folder `output`. Raises StaleInputError where it holds a run of another dataset."""
     _claim(output, dataset)
-    run = _Run(dataset, prompt, options, output, progress, overwrite)
+    topics = dataset.topics(split) if dataset.splits else None
+    run = _Run(dataset, prompt, options, output, topics, progress, overwrite)
     manifests = {"generate": _generate(run), "filter": _filter(run), "triples": _mine(run)}
     manifests |= {"retriever": _train_retriever(run), "reranker": _train_reranker(run)}
     results: dict[str, Evaluation] = {}
     differences: dict[str, dict[str, Difference]] = {}
-    if dataset.splits:
-        topics = without_examples(dataset.topics(split).first(options.limit), prompt, progress)
+    if topics is not None:
+        topics = without_examples(topics.first(options.limit), prompt, progress)
         paths = _retrieve(run, topics)
         if topics.qrels:
             runs = {name: read_run(path) for name, path in paths.items()}
@@ -126,7 +101,9 @@ def run_pipeline(
             write_metrics(output / "metrics.json", as_values(results, differences))
     report = output / "report.html"
     with atomic_writer(report) as stream:
-        stream.write(render(_report(run, manifests, results, differences, metrics)))
+        stream.write(
+            render(report_of(dataset, prompt, options, output / SYNTHETIC, manifests, results, differences, metrics))
+        )
     return Finished(results, differences, report)
 
 
@@ -164,22 +141,19 @@ def _generate(run: _Run) -> Manifest:
         run.dataset.corpus_stamp,
         run.prompt,
         options,
-        output=run.path("queries.synthetic.jsonl"),
+        output=run.path(SYNTHETIC),
         make_generator=lambda: load_generator(options, run.prompt),
         **run.told,
     )
 
 
-def _filter_options(run: _Run) -> FilterOptions:
-    return FilterOptions(scoring_function=run.options.scoring_function, top_k=run.options.top_k)
-
-
 def _filter(run: _Run) -> Manifest:
     return filter_file(
-        run.path("queries.synthetic.jsonl"),
-        _filter_options(run),
+        run.path(SYNTHETIC),
+        run.options.filtering,
         output=run.path("queries.filtered.jsonl"),
         example_queries=[example.query for example in run.prompt.examples],
+        own_queries=list(run.topics.queries.values()) if run.topics is not None else (),
         **run.told,
     )
 
@@ -295,48 +269,3 @@ def _rerank(run: _Run, topics: Topics, source: Path) -> Path:
         **run.told,
     )
     return output
-
-
-def _report(
-    run: _Run,
-    manifests: Mapping[str, Manifest],
-    results: Mapping[str, Evaluation],
-    differences: Mapping[str, Mapping[str, Difference]],
-    metrics: Sequence[str],
-) -> Report:
-    filtered = _verdicts(run)
-    kept, dropped = shown_queries(filtered.verdicts)
-    corpus = run.dataset.corpus
-    seconds = {name: manifest.seconds for name, manifest in manifests.items()}
-    written = manifests["generate"].output.records
-    return Report(
-        title=f"{run.dataset.name}: search without labelled queries",
-        lead=f"{len(corpus)} documents; {written} queries written with the prompt {run.prompt.name!r}, "
-        f"{len(filtered.kept)} kept; {manifests['triples'].output.records} triples.",
-        metrics=metrics,
-        results=results,
-        differences=differences,
-        verdicts=filtered.verdicts,
-        document_texts={verdict.query.doc_id: corpus[verdict.query.doc_id].full_text for verdict in [*kept, *dropped]},
-        score_name=run.options.scoring_function,
-        curves={name: manifests[name].results["curve"] for name in ("retriever", "reranker")},
-        settings={
-            "options": asdict(run.options),
-            "prompt": run.prompt.name,
-            "queries shown as examples and left out": example_query_ids(run.prompt),
-            "seconds": seconds,
-            "dropped": {name: dict(manifests[name].dropped) for name in ("generate", "filter", "triples")},
-            "versions": manifests["generate"].versions,
-            "device": manifests["generate"].device,
-            "commit": manifests["generate"].git_commit,
-        },
-    )
-
-
-def _verdicts(run: _Run) -> Filtered:
-    """The filter's verdicts once more, for the histogram: it is quick and its output holds the kept ones only."""
-    found = {
-        query.query_id: (query, record) for query, record in read_synthetic_records(run.path("queries.synthetic.jsonl"))
-    }
-    examples = [example.query for example in run.prompt.examples]
-    return apply_filter([query for query, _ in found.values()], _filter_options(run), found, examples)

@@ -22,7 +22,7 @@ from inpars.manifest import Manifest
 from inpars.options import add_flags, from_flags
 from inpars.prompts import load_prompt, read_examples
 from inpars.stages.comparing import CompareOptions, compare_file
-from inpars.stages.filtering import filter_file, make_surroundings
+from inpars.stages.filtering import RESEMBLING, filter_file, make_surroundings
 from inpars.stages.stage import dropped_line
 
 
@@ -105,7 +105,7 @@ def run(flags: argparse.Namespace) -> None:
 
 def _tell_kept(flags: argparse.Namespace, manifest: Manifest) -> None:
     text = f"{flags.output}: {manifest.output.records} of {manifest.results['read']} queries kept"
-    own = manifest.results.get("resembling_the_datasets_queries")
+    own = manifest.results.get(RESEMBLING)
     told = (
         f"; {own} of all equal the dataset's own queries or nearly (--exclude-queries leaves them out)" if own else ""
     )

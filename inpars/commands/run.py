@@ -18,7 +18,8 @@ from inpars.commands.common import (
 from inpars.evaluation import DEFAULT_METRICS, parse_metrics
 from inpars.example_choice import ExampleOptions, choose_prompt
 from inpars.options import add_flags, from_flags
-from inpars.pipeline import PipelineOptions, run_pipeline
+from inpars.pipeline import run_pipeline
+from inpars.pipeline_options import PipelineOptions
 from inpars.prompts import load_prompt
 from inpars.stages.evaluating import as_values, table
 

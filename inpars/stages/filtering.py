@@ -32,6 +32,7 @@ from inpars.stages.stage import Outcome, run_stage
 from inpars.storage import is_gzip, open_lines, read_json_at, storage_errors, write_jsonl
 
 STAGE = "filter"
+RESEMBLING = "resembling_the_datasets_queries"
 __all__ = ["FilterOptions", "Judged", "apply_filter", "filter_file", "filter_inputs", "gather_file", "judge_file"]
 
 
@@ -85,7 +86,7 @@ def filter_file(
             "lowest_kept_score": float(ranking[judged.kept[-1]]),
         }
         if surroundings.own_queries:
-            results["resembling_the_datasets_queries"] = pool.resembling_own
+            results[RESEMBLING] = pool.resembling_own
         return Outcome(count, dict(dropped), results)
 
     return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)

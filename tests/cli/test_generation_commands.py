@@ -8,6 +8,7 @@ import pytest
 from inpars import cli, generate, pipeline
 from inpars.datasets import load_dataset
 from inpars.formats import read_synthetic_queries
+from inpars.pipeline_options import PipelineOptions
 from inpars.prompts import load_prompt, read_examples
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
@@ -106,13 +107,13 @@ def test_a_whole_run_leaves_them_out_too(monkeypatch):
         asked.append(topics)
         return {"bm25": TOY / "run.trec"}
 
-    for stage in ("_generate", "_filter", "_mine", "_train_retriever", "_train_reranker", "_report"):
+    for stage in ("_generate", "_filter", "_mine", "_train_retriever", "_train_reranker", "report_of"):
         monkeypatch.setattr(pipeline, stage, lambda *_: None)
     monkeypatch.setattr(pipeline, "_retrieve", retrieve)
     monkeypatch.setattr(pipeline, "render", str)
     prompt = load_prompt("form.txt").with_examples(read_examples(Path("examples.jsonl")))
     dataset = load_dataset(str(BEIR))
-    finished = pipeline.run_pipeline(dataset, prompt, pipeline.PipelineOptions(), output=Path("whole"))
+    finished = pipeline.run_pipeline(dataset, prompt, PipelineOptions(), output=Path("whole"))
     assert set(dataset.topics().queries) - set(asked[0].queries) == {"q1"}
     assert finished.results["bm25"].queries == 7
 
