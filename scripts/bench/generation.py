@@ -5,15 +5,20 @@ of every step; its defaults are float32 and batches of one. Run it on an idle ma
 
     python scripts/bench/generation.py --dataset beir/nfcorpus/test        256 documents
     python scripts/bench/generation.py --quick                             python-docs, under a minute
+
+With `pip install 'llama-cpp-python[server]' openai` a llama.cpp server is a further side; it is left out where absent.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
+import llama_server as llama
 import torch
 
 from inpars import models
@@ -100,7 +105,15 @@ class Ours:
         return found
 
 
-def measure(make: Callable[[], Toolkit | Ours], documents: Sequence[Document], repeats: int) -> tuple[float, list[str]]:
+class Side(Protocol):
+    """Something that writes queries."""
+
+    def queries(self, documents: Sequence[Document]) -> list[str]:
+        """A query for each document."""
+        ...
+
+
+def measure(make: Callable[[], Side], documents: Sequence[Document], repeats: int) -> tuple[float, list[str]]:
     """Median documents a second, the model's loading left out, and the queries."""
     side = make()
     side.queries(documents[:2])
@@ -110,6 +123,15 @@ def measure(make: Callable[[], Toolkit | Ours], documents: Sequence[Document], r
         queries = side.queries(documents)
         rates.append(len(documents) / (time.perf_counter() - start))
     return statistics.median(rates), queries
+
+
+def measure_llama_cpp(model: str, prompt: Prompt, documents: Sequence[Document], python: str) -> float | None:
+    """Documents a second of a llama.cpp server with the same model file; None where there is no server or no file."""
+    file = llama.model_file(model)
+    if file is None or not llama.is_there(python):
+        return None
+    with llama.server(python, file) as url:
+        return measure(lambda: llama.LlamaCpp(url, model, prompt, MAX_DOC_TOKENS, MAX_NEW_TOKENS), documents, 1)[0]
 
 
 def products(model: str, prompt: Prompt, documents: Sequence[Document], queries: Sequence[str]) -> float:
@@ -142,6 +164,9 @@ def main() -> None:
     parser.add_argument("--prompt", default="inpars", help="prompt (default: %(default)s)")
     parser.add_argument("--documents", type=int, default=256, help="documents (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=1, help="measurements a side (default: %(default)s)")
+    parser.add_argument(
+        "--llama-python", default=sys.executable, help="interpreter that has llama-cpp-python (default: this one)"
+    )
     parser.add_argument("--quick", action="store_true", help="32 documents")
     flags = parser.parse_args()
     prompt = load_prompt(flags.prompt)
@@ -155,6 +180,7 @@ def main() -> None:
     best, _ = measure(lambda: Toolkit(flags.model, prompt, fast, 16), documents, flags.repeats)
     exact, exact_queries = measure(lambda: Ours(flags.model, prompt, "float32"), few, 1)
     ours, queries = measure(lambda: Ours(flags.model, prompt, "auto"), documents, flags.repeats)
+    server = measure_llama_cpp(flags.model, prompt, few, flags.llama_python)
     work = products(flags.model, prompt, documents, queries)
     for name, rate in (
         ("toolkit, float32, batch 1 (its defaults)", default),
@@ -164,6 +190,8 @@ def main() -> None:
         (f"ours, {str(fast).removeprefix('torch.')}", ours),
     ):
         print(f"{name:45} {rate:8.2f} documents/s")
+    if server is not None:
+        print(f"{'llama.cpp server, its own quantised weights':45} {server:8.2f} documents/s")
     same = sum(mine == theirs for mine, theirs in zip(exact_queries, slow_queries, strict=True)) / len(few)
     print(f"same queries in float32: {same:.1%} of {len(few)}")
     peak = matrix_peak(fast)
@@ -172,6 +200,8 @@ def main() -> None:
     )
     print(f"ratio generation-over-inpars {ours / default:.2f}")
     print(f"ratio generation-over-inpars-best {ours / best:.2f}")
+    if server is not None:
+        print(f"ratio generation-over-llamacpp {ours / server:.2f}")
 
 
 if __name__ == "__main__":
