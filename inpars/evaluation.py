@@ -63,19 +63,9 @@ def _ranked(scores: Mapping[str, float]) -> dict[str, float]:
     return {doc_id: -float(position) for position, (doc_id, _) in enumerate(ordered, start=1)}
 
 
-def first_stage_ceiling(run: Run, qrels: Qrels, depth: int) -> float:
-    """Share of the relevant documents that a reranker of that depth gets to see, mean over queries."""
-    return evaluate(run, qrels, [f"R@{depth}"]).means[f"R@{depth}"]
-
-
 def _is_measure(name: str) -> bool:
     try:
         ir_measures.parse_measure(name)
     except (NameError, ValueError, TypeError, AttributeError, SyntaxError):
         return False
     return True
-
-
-def rank_systems(results: Mapping[str, Evaluation], metric: str) -> list[str]:
-    """Names of systems from best to worst by a measure; ties by name."""
-    return sorted(results, key=lambda name: (-results[name].means[metric], name))

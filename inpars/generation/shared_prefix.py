@@ -137,11 +137,6 @@ def _attention(
 AttentionInterface.register(ATTENTION_NAME, _attention)
 
 
-def can_share(network: Any) -> bool:  # noqa: ANN401
-    """Whether there is a `Forward` for this network."""
-    return best_forward(network) is not None
-
-
 def best_forward(network: Any) -> Forward | None:  # noqa: ANN401
     """The fastest `Forward` that, tried on a few tokens, agrees with the network's own; None where none does."""
     config = network.config.get_text_config()

@@ -14,7 +14,7 @@ from inpars.generation.causal_lm import CausalGenerator
 from inpars.generation.decoding import TextEnd, decode_rows
 from inpars.generation.plain_rows import PlainRows
 from inpars.generation.settings import DecodingSettings
-from inpars.generation.shared_prefix import SharedPrefixRows, can_share
+from inpars.generation.shared_prefix import SharedPrefixRows, best_forward
 from inpars.records import Document
 from inpars.templates import Example, Prompt
 
@@ -127,7 +127,7 @@ def test_long_prompts_are_read_in_parts(tiny, monkeypatch):
 
 @pytest.mark.parametrize("kind", SHARING)
 def test_ordinary_attention_can_be_exchanged(tiny, kind):
-    assert can_share(load(tiny(kind))[0])
+    assert best_forward(load(tiny(kind))[0])
 
 
 @pytest.mark.parametrize("kind", OTHERS)
@@ -135,7 +135,7 @@ def test_other_attention_cannot_and_the_network_stays_as_it_was(tiny, kind):
     network, _ = load(tiny(kind))
     ids = torch.arange(20, 60)[None]
     former, before = network.config._attn_implementation, network(ids).logits
-    assert not can_share(network)
+    assert best_forward(network) is None
     assert network.config._attn_implementation == former
     assert torch.equal(network(ids).logits, before)
 
@@ -144,7 +144,7 @@ def test_attention_that_would_differ_is_found_out_by_trying(tiny, monkeypatch):
     network, _ = load(tiny("llama"))
     expected = network(torch.arange(20, 36)[None]).logits
     monkeypatch.setattr("inpars.generation.prefix_attention._attend_one", lambda query, *rest: torch.ones_like(query))
-    assert not can_share(network)
+    assert best_forward(network) is None
     assert torch.equal(network(torch.arange(20, 36)[None]).logits, expected)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inpars.errors import ConfigError
-from inpars.evaluation import Evaluation, evaluate, first_stage_ceiling, parse_metrics, rank_systems
+from inpars.evaluation import evaluate, parse_metrics
 from inpars.runs import rank
 
 METRICS = ["nDCG@10", "RR@10", "R@100", "AP", "P@5"]
@@ -139,21 +139,6 @@ def test_unknown_measures_are_named(names, shown):
 def test_without_judgements_nothing_is_evaluated():
     with pytest.raises(ConfigError, match="no judgements"):
         evaluate({"q1": {"a": 1.0}}, {}, ["AP"])
-
-
-def test_the_ceiling_is_what_a_reranker_gets_to_see():
-    run = {"q1": {"a": 3.0, "b": 2.0, "c": 1.0}, "q2": {"x": 1.0}}
-    qrels = {"q1": {"a": 1, "c": 1}, "q2": {"y": 1}}
-    # depth 2 shows one of q1's two relevant documents and none of q2's: (1/2 + 0) / 2; depth 3 both of q1's
-    assert first_stage_ceiling(run, qrels, 2) == pytest.approx(0.25)
-    assert first_stage_ceiling(run, qrels, 3) == pytest.approx(0.5)
-
-
-def test_systems_are_ranked_by_mean_then_name():
-    def worth(value):
-        return Evaluation({"AP": value}, {}, 1, 0)
-
-    assert rank_systems({"c": worth(0.2), "b": worth(0.7), "a": worth(0.2)}, "AP") == ["b", "a", "c"]
 
 
 def test_the_discount_of_the_second_rank():
