@@ -1,12 +1,12 @@
 """Fine-tune a reranker on groups of one positive and its negatives.
 
-monoT5 learns to answer true or false (Nogueira et al., arXiv 2003.06713). The other kinds learn to give the positive
-the highest margin of its group, by softmax cross-entropy over the group (RankT5, Zhuang et al., arXiv 2210.10634).
+monoT5 learns to answer true or false (Nogueira et al., arXiv 2003.06713). Every kind can learn to rank its group by one
+of `ranking_losses`, from labels or from a teacher's scores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 
+from inpars import models
 from inpars.errors import ConfigError
 from inpars.hardware import describe, pick_device, pick_dtype
 from inpars.networks import pad_id
@@ -24,31 +25,53 @@ from inpars.progress import SILENT, Progress
 from inpars.scoring import ScorerKind
 from inpars.scoring.loading import load_pair_model
 from inpars.scoring.monot5 import MonoT5
-from inpars.scoring.pair_model import EncodedPair, PairModel, collate, save_pair_model
+from inpars.scoring.pair_model import ModelScorer, PairModel, save_pair_model
+from inpars.training.answer_tokens import taught_answers
 from inpars.training.examples import Group, batches_of
+from inpars.training.group_batches import EncodedGroups, Teacher, by_length, collate_groups, with_negatives
 from inpars.training.loop import (
     Curve,
-    TrainOptions,
     checkpoint_folder,
     run_trainer,
+    steps_of,
     training_arguments,
     without_dropout,
 )
+from inpars.training.ranking_losses import LOSSES, TEACHING_LABELS, LossName, tables
+from inpars.training.recipes import RecipeName, described
+from inpars.training.validation import BestWeights, DevSet, ValidatedOptions, reranking_value, steps_between
 
-Loss = Literal["auto", "listwise", "pointwise"]
+Loss = Literal["auto", "pointwise"] | LossName
 ADAPTER_RATE = 3e-5  # at 2e-4 a query-likelihood reranker ranked worse than before its training
 DEFAULT_RANKS = {"causal": 16, "query-likelihood": 16}
 DEFAULT_RATES = {"monot5": 3e-4}  # with AdamW; the paper's 1e-3 is Adafactor's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RerankerOptions(TrainOptions):
+class RerankerOptions(ValidatedOptions):
     """How a reranker is trained."""
 
     model: str = option("smollm2-135m", help="the model to start from: an embedded name, a folder or a hub id")
     kind: ScorerKind | Literal["auto"] = option("auto", help="what it becomes; auto reads its configuration")
-    loss: Loss = option("auto", help="auto: pointwise (true or false) for monoT5, listwise for the others")
+    recipe: RecipeName = option("none", help=f"settings by name, which flags override ({described()})")
+    loss: Literal["auto", "pointwise", "bce", "pairwise", "listwise", "ranknet", "listnet", "lambda", "margin-mse"] = (
+        option(
+            "auto",
+            help="pointwise: the answer, of monoT5 alone; bce: each document by itself; pairwise and listwise: the "
+            "positive against its negatives; margin-mse, ranknet and listnet: a teacher's scores; lambda: nDCG "
+            "(default: pointwise for monoT5, listwise for the others)",
+        )
+    )
+    teacher: str | None = option(
+        None, help="scorer whose scores are learnt (default for margin-mse: those that `inpars triples --rescore` left)"
+    )
+    teacher_prompt: str | None = option(None, help="prompt of a teacher that writes queries", metavar="NAME|PATH")
     batch_size: int = option(8, help="queries a step, each with its positive and negatives", minimum=1)
+    negatives: int | None = option(
+        None, help="negatives of each positive, drawn from its triples (default: all)", minimum=1
+    )
+    optimizer: Literal["adamw", "adafactor"] = option("adamw", help="which one; adafactor needs less memory")
+    schedule: Literal["linear", "constant"] = option("linear", help="the learning rate after warm-up")
     lora_rank: int | None = option(
         None,
         help="rank of low-rank adapters (LoRA), merged at the end; 0: all weights (default: 16 for decoders)",
@@ -66,52 +89,98 @@ def train_reranker(
     *,
     output: Path,
     fingerprint: Mapping[str, Any],
+    dev: DevSet | None = None,
+    teacher: Teacher | None = None,
     progress: Progress = SILENT,
 ) -> tuple[Curve, str]:
-    """Train on the groups and save a Hugging Face folder that `load_scorer` understands; loss curve and device."""
+    """Train on the groups and save a Hugging Face folder that `load_scorer` understands; loss curve and device.
+
+    With `dev` it is validated, and the weights of the best value are saved. `teacher` has a score of every pair.
+    """
     device = pick_device(options.device)
-    model = load_pair_model(
-        options.model,
-        kind=options.kind,
-        device=str(device),
-        dtype="float32",
-        max_length=options.max_length,
-        true_token=options.true_token,
-        false_token=options.false_token,
-        for_training=True,
-        trust_remote_code=options.trust_remote_code,
-    )
-    pointwise = options.loss == "pointwise" or (options.loss == "auto" and model.kind == "monot5")
-    if pointwise and not isinstance(model, MonoT5):
-        raise ConfigError(
-            f"--loss pointwise is monoT5's; {options.model} becomes a {model.kind} reranker, use listwise"
-        )
+    dtype = pick_dtype(options.dtype, device)
+    model = _load(options, device)
+    loss = choose_loss(options, model.kind, teacher is not None)
     without_dropout(model.network, options.dropout)
     model.network.train()
     rank = options.lora_rank if options.lora_rank is not None else DEFAULT_RANKS.get(model.kind, 0)
     rate = options.learning_rate or (ADAPTER_RATE if rank else DEFAULT_RATES.get(model.kind, 2e-5))
     trained = _with_adapters(model.network, rank) if rank else model.network
-    steps = max(1, round(batches_of(len(groups), options.batch_size) * options.epochs))
-    arguments = TrainingArguments(
-        **training_arguments(options, device, checkpoint_folder(output), steps) | {"learning_rate": rate},
-        remove_unused_columns=False,
-    )
+    groups = [with_negatives(group, options.negatives, options.seed) for group in groups]
     trainer = _GroupTrainer(
         model=trained,
-        args=arguments,
-        train_dataset=_Encoded(groups, model),
+        args=_arguments(options, device, output, steps_of(batches_of(len(groups), options.batch_size), options), rate),
+        train_dataset=EncodedGroups(groups, model, teacher),
         data_collator=lambda items: collate_groups(items, pad_id(model.tokenizer)),
     )
-    trainer.pair_model, trainer.pointwise = model, pointwise
+    trainer.batch_loss, trainer.model_accepts_loss_kwargs = _batch_loss(model, loss), False  # losses are means
+    best = None
+    if dev is not None:
+        best = BestWeights(trained, lambda: _value(dev, model, device, dtype), checkpoint_folder(output))
     curve = run_trainer(
         trainer,
         settings=fingerprint,
         output=output,
-        save=lambda folder: _save(model, trained, folder),
+        save=lambda folder: _save(model, trained, folder, best),
         progress=progress,
         description=f"train reranker ({model.kind})",
+        validate=best,
+        validate_every=steps_between(options),
+        patience=options.patience,
     )
-    return curve, describe(device, pick_dtype(options.dtype, device))
+    return curve, describe(device, dtype)
+
+
+def choose_loss(options: RerankerOptions, kind: ScorerKind, taught: bool) -> Loss:
+    """The loss by name. Raises ConfigError for one that does not fit the kind or the teacher."""
+    loss: Loss = options.loss
+    if loss == "auto":
+        loss = "margin-mse" if taught else "pointwise" if kind == "monot5" else "listwise"
+    if loss == "pointwise" and kind != "monot5":
+        raise ConfigError(
+            f"--loss pointwise is monoT5's; {options.model} becomes a {kind} reranker, use listwise or bce"
+        )
+    if taught and loss not in TEACHING_LABELS:
+        raise ConfigError(f"--loss {loss} does not read a teacher's scores; use {', '.join(TEACHING_LABELS)}")
+    if loss == "margin-mse" and not taught:
+        raise ConfigError("--loss margin-mse learns a teacher's scores; give --teacher MODEL")
+    return loss
+
+
+def _load(options: RerankerOptions, device: torch.device) -> PairModel:
+    answers: Any = (options.true_token, options.false_token)
+    if answers == (None, None) and options.kind in ("auto", "monot5"):
+        config = models.load_config(options.model, trust_remote_code=options.trust_remote_code)
+        if config.is_encoder_decoder and not _classifies(config):
+            answers = taught_answers(options.model, config) or answers
+    return load_pair_model(
+        options.model,
+        kind=options.kind,
+        device=str(device),
+        dtype="float32",
+        max_length=options.max_length,
+        true_token=answers[0],
+        false_token=answers[1],
+        for_training=True,
+        trust_remote_code=options.trust_remote_code,
+    )
+
+
+def _classifies(config: Any) -> bool:  # noqa: ANN401
+    return any(name.endswith("ForSequenceClassification") for name in config.architectures or [])
+
+
+def _arguments(
+    options: RerankerOptions, device: torch.device, output: Path, steps: int, rate: float
+) -> TrainingArguments:
+    common = training_arguments(options, device, checkpoint_folder(output), steps)
+    own = {
+        "learning_rate": rate,
+        "lr_scheduler_type": "linear" if options.schedule == "linear" else "constant_with_warmup",
+        "optim": "adafactor" if options.optimizer == "adafactor" else common.get("optim", "adamw_torch"),
+        "remove_unused_columns": False,
+    }
+    return TrainingArguments(**common | own)
 
 
 def _with_adapters(network: Any, rank: int) -> Any:  # noqa: ANN401
@@ -119,39 +188,29 @@ def _with_adapters(network: Any, rank: int) -> Any:  # noqa: ANN401
     return get_peft_model(network, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
 
 
-def _save(model: PairModel, trained: Any, folder: Path) -> None:  # noqa: ANN401
-    """An ordinary checkpoint: adapters are multiplied into the weights first."""
+def _save(model: PairModel, trained: Any, folder: Path, best: BestWeights | None) -> None:  # noqa: ANN401
+    """An ordinary checkpoint of the best weights: adapters are multiplied into the others first."""
+    if best is not None:
+        best.restore()
     if isinstance(trained, PeftModel):
         model.network = trained.merge_and_unload()
     save_pair_model(model, folder)
 
 
-class _Encoded(torch.utils.data.Dataset[list[EncodedPair]]):
-    """Groups as tokens, made when they are asked for."""
-
-    def __init__(self, groups: Sequence[Group], model: PairModel) -> None:
-        self._groups, self._model = groups, model
-
-    def __len__(self) -> int:
-        return len(self._groups)
-
-    def __getitem__(self, position: int) -> list[EncodedPair]:
-        return self._model.encode(self._groups[position].pairs)
-
-
-def collate_groups(groups: Sequence[Sequence[EncodedPair]], pad: int) -> dict[str, Tensor]:
-    """All pairs of some groups in one batch; `group` and `place` say where each belongs, place 0 being the positive."""
-    batch = collate([pair for group in groups for pair in group], pad)
-    batch["group"] = torch.tensor([number for number, group in enumerate(groups) for _ in group])
-    batch["place"] = torch.tensor([place for group in groups for place in range(len(group))])
-    return batch
+def _value(dev: DevSet, model: PairModel, device: torch.device, dtype: torch.dtype) -> float:
+    """What the network as it is now is worth, scored in the training's number format."""
+    forget = getattr(model, "forget_prefix", lambda: None)
+    forget()
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        value = reranking_value(dev, ModelScorer(model, "in training"))
+    forget()
+    return value
 
 
 class _GroupTrainer(Trainer):
     """transformers' trainer with our losses."""
 
-    pair_model: PairModel
-    pointwise: bool
+    batch_loss: Callable[[dict[str, Any], nn.Module], Tensor]
 
     def compute_loss(
         self,
@@ -161,16 +220,23 @@ class _GroupTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:  # noqa: ANN401
         """Loss of one batch of groups."""
-        group, place = inputs.pop("group"), inputs.pop("place")
-        if self.pointwise and isinstance(self.pair_model, MonoT5):
-            loss = self.pair_model.answer_loss(inputs, place == 0, model)
-        else:
-            loss = listwise_loss(self.pair_model.margins(inputs, model), group, place)
+        loss = self.batch_loss(inputs, model)
         return (loss, {}) if return_outputs else loss
 
 
-def listwise_loss(margins: Tensor, group: Tensor, place: Tensor) -> Tensor:
-    """Mean over groups of -log softmax of the positive's margin among its group's, all (pairs,)."""
-    table = margins.new_full((int(group.max()) + 1, int(place.max()) + 1), -torch.inf)
-    table = table.index_put((group, place), margins)
-    return -table.log_softmax(dim=1)[:, 0].mean()
+def _batch_loss(model: PairModel, loss: Loss) -> Callable[[dict[str, Any], nn.Module], Tensor]:
+    """The loss of a batch as a function of its inputs and the network as training wraps it."""
+
+    def answered(inputs: dict[str, Any], network: nn.Module) -> Tensor:
+        assert isinstance(model, MonoT5)
+        parts = list(by_length(inputs))
+        losses = [model.answer_loss(part, part["place"] == 0, network) * len(part["place"]) for part in parts]
+        return torch.stack(losses).sum() / len(inputs["place"])
+
+    def ranked(inputs: dict[str, Any], network: nn.Module) -> Tensor:
+        parts = list(by_length(inputs))
+        margins = torch.cat([model.margins(part, network) for part in parts])
+        labels, group, place = (torch.cat([part[name] for part in parts]) for name in ("relevance", "group", "place"))
+        return LOSSES[loss](tables(margins, labels, group, place))  # type: ignore[index]
+
+    return answered if loss == "pointwise" else ranked

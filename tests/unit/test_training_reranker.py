@@ -1,6 +1,5 @@
 """Rerankers of every kind: losses by hand, learning, adapters, what is saved, what is refused, going on."""
 
-import math
 import random
 
 import pytest
@@ -15,7 +14,8 @@ from inpars.scoring import load_scorer
 from inpars.scoring.pair_model import EncodedPair
 from inpars.training import loop
 from inpars.training.examples import Group, TripleTexts, grouped, limited
-from inpars.training.reranker import RerankerOptions, collate_groups, listwise_loss, train_reranker
+from inpars.training.group_batches import LabelledGroup, by_length, collate_groups, with_negatives
+from inpars.training.reranker import RerankerOptions, train_reranker
 
 MODELS = {"cross-encoder": "bert_classifier", "causal": "llama", "query-likelihood": "llama", "monot5": "t5"}
 EXACT = {"device": "cpu", "dtype": "float32"}
@@ -41,30 +41,18 @@ def accuracy(folder, examples):
     return sum(row[0] == max(row) for row in scores) / len(scores)
 
 
-def test_the_listwise_loss_by_hand():
-    # group 0: margins ln 3 (positive), 0, 0: -ln(3 / 5) = 0.510826
-    # group 1: margins 0 (positive), ln 7:    -ln(1 / 8) = 2.079442, of two documents only
-    # mean 1.295134; the pairs come in any order
-    margins = torch.tensor([math.log(7), math.log(3), 0.0, 0.0, 0.0])
-    group, place = torch.tensor([1, 0, 0, 1, 0]), torch.tensor([1, 0, 1, 0, 2])
-    assert listwise_loss(margins, group, place).item() == pytest.approx(1.295134, abs=1e-6)
-
-
-def test_the_gradient_of_the_listwise_loss_is_softmax_less_one():
-    # margins 0, 0: softmax 1/2 each; the positive's gradient is 1/2 - 1, the negative's 1/2
-    margins = torch.zeros(2, requires_grad=True)
-    listwise_loss(margins, torch.tensor([0, 0]), torch.tensor([0, 1])).backward()
-    assert margins.grad.tolist() == [-0.5, 0.5]
-
-
 def test_a_batch_of_groups_says_where_each_pair_belongs():
-    batch = collate_groups([[EncodedPair([5, 6]), EncodedPair([7])], [EncodedPair([8], 1)]], pad=0)
+    batch = collate_groups(
+        [LabelledGroup([EncodedPair([5, 6]), EncodedPair([7])], [1.0, 0.5]), LabelledGroup([EncodedPair([8], 1)], [2.0])],
+        pad=0,
+    )
     assert {name: tensor.tolist() for name, tensor in batch.items()} == {
         "input_ids": [[5, 6], [7, 0], [8, 0]],
         "attention_mask": [[1, 1], [1, 0], [1, 0]],
         "second_tokens": [0, 0, 1],
         "group": [0, 0, 1],
         "place": [0, 1, 0],
+        "relevance": [1.0, 0.5, 2.0],
     }
 
 
@@ -115,7 +103,7 @@ def test_an_encoder_without_a_head_becomes_a_cross_encoder_with_one_label(tiny, 
 
 @pytest.mark.parametrize("kind", ["cross-encoder", "causal", "query-likelihood"])
 def test_the_pointwise_loss_is_monot5s(tiny, tmp_path, kind):
-    with pytest.raises(ConfigError, match=f"--loss pointwise is monoT5's; .* becomes a {kind} reranker, use listwise"):
+    with pytest.raises(ConfigError, match=f"--loss pointwise is monoT5's; .* becomes a {kind} reranker, use listwise or bce"):
         train(tiny, kind, tmp_path / "model", loss="pointwise")
 
 

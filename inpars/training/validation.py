@@ -1,0 +1,203 @@
+"""What a model is worth while it trains: nDCG@10 on queries that are held out of its triples, and the best weights.
+
+Development queries come with candidates: BM25's of real ones, or of synthetic ones their own documents, their negatives
+and other queries'. A reranker orders each query's candidates, a bi-encoder the candidates of all. Reads no files but
+its own; who stops a training is `inpars.training.loop`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from inpars.errors import ConfigError
+from inpars.evaluation import evaluate
+from inpars.options import option
+from inpars.records import Qrels, Run
+from inpars.scoring import PairScorer
+from inpars.training.examples import TripleTexts
+from inpars.training.loop import Curve, TrainOptions
+
+METRIC = "nDCG@10"
+DEV_SHARE = 0.05  # of the positives' documents
+MOST_DEV_QUERIES = 200
+BEST_WEIGHTS, BEST_VALUE = "best.safetensors", "best.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidatedOptions(TrainOptions):
+    """Training options with those of a validation."""
+
+    validate_every: int | None = option(
+        None,
+        help="measure dev nDCG@10 before the first step, every N steps and at the end, and keep the best weights; "
+        "0: before and after only (default: not at all)",
+        minimum=0,
+    )
+    patience: int = option(3, help="stop when so many values in a row were no better than the best", minimum=1)
+    dev_queries: Path | None = option(
+        None, help="held-out queries as `inpars split` writes them (default: 5% of the documents, at most 200 queries)"
+    )
+    dev_qrels: Path | None = option(None, help="judgements of --dev-queries")
+    dev_depth: int = option(20, help="candidates of each dev query", minimum=2)
+
+
+@dataclass(frozen=True, slots=True)
+class DevSet:
+    """Held-out queries, the documents each is judged with, and judgements."""
+
+    queries: Mapping[str, str]
+    candidates: Mapping[str, Sequence[str]]  # doc_ids by query_id
+    texts: Mapping[str, str]
+    qrels: Qrels
+    kind: str = "given"
+
+    def describe(self) -> str:
+        """One phrase for notes and model cards."""
+        return f"{len(self.queries)} {self.kind} dev queries"
+
+
+def hold_out(rows: Sequence[TripleTexts], *, depth: int, seed: int) -> tuple[list[TripleTexts], DevSet]:
+    """Triples to train on, and a synthetic development set of other documents.
+
+    A positive's triples stand on one side, and no query stands on both. Candidates of a query are its positives, its
+    negatives and, up to `depth`, what was mined for other dev queries. Raises ConfigError where nothing would be left.
+    """
+    positives = sorted({row.positive for row in rows}, key=lambda text: _key(seed, text))
+    wanted = max(1, round(DEV_SHARE * len(positives)))
+    chosen = set(positives[: min(wanted, MOST_DEV_QUERIES)])
+    held = [row for row in rows if row.positive in chosen]
+    dev_queries = list(dict.fromkeys(row.query for row in held))[:MOST_DEV_QUERIES]
+    left = [row for row in rows if row.positive not in chosen and row.query not in set(dev_queries)]
+    if not left:
+        raise ConfigError(
+            f"{len(positives)} documents with queries are too few to hold some out; give --dev-queries and --dev-qrels"
+        )
+    return left, _synthetic(held, dev_queries, depth, seed)
+
+
+def _synthetic(held: Sequence[TripleTexts], queries: Sequence[str], depth: int, seed: int) -> DevSet:
+    found: dict[str, dict[str, None]] = {query: {} for query in queries}
+    qrels: Qrels = {}
+    for row in held:
+        if row.query in found:
+            qrels.setdefault(row.query, {})[_name(row.positive)] = 1
+            found[row.query] |= {row.positive: None, row.negative: None}
+    pool = list(dict.fromkeys(text for texts in found.values() for text in texts))
+    for query, texts in found.items():
+        others = random.Random(f"{seed}\0{query}").sample(pool, min(len(pool), depth))
+        texts.update(dict.fromkeys(others[: max(0, depth - len(texts))]))
+    return DevSet(
+        {query: query for query in found},
+        {query: [_name(text) for text in texts] for query, texts in found.items()},
+        {_name(text): text for text in pool},
+        qrels,
+        "synthetic",
+    )
+
+
+def reranking_value(dev: DevSet, scorer: PairScorer) -> float:
+    """nDCG@10 of each query's candidates in the scorer's order."""
+    pairs = [(query_id, doc_id) for query_id, doc_ids in dev.candidates.items() for doc_id in doc_ids]
+    scores = scorer.score([(dev.queries[query_id], dev.texts[doc_id]) for query_id, doc_id in pairs])
+    run: Run = {}
+    for (query_id, doc_id), score in zip(pairs, scores, strict=True):
+        run.setdefault(query_id, {})[doc_id] = score
+    return evaluate(run, dev.qrels, [METRIC]).means[METRIC]
+
+
+def searching_value(dev: DevSet, similarities: Callable[[list[str], list[str]], Any], most: int = 100) -> float:
+    """nDCG@10 of a search among the candidates of all queries; `similarities` gives (queries, documents)."""
+    query_ids, doc_ids = list(dev.queries), list(dev.texts)
+    table = np.asarray(similarities([dev.queries[name] for name in query_ids], [dev.texts[name] for name in doc_ids]))
+    run: Run = {}
+    for query_id, row in zip(query_ids, table, strict=True):
+        best = np.argsort(-row, kind="stable")[:most]
+        run[query_id] = {doc_ids[place]: float(row[place]) for place in best}
+    return evaluate(run, dev.qrels, [METRIC]).means[METRIC]
+
+
+class BestWeights:
+    """A validation that keeps the trainable weights of its best value in a folder, until they are put back."""
+
+    def __init__(self, network: nn.Module, measure: Callable[[], float], folder: Path) -> None:
+        """`folder` is the training's checkpoint folder; what a killed training kept there is gone on with."""
+        self._network, self._measure, self._folder = network, measure, folder
+
+    def __call__(self) -> float:
+        """Measure, and keep the weights where there were no better ones."""
+        value = self._measure()
+        if (best := self.best) is None or value > best:
+            state = {name: tensor.detach().contiguous().cpu() for name, tensor in self._trainable()}
+            _replacing(self._folder / BEST_WEIGHTS, lambda path: save_file(state, path))
+            _replacing(self._folder / BEST_VALUE, lambda path: path.write_text(json.dumps(value), encoding="utf-8"))
+        return value
+
+    @property
+    def best(self) -> float | None:
+        """The best value so far."""
+        path = self._folder / BEST_VALUE
+        return float(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+    def restore(self) -> None:
+        """Put the best weights back into the network."""
+        if self.best is None:
+            return
+        state = load_file(self._folder / BEST_WEIGHTS)
+        with torch.no_grad():
+            for name, tensor in self._trainable():
+                tensor.copy_(state[name])
+
+    def _trainable(self) -> Iterable[tuple[str, nn.Parameter]]:
+        return ((name, tensor) for name, tensor in self._network.named_parameters() if tensor.requires_grad)
+
+
+def steps_between(options: ValidatedOptions) -> int:
+    """Steps between validations, for the loop; so many that none comes where only the ends are wanted."""
+    return options.validate_every or 1_000_000_000
+
+
+def validation_results(curve: Curve) -> dict[str, Any]:
+    """What a manifest's results say of a validation; nothing where there was none."""
+    points = [[step, value] for step, value in zip(curve.validation_steps, curve.validations, strict=True)]
+    if not points:
+        return {}
+    step, value = max(points, key=lambda point: point[1])  # the earliest of equals
+    found: dict[str, Any] = {"validation": points, "start": points[0][1], "best": {"step": step, METRIC: value}}
+    return found | ({"warning": warning} if (warning := worse_than_start(curve)) else {})
+
+
+def worse_than_start(curve: Curve) -> str | None:
+    """The line that says so, None where training helped or made no difference."""
+    values = curve.validations
+    if len(values) < 2 or max(values) > values[0] or values[-1] == values[0]:
+        return None
+    return (
+        f"TRAINING MADE THE MODEL WORSE: dev {METRIC} {values[0]:.4f} AT THE START, {values[-1]:.4f} AT THE END. "
+        "THE START'S WEIGHTS ARE KEPT"
+    )
+
+
+def _replacing(target: Path, write: Callable[[Path], object]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    working = target.with_name(f".{target.name}.tmp")
+    write(working)
+    working.replace(target)
+
+
+def _name(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+
+
+def _key(seed: int, text: str) -> str:
+    return hashlib.blake2b(f"{seed}\0{text}".encode(), digest_size=12).hexdigest()
