@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from inpars.anserini_order import Hits, cut_inside_tie, decreasing, ids_in_order, unequal_scores
+from inpars.batches import slices
 from inpars.corpus import Corpus, cache_folder
 from inpars.errors import BackendError, ConfigError, InparsError, UnknownNameError
 from inpars.java import find_jar, java_class, java_error
@@ -69,7 +70,7 @@ class BM25Index:
             raise ConfigError(f"k is {k}; it must be at least 1")
         threads = threads or os.cpu_count() or 1
         run: Run = {}
-        batches = list(_batches(queries, QUERIES_PER_BATCH))
+        batches = list(slices(queries, QUERIES_PER_BATCH))
         track = progress.track(batches, total=len(queries), description="search BM25", unit="queries")
         with closing(Pool(threads)) as pool:
             found = self._hits(batches, k + k // 4 + SPARE, pool)
@@ -217,11 +218,6 @@ def _scores(hits: Any) -> dict[str, float]:  # noqa: ANN401 - Java objects
     found = [(hit.docid, hit.score) for hit in hits or ()]
     scores = decreasing(np.array([[score for _, score in found]], dtype=np.float32))[0].tolist()
     return {doc_id: score for (doc_id, _), score in zip(found, scores, strict=True)}
-
-
-def _batches(queries: Sequence[Query], size: int) -> Iterator[Sequence[Query]]:
-    for start in range(0, len(queries), size):
-        yield queries[start : start + size]
 
 
 def _failed(what: str, error: Exception) -> BackendError:

@@ -6,19 +6,16 @@ weights are laid out for its matrix unit once instead of at every call. Llama: T
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from inpars.generation.prefix_attention import RowState, attend
+from inpars.products import Product, product
 
 MODEL_TYPES = ("llama", "mistral", "qwen2")
-PACKED_ROWS = 2048  # rows of input the packed layout is made for; others work too
-
-Product: TypeAlias = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,7 @@ class FusedLlama:
         self._scale, self._epsilon = self._width**-0.5, config.rms_norm_eps
         self._embed, self._rotary = model.embed_tokens, model.rotary_emb
         self._layers = [_layer(layer) for layer in model.layers]
-        self._last, self._head = model.norm.weight, _product([network.get_output_embeddings()])
+        self._last, self._head = model.norm.weight, product([network.get_output_embeddings()])
 
     @staticmethod
     def fits(network: Any) -> bool:  # noqa: ANN401
@@ -91,35 +88,12 @@ def _layer(layer: Any) -> _Layer:  # noqa: ANN401
     attention, network = layer.self_attn, layer.mlp
     return _Layer(
         layer.input_layernorm.weight,
-        _product([attention.q_proj, attention.k_proj, attention.v_proj]),
-        _product([attention.o_proj]),
+        product([attention.q_proj, attention.k_proj, attention.v_proj]),
+        product([attention.o_proj]),
         layer.post_attention_layernorm.weight,
-        _product([network.gate_proj, network.up_proj]),
-        _product([network.down_proj]),
+        product([network.gate_proj, network.up_proj]),
+        product([network.down_proj]),
     )
-
-
-def _product(modules: Sequence[Any]) -> Product:
-    """One product with the weights of all modules, one below the other."""
-    weight = (
-        torch.cat([module.weight.detach() for module in modules]) if len(modules) > 1 else modules[0].weight.detach()
-    )
-    biases = [module.bias for module in modules]
-    bias = None if biases[0] is None else torch.cat([part.detach() for part in biases])
-    return _packed(weight, bias) or (lambda hidden: nn.functional.linear(hidden, weight, bias))
-
-
-def _packed(weight: Tensor, bias: Tensor | None) -> Product | None:
-    """The product over weights in oneDNN's own layout; None where this torch or processor has none."""
-    if weight.dtype != torch.bfloat16 or weight.device.type != "cpu":
-        return None
-    try:
-        layout = torch.ops.mkldnn._reorder_linear_weight(weight, PACKED_ROWS)
-        multiply = torch.ops.mkldnn._linear_pointwise
-        multiply(weight.new_zeros(1, weight.shape[1]), layout, bias, "none", [], "")
-    except (RuntimeError, AttributeError, NotImplementedError):
-        return None
-    return lambda hidden: multiply(hidden, layout, bias, "none", [], "")
 
 
 def _rotated(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:

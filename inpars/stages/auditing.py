@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar
+from typing import IO, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from inpars.audit import AuditAction, AuditedTriple, act, tally
+from inpars.batches import chunks
 from inpars.computing import ComputingOptions
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError
@@ -39,7 +40,6 @@ from inpars.templates import Prompt
 
 STAGE = "audit"
 PAIRS_PER_BATCH = 64  # saved together: some seconds of work on a processor
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +118,7 @@ def _score(
     scores = np.empty(keys.pairs, dtype=np.float64)
     done = 0
     batches = progress.track(
-        _batches(_pairs(source, keys, corpus), PAIRS_PER_BATCH), total=keys.pairs, description="audit", unit="pairs"
+        chunks(_pairs(source, keys, corpus), PAIRS_PER_BATCH), total=keys.pairs, description="audit", unit="pairs"
     )
     for batch in batches:
         scores[done : done + len(batch)] = scorer.score(batch)
@@ -229,9 +229,3 @@ def _write_group(triples: list[AuditedTriple], texts: IO[str], beside: list[IO[s
         ids, negatives = beside
         ids.writelines(line + "\n" for line in triple_id_lines(triple.ids for triple in triples if triple.ids))
         negatives.writelines(to_json_line(triple.record()) + "\n" for triple in triples)
-
-
-def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    stream = iter(items)
-    while batch := list(islice(stream, size)):
-        yield batch

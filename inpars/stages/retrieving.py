@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from inpars.batches import slices
 from inpars.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
 from inpars.computing import ComputingOptions
 from inpars.corpus import Corpus
@@ -85,7 +86,7 @@ def retrieve(
 ) -> Iterator[Run]:
     """The k best documents of each query, its own document left out; a run for each block of queries."""
     searches = [_open(name, corpus, options, progress) for name in options.retriever]
-    blocks = [queries[start : start + QUERIES_PER_BLOCK] for start in range(0, len(queries), QUERIES_PER_BLOCK)]
+    blocks = list(slices(queries, QUERIES_PER_BLOCK))
     for block in progress.track(blocks, total=len(queries), description="search", unit="queries"):
         own = own_documents({query.query_id: query.text for query in block}, corpus)
         depth = options.k if len(searches) == 1 else options.fusion_depth
