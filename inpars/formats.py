@@ -131,7 +131,11 @@ def write_qrels(path: Path, qrels: Qrels) -> int:
 
 
 def read_run(path: Path) -> Run:
-    """A TREC run: six columns, of which query id, document id and score are kept; duplicates are an error."""
+    """A TREC run: six columns, of which query id, document id and score are kept; duplicates are an error.
+
+    Three columns with tabs between them are MS MARCO's form (query id, document id, rank): the score is then minus the
+    rank.
+    """
     run: Run = {}
     for number, scored in iterate_run(path):
         scores = run.setdefault(scored.query_id, {})
@@ -148,9 +152,12 @@ def twice_ranked(scored: ScoredDocument, path: Path, number: int) -> DataFormatE
 
 
 def iterate_run(path: Path) -> Iterator[tuple[int, ScoredDocument]]:
-    """The lines of a TREC run with their numbers."""
+    """The lines of a TREC or MS MARCO run with their numbers."""
     for number, line in read_lines(path):
         fields = line.split()
+        if len(fields) == line.count("\t") + 1 == 3:
+            yield number, _msmarco_result(fields, path, number)
+            continue
         if len(fields) != 6:
             raise DataFormatError(
                 f"{len(fields)} columns, a TREC run has 6: query Q0 document rank score tag",
@@ -160,6 +167,13 @@ def iterate_run(path: Path) -> Iterator[tuple[int, ScoredDocument]]:
             )
         query_id, _, doc_id, _, score, _ = fields
         yield number, ScoredDocument(query_id, doc_id, finite_number(score, path, number))
+
+
+def _msmarco_result(fields: list[str], path: Path, number: int) -> ScoredDocument:
+    query_id, doc_id, position = fields
+    if not _is_integer(position) or int(position) < 1:
+        raise DataFormatError("must be a whole number from 1", path=path, line=number, field="rank", excerpt=position)
+    return ScoredDocument(query_id, doc_id, -float(position))
 
 
 def write_run(path: Path, run: Run, tag: str) -> int:

@@ -12,10 +12,11 @@ from typing import Protocol
 
 import numpy as np
 
+from inpars.batches import slices
 from inpars.errors import ConfigError, StaleInputError
 from inpars.progress import SILENT, Progress
 from inpars.records import Run, ScoredDocument
-from inpars.runs import cut, fuse_z_scores, rank
+from inpars.runs import DEFAULT_FUSION, Fusion, cut, fuse, rank
 from inpars.scoring import PairScorer
 
 DEFAULT_DEPTH = 100
@@ -30,20 +31,6 @@ class Texts(Protocol):
     def texts(self, doc_ids: Iterable[str]) -> list[str]:
         """Texts in the order asked for."""
         ...
-
-
-def rerank(
-    run: Run,
-    queries: Mapping[str, str],
-    texts: Texts,
-    scorer: PairScorer,
-    *,
-    depth: int = DEFAULT_DEPTH,
-    progress: Progress = SILENT,
-) -> Run:
-    """The run with its first `depth` documents a query rescored and the others beneath them in their former order."""
-    scored = (row for batch in score_run(run, queries, texts, scorer, depth=depth, progress=progress) for row in batch)
-    return apply_scores(run, scored, depth=depth)
 
 
 def score_run(
@@ -66,7 +53,7 @@ def score_run(
     _check_ids(wanted, queries, texts)
     left = [pair for pair in wanted if pair not in done]
     counted = progress.track(
-        _slices(left, pairs_per_batch),
+        slices(left, pairs_per_batch),
         total=len(wanted),
         description="rerank",
         unit="pairs",
@@ -99,11 +86,13 @@ def apply_scores(run: Run, scored: Iterable[ScoredDocument], *, depth: int = DEF
     }
 
 
-def fuse_with_first_stage(run: Run, reranked: Run, *, depth: int = DEFAULT_DEPTH, weight: float = 1.0) -> Run:
-    """Sum of z-scores of the first stage and `weight` times the reranker over the top `depth`; the tail stays."""
+def fuse_with_first_stage(
+    run: Run, reranked: Run, *, depth: int = DEFAULT_DEPTH, fusion: Fusion = DEFAULT_FUSION
+) -> Run:
+    """First stage and reranker together over the top `depth`; the tail stays."""
     top = cut(run, depth)
     margins = {query_id: {doc_id: reranked[query_id][doc_id] for doc_id in scores} for query_id, scores in top.items()}
-    fused = fuse_z_scores([top, margins], depth, [1.0, weight])
+    fused = fuse([top, margins], depth, fusion)
     return {query_id: _reordered(query_id, scores, fused[query_id], depth) for query_id, scores in run.items()}
 
 
@@ -140,8 +129,3 @@ def _check_ids(pairs: Sequence[tuple[str, str]], queries: Mapping[str, str], tex
     ]
     if problems:
         raise StaleInputError("; ".join(problems) + "; give the queries and the corpus the run was made with")
-
-
-def _slices(pairs: Sequence[tuple[str, str]], size: int) -> Iterator[Sequence[tuple[str, str]]]:
-    for start in range(0, len(pairs), size):
-        yield pairs[start : start + size]

@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from typing import Literal, TypeAlias
 
 from inpars.records import Run
 
 RECIPROCAL_RANK_CONSTANT = 60  # Cormack, Clarke, Büttcher, SIGIR 2009
+
+Fusion: TypeAlias = Literal["z-score", "rrf"]
+"""How runs are put together: by the sum of their z-scores, or of their reciprocal ranks."""
+
+DEFAULT_FUSION: Fusion = "z-score"
 
 
 def rank(scores: Mapping[str, float], depth: int | None = None) -> list[tuple[str, float]]:
@@ -31,6 +37,11 @@ def without_own_document(run: Run, own: Collection[str]) -> Run:
         query_id: {doc_id: score for doc_id, score in scores.items() if doc_id != query_id or query_id not in own}
         for query_id, scores in run.items()
     }
+
+
+def fuse(runs: Sequence[Run], depth: int, fusion: Fusion = DEFAULT_FUSION) -> Run:
+    """One run of the best `depth` documents of several."""
+    return fuse_reciprocal_ranks(runs, depth) if fusion == "rrf" else fuse_z_scores(runs, depth)
 
 
 def fuse_z_scores(runs: Sequence[Run], depth: int, weights: Sequence[float] | None = None) -> Run:

@@ -163,24 +163,12 @@ def lfm2(folder: Path) -> Path:
     return _save(folder, tokenizer, Lfm2ForCausalLM, Lfm2Config, **_decoder(tokenizer), **kinds)
 
 
-def t5(folder: Path) -> Path:
+def t5(folder: Path, **settings: Any) -> Path:
     """Two layers each way, embeddings tied and therefore scaled before the head."""
     tokenizer = t5_tokenizer()
-    return _save(
-        folder,
-        tokenizer,
-        T5ForConditionalGeneration,
-        T5Config,
-        vocab_size=len(tokenizer),
-        d_model=32,
-        d_kv=8,
-        d_ff=64,
-        num_layers=2,
-        num_heads=4,
-        decoder_start_token_id=0,
-        eos_token_id=1,
-        pad_token_id=0,
-    )
+    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4} | settings
+    ids = {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
+    return _save(folder, tokenizer, T5ForConditionalGeneration, T5Config, vocab_size=len(tokenizer), **sizes, **ids)
 
 
 def bert_classifier(folder: Path, labels: int = 1) -> Path:

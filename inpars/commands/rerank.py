@@ -1,4 +1,4 @@
-"""Rerank the top of a TREC run; the tail below keeps its order.
+"""Rerank the top of a TREC or MS MARCO run, or of several fused; the tail below keeps its order.
 
 Killed at any moment, the same command goes on after the last scores that were saved.
 """
@@ -25,7 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's flags."""
     add_dataset_flags(parser)
     add_split_flag(parser)
-    parser.add_argument("--run", type=Path, required=True, metavar="PATH", help="TREC run to rerank")
+    parser.add_argument(
+        "--run",
+        type=Path,
+        required=True,
+        action="append",
+        metavar="PATH",
+        help="TREC run to rerank, or MS MARCO's (query, document, rank); several are fused first",
+    )
     parser.add_argument(
         "--prompt", metavar="NAME|PATH", help="for --kind query-likelihood with an untrained model: the prompt"
     )

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+from inpars.errors import ConfigError
+
 if TYPE_CHECKING:
     from inpars.dtypes import DtypeName
     from inpars.templates import Prompt
 
 ScorerKind: TypeAlias = Literal["monot5", "cross-encoder", "causal", "query-likelihood"]
+Windows: TypeAlias = Literal["maxp", "firstp", "mean"]
 SCORER_KINDS: tuple[ScorerKind, ...] = ("monot5", "cross-encoder", "causal", "query-likelihood")
 
 
@@ -37,14 +40,20 @@ def load_scorer(
     true_token: str | None = None,
     false_token: str | None = None,
     prompt: Prompt | None = None,
+    windows: Windows | None = None,
+    window_tokens: int | None = None,
+    window_stride: int | None = None,
     trust_remote_code: bool = False,
 ) -> PairScorer:
     """A scorer from a folder, an embedded name or a hub id.
 
     `true_token` and `false_token` name the two answers where the checkpoint does not. `prompt` is for untrained query
-    likelihood. `batch_tokens` bounds the padded tokens of a batch. Raises ConfigError, UnknownNameError, BackendError.
+    likelihood. `batch_tokens` bounds the padded tokens of a batch. `windows` reads long documents in parts. Raises
+    ConfigError, UnknownNameError, BackendError.
     """
-    from inpars.scoring.loading import load_pair_model
+    if windows is None and (window_tokens, window_stride) != (None, None):
+        raise ConfigError("--window-tokens and --window-stride say how --windows reads; give that too")
+    from inpars.scoring.loading import for_scoring, load_pair_model
     from inpars.scoring.pair_model import ModelScorer
 
     pair_model = load_pair_model(
@@ -58,4 +67,10 @@ def load_scorer(
         prompt=prompt,
         trust_remote_code=trust_remote_code,
     )
-    return ModelScorer(pair_model, name=model, batch_tokens=batch_tokens)
+    scorer = ModelScorer(for_scoring(pair_model), name=model, batch_tokens=batch_tokens)
+    if windows is None:
+        return scorer
+    from inpars.scoring.windows import WindowedScorer, default_tokens
+
+    tokens = window_tokens or default_tokens(pair_model.max_length)
+    return WindowedScorer(scorer, pair_model.tokenizer, windows, tokens=tokens, stride=window_stride)

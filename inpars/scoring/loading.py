@@ -12,6 +12,7 @@ from inpars.scoring import SCORER_KINDS, ScorerKind, causal, monot5, query_likel
 from inpars.scoring.answers import Answers, find_answers
 from inpars.scoring.causal import CausalYesNo
 from inpars.scoring.cross_encoder import CrossEncoder
+from inpars.scoring.fused_t5 import FusedMonoT5
 from inpars.scoring.monot5 import MonoT5
 from inpars.scoring.pair_model import SETTINGS_KEY, PairModel
 from inpars.scoring.query_likelihood import QueryLikelihood
@@ -68,6 +69,11 @@ def load_pair_model(
     if prompt is not None:
         texts |= {"prefix": prompt.prefix, "suffix": prompt.suffix}
     return QueryLikelihood(network, tokenizer, max_length=limit or query_likelihood.MAX_LENGTH, **texts)
+
+
+def for_scoring(model: PairModel) -> PairModel:
+    """The model in its fastest form that only scores; where there is none, itself."""
+    return FusedMonoT5(model) if isinstance(model, MonoT5) and FusedMonoT5.fits(model.network) else model
 
 
 def find_kind(model: str, config: Any, saved: Mapping[str, Any]) -> ScorerKind:  # noqa: ANN401

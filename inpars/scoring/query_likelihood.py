@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from transformers.cache_utils import DynamicLayer
 
 from inpars.networks import evaluating, head_replaced, start_tokens
 from inpars.scoring import ScorerKind
@@ -83,10 +84,15 @@ class QueryLikelihood:
         prefix = torch.tensor(self._prefix, device=ids.device).expand(len(ids), -1)
         whole_mask = torch.cat([torch.ones_like(prefix), mask], dim=1)
         if torch.is_grad_enabled():
+            self._cache = None  # the weights are about to change
             whole = torch.cat([prefix, ids], dim=1)
             return {"input_ids": whole, "attention_mask": whole_mask, "use_cache": False, "offset": prefix.shape[1]}
         cache = copy.deepcopy(self._prefix_cache(ids.device))
-        cache.batch_repeat_interleave(len(ids))
+        if all(isinstance(layer, DynamicLayer) for layer in cache.layers):
+            for layer in cache.layers:  # views: they are copied beside the rows' own keys and values anyway
+                layer.keys, layer.values = (part.expand(len(ids), -1, -1, -1) for part in (layer.keys, layer.values))
+        else:
+            cache.batch_repeat_interleave(len(ids))
         return {
             "input_ids": ids,
             "attention_mask": whole_mask,
@@ -96,16 +102,12 @@ class QueryLikelihood:
         }
 
     def _prefix_cache(self, device: torch.device) -> Any:  # noqa: ANN401
-        """Keys and values of the prefix, computed once; training forgets them with `forget_prefix`."""
+        """Keys and values of the prefix, computed once; a training step forgets them."""
         if self._cache is None:
             with evaluating(self.network), torch.inference_mode():
                 ids = torch.tensor([self._prefix], device=device)
                 self._cache = self.network(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
         return self._cache
-
-    def forget_prefix(self) -> None:
-        """The weights have changed: compute the prefix anew at the next scoring."""
-        self._cache = None
 
     def settings(self) -> dict[str, Any]:
         """The text around the document and the reduction."""

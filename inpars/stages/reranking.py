@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,8 @@ from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.records import Run, ScoredDocument
 from inpars.reranking import apply_scores, fuse_with_first_stage, score_run
-from inpars.scoring import PairScorer, ScorerKind
+from inpars.runs import DEFAULT_FUSION, Fusion, cut, fuse
+from inpars.scoring import PairScorer, ScorerKind, Windows
 from inpars.stages.partial import header_line, open_partial, partial_path, remove_partial, whole_lines
 from inpars.stages.stage import Outcome, model_stamp, run_stage
 from inpars.storage import read_jsonl, to_json_line
@@ -32,12 +33,23 @@ class RerankOptions(ComputingOptions):
     model: str = option("smollm2-135m", help="reranker: a folder, an embedded name or a hub id")
     kind: ScorerKind | Literal["auto"] = option("auto", help="what the model is; auto reads its configuration")
     depth: int = option(100, help="documents a query that are scored; those below keep their order", minimum=1)
-    fuse: bool = option(False, help="add the first stage's score (both as z-scores) instead of replacing it")
+    fuse: bool = option(False, help="fuse the reranker with the first stage instead of replacing its scores")
+    fusion: Fusion = option(DEFAULT_FUSION, help="how: the sum of z-scores, or reciprocal ranks; several runs too")
+    fusion_depth: int = option(100, help="documents of each run that are read where there are several", minimum=1)
     max_length: int | None = option(
         None, help="tokens of query and document together (default: the model's limit)", minimum=1
     )
     true_token: str | None = option(None, help="what the model answers where the document is relevant")
     false_token: str | None = option(None, help="what it answers where it is not")
+    windows: Windows | None = option(
+        None, help="score a long document in windows: its best one, its first one or the mean (default: cut it)"
+    )
+    window_tokens: int | None = option(
+        None, help="tokens of a window (default: three quarters of --max-length)", minimum=1
+    )
+    window_stride: int | None = option(
+        None, help="tokens from one window's start to the next (default: half a window)", minimum=1
+    )
     limit: int | None = option(None, help="only the first N queries, to try things out", minimum=1)
     batch_tokens: int | None = option(
         None, help="padded tokens scored together (default: 8192)", changes_result=False, minimum=1
@@ -60,12 +72,15 @@ def load_run_scorer(options: RerankOptions, prompt: Prompt | None = None) -> Pai
         true_token=options.true_token,
         false_token=options.false_token,
         prompt=prompt,
+        windows=options.windows,
+        window_tokens=options.window_tokens,
+        window_stride=options.window_stride,
         trust_remote_code=options.trust_remote_code,
     )
 
 
 def rerank_file(
-    source: Path,
+    source: Path | Sequence[Path],
     dataset: Dataset,
     topics: Topics,
     options: RerankOptions,
@@ -76,9 +91,14 @@ def rerank_file(
     progress: Progress = SILENT,
     overwrite: bool = False,
 ) -> Manifest:
-    """Write the reranked run. Scores already paid for by an interrupted run are kept in `<output>.partial`."""
+    """Write the reranked run; several first stages are fused before. Raises ConfigError where there is nothing.
+
+    Scores already paid for by an interrupted run are kept in `<output>.partial`.
+    """
+    sources = [source] if isinstance(source, Path) else list(source)
+    names = ["run", *(f"run {number}" for number in range(2, len(sources) + 1))]
     inputs = {
-        "run": stamp(source),
+        **{name: stamp(path) for name, path in zip(names, sources, strict=True)},
         "corpus": dataset.corpus_stamp,
         "queries": topics.query_stamp,
         "model": model_stamp(options.model),
@@ -87,19 +107,27 @@ def rerank_file(
         inputs["prompt"] = stamp_text(prompt.name, prompt.text)
 
     def work() -> Outcome:
-        run = dict(list(read_run(source).items())[: options.limit])
+        run = dict(list(_first_stage(sources, options).items())[: options.limit])
         if not run:
-            raise ConfigError(f"{source}: the run is empty; there is nothing to rerank")
+            raise ConfigError(f"{', '.join(map(str, sources))}: the run is empty; there is nothing to rerank")
         partial, header = partial_path(output), header_line(STAGE, result_settings(options), inputs)
         scored = _scores(run, dataset, topics, options.depth, partial, header, make_scorer, progress)
         reranked = apply_scores(run, scored, depth=options.depth)
         if options.fuse:
-            reranked = fuse_with_first_stage(run, reranked, depth=options.depth)
+            reranked = fuse_with_first_stage(run, reranked, depth=options.depth, fusion=options.fusion)
         count = write_run(output, reranked, Path(options.model).name)
         remove_partial(partial)
         return Outcome(count, {}, {"queries": len(run), "pairs": len(scored)})
 
     return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
+
+
+def _first_stage(sources: Sequence[Path], options: RerankOptions) -> Run:
+    """The run as it is, or what several ones come to."""
+    if len(sources) == 1:
+        return read_run(sources[0])
+    runs = [cut(read_run(path), options.fusion_depth) for path in sources]
+    return fuse(runs, len(sources) * options.fusion_depth, options.fusion)
 
 
 def _scores(

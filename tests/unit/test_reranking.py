@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from inpars.errors import ConfigError, StaleInputError
 from inpars.records import ScoredDocument
-from inpars.reranking import apply_scores, fuse_with_first_stage, pairs_to_score, rerank, score_run
+from inpars.reranking import apply_scores, fuse_with_first_stage, pairs_to_score, score_run
 from inpars.runs import rank
 
 RUN = {
@@ -38,6 +38,12 @@ class Lengths:
     def score(self, pairs):
         self.batches.append(list(pairs))
         return [len(document) + len(query) / 10 for query, document in pairs]
+
+
+def rerank(run, queries, texts, scorer, depth=100):
+    return apply_scores(
+        run, [row for batch in score_run(run, queries, texts, scorer, depth=depth) for row in batch], depth=depth
+    )
 
 
 def order(scores):
@@ -134,13 +140,20 @@ def test_what_an_earlier_run_scored_is_not_scored_again(stored):
 
 
 def test_fusion_adds_z_scores_of_the_top_and_leaves_the_tail():
-    # top two of q1: first stage d1 9, d2 8, mean 8.5, deviation 0.5: z = +1, -1. Reranker d1 1.3, d2 2.3: z = -1, +1.
-    # weight 3: d1 = 1 - 3 = -2, d2 = -1 + 3 = 2. The tail lies beneath -2: -3 and -4.
-    reranked = rerank(RUN, QUERIES, TEXTS, Lengths(), depth=2)
-    fused = fuse_with_first_stage(RUN, reranked, depth=2, weight=3.0)
-    assert fused["q1"] == pytest.approx({"d2": 2.0, "d1": -2.0, "d3": -3.0, "d4": -4.0})
-    # equal weights cancel out, and the tie goes by id, the larger first
-    assert order(fuse_with_first_stage(RUN, reranked, depth=2)["q1"]) == ["d2", "d1", "d3", "d4"]
+    # top three of q1: first stage 9, 8, 7: z = 1.2247, 0, -1.2247. Reranker 1.3, 2.3, 3.3: the other way round.
+    # They cancel out and the tie goes by id, the larger first; the tail lies beneath 0: floor is 0, then -1
+    reranked = rerank(RUN, QUERIES, TEXTS, Lengths(), depth=3)
+    fused = fuse_with_first_stage(RUN, reranked, depth=3)
+    assert fused["q1"] == pytest.approx({"d3": 0.0, "d2": 0.0, "d1": 0.0, "d4": -1.0})
+    assert order(fused["q1"]) == ["d3", "d2", "d1", "d4"]
+
+
+def test_fusion_by_reciprocal_ranks():
+    # d1 is first and last of three, d2 second twice: 1/61 + 1/63 > 2/62
+    reranked = rerank(RUN, QUERIES, TEXTS, Lengths(), depth=3)
+    fused = fuse_with_first_stage(RUN, reranked, depth=3, fusion="rrf")
+    assert fused["q1"] == {"d3": 1 / 63 + 1 / 61, "d1": 1 / 61 + 1 / 63, "d2": 2 / 62, "d4": -1.0}
+    assert order(fused["q1"]) == ["d3", "d1", "d2", "d4"]
 
 
 SCORES = st.dictionaries(
