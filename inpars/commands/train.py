@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-from inpars.commands.common import add_output_flags, console, print_result
+from inpars.commands.common import add_output_flags, console, open_dataset_if_named, print_result
 from inpars.options import add_flags, from_flags
+from inpars.publishing import check_hub_name, push_folder
 from inpars.stages.training import train_reranker_from_file, train_retriever_from_file
+from inpars.training.recipes import OF_RECIPES, with_recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,22 +31,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         own.add_argument(
             "--triples", type=Path, required=True, metavar="PATH", help="tab-separated texts: query, positive, negative"
         )
-        own.add_argument("--dataset", metavar="NAME", help="accepted for symmetry with the other stages; not read")
+        own.add_argument("--dataset", metavar="NAME", help="whose documents --dev-queries are searched in")
+        own.add_argument("--corpus", type=Path, metavar="PATH", help="corpus file instead of the dataset's")
+        own.add_argument("--push-to-hub", metavar="NAME", help="upload the model; a new repository there is private")
         add_flags(own, options)
+        if options is RerankerOptions:
+            own.set_defaults(**dict.fromkeys(OF_RECIPES))  # None: not given, so that a recipe may say
         add_output_flags(own, "folder of the trained model")
 
 
 def run(flags: argparse.Namespace) -> None:
     """Train."""
-    from inpars.training.reranker import RerankerOptions
     from inpars.training.retriever import RetrieverOptions
 
-    common = {"output": flags.output, "progress": console(flags), "overwrite": flags.overwrite}
+    if flags.push_to_hub is not None:
+        check_hub_name(flags.push_to_hub)
+    progress = console(flags)
+    common: dict[str, Any] = {"output": flags.output, "progress": progress, "overwrite": flags.overwrite}
+    if flags.dev_queries is not None:
+        common["dataset"] = open_dataset_if_named(flags, progress)
     if flags.what == "retriever":
         manifest = train_retriever_from_file(flags.triples, from_flags(RetrieverOptions, flags), **common)
     else:
-        manifest = train_reranker_from_file(flags.triples, from_flags(RerankerOptions, flags), **common)
-    examples, losses = manifest.results["examples"], manifest.results["curve"]["losses"]
+        manifest = train_reranker_from_file(flags.triples, reranker_options(flags), **common)
+    pushed = {"hub": push_folder(flags.output, flags.push_to_hub)} if flags.push_to_hub is not None else {}
+    results = manifest.results
+    examples, losses = results["examples"], results["curve"]["losses"]
     loss = f", loss {losses[0]:.4f} to {losses[-1]:.4f}" if losses else ""
-    text = f"{flags.output}: trained on {examples} examples in {manifest.seconds:.0f} s{loss}"
-    print_result(flags, text, {"output": str(flags.output), "examples": examples, "losses": losses})
+    worth = f", dev nDCG@10 {results['start']:.4f} to {results['best']['nDCG@10']:.4f}" if "best" in results else ""
+    text = f"{flags.output}: trained on {examples} examples in {manifest.seconds:.0f} s{loss}{worth}"
+    values = {"output": str(flags.output), "examples": examples, "losses": losses, **pushed}
+    values |= {name: results[name] for name in ("validation", "warning") if name in results}
+    print_result(flags, "\n".join([text, *pushed.values()]), values)
+
+
+def reranker_options(flags: argparse.Namespace) -> Any:  # noqa: ANN401 - a class that torch comes with
+    """Options from flags: what was given, beneath it the recipe, beneath that the defaults."""
+    from inpars.training.reranker import RerankerOptions
+
+    given = {name: value for name, value in vars(flags).items() if name in OF_RECIPES and value is not None}
+    left = argparse.Namespace(**{name: value for name, value in vars(flags).items() if name not in OF_RECIPES})
+    return from_flags(RerankerOptions, left, **with_recipe(flags.recipe, given))

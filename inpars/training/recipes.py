@@ -16,6 +16,7 @@ RECIPES: MappingProxyType[RecipeName, dict[str, Any]] = MappingProxyType(
         # InPars (arXiv 2202.05144) and v2 (2301.01820): 156 steps of 128 examples, half of them negatives. The papers
         # say Adafactor at a constant 1e-3; their authors trained with 3e-4 (InPars issue 21), which is AdamW's here.
         "inpars": {
+            "model": "castorini/monot5-base-msmarco",
             "loss": "pointwise",
             "max_steps": 156,
             "batch_size": 64,
@@ -38,6 +39,7 @@ RECIPES: MappingProxyType[RecipeName, dict[str, Any]] = MappingProxyType(
         },
     }
 )
+OF_RECIPES = frozenset(name for settings in RECIPES.values() for name in settings)
 
 
 def with_recipe(recipe: RecipeName, given: dict[str, Any]) -> dict[str, Any]:

@@ -95,8 +95,8 @@ def _synthetic(held: Sequence[TripleTexts], queries: Sequence[str], depth: int, 
             found[row.query] |= {row.positive: None, row.negative: None}
     pool = list(dict.fromkeys(text for texts in found.values() for text in texts))
     for query, texts in found.items():
-        others = random.Random(f"{seed}\0{query}").sample(pool, min(len(pool), depth))
-        texts.update(dict.fromkeys(others[: max(0, depth - len(texts))]))
+        drawn = random.Random(f"{seed}\0{query}").sample(pool, min(len(pool), depth + len(texts)))
+        texts.update(dict.fromkeys([text for text in drawn if text not in texts][: max(0, depth - len(texts))]))
     return DevSet(
         {query: query for query in found},
         {query: [_name(text) for text in texts] for query, texts in found.items()},
