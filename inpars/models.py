@@ -12,12 +12,13 @@ import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 import transformers
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer import modules as modules_of_bi_encoders
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -34,6 +35,7 @@ from inpars.errors import BackendError, DataFormatError, MissingDependencyError,
 from inpars.storage import replace_folder, storage_errors
 
 Loaded = TypeVar("Loaded")
+Pooling: TypeAlias = Literal["mean", "cls", "last"]
 CONVERSION_FORMAT = 1  # raise when a conversion writes something else
 GGUF_SUFFIX = ".gguf"
 
@@ -103,9 +105,14 @@ def load_extractive_reader(
 
 
 def load_sentence_transformer(
-    name: str, *, device: torch.device, dtype: torch.dtype, trust_remote_code: bool = False
+    name: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    pooling: Pooling | None = None,
+    trust_remote_code: bool = False,
 ) -> SentenceTransformer:
-    """A bi-encoder in evaluation mode; a plain encoder checkpoint gets mean pooling."""
+    """A bi-encoder in evaluation mode; a plain encoder checkpoint gets mean pooling unless another is named."""
     settings = {"dtype": dtype, "use_safetensors": True}
 
     def load(source: str) -> SentenceTransformer:
@@ -113,7 +120,22 @@ def load_sentence_transformer(
             source, device=str(device), trust_remote_code=trust_remote_code, model_kwargs=settings
         )
 
-    return _load(name, load).eval()
+    model = _load(name, load).eval()
+    if pooling is not None:
+        _set_pooling(model, pooling, name)
+    return model
+
+
+def _set_pooling(model: SentenceTransformer, pooling: Pooling, name: str) -> None:
+    parts: list[Any] = list(model)
+    place = next((n for n, part in enumerate(parts) if isinstance(part, modules_of_bi_encoders.Pooling)), None)
+    if place is None:
+        raise BackendError(f"model {name!r} does not pool tokens; leave --pooling out")
+    width = parts[place].embedding_dimension
+    model[place] = modules_of_bi_encoders.Pooling(width, {"last": "lasttoken"}.get(pooling, pooling))
+    tokenizer = model.tokenizer
+    if tokenizer.pad_token_id is None:  # decoders often have none
+        tokenizer.pad_token = tokenizer.eos_token
 
 
 def _load_with(

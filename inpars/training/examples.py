@@ -60,6 +60,11 @@ def grouped(rows: Iterable[TripleTexts]) -> list[Group]:
     return [Group(query, positive, tuple(found)) for (query, positive), found in negatives.items()]
 
 
+def pairs_once(rows: Iterable[TripleTexts]) -> list[TripleTexts]:
+    """The first triple of every query and positive, for a training that does not use the negatives."""
+    return list({(row.query, row.positive): row for row in reversed(list(rows))}.values())[::-1]
+
+
 def batches_of(count: int, size: int) -> int:
     """Batches that hold so many examples."""
     return -(-count // size)

@@ -1,43 +1,98 @@
 """Fine-tune a bi-encoder: the query shall be nearer to its positive than to everything else of the batch.
 
-Multiple negatives ranking loss (Henderson et al., arXiv 1705.00652) over in-batch and mined negatives, by
-sentence-transformers; no text stands twice in a batch.
+Losses stand in `embedding_losses`, batches without false negatives in `batch_plan`, a teacher's margins are brought to
+the student's scale in `margin_scale`; the loop is transformers'.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from datasets import Dataset
-from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from sentence_transformers.sentence_transformer.training_args import BatchSamplers
+from peft import LoraConfig, get_peft_model
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+from transformers import TrainingArguments
 
 from inpars import models
+from inpars.errors import ConfigError
 from inpars.hardware import describe, pick_device, pick_dtype
 from inpars.options import option
 from inpars.progress import SILENT, Progress
-from inpars.training.examples import TripleTexts, batches_of
+from inpars.training.batch_plan import BatchPlan
+from inpars.training.batch_trainer import Batches, BatchTrainer
+from inpars.training.embedding_batches import Autocast, Collator, set_prompts
+from inpars.training.embedding_losses import Objective, margin_objective, matryoshka, ranking_objective
+from inpars.training.examples import TripleTexts
 from inpars.training.loop import (
     Curve,
-    TrainOptions,
     checkpoint_folder,
     run_trainer,
+    steps_of,
     training_arguments,
+    with_less_memory,
     without_dropout,
 )
+from inpars.training.margin_scale import automatic_scale
+from inpars.training.validation import BestWeights, DevSet, ValidatedOptions, searching_value, steps_between
+
+Loss = Literal["mnrl", "cached-mnrl", "margin-mse"]
+COSINE_SCALE, DOT_SCALE = 20.0, 1.0
+RATE, ADAPTER_RATE = 2e-5, 2e-4
+MINI_BATCH_SIZES = {"cpu": 16, "cuda": 128}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RetrieverOptions(TrainOptions):
+class RetrieverOptions(ValidatedOptions):
     """How a bi-encoder is trained."""
 
-    scale: float = option(20.0, help="factor on the cosine before the softmax, the inverse of a temperature")
-    hard_negatives: bool = option(True, help="use the mined negatives beside those of the batch")
+    loss: Loss = option(
+        "mnrl",
+        help="mnrl: the positive against all documents of the batch; cached-mnrl: the same in the memory of a "
+        "mini-batch, for batches of thousands; margin-mse: a teacher's score differences",
+    )
+    negatives: bool = option(True, help="use the mined negatives beside those of the batch")
+    pooling: models.Pooling | None = option(
+        None,
+        help="how a plain encoder's tokens become one vector (default: mean; sentence-transformers have their own)",
+    )
+    scale: float | None = option(
+        None, help="factor on the similarity before the softmax (default: 20 for a cosine, 1 for a dot product)"
+    )
+    teacher: str | None = option(
+        None, help="scorer that margin-mse learns from (default: the scores that mining left beside the triples)"
+    )
+    margin_scale: float | None = option(
+        None, help="factor on the teacher's margins (default: they spread as the untrained student's do)"
+    )
+    matryoshka_dims: str | None = option(
+        None, help="train these leading dimensions too, 384,256,128,64 for instance", metavar="N,N"
+    )
+    query_prefix: str | None = option(None, help="stands before every query (default: the model's own)")
+    document_prefix: str | None = option(None, help="stands before every document (default: the model's own)")
+    lora_rank: int = option(0, help="rank of low-rank adapters (LoRA), merged at the end; 0: all weights", minimum=0)
+    learning_rate: float | None = option(None, help="highest learning rate (default: 2e-5; with adapters 2e-4)")
+    mini_batch_size: int | None = option(
+        None,
+        help="texts embedded together, of like length (default: 16 on a processor, 128 on a GPU)",
+        changes_result=False,
+        minimum=1,
+    )
+
+    @property
+    def dimensions(self) -> tuple[int, ...]:
+        """The numbers of leading dimensions, empty for the whole embedding alone. Raises ConfigError."""
+        try:
+            found = tuple(int(part) for part in (self.matryoshka_dims or "").split(",") if part.strip())
+        except ValueError:
+            found = (0,)
+        if any(width < 1 for width in found):
+            raise ConfigError(f"--matryoshka-dims is {self.matryoshka_dims!r}; give numbers like 384,256,128,64")
+        return found
 
 
 def train_retriever(
@@ -46,41 +101,119 @@ def train_retriever(
     *,
     output: Path,
     fingerprint: Mapping[str, Any],
+    margins: Mapping[TripleTexts, float] | None = None,
+    dev: DevSet | None = None,
     progress: Progress = SILENT,
 ) -> tuple[Curve, str]:
-    """Train on the rows and save a sentence-transformers folder; the loss curve and the device."""
+    """Train on the rows and save a sentence-transformers folder; the loss curve and the device.
+
+    `margins` are the teacher's, which margin-mse needs. With `dev` the best weights are saved.
+    """
     device = pick_device(options.device)
-    model = models.load_sentence_transformer(
-        options.model, device=device, dtype=torch.float32, trust_remote_code=options.trust_remote_code
-    )
-    if options.max_length is not None:
-        model.max_seq_length = options.max_length
-    model.model_card_data.widget = [{}]  # else the trainer looks for examples for a model card that is not written
-    without_dropout(model, options.dropout)
-    steps = max(1, round(batches_of(len(rows), options.batch_size) * options.epochs))
-    arguments = SentenceTransformerTrainingArguments(
-        **training_arguments(options, device, checkpoint_folder(output), steps),
-        batch_sampler=BatchSamplers.NO_DUPLICATES,
-    )
-    trainer = SentenceTransformerTrainer(
+    dtype = pick_dtype(options.dtype, device)
+    model = _load(options, device)
+    objective = _objective(model, options)
+    prompts = set_prompts(model, options.query_prefix, options.document_prefix)
+    size = options.mini_batch_size or MINI_BATCH_SIZES.get(device.type, MINI_BATCH_SIZES["cpu"])
+    collator = Collator(model, prompts, options.negatives, size)
+    autocast = partial(torch.autocast, device.type, dtype, enabled=dtype == torch.bfloat16)
+    if margins is not None:
+        scale = options.margin_scale or automatic_scale(margins, rows, collator, autocast, seed=options.seed)
+        progress.note(f"train retriever: the teacher's margins are multiplied by {scale:.4g} (--margin-scale)")
+        margins = {row: scale * margin for row, margin in margins.items()}
+    plan = BatchPlan(rows, options.batch_size, seed=options.seed, negatives=options.negatives)
+    steps = steps_of(plan.batches, options)
+    adapters = _adapters(model, options.lora_rank)
+    arguments = training_arguments(options, device, checkpoint_folder(output), steps) | {
+        "max_steps": steps,
+        "learning_rate": options.learning_rate or (ADAPTER_RATE if adapters else RATE),
+        "per_device_train_batch_size": 1,  # an item of the dataset is a whole batch
+        "remove_unused_columns": False,
+        "bf16": False,  # we compute in `autocast`, the loss itself in float32
+    }
+    trainer = BatchTrainer(
         model=model,
-        args=arguments,
-        train_dataset=_columns(rows, options),
-        loss=MultipleNegativesRankingLoss(model, scale=options.scale),
+        args=TrainingArguments(**arguments),
+        train_dataset=Batches(rows, plan, collator, margins, steps * options.gradient_accumulation),
+        data_collator=lambda items: items[0],
     )
+    trainer.objective, trainer.autocast, trainer.cached = objective, autocast, options.loss == "cached-mnrl"
+    best = None if dev is None else BestWeights(model, lambda: _value(model, dev, autocast), checkpoint_folder(output))
+
+    def save(folder: Path) -> None:
+        if best is not None:
+            best.restore()
+        if adapters is not None:
+            adapters.merge_and_unload()
+        model.save_pretrained(str(folder), create_model_card=False)
+
     curve = run_trainer(
         trainer,
         settings=fingerprint,
         output=output,
-        save=lambda folder: model.save_pretrained(str(folder), create_model_card=False),
+        save=save,
         progress=progress,
         description="train retriever",
+        validate=best,
+        validate_every=steps_between(options),
+        patience=options.patience,
     )
-    return curve, describe(device, pick_dtype(options.dtype, device))
+    return curve, describe(device, dtype)
 
 
-def _columns(rows: Sequence[TripleTexts], options: RetrieverOptions) -> Dataset:
-    columns = {"anchor": [row.query for row in rows], "positive": [row.positive for row in rows]}
-    if options.hard_negatives:
-        columns["negative"] = [row.negative for row in rows]
-    return Dataset.from_dict(columns)
+def check_retriever(options: RetrieverOptions) -> None:
+    """Raise ConfigError where settings do not go together, before anything is computed."""
+    options.dimensions  # noqa: B018 - it raises
+    if options.loss == "margin-mse" and not options.negatives:
+        raise ConfigError("--loss margin-mse compares positives with negatives; leave --no-negatives out")
+    if options.loss != "margin-mse" and options.teacher is not None:
+        raise ConfigError(f"--loss {options.loss} has no teacher; give --loss margin-mse, or leave --teacher out")
+
+
+def _load(options: RetrieverOptions, device: torch.device) -> SentenceTransformer:
+    model = models.load_sentence_transformer(
+        options.model,
+        device=device,
+        dtype=torch.float32,
+        pooling=options.pooling,
+        trust_remote_code=options.trust_remote_code,
+    )
+    if options.max_length is not None:
+        model.max_seq_length = options.max_length
+    without_dropout(model, options.dropout)
+    if options.gradient_checkpointing:
+        with_less_memory(model[0].auto_model)
+    return model
+
+
+def _objective(model: SentenceTransformer, options: RetrieverOptions) -> Objective:
+    cosine = model.similarity_fn_name != "dot"
+    if options.loss == "margin-mse":
+        objective = margin_objective(cosine=cosine)
+    else:
+        scale = options.scale if options.scale is not None else (COSINE_SCALE if cosine else DOT_SCALE)
+        objective = ranking_objective(scale, cosine=cosine)
+    width = model.get_embedding_dimension()
+    if width is not None and max(options.dimensions, default=0) > width:
+        raise ConfigError(f"--matryoshka-dims is {options.matryoshka_dims}; embeddings of {options.model} have {width}")
+    return matryoshka(objective, options.dimensions) if options.dimensions else objective
+
+
+def _adapters(model: SentenceTransformer, rank: int) -> Any:  # noqa: ANN401
+    """Low-rank matrices put into the network in place, None for rank 0 (Hu et al., arXiv 2106.09685)."""
+    network: Any = model[0].auto_model
+    settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
+    return get_peft_model(network, settings) if rank else None
+
+
+def _value(model: SentenceTransformer, dev: DevSet, autocast: Autocast) -> float:
+    """nDCG@10 of a search among the dev queries' candidates."""
+
+    def similarities(queries: list[str], documents: list[str]) -> Tensor:
+        settings: dict[str, Any] = {"show_progress_bar": False, "convert_to_tensor": True}
+        with autocast():
+            found, all_of_them = model.encode_query(queries, **settings), model.encode_document(documents, **settings)
+        return model.similarity(found.float(), all_of_them.float()).cpu()
+
+    model.eval()
+    return searching_value(dev, similarities)

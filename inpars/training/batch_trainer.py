@@ -1,0 +1,71 @@
+"""transformers' trainer over batches that are planned as a whole, with losses over a bi-encoder's embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, SequentialSampler
+from transformers import Trainer
+
+from inpars.training.batch_plan import BatchPlan
+from inpars.training.embedding_batches import Autocast, Collator, embed, in_place
+from inpars.training.embedding_losses import Objective
+from inpars.training.examples import TripleTexts
+from inpars.training.gradient_cache import Features, cached_loss, plain_loss
+
+
+class Batches(Dataset[dict[str, Any]]):
+    """Every batch of a training, in the order of its steps."""
+
+    def __init__(
+        self,
+        rows: Sequence[TripleTexts],
+        plan: BatchPlan,
+        collator: Collator,
+        margins: Mapping[TripleTexts, float] | None,
+        count: int,
+    ) -> None:
+        self._rows, self._plan, self._collator, self._margins, self._count = rows, plan, collator, margins, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        chosen = [self._rows[position] for position in self._plan.batch(number)]
+        return self._collator(chosen, None if self._margins is None else [self._margins[row] for row in chosen])
+
+
+class BatchTrainer(Trainer):
+    """transformers' trainer over whole batches, in their order, with our losses."""
+
+    objective: Objective
+    autocast: Autocast
+    cached: bool
+
+    def _get_train_sampler(self, *_: Any) -> SequentialSampler:  # noqa: ANN401
+        return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Loss of one batch."""
+
+        def embed_one(features: Features) -> Tensor:
+            with self.autocast():
+                return embed(model, features)
+
+        def loss_of(embeddings: Tensor) -> Tensor:
+            embedded = in_place(embeddings, inputs["places"], inputs["queries"])
+            with torch.autocast(embeddings.device.type, enabled=False):
+                return self.objective(embedded, inputs["margins"])
+
+        with self.autocast():  # weights are turned into bfloat16 once for all mini-batches
+            loss = (cached_loss if self.cached else plain_loss)(embed_one, inputs["batches"], loss_of)
+        return (loss, {}) if return_outputs else loss

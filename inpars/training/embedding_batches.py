@@ -1,0 +1,113 @@
+"""Triples of one batch as mini-batches of tokens, and a bi-encoder's embeddings of them. Knows no loss.
+
+Texts of one kind are sorted by length before they are cut into mini-batches, so that little is padded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+
+from inpars.batches import slices
+from inpars.training.embedding_losses import Embedded
+from inpars.training.examples import TripleTexts
+from inpars.training.gradient_cache import Features
+
+Autocast: TypeAlias = Callable[[], AbstractContextManager[None]]
+"""Makes the context in which a network computes."""
+DOCUMENT_PROMPTS = ("document", "passage", "corpus")  # the names sentence-transformers knows
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """What stands before every query and before every document."""
+
+    query: str
+    document: str
+
+
+def set_prompts(model: SentenceTransformer, query: str | None, document: str | None) -> Prompts:
+    """Give the model these prompts; None leaves its own. Returns those it has now."""
+    if query is not None:
+        model.prompts["query"] = query
+    if document is not None:
+        for name in DOCUMENT_PROMPTS[1:]:
+            model.prompts.pop(name, None)
+        model.prompts[DOCUMENT_PROMPTS[0]] = document
+    of_documents = [text for name in DOCUMENT_PROMPTS if (text := model.prompts.get(name))]
+    return Prompts(model.prompts.get("query") or "", next(iter(of_documents), ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Collator:
+    """Makes what the trainer hands to the loss from the triples of one batch."""
+
+    model: SentenceTransformer
+    prompts: Prompts
+    negatives: bool
+    mini_batch_size: int
+
+    def __call__(self, rows: Sequence[TripleTexts], margins: Sequence[float] | None = None) -> dict[str, Any]:
+        """`batches` of features, `places` of their rows among queries, positives and negatives, and `margins`."""
+        queries = [row.query for row in rows]
+        documents = [row.positive for row in rows]
+        if self.negatives:
+            documents += [row.negative for row in rows]
+        batches, places = list[Features](), list[int]()
+        for texts, prompt, start in ((queries, self.prompts.query, 0), (documents, self.prompts.document, len(rows))):
+            for chosen, features in mini_batches(self.model, texts, prompt, self.mini_batch_size):
+                batches.append(features)
+                places += [start + place for place in chosen]
+        return {
+            "batches": batches,
+            "places": torch.tensor(places),
+            "queries": len(rows),
+            "margins": None if margins is None else torch.tensor(margins, dtype=torch.float32),
+        }
+
+
+def mini_batches(
+    model: SentenceTransformer, texts: Sequence[str], prompt: str, size: int
+) -> Iterator[tuple[list[int], Features]]:
+    """Positions and features of the texts, the longest first; each mini-batch is as wide as its longest text."""
+    features = model.preprocess(list(texts), prompt=prompt or None)
+    mask = features.get("attention_mask")
+    if mask is None:  # no transformer: one stream of tokens for all texts
+        yield list(range(len(texts))), dict(features)
+        return
+    order = mask.sum(dim=1).argsort(descending=True, stable=True)
+    for part in slices(order.tolist(), size):
+        chosen = list(part)
+        used = mask[chosen].any(dim=0)
+        yield chosen, {name: _part(value, mask, chosen, used) for name, value in features.items()}
+
+
+def _part(value: Any, mask: Tensor, chosen: list[int], used: Tensor) -> Any:  # noqa: ANN401
+    """Rows of a tensor that has one for each text, without the columns that are padding in all of them."""
+    if not isinstance(value, Tensor) or value.ndim == 0 or len(value) != len(mask):
+        return value
+    rows = value[chosen]
+    return rows[:, used] if rows.ndim == 2 and rows.shape[1] == mask.shape[1] else rows
+
+
+def on_device(features: Features, device: torch.device) -> Features:
+    """The same with every tensor on the device."""
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in features.items()}
+
+
+def embed(model: Any, features: Features) -> Tensor:  # noqa: ANN401 - may be wrapped
+    """Embeddings of a mini-batch in float32, (texts, width)."""
+    embeddings: Tensor = model(dict(features))["sentence_embedding"]  # a copy: the model adds to it
+    return embeddings.float()
+
+
+def in_place(embeddings: Tensor, places: Tensor, queries: int) -> Embedded:
+    """Embeddings of the mini-batches, one after the other, as those of queries and documents."""
+    ordered = embeddings[places.argsort()]
+    return Embedded(ordered[:queries], ordered[queries:])
