@@ -1,0 +1,133 @@
+"""`python -m inpars.train` with the flags of the InPars toolkit's command of that name.
+
+The flags are turned into those of `inpars train reranker`, which is shown on stderr and then run. The toolkit's are
+those of Hugging Face's trainer; what only chose how it computed, logged or saved is read and named in one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from inpars.errors import ConfigError
+from inpars.toolkit_commands import flags_of, named, run_translated
+
+HARMLESS = {  # what is done instead
+    "do_train": "it always trains",
+    "do_eval": "--validate-every of `inpars train reranker` does",
+    "fp16": "bfloat16 is used",
+    "save_steps": "a checkpoint is saved every two minutes",
+    "save_strategy": "a checkpoint is saved every two minutes",
+    "save_total_limit": "the last checkpoint is kept while it trains",
+    "logging_steps": "the curve of the loss has forty points",
+    "logging_dir": "the curve lies in the manifest",
+    "evaluation_strategy": "--validate-every of `inpars train reranker` does",
+    "eval_strategy": "--validate-every of `inpars train reranker` does",
+    "report_to": "nobody else is told",
+    "predict_with_generate": "two logits are read",
+    "per_device_eval_batch_size": "not needed",
+    "dataloader_num_workers": "not needed",
+    "generation_max_length": "one token is generated",
+    "resume_from_checkpoint": "it always goes on after the last checkpoint",
+}
+SWITCHES = ("do_train", "do_eval", "fp16", "bf16", "overwrite_output_dir", "gradient_checkpointing")
+SWITCHES_LEFT = ("predict_with_generate",)
+SCHEDULES = {"linear": "linear", "constant": "constant", "constant_with_warmup": "constant"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `inpars train reranker` as the toolkit's flags want it; the exit code."""
+    return run_translated(_parser(), arguments, lambda flags: [translate(flags)], _ignored)
+
+
+def translate(flags: argparse.Namespace) -> list[str]:
+    """The arguments of the `inpars` command that does the same."""
+    if flags.triples is None:
+        raise ConfigError("--pairs cannot be read here; give triples of query, positive and negative with --triples")
+    if flags.lr_scheduler_type not in SCHEDULES:
+        raise ConfigError(f"--lr_scheduler_type {flags.lr_scheduler_type}: use {', '.join(SCHEDULES)}")
+    if not flags.optim.startswith(("adamw", "adafactor")):
+        raise ConfigError(f"--optim {flags.optim}: use adamw_torch or adafactor")
+    given = {
+        "triples": flags.triples,
+        "model": flags.base_model,
+        "output": flags.output_dir,
+        "batch-size": max(1, flags.per_device_train_batch_size // 2),  # a query here is two examples there
+        "negatives": 1,
+        "max-steps": flags.max_steps if flags.max_steps > 0 else None,
+        "epochs": flags.num_train_epochs,
+        "learning-rate": flags.learning_rate,
+        "weight-decay": flags.weight_decay,
+        "warmup": flags.warmup_ratio,
+        "gradient-accumulation": flags.gradient_accumulation_steps,
+        "optimizer": "adafactor" if flags.optim.startswith("adafactor") else "adamw",
+        "schedule": SCHEDULES[flags.lr_scheduler_type],
+        "max-length": flags.max_doc_length,
+        "seed": flags.seed,
+        "dtype": "bfloat16" if flags.bf16 or flags.fp16 else "float32",
+        "device": "cpu" if flags.use_cpu or flags.no_cuda else None,
+        "push-to-hub": flags.hub_model_id,
+    }
+    switches = {"overwrite": flags.overwrite_output_dir, "gradient-checkpointing": flags.gradient_checkpointing}
+    return ["train", "reranker", *flags_of(given), *(f"--{name}" for name, wanted in switches.items() if wanted)]
+
+
+def _ignored(flags: argparse.Namespace) -> list[str]:
+    found = named(flags, HARMLESS)
+    if flags.pairs is not None:
+        found.append("--pairs (the triples are read)")
+    if flags.warmup_steps:
+        found.append("--warmup_steps (give --warmup_ratio, a share of the steps)")
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m inpars.train",
+        description="The InPars toolkit's command; `inpars train reranker` has more.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--triples", help="tab-separated texts: query, positive, negative")
+    parser.add_argument("--pairs", help="refused: give --triples")
+    parser.add_argument("--base_model", default="t5-base", help="the model to start from (%(default)s)")
+    parser.add_argument("--output_dir", required=True, help="folder of the trained model")
+    parser.add_argument(
+        "--max_doc_length",
+        type=int,
+        default=300,
+        help="tokens of a pair, of which only the document is cut (%(default)s)",
+    )
+    parser.add_argument("--max_steps", type=int, default=-1, help="steps in place of epochs")
+    parser.add_argument("--num_train_epochs", type=float, default=3.0, help="passes (%(default)s)")
+    parser.add_argument(
+        "--per_device_train_batch_size",
+        type=int,
+        default=8,
+        help="examples a step, half of them negatives (%(default)s)",
+    )
+    parser.add_argument("--gradient_accumulation_steps", type=int, default=1, help="batches a step (%(default)s)")
+    parser.add_argument("--learning_rate", type=float, default=5e-5, help="(%(default)s; the papers' is 3e-4)")
+    parser.add_argument("--weight_decay", type=float, default=0.0, help="(%(default)s)")
+    parser.add_argument("--warmup_ratio", type=float, default=0.0, help="share of the steps (%(default)s)")
+    parser.add_argument("--warmup_steps", type=int, default=0, help="read and left aside")
+    parser.add_argument("--optim", default="adamw_torch", help="adamw_torch or adafactor (%(default)s)")
+    parser.add_argument("--lr_scheduler_type", default="linear", help="linear or constant (%(default)s)")
+    parser.add_argument("--seed", type=int, default=42, help="(%(default)s)")
+    parser.add_argument("--hub_model_id", help="upload the model to this repository")
+    for name in (*SWITCHES, *SWITCHES_LEFT, "use_cpu", "no_cuda"):
+        parser.add_argument(f"--{name}", nargs="?", const=True, default=False, type=_truth, help=HARMLESS.get(name))
+    for name in sorted(HARMLESS.keys() - {*SWITCHES, *SWITCHES_LEFT}):
+        parser.add_argument(f"--{name}", help="read and left aside")
+    return parser
+
+
+def _truth(text: str) -> bool:
+    """Hugging Face's flags are given alone or with a word."""
+    if text.lower() in ("true", "yes", "1", "false", "no", "0"):
+        return text.lower() in ("true", "yes", "1")
+    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
