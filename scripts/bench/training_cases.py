@@ -1,8 +1,8 @@
 """What the training benchmarks have in common: one case is two ways of training the same model on the same triples.
 
 `training_retriever.py` and `training_rerankers.py` each have `cases(rows, settings) -> list[Case]`; `training.py` runs
-them. A side loads its model anew, trains for one pass, saves what it made into the folder it is given, and says how long
-the training itself took, loading and saving left out.
+them. A side loads its model anew, trains for one pass, saves what it made into the folder it is given, and says how
+long the training itself took, loading and saving left out.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Train: TypeAlias = Callable[[Sequence[TripleTexts], int, Path], Trained]  # rows
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Ours against theirs; `name` is that of the ratio line, `kind` says how the saved models are judged on dev queries."""
+    """Ours against theirs; `name` is that of the ratio line, `kind` says how saved models are judged on dev queries."""
 
     name: str
     ours: Train

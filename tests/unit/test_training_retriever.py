@@ -104,7 +104,8 @@ def test_no_text_stands_twice_in_a_batch(tiny, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Collator, "__call__", recorded)
     train(tiny, tmp_path / "model", thrice, batch_size=3, epochs=2)
-    assert len(batches) >= 16 and sum(map(len, batches[: len(batches) // 2])) == 3 * len(thrice)
+    assert len(batches) >= 16
+    assert sum(map(len, batches[: len(batches) // 2])) == 3 * len(thrice)
     for batch in batches:
         assert len({tuple(token for token in text if token) for text in batch}) == len(batch) <= 9
 
