@@ -71,6 +71,24 @@ def test_its_scores_are_the_margins_of_generates_first_step(trained, generated):
     assert all(score < 0 for score in scores[TRIPLES:])
 
 
+def test_its_scores_are_pygaggles_but_for_its_softmax(trained):
+    # pygaggle: log_softmax of the first step's logits of false and true, of which it keeps that of true
+    network = AutoModelForSeq2SeqLM.from_pretrained(trained[0]).eval()
+    tokenizer = AutoTokenizer.from_pretrained(trained[0])
+    settings = network.config.inpars
+    assert (settings["true_token"], settings["false_token"]) == TRAINING_TOKENS
+    ids = [settings["false_token_id"], settings["true_token_id"]]
+    start = torch.tensor([[network.config.decoder_start_token_id]])
+    ours = load_scorer(trained[0], device="cpu", dtype="float32").score(pairs())
+    for (query, document), margin in zip(pairs(), ours, strict=True):
+        encoded = tokenizer(f"Query: {query} Document: {document} Relevant:", return_tensors="pt")
+        with torch.inference_mode():
+            logits = network(input_ids=encoded["input_ids"], decoder_input_ids=start).logits[0, 0, ids]
+        assert margin == pytest.approx((logits[1] - logits[0]).item(), rel=1e-5, abs=1e-5)
+        theirs = logits.log_softmax(0)[1].item()
+        assert torch.tensor(margin).sigmoid().log().item() == pytest.approx(theirs, abs=1e-5)
+
+
 def test_the_curve_is_kept_and_falls(trained):
     curve = trained[1].results["curve"]
     assert trained[1].results["examples"] == TRIPLES
