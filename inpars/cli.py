@@ -31,6 +31,7 @@ COMMANDS = {
     "evaluate": "measure TREC runs and test their differences",
     "import": "files of other toolkits, to ours",
     "export": "our files, to those of other toolkits",
+    "export-model": "a tuned model, to ONNX with int8 weights",
     "doctor": "what this machine has and lacks",
 }
 ENVIRONMENT_DEFAULTS = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -83,7 +84,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 def module_of(name: str) -> str:
     """The module of a command; `import`, which Python keeps for itself, has an underscore."""
-    return f"inpars.commands.{name}_" if keyword.iskeyword(name) else f"inpars.commands.{name}"
+    return f"inpars.commands.{name}_" if keyword.iskeyword(name) else f"inpars.commands.{name.replace('-', '_')}"
 
 
 def _system_error(error: OSError) -> str:
@@ -105,7 +106,7 @@ def _missing(error: ModuleNotFoundError) -> InparsError:
 
 
 def _parser() -> argparse.ArgumentParser:
-    listing = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
+    listing = "\n".join(f"  {name:12} {text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="inpars",
         description="Search for documents that have no labelled queries.",

@@ -105,6 +105,15 @@ EXTRAS: dict[str, Extra] = {
             (Package("fastapi>=0.115", "fastapi"), Package("uvicorn>=0.32", "uvicorn")),
         ),
         Extra("interchange", "parquet files", (Package("pyarrow>=15.0", "pyarrow"),)),
+        Extra(
+            "onnx",
+            "exported models",
+            (
+                Package("onnx>=1.18", "onnx"),
+                Package("onnxruntime>=1.22", "onnxruntime"),
+                Package("onnxscript>=0.5", "onnxscript"),
+            ),
+        ),
         Extra("scale", "the same stages on a cluster", (Package("ray[data]>=2.40", "ray"),)),
         Extra(
             "embedded",

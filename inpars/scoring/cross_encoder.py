@@ -29,7 +29,7 @@ class CrossEncoder:
         self.network, self.tokenizer = network, tokenizer
         self.max_length = max_length or _limit(network.config, tokenizer)
         self._start, self._middle, self._end = _special_ids(tokenizer)
-        self._segments = "token_type_ids" in tokenizer.model_input_names
+        self.has_segments = "token_type_ids" in tokenizer.model_input_names
 
     def encode(self, pairs: Sequence[Pair]) -> list[EncodedPair]:
         """`[CLS] query [SEP] document [SEP]` in the model's own special tokens."""
@@ -46,8 +46,8 @@ class CrossEncoder:
     def margins(self, batch: Batch, network: nn.Module | None = None) -> Tensor:
         """The logit, or the difference of the two, (pairs,)."""
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        if self._segments:
-            inputs["token_type_ids"] = _segments(batch)
+        if self.has_segments:
+            inputs["token_type_ids"] = segments(batch)
         logits: Tensor = (network or self.network)(**inputs).logits.float()  # (pairs, labels)
         return logits[:, -1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0]
 
@@ -56,7 +56,7 @@ class CrossEncoder:
         return {}
 
 
-def _segments(batch: Batch) -> Tensor:
+def segments(batch: Batch) -> Tensor:
     """1 on the document and its end token, 0 elsewhere, (pairs, tokens)."""
     mask = batch["attention_mask"]
     ends = mask.sum(1, keepdim=True)

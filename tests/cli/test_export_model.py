@@ -1,0 +1,121 @@
+"""`inpars export-model` with tiny models: the graphs rank as the model does, and run without torch's network."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from tiny_models import sentence
+
+from inpars import cli
+from inpars.datasets import load_dataset
+from inpars.errors import BackendError, ConfigError
+from inpars.scoring import load_scorer
+from inpars.stages.exporting_models import _check_equal, _rank_correlation, sample_of_dataset, sample_of_groups
+from inpars.training.examples import Group
+
+TOY = Path(__file__).parents[1] / "data" / "toy"
+needs_onnx = pytest.mark.skipif(
+    not all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript")),
+    reason="onnx, onnxruntime or onnxscript is missing",
+)
+KINDS = {
+    "bi-encoder": ("sentence_transformer", []),
+    "cross-encoder": ("bert_classifier", []),
+    "monot5": ("t5", ["--true-token", "▁true", "--false-token", "▁false"]),
+}
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
+    rows = [(sentence(n // 4, 3)[:-1], sentence(100 + n // 4, 9), sentence(200 + n, 5 + n)) for n in range(16)]
+    Path("t.tsv").write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+
+
+@needs_onnx
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("kind", KINDS)
+def test_graphs_rank_as_the_model(tiny, capsys, kind):
+    import torch
+
+    from inpars.exportable import load_exportable
+    from inpars.onnx_models import Session
+
+    name, answers = KINDS[kind]
+    given = ["export-model", "--model", tiny(name), *answers, "--triples", "t.tsv", "--threads", "1"]
+    assert cli.main([*given, "--output", "out", "--json", "--quiet"]) == 0, capsys.readouterr().err
+    found = json.loads(capsys.readouterr().out)
+    assert found["kind"] == kind
+    before, graph, small = found["table"]
+    assert [row["form"] for row in found["table"]] == ["torch, float32", "onnx, float32", "onnx, int8"]
+    assert graph["rank_correlation"] > 0.999
+    assert small["rank_correlation"] > 0.5
+    assert (graph["ndcg"], before["rank_correlation"]) == (before["ndcg"], 1.0)
+    assert small["megabytes"] < graph["megabytes"]
+    # another number of pairs and tokens than the graph was traced with
+    true_token, false_token = (answers[1], answers[3]) if answers else (None, None)
+    model = load_exportable(tiny(name), true_token=true_token, false_token=false_token)
+    pairs = [("amber", sentence(n, 2 + 3 * n)) for n in range(7)]
+    with torch.inference_mode():
+        expected = model.scores(pairs, lambda batch: model.graph(**batch))
+    assert model.scores(pairs, Session(Path("out/model.onnx"))) == pytest.approx(expected, abs=1e-3)
+    if kind != "bi-encoder":
+        scorer = load_scorer(tiny(name), device="cpu", dtype="float32", true_token=true_token, false_token=false_token)
+        assert scorer.score(pairs) == pytest.approx(expected, abs=1e-4)
+    assert (Path("out/config.json").exists(), Path("out/tokenizer_config.json").exists()) == (True, True)
+
+
+def test_queries_to_check_with_are_needed(tiny, capsys):
+    for more in ([], ["--triples", "t.tsv", "--dataset", "python-docs"]):
+        assert cli.main(["export-model", "--model", tiny("t5"), "--output", "out", *more]) == 1
+        assert "queries to check with are needed: give --dataset, or --triples" in capsys.readouterr().err
+
+
+def test_a_decoder_is_not_exported(tiny):
+    pytest.importorskip("onnxruntime")
+    from inpars.exportable import load_exportable
+
+    with pytest.raises(ConfigError, match="is a decoder; bi-encoders, cross-encoders and monoT5s are exported"):
+        load_exportable(tiny("llama"))
+
+
+def test_a_graph_that_scores_otherwise_is_refused():
+    _check_equal("m", [1.0, -2.0], [1.001, -2.001])
+    with pytest.raises(BackendError, match="m: the exported graph scores otherwise than the model"):
+        _check_equal("m", [1.0, -2.0], [1.0, -2.1])
+    with pytest.raises(BackendError, match="nan"):
+        _check_equal("m", [1.0], [float("nan")])
+
+
+def test_rank_correlation():
+    # ranks 1 2 3 and 1 3 2: centred -1 0 1 and -1 1 0, product 1, both squares 2: 1 / 2
+    assert _rank_correlation({"a": 1.0, "b": 2.0, "c": 3.0}, {"a": 1.0, "b": 9.0, "c": 5.0}) == pytest.approx(0.5)
+    assert _rank_correlation({"a": 1.0, "b": 2.0}, {"a": 2.0, "b": 1.0}) == pytest.approx(-1.0)
+    assert _rank_correlation({"a": 1.0, "b": 1.0}, {"a": 2.0, "b": 1.0}) == 0.0
+    assert _rank_correlation({"a": 1.0, "b": 1.0}, {"a": 2.0, "b": 2.0}) == 1.0
+
+
+def test_a_sample_of_a_dataset():
+    dataset = load_dataset(str(TOY / "beir"))
+    topics = dataset.topics("test")
+    found = sample_of_dataset(dataset, topics, 2, seed=1)
+    assert len(found) == min(2, len(topics.qrels))
+    query_ids = {text: query_id for query_id, text in topics.queries.items()}
+    for one in found:
+        judged = topics.qrels[query_ids[one.query]]
+        gains = {doc_id: gain for doc_id, gain in judged.items() if doc_id in dataset.corpus}
+        assert one.gains[: len(gains)] == tuple(gains.values())
+        assert not any(one.gains[len(gains) :])
+        assert list(one.documents[: len(gains)]) == dataset.corpus.texts(gains)
+        assert len(set(one.documents)) == len(one.documents) == len(one.gains)
+
+
+def test_a_sample_of_triples():
+    groups = [Group(f"q{n}", "p", ("n1", "n2")) for n in range(5)]
+    found = sample_of_groups(groups, 3, seed=1)
+    assert len({one.query for one in found}) == 3
+    assert found == sample_of_groups(groups, 3, seed=1)
+    assert (found[0].documents, found[0].gains) == (("p", "n1", "n2"), (1, 0, 0))
+    assert len(sample_of_groups(groups, 9, seed=1)) == 5
