@@ -9,27 +9,26 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from inpars import models
+from inpars.batches import chunks, slices
 from inpars.corpus import Corpus, cache_folder
 from inpars.dtypes import DtypeName
 from inpars.errors import ConfigError, DataFormatError
 from inpars.hardware import pick_device, pick_dtype
 from inpars.manifest import sha256_of
 from inpars.progress import SILENT, Progress
-from inpars.records import Document, Query, Run
+from inpars.records import Query, Run
 from inpars.storage import storage_errors
 
 Embeddings = npt.NDArray[np.float32]
-Item = TypeVar("Item")
 DEFAULT_BATCH_SIZE = 64
 DOCUMENTS_PER_SHARD = 4096
 QUERIES_PER_BLOCK = 512
@@ -74,7 +73,7 @@ class Encoder:
         """Sorted by length, so that a batch is padded little."""
         order = sorted(range(len(texts)), key=lambda position: -len(texts[position]))
         parts: list[Embeddings] = []
-        for rows in _slices(order, self.batch_size):
+        for rows in slices(order, self.batch_size):
             with self._autocast:
                 vectors = encode(
                     [texts[row] for row in rows], batch_size=len(rows), show_progress_bar=False, convert_to_tensor=True
@@ -119,7 +118,7 @@ class DenseIndex:
             wanted.setdefault(query_id, []).append(doc_id)
         similarities: dict[tuple[str, str], float] = {}
         for block in progress.track(
-            list(_slices(queries, QUERIES_PER_BLOCK)),
+            list(slices(queries, QUERIES_PER_BLOCK)),
             total=len(queries),
             description=f"search {self._encoder.name}",
             unit="queries",
@@ -184,7 +183,7 @@ def dense_index(corpus: Corpus, encoder: Encoder, *, progress: Progress = SILENT
 def _encode_corpus(corpus: Corpus, encoder: Encoder, shards: Sequence[Path], progress: Progress) -> list[str]:
     doc_ids: list[str] = []
     done = sum(shard.exists() for shard in shards) * DOCUMENTS_PER_SHARD
-    blocks = zip(shards, _chunks(corpus, DOCUMENTS_PER_SHARD), strict=True)
+    blocks = zip(shards, chunks(corpus, DOCUMENTS_PER_SHARD), strict=True)
     description = f"encode with {encoder.name}"
     for shard, documents in progress.track(
         blocks, total=len(corpus), description=description, unit="documents", done=min(done, len(corpus))
@@ -210,14 +209,3 @@ def _fingerprint(name: str, model: Any, dtype: torch.dtype) -> str:  # noqa: ANN
 def _hub_commit(model: Any, source: str) -> str:  # noqa: ANN401
     config = getattr(getattr(model[0], "auto_model", None), "config", None)
     return f"{source}@{getattr(config, '_commit_hash', None)}"
-
-
-def _slices(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def _chunks(documents: Iterable[Document], size: int) -> Iterator[list[Document]]:
-    stream = iter(documents)
-    while chunk := list(islice(stream, size)):
-        yield chunk
