@@ -32,6 +32,7 @@ from inpars.training.examples import TripleTexts, read_triple_texts
 
 MODULES = {"retriever": "training_retriever", "rerankers": "training_rerankers"}
 QUERY_WORDS = 8
+WARMING = 8  # triples
 QUICK_TRIPLES, QUICK_BATCH = 64, 16
 METRIC, DEPTH = "nDCG@10", 100
 
@@ -84,9 +85,12 @@ class Dev:
 
 
 def compare(case: Case, rows: Sequence[TripleTexts], repeats: int, dev: Dev | None) -> None:
-    """Train by turns, and print both sides' rates, values and the ratio."""
+    """Train by turns, each side once on few triples first, and print both sides' rates, values and the ratio."""
     rates: dict[str, list[float]] = {case.our_title: [], case.their_title: []}
     values: dict[str, list[float]] = {case.our_title: [], case.their_title: []}
+    for train in (case.ours, case.theirs):
+        with TemporaryDirectory() as folder:
+            train(rows[:WARMING], 0, Path(folder) / "model")
     for seed in range(repeats):
         for title, train in ((case.our_title, case.ours), (case.their_title, case.theirs)):
             with TemporaryDirectory() as folder:
