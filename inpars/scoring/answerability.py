@@ -17,7 +17,7 @@ from inpars import models
 from inpars.errors import ConfigError
 from inpars.hardware import pick_device, pick_dtype
 from inpars.networks import evaluating, pad_id
-from inpars.scoring.pair_model import DEFAULT_BATCH_TOKENS, Pair, token_budget_batches
+from inpars.scoring.pair_model import Pair, default_batch_tokens, token_budget_batches
 
 if TYPE_CHECKING:
     from inpars.dtypes import DtypeName
@@ -63,7 +63,7 @@ class AnswerabilityScorer:
                 f"{model} is no model that marks answers (its config.json says {found}); give one trained on SQuAD 2.0"
             )
         place = pick_device(device)
-        self.name, self._batch_tokens = model, batch_tokens or DEFAULT_BATCH_TOKENS
+        self.name, self._batch_tokens = model, batch_tokens or default_batch_tokens(place)
         self._network, self._tokenizer = models.load_extractive_reader(
             model, device=place, dtype=pick_dtype(dtype, place), trust_remote_code=trust_remote_code
         )

@@ -19,7 +19,7 @@ from inpars.networks import evaluating, pad_id
 if TYPE_CHECKING:
     from inpars.scoring import ScorerKind
 
-DEFAULT_BATCH_TOKENS = 8192  # padded tokens of one forward pass
+BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}  # padded tokens of one forward pass; more fall out of a processor's cache
 SETTINGS_KEY = "inpars"  # where a saved checkpoint's config.json keeps what its scorer must know
 
 Pair: TypeAlias = tuple[str, str]
@@ -67,19 +67,25 @@ class ModelScorer:
     def __init__(self, model: PairModel, name: str, batch_tokens: int | None = None) -> None:
         self.name = name
         self._model = model
-        self._batch_tokens = batch_tokens or DEFAULT_BATCH_TOKENS
+        self._batch_tokens = batch_tokens
 
     def score(self, pairs: Sequence[Pair]) -> list[float]:
         """Float32 margins in the order of the pairs."""
         encoded = self._model.encode(pairs)
         device = next(self._model.network.parameters()).device
         scores = [0.0] * len(pairs)
+        budget = self._batch_tokens or default_batch_tokens(device)
         with evaluating(self._model.network), torch.inference_mode():
-            for rows in token_budget_batches([len(pair) for pair in encoded], self._batch_tokens):
+            for rows in token_budget_batches([len(pair) for pair in encoded], budget):
                 batch = collate([encoded[row] for row in rows], pad_id(self._model.tokenizer), device)
                 for row, margin in zip(rows, self._model.margins(batch).tolist(), strict=True):
                     scores[row] = margin
         return scores
+
+
+def default_batch_tokens(device: torch.device) -> int:
+    """The budget where none is given."""
+    return BATCH_TOKENS.get(device.type, BATCH_TOKENS["cuda"])
 
 
 def token_budget_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

@@ -59,7 +59,10 @@ class AuditOptions(ComputingOptions):
     true_token: str | None = option(None, help="what the model answers where the document is relevant")
     false_token: str | None = option(None, help="what it answers where it is not")
     batch_tokens: int | None = option(
-        None, help="padded tokens scored together (default: 8192)", changes_result=False, minimum=1
+        None,
+        help="padded tokens scored together (default: 1024 on a processor, 8192 on a GPU)",
+        changes_result=False,
+        minimum=1,
     )
 
 

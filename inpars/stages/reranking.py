@@ -52,7 +52,10 @@ class RerankOptions(ComputingOptions):
     )
     limit: int | None = option(None, help="only the first N queries, to try things out", minimum=1)
     batch_tokens: int | None = option(
-        None, help="padded tokens scored together (default: 8192)", changes_result=False, minimum=1
+        None,
+        help="padded tokens scored together (default: 1024 on a processor, 8192 on a GPU)",
+        changes_result=False,
+        minimum=1,
     )
 
 

@@ -93,7 +93,10 @@ class ScoreOptions(ComputingOptions):
         minimum=1,
     )
     batch_tokens: int | None = option(
-        None, help="padded tokens a reranker reads together (default: 8192)", changes_result=False, minimum=1
+        None,
+        help="padded tokens a reranker reads together (default: 1024 on a processor, 8192 on a GPU)",
+        changes_result=False,
+        minimum=1,
     )
 
     @property
