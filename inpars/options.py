@@ -38,10 +38,14 @@ def option(
 def add_flags(parser: argparse.ArgumentParser, kind: type) -> None:
     """Add one flag for every option of a dataclass, its bases' last: `max_doc_tokens` becomes `--max-doc-tokens`."""
     hints = get_type_hints(kind)
-    own = get_annotations(kind)
-    for field in sorted(dataclasses.fields(kind), key=lambda field: field.name not in own):
+    for field in _own_first(kind):
         if "help" in field.metadata:
             parser.add_argument(f"--{field.name.replace('_', '-')}", **_flag(field, hints[field.name]))
+
+
+def _own_first(kind: type) -> list[dataclasses.Field[Any]]:
+    own = get_annotations(kind)
+    return sorted(dataclasses.fields(kind), key=lambda field: field.name not in own)
 
 
 def from_flags(kind: type[Options], flags: argparse.Namespace, **fixed: Any) -> Options:
@@ -55,7 +59,7 @@ def check(options: Any) -> None:
     """Raise ConfigError, with all problems at once, where numbers are below their minimum; None is none."""
     problems = [
         f"--{field.name.replace('_', '-')} is {value}; it must be at least {minimum}"
-        for field in dataclasses.fields(options)
+        for field in _own_first(type(options))
         if (minimum := field.metadata.get("minimum")) is not None
         and (value := getattr(options, field.name)) is not None
         and value < minimum

@@ -134,7 +134,7 @@ def test_queries_that_find_nothing_are_counted(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"k": 0, "threads": -1}, "--threads is -1; it must be at least 1; --k is 0; it must be at least 1"),
+        ({"k": 0, "threads": -1}, "--k is 0; it must be at least 1; --threads is -1; it must be at least 1"),
         ({"limit": 0}, "--limit is 0; it must be at least 1"),
     ],
 )
