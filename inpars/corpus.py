@@ -95,7 +95,7 @@ class Corpus:
 
     def in_file_order(self) -> Sequence[Document]:
         """The documents by their places in the file, from 0; each is read when it is asked for."""
-        return _InFileOrder(self._read_at, np.sort(self._index.offsets))
+        return Picked(self._read_at, np.sort(self._index.offsets))
 
     def _unknown(self, doc_id: str) -> DataFormatError:
         return DataFormatError(f"no document {doc_id!r}; {UNKNOWN_ID_HINT}", path=self.path)
@@ -119,12 +119,14 @@ class Corpus:
         return _parse_line(self._bytes[offset : end if end >= 0 else None], self._plain, 1 if offset == 0 else 2)
 
 
-class _InFileOrder(Sequence[Document]):
-    def __init__(self, read_at: Callable[[int], Document], offsets: Keys) -> None:
-        self._read_at, self._offsets = read_at, offsets
+class Picked(Sequence[Document]):
+    """Documents at some places (file offsets, or positions in another sequence), each read when it is asked for."""
+
+    def __init__(self, read: Callable[[int], Document], places: npt.NDArray[np.integer[Any]]) -> None:
+        self._read, self._places = read, places
 
     def __len__(self) -> int:
-        return len(self._offsets)
+        return len(self._places)
 
     @overload
     def __getitem__(self, place: int) -> Document: ...
@@ -134,8 +136,8 @@ class _InFileOrder(Sequence[Document]):
 
     def __getitem__(self, place: int | slice) -> Document | Sequence[Document]:
         if isinstance(place, slice):
-            return _InFileOrder(self._read_at, self._offsets[place])
-        return self._read_at(int(self._offsets[place]))
+            return Picked(self._read, self._places[place])
+        return self._read(int(self._places[place]))
 
 
 def text_key(text: str) -> int:

@@ -12,12 +12,12 @@ from array import array
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias, overload
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from inpars.corpus import Corpus
+from inpars.corpus import Corpus, Picked
 from inpars.errors import ConfigError
 from inpars.near_duplicates import NearDuplicates
 from inpars.records import Document
@@ -75,7 +75,7 @@ def choose_documents(
         dropped["not_sampled"] = len(places) - looked_at
     else:
         dropped["not_sampled"] = len(places) - len(chosen)
-    return Selection(_Chosen(placed, np.sort(chosen)), +dropped)
+    return Selection(Picked(placed.__getitem__, np.sort(chosen)), +dropped)
 
 
 def sampling_key(seed: int, record_id: str) -> int:
@@ -84,27 +84,6 @@ def sampling_key(seed: int, record_id: str) -> int:
 
 
 Places: TypeAlias = npt.NDArray[np.int64]
-
-
-class _Chosen(Sequence[Document]):
-    """The documents at some places of a sequence."""
-
-    def __init__(self, documents: Sequence[Document], places: Places) -> None:
-        self._documents, self._places = documents, places
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    @overload
-    def __getitem__(self, place: int) -> Document: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Document]: ...
-
-    def __getitem__(self, place: int | slice) -> Document | Sequence[Document]:
-        if isinstance(place, slice):
-            return _Chosen(self._documents, self._places[place])
-        return self._documents[int(self._places[place])]
 
 
 def _by_key(documents: Corpus | Sequence[Document], wanted: Wanted, seed: int) -> tuple[Places, Counter[str]]:

@@ -35,7 +35,7 @@ def dev_clusters(clusters: Numbers, keys: Keys, queries: Numbers, *, dev_share: 
     firsts = np.full(len(names), np.iinfo(np.uint64).max, dtype=np.uint64)
     np.minimum.at(firsts, members, keys)  # a cluster is named by its smallest key
     order = sorted(range(len(names)), key=lambda cluster: (sampling_key(seed, str(firsts[cluster])), cluster))
-    room = round(dev_share * int(queries.sum()))
+    room = min(round(dev_share * int(queries.sum())), int(queries.sum()) - 1)  # never all of them
     taken: list[int] = []
     for cluster in order:
         if sizes[cluster] <= room:

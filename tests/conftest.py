@@ -8,7 +8,8 @@ from hypothesis import settings
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-settings.register_profile("inpars", deadline=None)
+settings.register_profile("inpars", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=1000)  # pytest --hypothesis-profile explore
 settings.load_profile("inpars")
 
 

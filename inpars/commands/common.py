@@ -28,7 +28,9 @@ class DatasetFlags:
     queries: Path | None = option(None, help="query file (.jsonl or .tsv) instead of the dataset's")
     qrels: Path | None = option(None, help="judgements (TREC or BEIR form) instead of the dataset's")
     unknown_judgements: UnknownJudgements = option(
-        "error", help="what to do with judgements of documents that the corpus lacks"
+        "error",
+        help="what to do with judgements of documents that the corpus lacks (default: error; filter, score "
+        "and triples: keep)",
     )
 
 

@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="queries (.jsonl or .tsv) of a dev or test set: what equals them, or nearly, is left out; may be repeated",
     )
     add_dataset_flags(parser)
+    parser.set_defaults(unknown_judgements="keep")  # nobody judges here
     parser.add_argument(
         "--prompt", metavar="NAME|PATH", help="the prompt they were written with: its examples' queries are left out"
     )
@@ -73,7 +74,6 @@ def run(flags: argparse.Namespace) -> None:
         *(load_prompt(flags.prompt).examples if flags.prompt else ()),
         *(read_examples(flags.examples) if flags.examples else ()),
     ]
-    flags.unknown_judgements = "keep"  # nobody judges here
     dataset = open_dataset_if_named(flags, progress)
     common: dict[str, Any] = {
         "output": flags.output,

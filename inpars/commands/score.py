@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's flags."""
     parser.add_argument("--input", type=Path, required=True, metavar="PATH", help="queries with doc_id, JSON lines")
     add_dataset_flags(parser)
+    parser.set_defaults(unknown_judgements="keep")  # nobody judges here
     parser.add_argument(
         "--prompt", default="inpars", metavar="NAME|PATH", help="shipped prompt or prompt file (default: inpars)"
     )
@@ -37,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(flags: argparse.Namespace) -> None:
     """Score."""
     progress, options = console(flags), from_flags(ScoreOptions, flags)
-    flags.unknown_judgements = "keep"  # nobody judges here
     dataset = open_dataset_if_named(flags, progress)
     common: dict[str, Any] = {"output": flags.output, "progress": progress, "overwrite": flags.overwrite}
     documents: dict[str, Any] = {

@@ -124,16 +124,10 @@ def train_retriever(
     plan = BatchPlan(rows, options.batch_size, seed=options.seed, negatives=options.negatives)
     steps = steps_of(plan.batches, options)
     adapters = _adapters(model, options.lora_rank)
-    arguments = training_arguments(options, device, checkpoint_folder(output), steps) | {
-        "max_steps": steps,
-        "learning_rate": options.learning_rate or (ADAPTER_RATE if adapters else RATE),
-        "per_device_train_batch_size": 1,  # an item of the dataset is a whole batch
-        "remove_unused_columns": False,
-        "bf16": False,  # we compute in `autocast`, the loss itself in float32
-    }
+    arguments = training_arguments(options, device, checkpoint_folder(output), steps)
     trainer = BatchTrainer(
         model=model,
-        args=TrainingArguments(**arguments),
+        args=_whole_batches(arguments, steps, options.learning_rate or (ADAPTER_RATE if adapters else RATE)),
         train_dataset=Batches(rows, plan, collator, margins, steps * options.gradient_accumulation),
         data_collator=lambda items: items[0],
     )
@@ -159,6 +153,18 @@ def train_retriever(
         patience=options.patience,
     )
     return curve, describe(device, dtype)
+
+
+def _whole_batches(arguments: dict[str, Any], steps: int, learning_rate: float) -> TrainingArguments:
+    """The trainer's settings where an item of the dataset is a whole batch."""
+    own = {
+        "max_steps": steps,
+        "learning_rate": learning_rate,
+        "per_device_train_batch_size": 1,
+        "remove_unused_columns": False,
+        "bf16": False,  # we compute in autocast, the loss itself in float32
+    }
+    return TrainingArguments(**(arguments | own))
 
 
 def check_retriever(options: RetrieverOptions) -> None:

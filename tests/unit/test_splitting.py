@@ -1,10 +1,11 @@
 """Splits: whole clusters of documents on one side, the same ones in any order, files that other commands read."""
 
 import json
+import random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tiny_models import sentence
 
@@ -146,6 +147,7 @@ def test_what_cannot_be_split(corpus, tmp_path):
     st.integers(0, 5),
     st.randoms(use_true_random=False),
 )
+@example([(0, 1), (1, 1)], 0.75, 0, random.Random(0))  # the share rounds up to all
 def test_clusters_are_chosen_within_the_share_in_any_order(documents, share, seed, shuffler):
     rows = [(cluster, id_key(f"d{n}"), queries) for n, (cluster, queries) in enumerate(documents)]
 
