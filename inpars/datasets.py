@@ -13,9 +13,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from inpars import python_docs
-from inpars.archives import unpacked
 from inpars.corpus import Corpus, cache_folder, cached_corpus
+from inpars.documents import python_docs
+from inpars.documents.archives import unpacked
 from inpars.errors import BackendError, ConfigError, DataFormatError, UnknownNameError
 from inpars.formats import read_qrels, read_queries
 from inpars.manifest import FileStamp, stamp_text

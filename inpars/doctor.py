@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from inpars.corpus import cache_folder
-from inpars.embedded import EMBEDDED
 from inpars.extras import EXTRAS
-from inpars.java import INSTALL_BM25, OLDEST_JAVA, find_jar, find_java
-from inpars.processor import cores, fast_bfloat16_flags, memory_bytes
+from inpars.models.embedded import EMBEDDED
+from inpars.models.processor import cores, fast_bfloat16_flags, memory_bytes
+from inpars.retrieval.java import INSTALL_BM25, OLDEST_JAVA, find_jar, find_java
 
 State: TypeAlias = Literal["ok", "missing", "info"]
 HUB = "https://huggingface.co"
@@ -160,7 +160,7 @@ def _gpus() -> str:
         return "not looked for: torch is not installed"
     try:
         torch: Any = importlib.import_module("torch")
-        hardware: Any = importlib.import_module("inpars.hardware")
+        hardware: Any = importlib.import_module("inpars.models.hardware")
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         fast = "fast" if count and hardware.has_fast_bfloat16(torch.device("cuda")) else "not fast"
         names = [torch.cuda.get_device_name(number) for number in range(count)]

@@ -11,8 +11,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
-from inpars.embedded import EMBEDDED
-from inpars.java import INSTALL_BM25
+from inpars.models.embedded import EMBEDDED
+from inpars.retrieval.java import INSTALL_BM25
 
 _BOUND = re.compile(r"(>=|<)\s*([\d.]+)")
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from inpars.errors import ConfigError
-from inpars.prompts import load_prompt
+from inpars.prompting.prompts import load_prompt
 from inpars.toolkit_commands import dataset_name, flags_of, named, other_source, run_translated
 
 PROMPTS = {  # the toolkit's dynamic forms, to ours for the same collections, which bring examples of their own

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from inpars.commands.common import DatasetFlags, add_dataset_flags, add_display_flags, add_split_flag, print_result
 from inpars.datasets import load_qrels
-from inpars.evaluation import DEFAULT_METRICS, parse_metrics
+from inpars.evaluation.measures import DEFAULT_METRICS, parse_metrics
 from inpars.options import from_flags
 from inpars.stages.evaluating import as_values, evaluate_runs, read_runs, table, write_metrics
 from inpars.stages.examples import leave_out, left_out_line, read_ids

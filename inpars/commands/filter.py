@@ -15,12 +15,12 @@ from typing import Any
 from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset_if_named, print_result
 from inpars.datasets import Dataset
 from inpars.errors import ConfigError
+from inpars.filtering.guards import FilterOptions
+from inpars.filtering.laboratory_page import table_lines
 from inpars.formats import read_queries
-from inpars.guards import FilterOptions
-from inpars.laboratory_page import table_lines
 from inpars.manifest import Manifest
 from inpars.options import add_flags, from_flags
-from inpars.prompts import load_prompt, read_examples
+from inpars.prompting.prompts import load_prompt, read_examples
 from inpars.stages.comparing import CompareOptions, compare_file
 from inpars.stages.filtering import RESEMBLING, filter_file, make_surroundings
 from inpars.stages.stage import dropped_line

@@ -10,12 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset, print_result
-from inpars.example_choice import ExampleOptions, choose_prompt
 from inpars.formats import read_synthetic_queries
 from inpars.generation.api_options import ApiOptions, check_api
+from inpars.mining.pairs import write_pairs
 from inpars.options import add_flags, from_flags
-from inpars.pairs import write_pairs
-from inpars.prompts import load_prompt
+from inpars.prompting.example_choice import ExampleOptions, choose_prompt
+from inpars.prompting.prompts import load_prompt
 from inpars.stages.generating import (
     SERVER_BACKENDS,
     GenerateOptions,

@@ -17,7 +17,7 @@ from inpars.commands.common import (
     print_result,
 )
 from inpars.options import add_flags, from_flags
-from inpars.prompts import load_prompt
+from inpars.prompting.prompts import load_prompt
 from inpars.stages.reranking import RerankOptions, load_run_scorer, rerank_file
 
 

@@ -15,12 +15,12 @@ from inpars.commands.common import (
     open_dataset,
     print_result,
 )
-from inpars.evaluation import DEFAULT_METRICS, parse_metrics
-from inpars.example_choice import ExampleOptions, choose_prompt
+from inpars.evaluation.measures import DEFAULT_METRICS, parse_metrics
 from inpars.options import add_flags, from_flags
-from inpars.pipeline import run_pipeline
-from inpars.pipeline_options import PipelineOptions
-from inpars.prompts import load_prompt
+from inpars.pipeline.options import PipelineOptions
+from inpars.pipeline.run import run_pipeline
+from inpars.prompting.example_choice import ExampleOptions, choose_prompt
+from inpars.prompting.prompts import load_prompt
 from inpars.stages.evaluating import as_values, table
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset_if_named, print_result
-from inpars.example_choice import ExampleOptions, choose_prompt
 from inpars.manifest import Manifest
 from inpars.options import add_flags, from_flags
-from inpars.prompts import load_prompt
+from inpars.prompting.example_choice import ExampleOptions, choose_prompt
+from inpars.prompting.prompts import load_prompt
 from inpars.stages.clustering import cluster_file
 from inpars.stages.columns import score_column_file
 from inpars.stages.scoring import ScoreOptions, load_query_scorer, score_file

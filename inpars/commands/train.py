@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from inpars.commands.common import add_output_flags, console, open_dataset_if_named, print_result
+from inpars.models.publishing import check_hub_name, push_folder
 from inpars.options import add_flags, from_flags
-from inpars.publishing import check_hub_name, push_folder
 from inpars.stages.training import train_reranker_from_file, train_retriever_from_file
 from inpars.training.recipes import OF_RECIPES, with_recipe
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
+from inpars.documents.selection import sampling_key
 from inpars.generation import GeneratedQuery
 from inpars.generation.api_options import OPENAI_URL
 from inpars.generation.api_prices import TOKENS_PER_TURN, cut_text, estimate_tokens
 from inpars.generation.settings import DecodingSettings
+from inpars.prompting.templates import Prompt, PromptSource
 from inpars.records import Document
-from inpars.selection import sampling_key
-from inpars.templates import Prompt, PromptSource
 
 Endpoint: TypeAlias = Literal["completions", "chat"]
 PATHS: dict[Endpoint, str] = {"completions": "/v1/completions", "chat": "/v1/chat/completions"}

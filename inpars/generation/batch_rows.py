@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from inpars.processor import memory_bytes
+from inpars.models.processor import memory_bytes
 
 MOST_ROWS = {"cpu": 32, "cuda": 1024}  # more are not quicker
 MEMORY_SHARE = {"cpu": 0.25, "cuda": 0.5}  # of the total, for what grows with the rows

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from inpars.errors import BackendError
-from inpars.filtering import is_copied, words
+from inpars.filtering.filters import is_copied, words
 from inpars.records import FinishReason, SyntheticQuery
 
 WINDOW = 200  # the latest queries that are judged together

@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 
-from inpars import models
-from inpars.dtypes import DtypeName
 from inpars.generation import GeneratedQuery
 from inpars.generation.batch_rows import batch_rows
 from inpars.generation.decoding import TextEnd, decode_rows
@@ -22,10 +20,12 @@ from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.sampling import choice
 from inpars.generation.settings import DecodingSettings, chunks_by_length, grouped
 from inpars.generation.shared_prefix import SharedPrefixRows, best_forward
-from inpars.hardware import describe, pick_device, pick_dtype
-from inpars.networks import pad_id
+from inpars.models import loading as models
+from inpars.models.dtypes import DtypeName
+from inpars.models.hardware import describe, pick_device, pick_dtype
+from inpars.models.networks import pad_id
+from inpars.prompting.templates import PromptSource
 from inpars.records import Document, LogProbKind
-from inpars.templates import PromptSource
 
 CHUNK_DOCUMENTS = {"cpu": 32, "cuda": 1024}  # generated and stored as a whole
 CUE_TOKENS = 32  # allowed for what a prompt says after the document

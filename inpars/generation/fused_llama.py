@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from inpars.generation.prefix_attention import RowState, attend
-from inpars.products import Product, product
+from inpars.models.products import Product, product
 
 MODEL_TYPES = ("llama", "mistral", "qwen2")
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from inpars.generation.even_rows import rounded_up
-from inpars.networks import precise
+from inpars.models.networks import precise
 
 REDUCED = (torch.bfloat16, torch.float16)
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from inpars.errors import ConfigError
+from inpars.prompting.templates import PromptSource
 from inpars.records import Document
-from inpars.templates import PromptSource
 
 PROBE_DOCUMENTS = ("The first of two", "another, 2nd one", "(3) Third")
 

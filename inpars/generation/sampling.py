@@ -14,9 +14,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from inpars.documents.selection import sampling_key
 from inpars.generation.settings import DecodingSettings
-from inpars.networks import precise
-from inpars.selection import sampling_key
+from inpars.models.networks import precise
 
 UNIFORM_STEPS = 2.0**64
 

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
-from inpars import models
-from inpars.dtypes import DtypeName
 from inpars.errors import ConfigError
 from inpars.generation import GeneratedQuery
 from inpars.generation.decoding import TextEnd, decode_rows
 from inpars.generation.even_rows import even_rows, even_tokens, rounded_up
 from inpars.generation.sampling import choice
 from inpars.generation.settings import DecodingSettings, chunks_by_length, grouped
-from inpars.hardware import describe, pick_device, pick_dtype
-from inpars.networks import pad_id
+from inpars.models import loading as models
+from inpars.models.dtypes import DtypeName
+from inpars.models.hardware import describe, pick_device, pick_dtype
+from inpars.models.networks import pad_id
 from inpars.records import Document, LogProbKind
 
 CHUNK_DOCUMENTS = {"cpu": 32, "cuda": 512}

@@ -17,7 +17,7 @@ from transformers import AttentionInterface
 from inpars.generation.even_rows import even_tokens, rounded_up
 from inpars.generation.fused_llama import FusedLlama
 from inpars.generation.prefix_attention import RowState, attend
-from inpars.networks import head_replaced
+from inpars.models.networks import head_replaced
 
 ATTENTION_NAME = "inpars_shared_prefix"
 PREFILL_TOKENS = 4096  # padded prompt tokens read in one pass

@@ -14,18 +14,18 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from inpars import models
-from inpars.dtypes import DtypeName
 from inpars.errors import ConfigError
 from inpars.generation.causal_lm import end_tokens
 from inpars.generation.even_rows import even_number_of_rows, even_tokens, rounded_up
 from inpars.generation.plain_rows import keeps_only_keys_and_values, read_keys_and_values
 from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.settings import chunks_by_length
-from inpars.hardware import describe, pick_device, pick_dtype
-from inpars.networks import head_replaced, pad_id, precise
+from inpars.models import loading as models
+from inpars.models.dtypes import DtypeName
+from inpars.models.hardware import describe, pick_device, pick_dtype
+from inpars.models.networks import head_replaced, pad_id, precise
+from inpars.prompting.templates import PromptSource
 from inpars.records import Document
-from inpars.templates import PromptSource
 
 CHUNK_QUERIES = {"cpu": 64, "cuda": 2048}  # scored and stored as a whole
 BATCH_ROWS = {"cpu": 32, "cuda": 256}

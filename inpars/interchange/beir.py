@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from inpars.archives import unpacked
 from inpars.corpus import cache_folder
 from inpars.datasets import CORPUS_NAMES, QUERY_NAMES
+from inpars.documents.archives import unpacked
 from inpars.errors import DataFormatError
 from inpars.formats import iterate_qrels, read_documents, read_queries
 from inpars.interchange.folder import CORPUS, QRELS_HEADER, QUERIES

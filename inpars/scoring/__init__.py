@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 from inpars.errors import ConfigError
 
 if TYPE_CHECKING:
-    from inpars.dtypes import DtypeName
-    from inpars.templates import Prompt
+    from inpars.models.dtypes import DtypeName
+    from inpars.prompting.templates import Prompt
 
 ScorerKind: TypeAlias = Literal["monot5", "cross-encoder", "causal", "query-likelihood"]
 Windows: TypeAlias = Literal["maxp", "firstp", "mean"]

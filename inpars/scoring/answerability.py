@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from inpars import models
 from inpars.errors import ConfigError
-from inpars.hardware import pick_device, pick_dtype
-from inpars.networks import evaluating, pad_id
+from inpars.models import loading as models
+from inpars.models.hardware import pick_device, pick_dtype
+from inpars.models.networks import evaluating, pad_id
 from inpars.scoring.pair_model import Pair, default_batch_tokens, token_budget_batches
 
 if TYPE_CHECKING:
-    from inpars.dtypes import DtypeName
+    from inpars.models.dtypes import DtypeName
 
 ARCHITECTURE_ENDING = "ForQuestionAnswering"
 MAX_LENGTH = 384  # tokens of a window, as these models are trained

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from inpars.networks import evaluating, float32_rows, head_replaced
-from inpars.products import Product, product
+from inpars.models.networks import evaluating, float32_rows, head_replaced
+from inpars.models.products import Product, product
 from inpars.scoring import ScorerKind
 from inpars.scoring.monot5 import MonoT5
 from inpars.scoring.pair_model import Batch, EncodedPair, Pair

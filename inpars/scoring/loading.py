@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from inpars import models
 from inpars.errors import ConfigError
-from inpars.hardware import pick_device, pick_dtype
+from inpars.models import loading as models
+from inpars.models.hardware import pick_device, pick_dtype
 from inpars.scoring import SCORER_KINDS, ScorerKind, causal, monot5, query_likelihood
 from inpars.scoring.answers import Answers, find_answers
 from inpars.scoring.causal import CausalYesNo
@@ -18,8 +18,8 @@ from inpars.scoring.pair_model import SETTINGS_KEY, PairModel
 from inpars.scoring.query_likelihood import QueryLikelihood
 
 if TYPE_CHECKING:
-    from inpars.dtypes import DtypeName
-    from inpars.templates import Prompt
+    from inpars.models.dtypes import DtypeName
+    from inpars.prompting.templates import Prompt
 
 CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
 CLASSIFIER_ENDING = "ForSequenceClassification"

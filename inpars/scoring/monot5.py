@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from inpars.networks import float32_rows, head_replaced
+from inpars.models.networks import float32_rows, head_replaced
 from inpars.scoring import ScorerKind
 from inpars.scoring.answers import Answers
 from inpars.scoring.pair_model import (

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from inpars.networks import evaluating, pad_id
+from inpars.models.networks import evaluating, pad_id
 
 if TYPE_CHECKING:
     from inpars.scoring import ScorerKind

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicLayer
 
-from inpars.networks import evaluating, head_replaced, start_tokens
+from inpars.models.networks import evaluating, head_replaced, start_tokens
 from inpars.scoring import ScorerKind
 from inpars.scoring.pair_model import (
     Batch,

@@ -19,15 +19,16 @@ from typing import IO, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from inpars.audit import AuditAction, AuditedTriple, act, tally
 from inpars.batches import chunks
-from inpars.computing import ComputingOptions
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError
 from inpars.formats import triple_id_lines
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.mining.audit import AuditAction, AuditedTriple, act, tally
+from inpars.models.computing import ComputingOptions
 from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
+from inpars.prompting.templates import Prompt
 from inpars.scoring import PairScorer, ScorerKind
 from inpars.stages.mining import ids_path, negatives_path
 from inpars.stages.partial import remove_partial
@@ -36,7 +37,6 @@ from inpars.stages.reranking import RerankOptions, load_run_scorer
 from inpars.stages.stage import Outcome, model_stamp, refuse_to_overwrite, run_stage
 from inpars.stages.triple_rows import PairKeys, read_triple_rows, scan_pairs
 from inpars.storage import atomic_writer, to_json_line
-from inpars.templates import Prompt
 
 STAGE = "audit"
 PAIRS_PER_BATCH = 64  # saved together: some seconds of work on a processor

@@ -15,11 +15,11 @@ from typing import IO, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from inpars.filtering.score_files import ID_FIELD
 from inpars.formats import read_synthetic_queries
 from inpars.manifest import Manifest
 from inpars.options import result_settings
 from inpars.progress import SILENT, Progress
-from inpars.score_files import ID_FIELD
 from inpars.stages.columns import column_inputs, count_rows
 from inpars.stages.partial import header_line, partial_path, remove_partial
 from inpars.stages.scoring import STAGE, ScoreOptions
@@ -31,7 +31,7 @@ BLOCK = 500  # queries embedded and saved together
 
 
 class QueryEncoder(Protocol):
-    """Embeds queries, as `inpars.dense.Encoder` does."""
+    """Embeds queries, as `inpars.retrieval.dense.Encoder` does."""
 
     def encode_queries(self, texts: list[str]) -> npt.NDArray[np.float32]:
         """(queries, width)."""
@@ -51,7 +51,7 @@ def cluster_file(
     inputs = column_inputs(source, options, None)
 
     def work() -> Outcome:
-        from inpars.clusters import cluster, default_clusters
+        from inpars.filtering.clusters import cluster, default_clusters
 
         partial, total = partial_path(output), count_rows(source, options.limit)
         header = header_line(STAGE, result_settings(options), inputs).encode() + b"\n"
@@ -81,8 +81,8 @@ def cluster_file(
 
 
 def _load(options: ScoreOptions) -> QueryEncoder:
-    from inpars.dense import DEFAULT_BATCH_SIZE, Encoder
-    from inpars.hardware import use_threads
+    from inpars.models.hardware import use_threads
+    from inpars.retrieval.dense import DEFAULT_BATCH_SIZE, Encoder
 
     use_threads(options.threads)
     return Encoder(

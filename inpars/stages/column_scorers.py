@@ -108,7 +108,7 @@ def load_column(source: Path, options: ScoreOptions, corpus: Corpus | None, prog
     """The scorer the options name. Torch or the JVM is loaded here and not before."""
     if options.kind == "bm25-rank":
         return _bm25_column(source, options, _needed(corpus, options), progress)
-    from inpars.hardware import use_threads
+    from inpars.models.hardware import use_threads
 
     use_threads(options.threads)
     common: dict[str, Any] = {
@@ -156,7 +156,7 @@ def text_lookup(source: Path, corpus: Corpus | None) -> TextOf:
 
 
 def _bm25_column(source: Path, options: ScoreOptions, corpus: Corpus, progress: Progress) -> ColumnScorer:
-    from inpars.bm25 import bm25_index
+    from inpars.retrieval.bm25 import bm25_index
 
     index = bm25_index(
         corpus, k1=options.k1, b=options.b, language=options.language, threads=options.threads, progress=progress
@@ -171,7 +171,7 @@ def _bm25_column(source: Path, options: ScoreOptions, corpus: Corpus, progress: 
 def _dense_column(
     source: Path, options: ScoreOptions, corpus: Corpus, common: dict[str, Any], progress: Progress
 ) -> ColumnScorer:
-    from inpars.dense import DEFAULT_BATCH_SIZE, Encoder, dense_index
+    from inpars.retrieval.dense import DEFAULT_BATCH_SIZE, Encoder, dense_index
 
     encoder = Encoder(options.model_name, batch_size=options.batch_size or DEFAULT_BATCH_SIZE, **common)
     index = dense_index(corpus, encoder, progress=progress)

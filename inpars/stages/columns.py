@@ -13,11 +13,11 @@ from typing import Any
 
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError
+from inpars.filtering.score_files import ID_FIELD
 from inpars.formats import read_synthetic_records
 from inpars.manifest import FileStamp, Manifest, stamp
 from inpars.options import result_settings
 from inpars.progress import SILENT, Progress
-from inpars.score_files import ID_FIELD
 from inpars.stages.column_scorers import ColumnScorer, Row, load_column
 from inpars.stages.partial import header_line, open_partial, partial_path, remove_partial, whole_lines
 from inpars.stages.scoring import STAGE, ScoreOptions

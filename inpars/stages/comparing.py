@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from inpars.corpus import Corpus
-from inpars.guards import DEFAULT_SCORE, FilterOptions, Surroundings
-from inpars.laboratory import Comparison, Kept, compare
-from inpars.laboratory_page import render_laboratory, shorten, slugs
+from inpars.filtering.guards import DEFAULT_SCORE, FilterOptions, Surroundings
+from inpars.filtering.laboratory import Comparison, Kept, compare
+from inpars.filtering.laboratory_page import render_laboratory, shorten, slugs
 from inpars.manifest import FileStamp, Manifest, read_manifest
 from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress

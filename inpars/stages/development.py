@@ -54,7 +54,7 @@ def separate_development(
 
 def given_development(options: ValidatedOptions, dataset: Dataset, progress: Progress) -> DevSet:
     """The judged ones of the given queries with BM25's best documents."""
-    from inpars.bm25 import bm25_index
+    from inpars.retrieval.bm25 import bm25_index
     from inpars.training.validation import DevSet
 
     queries_path, qrels_path = _given(options.dev_queries), _given(options.dev_qrels)

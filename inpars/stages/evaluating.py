@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from inpars.errors import ConfigError
-from inpars.evaluation import Evaluation, evaluate
+from inpars.evaluation.measures import Evaluation, evaluate
+from inpars.evaluation.significance import Difference, compare
 from inpars.formats import read_run
 from inpars.records import Qrels, Run
-from inpars.significance import Difference, compare
 from inpars.storage import atomic_writer
 
 

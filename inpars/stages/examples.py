@@ -8,9 +8,9 @@ from pathlib import Path
 from inpars.datasets import Topics
 from inpars.errors import ConfigError
 from inpars.progress import SILENT, Progress
+from inpars.prompting.templates import PromptSource
 from inpars.records import Qrels
 from inpars.storage import read_lines, storage_errors, write_lines
-from inpars.templates import PromptSource
 
 SUFFIX = ".example_query_ids.txt"
 

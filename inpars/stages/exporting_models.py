@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from inpars.datasets import Dataset, Topics
 from inpars.errors import BackendError, ConfigError
-from inpars.evaluation import evaluate
+from inpars.evaluation.measures import evaluate
 from inpars.manifest import FileStamp, Manifest
 from inpars.options import option
 from inpars.progress import SILENT, Progress
@@ -27,7 +27,7 @@ from inpars.storage import replace_folder, storage_errors
 from inpars.training.examples import Group
 
 if TYPE_CHECKING:
-    from inpars.exportable import Exportable
+    from inpars.models.exportable import Exportable
 
 STAGE = "export model"
 METRIC = "nDCG@10"
@@ -108,8 +108,8 @@ def export_model(
     """Fill the folder `output`. Raises BackendError, and leaves nothing, where the float32 graph scores otherwise."""
 
     def work() -> Outcome:
-        from inpars.exportable import load_exportable
-        from inpars.hardware import use_threads
+        from inpars.models.exportable import load_exportable
+        from inpars.models.hardware import use_threads
 
         use_threads(options.threads)
         model = load_exportable(
@@ -139,7 +139,7 @@ def _write(
 ) -> list[Measured]:
     import torch
 
-    from inpars.onnx_models import Session, quantize, write_graph
+    from inpars.models.onnx_graphs import Session, quantize, write_graph
 
     progress.note(f"{STAGE}: writing the graph of a {model.kind}")
     write_graph(model.graph, model.example(), folder / GRAPH)

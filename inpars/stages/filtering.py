@@ -19,15 +19,15 @@ import numpy as np
 
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError
-from inpars.filtering import Filtered, choose, filter_queries
+from inpars.filtering.filters import Filtered, choose, filter_queries
+from inpars.filtering.guards import FilterOptions, Surroundings
+from inpars.filtering.pool import Gatherer, Pool
+from inpars.filtering.score_files import read_scores
+from inpars.filtering.selections import Positions, parse_selection
 from inpars.formats import read_placed_synthetic_records
-from inpars.guards import FilterOptions, Surroundings
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.progress import SILENT, Progress
-from inpars.query_pool import Gatherer, Pool
 from inpars.records import SyntheticQuery
-from inpars.score_files import read_scores
-from inpars.selections import Positions, parse_selection
 from inpars.stages.stage import Outcome, run_stage
 from inpars.storage import is_gzip, open_lines, read_json_at, storage_errors, write_jsonl
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from inpars.computing import ComputingOptions
 from inpars.corpus import Corpus
+from inpars.documents.selection import Selection, choose_documents
 from inpars.errors import ConfigError
 from inpars.formats import synthetic_query_record
 from inpars.generation import GeneratedQuery, Metered, QueryGenerator
@@ -23,11 +23,11 @@ from inpars.generation.api_wire import Endpoint
 from inpars.generation.canary import WINDOW, Canary, Tally
 from inpars.generation.settings import DecodingSettings
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.models.computing import ComputingOptions
 from inpars.options import check, option, result_settings
 from inpars.progress import SILENT, Progress
-from inpars.prompts import Prompt, PromptSource, load_prompt
+from inpars.prompting.prompts import Prompt, PromptSource, load_prompt
 from inpars.records import Document, SyntheticQuery
-from inpars.selection import Selection, choose_documents
 from inpars.stages.examples import read_ids, write_example_query_ids
 from inpars.stages.generating_api import estimate_cost, load_api_generator, server_stamp
 from inpars.stages.partial import CHUNK_END, chunks_done, header_line, open_partial, partial_path, write_in_order
@@ -173,7 +173,7 @@ def load_generator(
     check_api(api, asks_server=options.backend in SERVER_BACKENDS)
     if (endpoint := SERVER_BACKENDS.get(options.backend)) is not None:
         return load_api_generator(endpoint, options.model, prompt, settings, api, output, progress)
-    from inpars.hardware import use_threads
+    from inpars.models.hardware import use_threads
 
     use_threads(options.threads)
     places: dict[str, Any] = {

@@ -16,8 +16,8 @@ from inpars.generation.api_wire import Endpoint, Wording
 from inpars.generation.settings import DecodingSettings
 from inpars.manifest import FileStamp, stamp_text
 from inpars.progress import SILENT, Progress
+from inpars.prompting.templates import PromptSource
 from inpars.records import Document
-from inpars.templates import PromptSource
 
 
 def server_stamp(options: ApiOptions) -> FileStamp:

@@ -11,9 +11,9 @@ from itertools import islice
 from pathlib import Path
 
 from inpars.datasets import QUERY_NAMES, Dataset, Topics
+from inpars.documents.ingest import MAX_WORDS, FoundFiles, find_files, read_file, relative_name
 from inpars.errors import DataFormatError
 from inpars.formats import write_documents, write_qrels, write_queries
-from inpars.ingest import MAX_WORDS, FoundFiles, find_files, read_file, relative_name
 from inpars.manifest import Manifest, manifest_path, read_manifest
 from inpars.options import check, option
 from inpars.progress import SILENT, Progress

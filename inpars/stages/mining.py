@@ -12,17 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from inpars.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
-from inpars.computing import ComputingOptions
 from inpars.corpus import Corpus
 from inpars.datasets import Topics
 from inpars.errors import ConfigError, StaleInputError
 from inpars.formats import one_line, read_synthetic_queries, run_lines, triple_id_lines
 from inpars.manifest import FileStamp, Manifest, stamp
-from inpars.negatives import Judged, ScoreRule, Source
+from inpars.mining.negatives import Judged, ScoreRule, Source
+from inpars.mining.triples import Asked, Draw, Mined, Miner, NegativesMode, Pair, Search, in_blocks, parse_ranks
+from inpars.models.computing import ComputingOptions
 from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.records import Query, Run
+from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
 from inpars.scoring import PairScorer
 from inpars.stages.partial import remove_partial
 from inpars.stages.remembered import RememberedScores
@@ -30,7 +31,6 @@ from inpars.stages.reranking import RerankOptions, load_run_scorer
 from inpars.stages.retrieving import own_documents
 from inpars.stages.stage import Outcome, dropped_line, model_stamp, refuse_to_overwrite, run_stage
 from inpars.storage import atomic_writer, to_json_line
-from inpars.triples import Asked, Draw, Mined, Miner, NegativesMode, Pair, Search, in_blocks, parse_ranks
 
 STAGE = "triples"
 QUERIES_PER_BLOCK = 500
@@ -215,7 +215,7 @@ def _search(source: Source, corpus: Corpus, options: TriplesOptions, progress: P
             return run, {(q, positive): run[q][positive] for q, positive in pairs if positive in run[q]}
 
         return search
-    from inpars.dense import Encoder, dense_index  # torch, only where a bi-encoder is asked for
+    from inpars.retrieval.dense import Encoder, dense_index  # torch, only where a bi-encoder is asked for
 
     encoder = Encoder(
         options.retriever, device=options.device, dtype=options.dtype, trust_remote_code=options.trust_remote_code

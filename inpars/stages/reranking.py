@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from inpars.computing import ComputingOptions
 from inpars.datasets import Dataset, Topics
 from inpars.errors import ConfigError
 from inpars.formats import read_run, write_run
 from inpars.manifest import Manifest, stamp, stamp_text
+from inpars.models.computing import ComputingOptions
 from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
+from inpars.prompting.templates import Prompt
 from inpars.records import Run, ScoredDocument
 from inpars.reranking import apply_scores, fuse_with_first_stage, score_run
 from inpars.runs import DEFAULT_FUSION, Fusion, cut, fuse
@@ -21,7 +22,6 @@ from inpars.scoring import PairScorer, ScorerKind, Windows
 from inpars.stages.partial import header_line, open_partial, partial_path, remove_partial, whole_lines
 from inpars.stages.stage import Outcome, model_stamp, run_stage
 from inpars.storage import read_jsonl, to_json_line
-from inpars.templates import Prompt
 
 STAGE = "rerank"
 
@@ -61,7 +61,7 @@ class RerankOptions(ComputingOptions):
 
 def load_run_scorer(options: RerankOptions, prompt: Prompt | None = None) -> PairScorer:
     """The scorer the options name."""
-    from inpars.hardware import use_threads
+    from inpars.models.hardware import use_threads
     from inpars.scoring import load_scorer
 
     use_threads(options.threads)

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TypeAlias
 
 from inpars.batches import slices
-from inpars.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
-from inpars.computing import ComputingOptions
 from inpars.corpus import Corpus
 from inpars.datasets import Dataset, Topics
 from inpars.errors import ConfigError
 from inpars.formats import run_lines
 from inpars.manifest import FileStamp, Manifest
+from inpars.models.computing import ComputingOptions
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.records import Query, Run
+from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
 from inpars.runs import cut, fuse_z_scores, without_own_document
 from inpars.stages.stage import Outcome, model_stamp, run_stage
 from inpars.storage import write_lines
@@ -102,7 +102,7 @@ def _open(name: str, corpus: Corpus, options: SearchOptions, progress: Progress)
             corpus, k1=options.k1, b=options.b, language=options.language, threads=options.threads, progress=progress
         )
         return lambda queries, k: index.search(queries, k, threads=options.threads)
-    from inpars.dense import Encoder, dense_index  # torch, only where a bi-encoder is asked for
+    from inpars.retrieval.dense import Encoder, dense_index  # torch, only where a bi-encoder is asked for
 
     encoder = Encoder(
         name,

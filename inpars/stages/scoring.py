@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from inpars.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE
-from inpars.computing import ComputingOptions
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError, DataFormatError
 from inpars.formats import LOG_PROB_DIGITS, read_synthetic_records
 from inpars.generation.canary import LATEST_CHARACTERS
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.models.computing import ComputingOptions
 from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
+from inpars.prompting.templates import PromptSource
 from inpars.records import Document, SyntheticQuery
+from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE
 from inpars.scoring import ScorerKind
 from inpars.stages.partial import (
     CHUNK_END,
@@ -35,7 +36,6 @@ from inpars.stages.partial import (
 )
 from inpars.stages.stage import Outcome, model_stamp, run_stage
 from inpars.storage import read_jsonl, to_json_line, write_jsonl
-from inpars.templates import PromptSource
 
 if TYPE_CHECKING:
     from inpars.generation.teacher_forcing import KnownQuery, QueryScore, TeacherForcing
@@ -151,7 +151,7 @@ def score_file(
 def load_query_scorer(options: ScoreOptions, prompt: PromptSource) -> TeacherForcing:
     """The scorer the options name. Torch is loaded here and not before."""
     from inpars.generation.teacher_forcing import TeacherForcing
-    from inpars.hardware import use_threads
+    from inpars.models.hardware import use_threads
 
     use_threads(options.threads)
     return TeacherForcing(

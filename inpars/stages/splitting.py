@@ -18,15 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.corpus import Corpus
+from inpars.documents.near_duplicates import THRESHOLD, NearDuplicateClusters
 from inpars.errors import ConfigError, StaleInputError
-from inpars.filtering import words
+from inpars.filtering.filters import words
 from inpars.formats import read_synthetic_records
 from inpars.manifest import FileStamp, Manifest, stamp
-from inpars.near_duplicates import THRESHOLD, NearDuplicateClusters
+from inpars.mining.splitting import Keys, Numbers, dev_clusters, id_key
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.records import SyntheticQuery
-from inpars.splitting import Keys, Numbers, dev_clusters, id_key
 from inpars.stages.stage import Outcome, refuse_to_overwrite, run_stage
 from inpars.storage import atomic_writer, to_json_line
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from inpars import manifest as manifests
-from inpars.embedded import EMBEDDED
 from inpars.errors import ConfigError
 from inpars.manifest import FileStamp, Manifest, stamp_text
+from inpars.models.embedded import EMBEDDED
 from inpars.options import check, result_settings
 from inpars.progress import Progress
 from inpars.storage import storage_errors

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from inpars.computing import ComputingOptions
 from inpars.errors import ConfigError
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.models.computing import ComputingOptions
 from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
+from inpars.prompting.templates import Prompt
 from inpars.scoring import PairScorer, ScorerKind
 from inpars.stages.partial import remove_partial
 from inpars.stages.remembered import RememberedScores
@@ -24,7 +25,6 @@ from inpars.stages.reranking import RerankOptions, load_run_scorer
 from inpars.stages.stage import Outcome, model_stamp, run_stage
 from inpars.stages.triple_rows import read_triple_rows
 from inpars.storage import read_jsonl, write_jsonl
-from inpars.templates import Prompt
 
 STAGE = "teach"
 PAIRS_PER_PART = 256  # a part's scores are saved together

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from inpars.datasets import Dataset
 from inpars.errors import ConfigError
 from inpars.manifest import FileStamp, Manifest, stamp
-from inpars.model_card import CardFacts, write_card
+from inpars.models.card import CardFacts, write_card
 from inpars.options import result_settings
 from inpars.progress import SILENT, Progress
-from inpars.prompts import load_prompt
+from inpars.prompting.prompts import load_prompt
 from inpars.stages.development import development_inputs, separate_development
 from inpars.stages.margins import margins_path, read_margins
 from inpars.stages.mining import negatives_path
@@ -112,7 +112,7 @@ def _train(
     fingerprint = {**result_settings(options), **{name: stamp.sha256 for name, stamp in inputs.items()}}
 
     def work() -> Outcome:
-        from inpars.hardware import use_threads
+        from inpars.models.hardware import use_threads
         from inpars.training.validation import validation_results, worse_than_start
 
         use_threads(options.threads)

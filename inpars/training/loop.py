@@ -20,9 +20,9 @@ import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-from inpars.computing import ComputingOptions
 from inpars.errors import BackendError
-from inpars.hardware import pick_dtype
+from inpars.models.computing import ComputingOptions
+from inpars.models.hardware import pick_dtype
 from inpars.options import option
 from inpars.progress import Progress
 from inpars.storage import replace_folder, storage_errors

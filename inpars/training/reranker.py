@@ -16,10 +16,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 
-from inpars import models
 from inpars.errors import ConfigError
-from inpars.hardware import describe, pick_device, pick_dtype
-from inpars.networks import pad_id
+from inpars.models import loading as models
+from inpars.models.hardware import describe, pick_device, pick_dtype
+from inpars.models.networks import pad_id
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.scoring import ScorerKind

@@ -18,9 +18,9 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from transformers import TrainingArguments
 
-from inpars import models
 from inpars.errors import ConfigError
-from inpars.hardware import describe, pick_device, pick_dtype
+from inpars.models import loading as models
+from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.training.batch_plan import BatchPlan

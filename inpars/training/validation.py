@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from inpars.errors import ConfigError
-from inpars.evaluation import evaluate
+from inpars.evaluation.measures import evaluate
 from inpars.options import option
 from inpars.records import Qrels, Run
 from inpars.scoring import PairScorer

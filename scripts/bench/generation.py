@@ -21,15 +21,15 @@ from typing import Protocol
 import llama_server as llama
 import torch
 
-from inpars import models
 from inpars.datasets import load_dataset
+from inpars.documents.selection import choose_documents
 from inpars.generation.causal_lm import CausalGenerator
 from inpars.generation.settings import DecodingSettings
-from inpars.hardware import describe, pick_device, pick_dtype
-from inpars.prompts import load_prompt
+from inpars.models import loading as models
+from inpars.models.hardware import describe, pick_device, pick_dtype
+from inpars.prompting.prompts import load_prompt
+from inpars.prompting.templates import Prompt
 from inpars.records import Document
-from inpars.selection import choose_documents
-from inpars.templates import Prompt
 
 MAX_DOC_TOKENS, MAX_NEW_TOKENS = 160, 32
 SLOW_SHARE = 8  # the slowest sides get this share of the documents: rates, not times, are compared

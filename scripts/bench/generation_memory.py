@@ -14,11 +14,11 @@ import subprocess
 import sys
 
 from inpars.datasets import load_dataset
+from inpars.documents.selection import choose_documents
 from inpars.generation.causal_lm import CausalGenerator
 from inpars.generation.settings import DecodingSettings
-from inpars.models import load_config
-from inpars.prompts import load_prompt
-from inpars.selection import choose_documents
+from inpars.models.loading import load_config
+from inpars.prompting.prompts import load_prompt
 
 ROWS, FEW, MANY = 32, 16, 64
 NEVER = "\0"  # a stop string no model says, so that all rows go on to the limit

@@ -18,12 +18,12 @@ from urllib.request import urlopen
 
 import torch
 
-from inpars.embedded import EMBEDDED
 from inpars.generation.prompt_tokens import PromptTokens
-from inpars.models import load_causal_lm
-from inpars.processor import cores
+from inpars.models.embedded import EMBEDDED
+from inpars.models.loading import load_causal_lm
+from inpars.models.processor import cores
+from inpars.prompting.templates import Prompt
 from inpars.records import Document
-from inpars.templates import Prompt
 
 START_SECONDS = 120.0
 

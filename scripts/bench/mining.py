@@ -29,15 +29,15 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from inpars.bm25 import bm25_index
 from inpars.corpus import Corpus
 from inpars.formats import read_run, write_documents
 from inpars.records import Document, Query
+from inpars.retrieval.bm25 import bm25_index
 from inpars.storage import write_lines
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 SENTENCE_WORDS, PASSAGE_WORDS, QUERY_WORDS = (5, 60), 50, (4, 12)
-START_JAVA = "from inpars.java import java_class; java_class('java.lang.Object'); "
+START_JAVA = "from inpars.retrieval.java import java_class; java_class('java.lang.Object'); "
 PYSERINI = START_JAVA + "import runpy; runpy.run_module('pyserini.search.lucene', run_name='__main__', alter_sys=True)"
 SINGLE = """
 import sys, time
@@ -56,7 +56,7 @@ with open(output, "w", encoding="utf-8") as stream:
 OURS = """
 import sys, time
 from pathlib import Path
-from inpars.bm25 import BM25Index
+from inpars.retrieval.bm25 import BM25Index
 from inpars.formats import read_queries
 index, topics, k, output = sys.argv[1:]
 queries = list(read_queries(Path(topics)))

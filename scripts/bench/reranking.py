@@ -36,10 +36,10 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from inpars.evaluation import evaluate
+from inpars.evaluation.measures import evaluate
 from inpars.formats import read_documents, read_qrels, read_queries, read_run
-from inpars.hardware import describe, pick_device, pick_dtype
-from inpars.models import resolve_model
+from inpars.models.hardware import describe, pick_device, pick_dtype
+from inpars.models.loading import resolve_model
 from inpars.records import Run
 from inpars.runs import rank
 from inpars.scoring import load_scorer

@@ -45,7 +45,7 @@ import numpy as np
 from inpars.corpus import Corpus
 from inpars.formats import synthetic_query_record
 from inpars.records import SyntheticQuery
-from inpars.selection import choose_documents
+from inpars.documents.selection import choose_documents
 from inpars.storage import write_jsonl
 corpus, count, output = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 random = np.random.default_rng(0)

@@ -20,14 +20,14 @@ from tempfile import TemporaryDirectory
 import torch
 from training_cases import Case, Settings
 
-from inpars.bm25 import bm25_index
 from inpars.datasets import load_dataset
-from inpars.dense import Encoder
-from inpars.evaluation import evaluate
-from inpars.hardware import describe, pick_device, pick_dtype
+from inpars.documents.selection import choose_documents
+from inpars.evaluation.measures import evaluate
+from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.records import Query, Run
+from inpars.retrieval.bm25 import bm25_index
+from inpars.retrieval.dense import Encoder
 from inpars.scoring import load_scorer
-from inpars.selection import choose_documents
 from inpars.training.examples import TripleTexts, read_triple_texts
 
 MODULES = {"retriever": "training_retriever", "rerankers": "training_rerankers"}

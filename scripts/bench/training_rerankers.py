@@ -32,7 +32,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from inpars.models import resolve_model
+from inpars.models.loading import resolve_model
 from inpars.progress import Silent
 from inpars.scoring import ScorerKind
 from inpars.training.examples import TripleTexts, grouped

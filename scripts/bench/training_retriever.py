@@ -19,8 +19,8 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from training_cases import Case, Settings, Train, Trained
 from transformers import PrinterCallback, TrainerCallback
 
-from inpars.hardware import pick_device
-from inpars.models import load_sentence_transformer
+from inpars.models.hardware import pick_device
+from inpars.models.loading import load_sentence_transformer
 from inpars.progress import Silent
 from inpars.training.examples import TripleTexts
 from inpars.training.retriever import RATE, RetrieverOptions, train_retriever

@@ -15,7 +15,7 @@ import pytest
 
 from inpars import cli
 from inpars.generation import GeneratedQuery
-from inpars.java import find_jar, find_java
+from inpars.retrieval.java import find_jar, find_java
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
 CORPUS, QUERIES, QRELS, RUN = TOY / "corpus.tsv", TOY / "queries.tsv", TOY / "qrels.trec", TOY / "run.trec"

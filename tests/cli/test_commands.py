@@ -9,8 +9,8 @@ import pytest
 from inpars import __version__, cli
 from inpars.datasets import load_dataset
 from inpars.formats import read_run, read_synthetic_queries, read_triple_ids
-from inpars.java import find_jar, find_java
 from inpars.manifest import read_manifest
+from inpars.retrieval.java import find_jar, find_java
 from inpars.storage import read_jsonl, write_jsonl
 
 TOY = Path(__file__).parents[1] / "data" / "toy"

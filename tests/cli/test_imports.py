@@ -15,14 +15,15 @@ from inpars import commands
 
 HEAVY = ("torch", "transformers", "sentence_transformers", "jnius", "ray", "pyserini", "openai")
 LIGHT = [
-    *("records", "errors", "runs", "formats", "storage", "manifest", "corpus", "archives", "datasets", "python_docs"),
-    *("prompts", "templates", "selection", "filtering", "triples", "bm25", "java", "evaluation", "significance"),
-    *("options", "console", "progress", "embedded", "extras", "processor", "doctor", "ingest", "cli", "generation"),
-    *("negatives", "audit", "splitting"),
-    *("example_choice", "near_duplicates", "generation.canary", "generate"),
-    *("words", "guards", "query_pool", "selections", "similar_queries", "score_files", "languages", "laboratory"),
-    *("laboratory_page", "stages.partial", "stages.columns", "stages.clustering", "stages.comparing"),
-    *("interchange", "stages.exchanging"),
+    *("records", "errors", "runs", "formats", "storage", "manifest", "corpus", "datasets", "options", "console"),
+    *("progress", "extras", "doctor", "generate", "documents.archives", "documents.python_docs", "documents.ingest"),
+    *("documents.selection", "documents.near_duplicates", "prompting.prompts", "prompting.templates"),
+    *("prompting.example_choice", "retrieval.bm25", "retrieval.java", "evaluation.measures", "evaluation.significance"),
+    *("models.embedded", "models.processor", "generation", "generation.canary", "mining.negatives", "mining.triples"),
+    *("mining.audit", "mining.splitting", "filtering.filters", "filtering.words", "filtering.guards", "filtering.pool"),
+    *("filtering.selections", "filtering.similar_queries", "filtering.score_files", "filtering.languages"),
+    *("filtering.laboratory", "filtering.laboratory_page", "stages.partial", "stages.columns", "stages.clustering"),
+    *("stages.comparing", "interchange", "stages.exchanging"),
 ]
 COMMANDS = [f"commands.{module.name}" for module in pkgutil.iter_modules(commands.__path__)]
 

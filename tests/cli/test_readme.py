@@ -57,3 +57,5 @@ def test_the_tree_names_what_exists():
     assert len(names) > 20
     package = ROOT / "inpars"
     assert not [name for name in names if not ((package / name).is_dir() or (package / f"{name}.py").exists())]
+    named = {name.rstrip("/") for name in names}
+    assert named >= {path.parent.name for path in package.glob("*/__init__.py")} - {"data"}

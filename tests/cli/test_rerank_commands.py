@@ -9,7 +9,7 @@ import pytest
 from inpars import cli
 from inpars import rerank as toolkit_rerank
 from inpars.formats import read_run
-from inpars.java import find_jar, find_java
+from inpars.retrieval.java import find_jar, find_java
 from inpars.runs import rank
 
 TOY = Path(__file__).parents[1] / "data" / "toy"

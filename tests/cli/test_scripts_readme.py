@@ -63,7 +63,7 @@ def test_every_toolkit_command_has_its_section():
 
 
 def test_measures_that_are_named_exist():
-    from inpars.evaluation import parse_metrics
+    from inpars.evaluation.measures import parse_metrics
 
     named = re.findall(r'`--metrics "([^"]+)"`', README)
     assert len(named) == 2

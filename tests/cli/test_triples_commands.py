@@ -9,7 +9,7 @@ import pytest
 from inpars import cli
 from inpars.datasets import load_dataset
 from inpars.formats import read_triple_ids
-from inpars.java import find_jar, find_java
+from inpars.retrieval.java import find_jar, find_java
 from inpars.storage import read_jsonl
 
 TOY = Path(__file__).parents[1] / "data" / "toy"

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from inpars.cli import main
-from inpars.embedded import EMBEDDED
 from inpars.formats import read_run, read_synthetic_queries
-from inpars.java import find_jar, find_java
+from inpars.models.embedded import EMBEDDED
+from inpars.retrieval.java import find_jar, find_java
 
 TOY = Path(__file__).parent.parent / "data" / "toy" / "beir"
 SMALL = [

@@ -6,14 +6,14 @@ from tiny_models import sentence
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from inpars.corpus import Corpus
-from inpars.embedded import EMBEDDED
 from inpars.formats import read_synthetic_queries, write_documents
 from inpars.manifest import stamp
-from inpars.models import resolve_model
-from inpars.prompts import load_prompt
+from inpars.models.embedded import EMBEDDED
+from inpars.models.loading import resolve_model
+from inpars.prompting.prompts import load_prompt
+from inpars.prompting.templates import Example, Prompt
 from inpars.records import Document
 from inpars.stages.generating import GenerateOptions, generate_queries, load_generator
-from inpars.templates import Example, Prompt
 
 TOLERANCE = 1e-4
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from inpars.cli import main
-from inpars.embedded import EMBEDDED
+from inpars.models.embedded import EMBEDDED
 
 pytestmark = [
     pytest.mark.slow,

@@ -11,8 +11,8 @@ from inpars.generation.api_answers import journal_path
 from inpars.generation.api_batch import Batches, state_path
 from inpars.generation.api_options import ApiOptions
 from inpars.generation.settings import DecodingSettings
+from inpars.prompting.templates import Prompt
 from inpars.stages.generating_api import load_api_generator
-from inpars.templates import Prompt
 
 PROMPT = Prompt(name="test", form="Document: {document}\nRelevant Query: {query}")
 DOCUMENTS = [document(number) for number in range(100)]

@@ -15,7 +15,7 @@ from inpars.generation.api_client import NoAnswerError, RefusedError, Server, _d
 from inpars.generation.api_options import OPENAI_URL
 from inpars.generation.api_wire import Wording
 from inpars.generation.settings import DecodingSettings
-from inpars.templates import Prompt
+from inpars.prompting.templates import Prompt
 
 PROMPT = Prompt(name="test", form="Document: {document}\nRelevant Query: {query}")
 

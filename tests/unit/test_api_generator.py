@@ -19,8 +19,8 @@ from inpars.generation import Metered, api_client
 from inpars.generation.api_answers import journal_path, read_answers
 from inpars.generation.api_options import ApiOptions, check_api
 from inpars.generation.settings import DecodingSettings
+from inpars.prompting.templates import Prompt
 from inpars.stages.generating_api import estimate_cost, load_api_generator, server_stamp
-from inpars.templates import Prompt
 
 PROMPT = Prompt(name="test", form="Document: {document}\nRelevant Query: {query}")
 DOCUMENTS = [document(number) for number in range(150)]  # three chunks

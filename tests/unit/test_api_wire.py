@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from inpars.generation.api_options import OPENAI_URL
 from inpars.generation.api_wire import Wording
 from inpars.generation.settings import DecodingSettings
-from inpars.prompts import load_prompt
+from inpars.prompting.prompts import load_prompt
+from inpars.prompting.templates import Prompt
 from inpars.records import Document
-from inpars.templates import Prompt
 
 PROMPT = Prompt(name="test", form="Document: {document}\nRelevant Query: {query}", instruction="Write a query.")
 DOCUMENT = Document("d1", "a text about nothing")

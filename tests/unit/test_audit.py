@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inpars.audit import AuditedTriple, act, tally
+from inpars.mining.audit import AuditedTriple, act, tally
 from inpars.records import Triple
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from tiny_models import sentence
 
-from inpars import models
 from inpars.errors import ConfigError
 from inpars.generation import causal_lm
 from inpars.generation.causal_lm import CausalGenerator
@@ -15,8 +14,9 @@ from inpars.generation.decoding import TextEnd, decode_rows
 from inpars.generation.plain_rows import PlainRows
 from inpars.generation.settings import DecodingSettings
 from inpars.generation.shared_prefix import SharedPrefixRows, best_forward
+from inpars.models import loading as models
+from inpars.prompting.templates import Example, Prompt
 from inpars.records import Document
-from inpars.templates import Example, Prompt
 
 SHARING = ["llama", "gpt_neox", "gpt2"]
 OTHERS = ["mistral", "bloom", "lfm2"]  # windows; a bias for positions; a state instead of keys

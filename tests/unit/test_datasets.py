@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from inpars import python_docs
 from inpars.datasets import load_dataset, load_qrels
+from inpars.documents import python_docs
 from inpars.errors import BackendError, ConfigError, DataFormatError, UnknownNameError
 from inpars.formats import read_documents
 from inpars.progress import Silent

@@ -8,7 +8,7 @@ import huggingface_hub
 import pytest
 
 from inpars import cli
-from inpars.java import find_jar, find_java
+from inpars.retrieval.java import find_jar, find_java
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
 needs_bm25 = pytest.mark.skipif(

@@ -14,8 +14,8 @@ import pytest
 from inpars import doctor as module
 from inpars.commands.doctor import shown
 from inpars.doctor import Finding, examine, hub_answer
-from inpars.embedded import EMBEDDED
-from inpars.java import JavaRuntime
+from inpars.models.embedded import EMBEDDED
+from inpars.retrieval.java import JavaRuntime
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +121,7 @@ def nothing(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(module, "find_java", lambda: None)
     monkeypatch.setattr(module, "find_jar", lambda: None)
-    monkeypatch.setattr("inpars.embedded._inside", lambda *_: None)
+    monkeypatch.setattr("inpars.models.embedded._inside", lambda *_: None)
     monkeypatch.setattr("inpars.extras.Package.version", None)
     monkeypatch.setattr("inpars.extras.Package.fits", False)
 
@@ -163,7 +163,7 @@ def fake_torch(monkeypatch, *, available=True, fail=None):
     torch = types.SimpleNamespace(__version__="2.9", cuda=cuda, device=lambda name: name)
     hardware = types.SimpleNamespace(has_fast_bfloat16=lambda device: device == "cuda")
     monkeypatch.setitem(sys.modules, "torch", torch)
-    monkeypatch.setitem(sys.modules, "inpars.hardware", hardware)
+    monkeypatch.setitem(sys.modules, "inpars.models.hardware", hardware)
     monkeypatch.setattr("inpars.extras.Package.version", "2.9")
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inpars.errors import ConfigError
-from inpars.evaluation import evaluate, parse_metrics
+from inpars.evaluation.measures import evaluate, parse_metrics
 from inpars.runs import rank
 
 METRICS = ["nDCG@10", "RR@10", "R@100", "AP", "P@5"]

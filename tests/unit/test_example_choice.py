@@ -7,10 +7,10 @@ from dataclasses import asdict
 import pytest
 
 from inpars.errors import ConfigError, DataFormatError, PromptError
-from inpars.example_choice import BM25Scores, ExampleOptions, PromptChoice, choose_prompt
-from inpars.prompts import load_prompt
+from inpars.prompting.example_choice import BM25Scores, ExampleOptions, PromptChoice, choose_prompt
+from inpars.prompting.prompts import load_prompt
+from inpars.prompting.templates import Example, Prompt
 from inpars.records import Document
-from inpars.templates import Example, Prompt
 
 POOL = [
     Example("bread needs flour and yeast", "bake bread", doc_id="d1", query_id="q1"),

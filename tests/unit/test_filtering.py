@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inpars.errors import ConfigError
-from inpars.filtering import COPIED_WORDS, FilterOptions, Surroundings, is_copied, words
-from inpars.filtering import filter_queries as filter_with_options
+from inpars.filtering.filters import COPIED_WORDS, FilterOptions, Surroundings, is_copied, words
+from inpars.filtering.filters import filter_queries as filter_with_options
 from inpars.records import SyntheticQuery
 
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inpars import query_pool
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError, StaleInputError, UnknownNameError
-from inpars.filtering import filter_queries
+from inpars.filtering import pool as query_pool
+from inpars.filtering.filters import filter_queries
+from inpars.filtering.guards import FilterOptions, Surroundings
 from inpars.formats import read_synthetic_queries, write_documents
-from inpars.guards import FilterOptions, Surroundings
 from inpars.records import Document
 from inpars.stages.filtering import apply_filter, filter_file
 from inpars.storage import read_jsonl, write_jsonl

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inpars.documents.ingest import NOT_TEXT, NOT_YET, blocks, find_files, first_heading, read_file, relative_name
 from inpars.errors import DataFormatError
-from inpars.ingest import NOT_TEXT, NOT_YET, blocks, find_files, first_heading, read_file, relative_name
 
 
 def written(path, text):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from inpars import java as module
 from inpars.errors import MissingDependencyError
-from inpars.java import JavaRuntime, find_jar, find_java, java_error, java_version
+from inpars.retrieval import java as module
+from inpars.retrieval.java import JavaRuntime, find_jar, find_java, java_error, java_version
 
 
 @pytest.fixture(autouse=True)

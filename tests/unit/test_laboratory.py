@@ -5,9 +5,9 @@ import json
 import pytest
 
 from inpars.errors import ConfigError, UnknownNameError
-from inpars.guards import FilterOptions, Surroundings
-from inpars.laboratory import parse_contender
-from inpars.laboratory_page import slugs, table_lines
+from inpars.filtering.guards import FilterOptions, Surroundings
+from inpars.filtering.laboratory import parse_contender
+from inpars.filtering.laboratory_page import slugs, table_lines
 from inpars.stages.comparing import CompareOptions, compare_file
 from inpars.storage import read_jsonl, write_jsonl
 

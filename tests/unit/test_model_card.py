@@ -9,8 +9,8 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 
 from inpars.errors import BackendError, ConfigError, DataFormatError
 from inpars.manifest import FileStamp, Manifest, manifest_path, read_manifest, stamp, why_stale, write_manifest
-from inpars.model_card import CARD, NOT_MEASURED, CardFacts, Measured, add_numbers, kind_of, write_card
-from inpars.publishing import push_folder
+from inpars.models.card import CARD, NOT_MEASURED, CardFacts, Measured, add_numbers, kind_of, write_card
+from inpars.models.publishing import push_folder
 
 
 def made(path, stage, arguments, **inputs):

@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from inpars import models
-from inpars.embedded import EMBEDDED, EmbeddedModel
 from inpars.errors import BackendError, DataFormatError, InparsError, MissingDependencyError, UnknownNameError
+from inpars.models import loading as models
+from inpars.models.embedded import EMBEDDED, EmbeddedModel
 
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}
 LOADERS = {

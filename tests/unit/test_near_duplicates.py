@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tiny_models import WORDS, sentence
 
-from inpars.filtering import words
-from inpars.near_duplicates import NearDuplicateClusters, NearDuplicates, signature
+from inpars.documents.near_duplicates import NearDuplicateClusters, NearDuplicates, signature
+from inpars.filtering.filters import words
 
 
 def shingles(text):

@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 
 from inpars.corpus import text_key
 from inpars.errors import ConfigError
-from inpars.negatives import Forbidden, Judged, Negative, ScoreRule, choose, from_anywhere, in_random_order, window
+from inpars.mining.negatives import (
+    Forbidden,
+    Judged,
+    Negative,
+    ScoreRule,
+    choose,
+    from_anywhere,
+    in_random_order,
+    window,
+)
 from inpars.records import Document
 
 

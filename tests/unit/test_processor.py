@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from inpars import processor as module
-from inpars.processor import cores, cpu_flags, fast_bfloat16_flags, memory_bytes
+from inpars.models import processor as module
+from inpars.models.processor import cores, cpu_flags, fast_bfloat16_flags, memory_bytes
 
 
 @pytest.mark.parametrize(

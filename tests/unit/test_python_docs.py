@@ -10,9 +10,9 @@ import warnings
 
 import pytest
 
-from inpars import docstrings, python_docs
+from inpars.documents import docstrings, python_docs
+from inpars.documents.python_docs import cache_key, documents, qrels, queries
 from inpars.errors import BackendError
-from inpars.python_docs import cache_key, documents, qrels, queries
 from inpars.records import Document
 
 COPIED_RUN = 4  # words in a row that a query may not share with a document judged relevant to it

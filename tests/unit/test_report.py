@@ -5,12 +5,12 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from inpars.charts import histogram, line_chart
-from inpars.evaluation import Evaluation
-from inpars.filtering import Verdict
+from inpars.evaluation.measures import Evaluation
+from inpars.evaluation.significance import Difference
+from inpars.filtering.filters import Verdict
 from inpars.records import SyntheticQuery
-from inpars.report import Report, render, shown_queries
-from inpars.significance import Difference
+from inpars.reports.charts import histogram, line_chart
+from inpars.reports.report import Report, render, shown_queries
 
 
 def verdict(number, score, reason=None, text="a query"):

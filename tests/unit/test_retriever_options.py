@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from tiny_models import WORDS
 
-from inpars.dense import Encoder
 from inpars.errors import ConfigError
 from inpars.progress import Silent
+from inpars.retrieval.dense import Encoder
 from inpars.stages.training import train_retriever_from_file
 from inpars.training import retriever
 from inpars.training.examples import TripleTexts

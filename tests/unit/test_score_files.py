@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inpars.errors import DataFormatError, StaleInputError
-from inpars.score_files import read_scores
+from inpars.filtering.score_files import read_scores
 from inpars.storage import write_jsonl
 
 PLACES = {"q0": 0, "q1": 1, "q2": 2}

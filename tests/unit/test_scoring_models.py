@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from inpars.errors import ConfigError
+from inpars.prompting.templates import Example, Prompt
 from inpars.scoring import load_scorer
 from inpars.scoring.causal import CausalYesNo
 from inpars.scoring.cross_encoder import CrossEncoder
@@ -21,7 +22,6 @@ from inpars.scoring.loading import load_pair_model
 from inpars.scoring.monot5 import MonoT5
 from inpars.scoring.pair_model import ModelScorer, collate, fit, save_pair_model
 from inpars.scoring.query_likelihood import QueryLikelihood
-from inpars.templates import Example, Prompt
 
 PAIRS = [(sentence(n, 1 + n % 4)[:-1], sentence(50 + n, 1 + n * 5 % 17)) for n in range(13)]
 KINDS = ["monot5", "cross-encoder", "causal", "query-likelihood"]

@@ -9,10 +9,10 @@ from inpars.errors import BackendError, ConfigError, DataFormatError
 from inpars.formats import write_documents
 from inpars.generation.teacher_forcing import QueryScore
 from inpars.manifest import manifest_path
+from inpars.prompting.templates import Prompt
 from inpars.records import Document
 from inpars.stages.scoring import ScoreOptions, score_file
 from inpars.storage import write_jsonl
-from inpars.templates import Prompt
 
 PROMPT = Prompt(name="test", form="Document: {document}\nQuery: {query}")
 DOCUMENTS = [Document(f"d{number}", f"text of {number}", f"Title {number}") for number in range(7)]

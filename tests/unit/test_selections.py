@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inpars.errors import ConfigError
-from inpars.selections import Selection, id_ranks, oriented, parse_selection, select, spread_top_k, top_k
+from inpars.filtering.selections import Selection, id_ranks, oriented, parse_selection, select, spread_top_k, top_k
 
 SCORES = np.array([0.5, 3.0, 1.0, 3.0, -2.0])
 IDS = id_ranks(["e", "d", "c", "b", "a"])

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inpars.errors import ConfigError
-from inpars.significance import compare, holm, randomisation_p_value
+from inpars.evaluation.significance import compare, holm, randomisation_p_value
 
 
 @pytest.mark.parametrize(

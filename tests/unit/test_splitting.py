@@ -12,7 +12,7 @@ from tiny_models import sentence
 from inpars.datasets import load_dataset
 from inpars.errors import ConfigError, StaleInputError
 from inpars.formats import read_synthetic_queries
-from inpars.splitting import dev_clusters, id_key
+from inpars.mining.splitting import dev_clusters, id_key
 from inpars.stages.splitting import SplitFiles, SplitOptions, split_file
 
 DOCUMENTS = 40

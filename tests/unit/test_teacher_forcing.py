@@ -4,15 +4,15 @@ import pytest
 import torch
 from tiny_models import sentence
 
-from inpars import models
 from inpars.errors import ConfigError
-from inpars.example_choice import PromptChoice
 from inpars.generation import teacher_forcing
 from inpars.generation.causal_lm import CausalGenerator
 from inpars.generation.settings import DecodingSettings
 from inpars.generation.teacher_forcing import KnownQuery, TeacherForcing
+from inpars.models import loading as models
+from inpars.prompting.example_choice import PromptChoice
+from inpars.prompting.templates import Example, Prompt
 from inpars.records import Document
-from inpars.templates import Example, Prompt
 
 PROMPT = Prompt(
     name="test",

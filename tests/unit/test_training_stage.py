@@ -11,7 +11,7 @@ from transformers import T5Config
 
 from inpars.commands.train import add_arguments, reranker_options
 from inpars.errors import ConfigError
-from inpars.model_card import CARD, NOT_MEASURED
+from inpars.models.card import CARD, NOT_MEASURED
 from inpars.progress import Silent
 from inpars.scoring import load_scorer
 from inpars.stages import teaching, training
@@ -270,7 +270,12 @@ def test_a_recipe_is_overridden_by_flags_wherever_they_stand():
     plain = parsed()
     assert plain == RerankerOptions()
     inpars = parsed("--recipe", "inpars")
-    found = (inpars.max_steps, inpars.batch_size * (1 + inpars.negatives), inpars.learning_rate, inpars.optimizer)
+    found = (
+        inpars.max_steps,
+        inpars.batch_size * (1 + inpars.negatives),
+        inpars.learning_rate,
+        inpars.optimizer,
+    )
     assert found == (156, 128, 3e-4, "adamw")
     assert inpars.model == "castorini/monot5-base-msmarco"
     for flags in (("--batch-size", "8", "--recipe", "inpars"), ("--recipe", "inpars", "--batch-size", "8")):

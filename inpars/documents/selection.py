@@ -1,0 +1,121 @@
+"""Which documents a model writes queries for: a uniform sample that does not depend on the corpus' order.
+
+Every document gets a key from (seed, doc_id); the smallest keys are the sample, and a corpus that grows changes the
+sample little. Of near-duplicates the one with the smallest key stays. Memory: two numbers a document that may be
+chosen; of a corpus on disk the chosen documents are read when they are asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from inpars.corpus import Corpus, Picked
+from inpars.documents.near_duplicates import NearDuplicates
+from inpars.errors import ConfigError
+from inpars.records import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The chosen documents in the order of the corpus, and how many were left out for which reason."""
+
+    documents: Sequence[Document]
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which documents may be chosen at all.
+
+    `doc_ids` are the only ones where given; `examples` are documents of the prompt's worked examples, never chosen.
+    """
+
+    minimum_characters: int = 0
+    doc_ids: Sequence[str] | None = None
+    examples: Collection[str] = ()
+
+    def why_not(self, document: Document, listed: Collection[str]) -> str | None:
+        """Why the document is left out; None where it may be chosen."""
+        if self.doc_ids is not None and document.doc_id not in listed:
+            return "not_listed"
+        if document.doc_id in self.examples:
+            return "prompt_example"
+        return "too_short" if len(document.full_text.strip()) < max(1, self.minimum_characters) else None
+
+
+def choose_documents(
+    documents: Corpus | Sequence[Document],
+    *,
+    maximum: int | None,
+    minimum_characters: int = 0,
+    seed: int = 0,
+    doc_ids: Sequence[str] | None = None,
+    examples: Collection[str] = (),
+    skip_near_duplicates: bool = False,
+) -> Selection:
+    """Up to `maximum` documents, uniformly at random without replacement; all of them where it is None.
+
+    Documents with less text than `minimum_characters`, or with none, are never chosen (`too_short`), nor are those of
+    the `examples`. Raises ConfigError for one of `doc_ids` that is not among the documents.
+    """
+    places, dropped = _by_key(documents, Wanted(minimum_characters, doc_ids, examples), seed)
+    placed = documents.in_file_order() if isinstance(documents, Corpus) else documents
+    chosen = places[:maximum]
+    if skip_near_duplicates:
+        chosen, looked_at = _without_near_duplicates(places, placed, maximum)
+        dropped["near_duplicate"] = looked_at - len(chosen)
+        dropped["not_sampled"] = len(places) - looked_at
+    else:
+        dropped["not_sampled"] = len(places) - len(chosen)
+    return Selection(Picked(placed.__getitem__, np.sort(chosen)), +dropped)
+
+
+def sampling_key(seed: int, record_id: str) -> int:
+    """A 64-bit number that looks random and depends on nothing but the seed and the id."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}\0{record_id}".encode(), digest_size=8).digest(), "big")
+
+
+Places: TypeAlias = npt.NDArray[np.int64]
+
+
+def _by_key(documents: Corpus | Sequence[Document], wanted: Wanted, seed: int) -> tuple[Places, Counter[str]]:
+    """The places of all that may be chosen, the smallest key first, and why the others may not."""
+    dropped: Counter[str] = Counter()
+    keys, places = array("Q"), array("q")
+    listed, unseen = set(wanted.doc_ids or ()), dict.fromkeys(wanted.doc_ids or ())
+    for place, document in enumerate(documents):
+        unseen.pop(document.doc_id, None)
+        reason = wanted.why_not(document, listed)
+        if reason is not None:
+            dropped[reason] += 1
+            continue
+        keys.append(sampling_key(seed, document.doc_id))
+        places.append(place)
+    if unseen:
+        raise ConfigError(
+            f"{len(unseen)} of {len(listed)} ids of --doc-ids are not in the corpus, {next(iter(unseen))!r} first; "
+            "check that list and corpus belong together"
+        )
+    order = np.argsort(np.frombuffer(keys, dtype=np.uint64), kind="stable")
+    return np.frombuffer(places, dtype=np.int64)[order], dropped
+
+
+def _without_near_duplicates(places: Places, documents: Sequence[Document], maximum: int | None) -> tuple[Places, int]:
+    """The first `maximum` that resemble none before them, and how many were looked at."""
+    kept: list[int] = []
+    seen, looked_at = NearDuplicates(), 0
+    for place in places.tolist():
+        if len(kept) == maximum:
+            break
+        looked_at += 1
+        if seen.add(documents[place].full_text):
+            kept.append(place)
+    return np.array(kept, dtype=np.int64), looked_at

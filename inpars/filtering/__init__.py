@@ -1,0 +1,1 @@
+"""Which synthetic queries stay."""

@@ -1,0 +1,130 @@
+"""Which synthetic queries stay: the unusable ones go, then scores choose among the rest.
+
+Every query left out is counted under its reason. InPars (arXiv 2202.05144) keeps the highest mean log-probabilities,
+InPars-v2 (arXiv 2301.01820) the highest reranker scores; guards against copies and repetitions are ours. Knows nothing
+of files: `filter_queries` is for records in memory, `choose` for the columns of any number of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from inpars.filtering.guards import OPENING, FilterOptions, Surroundings
+from inpars.filtering.pool import Gatherer, Pool, ScoringFunction
+from inpars.filtering.selections import Positions, Scores, best_first, parse_selection, select, spread_top_k, top_k
+from inpars.filtering.similar_queries import near_duplicates
+from inpars.filtering.words import COPIED_WORDS, is_copied, words
+from inpars.records import SyntheticQuery
+
+__all__ = [
+    "COPIED_WORDS",
+    "FilterOptions",
+    "Filtered",
+    "ScoringFunction",
+    "Surroundings",
+    "Verdict",
+    "choose",
+    "cut",
+    "drop_unusable",
+    "filter_queries",
+    "is_copied",
+    "words",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A query with its score and, where it was left out, the reason."""
+
+    query: SyntheticQuery
+    score: float
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """Kept queries from the best score down, and every query's verdict in the order of the input."""
+
+    kept: list[Verdict]
+    verdicts: list[Verdict]
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+NO_SURROUNDINGS = Surroundings()
+
+
+def filter_queries(
+    queries: Sequence[SyntheticQuery],
+    options: FilterOptions,
+    surroundings: Surroundings = NO_SURROUNDINGS,
+    scores: Mapping[str, Sequence[float]] | None = None,
+) -> Filtered:
+    """The queries that pass every guard and every selection; `scores` are columns beside the log-probs, NaN is unknown.
+
+    Raises ConfigError and UnknownNameError for settings and scores that cannot work.
+    """
+    gatherer = Gatherer(options, surroundings)
+    for query in queries:
+        gatherer.add(query)
+    pool = gatherer.pool()
+    pool.scores |= {name: np.asarray(values, dtype=np.float64) for name, values in (scores or {}).items()}
+    kept = choose(pool, options)
+    ranking = pool.column(options.ranking).tolist()
+    verdicts = [Verdict(query, ranking[place], pool.reason(place)) for place, query in enumerate(queries)]
+    return Filtered([verdicts[place] for place in kept], verdicts, pool.dropped())
+
+
+def choose(pool: Pool, options: FilterOptions) -> Positions:
+    """The positions that stay, best first; why the others do not is noted in the pool."""
+    drop_unusable(pool, options)
+    for selection in map(parse_selection, options.select):
+        alive = pool.alive
+        kept = select(selection, pool.column(selection.name)[alive], pool.ids[alive])
+        pool.drop(alive[~kept], selection.name)
+    alive, goodness = pool.alive, pool.goodness(options.ranking)
+    if options.limit is not None:
+        kept = cut(pool, alive, goodness[alive], options.limit, options.spread_over)
+        pool.drop(alive[~kept], "below_top_k")
+    alive = pool.alive
+    return alive[best_first(goodness[alive], pool.ids[alive])]
+
+
+def drop_unusable(pool: Pool, options: FilterOptions) -> None:
+    """Drop what lacks one of the scores, and of duplicates all but the best."""
+    if options.spread_over not in (None, OPENING):
+        pool.column(str(options.spread_over))  # before anything is done
+    goodness = pool.goodness(options.ranking)
+    used = [options.ranking, *(parse_selection(text).name for text in options.select)]
+    known = np.logical_and.reduce([pool.known(name) for name in used])
+    alive = pool.alive
+    pool.drop(alive[~known[alive]], "no_score")
+    alive = pool.alive
+    ordered = alive[best_first(goodness[alive], pool.ids[alive])]
+    if options.drop_duplicates:
+        _, first = np.unique(pool.keys[ordered], return_index=True)
+        repeated = np.ones(len(ordered), dtype=bool)
+        repeated[first] = False
+        pool.drop(ordered[repeated], "duplicate")
+        ordered = ordered[~repeated]
+    if options.drop_near_duplicates and pool.sketches is not None:
+        similar = near_duplicates(pool.sketches[ordered], options.near_duplicates_at)
+        pool.drop(ordered[similar], "near_duplicate")
+
+
+def cut(pool: Pool, positions: Positions, goodness: Scores, k: int, spread_over: str | None) -> npt.NDArray[np.bool_]:
+    """Which of these positions are the k best, in turn from the groups of `spread_over` where that is named."""
+    if spread_over is None:
+        return top_k(goodness, pool.ids[positions], k)
+    groups = pool.openings if spread_over == OPENING else _as_groups(pool.column(spread_over))
+    return spread_top_k(goodness, pool.ids[positions], groups[positions], k)
+
+
+def _as_groups(values: Scores) -> npt.NDArray[np.uint64]:
+    """Equal values as equal numbers; all that is unknown is one group."""
+    _, groups = np.unique(values, return_inverse=True)
+    return groups.astype(np.uint64)

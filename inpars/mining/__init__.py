@@ -1,0 +1,1 @@
+"""From queries to training data: negatives, triples, their audit, splits."""

@@ -1,0 +1,254 @@
+"""Which documents stand against a query's positive, and which never may. Pure functions over rankings.
+
+Never drawn: the positive, a document of the same text, a document judged relevant for the query or for one with the
+same words, or one of the same text as that. Rules on scores keep what is probably relevant away: TopK-MarginPos and
+TopK-PercPos of NV-Retriever (arXiv 2407.15831).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from types import MappingProxyType
+from typing import Any, Literal, Protocol, TypeAlias
+
+from inpars.errors import ConfigError
+from inpars.filtering.filters import words
+from inpars.records import Document, Qrels
+from inpars.runs import rank
+
+Source: TypeAlias = Literal["bm25", "dense", "random"]
+RANDOM_TRIES = 100  # documents looked at for each random negative that is wanted
+
+
+class Documents(Protocol):
+    """What is asked of a corpus."""
+
+    def __len__(self) -> int: ...
+
+    def __contains__(self, doc_id: object) -> bool: ...
+
+    def __getitem__(self, doc_id: str) -> Document: ...
+
+    def at(self, position: int) -> Document:
+        """The document at a position of an order that does not depend on the file's."""
+        ...
+
+    def text_key(self, doc_id: str) -> int:
+        """A number that is equal for documents of identical text."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Negative:
+    """A document that may stand against the positive, and where it comes from.
+
+    `rank` counts from 1 as `--ranks` does: without the positive and what is judged relevant. Random ones have no rank
+    and no score; `positive_score` is None where the same retriever did not find the positive.
+    """
+
+    doc_id: str
+    source: Source
+    rank: int | None = None
+    score: float | None = None
+    positive_score: float | None = None
+    reranker_score: float | None = None
+    positive_reranker_score: float | None = None
+
+    def record(self, query_id: str, positive_doc_id: str) -> dict[str, Any]:
+        """The JSON form; the reranker's scores only where it gave any."""
+        found: dict[str, Any] = {
+            "query_id": query_id,
+            "positive_doc_id": positive_doc_id,
+            "negative_doc_id": self.doc_id,
+            "source": self.source,
+            "rank": self.rank,
+            "score": self.score,
+            "positive_score": self.positive_score,
+        }
+        if self.reranker_score is not None:
+            found["reranker_score"] = self.reranker_score
+            found["positive_reranker_score"] = self.positive_reranker_score
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRule:
+    """How far below the positive a negative must score; both limits hold where both are given."""
+
+    margin: float | None = None
+    max_score_share: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for limits above the positive's score."""
+        if self.margin is not None and not 0 <= self.margin < math.inf:
+            raise ConfigError(f"--margin is {self.margin}; it must be a number of at least 0")
+        if self.max_score_share is not None and not 0 < self.max_score_share <= 1:
+            raise ConfigError(f"--max-score-share is {self.max_score_share}; it must be above 0 and at most 1")
+
+    def __bool__(self) -> bool:
+        return self.margin is not None or self.max_score_share is not None
+
+    def admits(self, score: float | None, positive_score: float | None) -> bool:
+        """Whether score <= positive - margin and score <= share * positive.
+
+        Scores may be negative (sums of log-probabilities, logit margins). A share of a negative number would lie above
+        it and let in what beats the positive, so there the limit is positive / share, as far below as a share of the
+        same size lies below a positive number in proportion. Without a score of the positive nothing passes: a
+        retriever that did not find it holds it for no better than anything that was found.
+        """
+        if not self:
+            return True
+        if score is None or positive_score is None:
+            return False
+        return score <= self.limit(positive_score)
+
+    def limit(self, positive_score: float) -> float:
+        """The highest score a negative may have; infinite without a rule."""
+        limits = [math.inf]
+        if self.margin is not None:
+            limits.append(positive_score - self.margin)
+        if (share := self.max_score_share) is not None:
+            limits.append(positive_score * share if positive_score >= 0 else positive_score / share)
+        return min(limits)
+
+
+NO_RULE = ScoreRule()
+
+
+class Judged:
+    """Documents that some judgements call relevant, by the query's id and by its words."""
+
+    def __init__(self) -> None:
+        self._relevant: dict[str | bytes, tuple[str, ...]] = {}
+
+    def add(self, queries: Mapping[str, str], qrels: Qrels) -> None:
+        """Take in the judgements of one split."""
+        for query_id, grades in qrels.items():
+            found = tuple(doc_id for doc_id, relevance in grades.items() if relevance > 0)
+            keys = (query_id, *((_words_key(queries[query_id]),) if query_id in queries else ()))
+            for key in keys if found else ():
+                self._relevant[key] = (*self._relevant.get(key, ()), *found)
+
+    def relevant(self, query_id: str, text: str) -> frozenset[str]:
+        """Documents judged relevant for a query of this id, or of the same words."""
+        return frozenset((*self._relevant.get(query_id, ()), *self._relevant.get(_words_key(text), ())))
+
+
+def _words_key(text: str) -> bytes:
+    return hashlib.blake2b(" ".join(words(text) or text.split()).encode(), digest_size=8).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Forbidden:
+    """What may not be drawn for one query: these ids and these texts."""
+
+    doc_ids: frozenset[str]
+    text_keys: frozenset[int]
+
+    @classmethod
+    def of(cls, corpus: Documents, doc_ids: Iterable[str]) -> Forbidden:
+        """Positives and what is judged relevant, and all of their texts; judged ids that the corpus lacks count too."""
+        ids = frozenset(doc_ids)
+        return cls(ids, frozenset(corpus.text_key(doc_id) for doc_id in ids if doc_id in corpus))
+
+
+def window(
+    source: Source,
+    scores: Mapping[str, float],
+    forbidden: Forbidden,
+    corpus: Documents,
+    *,
+    ranks: tuple[int, int],
+    per_query: int,
+) -> list[Negative]:
+    """The candidates of a rank window, best first; one beyond a short ranking is moved up to its end."""
+    ranked = [entry for entry in rank(scores) if entry[0] not in forbidden.doc_ids]
+    numbered = list(enumerate(ranked, start=1))
+    found = numbered[ranks[0] - 1 : ranks[1]] or list(_last(numbered, forbidden, corpus, per_query))
+    return [Negative(doc_id, source, position, score) for position, (doc_id, score) in found]
+
+
+_Numbered: TypeAlias = tuple[int, tuple[str, float]]
+
+
+def _last(numbered: Sequence[_Numbered], forbidden: Forbidden, corpus: Documents, wanted: int) -> Iterator[_Numbered]:
+    """The last ones whose text is allowed."""
+    for entry in reversed(numbered):
+        if wanted and corpus.text_key(entry[1][0]) not in forbidden.text_keys:
+            wanted -= 1
+            yield entry
+
+
+def in_random_order(windows: Iterable[Sequence[Negative]], key: int) -> Iterator[Negative]:
+    """All candidates in an order that depends on the key, turn by turn from each window, a document once."""
+    generator = random.Random(key)
+    orders = [generator.sample(candidates, len(candidates)) for candidates in windows]
+    generator.shuffle(orders)
+    seen: set[str] = set()
+    for turn in zip_longest(*orders):
+        for candidate in turn:
+            if candidate is not None and candidate.doc_id not in seen:
+                seen.add(candidate.doc_id)
+                yield candidate
+
+
+def from_anywhere(corpus: Documents, key: int, wanted: int) -> Iterator[Negative]:
+    """Documents drawn uniformly without replacement; a bounded number of them."""
+    tries = min(len(corpus), max(1, wanted) * RANDOM_TRIES)
+    for position in random.Random(key).sample(range(len(corpus)), tries):
+        yield Negative(corpus.at(position).doc_id, "random")
+
+
+def choose(
+    candidates: Iterable[Negative],
+    forbidden: Forbidden,
+    corpus: Documents,
+    *,
+    wanted: int,
+    passed_over: Counter[str],
+    rule: ScoreRule = NO_RULE,
+    positive_scores: Mapping[Source, float] = MappingProxyType({}),
+) -> list[Negative]:
+    """The first `wanted` candidates that are allowed, no two of the same text; counts why others were passed over.
+
+    `positive_scores` are the positive's with each retriever that has one.
+    """
+    refuse = _refusal(forbidden, corpus, rule)
+    chosen: list[Negative] = []
+    for found in candidates:
+        candidate = replace(found, positive_score=positive_scores.get(found.source))
+        reason = refuse(candidate)
+        if reason is not None:
+            passed_over[reason] += 1
+            continue
+        chosen.append(candidate)
+        if len(chosen) == wanted:
+            break
+    return chosen
+
+
+def _refusal(forbidden: Forbidden, corpus: Documents, rule: ScoreRule) -> Callable[[Negative], str | None]:
+    seen: set[int] = set()
+
+    def refuse(candidate: Negative) -> str | None:
+        if candidate.doc_id in forbidden.doc_ids:
+            return "positive_or_relevant"
+        if not rule.admits(candidate.score, candidate.positive_score):
+            return "too_near_the_positive"
+        key = corpus.text_key(candidate.doc_id)
+        if key in forbidden.text_keys:
+            return "text_of_a_positive"
+        if key in seen:
+            return "text_drawn_already"
+        if candidate.source != "bm25" and not corpus[candidate.doc_id].full_text.strip():  # BM25 finds no empty ones
+            return "empty_text"
+        seen.add(key)
+        return None
+
+    return refuse

@@ -1,0 +1,24 @@
+"""Where and in which number format models compute: the options of every stage that has a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from inpars.models.dtypes import DtypeName
+from inpars.options import option
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputingOptions:
+    """What a stage's options begin with; `--help` shows them last."""
+
+    dtype: DtypeName = option("auto", help="number format; auto: bfloat16 where the processor or GPU is fast with it")
+    device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
+    threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False, minimum=1)
+    trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
+
+    @property
+    def computing(self) -> dict[str, Any]:
+        """These settings alone, for another stage's options."""
+        return {field.name: getattr(self, field.name) for field in fields(ComputingOptions)}

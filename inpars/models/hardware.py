@@ -1,0 +1,56 @@
+"""Which processor computes, and in which number format: found out at start-up, so that nobody needs a flag for it."""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+
+from inpars.errors import ConfigError
+from inpars.models.dtypes import DtypeName
+from inpars.models.processor import cores, fast_bfloat16_flags
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of that name; `auto` is the first GPU where there is one. Raises ConfigError."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {name!r} was asked for, but this machine has no usable GPU; use --device cpu")
+    return device
+
+
+def pick_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
+    """The dtype of that name; `auto` is bfloat16 where the device multiplies it faster than float32."""
+    if name == "auto":
+        return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
+    return {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 matrix products are faster than float32 ones on the device."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(fast_bfloat16_flags())
+
+
+def use_threads(count: int | None) -> None:
+    """Compute with that many threads; None leaves torch's choice, one a core."""
+    if count is None:
+        return
+    if count < 1:
+        raise ConfigError(f"--threads is {count}; it must be at least 1")
+    torch.set_num_threads(count)
+
+
+def describe(device: torch.device, dtype: torch.dtype) -> str:
+    """One line for manifests, `cpu (x86_64, 2 cores), bfloat16` for instance."""
+    if device.type == "cuda":
+        where = torch.cuda.get_device_name(device)
+    else:
+        where = f"{device.type} ({platform.machine()}, {cores()} cores)"
+    return f"{where}, {str(dtype).removeprefix('torch.')}"

@@ -1,0 +1,218 @@
+"""From a model's name to loaded weights: an embedded name, a folder, a GGUF file or a hub id.
+
+Weights are read as safetensors or GGUF only, never as pickles, and no code comes with them unless the user asks for it.
+A GGUF file is dequantised once into the cache; after that it loads in a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer import modules as modules_of_bi_encoders
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GgufConfig,
+)
+
+from inpars.corpus import cache_folder
+from inpars.errors import BackendError, DataFormatError, MissingDependencyError, UnknownNameError
+from inpars.models.embedded import EMBEDDED
+from inpars.storage import replace_folder, storage_errors
+
+Loaded = TypeVar("Loaded")
+Pooling: TypeAlias = Literal["mean", "cls", "last"]
+CONVERSION_FORMAT = 1  # raise when a conversion writes something else
+GGUF_SUFFIX = ".gguf"
+
+# what these libraries have to say to each other about renamed settings is nothing our users could mend
+warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate)\.")
+transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")  # transformers would ask the hub to convert pickles
+
+
+def resolve_model(name: str) -> str:
+    """A folder for embedded names, GGUF files and local folders, else the name itself, which then is a hub id.
+
+    Raises DataFormatError for a path that is absent, MissingDependencyError for an embedded model not installed.
+    """
+    if name in EMBEDDED:
+        parts = EMBEDDED[name].locate()
+        return str(parts[0] if EMBEDDED[name].is_folder else _converted(parts, name))
+    path = Path(name).expanduser()
+    if name.endswith(GGUF_SUFFIX) and path.is_file():
+        return str(_converted([path], path.stem))
+    if name and path.is_dir():
+        if not any((path / file).exists() for file in ("config.json", "modules.json")):
+            raise DataFormatError("no model in this folder: it has no config.json", path=path)
+        return str(path)
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or not name:
+        raise DataFormatError("no such model folder; check the path", path=name)
+    return name
+
+
+def load_config(name: str, *, trust_remote_code: bool = False) -> Any:  # noqa: ANN401 - transformers' configs
+    """The model's configuration alone."""
+    return _load(name, lambda source: AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code))
+
+
+def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:  # noqa: ANN401
+    """The model's tokenizer alone."""
+    return _load(name, lambda source: AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code))
+
+
+def load_causal_lm(
+    name: str, *, device: torch.device, dtype: torch.dtype, trust_remote_code: bool = False
+) -> tuple[Any, Any]:
+    """A decoder in evaluation mode, and its tokenizer."""
+    return _load_with(AutoModelForCausalLM, name, device, dtype, trust_remote_code)
+
+
+def load_seq2seq(
+    name: str, *, device: torch.device, dtype: torch.dtype, trust_remote_code: bool = False
+) -> tuple[Any, Any]:
+    """An encoder-decoder in evaluation mode, and its tokenizer."""
+    return _load_with(AutoModelForSeq2SeqLM, name, device, dtype, trust_remote_code)
+
+
+def load_sequence_classifier(
+    name: str, *, device: torch.device, dtype: torch.dtype, num_labels: int = 1, trust_remote_code: bool = False
+) -> tuple[Any, Any]:
+    """A classifier in evaluation mode, and its tokenizer; a head the checkpoint lacks starts at random."""
+    return _load_with(AutoModelForSequenceClassification, name, device, dtype, trust_remote_code, num_labels=num_labels)
+
+
+def load_extractive_reader(
+    name: str, *, device: torch.device, dtype: torch.dtype, trust_remote_code: bool = False
+) -> tuple[Any, Any]:
+    """A model that marks where an answer begins and ends, in evaluation mode, and its tokenizer."""
+    return _load_with(AutoModelForQuestionAnswering, name, device, dtype, trust_remote_code)
+
+
+def load_sentence_transformer(
+    name: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    pooling: Pooling | None = None,
+    trust_remote_code: bool = False,
+) -> SentenceTransformer:
+    """A bi-encoder in evaluation mode; a plain encoder checkpoint gets mean pooling unless another is named."""
+    settings = {"dtype": dtype, "use_safetensors": True}
+
+    def load(source: str) -> SentenceTransformer:
+        return SentenceTransformer(
+            source, device=str(device), trust_remote_code=trust_remote_code, model_kwargs=settings
+        )
+
+    model = _load(name, load).eval()
+    if pooling is not None:
+        _set_pooling(model, pooling, name)
+    return model
+
+
+def _set_pooling(model: SentenceTransformer, pooling: Pooling, name: str) -> None:
+    parts: list[Any] = list(model)
+    place = next((n for n, part in enumerate(parts) if isinstance(part, modules_of_bi_encoders.Pooling)), None)
+    if place is None:
+        raise BackendError(f"model {name!r} does not pool tokens; leave --pooling out")
+    width = parts[place].embedding_dimension
+    model[place] = modules_of_bi_encoders.Pooling(width, {"last": "lasttoken"}.get(pooling, pooling))
+    tokenizer = model.tokenizer
+    if tokenizer.pad_token_id is None:  # decoders often have none
+        tokenizer.pad_token = tokenizer.eos_token
+
+
+def _load_with(
+    kind: Any,  # noqa: ANN401 - one of transformers' auto classes
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    trust_remote_code: bool,
+    **settings: Any,  # noqa: ANN401
+) -> tuple[Any, Any]:
+    def load(source: str) -> Any:  # noqa: ANN401
+        return kind.from_pretrained(
+            source, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code, **settings
+        )
+
+    return _load(name, load).to(device).eval(), load_tokenizer(name, trust_remote_code=trust_remote_code)
+
+
+def _load(name: str, load: Callable[[str], Loaded]) -> Loaded:
+    """Load, and say in one line why it cannot be done."""
+    source = resolve_model(name)
+    try:
+        return load(source)
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        if "trust_remote_code" in str(error):
+            raise BackendError(
+                f"model {name!r} comes with code of its own; read it, and give --trust-remote-code to run it"
+            ) from error
+        if source != name or Path(name).is_dir():
+            raise BackendError(f"model {name!r} cannot be loaded: {_first_line(error)}") from error
+        if "safetensors" in str(error) and "pytorch_model" in str(error):
+            raise BackendError(f"model {name!r} has no safetensors weights; pickled ones are not loaded") from error
+        hint = f"or give a folder; the model hub said: {_first_line(error)}"
+        raise UnknownNameError("model", name, EMBEDDED, hint) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _converted(parts: Sequence[Path], name: str) -> Path:
+    """The folder in the cache with the dequantised float32 weights of a GGUF file, made where it is absent."""
+    sizes = [f"{part.resolve()}:{part.stat().st_size}" for part in parts]
+    key = hashlib.sha256("\0".join([str(CONVERSION_FORMAT), *sizes]).encode()).hexdigest()[:12]
+    folder = cache_folder() / "models" / f"{name}-{key}"
+    if not (folder / "config.json").exists():
+        working = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+        try:
+            with storage_errors(folder):
+                working.mkdir(parents=True, exist_ok=True)
+                _convert(parts, working, name)
+            replace_folder(working, folder)
+        finally:
+            shutil.rmtree(working, ignore_errors=True)
+    return folder
+
+
+def _convert(parts: Sequence[Path], working: Path, name: str) -> None:
+    """Write config, tokenizer and safetensors into `working`."""
+    gguf = parts[0]
+    if len(parts) > 1:
+        gguf = working / f"{name}{GGUF_SUFFIX}"
+        with gguf.open("wb") as whole:
+            for part in parts:
+                with part.open("rb") as stream:
+                    shutil.copyfileobj(stream, whole)
+    where = {"gguf_file": gguf.name}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **where)
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, **where, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+        )
+    except ImportError as error:
+        raise MissingDependencyError("gguf", "to read GGUF weights", "pip install gguf") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise BackendError(f"{gguf}: cannot be read as a GGUF language model: {_first_line(error)}") from error
+    model.save_pretrained(working)
+    tokenizer.save_pretrained(working)
+    if gguf.parent == working:
+        gguf.unlink()

@@ -1,0 +1,1 @@
+"""The whole of it, from documents to a report."""

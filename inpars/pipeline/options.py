@@ -1,0 +1,44 @@
+"""The settings of a whole run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from inpars.filtering.filters import ScoringFunction
+from inpars.filtering.guards import FilterOptions
+from inpars.models.computing import ComputingOptions
+from inpars.options import option
+from inpars.scoring import ScorerKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineOptions(ComputingOptions):
+    """The settings of a whole run; each stage's own command has more."""
+
+    model: str = option("smollm2-135m", help="language model that writes the queries")
+    max_documents: int | None = option(500, help="documents that queries are written for")
+    max_doc_tokens: int = option(160, help="tokens of a document that the language model is shown")
+    max_new_tokens: int = option(32, help="tokens a query may have")
+    scoring_function: ScoringFunction = option("mean_log_probs", help="how a query's token log-probs become its score")
+    top_k: int = option(400, help="how many of the best queries to keep")
+    positive_within: int | None = option(
+        20, help="leave out queries whose own document BM25 does not find among its first N"
+    )
+    per_query: int = option(1, help="negatives a query")
+    ranks: str = option("1-100", help="BM25 ranks that negatives are drawn from", metavar="FIRST-LAST")
+    retriever: str = option("minilm", help="bi-encoder to start from")
+    retriever_epochs: float = option(1.0, help="passes over the triples for the bi-encoder")
+    reranker: str = option("smollm2-135m", help="model the reranker starts from")
+    reranker_kind: ScorerKind | Literal["auto"] = option("query-likelihood", help="what the reranker becomes")
+    reranker_epochs: float = option(1.0, help="passes over the triples for the reranker")
+    reranker_max_length: int = option(160, help="tokens of query and document that the reranker reads")
+    rerank_depth: int = option(10, help="documents a query that are reranked")
+    k: int = option(1000, help="documents a query that BM25 and the bi-encoders retrieve")
+    limit: int | None = option(None, help="only the first N test queries, to try things out")
+    seed: int = option(0, help="seed of all samples")
+
+    @property
+    def filtering(self) -> FilterOptions:
+        """Which queries stay."""
+        return FilterOptions(scoring_function=self.scoring_function, top_k=self.top_k)

@@ -1,0 +1,271 @@
+"""The whole of it: from a corpus to tuned models and an honest comparison, in one folder.
+
+Every step is a stage with its own manifest, so that a second run redoes only what its changed settings touch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inpars.datasets import DEFAULT_SPLIT, Dataset, Topics
+from inpars.errors import DataFormatError, StaleInputError
+from inpars.evaluation.measures import DEFAULT_METRICS, Evaluation
+from inpars.evaluation.significance import Difference
+from inpars.formats import read_run, write_run
+from inpars.manifest import Manifest, stamp
+from inpars.options import option
+from inpars.pipeline.options import PipelineOptions
+from inpars.pipeline.results import report_of
+from inpars.progress import SILENT, Progress
+from inpars.prompting.templates import PromptSource
+from inpars.records import Run
+from inpars.reports.report import render
+from inpars.runs import cut, fuse_z_scores
+from inpars.stages.evaluating import as_values, evaluate_runs, write_metrics
+from inpars.stages.examples import without_examples
+from inpars.stages.filtering import filter_file
+from inpars.stages.generating import GenerateOptions, generate_queries, load_generator
+from inpars.stages.mining import TriplesOptions, write_triples
+from inpars.stages.reranking import RerankOptions, load_run_scorer, rerank_file
+from inpars.stages.retrieving import BM25, SearchOptions, search_dataset
+from inpars.stages.stage import Outcome, run_stage
+from inpars.stages.training import train_reranker_from_file, train_retriever_from_file
+from inpars.storage import atomic_writer
+
+FOLDER_MARK = "run.json"
+SYNTHETIC = "queries.synthetic.jsonl"
+FUSION_DEPTH = 100
+BASE_FUSION, TUNED, TUNED_FUSION = "fusion", "tuned", "tuned fusion"
+RERANKED = " + reranker"
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a run ends with; without judged queries the results are empty."""
+
+    results: dict[str, Evaluation]
+    differences: dict[str, dict[str, Difference]]
+    report: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run's surroundings."""
+
+    dataset: Dataset
+    prompt: PromptSource
+    options: PipelineOptions
+    folder: Path
+    topics: Topics | None
+    progress: Progress
+    overwrite: bool
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What every stage is told."""
+        return {"progress": self.progress, "overwrite": self.overwrite}
+
+
+def run_pipeline(
+    dataset: Dataset,
+    prompt: PromptSource,
+    options: PipelineOptions,
+    *,
+    output: Path,
+    split: str = DEFAULT_SPLIT,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    progress: Progress = SILENT,
+    overwrite: bool = False,
+) -> Finished:
+    """Do all stages into the folder `output`. Raises StaleInputError where it holds a run of another dataset."""
+    _claim(output, dataset)
+    topics = dataset.topics(split) if dataset.splits else None
+    run = _Run(dataset, prompt, options, output, topics, progress, overwrite)
+    manifests = {"generate": _generate(run), "filter": _filter(run), "triples": _mine(run)}
+    manifests |= {"retriever": _train_retriever(run), "reranker": _train_reranker(run)}
+    results: dict[str, Evaluation] = {}
+    differences: dict[str, dict[str, Difference]] = {}
+    if topics is not None:
+        topics = without_examples(topics.first(options.limit), prompt, progress)
+        paths = _retrieve(run, topics)
+        if topics.qrels:
+            runs = {name: read_run(path) for name, path in paths.items()}
+            results, differences = evaluate_runs(runs, topics.qrels, metrics)
+            write_metrics(output / "metrics.json", as_values(results, differences))
+    report = output / "report.html"
+    with atomic_writer(report) as stream:
+        stream.write(
+            render(report_of(dataset, prompt, options, output / SYNTHETIC, manifests, results, differences, metrics))
+        )
+    return Finished(results, differences, report)
+
+
+def _claim(folder: Path, dataset: Dataset) -> None:
+    """Mark the folder as this dataset's."""
+    mark = folder / FOLDER_MARK
+    if mark.exists():
+        try:
+            known = json.loads(mark.read_text(encoding="utf-8"))
+            same = known["corpus_sha256"] == dataset.corpus.sha256
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise DataFormatError(f"not the mark of a run ({error}); remove it", path=mark) from None
+        if not same:
+            raise StaleInputError(
+                f"{folder} holds a run of another dataset ({known.get('dataset')}), not of {dataset.name}; "
+                "choose another --output or remove the folder"
+            )
+        return
+    with atomic_writer(mark) as stream:
+        json.dump({"dataset": dataset.name, "corpus_sha256": dataset.corpus.sha256}, stream)
+
+
+def _generate(run: _Run) -> Manifest:
+    own = run.options
+    options = GenerateOptions(
+        model=own.model,
+        max_documents=own.max_documents,
+        max_doc_tokens=own.max_doc_tokens,
+        max_new_tokens=own.max_new_tokens,
+        seed=own.seed,
+        **own.computing,
+    )
+    return generate_queries(
+        run.dataset.corpus,
+        run.dataset.corpus_stamp,
+        run.prompt,
+        options,
+        output=run.path(SYNTHETIC),
+        make_generator=lambda: load_generator(options, run.prompt),
+        **run.told,
+    )
+
+
+def _filter(run: _Run) -> Manifest:
+    return filter_file(
+        run.path(SYNTHETIC),
+        run.options.filtering,
+        output=run.path("queries.filtered.jsonl"),
+        example_queries=[example.query for example in run.prompt.examples],
+        own_queries=list(run.topics.queries.values()) if run.topics is not None else (),
+        **run.told,
+    )
+
+
+def _mine(run: _Run) -> Manifest:
+    own = run.options
+    options = TriplesOptions(
+        ranks=own.ranks,
+        per_query=own.per_query,
+        positive_within=own.positive_within,
+        seed=own.seed,
+        threads=own.threads,
+    )
+    return write_triples(
+        run.path("queries.filtered.jsonl"),
+        run.dataset.corpus,
+        run.dataset.corpus_stamp,
+        options,
+        output=run.path("triples.tsv"),
+        **run.told,
+    )
+
+
+def _train_retriever(run: _Run) -> Manifest:
+    from inpars.training.retriever import RetrieverOptions
+
+    own = run.options
+    options = RetrieverOptions(model=own.retriever, epochs=own.retriever_epochs, seed=own.seed, **own.computing)
+    return train_retriever_from_file(
+        run.path("triples.tsv"), options, output=run.path("models") / "retriever", **run.told
+    )
+
+
+def _train_reranker(run: _Run) -> Manifest:
+    from inpars.training.reranker import RerankerOptions
+
+    own = run.options
+    options = RerankerOptions(
+        model=own.reranker,
+        kind=own.reranker_kind,
+        epochs=own.reranker_epochs,
+        max_length=own.reranker_max_length,
+        seed=own.seed,
+        **own.computing,
+    )
+    return train_reranker_from_file(
+        run.path("triples.tsv"), options, output=run.path("models") / "reranker", **run.told
+    )
+
+
+def _retrieve(run: _Run, topics: Topics) -> dict[str, Path]:
+    """The runs of all systems by name, in the order of the table."""
+    own = run.options
+    tuned = str(run.path("models") / "retriever")
+    paths = {
+        "bm25": _search(run, topics, "bm25", BM25),
+        own.retriever: _search(run, topics, "base", own.retriever),
+    }
+    paths[BASE_FUSION] = _fuse(run, "fusion", [paths["bm25"], paths[own.retriever]])
+    paths[TUNED] = _search(run, topics, "tuned", tuned)
+    paths[TUNED_FUSION] = _fuse(run, "tuned-fusion", [paths["bm25"], paths[TUNED]])
+    for name in ("bm25", TUNED_FUSION):
+        paths[name + RERANKED] = _rerank(run, topics, paths[name])
+    return paths
+
+
+def _search(run: _Run, topics: Topics, name: str, retriever: str) -> Path:
+    own = run.options
+    options = SearchOptions(
+        retriever=(retriever,),
+        k=own.k,
+        **own.computing,
+    )
+    output = run.path("runs") / f"{name}.trec"
+    search_dataset(run.dataset, topics, options, output=output, **run.told)
+    return output
+
+
+@dataclass(frozen=True, slots=True)
+class _FusionOptions:
+    depth: int = option(FUSION_DEPTH, help="documents of each run that the fusion reads")
+    k: int = option(FUSION_DEPTH, help="documents a query that it keeps")
+
+
+def _fuse(run: _Run, name: str, sources: Sequence[Path]) -> Path:
+    output, options = run.path("runs") / f"{name}.trec", _FusionOptions(FUSION_DEPTH, run.options.k)
+
+    def work() -> Outcome:
+        runs: list[Run] = [cut(read_run(source), options.depth) for source in sources]
+        return Outcome(write_run(output, fuse_z_scores(runs, options.k), name))
+
+    inputs = {source.name: stamp(source) for source in sources}
+    run_stage("fuse", options, output=output, inputs=inputs, work=work, **run.told)
+    return output
+
+
+def _rerank(run: _Run, topics: Topics, source: Path) -> Path:
+    own = run.options
+    options = RerankOptions(
+        model=str(run.path("models") / "reranker"),
+        depth=own.rerank_depth,
+        fuse=True,
+        **own.computing,
+    )
+    output = source.with_name(f"{source.stem}.reranked.trec")
+    rerank_file(
+        source,
+        run.dataset,
+        topics,
+        options,
+        output=output,
+        make_scorer=lambda: load_run_scorer(options),
+        **run.told,
+    )
+    return output

@@ -1,0 +1,168 @@
+"""Prompts from files: the shipped ones by name, anybody's by path.
+
+Read are this package's YAML form (`prompts/README.md` describes it), plain text with `{document}` as InPars's first
+version had it, and the InPars toolkit's `templates.yaml`, of which `path.yaml:name` picks an entry. Which text a
+prompt then yields is `templates.py`'s matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from inpars.errors import PromptError, UnknownNameError
+from inpars.prompting.templates import Example, Prompt, PromptSource
+from inpars.storage import read_jsonl
+
+__all__ = ["Example", "Prompt", "PromptSource", "load_prompt", "prompt_names", "read_examples"]
+
+PACKAGED = "inpars.prompt_files"  # the same folder in an installed copy; setup.cfg maps it
+YAML_SUFFIXES = (".yaml", ".yml")
+TEXT_KEYS = ("name", "description", "instruction", "system", "form", "separator")
+TOOLKIT_SEPARATOR = "\n"  # the InPars toolkit joins dynamic examples with nothing between their lines
+
+
+def load_prompt(name_or_path: str) -> Prompt:
+    """The prompt of a shipped name, of a file, or of one entry of a file (`path.yaml:entry`).
+
+    Raises UnknownNameError for a name that is not shipped, PromptError for a file that is absent or wrong.
+    """
+    path, entry = _split_entry(name_or_path)
+    if path.is_file():
+        return _parse(_read(path), str(path), path, entry)
+    if entry or path.suffix or path.name != name_or_path:
+        raise PromptError(f"{path}: no such prompt file; check the path, or name one of {', '.join(prompt_names())}")
+    shipped = {Path(file.name).stem: file for file in _shipped()}
+    if name_or_path not in shipped:
+        raise UnknownNameError("prompt", name_or_path, shipped, "or give the path of a prompt file")
+    file = shipped[name_or_path]
+    return _parse(file.read_text(encoding="utf-8"), file.name, Path(file.name), "")
+
+
+def prompt_names() -> list[str]:
+    """The names of the shipped prompts, sorted."""
+    return sorted(Path(file.name).stem for file in _shipped())
+
+
+def read_examples(path: Path) -> list[Example]:
+    """Worked examples of a JSON lines file: `document` and `query`, where known `bad_query`, `doc_id`, `query_id`."""
+    return [_example(record, f"{path}:{number}") for number, record in read_jsonl(path)]
+
+
+def _shipped() -> Iterator[Traversable]:
+    """The shipped template files, from the installed copy or else from the checkout beside the package."""
+    try:
+        folder: Traversable = resources.files(PACKAGED)
+    except ModuleNotFoundError:
+        folder = Path(__file__).resolve().parents[2] / "prompts"
+    if folder.is_dir():
+        yield from (file for file in folder.iterdir() if file.name.endswith(YAML_SUFFIXES))
+
+
+def _split_entry(name_or_path: str) -> tuple[Path, str]:
+    """Path and entry of `path.yaml:entry`; the entry is empty where none is named."""
+    path, colon, entry = name_or_path.rpartition(":")
+    return (Path(path), entry) if colon and path.endswith(YAML_SUFFIXES) else (Path(name_or_path), "")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PromptError(f"{path}: not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
+
+
+def _parse(text: str, source: str, path: Path, entry: str) -> Prompt:
+    if path.suffix not in YAML_SUFFIXES:
+        return Prompt(name=path.stem, form=text.rstrip(), source=source)
+    content = _parse_yaml(text, source)
+    if not isinstance(content, dict) or not content:
+        raise PromptError(f"{source}: not a YAML mapping; prompts/README.md shows the keys a template has")
+    if all(isinstance(value, dict) and "template" in value for value in content.values()):
+        return _from_toolkit(content, entry, source)
+    if entry:
+        raise PromptError(f"{source}: one template, not a file of several; leave out {':' + entry!r}")
+    return _from_mapping(content, path.stem, source)
+
+
+def _parse_yaml(text: str, source: str) -> Any:  # noqa: ANN401 - whatever YAML holds
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f":{mark.line + 1}"
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise PromptError(
+            f"{source}{line}: not valid YAML: {problem}; indent texts under a `|` or quote them"
+        ) from None
+
+
+def _from_toolkit(content: Mapping[str, Any], entry: str, source: str) -> Prompt:
+    """One entry of a mapping of name to `{mode: static|dynamic, template: text}`."""
+    names = [str(name) for name in content]
+    if not entry and len(names) > 1:
+        raise PromptError(f"{source}: holds {len(names)} templates; name one, {source}:{names[0]} for instance")
+    if entry and entry not in names:
+        raise UnknownNameError("prompt", entry, names, f"these are the entries of {source}")
+    name = entry or names[0]
+    entry_fields = content[name]
+    where, mode = f"{source}:{name}", entry_fields.get("mode", "static")
+    if mode not in ("static", "dynamic"):
+        raise PromptError(f"{where}: unknown mode {mode!r}; it is static or dynamic")
+    return Prompt(
+        name=name,
+        form=_text(entry_fields, "template", where).rstrip(),
+        separator=TOOLKIT_SEPARATOR,
+        source=where,
+        wants_examples=mode == "dynamic",
+    )
+
+
+def _from_mapping(content: Mapping[str, Any], name: str, source: str) -> Prompt:
+    known = {*TEXT_KEYS, "examples", "stop"}
+    unknown = [str(key) for key in content if key not in known]
+    if unknown:
+        raise PromptError(f"{source}: unknown key {', '.join(unknown)} (known: {', '.join(sorted(known))})")
+    if "form" not in content:
+        raise PromptError(f"{source}: no 'form'; it lays out one example, with {{document}} and {{query}}")
+    settings: dict[str, Any] = {"name": name}
+    settings |= {key: _text(content, key, source) for key in TEXT_KEYS if key in content}
+    settings["form"] = settings["form"].strip("\n")
+    if "stop" in content:
+        settings["stop"] = tuple(map(str, _list(content, "stop", source)))
+    examples = enumerate(_list(content, "examples", source), start=1)
+    settings["examples"] = tuple(_example(example, f"{source}: example {number}") for number, example in examples)
+    return Prompt(**settings, source=source)
+
+
+def _list(content: Mapping[str, Any], key: str, source: str) -> list[Any]:
+    value = content.get(key) or []
+    if not isinstance(value, list):
+        raise PromptError(f"{source}: {key!r} must be a list, one item a line after a dash")
+    return value
+
+
+def _example(record: Any, where: str) -> Example:  # noqa: ANN401 - a YAML or JSON value
+    if not isinstance(record, dict):
+        raise PromptError(f"{where}: must have 'document' and 'query'")
+    known = [field.name for field in fields(Example)]
+    unknown = [str(key) for key in record if key not in known]
+    if unknown:
+        raise PromptError(f"{where}: unknown key {', '.join(unknown)} (known: {', '.join(known)})")
+    missing = [key for key in ("document", "query") if key not in record]
+    if missing:
+        raise PromptError(f"{where}: no {missing[0]!r}")
+    return Example(**{key: _text(record, key, where) for key in record})
+
+
+def _text(record: Mapping[str, Any], key: str, where: str) -> str:
+    value = record[key]
+    if not isinstance(value, str):
+        raise PromptError(f"{where}: {key!r} must be text, not {value!r}; put it in quotes")
+    return value

@@ -1,0 +1,1 @@
+"""BM25 by Lucene and exact search with bi-encoders."""

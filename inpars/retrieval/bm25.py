@@ -1,0 +1,224 @@
+"""BM25 by Lucene: index a corpus once, search it with many threads.
+
+The index depends on the documents alone and is kept in the cache under their hash; k1 and b belong to the search.
+Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009; defaults as in Anserini.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inpars.batches import slices
+from inpars.corpus import Corpus, cache_folder
+from inpars.errors import BackendError, ConfigError, InparsError, UnknownNameError
+from inpars.progress import SILENT, Progress
+from inpars.records import Document, Query, Run
+from inpars.retrieval.anserini_order import Hits, cut_inside_tie, decreasing, ids_in_order, unequal_scores
+from inpars.retrieval.java import find_jar, java_class, java_error
+from inpars.retrieval.java_functions import Pool
+from inpars.retrieval.lucene import LuceneSearch, finish, open_reader
+from inpars.storage import replace_folder, storage_errors, to_json_line
+
+DEFAULT_K1 = 0.9
+DEFAULT_B = 0.4
+DEFAULT_LANGUAGE = "en"
+INDEX_FORMAT = 1
+QUERIES_PER_BATCH = 250
+SPARE = 10  # hits looked at beyond k and a quarter of it, since ids decide among those equal to the k-th
+MOST_INDEXING_MEGABYTES = 2048
+MOST_CLAUSES = 1 << 16  # whole documents serve as queries in some collections; Lucene's own limit is 1,024 words
+
+
+class BM25Index:
+    """A Lucene index of one corpus."""
+
+    def __init__(
+        self, folder: Path, *, k1: float = DEFAULT_K1, b: float = DEFAULT_B, language: str = DEFAULT_LANGUAGE
+    ) -> None:
+        """Open an index. Raises BackendError where the folder holds none."""
+        if k1 < 0 or not 0 <= b <= 1:
+            raise ConfigError(f"BM25 needs k1 >= 0 and 0 <= b <= 1; k1 is {k1}, b is {b}")
+        self.folder = folder
+        try:
+            java_class("org.apache.lucene.search.IndexSearcher").setMaxClauseCount(MOST_CLAUSES)
+            self._searcher = java_class("io.anserini.search.SimpleSearcher")(str(folder))
+            self._searcher.set_bm25(k1, b)
+            if language != DEFAULT_LANGUAGE:
+                self._searcher.set_language(language)
+            self._lucene = LuceneSearch(folder, self._searcher.get_similarity(), self._searcher.get_analyzer())
+        except InparsError:
+            raise
+        except Exception as error:
+            raise _failed(
+                f"the BM25 index {folder} cannot be opened; remove it and it will be made again", error
+            ) from error
+
+    def search(
+        self, queries: Sequence[Query], k: int, *, threads: int | None = None, progress: Progress = SILENT
+    ) -> Run:
+        """The k best documents of each query; a query without a known word finds nothing. Ids must be unique."""
+        if k < 1:
+            raise ConfigError(f"k is {k}; it must be at least 1")
+        threads = threads or os.cpu_count() or 1
+        run: Run = {}
+        batches = list(slices(queries, QUERIES_PER_BATCH))
+        track = progress.track(batches, total=len(queries), description="search BM25", unit="queries")
+        with closing(Pool(threads)) as pool:
+            found = self._hits(batches, k + k // 4 + SPARE, pool)
+            for batch in track:
+                run |= self._as_run(batch, next(found), k, threads)
+                progress.advance(len(batch))
+        return run
+
+    def _hits(self, batches: Sequence[Sequence[Query]], depth: int, pool: Pool) -> Iterator[Hits]:
+        """The hits of each batch; Java searches for the next while the former is dealt with."""
+        running: deque[Any] = deque()
+        try:
+            for batch in batches:
+                running.append(self._lucene.start([query.text for query in batch], depth, pool))
+                if len(running) > 1:
+                    yield finish(running.popleft(), depth)
+            while running:
+                yield finish(running.popleft(), depth)
+        except Exception as error:
+            raise _failed("BM25 search failed", error) from error
+
+    def _as_run(self, queries: Sequence[Query], hits: Hits, k: int, threads: int) -> Run:
+        slow = self._search_in_order([queries[row] for row in cut_inside_tie(hits, k)], k, threads)
+        ids = ids_in_order(hits, self._lucene.doc_ids[hits.documents[hits.filled]], k)
+        rows = zip(queries, ids, unequal_scores(hits).tolist(), strict=True)
+        return {query.query_id: dict(zip(found, scores, strict=False)) for query, found, scores in rows} | slow
+
+    def _search_in_order(self, queries: Sequence[Query], k: int, threads: int) -> Run:
+        """Anserini's own search, which lets Lucene order equal scores by id; several times slower."""
+        texts, ids = java_class("java.util.ArrayList")(), java_class("java.util.ArrayList")()
+        for query in queries:
+            texts.add(query.text)
+            ids.add(query.query_id)
+        try:
+            found = self._searcher.batch_search(texts, ids, k, threads) if queries else {}
+        except Exception as error:
+            raise _failed("BM25 search failed", error) from error
+        return {query.query_id: _scores(found.get(query.query_id)) for query in queries}
+
+    def close(self) -> None:
+        """Let the index go."""
+        self._lucene.close()
+        self._searcher.close()
+
+
+def bm25_index(
+    corpus: Corpus,
+    *,
+    k1: float = DEFAULT_K1,
+    b: float = DEFAULT_B,
+    language: str = DEFAULT_LANGUAGE,
+    threads: int | None = None,
+    progress: Progress = SILENT,
+) -> BM25Index:
+    """The index of a corpus (title and text as one field), built in the cache the first time."""
+    if language != DEFAULT_LANGUAGE and language not in (known := _languages()):
+        raise UnknownNameError("language", language, known)  # Anserini would take English
+    jar = find_jar()
+    key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{language}\0{jar.name if jar else ''}"
+    folder = cache_folder() / "bm25" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    if not folder.exists():
+        _build(corpus, folder, language, threads or os.cpu_count() or 1, progress)
+    return BM25Index(folder, k1=k1, b=b, language=language)
+
+
+def _build(corpus: Corpus, folder: Path, language: str, threads: int, progress: Progress) -> None:
+    working = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        with storage_errors(folder):
+            (working / "input").mkdir(parents=True, exist_ok=True)
+            texts = _write_shards(corpus, working / "input", threads, progress)
+        progress.note(f"BM25: indexing {len(corpus)} documents")
+        settings = {
+            "-collection": "JsonCollection",
+            "-generator": "DefaultLuceneDocumentGenerator",
+            "-input": working / "input",
+            "-index": working / "index",
+            "-threads": threads,
+            "-memoryBuffer": _indexing_megabytes(),
+            "-language": language,
+        }
+        try:
+            java_class("io.anserini.index.IndexCollection").main(
+                [*(str(part) for pair in settings.items() for part in pair), "-quiet"]
+            )
+        except Exception as error:
+            raise _failed("BM25 indexing failed", error) from error
+        if (found := _document_count(working / "index")) < texts:  # Anserini logs a full disk and goes on
+            raise BackendError(
+                f"BM25: {found} of {texts} documents could be indexed; see that the disk of {folder.parent} has room, "
+                "and run the same command again"
+            )
+        replace_folder(working / "index", folder)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+
+
+def _indexing_megabytes() -> int:
+    """Memory for documents not yet on disk. Anserini's 4 GB do not fit Java's usual heap, a quarter of the memory."""
+    heap = int(java_class("java.lang.Runtime").getRuntime().maxMemory())
+    return max(MOST_INDEXING_MEGABYTES // 32, min(MOST_INDEXING_MEGABYTES, heap // 4 // 2**20))
+
+
+def _write_shards(corpus: Corpus, folder: Path, shards: int, progress: Progress) -> int:
+    """One file a thread, because Anserini gives a file to one thread. The number of documents that hold any text."""
+    texts = 0
+    with ExitStack() as stack:
+        files = [
+            stack.enter_context((folder / f"{shard}.jsonl").open("w", encoding="utf-8")) for shard in range(shards)
+        ]
+        documents = progress.track(corpus, total=len(corpus), description="read corpus", unit="documents")
+        for position, document in enumerate(documents):
+            files[position % shards].write(to_json_line(_indexed(document)) + "\n")
+            texts += bool(document.full_text.strip())
+    return texts
+
+
+def _languages() -> list[str]:
+    """The languages Anserini has an analyser for."""
+    keys = java_class("io.anserini.analysis.AnalyzerMap").analyzerMap.keySet().iterator()
+    found = [DEFAULT_LANGUAGE]
+    while keys.hasNext():
+        found.append(str(keys.next()))
+    return found
+
+
+def _document_count(index: Path) -> int:
+    """Documents of a finished index, 0 where it was not finished; Anserini leaves out documents without text."""
+    try:
+        reader = open_reader(index)
+    except Exception as error:
+        if "IndexNotFound" in str(error):
+            return 0
+        raise _failed("the new BM25 index cannot be opened", error) from error
+    count = int(reader.numDocs())
+    reader.close()
+    return count
+
+
+def _indexed(document: Document) -> dict[str, str]:
+    return {"id": document.doc_id, "contents": document.full_text}
+
+
+def _scores(hits: Any) -> dict[str, float]:  # noqa: ANN401 - Java objects
+    found = [(hit.docid, hit.score) for hit in hits or ()]
+    scores = decreasing(np.array([[score for _, score in found]], dtype=np.float32))[0].tolist()
+    return {doc_id: score for (doc_id, _), score in zip(found, scores, strict=True)}
+
+
+def _failed(what: str, error: Exception) -> BackendError:
+    return BackendError(f"{what}: {java_error(error)}")

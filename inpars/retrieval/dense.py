@@ -1,0 +1,211 @@
+"""Exact search with a bi-encoder: documents are embedded once, in shards on disk, and searched block by block.
+
+Embeddings depend on documents, model and number format; they are kept in the cache under their hashes, and an
+interrupted encoding goes on after its last whole shard.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from inpars.batches import chunks, slices
+from inpars.corpus import Corpus, cache_folder
+from inpars.errors import ConfigError, DataFormatError
+from inpars.manifest import sha256_of
+from inpars.models import loading as models
+from inpars.models.dtypes import DtypeName
+from inpars.models.hardware import pick_device, pick_dtype
+from inpars.progress import SILENT, Progress
+from inpars.records import Query, Run
+from inpars.storage import storage_errors
+
+Embeddings = npt.NDArray[np.float32]
+DEFAULT_BATCH_SIZE = 64
+DOCUMENTS_PER_SHARD = 4096
+QUERIES_PER_BLOCK = 512
+INDEX_FORMAT = 1
+
+
+class Encoder:
+    """A sentence-transformers model that embeds queries and documents, with the prompts it wants for each."""
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        device: str = "auto",
+        dtype: DtypeName = "auto",
+        max_length: int | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        trust_remote_code: bool = False,
+    ) -> None:
+        """Load the model; `max_length` tokens of a text are read, the model's own limit by default."""
+        place = pick_device(device)
+        number_format = pick_dtype(dtype, place)
+        self.name, self.batch_size = model, batch_size
+        # products in bfloat16 over float32 weights: as fast as bfloat16 weights, and nearer to float32
+        self._autocast = torch.autocast(place.type, number_format, enabled=number_format != torch.float32)
+        self._model = models.load_sentence_transformer(
+            model, device=place, dtype=torch.float32, trust_remote_code=trust_remote_code
+        )
+        if max_length is not None:
+            self._model.max_seq_length = max_length
+        self.fingerprint = _fingerprint(model, self._model, number_format)
+
+    def encode_queries(self, texts: Sequence[str]) -> Embeddings:
+        """Embeddings of queries, (queries, width), of unit length unless the model compares by plain dot product."""
+        return self._encode(self._model.encode_query, texts, SILENT)
+
+    def encode_documents(self, texts: Sequence[str], progress: Progress = SILENT) -> Embeddings:
+        """Embeddings of documents, (documents, width); advances the progress by documents."""
+        return self._encode(self._model.encode_document, texts, progress)
+
+    def _encode(self, encode: Any, texts: Sequence[str], progress: Progress) -> Embeddings:  # noqa: ANN401
+        """Sorted by length, so that a batch is padded little."""
+        order = sorted(range(len(texts)), key=lambda position: -len(texts[position]))
+        parts: list[Embeddings] = []
+        for rows in slices(order, self.batch_size):
+            with self._autocast:
+                vectors = encode(
+                    [texts[row] for row in rows], batch_size=len(rows), show_progress_bar=False, convert_to_tensor=True
+                )
+            vectors = vectors.float()
+            if self._model.similarity_fn_name != "dot":
+                vectors = torch.nn.functional.normalize(vectors, dim=-1)
+            parts.append(vectors.cpu().numpy())
+            progress.advance(len(rows))
+        width = self._model.get_embedding_dimension() or 0
+        result = np.empty((len(texts), parts[0].shape[1] if parts else width), dtype=np.float32)
+        if parts:
+            result[order] = np.concatenate(parts)
+        return result
+
+
+class DenseIndex:
+    """Document embeddings on disk, compared with queries exactly."""
+
+    def __init__(self, shards: Sequence[Path], doc_ids: Sequence[str], encoder: Encoder) -> None:
+        """`doc_ids` name the rows of all shards, one after the other."""
+        self._shards, self._doc_ids, self._encoder = shards, doc_ids, encoder
+        self._order: npt.NDArray[np.intp] | None = None
+        self._hashes: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
+
+    def search(self, queries: Sequence[Query], k: int, *, progress: Progress = SILENT) -> Run:
+        """The k nearest documents of each query with their similarity."""
+        return self.search_beside(queries, k, (), progress=progress)[0]
+
+    def search_beside(
+        self, queries: Sequence[Query], k: int, pairs: Iterable[tuple[str, str]], *, progress: Progress = SILENT
+    ) -> tuple[Run, dict[tuple[str, str], float]]:
+        """As `search`, and the similarity of each (query_id, doc_id) pair, whether it is found or not.
+
+        Raises DataFormatError for a document the index lacks.
+        """
+        if k < 1:
+            raise ConfigError(f"k is {k}; it must be at least 1")
+        run: Run = {}
+        wanted: dict[str, list[str]] = {}
+        for query_id, doc_id in pairs:
+            wanted.setdefault(query_id, []).append(doc_id)
+        similarities: dict[tuple[str, str], float] = {}
+        for block in progress.track(
+            list(slices(queries, QUERIES_PER_BLOCK)),
+            total=len(queries),
+            description=f"search {self._encoder.name}",
+            unit="queries",
+        ):
+            vectors = torch.from_numpy(self._encoder.encode_queries([query.text for query in block]))
+            scores, rows = self._nearest(vectors, k)
+            for query, vector in zip(block, vectors, strict=True):
+                for doc_id in wanted.get(query.query_id, ()):
+                    similarities[query.query_id, doc_id] = float(self._vector(doc_id) @ vector)
+            for query, values, positions in zip(block, scores.tolist(), rows.tolist(), strict=True):
+                run[query.query_id] = {self._doc_ids[row]: score for score, row in zip(values, positions, strict=True)}
+            progress.advance(len(block))
+        return run, similarities
+
+    def _vector(self, doc_id: str) -> torch.Tensor:
+        """A document's embedding, (width,)."""
+        if self._order is None:  # 16 bytes a document, instead of a dictionary of all ids
+            hashes = np.array([hash(name) for name in self._doc_ids], dtype=np.int64)
+            self._order = np.argsort(hashes)
+            self._hashes = hashes[self._order]
+        place = int(np.searchsorted(self._hashes, hash(doc_id)))
+        while place < len(self._hashes) and self._hashes[place] == hash(doc_id):
+            row = int(self._order[place])
+            if self._doc_ids[row] == doc_id:
+                shard, position = divmod(row, DOCUMENTS_PER_SHARD)
+                return torch.from_numpy(np.array(np.load(self._shards[shard], mmap_mode="r")[position]))
+            place += 1
+        raise DataFormatError(f"no document {doc_id!r} in the dense index; its ids belong to another corpus")
+
+    def _nearest(self, queries: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores and rows of the k best, both (queries, at most k)."""
+        scores, rows = torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.long)
+        start = 0
+        for shard in self._shards:
+            block = torch.from_numpy(np.load(shard))
+            found = queries @ block.T  # (queries, documents of the shard)
+            best = found.topk(min(k, found.shape[1]), dim=1)
+            scores = torch.cat([scores, best.values], dim=1)
+            rows = torch.cat([rows, best.indices + start], dim=1)
+            kept = scores.topk(min(k, scores.shape[1]), dim=1)
+            scores, rows = kept.values, rows.gather(1, kept.indices)
+            start += len(block)
+        return scores, rows
+
+
+def dense_index(corpus: Corpus, encoder: Encoder, *, progress: Progress = SILENT) -> DenseIndex:
+    """The index of a corpus under an encoder, made in the cache where it is not there yet."""
+    key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{encoder.fingerprint}"
+    folder = cache_folder() / "dense" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    ids_path = folder / "doc_ids.json"
+    shards = [folder / f"{n:05}.npy" for n in range(-(-len(corpus) // DOCUMENTS_PER_SHARD))]
+    if not ids_path.exists():
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            doc_ids = _encode_corpus(corpus, encoder, shards, progress)
+            partial = ids_path.with_suffix(f".{os.getpid()}.tmp")
+            partial.write_text(json.dumps(doc_ids), encoding="utf-8")
+            partial.replace(ids_path)
+    return DenseIndex(shards, json.loads(ids_path.read_text(encoding="utf-8")), encoder)
+
+
+def _encode_corpus(corpus: Corpus, encoder: Encoder, shards: Sequence[Path], progress: Progress) -> list[str]:
+    doc_ids: list[str] = []
+    done = sum(shard.exists() for shard in shards) * DOCUMENTS_PER_SHARD
+    blocks = zip(shards, chunks(corpus, DOCUMENTS_PER_SHARD), strict=True)
+    description = f"encode with {encoder.name}"
+    for shard, documents in progress.track(
+        blocks, total=len(corpus), description=description, unit="documents", done=min(done, len(corpus))
+    ):
+        doc_ids += [document.doc_id for document in documents]
+        if not shard.exists():
+            vectors = encoder.encode_documents([document.full_text for document in documents], progress)
+            partial = shard.with_suffix(f".{os.getpid()}.tmp.npy")
+            np.save(partial, vectors)
+            partial.replace(shard)
+        else:
+            progress.advance(0)
+    return doc_ids
+
+
+def _fingerprint(name: str, model: Any, dtype: torch.dtype) -> str:  # noqa: ANN401
+    """What decides embeddings: the weights' folder by content (or the hub's commit), length limit, number format."""
+    source = models.resolve_model(name)
+    weights = sha256_of(Path(source)) if Path(source).is_dir() else _hub_commit(model, source)
+    return f"{weights}\0{model.max_seq_length}\0{dtype}"
+
+
+def _hub_commit(model: Any, source: str) -> str:  # noqa: ANN401
+    config = getattr(getattr(model[0], "auto_model", None), "config", None)
+    return f"{source}@{getattr(config, '_commit_hash', None)}"

@@ -1,0 +1,171 @@
+"""The inside of a BM25 search: Lucene's best documents of many queries, in bulk.
+
+Lucene answers with its own numbers of documents. Their ids come from a table beside the index, written once, since
+asking Lucene for the stored id of every hit takes longer than the search. Knows nothing of runs; `bm25.py` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inpars.retrieval import java_functions as java
+from inpars.retrieval.anserini_order import Hits, Numbers
+from inpars.retrieval.java import java_cast, java_class
+from inpars.storage import storage_errors
+
+CONTENTS, ID = "contents", "id"  # Anserini's fields
+IDS_AT_ONCE = 100_000
+_LETTERS = b"docsrehaIndx=[],"  # what Java's text of hits has beside numbers: [doc=7 score=1.5 shardIndex=-1, ...]
+_NUMBERS_A_HIT = 3
+
+
+class LuceneSearch:
+    """One index, one similarity, one analyser."""
+
+    def __init__(self, folder: Path, similarity: Any, analyzer: Any) -> None:  # noqa: ANN401 - Java objects
+        self._reader = open_reader(folder)
+        self._searcher = java_class("org.apache.lucene.search.IndexSearcher")(self._reader)
+        self._searcher.setSimilarity(similarity)
+        self._query = _query_builder(analyzer)
+        self._functions: dict[int, java.Handle] = {}  # by depth
+        self.doc_ids = DocIds(folder, self._reader)
+
+    def start(self, texts: Sequence[str], depth: int, pool: java.Pool) -> Any:  # noqa: ANN401
+        """Let Java's threads search; `finish` waits for them."""
+        queries = java_class("java.util.ArrayList")()
+        for text in texts:
+            queries.add(text)
+        if depth not in self._functions:
+            self._functions[depth] = java.mapped_in_parallel(self._text_of_hits(depth))
+        return pool.submit(self._functions[depth].bindTo(queries))
+
+    def _text_of_hits(self, depth: int) -> java.Handle:
+        """A function from a query's words to its hits as Java writes them."""
+        top, hit = "org.apache.lucene.search.TopDocs", "[Lorg.apache.lucene.search.ScoreDoc;"
+        search = java.method(
+            "org.apache.lucene.search.IndexSearcher",
+            "search",
+            "(Lorg/apache/lucene/search/Query;I)Lorg/apache/lucene/search/TopDocs;",
+        ).bindTo(self._searcher)
+        limit = java_class("java.lang.Integer")(depth)
+        hits = java.retyped(java.field(top, "scoreDocs", hit), f"(L{top.replace('.', '/')};)[Ljava/lang/Object;")
+        text = java.static_method("java.util.Arrays", "toString", "([Ljava/lang/Object;)Ljava/lang/String;")
+        return java.pipe(self._query, java.with_arguments(search, 1, limit), hits, text)
+
+    def close(self) -> None:
+        """Let the index go."""
+        self._reader.close()
+
+
+def finish(task: Any, depth: int) -> Hits:  # noqa: ANN401
+    """The hits of a search that was started with this depth; whatever Java threw comes through."""
+    found: list[str] = task.join()
+    counts = np.array([text.count("=") // _NUMBERS_A_HIT for text in found], dtype=np.int64)
+    text = " ".join(found).encode().translate(None, _LETTERS)
+    numbers = np.fromstring(text, dtype=np.float64, sep=" ").reshape(-1, _NUMBERS_A_HIT)
+    filled = np.arange(depth) < counts[:, None]
+    documents = np.full(filled.shape, -1, dtype=np.int64)
+    scores = np.full(filled.shape, -np.inf, dtype=np.float32)
+    documents[filled], scores[filled] = numbers[:, 0], numbers[:, 1]
+    return Hits(documents, scores, counts)
+
+
+def open_reader(folder: Path) -> Any:  # noqa: ANN401
+    """A reader of an index; whatever Java throws comes through."""
+    place = java_class("java.io.File")(str(folder)).toPath()
+    directory = java_class("org.apache.lucene.store.FSDirectory").open(place)
+    return java_cast(
+        "org.apache.lucene.index.IndexReader", java_class("org.apache.lucene.index.DirectoryReader").open(directory)
+    )
+
+
+class DocIds:
+    """The ids of an index's documents by Lucene's numbers: two memory-mapped files, 8 bytes and the id a document."""
+
+    def __init__(self, folder: Path, reader: Any) -> None:  # noqa: ANN401
+        """Open the table, and write it where this state of the index has none yet."""
+        name = f"doc_ids.{_state(folder)}"
+        starts = folder / f"{name}.npy"
+        if not starts.exists():
+            with storage_errors(starts):
+                _write_table(folder / f"{name}.txt", starts, reader)
+        self._starts = np.load(starts, mmap_mode="r")
+        with (folder / f"{name}.txt").open("rb") as stream:
+            self._text = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def __getitem__(self, numbers: Numbers) -> list[str]:
+        text = self._text
+        starts, stops = self._starts[numbers].tolist(), (self._starts[numbers + 1] - 1).tolist()
+        return [text[start:stop].decode() for start, stop in zip(starts, stops, strict=True)]
+
+
+def _state(folder: Path) -> str:
+    """A name for the segments an index consists of now; they are named by random ids."""
+    newest = max(folder.glob("segments_*"), key=lambda path: int(path.name.partition("_")[2], 36))
+    return hashlib.sha256(newest.read_bytes()).hexdigest()[:16]
+
+
+def _write_table(text_file: Path, starts_file: Path, reader: Any) -> None:  # noqa: ANN401
+    working = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in (text_file, starts_file)]
+    starts, end = [np.zeros(1, dtype=np.int64)], 0
+    try:
+        with working[0].open("wb") as stream:
+            for ids in _ids_in_order(reader):
+                text = ids.encode()
+                stream.write(text)
+                starts.append(np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n")) + end + 1)
+                end += len(text)
+        with working[1].open("wb") as stream:
+            np.save(stream, np.concatenate(starts))
+        working[0].replace(text_file)
+        working[1].replace(starts_file)
+    finally:
+        for path in working:
+            path.unlink(missing_ok=True)
+
+
+def _ids_in_order(reader: Any) -> Iterator[str]:  # noqa: ANN401
+    """The ids of all documents, many at once, a line each."""
+    leaves, integer = reader.leaves(), java_class("java.lang.Integer")
+    for position in range(leaves.size()):
+        leaf = leaves.get(position).reader()
+        ids = _ids_of(leaf)
+        for start in range(0, leaf.maxDoc(), IDS_AT_ONCE):
+            stop = min(start + IDS_AT_ONCE, leaf.maxDoc())
+            yield java.call(ids, [integer(start), integer(stop)])
+
+
+def _ids_of(leaf: Any) -> java.Handle:  # noqa: ANN401
+    """A function from the first and the last but one number of a segment to the ids between, a line each."""
+    values, stream = "org.apache.lucene.index.BinaryDocValues", "Ljava/util/stream/Stream;"
+    column = leaf.getBinaryDocValues(ID)
+    advance = java.retyped(java.method(values, "advanceExact", "(I)Z").bindTo(column), "(I)V")
+    value = java.method(values, "binaryValue", "()Lorg/apache/lucene/util/BytesRef;").bindTo(column)
+    text = java.method("org.apache.lucene.util.BytesRef", "utf8ToString", "()Ljava/lang/String;")
+    concat = java.method("java.lang.String", "concat", "(Ljava/lang/String;)Ljava/lang/String;")
+    line = java.pipe(value, text, java.with_arguments(concat, 1, "\n"))
+    each = java.method("java.util.stream.IntStream", "mapToObj", f"(Ljava/util/function/IntFunction;){stream}")
+    collect = java.method("java.util.stream.Stream", "collect", "(Ljava/util/stream/Collector;)Ljava/lang/Object;")
+    return java.pipe(
+        java.static_method("java.util.stream.IntStream", "range", "(II)Ljava/util/stream/IntStream;"),
+        java.taking_function(each, "java.util.function.IntFunction", java.after(advance, line)),
+        java.with_arguments(collect, 1, java_class("java.util.stream.Collectors").joining()),
+    )
+
+
+def _query_builder(analyzer: Any) -> java.Handle:  # noqa: ANN401
+    """A function from words to a Lucene query, as Anserini builds it."""
+    builder = "io.anserini.search.query.BagOfWordsQueryGenerator"
+    build = java.method(
+        builder,
+        "buildQuery",
+        "(Ljava/lang/String;Lorg/apache/lucene/analysis/Analyzer;Ljava/lang/String;)Lorg/apache/lucene/search/Query;",
+    )
+    return build.bindTo(java_class(builder)()).bindTo(CONTENTS).bindTo(analyzer)
