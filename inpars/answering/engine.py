@@ -1,0 +1,233 @@
+"""One object that searches and answers: models are loaded once, many threads may call it.
+
+    with open_engine(EngineOptions(retriever="models/retriever"), corpus=corpus) as engine:
+        engine.search(["what is duck typing"], 10)
+        engine.ask("what is duck typing")
+
+An engine has several systems, which can be compared on the same query: `hybrid` (all there is), `dense` (the
+retriever), `base` (a second retriever, the untuned one for instance) and `bm25`. Knows nothing of HTTP and terminals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+from inpars.answering.highlighting import query_spans
+from inpars.answering.records import NOTHING, Answer, AnswerKind, Hit, Span
+from inpars.errors import ConfigError, UnknownNameError
+from inpars.records import Document, Query, Run
+from inpars.reranking import fuse_with_first_stage
+from inpars.runs import cut, fuse_z_scores, rank
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["Answer", "Engine", "Hit", "Span", "System", "SystemName"]
+
+SystemName: TypeAlias = Literal["hybrid", "dense", "base", "bm25"]
+Filters: TypeAlias = Mapping[str, str]
+"""Metadata fields and the value each must have; `source=*.pdf` may use `*`."""
+
+DEFAULT_K = 10
+DEFAULT_SOURCES = 5
+
+
+class Documents(Protocol):
+    """Looks documents up by id, as `Corpus` does."""
+
+    def __getitem__(self, doc_id: str) -> Document: ...
+
+    def __len__(self) -> int: ...
+
+
+class Part(Protocol):
+    """One first stage; safe to call from several threads."""
+
+    name: str
+
+    def search(self, queries: Sequence[Query], k: int, filters: Filters) -> Run:
+        """The k best documents of each query."""
+        ...
+
+
+class Reader(Protocol):
+    """Finds an answer's words in hits; safe to call from several threads."""
+
+    name: str
+
+    def read(self, question: str, hits: Sequence[Hit]) -> Answer:
+        """The best span of all hits as an extractive answer, unanswered where the score is below the threshold."""
+        ...
+
+
+class Writer(Protocol):
+    """Writes an answer from hits; safe to call from several threads."""
+
+    name: str
+
+    def write(self, question: str, hits: Sequence[Hit]) -> Answer:
+        """A generated answer that cites hits by number, unanswered where the model says it does not know."""
+        ...
+
+
+class TextEncoder(Protocol):
+    """Embeds texts; safe to call from several threads."""
+
+    name: str
+
+    def encode_queries(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Embeddings, (texts, width)."""
+        ...
+
+    def encode_documents(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Embeddings, (texts, width)."""
+        ...
+
+
+class TextScorer(Protocol):
+    """A `PairScorer` that is safe to call from several threads."""
+
+    name: str
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Relevance of each (query, document) pair."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A way to search: first stages, fused by z-scores where they are several, and perhaps a reranker above them."""
+
+    parts: tuple[Part, ...]
+    description: str  # for people: which models
+    reranker: TextScorer | None = None
+
+
+class Engine:
+    """Searches a collection with several systems, and answers questions from what they find."""
+
+    def __init__(
+        self,
+        documents: Documents,
+        systems: Mapping[str, System],
+        *,
+        encoders: Mapping[str, TextEncoder] | None = None,
+        reranker: TextScorer | None = None,
+        reader: Reader | None = None,
+        writer: Writer | None = None,
+        notes: Sequence[str] = (),
+        depth: int = 50,
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`systems` come best first; the first is the default. `notes` say what is missing, Java for instance.
+
+        `encoders` are the retrievers by the name of their system; `depth` hits of each part are fused and reranked.
+        """
+        if not systems:
+            raise ConfigError("there is nothing to search with; name a retriever, or install BM25")
+        self.documents, self.systems, self.notes = documents, dict(systems), tuple(notes)
+        self.encoders, self.reranker = dict(encoders or {}), reranker
+        self.reader, self.writer = reader, writer
+        self._depth, self._close = depth, close
+
+    @property
+    def default_system(self) -> str:
+        """The best one there is."""
+        return next(iter(self.systems))
+
+    def search(
+        self,
+        queries: Sequence[str],
+        k: int = DEFAULT_K,
+        *,
+        system: str | None = None,
+        filters: Filters = NOTHING,
+    ) -> list[list[Hit]]:
+        """The k best hits of each query, in the order of the queries; one batch through every model.
+
+        Raises UnknownNameError for a system that this engine lacks, ConfigError for k below 1.
+        """
+        if k < 1:
+            raise ConfigError(f"k is {k}; it must be at least 1")
+        chosen = self._system(system)
+        asked = [Query(str(number), text) for number, text in enumerate(queries)]
+        runs = {part.name: part.search(asked, max(k, self._depth), filters) for part in chosen.parts}
+        order, margins = self._ordered(chosen, asked, runs, k)
+        if margins is not None:
+            runs["reranker"] = margins
+        return [self._hits(query, order.get(query.query_id, {}), runs, k) for query in asked]
+
+    def ask(
+        self,
+        question: str,
+        *,
+        kind: AnswerKind = "extractive",
+        k: int = DEFAULT_SOURCES,
+        system: str | None = None,
+        filters: Filters = NOTHING,
+    ) -> Answer:
+        """An answer from the k best hits and from nothing else.
+
+        Raises ConfigError where this engine has no reader or writer for that kind.
+        """
+        if not question.strip():
+            raise ConfigError("the question is empty; ask something")
+        return self.answer_from(question, self.search([question], k, system=system, filters=filters)[0], kind=kind)
+
+    def answer_from(self, question: str, hits: Sequence[Hit], *, kind: AnswerKind = "extractive") -> Answer:
+        """As `ask`, from hits that were found before."""
+        if kind == "extractive":
+            if self.reader is None:
+                raise ConfigError("this engine reads no answers; open it with a reader")
+            return self.reader.read(question, hits)
+        if self.writer is None:
+            raise ConfigError("this engine writes no answers; name a language model with --model or a --base-url")
+        return self.writer.write(question, hits)
+
+    def close(self) -> None:
+        """Let indexes and connections go."""
+        self._close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _system(self, name: str | None) -> System:
+        if name is None:
+            name = self.default_system
+        if name not in self.systems:
+            raise UnknownNameError("system", name, self.systems)
+        return self.systems[name]
+
+    def _ordered(
+        self, system: System, queries: Sequence[Query], runs: Mapping[str, Run], k: int
+    ) -> tuple[Run, Run | None]:
+        """The final run, and what the reranker said of its top."""
+        first = list(runs.values())
+        depth = max(k, self._depth)
+        run = first[0] if len(first) == 1 else fuse_z_scores(first, depth)
+        if system.reranker is None:
+            return run, None
+        texts = {query.query_id: query.text for query in queries}
+        top = cut(run, self._depth)
+        pairs = [(query_id, doc_id) for query_id, scores in top.items() for doc_id in scores]
+        scores = system.reranker.score([(texts[q], self.documents[d].full_text) for q, d in pairs])
+        margins: Run = {query_id: {} for query_id in top}
+        for (query_id, doc_id), score in zip(pairs, scores, strict=True):
+            margins[query_id][doc_id] = score
+        return fuse_with_first_stage(run, margins, depth=self._depth), margins
+
+    def _hits(self, query: Query, scores: Mapping[str, float], runs: Mapping[str, Run], k: int) -> list[Hit]:
+        hits = []
+        for doc_id, score in rank(scores, k):
+            document = self.documents[doc_id]
+            found = {name: run.get(query.query_id, {}) for name, run in runs.items()}
+            said = {name: scored[doc_id] for name, scored in found.items() if doc_id in scored}
+            metadata = getattr(document, "metadata", NOTHING)
+            hits.append(Hit(document, score, said, query_spans(query.text, document.text), metadata))
+        return hits
