@@ -46,10 +46,14 @@ def score_run(
 ) -> Iterator[list[ScoredDocument]]:
     """Scores of the first `depth` documents of every query, batch by batch in a fixed order.
 
-    `done` are the (query_id, doc_id) already scored by an earlier run. Raises StaleInputError for ids that the queries
-    or the corpus lack.
+    `done` are the (query_id, doc_id) already scored by an earlier run. A scorer that reads a document once for all its
+    queries gets a document's pairs one after the other. Raises StaleInputError for ids that the queries or the corpus
+    lack.
     """
     wanted = pairs_to_score(run, depth)
+    if getattr(scorer, "reads_documents_once", False):
+        first = {doc_id: place for place, (_, doc_id) in reversed(list(enumerate(wanted)))}
+        wanted.sort(key=lambda pair: first[pair[1]])
     _check_ids(wanted, queries, texts)
     left = [pair for pair in wanted if pair not in done]
     counted = progress.track(

@@ -59,6 +59,10 @@ class FusedLlama:
 
     def __call__(self, ids: Tensor, positions: Tensor, state: RowState, last: Tensor) -> Tensor:
         """See `Forward`."""
+        return self.logits_after(ids, positions, state, torch.arange(len(ids), device=ids.device), last)
+
+    def logits_after(self, ids: Tensor, positions: Tensor, state: RowState, rows: Tensor, columns: Tensor) -> Tensor:
+        """Logits after some tokens, (tokens, vocabulary): those of ids (rows, tokens) at these rows and columns."""
         hidden = self._embed(ids)  # (rows, tokens, width)
         cosine, sine = self._rotary(hidden, positions)  # (1 or rows, tokens, head width)
         turn = cosine[:, None], sine[:, None]
@@ -66,8 +70,7 @@ class FusedLlama:
             hidden = hidden + self._attention(layer, hidden, turn, state, number)
             gate, up = layer.gate_up(self._norm(hidden, layer.before_network)).chunk(2, dim=-1)
             hidden = hidden + layer.down(nn.functional.silu(gate).mul_(up))
-        chosen = hidden[torch.arange(len(ids), device=ids.device), last]
-        return self._head(self._norm(chosen, self._last))
+        return self._head(self._norm(hidden[rows, columns], self._last))
 
     def _attention(
         self, layer: _Layer, hidden: Tensor, turn: tuple[Tensor, Tensor], state: RowState, number: int

@@ -24,6 +24,7 @@ class RowState:
         self.prefix = prefix  # for each layer keys and values, (key heads, prefix tokens, head width)
         self.buffers: list[tuple[Tensor, Tensor]] = []  # for each layer, (rows, key heads, tokens, head width)
         self.first = 0  # the row that the part being read begins at
+        self.seen: Tensor | None = None  # which of its row's tokens a token sees, (rows, tokens, tokens); else causal
         self._shape = (0, 0)
         self._multiple = multiple  # of tokens that are attended to
         self._positions: Tensor | None = None  # where each row's next token goes; None while prompts are read
@@ -114,7 +115,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, state: RowState, layer: in
     prefix = state.prefix[layer] if state.prefix else None
     if state.stepping:
         return _attend_one(query, key, value, prefix, state.hidden(), scale)
-    return _attend_prompts(query, key, value, prefix, scale)
+    seen = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool, device=query.device).tril()
+    return _attend_prompts(query, key, value, prefix, seen[None] if state.seen is None else state.seen, scale)
 
 
 def _attend_one(
@@ -139,28 +141,27 @@ def _attend_one(
 
 
 def _attend_prompts(
-    query: Tensor, key: Tensor, value: Tensor, prefix: tuple[Tensor, Tensor] | None, scale: float
+    query: Tensor, key: Tensor, value: Tensor, prefix: tuple[Tensor, Tensor] | None, seen: Tensor, scale: float
 ) -> Tensor:
-    """Whole prompts: causal among themselves, everything of the prefix visible."""
+    """Whole prompts: each token sees the prefix and what is `seen` (1 or rows, tokens, tokens) of its own row."""
     rows, heads, tokens, width = query.shape
     kinds = key.shape[1]
     grouped = query.reshape(rows, kinds, heads // kinds * tokens, width)  # heads of one kind share its keys unexpanded
     if prefix is not None and query.dtype in REDUCED and query.device.type == "cpu":
-        found = _attend_in_parts(grouped * scale, key, value, prefix, tokens)
+        found = _attend_in_parts(grouped * scale, key, value, prefix, seen)
         return found.reshape(rows, heads, tokens, -1)
-    seen = torch.ones(tokens, tokens, dtype=torch.bool, device=query.device).tril()
     if prefix is not None:
         keys, values = prefix
         key = torch.cat([keys.expand(rows, -1, -1, -1), key], dim=2)
         value = torch.cat([values.expand(rows, -1, -1, -1), value], dim=2)
-        seen = torch.cat([seen.new_ones(tokens, keys.shape[1]), seen], dim=1)
+        seen = torch.cat([seen.new_ones(len(seen), tokens, keys.shape[1]), seen], dim=2)
     found = nn.functional.scaled_dot_product_attention(
-        grouped, key, value, attn_mask=seen.repeat(heads // kinds, 1), scale=scale
+        grouped, key, value, attn_mask=seen.repeat(1, heads // kinds, 1)[:, None], scale=scale
     )
     return found.reshape(rows, heads, tokens, -1)
 
 
-def _attend_in_parts(query: Tensor, key: Tensor, value: Tensor, prefix: tuple[Tensor, Tensor], tokens: int) -> Tensor:
+def _attend_in_parts(query: Tensor, key: Tensor, value: Tensor, prefix: tuple[Tensor, Tensor], seen: Tensor) -> Tensor:
     """Attention to the prefix and to the own tokens apart, joined by their log-sum-exps; query is scaled.
 
     Half the time of the fused function on a processor, where bfloat16's softmax is quick and expanded keys are not.
@@ -170,8 +171,8 @@ def _attend_in_parts(query: Tensor, key: Tensor, value: Tensor, prefix: tuple[Te
     stacked = query.transpose(0, 1).reshape(kinds, rows * lines, width)
     to_prefix, prefix_sum = _softmax(torch.matmul(stacked, keys.transpose(1, 2)))
     of_prefix = torch.matmul(to_prefix, values).view(kinds, rows, lines, -1).transpose(0, 1)
-    later = torch.full((tokens, tokens), -torch.inf, dtype=query.dtype, device=query.device).triu(1)
-    own = torch.matmul(query, key.transpose(2, 3)).add_(later.repeat(lines // tokens, 1))
+    hidden = torch.zeros_like(seen, dtype=query.dtype).masked_fill_(~seen, -torch.inf)
+    own = torch.matmul(query, key.transpose(2, 3)).add_(hidden.repeat(1, lines // seen.shape[1], 1)[:, None])
     to_own, own_sum = _softmax(own)
     share = torch.sigmoid(prefix_sum.view(kinds, rows, lines).transpose(0, 1) - own_sum)
     return torch.lerp(torch.matmul(to_own, value), of_prefix, share[..., None].to(query.dtype))

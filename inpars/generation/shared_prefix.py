@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,9 @@ class Forward(Protocol):
     def __call__(self, ids: Tensor, positions: Tensor, state: RowState, last: Tensor) -> Tensor:
         """Logits after token `last` (rows,) of each row, (rows, vocabulary), for ids (rows, tokens)."""
         ...
+
+
+AnyForward = TypeVar("AnyForward", bound=Forward)
 
 
 class SharedPrefixRows:
@@ -149,15 +152,15 @@ def best_forward(network: Any) -> Forward | None:  # noqa: ANN401
         candidates.append(ExchangedAttention)
     former = config._attn_implementation
     for candidate in candidates:
-        forward = _agreeing(network, candidate)
+        forward = agreeing(network, candidate)
         if forward is not None:
             return forward
         network.set_attn_implementation(former)
     return None
 
 
-def _agreeing(network: Any, make: Callable[[Any], Forward]) -> Forward | None:  # noqa: ANN401
-    """The forward pass where its logits for a short text are the network's."""
+def agreeing(network: Any, make: Callable[[Any], AnyForward]) -> AnyForward | None:  # noqa: ANN401
+    """The forward pass where its logits for a short text are the network's, else None."""
     size = network.config.get_text_config().vocab_size
     whole = [size * (number + 1) // (sum(PROBE_TOKENS) + 2) for number in range(sum(PROBE_TOKENS))]
     prefix, continuation = whole[: PROBE_TOKENS[0]], whole[PROBE_TOKENS[0] :]

@@ -54,6 +54,7 @@ def load_scorer(
     if windows is None and (window_tokens, window_stride) != (None, None):
         raise ConfigError("--window-tokens and --window-stride say how --windows reads; give that too")
     from inpars.scoring.loading import for_scoring, load_pair_model
+    from inpars.scoring.packed_likelihood import packed
     from inpars.scoring.pair_model import ModelScorer
 
     pair_model = load_pair_model(
@@ -67,7 +68,8 @@ def load_scorer(
         prompt=prompt,
         trust_remote_code=trust_remote_code,
     )
-    scorer = ModelScorer(for_scoring(pair_model), name=model, batch_tokens=batch_tokens)
+    likelihood = packed(pair_model, model, batch_tokens)
+    scorer = likelihood or ModelScorer(for_scoring(pair_model), name=model, batch_tokens=batch_tokens)
     if windows is None:
         return scorer
     from inpars.scoring.windows import WindowedScorer, default_tokens

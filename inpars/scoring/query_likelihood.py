@@ -50,7 +50,7 @@ class QueryLikelihood:
         self.network, self.tokenizer, self.max_length = network, tokenizer, max_length
         self.reduction, self._prefix_text, self._suffix_text = reduction, prefix, suffix
         start = start_tokens(tokenizer)
-        self._prefix = start + token_ids(tokenizer, [prefix.rstrip()])[0]
+        self.prefix_ids: list[int] = start + token_ids(tokenizer, [prefix.rstrip()])[0]
         self._lead = prefix[len(prefix.rstrip()) :]  # the blank that belongs to the document's first token
         self._suffix = token_ids(tokenizer, [suffix])[0]
         self._cache: Any = None
@@ -81,7 +81,7 @@ class QueryLikelihood:
     def _context(self, batch: Batch) -> dict[str, Any]:
         """The network's inputs: the prefix as cached keys and values when scoring, as tokens when training."""
         ids, mask = batch["input_ids"], batch["attention_mask"]
-        prefix = torch.tensor(self._prefix, device=ids.device).expand(len(ids), -1)
+        prefix = torch.tensor(self.prefix_ids, device=ids.device).expand(len(ids), -1)
         whole_mask = torch.cat([torch.ones_like(prefix), mask], dim=1)
         if torch.is_grad_enabled():
             self._cache = None  # the weights are about to change
@@ -105,7 +105,7 @@ class QueryLikelihood:
         """Keys and values of the prefix, computed once; a training step forgets them."""
         if self._cache is None:
             with evaluating(self.network), torch.inference_mode():
-                ids = torch.tensor([self._prefix], device=device)
+                ids = torch.tensor([self.prefix_ids], device=device)
                 self._cache = self.network(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
         return self._cache
 
