@@ -3,6 +3,7 @@
     InparsError
     ├── ConfigError             settings that cannot work; all problems at once
     ├── DataFormatError         a file that is not what it should be: path, line, field, excerpt
+    │   └── UnreadableFileError a document that no text comes out of: encrypted, scanned, damaged
     ├── PromptError             a prompt template that cannot be used
     ├── UnknownNameError        a name that is none of the valid ones, which it lists
     ├── StaleInputError         inputs that do not belong together
@@ -51,6 +52,14 @@ class DataFormatError(InparsError):
         shown = "" if excerpt is None else f" (found {_shorten(excerpt)!r})"
         self.path, self.line, self.field = path, line, field
         super().__init__(f"{where}{what}{shown}")
+
+
+class UnreadableFileError(DataFormatError):
+    """A document that no text comes out of; `reason` is the same for all of a kind."""
+
+    def __init__(self, reason: str, *, path: Path | str) -> None:
+        self.reason = reason
+        super().__init__(reason, path=path)
 
 
 class PromptError(InparsError):

@@ -62,12 +62,19 @@ def parse_document(record: Mapping[str, Any], path: Path, number: int) -> Docume
     title = record.get("title") or ""
     if not isinstance(title, str):
         raise DataFormatError("must be text", path=path, line=number, field="title", excerpt=repr(title))
-    return Document(doc_id, text, well_formed(title))
+    metadata = record.get("metadata")
+    return Document(doc_id, text, well_formed(title), metadata if isinstance(metadata, dict) else {})
 
 
 def write_documents(path: Path, documents: Iterable[Document]) -> int:
-    """Write BEIR's corpus form and return the number of documents."""
-    return write_jsonl(path, ({"_id": d.doc_id, "title": d.title, "text": d.text} for d in documents))
+    """Write BEIR's corpus form and return the number of documents; metadata where there is any."""
+    return write_jsonl(path, map(document_record, documents))
+
+
+def document_record(document: Document) -> dict[str, Any]:
+    """BEIR's form of a document."""
+    record: dict[str, Any] = {"_id": document.doc_id, "title": document.title, "text": document.text}
+    return record | {"metadata": dict(document.metadata)} if document.metadata else record
 
 
 def read_queries(path: Path) -> Iterator[Query]:

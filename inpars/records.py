@@ -6,8 +6,9 @@ Knows nothing of files, models or stages.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
 
 LogProbKind: TypeAlias = Literal["raw", "processed", "absent"]
 FinishReason: TypeAlias = Literal["stop", "length", "error"]
@@ -21,11 +22,16 @@ Qrels: TypeAlias = dict[str, dict[str, int]]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One retrievable passage."""
+    """One retrievable passage.
+
+    `metadata` is BEIR's: what a collection tells about its documents. What `inpars ingest` puts there is listed in
+    `inpars.documents.chunking`.
+    """
 
     doc_id: str
     text: str
     title: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def full_text(self) -> str:

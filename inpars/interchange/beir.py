@@ -56,7 +56,7 @@ def _with_header(lines: Iterator[str]) -> Iterator[str]:
 
 
 def _document_record(document: Document) -> dict[str, Any]:
-    return {"_id": document.doc_id, "title": document.title, "text": document.text, "metadata": {}}
+    return {"_id": document.doc_id, "title": document.title, "text": document.text, "metadata": dict(document.metadata)}
 
 
 def _query_record(query: Query) -> dict[str, Any]:

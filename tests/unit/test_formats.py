@@ -180,7 +180,7 @@ def test_synthetic_queries_of_the_inpars_toolkit(version):
 @pytest.mark.parametrize(
     ("record", "document"),
     [
-        ({"_id": "1", "title": "T", "text": "x", "metadata": {"url": "u"}}, Document("1", "x", "T")),
+        ({"_id": "1", "title": "T", "text": "x", "metadata": {"url": "u"}}, Document("1", "x", "T", {"url": "u"})),
         ({"id": 7, "contents": "x"}, Document("7", "x")),
         ({"doc_id": "1", "text": "x", "title": None}, Document("1", "x")),
         ({"docid": "1", "body": ""}, Document("1", "")),
@@ -370,3 +370,19 @@ def test_queries_of_one_document_get_different_ids(tmp_path):
     lines = [json.dumps({"doc_id": doc_id, "query": "x"}) for doc_id in ("d1", "d2", "d1")]
     path = written(tmp_path / "s.jsonl", *lines)
     assert [query.query_id for query in read_synthetic_queries(path)] == ["d1-q0", "d2-q0", "d1-q1"]
+
+
+def test_metadata_of_documents_comes_back(tmp_path):
+    told = {"source": "a.pdf", "page": 3, "headings": ["One", "Two"], "start": 0, "end": 9}
+    documents = [Document("a", "text", "title", told), Document("b", "text")]
+    path = tmp_path / "corpus.jsonl"
+    assert write_documents(path, documents) == 2
+    assert list(read_documents(path)) == documents
+    assert '"metadata"' not in path.read_text(encoding="utf-8").splitlines()[1]
+    assert len(set(documents)) == 2  # a document can still be hashed
+
+
+def test_metadata_that_is_no_object_is_ignored(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text('{"_id": "a", "text": "x", "metadata": "2021"}\n', encoding="utf-8")
+    assert list(read_documents(path)) == [Document("a", "x")]
