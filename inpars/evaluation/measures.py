@@ -6,17 +6,22 @@ A judged query that a run lacks scores 0 and is counted. Ranking is trec_eval's.
 from __future__ import annotations
 
 import math
-from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import ir_measures
+import numpy as np
 
+from inpars.batches import slices
 from inpars.errors import ConfigError
 from inpars.records import Qrels, Run
 from inpars.runs import rank
 
 DEFAULT_METRICS = ("nDCG@10", "RR@10", "R@100")
+JUDGED_DEPTH = 10  # of Judged@10
+QUERIES_PER_BLOCK = 256  # whose rankings stay in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,7 @@ class Evaluation:
     per_query: dict[str, dict[str, float]]  # measure -> query_id -> value
     queries: int
     missing: int  # judged queries the run lacks; each scores 0
+    judged_at_10: float | None = None  # judged share of the first ten results, mean over queries with results
 
 
 def parse_metrics(names: str | Sequence[str]) -> list[str]:
@@ -46,21 +52,55 @@ def evaluate(run: Run, qrels: Qrels, metrics: Sequence[str] = DEFAULT_METRICS) -
         raise ConfigError("there are no judgements to evaluate with")
     measures = {name: ir_measures.parse_measure(name) for name in parse_metrics(metrics)}
     per_query = {name: dict.fromkeys(qrels, 0.0) for name in measures}
-    judged = {query_id: _ranked(scores) for query_id, scores in run.items() if query_id in qrels}
-    for value in ir_measures.iter_calc(list(dict.fromkeys(measures.values())), qrels, judged):
-        for name in (name for name, measure in measures.items() if measure == value.measure):  # aliases, RR and MRR
-            per_query[name][value.query_id] = float(value.value)
+    judged_shares = []
+    for block in slices([query_id for query_id in qrels if run.get(query_id)], QUERIES_PER_BLOCK):
+        ranked = {query_id: _ranked(run[query_id]) for query_id in block}
+        grades = {query_id: qrels[query_id] for query_id in block}
+        judged_shares += [judged_share(ranked[query_id], grades[query_id]) for query_id in block]
+        for name, query_id, value in _values(measures, ranked, grades):
+            per_query[name][query_id] = value
     means = {name: math.fsum(values.values()) / len(values) for name, values in per_query.items()}
-    return Evaluation(means, per_query, len(qrels), len([query_id for query_id in qrels if not run.get(query_id)]))
+    judged = math.fsum(judged_shares) / len(judged_shares) if judged_shares else None
+    return Evaluation(means, per_query, len(qrels), len(qrels) - len(judged_shares), judged)
+
+
+def _values(measures: Mapping[str, Any], ranked: Run, grades: Qrels) -> Iterator[tuple[str, str, float]]:
+    """Measure's name, query_id and value; what a measure does not look at, its providers are not shown."""
+    depths: dict[int | None, dict[Any, list[str]]] = {}
+    for name, measure in measures.items():  # aliases such as RR and MRR are one measure
+        depths.setdefault(_depth(measure), {}).setdefault(measure, []).append(name)
+    for depth, names in depths.items():
+        shown = {query_id: dict(islice(scores.items(), depth)) for query_id, scores in ranked.items()}
+        for value in ir_measures.iter_calc(list(names), grades, shown):
+            for name in names[value.measure]:
+                yield name, value.query_id, float(value.value)
+
+
+def _depth(measure: Any) -> int | None:  # noqa: ANN401 - ir_measures has no types
+    """How many results a measure looks at, None for all; unjudged ones that are left out make room for others."""
+    judged_only = measure.params.get("judged_only", False)
+    return None if judged_only else measure.params.get("cutoff")
+
+
+def judged_share(ranked: Mapping[str, float], grades: Mapping[str, int], depth: int = JUDGED_DEPTH) -> float:
+    """Share of a query's first results that somebody judged, relevant or not; of fewer results, of all."""
+    first = list(islice(ranked, depth))
+    return sum(doc_id in grades for doc_id in first) / len(first)
 
 
 def _ranked(scores: Mapping[str, float]) -> dict[str, float]:
-    """The same order with scores that leave no ties, which the providers of ir_measures break differently.
+    """The same order, best first, with scores that leave no ties, which the providers of ir_measures break differently.
 
     trec_eval compares scores in float32, and ties by descending doc_id.
     """
-    ordered = rank(dict(zip(scores, array("f", scores.values()), strict=True)))
-    return {doc_id: -float(position) for position, (doc_id, _) in enumerate(ordered, start=1)}
+    doc_ids = list(scores)
+    values = np.fromiter(scores.values(), dtype=np.float32, count=len(doc_ids))
+    order = np.argsort(-values, kind="stable")
+    if len(np.unique(values)) < len(values):
+        ordered = [doc_id for doc_id, _ in rank(dict(zip(doc_ids, values.tolist(), strict=True)))]
+    else:
+        ordered = [doc_ids[place] for place in order.tolist()]
+    return {doc_id: -float(position) for position, doc_id in enumerate(ordered, start=1)}
 
 
 def _is_measure(name: str) -> bool:
