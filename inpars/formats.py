@@ -160,20 +160,23 @@ def twice_ranked(scored: ScoredDocument, path: Path, number: int) -> DataFormatE
 
 def iterate_run(path: Path) -> Iterator[tuple[int, ScoredDocument]]:
     """The lines of a TREC or MS MARCO run with their numbers."""
-    for number, line in read_lines(path):
-        fields = line.split()
-        if len(fields) == line.count("\t") + 1 == 3:
-            yield number, _msmarco_result(fields, path, number)
-            continue
-        if len(fields) != 6:
-            raise DataFormatError(
-                f"{len(fields)} columns, a TREC run has 6: query Q0 document rank score tag",
-                path=path,
-                line=number,
-                excerpt=line,
-            )
-        query_id, _, doc_id, _, score, _ = fields
-        yield number, ScoredDocument(query_id, doc_id, finite_number(score, path, number))
+    return ((number, parse_run_line(line, path, number)[0]) for number, line in read_lines(path))
+
+
+def parse_run_line(line: str, path: Path, number: int) -> tuple[ScoredDocument, bool]:
+    """One line of a run, and whether its score is minus the rank of MS MARCO's three columns."""
+    fields = line.split()
+    if len(fields) == line.count("\t") + 1 == 3:
+        return _msmarco_result(fields, path, number), True
+    if len(fields) != 6:
+        raise DataFormatError(
+            f"{len(fields)} columns, a TREC run has 6: query Q0 document rank score tag",
+            path=path,
+            line=number,
+            excerpt=line,
+        )
+    query_id, _, doc_id, _, score, _ = fields
+    return ScoredDocument(query_id, doc_id, finite_number(score, path, number)), False
 
 
 def _msmarco_result(fields: list[str], path: Path, number: int) -> ScoredDocument:

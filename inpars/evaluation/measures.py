@@ -94,7 +94,8 @@ def _ranked(scores: Mapping[str, float]) -> dict[str, float]:
     trec_eval compares scores in float32, and ties by descending doc_id.
     """
     doc_ids = list(scores)
-    values = np.fromiter(scores.values(), dtype=np.float32, count=len(doc_ids))
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, as for trec_eval
+        values = np.fromiter(scores.values(), dtype=np.float32, count=len(doc_ids))
     order = np.argsort(-values, kind="stable")
     if len(np.unique(values)) < len(values):
         ordered = [doc_id for doc_id, _ in rank(dict(zip(doc_ids, values.tolist(), strict=True)))]

@@ -1,0 +1,58 @@
+"""What each collection is measured with by custom, so that numbers can stand beside published ones.
+
+BEIR: Thakur et al., 2021. MS MARCO's dev queries: RR@10 in the order of the file, as its own evaluation reads runs. TREC
+Deep Learning 2019 and 2020: grades 0 to 3, of which binary measures count 2 and above. Robust04: Voorhees, 2004.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from inpars.errors import UnknownNameError
+from inpars.evaluation.measures import DEFAULT_METRICS
+from inpars.evaluation.run_files import Order
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Measures, the first of which is the one that decides, and what ranks."""
+
+    name: str
+    metrics: tuple[str, ...]
+    order: Order = "score"
+
+
+GENERAL = Preset("general", DEFAULT_METRICS)
+DEEP_LEARNING = ("nDCG@10", "RR(rel=2)@10", "AP(rel=2)")
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        GENERAL,
+        Preset("beir", ("nDCG@10", "R@100")),
+        Preset("msmarco-dev", ("RR@10", "R@1000"), order="file"),
+        Preset("dl19", DEEP_LEARNING),
+        Preset("dl20", DEEP_LEARNING),
+        Preset("robust04", ("nDCG@20", "AP")),
+    )
+}
+COLLECTIONS = (  # names of ir_datasets; the first that matches counts
+    (re.compile(r"msmarco-passage(-v2)?/dev.*"), "msmarco-dev"),
+    (re.compile(r"msmarco-passage/trec-dl-2019(/.*)?"), "dl19"),
+    (re.compile(r"msmarco-passage/trec-dl-2020(/.*)?"), "dl20"),
+    (re.compile(r"(disks45/nocr/trec-robust-2004|trec-robust04)(/.*)?"), "robust04"),
+    (re.compile(r"beir/.+"), "beir"),
+)
+
+
+def preset_named(name: str) -> Preset:
+    """A preset by its name. Raises UnknownNameError."""
+    if name not in PRESETS:
+        raise UnknownNameError("preset", name, PRESETS)
+    return PRESETS[name]
+
+
+def preset_of(dataset: str | None) -> Preset:
+    """The custom of a collection that ir_datasets has; folders, files and other names are measured generally."""
+    found = (preset for pattern, preset in COLLECTIONS if dataset is not None and pattern.fullmatch(dataset))
+    return PRESETS[next(found, GENERAL.name)]

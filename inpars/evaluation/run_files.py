@@ -1,0 +1,154 @@
+"""Runs read for judging: what is wrong with them is counted, and file order can stand in place of scores.
+
+A document ranked twice for a query counts where it comes first. Ranks are compared with scores, never used, but in
+MS MARCO's three columns (query id, document id, rank), which have no scores. Seven million lines take seconds.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from inpars.formats import parse_run_line
+from inpars.records import Run
+from inpars.storage import decode_line, open_lines
+
+Order: TypeAlias = Literal["score", "file"]
+"""What ranks: scores with trec_eval's rule for ties, or the lines as they stand (MS MARCO's own evaluation)."""
+
+NO_RANK = -1
+COLUMNS = 6
+MOST_DIGITS = 18  # of a rank, which is kept in 64 bits
+
+
+@dataclass(frozen=True, slots=True)
+class RunNotes:
+    """What a run file has that a reader of its measures should know."""
+
+    tag: str = ""  # the run's name for itself, on its first line
+    results: int = 0  # lines of judged queries
+    twice: int = 0  # of them, documents that the query had before
+    misordered: tuple[str, ...] = ()  # queries whose ranks and scores disagree
+    tied: int = 0  # queries with equal scores, as float32 has them
+    unjudged_queries: int = 0  # of the run, without any judgement: not measured
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRun:
+    """A run of the judged queries, and what was seen while reading it."""
+
+    run: Run
+    notes: RunNotes
+
+
+@dataclass(slots=True)
+class _Results:
+    """One query's lines."""
+
+    scores: dict[str, float] = field(default_factory=dict)
+    ranks: array[int] = field(default_factory=lambda: array("q"))
+    has_scores: bool = True
+
+
+def read_checked_run(path: Path, judged: Container[str] | None = None, order: Order = "score") -> CheckedRun:
+    """The results of the judged queries (all of them by default). Raises DataFormatError for lines that are none."""
+    found: dict[str, _Results] = {}
+    others: set[str] = set()
+    lines = twice = 0
+    for query_id, doc_id, rank, score in _rows(path):
+        results = found.get(query_id)
+        if results is None:
+            if judged is not None and query_id not in judged:
+                others.add(query_id)
+                continue
+            results = found[query_id] = _Results()
+        lines += 1
+        if doc_id in results.scores:
+            twice += 1
+            continue
+        results.ranks.append(rank)
+        if score is None:
+            results.has_scores, score = False, -float(rank)  # noqa: PLW2901 - the rank stands for it
+        results.scores[doc_id] = score
+    notes = RunNotes(
+        tag=_tag(path),
+        results=lines,
+        twice=twice,
+        misordered=tuple(query_id for query_id, results in found.items() if _disagree(results)),
+        tied=sum(_has_ties(results) for results in found.values()),
+        unjudged_queries=len(others),
+    )
+    return CheckedRun({query_id: _ordered(results, order) for query_id, results in found.items()}, notes)
+
+
+def _rows(path: Path) -> Iterator[tuple[str, str, int, float | None]]:
+    """Query id, document id, rank (-1 where it is no number) and score (None in three columns) of each line."""
+    with open_lines(path) as stream:
+        for number, raw in enumerate(stream, start=1):
+            fields = raw.split()
+            try:
+                query_id, _, doc_id, rank, score, _ = fields
+                value = float(score)
+                if number == 1 or value - value != 0.0:  # a byte order mark; infinite or not a number
+                    raise ValueError
+                yield query_id.decode(), doc_id.decode(), _rank(rank), value
+            except ValueError:  # UnicodeDecodeError too
+                line = decode_line(raw, path, number)
+                if line.strip():
+                    yield _careful(line, path, number)
+
+
+def _careful(line: str, path: Path, number: int) -> tuple[str, str, int, float | None]:
+    scored, is_ranked = parse_run_line(line, path, number)
+    if is_ranked:
+        return scored.query_id, scored.doc_id, int(-scored.score), None
+    return scored.query_id, scored.doc_id, _rank(line.split()[3].encode()), scored.score
+
+
+def _rank(text: bytes) -> int:
+    return int(text) if text.isdigit() and len(text) <= MOST_DIGITS else NO_RANK
+
+
+def _tag(path: Path) -> str:
+    with open_lines(path) as stream:
+        for number, raw in enumerate(stream, start=1):
+            fields = decode_line(raw, path, number).split()
+            if fields:
+                return fields[-1] if len(fields) == COLUMNS else ""
+    return ""
+
+
+def _disagree(results: _Results) -> bool:
+    """Whether a later rank has a higher score; ranks that are no numbers or all the same say nothing."""
+    if not results.has_scores:
+        return False
+    ranks = np.frombuffer(results.ranks, dtype=np.int64)
+    if (ranks == NO_RANK).any():
+        return False
+    places = np.argsort(ranks, kind="stable")
+    with np.errstate(over="ignore"):
+        scores = np.fromiter(results.scores.values(), dtype=np.float32, count=len(ranks))[places]
+    later = ranks[places][1:] > ranks[places][:-1]
+    return bool((later & (scores[1:] > scores[:-1])).any())
+
+
+def _has_ties(results: _Results) -> bool:
+    with np.errstate(over="ignore"):
+        scores = np.fromiter(results.scores.values(), dtype=np.float32, count=len(results.scores))
+    return len(np.unique(scores)) < len(scores)
+
+
+def _ordered(results: _Results, order: Order) -> dict[str, float]:
+    """The scores, or places in the file in their stead."""
+    if order == "score":
+        return results.scores
+    doc_ids = list(results.scores)
+    if not results.has_scores:
+        ranks = results.ranks
+        doc_ids = [doc_ids[place] for place in sorted(range(len(doc_ids)), key=lambda place: ranks[place])]
+    return {doc_id: -float(place) for place, doc_id in enumerate(doc_ids, start=1)}
