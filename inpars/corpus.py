@@ -16,7 +16,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,23 @@ class _Index:
     offsets: Keys
     text_keys: Keys
     sha256: str
+
+
+class Documents(Protocol):
+    """A collection that can be read again and again, a `Corpus` for instance; `sha256` tells it from others."""
+
+    @property
+    def sha256(self) -> str:
+        """Changes with the documents."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Document]: ...
+
+    def __contains__(self, doc_id: object) -> bool: ...
+
+    def __getitem__(self, doc_id: str) -> Document: ...
 
 
 class Corpus:

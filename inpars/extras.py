@@ -100,6 +100,11 @@ EXTRAS: dict[str, Extra] = {
         ),
         Extra("languages", "filtering queries by language", (Package("py3langid>=0.4", "py3langid"),)),
         Extra(
+            "index",
+            "indexes on disk that are searched approximately",
+            (Package("faiss-cpu>=1.10", "faiss"),),
+        ),
+        Extra(
             "serve",
             "HTTP endpoint and page",
             (Package("fastapi>=0.115", "fastapi"), Package("uvicorn>=0.32", "uvicorn")),

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from inpars.batches import slices
-from inpars.corpus import Corpus, cache_folder
+from inpars.corpus import Documents, cache_folder
 from inpars.errors import BackendError, ConfigError, InparsError, UnknownNameError
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run
@@ -117,7 +117,7 @@ class BM25Index:
 
 
 def bm25_index(
-    corpus: Corpus,
+    corpus: Documents,
     *,
     k1: float = DEFAULT_K1,
     b: float = DEFAULT_B,
@@ -136,7 +136,7 @@ def bm25_index(
     return BM25Index(folder, k1=k1, b=b, language=language)
 
 
-def _build(corpus: Corpus, folder: Path, language: str, threads: int, progress: Progress) -> None:
+def _build(corpus: Documents, folder: Path, language: str, threads: int, progress: Progress) -> None:
     working = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         with storage_errors(folder):
@@ -174,7 +174,7 @@ def _indexing_megabytes() -> int:
     return max(MOST_INDEXING_MEGABYTES // 32, min(MOST_INDEXING_MEGABYTES, heap // 4 // 2**20))
 
 
-def _write_shards(corpus: Corpus, folder: Path, shards: int, progress: Progress) -> int:
+def _write_shards(corpus: Documents, folder: Path, shards: int, progress: Progress) -> int:
     """One file a thread, because Anserini gives a file to one thread. The number of documents that hold any text."""
     texts = 0
     with ExitStack() as stack:

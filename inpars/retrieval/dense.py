@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from inpars.batches import chunks, slices
-from inpars.corpus import Corpus, cache_folder
+from inpars.corpus import Documents, cache_folder
 from inpars.errors import ConfigError, DataFormatError
 from inpars.manifest import sha256_of
 from inpars.models import loading as models
@@ -164,7 +164,7 @@ class DenseIndex:
         return scores, rows
 
 
-def dense_index(corpus: Corpus, encoder: Encoder, *, progress: Progress = SILENT) -> DenseIndex:
+def dense_index(corpus: Documents, encoder: Encoder, *, progress: Progress = SILENT) -> DenseIndex:
     """The index of a corpus under an encoder, made in the cache where it is not there yet."""
     key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{encoder.fingerprint}"
     folder = cache_folder() / "dense" / hashlib.sha256(key.encode()).hexdigest()[:16]
@@ -180,7 +180,7 @@ def dense_index(corpus: Corpus, encoder: Encoder, *, progress: Progress = SILENT
     return DenseIndex(shards, json.loads(ids_path.read_text(encoding="utf-8")), encoder)
 
 
-def _encode_corpus(corpus: Corpus, encoder: Encoder, shards: Sequence[Path], progress: Progress) -> list[str]:
+def _encode_corpus(corpus: Documents, encoder: Encoder, shards: Sequence[Path], progress: Progress) -> list[str]:
     doc_ids: list[str] = []
     done = sum(shard.exists() for shard in shards) * DOCUMENTS_PER_SHARD
     blocks = zip(shards, chunks(corpus, DOCUMENTS_PER_SHARD), strict=True)

@@ -1,0 +1,132 @@
+"""Which segments an index on disk consists of: one small file, replaced atomically, that decides what counts.
+
+Writers make new files beside the old ones, flush them, and then replace `index.json`. Killed before that, the index is
+what it was; after it, what it was to become. What no state names is litter, removed by the next writer. One writer at
+a time holds the lock; readers need none.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from inpars.errors import ConfigError, DataFormatError
+from inpars.retrieval.segments import sync_folder
+from inpars.storage import atomic_writer, storage_errors
+
+INDEX_FORMAT = 1
+STATE = "index.json"
+LOCK = "lock"
+SEGMENTS = "segments"
+DELETIONS = "deletions"
+
+StructureKind: TypeAlias = Literal["exact", "hnsw", "ivf"]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentEntry:
+    """A segment's folder, how it is searched, and the file of its deleted rows."""
+
+    name: str
+    documents: int
+    structure: StructureKind
+    deleted: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexState:
+    """All of an index at one moment. `model` is the encoder's name, `weights` what tells its weights from others."""
+
+    model: str
+    weights: str
+    width: int
+    structure: Literal["auto"] | StructureKind = "auto"
+    generation: int = 0
+    segments: tuple[SegmentEntry, ...] = ()
+    format: int = INDEX_FORMAT
+
+    @property
+    def digest(self) -> str:
+        """A name for the documents and embeddings of this state; segments are named by what is in them."""
+        parts = [self.weights, *(f"{entry.name}\0{entry.deleted}" for entry in self.segments)]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    def after(self, *segments: SegmentEntry) -> IndexState:
+        """The next state, which consists of these segments."""
+        return replace(self, generation=self.generation + 1, segments=segments)
+
+
+def is_index(folder: Path) -> bool:
+    """Whether an index lies in the folder."""
+    return (folder / STATE).is_file()
+
+
+def read_state(folder: Path) -> IndexState:
+    """The state of an index. Raises DataFormatError where there is none that this version reads."""
+    path = folder / STATE
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        if fields["format"] != INDEX_FORMAT:
+            raise DataFormatError(
+                f"an index of format {fields['format']}, {INDEX_FORMAT} is read here; build it again", path=path
+            )
+        segments = tuple(SegmentEntry(**entry) for entry in fields.pop("segments"))
+        return IndexState(**fields, segments=segments)
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataFormatError("no index in this folder; make one with `inpars index build`", path=folder) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataFormatError(f"not an index ({error}); build it again", path=path) from None
+
+
+def commit(folder: Path, state: IndexState) -> None:
+    """Make the state the index's own, durably; all its files must be on disk before."""
+    with atomic_writer(folder / STATE) as stream:
+        json.dump(asdict(state), stream, indent=1)
+        stream.write("\n")
+    sync_folder(folder)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Hold the only right to change an index. Raises ConfigError where another process has it."""
+    with storage_errors(folder):
+        (folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
+        (folder / DELETIONS).mkdir(exist_ok=True)
+        with (folder / LOCK).open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(f"{folder}: another process is changing this index; wait until it is done") from None
+            yield
+
+
+def litter(folder: Path, state: IndexState | None) -> list[Path]:
+    """Files and folders that no state names: left behind by killed writers, or replaced."""
+    entries = state.segments if state else ()
+    kept = {folder / SEGMENTS / entry.name for entry in entries}
+    kept |= {folder / DELETIONS / entry.deleted for entry in entries if entry.deleted}
+    found = [path for part in (SEGMENTS, DELETIONS) for path in sorted((folder / part).glob("*"))]
+    return [path for path in found if path not in kept] + list(folder.glob(f".{STATE}.*.tmp"))
+
+
+def sweep(folder: Path, state: IndexState | None, *, keep: str | None = None) -> None:
+    """Remove the litter, but for unfinished work of this name that will be carried on."""
+    for path in litter(folder, state):
+        if path.name == keep:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def size_on_disk(folder: Path) -> int:
+    """Bytes of all files of an index."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,295 @@
+"""Changes to an index on disk: build, add, delete, and merging of small parts; each happens as a whole or not at all.
+
+An interrupted `add` of the same documents goes on after its last whole block of embeddings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from inpars.batches import chunks
+from inpars.corpus import Documents
+from inpars.errors import ConfigError, StaleInputError
+from inpars.progress import SILENT, Progress
+from inpars.records import Document
+from inpars.retrieval.index_state import (
+    DELETIONS,
+    SEGMENTS,
+    IndexState,
+    SegmentEntry,
+    StructureKind,
+    commit,
+    is_index,
+    read_state,
+    sweep,
+    writing,
+)
+from inpars.retrieval.segments import (
+    VECTORS,
+    Embeddings,
+    Segment,
+    read_texts,
+    sync_folder,
+    write_rows,
+    write_vectors,
+)
+from inpars.retrieval.vector_index import STRUCTURE_FILE, VectorIndex, choose_structure, faiss_is_missing
+from inpars.storage import storage_errors
+
+DOCUMENTS_PER_BLOCK = 2048  # embedded between two saves
+MOST_SEGMENTS = 8  # above which the small ones are merged
+MOST_DELETED = 0.3  # share of a segment's rows above which it is written anew
+
+
+class DocumentEncoder(Protocol):
+    """Embeds documents, as `retrieval.dense.Encoder` does; `fingerprint` changes with its weights."""
+
+    name: str
+    fingerprint: str
+
+    def encode_documents(self, texts: Sequence[str], progress: Progress = SILENT) -> Embeddings:
+        """Embeddings, (documents, width)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a writer did, in documents."""
+
+    added: int = 0
+    replaced: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+
+
+def build_index(
+    folder: Path,
+    documents: Documents,
+    encoder: DocumentEncoder,
+    *,
+    structure: str = "auto",
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Change:
+    """Make a new index. Raises ConfigError where one is already there, unless it may be overwritten."""
+    if not overwrite and is_index(folder):
+        raise ConfigError(
+            f"{folder} already holds an index; `inpars index add` adds to it, --overwrite builds it again"
+        )
+    with writing(folder):
+        former = read_state(folder) if is_index(folder) else None
+        width = encoder.encode_documents(["width"]).shape[1]
+        state = IndexState(encoder.name, weights_of(encoder), width, structure=structure)  # type: ignore[arg-type]
+        state = replace(state, generation=former.generation if former else 0)
+        entry = _new_segment(folder, former, state, documents, encoder, progress)
+        commit(folder, state.after(*([entry] if entry else [])))
+        sweep(folder, read_state(folder))
+        return Change(added=entry.documents if entry else 0)
+
+
+def add_documents(
+    folder: Path,
+    documents: Documents,
+    encoder: DocumentEncoder,
+    *,
+    sync: bool = False,
+    progress: Progress = SILENT,
+) -> Change:
+    """Add documents; those whose id is there with another text replace it, equal ones are left as they are.
+
+    `sync` also deletes what `documents` lack. Raises StaleInputError where the index was made with another model.
+    """
+    read_state(folder)
+    with writing(folder):
+        index = VectorIndex(folder)
+        check_encoder(index.state, encoder)
+        gone: list[str] = []
+        unchanged = 0
+
+        def changed() -> Iterator[Document]:
+            nonlocal unchanged
+            gone.clear()
+            unchanged = 0
+            for document in documents:
+                place = index.find(document.doc_id)
+                if place is not None and index.segments[place[0]].document(place[1]) == document:
+                    unchanged += 1
+                    continue
+                if place is not None:
+                    gone.append(document.doc_id)
+                yield document
+
+        fresh = _Filtered(documents.sha256, changed)
+        entry = _new_segment(folder, index.state, index.state, fresh, encoder, progress)
+        replaced = len(gone)
+        if sync:
+            gone += [document.doc_id for document in index if document.doc_id not in documents]
+        if entry or gone:
+            kept = _without(folder, index, gone)
+            commit(folder, index.state.after(*kept, *([entry] if entry else [])))
+        merge_small(folder, progress)
+        added = (entry.documents if entry else 0) - replaced
+        return Change(added, replaced, unchanged, len(gone) - replaced)
+
+
+def delete_documents(folder: Path, doc_ids: Iterable[str], *, progress: Progress = SILENT) -> Change:
+    """Delete documents; unknown ids are counted as unchanged."""
+    read_state(folder)
+    with writing(folder):
+        index = VectorIndex(folder)
+        wanted = list(dict.fromkeys(doc_ids))
+        gone = [doc_id for doc_id in wanted if doc_id in index]
+        if gone:
+            commit(folder, index.state.after(*_without(folder, index, gone)))
+            merge_small(folder, progress)
+        return Change(unchanged=len(wanted) - len(gone), deleted=len(gone))
+
+
+def weights_of(encoder: DocumentEncoder) -> str:
+    """What tells an encoder's weights from others; the number format it computes in does not matter here."""
+    return encoder.fingerprint.rpartition("\0")[0] or encoder.fingerprint
+
+
+def check_encoder(state: IndexState, encoder: DocumentEncoder) -> None:
+    """Raise StaleInputError unless the index was made with this encoder."""
+    if state.weights != weights_of(encoder):
+        raise StaleInputError(
+            f"the index was made with {state.model}, and {encoder.name} has other weights or another length limit; "
+            "name that model, or build the index again"
+        )
+
+
+def merge_small(folder: Path, progress: Progress = SILENT) -> None:
+    """Merge segments where they are many, write those anew that are mostly deleted, and sweep. Embeddings are copied.
+
+    The caller holds the lock.
+    """
+    index = VectorIndex(folder)
+    rows = [len(segment) for segment in index.segments]
+    worn = [len(segment) - segment.live_count > MOST_DELETED * len(segment) for segment in index.segments]
+    many = len(rows) > MOST_SEGMENTS
+    chosen = [number for number, count in enumerate(rows) if worn[number] or (many and count * 2 <= max(rows))]
+    if many and len(chosen) < 2:
+        chosen = list(range(len(rows)))
+    if chosen:
+        progress.note(f"index: {len(chosen)} of {len(rows)} parts are merged")
+        entry = _merged(folder, index, chosen)
+        kept = [entry for number, entry in enumerate(index.state.segments) if number not in chosen]
+        commit(folder, index.state.after(*kept, *([entry] if entry else [])))
+    sweep(folder, read_state(folder))
+
+
+@dataclass(frozen=True, slots=True)
+class _Filtered:
+    """Documents that are read anew each time, under the name of those they are taken from."""
+
+    sha256: str
+    read: Callable[[], Iterator[Document]]
+
+    def __iter__(self) -> Iterator[Document]:
+        return self.read()
+
+
+def _new_segment(
+    folder: Path,
+    former: IndexState | None,
+    state: IndexState,
+    documents: Documents | _Filtered,
+    encoder: DocumentEncoder,
+    progress: Progress,
+) -> SegmentEntry | None:
+    """Write documents and embeddings as a segment that no state names yet; None where there are none."""
+    key = f"{state.weights}\0{state.structure}\0{state.digest}\0{state.generation}\0{documents.sha256}"
+    name = f"{state.generation + 1:06}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    sweep(folder, former, keep=name)
+    working = folder / SEGMENTS / name
+    with storage_errors(working):
+        working.mkdir(exist_ok=True)
+        count = write_rows(working, iter(documents))
+        if not count:
+            return None
+        if not (working / VECTORS).exists():
+            blocks = [working / f"block-{number:06}.npy" for number in range(-(-count // DOCUMENTS_PER_BLOCK))]
+            _encode(working, blocks, count, encoder, progress)
+            write_vectors(working, (np.load(block) for block in blocks), count, state.width)
+        for block in working.glob("block-*"):
+            block.unlink()
+    return _finish(folder, working, choose_structure(state.structure, count), progress)
+
+
+def _encode(working: Path, blocks: Sequence[Path], count: int, encoder: DocumentEncoder, progress: Progress) -> None:
+    """Embed the rows block by block, leaving out those that an interrupted run saved."""
+    parts = zip(blocks, chunks(read_texts(working), DOCUMENTS_PER_BLOCK), strict=True)
+    for block, texts in progress.track(parts, total=count, description=f"encode with {encoder.name}", unit="documents"):
+        if block.exists():
+            progress.advance(len(texts))
+            continue
+        partial = block.with_suffix(".tmp.npy")
+        np.save(partial, encoder.encode_documents(texts, progress))
+        partial.replace(block)
+
+
+def _finish(folder: Path, working: Path, kind: StructureKind, progress: Progress) -> SegmentEntry:
+    """Add the search structure, make everything durable, and describe the segment."""
+    segment = Segment(working)
+    if kind != "exact":
+        try:
+            from inpars.retrieval.approximate import build_structure
+        except ModuleNotFoundError:
+            raise faiss_is_missing() from None
+        progress.note(f"index: building {kind} of {len(segment)} documents")
+        build_structure(kind, segment.vectors, working / STRUCTURE_FILE)
+    with storage_errors(working):
+        sync_folder(working)
+        sync_folder(folder / SEGMENTS)
+    return SegmentEntry(working.name, len(segment), kind)
+
+
+def _without(folder: Path, index: VectorIndex, doc_ids: Iterable[str]) -> list[SegmentEntry]:
+    """The index's segments after some documents were deleted; the lists of deleted rows are on disk."""
+    dead = [~segment.live for segment in index.segments]
+    touched: set[int] = set()
+    for doc_id in doc_ids:
+        if (place := index.find(doc_id)) is not None:
+            dead[place[0]][place[1]] = True
+            touched.add(place[0])
+    entries = list(index.state.segments)
+    for number in sorted(touched):
+        name = f"{index.state.generation + 1:06}-{entries[number].name}.npy"
+        _save_rows(folder / DELETIONS / name, dead[number])
+        entries[number] = replace(entries[number], deleted=name)
+    if touched:
+        sync_folder(folder / DELETIONS)
+    return entries
+
+
+def _save_rows(path: Path, dead: npt.NDArray[np.bool_]) -> None:
+    with storage_errors(path):
+        np.save(path, np.flatnonzero(dead))
+
+
+def _merged(folder: Path, index: VectorIndex, chosen: Sequence[int]) -> SegmentEntry | None:
+    """One segment of all that lives in several."""
+    parts = [index.segments[number] for number in chosen]
+    working = folder / SEGMENTS / f"{index.state.generation + 1:06}-merged"
+    with storage_errors(working):
+        working.mkdir(exist_ok=True)
+        count = write_rows(working, (document for part in parts for document in part.documents()))
+        if not count:
+            return None
+        vectors = (np.asarray(rows) for part in parts for rows in _live_vectors(part))
+        write_vectors(working, vectors, count, index.state.width)
+    return _finish(folder, working, choose_structure(index.state.structure, count), SILENT)
+
+
+def _live_vectors(segment: Segment) -> Iterator[Embeddings]:
+    for start in range(0, len(segment), DOCUMENTS_PER_BLOCK):
+        stop = start + DOCUMENTS_PER_BLOCK
+        yield segment.vectors[start:stop][segment.live[start:stop]]

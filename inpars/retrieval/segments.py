@@ -1,0 +1,155 @@
+"""A segment of an index on disk: documents, their embeddings and a table of ids, written once and never changed.
+
+Rows are the documents in the order they were written. Everything is memory-mapped: opening reads a few bytes, and a
+million documents need 32 MB of table. Knows nothing of models, and of faiss only that a structure may lie beside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from inpars.formats import parse_document, read_documents, write_documents
+from inpars.records import Document
+
+Embeddings = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+DOCUMENTS = "documents.jsonl"
+VECTORS = "vectors.npy"
+TABLE = ("offsets", "hashes", "rows")  # where each row begins; hashes of the ids in ascending order, and their rows
+ROWS_PER_BLOCK = 16_384  # scored together
+
+
+class Segment:
+    """One part of an index, opened for reading; safe to read from several threads."""
+
+    def __init__(self, folder: Path, deleted: Path | None = None) -> None:
+        """Map the files; `deleted` lists the rows that are gone."""
+        self.folder, self.name = folder, folder.name
+        self._path = folder / DOCUMENTS
+        with self._path.open("rb") as stream:
+            self._bytes = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        self._offsets, self._hashes, self._rows = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in TABLE)
+        self.vectors: Embeddings = np.load(folder / VECTORS, mmap_mode="r")
+        self.live = np.ones(len(self._offsets), dtype=np.bool_)
+        if deleted is not None:
+            self.live[np.load(deleted)] = False
+
+    def __len__(self) -> int:
+        """Rows, deleted ones too."""
+        return len(self._offsets)
+
+    @property
+    def live_count(self) -> int:
+        """Rows that are not deleted."""
+        return int(self.live.sum())
+
+    def document(self, row: int) -> Document:
+        """The document of a row."""
+        offset = int(self._offsets[row])
+        end = self._bytes.find(b"\n", offset)
+        return parse_document(json.loads(self._bytes[offset:end]), self._path, row + 1)
+
+    def documents(self) -> Iterator[Document]:
+        """The documents that are not deleted, in the order of the rows."""
+        return (self.document(int(row)) for row in np.flatnonzero(self.live))
+
+    def find(self, doc_id: str) -> int | None:
+        """The row of a document that is not deleted."""
+        key = np.uint64(id_hash(doc_id))
+        place = int(np.searchsorted(self._hashes, key))
+        while place < len(self._hashes) and self._hashes[place] == key:
+            row = int(self._rows[place])
+            if self.live[row] and self.document(row).doc_id == doc_id:
+                return row
+            place += 1
+        return None
+
+
+def write_rows(folder: Path, documents: Iterable[Document]) -> int:
+    """Write documents and the table of their ids, and return their number; embeddings follow."""
+    count = write_documents(folder / DOCUMENTS, documents)
+    offsets, hashes, offset = array("q"), array("Q"), 0
+    with (folder / DOCUMENTS).open("rb") as stream:
+        for number, raw in enumerate(stream, start=1):
+            hashes.append(id_hash(parse_document(json.loads(raw), folder / DOCUMENTS, number).doc_id))
+            offsets.append(offset)
+            offset += len(raw)
+    keys = np.frombuffer(hashes, dtype=np.uint64) if hashes else np.empty(0, dtype=np.uint64)
+    order = np.argsort(keys, kind="stable")
+    starts = np.frombuffer(offsets, dtype=np.int64) if offsets else np.empty(0, dtype=np.int64)
+    for name, values in zip(TABLE, (starts, keys[order], order.astype(np.int64)), strict=True):
+        np.save(folder / f"{name}.npy", values)
+    return count
+
+
+def write_vectors(folder: Path, blocks: Iterable[Embeddings], count: int, width: int) -> None:
+    """Write the embeddings of all rows, given block by block."""
+    partial = folder / f"partial-{VECTORS}"
+    file: Any = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(count, width))
+    start = 0
+    for block in blocks:
+        file[start : start + len(block)] = block
+        start += len(block)
+    file.flush()
+    partial.replace(folder / VECTORS)
+
+
+def read_texts(folder: Path) -> Iterator[str]:
+    """Title and text of every row."""
+    return (document.full_text for document in read_documents(folder / DOCUMENTS))
+
+
+def nearest_rows(
+    vectors: Embeddings, queries: Embeddings, k: int, allowed: npt.NDArray[np.bool_]
+) -> tuple[Embeddings, Rows]:
+    """Exact search among the allowed rows: products and rows of the k best, (queries, at most k), in no order."""
+    scores = np.empty((len(queries), 0), dtype=np.float32)
+    rows = np.empty((len(queries), 0), dtype=np.int64)
+    for start in range(0, len(vectors), ROWS_PER_BLOCK):
+        chosen = np.flatnonzero(allowed[start : start + ROWS_PER_BLOCK])
+        if not len(chosen):
+            continue
+        block = vectors[start : start + ROWS_PER_BLOCK]
+        found = queries @ (block if len(chosen) == len(block) else block[chosen]).T  # (queries, rows of the block)
+        scores = np.concatenate([scores, found], axis=1)
+        rows = np.concatenate([rows, np.broadcast_to(chosen + start, found.shape)], axis=1)
+        scores, rows = best(scores, rows, k)
+    return scores, rows
+
+
+def best(scores: Embeddings, rows: Rows, k: int) -> tuple[Embeddings, Rows]:
+    """The k highest scores of each query with their rows, in no order."""
+    if scores.shape[1] <= k:
+        return scores, rows
+    kept = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+    return np.take_along_axis(scores, kept, axis=1), np.take_along_axis(rows, kept, axis=1)
+
+
+def id_hash(doc_id: str) -> int:
+    """64 bits of a document's id."""
+    return int.from_bytes(hashlib.blake2b(doc_id.encode(), digest_size=8).digest(), "little")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make files of a folder, and its list of them, durable."""
+    for path in [*(path for path in folder.iterdir() if path.is_file()), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def similarities(segment: Segment, queries: Embeddings, rows: Sequence[Rows]) -> list[Embeddings]:
+    """The exact products of each query with some rows."""
+    return [segment.vectors[found] @ query for query, found in zip(queries, rows, strict=True)]

@@ -1,0 +1,178 @@
+"""An index on disk: documents with their embeddings, opened by memory mapping, searched exactly or approximately.
+
+It is a collection as `Corpus` is one, so that BM25 and other models can read it. An opened index stays as it was when
+it was opened, whatever is added meanwhile. `index_writing.py` changes it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from inpars.errors import DataFormatError, MissingDependencyError
+from inpars.records import Document
+from inpars.retrieval.index_state import DELETIONS, SEGMENTS, IndexState, SegmentEntry, StructureKind, read_state
+from inpars.retrieval.segments import Embeddings, Rows, Segment, best, nearest_rows, similarities
+
+if TYPE_CHECKING:
+    from inpars.retrieval.approximate import Structure
+
+STRUCTURE_FILE = "structure.faiss"
+EXACT_LIMIT = 100_000  # documents of a segment that are searched exactly where nothing else was asked for
+GRAPH_LIMIT = 2_000_000  # and above which lists are smaller than a graph and built sooner
+FEW = 10_000  # allowed rows that are compared exactly whatever the structure
+PROPOSED = 2  # rows proposed for each one wanted, of which exact products pick
+OPENING_ATTEMPTS = 5
+CACHED_FILTERS = 16
+INSTALL_FAISS = "pip install 'faiss-cpu>=1.10'"
+
+
+class VectorIndex:
+    """One state of an index, opened for reading; safe to use from several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the latest state. Raises DataFormatError where there is none."""
+        self.folder = folder
+        self.state, self.segments, self._structures = _open(folder)
+        self._allowed: OrderedDict[str, list[npt.NDArray[np.bool_]]] = OrderedDict()
+        self._lock = Lock()
+
+    @property
+    def sha256(self) -> str:
+        """What tells these documents from others."""
+        return self.state.digest
+
+    def __len__(self) -> int:
+        return sum(segment.live_count for segment in self.segments)
+
+    def __iter__(self) -> Iterator[Document]:
+        return (document for segment in self.segments for document in segment.documents())
+
+    def __contains__(self, doc_id: object) -> bool:
+        return isinstance(doc_id, str) and self.find(doc_id) is not None
+
+    def __getitem__(self, doc_id: str) -> Document:
+        place = self.find(doc_id)
+        if place is None:
+            raise DataFormatError(f"no document {doc_id!r} in this index", path=self.folder)
+        return self.segments[place[0]].document(place[1])
+
+    def texts(self, doc_ids: Iterable[str]) -> list[str]:
+        """Title and text of each document, in the order asked for."""
+        return [self[doc_id].full_text for doc_id in doc_ids]
+
+    def find(self, doc_id: str) -> tuple[int, int] | None:
+        """Segment and row of a document."""
+        for number, segment in enumerate(self.segments):
+            if (row := segment.find(doc_id)) is not None:
+                return number, row
+        return None
+
+    def search(
+        self, queries: Embeddings, k: int, *, allowed: Sequence[npt.NDArray[np.bool_]] | None = None
+    ) -> list[dict[str, float]]:
+        """The k nearest documents of each query embedding with their products, which are always exact.
+
+        `allowed` narrows each segment's rows, as `matching` gives it.
+        """
+        found: list[dict[str, float]] = [{} for _ in range(len(queries))]
+        for number, segment in enumerate(self.segments):
+            rows = segment.live if allowed is None else segment.live & allowed[number]
+            for position, (scores, places) in enumerate(self._nearest(number, queries, k, rows)):
+                for score, row in zip(scores.tolist(), places.tolist(), strict=True):
+                    found[position][segment.document(row).doc_id] = score
+        return [dict(sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:k]) for scores in found]
+
+    def matching(self, key: str, matches: Callable[[Document], bool]) -> list[npt.NDArray[np.bool_]]:
+        """The rows of each segment whose documents match; read once for each `key` and remembered for a while."""
+        with self._lock:
+            if key not in self._allowed:
+                self._allowed[key] = [_matching(segment, matches) for segment in self.segments]
+                while len(self._allowed) > CACHED_FILTERS:
+                    self._allowed.popitem(last=False)
+            self._allowed.move_to_end(key)
+            return self._allowed[key]
+
+    def info(self) -> Mapping[str, object]:
+        """What is in it."""
+        return {
+            "documents": len(self),
+            "deleted": sum(len(segment) - segment.live_count for segment in self.segments),
+            "segments": len(self.segments),
+            "structures": sorted({entry.structure for entry in self.state.segments}),
+            "model": self.state.model,
+            "width": self.state.width,
+            "generation": self.state.generation,
+        }
+
+    def _nearest(
+        self, number: int, queries: Embeddings, k: int, allowed: npt.NDArray[np.bool_]
+    ) -> list[tuple[Embeddings, Rows]]:
+        """Products and rows of the best of one segment for each query."""
+        segment, structure = self.segments[number], self._structures[number]
+        if structure is None or allowed.sum() <= FEW:
+            return list(zip(*nearest_rows(segment.vectors, queries, k, allowed), strict=True))
+        proposed = structure.propose(queries, PROPOSED * k, allowed)
+        scores = similarities(segment, queries, proposed)
+        pairs = (best(one[None], rows[None], k) for one, rows in zip(scores, proposed, strict=True))
+        return [(one[0], rows[0]) for one, rows in pairs]
+
+
+def choose_structure(wanted: str, documents: int) -> StructureKind:
+    """How a segment of that many documents is searched: as wanted, or by its size."""
+    if wanted in ("exact", "hnsw", "ivf"):
+        return wanted  # type: ignore[return-value]
+    if documents <= EXACT_LIMIT:
+        return "exact"
+    return "hnsw" if documents <= GRAPH_LIMIT else "ivf"
+
+
+def faiss_is_missing() -> MissingDependencyError:
+    """What to say where an approximate structure is wanted and faiss is not there."""
+    return MissingDependencyError("faiss", "for an index with --structure hnsw or ivf", INSTALL_FAISS)
+
+
+def _open(folder: Path) -> tuple[IndexState, list[Segment], list[Structure | None]]:
+    """The latest state with its files; a writer may remove those of the one before while they are opened."""
+    for attempt in range(OPENING_ATTEMPTS):
+        state = read_state(folder)
+        try:
+            segments = [_open_segment(folder, entry) for entry in state.segments]
+            return state, segments, [_structure(folder, entry) for entry in state.segments]
+        except FileNotFoundError as error:
+            if attempt + 1 == OPENING_ATTEMPTS or read_state(folder) == state:
+                raise DataFormatError(
+                    f"{error.filename} of this index is missing; build it again", path=folder
+                ) from None
+    raise AssertionError  # the loop returns or raises
+
+
+def _open_segment(folder: Path, entry: SegmentEntry) -> Segment:
+    deleted = folder / DELETIONS / entry.deleted if entry.deleted else None
+    return Segment(folder / SEGMENTS / entry.name, deleted)
+
+
+def _structure(folder: Path, entry: SegmentEntry) -> Structure | None:
+    if entry.structure == "exact":
+        return None
+    try:
+        from inpars.retrieval.approximate import Structure
+    except ModuleNotFoundError:
+        raise faiss_is_missing() from None
+    path = folder / SEGMENTS / entry.name / STRUCTURE_FILE
+    if not path.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    return Structure(entry.structure, path)
+
+
+def _matching(segment: Segment, matches: Callable[[Document], bool]) -> npt.NDArray[np.bool_]:
+    rows = (bool(live) and matches(segment.document(row)) for row, live in enumerate(segment.live))
+    return np.fromiter(rows, dtype=np.bool_, count=len(segment))
