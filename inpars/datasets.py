@@ -112,15 +112,34 @@ def load_dataset(
 
 
 def load_qrels(name: str | None, qrels: Path | None, split: str = DEFAULT_SPLIT) -> Qrels:
-    """Judgements alone, from a file or of a named collection; the documents are not opened for a file."""
+    """Judgements alone, from a file or of a named collection, whose documents are not opened where they need not be."""
     if qrels is not None:
         return read_qrels(qrels)
     if name is None:
         raise ConfigError("no judgements named: give --dataset NAME or --qrels FILE")
-    judged = load_dataset(name, unknown_judgements="keep").topics(split).qrels
+    judged = load_topics(name, split).qrels
     if not judged:
         raise ConfigError(f"{name}: split {split!r} has no judgements; give them with --qrels FILE")
     return judged
+
+
+def load_topics(name: str, split: str = DEFAULT_SPLIT) -> Topics:
+    """Queries and judgements of a named collection without its documents, but python-docs', which are made with them.
+
+    Judgements of documents that the corpus lacks are kept.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir() or (path.is_file() and path.suffix == ".zip"):
+        splits = _beir_splits(_beir_corpus(path if path.is_dir() else unpacked(path, cache_folder()), name))
+    elif path.is_file() or name == python_docs.NAME or _is_path(name):
+        return load_dataset(name, unknown_judgements="keep").topics(split)
+    else:
+        splits = _ir_splits(_ir_dataset(name), name)
+    if not splits:
+        raise ConfigError(f"{name}: there are no queries here; give them with --queries FILE")
+    if split not in splits:
+        raise UnknownNameError(f"split of {name}", split, splits)
+    return splits[split]()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +159,14 @@ def _named(name: str, progress: Progress) -> _Parts:
         return _beir_folder(unpacked(path, cache_folder()), name)
     if path.is_file():
         return _Parts(name, Corpus(path), {})
-    if path.suffix in (".zip", ".jsonl", ".gz", ".tsv") or path.is_absolute() or name.startswith((".", "~")):
+    if _is_path(name):
         raise DataFormatError("no such dataset; check the path", path=name)
-    return _ir_dataset(name)
+    return _ir_parts(name)
+
+
+def _is_path(name: str) -> bool:
+    path = Path(name).expanduser()
+    return path.suffix in (".zip", ".jsonl", ".gz", ".tsv") or path.is_absolute() or name.startswith((".", "~"))
 
 
 def _python_docs(progress: Progress) -> _Parts:
@@ -161,18 +185,28 @@ def _python_docs(progress: Progress) -> _Parts:
 
 
 def _beir_folder(folder: Path, name: str) -> _Parts:
+    path = _beir_corpus(folder, name)
+    return _Parts(name, Corpus(path), _beir_splits(path))
+
+
+def _beir_corpus(folder: Path, name: str) -> Path:
     path = _find(folder, CORPUS_NAMES)
     if path is None:
         raise DataFormatError(f"no corpus here; a BEIR folder has one of {', '.join(CORPUS_NAMES)}", path=name)
-    queries = next((path.parent / file for file in QUERY_NAMES if (path.parent / file).is_file()), None)
+    return path
+
+
+def _beir_splits(corpus: Path) -> dict[str, Callable[[], Topics]]:
+    """The splits of the folder that a corpus file lies in; without judgements all queries are one."""
+    folder = corpus.parent
+    queries = next((folder / file for file in QUERY_NAMES if (folder / file).is_file()), None)
     if queries is None:
-        return _Parts(name, Corpus(path), {})
-    judged = sorted((path.parent / "qrels").glob("*.tsv"))
+        return {}
     splits: dict[str, Callable[[], Topics]] = {
         file.stem: lambda file=file: _topics_of_files(file.stem, queries, file)  # type: ignore[misc]
-        for file in judged
+        for file in sorted((folder / "qrels").glob("*.tsv"))
     }
-    return _Parts(name, Corpus(path), splits or {DEFAULT_SPLIT: lambda: _topics_of_files(DEFAULT_SPLIT, queries, None)})
+    return splits or {DEFAULT_SPLIT: lambda: _topics_of_files(DEFAULT_SPLIT, queries, None)}
 
 
 def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
@@ -239,21 +273,31 @@ def _checked(
     return loaded
 
 
-def _ir_dataset(name: str) -> _Parts:
+def _ir_dataset(name: str) -> Any:  # noqa: ANN401 - ir_datasets has no types
     import ir_datasets  # takes a third of a second; only for its names
 
     try:
-        dataset = ir_datasets.load(name)
+        return ir_datasets.load(name)
     except KeyError:
         close = difflib.get_close_matches(name, list(ir_datasets.registry), n=4)
         hint = "a folder or file of that name does not exist here either; ir_datasets lists its names in its catalog"
         raise UnknownNameError("dataset", name, [python_docs.NAME, *close], hint) from None
+
+
+def _ir_parts(name: str) -> _Parts:
+    import ir_datasets
+
+    dataset = _ir_dataset(name)
     if not dataset.has_docs():
         raise ConfigError(f"{name}: this ir_datasets collection has no documents")
     with_docs = ir_datasets.docs_parent_id(name)
     corpus = cached_corpus(f"ir_datasets:{with_docs}", lambda: _ir_documents(dataset, name))
+    return _Parts(name, corpus, _ir_splits(dataset, name))
+
+
+def _ir_splits(dataset: Any, name: str) -> dict[str, Callable[[], Topics]]:  # noqa: ANN401 - ir_datasets has no types
     if not dataset.has_queries():
-        return _Parts(name, corpus, {})
+        return {}
 
     def load() -> Topics:
         try:
@@ -266,7 +310,7 @@ def _ir_dataset(name: str) -> _Parts:
         judged = {query_id: grades for query_id, grades in qrels.items() if query_id in texts}
         return _joined(DEFAULT_SPLIT, texts, judged, name)
 
-    return _Parts(name, corpus, {DEFAULT_SPLIT: load})
+    return {DEFAULT_SPLIT: load}
 
 
 def _ir_documents(dataset: Any, name: str) -> Iterator[Document]:  # noqa: ANN401 - ir_datasets has no types

@@ -37,7 +37,7 @@ PRESETS = {
     )
 }
 COLLECTIONS = (  # names of ir_datasets; the first that matches counts
-    (re.compile(r"msmarco-passage(-v2)?/dev.*"), "msmarco-dev"),
+    (re.compile(r"msmarco-passage/dev.*"), "msmarco-dev"),
     (re.compile(r"msmarco-passage/trec-dl-2019(/.*)?"), "dl19"),
     (re.compile(r"msmarco-passage/trec-dl-2020(/.*)?"), "dl20"),
     (re.compile(r"(disks45/nocr/trec-robust-2004|trec-robust04)(/.*)?"), "robust04"),
