@@ -1,0 +1,131 @@
+"""Requests of many clients joined into one pass through a model.
+
+A batcher has one thread that computes. A job that arrives while it is idle waits a few milliseconds for company; those
+that arrive while it computes go together in the next pass. Knows nothing of HTTP and models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Key = TypeVar("Key", bound=Hashable)
+
+DEFAULT_ITEMS = 32
+DEFAULT_WAIT_SECONDS = 0.004
+
+
+@dataclass(slots=True)
+class _Job(Generic[Key, Item, Result]):
+    """The items of one request and who waits for their results."""
+
+    key: Key
+    items: Sequence[Item]
+    results: asyncio.Future[Sequence[Result]]
+
+
+class Batcher(Generic[Key, Item, Result]):
+    """Joins jobs of the same key; the work gives one result an item, in order."""
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[Key, Sequence[Item]], Sequence[Result]],
+        *,
+        max_items: int = DEFAULT_ITEMS,
+        wait_seconds: float = DEFAULT_WAIT_SECONDS,
+        observe: Callable[[str, int], None] = lambda name, items: None,
+    ) -> None:
+        """A pass takes jobs until it has `max_items`; one job is never split. `observe` is told the size of each."""
+        self.name = name
+        self._work, self._max_items, self._wait_seconds, self._observe = work, max_items, wait_seconds, observe
+        self._jobs: deque[_Job[Key, Item, Result]] = deque()
+        self._arrived, self._full = asyncio.Event(), asyncio.Event()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"inpars-{name}")
+        self._loop: asyncio.Task[None] | None = None
+
+    async def submit(self, key: Key, items: Sequence[Item]) -> Sequence[Result]:
+        """The results of these items; raises what the work raises for them."""
+        if not items:
+            return ()
+        if self._loop is None:
+            self._loop = asyncio.create_task(self._run(), name=f"batcher {self.name}")
+        job: _Job[Key, Item, Result] = _Job(key, items, asyncio.get_running_loop().create_future())
+        self._jobs.append(job)
+        self._arrived.set()
+        if self._waiting() >= self._max_items:
+            self._full.set()
+        return await job.results
+
+    async def close(self) -> None:
+        """Stop taking jobs; who still waits is told that the work was cancelled."""
+        if self._loop is not None:
+            self._loop.cancel()
+        for job in self._jobs:
+            job.results.cancel()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _waiting(self) -> int:
+        return sum(len(job.items) for job in self._jobs)
+
+    async def _run(self) -> None:
+        while True:
+            await self._arrived.wait()
+            await self._gather()
+            jobs = self._take()
+            if jobs:
+                self._observe(self.name, sum(len(job.items) for job in jobs))
+                await self._compute(jobs)
+
+    async def _gather(self) -> None:
+        """Wait a little for company unless there is enough of it."""
+        self._full.clear()
+        if self._wait_seconds and self._waiting() < self._max_items:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._full.wait(), self._wait_seconds)
+
+    def _take(self) -> list[_Job[Key, Item, Result]]:
+        """Jobs of the key that has waited longest, without those that nobody waits for any more."""
+        alive = [job for job in self._jobs if not job.results.done()]
+        taken: list[_Job[Key, Item, Result]] = []
+        left: deque[_Job[Key, Item, Result]] = deque()
+        room = self._max_items
+        for job in alive:
+            if job.key == alive[0].key and (not taken or len(job.items) <= room):
+                taken.append(job)
+                room -= len(job.items)
+            else:
+                left.append(job)
+        self._jobs = left
+        if not left:
+            self._arrived.clear()
+        return taken
+
+    async def _compute(self, jobs: Sequence[_Job[Key, Item, Result]]) -> None:
+        """One pass; where it fails, each job alone, so that only the guilty one hears of it."""
+        try:
+            results = await self._pass(jobs)
+        except Exception as error:  # noqa: BLE001, RUF100 - whatever it is, it belongs to who asked
+            if len(jobs) > 1:
+                for job in jobs:
+                    await self._compute([job])
+            elif not jobs[0].results.done():
+                jobs[0].results.set_exception(error)
+            return
+        start = 0
+        for job in jobs:
+            if not job.results.done():
+                job.results.set_result(results[start : start + len(job.items)])
+            start += len(job.items)
+
+    async def _pass(self, jobs: Sequence[_Job[Key, Item, Result]]) -> Sequence[Result]:
+        items = [item for job in jobs for item in job.items]
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._work, jobs[0].key, items)

@@ -1,0 +1,116 @@
+// What is shown: columns of hits, the answer's card, problems, and that there is nothing.
+
+import { element, passage } from "./text.js";
+
+export function problem(message, retry) {
+  const again = element("button", { type: "button" }, "Try again");
+  again.addEventListener("click", retry);
+  return element("p", { className: "problem" }, message, again);
+}
+
+export function nothing(filtered) {
+  const hint = filtered ? "Other words, or fewer filters, may help." : "Other words may help.";
+  return element("p", { className: "nothing" }, element("strong", {}, "Nothing found"), hint);
+}
+
+/** One system's results; `other` is the one beside it, if any. */
+export function column(result, description, other, context) {
+  const heading = element("h2", {}, result.system, element("span", { className: "soft" }, description));
+  const section = element("section", { "aria-label": `Results of ${result.system}` }, heading);
+  if (result.failed) section.append(element("p", { className: "problem", role: "alert" }, result.failed.message));
+  else if (!result.hits.length) section.append(nothing(false));
+  else section.append(element("ol", {}, ...result.hits.map((hit, at) => item(hit, at + 1, result.system, other, context))));
+  return section;
+}
+
+function item(hit, rank, system, other, context) {
+  const title = hit.title || hit.doc_id;
+  const heading = element("h3", {}, element("span", { className: "rank" }, String(rank)), element("span", {}, title));
+  const article = element("article", { tabIndex: -1, "aria-label": `${rank}: ${title}`, data: { document: hit.doc_id } }, heading);
+  const where = places(hit, context);
+  if (where) article.append(where);
+  article.append(...text(hit));
+  const actions = element("div", { className: "actions" });
+  if (context.vote) actions.append(...thumbs(hit, title, rank, system, context));
+  const moved = other && !other.failed ? placeBeside(hit, rank, other) : null;
+  if (moved) actions.append(moved);
+  const more = article.querySelector("button.more");
+  if (more) actions.insertBefore(more, actions.querySelector(".other"));
+  if (actions.children.length) article.append(actions);
+  return element("li", {}, article);
+}
+
+/** Source, page and heading; what can be filtered by is a button. */
+function places(hit, context) {
+  const parts = [];
+  for (const [name, value] of Object.entries(hit.metadata)) {
+    if (name in context.fields && typeof value === "string" && value) {
+      const button = element("button", { type: "button", title: `Only this ${name}` }, value);
+      button.addEventListener("click", () => context.filter(name, value));
+      parts.push(button);
+    } else if (name === "page" && value !== null) parts.push(`page ${value}`);
+  }
+  const spaced = parts.flatMap((part, at) => (at ? [" · ", part] : [part]));
+  return spaced.length ? element("p", { className: "where soft" }, ...spaced) : null;
+}
+
+function text(hit) {
+  const short = passage(hit.text, hit.spans, false);
+  const shown = element("p", { className: "passage" }, ...short.nodes);
+  if (!short.cut) return [shown];
+  const more = element("button", { type: "button", className: "more", "aria-expanded": "false" }, "Whole passage");
+  more.addEventListener("click", () => {
+    const whole = more.getAttribute("aria-expanded") === "false";
+    more.setAttribute("aria-expanded", whole);
+    more.textContent = whole ? "Less" : "Whole passage";
+    shown.replaceChildren(...passage(hit.text, hit.spans, whole).nodes);
+  });
+  return [shown, more];
+}
+
+function thumbs(hit, title, rank, system, context) {
+  return [
+    [1, "👍", "Relevant"],
+    [0, "👎", "Not relevant"],
+  ].map(([relevance, sign, label]) => {
+    const settings = { type: "button", title: label, "aria-label": `${label}: ${title}`, "aria-pressed": "false" };
+    const button = element("button", { ...settings, data: { relevance } }, sign);
+    button.addEventListener("click", () => {
+      const pressed = button.getAttribute("aria-pressed") === "true";
+      context.vote(context.query, hit, system, rank, pressed ? null : relevance);
+    });
+    return button;
+  });
+}
+
+function placeBeside(hit, rank, other) {
+  const there = other.hits.findIndex((found) => found.doc_id === hit.doc_id) + 1;
+  const better = !there || there > rank;
+  const words = there ? `${other.system}: place ${there}` : `not found by ${other.system}`;
+  return element("span", { className: `other ${better ? "up" : "soft"}` }, `${there === rank ? "" : better ? "▲ " : "▼ "}${words}`);
+}
+
+/** The answer with what it rests on. */
+export function answerCard(found) {
+  const score = found.score === null ? "" : `, score ${found.score.toPrecision(3)}`;
+  const label = element("h2", {}, found.answered ? `Answer (${found.method}${score})` : "No answer in these documents");
+  const words = element("p", { className: "text" }, found.answered ? found.text : found.reason || "The documents do not say.");
+  const cited = found.cited.length ? found.sources[found.cited[0] - 1] : null;
+  const quote = found.span && cited ? quotation(cited, found.span) : null;
+  const sources = found.answered && found.sources.length ? sourceList(found) : null;
+  return [label, words, quote, sources].filter(Boolean);
+}
+
+function quotation(hit, span) {
+  return element("blockquote", {}, ...passage(hit.text, [span], false, "found").nodes);
+}
+
+function sourceList(found) {
+  const items = found.sources.map((hit, at) => {
+    const where = [hit.metadata.source, hit.metadata.heading].filter((value) => typeof value === "string" && value);
+    const used = found.cited.includes(at + 1);
+    const line = [hit.title || hit.doc_id, ...where].join(" · ");
+    return element("li", { className: used ? "used" : "unused" }, used ? element("strong", {}, line) : line);
+  });
+  return element("ol", { "aria-label": "Sources" }, ...items);
+}

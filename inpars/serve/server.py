@@ -1,0 +1,77 @@
+"""From an application to a listening socket, until SIGTERM or Ctrl-C: then it finishes what it was asked and goes.
+
+A second signal does not wait. The address is bound before the server starts, so that port 0 can be told.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from inpars.errors import ConfigError
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+BACKLOG = 2048
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket; raises ConfigError where the address cannot be had."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"cannot listen on {host} port {port}: {reason}; choose with --host and --port") from None
+
+
+def url_of(bound: socket.socket, host: str) -> str:
+    """What to type into a browser."""
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{bound.getsockname()[1]}"
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine can reach it."""
+    return host in LOOPBACK or host.startswith("127.")
+
+
+def run(app: ASGIApp, bound: socket.socket, *, grace_seconds: int, started: Callable[[], None] = lambda: None) -> None:
+    """Serve until a signal says stop, then wait at most `grace_seconds` for requests in flight."""
+    config = uvicorn.Config(
+        app,
+        log_level="error",  # the gate says in one line what failed; addresses with queries are in no log
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        backlog=BACKLOG,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=grace_seconds,
+        ws="none",
+    )
+    server = _Announcing(config, started)
+    before = {number: signal.signal(number, lambda *_: None) for number in STOPPING}  # uvicorn raises them again
+    try:
+        server.run(sockets=[bound])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        bound.close()
+
+
+class _Announcing(uvicorn.Server):
+    """Says when it takes connections."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._announce()

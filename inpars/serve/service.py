@@ -1,0 +1,293 @@
+"""What the endpoints do: the engine behind batchers, so that many clients share one pass through a model.
+
+Knows the engine and the wire's shapes, nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from inpars.answering.engine import Engine, TextEncoder
+from inpars.answering.records import Answer, Hit
+from inpars.errors import ConfigError, DataFormatError, UnknownNameError
+from inpars.records import Document
+from inpars.serve import wire
+from inpars.serve.batching import DEFAULT_ITEMS, DEFAULT_WAIT_SECONDS, Batcher
+from inpars.serve.feedback import Feedback
+from inpars.serve.metrics import Metrics
+
+Row: TypeAlias = dict[str, Any]
+"""A response as JSON has it; wire.py says its shape."""
+CountTokens: TypeAlias = Callable[[str, Sequence[str]], Sequence[int]]
+"""(model, texts) -> tokens of each; called from one thread."""
+SearchKey: TypeAlias = tuple[str, int, tuple[tuple[str, str], ...]]
+EmbedKey: TypeAlias = tuple[str, Literal["document", "query"]]
+Embedded: TypeAlias = tuple[npt.NDArray[np.float32], int]
+Question: TypeAlias = tuple[str, Sequence[Hit], Literal["extractive", "generated"]]
+
+FIELD_DOCUMENTS = 20_000  # looked at for what one can filter by
+FIELD_VALUES = 200
+USUAL_FIELDS = ("source", "heading")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batching:
+    """How requests are joined, and how much one may bring."""
+
+    max_items: int = DEFAULT_ITEMS
+    wait_seconds: float = DEFAULT_WAIT_SECONDS
+    max_texts: int = 256
+
+
+class Service:
+    """Search, answers, embeddings and reranking for many clients at once."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        metrics: Metrics,
+        batching: Batching | None = None,
+        feedback: Feedback | None = None,
+        fields: Mapping[str, Sequence[str]] | None = None,
+        embed_tokens: CountTokens | None = None,
+        rerank_tokens: CountTokens | None = None,
+    ) -> None:
+        """`fields` are the metadata one can filter by; tokens are counted by words where no counter is given."""
+        self.engine, self.metrics, self.feedback = engine, metrics, feedback
+        self.fields = {name: list(values) for name, values in (fields or {}).items()}
+        self._batching = batching or Batching()
+        self._embed_tokens, self._rerank_tokens = embed_tokens or _words, rerank_tokens or _words
+        common: dict[str, Any] = {
+            "max_items": self._batching.max_items,
+            "wait_seconds": self._batching.wait_seconds,
+            "observe": metrics.observe_batch,
+        }
+        self._searches: Batcher[SearchKey, str, list[Hit]] = Batcher("search", self._search, **common)
+        self._embeds: Batcher[EmbedKey, str, Embedded] = Batcher("embed", self._embed, **common)
+        self._reranks: Batcher[None, tuple[str, str], tuple[float, int]] = Batcher("rerank", self._rerank, **common)
+        alone = common | {"max_items": 1, "wait_seconds": 0.0}
+        self._answers: Batcher[None, Question, Answer] = Batcher("ask", self._answer, **alone)
+
+    async def close(self) -> None:
+        """Let go of the threads."""
+        for batcher in (self._searches, self._embeds, self._reranks, self._answers):
+            await batcher.close()
+
+    async def search(self, asked: wire.SearchRequest) -> Row:
+        """As `wire.SearchResponse`."""
+        started = time.perf_counter()
+        system = self._system(asked.system)
+        hits = await self._hits(asked.query, asked.k, system, asked.filters)
+        return {"query": asked.query, "system": system, "hits": [_hit(hit) for hit in hits], "took_ms": _since(started)}
+
+    async def ask(self, asked: wire.AskRequest) -> Row:
+        """As `wire.AnswerOut`."""
+        started = time.perf_counter()
+        if asked.kind not in self.answers():
+            raise ConfigError(f"this server gives no {asked.kind} answers; see /v1/collection")
+        hits = await self._hits(asked.question, asked.k, self._system(asked.system), asked.filters)
+        [answer] = await self._answers.submit(None, [(asked.question, hits, asked.kind)])
+        return _answer(answer) | {"took_ms": _since(started)}
+
+    async def embeddings(self, asked: wire.EmbeddingsRequest) -> Row:
+        """As `wire.EmbeddingsResponse`."""
+        texts = [asked.input] if isinstance(asked.input, str) else asked.input
+        self._check_count(len(texts), "input")
+        name, encoder = self._encoder(asked.model)
+        found = await self._embeds.submit((name, asked.input_type), texts)
+        rows = [_shortened(vector, asked.dimensions) for vector, _ in found]
+        packed = asked.encoding_format == "base64"
+        data = [
+            {"object": "embedding", "index": n, "embedding": _base64(row) if packed else row.tolist()}
+            for n, row in enumerate(rows)
+        ]
+        return {"object": "list", "data": data, "model": encoder.name, "usage": _usage(t for _, t in found)}
+
+    async def rerank(self, asked: wire.RerankRequest) -> Row:
+        """As `wire.RerankResponse`."""
+        scorer = self.engine.reranker
+        if scorer is None:
+            raise UnknownNameError("model", asked.model or "", [], "this server has no reranker; see --reranker")
+        _check_model(asked.model, scorer.name, "reranker")
+        self._check_count(len(asked.documents), "documents")
+        documents = [d if isinstance(d, str) else d.text for d in asked.documents]
+        found = await self._reranks.submit(None, [(asked.query, text) for text in documents])
+        order = sorted(range(len(found)), key=lambda place: (-found[place][0], place))[: asked.top_n]
+        results = [_ranked(place, found[place][0]) for place in order]
+        if asked.return_documents:
+            for row in results:
+                document = asked.documents[row["index"]]
+                row["document"] = {"text": document} if isinstance(document, str) else document.model_dump()
+        return {"model": scorer.name, "results": results, "usage": _usage(t for _, t in found)}
+
+    def answers(self) -> list[str]:
+        """The kinds of answers there are."""
+        kinds = {"extractive": self.engine.reader, "generated": self.engine.writer}
+        return [kind for kind, part in kinds.items() if part is not None]
+
+    def collection(self) -> Row:
+        """As `wire.Collection`."""
+        engine = self.engine
+        systems = [
+            {"name": name, "description": system.description, "default": name == engine.default_system}
+            for name, system in engine.systems.items()
+        ]
+        return {
+            "documents": len(engine.documents),
+            "systems": systems,
+            "answers": self.answers(),
+            "fields": self.fields,
+            "reranker": engine.reranker.name if engine.reranker else None,
+            "feedback": self.feedback is not None,
+            "notes": list(engine.notes),
+        }
+
+    def models(self) -> list[str]:
+        """Names of the models that /v1/embeddings and /v1/rerank take."""
+        reranker = [self.engine.reranker.name] if self.engine.reranker else []
+        return list(dict.fromkeys([encoder.name for encoder in self.engine.encoders.values()] + reranker))
+
+    def check_document(self, doc_id: str) -> None:
+        """Raises UnknownNameError for a document that is not served."""
+        try:
+            self.engine.documents[doc_id]
+        except (KeyError, DataFormatError) as error:
+            raise UnknownNameError("document", doc_id[:80], [], "it is not in this collection") from error
+
+    def _system(self, name: str | None) -> str:
+        if name is not None and name not in self.engine.systems:
+            raise UnknownNameError("system", name, self.engine.systems)
+        return name or self.engine.default_system
+
+    async def _hits(self, query: str, k: int, system: str, filters: Mapping[str, str]) -> list[Hit]:
+        [hits] = await self._searches.submit((system, k, tuple(sorted(filters.items()))), [query])
+        return hits
+
+    def _encoder(self, model: str | None) -> tuple[str, TextEncoder]:
+        encoders = self.engine.encoders
+        for name, encoder in encoders.items():
+            if model in (None, name, encoder.name):
+                return name, encoder
+        raise UnknownNameError("model", model or "", {encoder.name for encoder in encoders.values()})
+
+    def _check_count(self, count: int, field: str) -> None:
+        if count > self._batching.max_texts:
+            raise ConfigError(f"{field}: {count} texts; at most {self._batching.max_texts} go in one request")
+
+    # what the batchers' threads do
+
+    def _search(self, key: SearchKey, queries: Sequence[str]) -> list[list[Hit]]:
+        system, k, filters = key
+        return self.engine.search(queries, k, system=system, filters=dict(filters))
+
+    def _embed(self, key: EmbedKey, texts: Sequence[str]) -> list[Embedded]:
+        name, input_type = key
+        encoder = self.engine.encoders[name]
+        vectors = encoder.encode_queries(texts) if input_type == "query" else encoder.encode_documents(texts)
+        return list(zip(vectors, self._embed_tokens(encoder.name, texts), strict=True))
+
+    def _rerank(self, _: None, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
+        scorer = self.engine.reranker
+        assert scorer is not None  # noqa: S101, RUF100 - `rerank` has looked
+        queries = self._rerank_tokens(scorer.name, [query for query, _ in pairs])
+        documents = self._rerank_tokens(scorer.name, [document for _, document in pairs])
+        tokens = [first + second for first, second in zip(queries, documents, strict=True)]
+        return list(zip(scorer.score(pairs), tokens, strict=True))
+
+    def _answer(self, _: None, questions: Sequence[Question]) -> list[Answer]:
+        return [self.engine.answer_from(question, hits, kind=kind) for question, hits, kind in questions]
+
+
+def metadata_fields(documents: Iterable[Document]) -> dict[str, list[str]]:
+    """What hits can be filtered by: source and heading, and other texts that documents share; commonest values first."""
+    counts: dict[str, Counter[str]] = {}
+    for document in islice(documents, FIELD_DOCUMENTS):
+        for name, value in getattr(document, "metadata", {}).items():
+            if isinstance(value, str) and value:
+                counts.setdefault(name, Counter())[value] += 1
+    return {
+        name: [value for value, _ in values.most_common(FIELD_VALUES)]
+        for name, values in sorted(counts.items())
+        if name in USUAL_FIELDS or len(values) < values.total()
+    }
+
+
+def _hit(hit: Hit) -> Row:
+    return {
+        "doc_id": hit.document.doc_id,
+        "title": hit.document.title,
+        "text": hit.document.text,
+        "score": hit.score,
+        "scores": dict(hit.scores),
+        "spans": [{"start": span.start, "end": span.end} for span in hit.spans],
+        "metadata": dict(hit.metadata),
+    }
+
+
+def _answer(answer: Answer) -> Row:
+    span = answer.span
+    return {
+        "question": answer.question,
+        "kind": answer.kind,
+        "answered": answer.answered,
+        "text": answer.text,
+        "reason": answer.reason,
+        "method": answer.method,
+        "score": answer.score,
+        "span": None if span is None else {"start": span.start, "end": span.end},
+        "cited": list(answer.cited),
+        "sources": [_hit(hit) for hit in answer.sources],
+    }
+
+
+def _ranked(place: int, score: float) -> Row:
+    return {"index": place, "relevance_score": _logistic(score), "score": score}
+
+
+def _logistic(margin: float) -> float:
+    """Between 0 and 1; of monoT5's margin it is the probability of `true`."""
+    return 1 / (1 + math.exp(-margin)) if margin > -700 else 0.0
+
+
+def _shortened(vector: npt.NDArray[np.float32], dimensions: int | None) -> npt.NDArray[np.float32]:
+    """The first numbers, of unit length again, as Matryoshka models are cut."""
+    if dimensions is None or dimensions == len(vector):
+        return vector
+    if dimensions > len(vector):
+        raise ConfigError(f"dimensions: {dimensions} asked for, the model has {len(vector)}")
+    part = vector[:dimensions]
+    norm = float(np.linalg.norm(part))
+    return part / np.float32(norm) if norm else part
+
+
+def _base64(vector: npt.NDArray[np.float32]) -> str:
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+
+
+def _usage(tokens: Iterable[int]) -> Row:
+    total = sum(tokens)
+    return {"prompt_tokens": total, "total_tokens": total}
+
+
+def _check_model(asked: str | None, name: str, kind: str) -> None:
+    if asked not in (None, name, kind):
+        raise UnknownNameError("model", asked or "", [name])
+
+
+def _words(_: str, texts: Sequence[str]) -> list[int]:
+    return [len(text.split()) for text in texts]
+
+
+def _since(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 2)
