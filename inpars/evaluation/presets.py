@@ -1,6 +1,6 @@
 """What each collection is measured with by custom, so that numbers can stand beside published ones.
 
-BEIR: Thakur et al., 2021. MS MARCO's dev queries: RR@10 in the order of the file, as its own evaluation reads runs. TREC
+BEIR: Thakur et al., 2021. MS MARCO's dev queries: RR@10 in the order of the file, as its evaluation reads runs. TREC
 Deep Learning 2019 and 2020: grades 0 to 3, of which binary measures count 2 and above. Robust04: Voorhees, 2004.
 """
 

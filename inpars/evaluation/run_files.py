@@ -23,6 +23,7 @@ Order: TypeAlias = Literal["score", "file"]
 
 NO_RANK = -1
 COLUMNS = 6
+TOP = 10  # results whose ties are counted
 MOST_DIGITS = 18  # of a rank, which is kept in 64 bits
 
 
@@ -34,7 +35,7 @@ class RunNotes:
     results: int = 0  # lines of judged queries
     twice: int = 0  # of them, documents that the query had before
     misordered: tuple[str, ...] = ()  # queries whose ranks and scores disagree
-    tied: int = 0  # queries with equal scores, as float32 has them
+    tied: int = 0  # queries with equal scores among the first ten, as float32 has them
     unjudged_queries: int = 0  # of the run, without any judgement: not measured
 
 
@@ -138,9 +139,11 @@ def _disagree(results: _Results) -> bool:
 
 
 def _has_ties(results: _Results) -> bool:
+    """Whether one of the first ten has the score of another, or of the one that follows them."""
     with np.errstate(over="ignore"):
         scores = np.fromiter(results.scores.values(), dtype=np.float32, count=len(results.scores))
-    return len(np.unique(scores)) < len(scores)
+    first = np.sort(scores)[::-1][: TOP + 1]
+    return bool((first[1:] == first[:-1]).any())
 
 
 def _ordered(results: _Results, order: Order) -> dict[str, float]:

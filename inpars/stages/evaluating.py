@@ -4,44 +4,90 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from inpars.errors import ConfigError
 from inpars.evaluation.measures import Evaluation, evaluate
+from inpars.evaluation.run_files import Order, RunNotes, read_checked_run
 from inpars.evaluation.significance import Difference, compare
 from inpars.formats import read_run
+from inpars.progress import SILENT, Progress
 from inpars.records import Qrels, Run
+from inpars.runs import rank
 from inpars.storage import atomic_writer
+
+JUDGED = "Judged@10"
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedFile:
+    """What a run file is worth, what is wrong with it, and the first doc_ids of each judged query."""
+
+    evaluation: Evaluation
+    notes: RunNotes
+    firsts: dict[str, list[str]] = field(default_factory=dict)
 
 
 def evaluate_runs(
     runs: Mapping[str, Run], qrels: Qrels, metrics: Sequence[str], baseline: str | None = None
 ) -> tuple[dict[str, Evaluation], dict[str, dict[str, Difference]]]:
     """Evaluations by system, and for each measure the differences from the baseline (the first system by default)."""
-    if not runs:
-        raise ConfigError("there are no runs to evaluate; name some with --run FILE")
     results = {name: evaluate(run, qrels, metrics) for name, run in runs.items()}
-    chosen = baseline or next(iter(runs))
+    return results, compare_evaluations(results, metrics, baseline)
+
+
+def judge_files(
+    paths: Mapping[str, Path],
+    qrels: Qrels,
+    metrics: Sequence[str],
+    *,
+    order: Order = "score",
+    firsts: int = 0,
+    progress: Progress = SILENT,
+) -> dict[str, JudgedFile]:
+    """As `evaluate_runs` for files, one after the other: no two runs are in memory together."""
+    judged = {}
+    for name, path in progress.track(paths.items(), total=len(paths), description="evaluate", unit="runs"):
+        checked = read_checked_run(path, qrels, order)
+        tops = {query_id: _first_ids(scores, firsts) for query_id, scores in checked.run.items()} if firsts else {}
+        judged[name] = JudgedFile(evaluate(checked.run, qrels, metrics), checked.notes, tops)
+        del checked  # before the next one is read
+    return judged
+
+
+def compare_evaluations(
+    results: Mapping[str, Evaluation], metrics: Sequence[str], baseline: str | None = None
+) -> dict[str, dict[str, Difference]]:
+    """For each measure the differences from the baseline, the first system by default."""
+    if not results:
+        raise ConfigError("there are no runs to evaluate; name some with --run FILE")
+    chosen = baseline or next(iter(results))
     if chosen not in results:
         raise ConfigError(f"the baseline {chosen!r} is none of the runs ({', '.join(results)})")
-    differences = {
+    return {
         metric: compare(
             results[chosen].per_query[metric],
             {name: result.per_query[metric] for name, result in results.items() if name != chosen},
         )
         for metric in metrics
     }
-    return results, differences
+
+
+def run_names(paths: Sequence[Path]) -> dict[str, Path]:
+    """Paths by the shortest name that tells them apart: the file's own, or its path where two share one."""
+    names = [path.name.removesuffix(".gz").removesuffix(".trec").removesuffix(".txt") for path in paths]
+    return {name if names.count(name) == 1 else str(path): path for name, path in zip(names, paths, strict=True)}
 
 
 def read_runs(paths: Sequence[Path]) -> dict[str, Run]:
-    """Runs by the shortest name that tells them apart: the file's own, or its path where two share one."""
-    names = [path.name.removesuffix(".gz").removesuffix(".trec").removesuffix(".txt") for path in paths]
-    return {
-        name if names.count(name) == 1 else str(path): read_run(path) for name, path in zip(names, paths, strict=True)
-    }
+    """Runs by those names."""
+    return {name: read_run(path) for name, path in run_names(paths).items()}
+
+
+def _first_ids(scores: Mapping[str, float], count: int) -> list[str]:
+    return [doc_id for doc_id, _ in rank(scores, count)]
 
 
 def table(
@@ -54,13 +100,14 @@ def table(
     against = next(name for name in results if name not in differences[judged])
     width = max(len(name) for name in [*results, "system"])
     column = max(10, *(len(metric) + 2 for metric in metrics))
-    head = [f"{'system':{width}}", *(f"{metric:>{column}}" for metric in metrics)]
+    head = [f"{'system':{width}}", *(f"{metric:>{column}}" for metric in metrics), f"{JUDGED:>{column}}"]
     if len(results) > 1:
         head.append(f"  {judged} against {against}")
     lines = ["".join(head)]
     for name, result in results.items():
         values = "".join(f"{result.means[metric]:{column}.4f}" for metric in metrics)
-        lines.append(f"{name:{width}}{values}  {verdict(differences[judged].get(name))}".rstrip())
+        known = f"{'-':>{column}}" if result.judged_at_10 is None else f"{result.judged_at_10:{column}.4f}"
+        lines.append(f"{name:{width}}{values}{known}  {verdict(differences[judged].get(name))}".rstrip())
     counts = next(iter(results.values()))
     lines.append(f"{counts.queries} judged queries")
     lines += [

@@ -1,0 +1,120 @@
+"""What measures and tests come to in plain words: sentences for people who did not ask for the numbers behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from inpars.evaluation.contamination import Overlap
+from inpars.evaluation.measures import Evaluation
+from inpars.evaluation.run_files import Order, RunNotes
+from inpars.evaluation.significance import Difference
+from inpars.records import Qrels
+
+MANY_TIES = 0.1  # share of queries with ties among the first ten
+LITTLE_JUDGED = 0.7  # Judged@10 of pooled judgements
+JUDGED_LESS = 0.1  # Judged@10 below the baseline's
+NAMED_QUERIES = 3
+TAILS = {"score": "scores rank here", "file": "the order of the file ranks here"}
+
+
+def in_words(name: str, baseline: str, metric: str, difference: Difference) -> str:
+    """`reranked against bm25, nDCG@10: better by 0.0312 (...)`, or that the difference is noise."""
+    if difference.better == difference.worse == 0:
+        return f"{name} against {baseline}, {metric}: the same for all {difference.queries} queries"
+    interval = f"95% interval {difference.low:+.4f} to {difference.high:+.4f}"
+    tests = (
+        f"p {_probability(difference.adjusted_p_value)} by randomisation, "
+        f"{_probability(difference.adjusted_t_p_value)} by t-test"
+    )
+    size = "" if difference.effect_size is None else f", effect size {difference.effect_size:+.2f}"
+    same = difference.queries - difference.better - difference.worse
+    counts = f"{difference.better} queries better, {difference.worse} worse, {same} the same"
+    return f"{name} against {baseline}, {metric}: {_judgement(difference)} ({interval}; {tests}{size}; {counts})"
+
+
+def power_in_words(metric: str, difference: Difference) -> str:
+    """How small a difference the queries can show; empty where nobody can say."""
+    if not difference.detectable:
+        return ""
+    return (
+        f"{difference.queries} queries that vary like these show a true difference in {metric} of "
+        f"{difference.detectable:.3f} four times in five; of smaller ones they tell little"
+    )
+
+
+def _judgement(difference: Difference) -> str:
+    if not difference.is_believed():
+        if difference.tests_disagree:
+            return f"noise, as far as can be told: the tests disagree about {difference.mean:+.4f}"
+        return f"noise: {difference.mean:+.4f} is no more than chance gives"
+    word = "better" if difference.mean > 0 else "worse"
+    doubt = ", though the t-test does not agree" if difference.tests_disagree else ""
+    return f"{word} by {abs(difference.mean):.4f}{doubt}"
+
+
+def _probability(value: float) -> str:
+    return "below 0.001" if value < 0.001 else f"{value:.3f}"  # what would be shown as 0.000
+
+
+def file_remarks(name: str, notes: RunNotes, queries: int, order: Order) -> list[str]:
+    """What is wrong with a run's file; `queries` are those that are judged."""
+    remarks = []
+    if notes.twice:
+        remarks.append(
+            f"{name}: {notes.twice} results repeat a document of their query; the first of them counts "
+            "(trec_eval refuses such a run)"
+        )
+    if notes.misordered:
+        remarks.append(
+            f"{name}: rank and score disagree for {len(notes.misordered)} of {queries} queries, "
+            f"{notes.misordered[0]!r} first; {TAILS[order]}"
+        )
+    if order == "score" and notes.tied > MANY_TIES * queries:
+        remarks.append(
+            f"{name}: {notes.tied} of {queries} queries have equal scores among their first ten results, which are "
+            "ranked by descending document id then, as by trec_eval"
+        )
+    if notes.unjudged_queries:
+        remarks.append(f"{name}: {notes.unjudged_queries} of its queries have no judgements and are not measured")
+    return remarks
+
+
+def judged_remarks(results: Mapping[str, Evaluation], baseline: str, qrels: Qrels) -> list[str]:
+    """Where unjudged documents leave the numbers in doubt."""
+    if not any(grade <= 0 for grades in qrels.values() for grade in grades.values()):
+        relevant = sum(map(len, qrels.values())) / len(qrels)
+        return [
+            f"the judgements name relevant documents only, {relevant:.1f} a query: a good document that nobody judged "
+            "counts as a wrong one"
+        ]
+    remarks, known = [], results[baseline].judged_at_10
+    for name, result in results.items():
+        share = result.judged_at_10
+        if share is None:
+            continue
+        if known is not None and name != baseline and share < known - JUDGED_LESS:
+            remarks.append(
+                f"{name}: {share:.0%} of its first ten results are judged, of {baseline}'s {known:.0%}; it may be "
+                "better than it measures"
+            )
+        elif share < LITTLE_JUDGED:
+            remarks.append(
+                f"{name}: only {share:.0%} of its first ten results are judged, the others count as not relevant; it "
+                "may be better than it measures"
+            )
+    return remarks
+
+
+def overlap_remark(name: str, found: Overlap) -> str:
+    """What of the test was seen before; empty where nothing was."""
+    if not found.query_ids:
+        return ""
+    return (
+        f"{name}: {len(found.query_ids)} of {found.tested} test queries stand in {found.source} "
+        f"({len(found.same)} word for word, {len(found.similar)} nearly): {_some(found.query_ids)}"
+    )
+
+
+def _some(query_ids: Sequence[str]) -> str:
+    more = ", ..." if len(query_ids) > NAMED_QUERIES else ""
+    return ", ".join(query_ids[:NAMED_QUERIES]) + more
