@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,12 @@ def open_dataset(flags: argparse.Namespace, progress: Progress) -> Dataset:
         unknown_judgements=chosen.unknown_judgements,
         progress=progress,
     )
+
+
+def dataset_source(flags: argparse.Namespace) -> dict[str, str]:
+    """The flags that name the dataset and were given, with the split, so that it can be opened again."""
+    given = {field.name: getattr(flags, field.name) for field in fields(DatasetFlags)} | {"split": flags.split}
+    return {name: str(value) for name, value in given.items() if value is not None}
 
 
 def open_dataset_if_named(flags: argparse.Namespace, progress: Progress) -> Dataset | None:

@@ -12,15 +12,18 @@ from inpars.commands.common import (
     add_output_flags,
     add_split_flag,
     console,
+    dataset_source,
     open_dataset,
     print_result,
 )
 from inpars.evaluation.measures import DEFAULT_METRICS, parse_metrics
 from inpars.options import add_flags, from_flags
 from inpars.pipeline.options import PipelineOptions
+from inpars.pipeline.results import Asked
 from inpars.pipeline.run import run_pipeline
 from inpars.prompting.example_choice import ExampleOptions, choose_prompt
 from inpars.prompting.prompts import load_prompt
+from inpars.reports.commands import command_line
 from inpars.stages.evaluating import as_values, table
 
 
@@ -54,6 +57,7 @@ def run(flags: argparse.Namespace) -> None:
         output=flags.output,
         split=flags.split,
         metrics=metrics,
+        asked=Asked(command_line("run", add_arguments, flags), dataset_source(flags), flags.prompt),
         progress=progress,
         overwrite=flags.overwrite,
     )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 from inpars.filtering.laboratory import SPREAD
-from inpars.reports.charts import line_chart
-from inpars.reports.report import STYLE
+from inpars.reports.charts import Series, line_chart
+from inpars.reports.page import Cell, Section, figure, page, paragraph, shorten, table
 
 DOCUMENT_CHARACTERS = 160
 Values = Mapping[str, Any]
@@ -37,16 +36,15 @@ def table_lines(results: Values) -> list[str]:
 
 def render_laboratory(title: str, results: Values) -> str:
     """The whole page."""
-    parts = [
-        f"<h1>{escape(title)}</h1><p class=lead>{escape(_lead(results))}</p>",
-        _measures(results),
-        _overlap(results),
-        *(_filter(name, measures, results) for name, measures in results["filters"].items()),
+    sections = [
+        Section("What each filter keeps", _measures(results)),
+        Section("How far they agree", _overlap(results)),
+        *(
+            Section(name, _filter(name, measures), f"filter-{number}")
+            for number, (name, measures) in enumerate(results["filters"].items(), start=1)
+        ),
     ]
-    return (
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{escape(title)}</title><style>{STYLE}</style><body>{''.join(parts)}</body></html>\n"
-    )
+    return page(title, _lead(results), sections)
 
 
 def _lead(results: Values) -> str:
@@ -67,65 +65,52 @@ def _cells(measures: Values) -> list[str]:
 
 
 def _measures(results: Values) -> str:
-    head = "".join(f"<th class=n>{escape(heading)}</th>" for heading, _ in COLUMNS.values())
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td>{''.join(f'<td class=n>{escape(cell)}</td>' for cell in _cells(measures))}</tr>"
-        for name, measures in _all_rows(results)
-    )
-    return (
-        f"<h2>What each filter keeps</h2><div class=wide><table><tr><th>filter</th>{head}</tr>{rows}</table></div>"
-        "<p class=lead>Openings: different first two words. BM25 finds: share of the queries whose own document is "
-        "among BM25's first; known where bm25_rank is given.</p>"
+    head = [Cell("filter"), *(Cell(heading, "n") for heading, _ in COLUMNS.values())]
+    rows = [[Cell(name), *(Cell(cell, "n") for cell in _cells(measures))] for name, measures in _all_rows(results)]
+    return table("What each filter keeps", head, rows) + paragraph(
+        "Openings: different first two words. BM25 finds: share of the queries whose own document is among BM25's "
+        "first; known where bm25_rank is given.",
+        "soft",
     )
 
 
 def _overlap(results: Values) -> str:
     names = list(results["filters"])
-    head = "".join(f"<th class=n>{number}</th>" for number in range(1, len(names) + 1))
-    rows = "".join(
-        f"<tr><td>{number} {escape(name)}</td>"
-        + "".join(f"<td class=n>{results['overlap'][name][other]:.2f}</td>" for other in names)
-        + "</tr>"
+    head = [Cell("shared of both (Jaccard)"), *(Cell(str(number), "n") for number in range(1, len(names) + 1))]
+    rows = [
+        [Cell(f"{number} {name}"), *(Cell(f"{results['overlap'][name][other]:.2f}", "n") for other in names)]
         for number, name in enumerate(names, start=1)
-    )
-    return (
-        "<h2>How far they agree</h2><div class=wide><table>"
-        f"<tr><th>shared of both (Jaccard)</th>{head}</tr>{rows}</table></div>"
-    )
+    ]
+    return table("How far the filters agree", head, rows)
 
 
-def _filter(name: str, measures: Values, results: Values) -> str:
-    curve = measures["curve"]
-    spread = name.startswith(SPREAD)  # which does not keep the first
-    cut = None if spread else float(measures["queries"])
-    chart = line_chart(curve["ranks"], curve["scores"], "rank", "score", cut=cut)
+def _filter(name: str, measures: Values) -> str:
+    curve, spread = measures["curve"], name.startswith(SPREAD)  # which does not keep the first
+    kept = measures["queries"]
+    chart = line_chart(
+        [Series(name, curve["ranks"], curve["scores"])],
+        "queries, best first",
+        "score",
+        cut=None if spread else float(kept),
+        cut_label=f"{kept} kept",
+        whole=True,
+    )
     caption = "Scores of the queries from the best down"
-    caption += ", of which each group's best are kept." if spread else f"; the line is where {cut:.0f} are kept."
-    parts = [f"<h2>{escape(name)}</h2><figure>{chart}<figcaption>{caption}</figcaption></figure>"]
+    caption += ", of which each group's best are kept." if spread else f"; the line is where {kept} are kept."
+    parts = [figure(chart, caption)]
     for title, key in (("The last that stay", "above"), ("The first that go", "below")):
-        if measures[key]:
-            rows = "".join(map(_sample, measures[key]))
-            parts.append(
-                f"<div class=wide><table><tr><th>{title}</th><th class=n>score</th><th>document</th></tr>{rows}"
-                "</table></div>"
-            )
+        head = [Cell(title), Cell("score", "n"), Cell("document")]
+        parts.append(table(f"{name}: {title}", head, map(_sample, measures[key])))
     return "".join(parts)
 
 
-def _sample(sample: Values) -> str:
-    return (
-        f"<tr><td>{escape(sample['query'])}</td><td class=n>{_score(sample['score'])}</td>"
-        f"<td class=soft>{escape(shorten(sample['document']))}</td></tr>"
-    )
+def _sample(sample: Values) -> list[Cell]:
+    document = shorten(sample["document"], DOCUMENT_CHARACTERS)
+    return [Cell(sample["query"]), Cell(_score(sample["score"]), "n"), Cell(document, "soft")]
 
 
 def _score(score: float | None) -> str:
     return "-" if score is None else f"{score:.4g}"
-
-
-def shorten(text: str, characters: int = DOCUMENT_CHARACTERS) -> str:
-    """The beginning of a text."""
-    return text if len(text) <= characters else text[: characters - 1] + "…"
 
 
 def slugs(names: Sequence[str]) -> dict[str, str]:

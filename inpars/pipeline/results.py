@@ -2,60 +2,140 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from inpars.datasets import Dataset
-from inpars.evaluation.measures import Evaluation
-from inpars.evaluation.significance import Difference
 from inpars.filtering.filters import Filtered
 from inpars.formats import read_synthetic_records
 from inpars.manifest import Manifest
+from inpars.pipeline.judging import Judged
 from inpars.pipeline.options import PipelineOptions
 from inpars.prompting.templates import PromptSource
-from inpars.reports.report import Report, shown_queries
+from inpars.reports.commands import stage_commands
+from inpars.reports.content import Report
+from inpars.reports.gathering import manifests_in, negatives_of, stages_of, trainings_of, written_of
+from inpars.reports.measuring import Texts, results_of
+from inpars.reports.page import duration
 from inpars.stages.examples import example_query_ids
 from inpars.stages.filtering import RESEMBLING, apply_filter
+from inpars.storage import atomic_writer
+
+FOLDER_MARK = "run.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a run was asked for, so that it can be asked for again; empty where nobody says."""
+
+    command: str = ""
+    source: Mapping[str, str] = field(default_factory=dict)  # flags that name the dataset, by name
+    prompt: str = ""  # as it was named
+
+
+def write_mark(folder: Path, dataset: Dataset, asked: Asked) -> None:
+    """Mark the folder as a run of this dataset, with how it was asked for."""
+    with atomic_writer(folder / FOLDER_MARK) as stream:
+        json.dump({"dataset": dataset.name, "corpus_sha256": dataset.corpus.sha256, **asdict(asked)}, stream, indent=1)
+        stream.write("\n")
 
 
 def report_of(
     dataset: Dataset,
     prompt: PromptSource,
     options: PipelineOptions,
-    queries: Path,
+    folder: Path,
     manifests: Mapping[str, Manifest],
-    results: Mapping[str, Evaluation],
-    differences: Mapping[str, Mapping[str, Difference]],
+    judged: Judged,
     metrics: Sequence[str],
+    asked: Asked,
 ) -> Report:
-    """The report of a run whose synthetic queries lie in the file `queries`."""
-    filtered = _verdicts(queries, prompt, options)
-    kept, dropped = shown_queries(filtered.verdicts)
-    corpus = dataset.corpus
+    """The report of the run in a folder."""
+    filtered, texts = _verdicts(folder / "queries.synthetic.jsonl", prompt, options), texts_of(dataset)
+    generated, triples = manifests["generate"].output.records or 0, manifests["triples"].output.records or 0
+    stages = stages_of(folder)
+    topics = judged.topics
+    queries = {verdict.query.query_id: verdict.query.text for verdict in filtered.kept}
+    facts = {
+        "documents": f"{len(dataset.corpus):,}",
+        "queries written": f"{generated:,}",
+        "queries kept": f"{len(filtered.kept):,}",
+        "triples": f"{triples:,}",
+        **({"judged queries": f"{len(topics.qrels):,}"} if topics is not None and topics.qrels else {}),
+        "time of all stages": duration(sum(stage.seconds for stage in stages)),
+    }
+    results = None
+    if topics is not None and judged.evaluations:
+        results = results_of(
+            judged.evaluations,
+            judged.differences,
+            metrics,
+            judged.runs,
+            topics.qrels,
+            queries=topics.queries,
+            texts=texts,
+            notes=_notes(manifests, prompt),
+        )
     return Report(
         title=f"{dataset.name}: search without labelled queries",
-        lead=f"{len(corpus)} documents; {manifests['generate'].output.records} queries written with the prompt "
-        f"{prompt.name!r}, {len(filtered.kept)} kept; {manifests['triples'].output.records} triples.",
-        metrics=metrics,
+        lead=_lead(prompt, options, manifests),
+        facts=facts,
         results=results,
-        differences=differences,
-        verdicts=filtered.verdicts,
-        document_texts={verdict.query.doc_id: corpus[verdict.query.doc_id].full_text for verdict in [*kept, *dropped]},
-        score_name=options.scoring_function,
-        curves={name: manifests[name].results["curve"] for name in ("retriever", "reranker")},
-        settings={
-            "options": asdict(options),
-            "prompt": prompt.name,
-            "queries shown as examples and left out": example_query_ids(prompt),
-            "synthetic queries that (nearly) equal one of the dataset's": manifests["filter"].results.get(RESEMBLING),
-            "seconds": {name: manifest.seconds for name, manifest in manifests.items()},
-            "dropped": {name: dict(manifests[name].dropped) for name in ("generate", "filter", "triples")},
-            "versions": manifests["generate"].versions,
-            "device": manifests["generate"].device,
-            "commit": manifests["generate"].git_commit,
-        },
+        written=written_of(filtered.verdicts, options.scoring_function, texts),
+        negatives=negatives_of(folder / "triples.negatives.jsonl", queries, texts),
+        trainings=trainings_of({name: manifests[name] for name in ("retriever", "reranker")}),
+        stages=stages,
+        settings=_settings(options, prompt, manifests),
+        commands=_commands(folder, asked),
     )
+
+
+def texts_of(dataset: Dataset) -> Texts:
+    """Looks texts up in the dataset's corpus; a document that it lacks has none."""
+    corpus = dataset.corpus
+    return lambda doc_id: corpus[doc_id].full_text if doc_id in corpus else None
+
+
+def _lead(prompt: PromptSource, options: PipelineOptions, manifests: Mapping[str, Manifest]) -> str:
+    made = manifests["generate"]
+    day = made.started.split("T")[0]
+    return (
+        f"Queries written by {options.model} with the prompt {prompt.name!r}, filtered, paired with hard negatives "
+        f"and trained on: {options.retriever} became the bi-encoder, {options.reranker} the reranker. Begun {day} on "
+        f"{made.device}, inpars {made.versions.get('inpars', '')}"
+        + (f" at commit {made.git_commit[:10]}." if made.git_commit else ".")
+    )
+
+
+def _notes(manifests: Mapping[str, Manifest], prompt: PromptSource) -> list[str]:
+    resembling, shown = manifests["filter"].results.get(RESEMBLING), example_query_ids(prompt)
+    notes = []
+    if resembling is not None:
+        notes.append(f"{resembling} of the written queries equal, or nearly equal, one of the dataset's own queries.")
+    if shown:
+        notes.append(f"{len(shown)} of the dataset's queries are shown in the prompt and left out here.")
+    return notes
+
+
+def _settings(options: PipelineOptions, prompt: PromptSource, manifests: Mapping[str, Manifest]) -> dict[str, Any]:
+    return {
+        "options": asdict(options),
+        "prompt": prompt.name,
+        "prompt_sha256": manifests["generate"].inputs["prompt"].sha256,
+        "queries shown as examples and left out": example_query_ids(prompt),
+        "versions": manifests["generate"].versions,
+        "device": manifests["generate"].device,
+        "commit": manifests["generate"].git_commit,
+    }
+
+
+def _commands(folder: Path, asked: Asked) -> list[str]:
+    if not asked.command:
+        return []
+    return [asked.command, *stage_commands(manifests_in(folder), asked.source, asked.prompt)]
 
 
 def _verdicts(queries: Path, prompt: PromptSource, options: PipelineOptions) -> Filtered:

@@ -6,7 +6,7 @@ Every step is a stage with its own manifest, so that a second run redoes only wh
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,14 @@ from inpars.evaluation.significance import Difference
 from inpars.formats import read_run, write_run
 from inpars.manifest import Manifest, stamp
 from inpars.options import option
+from inpars.pipeline.judging import Judged, judge
 from inpars.pipeline.options import PipelineOptions
-from inpars.pipeline.results import report_of
+from inpars.pipeline.results import FOLDER_MARK, Asked, report_of, write_mark
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import PromptSource
 from inpars.records import Run
-from inpars.reports.report import render
+from inpars.reports.report import write_report
 from inpars.runs import cut, fuse_z_scores
-from inpars.stages.evaluating import as_values, evaluate_runs, write_metrics
 from inpars.stages.examples import without_examples
 from inpars.stages.filtering import filter_file
 from inpars.stages.generating import GenerateOptions, generate_queries, load_generator
@@ -34,9 +34,7 @@ from inpars.stages.reranking import RerankOptions, load_run_scorer, rerank_file
 from inpars.stages.retrieving import BM25, SearchOptions, search_dataset
 from inpars.stages.stage import Outcome, run_stage
 from inpars.stages.training import train_reranker_from_file, train_retriever_from_file
-from inpars.storage import atomic_writer
 
-FOLDER_MARK = "run.json"
 SYNTHETIC = "queries.synthetic.jsonl"
 FUSION_DEPTH = 100
 BASE_FUSION, TUNED, TUNED_FUSION = "fusion", "tuned", "tuned fusion"
@@ -48,7 +46,7 @@ class Finished:
     """What a run ends with; without judged queries the results are empty."""
 
     results: dict[str, Evaluation]
-    differences: dict[str, dict[str, Difference]]
+    differences: dict[str, Mapping[str, Difference]]
     report: Path
 
 
@@ -81,33 +79,26 @@ def run_pipeline(
     output: Path,
     split: str = DEFAULT_SPLIT,
     metrics: Sequence[str] = DEFAULT_METRICS,
+    asked: Asked = Asked(),  # noqa: B008 - frozen
     progress: Progress = SILENT,
     overwrite: bool = False,
 ) -> Finished:
     """Do all stages into the folder `output`. Raises StaleInputError where it holds a run of another dataset."""
-    _claim(output, dataset)
+    _claim(output, dataset, asked)
     topics = dataset.topics(split) if dataset.splits else None
     run = _Run(dataset, prompt, options, output, topics, progress, overwrite)
     manifests = {"generate": _generate(run), "filter": _filter(run), "triples": _mine(run)}
     manifests |= {"retriever": _train_retriever(run), "reranker": _train_reranker(run)}
-    results: dict[str, Evaluation] = {}
-    differences: dict[str, dict[str, Difference]] = {}
+    judged = Judged()
     if topics is not None:
         topics = without_examples(topics.first(options.limit), prompt, progress)
-        paths = _retrieve(run, topics)
-        if topics.qrels:
-            runs = {name: read_run(path) for name, path in paths.items()}
-            results, differences = evaluate_runs(runs, topics.qrels, metrics)
-            write_metrics(output / "metrics.json", as_values(results, differences))
+        judged = judge(output, topics, _retrieve(run, topics), metrics, progress=progress, overwrite=overwrite)
     report = output / "report.html"
-    with atomic_writer(report) as stream:
-        stream.write(
-            render(report_of(dataset, prompt, options, output / SYNTHETIC, manifests, results, differences, metrics))
-        )
-    return Finished(results, differences, report)
+    write_report(report_of(dataset, prompt, options, output, manifests, judged, metrics, asked), report)
+    return Finished(dict(judged.evaluations), dict(judged.differences), report)
 
 
-def _claim(folder: Path, dataset: Dataset) -> None:
+def _claim(folder: Path, dataset: Dataset, asked: Asked) -> None:
     """Mark the folder as this dataset's."""
     mark = folder / FOLDER_MARK
     if mark.exists():
@@ -121,9 +112,7 @@ def _claim(folder: Path, dataset: Dataset) -> None:
                 f"{folder} holds a run of another dataset ({known.get('dataset')}), not of {dataset.name}; "
                 "choose another --output or remove the folder"
             )
-        return
-    with atomic_writer(mark) as stream:
-        json.dump({"dataset": dataset.name, "corpus_sha256": dataset.corpus.sha256}, stream)
+    write_mark(folder, dataset, asked)
 
 
 def _generate(run: _Run) -> Manifest:

@@ -1,87 +1,218 @@
-"""Small charts as inline SVG: a histogram with a cut, a line. No library, no script, colours by class."""
+"""Small charts as inline SVG: histograms, lines, sorted differences, intervals, bars. No library, no script.
+
+Values in, text out. Each chart has a name that says what it shows in words; lines differ by colour and by dashes.
+Nothing to show gives an empty text.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 640, 200
-LEFT, RIGHT, TOP, BOTTOM = 48, 12, 10, 34
+from inpars.reports.page import shorten
+from inpars.reports.svg import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, Plot, drawing, shown, text
+
 BINS = 40
+MOST_POINTS = 200
+STYLES = 8  # of lines, `c0` to `c7`
+ROW_HEIGHT, NAME_WIDTH, NAME_CHARACTERS = 26, 150, 24
+HEADROOM = 1.04
 
 
-def histogram(kept: Sequence[float], dropped: Sequence[float], label: str, cut: float | None = None) -> str:
-    """Counts of kept and dropped values in equal bins, one on the other, with the cut as a line."""
-    values = [*kept, *dropped]
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line."""
+
+    name: str
+    xs: Sequence[float]
+    ys: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Bins:
+    """Counts of two kinds in bins of equal width from `low`."""
+
+    low: float
+    width: float
+    kept: Sequence[int]
+    dropped: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A mean between two ends; `sure` where the difference is believed."""
+
+    name: str
+    mean: float
+    low: float
+    high: float
+    sure: bool
+
+
+def bins_of(kept: Sequence[float], dropped: Sequence[float] = (), count: int = BINS) -> Bins | None:
+    """Finite values in equal bins; None where there are none."""
+    parts = [[value for value in part if math.isfinite(value)] for part in (kept, dropped)]
+    values = [value for part in parts for value in part]
     if not values:
-        return "<p>Nothing to show.</p>"
+        return None
     low, high = min(values), max(values)
-    width = (high - low) / BINS or 1.0
-    counts = [_counts(part, low, width) for part in (kept, dropped)]
-    most = max(map(sum, zip(*counts, strict=True)))
-    step = (WIDTH - LEFT - RIGHT) / BINS
-    bars = []
-    for position, (inside, outside) in enumerate(zip(*counts, strict=True)):
-        base = 0
-        for count, name in ((inside, "kept"), (outside, "dropped")):
-            top, height = _y(base + count, 0, most), _y(base, 0, most) - _y(base + count, 0, most)
-            bars.append(
-                f'<rect class="{name}" x="{LEFT + position * step:.1f}" y="{top:.1f}" width="{step - 1:.1f}" '
-                f'height="{height:.1f}"/>'
-            )
-            base += count
-    line = _cut(cut, low, low + BINS * width)
-    return _figure("".join(bars) + line, (low, low + BINS * width), (0, most), label, "queries")
+    width = (high - low) / count or 1.0
+    counts = [[0] * count, [0] * count]
+    for part, found in zip(parts, counts, strict=True):
+        for value in part:
+            found[min(count - 1, int((value - low) / width))] += 1
+    return Bins(low, width, *counts)
 
 
-def line_chart(steps: Sequence[float], values: Sequence[float], label: str, unit: str, cut: float | None = None) -> str:
-    """Values over steps, with a cut across the steps."""
-    if len(steps) < 2:
-        return "<p>Too few steps for a curve.</p>"
-    spans = (min(steps), max(steps)), (min(0.0, *values), max(values) or 1.0)
-    points = " ".join(
-        f"{_x(step, *spans[0]):.1f},{_y(value, *spans[1]):.1f}" for step, value in zip(steps, values, strict=True)
-    )
-    return _figure(f'<polyline class="curve" points="{points}"/>{_cut(cut, *spans[0])}', *spans, label, unit)
-
-
-def _cut(value: float | None, low: float, high: float) -> str:
-    """An upright line, where the value lies on the chart."""
-    if value is None or not low <= value <= high:
+def histogram(bins: Bins | None, label: str, *, cut: float | None = None, unit: str = "queries") -> str:
+    """Counts of kept and dropped values, one on the other, with the cut as a line."""
+    if bins is None:
         return ""
-    x = _x(value, low, high)
-    return f'<line class="cut" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+    totals = [one + other for one, other in zip(bins.kept, bins.dropped, strict=True)]
+    high = bins.low + len(totals) * bins.width
+    plot = Plot(Axis(bins.low, high, label), Axis(0, max(totals) * HEADROOM, unit, whole=True))
+    bars = []
+    for position, (kept, total) in enumerate(zip(bins.kept, totals, strict=True)):
+        left = plot.x(bins.low + position * bins.width)
+        width = plot.x(bins.low + (position + 1) * bins.width) - left - 1
+        bars += [
+            _bar(left, plot.y(kept), width, plot.y(0), "kept"),
+            _bar(left, plot.y(total), width, plot.y(kept), "dropped"),
+        ]
+    name = f"{sum(totals)} {unit} by {label}, from {shown(bins.low)} to {shown(high)}"
+    return plot.draw("".join(bars) + plot.upright(cut, f"cut {shown(cut)}" if cut is not None else ""), name)
 
 
-def _figure(content: str, xs: tuple[float, float], ys: tuple[float, float], label: str, unit: str) -> str:
-    bottom = HEIGHT - BOTTOM
-    axes = f'<path class="axis" d="M{LEFT} {TOP}V{bottom}H{WIDTH - RIGHT}"/>'
-    texts = [
-        _text(LEFT, bottom + 14, f"{xs[0]:.4g}", "start"),
-        _text(WIDTH - RIGHT, bottom + 14, f"{xs[1]:.4g}", "end"),
-        _text((LEFT + WIDTH - RIGHT) / 2, bottom + 28, label, "middle"),
-        _text(LEFT - 4, bottom, f"{ys[0]:.4g}", "end"),
-        _text(LEFT - 4, TOP + 8, f"{ys[1]:.4g}", "end"),
-        _text(LEFT + 4, TOP + 8, unit, "start"),
-    ]
-    name = escape(f"{unit} by {label}")
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{name}">{content}{axes}{"".join(texts)}</svg>'
+def line_chart(
+    lines: Sequence[Series],
+    x_label: str,
+    y_label: str,
+    *,
+    cut: float | None = None,
+    cut_label: str = "",
+    from_zero: bool = False,
+    whole: bool = False,
+    marks: Sequence[float] = (),
+) -> str:
+    """Lines over a common axis; nothing where none has two points. With `marks` across, equal factors are equally far.
+
+    `whole` says that what lies across is counted.
+    """
+    there = [line for line in lines if len(line.xs) > 1]
+    if not there:
+        return ""
+    xs, ys = [x for line in there for x in line.xs], [y for line in there for y in line.ys]
+    low, high = (min(0.0, *ys) if from_zero else min(ys)), max(ys)
+    room = (high - low) * (HEADROOM - 1) or abs(high) * 0.1 or 1.0
+    plot = Plot(
+        Axis(min(xs), max(xs), x_label, whole, bool(marks), marks),
+        Axis(low if from_zero else low - room, high + room, y_label),
+    )
+    drawn = [_polyline(plot, line, lines.index(line)) for line in there]
+    ends = "; ".join(f"{line.name} from {shown(line.ys[0])} to {shown(line.ys[-1])}" for line in there)
+    return plot.draw("".join(drawn) + plot.upright(cut, cut_label), f"{y_label} by {x_label}: {ends}")
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def legend(names: Sequence[str]) -> str:
+    """Which line is whose, in the order of the chart's lines; nothing for a single one."""
+    if len(names) < 2:
+        return ""
+    items = "".join(
+        f'<li><svg viewBox="0 0 28 10" aria-hidden="true"><line class="curve c{position % STYLES}" x1="1" x2="27" '
+        f'y1="5" y2="5"/></svg>{escape(name)}</li>'
+        for position, name in enumerate(names)
+    )
+    return f"<ul class=legend>{items}</ul>"
 
 
-def _counts(values: Sequence[float], low: float, width: float) -> list[int]:
-    counts = [0] * BINS
-    for value in values:
-        counts[min(BINS - 1, int((value - low) / width))] += 1
-    return counts
+def filled_legend(names: Sequence[tuple[str, str]]) -> str:
+    """Which colour of bars is what: names with their classes."""
+    items = "".join(
+        f'<li><svg viewBox="0 0 28 10" aria-hidden="true"><rect class="{kind}" width="28" height="10"/></svg>'
+        f"{escape(name)}</li>"
+        for name, kind in names
+    )
+    return f"<ul class=legend>{items}</ul>"
 
 
-def _x(value: float, low: float, high: float) -> float:
-    return LEFT + (value - low) / ((high - low) or 1.0) * (WIDTH - LEFT - RIGHT)
+def differences_chart(values: Sequence[float], queries: int, label: str) -> str:
+    """Differences from the largest gain to the largest loss; `values` may be an even sample of all `queries`."""
+    if not any(values):
+        return ""
+    low, high = min(0.0, *values), max(0.0, *values)
+    room = (high - low) * (HEADROOM - 1)
+    across = Axis(0, queries, "queries, from the largest gain to the largest loss", whole=True)
+    plot = Plot(across, Axis(low - room if low else 0.0, high + room if high else 0.0, label))
+    width = (WIDTH - LEFT - RIGHT) / len(values)
+    bars = []
+    for position, value in enumerate(values):
+        top, bottom = sorted((plot.y(value), plot.y(0)))
+        kind = "better-bar" if value > 0 else "worse-bar"
+        bars.append(_bar(LEFT + position * width, top, max(0.6, width - (width > 3)), bottom, kind) if value else "")
+    zero = f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{plot.y(0):.1f}" y2="{plot.y(0):.1f}"/>'
+    name = f"{label} of {queries} queries, from {shown(max(values))} to {shown(min(values))}"
+    return plot.draw("".join(bars) + zero, name)
 
 
-def _y(value: float, low: float, high: float) -> float:
-    return HEIGHT - BOTTOM - (value - low) / ((high - low) or 1.0) * (HEIGHT - TOP - BOTTOM)
+def intervals_chart(rows: Sequence[Range], label: str) -> str:
+    """Means with their intervals below each other, and where no difference would lie."""
+    if not rows:
+        return ""
+    height = TOP + len(rows) * ROW_HEIGHT + BOTTOM - 8
+    low, high = min(0.0, *(row.low for row in rows)), max(0.0, *(row.high for row in rows))
+    room = (high - low) * (HEADROOM - 1)
+    axis = Axis(low - room, high + room, label)
+    wide = WIDTH - RIGHT - NAME_WIDTH - 8
+
+    def x(value: float) -> float:
+        return NAME_WIDTH + 8 + axis.share(value) * wide
+
+    bottom = TOP + len(rows) * ROW_HEIGHT
+    parts = [f'<line class="grid" x1="{x(t):.1f}" x2="{x(t):.1f}" y1="{TOP - 6}" y2="{bottom}"/>' for t in axis.ticks()]
+    parts += [text(x(tick), bottom + 17, shown(tick), "middle") for tick in axis.ticks()]
+    parts += [f'<line class="axis" x1="{x(0):.1f}" x2="{x(0):.1f}" y1="{TOP - 6}" y2="{bottom}"/>']
+    for position, row in enumerate(rows):
+        y, kind = TOP + position * ROW_HEIGHT + ROW_HEIGHT / 2, "believed" if row.sure else "unsure"
+        parts.append(text(0, y + 4, shorten(row.name, NAME_CHARACTERS), "start", "name"))
+        parts.append(
+            f'<line class="{kind}" stroke-width="2" x1="{x(row.low):.1f}" x2="{x(row.high):.1f}" y1="{y}" y2="{y}"/>'
+        )
+        parts.append(f'<circle class="{kind}" cx="{x(row.mean):.1f}" cy="{y}" r="4"/>')
+    parts.append(text((NAME_WIDTH + WIDTH) / 2, bottom + 34, label, "middle"))
+    name = f"{label}: " + "; ".join(
+        f"{row.name} {shown(row.mean)}, {shown(row.low)} to {shown(row.high)}" for row in rows
+    )
+    return drawing(WIDTH, height, "".join(parts), name)
+
+
+def bar(share: float, classes: str = "kept") -> str:
+    """A bar beside a number that says the same; `share` is of the whole width."""
+    return (
+        '<svg class=bar viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect class="{classes}" width="{100 * share:.2f}" height="8"/></svg>'
+    )
+
+
+def evenly(values: Sequence[float], most: int = MOST_POINTS) -> list[float]:
+    """At most so many of the values, in equal steps, the first and the last among them."""
+    if len(values) <= most:
+        return list(values)
+    return [values[round(position * (len(values) - 1) / (most - 1))] for position in range(most)]
+
+
+def _polyline(plot: Plot, line: Series, position: int) -> str:
+    style = f"curve c{position % STYLES}"
+    places = [(plot.x(x), plot.y(y)) for x, y in zip(line.xs, line.ys, strict=True)]
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    marks = "".join(f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="2.5"/>' for x, y in places)
+    return f'<polyline class="{style}" points="{points}"/>{marks if len(places) <= 16 else ""}'
+
+
+def _bar(x: float, top: float, width: float, bottom: float, classes: str) -> str:
+    if bottom - top < 0.05:
+        return ""
+    return (
+        f'<rect class="{classes}" x="{x:.1f}" y="{top:.1f}" width="{max(0.6, width):.1f}" height="{bottom - top:.1f}"/>'
+    )

@@ -71,8 +71,11 @@ def test_the_report_is_one_file_that_shows_table_histogram_and_curves(finished):
     page = (finished / "report.html").read_text()
     assert page.count("<svg") >= 1
     assert "http" not in page.replace("http-equiv", "")
-    for part in [*SYSTEMS, "Kept, from the best down", "Settings", "nDCG@10"]:
+    for part in [*SYSTEMS, "Kept, from the best down", "Settings", "nDCG@10", "inpars run --dataset", "inpars rerank"]:
         assert part in page, part
+    values = json.loads((finished / "report.json").read_text())
+    assert [system["name"] for system in values["results"]["systems"]] == SYSTEMS
+    assert {stage["output"] for stage in values["stages"]} >= {"queries.synthetic.jsonl", "runs/bm25.trec", "topics"}
 
 
 def test_reranking_moves_only_the_top(finished):

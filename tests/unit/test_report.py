@@ -1,16 +1,37 @@
-"""The report and its charts: everything escaped, everything shown, nothing loaded from elsewhere."""
+"""The report: everything escaped, everything shown, nothing loaded from elsewhere, the same as JSON."""
 
+import json
+import math
 import re
-import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
 
 import pytest
 
-from inpars.evaluation.measures import Evaluation
-from inpars.evaluation.significance import Difference
+from inpars.evaluation.measures import evaluate
+from inpars.evaluation.significance import Difference, compare
 from inpars.filtering.filters import Verdict
 from inpars.records import SyntheticQuery
-from inpars.reports.charts import histogram, line_chart
-from inpars.reports.report import Report, render, shown_queries
+from inpars.reports.charts import Series
+from inpars.reports.content import Report, StageFacts, Training
+from inpars.reports.gathering import negatives_of, shown_queries, written_of
+from inpars.reports.measuring import most_moved, movement, results_of
+from inpars.reports.page import MINUS, Cell, Section, duration, number, page, table
+from inpars.reports.report import render, write_report
+
+NASTY = [
+    "<script>document.title = 'run'</script>",
+    "<img src=x onerror=\"document.title = 'run'\">",
+    "</style></pre></code></svg><b>",
+    "&lt;b&gt; &amp; &notanentity; &#x41 &",
+    "\"' onmouseover='1",
+    "]]>--><!--",
+]
+TEXTS = {f"d{number}": f"{text} of document {number} {'x' * 500}" for number, text in enumerate(NASTY)}
+QRELS = {f"q{number}": {f"d{number}": 2} for number in range(len(NASTY))}
+RUNS = {
+    "bm25": {f"q{n}": {f"d{(n + 1) % 6}": 2.0, f"d{n}": 1.0} for n in range(6)},
+    NASTY[0]: {f"q{n}": {f"d{n}": 2.0, f"d{(n + 1) % 6}": 1.0} for n in range(5)},
+}
 
 
 def verdict(number, score, reason=None, text="a query"):
@@ -18,74 +39,217 @@ def verdict(number, score, reason=None, text="a query"):
     return Verdict(query, score, reason)
 
 
-def evaluation(value):
-    return Evaluation({"nDCG@10": value}, {"nDCG@10": {"q1": value}}, 1, 0)
+def results(runs=RUNS, metrics=("nDCG@10", "RR@10")):
+    evaluations = {name: evaluate(run, QRELS, metrics) for name, run in runs.items()}
+    first = next(iter(runs))
+    differences = {
+        metric: compare(
+            evaluations[first].per_query[metric],
+            {name: found.per_query[metric] for name, found in evaluations.items() if name != first},
+        )
+        for metric in metrics
+    }
+    queries = {f"q{number}": text for number, text in enumerate(NASTY)}
+    return results_of(
+        evaluations, differences, metrics, runs, QRELS, queries=queries, texts=TEXTS.get, notes=[NASTY[0]]
+    )
 
 
-def report(**parts):
+def negatives(tmp_path, **parts):
+    rows = [
+        {"query_id": f"d{n}-q0", "positive_doc_id": f"d{n}", "negative_doc_id": f"d{n + 1}", "source": "bm25"}
+        | {"rank": n + 1, "score": float(n), "positive_score": 2.0}
+        | parts
+        for n in range(5)
+    ]
+    path = tmp_path / "triples.negatives.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return negatives_of(path, {f"d{n}-q0": text for n, text in enumerate(NASTY)}, TEXTS.get)
+
+
+def report(tmp_path, **parts):
+    verdicts = [verdict(n, -n / 10, text=text) for n, text in enumerate(NASTY)]
+    verdicts += [verdict(4, -2.0, "copied"), verdict(5, -math.inf, "empty", text="")]
+    stage = StageFacts(
+        *("generate", NASTY[1], 6, 12.0, 0.25, NASTY[2], "ab" * 32, {NASTY[0]: "cd" * 32}, {"note": NASTY[2]}, {})
+    )
     whole = {
-        "title": "toy <b>",
-        "lead": "30 documents",
-        "metrics": ["nDCG@10"],
-        "results": {"bm25": evaluation(0.25), "tuned": evaluation(0.5)},
-        "differences": {"nDCG@10": {"tuned": Difference(0.25, 0.1, 0.4, 0.001, 1, 0.002)}},
-        "verdicts": [verdict(1, -0.5, text="what is <script>"), verdict(2, -2.0, "copied")],
-        "document_texts": {"d1": "x" * 200},
-        "score_name": "mean_log_probs",
-        "curves": {"retriever": {"steps": [1, 2, 3], "losses": [1.0, 0.5, 0.25]}},
-        "settings": {"seed": 0},
+        "title": f"toy {NASTY[0]}",
+        "lead": NASTY[3],
+        "facts": {NASTY[4]: NASTY[1]},
+        "results": results(),
+        "written": written_of(verdicts, "mean_log_probs", TEXTS.get),
+        "negatives": negatives(tmp_path),
+        "trainings": [
+            Training(NASTY[0], Series("loss", [1, 2, 3], [1.0, 0.5, 0.25]), Series("nDCG@10", [0, 3], [0.1, 0.2]))
+        ],
+        "stages": [stage],
+        "settings": {"seed": 0, "text": NASTY[2]},
+        "commands": [f"inpars run --prompt '{NASTY[0]}'", NASTY[5]],
     }
     return Report(**whole | parts)
 
 
-def test_everything_is_shown_and_escaped():
-    page = render(report())
-    assert "<script>" not in page
-    assert "what is &lt;script&gt;" in page
-    assert "toy &lt;b&gt;" in page
-    assert "+0.2500" in page
-    assert "+0.1000 to +0.4000" in page
-    assert "better (p = 0.002)" in page
-    assert "Training the retriever" in page
-    assert "copied" in page
-    assert "x" * 139 + "…" in page
-    assert not re.search(r"(src|href|url)\s*[=(]", page), "one file, nothing loaded"
+class Reader(HTMLParser):
+    """Tags, headings and text of a page, as a browser would take them."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.attributes, self.headings, self.ids, self.text = [], [], [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [name for name, _ in attrs]
+        self.ids += [value for name, value in attrs if name == "id"]
+        if re.fullmatch(r"h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_no_text_becomes_markup(tmp_path):
+    read = Reader(render(report(tmp_path)))
+    assert not {"script", "img", "b", "link", "iframe", "object", "form"} & set(read.tags)
+    assert not [name for name in read.attributes if name.startswith("on") or name in ("src", "srcset", "action")]
+    for text in NASTY:
+        assert text in read.text, "shown as it is"
+
+
+def test_the_page_forbids_scripts_and_loads_nothing(tmp_path):
+    shown = render(report(tmp_path))
+    assert "default-src 'none'; style-src 'unsafe-inline'" in shown
+    links = re.findall(r"<a href=(\S+?)>", shown)
+    assert links
+    assert {link.removeprefix("#") for link in links} <= set(Reader(shown).ids)
+    assert not re.search(r"url\s*\(|@import|<link|<iframe", re.sub(r"&lt;.*?&gt;", "", shown))
+
+
+def test_headings_do_not_skip_a_level_and_ids_are_single(tmp_path):
+    read = Reader(render(report(tmp_path)))
+    assert read.headings[0] == 1
+    assert read.headings.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(read.headings, read.headings[1:], strict=False))
+    assert len(read.ids) == len(set(read.ids))
+
+
+def test_all_sections_are_there(tmp_path):
+    text = Reader(render(report(tmp_path))).text
+    for part in (
+        *("Results", "Queries that moved", "Wins", "Losses", "Written queries", "Keep-curve", "Hard negatives"),
+        *("Suspected false negatives", "Training", "Time and cost", "Reproduce", "Settings and hashes", "copied"),
+        *("ab" * 32, "cd" * 6, "0.2500", "12 s"),
+    ):
+        assert part in text, part
+
+
+def test_the_json_is_the_same_and_strict(tmp_path):
+    path = tmp_path / "report.html"
+    write_report(report(tmp_path), path)
+    values = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
+    assert values["title"] == f"toy {NASTY[0]}"
+    assert values["written"]["dropped_examples"][-1]["score"] is None, "infinite has no JSON"
+    assert values["results"]["systems"][0]["means"] == {"nDCG@10": pytest.approx(0.6309, abs=1e-4), "RR@10": 0.5}
+    assert path.read_text() == render(report(tmp_path))
 
 
 def test_the_best_system_stands_out_and_the_baseline_has_no_difference():
-    rows = re.findall(r"<tr( class=best)?><td>(\w+)</td>", render(report()))
-    assert rows[:2] == [("", "bm25"), (" class=best", "tuned")]
-    assert "<td class=soft>baseline</td>" in render(report())
+    shown = render(Report("t", "l", {}, results()))
+    rows = re.findall(r"<tr( class=best)?><th scope=row>(.*?)</th>", shown)
+    assert rows[0] == ("", "bm25")
+    assert rows[1][0] == " class=best"
+    assert '<td class="soft">baseline</td>' in shown
+
+
+@pytest.mark.parametrize(
+    ("p_value", "mean", "word"), [(0.01, 0.2, "better"), (0.01, -0.2, "worse"), (0.2, 0.2, "may be chance")]
+)
+def test_a_difference_that_may_be_chance_is_called_so(p_value, mean, word):
+    found = results()
+    given = {"nDCG@10": {NASTY[0]: Difference(mean, -0.1, 0.4, p_value, 6, p_value)}}
+    changed = type(found)(**{name: getattr(found, name) for name in found.__slots__} | {"differences": given})
+    shown = Reader(render(Report("t", "l", {}, changed))).text
+    assert f"{word}, p = {p_value:.3f}" in shown
+    assert ("cannot tell this difference from chance" in shown) == (word == "may be chance")
 
 
 def test_without_judgements_nothing_is_claimed():
-    page = render(report(results={}, differences={}))
-    assert "nothing was measured" in page
-    assert "paired test" not in page
+    shown = render(Report("t", "l", {}, None))
+    assert "nothing was measured" in shown
+    assert "paired test" not in shown
+
+
+def test_movements_count_every_query():
+    before = {"a": 0.5, "b": 0.5, "c": 0.5, "d": 0.0}
+    after = {"a": 1.0, "b": 0.25, "c": 0.5, "d": 0.75}
+    moved = movement("s", before, after)
+    assert (moved.better, moved.worse, moved.same) == (2, 1, 1)
+    assert list(moved.differences) == [0.75, 0.5, 0.0, -0.25]
+    assert most_moved(before, after) == (["d", "a"], ["b"])
+    assert most_moved(before, after, 1) == (["d"], ["b"])
+
+
+def test_wins_show_what_was_wanted_and_what_either_system_put_first():
+    found = results()
+    assert {moved.query_id for moved in found.wins} == {f"q{n}" for n in range(5)}
+    assert [moved.query_id for moved in found.losses] == ["q5"], "the second run lacks it"
+    first = next(moved for moved in found.wins if moved.query_id == "q0")
+    assert (first.relevant.doc_id, first.relevant.relevance) == ("d0", 2)
+    assert (first.first_of_baseline.doc_id, first.first_of_baseline.relevance) == ("d1", None)
+    assert first.first_of_system.doc_id == "d0"
+    assert found.losses[0].first_of_system is None
 
 
 def test_shown_queries_are_spread_over_scores_and_reasons():
     kept = [verdict(number, -number / 10) for number in range(40)]
     dropped = [verdict(100 + n, -1.0, "duplicate") for n in range(30)] + [verdict(200, -3.0, "empty")]
-    best, left_out = shown_queries([*dropped, *kept])
+    best, left_out = shown_queries([*dropped, *kept], 10)
     # every fourth of 40: scores 0, -0.4, -0.8, ... -3.6
     assert [round(v.score, 1) for v in best] == [-n * 4 / 10 for n in range(10)]
     assert len(left_out) == 10
     assert {v.reason for v in left_out} == {"duplicate", "empty"}
 
 
-def test_a_histogram_counts_every_query_once():
-    drawing = ElementTree.fromstring(histogram([0.0, 0.1, 1.0], [0.1, 0.5], "score", cut=0.1))
-    heights = {"kept": 0.0, "dropped": 0.0}
-    for bar in drawing.iter("rect"):
-        heights[bar.attrib["class"]] += float(bar.attrib["height"])
-    # the fullest bin holds two queries (0.1 twice) and is 156 high, so a query is 78 high
-    assert heights == {"kept": pytest.approx(3 * 78, abs=0.5), "dropped": pytest.approx(2 * 78, abs=0.5)}
-    assert sum(line.attrib["class"] == "cut" for line in drawing.iter("line")) == 1
+def test_the_keep_curve_holds_what_passed_the_checks_and_no_more():
+    verdicts = [verdict(1, -0.1), verdict(2, -0.2), verdict(3, -0.3, "below_top_k"), verdict(4, -0.05, "copied")]
+    written = written_of(verdicts, "mean_log_probs", TEXTS.get)
+    assert list(written.keep_curve.ys) == [-0.1, -0.2, -0.3]
+    assert (written.count, written.kept, written.lowest_kept) == (4, 2, -0.2)
+    assert written.dropped == {"below_top_k": 1, "copied": 1}
 
 
-def test_charts_of_nothing_and_of_one_value():
-    assert "<svg" not in histogram([], [], "score")
-    assert ElementTree.fromstring(histogram([2.0], [], "score")) is not None
-    assert "<svg" not in line_chart([1], [0.5], "step", "loss")
-    assert ElementTree.fromstring(line_chart([1, 2], [0.0, 0.0], "step", "loss")) is not None
+def test_suspects_are_the_negatives_nearest_to_their_positives(tmp_path):
+    found = negatives(tmp_path)
+    # scores 0, 1, 2, 3, 4 against 2: from the fifth down, and three are at least as high
+    assert [one.query_id for one in found.suspects] == ["d4-q0", "d3-q0", "d2-q0", "d1-q0", "d0-q0"]
+    assert found.at_least_positive == 3
+    assert "audit" in found.suspects_from
+
+
+def test_rerankers_scores_decide_on_suspects_where_there_are_any(tmp_path):
+    found = negatives(tmp_path, reranker_score=-1.0, positive_reranker_score=-3.0)
+    assert found.at_least_positive == 5
+    assert (found.suspects[0].score, found.suspects[0].positive_score) == (-1.0, -3.0)
+    assert found.suspects[0].scored_by == "reranker"
+
+
+def test_negatives_without_scores_have_no_suspects(tmp_path):
+    found = negatives(tmp_path, rank=None, score=None, positive_score=None)
+    assert (found.suspects, found.shares, found.ranks) == ([], None, None)
+    assert "Suspected" not in render(Report("t", "l", {}, None, negatives=found))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (9.9, "9.9 s"), (59.6, "1 min 0 s"), (185, "3 min 5 s"), (7440, "2 h 4 min")]
+)
+def test_durations_are_read_at_a_glance(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_small_pieces():
+    assert number(-0.5, "+.2f") == f"{MINUS}0.50"
+    assert number(None) == "-"
+    assert table("empty", ["a"], []) == ""
+    assert '<td class="n">&lt;</td>' in table("t", ["a", "b"], [["x", Cell("<", "n")]])
+    assert "<nav" not in page("t", "l", [Section("A", "x"), Section("B", "")])

@@ -1,0 +1,88 @@
+"""How a whole run's systems are judged: queries and judgements stay beside the runs, the measures have a manifest.
+
+So the folder holds all that is needed to measure again, whatever becomes of the dataset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from inpars.datasets import Topics
+from inpars.evaluation.measures import Evaluation
+from inpars.evaluation.significance import Difference
+from inpars.formats import read_run, write_qrels, write_queries
+from inpars.manifest import stamp
+from inpars.options import option
+from inpars.progress import Progress
+from inpars.records import Run
+from inpars.stages.evaluating import as_values, evaluate_runs, write_metrics
+from inpars.stages.stage import Outcome, run_stage
+
+TOPICS, METRICS = "topics", "metrics.json"
+QUERIES, QRELS = "queries.jsonl", "qrels.tsv"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The systems of a run and what they are worth; empty where there are no judgements."""
+
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+    differences: Mapping[str, Mapping[str, Difference]] = field(default_factory=dict)
+    runs: Mapping[str, Run] = field(default_factory=dict)
+    topics: Topics | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _TopicsOptions:
+    split: str = option(help="")
+
+
+@dataclass(frozen=True, slots=True)
+class _EvaluateOptions:
+    metrics: str = option(help="")
+
+
+def judge(
+    folder: Path,
+    topics: Topics,
+    paths: Mapping[str, Path],
+    metrics: Sequence[str],
+    *,
+    progress: Progress,
+    overwrite: bool = False,
+) -> Judged:
+    """Measure the runs at these paths, and write `topics/` and `metrics.json` into the folder."""
+    _keep_topics(folder / TOPICS, topics, progress, overwrite)
+    if not topics.qrels:
+        return Judged(topics=topics)
+    runs = {name: read_run(path) for name, path in paths.items()}
+    evaluations, differences = evaluate_runs(runs, topics.qrels, metrics)
+    output = folder / METRICS
+
+    def work() -> Outcome:
+        write_metrics(output, as_values(evaluations, differences))
+        return Outcome(len(topics.qrels))
+
+    inputs = {"topics": stamp(folder / TOPICS), **{name: stamp(path) for name, path in paths.items()}}
+    options = _EvaluateOptions(" ".join(metrics))
+    run_stage("evaluate", options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
+    return Judged(evaluations, differences, runs, topics)
+
+
+def _keep_topics(folder: Path, topics: Topics, progress: Progress, overwrite: bool) -> None:
+    def work() -> Outcome:
+        write_queries(folder / QUERIES, topics.as_queries())
+        write_qrels(folder / QRELS, topics.qrels)
+        return Outcome(len(topics.queries))
+
+    run_stage(
+        "topics",
+        _TopicsOptions(topics.split),
+        output=folder,
+        inputs={"topics": topics.stamp},
+        work=work,
+        progress=progress,
+        overwrite=overwrite,
+    )

@@ -1,0 +1,191 @@
+"""What a report holds: plain values that are written as `report.json` and shown as `report.html`.
+
+Parts that a run does not have are None or empty. Knows nothing of files or of how anything is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from inpars.evaluation.significance import Difference, Interval
+from inpars.reports.charts import Bins, Series
+
+DEPTHS = (1, 3, 5, 10, 20, 50, 100)  # of the curves of nDCG by depth
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """One row of the table of results."""
+
+    name: str
+    means: Mapping[str, float]
+    intervals: Mapping[str, Interval]  # of the means
+    missing: int  # judged queries without a result; each scores 0
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """How many queries a system answers better and worse than the baseline, and by how much."""
+
+    name: str
+    better: int
+    worse: int
+    same: int
+    differences: Sequence[float]  # falling, an even sample where there are many
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A document that is shown."""
+
+    doc_id: str
+    text: str
+    relevance: int | None = None  # None where nobody judged it
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A query that one of two systems answers better; `system` less `baseline` is its difference."""
+
+    query_id: str
+    query: str
+    baseline: float
+    system: float
+    relevant: Passage | None
+    first_of_baseline: Passage | None
+    first_of_system: Passage | None
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What systems are worth."""
+
+    metrics: Sequence[str]
+    queries: int
+    baseline: str
+    best: str
+    systems: Sequence[System]
+    differences: Mapping[str, Mapping[str, Difference]]  # from the baseline: measure -> system
+    movements: Sequence[Movement]  # on the first measure
+    depth_curves: Sequence[Series]
+    wins: Sequence[Moved] = ()
+    losses: Sequence[Moved] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class QueryExample:
+    """A written query with its document and what became of it."""
+
+    query_id: str
+    query: str
+    score: float | None
+    reason: str | None
+    document: Passage
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The queries that a language model wrote."""
+
+    score_name: str
+    count: int
+    kept: int
+    lowest_kept: float | None
+    bins: Bins | None
+    keep_curve: Series
+    dropped: Mapping[str, int]
+    kept_examples: Sequence[QueryExample]
+    dropped_examples: Sequence[QueryExample]
+
+
+@dataclass(frozen=True, slots=True)
+class NegativeExample:
+    """A query between its positive and one of its negatives."""
+
+    query_id: str
+    query: str
+    positive: Passage
+    negative: Passage
+    source: str
+    rank: int | None
+    score: float | None
+    positive_score: float | None
+    scored_by: str  # who gave the two scores
+
+
+@dataclass(frozen=True, slots=True)
+class Negatives:
+    """The hard negatives; `suspects` may be false ones, the likeliest first."""
+
+    count: int
+    queries: int
+    ranks: Bins | None
+    shares: Bins | None  # a negative's score as a share of its positive's
+    at_least_positive: int
+    examples: Sequence[NegativeExample]
+    suspects: Sequence[NegativeExample]
+    suspects_from: str
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How a model's loss fell, and what it was worth on held-out queries meanwhile."""
+
+    name: str
+    loss: Series
+    validation: Series
+    validated_by: str = ""
+    warning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StageFacts:
+    """One stage as its manifest has it."""
+
+    stage: str
+    output: str  # relative to the run's folder
+    records: int | None
+    seconds: float
+    usd: float | None
+    device: str
+    sha256: str
+    inputs: Mapping[str, str]  # name -> sha256
+    arguments: Mapping[str, Any]
+    dropped: Mapping[str, int]
+    started: str = ""
+    git_commit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a report shows."""
+
+    title: str
+    lead: str
+    facts: Mapping[str, str]  # numbers that stand at the top
+    results: Results | None
+    written: Written | None = None
+    negatives: Negatives | None = None
+    trainings: Sequence[Training] = ()
+    stages: Sequence[StageFacts] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    commands: Sequence[str] = ()
+
+    def values(self) -> dict[str, Any]:
+        """The same as JSON values; what is infinite is null."""
+        found: dict[str, Any] = _finite(asdict(self))
+        return found
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - JSON values
+    if isinstance(value, Mapping):
+        return {str(name): _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, int | str | None) else str(value)

@@ -1,0 +1,171 @@
+"""The part of a report that says what systems are worth: verdict, table, plots, wins and losses."""
+
+from __future__ import annotations
+
+from html import escape
+
+from inpars.evaluation.significance import Difference, Interval
+from inpars.reports.charts import Range, differences_chart, intervals_chart, legend, line_chart
+from inpars.reports.content import DEPTHS, Moved, Movement, Passage, Results
+from inpars.reports.page import Cell, cards, figure, figures, heading, number, paragraph, shorten, table
+
+PASSAGE_CHARACTERS = 220
+NOTHING = "No judged queries, so nothing was measured."
+
+
+def results_html(results: Results | None) -> str:
+    """The table, who differs from the baseline, and by how much."""
+    if results is None:
+        return paragraph(NOTHING)
+    differences = results.differences.get(results.metrics[0], {})
+    return "".join(
+        [
+            _verdict(results),
+            _table(results),
+            paragraph(
+                f"{results.queries} judged queries. Small numbers: 95% intervals by bootstrap over queries. p: paired "
+                f"test over queries, Holm-adjusted for the number of systems compared with {results.baseline}.",
+                "soft",
+            ),
+            *(paragraph(note) for note in results.notes),
+            figures(
+                figure(
+                    intervals_chart(
+                        [Range(name, d.mean, d.low, d.high, d.is_believed()) for name, d in differences.items()],
+                        f"{results.metrics[0]} less {results.baseline}",
+                    ),
+                    f"Difference from {results.baseline} with its 95% interval; grey where it may be chance.",
+                ),
+                figure(
+                    line_chart(results.depth_curves, "k, documents looked at", "nDCG@k", marks=DEPTHS),
+                    "nDCG of the first k documents; equal factors of k are equally far apart.",
+                    legend([line.name for line in results.depth_curves]),
+                ),
+            ),
+        ]
+    )
+
+
+def moved_html(results: Results | None) -> str:
+    """Per-query differences of every system, and the queries that moved most for the best one."""
+    if results is None or not results.movements:
+        return ""
+    metric, baseline = results.metrics[0], results.baseline
+    charts = [
+        figure(
+            differences_chart(one.differences, one.better + one.worse + one.same, f"difference in {metric}"),
+            _movement(one, baseline),
+        )
+        for one in results.movements
+    ]
+    sides = []
+    for title, found in (("Wins", results.wins), ("Losses", results.losses)):
+        shown = cards(_moved(one, results) for one in found) or paragraph("None.")
+        sides.append(f"<div>{heading(title)}{shown}</div>")
+    other = results.best if results.best != baseline else results.movements[0].name
+    return (
+        figures(*charts)
+        + heading(f"{other} against {baseline}: the queries that moved most")
+        + f"<div class=sides>{''.join(sides)}</div>".replace("<h3>", "<h4>").replace("</h3>", "</h4>")
+    )
+
+
+def gain_cells(gain: Difference | None, effect: bool = False) -> list[Cell]:
+    """Difference, interval and verdict of one system; that of the baseline itself is empty."""
+    if gain is None:
+        return [Cell(""), Cell(""), *([Cell("")] if effect else []), Cell("baseline", "soft")]
+    word, kind = verdict(gain)
+    size = [Cell(number(gain.effect_size, "+.2f"), "n")] if effect else []
+    return [
+        Cell(number(gain.mean, "+.4f"), f"n {kind}"),
+        Cell(f"{number(gain.low, '+.4f')} to {number(gain.high, '+.4f')}", "s"),
+        *size,
+        Cell(f"{word}, p {_p_value(gain.adjusted_p_value)}", f"s {kind}"),
+    ]
+
+
+def verdict(gain: Difference) -> tuple[str, str]:
+    """What is to be said of a difference, and the class it is shown in."""
+    if not gain.is_believed():
+        return "may be chance", "noise"
+    return ("better", "better") if gain.mean > 0 else ("worse", "worse")
+
+
+def _p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
+
+
+def _verdict(results: Results) -> str:
+    metric = results.metrics[0]
+    values = {system.name: system.means[metric] for system in results.systems}
+    best, baseline = results.best, results.baseline
+    gain = results.differences.get(metric, {}).get(best)
+    if gain is None:
+        words = f"{baseline}, the baseline, has the highest {metric}: {values[best]:.4f}."
+    elif gain.is_believed():
+        words = (
+            f"{best} is the best on {metric}: {values[best]:.4f} against {values[baseline]:.4f} of {baseline}, "
+            f"a difference that chance alone would rarely give."
+        )
+    else:
+        words = (
+            f"{best} has the highest {metric}, {values[best]:.4f} against {values[baseline]:.4f} of {baseline}, "
+            f"but {results.queries} queries cannot tell this difference from chance."
+        )
+    return paragraph(words, "verdict" if gain is not None and gain.is_believed() else '"verdict noise"')
+
+
+def _table(results: Results) -> str:
+    metric, found = results.metrics[0], results.differences.get(results.metrics[0], {})
+    effect = any(gain.effect_size is not None for gain in found.values())
+    missing = any(system.missing for system in results.systems)
+    head = [
+        Cell("system"),
+        *(Cell(name, "n") for name in results.metrics),
+        Cell(f"{metric} less {results.baseline}", "n"),
+        Cell("95% interval"),
+        *([Cell("effect size", "n")] if effect else []),
+        Cell("verdict"),
+        *([Cell("queries without result", "n")] if missing else []),
+    ]
+    rows = []
+    for system in results.systems:
+        cells = [Cell(system.name)]
+        cells += [Cell("", "n", raw=_mean(system.means[name], system.intervals.get(name))) for name in results.metrics]
+        cells += gain_cells(found.get(system.name), effect)
+        rows.append(cells + ([Cell(str(system.missing), "n")] if missing else []))
+    names = [system.name for system in results.systems]
+    return table("Results of all systems", head, rows, best=names.index(results.best))
+
+
+def _mean(mean: float, interval: Interval | None) -> str:
+    small = f"<small class=interval>{interval.low:.3f} to {interval.high:.3f}</small>" if interval else ""
+    return f"{mean:.4f}{small}"
+
+
+def _movement(one: Movement, baseline: str) -> str:
+    return (
+        f"{one.name} against {baseline}: better on {one.better} queries, worse on {one.worse}, the same on {one.same}."
+    )
+
+
+def _moved(one: Moved, results: Results) -> str:
+    facts = f"{results.metrics[0]} {one.baseline:.2f} → {one.system:.2f}"
+    found = [
+        f"<p class=query>{escape(one.query or one.query_id)}</p><p class=facts>{escape(facts)}</p>",
+        passage("judged relevant", one.relevant),
+        passage(f"first of {results.baseline}", one.first_of_baseline),
+        passage(f"first of {results.best}", one.first_of_system),
+    ]
+    return "".join(found)
+
+
+def passage(label: str, document: Passage | None, characters: int = PASSAGE_CHARACTERS) -> str:
+    """A document under a word that says what it is."""
+    if document is None:
+        return ""
+    grade = "" if document.relevance is None else f", relevance {document.relevance}"
+    return (
+        f"<p class=document><span class=label>{escape(label)}: <span class=mono>{escape(document.doc_id)}</span>"
+        f"{grade}</span>{escape(shorten(document.text, characters))}</p>"
+    )
