@@ -1,19 +1,37 @@
 """Measure TREC runs against judgements, side by side, with paired tests of their differences.
 
-The first run is the baseline. A judged query that a run lacks scores 0, and their number is shown.
+The first run is the baseline. What is measured follows the collection: BEIR nDCG@10 and R@100, MS MARCO dev RR@10 and
+R@1000 in file order, TREC DL 2019 and 2020 nDCG@10 with RR and AP of grade 2 up, Robust04 nDCG@20 and AP; --preset or
+--metrics say otherwise. A judged query that a run lacks scores 0. Below the table stand, in words, which differences
+are noise and what puts numbers in doubt: unjudged results, repeated documents, ranks that contradict scores, test
+queries seen before, which BM25 it was. Runs are TREC's or MS MARCO's (query, document, rank).
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
-from inpars.commands.common import DatasetFlags, add_dataset_flags, add_display_flags, add_split_flag, print_result
-from inpars.datasets import load_qrels
-from inpars.evaluation.measures import DEFAULT_METRICS, parse_metrics
-from inpars.options import from_flags
-from inpars.stages.evaluating import as_values, evaluate_runs, read_runs, table, write_metrics
-from inpars.stages.examples import leave_out, left_out_line, read_ids
+from inpars.commands.common import (
+    DatasetFlags,
+    add_dataset_flags,
+    add_display_flags,
+    add_split_flag,
+    console,
+    open_dataset,
+    print_result,
+)
+from inpars.datasets import Topics, load_qrels, load_topics
+from inpars.errors import InparsError
+from inpars.formats import read_queries
+from inpars.options import add_flags, from_flags
+from inpars.progress import Progress
+from inpars.prompting.prompts import load_prompt
+from inpars.stages.evaluating import run_names, write_metrics
+from inpars.stages.examples import leave_out, read_ids
+from inpars.stages.honesty import Known
+from inpars.stages.judging import EvaluateOptions, all_values, evaluate_files, in_full, preset_for
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,19 +39,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_flags(parser)
     add_split_flag(parser)
     parser.add_argument(
-        "--run", type=Path, action="append", required=True, metavar="PATH", help="TREC run; may be given several times"
+        "--run", type=Path, action="append", required=True, metavar="PATH", help="run; may be given several times"
     )
-    parser.add_argument(
-        "--metrics",
-        default=" ".join(DEFAULT_METRICS),
-        metavar="NAMES",
-        help="measures as ir_measures writes them (default: %(default)s)",
-    )
+    add_flags(parser, EvaluateOptions)
     parser.add_argument(
         "--leave-out",
         type=Path,
         metavar="PATH",
         help="ids of queries not to be judged by, one a line: those that a prompt showed as examples",
+    )
+    parser.add_argument(
+        "--train-queries",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="queries or triples that models were trained on, to be looked for in the test (.jsonl or .tsv; those in "
+        "the manifests behind a run are found by themselves)",
+    )
+    parser.add_argument(
+        "--prompt", action="append", default=[], metavar="NAME", help="prompt whose examples are looked for in the test"
     )
     parser.add_argument("--output", type=Path, metavar="PATH", help="write measures, per query too, to this JSON file")
     add_display_flags(parser)
@@ -41,14 +66,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(flags: argparse.Namespace) -> None:
     """Evaluate."""
-    chosen, metrics = from_flags(DatasetFlags, flags), parse_metrics(flags.metrics)
-    runs = read_runs(flags.run)
+    chosen, options, progress = from_flags(DatasetFlags, flags), from_flags(EvaluateOptions, flags), console(flags)
+    preset = preset_for(options, chosen.dataset)
+    prompts = [load_prompt(name) for name in flags.prompt]
+    examples = {f"the examples of prompt {p.name!r}": [example.query for example in p.examples] for p in prompts}
     judged = load_qrels(chosen.dataset, chosen.qrels, flags.split)
     qrels = leave_out(judged, set(read_ids(flags.leave_out)) if flags.leave_out else ())
-    absent = len(judged) - len(qrels)
-    results, differences = evaluate_runs(runs, qrels, metrics)
-    values = as_values(results, differences) | ({"left_out": absent} if absent else {})
+    evaluated = evaluate_files(
+        run_names(flags.run),
+        Topics(flags.split, _query_texts(chosen, flags.split, progress), qrels),
+        preset,
+        options,
+        known=Known(flags.train_queries, examples),
+        document_text=_document_text(flags, progress) if options.wins else None,
+        left_out=len(judged) - len(qrels),
+        progress=progress,
+    )
+    values = all_values(evaluated)
     if flags.output:
         write_metrics(flags.output, values)
-    lines = [table(results, differences, metrics), *filter(None, [left_out_line(absent)])]
-    print_result(flags, "\n".join(lines), values)
+    print_result(flags, in_full(evaluated), values)
+
+
+def _query_texts(chosen: DatasetFlags, split: str, progress: Progress) -> dict[str, str]:
+    """The queries' texts where they can be had; without them the numbers are the same."""
+    if chosen.queries is not None:
+        return {query.query_id: query.text for query in read_queries(chosen.queries)}
+    if chosen.dataset is None:
+        return {}
+    try:
+        return load_topics(chosen.dataset, split).queries
+    except InparsError as error:
+        if chosen.qrels is None:
+            raise
+        progress.note(f"the queries' texts are not at hand: {error}")
+        return {}
+
+
+def _document_text(flags: argparse.Namespace, progress: Progress) -> Callable[[str], str] | None:
+    if flags.dataset is None and flags.corpus is None:
+        return None
+    corpus = open_dataset(flags, progress).corpus
+    return lambda doc_id: corpus[doc_id].full_text if doc_id in corpus else ""

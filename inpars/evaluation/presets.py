@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
-from inpars.errors import UnknownNameError
 from inpars.evaluation.measures import DEFAULT_METRICS
 from inpars.evaluation.run_files import Order
+
+PresetName: TypeAlias = Literal["general", "beir", "msmarco-dev", "dl19", "dl20", "robust04"]
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
     """Measures, the first of which is the one that decides, and what ranks."""
 
-    name: str
+    name: PresetName
     metrics: tuple[str, ...]
     order: Order = "score"
 
 
 GENERAL = Preset("general", DEFAULT_METRICS)
 DEEP_LEARNING = ("nDCG@10", "RR(rel=2)@10", "AP(rel=2)")
-PRESETS = {
+PRESETS: dict[PresetName, Preset] = {
     preset.name: preset
     for preset in (
         GENERAL,
@@ -36,20 +38,13 @@ PRESETS = {
         Preset("robust04", ("nDCG@20", "AP")),
     )
 }
-COLLECTIONS = (  # names of ir_datasets; the first that matches counts
+COLLECTIONS: tuple[tuple[re.Pattern[str], PresetName], ...] = (  # names of ir_datasets; the first that matches counts
     (re.compile(r"msmarco-passage/dev.*"), "msmarco-dev"),
     (re.compile(r"msmarco-passage/trec-dl-2019(/.*)?"), "dl19"),
     (re.compile(r"msmarco-passage/trec-dl-2020(/.*)?"), "dl20"),
     (re.compile(r"(disks45/nocr/trec-robust-2004|trec-robust04)(/.*)?"), "robust04"),
     (re.compile(r"beir/.+"), "beir"),
 )
-
-
-def preset_named(name: str) -> Preset:
-    """A preset by its name. Raises UnknownNameError."""
-    if name not in PRESETS:
-        raise UnknownNameError("preset", name, PRESETS)
-    return PRESETS[name]
 
 
 def preset_of(dataset: str | None) -> Preset:

@@ -44,16 +44,21 @@ def judge_files(
     metrics: Sequence[str],
     *,
     order: Order = "score",
+    judged_only: bool = False,
     firsts: int = 0,
     progress: Progress = SILENT,
 ) -> dict[str, JudgedFile]:
-    """As `evaluate_runs` for files, one after the other: no two runs are in memory together."""
+    """As `evaluate_runs` for files, one after the other: no two runs are in memory together.
+
+    `judged_only` leaves unjudged documents out before anything is measured; `firsts` doc_ids of each query are kept.
+    """
     judged = {}
     for name, path in progress.track(paths.items(), total=len(paths), description="evaluate", unit="runs"):
         checked = read_checked_run(path, qrels, order)
-        tops = {query_id: _first_ids(scores, firsts) for query_id, scores in checked.run.items()} if firsts else {}
-        judged[name] = JudgedFile(evaluate(checked.run, qrels, metrics), checked.notes, tops)
-        del checked  # before the next one is read
+        run = _judged_part(checked.run, qrels) if judged_only else checked.run
+        tops = {query_id: _first_ids(scores, firsts) for query_id, scores in run.items()} if firsts else {}
+        judged[name] = JudgedFile(evaluate(run, qrels, metrics), checked.notes, tops)
+        del checked, run  # before the next one is read
     return judged
 
 
@@ -84,6 +89,13 @@ def run_names(paths: Sequence[Path]) -> dict[str, Path]:
 def read_runs(paths: Sequence[Path]) -> dict[str, Run]:
     """Runs by those names."""
     return {name: read_run(path) for name, path in run_names(paths).items()}
+
+
+def _judged_part(run: Run, qrels: Qrels) -> Run:
+    return {
+        query_id: {doc_id: score for doc_id, score in scores.items() if doc_id in qrels[query_id]}
+        for query_id, scores in run.items()
+    }
 
 
 def _first_ids(scores: Mapping[str, float], count: int) -> list[str]:
