@@ -228,6 +228,5 @@ class Engine:
             document = self.documents[doc_id]
             found = {name: run.get(query.query_id, {}) for name, run in runs.items()}
             said = {name: scored[doc_id] for name, scored in found.items() if doc_id in scored}
-            metadata = getattr(document, "metadata", NOTHING)
-            hits.append(Hit(document, score, said, query_spans(query.text, document.text), metadata))
+            hits.append(Hit(document, score, said, query_spans(query.text, document.text)))
         return hits

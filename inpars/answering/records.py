@@ -36,14 +36,18 @@ class Hit:
 
     `score` orders the hits of one query and means nothing across queries. `scores` holds what each part said of the
     document (`bm25`, `dense`, `base`, `reranker`), without those that did not find it. `spans` are the query's words in
-    `document.text`, in order, without overlap. `metadata` is what ingestion knew: source, page, heading, offsets.
+    `document.text`, in order, without overlap.
     """
 
     document: Document
     score: float
     scores: Mapping[str, float] = NOTHING
     spans: tuple[Span, ...] = ()
-    metadata: Mapping[str, Any] = NOTHING
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What ingestion knew of the document: source, page, headings, offsets; empty where it knew nothing."""
+        return self.document.metadata
 
 
 @dataclass(frozen=True, slots=True)

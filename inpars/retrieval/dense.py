@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,10 @@ INDEX_FORMAT = 1
 
 
 class Encoder:
-    """A sentence-transformers model that embeds queries and documents, with the prompts it wants for each."""
+    """A sentence-transformers model that embeds queries and documents, with the prompts it wants for each.
+
+    Safe to call from several threads, which take turns batch by batch.
+    """
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class Encoder:
         self.name, self.batch_size = model, batch_size
         # products in bfloat16 over float32 weights: as fast as bfloat16 weights, and nearer to float32
         self._autocast = torch.autocast(place.type, number_format, enabled=number_format != torch.float32)
+        self._lock = Lock()  # its tokenizer cannot be used by two threads
         self._model = models.load_sentence_transformer(
             model, device=place, dtype=torch.float32, trust_remote_code=trust_remote_code
         )
@@ -74,7 +79,7 @@ class Encoder:
         order = sorted(range(len(texts)), key=lambda position: -len(texts[position]))
         parts: list[Embeddings] = []
         for rows in slices(order, self.batch_size):
-            with self._autocast:
+            with self._lock, self._autocast:
                 vectors = encode(
                     [texts[row] for row in rows], batch_size=len(rows), show_progress_bar=False, convert_to_tensor=True
                 )
@@ -153,7 +158,7 @@ class DenseIndex:
         scores, rows = torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.long)
         start = 0
         for shard in self._shards:
-            block = torch.from_numpy(np.load(shard))
+            block = torch.from_numpy(np.load(shard, mmap_mode="c"))
             found = queries @ block.T  # (queries, documents of the shard)
             best = found.topk(min(k, found.shape[1]), dim=1)
             scores = torch.cat([scores, best.values], dim=1)

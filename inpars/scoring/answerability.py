@@ -37,9 +37,19 @@ class _Window:
     inputs: dict[str, list[int]]
     in_document: list[bool]  # (tokens,)
     no_answer: int  # the place of the special token that stands for none
+    offsets: list[tuple[int, int]]  # characters of the document that each token covers
 
     def __len__(self) -> int:
         return len(self.in_document)
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedSpan:
+    """Characters `start` up to `end` of a document, and by how much the model prefers them to no answer."""
+
+    start: int
+    end: int
+    margin: float
 
 
 class AnswerabilityScorer:
@@ -85,6 +95,22 @@ class AnswerabilityScorer:
                     none[window.pair] = min(none[window.pair], no_answer)
         return [span - no_answer for span, no_answer in zip(best, none, strict=True)]
 
+    def spans(self, pairs: Sequence[Pair]) -> list[MarkedSpan]:
+        """The best span of each document, whose margin is what `score` gives."""
+        windows = self._windows(pairs)
+        best: list[tuple[float, int, int]] = [(-torch.inf, 0, 0)] * len(pairs)
+        none = [torch.inf] * len(pairs)
+        with evaluating(self._network), torch.inference_mode():
+            for rows in token_budget_batches([len(window) for window in windows], self._batch_tokens):
+                batch = [windows[row] for row in rows]
+                start, end, allowed, no_answers = self._logits(batch)
+                found = zip(batch, *best_places(start, end, allowed), no_answers.tolist(), strict=True)
+                for window, value, first, last, no_answer in found:
+                    characters = (value, window.offsets[first][0], window.offsets[last][1])
+                    best[window.pair] = max(best[window.pair], characters)
+                    none[window.pair] = min(none[window.pair], no_answer)
+        return [MarkedSpan(first, last, value - no) for (value, first, last), no in zip(best, none, strict=True)]
+
     def _windows(self, pairs: Sequence[Pair]) -> list[_Window]:
         encoded = self._tokenizer(
             [self._cut(query) for query, _ in pairs],
@@ -93,7 +119,9 @@ class AnswerabilityScorer:
             max_length=self._max_length,
             stride=min(STRIDE, self._max_length // 4),
             return_overflowing_tokens=True,
+            return_offsets_mapping=True,
         )
+        offsets = encoded.pop("offset_mapping")
         owners = encoded.pop("overflow_to_sample_mapping")
         cls = self._tokenizer.cls_token_id
         windows = []
@@ -102,7 +130,7 @@ class AnswerabilityScorer:
             parts = encoded.sequence_ids(row)
             ids = inputs["input_ids"]
             place = ids.index(cls) if cls in ids else 0
-            windows.append(_Window(owner, inputs, [part == 1 for part in parts], place))
+            windows.append(_Window(owner, inputs, [part == 1 for part in parts], place, offsets[row]))
         return windows
 
     def _cut(self, query: str) -> str:
@@ -113,6 +141,11 @@ class AnswerabilityScorer:
 
     def _read(self, windows: Sequence[_Window]) -> tuple[list[float], list[float]]:
         """The best span's and no answer's logits of each window."""
+        start, end, allowed, none = self._logits(windows)
+        return best_spans(start, end, allowed).tolist(), none.tolist()
+
+    def _logits(self, windows: Sequence[_Window]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Starts, ends and which tokens are the document's, all (windows, tokens); no answer's logits, (windows,)."""
         width, device = max(map(len, windows)), next(self._network.parameters()).device
         padding = {"input_ids": pad_id(self._tokenizer)}
         batch = {
@@ -124,16 +157,31 @@ class AnswerabilityScorer:
         allowed = torch.tensor([_padded(window.in_document, width, False) for window in windows])
         places = torch.tensor([window.no_answer for window in windows])[:, None]
         none = (start.gather(1, places) + end.gather(1, places))[:, 0]
-        return best_spans(start, end, allowed).tolist(), none.tolist()
+        return start, end, allowed, none
 
 
 def best_spans(start: Tensor, end: Tensor, allowed: Tensor, max_tokens: int = MAX_ANSWER_TOKENS) -> Tensor:
     """The highest start + end of a span of at most `max_tokens` allowed tokens, (texts,); arguments (texts, tokens)."""
+    return _totals(start, end, allowed, max_tokens).flatten(1).amax(dim=1)
+
+
+def best_places(
+    start: Tensor, end: Tensor, allowed: Tensor, max_tokens: int = MAX_ANSWER_TOKENS
+) -> tuple[list[float], list[int], list[int]]:
+    """As `best_spans`, with the first and the last token of each."""
+    totals = _totals(start, end, allowed, max_tokens).flatten(1)
+    values, places = totals.max(dim=1)
+    width = start.shape[1]
+    return values.tolist(), (places // width).tolist(), (places % width).tolist()
+
+
+def _totals(start: Tensor, end: Tensor, allowed: Tensor, max_tokens: int) -> Tensor:
+    """Start + end of every span, (texts, tokens, tokens); -inf where it may not be one."""
     tokens = start.shape[1]
     total = start[:, :, None] + end[:, None, :]  # (texts, tokens, tokens)
     shape = torch.ones(tokens, tokens, dtype=torch.bool).triu().tril(max_tokens - 1)
     fitting = shape & allowed[:, :, None] & allowed[:, None, :]
-    return total.masked_fill(~fitting, -torch.inf).flatten(1).amax(dim=1)
+    return total.masked_fill(~fitting, -torch.inf)
 
 
 def _padded(values: Sequence[Any], width: int, padding: object) -> list[Any]:

@@ -1,0 +1,131 @@
+"""Extractive answers without a model made for them: the sentence of the hits that fits the question best.
+
+A reranker, a bi-encoder or plain words judge the sentences; `method` says which. A sentence is not yet an answer, so
+below a threshold none is given. The default thresholds are where F1 over answerable and unanswerable questions of
+SQuAD 2.0 was highest (scripts/bench/answers.py); a reranker's is the point where it is undecided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from inpars.answering.engine import TextEncoder, TextScorer
+from inpars.answering.highlighting import WORD, content_stems, stem
+from inpars.answering.records import Answer, Hit, Span
+from inpars.answering.sentences import sentence_spans
+
+Score: TypeAlias = Callable[[str, Sequence[str]], list[float]]
+"""(question, sentences) -> how well each one fits."""
+
+ENCODER_THRESHOLD = 0.5  # cosine
+RERANKER_THRESHOLD = 0.0  # margin
+WORDS_THRESHOLD = 0.5  # share of the question's words
+FEWEST_WORDS = 3  # a shorter sentence is a heading or a piece
+NO_HITS = "nothing was found"
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """How sentences are compared with a question, and from when on one answers it."""
+
+    name: str
+    score: Score
+    threshold: float
+
+
+class SentenceReader:
+    """Gives the best sentence of all hits; the earlier hit's of equal ones."""
+
+    def __init__(self, judge: Judge, *, threshold: float | None = None) -> None:
+        self._judge = judge
+        self.threshold = judge.threshold if threshold is None else threshold
+        self.name = f"best sentence by {judge.name}"
+
+    def read(self, question: str, hits: Sequence[Hit]) -> Answer:
+        """The best sentence as an answer; with `alternatives`, the best of each other hit."""
+        places = [(number, span) for number, hit in enumerate(hits, start=1) for span in candidates(hit)]
+        if not places:
+            return unanswered(question, self.name, hits, NO_HITS if not hits else "no source has a whole sentence")
+        scores = self._judge.score(question, [_shown(hits[number - 1], span) for number, span in places])
+        return best_answer(
+            question,
+            hits,
+            [(n, span, s) for (n, span), s in zip(places, scores, strict=True)],
+            self.name,
+            self.threshold,
+        )
+
+
+def best_answer(
+    question: str, hits: Sequence[Hit], found: Sequence[tuple[int, Span, float]], method: str, threshold: float
+) -> Answer:
+    """The answer of highest score among (source number, span, score), no answer where that is below the threshold."""
+    best: dict[int, tuple[Span, float]] = {}
+    for number, span, score in found:
+        if number not in best or score > best[number][1]:
+            best[number] = (span, score)
+    order = sorted(best.items(), key=lambda item: (-item[1][1], item[0]))
+    answers = [
+        Answer(
+            *(question, "extractive", score >= threshold, span.of(hits[number - 1].document.text), method, score, span),
+            (number,),
+            tuple(hits),
+        )
+        for number, (span, score) in order
+    ]
+    first, rest = answers[0], tuple(replace(answer, sources=()) for answer in answers[1:])
+    if first.answered:
+        return replace(first, alternatives=rest)
+    reason = f"the best score, {first.score:.3f}, is below the threshold {threshold:g}"
+    return replace(unanswered(question, method, hits, reason), score=first.score)
+
+
+def unanswered(question: str, method: str, hits: Sequence[Hit], reason: str) -> Answer:
+    """That there is no extractive answer, and why."""
+    return Answer(question, "extractive", False, "", method, sources=tuple(hits), reason=reason)
+
+
+def candidates(hit: Hit) -> list[Span]:
+    """The sentences of a hit that have enough words."""
+    text = hit.document.text
+    return [span for span in sentence_spans(text) if len(WORD.findall(span.of(text))) >= FEWEST_WORDS]
+
+
+def by_encoder(encoder: TextEncoder) -> Judge:
+    """Products of embeddings: cosines, for most bi-encoders."""
+
+    def score(question: str, sentences: Sequence[str]) -> list[float]:
+        query = encoder.encode_queries([question])[0]
+        found: list[float] = (encoder.encode_documents(list(sentences)) @ query).tolist()
+        return found
+
+    return Judge(f"the bi-encoder {encoder.name}", score, ENCODER_THRESHOLD)
+
+
+def by_reranker(reranker: TextScorer) -> Judge:
+    """A reranker's margins."""
+    return Judge(
+        f"the reranker {reranker.name}",
+        lambda question, sentences: reranker.score([(question, sentence) for sentence in sentences]),
+        RERANKER_THRESHOLD,
+    )
+
+
+def shared_words(question: str, sentences: Sequence[str]) -> list[float]:
+    """The share of the question's words that each sentence has."""
+    wanted = content_stems(question)
+    return [
+        len(wanted & {stem(word.lower()) for word in WORD.findall(sentence)}) / max(1, len(wanted))
+        for sentence in sentences
+    ]
+
+
+BY_WORDS = Judge("words in common", shared_words, WORDS_THRESHOLD)
+
+
+def _shown(hit: Hit, span: Span) -> str:
+    """A sentence under its document's title, without which it often does not say what it is about."""
+    sentence = span.of(hit.document.text)
+    return f"{hit.document.title}. {sentence}" if hit.document.title else sentence
