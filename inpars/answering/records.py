@@ -41,7 +41,7 @@ class Hit:
 
     document: Document
     score: float
-    scores: Mapping[str, float] = NOTHING
+    scores: Mapping[str, float] = field(default_factory=dict)
     spans: tuple[Span, ...] = ()
 
     @property
