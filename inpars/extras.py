@@ -95,9 +95,14 @@ EXTRAS: dict[str, Extra] = {
         Extra("api", "query generation by OpenAI-compatible servers", (Package("openai>=2.0,<4", "openai"),)),
         Extra(
             "documents",
-            "text out of PDF and web pages",
-            (Package("pypdf>=5.0", "pypdf"), Package("trafilatura>=2.0", "trafilatura")),
+            "text out of PDF, web pages and Word documents",
+            (
+                Package("pypdf[crypto]>=5.0", "pypdf"),
+                Package("trafilatura>=2.0", "trafilatura"),
+                Package("python-docx>=1.1", "docx"),
+            ),
         ),
+        Extra("layout", "columns and tables of PDF, with --layout", (Package("docling>=2.50", "docling"),)),
         Extra("languages", "filtering queries by language", (Package("py3langid>=0.4", "py3langid"),)),
         Extra(
             "index",

@@ -1,7 +1,9 @@
-"""A dataset, or a folder of .txt, .md and .jsonl files, to corpus.jsonl in BEIR's form.
+"""A dataset, or files and web pages, to corpus.jsonl in BEIR's form.
 
-Where the dataset has queries, queries.jsonl and qrels/SPLIT.tsv are written beside it, so that the folder of --output
-is itself a dataset.
+Read are PDF, HTML, Markdown, reStructuredText, plain text, docx, jsonl, csv, parquet and SQuAD's json. Files are cut
+into documents of a few sentences, each with its source, page or headings, and place in the file. What cannot be read
+is named and the rest goes on; run again, only files that changed are read again. Where a dataset has queries,
+queries.jsonl and qrels/SPLIT.tsv are written beside the corpus, so that the folder of --output is itself a dataset.
 """
 
 from __future__ import annotations
@@ -10,46 +12,83 @@ import argparse
 from pathlib import Path
 
 from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset, print_result
+from inpars.documents.folder import FoundFiles
 from inpars.errors import ConfigError
+from inpars.manifest import Manifest
 from inpars.options import add_flags, from_flags
-from inpars.stages.ingesting import IngestOptions, ingest_dataset, ingest_folder
-
-NAMES_SHOWN = 5
+from inpars.stages.ingesting import NAMES_SHOWN, IngestOptions, ingest_dataset, ingest_files
+from inpars.stages.stage import dropped_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's flags."""
-    parser.add_argument(
-        "--documents", type=Path, metavar="DIR", help="folder of .txt, .md and .jsonl files instead of a dataset"
-    )
+    add_documents_flags(parser)
     add_dataset_flags(parser)
     add_flags(parser, IngestOptions)
     add_output_flags(parser, "corpus, JSON lines; queries and judgements beside it")
 
 
+def add_documents_flags(parser: argparse.ArgumentParser) -> None:
+    """Add --documents and --urls."""
+    parser.add_argument(
+        "--documents", type=Path, nargs="+", default=[], metavar="PATH", help="folders and files instead of a dataset"
+    )
+    parser.add_argument(
+        "--urls",
+        nargs="+",
+        default=[],
+        metavar="URL|FILE",
+        help="web pages instead of a dataset: addresses, a sitemap's address, or a file with an address a line",
+    )
+
+
+def names_documents(flags: argparse.Namespace) -> bool:
+    """Whether files or pages were named. Raises ConfigError where a dataset was named too."""
+    given = [name for name in ("documents", "urls") if getattr(flags, name)]
+    named = [name for name in ("dataset", "corpus", "queries", "qrels") if getattr(flags, name) is not None]
+    if given and named:
+        raise ConfigError(f"--{given[0]} stands for itself; leave out --{' --'.join(named)}")
+    return bool(given)
+
+
 def run(flags: argparse.Namespace) -> None:
     """Ingest."""
-    named = [name for name in ("dataset", "corpus", "queries", "qrels") if getattr(flags, name) is not None]
-    if flags.documents is not None and named:
-        raise ConfigError(f"--documents stands for itself; leave out --{' --'.join(named)}")
-    if flags.documents is not None:
-        _ingest_folder(flags)
+    if names_documents(flags):
+        _ingest_files(flags)
     else:
         _ingest_dataset(flags)
 
 
-def _ingest_folder(flags: argparse.Namespace) -> None:
-    manifest, found = ingest_folder(
+def _ingest_files(flags: argparse.Namespace) -> None:
+    manifest, found = ingest_files(
         flags.documents,
         from_flags(IngestOptions, flags),
         output=flags.output,
+        urls=flags.urls,
         progress=console(flags),
         overwrite=flags.overwrite,
     )
-    lines = [f"{flags.output}: {manifest.output.records} documents of {len(found.readable)} files"]
-    lines += [f"{len(names)} files skipped, {reason}: {_some(names)}" for reason, names in found.skipped.items()]
-    values = {"output": str(flags.output), "documents": manifest.output.records}
-    print_result(flags, "\n".join(lines), {**values, "files": len(found.readable), "skipped": found.skipped})
+    results = manifest.results
+    values = {
+        "output": str(flags.output),
+        "documents": manifest.output.records,
+        **{name: results[name] for name in ("read_files", "read_anew", "unreadable", "remarks", "files")},
+        "skipped": found.skipped,
+        "dropped": manifest.dropped,
+    }
+    print_result(flags, "\n".join(lines_about(manifest, found)), values)
+
+
+def lines_about(manifest: Manifest, found: FoundFiles) -> list[str]:
+    """What became of the files, for people."""
+    results = manifest.results
+    pieces = {name: n for name, n in manifest.dropped.items() if name not in ("skipped_files", "unreadable_files")}
+    first = f"{manifest.output.path}: {manifest.output.records} documents of {results['read_files']} files"
+    lines = [first + (f"; beside it {', '.join(results['files'])}" if results["files"] else "")]
+    lines += [dropped_line(pieces)] if any(pieces.values()) else []
+    lines += [f"{len(names)} not read, {reason}: {_some(names)}" for reason, names in results["unreadable"].items()]
+    lines += [f"{name}: {'; '.join(remarks)}" for name, remarks in results["remarks"].items()]
+    return lines + [f"{len(names)} files skipped, {reason}: {_some(names)}" for reason, names in found.skipped.items()]
 
 
 def _ingest_dataset(flags: argparse.Namespace) -> None:

@@ -86,9 +86,25 @@ class NearDuplicateClusters:
         self._minima.frombytes(minima.tobytes())
         self._count += 1
 
+    def repeats(self) -> npt.NDArray[np.bool_]:
+        """Which texts resemble an earlier one that is none of these, (texts,): what `NearDuplicates` would not add."""
+        minima, labels = self._all_minima(), self.labels()
+        found = np.zeros(self._count, dtype=np.bool_)
+        order = np.argsort(labels, kind="stable")
+        for members in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if self._count else ():
+            kept = [int(members[0])]
+            for text in members[1:].tolist():
+                found[text] = bool(((minima[kept] == minima[text]).mean(axis=1) >= self._threshold).any())
+                if not found[text]:
+                    kept.append(text)
+        return found
+
+    def _all_minima(self) -> npt.NDArray[np.uint32]:
+        return np.frombuffer(self._minima, dtype=np.uint32).reshape(-1, HASHES)
+
     def labels(self) -> npt.NDArray[np.int64]:
         """For each text the number of the first text of its cluster, (texts,)."""
-        minima = np.frombuffer(self._minima, dtype=np.uint32).reshape(-1, HASHES)
+        minima = self._all_minima()
         parents = np.arange(self._count)
         lonely = np.zeros(self._count, dtype=np.bool_)
         lonely[self._lonely] = True

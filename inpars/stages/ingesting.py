@@ -1,6 +1,7 @@
-"""The stage that prepares a corpus: a dataset or a folder of texts in, BEIR's files out.
+"""The stage that prepares a corpus: a dataset, or files and web pages in, BEIR's files out.
 
-Beside `corpus.jsonl` lie `queries.jsonl` and `qrels/<split>.tsv` where the dataset has queries.
+Beside `corpus.jsonl` lie `queries.jsonl` and `qrels/<split>.tsv` where the dataset, or a file in SQuAD's form, has
+queries.
 """
 
 from __future__ import annotations
@@ -9,12 +10,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from inpars.datasets import QUERY_NAMES, Dataset, Topics
-from inpars.documents.ingest import MAX_WORDS, FoundFiles, find_files, read_file, relative_name
+from inpars.corpus import cache_folder
+from inpars.datasets import DEFAULT_SPLIT, QUERY_NAMES, Dataset, Topics
+from inpars.documents.collecting import ChunkOptions, Collected, collect
+from inpars.documents.fetching import Fetched, FetchOptions, fetch
+from inpars.documents.folder import FoundFiles, find_files
+from inpars.documents.readers import ReadOptions, kind_of
+from inpars.documents.tokens import tokenizer_name
 from inpars.errors import DataFormatError
 from inpars.formats import write_documents, write_qrels, write_queries
-from inpars.manifest import Manifest, manifest_path, read_manifest
+from inpars.manifest import Manifest, manifest_path, read_manifest, stamp_text
 from inpars.options import check, option
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query
@@ -22,15 +29,13 @@ from inpars.stages.stage import Outcome, refuse_to_overwrite, run_stage
 from inpars.storage import storage_errors
 
 STAGE = "ingest"
+NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IngestOptions:
+class IngestOptions(ChunkOptions, ReadOptions, FetchOptions):
     """What becomes a document."""
 
-    max_words: int = option(
-        MAX_WORDS, help="words of a document made from files; paragraphs are kept whole within it", minimum=1
-    )
     limit: int | None = option(None, help="only the first N documents, to try things out", minimum=1)
 
 
@@ -83,38 +88,88 @@ def ingest_dataset(
     return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=redo)
 
 
-def ingest_folder(
-    folder: Path,
+def ingest_files(
+    places: Sequence[Path],
     options: IngestOptions,
     *,
     output: Path,
+    urls: Sequence[str] = (),
     progress: Progress = SILENT,
     overwrite: bool = False,
 ) -> tuple[Manifest, FoundFiles]:
-    """Write the texts of a folder as documents, and tell which files were read and which were not."""
+    """Write the texts of files, folders and web pages as documents, and tell which files were not looked at.
+
+    What was read, what could not be read and what was dropped stands in the manifest's `results` and `dropped`.
+    """
     check(options)
     former = _former_sides(output)
-    found = find_files(folder, leave_out=[output, manifest_path(output), *former])
-    inputs = {"files": found.stamp}
+    found, fetched = _find(places, urls, options, [output, manifest_path(output), *former], progress)
+    for kind in {kind_of(file.path, options) for file in found.readable}:
+        if kind is not None:
+            kind.check()
+    tokenizer = tokenizer_name(options.tokenizer)
 
     def work() -> Outcome:
-        track = progress.track(found.readable, total=len(found.readable), description="ingest", unit="files")
-        documents = (
-            document for path in track for document in read_file(path, relative_name(path, folder), options.max_words)
+        collected = collect(found.readable, options, options, tokenizer, cache=cache_folder(), progress=progress)
+        track = progress.track(
+            collected.documents(), total=int(collected.keep.sum()), description="write", unit="documents"
         )
-        count = write_documents(output, _first(documents, options.limit))
+        count = write_documents(output, _first(track, options.limit))
         if not count:
             with storage_errors(output):
                 output.unlink()
-            raise DataFormatError("there is no text in any file of this folder", path=folder)
-        _remove(former)
-        skipped = {"skipped_files": sum(map(len, found.skipped.values()))}
-        return Outcome(count, skipped, {"read_files": len(found.readable)})
+            raise DataFormatError(_nothing(collected), path=found.where)
+        sides = _write_questions(output, collected, limited=options.limit is not None)
+        _remove(former - set(sides))
+        return _outcome(
+            count, collected, found, fetched, [path.relative_to(output.parent).as_posix() for path in sides]
+        )
 
-    manifest = run_stage(
-        STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite
-    )
+    redo = overwrite or (output.exists() and not all(path.exists() for path in former))
+    inputs = {"files": found.stamp, "tokenizer": stamp_text(tokenizer, tokenizer)}
+    manifest = run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=redo)
     return manifest, found
+
+
+def _find(
+    places: Sequence[Path], urls: Sequence[str], options: IngestOptions, leave_out: Sequence[Path], progress: Progress
+) -> tuple[FoundFiles, Fetched]:
+    """The files below the places, and the pages of the addresses after them."""
+    fetched = fetch(urls, options, cache=cache_folder(), progress=progress) if urls else Fetched([], {}, {})
+    if urls and not fetched.files and not places:
+        reasons = "; ".join(f"{reason}: {names[0]}" for reason, names in fetched.failed.items())
+        raise DataFormatError(f"no page could be fetched ({reasons})", path=", ".join(urls))
+    found = find_files(places, options, leave_out) if places else FoundFiles(", ".join(urls), [])
+    found.readable.extend(fetched.files)
+    return found, fetched
+
+
+def _nothing(collected: Collected) -> str:
+    reasons = "; ".join(f"{reason}: {', '.join(names[:NAMES_SHOWN])}" for reason, names in collected.unreadable.items())
+    return "there is no text in any file here" + (f" ({reasons})" if reasons else "")
+
+
+def _write_questions(output: Path, collected: Collected, *, limited: bool) -> list[Path]:
+    """Queries and judgements of files that have them; with a limit those of documents left out go."""
+    if not collected.qrels:
+        return []
+    topics = Topics(DEFAULT_SPLIT, collected.queries, collected.qrels)
+    return _write_topics(output, {DEFAULT_SPLIT: topics}) if not limited or collected.queries else []
+
+
+def _outcome(count: int, collected: Collected, found: FoundFiles, fetched: Fetched, sides: Sequence[str]) -> Outcome:
+    unreadable = collected.unreadable | fetched.failed
+    dropped = +collected.dropped
+    dropped["skipped_files"] = sum(map(len, found.skipped.values()))
+    dropped["unreadable_files"] = sum(map(len, unreadable.values()))
+    results: dict[str, Any] = {
+        "read_files": len(collected.places),
+        "read_anew": collected.read_anew,
+        "unreadable": unreadable,
+        "remarks": collected.remarks | fetched.remarks,
+        "files": list(sides),
+    }
+    return Outcome(count, dict(+dropped), results)
 
 
 def _first(documents: Iterable[Document], limit: int | None) -> Iterator[Document]:

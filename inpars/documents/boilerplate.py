@@ -1,0 +1,72 @@
+"""Text that stands at the head or foot of many files: menus, copyright lines, banners.
+
+Looked at are the short blocks at both ends of each file, numbers in them apart. The first file that has one keeps it,
+so that nothing is lost altogether. Headers and footers of the pages of one PDF are its reader's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
+
+from inpars.documents.blocks import Block
+
+EDGE_BLOCKS = 20
+MOST_CHARACTERS = 300
+LEAST_FILES, LEAST_SHARE = 3, 0.2  # of the files of one kind
+_NUMBER = re.compile(r"\d+")
+
+
+class Edges:
+    """Passes blocks on and remembers what stands at both ends; memory does not grow with their number."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._first: list[int | None] = []
+        self._last: deque[int | None] = deque(maxlen=EDGE_BLOCKS)
+
+    def watch(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        """The same blocks."""
+        for block in blocks:
+            key = _key(block)
+            if len(self._first) < EDGE_BLOCKS:
+                self._first.append(key)
+            self._last.append(key)
+            self.count += 1
+            yield block
+
+    @property
+    def keys(self) -> list[int]:
+        """What identifies the blocks at the ends, in ascending order."""
+        return sorted({key for key in (*self._first, *self._last) if key is not None})
+
+
+def repeated(edges: Iterable[Collection[int]]) -> dict[int, int]:
+    """The keys that so many of the files share that they say nothing, each with the number of the first such file."""
+    files: dict[int, list[int]] = {}
+    number = -1
+    for number, keys in enumerate(edges):
+        for key in keys:
+            found = files.setdefault(key, [number, 0])
+            found[1] += 1
+    least = max(LEAST_FILES, math.ceil(LEAST_SHARE * (number + 1)))
+    return {key: first for key, (first, count) in files.items() if count >= least}
+
+
+def without(blocks: Iterable[Block], count: int, unwanted: Collection[int]) -> Iterator[Block]:
+    """The blocks of a file but those at its ends that are unwanted; `count` is the number of its blocks."""
+    for position, block in enumerate(blocks):
+        at_edge = position < EDGE_BLOCKS or position >= count - EDGE_BLOCKS
+        if not (at_edge and _key(block) in unwanted):
+            yield block
+
+
+def _key(block: Block) -> int | None:
+    """A hash of a short block's words, None for long ones and for records."""
+    if block.record is not None or len(block.text) > MOST_CHARACTERS:
+        return None
+    shape = _NUMBER.sub("0", " ".join(block.text.split())).casefold()
+    return int.from_bytes(hashlib.blake2b(shape.encode("utf-8", "replace"), digest_size=6).digest(), "little")

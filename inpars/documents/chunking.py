@@ -1,0 +1,150 @@
+"""Blocks to chunks of a token size: whole sentences below one heading, on one page, of one record.
+
+Neighbours of the same place share sentences up to the overlap. A chunk becomes a document whose metadata are `source`
+(the file's name, or the address of a page), `start` and `end` (characters, see `Block`), and where they apply `page`,
+`headings` (the path, outermost first), `record` (number from 1) and `title` (the file's, where the document's differs).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from inpars.batches import chunks as batches
+from inpars.documents.blocks import Block, clean
+from inpars.documents.tokens import TokenCounter
+from inpars.records import Document
+
+MAX_TOKENS, OVERLAP = 200, 32  # MiniLM reads 256, and a title comes on top
+TITLE_SEPARATOR = " / "
+_AT_ONCE = 512
+_SENTENCE_END = re.compile(
+    r"[.!?\u2026]+[\"'\u201d\u2019)\]]*\s+(?=[^a-z\s])|[\u3002\uff01\uff1f]+[\"'\u201d\u300d\uff09]*"
+)
+_LINE_END = re.compile(r"\n+")
+_WORDS = re.compile(r"\S{1,200}\s*")  # a longer one is cut: nobody reads it, but a model may have to
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A run of sentences of one place of a file; `start` and `end` as in `Block`."""
+
+    text: str
+    start: int
+    end: int
+    headings: tuple[str, ...] = ()
+    page: int | None = None
+    record: int | None = None
+    title: str = ""
+    key: str = ""
+
+    def as_document(self, doc_id: str, source: str, title: str) -> Document:
+        """The document; `title` is the file's, which the path of headings follows."""
+        path = dict.fromkeys(name for name in (self.title or title, *self.headings) if name)
+        shown = TITLE_SEPARATOR.join(path)
+        metadata: dict[str, Any] = {"source": source}
+        if title and title != shown and not self.title:
+            metadata["title"] = title
+        if self.page is not None:
+            metadata["page"] = self.page
+        if self.headings:
+            metadata["headings"] = list(self.headings)
+        if self.record is not None:
+            metadata["record"] = self.record
+        return Document(doc_id, self.text, shown, metadata | {"start": self.start, "end": self.end})
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """A sentence, a line of a listing, or what fits of a long one."""
+
+    text: str
+    start: int
+    end: int
+    tokens: int
+    block: Block
+
+
+def chunks(
+    blocks: Iterable[Block], count: TokenCounter, *, max_tokens: int = MAX_TOKENS, overlap: int = OVERLAP
+) -> Iterator[Chunk]:
+    """Cut blocks; no chunk has more than `max_tokens` unless a single word has."""
+    held: list[_Unit] = []
+    tokens = 0
+    for unit in _units(blocks, count, max_tokens):
+        same_place = bool(held) and unit.block.place == held[-1].block.place
+        if held and (not same_place or tokens + unit.tokens > max_tokens):
+            yield _chunk(held)
+            held = _tail(held, min(overlap, max_tokens - unit.tokens)) if same_place else []
+            tokens = sum(unit.tokens for unit in held)
+        held.append(unit)
+        tokens += unit.tokens
+    if held:
+        yield _chunk(held)
+
+
+def _chunk(units: Sequence[_Unit]) -> Chunk:
+    parts = [units[0].text]
+    for before, unit in pairwise(units):
+        within = unit.block is before.block and unit.block.markup != "code"
+        parts += [" " if within else "\n", unit.text]
+    block = units[0].block
+    place = (block.headings, block.page, block.record, block.title, block.key)
+    return Chunk("".join(parts), units[0].start, units[-1].end, *place)
+
+
+def _tail(units: Sequence[_Unit], overlap: int) -> list[_Unit]:
+    """The last sentences that fit into the overlap; never all of them."""
+    first, tokens = len(units), 0
+    while first > 1 and tokens + units[first - 1].tokens <= overlap:
+        first -= 1
+        tokens += units[first].tokens
+    return list(units[first:])
+
+
+def _units(blocks: Iterable[Block], count: TokenCounter, max_tokens: int) -> Iterator[_Unit]:
+    sentences = ((block, *span) for block in blocks for span in _sentences(block))
+    for batch in batches(sentences, _AT_ONCE):
+        texts = [clean(block.text[first:last], block.markup) for block, first, last in batch]
+        for (block, first, last), text, tokens in zip(batch, texts, count(texts), strict=True):
+            if not text.strip():
+                continue
+            if tokens <= max_tokens:
+                yield _Unit(text, block.start + first, block.start + last, tokens, block)
+            else:
+                yield from _pieces(block, first, last, count, max_tokens)
+
+
+def _sentences(block: Block) -> Iterator[tuple[int, int]]:
+    """First and last character of each sentence, or of each line of a listing."""
+    pattern = _LINE_END if block.markup == "code" else _SENTENCE_END
+    first = 0
+    for found in [*pattern.finditer(block.text), None]:
+        last = found.end() if found else len(block.text)
+        yield from _trimmed(block, first, last)
+        first = last
+
+
+def _trimmed(block: Block, first: int, last: int) -> Iterator[tuple[int, int]]:
+    text = block.text[first:last]
+    if text.strip():
+        lead = 0 if block.markup == "code" else len(text) - len(text.lstrip())
+        yield first + lead, first + len(text.rstrip())
+
+
+def _pieces(block: Block, first: int, last: int, count: TokenCounter, max_tokens: int) -> Iterator[_Unit]:
+    """A long sentence between words, each piece as long as it may be."""
+    words = [(first + found.start(), first + found.end()) for found in _WORDS.finditer(block.text[first:last])]
+    sizes = count([clean(block.text[begin:end], block.markup) for begin, end in words])
+    begin, tokens = first, 0
+    for (start, _), size in zip([*words, (last, last)], [*sizes, max_tokens + 1], strict=True):
+        if tokens and tokens + size > max_tokens:
+            for one, other in _trimmed(block, begin, start):
+                text = clean(block.text[one:other], block.markup)
+                if text.strip():
+                    yield _Unit(text, block.start + one, block.start + other, tokens, block)
+            begin, tokens = start, 0
+        tokens += size

@@ -1,0 +1,246 @@
+"""Web pages by address: a list of URLs or a sitemap in, files in the cache out, asked for again only if they changed.
+
+What robots.txt forbids is not fetched; a page that cannot be had is named and the rest goes on. A copy from before is
+used where the server says that nothing changed, or does not answer. Sitemaps: sitemaps.org's protocol 0.9.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urldefrag, urlsplit
+from urllib.robotparser import RobotFileParser
+from xml.etree import ElementTree as Tree
+
+from inpars import __version__
+from inpars.documents.folder import SourceFile, as_id
+from inpars.documents.readers import KINDS
+from inpars.errors import DataFormatError
+from inpars.options import option
+from inpars.progress import SILENT, Progress
+from inpars.storage import atomic_writer, read_lines, storage_errors
+
+AGENT = f"inpars/{__version__}"
+MOST_BYTES = 64 << 20
+MOST_SITEMAPS = 100
+TYPES = {
+    "text/html": ".html",
+    "application/xhtml+xml": ".xhtml",
+    "application/pdf": ".pdf",
+    "text/plain": ".txt",
+    "text/markdown": ".md",
+    "text/csv": ".csv",
+    "application/json": ".json",
+    "application/x-ndjson": ".jsonl",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": ".docx",
+}
+_BROKEN = (urllib.error.URLError, http.client.HTTPException, OSError, ValueError)
+
+
+@dataclass(frozen=True, kw_only=True)  # without slots, which would not let IngestOptions have several bases
+class FetchOptions:
+    """How pages are fetched."""
+
+    max_urls: int = option(1000, help="pages that a sitemap or a list may have fetched", minimum=1)
+    url_delay: float = option(0.5, help="seconds between two requests", changes_result=False, minimum=0)
+    url_timeout: float = option(30.0, help="seconds to wait for an answer", changes_result=False, minimum=0.1)
+
+
+@dataclass(slots=True)
+class Fetched:
+    """The pages that are here now, and the others by the reason they are not."""
+
+    files: list[SourceFile]
+    failed: dict[str, list[str]]
+    remarks: dict[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """A stored answer."""
+
+    path: Path
+    url: str
+    etag: str
+    modified: str
+
+
+class _Refused(Exception):
+    """A page that is not had; its message is the reason."""
+
+
+def fetch(places: Iterable[str], options: FetchOptions, *, cache: Path, progress: Progress = SILENT) -> Fetched:
+    """The pages of addresses, of sitemaps' addresses, and of files with one address a line."""
+    client, found = _Client(options, cache), Fetched([], {}, {})
+    urls = list(dict.fromkeys(urldefrag(url).url for place in places for url in _named(place)))
+    waiting, pages = urls[::-1], dict[str, None]()
+    for url in progress.track(_popped(waiting), total=None, description="fetch", unit="addresses"):
+        if len(pages) >= options.max_urls:
+            found.failed.setdefault("beyond --max-urls", []).append(url)
+            continue
+        try:
+            page = client.get(url, found.remarks)
+        except _Refused as refusal:
+            found.failed.setdefault(str(refusal), []).append(url)
+            continue
+        inner = _sitemap(page.path) if client.sitemaps < MOST_SITEMAPS else None
+        if inner is not None:
+            client.sitemaps += 1
+            waiting += [link for link in reversed(inner) if link not in pages and link not in waiting]
+        elif url not in pages:
+            pages[url] = None
+            found.files.append(SourceFile(page.path, as_id(url), url))
+    return found
+
+
+def _popped(waiting: list[str]) -> Iterator[str]:
+    while waiting:
+        yield waiting.pop()
+
+
+def _named(place: str) -> Iterator[str]:
+    """The place itself where it is an address, else the lines of the file."""
+    if _is_address(place):
+        yield place
+        return
+    for number, line in read_lines(Path(place)):
+        url = line.strip()
+        if not url.startswith("#"):
+            if not _is_address(url):
+                raise DataFormatError("not an http address", path=place, line=number, excerpt=url)
+            yield url
+
+
+def _is_address(text: str) -> bool:
+    return text.lower().startswith(("http://", "https://"))
+
+
+class _Client:
+    """Asks politely, one request at a time."""
+
+    def __init__(self, options: FetchOptions, cache: Path) -> None:
+        self.sitemaps = 0
+        self._options, self._folder = options, cache / "pages"
+        self._robots: dict[str, RobotFileParser] = {}
+        self._asked = 0.0
+
+    def get(self, url: str, remarks: dict[str, list[str]]) -> _Page:
+        """The page, from the cache where the server says it is still the same. Raises _Refused."""
+        if not self._may(url):
+            raise _Refused("forbidden by robots.txt")
+        stored = self._stored(url)
+        try:
+            return self._asked_for(url, stored)
+        except urllib.error.HTTPError as error:
+            if error.code == http.HTTPStatus.NOT_MODIFIED and stored is not None:
+                return stored
+            raise _Refused(f"HTTP {error.code} {error.reason}") from None
+        except _BROKEN as error:
+            reason = str(getattr(error, "reason", error)) or type(error).__name__
+            if stored is None:
+                raise _Refused(f"not reached ({reason})") from None
+            remarks[as_id(url)] = [f"not reached now ({reason}), a copy from before is used"]
+            return stored
+
+    def _asked_for(self, url: str, stored: _Page | None) -> _Page:
+        headers = {"User-Agent": AGENT, "Accept-Encoding": "gzip"}
+        if stored is not None:
+            headers |= {"If-None-Match": stored.etag} if stored.etag else {}
+            headers |= {"If-Modified-Since": stored.modified} if stored.modified else {}
+        with self._open(urllib.request.Request(url, headers=headers)) as answer:
+            body = answer.read(MOST_BYTES + 1)
+            if len(body) > MOST_BYTES:
+                raise _Refused(f"larger than {MOST_BYTES >> 20} MB")
+            if answer.headers.get("Content-Encoding") == "gzip" or body.startswith(b"\x1f\x8b"):
+                body = _unpacked(body)
+            suffix = _suffix(url, answer.headers.get_content_type())
+            told = {"etag": answer.headers.get("ETag", ""), "modified": answer.headers.get("Last-Modified", "")}
+        return self._keep(url, suffix, body, told)
+
+    def _open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        time.sleep(max(0.0, self._asked + self._options.url_delay - time.monotonic()))
+        self._asked = time.monotonic()
+        answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=self._options.url_timeout)
+        return answer
+
+    def _keep(self, url: str, suffix: str, body: bytes, told: dict[str, str]) -> _Page:
+        folder = self._place(url)
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            path, partial = folder / f"page{suffix}", folder / ".page.tmp"
+            partial.write_bytes(body)
+            partial.replace(path)
+        with atomic_writer(folder / "told.json") as stream:
+            json.dump({"path": path.name, "url": url, **told}, stream)
+        return _Page(path, url, told["etag"], told["modified"])
+
+    def _stored(self, url: str) -> _Page | None:
+        try:
+            told = json.loads((self._place(url) / "told.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        return _Page(self._place(url) / told["path"], url, told["etag"], told["modified"])
+
+    def _place(self, url: str) -> Path:
+        return self._folder / hashlib.sha256(url.encode()).hexdigest()[:24]
+
+    def _may(self, url: str) -> bool:
+        """What the server's robots.txt allows; everything where it has none."""
+        parts = urlsplit(url)
+        root = f"{parts.scheme}://{parts.netloc}"
+        if root not in self._robots:
+            rules = RobotFileParser()
+            try:
+                with self._open(urllib.request.Request(f"{root}/robots.txt", headers={"User-Agent": AGENT})) as answer:
+                    rules.parse(answer.read(1 << 20).decode("utf-8", "replace").splitlines())
+            except _BROKEN:
+                rules.parse([])
+            self._robots[root] = rules
+        return self._robots[root].can_fetch(AGENT, url)
+
+
+def _unpacked(body: bytes) -> bytes:
+    """A gzipped body. Raises _Refused where it is broken or grows too large."""
+    try:
+        found = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(body, MOST_BYTES + 1)
+    except (zlib.error, gzip.BadGzipFile):
+        raise _Refused("broken gzip") from None
+    if len(found) > MOST_BYTES:
+        raise _Refused(f"larger than {MOST_BYTES >> 20} MB")
+    return found
+
+
+def _suffix(url: str, content_type: str) -> str:
+    """What kind of file an answer is: what the server says, else the end of the address. Raises _Refused."""
+    named = Path(urlsplit(url).path).suffix.lower()
+    if content_type == "text/plain" and named in (".md", ".rst", ".csv", ".jsonl"):
+        return named  # servers often know no better
+    if content_type in ("application/xml", "text/xml") or named == ".xml":
+        return ".xml"
+    suffix = TYPES.get(content_type, named if content_type == "application/octet-stream" else "")
+    if suffix not in KINDS:
+        raise _Refused(f"of a kind that is not read ({content_type})")
+    return suffix
+
+
+def _sitemap(path: Path) -> list[str] | None:
+    """The addresses of a sitemap or of an index of sitemaps, None for anything else."""
+    if path.suffix != ".xml":
+        return None
+    try:
+        root = Tree.fromstring(path.read_bytes())
+    except Tree.ParseError:
+        return None
+    if root.tag.rpartition("}")[2] not in ("urlset", "sitemapindex"):
+        return None
+    places = (element.text or "" for element in root.iter() if element.tag.rpartition("}")[2] == "loc")
+    return [place.strip() for place in places if _is_address(place.strip())]

@@ -1,0 +1,106 @@
+"""Which files are read: those of folders by their kind, others by the reason they are not."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import quote
+
+from inpars.documents.readers import KINDS, ReadOptions, kind_of
+from inpars.errors import ConfigError, DataFormatError
+from inpars.manifest import FileStamp, sha256_of
+
+NOT_READ = "of no kind that is read"
+_NOT_IN_IDS = re.compile(r"[\s%\ud800-\udfff]")  # ids are one word; names that are not UTF-8 hold surrogates
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file that is read: `name` is the beginning of its documents' ids, `source` what they say they come from."""
+
+    path: Path
+    name: str
+    source: str
+
+    @cached_property
+    def sha256(self) -> str:
+        """The hash of its bytes."""
+        return sha256_of(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFiles:
+    """The files that are read, in order of name, and the others by the reason they are not."""
+
+    where: str
+    readable: list[SourceFile]
+    skipped: dict[str, list[str]] = field(default_factory=dict)  # reason -> names
+
+    @property
+    def stamp(self) -> FileStamp:
+        """The readable files by name and content."""
+        digest = hashlib.sha256()
+        for file in self.readable:
+            digest.update(f"{file.name}\0{file.sha256}\n".encode())
+        size = sum(file.path.stat().st_size for file in self.readable)
+        return FileStamp(self.where, digest.hexdigest(), size, len(self.readable))
+
+
+def find_files(
+    places: Sequence[Path], options: ReadOptions | None = None, leave_out: Collection[Path] = ()
+) -> FoundFiles:
+    """The files named, and those below the folders but hidden ones and those of `leave_out`.
+
+    Raises DataFormatError where a place does not exist or nothing is read, ConfigError where two have one name.
+    """
+    options = options or ReadOptions()
+    unwanted = {path.resolve() for path in leave_out}
+    found = FoundFiles(", ".join(map(str, places)), [])
+    for place in places:
+        if not place.exists():
+            raise DataFormatError("no such folder of documents; check the path", path=place)
+        files = [(place, place.parent)] if place.is_file() else [(path, place) for path in _below(place)]
+        for path, folder in files:
+            name = relative_name(path, folder)
+            if path.resolve() in unwanted:
+                continue
+            if kind_of(path, options) is None:
+                found.skipped.setdefault(NOT_READ, []).append(name)
+            else:
+                found.readable.append(SourceFile(path, name, name))
+    _check(found)
+    found.readable.sort(key=lambda file: file.name)
+    return found
+
+
+def relative_name(path: Path, folder: Path) -> str:
+    """The file's name inside the folder as an id: with slashes, one word, and no two files the same."""
+    return as_id(path.relative_to(folder).as_posix())
+
+
+def as_id(name: str) -> str:
+    """A name as one word."""
+    return _NOT_IN_IDS.sub(lambda found: quote(found[0], safe="", errors="surrogateescape"), name)
+
+
+def _below(folder: Path) -> Iterable[Path]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
+
+
+def _check(found: FoundFiles) -> None:
+    names: dict[str, Path] = {}
+    for file in found.readable:
+        if file.name in names:
+            raise ConfigError(f"{names[file.name]} and {file.path} have one name; give the folder above both")
+        names[file.name] = file.path
+    if not found.readable:
+        others = sum(map(len, found.skipped.values()))
+        raise DataFormatError(
+            f"no file here that can be read, {others} others; read are {', '.join(KINDS)}", path=found.where
+        )

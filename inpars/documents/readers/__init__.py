@@ -1,0 +1,119 @@
+"""One reader a kind of file: from a path to blocks in reading order.
+
+Readers are looked up by the end of a file's name, and loaded when a file of their kind comes. They raise
+UnreadableFileError for a file that no text comes out of; what they drop or doubt they tell the file's notes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from inpars.documents.blocks import Block, FileNotes
+from inpars.documents.decoding import FALLBACK
+from inpars.errors import MissingDependencyError, UnreadableFileError
+from inpars.extras import pip_line
+from inpars.options import option
+
+READERS_FORMAT = (
+    1  # raise it where readers give something else than before, so that nothing old is taken from the cache
+)
+EMPTY = "no text in it"
+
+
+@dataclass(frozen=True, kw_only=True)  # without slots, which would not let IngestOptions have several bases
+class ReadOptions:
+    """How files are read."""
+
+    layout: bool = option(
+        False, help="read PDF, docx and HTML by docling, which sees columns and tables (slow, an extra of its own)"
+    )
+    encoding: str = option(FALLBACK, help="encoding of text files that are neither UTF-8 nor UTF-16")
+    text_column: tuple[str, ...] = option(
+        (),
+        help="column of jsonl, csv and parquet files that is the text; given several times they are joined "
+        "(default: the first of text, contents, body, passage, paragraphs, ...)",
+        metavar="NAME",
+    )
+    title_column: str = option("title", help="column that is a record's title", metavar="NAME")
+    id_column: str | None = option(
+        None, help="column that is a record's id (default: the file's name and a number)", metavar="NAME"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of file: the module that reads it, its function, and packages it needs beyond the installation."""
+
+    name: str
+    reader: str  # module:function
+    packages: tuple[str, ...] = ()  # as imported
+    requirement: str = ""
+
+    def read(self, path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
+        """The blocks of a file."""
+        module, _, function = self.reader.partition(":")
+        found = getattr(importlib.import_module(f"inpars.documents.readers.{module}"), function)
+        blocks: Iterator[Block] = found(path, notes, options)
+        return blocks
+
+    def check(self) -> None:
+        """Raise MissingDependencyError where a package is not installed."""
+        if any(importlib.util.find_spec(package) is None for package in self.packages):
+            purpose, name = f"to read {self.name}", self.requirement.partition(">=")[0]
+            raise MissingDependencyError(name, purpose, pip_line([self.requirement]))
+
+    @property
+    def version(self) -> str:
+        """The version of the package that does the work, empty where it is our own."""
+        return metadata.version(self.requirement.partition(">=")[0].partition("[")[0]) if self.requirement else ""
+
+
+PLAIN = Kind("plain text", "plain:read_plain")
+MARKDOWN = Kind("Markdown", "plain:read_markdown")
+RST = Kind("reStructuredText", "rst:read_rst")
+HTML = Kind("HTML", "web:read_html", ("trafilatura",), "trafilatura>=2.0")
+PDF = Kind("PDF", "pdf:read_pdf", ("pypdf", "cryptography"), "pypdf[crypto]>=5.0")
+DOCX = Kind("docx", "docx:read_docx", ("docx",), "python-docx>=1.1")
+RECORDS = Kind("jsonl", "records:read_json_lines")
+TABLE = Kind("csv", "records:read_csv")
+PARQUET = Kind("parquet", "records:read_parquet", ("pyarrow",), "pyarrow>=15.0")
+JSON = Kind("json", "squad:read_json")
+LAYOUT = Kind("PDF, docx and HTML with their layout", "layout:read_layout", ("docling",), "docling>=2.50")
+KINDS: dict[str, Kind] = {
+    **dict.fromkeys((".txt", ".text", ".txt.gz"), PLAIN),
+    **dict.fromkeys((".md", ".markdown", ".mdown", ".mkd"), MARKDOWN),
+    **dict.fromkeys((".rst", ".rest"), RST),
+    **dict.fromkeys((".html", ".htm", ".xhtml"), HTML),
+    **dict.fromkeys((".jsonl", ".jsonl.gz", ".ndjson"), RECORDS),
+    **dict.fromkeys((".csv", ".csv.gz", ".tsv", ".tsv.gz"), TABLE),
+    **dict.fromkeys((".json", ".json.gz"), JSON),
+    ".pdf": PDF,
+    ".docx": DOCX,
+    ".parquet": PARQUET,
+}
+
+
+def suffix_of(path: Path) -> str:
+    """The end of a file's name by which its reader is found: `.json.gz`, `.pdf`."""
+    return "".join(path.suffixes[-2:]).lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+
+
+def kind_of(path: Path, options: ReadOptions) -> Kind | None:
+    """How a file is read, None for kinds that are not."""
+    found = KINDS.get(suffix_of(path))
+    return LAYOUT if options.layout and found in (PDF, DOCX, HTML) else found
+
+
+MOST_BYTES = 256 << 20  # of files that have to be read whole
+
+
+def read_whole(path: Path) -> bytes:
+    """A file's bytes. Raises UnreadableFileError for one that is too large to be held in memory."""
+    if path.stat().st_size > MOST_BYTES:
+        raise UnreadableFileError(f"larger than {MOST_BYTES >> 20} MB in one document; split it", path=path)
+    return path.read_bytes()

@@ -1,0 +1,65 @@
+"""PDF, docx and web pages to blocks by docling, which recognises columns, tables and headings with models of its own.
+
+Loaded only where it is asked for: it brings models that are fetched when first used, and takes seconds a page. Places
+are characters of the page's text as docling orders it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from docling.document_converter import DocumentConverter
+
+from inpars.documents.blocks import Block, FileNotes, Headings
+from inpars.documents.readers import EMPTY, ReadOptions
+from inpars.errors import UnreadableFileError
+
+FURNITURE = ("page_header", "page_footer")
+_converters: list[DocumentConverter] = []
+
+
+def read_layout(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator[Block]:
+    """Paragraphs, list items, listings, and a table's rows, below their headings."""
+    try:
+        document = _converter().convert(str(path)).document
+    except Exception as error:  # docling and what it calls raise what they like
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UnreadableFileError(f"docling could not read it ({reason})", path=path) from error
+    headings, ends, found = Headings(), dict[int | None, int](), False
+    for item, _ in document.iterate_items():
+        label, page = str(getattr(item.label, "value", item.label)), _page(item)
+        text = getattr(item, "text", "").strip()
+        if label in FURNITURE:
+            notes.dropped["boilerplate"] += 1
+        elif label in ("title", "section_header"):
+            headings.enter(0 if label == "title" else getattr(item, "level", 1), text)
+            notes.title = notes.title or text
+        else:
+            for part in _rows(item, document) if label == "table" else [text]:
+                if part.strip():
+                    start = ends.get(page, 0)
+                    ends[page], found = start + len(part) + 1, True
+                    yield Block(part, start, headings.path, "code" if label == "code" else "plain", page)
+    if not found:
+        raise UnreadableFileError(EMPTY, path=path)
+
+
+def _converter() -> DocumentConverter:
+    """One for all files: it holds the models."""
+    if not _converters:
+        _converters.append(DocumentConverter())
+    return _converters[0]
+
+
+def _page(item: Any) -> int | None:  # noqa: ANN401 - docling's items
+    places = getattr(item, "prov", None) or ()
+    return places[0].page_no if places else None
+
+
+def _rows(table: Any, document: Any) -> list[str]:  # noqa: ANN401
+    """The rows of a table as `a | b | c`."""
+    lines = table.export_to_markdown(document).splitlines()
+    rows = [" | ".join(cell.strip() for cell in line.strip("| ").split("|")) for line in lines]
+    return [row for row in rows if row.strip("-| :")]

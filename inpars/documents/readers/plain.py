@@ -1,0 +1,146 @@
+"""Plain text and Markdown to blocks, line by line: memory does not grow with the file.
+
+Markdown is cut into paragraphs, list items, rows and listings; it is not rendered. Places are characters of the file.
+reStructuredText has a module of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from inpars.documents.blocks import Block, FileNotes, Headings, Markup, clean
+from inpars.documents.decoding import encoding_of, lines_of, open_text
+from inpars.documents.readers import ReadOptions
+
+MOST_CHARACTERS = 1 << 16  # of a paragraph; a longer one is several
+
+Lines = Iterator[tuple[int, str]]
+
+
+@dataclass(slots=True)
+class Paragraph:
+    """Lines that are collected until a block ends."""
+
+    markup: Markup
+    start: int = 0
+    text: str = ""
+
+    def add(self, start: int, line: str) -> None:
+        """Go on with a line."""
+        if not self.text:
+            self.start = start
+        self.text += line
+
+    def take(self, headings: tuple[str, ...] = (), markup: Markup | None = None) -> Iterator[Block]:
+        """The block, where there is something in it; then begin anew."""
+        text, self.text = self.text, ""
+        if text.strip():
+            body = text.rstrip()
+            lead = 0 if markup == "code" else len(body) - len(body.lstrip())
+            yield Block(body[lead:], self.start + lead, headings, markup or self.markup)
+
+
+def read_plain(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
+    """Paragraphs between blank lines."""
+    yield from read_lines_of(path, notes, options, _plain_blocks)
+
+
+def read_markdown(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
+    """Paragraphs, list items, rows and listings below their headings; front matter gives the title alone."""
+    yield from read_lines_of(path, notes, options, _markdown_blocks)
+
+
+def read_lines_of(
+    path: Path, notes: FileNotes, options: ReadOptions, blocks: Callable[[Lines, FileNotes], Iterator[Block]]
+) -> Iterator[Block]:
+    """The blocks of a text file in whatever encoding."""
+    found = encoding_of(path, options.encoding)
+    if found not in ("utf-8", "utf-8-sig"):
+        notes.remarks.append(f"read as {found}")
+    with open_text(path, found) as stream:
+        yield from blocks(lines_of(stream), notes)
+
+
+def _plain_blocks(lines: Lines, _notes: FileNotes) -> Iterator[Block]:
+    held = Paragraph("plain")
+    for start, line in lines:
+        if not line.strip() or len(held.text) >= MOST_CHARACTERS:
+            yield from held.take()
+        if line.strip():
+            held.add(start, line)
+    yield from held.take()
+
+
+_HEADING = re.compile(r"^ {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
+_UNDERLINE = re.compile(r"^ {0,3}(=+|-+)[ \t]*$")
+_FENCE = re.compile(r"^[ \t]*(?:[-+*][ \t]+|\d+[.)][ \t]+)?(`{3,}|~{3,})")
+_ITEM = re.compile(r"^[ \t]*(?:>[ \t]?)*(?:[-+*][ \t]+|\d{1,9}[.)][ \t]+)\S")
+_ROW = re.compile(r"^[ \t]*\|")
+_RULER = re.compile(r"^[\s|:+*_=-]+$")
+_FRONT_TITLE = re.compile(r"^title:[ \t]*[\"']?(.*?)[\"']?[ \t]*$", re.IGNORECASE)
+
+
+class _Markdown:
+    """What is open at a line of Markdown."""
+
+    def __init__(self, notes: FileNotes) -> None:
+        self.held, self.headings, self.notes = Paragraph("markdown"), Headings(), notes
+        self._fence = ""
+
+    def end(self) -> Iterator[Block]:
+        """The block that is open."""
+        return self.held.take(self.headings.path, "code" if self._fence else None)
+
+    def line(self, start: int, line: str) -> Iterator[Block]:
+        """Take a line in; the blocks that end with it."""
+        bare = line.rstrip("\r\n")
+        if self._fence:
+            yield from self._listing(start, line)
+        elif fenced := _FENCE.match(bare):
+            yield from self.end()
+            self._fence = fenced[1]
+        elif heading := _HEADING.match(bare):
+            yield from self.end()
+            enter(self.headings, self.notes, len(heading[1]), heading[2] or "", "markdown")
+        elif (under := _UNDERLINE.match(bare)) and self.held.text.strip() and not _ITEM.match(self.held.text):
+            text, self.held.text = self.held.text, ""
+            enter(self.headings, self.notes, 1 if under[1][0] == "=" else 2, text, "markdown")
+        elif not bare.strip() or _RULER.match(bare):
+            yield from self.end()
+        else:
+            if _ITEM.match(bare) or _ROW.match(bare) or len(self.held.text) >= MOST_CHARACTERS:
+                yield from self.end()
+            self.held.add(start, line)
+
+    def _listing(self, start: int, line: str) -> Iterator[Block]:
+        bare = line.strip()
+        if bare.startswith(self._fence) and not bare.strip(self._fence[0]):
+            yield from self.end()
+            self._fence = ""
+            return
+        if len(self.held.text) >= MOST_CHARACTERS:
+            yield from self.end()
+        self.held.add(start, line)
+
+
+def _markdown_blocks(lines: Lines, notes: FileNotes) -> Iterator[Block]:
+    state, in_front = _Markdown(notes), False
+    for start, line in lines:
+        bare = line.rstrip()
+        if (start == 0 and bare == "---") or in_front:
+            in_front = start == 0 or bare not in ("---", "...")
+            titled = _FRONT_TITLE.match(bare) if in_front else None
+            notes.title = titled[1] if titled else notes.title
+        else:
+            yield from state.line(start, line)
+    yield from state.end()
+
+
+def enter(headings: Headings, notes: FileNotes, level: int, text: str, markup: Markup) -> None:
+    """Begin a section; the first heading is the file's title where it has none."""
+    heading = clean(text, markup)
+    headings.enter(level, heading)
+    notes.title = notes.title or heading

@@ -1,0 +1,129 @@
+"""Records to blocks: JSON lines, csv and parquet files whose columns have names. One record never joins another.
+
+Places are characters of the record's text.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from inpars.documents.blocks import Block, FileNotes
+from inpars.documents.decoding import encoding_of, open_text
+from inpars.documents.readers import ReadOptions
+from inpars.errors import UnreadableFileError
+from inpars.formats import DOCUMENT_TEXT_FIELDS, well_formed
+
+TEXT_COLUMNS = (*DOCUMENT_TEXT_FIELDS, "paragraphs", "content", "context", "abstract", "document")
+COLUMNS_SHOWN = 8
+_PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
+_MOST_FIELD_CHARACTERS = 1 << 27
+
+
+def read_json_lines(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
+    """An object a line; a broken line is left out and counted."""
+    yield from record_blocks(_json_records(path, notes, options), path, notes, options)
+
+
+def read_csv(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
+    """A header and rows; commas, semicolons or tabs between them, whichever the header has most of."""
+    csv.field_size_limit(_MOST_FIELD_CHARACTERS)
+    with open_text(path, encoding_of(path, options.encoding)) as stream:
+        header = stream.readline()
+        separator = max("\t;,", key=header.count)
+        names = next(csv.reader([header], delimiter=separator), [])
+        rows = csv.DictReader(stream, names, delimiter=separator)
+        try:
+            yield from record_blocks(rows, path, notes, options)
+        except csv.Error as error:
+            raise UnreadableFileError(f"not a table ({error})", path=path) from None
+
+
+def read_parquet(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
+    """Rows of named columns."""
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as table:
+            batches = table.iter_batches(batch_size=1000)
+            records = (record for batch in batches for record in batch.to_pylist())
+            yield from record_blocks(records, path, notes, options)
+    except (pyarrow.ArrowException, OSError):
+        raise UnreadableFileError("damaged, or not parquet", path=path) from None
+
+
+def record_blocks(
+    records: Iterable[Mapping[str, Any]], path: Path, notes: FileNotes, options: ReadOptions
+) -> Iterator[Block]:
+    """The paragraphs of each record. Raises UnreadableFileError where the columns that are asked for do not exist."""
+    columns: Sequence[str] | None = options.text_column or None
+    number = 0
+    for number, record in enumerate(records, start=1):
+        found = columns or _text_column(record)
+        if not found or any(name not in record for name in found):
+            if number == 1:
+                raise UnreadableFileError(_no_column(record, columns), path=path)
+            notes.dropped["record_without_text"] += 1
+            continue
+        title, key = record.get(options.title_column), record.get(options.id_column or "")
+        fields: dict[str, Any] = {
+            "record": number,
+            "title": _as_line(title),
+            "key": "" if key is None else _as_line(key),
+        }
+        start = 0
+        for name in found:
+            for text, begin in _paragraphs(record[name]):
+                yield Block(text, start + begin, **fields)
+            start += len(_joined(record[name])) + 2
+    if not number:
+        raise UnreadableFileError("no records in it", path=path)
+
+
+def _json_records(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[dict[str, Any]]:
+    with open_text(path, encoding_of(path, options.encoding)) as stream:
+        for line in stream:
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except (json.JSONDecodeError, RecursionError):
+                record = None
+            if isinstance(record, dict):
+                yield record
+            else:
+                notes.dropped["broken_record"] += 1
+
+
+def _text_column(record: Mapping[str, Any]) -> Sequence[str] | None:
+    return next(([name] for name in TEXT_COLUMNS if isinstance(record.get(name), str | list)), None)
+
+
+def _no_column(record: Mapping[str, Any], columns: Sequence[str] | None) -> str:
+    names = ", ".join(map(str, [*record][:COLUMNS_SHOWN])) or "none"
+    wanted = f"no column {' and '.join(map(repr, columns))}" if columns else "no column that is known to be text"
+    return f"{wanted}; its columns: {names} (--text-column NAME)"
+
+
+def _as_line(value: Any) -> str:  # noqa: ANN401 - a JSON value
+    return "" if value is None else well_formed(" ".join(str(value).split()))
+
+
+def _joined(value: Any) -> str:  # noqa: ANN401
+    parts = value if isinstance(value, list) else [value]
+    return well_formed("\n\n".join(str(part) for part in parts if part is not None))
+
+
+def _paragraphs(value: Any) -> Iterator[tuple[str, int]]:  # noqa: ANN401
+    """Paragraphs of a text, or of a list of texts, with their places in the whole."""
+    text, start = _joined(value), 0
+    for gap in [*_PARAGRAPH.finditer(text), None]:
+        end = gap.start() if gap else len(text)
+        if text[start:end].strip():
+            yield text[start:end], start
+        start = gap.end() if gap else end

@@ -1,0 +1,113 @@
+"""reStructuredText to blocks, line by line: memory does not grow with the file.
+
+It is cut into paragraphs, list items and listings below their headings, not rendered: docutils alone leaves out what
+Sphinx's directives and roles hold, here they are read as text. Places are characters of the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from inpars.documents.blocks import Block, FileNotes, Headings
+from inpars.documents.readers import ReadOptions
+from inpars.documents.readers.plain import MOST_CHARACTERS, Lines, Paragraph, enter, read_lines_of
+
+_ADORNMENT = re.compile(r"^([!-/:-@\[-`{-~])\1{2,}[ \t]*$")
+_DIRECTIVE = re.compile(r"^[ \t]*\.\.(?:[ \t]+(?:\|[^|]*\|[ \t]*)?([\w:+.-]+)::[ \t]*(.*))?$")
+_TARGET = re.compile(r"^[ \t]*\.\.[ \t]*(?:$|_|[^\s:]+(?![^\n]*::))")
+_OPTION = re.compile(r"^[ \t]+:[\w -]+:(?:[ \t]|$)")
+_RST_ITEM = re.compile(r"^[ \t]*(?:[-+*\u2022][ \t]+|(?:\d{1,9}|#)[.)][ \t]+|\|[ \t]+)\S")
+_TABLE_RULER = re.compile(r"^[ \t]*[=+-][=+ -]*[=+-][ \t]*$")
+_LISTINGS = ("code", "code-block", "sourcecode", "parsed-literal", "doctest", "literalinclude")
+_WORDLESS = ("image", "figure", "toctree", "include", "index", "contents", "highlight", "currentmodule", "module")
+
+
+def read_rst(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
+    """Paragraphs, list items and listings; the contents of directives are text."""
+    yield from read_lines_of(path, notes, options, _blocks)
+
+
+def _blocks(lines: Lines, notes: FileNotes) -> Iterator[Block]:
+    state = _State(notes)
+    for start, line in lines:
+        yield from state.line(start, line)
+    yield from state.end()
+
+
+class _State:
+    """What is open at a line."""
+
+    def __init__(self, notes: FileNotes) -> None:
+        self.held, self.headings, self.notes = Paragraph("rst"), Headings(), notes
+        self._styles: dict[tuple[str, bool], int] = {}  # levels by adornment, in the order they come
+        self._listing: int | None = None  # indentation of the line that announced a listing
+        self._skipped: int | None = None  # indentation of a directive without words of its own
+        self._over = False  # an adornment stood on the line before
+
+    def end(self) -> Iterator[Block]:
+        """The block that is open."""
+        return self.held.take(self.headings.path, "code" if self._listing is not None else None)
+
+    def line(self, start: int, line: str) -> Iterator[Block]:
+        """Take a line in; the blocks that end with it."""
+        bare = line.rstrip()
+        indent = len(bare) - len(bare.lstrip())
+        if self._is_inside(self._listing, bare, indent):
+            if len(self.held.text) >= MOST_CHARACTERS:
+                yield from self.end()
+            if self.held.text or not _OPTION.match(bare):
+                self.held.add(start, line)
+            return
+        if self._listing is not None:
+            yield from self.end()
+            self._listing = None
+        if self._is_inside(self._skipped, bare, indent):
+            return
+        self._skipped = None
+        if _ADORNMENT.match(bare):
+            yield from self._adornment(bare)
+        elif directive := _DIRECTIVE.match(bare):
+            yield from self._directive(directive, start, line, indent)
+        else:
+            yield from self._text(start, line, indent)
+
+    @staticmethod
+    def _is_inside(opened: int | None, bare: str, indent: int) -> bool:
+        return opened is not None and (not bare or indent > opened)
+
+    def _adornment(self, bare: str) -> Iterator[Block]:
+        """A line of one sign: below a text of one line it makes a heading of it."""
+        text = self.held.text.strip()
+        if text and "\n" not in text and len(bare) >= min(len(text), 4):
+            self.held.text = ""
+            level = self._styles.setdefault((bare[0], self._over), len(self._styles) + 1)
+            enter(self.headings, self.notes, level, text, "rst")
+            self._over = False
+        else:
+            yield from self.end()
+            self._over = True
+
+    def _directive(self, found: re.Match[str], start: int, line: str, indent: int) -> Iterator[Block]:
+        yield from self.end()
+        name, argument = found[1] or "", found[2] or ""
+        if name in _LISTINGS:
+            self._listing = indent
+        elif name in _WORDLESS or not name:
+            self._skipped = indent
+        elif argument:
+            self.held.add(start + line.index(argument), argument + "\n")
+
+    def _text(self, start: int, line: str, indent: int) -> Iterator[Block]:
+        bare = line.rstrip()
+        if not bare or _TABLE_RULER.match(bare) or _TARGET.match(bare) or _OPTION.match(bare):
+            self._over = False
+            yield from self.end()
+            return
+        if _RST_ITEM.match(bare) or len(self.held.text) >= MOST_CHARACTERS:
+            yield from self.end()
+        self.held.add(start, line)
+        if bare.endswith("::"):
+            yield from self.end()
+            self._listing = indent

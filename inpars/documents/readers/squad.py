@@ -1,0 +1,116 @@
+"""SQuAD's JSON (1.1 and 2.0) to paragraphs and questions; any other JSON is taken for a list of records.
+
+Each paragraph is a record with its article as title. Its questions go to the file's notes, with the places of their
+answers, so that the documents that hold an answer can be named. Rajpurkar et al., arXiv 1606.05250 and 1806.03822.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inpars.documents.blocks import Block, FileNotes
+from inpars.documents.decoding import encoding_of, open_text
+from inpars.documents.readers import MOST_BYTES, ReadOptions
+from inpars.documents.readers.records import record_blocks
+from inpars.errors import DataFormatError, UnreadableFileError
+
+NOT_SQUAD = "JSON, but neither SQuAD's form nor a list of records"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question about a paragraph; `answers` are (text, first character in the paragraph), empty for none there."""
+
+    question_id: str
+    text: str
+    paragraph: int  # from 1, through the whole file
+    answers: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """One paragraph of an article."""
+
+    number: int  # from 1, through the whole file
+    title: str
+    text: str
+    questions: tuple[Question, ...]
+
+
+def read_squad(path: Path) -> list[Paragraph]:
+    """All paragraphs of a file in SQuAD's form, gzipped or not. Raises DataFormatError."""
+    paragraphs = _squad(_loaded(path), path)
+    if paragraphs is None:
+        raise DataFormatError(NOT_SQUAD, path=path)
+    return paragraphs
+
+
+def read_json(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
+    """SQuAD's paragraphs, or the records of a list."""
+    content = _loaded(path, options.encoding)
+    paragraphs = _squad(content, path)
+    if paragraphs is not None:
+        for paragraph in paragraphs:
+            notes.questions += [_as_note(question) for question in paragraph.questions]
+            title = " ".join(paragraph.title.replace("_", " ").split())
+            yield Block(paragraph.text, 0, record=paragraph.number, title=title)
+        return
+    records = next((value for value in (content, *_values(content)) if _is_records(value)), None)
+    if records is None:
+        raise UnreadableFileError(NOT_SQUAD, path=path)
+    yield from record_blocks(records, path, notes, options)
+
+
+def _loaded(path: Path, encoding: str = "cp1252") -> Any:  # noqa: ANN401 - a JSON value
+    if path.stat().st_size > MOST_BYTES:
+        raise UnreadableFileError(f"larger than {MOST_BYTES >> 20} MB; make JSON lines of it", path=path)
+    with open_text(path, encoding_of(path, encoding)) as stream:
+        try:
+            return json.load(stream)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise UnreadableFileError(f"broken JSON ({error})", path=path) from None
+
+
+def _squad(content: Any, path: Path) -> list[Paragraph] | None:  # noqa: ANN401
+    articles = content.get("data") if isinstance(content, dict) else None
+    if not (isinstance(articles, list) and articles and isinstance(articles[0], dict) and "paragraphs" in articles[0]):
+        return None
+    found: list[Paragraph] = []
+    try:
+        for article in articles:
+            for paragraph in article["paragraphs"]:
+                number = len(found) + 1
+                questions = tuple(_question(row, number) for row in paragraph.get("qas", ()))
+                found.append(Paragraph(number, article.get("title", ""), paragraph["context"], questions))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UnreadableFileError(
+            f"SQuAD's form, but broken after {len(found)} paragraphs ({error!r})", path=path
+        ) from None
+    return found
+
+
+def _question(row: dict[str, Any], paragraph: int) -> Question:
+    answers = () if row.get("is_impossible") else row.get("answers", ())
+    places = dict.fromkeys((answer["text"], answer["answer_start"]) for answer in answers)
+    return Question(str(row["id"]), row["question"].strip(), paragraph, tuple(places))
+
+
+def _as_note(question: Question) -> dict[str, Any]:
+    return {
+        "id": question.question_id,
+        "text": question.text,
+        "record": question.paragraph,
+        "answers": [[start, start + len(text)] for text, start in question.answers],
+    }
+
+
+def _values(content: Any) -> list[Any]:  # noqa: ANN401
+    return list(content.values()) if isinstance(content, dict) else []
+
+
+def _is_records(value: Any) -> bool:  # noqa: ANN401
+    return isinstance(value, list) and bool(value) and all(isinstance(record, dict) for record in value)

@@ -1,0 +1,93 @@
+"""Web pages to blocks: trafilatura finds the text between menus, banners and scripts.
+
+Places are characters of the text that was found. What a page calls its main text decides; where trafilatura finds none,
+all of the page's text is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import trafilatura
+from lxml import etree
+from trafilatura.settings import use_config
+
+from inpars.documents.blocks import Block, FileNotes, Headings, placed
+from inpars.documents.readers import EMPTY, ReadOptions, read_whole
+from inpars.errors import UnreadableFileError
+
+BUTTONS = "//*[contains(concat(' ', @class, ' '), ' mw-editsection ')]"  # MediaWiki's "[edit]" beside each heading
+_TEXT, _LISTING = {"markup": "plain"}, {"markup": "code"}
+
+Piece = tuple[str, dict[str, Any]]
+
+
+def read_html(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator[Block]:
+    """Headings, paragraphs, list items, rows and listings of the main text."""
+    raw = read_whole(path)
+    tree = trafilatura.load_html(raw)
+    if tree is None:
+        raise UnreadableFileError("not a web page", path=path)
+    notes.title = _title(tree)
+    pieces = list(_pieces(_main_text(tree)))
+    if not pieces:
+        pieces = [(line, _TEXT) for line in trafilatura.html2txt(raw).splitlines() if line.strip()]
+        notes.remarks.append("no main text found, all of the page is taken")
+    if not pieces:
+        raise UnreadableFileError(EMPTY, path=path)
+    yield from placed(pieces)
+
+
+def _main_text(tree: Any) -> Any:  # noqa: ANN401 - lxml's elements
+    settings = use_config()
+    settings.set("DEFAULT", "MIN_EXTRACTED_SIZE", "0")
+    settings.set("DEFAULT", "MIN_OUTPUT_SIZE", "0")
+    settings.set("DEFAULT", "EXTRACTION_TIMEOUT", "0")  # its clock is a signal, which threads other than the first lack
+    found = trafilatura.extract(
+        tree,
+        output_format="xml",
+        include_comments=False,
+        include_tables=True,
+        favor_recall=True,
+        prune_xpath=BUTTONS,
+        config=settings,
+    )
+    return etree.fromstring(found.encode()).find("main") if found else None
+
+
+def _title(tree: Any) -> str:  # noqa: ANN401
+    heading = next((element for element in tree.iter("h1") if "".join(element.itertext()).strip()), None)
+    named = heading if heading is not None else next(tree.iter("title"), None)
+    return " ".join("".join(named.itertext()).split()) if named is not None else ""
+
+
+def _pieces(main: Any) -> Iterator[Piece]:  # noqa: ANN401
+    headings = Headings()
+    for element in () if main is None else main:
+        text = " ".join("".join(element.itertext()).split())
+        if element.tag == "head":
+            headings.enter(int(element.get("rend", "h2")[1:] or 2), text)
+            continue
+        for piece, fields in _parts(element):
+            if piece.strip():
+                yield piece, {"headings": headings.path, **fields}
+
+
+def _parts(element: Any) -> Iterator[Piece]:  # noqa: ANN401
+    """The blocks of one element: a table's rows, a list's items, else itself."""
+    if element.tag == "code":
+        yield "".join(element.itertext()).strip("\n"), _LISTING
+    elif element.tag == "table":
+        for row in element.iter("row"):
+            cells = (" ".join(" ".join(cell.itertext()).split()) for cell in row.iter("cell"))
+            yield " | ".join(cell for cell in cells if cell), _TEXT
+    elif element.tag == "list":
+        for item in element.iterchildren("item"):
+            yield " ".join("".join(item.itertext()).split()), _TEXT
+    elif element.find(".//code") is not None and element.tag in ("quote", "p") and "\n" in (element.text or "\n"):
+        for child in element:
+            yield from _parts(child)
+    else:
+        yield " ".join("".join(element.itertext()).split()), _TEXT
