@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from functools import cache
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -11,26 +12,50 @@ from torch import Tensor, nn
 PACKED_ROWS = 2048  # rows of input the packed layout is made for; others work too
 
 Product: TypeAlias = Callable[[Tensor], Tensor]
+ProductAndSum: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""From an input, and what is added to its product."""
 
 
 def product(modules: Sequence[Any]) -> Product:
     """One product with the weights of all modules, one below the other."""
-    weight = (
-        torch.cat([module.weight.detach() for module in modules]) if len(modules) > 1 else modules[0].weight.detach()
-    )
-    biases = [module.bias for module in modules]
-    bias = None if biases[0] is None else torch.cat([part.detach() for part in biases])
-    return _packed(weight, bias) or (lambda hidden: nn.functional.linear(hidden, weight, bias))
+    weight, bias = _joined(modules)
+    if weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and can_pack():
+        return packed_product(modules)
+    return lambda hidden: nn.functional.linear(hidden, weight, bias)
 
 
-def _packed(weight: Tensor, bias: Tensor | None) -> Product | None:
-    """The product over weights in oneDNN's own layout; None where this torch or processor has none."""
-    if weight.dtype != torch.bfloat16 or weight.device.type != "cpu":
-        return None
+def packed_product(modules: Sequence[Any], activation: Literal["none", "gelu"] = "none") -> Product:
+    """The same over bfloat16 weights in oneDNN's own layout, where `can_pack`, with an activation at the end."""
+    weight, bias = _joined(modules, torch.bfloat16)
+    layout, form = _layout(weight), "" if activation == "none" else "none"  # gelu's form: not approximated
+    return lambda hidden: torch.ops.mkldnn._linear_pointwise(hidden, layout, bias, activation, [], form)
+
+
+def packed_product_and_sum(modules: Sequence[Any]) -> ProductAndSum:
+    """The same, with something of the result's shape added to it."""
+    weight, bias = _joined(modules, torch.bfloat16)
+    layout = _layout(weight)
+    return lambda hidden, other: torch.ops.mkldnn._linear_pointwise.binary(hidden, other, layout, bias, "add")
+
+
+@cache
+def can_pack() -> bool:
+    """Whether this torch and processor have products over weights in oneDNN's layout."""
+    small, row = nn.Linear(32, 32, dtype=torch.bfloat16), torch.zeros(1, 32, dtype=torch.bfloat16)
     try:
-        layout = torch.ops.mkldnn._reorder_linear_weight(weight, PACKED_ROWS)
-        multiply = torch.ops.mkldnn._linear_pointwise
-        multiply(weight.new_zeros(1, weight.shape[1]), layout, bias, "none", [], "")
+        packed_product([small], "gelu")(row)
+        packed_product_and_sum([small])(row, row)
     except (RuntimeError, AttributeError, NotImplementedError):
-        return None
-    return lambda hidden: multiply(hidden, layout, bias, "none", [], "")
+        return False
+    return True
+
+
+def _layout(weight: Tensor) -> Any:  # noqa: ANN401 - a tensor that only oneDNN can read
+    return torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), PACKED_ROWS)
+
+
+def _joined(modules: Sequence[Any], dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor | None]:
+    weights, biases = [module.weight.detach() for module in modules], [module.bias for module in modules]
+    weight = torch.cat(weights) if len(weights) > 1 else weights[0]
+    bias = None if biases[0] is None else torch.cat([part.detach() for part in biases])
+    return (weight, bias) if dtype is None else (weight.to(dtype), None if bias is None else bias.to(dtype))

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
+
 from inpars.errors import ConfigError
 from inpars.models import loading as models
+from inpars.models.fused_bert import fuse_bert
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.scoring import SCORER_KINDS, ScorerKind, causal, monot5, query_likelihood
 from inpars.scoring.answers import Answers, find_answers
@@ -73,6 +76,8 @@ def load_pair_model(
 
 def for_scoring(model: PairModel) -> PairModel:
     """The model in its fastest form that only scores; where there is none, itself."""
+    if isinstance(model, CrossEncoder) and model.network.dtype == torch.bfloat16:
+        fuse_bert(model.network.base_model)
     return FusedMonoT5(model) if isinstance(model, MonoT5) and FusedMonoT5.fits(model.network) else model
 
 

@@ -139,6 +139,6 @@ def _log_probs(logits: Tensor, targets: Tensor) -> Tensor:
     rows = max(1, MAX_LOGITS // logits.shape[1])
     parts = [
         -nn.functional.cross_entropy(some.float(), wanted, reduction="none")
-        for some, wanted in zip(logits.split(rows), targets.split(rows), strict=True)
+        for some, wanted in zip(torch.split(logits, rows), torch.split(targets, rows), strict=True)
     ]
     return torch.cat(parts)

@@ -1,0 +1,135 @@
+"""The layers of BERT-like encoders in few, large matrix products, for reading only.
+
+On a processor in bfloat16: projections of one input are joined, weights are laid out once for the matrix unit, and
+activations and residuals are computed while a product's result is still at hand. Embeddings, pooling and heads stay
+the network's own. BERT: Devlin et al. (arXiv 1810.04805).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions as States
+
+from inpars.models.networks import evaluating
+from inpars.models.products import Product, ProductAndSum, can_pack, packed_product, packed_product_and_sum
+
+PROBE_TOKENS = 12
+PROBE_TOLERANCE = 0.1  # of the states' deviation; bfloat16 rounding stays far below, another architecture far above
+HIDDEN = -1e4  # added to the scores of what is masked; exact in bfloat16
+
+
+@dataclass(frozen=True, slots=True)
+class _Norm:
+    weight: Tensor
+    bias: Tensor
+    epsilon: float
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        return nn.functional.layer_norm(hidden, self.weight.shape, self.weight, self.bias, self.epsilon)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    query_key_value: Product
+    output: ProductAndSum
+    after_attention: _Norm
+    into: Product
+    out: ProductAndSum
+    after_network: _Norm
+
+
+class FusedEncoder(nn.Module):
+    """Stands where a BERT-like model has its `encoder`; not differentiable, later training does not reach it."""
+
+    def __init__(self, encoder: Any, config: Any) -> None:  # noqa: ANN401
+        """Lay the weights out. Raises AttributeError where the layers are not built as expected."""
+        super().__init__()
+        self._heads = config.num_attention_heads
+        self._layers = [_layer(layer) for layer in encoder.layer]
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: Any) -> States:  # noqa: ANN401
+        """States (texts, tokens, width) from embeddings; the mask (texts, 1, 1 or tokens, tokens) hides or is added."""
+        hidden, mask = hidden_states.to(torch.bfloat16), _added(attention_mask)
+        for layer in self._layers:
+            hidden = layer.after_attention(layer.output(self._attend(layer, hidden, mask), hidden))
+            hidden = layer.after_network(layer.out(layer.into(hidden), hidden))
+        return States(last_hidden_state=hidden.to(hidden_states.dtype))
+
+    def _attend(self, layer: _Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        texts, tokens, width = hidden.shape
+        joined = layer.query_key_value(hidden).view(texts, tokens, 3, self._heads, -1)
+        query, key, value = joined.permute(2, 0, 3, 1, 4)  # each (texts, heads, tokens, head width)
+        scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(2, 3))
+        if mask is not None:
+            scores += mask
+        return torch.matmul(scores.softmax(-1), value).transpose(1, 2).reshape(texts, tokens, width)
+
+
+def fuse_bert(model: Any) -> bool:  # noqa: ANN401
+    """Exchange a model's `encoder` for a fused one where it is BERT-like and its states, tried, stay the same.
+
+    The model is in evaluation mode on a processor. False where it was left as it is.
+    """
+    encoder, config = getattr(model, "encoder", None), model.config
+    if model.device.type != "cpu" or not _plain(encoder, config) or not can_pack():
+        return False
+    ids = torch.arange(PROBE_TOKENS)[None].repeat(2, 1) * (config.vocab_size - 1) // PROBE_TOKENS
+    inputs = {"input_ids": ids, "attention_mask": (torch.arange(PROBE_TOKENS) < torch.tensor([[99], [7]])).long()}
+    try:
+        with torch.inference_mode(), evaluating(model):
+            expected = model(**inputs).last_hidden_state[inputs["attention_mask"] > 0].float()
+            model.encoder = FusedEncoder(encoder, config)
+            found = model(**inputs).last_hidden_state[inputs["attention_mask"] > 0].float()
+    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError):
+        model.encoder = encoder
+        return False
+    if (found - expected).std() > PROBE_TOLERANCE * expected.std():
+        model.encoder = encoder
+        return False
+    return True
+
+
+def _plain(encoder: Any, config: Any) -> bool:  # noqa: ANN401
+    """Whether the projections are plain matrices with the activation that is fused."""
+    layers: Sequence[Any] = getattr(encoder, "layer", ())
+    return (
+        bool(layers)
+        and getattr(config, "hidden_act", None) == "gelu"
+        and all(
+            type(module) is nn.Linear
+            for layer in layers
+            for name, module in layer.named_modules()
+            if name.rpartition(".")[2] in ("query", "key", "value", "dense")
+        )
+    )
+
+
+def _layer(layer: Any) -> _Layer:  # noqa: ANN401
+    own, output = layer.attention.self, layer.attention.output
+    return _Layer(
+        packed_product([own.query, own.key, own.value]),
+        packed_product_and_sum([output.dense]),
+        _norm(output.LayerNorm),
+        packed_product([layer.intermediate.dense], "gelu"),
+        packed_product_and_sum([layer.output.dense]),
+        _norm(layer.output.LayerNorm),
+    )
+
+
+def _norm(module: Any) -> _Norm:  # noqa: ANN401
+    weight, bias = (part.detach().to(torch.bfloat16) for part in (module.weight, module.bias))
+    return _Norm(weight, bias, module.eps)
+
+
+def _added(mask: Tensor | None) -> Tensor | None:
+    """What is added to scores: transformers gives a mask of what is seen, one that is added, or none."""
+    if mask is None:
+        return None
+    if mask.dtype == torch.bool:
+        return torch.zeros(mask.shape, dtype=torch.bfloat16).masked_fill_(~mask, HIDDEN)
+    return mask.clamp(min=HIDDEN).to(torch.bfloat16)
