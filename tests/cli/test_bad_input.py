@@ -131,7 +131,14 @@ CASES = {
         ["five.trec:2: 5 columns, a TREC run has 6: query Q0 document rank score tag"],
     ),
     "score that is none": (("evaluate", "--run", "nan.trec", "--qrels", QRELS), ["nan.trec:1: field 'score'", "nan"]),
-    "document ranked twice": (("evaluate", "--run", "twice.trec", "--qrels", QRELS), ["twice.trec:2: document 'd01'"]),
+    "document ranked twice": (
+        (*RERANK, "--corpus", CORPUS, "--queries", QUERIES, "--run", "twice.trec"),
+        ["twice.trec:2: document 'd01'"],
+    ),
+    "unknown baseline": (
+        ("evaluate", "--run", RUN, "--qrels", QRELS, "--baseline", "bm25"),
+        ["the baseline 'bm25' is none of the runs (run)"],
+    ),
     "nothing judged": (("evaluate", "--run", RUN), ["no judgements named", "--qrels FILE"]),
     "unknown measure": (
         ("evaluate", "--run", RUN, "--qrels", QRELS, "--metrics", "nDCG@10 Best"),
@@ -292,7 +299,7 @@ def test_files_that_may_not_be_read(place, fails):
 
 
 def raising(error):
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     return fail
@@ -300,20 +307,22 @@ def raising(error):
 
 def test_what_the_system_refuses_is_one_line(fails, monkeypatch):
     refused = PermissionError(errno.EACCES, "Permission denied", "secret.trec")
-    monkeypatch.setattr("inpars.commands.evaluate.read_runs", raising(refused))
+    monkeypatch.setattr("inpars.commands.evaluate.evaluate_files", raising(refused))
     line = fails("evaluate", "--run", "secret.trec", "--qrels", QRELS)
     assert line == "inpars: secret.trec: Permission denied; check the path, your rights to it and the disk\n"
 
 
 def test_an_interrupt_is_no_error(monkeypatch, capsys):
-    monkeypatch.setattr("inpars.commands.evaluate.read_runs", raising(KeyboardInterrupt()))
+    monkeypatch.setattr("inpars.commands.evaluate.evaluate_files", raising(KeyboardInterrupt()))
     assert cli.main(["evaluate", "--run", str(RUN), "--qrels", str(QRELS)]) == 130
     assert capsys.readouterr().err == "inpars: interrupted; the same command goes on from here\n"
 
 
 def test_modules_of_nobody_here_are_faults(monkeypatch):
     """A module that is no optional package must not be explained away."""
-    monkeypatch.setattr("inpars.commands.evaluate.read_runs", raising(ModuleNotFoundError("x", name="inpars.typo")))
+    monkeypatch.setattr(
+        "inpars.commands.evaluate.evaluate_files", raising(ModuleNotFoundError("x", name="inpars.typo"))
+    )
     with pytest.raises(ModuleNotFoundError):
         cli.main(["evaluate", "--run", str(RUN), "--qrels", str(QRELS)])
 

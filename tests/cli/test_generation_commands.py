@@ -91,10 +91,8 @@ def test_examples_are_left_out_of_evaluation(run):
     command = ("evaluate", "--dataset", BEIR, "--run", TOY / "run.trec", "--metrics", "RR@10")
     Path("ids.txt").write_text("q1\nq2\nnever-judged\n", encoding="utf-8")
     out = run(*command, "--leave-out", "ids.txt").out
-    assert out.splitlines()[-2:] == [
-        "6 judged queries",
-        "2 judged queries are left out: the prompt shows them as examples",
-    ]
+    assert "6 judged queries" in out.splitlines()
+    assert out.splitlines()[-1] == "note: 2 judged queries are left out: the prompt shows them as examples"
     values = json.loads(run(*command, "--leave-out", "ids.txt", "--json").out)
     assert values["left_out"] == 2
     assert not {"q1", "q2"} & set(values["systems"]["run"]["per_query"]["RR@10"])

@@ -84,7 +84,7 @@ def test_every_script_is_named():
     assert not [path.name for path in SCRIPTS.glob("*.sh") if f"`{path.name}`" not in README]
 
 
-@pytest.mark.parametrize("name", ["generate", "filter", "generate_triples", "rerank"])
+@pytest.mark.parametrize("name", ["generate", "filter", "generate_triples", "rerank", "evaluate"])
 def test_the_toolkits_commands_shown_can_be_parsed(name):
     module = importlib.import_module(f"inpars.{name}")
     (line,) = re.findall(rf"^python -m inpars\.{name} (.*)$", README, re.MULTILINE)
@@ -99,7 +99,7 @@ def theirs_of(heading):
     return {flag for cell in cells for flag in re.findall(r"--\w+", cell)}
 
 
-@pytest.mark.parametrize("name", ["generate", "filter", "generate_triples", "rerank"])
+@pytest.mark.parametrize("name", ["generate", "filter", "generate_triples", "rerank", "evaluate"])
 def test_every_flag_of_the_toolkit_is_mapped(name):
     heading = next(heading for heading, *_ in SECTIONS if heading.startswith(f"`python -m inpars.{name}`"))
     parser = importlib.import_module(f"inpars.{name}")._parser()

@@ -103,7 +103,8 @@ def test_split(run, place):
     (place / "run.trec").write_text("\n".join(run_file) + "\n", encoding="utf-8")
     judged = ("--dataset", BEIR, "--queries", "dev.queries.jsonl", "--qrels", "dev.qrels.tsv")
     out = run("evaluate", *judged, "--run", "run.trec", "--metrics", "RR@10")
-    assert out.splitlines()[1].split() == ["run", "1.0000"]
+    assert out.splitlines()[1].split() == ["run", "1.0000", "1.0000"]
+    assert "note: this test is synthetic: a model wrote every query for its only relevant document" in out
 
 
 def test_audit(run, tiny):
