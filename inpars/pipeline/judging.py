@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inpars.datasets import Topics
-from inpars.evaluation.measures import Evaluation
+from inpars.evaluation.measures import Evaluation, evaluate
 from inpars.evaluation.significance import Difference
 from inpars.formats import read_run, write_qrels, write_queries
 from inpars.manifest import stamp
 from inpars.options import option
 from inpars.progress import Progress
-from inpars.records import Run
-from inpars.stages.evaluating import as_values, evaluate_runs, write_metrics
+from inpars.reports.measuring import Glance, glance
+from inpars.stages.evaluating import as_values, compare_evaluations, write_metrics
 from inpars.stages.stage import Outcome, run_stage
 
 TOPICS, METRICS = "topics", "metrics.json"
@@ -30,7 +30,7 @@ class Judged:
 
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
     differences: Mapping[str, Mapping[str, Difference]] = field(default_factory=dict)
-    runs: Mapping[str, Run] = field(default_factory=dict)
+    glances: Mapping[str, Glance] = field(default_factory=dict)
     topics: Topics | None = None
 
 
@@ -57,8 +57,11 @@ def judge(
     _keep_topics(folder / TOPICS, topics, progress, overwrite)
     if not topics.qrels:
         return Judged(topics=topics)
-    runs = {name: read_run(path) for name, path in paths.items()}
-    evaluations, differences = evaluate_runs(runs, topics.qrels, metrics)
+    evaluations, glances = {}, {}
+    for name, path in paths.items():
+        run = read_run(path)
+        evaluations[name], glances[name] = evaluate(run, topics.qrels, metrics), glance(name, run, topics.qrels)
+    differences = compare_evaluations(evaluations, metrics)
     output = folder / METRICS
 
     def work() -> Outcome:
@@ -68,7 +71,7 @@ def judge(
     inputs = {"topics": stamp(folder / TOPICS), **{name: stamp(path) for name, path in paths.items()}}
     options = _EvaluateOptions(" ".join(metrics))
     run_stage("evaluate", options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
-    return Judged(evaluations, differences, runs, topics)
+    return Judged(evaluations, differences, glances, topics)
 
 
 def _keep_topics(folder: Path, topics: Topics, progress: Progress, overwrite: bool) -> None:

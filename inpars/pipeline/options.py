@@ -36,6 +36,12 @@ class PipelineOptions(ComputingOptions):
     rerank_depth: int = option(10, help="documents a query that are reranked")
     k: int = option(1000, help="documents a query that BM25 and the bi-encoders retrieve")
     limit: int | None = option(None, help="only the first N test queries, to try things out")
+    dev_share: float = option(
+        0.1,
+        help="without judged queries: the share of the written queries that is held out by source file to measure by; "
+        "0 measures nothing",
+        minimum=0,
+    )
     seed: int = option(0, help="seed of all samples")
 
     @property

@@ -73,9 +73,8 @@ def report_of(
             judged.evaluations,
             judged.differences,
             metrics,
-            judged.runs,
-            topics.qrels,
-            queries=topics.queries,
+            judged.glances,
+            topics,
             texts=texts,
             notes=_notes(manifests, prompt),
         )

@@ -24,6 +24,7 @@ class System:
     means: Mapping[str, float]
     intervals: Mapping[str, Interval]  # of the means
     missing: int  # judged queries without a result; each scores 0
+    judged_at_10: float | None = None  # share of the first ten results that somebody judged
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,13 @@ Records in, the report's values out; texts are looked up by whoever calls.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
+from inpars.datasets import Topics
+from inpars.evaluation.changes import Change, most_changed
 from inpars.evaluation.measures import Evaluation, evaluate
 from inpars.evaluation.significance import Difference, bootstrap_interval
+from inpars.evaluation.wording import power_in_words
 from inpars.records import Qrels, Run
 from inpars.reports.charts import Series, evenly
 from inpars.reports.content import DEPTHS, Moved, Movement, Passage, Results, System
@@ -22,14 +26,27 @@ Texts = Callable[[str], str | None]
 """A document's text by its id, None where it is not known."""
 
 
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What a report keeps of a run, so that no two runs need be in memory together."""
+
+    depth_curve: Series
+    firsts: Mapping[str, str]  # query_id -> its first document
+
+
+def glance(name: str, run: Run, qrels: Qrels) -> Glance:
+    """Look at a run once."""
+    firsts = {query_id: rank(run[query_id], 1)[0][0] for query_id in qrels if run.get(query_id)}
+    return Glance(depth_curve(name, run, qrels), firsts)
+
+
 def results_of(
     evaluations: Mapping[str, Evaluation],
     differences: Mapping[str, Mapping[str, Difference]],
     metrics: Sequence[str],
-    runs: Mapping[str, Run],
-    qrels: Qrels,
+    glances: Mapping[str, Glance],
+    topics: Topics,
     *,
-    queries: Mapping[str, str],
     texts: Texts,
     notes: Sequence[str] = (),
 ) -> Results | None:
@@ -41,16 +58,12 @@ def results_of(
     best = max(evaluations, key=lambda name: evaluations[name].means[judged])
     others = [name for name in evaluations if name != baseline]
     other = best if best != baseline else next(iter(others), baseline)
-    pair = {name: evaluations[name].per_query[judged] for name in (baseline, other)}
-    wins, losses = most_moved(pair[baseline], pair[other])
-
-    def moved(query_ids: Sequence[str]) -> list[Moved]:
-        return [
-            _moved(query_id, pair[baseline][query_id], pair[other][query_id], queries, qrels, firsts, texts)
-            for query_id in query_ids
-        ]
-
-    firsts = (runs[baseline], runs[other])
+    before, after = (evaluations[name].per_query[judged] for name in (baseline, other))
+    firsts = (glances[baseline].firsts, glances[other].firsts)
+    wins, losses = (
+        [_moved(change, topics, firsts, texts) for change in changes] for changes in most_changed(before, after, SHOWN)
+    )
+    power = power_in_words(judged, differences[judged][other]) if other in differences[judged] else ""
     return Results(
         metrics=list(metrics),
         queries=next(iter(evaluations.values())).queries,
@@ -58,14 +71,11 @@ def results_of(
         best=best,
         systems=[_system(name, evaluation, metrics) for name, evaluation in evaluations.items()],
         differences=differences,
-        movements=[
-            movement(name, evaluations[baseline].per_query[judged], evaluations[name].per_query[judged])
-            for name in others
-        ],
-        depth_curves=[depth_curve(name, run, qrels) for name, run in runs.items()],
-        wins=moved(wins),
-        losses=moved(losses),
-        notes=notes,
+        movements=[movement(name, before, evaluations[name].per_query[judged]) for name in others],
+        depth_curves=[glances[name].depth_curve for name in evaluations],
+        wins=wins,
+        losses=losses,
+        notes=[*([f"{power}."] if power else []), *notes],
     )
 
 
@@ -82,16 +92,6 @@ def movement(name: str, before: Mapping[str, float], after: Mapping[str, float])
     return Movement(name, better, worse, len(values) - better - worse, evenly(values))
 
 
-def most_moved(
-    before: Mapping[str, float], after: Mapping[str, float], count: int = SHOWN
-) -> tuple[list[str], list[str]]:
-    """Ids of the queries that won and that lost most, each from the largest on; the same ones whatever their order."""
-    changes = {query_id: after[query_id] - value for query_id, value in before.items() if query_id in after}
-    wins = sorted((q for q, change in changes.items() if change > 0), key=lambda q: (-changes[q], q))
-    losses = sorted((q for q, change in changes.items() if change < 0), key=lambda q: (changes[q], q))
-    return wins[:count], losses[:count]
-
-
 def passage(doc_id: str, texts: Texts, relevance: int | None = None) -> Passage:
     """A document to be shown, the beginning of its text."""
     return Passage(doc_id, (texts(doc_id) or "")[:TEXT_CHARACTERS], relevance)
@@ -101,23 +101,23 @@ def _system(name: str, evaluation: Evaluation, metrics: Sequence[str]) -> System
     intervals = {
         metric: bootstrap_interval(list(evaluation.per_query[metric].values()), RESAMPLES) for metric in metrics
     }
-    return System(name, {metric: evaluation.means[metric] for metric in metrics}, intervals, evaluation.missing)
+    return System(
+        name,
+        {metric: evaluation.means[metric] for metric in metrics},
+        intervals,
+        evaluation.missing,
+        evaluation.judged_at_10,
+    )
 
 
-def _moved(
-    query_id: str,
-    before: float,
-    after: float,
-    queries: Mapping[str, str],
-    qrels: Qrels,
-    runs: tuple[Run, Run],
-    texts: Texts,
-) -> Moved:
-    judged = qrels.get(query_id, {})
+def _moved(change: Change, topics: Topics, firsts: tuple[Mapping[str, str], Mapping[str, str]], texts: Texts) -> Moved:
+    judged, query_id = topics.qrels.get(change.query_id, {}), change.query_id
     relevant = max(
         (doc_id for doc_id, grade in judged.items() if grade > 0), key=lambda d: (judged[d], d), default=None
     )
-    firsts = [rank(run.get(query_id, {}), 1) for run in runs]
-    one, other = (passage(found[0][0], texts, judged.get(found[0][0])) if found else None for found in firsts)
+    one, other = (
+        passage(found[query_id], texts, judged.get(found[query_id])) if query_id in found else None for found in firsts
+    )
     wanted = None if relevant is None else passage(relevant, texts, judged[relevant])
-    return Moved(query_id, queries.get(query_id, ""), before, after, wanted, one, other)
+    words = topics.queries.get(query_id, "")
+    return Moved(query_id, words, change.baseline, change.system, wanted, one, other)

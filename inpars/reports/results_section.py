@@ -119,6 +119,7 @@ def _table(results: Results) -> str:
     metric, found = results.metrics[0], results.differences.get(results.metrics[0], {})
     effect = any(gain.effect_size is not None for gain in found.values())
     missing = any(system.missing for system in results.systems)
+    judged = any(system.judged_at_10 is not None for system in results.systems)
     head = [
         Cell("system"),
         *(Cell(name, "n") for name in results.metrics),
@@ -126,6 +127,7 @@ def _table(results: Results) -> str:
         Cell("95% interval"),
         *([Cell("effect size", "n")] if effect else []),
         Cell("verdict"),
+        *([Cell("Judged@10", "n")] if judged else []),
         *([Cell("queries without result", "n")] if missing else []),
     ]
     rows = []
@@ -133,6 +135,7 @@ def _table(results: Results) -> str:
         cells = [Cell(system.name)]
         cells += [Cell("", "n", raw=_mean(system.means[name], system.intervals.get(name))) for name in results.metrics]
         cells += gain_cells(found.get(system.name), effect)
+        cells += [Cell(number(system.judged_at_10, ".2f"), "n")] if judged else []
         rows.append(cells + ([Cell(str(system.missing), "n")] if missing else []))
     names = [system.name for system in results.systems]
     return table("Results of all systems", head, rows, best=names.index(results.best))

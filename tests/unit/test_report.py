@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from inpars.datasets import Topics
 from inpars.evaluation.measures import evaluate
 from inpars.evaluation.significance import Difference, compare
 from inpars.filtering.filters import Verdict
@@ -14,7 +15,7 @@ from inpars.records import SyntheticQuery
 from inpars.reports.charts import Series
 from inpars.reports.content import Report, StageFacts, Training
 from inpars.reports.gathering import negatives_of, shown_queries, written_of
-from inpars.reports.measuring import most_moved, movement, results_of
+from inpars.reports.measuring import glance, movement, results_of
 from inpars.reports.page import MINUS, Cell, Section, duration, number, page, table
 from inpars.reports.report import render, write_report
 
@@ -49,10 +50,9 @@ def results(runs=RUNS, metrics=("nDCG@10", "RR@10")):
         )
         for metric in metrics
     }
-    queries = {f"q{number}": text for number, text in enumerate(NASTY)}
-    return results_of(
-        evaluations, differences, metrics, runs, QRELS, queries=queries, texts=TEXTS.get, notes=[NASTY[0]]
-    )
+    topics = Topics("test", {f"q{number}": text for number, text in enumerate(NASTY)}, QRELS)
+    glances = {name: glance(name, run, QRELS) for name, run in runs.items()}
+    return results_of(evaluations, differences, metrics, glances, topics, texts=TEXTS.get, notes=[NASTY[0]])
 
 
 def negatives(tmp_path, **parts):
@@ -186,8 +186,6 @@ def test_movements_count_every_query():
     moved = movement("s", before, after)
     assert (moved.better, moved.worse, moved.same) == (2, 1, 1)
     assert list(moved.differences) == [0.75, 0.5, 0.0, -0.25]
-    assert most_moved(before, after) == (["d", "a"], ["b"])
-    assert most_moved(before, after, 1) == (["d"], ["b"])
 
 
 def test_wins_show_what_was_wanted_and_what_either_system_put_first():

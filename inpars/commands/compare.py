@@ -1,0 +1,39 @@
+"""Two runs side by side: settings that differ, measures with tests of their differences, queries that moved, time.
+
+The folders are those of `inpars run` over the same documents; what the second has more is positive. Tests are paired
+over the queries that both judged, Holm-adjusted for the number of systems.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+from inpars.commands.common import add_display_flags, print_result
+from inpars.pipeline.comparing import SHOWN, compare_runs
+from inpars.pipeline.folder import read_run_folder
+from inpars.reports.comparison_page import comparison_lines, write_comparison
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's flags."""
+    for name, text in (("first", "the run that is compared with"), ("second", "the run that is compared")):
+        parser.add_argument(name, type=Path, metavar="RUN_DIR", help=text)
+    parser.add_argument(
+        "--moved",
+        type=int,
+        default=SHOWN,
+        metavar="N",
+        help="queries that gained, and that lost, most of each system to show (default: %(default)s)",
+    )
+    parser.add_argument("--report", type=Path, metavar="PATH", help="write it as an HTML page too, with plots")
+    add_display_flags(parser)
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Compare."""
+    comparison = compare_runs(read_run_folder(flags.first), read_run_folder(flags.second), max(0, flags.moved))
+    if flags.report is not None:
+        write_comparison(comparison, flags.report)
+    print_result(flags, "\n".join(comparison_lines(comparison)), asdict(comparison))

@@ -1,0 +1,91 @@
+"""Hold a run's folder against its manifests, and make a sample of its scores again. One line a problem; exit 1 on any.
+
+Checked are the SHA-256 of every output, that each was made from those that lie beside it, that files which belong
+together do, and the report's numbers. A sample of log-probs, BM25's, bi-encoders' and rerankers' scores is computed
+anew, and all measures. The documents are those of the run's own --dataset unless another is named.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from inpars.commands.common import add_dataset_flags, add_display_flags, console, open_dataset, print_result
+from inpars.datasets import Dataset
+from inpars.errors import InparsError
+from inpars.options import add_flags, check, from_flags
+from inpars.pipeline.checking import Findings, check_folder
+from inpars.pipeline.folder import RunFolder, read_run_folder
+from inpars.pipeline.recomputing import VerifyOptions, recompute
+from inpars.progress import Progress
+
+SOURCES = ("dataset", "corpus", "queries", "qrels")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's flags."""
+    parser.add_argument("folder", type=Path, metavar="RUN_DIR", help="the --output of an `inpars run`")
+    add_dataset_flags(parser)
+    add_flags(parser, VerifyOptions)
+    add_display_flags(parser)
+
+
+def run(flags: argparse.Namespace) -> int:
+    """Verify."""
+    options, progress = from_flags(VerifyOptions, flags), console(flags)
+    check(options)
+    folder = read_run_folder(flags.folder)
+    found = check_folder(folder)
+    dataset = _dataset(flags, folder, found, progress) if options.sample else None
+    recompute(folder, options, dataset, found, progress)
+    print_result(flags, "\n".join(_lines(folder, found)), _values(found))
+    return 1 if found.problems else 0
+
+
+def _dataset(flags: argparse.Namespace, folder: RunFolder, found: Findings, progress: Progress) -> Dataset | None:
+    """The documents that the flags name, else those the run was made with; none where those cannot be had."""
+    named = any(getattr(flags, name) is not None for name in SOURCES)
+    if not named:
+        source = folder.mark.get("source") or {}
+        for name in SOURCES:
+            value = source.get(name)
+            setattr(flags, name, Path(value) if value is not None and name != "dataset" else value)
+        flags.unknown_judgements = "keep"
+    if flags.dataset is None and flags.corpus is None:
+        return None
+    try:
+        dataset = open_dataset(flags, progress)
+    except InparsError as error:
+        if named:
+            raise
+        found.unchecked.append(f"the documents of the run cannot be opened: {error}")
+        return None
+    if folder.mark.get("corpus_sha256") not in (None, dataset.corpus.sha256):
+        found.problems.append(f"{dataset.name}: these are not the documents the run was made with")
+        return None
+    return dataset
+
+
+def _lines(folder: RunFolder, found: Findings) -> list[str]:
+    checked = ", ".join(f"{count} {what}" for what, count in found.checked.items())
+    largest = ", ".join(f"{what} {difference:.2g}" for what, difference in found.largest.items())
+    return [
+        *found.problems,
+        *(f"not checked: {line}" for line in found.unchecked),
+        f"checked: {checked or 'nothing'}" + (f" (largest difference: {largest})" if largest else ""),
+        f"{folder.path}: {_count(len(found.problems))}",
+    ]
+
+
+def _count(problems: int) -> str:
+    return "no problems" if not problems else "1 problem" if problems == 1 else f"{problems} problems"
+
+
+def _values(found: Findings) -> dict[str, Any]:
+    return {
+        "problems": found.problems,
+        "checked": found.checked,
+        "not_checked": found.unchecked,
+        "largest_differences": found.largest,
+    }

@@ -1,0 +1,59 @@
+"""What a run measures by where nobody judged anything: queries of its own, held out by source file.
+
+Says beside the numbers what they show and what they do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inpars.datasets import Dataset, Topics
+from inpars.errors import ConfigError
+from inpars.formats import read_qrels, read_queries
+from inpars.pipeline.options import PipelineOptions
+from inpars.stages.splitting import SplitFiles, SplitOptions, split_file
+
+DEV_SPLIT = "held-out"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """The queries to train on, those to measure by (None where there are too few), and what to say about them."""
+
+    train: Path
+    topics: Topics | None
+    statement: str
+
+
+def hold_out_queries(
+    queries: Path, dataset: Dataset, options: PipelineOptions, folder: Path, told: Mapping[str, Any]
+) -> HeldOut:
+    """Set queries of whole files aside; with too few files or queries for that, all are trained on."""
+    files = SplitFiles.named(folder / "queries.train.jsonl", folder / "queries.dev.jsonl")
+    settings = SplitOptions(dev_share=options.dev_share, by_source=True, seed=options.seed)
+    try:
+        manifest = split_file(queries, dataset.corpus, dataset.corpus_stamp, settings, files=files, **told)
+    except ConfigError as error:
+        return HeldOut(queries, None, f"Nothing was measured: {error}.")
+    texts = {query.query_id: query.text for query in read_queries(files.queries_dev)}
+    topics = Topics(DEV_SPLIT, texts, read_qrels(files.qrels_dev))
+    return HeldOut(files.train, topics, _statement(manifest.results, options))
+
+
+def _statement(results: Mapping[str, Any], options: PipelineOptions) -> str:
+    own = " The reranker starts from the model that wrote them, which favours it." if _is_own_judge(options) else ""
+    return (
+        f"Measured by {results['dev']} synthetic queries, held out by {results['held_out_by']}: nothing cut from the same "
+        f"{results['held_out_by']}, and nothing nearly the same, was trained on. "
+        f"This shows whether the tuned models find this collection's documents better for queries as {options.model} "
+        "writes them. It does not show how people's own queries fare: they are worded otherwise, several documents may "
+        f"answer one while only the one it was written for counts here, and unlikely, harder ones were filtered out.{own} "
+        "Judge a few dozen real queries before relying on it (--queries, --qrels)."
+    )
+
+
+def _is_own_judge(options: PipelineOptions) -> bool:
+    return options.reranker == options.model

@@ -1,0 +1,280 @@
+"""A sample of a run's scores made again, and held against what the files say.
+
+Log-probabilities by a teacher-forced pass, rerankers' and retrievers' scores by their models, fusions and measures from
+the runs they come from. What cannot be done here is said: another prompt, an absent model, no corpus. Numbers of
+bfloat16 depend a little on what else is in a batch and on the processor, those of float32 hardly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any
+
+from inpars.corpus import Corpus
+from inpars.datasets import Dataset
+from inpars.documents.selection import sampling_key
+from inpars.errors import InparsError
+from inpars.evaluation.measures import evaluate
+from inpars.formats import read_run, read_synthetic_records
+from inpars.manifest import Manifest
+from inpars.models.computing import ComputingOptions
+from inpars.options import option
+from inpars.pipeline.checking import Findings, prompt_is_known
+from inpars.pipeline.folder import RunFolder
+from inpars.progress import SILENT, Progress
+from inpars.prompting.prompts import load_prompt
+from inpars.records import Document, Query, Run, ScoredDocument
+from inpars.reranking import apply_scores, fuse_with_first_stage
+from inpars.runs import cut, fuse_z_scores, rank
+from inpars.stages.reranking import RerankOptions, load_run_scorer
+from inpars.stages.retrieving import BM25, SearchOptions, retrieve
+from inpars.stages.scoring import ScoreOptions, load_query_scorer
+
+FLOAT32, MEASURE, FUSED = 1e-4, 1e-6, 5e-5
+ROUGH = {"log-probs": 0.05, "reranked": 0.1, "similarities": 0.01}  # for bfloat16: of a query's mean, of a score
+DENSE_DEPTH = 5  # documents of each sampled query that are encoded again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyOptions(ComputingOptions):
+    """How much is made again."""
+
+    sample: int = option(
+        8, help="written queries, and judged ones of each run, whose scores are made again; 0: none", minimum=0
+    )
+    seed: int = option(0, help="seed of the sample")
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    run: RunFolder
+    options: VerifyOptions
+    dataset: Dataset | None
+    found: Findings
+    progress: Progress
+
+    def sampled(self, ids: Iterable[str]) -> list[str]:
+        """Some of the ids, the same ones each time."""
+        return sorted(ids, key=lambda name: (sampling_key(self.options.seed, name), name))[: self.options.sample]
+
+    def hold(self, what: str, where: str, differences: Mapping[str, float], tolerance: float) -> None:
+        """Note the differences by id, and a problem where one is too large."""
+        if not differences:
+            return
+        self.found.count(f"{what} made again", len(differences))
+        worst = max(differences, key=lambda name: differences[name])
+        self.found.largest[what] = max(differences[worst], self.found.largest.get(what, 0.0))
+        if not differences[worst] <= tolerance:
+            many = sum(not value <= tolerance for value in differences.values())
+            self.found.problems.append(
+                f"{where}: {what} of {many} of {len(differences)} queries come out differently, "
+                f"{worst!r} by {differences[worst]:.4g} (at most {tolerance:g} is rounding)"
+            )
+
+
+def recompute(
+    run: RunFolder, options: VerifyOptions, dataset: Dataset | None, found: Findings, progress: Progress = SILENT
+) -> None:
+    """Make a sample of all kinds of scores again; what differs becomes a problem, what cannot be made is named."""
+    again = _Again(run, options, dataset, found, progress)
+    _guard(again, "measures", partial(_measures, again))
+    for output, manifest in run.manifests.items():
+        work = STAGES.get(manifest.stage)
+        if work is not None and options.sample and (run.path / output).exists():
+            progress.note(f"verify: {output}")
+            _guard(again, output, partial(work, again, output, manifest))
+
+
+def _guard(again: _Again, where: str, work: Callable[[], str | None]) -> None:
+    """Do the work; a reason why it cannot be done is noted."""
+    try:
+        reason = work()
+    except InparsError as error:
+        reason = str(error)
+    except ModuleNotFoundError as error:
+        reason = f"{error.name} is not installed"
+    if reason:
+        again.found.unchecked.append(f"{where}: {reason}")
+
+
+def _measures(again: _Again) -> str | None:
+    run, measures, qrels = again.run, again.run.measures(), again.run.qrels()
+    stage = run.find("evaluate")
+    if not measures or stage is None:
+        return "there are none"
+    if not qrels:
+        return "the judgements are not in the folder"
+    for name, per_query in measures.items():
+        stamp = stage[1].inputs.get(name)
+        place = None if stamp is None else run.inside(stamp)
+        if place is None or not (run.path / place).exists():
+            again.found.unchecked.append(f"measures of {name}: its run is not in the folder")
+            continue
+        made = evaluate(read_run(run.path / place), qrels, list(per_query)).per_query
+        for metric, values in per_query.items():
+            differences = {
+                query_id: abs(values.get(query_id, float("nan")) - value) for query_id, value in made[metric].items()
+            }
+            again.hold("measures", f"{stage[0]}: {metric} of {name}", differences, MEASURE)
+    return None
+
+
+def _fusion(again: _Again, output: str, manifest: Manifest) -> str | None:
+    sources = [again.run.inside(stamp) for stamp in manifest.inputs.values()]
+    if None in sources:
+        return "the runs it was made of are not in the folder"
+    depth, k = manifest.arguments["depth"], manifest.arguments["k"]
+    runs = [read_run(again.run.path / str(source)) for source in sources]
+    written = read_run(again.run.path / output)
+    chosen = again.sampled(written)
+    parts = [cut({query_id: run[query_id] for query_id in chosen if query_id in run}, depth) for run in runs]
+    again.hold("fused scores", output, _differences(fuse_z_scores(parts, k), written, chosen), FUSED)
+    return None
+
+
+def _log_probs(again: _Again, output: str, manifest: Manifest) -> str | None:
+    if manifest.arguments.get("backend", "causal") != "causal":
+        return f"log-probs of {manifest.arguments['backend']} cannot be made again here"
+    if not prompt_is_known(again.run, manifest):
+        return "the prompt is not the one it was, or had examples of the collection put in"
+    rows = {query.query_id: (query, record) for query, record in read_synthetic_records(again.run.path / output)}
+    chosen = [rows[name] for name in again.sampled(name for name, (query, _) in rows.items() if query.text)]
+    from inpars.generation.teacher_forcing import KnownQuery
+
+    stamp = manifest.inputs["prompt"]
+    prompt = load_prompt(str(again.run.mark.get("prompt") or stamp.path))
+    options = ScoreOptions(
+        model=manifest.arguments["model"],
+        max_doc_tokens=manifest.arguments["max_doc_tokens"],
+        **_computing(again.options, manifest),
+    )
+    documents = [_document(again, query.doc_id, record) for query, record in chosen]
+    known = [
+        KnownQuery(document, query.text, query.token_ids)
+        for (query, _), document in zip(chosen, documents, strict=True)
+    ]
+    scorer = load_query_scorer(options, prompt)
+    scores = scorer.score(known)
+    differences = {
+        query.query_id: _mean_difference(query.token_log_probs, score.token_log_probs)
+        for (query, _), score in zip(chosen, scores, strict=True)
+    }
+    exact = "float32" in manifest.device and manifest.device == scorer.device
+    again.hold("log-probs", output, differences, FLOAT32 if exact else ROUGH["log-probs"])
+    return None
+
+
+def _reranked(again: _Again, output: str, manifest: Manifest) -> str | None:
+    source, folder = again.run.inside(manifest.inputs["run"]), _model(again.run, manifest, "model")
+    if source is None or "run 2" in manifest.inputs:
+        return "the run it was made of is not in the folder, or there are several"
+    if again.dataset is None:
+        return NO_CORPUS
+    if "prompt" in manifest.inputs:
+        return "its prompt is not known"
+    names = {field.name for field in fields(RerankOptions)} - {"model", "dtype", "trust_remote_code"}
+    given = {name: value for name, value in manifest.arguments.items() if name in names}
+    options = RerankOptions(model=folder, **given, **_computing(again.options, manifest))
+    written, queries, corpus = read_run(again.run.path / output), again.run.queries(), again.dataset.corpus
+    chosen = again.sampled(query_id for query_id in written if query_id in queries)
+    first = {query_id: scores for query_id, scores in read_run(again.run.path / source).items() if query_id in chosen}
+    pairs = [(q, doc_id) for q, scores in first.items() for doc_id, _ in rank(scores, options.depth)]
+    texts = corpus.texts(doc_id for _, doc_id in pairs)
+    scores = load_run_scorer(options).score([(queries[q], text) for (q, _), text in zip(pairs, texts, strict=True)])
+    scored = [ScoredDocument(q, doc_id, score) for (q, doc_id), score in zip(pairs, scores, strict=True)]
+    made = apply_scores(first, scored, depth=options.depth)
+    if options.fuse:
+        made = fuse_with_first_stage(first, made, depth=options.depth, fusion=options.fusion)
+    exact = options.dtype == "float32"
+    differences = _differences(cut(made, options.depth), cut(written, options.depth), chosen)
+    again.hold("reranked scores", output, differences, FLOAT32 if exact else ROUGH["reranked"])
+    return None
+
+
+def _searched(again: _Again, output: str, manifest: Manifest) -> str | None:
+    retrievers = manifest.arguments["retriever"]
+    if len(retrievers) > 1:
+        return "scores of several retrievers together are not made again"
+    if again.dataset is None:
+        return NO_CORPUS
+    written, queries = read_run(again.run.path / output), again.run.queries()
+    chosen = [Query(q, queries[q]) for q in again.sampled(query_id for query_id in written if query_id in queries)]
+    if retrievers[0] == BM25:
+        given = {name: manifest.arguments[name] for name in ("k", "k1", "b", "language")}
+        options = SearchOptions(retriever=(BM25,), **given, **_computing(again.options, manifest))
+        made: Run = {}
+        for block in retrieve(again.dataset.corpus, chosen, options):
+            made |= block
+        again.hold("BM25 scores", output, _differences(made, written, [q.query_id for q in chosen]), FUSED)
+        return None
+    return _similarities(again, again.dataset.corpus, output, manifest, chosen, written)
+
+
+def _similarities(
+    again: _Again, corpus: Corpus, output: str, manifest: Manifest, chosen: Sequence[Query], written: Run
+) -> str | None:
+    from inpars.retrieval.dense import Encoder
+
+    computing = _computing(again.options, manifest)
+    computing.pop("threads")
+    name = _model(again.run, manifest, f"retriever {manifest.arguments['retriever'][0]}")
+    encoder = Encoder(name, max_length=manifest.arguments["max_length"], **computing)
+    first = cut({query.query_id: written[query.query_id] for query in chosen}, DENSE_DEPTH)
+    doc_ids = list(dict.fromkeys(doc_id for scores in first.values() for doc_id in scores))
+    rows = dict(zip(doc_ids, encoder.encode_documents(corpus.texts(doc_ids)), strict=True))
+    vectors = encoder.encode_queries([query.text for query in chosen])
+    made = {
+        query.query_id: {doc_id: float(rows[doc_id] @ vector) for doc_id in first[query.query_id]}
+        for query, vector in zip(chosen, vectors, strict=True)
+    }
+    exact = computing["dtype"] == "float32"
+    differences = _differences(made, first, list(made))
+    again.hold("similarities", output, differences, FLOAT32 if exact else ROUGH["similarities"])
+    return None
+
+
+def _differences(made: Run, written: Run, query_ids: Sequence[str]) -> dict[str, float]:
+    """The largest difference of each query's scores; infinite where other documents are found."""
+    found = {}
+    for query_id in query_ids:
+        one, other = made.get(query_id, {}), written.get(query_id, {})
+        same = one.keys() == other.keys()
+        found[query_id] = max((abs(one[d] - other[d]) for d in other), default=0.0) if same else float("inf")
+    return found
+
+
+def _mean_difference(written: Sequence[float], made: Sequence[float]) -> float:
+    """Of the means of two rows of log-probs; infinite where they are of different lengths."""
+    if len(written) != len(made) or not made:
+        return float("inf")
+    return abs(sum(written) - sum(made)) / len(made)
+
+
+def _document(again: _Again, doc_id: str, record: Mapping[str, Any]) -> Document:
+    if again.dataset is not None and doc_id in again.dataset.corpus:
+        return again.dataset.corpus[doc_id]
+    return Document(doc_id, str(record.get("text") or record.get("doc_text") or ""))
+
+
+def _model(run: RunFolder, manifest: Manifest, name: str) -> str:
+    """The model an input stands for: the run's own folder of it where there is one, wherever the run lies now."""
+    stamp = manifest.inputs[name]
+    inside = run.inside(stamp)
+    return stamp.path if inside is None else str(run.path / inside)
+
+
+def _computing(options: VerifyOptions, manifest: Manifest) -> dict[str, Any]:
+    """Where models compute; in the run's own number format unless another one is asked for."""
+    dtype = options.dtype if options.dtype != "auto" else manifest.arguments.get("dtype", "auto")
+    return {**options.computing, "dtype": dtype}
+
+
+NO_CORPUS = "the documents are needed; give --dataset NAME or --corpus FILE"
+STAGES: Mapping[str, Callable[[_Again, str, Manifest], str | None]] = {
+    "generate": _log_probs,
+    "search": _searched,
+    "fuse": _fusion,
+    "rerank": _reranked,
+}
