@@ -31,6 +31,11 @@ class _Job(Generic[Key, Item, Result]):
     results: asyncio.Future[Sequence[Result]]
 
 
+def one_thread(name: str) -> ThreadPoolExecutor:
+    """A thread for batchers."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"inpars-{name}")
+
+
 class Batcher(Generic[Key, Item, Result]):
     """Joins jobs of the same key; the work gives one result an item, in order."""
 
@@ -42,13 +47,17 @@ class Batcher(Generic[Key, Item, Result]):
         max_items: int = DEFAULT_ITEMS,
         wait_seconds: float = DEFAULT_WAIT_SECONDS,
         observe: Callable[[str, int], None] = lambda name, items: None,
+        thread: ThreadPoolExecutor | None = None,
     ) -> None:
-        """A pass takes jobs until it has `max_items`; one job is never split. `observe` is told the size of each."""
+        """A pass takes jobs until it has `max_items`; one job is never split. `observe` is told the size of each.
+
+        Batchers that share models share a `thread` of one worker; its own is made otherwise.
+        """
         self.name = name
         self._work, self._max_items, self._wait_seconds, self._observe = work, max_items, wait_seconds, observe
         self._jobs: deque[_Job[Key, Item, Result]] = deque()
         self._arrived, self._full = asyncio.Event(), asyncio.Event()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"inpars-{name}")
+        self._thread = thread or one_thread(name)
         self._loop: asyncio.Task[None] | None = None
 
     async def submit(self, key: Key, items: Sequence[Item]) -> Sequence[Result]:

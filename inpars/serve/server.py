@@ -7,16 +7,48 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from inpars.answering.engine import Documents, Engine
 from inpars.errors import ConfigError
+from inpars.serve.app import create_app
+from inpars.serve.feedback import Feedback
+from inpars.serve.gate import Limits
+from inpars.serve.metrics import Metrics
+from inpars.serve.options import ServeOptions
+from inpars.serve.service import Batching, Service, metadata_fields
+from inpars.serve.tokens import TokenCounter
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 BACKLOG = 2048
 STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+def application(engine: Engine, options: ServeOptions, api_key: str, *, documents: Documents) -> ASGIApp:
+    """The application with all that the options say; its models have computed once."""
+    metrics = Metrics()
+    service = Service(
+        engine,
+        metrics=metrics,
+        batching=Batching(
+            max_items=options.max_batch, wait_seconds=options.batch_wait_ms / 1000, max_texts=options.max_texts
+        ),
+        feedback=Feedback(options.feedback) if options.feedback else None,
+        fields=metadata_fields(documents) if isinstance(documents, Iterable) else {},
+        embed_tokens=TokenCounter(),
+        rerank_tokens=TokenCounter(),
+    )
+    service.warm()
+    limits = Limits(
+        max_body_bytes=options.max_body_bytes,
+        max_concurrent=options.max_concurrent,
+        timeout_seconds=options.request_timeout_seconds,
+    )
+    hosts = options.allow_host or ((*LOOPBACK, options.host) if is_local(options.host) else ())
+    return create_app(service, limits=limits, api_key=api_key or None, hosts=hosts)
 
 
 def listen(host: str, port: int) -> socket.socket:

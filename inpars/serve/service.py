@@ -22,7 +22,7 @@ from inpars.answering.records import Answer, Hit
 from inpars.errors import ConfigError, DataFormatError, UnknownNameError
 from inpars.records import Document
 from inpars.serve import wire
-from inpars.serve.batching import DEFAULT_ITEMS, DEFAULT_WAIT_SECONDS, Batcher
+from inpars.serve.batching import DEFAULT_ITEMS, DEFAULT_WAIT_SECONDS, Batcher, one_thread
 from inpars.serve.feedback import Feedback
 from inpars.serve.metrics import Metrics
 
@@ -35,6 +35,7 @@ EmbedKey: TypeAlias = tuple[str, Literal["document", "query"]]
 Embedded: TypeAlias = tuple[npt.NDArray[np.float32], int]
 Question: TypeAlias = tuple[str, Sequence[Hit], Literal["extractive", "generated"]]
 
+WARMING = "which words warm a model"
 FIELD_DOCUMENTS = 20_000  # looked at for what one can filter by
 FIELD_VALUES = 200
 USUAL_FIELDS = ("source", "heading")
@@ -68,16 +69,26 @@ class Service:
         self.fields = {name: list(values) for name, values in (fields or {}).items()}
         self._batching = batching or Batching()
         self._embed_tokens, self._rerank_tokens = embed_tokens or _words, rerank_tokens or _words
-        common: dict[str, Any] = {
+        observed: dict[str, Any] = {"observe": metrics.observe_batch}
+        common = observed | {
             "max_items": self._batching.max_items,
             "wait_seconds": self._batching.wait_seconds,
-            "observe": metrics.observe_batch,
+            "thread": one_thread("models"),
         }
         self._searches: Batcher[SearchKey, str, list[Hit]] = Batcher("search", self._search, **common)
         self._embeds: Batcher[EmbedKey, str, Embedded] = Batcher("embed", self._embed, **common)
         self._reranks: Batcher[None, tuple[str, str], tuple[float, int]] = Batcher("rerank", self._rerank, **common)
-        alone = common | {"max_items": 1, "wait_seconds": 0.0}
-        self._answers: Batcher[None, Question, Answer] = Batcher("ask", self._answer, **alone)
+        # written answers take seconds, searches must not wait for them
+        self._answers: Batcher[None, Question, Answer] = Batcher(
+            "ask", self._answer, max_items=1, wait_seconds=0.0, **observed
+        )
+
+    def warm(self) -> None:
+        """Let every model compute once, before the first client has to wait for that."""
+        for name in self.engine.systems:
+            self.engine.search([WARMING], 1, system=name)
+        for name in self.engine.encoders:
+            self._embed((name, "document"), [WARMING])
 
     async def close(self) -> None:
         """Let go of the threads."""
@@ -210,7 +221,7 @@ class Service:
 
 
 def metadata_fields(documents: Iterable[Document]) -> dict[str, list[str]]:
-    """What hits can be filtered by: source and heading, and other texts that documents share; commonest values first."""
+    """What hits can be filtered by: source, heading and other texts that documents share; commonest values first."""
     counts: dict[str, Counter[str]] = {}
     for document in islice(documents, FIELD_DOCUMENTS):
         for name, value in getattr(document, "metadata", {}).items():

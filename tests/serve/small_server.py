@@ -27,10 +27,22 @@ from inpars.serve.service import Batching, Service, metadata_fields
 SCRIPT = "<script>window.hacked = true; document.title = 'hacked'</script>"
 TEXTS = [
     ("amber", "Amber", "Amber is fossil resin. People carve amber into beads.", "stones.pdf", "Resins"),
-    ("basalt", "Basalt", "Basalt is a dark volcanic rock that covers the ocean floor.", "stones.pdf", "Rocks > Volcanic"),
+    (
+        "basalt",
+        "Basalt",
+        "Basalt is a dark volcanic rock that covers the ocean floor.",
+        "stones.pdf",
+        "Rocks > Lava",
+    ),
     ("canyon", "Canyon", "A canyon is a deep valley that a river cut into rock.", "land.html", "Valleys"),
     ("delta", "Delta", "A delta is land that a river builds where it meets the ocean.", "land.html", "Rivers"),
-    ("script", "A page with a script", f"Hostile page: {SCRIPT} <img src=x onerror=alert(1)> hostile.", "evil.html", "Top"),
+    (
+        "script",
+        "A page with a script",
+        f"Hostile: {SCRIPT} <img src=x onerror=alert(1)> hostile.",
+        "evil.html",
+        "Top",
+    ),
     ("emoji", "Signs", "\U0001f30b A volcano \U0001f30b erupts; naïve café 火山 über.", "signs.md", "Fire"),
     ("long", "Long", "Granite " * 400 + "ends here.", "stones.pdf", "Rocks > Granite"),
 ]
@@ -118,7 +130,9 @@ class Writer:
 
     def write(self, question, hits):
         text = f"From the documents: {hits[0].document.title} [1]." if hits else ""
-        return Answer(question, "generated", bool(hits), text, self.name, cited=(1,) if hits else (), sources=tuple(hits))
+        return Answer(
+            question, "generated", bool(hits), text, self.name, cited=(1,) if hits else (), sources=tuple(hits)
+        )
 
 
 def engine(delay):

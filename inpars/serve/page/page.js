@@ -236,6 +236,10 @@ $("key-use").addEventListener("click", () => {
   $("key-form").hidden = true;
   begin();
 });
+const roomy = matchMedia("(min-width: 46.01rem)"); // where the options are always open
+const unfold = () => ($("options").open = roomy.matches);
+roomy.addEventListener("change", unfold);
+unfold();
 addEventListener("keydown", press);
 addEventListener("popstate", fromAddress);
 begin();

@@ -2,6 +2,8 @@
 
 import { element, passage } from "./text.js";
 
+const THUMB = "M3 10h4v11H3zM9 10l4-8c1.7 0 2.8 1.2 2.6 2.9L15 9h5c1.4 0 2.3 1.2 2 2.5l-1.8 7.7A2.3 2.3 0 0 1 18 21H9z";
+
 export function problem(message, retry) {
   const again = element("button", { type: "button" }, "Try again");
   again.addEventListener("click", retry);
@@ -70,11 +72,11 @@ function text(hit) {
 
 function thumbs(hit, title, rank, system, context) {
   return [
-    [1, "👍", "Relevant"],
-    [0, "👎", "Not relevant"],
-  ].map(([relevance, sign, label]) => {
+    [1, "Relevant"],
+    [0, "Not relevant"],
+  ].map(([relevance, label]) => {
     const settings = { type: "button", title: label, "aria-label": `${label}: ${title}`, "aria-pressed": "false" };
-    const button = element("button", { ...settings, data: { relevance } }, sign);
+    const button = element("button", { ...settings, data: { relevance } }, thumb());
     button.addEventListener("click", () => {
       const pressed = button.getAttribute("aria-pressed") === "true";
       context.vote(context.query, hit, system, rank, pressed ? null : relevance);
@@ -83,10 +85,20 @@ function thumbs(hit, title, rank, system, context) {
   });
 }
 
+/** A drawn thumb, since not every machine has a font with one; the stylesheet turns it down. */
+function thumb() {
+  const [svg, path] = ["svg", "path"].map((name) => document.createElementNS("http://www.w3.org/2000/svg", name));
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  path.setAttribute("d", THUMB);
+  svg.append(path);
+  return svg;
+}
+
 function placeBeside(hit, rank, other) {
   const there = other.hits.findIndex((found) => found.doc_id === hit.doc_id) + 1;
   const better = !there || there > rank;
-  const words = there ? `${other.system}: place ${there}` : `not found by ${other.system}`;
+  const words = there ? `place ${there} in ${other.system}` : `not found by ${other.system}`;
   return element("span", { className: `other ${better ? "up" : "soft"}` }, `${there === rank ? "" : better ? "▲ " : "▼ "}${words}`);
 }
 

@@ -1,0 +1,82 @@
+"""Serve search, answers, embeddings and reranking over HTTP, with a page, until SIGTERM or Ctrl-C.
+
+POST /search, /ask, /v1/embeddings (OpenAI's shape), /v1/rerank (Jina's and Cohere's shape), /feedback; GET /, /docs,
+/v1/collection, /healthz, /metrics. Requests of many clients are joined into one pass through a model. It listens on
+this machine alone unless --host says otherwise; a key in INPARS_API_KEY is then asked of every client.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from inpars.answering.engine import Engine
+from inpars.answering.opening import AnswerOptions, EngineOptions, open_engine
+from inpars.commands.common import add_dataset_flags, console, open_dataset
+from inpars.errors import ConfigError
+from inpars.options import add_flags, check, from_flags
+from inpars.progress import Progress
+from inpars.serve.options import ServeOptions
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's flags."""
+    add_dataset_flags(parser)
+    parser.add_argument("--index", type=Path, metavar="FOLDER", help="index on disk instead of --dataset or --corpus")
+    add_flags(parser, ServeOptions)
+    add_flags(parser, EngineOptions)
+    add_flags(parser, AnswerOptions)
+    parser.add_argument("--quiet", action="store_true", help="no progress and no notes on stderr")
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Serve."""
+    options = from_flags(ServeOptions, flags)
+    check(options)
+    progress = console(flags)
+    key = os.environ.get(options.api_key_variable, "")
+    from inpars.serve import server  # FastAPI and uvicorn, needed only from here
+
+    bound = server.listen(options.host, options.port)  # taken before models load, which takes longer
+    address = server.url_of(bound, options.host)
+    try:
+        with _engine(flags, options, progress) as engine:
+            app = server.application(engine, options, key, documents=engine.documents)
+            _warn(options, key, progress)
+            server.run(
+                app,
+                bound,
+                grace_seconds=options.grace_seconds,
+                started=lambda: progress.note(_greeting(address, engine)),
+            )
+    finally:
+        bound.close()
+    progress.note("stopped")
+
+
+def _engine(flags: argparse.Namespace, options: ServeOptions, progress: Progress) -> Engine:
+    named = flags.dataset is not None or flags.corpus is not None
+    if flags.index is not None and named:
+        raise ConfigError("give either documents (--dataset, --corpus) or --index")
+    corpus = None if flags.index is not None else open_dataset(flags, progress).corpus
+    return open_engine(
+        from_flags(EngineOptions, flags),
+        corpus=corpus,
+        index=flags.index,
+        answers=from_flags(AnswerOptions, flags),
+        writes=options.written_answers,
+        progress=progress,
+    )
+
+
+def _warn(options: ServeOptions, key: str, progress: Progress) -> None:
+    from inpars.serve.server import is_local
+
+    if not key and not is_local(options.host):
+        progress.note(f"anyone who reaches this address may search: set {options.api_key_variable} to ask for a key")
+
+
+def _greeting(address: str, engine: Engine) -> str:
+    systems = ", ".join(f"{name} ({system.description})" for name, system in engine.systems.items())
+    return f"{address} serves {len(engine.documents)} documents with {systems}; Ctrl-C stops it"
