@@ -31,11 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_documents_flags(parser: argparse.ArgumentParser) -> None:
     """Add --documents and --urls."""
     parser.add_argument(
-        "--documents", type=Path, nargs="+", default=[], metavar="PATH", help="folders and files instead of a dataset"
+        "--documents",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="PATH",
+        help="folders and files instead of a dataset",
     )
     parser.add_argument(
         "--urls",
         nargs="+",
+        action="extend",
         default=[],
         metavar="URL|FILE",
         help="web pages instead of a dataset: addresses, a sitemap's address, or a file with an address a line",

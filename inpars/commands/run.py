@@ -1,5 +1,7 @@
 """The whole pipeline into one folder: write queries, filter, mine, train, retrieve, rerank, judge.
 
+Begins with a dataset, or with --documents: a folder of PDF, web pages, texts. Where nobody judged queries, a share of
+the written ones is held out by source file to measure by, and the report says what that proves.
 Run again with other settings it redoes only what they touch; killed at any moment, the same command goes on.
 """
 
@@ -16,19 +18,29 @@ from inpars.commands.common import (
     open_dataset,
     print_result,
 )
+from inpars.commands.ingest import add_documents_flags, lines_about, names_documents
+from inpars.datasets import Dataset, load_dataset
+from inpars.documents.collecting import ChunkOptions
+from inpars.documents.fetching import FetchOptions
+from inpars.documents.readers import ReadOptions
 from inpars.evaluation.measures import DEFAULT_METRICS, parse_metrics
 from inpars.options import add_flags, from_flags
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.results import Asked
 from inpars.pipeline.run import run_pipeline
+from inpars.progress import Progress
 from inpars.prompting.example_choice import ExampleOptions, choose_prompt
 from inpars.prompting.prompts import load_prompt
 from inpars.reports.commands import command_line
 from inpars.stages.evaluating import as_values, table
+from inpars.stages.ingesting import IngestOptions, ingest_files
+
+DOCUMENTS = "documents"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's flags."""
+    add_documents_flags(parser)
     add_dataset_flags(parser)
     add_split_flag(parser)
     parser.add_argument(
@@ -36,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_flags(parser, ExampleOptions)
     add_flags(parser, PipelineOptions)
+    for part in (ChunkOptions, ReadOptions, FetchOptions):
+        add_flags(parser, part)
     parser.add_argument(
         "--metrics",
         default=" ".join(DEFAULT_METRICS),
@@ -50,14 +64,21 @@ def run(flags: argparse.Namespace) -> None:
     progress, metrics = console(flags), parse_metrics(flags.metrics)
     options = from_flags(PipelineOptions, flags)
     prompt = choose_prompt(load_prompt(flags.prompt), from_flags(ExampleOptions, flags), options.seed)
+    from_documents = names_documents(flags)
+    dataset = _ingested(flags, progress) if from_documents else open_dataset(flags, progress)
     finished = run_pipeline(
-        open_dataset(flags, progress),
+        dataset,
         prompt,
         options,
         output=flags.output,
         split=flags.split,
         metrics=metrics,
-        asked=Asked(command_line("run", add_arguments, flags), dataset_source(flags), flags.prompt),
+        asked=Asked(
+            command_line("run", add_arguments, flags),
+            {"dataset": dataset.name} if from_documents else dataset_source(flags),
+            flags.prompt,
+            " ".join([*map(str, flags.documents), *flags.urls]),
+        ),
         progress=progress,
         overwrite=flags.overwrite,
     )
@@ -67,4 +88,19 @@ def run(flags: argparse.Namespace) -> None:
         text = (
             f"no judged queries, nothing measured; models and queries are in {flags.output}\nreport: {finished.report}"
         )
-    print_result(flags, text, as_values(finished.results, finished.differences))
+    if finished.statement:
+        text = f"{text}\n{finished.statement}"
+    values = as_values(finished.results, finished.differences)
+    print_result(flags, text, {**values, "statement": finished.statement} if finished.statement else values)
+
+
+def _ingested(flags: argparse.Namespace, progress: Progress) -> Dataset:
+    """The files and pages as a dataset in the run's folder."""
+    output = flags.output / DOCUMENTS / "corpus.jsonl"
+    options = from_flags(IngestOptions, flags, limit=None)
+    manifest, found = ingest_files(
+        flags.documents, options, output=output, urls=flags.urls, progress=progress, overwrite=flags.overwrite
+    )
+    for line in lines_about(manifest, found):
+        progress.note(line)
+    return load_dataset(str(output.parent))

@@ -7,15 +7,21 @@ and the document ids, not on the order of queries. Pure functions over arrays.
 from __future__ import annotations
 
 import hashlib
+import json
+from array import array
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from inpars.documents.selection import sampling_key
 from inpars.errors import ConfigError
+from inpars.records import Document
 
 Numbers = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
+HeldOutBy: TypeAlias = Literal["document", "file", "page or section"]
+LEAST_FILES = 10  # below, a split by file leaves little on one side
 
 
 def id_key(doc_id: str) -> int:
@@ -47,3 +53,40 @@ def dev_clusters(clusters: Numbers, keys: Keys, queries: Numbers, *, dev_share: 
             f"{dev_share}: one side would be empty"
         )
     return names[taken]
+
+
+class SourceGroups:
+    """Which documents were cut out of one file, or where these are few out of one page, record or section of it.
+
+    Neighbours that share sentences are of one page and section. A document that does not say where it comes from is its
+    own source.
+    """
+
+    def __init__(self) -> None:
+        self._files, self._sections = array("Q"), array("Q")
+
+    def add(self, document: Document) -> None:
+        """Take in the next document."""
+        told = document.metadata
+        source = told.get("source") or document.doc_id
+        self._files.append(id_key(json.dumps([source], default=str)))
+        place = [source, *(told.get(name) for name in ("page", "record", "headings"))]
+        self._sections.append(id_key(json.dumps(place, default=str)))
+
+    @property
+    def held_out_by(self) -> HeldOutBy:
+        """What is never divided."""
+        return "file" if len(set(self._files)) >= LEAST_FILES else "page or section"
+
+    def joined(self, clusters: Numbers) -> Numbers:
+        """Clusters that also hold together what comes from one source, (documents,)."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        sources = np.array(self._files if self.held_out_by == "file" else self._sections, dtype=np.uint64)
+        _, source = np.unique(sources, return_inverse=True)
+        _, cluster = np.unique(clusters, return_inverse=True)
+        size = len(clusters)
+        links = coo_array((np.ones(size), (cluster, size + source)), shape=(2 * size, 2 * size))
+        labels: Numbers = connected_components(links, directed=False)[1][cluster].astype(np.int64)
+        return labels

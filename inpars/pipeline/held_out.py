@@ -6,7 +6,7 @@ Says beside the numbers what they show and what they do not.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from inpars.datasets import Dataset, Topics
 from inpars.errors import ConfigError
 from inpars.formats import read_qrels, read_queries
 from inpars.pipeline.options import PipelineOptions
+from inpars.reports.content import Report
 from inpars.stages.splitting import SplitFiles, SplitOptions, split_file
 
 DEV_SPLIT = "held-out"
@@ -43,15 +44,27 @@ def hold_out_queries(
     return HeldOut(files.train, topics, _statement(manifest.results, options))
 
 
+def said_beside(report: Report, held_out: HeldOut) -> Report:
+    """The report with the statement at its head and beside its results."""
+    if not held_out.statement:
+        return report
+    facts = {name.replace("judged", "held-out"): value for name, value in report.facts.items()}
+    results = report.results
+    if results is not None:
+        results = replace(results, notes=[*results.notes, held_out.statement])
+    return replace(report, lead=f"{report.lead} {held_out.statement}", facts=facts, results=results)
+
+
 def _statement(results: Mapping[str, Any], options: PipelineOptions) -> str:
+    unit = results["held_out_by"]
     own = " The reranker starts from the model that wrote them, which favours it." if _is_own_judge(options) else ""
     return (
-        f"Measured by {results['dev']} synthetic queries, held out by {results['held_out_by']}: nothing cut from the same "
-        f"{results['held_out_by']}, and nothing nearly the same, was trained on. "
-        f"This shows whether the tuned models find this collection's documents better for queries as {options.model} "
-        "writes them. It does not show how people's own queries fare: they are worded otherwise, several documents may "
-        f"answer one while only the one it was written for counts here, and unlikely, harder ones were filtered out.{own} "
-        "Judge a few dozen real queries before relying on it (--queries, --qrels)."
+        f"Measured by {results['dev']} synthetic queries, held out by {unit}: nothing cut from the same {unit}, and "
+        "nothing nearly the same, was trained on. This shows whether the tuned models find this collection's documents "
+        f"better for queries as {options.model} writes them. It does not show how people's own queries fare: they are "
+        "worded otherwise, several documents may answer one while only the one it was written for counts here, and "
+        f"unlikely, harder ones were filtered out.{own} Judge a few dozen real queries before relying on it "
+        "(--queries, --qrels)."
     )
 
 

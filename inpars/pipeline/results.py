@@ -34,6 +34,7 @@ class Asked:
     command: str = ""
     source: Mapping[str, str] = field(default_factory=dict)  # flags that name the dataset, by name
     prompt: str = ""  # as it was named
+    documents: str = ""  # files and pages that the dataset was made from, which may change
 
 
 def write_mark(folder: Path, dataset: Dataset, asked: Asked) -> None:

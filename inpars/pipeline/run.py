@@ -18,6 +18,7 @@ from inpars.evaluation.significance import Difference
 from inpars.formats import read_run, write_run
 from inpars.manifest import Manifest, stamp
 from inpars.options import option
+from inpars.pipeline.held_out import HeldOut, hold_out_queries, said_beside
 from inpars.pipeline.judging import Judged, judge
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.results import FOLDER_MARK, Asked, report_of, write_mark
@@ -35,7 +36,7 @@ from inpars.stages.retrieving import BM25, SearchOptions, search_dataset
 from inpars.stages.stage import Outcome, run_stage
 from inpars.stages.training import train_reranker_from_file, train_retriever_from_file
 
-SYNTHETIC = "queries.synthetic.jsonl"
+SYNTHETIC, FILTERED = "queries.synthetic.jsonl", "queries.filtered.jsonl"
 FUSION_DEPTH = 100
 BASE_FUSION, TUNED, TUNED_FUSION = "fusion", "tuned", "tuned fusion"
 RERANKED = " + reranker"
@@ -43,11 +44,12 @@ RERANKED = " + reranker"
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a run ends with; without judged queries the results are empty."""
+    """What a run ends with; results are empty where nothing was measured, `statement` says what held-out ones prove."""
 
     results: dict[str, Evaluation]
     differences: dict[str, Mapping[str, Difference]]
     report: Path
+    statement: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +85,25 @@ def run_pipeline(
     progress: Progress = SILENT,
     overwrite: bool = False,
 ) -> Finished:
-    """Do all stages into the folder `output`. Raises StaleInputError where it holds a run of another dataset."""
+    """Do all stages into the folder `output`. Raises StaleInputError where it holds a run of another dataset.
+
+    Without judged queries, a share of the written ones is held out to measure by.
+    """
     _claim(output, dataset, asked)
     topics = dataset.topics(split) if dataset.splits else None
     run = _Run(dataset, prompt, options, output, topics, progress, overwrite)
-    manifests = {"generate": _generate(run), "filter": _filter(run), "triples": _mine(run)}
+    manifests = {"generate": _generate(run), "filter": _filter(run)}
+    held_out = _hold_out(run)
+    topics, manifests["triples"] = held_out.topics, _mine(run, held_out.train)
     manifests |= {"retriever": _train_retriever(run), "reranker": _train_reranker(run)}
     judged = Judged()
     if topics is not None:
         topics = without_examples(topics.first(options.limit), prompt, progress)
         judged = judge(output, topics, _retrieve(run, topics), metrics, progress=progress, overwrite=overwrite)
     report = output / "report.html"
-    write_report(report_of(dataset, prompt, options, output, manifests, judged, metrics, asked), report)
-    return Finished(dict(judged.evaluations), dict(judged.differences), report)
+    page = report_of(dataset, prompt, options, output, manifests, judged, metrics, asked)
+    write_report(said_beside(page, held_out), report)
+    return Finished(dict(judged.evaluations), dict(judged.differences), report, held_out.statement)
 
 
 def _claim(folder: Path, dataset: Dataset, asked: Asked) -> None:
@@ -105,6 +113,7 @@ def _claim(folder: Path, dataset: Dataset, asked: Asked) -> None:
         try:
             known = json.loads(mark.read_text(encoding="utf-8"))
             same = known["corpus_sha256"] == dataset.corpus.sha256
+            same = same or (asked.documents and known.get("documents") == asked.documents)  # they may have changed
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise DataFormatError(f"not the mark of a run ({error}); remove it", path=mark) from None
         if not same:
@@ -140,14 +149,22 @@ def _filter(run: _Run) -> Manifest:
     return filter_file(
         run.path(SYNTHETIC),
         run.options.filtering,
-        output=run.path("queries.filtered.jsonl"),
+        output=run.path(FILTERED),
         example_queries=[example.query for example in run.prompt.examples],
         own_queries=list(run.topics.queries.values()) if run.topics is not None else (),
         **run.told,
     )
 
 
-def _mine(run: _Run) -> Manifest:
+def _hold_out(run: _Run) -> HeldOut:
+    """What is trained on and measured by: judged queries where there are some."""
+    queries = run.path(FILTERED)
+    if run.topics is not None or not run.options.dev_share:
+        return HeldOut(queries, run.topics, "")
+    return hold_out_queries(queries, run.dataset, run.options, run.folder, run.told)
+
+
+def _mine(run: _Run, queries: Path) -> Manifest:
     own = run.options
     options = TriplesOptions(
         ranks=own.ranks,
@@ -157,7 +174,7 @@ def _mine(run: _Run) -> Manifest:
         threads=own.threads,
     )
     return write_triples(
-        run.path("queries.filtered.jsonl"),
+        queries,
         run.dataset.corpus,
         run.dataset.corpus_stamp,
         options,

@@ -23,7 +23,7 @@ from inpars.errors import ConfigError, StaleInputError
 from inpars.filtering.filters import words
 from inpars.formats import read_synthetic_records
 from inpars.manifest import FileStamp, Manifest, stamp
-from inpars.mining.splitting import Keys, Numbers, dev_clusters, id_key
+from inpars.mining.splitting import HeldOutBy, Keys, Numbers, SourceGroups, dev_clusters, id_key
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.records import SyntheticQuery
@@ -41,6 +41,10 @@ class SplitOptions:
     dev_share: float = option(0.1, help="share of the queries that is set aside, at most")
     threshold: float = option(
         THRESHOLD, help="documents of at least this similarity, estimated by MinHash, stay together", minimum=0
+    )
+    by_source: bool = option(
+        False,
+        help="keep documents cut out of one file together too; of fewer than ten files, those of a page or section",
     )
     seed: int = option(0, help="seed of the choice")
 
@@ -88,7 +92,7 @@ def split_file(
     refuse_to_overwrite(files.sides, [source, corpus.path])
 
     def work() -> Outcome:
-        documents = _documents(source, corpus, options.threshold, progress)
+        documents = _documents(source, corpus, options, progress)
         chosen = dev_clusters(
             documents.clusters, documents.keys, documents.queries, dev_share=options.dev_share, seed=options.seed
         )
@@ -100,6 +104,7 @@ def split_file(
             **counts,
             "documents": len(documents.keys),
             "clusters": len(sizes),
+            "held_out_by": documents.held_out_by,
             "dev_clusters": len(chosen),
             "largest_cluster": int(sizes.max()),
         }
@@ -126,9 +131,10 @@ class _Documents:
     keys: Keys
     queries: Numbers
     of_query: npt.NDArray[np.intp]
+    held_out_by: HeldOutBy
 
 
-def _documents(source: Path, corpus: Corpus, threshold: float, progress: Progress) -> _Documents:
+def _documents(source: Path, corpus: Corpus, options: SplitOptions, progress: Progress) -> _Documents:
     hashes = array("Q", (id_key(query.doc_id) for query, _ in read_synthetic_records(source)))
     if not hashes:
         raise ConfigError(f"{source}: there are no queries to split")
@@ -137,7 +143,7 @@ def _documents(source: Path, corpus: Corpus, threshold: float, progress: Progres
     )
     is_first = np.zeros(len(hashes), dtype=np.bool_)
     is_first[first] = True
-    found = NearDuplicateClusters(threshold)
+    found, sources = NearDuplicateClusters(options.threshold), SourceGroups()
     tracked = progress.track(
         _first_ids(source, is_first), total=len(keys), description="compare documents", unit="documents"
     )
@@ -146,10 +152,14 @@ def _documents(source: Path, corpus: Corpus, threshold: float, progress: Progres
             raise StaleInputError(
                 f"{source}: document {doc_id!r} is not in this corpus; give the corpus of the queries"
             )
-        found.add(corpus[doc_id].full_text)
+        document = corpus[doc_id]
+        found.add(document.full_text)
+        if options.by_source:
+            sources.add(document)
+    clusters = sources.joined(found.labels()) if options.by_source else found.labels()
     labels = np.empty(len(keys), dtype=np.int64)
-    labels[np.argsort(first)] = found.labels()  # texts came in the order of their first queries
-    return _Documents(labels, keys, counts, of_query)
+    labels[np.argsort(first)] = clusters  # texts came in the order of their first queries
+    return _Documents(labels, keys, counts, of_query, sources.held_out_by if options.by_source else "document")
 
 
 def _first_ids(source: Path, is_first: npt.NDArray[np.bool_]) -> Iterator[str]:

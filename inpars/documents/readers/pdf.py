@@ -131,19 +131,13 @@ def _paragraphs(text: str, page: int, repeated: set[str], notes: FileNotes) -> I
         yield Block(held.rstrip(), begin, markup="lines", page=page)
 
 
-class _Quiet(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.CRITICAL
-
-
 @contextmanager
 def _warnings_kept_quiet() -> Iterator[None]:
     """What pypdf logs about files that are not quite as they should be: the remarks say what matters."""
-    quiet, loggers = _Quiet(), [name for name in logging.root.manager.loggerDict if name.startswith("pypdf")]
-    for name in loggers:
-        logging.getLogger(name).addFilter(quiet)
+    logger = logging.getLogger("pypdf")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        for name in loggers:
-            logging.getLogger(name).removeFilter(quiet)
+        logger.setLevel(before)
