@@ -65,9 +65,9 @@ def open_dataset_if_named(flags: argparse.Namespace, progress: Progress) -> Data
     return open_dataset(flags, progress) if flags.dataset is not None or flags.corpus is not None else None
 
 
-def add_output_flags(parser: argparse.ArgumentParser, what: str) -> None:
+def add_output_flags(parser: argparse.ArgumentParser, what: str, *, required: bool = True) -> None:
     """Add --output, --overwrite, --json and --quiet."""
-    parser.add_argument("--output", type=Path, required=True, metavar="PATH", help=what)
+    parser.add_argument("--output", type=Path, required=required, metavar="PATH", help=what)
     parser.add_argument("--overwrite", action="store_true", help="make the output again even where it is up to date")
     add_display_flags(parser)
 

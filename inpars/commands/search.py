@@ -1,42 +1,71 @@
-"""Retrieve with BM25, a bi-encoder or a fusion of several, to a TREC run."""
+"""Retrieve with BM25, a bi-encoder or a fusion of several, to a TREC run; or search for a query that is typed in.
+
+With a query on the command line, or --interactive for a loop of them, hits are shown with the query's words marked;
+without --retriever these are found by BM25 and a bi-encoder together. BM25 is left out, with a note, where there is no
+Java.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from typing import Any
 
+from inpars.answering.conversation import Conversation, search_lines
+from inpars.answering.engine import DEFAULT_K
+from inpars.answering.opening import NO_RETRIEVER, AnswerOptions, EngineOptions, open_engine, parse_filters
+from inpars.answering.showing import hit_values
+from inpars.commands.ask import add_index_flag, add_search_flags
 from inpars.commands.common import (
     add_dataset_flags,
     add_output_flags,
     add_split_flag,
     console,
     open_dataset,
+    open_dataset_if_named,
     print_result,
 )
+from inpars.datasets import DEFAULT_SPLIT, Topics, load_topics
+from inpars.errors import ConfigError
+from inpars.formats import read_queries
+from inpars.manifest import Manifest
 from inpars.options import add_flags, from_flags
-from inpars.stages.retrieving import DEFAULT_RETRIEVERS, SearchOptions, search_dataset
+from inpars.retrieval.vector_index import VectorIndex
+from inpars.stages.retrieving import BM25, DEFAULT_RETRIEVERS, SearchOptions, search_dataset, search_index
+
+DEFAULT_RUN_K = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's flags."""
+    parser.add_argument("query", nargs="?", help="search for this alone and show the hits")
+    parser.add_argument("--interactive", action="store_true", help="read queries from the terminal, one after another")
+    add_index_flag(parser)
     add_dataset_flags(parser)
     add_split_flag(parser)
     add_flags(parser, SearchOptions)
-    add_output_flags(parser, "TREC run")
+    parser.set_defaults(k=None)
+    parser.add_argument("--base-retriever", metavar="TEXT", help="typed in: a second bi-encoder, for --system base")
+    parser.add_argument("--reranker", metavar="TEXT", help="typed in: model that reorders what was found")
+    parser.add_argument(
+        "--depth", type=int, default=50, metavar="N", help="typed in: hits that are fused and reranked (default: 50)"
+    )
+    add_search_flags(parser)
+    add_output_flags(parser, "TREC run", required=False)
 
 
 def run(flags: argparse.Namespace) -> None:
     """Search."""
-    progress = console(flags)
-    dataset = open_dataset(flags, progress)
-    options = from_flags(SearchOptions, flags, retriever=tuple(flags.retriever or DEFAULT_RETRIEVERS))
-    manifest = search_dataset(
-        dataset,
-        dataset.topics(flags.split),
-        options,
-        output=flags.output,
-        progress=progress,
-        overwrite=flags.overwrite,
-    )
+    if flags.query is not None or flags.interactive:
+        _search_typed(flags)
+        return
+    only_typed = [name for name in ("system", "reranker", "base_retriever", "filter") if getattr(flags, name)]
+    if only_typed:
+        flag = only_typed[0].replace("_", "-")
+        raise ConfigError(f"--{flag} is for a query that is typed in; for a run see `inpars rerank`")
+    if flags.output is None:
+        raise ConfigError('give --output PATH for a run of all queries, a "query", or --interactive')
+    manifest = _search_all(flags)
     queries, empty = manifest.results["queries"], manifest.results["without_results"]
     text = f"{flags.output}: {manifest.output.records} results of {queries} queries"
     print_result(
@@ -44,3 +73,66 @@ def run(flags: argparse.Namespace) -> None:
         text + (f", {empty} found nothing" if empty else ""),
         {"output": str(flags.output), "results": manifest.output.records, **manifest.results},
     )
+
+
+def _search_all(flags: argparse.Namespace) -> Manifest:
+    progress = console(flags)
+    common: dict[str, Any] = {"output": flags.output, "progress": progress, "overwrite": flags.overwrite}
+    if flags.index is None:
+        dataset = open_dataset(flags, progress)
+        options = _run_options(flags, DEFAULT_RETRIEVERS)
+        return search_dataset(dataset, dataset.topics(flags.split), options, **common)
+    own = (VectorIndex(flags.index).state.model,)
+    return search_index(flags.index, _topics(flags), _run_options(flags, own), **common)
+
+
+def _run_options(flags: argparse.Namespace, retrievers: tuple[str, ...]) -> SearchOptions:
+    chosen = retrievers if flags.retriever is DEFAULT_RETRIEVERS else flags.retriever
+    k = DEFAULT_RUN_K if flags.k is None else flags.k
+    return from_flags(SearchOptions, flags, retriever=tuple(chosen or retrievers), k=k)
+
+
+def _topics(flags: argparse.Namespace) -> Topics:
+    """The queries for an index, which has none of its own."""
+    if flags.queries is not None:
+        return Topics(DEFAULT_SPLIT, {query.query_id: query.text for query in read_queries(flags.queries)}, {})
+    if flags.dataset is None:
+        raise ConfigError("an index has no queries; give --queries FILE or the --dataset that they are of")
+    return load_topics(flags.dataset, flags.split)
+
+
+def _search_typed(flags: argparse.Namespace) -> None:
+    if flags.output is not None:
+        raise ConfigError("--output takes a run of many queries; leave it out, or the query and --interactive")
+    if flags.query is not None and not flags.query.strip():
+        raise ConfigError("the query is empty; search for something")
+    progress, filters = console(flags), parse_filters(flags.filter)
+    dataset = None if flags.index is not None else open_dataset_if_named(flags, progress)
+    with open_engine(
+        _engine_options(flags),
+        corpus=dataset.corpus if dataset else None,
+        index=flags.index,
+        answers=AnswerOptions() if flags.interactive else None,
+        progress=progress,
+    ) as engine:
+        k = DEFAULT_K if flags.k is None else flags.k
+        if flags.interactive:
+            Conversation(engine, k, flags.system, filters).run(sys.stdin, sys.stdout, sys.stderr)
+            return
+        if flags.json:
+            hits = engine.search([flags.query], k, system=flags.system, filters=filters)[0]
+            rows = [hit_values(hit, number) for number, hit in enumerate(hits, start=1)]
+            print_result(flags, "", {"query": flags.query, "notes": list(engine.notes), "hits": rows})
+            return
+        print_result(flags, "\n".join(search_lines(engine, flags.query, k, flags.system, filters)), {})
+
+
+def _engine_options(flags: argparse.Namespace) -> EngineOptions:
+    """What --retriever says of a run, for an engine: several are fused, one alone stands for itself."""
+    if flags.retriever is DEFAULT_RETRIEVERS or flags.retriever is None:
+        return from_flags(EngineOptions, flags, retriever=None)
+    encoders = [name for name in flags.retriever if name != BM25]
+    if len(encoders) > 1:
+        raise ConfigError("one bi-encoder at a time for a query that is typed in; --base-retriever takes another")
+    bm25 = len(encoders) < len(flags.retriever)
+    return from_flags(EngineOptions, flags, retriever=encoders[0] if encoders else NO_RETRIEVER, bm25=bm25)

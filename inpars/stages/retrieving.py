@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from inpars.batches import slices
-from inpars.corpus import Corpus
+from inpars.corpus import Documents
 from inpars.datasets import Dataset, Topics
 from inpars.errors import ConfigError
 from inpars.formats import run_lines
@@ -18,9 +18,15 @@ from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.records import Query, Run
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
+from inpars.retrieval.index_state import size_on_disk
+from inpars.retrieval.index_writing import weights_of
+from inpars.retrieval.vector_index import VectorIndex
 from inpars.runs import cut, fuse_z_scores, without_own_document
 from inpars.stages.stage import Outcome, model_stamp, run_stage
 from inpars.storage import write_lines
+
+if TYPE_CHECKING:
+    from inpars.retrieval.dense import Encoder
 
 STAGE = "search"
 BM25 = "bm25"
@@ -38,7 +44,7 @@ class SearchOptions(ComputingOptions):
         DEFAULT_RETRIEVERS,
         help="bm25, or a bi-encoder by embedded name, folder or hub id; given several times their scores are fused",
     )
-    k: int = option(1000, help="documents a query", minimum=1)
+    k: int = option(1000, help="documents a query; 10 for one that is typed in", minimum=1)
     fusion_depth: int = option(100, help="documents of each retriever that a fusion reads", minimum=1)
     k1: float = option(DEFAULT_K1, help="BM25's k1")
     b: float = option(DEFAULT_B, help="BM25's b")
@@ -60,18 +66,52 @@ def search_dataset(
     overwrite: bool = False,
 ) -> Manifest:
     """Write the run of a split's queries."""
-    inputs: dict[str, FileStamp] = {"corpus": dataset.corpus_stamp, "queries": topics.query_stamp}
+    return _search(
+        *(dataset.name, dataset.corpus, dataset.corpus_stamp, topics, options),
+        output=output,
+        progress=progress,
+        overwrite=overwrite,
+    )
+
+
+def search_index(
+    folder: Path,
+    topics: Topics,
+    options: SearchOptions,
+    *,
+    output: Path,
+    progress: Progress = SILENT,
+    overwrite: bool = False,
+) -> Manifest:
+    """As `search_dataset`, over an index on disk; its own model searches it without embedding anything again."""
+    index = VectorIndex(folder)
+    stamp = FileStamp(str(folder), index.sha256, size_on_disk(folder), len(index))
+    return _search(*(str(folder), index, stamp, topics, options), output=output, progress=progress, overwrite=overwrite)
+
+
+def _search(
+    name: str,
+    corpus: Documents,
+    stamp: FileStamp,
+    topics: Topics,
+    options: SearchOptions,
+    *,
+    output: Path,
+    progress: Progress,
+    overwrite: bool,
+) -> Manifest:
+    inputs: dict[str, FileStamp] = {"corpus": stamp, "queries": topics.query_stamp}
     inputs |= {f"retriever {name}": model_stamp(name) for name in options.retriever if name != BM25}
 
     def work() -> Outcome:
         queries = topics.as_queries()[: options.limit]
         if not queries:
-            raise ConfigError(f"{dataset.name}: there are no queries to search with")
+            raise ConfigError(f"{name}: there are no queries to search with")
         tag, empty = "+".join(Path(name).name for name in options.retriever), 0
 
         def lines() -> Iterator[str]:
             nonlocal empty
-            for run in retrieve(dataset.corpus, queries, options, progress=progress):
+            for run in retrieve(corpus, queries, options, progress=progress):
                 empty += sum(not scores for scores in run.values())
                 yield from run_lines(run, tag)
 
@@ -82,7 +122,7 @@ def search_dataset(
 
 
 def retrieve(
-    corpus: Corpus, queries: Sequence[Query], options: SearchOptions, *, progress: Progress = SILENT
+    corpus: Documents, queries: Sequence[Query], options: SearchOptions, *, progress: Progress = SILENT
 ) -> Iterator[Run]:
     """The k best documents of each query, its own document left out; a run for each block of queries."""
     searches = [_open(name, corpus, options, progress) for name in options.retriever]
@@ -95,7 +135,7 @@ def retrieve(
         progress.advance(len(block))
 
 
-def _open(name: str, corpus: Corpus, options: SearchOptions, progress: Progress) -> Search:
+def _open(name: str, corpus: Documents, options: SearchOptions, progress: Progress) -> Search:
     """A retriever; its index is made where there is none yet."""
     if name == BM25:
         index = bm25_index(
@@ -112,10 +152,17 @@ def _open(name: str, corpus: Corpus, options: SearchOptions, progress: Progress)
         batch_size=options.batch_size,
         trust_remote_code=options.trust_remote_code,
     )
+    if isinstance(corpus, VectorIndex) and corpus.state.weights == weights_of(encoder):
+        return lambda queries, k: _search_stored(corpus, encoder, queries, k)
     return dense_index(corpus, encoder, progress=progress).search
 
 
-def own_documents(queries: Mapping[str, str], corpus: Corpus) -> set[str]:
+def _search_stored(index: VectorIndex, encoder: Encoder, queries: Sequence[Query], k: int) -> Run:
+    found = index.search(encoder.encode_queries([query.text for query in queries]), k)
+    return {query.query_id: scores for query, scores in zip(queries, found, strict=True)}
+
+
+def own_documents(queries: Mapping[str, str], corpus: Documents) -> set[str]:
     """Queries that are documents of the corpus: same id and the query's text in the document's."""
     return {
         query_id

@@ -1,0 +1,90 @@
+"""Answer a question from a collection: words of a document, or a text with numbered sources.
+
+Documents are found by BM25 and a bi-encoder, put together by their z-scores and reordered by a reranker where one is
+named. Without a model that marks answers (--reader) the sentence that fits best is shown, and said to be that. Below
+--threshold, and where the sources say nothing, there is no answer, and the exit code is still 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from inpars.answering.engine import DEFAULT_SOURCES
+from inpars.answering.opening import AnswerOptions, EngineOptions, open_engine, parse_filters
+from inpars.answering.records import AnswerKind
+from inpars.answering.showing import answer_lines, answer_values
+from inpars.commands.common import (
+    add_dataset_flags,
+    add_display_flags,
+    console,
+    open_dataset_if_named,
+    print_result,
+)
+from inpars.errors import ConfigError
+from inpars.options import add_flags, from_flags
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's flags."""
+    parser.add_argument("question", help="what you want to know, in quotes")
+    add_index_flag(parser)
+    add_dataset_flags(parser)
+    parser.add_argument(
+        "--answer",
+        choices=("extractive", "generated"),
+        help="words of a document, or a text a language model writes (default: extractive, or generated where --model "
+        "or --base-url is given)",
+    )
+    parser.add_argument(
+        "--k", type=int, default=DEFAULT_SOURCES, metavar="N", help="sources read (default: %(default)s)"
+    )
+    add_search_flags(parser)
+    add_flags(parser, AnswerOptions)
+    add_flags(parser, EngineOptions)
+    add_display_flags(parser)
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Answer."""
+    if not flags.question.strip():
+        raise ConfigError("the question is empty; ask something")
+    progress = console(flags)
+    answers = from_flags(AnswerOptions, flags)
+    kind: AnswerKind = flags.answer or ("generated" if answers.model or answers.base_url else "extractive")
+    filters = parse_filters(flags.filter)
+    dataset = open_dataset_if_named(flags, progress)
+    with open_engine(
+        from_flags(EngineOptions, flags),
+        corpus=dataset.corpus if dataset else None,
+        index=flags.index,
+        answers=answers,
+        writes=kind == "generated",
+        progress=progress,
+    ) as engine:
+        answer = engine.ask(flags.question, kind=kind, k=flags.k, system=flags.system, filters=filters)
+        values = answer_values(answer) | {"system": flags.system or engine.default_system, "notes": list(engine.notes)}
+    print_result(flags, "\n".join(answer_lines(answer)), values)
+
+
+def add_index_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --index."""
+    parser.add_argument(
+        "--index", type=Path, metavar="DIR", help="index on disk, made by `inpars index`, instead of a dataset"
+    )
+
+
+def add_search_flags(parser: argparse.ArgumentParser) -> None:
+    """Add --system and --filter."""
+    parser.add_argument(
+        "--system",
+        choices=("hybrid", "dense", "base", "bm25"),
+        help="search with all there is, the bi-encoder alone, --base-retriever, or BM25 (default: the first there is)",
+    )
+    parser.add_argument(
+        "--filter",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="only documents with this metadata, source=*.pdf for instance; several must all fit",
+    )

@@ -1,0 +1,129 @@
+"""An index on disk: documents with their embeddings, for `search`, `ask` and `serve` with --index.
+
+It is searched exactly, or approximately by faiss where it is large. Adding and deleting cost what was added or deleted;
+killed at any moment, an index holds all of a change or nothing of it, and the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from inpars.answering.opening import DEFAULT_RETRIEVER, EngineOptions, load_encoder, parse_filters
+from inpars.answering.parts import matches
+from inpars.commands.common import add_dataset_flags, add_display_flags, console, open_dataset, print_result
+from inpars.errors import ConfigError
+from inpars.models.computing import ComputingOptions
+from inpars.options import add_flags, from_flags
+from inpars.retrieval.index_state import litter, size_on_disk
+from inpars.retrieval.index_writing import Change, add_documents, build_index, delete_documents
+from inpars.retrieval.vector_index import VectorIndex
+from inpars.storage import read_lines
+
+ACTIONS = {
+    "build": "make an index of documents",
+    "add": "add documents, replacing those whose id is there with another text",
+    "delete": "delete documents by id or by metadata",
+    "info": "say what is in an index",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add a parser for each action."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="|".join(ACTIONS))
+    parsers = {
+        name: actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
+        for name, text in ACTIONS.items()
+    }
+    for own in parsers.values():
+        own.add_argument("--index", type=Path, required=True, metavar="DIR", help="the index's folder")
+    for name in ("build", "add"):
+        _add_encoding_flags(parsers[name], name)
+    parsers["build"].add_argument(
+        "--structure",
+        choices=("auto", "exact", "hnsw", "ivf"),
+        default="auto",
+        help="how it is searched; auto: exactly up to 100,000 documents, then by a graph, above 2 million by inverted "
+        "lists (default: auto)",
+    )
+    parsers["build"].add_argument("--overwrite", action="store_true", help="build anew where there is an index")
+    parsers["add"].add_argument("--sync", action="store_true", help="also delete what these documents lack")
+    parsers["delete"].add_argument("--ids", nargs="+", default=[], metavar="ID", help="documents to delete")
+    parsers["delete"].add_argument("--ids-file", type=Path, metavar="PATH", help="the same, one a line")
+    parsers["delete"].add_argument(
+        "--filter", action="append", default=[], metavar="FIELD=VALUE", help="delete documents with this metadata"
+    )
+    for own in parsers.values():
+        add_display_flags(own)
+
+
+def _add_encoding_flags(parser: argparse.ArgumentParser, action: str) -> None:
+    add_dataset_flags(parser)
+    default = DEFAULT_RETRIEVER if action == "build" else "the index's own"
+    parser.add_argument(
+        "--retriever",
+        metavar="TEXT",
+        help=f"bi-encoder: a folder, an embedded name or a hub id (default: {default})",
+    )
+    parser.add_argument(
+        "--max-length", type=int, metavar="N", help="tokens of a text that it reads (default: the model's limit)"
+    )
+    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="texts encoded together (default: 64)")
+    add_flags(parser, ComputingOptions)
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Do it."""
+    if flags.action == "info":
+        print_result(flags, "\n".join(_info_lines(values := _info(flags.index))), values)
+        return
+    change = _delete(flags) if flags.action == "delete" else _write(flags)
+    index = VectorIndex(flags.index)
+    counts = ", ".join(f"{count} {name}" for name, count in asdict(change).items() if count) or "nothing to do"
+    values = {"index": str(flags.index), "documents": len(index), **asdict(change)}
+    print_result(flags, f"{flags.index}: {counts}; {len(index)} documents", values)
+
+
+def _write(flags: argparse.Namespace) -> Change:
+    progress = console(flags)
+    documents = open_dataset(flags, progress).corpus
+    name = flags.retriever or (VectorIndex(flags.index).state.model if flags.action == "add" else DEFAULT_RETRIEVER)
+    if flags.threads is not None:
+        from inpars.models.hardware import use_threads
+
+        use_threads(flags.threads)
+    encoder = load_encoder(name, from_flags(EngineOptions, flags, retriever=name))
+    if flags.action == "add":
+        return add_documents(flags.index, documents, encoder, sync=flags.sync, progress=progress)
+    return build_index(
+        flags.index, documents, encoder, structure=flags.structure, overwrite=flags.overwrite, progress=progress
+    )
+
+
+def _delete(flags: argparse.Namespace) -> Change:
+    doc_ids = [*flags.ids, *(_ids(flags.ids_file) if flags.ids_file else ())]
+    filters = parse_filters(flags.filter)
+    if not doc_ids and not filters:
+        raise ConfigError("nothing named to delete; give --ids, --ids-file or --filter")
+    if filters:
+        doc_ids += [document.doc_id for document in VectorIndex(flags.index) if matches(document, filters)]
+    return delete_documents(flags.index, doc_ids, progress=console(flags))
+
+
+def _ids(path: Path) -> Iterator[str]:
+    return (line.strip() for _, line in read_lines(path))
+
+
+def _info(folder: Path) -> dict[str, Any]:
+    index = VectorIndex(folder)
+    left = len(litter(folder, index.state))
+    return {"index": str(folder), **index.info(), "bytes": size_on_disk(folder), "unfinished": left}
+
+
+def _info_lines(values: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in values.items():
+        shown = ", ".join(value) if isinstance(value, list) else f"{value:,}" if isinstance(value, int) else value
+        yield f"{name:12} {shown}"
