@@ -2,8 +2,8 @@
 
 Their conventions differ where ours is trec_eval's with `-c`: a judged query without results counts 0.
 - pytrec_eval leaves such a query out of its answer; its mean is over the others. Filled with 0 the values are ours.
-- ranx refuses runs that lack a query, unless `make_comparable` fills it with no results, which count 0. Ties are left to
-  a sort that is not stable; it is given our order as scores without ties, which is trec_eval's (checked by the former).
+- ranx refuses runs that lack a query, unless `make_comparable` fills it with no results, which count 0. It leaves
+  ties to a sort that is not stable; it is given our order as scores without ties, trec_eval's by the former test.
 """
 
 import importlib.util
