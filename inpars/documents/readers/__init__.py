@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from inpars.documents.blocks import Block, FileNotes
-from inpars.documents.decoding import FALLBACK
+from inpars.documents.text_files import FALLBACK
 from inpars.errors import MissingDependencyError, UnreadableFileError
 from inpars.extras import pip_line
 from inpars.options import option

@@ -11,13 +11,14 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 from pypdf import PdfReader
-from pypdf.errors import DependencyError, PyPdfError
+from pypdf.errors import DependencyError, PdfReadError, PyPdfError
 
 from inpars.documents.blocks import Block, FileNotes
-from inpars.documents.readers import EMPTY, ReadOptions
+from inpars.documents.readers import EMPTY, ReadOptions, read_whole
 from inpars.errors import UnreadableFileError
 
 ENCRYPTED = "encrypted; save it without its password"
@@ -27,7 +28,8 @@ EDGE_LINES = 3  # of the top and of the bottom of a page, where headers and foot
 LEAST_PAGES = 3  # that share a line before it counts as a header
 FULL_LINE = 0.7  # of the page's usual line, so that the next one goes on with it
 _END_MARK, _TAIL_BYTES = b"%%EOF", 2048
-_NUMBER = re.compile(r"\d+")
+_NEW_END = b"\nstartxref\n0\n%%EOF\n"  # for a file that was cut off
+_NUMBER = re.compile(r"(?<![\d.,])[0-9]{1,5}(?![\d.,]\d)")
 _BROKEN = (PyPdfError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OSError)
 
 
@@ -47,7 +49,10 @@ def read_pdf(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator[Bl
 
 def _opened(path: Path, stream) -> PdfReader:  # type: ignore[no-untyped-def]  # noqa: ANN001
     try:
-        reader = PdfReader(stream)
+        try:
+            reader = PdfReader(stream)
+        except PdfReadError:
+            reader = PdfReader(BytesIO(read_whole(path) + _NEW_END))  # its objects are searched for
         if reader.is_encrypted and not reader.decrypt(""):  # many are locked against printing alone, with no password
             raise UnreadableFileError(ENCRYPTED, path=path)
         len(reader.pages)
@@ -96,17 +101,21 @@ def _title(reader: PdfReader) -> str:
 
 
 def _repeated(texts: list[str]) -> set[str]:
-    """Lines that stand at the edge of most pages; numbers in them may differ."""
+    """The shapes of lines that stand at the edge of most pages."""
     counts: Counter[str] = Counter()
-    for text in texts:
+    for page, text in enumerate(texts, start=1):
         lines = [line for line in text.splitlines() if line.strip()]
-        counts.update({_shape(line) for line in (*lines[:EDGE_LINES], *lines[-EDGE_LINES:])})
+        counts.update({shape for line in (*lines[:EDGE_LINES], *lines[-EDGE_LINES:]) for shape in _shapes(line, page)})
     pages = sum(bool(text.strip()) for text in texts)
     return {shape for shape, count in counts.items() if count >= max(LEAST_PAGES, pages / 2)}
 
 
-def _shape(line: str) -> str:
-    return _NUMBER.sub("0", " ".join(line.split())).casefold()
+def _shapes(line: str, page: int) -> set[str]:
+    """The line as it is, and with each number as its distance from the page's: a page number keeps that, a sum not."""
+    text = " ".join(line.split()).casefold()
+    return {text} | {
+        f"{text[: found.start()]}#{int(found[0]) - page}{text[found.end() :]}" for found in _NUMBER.finditer(text)
+    }
 
 
 def _paragraphs(text: str, page: int, repeated: set[str], notes: FileNotes) -> Iterator[Block]:
@@ -118,7 +127,7 @@ def _paragraphs(text: str, page: int, repeated: set[str], notes: FileNotes) -> I
     held, begin, start = "", 0, 0
     for number, line in enumerate(lines):
         bare = line.strip()
-        left_out = number in edges and _shape(line) in repeated and not (page == 1 and not bare.isdigit())
+        left_out = number in edges and (page > 1 or bare.isdigit()) and not repeated.isdisjoint(_shapes(line, page))
         if bare and not left_out:
             begin = begin if held else start
             held += line

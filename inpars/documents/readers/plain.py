@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inpars.documents.blocks import Block, FileNotes, Headings, Markup, clean
-from inpars.documents.decoding import encoding_of, lines_of, open_text
 from inpars.documents.readers import ReadOptions
+from inpars.documents.text_files import encoding_of, lines_of, open_text
 
 MOST_CHARACTERS = 1 << 16  # of a paragraph; a longer one is several
 
@@ -39,7 +39,9 @@ class Paragraph:
         text, self.text = self.text, ""
         if text.strip():
             body = text.rstrip()
-            lead = 0 if markup == "code" else len(body) - len(body.lstrip())
+            lead = len(body) - len(body.lstrip())
+            if markup == "code":
+                lead = body.rfind("\n", 0, lead) + 1  # the first line keeps its indentation
             yield Block(body[lead:], self.start + lead, headings, markup or self.markup)
 
 

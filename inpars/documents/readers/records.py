@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from inpars.documents.blocks import Block, FileNotes
-from inpars.documents.decoding import encoding_of, open_text
 from inpars.documents.readers import ReadOptions
+from inpars.documents.text_files import encoding_of, open_text
 from inpars.errors import UnreadableFileError
 from inpars.formats import DOCUMENT_TEXT_FIELDS, well_formed
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from inpars.documents.blocks import Block, FileNotes
-from inpars.documents.decoding import encoding_of, open_text
 from inpars.documents.readers import MOST_BYTES, ReadOptions
 from inpars.documents.readers.records import record_blocks
+from inpars.documents.text_files import encoding_of, open_text
 from inpars.errors import DataFormatError, UnreadableFileError
 
 NOT_SQUAD = "JSON, but neither SQuAD's form nor a list of records"

@@ -38,7 +38,7 @@ def encoding_of(path: Path, fallback: str = FALLBACK) -> str:
         codecs.lookup(fallback)
     except LookupError:
         raise ConfigError(
-            f"--encoding is {fallback!r}, which Python does not know; give latin-2 for instance"
+            f"--encoding is {fallback!r}, which Python does not know; give latin2 for instance"
         ) from None
     with open_bytes(path) as stream:
         head = stream.read(CHUNK_BYTES)

@@ -1,0 +1,341 @@
+"""Readers: what comes out of each kind of file, with its page, headings and place."""
+
+import json
+import sys
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from made_documents import PAGE, full_lines, pdf_bytes, write_pdf
+
+from inpars.documents.blocks import FileNotes, clean
+from inpars.documents.readers import EMPTY, HTML, KINDS, LAYOUT, PDF, Kind, ReadOptions, kind_of
+from inpars.errors import MissingDependencyError, UnreadableFileError
+
+
+def read(path, **options):
+    notes = FileNotes()
+    kind = kind_of(path, ReadOptions(**options))
+    return list(kind.read(path, notes, ReadOptions(**options))), notes
+
+
+def written(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def shown(blocks):
+    return [(block.headings, clean(block.text, block.markup)) for block in blocks]
+
+
+def refused(path, **options):
+    with pytest.raises(UnreadableFileError) as caught:
+        read(path, **options)
+    assert str(path) in str(caught.value)
+    return caught.value.reason
+
+
+def test_plain_text_is_cut_at_blank_lines(tmp_path):
+    path = written(tmp_path / "a.txt", "one\ntwo\r\n\n \t\n  three\n")
+    blocks, _ = read(path)
+    assert shown(blocks) == [((), "one two"), ((), "three")]
+    raw = path.read_bytes().decode()
+    assert all(raw[block.start : block.start + len(block.text)] == block.text for block in blocks)
+
+
+MARKDOWN = """---
+title: "From the front"
+---
+Before.
+
+# One<a name="one"></a>
+
+First *paragraph*
+of two lines.
+- item a
+- item b
+
+Under
+-----
+| a | b |
+|---|---|
+| 1 | 2 |
+
+```python
+# no heading
+x = 1
+
+y = 2
+```
+
+## Two ##
+Last\\.
+"""
+
+
+def test_markdown_by_its_parts(tmp_path):
+    path = written(tmp_path / "a.md", MARKDOWN)
+    blocks, notes = read(path)
+    assert notes.title == "From the front"
+    assert shown(blocks) == [
+        ((), "Before."),
+        (("One",), "First paragraph of two lines."),
+        (("One",), "item a"),
+        (("One",), "item b"),
+        (("One", "Under"), "| a | b |"),
+        (("One", "Under"), "| 1 | 2 |"),
+        (("One", "Under"), "# no heading\nx = 1\n\ny = 2"),
+        (("One", "Two"), "Last."),
+    ]
+    assert all(MARKDOWN[block.start : block.start + len(block.text)] == block.text for block in blocks)
+
+
+RST = """
+=====
+Guide
+=====
+
+Use :func:`open` for it::
+
+    with open(x):
+
+        pass
+
+Parts
+-----
+
+.. note:: Mind the
+   step.
+
+.. image:: a.png
+   :alt: nothing
+
+.. code-block:: python
+   :linenos:
+
+   y = 1
+
+.. _label:
+
+* item one
+  goes on
+* item two
+"""
+
+
+def test_restructured_text_by_its_parts(tmp_path):
+    path = written(tmp_path / "a.rst", RST)
+    blocks, notes = read(path)
+    assert notes.title == "Guide"
+    assert shown(blocks) == [
+        (("Guide",), "Use open for it::"),
+        (("Guide",), "    with open(x):\n\n        pass"),
+        (("Guide", "Parts"), "Mind the step."),
+        (("Guide", "Parts"), "   y = 1"),
+        (("Guide", "Parts"), "item one goes on"),
+        (("Guide", "Parts"), "item two"),
+    ]
+
+
+def test_web_pages_without_menus_and_scripts(tmp_path):
+    pytest.importorskip("trafilatura", reason="web pages need trafilatura (pip install inpars[documents])")
+    extra = "Mind the &lt;script&gt;alert('x')&lt;/script&gt; of the oven. <script>alert('run')</script>"
+    blocks, notes = read(written(tmp_path / "a.html", PAGE.replace("{extra}", extra)))
+    found = shown(blocks)
+    assert notes.title == "Making bread"
+    oven = ("Making bread", "The oven")
+    start = "Heat it to 230 degrees for half an hour, so that the stone inside is as hot as the air around it."
+    assert (oven, f"{start} Mind the <script>alert('x')</script> of the oven.") in found
+    assert (oven, "A stone keeps the heat far longer than a tray of tin does.") in found
+    assert (oven, "Small white loaf | 25") in found
+    assert (oven, "def bake(loaf):\n    return loaf.heated(230)") in found
+    text = "\n".join(block.text for block in blocks)
+    assert "Recipes" not in text
+    assert "run" not in text
+    assert all(text[block.start : block.start + len(block.text)] == block.text for block in blocks)
+
+
+def test_a_page_without_text(tmp_path):
+    pytest.importorskip("trafilatura", reason="web pages need trafilatura (pip install inpars[documents])")
+    assert refused(written(tmp_path / "a.html", "<html><body><img src=x></body></html>")) == EMPTY
+
+
+BODY = "The board declared a dividend of twelve cents a share, payable to all holders of record on the ninth of June."
+
+
+@pytest.fixture
+def pypdf():
+    return pytest.importorskip("pypdf", reason="PDF needs pypdf (pip install inpars[documents])")
+
+
+def test_pdf_pages_without_their_headers(tmp_path, pypdf):
+    pages = [
+        ["Annual report 2023", *full_lines(f"Page {word} begins. {BODY}"), f"Total {number},200 9", f"{number}"]
+        for number, word in enumerate(("one", "two", "three"), start=1)
+    ]
+    blocks, notes = read(write_pdf(tmp_path / "a.pdf", [*pages, []], title="Dividends"))
+    # the header of two pages and the number of three; sums look alike but do not count on as pages do
+    assert (notes.title, dict(notes.dropped)) == ("Dividends", {"boilerplate": 5, "empty_page": 1})
+    assert [(block.page, clean(block.text, block.markup)) for block in blocks] == [
+        (1, "Annual report 2023"),  # the first one stays, nothing is lost altogether
+        (1, f"Page one begins. {BODY}"),
+        (1, "Total 1,200 9"),
+        (2, f"Page two begins. {BODY}"),
+        (2, "Total 2,200 9"),
+        (3, f"Page three begins. {BODY}"),
+        (3, "Total 3,200 9"),
+    ]
+
+
+def test_pdf_that_cannot_be_read(tmp_path, pypdf, caplog):
+    raw = pdf_bytes([full_lines(BODY)])
+    path = tmp_path / "a.pdf"
+    path.write_bytes(raw[: len(raw) // 3])
+    assert refused(path) == "damaged or cut off"
+    assert refused(write_pdf(path, [None, None])).startswith("scanned")
+    assert refused(write_pdf(path, [[]])) == EMPTY
+    assert not caplog.records
+
+
+def test_pdf_cut_off_near_its_end_says_so(tmp_path, pypdf):
+    raw = pdf_bytes([full_lines(BODY)])
+    path = tmp_path / "a.pdf"
+    path.write_bytes(raw[: raw.index(b"startxref")])
+    blocks, notes = read(path)
+    assert clean(blocks[0].text, blocks[0].markup) == BODY
+    assert notes.remarks == ["cut off: only 1 pages with text were found"]
+
+
+@pytest.mark.parametrize(("password", "opens"), [("secret", False), ("", True)])
+def test_encrypted_pdf(tmp_path, pypdf, password, opens):
+    pytest.importorskip("cryptography", reason="encrypted PDF needs cryptography (pip install inpars[documents])")
+    writer = pypdf.PdfWriter(clone_from=write_pdf(tmp_path / "open.pdf", [full_lines(BODY)]))
+    writer.encrypt(password, "owner", algorithm="AES-256")
+    path = tmp_path / "a.pdf"
+    writer.write(path)
+    if opens:
+        assert clean(read(path)[0][0].text, "lines") == BODY
+    else:
+        assert refused(path).startswith("encrypted")
+
+
+def test_word_documents(tmp_path):
+    docx = pytest.importorskip("docx", reason="Word documents need python-docx (pip install inpars[documents])")
+    document, path = docx.Document(), tmp_path / "a.docx"
+    document.add_heading("Bread", 0)
+    document.add_heading("Dough", 1)
+    document.add_paragraph("Mix flour and water.")
+    table = document.add_table(1, 2)
+    table.rows[0].cells[0].text, table.rows[0].cells[1].text = "Flour", "500 g"
+    document.add_heading("Oven", 1)
+    document.add_paragraph("Heat it.")
+    document.save(path)
+    blocks, notes = read(path)
+    assert notes.title == "Bread"
+    dough, oven = ("Bread", "Dough"), ("Bread", "Oven")
+    assert shown(blocks) == [(dough, "Mix flour and water."), (dough, "Flour | 500 g"), (oven, "Heat it.")]
+    path.write_bytes(path.read_bytes()[:900])
+    assert refused(path) == "damaged or cut off"
+    path.write_bytes(bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600))
+    assert refused(path).startswith("encrypted, or an old .doc")
+
+
+def test_json_lines_by_their_columns(tmp_path):
+    rows = [{"title": "T", "text": "a\n\nb", "n": "x1"}, {"text": "c", "more": "d", "n": 2}, "broken", {"other": 1}]
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    path = written(tmp_path / "a.jsonl", "\n\n".join(lines))
+    blocks, notes = read(path, id_column="n")
+    assert [(b.record, b.title, b.key, b.text, b.start) for b in blocks] == [
+        (1, "T", "x1", "a", 0),
+        (1, "T", "x1", "b", 3),
+        (2, "", "2", "c", 0),
+    ]
+    assert notes.dropped == {"broken_record": 1, "record_without_text": 1}
+    assert [block.text for block in read(path, text_column=("n",))[0]] == ["x1", "2"]
+    assert refused(path, text_column=("words",)) == "no column 'words'; its columns: title, text, n (--text-column NAME)"
+
+
+def test_lists_of_paragraphs(tmp_path):
+    path = written(tmp_path / "a.jsonl", '{"title": "T", "paragraphs": ["one", "two"]}\n')
+    assert [(b.text, b.start) for b in read(path)[0]] == [("one", 0), ("two", 5)]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_tables(tmp_path, separator):
+    path = tmp_path / "a.csv"
+    path.write_bytes(f'id{separator}text\n7{separator}"Grüße, {separator} ""alle"""\n'.encode("latin-1"))
+    blocks, _ = read(path, id_column="id")
+    assert [(b.key, b.text) for b in blocks] == [("7", f'Grüße, {separator} "alle"')]
+
+
+def test_parquet(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="parquet needs pyarrow (pip install inpars[interchange])")
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table({"body": ["one", None, "three"], "title": ["A", "B", None]}), path)
+    blocks, notes = read(path)
+    assert [(b.record, b.title, b.text) for b in blocks] == [(1, "A", "one"), (3, "", "three")]
+    path.write_bytes(b"PAR1 not")
+    assert refused(path) == "damaged, or not parquet"
+
+
+def test_squad_and_other_json(tmp_path):
+    answers = [{"text": "Rome", "answer_start": 3}]
+    questions = [
+        {"id": "q1", "question": " Where? ", "answers": answers, "is_impossible": False},
+        {"id": "q2", "question": "Why?", "answers": [], "is_impossible": True, "plausible_answers": answers},
+    ]
+    article = {"title": "Old_towns", "paragraphs": [{"context": "In Rome.", "qas": questions}, {"context": "x", "qas": []}]}
+    path = written(tmp_path / "a.json", json.dumps({"version": "v2.0", "data": [article]}))
+    blocks, notes = read(path)
+    assert [(b.record, b.title, b.text) for b in blocks] == [(1, "Old towns", "In Rome."), (2, "Old towns", "x")]
+    assert notes.questions == [
+        {"id": "q1", "text": "Where?", "record": 1, "answers": [[3, 7]]},
+        {"id": "q2", "text": "Why?", "record": 1, "answers": []},
+    ]
+    assert [b.text for b in read(written(path, '{"rows": [{"text": "a"}, {"text": "b"}]}'))[0]] == ["a", "b"]
+    assert refused(written(path, '{"a": 1}')) == "JSON, but neither SQuAD's form nor a list of records"
+    assert refused(written(path, '{"a": ')).startswith("broken JSON")
+
+
+def test_layout_is_doclings_and_loaded_only_when_asked(tmp_path, monkeypatch):
+    """docling itself cannot be had here, its models are fetched: what is held to its interface is our side of it."""
+    assert kind_of(tmp_path / "a.pdf", ReadOptions()) is PDF
+    assert kind_of(tmp_path / "a.pdf", ReadOptions(layout=True)) is LAYOUT
+    assert kind_of(tmp_path / "a.md", ReadOptions(layout=True)) is KINDS[".md"]
+    items = [
+        ("section_header", "Results", 1),
+        ("page_header", "ACME", 1),
+        ("text", "Income rose.", 1),
+        ("table", "", 2),
+        ("text", "Outlook.", 2),
+    ]
+
+    class Document:
+        def iterate_items(self):
+            for label, text, page in items:
+                table = {"export_to_markdown": lambda _: "| a | b |\n|---|---|\n| 1 | 2 |"} if label == "table" else {}
+                item = SimpleNamespace(label=label, text=text, prov=[SimpleNamespace(page_no=page)], level=1, **table)
+                yield item, 1
+
+    converter = SimpleNamespace(convert=lambda _: SimpleNamespace(document=Document()))
+    module = ModuleType("docling.document_converter")
+    module.DocumentConverter = lambda: converter
+    monkeypatch.setitem(sys.modules, "docling", ModuleType("docling"))
+    monkeypatch.setitem(sys.modules, "docling.document_converter", module)
+    monkeypatch.delitem(sys.modules, "inpars.documents.readers.layout", raising=False)
+    blocks, notes = read(tmp_path / "a.pdf", layout=True)
+    monkeypatch.delitem(sys.modules, "inpars.documents.readers.layout")
+    assert [(b.page, b.headings, b.text, b.start) for b in blocks] == [
+        (1, ("Results",), "Income rose.", 0),
+        (2, ("Results",), "a | b", 0),
+        (2, ("Results",), "1 | 2", 6),
+        (2, ("Results",), "Outlook.", 12),
+    ]
+    assert (notes.title, notes.dropped) == ("Results", {"boilerplate": 1})
+
+
+def test_a_package_that_is_absent_is_named_with_its_pip_line():
+    with pytest.raises(MissingDependencyError, match=r"nothing is needed to read X and is not installed; .*pip install"):
+        Kind("X", "x:y", ("no_such_package",), "nothing>=1").check()
+    assert HTML.packages == ("trafilatura",)
