@@ -74,8 +74,8 @@ def read_checked_run(path: Path, judged: Container[str] | None = None, order: Or
             continue
         results.ranks.append(rank)
         if score is None:
-            results.has_scores, score = False, -float(rank)  # noqa: PLW2901 - the rank stands for it
-        results.scores[doc_id] = score
+            results.has_scores = False
+        results.scores[doc_id] = -float(rank) if score is None else score  # of three columns the rank
     notes = RunNotes(
         tag=_tag(path),
         results=lines,
@@ -89,16 +89,19 @@ def read_checked_run(path: Path, judged: Container[str] | None = None, order: Or
 
 def _rows(path: Path) -> Iterator[tuple[str, str, int, float | None]]:
     """Query id, document id, rank (-1 where it is no number) and score (None in three columns) of each line."""
+    latest, query_id = b"", ""
     with open_lines(path) as stream:
         for number, raw in enumerate(stream, start=1):
-            fields = raw.split()
             try:
-                query_id, _, doc_id, rank, score, _ = fields
+                query, _, doc_id, rank, score, _ = raw.split()
                 value = float(score)
-                if number == 1 or value - value != 0.0:  # a byte order mark; infinite or not a number
+                if number == 1 or value - value != 0.0 or len(rank) > MOST_DIGITS:  # a mark of byte order; infinite
                     raise ValueError
-                yield query_id.decode(), doc_id.decode(), _rank(rank), value
+                if query != latest:
+                    latest, query_id = query, query.decode()
+                yield query_id, doc_id.decode(), int(rank), value
             except ValueError:  # UnicodeDecodeError too
+                latest = b""
                 line = decode_line(raw, path, number)
                 if line.strip():
                     yield _careful(line, path, number)
