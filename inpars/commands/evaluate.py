@@ -28,10 +28,13 @@ from inpars.formats import read_queries
 from inpars.options import add_flags, from_flags
 from inpars.progress import Progress
 from inpars.prompting.prompts import load_prompt
+from inpars.reports.commands import command_line
+from inpars.reports.report import write_report
 from inpars.stages.evaluating import run_names, write_metrics
 from inpars.stages.examples import leave_out, read_ids
 from inpars.stages.honesty import Known
 from inpars.stages.judging import EvaluateOptions, all_values, evaluate_files, in_full, preset_for
+from inpars.stages.reporting import report_evaluation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompt", action="append", default=[], metavar="NAME", help="prompt whose examples are looked for in the test"
     )
     parser.add_argument("--output", type=Path, metavar="PATH", help="write measures, per query too, to this JSON file")
+    parser.add_argument(
+        "--report", type=Path, metavar="PATH", help="write an HTML page with plots, and beside it the same as JSON"
+    )
     add_display_flags(parser)
 
 
@@ -72,20 +78,34 @@ def run(flags: argparse.Namespace) -> None:
     examples = {f"the examples of prompt {p.name!r}": [example.query for example in p.examples] for p in prompts}
     judged = load_qrels(chosen.dataset, chosen.qrels, flags.split)
     qrels = leave_out(judged, set(read_ids(flags.leave_out)) if flags.leave_out else ())
+    paths, topics = run_names(flags.run), Topics(flags.split, _query_texts(chosen, flags.split, progress), qrels)
+    document_text = _document_text(flags, progress) if options.wins or flags.report else None
     evaluated = evaluate_files(
-        run_names(flags.run),
-        Topics(flags.split, _query_texts(chosen, flags.split, progress), qrels),
+        paths,
+        topics,
         preset,
         options,
         known=Known(flags.train_queries, examples),
-        document_text=_document_text(flags, progress) if options.wins else None,
+        document_text=document_text,
         left_out=len(judged) - len(qrels),
         progress=progress,
     )
     values = all_values(evaluated)
     if flags.output:
         write_metrics(flags.output, values)
+    if flags.report:
+        name, command = chosen.dataset or str(chosen.qrels), command_line("evaluate", add_arguments, flags)
+        write_report(
+            report_evaluation(
+                evaluated, paths, topics, options, name=name, texts=document_text or _unknown, command=command
+            ),
+            flags.report,
+        )
     print_result(flags, in_full(evaluated), values)
+
+
+def _unknown(_: str) -> None:
+    """The text of a document of which only the id is known."""
 
 
 def _query_texts(chosen: DatasetFlags, split: str, progress: Progress) -> dict[str, str]:

@@ -17,7 +17,7 @@ from inpars.datasets import Dataset
 from inpars.documents.selection import sampling_key
 from inpars.errors import InparsError
 from inpars.evaluation.measures import evaluate
-from inpars.formats import read_run, read_synthetic_records
+from inpars.formats import read_run, read_synthetic_records, run_lines
 from inpars.manifest import Manifest
 from inpars.models.computing import ComputingOptions
 from inpars.options import option
@@ -32,8 +32,9 @@ from inpars.stages.reranking import RerankOptions, load_run_scorer
 from inpars.stages.retrieving import BM25, SearchOptions, retrieve
 from inpars.stages.scoring import ScoreOptions, load_query_scorer
 
-FLOAT32, MEASURE, FUSED = 1e-4, 1e-6, 5e-5
-ROUGH = {"log-probs": 0.05, "reranked": 0.1, "similarities": 0.01}  # for bfloat16: of a query's mean, of a score
+EXACT = {"measures": 1e-6, "fused scores": 2e-5, "BM25 scores": 2e-5}
+FLOAT32 = {"log-probs": 1e-4, "reranked scores": 1e-3, "similarities": 1e-4}
+ROUGH = {"log-probs": 0.05, "reranked scores": 0.25, "similarities": 0.01}  # bfloat16: of a query's mean, of a score
 DENSE_DEPTH = 5  # documents of each sampled query that are encoded again
 
 
@@ -59,8 +60,9 @@ class _Again:
         """Some of the ids, the same ones each time."""
         return sorted(ids, key=lambda name: (sampling_key(self.options.seed, name), name))[: self.options.sample]
 
-    def hold(self, what: str, where: str, differences: Mapping[str, float], tolerance: float) -> None:
-        """Note the differences by id, and a problem where one is too large."""
+    def hold(self, what: str, where: str, differences: Mapping[str, float], *, rough: bool = False) -> None:
+        """Note the differences by id, and a problem where one is too large; `rough` for numbers of bfloat16."""
+        tolerance = ROUGH[what] if rough else (EXACT | FLOAT32)[what]
         if not differences:
             return
         self.found.count(f"{what} made again", len(differences))
@@ -95,6 +97,8 @@ def _guard(again: _Again, where: str, work: Callable[[], str | None]) -> None:
         reason = str(error)
     except ModuleNotFoundError as error:
         reason = f"{error.name} is not installed"
+    except KeyError as error:
+        reason = f"its manifest does not name {error}"
     if reason:
         again.found.unchecked.append(f"{where}: {reason}")
 
@@ -117,7 +121,7 @@ def _measures(again: _Again) -> str | None:
             differences = {
                 query_id: abs(values.get(query_id, float("nan")) - value) for query_id, value in made[metric].items()
             }
-            again.hold("measures", f"{stage[0]}: {metric} of {name}", differences, MEASURE)
+            again.hold("measures", f"{stage[0]}: {metric} of {name}", differences)
     return None
 
 
@@ -130,7 +134,7 @@ def _fusion(again: _Again, output: str, manifest: Manifest) -> str | None:
     written = read_run(again.run.path / output)
     chosen = again.sampled(written)
     parts = [cut({query_id: run[query_id] for query_id in chosen if query_id in run}, depth) for run in runs]
-    again.hold("fused scores", output, _differences(fuse_z_scores(parts, k), written, chosen), FUSED)
+    again.hold("fused scores", output, _differences(fuse_z_scores(parts, k), written, chosen))
     return None
 
 
@@ -161,8 +165,8 @@ def _log_probs(again: _Again, output: str, manifest: Manifest) -> str | None:
         query.query_id: _mean_difference(query.token_log_probs, score.token_log_probs)
         for (query, _), score in zip(chosen, scores, strict=True)
     }
-    exact = "float32" in manifest.device and manifest.device == scorer.device
-    again.hold("log-probs", output, differences, FLOAT32 if exact else ROUGH["log-probs"])
+    exact = "float32" in manifest.device and "float32" in scorer.device
+    again.hold("log-probs", output, differences, rough=not exact)
     return None
 
 
@@ -187,9 +191,7 @@ def _reranked(again: _Again, output: str, manifest: Manifest) -> str | None:
     made = apply_scores(first, scored, depth=options.depth)
     if options.fuse:
         made = fuse_with_first_stage(first, made, depth=options.depth, fusion=options.fusion)
-    exact = options.dtype == "float32"
-    differences = _differences(cut(made, options.depth), cut(written, options.depth), chosen)
-    again.hold("reranked scores", output, differences, FLOAT32 if exact else ROUGH["reranked"])
+    again.hold("reranked scores", output, _differences(made, written, chosen), rough=options.dtype != "float32")
     return None
 
 
@@ -207,7 +209,7 @@ def _searched(again: _Again, output: str, manifest: Manifest) -> str | None:
         made: Run = {}
         for block in retrieve(again.dataset.corpus, chosen, options):
             made |= block
-        again.hold("BM25 scores", output, _differences(made, written, [q.query_id for q in chosen]), FUSED)
+        again.hold("BM25 scores", output, _differences(made, written, [q.query_id for q in chosen]))
         return None
     return _similarities(again, again.dataset.corpus, output, manifest, chosen, written)
 
@@ -229,20 +231,27 @@ def _similarities(
         query.query_id: {doc_id: float(rows[doc_id] @ vector) for doc_id in first[query.query_id]}
         for query, vector in zip(chosen, vectors, strict=True)
     }
-    exact = computing["dtype"] == "float32"
     differences = _differences(made, first, list(made))
-    again.hold("similarities", output, differences, FLOAT32 if exact else ROUGH["similarities"])
+    again.hold("similarities", output, differences, rough=computing["dtype"] != "float32")
     return None
 
 
 def _differences(made: Run, written: Run, query_ids: Sequence[str]) -> dict[str, float]:
-    """The largest difference of each query's scores; infinite where other documents are found."""
+    """The largest difference of each query's scores; infinite where other documents are found.
+
+    What was made goes the way that a file's scores go, on which equal ones are pushed apart.
+    """
     found = {}
     for query_id in query_ids:
-        one, other = made.get(query_id, {}), written.get(query_id, {})
+        one, other = _as_written(made.get(query_id, {})), written.get(query_id, {})
         same = one.keys() == other.keys()
         found[query_id] = max((abs(one[d] - other[d]) for d in other), default=0.0) if same else float("inf")
     return found
+
+
+def _as_written(scores: Mapping[str, float]) -> dict[str, float]:
+    rows = (line.split() for line in run_lines({"": dict(scores)}, ""))
+    return {row[1]: float(row[3]) for row in rows}
 
 
 def _mean_difference(written: Sequence[float], made: Sequence[float]) -> float:

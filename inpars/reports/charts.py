@@ -17,7 +17,7 @@ from inpars.reports.svg import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, Plot, draw
 BINS = 40
 MOST_POINTS = 200
 STYLES = 8  # of lines, `c0` to `c7`
-ROW_HEIGHT, NAME_WIDTH, NAME_CHARACTERS = 26, 150, 24
+ROW_HEIGHT, NAME_WIDTH, NAME_CHARACTERS = 26, 160, 24
 HEADROOM = 1.04
 
 
@@ -150,7 +150,9 @@ def differences_chart(values: Sequence[float], queries: int, label: str) -> str:
     for position, value in enumerate(values):
         top, bottom = sorted((plot.y(value), plot.y(0)))
         kind = "better-bar" if value > 0 else "worse-bar"
-        bars.append(_bar(LEFT + position * width, top, max(0.6, width - (width > 3)), bottom, kind) if value else "")
+        bars.append(
+            _bar(LEFT + position * width, top, width - 1 if width > 3 else width + 0.4, bottom, kind) if value else ""
+        )
     zero = f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{plot.y(0):.1f}" y2="{plot.y(0):.1f}"/>'
     name = f"{label} of {queries} queries, from {shown(max(values))} to {shown(min(values))}"
     return plot.draw("".join(bars) + zero, name)

@@ -101,23 +101,25 @@ def manifests_in(folder: Path) -> Iterator[tuple[Path, Manifest]]:
 
 def stages_of(folder: Path) -> list[StageFacts]:
     """The stages as their manifests have them."""
-    return [
-        StageFacts(
-            stage=manifest.stage,
-            output=output.relative_to(folder).as_posix(),
-            records=manifest.output.records,
-            seconds=manifest.seconds,
-            usd=manifest.results.get("usd"),
-            device=manifest.device,
-            sha256=manifest.output.sha256,
-            inputs={name: stamp.sha256 for name, stamp in manifest.inputs.items()},
-            arguments=manifest.arguments,
-            dropped=manifest.dropped,
-            started=manifest.started,
-            git_commit=manifest.git_commit,
-        )
-        for output, manifest in manifests_in(folder)
-    ]
+    return [stage_facts(output.relative_to(folder).as_posix(), manifest) for output, manifest in manifests_in(folder)]
+
+
+def stage_facts(output: str, manifest: Manifest) -> StageFacts:
+    """What a report says of one stage; `output` is how its output is called."""
+    return StageFacts(
+        stage=manifest.stage,
+        output=output,
+        records=manifest.output.records,
+        seconds=manifest.seconds,
+        usd=manifest.results.get("usd"),
+        device=manifest.device,
+        sha256=manifest.output.sha256,
+        inputs={name: stamp.sha256 for name, stamp in manifest.inputs.items()},
+        arguments=manifest.arguments,
+        dropped=manifest.dropped,
+        started=manifest.started,
+        git_commit=manifest.git_commit,
+    )
 
 
 def _example(verdict: Verdict, texts: Texts) -> QueryExample:

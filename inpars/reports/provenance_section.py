@@ -35,20 +35,18 @@ def stages_html(stages: Sequence[StageFacts]) -> str:
     most = max(stage.seconds for stage in stages) or 1.0
     paid = any(stage.usd is not None for stage in stages)
     head = [
-        Cell("stage"),
         Cell("output"),
-        Cell("records", "n"),
-        *([Cell("US$", "n")] if paid else []),
         Cell("time", "n"),
+        *([Cell("US$", "n")] if paid else []),
+        Cell("records", "n"),
         Cell("beside the longest", "bar"),
     ]
     rows = [
         [
-            Cell(stage.stage),
-            Cell(stage.output),
-            Cell("" if stage.records is None else f"{stage.records:,}", "n"),
-            *([Cell(number(stage.usd, ".4f"), "n")] if paid else []),
+            Cell("", raw=f"{escape(stage.output)}<small class=under>{escape(stage.stage)}</small>"),
             Cell(duration(stage.seconds), "n"),
+            *([Cell(number(stage.usd, ".4f"), "n")] if paid else []),
+            Cell("" if stage.records is None else f"{stage.records:,}", "n"),
             Cell("", "bar", raw=bar(stage.seconds / most)),
         ]
         for stage in stages

@@ -24,8 +24,8 @@ def written_html(written: Written | None) -> str:
             figures(
                 figure(
                     histogram(written.bins, score, cut=cut),
-                    f"Scores of {written.count} written queries; the line is the lowest score that was kept.",
-                    filled_legend([(f"kept ({written.kept})", "kept"), (f"dropped ({dropped})", "dropped")]),
+                    f"Scores of {written.count:,} written queries; the line is the lowest score that was kept.",
+                    filled_legend([(f"kept ({written.kept:,})", "kept"), (f"dropped ({dropped:,})", "dropped")]),
                 ),
                 figure(
                     line_chart(
@@ -33,7 +33,7 @@ def written_html(written: Written | None) -> str:
                         "queries, best first",
                         score,
                         cut=float(written.kept),
-                        cut_label=f"{written.kept} kept",
+                        cut_label=f"{written.kept:,} kept",
                         whole=True,
                     ),
                     "Keep-curve: the score of the last of so many queries, among those that pass the checks.",
@@ -54,8 +54,8 @@ def negatives_html(negatives: Negatives | None) -> str:
         figure(histogram(negatives.ranks, "rank", unit="negatives"), "Ranks that the negatives were drawn at."),
         figure(
             histogram(negatives.shares, "score of the negative / score of the positive", cut=1.0, unit="negatives"),
-            f"How near the negatives come to their positives; {negatives.at_least_positive} of {negatives.count} score "
-            "at least as high.",
+            f"How near the negatives come to their positives; {negatives.at_least_positive:,} of {negatives.count:,} "
+            "score at least as high.",
         ),
     )
     suspects = cards(map(_negative, negatives.suspects))
@@ -73,7 +73,7 @@ def _dropped(written: Written) -> str:
     rows = [
         [
             Cell(reason.replace("_", " ")),
-            Cell(str(count), "n"),
+            Cell(f"{count:,}", "n"),
             Cell(f"{count / written.count:.1%}", "n"),
             Cell("", "bar", raw=bar(count / most, "dropped")),
         ]

@@ -23,8 +23,8 @@ def results_html(results: Results | None) -> str:
             _verdict(results),
             _table(results),
             paragraph(
-                f"{results.queries} judged queries. Small numbers: 95% intervals by bootstrap over queries. p: paired "
-                f"test over queries, Holm-adjusted for the number of systems compared with {results.baseline}.",
+                f"{results.queries:,} judged queries. Small numbers: 95% intervals by bootstrap over queries. p: "
+                f"paired test over queries, Holm-adjusted for the number of systems compared with {results.baseline}.",
                 "soft",
             ),
             *(paragraph(note) for note in results.notes),
@@ -110,7 +110,7 @@ def _verdict(results: Results) -> str:
     else:
         words = (
             f"{best} has the highest {metric}, {values[best]:.4f} against {values[baseline]:.4f} of {baseline}, "
-            f"but {results.queries} queries cannot tell this difference from chance."
+            f"but {results.queries:,} queries cannot tell this difference from chance."
         )
     return paragraph(words, "verdict" if gain is not None and gain.is_believed() else '"verdict noise"')
 
@@ -148,7 +148,8 @@ def _mean(mean: float, interval: Interval | None) -> str:
 
 def _movement(one: Movement, baseline: str) -> str:
     return (
-        f"{one.name} against {baseline}: better on {one.better} queries, worse on {one.worse}, the same on {one.same}."
+        f"{one.name} against {baseline}: better on {one.better:,} queries, worse on {one.worse:,}, "
+        f"the same on {one.same:,}."
     )
 
 

@@ -1,0 +1,219 @@
+"""`inpars compare`, `inpars verify` and `inpars evaluate --report`: on a made-up run, and on tampered copies."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from inpars.cli import main
+from inpars.manifest import manifest_path, read_manifest, stamp, write_manifest
+from tests.synthetic_run import make_run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    make_run(folder, 40, depth=20)
+    return folder
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    return Path(shutil.copytree(made, tmp_path / "copy"))
+
+
+def verify(folder, capsys, *flags):
+    code = main(["verify", str(folder), "--quiet", *flags])
+    lines = capsys.readouterr().out.splitlines()
+    return code, [line for line in lines[:-1] if not line.startswith(("not checked: ", "checked: "))], lines
+
+
+def restamp(output, records=None, **changes):
+    """Make a manifest say of its output what is there now, as somebody would who hides a change."""
+    manifest = read_manifest(output)
+    now = stamp(output, records or manifest.output.records)
+    write_manifest(replace(manifest, output=now, **changes), output)
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_a_whole_run_has_no_problems(made, capsys):
+    code, problems, lines = verify(made, capsys, "--sample", "0")
+    assert (code, problems) == (0, [])
+    assert lines[-1] == f"{made}: no problems"
+    assert "12 outputs by SHA-256" in lines[-2]
+    assert "200 measures made again" in lines[-2], "five systems, forty queries"
+
+
+def test_a_moved_folder_is_verified_where_it_lies_now(copy, capsys):
+    assert verify(copy, capsys, "--sample", "0")[0] == 0
+
+
+def test_a_changed_byte_is_found(copy, capsys):
+    path = copy / "runs" / "tuned.trec"
+    raw = bytearray(path.read_bytes())
+    raw[100] ^= 1
+    path.write_bytes(bytes(raw))
+    code, problems, _ = verify(copy, capsys, "--sample", "0")
+    assert code == 1
+    assert problems[0].startswith("runs/tuned.trec: was changed after it was made: SHA-256 ")
+
+
+def test_an_output_that_is_gone_is_found(copy, capsys):
+    (copy / "triples.tsv").unlink()
+    code, problems, _ = verify(copy, capsys, "--sample", "0")
+    assert (code, problems) == (1, ["triples.tsv: is gone, its manifest is still there"])
+
+
+def test_outputs_without_a_manifest_and_leftovers_are_found(copy, capsys):
+    manifest_path(copy / "runs" / "bm25.trec").unlink()
+    (copy / "queries.synthetic.jsonl.partial").write_text("{}\n")
+    code, problems, _ = verify(copy, capsys, "--sample", "0")
+    assert code == 1
+    assert any(line.startswith("runs/bm25.trec: was not finished") for line in problems)
+    assert any(line.startswith("queries.synthetic.jsonl: what an interrupted stage left") for line in problems)
+
+
+def test_a_broken_manifest_is_found_and_the_rest_still_checked(copy, capsys):
+    manifest_path(copy / "triples.tsv").write_text("{")
+    (copy / "corpus.jsonl").unlink()
+    code, problems, _ = verify(copy, capsys, "--sample", "0")
+    assert code == 1
+    assert any("not a manifest" in line for line in problems)
+
+
+def test_an_output_made_from_another_input_is_found(copy, capsys):
+    """Both files are what their manifests say; but the triples were mined for other queries."""
+    kept = copy / "queries.filtered.jsonl"
+    kept.write_text("".join(kept.read_text().splitlines(keepends=True)[:-1]))
+    restamp(kept, records=19)
+    code, problems, _ = verify(copy, capsys, "--sample", "0")
+    assert code == 1
+    assert "triples.tsv: was made from another queries.filtered.jsonl than the one that is here; run again" in problems
+
+
+def test_a_kept_query_that_nobody_wrote_is_found(copy, capsys):
+    edit(copy / "queries.filtered.jsonl", '"query": "', '"query": "slipped in ')
+    restamp(copy / "queries.filtered.jsonl")
+    assert any("kept queries are not those of" in line for line in verify(copy, capsys, "--sample", "0")[1])
+
+
+def test_negatives_that_do_not_go_with_their_ids_are_found(copy, capsys):
+    path = copy / "triples.negatives.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[1], lines[0], *lines[2:]]))
+    problems = verify(copy, capsys, "--sample", "0")[1]
+    assert problems == ["triples.negatives.jsonl:1: is about other documents than the same line of triples.ids.tsv"]
+
+
+def test_a_flattered_measure_is_found_even_where_its_hash_was_mended(copy, capsys):
+    path = copy / "metrics.json"
+    values = json.loads(path.read_text())
+    query_id = next(iter(values["systems"]["tuned"]["per_query"]["nDCG@10"]))
+    values["systems"]["tuned"]["per_query"]["nDCG@10"][query_id] += 0.25
+    path.write_text(json.dumps(values))
+    restamp(path)
+    code, problems, _ = verify(copy, capsys, "--sample", "0")
+    assert code == 1
+    assert any(line.startswith("metrics.json: nDCG@10 of tuned: measures of 1 of 40 queries") for line in problems)
+    assert any(line.startswith("report.json: nDCG@10 of tuned is not that of metrics.json") for line in problems)
+
+
+def test_what_cannot_be_made_again_is_named_and_is_no_problem(made, capsys):
+    code, problems, lines = verify(made, capsys, "--sample", "2", "--corpus", str(made / "corpus.jsonl"))
+    assert problems != [], "made-up runs are not what BM25 finds, and it is said"
+    assert code == 1
+    code, problems, lines = verify(made, capsys, "--sample", "2")
+    assert any("the documents are needed" in line for line in lines if line.startswith("not checked: "))
+
+
+def test_no_run_is_told_in_one_line(tmp_path, capsys):
+    assert main(["verify", str(tmp_path)]) == 1
+    assert "holds no manifest of any stage" in capsys.readouterr().err
+    assert main(["verify", str(tmp_path / "none")]) == 1
+    assert "no such folder" in capsys.readouterr().err
+
+
+def test_a_run_compared_with_itself_is_the_same(made, copy, capsys):
+    assert main(["compare", str(made), str(copy)]) == 0
+    text = capsys.readouterr().out
+    assert "settings that differ\n  none\n" in text
+    assert text.count("the same for all 40 queries") == 5
+    assert "gained most" not in text
+
+
+def test_what_differs_is_shown_and_tested(made, tmp_path, capsys):
+    other = tmp_path / "second"
+    make_run(other, 40, depth=20)
+    better = {"tuned": 0.2}
+    values = json.loads((other / "metrics.json").read_text())
+    for name, gain in better.items():
+        per_query = values["systems"][name]["per_query"]["nDCG@10"]
+        values["systems"][name]["per_query"]["nDCG@10"] = {q: value + gain for q, value in per_query.items()}
+    (other / "metrics.json").write_text(json.dumps(values))
+    restamp(other / "queries.filtered.jsonl", arguments={"top_k": 7}, seconds=99.0)
+    page = tmp_path / "compared.html"
+    assert main(["compare", str(made), str(other), "--json", "--moved", "2", "--report", str(page)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"output": "queries.filtered.jsonl", "name": "top_k", "first": 20, "second": 7} in found["settings"]
+    tuned = next(one for one in found["measures"] if one["system"] == "tuned")
+    assert tuned["difference"]["mean"] == pytest.approx(0.2)
+    # the smallest p of five systems, so times five: 1 in 20,001 permutations is what these can show
+    assert tuned["difference"]["adjusted_p_value"] == pytest.approx(5 * tuned["difference"]["p_value"])
+    assert list(found["moved"]) == ["tuned"]
+    gains, losses = found["moved"]["tuned"]
+    assert (len(gains), losses) == (2, [])
+    assert gains[0]["second"] - gains[0]["first"] == pytest.approx(0.2)
+    assert found["seconds"]["queries.filtered.jsonl"][1] == 99.0
+    shown = page.read_text()
+    assert "first and second compared" in shown
+    assert "<script>" not in shown
+
+
+def test_runs_of_other_documents_are_not_compared(made, copy, capsys):
+    edit(copy / "run.json", '"corpus_sha256": "', '"corpus_sha256": "0')
+    assert main(["compare", str(made), str(copy)]) == 1
+    assert "compare runs of the same corpus" in capsys.readouterr().err
+
+
+def test_runs_judged_by_partly_other_queries_are_compared_over_what_is_shared(made, copy, capsys):
+    values = json.loads((copy / "metrics.json").read_text())
+    for system in values["systems"].values():
+        del system["per_query"]["nDCG@10"]["t0"]
+    (copy / "metrics.json").write_text(json.dumps(values))
+    assert main(["compare", str(made), str(copy), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["measures"][0]["difference"]["queries"] == 39
+    assert "1 queries are judged in one of the runs alone and left out; 39 are in both" in found["notes"]
+
+
+def test_evaluate_writes_a_report_with_what_is_known(made, tmp_path, capsys):
+    report = tmp_path / "report.html"
+    runs = [flag for name in ("bm25", "tuned") for flag in ("--run", str(made / "runs" / f"{name}.trec"))]
+    topics = ["--queries", str(made / "topics" / "queries.jsonl"), "--qrels", str(made / "topics" / "qrels.tsv")]
+    corpus = ["--corpus", str(made / "corpus.jsonl")]
+    assert main(["evaluate", *runs, *topics, *corpus, "--metrics", "nDCG@10", "--report", str(report), "--quiet"]) == 0
+    table = capsys.readouterr().out
+    values = json.loads(report.with_suffix(".json").read_text())
+    for system in values["results"]["systems"]:
+        assert f"{system['means']['nDCG@10']:.4f}" in table
+    assert values["results"]["wins"][0]["relevant"]["text"] != ""
+    assert [stage["stage"] for stage in values["stages"]] == ["search", "search"]
+    assert values["commands"][0].startswith("inpars evaluate ")
+    shown = report.read_text()
+    assert "<script>" not in shown
+    assert "Queries that moved" in shown
+    assert "Written queries" not in shown
+
+
+def test_evaluate_reports_without_any_text(made, tmp_path, capsys):
+    report = tmp_path / "report.html"
+    run, qrels = made / "runs" / "tuned.trec", made / "topics" / "qrels.tsv"
+    assert main(["evaluate", "--run", str(run), "--qrels", str(qrels), "--report", str(report), "--quiet"]) == 0
+    assert "tuned" in report.read_text()
