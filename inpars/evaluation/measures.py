@@ -36,13 +36,15 @@ class Evaluation:
 
 
 def parse_metrics(names: str | Sequence[str]) -> list[str]:
-    """Measures in the field's own notation, `nDCG@10` or `RR(rel=2)@10`. Raises ConfigError with what is unknown."""
+    """Measures in the field's own notation, `nDCG@10` or `RR(rel=2)@10`. Raises ConfigError with what cannot be had."""
     wanted = names.split() if isinstance(names, str) else list(names)
     unknown = [name for name in wanted if not _is_measure(name)]
     if unknown or not wanted:
         raise ConfigError(
             f"unknown measure {', '.join(unknown) or 'list, it is empty'} (try: nDCG@10 RR@10 R@100 AP P@10)"
         )
+    if beyond := [name for name in wanted if not _is_supported(ir_measures.parse_measure(name))]:
+        raise ConfigError(f"nothing installed here computes {', '.join(beyond)}; name measures without it")
     return wanted
 
 
@@ -110,3 +112,8 @@ def _is_measure(name: str) -> bool:
     except (NameError, ValueError, TypeError, AttributeError, SyntaxError):
         return False
     return True
+
+
+def _is_supported(measure: Any) -> bool:  # noqa: ANN401 - ir_measures has no types
+    providers = ir_measures.DefaultPipeline.providers
+    return any(provider.is_available() and provider.supports(measure) for provider in providers)

@@ -2,13 +2,14 @@
 
 import math
 
+import ir_measures
 import pytest
 import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inpars.errors import ConfigError
-from inpars.evaluation.measures import evaluate, parse_metrics
+from inpars.evaluation.measures import evaluate, judged_share, parse_metrics
 from inpars.runs import rank
 
 METRICS = ["nDCG@10", "RR@10", "R@100", "AP", "P@5"]
@@ -136,6 +137,11 @@ def test_unknown_measures_are_named(names, shown):
     assert "try: nDCG@10" in str(caught.value)
 
 
+def test_measures_that_nobody_computes_are_named():
+    with pytest.raises(ConfigError, match=r"nothing installed here computes RR\(judged_only=True\)@2"):
+        parse_metrics("nDCG@10 RR(judged_only=True)@2")
+
+
 def test_without_judgements_nothing_is_evaluated():
     with pytest.raises(ConfigError, match="no judgements"):
         evaluate({"q1": {"a": 1.0}}, {}, ["AP"])
@@ -143,3 +149,55 @@ def test_without_judgements_nothing_is_evaluated():
 
 def test_the_discount_of_the_second_rank():
     assert 1 / math.log2(3) == pytest.approx(0.63093, abs=1e-5)  # the number the table above is made with
+
+
+def test_judged_share_by_hand():
+    assert judged_share({"a": -1.0, "b": -2.0, "c": -3.0, "d": -4.0}, {"a": 1, "c": 0}) == 0.5
+    assert judged_share({"a": -1.0, "b": -2.0}, {"a": 1}, depth=1) == 1.0
+
+
+@settings(max_examples=30, deadline=None)
+@given(RUNS, QRELS)
+def test_judged_at_ten_is_the_mean_over_queries_with_results(run, qrels):
+    found = [judged_share(run[query_id], qrels[query_id]) for query_id in qrels if query_id in run]
+    value = evaluate(run, qrels, ["AP"]).judged_at_10
+    assert value == (pytest.approx(math.fsum(found) / len(found)) if found else None)
+
+
+MANY = [
+    "nDCG@3",
+    "RR@2",
+    "P@2",
+    "R@3",
+    "AP@2",
+    "Success@1",
+    "Judged@3",
+    "P(judged_only=True)@2",
+    "RR(judged_only=True)",
+    "SetP",
+]
+
+
+@settings(max_examples=40, deadline=None)
+@given(RUNS, QRELS)
+def test_what_a_measure_does_not_look_at_is_not_shown_to_it(run, qrels):
+    """The values are those of the whole run, whatever is cut off below a measure's depth."""
+    places = {
+        query_id: {doc_id: -float(place) for place, (doc_id, _) in enumerate(rank(scores))}
+        for query_id, scores in run.items()
+        if query_id in qrels
+    }
+    measures = {ir_measures.parse_measure(name): name for name in MANY}
+    ours = evaluate(run, qrels, MANY)
+    for value in ir_measures.iter_calc(list(measures), qrels, places):
+        if value.query_id in places:
+            assert ours.per_query[measures[value.measure]][value.query_id] == pytest.approx(value.value)
+
+
+def test_long_lists_of_queries_are_taken_in_blocks(monkeypatch):
+    monkeypatch.setattr("inpars.evaluation.measures.QUERIES_PER_BLOCK", 2)
+    run = {f"q{n}": {"a": 1.0, "b": 2.0} for n in range(5)}
+    qrels = {f"q{n}": {"a": 1} if n % 2 else {"b": 1} for n in range(6)}
+    result = evaluate(run, qrels, ["RR@10"])
+    assert result.per_query["RR@10"] == {"q0": 1.0, "q1": 0.5, "q2": 1.0, "q3": 0.5, "q4": 1.0, "q5": 0.0}
+    assert result.missing == 1

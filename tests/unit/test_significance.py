@@ -5,7 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inpars.errors import ConfigError
-from inpars.evaluation.significance import compare, holm, randomisation_p_value
+from inpars.evaluation.significance import (
+    bootstrap_interval,
+    compare,
+    detectable_difference,
+    holm,
+    randomisation_p_value,
+    t_test_p_value,
+)
 
 
 @pytest.mark.parametrize(
@@ -92,3 +99,49 @@ def test_several_systems_are_corrected():
 def test_systems_measured_on_other_queries_are_refused():
     with pytest.raises(ConfigError, match="reranked and the baseline were measured on different queries"):
         compare({"q1": 0.0}, {"reranked": {"q2": 0.0}})
+
+
+def test_the_t_test_by_hand():
+    # mean 1/2, deviation sqrt(1/3), t = (1/2) / sqrt(1/12) = sqrt(3) with 3 degrees of freedom: p = 0.18169
+    assert t_test_p_value([0.0, 0.0, 1.0, 1.0]) == pytest.approx(0.18169, abs=1e-5)
+    assert t_test_p_value([0.0, 0.0]) == 1.0
+    assert t_test_p_value([0.5]) == 1.0  # one query shows nothing
+    assert t_test_p_value([0.5, 0.5]) == 0.0
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=30))
+def test_the_t_test_is_scipys(differences):
+    from scipy import stats
+
+    if len(set(differences)) > 1 and max(map(abs, differences)) > 1e-3:
+        theirs = stats.ttest_rel(differences, [0.0] * len(differences)).pvalue
+        assert t_test_p_value(differences) == pytest.approx(theirs, abs=1e-9)
+
+
+def test_effect_size_and_counts_by_hand():
+    queries = ["q1", "q2", "q3", "q4"]
+    found = compare(dict.fromkeys(queries, 0.0), {"s": dict(zip(queries, (0.0, 0.0, 1.0, 1.0), strict=True))})["s"]
+    # mean 1/2 in deviations of sqrt(1/3): sqrt(3) / 2
+    assert found.effect_size == pytest.approx(0.75**0.5)
+    assert (found.better, found.worse) == (2, 0)
+    assert found.t_p_value == found.adjusted_t_p_value == pytest.approx(0.18169, abs=1e-5)
+    assert not found.tests_disagree
+    same = compare(dict.fromkeys(queries, 0.0), {"s": dict.fromkeys(queries, 0.0)})["s"]
+    assert (same.effect_size, same.detectable, same.p_value) == (None, 0.0, 1.0)
+
+
+def test_what_queries_can_show_by_hand():
+    # 4 queries of deviation sqrt(1/3): (t of 0.975 = 3.18245, t of 0.8 = 0.97847; together 4.16092) / sqrt(12)
+    assert detectable_difference([0.0, 0.0, 1.0, 1.0]) == pytest.approx(4.16092 / 12**0.5, abs=1e-5)
+    assert detectable_difference([0.3]) is None
+
+
+def test_intervals_are_the_means_and_do_not_depend_on_memory(monkeypatch):
+    values = [0.0, 0.2, 0.9, 0.4, 0.4, 1.0]
+    found = bootstrap_interval(values)
+    assert found.mean == pytest.approx(2.9 / 6)
+    assert found.low < found.mean < found.high
+    monkeypatch.setattr("inpars.evaluation.significance.BLOCK_NUMBERS", 60)
+    assert bootstrap_interval(values).low == pytest.approx(found.low, abs=0.05)
+    with pytest.raises(ConfigError, match="no values"):
+        bootstrap_interval([])
