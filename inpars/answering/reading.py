@@ -7,6 +7,7 @@ SQuAD 2.0 was highest (scripts/bench/answers.py); a reranker's is the point wher
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -24,6 +25,7 @@ RERANKER_THRESHOLD = 0.0  # margin
 WORDS_THRESHOLD = 0.5  # share of the question's words
 FEWEST_WORDS = 3  # a shorter sentence is a heading or a piece
 NO_HITS = "nothing was found"
+_WHOLE = re.compile(r"[\w\"'(\u201c\u2018].*[.!\u2026\u3002\uff01][\"'\u201d\u2019)\]]*(?:\[\d+\])*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class SentenceReader:
 
     def read(self, question: str, hits: Sequence[Hit]) -> Answer:
         """The best sentence as an answer; with `alternatives`, the best of each other hit."""
-        places = [(number, span) for number, hit in enumerate(hits, start=1) for span in candidates(hit)]
+        places = candidates(question, hits)
         if not places:
             return unanswered(question, self.name, hits, NO_HITS if not hits else "no source has a whole sentence")
         scores = self._judge.score(question, [_shown(hits[number - 1], span) for number, span in places])
@@ -87,10 +89,21 @@ def unanswered(question: str, method: str, hits: Sequence[Hit], reason: str) -> 
     return Answer(question, "extractive", False, "", method, sources=tuple(hits), reason=reason)
 
 
-def candidates(hit: Hit) -> list[Span]:
-    """The sentences of a hit that have enough words."""
-    text = hit.document.text
-    return [span for span in sentence_spans(text) if len(WORD.findall(span.of(text))) >= FEWEST_WORDS]
+def candidates(question: str, hits: Sequence[Hit]) -> list[tuple[int, Span]]:
+    """Source number and place of the sentences that could be answers.
+
+    They are whole, ask nothing, and say something that the question does not; where no hit has such a one, all with
+    enough words.
+    """
+    found = [
+        (number, span, span.of(hit.document.text))
+        for number, hit in enumerate(hits, start=1)
+        for span in sentence_spans(hit.document.text)
+    ]
+    found = [entry for entry in found if len(WORD.findall(entry[2])) >= FEWEST_WORDS]
+    asked = content_stems(question)
+    whole = [entry for entry in found if _WHOLE.fullmatch(entry[2]) and content_stems(entry[2]) - asked]
+    return [(number, span) for number, span, _ in whole or found]
 
 
 def by_encoder(encoder: TextEncoder) -> Judge:

@@ -205,9 +205,16 @@ def test_below_the_threshold_there_is_no_answer():
     assert SentenceReader(BY_WORDS).read("who", hits("  \n ")).reason == "no source has a whole sentence"
 
 
+def test_titles_questions_and_what_was_asked_are_no_answers():
+    texts = ('^ "Duck typing - Example"', "What is duck typing?", "Duck typing.", "Duck typing looks at what is there.")
+    found = SentenceReader(BY_WORDS).read("what is duck typing", hits(*texts))
+    assert (found.text, found.cited) == (texts[3], (4,))
+    assert SentenceReader(BY_WORDS).read("what is duck typing", hits(*texts[:3])).cited == (1,)  # there is nothing else
+
+
 def test_a_bi_encoder_judges_sentences():
     reader = SentenceReader(by_encoder(Letters()))
-    assert reader.read("a a a", hits("o o o o. a a a a. e e e e.")).text == "a a a a."
+    assert reader.read("a a a", hits("o o o o. a a a e. e e e e.")).text == "a a a e."
     assert reader.name == "best sentence by the bi-encoder letters"
 
 
