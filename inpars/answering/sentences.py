@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from inpars.answering.records import Span
 
 _END = re.compile(
-    r"[.!?\u2026]+[\"'\u201d\u2019)\]]*(?:\[\d+\])*(?=\s)|[\u3002\uff01\uff1f]|\n[ \t]*\n|\n(?=[ \t]*(?:[-*#|]|\d+\.)\s)"
+    r"[.!?\u2026]+[\"'\u201d\u2019)\]]*(?:\[\d+\])*(?=\s)|[\u3002\uff01\uff1f]"  # signs, quotes, references
+    r"|\n[ \t]*\n|\n(?=[ \t]*(?:[-*#|]|\d+\.)\s)"  # a blank line; the next item, heading or row
 )
 _SHORT_FORM = re.compile(r"(?:^|[\s(])(?:[A-Z]|e\.g|i\.e|cf|vs|etc|al|Dr|Mr|Mrs|Ms|St|No|Fig|approx|Inc|Ltd|Co|Jr|Sr)$")
 LONGEST = 600  # characters; a longer one is cut at a blank

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from inpars.answering.engine import Engine, Reader
+from inpars.answering.engine import Engine, Reader, TextEncoder
 from inpars.answering.judging import exact_match, f1
 from inpars.answering.opening import EngineOptions, open_engine
 from inpars.answering.reading import SentenceReader, by_encoder
@@ -58,14 +59,19 @@ def main() -> None:
     seen, unseen = questions
     chooser = random.Random(flags.seed)
     asked, tuning = (chooser.sample(part, min(flags.questions, len(part))) for part in (unseen, seen))
-    reader = flags.reader or train_reader(seen, texts, flags.output / "reader", flags.train_minutes, flags.seed)
+    reader = flags.reader
+    if reader is None and flags.train_minutes:
+        reader = train_reader(seen, texts, flags.output / "reader", flags.train_minutes, flags.seed)
     with open_engine(EngineOptions(), corpus=Corpus(flags.output / "corpus.jsonl")) as engine:
         for note in engine.notes:
             print(note)
         print(f"\n{len(asked)} questions of unseen articles ({sum(not q.answers for q in asked)} without an answer)")
         print(f"search: {engine.systems[engine.default_system].description}")
         print(f"\n{'reader':34} {'passages':12} {'hit':>6} {'EM':>6} {'F1':>6}", "EM all  F1 all threshold")
-        for make in (lambda limit: SpanReader(reader, threshold=limit), sentences_of(engine)):
+        makers = [sentences_of(engine)]
+        if reader is not None:
+            makers.append(lambda limit: SpanReader(reader, threshold=limit))
+        for make in makers:
             for passages in ("given", f"top {flags.k}"):
                 show(engine, make, passages, flags.k, asked, tuning)
 
@@ -78,7 +84,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--reader", help="a model that marks answers, instead of the one made here")
     parser.add_argument("--questions", type=int, default=300, help="asked, and as many for the threshold")
     parser.add_argument("--k", type=int, default=5, help="retrieved paragraphs that are read")
-    parser.add_argument("--train-minutes", type=float, default=10.0, help="of the reader made here")
+    parser.add_argument("--train-minutes", type=float, default=10.0, help="of the reader made here; 0: none")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
@@ -105,8 +111,23 @@ def read_squad(path: Path) -> tuple[list[Document], tuple[list[Question], list[Q
 
 def sentences_of(engine: Engine) -> Callable[[float], Reader]:
     """A reader of sentences by the engine's bi-encoder."""
-    judge = by_encoder(engine.encoders["dense"])
+    judge = by_encoder(Remembering(engine.encoders["dense"]))
     return lambda limit: SentenceReader(judge, threshold=limit)
+
+
+class Remembering:
+    """A bi-encoder that embeds each sentence once."""
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        self.name, self.encode_queries = encoder.name, encoder.encode_queries
+        self._encoder, self._known = encoder, dict[str, np.ndarray]()
+
+    def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
+        """Embeddings, (texts, width)."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known |= zip(new, self._encoder.encode_documents(new), strict=True)
+        return np.stack([self._known[text] for text in texts])
 
 
 def show(

@@ -38,7 +38,8 @@ def test_spans_are_in_order_and_apart(query, text):
 
 
 def test_sentences_end_where_they_should():
-    text = "Dr. Who lives, e.g. in A. Then he left!  \n\nHeading\n- one item\n- two 3.5 items. 東京です。はい。 In 1980.[3][4] Then."
+    text = "Dr. Who lives, e.g. in A. Then he left!  \n\nHeading\n- one item\n- two 3.5 items. "
+    text += "東京です。はい。 In 1980.[3][4] Then."
     assert [span.of(text) for span in sentence_spans(text)] == [
         *("Dr. Who lives, e.g. in A. Then he left!", "Heading", "- one item", "- two 3.5 items."),
         *("東京です。", "はい。", "In 1980.[3][4]", "Then."),
