@@ -1,0 +1,179 @@
+"""Scores made again by the models that gave them: the same in an honest folder, others where a number was changed."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from inpars.datasets import load_dataset
+from inpars.formats import read_run, write_run
+from inpars.manifest import read_manifest, stamp, write_manifest
+from inpars.pipeline.checking import Findings, check_folder
+from inpars.pipeline.folder import read_run_folder
+from inpars.pipeline.judging import judge
+from inpars.pipeline.recomputing import VerifyOptions, recompute
+from inpars.pipeline.run import _FusionOptions
+from inpars.progress import SILENT
+from inpars.prompting.prompts import load_prompt
+from inpars.runs import cut, fuse_z_scores
+from inpars.stages.generating import GenerateOptions, generate_queries, load_generator
+from inpars.stages.reranking import RerankOptions, load_run_scorer, rerank_file
+from inpars.stages.retrieving import SearchOptions, search_dataset
+from inpars.stages.stage import Outcome, run_stage
+
+TOY = Path(__file__).parents[1] / "data" / "toy" / "beir"
+FLOAT32 = {"dtype": "float32", "device": "cpu", "threads": 1}
+SHORT = {"max_doc_tokens": 24, "max_new_tokens": 8, "canary": False}
+OPTIONS = VerifyOptions(sample=3, **FLOAT32)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INPARS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield load_dataset(str(TOY))
+
+
+@pytest.fixture(scope="module")
+def made(dataset, tiny, tmp_path_factory):
+    """Queries of a tiny language model, runs of a tiny bi-encoder, fused and reranked by a tiny cross-encoder."""
+    folder = tmp_path_factory.mktemp("runs") / "toy"
+    runs, topics, prompt = folder / "runs", dataset.topics("test"), load_prompt(str(_prompt(folder)))
+    written = GenerateOptions(model=tiny("llama"), max_documents=5, **SHORT, **FLOAT32)
+    generate_queries(
+        *(dataset.corpus, dataset.corpus_stamp, prompt, written),
+        output=folder / "queries.synthetic.jsonl",
+        make_generator=lambda: load_generator(written, prompt),
+    )
+    search = SearchOptions(retriever=(tiny("sentence_transformer"),), k=10, **FLOAT32)
+    search_dataset(dataset, topics, search, output=runs / "dense.trec")
+    fused = runs / "fusion.trec"
+
+    def fuse():
+        again = [cut(read_run(runs / "dense.trec"), 10)] * 2
+        return Outcome(write_run(fused, fuse_z_scores(again, 10), "fusion"))
+
+    inputs = {name: stamp(runs / "dense.trec") for name in ("one", "other")}
+    run_stage("fuse", _FusionOptions(10, 10), output=fused, inputs=inputs, work=fuse, progress=SILENT)
+    rerank = RerankOptions(model=tiny("bert_classifier"), depth=4, fuse=True, **FLOAT32)
+    rerank_file(
+        *(fused, dataset, topics, rerank),
+        output=runs / "fusion.reranked.trec",
+        make_scorer=lambda: load_run_scorer(rerank),
+    )
+    paths = {"fusion": fused, "reranked": runs / "fusion.reranked.trec"}
+    judge(folder, topics, paths, ["nDCG@10", "RR@10"], progress=SILENT)
+    return folder
+
+
+def _prompt(folder):
+    """A prompt that fits a tiny model, and the folder's mark that names it."""
+    path = folder.with_name("short.txt")
+    path.write_text("Document: {document}\nRelevant Query: {query}")
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps({"prompt": str(path)}))
+    return path
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    return Path(shutil.copytree(made, tmp_path / "copy"))
+
+
+def findings(folder, dataset, options=OPTIONS):
+    run = read_run_folder(folder)
+    found = check_folder(run)
+    recompute(run, options, dataset, found)
+    return found
+
+
+def restamp(path):
+    manifest = read_manifest(path)
+    write_manifest(replace(manifest, output=stamp(path, manifest.output.records)), path)
+
+
+def test_an_honest_folder_comes_out_the_same(made, dataset):
+    found = findings(made, dataset)
+    assert (found.problems, found.unchecked) == ([], [])
+    counts = {name.removesuffix(" made again"): count for name, count in found.checked.items() if "again" in name}
+    queries = len(dataset.topics("test").qrels)
+    assert counts == {
+        "measures": 4 * queries,  # two systems, two measures
+        "log-probs": 3,
+        "similarities": 3,
+        "fused scores": 3,
+        "reranked scores": 3,
+    }
+    assert all(difference <= 1e-4 for difference in found.largest.values())
+
+
+def test_the_same_sample_is_drawn_each_time(made, dataset):
+    assert findings(made, dataset).largest == findings(made, dataset).largest
+
+
+def test_a_changed_log_prob_is_found(copy, dataset):
+    path = copy / "queries.synthetic.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        row["log_probs"] = [value + 0.01 for value in row["log_probs"]]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    restamp(path)
+    (problem,) = findings(copy, dataset).problems
+    assert problem.startswith("queries.synthetic.jsonl: log-probs of 3 of 3 queries come out differently")
+    assert "by 0.01 " in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("dense", "similarities"), ("fusion", "fused scores"), ("fusion.reranked", "reranked scores")],
+)
+def test_a_changed_score_of_a_run_is_found(copy, dataset, name, what):
+    path = copy / "runs" / f"{name}.trec"
+    lines = [line.split() for line in path.read_text().splitlines()]
+    for fields in lines:
+        fields[4] = f"{float(fields[4]) + (0.5 if fields[3] == '1' else 0.0):.6f}"
+    path.write_text("".join(" ".join(fields) + "\n" for fields in lines))
+    restamp(path)
+    problems = findings(copy, dataset).problems
+    assert any(line.startswith(f"runs/{name}.trec: {what} of 3 of 3 queries come out differently") for line in problems)
+
+
+def test_a_model_that_was_exchanged_is_found(copy, dataset, tiny):
+    """The run was made by another model than the manifest now names."""
+    path = copy / "runs" / "fusion.reranked.trec"
+    manifest = read_manifest(path)
+    other = tiny("bert_classifier", labels=2)
+    write_manifest(replace(manifest, inputs={**manifest.inputs, "model": stamp(Path(other))}), path)
+    assert any("reranked scores" in problem for problem in findings(copy, dataset).problems)
+
+
+def test_without_the_documents_what_needs_them_is_named(made):
+    found = findings(made, None)
+    assert found.problems == []
+    assert [line.split(":")[0] for line in found.unchecked] == ["runs/dense.trec", "runs/fusion.reranked.trec"]
+    assert "log-probs made again" in found.checked, "their documents stand beside the queries"
+
+
+def test_another_prompt_than_the_one_that_was_used_is_named(copy, dataset):
+    path = copy / "queries.synthetic.jsonl"
+    manifest = read_manifest(path)
+    prompt = replace(manifest.inputs["prompt"], sha256="0" * 64)
+    write_manifest(replace(manifest, inputs={**manifest.inputs, "prompt": prompt}), path)
+    found = findings(copy, dataset)
+    assert any(line.startswith("queries.synthetic.jsonl: the prompt is not the one it was") for line in found.unchecked)
+    assert "log-probs made again" not in found.checked
+
+
+def test_without_a_sample_no_model_is_loaded(made, dataset):
+    found = findings(made, dataset, VerifyOptions(sample=0))
+    assert found.problems == []
+    assert {name for name in found.checked if "again" in name} == {"measures made again"}
+
+
+def test_findings_count():
+    found = Findings()
+    found.count("a")
+    found.count("a", 2)
+    assert found.checked == {"a": 3}
