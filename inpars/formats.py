@@ -107,7 +107,7 @@ def write_queries(path: Path, queries: Iterable[Query]) -> int:
 
 
 def read_qrels(path: Path) -> Qrels:
-    """Judgements in TREC's four columns or in BEIR's three with a header line."""
+    """Judgements in TREC's four columns, in BEIR's three with a header line, or as JSON lines."""
     qrels: Qrels = {}
     for qrel in iterate_qrels(path):
         qrels.setdefault(qrel.query_id, {})[qrel.doc_id] = qrel.relevance
@@ -116,6 +116,9 @@ def read_qrels(path: Path) -> Qrels:
 
 def iterate_qrels(path: Path) -> Iterator[Qrel]:
     """As `read_qrels`, one judgement after the other."""
+    if path.suffix == ".jsonl":
+        yield from _votes(path)
+        return
     for number, line in read_lines(path):
         fields = line.split("\t") if "\t" in line else line.split()
         if number == 1 and len(fields) == 3 and not _is_integer(fields[-1]):
@@ -128,6 +131,20 @@ def iterate_qrels(path: Path) -> Iterator[Qrel]:
         if not _is_integer(relevance):
             raise DataFormatError("must be a whole number", path=path, line=number, field="relevance", excerpt=line)
         yield Qrel(query_id, doc_id, int(relevance))
+
+
+def _votes(path: Path) -> Iterator[Qrel]:
+    """What `inpars serve --feedback` keeps: the last vote on a document counts, null takes the earlier ones back."""
+    votes: dict[tuple[str, str], int | None] = {}
+    for number, record in read_jsonl(path):
+        query_id = checked_id(_first(record, QUERY_ID_FIELDS, path, number), path, number)
+        doc_id = checked_id(_first(record, ("doc_id",), path, number), path, number)
+        relevance = record.get("relevance")
+        if relevance is not None and type(relevance) is not int:
+            excerpt = repr(relevance)
+            raise DataFormatError("must be a whole number", path=path, line=number, field="relevance", excerpt=excerpt)
+        votes[query_id, doc_id] = relevance
+    yield from (Qrel(*ids, relevance) for ids, relevance in votes.items() if relevance is not None)
 
 
 def write_qrels(path: Path, qrels: Qrels) -> int:

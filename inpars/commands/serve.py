@@ -59,6 +59,8 @@ def _engine(flags: argparse.Namespace, options: ServeOptions, progress: Progress
     named = flags.dataset is not None or flags.corpus is not None
     if flags.index is not None and named:
         raise ConfigError("give either documents (--dataset, --corpus) or --index")
+    if flags.index is None and not named:
+        raise ConfigError("no documents named: give --dataset NAME, --corpus FILE or --index FOLDER")
     corpus = None if flags.index is not None else open_dataset(flags, progress).corpus
     return open_engine(
         from_flags(EngineOptions, flags),

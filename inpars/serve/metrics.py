@@ -29,7 +29,7 @@ class Counter:
         """As it is exposed."""
         yield from _head(self._name, self._help, "counter")
         for values, number in sorted(self._values.items()):
-            yield f"{self._name}{_labels(self._labels, values)} {number:g}"
+            yield f"{self._name}{_labels(self._labels, values)} {_number(number)}"
 
 
 class Histogram:
@@ -69,7 +69,7 @@ class Gauge:
     def lines(self) -> Iterator[str]:
         """As it is exposed."""
         yield from _head(self._name, self._help, "gauge")
-        yield f"{self._name} {self._value():g}"
+        yield f"{self._name} {_number(self._value())}"
 
 
 class _Part(Protocol):
@@ -105,6 +105,11 @@ class Metrics:
 def _head(name: str, help_line: str, kind: str) -> Iterator[str]:
     yield f"# HELP {name} {help_line}"
     yield f"# TYPE {name} {kind}"
+
+
+def _number(value: float) -> str:
+    """Every digit of a whole number."""
+    return str(int(value)) if float(value).is_integer() else repr(float(value))
 
 
 def _labels(names: Sequence[str], values: Sequence[str]) -> str:

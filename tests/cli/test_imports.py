@@ -23,7 +23,15 @@ LIGHT = [
     *("mining.audit", "mining.splitting", "filtering.filters", "filtering.words", "filtering.guards", "filtering.pool"),
     *("filtering.selections", "filtering.similar_queries", "filtering.score_files", "filtering.languages"),
     *("filtering.laboratory", "filtering.laboratory_page", "stages.partial", "stages.columns", "stages.clustering"),
-    *("stages.comparing", "interchange", "stages.exchanging"),
+    *(
+        "stages.comparing",
+        "interchange",
+        "stages.exchanging",
+        "serve.options",
+        "serve.feedback",
+        "serve.metrics",
+        "serve.batching",
+    ),
 ]
 COMMANDS = [f"commands.{module.name}" for module in pkgutil.iter_modules(commands.__path__)]
 
