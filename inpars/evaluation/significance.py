@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special  # scipy.stats takes a second to load
 
 from inpars.errors import ConfigError
 
@@ -132,7 +132,7 @@ def t_test_p_value(differences: Sequence[float]) -> float:
     deviation = values.std(ddof=1)
     if deviation <= ROUNDING * abs(values.mean()):
         return 0.0
-    return float(2 * stats.t.sf(abs(values.mean()) / (deviation / math.sqrt(len(values))), len(values) - 1))
+    return float(2 * special.stdtr(len(values) - 1, -abs(values.mean()) / (deviation / math.sqrt(len(values)))))
 
 
 def detectable_difference(differences: Sequence[float]) -> float | None:
@@ -140,7 +140,7 @@ def detectable_difference(differences: Sequence[float]) -> float | None:
     count = len(differences)
     if count < 2:
         return None
-    reach = float(stats.t.ppf(1 - LEVEL / 2, count - 1) + stats.t.ppf(POWER, count - 1))
+    reach = _student(count, 1 - LEVEL / 2) + _student(count, POWER)
     return reach * float(np.std(differences, ddof=1)) / math.sqrt(count)
 
 
@@ -176,9 +176,14 @@ def _difference(values: Sequence[float], permutations: int, bootstraps: int) -> 
 
 def _expanded_tails(count: int) -> tuple[float, float]:
     """The quantiles of resampled means that make an interval of 95% from `count` values."""
-    reach = math.sqrt(count / (count - 1)) * float(stats.t.ppf(1 - LEVEL / 2, count - 1))
-    tail = float(stats.norm.sf(reach))
+    reach = math.sqrt(count / (count - 1)) * _student(count, 1 - LEVEL / 2)
+    tail = float(special.ndtr(-reach))
     return tail, 1 - tail
+
+
+def _student(count: int, probability: float) -> float:
+    """The quantile of Student's t of the mean of `count` values."""
+    return float(special.stdtrit(count - 1, probability))
 
 
 def _random_bits(generator: np.random.Generator, rows: int, columns: int) -> Values:

@@ -19,6 +19,8 @@ LIGHT = [
     *("progress", "extras", "doctor", "generate", "documents.archives", "documents.python_docs", "documents.ingest"),
     *("documents.selection", "documents.near_duplicates", "prompting.prompts", "prompting.templates"),
     *("prompting.example_choice", "retrieval.bm25", "retrieval.java", "evaluation.measures", "evaluation.significance"),
+    *("evaluation.run_files", "evaluation.presets", "evaluation.changes", "evaluation.contamination"),
+    *("evaluation.wording", "evaluate", "stages.lineage", "stages.honesty", "stages.judging"),
     *("models.embedded", "models.processor", "generation", "generation.canary", "mining.negatives", "mining.triples"),
     *("mining.audit", "mining.splitting", "filtering.filters", "filtering.words", "filtering.guards", "filtering.pool"),
     *("filtering.selections", "filtering.similar_queries", "filtering.score_files", "filtering.languages"),
