@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inpars.datasets import load_dataset, load_qrels
+from inpars.datasets import load_dataset, load_qrels, load_topics
 from inpars.documents import python_docs
 from inpars.errors import BackendError, ConfigError, DataFormatError, UnknownNameError
 from inpars.formats import read_documents
@@ -272,3 +272,19 @@ def test_ir_datasets_that_cannot_be_fetched(ir_datasets, cache):
     with pytest.raises(BackendError, match=r"fake: ir_datasets could not fetch it \(no route to host\); check the net"):
         load_dataset("fake")
     assert not list(cache.rglob("corpus.jsonl"))
+
+
+def test_judgements_are_read_without_the_documents(tmp_path, monkeypatch):
+    """Millions of documents need not be indexed, or fetched, to read a file of judgements."""
+    monkeypatch.setattr("inpars.datasets.Corpus", None)  # whoever opens one fails
+    topics = load_topics(str(BEIR), "dev")
+    assert topics.qrels["q9"] == {"d23": 2}
+    assert topics.queries.keys() == topics.qrels.keys()
+    assert load_qrels(str(BEIR), None, "dev") == topics.qrels
+    with pytest.raises(UnknownNameError, match=r"split of .* 'train'"):
+        load_topics(str(BEIR), "train")
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "a", "text": "b"}\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match="there are no queries here; give them with --queries FILE"):
+        load_topics(str(tmp_path))
+    with pytest.raises(UnknownNameError, match="unknown dataset 'beir/scifat/test'"):
+        load_topics("beir/scifat/test")
