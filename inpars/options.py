@@ -116,7 +116,10 @@ _METAVARS: Mapping[Any, str] = {int: "N", float: "X", Path: "PATH"}
 def _value_type(hint: Any) -> tuple[Any, bool]:
     """The type of one value, and whether the flag may be given several times."""
     if get_origin(hint) in (Union, types.UnionType):
-        return _value_type(next(part for part in get_args(hint) if part is not type(None)))
+        parts = [part for part in get_args(hint) if part is not type(None)]
+        if all(get_origin(part) is Literal for part in parts):
+            return Literal[tuple(choice for part in parts for choice in get_args(part))], False
+        return _value_type(parts[0])
     if get_origin(hint) is tuple:
         return get_args(hint)[0], True
     return hint, False

@@ -136,3 +136,14 @@ def test_a_help_that_names_its_own_default_is_left_alone():
     parser = argparse.ArgumentParser(prog="x")
     add_flags(parser, Own)
     assert parser.format_help().count("default") == 1
+
+
+def test_choices_of_two_lists_are_all_taken():
+    @dataclass(frozen=True)
+    class Two:
+        kind: Literal["monot5", "causal"] | Literal["auto"] = option("auto", help="what it is")
+
+    parser = argparse.ArgumentParser(prog="x")
+    add_flags(parser, Two)
+    assert parser.parse_args(["--kind", "auto"]).kind == "auto"
+    assert parser.parse_args(["--kind", "causal"]).kind == "causal"
