@@ -34,7 +34,7 @@ def main() -> None:
         megabytes = sum(path.stat().st_size for path in place.glob("*.trec")) >> 20
         print(f"{queries} queries x {DOCUMENTS} documents, 2 runs, {megabytes} MB")
         seconds, computing, gibibytes = evaluate(place)
-    print(f"evaluated and compared in {seconds:.1f} s ({computing:.1f} s of computing), {gibibytes:.2f} GiB at the most")
+    print(f"evaluated and compared in {seconds:.1f} s ({computing:.1f} s computing), {gibibytes:.2f} GiB at most")
     if not flags.quick:
         held = seconds < MOST_SECONDS and gibibytes < MOST_GIBIBYTES
         print(f"under {MOST_SECONDS:.0f} s and {MOST_GIBIBYTES:.0f} GiB: {'yes' if held else 'NO'}")
