@@ -22,7 +22,7 @@ from inpars.storage import open_lines, read_jsonl, to_json_line
 
 HASH_CHARACTERS = 12
 STAGE_FILES = ("*.trec", "queries*.jsonl", "triples*.tsv", "models/*")
-BESIDE = ("negatives.trec", "negatives.dense.trec")  # written by the stage that writes the triples
+BESIDE = ("negatives.trec", "negatives.dense.trec", "queries.dev.jsonl")  # written by the stage of another output
 COUNTED = (".jsonl", ".trec", ".tsv")  # one record a line
 SCORE_TOLERANCE = 1e-6
 

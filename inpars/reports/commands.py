@@ -22,6 +22,7 @@ MADE_FROM = {  # the flags under which a stage's command takes its inputs, by th
 NEEDS_DATASET = {"generate", "triples", "search", "rerank", "evaluate"}
 NEEDS_SPLIT = {"triples", "search", "rerank", "evaluate"}
 WITH_PROMPT = {"generate"}
+DISPLAY = {"overwrite", "quiet", "json"}  # make no difference to what comes out
 
 
 def command_line(name: str, add_arguments: Callable[[argparse.ArgumentParser], None], flags: argparse.Namespace) -> str:
@@ -31,7 +32,7 @@ def command_line(name: str, add_arguments: Callable[[argparse.ArgumentParser], N
     given: list[Flag] = []
     for action in parser._actions:  # argparse has no other way to ask
         value = getattr(flags, action.dest, None)
-        if action.option_strings and value != parser.get_default(action.dest) and action.dest != "overwrite":
+        if action.option_strings and value != parser.get_default(action.dest) and action.dest not in DISPLAY:
             given += _written(action.dest, value)
     return _joined(["inpars", name], given)
 

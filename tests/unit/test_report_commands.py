@@ -87,7 +87,7 @@ def test_stages_without_a_command_of_their_own_are_left_out():
 @pytest.mark.parametrize(
     ("module", "arguments"),
     [
-        (run_command, "--dataset toy --output 'a b' --max-documents 9 --quiet --prompt x --top-k 3"),
+        (run_command, "--dataset toy --output 'a b' --max-documents 9 --prompt x --top-k 3"),
         (evaluate, "--run one.trec --run 'two <b>.trec' --qrels q --metrics 'nDCG@10 AP' --report r.html"),
     ],
 )
@@ -102,5 +102,5 @@ def test_a_command_line_comes_back_as_it_was_meant(module, arguments):
 def test_what_is_at_its_default_is_not_repeated():
     parser = argparse.ArgumentParser()
     run_command.add_arguments(parser)
-    flags = parser.parse_args(["--dataset", "toy", "--output", "o", "--seed", "0"])
+    flags = parser.parse_args(["--dataset", "toy", "--output", "o", "--seed", "0", "--quiet", "--overwrite"])
     assert command_line("run", run_command.add_arguments, flags) == "inpars run --dataset toy --output o"
