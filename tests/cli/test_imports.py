@@ -16,7 +16,8 @@ from inpars import commands
 HEAVY = ("torch", "transformers", "sentence_transformers", "jnius", "ray", "pyserini", "openai")
 LIGHT = [
     *("records", "errors", "runs", "formats", "storage", "manifest", "corpus", "datasets", "options", "console"),
-    *("progress", "extras", "doctor", "generate", "documents.archives", "documents.python_docs", "documents.ingest"),
+    *("progress", "extras", "doctor", "generate", "documents.archives", "documents.python_docs", "documents.blocks"),
+    *("documents.collecting", "documents.fetching", "documents.readers", "documents.tokens"),
     *("documents.selection", "documents.near_duplicates", "prompting.prompts", "prompting.templates"),
     *("prompting.example_choice", "retrieval.bm25", "retrieval.java", "evaluation.measures", "evaluation.significance"),
     *("evaluation.run_files", "evaluation.presets", "evaluation.changes", "evaluation.contamination"),
@@ -25,6 +26,9 @@ LIGHT = [
     *("mining.audit", "mining.splitting", "filtering.filters", "filtering.words", "filtering.guards", "filtering.pool"),
     *("filtering.selections", "filtering.similar_queries", "filtering.score_files", "filtering.languages"),
     *("filtering.laboratory", "filtering.laboratory_page", "stages.partial", "stages.columns", "stages.clustering"),
+    *("answering.engine", "answering.opening", "answering.parts", "answering.reading", "answering.writing"),
+    *("answering.showing", "answering.conversation", "answering.judging", "retrieval.vector_index"),
+    *("retrieval.index_writing", "stages.retrieving"),
     *(
         "stages.comparing",
         "interchange",
