@@ -171,21 +171,19 @@ def _kept(
     places: Sequence[_Place], options: ChunkOptions, dropped: Counter[str], progress: Progress
 ) -> npt.NDArray[np.bool_]:
     """Which chunks neither equal nor resemble an earlier one, in the order of the files."""
-    seen: set[int] = set()
-    first, looked_at = array("b"), NearDuplicateClusters()
+    keys, looked_at = array("Q"), NearDuplicateClusters()
     for place in progress.track(places, total=len(places), description="compare", unit="files"):
         for chunk in read_chunks(place.path):
-            key = _text_key(chunk.text)
-            first.append(key not in seen)
-            if key not in seen and options.drop_near_duplicates:
+            keys.append(_text_key(chunk.text))
+            if options.drop_near_duplicates:
                 looked_at.add(chunk.text)
-            seen.add(key)
-    keep = np.frombuffer(first, dtype=np.bool_).copy() if first else np.zeros(0, dtype=np.bool_)
+    keep = np.zeros(len(keys), dtype=np.bool_)
+    keep[np.unique(np.frombuffer(keys, dtype=np.uint64), return_index=True)[1]] = True
     dropped["duplicate"] += int((~keep).sum())
     if options.drop_near_duplicates:
-        repeats = looked_at.repeats()
+        repeats = looked_at.repeats() & keep
         dropped["near_duplicate"] += int(repeats.sum())
-        keep[np.flatnonzero(keep)[repeats]] = False
+        keep &= ~repeats
     return keep
 
 

@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,8 @@ def extract(file: SourceFile, options: ReadOptions, cache: Path) -> Extracted:
     kind = kind_of(file.path, options)
     if kind is None:
         raise UnreadableFileError("of no kind that is read", path=file.path)
-    settings = [file.sha256, suffix_of(file.path), kind.reader, kind.version, READERS_FORMAT, asdict(options)]
+    settings = [file.sha256, suffix_of(file.path), kind.reader, kind.version, READERS_FORMAT]
+    settings += [getattr(options, field.name) for field in fields(ReadOptions)]  # and not what a subclass adds
     key = _key(settings)
     folder = cache / "documents" / key
     fresh = not (folder / NOTES).exists()

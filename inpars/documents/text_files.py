@@ -37,9 +37,7 @@ def encoding_of(path: Path, fallback: str = FALLBACK) -> str:
     try:
         codecs.lookup(fallback)
     except LookupError:
-        raise ConfigError(
-            f"--encoding is {fallback!r}, which Python does not know; give latin2 for instance"
-        ) from None
+        raise ConfigError(f"--encoding is {fallback!r}, which Python does not know; give latin2 for instance") from None
     with open_bytes(path) as stream:
         head = stream.read(CHUNK_BYTES)
     marked = next((name for mark, name in _MARKS if head.startswith(mark)), None)

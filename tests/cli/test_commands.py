@@ -71,16 +71,18 @@ def test_ingest_reads_a_folder(run, place):
     (place / "papers").mkdir()
     (place / "papers" / "a.md").write_text("# Bread\n\nMix flour.\n", encoding="utf-8")
     for number in range(7):
-        (place / "papers" / f"{number}.pdf").write_bytes(b"%PDF")
+        (place / "papers" / f"{number}.exe").write_bytes(b"MZ")
+    (place / "papers" / "renamed.txt").write_bytes(bytes(range(256)) * 9)
     out, _ = run("ingest", "--documents", "papers", "--output", "corpus.jsonl")
     assert out == (
         "corpus.jsonl: 1 documents of 1 files\n"
-        "7 files skipped, PDF and web pages come with a later version: "
-        "0.pdf, 1.pdf, 2.pdf, 3.pdf, 4.pdf and 2 more\n"
+        "1 not read, not text (binary data): renamed.txt\n"
+        "7 files skipped, of no kind that is read: 0.exe, 1.exe, 2.exe, 3.exe, 4.exe and 2 more\n"
     )
     values = json.loads(run("ingest", "--documents", "papers", "--output", "corpus.jsonl", "--json").out)
-    assert values["skipped"] == {"PDF and web pages come with a later version": [f"{n}.pdf" for n in range(7)]}
-    assert next(iter(load_dataset("corpus.jsonl").corpus)).full_text == "Bread # Bread\nMix flour."
+    assert values["skipped"] == {"of no kind that is read": [f"{n}.exe" for n in range(7)]}
+    assert values["unreadable"] == {"not text (binary data)": ["renamed.txt"]}
+    assert next(iter(load_dataset("corpus.jsonl").corpus)).full_text == "Bread Mix flour."
 
 
 def test_filter_reads_every_form_of_the_toolkit(run):

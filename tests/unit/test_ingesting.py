@@ -1,14 +1,12 @@
 """The ingest stage: what it writes is a dataset again, what it read is never overwritten."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from inpars.datasets import load_dataset
-from inpars.errors import ConfigError, DataFormatError
-from inpars.manifest import manifest_path, read_manifest
-from inpars.stages.ingesting import IngestOptions, ingest_dataset, ingest_folder
+from inpars.errors import ConfigError
+from inpars.stages.ingesting import IngestOptions, ingest_dataset
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
 BEIR = TOY / "beir"
@@ -115,57 +113,6 @@ def test_given_queries_are_never_overwritten(tmp_path):
         ingest(tmp_path / "new.jsonl", parts={"queries": queries}, sources=[queries])
 
 
-@pytest.fixture
-def folder(tmp_path):
-    place = tmp_path / "documents"
-    (place / "sub").mkdir(parents=True)
-    (place / "a.md").write_text("# Bread\n\nMix flour.\n", encoding="utf-8")
-    (place / "sub" / "b.txt").write_text("one two three\n\nfour\n", encoding="utf-8")
-    (place / "scan.pdf").write_bytes(b"%PDF")
-    return place
-
-
-def test_a_folder_of_texts(folder, output):
-    manifest, found = ingest_folder(folder, IngestOptions(max_words=3), output=output)
-    rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
-    assert [(row["_id"], row["title"], row["text"]) for row in rows] == [
-        ("a.md#1", "Bread", "# Bread"),
-        ("a.md#2", "Bread", "Mix flour."),
-        ("sub/b.txt#1", "b", "one two three"),
-        ("sub/b.txt#2", "b", "four"),
-    ]
-    assert (manifest.output.records, manifest.dropped, manifest.results) == (4, {"skipped_files": 1}, {"read_files": 2})
-    assert list(found.skipped.values()) == [["scan.pdf"]]
-
-
-def test_an_output_inside_the_folder_is_not_read_again(folder):
-    output = folder / "corpus.jsonl"
-    first, _ = ingest_folder(folder, IngestOptions(), output=output)
-    again, _ = ingest_folder(folder, IngestOptions(), output=output)
-    assert again == first
-    redone, _ = ingest_folder(folder, IngestOptions(), output=output, overwrite=True)
-    assert redone.output == first.output
-
-
-def test_new_texts_are_noticed(folder, output):
-    ingest_folder(folder, IngestOptions(limit=9), output=output)
-    (folder / "c.txt").write_text("new", encoding="utf-8")
-    manifest, _ = ingest_folder(folder, IngestOptions(limit=9), output=output)
-    assert manifest.output.records == 3
-    assert len(ingest_folder(folder, IngestOptions(limit=1), output=output)[0].output.sha256) == 64
-    assert output.read_text(encoding="utf-8").count("\n") == 1
-
-
-def test_a_folder_without_any_text(tmp_path, output):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "a.txt").write_text(" \n", encoding="utf-8")
-    with pytest.raises(DataFormatError, match="there is no text in any file of this folder"):
-        ingest_folder(tmp_path / "empty", IngestOptions(), output=output)
-    assert not output.exists()
-    assert read_manifest(output) is None
-    assert not manifest_path(output).exists()
-
-
 def test_settings_that_cannot_work(output):
-    with pytest.raises(ConfigError, match="--max-words is 0; it must be at least 1; --limit is -1; it must be"):
-        ingest(output, max_words=0, limit=-1)
+    with pytest.raises(ConfigError, match="--limit is -1; it must be at least 1; --max-tokens is 0; it must be"):
+        ingest(output, max_tokens=0, limit=-1)

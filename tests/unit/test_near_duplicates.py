@@ -111,3 +111,15 @@ def test_a_bucket_of_unlike_texts_is_not_one_cluster():
     labels = found.labels()
     assert len(np.unique(labels)) == 298
     assert (labels[200], labels[201]) == (100, 101)
+
+
+def test_repeats_are_what_is_not_added_one_after_the_other():
+    texts = [sentence(seed, 40) for seed in range(12)]
+    texts += [" ".join([*text.split()[:-1], "end"]) for text in texts[:5]] + [texts[7], "", ""]
+    alone, together = NearDuplicates(), NearDuplicateClusters()
+    one_by_one = [not alone.add(text) for text in texts]
+    for text in texts:
+        together.add(text)
+    assert together.repeats().tolist() == one_by_one
+    assert sum(one_by_one) == 6
+    assert NearDuplicateClusters().repeats().tolist() == []

@@ -169,19 +169,24 @@ def pypdf():
 
 def test_pdf_pages_without_their_headers(tmp_path, pypdf):
     pages = [
-        ["Annual report 2023", *full_lines(f"Page {word} begins. {BODY}"), f"Total {number},200 9", f"{number}"]
-        for number, word in enumerate(("one", "two", "three"), start=1)
+        [
+            "Annual report 2023",
+            *full_lines(f"Page {word} begins. {BODY} So {word}."),
+            f"Total {number},200 9",
+            f"{number}",
+        ]
+        for number, word in enumerate(("one", "two", "six"), start=1)
     ]
     blocks, notes = read(write_pdf(tmp_path / "a.pdf", [*pages, []], title="Dividends"))
     # the header of two pages and the number of three; sums look alike but do not count on as pages do
     assert (notes.title, dict(notes.dropped)) == ("Dividends", {"boilerplate": 5, "empty_page": 1})
     assert [(block.page, clean(block.text, block.markup)) for block in blocks] == [
         (1, "Annual report 2023"),  # the first one stays, nothing is lost altogether
-        (1, f"Page one begins. {BODY}"),
+        (1, f"Page one begins. {BODY} So one."),
         (1, "Total 1,200 9"),
-        (2, f"Page two begins. {BODY}"),
+        (2, f"Page two begins. {BODY} So two."),
         (2, "Total 2,200 9"),
-        (3, f"Page three begins. {BODY}"),
+        (3, f"Page six begins. {BODY} So six."),
         (3, "Total 3,200 9"),
     ]
 
@@ -251,7 +256,9 @@ def test_json_lines_by_their_columns(tmp_path):
     ]
     assert notes.dropped == {"broken_record": 1, "record_without_text": 1}
     assert [block.text for block in read(path, text_column=("n",))[0]] == ["x1", "2"]
-    assert refused(path, text_column=("words",)) == "no column 'words'; its columns: title, text, n (--text-column NAME)"
+    assert (
+        refused(path, text_column=("words",)) == "no column 'words'; its columns: title, text, n (--text-column NAME)"
+    )
 
 
 def test_lists_of_paragraphs(tmp_path):
@@ -273,7 +280,7 @@ def test_parquet(tmp_path):
 
     path = tmp_path / "a.parquet"
     parquet.write_table(pyarrow.table({"body": ["one", None, "three"], "title": ["A", "B", None]}), path)
-    blocks, notes = read(path)
+    blocks, _ = read(path)
     assert [(b.record, b.title, b.text) for b in blocks] == [(1, "A", "one"), (3, "", "three")]
     path.write_bytes(b"PAR1 not")
     assert refused(path) == "damaged, or not parquet"
@@ -285,7 +292,10 @@ def test_squad_and_other_json(tmp_path):
         {"id": "q1", "question": " Where? ", "answers": answers, "is_impossible": False},
         {"id": "q2", "question": "Why?", "answers": [], "is_impossible": True, "plausible_answers": answers},
     ]
-    article = {"title": "Old_towns", "paragraphs": [{"context": "In Rome.", "qas": questions}, {"context": "x", "qas": []}]}
+    article = {
+        "title": "Old_towns",
+        "paragraphs": [{"context": "In Rome.", "qas": questions}, {"context": "x", "qas": []}],
+    }
     path = written(tmp_path / "a.json", json.dumps({"version": "v2.0", "data": [article]}))
     blocks, notes = read(path)
     assert [(b.record, b.title, b.text) for b in blocks] == [(1, "Old towns", "In Rome."), (2, "Old towns", "x")]
@@ -336,6 +346,8 @@ def test_layout_is_doclings_and_loaded_only_when_asked(tmp_path, monkeypatch):
 
 
 def test_a_package_that_is_absent_is_named_with_its_pip_line():
-    with pytest.raises(MissingDependencyError, match=r"nothing is needed to read X and is not installed; .*pip install"):
+    with pytest.raises(
+        MissingDependencyError, match=r"nothing is needed to read X and is not installed; .*pip install"
+    ):
         Kind("X", "x:y", ("no_such_package",), "nothing>=1").check()
     assert HTML.packages == ("trafilatura",)

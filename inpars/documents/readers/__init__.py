@@ -33,8 +33,8 @@ class ReadOptions:
         False, help="read PDF, docx and HTML by docling, which sees columns and tables (slow, an extra of its own)"
     )
     encoding: str = option(FALLBACK, help="encoding of text files that are neither UTF-8 nor UTF-16")
-    text_column: tuple[str, ...] = option(
-        (),
+    text_column: tuple[str, ...] | None = option(
+        None,
         help="column of jsonl, csv and parquet files that is the text; given several times they are joined "
         "(default: the first of text, contents, body, passage, paragraphs, ...)",
         metavar="NAME",

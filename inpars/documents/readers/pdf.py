@@ -7,6 +7,7 @@ are characters of the page's text as pypdf gives it. Knows nothing of columns: s
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -123,7 +124,7 @@ def _paragraphs(text: str, page: int, repeated: set[str], notes: FileNotes) -> I
     filled = [number for number, line in enumerate(lines) if line.strip()]
     edges = {*filled[:EDGE_LINES], *filled[-EDGE_LINES:]}
     widths = sorted(len(lines[number].rstrip()) for number in filled)
-    full = FULL_LINE * widths[int(0.9 * (len(widths) - 1))] if widths else 0.0
+    full = FULL_LINE * widths[math.ceil(0.9 * (len(widths) - 1))] if widths else 0.0
     held, begin, start = "", 0, 0
     for number, line in enumerate(lines):
         bare = line.strip()

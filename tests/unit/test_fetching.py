@@ -1,0 +1,127 @@
+"""Pages by address, from a server on this machine: sitemaps, what robots.txt forbids, what changed since."""
+
+import gzip
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+
+from inpars.documents.fetching import FetchOptions, fetch
+from inpars.errors import DataFormatError
+
+QUICK = FetchOptions(url_delay=0, url_timeout=5)
+
+
+class Site(BaseHTTPRequestHandler):
+    """Serves the pages of its server: path -> (content type, body)."""
+
+    def do_GET(self):
+        self.server.asked.append((self.path, self.headers.get("If-None-Match")))
+        content_type, body = self.server.pages.get(self.path, (None, b""))
+        etag = f'"{hash(body)}"'
+        if content_type is None:
+            self.send_error(404)
+        elif self.headers.get("If-None-Match") == etag:
+            self.send_response(304)
+            self.end_headers()
+        else:
+            self.send_response(200)
+            self.send_header("Content-Type", content_type)
+            self.send_header("ETag", etag)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def site():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
+    server.pages, server.asked = {}, []
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    server.root = f"http://127.0.0.1:{server.server_address[1]}"
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def sitemap(*urls, kind="urlset", entry="url"):
+    inner = "".join(f"<{entry}><loc>{url}</loc></{entry}>" for url in urls)
+    return f'<?xml version="1.0"?><{kind} xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{inner}</{kind}>'.encode()
+
+
+def test_a_sitemap_of_sitemaps(site, tmp_path):
+    root = site.root
+    site.pages = {
+        "/index.xml": ("application/xml", sitemap(f"{root}/s.xml.gz", kind="sitemapindex", entry="sitemap")),
+        "/s.xml.gz": (
+            "application/xml",
+            gzip.compress(sitemap(f"{root}/a", f"{root}/b.md", f"{root}/gone", f"{root}/i.png")),
+        ),
+        "/a": ("text/html; charset=utf-8", b"<p>A"),
+        "/b.md": ("text/plain", b"# B"),
+        "/i.png": ("image/png", b"x"),
+    }
+    found = fetch([f"{root}/index.xml"], QUICK, cache=tmp_path)
+    assert [(file.source, file.path.suffix, file.path.read_bytes()) for file in found.files] == [
+        (f"{root}/a", ".html", b"<p>A"),
+        (f"{root}/b.md", ".md", b"# B"),
+    ]
+    assert found.failed == {
+        "HTTP 404 Not Found": [f"{root}/gone"],
+        "of a kind that is not read (image/png)": [f"{root}/i.png"],
+    }
+
+
+def test_a_list_of_addresses(site, tmp_path):
+    site.pages = {"/a": ("text/plain", b"a"), "/b": ("text/plain", b"b")}
+    listed = tmp_path / "urls.txt"
+    listed.write_text(f"# mine\n{site.root}/a\n\n{site.root}/b\n{site.root}/a#part\n", encoding="utf-8")
+    found = fetch([str(listed)], QUICK, cache=tmp_path)
+    assert [file.source for file in found.files] == [f"{site.root}/a", f"{site.root}/b"]
+    found = fetch([str(listed)], FetchOptions(url_delay=0, max_urls=1), cache=tmp_path)
+    assert (len(found.files), found.failed) == (1, {"beyond --max-urls": [f"{site.root}/b"]})
+    listed.write_text("ftp://a.example/\n", encoding="utf-8")
+    with pytest.raises(DataFormatError, match=r"urls\.txt:1: not an http address"):
+        fetch([str(listed)], QUICK, cache=tmp_path)
+
+
+def test_what_robots_txt_forbids_is_not_asked_for(site, tmp_path):
+    site.pages = {
+        "/robots.txt": ("text/plain", b"User-agent: *\nDisallow: /private\n"),
+        "/private/a": ("text/plain", b"a"),
+    }
+    found = fetch([f"{site.root}/private/a"], QUICK, cache=tmp_path)
+    assert (found.files, found.failed) == ([], {"forbidden by robots.txt": [f"{site.root}/private/a"]})
+    assert [path for path, _ in site.asked] == ["/robots.txt"]
+
+
+def test_a_page_is_sent_again_only_when_it_changed(site, tmp_path):
+    site.pages = {"/a": ("text/plain", b"old")}
+    (first,) = fetch([f"{site.root}/a"], QUICK, cache=tmp_path).files
+    assert site.asked[-1] == ("/a", None)
+    (again,) = fetch([f"{site.root}/a"], QUICK, cache=tmp_path).files
+    assert site.asked[-1][1] is not None
+    assert again.path.read_bytes() == b"old"
+    assert first.sha256 == again.sha256
+    site.pages = {"/a": ("text/plain", b"new")}
+    (changed,) = fetch([f"{site.root}/a"], QUICK, cache=tmp_path).files
+    assert changed.sha256 != first.sha256
+
+
+def test_a_copy_from_before_serves_where_nobody_answers(site, tmp_path):
+    site.pages = {"/a": ("text/plain", b"old")}
+    fetch([f"{site.root}/a"], QUICK, cache=tmp_path)
+    site.pages = {}
+    assert fetch([f"{site.root}/a"], QUICK, cache=tmp_path).failed == {"HTTP 404 Not Found": [f"{site.root}/a"]}
+    site.shutdown()
+    site.server_close()
+    found = fetch([f"{site.root}/a", f"{site.root}/b"], QUICK, cache=tmp_path)
+    assert [file.path.read_bytes() for file in found.files] == [b"old"]
+    assert found.remarks[f"{site.root}/a"][0].startswith("not reached now (")
+    ((reason, names),) = found.failed.items()
+    assert (reason[:13], names) == ("not reached (", [f"{site.root}/b"])
