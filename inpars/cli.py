@@ -31,6 +31,7 @@ COMMANDS = {
     "ask": "answer a question from the documents, with sources",
     "rerank": "rerank a TREC run",
     "serve": "search, answers, embeddings and reranking over HTTP, with a page",
+    "deploy": "a tuned model to a folder for other servers, an archive or a SageMaker endpoint",
     "evaluate": "measure TREC runs and test their differences",
     "compare": "two runs side by side: settings, measures with tests, queries that moved",
     "verify": "hold a run's folder against its manifests, and make a sample of its scores again",

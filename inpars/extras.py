@@ -114,6 +114,7 @@ EXTRAS: dict[str, Extra] = {
             "HTTP endpoint and page",
             (Package("fastapi>=0.115", "fastapi"), Package("uvicorn>=0.32", "uvicorn")),
         ),
+        Extra("sagemaker", "endpoints on SageMaker", (Package("boto3>=1.34", "boto3"),)),
         Extra("interchange", "parquet files", (Package("pyarrow>=15.0", "pyarrow"),)),
         Extra(
             "onnx",

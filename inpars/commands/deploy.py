@@ -1,0 +1,129 @@
+"""Put a tuned model where it serves: a folder for other servers, an archive, or an endpoint on SageMaker.
+
+`folder` is for Text Embeddings Inference and sentence-transformers; `archive` holds it with a handler; `sagemaker`
+says first what it costs and how it is taken away, and does nothing before --yes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+from inpars.commands.common import add_display_flags, console, print_result
+from inpars.deploy.sagemaker import INSTANCE_TYPE, Placement, connect, create, delete, invoke, plan, status
+from inpars.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add a parser for each kind of deployment."""
+    kinds = parser.add_subparsers(dest="what", required=True, metavar="folder|archive|sagemaker")
+    for name, text, output in (
+        ("folder", "a folder that Text Embeddings Inference and sentence-transformers load", "folder to write"),
+        ("archive", "a model archive with its inference handler", "archive to write, ending in .tar.gz"),
+    ):
+        own = kinds.add_parser(name, help=text, description=f"Write {text}.", allow_abbrev=False)
+        own.add_argument("--model", required=True, metavar="NAME", help="tuned model: a folder, or a hub id")
+        own.add_argument("--trust-remote-code", action="store_true", help="run code that comes with a hub model")
+        own.add_argument("--output", type=Path, required=True, metavar="PATH", help=output)
+        add_display_flags(own)
+    own = kinds.add_parser("sagemaker", help="an endpoint", description="An endpoint.", allow_abbrev=False)
+    own.add_argument("action", choices=("create", "update", "status", "invoke", "delete"))
+    own.add_argument("--name", required=True, metavar="NAME", help="the endpoint's name")
+    own.add_argument("--region", metavar="NAME", help="region (default: boto3's)")
+    own.add_argument("--archive", type=Path, metavar="PATH", help="what `inpars deploy archive` wrote")
+    own.add_argument("--body", metavar="JSON", help="for invoke: the request")
+    own.add_argument("--role", metavar="ARN", help="role that the endpoint runs as")
+    own.add_argument("--image", metavar="URI", help="Hugging Face inference container of your region")
+    own.add_argument("--bucket", metavar="NAME", help="bucket for the archive")
+    own.add_argument("--instance-type", default=INSTANCE_TYPE, metavar="NAME", help="(%(default)s)")
+    own.add_argument("--instances", type=int, default=1, metavar="N", help="how many (1)")
+    own.add_argument("--serverless-memory-mb", type=int, metavar="N", help="serverless with this memory, no instances")
+    own.add_argument("--yes", action="store_true", help="do what was said; without it nothing is made or deleted")
+    add_display_flags(own)
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Deploy."""
+    if flags.what == "sagemaker":
+        _sagemaker(flags)
+    else:
+        _write(flags)
+
+
+def _write(flags: argparse.Namespace) -> None:
+    from inpars.deploy.archive import write_archive
+    from inpars.deploy.folder import export_folder
+
+    progress = console(flags)
+    if flags.what == "folder":
+        kind, warnings = export_folder(flags.model, flags.output, trust_remote_code=flags.trust_remote_code)
+        text = f"{flags.output}: a {kind} in float32 safetensors"
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "model"
+            kind, warnings = export_folder(flags.model, folder, trust_remote_code=flags.trust_remote_code)
+            count = write_archive(folder, flags.output)
+        warnings = []  # they are about other servers
+        text = f"{flags.output}: a {kind} with its handler, {count} files, {flags.output.stat().st_size / 1e6:.1f} MB"
+    for warning in warnings:
+        progress.note(f"note: {warning}")
+    print_result(flags, text, {"output": str(flags.output), "kind": kind, "notes": warnings})
+
+
+def _sagemaker(flags: argparse.Namespace) -> None:
+    if flags.action in ("create", "update"):
+        _create(flags)
+    elif flags.action == "delete":
+        _delete(flags)
+    elif flags.action == "status":
+        found = status(connect(flags.region), flags.name)
+        print_result(flags, ", ".join(f"{name} {value}" for name, value in found.items()), found)
+    else:
+        found = invoke(connect(flags.region), flags.name, _body(flags.body))
+        print_result(flags, json.dumps(found, ensure_ascii=False), found)
+
+
+def _create(flags: argparse.Namespace) -> None:
+    needed = ("archive", "role", "image", "bucket")
+    missing = [f"--{name} is needed" for name in needed if getattr(flags, name) is None]
+    if missing:
+        raise ConfigError(missing)
+    if not flags.archive.is_file():
+        raise ConfigError(f"--archive {flags.archive}: no such file; write it with `inpars deploy archive`")
+    place = Placement(
+        role=flags.role,
+        image=flags.image,
+        bucket=flags.bucket,
+        instance_type=flags.instance_type,
+        instances=flags.instances,
+        serverless_memory_mb=flags.serverless_memory_mb,
+    )
+    lines = plan(flags.name, place, flags.archive)
+    if not flags.yes:
+        text = "\n".join([*lines, "nothing was made; add --yes to go on"])
+        print_result(flags, text, {"plan": lines, "done": None})
+        return
+    for line in lines:
+        console(flags).note(line)
+    done = create(connect(flags.region), flags.name, place, flags.archive)
+    text = f"endpoint {flags.name} {done}; it takes some minutes, see `inpars deploy sagemaker status`"
+    print_result(flags, text, {"plan": lines, "done": done})
+
+
+def _delete(flags: argparse.Namespace) -> None:
+    if not flags.yes:
+        raise ConfigError(f"this deletes endpoint {flags.name} with its models and archives; add --yes")
+    taken = delete(connect(flags.region), flags.name, flags.bucket)
+    print_result(flags, "\n".join(f"deleted {what}" for what in taken) or "there was nothing left", {"deleted": taken})
+
+
+def _body(text: str | None) -> dict[str, object]:
+    try:
+        body = json.loads(text or "")
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise ConfigError('--body must be a JSON object, {"input": ["a text"]} for instance')
+    return body

@@ -1,0 +1,80 @@
+"""The archive that a SageMaker container unpacks: a model's folder, the handler, this package, what pip must add.
+
+The same inputs give the same bytes, so that an unchanged model is known by its archive's hash.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import inpars
+from inpars.errors import ConfigError
+from inpars.extras import EXTRAS
+from inpars.storage import storage_errors
+
+SUFFIX = ".tar.gz"
+OF_THE_IMAGE = ("torch",)  # whose build must be the container's
+BASE = ("jsonlines>=4.0", "numpy>=1.26", "pyyaml>=6.0", "tqdm>=4.66")
+LEFT_OUT = ("__pycache__",)
+REQUIREMENTS_FILE, HANDLER_FILE = "code/requirements.txt", "code/inference.py"
+
+
+def write_archive(folder: Path, output: Path) -> int:
+    """Write `output` from a model's folder, replacing it at the end; the number of files."""
+    if not output.name.endswith(SUFFIX):
+        raise ConfigError(f"{output}: the archive's name must end in {SUFFIX}")
+    partial = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    count = 0
+    try:
+        with storage_errors(output):
+            output.parent.mkdir(parents=True, exist_ok=True)
+            with (
+                partial.open("wb") as raw,
+                gzip.GzipFile("", fileobj=raw, mode="wb", mtime=0, compresslevel=1) as packed,
+                tarfile.open(fileobj=packed, mode="w") as archive,
+            ):
+                for name, content in _members(folder):
+                    _add(archive, name, content)
+                    count += 1
+            partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+    return count
+
+
+def _members(folder: Path) -> Iterator[tuple[str, Path | bytes]]:
+    """Names in the archive, in order, with a file or its content."""
+    yield from ((path.relative_to(folder).as_posix(), path) for path in _files(folder))
+    package = Path(inpars.__file__).parent
+    yield HANDLER_FILE, package / "deploy" / "handler.py"
+    yield REQUIREMENTS_FILE, "".join(f"{line}\n" for line in _requirements()).encode()
+    for path in _files(package):
+        if path.suffix in (".py", ".typed"):
+            yield f"code/inpars/{path.relative_to(package).as_posix()}", path
+
+
+def _files(folder: Path) -> list[Path]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [path for path in paths if not set(LEFT_OUT) & set(path.parts)]
+
+
+def _requirements() -> list[str]:
+    needed = [package for package in EXTRAS["train"].packages if package.name not in OF_THE_IMAGE]
+    return [*BASE, *(package.requirement for package in needed)]
+
+
+def _add(archive: tarfile.TarFile, name: str, content: Path | bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.mode = 0o644
+    if isinstance(content, bytes):
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
+        return
+    entry.size = content.stat().st_size
+    with content.open("rb") as stream:
+        archive.addfile(entry, stream)

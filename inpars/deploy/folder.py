@@ -1,0 +1,108 @@
+"""A tuned model as a folder that sentence-transformers and Text Embeddings Inference load, checked by loading it.
+
+Weights become float32 safetensors, adapters are merged already. https://huggingface.co/docs/text-embeddings-inference
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+
+from inpars.errors import BackendError, ConfigError
+from inpars.models import loading as models
+from inpars.models.exportable import find_export_kind
+from inpars.storage import replace_folder, storage_errors
+
+Kind: TypeAlias = Literal["bi-encoder", "cross-encoder", "monot5"]
+
+SAMPLE = [("what is amber", "Amber is fossil resin."), ("rivers", "A delta is land that a river builds.")]
+TOLERANCE = 1e-4
+NEEDED = ("config.json", "tokenizer.json", "model.safetensors")
+POOLINGS = ("cls", "mean", "lasttoken")  # that Text Embeddings Inference has
+CPU = torch.device("cpu")
+
+
+def export_folder(model: str, output: Path, *, trust_remote_code: bool = False) -> tuple[Kind, list[str]]:
+    """Write the folder; its kind, and what other servers will not like about it.
+
+    Raises BackendError where the folder, loaded again, does not compute the same.
+    """
+    config = models.load_config(model, trust_remote_code=trust_remote_code)
+    kind: Kind = find_export_kind(model, config)
+    working = output.with_name(f".{output.name}.tmp")
+    save: Callable[..., list[str]] = {"bi-encoder": _bi_encoder, "cross-encoder": _cross_encoder, "monot5": _monot5}[
+        kind
+    ]
+    try:
+        with storage_errors(output):
+            shutil.rmtree(working, ignore_errors=True)
+            working.mkdir(parents=True)
+            warnings = save(model, working, trust_remote_code)
+        warnings += [f"{name} is missing" for name in NEEDED if not _has(working, name)]
+        replace_folder(working, output)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+    return kind, warnings
+
+
+def _bi_encoder(model: str, folder: Path, trust_remote_code: bool) -> list[str]:
+    loaded = models.load_sentence_transformer(
+        model, device=CPU, dtype=torch.float32, trust_remote_code=trust_remote_code
+    )
+    loaded.save_pretrained(str(folder), create_model_card=False)
+    texts = [text for pair in SAMPLE for text in pair]
+    again = SentenceTransformer(str(folder), device="cpu", trust_remote_code=trust_remote_code)
+    _compare(model, loaded.encode_document(texts), again.encode_document(texts))
+    parts: list[Any] = list(loaded)
+    poolings = [part.pooling_mode for part in parts if isinstance(part, Pooling)]
+    unknown = [mode for mode in poolings if mode not in POOLINGS]
+    return [f"Text Embeddings Inference has no {mode} pooling" for mode in unknown]
+
+
+def _cross_encoder(model: str, folder: Path, trust_remote_code: bool) -> list[str]:
+    labels = models.load_config(model, trust_remote_code=trust_remote_code).num_labels
+    if labels > 1:
+        raise ConfigError(f"{model}: {labels} labels; other servers rerank with one")
+    network, tokenizer = models.load_sequence_classifier(
+        model, device=CPU, dtype=torch.float32, trust_remote_code=trust_remote_code
+    )
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    again = CrossEncoder(str(folder), device="cpu", trust_remote_code=trust_remote_code)
+    inputs = tokenizer(
+        [query for query, _ in SAMPLE],
+        [text for _, text in SAMPLE],
+        padding=True,
+        truncation=True,
+        return_tensors="pt",
+    )
+    with torch.inference_mode():
+        logits = network(**inputs).logits[:, 0].numpy()
+    _compare(model, logits, again.predict(SAMPLE, activation_fn=torch.nn.Identity(), show_progress_bar=False))
+    return []
+
+
+def _monot5(model: str, folder: Path, trust_remote_code: bool) -> list[str]:
+    network, tokenizer = models.load_seq2seq(
+        model, device=CPU, dtype=torch.float32, trust_remote_code=trust_remote_code
+    )
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return ["Text Embeddings Inference and sentence-transformers do not rerank with a T5; inpars serve does"]
+
+
+def _compare(model: str, before: Any, after: Any) -> None:  # noqa: ANN401 - arrays of either library
+    difference = float(np.abs(np.asarray(before) - np.asarray(after)).max())
+    if not difference <= TOLERANCE:
+        raise BackendError(f"{model}: loaded from its folder again it differs by {difference:.2g}; it was not exported")
+
+
+def _has(folder: Path, name: str) -> bool:
+    return any(folder.rglob(name)) or (name == "model.safetensors" and any(folder.rglob("model-*.safetensors")))

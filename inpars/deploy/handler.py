@@ -1,0 +1,85 @@
+"""What answers inside a SageMaker container: the four functions of the Hugging Face inference toolkit.
+
+The archive holds this file as `code/inference.py`, this package beside it and the model above it, so that texts are cut
+and pairs scored there as here. Requests have the shapes of `inpars serve`:
+
+    {"input": [...], "input_type": "query"}                        embeddings, OpenAI's shape
+    {"query": "...", "documents": [...], "top_n": 3}               reranking, Jina's and Cohere's shape
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, TypeAlias
+
+Row: TypeAlias = dict[str, Any]
+JSON = "application/json"
+MAX_TEXTS = 1024
+
+
+def model_fn(model_dir: str, context: Any = None) -> Any:  # noqa: ANN401, ARG001, RUF100 - the container's signature
+    """The model in the folder: a bi-encoder, or a scorer of pairs."""
+    if (Path(model_dir) / "modules.json").exists():
+        from inpars.retrieval.dense import Encoder
+
+        return Encoder(model_dir)
+    from inpars.scoring import load_scorer
+
+    return load_scorer(model_dir)
+
+
+def input_fn(body: str | bytes, content_type: str = JSON) -> Row:
+    """The request. Raises ValueError, which the container answers with 400, for what is none."""
+    if content_type.partition(";")[0].strip() != JSON:
+        raise ValueError(f"content type {content_type!r} is not taken; send {JSON}")
+    asked = json.loads(body)
+    if not isinstance(asked, dict):
+        raise ValueError("a JSON object is needed")
+    return asked
+
+
+def predict_fn(asked: Row, model: Any) -> Row:  # noqa: ANN401 - what model_fn gave
+    """The response."""
+    return _embedded(asked, model) if hasattr(model, "encode_documents") else _reranked(asked, model)
+
+
+def output_fn(found: Row, accept: str = JSON) -> tuple[str, str]:  # noqa: ARG001, RUF100
+    """The response as it is sent."""
+    return json.dumps(found), JSON
+
+
+def _embedded(asked: Row, encoder: Any) -> Row:  # noqa: ANN401
+    given = asked.get("input", asked.get("inputs"))
+    texts = _texts([given] if isinstance(given, str) else given, "input")
+    vectors = encoder.encode_queries(texts) if asked.get("input_type") == "query" else encoder.encode_documents(texts)
+    data = [{"object": "embedding", "index": n, "embedding": row.tolist()} for n, row in enumerate(vectors)]
+    return {"object": "list", "data": data}
+
+
+def _reranked(asked: Row, scorer: Any) -> Row:  # noqa: ANN401
+    [query] = _texts([asked.get("query")], "query")
+    documents = asked.get("documents")
+    if isinstance(documents, list):
+        documents = [part.get("text") if isinstance(part, dict) else part for part in documents]
+    texts = _texts(documents, "documents")
+    top_n = asked.get("top_n", len(texts))
+    if type(top_n) is not int or top_n < 1:
+        raise ValueError("top_n must be a whole number from 1")
+    scores = scorer.score([(query, text) for text in texts])
+    order = sorted(range(len(scores)), key=lambda place: (-scores[place], place))[:top_n]
+    results = [{"index": n, "relevance_score": _logistic(scores[n]), "score": scores[n]} for n in order]
+    return {"results": results}
+
+
+def _texts(given: Any, field: str) -> list[str]:  # noqa: ANN401
+    if not isinstance(given, list) or not given or not all(isinstance(text, str) and text for text in given):
+        raise ValueError(f"{field} must be a text, or a list of texts, none of them empty")
+    if len(given) > MAX_TEXTS:
+        raise ValueError(f"{field}: {len(given)} texts; at most {MAX_TEXTS} go in one request")
+    return given
+
+
+def _logistic(margin: float) -> float:
+    return 1 / (1 + math.exp(-margin)) if margin > -700 else 0.0

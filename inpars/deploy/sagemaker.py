@@ -1,0 +1,241 @@
+"""One endpoint on SageMaker: create, update, look at, invoke, delete with all that belongs to it.
+
+Models and configurations are named after the endpoint and the archive's hash; creating what is there changes nothing.
+Everything that costs goes through `plan` first. Knows the clients it is given, so that tests give it a stand-in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from inpars.errors import BackendError, ConfigError, MissingDependencyError
+
+Row: TypeAlias = dict[str, Any]
+NAME = re.compile(r"[A-Za-z0-9](-?[A-Za-z0-9]){0,47}")
+HASH_DIGITS = 12
+VARIANT = "AllTraffic"
+INSTANCE_TYPE = "ml.c5.xlarge"  # small models need no GPU
+TAG = {"Key": "made-by", "Value": "inpars"}
+ABSENT = ("Could not find", "does not exist", "Cannot find")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where an endpoint runs."""
+
+    role: str
+    image: str
+    bucket: str
+    instance_type: str = INSTANCE_TYPE
+    instances: int = 1
+    serverless_memory_mb: int | None = None
+    serverless_concurrency: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """boto3's clients of the three services."""
+
+    sagemaker: Any
+    runtime: Any
+    storage: Any
+
+
+def connect(region: str | None) -> Clients:
+    """Clients with the credentials that boto3 finds."""
+    try:
+        import boto3
+        from botocore.exceptions import BotoCoreError
+    except ImportError as error:
+        raise MissingDependencyError("boto3", "to deploy to SageMaker", "pip install 'boto3>=1.34'") from error
+    try:
+        session = boto3.Session(region_name=region)
+        return Clients(*(session.client(name) for name in ("sagemaker", "sagemaker-runtime", "s3")))
+    except BotoCoreError as error:
+        raise BackendError(f"SageMaker cannot be reached: {error}; see --region and your credentials") from error
+
+
+def plan(name: str, place: Placement, archive: Path) -> list[str]:
+    """What will be made, what it costs and how it is taken away again."""
+    _check(name, place)
+    megabytes = archive.stat().st_size / 1e6
+    if place.serverless_memory_mb is None:
+        runs = f"{place.instances} x {place.instance_type}"
+        cost = f"{runs} is billed for every hour that the endpoint exists, whether it is asked or not"
+    else:
+        runs = f"serverless, {place.serverless_memory_mb} MB"
+        cost = "serverless is billed for the time of each request; a first request after a pause waits longer"
+    return [
+        f"endpoint {name}: {runs}, image {place.image}",
+        f"upload: {megabytes:.1f} MB to s3://{place.bucket}/{_key(name, archive)}, billed by size and month",
+        f"cost: {cost}; look the price up for your region before you go on",
+        f"clean-up: inpars deploy sagemaker delete --name {name} takes away endpoint, configurations, models, archives",
+    ]
+
+
+def create(clients: Clients, name: str, place: Placement, archive: Path) -> str:
+    """Create the endpoint, or update the one that is there; what was done."""
+    _check(name, place)
+    exists = _described(clients, name) is not None
+    version = f"{name}-{_version(place, archive)}"
+    key = _key(name, archive)
+    with _aws(f"s3://{place.bucket}/{key} cannot be written"):
+        clients.storage.upload_file(str(archive), place.bucket, key)
+    with _aws(f"endpoint {name} cannot be made"):
+        if not _found(clients.sagemaker.describe_model, ModelName=version):
+            _create_model(clients, version, place, f"s3://{place.bucket}/{key}")
+        if not _found(clients.sagemaker.describe_endpoint_config, EndpointConfigName=version):
+            _create_configuration(clients, version, place)
+        if not exists:
+            clients.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=version, Tags=[TAG])
+            return "created"
+        if _described(clients, name)["EndpointConfigName"] == version:  # type: ignore[index]
+            return "unchanged"
+        clients.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=version)
+        return "updated"
+
+
+def status(clients: Clients, name: str) -> Row:
+    """State, configuration and, where it failed, why."""
+    found = _described(clients, name)
+    if found is None:
+        raise BackendError(f"there is no endpoint {name!r}; see --name and --region")
+    names = ("EndpointName", "EndpointStatus", "EndpointConfigName", "FailureReason")
+    return {key: found[key] for key in names if key in found}
+
+
+def invoke(clients: Clients, name: str, body: Row) -> Row:
+    """The endpoint's response to a request."""
+    with _aws(f"endpoint {name} did not answer"):
+        answer = clients.runtime.invoke_endpoint(
+            EndpointName=name, ContentType="application/json", Accept="application/json", Body=json.dumps(body)
+        )
+        raw = answer["Body"].read()
+    try:
+        found = json.loads(raw)
+    except ValueError:
+        raise BackendError(f"endpoint {name} did not answer with JSON (found {raw[:80]!r})") from None
+    return found if isinstance(found, dict) else {"answer": found}
+
+
+def delete(clients: Clients, name: str, bucket: str | None = None) -> list[str]:
+    """Take away the endpoint, all configurations and models of its name, and their archives; what was taken."""
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"--name {name!r}: letters, digits and single dashes, at most 48")
+    taken: list[str] = []
+    with _aws(f"endpoint {name} cannot be deleted"):
+        if _described(clients, name) is not None:
+            clients.sagemaker.delete_endpoint(EndpointName=name)
+            taken.append(f"endpoint {name}")
+        for version in _versions(clients, "list_endpoint_configs", "EndpointConfigs", "EndpointConfigName", name):
+            clients.sagemaker.delete_endpoint_config(EndpointConfigName=version)
+            taken.append(f"configuration {version}")
+        for version in _versions(clients, "list_models", "Models", "ModelName", name):
+            address = clients.sagemaker.describe_model(ModelName=version)["PrimaryContainer"]["ModelDataUrl"]
+            clients.sagemaker.delete_model(ModelName=version)
+            taken.append(f"model {version}")
+            taken += _delete_archive(clients, address)
+        if bucket is not None:  # archives of uploads that were cut off before their model was made
+            for row in clients.storage.list_objects_v2(Bucket=bucket, Prefix=f"inpars/{name}/").get("Contents", []):
+                taken += _delete_archive(clients, f"s3://{bucket}/{row['Key']}")
+    return taken
+
+
+def _check(name: str, place: Placement) -> None:
+    problems = []
+    if not NAME.fullmatch(name):
+        problems.append(f"--name {name!r}: letters, digits and single dashes, at most 48")
+    if not re.fullmatch(r"arn:[\w-]+:iam::\d{12}:role/\S+", place.role):
+        problems.append(f"--role {place.role!r}: give the role's ARN")
+    if place.instances < 1:
+        problems.append(f"--instances is {place.instances}; it must be at least 1")
+    memory = place.serverless_memory_mb
+    if memory is not None and memory not in range(1024, 6145, 1024):
+        problems.append(f"--serverless-memory-mb is {memory}; it must be 1024 to 6144 in steps of 1024")
+    if problems:
+        raise ConfigError(problems)
+
+
+def _create_model(clients: Clients, version: str, place: Placement, address: str) -> None:
+    container = {
+        "Image": place.image,
+        "ModelDataUrl": address,
+        "Environment": {"SAGEMAKER_PROGRAM": "inference.py", "HF_HUB_OFFLINE": "1"},
+    }
+    clients.sagemaker.create_model(
+        ModelName=version, ExecutionRoleArn=place.role, PrimaryContainer=container, Tags=[TAG]
+    )
+
+
+def _create_configuration(clients: Clients, version: str, place: Placement) -> None:
+    variant: Row = {"VariantName": VARIANT, "ModelName": version}
+    if place.serverless_memory_mb is None:
+        variant |= {"InstanceType": place.instance_type, "InitialInstanceCount": place.instances}
+    else:
+        concurrency = place.serverless_concurrency
+        variant["ServerlessConfig"] = {"MemorySizeInMB": place.serverless_memory_mb, "MaxConcurrency": concurrency}
+    clients.sagemaker.create_endpoint_config(EndpointConfigName=version, ProductionVariants=[variant], Tags=[TAG])
+
+
+def _version(place: Placement, archive: Path) -> str:
+    """Changes with the archive and with where it runs."""
+    digest = hashlib.sha256(f"{place}\0{_digest(archive)}".encode())
+    return digest.hexdigest()[:HASH_DIGITS]
+
+
+def _key(name: str, archive: Path) -> str:
+    return f"inpars/{name}/{_digest(archive)[:HASH_DIGITS]}/model.tar.gz"
+
+
+def _digest(archive: Path) -> str:
+    with archive.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _versions(clients: Clients, method: str, rows: str, field: str, name: str) -> Iterator[str]:
+    """Names that `create` made for this endpoint; another's that begins alike is not among them."""
+    ours = re.compile(rf"{re.escape(name)}-[0-9a-f]{{{HASH_DIGITS}}}")
+    pages = clients.sagemaker.get_paginator(method).paginate(NameContains=name)
+    found = [row[field] for page in pages for row in page[rows]]
+    return (version for version in found if ours.fullmatch(version))
+
+
+def _delete_archive(clients: Clients, address: str) -> list[str]:
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    clients.storage.delete_object(Bucket=bucket, Key=key)
+    return [f"archive {address}"]
+
+
+def _described(clients: Clients, name: str) -> Row | None:
+    with _aws(f"endpoint {name} cannot be looked at"):
+        return _found(clients.sagemaker.describe_endpoint, EndpointName=name)
+
+
+def _found(describe: Any, **what: str) -> Row | None:  # noqa: ANN401 - boto3's methods have no types
+    from botocore.exceptions import ClientError
+
+    try:
+        answer: Row = describe(**what)
+    except ClientError as error:
+        if any(words in str(error) for words in ABSENT):
+            return None
+        raise
+    return answer
+
+
+@contextmanager
+def _aws(problem: str) -> Iterator[None]:
+    from boto3.exceptions import S3UploadFailedError
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except (BotoCoreError, ClientError, S3UploadFailedError) as error:
+        raise BackendError(f"{problem}: {str(error).strip().splitlines()[0]}") from error
