@@ -1,7 +1,7 @@
 """Two runs side by side: settings that differ, measures with tests of their differences, queries that moved, time.
 
 The folders are those of `inpars run` over the same documents; what the second has more is positive. Tests are paired
-over the queries that both judged, Holm-adjusted for the number of systems.
+over the queries that both judged, Holm-adjusted for the number of systems that differ.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Two runs side by side: what they were told differently, what either is worth, which queries moved, how long it took.
 
 Measures are compared query by query over those that both runs judged, with the tests of `inpars.evaluation`, Holm-
-adjusted for the number of systems that both have.
+adjusted for the number of systems that differ between them.
 """
 
 from __future__ import annotations
@@ -147,12 +147,13 @@ def _measures(first: RunFolder, second: RunFolder) -> tuple[list[Compared], list
 
 
 def _adjusted(differences: Mapping[str, Difference]) -> dict[str, Difference]:
-    """With p-values for the number of systems."""
-    plain = holm([difference.p_value for difference in differences.values()])
-    students = holm([difference.t_p_value for difference in differences.values()])
-    return {
+    """With p-values for the number of systems that differ at all; those that do not cannot be called different."""
+    tested = {name: one for name, one in differences.items() if one.better or one.worse}
+    plain = holm([difference.p_value for difference in tested.values()])
+    students = holm([difference.t_p_value for difference in tested.values()])
+    return dict(differences) | {
         name: replace(difference, adjusted_p_value=p, adjusted_t_p_value=t)
-        for (name, difference), p, t in zip(differences.items(), plain, students, strict=True)
+        for (name, difference), p, t in zip(tested.items(), plain, students, strict=True)
     }
 
 
@@ -183,7 +184,7 @@ def _kept(first: RunFolder, second: RunFolder) -> list[str]:
     if not all(path.exists() for path in paths):
         return []
     one, other = ({(q.doc_id, q.text) for q in read_synthetic_queries(path)} for path in paths)
-    return [f"{len(one & other)} of {len(one)} kept queries and {len(other)} kept queries are the same"]
+    return [f"{len(one & other)} queries are kept by both, of {len(one)} and of {len(other)}"]
 
 
 def _ids(system: PerQuery) -> Mapping[str, float]:

@@ -151,7 +151,7 @@ def test_a_run_compared_with_itself_is_the_same(made, copy, capsys):
 def test_what_differs_is_shown_and_tested(made, tmp_path, capsys):
     other = tmp_path / "second"
     make_run(other, 40, depth=20)
-    better = {"tuned": 0.2}
+    better = {"tuned": 0.2, "minilm": 0.1}
     values = json.loads((other / "metrics.json").read_text())
     for name, gain in better.items():
         per_query = values["systems"][name]["per_query"]["nDCG@10"]
@@ -164,9 +164,11 @@ def test_what_differs_is_shown_and_tested(made, tmp_path, capsys):
     assert {"output": "queries.filtered.jsonl", "name": "top_k", "first": 20, "second": 7} in found["settings"]
     tuned = next(one for one in found["measures"] if one["system"] == "tuned")
     assert tuned["difference"]["mean"] == pytest.approx(0.2)
-    # the smallest p of five systems, so times five: 1 in 20,001 permutations is what these can show
-    assert tuned["difference"]["adjusted_p_value"] == pytest.approx(5 * tuned["difference"]["p_value"])
-    assert list(found["moved"]) == ["tuned"]
+    # two systems differ: the smallest p times two, the other by itself
+    assert tuned["difference"]["adjusted_p_value"] == pytest.approx(2 * tuned["difference"]["p_value"])
+    same = next(one for one in found["measures"] if one["system"] == "bm25")
+    assert (same["difference"]["mean"], same["difference"]["adjusted_p_value"]) == (0.0, 1.0)
+    assert list(found["moved"]) == ["minilm", "tuned"]
     gains, losses = found["moved"]["tuned"]
     assert (len(gains), losses) == (2, [])
     assert gains[0]["second"] - gains[0]["first"] == pytest.approx(0.2)
