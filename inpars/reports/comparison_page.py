@@ -61,7 +61,7 @@ def render_comparison(comparison: Comparison) -> str:
         Section("Queries that moved", "".join(_moved(system, comparison) for system in comparison.moved)),
         Section("Time and records", _time(comparison)),
     ]
-    lead = f"{first} is compared with; what {second} has more is positive."
+    lead = f"Differences are {second} less {first}: positive where {second} has more."
     return page(f"{first} and {second} compared", lead, sections)
 
 

@@ -86,6 +86,8 @@ def gain_cells(gain: Difference | None, effect: bool = False) -> list[Cell]:
 
 def verdict(gain: Difference) -> tuple[str, str]:
     """What is to be said of a difference, and the class it is shown in."""
+    if not gain.mean and gain.better == gain.worse == 0:
+        return "the same", "noise"
     if not gain.is_believed():
         return "may be chance", "noise"
     return ("better", "better") if gain.mean > 0 else ("worse", "worse")

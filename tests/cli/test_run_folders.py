@@ -175,6 +175,7 @@ def test_what_differs_is_shown_and_tested(made, tmp_path, capsys):
     assert found["seconds"]["queries.filtered.jsonl"][1] == 99.0
     shown = page.read_text()
     assert "first and second compared" in shown
+    assert "the same, p = 1.000" in shown
     assert "<script>" not in shown
 
 
