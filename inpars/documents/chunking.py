@@ -20,7 +20,7 @@ from inpars.records import Document
 
 MAX_TOKENS, OVERLAP = 200, 32  # MiniLM reads 256, and a title comes on top
 TITLE_SEPARATOR = " / "
-_AT_ONCE = 512
+_AT_ONCE = 128
 _SENTENCE_END = re.compile(
     r"[.!?\u2026]+[\"'\u201d\u2019)\]]*\s+(?=[^a-z\s])|[\u3002\uff01\uff1f]+[\"'\u201d\u300d\uff09]*"
 )

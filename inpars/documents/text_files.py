@@ -19,8 +19,8 @@ from inpars.storage import is_gzip
 
 FALLBACK = "cp1252"  # Latin-1 with the quotation marks and dashes that Windows put into its gaps
 NOT_TEXT = "not text (binary data)"
-CHUNK_BYTES = 1 << 20
-LINE_CHARACTERS = 1 << 16  # longer lines come in pieces, so that a file of one line needs no memory
+CHUNK_BYTES = 1 << 18
+LINE_CHARACTERS = 1 << 13  # longer lines come in pieces, so that a file of one line needs no memory
 MOST_CONTROLS = 0.01  # of all bytes; terminal colours and form feeds occur in texts
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from inpars.documents.text_files import LINE_CHARACTERS, NOT_TEXT, encoding_of, lines_of, open_text
+from inpars.documents.text_files import CHUNK_BYTES, LINE_CHARACTERS, NOT_TEXT, encoding_of, lines_of, open_text
 from inpars.errors import ConfigError, UnreadableFileError
 
 GERMAN = "Die Straße führt über die Brücke. Größe zählt.\n"
@@ -44,7 +44,7 @@ def test_a_late_byte_decides(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"a" * 3_000_000 + b"\xff")
     assert encoding_of(path) == "cp1252"
-    path.write_bytes(b"a" * ((1 << 20) - 1) + "ü".encode() * 5)  # a letter across the border of two reads
+    path.write_bytes(b"a" * (CHUNK_BYTES - 1) + "ü".encode() * 5)  # a letter across the border of two reads
     assert encoding_of(path) == "utf-8"
 
 

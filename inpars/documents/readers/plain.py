@@ -15,7 +15,7 @@ from inpars.documents.blocks import Block, FileNotes, Headings, Markup, clean
 from inpars.documents.readers import ReadOptions
 from inpars.documents.text_files import encoding_of, lines_of, open_text
 
-MOST_CHARACTERS = 1 << 16  # of a paragraph; a longer one is several
+MOST_CHARACTERS = 1 << 13  # of a paragraph; a longer one is several
 
 Lines = Iterator[tuple[int, str]]
 
