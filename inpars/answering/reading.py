@@ -1,8 +1,10 @@
 """Extractive answers without a model made for them: the sentence of the hits that fits the question best.
 
-A reranker, a bi-encoder or plain words judge the sentences; `method` says which. A sentence is not yet an answer, so
-below a threshold none is given. The default thresholds are where F1 over answerable and unanswerable questions of
-SQuAD 2.0 was highest (scripts/bench/answers.py); a reranker's is the point where it is undecided.
+A reranker, a bi-encoder or plain words judge the sentences; `method` says which. Below a threshold no answer is given.
+The bi-encoder's keeps questions about something else out, and no more: with MiniLM over SQuAD's paragraphs it answers
+94% of 92 answerable questions, none of 43 web queries, but 84% of 108 questions that are close to the paragraphs and
+have no answer there (scripts/bench/answers.py); those take a model that marks answers. A reranker's threshold is where
+it is undecided.
 """
 
 from __future__ import annotations
