@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What CI checks before the tests: format, lint, types, shell syntax. `bash scripts/check.sh --fix` mends what it can.
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" train,embedded,api,documents,test
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" train,embedded,api,documents,index,serve,test
 if [ "${1:-}" = --fix ]; then
   ruff check --fix .
   ruff format .
@@ -9,5 +9,5 @@ fi
 ruff check .
 ruff format --check .
 mypy
-for script in scripts/*.sh download_data.sh .ci/run; do bash -n "$script"; done
+for script in scripts/*.sh scripts/genq/*.sh download_data.sh .ci/run; do bash -n "$script"; done
 echo "check: all good"

@@ -12,7 +12,8 @@ from tiny_models import sentence
 from inpars.datasets import load_dataset
 from inpars.errors import ConfigError, StaleInputError
 from inpars.formats import read_synthetic_queries
-from inpars.mining.splitting import dev_clusters, id_key
+from inpars.mining.splitting import SourceGroups, dev_clusters, id_key
+from inpars.records import Document
 from inpars.stages.splitting import SplitFiles, SplitOptions, split_file
 
 DOCUMENTS = 40
@@ -166,3 +167,53 @@ def test_clusters_are_chosen_within_the_share_in_any_order(documents, share, see
         assert min(sizes) > round(share * total) or len(sizes) == 1
     else:
         assert 0 < sum(q for c, _, q in rows if c in dev) <= round(share * total)
+
+
+def documents_of(places):
+    return [Document(f"d{number}", "text", "", place) for number, place in enumerate(places)]
+
+
+def joined(places, clusters):
+    groups = SourceGroups()
+    for document in documents_of(places):
+        groups.add(document)
+    return groups.held_out_by, groups.joined(np.array(clusters)).tolist()
+
+
+def same(labels):
+    """Labels by the place of the first that is the same."""
+    return [labels.index(label) for label in labels]
+
+
+def test_documents_of_one_file_stay_together_and_with_what_resembles_them():
+    # ten files f0..f9 of one document each, two more of f0 and f1; document 11 resembles document 2
+    places = [{"source": f"f{number % 10}"} for number in range(12)]
+    by, labels = joined(places, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 2])
+    assert by == "file"
+    assert same(labels) == [0, 1, 1, 3, 4, 5, 6, 7, 8, 9, 0, 1]  # f1 and f2 are linked by documents 11 and 2
+
+
+def test_of_few_files_pages_and_sections_stay_together():
+    places = [{"source": "a.pdf", "page": 1}, {"source": "a.pdf", "page": 2}, {"source": "a.pdf", "page": 1}, {}, {}]
+    by, labels = joined(places, [0, 1, 2, 3, 4])
+    assert (by, same(labels)) == ("page or section", [0, 1, 0, 3, 4])
+    sections = [{"source": "a.md", "headings": ["A", "B"]}, {"source": "a.md", "headings": ["A"]}]
+    assert same(joined(sections, [0, 1])[1]) == [0, 1]
+
+
+def test_a_split_by_source_leaves_no_file_on_both_sides(tmp_path, monkeypatch):
+    monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "corpus.jsonl"
+    rows = [{"_id": f"d{n}", "text": sentence(n, 60), "metadata": {"source": f"f{n % 12}"}} for n in range(DOCUMENTS)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    dataset, queries = load_dataset(None, corpus=path), tmp_path / "queries.jsonl"
+    write_queries(queries)
+    files = SplitFiles.named(tmp_path / "train.jsonl", tmp_path / "dev.jsonl")
+    options = SplitOptions(dev_share=0.3, by_source=True)
+    manifest = split_file(queries, dataset.corpus, dataset.corpus_stamp, options, files=files)
+    sides = [
+        {int(query.doc_id[1:]) % 12 for query in read_synthetic_queries(side)} for side in (files.train, files.dev)
+    ]
+    assert sides[0].isdisjoint(sides[1])
+    assert all(sides)
+    assert manifest.results["held_out_by"] == "file"

@@ -1,0 +1,48 @@
+"""From a folder of documents to tuned models and a report, by the command line, with the embedded models."""
+
+import json
+
+import pytest
+from tiny_models import sentence
+
+from inpars.cli import main
+from inpars.formats import read_documents, read_qrels
+from inpars.models.embedded import EMBEDDED
+from inpars.retrieval.java import find_jar, find_java
+
+SMALL = [
+    *("--max-documents", "12", "--max-doc-tokens", "48", "--max-new-tokens", "12", "--positive-within", "30"),
+    *("--rerank-depth", "2", "--k", "10", "--dev-share", "0.3", "--prompt", "no-examples", "--quiet"),
+]
+
+pytestmark = pytest.mark.skipif(
+    not (EMBEDDED["smollm2-135m"].installed and EMBEDDED["minilm"].installed and find_jar() and find_java()),
+    reason="needs the embedded models and pyserini with a Java (inpars doctor says how to install them)",
+)
+
+
+def test_a_folder_is_enough(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
+    folder, run = tmp_path / "documents", tmp_path / "run"
+    folder.mkdir()
+    for number in range(12):
+        text = f"# Part {number}\n\nThe {sentence(number, 20)}. It is {sentence(number + 50, 20)}.\n"
+        (folder / f"part{number}.md").write_text(text, encoding="utf-8")
+    (folder / "renamed.txt").write_bytes(bytes(range(256)))
+    assert main(["run", "--documents", str(folder), "--output", str(run), *SMALL]) == 0
+    shown = capsys.readouterr().out
+    assert "synthetic queries, held out by file" in shown
+    assert len(list(read_documents(run / "documents" / "corpus.jsonl"))) == 12
+    assert (run / "models" / "retriever").is_dir()
+    assert (run / "models" / "reranker").is_dir()
+    measured = read_qrels(run / "queries.dev.qrels.tsv")
+    trained_on = [json.loads(line)["doc_id"] for line in (run / "queries.train.jsonl").read_text().splitlines()]
+    files = {doc_id.partition("#")[0] for grades in measured.values() for doc_id in grades}
+    assert files
+    assert files.isdisjoint(doc_id.partition("#")[0] for doc_id in trained_on)
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "It does not show how people&#x27;s own queries fare" in page or "It does not show how people's own" in page
+    # a file that changes is no other dataset
+    (folder / "part0.md").write_text("# Part 0\n\nSomething else stands here now.\n", encoding="utf-8")
+    assert main(["run", "--documents", str(folder), "--output", str(run), *SMALL]) == 0
+    assert "Something else stands here now." in (run / "documents" / "corpus.jsonl").read_text(encoding="utf-8")
