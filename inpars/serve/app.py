@@ -106,7 +106,7 @@ def _add_search(app: FastAPI, service: Service) -> None:
         heading: str | None = None,
     ) -> Response:
         """The same for a browser's address line."""
-        filters = {name: value for name, value in (("source", source), ("heading", heading)) if value}
+        filters = {name: value for name, value in (("source", source), ("headings", heading)) if value}
         try:
             asked = wire.SearchRequest(query=q, k=k, system=system, filters=filters)
         except ValidationError as error:

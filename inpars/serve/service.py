@@ -38,7 +38,7 @@ Question: TypeAlias = tuple[str, Sequence[Hit], Literal["extractive", "generated
 WARMING = "which words warm a model"
 FIELD_DOCUMENTS = 20_000  # looked at for what one can filter by
 FIELD_VALUES = 200
-USUAL_FIELDS = ("source", "heading")
+USUAL_FIELDS = ("source", "headings")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,16 +221,16 @@ class Service:
 
 
 def metadata_fields(documents: Iterable[Document]) -> dict[str, list[str]]:
-    """What hits can be filtered by: source, heading and other texts that documents share; commonest values first."""
+    """What hits can be filtered by: source, headings and other texts that documents share; commonest values first."""
     counts: dict[str, Counter[str]] = {}
     for document in islice(documents, FIELD_DOCUMENTS):
         for name, value in getattr(document, "metadata", {}).items():
-            if isinstance(value, str) and value:
-                counts.setdefault(name, Counter())[value] += 1
+            values = value if isinstance(value, list) else [value]
+            counts.setdefault(name, Counter()).update(part for part in values if isinstance(part, str) and part)
     return {
         name: [value for value, _ in values.most_common(FIELD_VALUES)]
         for name, values in sorted(counts.items())
-        if name in USUAL_FIELDS or len(values) < values.total()
+        if values and (name in USUAL_FIELDS or len(values) < values.total())
     }
 
 

@@ -47,7 +47,7 @@ TEXTS = [
     ("long", "Long", "Granite " * 400 + "ends here.", "stones.pdf", "Rocks > Granite"),
 ]
 DOCUMENTS = {
-    doc_id: Document(doc_id, text, title, {"source": source, "heading": heading})
+    doc_id: Document(doc_id, text, title, {"source": source, "headings": heading.split(" > ")})
     for doc_id, title, text, source, heading in TEXTS
 }
 WIDTH = 26
@@ -78,7 +78,11 @@ class Part:
 
 
 def fits(document, filters):
-    return all(re.fullmatch(v.replace("*", ".*"), document.metadata.get(n, "")) for n, v in filters.items())
+    given = {name: value if isinstance(value, list) else [value] for name, value in document.metadata.items()}
+    return all(
+        any(re.fullmatch(pattern.replace("*", ".*"), value) for value in given.get(name, []))
+        for name, pattern in filters.items()
+    )
 
 
 def count_words(query, document):

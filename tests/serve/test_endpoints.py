@@ -56,6 +56,7 @@ def test_search_by_address_is_the_same(server):
     by_body = server.post("/search", {"query": "volcanic rock", "k": 1})[2]
     assert by_address["hits"] == by_body["hits"]
     assert [hit["doc_id"] for hit in server.get("/search?q=ocean&source=*.html")[2]["hits"]] == ["delta"]
+    assert [hit["doc_id"] for hit in server.get("/search?q=rock&heading=Rocks")[2]["hits"]] == ["basalt"]
 
 
 def test_what_a_document_contains_is_data(server):
@@ -88,6 +89,7 @@ def test_collection_and_models(server):
     ]
     assert (body["answers"], body["feedback"], body["notes"]) == (["extractive", "generated"], False, ["a note"])
     assert body["fields"]["source"][0] == "stones.pdf"  # the commonest: three of seven
+    assert body["fields"]["headings"][0] == "Rocks"  # of two documents
     assert {row["id"] for row in server.get("/v1/models")[2]["data"]} == {"letters", "letters-base", "words"}
 
 

@@ -231,7 +231,8 @@ $("form").addEventListener("submit", (event) => {
 $("ask").addEventListener("click", () => submit(true));
 for (const id of ["first", "second"]) $(id).addEventListener("change", () => $("query").value.trim() && submit(asked));
 $("kind").addEventListener("change", () => asked && submit(true));
-$("key-use").addEventListener("click", () => {
+$("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
   useKey($("key").value);
   $("key-form").hidden = true;
   begin();

@@ -2,6 +2,7 @@
 
 import { element, passage } from "./text.js";
 
+const LONG_ANSWER = 80; // characters, from which on it is set smaller
 const THUMB = "M3 10h4v11H3zM9 10l4-8c1.7 0 2.8 1.2 2.6 2.9L15 9h5c1.4 0 2.3 1.2 2 2.5l-1.8 7.7A2.3 2.3 0 0 1 18 21H9z";
 
 export function problem(message, retry) {
@@ -42,15 +43,18 @@ function item(hit, rank, system, other, context) {
   return element("li", {}, article);
 }
 
-/** Source, page and heading; what can be filtered by is a button. */
+/** Source, page and headings; what can be filtered by is a button, what the title says already is left out. */
 function places(hit, context) {
   const parts = [];
   for (const [name, value] of Object.entries(hit.metadata)) {
-    if (name in context.fields && typeof value === "string" && value) {
-      const button = element("button", { type: "button", title: `Only this ${name}` }, value);
-      button.addEventListener("click", () => context.filter(name, value));
+    if (name === "page" && value !== null) parts.push(`page ${value}`);
+    if (!(name in context.fields)) continue;
+    const texts = [value].flat().filter((text) => typeof text === "string" && text && !hit.title.includes(text));
+    for (const text of texts) {
+      const button = element("button", { type: "button", title: `Only where ${name} is this` }, text);
+      button.addEventListener("click", () => context.filter(name, text));
       parts.push(button);
-    } else if (name === "page" && value !== null) parts.push(`page ${value}`);
+    }
   }
   const spaced = parts.flatMap((part, at) => (at ? [" · ", part] : [part]));
   return spaced.length ? element("p", { className: "where soft" }, ...spaced) : null;
@@ -106,7 +110,8 @@ function placeBeside(hit, rank, other) {
 export function answerCard(found) {
   const score = found.score === null ? "" : `, score ${found.score.toPrecision(3)}`;
   const label = element("h2", {}, found.answered ? `Answer (${found.method}${score})` : "No answer in these documents");
-  const words = element("p", { className: "text" }, found.answered ? found.text : found.reason || "The documents do not say.");
+  const long = found.text.length > LONG_ANSWER ? " long" : "";
+  const words = element("p", { className: `text${long}` }, found.answered ? found.text : found.reason || "The documents do not say.");
   const cited = found.cited.length ? found.sources[found.cited[0] - 1] : null;
   const quote = found.span && cited ? quotation(cited, found.span) : null;
   const sources = found.answered && found.sources.length ? sourceList(found) : null;
@@ -119,7 +124,8 @@ function quotation(hit, span) {
 
 function sourceList(found) {
   const items = found.sources.map((hit, at) => {
-    const where = [hit.metadata.source, hit.metadata.heading].filter((value) => typeof value === "string" && value);
+    const { source, page } = hit.metadata;
+    const where = [source, page ? `page ${page}` : ""].filter((value) => typeof value === "string" && value);
     const used = found.cited.includes(at + 1);
     const line = [hit.title || hit.doc_id, ...where].join(" · ");
     return element("li", { className: used ? "used" : "unused" }, used ? element("strong", {}, line) : line);
