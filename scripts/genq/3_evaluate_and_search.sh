@@ -18,6 +18,6 @@ fi
 if [ -n "$QUERY" ]; then
   for retriever in "$RETRIEVER" "$RUN/models/retriever"; do
     echo "$retriever:"
-    printf '%s\n' "$QUERY" | inpars search --interactive --corpus "$RUN/corpus.jsonl" --retriever "$retriever" --k 3
+    inpars search --interactive --corpus "$RUN/corpus.jsonl" --retriever "$retriever" --k 3 <<<"$QUERY"
   done
 fi

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from tiny_models import sentence
 
 from inpars.cli import main
 from inpars.formats import read_documents, read_qrels
@@ -12,8 +11,21 @@ from inpars.retrieval.java import find_jar, find_java
 
 SMALL = [
     *("--max-documents", "12", "--max-doc-tokens", "48", "--max-new-tokens", "12", "--positive-within", "30"),
-    *("--rerank-depth", "2", "--k", "10", "--dev-share", "0.3", "--prompt", "no-examples", "--quiet"),
+    *("--rerank-depth", "2", "--k", "10", "--dev-share", "0.4", "--quiet"),
 ]
+
+TEXTS = """Honey hardens when glucose crystals form in it, and melts again in a bath of warm water.
+The Dead Sea falls by a metre a year because the river Jordan is diverted to farms and towns.
+A sourdough starter is fed with flour and water every day until it doubles within six hours.
+Lithium batteries age faster when they are kept full in the heat than half full in a cool room.
+Swifts sleep on the wing and may stay in the air for ten months before they nest again.
+A violin's strings were made of sheep gut long before steel strings became common.
+The printing press of Gutenberg used movable letters of lead, tin and antimony.
+Glaciers carve valleys with round floors, while rivers cut valleys shaped like a letter V.
+Penicillin was found because a mould had killed the bacteria around it in a forgotten dish.
+Bicycles stay upright at speed because the front wheel steers into the direction of a fall.
+The potato came from the Andes to Europe in the sixteenth century on Spanish ships.
+Lighthouses are told apart by the rhythm of their flashes, which is printed on sea charts.""".splitlines()
 
 pytestmark = pytest.mark.skipif(
     not (EMBEDDED["smollm2-135m"].installed and EMBEDDED["minilm"].installed and find_jar() and find_java()),
@@ -25,9 +37,8 @@ def test_a_folder_is_enough(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
     folder, run = tmp_path / "documents", tmp_path / "run"
     folder.mkdir()
-    for number in range(12):
-        text = f"# Part {number}\n\nThe {sentence(number, 20)}. It is {sentence(number + 50, 20)}.\n"
-        (folder / f"part{number}.md").write_text(text, encoding="utf-8")
+    for number, text in enumerate(TEXTS):
+        (folder / f"part{number}.md").write_text(f"# Part {number}\n\n{text}\n", encoding="utf-8")
     (folder / "renamed.txt").write_bytes(bytes(range(256)))
     assert main(["run", "--documents", str(folder), "--output", str(run), *SMALL]) == 0
     shown = capsys.readouterr().out
