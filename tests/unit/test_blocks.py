@@ -72,4 +72,7 @@ def test_a_heading_ends_its_own_level_and_those_below():
 
 def test_places_of_extracted_texts():
     # "abc" at 0, its newline at 3, "de" at 4
-    assert [(block.text, block.start) for block in placed([("abc", {}), ("de", {"page": 2})])] == [("abc", 0), ("de", 4)]
+    assert [(block.text, block.start) for block in placed([("abc", {}), ("de", {"page": 2})])] == [
+        ("abc", 0),
+        ("de", 4),
+    ]
