@@ -207,7 +207,7 @@ def test_pdf_cut_off_near_its_end_says_so(tmp_path, pypdf):
     path.write_bytes(raw[: raw.index(b"startxref")])
     blocks, notes = read(path)
     assert clean(blocks[0].text, blocks[0].markup) == BODY
-    assert notes.remarks == ["cut off: only 1 pages with text were found"]
+    assert notes.remarks == ["cut off: 1 pages with text were found"]
 
 
 @pytest.mark.parametrize(("password", "opens"), [("secret", False), ("", True)])

@@ -83,7 +83,7 @@ def _page_texts(reader: PdfReader, notes: FileNotes, path: Path) -> tuple[list[s
     if broken:
         notes.remarks.append(f"damaged: {len(broken)} of {len(texts)} pages cannot be read, {broken[0]} first")
     elif not _is_whole(path):
-        notes.remarks.append(f"cut off: only {sum(bool(t.strip()) for t in texts)} pages with text were found")
+        notes.remarks.append(f"cut off: {sum(bool(t.strip()) for t in texts)} pages with text were found")
     return texts, pictures
 
 
