@@ -20,6 +20,9 @@ Key = TypeVar("Key", bound=Hashable)
 
 DEFAULT_ITEMS = 32
 DEFAULT_WAIT_SECONDS = 0.004
+SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+"""Items of a pass. On a processor torch keeps what it prepared for each shape it has met: with any size from 1 to 32
+memory grew by 500 MiB over 500 passes of MiniLM and went on growing, with these by 200 and stayed."""
 
 
 @dataclass(slots=True)
@@ -112,6 +115,9 @@ class Batcher(Generic[Key, Item, Result]):
                 room -= len(job.items)
             else:
                 left.append(job)
+        spare = _spare(taken)
+        left.extendleft(reversed(taken[len(taken) - spare :]))
+        taken = taken[: len(taken) - spare]
         self._jobs = left
         if not left:
             self._arrived.clear()
@@ -138,3 +144,10 @@ class Batcher(Generic[Key, Item, Result]):
         items = [item for job in jobs for item in job.items]
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._work, jobs[0].key, items)
+
+
+def _spare(jobs: Sequence[_Job[Key, Item, Result]]) -> int:
+    """How many of the last jobs wait for the next pass so that this one has a size of `SIZES`; only single items do."""
+    total = sum(len(job.items) for job in jobs)
+    spare = total - max((size for size in SIZES if size <= total), default=0)
+    return spare if all(len(job.items) == 1 for job in jobs[len(jobs) - spare :]) and spare < len(jobs) else 0

@@ -56,6 +56,21 @@ def test_a_pass_has_a_limit_but_a_job_is_not_split():
     assert work.passes == [("a", [1, 2, 7]), ("a", [3, 4, 5, 6])]
 
 
+def test_few_sizes_are_used_and_the_rest_goes_next():
+    """Of 29 single items 24 go, then 4 of the 5 left, then 1; memory is kept for each size that a model meets."""
+    work = Work()
+    found = asyncio.run(submit_all(work, [("a", [n]) for n in range(29)]))
+    assert found == [[2 * n] for n in range(29)]
+    assert [len(items) for _, items in work.passes] == [24, 4, 1]
+    assert [item for _, items in work.passes for item in items] == list(range(29))
+
+
+def test_jobs_of_several_items_are_joined_whatever_their_size():
+    work = Work()
+    asyncio.run(submit_all(work, [("a", [1, 2, 3, 4, 5]), ("a", [6, 7, 8, 9, 10])]))
+    assert [len(items) for _, items in work.passes] == [10]
+
+
 def test_only_the_guilty_job_hears_of_a_failure():
     work = Work()
     assert asyncio.run(submit_all(work, [("a", [1]), ("a", [-1]), ("a", [3])])) == [[2], ValueError, [6]]
