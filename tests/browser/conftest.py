@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "serve"))
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop must not outlive these tests
 def browser():
     api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser: pip install playwright")
     path = os.environ.get("INPARS_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)

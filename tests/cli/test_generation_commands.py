@@ -109,7 +109,8 @@ def test_a_whole_run_leaves_them_out_too(monkeypatch):
     for stage in ("_generate", "_filter", "_mine", "_train_retriever", "_train_reranker", "report_of"):
         monkeypatch.setattr(pipeline, stage, lambda *_: None)
     monkeypatch.setattr(pipeline, "_retrieve", retrieve)
-    monkeypatch.setattr(pipeline, "render", str)
+    monkeypatch.setattr(pipeline, "said_beside", lambda *_: None)
+    monkeypatch.setattr(pipeline, "write_report", lambda *_: None)
     prompt = load_prompt("form.txt").with_examples(read_examples(Path("examples.jsonl")))
     dataset = load_dataset(str(BEIR))
     finished = pipeline.run_pipeline(dataset, prompt, PipelineOptions(), output=Path("whole"))
