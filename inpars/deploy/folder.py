@@ -17,7 +17,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 
 from inpars.errors import BackendError, ConfigError
 from inpars.models import loading as models
-from inpars.models.exportable import find_export_kind
+from inpars.models.kinds import find_export_kind
 from inpars.storage import replace_folder, storage_errors
 
 Kind: TypeAlias = Literal["bi-encoder", "cross-encoder", "monot5"]

@@ -13,16 +13,15 @@ import torch
 from torch import Tensor
 
 from inpars.batches import slices
-from inpars.errors import ConfigError
 from inpars.models import loading as models
+from inpars.models.kinds import ExportKind, find_export_kind
 from inpars.models.networks import pad_id
 from inpars.models.onnx_graphs import Classifier, Embedding, EncoderAndStep
 from inpars.scoring.cross_encoder import CrossEncoder, segments
-from inpars.scoring.loading import CAUSAL_ENDINGS, CLASSIFIER_ENDING, load_pair_model
+from inpars.scoring.loading import load_pair_model
 from inpars.scoring.monot5 import MonoT5
 from inpars.scoring.pair_model import SETTINGS_KEY, Batch, EncodedPair, Pair, collate
 
-ExportKind: TypeAlias = Literal["bi-encoder", "cross-encoder", "monot5"]
 Run: TypeAlias = Callable[[Batch], Tensor]
 BATCH = 32
 EXAMPLE: list[Pair] = [("what is a lake", "a lake is a body of water"), ("what is fog", "a cloud near the ground")]
@@ -158,16 +157,6 @@ def load_exportable(
     )
     assert isinstance(found, CrossEncoder | MonoT5)
     return Reranker(found)
-
-
-def find_export_kind(model: str, config: Any) -> ExportKind:  # noqa: ANN401
-    """What a checkpoint is, by its own configuration."""
-    names = config.architectures or []
-    if any(name.endswith(CAUSAL_ENDINGS) for name in names):
-        raise ConfigError(f"{model} is a decoder; bi-encoders, cross-encoders and monoT5s are exported")
-    if any(name.endswith(CLASSIFIER_ENDING) for name in names):
-        return "cross-encoder"
-    return "monot5" if config.is_encoder_decoder else "bi-encoder"
 
 
 def _longest_first(lengths: Sequence[int]) -> list[int]:

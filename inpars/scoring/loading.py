@@ -11,6 +11,7 @@ from inpars.errors import ConfigError
 from inpars.models import loading as models
 from inpars.models.fused_bert import fuse_bert
 from inpars.models.hardware import pick_device, pick_dtype
+from inpars.models.kinds import CAUSAL_ENDINGS, CLASSIFIER_ENDING
 from inpars.scoring import SCORER_KINDS, ScorerKind, causal, monot5, query_likelihood
 from inpars.scoring.answers import Answers, find_answers
 from inpars.scoring.causal import CausalYesNo
@@ -23,9 +24,6 @@ from inpars.scoring.query_likelihood import QueryLikelihood
 if TYPE_CHECKING:
     from inpars.models.dtypes import DtypeName
     from inpars.prompting.templates import Prompt
-
-CAUSAL_ENDINGS = ("ForCausalLM", "LMHeadModel")
-CLASSIFIER_ENDING = "ForSequenceClassification"
 
 
 def load_pair_model(
