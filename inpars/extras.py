@@ -99,6 +99,7 @@ EXTRAS: dict[str, Extra] = {
             (
                 Package("pypdf[crypto]>=5.0", "pypdf"),
                 Package("trafilatura>=2.0", "trafilatura"),
+                Package("lxml-html-clean>=0.4", "lxml_html_clean"),
                 Package("python-docx>=1.1", "docx"),
             ),
         ),
