@@ -1,7 +1,8 @@
 """Extractive answers by a model that marks them in texts (SQuAD 2.0 and its like), with its own idea of no answer.
 
 The score is the best span's logits less those of "no answer", as `scoring.answerability` has it; above 0 the model
-prefers the span. A hit's place decides nothing: the surest of all hits' spans is the answer.
+prefers the span. Readers of `inpars train reader` know a better threshold. A hit's place decides nothing: the surest of
+all hits' spans is the answer.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from inpars.answering.reading import NO_HITS, best_answer, unanswered
 from inpars.answering.records import Answer, Hit, Span
 from inpars.models.dtypes import DtypeName
 from inpars.scoring.answerability import AnswerabilityScorer
-
-DEFAULT_THRESHOLD = 0.0
 
 
 class SpanReader:
@@ -32,7 +31,7 @@ class SpanReader:
         """Load the model. Raises ConfigError where it is not one that marks answers."""
         self._scorer = AnswerabilityScorer(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
         self.name, self._lock = f"span marked by {model}", Lock()
-        self.threshold = DEFAULT_THRESHOLD if threshold is None else threshold
+        self.threshold = self._scorer.threshold if threshold is None else threshold
 
     def read(self, question: str, hits: Sequence[Hit]) -> Answer:
         """The surest span of all hits."""

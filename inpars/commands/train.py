@@ -1,4 +1,4 @@
-"""Train a retriever (bi-encoder) or a reranker on triples.
+"""Train a retriever (bi-encoder) or a reranker on triples, or a reader on questions with marked answers.
 
 A T5 checkpoint becomes a monoT5, a BERT-like one a cross-encoder, a decoder a causal reranker. Killed at any moment,
 the same command goes on after the last checkpoint.
@@ -13,16 +13,18 @@ from typing import Any
 from inpars.commands.common import add_output_flags, console, open_dataset_if_named, print_result
 from inpars.models.publishing import check_hub_name, push_folder
 from inpars.options import add_flags, from_flags
+from inpars.prompting.prompts import load_prompt
 from inpars.stages.training import train_reranker_from_file, train_retriever_from_file
+from inpars.stages.training_readers import train_reader_from_file
 from inpars.training.recipes import OF_RECIPES, with_recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add a parser for each of the two models."""
+    """Add a parser for each of the models."""
     from inpars.training.reranker import RerankerOptions
     from inpars.training.retriever import RetrieverOptions
 
-    kinds = parser.add_subparsers(dest="what", required=True, metavar="retriever|reranker")
+    kinds = parser.add_subparsers(dest="what", required=True, metavar="retriever|reranker|reader")
     for name, options, text in (
         ("retriever", RetrieverOptions, "a bi-encoder"),
         ("reranker", RerankerOptions, "a monoT5, a cross-encoder or a causal reranker"),
@@ -37,11 +39,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add_flags(own, options)
         if options is RerankerOptions:
             own.set_defaults(**dict.fromkeys(OF_RECIPES))  # None: not given, so that a recipe may say
+            own.add_argument(
+                "--prompt", metavar="NAME|PATH", help="that a query likelihood is shown around each document, and keeps"
+            )
         add_output_flags(own, "folder of the trained model")
+    _add_reader(kinds)
+
+
+def _add_reader(kinds: Any) -> None:  # noqa: ANN401 - argparse's subparsers
+    from inpars.training.reader import ReaderOptions
+
+    text = "Train a reader, for `inpars ask --reader`: it marks an answer's words in a text, or finds none."
+    own = kinds.add_parser(
+        "reader", help="train a model that marks answers in texts", description=text, allow_abbrev=False
+    )
+    own.add_argument("--squad", type=Path, required=True, metavar="PATH", help="questions in SQuAD's json, .gz too")
+    add_flags(own, ReaderOptions)
+    add_output_flags(own, "folder of the trained model")
 
 
 def run(flags: argparse.Namespace) -> None:
     """Train."""
+    if flags.what == "reader":
+        return _run_reader(flags)
     from inpars.training.retriever import RetrieverOptions
 
     if flags.push_to_hub is not None:
@@ -53,7 +73,8 @@ def run(flags: argparse.Namespace) -> None:
     if flags.what == "retriever":
         manifest = train_retriever_from_file(flags.triples, from_flags(RetrieverOptions, flags), **common)
     else:
-        manifest = train_reranker_from_file(flags.triples, reranker_options(flags), **common)
+        prompt = load_prompt(flags.prompt) if flags.prompt else None
+        manifest = train_reranker_from_file(flags.triples, reranker_options(flags), prompt=prompt, **common)
     pushed = {"hub": push_folder(flags.output, flags.push_to_hub)} if flags.push_to_hub is not None else {}
     results = manifest.results
     examples, losses = results["examples"], results["curve"]["losses"]
@@ -63,6 +84,27 @@ def run(flags: argparse.Namespace) -> None:
     values = {"output": str(flags.output), "examples": examples, "losses": losses, **pushed}
     values |= {name: results[name] for name in ("validation", "warning") if name in results}
     print_result(flags, "\n".join([text, *pushed.values()]), values)
+
+
+def _run_reader(flags: argparse.Namespace) -> None:
+    from inpars.training.reader import ReaderOptions
+
+    manifest = train_reader_from_file(
+        flags.squad,
+        from_flags(ReaderOptions, flags),
+        output=flags.output,
+        progress=console(flags),
+        overwrite=flags.overwrite,
+    )
+    found, losses = manifest.results["held_out"], manifest.results["curve"]["losses"]
+    text = f"{flags.output}: trained on {manifest.results['examples']} questions in {manifest.seconds:.0f} s"
+    if found:
+        text += (
+            f"; {found['questions']:.0f} held out: EM {found['exact_match']:.3f}, F1 {found['f1']:.3f}, answers from "
+            f"{found['threshold']:g} on; of those with an answer, always answered: EM "
+            f"{found['answerable_exact_match']:.3f}, F1 {found['answerable_f1']:.3f}"
+        )
+    print_result(flags, text, {"output": str(flags.output), "losses": losses, "held_out": found})
 
 
 def reranker_options(flags: argparse.Namespace) -> Any:  # noqa: ANN401 - a class that torch comes with

@@ -53,7 +53,10 @@ class MarkedSpan:
 
 
 class AnswerabilityScorer:
-    """A `PairScorer`: above 0 the model prefers a span of the document to no answer."""
+    """A `PairScorer`: above 0 the model prefers a span of the document to no answer.
+
+    `threshold` is the margin from which an answer is better than none, as its training found; 0 where it is not known.
+    """
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class AnswerabilityScorer:
                 f"{model} is no model that marks answers (its config.json says {found}); give one trained on SQuAD 2.0"
             )
         place = pick_device(device)
+        self.threshold = float((getattr(config, "inpars", None) or {}).get("threshold", 0.0))
         self.name, self._batch_tokens = model, batch_tokens or default_batch_tokens(place)
         self._network, self._tokenizer = models.load_extractive_reader(
             model, device=place, dtype=pick_dtype(dtype, place), trust_remote_code=trust_remote_code

@@ -1,0 +1,71 @@
+"""The stage that trains a reader: questions with marked answers in, a model folder out."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from inpars.documents.readers.squad import Paragraph, read_squad
+from inpars.errors import DataFormatError
+from inpars.manifest import Manifest, stamp
+from inpars.options import result_settings
+from inpars.progress import SILENT, Progress
+from inpars.stages.stage import Outcome, model_stamp, run_stage
+
+if TYPE_CHECKING:
+    from inpars.training.reader import Example, ReaderOptions
+
+
+def train_reader_from_file(
+    squad: Path, options: ReaderOptions, *, output: Path, progress: Progress = SILENT, overwrite: bool = False
+) -> Manifest:
+    """Train a reader on a file in SQuAD's form, whose articles in part choose the least score of an answer."""
+    inputs = {"questions": stamp(squad), "model": model_stamp(options.model)}
+    fingerprint = {**result_settings(options), **{name: found.sha256 for name, found in inputs.items()}}
+
+    def work() -> Outcome:
+        from inpars.models.hardware import use_threads
+        from inpars.training.reader import train_reader
+
+        use_threads(options.threads)
+        seen, unseen = (examples_of(part) for part in by_article(read_squad(squad), options.held_out, options.seed))
+        seen = seen[: options.limit]
+        if not seen:
+            raise DataFormatError("no questions are left to train on; lower --held-out", path=squad)
+        curve, measures, device = train_reader(
+            seen, unseen, options, output=output, fingerprint=fingerprint, progress=progress
+        )
+        results = {"examples": len(seen), "curve": asdict(curve), "held_out": measures}
+        return Outcome(None, {}, results, device)
+
+    return run_stage(
+        "train reader", options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite
+    )
+
+
+def by_article(
+    paragraphs: Sequence[Paragraph], share: float, seed: int
+) -> tuple[Sequence[Paragraph], Sequence[Paragraph]]:
+    """The paragraphs of most articles, and those of about a share of them; by paragraph where there is one article."""
+    names = [paragraph.title for paragraph in paragraphs]
+    if len(set(names)) == 1:
+        names = [str(paragraph.number) for paragraph in paragraphs]
+    order = sorted(set(names))
+    random.Random(seed).shuffle(order)
+    chosen = set(order[: round(share * len(order))])
+    pairs = list(zip(names, paragraphs, strict=True))
+    return [found for name, found in pairs if name not in chosen], [found for name, found in pairs if name in chosen]
+
+
+def examples_of(paragraphs: Sequence[Paragraph]) -> Sequence[Example]:
+    """Their questions, in order."""
+    from inpars.training.reader import Example
+
+    return [
+        Example(question.text, paragraph.text, question.answers)
+        for paragraph in paragraphs
+        for question in paragraph.questions
+    ]

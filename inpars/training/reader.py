@@ -1,0 +1,229 @@
+"""Fine-tune a reader: a model that marks where in a text the answer to a question stands, or that it does not.
+
+Two numbers a token say how likely an answer begins and ends there; a text without an answer is taught to begin and end
+at its first special token (Devlin et al., arXiv 1810.04805, section 4.3). Texts too long for the model are read in
+overlapping windows, as when they are searched for answers. What margin is worth an answer is found on questions that
+were held out, and kept in the model's configuration. Rajpurkar, Jia and Liang, "Know What You Don't Know", 2018.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer, TrainingArguments
+
+from inpars.answering.judging import best_threshold, exact_match, f1
+from inpars.models import loading as models
+from inpars.models.hardware import describe, pick_device, pick_dtype
+from inpars.models.networks import pad_id
+from inpars.options import option
+from inpars.progress import SILENT, Progress
+from inpars.scoring.answerability import MAX_LENGTH, STRIDE, AnswerabilityScorer
+from inpars.training.loop import (
+    Curve,
+    TrainOptions,
+    checkpoint_folder,
+    run_trainer,
+    steps_of,
+    training_arguments,
+    without_dropout,
+)
+
+Window = dict[str, Any]
+"""A tokenizer's lists for one window, and `start` and `end`, the places of its answer's first and last token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderOptions(TrainOptions):
+    """How a reader is trained."""
+
+    model: str = option("minilm", help="the encoder to start from: an embedded name, a folder or a hub id")
+    epochs: float = option(3.0, help="passes over the questions", minimum=0)
+    batch_size: int = option(16, help="windows of a text a step", minimum=1)
+    learning_rate: float | None = option(
+        1e-4, help="highest learning rate; it rises over the first tenth and falls to 0"
+    )
+    max_length: int | None = option(
+        None,
+        help=f"tokens of a question and a window of text (default: the model's limit, at most {MAX_LENGTH})",
+        minimum=16,
+    )
+    limit: int | None = option(None, help="only the first N questions, to try things out", minimum=1)
+    held_out: float = option(
+        0.2, help="share of the articles whose questions choose the least score of an answer", minimum=0
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A question about a text, and its right answers with their first characters; none where the text has none."""
+
+    question: str
+    text: str
+    answers: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def right(self) -> list[str]:
+        """The right answers' texts."""
+        return [text for text, _ in self.answers]
+
+
+def train_reader(
+    examples: Sequence[Example],
+    held_out: Sequence[Example],
+    options: ReaderOptions,
+    *,
+    output: Path,
+    fingerprint: Mapping[str, Any],
+    progress: Progress = SILENT,
+) -> tuple[Curve, dict[str, float], str]:
+    """Train on the examples and save a Hugging Face folder; loss curve, measures on what was held out, and device."""
+    device = pick_device(options.device)
+    torch.manual_seed(options.seed)  # of the new head
+    network, tokenizer = models.load_extractive_reader(
+        options.model, device=device, dtype=torch.float32, trust_remote_code=options.trust_remote_code
+    )
+    without_dropout(network, options.dropout)
+    network.train()
+    length = options.max_length or min(MAX_LENGTH, int(network.config.max_position_embeddings))
+    windows = [window for example in examples for window in answer_windows(example, tokenizer, length)]
+    steps = steps_of(-(-len(windows) // options.batch_size), options)
+    own = {"remove_unused_columns": False, "train_sampling_strategy": "group_by_length"}
+    trainer = _SpanTrainer(
+        model=network,
+        args=TrainingArguments(**training_arguments(options, device, checkpoint_folder(output), steps) | own),
+        train_dataset=windows,
+        data_collator=lambda rows: collate_windows(rows, pad_id(tokenizer)),
+    )
+    trainer.model_accepts_loss_kwargs = False  # losses are means
+    measures: dict[str, float] = {}
+
+    def save(folder: Path) -> None:
+        tokenizer.model_max_length = length
+        network.eval().save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        measures.update(measure(folder, held_out, options))
+        network.config.inpars = {"kind": "reader", "threshold": measures.get("threshold", 0.0)}
+        network.config.save_pretrained(folder)
+
+    curve = run_trainer(
+        trainer, settings=fingerprint, output=output, save=save, progress=progress, description="train reader"
+    )
+    return curve, measures, describe(device, pick_dtype(options.dtype, device))
+
+
+def measure(model: Path, examples: Sequence[Example], options: ReaderOptions) -> dict[str, float]:
+    """Exact match and F1 over all questions, from the texts they were asked of, and the threshold that is best there.
+
+    `answerable` are those of questions that have an answer and always get one. Empty without examples.
+    """
+    if not examples:
+        return {}
+    scorer = AnswerabilityScorer(
+        str(model), device=options.device, dtype=options.dtype, trust_remote_code=options.trust_remote_code
+    )
+    spans = scorer.spans([(example.question, example.text) for example in examples])
+    said = [example.text[span.start : span.end] for span, example in zip(spans, examples, strict=True)]
+    margins = [span.margin for span in spans]
+    limit = best_threshold(list(zip(margins, said, (example.right for example in examples), strict=True)))
+    given = [text if margin >= limit else "" for text, margin in zip(said, margins, strict=True)]
+    answerable = [(text, example.right) for text, example in zip(said, examples, strict=True) if example.answers]
+    rows = [(text, example.right) for text, example in zip(given, examples, strict=True)]
+    return {
+        "questions": len(rows),
+        "threshold": round(limit, 4),
+        "exact_match": _mean([exact_match(*row) for row in rows]),
+        "f1": _mean([f1(*row) for row in rows]),
+        "answerable_exact_match": _mean([exact_match(*row) for row in answerable]),
+        "answerable_f1": _mean([f1(*row) for row in answerable]),
+    }
+
+
+def answer_windows(example: Example, tokenizer: Any, max_length: int) -> list[Window]:  # noqa: ANN401
+    """The windows of a text after its question, each with the places of the first right answer's tokens.
+
+    Both are the special token's where the answer is not, or not whole, in the window.
+    """
+    encoded = tokenizer(
+        example.question,
+        example.text,
+        truncation="only_second",
+        max_length=max_length,
+        stride=min(STRIDE, max_length // 4),
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+    )
+    offsets = encoded.pop("offset_mapping")
+    encoded.pop("overflow_to_sample_mapping", None)
+    windows = []
+    for row, covered in enumerate(offsets):
+        window: Window = {name: list(values[row]) for name, values in encoded.items()}
+        ids, parts = window["input_ids"], encoded.sequence_ids(row)
+        none = ids.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in ids else 0
+        inside = [place for place, part in enumerate(parts) if part == 1]
+        start, end = _places(example.answers, covered, inside) or (none, none)
+        windows.append({**window, "start": start, "end": end})
+    return windows
+
+
+def _places(
+    answers: Sequence[tuple[str, int]], covered: Sequence[tuple[int, int]], inside: Sequence[int]
+) -> tuple[int, int] | None:
+    """The tokens at which the first answer begins and ends, None where the window does not hold all of it."""
+    if not answers or not inside:
+        return None
+    text, first = answers[0]
+    last = first + len(text)
+    if first < covered[inside[0]][0] or last > covered[inside[-1]][1]:
+        return None
+    touched = [place for place in inside if covered[place][0] < last and covered[place][1] > first]
+    return (touched[0], touched[-1]) if touched else None
+
+
+def collate_windows(rows: Sequence[Window], pad: int) -> dict[str, Tensor]:
+    """Lists of one length, (rows, tokens), and the places, (rows,)."""
+    width = max(len(row["input_ids"]) for row in rows)
+    batch = {}
+    for name, value in rows[0].items():
+        padding = pad if name == "input_ids" else 0
+        listed = isinstance(value, list)
+        batch[name] = torch.tensor(
+            [row[name] + [padding] * (width - len(row[name])) if listed else row[name] for row in rows]
+        )
+    return batch
+
+
+def span_loss(start: Tensor, end: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Mean negative log-likelihood of the first and of the last token, among those that are not padding."""
+    padding = inputs["attention_mask"] == 0  # (rows, tokens)
+    losses = [
+        nn.functional.cross_entropy(logits.float().masked_fill(padding, -torch.inf), inputs[name])
+        for name, logits in (("start", start), ("end", end))
+    ]
+    return torch.stack(losses).mean()
+
+
+class _SpanTrainer(Trainer):
+    """transformers' trainer with our loss."""
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Loss of one batch of windows."""
+        read = {name: tensor for name, tensor in inputs.items() if name not in ("start", "end")}
+        found: Any = model(**read)
+        loss = span_loss(found.start_logits, found.end_logits, inputs)
+        return (loss, {}) if return_outputs else loss
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(sum(values) / len(values), 4) if values else 0.0
