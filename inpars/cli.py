@@ -25,7 +25,7 @@ COMMANDS = {
     "split": "set queries aside as a development set, by document and near-duplicate",
     "triples": "mine negatives and write training triples",
     "audit": "have a reranker look for false negatives among triples",
-    "train": "train a retriever (bi-encoder) or a reranker",
+    "train": "train a retriever (bi-encoder), a reranker or a reader of answers",
     "search": "retrieve with BM25, a bi-encoder or a fusion, to a TREC run or for a query typed in",
     "index": "documents with their embeddings on disk: build, add, delete, info",
     "ask": "answer a question from the documents, with sources",
