@@ -16,10 +16,11 @@ from inpars.answering.engine import Documents, Engine
 from inpars.errors import ConfigError
 from inpars.serve.app import create_app
 from inpars.serve.feedback import Feedback
+from inpars.serve.fields import metadata_fields
 from inpars.serve.gate import Limits
 from inpars.serve.metrics import Metrics
 from inpars.serve.options import ServeOptions
-from inpars.serve.service import Batching, Service, metadata_fields
+from inpars.serve.service import Batching, Service
 from inpars.serve.tokens import TokenCounter
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")

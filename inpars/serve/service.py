@@ -5,13 +5,9 @@ Knows the engine and the wire's shapes, nothing of HTTP.
 
 from __future__ import annotations
 
-import base64
-import math
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -20,14 +16,12 @@ import numpy.typing as npt
 from inpars.answering.engine import Engine, TextEncoder
 from inpars.answering.records import Answer, Hit
 from inpars.errors import ConfigError, DataFormatError, UnknownNameError
-from inpars.records import Document
 from inpars.serve import wire
 from inpars.serve.batching import DEFAULT_ITEMS, DEFAULT_WAIT_SECONDS, Batcher, one_thread
 from inpars.serve.feedback import Feedback
 from inpars.serve.metrics import Metrics
+from inpars.serve.rows import Row, answer_row, hit_row, packed, ranked_row, shortened, since, usage
 
-Row: TypeAlias = dict[str, Any]
-"""A response as JSON has it; wire.py says its shape."""
 CountTokens: TypeAlias = Callable[[str, Sequence[str]], Sequence[int]]
 """(model, texts) -> tokens of each; called from one thread."""
 SearchKey: TypeAlias = tuple[str, int, tuple[tuple[str, str], ...]]
@@ -36,9 +30,6 @@ Embedded: TypeAlias = tuple[npt.NDArray[np.float32], int]
 Question: TypeAlias = tuple[str, Sequence[Hit], Literal["extractive", "generated"]]
 
 WARMING = "which words warm a model"
-FIELD_DOCUMENTS = 20_000  # looked at for what one can filter by
-FIELD_VALUES = 200
-USUAL_FIELDS = ("source", "headings")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +91,12 @@ class Service:
         started = time.perf_counter()
         system = self._system(asked.system)
         hits = await self._hits(asked.query, asked.k, system, asked.filters)
-        return {"query": asked.query, "system": system, "hits": [_hit(hit) for hit in hits], "took_ms": _since(started)}
+        return {
+            "query": asked.query,
+            "system": system,
+            "hits": [hit_row(hit) for hit in hits],
+            "took_ms": since(started),
+        }
 
     async def ask(self, asked: wire.AskRequest) -> Row:
         """As `wire.AnswerOut`."""
@@ -109,7 +105,7 @@ class Service:
             raise ConfigError(f"this server gives no {asked.kind} answers; see /v1/collection")
         hits = await self._hits(asked.question, asked.k, self._system(asked.system), asked.filters)
         [answer] = await self._answers.submit(None, [(asked.question, hits, asked.kind)])
-        return _answer(answer) | {"took_ms": _since(started)}
+        return answer_row(answer) | {"took_ms": since(started)}
 
     async def embeddings(self, asked: wire.EmbeddingsRequest) -> Row:
         """As `wire.EmbeddingsResponse`."""
@@ -117,13 +113,13 @@ class Service:
         self._check_count(len(texts), "input")
         name, encoder = self._encoder(asked.model)
         found = await self._embeds.submit((name, asked.input_type), texts)
-        rows = [_shortened(vector, asked.dimensions) for vector, _ in found]
-        packed = asked.encoding_format == "base64"
+        rows = [shortened(vector, asked.dimensions) for vector, _ in found]
+        as_text = asked.encoding_format == "base64"
         data = [
-            {"object": "embedding", "index": n, "embedding": _base64(row) if packed else row.tolist()}
+            {"object": "embedding", "index": n, "embedding": packed(row) if as_text else row.tolist()}
             for n, row in enumerate(rows)
         ]
-        return {"object": "list", "data": data, "model": encoder.name, "usage": _usage(t for _, t in found)}
+        return {"object": "list", "data": data, "model": encoder.name, "usage": usage(t for _, t in found)}
 
     async def rerank(self, asked: wire.RerankRequest) -> Row:
         """As `wire.RerankResponse`."""
@@ -135,12 +131,12 @@ class Service:
         documents = [d if isinstance(d, str) else d.text for d in asked.documents]
         found = await self._reranks.submit(None, [(asked.query, text) for text in documents])
         order = sorted(range(len(found)), key=lambda place: (-found[place][0], place))[: asked.top_n]
-        results = [_ranked(place, found[place][0]) for place in order]
+        results = [ranked_row(place, found[place][0]) for place in order]
         if asked.return_documents:
             for row in results:
                 document = asked.documents[row["index"]]
                 row["document"] = {"text": document} if isinstance(document, str) else document.model_dump()
-        return {"model": scorer.name, "results": results, "usage": _usage(t for _, t in found)}
+        return {"model": scorer.name, "results": results, "usage": usage(t for _, t in found)}
 
     def answers(self) -> list[str]:
         """The kinds of answers there are."""
@@ -220,77 +216,6 @@ class Service:
         return [self.engine.answer_from(question, hits, kind=kind) for question, hits, kind in questions]
 
 
-def metadata_fields(documents: Iterable[Document]) -> dict[str, list[str]]:
-    """What hits can be filtered by: source, headings and other texts that documents share; commonest values first."""
-    counts: dict[str, Counter[str]] = {}
-    for document in islice(documents, FIELD_DOCUMENTS):
-        for name, value in getattr(document, "metadata", {}).items():
-            values = value if isinstance(value, list) else [value]
-            counts.setdefault(name, Counter()).update(part for part in values if isinstance(part, str) and part)
-    return {
-        name: [value for value, _ in values.most_common(FIELD_VALUES)]
-        for name, values in sorted(counts.items())
-        if values and (name in USUAL_FIELDS or len(values) < values.total())
-    }
-
-
-def _hit(hit: Hit) -> Row:
-    return {
-        "doc_id": hit.document.doc_id,
-        "title": hit.document.title,
-        "text": hit.document.text,
-        "score": hit.score,
-        "scores": dict(hit.scores),
-        "spans": [{"start": span.start, "end": span.end} for span in hit.spans],
-        "metadata": dict(hit.metadata),
-    }
-
-
-def _answer(answer: Answer) -> Row:
-    span = answer.span
-    return {
-        "question": answer.question,
-        "kind": answer.kind,
-        "answered": answer.answered,
-        "text": answer.text,
-        "reason": answer.reason,
-        "method": answer.method,
-        "score": answer.score,
-        "span": None if span is None else {"start": span.start, "end": span.end},
-        "cited": list(answer.cited),
-        "sources": [_hit(hit) for hit in answer.sources],
-    }
-
-
-def _ranked(place: int, score: float) -> Row:
-    return {"index": place, "relevance_score": _logistic(score), "score": score}
-
-
-def _logistic(margin: float) -> float:
-    """Between 0 and 1; of monoT5's margin it is the probability of `true`."""
-    return 1 / (1 + math.exp(-margin)) if margin > -700 else 0.0
-
-
-def _shortened(vector: npt.NDArray[np.float32], dimensions: int | None) -> npt.NDArray[np.float32]:
-    """The first numbers, of unit length again, as Matryoshka models are cut."""
-    if dimensions is None or dimensions == len(vector):
-        return vector
-    if dimensions > len(vector):
-        raise ConfigError(f"dimensions: {dimensions} asked for, the model has {len(vector)}")
-    part = vector[:dimensions]
-    norm = float(np.linalg.norm(part))
-    return part / np.float32(norm) if norm else part
-
-
-def _base64(vector: npt.NDArray[np.float32]) -> str:
-    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
-
-
-def _usage(tokens: Iterable[int]) -> Row:
-    total = sum(tokens)
-    return {"prompt_tokens": total, "total_tokens": total}
-
-
 def _check_model(asked: str | None, name: str, kind: str) -> None:
     if asked not in (None, name, kind):
         raise UnknownNameError("model", asked or "", [name])
@@ -298,7 +223,3 @@ def _check_model(asked: str | None, name: str, kind: str) -> None:
 
 def _words(_: str, texts: Sequence[str]) -> list[int]:
     return [len(text.split()) for text in texts]
-
-
-def _since(started: float) -> float:
-    return round((time.perf_counter() - started) * 1000, 2)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 ROOT = Path(__file__).parents[2]
 SMALL = Path(__file__).with_name("small_server.py")
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 240  # a busy machine needs as long to import torch
 ADDRESS = re.compile(r"http://[\w.:\[\]]+")
 
 

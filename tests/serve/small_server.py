@@ -19,10 +19,11 @@ from inpars.answering.engine import Answer, Engine, Span, System
 from inpars.records import Document
 from inpars.serve.app import create_app
 from inpars.serve.feedback import Feedback
+from inpars.serve.fields import metadata_fields
 from inpars.serve.gate import Limits
 from inpars.serve.metrics import Metrics
 from inpars.serve.server import listen, run, url_of
-from inpars.serve.service import Batching, Service, metadata_fields
+from inpars.serve.service import Batching, Service
 
 SCRIPT = "<script>window.hacked = true; document.title = 'hacked'</script>"
 TEXTS = [
