@@ -79,15 +79,18 @@ class QueryLikelihood:
         return sums / batch["second_tokens"].clamp(min=1) if self.reduction == "mean" else sums
 
     def _context(self, batch: Batch) -> dict[str, Any]:
-        """The network's inputs: the prefix as cached keys and values when scoring, as tokens when training."""
+        """The network's inputs: the prefix as keys and values that all rows share, as tokens where none are kept."""
         ids, mask = batch["input_ids"], batch["attention_mask"]
         prefix = torch.tensor(self.prefix_ids, device=ids.device).expand(len(ids), -1)
         whole_mask = torch.cat([torch.ones_like(prefix), mask], dim=1)
         if torch.is_grad_enabled():
             self._cache = None  # the weights are about to change
-            whole = torch.cat([prefix, ids], dim=1)
-            return {"input_ids": whole, "attention_mask": whole_mask, "use_cache": False, "offset": prefix.shape[1]}
-        cache = copy.deepcopy(self._prefix_cache(ids.device))
+            if getattr(self.network, "is_gradient_checkpointing", False):  # which keeps no keys and values
+                whole = torch.cat([prefix, ids], dim=1)
+                return {"input_ids": whole, "attention_mask": whole_mask, "use_cache": False, "offset": prefix.shape[1]}
+            cache = self._read_prefix(ids.device)  # with its gradients, once for all rows of the step
+        else:
+            cache = copy.deepcopy(self._prefix_cache(ids.device))
         if all(isinstance(layer, DynamicLayer) for layer in cache.layers):
             for layer in cache.layers:  # views: they are copied beside the rows' own keys and values anyway
                 layer.keys, layer.values = (part.expand(len(ids), -1, -1, -1) for part in (layer.keys, layer.values))
@@ -105,9 +108,12 @@ class QueryLikelihood:
         """Keys and values of the prefix, computed once; a training step forgets them."""
         if self._cache is None:
             with evaluating(self.network), torch.inference_mode():
-                ids = torch.tensor([self.prefix_ids], device=device)
-                self._cache = self.network(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+                self._cache = self._read_prefix(device)
         return self._cache
+
+    def _read_prefix(self, device: torch.device) -> Any:  # noqa: ANN401
+        ids = torch.tensor([self.prefix_ids], device=device)
+        return self.network(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
 
     def settings(self) -> dict[str, Any]:
         """The text around the document and the reduction."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from inpars.datasets import Dataset
 from inpars.errors import ConfigError
-from inpars.manifest import FileStamp, Manifest, stamp
+from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.models.card import CardFacts, write_card
 from inpars.options import result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompting.prompts import load_prompt
+from inpars.prompting.templates import Prompt
 from inpars.stages.development import development_inputs, separate_development
 from inpars.stages.margins import margins_path, read_margins
 from inpars.stages.mining import negatives_path
@@ -73,11 +75,12 @@ def train_reranker_from_file(
     options: RerankerOptions,
     *,
     output: Path,
+    prompt: Prompt | None = None,
     dataset: Dataset | None = None,
     progress: Progress = SILENT,
     overwrite: bool = False,
 ) -> Manifest:
-    """Fine-tune a reranker; `dataset` is what --dev-queries are searched in."""
+    """Fine-tune a reranker; `dataset` is what --dev-queries are searched in, `prompt` a query likelihood's."""
 
     def train(material: _Material) -> tuple[Curve, str, int]:
         from inpars.training.reranker import train_reranker
@@ -90,11 +93,13 @@ def train_reranker_from_file(
             fingerprint=material.fingerprint,
             dev=material.dev,
             teacher=material.teacher,
+            prompt=prompt,
             progress=progress,
         )
         return curve, device, len(groups)
 
-    return _train("train reranker", triples, options, output, train, dataset, progress, overwrite)
+    shown = {} if prompt is None else {"prompt": stamp_text(prompt.name, prompt.text)}
+    return _train("train reranker", triples, options, output, train, dataset, progress, overwrite, shown)
 
 
 def _train(
@@ -106,8 +111,9 @@ def _train(
     dataset: Dataset | None,
     progress: Progress,
     overwrite: bool,
+    more_inputs: Mapping[str, FileStamp] = MappingProxyType({}),
 ) -> Manifest:
-    inputs = {"triples": stamp(triples), "model": model_stamp(options.model)}
+    inputs = {"triples": stamp(triples), "model": model_stamp(options.model), **more_inputs}
     inputs |= development_inputs(options, dataset) | _teacher_inputs(triples, options)
     fingerprint = {**result_settings(options), **{name: stamp.sha256 for name, stamp in inputs.items()}}
 
@@ -152,8 +158,7 @@ def _teacher(triples: Path, options: RetrieverOptions | RerankerOptions, progres
         return None
     if options.teacher is None:
         return read_margins(triples) if margins_path(triples).exists() else read_mined(triples)
-    named = getattr(options, "teacher_prompt", None)
-    prompt = load_prompt(named) if named else None
+    prompt = load_prompt(options.teacher_prompt) if options.teacher_prompt else None
     asked = TeachOptions(teacher=options.teacher, limit=options.limit, **options.computing)
     teach(triples, asked, prompt=prompt, progress=progress)
     return read_taught(triples, options.limit)

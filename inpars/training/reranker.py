@@ -22,6 +22,7 @@ from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.networks import pad_id
 from inpars.options import option
 from inpars.progress import SILENT, Progress
+from inpars.prompting.templates import Prompt
 from inpars.scoring import ScorerKind
 from inpars.scoring.loading import load_pair_model
 from inpars.scoring.monot5 import MonoT5
@@ -91,15 +92,17 @@ def train_reranker(
     fingerprint: Mapping[str, Any],
     dev: DevSet | None = None,
     teacher: Teacher | None = None,
+    prompt: Prompt | None = None,
     progress: Progress = SILENT,
 ) -> tuple[Curve, str]:
     """Train on the groups and save a Hugging Face folder that `load_scorer` understands; loss curve and device.
 
-    With `dev` it is validated, and the weights of the best value are saved. `teacher` has a score of every pair.
+    With `dev` it is validated, and the weights of the best value are saved. `teacher` has a score of every pair. A
+    query likelihood is shown the `prompt` around every document and keeps it; without one, the document alone.
     """
     device = pick_device(options.device)
     dtype = pick_dtype(options.dtype, device)
-    model = _load(options, device)
+    model = _load(options, device, prompt)
     loss = choose_loss(options, model.kind, teacher is not None)
     without_dropout(model.network, options.dropout)
     model.network.train()
@@ -147,7 +150,7 @@ def choose_loss(options: RerankerOptions, kind: ScorerKind, taught: bool) -> Los
     return loss
 
 
-def _load(options: RerankerOptions, device: torch.device) -> PairModel:
+def _load(options: RerankerOptions, device: torch.device, prompt: Prompt | None) -> PairModel:
     answers: Any = (options.true_token, options.false_token)
     if answers == (None, None) and options.kind in ("auto", "monot5"):
         config = models.load_config(options.model, trust_remote_code=options.trust_remote_code)
@@ -161,6 +164,7 @@ def _load(options: RerankerOptions, device: torch.device) -> PairModel:
         max_length=options.max_length,
         true_token=answers[0],
         false_token=answers[1],
+        prompt=prompt,
         for_training=True,
         trust_remote_code=options.trust_remote_code,
     )
@@ -199,12 +203,8 @@ def _save(model: PairModel, trained: Any, folder: Path, best: BestWeights | None
 
 def _value(dev: DevSet, model: PairModel, device: torch.device, dtype: torch.dtype) -> float:
     """What the network as it is now is worth, scored in the training's number format."""
-    forget = getattr(model, "forget_prefix", lambda: None)
-    forget()
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-        value = reranking_value(dev, ModelScorer(model, "in training"))
-    forget()
-    return value
+        return reranking_value(dev, ModelScorer(model, "in training"))
 
 
 class _GroupTrainer(Trainer):

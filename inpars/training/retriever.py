@@ -66,6 +66,7 @@ class RetrieverOptions(ValidatedOptions):
     teacher: str | None = option(
         None, help="scorer that margin-mse learns from (default: the scores that mining left beside the triples)"
     )
+    teacher_prompt: str | None = option(None, help="prompt of a teacher that writes queries", metavar="NAME|PATH")
     margin_scale: float | None = option(
         None, help="factor on the teacher's margins (default: they spread as the untrained student's do)"
     )

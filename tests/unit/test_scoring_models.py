@@ -22,6 +22,7 @@ from inpars.scoring.loading import load_pair_model
 from inpars.scoring.monot5 import MonoT5
 from inpars.scoring.pair_model import ModelScorer, collate, fit, save_pair_model
 from inpars.scoring.query_likelihood import QueryLikelihood
+from inpars.training.loop import with_less_memory
 
 PAIRS = [(sentence(n, 1 + n % 4)[:-1], sentence(50 + n, 1 + n * 5 % 17)) for n in range(13)]
 KINDS = ["monot5", "cross-encoder", "causal", "query-likelihood"]
@@ -137,12 +138,21 @@ def test_query_likelihood_as_a_mean(tiny):
 
 
 def test_query_likelihood_scores_the_same_with_and_without_a_cached_prefix(tiny):
-    # training reads the prefix with every pair, scoring once
-    model = load_pair_model(tiny("llama"), kind="query-likelihood", **EXACT)
-    batch = collate(model.encode(PAIRS), pad=0)
-    training = model.margins(batch)
-    assert training.requires_grad
-    assert training.tolist() == close(ModelScorer(model, "x").score(PAIRS))
+    # scoring reads the prefix once for all, training once a pass, and with every pair where no activations are kept
+    model = load_pair_model(tiny("llama"), kind="query-likelihood", prompt=PROMPT, **EXACT)
+    batch, expected = collate(model.encode(PAIRS), pad=0), close(ModelScorer(model, "x").score(PAIRS))
+    found = {}
+    for checkpointing in (False, True):
+        if checkpointing:
+            with_less_memory(model.network)
+        model.network.train()
+        model.network.zero_grad()
+        margins = model.margins(batch)
+        assert margins.tolist() == expected
+        margins.sum().backward()
+        found[checkpointing] = [weight.grad.clone() for weight in model.network.parameters()]
+    for shared, each in zip(*found.values(), strict=True):
+        torch.testing.assert_close(shared, each, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)

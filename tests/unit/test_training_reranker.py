@@ -10,7 +10,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from inpars.errors import ConfigError
 from inpars.progress import Silent
+from inpars.prompting.templates import Example, Prompt
 from inpars.scoring import load_scorer
+from inpars.scoring.loading import load_pair_model
 from inpars.scoring.pair_model import EncodedPair
 from inpars.training import loop
 from inpars.training.examples import Group, TripleTexts, grouped, limited
@@ -79,6 +81,14 @@ def test_every_kind_learns_its_examples_and_is_loaded_as_what_it_is(tiny, tmp_pa
     assert accuracy(tmp_path / "model", groups()) == 1.0
     assert not loop.checkpoint_folder(tmp_path / "model").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def test_a_query_likelihood_keeps_the_prompt_it_was_trained_with(tiny, tmp_path):
+    prompt = Prompt(name="p", form="Text: {document}\nAsks: {query}", examples=(Example("a lake", "lakes"),))
+    options = RerankerOptions(model=tiny("llama"), kind="query-likelihood", epochs=0.1, batch_size=4, **EXACT)
+    train_reranker(groups(), options, output=tmp_path / "model", fingerprint={}, prompt=prompt)
+    model = load_pair_model(str(tmp_path / "model"), **EXACT)
+    assert (model.settings()["prefix"], model.settings()["suffix"]) == (prompt.prefix, prompt.suffix)
 
 
 @pytest.mark.parametrize("kind", ["causal", "query-likelihood"])
