@@ -17,14 +17,25 @@ The message is one line that says what is wrong, where, and what to do. The comm
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 EXCERPT_CHARACTERS = 80
 
 
 class InparsError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base of all errors raised on purpose. They can be pickled, as workers of a cluster do."""
+
+    def __reduce__(self) -> tuple[Callable[..., InparsError], tuple[Any, ...]]:
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[InparsError], args: tuple[object, ...], fields: dict[str, object]) -> InparsError:
+    """The error as it was, without asking its constructor, which wants the parts of the message."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class ConfigError(InparsError):

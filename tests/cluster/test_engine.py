@@ -1,0 +1,185 @@
+"""The workers: every shard once, deaths survived, errors told, what is done never done again."""
+
+import pytest
+from fake_jobs import Squares
+
+from inpars.cluster.options import ClusterOptions
+from inpars.cluster.shard_folder import ShardFolder
+from inpars.cluster.work import do_shards, shard_size, worker_reports
+from inpars.errors import BackendError, ConfigError, UnknownNameError
+from inpars.progress import SILENT, Silent
+
+
+class Counted(Silent):
+    def __init__(self):
+        self.count, self.notes = 0, []
+
+    def advance(self, count, detail=""):
+        self.count += count
+
+    def note(self, message):
+        self.notes.append(message)
+
+
+def begin(tmp_path, total=10, size=3):
+    return ShardFolder.open(tmp_path / "squares.jsonl", "these settings", size, total, SILENT)
+
+
+def work(folder, job, progress=SILENT, workers=2):
+    do_shards(
+        job,
+        folder,
+        lambda shard: (shard, list(folder.items(shard))),
+        ClusterOptions(engine="ray", workers=workers, cpus_per_worker=0.5),
+        description="square",
+        unit="numbers",
+        progress=progress,
+    )
+
+
+def squares(folder):
+    return [int(line) for shard in range(folder.count) for line in folder.file(shard).read_text().split()]
+
+
+EXPECTED = [number * number for number in range(10)]
+
+
+@pytest.mark.parametrize("workers", [1, 3, 9])
+def test_all_shards_are_done_once(ray_here, tmp_path, workers):
+    folder, progress = begin(tmp_path), Counted()
+    work(folder, Squares(tmp_path / "log"), progress, workers)
+    assert squares(folder) == EXPECTED
+    begun = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    assert sorted(shard for shard, _ in begun) == ["0", "1", "2", "3"], "10 numbers by threes"
+    assert len({pid for _, pid in begun}) <= min(workers, 4)
+    assert progress.count == 10
+    assert [folder.mark(shard)["sum"] for shard in range(4)] == [0 + 1 + 2, 3 + 4 + 5, 6 + 7 + 8, 9]
+
+
+@pytest.mark.parametrize("error", ["kill", "fault"])
+def test_a_worker_that_ends_is_replaced(ray_here, tmp_path, error):
+    folder = begin(tmp_path)
+    work(folder, Squares(tmp_path / "log", fails_at=1, once=True, error=error))
+    assert squares(folder) == EXPECTED
+    begun = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    assert sorted(shard for shard, _ in begun) == ["0", "1", "1", "2", "3"]
+    first, second = (pid for shard, pid in begun if shard == "1")
+    assert first != second
+
+
+def test_a_shard_that_ends_every_worker_ends_the_work(ray_here, tmp_path):
+    folder = begin(tmp_path)
+    with pytest.raises(
+        BackendError, match="shard 2 of 4 failed 5 times, last with RuntimeError: a fault of the prog"
+    ) as e:
+        work(folder, Squares(tmp_path / "log", fails_at=1, error="fault"))
+    assert "\n" not in str(e.value)
+
+
+def test_errors_raised_on_purpose_are_told_at_once_with_their_own_words(ray_here, tmp_path):
+    with pytest.raises(UnknownNameError, match=r"^unknown number '1' \(known: one, two\)$"):
+        work(begin(tmp_path), Squares(tmp_path / "log", fails_at=1, error="ours"))
+    assert (tmp_path / "log").read_text().splitlines().count("1") <= 1
+
+
+def test_what_is_done_is_not_done_again(ray_here, tmp_path):
+    with pytest.raises(UnknownNameError):
+        work(begin(tmp_path), Squares(tmp_path / "log", fails_at=2, error="ours"), workers=1)
+    done = begin(tmp_path).done()
+    assert done == {0, 1}
+    (tmp_path / "log").unlink()
+    progress = Counted()
+    work(begin(tmp_path), Squares(tmp_path / "log"), progress)
+    begun = [line.split()[0] for line in (tmp_path / "log").read_text().splitlines()]
+    assert sorted(begun) == ["2", "3"]
+    assert squares(begin(tmp_path)) == EXPECTED
+    assert progress.count == 4, "the numbers 6 to 9"
+    work(begin(tmp_path), Squares(tmp_path / "absent" / "log"))
+
+
+def test_a_shard_that_somebody_else_finished_is_left_alone(ray_here, tmp_path):
+    """A driver that died had given it to a worker that lived on."""
+    from inpars.cluster.engine import _Actor
+
+    folder = begin(tmp_path)
+    folder.finish(1, {"items": 3})
+    actor = _Actor(1)
+    actor.load(Squares(tmp_path / "log"), folder)
+    actor.do(1, (1, [3, 4, 5]))
+    assert not (tmp_path / "log").exists()
+    actor.do(0, (0, [0, 1, 2]))
+    assert (folder.mark(0)["items"], folder.mark(0)["worker"], folder.mark(0)["device"]) == (3, 1, "abacus")
+
+
+def test_two_processes_never_write_the_same_partial_file(tmp_path):
+    folder = begin(tmp_path)
+    with folder.begun(0) as mine, folder.begun(0) as other:
+        assert mine != other
+    with folder.begun(0) as again:
+        assert again == mine
+
+
+def test_a_folder_of_other_settings_is_begun_anew(tmp_path):
+    output, progress = tmp_path / "out.jsonl", Counted()
+    folder = ShardFolder.open(output, "a", 3, 10, progress)
+    folder.finish(0, {"items": 3})
+    again = ShardFolder.open(output, "a", 5, 10, progress)
+    assert (again.size, again.done()) == (3, {0}), "it goes on as it was cut"
+    assert ShardFolder.open(output, "b", 5, 10, progress).done() == set()
+    assert [note.partition(": ")[2] or note for note in progress.notes] == [
+        "going on, 1 of 4 shards are done",
+        f"{output}.shards was begun with other settings or inputs and is begun anew",
+    ]
+
+
+def test_a_mark_torn_by_a_loss_of_power_is_none(tmp_path):
+    folder = begin(tmp_path)
+    folder.finish(0, {"items": 3})
+    (folder.path / "000000.done.json").write_text('{"items": ')
+    assert folder.mark(0) is None
+
+
+def test_shards_are_few_items_where_there_are_few():
+    cpu, gpu = ClusterOptions(), ClusterOptions(gpus_per_worker=1)
+    assert [shard_size(total, cpu) for total in (10, 64 * 1024, 64 * 1024 + 1, 10**9)] == [64, 64, 128, 2048]
+    assert shard_size(10, gpu) == 2048
+
+
+def test_reports_add_up_by_worker():
+    marks = [
+        {"worker": 2, "node": "a", "device": "cpu", "items": 10, "seconds": 2.0, "started": 1.0},
+        {"worker": 1, "node": "b", "device": "cpu", "items": 5, "seconds": 1.0, "started": 1.0},
+        {"worker": 2, "node": "a", "device": "cpu", "items": 20, "seconds": 3.0, "started": 1.0},
+    ]
+    # worker 2 on a: 30 items in 5 s, 6 a second
+    assert worker_reports(marks) == [
+        *[
+            {
+                "worker": 1,
+                "node": "b",
+                "device": "cpu",
+                "items": 5,
+                "shards": 1,
+                "seconds": 1.0,
+                "items_per_second": 5.0,
+            }
+        ],
+        *[
+            {
+                "worker": 2,
+                "node": "a",
+                "device": "cpu",
+                "items": 30,
+                "shards": 2,
+                "seconds": 5.0,
+                "items_per_second": 6.0,
+            }
+        ],
+    ]
+
+
+def test_flags_of_a_cluster_without_one_are_refused():
+    with pytest.raises(ConfigError, match="--engine ray"):
+        _ = ClusterOptions(workers=2).on_ray
+    assert not ClusterOptions().on_ray
+    assert ClusterOptions(engine="ray").on_ray
