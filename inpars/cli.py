@@ -38,6 +38,7 @@ COMMANDS = {
     "import": "files of other toolkits, to ours",
     "export": "our files, to those of other toolkits",
     "export-model": "a tuned model, to ONNX with int8 weights",
+    "merge": "shards of an output (--shard I/N), to one file",
     "doctor": "what this machine has and lacks",
 }
 ENVIRONMENT_DEFAULTS = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}

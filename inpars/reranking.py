@@ -41,33 +41,50 @@ def score_run(
     *,
     depth: int = DEFAULT_DEPTH,
     done: Collection[tuple[str, str]] = (),
+    own: Collection[str] | None = None,
     pairs_per_batch: int = PAIRS_PER_BATCH,
     progress: Progress = SILENT,
 ) -> Iterator[list[ScoredDocument]]:
     """Scores of the first `depth` documents of every query, batch by batch in a fixed order.
 
-    `done` are the (query_id, doc_id) already scored by an earlier run. A scorer that reads a document once for all its
-    queries gets a document's pairs one after the other. Raises StaleInputError for ids that the queries or the corpus
-    lack.
+    `done` are the (query_id, doc_id) already scored by an earlier run. Of a shard only the `own` queries are wanted;
+    their batches are those of all queries, so that the scores are the same. A scorer that reads a document once for all
+    its queries gets a document's pairs one after the other, of its own queries alone. Raises StaleInputError for ids
+    that the queries or the corpus lack.
     """
     wanted = pairs_to_score(run, depth)
     if getattr(scorer, "reads_documents_once", False):
+        wanted = [pair for pair in wanted if own is None or pair[0] in own]
         first = {doc_id: place for place, (_, doc_id) in reversed(list(enumerate(wanted)))}
         wanted.sort(key=lambda pair: first[pair[1]])
     _check_ids(wanted, queries, texts)
-    left = [pair for pair in wanted if pair not in done]
-    counted = progress.track(
-        slices(left, pairs_per_batch),
-        total=len(wanted),
+    mine = sum(own is None or query_id in own for query_id, _ in wanted)
+    for batch, kept in progress.track(
+        _batches_left(wanted, done, own, pairs_per_batch),
+        total=mine,
         description="rerank",
         unit="pairs",
-        done=len(wanted) - len(left),
-    )
-    for batch in counted:
+        done=len(done),
+    ):
         found = texts.texts(doc_id for _, doc_id in batch)
         scores = scorer.score([(queries[query_id], text) for (query_id, _), text in zip(batch, found, strict=True)])
-        yield [ScoredDocument(query_id, doc_id, score) for (query_id, doc_id), score in zip(batch, scores, strict=True)]
-        progress.advance(len(batch))
+        scored = zip(batch, scores, strict=True)
+        yield [ScoredDocument(*pair, score) for pair, score in scored if own is None or pair[0] in own]
+        progress.advance(kept)
+
+
+def _batches_left(
+    wanted: Sequence[tuple[str, str]],
+    done: Collection[tuple[str, str]],
+    own: Collection[str] | None,
+    pairs_per_batch: int,
+) -> Iterator[tuple[list[tuple[str, str]], int]]:
+    """The batches that hold something to do, and how much."""
+    for batch in slices(wanted, pairs_per_batch):
+        left = [pair for pair in batch if pair not in done]
+        kept = sum(own is None or query_id in own for query_id, _ in left)
+        if kept:
+            yield left, kept
 
 
 def pairs_to_score(run: Run, depth: int) -> list[tuple[str, str]]:

@@ -125,6 +125,21 @@ def _planned(block: range, plan: Plan, own: range) -> Iterator[Chunk]:
         start = stop
 
 
+def places_of(total: int, plan: Plan, shard: Shard | None = None, *, block: int = BLOCK_ITEMS) -> Iterator[int]:
+    """Ascending places of the items that `chunks_of` gives this shard; only blocks that it shares are planned."""
+    own = range(total) if shard is None else shard.of(total)
+    for part in blocks(total, block):
+        if own.start <= part.start and part.stop <= own.stop:
+            yield from part
+        elif part.start < own.stop and own.start < part.stop:
+            yield from sorted(place for chunk in _planned(part, plan, own) for place in chunk.own)
+
+
+def planned_items(own: range, total: int, block: int = BLOCK_ITEMS) -> range:
+    """The items of all blocks that a slice of the planned order lies in."""
+    return range(own.start // block * block, min(-(-own.stop // block) * block, total)) if own else own
+
+
 def batches_of(own: range, size: int, total: int) -> Iterator[range]:
     """For work that is not planned: the batches of `size` items of the whole input that hold something of `own`."""
     begin = own.start // size * size if own else own.stop

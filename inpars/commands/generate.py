@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset, print_result
+from inpars.errors import ConfigError
 from inpars.formats import read_synthetic_queries
 from inpars.generation.api_options import ApiOptions, check_api
 from inpars.mining.pairs import write_pairs
@@ -24,6 +25,7 @@ from inpars.stages.generating import (
     generate_queries,
     load_generator,
 )
+from inpars.stages.sharding import own_output
 from inpars.stages.stage import dropped_line
 
 
@@ -52,11 +54,16 @@ def run(flags: argparse.Namespace) -> None:
     progress = console(flags)
     options, api = from_flags(GenerateOptions, flags), from_flags(ApiOptions, flags)
     check_api(api, asks_server=options.backend in SERVER_BACKENDS)
+    output = own_output(flags.output, options)
+    if flags.pairs is not None and options.part is not None:
+        raise ConfigError(
+            "--pairs needs all queries; merge the shards and give it with the same command without --shard"
+        )
     named = load_prompt(flags.prompt) if flags.prompt else default_prompt(options.backend)
     prompt = choose_prompt(named, from_flags(ExampleOptions, flags), options.seed)
     dataset = open_dataset(flags, progress)
     if api.dry_run:
-        estimate = dry_run(dataset.corpus, prompt, options, api, flags.output)
+        estimate = dry_run(dataset.corpus, prompt, options, api, output)
         print_result(flags, str(estimate), asdict(estimate))
         return
 
@@ -65,8 +72,8 @@ def run(flags: argparse.Namespace) -> None:
         dataset.corpus_stamp,
         prompt,
         options,
-        output=flags.output,
-        make_generator=lambda: load_generator(options, prompt, api, flags.output, progress),
+        output=output,
+        make_generator=lambda: load_generator(options, prompt, api, output, progress),
         api=api,
         progress=progress,
         overwrite=flags.overwrite,
@@ -74,5 +81,5 @@ def run(flags: argparse.Namespace) -> None:
     if flags.pairs is not None:
         count = write_pairs(flags.pairs, read_synthetic_queries(flags.output), lambda d: dataset.corpus[d].full_text)
         progress.note(f"{flags.pairs}: {count} pairs")
-    text = f"{flags.output}: {manifest.output.records} queries ({dropped_line(manifest.dropped)})"
-    print_result(flags, text, {"output": str(flags.output), "queries": manifest.output.records})
+    text = f"{output}: {manifest.output.records} queries ({dropped_line(manifest.dropped)})"
+    print_result(flags, text, {"output": str(output), "queries": manifest.output.records})

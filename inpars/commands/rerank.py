@@ -19,6 +19,7 @@ from inpars.commands.common import (
 from inpars.options import add_flags, from_flags
 from inpars.prompting.prompts import load_prompt
 from inpars.stages.reranking import RerankOptions, load_run_scorer, rerank_file
+from inpars.stages.sharding import own_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +45,7 @@ def run(flags: argparse.Namespace) -> None:
     """Rerank."""
     progress = console(flags)
     options = from_flags(RerankOptions, flags)
+    output = own_output(flags.output, options)
     prompt = load_prompt(flags.prompt) if flags.prompt else None
     dataset = open_dataset(flags, progress)
     manifest = rerank_file(
@@ -51,11 +53,11 @@ def run(flags: argparse.Namespace) -> None:
         dataset,
         dataset.topics(flags.split),
         options,
-        output=flags.output,
+        output=output,
         make_scorer=lambda: load_run_scorer(options, prompt),
         prompt=prompt,
         progress=progress,
         overwrite=flags.overwrite,
     )
-    text = f"{flags.output}: {manifest.results['queries']} queries reranked to depth {options.depth}"
-    print_result(flags, text, {"output": str(flags.output), **manifest.results})
+    text = f"{output}: {manifest.results['queries']} queries reranked to depth {options.depth}"
+    print_result(flags, text, {"output": str(output), **manifest.results})

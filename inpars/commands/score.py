@@ -20,6 +20,7 @@ from inpars.prompting.prompts import load_prompt
 from inpars.stages.clustering import cluster_file
 from inpars.stages.columns import score_column_file
 from inpars.stages.scoring import ScoreOptions, load_query_scorer, score_file
+from inpars.stages.sharding import own_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(flags: argparse.Namespace) -> None:
     """Score."""
     progress, options = console(flags), from_flags(ScoreOptions, flags)
+    output = own_output(flags.output, options)
     dataset = open_dataset_if_named(flags, progress)
-    common: dict[str, Any] = {"output": flags.output, "progress": progress, "overwrite": flags.overwrite}
+    common: dict[str, Any] = {"output": output, "progress": progress, "overwrite": flags.overwrite}
     documents: dict[str, Any] = {
         "corpus": dataset.corpus if dataset else None,
         "corpus_stamp": dataset.corpus_stamp if dataset else None,
@@ -58,8 +60,8 @@ def run(flags: argparse.Namespace) -> None:
         manifest = cluster_file(flags.input, options, **common)
     else:
         manifest = score_column_file(flags.input, options, **documents, **common)
-    values = {"output": str(flags.output), "queries": manifest.output.records, **manifest.results}
-    print_result(flags, f"{flags.output}: {manifest.output.records} queries scored {_told(options, manifest)}", values)
+    values = {"output": str(output), "queries": manifest.output.records, **manifest.results}
+    print_result(flags, f"{output}: {manifest.output.records} queries scored {_told(options, manifest)}", values)
 
 
 def _told(options: ScoreOptions, manifest: Manifest) -> str:

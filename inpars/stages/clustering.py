@@ -15,14 +15,15 @@ from typing import IO, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from inpars.errors import ConfigError
 from inpars.filtering.score_files import ID_FIELD
 from inpars.formats import read_synthetic_queries
 from inpars.manifest import Manifest
 from inpars.options import result_settings
 from inpars.progress import SILENT, Progress
-from inpars.stages.columns import column_inputs, count_rows
+from inpars.stages.columns import column_inputs
 from inpars.stages.partial import header_line, partial_path, remove_partial
-from inpars.stages.scoring import STAGE, ScoreOptions
+from inpars.stages.scoring import STAGE, ScoreOptions, count_rows
 from inpars.stages.stage import Outcome, run_stage
 from inpars.storage import storage_errors, write_jsonl
 
@@ -48,6 +49,8 @@ def cluster_file(
     overwrite: bool = False,
 ) -> Manifest:
     """Write `{"query_id", "cluster"}` for every query."""
+    if options.part is not None:
+        raise ConfigError("--kind cluster looks at all queries together; leave --shard out")
     inputs = column_inputs(source, options, None)
 
     def work() -> Outcome:

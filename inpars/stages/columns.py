@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from inpars.cluster.shards import batches_of
 from inpars.corpus import Corpus
-from inpars.errors import ConfigError
 from inpars.filtering.score_files import ID_FIELD
 from inpars.formats import read_synthetic_records
 from inpars.manifest import FileStamp, Manifest, stamp
@@ -20,9 +20,10 @@ from inpars.options import result_settings
 from inpars.progress import SILENT, Progress
 from inpars.stages.column_scorers import ColumnScorer, Row, load_column
 from inpars.stages.partial import header_line, open_partial, partial_path, remove_partial, whole_lines
-from inpars.stages.scoring import STAGE, ScoreOptions
+from inpars.stages.scoring import STAGE, ScoreOptions, count_rows
+from inpars.stages.sharding import own_items, shard_results
 from inpars.stages.stage import Outcome, model_stamp, run_stage
-from inpars.storage import read_jsonl, read_lines, to_json_line, write_jsonl
+from inpars.storage import read_jsonl, to_json_line, write_jsonl
 
 
 def score_column_file(
@@ -43,21 +44,24 @@ def score_column_file(
     def work() -> Outcome:
         partial, header = partial_path(output), header_line(STAGE, result_settings(options), inputs)
         total = count_rows(source, options.limit)
+        own = own_items(total, options.part)
         keep_lines = whole_lines(STAGE, partial, header, progress)
         done = max(keep_lines - 1, 0)
         if done:
-            progress.note(f"{STAGE}: going on where the last run stopped, {done} of {total} queries are done")
-        if done < total:
+            progress.note(f"{STAGE}: going on where the last run stopped, {done} of {len(own)} queries are done")
+        if done < len(own):
             scorer = make()
+            left = range(own.start + done, own.stop)
             with open_partial(partial, header, keep_lines) as lines:
-                rows = itertools.islice(read_synthetic_records(source), done, total)
-                for block in _scored(rows, scorer, done, total, progress):
+                blocks = _scored(read_synthetic_records(source), scorer, left, total, progress, done)
+                for block in blocks:
                     lines.append(map(to_json_line, block))
         tally = Tally()
-        rows_done = (row for _, row in read_jsonl(partial) if ID_FIELD in row)  # the header has none
+        rows_done = (row for _, row in read_jsonl(partial) if ID_FIELD in row) if own else iter(())  # headers have none
         count = write_jsonl(output, tally.watched(rows_done))
         remove_partial(partial)
-        return Outcome(count, {}, tally.results())
+        told = shard_results(options.part, total, ((place, 1) for place in own))
+        return Outcome(count, {}, tally.results() | told)
 
     return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
 
@@ -94,19 +98,18 @@ def column_inputs(source: Path, options: ScoreOptions, corpus_stamp: FileStamp |
     return inputs
 
 
-def count_rows(source: Path, limit: int | None) -> int:
-    """How many queries there are to score. Raises ConfigError where there are none."""
-    total = sum(1 for _ in itertools.islice(read_lines(source), limit))
-    if not total:
-        raise ConfigError(f"{source}: there are no queries to score")
-    return total
-
-
 def _scored(
-    rows: Iterator[Row], scorer: ColumnScorer, done: int, total: int, progress: Progress
+    rows: Iterator[Row], scorer: ColumnScorer, own: range, total: int, progress: Progress, done: int
 ) -> Iterator[list[dict[str, Any]]]:
-    blocks = iter(lambda: list(itertools.islice(rows, scorer.block)), [])
-    for block in progress.track(blocks, total=total, description=f"score {scorer.name}", unit="queries", done=done):
+    """Block by block as the whole file is cut; those across a border are scored whole and kept in part."""
+    batches = batches_of(own, scorer.block, total)
+    place = 0
+    for batch in progress.track(
+        batches, total=done + len(own), description=f"score {scorer.name}", unit="queries", done=done
+    ):
+        block = list(itertools.islice(rows, batch.start - place, batch.stop - place))
+        place = batch.stop
         values = scorer.score(block)
-        yield [{ID_FIELD: query.query_id, **value} for (query, _), value in zip(block, values, strict=True)]
-        progress.advance(len(block))
+        scored = [{ID_FIELD: query.query_id, **value} for (query, _), value in zip(block, values, strict=True)]
+        yield scored[max(own.start - batch.start, 0) : own.stop - batch.start]
+        progress.advance(min(own.stop, batch.stop) - max(own.start, batch.start))

@@ -7,11 +7,12 @@ whole chunk and ends with the same bytes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from inpars.cluster.shards import BLOCK_ITEMS, Shard, chunks_of, places_of
 from inpars.corpus import Corpus
 from inpars.documents.selection import Selection, choose_documents
 from inpars.errors import ConfigError
@@ -23,14 +24,22 @@ from inpars.generation.api_wire import Endpoint
 from inpars.generation.canary import WINDOW, Canary, Tally
 from inpars.generation.settings import DecodingSettings
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
-from inpars.models.computing import ComputingOptions
 from inpars.options import check, option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompting.prompts import Prompt, PromptSource, load_prompt
 from inpars.records import Document, SyntheticQuery
 from inpars.stages.examples import read_ids, write_example_query_ids
 from inpars.stages.generating_api import estimate_cost, load_api_generator, server_stamp
-from inpars.stages.partial import CHUNK_END, chunks_done, header_line, open_partial, partial_path, write_in_order
+from inpars.stages.partial import (
+    CHUNK_END,
+    chunk_ends,
+    header_line,
+    open_partial,
+    partial_path,
+    remove_partial,
+    write_in_order,
+)
+from inpars.stages.sharding import ShardedOptions, own_items, shard_results
 from inpars.stages.stage import Outcome, dropped_line, model_stamp, run_stage
 from inpars.storage import read_jsonl, to_json_line
 
@@ -42,7 +51,7 @@ BACKEND_DEFAULTS = {"seq2seq": (3, 1.0, 0.95)}  # GenQ's for T5; the others are 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GenerateOptions(ComputingOptions):
+class GenerateOptions(ShardedOptions):
     """How queries are written."""
 
     model: str = option(
@@ -89,7 +98,7 @@ def generate_queries(
     progress: Progress = SILENT,
     overwrite: bool = False,
 ) -> Manifest:
-    """Write `output` and its manifest. The generator is made only where there is something left to write.
+    """Write `output` (of a shard: its own file) and the manifest. The generator is made only where something is left.
 
     Documents of the prompt's examples get no queries; the ids of examples' queries go to a file beside the output, to
     be left out of evaluation.
@@ -110,17 +119,25 @@ def generate_queries(
         partial = partial_path(output)
         header = header_line(STAGE, result_settings(options), inputs)
         canary = Canary(example.query for example in prompt.examples) if options.canary else None
+        task = _Task.of(chosen.documents, generator, options.part)
         try:
-            _generate(chosen.documents, generator, partial, header, prompt.name, progress, canary)
+            _generate(task, partial, header, prompt.name, progress, canary)
         finally:
             if isinstance(generator, Metered):
                 generator.close()
-        records = write_in_order(partial, output, chosen.documents)
+        places = list(task.places())
+        counts = write_in_order(partial, output, (task.documents[place].doc_id for place in places))
+        remove_partial(partial)
         results = {
-            "documents": len(chosen.documents),
+            "documents": len(places),
             **(generator.results() if isinstance(generator, Metered) else {}),
+            **shard_results(
+                options.part,
+                len(chosen.documents),
+                zip((task.first + place for place in places), counts, strict=True),
+            ),
         }
-        return Outcome(records, dict(chosen.dropped), results, generator.device)
+        return Outcome(sum(counts), dict(chosen.dropped), results, generator.device)
 
     manifest = run_stage(
         STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite
@@ -158,6 +175,8 @@ def dry_run(corpus: Corpus, prompt: PromptSource, options: GenerateOptions, api:
     check(options)
     check_api(api, asks_server=options.backend in SERVER_BACKENDS)
     documents, endpoint = _choose(corpus, prompt, options).documents, SERVER_BACKENDS[options.backend]
+    own = own_items(len(documents), options.part)
+    documents = documents[own.start : own.stop]
     return estimate_cost(documents, endpoint, options.model, prompt, _settings(options), api, output)
 
 
@@ -211,41 +230,60 @@ def default_prompt(backend: Backend) -> Prompt:
     return Prompt(name="document", form="{document}") if backend == "seq2seq" else load_prompt("inpars")
 
 
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Documents to write for, and the shard of them that is done here."""
+
+    documents: Sequence[Document]
+    generator: QueryGenerator
+    shard: Shard | None
+    block: int  # documents that are planned together
+    first: int  # the place of the first one among those chosen
+
+    @classmethod
+    def of(cls, documents: Sequence[Document], generator: QueryGenerator, shard: Shard | None) -> _Task:
+        """A server's answers do not depend on each other: its shard is a slice, asked for as a whole and once."""
+        if not isinstance(generator, Metered):
+            return cls(documents, generator, shard, BLOCK_ITEMS, 0)
+        own = own_items(len(documents), shard)
+        return cls(documents[own.start : own.stop], generator, None, max(len(own), 1), own.start)
+
+    def plan(self, block: range) -> list[list[int]]:
+        return self.generator.plan(self.documents[block.start : block.stop])
+
+    def places(self) -> Iterator[int]:
+        return places_of(len(self.documents), self.plan, self.shard, block=self.block)
+
+    @property
+    def total(self) -> int:
+        return len(own_items(len(self.documents), self.shard))
+
+
 def _generate(
-    documents: Sequence[Document],
-    generator: QueryGenerator,
-    partial: Path,
-    header: str,
-    prompt: str,
-    progress: Progress,
-    canary: Canary | None = None,
+    task: _Task, partial: Path, header: str, prompt: str, progress: Progress, canary: Canary | None = None
 ) -> None:
-    plan = generator.plan(documents)
-    done, keep_lines = chunks_done(STAGE, partial, header, plan, progress)
-    finished, tally = sum(len(chunk) for chunk in plan[:done]), Tally()
-    with open_partial(partial, header, keep_lines) as lines:
-        if canary is not None and keep_lines:
+    documents, generator, tally = task.documents, task.generator, Tally()
+    ends = chunk_ends(STAGE, partial, header, task.total, progress)
+    done, chunks = chunks_of(len(documents), task.plan, task.shard, ends=ends, block=task.block)
+    with open_partial(partial, header, ends[done]) as lines:
+        if canary is not None and done:
             for record in deque((record for _, record in read_jsonl(partial) if "query" in record), WINDOW):
                 canary.watch(record)  # what an interrupted run wrote need not be written again to be judged
         track = progress.track(
-            plan[done:],
-            total=len(documents),
-            description=f"generate with {generator.name}",
-            unit="documents",
-            done=finished,
+            chunks, total=task.total, description=f"generate with {generator.name}", unit="documents", done=done
         )
         for chunk in track:
-            answers = generator.generate([documents[position] for position in chunk])
+            answers = generator.generate([documents[place] for place in chunk.places])[chunk.first : chunk.stop]
             written = [
-                (query, documents[position])
-                for position, queries in zip(chunk, answers, strict=True)
-                for query in _synthetic(documents[position], queries, prompt, generator)
+                (query, documents[place])
+                for place, queries in zip(chunk.own, answers, strict=True)
+                for query in _synthetic(documents[place], queries, prompt, generator)
             ]
             records = [synthetic_query_record(query, document) for query, document in written]
-            lines.append(map(to_json_line, [*records, {CHUNK_END: len(chunk)}]))
+            lines.append(map(to_json_line, [*records, {CHUNK_END: len(chunk.own)}]))
             tally.add([query for query, _ in written])
             status = f"{generator.status()}, " if isinstance(generator, Metered) else ""
-            progress.advance(len(chunk), f"{status}{tally}")
+            progress.advance(len(chunk.own), f"{status}{tally}")
             if canary is not None:
                 for record in records:
                     canary.watch(record)

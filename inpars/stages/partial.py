@@ -7,16 +7,22 @@ dropped. Where the work goes chunk by chunk, a line behind each chunk's lines sa
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from inpars.manifest import FileStamp
 from inpars.progress import Progress
-from inpars.records import Document
-from inpars.storage import AppendedLines, read_jsonl, read_lines, storage_errors, to_json_line, write_lines
+from inpars.storage import (
+    AppendedLines,
+    read_jsonl,
+    read_lines,
+    read_placed_jsonl,
+    storage_errors,
+    to_json_line,
+    write_lines,
+)
 
 CHUNK_END = "whole_chunk_of"  # the key of a line behind the lines of each chunk: how many items it had
 
@@ -47,21 +53,17 @@ def whole_lines(stage: str, partial: Path, header: str, progress: Progress) -> i
     return 0
 
 
-def chunks_done(
-    stage: str, partial: Path, header: str, plan: Sequence[Sequence[int]], progress: Progress
-) -> tuple[int, int]:
-    """How many leading chunks of the plan the partial file holds whole, and the lines they take."""
+def chunk_ends(stage: str, partial: Path, header: str, total: int, progress: Progress) -> dict[int, int]:
+    """Where the partial file's whole chunks end: items until there, and the line; none end before the first line."""
     if not whole_lines(stage, partial, header, progress):
-        return 0, 0
-    ends, items = {0: 1}, 0  # items behind us: the line on which their last chunk ends
+        return {0: 0}
+    ends, items = {0: 1}, 0
     for number, record in read_jsonl(partial):
         if CHUNK_END in record:
             items += record[CHUNK_END]
             ends[items] = number
-    sizes = [0, *itertools.accumulate(map(len, plan))]  # chunks may have had another size, on another device
-    done = max(chunks for chunks, items in enumerate(sizes) if items in ends)
-    progress.note(f"{stage}: going on where the last run stopped, {done} of {len(plan)} parts are done")
-    return done, ends[sizes[done]]
+    progress.note(f"{stage}: going on where the last run stopped, {items} of {total} are done")
+    return ends
 
 
 def open_partial(partial: Path, header: str, keep_lines: int) -> AppendedLines:
@@ -78,13 +80,26 @@ def remove_partial(partial: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def write_in_order(partial: Path, output: Path, documents: Sequence[Document]) -> int:
-    """The partial file's lines in the order of the documents, as the output; then the partial file goes."""
-    lines: dict[str, list[str]] = {}
-    for _, line in read_lines(partial):
-        doc_id = json.loads(line).get("doc_id")  # the first line and the ends of chunks have none
+def write_in_order(partial: Path, output: Path, doc_ids: Iterable[str]) -> list[int]:
+    """The partial file's lines in the order of the documents, as the output, and how many each has.
+
+    The partial file is left. Lines are looked up by their place in it, so that memory holds a number for each.
+    """
+    starts: dict[str, list[int]] = {}
+    for start, _, record in read_placed_jsonl(partial):
+        doc_id = record.get("doc_id")  # the first line and the ends of chunks have none
         if doc_id is not None:
-            lines.setdefault(doc_id, []).append(line)
-    count = write_lines(output, (line for document in documents for line in lines.get(document.doc_id, ())))
-    remove_partial(partial)
-    return count
+            starts.setdefault(doc_id, []).append(start)
+    counts: list[int] = []
+
+    def lines() -> Iterator[str]:
+        with partial.open("rb") as stream:
+            for doc_id in doc_ids:
+                own = starts.get(doc_id, ())
+                counts.append(len(own))
+                for start in own:
+                    stream.seek(start)
+                    yield stream.readline().decode().removesuffix("\n")
+
+    write_lines(output, lines())
+    return counts

@@ -11,7 +11,6 @@ from inpars.datasets import Dataset, Topics
 from inpars.errors import ConfigError
 from inpars.formats import read_run, write_run
 from inpars.manifest import Manifest, stamp, stamp_text
-from inpars.models.computing import ComputingOptions
 from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt
@@ -20,6 +19,7 @@ from inpars.reranking import apply_scores, fuse_with_first_stage, score_run
 from inpars.runs import DEFAULT_FUSION, Fusion, cut, fuse
 from inpars.scoring import PairScorer, ScorerKind, Windows
 from inpars.stages.partial import header_line, open_partial, partial_path, remove_partial, whole_lines
+from inpars.stages.sharding import ShardedOptions, own_items, shard_results
 from inpars.stages.stage import Outcome, model_stamp, run_stage
 from inpars.storage import read_jsonl, to_json_line
 
@@ -27,7 +27,7 @@ STAGE = "rerank"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RerankOptions(ComputingOptions):
+class RerankOptions(ShardedOptions):
     """How a run is reranked."""
 
     model: str = option("smollm2-135m", help="reranker: a folder, an embedded name or a hub id")
@@ -114,13 +114,17 @@ def rerank_file(
         if not run:
             raise ConfigError(f"{', '.join(map(str, sources))}: the run is empty; there is nothing to rerank")
         partial, header = partial_path(output), header_line(STAGE, result_settings(options), inputs)
-        scored = _scores(run, dataset, topics, options.depth, partial, header, make_scorer, progress)
+        own = own_items(len(run), options.part)
+        query_ids = list(run)[own.start : own.stop]
+        scored = _scores(run, query_ids, dataset, topics, options.depth, partial, header, make_scorer, progress)
+        total, run = len(run), {query_id: run[query_id] for query_id in query_ids}
         reranked = apply_scores(run, scored, depth=options.depth)
         if options.fuse:
             reranked = fuse_with_first_stage(run, reranked, depth=options.depth, fusion=options.fusion)
         count = write_run(output, reranked, Path(options.model).name)
         remove_partial(partial)
-        return Outcome(count, {}, {"queries": len(run), "pairs": len(scored)})
+        told = shard_results(options.part, total, zip(own, map(len, reranked.values()), strict=True))
+        return Outcome(count, {}, {"queries": len(run), "pairs": len(scored), **told})
 
     return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
 
@@ -135,6 +139,7 @@ def _first_stage(sources: Sequence[Path], options: RerankOptions) -> Run:
 
 def _scores(
     run: Run,
+    own: Sequence[str],
     dataset: Dataset,
     topics: Topics,
     depth: int,
@@ -143,14 +148,22 @@ def _scores(
     make_scorer: Callable[[], PairScorer],
     progress: Progress,
 ) -> list[ScoredDocument]:
-    """All scores of the top, those of the partial file first."""
+    """All scores of the top of its own queries, those of the partial file first."""
     keep_lines = whole_lines(STAGE, partial, header, progress)
     known = _read_scores(partial) if keep_lines else []
     done = {(row.query_id, row.doc_id) for row in known}
     with open_partial(partial, header, keep_lines) as lines:
-        for batch in score_run(
-            run, topics.queries, dataset.corpus, make_scorer(), depth=depth, done=done, progress=progress
-        ):
+        batches = score_run(
+            run,
+            topics.queries,
+            dataset.corpus,
+            make_scorer(),
+            depth=depth,
+            done=done,
+            own=None if len(own) == len(run) else set(own),
+            progress=progress,
+        )
+        for batch in batches:
             lines.append(to_json_line({"q": row.query_id, "d": row.doc_id, "s": row.score}) for row in batch)
             known += batch
     return known

@@ -14,28 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from inpars.cluster.shards import Shard, chunks_of, places_of, planned_items
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError, DataFormatError
 from inpars.formats import LOG_PROB_DIGITS, read_synthetic_records
 from inpars.generation.canary import LATEST_CHARACTERS
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
-from inpars.models.computing import ComputingOptions
 from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import PromptSource
 from inpars.records import Document, SyntheticQuery
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE
 from inpars.scoring import ScorerKind
-from inpars.stages.partial import (
-    CHUNK_END,
-    chunks_done,
-    header_line,
-    open_partial,
-    partial_path,
-    remove_partial,
-)
+from inpars.stages.partial import CHUNK_END, chunk_ends, header_line, open_partial, partial_path, remove_partial
+from inpars.stages.sharding import ShardedOptions, own_items, shard_results
 from inpars.stages.stage import Outcome, model_stamp, run_stage
-from inpars.storage import read_jsonl, to_json_line, write_jsonl
+from inpars.storage import read_jsonl, read_lines, to_json_line, write_jsonl
 
 if TYPE_CHECKING:
     from inpars.generation.teacher_forcing import KnownQuery, QueryScore, TeacherForcing
@@ -52,7 +46,7 @@ Row = tuple[SyntheticQuery, dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreOptions(ComputingOptions):
+class ScoreOptions(ShardedOptions):
     """How queries are scored."""
 
     kind: ScoreKind = option(
@@ -130,20 +124,20 @@ def score_file(
         inputs["corpus"] = corpus_stamp
 
     def work() -> Outcome:
-        rows = list(itertools.islice(read_synthetic_records(source), options.limit))
-        if not rows:
-            raise ConfigError(f"{source}: there are no queries to score")
-        documents = [_document(query, record, corpus, source) for query, record in rows]
+        task = _read_task(source, options, corpus, make_scorer)
+        scorer, total = task.scorer, task.total
         partial, header = partial_path(output), header_line(STAGE, result_settings(options), inputs)
-        scorer = make_scorer()
-        _score(rows, documents, scorer, partial, header, progress)
+        _score(task, partial, header, progress)
         scores = {record["query_id"]: record for _, record in read_jsonl(partial) if "query_id" in record}
         scored_by = {"model": scorer.name, "prompt": prompt.name}
+        places = list(places_of(total, task.plan, options.part))
+        rows = (task.rows[place - task.first] for place in places)
         count = write_jsonl(output, (_scored(*row, scores[row[0].query_id], scored_by) for row in rows))
         remove_partial(partial)
         values = [value for record in scores.values() for value in record["log_probs"]]
         mean = math.fsum(values) / len(values) if values else None
-        return Outcome(count, {}, {"tokens": len(values), "mean_log_prob": mean}, scorer.device)
+        told = shard_results(options.part, total, ((place, 1) for place in places))
+        return Outcome(count, {}, {"tokens": len(values), "mean_log_prob": mean, **told}, scorer.device)
 
     return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
 
@@ -176,30 +170,57 @@ def _document(query: SyntheticQuery, record: Mapping[str, Any], corpus: Corpus |
     return Document(query.doc_id, text)
 
 
-def _score(
-    rows: Sequence[Row],
-    documents: Sequence[Document],
-    scorer: TeacherForcing,
-    partial: Path,
-    header: str,
-    progress: Progress,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """The queries to score with those that are planned together with them, and the shard that is done here."""
+
+    rows: Sequence[Row]
+    known: Sequence[KnownQuery]
+    first: int  # the place of the first of them in the file
+    total: int  # queries in the file
+    scorer: TeacherForcing
+    shard: Shard | None
+
+    def plan(self, block: range) -> list[list[int]]:
+        return self.scorer.plan(self.known[block.start - self.first : block.stop - self.first])
+
+
+def _read_task(
+    source: Path, options: ScoreOptions, corpus: Corpus | None, make_scorer: Callable[[], TeacherForcing]
+) -> _Task:
+    """Read what the shard has to read and no more."""
+    total = count_rows(source, options.limit)
+    span = planned_items(own_items(total, options.part), total)
+    rows = list(itertools.islice(read_synthetic_records(source), span.start, span.stop))
+    documents = [_document(query, record, corpus, source) for query, record in rows]
+    scorer = make_scorer()
     known = [_known(query, document, scorer.name) for (query, _), document in zip(rows, documents, strict=True)]
-    plan = scorer.plan(known)
-    done, keep_lines = chunks_done(STAGE, partial, header, plan, progress)
-    with open_partial(partial, header, keep_lines) as lines:
+    return _Task(rows, known, span.start, total, scorer, options.part)
+
+
+def count_rows(source: Path, limit: int | None) -> int:
+    """How many queries there are to score. Raises ConfigError where there are none."""
+    total = sum(1 for _ in itertools.islice(read_lines(source), limit))
+    if not total:
+        raise ConfigError(f"{source}: there are no queries to score")
+    return total
+
+
+def _score(task: _Task, partial: Path, header: str, progress: Progress) -> None:
+    own = own_items(task.total, task.shard)
+    ends = chunk_ends(STAGE, partial, header, len(own), progress)
+    done, chunks = chunks_of(task.total, task.plan, task.shard, ends=ends)
+    with open_partial(partial, header, ends[done]) as lines:
         track = progress.track(
-            plan[done:],
-            total=len(rows),
-            description=f"score with {scorer.name}",
-            unit="queries",
-            done=sum(len(chunk) for chunk in plan[:done]),
+            chunks, total=len(own), description=f"score with {task.scorer.name}", unit="queries", done=done
         )
         for chunk in track:
-            scores = scorer.score([known[position] for position in chunk])
-            records = [_score_record(rows[position][0], score) for position, score in zip(chunk, scores, strict=True)]
-            lines.append(map(to_json_line, [*records, {CHUNK_END: len(chunk)}]))
-            progress.advance(len(chunk), rows[chunk[-1]][0].text[:LATEST_CHARACTERS])
+            scores = task.scorer.score([task.known[place - task.first] for place in chunk.places])
+            queries = [task.rows[place - task.first][0] for place in chunk.own]
+            kept = zip(queries, scores[chunk.first : chunk.stop], strict=True)
+            records = [_score_record(query, score) for query, score in kept]
+            lines.append(map(to_json_line, [*records, {CHUNK_END: len(records)}]))
+            progress.advance(len(records), queries[-1].text[:LATEST_CHARACTERS])
 
 
 def _known(query: SyntheticQuery, document: Document, model: str) -> KnownQuery:

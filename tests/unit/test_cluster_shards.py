@@ -76,6 +76,9 @@ def test_shards_have_every_item_once_in_chunks_of_the_whole(
     assert [place for part in parts for chunk in part for place in chunk.own] == [
         place for chunk in whole for place in chunk.own
     ]
+    for number, part in enumerate(parts, start=1):
+        own = sorted(place for chunk in part for place in chunk.own)
+        assert list(shards.places_of(total, plan, Shard(number, count), block=block)) == own
     together = {chunk.places for chunk in whole}
     assert all(chunk.places in together for part in parts for chunk in part)
 

@@ -4,10 +4,9 @@ import pytest
 
 from inpars.manifest import FileStamp
 from inpars.progress import SILENT
-from inpars.records import Document
 from inpars.stages.partial import (
     CHUNK_END,
-    chunks_done,
+    chunk_ends,
     header_line,
     open_partial,
     partial_path,
@@ -49,20 +48,18 @@ def test_a_torn_line_is_dropped_and_other_settings_begin_anew(partial):
     remove_partial(partial)  # nothing is there, and nothing happens
 
 
-def test_chunks_are_done_up_to_their_last_end(partial):
+def test_chunks_end_where_a_line_says_so(partial):
     with open_partial(partial, HEADER, 0) as lines:
         lines.append(["{}", "{}", to_json_line({CHUNK_END: 2}), "{}"])  # lines 2 to 5; the second chunk has no end
-    assert chunks_done("stage", partial, HEADER, [[0, 1], [2, 3]], SILENT) == (1, 4)
-    assert chunks_done("stage", partial, HEADER, [[0], [1], [2, 3]], SILENT) == (2, 4)
-    assert chunks_done("stage", partial, HEADER, [[0, 1, 2, 3]], SILENT) == (0, 1)
-    assert chunks_done("stage", partial.with_name("absent"), HEADER, [[0]], SILENT) == (0, 0)
+        lines.append([to_json_line({CHUNK_END: 3}), "{}"])
+    assert chunk_ends("stage", partial, HEADER, 9, SILENT) == {0: 1, 2: 4, 5: 6}
+    assert chunk_ends("stage", partial.with_name("absent"), HEADER, 9, SILENT) == {0: 0}
 
 
 def test_lines_are_written_in_the_documents_order(partial, tmp_path):
-    rows = [to_json_line({"doc_id": doc_id, "n": n}) for n, doc_id in enumerate("baba")]
+    rows = [to_json_line({"doc_id": doc_id, "n": n, "é": "ü"}) for n, doc_id in enumerate("baba")]
     with open_partial(partial, HEADER, 0) as lines:
         lines.append([*rows, to_json_line({CHUNK_END: 2})])
-    assert write_in_order(partial, tmp_path / "out.jsonl", [Document("a", ""), Document("b", "")]) == 4
+    assert write_in_order(partial, tmp_path / "out.jsonl", ["a", "none", "b"]) == [2, 0, 2]
     written = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
     assert written == [rows[1], rows[3], rows[0], rows[2]]
-    assert not partial.exists()

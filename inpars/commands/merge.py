@@ -1,0 +1,33 @@
+"""Put the shards of an output together: the bytes and the manifest of a run without --shard.
+
+Without shards named, those beside --output are taken. A shard that is missing, unfinished or of other work is named
+with the --shard to run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from inpars.commands.common import add_output_flags, console, print_result
+from inpars.stages.merging import merge_shards
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's flags."""
+    parser.add_argument(
+        "shards",
+        type=Path,
+        nargs="*",
+        metavar="SHARD",
+        help="files of all shards, in any order (default: beside --output)",
+    )
+    add_output_flags(parser, "what the command without --shard writes")
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Merge."""
+    manifest = merge_shards(flags.output, flags.shards, progress=console(flags), overwrite=flags.overwrite)
+    shards = manifest.results["shards"]
+    text = f"{flags.output}: {manifest.output.records} records of {len(shards)} shards"
+    print_result(flags, text, {"output": str(flags.output), "records": manifest.output.records, "shards": shards})

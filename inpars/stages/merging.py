@@ -1,0 +1,214 @@
+"""Shards of one stage's output made one file: the bytes and the manifest of a run without shards.
+
+Each shard must be complete (its manifest stands and its bytes are those that were written), all must be of one cut of
+the same work, and none may be missing or there twice; what is wrong is said with the shard to run again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inpars import manifest as manifests
+from inpars.cluster.shards import Part, Shard, merged_lines, shard_of_path, shards_beside
+from inpars.errors import ConfigError, StaleInputError
+from inpars.manifest import Manifest
+from inpars.progress import SILENT, Progress
+from inpars.stages.examples import SUFFIX as EXAMPLES_SUFFIX
+from inpars.stages.sharding import SHARD_RESULT
+from inpars.stages.stage import refuse_to_overwrite
+from inpars.storage import storage_errors, write_lines
+
+MERGED_RESULT = "shards"  # where a merged file's manifest names them
+NAMED = 8  # missing shards that an error names
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A shard on disk."""
+
+    path: Path
+    shard: Shard
+    manifest: Manifest
+
+    @property
+    def compared(self) -> dict[str, Any]:
+        """What all shards must have in common."""
+        settings = {name: value for name, value in self.manifest.arguments.items() if name != "shard"}
+        inputs = {f"input {name}": stamp.sha256 for name, stamp in self.manifest.inputs.items()}
+        own = self.manifest.results[SHARD_RESULT]
+        return settings | inputs | {"stage": self.manifest.stage, "items": own["items"], "count": self.shard.count}
+
+
+def merge_shards(
+    output: Path, shards: Sequence[Path] = (), *, progress: Progress = SILENT, overwrite: bool = False
+) -> Manifest:
+    """Write `output` from its shards, those named or those beside it, and return its manifest.
+
+    Raises ConfigError for shards that are missing, unfinished or there twice, StaleInputError for those of other work.
+    """
+    pieces = _read_pieces(output, shards)
+    _check_same_work(pieces)
+    _check_all_there(pieces, output)
+    made_of = [_named(piece) for piece in pieces]
+    before = None if overwrite or not output.exists() else manifests.read_manifest(output)
+    if before is not None and _still_is(before, made_of, output):
+        progress.note(f"merge: {output} is up to date, skipped")
+        return before
+    for piece in pieces:
+        _check_bytes(piece)
+    with storage_errors(output):
+        manifests.manifest_path(output).unlink(missing_ok=True)
+    parts = [Part(piece.path, piece.manifest.results[SHARD_RESULT]["places"]) for piece in pieces]
+    lines = progress.track(
+        merged_lines(parts),
+        total=sum(piece.manifest.output.records or 0 for piece in pieces),
+        description="merge",
+        unit="lines",
+    )
+    write_lines(output, lines)
+    _copy_examples(pieces[0].path, output)
+    _note_machines(pieces, progress)
+    manifest = _merged(pieces, output, made_of)
+    manifests.write_manifest(manifest, output)
+    return manifest
+
+
+def _read_pieces(output: Path, shards: Sequence[Path]) -> list[_Piece]:
+    """Every shard with its manifest, in order of their numbers."""
+    paths = list(shards) or shards_beside(output)
+    if not paths:
+        raise ConfigError(f"no shards lie beside {output}; make them with --shard I/N and this --output, or name them")
+    refuse_to_overwrite([output], paths)
+    return sorted((_read_piece(path) for path in paths), key=lambda piece: (piece.shard.count, piece.shard.number))
+
+
+def _read_piece(path: Path) -> _Piece:
+    manifest = manifests.read_manifest(path)
+    if manifest is None:
+        named = shard_of_path(path)
+        again = f"--shard {named}" if named else "its --shard"
+        raise ConfigError(f"{path} is not finished; run its command again with {again}")
+    told = manifest.arguments.get("shard")
+    if SHARD_RESULT not in manifest.results or told is None:
+        raise ConfigError(f"{path} is no shard: it was made without --shard; leave it out")
+    return _Piece(path, Shard.parse(told), manifest)
+
+
+def _check_same_work(pieces: Sequence[_Piece]) -> None:
+    """All like most of them."""
+    usual = Counter(repr(sorted(piece.compared.items(), key=str)) for piece in pieces).most_common(1)[0][0]
+    model = next(piece for piece in pieces if repr(sorted(piece.compared.items(), key=str)) == usual)
+    for piece in pieces:
+        names = sorted(
+            name for name in {*piece.compared, *model.compared} if piece.compared.get(name) != model.compared.get(name)
+        )
+        if names:
+            raise StaleInputError(
+                f"{piece.path} was made with another {', '.join(names)} than {model.path}; "
+                f"run --shard {piece.shard.number}/{model.shard.count} again as the others were run, with --overwrite"
+            )
+
+
+def _check_all_there(pieces: Sequence[_Piece], output: Path) -> None:
+    count = pieces[0].shard.count
+    paths: dict[int, Path] = {}
+    for piece in pieces:
+        if piece.shard.number in paths:
+            twin = paths[piece.shard.number]
+            raise ConfigError(f"{twin} and {piece.path} are both shard {piece.shard}; name one of them")
+        paths[piece.shard.number] = piece.path
+    missing = [number for number in range(1, count + 1) if number not in paths]
+    if missing:
+        shown = ", ".join(f"{number}/{count}" for number in missing[:NAMED])
+        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+        raise ConfigError(f"{output} lacks shards: {shown}{more}; run the command again with each as its --shard")
+
+
+def _check_bytes(piece: _Piece) -> None:
+    stamp = piece.manifest.output
+    if manifests.size_of(piece.path) != stamp.size or manifests.sha256_of(piece.path) != stamp.sha256:
+        raise StaleInputError(
+            f"{piece.path} was changed after it was made; run its command again with --shard {piece.shard}"
+        )
+
+
+def _still_is(manifest: Manifest, made_of: Sequence[Mapping[str, Any]], output: Path) -> bool:
+    return manifest.results.get(MERGED_RESULT) == made_of and manifests.sha256_of(output) == manifest.output.sha256
+
+
+def _named(piece: _Piece) -> dict[str, Any]:
+    stamp, made = piece.manifest.output, piece.manifest
+    about = {"records": stamp.records, "seconds": made.seconds, "device": made.device}
+    return {"shard": str(piece.shard), "file": piece.path.name, "sha256": stamp.sha256, **about}
+
+
+def _merged(pieces: Sequence[_Piece], output: Path, made_of: Sequence[Mapping[str, Any]]) -> Manifest:
+    """The manifest of a run without shards; seconds are the sum, and the shards are named."""
+    first = pieces[0].manifest
+    made = [piece.manifest for piece in pieces]
+    results = _combined([manifest.results for manifest in made])
+    results |= {name: _mean(name, weight, made) for name, weight in MEANS.items() if name in results}
+    return dataclasses.replace(
+        first,
+        arguments={**first.arguments, "shard": None},
+        output=manifests.stamp(output, sum(manifest.output.records or 0 for manifest in made)),
+        results=results | {MERGED_RESULT: list(made_of)},
+        device=", ".join(dict.fromkeys(manifest.device for manifest in made)),
+        started=min(manifest.started for manifest in made),
+        seconds=round(sum(manifest.seconds for manifest in made), 2),
+    )
+
+
+def _combined(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Counts are added, words are kept."""
+    names = dict.fromkeys(name for result in results for name in result if name != SHARD_RESULT)
+    return {name: _together([result[name] for result in results if result.get(name) is not None]) for name in names}
+
+
+def _together(values: Sequence[Any]) -> Any:  # noqa: ANN401
+    if not values:
+        return None
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return sum(values)
+    if all(isinstance(value, Mapping) for value in values):
+        return _combined(values)
+    return values[0] if all(value == values[0] for value in values) else list(values)
+
+
+def _mean(name: str, weight: Callable[[Manifest], int], made: Sequence[Manifest]) -> float | None:
+    """The mean over all of what a shard's mean is over."""
+    known = [(manifest.results[name], weight(manifest)) for manifest in made if manifest.results[name] is not None]
+    total = sum(count for _, count in known)
+    return math.fsum(mean * count for mean, count in known) / total if total else None
+
+
+MEANS: Mapping[str, Callable[[Manifest], int]] = {
+    "mean_log_prob": lambda manifest: manifest.results["tokens"],
+    "mean": lambda manifest: (manifest.output.records or 0) - manifest.results["missing"],
+}
+"""Results that are means, and of how many numbers."""
+
+
+def _copy_examples(shard: Path, output: Path) -> None:
+    """The ids of queries that the prompt showed are the same beside every shard."""
+    beside = shard.with_name(shard.name + EXAMPLES_SUFFIX)
+    if beside.exists():
+        with storage_errors(output):
+            shutil.copyfile(beside, output.with_name(output.name + EXAMPLES_SUFFIX))
+
+
+def _note_machines(pieces: Iterable[_Piece], progress: Progress) -> None:
+    devices = sorted({piece.manifest.device for piece in pieces})
+    versions = {repr(sorted(piece.manifest.versions.items())) for piece in pieces}
+    if len(devices) > 1 or len(versions) > 1:
+        progress.note(
+            f"merge: the shards were made on {len(devices)} kinds of device ({', '.join(devices)}) with "
+            f"{len(versions)} sets of packages; one machine alone may give other last digits"
+        )
