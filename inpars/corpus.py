@@ -142,6 +142,11 @@ class Picked(Sequence[Document]):
     def __init__(self, read: Callable[[int], Document], places: npt.NDArray[np.integer[Any]]) -> None:
         self._read, self._places = read, places
 
+    @property
+    def places(self) -> npt.NDArray[np.integer[Any]]:
+        """Where they are."""
+        return self._places
+
     def __len__(self) -> int:
         return len(self._places)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, Self, TypeAlias
 
 from inpars.errors import ConfigError
 from inpars.models.computing import ComputingOptions
@@ -45,14 +45,13 @@ class ClusterOptions(ComputingOptions):
         """These settings with those of computing, for another stage's options."""
         return {field.name: getattr(self, field.name) for field in fields(ClusterOptions)}
 
+    def for_worker(self) -> Self:
+        """The same as a worker has to take it: its threads are those of its share."""
+        return replace(self, threads=self.threads or max(1, int(self.cpus_per_worker))) if self.on_ray else self
+
     @property
     def on_ray(self) -> bool:
         """Whether a cluster does the work. Raises ConfigError for its flags without it."""
         if self.engine == "local" and (self.address, self.workers) != (None, None):
             raise ConfigError("--address and --workers say where --engine ray works; give that too")
         return self.engine == "ray"
-
-    @property
-    def threads_per_worker(self) -> int:
-        """Threads of the processor that a worker computes with."""
-        return self.threads or max(1, int(self.cpus_per_worker))

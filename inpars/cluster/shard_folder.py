@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inpars.cluster.shards import BLOCK_ITEMS, Part, Shard, merged_lines
 from inpars.progress import Progress
 from inpars.storage import atomic_writer, storage_errors, to_json_line
 
@@ -35,7 +36,7 @@ class ShardFolder:
     @classmethod
     def open(cls, output: Path, header: str, size: int, total: int, progress: Progress) -> ShardFolder:
         """The folder of an interrupted run of the same settings and inputs, else a new one."""
-        path = output.with_name(output.name + ".shards")
+        path = shards_path(output)
         begun = _read(path / HEADER)
         if begun is not None and (begun.get("made_from"), begun.get("total")) == (header, total):
             folder = cls(path, int(begun["size"]), total)
@@ -57,6 +58,17 @@ class ShardFolder:
     def items(self, shard: int) -> range:
         """The shard's slice of the planned order; shards are numbered from 0 here."""
         return range(shard * self.size, min((shard + 1) * self.size, self.total))
+
+    def block(self, shard: int) -> range:
+        """The items of the input that are planned together with the shard's."""
+        start = self.items(shard).start // BLOCK_ITEMS * BLOCK_ITEMS
+        return range(start, min(start + BLOCK_ITEMS, self.total))
+
+    def part(self, shard: int) -> Shard:
+        """The shard as a slice of its block's plan."""
+        block = self.block(shard)
+        number = (self.items(shard).start - block.start) // self.size + 1
+        return Shard(number, -(-len(block) // self.size), self.size)
 
     def file(self, shard: int) -> Path:
         """Where the shard's lines are."""
@@ -89,13 +101,32 @@ class ShardFolder:
             yield partial
             partial.unlink(missing_ok=True)
 
-    def remove(self) -> None:
-        """The shards are merged."""
-        with storage_errors(self.path):
-            shutil.rmtree(self.path)
+    def marks(self) -> Iterator[dict[str, Any]]:
+        """What was said of all shards, in their order."""
+        return (self.mark(shard) or {} for shard in range(self.count))
+
+    def merged(self) -> Iterator[str]:
+        """The lines of all shards in the order of the input; a mark's `places` are those of its lines in the block."""
+        each = BLOCK_ITEMS // self.size
+        for first in range(0, self.count, each):
+            shards = range(first, min(first + each, self.count))
+            yield from merged_lines([Part(self.file(shard), (self.mark(shard) or {})["places"]) for shard in shards])
 
     def _mark_path(self, shard: int) -> Path:
         return self.path / f"{shard:06}.done.json"
+
+
+def shards_path(output: Path) -> Path:
+    """Where the shards of an output lie."""
+    return output.with_name(output.name + ".shards")
+
+
+def remove_shards(output: Path) -> None:
+    """The output has its manifest: its shards, if it was made of any, go."""
+    path = shards_path(output)
+    with storage_errors(path):
+        if path.exists():
+            shutil.rmtree(path)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -36,10 +36,11 @@ Plan: TypeAlias = Callable[[range], Sequence[Sequence[int]]]
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One of several parts, numbered from 1."""
+    """One of several parts, numbered from 1: of about equal size, or of `size` items each."""
 
     number: int
     count: int
+    size: int | None = None
 
     @classmethod
     def parse(cls, text: str) -> Shard:
@@ -62,6 +63,8 @@ class Shard:
         return range(self._border(self.number - 1, total), self._border(self.number, total))
 
     def _border(self, after: int, total: int) -> int:
+        if self.size is not None:
+            return min(self.size * after, total)
         exact = total * after // self.count
         large = total >= ALIGNED_FROM * ALIGNMENT * self.count
         return exact // ALIGNMENT * ALIGNMENT if large and after < self.count else exact

@@ -23,7 +23,7 @@ from inpars.stages.generating import (
     default_prompt,
     dry_run,
     generate_queries,
-    load_generator,
+    generator_maker,
 )
 from inpars.stages.sharding import own_output
 from inpars.stages.stage import dropped_line
@@ -73,7 +73,7 @@ def run(flags: argparse.Namespace) -> None:
         prompt,
         options,
         output=output,
-        make_generator=lambda: load_generator(options, prompt, api, output, progress),
+        make_generator=generator_maker(options, prompt, api, output, progress),
         api=api,
         progress=progress,
         overwrite=flags.overwrite,

@@ -29,7 +29,7 @@ from inpars.reports.report import write_report
 from inpars.runs import cut, fuse_z_scores
 from inpars.stages.examples import without_examples
 from inpars.stages.filtering import filter_file
-from inpars.stages.generating import GenerateOptions, generate_queries, load_generator
+from inpars.stages.generating import GenerateOptions, generate_queries, generator_maker
 from inpars.stages.mining import TriplesOptions, write_triples
 from inpars.stages.reranking import RerankOptions, load_run_scorer, rerank_file
 from inpars.stages.retrieving import BM25, SearchOptions, search_dataset
@@ -140,7 +140,7 @@ def _generate(run: _Run) -> Manifest:
         run.prompt,
         options,
         output=run.path(SYNTHETIC),
-        make_generator=lambda: load_generator(options, run.prompt),
+        make_generator=generator_maker(options, run.prompt),
         **run.told,
     )
 

@@ -6,44 +6,34 @@ whole chunk and ends with the same bytes.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from inpars.cluster.shards import BLOCK_ITEMS, Shard, chunks_of, places_of
+from inpars.cluster.shard_folder import remove_shards
 from inpars.corpus import Corpus
 from inpars.documents.selection import Selection, choose_documents
 from inpars.errors import ConfigError
-from inpars.formats import synthetic_query_record
-from inpars.generation import GeneratedQuery, Metered, QueryGenerator
+from inpars.generation import Metered, QueryGenerator
 from inpars.generation.api_options import ApiOptions, check_api
 from inpars.generation.api_prices import Estimate
 from inpars.generation.api_wire import Endpoint
-from inpars.generation.canary import WINDOW, Canary, Tally
+from inpars.generation.canary import WINDOW, Canary
 from inpars.generation.settings import DecodingSettings
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.options import check, option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompting.prompts import Prompt, PromptSource, load_prompt
-from inpars.records import Document, SyntheticQuery
+from inpars.records import Document
 from inpars.stages.examples import read_ids, write_example_query_ids
 from inpars.stages.generating_api import estimate_cost, load_api_generator, server_stamp
-from inpars.stages.partial import (
-    CHUNK_END,
-    chunk_ends,
-    header_line,
-    open_partial,
-    partial_path,
-    remove_partial,
-    write_in_order,
-)
+from inpars.stages.partial import header_line, partial_path, remove_partial, write_in_order
 from inpars.stages.sharding import ShardedOptions, own_items, shard_results
 from inpars.stages.stage import Outcome, dropped_line, model_stamp, run_stage
-from inpars.storage import read_jsonl, to_json_line
+from inpars.stages.writing import STAGE, WriteTask, write_queries
 
-STAGE = "generate"
 Backend: TypeAlias = Literal["causal", "seq2seq", "completions", "chat"]
 SERVER_BACKENDS: Mapping[Backend, Endpoint] = {"completions": "completions", "chat": "chat"}
 GREEDY = (1, 0.0, 1.0)  # queries a document, temperature, top_p
@@ -100,6 +90,7 @@ def generate_queries(
 ) -> Manifest:
     """Write `output` (of a shard: its own file) and the manifest. The generator is made only where something is left.
 
+    With `--engine ray` it is made in each worker: `make_generator` is pickled, and so must not hold a model.
     Documents of the prompt's examples get no queries; the ids of examples' queries go to a file beside the output, to
     be left out of evaluation.
     """
@@ -110,18 +101,25 @@ def generate_queries(
     }
     if options.doc_ids is not None:
         inputs["doc_ids"] = stamp(options.doc_ids)
+    if options.backend in SERVER_BACKENDS and options.on_ray:
+        raise ConfigError(
+            f"--backend {options.backend} asks a server, --engine ray has workers with models; leave one out"
+        )
     if api is not None and options.backend in SERVER_BACKENDS:
         inputs["server"] = server_stamp(api)
 
     def work() -> Outcome:
         chosen = _choose(corpus, prompt, options)
+        partial, header = partial_path(output), header_line(STAGE, result_settings(options), inputs)
+        if options.on_ray:
+            from inpars.cluster.generating import generate_on_cluster
+
+            return generate_on_cluster(chosen, corpus, prompt, options, make_generator, output, header, progress)
         generator = make_generator()
-        partial = partial_path(output)
-        header = header_line(STAGE, result_settings(options), inputs)
         canary = Canary(example.query for example in prompt.examples) if options.canary else None
-        task = _Task.of(chosen.documents, generator, options.part)
+        task = WriteTask.of(chosen.documents, generator, options.part)
         try:
-            _generate(task, partial, header, prompt.name, progress, canary)
+            write_queries(task, partial, header, prompt.name, progress, canary)
         finally:
             if isinstance(generator, Metered):
                 generator.close()
@@ -142,6 +140,7 @@ def generate_queries(
     manifest = run_stage(
         STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite
     )
+    remove_shards(output)
     write_example_query_ids(prompt, output)
     return manifest
 
@@ -178,6 +177,19 @@ def dry_run(corpus: Corpus, prompt: PromptSource, options: GenerateOptions, api:
     own = own_items(len(documents), options.part)
     documents = documents[own.start : own.stop]
     return estimate_cost(documents, endpoint, options.model, prompt, _settings(options), api, output)
+
+
+def generator_maker(
+    options: GenerateOptions,
+    prompt: PromptSource,
+    api: ApiOptions | None = None,
+    output: Path = Path("queries.jsonl"),
+    progress: Progress = SILENT,
+) -> Callable[[], QueryGenerator]:
+    """What loads the generator, in this process or in the workers of a cluster."""
+    if options.on_ray:
+        return functools.partial(load_generator, options.for_worker(), prompt)
+    return functools.partial(load_generator, options, prompt, api, output, progress)
 
 
 def load_generator(
@@ -228,83 +240,3 @@ def _settings(options: GenerateOptions) -> DecodingSettings:
 def default_prompt(backend: Backend) -> Prompt:
     """What is used where no prompt is named: InPars's form, or for a seq2seq model the document alone."""
     return Prompt(name="document", form="{document}") if backend == "seq2seq" else load_prompt("inpars")
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """Documents to write for, and the shard of them that is done here."""
-
-    documents: Sequence[Document]
-    generator: QueryGenerator
-    shard: Shard | None
-    block: int  # documents that are planned together
-    first: int  # the place of the first one among those chosen
-
-    @classmethod
-    def of(cls, documents: Sequence[Document], generator: QueryGenerator, shard: Shard | None) -> _Task:
-        """A server's answers do not depend on each other: its shard is a slice, asked for as a whole and once."""
-        if not isinstance(generator, Metered):
-            return cls(documents, generator, shard, BLOCK_ITEMS, 0)
-        own = own_items(len(documents), shard)
-        return cls(documents[own.start : own.stop], generator, None, max(len(own), 1), own.start)
-
-    def plan(self, block: range) -> list[list[int]]:
-        return self.generator.plan(self.documents[block.start : block.stop])
-
-    def places(self) -> Iterator[int]:
-        return places_of(len(self.documents), self.plan, self.shard, block=self.block)
-
-    @property
-    def total(self) -> int:
-        return len(own_items(len(self.documents), self.shard))
-
-
-def _generate(
-    task: _Task, partial: Path, header: str, prompt: str, progress: Progress, canary: Canary | None = None
-) -> None:
-    documents, generator, tally = task.documents, task.generator, Tally()
-    ends = chunk_ends(STAGE, partial, header, task.total, progress)
-    done, chunks = chunks_of(len(documents), task.plan, task.shard, ends=ends, block=task.block)
-    with open_partial(partial, header, ends[done]) as lines:
-        if canary is not None and done:
-            for record in deque((record for _, record in read_jsonl(partial) if "query" in record), WINDOW):
-                canary.watch(record)  # what an interrupted run wrote need not be written again to be judged
-        track = progress.track(
-            chunks, total=task.total, description=f"generate with {generator.name}", unit="documents", done=done
-        )
-        for chunk in track:
-            answers = generator.generate([documents[place] for place in chunk.places])[chunk.first : chunk.stop]
-            written = [
-                (query, documents[place])
-                for place, queries in zip(chunk.own, answers, strict=True)
-                for query in _synthetic(documents[place], queries, prompt, generator)
-            ]
-            records = [synthetic_query_record(query, document) for query, document in written]
-            lines.append(map(to_json_line, [*records, {CHUNK_END: len(chunk.own)}]))
-            tally.add([query for query, _ in written])
-            status = f"{generator.status()}, " if isinstance(generator, Metered) else ""
-            progress.advance(len(chunk.own), f"{status}{tally}")
-            if canary is not None:
-                for record in records:
-                    canary.watch(record)
-                canary.check()
-
-
-def _synthetic(
-    document: Document, queries: Sequence[GeneratedQuery], prompt: str, generator: QueryGenerator
-) -> list[SyntheticQuery]:
-    return [
-        SyntheticQuery(
-            query_id=f"{document.doc_id}-q{number}",
-            doc_id=document.doc_id,
-            text=query.text,
-            token_log_probs=query.token_log_probs,
-            stop_log_prob=query.stop_log_prob,
-            finish_reason=query.finish_reason,
-            log_prob_kind=query.log_prob_kind or generator.log_prob_kind,
-            prompt=prompt,
-            model=generator.name,
-            token_ids=query.token_ids,
-        )
-        for number, query in enumerate(queries)
-    ]

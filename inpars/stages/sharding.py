@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inpars.cluster.options import ClusterOptions
 from inpars.cluster.shards import Shard, pack_places, shard_path
-from inpars.models.computing import ComputingOptions
+from inpars.errors import ConfigError
 from inpars.options import option
 
 SHARD_RESULT = "shard"  # where a shard's manifest says which items of how many it has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShardedOptions(ComputingOptions):
+class ShardedOptions(ClusterOptions):
     """What the options of a stage that can be done in shards begin with."""
 
     shard: str | None = option(
@@ -31,6 +32,8 @@ class ShardedOptions(ComputingOptions):
     @property
     def part(self) -> Shard | None:
         """The same parsed. Raises ConfigError."""
+        if self.shard is not None and self.on_ray:
+            raise ConfigError("--engine ray cuts and merges by itself; leave --shard out")
         return None if self.shard is None else Shard.parse(self.shard)
 
 

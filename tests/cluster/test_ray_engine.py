@@ -152,30 +152,9 @@ def test_reports_add_up_by_worker():
         {"worker": 2, "node": "a", "device": "cpu", "items": 20, "seconds": 3.0, "started": 1.0},
     ]
     # worker 2 on a: 30 items in 5 s, 6 a second
-    assert worker_reports(marks) == [
-        *[
-            {
-                "worker": 1,
-                "node": "b",
-                "device": "cpu",
-                "items": 5,
-                "shards": 1,
-                "seconds": 1.0,
-                "items_per_second": 5.0,
-            }
-        ],
-        *[
-            {
-                "worker": 2,
-                "node": "a",
-                "device": "cpu",
-                "items": 30,
-                "shards": 2,
-                "seconds": 5.0,
-                "items_per_second": 6.0,
-            }
-        ],
-    ]
+    names = ("worker", "node", "device", "items", "shards", "seconds", "items_per_second")
+    first, second = (1, "b", "cpu", 5, 1, 1.0, 5.0), (2, "a", "cpu", 30, 2, 5.0, 6.0)
+    assert worker_reports(marks) == [dict(zip(names, values, strict=True)) for values in (first, second)]
 
 
 def test_flags_of_a_cluster_without_one_are_refused():
