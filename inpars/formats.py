@@ -245,10 +245,13 @@ def read_placed_synthetic_records(
         query_id = checked_id(record.get("query_id") or f"{doc_id}-q{written[doc_id]}", path, number)
         written[doc_id] += 1
         _reject_twin(query_id, seen, path, number)
-        yield _parse_synthetic(record, query_id, doc_id, path, number), record, start
+        yield synthetic_query(record, query_id, doc_id, path, number), record, start
 
 
-def _parse_synthetic(record: Mapping[str, Any], query_id: str, doc_id: str, path: Path, number: int) -> SyntheticQuery:
+def synthetic_query(
+    record: Mapping[str, Any], query_id: str, doc_id: str, path: Path, number: int | None = None
+) -> SyntheticQuery:
+    """One record of a file of synthetic queries. Raises DataFormatError."""
     values = record.get("log_probs")
     if values is not None and not (isinstance(values, list) and all(isinstance(v, int | float) for v in values)):
         raise DataFormatError("must be a list of numbers", path=path, line=number, field="log_probs")

@@ -57,7 +57,7 @@ def score_run(
         wanted = [pair for pair in wanted if own is None or pair[0] in own]
         first = {doc_id: place for place, (_, doc_id) in reversed(list(enumerate(wanted)))}
         wanted.sort(key=lambda pair: first[pair[1]])
-    _check_ids(wanted, queries, texts)
+    check_ids(wanted, queries, texts)
     mine = sum(own is None or query_id in own for query_id, _ in wanted)
     for batch, kept in progress.track(
         _batches_left(wanted, done, own, pairs_per_batch),
@@ -139,7 +139,8 @@ def _beneath(doc_ids: Sequence[str], ceiling: float) -> dict[str, float]:
     return {doc_id: first - position * step for position, doc_id in enumerate(doc_ids, start=1)}
 
 
-def _check_ids(pairs: Sequence[tuple[str, str]], queries: Mapping[str, str], texts: Texts) -> None:
+def check_ids(pairs: Sequence[tuple[str, str]], queries: Mapping[str, str], texts: Texts) -> None:
+    """Raise StaleInputError for ids that the queries or the corpus lack."""
     query_ids = list(dict.fromkeys(query_id for query_id, _ in pairs))
     unknown_queries = [query_id for query_id in query_ids if query_id not in queries]
     unknown = [doc_id for doc_id in dict.fromkeys(doc_id for _, doc_id in pairs) if doc_id not in texts]

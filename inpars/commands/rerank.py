@@ -18,7 +18,7 @@ from inpars.commands.common import (
 )
 from inpars.options import add_flags, from_flags
 from inpars.prompting.prompts import load_prompt
-from inpars.stages.reranking import RerankOptions, load_run_scorer, rerank_file
+from inpars.stages.reranking import RerankOptions, rerank_file, run_scorer_maker
 from inpars.stages.sharding import own_output
 
 
@@ -54,7 +54,7 @@ def run(flags: argparse.Namespace) -> None:
         dataset.topics(flags.split),
         options,
         output=output,
-        make_scorer=lambda: load_run_scorer(options, prompt),
+        make_scorer=run_scorer_maker(options, prompt),
         prompt=prompt,
         progress=progress,
         overwrite=flags.overwrite,

@@ -19,7 +19,7 @@ from inpars.prompting.example_choice import ExampleOptions, choose_prompt
 from inpars.prompting.prompts import load_prompt
 from inpars.stages.clustering import cluster_file
 from inpars.stages.columns import score_column_file
-from inpars.stages.scoring import ScoreOptions, load_query_scorer, score_file
+from inpars.stages.scoring import ScoreOptions, score_file, scorer_maker
 from inpars.stages.sharding import own_output
 
 
@@ -52,7 +52,7 @@ def run(flags: argparse.Namespace) -> None:
             flags.input,
             prompt,
             options,
-            make_scorer=lambda: load_query_scorer(options, prompt),
+            make_scorer=scorer_maker(options, prompt),
             **documents,
             **common,
         )

@@ -31,7 +31,7 @@ from inpars.stages.examples import without_examples
 from inpars.stages.filtering import filter_file
 from inpars.stages.generating import GenerateOptions, generate_queries, generator_maker
 from inpars.stages.mining import TriplesOptions, write_triples
-from inpars.stages.reranking import RerankOptions, load_run_scorer, rerank_file
+from inpars.stages.reranking import RerankOptions, rerank_file, run_scorer_maker
 from inpars.stages.retrieving import BM25, SearchOptions, search_dataset
 from inpars.stages.stage import Outcome, run_stage
 from inpars.stages.training import train_reranker_from_file, train_retriever_from_file
@@ -271,7 +271,7 @@ def _rerank(run: _Run, topics: Topics, source: Path) -> Path:
         topics,
         options,
         output=output,
-        make_scorer=lambda: load_run_scorer(options),
+        make_scorer=run_scorer_maker(options),
         **run.told,
     )
     return output

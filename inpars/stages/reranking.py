@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from inpars.cluster.shard_folder import remove_shards
 from inpars.datasets import Dataset, Topics
 from inpars.errors import ConfigError
 from inpars.formats import read_run, write_run
@@ -15,7 +17,7 @@ from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt
 from inpars.records import Run, ScoredDocument
-from inpars.reranking import apply_scores, fuse_with_first_stage, score_run
+from inpars.reranking import Texts, apply_scores, fuse_with_first_stage, score_run
 from inpars.runs import DEFAULT_FUSION, Fusion, cut, fuse
 from inpars.scoring import PairScorer, ScorerKind, Windows
 from inpars.stages.partial import header_line, open_partial, partial_path, remove_partial, whole_lines
@@ -59,6 +61,11 @@ class RerankOptions(ShardedOptions):
     )
 
 
+def run_scorer_maker(options: RerankOptions, prompt: Prompt | None = None) -> Callable[[], PairScorer]:
+    """What loads the scorer, in this process or in the workers of a cluster."""
+    return functools.partial(load_run_scorer, options.for_worker(), prompt)
+
+
 def load_run_scorer(options: RerankOptions, prompt: Prompt | None = None) -> PairScorer:
     """The scorer the options name."""
     from inpars.models.hardware import use_threads
@@ -96,7 +103,8 @@ def rerank_file(
 ) -> Manifest:
     """Write the reranked run; several first stages are fused before. Raises ConfigError where there is nothing.
 
-    Scores already paid for by an interrupted run are kept in `<output>.partial`.
+    Scores already paid for by an interrupted run are kept in `<output>.partial`. With `--engine ray` the scorer is made
+    in each worker: `make_scorer` is pickled, and so must not hold a model.
     """
     sources = [source] if isinstance(source, Path) else list(source)
     names = ["run", *(f"run {number}" for number in range(2, len(sources) + 1))]
@@ -115,18 +123,29 @@ def rerank_file(
             raise ConfigError(f"{', '.join(map(str, sources))}: the run is empty; there is nothing to rerank")
         partial, header = partial_path(output), header_line(STAGE, result_settings(options), inputs)
         own = own_items(len(run), options.part)
-        query_ids = list(run)[own.start : own.stop]
-        scored = _scores(run, query_ids, dataset, topics, options.depth, partial, header, make_scorer, progress)
+        query_ids, told = list(run)[own.start : own.stop], {}
+        if options.on_ray:
+            from inpars.cluster.reranking import score_on_cluster
+
+            scored, told = score_on_cluster(run, dataset.corpus, topics, options, make_scorer, output, header, progress)
+        else:
+            scored = score_top(
+                *(run, query_ids, dataset.corpus, topics.queries, options.depth, partial, header, make_scorer, progress)
+            )
         total, run = len(run), {query_id: run[query_id] for query_id in query_ids}
         reranked = apply_scores(run, scored, depth=options.depth)
         if options.fuse:
             reranked = fuse_with_first_stage(run, reranked, depth=options.depth, fusion=options.fusion)
         count = write_run(output, reranked, Path(options.model).name)
         remove_partial(partial)
-        told = shard_results(options.part, total, zip(own, map(len, reranked.values()), strict=True))
+        told |= shard_results(options.part, total, zip(own, map(len, reranked.values()), strict=True))
         return Outcome(count, {}, {"queries": len(run), "pairs": len(scored), **told})
 
-    return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
+    manifest = run_stage(
+        STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite
+    )
+    remove_shards(output)
+    return manifest
 
 
 def _first_stage(sources: Sequence[Path], options: RerankOptions) -> Run:
@@ -137,11 +156,11 @@ def _first_stage(sources: Sequence[Path], options: RerankOptions) -> Run:
     return fuse(runs, len(sources) * options.fusion_depth, options.fusion)
 
 
-def _scores(
+def score_top(
     run: Run,
-    own: Sequence[str],
-    dataset: Dataset,
-    topics: Topics,
+    own: Collection[str],
+    corpus: Texts,
+    queries: Mapping[str, str],
     depth: int,
     partial: Path,
     header: str,
@@ -150,13 +169,13 @@ def _scores(
 ) -> list[ScoredDocument]:
     """All scores of the top of its own queries, those of the partial file first."""
     keep_lines = whole_lines(STAGE, partial, header, progress)
-    known = _read_scores(partial) if keep_lines else []
+    known = read_scores(partial) if keep_lines else []
     done = {(row.query_id, row.doc_id) for row in known}
     with open_partial(partial, header, keep_lines) as lines:
         batches = score_run(
             run,
-            topics.queries,
-            dataset.corpus,
+            queries,
+            corpus,
             make_scorer(),
             depth=depth,
             done=done,
@@ -169,6 +188,7 @@ def _scores(
     return known
 
 
-def _read_scores(partial: Path) -> list[ScoredDocument]:
+def read_scores(partial: Path) -> list[ScoredDocument]:
+    """The scores of a partial file."""
     rows = (record for _, record in read_jsonl(partial))
     return [ScoredDocument(row["q"], row["d"], row["s"]) for row in rows if "q" in row]  # the header has none

@@ -7,6 +7,7 @@ What is scored lies in `<output>.partial` until all is; killed at any moment, th
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from inpars.cluster.shard_folder import remove_shards
 from inpars.cluster.shards import Shard, chunks_of, places_of, planned_items
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError, DataFormatError
@@ -24,6 +26,7 @@ from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import PromptSource
 from inpars.records import Document, SyntheticQuery
+from inpars.remote.names import lasting_name
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE
 from inpars.scoring import ScorerKind
 from inpars.stages.partial import CHUNK_END, chunk_ends, header_line, open_partial, partial_path, remove_partial
@@ -114,7 +117,10 @@ def score_file(
     progress: Progress = SILENT,
     overwrite: bool = False,
 ) -> Manifest:
-    """Write the rows with new log-probabilities. Documents come from the corpus, else from the rows' own text."""
+    """Write the rows with new log-probabilities. Documents come from the corpus, else from the rows' own text.
+
+    With `--engine ray` the scorer is made in each worker: `make_scorer` is pickled, and so must not hold a model.
+    """
     inputs = {
         "queries": stamp(source),
         "prompt": stamp_text(prompt.name, prompt.text),
@@ -124,22 +130,29 @@ def score_file(
         inputs["corpus"] = corpus_stamp
 
     def work() -> Outcome:
-        task = _read_task(source, options, corpus, make_scorer)
-        scorer, total = task.scorer, task.total
         partial, header = partial_path(output), header_line(STAGE, result_settings(options), inputs)
-        _score(task, partial, header, progress)
-        scores = {record["query_id"]: record for _, record in read_jsonl(partial) if "query_id" in record}
-        scored_by = {"model": scorer.name, "prompt": prompt.name}
-        places = list(places_of(total, task.plan, options.part))
-        rows = (task.rows[place - task.first] for place in places)
-        count = write_jsonl(output, (_scored(*row, scores[row[0].query_id], scored_by) for row in rows))
-        remove_partial(partial)
-        values = [value for record in scores.values() for value in record["log_probs"]]
-        mean = math.fsum(values) / len(values) if values else None
-        told = shard_results(options.part, total, ((place, 1) for place in places))
-        return Outcome(count, {}, {"tokens": len(values), "mean_log_prob": mean, **told}, scorer.device)
+        if options.on_ray:
+            from inpars.cluster.scoring import score_on_cluster
 
-    return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
+            return score_on_cluster(source, corpus, prompt, options, make_scorer, output, header, progress)
+        task = _read_task(source, options, corpus, make_scorer)
+        score_task(task, partial, header, progress)
+        places, (tokens, total) = write_scores(task, partial, output, prompt.name)
+        remove_partial(partial)
+        told = shard_results(options.part, task.total, ((place, 1) for place in places))
+        results = {"tokens": tokens, "mean_log_prob": total / tokens if tokens else None, **told}
+        return Outcome(len(places), {}, results, task.scorer.device)
+
+    manifest = run_stage(
+        STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite
+    )
+    remove_shards(output)
+    return manifest
+
+
+def scorer_maker(options: ScoreOptions, prompt: PromptSource) -> Callable[[], TeacherForcing]:
+    """What loads the scorer, in this process or in the workers of a cluster."""
+    return functools.partial(load_query_scorer, options.for_worker(), prompt)
 
 
 def load_query_scorer(options: ScoreOptions, prompt: PromptSource) -> TeacherForcing:
@@ -171,7 +184,7 @@ def _document(query: SyntheticQuery, record: Mapping[str, Any], corpus: Corpus |
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
+class ScoreTask:
     """The queries to score with those that are planned together with them, and the shard that is done here."""
 
     rows: Sequence[Row]
@@ -181,21 +194,37 @@ class _Task:
     scorer: TeacherForcing
     shard: Shard | None
 
+    @classmethod
+    def of(
+        cls,
+        rows: Sequence[Row],
+        corpus: Corpus | None,
+        source: Path,
+        scorer: TeacherForcing,
+        shard: Shard | None,
+        first: int = 0,
+        total: int | None = None,
+    ) -> ScoreTask:
+        """The same from rows alone; they are all there are unless `total` says otherwise."""
+        known = [_known(query, _document(query, record, corpus, source), scorer.name) for query, record in rows]
+        return cls(rows, known, first, len(rows) if total is None else total, scorer, shard)
+
     def plan(self, block: range) -> list[list[int]]:
+        """A block's chunks."""
         return self.scorer.plan(self.known[block.start - self.first : block.stop - self.first])
 
 
 def _read_task(
     source: Path, options: ScoreOptions, corpus: Corpus | None, make_scorer: Callable[[], TeacherForcing]
-) -> _Task:
+) -> ScoreTask:
     """Read what the shard has to read and no more."""
     total = count_rows(source, options.limit)
     span = planned_items(own_items(total, options.part), total)
     rows = list(itertools.islice(read_synthetic_records(source), span.start, span.stop))
-    documents = [_document(query, record, corpus, source) for query, record in rows]
+    for row in rows:
+        _document(*row, corpus, source)  # what is missing is told before a model is loaded
     scorer = make_scorer()
-    known = [_known(query, document, scorer.name) for (query, _), document in zip(rows, documents, strict=True)]
-    return _Task(rows, known, span.start, total, scorer, options.part)
+    return ScoreTask.of(rows, corpus, source, scorer, options.part, span.start, total)
 
 
 def count_rows(source: Path, limit: int | None) -> int:
@@ -206,7 +235,8 @@ def count_rows(source: Path, limit: int | None) -> int:
     return total
 
 
-def _score(task: _Task, partial: Path, header: str, progress: Progress) -> None:
+def score_task(task: ScoreTask, partial: Path, header: str, progress: Progress) -> None:
+    """Score what the partial file lacks."""
     own = own_items(task.total, task.shard)
     ends = chunk_ends(STAGE, partial, header, len(own), progress)
     done, chunks = chunks_of(task.total, task.plan, task.shard, ends=ends)
@@ -221,6 +251,17 @@ def _score(task: _Task, partial: Path, header: str, progress: Progress) -> None:
             records = [_score_record(query, score) for query, score in kept]
             lines.append(map(to_json_line, [*records, {CHUNK_END: len(records)}]))
             progress.advance(len(records), queries[-1].text[:LATEST_CHARACTERS])
+
+
+def write_scores(task: ScoreTask, partial: Path, output: Path, prompt: str) -> tuple[list[int], tuple[int, float]]:
+    """The task's rows with their new numbers, as the output: their places, and number and sum of the log-probs."""
+    scores = {record["query_id"]: record for _, record in read_jsonl(partial) if "query_id" in record}
+    scored_by = {"model": task.scorer.name, "prompt": prompt}
+    places = list(places_of(task.total, task.plan, task.shard))
+    rows = (task.rows[place - task.first] for place in places)
+    write_jsonl(output, (_scored(*row, scores[row[0].query_id], scored_by) for row in rows))
+    values = [value for record in scores.values() for value in record["log_probs"]]
+    return places, (len(values), math.fsum(values))
 
 
 def _known(query: SyntheticQuery, document: Document, model: str) -> KnownQuery:
