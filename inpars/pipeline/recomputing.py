@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from inpars.corpus import Corpus
 from inpars.datasets import Dataset
 from inpars.documents.selection import sampling_key
@@ -222,13 +224,15 @@ def _similarities(
     computing = _computing(again.options, manifest)
     computing.pop("threads")
     name = _model(again.run, manifest, f"retriever {manifest.arguments['retriever'][0]}")
-    encoder = Encoder(name, max_length=manifest.arguments["max_length"], **computing)
+    shown = {key: manifest.arguments.get(key) for key in ("max_length", "window_tokens")}
+    encoder = Encoder(name, **shown, **computing)
     first = cut({query.query_id: written[query.query_id] for query in chosen}, DENSE_DEPTH)
     doc_ids = list(dict.fromkeys(doc_id for scores in first.values() for doc_id in scores))
-    rows = dict(zip(doc_ids, encoder.encode_documents(corpus.texts(doc_ids)), strict=True))
+    vectors_of, counts = encoder.encode_in_windows([corpus[doc_id] for doc_id in doc_ids])
+    rows = dict(zip(doc_ids, np.split(vectors_of, np.cumsum(counts)[:-1]), strict=True))
     vectors = encoder.encode_queries([query.text for query in chosen])
     made = {
-        query.query_id: {doc_id: float(rows[doc_id] @ vector) for doc_id in first[query.query_id]}
+        query.query_id: {doc_id: float((rows[doc_id] @ vector).max()) for doc_id in first[query.query_id]}
         for query, vector in zip(chosen, vectors, strict=True)
     }
     differences = _differences(made, first, list(made))

@@ -1,5 +1,7 @@
 """Exact search with a bi-encoder: documents are embedded once, in shards on disk, and searched block by block.
 
+A document is one vector, or one for each of its windows, the nearest of which counts.
+
 Embeddings depend on documents, model and number format; they are kept in the cache under their hashes, and an
 interrupted encoding goes on after its last whole shard.
 """
@@ -9,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -27,12 +31,14 @@ from inpars.models.dtypes import DtypeName
 from inpars.models.fused_bert import fuse_bert
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.progress import SILENT, Progress
-from inpars.records import Query, Run
+from inpars.records import Document, Query, Run
+from inpars.retrieval.passages import document_windows, require_offsets
 from inpars.storage import storage_errors
 
 Embeddings = npt.NDArray[np.float32]
 DEFAULT_BATCH_SIZE = 64
 DOCUMENTS_PER_SHARD = 4096
+DOCUMENTS_PER_PASS = 256  # whose windows are sorted by length together
 QUERIES_PER_BLOCK = 512
 INDEX_FORMAT = 2
 
@@ -50,20 +56,26 @@ class Encoder:
         device: str = "auto",
         dtype: DtypeName = "auto",
         max_length: int | None = None,
+        window_tokens: int | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
         trust_remote_code: bool = False,
     ) -> None:
-        """Load the model; `max_length` tokens of a text are read, the model's own limit by default."""
+        """Load the model; `max_length` tokens of a text are read, the model's own limit by default.
+
+        With `window_tokens`, an index has a vector for each window of so many tokens of a document.
+        """
         place = pick_device(device)
         number_format = pick_dtype(dtype, place)
-        self.name, self.batch_size = model, batch_size
+        self.name, self.batch_size, self.window_tokens = model, batch_size, window_tokens
         self._lock = Lock()  # its tokenizer cannot be used by two threads
         self._model = models.load_sentence_transformer(
             model, device=place, dtype=torch.float32, trust_remote_code=trust_remote_code
         )
         if max_length is not None:
             self._model.max_seq_length = max_length
-        self.fingerprint = _fingerprint(model, self._model, number_format)
+        if window_tokens is not None:
+            require_offsets(self._model.tokenizer, model)
+        self.fingerprint = _fingerprint(model, self._model, number_format, window_tokens)
         network = getattr(self._model[0], "auto_model", None)
         fused = number_format == torch.bfloat16 and network is not None and fuse_bert(network)
         # else products in bfloat16 over float32 weights: as fast as bfloat16 weights, and nearer to float32
@@ -76,6 +88,31 @@ class Encoder:
     def encode_documents(self, texts: Sequence[str], progress: Progress = SILENT) -> Embeddings:
         """Embeddings of documents, (documents, width); advances the progress by documents."""
         return self._encode(self._model.encode_document, texts, progress)
+
+    def encode_in_windows(
+        self, documents: Sequence[Document], progress: Progress = SILENT
+    ) -> tuple[Embeddings, npt.NDArray[np.int64]]:
+        """Embeddings of all windows, (windows, width), and how many each document has, (documents,).
+
+        One each where there are no windows. Advances the progress by documents.
+        """
+        if self.window_tokens is None:
+            vectors = self.encode_documents([document.full_text for document in documents], progress)
+            return vectors, np.ones(len(documents), dtype=np.int64)
+        vectors: list[Embeddings] = []
+        counts: list[int] = []
+        for some in slices(documents, DOCUMENTS_PER_PASS):
+            parts = self.windows_of(some)
+            counts += map(len, parts)
+            vectors.append(self.encode_documents([text for part in parts for text in part]))
+            progress.advance(len(some))
+        return np.concatenate(vectors), np.array(counts, dtype=np.int64)
+
+    def windows_of(self, documents: Sequence[Document]) -> list[list[str]]:
+        """The texts that are embedded for each document."""
+        if self.window_tokens is None:
+            return [[document.full_text] for document in documents]
+        return document_windows(documents, self._model.tokenizer, self.window_tokens)
 
     def _encode(self, encode: Any, texts: Sequence[str], progress: Progress) -> Embeddings:  # noqa: ANN401
         """Sorted by length, so that a batch is padded little."""
@@ -135,14 +172,30 @@ class DenseIndex:
             scores, rows = self._nearest(vectors, k)
             for query, vector in zip(block, vectors, strict=True):
                 for doc_id in wanted.get(query.query_id, ()):
-                    similarities[query.query_id, doc_id] = float(self._vector(doc_id) @ vector)
+                    similarities[query.query_id, doc_id] = float((self._vectors(doc_id) @ vector).max())
             for query, values, positions in zip(block, scores.tolist(), rows.tolist(), strict=True):
                 run[query.query_id] = {self._doc_ids[row]: score for score, row in zip(values, positions, strict=True)}
             progress.advance(len(block))
         return run, similarities
 
-    def _vector(self, doc_id: str) -> torch.Tensor:
-        """A document's embedding, (width,)."""
+    def nearest_windows(
+        self, queries: Mapping[str, str], pairs: Sequence[tuple[str, str]], documents: Documents
+    ) -> dict[tuple[str, str], str]:
+        """For each (query_id, doc_id) pair the text of the document's window that is nearest to the query.
+
+        `queries` are texts by id, `documents` those that the index was made of.
+        """
+        query_ids = list(dict.fromkeys(query_id for query_id, _ in pairs))
+        embedded = self._encoder.encode_queries([queries[query_id] for query_id in query_ids])
+        vectors = dict(zip(query_ids, torch.from_numpy(embedded), strict=True))
+        found: dict[tuple[str, str], str] = {}
+        for doc_id, own in groupby(sorted(pairs, key=itemgetter(1)), key=itemgetter(1)):
+            rows, texts = self._vectors(doc_id), self._encoder.windows_of([documents[doc_id]])[0]
+            found |= {(query_id, doc_id): texts[int((rows @ vectors[query_id]).argmax())] for query_id, _ in own}
+        return found
+
+    def _vectors(self, doc_id: str) -> torch.Tensor:
+        """A document's embeddings, (windows, width)."""
         if self._order is None:  # 16 bytes a document, instead of a dictionary of all ids
             hashes = np.array([hash(name) for name in self._doc_ids], dtype=np.int64)
             self._order = np.argsort(hashes)
@@ -152,7 +205,8 @@ class DenseIndex:
             row = int(self._order[place])
             if self._doc_ids[row] == doc_id:
                 shard, position = divmod(row, DOCUMENTS_PER_SHARD)
-                return torch.from_numpy(np.array(np.load(self._shards[shard], mmap_mode="r")[position]))
+                start, end = _rows_of(self._shards[shard], position)
+                return torch.from_numpy(np.array(np.load(self._shards[shard], mmap_mode="r")[start:end]))
             place += 1
         raise DataFormatError(f"no document {doc_id!r} in the dense index; its ids belong to another corpus")
 
@@ -161,14 +215,13 @@ class DenseIndex:
         scores, rows = torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.long)
         start = 0
         for shard in self._shards:
-            block = torch.from_numpy(np.load(shard, mmap_mode="c"))
-            found = queries @ block.T  # (queries, documents of the shard)
+            found = _of_documents(queries @ torch.from_numpy(np.load(shard, mmap_mode="c")).T, shard)
             best = found.topk(min(k, found.shape[1]), dim=1)
             scores = torch.cat([scores, best.values], dim=1)
             rows = torch.cat([rows, best.indices + start], dim=1)
             kept = scores.topk(min(k, scores.shape[1]), dim=1)
             scores, rows = kept.values, rows.gather(1, kept.indices)
-            start += len(block)
+            start += found.shape[1]
         return scores, rows
 
 
@@ -198,20 +251,52 @@ def _encode_corpus(corpus: Documents, encoder: Encoder, shards: Sequence[Path], 
     ):
         doc_ids += [document.doc_id for document in documents]
         if not shard.exists():
-            vectors = encoder.encode_documents([document.full_text for document in documents], progress)
-            partial = shard.with_suffix(f".{os.getpid()}.tmp.npy")
-            np.save(partial, vectors)
-            partial.replace(shard)
+            vectors, counts = encoder.encode_in_windows(documents, progress)
+            if encoder.window_tokens is not None:
+                _save(_counts_path(shard), counts)
+            _save(shard, vectors)  # last: it says that the shard is whole
         else:
             progress.advance(0)
     return doc_ids
 
 
-def _fingerprint(name: str, model: Any, dtype: torch.dtype) -> str:  # noqa: ANN401
+def _save(path: Path, array: npt.NDArray[Any]) -> None:
+    partial = path.with_suffix(f".{os.getpid()}.tmp.npy")
+    np.save(partial, array)
+    partial.replace(path)
+
+
+def _counts_path(shard: Path) -> Path:
+    """Beside a shard of windows: how many each document has."""
+    return shard.with_suffix(".counts.npy")
+
+
+def _of_documents(found: torch.Tensor, shard: Path) -> torch.Tensor:
+    """From the similarities of a shard's rows, (queries, rows), those of its documents, (queries, documents)."""
+    path = _counts_path(shard)
+    if not path.exists():
+        return found
+    counts = torch.from_numpy(np.load(path))
+    owners = torch.repeat_interleave(torch.arange(len(counts)), counts).expand(len(found), -1)
+    best = torch.full((len(found), len(counts)), -torch.inf)
+    return best.scatter_reduce(1, owners, found, "amax")
+
+
+def _rows_of(shard: Path, position: int) -> tuple[int, int]:
+    """First row of a shard's document and the one after its last."""
+    path = _counts_path(shard)
+    if not path.exists():
+        return position, position + 1
+    ends = np.cumsum(np.load(path)[: position + 1])
+    return int(ends[-2]) if position else 0, int(ends[-1])
+
+
+def _fingerprint(name: str, model: Any, dtype: torch.dtype, window_tokens: int | None) -> str:  # noqa: ANN401
     """What decides embeddings: the weights' folder by content (or the hub's commit), length limit, number format."""
     source = models.resolve_model(name)
     weights = sha256_of(Path(source)) if Path(source).is_dir() else _hub_commit(model, source)
-    return f"{weights}\0{model.max_seq_length}\0{dtype}"
+    windows = "" if window_tokens is None else f"\0windows of {window_tokens}"
+    return f"{weights}\0{model.max_seq_length}\0{dtype}{windows}"
 
 
 def _hub_commit(model: Any, source: str) -> str:  # noqa: ANN401

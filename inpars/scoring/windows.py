@@ -5,11 +5,13 @@ The first window alone, the best one (Dai and Callan, arXiv 1905.09217: FirstP a
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from inpars.errors import ConfigError
+from inpars.retrieval.passages import require_offsets, token_places, window_spans
 from inpars.scoring import PairScorer, Windows
 from inpars.scoring.pair_model import Pair
 
@@ -38,8 +40,7 @@ class WindowedScorer:
         self._windows, self._tokens, self._stride = windows, tokens, max(1, tokens // 2) if stride is None else stride
         if self._stride > tokens:
             raise ConfigError(f"windows of {tokens} tokens every {stride} tokens leave gaps; lower --window-stride")
-        if not tokenizer.is_fast:
-            raise ConfigError(f"{scorer.name} comes with a slow tokenizer, which does not say where its tokens lie")
+        require_offsets(tokenizer, scorer.name)
 
     def score(self, pairs: Sequence[Pair]) -> list[float]:
         """One score a pair, in their order."""
@@ -51,24 +52,15 @@ class WindowedScorer:
 
     def _split(self, documents: Sequence[str]) -> list[list[str]]:
         """The windows of each document as text; one at least."""
-        if not documents:
-            return []
-        offsets = self._tokenizer(
-            list(documents), add_special_tokens=False, return_offsets_mapping=True, verbose=False
-        )["offset_mapping"]
         limit = 1 if self._windows == "firstp" else None
         return [
-            [document[start:end] for start, end in list(self._spans(places))[:limit]] or [document]
-            for document, places in zip(documents, offsets, strict=True)
+            [
+                document[start:end]
+                for start, end in itertools.islice(window_spans(places, self._tokens, self._stride), limit)
+            ]
+            or [document]
+            for document, places in zip(documents, token_places(self._tokenizer, documents), strict=True)
         ]
-
-    def _spans(self, places: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-        """First and last character of each window; the last window ends with the document."""
-        start = 0
-        while places and (start == 0 or start + self._tokens - self._stride < len(places)):
-            window = places[start : start + self._tokens]
-            yield (window[0][0] if start else 0), window[-1][1]
-            start += self._stride
 
 
 def default_tokens(max_length: int) -> int:

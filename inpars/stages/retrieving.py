@@ -53,6 +53,12 @@ class SearchOptions(ComputingOptions):
     max_length: int | None = option(
         None, help="tokens of a text that a bi-encoder reads (default: the model's limit)", minimum=1
     )
+    window_tokens: int | None = option(
+        None,
+        help="a bi-encoder reads documents in overlapping windows of so many tokens, the best of which counts "
+        "(default: one vector a document)",
+        minimum=8,
+    )
     batch_size: int = option(64, help="texts encoded together", changes_result=False, minimum=1)
 
 
@@ -149,6 +155,7 @@ def _open(name: str, corpus: Documents, options: SearchOptions, progress: Progre
         device=options.device,
         dtype=options.dtype,
         max_length=options.max_length,
+        window_tokens=options.window_tokens,
         batch_size=options.batch_size,
         trust_remote_code=options.trust_remote_code,
     )

@@ -1,0 +1,56 @@
+"""Long documents in overlapping windows for a bi-encoder, whose one vector says little of a text of many sentences.
+
+A document is as near to a query as the nearest of its windows (MaxP: Dai and Callan, arXiv 1905.09217). Each window
+has the document's title before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from inpars.errors import ConfigError
+from inpars.records import Document
+
+STRIDE = 2 / 3  # of a window, from one's start to the next
+
+
+def require_offsets(tokenizer: Any, name: str) -> None:  # noqa: ANN401
+    """Raise ConfigError for a tokenizer that does not say where its tokens lie."""
+    if not getattr(tokenizer, "is_fast", False):
+        raise ConfigError(f"{name} comes with a slow tokenizer, which does not say where its tokens lie")
+
+
+def token_places(tokenizer: Any, texts: Sequence[str]) -> list[list[tuple[int, int]]]:  # noqa: ANN401
+    """First and last character of every token of the texts."""
+    if not texts:
+        return []
+    found = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    return list(found["offset_mapping"])
+
+
+def window_spans(places: Sequence[tuple[int, int]], tokens: int, stride: int) -> Iterator[tuple[int, int]]:
+    """First and last character of each window; the last window ends with the text. None for a text without tokens."""
+    start = 0
+    while places and (start == 0 or start + tokens - stride < len(places)):
+        window = places[start : start + tokens]
+        yield (window[0][0] if start else 0), window[-1][1]
+        start += stride
+
+
+def document_windows(documents: Sequence[Document], tokenizer: Any, tokens: int) -> list[list[str]]:  # noqa: ANN401
+    """The texts that stand for each document, one at least: its windows of so many tokens with its title before them.
+
+    A document that fits into one window and a half stays whole.
+    """
+    stride = max(1, int(tokens * STRIDE))
+    found = []
+    for document, places in zip(
+        documents, token_places(tokenizer, [document.text for document in documents]), strict=True
+    ):
+        if len(places) <= tokens + tokens // 2:
+            found.append([document.full_text])
+            continue
+        spans = window_spans(places, tokens, stride)
+        found.append([f"{document.title} {document.text[start:end]}".strip() for start, end in spans])
+    return found

@@ -1,0 +1,83 @@
+"""Windows of long documents: how they lie, what stands before them, and that the nearest one counts in a search."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inpars.errors import ConfigError
+from inpars.records import Document, Query
+from inpars.retrieval.dense import Encoder, dense_index
+from inpars.retrieval.passages import document_windows, require_offsets, window_spans
+
+WORDS = ["lake", "water", "river", "mountain", "snow", "town", "road", "bridge", "field", "forest"]
+
+
+class Blanks:
+    """A tokenizer whose tokens are words."""
+
+    is_fast = True
+
+    def __call__(self, texts, **_):
+        return {"offset_mapping": [list(self._places(text)) for text in texts]}
+
+    def _places(self, text):
+        start = 0
+        for word in text.split(" "):
+            if word:
+                yield start, start + len(word)
+            start += len(word) + 1
+
+
+def test_windows_overlap_by_a_third_and_begin_with_the_title():
+    document = Document("d", " ".join(f"w{n}" for n in range(10)), title="Ten words")
+    assert document_windows([document, Document("e", "w0 w1 w2 w3 w4 w5 w6 w7 w8")], Blanks(), 6) == [
+        ["Ten words w0 w1 w2 w3 w4 w5", "Ten words w4 w5 w6 w7 w8 w9"],
+        ["w0 w1 w2 w3 w4 w5 w6 w7 w8"],  # one and a half windows stay whole
+    ]
+
+
+@given(st.integers(1, 60), st.integers(2, 12))
+def test_windows_leave_no_token_out(tokens, width):
+    places = [(n * 3, n * 3 + 2) for n in range(tokens)]
+    spans = list(window_spans(places, width, max(1, width * 2 // 3)))
+    assert all(any(start <= place[0] and place[1] <= end for start, end in spans) for place in places)
+    assert spans[-1][1] == places[-1][1]
+
+
+def test_a_document_is_as_near_as_its_nearest_window(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("INPARS_CACHE", str(tmp_path))
+    encoder = Encoder(tiny("sentence_transformer"), device="cpu", dtype="float32", window_tokens=8)
+    documents = [Document(f"d{n}", " ".join(WORDS[(n + i) % 10] for i in range(5 * n + 1))) for n in range(7)]
+    index = dense_index(FakeCorpus(documents), encoder)
+    asked = [Query("q", "snow town")]
+    run, beside = index.search_beside(asked, 3, [("q", document.doc_id) for document in documents])
+    vectors, counts = encoder.encode_in_windows(documents)
+    assert counts.sum() > len(documents)
+    near = np.split(vectors @ encoder.encode_queries(["snow town"])[0], np.cumsum(counts)[:-1])
+    expected = {document.doc_id: float(values.max()) for document, values in zip(documents, near, strict=True)}
+    assert {doc_id: beside["q", doc_id] for doc_id in expected} == pytest.approx(expected, abs=1e-5)
+    best = sorted(expected, key=expected.get, reverse=True)[:3]
+    assert run["q"] == pytest.approx({doc_id: expected[doc_id] for doc_id in best}, abs=1e-5)
+    pairs = [("q", document.doc_id) for document in documents]
+    chosen = index.nearest_windows({"q": "snow town"}, pairs, FakeCorpus(documents))
+    parts = encoder.windows_of(documents)
+    assert [chosen["q", d.doc_id] for d in documents] == [
+        part[int(values.argmax())] for part, values in zip(parts, near, strict=True)
+    ]
+
+
+def test_a_slow_tokenizer_is_refused():
+    with pytest.raises(ConfigError, match="slow tokenizer"):
+        require_offsets(object(), "model")
+
+
+class FakeCorpus(list):
+    """Documents with a hash."""
+
+    sha256 = "0" * 64
+
+    def __getitem__(self, key):
+        if isinstance(key, str):
+            return next(document for document in self if document.doc_id == key)
+        return super().__getitem__(key)
