@@ -22,6 +22,7 @@ DOCUMENTS = os.environ.get("DOCUMENTS", "documents")  # a folder, or a file: PDF
 RUN = Path(os.environ.get("RUN", "runs/example"))  # where everything that is made lies
 WRITER = os.environ.get("WRITER", "smollm2-135m")  # the language model: an embedded name, a folder or a hub id
 PASSAGES = os.environ.get("PASSAGES", "300")  # so many get queries
+DEV_SHARE = os.environ.get("DEV_SHARE", "0.1")  # of these, whose queries measure and do not train
 
 
 def inpars(command: str) -> None:
@@ -74,8 +75,8 @@ for query in list(read_synthetic_queries(RUN / "queries.synthetic.jsonl"))[:5]:
 # %% [markdown]
 # ## Queries to pairs
 #
-# Queries with a low mean log-probability, copies of the passage and doubles go. A tenth of the passages, and what is
-# nearly the same as those, keep their queries for measuring. Of the others, those stay that lead BM25 to their passage.
+# Queries with a low mean log-probability, copies of the passage and doubles go. Some passages, and what is nearly
+# the same as those, keep their queries for measuring. Of the others, those stay that lead BM25 to their passage.
 
 # %%
 inpars(
@@ -84,7 +85,7 @@ inpars(
 )
 inpars(
     f"split --input {RUN}/queries.filtered.jsonl --corpus {RUN}/corpus.jsonl "
-    f"--output-train {RUN}/queries.train.jsonl --output-dev {RUN}/dev.jsonl"
+    f"--dev-share {DEV_SHARE} --output-train {RUN}/queries.train.jsonl --output-dev {RUN}/dev.jsonl"
 )
 inpars(
     f"triples --input {RUN}/queries.train.jsonl --corpus {RUN}/corpus.jsonl --positive-within 20 "

@@ -30,28 +30,38 @@ needs_models = pytest.mark.skipif(
 
 
 def squad(path):
-    """The texts as paragraphs in SQuAD's form, each with the question that its first words answer."""
-    paragraphs = [
-        {"context": text, "qas": [{"id": str(n), "question": f"what about {text[:24].lower()}", "answers": []}]}
-        for n, text in enumerate(TEXTS)
-    ]
+    """The texts as paragraphs in SQuAD's form, each with a question."""
+    paragraphs = []
+    for number, text in enumerate(TEXTS):
+        answer = {"text": text.split()[0], "answer_start": 0}
+        asked = {"id": str(number), "question": f"what about {text[:24].lower()}", "answers": [answer]}
+        paragraphs.append({"context": text, "qas": [asked]})
     data = [{"title": f"part {n}", "paragraphs": [paragraph]} for n, paragraph in enumerate(paragraphs)]
+    path = path.with_suffix(".json")
     path.write_text(json.dumps({"data": data}), encoding="utf-8")
+    return path
 
 
 def folder(path):
     path.mkdir()
     for number, text in enumerate(TEXTS):
         (path / f"part{number}.md").write_text(f"# Part {number}\n\n{text}\n", encoding="utf-8")
+    return path
 
 
 @needs_models
 @pytest.mark.parametrize(("make", "judged_by"), [(squad, "questions of people"), (folder, "synthetic queries that")])
 def test_the_scripts_run_one_after_the_other(make, judged_by, tmp_path, monkeypatch, capsys):
-    make(tmp_path / "documents")
+    documents = make(tmp_path / "documents")
     run = tmp_path / "run"
-    settings = {"DOCUMENTS": str(tmp_path / "documents"), "RUN": str(run), "QUERY": "when do swifts sleep"}
-    settings |= {"PASSAGES": "8", "DEVICE": "cpu", "INPARS_CACHE": str(tmp_path / "cache"), "WRITER": "smollm2-135m"}
+    settings = {"DOCUMENTS": str(documents), "RUN": str(run), "QUERY": "when do swifts sleep"}
+    settings |= {
+        "PASSAGES": "8",
+        "DEV_SHARE": "0.3",
+        "DEVICE": "cpu",
+        "INPARS_CACHE": str(tmp_path / "cache"),
+        "WRITER": "smollm2-135m",
+    }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
