@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from inpars.cluster.options import ClusterOptions
 from inpars.filtering.filters import ScoringFunction
 from inpars.filtering.guards import FilterOptions
-from inpars.models.computing import ComputingOptions
 from inpars.options import option
 from inpars.scoring import ScorerKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineOptions(ComputingOptions):
+class PipelineOptions(ClusterOptions):
     """The settings of a whole run; each stage's own command has more."""
 
     model: str = option("smollm2-135m", help="language model that writes the queries")
@@ -30,10 +30,19 @@ class PipelineOptions(ComputingOptions):
     retriever: str = option("minilm", help="bi-encoder to start from")
     retriever_epochs: float = option(1.0, help="passes over the triples for the bi-encoder")
     reranker: str = option("smollm2-135m", help="model the reranker starts from")
-    reranker_kind: ScorerKind | Literal["auto"] = option("query-likelihood", help="what the reranker becomes")
-    reranker_epochs: float = option(1.0, help="passes over the triples for the reranker")
+    reranker_kind: ScorerKind | Literal["auto"] = option(
+        "auto", help="what the reranker becomes; auto: of a decoder a query likelihood with the prompt's examples"
+    )
+    reranker_epochs: float = option(1.0, help="passes over the triples for the reranker; 0: it stays as it is")
+    reranker_steps: int = option(32, help="at most so many steps of them, of 8 queries each", minimum=1)
     reranker_max_length: int = option(160, help="tokens of query and document that the reranker reads")
-    rerank_depth: int = option(10, help="documents a query that are reranked")
+    rerank_depth: int = option(20, help="documents a query that are reranked", minimum=1)
+    window_tokens: int | None = option(
+        96,
+        help="bi-encoders read longer documents in overlapping windows of so many tokens, and the reranker the window "
+        "that is nearest to the query; 0: they read a document's beginning",
+        minimum=0,
+    )
     k: int = option(1000, help="documents a query that BM25 and the bi-encoders retrieve")
     limit: int | None = option(None, help="only the first N test queries, to try things out")
     dev_share: float = option(

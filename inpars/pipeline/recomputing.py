@@ -25,6 +25,7 @@ from inpars.models.computing import ComputingOptions
 from inpars.options import option
 from inpars.pipeline.checking import Findings, prompt_is_known
 from inpars.pipeline.folder import RunFolder
+from inpars.pipeline.reranking import reordered
 from inpars.progress import SILENT, Progress
 from inpars.prompting.prompts import load_prompt
 from inpars.records import Document, Query, Run, ScoredDocument
@@ -137,6 +138,18 @@ def _fusion(again: _Again, output: str, manifest: Manifest) -> str | None:
     chosen = again.sampled(written)
     parts = [cut({query_id: run[query_id] for query_id in chosen if query_id in run}, depth) for run in runs]
     again.hold("fused scores", output, _differences(fuse_z_scores(parts, k), written, chosen))
+    return None
+
+
+def _fused_top(again: _Again, output: str, manifest: Manifest) -> str | None:
+    places = {name: again.run.inside(manifest.inputs[name]) for name in ("run", "scores")}
+    if None in places.values():
+        return "the runs it was made of are not in the folder"
+    run, scores = (read_run(again.run.path / str(place)) for place in places.values())
+    written = read_run(again.run.path / output)
+    chosen = again.sampled(written)
+    made = reordered({query_id: run[query_id] for query_id in chosen}, scores, manifest.arguments["depth"])
+    again.hold("fused scores", output, _differences(made, written, chosen))
     return None
 
 
@@ -290,4 +303,5 @@ STAGES: Mapping[str, Callable[[_Again, str, Manifest], str | None]] = {
     "search": _searched,
     "fuse": _fusion,
     "rerank": _reranked,
+    "fuse top": _fused_top,
 }

@@ -86,7 +86,7 @@ def report_of(
         results=results,
         written=written_of(filtered.verdicts, options.scoring_function, texts),
         negatives=negatives_of(folder / "triples.negatives.jsonl", queries, texts),
-        trainings=trainings_of({name: manifests[name] for name in ("retriever", "reranker")}),
+        trainings=trainings_of({name: manifests[name] for name in ("retriever", "reranker") if name in manifests}),
         stages=stages,
         settings=_settings(options, prompt, manifests),
         commands=_commands(folder, asked),
@@ -104,7 +104,8 @@ def _lead(prompt: PromptSource, options: PipelineOptions, manifests: Mapping[str
     day = made.started.split("T")[0]
     return (
         f"Queries written by {options.model} with the prompt {prompt.name!r}, filtered, paired with hard negatives "
-        f"and trained on: {options.retriever} became the bi-encoder, {options.reranker} the reranker. Begun {day} on "
+        f"and trained on: {options.retriever} became the bi-encoder, {options.reranker} the reranker"
+        f"{'' if options.reranker_epochs else ', untrained'}. Begun {day} on "
         f"{made.device}, inpars {made.versions.get('inpars', '')}"
         + (f" at commit {made.git_commit[:10]}." if made.git_commit else ".")
     )

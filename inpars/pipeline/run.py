@@ -6,6 +6,7 @@ Every step is a stage with its own manifest, so that a second run redoes only wh
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,10 @@ from inpars.options import option
 from inpars.pipeline.held_out import HeldOut, hold_out_queries, said_beside
 from inpars.pipeline.judging import Judged, judge
 from inpars.pipeline.options import PipelineOptions
+from inpars.pipeline.reranking import rerank_pool
 from inpars.pipeline.results import FOLDER_MARK, Asked, report_of, write_mark
 from inpars.progress import SILENT, Progress
-from inpars.prompting.templates import PromptSource
+from inpars.prompting.templates import Prompt, PromptSource
 from inpars.records import Run
 from inpars.reports.report import write_report
 from inpars.runs import cut, fuse_z_scores
@@ -31,7 +33,7 @@ from inpars.stages.examples import without_examples
 from inpars.stages.filtering import filter_file
 from inpars.stages.generating import GenerateOptions, generate_queries, generator_maker
 from inpars.stages.mining import TriplesOptions, write_triples
-from inpars.stages.reranking import RerankOptions, rerank_file, run_scorer_maker
+from inpars.stages.reranking import RerankOptions, run_scorer_maker
 from inpars.stages.retrieving import BM25, SearchOptions, search_dataset
 from inpars.stages.stage import Outcome, run_stage
 from inpars.stages.training import train_reranker_from_file, train_retriever_from_file
@@ -40,6 +42,7 @@ SYNTHETIC, FILTERED = "queries.synthetic.jsonl", "queries.filtered.jsonl"
 FUSION_DEPTH = 100
 BASE_FUSION, TUNED, TUNED_FUSION = "fusion", "tuned", "tuned fusion"
 RERANKED = " + reranker"
+RERANKER_BATCH = 8  # queries a step of the reranker's training
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,9 @@ def run_pipeline(
     manifests = {"generate": _generate(run), "filter": _filter(run)}
     held_out = _hold_out(run)
     topics, manifests["triples"] = held_out.topics, _mine(run, held_out.train)
-    manifests |= {"retriever": _train_retriever(run), "reranker": _train_reranker(run)}
+    manifests["retriever"] = _train_retriever(run)
+    if options.reranker_epochs:
+        manifests["reranker"] = _train_reranker(run, manifests["triples"])
     judged = Judged()
     if topics is not None:
         topics = without_examples(topics.first(options.limit), prompt, progress)
@@ -132,7 +137,7 @@ def _generate(run: _Run) -> Manifest:
         max_doc_tokens=own.max_doc_tokens,
         max_new_tokens=own.max_new_tokens,
         seed=own.seed,
-        **own.computing,
+        **own.clustered,
     )
     return generate_queries(
         run.dataset.corpus,
@@ -193,20 +198,22 @@ def _train_retriever(run: _Run) -> Manifest:
     )
 
 
-def _train_reranker(run: _Run) -> Manifest:
+def _train_reranker(run: _Run, triples: Manifest) -> Manifest:
     from inpars.training.reranker import RerankerOptions
 
     own = run.options
+    batches = (triples.output.records or 0) / own.per_query / RERANKER_BATCH
     options = RerankerOptions(
         model=own.reranker,
         kind=own.reranker_kind,
-        epochs=own.reranker_epochs,
+        batch_size=RERANKER_BATCH,
+        max_steps=max(1, math.ceil(min(own.reranker_epochs * batches, own.reranker_steps))),
         max_length=own.reranker_max_length,
         seed=own.seed,
         **own.computing,
     )
     return train_reranker_from_file(
-        run.path("triples.tsv"), options, output=run.path("models") / "reranker", **run.told
+        run.path("triples.tsv"), options, output=run.path("models") / "reranker", prompt=_shown(run), **run.told
     )
 
 
@@ -221,9 +228,7 @@ def _retrieve(run: _Run, topics: Topics) -> dict[str, Path]:
     paths[BASE_FUSION] = _fuse(run, "fusion", [paths["bm25"], paths[own.retriever]])
     paths[TUNED] = _search(run, topics, "tuned", tuned)
     paths[TUNED_FUSION] = _fuse(run, "tuned-fusion", [paths["bm25"], paths[TUNED]])
-    for name in ("bm25", TUNED_FUSION):
-        paths[name + RERANKED] = _rerank(run, topics, paths[name])
-    return paths
+    return paths | _rerank(run, topics, paths)
 
 
 def _search(run: _Run, topics: Topics, name: str, retriever: str) -> Path:
@@ -231,7 +236,8 @@ def _search(run: _Run, topics: Topics, name: str, retriever: str) -> Path:
     options = SearchOptions(
         retriever=(retriever,),
         k=own.k,
-        **own.computing,
+        window_tokens=None if retriever == BM25 else own.window_tokens or None,
+        **own.clustered,
     )
     output = run.path("runs") / f"{name}.trec"
     search_dataset(run.dataset, topics, options, output=output, **run.told)
@@ -256,22 +262,31 @@ def _fuse(run: _Run, name: str, sources: Sequence[Path]) -> Path:
     return output
 
 
-def _rerank(run: _Run, topics: Topics, source: Path) -> Path:
-    own = run.options
+def _rerank(run: _Run, topics: Topics, paths: Mapping[str, Path]) -> dict[str, Path]:
+    own, trained = run.options, run.path("models") / "reranker"
     options = RerankOptions(
-        model=str(run.path("models") / "reranker"),
+        model=str(trained) if own.reranker_epochs else own.reranker,
+        kind="auto" if own.reranker_epochs else own.reranker_kind,
         depth=own.rerank_depth,
-        fuse=True,
-        **own.computing,
+        max_length=None if own.reranker_epochs else own.reranker_max_length,
+        windows="nearest" if own.window_tokens else None,
+        window_retriever=own.retriever if own.window_tokens else None,
+        window_tokens=own.window_tokens or None,
+        **own.clustered,
     )
-    output = source.with_name(f"{source.stem}.reranked.trec")
-    rerank_file(
-        source,
+    prompt = None if own.reranker_epochs else _shown(run)
+    reranked = rerank_pool(
+        {name: paths[name] for name in ("bm25", BASE_FUSION, TUNED_FUSION)},
         run.dataset,
         topics,
         options,
-        output=output,
-        make_scorer=run_scorer_maker(options),
-        **run.told,
+        make_scorer=run_scorer_maker(options, prompt),
+        prompt=prompt,
+        told=run.told,
     )
-    return output
+    return {name + RERANKED: path for name, path in reranked.items()}
+
+
+def _shown(run: _Run) -> Prompt | None:
+    """The examples that a query likelihood is shown: the prompt's, where all documents have the same."""
+    return run.prompt if isinstance(run.prompt, Prompt) else None

@@ -11,19 +11,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from inpars.batches import chunks, slices
-from inpars.corpus import Documents, cache_folder
+from inpars.corpus import Corpus, Documents, cache_folder
 from inpars.errors import ConfigError, DataFormatError
 from inpars.manifest import sha256_of
 from inpars.models import loading as models
@@ -34,6 +32,9 @@ from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run
 from inpars.retrieval.passages import document_windows, require_offsets
 from inpars.storage import storage_errors
+
+if TYPE_CHECKING:
+    from inpars.cluster.encoding import ClusterEncoding
 
 Embeddings = npt.NDArray[np.float32]
 DEFAULT_BATCH_SIZE = 64
@@ -178,22 +179,6 @@ class DenseIndex:
             progress.advance(len(block))
         return run, similarities
 
-    def nearest_windows(
-        self, queries: Mapping[str, str], pairs: Sequence[tuple[str, str]], documents: Documents
-    ) -> dict[tuple[str, str], str]:
-        """For each (query_id, doc_id) pair the text of the document's window that is nearest to the query.
-
-        `queries` are texts by id, `documents` those that the index was made of.
-        """
-        query_ids = list(dict.fromkeys(query_id for query_id, _ in pairs))
-        embedded = self._encoder.encode_queries([queries[query_id] for query_id in query_ids])
-        vectors = dict(zip(query_ids, torch.from_numpy(embedded), strict=True))
-        found: dict[tuple[str, str], str] = {}
-        for doc_id, own in groupby(sorted(pairs, key=itemgetter(1)), key=itemgetter(1)):
-            rows, texts = self._vectors(doc_id), self._encoder.windows_of([documents[doc_id]])[0]
-            found |= {(query_id, doc_id): texts[int((rows @ vectors[query_id]).argmax())] for query_id, _ in own}
-        return found
-
     def _vectors(self, doc_id: str) -> torch.Tensor:
         """A document's embeddings, (windows, width)."""
         if self._order is None:  # 16 bytes a document, instead of a dictionary of all ids
@@ -225,8 +210,10 @@ class DenseIndex:
         return scores, rows
 
 
-def dense_index(corpus: Documents, encoder: Encoder, *, progress: Progress = SILENT) -> DenseIndex:
-    """The index of a corpus under an encoder, made in the cache where it is not there yet."""
+def dense_index(
+    corpus: Documents, encoder: Encoder, *, cluster: ClusterEncoding | None = None, progress: Progress = SILENT
+) -> DenseIndex:
+    """The index of a corpus under an encoder, made in the cache where it is not there yet; a `cluster` embeds."""
     key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{encoder.fingerprint}"
     folder = cache_folder() / "dense" / hashlib.sha256(key.encode()).hexdigest()[:16]
     ids_path = folder / "doc_ids.json"
@@ -234,6 +221,10 @@ def dense_index(corpus: Documents, encoder: Encoder, *, progress: Progress = SIL
     if not ids_path.exists():
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
+            if cluster is not None and isinstance(corpus, Corpus):
+                from inpars.cluster.encoding import CorpusRows
+
+                cluster.fill(CorpusRows.of(corpus), shards, DOCUMENTS_PER_SHARD, len(corpus), progress)
             doc_ids = _encode_corpus(corpus, encoder, shards, progress)
             partial = ids_path.with_suffix(f".{os.getpid()}.tmp")
             partial.write_text(json.dumps(doc_ids), encoding="utf-8")
@@ -251,13 +242,18 @@ def _encode_corpus(corpus: Documents, encoder: Encoder, shards: Sequence[Path], 
     ):
         doc_ids += [document.doc_id for document in documents]
         if not shard.exists():
-            vectors, counts = encoder.encode_in_windows(documents, progress)
-            if encoder.window_tokens is not None:
-                _save(_counts_path(shard), counts)
-            _save(shard, vectors)  # last: it says that the shard is whole
+            save_embeddings(shard, documents, encoder, progress)
         else:
             progress.advance(0)
     return doc_ids
+
+
+def save_embeddings(shard: Path, documents: Sequence[Document], encoder: Encoder, progress: Progress = SILENT) -> None:
+    """Write the embeddings of a shard's documents."""
+    vectors, counts = encoder.encode_in_windows(documents, progress)
+    if encoder.window_tokens is not None:
+        _save(_counts_path(shard), counts)
+    _save(shard, vectors)  # last: it says that the shard is whole
 
 
 def _save(path: Path, array: npt.NDArray[Any]) -> None:

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,9 @@ from inpars.retrieval.segments import (
 )
 from inpars.retrieval.vector_index import STRUCTURE_FILE, VectorIndex, choose_structure, faiss_is_missing
 from inpars.storage import storage_errors
+
+if TYPE_CHECKING:
+    from inpars.cluster.encoding import ClusterEncoding
 
 DOCUMENTS_PER_BLOCK = 2048  # embedded between two saves
 MOST_SEGMENTS = 8  # above which the small ones are merged
@@ -76,9 +79,13 @@ def build_index(
     *,
     structure: str = "auto",
     overwrite: bool = False,
+    cluster: ClusterEncoding | None = None,
     progress: Progress = SILENT,
 ) -> Change:
-    """Make a new index. Raises ConfigError where one is already there, unless it may be overwritten."""
+    """Make a new index. Raises ConfigError where one is already there, unless it may be overwritten.
+
+    With a `cluster` its workers embed, and `encoder` only says what the model is.
+    """
     if not overwrite and is_index(folder):
         raise ConfigError(
             f"{folder} already holds an index; `inpars index add` adds to it, --overwrite builds it again"
@@ -88,7 +95,7 @@ def build_index(
         width = encoder.encode_documents(["width"]).shape[1]
         state = IndexState(encoder.name, weights_of(encoder), width, structure=structure)  # type: ignore[arg-type]
         state = replace(state, generation=former.generation if former else 0)
-        entry = _new_segment(folder, former, state, documents, encoder, progress)
+        entry = _new_segment(folder, former, state, documents, encoder, progress, cluster)
         commit(folder, state.after(*([entry] if entry else [])))
         sweep(folder, read_state(folder))
         return Change(added=entry.documents if entry else 0)
@@ -100,6 +107,7 @@ def add_documents(
     encoder: DocumentEncoder,
     *,
     sync: bool = False,
+    cluster: ClusterEncoding | None = None,
     progress: Progress = SILENT,
 ) -> Change:
     """Add documents; those whose id is there with another text replace it, equal ones are left as they are.
@@ -127,7 +135,7 @@ def add_documents(
                 yield document
 
         fresh = _Filtered(documents.sha256, changed)
-        entry = _new_segment(folder, index.state, index.state, fresh, encoder, progress)
+        entry = _new_segment(folder, index.state, index.state, fresh, encoder, progress, cluster)
         replaced = len(gone)
         if sync:
             gone += [document.doc_id for document in index if document.doc_id not in documents]
@@ -204,6 +212,7 @@ def _new_segment(
     documents: Documents | _Filtered,
     encoder: DocumentEncoder,
     progress: Progress,
+    cluster: ClusterEncoding | None,
 ) -> SegmentEntry | None:
     """Write documents and embeddings as a segment that no state names yet; None where there are none."""
     key = f"{state.weights}\0{state.structure}\0{state.digest}\0{state.generation}\0{documents.sha256}"
@@ -217,6 +226,10 @@ def _new_segment(
             return None
         if not (working / VECTORS).exists():
             blocks = [working / f"block-{number:06}.npy" for number in range(-(-count // DOCUMENTS_PER_BLOCK))]
+            if cluster is not None:
+                from inpars.cluster.encoding import SegmentRows
+
+                cluster.fill(SegmentRows(working.absolute()), blocks, DOCUMENTS_PER_BLOCK, count, progress)
             _encode(working, blocks, count, encoder, progress)
             write_vectors(working, (np.load(block) for block in blocks), count, state.width)
         for block in working.glob("block-*"):
@@ -231,9 +244,14 @@ def _encode(working: Path, blocks: Sequence[Path], count: int, encoder: Document
         if block.exists():
             progress.advance(len(texts))
             continue
-        partial = block.with_suffix(".tmp.npy")
-        np.save(partial, encoder.encode_documents(texts, progress))
-        partial.replace(block)
+        save_embeddings(block, texts, encoder, progress)
+
+
+def save_embeddings(block: Path, texts: Sequence[str], encoder: DocumentEncoder, progress: Progress = SILENT) -> None:
+    """Write the embeddings of a block's rows."""
+    partial = block.with_suffix(".tmp.npy")
+    np.save(partial, encoder.encode_documents(texts, progress))
+    partial.replace(block)
 
 
 def _finish(folder: Path, working: Path, kind: StructureKind, progress: Progress) -> SegmentEntry:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from inpars.formats import parse_document, read_documents, write_documents
 from inpars.records import Document
+from inpars.storage import read_json_at
 
 Embeddings = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -107,6 +108,13 @@ def write_vectors(folder: Path, blocks: Iterable[Embeddings], count: int, width:
 def read_texts(folder: Path) -> Iterator[str]:
     """Title and text of every row."""
     return (document.full_text for document in read_documents(folder / DOCUMENTS))
+
+
+def read_texts_at(folder: Path, rows: range) -> list[str]:
+    """Title and text of some rows; the table that says where they begin must be there."""
+    starts = np.load(folder / f"{TABLE[0]}.npy", mmap_mode="r")[rows.start : rows.stop]
+    records = zip(rows, read_json_at(folder / DOCUMENTS, map(int, starts)), strict=True)
+    return [parse_document(record, folder / DOCUMENTS, row + 1).full_text for row, record in records]
 
 
 def nearest_rows(

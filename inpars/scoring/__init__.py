@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from inpars.prompting.templates import Prompt
 
 ScorerKind: TypeAlias = Literal["monot5", "cross-encoder", "causal", "query-likelihood"]
-Windows: TypeAlias = Literal["maxp", "firstp", "mean"]
+Windows: TypeAlias = Literal["maxp", "firstp", "mean", "nearest"]
+NEAREST_TOKENS = 96
 SCORER_KINDS: tuple[ScorerKind, ...] = ("monot5", "cross-encoder", "causal", "query-likelihood")
 
 
@@ -43,13 +44,14 @@ def load_scorer(
     windows: Windows | None = None,
     window_tokens: int | None = None,
     window_stride: int | None = None,
+    window_retriever: str | None = None,
     trust_remote_code: bool = False,
 ) -> PairScorer:
     """A scorer from a folder, an embedded name or a hub id.
 
     `true_token` and `false_token` name the two answers where the checkpoint does not. `prompt` is for untrained query
-    likelihood. `batch_tokens` bounds the padded tokens of a batch. `windows` reads long documents in parts. Raises
-    ConfigError, UnknownNameError, BackendError.
+    likelihood. `batch_tokens` bounds the padded tokens of a batch. `windows` reads long documents in parts;
+    `window_retriever` is the bi-encoder that finds the nearest. Raises ConfigError, UnknownNameError, BackendError.
     """
     if windows is None and (window_tokens, window_stride) != (None, None):
         raise ConfigError("--window-tokens and --window-stride say how --windows reads; give that too")
@@ -72,7 +74,14 @@ def load_scorer(
     scorer = likelihood or ModelScorer(for_scoring(pair_model), name=model, batch_tokens=batch_tokens)
     if windows is None:
         return scorer
-    from inpars.scoring.windows import WindowedScorer, default_tokens
+    from inpars.scoring.windows import NearestWindowScorer, WindowedScorer, default_tokens
 
+    if windows == "nearest":
+        if window_retriever is None or window_stride is not None:
+            raise ConfigError("--windows nearest wants --window-retriever MODEL, and no --window-stride")
+        from inpars.retrieval.dense import Encoder
+
+        encoder = Encoder(window_retriever, device=device, dtype=dtype, window_tokens=window_tokens or NEAREST_TOKENS)
+        return NearestWindowScorer(scorer, encoder)
     tokens = window_tokens or default_tokens(pair_model.max_length)
     return WindowedScorer(scorer, pair_model.tokenizer, windows, tokens=tokens, stride=window_stride)

@@ -1,6 +1,7 @@
 """Long documents in overlapping windows: each is scored as a document of its own, and the scores become one.
 
-The first window alone, the best one (Dai and Callan, arXiv 1905.09217: FirstP and MaxP), or the mean of all.
+The first window alone, the best one (Dai and Callan, arXiv 1905.09217: FirstP and MaxP), or the mean of all. Or only
+the one that a bi-encoder finds nearest to the query is scored.
 """
 
 from __future__ import annotations
@@ -8,19 +9,62 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from inpars.errors import ConfigError
+from inpars.records import Document
 from inpars.retrieval.passages import require_offsets, token_places, window_spans
 from inpars.scoring import PairScorer, Windows
 from inpars.scoring.pair_model import Pair
 
 SHARE = 0.75  # of what the model reads; the rest is for query and cue
-COMBINE: dict[Windows, Callable[[Sequence[float]], float]] = {
+COMBINE: dict[str, Callable[[Sequence[float]], float]] = {
     "maxp": max,
     "firstp": lambda scores: scores[0],
     "mean": lambda scores: math.fsum(scores) / len(scores),
 }
+
+
+class DocumentEncoder(Protocol):
+    """Embeds windows of documents, as `inpars.retrieval.dense.Encoder` does."""
+
+    def windows_of(self, documents: Sequence[Document]) -> list[list[str]]:
+        """The texts that stand for each document."""
+        ...
+
+    def encode_documents(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Embeddings, (texts, width)."""
+        ...
+
+    def encode_queries(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Embeddings, (texts, width)."""
+        ...
+
+
+class NearestWindowScorer:
+    """A `PairScorer` that shows another one of each document only the window that is nearest to the query."""
+
+    reads_documents_once = True  # a document's windows are embedded once for the pairs that come together
+
+    def __init__(self, scorer: PairScorer, encoder: DocumentEncoder) -> None:
+        self.name, self._scorer, self._encoder = scorer.name, scorer, encoder
+
+    def score(self, pairs: Sequence[Pair]) -> list[float]:
+        """One score a pair, in their order."""
+        documents, queries = (list(dict.fromkeys(pair[side] for pair in pairs)) for side in (1, 0))
+        parts = dict(zip(documents, self._encoder.windows_of([Document("", text) for text in documents]), strict=True))
+        texts = [text for part in parts.values() if len(part) > 1 for text in part]
+        vectors = dict(zip(texts, self._encoder.encode_documents(texts), strict=True))
+        asked = dict(zip(queries, self._encoder.encode_queries(queries), strict=True)) if texts else {}
+
+        def nearest(query: str, document: str) -> str:
+            part = parts[document]
+            return max(part, key=lambda text: float(vectors[text] @ asked[query])) if len(part) > 1 else part[0]
+
+        return self._scorer.score([(query, nearest(query, document)) for query, document in pairs])
 
 
 class WindowedScorer:

@@ -44,10 +44,13 @@ class RerankOptions(ShardedOptions):
     true_token: str | None = option(None, help="what the model answers where the document is relevant")
     false_token: str | None = option(None, help="what it answers where it is not")
     windows: Windows | None = option(
-        None, help="score a long document in windows: its best one, its first one or the mean (default: cut it)"
+        None,
+        help="score a long document in windows: its best one, its first one, the mean, or only the one that "
+        "--window-retriever finds nearest to the query (default: cut it)",
     )
+    window_retriever: str | None = option(None, help="bi-encoder that finds the nearest window", metavar="MODEL")
     window_tokens: int | None = option(
-        None, help="tokens of a window (default: three quarters of --max-length)", minimum=1
+        None, help="tokens of a window (default: three quarters of --max-length; 96 of nearest ones)", minimum=1
     )
     window_stride: int | None = option(
         None, help="tokens from one window's start to the next (default: half a window)", minimum=1
@@ -85,6 +88,7 @@ def load_run_scorer(options: RerankOptions, prompt: Prompt | None = None) -> Pai
         windows=options.windows,
         window_tokens=options.window_tokens,
         window_stride=options.window_stride,
+        window_retriever=options.window_retriever,
         trust_remote_code=options.trust_remote_code,
     )
 
@@ -116,6 +120,8 @@ def rerank_file(
     }
     if prompt is not None:
         inputs["prompt"] = stamp_text(prompt.name, prompt.text)
+    if options.window_retriever is not None:
+        inputs["window retriever"] = model_stamp(options.window_retriever)
 
     def work() -> Outcome:
         run = dict(list(_first_stage(sources, options).items())[: options.limit])

@@ -17,7 +17,7 @@ SMALL = [
 ]
 SYSTEMS = [
     *("bm25", "minilm", "fusion", "tuned", "tuned fusion"),
-    *("bm25 + reranker", "tuned fusion + reranker"),
+    *("bm25 + reranker", "fusion + reranker", "tuned fusion + reranker"),
 ]
 
 pytestmark = pytest.mark.skipif(

@@ -59,12 +59,6 @@ def test_a_document_is_as_near_as_its_nearest_window(tiny, tmp_path, monkeypatch
     assert {doc_id: beside["q", doc_id] for doc_id in expected} == pytest.approx(expected, abs=1e-5)
     best = sorted(expected, key=expected.get, reverse=True)[:3]
     assert run["q"] == pytest.approx({doc_id: expected[doc_id] for doc_id in best}, abs=1e-5)
-    pairs = [("q", document.doc_id) for document in documents]
-    chosen = index.nearest_windows({"q": "snow town"}, pairs, FakeCorpus(documents))
-    parts = encoder.windows_of(documents)
-    assert [chosen["q", d.doc_id] for d in documents] == [
-        part[int(values.argmax())] for part, values in zip(parts, near, strict=True)
-    ]
 
 
 def test_a_slow_tokenizer_is_refused():
@@ -76,8 +70,3 @@ class FakeCorpus(list):
     """Documents with a hash."""
 
     sha256 = "0" * 64
-
-    def __getitem__(self, key):
-        if isinstance(key, str):
-            return next(document for document in self if document.doc_id == key)
-        return super().__getitem__(key)

@@ -1,5 +1,6 @@
 """Long documents in windows: where they are cut, and what becomes of their scores."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +8,7 @@ from tiny_models import bert_tokenizer, sentence
 
 from inpars.errors import ConfigError
 from inpars.scoring import load_scorer
-from inpars.scoring.windows import WindowedScorer, default_tokens
+from inpars.scoring.windows import NearestWindowScorer, WindowedScorer, default_tokens
 
 TOKENIZER = bert_tokenizer()
 TEN = " ".join(["amber", "anchor", "apple", "autumn", "basket", "beacon", "bridge", "candle", "canyon", "cedar"])
@@ -110,3 +111,33 @@ def test_nothing_is_an_empty_list_and_windows_must_be_asked_for(tiny):
     with pytest.raises(ConfigError, match="give that too"):
         load_scorer(tiny("bert_classifier"), window_tokens=9)
     assert default_tokens(512) == 384
+
+
+class Counts:
+    """Embeds a text as how often it holds each of three words; a window is one word."""
+
+    def windows_of(self, documents):
+        return [document.text.split() or [""] for document in documents]
+
+    def encode_documents(self, texts):
+        return np.array([[text.split().count(word) for word in ("amber", "beacon", "canyon")] for text in texts])
+
+    encode_queries = encode_documents
+
+
+def test_only_the_window_nearest_to_the_query_is_scored():
+    scorer = Asked(amber=1.0, beacon=2.0, canyon=3.0)
+    pairs = [("beacon", "amber beacon canyon"), ("canyon", "amber beacon canyon"), ("canyon", "amber"), ("cedar", "")]
+    assert NearestWindowScorer(scorer, Counts()).score(pairs) == [2.0, 3.0, 1.0, 0.0]
+    assert scorer.texts == ["beacon", "canyon", "amber", ""]
+    assert NearestWindowScorer(scorer, Counts()).score([]) == []
+
+
+def test_nearest_windows_want_a_retriever(tiny):
+    with pytest.raises(ConfigError, match="--window-retriever"):
+        load_scorer(tiny("bert_classifier"), windows="nearest")
+    scorer = load_scorer(
+        tiny("bert_classifier"), windows="nearest", window_retriever=tiny("sentence_transformer"), window_tokens=8
+    )
+    assert isinstance(scorer, NearestWindowScorer)
+    assert len(scorer.score([("lake", sentence(1, 40)), ("lake", "snow")])) == 2

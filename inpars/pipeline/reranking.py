@@ -1,0 +1,74 @@
+"""The reranker's part of a whole run: several systems' tops are pooled and scored once, then each is reordered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from inpars.datasets import Dataset, Topics
+from inpars.formats import read_run, write_run
+from inpars.manifest import stamp
+from inpars.options import option
+from inpars.prompting.templates import Prompt
+from inpars.records import Run
+from inpars.reranking import fuse_with_first_stage
+from inpars.runs import cut, fuse_reciprocal_ranks
+from inpars.scoring import PairScorer
+from inpars.stages.reranking import RerankOptions, rerank_file
+from inpars.stages.stage import Outcome, run_stage
+
+POOL, SCORES = "pool.trec", "pool.reranked.trec"
+
+
+@dataclass(frozen=True, slots=True)
+class _Depth:
+    depth: int = option(help="documents of each run")
+
+
+def rerank_pool(
+    sources: Mapping[str, Path],
+    dataset: Dataset,
+    topics: Topics,
+    options: RerankOptions,
+    *,
+    make_scorer: Callable[[], PairScorer],
+    prompt: Prompt | None = None,
+    told: Mapping[str, Any],
+) -> dict[str, Path]:
+    """Runs by system -> reranked runs by system, each fused with its first stage over the first `options.depth`."""
+    folder = next(iter(sources.values())).parent
+    pool, scores = folder / POOL, folder / SCORES
+    _pool(list(sources.values()), options.depth, pool, told)
+    everything = replace(options, depth=options.depth * len(sources))
+    rerank_file(pool, dataset, topics, everything, output=scores, make_scorer=make_scorer, prompt=prompt, **told)
+    return {name: _reorder(source, scores, options.depth, told) for name, source in sources.items()}
+
+
+def _pool(sources: Sequence[Path], depth: int, output: Path, told: Mapping[str, Any]) -> None:
+    """The documents of all tops, best first by their ranks."""
+
+    def work() -> Outcome:
+        tops: list[Run] = [cut(read_run(source), depth) for source in sources]
+        return Outcome(write_run(output, fuse_reciprocal_ranks(tops, depth * len(tops)), "pool"))
+
+    inputs = {source.name: stamp(source) for source in sources}
+    run_stage("pool", _Depth(depth), output=output, inputs=inputs, work=work, **told)
+
+
+def _reorder(source: Path, scores: Path, depth: int, told: Mapping[str, Any]) -> Path:
+    output = source.with_name(f"{source.stem}.reranked.trec")
+
+    def work() -> Outcome:
+        return Outcome(write_run(output, reordered(read_run(source), read_run(scores), depth), "reranked"))
+
+    inputs = {"run": stamp(source), "scores": stamp(scores)}
+    run_stage("fuse top", _Depth(depth), output=output, inputs=inputs, work=work, **told)
+    return output
+
+
+def reordered(run: Run, scores: Run, depth: int) -> Run:
+    """The run with its first `depth` documents in the order of the sum of both z-scores; the tail stays."""
+    known = {query_id: documents for query_id, documents in run.items() if query_id in scores}
+    return run | fuse_with_first_stage(known, scores, depth=depth)
