@@ -334,7 +334,7 @@ def _split_tsv(line: str, path: Path, number: int, minimum: int) -> list[str]:
     return fields
 
 
-def _first(record: Mapping[str, Any], names: tuple[str, ...], path: Path, number: int) -> Any:
+def _first(record: Mapping[str, Any], names: tuple[str, ...], path: Path, number: int | None) -> Any:
     for name in names:
         if record.get(name) is not None:
             return record[name]
@@ -346,7 +346,7 @@ def _first(record: Mapping[str, Any], names: tuple[str, ...], path: Path, number
     )
 
 
-def _text(record: Mapping[str, Any], names: tuple[str, ...], path: Path, number: int) -> str:
+def _text(record: Mapping[str, Any], names: tuple[str, ...], path: Path, number: int | None) -> str:
     value = _first(record, names, path, number)
     if not isinstance(value, str):
         field = next(name for name in names if record.get(name) is not None)

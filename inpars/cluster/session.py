@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from inpars.cluster.engine import Pool
 
 OBJECT_STORE_BYTES = 200 << 20  # nothing large travels; the shards' files carry the results
+STARTS = 3  # Ray gives a node half a minute, which a machine that is busy elsewhere may not keep to
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
 ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # without other machines Ray then listens on 127.0.0.1 alone
 
@@ -49,22 +50,19 @@ def _start(address: str | None, options: ClusterOptions) -> None:
     import ray
 
     common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    try:
-        if address is None:
-            ray.init(
-                "local",
-                num_cpus=_cores(options),
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                **common,
-            )
-        else:
-            ray.init(address, **common)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        where = "on this machine" if address is None else f"at {address}"
-        raise BackendError(
-            f"no Ray cluster {where} ({_one_line(error)}); check --address, or start one with `ray start --head`"
-        ) from error
+    alone = {"num_cpus": _cores(options), "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(address or "local", **common, **({} if address else alone))
+            return
+        except Exception as error:  # Ray raises any kind
+            ray.shutdown()
+            if address or not left:
+                where = f"at {address}" if address else "on this machine"
+                raise BackendError(
+                    f"no Ray cluster {where} ({_one_line(error)}); check --address, or start one with "
+                    "`ray start --head`"
+                ) from error
 
 
 def _cores(options: ClusterOptions) -> int | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from inpars.cluster.shards import BLOCK_ITEMS, Part, Shard, merged_lines
+from inpars.errors import BackendError
 from inpars.progress import Progress
 from inpars.storage import atomic_writer, storage_errors, to_json_line
 
@@ -103,14 +104,23 @@ class ShardFolder:
 
     def marks(self) -> Iterator[dict[str, Any]]:
         """What was said of all shards, in their order."""
-        return (self.mark(shard) or {} for shard in range(self.count))
+        return (self._own_mark(shard) for shard in range(self.count))
 
     def merged(self) -> Iterator[str]:
         """The lines of all shards in the order of the input; a mark's `places` are those of its lines in the block."""
         each = BLOCK_ITEMS // self.size
         for first in range(0, self.count, each):
             shards = range(first, min(first + each, self.count))
-            yield from merged_lines([Part(self.file(shard), (self.mark(shard) or {})["places"]) for shard in shards])
+            yield from merged_lines([Part(self.file(shard), self._own_mark(shard)["places"]) for shard in shards])
+
+    def _own_mark(self, shard: int) -> dict[str, Any]:
+        mark = self.mark(shard)
+        if mark is None:
+            raise BackendError(
+                f"{self.file(shard)} is not where its worker was to write it; all machines must see this folder: "
+                "choose an --output (and INPARS_CACHE) on a disk that they share"
+            )
+        return mark
 
     def _mark_path(self, shard: int) -> Path:
         return self.path / f"{shard:06}.done.json"

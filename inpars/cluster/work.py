@@ -6,6 +6,7 @@ for each shard the ids or byte offsets of its items. The workers write the shard
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -42,7 +43,7 @@ class Job(Protocol):
 
 @dataclass(slots=True)
 class WorkerReport:
-    """What one worker did, for the manifest; `seconds` are those of its shards alone."""
+    """What one worker did, for the manifest; `seconds` are its shards' alone, `began` and `ended` are Unix's."""
 
     worker: int
     node: str
@@ -50,6 +51,16 @@ class WorkerReport:
     items: int = 0
     shards: int = 0
     seconds: float = 0.0
+    began: float = math.inf
+    ended: float = 0.0
+
+    def add(self, mark: Mapping[str, Any]) -> None:
+        """Count a shard."""
+        self.items += mark["items"]
+        self.shards += 1
+        self.seconds += mark["seconds"]
+        self.began = min(self.began, mark["started"])
+        self.ended = max(self.ended, round(mark["started"] + mark["seconds"], 3))
 
     def values(self) -> dict[str, Any]:
         """As JSON, with the throughput."""
@@ -104,8 +115,5 @@ def worker_reports(marks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     reports: dict[tuple[int, str], WorkerReport] = {}
     for mark in marks:
         worker, node = mark["worker"], mark["node"]
-        report = reports.setdefault((worker, node), WorkerReport(worker, node, mark["device"]))
-        report.items += mark["items"]
-        report.shards += 1
-        report.seconds += mark["seconds"]
+        reports.setdefault((worker, node), WorkerReport(worker, node, mark["device"])).add(mark)
     return [reports[key].values() for key in sorted(reports)]

@@ -14,13 +14,14 @@ from typing import Any
 
 from inpars.answering.opening import DEFAULT_RETRIEVER, EngineOptions, load_encoder, parse_filters
 from inpars.answering.parts import matches
+from inpars.cluster.options import ClusterOptions
 from inpars.commands.common import add_dataset_flags, add_display_flags, console, open_dataset, print_result
 from inpars.errors import ConfigError
-from inpars.models.computing import ComputingOptions
 from inpars.options import add_flags, from_flags
 from inpars.retrieval.index_state import litter, size_on_disk
 from inpars.retrieval.index_writing import Change, add_documents, build_index, delete_documents
 from inpars.retrieval.vector_index import VectorIndex
+from inpars.stages.retrieving import SearchOptions, cluster_encoding
 from inpars.storage import read_lines
 
 ACTIONS = {
@@ -72,7 +73,7 @@ def _add_encoding_flags(parser: argparse.ArgumentParser, action: str) -> None:
         "--max-length", type=int, metavar="N", help="tokens of a text that it reads (default: the model's limit)"
     )
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="texts encoded together (default: 64)")
-    add_flags(parser, ComputingOptions)
+    add_flags(parser, ClusterOptions)
 
 
 def run(flags: argparse.Namespace) -> None:
@@ -96,10 +97,15 @@ def _write(flags: argparse.Namespace) -> Change:
 
         use_threads(flags.threads)
     encoder = load_encoder(name, from_flags(EngineOptions, flags, retriever=name))
+    cluster = cluster_encoding(name, from_flags(SearchOptions, flags, retriever=(name,)))
     if flags.action == "add":
-        return add_documents(flags.index, documents, encoder, sync=flags.sync, progress=progress)
+        return add_documents(flags.index, documents, encoder, sync=flags.sync, cluster=cluster, progress=progress)
     return build_index(
-        flags.index, documents, encoder, structure=flags.structure, overwrite=flags.overwrite, progress=progress
+        *(flags.index, documents, encoder),
+        structure=flags.structure,
+        overwrite=flags.overwrite,
+        cluster=cluster,
+        progress=progress,
     )
 
 

@@ -66,7 +66,8 @@ def choose_documents(
     Documents with less text than `minimum_characters`, or with none, are never chosen (`too_short`), nor are those of
     the `examples`. Raises ConfigError for one of `doc_ids` that is not among the documents.
     """
-    places, dropped = _by_key(documents, Wanted(minimum_characters, doc_ids, examples), seed)
+    drawn = maximum is not None or skip_near_duplicates
+    places, dropped = _by_key(documents, Wanted(minimum_characters, doc_ids, examples), seed, drawn=drawn)
     placed = documents.in_file_order() if isinstance(documents, Corpus) else documents
     chosen = places[:maximum]
     if skip_near_duplicates:
@@ -86,8 +87,10 @@ def sampling_key(seed: int, record_id: str) -> int:
 Places: TypeAlias = npt.NDArray[np.int64]
 
 
-def _by_key(documents: Corpus | Sequence[Document], wanted: Wanted, seed: int) -> tuple[Places, Counter[str]]:
-    """The places of all that may be chosen, the smallest key first, and why the others may not."""
+def _by_key(
+    documents: Corpus | Sequence[Document], wanted: Wanted, seed: int, *, drawn: bool
+) -> tuple[Places, Counter[str]]:
+    """The places of all that may be chosen, and why the others may not: the smallest key first where some are drawn."""
     dropped: Counter[str] = Counter()
     keys, places = array("Q"), array("q")
     listed, unseen = set(wanted.doc_ids or ()), dict.fromkeys(wanted.doc_ids or ())
@@ -97,15 +100,16 @@ def _by_key(documents: Corpus | Sequence[Document], wanted: Wanted, seed: int) -
         if reason is not None:
             dropped[reason] += 1
             continue
-        keys.append(sampling_key(seed, document.doc_id))
+        if drawn:
+            keys.append(sampling_key(seed, document.doc_id))
         places.append(place)
     if unseen:
         raise ConfigError(
             f"{len(unseen)} of {len(listed)} ids of --doc-ids are not in the corpus, {next(iter(unseen))!r} first; "
             "check that list and corpus belong together"
         )
-    order = np.argsort(np.frombuffer(keys, dtype=np.uint64), kind="stable")
-    return np.frombuffer(places, dtype=np.int64)[order], dropped
+    found = np.frombuffer(places, dtype=np.int64)
+    return found[np.argsort(np.frombuffer(keys, dtype=np.uint64), kind="stable")] if drawn else found, dropped
 
 
 def _without_near_duplicates(places: Places, documents: Sequence[Document], maximum: int | None) -> tuple[Places, int]:

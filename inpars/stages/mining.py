@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from inpars.cluster.options import ClusterOptions
 from inpars.corpus import Corpus
 from inpars.datasets import Topics
 from inpars.errors import ConfigError, StaleInputError
@@ -19,7 +20,6 @@ from inpars.formats import one_line, read_synthetic_queries, run_lines, triple_i
 from inpars.manifest import FileStamp, Manifest, stamp
 from inpars.mining.negatives import Judged, ScoreRule, Source
 from inpars.mining.triples import Asked, Draw, Mined, Miner, NegativesMode, Pair, Search, in_blocks, parse_ranks
-from inpars.models.computing import ComputingOptions
 from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.records import Query, Run
@@ -28,7 +28,7 @@ from inpars.scoring import PairScorer
 from inpars.stages.partial import remove_partial
 from inpars.stages.remembered import RememberedScores
 from inpars.stages.reranking import RerankOptions, load_run_scorer
-from inpars.stages.retrieving import own_documents
+from inpars.stages.retrieving import SearchOptions, cluster_encoding, load_encoder, own_documents
 from inpars.stages.stage import Outcome, dropped_line, model_stamp, refuse_to_overwrite, run_stage
 from inpars.storage import atomic_writer, to_json_line
 
@@ -38,7 +38,7 @@ QUERIES_PER_RESCORED_BLOCK = 8  # a block's scores are saved together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TriplesOptions(ComputingOptions):
+class TriplesOptions(ClusterOptions):
     """How negatives are drawn."""
 
     negatives: NegativesMode = option(
@@ -215,12 +215,11 @@ def _search(source: Source, corpus: Corpus, options: TriplesOptions, progress: P
             return run, {(q, positive): run[q][positive] for q, positive in pairs if positive in run[q]}
 
         return search
-    from inpars.retrieval.dense import Encoder, dense_index  # torch, only where a bi-encoder is asked for
+    from inpars.retrieval.dense import dense_index  # torch, only where a bi-encoder is asked for
 
-    encoder = Encoder(
-        options.retriever, device=options.device, dtype=options.dtype, trust_remote_code=options.trust_remote_code
-    )
-    return dense_index(corpus, encoder, progress=progress).search_beside
+    searching = SearchOptions(**options.clustered)
+    encoder, cluster = load_encoder(options.retriever, searching), cluster_encoding(options.retriever, searching)
+    return dense_index(corpus, encoder, cluster=cluster, progress=progress).search_beside
 
 
 def _write(

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from inpars.batches import slices
+from inpars.cluster.options import ClusterOptions
 from inpars.corpus import Documents
 from inpars.datasets import Dataset, Topics
 from inpars.errors import ConfigError
 from inpars.formats import run_lines
 from inpars.manifest import FileStamp, Manifest
-from inpars.models.computing import ComputingOptions
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.records import Query, Run
@@ -26,6 +27,7 @@ from inpars.stages.stage import Outcome, model_stamp, run_stage
 from inpars.storage import write_lines
 
 if TYPE_CHECKING:
+    from inpars.cluster.encoding import ClusterEncoding
     from inpars.retrieval.dense import Encoder
 
 STAGE = "search"
@@ -37,7 +39,7 @@ Search: TypeAlias = Callable[[Sequence[Query], int], Run]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchOptions(ComputingOptions):
+class SearchOptions(ClusterOptions):
     """How documents are retrieved."""
 
     retriever: tuple[str, ...] = option(
@@ -148,9 +150,19 @@ def _open(name: str, corpus: Documents, options: SearchOptions, progress: Progre
             corpus, k1=options.k1, b=options.b, language=options.language, threads=options.threads, progress=progress
         )
         return lambda queries, k: index.search(queries, k, threads=options.threads)
-    from inpars.retrieval.dense import Encoder, dense_index  # torch, only where a bi-encoder is asked for
+    from inpars.retrieval.dense import dense_index  # torch, only where a bi-encoder is asked for
 
-    encoder = Encoder(
+    encoder = load_encoder(name, options)
+    if isinstance(corpus, VectorIndex) and corpus.state.weights == weights_of(encoder):
+        return lambda queries, k: _search_stored(corpus, encoder, queries, k)
+    return dense_index(corpus, encoder, cluster=cluster_encoding(name, options), progress=progress).search
+
+
+def load_encoder(name: str, options: SearchOptions) -> Encoder:
+    """The bi-encoder of that name."""
+    from inpars.retrieval.dense import Encoder
+
+    return Encoder(
         name,
         device=options.device,
         dtype=options.dtype,
@@ -159,9 +171,23 @@ def _open(name: str, corpus: Documents, options: SearchOptions, progress: Progre
         batch_size=options.batch_size,
         trust_remote_code=options.trust_remote_code,
     )
-    if isinstance(corpus, VectorIndex) and corpus.state.weights == weights_of(encoder):
-        return lambda queries, k: _search_stored(corpus, encoder, queries, k)
-    return dense_index(corpus, encoder, progress=progress).search
+
+
+def cluster_encoding(name: str, options: SearchOptions) -> ClusterEncoding | None:
+    """The workers that embed with the bi-encoder; None where this process does it."""
+    if not options.on_ray:
+        return None
+    from inpars.cluster.encoding import ClusterEncoding
+
+    return ClusterEncoding(options, functools.partial(load_worker_encoder, name, options.for_worker()))
+
+
+def load_worker_encoder(name: str, options: SearchOptions) -> Encoder:
+    """As `load_encoder`, with the threads that the options allow."""
+    from inpars.models.hardware import use_threads
+
+    use_threads(options.threads)
+    return load_encoder(name, options)
 
 
 def _search_stored(index: VectorIndex, encoder: Encoder, queries: Sequence[Query], k: int) -> Run:

@@ -18,19 +18,12 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def ray_here():
     """Ray with room for several workers on however few cores, listening on 127.0.0.1 alone."""
-    from inpars.cluster.session import ALONE, OBJECT_STORE_BYTES, QUIET
+    from inpars.cluster.options import ClusterOptions
+    from inpars.cluster.session import connected
+    from inpars.progress import SILENT
 
     here = [str(Path(__file__).parents[2]), str(Path(__file__).parent), str(Path(__file__).parents[1])]
-    os.environ.update(QUIET | ALONE, PYTHONPATH=os.pathsep.join(here))  # where workers find the package and the fakes
-    import ray
-
-    ray.init(
-        "local",
-        num_cpus=8,
-        include_dashboard=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
-    yield ray
-    ray.shutdown()
+    os.environ["PYTHONPATH"] = os.pathsep.join(here)  # where workers find the package and the fakes
+    os.environ.pop("RAY_ADDRESS", None)
+    with connected(ClusterOptions(engine="ray", workers=8), SILENT):
+        yield

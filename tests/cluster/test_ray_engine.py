@@ -149,11 +149,11 @@ def test_reports_add_up_by_worker():
     marks = [
         {"worker": 2, "node": "a", "device": "cpu", "items": 10, "seconds": 2.0, "started": 1.0},
         {"worker": 1, "node": "b", "device": "cpu", "items": 5, "seconds": 1.0, "started": 1.0},
-        {"worker": 2, "node": "a", "device": "cpu", "items": 20, "seconds": 3.0, "started": 1.0},
+        {"worker": 2, "node": "a", "device": "cpu", "items": 20, "seconds": 3.0, "started": 4.0},
     ]
     # worker 2 on a: 30 items in 5 s, 6 a second
-    names = ("worker", "node", "device", "items", "shards", "seconds", "items_per_second")
-    first, second = (1, "b", "cpu", 5, 1, 1.0, 5.0), (2, "a", "cpu", 30, 2, 5.0, 6.0)
+    names = ("worker", "node", "device", "items", "shards", "seconds", "began", "ended", "items_per_second")
+    first, second = (1, "b", "cpu", 5, 1, 1.0, 1.0, 2.0, 5.0), (2, "a", "cpu", 30, 2, 5.0, 1.0, 7.0, 6.0)
     assert worker_reports(marks) == [dict(zip(names, values, strict=True)) for values in (first, second)]
 
 

@@ -1,0 +1,36 @@
+"""`inpars generate` with a fake generator, as a command that can be killed: corpus, output, log, seconds, address."""
+
+import functools
+import sys
+from pathlib import Path
+
+from fake_generators import MakeFake
+
+from inpars.console import Console
+from inpars.corpus import Corpus
+from inpars.manifest import stamp
+from inpars.prompting.templates import Prompt
+from inpars.stages import generating
+from inpars.stages.generating import GenerateOptions, generate_queries
+
+PROMPT = Prompt(name="test", form="Document: {document}\nRelevant Query: {query}", stop=("\n",))
+
+
+def main(corpus, output, log, seconds, *address):
+    documents = Corpus(Path(corpus))
+    if address:
+        options = GenerateOptions(model="fake", canary=False, engine="ray", workers=6, address=address[0])
+        generating.remove_shards = lambda _: None  # the tests look at them
+    else:
+        options = GenerateOptions(model="fake", canary=False)
+    make = functools.partial(MakeFake(Path(log), float(seconds)))
+    generate_queries(
+        *(documents, stamp(documents.path), PROMPT, options),
+        output=Path(output),
+        make_generator=make,
+        progress=Console(),
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
