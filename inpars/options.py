@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from inpars.errors import ConfigError
+from inpars.remote.names import lasting_name
 
 Options = TypeVar("Options")
 
@@ -71,7 +72,7 @@ def check(options: Any) -> None:
 def result_settings(options: Any) -> dict[str, Any]:
     """The settings that decide what comes out, as a manifest compares them; paths are compared by content instead."""
     return {
-        field.name: getattr(options, field.name)
+        field.name: lasting_name(value) if isinstance(value := getattr(options, field.name), str) else value
         for field in dataclasses.fields(options)
         if field.metadata.get("changes_result", True) and not isinstance(getattr(options, field.name), Path)
     }

@@ -40,7 +40,8 @@ class _Piece:
     @property
     def compared(self) -> dict[str, Any]:
         """What all shards must have in common."""
-        settings = {name: value for name, value in self.manifest.arguments.items() if name != "shard"}
+        by_content = {"shard", *self.manifest.inputs}  # a folder may have other names on other machines
+        settings = {name: value for name, value in self.manifest.arguments.items() if name not in by_content}
         inputs = {f"input {name}": stamp.sha256 for name, stamp in self.manifest.inputs.items()}
         own = self.manifest.results[SHARD_RESULT]
         return settings | inputs | {"stage": self.manifest.stage, "items": own["items"], "count": self.shard.count}

@@ -16,6 +16,7 @@ from inpars.generation import GeneratedQuery, Metered, QueryGenerator
 from inpars.generation.canary import WINDOW, Canary, Tally
 from inpars.progress import Progress
 from inpars.records import Document, SyntheticQuery
+from inpars.remote.names import lasting_name
 from inpars.stages.partial import CHUNK_END, chunk_ends, open_partial
 from inpars.stages.sharding import own_items
 from inpars.storage import read_jsonl, to_json_line
@@ -100,7 +101,7 @@ def _synthetic(
             finish_reason=query.finish_reason,
             log_prob_kind=query.log_prob_kind or generator.log_prob_kind,
             prompt=prompt,
-            model=generator.name,
+            model=lasting_name(generator.name),
             token_ids=query.token_ids,
         )
         for number, query in enumerate(queries)

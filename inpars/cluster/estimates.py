@@ -1,0 +1,193 @@
+"""How long work will take, from a short measurement of it; what was predicted before, and how far off that was.
+
+Items are measured in parts, each part a whole of what a stage computes together, drawn at random. The rate is the ratio
+of all items to all seconds, and its interval comes from how the parts differ. What comes before the first part (loading
+a model, compiling, one part to warm up) is counted apart, once a worker. Knows nothing of models; the clock is a
+parameter.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from inpars.errors import ConfigError
+from inpars.manifest import Manifest, read_manifest
+from inpars.storage import AppendedLines, read_jsonl, to_json_line
+
+CONFIDENCE = 0.95
+HOUR = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Items and seconds of each part that was measured, and the seconds before the first."""
+
+    startup_seconds: float
+    parts: tuple[tuple[int, float], ...]
+
+    @property
+    def items(self) -> int:
+        """All that were measured."""
+        return sum(items for items, _ in self.parts)
+
+    @property
+    def seconds(self) -> float:
+        """Of all parts."""
+        return math.fsum(seconds for _, seconds in self.parts)
+
+    @property
+    def seconds_per_item(self) -> float:
+        """Of one worker."""
+        return self.seconds / self.items
+
+    @property
+    def margin(self) -> float | None:
+        """Half the 95% interval of the seconds an item, as a share of them; None of a single part.
+
+        Ratio estimator: Cochran, Sampling Techniques, 1977, section 6.5, with Student's t.
+        """
+        count, ratio = len(self.parts), self.seconds_per_item
+        if count < 2:
+            return None
+        from scipy.stats import t
+
+        squares = math.fsum((seconds - ratio * items) ** 2 for items, seconds in self.parts)
+        error = math.sqrt(squares / (count * (count - 1))) / (self.items / count)
+        return float(t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error / ratio
+
+
+def measure(
+    start: Callable[[], Iterable[Callable[[], int]]], seconds: float, clock: Callable[[], float] = time.monotonic
+) -> Measurement:
+    """Start the work, do one part to warm up, and measure parts until the time is over or none is left.
+
+    A part does its work and returns its number of items. Raises ConfigError where there are fewer than two parts.
+    """
+    began = clock()
+    parts = iter(start())
+    warm = next(parts, None)
+    if warm is None:
+        raise ConfigError("there is nothing to measure on; give a larger corpus")
+    warm()
+    ready, measured = clock(), list[tuple[int, float]]()
+    for part in parts:
+        before = clock()
+        measured.append((part(), clock() - before))
+        if clock() - ready >= seconds:
+            break
+    if not measured:
+        raise ConfigError("the corpus is too small to measure on: one part of it was for warming up; give a larger one")
+    return Measurement(ready - began, tuple(measured))
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a measurement says of more items on more workers."""
+
+    work: str
+    model: str
+    device: str
+    items: int
+    workers: int
+    seconds: float  # from the start to the end
+    low: float | None  # ends of the 95% interval
+    high: float | None
+    startup_seconds: float  # of each worker, part of the above
+    seconds_per_item: float
+    output: str | None = None
+    made: str = ""
+
+    @property
+    def worker_hours(self) -> float:
+        """What is paid for."""
+        return self.seconds * self.workers / HOUR
+
+
+def predict(
+    measured: Measurement,
+    *,
+    work: str,
+    model: str,
+    device: str,
+    items: int,
+    workers: int,
+    output: Path | None = None,
+) -> Prediction:
+    """Every worker starts once and has an equal share; workers are as fast as what was measured."""
+
+    def after(share: float) -> float:
+        return measured.startup_seconds + math.ceil(items / workers) * measured.seconds_per_item * (1 + share)
+
+    margin = measured.margin
+    return Prediction(
+        work=work,
+        model=model,
+        device=device,
+        items=items,
+        workers=workers,
+        seconds=after(0.0),
+        low=None if margin is None else after(-min(margin, 1.0)),
+        high=None if margin is None else after(margin),
+        startup_seconds=measured.startup_seconds,
+        seconds_per_item=measured.seconds_per_item,
+        output=None if output is None else str(output.resolve()),
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """An earlier prediction beside what it came to."""
+
+    prediction: Prediction
+    seconds: float
+
+    @property
+    def error(self) -> float:
+        """0.1 where a tenth more was predicted than it took."""
+        return self.prediction.seconds / self.seconds - 1
+
+
+def remember(prediction: Prediction, file: Path) -> None:
+    """Append it to the file of predictions."""
+    with AppendedLines(file) as lines:
+        lines.append([to_json_line(asdict(prediction))])
+
+
+def last_checked(file: Path, work: str, model: str) -> Checked | None:
+    """The latest prediction for the same work and model whose output is there by now, made after it."""
+    found = [
+        checked for checked in _checked(file) if (checked.prediction.work, checked.prediction.model) == (work, model)
+    ]
+    return found[-1] if found else None
+
+
+def _checked(file: Path) -> Iterator[Checked]:
+    if not file.exists():
+        return
+    for _, record in read_jsonl(file):
+        prediction = Prediction(**record)
+        manifest = None if prediction.output is None else read_manifest(Path(prediction.output))
+        if manifest is not None and manifest.started >= prediction.made:
+            seconds = _took(manifest, prediction)
+            if seconds:
+                yield Checked(prediction, seconds)
+
+
+def _took(manifest: Manifest, prediction: Prediction) -> float | None:
+    """Seconds from start to end, of shards the longest; None where it was other work than was predicted."""
+    shards: Sequence[dict[str, Any]] = manifest.results.get("shards") or ()
+    if _items(manifest) != prediction.items or (len(shards) or prediction.workers) != prediction.workers:
+        return None
+    return max((float(shard["seconds"]) for shard in shards), default=manifest.seconds)
+
+
+def _items(manifest: Manifest) -> int | None:
+    names = ("documents", "pairs", "queries")
+    return next((int(manifest.results[name]) for name in names if name in manifest.results), None)

@@ -1,0 +1,93 @@
+"""Measure a minute of work here, and say how long N documents take on M workers and what they cost.
+
+Documents are drawn at random over the corpus. Start-up (loading the model, one part to warm up) is told apart from the
+rate and counted once a worker. With --output, the file that the work will make, the next estimate says how far off this
+one was. Of reranking, queries are the first words of other documents.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+from inpars.cluster.estimates import HOUR, Checked, Measurement, Prediction, last_checked, predict, remember
+from inpars.commands.common import add_dataset_flags, add_display_flags, console, open_dataset, print_result
+from inpars.corpus import cache_folder
+from inpars.options import add_flags, from_flags
+from inpars.stages.estimating import ITEMS, EstimateOptions, measure_work
+
+FILE = "estimates.jsonl"  # in the cache
+ASSUMED = (
+    "assumes: workers as fast as this machine with nothing else running, equal shares, every worker starting once; "
+    "not counted: queueing for machines, copying and indexing the corpus, merging"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's flags."""
+    add_dataset_flags(parser)
+    add_flags(parser, EstimateOptions)
+    parser.add_argument("--output", type=Path, metavar="PATH", help="what the work will write, to compare with later")
+    add_display_flags(parser)
+
+
+def run(flags: argparse.Namespace) -> None:
+    """Estimate."""
+    progress, options = console(flags), from_flags(EstimateOptions, flags)
+    corpus = open_dataset(flags, progress).corpus
+    file = cache_folder() / FILE
+    before = last_checked(file, options.work, options.model_name)
+    progress.note(f"measuring {options.work} with {options.model_name} for {options.seconds:g} seconds")
+    measured, device = measure_work(corpus, options)
+    predicted = predict(
+        measured,
+        work=options.work,
+        model=options.model_name,
+        device=device,
+        items=options.items or len(corpus),
+        workers=options.workers,
+        output=flags.output,
+    )
+    remember(predicted, file)
+    price = options.price_per_hour
+    values = {
+        **asdict(predicted),
+        "measured_items": measured.items,
+        "measured_seconds": measured.seconds,
+        "worker_hours": predicted.worker_hours,
+        "cost": None if price is None else predicted.worker_hours * price,
+        "last_error": None if before is None else before.error,
+    }
+    print_result(flags, "\n".join(_lines(measured, predicted, price, before)), values)
+
+
+def _lines(measured: Measurement, predicted: Prediction, price: float | None, before: Checked | None) -> list[str]:
+    what, margin = ITEMS[predicted.work], measured.margin  # type: ignore[index]
+    spread = "one part only, no interval" if margin is None else f"± {margin:.0%} at 95%"
+    interval = "" if predicted.low is None else f" ({_time(predicted.low)} to {_time(predicted.high or 0)})"
+    cost = "" if price is None else f", {predicted.worker_hours * price:,.2f} at {price:g} an hour"
+    lines = [
+        f"{predicted.work} with {predicted.model} on {predicted.device}: {1 / measured.seconds_per_item:.2f} {what}/s "
+        f"({spread}; {measured.items} {what} in {measured.seconds:.1f} s), {measured.startup_seconds:.1f} s to start",
+        f"{predicted.items:,} {what} on {predicted.workers} workers: {_time(predicted.seconds)}{interval}, "
+        f"{predicted.worker_hours:,.2f} worker hours{cost}",
+        ASSUMED,
+    ]
+    return [*lines, _last(before)]
+
+
+def _last(before: Checked | None) -> str:
+    if before is None:
+        return "last time: no earlier estimate with --output has been carried out yet"
+    told = "too much" if before.error > 0 else "too little"
+    return (
+        f"last time ({before.prediction.made[:10]}, {before.prediction.items:,} items): predicted "
+        f"{_time(before.prediction.seconds)}, it took {_time(before.seconds)}: {abs(before.error):.0%} {told}"
+    )
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 2 * HOUR else f"{seconds / HOUR:.1f} h"

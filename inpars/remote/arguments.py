@@ -1,0 +1,164 @@
+"""Addresses among a command's arguments: inputs are fetched before it, outputs stored while it works and at its end.
+
+The command itself sees paths of the cache alone. Of an output what exists is fetched too, so that a machine goes on
+where another one was lost; partial files are stored now and then, manifests last.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from inpars.cluster.shards import Shard, shard_of_path, shard_path
+from inpars.errors import InparsError
+from inpars.manifest import MANIFEST_SUFFIX
+from inpars.remote.mirror import Mirror
+from inpars.remote.objects import is_url
+
+OUTPUT_FLAGS = {f"--{name}" for name in ("output", "output-train", "output-dev", "queries-dev", "qrels-dev")}
+OUTPUT_FLAGS |= {f"--{name}" for name in ("pairs", "report", "write-kept", "index")}
+PARTIAL = ".partial"
+SIDES = (".ids.tsv", ".negatives.jsonl")  # beside a file of triples
+RUNS_BESIDE = ("negatives.trec", "negatives.dense.trec")
+SECONDS_BETWEEN = 60.0  # from one storing of partial files to the next; INPARS_REMOTE_SECONDS sets another
+QUIET_SECONDS = 10.0  # other files are stored meanwhile once nothing was written to them for so long
+
+
+@contextmanager
+def local_paths(command: str, arguments: Sequence[str], note: Callable[[str], None]) -> Iterator[list[str]]:
+    """The arguments with paths for addresses; what the block writes is stored, whether or not it ends well."""
+    given = list(_with_flags(arguments))
+    mirror = Mirror()
+    shard = next((Shard.parse(value) for flag, value, _ in given if flag == "--shard" and value), None)
+    outputs = [
+        Output(mirror, mirror.path(value), shard, merges=command == "merge")
+        for flag, value, _ in given
+        if flag in OUTPUT_FLAGS and is_url(value)
+    ]
+    for output in outputs:
+        output.fetch()
+    for flag, value, _ in given:
+        if is_url(value) and flag not in OUTPUT_FLAGS:
+            note(f"fetching {value}")
+            mirror.fetch(value, siblings=_belongs_to(mirror.path(value)))
+    local = [shown.replace(value, str(mirror.path(value))) if is_url(value) else shown for _, value, shown in given]
+    with _stored_meanwhile(outputs, note):
+        yield local
+    for output in outputs:
+        note(f"stored {mirror.url(output.path)}")
+
+
+def _with_flags(arguments: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Each argument as (flag it is the value of, value, argument)."""
+    flag = ""
+    for argument in arguments:
+        if argument.startswith("--"):
+            flag, equals, value = argument.partition("=")
+            yield flag, value if equals else "", argument
+        else:
+            yield flag, argument, argument
+            flag = ""
+
+
+def _belongs_to(path: Path) -> Callable[[str], bool]:
+    stem = path.name.removesuffix(".gz").removesuffix(".tsv")
+    sides = {stem + side for side in SIDES}
+    return lambda name: (name.startswith(f"{path.name}.") and not name.endswith(PARTIAL)) or name in sides
+
+
+@dataclass(slots=True)
+class Output:
+    """A file or folder that a command writes, with what it writes beside it."""
+
+    mirror: Mirror
+    path: Path
+    shard: Shard | None = None
+    merges: bool = False
+    began: float = field(default_factory=time.time)
+
+    @property
+    def own(self) -> Path:
+        """The file of the shard where there is one."""
+        return self.path if self.shard is None else shard_path(self.path, self.shard)
+
+    def fetch(self) -> None:
+        """What another machine has done of it."""
+        belongs, own = _belongs_to(self.own), self.own.name
+        stem = self.path.name.removesuffix(".gz").partition(".")[0]
+
+        def wanted(name: str) -> bool:
+            if shard_of_path(Path(name.removesuffix(MANIFEST_SUFFIX))) is not None and self.merges:
+                return name.startswith(f"{stem}.")
+            return name == own or name == own + PARTIAL or belongs(name) or name in RUNS_BESIDE
+
+        self.mirror.fetch_beside(self.own, wanted)
+        self.mirror.fetch_below(self.own)
+        self.mirror.fetch_below(self.own.with_name(f"{own}.shards"))
+
+    def store_meanwhile(self) -> None:
+        """What has been saved so far: partial files as they are, others once nobody writes to them."""
+        for path in self._changed():
+            if path.exists() and (path.name.endswith(PARTIAL) or time.time() - path.stat().st_mtime > QUIET_SECONDS):
+                self.mirror.store(path)
+
+    def store(self) -> None:
+        """All that was written, manifests last, and no partial file that is gone."""
+        for path in sorted(self._changed(), key=lambda path: path.name.endswith(MANIFEST_SUFFIX)):
+            if path.exists():
+                self.mirror.store(path)
+        partial = self.own.with_name(self.own.name + PARTIAL)
+        if self.mirror.is_stored(partial) and not partial.exists():
+            self.mirror.remove(partial)
+
+    def _changed(self) -> list[Path]:
+        """Files written since the command began: in the output's folder but for others' shards, and below it."""
+        folders = [folder for folder in (self.own, self.own.with_name(f"{self.own.name}.shards")) if folder.is_dir()]
+        below = [path for folder in folders for path in sorted(folder.rglob("*"))]
+        beside = sorted(self.own.parent.iterdir()) if self.own.parent.is_dir() else []
+        return [path for path in (*below, *(path for path in beside if self._is_own(path.name))) if self._is_new(path)]
+
+    def _is_own(self, name: str) -> bool:
+        return name.startswith(self.own.name) if self.shard is not None else ".shard-" not in name
+
+    def _is_new(self, path: Path) -> bool:
+        hidden = path.name.startswith(".")
+        return (
+            not hidden
+            and path.is_file()
+            and (path.stat().st_mtime >= self.began - 1 or not self.mirror.is_stored(path))
+        )
+
+
+@contextmanager
+def _stored_meanwhile(outputs: Sequence[Output], note: Callable[[str], None]) -> Iterator[None]:
+    """Store partial files from a thread while the block works, everything when it ends or fails."""
+    done = threading.Event()
+    seconds = float(os.environ.get("INPARS_REMOTE_SECONDS", SECONDS_BETWEEN))
+
+    def work() -> None:
+        wait = seconds
+        while not done.wait(wait):
+            began = time.monotonic()
+            for output in outputs:
+                try:
+                    output.store_meanwhile()
+                except (InparsError, OSError) as error:
+                    note(f"{error}; it is tried again")
+            wait = max(seconds, 10 * (time.monotonic() - began))  # large files take no more than a tenth of the time
+
+    thread = threading.Thread(target=work, name="inpars-remote", daemon=True)
+    if outputs:
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        if outputs:
+            thread.join()
+        for output in outputs:
+            output.store()
