@@ -256,7 +256,7 @@ def score_task(task: ScoreTask, partial: Path, header: str, progress: Progress) 
 def write_scores(task: ScoreTask, partial: Path, output: Path, prompt: str) -> tuple[list[int], tuple[int, float]]:
     """The task's rows with their new numbers, as the output: their places, and number and sum of the log-probs."""
     scores = {record["query_id"]: record for _, record in read_jsonl(partial) if "query_id" in record}
-    scored_by = {"model": task.scorer.name, "prompt": prompt}
+    scored_by = {"model": lasting_name(task.scorer.name), "prompt": prompt}
     places = list(places_of(task.total, task.plan, task.shard))
     rows = (task.rows[place - task.first] for place in places)
     write_jsonl(output, (_scored(*row, scores[row[0].query_id], scored_by) for row in rows))
@@ -267,7 +267,8 @@ def write_scores(task: ScoreTask, partial: Path, output: Path, prompt: str) -> t
 def _known(query: SyntheticQuery, document: Document, model: str) -> KnownQuery:
     from inpars.generation.teacher_forcing import KnownQuery
 
-    return KnownQuery(document, query.text, query.token_ids if query.model == model else ())
+    own = query.token_ids if query.model == lasting_name(model) else ()
+    return KnownQuery(document, query.text, own)
 
 
 def _score_record(query: SyntheticQuery, score: QueryScore) -> dict[str, Any]:
