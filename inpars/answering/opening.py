@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inpars import corpus as corpora
+from inpars.answering import reading
 from inpars.answering.engine import Engine, Part, Reader, System, TextScorer, Writer
+from inpars.answering.focusing import SENTENCES, Focus
 from inpars.answering.parts import LockedScorer, Stage, StoredStage
+from inpars.answering.reading import Judge
 from inpars.errors import BackendError, ConfigError, MissingDependencyError
 from inpars.generation.api_options import ApiOptions, check_api
 from inpars.models.computing import ComputingOptions
@@ -61,7 +64,13 @@ class AnswerOptions:
         "none; the sentence that the reranker or the bi-encoder likes best is shown)",
     )
     threshold: float | None = option(
-        None, help="least score of an extractive answer (default: by the kind of model, see the documentation)"
+        None,
+        help="least score of an extractive answer: by how much a --reader prefers its words to none (default: what its "
+        "training found, else 0), a reranker's margin (0), or how near a sentence is to the question, which keeps out "
+        "questions about something else and does not tell whether the sentence answers (cosine 0.5)",
+    )
+    names: bool = option(
+        True, help="without --reader, answer only from sources that have all names and numbers of the question"
     )
     model: str | None = option(
         None, help=f"language model that writes answers (default: {DEFAULT_WRITER}, where answers are to be written)"
@@ -70,6 +79,12 @@ class AnswerOptions:
         None, help="address of the OpenAI-compatible server that has it, http://localhost:8000/v1 for instance"
     )
     max_new_tokens: int = option(160, help="longest written answer, in tokens", minimum=1)
+    focus_sentences: int | None = option(
+        None,
+        help="show the language model only this many sentences, those nearest to the question, and do not ask it where "
+        f"none is near; 0: whole sources (default: {SENTENCES}; whole sources with --base-url)",
+        minimum=0,
+    )
     source_tokens: int = option(220, help="tokens of each source that the language model is shown", minimum=16)
     timeout_seconds: float = option(120.0, help="wait this long for the server", minimum=0)
 
@@ -207,46 +222,53 @@ def _answerers(
     if answers is None:
         return None, None
     check(answers)
-    reader = _reader(options, answers, reranker, encoder)
-    return reader, _writer(options, answers) if writes or answers.model or answers.base_url else None
+    judge = _judge(reranker, encoder)
+    reader = _reader(options, answers, judge)
+    return reader, _writer(options, answers, judge) if writes or answers.model or answers.base_url else None
 
 
-def _reader(
-    options: EngineOptions, answers: AnswerOptions, reranker: TextScorer | None, encoder: Encoder | None
-) -> Reader:
-    from inpars.answering import reading
-
-    if answers.reader is not None:
-        from inpars.answering.span_reading import SpanReader
-
-        return SpanReader(
-            answers.reader,
-            threshold=answers.threshold,
-            device=options.device,
-            dtype=options.dtype,
-            trust_remote_code=options.trust_remote_code,
-        )
+def _judge(reranker: TextScorer | None, encoder: Encoder | None) -> Judge:
+    """What says how near a sentence is to a question."""
     if reranker is not None:
-        return reading.SentenceReader(reading.by_reranker(reranker), threshold=answers.threshold)
-    if encoder is not None:
-        return reading.SentenceReader(reading.by_encoder(encoder), threshold=answers.threshold)
-    return reading.SentenceReader(reading.BY_WORDS, threshold=answers.threshold)
+        return reading.by_reranker(reranker)
+    return reading.by_encoder(encoder) if encoder is not None else reading.BY_WORDS
 
 
-def _writer(options: EngineOptions, answers: AnswerOptions) -> Writer:
+def _reader(options: EngineOptions, answers: AnswerOptions, judge: Judge) -> Reader:
+    if answers.reader is None:
+        return reading.SentenceReader(judge, threshold=answers.threshold, names=answers.names)
+    from inpars.answering.span_reading import SpanReader  # torch
+
+    return SpanReader(
+        answers.reader,
+        threshold=answers.threshold,
+        device=options.device,
+        dtype=options.dtype,
+        trust_remote_code=options.trust_remote_code,
+    )
+
+
+def _writer(options: EngineOptions, answers: AnswerOptions, judge: Judge) -> Writer:
     from inpars.answering.writing import SourceWriter
 
     model = answers.model or DEFAULT_WRITER
+    sentences = answers.focus_sentences
     if answers.base_url is not None:
         from inpars.answering.remote_chat import RemoteChat
 
         check_api(ApiOptions(base_url=answers.base_url), asks_server=True)
         chat: Any = RemoteChat(model, answers.base_url.rstrip("/"), timeout_seconds=answers.timeout_seconds)
     else:
-        from inpars.answering.local_chat import LocalChat
+        from inpars.answering.local_chat import LocalChat  # torch
 
         chat = LocalChat(model, device=options.device, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
-    return SourceWriter(chat, max_new_tokens=answers.max_new_tokens, source_tokens=answers.source_tokens)
+        sentences = SENTENCES if sentences is None else sentences
+    return SourceWriter(
+        chat,
+        max_new_tokens=answers.max_new_tokens,
+        source_tokens=answers.source_tokens,
+        focus=Focus(judge, sentences=sentences) if sentences else None,
+    )
 
 
 def parse_filters(pairs: Sequence[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from inpars.answering.engine import TextEncoder, TextScorer
-from inpars.answering.highlighting import WORD, content_stems, stem
+from inpars.answering.highlighting import WORD, content_stems, missing_names, stem
 from inpars.answering.records import Answer, Hit, Span
 from inpars.answering.sentences import sentence_spans
 
@@ -42,8 +42,9 @@ class Judge:
 class SentenceReader:
     """Gives the best sentence of all hits; the earlier hit's of equal ones."""
 
-    def __init__(self, judge: Judge, *, threshold: float | None = None) -> None:
-        self._judge = judge
+    def __init__(self, judge: Judge, *, threshold: float | None = None, names: bool = True) -> None:
+        """`names`: only sources that have all names and numbers of the question are read."""
+        self._judge, self._names = judge, names
         self.threshold = judge.threshold if threshold is None else threshold
         self.name = f"best sentence by {judge.name}"
 
@@ -52,7 +53,13 @@ class SentenceReader:
         places = candidates(question, hits)
         if not places:
             return unanswered(question, self.name, hits, NO_HITS if not hits else "no source has a whole sentence")
-        scores = self._judge.score(question, [_shown(hits[number - 1], span) for number, span in places])
+        if self._names:
+            lacking = [missing_names(question, hit.document.full_text) for hit in hits]
+            places = [(number, span) for number, span in places if not lacking[number - 1]]
+            if not places:
+                absent = ", ".join(min(filter(None, lacking), key=len))
+                return unanswered(question, self.name, hits, f"no source has all that the question names ({absent})")
+        scores = self._judge.score(question, [in_context(hits[number - 1], span) for number, span in places])
         return best_answer(
             question,
             hits,
@@ -140,7 +147,7 @@ def shared_words(question: str, sentences: Sequence[str]) -> list[float]:
 BY_WORDS = Judge("words in common", shared_words, WORDS_THRESHOLD)
 
 
-def _shown(hit: Hit, span: Span) -> str:
+def in_context(hit: Hit, span: Span) -> str:
     """A sentence under its document's title, without which it often does not say what it is about."""
     sentence = span.of(hit.document.text)
     return f"{hit.document.title}. {sentence}" if hit.document.title else sentence

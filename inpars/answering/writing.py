@@ -4,8 +4,9 @@ Documents are data: each stands between tags of its own with `<`, `>` and `&` es
 open others, or spell a chat template's special tokens, and the model is told to follow nothing they say. What comes
 back counts only where it rests on the sources: numbers of sources that do not exist are taken out, a reply that names
 no source is held against all of them word by word, and a very short one must come from a source about the question.
-None of this makes a model immune to what it reads; it keeps the answer's sources honest. Lewis et al.,
-"Retrieval-Augmented Generation", 2020; "spotlighting" of untrusted text: Hines et al. (arXiv 2403.14720).
+A small model is shown the few sentences nearest to the question instead of whole passages (`focusing`), and is not
+asked where none is near. None of this makes a model immune to what it reads; it keeps the answer's sources honest.
+Lewis et al., "Retrieval-Augmented Generation", 2020; "spotlighting" of untrusted text: Hines et al. (arXiv 2403.14720).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from inpars.answering.focusing import Focus
 from inpars.answering.highlighting import STOP_WORDS, WORD, stem
 from inpars.answering.records import Answer, Hit
 from inpars.generation.api_prices import cut_text
@@ -60,22 +62,32 @@ class SourceWriter:
         *,
         max_new_tokens: int = DEFAULT_NEW_TOKENS,
         source_tokens: int = DEFAULT_SOURCE_TOKENS,
+        focus: Focus | None = None,
     ) -> None:
-        """`source_tokens` of each source are shown to the model."""
-        self.name, self._chat = f"written by {chat.name}", chat
+        """`source_tokens` of each source are shown to the model, or the sentences that `focus` picks."""
+        self.name, self._chat, self._focus = f"written by {chat.name}", chat, focus
         self._max_new_tokens, self._source_tokens = max_new_tokens, source_tokens
 
     def write(self, question: str, hits: Sequence[Hit]) -> Answer:
         """The model's answer, unanswered where it says so or where no source bears it out."""
         if not hits:
             return Answer(question, "generated", False, "", self.name, reason="nothing was found")
-        reply = self._chat.reply(messages(question, hits, self._source_tokens), self._max_new_tokens)
+        sources = list(enumerate(hits, start=1))
+        if self._focus is not None:
+            focused = self._focus.choose(question, hits)
+            if focused.best_score < self._focus.limit:
+                reason = f"nothing near the question was found (best {focused.best_score:.3f} of {self._focus.limit:g})"
+                return Answer(question, "generated", False, "", self.name, sources=tuple(hits), reason=reason)
+            sources = list(focused.sources)
+        reply = self._chat.reply(messages(question, sources, self._source_tokens), self._max_new_tokens)
         return checked(question, reply, hits, self.name)
 
 
-def messages(question: str, hits: Sequence[Hit], source_tokens: int = DEFAULT_SOURCE_TOKENS) -> list[Message]:
-    """What the model is told: rules, then the sources as data, then the question."""
-    sources = "\n".join(_source(number, hit, source_tokens) for number, hit in enumerate(hits, start=1))
+def messages(
+    question: str, numbered: Sequence[tuple[int, Hit]], source_tokens: int = DEFAULT_SOURCE_TOKENS
+) -> list[Message]:
+    """What the model is told: rules, then the sources by number as data, then the question."""
+    sources = "\n".join(_source(number, hit, source_tokens) for number, hit in numbered)
     asked = f"<sources>\n{sources}\n</sources>\n<question>{escaped(question)}</question>"
     reminder = f"Answer the question from the sources, with their numbers, or reply {UNKNOWN}."
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": f"{asked}\n{reminder}"}]

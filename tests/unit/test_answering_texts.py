@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inpars.answering.highlighting import content_stems, query_spans
+from inpars.answering.highlighting import content_stems, missing_names, names_of, query_spans
 from inpars.answering.judging import exact_match, f1
 from inpars.answering.records import Answer, Hit, Span
 from inpars.answering.sentences import LONGEST, sentence_spans
@@ -35,6 +35,26 @@ def test_spans_are_in_order_and_apart(query, text):
     spans = query_spans(query, text)
     assert all(0 <= span.start < span.end <= len(text) for span in spans)
     assert all(one.end <= other.start for one, other in pairwise(spans))
+
+
+@pytest.mark.parametrize(
+    ("question", "names"),
+    [
+        ("Which river does Paris lie on?", ["Paris"]),  # the first word has a capital anyway
+        ("Paris lies on which river?", []),
+        ("in 1998 or the 2nd round", ["1998", "2nd"]),
+        ("What Is The Refund Policy", []),  # written as a title
+        ("How many parts did I send to The Hague", ["Hague"]),  # words of grammar are no names
+    ],
+)
+def test_names_and_numbers_of_a_question(question, names):
+    assert names_of(question) == names
+
+
+def test_what_of_them_a_text_lacks_whatever_its_ending():
+    text = "The Normans came in 1066."
+    assert missing_names("When did a Norman come before 1065 to Rome, in Rome?", text) == ["1065", "Rome"]
+    assert missing_names("When did they come", text) == []
 
 
 def test_sentences_end_where_they_should():
