@@ -83,14 +83,15 @@ def run(flags: argparse.Namespace) -> None:
         overwrite=flags.overwrite,
     )
     if finished.results:
-        text = f"{table(finished.results, finished.differences, metrics)}\nreport: {finished.report}"
+        lines = table(finished.results, finished.differences, metrics)
+        text = f"{lines}\n{finished.verdict}\nreport: {finished.report}"
     else:
         text = (
             f"no judged queries, nothing measured; models and queries are in {flags.output}\nreport: {finished.report}"
         )
     if finished.statement:
         text = f"{text}\n{finished.statement}"
-    values = as_values(finished.results, finished.differences)
+    values = {**as_values(finished.results, finished.differences), "verdict": finished.verdict}
     print_result(flags, text, {**values, "statement": finished.statement} if finished.statement else values)
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from inpars.datasets import Topics
 from inpars.evaluation.measures import Evaluation, evaluate
-from inpars.evaluation.significance import Difference
+from inpars.evaluation.significance import Difference, compare
+from inpars.evaluation.wording import in_words
 from inpars.formats import read_run, write_qrels, write_queries
 from inpars.manifest import stamp
 from inpars.options import option
@@ -72,6 +73,12 @@ def judge(
     options = _EvaluateOptions(" ".join(metrics))
     run_stage("evaluate", options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
     return Judged(evaluations, differences, glances, topics)
+
+
+def verdict_on(judged: Judged, bar: str, system: str, metric: str) -> str:
+    """What a system is worth beside another one, in words; empty where they were not measured."""
+    values = {name: found.per_query[metric] for name, found in judged.evaluations.items() if name in (bar, system)}
+    return in_words(system, bar, metric, compare(values[bar], {system: values[system]})[system]) if values else ""
 
 
 def _keep_topics(folder: Path, topics: Topics, progress: Progress, overwrite: bool) -> None:

@@ -53,6 +53,7 @@ def report_of(
     judged: Judged,
     metrics: Sequence[str],
     asked: Asked,
+    verdict: str = "",
 ) -> Report:
     """The report of the run in a folder."""
     filtered, texts = _verdicts(folder / "queries.synthetic.jsonl", prompt, options), texts_of(dataset)
@@ -77,7 +78,7 @@ def report_of(
             judged.glances,
             topics,
             texts=texts,
-            notes=_notes(manifests, prompt),
+            notes=[*([f"{verdict}."] if verdict else []), *_notes(manifests, prompt)],
         )
     return Report(
         title=f"{dataset.name}: search without labelled queries",

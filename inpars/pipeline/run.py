@@ -20,7 +20,7 @@ from inpars.formats import read_run, write_run
 from inpars.manifest import Manifest, stamp
 from inpars.options import option
 from inpars.pipeline.held_out import HeldOut, hold_out_queries, said_beside
-from inpars.pipeline.judging import Judged, judge
+from inpars.pipeline.judging import Judged, judge, verdict_on
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.reranking import rerank_pool
 from inpars.pipeline.results import FOLDER_MARK, Asked, report_of, write_mark
@@ -47,12 +47,16 @@ RERANKER_BATCH = 8  # queries a step of the reranker's training
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a run ends with; results are empty where nothing was measured, `statement` says what held-out ones prove."""
+    """What a run ends with; results are empty where nothing was measured, `statement` says what held-out ones prove.
+
+    `verdict` sets the last system against the fusion of the untuned ones, which asks for no training.
+    """
 
     results: dict[str, Evaluation]
     differences: dict[str, Mapping[str, Difference]]
     report: Path
     statement: str = ""
+    verdict: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +109,10 @@ def run_pipeline(
     if topics is not None:
         topics = without_examples(topics.first(options.limit), prompt, progress)
         judged = judge(output, topics, _retrieve(run, topics), metrics, progress=progress, overwrite=overwrite)
-    report = output / "report.html"
-    page = report_of(dataset, prompt, options, output, manifests, judged, metrics, asked)
+    report, verdict = output / "report.html", verdict_on(judged, BASE_FUSION, TUNED_FUSION + RERANKED, metrics[0])
+    page = report_of(dataset, prompt, options, output, manifests, judged, metrics, asked, verdict)
     write_report(said_beside(page, held_out), report)
-    return Finished(dict(judged.evaluations), dict(judged.differences), report, held_out.statement)
+    return Finished(dict(judged.evaluations), dict(judged.differences), report, held_out.statement, verdict)
 
 
 def _claim(folder: Path, dataset: Dataset, asked: Asked) -> None:

@@ -71,6 +71,7 @@ def test_the_report_is_one_file_that_shows_table_histogram_and_curves(finished):
     page = (finished / "report.html").read_text()
     assert page.count("<svg") >= 1
     assert "http" not in page.replace("http-equiv", "")
+    assert "tuned fusion + reranker against fusion, nDCG@10: " in page
     for part in [*SYSTEMS, "Kept, from the best down", "Settings", "nDCG@10", "inpars run --dataset", "inpars rerank"]:
         assert part in page, part
     values = json.loads((finished / "report.json").read_text())
