@@ -127,4 +127,9 @@ class _Started:
 def end_tokens(network: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
     """Every token that model or tokenizer name as the end of a text."""
     found = [network.generation_config.eos_token_id, network.config.eos_token_id, tokenizer.eos_token_id]
-    return [token for ids in found if ids is not None for token in (ids if isinstance(ids, list) else [ids])]
+    return end_ids(*found)
+
+
+def end_ids(*named: int | list[int] | None) -> list[int]:
+    """Token ids that are named one by one, in lists, or not at all."""
+    return [token for ids in named if ids is not None for token in (ids if isinstance(ids, list) else [ids])]

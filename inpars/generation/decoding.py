@@ -83,6 +83,17 @@ class _Row:
         return kept
 
 
+def replayed(tokens: Sequence[int], log_probs: Sequence[float], end: TextEnd) -> GeneratedQuery:
+    """The query in tokens that somebody else has drawn, as if they had been drawn here."""
+    row = _Row()
+    for token, log_prob in zip(tokens, log_probs, strict=True):
+        row.tokens.append(token)
+        row.log_probs.append(log_prob)
+        if (query := row.finished(end)) is not None:
+            return query
+    return row.cut(end)
+
+
 def decode_rows(
     rows: Rows,
     prompts: Sequence[Sequence[int]],

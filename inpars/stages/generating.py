@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -188,8 +189,21 @@ def generator_maker(
 ) -> Callable[[], QueryGenerator]:
     """What loads the generator, in this process or in the workers of a cluster."""
     if options.on_ray:
-        return functools.partial(load_generator, options.for_worker(), prompt)
+        return functools.partial(load_on_worker, options.for_worker(), prompt)
     return functools.partial(load_generator, options, prompt, api, output, progress)
+
+
+def load_on_worker(options: GenerateOptions, prompt: PromptSource) -> QueryGenerator:
+    """As `load_generator`; vLLM where it is installed and the worker has a GPU, unless float32 is asked for."""
+    if options.backend == "causal" and options.gpus_per_worker and options.dtype != "float32" and find_spec("vllm"):
+        from inpars.generation.vllm_engine import VllmGenerator
+
+        return VllmGenerator(
+            *(options.model, prompt, _settings(options)),
+            dtype=options.dtype,
+            trust_remote_code=options.trust_remote_code,
+        )
+    return load_generator(options, prompt)
 
 
 def load_generator(
