@@ -25,7 +25,7 @@ Score: TypeAlias = Callable[[str, Sequence[str]], list[float]]
 ENCODER_THRESHOLD = 0.5  # cosine
 RERANKER_THRESHOLD = 0.0  # margin
 WORDS_THRESHOLD = 0.5  # share of the question's words
-FEWEST_WORDS = 3  # a shorter sentence is a heading or a piece
+FEWEST_WORDS = 3  # with letters; a shorter sentence is a heading, a date or a piece
 NO_HITS = "nothing was found"
 _WHOLE = re.compile(r"[\w\"'(\u201c\u2018].*[.!\u2026\u3002\uff01][\"'\u201d\u2019)\]]*(?:\[\d+\])*", re.DOTALL)
 
@@ -57,7 +57,7 @@ class SentenceReader:
             lacking = [missing_names(question, hit.document.full_text) for hit in hits]
             places = [(number, span) for number, span in places if not lacking[number - 1]]
             if not places:
-                absent = ", ".join(min(filter(None, lacking), key=len))
+                absent = ", ".join(min((names for names in lacking if names), key=len))
                 return unanswered(question, self.name, hits, f"no source has all that the question names ({absent})")
         scores = self._judge.score(question, [in_context(hits[number - 1], span) for number, span in places])
         return best_answer(
@@ -109,10 +109,14 @@ def candidates(question: str, hits: Sequence[Hit]) -> list[tuple[int, Span]]:
         for number, hit in enumerate(hits, start=1)
         for span in sentence_spans(hit.document.text)
     ]
-    found = [entry for entry in found if len(WORD.findall(entry[2])) >= FEWEST_WORDS]
+    found = [entry for entry in found if sum(map(_has_letters, WORD.findall(entry[2]))) >= FEWEST_WORDS]
     asked = content_stems(question)
     whole = [entry for entry in found if _WHOLE.fullmatch(entry[2]) and content_stems(entry[2]) - asked]
     return [(number, span) for number, span, _ in whole or found]
+
+
+def _has_letters(word: str) -> bool:
+    return any(sign.isalpha() for sign in word)
 
 
 def by_encoder(encoder: TextEncoder) -> Judge:

@@ -1,6 +1,7 @@
 """Sentences of a text by their places. Knows the ends of sentences in European and East Asian scripts, no language.
 
-A point after a capital letter alone, or after a common short form, ends no sentence; a blank line always does.
+A point after a capital letter alone, or after a common short form, ends no sentence; a blank line always does, and so
+does the end of a short line before one that begins with a capital: a heading, a menu, a cell.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from inpars.answering.records import Span
 _END = re.compile(
     r"[.!?\u2026]+[\"'\u201d\u2019)\]]*(?:\[\d+\])*(?=\s)|[\u3002\uff01\uff1f]"  # signs, quotes, references
     r"|\n[ \t]*\n|\n(?=[ \t]*(?:[-*#|]|\d+\.)\s)"  # a blank line; the next item, heading or row
+    r"|\n(?=[ \t]*[^\W\d_])"  # the end of a line, if it is short
 )
 _SHORT_FORM = re.compile(r"(?:^|[\s(])(?:[A-Z]|e\.g|i\.e|cf|vs|etc|al|Dr|Mr|Mrs|Ms|St|No|Fig|approx|Inc|Ltd|Co|Jr|Sr)$")
+SHORT_LINE = 50  # characters; printed paragraphs have more
 LONGEST = 600  # characters; a longer one is cut at a blank
 
 
@@ -28,9 +31,20 @@ def _rough(text: str) -> Iterator[tuple[int, int]]:
     for match in _END.finditer(text):
         if match.group() == "." and _SHORT_FORM.search(text, max(0, match.start() - 8), match.start()):
             continue
+        if match.group() == "\n" and not _ends_short_line(text, match.start()):
+            continue
         yield begin, match.end()
         begin = match.end()
     yield begin, len(text)
+
+
+def _ends_short_line(text: str, end: int) -> bool:
+    """Whether the line that ends here stands for itself: by the next one's first sign, or by its length."""
+    following = text[end + 1 : end + LONGEST].lstrip(" \t")[:1]
+    if not following.isalpha():
+        return True  # an item, a heading or a row
+    line = text[text.rfind("\n", 0, end) + 1 : end].rstrip()
+    return following.isupper() and len(line) < SHORT_LINE and line[-1:].isalnum()
 
 
 def _cut(text: str, begin: int, end: int) -> Iterator[Span]:

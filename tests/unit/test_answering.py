@@ -221,6 +221,9 @@ def test_titles_questions_and_what_was_asked_are_no_answers():
     found = SentenceReader(BY_WORDS).read("what is duck typing", hits(*texts))
     assert (found.text, found.cited) == (texts[3], (4,))
     assert SentenceReader(BY_WORDS).read("what is duck typing", hits(*texts[:3])).cited == (1,)  # there is nothing else
+    assert SentenceReader(BY_WORDS).read("what is it", hits("2020-06-28.", texts[3])).cited == (
+        2,
+    )  # a date says nothing
 
 
 def test_a_bi_encoder_judges_sentences():

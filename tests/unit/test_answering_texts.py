@@ -66,7 +66,16 @@ def test_sentences_end_where_they_should():
     ]
 
 
-@given(st.text(alphabet="ab .!?\n", max_size=200))
+def test_short_lines_stand_for_themselves_and_printed_lines_do_not():
+    menu = "Type systems\nGeneral concepts\nDuck typing looks at what an object does.\n"
+    printed = "A paragraph that was printed in a wide column goes on in its next\nLine, with a capital and\n"
+    assert [span.of(menu + printed + "ends.") for span in sentence_spans(menu + printed + "ends.")] == [
+        *("Type systems", "General concepts", "Duck typing looks at what an object does."),
+        printed + "ends.",
+    ]
+
+
+@given(st.text(alphabet="abA .!?\n", max_size=200))
 def test_sentences_hold_every_letter_once(text):
     spans = sentence_spans(text)
     assert "".join("".join(span.of(text).split()) for span in spans) == "".join(text.split())
