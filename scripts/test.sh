@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All tests that need neither network nor GPU. Further arguments go to pytest: bash scripts/test.sh -m slow tests/unit
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" train,embedded,api,documents,index,serve,test
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" train,embedded,api,documents,index,serve,remote,test
 export HF_HUB_OFFLINE=1
 exec python -m pytest "$@"

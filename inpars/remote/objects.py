@@ -29,6 +29,8 @@ URL = re.compile(rf"({'|'.join(SCHEMES)})://(.+)")
 PART_BYTES = 32 << 20  # fetched by one request
 ATTEMPTS = 8
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 20.0  # doubled after each failure; 27 s in all
+ABSENT = ("404 Not Found", "NoSuchBucket")  # obstore says so in words alone where it lists
+REFUSED = ("401 Unauthorized", "403 Forbidden", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch")
 MD5 = re.compile(r"[0-9a-f]{32}")
 
 
@@ -73,7 +75,10 @@ class Objects:
 
     def store(self, source: Path, path: str) -> ObjectInfo:
         """Copy a file to an object; stores show it when it is whole."""
-        return self._try(path, lambda: self._upload(source, path))
+        try:
+            return self._try(path, lambda: self._upload(source, path))
+        except FileNotFoundError:
+            raise StorageError(f"{self.scheme}://{path}: there is no such bucket; make it first") from None
 
     def remove(self, path: str) -> None:
         """Remove an object, which may be absent."""
@@ -128,16 +133,18 @@ class Objects:
         return info
 
     def _try(self, path: str, call: Callable[[], Found]) -> Found:
-        """The answer of the first call that does not fail."""
+        """The answer of the first call that does not fail; what cannot get better is not tried again."""
         wait = FIRST_WAIT_SECONDS
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return call()
             except (FileNotFoundError, StorageError):
                 raise
-            except PermissionError as error:
-                raise BackendError(f"{self.scheme}://{path}: {_one_line(error)}; check the credentials") from error
             except Exception as error:
+                if _is(error, ABSENT):
+                    raise FileNotFoundError(path) from error
+                if isinstance(error, PermissionError) or _is(error, REFUSED):
+                    raise BackendError(f"{self.scheme}://{path}: {_one_line(error)}; check the credentials") from error
                 if attempt == ATTEMPTS:
                     raise StorageError(
                         f"{self.scheme}://{path}: failed {ATTEMPTS} times ({_one_line(error)}); "
@@ -183,6 +190,10 @@ def _info(entry: dict[str, Any]) -> ObjectInfo:
 def _compare(path: str, info: ObjectInfo, size: int, md5: str) -> None:
     if size != info.size or (MD5.fullmatch(info.version) and md5 != info.version):
         raise OSError(f"{path} arrived with other bytes than it has")
+
+
+def _is(error: Exception, words: tuple[str, ...]) -> bool:
+    return any(word in str(error) for word in words)
 
 
 def _one_line(error: BaseException) -> str:

@@ -10,8 +10,11 @@ import pytest
 from tiny_models import sentence
 
 from inpars.cli import main
+from inpars.errors import StorageError
 from inpars.formats import write_documents, write_qrels, write_run
 from inpars.records import Document
+from inpars.remote.mirror import Mirror
+from inpars.remote.objects import Objects
 from inpars.storage import write_jsonl
 
 NEEDED = ("obstore", "fsspec", "moto", "flask", "flask_cors")
@@ -85,9 +88,6 @@ def write_inputs(folder, model):
 
 
 def test_nothing_is_lost_on_a_server_that_fails(tiny, tmp_path, machine, faults, capsys):
-    from inpars.remote.mirror import Mirror
-    from inpars.remote.objects import Objects
-
     here = tmp_path / "here"
     write_inputs(here, tiny("llama"))
     store = Objects("s3")
@@ -121,3 +121,7 @@ def test_an_absent_bucket_is_an_error_of_one_line(machine, faults, capsys):
     assert main(["generate", *given]) == 1
     error = capsys.readouterr().err
     assert error == "inpars: s3://nowhere/corpus.jsonl: no such object; check the address and AWS_ENDPOINT_URL\n"
+    shard = machine.path / "q.jsonl"
+    shard.write_text("")
+    with pytest.raises(StorageError, match=r"s3://nowhere/q\.jsonl: there is no such bucket; make it first"):
+        Objects("s3").store(shard, "nowhere/q.jsonl")
