@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset_if_named, print_result
+from inpars.errors import ConfigError
 from inpars.manifest import Manifest
 from inpars.options import add_flags, from_flags
 from inpars.prompting.example_choice import ExampleOptions, choose_prompt
@@ -39,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(flags: argparse.Namespace) -> None:
     """Score."""
     progress, options = console(flags), from_flags(ScoreOptions, flags)
+    if options.on_ray and options.kind != "log-probs":
+        raise ConfigError(f"--kind {options.kind} is not done by workers; leave --engine ray out, or use --shard")
     output = own_output(flags.output, options)
     dataset = open_dataset_if_named(flags, progress)
     common: dict[str, Any] = {"output": output, "progress": progress, "overwrite": flags.overwrite}

@@ -29,6 +29,7 @@ LIGHT = [
     *("answering.engine", "answering.opening", "answering.parts", "answering.reading", "answering.writing"),
     *("answering.showing", "answering.conversation", "answering.judging", "retrieval.vector_index"),
     *("retrieval.index_writing", "stages.retrieving"),
+    *("cluster.session", "cluster.generating", "cluster.scoring", "cluster.reranking", "cluster.encoding"),
     *(
         "stages.comparing",
         "interchange",

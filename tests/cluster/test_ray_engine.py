@@ -1,12 +1,16 @@
 """The workers: every shard once, deaths survived, errors told, what is done never done again."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 from fake_jobs import Squares
 
 from inpars.cluster.options import ClusterOptions
+from inpars.cluster.session import _number_of_workers
 from inpars.cluster.shard_folder import ShardFolder
 from inpars.cluster.work import do_shards, shard_size, worker_reports
-from inpars.errors import BackendError, ConfigError, UnknownNameError
+from inpars.errors import BackendError, ConfigError, MissingDependencyError, UnknownNameError
 from inpars.progress import SILENT, Silent
 
 
@@ -155,6 +159,43 @@ def test_reports_add_up_by_worker():
     names = ("worker", "node", "device", "items", "shards", "seconds", "began", "ended", "items_per_second")
     first, second = (1, "b", "cpu", 5, 1, 1.0, 1.0, 2.0, 5.0), (2, "a", "cpu", 30, 2, 5.0, 1.0, 7.0, 6.0)
     assert worker_reports(marks) == [dict(zip(names, values, strict=True)) for values in (first, second)]
+
+
+def test_without_ray_the_pip_line_is_given(tmp_path, monkeypatch):
+    monkeypatch.setattr("inpars.cluster.work.find_spec", lambda _: None)
+    with pytest.raises(MissingDependencyError, match=r"ray is needed for --engine ray .* pip install .*ray"):
+        work(begin(tmp_path), Squares(tmp_path / "log"))
+
+
+def test_a_cluster_that_is_not_there_is_told_in_one_line(tmp_path, monkeypatch):
+    from inpars.cluster import session
+
+    def init(*_, **__):
+        raise ConnectionError("Could not find any running Ray instance\nat all")
+
+    ray = SimpleNamespace(init=init, shutdown=lambda: None)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    with pytest.raises(
+        BackendError, match=r"^no Ray cluster at 127.0.0.1:1 \(Could not find any running Ray inst"
+    ) as raised:
+        session._start("127.0.0.1:1", ClusterOptions(engine="ray"))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "room"), [({}, 8), ({"cpus_per_worker": 3.0}, 2), ({"gpus_per_worker": 0.5}, 4), ({"workers": 99}, 99)]
+)
+def test_there_are_as_many_workers_as_the_cluster_has_room_for(settings, room):
+    """8 cores and 2 GPUs: 8 of one core, 2 of three cores, 4 of half a GPU."""
+    options = ClusterOptions(engine="ray", **settings)
+    assert _number_of_workers(options, {"CPU": 8.0, "GPU": 2.0}) == room
+    with pytest.raises(ConfigError, match="0 cores and 0 GPUs, too few for one worker"):
+        _number_of_workers(ClusterOptions(engine="ray"), {})
+
+
+def test_marks_that_are_not_there_say_that_the_folder_is_not_shared(tmp_path):
+    with pytest.raises(BackendError, match="all machines must see this folder"):
+        list(begin(tmp_path).merged())
 
 
 def test_flags_of_a_cluster_without_one_are_refused():
