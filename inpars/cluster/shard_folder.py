@@ -21,6 +21,7 @@ from typing import Any
 from inpars.cluster.shards import BLOCK_ITEMS, Part, Shard, merged_lines
 from inpars.errors import BackendError
 from inpars.progress import Progress
+from inpars.stages.partial import partial_path, remove_partial
 from inpars.storage import atomic_writer, storage_errors, to_json_line
 
 HEADER = "header.json"
@@ -132,8 +133,9 @@ def shards_path(output: Path) -> Path:
 
 
 def remove_shards(output: Path) -> None:
-    """The output has its manifest: its shards, if it was made of any, go."""
+    """The output has its manifest: what an interrupted run left beside it goes, whichever engine it had."""
     path = shards_path(output)
+    remove_partial(partial_path(output))
     with storage_errors(path):
         if path.exists():
             shutil.rmtree(path)

@@ -94,6 +94,12 @@ def test_shards_are_kept_until_the_manifest_stands(ray_here, tmp_path, collectio
     assert (tmp_path / "q.jsonl").read_text().count("\n") == 150
 
 
+def test_what_one_process_began_goes_when_workers_have_done_it(ray_here, tmp_path, collection):
+    (tmp_path / "q.jsonl.partial").write_text("{}\n")
+    generate(collection, tmp_path / "q.jsonl", MakeFake(tmp_path / "log"), engine="ray", workers=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "q.jsonl", "q.jsonl.manifest.json"]
+
+
 def test_the_canary_of_a_worker_stops_all(ray_here, tmp_path, collection):
     """A fake that always asks the same is of no use: 200 queries alike."""
     prompt = Prompt(
