@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from test_readme import commands, parse
 from tiny_models import sentence
 
 from inpars.cli import main
+from inpars.cluster.shards import Shard
 from inpars.formats import write_documents
 from inpars.manifest import read_manifest
 from inpars.records import Document
@@ -104,6 +106,30 @@ def test_rays_file_is_what_ray_up_reads():
     assert config["available_node_types"]["worker"]["resources"]["GPU"] == 1
     validate = pytest.importorskip("ray.autoscaler._private.util", reason="ray is not installed").validate_config
     validate(config)
+
+
+README = (CLUSTER / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("line", [line for line in commands(README) if "--output" in line])
+def test_commands_in_the_readme_parse(line):
+    parse(line)
+
+
+def test_the_readmes_arithmetic_of_shards_is_the_packages():
+    sizes = [len(Shard(number, 64).of(8_841_823)) for number in range(1, 65)]
+    assert sum(sizes) == 8_841_823
+    for size in {*sizes}:
+        assert f"{size:,}" in README
+
+
+def test_the_readmes_hours_follow_from_what_it_measured_and_assumes():
+    # 7.15 documents/s of 39 + 8.6 GFLOP at 2.7 TFLOP/s; 121 TFLOP/s published; 512 documents in 32 steps of 30 ms
+    share = 7.15 * 47.6e9 / 2.7e12
+    products, steps = 121e12 * share / 47.6e9, 512 / (32 * 0.030)
+    rate = 1 / (1 / products + 1 / steps)
+    assert [f"{share:.1%}", round(products), round(steps), round(rate)] == ["12.6%", 320, 533, 200]
+    assert f"{8_841_823 / 200 / 3600:.1f} hours of one L4" in README
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in CLUSTER.glob("*.sh")))
