@@ -11,7 +11,7 @@ from inpars.answering.conversation import Conversation
 from inpars.answering.engine import Engine, System
 from inpars.answering.focusing import Focus
 from inpars.answering.parts import LockedScorer, Stage, StoredStage, matches
-from inpars.answering.reading import BY_WORDS, SentenceReader, by_encoder
+from inpars.answering.reading import BY_WORDS, SentenceReader, by_encoder, candidates
 from inpars.answering.records import Answer, Hit, Span
 from inpars.answering.writing import SYSTEM, UNKNOWN, SourceWriter, checked, escaped, messages
 from inpars.errors import ConfigError, UnknownNameError
@@ -221,9 +221,8 @@ def test_titles_questions_and_what_was_asked_are_no_answers():
     found = SentenceReader(BY_WORDS).read("what is duck typing", hits(*texts))
     assert (found.text, found.cited) == (texts[3], (4,))
     assert SentenceReader(BY_WORDS).read("what is duck typing", hits(*texts[:3])).cited == (1,)  # there is nothing else
-    assert SentenceReader(BY_WORDS).read("what is it", hits("2020-06-28.", texts[3])).cited == (
-        2,
-    )  # a date says nothing
+    short = hits("2020-06-28.", "docs.python.org.", "はい。", "東京は日本の首都です。", texts[3])
+    assert [number for number, _ in candidates("what is it", short)] == [4, 5]  # no date, no address
 
 
 def test_a_bi_encoder_judges_sentences():

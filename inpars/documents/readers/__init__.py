@@ -30,7 +30,9 @@ class ReadOptions:
     """How files are read."""
 
     layout: bool = option(
-        False, help="read PDF, docx and HTML by docling, which sees columns and tables (slow, an extra of its own)"
+        False,
+        help="read PDF, docx and HTML by docling, which sees columns and tables (slow, an extra of its own; its models "
+        "for PDF come from a hub when they are first used; of web pages it keeps menus too)",
     )
     encoding: str = option(FALLBACK, help="encoding of text files that are neither UTF-8 nor UTF-16")
     text_column: tuple[str, ...] | None = option(
