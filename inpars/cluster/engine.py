@@ -45,9 +45,9 @@ class _Actor:
     def do(self, shard: int, payload: Any) -> None:  # noqa: ANN401
         """Do a shard, unless somebody has: a driver that died may have given it to another."""
         folder = self._folder
-        if folder.mark(shard) is not None:
-            return
         with folder.begun(shard) as partial:
+            if folder.mark(shard) is not None:
+                return
             started, clock = time.time(), time.monotonic()
             said = self._worker.write(payload, partial, folder.file(shard))
             mark = {"items": len(folder.items(shard)), "worker": self._number, "node": socket.gethostname()}

@@ -7,16 +7,18 @@ atomically, as a manifest is: a shard that has one is never done again. All work
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from inpars.cluster.shards import BLOCK_ITEMS, Part, Shard, merged_lines
 from inpars.errors import BackendError
@@ -25,6 +27,8 @@ from inpars.stages.partial import partial_path, remove_partial
 from inpars.storage import atomic_writer, storage_errors, to_json_line
 
 HEADER = "header.json"
+LOCK_SECONDS = 30.0  # Ray ends the workers of a dead driver long before
+TAKEN = (errno.EAGAIN, errno.EACCES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +94,14 @@ class ShardFolder:
 
     @contextmanager
     def begun(self, shard: int) -> Iterator[Path]:
-        """The shard's partial file, this process' own while the block runs.
+        """The shard's partial file, this process' own while the block runs; the shard may be whole by then.
 
-        Where another process still writes it, a worker that is thought dead, the shard is done in a file of its own.
+        Where another process still writes it, a worker whose driver is dead, its end is waited for; where that does not
+        come, the shard is done in a file of its own.
         """
         partial = self.path / f"{shard:06}.partial"
         with (self.path / f"{shard:06}.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:  # taken, or a file system that cannot lock
+            if not _locked(lock):
                 partial = partial.with_name(f"{shard:06}.{socket.gethostname()}.{os.getpid()}.partial")
             yield partial
             partial.unlink(missing_ok=True)
@@ -125,6 +128,19 @@ class ShardFolder:
 
     def _mark_path(self, shard: int) -> Path:
         return self.path / f"{shard:06}.done.json"
+
+
+def _locked(lock: IO[str]) -> bool:
+    """Whether this process has the lock; False where another keeps it, or the file system knows no locks."""
+    until = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError as error:
+            if error.errno not in TAKEN or time.monotonic() > until:
+                return False
+        time.sleep(0.1)
 
 
 def shards_path(output: Path) -> Path:

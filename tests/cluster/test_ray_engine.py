@@ -1,6 +1,8 @@
 """The workers: every shard once, deaths survived, errors told, what is done never done again."""
 
 import sys
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -115,12 +117,33 @@ def test_a_shard_that_somebody_else_finished_is_left_alone(ray_here, tmp_path):
     assert (folder.mark(0)["items"], folder.mark(0)["worker"], folder.mark(0)["device"]) == (3, 1, "abacus")
 
 
-def test_two_processes_never_write_the_same_partial_file(tmp_path):
+def test_two_processes_never_write_the_same_partial_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("inpars.cluster.shard_folder.LOCK_SECONDS", 0.2)
     folder = begin(tmp_path)
     with folder.begun(0) as mine, folder.begun(0) as other:
         assert mine != other
     with folder.begun(0) as again:
         assert again == mine
+
+
+def test_a_worker_whose_driver_is_dead_is_waited_for(tmp_path):
+    folder, order = begin(tmp_path), []
+
+    def zombie():
+        with folder.begun(0):
+            began.set()
+            time.sleep(0.3)
+            order.append("zombie")
+
+    began = threading.Event()
+    thread = threading.Thread(target=zombie)
+    thread.start()
+    began.wait()
+    with folder.begun(0) as partial:
+        order.append("other")
+    thread.join()
+    assert order == ["zombie", "other"]
+    assert partial.name == "000000.partial"
 
 
 def test_a_folder_of_other_settings_is_begun_anew(tmp_path):
