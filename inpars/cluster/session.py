@@ -49,11 +49,12 @@ def connected(options: ClusterOptions, progress: Progress) -> Iterator[Pool]:
 def _start(address: str | None, options: ClusterOptions) -> None:
     import ray
 
-    common: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    alone = {"num_cpus": _cores(options), "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        settings |= {"num_cpus": _cores(options), "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     for left in reversed(range(STARTS)):
         try:
-            ray.init(address or "local", **common, **({} if address else alone))
+            ray.init(address or "local", **settings)
             return
         except Exception as error:  # Ray raises any kind
             ray.shutdown()

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from inpars.cluster.shard_folder import remove_shards
 from inpars.datasets import Dataset, Topics
@@ -129,7 +129,8 @@ def rerank_file(
             raise ConfigError(f"{', '.join(map(str, sources))}: the run is empty; there is nothing to rerank")
         partial, header = partial_path(output), header_line(STAGE, result_settings(options), inputs)
         own = own_items(len(run), options.part)
-        query_ids, told = list(run)[own.start : own.stop], {}
+        query_ids = list(run)[own.start : own.stop]
+        told: dict[str, Any] = {}
         if options.on_ray:
             from inpars.cluster.reranking import score_on_cluster
 

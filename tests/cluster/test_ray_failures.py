@@ -22,20 +22,20 @@ from inpars.formats import write_documents
 from inpars.records import Document
 
 DRIVER = Path(__file__).with_name("driver.py")
-NODES, CORES = 3, 2
+CORES = 2  # of a node
 LATEST_LINES = 30  # of the log, whose processes are alive most likely
 
 
 class Disturbed:
     """A cluster on this machine, a command on it, and ways to hurt both."""
 
-    def __init__(self, folder, corpus, seconds):
+    def __init__(self, folder, corpus, seconds, nodes):
         from ray.cluster_utils import Cluster
 
         self.output, self.log, self._folder = folder / "queries.jsonl", folder / "log", folder
         self._cluster = Cluster()
         self._add_node(0)
-        self._nodes = [self._add_node(CORES) for _ in range(NODES)]
+        self._nodes = [self._add_node(CORES) for _ in range(nodes)]
         self._command = [sys.executable, str(DRIVER), str(corpus), str(self.output), str(self.log), str(seconds)]
         self.driver = self._start()
 
@@ -74,7 +74,6 @@ class Disturbed:
     def kill_node(self, chance):
         node = self._nodes.pop(chance.randrange(len(self._nodes)))
         self._cluster.remove_node(node, allow_graceful=False)
-        self._nodes.append(self._add_node(CORES))
 
     def kill_driver(self, chance):
         self.driver.kill()
@@ -91,9 +90,9 @@ SMALL = {"object_store_memory": 80 << 20, "include_dashboard": False}
 
 
 @contextmanager
-def disturbed(folder, documents, seconds):
+def disturbed(folder, documents, seconds, nodes):
     write_documents(folder / "corpus.jsonl", (document(n) for n in range(documents)))
-    cluster = Disturbed(folder, folder / "corpus.jsonl", seconds)
+    cluster = Disturbed(folder, folder / "corpus.jsonl", seconds, nodes)
     try:
         yield cluster
     finally:
@@ -135,12 +134,13 @@ def hurt(cluster, documents, blows, seed):
     for number, blow in enumerate(blows, start=1):
         share = (number - chance.random()) / (len(blows) + 1)
         assert cluster.wait_for(int(documents * share)), "the work ended before it was hurt"
+        assert cluster.driver.poll() is None
         getattr(cluster, blow)(chance)
 
 
 @pytest.mark.usefixtures("ray_set")
 def test_a_worker_a_node_and_the_driver_are_killed(tmp_path):
-    with disturbed(tmp_path, 400, 0.03) as cluster:
+    with disturbed(tmp_path, 400, 0.1, nodes=3) as cluster:
         hurt(cluster, 400, ["kill_worker", "kill_node", "kill_driver"], seed=0)
         check(cluster, tmp_path, 400, most_work=2.0)  # a blow ends 6 chunks of 8 at most, each time of 400
 
@@ -150,6 +150,6 @@ def test_a_worker_a_node_and_the_driver_are_killed(tmp_path):
 def test_ten_blows_cost_less_than_a_third_of_5000_documents(tmp_path):
     blows = ["kill_worker"] * 4 + ["kill_node"] * 3 + ["kill_driver"] * 3
     random.Random(1).shuffle(blows)
-    with disturbed(tmp_path, 5000, 0.04) as cluster:
+    with disturbed(tmp_path, 5000, 0.04, nodes=5) as cluster:
         hurt(cluster, 5000, blows, seed=1)
         check(cluster, tmp_path, 5000, most_work=1.3)
