@@ -100,14 +100,14 @@ class Encoder:
         if self.window_tokens is None:
             vectors = self.encode_documents([document.full_text for document in documents], progress)
             return vectors, np.ones(len(documents), dtype=np.int64)
-        vectors: list[Embeddings] = []
+        found: list[Embeddings] = []
         counts: list[int] = []
         for some in slices(documents, DOCUMENTS_PER_PASS):
             parts = self.windows_of(some)
             counts += map(len, parts)
-            vectors.append(self.encode_documents([text for part in parts for text in part]))
+            found.append(self.encode_documents([text for part in parts for text in part]))
             progress.advance(len(some))
-        return np.concatenate(vectors), np.array(counts, dtype=np.int64)
+        return np.concatenate(found), np.array(counts, dtype=np.int64)
 
     def windows_of(self, documents: Sequence[Document]) -> list[list[str]]:
         """The texts that are embedded for each document."""
