@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inpars.cluster.shards import Shard, shard_of_path, shard_path
+from inpars.cluster.shards import Shard, shard_path
 from inpars.errors import InparsError
 from inpars.manifest import MANIFEST_SUFFIX
 from inpars.remote.mirror import Mirror
@@ -25,8 +25,8 @@ OUTPUT_FLAGS |= {f"--{name}" for name in ("pairs", "report", "write-kept", "inde
 PARTIAL = ".partial"
 SIDES = (".ids.tsv", ".negatives.jsonl")  # beside a file of triples
 RUNS_BESIDE = ("negatives.trec", "negatives.dense.trec")
-SECONDS_BETWEEN = 60.0  # from one storing of partial files to the next; INPARS_REMOTE_SECONDS sets another
-QUIET_SECONDS = 10.0  # other files are stored meanwhile once nothing was written to them for so long
+SECONDS_BETWEEN = 60.0  # from one storing meanwhile to the next; INPARS_REMOTE_SECONDS sets another
+QUIET_SECONDS = 10.0  # files of a folder are stored meanwhile once nothing was written to them for so long
 
 
 @contextmanager
@@ -92,8 +92,8 @@ class Output:
         stem = self.path.name.removesuffix(".gz").partition(".")[0]
 
         def wanted(name: str) -> bool:
-            if shard_of_path(Path(name.removesuffix(MANIFEST_SUFFIX))) is not None and self.merges:
-                return name.startswith(f"{stem}.")
+            if self.merges and ".shard-" in name:
+                return name.startswith(f"{stem}.") and not name.endswith(PARTIAL)
             return name == own or name == own + PARTIAL or belongs(name) or name in RUNS_BESIDE
 
         self.mirror.fetch_beside(self.own, wanted)
@@ -101,9 +101,13 @@ class Output:
         self.mirror.fetch_below(self.own.with_name(f"{own}.shards"))
 
     def store_meanwhile(self) -> None:
-        """What has been saved so far: partial files as they are, others once nobody writes to them."""
+        """What has been saved so far: files beside the output, which are replaced whole or appended to, as they are.
+
+        Those in a folder once nobody writes to them.
+        """
         for path in self._changed():
-            if path.exists() and (path.name.endswith(PARTIAL) or time.time() - path.stat().st_mtime > QUIET_SECONDS):
+            beside = path.parent == self.own.parent
+            if path.exists() and (beside or time.time() - path.stat().st_mtime > QUIET_SECONDS):
                 self.mirror.store(path)
 
     def store(self) -> None:

@@ -20,7 +20,7 @@ import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
-from inpars.errors import BackendError
+from inpars.errors import BackendError, ConfigError
 from inpars.models.computing import ComputingOptions
 from inpars.models.hardware import pick_dtype
 from inpars.options import option
@@ -88,7 +88,8 @@ class _Reporter(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
         self._progress.advance(1, self._loss)
         next(self._track, None)
-        if time.monotonic() - self._saved > SECONDS_BETWEEN_CHECKPOINTS and state.global_step < state.max_steps:
+        due = time.monotonic() - self._saved > SECONDS_BETWEEN_CHECKPOINTS and state.global_step < state.max_steps
+        if due and args.world_size == 1:
             control.should_save = True
             self._saved = time.monotonic()
 
@@ -188,9 +189,15 @@ def run_trainer(
     `validate_every` steps and after the last; training ends when `patience` values in a row were no better than the
     best. It may keep the best weights in `checkpoint_folder(output)`, which lasts until the model is saved, and `save`
     may put them back.
+
+    Of several processes (torchrun) the first one saves, and the others exit when they have trained. They keep no
+    checkpoints, since their clocks differ. Raises ConfigError where they would have to validate.
     """
     folder = checkpoint_folder(output)
-    checkpoint = _usable_checkpoint(folder, settings, progress)
+    if trainer.args.world_size > 1 and validate is not None:
+        raise ConfigError("several processes cannot validate while they train; leave --validate-every out")
+    with trainer.accelerator.main_process_first():
+        checkpoint = _usable_checkpoint(folder, settings, progress)
     reporter = _Reporter(progress, description, trainer.args.per_device_train_batch_size)
     for callback in list(trainer.callback_handler.callbacks):
         if isinstance(callback, PrinterCallback | ProgressCallback) or "ModelCard" in type(callback).__name__:
@@ -205,6 +212,8 @@ def run_trainer(
             raise BackendError(
                 f"{description}: the GPU's memory does not suffice; lower --batch-size or --max-length"
             ) from error
+        if trainer.args.process_index > 0:
+            raise SystemExit(0)
         working = output.with_name(f".{output.name}.tmp")
         shutil.rmtree(working, ignore_errors=True)
         save(working)

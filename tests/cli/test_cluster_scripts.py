@@ -59,7 +59,7 @@ def machine(tmp_path, tiny):
         }
         command = ["bash", str(CLUSTER / script), *arguments]
         return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900, check=False
         )
 
     run.folder, run.model = tmp_path, str(tiny("llama"))
@@ -71,6 +71,7 @@ def generate(machine, output):
     return ["generate", *named, "--max-new-tokens", "4", "--output", output, "--quiet"]
 
 
+@pytest.mark.slow  # four processes that load torch
 def test_an_array_and_its_merging_are_the_command(machine, monkeypatch):
     done = machine("slurm_submit.sh", *generate(machine, "q.jsonl"), SHARDS="2", SBATCH_FLAGS="--partition=gpu")
     assert done.returncode == 0, done.stderr

@@ -203,11 +203,16 @@ def test_another_machine_goes_on_with_the_partial_file(tmp_path, shared, store):
 
 def test_a_machine_leaves_the_shards_of_others_alone(tmp_path, shared, store):
     store.pipe_file("/bucket/run/q.shard-01-of-03.jsonl", b"theirs\n")
-    with shared(tmp_path, "--output", f"{SHARED}/q.jsonl", "--shard", "2/3"):
+    store.pipe_file("/bucket/run/q.shard-01-of-03.jsonl.example_query_ids.txt", b"q7\n")
+    store.pipe_file("/bucket/run/q.shard-02-of-03.jsonl.partial", b"half\n")
+    with shared(tmp_path, "--output", f"{SHARED}/q.jsonl", "--shard", "3/3"):
         folder = tmp_path / "remote/memory/bucket/run"
         assert not folder.exists() or not list(folder.iterdir())
     with shared(tmp_path, "--output", f"{SHARED}/q.jsonl", command="merge"):
-        assert (folder / "q.shard-01-of-03.jsonl").read_text() == "theirs\n"
+        assert {path.name: path.read_text() for path in folder.iterdir()} == {
+            "q.shard-01-of-03.jsonl": "theirs\n",
+            "q.shard-01-of-03.jsonl.example_query_ids.txt": "q7\n",
+        }
 
 
 def test_partial_files_are_stored_while_it_works(tmp_path, shared, store, monkeypatch):
