@@ -117,9 +117,8 @@ TOPICS = Topics("test", {f"q{q}": f"what is {sentence(q, 1 + q % 4)}" for q in r
 def test_reranked_runs_are_the_bytes_of_one_process_in_float32(
     ray_here, tmp_path, collection, first_stage, tiny, kind, reranker, workers
 ):
-    common = {"kind": reranker}
-    if reranker in ("monot5", "causal"):
-        common |= {"true_token": "true", "false_token": "false"}
+    answers = {"monot5": ("▁true", "▁false"), "causal": (" yes", " no")}.get(reranker, (None, None))
+    common = {"kind": reranker, "true_token": answers[0], "false_token": answers[1]}
     rerank(collection, first_stage, TOPICS, tmp_path / "local.trec", tiny(kind), **common)
     for count in workers:
         output = tmp_path / f"ray{count}.trec"
