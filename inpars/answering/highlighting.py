@@ -35,14 +35,14 @@ def content_stems(query: str) -> set[str]:
     return {stem(word) for word in words if word not in STOP_WORDS} or {stem(word) for word in words}
 
 
-def names_of(question: str) -> list[str]:
+def names_of(question: str, *, titles: bool = True) -> list[str]:
     """A question's words with a digit, and those with a capital but the first; without these where they are most.
 
-    What is asked about them can only be answered from a text that has them.
+    What is asked about them can only be answered from a text that has them. With `titles` False capitals always count.
     """
     words = WORD.findall(question)
     capital = [place > 0 and word[0].isupper() for place, word in enumerate(words)]
-    written_large = sum(capital) > len(words) / 2
+    written_large = titles and sum(capital) > len(words) / 2
     return [
         word
         for word, large in zip(words, capital, strict=True)
@@ -50,10 +50,10 @@ def names_of(question: str) -> list[str]:
     ]
 
 
-def missing_names(question: str, text: str) -> list[str]:
+def missing_names(question: str, text: str, *, titles: bool = True) -> list[str]:
     """The names and numbers of a question that a text lacks, whatever their ending."""
     there = {stem(word.lower()) for word in WORD.findall(text)}
-    return [name for name in dict.fromkeys(names_of(question)) if stem(name.lower()) not in there]
+    return [name for name in dict.fromkeys(names_of(question, titles=titles)) if stem(name.lower()) not in there]
 
 
 def stem(word: str) -> str:

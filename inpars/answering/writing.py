@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from inpars.answering.focusing import Focus
-from inpars.answering.highlighting import STOP_WORDS, WORD, stem
+from inpars.answering.highlighting import STOP_WORDS, WORD, missing_names, stem
 from inpars.answering.records import Answer, Hit
 from inpars.generation.api_prices import cut_text
 
@@ -85,7 +85,7 @@ class SourceWriter:
         else:
             told = messages(question, list(enumerate(hits, start=1)), self._source_tokens)
         reply = self._chat.reply(told, self._max_new_tokens)
-        return checked(question, reply, hits, self.name)
+        return checked(question, reply, hits, self.name, strict=self._focus is not None)
 
 
 def messages(
@@ -120,8 +120,12 @@ def escaped(text: str) -> str:
     return printable
 
 
-def checked(question: str, reply: str, hits: Sequence[Hit], method: str) -> Answer:
-    """A reply as an answer that cites hits which exist and which it rests on, or as none."""
+def checked(question: str, reply: str, hits: Sequence[Hit], method: str, *, strict: bool = False) -> Answer:
+    """A reply as an answer that cites hits which exist and which it rests on, or as none.
+
+    `strict`, for small models, which make things up beside a right number of a source: all names and numbers of the
+    reply must stand in the hits or in the question, and most of its words in the sources it names.
+    """
     text, cited = _with_known_sources(_unescaped(reply).strip(), len(hits))
     sources = tuple(hits)
 
@@ -130,12 +134,16 @@ def checked(question: str, reply: str, hits: Sequence[Hit], method: str) -> Answ
 
     if not text or text.upper().startswith(UNKNOWN) or (not cited and _REFUSAL.search(text)):
         return none("the language model finds no answer in the sources")
-    said = _content(_CITATION.sub(" ", text))
+    bare = _CITATION.sub(" ", text)
+    there = " ".join([question, *(hit.document.full_text for hit in hits)])
+    if strict and (absent := missing_names(bare, there, titles=False)):
+        return none(f"the reply names what no source has ({', '.join(absent)})")
+    said = _content(bare)
     usable = [_bearing(question, said, hit) for hit in hits]
     support = [len(said & words) / max(1, len(said)) for words in usable]
     if cited:
         words = set[str]().union(*(usable[number - 1] for number in cited))
-        if len(said & words) < LEAST_SUPPORT / 2 * len(said):
+        if len(said & words) < LEAST_SUPPORT / (1 if strict else 2) * len(said):
             return none("the reply is not borne out by the sources that it names")
         return Answer(question, "generated", True, text, method, cited=cited, sources=sources)
     best = max(range(len(hits)), key=lambda place: support[place])

@@ -344,6 +344,19 @@ def test_a_small_models_sources_are_a_line_each_whatever_they_say():
     assert not any(sign in user["content"] for sign in ("<|im_", "[INST]", "\x1b", "<source"))
 
 
+def test_a_small_models_inventions_are_no_answers():
+    """SmolLM2 135M, asked who designed Python: the titles of its sources with a name of its own."""
+    found = [Hit(Document(str(n), "Groovy brought Python's design philosophy to Java.", "Python"), 1.0) for n in (1, 2)]
+    reply = "[1] Python / David Waldrop\n[2] Python / David Waldrop"
+    answer = checked("Who designed Python?", reply, found, "m", strict=True)
+    assert (answer.answered, answer.reason) == (False, "the reply names what no source has (David, Waldrop)")
+    assert checked("Who?", "Groovy brought Python's design to Java [1].", found, "m", strict=True).cited == (1,)
+    # of groovy, go, into, kitchens, yesterday and java (into is grammar) the source has two of five, below 0.7
+    loose = "Groovy goes into kitchens yesterday, Java [1]."
+    assert checked("Who?", loose, found, "m").answered
+    assert not checked("Who?", loose, found, "m", strict=True).answered
+
+
 def test_a_model_is_not_asked_where_nothing_is_near():
     chat = Chat("Paris [1].")
     answer = SourceWriter(chat, focus=Focus(BY_WORDS)).write("who invented amber lanterns?", LONG)
