@@ -199,12 +199,15 @@ def test_a_server_that_fails_is_named_in_one_line(run, index, server, monkeypatc
 
 def test_a_local_model_writes_answers(run, index, tiny, without_java):
     given = ("--index", index, "--model", tiny("llama"), "--max-new-tokens", "4", "--k", "1", "--source-tokens", "16")
-    err = run("ask", "where?", *given, "--device", "cpu", "--dtype", "float32", "--quiet", code=1).err
+    exact = ("--device", "cpu", "--dtype", "float32", "--quiet")
+    assert "written by" in run("ask", "where?", *given, *exact).out  # from the nearest sentences
+    given += ("--focus-sentences", "0")
+    err = run("ask", "where?", *given, *exact, code=1).err
     assert "the sources and the answer need" in err  # its 512 tokens do not even hold the rules
     big = Path(shutil.copytree(given[3], "big"))
     config = json.loads((big / "config.json").read_text(encoding="utf-8"))
     (big / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 8192}), encoding="utf-8")
-    out, _ = run("ask", "where?", *given[:3], big, *given[4:], "--device", "cpu", "--dtype", "float32", "--quiet")
+    out, _ = run("ask", "where?", *given[:3], big, *given[4:], *exact)
     assert "written by big" in out
 
 
