@@ -59,7 +59,8 @@ class SentenceReader:
             lacking = [missing_names(question, hit.document.full_text) for hit in hits]
             places = [(number, span) for number, span in places if not lacking[number - 1]]
             if not places:
-                absent = ", ".join(min((names for names in lacking if names), key=len))
+                fewest = min(len(names) for names in lacking if names)
+                absent = ", ".join(next(names for names in lacking if len(names) == fewest))
                 return unanswered(question, self.name, hits, f"no source has all that the question names ({absent})")
         scores = self._judge.score(question, [in_context(hits[number - 1], span) for number, span in places])
         return best_answer(
