@@ -23,7 +23,9 @@ def folder(tmp_path_factory):
 
 
 def test_generate_and_score(ray_here, folder, tiny, capsys):
-    common = ["--corpus", str(folder / "corpus.jsonl"), "--model", tiny("llama"), *SAME, "--max-doc-tokens", "32"]
+    common = ["--corpus", str(folder / "corpus.jsonl"), "--model", tiny("llama"), *SAME]
+    common += ["--prompt", "no-examples", "--max-doc-tokens", "32"]
+    capsys.readouterr()  # what was said while the model was made
     for engine, flags in (("local", []), ("ray", RAY)):
         written, scored = str(folder / f"queries.{engine}.jsonl"), str(folder / f"scores.{engine}.jsonl")
         assert main(["generate", *common, "--max-new-tokens", "4", "--no-canary", "--output", written, *flags]) == 0
