@@ -237,7 +237,7 @@ def _similarities(
     computing = _computing(again.options, manifest)
     computing.pop("threads")
     name = _model(again.run, manifest, f"retriever {manifest.arguments['retriever'][0]}")
-    shown = {key: manifest.arguments.get(key) for key in ("max_length", "window_tokens")}
+    shown: dict[str, Any] = {key: manifest.arguments.get(key) for key in ("max_length", "window_tokens")}
     encoder = Encoder(name, **shown, **computing)
     first = cut({query.query_id: written[query.query_id] for query in chosen}, DENSE_DEPTH)
     doc_ids = list(dict.fromkeys(doc_id for scores in first.values() for doc_id in scores))
