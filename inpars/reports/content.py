@@ -159,6 +159,7 @@ class StageFacts:
     dropped: Mapping[str, int]
     started: str = ""
     git_commit: str | None = None
+    workers: Sequence[Mapping[str, Any]] = ()  # what each of a cluster did: worker, node, device, items, seconds, rate
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,7 @@ def stage_facts(output: str, manifest: Manifest) -> StageFacts:
         dropped=manifest.dropped,
         started=manifest.started,
         git_commit=manifest.git_commit,
+        workers=manifest.results.get("workers", ()),
     )
 
 

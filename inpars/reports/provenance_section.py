@@ -52,10 +52,27 @@ def stages_html(stages: Sequence[StageFacts]) -> str:
         for stage in stages
     ]
     devices = ", ".join(dict.fromkeys(stage.device for stage in stages if stage.device))
-    return table("Time of the stages", head, rows) + paragraph(
+    spent = paragraph(
         f"{duration(total)} in all, on {devices}. A stage that was up to date keeps the time of when it was done.",
         "soft",
     )
+    return table("Time of the stages", head, rows) + spent + _workers_html(stages)
+
+
+def _workers_html(stages: Sequence[StageFacts]) -> str:
+    """What each worker of a cluster did; nothing where there was none."""
+    head = [Cell("worker"), Cell("items", "n"), Cell("time", "n"), Cell("items a second", "n")]
+    rows = [
+        [
+            Cell("", raw=f"{escape(stage.output)}, {one['worker']}<small class=under>{escape(one['node'])}</small>"),
+            Cell(f"{one['items']:,}", "n"),
+            Cell(duration(one["seconds"]), "n"),
+            Cell(number(one["items_per_second"], ".2f"), "n"),
+        ]
+        for stage in stages
+        for one in stage.workers
+    ]
+    return table("Throughput of the workers", head, rows) if rows else ""
 
 
 def commands_html(commands: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -71,7 +72,8 @@ def report(tmp_path, **parts):
     verdicts = [verdict(n, -n / 10, text=text) for n, text in enumerate(NASTY)]
     verdicts += [verdict(4, -2.0, "copied"), verdict(5, -math.inf, "empty", text="")]
     stage = StageFacts(
-        *("generate", NASTY[1], 6, 12.0, 0.25, NASTY[2], "ab" * 32, {NASTY[0]: "cd" * 32}, {"note": NASTY[2]}, {})
+        *("generate", NASTY[1], 6, 12.0, 0.25, NASTY[2], "ab" * 32, {NASTY[0]: "cd" * 32}, {"note": NASTY[2]}, {}),
+        workers=[{"worker": 1, "node": NASTY[3], "items": 1200, "seconds": 60.0, "items_per_second": 20.0}],
     )
     whole = {
         "title": f"toy {NASTY[0]}",
@@ -142,6 +144,15 @@ def test_all_sections_are_there(tmp_path):
         *("ab" * 32, "cd" * 6, "0.2500", "12 s"),
     ):
         assert part in text, part
+
+
+def test_what_each_worker_did_is_shown_where_there_were_any(tmp_path):
+    text = Reader(render(report(tmp_path))).text
+    assert "Throughput of the workers" in text
+    assert "1,200" in text
+    assert "20.00" in text
+    alone = replace(report(tmp_path).stages[0], workers=())
+    assert "Throughput of the workers" not in Reader(render(report(tmp_path, stages=[alone]))).text
 
 
 def test_the_json_is_the_same_and_strict(tmp_path):
