@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from inpars.errors import DataFormatError
 from inpars.formats import document_from_tsv, is_tsv, parse_document, read_documents, write_documents
-from inpars.records import Document
+from inpars.records import Document, FullText
 from inpars.storage import broken_json, decode_line, is_gzip, open_lines, replace_folder, storage_errors
 
 INDEX_FORMAT = 2
@@ -92,8 +92,8 @@ class Corpus:
         raise self._unknown(doc_id)
 
     def texts(self, doc_ids: Iterable[str]) -> list[str]:
-        """Title and text of each document, in the order asked for."""
-        return [self[doc_id].full_text for doc_id in doc_ids]
+        """Title and text of each document as a `FullText`, in the order asked for."""
+        return [FullText.of(self[doc_id]) for doc_id in doc_ids]
 
     def at(self, position: int) -> Document:
         """The document at a position of an order that is arbitrary but the same for any order of the file."""

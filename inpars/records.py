@@ -39,6 +39,23 @@ class Document:
         return f"{self.title} {self.text}".strip() if self.title else self.text
 
 
+class FullText(str):
+    """A document's title and text in one, which still knows the title, so that windows of it can have it too."""
+
+    heading = ""  # `title` is a method of every str
+
+    @classmethod
+    def of(cls, document: Document) -> FullText:
+        """The document's `full_text`."""
+        text = cls(document.full_text)
+        text.heading = document.title
+        return text
+
+    def parts(self) -> Document:
+        """Title and text as a document without an id."""
+        return Document("", self[len(self.heading) :].lstrip(), self.heading)
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """One information need in a searcher's words."""

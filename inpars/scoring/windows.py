@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.errors import ConfigError
-from inpars.records import Document
+from inpars.records import Document, FullText
 from inpars.retrieval.passages import require_offsets, token_places, window_spans
 from inpars.scoring import PairScorer, Windows
 from inpars.scoring.pair_model import Pair
@@ -55,7 +55,8 @@ class NearestWindowScorer:
     def score(self, pairs: Sequence[Pair]) -> list[float]:
         """One score a pair, in their order."""
         documents, queries = (list(dict.fromkeys(pair[side] for pair in pairs)) for side in (1, 0))
-        parts = dict(zip(documents, self._encoder.windows_of([Document("", text) for text in documents]), strict=True))
+        whole = [text.parts() if isinstance(text, FullText) else Document("", text) for text in documents]
+        parts = dict(zip(documents, self._encoder.windows_of(whole), strict=True))
         texts = [text for part in parts.values() if len(part) > 1 for text in part]
         vectors = dict(zip(texts, self._encoder.encode_documents(texts), strict=True))
         asked = dict(zip(queries, self._encoder.encode_queries(queries), strict=True)) if texts else {}

@@ -1,5 +1,7 @@
 """Long documents in windows: where they are cut, and what becomes of their scores."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from tiny_models import bert_tokenizer, sentence
 
 from inpars.errors import ConfigError
+from inpars.records import Document, FullText
 from inpars.scoring import load_scorer
 from inpars.scoring.windows import NearestWindowScorer, WindowedScorer, default_tokens
 
@@ -131,6 +134,21 @@ def test_only_the_window_nearest_to_the_query_is_scored():
     assert NearestWindowScorer(scorer, Counts()).score(pairs) == [2.0, 3.0, 1.0, 0.0]
     assert scorer.texts == ["beacon", "canyon", "amber", ""]
     assert NearestWindowScorer(scorer, Counts()).score([]) == []
+
+
+class Titled(Counts):
+    """A window is a word after the title."""
+
+    def windows_of(self, documents):
+        return [[f"{document.title} {word}".strip() for word in document.text.split()] for document in documents]
+
+
+def test_a_window_has_the_title_of_a_document_that_knows_it():
+    scorer = Asked()
+    text = pickle.loads(pickle.dumps(FullText.of(Document("d", "amber beacon", title="Old cedar"))))
+    assert text == "Old cedar amber beacon"
+    NearestWindowScorer(scorer, Titled()).score([("beacon", text), ("amber", "amber beacon")])
+    assert scorer.texts == ["Old cedar beacon", "amber"]
 
 
 def test_nearest_windows_want_a_retriever(tiny):
