@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from inpars import __version__
 from inpars.errors import InparsError, MissingDependencyError
+from inpars.models.processor import keep_freed_memory
 
 COMMANDS = {
     "run": "the whole pipeline: from a corpus to tuned models, a table and a report",
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
     for name, value in ENVIRONMENT_DEFAULTS.items():
         os.environ.setdefault(name, value)
+    keep_freed_memory()
     parsed = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _dispatch(parsed)

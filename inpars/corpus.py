@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.errors import DataFormatError
-from inpars.formats import document_from_tsv, is_tsv, parse_document, read_documents, write_documents
+from inpars.fields import is_tsv
+from inpars.formats import document_from_tsv, parse_document, read_documents, write_documents
 from inpars.records import Document, FullText
 from inpars.storage import broken_json, decode_line, is_gzip, open_lines, replace_folder, storage_errors
 

@@ -6,13 +6,23 @@ Readers stream and name the path, line and field of what they reject. Ids become
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from inpars.errors import DataFormatError
+from inpars.fields import (
+    checked_id,
+    finite_number,
+    first_of,
+    is_tsv,
+    is_whole_number,
+    read_tsv,
+    split_tsv,
+    text_of,
+    well_formed,
+)
 from inpars.records import (
     Document,
     FinishReason,
@@ -36,7 +46,6 @@ LOG_PROB_DIGITS = 6  # decimals kept in files; the contract's tolerance is 1e-4
 SCORE_DIGITS = 6  # decimals of a run's scores
 SCORE_STEP = 1e-5  # least gap between neighbours: trec_eval compares in float32, whose spacing below 128 is 7.6e-6
 SCORE_STEP_RATIO = 2.0**-22  # the same for larger scores: float32 spacing is at most 2**-23 of the number
-WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]+\s*")
 
 
 def read_documents(path: Path) -> Iterator[Document]:
@@ -51,14 +60,14 @@ def read_documents(path: Path) -> Iterator[Document]:
 
 def document_from_tsv(line: str, path: Path, number: int) -> Document:
     """One line of a tab-separated corpus: id, text and, where there is a third column, title."""
-    fields = _split_tsv(line, path, number, minimum=2)
+    fields = split_tsv(line, path, number, minimum=2)
     return Document(checked_id(fields[0], path, number), fields[1], fields[2] if len(fields) > 2 else "")
 
 
 def parse_document(record: Mapping[str, Any], path: Path, number: int) -> Document:
     """One JSON object as a document."""
-    doc_id = checked_id(_first(record, DOC_ID_FIELDS, path, number), path, number)
-    text = _text(record, DOCUMENT_TEXT_FIELDS, path, number)
+    doc_id = checked_id(first_of(record, DOC_ID_FIELDS, path, number), path, number)
+    text = text_of(record, DOCUMENT_TEXT_FIELDS, path, number)
     title = record.get("title") or ""
     if not isinstance(title, str):
         raise DataFormatError("must be text", path=path, line=number, field="title", excerpt=repr(title))
@@ -93,12 +102,12 @@ def _reject_twin(query_id: str, seen: set[str], path: Path, number: int) -> None
 
 def _numbered_queries(path: Path) -> Iterator[tuple[int, Query]]:
     if is_tsv(path):
-        for number, fields in _read_tsv(path, minimum=2):
+        for number, fields in read_tsv(path, minimum=2):
             yield number, Query(checked_id(fields[0], path, number), fields[1])
         return
     for number, record in read_jsonl(path):
-        query_id = checked_id(_first(record, QUERY_ID_FIELDS, path, number), path, number)
-        yield number, Query(query_id, _text(record, QUERY_TEXT_FIELDS, path, number))
+        query_id = checked_id(first_of(record, QUERY_ID_FIELDS, path, number), path, number)
+        yield number, Query(query_id, text_of(record, QUERY_TEXT_FIELDS, path, number))
 
 
 def write_queries(path: Path, queries: Iterable[Query]) -> int:
@@ -121,14 +130,14 @@ def iterate_qrels(path: Path) -> Iterator[Qrel]:
         return
     for number, line in read_lines(path):
         fields = line.split("\t") if "\t" in line else line.split()
-        if number == 1 and len(fields) == 3 and not _is_integer(fields[-1]):
+        if number == 1 and len(fields) == 3 and not is_whole_number(fields[-1]):
             continue  # BEIR's header
         if len(fields) not in (3, 4):
             raise DataFormatError(
                 f"{len(fields)} columns, qrels have 4 (TREC) or 3 (BEIR)", path=path, line=number, excerpt=line
             )
         query_id, doc_id, relevance = fields[0], fields[-2], fields[-1]
-        if not _is_integer(relevance):
+        if not is_whole_number(relevance):
             raise DataFormatError("must be a whole number", path=path, line=number, field="relevance", excerpt=line)
         yield Qrel(query_id, doc_id, int(relevance))
 
@@ -137,8 +146,8 @@ def _votes(path: Path) -> Iterator[Qrel]:
     """What `inpars serve --feedback` keeps: the last vote on a document counts, null takes the earlier ones back."""
     votes: dict[tuple[str, str], int | None] = {}
     for number, record in read_jsonl(path):
-        query_id = checked_id(_first(record, QUERY_ID_FIELDS, path, number), path, number)
-        doc_id = checked_id(_first(record, ("doc_id",), path, number), path, number)
+        query_id = checked_id(first_of(record, QUERY_ID_FIELDS, path, number), path, number)
+        doc_id = checked_id(first_of(record, ("doc_id",), path, number), path, number)
         relevance = record.get("relevance")
         if relevance is not None and type(relevance) is not int:
             excerpt = repr(relevance)
@@ -198,7 +207,7 @@ def parse_run_line(line: str, path: Path, number: int) -> tuple[ScoredDocument, 
 
 def _msmarco_result(fields: list[str], path: Path, number: int) -> ScoredDocument:
     query_id, doc_id, position = fields
-    if not _is_integer(position) or int(position) < 1:
+    if not is_whole_number(position) or int(position) < 1:
         raise DataFormatError("must be a whole number from 1", path=path, line=number, field="rank", excerpt=position)
     return ScoredDocument(query_id, doc_id, -float(position))
 
@@ -241,7 +250,7 @@ def read_placed_synthetic_records(
     seen: set[str] = set()
     for start, number, found in read_placed_jsonl(path):
         record = amend(found)
-        doc_id = checked_id(_first(record, ("doc_id",), path, number), path, number)
+        doc_id = checked_id(first_of(record, ("doc_id",), path, number), path, number)
         query_id = checked_id(record.get("query_id") or f"{doc_id}-q{written[doc_id]}", path, number)
         written[doc_id] += 1
         _reject_twin(query_id, seen, path, number)
@@ -267,7 +276,7 @@ def synthetic_query(
     return SyntheticQuery(
         query_id=query_id,
         doc_id=doc_id,
-        text=_text(record, ("query", "question"), path, number),
+        text=text_of(record, ("query", "question"), path, number),
         token_log_probs=tuple(float(value) for value in values or ()),
         stop_log_prob=stop,
         finish_reason=cast(FinishReason, reason),
@@ -296,7 +305,7 @@ def synthetic_query_record(query: SyntheticQuery, document: Document | None = No
 
 def read_triple_ids(path: Path) -> Iterator[Triple]:
     """Triples of ids, tab-separated: query, positive, negative."""
-    for number, fields in _read_tsv(path, minimum=3):
+    for number, fields in read_tsv(path, minimum=3):
         if len(fields) != 3:
             raise DataFormatError(
                 f"{len(fields)} columns, a triple has 3 ids: query, positive, negative", path=path, line=number
@@ -308,82 +317,6 @@ def triple_id_lines(triples: Iterable[Triple]) -> Iterator[str]:
     """The lines of an ids file."""
     for triple in triples:
         yield f"{triple.query_id}\t{triple.positive_doc_id}\t{triple.negative_doc_id}"
-
-
-def one_line(text: str) -> str:
-    """Text with tabs and newlines turned into blanks, for tab-separated files."""
-    return " ".join(text.split())
-
-
-def is_tsv(path: Path) -> bool:
-    """Whether the name says tab-separated, gzipped or not."""
-    return path.name.removesuffix(".gz").endswith((".tsv", ".txt"))
-
-
-def _read_tsv(path: Path, minimum: int) -> Iterator[tuple[int, list[str]]]:
-    for number, line in read_lines(path):
-        yield number, _split_tsv(line, path, number, minimum)
-
-
-def _split_tsv(line: str, path: Path, number: int, minimum: int) -> list[str]:
-    fields = line.split("\t")
-    if len(fields) < minimum:
-        raise DataFormatError(
-            f"{len(fields)} tab-separated columns, {minimum} are needed", path=path, line=number, excerpt=line
-        )
-    return fields
-
-
-def _first(record: Mapping[str, Any], names: tuple[str, ...], path: Path, number: int | None) -> Any:
-    for name in names:
-        if record.get(name) is not None:
-            return record[name]
-    raise DataFormatError(
-        f"no {names[0]!r} field (or {', '.join(names[1:])})" if len(names) > 1 else f"no {names[0]!r} field",
-        path=path,
-        line=number,
-        excerpt=", ".join(record) or "an empty object",
-    )
-
-
-def _text(record: Mapping[str, Any], names: tuple[str, ...], path: Path, number: int | None) -> str:
-    value = _first(record, names, path, number)
-    if not isinstance(value, str):
-        field = next(name for name in names if record.get(name) is not None)
-        raise DataFormatError("must be text", path=path, line=number, field=field, excerpt=repr(value))
-    return well_formed(value)
-
-
-def well_formed(text: str) -> str:
-    r"""Text with unpaired surrogates (JSON can hold `\ud83d` alone) replaced, since no file or tokenizer takes them."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
-def checked_id(value: Any, path: Path, number: int) -> str:
-    """An id as text. Raises DataFormatError unless it is one word."""
-    text = str(value)
-    if not text or text.split() != [text] or isinstance(value, list | dict | bool) or well_formed(text) != text:
-        raise DataFormatError("an id must be one word without blanks", path=path, line=number, excerpt=repr(value))
-    return text
-
-
-def finite_number(text: str, path: Path, number: int) -> float:
-    """A score as a number. Raises DataFormatError unless it is a finite one."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise DataFormatError("must be a finite number", path=path, line=number, field="score", excerpt=text)
-    return value
-
-
-def _is_integer(text: str) -> bool:
-    return WHOLE_NUMBER.fullmatch(text) is not None
 
 
 def _rounded(values: Iterable[float]) -> list[float]:

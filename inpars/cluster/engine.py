@@ -21,6 +21,7 @@ from inpars.cluster.options import ClusterOptions
 from inpars.cluster.shard_folder import ShardFolder
 from inpars.cluster.work import Job, Worker
 from inpars.errors import BackendError, InparsError
+from inpars.models.processor import keep_freed_memory
 from inpars.progress import Progress
 
 MOST_ATTEMPTS = 5  # of a shard, or of starting a worker, each of which died or failed
@@ -37,6 +38,7 @@ class _Actor:
 
     def __init__(self, number: int) -> None:
         self._number = number
+        keep_freed_memory()
 
     def load(self, job: Job, folder: ShardFolder) -> None:
         """Begin; not in the constructor, whose errors Ray does not pass on as they are."""

@@ -172,7 +172,10 @@ def _checked(file: Path) -> Iterator[Checked]:
     if not file.exists():
         return
     for _, record in read_jsonl(file):
-        prediction = Prediction(**record)
+        try:
+            prediction = Prediction(**record)
+        except TypeError:
+            continue  # of another version, which knew other fields
         manifest = None if prediction.output is None else read_manifest(Path(prediction.output))
         if manifest is not None and manifest.started >= prediction.made:
             seconds = _took(manifest, prediction)

@@ -21,7 +21,8 @@ from types import TracebackType
 from typing import IO, Any
 
 from inpars.errors import DataFormatError
-from inpars.formats import one_line, run_lines, synthetic_query_record, triple_id_lines
+from inpars.fields import one_line
+from inpars.formats import run_lines, synthetic_query_record, triple_id_lines
 from inpars.interchange.items import Example, Item, Judged, Margin, Negative, Synthetic
 from inpars.interchange.keys import SeenKeys
 from inpars.records import Document, Qrel, Query, ScoredDocument, Triple

@@ -15,7 +15,8 @@ from typing import Any
 
 from inpars.corpus import Corpus
 from inpars.errors import DataFormatError
-from inpars.formats import checked_id, finite_number, iterate_qrels, read_documents, read_queries
+from inpars.fields import checked_id, finite_number
+from inpars.formats import iterate_qrels, read_documents, read_queries
 from inpars.interchange.beir import write_collection
 from inpars.interchange.fields import list_of, object_of
 from inpars.interchange.folder import CORPUS, MARGINS

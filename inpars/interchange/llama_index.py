@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from inpars.errors import DataFormatError
-from inpars.formats import checked_id
+from inpars.fields import checked_id
 from inpars.interchange.fields import text_of, wrong
 from inpars.interchange.format import Layout, Written
 from inpars.interchange.items import Item, Judged

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from inpars.errors import DataFormatError
-from inpars.formats import iterate_qrels, one_line, read_documents, read_queries, read_triple_ids, triple_id_lines
+from inpars.fields import one_line
+from inpars.formats import iterate_qrels, read_documents, read_queries, read_triple_ids, triple_id_lines
 from inpars.interchange.format import Layout, Written
 from inpars.interchange.items import Item, Judged
 from inpars.interchange.source import TRAINING_SPLIT, Source

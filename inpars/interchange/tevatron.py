@@ -12,7 +12,7 @@ from typing import Any
 
 from inpars.corpus import Corpus
 from inpars.errors import DataFormatError
-from inpars.formats import checked_id
+from inpars.fields import checked_id
 from inpars.interchange.fields import document_of_object, id_of, list_of, text_of
 from inpars.interchange.folder import CORPUS
 from inpars.interchange.format import Layout, Written

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from inpars.formats import is_tsv, parse_document, read_synthetic_records, synthetic_query_record
+from inpars.fields import is_tsv
+from inpars.formats import parse_document, read_synthetic_records, synthetic_query_record
 from inpars.interchange.format import Layout, Written
 from inpars.interchange.items import Item, Synthetic
 from inpars.interchange.source import Source

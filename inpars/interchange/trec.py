@@ -11,7 +11,8 @@ from pathlib import Path
 
 from inpars.datasets import DEFAULT_SPLIT
 from inpars.errors import ConfigError, DataFormatError
-from inpars.formats import iterate_qrels, iterate_run, one_line, read_queries, run_lines
+from inpars.fields import one_line
+from inpars.formats import iterate_qrels, iterate_run, read_queries, run_lines
 from inpars.interchange.format import Layout, Written
 from inpars.interchange.items import Item, Judged
 from inpars.interchange.source import Source

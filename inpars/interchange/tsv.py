@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 
 from inpars.errors import DataFormatError
-from inpars.formats import one_line
+from inpars.fields import one_line
 from inpars.interchange.items import Example, Negative, document_of, query_of
 from inpars.interchange.source import Source
 from inpars.storage import read_lines, write_lines

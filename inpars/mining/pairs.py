@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 
-from inpars.formats import one_line
+from inpars.fields import one_line
 from inpars.records import SyntheticQuery
 from inpars.storage import storage_errors, write_lines
 

@@ -34,7 +34,12 @@ class PipelineOptions(ClusterOptions):
         "auto", help="what the reranker becomes; auto: of a decoder a query likelihood with the prompt's examples"
     )
     reranker_epochs: float = option(1.0, help="passes over the triples for the reranker; 0: it stays as it is")
-    reranker_steps: int = option(32, help="at most so many steps of them, of 8 queries each", minimum=1)
+    reranker_steps: int | None = option(
+        None,
+        help="at most so many steps of them, of 8 queries each; none given: 8 where the reranker is the model that "
+        "wrote the queries, and has little to learn from them, else no limit",
+        minimum=1,
+    )
     reranker_max_length: int = option(160, help="tokens of query and document that the reranker reads")
     rerank_depth: int = option(20, help="documents a query that are reranked", minimum=1)
     window_tokens: int | None = option(

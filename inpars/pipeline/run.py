@@ -43,6 +43,7 @@ FUSION_DEPTH = 100
 BASE_FUSION, TUNED, TUNED_FUSION = "fusion", "tuned", "tuned fusion"
 RERANKED = " + reranker"
 RERANKER_BATCH = 8  # queries a step of the reranker's training
+STEPS_OF_THE_AUTHOR = 8  # of a reranker that wrote the queries itself: its loss is near 0 after five
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,11 +208,12 @@ def _train_reranker(run: _Run, triples: Manifest) -> Manifest:
 
     own = run.options
     batches = (triples.output.records or 0) / own.per_query / RERANKER_BATCH
+    limit = own.reranker_steps or (STEPS_OF_THE_AUTHOR if own.reranker == own.model else math.inf)
     options = RerankerOptions(
         model=own.reranker,
         kind=own.reranker_kind,
         batch_size=RERANKER_BATCH,
-        max_steps=max(1, math.ceil(min(own.reranker_epochs * batches, own.reranker_steps))),
+        max_steps=max(1, math.ceil(min(own.reranker_epochs * batches, limit))),
         max_length=own.reranker_max_length,
         seed=own.seed,
         **own.computing,

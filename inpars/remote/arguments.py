@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inpars.cluster.shards import Shard, shard_path
-from inpars.errors import InparsError
+from inpars.errors import ConfigError, InparsError
 from inpars.manifest import MANIFEST_SUFFIX
 from inpars.remote.mirror import Mirror
 from inpars.remote.objects import is_url
@@ -138,11 +138,22 @@ class Output:
         )
 
 
+def _seconds_between() -> float:
+    text = os.environ.get("INPARS_REMOTE_SECONDS", str(SECONDS_BETWEEN))
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise ConfigError(f"INPARS_REMOTE_SECONDS is {text!r}; give seconds, {SECONDS_BETWEEN:g} for instance")
+    return seconds
+
+
 @contextmanager
 def _stored_meanwhile(outputs: Sequence[Output], note: Callable[[str], None]) -> Iterator[None]:
     """Store partial files from a thread while the block works, everything when it ends or fails."""
     done = threading.Event()
-    seconds = float(os.environ.get("INPARS_REMOTE_SECONDS", SECONDS_BETWEEN))
+    seconds = _seconds_between()
 
     def work() -> None:
         wait = seconds

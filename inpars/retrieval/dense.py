@@ -31,6 +31,7 @@ from inpars.models.hardware import pick_device, pick_dtype
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run
 from inpars.retrieval.passages import document_windows, require_offsets
+from inpars.retrieval.segments import save_array
 from inpars.storage import storage_errors
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Encoder:
             self._model.max_seq_length = max_length
         if window_tokens is not None:
             require_offsets(self._model.tokenizer, model)
-        self.fingerprint = _fingerprint(model, self._model, number_format, window_tokens)
+        self.fingerprint = _fingerprint(model, self._model, number_format)
         network = getattr(self._model[0], "auto_model", None)
         fused = number_format == torch.bfloat16 and network is not None and fuse_bert(network)
         # else products in bfloat16 over float32 weights: as fast as bfloat16 weights, and nearer to float32
@@ -214,7 +215,8 @@ def dense_index(
     corpus: Documents, encoder: Encoder, *, cluster: ClusterEncoding | None = None, progress: Progress = SILENT
 ) -> DenseIndex:
     """The index of a corpus under an encoder, made in the cache where it is not there yet; a `cluster` embeds."""
-    key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{encoder.fingerprint}"
+    windows = "" if encoder.window_tokens is None else f"\0windows of {encoder.window_tokens}"
+    key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{encoder.fingerprint}{windows}"
     folder = cache_folder() / "dense" / hashlib.sha256(key.encode()).hexdigest()[:16]
     ids_path = folder / "doc_ids.json"
     shards = [folder / f"{n:05}.npy" for n in range(-(-len(corpus) // DOCUMENTS_PER_SHARD))]
@@ -252,14 +254,8 @@ def save_embeddings(shard: Path, documents: Sequence[Document], encoder: Encoder
     """Write the embeddings of a shard's documents."""
     vectors, counts = encoder.encode_in_windows(documents, progress)
     if encoder.window_tokens is not None:
-        _save(_counts_path(shard), counts)
-    _save(shard, vectors)  # last: it says that the shard is whole
-
-
-def _save(path: Path, array: npt.NDArray[Any]) -> None:
-    partial = path.with_suffix(f".{os.getpid()}.tmp.npy")
-    np.save(partial, array)
-    partial.replace(path)
+        save_array(_counts_path(shard), counts)
+    save_array(shard, vectors)  # last: it says that the shard is whole
 
 
 def _counts_path(shard: Path) -> Path:
@@ -287,12 +283,11 @@ def _rows_of(shard: Path, position: int) -> tuple[int, int]:
     return int(ends[-2]) if position else 0, int(ends[-1])
 
 
-def _fingerprint(name: str, model: Any, dtype: torch.dtype, window_tokens: int | None) -> str:  # noqa: ANN401
+def _fingerprint(name: str, model: Any, dtype: torch.dtype) -> str:  # noqa: ANN401
     """What decides embeddings: the weights' folder by content (or the hub's commit), length limit, number format."""
     source = models.resolve_model(name)
     weights = sha256_of(Path(source)) if Path(source).is_dir() else _hub_commit(model, source)
-    windows = "" if window_tokens is None else f"\0windows of {window_tokens}"
-    return f"{weights}\0{model.max_seq_length}\0{dtype}{windows}"
+    return f"{weights}\0{model.max_seq_length}\0{dtype}"
 
 
 def _hub_commit(model: Any, source: str) -> str:  # noqa: ANN401

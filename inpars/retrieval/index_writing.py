@@ -36,6 +36,7 @@ from inpars.retrieval.segments import (
     Embeddings,
     Segment,
     read_texts,
+    save_array,
     sync_folder,
     write_rows,
     write_vectors,
@@ -249,9 +250,7 @@ def _encode(working: Path, blocks: Sequence[Path], count: int, encoder: Document
 
 def save_embeddings(block: Path, texts: Sequence[str], encoder: DocumentEncoder, progress: Progress = SILENT) -> None:
     """Write the embeddings of a block's rows."""
-    partial = block.with_suffix(".tmp.npy")
-    np.save(partial, encoder.encode_documents(texts, progress))
-    partial.replace(block)
+    save_array(block, encoder.encode_documents(texts, progress))
 
 
 def _finish(folder: Path, working: Path, kind: StructureKind, progress: Progress) -> SegmentEntry:

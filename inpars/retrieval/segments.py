@@ -110,6 +110,13 @@ def read_texts(folder: Path) -> Iterator[str]:
     return (document.full_text for document in read_documents(folder / DOCUMENTS))
 
 
+def save_array(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write an array's file, which appears when it is whole."""
+    partial = path.with_suffix(f".{os.getpid()}.tmp.npy")
+    np.save(partial, array)
+    partial.replace(path)
+
+
 def read_texts_at(folder: Path, rows: range) -> list[str]:
     """Title and text of some rows; the table that says where they begin must be there."""
     starts = np.load(folder / f"{TABLE[0]}.npy", mmap_mode="r")[rows.start : rows.stop]

@@ -55,6 +55,8 @@ def load_scorer(
     """
     if windows is None and (window_tokens, window_stride) != (None, None):
         raise ConfigError("--window-tokens and --window-stride say how --windows reads; give that too")
+    if windows != "nearest" and window_retriever is not None:
+        raise ConfigError("--window-retriever finds the window of --windows nearest; give that too")
     from inpars.scoring.loading import for_scoring, load_pair_model
     from inpars.scoring.packed_likelihood import packed
     from inpars.scoring.pair_model import ModelScorer

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inpars.errors import ConfigError, DataFormatError
-from inpars.formats import checked_id, finite_number
+from inpars.fields import checked_id, finite_number
 from inpars.interchange.folder import MARGINS
 from inpars.records import Triple
 from inpars.stages.teaching import TeacherScores

@@ -16,7 +16,8 @@ from inpars.cluster.options import ClusterOptions
 from inpars.corpus import Corpus
 from inpars.datasets import Topics
 from inpars.errors import ConfigError, StaleInputError
-from inpars.formats import one_line, read_synthetic_queries, run_lines, triple_id_lines
+from inpars.fields import one_line
+from inpars.formats import read_synthetic_queries, run_lines, triple_id_lines
 from inpars.manifest import FileStamp, Manifest, stamp
 from inpars.mining.negatives import Judged, ScoreRule, Source
 from inpars.mining.triples import Asked, Draw, Mined, Miner, NegativesMode, Pair, Search, in_blocks, parse_ranks

@@ -152,6 +152,8 @@ def _open(name: str, corpus: Documents, options: SearchOptions, progress: Progre
         return lambda queries, k: index.search(queries, k, threads=options.threads)
     from inpars.retrieval.dense import dense_index  # torch, only where a bi-encoder is asked for
 
+    if isinstance(corpus, VectorIndex) and options.window_tokens is not None:
+        raise ConfigError("an index has one vector a passage; leave --window-tokens out, or search its --corpus")
     encoder = load_encoder(name, options)
     if isinstance(corpus, VectorIndex) and corpus.state.weights == weights_of(encoder):
         return lambda queries, k: _search_stored(corpus, encoder, queries, k)

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, SequentialSampler
-from transformers import Trainer
 
 from inpars.training.batch_plan import BatchPlan
 from inpars.training.embedding_batches import Autocast, Collator, embed, in_place
 from inpars.training.embedding_losses import Objective
 from inpars.training.examples import TripleTexts
 from inpars.training.gradient_cache import Features, cached_loss, plain_loss
+from inpars.training.loop import LossTrainer
 
 
 class Batches(Dataset[dict[str, Any]]):
@@ -38,7 +38,7 @@ class Batches(Dataset[dict[str, Any]]):
         return self._collator(chosen, None if self._margins is None else [self._margins[row] for row in chosen])
 
 
-class BatchTrainer(Trainer):
+class BatchTrainer(LossTrainer):
     """transformers' trainer over whole batches, in their order, with our losses."""
 
     objective: Objective
@@ -48,13 +48,7 @@ class BatchTrainer(Trainer):
     def _get_train_sampler(self, *_: Any) -> SequentialSampler:  # noqa: ANN401
         return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:  # noqa: ANN401
+    def batch_loss(self, inputs: dict[str, Any], model: nn.Module) -> Tensor:
         """Loss of one batch."""
 
         def embed_one(features: Features) -> Tensor:
@@ -67,5 +61,4 @@ class BatchTrainer(Trainer):
                 return self.objective(embedded, inputs["margins"])
 
         with self.autocast():  # weights are turned into bfloat16 once for all mini-batches
-            loss = (cached_loss if self.cached else plain_loss)(embed_one, inputs["batches"], loss_of)
-        return (loss, {}) if return_outputs else loss
+            return (cached_loss if self.cached else plain_loss)(embed_one, inputs["batches"], loss_of)

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from torch import Tensor, nn
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from inpars.errors import BackendError, ConfigError
@@ -145,6 +146,23 @@ def steps_of(batches: int, options: TrainOptions) -> int:
     """Steps of a training whose every pass has so many batches."""
     a_pass = max(1, -(-batches // options.gradient_accumulation))
     return options.max_steps or max(1, math.ceil(options.epochs * a_pass))
+
+
+class LossTrainer(Trainer):
+    """transformers' trainer with a loss of ours: `batch_loss` of a batch's inputs and the network as it is wrapped."""
+
+    batch_loss: Callable[[dict[str, Any], nn.Module], Tensor]
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:  # noqa: ANN401
+        """Loss of one batch."""
+        loss = self.batch_loss(inputs, model)
+        return (loss, {}) if return_outputs else loss
 
 
 def training_arguments(options: TrainOptions, device: torch.device, folder: Path, total_steps: int) -> dict[str, Any]:

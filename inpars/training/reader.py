@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer, TrainingArguments
+from transformers import TrainingArguments
 
 from inpars.answering.judging import best_threshold, exact_match, f1
 from inpars.models import loading as models
@@ -26,6 +26,7 @@ from inpars.progress import SILENT, Progress
 from inpars.scoring.answerability import MAX_LENGTH, STRIDE, AnswerabilityScorer
 from inpars.training.loop import (
     Curve,
+    LossTrainer,
     TrainOptions,
     checkpoint_folder,
     run_trainer,
@@ -94,13 +95,13 @@ def train_reader(
     windows = [window for example in examples for window in answer_windows(example, tokenizer, length)]
     steps = steps_of(-(-len(windows) // options.batch_size), options)
     own = {"remove_unused_columns": False, "train_sampling_strategy": "group_by_length"}
-    trainer = _SpanTrainer(
+    trainer = LossTrainer(
         model=network,
         args=TrainingArguments(**training_arguments(options, device, checkpoint_folder(output), steps) | own),
         train_dataset=windows,
         data_collator=lambda rows: collate_windows(rows, pad_id(tokenizer)),
     )
-    trainer.model_accepts_loss_kwargs = False  # losses are means
+    trainer.batch_loss, trainer.model_accepts_loss_kwargs = _batch_loss, False  # losses are means
     measures: dict[str, float] = {}
 
     def save(folder: Path) -> None:
@@ -208,21 +209,10 @@ def span_loss(start: Tensor, end: Tensor, inputs: Mapping[str, Tensor]) -> Tenso
     return torch.stack(losses).mean()
 
 
-class _SpanTrainer(Trainer):
-    """transformers' trainer with our loss."""
-
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:  # noqa: ANN401
-        """Loss of one batch of windows."""
-        read = {name: tensor for name, tensor in inputs.items() if name not in ("start", "end")}
-        found: Any = model(**read)
-        loss = span_loss(found.start_logits, found.end_logits, inputs)
-        return (loss, {}) if return_outputs else loss
+def _batch_loss(inputs: dict[str, Any], network: nn.Module) -> Tensor:
+    """Loss of one batch of windows."""
+    found: Any = network(**{name: tensor for name, tensor in inputs.items() if name not in ("start", "end")})
+    return span_loss(found.start_logits, found.end_logits, inputs)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
-from transformers import Trainer, TrainingArguments
+from transformers import TrainingArguments
 
 from inpars.errors import ConfigError
 from inpars.models import loading as models
@@ -32,6 +32,7 @@ from inpars.training.examples import Group, batches_of
 from inpars.training.group_batches import EncodedGroups, Teacher, by_length, collate_groups, with_negatives
 from inpars.training.loop import (
     Curve,
+    LossTrainer,
     checkpoint_folder,
     run_trainer,
     steps_of,
@@ -110,7 +111,7 @@ def train_reranker(
     rate = options.learning_rate or (ADAPTER_RATE if rank else DEFAULT_RATES.get(model.kind, 2e-5))
     trained = _with_adapters(model.network, rank) if rank else model.network
     groups = [with_negatives(group, options.negatives, options.seed) for group in groups]
-    trainer = _GroupTrainer(
+    trainer = LossTrainer(
         model=trained,
         args=_arguments(options, device, output, steps_of(batches_of(len(groups), options.batch_size), options), rate),
         train_dataset=EncodedGroups(groups, model, teacher),
@@ -205,23 +206,6 @@ def _value(dev: DevSet, model: PairModel, device: torch.device, dtype: torch.dty
     """What the network as it is now is worth, scored in the training's number format."""
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
         return reranking_value(dev, ModelScorer(model, "in training"))
-
-
-class _GroupTrainer(Trainer):
-    """transformers' trainer with our losses."""
-
-    batch_loss: Callable[[dict[str, Any], nn.Module], Tensor]
-
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:  # noqa: ANN401
-        """Loss of one batch of groups."""
-        loss = self.batch_loss(inputs, model)
-        return (loss, {}) if return_outputs else loss
 
 
 def _batch_loss(model: PairModel, loss: Loss) -> Callable[[dict[str, Any], nn.Module], Tensor]:

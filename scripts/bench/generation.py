@@ -20,6 +20,7 @@ from typing import Protocol
 
 import llama_server as llama
 import torch
+from allocator import as_shipped
 
 from inpars.datasets import load_dataset
 from inpars.documents.selection import choose_documents
@@ -116,6 +117,7 @@ class Side(Protocol):
 def measure(make: Callable[[], Side], documents: Sequence[Document], repeats: int) -> tuple[float, list[str]]:
     """Median documents a second, the model's loading left out, and the queries."""
     side = make()
+    as_shipped(ours=isinstance(side, Ours))
     side.queries(documents[:2])
     rates = []
     for _ in range(repeats):

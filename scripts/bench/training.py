@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from allocator import as_shipped
 from training_cases import Case, Settings
 
 from inpars.datasets import load_dataset
@@ -89,13 +90,16 @@ def compare(case: Case, rows: Sequence[TripleTexts], repeats: int, dev: Dev | No
     rates: dict[str, list[float]] = {case.our_title: [], case.their_title: []}
     values: dict[str, list[float]] = {case.our_title: [], case.their_title: []}
     for train in (case.ours, case.theirs):
+        as_shipped(ours=train is case.ours)
         with TemporaryDirectory() as folder:
             train(rows[:WARMING], 0, Path(folder) / "model")
     for seed in range(repeats):
         for title, train in ((case.our_title, case.ours), (case.their_title, case.theirs)):
+            as_shipped(ours=train is case.ours)
             with TemporaryDirectory() as folder:
                 model = Path(folder) / "model"
                 rates[title].append(train(rows, seed, model).rate)
+                print(f"  {title}, training {seed + 1}: {rates[title][-1]:.2f} samples/s", flush=True)
                 if dev is not None:
                     values[title].append(dev.value(case.kind, str(model)))
     for title, found in rates.items():

@@ -134,6 +134,14 @@ def test_an_output_that_was_there_before_is_no_check(tmp_path):
     assert last_checked(file, "generate", "m") is None
 
 
+def test_records_of_another_version_are_passed_over(tmp_path):
+    file, output = tmp_path / "estimates.jsonl", tmp_path / "q.jsonl"
+    file.write_text('{"work": "generate", "colour": "green"}\n')
+    remember(prediction(output=output), file)
+    finished(output, 50.0, {"documents": 1000})
+    assert last_checked(file, "generate", "m").seconds == 50.0
+
+
 def test_too_little_is_below_nothing():
     assert Checked(prediction(), 80.0).error == pytest.approx(-0.25)
 

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inpars.errors import DataFormatError
+from inpars.fields import is_tsv, one_line
 from inpars.formats import (
-    is_tsv,
-    one_line,
     read_documents,
     read_qrels,
     read_queries,

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from inpars.corpus import Corpus
 from inpars.datasets import load_dataset
-from inpars.formats import one_line, read_run, read_triple_ids
+from inpars.fields import one_line
+from inpars.formats import read_run, read_triple_ids
 from inpars.interchange import FORMATS
 from inpars.interchange.folder import CORPUS, QUERIES, RUN, Folder
 from inpars.interchange.format import Written

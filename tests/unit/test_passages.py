@@ -61,6 +61,16 @@ def test_a_document_is_as_near_as_its_nearest_window(tiny, tmp_path, monkeypatch
     assert run["q"] == pytest.approx({doc_id: expected[doc_id] for doc_id in best}, abs=1e-5)
 
 
+def test_windows_have_an_index_of_their_own(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("INPARS_CACHE", str(tmp_path))
+    corpus = FakeCorpus([Document("d", " ".join(WORDS))])
+    encoders = [Encoder(tiny("sentence_transformer"), device="cpu", window_tokens=width) for width in (None, 4, 6)]
+    assert len({encoder.fingerprint for encoder in encoders}) == 1
+    for encoder in encoders:
+        dense_index(corpus, encoder)
+    assert len(list((tmp_path / "dense").iterdir())) == 3
+
+
 def test_a_slow_tokenizer_is_refused():
     with pytest.raises(ConfigError, match="slow tokenizer"):
         require_offsets(object(), "model")

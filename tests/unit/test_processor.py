@@ -1,6 +1,9 @@
-"""What the processor says of itself, read from files that stand for Linux's."""
+"""What the processor says of itself, read from files that stand for Linux's, and what malloc is told."""
 
 import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,3 +58,32 @@ def test_memory_nobody_tells(monkeypatch):
 
 def test_there_is_a_core():
     assert 1 <= cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize("name", ["GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"])
+def test_malloc_stays_as_somebody_has_set_it(monkeypatch, name):
+    monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(module, "set_malloc", lambda **_: pytest.fail("set"))
+    assert not module.keep_freed_memory()
+
+
+def test_another_c_library_is_no_error(monkeypatch):
+    monkeypatch.setattr(module.ctypes, "CDLL", lambda _: object())
+    assert not module.set_malloc(mapped=1 << 20, trimmed=-1)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
+def test_freed_memory_is_used_again():
+    """A block of 64 MiB again and again: without this each of its 16,384 pages faults every time."""
+    script = (
+        "import sys, resource\nfrom inpars.models.processor import keep_freed_memory\n"
+        "if sys.argv[1] == 'kept': assert keep_freed_memory()\n"
+        "for _ in range(8): bytearray(64 << 20)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)"
+    )
+    faults = {}
+    for kind in ("kept", "plain"):
+        environment = {k: v for k, v in os.environ.items() if k not in module.MALLOC_SETTINGS}
+        command = [sys.executable, "-c", script, kind]
+        faults[kind] = int(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment).stdout)
+    assert faults["kept"] < faults["plain"] / 2

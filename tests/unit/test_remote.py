@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inpars.errors import BackendError, DataFormatError, StorageError
+from inpars.errors import BackendError, ConfigError, DataFormatError, StorageError
 from inpars.manifest import manifest_path
 from inpars.remote import objects
 from inpars.remote.arguments import local_paths
@@ -213,6 +213,13 @@ def test_a_machine_leaves_the_shards_of_others_alone(tmp_path, shared, store):
             "q.shard-01-of-03.jsonl": "theirs\n",
             "q.shard-01-of-03.jsonl.example_query_ids.txt": "q7\n",
         }
+
+
+@pytest.mark.parametrize("seconds", ["often", "0", "-1", "nan"])
+def test_seconds_between_stores_are_a_positive_number(tmp_path, shared, monkeypatch, seconds):
+    monkeypatch.setenv("INPARS_REMOTE_SECONDS", seconds)
+    with pytest.raises(ConfigError, match="INPARS_REMOTE_SECONDS is"), shared(tmp_path, "--output", f"{SHARED}/q"):
+        pass
 
 
 def test_partial_files_are_stored_while_it_works(tmp_path, shared, store, monkeypatch):

@@ -19,6 +19,7 @@ from inpars.records import Document
 from inpars.retrieval import index_state, index_writing
 from inpars.retrieval.index_writing import Change, add_documents, build_index, delete_documents
 from inpars.retrieval.vector_index import VectorIndex, choose_structure
+from inpars.stages.retrieving import SearchOptions, retrieve
 
 WIDTH = 8
 
@@ -134,6 +135,13 @@ def test_another_model_is_refused(tmp_path):
         add_documents(index, corpus(tmp_path, {"2": "b"}, "more"), other)
     other.fingerprint = "letters-1\0bfloat16"  # the same weights on another processor
     assert add_documents(index, corpus(tmp_path, {"2": "b"}, "more"), other) == Change(added=1)
+
+
+def test_an_index_has_no_windows(tmp_path):
+    build_index(tmp_path / "index", corpus(tmp_path, {"1": "a"}), Letters())
+    options = SearchOptions(retriever=("minilm",), window_tokens=96)
+    with pytest.raises(ConfigError, match="leave --window-tokens out"):
+        list(retrieve(VectorIndex(tmp_path / "index"), [], options))
 
 
 def test_what_is_no_index_is_named(tmp_path):

@@ -113,6 +113,8 @@ def test_nothing_is_an_empty_list_and_windows_must_be_asked_for(tiny):
     assert windowed("maxp", Asked(), tokens=4).score([]) == []
     with pytest.raises(ConfigError, match="give that too"):
         load_scorer(tiny("bert_classifier"), window_tokens=9)
+    with pytest.raises(ConfigError, match="--windows nearest; give that too"):
+        load_scorer(tiny("bert_classifier"), windows="maxp", window_retriever="minilm")
     assert default_tokens(512) == 384
 
 

@@ -1,0 +1,95 @@
+"""Single fields of lines and JSON objects, checked: ids, texts, numbers, columns. Errors name path, line and field."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from inpars.errors import DataFormatError
+from inpars.storage import read_lines
+
+WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]+\s*")
+
+
+def one_line(text: str) -> str:
+    """Text with tabs and newlines turned into blanks, for tab-separated files."""
+    return " ".join(text.split())
+
+
+def is_tsv(path: Path) -> bool:
+    """Whether the name says tab-separated, gzipped or not."""
+    return path.name.removesuffix(".gz").endswith((".tsv", ".txt"))
+
+
+def read_tsv(path: Path, minimum: int) -> Iterator[tuple[int, list[str]]]:
+    """The columns of a tab-separated file's lines with their numbers. Raises DataFormatError for too few."""
+    for number, line in read_lines(path):
+        yield number, split_tsv(line, path, number, minimum)
+
+
+def split_tsv(line: str, path: Path, number: int, minimum: int) -> list[str]:
+    """The columns of one line. Raises DataFormatError for fewer than `minimum`."""
+    fields = line.split("\t")
+    if len(fields) < minimum:
+        raise DataFormatError(
+            f"{len(fields)} tab-separated columns, {minimum} are needed", path=path, line=number, excerpt=line
+        )
+    return fields
+
+
+def first_of(record: Mapping[str, Any], names: tuple[str, ...], path: Path, number: int | None) -> Any:  # noqa: ANN401
+    """The value of the first of some names that an object has. Raises DataFormatError for none."""
+    for name in names:
+        if record.get(name) is not None:
+            return record[name]
+    raise DataFormatError(
+        f"no {names[0]!r} field (or {', '.join(names[1:])})" if len(names) > 1 else f"no {names[0]!r} field",
+        path=path,
+        line=number,
+        excerpt=", ".join(record) or "an empty object",
+    )
+
+
+def text_of(record: Mapping[str, Any], names: tuple[str, ...], path: Path, number: int | None) -> str:
+    """As `first_of`, of values that must be text."""
+    value = first_of(record, names, path, number)
+    if not isinstance(value, str):
+        field = next(name for name in names if record.get(name) is not None)
+        raise DataFormatError("must be text", path=path, line=number, field=field, excerpt=repr(value))
+    return well_formed(value)
+
+
+def well_formed(text: str) -> str:
+    r"""Text with unpaired surrogates (JSON can hold `\ud83d` alone) replaced, since no file or tokenizer takes them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def checked_id(value: object, path: Path, number: int) -> str:
+    """An id as text. Raises DataFormatError unless it is one word."""
+    text = str(value)
+    if not text or text.split() != [text] or isinstance(value, list | dict | bool) or well_formed(text) != text:
+        raise DataFormatError("an id must be one word without blanks", path=path, line=number, excerpt=repr(value))
+    return text
+
+
+def finite_number(text: str, path: Path, number: int) -> float:
+    """A score as a number. Raises DataFormatError unless it is a finite one."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataFormatError("must be a finite number", path=path, line=number, field="score", excerpt=text)
+    return value
+
+
+def is_whole_number(text: str) -> bool:
+    """Whether that is an integer in decimal digits."""
+    return WHOLE_NUMBER.fullmatch(text) is not None
