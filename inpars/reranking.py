@@ -107,14 +107,13 @@ def apply_scores(run: Run, scored: Iterable[ScoredDocument], *, depth: int = DEF
     }
 
 
-def fuse_with_first_stage(run: Run, *reranked: Run, depth: int = DEFAULT_DEPTH, fusion: Fusion = DEFAULT_FUSION) -> Run:
-    """First stage and rerankers together over the top `depth`; the tail stays."""
+def fuse_with_first_stage(
+    run: Run, reranked: Run, *, depth: int = DEFAULT_DEPTH, fusion: Fusion = DEFAULT_FUSION
+) -> Run:
+    """First stage and reranker together over the top `depth`; the tail stays."""
     top = cut(run, depth)
-    margins: list[Run] = [
-        {query_id: {doc_id: some[query_id][doc_id] for doc_id in scores} for query_id, scores in top.items()}
-        for some in reranked
-    ]
-    fused = fuse([top, *margins], depth, fusion)
+    margins = {query_id: {doc_id: reranked[query_id][doc_id] for doc_id in scores} for query_id, scores in top.items()}
+    fused = fuse([top, margins], depth, fusion)
     return {query_id: _reordered(query_id, scores, fused[query_id], depth) for query_id, scores in run.items()}
 
 

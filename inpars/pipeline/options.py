@@ -41,12 +41,6 @@ class PipelineOptions(ClusterOptions):
         minimum=1,
     )
     reranker_max_length: int = option(160, help="tokens of query and document that the reranker reads")
-    further_reranker: tuple[str, ...] = option(
-        (),
-        help="another language model whose query likelihood, untrained, counts as much as the reranker's; gemma3-270m "
-        "for instance; may be given several times",
-        metavar="MODEL",
-    )
     rerank_depth: int = option(20, help="documents a query that are reranked", minimum=1)
     window_tokens: int | None = option(
         96,

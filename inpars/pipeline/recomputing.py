@@ -142,15 +142,13 @@ def _fusion(again: _Again, output: str, manifest: Manifest) -> str | None:
 
 
 def _fused_top(again: _Again, output: str, manifest: Manifest) -> str | None:
-    places = {name: again.run.inside(stamp) for name, stamp in manifest.inputs.items()}
+    places = {name: again.run.inside(manifest.inputs[name]) for name in ("run", "scores")}
     if None in places.values():
         return "the runs it was made of are not in the folder"
-    parts = {name: read_run(again.run.path / str(place)) for name, place in places.items()}
-    run = parts.pop("run")
+    run, scores = (read_run(again.run.path / str(place)) for place in places.values())
     written = read_run(again.run.path / output)
     chosen = again.sampled(written)
-    first = {query_id: run[query_id] for query_id in chosen}
-    made = reordered(first, list(parts.values()), manifest.arguments["depth"])
+    made = reordered({query_id: run[query_id] for query_id in chosen}, scores, manifest.arguments["depth"])
     again.hold("fused scores", output, _differences(made, written, chosen))
     return None
 

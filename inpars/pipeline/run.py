@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from inpars.options import option
 from inpars.pipeline.held_out import HeldOut, hold_out_queries, said_beside
 from inpars.pipeline.judging import Judged, judge, verdict_on
 from inpars.pipeline.options import PipelineOptions
-from inpars.pipeline.reranking import Reranker, rerank_pool
+from inpars.pipeline.reranking import rerank_pool
 from inpars.pipeline.results import FOLDER_MARK, Asked, report_of, write_mark
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt, PromptSource
@@ -34,7 +34,7 @@ from inpars.stages.examples import without_examples
 from inpars.stages.filtering import filter_file
 from inpars.stages.generating import GenerateOptions, generate_queries, generator_maker
 from inpars.stages.mining import TriplesOptions, write_triples
-from inpars.stages.reranking import RerankOptions
+from inpars.stages.reranking import RerankOptions, run_scorer_maker
 from inpars.stages.retrieving import BM25, SearchOptions, search_dataset
 from inpars.stages.stage import Outcome, run_stage
 from inpars.stages.training import train_reranker_from_file, train_retriever_from_file
@@ -98,7 +98,7 @@ def run_pipeline(
 
     Without judged queries, a share of the written ones is held out to measure by.
     """
-    for name in {options.model, options.retriever, options.reranker, *options.further_reranker} & set(EMBEDDED):
+    for name in {options.model, options.retriever, options.reranker} & set(EMBEDDED):
         EMBEDDED[name].locate()  # now, not after the stages before the one that needs it
     _claim(output, dataset, asked)
     topics = dataset.topics(split) if dataset.splits else None
@@ -283,12 +283,16 @@ def _rerank(run: _Run, topics: Topics, paths: Mapping[str, Path]) -> dict[str, P
         window_tokens=own.window_tokens or None,
         **own.clustered,
     )
-    rerankers = [Reranker(options, None if own.reranker_epochs else _shown(run))]
-    for model in own.further_reranker:
-        further = replace(options, model=model, kind="auto", max_length=own.reranker_max_length)
-        rerankers.append(Reranker(further, _shown(run)))
-    sources = {name: paths[name] for name in ("bm25", BASE_FUSION, TUNED_FUSION)}
-    reranked = rerank_pool(sources, run.dataset, topics, rerankers, told=run.told)
+    prompt = None if own.reranker_epochs else _shown(run)
+    reranked = rerank_pool(
+        {name: paths[name] for name in ("bm25", BASE_FUSION, TUNED_FUSION)},
+        run.dataset,
+        topics,
+        options,
+        make_scorer=run_scorer_maker(options, prompt),
+        prompt=prompt,
+        told=run.told,
+    )
     return {name + RERANKED: path for name, path in reranked.items()}
 
 

