@@ -31,6 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--split", default="test")
+    parser.add_argument("--unknown-judgements", choices=("error", "keep", "drop"), default="error")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--documents", type=int, default=3000)
     parser.add_argument("--queries", type=Path, help="written already, by `inpars generate`")
@@ -51,7 +52,7 @@ def main() -> None:
 
 def _first_stages(flags: argparse.Namespace) -> dict[str, Path]:
     """The runs by system; `tuned-0` and so on are those of the seeds."""
-    out, dataset = flags.output, ["--dataset", flags.dataset]
+    out, dataset = flags.output, _dataset(flags)
     written, kept = flags.queries or out / "queries.synthetic.jsonl", out / "queries.filtered.jsonl"
     if flags.queries is None:
         _inpars(
@@ -84,7 +85,7 @@ def _search(flags: argparse.Namespace, name: str, *retrievers: str, windows: boo
     path = flags.output / f"{name}.trec"
     dense = windows and retrievers != ("bm25",)
     _inpars(
-        *("search", "--dataset", flags.dataset, "--split", flags.split, "--k", "1000", "--output", str(path)),
+        *("search", *_dataset(flags), "--split", flags.split, "--k", "1000", "--output", str(path)),
         *(part for name in retrievers for part in ("--retriever", name)),
         *(("--window-tokens", str(WINDOW_TOKENS)) if dense else ()),
     )
@@ -92,7 +93,10 @@ def _search(flags: argparse.Namespace, name: str, *retrievers: str, windows: boo
 
 
 def _reranked(flags: argparse.Namespace, runs: dict[str, Path]) -> dict[str, Path]:
-    dataset, prompt = load_dataset(flags.dataset), load_prompt(flags.prompt)
+    dataset, prompt = (
+        load_dataset(flags.dataset, unknown_judgements=flags.unknown_judgements),
+        load_prompt(flags.prompt),
+    )
     options = RerankOptions(
         model=flags.generator,
         depth=DEPTH,
@@ -115,7 +119,7 @@ def _reranked(flags: argparse.Namespace, runs: dict[str, Path]) -> dict[str, Pat
 def _judge(flags: argparse.Namespace, runs: dict[str, Path]) -> None:
     metrics = flags.output / "metrics.json"
     _inpars(
-        *("evaluate", "--dataset", flags.dataset, "--split", flags.split, "--metrics", "nDCG@10 R@100"),
+        *("evaluate", *_dataset(flags), "--split", flags.split, "--metrics", "nDCG@10 R@100"),
         *(part for path in runs.values() for part in ("--run", str(path))),
         *("--output", str(metrics)),
     )
@@ -127,6 +131,10 @@ def _judge(flags: argparse.Namespace, runs: dict[str, Path]) -> None:
         values = [found[kind.format(seed)] for seed in range(flags.seeds)]
         spread = statistics.stdev(values) if len(values) > 1 else 0.0
         print(f"{kind.format('*'):20} nDCG@10 {statistics.fmean(values):.4f} over {len(values)} seeds, sd {spread:.4f}")
+
+
+def _dataset(flags: argparse.Namespace) -> list[str]:
+    return ["--dataset", flags.dataset, "--unknown-judgements", flags.unknown_judgements]
 
 
 def _inpars(*arguments: str) -> None:
