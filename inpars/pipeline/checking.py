@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from inpars.errors import InparsError
@@ -22,7 +22,12 @@ from inpars.storage import open_lines, read_jsonl, to_json_line
 
 HASH_CHARACTERS = 12
 STAGE_FILES = ("*.trec", "queries*.jsonl", "triples*.tsv", "models/*")
-BESIDE = ("negatives.trec", "negatives.dense.trec", "queries.dev.jsonl")  # written by the stage of another output
+BESIDE = (  # written by the stage of another output
+    "negatives.trec",
+    "negatives.dense.trec",
+    "queries.dev.jsonl",
+    "queries.dev.queries.jsonl",
+)
 COUNTED = (".jsonl", ".trec", ".tsv")  # one record a line
 SCORE_TOLERANCE = 1e-6
 
@@ -89,13 +94,24 @@ def _check_inputs(run: RunFolder, output: str, manifest: Manifest, found: Findin
                 found.problems.append(f"{output}: was made from another {inside} than the one that is here; run again")
         elif (path := Path(stamp.path)).is_absolute() and path.exists():
             found.count("inputs from elsewhere by SHA-256")
-            if sha256_of(path) != stamp.sha256:
+            if _sha256_as_stamped(path, manifest) != stamp.sha256:
                 found.problems.append(f"{output}: its input {name} ({path}) has changed since; run again")
         elif name == "queries" and TOPICS in run.manifests and manifest.stage in ("search", "rerank"):
             found.count("links of the chain")
             split = run.manifests[TOPICS].arguments.get("split")
             if stamp_text(f"{split} queries", to_json_line(run.queries())).sha256 != stamp.sha256:
                 found.problems.append(f"{output}: was made for other queries than those in {TOPICS}; run again")
+
+
+def _sha256_as_stamped(path: Path, manifest: Manifest) -> str:
+    """The hash as the manifest's stage takes it: that of reading documents goes by the files it can read."""
+    if manifest.stage != "ingest" or not path.is_dir():
+        return sha256_of(path)
+    from inpars.documents.folder import find_files
+    from inpars.documents.readers import ReadOptions
+
+    names = {field.name for field in fields(ReadOptions)}
+    return find_files([path], ReadOptions(**{n: v for n, v in manifest.arguments.items() if n in names})).stamp.sha256
 
 
 def _unfinished(run: RunFolder) -> Iterator[str]:

@@ -37,7 +37,7 @@ from inpars.stages.scoring import ScoreOptions, load_query_scorer
 
 EXACT = {"measures": 1e-6, "fused scores": 2e-5, "BM25 scores": 2e-5}
 FLOAT32 = {"log-probs": 1e-4, "reranked scores": 1e-3, "similarities": 1e-4}
-ROUGH = {"log-probs": 0.05, "reranked scores": 0.25, "similarities": 0.01}  # bfloat16: of a query's mean, of a score
+ROUGH = {"log-probs": 0.15, "reranked scores": 1.0, "similarities": 0.01}  # bfloat16: of a query's mean, of a score
 DENSE_DEPTH = 5  # documents of each sampled query that are encoded again
 
 

@@ -54,7 +54,10 @@ def test_a_folder_is_enough(tmp_path, monkeypatch, capsys):
     assert files.isdisjoint(doc_id.partition("#")[0] for doc_id in trained_on)
     page = html.unescape((run / "report.html").read_text(encoding="utf-8"))
     assert "It does not show how people's own queries fare" in page
-    # a file that changes is no other dataset
+    assert main(["verify", str(run), "--quiet"]) == 0
+    # a file that changes is no other dataset, but what was made of it is told
     (folder / "part0.md").write_text("# Part 0\n\nSomething else stands here now.\n", encoding="utf-8")
+    assert main(["verify", str(run), "--sample", "0", "--quiet"]) == 1
+    assert "documents/corpus.jsonl: its input files" in capsys.readouterr().out
     assert main(["run", "--documents", str(folder), "--output", str(run), *SMALL]) == 0
     assert "Something else stands here now." in (run / "documents" / "corpus.jsonl").read_text(encoding="utf-8")
