@@ -94,7 +94,7 @@ def _check_inputs(run: RunFolder, output: str, manifest: Manifest, found: Findin
                 found.problems.append(f"{output}: was made from another {inside} than the one that is here; run again")
         elif (path := Path(stamp.path)).is_absolute() and path.exists():
             found.count("inputs from elsewhere by SHA-256")
-            if _sha256_as_stamped(path, manifest) != stamp.sha256:
+            if _sha256_as_stamped(path, name, manifest) != stamp.sha256:
                 found.problems.append(f"{output}: its input {name} ({path}) has changed since; run again")
         elif name == "queries" and TOPICS in run.manifests and manifest.stage in ("search", "rerank"):
             found.count("links of the chain")
@@ -103,15 +103,19 @@ def _check_inputs(run: RunFolder, output: str, manifest: Manifest, found: Findin
                 found.problems.append(f"{output}: was made for other queries than those in {TOPICS}; run again")
 
 
-def _sha256_as_stamped(path: Path, manifest: Manifest) -> str:
+def _sha256_as_stamped(path: Path, name: str, manifest: Manifest) -> str:
     """The hash as the manifest's stage takes it: that of reading documents goes by the files it can read."""
-    if manifest.stage != "ingest" or not path.is_dir():
+    if (manifest.stage, name) != ("ingest", "files"):
         return sha256_of(path)
     from inpars.documents.folder import find_files
     from inpars.documents.readers import ReadOptions
 
     names = {field.name for field in fields(ReadOptions)}
-    return find_files([path], ReadOptions(**{n: v for n, v in manifest.arguments.items() if n in names})).stamp.sha256
+    options = ReadOptions(**{key: value for key, value in manifest.arguments.items() if key in names})
+    try:
+        return find_files([path], options).stamp.sha256
+    except InparsError:
+        return ""  # nothing there can be read any more
 
 
 def _unfinished(run: RunFolder) -> Iterator[str]:

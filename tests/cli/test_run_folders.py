@@ -9,6 +9,7 @@ import pytest
 
 from inpars.cli import main
 from inpars.manifest import manifest_path, read_manifest, stamp, write_manifest
+from inpars.models.embedded import EMBEDDED
 from tests.synthetic_run import make_run
 
 
@@ -53,6 +54,27 @@ def test_a_whole_run_has_no_problems(made, capsys):
 
 def test_a_moved_folder_is_verified_where_it_lies_now(copy, capsys):
     assert verify(copy, capsys, "--sample", "0")[0] == 0
+
+
+@pytest.mark.skipif(not EMBEDDED["minilm"].installed, reason="passages are cut by MiniLM's tokens")
+@pytest.mark.parametrize("place", ["", "a.md"])
+def test_documents_are_held_against_what_was_read_of_them(copy, tmp_path, capsys, place):
+    (tmp_path / "documents").mkdir()
+    read = tmp_path / "documents" / "a.md"
+    read.write_text("Swifts sleep on the wing and nest under roofs.\n")
+    corpus = str(copy / "documents" / "corpus.jsonl")
+    assert main(["ingest", "--documents", str(tmp_path / "documents" / place), "--output", corpus, "--quiet"]) == 0
+    capsys.readouterr()
+    assert verify(copy, capsys, "--sample", "0")[:2] == (0, [])
+    (tmp_path / "documents" / "b.bin").write_bytes(b"of no kind that is read")
+    assert verify(copy, capsys, "--sample", "0")[:2] == (0, [])
+    for change in (lambda: read.write_text("Something else.\n"), lambda: read.rename(tmp_path / "documents" / "a.bin")):
+        change()
+        code, problems, _ = verify(copy, capsys, "--sample", "0")
+        if read.exists() or not place:  # a file that is gone cannot be held against anything
+            assert code == 1
+            assert "its input files" in problems[0]
+            assert "has changed since" in problems[0]
 
 
 def test_a_changed_byte_is_found(copy, capsys):
