@@ -114,10 +114,13 @@ def _system_error(error: OSError) -> str:
 
 
 def _missing(error: ModuleNotFoundError) -> InparsError:
-    """What to install for a command whose packages are absent; other missing modules are faults and raised again."""
+    """What to install for a command whose packages are absent; a module of ours that is missing is a fault."""
     from inpars.extras import owner_of  # only on the way out
 
     extra = owner_of(error.name)
+    if extra is None and error.name and error.name.partition(".")[0] != "inpars":
+        asking = f"by this command ({sys.executable})"
+        return MissingDependencyError(error.name, asking, "pip install -e . in this folder")
     if extra is None:
         raise error
     install = extra.install_line() or f"pip install --force-reinstall {error.name}"

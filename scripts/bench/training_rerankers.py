@@ -14,23 +14,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from datasets import Dataset
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from training_cases import Case, Settings, Trained
 from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     DataCollatorForSeq2Seq,
-    PreTrainedTokenizerFast,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
-    T5Config,
-    T5ForConditionalGeneration,
 )
+from untrained_t5 import untrained_t5
 
 from inpars.models.loading import resolve_model
 from inpars.progress import Silent
@@ -39,7 +35,6 @@ from inpars.training.examples import TripleTexts, grouped
 from inpars.training.reranker import RerankerOptions, train_reranker
 
 PAIRS_A_STEP = 8  # both trainers' default
-T5_SMALL = {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8, "vocab_size": 32128}
 QUIET = {"report_to": "none", "save_strategy": "no", "disable_tqdm": True, "num_train_epochs": 1}
 
 
@@ -62,7 +57,9 @@ class Clock(Silent):
 def cases(rows: Sequence[TripleTexts], settings: Settings) -> list[Case]:
     """A case of each kind."""
     encoder = resolve_model(settings.model or "minilm")
-    t5 = functools.cache(lambda: random_t5(rows, Path(tempfile.mkdtemp()), quick=settings.quick))
+    texts = [text for row in rows for text in (row.query, row.positive)]
+    sizes = {"num_layers": 1} if settings.quick else {}
+    t5 = functools.cache(lambda: untrained_t5(texts, Path(tempfile.mkdtemp()), **sizes))
     return [
         Case(
             "train-cross-encoder-over-sbert",
@@ -166,24 +163,3 @@ def labelled(rows: Sequence[TripleTexts]) -> list[tuple[str, str, bool]]:
     return [
         (query, document, place == 0) for group in grouped(rows) for place, (query, document) in enumerate(group.pairs)
     ]
-
-
-def random_t5(rows: Sequence[TripleTexts], folder: Path, *, quick: bool) -> str:
-    """A folder with random weights of T5-small's size (a layer of each when quick) and a tokenizer for these texts."""
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    special = ["<pad>", "</s>", "<unk>"]
-    trainer = trainers.UnigramTrainer(vocab_size=16_000, special_tokens=special, unk_token="<unk>", show_progress=False)
-    speech = ["Query: Document: Relevant: true false"] * 100
-    tokenizer.train_from_iterator([*speech, *(text for row in rows for text in (row.query, row.positive))], trainer)
-    tokenizer.add_tokens(["▁true", "▁false"])
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="</s>", pad_token="<pad>", unk_token="<unk>", model_max_length=512
-    )
-    torch.manual_seed(0)
-    layers = {"num_layers": 1} if quick else {}
-    ids = {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
-    T5ForConditionalGeneration(T5Config(**T5_SMALL | layers, **ids)).save_pretrained(folder)
-    fast.save_pretrained(folder)
-    return str(folder)

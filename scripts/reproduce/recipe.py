@@ -40,13 +40,15 @@ def main() -> None:
     parser.add_argument("--generator", default="smollm2-135m")
     parser.add_argument("--retriever", default="minilm")
     parser.add_argument("--rerank-all", action="store_true", help="not the fusions alone")
+    parser.add_argument("--no-reranking", action="store_true", help="judge the first stages alone: minutes, not hours")
     parser.add_argument("--max-length", type=int, default=128, help="tokens the bi-encoder is trained to read")
     parser.add_argument("--in-batch", action="store_true", help="train without the mined negatives")
     flags = parser.parse_args()
     flags.output.mkdir(parents=True, exist_ok=True)
     runs = _first_stages(flags)
-    firsts = {name: path for name, path in runs.items() if flags.rerank_all or name.startswith("fusion")}
-    runs |= {f"{name}+ql": path for name, path in _reranked(flags, firsts).items()}
+    if not flags.no_reranking:
+        firsts = {name: path for name, path in runs.items() if flags.rerank_all or name.startswith("fusion")}
+        runs |= {f"{name}+ql": path for name, path in _reranked(flags, firsts).items()}
     _judge(flags, runs)
 
 

@@ -318,8 +318,15 @@ def test_an_interrupt_is_no_error(monkeypatch, capsys):
     assert capsys.readouterr().err == "inpars: interrupted; the same command goes on from here\n"
 
 
-def test_modules_of_nobody_here_are_faults(monkeypatch):
-    """A module that is no optional package must not be explained away."""
+def test_a_library_that_was_never_installed_is_one_line(fails, monkeypatch):
+    monkeypatch.setattr("inpars.commands.evaluate.evaluate_files", raising(ModuleNotFoundError("x", name="tqdm.auto")))
+    line = fails("evaluate", "--run", str(RUN), "--qrels", str(QRELS))
+    assert line.startswith("inpars: tqdm.auto is needed by this command (")
+    assert line.endswith("is not installed; install it with: pip install -e . in this folder\n")
+
+
+def test_our_own_missing_modules_are_faults(monkeypatch):
+    """They must not be explained away."""
     monkeypatch.setattr(
         "inpars.commands.evaluate.evaluate_files", raising(ModuleNotFoundError("x", name="inpars.typo"))
     )
