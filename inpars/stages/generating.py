@@ -95,48 +95,16 @@ def generate_queries(
     Documents of the prompt's examples get no queries; the ids of examples' queries go to a file beside the output, to
     be left out of evaluation.
     """
-    inputs = {
-        "corpus": corpus_stamp,
-        "prompt": stamp_text(prompt.name, prompt.text),
-        "model": model_stamp(options.model),
-    }
-    if options.doc_ids is not None:
-        inputs["doc_ids"] = stamp(options.doc_ids)
-    if options.backend in SERVER_BACKENDS and options.on_ray:
-        raise ConfigError(
-            f"--backend {options.backend} asks a server, --engine ray has workers with models; leave one out"
-        )
-    if api is not None and options.backend in SERVER_BACKENDS:
-        inputs["server"] = server_stamp(api)
+    inputs = _inputs(corpus_stamp, prompt, options, api)
 
     def work() -> Outcome:
         chosen = _choose(corpus, prompt, options)
-        partial, header = partial_path(output), header_line(STAGE, result_settings(options), inputs)
+        header = header_line(STAGE, result_settings(options), inputs)
         if options.on_ray:
             from inpars.cluster.generating import generate_on_cluster
 
             return generate_on_cluster(chosen, corpus, prompt, options, make_generator, output, header, progress)
-        generator = make_generator()
-        canary = Canary(example.query for example in prompt.examples) if options.canary else None
-        task = WriteTask.of(chosen.documents, generator, options.part)
-        try:
-            write_queries(task, partial, header, prompt.name, progress, canary)
-        finally:
-            if isinstance(generator, Metered):
-                generator.close()
-        places = list(task.places())
-        counts = write_in_order(partial, output, (task.documents[place].doc_id for place in places))
-        remove_partial(partial)
-        results = {
-            "documents": len(places),
-            **(generator.results() if isinstance(generator, Metered) else {}),
-            **shard_results(
-                options.part,
-                len(chosen.documents),
-                zip((task.first + place for place in places), counts, strict=True),
-            ),
-        }
-        return Outcome(sum(counts), dict(chosen.dropped), results, generator.device)
+        return _write_here(chosen, prompt, options, make_generator(), output, header, progress)
 
     manifest = run_stage(
         STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite
@@ -144,6 +112,55 @@ def generate_queries(
     remove_shards(output)
     write_example_query_ids(prompt, output)
     return manifest
+
+
+def _inputs(
+    corpus_stamp: FileStamp, prompt: PromptSource, options: GenerateOptions, api: ApiOptions | None
+) -> dict[str, FileStamp]:
+    if options.backend in SERVER_BACKENDS and options.on_ray:
+        raise ConfigError(
+            f"--backend {options.backend} asks a server, --engine ray has workers with models; leave one out"
+        )
+    inputs = {
+        "corpus": corpus_stamp,
+        "prompt": stamp_text(prompt.name, prompt.text),
+        "model": model_stamp(options.model),
+    }
+    if options.doc_ids is not None:
+        inputs["doc_ids"] = stamp(options.doc_ids)
+    if api is not None and options.backend in SERVER_BACKENDS:
+        inputs["server"] = server_stamp(api)
+    return inputs
+
+
+def _write_here(
+    chosen: Selection,
+    prompt: PromptSource,
+    options: GenerateOptions,
+    generator: QueryGenerator,
+    output: Path,
+    header: str,
+    progress: Progress,
+) -> Outcome:
+    """In this process: what a killed run has written already is kept, the rest is generated, all is put in order."""
+    partial = partial_path(output)
+    canary = Canary(example.query for example in prompt.examples) if options.canary else None
+    task = WriteTask.of(chosen.documents, generator, options.part)
+    try:
+        write_queries(task, partial, header, prompt.name, progress, canary)
+    finally:
+        if isinstance(generator, Metered):
+            generator.close()
+    places = list(task.places())
+    counts = write_in_order(partial, output, (task.documents[place].doc_id for place in places))
+    remove_partial(partial)
+    numbered = zip((task.first + place for place in places), counts, strict=True)
+    results = {
+        "documents": len(places),
+        **(generator.results() if isinstance(generator, Metered) else {}),
+        **shard_results(options.part, len(chosen.documents), numbered),
+    }
+    return Outcome(sum(counts), dict(chosen.dropped), results, generator.device)
 
 
 def _choose(corpus: Corpus, prompt: PromptSource, options: GenerateOptions) -> Selection:
