@@ -62,7 +62,9 @@ def look_behind(
         *(overlap(source, shown, texts) for source, shown in (known.examples or {}).items()),
     ]
     overlaps = {name: found for name, found in overlaps.items() if found}
-    remarks = [f"{name}: {said}" for name, said in kinds.items()]
+    remarks = [
+        f"{', '.join(name for name in kinds if kinds[name] == said)}: {said}" for said in dict.fromkeys(kinds.values())
+    ]
     remarks += filter(None, (overlap_remark(name, one) for name, found in overlaps.items() for one in found))
     remarks += [
         f"{name}: its weights were chosen by {said}, which a model wrote"

@@ -3,8 +3,8 @@
     python scripts/reproduce/recipe.py --dataset beir/nfcorpus/test --output runs/recipe/nfcorpus
 
 Writes one query for each of --documents documents, filters them, mines negatives and fine-tunes the bi-encoder once for
-each seed; fuses BM25 with each bi-encoder; reranks the first 20 documents of every fusion by the query likelihood of
-the language model that wrote the queries. Ends with the paired tests of every system against the untuned fusion, and
+each seed; fuses BM25 with each bi-encoder; reranks the first --depth documents of every fusion by the query likelihood
+of the language model that wrote the queries. Ends with the paired tests of every system against the untuned fusion, and
 the means over seeds. Steps that are done are not done again; the judgements are read at the end alone.
 """
 
@@ -23,7 +23,7 @@ from inpars.progress import SILENT
 from inpars.prompting.prompts import load_prompt
 from inpars.stages.reranking import RerankOptions, run_scorer_maker
 
-DEPTH, WINDOW_TOKENS = 20, 96
+WINDOW_TOKENS = 96
 
 
 def main() -> None:
@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--prompt", default="inpars")
     parser.add_argument("--generator", default="smollm2-135m")
     parser.add_argument("--retriever", default="minilm")
+    parser.add_argument("--depth", type=int, default=20, help="documents of each fusion that are reranked")
     parser.add_argument("--rerank-all", action="store_true", help="not the fusions alone")
     parser.add_argument("--no-reranking", action="store_true", help="judge the first stages alone: minutes, not hours")
     parser.add_argument("--max-length", type=int, default=128, help="tokens the bi-encoder is trained to read")
@@ -101,7 +102,7 @@ def _reranked(flags: argparse.Namespace, runs: dict[str, Path]) -> dict[str, Pat
     )
     options = RerankOptions(
         model=flags.generator,
-        depth=DEPTH,
+        depth=flags.depth,
         max_length=160,
         windows="nearest",
         window_retriever=flags.retriever,

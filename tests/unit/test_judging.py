@@ -87,6 +87,17 @@ def test_what_was_seen_before_is_said(reranked):
     assert "reranked: its weights were chosen by 12 synthetic dev queries, which a model wrote" in found.remarks
 
 
+def test_runs_of_the_same_bm25_share_a_line(made):
+    search = {"retriever": ["bm25"], "k1": 0.9, "b": 0.4, "language": "en"}
+    runs = {name: made(f"{name}.trec", "search", arguments=search) for name in ("one", "two")}
+    runs["three"] = made("three.trec", "search", arguments=search | {"k1": 1.2})
+    found = look_behind(runs, {}, QRELS, TEXTS).remarks
+    assert [line for line in found if "BM25" in line] == [
+        "one, two: BM25 flat (title and text in one field), k1 0.9, b 0.4",
+        "three: BM25 flat (title and text in one field), k1 1.2, b 0.4",
+    ]
+
+
 def test_what_the_user_names_is_looked_for_too(tmp_path):
     (tmp_path / "train.jsonl").write_text('{"query": "Why is the sky blue", "text": "a document"}\n', encoding="utf-8")
     known = Known([tmp_path / "train.jsonl"], {"the examples of prompt 'p'": ["how do bees dance"]})
