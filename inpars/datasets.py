@@ -6,58 +6,25 @@ queries and judgements of one split are held in memory.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from inpars.corpus import Corpus, cache_folder, cached_corpus
 from inpars.documents import python_docs
 from inpars.documents.archives import unpacked
-from inpars.errors import BackendError, ConfigError, DataFormatError, UnknownNameError
+from inpars.documents.ir_collections import ir_corpus, ir_dataset, ir_splits
+from inpars.errors import ConfigError, DataFormatError, UnknownNameError
 from inpars.formats import read_qrels, read_queries
-from inpars.manifest import FileStamp, stamp_text
+from inpars.manifest import FileStamp
 from inpars.progress import SILENT, Progress
-from inpars.records import Document, Qrels, Query
-from inpars.storage import to_json_line
+from inpars.records import Qrels
+from inpars.topics import DEFAULT_SPLIT, Topics, joined
 
 UnknownJudgements: TypeAlias = Literal["error", "keep", "drop"]
 CORPUS_NAMES = ("corpus.jsonl", "corpus.jsonl.gz", "corpus.tsv", "corpus.tsv.gz", "collection.tsv")
 QUERY_NAMES = ("queries.jsonl", "queries.jsonl.gz", "queries.tsv")
-DEFAULT_SPLIT = "test"
-IR_DATASETS_TEXT_FIELDS = ("text", "body", "abstract")
-
-
-@dataclass(frozen=True, slots=True)
-class Topics:
-    """The queries of one split and their judgements; without judgements `qrels` is empty."""
-
-    split: str
-    queries: dict[str, str]  # query_id -> text
-    qrels: Qrels
-
-    @property
-    def stamp(self) -> FileStamp:
-        """Queries and judgements by content."""
-        return stamp_text(f"{self.split} topics", to_json_line({"queries": self.queries, "qrels": self.qrels}))
-
-    @property
-    def query_stamp(self) -> FileStamp:
-        """The queries alone by content."""
-        return stamp_text(f"{self.split} queries", to_json_line(self.queries))
-
-    def first(self, limit: int | None) -> Topics:
-        """The first queries alone, with their judgements; all of them where the limit is None."""
-        queries = dict(islice(self.queries.items(), limit))
-        return Topics(
-            self.split, queries, {query_id: self.qrels[query_id] for query_id in queries if query_id in self.qrels}
-        )
-
-    def as_queries(self) -> list[Query]:
-        """The queries as records."""
-        return [Query(query_id, text) for query_id, text in self.queries.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +101,7 @@ def load_topics(name: str, split: str = DEFAULT_SPLIT) -> Topics:
     elif path.is_file() or name == python_docs.NAME or _is_path(name):
         return load_dataset(name, unknown_judgements="keep").topics(split)
     else:
-        splits = _ir_splits(_ir_dataset(name), name)
+        splits = ir_splits(ir_dataset(name), name)
     if not splits:
         raise ConfigError(f"{name}: there are no queries here; give them with --queries FILE")
     if split not in splits:
@@ -161,7 +128,8 @@ def _named(name: str, progress: Progress) -> _Parts:
         return _Parts(name, Corpus(path), {})
     if _is_path(name):
         raise DataFormatError("no such dataset; check the path", path=name)
-    return _ir_parts(name)
+    dataset = ir_dataset(name)
+    return _Parts(name, ir_corpus(dataset, name), ir_splits(dataset, name))
 
 
 def _is_path(name: str) -> bool:
@@ -220,15 +188,7 @@ def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
 
 def _topics_of_files(split: str, queries: Path, qrels: Path | None) -> Topics:
     texts = {query.query_id: query.text for query in read_queries(queries)}
-    return _joined(split, texts, read_qrels(qrels) if qrels else {}, str(queries))
-
-
-def _joined(split: str, texts: dict[str, str], qrels: Qrels, where: str) -> Topics:
-    """The judged queries; all queries where nothing is judged."""
-    unknown = [query_id for query_id in qrels if query_id not in texts]
-    if unknown:
-        raise DataFormatError(f"{len(unknown)} judged queries have no text here, {unknown[0]!r} first", path=where)
-    return Topics(split, {query_id: text for query_id, text in texts.items() if not qrels or query_id in qrels}, qrels)
+    return joined(split, texts, read_qrels(qrels) if qrels else {}, str(queries))
 
 
 def _replaced(splits: Mapping[str, Callable[[], Topics]], queries: Path | None, qrels: Path | None) -> Topics:
@@ -239,10 +199,10 @@ def _replaced(splits: Mapping[str, Callable[[], Topics]], queries: Path | None, 
         if not texts:
             raise DataFormatError("no queries in this file", path=queries)
         judged = read_qrels(qrels) if qrels else {}
-        return _joined(DEFAULT_SPLIT, texts, judged, str(queries))
+        return joined(DEFAULT_SPLIT, texts, judged, str(queries))
     if given is None:
         raise ConfigError("--qrels without queries: give --queries FILE too, or a --dataset that has them")
-    return _joined(DEFAULT_SPLIT, given.queries, read_qrels(qrels) if qrels else given.qrels, "the dataset's queries")
+    return joined(DEFAULT_SPLIT, given.queries, read_qrels(qrels) if qrels else given.qrels, "the dataset's queries")
 
 
 def _checked(
@@ -271,64 +231,3 @@ def _checked(
         return Topics(topics.split, topics.queries, {query_id: grades for query_id, grades in kept.items() if grades})
 
     return loaded
-
-
-def _ir_dataset(name: str) -> Any:  # noqa: ANN401 - ir_datasets has no types
-    import ir_datasets  # takes a third of a second; only for its names
-
-    try:
-        return ir_datasets.load(name)
-    except KeyError:
-        close = difflib.get_close_matches(name, list(ir_datasets.registry), n=4)
-        hint = "a folder or file of that name does not exist here either; ir_datasets lists its names in its catalog"
-        raise UnknownNameError("dataset", name, [python_docs.NAME, *close], hint) from None
-
-
-def _ir_parts(name: str) -> _Parts:
-    import ir_datasets
-
-    dataset = _ir_dataset(name)
-    if not dataset.has_docs():
-        raise ConfigError(f"{name}: this ir_datasets collection has no documents")
-    with_docs = ir_datasets.docs_parent_id(name)
-    corpus = cached_corpus(f"ir_datasets:{with_docs}", lambda: _ir_documents(dataset, name))
-    return _Parts(name, corpus, _ir_splits(dataset, name))
-
-
-def _ir_splits(dataset: Any, name: str) -> dict[str, Callable[[], Topics]]:  # noqa: ANN401 - ir_datasets has no types
-    if not dataset.has_queries():
-        return {}
-
-    def load() -> Topics:
-        try:
-            texts = {query.query_id: str(query.default_text()) for query in dataset.queries_iter()}
-            qrels: Qrels = {}
-            for row in dataset.qrels_iter() if dataset.has_qrels() else ():
-                qrels.setdefault(row.query_id, {})[row.doc_id] = int(row.relevance)
-        except Exception as error:
-            raise _not_fetched(name, error) from error
-        judged = {query_id: grades for query_id, grades in qrels.items() if query_id in texts}
-        return _joined(DEFAULT_SPLIT, texts, judged, name)
-
-    return {DEFAULT_SPLIT: load}
-
-
-def _ir_documents(dataset: Any, name: str) -> Iterator[Document]:  # noqa: ANN401 - ir_datasets has no types
-    try:
-        for document in dataset.docs_iter():
-            text = next(
-                (value for key in IR_DATASETS_TEXT_FIELDS if (value := getattr(document, key, None)) is not None), None
-            )
-            if text is None:
-                yield Document(document.doc_id, document.default_text())
-            else:
-                yield Document(document.doc_id, text, getattr(document, "title", "") or "")
-    except Exception as error:
-        raise _not_fetched(name, error) from error
-
-
-def _not_fetched(name: str, error: Exception) -> BackendError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return BackendError(
-        f"{name}: ir_datasets could not fetch it ({reason}); check the network, or put its files under IR_DATASETS_HOME"
-    )

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from inpars.corpus import Corpus
-from inpars.datasets import Dataset, Topics
+from inpars.datasets import Dataset
 from inpars.formats import synthetic_query_record, write_documents, write_run
 from inpars.manifest import Manifest, git_commit, stamp, stamp_text, versions, write_manifest
 from inpars.pipeline.judging import judge
@@ -24,6 +24,7 @@ from inpars.records import Document, SyntheticQuery
 from inpars.reports.report import write_report
 from inpars.stages.filtering import filter_file
 from inpars.storage import write_jsonl, write_lines
+from inpars.topics import Topics
 
 NASTY = [
     "<script>document.title = 'run'</script>",

@@ -15,12 +15,12 @@ from inpars.cluster.generating import open_corpus
 from inpars.cluster.shard_folder import ShardFolder
 from inpars.cluster.work import WORKERS_RESULT, do_shards, worker_reports
 from inpars.corpus import Corpus
-from inpars.datasets import Topics
 from inpars.progress import SILENT, Progress
 from inpars.records import Run, ScoredDocument
 from inpars.reranking import PAIRS_PER_BATCH, check_ids, pairs_to_score
 from inpars.scoring import PairScorer
 from inpars.stages.reranking import RerankOptions, read_scores, score_top
+from inpars.topics import Topics
 
 GPU_BATCHES = 8  # in a shard
 

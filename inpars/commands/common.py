@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from inpars.console import Console
-from inpars.datasets import DEFAULT_SPLIT, Dataset, UnknownJudgements, load_dataset
+from inpars.datasets import Dataset, UnknownJudgements, load_dataset
 from inpars.errors import ConfigError
 from inpars.options import add_flags, from_flags, option
 from inpars.progress import Progress
+from inpars.topics import DEFAULT_SPLIT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from inpars.commands.common import (
     open_dataset,
     print_result,
 )
-from inpars.datasets import Topics, load_qrels, load_topics
+from inpars.datasets import load_qrels, load_topics
 from inpars.errors import InparsError
 from inpars.formats import read_queries
 from inpars.options import add_flags, from_flags
@@ -35,6 +35,7 @@ from inpars.stages.examples import leave_out, read_ids
 from inpars.stages.honesty import Known
 from inpars.stages.judging import EvaluateOptions, all_values, evaluate_files, in_full, preset_for
 from inpars.stages.reporting import report_evaluation
+from inpars.topics import Topics
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -25,13 +25,14 @@ from inpars.commands.common import (
     open_dataset_if_named,
     print_result,
 )
-from inpars.datasets import DEFAULT_SPLIT, Topics, load_topics
+from inpars.datasets import load_topics
 from inpars.errors import ConfigError
 from inpars.formats import read_queries
 from inpars.manifest import Manifest
 from inpars.options import add_flags, from_flags
 from inpars.retrieval.vector_index import VectorIndex
 from inpars.stages.retrieving import BM25, DEFAULT_RETRIEVERS, SearchOptions, search_dataset, search_index
+from inpars.topics import DEFAULT_SPLIT, Topics
 
 DEFAULT_RUN_K = 1000
 

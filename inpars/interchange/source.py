@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from inpars.corpus import Corpus, cached_corpus
-from inpars.datasets import DEFAULT_SPLIT, Dataset, Topics
+from inpars.datasets import Dataset
 from inpars.errors import ConfigError, DataFormatError
 from inpars.formats import iterate_run, read_synthetic_records
 from inpars.interchange.items import Example, Judged
@@ -20,6 +20,7 @@ from inpars.manifest import sha256_of
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Qrel, Query, SyntheticQuery
 from inpars.runs import rank
+from inpars.topics import DEFAULT_SPLIT, Topics
 
 TRAINING_SPLIT = "train"
 

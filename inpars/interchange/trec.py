@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from itertools import islice, pairwise
 from pathlib import Path
 
-from inpars.datasets import DEFAULT_SPLIT
 from inpars.errors import ConfigError, DataFormatError
 from inpars.fields import one_line
 from inpars.formats import iterate_qrels, iterate_run, read_queries, run_lines
@@ -18,6 +17,7 @@ from inpars.interchange.items import Item, Judged
 from inpars.interchange.source import Source
 from inpars.records import ScoredDocument
 from inpars.storage import read_lines, write_lines
+from inpars.topics import DEFAULT_SPLIT
 
 RUN_COLUMNS, QREL_COLUMNS = 6, 4
 SUFFIXES = (".txt", ".tsv", ".trec", ".run", ".qrels", ".qrel")

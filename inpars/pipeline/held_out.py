@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from inpars.datasets import Dataset, Topics
+from inpars.datasets import Dataset
 from inpars.errors import ConfigError
 from inpars.formats import read_qrels, read_queries
 from inpars.pipeline.options import PipelineOptions
 from inpars.reports.content import Report
 from inpars.stages.splitting import SplitFiles, SplitOptions, split_file
+from inpars.topics import Topics
 
 DEV_SPLIT = "held-out"
 

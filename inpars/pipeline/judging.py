@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inpars.datasets import Topics
 from inpars.evaluation.measures import Evaluation, evaluate
 from inpars.evaluation.significance import Difference, compare
 from inpars.evaluation.wording import in_words
@@ -20,6 +19,7 @@ from inpars.progress import Progress
 from inpars.reports.measuring import Glance, glance
 from inpars.stages.evaluating import as_values, compare_evaluations, write_metrics
 from inpars.stages.stage import Outcome, run_stage
+from inpars.topics import Topics
 
 TOPICS, METRICS = "topics", "metrics.json"
 QUERIES, QRELS = "queries.jsonl", "qrels.tsv"

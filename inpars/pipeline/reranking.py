@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from inpars.datasets import Dataset, Topics
+from inpars.datasets import Dataset
 from inpars.formats import read_run, write_run
 from inpars.manifest import stamp
 from inpars.options import option
@@ -18,6 +18,7 @@ from inpars.runs import cut, fuse_reciprocal_ranks
 from inpars.scoring import PairScorer
 from inpars.stages.reranking import RerankOptions, rerank_file
 from inpars.stages.stage import Outcome, run_stage
+from inpars.topics import Topics
 
 POOL, SCORES = "pool.trec", "pool.reranked.trec"
 

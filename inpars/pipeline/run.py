@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inpars.datasets import DEFAULT_SPLIT, Dataset, Topics
+from inpars.datasets import Dataset
 from inpars.errors import DataFormatError, StaleInputError
 from inpars.evaluation.measures import DEFAULT_METRICS, Evaluation
 from inpars.evaluation.significance import Difference
@@ -38,6 +38,7 @@ from inpars.stages.reranking import RerankOptions, run_scorer_maker
 from inpars.stages.retrieving import BM25, SearchOptions, search_dataset
 from inpars.stages.stage import Outcome, run_stage
 from inpars.stages.training import train_reranker_from_file, train_retriever_from_file
+from inpars.topics import DEFAULT_SPLIT, Topics
 
 SYNTHETIC, FILTERED = "queries.synthetic.jsonl", "queries.filtered.jsonl"
 FUSION_DEPTH = 100

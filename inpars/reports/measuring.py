@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from inpars.datasets import Topics
 from inpars.evaluation.changes import Change, most_changed
 from inpars.evaluation.measures import Evaluation, evaluate
 from inpars.evaluation.significance import Difference, bootstrap_interval
@@ -17,6 +16,7 @@ from inpars.records import Qrels, Run
 from inpars.reports.charts import Series, evenly
 from inpars.reports.content import DEPTHS, Moved, Movement, Passage, Results, System
 from inpars.runs import cut, rank
+from inpars.topics import Topics
 
 RESAMPLES = 2_000  # for intervals of means, of which there are many
 SHOWN = 5  # wins and losses

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from inpars.datasets import Topics
 from inpars.errors import ConfigError
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import PromptSource
 from inpars.records import Qrels
 from inpars.storage import read_lines, storage_errors, write_lines
+from inpars.topics import Topics
 
 SUFFIX = ".example_query_ids.txt"
 

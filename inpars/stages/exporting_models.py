@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from inpars.datasets import Dataset, Topics
+from inpars.datasets import Dataset
 from inpars.errors import BackendError, ConfigError
 from inpars.evaluation.measures import evaluate
 from inpars.manifest import FileStamp, Manifest
@@ -24,6 +24,7 @@ from inpars.progress import SILENT, Progress
 from inpars.records import Qrels, Run
 from inpars.stages.stage import Outcome, model_stamp, run_stage
 from inpars.storage import replace_folder, storage_errors
+from inpars.topics import Topics
 from inpars.training.examples import Group
 
 if TYPE_CHECKING:

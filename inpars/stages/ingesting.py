@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from inpars.corpus import cache_folder
-from inpars.datasets import DEFAULT_SPLIT, QUERY_NAMES, Dataset, Topics
+from inpars.datasets import QUERY_NAMES, Dataset
 from inpars.documents.collecting import ChunkOptions, Collected, collect
 from inpars.documents.fetching import Fetched, FetchOptions, fetch
 from inpars.documents.folder import FoundFiles, find_files
@@ -27,6 +27,7 @@ from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query
 from inpars.stages.stage import Outcome, refuse_to_overwrite, run_stage
 from inpars.storage import storage_errors
+from inpars.topics import DEFAULT_SPLIT, Topics
 
 STAGE = "ingest"
 NAMES_SHOWN = 5

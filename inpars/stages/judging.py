@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from inpars.datasets import Topics
 from inpars.errors import ConfigError
 from inpars.evaluation.changes import ShownChange, most_changed, show
 from inpars.evaluation.measures import Evaluation, parse_metrics
@@ -20,6 +19,7 @@ from inpars.progress import SILENT, Progress
 from inpars.stages.evaluating import JudgedFile, as_values, compare_evaluations, judge_files, table
 from inpars.stages.examples import left_out_line
 from inpars.stages.honesty import Honesty, Known, look_behind
+from inpars.topics import Topics
 
 FIRST_DOCUMENTS = 3  # shown of each run for a query that gained or lost
 

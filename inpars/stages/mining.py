@@ -14,7 +14,6 @@ from typing import IO
 
 from inpars.cluster.options import ClusterOptions
 from inpars.corpus import Corpus
-from inpars.datasets import Topics
 from inpars.errors import ConfigError, StaleInputError
 from inpars.fields import one_line
 from inpars.formats import read_synthetic_queries, run_lines, triple_id_lines
@@ -32,6 +31,7 @@ from inpars.stages.reranking import RerankOptions, load_run_scorer
 from inpars.stages.retrieving import SearchOptions, cluster_encoding, load_encoder, own_documents
 from inpars.stages.stage import Outcome, dropped_line, model_stamp, refuse_to_overwrite, run_stage
 from inpars.storage import atomic_writer, to_json_line
+from inpars.topics import Topics
 
 STAGE = "triples"
 QUERIES_PER_BLOCK = 500

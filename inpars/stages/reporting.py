@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from inpars.datasets import Topics
 from inpars.evaluation.run_files import read_checked_run
 from inpars.manifest import read_manifest
 from inpars.reports.content import Report, StageFacts
 from inpars.reports.gathering import stage_facts
 from inpars.reports.measuring import Glance, Texts, glance, results_of
 from inpars.stages.judging import Evaluated, EvaluateOptions
+from inpars.topics import Topics
 
 
 def report_evaluation(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from inpars.cluster.shard_folder import remove_shards
-from inpars.datasets import Dataset, Topics
+from inpars.datasets import Dataset
 from inpars.errors import ConfigError
 from inpars.formats import read_run, write_run
 from inpars.manifest import Manifest, stamp, stamp_text
@@ -24,6 +24,7 @@ from inpars.stages.partial import header_line, open_partial, partial_path, remov
 from inpars.stages.sharding import ShardedOptions, own_items, shard_results
 from inpars.stages.stage import Outcome, model_stamp, run_stage
 from inpars.storage import read_jsonl, to_json_line
+from inpars.topics import Topics
 
 STAGE = "rerank"
 

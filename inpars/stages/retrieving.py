@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from inpars.batches import slices
 from inpars.cluster.options import ClusterOptions
 from inpars.corpus import Documents
-from inpars.datasets import Dataset, Topics
+from inpars.datasets import Dataset
 from inpars.errors import ConfigError
 from inpars.formats import run_lines
 from inpars.manifest import FileStamp, Manifest
@@ -25,6 +25,7 @@ from inpars.retrieval.vector_index import VectorIndex
 from inpars.runs import cut, fuse_z_scores, without_own_document
 from inpars.stages.stage import Outcome, model_stamp, run_stage
 from inpars.storage import write_lines
+from inpars.topics import Topics
 
 if TYPE_CHECKING:
     from inpars.cluster.encoding import ClusterEncoding

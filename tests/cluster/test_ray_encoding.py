@@ -5,12 +5,13 @@ import pytest
 from tiny_models import sentence
 
 from inpars.corpus import Corpus
-from inpars.datasets import Dataset, Topics
+from inpars.datasets import Dataset
 from inpars.formats import write_documents
 from inpars.records import Document
 from inpars.retrieval import dense, index_writing
 from inpars.retrieval.vector_index import VectorIndex
 from inpars.stages.retrieving import SearchOptions, cluster_encoding, load_encoder, search_dataset
+from inpars.topics import Topics
 
 
 @pytest.fixture(scope="module")

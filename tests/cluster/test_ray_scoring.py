@@ -4,7 +4,7 @@ import pytest
 from tiny_models import WORDS, sentence
 
 from inpars.corpus import Corpus
-from inpars.datasets import Dataset, Topics
+from inpars.datasets import Dataset
 from inpars.errors import ConfigError, StaleInputError
 from inpars.formats import synthetic_query_record, write_documents, write_run
 from inpars.manifest import stamp
@@ -13,6 +13,7 @@ from inpars.records import Document, SyntheticQuery
 from inpars.stages.reranking import RerankOptions, rerank_file, run_scorer_maker
 from inpars.stages.scoring import ScoreOptions, score_file, scorer_maker
 from inpars.storage import write_jsonl
+from inpars.topics import Topics
 
 UNKNOWN = ("stop", "absent", "prompt", "model")
 PROMPT = Prompt(name="test", form="Document: {document}\nRelevant Query: {query}", stop=("\n",))

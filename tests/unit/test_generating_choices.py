@@ -4,7 +4,6 @@ import pytest
 from tiny_models import sentence
 
 from inpars.corpus import Corpus
-from inpars.datasets import Topics
 from inpars.errors import BackendError, ConfigError
 from inpars.formats import read_synthetic_queries, write_documents
 from inpars.generation import GeneratedQuery
@@ -14,6 +13,7 @@ from inpars.prompting.templates import Example, Prompt
 from inpars.records import Document
 from inpars.stages.examples import example_query_ids, leave_out, read_ids, without_examples
 from inpars.stages.generating import GenerateOptions, generate_queries, load_generator
+from inpars.topics import Topics
 
 EXAMPLES = (
     Example("a lake is water", "what is a lake?", doc_id="d3", query_id="q7"),

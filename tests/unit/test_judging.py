@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from inpars.datasets import Topics
 from inpars.errors import ConfigError, DataFormatError
 from inpars.evaluation.presets import PRESETS
 from inpars.manifest import Manifest, stamp, stamp_text, write_manifest
 from inpars.stages.honesty import Known, look_behind, read_query_texts
 from inpars.stages.judging import EvaluateOptions, all_values, evaluate_files, in_full, preset_for
 from inpars.stages.lineage import lineage
+from inpars.topics import Topics
 
 QRELS = {"q1": {"a": 1, "b": 0}, "q2": {"c": 1}}
 TEXTS = {"q1": "how do bees dance", "q2": "why is the sky blue"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inpars.datasets import Topics, load_dataset
+from inpars.datasets import load_dataset
 from inpars.errors import ConfigError, StaleInputError
 from inpars.formats import read_run, read_synthetic_queries, read_triple_ids
 from inpars.manifest import read_manifest
@@ -13,6 +13,7 @@ from inpars.records import Triple
 from inpars.stages import mining
 from inpars.stages.mining import TriplesOptions, ids_path, negatives_path, write_triples
 from inpars.storage import read_jsonl
+from inpars.topics import Topics
 from inpars.training.examples import TripleTexts, read_triple_texts
 
 TOY = Path(__file__).parents[1] / "data" / "toy"

@@ -8,7 +8,6 @@ from html.parser import HTMLParser
 
 import pytest
 
-from inpars.datasets import Topics
 from inpars.evaluation.measures import evaluate
 from inpars.evaluation.significance import Difference, compare
 from inpars.filtering.filters import Verdict
@@ -19,6 +18,7 @@ from inpars.reports.gathering import negatives_of, shown_queries, written_of
 from inpars.reports.measuring import glance, movement, results_of
 from inpars.reports.page import MINUS, Cell, Section, duration, number, page, table
 from inpars.reports.report import render, write_report
+from inpars.topics import Topics
 
 NASTY = [
     "<script>document.title = 'run'</script>",

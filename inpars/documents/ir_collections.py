@@ -1,0 +1,76 @@
+"""Collections of `ir_datasets` by name; their documents are copied to the cache once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from inpars.corpus import Corpus, cached_corpus
+from inpars.documents import python_docs
+from inpars.errors import BackendError, ConfigError, UnknownNameError
+from inpars.records import Document, Qrels
+from inpars.topics import DEFAULT_SPLIT, Topics, joined
+
+IR_DATASETS_TEXT_FIELDS = ("text", "body", "abstract")
+
+
+def ir_dataset(name: str) -> Any:  # noqa: ANN401 - ir_datasets has no types
+    """The collection of that name, nothing of it read. Raises UnknownNameError with names that are near."""
+    import ir_datasets  # takes a third of a second; only for its names
+
+    try:
+        return ir_datasets.load(name)
+    except KeyError:
+        close = difflib.get_close_matches(name, list(ir_datasets.registry), n=4)
+        hint = "a folder or file of that name does not exist here either; ir_datasets lists its names in its catalog"
+        raise UnknownNameError("dataset", name, [python_docs.NAME, *close], hint) from None
+
+
+def ir_corpus(dataset: Any, name: str) -> Corpus:  # noqa: ANN401 - ir_datasets has no types
+    """Its documents; collections that share them share the copy. Raises ConfigError, BackendError."""
+    import ir_datasets
+
+    if not dataset.has_docs():
+        raise ConfigError(f"{name}: this ir_datasets collection has no documents")
+    return cached_corpus(f"ir_datasets:{ir_datasets.docs_parent_id(name)}", lambda: _documents(dataset, name))
+
+
+def ir_splits(dataset: Any, name: str) -> dict[str, Callable[[], Topics]]:  # noqa: ANN401 - ir_datasets has no types
+    """What reads its queries and judgements, by split; empty where it has none. Reading raises BackendError."""
+    if not dataset.has_queries():
+        return {}
+
+    def load() -> Topics:
+        try:
+            texts = {query.query_id: str(query.default_text()) for query in dataset.queries_iter()}
+            qrels: Qrels = {}
+            for row in dataset.qrels_iter() if dataset.has_qrels() else ():
+                qrels.setdefault(row.query_id, {})[row.doc_id] = int(row.relevance)
+        except Exception as error:
+            raise _not_fetched(name, error) from error
+        judged = {query_id: grades for query_id, grades in qrels.items() if query_id in texts}
+        return joined(DEFAULT_SPLIT, texts, judged, name)
+
+    return {DEFAULT_SPLIT: load}
+
+
+def _documents(dataset: Any, name: str) -> Iterator[Document]:  # noqa: ANN401 - ir_datasets has no types
+    try:
+        for document in dataset.docs_iter():
+            text = next(
+                (value for key in IR_DATASETS_TEXT_FIELDS if (value := getattr(document, key, None)) is not None), None
+            )
+            if text is None:
+                yield Document(document.doc_id, document.default_text())
+            else:
+                yield Document(document.doc_id, text, getattr(document, "title", "") or "")
+    except Exception as error:
+        raise _not_fetched(name, error) from error
+
+
+def _not_fetched(name: str, error: Exception) -> BackendError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return BackendError(
+        f"{name}: ir_datasets could not fetch it ({reason}); check the network, or put its files under IR_DATASETS_HOME"
+    )
