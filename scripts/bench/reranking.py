@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 from allocator import as_shipped
+from pygaggle_today import monot5
 from sentence_transformers import CrossEncoder
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors, trainers
 from tokenizers import models as token_models
@@ -162,20 +163,18 @@ def toolkit(model: str, dtype: torch.dtype) -> Score:
 
 
 def pygaggle(model: str) -> tuple[str, Score]:
-    """What stands for MonoT5 of pygaggle, and its scoring: the package itself where it can be imported."""
+    """What stands for MonoT5 of pygaggle, and its scoring: the package itself where it is installed."""
     network = AutoModelForSeq2SeqLM.from_pretrained(model, dtype=torch.float32).to(pick_device()).eval()
     try:
-        from pygaggle.rerank.base import Query, Text
-        from pygaggle.rerank.transformer import MonoT5
+        ranker, query_of, text_of = monot5(network, AutoTokenizer.from_pretrained(model))
     except ImportError:
         return "STAND-IN for pygaggle's MonoT5 (its loop rewritten)", _pygaggle_loop(network, model)
-    ranker = MonoT5(model=network, tokenizer=MonoT5.get_tokenizer(model), token_true=TRUE, token_false=FALSE)
 
     def score(pairs: Sequence[Pair]) -> list[float]:
         found: list[float] = []
         for query in dict.fromkeys(query for query, _ in pairs):
-            texts = [Text(document, {}, 0) for other, document in pairs if other == query]
-            found += [float(text.score) for text in ranker.rescore(Query(query), texts)]
+            texts = [text_of(document, {}, 0) for other, document in pairs if other == query]
+            found += [float(text.score) for text in ranker.rerank(query_of(query), texts)]
         return found
 
     return "pygaggle's MonoT5, as it ships", score
