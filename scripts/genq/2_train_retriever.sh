@@ -3,7 +3,7 @@
 # (multiple negatives ranking loss). Pairs whose query does not lead BM25 to its paragraph are left out.
 RUN=${RUN:-runs/genq}                        # where this experiment lives
 RETRIEVER=${RETRIEVER:-minilm}               # bi-encoder to start from
-TOP_K=${TOP_K:-1000}                         # how many of the queries the model found likely are kept
+TOP_K=${TOP_K:-100000}                       # the likeliest so many queries are kept; GenQ keeps all
 POSITIVE_WITHIN=${POSITIVE_WITHIN:-10}       # BM25 ranks among which the own paragraph has to be
 EPOCHS=${EPOCHS:-1}
 set -euo pipefail
