@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -142,9 +143,14 @@ class _Validating(TrainerCallback):
         return [entry[VALIDATION_KEY] for entry in state.log_history if VALIDATION_KEY in entry]
 
 
+def processes() -> int:
+    """How many train together, as torchrun and accelerate tell each of them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def steps_of(batches: int, options: TrainOptions) -> int:
-    """Steps of a training whose every pass has so many batches."""
-    a_pass = max(1, -(-batches // options.gradient_accumulation))
+    """Steps of a training whose every pass has so many batches, which several processes share."""
+    a_pass = max(1, -(-batches // (options.gradient_accumulation * processes())))
     return options.max_steps or max(1, math.ceil(options.epochs * a_pass))
 
 

@@ -31,6 +31,7 @@ from inpars.training.examples import TripleTexts
 from inpars.training.loop import (
     Curve,
     checkpoint_folder,
+    processes,
     run_trainer,
     steps_of,
     training_arguments,
@@ -129,7 +130,7 @@ def train_retriever(
     trainer = BatchTrainer(
         model=model,
         args=_whole_batches(arguments, steps, options.learning_rate or (ADAPTER_RATE if adapters else RATE)),
-        train_dataset=Batches(rows, plan, collator, margins, steps * options.gradient_accumulation),
+        train_dataset=Batches(rows, plan, collator, margins, steps * options.gradient_accumulation * processes()),
         data_collator=lambda items: items[0],
     )
     trainer.objective, trainer.autocast, trainer.cached = objective, autocast, options.loss == "cached-mnrl"

@@ -68,7 +68,7 @@ def machine(tmp_path, tiny):
 
 def generate(machine, output):
     named = ["--corpus", "corpus.jsonl", "--model", machine.model, "--prompt", "prompt.txt", "--dtype", "float32"]
-    return ["generate", *named, "--max-new-tokens", "4", "--output", output, "--quiet"]
+    return ["generate", *named, "--max-new-tokens", "4", "--threads", "1", "--output", output, "--quiet"]
 
 
 @pytest.mark.slow  # four processes that load torch
