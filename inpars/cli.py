@@ -118,11 +118,12 @@ def _missing(error: ModuleNotFoundError) -> InparsError:
     from inpars.extras import owner_of  # only on the way out
 
     extra = owner_of(error.name)
-    if extra is None and error.name and error.name.partition(".")[0] != "inpars":
-        asking = f"by this command ({sys.executable})"
-        return MissingDependencyError(error.name, asking, "pip install -e . in this folder")
     if extra is None:
-        raise error
+        if not error.name or error.name.partition(".")[0] == "inpars":
+            raise error
+        module = error.name.partition(".")[0]
+        line = f"pip install {module}, or all that inpars needs: pip install -e . in its folder"
+        return MissingDependencyError(error.name, f"by this command ({sys.executable})", line)
     install = extra.install_line() or f"pip install --force-reinstall {error.name}"
     return MissingDependencyError(str(error.name), f"for this command ({extra.purpose})", install)
 

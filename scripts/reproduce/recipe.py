@@ -96,10 +96,8 @@ def _search(flags: argparse.Namespace, name: str, *retrievers: str, windows: boo
 
 
 def _reranked(flags: argparse.Namespace, runs: dict[str, Path]) -> dict[str, Path]:
-    dataset, prompt = (
-        load_dataset(flags.dataset, unknown_judgements=flags.unknown_judgements),
-        load_prompt(flags.prompt),
-    )
+    dataset = load_dataset(flags.dataset, unknown_judgements=flags.unknown_judgements)
+    prompt = load_prompt(flags.prompt)
     options = RerankOptions(
         model=flags.generator,
         depth=flags.depth,

@@ -14,6 +14,9 @@ import sys
 from pathlib import Path
 
 from inpars.datasets import load_dataset
+from inpars.pipeline.reranking import SCORES, rerank_pool
+from inpars.progress import SILENT
+from inpars.stages.reranking import RerankOptions, run_scorer_maker
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 from untrained_t5 import WORDS, untrained_t5
@@ -42,20 +45,24 @@ def main() -> None:
     start = str(_untrained(flags))
     _inpars("train", "reranker", "--triples", str(triples), "--model", start, *recipe, *lengths, "--output", str(model))
     _inpars("search", *dataset, "--split", flags.split, "--retriever", "bm25", "--k", "1000", "--output", str(bm25))
-    runs = [bm25]
-    for name, fusion in (("reranked", ()), ("fused", ("--fuse",))):
-        runs.append(out / f"run.{name}.trec")
-        _inpars(
-            *("rerank", *dataset, "--split", flags.split, "--run", str(bm25), "--model", str(model), *fusion),
-            *("--depth", str(flags.depth), "--max-length", str(flags.max_length), "--output", str(runs[-1])),
-        )
+    collection = load_dataset(flags.dataset)
+    options = RerankOptions(model=str(model), depth=flags.depth, max_length=flags.max_length)
+    fused = rerank_pool(
+        {"bm25": bm25},
+        collection,
+        collection.topics(flags.split),
+        options,
+        make_scorer=run_scorer_maker(options),
+        told={"progress": SILENT},
+    )
+    runs = [bm25, out / SCORES, *fused.values()]
     judged = [part for run in runs for part in ("--run", str(run))]
     _inpars("evaluate", *dataset, "--split", flags.split, *judged, "--output", str(out / "metrics.json"))
 
 
 def _untrained(flags: argparse.Namespace) -> Path:
     folder = flags.output / "untrained"
-    if not (folder / "model.safetensors").exists():
+    if not (folder / "tokenizer_config.json").exists():  # written last
         texts = (document.full_text for document in load_dataset(flags.dataset).corpus)
         sizes = {"d_model": flags.width, "d_kv": flags.width // 4, "d_ff": 4 * flags.width, "num_heads": 4}
         untrained_t5(texts, folder, seed=flags.seed, **sizes, num_layers=flags.layers, vocab_size=WORDS + 2)
