@@ -144,8 +144,9 @@ class _Validating(TrainerCallback):
 
 
 def processes() -> int:
-    """How many train together, as torchrun and accelerate tell each of them."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """How many train together, as torchrun and accelerate tell each of them, which then has a LOCAL_RANK as well."""
+    launched = int(os.environ.get("LOCAL_RANK", "-1")) >= 0
+    return int(os.environ.get("WORLD_SIZE", "1")) if launched else 1
 
 
 def steps_of(batches: int, options: TrainOptions) -> int:

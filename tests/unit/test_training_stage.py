@@ -19,6 +19,7 @@ from inpars.stages.teaching import TeachOptions, read_taught, teach, teacher_pat
 from inpars.stages.training import train_reranker_from_file
 from inpars.storage import write_jsonl
 from inpars.training.answer_tokens import taught_answers
+from inpars.training.loop import steps_of
 from inpars.training.reranker import RerankerOptions
 from inpars.training.validation import hold_out
 
@@ -321,3 +322,21 @@ def test_a_card_says_what_is_not_measured(tiny, tmp_path):
     card = (tmp_path / "model" / CARD).read_text()
     assert NOT_MEASURED in card
     assert str(tmp_path) not in card
+
+
+@pytest.mark.parametrize(
+    ("environment", "steps"),
+    [({}, 8), ({"WORLD_SIZE": "2", "LOCAL_RANK": "1"}, 4), ({"WORLD_SIZE": "3", "LOCAL_RANK": "0"}, 3)],
+)
+def test_several_processes_share_the_batches_of_a_pass(monkeypatch, environment, steps):
+    for name in ("WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert steps_of(8, RerankerOptions(model="none")) == steps
+
+
+def test_a_world_size_that_nobody_launched_divides_nothing(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert steps_of(8, RerankerOptions(model="none")) == 8
