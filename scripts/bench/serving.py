@@ -63,15 +63,16 @@ def main() -> int:
     command = [sys.executable, "-m", "inpars", "serve", "--port", "0", "--no-bm25", "--retriever", flags.model]
     command += ["--dataset", flags.dataset, "--max-concurrent", str(2 * flags.clients)]
     with _serving("joined", command) as joined, _serving("one at a time", [*command, *SERIAL]) as serial:
-        memory = _memory(joined.pid)
+        memory = [_memory(joined.pid)]
         for side in (joined, serial):
             asyncio.run(_load(side, queries, flags.clients, flags.k, WARMING_SECONDS, keep=False))
         for _ in range(ROUNDS):
             for side in (joined, serial):
                 asyncio.run(_load(side, queries, flags.clients, flags.k, seconds / ROUNDS, keep=True))
+            memory.append(_memory(joined.pid))
         _show((joined, serial), flags.clients)
         print(f"joined: {_mean_batch(joined.url):.1f} queries a pass")
-        print(f"joined: memory {memory} MiB before, {_memory(joined.pid)} MiB after")
+        print(f"joined: memory {memory[0]} MiB before, {', '.join(map(str, memory[1:]))} MiB after each round")
     print(f"ratio serving-over-serial {joined.rate / serial.rate:.2f}")
     return 1 if joined.errors or serial.errors else 0
 
