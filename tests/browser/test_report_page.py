@@ -3,10 +3,10 @@
 import io
 
 import pytest
+from synthetic_run import NASTY, make_run
+from visits import Visit
 
 from inpars.filtering.laboratory_page import render_laboratory
-from tests.browser.visits import Visit
-from tests.synthetic_run import NASTY, make_run
 
 WIDTHS = (360, 1280)
 MOST_BYTES = 5_000_000

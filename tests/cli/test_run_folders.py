@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from synthetic_run import make_run
 
 from inpars.cli import main
 from inpars.manifest import manifest_path, read_manifest, stamp, write_manifest
 from inpars.models.embedded import EMBEDDED
-from tests.synthetic_run import make_run
 
 
 @pytest.fixture(scope="module")
