@@ -77,6 +77,12 @@ class RetrieverOptions(ValidatedOptions):
     query_prefix: str | None = option(None, help="stands before every query (default: the model's own)")
     document_prefix: str | None = option(None, help="stands before every document (default: the model's own)")
     lora_rank: int = option(0, help="rank of low-rank adapters (LoRA), merged at the end; 0: all weights", minimum=0)
+    start_share: float = option(
+        0.0,
+        help="share of the untuned weights in those that are saved, 0.5 for the mean of both: keeps more of what the "
+        "model could do before",
+        minimum=0,
+    )
     learning_rate: float | None = option(None, help="highest learning rate (default: 2e-5; with adapters 2e-4)")
     mini_batch_size: int | None = option(
         None,
@@ -125,6 +131,7 @@ def train_retriever(
         margins = {row: scale * margin for row, margin in margins.items()}
     plan = BatchPlan(rows, options.batch_size, seed=options.seed, negatives=options.negatives)
     steps = steps_of(plan.batches, options)
+    start = {name: weight.clone() for name, weight in model.state_dict().items()} if options.start_share else {}
     adapters = _adapters(model, options.lora_rank)
     arguments = training_arguments(options, device, checkpoint_folder(output), steps)
     trainer = BatchTrainer(
@@ -141,6 +148,7 @@ def train_retriever(
             best.restore()
         if adapters is not None:
             adapters.merge_and_unload()
+        _mix_in(model, start, options.start_share)
         model.save_pretrained(str(folder), create_model_card=False)
 
     curve = run_trainer(
@@ -176,6 +184,8 @@ def check_retriever(options: RetrieverOptions) -> None:
         raise ConfigError("--loss margin-mse compares positives with negatives; leave --no-negatives out")
     if options.loss != "margin-mse" and options.teacher is not None:
         raise ConfigError(f"--loss {options.loss} has no teacher; give --loss margin-mse, or leave --teacher out")
+    if options.start_share >= 1:
+        raise ConfigError(f"--start-share is {options.start_share:g}, which would undo the training; give less than 1")
 
 
 def _load(options: RetrieverOptions, device: torch.device) -> SentenceTransformer:
@@ -212,6 +222,13 @@ def _adapters(model: SentenceTransformer, rank: int) -> Any:  # noqa: ANN401
     network: Any = model[0].auto_model
     settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
     return get_peft_model(network, settings) if rank else None
+
+
+def _mix_in(model: SentenceTransformer, start: Mapping[str, Tensor], share: float) -> None:
+    """Move the weights towards those of the start, in place (Wortsman et al., arXiv 2109.01903)."""
+    for name, weight in model.state_dict().items():
+        if name in start and weight.is_floating_point():
+            weight.lerp_(start[name], share)
 
 
 def _value(model: SentenceTransformer, dev: DevSet, autocast: Autocast) -> float:

@@ -222,7 +222,13 @@ def test_the_best_weights_by_dev_queries_are_saved(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"loss": "margin-mse", "negatives": False}, {"teacher": "smollm2-135m"}, {"matryoshka_dims": "a"}]
+    "settings",
+    [
+        {"loss": "margin-mse", "negatives": False},
+        {"teacher": "smollm2-135m"},
+        {"matryoshka_dims": "a"},
+        {"start_share": 1.0},
+    ],
 )
 def test_settings_that_do_not_go_together_are_an_error(tiny, tmp_path, settings):
     with pytest.raises(ConfigError):

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -120,6 +121,16 @@ def test_the_same_settings_give_the_same_weights_and_another_seed_others(tiny, t
         train(tiny, tmp_path / name, seed=seed, epochs=1)
     assert same(tmp_path / "one", tmp_path / "two")
     assert not same(tmp_path / "one", tmp_path / "three")
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_share_of_the_start_stays_in_the_saved_weights(tiny, tmp_path, rank):
+    train(tiny, tmp_path / "tuned", epochs=1, lora_rank=rank)
+    train(tiny, tmp_path / "mixed", epochs=1, lora_rank=rank, start_share=0.25)
+    start, tuned, mixed = map(weights, (Path(tiny("sentence_transformer")), tmp_path / "tuned", tmp_path / "mixed"))
+    assert not same(tmp_path / "tuned", tmp_path / "mixed")
+    for name, weight in mixed.items():
+        assert torch.allclose(weight, 0.25 * start[name] + 0.75 * tuned[name], atol=1e-6)
 
 
 @pytest.mark.parametrize("step", [2, 5])  # of six: in the first pass, in the midst of the second
