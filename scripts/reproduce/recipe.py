@@ -3,9 +3,10 @@
     python scripts/reproduce/recipe.py --dataset beir/nfcorpus/test --output runs/recipe/nfcorpus
 
 Writes one query for each of --documents documents, filters them, mines negatives and fine-tunes the bi-encoder once for
-each seed; fuses BM25 with each bi-encoder; reranks the first --depth documents of every fusion by the query likelihood
-of the language model that wrote the queries. Ends with the paired tests of every system against the untuned fusion, and
-the means over seeds. Steps that are done are not done again; the judgements are read at the end alone.
+each seed. Each bi-encoder, which reads windows, is fused with BM25 and with what is there untuned, BM25 and one vector
+a document; the first --depth documents of every fusion are reranked by the query likelihood of the language model that
+wrote the queries. Ends with the paired tests of every system against the untuned fusion, and the means over seeds.
+Steps that are done are not done again; the judgements are read at the end alone.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ import sys
 from pathlib import Path
 
 from inpars.datasets import load_dataset
+from inpars.formats import read_run, write_run
 from inpars.pipeline.reranking import rerank_pool
+from inpars.pipeline.retrieving import FUSION_DEPTH
 from inpars.progress import SILENT
 from inpars.prompting.prompts import load_prompt
+from inpars.runs import cut, fuse_z_scores
 from inpars.stages.reranking import RerankOptions, run_scorer_maker
 
 WINDOW_TOKENS = 96
@@ -76,12 +80,13 @@ def _first_stages(flags: argparse.Namespace) -> dict[str, Path]:
             *("--seed", str(seed), "--output", str(model)),
         )
         retrievers[f"tuned-{seed}"] = str(model)
-    runs = {"bm25": _search(flags, "bm25", "bm25")}
+    # the bar: as it is searched without any of this, one vector a document
+    bar = _search(flags, "fusion", "bm25", flags.retriever, windows=False)
+    runs = {"fusion": bar, "bm25": _search(flags, "bm25", "bm25")}
     for name, model in retrievers.items():
         runs[name] = _search(flags, name, model)
-        runs[f"fusion-{name}"] = _search(flags, f"fusion-{name}", "bm25", model)
-    # the bar: as it is searched without any of this, one vector a document
-    return {"fusion": _search(flags, "fusion", "bm25", flags.retriever, windows=False), **runs}
+        runs[f"fusion-{name}"] = _joined(flags, f"fusion-{name}", bar, _search(flags, f"windows-{name}", "bm25", model))
+    return runs
 
 
 def _search(flags: argparse.Namespace, name: str, *retrievers: str, windows: bool = True) -> Path:
@@ -92,6 +97,13 @@ def _search(flags: argparse.Namespace, name: str, *retrievers: str, windows: boo
         *(part for name in retrievers for part in ("--retriever", name)),
         *(("--window-tokens", str(WINDOW_TOKENS)) if dense else ()),
     )
+    return path
+
+
+def _joined(flags: argparse.Namespace, name: str, *sources: Path) -> Path:
+    """Both fusions in one: of whole documents, untuned, and of windows."""
+    path = flags.output / f"{name}.trec"
+    write_run(path, fuse_z_scores([cut(read_run(source), FUSION_DEPTH) for source in sources], FUSION_DEPTH), name)
     return path
 
 

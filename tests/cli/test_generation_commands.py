@@ -108,7 +108,7 @@ def test_a_whole_run_leaves_them_out_too(monkeypatch):
 
     for stage in ("_generate", "_filter", "_mine", "_train_retriever", "_train_reranker", "report_of"):
         monkeypatch.setattr(pipeline, stage, lambda *_: None)
-    monkeypatch.setattr(pipeline, "_retrieve", retrieve)
+    monkeypatch.setattr(pipeline, "all_runs", retrieve)
     monkeypatch.setattr(pipeline, "said_beside", lambda *_: None)
     monkeypatch.setattr(pipeline, "write_report", lambda *_: None)
     prompt = load_prompt("form.txt").with_examples(read_examples(Path("examples.jsonl")))

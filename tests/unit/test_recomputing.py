@@ -14,7 +14,7 @@ from inpars.pipeline.checking import Findings, check_folder
 from inpars.pipeline.folder import read_run_folder
 from inpars.pipeline.judging import judge
 from inpars.pipeline.recomputing import VerifyOptions, recompute
-from inpars.pipeline.run import _FusionOptions
+from inpars.pipeline.retrieving import _FusionOptions
 from inpars.progress import SILENT
 from inpars.prompting.prompts import load_prompt
 from inpars.runs import cut, fuse_z_scores
