@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import tiny_models
 
 from inpars import cli
-from tests import tiny_models
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
 SOURCE = TOY / "queries.synthetic.jsonl"

@@ -3,13 +3,13 @@
 import math
 
 import pytest
+import tiny_models
 import torch
 from transformers import BertForQuestionAnswering
 
 from inpars.errors import ConfigError
 from inpars.scoring import answerability
 from inpars.scoring.answerability import AnswerabilityScorer, best_spans
-from tests import tiny_models
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+import tiny_models
 import torch
 
 from inpars import cli
@@ -15,7 +16,6 @@ from inpars.errors import DataFormatError
 from inpars.records import Document
 from inpars.stages.training_readers import by_article, train_reader_from_file
 from inpars.training.reader import Example, ReaderOptions, answer_windows, collate_windows, span_loss
-from tests import tiny_models
 
 EXACT = {"device": "cpu", "dtype": "float32"}
 COLOURS = ("amber", "copper", "ivory", "silver")
