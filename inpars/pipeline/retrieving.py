@@ -96,16 +96,21 @@ class _FusionOptions:
     k: int = option(FUSION_DEPTH, help="documents a query that it keeps")
 
 
-def _fuse(run: Surroundings, name: str, sources: Sequence[Path]) -> Path:
-    output, options = run.path("runs") / f"{name}.trec", _FusionOptions(FUSION_DEPTH, run.options.k)
+def fuse_runs(sources: Sequence[Path], *, output: Path, k: int = FUSION_DEPTH, told: Mapping[str, Any]) -> Path:
+    """Write the sum of the runs' z-scores, `k` documents a query, as a stage; returns `output`."""
+    options = _FusionOptions(FUSION_DEPTH, k)
 
     def work() -> Outcome:
         runs: list[Run] = [cut(read_run(source), options.depth) for source in sources]
-        return Outcome(write_run(output, fuse_z_scores(runs, options.k), name))
+        return Outcome(write_run(output, fuse_z_scores(runs, options.k), output.stem))
 
     inputs = {source.name: stamp(source) for source in sources}
-    run_stage("fuse", options, output=output, inputs=inputs, work=work, **run.told)
+    run_stage("fuse", options, output=output, inputs=inputs, work=work, **told)
     return output
+
+
+def _fuse(run: Surroundings, name: str, sources: Sequence[Path]) -> Path:
+    return fuse_runs(sources, output=run.path("runs") / f"{name}.trec", k=run.options.k, told=run.told)
 
 
 def _rerank(run: Surroundings, topics: Topics, paths: Mapping[str, Path]) -> dict[str, Path]:

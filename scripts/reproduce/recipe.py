@@ -19,12 +19,10 @@ import sys
 from pathlib import Path
 
 from inpars.datasets import load_dataset
-from inpars.formats import read_run, write_run
 from inpars.pipeline.reranking import rerank_pool
-from inpars.pipeline.retrieving import FUSION_DEPTH
+from inpars.pipeline.retrieving import fuse_runs
 from inpars.progress import SILENT
 from inpars.prompting.prompts import load_prompt
-from inpars.runs import cut, fuse_z_scores
 from inpars.stages.reranking import RerankOptions, run_scorer_maker
 
 WINDOW_TOKENS = 96
@@ -85,7 +83,8 @@ def _first_stages(flags: argparse.Namespace) -> dict[str, Path]:
     runs = {"fusion": bar, "bm25": _search(flags, "bm25", "bm25")}
     for name, model in retrievers.items():
         runs[name] = _search(flags, name, model)
-        runs[f"fusion-{name}"] = _joined(flags, f"fusion-{name}", bar, _search(flags, f"windows-{name}", "bm25", model))
+        both = [bar, _search(flags, f"windows-{name}", "bm25", model)]
+        runs[f"fusion-{name}"] = fuse_runs(both, output=out / f"fusion-{name}.trec", told={"progress": SILENT})
     return runs
 
 
@@ -97,13 +96,6 @@ def _search(flags: argparse.Namespace, name: str, *retrievers: str, windows: boo
         *(part for name in retrievers for part in ("--retriever", name)),
         *(("--window-tokens", str(WINDOW_TOKENS)) if dense else ()),
     )
-    return path
-
-
-def _joined(flags: argparse.Namespace, name: str, *sources: Path) -> Path:
-    """Both fusions in one: of whole documents, untuned, and of windows."""
-    path = flags.output / f"{name}.trec"
-    write_run(path, fuse_z_scores([cut(read_run(source), FUSION_DEPTH) for source in sources], FUSION_DEPTH), name)
     return path
 
 
