@@ -23,9 +23,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), help="where experiments lie (%(default)s)")
     parser.add_argument("--experiment", help="this one alone")
+    parser.add_argument("--folder", type=Path, help="where that one lies (default: its name below --runs)")
     flags = parser.parse_args()
+    if flags.folder and not flags.experiment:
+        parser.error("--folder is one experiment's; give --experiment too")
     rows = [row for row in read_expected() if flags.experiment in (None, row["experiment"])]
-    verdicts = [verdict(row, flags.runs) for row in rows]
+    verdicts = [verdict(row, flags.folder or flags.runs / row["experiment"]) for row in rows]
     print(f"{'experiment':10} {'dataset':36} {'system':16} {'measure':12} expected tolerance measured")
     for row, (word, value) in zip(rows, verdicts, strict=True):
         name = f"{row['experiment']:10} {row['dataset']:36} {row['system']:16} {row['measure']:12}"
@@ -42,9 +45,9 @@ def read_expected() -> list[dict[str, str]]:
         return list(csv.DictReader(stream, delimiter="\t"))
 
 
-def verdict(row: dict[str, str], runs: Path) -> tuple[str, float | None]:
+def verdict(row: dict[str, str], folder: Path) -> tuple[str, float | None]:
     """Whether the measured number is within tolerance, and the number."""
-    path = runs / row["experiment"] / row["dataset"] / "metrics.json"
+    path = folder / row["dataset"] / "metrics.json"
     if not path.is_file():
         return ABSENT, None
     systems = json.loads(path.read_text(encoding="utf-8"))["systems"]

@@ -20,4 +20,4 @@ inpars train retriever --triples "$OUT/triples.tsv" --model "$BASE" --loss margi
 inpars search --dataset "$DATASET" --retriever "$BASE" --k 1000 --output "$OUT/run.base.trec"
 inpars search --dataset "$DATASET" --retriever "$OUT/retriever" --k 1000 --output "$OUT/run.tuned.trec"
 inpars evaluate --dataset "$DATASET" --run "$OUT/run.base.trec" --run "$OUT/run.tuned.trec" --output "$OUT/metrics.json"
-python scripts/reproduce/check.py --experiment gpl
+python scripts/reproduce/check.py --experiment gpl --folder "$(dirname "$OUT")"

@@ -24,4 +24,4 @@ inpars rerank --dataset "$DATASET" --run "$OUT/run.bm25.trec" --model "$OUT/rera
   --output "$OUT/run.reranked.trec"
 inpars evaluate --dataset "$DATASET" --run "$OUT/run.bm25.trec" --run "$OUT/run.reranked.trec" \
   --output "$OUT/metrics.json"
-python scripts/reproduce/check.py --experiment inpars-v1
+python scripts/reproduce/check.py --experiment inpars-v1 --folder "$(dirname "$OUT")"

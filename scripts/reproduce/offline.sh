@@ -17,4 +17,4 @@ mkdir -p "$OUT/dl19"
 inpars evaluate --qrels "$DATA/msmarco-dl19/qrels.dl19-passage.txt" --queries "$DATA/msmarco-dl19/queries.jsonl" \
   --preset dl19 --run "$DATA/msmarco-dl19/run.bm25.top100.trec" --bm25 "BM25 flat, k1 0.9, b 0.4" \
   --output "$OUT/dl19/metrics.json"
-python scripts/reproduce/check.py --runs "$(dirname "$OUT")" --experiment offline
+python scripts/reproduce/check.py --experiment offline --folder "$OUT"
