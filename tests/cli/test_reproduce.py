@@ -51,9 +51,9 @@ def test_expected_numbers_are_numbers_of_measures_that_are_taken():
     assert HEAD == ["experiment", "dataset", "system", "measure", "expected", "tolerance", "source"]
 
 
-def check(folder):
+def check(folder, flag="--runs"):
     done = subprocess.run(
-        [sys.executable, FOLDER / "check.py", "--runs", folder, "--experiment", "offline"],
+        [sys.executable, FOLDER / "check.py", flag, folder, "--experiment", "offline"],
         capture_output=True,
         text=True,
         check=False,
@@ -78,6 +78,7 @@ def test_numbers_are_held_against_their_tolerance(tmp_path):
     measured(tmp_path, **{"nDCG@10": 0.50583, "AP(rel=2)": 0.24763})
     done = check(tmp_path)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "2 within tolerance, 0 outside, 7 not run")
+    assert check((tmp_path / "offline").rename(tmp_path / "elsewhere"), "--folder").stdout == done.stdout
     measured(tmp_path, **{"nDCG@10": 0.5059, "AP(rel=2)": 0.2476})
     done = check(tmp_path)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (1, "1 within tolerance, 1 outside, 7 not run")
