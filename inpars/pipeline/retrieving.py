@@ -60,8 +60,8 @@ def all_runs(run: Surroundings, topics: Topics) -> dict[str, Path]:
     bm25, base = _search(run, topics, "bm25", BM25), _search(run, topics, "base", own.retriever)
     tuned = _search(run, topics, "tuned", str(run.path("models") / "retriever"))
     # both fusions hold the untuned bi-encoder's view of whole documents too: two views err less than one
-    whole = _search(run, topics, "whole", own.retriever, windows=False) if own.window_tokens else base
-    whole = _fuse(run, "whole-fusion", [bm25, whole])
+    of_whole = _search(run, topics, "whole", own.retriever, windows=False) if own.window_tokens else base
+    whole = _fuse(run, "whole-fusion" if own.window_tokens else "fusion", [bm25, of_whole])
     paths = {
         "bm25": bm25,
         own.retriever: base,
