@@ -145,8 +145,8 @@ class _Validating(TrainerCallback):
 
 def processes() -> int:
     """How many train together, as torchrun and accelerate tell each of them, which then has a LOCAL_RANK as well."""
-    launched = int(os.environ.get("LOCAL_RANK", "-1")) >= 0
-    return int(os.environ.get("WORLD_SIZE", "1")) if launched else 1
+    rank, size = (os.environ.get(name, "") for name in ("LOCAL_RANK", "WORLD_SIZE"))
+    return max(1, int(size)) if rank.isdigit() and size.isdigit() else 1
 
 
 def steps_of(batches: int, options: TrainOptions) -> int:

@@ -326,7 +326,12 @@ def test_a_card_says_what_is_not_measured(tiny, tmp_path):
 
 @pytest.mark.parametrize(
     ("environment", "steps"),
-    [({}, 8), ({"WORLD_SIZE": "2", "LOCAL_RANK": "1"}, 4), ({"WORLD_SIZE": "3", "LOCAL_RANK": "0"}, 3)],
+    [
+        ({}, 8),
+        ({"WORLD_SIZE": "2", "LOCAL_RANK": "1"}, 4),
+        ({"WORLD_SIZE": "3", "LOCAL_RANK": "0"}, 3),
+        ({"WORLD_SIZE": "many", "LOCAL_RANK": ""}, 8),
+    ],
 )
 def test_several_processes_share_the_batches_of_a_pass(monkeypatch, environment, steps):
     for name in ("WORLD_SIZE", "LOCAL_RANK"):
