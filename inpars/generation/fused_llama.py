@@ -1,7 +1,8 @@
 """The forward pass of Llama-like decoders in few, large matrix products.
 
-Projections that read the same input are one product, normalisation is one operation, and on a processor the bfloat16
-weights are laid out for its matrix unit once instead of at every call. Llama: Touvron et al. (arXiv 2302.13971).
+Queries, keys and values are one product, normalisation takes few passes, and on a processor the bfloat16 weights are
+laid out for its matrix unit once, activations and residuals being computed while a product's result is still at hand.
+Llama: Touvron et al. (arXiv 2302.13971).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from inpars.generation.prefix_attention import RowState, attend
-from inpars.models.products import Product, product
+from inpars.models.norms import rms_norm
+from inpars.models.products import Product, ProductAndSum, product, product_and_sum
 
 MODEL_TYPES = ("llama", "mistral", "qwen2")
 
@@ -22,10 +24,11 @@ MODEL_TYPES = ("llama", "mistral", "qwen2")
 class _Layer:
     before_attention: Tensor  # weight of the normalisation
     query_key_value: Product
-    output: Product
+    output: ProductAndSum
     before_network: Tensor
-    gate_up: Product
-    down: Product
+    gate: Product
+    up: Product
+    down: ProductAndSum
 
 
 class FusedLlama:
@@ -67,9 +70,9 @@ class FusedLlama:
         cosine, sine = self._rotary(hidden, positions)  # (1 or rows, tokens, head width)
         turn = cosine[:, None], sine[:, None]
         for number, layer in enumerate(self._layers):
-            hidden = hidden + self._attention(layer, hidden, turn, state, number)
-            gate, up = layer.gate_up(self._norm(hidden, layer.before_network)).chunk(2, dim=-1)
-            hidden = hidden + layer.down(nn.functional.silu(gate).mul_(up))
+            hidden = layer.output(self._attention(layer, hidden, turn, state, number), hidden)
+            normed = self._norm(hidden, layer.before_network)
+            hidden = layer.down(layer.gate(normed).mul_(layer.up(normed)), hidden)
         return self._head(self._norm(hidden[rows, columns], self._last))
 
     def _attention(
@@ -81,10 +84,10 @@ class FusedLlama:
         turned = _rotated(heads[:, : self._heads + self._kinds], *turn)
         key, value = state.update(turned[:, self._heads :], heads[:, self._heads + self._kinds :], number)
         found = attend(turned[:, : self._heads], key, value, state, number, self._scale)
-        return layer.output(found.transpose(1, 2).reshape(rows, tokens, -1))
+        return found.transpose(1, 2).reshape(rows, tokens, -1)
 
     def _norm(self, hidden: Tensor, weight: Tensor) -> Tensor:
-        return nn.functional.rms_norm(hidden, weight.shape, weight, self._epsilon)
+        return rms_norm(hidden, weight, self._epsilon)
 
 
 def _layer(layer: Any) -> _Layer:  # noqa: ANN401
@@ -92,10 +95,11 @@ def _layer(layer: Any) -> _Layer:  # noqa: ANN401
     return _Layer(
         layer.input_layernorm.weight,
         product([attention.q_proj, attention.k_proj, attention.v_proj]),
-        product([attention.o_proj]),
+        product_and_sum([attention.o_proj]),
         layer.post_attention_layernorm.weight,
-        product([network.gate_proj, network.up_proj]),
-        product([network.down_proj]),
+        product([network.gate_proj], "silu"),
+        product([network.up_proj]),
+        product_and_sum([network.down_proj]),
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from inpars.generation.even_rows import rounded_up
 from inpars.models.networks import precise
+from inpars.models.processor import has_matrix_unit
 
 REDUCED = (torch.bfloat16, torch.float16)
 
@@ -164,22 +165,39 @@ def _attend_prompts(
 def _attend_in_parts(query: Tensor, key: Tensor, value: Tensor, prefix: tuple[Tensor, Tensor], seen: Tensor) -> Tensor:
     """Attention to the prefix and to the own tokens apart, joined by their log-sum-exps; query is scaled.
 
-    Half the time of the fused function on a processor, where bfloat16's softmax is quick and expanded keys are not.
+    Less time than one attention to keys that are expanded and put behind each other.
     """
     rows, kinds, lines, width = query.shape
     keys, values = prefix
-    stacked = query.transpose(0, 1).reshape(kinds, rows * lines, width)
-    to_prefix, prefix_sum = _softmax(torch.matmul(stacked, keys.transpose(1, 2)))
-    of_prefix = torch.matmul(to_prefix, values).view(kinds, rows, lines, -1).transpose(0, 1)
+    stacked = query.transpose(0, 1).reshape(1, kinds, rows * lines, width)
     hidden = torch.zeros_like(seen, dtype=query.dtype).masked_fill_(~seen, -torch.inf)
-    own = torch.matmul(query, key.transpose(2, 3)).add_(hidden.repeat(1, lines // seen.shape[1], 1)[:, None])
-    to_own, own_sum = _softmax(own)
-    share = torch.sigmoid(prefix_sum.view(kinds, rows, lines).transpose(0, 1) - own_sum)
-    return torch.lerp(torch.matmul(to_own, value), of_prefix, share[..., None].to(query.dtype))
+    hidden = hidden.repeat(1, lines // seen.shape[1], 1)[:, None]  # (1 or rows, 1, lines, tokens)
+    part = _joined_part if has_matrix_unit() else _part
+    of_prefix, prefix_sum = part(stacked, keys[None], values[None], None)
+    of_own, own_sum = part(query, key, value, hidden)
+    of_prefix, prefix_sum = (found.view(kinds, rows, lines, -1).transpose(0, 1) for found in (of_prefix, prefix_sum))
+    share = torch.sigmoid(prefix_sum - own_sum[..., None])
+    return torch.lerp(of_own, of_prefix, share.to(query.dtype))
 
 
-def _softmax(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights (..., keys) and the float32 log-sum-exp (...), which is the first key's score less its log-weight."""
+def _part(query: Tensor, key: Tensor, value: Tensor, added: Tensor | None) -> tuple[Tensor, Tensor]:
+    """What is attended to, (rows, kinds, lines, width), and its scores' float32 log-sum-exp, (rows, kinds, lines).
+
+    The latter is the first key's score less its log-weight. On a processor without a matrix unit bfloat16's softmax is
+    quicker than torch's joined attention.
+    """
+    scores = torch.matmul(query, key.transpose(2, 3))
+    if added is not None:
+        scores.add_(added)
     weights = scores.softmax(dim=-1)
     first = weights[..., 0].float().clamp(min=torch.finfo(torch.float32).tiny)
-    return weights, scores[..., 0].float() - first.log()
+    return torch.matmul(weights, value), scores[..., 0].float() - first.log()
+
+
+def _joined_part(query: Tensor, key: Tensor, value: Tensor, added: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The same by the function behind torch's joined attention, which knows the log-sum-exp."""
+    mask = None if added is None else added.expand(*query.shape[:3], -1)
+    found: tuple[Tensor, Tensor] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, key, value, attn_mask=mask, scale=1.0
+    )
+    return found

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions as States
 
 from inpars.models.networks import evaluating
+from inpars.models.processor import has_matrix_unit
 from inpars.models.products import Product, ProductAndSum, can_pack, packed_product, packed_product_and_sum
 
 PROBE_TOKENS = 12
@@ -50,6 +51,7 @@ class FusedEncoder(nn.Module):
         """Lay the weights out. Raises AttributeError where the layers are not built as expected."""
         super().__init__()
         self._heads = config.num_attention_heads
+        self._joined = has_matrix_unit()  # torch's joined attention is the faster one there, and there alone
         self._layers = [_layer(layer) for layer in encoder.layer]
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: Any) -> States:  # noqa: ANN401
@@ -64,10 +66,14 @@ class FusedEncoder(nn.Module):
         texts, tokens, width = hidden.shape
         joined = layer.query_key_value(hidden).view(texts, tokens, 3, self._heads, -1)
         query, key, value = joined.permute(2, 0, 3, 1, 4)  # each (texts, heads, tokens, head width)
-        scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(2, 3))
-        if mask is not None:
-            scores += mask
-        return torch.matmul(scores.softmax(-1), value).transpose(1, 2).reshape(texts, tokens, width)
+        if self._joined:
+            found = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        else:
+            scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(2, 3))
+            if mask is not None:
+                scores += mask
+            found = torch.matmul(scores.softmax(-1), value)
+        return found.transpose(1, 2).reshape(texts, tokens, width)
 
 
 def fuse_bert(model: Any) -> bool:  # noqa: ANN401

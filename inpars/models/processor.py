@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+from functools import cache
 from pathlib import Path
 
-FAST_BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16")  # x86 instructions that multiply bfloat16 faster than float32
+MATRIX_UNIT = "amx_bf16"
+FAST_BFLOAT16_FLAGS = (MATRIX_UNIT, "avx512_bf16")  # x86 instructions that multiply bfloat16 faster than float32
 MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # containers
 KEPT_BLOCK = 1 << 30  # bytes of the largest block that malloc keeps when it is freed
 MALLOC_SETTINGS = ("GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")  # somebody has chosen already
@@ -23,6 +25,12 @@ def cpu_flags() -> frozenset[str]:
 def fast_bfloat16_flags() -> list[str]:
     """The processor's instructions that make bfloat16 faster than float32; empty where it has none."""
     return [flag for flag in FAST_BFLOAT16_FLAGS if flag in cpu_flags()]
+
+
+@cache
+def has_matrix_unit() -> bool:
+    """Whether the processor multiplies tiles of bfloat16 (AMX)."""
+    return MATRIX_UNIT in cpu_flags()
 
 
 def cores() -> int:

@@ -11,28 +11,53 @@ from torch import Tensor, nn
 
 PACKED_ROWS = 2048  # rows of input the packed layout is made for; others work too
 
+Activation = Literal["none", "relu", "silu", "gelu", "gelu_new"]
+ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "none": lambda hidden: hidden,
+    "relu": nn.functional.relu,
+    "silu": nn.functional.silu,
+    "gelu": nn.functional.gelu,
+    "gelu_new": lambda hidden: nn.functional.gelu(hidden, approximate="tanh"),
+}
+ONEDNN_ACTIVATIONS: dict[Activation, tuple[str, str]] = {
+    "none": ("none", ""),
+    "relu": ("relu", ""),
+    "silu": ("swish", ""),
+    "gelu": ("gelu", "none"),
+    "gelu_new": ("gelu", "tanh"),
+}  # names and gelu's form
+
 Product: TypeAlias = Callable[[Tensor], Tensor]
 ProductAndSum: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """From an input, and what is added to its product."""
 
 
-def product(modules: Sequence[Any]) -> Product:
-    """One product with the weights of all modules, one below the other."""
+def product(modules: Sequence[Any], activation: Activation = "none") -> Product:
+    """One product with the weights of all modules, one below the other, and an activation of the result."""
     weight, bias = _joined(modules)
-    if weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and can_pack():
-        return packed_product(modules)
-    return lambda hidden: nn.functional.linear(hidden, weight, bias)
+    if _packable(weight):
+        return packed_product(modules, activation)
+    activate = ACTIVATIONS[activation]
+    return lambda hidden: activate(nn.functional.linear(hidden, weight, bias))
 
 
-def packed_product(modules: Sequence[Any], activation: Literal["none", "gelu"] = "none") -> Product:
-    """The same over bfloat16 weights in oneDNN's own layout, where `can_pack`, with an activation at the end."""
+def product_and_sum(modules: Sequence[Any]) -> ProductAndSum:
+    """The same, with something of the result's shape added to it."""
+    weight, bias = _joined(modules)
+    if _packable(weight):
+        return packed_product_and_sum(modules)
+    return lambda hidden, other: other + nn.functional.linear(hidden, weight, bias)
+
+
+def packed_product(modules: Sequence[Any], activation: Activation = "none") -> Product:
+    """`product` over bfloat16 weights in oneDNN's own layout, where `can_pack`."""
     weight, bias = _joined(modules, torch.bfloat16)
-    layout, form = _layout(weight), "" if activation == "none" else "none"  # gelu's form: not approximated
-    return lambda hidden: torch.ops.mkldnn._linear_pointwise(hidden, layout, bias, activation, [], form)
+    layout, (name, form) = _layout(weight), ONEDNN_ACTIVATIONS[activation]
+    return lambda hidden: torch.ops.mkldnn._linear_pointwise(hidden, layout, bias, name, [], form)
 
 
 def packed_product_and_sum(modules: Sequence[Any]) -> ProductAndSum:
-    """The same, with something of the result's shape added to it."""
+    """`product_and_sum` over bfloat16 weights in oneDNN's own layout."""
     weight, bias = _joined(modules, torch.bfloat16)
     layout = _layout(weight)
     return lambda hidden, other: torch.ops.mkldnn._linear_pointwise.binary(hidden, other, layout, bias, "add")
@@ -48,6 +73,10 @@ def can_pack() -> bool:
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
     return True
+
+
+def _packable(weight: Tensor) -> bool:
+    return weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and can_pack()
 
 
 def _layout(weight: Tensor) -> Any:  # noqa: ANN401 - a tensor that only oneDNN can read

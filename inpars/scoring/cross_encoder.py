@@ -22,6 +22,7 @@ class CrossEncoder:
     """A sequence classifier with one label, or with two, as a pair model."""
 
     kind: ScorerKind = "cross-encoder"
+    thread_safe = True
 
     def __init__(self, network: Any, tokenizer: Any, max_length: int | None = None) -> None:  # noqa: ANN401
         if network.config.num_labels > 2:

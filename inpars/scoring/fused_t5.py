@@ -1,6 +1,7 @@
 """monoT5's margin in few, large matrix products: the encoder, and a decoder step that keeps no cache.
 
-Projections that read the same input are one product, and bfloat16 weights are laid out once. The decoder has a single
+Projections that read the same input are one product, bfloat16 weights are laid out once, and activations and residuals
+are computed while a product's result is still at hand. The decoder has a single
 token: its attention to itself is that token's value, and its attention to the document moves the query and the result
 through the key and value weights in place of all the document's tokens, which is the same sum in another order.
 T5: Raffel et al. (arXiv 1910.10683).
@@ -9,7 +10,7 @@ T5: Raffel et al. (arXiv 1910.10683).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from inpars.models.networks import evaluating, float32_rows, head_replaced
-from inpars.models.products import Product, product
+from inpars.models.norms import rms_norm
+from inpars.models.products import Product, ProductAndSum, product, product_and_sum
 from inpars.scoring import ScorerKind
 from inpars.scoring.monot5 import MonoT5
 from inpars.scoring.pair_model import Batch, EncodedPair, Pair
 
 MODEL_TYPES = ("t5", "mt5")
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": nn.functional.relu,
-    "gelu_new": lambda hidden: nn.functional.gelu(hidden, approximate="tanh"),
-}
+OF_T5 = ("relu", "gelu_new")  # activations
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class _Norm:
     epsilon: float
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        return nn.functional.rms_norm(hidden, self.weight.shape, self.weight, self.epsilon)
+        return rms_norm(hidden, self.weight, self.epsilon)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +43,20 @@ class _FeedForward:
 
     norm: _Norm
     into: Product
-    gated: bool
-    activation: Callable[[Tensor], Tensor]
-    out: Product
+    gate: Product | None
+    out: ProductAndSum
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        inner = self.into(self.norm(hidden))
-        if self.gated:
-            gate, up = inner.chunk(2, dim=-1)
-            inner = self.activation(gate).mul_(up)
-        else:
-            inner = self.activation(inner)
-        return hidden + self.out(inner)
+        normed = self.norm(hidden)
+        inner = self.into(normed)
+        return self.out(inner if self.gate is None else inner.mul_(self.gate(normed)), hidden)
 
 
 @dataclass(frozen=True, slots=True)
 class _EncoderLayer:
     norm: _Norm
     query_key_value: Product
-    output: Product
+    output: ProductAndSum
     network: _FeedForward
 
 
@@ -70,12 +64,12 @@ class _EncoderLayer:
 class _DecoderLayer:
     own_norm: _Norm
     own_value: Product
-    own_output: Product
+    own_output: ProductAndSum
     norm: _Norm
     query: Product
     key: Tensor  # (heads, head width, model width)
     value: Tensor  # (heads, head width, model width)
-    output: Product
+    output: ProductAndSum
     network: _FeedForward
 
 
@@ -83,6 +77,7 @@ class FusedMonoT5:
     """A trained `MonoT5` that only scores; the weights are copied, so that later training does not reach it."""
 
     kind: ScorerKind = "monot5"
+    thread_safe = True
 
     def __init__(self, model: MonoT5) -> None:
         """Lay the weights out. Raises AttributeError where the network is not built as expected."""
@@ -103,7 +98,7 @@ class FusedMonoT5:
         config = network.config
         return (
             config.model_type in MODEL_TYPES
-            and config.dense_act_fn in ACTIVATIONS
+            and config.dense_act_fn in OF_T5
             and all(
                 type(module) is nn.Linear and module.bias is None
                 for block in (*network.encoder.block, *network.decoder.block)
@@ -152,7 +147,7 @@ class FusedMonoT5:
             joined = layer.query_key_value(layer.norm(hidden))
             query, key, value = joined.view(pairs, tokens, 3, self._heads, self._width).permute(2, 0, 3, 1, 4)
             found = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0)
-            hidden = hidden + layer.output(found.transpose(1, 2).reshape(pairs, tokens, -1))
+            hidden = layer.output(found.transpose(1, 2).reshape(pairs, tokens, -1), hidden)
             hidden = layer.network(hidden)
         return self._encoded(hidden)
 
@@ -164,13 +159,13 @@ class FusedMonoT5:
         )  # (1, width), the same for all until the document is read
         masked = torch.zeros(mask.shape, device=mask.device).masked_fill_(mask == 0, -torch.inf)[:, None]
         for layer in self._steps:
-            hidden = hidden + layer.own_output(layer.own_value(layer.own_norm(hidden)))
+            hidden = layer.own_output(layer.own_value(layer.own_norm(hidden)), hidden)
             query = layer.query(layer.norm(hidden)).view(-1, self._heads, self._width)
             through = torch.einsum("phw,hwm->phm", query, layer.key).expand(pairs, -1, -1)
             shares = ((through @ document.transpose(1, 2)).float() + masked).softmax(-1)  # (pairs, heads, tokens)
             read = shares.to(document.dtype) @ document  # (pairs, heads, model width)
             found = torch.einsum("phm,hwm->phw", read, layer.value)
-            hidden = layer.network(hidden + layer.output(found.reshape(pairs, -1)))
+            hidden = layer.network(layer.output(found.reshape(pairs, -1), hidden.expand(pairs, -1).contiguous()))
         return self._decoded(hidden)
 
 
@@ -183,7 +178,7 @@ def _encoder_layer(parts: Any, config: Any) -> _EncoderLayer:  # noqa: ANN401
     return _EncoderLayer(
         _norm(parts[0].layer_norm),
         product([own.q, own.k, own.v]),
-        product([own.o]),
+        product_and_sum([own.o]),
         _feed_forward(parts[1], config),
     )
 
@@ -194,19 +189,22 @@ def _decoder_layer(parts: Any, config: Any) -> _DecoderLayer:  # noqa: ANN401
     return _DecoderLayer(
         _norm(parts[0].layer_norm),
         product([own.v]),
-        product([own.o]),
+        product_and_sum([own.o]),
         _norm(parts[1].layer_norm),
         product([other.q]),
         other.k.weight.detach().view(shape),
         other.v.weight.detach().view(shape),
-        product([other.o]),
+        product_and_sum([other.o]),
         _feed_forward(parts[2], config),
     )
 
 
 def _feed_forward(part: Any, config: Any) -> _FeedForward:  # noqa: ANN401
-    network, gated = part.DenseReluDense, hasattr(part.DenseReluDense, "wi_0")
-    into = [network.wi_0, network.wi_1] if gated else [network.wi]
+    network = part.DenseReluDense
+    gated = hasattr(network, "wi_0")
     return _FeedForward(
-        _norm(part.layer_norm), product(into), gated, ACTIVATIONS[config.dense_act_fn], product([network.wo])
+        _norm(part.layer_norm),
+        product([network.wi_0 if gated else network.wi], config.dense_act_fn),
+        product([network.wi_1]) if gated else None,
+        product_and_sum([network.wo]),
     )

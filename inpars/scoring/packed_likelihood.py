@@ -7,7 +7,7 @@ depends on what else is in the row, so float32 does not come here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -18,6 +18,7 @@ from inpars.generation.plain_rows import keeps_only_keys_and_values, read_keys_a
 from inpars.generation.prefix_attention import RowState
 from inpars.generation.shared_prefix import agreeing
 from inpars.models.networks import evaluating, pad_id
+from inpars.models.side_by_side import side_by_side
 from inpars.scoring.pair_model import EncodedPair, Pair, PairModel, default_batch_tokens, token_budget_batches
 from inpars.scoring.query_likelihood import QueryLikelihood
 
@@ -53,13 +54,18 @@ class PackedLikelihood:
         device = self._model.network.device
         budget = self._batch_tokens or default_batch_tokens(device)
         scores = [0.0] * len(pairs)
-        with evaluating(self._model.network), torch.inference_mode():
-            for batch in token_budget_batches([row.width for row in rows], budget):
-                for position, score in self._score([rows[number] for number in batch], device):
+        batches = [
+            [rows[number] for number in batch] for batch in token_budget_batches([row.width for row in rows], budget)
+        ]
+        with evaluating(self._model.network):
+            for found in side_by_side(lambda batch: self._score(batch, device), batches):
+                for position, score in found:
                     scores[position] = score
         return scores
 
-    def _score(self, rows: Sequence[_Row], device: torch.device) -> Iterator[tuple[int, float]]:
+    @torch.inference_mode()
+    def _score(self, rows: Sequence[_Row], device: torch.device) -> list[tuple[int, float]]:
+        """Positions of pairs, and their scores."""
         ids, positions, seen = _packed(rows, pad_id(self._model.tokenizer))
         state = RowState(self._prefix)
         state.seen = seen.to(device)
@@ -70,11 +76,13 @@ class PackedLikelihood:
         )
         log_probs = _log_probs(logits, targets.to(device)).tolist()
         start = 0
+        found = []
         for row in rows:
             for position, query in row.queries:
                 total = sum(log_probs[start : start + len(query)])
                 start += len(query)
-                yield position, total / max(len(query), 1) if self._model.reduction == "mean" else total
+                found.append((position, total / max(len(query), 1) if self._model.reduction == "mean" else total))
+        return found
 
 
 def packed(model: PairModel, name: str, batch_tokens: int | None = None) -> PackedLikelihood | None:

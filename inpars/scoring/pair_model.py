@@ -15,11 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from inpars.models.networks import evaluating, pad_id
+from inpars.models.processor import has_matrix_unit
+from inpars.models.side_by_side import computes_in_bfloat16, side_by_side
 
 if TYPE_CHECKING:
     from inpars.scoring import ScorerKind
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}  # padded tokens of one forward pass; more fall out of a processor's cache
+TILED_BATCH_TOKENS = 2048  # of a processor with a matrix unit, which waits for memory rather than computes
 SETTINGS_KEY = "inpars"  # where a saved checkpoint's config.json keeps what its scorer must know
 
 Pair: TypeAlias = tuple[str, str]
@@ -75,16 +78,26 @@ class ModelScorer:
         device = next(self._model.network.parameters()).device
         scores = [0.0] * len(pairs)
         budget = self._batch_tokens or default_batch_tokens(device)
-        with evaluating(self._model.network), torch.inference_mode():
-            for rows in token_budget_batches([len(pair) for pair in encoded], budget):
+        batches = list(token_budget_batches([len(pair) for pair in encoded], budget))
+
+        def margins(rows: Sequence[int]) -> list[float]:
+            with torch.inference_mode():
                 batch = collate([encoded[row] for row in rows], pad_id(self._model.tokenizer), device)
-                for row, margin in zip(rows, self._model.margins(batch).tolist(), strict=True):
+                found: list[float] = self._model.margins(batch).tolist()
+            return found
+
+        safe = getattr(self._model, "thread_safe", False) and computes_in_bfloat16(self._model.network)
+        with evaluating(self._model.network):
+            for rows, found in zip(batches, side_by_side(margins, batches, wanted=safe), strict=True):
+                for row, margin in zip(rows, found, strict=True):
                     scores[row] = margin
         return scores
 
 
 def default_batch_tokens(device: torch.device) -> int:
     """The budget where none is given."""
+    if device.type == "cpu" and has_matrix_unit():
+        return TILED_BATCH_TOKENS
     return BATCH_TOKENS.get(device.type, BATCH_TOKENS["cuda"])
 
 

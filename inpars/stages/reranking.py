@@ -59,7 +59,7 @@ class RerankOptions(ShardedOptions):
     limit: int | None = option(None, help="only the first N queries, to try things out", minimum=1)
     batch_tokens: int | None = option(
         None,
-        help="padded tokens scored together (default: 1024 on a processor, 8192 on a GPU)",
+        help="padded tokens scored together (default: 1024 on a processor, 2048 with AMX, 8192 on a GPU)",
         changes_result=False,
         minimum=1,
     )

@@ -91,7 +91,7 @@ class ScoreOptions(ShardedOptions):
     )
     batch_tokens: int | None = option(
         None,
-        help="padded tokens a reranker reads together (default: 1024 on a processor, 8192 on a GPU)",
+        help="padded tokens a reranker reads together (default: 1024 on a processor, 2048 with AMX, 8192 on a GPU)",
         changes_result=False,
         minimum=1,
     )

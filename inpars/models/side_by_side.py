@@ -1,0 +1,57 @@
+"""Batches side by side on a processor, each computed by one thread alone.
+
+Threads that share every product wait for each other after each one: with bfloat16's short products they wait about as
+long as they compute, and always for the slowest core. Whole batches they need not share.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from threading import Barrier, Lock
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+LEAST_BATCHES = 2  # a thread; with fewer the threads share each batch, which is done sooner
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_making = Lock()
+
+
+def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], *, wanted: bool = True) -> Iterator[Result]:
+    """`work` of each item, in order, by as many threads as torch has; one after the other where there are few.
+
+    `work` must be safe to call from several threads, and set torch's modes (inference, autocast) itself.
+    """
+    threads = torch.get_num_threads()
+    if not wanted or threads == 1 or len(items) < LEAST_BATCHES * threads:
+        return map(work, items)
+    with _making:
+        pool = _lone_threads(threads, os.getpid())
+    return pool.map(work, items)
+
+
+def computes_in_bfloat16(network: nn.Module) -> bool:
+    """Whether a network's batches are better computed side by side: float32's long products are shared well."""
+    first = next(network.parameters())
+    return first.device.type == "cpu" and first.dtype == torch.bfloat16
+
+
+@cache
+def _lone_threads(count: int, _process: int) -> ThreadPoolExecutor:
+    """So many threads for which torch computes with one thread, each; a forked process has none of its parent's."""
+    pool, all_here = ThreadPoolExecutor(count, "inpars-batch"), Barrier(count)
+
+    def alone(_: int) -> None:
+        torch.set_num_threads(1)  # of this thread, and of threads that begin hereafter
+        all_here.wait()  # so that each task meets a thread of its own
+
+    list(pool.map(alone, range(count)))
+    torch.set_num_threads(count)
+    return pool
