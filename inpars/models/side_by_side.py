@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from threading import Barrier, Lock
+from threading import Barrier, Lock, local
 from typing import TypeVar
 
 import torch
@@ -22,6 +22,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _making = Lock()
+_thread = local()
 
 
 def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], *, wanted: bool = True) -> Iterator[Result]:
@@ -30,11 +31,16 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], *, wante
     `work` must be safe to call from several threads, and set torch's modes (inference, autocast) itself.
     """
     threads = torch.get_num_threads()
-    if not wanted or threads == 1 or len(items) < LEAST_BATCHES * threads:
+    if not wanted or threads == 1 or in_lone_thread() or len(items) < LEAST_BATCHES * threads:
         return map(work, items)
     with _making:
         pool = _lone_threads(threads, os.getpid())
     return pool.map(work, items)
+
+
+def in_lone_thread() -> bool:
+    """Whether the caller is one of the threads that work side by side."""
+    return getattr(_thread, "is_alone", False)
 
 
 def computes_in_bfloat16(network: nn.Module) -> bool:
@@ -49,7 +55,9 @@ def _lone_threads(count: int, _process: int) -> ThreadPoolExecutor:
     pool, all_here = ThreadPoolExecutor(count, "inpars-batch"), Barrier(count)
 
     def alone(_: int) -> None:
-        torch.set_num_threads(1)  # of this thread, and of threads that begin hereafter
+        _thread.is_alone = True
+        torch.set_num_threads(1)  # of this thread, and of those that ask for their number hereafter the first time
+        torch.get_num_threads()
         all_here.wait()  # so that each task meets a thread of its own
 
     list(pool.map(alone, range(count)))

@@ -8,12 +8,13 @@ interrupted encoding goes on after its last whole shard.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from threading import Lock
+from threading import Lock, local
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from inpars.models import loading as models
 from inpars.models.dtypes import DtypeName
 from inpars.models.fused_bert import fuse_bert
 from inpars.models.hardware import pick_device, pick_dtype
+from inpars.models.side_by_side import in_lone_thread, side_by_side
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run
 from inpars.retrieval.passages import document_windows, require_offsets
@@ -35,6 +37,8 @@ from inpars.retrieval.segments import save_array
 from inpars.storage import storage_errors
 
 if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
     from inpars.cluster.encoding import ClusterEncoding
 
 Embeddings = npt.NDArray[np.float32]
@@ -70,6 +74,7 @@ class Encoder:
         number_format = pick_dtype(dtype, place)
         self.name, self.batch_size, self.window_tokens = model, batch_size, window_tokens
         self._lock = Lock()  # its tokenizer cannot be used by two threads
+        self._of_thread = local()  # so those that compute side by side have one each
         self._model = models.load_sentence_transformer(
             model, device=place, dtype=torch.float32, trust_remote_code=trust_remote_code
         )
@@ -79,17 +84,17 @@ class Encoder:
             require_offsets(self._model.tokenizer, model)
         self.fingerprint = _fingerprint(model, self._model, number_format)
         network = getattr(self._model[0], "auto_model", None)
-        fused = number_format == torch.bfloat16 and network is not None and fuse_bert(network)
+        fused = self._fused = number_format == torch.bfloat16 and network is not None and fuse_bert(network)
         # else products in bfloat16 over float32 weights: as fast as bfloat16 weights, and nearer to float32
         self._autocast = torch.autocast(place.type, number_format, enabled=number_format != torch.float32 and not fused)
 
     def encode_queries(self, texts: Sequence[str]) -> Embeddings:
         """Embeddings of queries, (queries, width), of unit length unless the model compares by plain dot product."""
-        return self._encode(self._model.encode_query, texts, SILENT)
+        return self._encode("encode_query", texts, SILENT)
 
     def encode_documents(self, texts: Sequence[str], progress: Progress = SILENT) -> Embeddings:
         """Embeddings of documents, (documents, width); advances the progress by documents."""
-        return self._encode(self._model.encode_document, texts, progress)
+        return self._encode("encode_document", texts, progress)
 
     def encode_in_windows(
         self, documents: Sequence[Document], progress: Progress = SILENT
@@ -116,25 +121,50 @@ class Encoder:
             return [[document.full_text] for document in documents]
         return document_windows(documents, self._model.tokenizer, self.window_tokens)
 
-    def _encode(self, encode: Any, texts: Sequence[str], progress: Progress) -> Embeddings:  # noqa: ANN401
+    def _own_model(self) -> SentenceTransformer:
+        """This thread's."""
+        if not hasattr(self._of_thread, "model"):
+            with self._lock:
+                self._of_thread.model = _twin(self._model)
+        found: SentenceTransformer = self._of_thread.model
+        return found
+
+    def _encode(self, method: str, texts: Sequence[str], progress: Progress) -> Embeddings:
         """Sorted by length, so that a batch is padded little."""
         order = sorted(range(len(texts)), key=lambda position: -len(texts[position]))
-        parts: list[Embeddings] = []
-        for rows in slices(order, self.batch_size):
-            with self._lock, self._autocast:
-                vectors = encode(
-                    [texts[row] for row in rows], batch_size=len(rows), show_progress_bar=False, convert_to_tensor=True
-                )
+        batches = list(slices(order, self.batch_size))
+
+        def embedded(rows: Sequence[int]) -> Embeddings:
+            some = [texts[row] for row in rows]
+            told: dict[str, Any] = {"batch_size": len(rows), "show_progress_bar": False, "convert_to_tensor": True}
+            if in_lone_thread():
+                vectors = getattr(self._own_model(), method)(some, **told)
+            else:
+                with self._lock, self._autocast:
+                    vectors = getattr(self._model, method)(some, **told)
             vectors = vectors.float()
             if self._model.similarity_fn_name != "dot":
                 vectors = torch.nn.functional.normalize(vectors, dim=-1)
-            parts.append(vectors.cpu().numpy())
+            found: Embeddings = vectors.cpu().numpy()
+            return found
+
+        parts: list[Embeddings] = []
+        for rows, vectors in zip(batches, side_by_side(embedded, batches, wanted=self._fused), strict=True):
+            parts.append(vectors)
             progress.advance(len(rows))
         width = self._model.get_embedding_dimension() or 0
         result = np.empty((len(texts), parts[0].shape[1] if parts else width), dtype=np.float32)
         if parts:
             result[order] = np.concatenate(parts)
         return result
+
+
+def _twin(model: SentenceTransformer) -> SentenceTransformer:
+    """The same network behind a tokenizer of its own."""
+    twin, first = copy.copy(model), copy.copy(model[0])
+    first.processor = copy.deepcopy(first.processor)
+    twin._modules = {**model._modules, next(iter(model._modules)): first}
+    return twin
 
 
 class DenseIndex:

@@ -1,0 +1,107 @@
+"""Batches by threads that compute alone: the same results in the same order, and torch's own threads as before."""
+
+import threading
+
+import pytest
+import torch
+from tiny_models import sentence
+
+from inpars.generation.fused_llama import FusedLlama
+from inpars.models.products import can_pack
+from inpars.models.side_by_side import in_lone_thread, side_by_side
+from inpars.retrieval.dense import Encoder
+from inpars.scoring.loading import for_scoring, load_pair_model
+from inpars.scoring.packed_likelihood import PackedLikelihood
+from inpars.scoring.pair_model import ModelScorer
+
+PAIRS = [(sentence(n, 1 + n % 4)[:-1], sentence(50 + n, 1 + n * 7 % 40)) for n in range(40)]
+needs_packing = pytest.mark.skipif(not can_pack(), reason="this processor has no bfloat16 products in oneDNN's layout")
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    assert torch.get_num_threads() == request.param
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def threads_seen(monkeypatch):
+    """The threads that called a function of a module, by its place."""
+    seen = set()
+
+    def watch(owner, name):
+        whole = getattr(owner, name)
+
+        def watched(*args, **named):
+            seen.add(threading.current_thread().name)
+            return whole(*args, **named)
+
+        monkeypatch.setattr(owner, name, watched)
+        return seen
+
+    return watch
+
+
+def test_results_come_in_order_from_threads_that_compute_alone(threads):
+    seen = [(n, torch.get_num_threads(), in_lone_thread()) for n in side_by_side(lambda n: n, range(50))]
+    assert [n for n, *_ in seen] == list(range(50))
+    found = list(side_by_side(lambda n: (n * n, torch.get_num_threads(), in_lone_thread()), range(50)))
+    assert found == [(n * n, 1, threads > 1) for n in range(50)]
+    assert not in_lone_thread()
+
+
+def test_few_items_and_unwanted_ones_are_the_callers(threads):
+    for items, wanted in ((range(2 * threads - 1), True), (range(50), False)):
+        found = list(side_by_side(lambda _: (torch.get_num_threads(), in_lone_thread()), items, wanted=wanted))
+        assert found == [(threads, False)] * len(items)
+
+
+def test_a_lone_thread_does_the_items_of_its_item_itself(threads):
+    def inner(n):
+        return [threading.get_ident() for _ in side_by_side(lambda m: m, range(n))], threading.get_ident()
+
+    for within, own in side_by_side(inner, [20] * 10):
+        assert set(within) <= {own}
+
+
+def test_errors_reach_the_caller_and_the_next_call_works(threads):
+    with pytest.raises(ZeroDivisionError):
+        list(side_by_side(lambda n: 1 / (n - 7), range(20)))
+    assert list(side_by_side(lambda n: n, range(20))) == list(range(20))
+
+
+@needs_packing
+@pytest.mark.parametrize("kind", ["t5", "bert_classifier"])
+def test_scores_in_bfloat16(tiny, threads, threads_seen, kind):
+    answers = {"true_token": "▁true", "false_token": "▁false", "kind": "monot5"} if kind == "t5" else {}
+    model = for_scoring(load_pair_model(tiny(kind), device="cpu", dtype="bfloat16", **answers))
+    expected = ModelScorer(model, "x", batch_tokens=1 << 20).score(PAIRS)
+    seen = threads_seen(model, "margins")
+    found = ModelScorer(model, "x", batch_tokens=64).score(PAIRS)
+    assert len(seen) > 1 if threads > 1 else len(seen) == 1
+    spread = torch.tensor(expected).std().item()
+    assert found == pytest.approx(expected, abs=0.1 * spread + 0.02)
+    assert len({round(score, 2) for score in expected}) > 2
+
+
+def test_likelihoods(tiny, threads, threads_seen):
+    plain = load_pair_model(tiny("llama"), kind="query-likelihood", device="cpu", dtype="float32")
+    expected = ModelScorer(plain, "x").score(PAIRS)
+    scorer = PackedLikelihood(plain, FusedLlama(plain.network), "x", batch_tokens=64)
+    seen = threads_seen(scorer, "_score")
+    assert scorer.score(PAIRS) == pytest.approx(expected, abs=1e-4)
+    assert len(seen) > 1 if threads > 1 else len(seen) == 1
+
+
+@needs_packing
+def test_embeddings(tiny, threads):
+    encoder = Encoder(tiny("sentence_transformer"), device="cpu", dtype="bfloat16", batch_size=3)
+    texts = [text for _, text in PAIRS]
+    together = encoder.encode_documents(texts)
+    alone = [encoder.encode_documents([text])[0] for text in texts]
+    assert together.shape == (len(texts), together.shape[1])
+    for one, other in zip(together, alone, strict=True):
+        assert float(one @ other) == pytest.approx(1, abs=1e-3)
