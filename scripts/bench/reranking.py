@@ -15,10 +15,11 @@ ir_datasets' TREC DL 2019 passages can be written. Run it on an idle machine.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -236,15 +237,30 @@ def report(sides: dict[str, Side], pairs: Pairs) -> None:
 
 
 def same_order(pairs: Pairs, first: Side, second: Side) -> str:
-    """How many queries two sides order alike, over the pairs that both have scored."""
+    """How many queries two sides order alike, over the pairs that both have scored, and how near what they swap is."""
     count = min(first.pairs, second.pairs)
     part = Pairs(pairs.ids[:count], pairs.texts[:count], pairs.qrels)
     runs = [part.as_run(side.scores[:count]) for side in (first, second)]
-    alike = sum(
-        [doc_id for doc_id, _ in rank(one)] == [doc_id for doc_id, _ in rank(other)]
-        for one, other in zip(*(run.values() for run in runs), strict=True)
+    swapped = [_widest_swap(one, other) for one, other in zip(*(run.values() for run in runs), strict=True)]
+    gaps = [gap for gap in swapped if gap is not None]
+    apart = (
+        f"; swapped documents are {max(gaps):.1e} apart at most, of scores up to {_largest(runs[0]):.1f}"
+        if gaps
+        else ""
     )
-    return f"{alike} of {len(runs[0])} queries, {count} pairs"
+    return f"{len(swapped) - len(gaps)} of {len(swapped)} queries, {count} pairs{apart}"
+
+
+def _widest_swap(one: Mapping[str, float], other: Mapping[str, float]) -> float | None:
+    """The largest difference of `one` between documents that `other` has the other way round; None where none is."""
+    first, second = ([doc_id for doc_id, _ in rank(scores)] for scores in (one, other))
+    place = {doc_id: number for number, doc_id in enumerate(second)}
+    gaps = [one[a] - one[b] for a, b in itertools.combinations(first, 2) if place[a] > place[b]]
+    return max(gaps) if gaps else None
+
+
+def _largest(run: Run) -> float:
+    return max(abs(score) for scores in run.values() for score in scores.values())
 
 
 def main() -> None:
