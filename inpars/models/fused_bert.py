@@ -7,6 +7,7 @@ the network's own. BERT: Devlin et al. (arXiv 1810.04805).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +17,8 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions as States
 
 from inpars.models.networks import evaluating
-from inpars.models.processor import has_matrix_unit
 from inpars.models.products import Product, ProductAndSum, can_pack, packed_product, packed_product_and_sum
 
-JOINED_MULTIPLE = 32  # of tokens, at which torch's joined attention is at its best
-SUM_COLUMNS = 16  # one would do; the matrix unit computes so many anyway
 PROBE_TOKENS = 12
 PROBE_TOLERANCE = 0.1  # of the states' deviation; bfloat16 rounding stays far below, another architecture far above
 HIDDEN = -1e4  # added to the scores of what is masked; exact in bfloat16
@@ -53,60 +51,24 @@ class FusedEncoder(nn.Module):
         """Lay the weights out. Raises AttributeError where the layers are not built as expected."""
         super().__init__()
         self._heads = config.num_attention_heads
-        self._joined = has_matrix_unit()  # torch's joined attention is the faster one there, and there alone
         self._layers = [_layer(layer) for layer in encoder.layer]
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: Any) -> States:  # noqa: ANN401
         """States (texts, tokens, width) from embeddings; the mask (texts, 1, 1 or tokens, tokens) hides or is added."""
         hidden, mask = hidden_states.to(torch.bfloat16), _added(attention_mask)
-        shown = _shown(hidden, mask) if self._joined and hidden.shape[1] % JOINED_MULTIPLE else None
-        found = self._through(hidden, mask, shown)
-        if shown is not None and not found.isfinite().all():
-            found = self._through(hidden, mask, None)  # a score had no exponential
-        return States(last_hidden_state=found.to(hidden_states.dtype))
-
-    def _through(self, hidden: Tensor, mask: Tensor | None, shown: Tensor | None) -> Tensor:
         for layer in self._layers:
-            hidden = layer.after_attention(layer.output(self._attend(layer, hidden, mask, shown), hidden))
+            hidden = layer.after_attention(layer.output(self._attend(layer, hidden, mask), hidden))
             hidden = layer.after_network(layer.out(layer.into(hidden), hidden))
-        return hidden
+        return States(last_hidden_state=hidden.to(hidden_states.dtype))
 
-    def _attend(self, layer: _Layer, hidden: Tensor, mask: Tensor | None, shown: Tensor | None) -> Tensor:
+    def _attend(self, layer: _Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
         texts, tokens, width = hidden.shape
         joined = layer.query_key_value(hidden).view(texts, tokens, 3, self._heads, -1)
-        query, key, value = joined.permute(2, 0, 3, 1, 4)  # each (texts, heads, tokens, head width)
-        if shown is not None:
-            found = _attend_unshifted(query, key, value, shown)
-        elif self._joined:
-            found = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        else:
-            scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(2, 3))
-            if mask is not None:
-                scores += mask
-            found = torch.matmul(scores.softmax(-1), value)
-        return found.transpose(1, 2).reshape(texts, tokens, width)
-
-
-def _shown(hidden: Tensor, mask: Tensor | None) -> Tensor | None:
-    """1 for every token that is seen and 0 for others, (texts, 1, tokens, 1); None where some tokens see more."""
-    if mask is None:
-        return hidden.new_ones(len(hidden), 1, hidden.shape[1], 1)
-    first = mask[:, :, :1]
-    return (first == 0).to(hidden.dtype).transpose(2, 3) if torch.equal(mask, first.expand_as(mask)) else None
-
-
-def _attend_unshifted(query: Tensor, key: Tensor, value: Tensor, shown: Tensor) -> Tensor:
-    """Attention whose scores are not brought below 0 before their exponentials: fewer passes over them.
-
-    A column of ones beside the values gives the sums; both are 0 at what is hidden. Not a number where a score is
-    beyond 88, or all of a token's below -88.
-    """
-    texts, heads, tokens, width = value.shape
-    weights = torch.matmul(query * width**-0.5, key.transpose(2, 3)).exp_()
-    columns = torch.cat([value * shown, shown.expand(texts, heads, tokens, SUM_COLUMNS)], dim=-1)
-    found = torch.matmul(weights, columns)
-    shares = found.new_empty(texts, tokens, heads, width).transpose(1, 2)  # lies in memory as it is read next
-    return torch.div(found[..., :width], found[..., width : width + 1], out=shares)
+        query, key, value = joined.permute(2, 0, 3, 1, 4)  # each (texts, heads, tokens, head width), the query scaled
+        scores = torch.matmul(query, key.transpose(2, 3))
+        if mask is not None:
+            scores += mask
+        return torch.matmul(scores.softmax(-1), value).transpose(1, 2).reshape(texts, tokens, width)
 
 
 def fuse_bert(model: Any) -> bool:  # noqa: ANN401
@@ -151,13 +113,22 @@ def _plain(encoder: Any, config: Any) -> bool:  # noqa: ANN401
 def _layer(layer: Any) -> _Layer:  # noqa: ANN401
     own, output = layer.attention.self, layer.attention.output
     return _Layer(
-        packed_product([own.query, own.key, own.value]),
+        packed_product([_scaled(own.query, own.attention_head_size**-0.5), own.key, own.value]),
         packed_product_and_sum([output.dense]),
         _norm(output.LayerNorm),
         packed_product([layer.intermediate.dense], "gelu"),
         packed_product_and_sum([layer.output.dense]),
         _norm(layer.output.LayerNorm),
     )
+
+
+def _scaled(module: nn.Linear, factor: float) -> nn.Linear:
+    """The same with its output multiplied."""
+    scaled = copy.deepcopy(module).requires_grad_(requires_grad=False)
+    scaled.weight *= factor
+    if scaled.bias is not None:
+        scaled.bias *= factor
+    return scaled
 
 
 def _norm(module: Any) -> _Norm:  # noqa: ANN401

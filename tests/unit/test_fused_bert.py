@@ -25,15 +25,8 @@ def texts(lengths):
     return ids, mask
 
 
-@pytest.fixture(params=[True, False], ids=["joined", "apart"])
-def both_forms(monkeypatch, request):
-    """With and without a matrix unit, whatever this processor has."""
-    monkeypatch.setattr("inpars.models.fused_bert.has_matrix_unit", lambda: request.param)
-
-
 @needs_packing
-@pytest.mark.usefixtures("both_forms")
-@pytest.mark.parametrize("lengths", [[7], [9, 9, 9], [1, 30, 12], [32, 5]])
+@pytest.mark.parametrize("lengths", [[7], [9, 9, 9], [1, 30, 12]])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize(("kind", "config"), [(BertModel, BertConfig), (RobertaModel, RobertaConfig)])
 def test_states_are_the_networks_own(kind, config, attention, lengths):
@@ -46,13 +39,11 @@ def test_states_are_the_networks_own(kind, config, attention, lengths):
         found = plain(input_ids=ids, attention_mask=mask).last_hidden_state[mask > 0]
     assert isinstance(plain.encoder, FusedEncoder)
     assert found.dtype == expected.dtype
-    assert (found - expected).abs().max() < 0.08 * expected.std()
-    assert (found - expected).std() < 0.01 * expected.std()
+    assert (found - expected).abs().max() < 0.05 * expected.std()
     assert not torch.equal(found, expected)
 
 
 @needs_packing
-@pytest.mark.usefixtures("both_forms")
 def test_padding_changes_nothing():
     plain = network()
     assert fuse_bert(plain)
@@ -61,37 +52,6 @@ def test_padding_changes_nothing():
         padded = plain(input_ids=ids, attention_mask=mask).last_hidden_state[0, :4]
         alone = plain(input_ids=ids[:1, :4], attention_mask=mask[:1, :4]).last_hidden_state[0]
     assert (padded - alone).abs().max() < 0.02 * alone.std()
-
-
-@needs_packing
-@pytest.mark.usefixtures("both_forms")
-@pytest.mark.parametrize("factor", [30.0, -30.0])
-def test_scores_without_an_exponential_are_still_right(factor):
-    plain = network()
-    with torch.no_grad():
-        for layer in plain.encoder.layer:
-            own = layer.attention.self
-            own.query.bias += 40
-            own.key.bias += factor  # every score of a token moves by the same, far beyond what exp holds
-    ids, mask = texts([9, 5])
-    with torch.inference_mode():
-        expected = plain(input_ids=ids, attention_mask=mask).last_hidden_state[mask > 0]
-        plain.encoder = FusedEncoder(plain.encoder, plain.config)
-        found = plain(input_ids=ids, attention_mask=mask).last_hidden_state[mask > 0]
-    assert found.isfinite().all()
-    assert torch.corrcoef(torch.stack([found.flatten(), expected.flatten()]))[0, 1] > 0.9
-
-
-@needs_packing
-def test_tokens_that_see_different_tokens(monkeypatch):
-    monkeypatch.setattr("inpars.models.fused_bert.has_matrix_unit", lambda: True)
-    plain = network()
-    hidden = torch.randn(2, 9, 64)
-    mask = torch.zeros(2, 1, 9, 9).masked_fill_(torch.ones(9, 9).triu(1) > 0, -1e9)
-    with torch.inference_mode():
-        expected = plain.encoder(hidden, attention_mask=mask).last_hidden_state
-        found = FusedEncoder(plain.encoder, plain.config)(hidden, attention_mask=mask).last_hidden_state
-    assert (found - expected).abs().max() < 0.05 * expected.std()
 
 
 @pytest.mark.parametrize(
