@@ -125,9 +125,8 @@ def _layer(layer: Any) -> _Layer:  # noqa: ANN401
 def _scaled(module: nn.Linear, factor: float) -> nn.Linear:
     """The same with its output multiplied."""
     scaled = copy.deepcopy(module).requires_grad_(requires_grad=False)
-    scaled.weight *= factor
-    if scaled.bias is not None:
-        scaled.bias *= factor
+    for part in scaled.parameters():
+        part.mul_(factor)
     return scaled
 
 
