@@ -1,9 +1,9 @@
 """monoT5's margin in few, large matrix products: the encoder, and a decoder step that keeps no cache.
 
 Projections that read the same input are one product, bfloat16 weights are laid out once, and activations and residuals
-are computed while a product's result is still at hand. The decoder has a single
-token: its attention to itself is that token's value, and its attention to the document moves the query and the result
-through the key and value weights in place of all the document's tokens, which is the same sum in another order.
+are computed while a product's result is still at hand. The decoder has a single token: its attention to itself is that
+token's value, and its attention to the document moves the query and the result through the key and value weights in
+place of all the document's tokens, which is the same sum in another order.
 T5: Raffel et al. (arXiv 1910.10683).
 """
 
