@@ -88,8 +88,9 @@ class PlainRows:
 
 def keeps_only_keys_and_values(network: Any) -> bool:  # noqa: ANN401
     """Whether all that the network keeps of a text are keys and values of each token, which can be moved about."""
-    with torch.inference_mode():
-        cache: Any = network(input_ids=torch.zeros(1, 1, dtype=torch.long, device=network.device)).past_key_values
+    start = torch.zeros(1, 1, dtype=torch.long, device=network.device)
+    with torch.inference_mode():  # a network that was trained says in its config that it keeps nothing
+        cache: Any = network(input_ids=start, use_cache=True).past_key_values
     layers: Sequence[Any] = cache.layers if isinstance(cache, DynamicCache) else []
     kinds = (DynamicLayer, DynamicSlidingWindowLayer)
     return bool(layers) and all(type(layer) in kinds and layer.keys is not None for layer in layers)
