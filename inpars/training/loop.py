@@ -241,6 +241,8 @@ def run_trainer(
             raise SystemExit(0)
         working = output.with_name(f".{output.name}.tmp")
         shutil.rmtree(working, ignore_errors=True)
+        if getattr(getattr(trainer.model, "config", None), "use_cache", None) is False:
+            trainer.model.config.use_cache = True  # the trainer's doing; `generate` would be many times slower
         save(working)
     replace_folder(working, output)
     shutil.rmtree(folder, ignore_errors=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_models import WORDS
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from inpars.errors import ConfigError
 from inpars.progress import Silent
@@ -89,6 +89,13 @@ def test_a_query_likelihood_keeps_the_prompt_it_was_trained_with(tiny, tmp_path)
     train_reranker(groups(), options, output=tmp_path / "model", fingerprint={}, prompt=prompt)
     model = load_pair_model(str(tmp_path / "model"), **EXACT)
     assert (model.settings()["prefix"], model.settings()["suffix"]) == (prompt.prefix, prompt.suffix)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_trained_model_keeps_a_cache_when_it_generates(tiny, tmp_path, kind):
+    train(tiny, kind, tmp_path / "model", epochs=0.1)
+    before, after = (AutoConfig.from_pretrained(folder) for folder in (tiny(MODELS[kind]), tmp_path / "model"))
+    assert getattr(after, "use_cache", None) == getattr(before, "use_cache", None)
 
 
 @pytest.mark.parametrize("kind", ["causal", "query-likelihood"])
