@@ -6,7 +6,7 @@ block's documents in the corpus' file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from inpars.cluster.work import WORKERS_RESULT, do_shards, shard_size, worker_re
 from inpars.corpus import Corpus, Picked
 from inpars.documents.selection import Selection
 from inpars.errors import StaleInputError
-from inpars.generation import QueryGenerator
+from inpars.generation import GeneratedQuery, QueryGenerator, generate_each
 from inpars.generation.canary import Canary
 from inpars.progress import SILENT, Progress
 from inpars.prompting.prompts import PromptSource
@@ -134,6 +134,10 @@ class PlannedOnce:
             self._plan, self._planned = self._generator.plan(documents), self.block
         return self._plan
 
-    def generate(self, documents: Sequence[Document]) -> Any:  # noqa: ANN401
+    def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
         """The generator's own."""
         return self._generator.generate(documents)
+
+    def generate_each(self, chunks: Iterable[Sequence[Document]]) -> Iterator[list[list[GeneratedQuery]]]:
+        """The generator's own."""
+        return generate_each(self._generator, chunks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -35,6 +35,24 @@ class QueryGenerator(Protocol):
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
         """The queries of each document of one chunk."""
         ...
+
+
+@runtime_checkable
+class SeveralAtOnce(Protocol):
+    """A generator that can write for several chunks at the same time."""
+
+    def generate_each(self, chunks: Iterable[Sequence[Document]]) -> Iterator[list[list[GeneratedQuery]]]:
+        """The queries of each chunk, in order; chunks are taken as there is room for them."""
+        ...
+
+
+def generate_each(
+    generator: QueryGenerator, chunks: Iterable[Sequence[Document]]
+) -> Generator[list[list[GeneratedQuery]]]:
+    """What a generator writes for each chunk, in order, as fast as it can; closed, it ends what is under way."""
+    yield from (
+        generator.generate_each(chunks) if isinstance(generator, SeveralAtOnce) else map(generator.generate, chunks)
+    )
 
 
 @runtime_checkable

@@ -16,8 +16,8 @@ MEMORY_SHARE = {"cpu": 0.25, "cuda": 0.5}  # of the total, for what grows with t
 COPIES = 2  # keys and values are copied when finished rows leave
 
 
-def batch_rows(network: Any, tokens: int) -> int:  # noqa: ANN401 - a transformers network
-    """Rows for prompts and queries of so many tokens together, at least 1."""
+def batch_rows(network: Any, tokens: int, batches: int = 1) -> int:  # noqa: ANN401 - a transformers network
+    """Rows for prompts and queries of so many tokens together, at least 1, where so many batches exist at once."""
     device = network.device
     kind = "cuda" if device.type == "cuda" else "cpu"
     weights = sum(weight.numel() * weight.element_size() for weight in network.parameters())
@@ -25,7 +25,7 @@ def batch_rows(network: Any, tokens: int) -> int:  # noqa: ANN401 - a transforme
     if total is None:
         return MOST_ROWS[kind]
     room = max(0, total - 2 * weights) * MEMORY_SHARE[kind]
-    return max(1, min(MOST_ROWS[kind], int(room // row_bytes(network, tokens))))
+    return max(1, min(MOST_ROWS[kind], int(room // (batches * row_bytes(network, tokens)))))
 
 
 def row_bytes(network: Any, tokens: int) -> int:  # noqa: ANN401

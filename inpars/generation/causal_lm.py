@@ -5,8 +5,12 @@ The documents are cut, put into the prompt and sorted by length; what all prompt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import copy
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +19,7 @@ from inpars.generation import GeneratedQuery
 from inpars.generation.batch_rows import batch_rows
 from inpars.generation.decoding import TextEnd, decode_rows
 from inpars.generation.even_rows import even_rows
+from inpars.generation.fused_llama import FusedLlama
 from inpars.generation.plain_rows import PlainRows
 from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.sampling import choice
@@ -24,6 +29,7 @@ from inpars.models import loading as models
 from inpars.models.dtypes import DtypeName
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.networks import pad_id
+from inpars.models.side_by_side import computes_in_bfloat16, each_alone
 from inpars.prompting.templates import PromptSource
 from inpars.records import Document, LogProbKind
 
@@ -56,18 +62,24 @@ class CausalGenerator:
             model, device=place, dtype=number_format, trust_remote_code=trust_remote_code
         )
         self._chunk = CHUNK_DOCUMENTS.get(place.type, CHUNK_DOCUMENTS["cpu"])
-        self._end = TextEnd(frozenset(end_tokens(self._network, self._tokenizer)), prompt.stop_position, self._decode)
         self._inputs = PromptTokens(self._tokenizer, prompt, self._settings.max_doc_tokens)
         self._inputs.check_room(self._network, model, self._settings.max_new_tokens)
         forward, pad = best_forward(self._network), pad_id(self._tokenizer)
+        # chunks may be written side by side: of all forward passes this one keeps nothing of a text outside its state
+        self._alone = isinstance(forward, FusedLlama) and computes_in_bfloat16(self._network)
         own = self._settings.max_doc_tokens + CUE_TOKENS + self._settings.max_new_tokens
         copied = 0 if forward else len(self._inputs.prefix)
-        self._batch = self._settings.batch_size or batch_rows(self._network, copied + own)
-        self._rows: SharedPrefixRows | PlainRows = (
+        self._batch = self._settings.batch_size or batch_rows(
+            self._network, copied + own, torch.get_num_threads() if self._alone else 1
+        )
+        rows: SharedPrefixRows | PlainRows = (
             PlainRows(self._network, self._inputs.prefix, pad)
             if forward is None
             else SharedPrefixRows(self._network, self._inputs.prefix, pad, forward)
         )
+        ends = frozenset(end_tokens(self._network, self._tokenizer))
+        self._writer = _Writer(rows, TextEnd(ends, prompt.stop_position, partial(_decoded, self._tokenizer)))
+        self._of_thread = threading.local()
 
     def plan(self, documents: Sequence[Document]) -> list[list[int]]:
         """Chunks of documents of similar length, short ones first."""
@@ -76,52 +88,95 @@ class CausalGenerator:
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
         """The queries of each document of the chunk."""
+        return self._written(self._writer, self._prompts(documents))
+
+    def generate_each(self, chunks: Iterable[Sequence[Document]]) -> Iterator[list[list[GeneratedQuery]]]:
+        """`generate` of each chunk, in order; in bfloat16 on a processor several at once, one thread each."""
+        if not self._alone:
+            return map(self.generate, chunks)
+        unwanted = threading.Event()
+
+        def written(prompts: _Prompts) -> list[list[GeneratedQuery]]:
+            return self._written(replace(self._own_writer(), unwanted=unwanted), prompts)
+
+        return each_alone(written, map(self._prompts, chunks), unwanted.set)
+
+    def _prompts(self, documents: Sequence[Document]) -> _Prompts:
         several = self._settings.num_queries
-        inputs = self._inputs.prompts(documents)
-        prompts = [prompt for prompt in inputs for _ in range(several)]
-        keys = [f"{document.doc_id}-q{n}" for document in documents for n in range(several)]
+        prompts = [prompt for prompt in self._inputs.prompts(documents) for _ in range(several)]
+        return _Prompts(prompts, [f"{document.doc_id}-q{n}" for document in documents for n in range(several)])
+
+    def _own_writer(self) -> _Writer:
+        """This thread's: its rows have a state, and a tokenizer cannot encode and decode at once."""
+        if not hasattr(self._of_thread, "writer"):
+            end = replace(self._writer.end, decode=partial(_decoded, copy.deepcopy(self._tokenizer)))
+            self._of_thread.writer = _Writer(copy.copy(self._writer.rows), end)
+        found: _Writer = self._of_thread.writer
+        return found
+
+    def _written(self, writer: _Writer, prompts: _Prompts) -> list[list[GeneratedQuery]]:
         queries: list[GeneratedQuery] = []
-        while len(queries) < len(prompts):
+        while len(queries) < len(prompts.tokens):
             rows = slice(len(queries), len(queries) + self._batch)
             try:
-                queries += self._decode_batch(prompts[rows], keys[rows])
+                queries += self._decode_batch(writer, prompts.tokens[rows], prompts.keys[rows])
             except torch.OutOfMemoryError:
                 if self._batch == 1:
                     raise
                 self._batch //= 2
                 torch.cuda.empty_cache()
-        return [list(group) for group in grouped(queries, several)]
+        return [list(group) for group in grouped(queries, self._settings.num_queries)]
 
-    def _decode_batch(self, prompts: list[list[int]], keys: Sequence[str]) -> list[GeneratedQuery]:
+    def _decode_batch(self, writer: _Writer, prompts: Sequence[list[int]], keys: Sequence[str]) -> list[GeneratedQuery]:
         shared = self._inputs.shared(prompts)
         return decode_rows(
-            even_rows(_Started(self._rows, shared), self._network),
+            even_rows(_Started(writer, shared), self._network),
             [prompt[shared:] for prompt in prompts],
             max_new_tokens=self._settings.max_new_tokens,
-            end=self._end,
+            end=writer.end,
             choose=choice(self._settings, keys),
         )
 
-    def _decode(self, tokens: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
-        return text
+
+@dataclass(frozen=True, slots=True)
+class _Prompts:
+    """Token ids of each query's prompt, and what its random numbers are drawn by."""
+
+    tokens: list[list[int]]
+    keys: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """What one thread writes with; it ends early once that is `unwanted`."""
+
+    rows: SharedPrefixRows | PlainRows
+    end: TextEnd
+    unwanted: threading.Event | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Started:
-    """The rows, begun with a part of the prefix."""
+    """The writer's rows, begun with a part of the prefix."""
 
-    rows: SharedPrefixRows | PlainRows
+    writer: _Writer
     prefix_tokens: int
 
     def start(self, prompts: Sequence[Sequence[int]], room: int) -> torch.Tensor:
-        return self.rows.start(prompts, room, self.prefix_tokens)
+        return self.writer.rows.start(prompts, room, self.prefix_tokens)
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.rows.step(tokens)
+        if self.writer.unwanted is not None and self.writer.unwanted.is_set():
+            raise CancelledError
+        return self.writer.rows.step(tokens)
 
     def keep(self, rows: torch.Tensor) -> None:
-        self.rows.keep(rows)
+        self.writer.rows.keep(rows)
+
+
+def _decoded(tokenizer: Any, tokens: Sequence[int]) -> str:  # noqa: ANN401
+    text: str = tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
+    return text
 
 
 def end_tokens(network: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401

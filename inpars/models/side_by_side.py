@@ -7,8 +7,9 @@ long as they compute, and always for the slowest core. Whole batches they need n
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from threading import Barrier, Lock, local
 from typing import TypeVar
@@ -33,9 +34,33 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], *, wante
     threads = torch.get_num_threads()
     if not wanted or threads == 1 or in_lone_thread() or len(items) < LEAST_BATCHES * threads:
         return map(work, items)
-    with _making:
-        pool = _lone_threads(threads, os.getpid())
-    return pool.map(work, items)
+    return _pool(threads).map(work, items)
+
+
+def each_alone(work: Callable[[Item], Result], items: Iterable[Item], stop: Callable[[], None]) -> Iterator[Result]:
+    """`work` of each item, in order, as many at once as torch has threads, each by one thread however few there are.
+
+    So what comes out does not depend on the number of threads. Items are taken when there is a thread for them. `stop`
+    is called where no more results are wanted, so that long work can end.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1 or in_lone_thread():
+        yield from map(work, items)
+        return
+    pool, waiting, done = _pool(threads), deque[Future[Result]](), False
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+        done = True
+    finally:
+        for future in waiting:
+            future.cancel()
+        if not done:
+            stop()
 
 
 def in_lone_thread() -> bool:
@@ -47,6 +72,11 @@ def computes_in_bfloat16(network: nn.Module) -> bool:
     """Whether a network's batches are better computed side by side: float32's long products are shared well."""
     first = next(network.parameters())
     return first.device.type == "cpu" and first.dtype == torch.bfloat16
+
+
+def _pool(threads: int) -> ThreadPoolExecutor:
+    with _making:
+        return _lone_threads(threads, os.getpid())
 
 
 @cache

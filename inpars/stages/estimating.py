@@ -15,6 +15,7 @@ from inpars.batches import slices
 from inpars.cluster.estimates import Measurement, measure
 from inpars.corpus import Corpus
 from inpars.documents.selection import choose_documents
+from inpars.generation import generate_each
 from inpars.models.computing import ComputingOptions
 from inpars.options import check, option
 from inpars.prompting.prompts import load_prompt
@@ -86,11 +87,10 @@ def _start_generating(documents: Sequence[Document], options: EstimateOptions) -
         **options.computing,
     )
     generator = load_generator(settings, load_prompt(options.prompt))
-
-    def part(chunk: Sequence[int]) -> Callable[[], int]:
-        return lambda: len(generator.generate([documents[place] for place in chunk]))
-
-    return Started(generator.device, [part(chunk) for chunk in generator.plan(documents)])
+    chunks = generator.plan(documents)
+    random.Random(options.seed).shuffle(chunks)  # here already: several may be under way at once
+    written = generate_each(generator, ([documents[place] for place in chunk] for chunk in chunks))
+    return Started(generator.device, [lambda: len(next(written))] * len(chunks))
 
 
 def _start_embedding(documents: Sequence[Document], options: EstimateOptions) -> Started:

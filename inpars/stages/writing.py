@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import tee
 from pathlib import Path
 
 from inpars.cluster.shards import BLOCK_ITEMS, Shard, chunks_of, places_of
 from inpars.formats import synthetic_query_record
-from inpars.generation import GeneratedQuery, Metered, QueryGenerator
+from inpars.generation import GeneratedQuery, Metered, QueryGenerator, generate_each
 from inpars.generation.canary import WINDOW, Canary, Tally
 from inpars.progress import Progress
 from inpars.records import Document, SyntheticQuery
@@ -63,15 +65,17 @@ def write_queries(
     documents, generator, tally = task.documents, task.generator, Tally()
     ends = chunk_ends(STAGE, partial, header, task.total, progress)
     done, chunks = chunks_of(len(documents), task.plan, task.shard, ends=ends, block=task.block)
-    with open_partial(partial, header, ends[done]) as lines:
+    chunks, ahead = tee(chunks)
+    generated = generate_each(generator, ([documents[place] for place in chunk.places] for chunk in ahead))
+    with open_partial(partial, header, ends[done]) as lines, closing(generated):
         if canary is not None and done:
             for record in deque((record for _, record in read_jsonl(partial) if "query" in record), WINDOW):
                 canary.watch(record)  # what an interrupted run wrote need not be written again to be judged
         track = progress.track(
             chunks, total=task.total, description=f"generate with {generator.name}", unit="documents", done=done
         )
-        for chunk in track:
-            answers = generator.generate([documents[place] for place in chunk.places])[chunk.first : chunk.stop]
+        for chunk, of_chunk in zip(track, generated, strict=True):
+            answers = of_chunk[chunk.first : chunk.stop]
             written = [
                 (query, documents[place])
                 for place, queries in zip(chunk.own, answers, strict=True)

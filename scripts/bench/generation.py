@@ -99,8 +99,9 @@ class Ours:
     def queries(self, documents: Sequence[Document]) -> list[str]:
         """A query for each document."""
         found = [""] * len(documents)
-        for chunk in self._generator.plan(documents):
-            written = self._generator.generate([documents[position] for position in chunk])
+        plan = self._generator.plan(documents)
+        chunks = ([documents[position] for position in chunk] for chunk in plan)
+        for chunk, written in zip(plan, self._generator.generate_each(chunks), strict=True):
             for position, queries in zip(chunk, written, strict=True):
                 found[position] = queries[0].text
         return found

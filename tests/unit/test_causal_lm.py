@@ -2,6 +2,8 @@
 
 import json
 import math
+import threading
+from concurrent.futures import CancelledError
 
 import pytest
 import torch
@@ -171,9 +173,42 @@ def test_any_batch_size_gives_the_same_queries(tiny, kind, batch_size):
     assert {query.finish_reason for (query,) in found} == {"stop", "length"}, "both ends are exercised"
 
 
+@pytest.mark.parametrize(("kind", "dtype"), [("llama", "bfloat16"), ("llama", "float32"), ("gpt2", "bfloat16")])
+def test_chunks_side_by_side_are_written_as_one_after_the_other(tiny, monkeypatch, kind, dtype):
+    seen, rows = set(), decode_rows
+
+    def watched(*args, **named):
+        seen.add(threading.get_ident())
+        return rows(*args, **named)
+
+    monkeypatch.setattr("inpars.generation.causal_lm.decode_rows", watched)
+    chunks = [DOCUMENTS[start : start + 5] for start in range(0, len(DOCUMENTS), 5)] * 3
+    settings = DecodingSettings(max_doc_tokens=24, max_new_tokens=12, temperature=1.0, num_queries=2)
+    before = torch.get_num_threads()
+    found = {}
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        shown = CausalGenerator(tiny(kind), PROMPT, settings, device="cpu", dtype=dtype)
+        found[threads] = list(shown.generate_each(chunks))
+    torch.set_num_threads(before)
+    assert [len(written) for written in found[3]] == [len(chunk) for chunk in chunks]
+    assert texts(found[3][0]) == texts(found[3][4]) != texts(found[3][1])
+    several = (kind, dtype) == ("llama", "bfloat16")
+    assert len(seen) > 1 if several else len(seen) == 1
+    if several:
+        assert found[1] == found[3], "to the last bit, however many threads there are"
+
+
+def test_what_is_under_way_ends_where_no_more_is_wanted(tiny, monkeypatch):
+    monkeypatch.setattr("inpars.generation.causal_lm.each_alone", lambda work, items, stop: (stop(), work(next(items))))
+    shown = CausalGenerator(tiny("llama"), PROMPT, DecodingSettings(), device="cpu", dtype="bfloat16")
+    with pytest.raises(CancelledError):
+        shown.generate_each([DOCUMENTS])
+
+
 @pytest.mark.parametrize(("kind", "rows"), [("llama", SharedPrefixRows), ("mistral", PlainRows), ("lfm2", PlainRows)])
 def test_networks_that_cannot_share_fall_back(tiny, kind, rows):
-    assert type(generator(tiny, kind)._rows) is rows
+    assert type(generator(tiny, kind)._writer.rows) is rows
 
 
 def test_the_prefix_is_all_that_the_prompts_have_in_common(tiny):
@@ -232,7 +267,7 @@ def test_chunks_hold_documents_of_like_length_short_ones_first(tiny):
 def test_a_full_gpu_halves_the_batch_and_goes_on(tiny, monkeypatch):
     expected = generator(tiny).generate(DOCUMENTS)
     crowded = generator(tiny, batch_size=8)
-    start = crowded._rows.start
+    start = crowded._writer.rows.start
     monkeypatch.setattr(causal_lm, "even_rows", lambda rows, _: rows)  # as on a GPU: no copies beside the rows
 
     def start_three(prompts, *rest):
@@ -240,7 +275,7 @@ def test_a_full_gpu_halves_the_batch_and_goes_on(tiny, monkeypatch):
             raise torch.OutOfMemoryError("full")
         return start(prompts, *rest)
 
-    monkeypatch.setattr(crowded._rows, "start", start_three)
+    monkeypatch.setattr(crowded._writer.rows, "start", start_three)
     assert texts(crowded.generate(DOCUMENTS)) == texts(expected)
     assert crowded._batch == 2  # 8, 4, 2
 

@@ -8,7 +8,7 @@ from tiny_models import sentence
 
 from inpars.generation.fused_llama import FusedLlama
 from inpars.models.products import can_pack
-from inpars.models.side_by_side import in_lone_thread, side_by_side
+from inpars.models.side_by_side import each_alone, in_lone_thread, side_by_side
 from inpars.retrieval.dense import Encoder
 from inpars.scoring.loading import for_scoring, load_pair_model
 from inpars.scoring.packed_likelihood import PackedLikelihood
@@ -71,6 +71,39 @@ def test_errors_reach_the_caller_and_the_next_call_works(threads):
     with pytest.raises(ZeroDivisionError):
         list(side_by_side(lambda n: 1 / (n - 7), range(20)))
     assert list(side_by_side(lambda n: n, range(20))) == list(range(20))
+
+
+def test_each_item_has_a_thread_of_its_own_however_few_there_are(threads):
+    stopped = []
+    for items in (range(1), range(20)):
+        found = list(each_alone(lambda n: (n, torch.get_num_threads()), items, lambda: stopped.append(True)))
+        assert found == [(n, 1) for n in items]
+    assert not stopped
+
+
+def test_items_are_taken_as_there_is_room_for_them(threads):
+    taken = []
+    results = each_alone(lambda n: n, (taken.append(n) or n for n in range(50)), lambda: None)
+    assert next(results) == 0
+    assert len(taken) == (1 if threads == 1 else threads + 1)
+
+
+def test_work_that_is_no_longer_wanted_is_told_so():
+    before, stop, started = torch.get_num_threads(), threading.Event(), threading.Event()
+    torch.set_num_threads(2)
+
+    def work(n):
+        if n:
+            started.set()
+            assert stop.wait(60)
+        return n
+
+    results = each_alone(work, range(50), stop.set)
+    assert next(results) == 0
+    assert started.wait(60)
+    results.close()
+    assert stop.is_set()
+    torch.set_num_threads(before)
 
 
 @needs_packing
