@@ -31,10 +31,15 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], *, wante
 
     `work` must be safe to call from several threads, and set torch's modes (inference, autocast) itself.
     """
-    threads = torch.get_num_threads()
-    if not wanted or threads == 1 or in_lone_thread() or len(items) < LEAST_BATCHES * threads:
+    if not wanted or not worth_it(len(items)):
         return map(work, items)
-    return _pool(threads).map(work, items)
+    return _pool(torch.get_num_threads()).map(work, items)
+
+
+def worth_it(items: int) -> bool:
+    """Whether there are threads for so many items, and enough items for them."""
+    threads = torch.get_num_threads()
+    return threads > 1 and not in_lone_thread() and items >= LEAST_BATCHES * threads
 
 
 def each_alone(work: Callable[[Item], Result], items: Iterable[Item], stop: Callable[[], None]) -> Iterator[Result]:

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, SequentialSampler
 
+from inpars.models.side_by_side import in_lone_thread, worth_it
 from inpars.training.batch_plan import BatchPlan
 from inpars.training.embedding_batches import Autocast, Collator, embed, in_place
 from inpars.training.embedding_losses import Objective
 from inpars.training.examples import TripleTexts
-from inpars.training.gradient_cache import Features, cached_loss, plain_loss
+from inpars.training.gradient_cache import Features, cached_loss, plain_loss, side_by_side_loss
 from inpars.training.loop import LossTrainer
 
 
@@ -44,6 +45,7 @@ class BatchTrainer(LossTrainer):
     objective: Objective
     autocast: Autocast
     cached: bool
+    side_by_side: bool  # whether mini-batches may have a thread each
 
     def _get_train_sampler(self, *_: Any) -> SequentialSampler:  # noqa: ANN401
         return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
@@ -52,7 +54,7 @@ class BatchTrainer(LossTrainer):
         """Loss of one batch."""
 
         def embed_one(features: Features) -> Tensor:
-            with self.autocast():
+            with self.autocast(cache_enabled=not in_lone_thread()):  # one for all threads
                 return embed(model, features)
 
         def loss_of(embeddings: Tensor) -> Tensor:
@@ -60,5 +62,8 @@ class BatchTrainer(LossTrainer):
             with torch.autocast(embeddings.device.type, enabled=False):
                 return self.objective(embedded, inputs["margins"])
 
+        batches = inputs["batches"]
+        if self.side_by_side and not self.cached and torch.is_grad_enabled() and worth_it(len(batches)):
+            return side_by_side_loss(embed_one, batches, loss_of, model)
         with self.autocast():  # weights are turned into bfloat16 once for all mini-batches
-            return (cached_loss if self.cached else plain_loss)(embed_one, inputs["batches"], loss_of)
+            return (cached_loss if self.cached else plain_loss)(embed_one, batches, loss_of)

@@ -19,7 +19,7 @@ from inpars.training.embedding_losses import Embedded
 from inpars.training.examples import TripleTexts
 from inpars.training.gradient_cache import Features
 
-Autocast: TypeAlias = Callable[[], AbstractContextManager[None]]
+Autocast: TypeAlias = Callable[..., AbstractContextManager[None]]
 """Makes the context in which a network computes."""
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")  # the names sentence-transformers knows
 

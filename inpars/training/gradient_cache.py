@@ -1,25 +1,29 @@
-"""A loss over more texts than fit into memory at once (GradCache, Gao et al., arXiv 2101.06983). Knows no loss.
+"""Losses over several mini-batches. Knows no loss.
 
-Embed mini-batch by mini-batch without a graph, take the loss's gradient with respect to the embeddings, then embed each
-mini-batch again with a graph and send its share of that gradient back. Memory is that of one mini-batch.
+`cached_loss` is for more texts than fit into memory at once (GradCache, Gao et al., arXiv 2101.06983): embed mini-batch
+by mini-batch without a graph, take the loss's gradient with respect to the embeddings, then embed each mini-batch again
+with a graph and send its share of that gradient back. Memory is that of one mini-batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from inpars.models.side_by_side import side_by_side
 
 Features: TypeAlias = Mapping[str, Any]
 Embed: TypeAlias = Callable[[Features], Tensor]  # a mini-batch's embeddings, (texts, width)
+Part = TypeVar("Part")
 
 
-def plain_loss(embed: Embed, batches: Sequence[Features], loss: Callable[[Tensor], Tensor]) -> Tensor:
-    """The loss of all mini-batches' embeddings together, by one graph over all of them."""
-    return loss(torch.cat([embed(batch) for batch in batches]))
+def plain_loss(compute: Callable[[Part], Tensor], parts: Sequence[Part], loss: Callable[[Tensor], Tensor]) -> Tensor:
+    """The loss of what is computed of all parts, mini-batches' embeddings for instance, by one graph over all."""
+    return loss(torch.cat([compute(part) for part in parts]))
 
 
 def cached_loss(embed: Embed, batches: Sequence[Features], loss: Callable[[Tensor], Tensor]) -> Tensor:
@@ -45,6 +49,35 @@ def cached_loss(embed: Embed, batches: Sequence[Features], loss: Callable[[Tenso
 
     value = value.detach().requires_grad_()
     value.register_hook(second_pass)  # type: ignore[no-untyped-call]
+    return value
+
+
+def side_by_side_loss(
+    compute: Callable[[Part], Tensor], parts: Sequence[Part], loss: Callable[[Tensor], Tensor], network: nn.Module
+) -> Tensor:
+    """The loss of what is computed of all parts; a thread each computes them and, in `backward`, their gradients.
+
+    Gradients are added in the order of the parts, so that the sum does not depend on which thread is the quicker one.
+    `compute` must draw no random numbers, and set torch's modes itself.
+    """
+    computed = list(side_by_side(compute, parts))
+    joined = torch.cat([part.detach() for part in computed]).requires_grad_()
+    value = loss(joined)
+    (gradient,) = torch.autograd.grad(value, joined)
+    shares = torch.split(gradient, [len(part) for part in computed])
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+
+    def backward(factor: Tensor) -> None:
+        def followed(number: int) -> Sequence[Tensor | None]:
+            return torch.autograd.grad(computed[number], weights, shares[number] * factor, allow_unused=True)
+
+        for gradients in side_by_side(followed, range(len(computed))):
+            for weight, found in zip(weights, gradients, strict=True):
+                if found is not None:
+                    weight.grad = found if weight.grad is None else weight.grad.add_(found)
+
+    value = value.detach().requires_grad_()
+    value.register_hook(backward)  # type: ignore[no-untyped-call]
     return value
 
 

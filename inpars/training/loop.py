@@ -155,6 +155,12 @@ def steps_of(batches: int, options: TrainOptions) -> int:
     return options.max_steps or max(1, math.ceil(options.epochs * a_pass))
 
 
+def computes_side_by_side(options: TrainOptions, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the parts of a batch may have a thread each: in bfloat16 on a processor, nothing being drawn in them."""
+    plain = options.dropout == 0 and not options.gradient_checkpointing and processes() == 1
+    return plain and device.type == "cpu" and dtype == torch.bfloat16
+
+
 class LossTrainer(Trainer):
     """transformers' trainer with a loss of ours: `batch_loss` of a batch's inputs and the network as it is wrapped."""
 

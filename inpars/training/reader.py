@@ -21,6 +21,7 @@ from inpars.answering.judging import best_threshold, exact_match, f1
 from inpars.models import loading as models
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.networks import pad_id
+from inpars.models.training_attention import train_with_fast_attention
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.scoring.answerability import MAX_LENGTH, STRIDE, AnswerabilityScorer
@@ -90,6 +91,7 @@ def train_reader(
         options.model, device=device, dtype=torch.float32, trust_remote_code=options.trust_remote_code
     )
     without_dropout(network, options.dropout)
+    train_with_fast_attention(network, pick_dtype(options.dtype, device))
     network.train()
     length = options.max_length or min(MAX_LENGTH, int(network.config.max_position_embeddings))
     windows = [window for example in examples for window in answer_windows(example, tokenizer, length)]

@@ -7,6 +7,7 @@ of `ranking_losses`, from labels or from a teacher's scores.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,8 @@ from inpars.errors import ConfigError
 from inpars.models import loading as models
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.networks import pad_id
+from inpars.models.side_by_side import in_lone_thread, worth_it
+from inpars.models.training_attention import train_with_fast_attention
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt
@@ -29,11 +32,13 @@ from inpars.scoring.monot5 import MonoT5
 from inpars.scoring.pair_model import ModelScorer, PairModel, save_pair_model
 from inpars.training.answer_tokens import taught_answers
 from inpars.training.examples import Group, batches_of
+from inpars.training.gradient_cache import plain_loss, side_by_side_loss
 from inpars.training.group_batches import EncodedGroups, Teacher, by_length, collate_groups, with_negatives
 from inpars.training.loop import (
     Curve,
     LossTrainer,
     checkpoint_folder,
+    computes_side_by_side,
     run_trainer,
     steps_of,
     training_arguments,
@@ -110,6 +115,7 @@ def train_reranker(
     if device.type == "cpu" and model.kind == "monot5":
         # its position biases have gradients: torch's joined attention then takes the long way, a third slower
         model.network.set_attn_implementation("eager")
+    train_with_fast_attention(model.network, dtype)
     rank = options.lora_rank if options.lora_rank is not None else DEFAULT_RANKS.get(model.kind, 0)
     rate = options.learning_rate or (ADAPTER_RATE if rank else DEFAULT_RATES.get(model.kind, 2e-5))
     trained = _with_adapters(model.network, rank) if rank else model.network
@@ -120,7 +126,9 @@ def train_reranker(
         train_dataset=EncodedGroups(groups, model, teacher),
         data_collator=lambda items: collate_groups(items, pad_id(model.tokenizer)),
     )
-    trainer.batch_loss, trainer.model_accepts_loss_kwargs = _batch_loss(model, loss), False  # losses are means
+    alone = computes_side_by_side(options, device, dtype)
+    alone = alone and (loss == "pointwise" or getattr(model, "thread_safe", False))
+    trainer.batch_loss, trainer.model_accepts_loss_kwargs = _batch_loss(model, loss, alone), False  # losses are means
     best = None
     if dev is not None:
         best = BestWeights(trained, lambda: _value(dev, model, device, dtype), checkpoint_folder(output))
@@ -211,19 +219,47 @@ def _value(dev: DevSet, model: PairModel, device: torch.device, dtype: torch.dty
         return reranking_value(dev, ModelScorer(model, "in training"))
 
 
-def _batch_loss(model: PairModel, loss: Loss) -> Callable[[dict[str, Any], nn.Module], Tensor]:
-    """The loss of a batch as a function of its inputs and the network as training wraps it."""
+def _batch_loss(model: PairModel, loss: Loss, alone: bool) -> Callable[[dict[str, Any], nn.Module], Tensor]:
+    """The loss of a batch as a function of its inputs and the network as training wraps it.
+
+    `alone` says whether the batch's parts may have a thread each.
+    """
+
+    def whole(
+        parts: Sequence[dict[str, Tensor]],
+        compute: Callable[[dict[str, Tensor]], Tensor],
+        loss_of: Callable[[Tensor], Tensor],
+        network: nn.Module,
+    ) -> Tensor:
+        def computed(part: dict[str, Tensor]) -> Tensor:
+            with _as_trained():
+                return compute(part)
+
+        if alone and torch.is_grad_enabled() and worth_it(len(parts)):
+            return side_by_side_loss(computed, parts, loss_of, network)
+        return plain_loss(compute, parts, loss_of)
 
     def answered(inputs: dict[str, Any], network: nn.Module) -> Tensor:
         assert isinstance(model, MonoT5)
-        parts = list(by_length(inputs))
-        losses = [model.answer_loss(part, part["place"] == 0, network) * len(part["place"]) for part in parts]
-        return torch.stack(losses).sum() / len(inputs["place"])
+        count = len(inputs["place"])
+
+        def share(part: dict[str, Tensor]) -> Tensor:
+            return (model.answer_loss(part, part["place"] == 0, network) * (len(part["place"]) / count))[None]
+
+        return whole(by_length(inputs), share, torch.sum, network)
 
     def ranked(inputs: dict[str, Any], network: nn.Module) -> Tensor:
-        parts = list(by_length(inputs))
-        margins = torch.cat([model.margins(part, network) for part in parts])
+        parts = by_length(inputs)
         labels, group, place = (torch.cat([part[name] for part in parts]) for name in ("relevance", "group", "place"))
-        return LOSSES[loss](tables(margins, labels, group, place))  # type: ignore[index]
+
+        def of_margins(margins: Tensor) -> Tensor:
+            return LOSSES[loss](tables(margins, labels, group, place))  # type: ignore[index]
+
+        return whole(parts, lambda part: model.margins(part, network), of_margins, network)
 
     return answered if loss == "pointwise" else ranked
+
+
+def _as_trained() -> AbstractContextManager[object]:
+    """The number format of the training, which the trainer sets for its own thread alone."""
+    return torch.autocast("cpu", torch.bfloat16, cache_enabled=False) if in_lone_thread() else nullcontext()

@@ -21,6 +21,7 @@ from transformers import TrainingArguments
 from inpars.errors import ConfigError
 from inpars.models import loading as models
 from inpars.models.hardware import describe, pick_device, pick_dtype
+from inpars.models.training_attention import train_with_fast_attention
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.training.batch_plan import BatchPlan
@@ -31,6 +32,7 @@ from inpars.training.examples import TripleTexts
 from inpars.training.loop import (
     Curve,
     checkpoint_folder,
+    computes_side_by_side,
     processes,
     run_trainer,
     steps_of,
@@ -120,6 +122,7 @@ def train_retriever(
     device = pick_device(options.device)
     dtype = pick_dtype(options.dtype, device)
     model = _load(options, device)
+    train_with_fast_attention(getattr(model[0], "auto_model", None), dtype)
     objective = _objective(model, options)
     prompts = set_prompts(model, options.query_prefix, options.document_prefix)
     size = options.mini_batch_size or MINI_BATCH_SIZES.get(device.type, MINI_BATCH_SIZES["cpu"])
@@ -141,6 +144,7 @@ def train_retriever(
         data_collator=lambda items: items[0],
     )
     trainer.objective, trainer.autocast, trainer.cached = objective, autocast, options.loss == "cached-mnrl"
+    trainer.side_by_side = computes_side_by_side(options, device, dtype)
     best = None if dev is None else BestWeights(model, lambda: _value(model, dev, autocast), checkpoint_folder(output))
 
     def save(folder: Path) -> None:

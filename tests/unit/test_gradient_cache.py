@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from inpars.models.side_by_side import in_lone_thread
 from inpars.training.embedding_losses import Embedded, ranking_objective
-from inpars.training.gradient_cache import cached_loss, plain_loss
+from inpars.training.gradient_cache import cached_loss, plain_loss, side_by_side_loss
 
 SIZES = (3, 4, 1, 4)  # 4 queries and 8 documents
 
@@ -71,3 +72,42 @@ def test_without_gradients_it_is_only_a_value():
         value = cached_loss(lambda batch: model(batch["x"]), batches(), loss_of)
     assert not value.requires_grad
     assert value.item() == pytest.approx(run(plain_loss)[0])
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def alone(model, seen):
+    def embed(batch):
+        seen.append(in_lone_thread())
+        return model(batch["x"])
+
+    return embed
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.25])
+def test_side_by_side_the_loss_and_its_gradients_are_the_plain_ones(threads, factor):
+    plain, gradients = run(plain_loss, factor=factor)
+    for _ in range(5):
+        model, seen = network(), []
+        loss = side_by_side_loss(alone(model, seen), batches(), loss_of, model)
+        (factor * loss).backward()
+        again = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+        assert seen == [threads > 1] * len(SIZES)
+        assert loss.item() == pytest.approx(plain, abs=1e-6)
+        assert torch.allclose(gradients, again, atol=1e-6)
+
+
+def test_side_by_side_gradients_are_added_and_weights_without_any_stay_so(threads):
+    model = nn.ModuleDict({"used": network(), "idle": nn.Linear(2, 2), "fixed": nn.Linear(2, 2).requires_grad_(False)})
+    for _ in range(2):
+        side_by_side_loss(alone(model["used"], []), batches(), loss_of, model).backward()
+    _, once = run(plain_loss)
+    found = torch.cat([parameter.grad.flatten() for parameter in model["used"].parameters()])
+    assert torch.allclose(found, 2 * once, atol=1e-6)
+    assert all(parameter.grad is None for name in ("idle", "fixed") for parameter in model[name].parameters())

@@ -14,7 +14,7 @@ from inpars.prompting.templates import Example, Prompt
 from inpars.scoring import load_scorer
 from inpars.scoring.loading import load_pair_model
 from inpars.scoring.pair_model import EncodedPair
-from inpars.training import loop
+from inpars.training import loop, reranker
 from inpars.training.examples import Group, TripleTexts, grouped, limited
 from inpars.training.group_batches import LabelledGroup, collate_groups
 from inpars.training.reranker import RerankerOptions, train_reranker
@@ -185,3 +185,21 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(tiny, tmp_p
     assert (curve.steps, curve.losses) == (whole.steps, pytest.approx(whole.losses, abs=1e-4))
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "model"))
     assert all(torch.allclose(tensor, two[name], atol=1e-6) for name, tensor in one.items())
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_parts_side_by_side_learn_the_same(tiny, tmp_path, monkeypatch, kind):
+    seen, whole = [], reranker.side_by_side_loss
+
+    def watched(*arguments):
+        seen.append(True)
+        return whole(*arguments)
+
+    monkeypatch.setattr(reranker, "side_by_side_loss", watched)
+    before, curves = torch.get_num_threads(), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        curves.append(train(tiny, kind, tmp_path / str(threads), groups(16), batch_size=16, dtype="bfloat16").losses)
+    torch.set_num_threads(before)
+    assert bool(seen) == (kind in ("cross-encoder", "monot5")), "the others hold a state while they compute"
+    assert curves[0] == pytest.approx(curves[1], rel=0.1, abs=0.02)

@@ -10,9 +10,10 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from tiny_models import WORDS
 
+from inpars.models.side_by_side import in_lone_thread
 from inpars.progress import Silent
 from inpars.stages.training import train_retriever_from_file
-from inpars.training import loop
+from inpars.training import batch_trainer, loop
 from inpars.training.embedding_batches import Collator
 from inpars.training.examples import TripleTexts
 from inpars.training.retriever import RetrieverOptions, train_retriever
@@ -186,3 +187,27 @@ def test_the_stage_reads_triples_and_skips_what_is_done(tiny, tmp_path):
     progress = Interrupting()
     assert train_retriever_from_file(path, options, output=tmp_path / "model", progress=progress) == manifest
     assert progress.notes[-1].endswith("is up to date, skipped")
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_mini_batches_side_by_side_learn_the_same(tiny, tmp_path, monkeypatch, dropout):
+    seen, whole = [], batch_trainer.embed
+
+    def watched(model, features):
+        seen.append(in_lone_thread())
+        return whole(model, features)
+
+    monkeypatch.setattr(batch_trainer, "embed", watched)
+    before, curves = torch.get_num_threads(), []
+    for threads, folder in ((1, "one"), (2, "two"), (2, "again")):
+        torch.set_num_threads(threads)
+        settings = {"dtype": "bfloat16", "mini_batch_size": 4, "dropout": dropout}
+        curves.append(train(tiny, tmp_path / folder, **settings).losses)
+        assert any(seen) == (threads == 2 and not dropout)
+        seen.clear()
+    torch.set_num_threads(before)
+    assert curves[1] == pytest.approx(curves[0], rel=0.05)
+    assert curves[1] == curves[2], "whichever thread is the quicker one"
+    assert all(
+        torch.equal(*pair) for pair in zip(*(weights(tmp_path / n).values() for n in ("two", "again")), strict=True)
+    )

@@ -1,0 +1,109 @@
+"""Attention with fast gradients: the numbers of torch's own, and only where it is faster."""
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel
+
+from inpars.models import training_attention
+from inpars.models.training_attention import ATTENTION_NAME, attend_with_gradients, train_with_fast_attention
+
+SHAPE = (3, 2, 17, 8)  # texts, heads, tokens, width
+
+
+def inputs(seed=0):
+    torch.manual_seed(seed)
+    parts = [2 * torch.randn(SHAPE).transpose(1, 2).contiguous().transpose(1, 2) for _ in range(4)]
+    return [part.bfloat16() for part in parts]
+
+
+def exact(parts, shown, gradient):
+    wide = [part.float().requires_grad_() for part in parts]
+    mask = None if shown is None else shown[:, None, None]
+    found = torch.nn.functional.scaled_dot_product_attention(*wide, attn_mask=mask, scale=0.7)
+    return found, torch.autograd.grad(found, wide, gradient.float())
+
+
+def far(found, expected):
+    return ((found.float() - expected).norm() / expected.norm()).item()
+
+
+@pytest.mark.parametrize("lengths", [None, (17, 5, 1)])
+def test_results_and_gradients_are_those_of_float32_up_to_rounding(lengths):
+    *parts, gradient = inputs()
+    shown = None if lengths is None else torch.arange(17)[None] < torch.tensor(lengths)[:, None]
+    expected, gradients = exact(parts, shown, gradient)
+    leaves = [part.requires_grad_() for part in parts]
+    found = attend_with_gradients(*leaves, shown, 0.7)
+    assert found.dtype == torch.bfloat16
+    assert far(found, expected) < 0.01
+    for ours, theirs in zip(torch.autograd.grad(found, leaves, gradient), gradients, strict=True):
+        assert far(ours, theirs) < 0.02
+    if lengths is not None:
+        *_, of_values = torch.autograd.grad(attend_with_gradients(*leaves, shown, 0.7), leaves, gradient)
+        assert not of_values[2, :, 1:].any(), "what is hidden gets no gradient"
+
+
+def gradients_of(network, mask):
+    torch.manual_seed(1)
+    ids = torch.randint(5, 90, mask.shape)
+    network.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = network(input_ids=ids, attention_mask=mask).last_hidden_state
+    (hidden.float() * mask[..., None]).square().mean().backward()
+    return {name: weight.grad.clone() for name, weight in network.named_parameters() if weight.grad is not None}
+
+
+@pytest.fixture
+def encoder(tiny):
+    return AutoModel.from_pretrained(f"{tiny('sentence_transformer')}/../encoder").train()
+
+
+@pytest.fixture
+def matrix_unit(monkeypatch):
+    monkeypatch.setattr(training_attention, "has_matrix_unit", lambda: True)
+
+
+@pytest.mark.usefixtures("matrix_unit")
+@pytest.mark.parametrize("lengths", [(12, 12), (12, 4)])
+def test_a_network_learns_the_same_with_it(encoder, monkeypatch, lengths):
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    mask = (torch.arange(12)[None] < torch.tensor(lengths)[:, None]).long()
+    expected = gradients_of(encoder, mask)
+    train_with_fast_attention(encoder, torch.bfloat16)
+    assert encoder.config._attn_implementation == ATTENTION_NAME
+    calls, own = [], training_attention.attend_with_gradients
+    monkeypatch.setattr(training_attention, "attend_with_gradients", lambda *a: calls.append(1) or own(*a))
+    found = gradients_of(encoder, mask)
+    assert len(calls) == encoder.config.num_hidden_layers
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():
+        assert far(gradient, expected[name]) < 0.05 or expected[name].norm() < 1e-4, name
+
+
+@pytest.mark.usefixtures("matrix_unit")
+def test_all_else_is_left_to_torch(encoder, monkeypatch, tmp_path):
+    monkeypatch.setattr(training_attention, "attend_with_gradients", lambda *_: pytest.fail("not for this"))
+    train_with_fast_attention(encoder, torch.bfloat16)
+    ids = torch.arange(20, 32).view(2, 6)
+    encoder(input_ids=ids)  # float32, and with the checkpoint's dropout
+    with torch.autocast("cpu", torch.bfloat16):
+        encoder(input_ids=ids)  # dropout
+        with torch.no_grad():
+            encoder.eval()(input_ids=ids)
+    encoder.save_pretrained(tmp_path)
+    assert AutoConfig.from_pretrained(tmp_path)._attn_implementation != ATTENTION_NAME
+
+
+def test_it_is_taken_for_bfloat16_with_a_matrix_unit_alone(encoder, monkeypatch):
+    monkeypatch.setattr(training_attention, "has_matrix_unit", lambda: False)
+    train_with_fast_attention(encoder, torch.bfloat16)
+    assert encoder.config._attn_implementation == "sdpa"
+    monkeypatch.setattr(training_attention, "has_matrix_unit", lambda: True)
+    train_with_fast_attention(encoder, torch.float32)
+    assert encoder.config._attn_implementation == "sdpa"
+    train_with_fast_attention(torch.nn.Linear(2, 2), torch.bfloat16)  # no network of transformers
+    encoder.set_attn_implementation("eager")
+    train_with_fast_attention(encoder, torch.bfloat16)
+    assert encoder.config._attn_implementation == "eager"
