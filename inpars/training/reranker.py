@@ -193,7 +193,7 @@ def _arguments(
     own = {
         "learning_rate": rate,
         "lr_scheduler_type": "linear" if options.schedule == "linear" else "constant_with_warmup",
-        "optim": "adafactor" if options.optimizer == "adafactor" else common.get("optim", "adamw_torch"),
+        "optim": "adafactor" if options.optimizer == "adafactor" else "adamw_torch_fused",
         "remove_unused_columns": False,
     }
     return TrainingArguments(**common | own)
