@@ -8,6 +8,7 @@ float32 with the rest, and no pass over all scores is needed for them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,14 +23,16 @@ ATTENTION_NAME = "inpars_training"
 HIDDEN = -30000.0  # added to the scores of padding; its exponential is 0
 
 
-def train_with_fast_attention(network: Any, dtype: torch.dtype) -> None:  # noqa: ANN401
-    """Exchange torch's joined attention where this one is faster; networks with another one stay as they are."""
+def train_with_fast_attention(network: Any, dtype: torch.dtype) -> bool:  # noqa: ANN401
+    """Exchange torch's joined attention where this one is faster, and say whether; other networks stay as they are."""
     if not isinstance(network, PreTrainedModel):
-        return
+        return False
     weight = next(network.parameters())
     suits = dtype == torch.bfloat16 and weight.device.type == "cpu" and has_matrix_unit()
-    if suits and network.config._attn_implementation == "sdpa":
+    suits = suits and network.config._attn_implementation == "sdpa"
+    if suits:
         network.set_attn_implementation(ATTENTION_NAME)
+    return suits
 
 
 def _attention(
@@ -40,21 +43,37 @@ def _attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
+    position_bias: Tensor | None = None,
     **others: Any,  # noqa: ANN401
 ) -> tuple[Tensor, None]:
     """What transformers calls: from query (texts, heads, tokens, width) to (texts, tokens, heads, width)."""
     if not (dropout == 0 and _suits(module, query, key, value) and _hides_keys_alone(attention_mask)):
+        others |= {} if position_bias is None else {"position_bias": position_bias}
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     shown = None if attention_mask is None else attention_mask[:, 0, 0]  # (texts, tokens)
-    return attend_with_gradients(query, key, value, shown, scale).transpose(1, 2).contiguous(), None
+    if position_bias is None:
+        found = attend_with_gradients(query, key, value, shown, scale)
+    else:
+        found = attend_with_biases(query, key, value, position_bias, shown, scale)
+    return found.transpose(1, 2).contiguous(), None
 
 
 def attend_with_gradients(query: Tensor, key: Tensor, value: Tensor, shown: Tensor | None, scale: float) -> Tensor:
     """Attention of bfloat16 (texts, heads, tokens, width) to the keys of the tokens shown, (texts, tokens)."""
     found: Tensor = _Attention.apply(query, key, value, shown, scale)  # type: ignore[no-untyped-call]
+    return found
+
+
+def attend_with_biases(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, shown: Tensor | None, scale: float
+) -> Tensor:
+    """The same with a bias of each pair of positions, (1, heads, tokens, tokens), which learns too (T5)."""
+    texts, _, tokens, _ = query.shape
+    ends = [tokens] * texts if shown is None else [int(row.nonzero().max()) + 1 for row in shown]
+    found: Tensor = _BiasedAttention.apply(query, key, value, bias, shown, ends, scale)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -82,9 +101,64 @@ class _Attention(torch.autograd.Function):
             own = query[text].contiguous(), key[text].contiguous(), value[text], gradient[text].contiguous()
             mask = zeros if hidden is None else hidden[text]
             part = _gradients(*own, found[text], log_sums[text].view(heads, tokens, 1), ctx.scale, ones, mask)
-            torch.stack(part, out=results[:, text])
+            torch.stack(part[:3], out=results[:, text])
         results[:2].mul_(ctx.scale)
         return results[0], results[1], results[2], None, None
+
+
+class _BiasedAttention(torch.autograd.Function):
+    """Text by text, each without what lies behind its last token."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        bias: Tensor,
+        shown: Tensor | None,
+        ends: Sequence[int],
+        scale: float,
+    ) -> Tensor:
+        found, log_sums = torch.zeros_like(query), query.new_zeros(query.shape[:3], dtype=torch.float32)
+        for text, end in enumerate(ends):
+            own = (part[text : text + 1, :, :end] for part in (query, key, value))
+            mask = bias[:, :, :end, :end]
+            if shown is not None and not shown[text, :end].all():
+                mask = mask + _bias(shown[text, :end])
+            result, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+                *own, attn_mask=mask.float(), scale=scale
+            )
+            found[text, :, :end], log_sums[text, :, :end] = result[0], sums.view(-1, end)
+        ctx.save_for_backward(query, key, value, bias, shown, found, log_sums)
+        ctx.ends, ctx.scale = ends, scale
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        query, key, value, bias, shown, found, log_sums = ctx.saved_tensors
+        results = [torch.zeros_like(part) for part in (query, key, value)]
+        of_bias, rounded = torch.zeros_like(bias, dtype=torch.float32), bias[0].bfloat16()
+        for text, end in enumerate(ctx.ends):
+            asking, asked, values, wanted, got = (
+                part[text, :, :end].contiguous() for part in (query, key, value, gradient, found)
+            )
+            ones = query.new_ones(query.shape[1], end, 1)
+            mask = torch.zeros_like(ones) if shown is None else _bias(shown[text, :end])[None, :, None].expand_as(ones)
+            sums, biases = log_sums[text, :, :end, None], rounded[:, :end, :end]
+            *parts, of_scores = _gradients(asking, asked, values, wanted, got, sums, ctx.scale, ones, mask, biases)
+            for result, part in zip(results, parts, strict=True):
+                result[text, :, :end] = part
+            of_bias[0, :, :end, :end] += of_scores
+        return (
+            results[0].mul_(ctx.scale),
+            results[1].mul_(ctx.scale),
+            results[2],
+            of_bias.to(bias.dtype),
+            None,
+            None,
+            None,
+        )
 
 
 def _gradients(
@@ -97,17 +171,19 @@ def _gradients(
     scale: float,
     ones: Tensor,
     mask: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of one text's queries, keys and values, each (heads, tokens, width)."""
+    bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of one text's queries and keys, times the scale yet, and values, (heads, tokens, width), and scores."""
     asking = torch.cat([query, *_in_two(-log_sums / scale), ones], dim=-1)
     asked = torch.cat([key, ones, ones, mask], dim=-1)
     # scaled within the product: a query times the scale, rounded, would change the larger scores
-    weights = torch.baddbmm(ones, asking, asked.transpose(1, 2), beta=0, alpha=scale).exp_()  # (heads, tokens, tokens)
+    start, share = (ones, 0) if bias is None else (bias, 1)
+    weights = torch.baddbmm(start, asking, asked.transpose(1, 2), beta=share, alpha=scale).exp_()
     of_values = weights.transpose(1, 2) @ gradient
     means = (gradient.float() * found.float()).sum(-1, keepdim=True)
     changes = torch.cat([gradient, *_in_two(-means)], dim=-1)
     weights.mul_(changes @ torch.cat([value, ones, ones], dim=-1).transpose(1, 2))
-    return weights @ key, weights.transpose(1, 2) @ query, of_values
+    return weights @ key, weights.transpose(1, 2) @ query, of_values, weights
 
 
 def _in_two(numbers: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,6 +202,7 @@ def _suits(module: nn.Module, query: Tensor, key: Tensor, value: Tensor) -> bool
         and query.requires_grad
         and query.dtype == torch.bfloat16
         and query.shape == key.shape == value.shape
+        and query.shape[2] > 1
         and not getattr(module, "is_causal", True)
     )
 

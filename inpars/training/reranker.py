@@ -112,10 +112,10 @@ def train_reranker(
     loss = choose_loss(options, model.kind, teacher is not None)
     without_dropout(model.network, options.dropout)
     model.network.train()
-    if device.type == "cpu" and model.kind == "monot5":
+    fast = train_with_fast_attention(model.network, dtype)
+    if device.type == "cpu" and model.kind == "monot5" and not fast:
         # its position biases have gradients: torch's joined attention then takes the long way, a third slower
         model.network.set_attn_implementation("eager")
-    train_with_fast_attention(model.network, dtype)
     rank = options.lora_rank if options.lora_rank is not None else DEFAULT_RANKS.get(model.kind, 0)
     rate = options.learning_rate or (ADAPTER_RATE if rank else DEFAULT_RATES.get(model.kind, 2e-5))
     trained = _with_adapters(model.network, rank) if rank else model.network

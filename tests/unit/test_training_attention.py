@@ -2,10 +2,15 @@
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 
 from inpars.models import training_attention
-from inpars.models.training_attention import ATTENTION_NAME, attend_with_gradients, train_with_fast_attention
+from inpars.models.training_attention import (
+    ATTENTION_NAME,
+    attend_with_biases,
+    attend_with_gradients,
+    train_with_fast_attention,
+)
 
 SHAPE = (3, 2, 17, 8)  # texts, heads, tokens, width
 
@@ -41,6 +46,53 @@ def test_results_and_gradients_are_those_of_float32_up_to_rounding(lengths):
     if lengths is not None:
         *_, of_values = torch.autograd.grad(attend_with_gradients(*leaves, shown, 0.7), leaves, gradient)
         assert not of_values[2, :, 1:].any(), "what is hidden gets no gradient"
+
+
+@pytest.mark.parametrize("lengths", [None, (17, 5, 1)])
+def test_biases_learn_too(lengths):
+    *parts, gradient = inputs()
+    shown = None if lengths is None else torch.arange(17)[None] < torch.tensor(lengths)[:, None]
+    rows = torch.ones(SHAPE[0], 17, dtype=torch.bool) if shown is None else shown
+    gradient = gradient * rows[:, None, :, None]  # what stands at padding is never used
+    bias = 3 * torch.randn(1, *SHAPE[1:3], SHAPE[2])
+    wide = [part.float().requires_grad_() for part in (*parts, bias)]
+    mask = wide[3].expand(SHAPE[0], -1, -1, -1).masked_fill(~rows[:, None, None], -1e9)
+    expected = torch.nn.functional.scaled_dot_product_attention(*wide[:3], attn_mask=mask, scale=0.7)
+    leaves = [part.requires_grad_() for part in (*parts, bias)]
+    found = attend_with_biases(*leaves, shown, 0.7)
+    assert far(found * rows[:, None, :, None], expected * rows[:, None, :, None]) < 0.01
+    theirs = torch.autograd.grad(expected, wide, gradient.float())
+    ours = torch.autograd.grad(found, leaves, gradient)
+    assert [part.dtype for part in ours] == [part.dtype for part in leaves]
+    for one, other in zip(ours, theirs, strict=True):
+        assert far(one, other) < 0.03
+
+
+@pytest.mark.usefixtures("matrix_unit")
+def test_a_t5_learns_the_same_with_it(tiny, monkeypatch):
+    network = AutoModelForSeq2SeqLM.from_pretrained(tiny("t5")).train()
+    for module in network.modules():
+        for name in ("dropout", "dropout_rate"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    torch.manual_seed(1)
+    ids, mask = torch.randint(5, 90, (3, 12)), (torch.arange(12)[None] < torch.tensor([[12], [7], [2]])).long()
+    calls, own = [], training_attention.attend_with_biases
+    monkeypatch.setattr(training_attention, "attend_with_biases", lambda *a: calls.append(1) or own(*a))
+    found = {}
+    for way in ("float32", "eager", "fast"):
+        network.set_attn_implementation("sdpa" if way == "fast" else "eager")
+        assert way != "fast" or train_with_fast_attention(network, torch.bfloat16)
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=way != "float32"):
+            network(input_ids=ids, attention_mask=mask, labels=ids[:, :1]).loss.backward()
+        found[way] = {name: weight.grad.clone() for name, weight in network.named_parameters()}
+        assert len(calls) == (network.config.num_layers if way == "fast" else 0)
+    for name, exact_one in found["float32"].items():
+        usual = far(found["eager"][name], exact_one)
+        assert far(found["fast"][name], exact_one) < 1.5 * usual + 0.03 or exact_one.norm() < 1e-4, name
 
 
 def gradients_of(network, mask):
