@@ -72,7 +72,8 @@ def attend_with_biases(
 ) -> Tensor:
     """The same with a bias of each pair of positions, (1, heads, tokens, tokens), which learns too (T5)."""
     texts, _, tokens, _ = query.shape
-    ends = [tokens] * texts if shown is None else [int(row.nonzero().max()) + 1 for row in shown]
+    places = torch.arange(1, tokens + 1)
+    ends = [tokens] * texts if shown is None else (shown * places).amax(1).clamp(min=1).tolist()
     found: Tensor = _BiasedAttention.apply(query, key, value, bias, shown, ends, scale)  # type: ignore[no-untyped-call]
     return found
 
@@ -173,7 +174,7 @@ def _gradients(
     mask: Tensor,
     bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of one text's queries and keys, times the scale yet, and values, (heads, tokens, width), and scores."""
+    """Gradients of one text's queries and keys, the scale left out, its values, (heads, tokens, width), and scores."""
     asking = torch.cat([query, *_in_two(-log_sums / scale), ones], dim=-1)
     asked = torch.cat([key, ones, ones, mask], dim=-1)
     # scaled within the product: a query times the scale, rounded, would change the larger scores

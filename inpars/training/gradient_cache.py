@@ -74,7 +74,7 @@ def side_by_side_loss(
         for gradients in side_by_side(followed, range(len(computed))):
             for weight, found in zip(weights, gradients, strict=True):
                 if found is not None:
-                    weight.grad = found if weight.grad is None else weight.grad.add_(found)
+                    weight.grad = found.clone() if weight.grad is None else weight.grad.add_(found)
 
     value = value.detach().requires_grad_()
     value.register_hook(backward)  # type: ignore[no-untyped-call]
