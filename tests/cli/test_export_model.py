@@ -73,8 +73,8 @@ def test_queries_to_check_with_are_needed(tiny, capsys):
         assert "queries to check with are needed: give --dataset, or --triples" in capsys.readouterr().err
 
 
+@needs_onnx
 def test_a_decoder_is_not_exported(tiny):
-    pytest.importorskip("onnxruntime")
     from inpars.models.exportable import load_exportable
 
     with pytest.raises(ConfigError, match="is a decoder; bi-encoders, cross-encoders and monoT5s are exported"):
