@@ -112,7 +112,7 @@ def train_reranker(
     loss = choose_loss(options, model.kind, teacher is not None)
     without_dropout(model.network, options.dropout)
     model.network.train()
-    fast = train_with_fast_attention(model.network, dtype)
+    fast = options.dropout == 0 and train_with_fast_attention(model.network, dtype)  # which draws nothing
     if device.type == "cpu" and model.kind == "monot5" and not fast:
         # its position biases have gradients: torch's joined attention then takes the long way, a third slower
         model.network.set_attn_implementation("eager")
