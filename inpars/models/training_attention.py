@@ -20,6 +20,7 @@ from transformers.masking_utils import sdpa_mask
 from inpars.models.processor import has_matrix_unit
 
 ATTENTION_NAME = "inpars_training"
+FEW_QUERIES = 4  # tokens of an answer: their attention to a text needs no blocks
 HIDDEN = -30000.0  # added to the scores of padding; its exponential is 0
 
 
@@ -47,12 +48,16 @@ def _attention(
     **others: Any,  # noqa: ANN401
 ) -> tuple[Tensor, None]:
     """What transformers calls: from query (texts, heads, tokens, width) to (texts, tokens, heads, width)."""
-    if not (dropout == 0 and _suits(module, query, key, value) and _hides_keys_alone(attention_mask)):
+    suits = dropout == 0 and _suits(module, query)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if suits and query.shape[2] <= FEW_QUERIES < key.shape[2]:
+        found = attend_from_few(query, key, value, attention_mask, position_bias, scale)
+        return found.transpose(1, 2).contiguous(), None
+    if not (suits and 1 < query.shape[2] == key.shape[2] and _hides_keys_alone(attention_mask)):
         others |= {} if position_bias is None else {"position_bias": position_bias}
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
         )
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     shown = None if attention_mask is None else attention_mask[:, 0, 0]  # (texts, tokens)
     if position_bias is None:
         found = attend_with_gradients(query, key, value, shown, scale)
@@ -78,6 +83,17 @@ def attend_with_biases(
     return found
 
 
+def attend_from_few(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, bias: Tensor | None, scale: float
+) -> Tensor:
+    """The same from few tokens of one text to the many of another, by plain products; `mask` is bool or is added."""
+    scores = (key @ query.transpose(2, 3)).transpose(2, 3).float() * scale
+    scores = scores if bias is None else scores + bias
+    if mask is not None:
+        scores = scores.masked_fill(~mask, HIDDEN) if mask.dtype == torch.bool else scores + mask
+    return scores.softmax(-1).to(value.dtype) @ value
+
+
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, shown: Tensor | None, scale: float) -> Tensor:  # noqa: ANN401
@@ -92,9 +108,8 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         query, key, value, found, log_sums, shown = ctx.saved_tensors
-        texts, heads, tokens, width = query.shape
-        # one block a text: three parts of (heads, tokens, width); `transpose` gives them the network's own layout
-        results = query.new_empty(3, texts, tokens, heads, width).transpose(2, 3)
+        texts, heads, tokens, _ = query.shape
+        results = _empty(query, 3)
         ones = query.new_ones(heads, tokens, 1)
         zeros = torch.zeros_like(ones)
         hidden = None if shown is None else _bias(shown)[:, None, :, None].expand(-1, heads, -1, -1)
@@ -121,7 +136,7 @@ class _BiasedAttention(torch.autograd.Function):
         ends: Sequence[int],
         scale: float,
     ) -> Tensor:
-        found, log_sums = torch.zeros_like(query), query.new_zeros(query.shape[:3], dtype=torch.float32)
+        found, log_sums = _empty(query, 1)[0], query.new_zeros(query.shape[:3], dtype=torch.float32)
         for text, end in enumerate(ends):
             own = (part[text : text + 1, :, :end] for part in (query, key, value))
             mask = bias[:, :, :end, :end]
@@ -130,6 +145,7 @@ class _BiasedAttention(torch.autograd.Function):
             result, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
                 *own, attn_mask=mask.float(), scale=scale
             )
+            found[text, :, end:] = 0
             found[text, :, :end], log_sums[text, :, :end] = result[0], sums.view(-1, end)
         ctx.save_for_backward(query, key, value, bias, shown, found, log_sums)
         ctx.ends, ctx.scale = ends, scale
@@ -138,7 +154,7 @@ class _BiasedAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         query, key, value, bias, shown, found, log_sums = ctx.saved_tensors
-        results = [torch.zeros_like(part) for part in (query, key, value)]
+        results = _empty(query, 3)
         of_bias, rounded = torch.zeros_like(bias, dtype=torch.float32), bias[0].bfloat16()
         for text, end in enumerate(ctx.ends):
             asking, asked, values, wanted, got = (
@@ -148,18 +164,14 @@ class _BiasedAttention(torch.autograd.Function):
             mask = torch.zeros_like(ones) if shown is None else _bias(shown[text, :end])[None, :, None].expand_as(ones)
             sums, biases = log_sums[text, :, :end, None], rounded[:, :end, :end]
             *parts, of_scores = _gradients(asking, asked, values, wanted, got, sums, ctx.scale, ones, mask, biases)
+            results[:, text, :, end:] = 0
             for result, part in zip(results, parts, strict=True):
                 result[text, :, :end] = part
-            of_bias[0, :, :end, :end] += of_scores
-        return (
-            results[0].mul_(ctx.scale),
-            results[1].mul_(ctx.scale),
-            results[2],
-            of_bias.to(bias.dtype),
-            None,
-            None,
-            None,
-        )
+            for head, of_head in zip(of_bias[0], of_scores, strict=True):
+                head[:end, :end] += of_head
+        if ctx.scale != 1:
+            results[:2].mul_(ctx.scale)
+        return *results, of_bias.to(bias.dtype), None, None, None
 
 
 def _gradients(
@@ -187,6 +199,12 @@ def _gradients(
     return weights @ key, weights.transpose(1, 2) @ query, of_values, weights
 
 
+def _empty(like: Tensor, count: int) -> Tensor:
+    """So many of (texts, heads, tokens, width) in the network's own order of (texts, tokens, heads, width)."""
+    texts, heads, tokens, width = like.shape
+    return like.new_empty(count, texts, tokens, heads, width).transpose(2, 3)
+
+
 def _in_two(numbers: Tensor) -> tuple[Tensor, Tensor]:
     """Float32 numbers as the sum of two in bfloat16."""
     large = numbers.bfloat16()
@@ -197,13 +215,11 @@ def _bias(shown: Tensor) -> Tensor:
     return torch.zeros(shown.shape, dtype=torch.bfloat16, device=shown.device).masked_fill_(~shown, HIDDEN)
 
 
-def _suits(module: nn.Module, query: Tensor, key: Tensor, value: Tensor) -> bool:
+def _suits(module: nn.Module, query: Tensor) -> bool:
     return (
         torch.is_grad_enabled()
         and query.requires_grad
         and query.dtype == torch.bfloat16
-        and query.shape == key.shape == value.shape
-        and query.shape[2] > 1
         and not getattr(module, "is_causal", True)
     )
 

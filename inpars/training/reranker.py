@@ -23,6 +23,7 @@ from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.networks import pad_id
 from inpars.models.side_by_side import in_lone_thread, worth_it
 from inpars.models.training_attention import train_with_fast_attention
+from inpars.models.training_t5 import train_t5_with_short_ways
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt
@@ -113,6 +114,7 @@ def train_reranker(
     without_dropout(model.network, options.dropout)
     model.network.train()
     fast = options.dropout == 0 and train_with_fast_attention(model.network, dtype)  # which draws nothing
+    train_t5_with_short_ways(model.network, dtype)
     if device.type == "cpu" and model.kind == "monot5" and not fast:
         # its position biases have gradients: torch's joined attention then takes the long way, a third slower
         model.network.set_attn_implementation("eager")

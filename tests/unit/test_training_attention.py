@@ -7,6 +7,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 from inpars.models import training_attention
 from inpars.models.training_attention import (
     ATTENTION_NAME,
+    attend_from_few,
     attend_with_biases,
     attend_with_gradients,
     train_with_fast_attention,
@@ -66,6 +67,24 @@ def test_biases_learn_too(lengths):
     assert [part.dtype for part in ours] == [part.dtype for part in leaves]
     for one, other in zip(ours, theirs, strict=True):
         assert far(one, other) < 0.03
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_few_tokens_attend_to_many_as_torch_has_it(added):
+    *parts, gradient = inputs()
+    parts[0], gradient = parts[0][:, :, :2], gradient[:, :, :2]
+    shown = torch.arange(17)[None, None, None] < torch.tensor([17, 5, 1])[:, None, None, None]
+    bias = torch.randn(1, SHAPE[1], 2, 17)
+    wide = [part.float().requires_grad_() for part in parts]
+    mask = bias.expand(SHAPE[0], -1, -1, -1).masked_fill(~shown, -1e9)
+    expected = torch.nn.functional.scaled_dot_product_attention(*wide, attn_mask=mask, scale=0.7)
+    leaves = [part.requires_grad_() for part in parts]
+    found = attend_from_few(*leaves, torch.zeros(shown.shape).masked_fill(~shown, -1e9) if added else shown, bias, 0.7)
+    assert found.dtype == torch.bfloat16
+    assert far(found, expected) < 0.01
+    theirs = torch.autograd.grad(expected, wide, gradient.float())
+    for ours, exact_one in zip(torch.autograd.grad(found, leaves, gradient), theirs, strict=True):
+        assert far(ours, exact_one) < 0.03
 
 
 @pytest.mark.usefixtures("matrix_unit")
