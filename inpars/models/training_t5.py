@@ -1,11 +1,13 @@
 """What a T5 computes between its products, without float32's way there and back while it trains in bfloat16.
 
-transformers' T5 norms return float32 where the weights are float32, and its feed-forward layers give their widest tensor
-that format too; every product then rounds its input again. On a processor those passes cost as much as the products.
+transformers' T5 norms return float32 where the weights are float32, and its feed-forward layers give their widest
+tensor that format too; every product then rounds its input again. On a processor those passes cost half as much as the
+products.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -21,12 +23,13 @@ def train_t5_with_short_ways(network: nn.Module, dtype: torch.dtype) -> None:
     weight = next(network.parameters())
     if dtype != torch.bfloat16 or weight.device.type != "cpu":
         return
-    for module in network.modules():
-        name: Any = type(module).__name__
+    modules: Iterable[Any] = network.modules()
+    for module in modules:
+        name = type(module).__name__
         if name.endswith(NORM):
-            module.forward = partial(_norm, module)  # type: ignore[method-assign]
+            module.forward = partial(_norm, module)
         elif name.endswith(FEED_FORWARD):
-            module.forward = partial(_feed_forward, module)  # type: ignore[method-assign]
+            module.forward = partial(_feed_forward, module)
         elif name.endswith(ATTENTION):
             module.compute_bias = partial(_biases, module)
 
