@@ -5,6 +5,7 @@ import torch
 from tiny_models import sentence
 from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, RobertaConfig, RobertaModel
 
+from inpars.models import fused_bert
 from inpars.models.fused_bert import FusedEncoder, fuse_bert
 from inpars.models.products import can_pack
 from inpars.scoring import load_scorer
@@ -41,6 +42,34 @@ def test_states_are_the_networks_own(kind, config, attention, lengths):
     assert found.dtype == expected.dtype
     assert (found - expected).abs().max() < 0.05 * expected.std()
     assert not torch.equal(found, expected)
+
+
+@needs_packing
+@pytest.mark.parametrize(
+    ("way", "calls"), [({"SAFE_SCORE": 0.0}, 0), ({"BLOCKED_TOKENS": 1, "has_matrix_unit": lambda: True}, 0), ({}, 3)]
+)
+def test_each_way_of_attending_gives_the_networks_own_states(monkeypatch, way, calls):
+    plain = network(initializer_range=0.2)  # scores that differ
+    ids, mask = texts([1, 30, 12])
+    with torch.inference_mode():
+        expected = plain(input_ids=ids, attention_mask=mask).last_hidden_state[mask > 0]
+        assert fuse_bert(plain)
+        for name, value in way.items():
+            monkeypatch.setattr(fused_bert, name, value)
+        seen, own = [], fused_bert._by_exponentials
+        monkeypatch.setattr(fused_bert, "_by_exponentials", lambda *given: seen.append(1) or own(*given))
+        found = plain(input_ids=ids, attention_mask=mask).last_hidden_state[mask > 0]
+    assert len(seen) == calls
+    assert (found - expected).abs().max() < 0.1 * expected.std()
+
+
+@needs_packing
+def test_scores_too_large_for_exponentials_are_taken_by_softmax():
+    query, key, value = (torch.randn(2, 3, 7, 8).bfloat16() for _ in range(3))
+    joined = torch.stack([40 * query, 40 * key, value], 2).permute(0, 3, 2, 1, 4)  # (texts, tokens, 3, heads, width)
+    largest = fused_bert._largest_score(joined)
+    scores = (1600 * query.float() @ key.float().transpose(2, 3)).abs().max()
+    assert fused_bert.SAFE_SCORE < scores <= 1.02 * largest
 
 
 @needs_packing
