@@ -31,6 +31,16 @@ class TinyModels:
         return self._made[key]
 
 
+@pytest.fixture
+def use_threads():
+    """`use_threads(2)` sets torch's threads until the test ends, however it ends."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """`tiny("llama")` is the folder of a tiny Llama."""

@@ -174,7 +174,7 @@ def test_any_batch_size_gives_the_same_queries(tiny, kind, batch_size):
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [("llama", "bfloat16"), ("llama", "float32"), ("gpt2", "bfloat16")])
-def test_chunks_side_by_side_are_written_as_one_after_the_other(tiny, monkeypatch, kind, dtype):
+def test_chunks_side_by_side_are_written_as_one_after_the_other(tiny, monkeypatch, use_threads, kind, dtype):
     seen, rows = set(), decode_rows
 
     def watched(*args, **named):
@@ -184,13 +184,11 @@ def test_chunks_side_by_side_are_written_as_one_after_the_other(tiny, monkeypatc
     monkeypatch.setattr("inpars.generation.causal_lm.decode_rows", watched)
     chunks = [DOCUMENTS[start : start + 5] for start in range(0, len(DOCUMENTS), 5)] * 3
     settings = DecodingSettings(max_doc_tokens=24, max_new_tokens=12, temperature=1.0, num_queries=2)
-    before = torch.get_num_threads()
     found = {}
     for threads in (1, 3):
-        torch.set_num_threads(threads)
+        use_threads(threads)
         shown = CausalGenerator(tiny(kind), PROMPT, settings, device="cpu", dtype=dtype)
         found[threads] = list(shown.generate_each(chunks))
-    torch.set_num_threads(before)
     assert [len(written) for written in found[3]] == [len(chunk) for chunk in chunks]
     assert texts(found[3][0]) == texts(found[3][4]) != texts(found[3][1])
     several = (kind, dtype) == ("llama", "bfloat16")

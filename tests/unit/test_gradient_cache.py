@@ -75,11 +75,9 @@ def test_without_gradients_it_is_only_a_value():
 
 
 @pytest.fixture(params=[1, 2])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
+def threads(request, use_threads):
+    use_threads(request.param)
+    return request.param
 
 
 def alone(model, seen):

@@ -19,12 +19,10 @@ needs_packing = pytest.mark.skipif(not can_pack(), reason="this processor has no
 
 
 @pytest.fixture(params=[1, 3])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
+def threads(request, use_threads):
+    use_threads(request.param)
     yield request.param
     assert torch.get_num_threads() == request.param
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -88,9 +86,9 @@ def test_items_are_taken_as_there_is_room_for_them(threads):
     assert len(taken) == (1 if threads == 1 else threads + 1)
 
 
-def test_work_that_is_no_longer_wanted_is_told_so():
-    before, stop, started = torch.get_num_threads(), threading.Event(), threading.Event()
-    torch.set_num_threads(2)
+def test_work_that_is_no_longer_wanted_is_told_so(use_threads):
+    stop, started = threading.Event(), threading.Event()
+    use_threads(2)
 
     def work(n):
         if n:
@@ -103,7 +101,6 @@ def test_work_that_is_no_longer_wanted_is_told_so():
     assert started.wait(60)
     results.close()
     assert stop.is_set()
-    torch.set_num_threads(before)
 
 
 @needs_packing

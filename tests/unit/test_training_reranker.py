@@ -188,7 +188,7 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(tiny, tmp_p
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_parts_side_by_side_learn_the_same(tiny, tmp_path, monkeypatch, kind):
+def test_parts_side_by_side_learn_the_same(tiny, tmp_path, monkeypatch, use_threads, kind):
     seen, whole = [], reranker.side_by_side_loss
 
     def watched(*arguments):
@@ -196,10 +196,9 @@ def test_parts_side_by_side_learn_the_same(tiny, tmp_path, monkeypatch, kind):
         return whole(*arguments)
 
     monkeypatch.setattr(reranker, "side_by_side_loss", watched)
-    before, curves = torch.get_num_threads(), []
+    curves = []
     for threads in (1, 2):
-        torch.set_num_threads(threads)
+        use_threads(threads)
         curves.append(train(tiny, kind, tmp_path / str(threads), groups(16), batch_size=16, dtype="bfloat16").losses)
-    torch.set_num_threads(before)
     assert bool(seen) == (kind in ("cross-encoder", "monot5")), "the others hold a state while they compute"
     assert curves[0] == pytest.approx(curves[1], rel=0.1, abs=0.02)

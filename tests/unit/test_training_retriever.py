@@ -190,7 +190,7 @@ def test_the_stage_reads_triples_and_skips_what_is_done(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_mini_batches_side_by_side_learn_the_same(tiny, tmp_path, monkeypatch, dropout):
+def test_mini_batches_side_by_side_learn_the_same(tiny, tmp_path, monkeypatch, use_threads, dropout):
     seen, whole = [], batch_trainer.embed
 
     def watched(model, features):
@@ -198,14 +198,13 @@ def test_mini_batches_side_by_side_learn_the_same(tiny, tmp_path, monkeypatch, d
         return whole(model, features)
 
     monkeypatch.setattr(batch_trainer, "embed", watched)
-    before, curves = torch.get_num_threads(), []
+    curves = []
     for threads, folder in ((1, "one"), (2, "two"), (2, "again")):
-        torch.set_num_threads(threads)
+        use_threads(threads)
         settings = {"dtype": "bfloat16", "mini_batch_size": 4, "dropout": dropout}
         curves.append(train(tiny, tmp_path / folder, **settings).losses)
         assert any(seen) == (threads == 2 and not dropout)
         seen.clear()
-    torch.set_num_threads(before)
     assert curves[1] == pytest.approx(curves[0], rel=0.05)
     assert curves[1] == curves[2], "whichever thread is the quicker one"
     assert all(
