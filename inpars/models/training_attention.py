@@ -48,7 +48,7 @@ def _attention(
     **others: Any,  # noqa: ANN401
 ) -> tuple[Tensor, None]:
     """What transformers calls: from query (texts, heads, tokens, width) to (texts, tokens, heads, width)."""
-    suits = dropout == 0 and _suits(module, query)
+    suits = dropout == 0 and _suits(module, query) and query.shape[1] == key.shape[1] and key.shape == value.shape
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if suits and query.shape[2] <= FEW_QUERIES < key.shape[2]:
         found = attend_from_few(query, key, value, attention_mask, position_bias, scale)

@@ -167,6 +167,19 @@ def test_all_else_is_left_to_torch(encoder, monkeypatch, tmp_path):
     assert AutoConfig.from_pretrained(tmp_path)._attn_implementation != ATTENTION_NAME
 
 
+@pytest.mark.parametrize("queries", [2, 17])
+def test_heads_that_share_keys_are_left_to_torch(monkeypatch, queries):
+    for name in ("attend_with_gradients", "attend_from_few"):
+        monkeypatch.setattr(training_attention, name, lambda *_: pytest.fail("not for this"))
+    query, key, value, _ = inputs()
+    module = torch.nn.Module()
+    module.is_causal, module.num_key_value_groups = False, 2
+    query, shared = query[:, :, :queries].requires_grad_(), (key[:, :1], value[:, :1])
+    found, _ = training_attention._attention(module, query, *shared, None, scaling=0.7)
+    expected = torch.nn.functional.scaled_dot_product_attention(query, *shared, scale=0.7, enable_gqa=True)
+    assert far(found.transpose(1, 2), expected.float()) < 0.01
+
+
 def test_it_is_taken_for_bfloat16_with_a_matrix_unit_alone(encoder, monkeypatch):
     monkeypatch.setattr(training_attention, "has_matrix_unit", lambda: False)
     train_with_fast_attention(encoder, torch.bfloat16)
