@@ -271,6 +271,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=100, help="documents a query (default: %(default)s)")
     parser.add_argument("--slow-pairs", type=int, default=96, help="pairs the float32 T5s score (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="rounds, of which medians count (default: %(default)s)")
+    parser.add_argument("--only", choices=("t5", "minilm"), help="this network alone (default: both)")
     parser.add_argument("--quick", action="store_true", help="a small T5, whose ratios say little, and 64 pairs")
     flags = parser.parse_args()
     if flags.quick:
@@ -280,8 +281,11 @@ def main() -> None:
     name = str(fast).removeprefix("torch.")
     print(f"{len(pairs.ids)} pairs of {flags.queries} queries, {describe(pick_device(), fast)}")
     with tempfile.TemporaryDirectory() as folder:
-        measure_t5(make_t5(Path(folder) / "t5", T5_QUICK if flags.quick else T5_BASE, pairs.texts), pairs, flags, name)
-        measure_minilm(make_cross_encoder(Path(folder) / "minilm"), pairs, flags, name)
+        if flags.only != "minilm":
+            sizes = T5_QUICK if flags.quick else T5_BASE
+            measure_t5(make_t5(Path(folder) / "t5", sizes, pairs.texts), pairs, flags, name)
+        if flags.only != "t5":
+            measure_minilm(make_cross_encoder(Path(folder) / "minilm"), pairs, flags, name)
 
 
 def measure_t5(model: str, pairs: Pairs, flags: argparse.Namespace, fast: str) -> None:
