@@ -49,7 +49,11 @@ def test_a_network_learns_the_same(kind, config, monkeypatch):
     norms, own = [], training_t5.norm_in_bfloat16
     monkeypatch.setattr(training_t5, "norm_in_bfloat16", lambda *given: norms.append(1) or own(*given))
     train_t5_with_short_ways(network, torch.bfloat16)
+    widest, layer = [], network.encoder.block[0].layer
+    layer[1].DenseReluDense.wo.register_forward_pre_hook(lambda _, given: widest.append(given[0].dtype))
     found = gradients_of(network, torch.bfloat16)
+    assert widest == [torch.bfloat16], "no way over float32"
+    assert layer[0].SelfAttention.compute_bias(7, 7).is_contiguous()
     assert len(norms) == 2 * 2 + 1 + 2 * 3 + 1, "all norms of the encoder and the decoder"
     for name, gradient in exact.items():
         assert far(found[name], gradient) < 1.5 * far(usual[name], gradient) + 0.03 or gradient.norm() < 1e-4, name
