@@ -109,7 +109,8 @@ def test_two_thousand_documents_killed_three_times(place, command):
     assert [query.text for query in queries] == [query_of(number) for number in range(DOCUMENTS)]
     assert [query.token_log_probs for query in queries] == [tuple(log_probs_of(n)) for n in range(DOCUMENTS)]
     lost = [record["lost_usd"] for record in map(json.loads, journal.read_bytes().splitlines()) if "lost_usd" in record]
-    assert len(lost) >= 2 * DOCUMENTS // 50, "what was broken or cut was perhaps paid for"
+    # an asker killed before it had noted a broken answer leaves no word of it: one for each worker and kill at most
+    assert len(lost) >= 2 * DOCUMENTS // 50 - 3 * WORKERS, "what was broken or cut was perhaps paid for"
     expected = DOCUMENTS * usd_of_one() + sum(lost)
     assert read_manifest(place / "q.jsonl").results["usd"] == pytest.approx(expected, abs=1e-5)
     assert b"sk-test" not in b"".join(path.read_bytes() for path in place.rglob("*") if path.is_file())
