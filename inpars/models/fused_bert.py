@@ -39,7 +39,7 @@ class _Norm:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    query_key_value: Product
+    projections: Sequence[Product]  # all three joined, or the query apart
     output: ProductAndSum
     after_attention: _Norm
     into: Product
@@ -50,23 +50,43 @@ class _Layer:
 class FusedEncoder(nn.Module):
     """Stands where a BERT-like model has its `encoder`; not differentiable, later training does not reach it."""
 
-    def __init__(self, encoder: Any, config: Any) -> None:  # noqa: ANN401
-        """Lay the weights out. Raises AttributeError where the layers are not built as expected."""
+    def __init__(self, encoder: Any, config: Any, *, first_only: bool = False) -> None:  # noqa: ANN401
+        """Lay the weights out; `first_only` computes no more of the last layer than each text's first state.
+
+        Raises AttributeError where the layers are not built as expected.
+        """
         super().__init__()
-        self._heads = config.num_attention_heads
-        self._layers = [_layer(layer) for layer in encoder.layer]
+        self._heads, self._first_only = config.num_attention_heads, first_only
+        last = len(encoder.layer) - 1
+        self._layers = [_layer(layer, apart=first_only and at == last) for at, layer in enumerate(encoder.layer)]
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: Any) -> States:  # noqa: ANN401
-        """States (texts, tokens, width) from embeddings; the mask (texts, 1, 1 or tokens, tokens) hides or is added."""
+        """States (texts, tokens or 1, width) from embeddings.
+
+        The mask (texts, 1, 1 or tokens, tokens) hides or is added.
+        """
         hidden, mask = hidden_states.to(torch.bfloat16), _added(attention_mask)
         for layer in self._layers:
-            hidden = layer.after_attention(layer.output(self._attend(layer, hidden, mask), hidden))
+            if len(layer.projections) > 1:
+                found, hidden = self._attend_from_first(layer, hidden, mask), hidden[:, :1].contiguous()
+            else:
+                found = self._attend(layer, hidden, mask)
+            hidden = layer.after_attention(layer.output(found, hidden))
             hidden = layer.after_network(layer.out(layer.into(hidden), hidden))
         return States(last_hidden_state=hidden.to(hidden_states.dtype))
 
+    def _attend_from_first(self, layer: _Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        texts, tokens, width = hidden.shape
+        from_first, others = layer.projections
+        query = from_first(hidden[:, 0].contiguous()).view(texts, self._heads, 1, -1)  # scaled
+        key, value = others(hidden).view(texts, tokens, 2, self._heads, -1).permute(2, 0, 3, 1, 4)
+        scores = torch.matmul(query, key.transpose(2, 3))  # (texts, heads, 1, tokens)
+        scores = scores if mask is None else scores.add_(mask[:, :, :1])
+        return torch.matmul(scores.softmax(-1), value).view(texts, 1, width)
+
     def _attend(self, layer: _Layer, hidden: Tensor, mask: Tensor | None) -> Tensor:
         texts, tokens, width = hidden.shape
-        joined = layer.query_key_value(hidden).view(texts, tokens, 3, self._heads, -1)
+        joined = layer.projections[0](hidden).view(texts, tokens, 3, self._heads, -1)
         query, key, value = joined.permute(2, 0, 3, 1, 4)  # each (texts, heads, tokens, head width), the query scaled
         if tokens >= BLOCKED_TOKENS and has_matrix_unit():
             whole = None if mask is None else mask.expand(-1, -1, tokens, -1)
@@ -81,10 +101,11 @@ class FusedEncoder(nn.Module):
         return found.reshape(texts, tokens, width)
 
 
-def fuse_bert(model: Any) -> bool:  # noqa: ANN401
+def fuse_bert(model: Any, classifier: Any = None) -> bool:  # noqa: ANN401
     """Exchange a model's `encoder` for a fused one where it is BERT-like and its states, tried, stay the same.
 
-    The model is in evaluation mode on a processor. False where it was left as it is.
+    Where a `classifier` around it reads each text's first state alone, which is tried too, the last layer computes no
+    others. The model is in evaluation mode on a processor. False where it was left as it is.
     """
     encoder, config = getattr(model, "encoder", None), model.config
     if model.device.type != "cpu" or not _plain(encoder, config) or not can_pack():
@@ -96,6 +117,9 @@ def fuse_bert(model: Any) -> bool:  # noqa: ANN401
             expected = model(**inputs).last_hidden_state[inputs["attention_mask"] > 0].float()
             model.encoder = FusedEncoder(encoder, config)
             found = model(**inputs).last_hidden_state[inputs["attention_mask"] > 0].float()
+            if classifier is not None and _reads_first_alone(classifier, model.encoder, inputs):
+                model.encoder = FusedEncoder(encoder, config, first_only=True)
+                classifier(**inputs)
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError):
         model.encoder = encoder
         return False
@@ -103,6 +127,22 @@ def fuse_bert(model: Any) -> bool:  # noqa: ANN401
         model.encoder = encoder
         return False
     return True
+
+
+def _reads_first_alone(classifier: Any, encoder: nn.Module, inputs: dict[str, Tensor]) -> bool:  # noqa: ANN401
+    """Whether the logits stay the very same without the other states."""
+
+    def only_first(_module: nn.Module, _inputs: Any, states: Any) -> States:  # noqa: ANN401
+        hidden = torch.zeros_like(states.last_hidden_state)
+        hidden[:, 0] = states.last_hidden_state[:, 0]
+        return States(last_hidden_state=hidden)
+
+    expected = classifier(**inputs).logits
+    handle = encoder.register_forward_hook(only_first)
+    try:
+        return torch.equal(classifier(**inputs).logits, expected)
+    finally:
+        handle.remove()
 
 
 def _largest_score(joined: Tensor) -> float:
@@ -148,10 +188,11 @@ def _plain(encoder: Any, config: Any) -> bool:  # noqa: ANN401
     )
 
 
-def _layer(layer: Any) -> _Layer:  # noqa: ANN401
+def _layer(layer: Any, *, apart: bool = False) -> _Layer:  # noqa: ANN401
     own, output = layer.attention.self, layer.attention.output
+    query, others = [_scaled(own.query, own.attention_head_size**-0.5)], [own.key, own.value]
     return _Layer(
-        packed_product([_scaled(own.query, own.attention_head_size**-0.5), own.key, own.value]),
+        [packed_product(modules) for modules in ((query, others) if apart else (query + others,))],
         packed_product_and_sum([output.dense]),
         _norm(output.LayerNorm),
         packed_product([layer.intermediate.dense], "gelu"),

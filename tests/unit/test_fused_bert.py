@@ -3,7 +3,17 @@
 import pytest
 import torch
 from tiny_models import sentence
-from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, RobertaConfig, RobertaModel
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+    GPT2Config,
+    GPT2Model,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    RobertaModel,
+)
 
 from inpars.models import fused_bert
 from inpars.models.fused_bert import FusedEncoder, fuse_bert
@@ -81,6 +91,37 @@ def test_padding_changes_nothing():
         padded = plain(input_ids=ids, attention_mask=mask).last_hidden_state[0, :4]
         alone = plain(input_ids=ids[:1, :4], attention_mask=mask[:1, :4]).last_hidden_state[0]
     assert (padded - alone).abs().max() < 0.02 * alone.std()
+
+
+@needs_packing
+@pytest.mark.parametrize("lengths", [[7], [9, 9, 9], [1, 30, 12]])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [(BertForSequenceClassification, BertConfig), (RobertaForSequenceClassification, RobertaConfig)],
+)
+def test_a_classifier_of_first_states_has_no_others_in_its_last_layer(kind, config, attention, lengths):
+    classifier = network(kind, config, initializer_range=0.2)
+    classifier.set_attn_implementation(attention)
+    ids, mask = texts(lengths)
+    with torch.inference_mode():
+        expected = classifier(input_ids=ids, attention_mask=mask).logits
+        assert fuse_bert(classifier.base_model, classifier)
+        found = classifier(input_ids=ids, attention_mask=mask).logits
+        states = classifier.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
+    assert states.shape == (len(lengths), 1, SMALL["hidden_size"])
+    assert (found - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+@needs_packing
+def test_a_classifier_of_all_states_keeps_them():
+    classifier = network(BertForTokenClassification)
+    ids, mask = texts([1, 30, 12])
+    with torch.inference_mode():
+        expected = classifier(input_ids=ids, attention_mask=mask).logits
+        assert fuse_bert(classifier.base_model, classifier)
+        found = classifier(input_ids=ids, attention_mask=mask).logits
+    assert (found - expected)[mask > 0].abs().max() < 0.05 * expected.abs().max()
 
 
 @pytest.mark.parametrize(
