@@ -56,7 +56,7 @@ class FusedEncoder(nn.Module):
         Raises AttributeError where the layers are not built as expected.
         """
         super().__init__()
-        self._heads, self._first_only = config.num_attention_heads, first_only
+        self._heads = config.num_attention_heads
         last = len(encoder.layer) - 1
         self._layers = [_layer(layer, apart=first_only and at == last) for at, layer in enumerate(encoder.layer)]
 
