@@ -23,7 +23,7 @@ from inpars.models.products import Product, ProductAndSum, can_pack, packed_prod
 PROBE_TOKENS = 12
 PROBE_TOLERANCE = 0.1  # of the states' deviation; bfloat16 rounding stays far below, another architecture far above
 BLOCKED_TOKENS = 256  # from here on torch's attention in blocks is faster, with a matrix unit
-SAFE_SCORE = 60.0  # exponentials of what lies between it and its negative are far from both ends of bfloat16
+SAFE_SUMS = (1e-30, 1e30)  # of exponentials: far from both ends of bfloat16
 HIDDEN = -1e4  # added to the scores of what is masked; exact in bfloat16
 
 
@@ -91,14 +91,13 @@ class FusedEncoder(nn.Module):
         if tokens >= BLOCKED_TOKENS and has_matrix_unit():
             whole = None if mask is None else mask.expand(-1, -1, tokens, -1)
             found = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=whole, scale=1.0)
-            found = found.transpose(1, 2)
-        elif _largest_score(joined) < SAFE_SCORE:
-            found = _by_exponentials(query, key, value, mask)
-        else:
-            scores = torch.matmul(query, key.transpose(2, 3))
-            scores = scores if mask is None else scores.add_(mask)
-            found = torch.matmul(scores.softmax(-1), value).transpose(1, 2)
-        return found.reshape(texts, tokens, width)
+            return found.transpose(1, 2).reshape(texts, tokens, width)
+        by_exponentials = _by_exponentials(query, key, value, mask)
+        if by_exponentials is not None:
+            return by_exponentials.view(texts, tokens, width)
+        scores = torch.matmul(query, key.transpose(2, 3))
+        scores = scores if mask is None else scores.add_(mask)
+        return torch.matmul(scores.softmax(-1), value).transpose(1, 2).reshape(texts, tokens, width)
 
 
 def fuse_bert(model: Any, classifier: Any = None) -> bool:  # noqa: ANN401
@@ -145,17 +144,12 @@ def _reads_first_alone(classifier: Any, encoder: nn.Module, inputs: dict[str, Te
         handle.remove()
 
 
-def _largest_score(joined: Tensor) -> float:
-    """No score of (texts, tokens, 3, heads, head width) is larger: longest query times longest key of a text's head."""
-    longest = torch.linalg.vector_norm(joined[:, :, :2], dim=-1).amax(1)  # (texts, 2, heads)
-    return float((longest[:, 0] * longest[:, 1]).max())
-
-
-def _by_exponentials(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention, (texts, tokens, heads, head width), whose scores need no maximum taken off before the exponential.
+def _by_exponentials(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor | None:
+    """Attention, (texts, tokens, heads, head width), with no maximum taken off the scores before the exponential.
 
     A further column of the values, all ones, gives the sums by which the results are divided: two passes over the
-    scores, which are most of what there is to read, instead of five.
+    scores, which are most of what there is to read, instead of five. None where a sum comes near the ends of the
+    format, as it does with scores beyond 69 or with none above -69.
     """
     texts, heads, tokens, width = query.shape
     flat = (texts * heads, tokens, width)
@@ -166,10 +160,14 @@ def _by_exponentials(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | N
         added = mask.expand(texts, heads, -1, -1).reshape(texts * heads, -1, tokens)
         weights = torch.baddbmm(added, query.reshape(flat), turned).exp_()
     ones = value.new_ones(1).expand(texts, heads, tokens, 1)
-    sums = torch.bmm(weights, torch.cat([value, ones], -1).view(*flat[:2], width + 1))
-    sums = sums.view(texts, heads, tokens, width + 1)
+    summed = torch.bmm(weights, torch.cat([value, ones], -1).view(*flat[:2], width + 1))
+    summed = summed.view(texts, heads, tokens, width + 1)
+    sums = summed[..., width:]
+    smallest, largest = torch.aminmax(sums)
+    if not (smallest > SAFE_SUMS[0] and largest < SAFE_SUMS[1]):  # nor where it is no number
+        return None
     found = query.new_empty(texts, tokens, heads, width)
-    torch.div(sums[..., :width], sums[..., width:], out=found.transpose(1, 2))
+    torch.div(summed[..., :width], sums, out=found.transpose(1, 2))
     return found
 
 
