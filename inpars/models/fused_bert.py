@@ -8,9 +8,9 @@ the network's own. BERT: Devlin et al. (arXiv 1810.04805).
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,11 @@ PROBE_TOKENS = 12
 PROBE_TOLERANCE = 0.1  # of the states' deviation; bfloat16 rounding stays far below, another architecture far above
 BLOCKED_TOKENS = 256  # from here on torch's attention in blocks is faster, with a matrix unit
 SAFE_SUMS = (1e-30, 1e30)  # of exponentials: far from both ends of bfloat16
+UNFIT = (TypeError, ValueError, RuntimeError, AttributeError, IndexError)  # what a network built otherwise raises
 HIDDEN = -1e4  # added to the scores of what is masked; exact in bfloat16
+
+Inputs: TypeAlias = Mapping[str, Tensor]
+"""What a network takes: input_ids and attention_mask, (texts, tokens)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,46 +104,52 @@ class FusedEncoder(nn.Module):
         return torch.matmul(scores.softmax(-1), value).transpose(1, 2).reshape(texts, tokens, width)
 
 
-def fuse_bert(model: Any, classifier: Any = None) -> bool:  # noqa: ANN401
+def fuse_bert(model: Any, read: Callable[[Inputs], Tensor] | None = None) -> bool:  # noqa: ANN401
     """Exchange a model's `encoder` for a fused one where it is BERT-like and its states, tried, stay the same.
 
-    Where a `classifier` around it reads each text's first state alone, which is tried too, the last layer computes no
-    others. The model is in evaluation mode on a processor. False where it was left as it is.
+    `read` gives what the model around it makes of its states, from its inputs; where that is made of each text's first
+    state alone, which is tried too, the last layer computes no others. The model is in evaluation mode on a processor.
+    False where it was left as it is.
     """
     encoder, config = getattr(model, "encoder", None), model.config
     if model.device.type != "cpu" or not _plain(encoder, config) or not can_pack():
         return False
     ids = torch.arange(PROBE_TOKENS)[None].repeat(2, 1) * (config.vocab_size - 1) // PROBE_TOKENS
     inputs = {"input_ids": ids, "attention_mask": (torch.arange(PROBE_TOKENS) < torch.tensor([[99], [7]])).long()}
-    try:
-        with torch.inference_mode(), evaluating(model):
+    with torch.inference_mode(), evaluating(model):
+        try:
             expected = model(**inputs).last_hidden_state[inputs["attention_mask"] > 0].float()
             model.encoder = FusedEncoder(encoder, config)
             found = model(**inputs).last_hidden_state[inputs["attention_mask"] > 0].float()
-            if classifier is not None and _reads_first_alone(classifier, model.encoder, inputs):
-                model.encoder = FusedEncoder(encoder, config, first_only=True)
-                classifier(**inputs)
-    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError):
-        model.encoder = encoder
-        return False
-    if (found - expected).std() > PROBE_TOLERANCE * expected.std():
-        model.encoder = encoder
-        return False
+        except UNFIT:
+            model.encoder = encoder
+            return False
+        if (found - expected).std() > PROBE_TOLERANCE * expected.std():
+            model.encoder = encoder
+            return False
+        if read is not None:
+            whole = model.encoder
+            try:
+                if _reads_first_alone(read, whole, inputs):
+                    model.encoder = FusedEncoder(encoder, config, first_only=True)
+                    read(inputs)
+            except UNFIT:
+                model.encoder = whole
     return True
 
 
-def _reads_first_alone(classifier: Any, encoder: nn.Module, inputs: dict[str, Tensor]) -> bool:  # noqa: ANN401
-    """Whether the logits stay the very same without the other states."""
+def _reads_first_alone(read: Callable[[Inputs], Tensor], encoder: nn.Module, inputs: Inputs) -> bool:
+    """Whether what is read stays the very same without the other states."""
 
     def only_first(_module: nn.Module, _inputs: Any, states: Any) -> States:  # noqa: ANN401
         hidden = torch.zeros_like(states.last_hidden_state)
         hidden[:, 0] = states.last_hidden_state[:, 0]
         return States(last_hidden_state=hidden)
 
-    expected = classifier(**inputs).logits
+    expected = read(inputs)
     handle = encoder.register_forward_hook(only_first)
     try:
-        return torch.equal(classifier(**inputs).logits, expected)
+        return torch.equal(read(inputs), expected)
     finally:
         handle.remove()
 

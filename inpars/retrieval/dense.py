@@ -12,7 +12,7 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any
@@ -84,9 +84,14 @@ class Encoder:
             require_offsets(self._model.tokenizer, model)
         self.fingerprint = _fingerprint(model, self._model, number_format)
         network = getattr(self._model[0], "auto_model", None)
-        fused = self._fused = number_format == torch.bfloat16 and network is not None and fuse_bert(network)
+        fused = number_format == torch.bfloat16 and network is not None and fuse_bert(network, self._pooled)
+        self._fused = fused
         # else products in bfloat16 over float32 weights: as fast as bfloat16 weights, and nearer to float32
         self._autocast = torch.autocast(place.type, number_format, enabled=number_format != torch.float32 and not fused)
+
+    def _pooled(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        embeddings: torch.Tensor = self._model(dict(inputs))["sentence_embedding"]
+        return embeddings
 
     def encode_queries(self, texts: Sequence[str]) -> Embeddings:
         """Embeddings of queries, (queries, width), of unit length unless the model compares by plain dot product."""

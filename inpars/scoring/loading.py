@@ -75,7 +75,7 @@ def load_pair_model(
 def for_scoring(model: PairModel) -> PairModel:
     """The model in its fastest form that only scores; where there is none, itself."""
     if isinstance(model, CrossEncoder) and model.network.dtype == torch.bfloat16:
-        fuse_bert(model.network.base_model, model.network)
+        fuse_bert(model.network.base_model, lambda inputs: model.network(**inputs).logits)
     return FusedMonoT5(model) if isinstance(model, MonoT5) and FusedMonoT5.fits(model.network) else model
 
 

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling
 from tiny_models import sentence
 from transformers import (
     BertConfig,
@@ -18,6 +20,7 @@ from transformers import (
 from inpars.models import fused_bert
 from inpars.models.fused_bert import FusedEncoder, fuse_bert
 from inpars.models.products import can_pack
+from inpars.retrieval.dense import Encoder
 from inpars.scoring import load_scorer
 
 needs_packing = pytest.mark.skipif(not can_pack(), reason="this processor has no bfloat16 products in oneDNN's layout")
@@ -111,7 +114,7 @@ def test_a_classifier_of_first_states_has_no_others_in_its_last_layer(kind, conf
     ids, mask = texts(lengths)
     with torch.inference_mode():
         expected = classifier(input_ids=ids, attention_mask=mask).logits
-        assert fuse_bert(classifier.base_model, classifier)
+        assert fuse_bert(classifier.base_model, lambda inputs: classifier(**inputs).logits)
         found = classifier(input_ids=ids, attention_mask=mask).logits
         states = classifier.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
     assert states.shape == (len(lengths), 1, SMALL["hidden_size"])
@@ -124,9 +127,40 @@ def test_a_classifier_of_all_states_keeps_them():
     ids, mask = texts([1, 30, 12])
     with torch.inference_mode():
         expected = classifier(input_ids=ids, attention_mask=mask).logits
-        assert fuse_bert(classifier.base_model, classifier)
+        assert fuse_bert(classifier.base_model, lambda inputs: classifier(**inputs).logits)
         found = classifier(input_ids=ids, attention_mask=mask).logits
     assert (found - expected)[mask > 0].abs().max() < 0.05 * expected.abs().max()
+
+
+@needs_packing
+def test_what_reads_otherwise_than_it_is_tried_keeps_all_states():
+    plain, calls = network(), []
+
+    def read(inputs):
+        calls.append(1)
+        return plain(**inputs).last_hidden_state[:, 5 if len(calls) > 2 else 0]  # of the first state only twice
+
+    assert fuse_bert(plain, read)
+    assert len(calls) == 3
+    ids, mask = texts([1, 30, 12])
+    with torch.inference_mode():
+        assert plain(input_ids=ids, attention_mask=mask).last_hidden_state.shape[:2] == (3, 30)
+
+
+@needs_packing
+@pytest.mark.parametrize(("pooling", "states"), [("cls", 1), ("mean", 8), ("lasttoken", 8)])
+def test_bi_encoders_of_first_states_compute_no_others(tiny, tmp_path, pooling, states):
+    model = SentenceTransformer(str(tiny("sentence_transformer")), device="cpu")
+    model[1] = Pooling(model.get_embedding_dimension(), pooling)
+    model.save_pretrained(str(tmp_path), create_model_card=False)
+    passages = [sentence(n, 4 + n) for n in range(5)]
+    exact = Encoder(str(tmp_path), device="cpu", dtype="float32").encode_documents(passages)
+    encoder = Encoder(str(tmp_path), device="cpu", dtype="bfloat16")
+    found, network = encoder.encode_documents(passages), encoder._model[0].auto_model
+    assert isinstance(network.encoder, FusedEncoder)
+    with torch.inference_mode():
+        assert network(input_ids=torch.full((2, 8), 7)).last_hidden_state.shape[1] == states
+    assert (found * exact).sum(1) == pytest.approx(1, abs=0.01)
 
 
 @pytest.mark.parametrize(
