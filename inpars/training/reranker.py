@@ -52,7 +52,7 @@ from inpars.training.validation import BestWeights, DevSet, ValidatedOptions, re
 Loss = Literal["auto", "pointwise"] | LossName
 ADAPTER_RATE = 3e-5  # at 2e-4 a query-likelihood reranker ranked worse than before its training
 DEFAULT_RANKS = {"causal": 16, "query-likelihood": 16}
-DEFAULT_RATES = {"monot5": 3e-4}  # with AdamW; the paper's 1e-3 is Adafactor's
+DEFAULT_RATES = {"monot5": 3e-4, "cross-encoder": 5e-5}  # with AdamW; the InPars paper's 1e-3 is Adafactor's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,8 @@ class RerankerOptions(ValidatedOptions):
         help="rank of low-rank adapters (LoRA), merged at the end; 0: all weights (default: 16 for decoders)",
     )
     learning_rate: float | None = option(
-        None, help="highest learning rate (default: 3e-5 with adapters, 2e-5 without; 3e-4 for monoT5)"
+        None,
+        help="highest learning rate (default: 5e-5 for a cross-encoder, 3e-4 for monoT5, 2e-5 for others, 3e-5 with adapters)",
     )
     true_token: str | None = option(None, help="what the model shall answer where the document is relevant")
     false_token: str | None = option(None, help="what it shall answer where it is not")
