@@ -86,7 +86,8 @@ class RerankerOptions(ValidatedOptions):
     )
     learning_rate: float | None = option(
         None,
-        help="highest learning rate (default: 5e-5 for a cross-encoder, 3e-4 for monoT5, 2e-5 for others, 3e-5 with adapters)",
+        help="highest learning rate (default: 5e-5 for a cross-encoder, 3e-4 for monoT5, 2e-5 for others, 3e-5 with "
+        "adapters)",
     )
     true_token: str | None = option(None, help="what the model shall answer where the document is relevant")
     false_token: str | None = option(None, help="what it shall answer where it is not")
