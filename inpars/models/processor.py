@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 from functools import cache
 from pathlib import Path
@@ -59,6 +60,15 @@ def keep_freed_memory() -> bool:
     if any(name in os.environ for name in MALLOC_SETTINGS):
         return False
     return set_malloc(mapped=KEPT_BLOCK, trimmed=-1)
+
+
+def return_freed_memory() -> bool:
+    """Give back to the system what malloc keeps of a finished stage, which the next one needs in other sizes."""
+    gc.collect()  # models and their trainers refer to each other
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (AttributeError, OSError, TypeError):
+        return False  # another system's C library
 
 
 def set_malloc(*, mapped: int, trimmed: int) -> bool:

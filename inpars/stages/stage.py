@@ -13,6 +13,7 @@ from inpars import manifest as manifests
 from inpars.errors import ConfigError
 from inpars.manifest import FileStamp, Manifest, stamp_text
 from inpars.models.embedded import EMBEDDED
+from inpars.models.processor import return_freed_memory
 from inpars.options import check, result_settings
 from inpars.progress import Progress
 from inpars.storage import storage_errors
@@ -55,6 +56,7 @@ def run_stage(
         manifests.manifest_path(output).unlink(missing_ok=True)
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     outcome = work()
+    return_freed_memory()
     manifest = Manifest(
         stage=stage,
         arguments=settings,

@@ -70,6 +70,7 @@ def test_malloc_stays_as_somebody_has_set_it(monkeypatch, name):
 def test_another_c_library_is_no_error(monkeypatch):
     monkeypatch.setattr(module.ctypes, "CDLL", lambda _: object())
     assert not module.set_malloc(mapped=1 << 20, trimmed=-1)
+    assert not module.return_freed_memory()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
@@ -87,3 +88,26 @@ def test_freed_memory_is_used_again():
         command = [sys.executable, "-c", script, kind]
         faults[kind] = int(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment).stdout)
     assert faults["kept"] < faults["plain"] / 2
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
+def test_freed_memory_is_returned_when_asked():
+    """256 MiB in blocks that a model's cycle holds, beneath one that stays."""
+    script = (
+        "from pathlib import Path\n"
+        "from inpars.models.processor import keep_freed_memory, return_freed_memory\n"
+        "def resident(): return int(Path('/proc/self/statm').read_text().split()[1]) * 4096 >> 20\n"
+        "assert keep_freed_memory()\n"
+        "before, cycle = resident(), [bytearray(b'1' * (1 << 20)) for _ in range(256)]\n"
+        "cycle.append(cycle)\n"
+        "above = bytearray(b'1' * (1 << 20))\n"
+        "del cycle\n"
+        "kept = resident() - before\n"
+        "assert return_freed_memory()\n"
+        "print(kept, resident() - before)"
+    )
+    environment = {k: v for k, v in os.environ.items() if k not in module.MALLOC_SETTINGS}
+    told = subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.PIPE, env=environment).stdout
+    kept, left = map(int, told.split())
+    assert kept > 250
+    assert left < 50
