@@ -24,7 +24,8 @@ PROBE_TOKENS = 12
 PROBE_TOLERANCE = 0.1  # of the states' deviation; bfloat16 rounding stays far below, another architecture far above
 BLOCKED_TOKENS = 256  # from here on torch's attention in blocks is faster, with a matrix unit
 SAFE_SUMS = (1e-30, 1e30)  # of exponentials: far from both ends of bfloat16
-UNFIT = (TypeError, ValueError, RuntimeError, AttributeError, IndexError)  # what a network built otherwise raises
+# what a network built otherwise raises
+UNFIT = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError)
 HIDDEN = -1e4  # added to the scores of what is masked; exact in bfloat16
 
 Inputs: TypeAlias = Mapping[str, Tensor]
