@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -65,16 +66,19 @@ def keep_freed_memory() -> bool:
 def return_freed_memory() -> bool:
     """Give back to the system what malloc keeps of a finished stage, which the next one needs in other sizes."""
     gc.collect()  # models and their trainers refer to each other
-    try:
-        return bool(ctypes.CDLL(None).malloc_trim(0))
-    except (AttributeError, OSError, TypeError):
-        return False  # another system's C library
+    trim = _of_glibc("malloc_trim")
+    return trim is not None and bool(trim(0))
 
 
 def set_malloc(*, mapped: int, trimmed: int) -> bool:
     """Bytes from which glibc maps a block alone, and of free memory that it keeps (-1: all); False without glibc."""
+    mallopt = _of_glibc("mallopt")
+    return mallopt is not None and bool(mallopt(M_MMAP_THRESHOLD, mapped)) and bool(mallopt(M_TRIM_THRESHOLD, trimmed))
+
+
+def _of_glibc(name: str) -> Callable[..., int] | None:
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        function: Callable[..., int] = getattr(ctypes.CDLL(None), name)
     except (AttributeError, OSError, TypeError):
-        return False  # another system's C library
-    return bool(mallopt(M_MMAP_THRESHOLD, mapped)) and bool(mallopt(M_TRIM_THRESHOLD, trimmed))
+        return None  # another system's C library
+    return function

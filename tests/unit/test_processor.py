@@ -73,6 +73,13 @@ def test_another_c_library_is_no_error(monkeypatch):
     assert not module.return_freed_memory()
 
 
+def told_by(script, *arguments):
+    """What a Python of its own prints, whose malloc nobody has set."""
+    environment = {k: v for k, v in os.environ.items() if k not in module.MALLOC_SETTINGS}
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment).stdout
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc")
 def test_freed_memory_is_used_again():
     """A block of 64 MiB again and again: without this each of its 16,384 pages faults every time."""
@@ -82,11 +89,7 @@ def test_freed_memory_is_used_again():
         "for _ in range(8): bytearray(64 << 20)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)"
     )
-    faults = {}
-    for kind in ("kept", "plain"):
-        environment = {k: v for k, v in os.environ.items() if k not in module.MALLOC_SETTINGS}
-        command = [sys.executable, "-c", script, kind]
-        faults[kind] = int(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment).stdout)
+    faults = {kind: int(told_by(script, kind)) for kind in ("kept", "plain")}
     assert faults["kept"] < faults["plain"] / 2
 
 
@@ -94,9 +97,9 @@ def test_freed_memory_is_used_again():
 def test_freed_memory_is_returned_when_asked():
     """256 MiB in blocks that a model's cycle holds, beneath one that stays."""
     script = (
-        "from pathlib import Path\n"
+        "from pathlib import Path\nfrom resource import getpagesize\n"
         "from inpars.models.processor import keep_freed_memory, return_freed_memory\n"
-        "def resident(): return int(Path('/proc/self/statm').read_text().split()[1]) * 4096 >> 20\n"
+        "def resident(): return int(Path('/proc/self/statm').read_text().split()[1]) * getpagesize() >> 20\n"
         "assert keep_freed_memory()\n"
         "before, cycle = resident(), [bytearray(b'1' * (1 << 20)) for _ in range(256)]\n"
         "cycle.append(cycle)\n"
@@ -106,8 +109,6 @@ def test_freed_memory_is_returned_when_asked():
         "assert return_freed_memory()\n"
         "print(kept, resident() - before)"
     )
-    environment = {k: v for k, v in os.environ.items() if k not in module.MALLOC_SETTINGS}
-    told = subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.PIPE, env=environment).stdout
-    kept, left = map(int, told.split())
+    kept, left = map(int, told_by(script).split())
     assert kept > 250
     assert left < 50

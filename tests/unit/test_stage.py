@@ -71,6 +71,14 @@ def test_the_manifest_tells_what_was_done(runner):
     assert runner.progress.notes == []
 
 
+def test_what_a_finished_stage_held_is_returned(runner, monkeypatch):
+    told = []
+    monkeypatch.setattr("inpars.stages.stage.return_freed_memory", lambda: told.append(runner.runs))
+    runner()
+    runner()  # nothing was done, nothing is held
+    assert told == [1]
+
+
 def test_what_is_done_is_skipped(runner):
     first = runner()
     assert (runner(), runner.runs) == (first, 1)
