@@ -24,6 +24,7 @@ import numpy.typing as npt
 from inpars.errors import DataFormatError
 from inpars.fields import is_tsv
 from inpars.formats import document_from_tsv, parse_document, read_documents, write_documents
+from inpars.json_text import JsonError, parse_json
 from inpars.records import Document, FullText
 from inpars.storage import broken_json, decode_line, is_gzip, open_lines, replace_folder, storage_errors
 
@@ -284,8 +285,8 @@ def _parse_line(raw: bytes, path: Path, number: int) -> Document:
     if is_tsv(path):
         return document_from_tsv(line, path, number)
     try:
-        record: Any = json.loads(line)
-    except json.JSONDecodeError as error:
+        record = parse_json(line)
+    except JsonError as error:
         raise broken_json(path, number, error, line) from None
     if not isinstance(record, dict):
         raise DataFormatError("not a JSON object", path=path, line=number, excerpt=line)

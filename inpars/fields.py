@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from inpars.errors import DataFormatError
+from inpars.json_text import well_formed
 from inpars.storage import read_lines
 
 WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]+\s*")
@@ -60,15 +61,6 @@ def text_of(record: Mapping[str, Any], names: tuple[str, ...], path: Path, numbe
         field = next(name for name in names if record.get(name) is not None)
         raise DataFormatError("must be text", path=path, line=number, field=field, excerpt=repr(value))
     return well_formed(value)
-
-
-def well_formed(text: str) -> str:
-    r"""Text with unpaired surrogates (JSON can hold `\ud83d` alone) replaced, since no file or tokenizer takes them."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def checked_id(value: object, path: Path, number: int) -> str:

@@ -21,8 +21,8 @@ from inpars.fields import (
     read_tsv,
     split_tsv,
     text_of,
-    well_formed,
 )
+from inpars.json_text import well_formed
 from inpars.records import (
     Document,
     FinishReason,

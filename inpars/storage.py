@@ -20,6 +20,7 @@ from typing import IO, Any, cast
 import jsonlines
 
 from inpars.errors import DataFormatError, StorageError
+from inpars.json_text import JsonError, parse_json
 
 NOT_WRITABLE = {
     errno.EACCES,
@@ -83,7 +84,7 @@ def read_placed_jsonl(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """As `read_jsonl`, each with the byte (of the unpacked file) that its line begins at."""
     with open_lines(path) as stream:
         lines = _CountedLines(stream, path)
-        reader = jsonlines.Reader(lines, loads=json.loads)  # the same answer whether or not orjson is installed
+        reader = jsonlines.Reader(lines, loads=parse_json)  # the same answer whether or not orjson is installed
         try:
             for record in reader.iter(type=dict, skip_empty=True):
                 yield lines.start, lines.number, record
@@ -96,7 +97,7 @@ def read_json_at(path: Path, starts: Iterable[int]) -> Iterator[dict[str, Any]]:
     with path.open("rb") as stream:
         for start in starts:
             stream.seek(start)
-            yield json.loads(stream.readline().decode("utf-8-sig" if start == 0 else "utf-8"))
+            yield parse_json(stream.readline())
 
 
 class _CountedLines:
@@ -113,14 +114,13 @@ class _CountedLines:
             yield decode_line(raw, self._path, self.number)
 
 
-def broken_json(path: Path, number: int, error: json.JSONDecodeError, line: str) -> DataFormatError:
+def broken_json(path: Path, number: int, error: JsonError, line: str) -> DataFormatError:
     """The error for a line that is not JSON."""
-    problem = f"broken JSON: {error.msg} at column {error.colno}; mend or remove this line"
-    return DataFormatError(problem, path=path, line=number, excerpt=line)
+    return DataFormatError(f"{error}; mend or remove this line", path=path, line=number, excerpt=line)
 
 
 def _invalid_line(path: Path, number: int, error: jsonlines.InvalidLineError) -> DataFormatError:
-    if isinstance(error.__cause__, json.JSONDecodeError):
+    if isinstance(error.__cause__, JsonError):
         return broken_json(path, number, error.__cause__, str(error.line))
     return DataFormatError("not a JSON object", path=path, line=number, excerpt=str(error.line))
 

@@ -22,7 +22,7 @@ from inpars.documents.chunking import Chunk
 from inpars.documents.folder import SourceFile
 from inpars.documents.readers import EMPTY, READERS_FORMAT, ReadOptions, kind_of, suffix_of
 from inpars.errors import InparsError, UnreadableFileError
-from inpars.fields import well_formed
+from inpars.json_text import well_formed
 from inpars.storage import replace_folder, storage_errors, write_jsonl
 
 BLOCKS, CHUNKS, NOTES = "blocks.jsonl", "chunks.jsonl", "notes.json"

@@ -9,7 +9,8 @@ from pathlib import Path
 from inpars.errors import DataFormatError
 from inpars.evaluation.contamination import Overlap, is_synthetic, overlap
 from inpars.evaluation.wording import overlap_remark
-from inpars.fields import is_tsv, well_formed
+from inpars.fields import is_tsv
+from inpars.json_text import well_formed
 from inpars.records import Qrels
 from inpars.stages.examples import read_ids
 from inpars.stages.lineage import BM25, Lineage, lineage

@@ -1,0 +1,51 @@
+r"""JSON from files and servers: one way to read it, one error for all that can be wrong with it.
+
+Python's own reader raises four kinds of errors (JSONDecodeError, ValueError for integers of thousands of digits,
+RecursionError for deep nesting, UnicodeDecodeError for bytes) and lets unpaired surrogates (`\ud83d` alone) through,
+which no file and no tokenizer takes.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+class JsonError(ValueError):
+    """Text that is not JSON, or JSON that cannot be held; the message is a clause without path or line."""
+
+
+def parse_json(text: str | bytes) -> Any:  # noqa: ANN401  JSON values
+    """The value that a JSON text holds, with U+FFFD for unpaired surrogates. Raises JsonError."""
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8-sig")
+        value = json.loads(text)
+        return _well_formed(value) if "\\ud" in text or "\\uD" in text else value
+    except json.JSONDecodeError as error:
+        raise JsonError(f"broken JSON: {error.msg} at column {error.colno}") from None
+    except UnicodeDecodeError as error:
+        raise JsonError(f"not UTF-8 at byte {error.start}") from None
+    except RecursionError:
+        raise JsonError("JSON that is nested too deeply") from None
+    except ValueError as error:  # integers beyond sys.get_int_max_str_digits()
+        raise JsonError(f"JSON with an unusable number: {error}".partition(";")[0]) from None
+
+
+def well_formed(text: str) -> str:
+    r"""Text with unpaired surrogates (JSON can hold `\ud83d` alone) replaced, since no file or tokenizer takes them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _well_formed(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, str):
+        return well_formed(value)
+    if isinstance(value, list):
+        return [_well_formed(item) for item in value]
+    if isinstance(value, dict):
+        return {well_formed(name): _well_formed(item) for name, item in value.items()}
+    return value
