@@ -22,14 +22,19 @@ def parse_json(text: str | bytes) -> Any:  # noqa: ANN401  JSON values
             text = text.decode("utf-8-sig")
         value = json.loads(text)
         return _well_formed(value) if "\\ud" in text or "\\uD" in text else value
-    except json.JSONDecodeError as error:
-        raise JsonError(f"broken JSON: {error.msg} at column {error.colno}") from None
-    except UnicodeDecodeError as error:
-        raise JsonError(f"not UTF-8 at byte {error.start}") from None
-    except RecursionError:
-        raise JsonError("JSON that is nested too deeply") from None
-    except ValueError as error:  # integers beyond sys.get_int_max_str_digits()
-        raise JsonError(f"JSON with an unusable number: {error}".partition(";")[0]) from None
+    except (ValueError, RecursionError) as error:
+        raise json_error(error) from None
+
+
+def json_error(error: ValueError | RecursionError) -> JsonError:
+    """What Python's JSON reader raised, as the one error."""
+    if isinstance(error, json.JSONDecodeError):
+        return JsonError(f"broken JSON: {error.msg} at column {error.colno}")
+    if isinstance(error, UnicodeDecodeError):
+        return JsonError(f"not UTF-8 at byte {error.start}")
+    if isinstance(error, RecursionError):
+        return JsonError("JSON that is nested too deeply")
+    return JsonError(f"JSON with an unusable number: {error}".partition(";")[0])  # more digits than Python converts
 
 
 def well_formed(text: str) -> str:

@@ -5,7 +5,6 @@ It lies beside the output and stays there as the receipt. Lines hold what was an
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 from inpars.errors import DataFormatError, StorageError
 from inpars.generation import GeneratedQuery
 from inpars.generation.api_wire import Answer
+from inpars.json_text import JsonError, parse_json
 from inpars.storage import AppendedLines, broken_json, open_lines, to_json_line
 
 SUFFIX = ".answers.jsonl"
@@ -43,12 +43,9 @@ def read_answers(path: Path) -> Iterator[dict[str, Any]]:
             if not line.endswith(b"\n"):
                 return
             try:
-                record = json.loads(line)
-            except ValueError as error:
-                text = line.decode("utf-8", "replace")
-                if isinstance(error, json.JSONDecodeError):
-                    raise broken_json(path, number, error, text) from None
-                raise DataFormatError("not UTF-8; remove this line", path=path, line=number, excerpt=text) from None
+                record = parse_json(line)
+            except JsonError as error:
+                raise broken_json(path, number, error, line.decode("utf-8", "replace")) from None
             if not isinstance(record, dict):
                 raise DataFormatError("not a JSON object; remove this line", path=path, line=number)
             yield record

@@ -9,9 +9,9 @@ from typing import Any
 
 from inpars.errors import DataFormatError
 from inpars.fields import checked_id
-from inpars.json_text import well_formed
 from inpars.formats import parse_document
 from inpars.interchange.items import made_id
+from inpars.json_text import well_formed
 from inpars.records import Document
 
 

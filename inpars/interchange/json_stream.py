@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from inpars.errors import DataFormatError
+from inpars.json_text import json_error
 from inpars.storage import broken_json, open_lines
 
 CHUNK = 1 << 16
@@ -52,7 +53,9 @@ class JsonStream:
             except json.JSONDecodeError as error:
                 if self._refill(double=True):
                     continue
-                raise broken_json(self._path, self.line, error, self._text[self._place :][:200]) from None
+                raise broken_json(self._path, self.line, json_error(error), self._text[self._place :][:200]) from None
+            except (ValueError, RecursionError) as error:
+                raise broken_json(self._path, self.line, json_error(error), self._text[self._place :][:200]) from None
             torn = not self._text[end : end + 3].strip(".eE+-") and end + 3 > len(self._text)
             if not torn or not self._refill():  # a number at the end of the chunk may go on in the next
                 self._step(end - self._place)

@@ -16,8 +16,8 @@ from inpars.documents.blocks import Block, FileNotes
 from inpars.documents.readers import ReadOptions
 from inpars.documents.text_files import encoding_of, open_text
 from inpars.errors import UnreadableFileError
-from inpars.json_text import well_formed
 from inpars.formats import DOCUMENT_TEXT_FIELDS
+from inpars.json_text import well_formed
 
 TEXT_COLUMNS = (*DOCUMENT_TEXT_FIELDS, "paragraphs", "content", "context", "abstract", "document")
 COLUMNS_SHOWN = 8
