@@ -27,7 +27,7 @@ from inpars.commands.common import (
     print_result,
 )
 from inpars.errors import ConfigError
-from inpars.options import add_flags, from_flags
+from inpars.options import COUNT, add_flags, add_number, from_flags
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,9 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="words of a document, or a text a language model writes (default: extractive, or generated where --model "
         "or --base-url is given)",
     )
-    parser.add_argument(
-        "--k", type=int, default=DEFAULT_SOURCES, metavar="N", help="sources read (default: %(default)s)"
-    )
+    add_number(parser, "--k", bounds=COUNT, default=DEFAULT_SOURCES, help="sources read (default: %(default)s)")
     add_search_flags(parser)
     add_flags(parser, AnswerOptions)
     add_flags(parser, EngineOptions)

@@ -29,7 +29,7 @@ from inpars.datasets import load_topics
 from inpars.errors import ConfigError
 from inpars.formats import read_queries
 from inpars.manifest import Manifest
-from inpars.options import add_flags, from_flags
+from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.retrieval.vector_index import VectorIndex
 from inpars.stages.retrieving import BM25, DEFAULT_RETRIEVERS, SearchOptions, search_dataset, search_index
 from inpars.topics import DEFAULT_SPLIT, Topics
@@ -48,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(k=None)
     parser.add_argument("--base-retriever", metavar="TEXT", help="typed in: a second bi-encoder, for --system base")
     parser.add_argument("--reranker", metavar="TEXT", help="typed in: model that reorders what was found")
-    parser.add_argument(
-        "--depth", type=int, default=50, metavar="N", help="typed in: hits that are fused and reranked (default: 50)"
+    add_number(
+        parser, "--depth", bounds=COUNT, default=50, help="typed in: hits that are fused and reranked (default: 50)"
     )
     add_search_flags(parser)
     add_output_flags(parser, "TREC run", required=False)

@@ -16,14 +16,12 @@ from inpars.options import add_flags, from_flags
 from inpars.prompting.prompts import load_prompt
 from inpars.stages.training import train_reranker_from_file, train_retriever_from_file
 from inpars.stages.training_readers import train_reader_from_file
+from inpars.training.options import ReaderOptions, RerankerOptions, RetrieverOptions
 from inpars.training.recipes import OF_RECIPES, with_recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add a parser for each of the models."""
-    from inpars.training.reranker import RerankerOptions
-    from inpars.training.retriever import RetrieverOptions
-
     kinds = parser.add_subparsers(dest="what", required=True, metavar="retriever|reranker|reader")
     for name, options, text in (
         ("retriever", RetrieverOptions, "a bi-encoder"),
@@ -47,8 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_reader(kinds: Any) -> None:  # noqa: ANN401 - argparse's subparsers
-    from inpars.training.reader import ReaderOptions
-
     text = "Train a reader, for `inpars ask --reader`: it marks an answer's words in a text, or finds none."
     own = kinds.add_parser(
         "reader", help="train a model that marks answers in texts", description=text, allow_abbrev=False
@@ -62,8 +58,6 @@ def run(flags: argparse.Namespace) -> None:
     """Train."""
     if flags.what == "reader":
         return _run_reader(flags)
-    from inpars.training.retriever import RetrieverOptions
-
     if flags.push_to_hub is not None:
         check_hub_name(flags.push_to_hub)
     progress = console(flags)
@@ -87,8 +81,6 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def _run_reader(flags: argparse.Namespace) -> None:
-    from inpars.training.reader import ReaderOptions
-
     manifest = train_reader_from_file(
         flags.squad,
         from_flags(ReaderOptions, flags),
@@ -107,10 +99,8 @@ def _run_reader(flags: argparse.Namespace) -> None:
     print_result(flags, text, {"output": str(flags.output), "losses": losses, "held_out": found})
 
 
-def reranker_options(flags: argparse.Namespace) -> Any:  # noqa: ANN401 - a class that torch comes with
+def reranker_options(flags: argparse.Namespace) -> RerankerOptions:
     """Options from flags: what was given, beneath it the recipe, beneath that the defaults."""
-    from inpars.training.reranker import RerankerOptions
-
     given = {name: value for name, value in vars(flags).items() if name in OF_RECIPES and value is not None}
     left = argparse.Namespace(**{name: value for name, value in vars(flags).items() if name not in OF_RECIPES})
     return from_flags(RerankerOptions, left, **with_recipe(flags.recipe, given))

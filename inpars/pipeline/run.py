@@ -31,6 +31,7 @@ from inpars.stages.generating import GenerateOptions, generate_queries, generato
 from inpars.stages.mining import TriplesOptions, write_triples
 from inpars.stages.training import train_reranker_from_file, train_retriever_from_file
 from inpars.topics import DEFAULT_SPLIT
+from inpars.training.options import RerankerOptions, RetrieverOptions
 
 SYNTHETIC, FILTERED = "queries.synthetic.jsonl", "queries.filtered.jsonl"
 RERANKER_BATCH = 8  # queries a step of the reranker's training
@@ -167,8 +168,6 @@ def _mine(run: Surroundings, queries: Path) -> Manifest:
 
 
 def _train_retriever(run: Surroundings) -> Manifest:
-    from inpars.training.retriever import RetrieverOptions
-
     own = run.options
     options = RetrieverOptions(model=own.retriever, epochs=own.retriever_epochs, seed=own.seed, **own.computing)
     return train_retriever_from_file(
@@ -177,8 +176,6 @@ def _train_retriever(run: Surroundings) -> Manifest:
 
 
 def _train_reranker(run: Surroundings, triples: Manifest) -> Manifest:
-    from inpars.training.reranker import RerankerOptions
-
     own = run.options
     batches = (triples.output.records or 0) / own.per_query / RERANKER_BATCH
     limit = own.reranker_steps or (STEPS_OF_THE_AUTHOR if own.reranker == own.model else math.inf)
