@@ -15,6 +15,8 @@ from inpars.datasets import Dataset, UnknownJudgements, load_dataset
 from inpars.errors import ConfigError
 from inpars.options import add_flags, from_flags, option
 from inpars.progress import Progress
+from inpars.prompting.example_choice import ExampleOptions, choose_prompt
+from inpars.prompting.prompts import Prompt, load_prompt
 from inpars.topics import DEFAULT_SPLIT
 
 
@@ -44,7 +46,8 @@ def open_dataset(flags: argparse.Namespace, progress: Progress) -> Dataset:
     """The dataset that the flags name."""
     chosen = from_flags(DatasetFlags, flags)
     if chosen.dataset is None and chosen.corpus is None:
-        raise ConfigError("no documents named: give --dataset NAME or --corpus FILE")
+        also = " (or --documents FOLDER)" if hasattr(flags, "documents") else ""
+        raise ConfigError(f"no documents named: give --dataset NAME or --corpus FILE{also}")
     return load_dataset(
         chosen.dataset,
         corpus=chosen.corpus,
@@ -61,15 +64,43 @@ def dataset_source(flags: argparse.Namespace) -> dict[str, str]:
     return {name: str(value) for name, value in given.items() if value is not None}
 
 
+def add_prompt_flags(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add --prompt and the flags of its examples, for models that are shown the same prompt for every document."""
+    parser.add_argument("--prompt", metavar="NAME|PATH", help=text)
+    add_flags(parser, ExampleOptions)
+
+
+def shown_prompt(flags: argparse.Namespace) -> Prompt | None:
+    """The prompt that the flags of `add_prompt_flags` name; None where they name none."""
+    examples = from_flags(ExampleOptions, flags)
+    if flags.prompt is None:
+        if examples != ExampleOptions():
+            raise ConfigError("the flags of examples go with --prompt; give that too, or leave them out")
+        return None
+    named = load_prompt(flags.prompt)
+    prompt = named if examples == ExampleOptions() else choose_prompt(named, examples)
+    if not isinstance(prompt, Prompt):
+        raise ConfigError(
+            f"--examples-choice {examples.examples_choice}: a reranker is shown all documents' examples alike"
+        )
+    return prompt
+
+
 def open_dataset_if_named(flags: argparse.Namespace, progress: Progress) -> Dataset | None:
     """The dataset that the flags name, None where they name none."""
     return open_dataset(flags, progress) if flags.dataset is not None or flags.corpus is not None else None
 
 
-def add_output_flags(parser: argparse.ArgumentParser, what: str, *, required: bool = True) -> None:
+def add_output_flags(
+    parser: argparse.ArgumentParser,
+    what: str,
+    *,
+    required: bool = True,
+    overwrite: str = "make the output again even where it is up to date",
+) -> None:
     """Add --output, --overwrite, --json and --quiet."""
     parser.add_argument("--output", type=Path, required=required, metavar="PATH", help=what)
-    parser.add_argument("--overwrite", action="store_true", help="make the output again even where it is up to date")
+    parser.add_argument("--overwrite", action="store_true", help=overwrite)
     add_display_flags(parser)
 
 

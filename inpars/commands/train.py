@@ -10,10 +10,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from inpars.commands.common import add_output_flags, console, open_dataset_if_named, print_result
+from inpars.commands.common import (
+    add_output_flags,
+    add_prompt_flags,
+    console,
+    open_dataset_if_named,
+    print_result,
+    shown_prompt,
+)
 from inpars.models.publishing import check_hub_name, push_folder
 from inpars.options import add_flags, from_flags
-from inpars.prompting.prompts import load_prompt
 from inpars.stages.training import train_reranker_from_file, train_retriever_from_file
 from inpars.stages.training_readers import train_reader_from_file
 from inpars.training.options import ReaderOptions, RerankerOptions, RetrieverOptions
@@ -37,9 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add_flags(own, options)
         if options is RerankerOptions:
             own.set_defaults(**dict.fromkeys(OF_RECIPES))  # None: not given, so that a recipe may say
-            own.add_argument(
-                "--prompt", metavar="NAME|PATH", help="that a query likelihood is shown around each document, and keeps"
-            )
+            add_prompt_flags(own, "that a query likelihood is shown around each document, and keeps")
         add_output_flags(own, "folder of the trained model")
     _add_reader(kinds)
 
@@ -67,8 +71,9 @@ def run(flags: argparse.Namespace) -> None:
     if flags.what == "retriever":
         manifest = train_retriever_from_file(flags.triples, from_flags(RetrieverOptions, flags), **common)
     else:
-        prompt = load_prompt(flags.prompt) if flags.prompt else None
-        manifest = train_reranker_from_file(flags.triples, reranker_options(flags), prompt=prompt, **common)
+        manifest = train_reranker_from_file(
+            flags.triples, reranker_options(flags), prompt=shown_prompt(flags), **common
+        )
     pushed = {"hub": push_folder(flags.output, flags.push_to_hub)} if flags.push_to_hub is not None else {}
     results = manifest.results
     examples, losses = results["examples"], results["curve"]["losses"]

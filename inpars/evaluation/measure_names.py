@@ -37,7 +37,7 @@ def nearest_measure(name: str) -> str | None:
 
 def _is_first_name(name: str) -> bool:
     """Whether ir_measures writes the measure so: `NDCG` is another name of `nDCG`."""
-    return bool(ir_measures.measures.registry[name].NAME == name)
+    return bool(name == ir_measures.measures.registry[name].NAME)
 
 
 def _names() -> frozenset[str]:
