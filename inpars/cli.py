@@ -51,6 +51,7 @@ ENVIRONMENT_DEFAULTS = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEM
 
 
 EXPLAINED = (InparsError, ModuleNotFoundError, OSError, MemoryError, RecursionError, UnicodeError, OverflowError)
+RAISING = ("strict", "surrogateescape")  # at letters that an encoding lacks; the second is what the C locale sets
 TRACEBACK_VARIABLE = "INPARS_TRACEBACK"
 HELP = "help"
 
@@ -99,7 +100,7 @@ def _explanation(error: Exception) -> str:
 def accept_all_letters() -> None:
     """Have stdout and stderr write what their encoding lacks as an escape, and stdin replace what it cannot read."""
     for stream, errors in ((sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace"), (sys.stdin, "replace")):
-        if getattr(stream, "errors", "") == "strict" and hasattr(stream, "reconfigure"):
+        if getattr(stream, "errors", "") in RAISING and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=errors)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -115,9 +116,24 @@ def console(flags: argparse.Namespace) -> Console:
     return Console(quiet=flags.quiet)
 
 
+def typed_text(text: str) -> str:
+    """Words typed on a command line whose locale could not read all of their letters, as UTF-8."""
+    return os.fsencode(text).decode(errors="replace")
+
+
 def print_result(flags: argparse.Namespace, text: str, values: Mapping[str, Any]) -> None:
     """Print the result: JSON where it was asked for, else the text."""
-    print(json.dumps(values, ensure_ascii=False, indent=1, default=str) if flags.json else text, file=sys.stdout)
+    print(_json(values) if flags.json else text, file=sys.stdout)
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    """The values; letters that stdout cannot write as JSON's own escapes."""
+    text = json.dumps(values, ensure_ascii=False, indent=1, default=str)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(values, indent=1, default=str)
+    return text
 
 
 def add_split_flag(parser: argparse.ArgumentParser) -> None:

@@ -25,6 +25,7 @@ from inpars.commands.common import (
     open_dataset,
     open_dataset_if_named,
     print_result,
+    typed_text,
 )
 from inpars.datasets import load_topics
 from inpars.errors import ConfigError
@@ -157,16 +158,16 @@ def _search_typed(flags: argparse.Namespace) -> None:
         answers=AnswerOptions() if flags.interactive else None,
         progress=progress,
     ) as engine:
-        k = DEFAULT_K if flags.k is None else flags.k
+        k, query = DEFAULT_K if flags.k is None else flags.k, typed_text(flags.query or "")
         if flags.interactive:
             Conversation(engine, k, flags.system, filters).run(sys.stdin, sys.stdout, sys.stderr)
             return
         if flags.json:
-            hits = engine.search([flags.query], k, system=flags.system, filters=filters)[0]
+            hits = engine.search([query], k, system=flags.system, filters=filters)[0]
             rows = [hit_values(hit, number) for number, hit in enumerate(hits, start=1)]
-            print_result(flags, "", {"query": flags.query, "notes": list(engine.notes), "hits": rows})
+            print_result(flags, "", {"query": query, "notes": list(engine.notes), "hits": rows})
             return
-        print_result(flags, "\n".join(search_lines(engine, flags.query, k, flags.system, filters)), {})
+        print_result(flags, "\n".join(search_lines(engine, query, k, flags.system, filters)), {})
 
 
 def _engine_options(flags: argparse.Namespace) -> EngineOptions:
