@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 from inpars.corpus import Corpus, cache_folder, cached_corpus
 from inpars.documents import python_docs
 from inpars.documents.archives import unpacked
-from inpars.documents.ir_collections import ir_corpus, ir_dataset, ir_splits
+from inpars.documents.ir_collections import ir_corpus, ir_dataset, ir_splits, like_named
 from inpars.errors import ConfigError, DataFormatError, UnknownNameError
 from inpars.formats import read_qrels, read_queries
 from inpars.manifest import FileStamp
@@ -129,6 +129,8 @@ def _named(name: str, progress: Progress) -> _Parts:
     if _is_path(name):
         raise DataFormatError("no such dataset; check the path", path=name)
     dataset = ir_dataset(name)
+    if like := like_named(name):
+        progress.note(f"--dataset {name} is ir_datasets' own; {' or '.join(like)} is another collection of that name")
     return _Parts(name, ir_corpus(dataset, name), ir_splits(dataset, name))
 
 

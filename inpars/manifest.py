@@ -59,6 +59,7 @@ class Manifest:
     seconds: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
+    argv: list[str] = field(default_factory=list)  # the command as it was typed; empty where a program called
 
 
 def manifest_path(output: Path) -> Path:

@@ -28,7 +28,7 @@ from inpars.formats import read_queries
 from inpars.options import add_flags, from_flags
 from inpars.progress import Progress
 from inpars.prompting.prompts import load_prompt
-from inpars.reports.commands import command_line
+from inpars.provenance import current_argv, shown_command
 from inpars.reports.report import write_report
 from inpars.stages.evaluating import run_names, write_metrics
 from inpars.stages.examples import leave_out, read_ids
@@ -95,7 +95,7 @@ def run(flags: argparse.Namespace) -> None:
     if flags.output:
         write_metrics(flags.output, values)
     if flags.report:
-        name, command = chosen.dataset or str(chosen.qrels), command_line("evaluate", add_arguments, flags)
+        name, command = chosen.dataset or str(chosen.qrels), shown_command(current_argv())
         write_report(
             report_evaluation(
                 evaluated, paths, topics, options, name=name, texts=document_text or _unknown, command=command

@@ -19,7 +19,7 @@ from inpars.filtering.guards import FilterOptions
 from inpars.filtering.laboratory_page import table_lines
 from inpars.formats import read_queries
 from inpars.manifest import Manifest
-from inpars.options import add_flags, from_flags
+from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.prompting.prompts import load_prompt, read_examples
 from inpars.stages.comparing import CompareOptions, compare_file
 from inpars.stages.filtering import RESEMBLING, filter_file, make_surroundings
@@ -51,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompt", metavar="NAME|PATH", help="the prompt they were written with: its examples' queries are left out"
     )
     parser.add_argument("--examples", type=Path, metavar="PATH", help="the examples they were written with, likewise")
+    add_number(
+        parser, "--num-examples", bounds=COUNT, help="only the first of these examples were shown (default: all)"
+    )
     add_flags(parser, FilterOptions)
     parser.add_argument(
         "--compare",
@@ -73,7 +76,7 @@ def run(flags: argparse.Namespace) -> None:
     examples = [
         *(load_prompt(flags.prompt).examples if flags.prompt else ()),
         *(read_examples(flags.examples) if flags.examples else ()),
-    ]
+    ][: flags.num_examples]
     dataset = open_dataset_if_named(flags, progress)
     common: dict[str, Any] = {
         "output": flags.output,

@@ -24,7 +24,23 @@ def ir_dataset(name: str) -> Any:  # noqa: ANN401 - ir_datasets has no types
     except KeyError:
         close = difflib.get_close_matches(name, list(ir_datasets.registry), n=4)
         hint = "a folder or file of that name does not exist here either; ir_datasets lists its names in its catalog"
-        raise UnknownNameError("dataset", name, [python_docs.NAME, *close], hint) from None
+        raise UnknownNameError("dataset", name, [python_docs.NAME, *like_named(name), *close], hint) from None
+
+
+def like_named(name: str) -> list[str]:
+    """Collections of ir_datasets of the same name within another one: `beir/nfcorpus/test` beside `nfcorpus`.
+
+    Of those with splits the test split, else the collection.
+    """
+    import ir_datasets
+
+    found = []
+    for other in getattr(ir_datasets, "registry", ()):
+        parts = other.split("/")
+        if other != name and parts[1 : 1 + len(name.split("/"))] == name.split("/"):
+            found.append(other)
+    tests = [other for other in found if other.endswith("/test")]
+    return tests or found[:1]
 
 
 def ir_corpus(dataset: Any, name: str) -> Corpus:  # noqa: ANN401 - ir_datasets has no types

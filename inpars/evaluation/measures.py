@@ -16,6 +16,7 @@ import numpy as np
 
 from inpars.batches import slices
 from inpars.errors import ConfigError
+from inpars.evaluation.measure_names import in_notation, nearest_measure, split_measures
 from inpars.records import Qrels, Run
 from inpars.runs import rank
 
@@ -36,12 +37,18 @@ class Evaluation:
 
 
 def parse_metrics(names: str | Sequence[str]) -> list[str]:
-    """Measures in the field's own notation, `nDCG@10` or `RR(rel=2)@10`. Raises ConfigError with what cannot be had."""
-    wanted = names.split() if isinstance(names, str) else list(names)
+    """Measures in the field's own notation, `nDCG@10` or `RR(rel=2)@10`; commas and capitals are no matter.
+
+    Raises ConfigError with what cannot be had, and what it may stand for.
+    """
+    wanted = split_measures(names) if isinstance(names, str) else list(names)
+    wanted = list(dict.fromkeys(map(in_notation, wanted)))
     unknown = [name for name in wanted if not _is_measure(name)]
     if unknown or not wanted:
+        near = [found for name in unknown if (found := nearest_measure(name)) is not None]
+        guess = f"; did you mean {', '.join(near)}?" if near else ""
         raise ConfigError(
-            f"unknown measure {', '.join(unknown) or 'list, it is empty'} (try: nDCG@10 RR@10 R@100 AP P@10)"
+            f"unknown measure {', '.join(unknown) or 'list, it is empty'}{guess} (try: nDCG@10 RR@10 R@100 AP P@10)"
         )
     if beyond := [name for name in wanted if not _is_supported(ir_measures.parse_measure(name))]:
         raise ConfigError(f"nothing installed here computes {', '.join(beyond)}; name measures without it")

@@ -15,7 +15,6 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special  # scipy.stats takes a second to load
 
 from inpars.errors import ConfigError
 
@@ -132,6 +131,8 @@ def t_test_p_value(differences: Sequence[float]) -> float:
     deviation = values.std(ddof=1)
     if deviation <= ROUNDING * abs(values.mean()):
         return 0.0
+    from scipy import special  # takes a third of a second to load, and scipy.stats a whole one
+
     return float(2 * special.stdtr(len(values) - 1, -abs(values.mean()) / (deviation / math.sqrt(len(values)))))
 
 
@@ -177,12 +178,16 @@ def _difference(values: Sequence[float], permutations: int, bootstraps: int) -> 
 def _expanded_tails(count: int) -> tuple[float, float]:
     """The quantiles of resampled means that make an interval of 95% from `count` values."""
     reach = math.sqrt(count / (count - 1)) * _student(count, 1 - LEVEL / 2)
+    from scipy import special
+
     tail = float(special.ndtr(-reach))
     return tail, 1 - tail
 
 
 def _student(count: int, probability: float) -> float:
     """The quantile of Student's t of the mean of `count` values."""
+    from scipy import special
+
     return float(special.stdtrit(count - 1, probability))
 
 

@@ -116,6 +116,17 @@ def parse_ranks(text: str) -> tuple[int, int]:
     return int(first), int(last)
 
 
+def rank_problems(ranks: str, per_query: int) -> Iterator[str]:
+    """What is wrong with ranks that so many negatives of each positive are to be drawn from."""
+    try:
+        first, last = parse_ranks(ranks)
+    except ConfigError as error:
+        yield str(error)
+        return
+    if per_query > (count := last - first + 1):
+        yield f"--per-query is {per_query}, but --ranks {ranks} holds {count}; give more ranks or fewer negatives"
+
+
 class Miner:
     """Draws negatives for blocks of queries and counts what it leaves out."""
 

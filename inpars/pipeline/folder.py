@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any
 
 from inpars.errors import DataFormatError
 from inpars.formats import read_qrels, read_queries
+from inpars.json_text import parse_json
 from inpars.manifest import MANIFEST_SUFFIX, FileStamp, Manifest, read_manifest
 from inpars.pipeline.judging import METRICS, QRELS, QUERIES, TOPICS
-from inpars.pipeline.results import FOLDER_MARK
+from inpars.pipeline.results import read_mark
 from inpars.records import Qrels
 
 PerQuery = Mapping[str, Mapping[str, float]]
@@ -54,7 +54,7 @@ class RunFolder:
         if not path.exists():
             return {}
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = parse_json(path.read_bytes())
             return {name: dict(system["per_query"]) for name, system in values["systems"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataFormatError(f"not the measures of a run ({error})", path=path) from None
@@ -88,13 +88,4 @@ def read_run_folder(path: Path) -> RunFolder:
     if not manifests and not broken:
         raise DataFormatError("holds no manifest of any stage; give the --output of an `inpars run`", path=path)
     ordered = sorted(manifests.items(), key=lambda item: item[1].started)  # one second apart at least, or by name
-    return RunFolder(path, _mark(path / FOLDER_MARK), dict(ordered), tuple(broken))
-
-
-def _mark(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return {}
-    except (ValueError, TypeError) as error:
-        raise DataFormatError(f"not the mark of a run ({error}); remove it", path=path) from None
+    return RunFolder(path, read_mark(path), dict(ordered), tuple(broken))

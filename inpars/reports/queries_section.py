@@ -7,7 +7,7 @@ from html import escape
 
 from inpars.reports.charts import bar, filled_legend, histogram, line_chart
 from inpars.reports.content import NegativeExample, Negatives, QueryExample, Written
-from inpars.reports.page import Cell, cards, figure, figures, heading, number, paragraph, table
+from inpars.reports.page import Cell, cards, counted, figure, figures, heading, number, paragraph, table
 from inpars.reports.results_section import passage
 
 SHOWN_CHARACTERS = 180
@@ -24,7 +24,8 @@ def written_html(written: Written | None) -> str:
             figures(
                 figure(
                     histogram(written.bins, score, cut=cut),
-                    f"Scores of {written.count:,} written queries; the line is the lowest score that was kept.",
+                    f"Scores of {counted(written.count, 'written query', 'written queries')}; the line is the lowest "
+                    "score that was kept.",
                     filled_legend([(f"kept ({written.kept:,})", "kept"), (f"dropped ({dropped:,})", "dropped")]),
                 ),
                 figure(

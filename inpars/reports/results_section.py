@@ -7,7 +7,7 @@ from html import escape
 from inpars.evaluation.significance import Difference, Interval
 from inpars.reports.charts import Range, differences_chart, intervals_chart, legend, line_chart
 from inpars.reports.content import DEPTHS, Moved, Movement, Passage, Results
-from inpars.reports.page import Cell, cards, figure, figures, heading, number, paragraph, shorten, table
+from inpars.reports.page import Cell, cards, counted, figure, figures, heading, number, paragraph, shorten, table
 
 PASSAGE_CHARACTERS = 220
 NOTHING = "No judged queries, so nothing was measured."
@@ -150,7 +150,7 @@ def _mean(mean: float, interval: Interval | None) -> str:
 
 def _movement(one: Movement, baseline: str) -> str:
     return (
-        f"{one.name} against {baseline}: better on {one.better:,} queries, worse on {one.worse:,}, "
+        f"{one.name} against {baseline}: better on {counted(one.better, 'query', 'queries')}, worse on {one.worse:,}, "
         f"the same on {one.same:,}."
     )
 

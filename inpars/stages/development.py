@@ -15,7 +15,8 @@ from inpars.records import Query
 from inpars.training.examples import TripleTexts
 
 if TYPE_CHECKING:
-    from inpars.training.validation import DevSet, ValidatedOptions
+    from inpars.training.options import ValidatedOptions
+    from inpars.training.validation import DevSet
 
 
 def development_inputs(options: ValidatedOptions, dataset: Dataset | None) -> dict[str, FileStamp]:

@@ -19,7 +19,7 @@ from inpars.datasets import Dataset
 from inpars.errors import BackendError, ConfigError
 from inpars.evaluation.measures import evaluate
 from inpars.manifest import FileStamp, Manifest
-from inpars.options import option
+from inpars.options import SEED, option
 from inpars.progress import SILENT, Progress
 from inpars.records import Qrels, Run
 from inpars.stages.stage import Outcome, model_stamp, run_stage
@@ -53,7 +53,7 @@ class ExportModelOptions:
     sample: int = option(20, help="queries of the check", minimum=1)
     threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False, minimum=1)
     trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
-    seed: int = option(0, help="seed of the sample")
+    seed: int = option(0, help="seed of the sample", bounds=SEED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from inpars.generation.api_wire import Endpoint
 from inpars.generation.canary import WINDOW, Canary
 from inpars.generation.settings import DecodingSettings
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
-from inpars.options import check, option, result_settings
+from inpars.options import SEED, Bounds, check, option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompting.prompts import Prompt, PromptSource, load_prompt
 from inpars.records import Document
@@ -64,8 +64,12 @@ class GenerateOptions(ShardedOptions):
     max_new_tokens: int = option(64, help="tokens a query may have", minimum=1)
     num_queries: int | None = option(None, help="queries a document (default: 1; seq2seq 3)", minimum=1)
     temperature: float | None = option(None, help="0 takes the likeliest token (default: 0; seq2seq 1)", minimum=0)
-    top_p: float | None = option(None, help="share of the probability that is drawn from (default: 1; seq2seq 0.95)")
-    seed: int = option(0, help="seed of the sample and of drawn tokens")
+    top_p: float | None = option(
+        None,
+        help="share of the probability that is drawn from (default: 1; seq2seq 0.95)",
+        bounds=Bounds(above=0, maximum=1),
+    )
+    seed: int = option(0, help="seed of the sample and of drawn tokens", bounds=SEED)
     batch_size: int | None = option(
         None,
         help="documents decoded together (default: by the memory, at most 32 on a processor)",

@@ -24,7 +24,7 @@ from inpars.filtering.filters import words
 from inpars.formats import read_synthetic_records
 from inpars.manifest import FileStamp, Manifest, stamp
 from inpars.mining.splitting import HeldOutBy, Keys, Numbers, SourceGroups, dev_clusters, id_key
-from inpars.options import option
+from inpars.options import SEED, SHARE, Bounds, check, option
 from inpars.progress import SILENT, Progress
 from inpars.records import SyntheticQuery
 from inpars.stages.stage import Outcome, refuse_to_overwrite, run_stage
@@ -38,15 +38,17 @@ QRELS_HEADER = "query-id\tcorpus-id\tscore"
 class SplitOptions:
     """How queries are split."""
 
-    dev_share: float = option(0.1, help="share of the queries that is set aside, at most")
+    dev_share: float = option(
+        0.1, help="share of the queries that is set aside, at most", bounds=Bounds(above=0, below=1)
+    )
     threshold: float = option(
-        THRESHOLD, help="documents of at least this similarity, estimated by MinHash, stay together", minimum=0
+        THRESHOLD, help="documents of at least this similarity, estimated by MinHash, stay together", bounds=SHARE
     )
     by_source: bool = option(
         False,
         help="keep documents cut out of one file together too; of fewer than ten files, those of a page or section",
     )
-    seed: int = option(0, help="seed of the choice")
+    seed: int = option(0, help="seed of the choice", bounds=SEED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +118,7 @@ def split_file(
 
 
 def _check(options: SplitOptions, files: SplitFiles) -> None:
-    if not 0 < options.dev_share < 1:
-        raise ConfigError(f"--dev-share is {options.dev_share}; it must be above 0 and below 1")
+    check(options)
     paths = [path.resolve() for path in (files.train, *files.sides)]
     if len(set(paths)) < len(paths):
         raise ConfigError("the outputs of a split must be different files")

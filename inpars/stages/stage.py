@@ -16,6 +16,7 @@ from inpars.models.embedded import EMBEDDED
 from inpars.models.processor import return_freed_memory
 from inpars.options import check, result_settings
 from inpars.progress import Progress
+from inpars.provenance import current_argv
 from inpars.storage import storage_errors
 
 
@@ -70,6 +71,7 @@ def run_stage(
         seconds=round(time.monotonic() - clock, 2),
         versions=manifests.versions(),
         git_commit=manifests.git_commit(),
+        argv=current_argv(),
     )
     manifests.write_manifest(manifest, output)
     return manifest

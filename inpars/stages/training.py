@@ -25,8 +25,7 @@ from inpars.training.examples import TripleTexts, grouped, limited, pairs_once, 
 
 if TYPE_CHECKING:
     from inpars.training.loop import Curve
-    from inpars.training.reranker import RerankerOptions
-    from inpars.training.retriever import RetrieverOptions
+    from inpars.training.options import RerankerOptions, RetrieverOptions
     from inpars.training.validation import DevSet
 
 

@@ -16,7 +16,8 @@ from inpars.progress import SILENT, Progress
 from inpars.stages.stage import Outcome, model_stamp, run_stage
 
 if TYPE_CHECKING:
-    from inpars.training.reader import Example, ReaderOptions
+    from inpars.training.options import ReaderOptions
+    from inpars.training.reader import Example
 
 
 def train_reader_from_file(

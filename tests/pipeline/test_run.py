@@ -111,10 +111,16 @@ def test_another_dataset_is_kept_out_of_the_folder(finished, cache, tmp_path, ca
     assert error.count("\n") == 1
 
 
-def test_another_prompt_redoes_only_what_depends_on_it(finished, cache):
+def test_another_prompt_is_asked_for_and_redoes_only_what_depends_on_it(finished, cache, capsys):
     moment = now(finished)
     prompt = Path(__file__).parents[2] / "prompts" / "questions-technical.yaml"
-    assert main(["run", "--dataset", str(TOY), "--output", str(finished), "--prompt", str(prompt), *SMALL]) == 0
+    command = ["run", "--dataset", str(TOY), "--output", str(finished), "--prompt", str(prompt), *SMALL]
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert "--prompt was inpars " in error
+    assert error.count("\n") == 1
+    assert changed_after(finished, moment) == set()
+    assert main([*command, "--overwrite"]) == 0
     redone = changed_after(finished, moment)
     assert {"queries.synthetic.jsonl", "queries.filtered.jsonl", "triples.tsv", "retriever", "reranker"} <= redone
     assert redone.isdisjoint({"bm25.trec", "base.trec", "fusion.trec"})

@@ -10,6 +10,7 @@ import pytest
 
 from inpars.datasets import load_dataset, load_qrels, load_topics
 from inpars.documents import python_docs
+from inpars.documents.ir_collections import like_named
 from inpars.errors import BackendError, ConfigError, DataFormatError, UnknownNameError
 from inpars.formats import read_documents
 from inpars.progress import Silent
@@ -288,3 +289,17 @@ def test_judgements_are_read_without_the_documents(tmp_path, monkeypatch):
         load_topics(str(tmp_path))
     with pytest.raises(UnknownNameError, match="unknown dataset 'beir/scifat/test'"):
         load_topics("beir/scifat/test")
+
+
+@pytest.mark.parametrize(
+    ("name", "like"),
+    [
+        ("nfcorpus", ["beir/nfcorpus/test"]),  # Heidelberg's own, beside BEIR's
+        ("nfcorpus/test", ["beir/nfcorpus/test"]),
+        ("nq", ["beir/nq"]),
+        ("beir/nfcorpus/test", []),
+        ("antique", []),
+    ],
+)
+def test_collections_of_the_same_name_within_another_one(name, like):
+    assert like_named(name) == like

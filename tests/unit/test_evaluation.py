@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inpars.errors import ConfigError
+from inpars.evaluation.measure_names import split_measures
 from inpars.evaluation.measures import evaluate, judged_share, parse_metrics
 from inpars.runs import rank
 
@@ -191,3 +192,33 @@ def test_long_lists_of_queries_are_taken_in_blocks(monkeypatch):
     result = evaluate(run, qrels, ["RR@10"])
     assert result.per_query["RR@10"] == {"q0": 1.0, "q1": 0.5, "q2": 1.0, "q3": 0.5, "q4": 1.0, "q5": 0.0}
     assert result.missing == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ("nDCG@10,RR@10", ["nDCG@10", "RR@10"]),
+        (" ndcg@10 ,  rr@10, ", ["nDCG@10", "RR@10"]),
+        ("map MRR@10 p@5 r@100", ["MAP", "MRR@10", "P@5", "R@100"]),
+        ("ndcg@10 nDCG@10", ["nDCG@10"]),
+    ],
+)
+def test_measures_with_commas_and_in_any_capitals(names, found):
+    assert parse_metrics(names) == found
+
+
+def test_commas_in_brackets_are_the_measures():
+    assert split_measures("ERR@20,AP(rel=2),nDCG(dcg='exp-log2', gains=1)@5") == [
+        "ERR@20",
+        "AP(rel=2)",
+        "nDCG(dcg='exp-log2', gains=1)@5",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("ndcg_cut_10", "nDCG@10"), ("recip_rank", "RR"), ("nDGC@10", "nDCG@10"), ("Reccall@100", "Recall@100")],
+)
+def test_an_unknown_measure_gets_the_nearest(name, meant):
+    with pytest.raises(ConfigError, match=f"unknown measure {name}; did you mean {meant}\\?"):
+        parse_metrics(name)
