@@ -35,9 +35,8 @@ _FILTERS = re.compile(
     r"guardrail[_ ]?interven|sensitive[_ ]content|\bblocklist|blocked by (?:our|the) (?:content|safety)",
     re.IGNORECASE,
 )
-_HIDDEN = re.compile(r"<(script|style|head)\b.*?</\1>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
+_HIDDEN = re.compile(r"<(script|style)\b.*?</\1>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<[^<>]*>")
-_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _NONE = (None, "", "None", "null", 0, "0", 200, "200")  # codes that are none
 
 
@@ -159,6 +158,4 @@ def _is_filtered(value: Any, depth: int = 5) -> bool:  # noqa: ANN401 - JSON
 
 def visible(page: str) -> str:
     """What a reader of a web page sees of it, on one line."""
-    title = _TITLE.search(page)
-    body = _TAG.sub(" ", _HIDDEN.sub(" ", page))
-    return " ".join(unescape(f"{title[1] if title else ''} {body}").split()) or "an empty page"
+    return " ".join(unescape(_TAG.sub(" ", _HIDDEN.sub(" ", page))).split()) or "an empty page"

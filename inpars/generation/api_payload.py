@@ -15,7 +15,7 @@ from typing import Any
 from inpars.generation.api_faults import FaultError, OddReplyError, fault_in, visible
 from inpars.json_text import JsonError, parse_json
 
-STREAM, ENCODING = "stream", "encoding"
+STREAM, ENCODING, BROKEN = "stream", "encoding", "broken_letters"
 SHOWN_CHARACTERS = 100
 _FIELD = re.compile(r"(?:data|event|id|retry):|:")
 _WRAPPERS = ("data", "result", "response", "body")

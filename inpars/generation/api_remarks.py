@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from inpars.generation.api_payload import ENCODING, STREAM
+from inpars.generation.api_payload import BROKEN, ENCODING, STREAM
 from inpars.generation.api_reply import FILTERED, NO_FINISH, PARTS, UNKNOWN_FINISH
 from inpars.generation.reply_query import ECHO, MARKUP, ONLY_THOUGHTS, PREAMBLE, THOUGHTS
 from inpars.generation.reply_query import REFUSED as REFUSED_IN_WORDS
@@ -27,6 +27,7 @@ SENTENCES: Mapping[str, str] = {
     PARTS: "had parts that are no text, which were left out",
     STREAM: "came as an event stream that was not asked for; its chunks were joined",
     ENCODING: "were not UTF-8; look at letters beyond ASCII",
+    BROKEN: "hold letters that did not arrive whole, shown as U+FFFD",
     NO_FINISH: "have no finish_reason; taken for stop, or for length where the token limit was reached",
     UNKNOWN_FINISH: "have a finish_reason that is not known; taken for stop, or for length at the token limit",
     NONE: f"have no log-probs, since the server sent none; {SCORE}",

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 from inpars.documents.selection import sampling_key
 from inpars.generation import GeneratedQuery
 from inpars.generation.api_options import OPENAI_URL
-from inpars.generation.api_payload import unwrapped
+from inpars.generation.api_payload import BROKEN, unwrapped
 from inpars.generation.api_prices import TOKENS_PER_TURN, cut_text, estimate_tokens
 from inpars.generation.api_reply import Reply, read_reply, tokens_used
 from inpars.generation.reply_query import ONLY_THOUGHTS, REFUSED, THOUGHTS, find_continued, find_replied
@@ -111,6 +111,7 @@ class Wording:
         if reply.thoughts:
             remarks = (ONLY_THOUGHTS if span.start == span.end else THOUGHTS, *remarks)
         query, rest = text[span.start : span.end], text[span.end :]
+        remarks += (BROKEN,) * ("\ufffd" in query)
         unstopped = reply.finish == "length" and self._form.stop_position(rest) == len(rest)
         reason: FinishReason = "length" if unstopped else "stop"
         try:

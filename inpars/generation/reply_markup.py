@@ -60,9 +60,8 @@ def _counts(number: re.Match[str], rest: str) -> bool:
 
 def without_pair(text: str, start: int, end: int) -> Span:
     """Without one pair of marks around the whole."""
-    if match := _TAG.match(text, start, end):
-        close = text.find(f"</{match[1]}>", match.end(), end)
-        return match.end(), close if close >= 0 else end
+    if (match := _TAG.match(text, start, end)) and (close := text.find(f"</{match[1]}>", match.end(), end)) >= 0:
+        return match.end(), close
     if (boxed := _BOXED.match(text, start, end)) and boxed.end() == end:
         return boxed.span(1)
     if glued := _GLUED.search(text[start:end]):

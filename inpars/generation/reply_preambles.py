@@ -19,8 +19,10 @@ _LABEL_WORDS = (
     r"(?:quer(?:y|ies)|questions?|search (?:terms?|phrase)|q|output|answer|response)(?:\s*#?\d{1,2})?"
     rf"(?:\s+for (?:this|the) {_NOUN})?(?:\s+(?:is|could be|might be|would be|can be))?"
 )
-_MARKS = r"[*_#>`\s]*"
-LABEL = re.compile(rf"{_MARKS}{_LABEL_WORDS}\s*(?:\*\*|__)?\s*[:：]\s*(?:\*\*|__)?\s*(?=\S)", re.IGNORECASE)
+LABEL = re.compile(
+    rf"#{{0,6}}\s*(?:(\*\*|__|\*|_){_LABEL_WORDS}\s*(?:[:：]\s*\1|\1\s*[:：])|{_LABEL_WORDS}\s*[:：])\s*(?=\S)",
+    re.IGNORECASE,
+)
 _LABEL_LINE = re.compile(rf"{_LABEL_WORDS}\s*[:：]?", re.IGNORECASE)
 INLINE = re.compile(
     rf"(?:{_YES}[!,.]*\s+)?(?:here(?:[’']s| is| are)|below is|the following is)\s(?=[^:：\n]*{_NOUN})"
@@ -36,22 +38,24 @@ _FILLER = re.compile(
     re.IGNORECASE,
 )
 _RULE = re.compile(r"(?:[-*_=]\s*){3,}")
-_CANNOT = r"can(?:no|[’'])t|can not"
+_UNABLE = r"i(?:\s+(?:can(?:no|[’'])t|can not|won[’']t|am (?:unable|not able) to)|[’']m (?:unable|not able) to)"
+_WRITE = r"(?:assist|help|comply|provide|fulfill?|generate|create|write|answer|process|engage|continue|do)"
+_SORRY = r"(?:(?:i[’']m|i am)\s+(?:very\s+|really\s+)?sorry|i apologi[sz]e|sorry)"
 _REFUSAL = re.compile(
-    rf"(?:i[’']m|i am)\s+(?:very\s+|really\s+)?sorry\b.{{0,20}}\b(?:i|but)\b.{{0,10}}(?:{_CANNOT}|unable|not able)\b"
-    rf"|(?:sorry,?\s+(?:but\s+)?|unfortunately,?\s+)?i(?:\s+(?:{_CANNOT}|won[’']t|am (?:unable|not able) to)"
-    r"|[’']m (?:unable|not able) to)\s+(?:assist|help|comply|provide|fulfill?|generate|create|write|answer|process)\s+"
-    r"(?:you\b|with (?:that|this|your)\b|that\b|this\b|a\b|an\b|any\b|the (?:query|question|request)\b|your\b)"
+    rf"{_SORRY},?\s+(?:but\s+)?{_UNABLE}\s+{_WRITE}\b"
+    rf"|(?:unfortunately,?\s+)?{_UNABLE}\s+{_WRITE}\s+"
+    r"(?:you\b|with (?:that|this|your)\b|that\b|this\b|an?\b|any\b|the (?:query|question|request)\b|your\b)"
     r"|as an ai(?: language)? model\b",
     re.IGNORECASE,
 )
+_TAG_LINE = re.compile(r"<[a-z_]+>", re.IGNORECASE)
 _LONGEST = 240  # characters of a line that announces something
 
 
 def is_preamble(line: str, *, blank_follows: bool) -> bool:
     """Whether a line only announces the ones behind it."""
     bare = line.strip('*_#>`" \t')
-    if not bare or _RULE.fullmatch(line) or _LABEL_LINE.fullmatch(bare):
+    if (not bare and len(line) > 1) or _RULE.fullmatch(line) or _TAG_LINE.fullmatch(line) or _LABEL_LINE.fullmatch(bare):
         return True
     if len(bare) > _LONGEST:
         return False

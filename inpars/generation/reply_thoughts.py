@@ -51,9 +51,9 @@ def find_answer(text: str) -> AnswerSpan:
         return AnswerSpan(0, len(text), False)
     start = closings[-1].end() if closings else 0
     end = next((match.start() for match in openings if match.start() >= start), len(text))
-    if text[start:end].strip():
+    if not _TURN.fullmatch(text[start:end]):
         return AnswerSpan(start, end, True)
-    if openings and text[: openings[0].start()].strip() and not _TURN.fullmatch(text[: openings[0].start()]):
+    if openings and not _TURN.fullmatch(text[: openings[0].start()]):
         return AnswerSpan(0, openings[0].start(), True)  # an answer, and thoughts about it
     return AnswerSpan(len(text), len(text), True)
 
@@ -67,8 +67,9 @@ def _closes(text: str, mark: re.Match[str], openings: list[re.Match[str]]) -> bo
     """Whether a closing mark ends thoughts: one was opened, or it stands as no mark within a query does."""
     if any(opening.end() <= mark.start() for opening in openings):
         return True
-    line, behind = text[: mark.start()].rpartition("\n")[2], text[mark.end() :]
+    before, behind = text[: mark.start()], text[mark.end() :]
+    line = before.rpartition("\n")[2]
     if _OPENING.search(line):
         return False
-    within_words = line[-1:].isspace() and behind[:1].isspace() and not behind.startswith("\n")
-    return not line.strip() or (bool(behind.strip()) and not within_words)
+    a_word = line[-1:].isspace() and behind[:1].isspace() and line.rstrip()[-1:] not in tuple(".!?:;)")
+    return not line.strip() or (bool(behind.strip()) and not (a_word and "\n" not in before.strip()))

@@ -51,8 +51,8 @@ def read_tokens(log_probs: Any) -> list[Token]:  # noqa: ANN401 - JSON
             if len(tokens) != len(values):
                 raise UnusableError(LENGTH)
             entries = [{"token": token, "logprob": value} for token, value in zip(tokens, values, strict=True)]
-        elif not entries and not (tokens or values):
-            raise UnusableError(NONE)
+        elif not entries:
+            raise UnusableError(FORM if any(log_probs.values()) else NONE)
     else:
         entries = log_probs
     if entries in (None, [], "", False, True):
