@@ -152,7 +152,9 @@ PROVIDERS = [
         "status 404: model 'm' not found; check",
         VALUES,
     ),
-    Provider("LM Studio", lm_studio, (404, {"error": "Model 'm' not found."}), "status 404: Model 'm' not found.", None),
+    Provider(
+        "LM Studio", lm_studio, (404, {"error": "Model 'm' not found."}), "status 404: Model 'm' not found.", None
+    ),
     Provider(
         "OpenRouter",
         openrouter,

@@ -12,19 +12,20 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inpars.errors import BackendError, ConfigError, DataFormatError
 from inpars.generation.api_answers import AnswerJournal
 from inpars.generation.api_asking import all_refused
+from inpars.generation.api_batch_results import body_of, own_lines
 from inpars.generation.api_client import NoAnswerError, Server
-from inpars.generation.api_faults import FINAL, REFUSED, Fault, FaultError, OddReplyError, fault_in, fault_of_status
+from inpars.generation.api_faults import FINAL, REFUSED, Fault, FaultError, OddReplyError
 from inpars.generation.api_parameters import State, advice
 from inpars.generation.api_prices import Price
 from inpars.generation.api_remarks import REFUSED as REFUSED_REMARK
 from inpars.generation.api_reply import FILTERED
 from inpars.generation.api_wire import PATHS, Answer, ApiRequest, Wording, refusal
-from inpars.json_text import JsonError, parse_json
+from inpars.json_text import parse_json
 from inpars.progress import SILENT, Progress
 from inpars.storage import atomic_writer
 
@@ -39,6 +40,7 @@ MAX_ROUNDS = 4  # times a request is sent before it counts as failed
 CAUTION = 2.0  # times the estimate that a batch may cost before any answer shows how good the estimate is
 CAUTION_LATER = 1.25  # times what answers came to
 LISTED = 1000  # batches that are looked through for our mark
+Row: TypeAlias = tuple[str, str, Answer, float]  # query, request, its answer, USD
 ENDED = {"completed", "failed", "expired", "cancelled"}
 
 
@@ -230,66 +232,45 @@ class Batches:
         for file_id in (batch.output_file_id, batch.error_file_id):
             if file_id:
                 content = self._server.call(lambda client, name=file_id: client.files.content(name).content)  # type: ignore[misc]
-                lines += self._lines(content, entry, file_id)
+                found, notes = own_lines(content, frozenset(entry["requests"]))
+                lines += found
+                for note in notes:
+                    self._progress.note(f"{file_id}: {note}")
         self._journal.add_all(self._rows(lines, entry, known))
         if self._refused and self._journal.written:
             answer = Answer(refusal(), 0, 0, (REFUSED_REMARK,))
             self._journal.add_all((known[name].query_id, name, answer, 0.0) for name in self._refused if name in known)
             self._refused.clear()
 
-    def _lines(self, content: bytes, entry: dict[str, Any], file_id: str) -> list[dict[str, Any]]:
-        """The lines of a result file that belong to this batch; others are counted and told."""
-        found, broken, foreign, own = [], Counter[str](), 0, set(entry["requests"])
-        for number, line in enumerate(content.splitlines(), start=1):
-            if not line.strip():
-                continue
-            try:
-                record = parse_json(line)
-            except JsonError as error:
-                broken[f"line {number}: {error}"] += 1
-                continue
-            if isinstance(record, dict) and record.get("custom_id") in own:
-                found.append(record)
-            else:
-                foreign += 1
-        if broken:
-            first = next(iter(broken))
-            self._progress.note(f"{file_id}: {broken.total()} lines of the results cannot be read ({first})")
-        if foreign:
-            self._progress.note(f"{file_id}: {foreign} lines of the results are of no request of this batch")
-        return found
-
-    def _rows(
-        self, lines: Sequence[dict[str, Any]], entry: dict[str, Any], known: dict[str, ApiRequest]
-    ) -> list[tuple[str, str, Answer, float]]:
+    def _rows(self, lines: Sequence[dict[str, Any]], entry: dict[str, Any], known: dict[str, ApiRequest]) -> list[Row]:
         """The answers in result lines, the first of several; what failed is left for the next round."""
-        rows: dict[str, tuple[str, str, Answer, float]] = {}
+        rows: dict[str, Row] = {}
         for record in lines:
             name = record["custom_id"]
-            request = known.get(name)
-            query_id = request.query_id if request else ""
-            if name in rows:
-                continue
-            try:
-                answer = self._wording.read(_body_of(record), request=request)
-            except FaultError as error:
-                if error.fault.filtered:
-                    rows[name] = (query_id, name, Answer(refusal(), 0, 0, (FILTERED,)), 0.0)
-                else:
-                    self._note_failed(name, error.fault, entry, request)
-                continue
-            except OddReplyError as error:
-                self._reasons[name] = self._server.scrub(str(error))
-                continue
-            self._estimated += request.input_tokens if request else 0
-            self._used += answer.input_tokens if request else 0
-            rows[name] = (query_id, name, answer, self._usd(answer.input_tokens, answer.output_tokens))
-        for name in rows:
-            self._reasons.pop(name, None)
-            self._refused.pop(name, None)
+            if name not in rows and (row := self._row(record, entry, known.get(name))) is not None:
+                rows[name] = row
+                self._reasons.pop(name, None)
+                self._refused.pop(name, None)
         if again := len(lines) - len({record["custom_id"] for record in lines}):
             self._progress.note(f"{again} lines of the results answer a request once more; the first answer counts")
         return list(rows.values())
+
+    def _row(self, record: dict[str, Any], entry: dict[str, Any], request: ApiRequest | None) -> Row | None:
+        """One line's answer; of a line without one the reason is kept."""
+        name, query_id = record["custom_id"], request.query_id if request else ""
+        try:
+            answer = self._wording.read(body_of(record), request=request)
+        except FaultError as error:
+            if error.fault.filtered:
+                return query_id, name, Answer(refusal(), 0, 0, (FILTERED,)), 0.0
+            self._note_failed(name, error.fault, entry, request)
+            return None
+        except OddReplyError as error:
+            self._reasons[name] = self._server.scrub(str(error))
+            return None
+        self._estimated += request.input_tokens if request else 0
+        self._used += answer.input_tokens if request else 0
+        return query_id, name, answer, self._usd(answer.input_tokens, answer.output_tokens)
 
     def _note_failed(self, name: str, fault: Fault, entry: dict[str, Any], request: ApiRequest | None) -> None:
         reason = self._server.scrub(f"status {fault.status}: {fault.message}" if fault.status else fault.message)
@@ -320,20 +301,6 @@ class Batches:
         with atomic_writer(self._path) as stream:
             json.dump({"batches": self._entries}, stream, indent=1)
             stream.write("\n")
-
-
-def _body_of(record: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
-    """The answer in a line of results. Raises FaultError where it is a failure."""
-    response = record.get("response")
-    if not isinstance(response, dict):
-        raise FaultError(fault_in(record) or fault_in(response) or Fault(None, "no response"))
-    status, body = response.get("status_code"), response.get("body")
-    if status not in (200, "200", None):
-        code = int(status) if str(status).isdecimal() else 0
-        said = body if isinstance(body, str) else json.dumps(body)
-        fault = fault_of_status(code, said.encode("utf-8", "replace")) if body else fault_in(record, code)
-        raise FaultError(fault or Fault(code, "no reason given"))
-    return body
 
 
 def read_state(path: Path) -> list[dict[str, Any]]:

@@ -22,7 +22,9 @@ class ApiOptions:
     """How an OpenAI-compatible server is asked; for --backend completions and chat only."""
 
     base_url: str | None = option(
-        None, help=f"address of the server, http://localhost:8000/v1 for instance (default: {OPENAI_URL})"
+        None,
+        help="address of the server, http://localhost:8000/v1 for instance, with ?api-version=... for Azure "
+        f"(default: {OPENAI_URL})",
     )
     log_prob_kind: LogProbKind = option(
         "raw",

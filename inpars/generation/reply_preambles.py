@@ -55,7 +55,12 @@ _LONGEST = 240  # characters of a line that announces something
 def is_preamble(line: str, *, blank_follows: bool) -> bool:
     """Whether a line only announces the ones behind it."""
     bare = line.strip('*_#>`" \t')
-    if (not bare and len(line) > 1) or _RULE.fullmatch(line) or _TAG_LINE.fullmatch(line) or _LABEL_LINE.fullmatch(bare):
+    if (
+        (not bare and len(line) > 1)
+        or _RULE.fullmatch(line)
+        or _TAG_LINE.fullmatch(line)
+        or _LABEL_LINE.fullmatch(bare)
+    ):
         return True
     if len(bare) > _LONGEST:
         return False

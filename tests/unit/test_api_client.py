@@ -313,15 +313,15 @@ def test_an_answer_without_a_text_every_time_is_a_refusal(answer):
     """BerriAI/litellm#32221 answers null. A row that says so can be completed; asking for ever cannot."""
     gate = Gate()
     with FakeApi(lambda *_: answer) as api:
-        with pytest.raises(RefusedError, match="choices|choice"):
+        with pytest.raises(RefusedError, match="choice"):
             ask(api, gate, retries=2)
         assert (api.asked[7], gate.lost) == (3, 3)
 
 
 def test_a_broken_answer_is_shown():
-    with FakeApi(lambda *_: b'{"id": "chatcmpl-1", "choi') as api:
-        with pytest.raises(NoAnswerError, match=r"broken JSON: .*chatcmpl-1") as caught:
-            ask(api, retries=0)
+    broken = b'{"id": "chatcmpl-1", "choi'
+    with FakeApi(lambda *_: broken) as api, pytest.raises(NoAnswerError, match=r"broken JSON: .*chatcmpl-1") as caught:
+        ask(api, retries=0)
     assert "chatcmpl" not in caught.value.kind
 
 
@@ -343,7 +343,7 @@ def refusing(check, message, **error):
     [
         (
             lambda body: "max_tokens" not in body,
-            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+            "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead.",
             {"max_tokens": None, "max_completion_tokens": 64},
         ),
         (lambda body: "max_tokens" not in body, "Extra inputs are not permitted: max_tokens", {"max_tokens": None}),

@@ -352,6 +352,6 @@ def test_an_answer_without_a_text_becomes_a_row_after_all_retries(write):
 
 
 def test_failures_of_a_kind_are_told_together_with_one_example(write):
-    with FakeApi(lambda number, _: b'{"id": "%d", "choi' % number) as api:
-        with pytest.raises(BackendError, match=r"5 of 5 requests .*\(5 times broken JSON: .*\{\"id\": \"\d\", \"choi\)"):
-            write(api, DOCUMENTS[:5], retries=0)
+    told = r"5 of 5 requests .*\(5 times broken JSON: .*\{\"id\": \"\d\", \"choi\)"
+    with FakeApi(lambda number, _: b'{"id": "%d", "choi' % number) as api, pytest.raises(BackendError, match=told):
+        write(api, DOCUMENTS[:5], retries=0)

@@ -21,7 +21,9 @@ def stream(*events, end="data: [DONE]\n\n"):
 
 
 def read(content, content_type="application/json"):
-    payload, remarks = read_payload(content if isinstance(content, bytes) else json.dumps(content).encode(), content_type)
+    payload, remarks = read_payload(
+        content if isinstance(content, bytes) else json.dumps(content).encode(), content_type
+    )
     reply = read_reply(payload)
     return reply.text, reply.finish, remarks
 

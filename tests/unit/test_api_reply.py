@@ -21,7 +21,7 @@ def chat(content=CATS, finish="stop", **message):
         (chat(reasoning_content=""), False),
         (chat([{"type": "text", "text": CATS}]), False),
         (chat([{"type": "text", "text": "what do"}, {"type": "output_text", "text": " cats eat"}]), False),
-        (chat([{"type": "thinking", "thinking": [{"type": "text", "text": "a"}]}, {"type": "text", "text": CATS}]), True),
+        (chat([{"type": "thinking", "thinking": [{"text": "a"}]}, {"type": "text", "text": CATS}]), True),
         (chat([{"text": "a", "thought": True}, {"text": CATS}]), True),
         (chat(["what do", " cats eat"]), False),
         (chat({"type": "text", "text": {"value": CATS}}), False),
@@ -42,7 +42,7 @@ def test_no_content_is_an_empty_text(content):
 
 def test_parts_that_are_no_text_are_told():
     assert read_reply(chat([{"type": "image"}, {"type": "text", "text": CATS}])).remarks == ("parts",)
-    with pytest.raises(OddReplyError, match="no text: .*image"):
+    with pytest.raises(OddReplyError, match=r"no text: .*image"):
         read_reply(chat([{"type": "image"}]))
 
 

@@ -9,6 +9,7 @@ from inpars.prompting.templates import Prompt
 
 FORM = Prompt("p", "Document: {document}\nRelevant Query: {query}")
 CATS = "what do cats eat"
+GBQ = Prompt("gbq", "Document: {document}\nGood: {query}\nBad: {bad_query}")
 
 
 def replied(text, form=FORM):
@@ -37,7 +38,7 @@ def replied(text, form=FORM):
         f"<|begin_of_thought|>cats<|end_of_thought|>\n\n{CATS}",
         f"<|START_THINKING|>cats<|END_THINKING|>{CATS}",  # Cohere
         f"<|im_start|>assistant\n<think>cats</think>\n{CATS}<|im_end|>",
-        f"<|channel|>analysis<|message|>Cats.<|end|><|start|>assistant<|channel|>final<|message|>{CATS}<|return|>",  # gpt-oss
+        f"<|channel|>analysis<|message|>Cats.<|end|><|start|>assistant<|channel|>final<|message|>{CATS}",  # gpt-oss
         f"analysisWe need a query.assistantfinal{CATS}",  # the same without its special tokens
         f"Here's my thought process:\nCats.\n\nHere is my response:\n{CATS}",  # Granite
         f"{CATS}\n<think>Was that good?</think>",
@@ -77,7 +78,7 @@ def test_thoughts_that_never_end_leave_no_query(text):
         f"I'd be happy to help.\n\n{CATS}",
         f"Based on the passage, a good question would be:\n{CATS}",
         f"Natürlich! Hier ist eine Suchanfrage:\n\n{CATS}",
-        f"当然！以下是一个查询：\n\n{CATS}",
+        f"当然！以下是一个查询：\n\n{CATS}",  # noqa: RUF001
         f"**Query:**\n{CATS}",
         f"### Search query\n\n{CATS}",
         f"---\n{CATS}",
@@ -199,7 +200,7 @@ def test_good_queries_stay_whole(query):
     "text",
     [
         "I'm sorry, but I can't assist with that.",
-        "I’m sorry, I cannot help with this request.",
+        "I’m sorry, I cannot help with this request.",  # noqa: RUF001
         "I cannot provide a query for this passage.",
         "Unfortunately, I am unable to create a query.",
         "As an AI language model, I",
@@ -216,6 +217,26 @@ def test_a_reply_without_a_cue_or_with_several_lines_of_its_own():
     assert replied(f"Query: {CATS}", plain)[0] == CATS
     several = Prompt("p", "Document: {document}\nQuery: {query}", stop=("###",))
     assert replied("one\ntwo ### three", several)[0] == "one\ntwo"
+
+
+@pytest.mark.parametrize(
+    ("reply", "query"),
+    [
+        ("why do owls hoot", "why do owls hoot"),
+        ("\n\nwhy do owls hoot\n\nI chose this because", "why do owls hoot"),
+        ("Good: why do owls hoot", "why do owls hoot"),
+        ("good:\nwhy do owls hoot", "why do owls hoot"),
+        ('"why do owls hoot"', "why do owls hoot"),
+        ('Good: "why do owls hoot"\nBad: "owls"', "why do owls hoot"),
+        ("“why do owls hoot”", "why do owls hoot"),
+        ('"owls" that hoot', '"owls" that hoot'),
+        ("owl's", "owl's"),
+        ('"', '"'),
+        ("", ""),
+    ],
+)
+def test_a_reply_loses_its_cue_and_its_quotes(reply, query):
+    assert replied(reply, GBQ)[0] == query
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_an_empty_query_has_what_stopped_it():
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=4), min_size=1, max_size=9))
 def test_any_subset_of_tokens_is_all_of_them_or_none(tokens):
-    """Left-out tokens must not go unnoticed: the whole list covers the text, a shorter one only if blanks are missing."""
+    """A token left out must not go unnoticed, unless the others hold all that is no blank."""
     tokens = [token for token in tokens if not token.startswith("bytes:")]
     text = "".join(tokens)
     query = text.strip()
