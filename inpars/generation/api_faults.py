@@ -112,8 +112,10 @@ def _message(error: Any, depth: int = 3) -> str:  # noqa: ANN401 - JSON
     if not isinstance(error, dict):
         return ""
     said = next((text for name in _MESSAGES if (text := _message(error.get(name), depth - 1))), "")
-    place = error.get("loc") or error.get("param")
+    place, metadata = error.get("loc"), error.get("metadata")
     where = ".".join(map(str, place)) if isinstance(place, list) else ""
+    behind = metadata.get("raw") if isinstance(metadata, dict) else None  # OpenRouter: the provider's own words
+    said = f"{said} ({behind})" if said and isinstance(behind, str) else said
     return f"{where}: {said}" if where and said else said or _message(error.get("error"), depth - 1)
 
 

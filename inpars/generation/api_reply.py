@@ -96,7 +96,8 @@ def _choice(payload: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def _text(choice: Mapping[str, Any]) -> tuple[str, bool, tuple[str, ...]]:
     """The text of an answer, whether thoughts came beside it, and remarks."""
     turn = next((choice[name] for name in ("message", "delta") if isinstance(choice.get(name), dict)), None)
-    content = turn.get("content") if turn is not None else choice.get("text", choice.get("content"))
+    places = (choice.get(name) for name in ("text", "content", "message"))
+    content = turn.get("content") if turn is not None else next((value for value in places if value is not None), None)
     if turn is None and content is None and not {"text", "finish_reason", "message"} & choice.keys():
         raise OddReplyError("a choice without a text", shown(dict(choice)), settles=True)
     thoughts = turn is not None and any(turn.get(name) for name in _THOUGHT_FIELDS)

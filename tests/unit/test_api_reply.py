@@ -26,6 +26,7 @@ def chat(content=CATS, finish="stop", **message):
         (chat(["what do", " cats eat"]), False),
         (chat({"type": "text", "text": {"value": CATS}}), False),
         ({"choices": [{"text": CATS, "finish_reason": "stop"}]}, False),
+        ({"choices": [{"message": CATS, "finish_reason": "stop"}]}, False),
         ({"choices": [{"index": 1, "text": "x"}, {"index": 0, "text": CATS, "finish_reason": "stop"}]}, False),
     ],
 )  # fmt: skip
@@ -130,6 +131,7 @@ def test_what_a_filter_let_pass_is_no_refusal():
         (b'{"error": {"message": "Your input was flagged", "code": 403}}', "Your input was flagged", True),
         (b'{"error": {"message": "too long", "type": "invalid_request_error"}}', "too long", False),
         (b'{"error": "plain"}', "plain", False),
+        (b'{"error": {"message": "Provider error", "metadata": {"raw": "full"}}}', "Provider error (full)", False),
         (b'{"detail": "Not Found"}', "Not Found", False),
         (b'{"detail": [{"loc": ["body", "seed"], "msg": "extra"}]}', "body.seed: extra", False),
         (b'[{"error": {"message": "google"}}]', "google", False),

@@ -101,6 +101,18 @@ def test_digests_tell_requests_apart():
     assert wording().digest != wording(max_doc_tokens=9, max_new_tokens=9).digest
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "digest"),
+    [
+        ("completions", "44bdb2a853dea5d4a05798de562c4ab6d63955cb5479b5d913e312cb61fc30d3"),
+        ("chat", "40aea588417770a70b33a3def8e4e51da1b7d453cab70011338b4057bcc370b6"),
+    ],
+)
+def test_answers_of_former_versions_are_found_again(endpoint, digest):
+    """As 5ae80e1 wrote them into its journals."""
+    assert wording(endpoint).requests(DOCUMENT)[0].digest == digest
+
+
 def test_documents_are_cut_and_never_the_cue():
     (request,) = wording(max_doc_tokens=2).requests(DOCUMENT)
     assert request.body["prompt"].endswith("Document: a text\nRelevant Query:")
