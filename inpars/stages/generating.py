@@ -22,6 +22,7 @@ from inpars.generation.api_options import ApiOptions, check_api
 from inpars.generation.api_prices import Estimate
 from inpars.generation.api_wire import Endpoint
 from inpars.generation.canary import WINDOW, Canary
+from inpars.generation.result_notes import result_notes
 from inpars.generation.settings import DecodingSettings
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.options import SEED, Bounds, check, option, result_settings
@@ -34,6 +35,7 @@ from inpars.stages.partial import header_line, partial_path, remove_partial, wri
 from inpars.stages.sharding import ShardedOptions, own_items, shard_results
 from inpars.stages.stage import Outcome, dropped_line, model_stamp, run_stage
 from inpars.stages.writing import STAGE, WriteTask, write_queries
+from inpars.storage import read_jsonl
 
 Backend: TypeAlias = Literal["causal", "seq2seq", "completions", "chat"]
 SERVER_BACKENDS: Mapping[Backend, Endpoint] = {"completions": "completions", "chat": "chat"}
@@ -107,8 +109,12 @@ def generate_queries(
         if options.on_ray:
             from inpars.cluster.generating import generate_on_cluster
 
-            return generate_on_cluster(chosen, corpus, prompt, options, make_generator, output, header, progress)
-        return _write_here(chosen, prompt, options, make_generator(), output, header, progress)
+            outcome = generate_on_cluster(chosen, corpus, prompt, options, make_generator, output, header, progress)
+        else:
+            outcome = _write_here(chosen, prompt, options, make_generator(), output, header, progress)
+        for line in result_notes((record for _, record in read_jsonl(output)), options.max_new_tokens):
+            progress.note(f"{STAGE}: {line}")
+        return outcome
 
     manifest = run_stage(
         STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite
@@ -159,6 +165,9 @@ def _write_here(
     counts = write_in_order(partial, output, (task.documents[place].doc_id for place in places))
     remove_partial(partial)
     numbered = zip((task.first + place for place in places), counts, strict=True)
+    if isinstance(generator, Metered):
+        for line in generator.notes():
+            progress.note(f"{STAGE}: {line}")
     results = {
         "documents": len(places),
         **(generator.results() if isinstance(generator, Metered) else {}),
