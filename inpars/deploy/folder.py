@@ -15,6 +15,7 @@ import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
+from inpars.deploy.card import carry_card
 from inpars.errors import BackendError, ConfigError
 from inpars.models import loading as models
 from inpars.models.kinds import find_export_kind
@@ -47,6 +48,7 @@ def export_folder(model: str, output: Path, *, trust_remote_code: bool = False) 
             shutil.rmtree(working, ignore_errors=True)
             working.mkdir(parents=True)
             warnings = save(model, working, trust_remote_code)
+            carry_card(model, working, output.name, "deploy folder")
         warnings += [f"{name} is missing" for name in NEEDED if not _has(working, name)]
         replace_folder(working, output)
     finally:

@@ -25,6 +25,7 @@ from inpars.pipeline.retrieving import BASE_FUSION, RERANKED, TUNED_FUSION, Surr
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import PromptSource
 from inpars.reports.report import write_report
+from inpars.stages.card_numbers import add_numbers_of_run
 from inpars.stages.examples import without_examples
 from inpars.stages.filtering import filter_file
 from inpars.stages.generating import GenerateOptions, generate_queries, generator_maker
@@ -83,6 +84,7 @@ def run_pipeline(
     if topics is not None:
         topics = without_examples(topics.first(options.limit), prompt, progress)
         judged = judge(output, topics, all_runs(run, topics), metrics, progress=progress, overwrite=overwrite)
+        add_numbers_of_run(manifests, judged.evaluations, metrics[0], (dataset.name, topics.split), RERANKED, progress)
     report, verdict = output / "report.html", verdict_on(judged, BASE_FUSION, TUNED_FUSION + RERANKED, metrics[0])
     page = report_of(dataset, prompt, options, output, manifests, judged, metrics, asked, verdict)
     write_report(said_beside(page, held_out), report)

@@ -65,7 +65,8 @@ def load_pair_model(
     network, tokenizer = models.load_causal_lm(model, **common)
     if kind == "causal":
         found = _answers(tokenizer, model, causal.TRAINING_TOKENS, *answers)
-        return CausalYesNo(network, tokenizer, found, limit or causal.MAX_LENGTH)
+        asking = saved.get("prompt", causal.PROMPT)  # rerankers saved before it was stored were asked like this
+        return CausalYesNo(network, tokenizer, found, limit or causal.MAX_LENGTH, asking)
     texts = {key: saved[key] for key in ("prefix", "suffix", "reduction") if key in saved}
     if prompt is not None:
         texts |= {"prefix": prompt.prefix, "suffix": prompt.suffix}

@@ -9,8 +9,11 @@ import pytest
 from tiny_models import WORDS, sentence
 
 from inpars.deploy.folder import export_folder
+from inpars.errors import ConfigError
+from inpars.manifest import CARD
+from inpars.models.card import CardFacts, write_card
 from inpars.models.loading import resolve_model
-from inpars.scoring import load_scorer
+from inpars.scoring import causal, load_scorer
 from inpars.scoring.loading import load_pair_model
 from inpars.scoring.pair_model import IDENTITY, keep_settings, save_pair_model
 from inpars.storage import replace_folder
@@ -62,6 +65,75 @@ def test_a_cross_encoder_of_an_earlier_version_scores_as_before_and_is_deployed_
     assert export_folder(str(tmp_path / "old"), tmp_path / "out") == ("cross-encoder", [])
     np.testing.assert_allclose(predicted(tmp_path / "out"), expected, atol=1e-5)
     assert abs(predicted(tmp_path / "old") - np.array(expected)).max() > 0.01, "which it did not do of itself"
+
+
+def code_of(card):
+    """The Python of a card, the last block of it."""
+    return card.partition("## How to load it")[2].partition("## Data")[0].split("```python\n")[-1].partition("```")[0]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("model", ["llama", "gpt_neox"])  # with a first token, and without
+@pytest.mark.parametrize("kind", ["causal", "query-likelihood"])
+def test_the_code_of_a_decoders_card_gives_its_scores_without_us(tiny, tmp_path, monkeypatch, capsys, kind, model):
+    monkeypatch.chdir(tmp_path)
+    options = RerankerOptions(model=tiny(model), kind=kind, batch_size=4, max_steps=1, max_length=40, **EXACT)
+    groups = [Group(WORDS[n], WORDS[n + 9], (WORDS[n + 20],)) for n in range(4)]
+    train_reranker(groups, options, output=tmp_path / "model", fingerprint={})
+    write_card(tmp_path / "model", CardFacts(tiny(model), tmp_path / "t.tsv", {}, {}, "cpu"))
+    code = code_of((tmp_path / "model" / CARD).read_text(encoding="utf-8"))
+    assert "inpars." not in code.replace("config.inpars", "")
+    there = {}
+    exec(code, there)
+    expected = load_scorer("model", **EXACT).score([*PAIRS, ("a query", "a passage")])
+    assert [there["score"](*pair) for pair in PAIRS] == pytest.approx(expected[:-1], abs=1e-4)
+    assert float(capsys.readouterr().out) == pytest.approx(expected[-1], abs=1e-4)
+
+
+def test_a_yes_no_reranker_asks_by_the_prompt_it_was_saved_with(tiny, tmp_path):
+    train(tiny, "causal", tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    expected = load_scorer(str(tmp_path / "model"), **EXACT).score(PAIRS)
+    stored = config["inpars"].pop("prompt")
+    assert stored == causal.PROMPT
+
+    def scores(prompt):
+        settings = config["inpars"] | ({} if prompt is None else {"prompt": prompt})
+        path.write_text(json.dumps(config | {"inpars": settings}), encoding="utf-8")
+        return load_scorer(str(tmp_path / "model"), **EXACT).score(PAIRS)
+
+    assert scores(None) == expected, "saved by an earlier version"
+    assert scores("{document} amber {query}") != expected
+    for broken in (7, "{document}", "{query} {document}", "{document}{document}{query}"):
+        with pytest.raises(ConfigError, match=r"config\.json: the prompt of a yes/no reranker needs"):
+            scores(broken)
+
+
+def test_what_is_deployed_has_the_models_card_under_its_new_name_and_its_licence(tiny, tmp_path):
+    train(tiny, "cross-encoder", tmp_path / "model")
+    write_card(tmp_path / "model", CardFacts("minilm", tmp_path / "t.tsv", {}, {}, "cpu"))
+    (tmp_path / "model" / "LICENSE.txt").write_text("as it is", encoding="utf-8")
+    export_folder(str(tmp_path / "model"), tmp_path / "out")
+    card = (tmp_path / "out" / CARD).read_text(encoding="utf-8")
+    for part in (
+        "license: apache-2.0\n",
+        "base_model: sentence-transformers/all-MiniLM-L6-v2\n",
+        "# out: a cross-encoder reranker",
+        'CrossEncoder("out")',
+        "- `minilm`, whose weights these began as: Apache-2.0",
+        "`inpars deploy folder` from `model`",
+    ):
+        assert part in card
+    assert str(tmp_path) not in card
+    assert (tmp_path / "out" / "LICENSE.txt").read_text(encoding="utf-8") == "as it is"
+
+
+def test_a_deployed_model_without_a_card_gets_one_that_names_its_parent(tiny, tmp_path):
+    export_folder(tiny("t5"), tmp_path / "out")
+    card = (tmp_path / "out" / CARD).read_text(encoding="utf-8")
+    assert "# out" in card
+    assert "- `t5`: see the parent's card" in card
 
 
 def test_an_activation_of_the_parent_is_replaced_and_its_other_settings_stay(tiny):
