@@ -19,6 +19,7 @@ from typing import Any
 
 from inpars import __version__
 from inpars.errors import DataFormatError
+from inpars.json_text import with_escapes
 from inpars.storage import atomic_writer
 
 MANIFEST_SUFFIX = ".manifest.json"
@@ -73,8 +74,8 @@ def manifest_path(output: Path) -> Path:
 def write_manifest(manifest: Manifest, output: Path) -> None:
     """Write the manifest of `output`; this must be the stage's last act."""
     with atomic_writer(manifest_path(output)) as stream:
-        json.dump(asdict(manifest), stream, indent=1, ensure_ascii=False, default=str)
-        stream.write("\n")
+        text = json.dumps(asdict(manifest), indent=1, ensure_ascii=False, default=str)
+        stream.write(f"{with_escapes(text)}\n")
 
 
 def read_manifest(output: Path) -> Manifest | None:
@@ -116,7 +117,7 @@ def stamp(path: Path, records: int | None = None) -> FileStamp:
 
 def stamp_text(name: str, text: str) -> FileStamp:
     """A stamp for an input that is no file of its own, a prompt's text for instance."""
-    raw = text.encode()
+    raw = text.encode("utf-8", "surrogateescape")
     return FileStamp(name, hashlib.sha256(raw).hexdigest(), len(raw))
 
 

@@ -20,7 +20,7 @@ from typing import IO, Any, cast
 import jsonlines
 
 from inpars.errors import DataFormatError, StorageError
-from inpars.json_text import JsonError, parse_json
+from inpars.json_text import JsonError, parse_json, with_escapes
 
 NOT_WRITABLE = {
     errno.EACCES,
@@ -127,7 +127,7 @@ def _invalid_line(path: Path, number: int, error: jsonlines.InvalidLineError) ->
 
 def to_json_line(record: dict[str, Any]) -> str:
     """Compact JSON without a newline; non-ASCII text stays readable."""
-    return json.dumps(record, ensure_ascii=False)
+    return with_escapes(json.dumps(record, ensure_ascii=False))
 
 
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> int:

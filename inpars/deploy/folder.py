@@ -18,6 +18,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from inpars.deploy.card import carry_card
 from inpars.errors import BackendError, ConfigError
 from inpars.models import loading as models
+from inpars.models.folders import require_utf8
 from inpars.models.kinds import find_export_kind
 from inpars.scoring.loading import load_pair_model
 from inpars.scoring.pair_model import ModelScorer, save_pair_model
@@ -37,6 +38,7 @@ def export_folder(model: str, output: Path, *, trust_remote_code: bool = False) 
 
     Raises BackendError where the folder, loaded again, does not compute the same.
     """
+    require_utf8(output)
     config = models.load_config(model, trust_remote_code=trust_remote_code)
     kind: Kind = find_export_kind(model, config)
     working = output.with_name(f".{output.name}.tmp")

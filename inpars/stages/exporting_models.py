@@ -19,6 +19,7 @@ from inpars.datasets import Dataset
 from inpars.errors import BackendError, ConfigError
 from inpars.evaluation.measures import evaluate
 from inpars.manifest import FileStamp, Manifest
+from inpars.models.folders import require_utf8
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.records import Qrels, Run
@@ -131,6 +132,7 @@ def export_model(
             shutil.rmtree(working, ignore_errors=True)
         return Outcome(None, {}, {"kind": model.kind, "table": [asdict(row) for row in rows]})
 
+    require_utf8(output)
     stamps = {"model": model_stamp(options.model), **inputs}
     return run_stage(STAGE, options, output=output, inputs=stamps, work=work, progress=progress, overwrite=overwrite)
 
