@@ -76,9 +76,8 @@ def check_folder(folder: Path) -> None:
     if not any((folder / name).is_file() for name in MARKS):
         with os.scandir(folder) as entries:
             empty = next(entries, None) is None
-        raise DataFormatError(
-            "this folder is empty" if empty else "no model in this folder: it has no config.json", path=folder
-        )
+        why = "it is empty" if empty else "it has no config.json"
+        raise DataFormatError(f"no model in this folder: {why}", path=folder)
     for path in (folder / name for name in JSON_FILES):
         if path.is_file():
             _check_json(path)

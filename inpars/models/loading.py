@@ -11,6 +11,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -149,7 +150,7 @@ def _load_with(
 
 
 def _load(name: str, load: Callable[[str], Loaded], others: Sequence[str] = ()) -> Loaded:
-    """Load, and say in one line why it cannot be done; `others` are names that were possible beside models."""
+    """Load, and say in one line why it cannot be done; `others`, no models, may have been meant too."""
     source = resolve_model(name)
     try:
         return load(source)
@@ -167,7 +168,7 @@ def _load(name: str, load: Callable[[str], Loaded], others: Sequence[str] = ()) 
         if not isinstance(error, OSError | ValueError | ImportError):
             raise BackendError(f"model {name!r} cannot be loaded: {_first_line(error)}") from error
         hint = f"or give a folder; the model hub said: {_first_line(error)}"
-        raise UnknownNameError("model", name, [*EMBEDDED, *others], hint) from error
+        raise UnknownNameError("model", name, [*EMBEDDED, *get_close_matches(name, others)], hint) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -15,8 +15,8 @@ from inpars.datasets import Dataset
 from inpars.errors import DataFormatError, StaleInputError
 from inpars.evaluation.measures import DEFAULT_METRICS, Evaluation
 from inpars.evaluation.significance import Difference
+from inpars.extras import require
 from inpars.manifest import Manifest
-from inpars.models.embedded import EMBEDDED
 from inpars.pipeline.held_out import HeldOut, hold_out_queries, said_beside
 from inpars.pipeline.judging import Judged, judge, verdict_on
 from inpars.pipeline.options import PipelineOptions
@@ -69,8 +69,8 @@ def run_pipeline(
 
     Without judged queries, a share of the written ones is held out to measure by.
     """
-    for name in {options.model, options.retriever, options.reranker} & set(EMBEDDED):
-        EMBEDDED[name].locate()  # now, not after the stages before the one that needs it
+    # now, not after the stages before the one that needs it
+    require(("train", "bm25"), (options.model, options.retriever, options.reranker), "for a whole run")
     _claim(output, dataset, asked)
     topics = dataset.topics(split) if dataset.splits else None
     run = Surroundings(dataset, prompt, options, output, topics, progress, overwrite)
