@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from inpars import __version__
-from inpars.errors import InparsError, MissingDependencyError
+from inpars.errors import InparsError
 from inpars.models.processor import keep_freed_memory
 from inpars.provenance import running
 from inpars.usage import Parser, guess
@@ -164,17 +164,11 @@ def _unexpected(error: Exception) -> str:
 
 def _missing(error: ModuleNotFoundError) -> InparsError:
     """What to install for a command whose packages are absent; a module of ours that is missing is a fault."""
-    from inpars.extras import owner_of  # only on the way out
+    from inpars.extras import missing_module  # only on the way out
 
-    extra = owner_of(error.name)
-    if extra is None:
-        if not error.name or error.name.partition(".")[0] == "inpars":
-            raise error
-        module = error.name.partition(".")[0]
-        line = f"pip install {module}, or all that inpars needs: pip install -e . in its folder"
-        return MissingDependencyError(error.name, f"by this command ({sys.executable})", line)
-    install = extra.install_line() or f"pip install --force-reinstall {error.name}"
-    return MissingDependencyError(str(error.name), f"for this command ({extra.purpose})", install)
+    if not error.name or error.name.partition(".")[0] == "inpars":
+        raise error
+    return missing_module(error.name)
 
 
 def _parser() -> argparse.ArgumentParser:

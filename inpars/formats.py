@@ -221,7 +221,8 @@ def write_run(path: Path, run: Run, tag: str) -> int:
 
 
 def run_lines(run: Run, tag: str) -> Iterator[str]:
-    """The lines of a TREC run, best first for each query."""
+    """The lines of a TREC run, best first for each query; blanks in the tag become `_`."""
+    tag = "_".join(well_formed(tag).split()) or "run"
     for query_id, scores in run.items():
         limit = math.inf
         for position, (doc_id, score) in enumerate(rank(scores), start=1):

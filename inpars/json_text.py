@@ -46,6 +46,11 @@ def well_formed(text: str) -> str:
     return text
 
 
+def with_escapes(text: str) -> str:
+    r"""JSON text with unpaired surrogates, as in names of files that are not UTF-8, written as `\udcff`."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _well_formed(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, str):
         return well_formed(value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ from typing import Any
 
 from inpars import __version__
 from inpars.errors import DataFormatError
+from inpars.json_text import with_escapes
 from inpars.storage import atomic_writer
 
 MANIFEST_SUFFIX = ".manifest.json"
@@ -31,6 +33,9 @@ TRACKED_PACKAGES = (
     "ir-datasets",
 )
 CHUNK_BYTES = 1 << 20
+CARD = "README.md"
+MEASURED_BEGIN, MEASURED_END = "<!-- measured later -->", "<!-- end of what was measured later -->"
+_MEASURED = re.compile(f"{MEASURED_BEGIN}\n.*?{MEASURED_END}\n".encode(), re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +75,8 @@ def manifest_path(output: Path) -> Path:
 def write_manifest(manifest: Manifest, output: Path) -> None:
     """Write the manifest of `output`; this must be the stage's last act."""
     with atomic_writer(manifest_path(output)) as stream:
-        json.dump(asdict(manifest), stream, indent=1, ensure_ascii=False, default=str)
-        stream.write("\n")
+        text = json.dumps(asdict(manifest), indent=1, ensure_ascii=False, default=str)
+        stream.write(f"{with_escapes(text)}\n")
 
 
 def read_manifest(output: Path) -> Manifest | None:
@@ -113,16 +118,20 @@ def stamp(path: Path, records: int | None = None) -> FileStamp:
 
 def stamp_text(name: str, text: str) -> FileStamp:
     """A stamp for an input that is no file of its own, a prompt's text for instance."""
-    raw = text.encode()
+    raw = text.encode("utf-8", "surrogateescape")
     return FileStamp(name, hashlib.sha256(raw).hexdigest(), len(raw))
 
 
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes, or of a folder's names and bytes."""
+    """Hex SHA-256 of a file's bytes, or of a folder's names and bytes, but for what a model card was given later."""
     digest = hashlib.sha256()
     for part in _files(path):
         if path.is_dir():
-            digest.update(part.relative_to(path).as_posix().encode() + b"\0")
+            name = part.relative_to(path).as_posix()
+            digest.update(name.encode("utf-8", "surrogateescape") + b"\0")  # names may be any bytes
+        if path.is_dir() and part.name == CARD:
+            digest.update(_lasting(part))
+            continue
         with part.open("rb") as stream:
             while chunk := stream.read(CHUNK_BYTES):
                 digest.update(chunk)
@@ -130,8 +139,15 @@ def sha256_of(path: Path) -> str:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file or of all files of a folder."""
-    return sum(part.stat().st_size for part in _files(path))
+    """Bytes of a file or of all files of a folder, counted as they are hashed."""
+    if not path.is_dir():
+        return sum(part.stat().st_size for part in _files(path))
+    return sum(len(_lasting(part)) if part.name == CARD else part.stat().st_size for part in _files(path))
+
+
+def _lasting(card: Path) -> bytes:
+    """A model card without the numbers of later runs: to measure a model does not change it."""
+    return _MEASURED.sub(b"", card.read_bytes())
 
 
 def versions() -> dict[str, str]:

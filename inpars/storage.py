@@ -20,7 +20,7 @@ from typing import IO, Any, cast
 import jsonlines
 
 from inpars.errors import DataFormatError, StorageError
-from inpars.json_text import JsonError, parse_json
+from inpars.json_text import JsonError, parse_json, with_escapes
 
 NOT_WRITABLE = {
     errno.EACCES,
@@ -127,7 +127,7 @@ def _invalid_line(path: Path, number: int, error: jsonlines.InvalidLineError) ->
 
 def to_json_line(record: dict[str, Any]) -> str:
     """Compact JSON without a newline; non-ASCII text stays readable."""
-    return json.dumps(record, ensure_ascii=False)
+    return with_escapes(json.dumps(record, ensure_ascii=False))
 
 
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> int:
@@ -240,8 +240,12 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def replace_folder(source: Path, target: Path) -> None:
-    """Put `source` where `target` is; a former `target` is removed only once `source` stands."""
+    """Put `source` where `target` is; a former `target` is removed only once `source` stands.
+
+    Its files get the rights that the umask gives.
+    """
     with storage_errors(target):
+        _readable_as_usual(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         former = target.with_name(f".{target.name}.former")
         shutil.rmtree(former, ignore_errors=True)
@@ -249,6 +253,16 @@ def replace_folder(source: Path, target: Path) -> None:
             target.replace(former)
         source.replace(target)
         shutil.rmtree(former, ignore_errors=True)
+
+
+def _readable_as_usual(folder: Path) -> None:
+    """Give every file the rights that the umask gives, read off the folder: safetensors writes for its owner alone."""
+    usual = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            mode = path.stat().st_mode
+            if mode | usual != mode:
+                path.chmod(mode | usual)
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -30,6 +30,7 @@ from inpars.progress import Progress
 from inpars.prompting.prompts import load_prompt
 from inpars.provenance import current_argv, shown_command
 from inpars.reports.report import write_report
+from inpars.stages.card_numbers import add_numbers_of_evaluation
 from inpars.stages.evaluating import run_names, write_metrics
 from inpars.stages.examples import leave_out, read_ids
 from inpars.stages.honesty import Known
@@ -90,6 +91,14 @@ def run(flags: argparse.Namespace) -> None:
         document_text=document_text,
         left_out=len(judged) - len(qrels),
         progress=progress,
+    )
+    add_numbers_of_evaluation(
+        paths,
+        evaluated.results,
+        preset.metrics[0],
+        (chosen.dataset or str(chosen.qrels), flags.split),
+        evaluated.baseline,
+        progress,
     )
     values = all_values(evaluated)
     if flags.output:

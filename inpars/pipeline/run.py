@@ -15,8 +15,8 @@ from inpars.datasets import Dataset
 from inpars.errors import StaleInputError
 from inpars.evaluation.measures import DEFAULT_METRICS, Evaluation
 from inpars.evaluation.significance import Difference
+from inpars.extras import require
 from inpars.manifest import Manifest
-from inpars.models.embedded import EMBEDDED
 from inpars.options import flags_of
 from inpars.pipeline.commands import Asked, StageCommands, run_flags
 from inpars.pipeline.held_out import HeldOut, hold_out_queries, said_beside, split_files, split_settings
@@ -28,6 +28,7 @@ from inpars.pipeline.retrieving import BASE_FUSION, RERANKED, SYNTHETIC, TUNED_F
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import PromptSource
 from inpars.reports.report import write_report
+from inpars.stages.card_numbers import add_numbers_of_run
 from inpars.stages.examples import without_examples
 from inpars.stages.filtering import filter_file
 from inpars.stages.generating import GenerateOptions, generate_queries, generator_maker
@@ -74,8 +75,8 @@ def run_pipeline(
 
     Without judged queries, a share of the written ones is held out to measure by.
     """
-    for name in {options.model, options.retriever, options.reranker} & set(EMBEDDED):
-        EMBEDDED[name].locate()  # now, not after the stages before the one that needs it
+    # now, not after the stages before the one that needs it
+    require(("train", "bm25"), (options.model, options.retriever, options.reranker), "for a whole run")
     mark = _known_mark(output, dataset, asked)
     topics = dataset.topics(split) if dataset.splits else None
     settings = settings_of(options, prompt, *asked.reading, split=split, metrics=metrics, topics=topics)
@@ -94,6 +95,7 @@ def run_pipeline(
         paths = all_runs(run, topics)
         judged = judge(output, topics, paths, metrics, progress=progress, overwrite=overwrite)
         _say_judged(run, list(paths.values()), metrics)
+        add_numbers_of_run(manifests, judged.evaluations, metrics[0], (dataset.name, topics.split), RERANKED, progress)
     report, verdict = output / "report.html", verdict_on(judged, BASE_FUSION, TUNED_FUSION + RERANKED, metrics[0])
     page = report_of(dataset, prompt, options, output, manifests, judged, metrics, asked, verdict, run.commands.lines)
     write_report(said_beside(page, held_out), report)

@@ -25,6 +25,7 @@ from inpars.generation.canary import WINDOW, Canary
 from inpars.generation.result_notes import result_notes
 from inpars.generation.settings import DecodingSettings
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.models.folders import refuse_server_model
 from inpars.options import SEED, Bounds, check, option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompting.prompts import Prompt, PromptSource, load_prompt
@@ -134,13 +135,21 @@ def _inputs(
     inputs = {
         "corpus": corpus_stamp,
         "prompt": stamp_text(prompt.name, prompt.text),
-        "model": model_stamp(options.model),
+        "model": _model_stamp(options),
     }
     if options.doc_ids is not None:
         inputs["doc_ids"] = stamp(options.doc_ids)
     if api is not None and options.backend in SERVER_BACKENDS:
         inputs["server"] = server_stamp(api)
     return inputs
+
+
+def _model_stamp(options: GenerateOptions) -> FileStamp:
+    """A server's model by its name; one that only servers have is refused where none was named."""
+    if options.backend in SERVER_BACKENDS:
+        return stamp_text(options.model, options.model)
+    refuse_server_model(options.model, "give --backend chat and the server's --base-url")
+    return model_stamp(options.model)
 
 
 def _write_here(

@@ -13,6 +13,7 @@ from inpars import manifest as manifests
 from inpars.errors import ConfigError
 from inpars.manifest import FileStamp, Manifest, stamp_text
 from inpars.models.embedded import EMBEDDED
+from inpars.models.folders import exists, model_folder, model_path
 from inpars.models.processor import return_freed_memory
 from inpars.options import check, result_settings
 from inpars.progress import Progress
@@ -100,8 +101,11 @@ def dropped_line(dropped: Mapping[str, int]) -> str:
 
 
 def model_stamp(name: str) -> FileStamp:
-    """What a model's name stands for: a folder by content, embedded weights and hub ids by name."""
-    path = Path(name).expanduser()
-    if name not in EMBEDDED and path.exists():
+    """What a model's name stands for: a folder by content, embedded weights and hub ids by name.
+
+    Raises DataFormatError for a path that holds no model, before it is read as a whole.
+    """
+    path = model_folder(name) or model_path(name)
+    if name not in EMBEDDED and exists(path):
         return manifests.stamp(path)
     return stamp_text(name, name)

@@ -64,6 +64,11 @@ def test_a_run_leaves_every_file_of_every_stage(finished):
     assert (finished / "models" / "reranker" / "model.safetensors").exists()
     metrics = json.loads((finished / "metrics.json").read_text())
     assert list(metrics["systems"]) == SYSTEMS
+    value = metrics["systems"]["tuned fusion"]["means"]["nDCG@10"]
+    for name in ("retriever", "reranker"):
+        card = (finished / "models" / name / "README.md").read_text()
+        assert f"| tuned fusion | nDCG@10 | {value:.4f} |" in card
+        assert "No run with this model was evaluated" not in card
     assert all(0 <= system["means"]["nDCG@10"] <= 1 for system in metrics["systems"].values())
 
 

@@ -61,6 +61,7 @@ def test_what_may_be_a_hub_id_stays_as_it_is():
 
 
 def test_a_folder_without_a_model_is_named(tmp_path):
+    (tmp_path / "notes.txt").write_text("none", encoding="utf-8")
     with pytest.raises(DataFormatError, match=r"no model in this folder: it has no config.json") as caught:
         models.load_causal_lm(str(tmp_path), **CPU)
     assert str(tmp_path) in message(caught)
