@@ -6,7 +6,6 @@ Names of files stand in a card, paths do not. Loads no torch.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from typing import Any
 
 from inpars import manifest as manifests
 from inpars.errors import DataFormatError
+from inpars.json_text import JsonError, parse_json
 from inpars.manifest import Manifest
 from inpars.models.embedded import EMBEDDED
 from inpars.storage import atomic_writer
@@ -90,8 +90,10 @@ def add_numbers(folder: Path, numbers: Sequence[Measured]) -> None:
         raise DataFormatError("no model card here; train the model again", path=path)
     found = manifests.read_manifest(folder)
     block = _numbers([*(_validation(found.results) if found else []), *numbers])
-    text = path.read_text(encoding="utf-8")
-    begin, end = text.index(BEGIN), text.index(END)
+    text = path.read_text(encoding="utf-8", errors="replace")
+    begin, end = text.find(BEGIN), text.find(END)
+    if not 0 <= begin < end:
+        raise DataFormatError(f"no {BEGIN} and {END} around its numbers; put them back", path=path)
     with atomic_writer(path) as stream:
         stream.write(f"{text[:begin]}{BEGIN}\n{block}\n{text[end:]}")
     if found is not None:
@@ -102,8 +104,15 @@ def kind_of(folder: Path) -> str:
     """A key of TITLES, read off the saved files."""
     if (folder / "modules.json").exists():
         return BI_ENCODER
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return str(config.get("inpars", {}).get("kind", "cross-encoder"))
+    path = folder / "config.json"
+    try:
+        config = parse_json(path.read_bytes())
+        kind = config.get("inpars", {}).get("kind", "cross-encoder")
+    except (FileNotFoundError, JsonError, AttributeError) as error:
+        raise DataFormatError(f"not the configuration of a model ({error}); train it again", path=path) from None
+    if kind not in TITLES:
+        raise DataFormatError(f"unknown kind {kind!r}; it is one of {', '.join(TITLES)}", path=path)
+    return str(kind)
 
 
 def _front_matter(kind: str, facts: CardFacts) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from inpars.errors import DataFormatError
 from inpars.formats import read_qrels, read_queries
+from inpars.json_text import JsonError, parse_json
 from inpars.manifest import MANIFEST_SUFFIX, FileStamp, Manifest, read_manifest
 from inpars.pipeline.judging import METRICS, QRELS, QUERIES, TOPICS
 from inpars.pipeline.results import FOLDER_MARK
@@ -54,10 +54,11 @@ class RunFolder:
         if not path.exists():
             return {}
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            return {name: dict(system["per_query"]) for name, system in values["systems"].items()}
+            systems = parse_json(path.read_bytes())["systems"]
+            return {name: _per_query(system["per_query"]) for name, system in systems.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataFormatError(f"not the measures of a run ({error})", path=path) from None
+            problem = f"not the measures of a run ({error}); remove it and run the same command again"
+            raise DataFormatError(problem, path=path) from None
 
     def queries(self) -> dict[str, str]:
         """The judged queries' words."""
@@ -93,8 +94,19 @@ def read_run_folder(path: Path) -> RunFolder:
 
 def _mark(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        found = parse_json(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except (ValueError, TypeError) as error:
+    except JsonError as error:
         raise DataFormatError(f"not the mark of a run ({error}); remove it", path=path) from None
+    if not isinstance(found, dict) or not isinstance(found.get("source") or {}, dict):
+        raise DataFormatError("not the mark of a run (no object); remove it", path=path)
+    return found
+
+
+def _per_query(values: Mapping[str, Mapping[str, float]]) -> PerQuery:
+    """The values of each measure. Raises ValueError for what is no number."""
+    for measure, found in values.items():
+        if not all(isinstance(value, int | float) for value in found.values()):
+            raise ValueError(f"{measure} of some query is no number")
+    return values
