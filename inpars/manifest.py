@@ -12,14 +12,14 @@ import platform
 import re
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from inpars import __version__
 from inpars.errors import DataFormatError
-from inpars.json_text import with_escapes
+from inpars.json_text import parse_json, with_escapes
 from inpars.storage import atomic_writer
 
 MANIFEST_SUFFIX = ".manifest.json"
@@ -83,14 +83,52 @@ def read_manifest(output: Path) -> Manifest | None:
     """The manifest of `output`, None where there is none."""
     path = manifest_path(output)
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        fields["inputs"] = {name: FileStamp(**stamp) for name, stamp in fields["inputs"].items()}
-        fields["output"] = FileStamp(**fields["output"])
-        return Manifest(**fields)
+        fields = parse_json(path.read_bytes())
+        fields["inputs"] = {name: _stamp_of(stamp) for name, stamp in fields["inputs"].items()}
+        fields["output"] = _stamp_of(fields["output"])
+        manifest = Manifest(**fields)
+        _check(manifest)
+        return replace(manifest, results=Results(manifest.results, path))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataFormatError(f"not a manifest ({error}); remove it to redo the stage", path=path) from None
+
+
+class Results(dict[str, Any]):
+    """What a stage told of itself; a name that was taken out of the file ends as a line that says so."""
+
+    def __init__(self, values: Any = (), path: Path | None = None) -> None:  # noqa: ANN401  as dict takes it
+        super().__init__(values)
+        self._path = path
+
+    def __missing__(self, name: str) -> Any:  # noqa: ANN401
+        raise DataFormatError(f"no {name!r} in its results; remove this manifest to redo the stage", path=self._path)
+
+
+def _stamp_of(fields: Mapping[str, Any]) -> FileStamp:
+    found = FileStamp(**fields)
+    if not isinstance(found.path, str) or not isinstance(found.sha256, str) or type(found.size) is not int:
+        raise ValueError("a stamp has a path, a hash and a size")
+    if found.records is not None and type(found.records) is not int:
+        raise ValueError("the number of records must be whole")
+    return found
+
+
+def _check(manifest: Manifest) -> None:
+    """Raise ValueError for fields of a kind that no stage writes."""
+    for name, kind in _KINDS.items():
+        if not isinstance(getattr(manifest, name), kind):
+            raise ValueError(f"{name} is of the wrong kind")
+    if not all(type(count) is int for count in manifest.dropped.values()):
+        raise ValueError("dropped must hold whole numbers")
+
+
+_KINDS: Mapping[str, Any] = {
+    **dict.fromkeys(("stage", "device", "started"), str),
+    **dict.fromkeys(("arguments", "dropped", "results", "versions"), dict),
+    "seconds": int | float,
+}
 
 
 def why_stale(output: Path, stage: str, arguments: Mapping[str, Any], inputs: Mapping[str, FileStamp]) -> str | None:

@@ -10,13 +10,15 @@ from inpars.corpus import cache_folder
 from inpars.datasets import CORPUS_NAMES, QUERY_NAMES
 from inpars.documents.archives import unpacked
 from inpars.errors import DataFormatError
-from inpars.formats import iterate_qrels, read_documents, read_queries
+from inpars.fields import is_tsv
+from inpars.formats import QUERY_ID_FIELDS, QUERY_TEXT_FIELDS, iterate_qrels, read_documents, read_queries
+from inpars.interchange.fields import unread
 from inpars.interchange.folder import CORPUS, QRELS_HEADER, QUERIES
 from inpars.interchange.format import Layout, Written
-from inpars.interchange.items import Item, Judged
+from inpars.interchange.items import Item, Judged, Unkept
 from inpars.interchange.source import TRAINING_SPLIT, Source
 from inpars.records import Document, Query
-from inpars.storage import write_jsonl, write_lines
+from inpars.storage import read_jsonl, write_jsonl, write_lines
 
 
 def read(path: Path) -> Iterator[Item]:
@@ -29,9 +31,16 @@ def read(path: Path) -> Iterator[Item]:
     for name in QUERY_NAMES:
         if (folder / name).is_file():
             yield from read_queries(folder / name)
+            yield from _query_metadata(folder / name)
             break
     for file in sorted((folder / "qrels").glob("*.tsv")):
         yield from (Judged(qrel, file.stem) for qrel in iterate_qrels(file))
+
+
+def _query_metadata(path: Path) -> Iterator[Unkept]:
+    """Queries here are an id and a text."""
+    for _, record in () if is_tsv(path) else read_jsonl(path):
+        yield from unread(record, (*QUERY_ID_FIELDS, *QUERY_TEXT_FIELDS))
 
 
 def write(source: Source, folder: Path, layout: Layout, written: Written) -> None:

@@ -22,8 +22,20 @@ from typing import IO, Any
 
 from inpars.errors import DataFormatError
 from inpars.fields import one_line
-from inpars.formats import run_lines, synthetic_query_record, triple_id_lines
-from inpars.interchange.items import Example, Item, Judged, Margin, Negative, Synthetic
+from inpars.formats import document_record, run_lines, synthetic_query_record, triple_id_lines
+from inpars.interchange.grouping import NotTogetherError
+from inpars.interchange.items import (
+    Example,
+    Item,
+    Judged,
+    Labelled,
+    Margin,
+    Negative,
+    Skipped,
+    Synthetic,
+    Unkept,
+    of_labels,
+)
 from inpars.interchange.keys import SeenKeys
 from inpars.records import Document, Qrel, Query, ScoredDocument, Triple
 from inpars.storage import atomic_writer, to_json_line
@@ -40,20 +52,26 @@ class Folder:
         """Write into `folder`; `origin` names the format, `source` the file for messages."""
         self.counts: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
+        self.not_kept: Counter[str] = Counter()  # parts of records, by what they are
         self._folder, self._origin, self._source = folder, origin, source
         self._files: dict[str, IO[str]] = {}
         self._open = ExitStack()
         self._ids, self._texts, self._judged, self._ranked = SeenKeys(), SeenKeys(), SeenKeys(), SeenKeys()
+        self._graded, self._grades, self._bare, self._labelled = SeenKeys(), SeenKeys(), SeenKeys(), SeenKeys()
         self._ranking: tuple[str, dict[str, float]] = ("", {})
+        self._labels: list[Labelled] = []
         self._writers: dict[type, Callable[[Any], None]] = {
             Document: self._document,
             Query: self._query,
-            Judged: self._judgement,
+            Judged: self._judged_pair,
             ScoredDocument: self._scored,
             Triple: self._triple,
             Example: self._example,
             Margin: self._margin,
             Synthetic: self._synthetic,
+            Labelled: self._label,
+            Skipped: self._skipped,
+            Unkept: self._unkept,
         }
 
     def __enter__(self) -> Folder:
@@ -65,6 +83,7 @@ class Folder:
     ) -> None:
         if kind is None:
             self._write_ranking()
+            self._write_labels()
         self._open.__exit__(kind, error, trace)
 
     def add(self, items: Iterable[Item]) -> None:
@@ -89,12 +108,20 @@ class Folder:
 
     def _document(self, document: Document) -> None:
         if self._new("document", document.doc_id, f"{document.title}\0{document.text}"):
-            record = {"_id": document.doc_id, "title": document.title, "text": document.text}
-            self._write(CORPUS, to_json_line(record))
+            self._write(CORPUS, to_json_line(document_record(document)))
 
     def _query(self, query: Query) -> None:
         if self._new("query", query.query_id, query.text):
             self._write(QUERIES, to_json_line({"_id": query.query_id, "text": query.text}))
+
+    def _judged_pair(self, judged: Judged) -> None:
+        """A judgement of the input; what follows from examples alone is not repeated by it."""
+        qrel = judged.qrel
+        pair = (judged.split, qrel.query_id, qrel.doc_id)
+        first, fresh = self._graded.add(*pair), self._grades.add(*pair, str(qrel.relevance))
+        if not first:
+            self.dropped["other_grade_after_the_first" if fresh else "repeated_judgement"] += 1
+        self._judgement(judged)
 
     def _judgement(self, judged: Judged) -> None:
         qrel = judged.qrel
@@ -107,8 +134,7 @@ class Folder:
         if scored.query_id != query_id or not scores:
             self._write_ranking()
             if not self._ranked.add(scored.query_id):
-                problem = f"the lines of query {scored.query_id!r} are not together; sort the file by query"
-                raise DataFormatError(problem, path=self._source)
+                raise NotTogetherError(scored.query_id, path=self._source)
             self._ranking = (scored.query_id, scores := {})
         if scored.doc_id in scores:
             problem = f"document {scored.doc_id!r} is ranked twice for query {scored.query_id!r}"
@@ -119,6 +145,24 @@ class Folder:
         query_id, scores = self._ranking
         for line in run_lines({query_id: scores}, self._origin) if scores else ():
             self._write(RUN, line)
+
+    def _label(self, label: Labelled) -> None:
+        if self._labels and self._labels[-1].query != label.query:
+            self._write_labels()
+        if not self._labels and not self._labelled.add(label.query.query_id):
+            raise NotTogetherError(label.query.query_id, path=self._source)
+        self._labels.append(label)
+
+    def _write_labels(self) -> None:
+        labels, self._labels = self._labels, []
+        if labels:
+            self.add(of_labels(labels[0].query, ((label.document, label.grade) for label in labels)))
+
+    def _skipped(self, item: Skipped) -> None:
+        self.dropped[item.reason] += 1
+
+    def _unkept(self, item: Unkept) -> None:
+        self.not_kept[item.what] += 1
 
     def _triple(self, triple: Triple) -> None:
         for line in triple_id_lines([triple]):
@@ -146,9 +190,8 @@ class Folder:
         self._query(example.query)
         self._document(positive)
         self._judgement(Judged(Qrel(example.query.query_id, positive.doc_id, 1)))
-        found: dict[str, list[Negative]] = {}
-        for negative in self._usable(example):
-            found.setdefault(negative.document.doc_id, []).append(negative)
+        found = self._finds(example)
+        self._count_bare(example, scored=any(finds[0].reranker_score is not None for finds in found.values()))
         for doc_id, finds in found.items():
             document = finds[0].document
             self._document(document)
@@ -156,6 +199,24 @@ class Folder:
             self._triple(Triple(example.query.query_id, positive.doc_id, doc_id))
             texts = (query, one_line(positive.full_text), one_line(document.full_text))
             self._write(TRIPLES, "\t".join(texts))
+
+    def _count_bare(self, example: Example, *, scored: bool) -> None:
+        """Count what an example has that only negatives could carry on."""
+        if not example.negatives and not self._bare.add(example.query.query_id, example.positive.doc_id):
+            self.dropped["repeated_pair"] += 1
+        if example.positive_reranker_score is not None and not scored:
+            self.not_kept["scores of positives without a scored negative"] += 1
+
+    def _finds(self, example: Example) -> dict[str, list[Negative]]:
+        """The usable negatives by document, each as everyone who found it has it."""
+        found: dict[str, list[Negative]] = {}
+        for negative in self._usable(example):
+            finds = found.setdefault(negative.document.doc_id, [])
+            if any(other.source == negative.source for other in finds):
+                self.dropped["repeated_negative"] += 1
+            else:
+                finds.append(negative)
+        return found
 
     def _usable(self, example: Example) -> Iterator[Negative]:
         """The negatives that are neither the positive, nor its text, nor empty; the others are counted."""

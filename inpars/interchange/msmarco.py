@@ -54,7 +54,7 @@ def read_triples(path: Path) -> Iterator[Item]:
 
 def write_triples(source: Source, path: Path, layout: Layout, written: Written) -> None:
     """The same."""
-    written.counts[path.name] = write_text_triples(source, path, quoted=False)
+    write_text_triples(source, path, written, quoted=False)
 
 
 def read_ids(path: Path) -> Iterator[Item]:

@@ -16,7 +16,7 @@ from typing import Any
 from inpars import manifest as manifests
 from inpars.errors import DataFormatError
 from inpars.filtering.guards import FilterOptions
-from inpars.json_text import parse_json
+from inpars.json_text import JsonError, parse_json
 from inpars.manifest import CARD, MEASURED_BEGIN, MEASURED_END, Manifest
 from inpars.models.card_snippets import BI_ENCODER, snippets
 from inpars.models.embedded import EMBEDDED
@@ -103,8 +103,15 @@ def kind_of(folder: Path) -> str:
     """A key of TITLES, read off the saved files."""
     if (folder / "modules.json").exists():
         return BI_ENCODER
-    config = parse_json((folder / "config.json").read_bytes())
-    return str(config.get("inpars", {}).get("kind", "cross-encoder"))
+    path = folder / "config.json"
+    try:
+        config = parse_json(path.read_bytes())
+        kind = config.get("inpars", {}).get("kind", "cross-encoder")
+    except (FileNotFoundError, JsonError, AttributeError) as error:
+        raise DataFormatError(f"not the configuration of a model ({error}); train it again", path=path) from None
+    if kind not in TITLES:
+        raise DataFormatError(f"unknown kind {kind!r}; it is one of {', '.join(TITLES)}", path=path)
+    return str(kind)
 
 
 def _front_matter(kind: str, facts: CardFacts) -> str:

@@ -54,10 +54,11 @@ class RunFolder:
         if not path.exists():
             return {}
         try:
-            values = parse_json(path.read_bytes())
-            return {name: dict(system["per_query"]) for name, system in values["systems"].items()}
+            systems = parse_json(path.read_bytes())["systems"]
+            return {name: _per_query(system["per_query"]) for name, system in systems.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataFormatError(f"not the measures of a run ({error})", path=path) from None
+            problem = f"not the measures of a run ({error}); remove it and run the same command again"
+            raise DataFormatError(problem, path=path) from None
 
     def queries(self) -> dict[str, str]:
         """The judged queries' words."""
@@ -89,3 +90,11 @@ def read_run_folder(path: Path) -> RunFolder:
         raise DataFormatError("holds no manifest of any stage; give the --output of an `inpars run`", path=path)
     ordered = sorted(manifests.items(), key=lambda item: item[1].started)  # one second apart at least, or by name
     return RunFolder(path, read_mark(path), dict(ordered), tuple(broken))
+
+
+def _per_query(values: Mapping[str, Mapping[str, float]]) -> PerQuery:
+    """The values of each measure. Raises ValueError for what is no number."""
+    for measure, found in values.items():
+        if not all(isinstance(value, int | float) for value in found.values()):
+            raise ValueError(f"{measure} of some query is no number")
+    return values

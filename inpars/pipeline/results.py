@@ -34,7 +34,9 @@ def read_mark(folder: Path) -> dict[str, Any]:
     """What the mark says; empty where there is none. Raises DataFormatError."""
     path = folder / FOLDER_MARK
     try:
-        return dict(parse_json(path.read_bytes()))
+        found = dict(parse_json(path.read_bytes()))
+        dict(found.get("source") or {})
+        return found
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError) as error:
