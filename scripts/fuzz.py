@@ -45,7 +45,15 @@ def main() -> int:
     chosen = [name for name in TARGETS if not flags.only or name.startswith(tuple(flags.only))]
     if not chosen:
         parser.error(f"no reader begins with {' or '.join(flags.only)}; --list shows them")
-    return Campaign(chosen, flags.seed, flags.minutes * 60, flags.most, max(1, flags.workers), flags.faults).run()
+    campaign = Campaign(
+        chosen,
+        seed=flags.seed,
+        seconds=flags.minutes * 60,
+        most=flags.most,
+        workers=max(1, flags.workers),
+        folder=flags.faults,
+    )
+    return campaign.run()
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class Campaign:
     """Runs until its time is over."""
 
     def __init__(
-        self, readers: list[str], seed: int, seconds: float, most: int, workers: int, folder: Path | None
+        self, readers: list[str], *, seed: int, seconds: float, most: int, workers: int, folder: Path | None
     ) -> None:
         """Share `seconds` among the readers, `most` inputs each; faults are written into `folder`."""
         self._left_out = {name: TARGETS[name].missing for name in readers if TARGETS[name].missing}
