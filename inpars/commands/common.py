@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,13 @@ def console(flags: argparse.Namespace) -> Console:
 def print_result(flags: argparse.Namespace, text: str, values: Mapping[str, Any]) -> None:
     """Print the result: JSON where it was asked for, else the text."""
     print(json.dumps(values, ensure_ascii=False, indent=1, default=str) if flags.json else text, file=sys.stdout)
+
+
+def say_no_result(problems: Sequence[str]) -> int:
+    """Exit code 1, and on stderr why, where what was printed is no result."""
+    if problems:
+        print(f"inpars: {'; '.join(problems)}", file=sys.stderr)
+    return 1 if problems else 0
 
 
 def add_split_flag(parser: argparse.ArgumentParser) -> None:

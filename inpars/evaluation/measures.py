@@ -16,12 +16,16 @@ import numpy as np
 
 from inpars.batches import slices
 from inpars.errors import ConfigError
+from inpars.judgements import checked_grade
 from inpars.records import Qrels, Run
 from inpars.runs import rank
 
 DEFAULT_METRICS = ("nDCG@10", "RR@10", "R@100")
 JUDGED_DEPTH = 10  # of Judged@10
 QUERIES_PER_BLOCK = 256  # whose rankings stay in memory
+BY_SUBTOPIC = "ir_measures.measures.diversity"  # the module of measures that ask for subtopics
+UNJUDGED_GRADE = -1  # and below: of a document that was in the pool and of which nothing is known
+NO_DOCUMENT = "no document"  # an id that no file can have
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,27 +47,57 @@ def parse_metrics(names: str | Sequence[str]) -> list[str]:
         raise ConfigError(
             f"unknown measure {', '.join(unknown) or 'list, it is empty'} (try: nDCG@10 RR@10 R@100 AP P@10)"
         )
+    if by_subtopic := [name for name in wanted if type(ir_measures.parse_measure(name)).__module__ == BY_SUBTOPIC]:
+        raise ConfigError(f"{', '.join(by_subtopic)}: needs judgements by subtopic, which are not read here")
     if beyond := [name for name in wanted if not _is_supported(ir_measures.parse_measure(name))]:
         raise ConfigError(f"nothing installed here computes {', '.join(beyond)}; name measures without it")
     return wanted
 
 
 def evaluate(run: Run, qrels: Qrels, metrics: Sequence[str] = DEFAULT_METRICS) -> Evaluation:
-    """Values of a run for every judged query. Raises ConfigError where nothing is judged."""
+    """Values of a run for every judged query. Raises ConfigError where nothing is judged, or with a grade too large."""
     if not qrels:
         raise ConfigError("there are no judgements to evaluate with")
+    _check_grades(qrels)
     measures = {name: ir_measures.parse_measure(name) for name in parse_metrics(metrics)}
     per_query = {name: dict.fromkeys(qrels, 0.0) for name in measures}
     judged_shares = []
     for block in slices([query_id for query_id in qrels if run.get(query_id)], QUERIES_PER_BLOCK):
         ranked = {query_id: _ranked(run[query_id]) for query_id in block}
-        grades = {query_id: qrels[query_id] for query_id in block}
-        judged_shares += [judged_share(ranked[query_id], grades[query_id]) for query_id in block]
+        grades = {query_id: _safe_grades(qrels[query_id]) for query_id in block}
+        judged_shares += [judged_share(ranked[query_id], qrels[query_id]) for query_id in block]
         for name, query_id, value in _values(measures, ranked, grades):
             per_query[name][query_id] = value
     means = {name: math.fsum(values.values()) / len(values) for name, values in per_query.items()}
     judged = math.fsum(judged_shares) / len(judged_shares) if judged_shares else None
     return Evaluation(means, per_query, len(qrels), len(qrels) - len(judged_shares), judged)
+
+
+def judged_part(run: Run, qrels: Qrels) -> Run:
+    """The run without the documents that trec_eval's -J leaves out: unjudged ones, and those with grades below 0."""
+    return {
+        query_id: {
+            doc_id: score for doc_id, score in scores.items() if qrels[query_id].get(doc_id, UNJUDGED_GRADE) >= 0
+        }
+        for query_id, scores in run.items()
+        if query_id in qrels
+    }
+
+
+def _check_grades(qrels: Qrels) -> None:
+    try:
+        for grade in {grade for grades in qrels.values() for grade in grades.values()}:
+            checked_grade(grade)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _safe_grades(grades: dict[str, int]) -> dict[str, int]:
+    """Grades that are the same to trec_eval's code, which fails where a query has none from 0 up."""
+    if min(grades.values(), default=0) >= 0:
+        return grades
+    safe = {doc_id: max(grade, UNJUDGED_GRADE) for doc_id, grade in grades.items()}
+    return safe if max(safe.values()) >= 0 else safe | {NO_DOCUMENT: 0}
 
 
 def _values(measures: Mapping[str, Any], ranked: Run, grades: Qrels) -> Iterator[tuple[str, str, float]]:

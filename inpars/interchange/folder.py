@@ -25,12 +25,12 @@ from inpars.fields import one_line
 from inpars.formats import run_lines, synthetic_query_record, triple_id_lines
 from inpars.interchange.items import Example, Item, Judged, Margin, Negative, Synthetic
 from inpars.interchange.keys import SeenKeys
+from inpars.judgements import QRELS_HEADER, qrel_row
 from inpars.records import Document, Qrel, Query, ScoredDocument, Triple
 from inpars.storage import atomic_writer, to_json_line
 
 CORPUS, QUERIES, SYNTHETIC, RUN = "corpus.jsonl", "queries.jsonl", "queries.synthetic.jsonl", "run.trec"
 TRIPLES, TRIPLE_IDS, NEGATIVES, MARGINS = "triples.tsv", "triples.ids.tsv", "triples.negatives.jsonl", "margins.tsv"
-QRELS_HEADER = "query-id\tcorpus-id\tscore"
 
 
 class Folder:
@@ -43,7 +43,8 @@ class Folder:
         self._folder, self._origin, self._source = folder, origin, source
         self._files: dict[str, IO[str]] = {}
         self._open = ExitStack()
-        self._ids, self._texts, self._judged, self._ranked = SeenKeys(), SeenKeys(), SeenKeys(), SeenKeys()
+        self._ids, self._texts, self._ranked = SeenKeys(), SeenKeys(), SeenKeys()
+        self._judged, self._grades = SeenKeys(), SeenKeys()
         self._ranking: tuple[str, dict[str, float]] = ("", {})
         self._writers: dict[type, Callable[[Any], None]] = {
             Document: self._document,
@@ -97,10 +98,24 @@ class Folder:
             self._write(QUERIES, to_json_line({"_id": query.query_id, "text": query.text}))
 
     def _judgement(self, judged: Judged) -> None:
-        qrel = judged.qrel
-        if self._judged.add(judged.split, qrel.query_id, qrel.doc_id):
-            line = f"{qrel.query_id}\t{qrel.doc_id}\t{qrel.relevance}"
-            self._write(f"qrels/{judged.split}.tsv", line, QRELS_HEADER)
+        if not self._agrees(judged):
+            qrel = judged.qrel
+            problem = f"two judgements of query {qrel.query_id!r} and document {qrel.doc_id!r} disagree"
+            raise DataFormatError(f"{problem} in split {judged.split!r}; keep one of them", path=self._source)
+
+    def _positive(self, query_id: str, doc_id: str) -> None:
+        """That a document answers the query it stands beside; a judgement of the two says more."""
+        if not self._agrees(Judged(Qrel(query_id, doc_id, 1))):
+            self.dropped["positive_judged_otherwise"] += 1
+
+    def _agrees(self, judged: Judged) -> bool:
+        """Write a judgement that is new; whether none before it disagrees."""
+        qrel, split = judged.qrel, judged.split
+        new = self._judged.add(split, qrel.query_id, qrel.doc_id)
+        another = self._grades.add(split, qrel.query_id, qrel.doc_id, str(qrel.relevance))
+        if new:
+            self._write(f"qrels/{split}.tsv", qrel_row(qrel), QRELS_HEADER)
+        return new or not another
 
     def _scored(self, scored: ScoredDocument) -> None:
         query_id, scores = self._ranking
@@ -135,7 +150,7 @@ class Folder:
         if item.document is not None:
             self._document(item.document)
         self._query(Query(query.query_id, query.text))
-        self._judgement(Judged(Qrel(query.query_id, query.doc_id, 1)))
+        self._positive(query.query_id, query.doc_id)
 
     def _example(self, example: Example) -> None:
         positive = example.positive
@@ -145,7 +160,7 @@ class Folder:
             return
         self._query(example.query)
         self._document(positive)
-        self._judgement(Judged(Qrel(example.query.query_id, positive.doc_id, 1)))
+        self._positive(example.query.query_id, positive.doc_id)
         found: dict[str, list[Negative]] = {}
         for negative in self._usable(example):
             found.setdefault(negative.document.doc_id, []).append(negative)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from inpars.errors import DataFormatError
-from inpars.formats import read_qrels, read_queries
+from inpars.formats import read_queries
+from inpars.judgements import read_qrels
 from inpars.manifest import MANIFEST_SUFFIX, FileStamp, Manifest, read_manifest
 from inpars.pipeline.judging import METRICS, QRELS, QUERIES, TOPICS
 from inpars.pipeline.results import FOLDER_MARK

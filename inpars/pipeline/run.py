@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inpars.datasets import Dataset
-from inpars.errors import DataFormatError, StaleInputError
+from inpars.errors import ConfigError, DataFormatError, StaleInputError
 from inpars.evaluation.measures import DEFAULT_METRICS, Evaluation
 from inpars.evaluation.significance import Difference
 from inpars.manifest import Manifest
@@ -30,7 +30,7 @@ from inpars.stages.filtering import filter_file
 from inpars.stages.generating import GenerateOptions, generate_queries, generator_maker
 from inpars.stages.mining import TriplesOptions, write_triples
 from inpars.stages.training import train_reranker_from_file, train_retriever_from_file
-from inpars.topics import DEFAULT_SPLIT
+from inpars.topics import DEFAULT_SPLIT, Topics
 
 SYNTHETIC, FILTERED = "queries.synthetic.jsonl", "queries.filtered.jsonl"
 RERANKER_BATCH = 8  # queries a step of the reranker's training
@@ -50,6 +50,7 @@ class Finished:
     report: Path
     statement: str = ""
     verdict: str = ""
+    problems: Sequence[str] = ()  # why the measures of some systems are no result
 
 
 def run_pipeline(
@@ -70,8 +71,10 @@ def run_pipeline(
     """
     for name in {options.model, options.retriever, options.reranker} & set(EMBEDDED):
         EMBEDDED[name].locate()  # now, not after the stages before the one that needs it
-    _claim(output, dataset, asked)
     topics = dataset.topics(split) if dataset.splits else None
+    if topics is not None:
+        _check_judged(topics, dataset)
+    _claim(output, dataset, asked)
     run = Surroundings(dataset, prompt, options, output, topics, progress, overwrite)
     manifests = {"generate": _generate(run), "filter": _filter(run)}
     held_out = _hold_out(run)
@@ -86,7 +89,16 @@ def run_pipeline(
     report, verdict = output / "report.html", verdict_on(judged, BASE_FUSION, TUNED_FUSION + RERANKED, metrics[0])
     page = report_of(dataset, prompt, options, output, manifests, judged, metrics, asked, verdict)
     write_report(said_beside(page, held_out), report)
-    return Finished(dict(judged.evaluations), dict(judged.differences), report, held_out.statement, verdict)
+    results, differences = dict(judged.evaluations), dict(judged.differences)
+    return Finished(results, differences, report, held_out.statement, verdict, judged.problems)
+
+
+def _check_judged(topics: Topics, dataset: Dataset) -> None:
+    """Say now, not after hours, that nothing can be measured."""
+    judged = {doc_id: None for grades in topics.qrels.values() for doc_id in grades}
+    if judged and not any(doc_id in dataset.corpus for doc_id in judged):
+        problem = f"none of the {len(judged):,} judged documents is in the corpus, {next(iter(judged))!r} for instance"
+        raise ConfigError(f"{dataset.name}: {problem}; give the judgements of these documents")
 
 
 def _claim(folder: Path, dataset: Dataset, asked: Asked) -> None:

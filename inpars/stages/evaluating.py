@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from inpars.errors import ConfigError
-from inpars.evaluation.measures import Evaluation, evaluate
+from inpars.evaluation.common_ground import no_result
+from inpars.evaluation.measures import Evaluation, evaluate, judged_part
 from inpars.evaluation.run_files import Order, RunNotes, read_checked_run
 from inpars.evaluation.significance import Difference, compare
 from inpars.formats import read_run
@@ -28,6 +29,7 @@ class JudgedFile:
     evaluation: Evaluation
     notes: RunNotes
     firsts: dict[str, list[str]] = field(default_factory=dict)
+    no_result: str = ""  # why the measures say nothing of the run, where they do not
 
 
 def evaluate_runs(
@@ -55,9 +57,10 @@ def judge_files(
     judged = {}
     for name, path in progress.track(paths.items(), total=len(paths), description="evaluate", unit="runs"):
         checked = read_checked_run(path, qrels, order)
-        run = _judged_part(checked.run, qrels) if judged_only else checked.run
+        run = judged_part(checked.run, qrels) if judged_only else checked.run
         tops = {query_id: _first_ids(scores, firsts) for query_id, scores in run.items()} if firsts else {}
-        judged[name] = JudgedFile(evaluate(run, qrels, metrics), checked.notes, tops)
+        problem = no_result(name, checked.run, qrels, checked.notes)
+        judged[name] = JudgedFile(evaluate(run, qrels, metrics), checked.notes, tops, problem)
         del checked, run  # before the next one is read
     return judged
 
@@ -89,13 +92,6 @@ def run_names(paths: Sequence[Path]) -> dict[str, Path]:
 def read_runs(paths: Sequence[Path]) -> dict[str, Run]:
     """Runs by those names."""
     return {name: read_run(path) for name, path in run_names(paths).items()}
-
-
-def _judged_part(run: Run, qrels: Qrels) -> Run:
-    return {
-        query_id: {doc_id: score for doc_id, score in scores.items() if doc_id in qrels[query_id]}
-        for query_id, scores in run.items()
-    }
 
 
 def _first_ids(scores: Mapping[str, float], count: int) -> list[str]:

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from inpars.errors import DataFormatError
-from inpars.formats import iterate_qrels, read_qrels, read_queries
+from inpars.formats import read_queries
+from inpars.judgements import iterate_qrels, read_qrels
 from inpars.serve.feedback import Feedback, query_id_of
 
 

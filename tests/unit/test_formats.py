@@ -13,7 +13,6 @@ from inpars.errors import DataFormatError
 from inpars.fields import is_tsv, one_line
 from inpars.formats import (
     read_documents,
-    read_qrels,
     read_queries,
     read_run,
     read_synthetic_queries,
@@ -22,10 +21,10 @@ from inpars.formats import (
     synthetic_query_record,
     triple_id_lines,
     write_documents,
-    write_qrels,
     write_queries,
     write_run,
 )
+from inpars.judgements import read_qrels, write_qrels
 from inpars.records import Document, Query, SyntheticQuery, Triple
 from inpars.runs import rank
 from inpars.storage import write_jsonl, write_lines
