@@ -7,13 +7,13 @@ adjusted for the number of systems that differ between them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from inpars.errors import ConfigError
 from inpars.evaluation.changes import Change, most_changed
-from inpars.evaluation.significance import Difference, compare, holm
+from inpars.evaluation.significance import Difference, compare_pairs
 from inpars.formats import read_synthetic_queries
 from inpars.pipeline.folder import PerQuery, RunFolder
 
@@ -141,20 +141,11 @@ def _measures(first: RunFolder, second: RunFolder) -> tuple[list[Compared], list
     found: list[Compared] = []
     for metric in [name for name in one[systems[0]] if name in other[systems[0]]]:
         pairs = {name: (_on(one[name], metric, shared), _on(other[name], metric, shared)) for name in systems}
-        differences = _adjusted({name: compare(a, {name: b})[name] for name, (a, b) in pairs.items()})
+        moved = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        same = {name: pair for name, pair in pairs.items() if name not in moved}
+        differences = compare_pairs(moved) | compare_pairs(same)  # what is the same cannot be called different
         found += [Compared(name, metric, _mean(a), _mean(b), differences[name]) for name, (a, b) in pairs.items()]
     return found, notes
-
-
-def _adjusted(differences: Mapping[str, Difference]) -> dict[str, Difference]:
-    """With p-values for the number of systems that differ at all; those that do not cannot be called different."""
-    tested = {name: one for name, one in differences.items() if one.better or one.worse}
-    plain = holm([difference.p_value for difference in tested.values()])
-    students = holm([difference.t_p_value for difference in tested.values()])
-    return dict(differences) | {
-        name: replace(difference, adjusted_p_value=p, adjusted_t_p_value=t)
-        for (name, difference), p, t in zip(tested.items(), plain, students, strict=True)
-    }
 
 
 def _moved(

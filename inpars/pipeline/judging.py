@@ -62,7 +62,8 @@ def judge(
     if not topics.qrels:
         return Judged(topics=topics)
     topics.say_remarks(progress)
-    evaluations, glances, problems = {}, {}, []
+    evaluations, glances = {}, {}
+    problems: list[str] = []
     for name, path in paths.items():
         run = read_run(path)
         problems += filter(None, [no_result(name, run, topics.qrels)])

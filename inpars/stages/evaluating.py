@@ -13,6 +13,7 @@ from inpars.evaluation.common_ground import no_result
 from inpars.evaluation.measures import Evaluation, evaluate, judged_part
 from inpars.evaluation.run_files import Order, RunNotes, read_checked_run
 from inpars.evaluation.significance import Difference, compare
+from inpars.evaluation.wording import counted
 from inpars.formats import read_run
 from inpars.progress import SILENT, Progress
 from inpars.records import Qrels, Run
@@ -117,9 +118,9 @@ def table(
         known = f"{'-':>{column}}" if result.judged_at_10 is None else f"{result.judged_at_10:{column}.4f}"
         lines.append(f"{name:{width}}{values}{known}  {verdict(differences[judged].get(name))}".rstrip())
     counts = next(iter(results.values()))
-    lines.append(f"{counts.queries} judged queries")
+    lines.append(counted(counts.queries, "judged query", "judged queries"))
     lines += [
-        f"{name}: {result.missing} judged queries have no result and score 0"
+        f"{name}: {counted(result.missing, 'judged query has', 'judged queries have')} no result, which counts as 0"
         for name, result in results.items()
         if result.missing
     ]
@@ -130,8 +131,10 @@ def verdict(difference: Difference | None) -> str:
     """`+0.0312 [+0.0101, +0.0520] p=0.004 better` for people; empty for the baseline itself."""
     if difference is None:
         return ""
+    if difference.interval is None:
+        return f"{difference.mean:+.4f} not tested"
     believed = ("better" if difference.mean > 0 else "worse") if difference.is_believed() else "not significant"
-    interval = f"[{difference.low:+.4f}, {difference.high:+.4f}]"
+    interval = "[{:+.4f}, {:+.4f}]".format(*difference.interval)
     return f"{difference.mean:+.4f} {interval} p={difference.adjusted_p_value:.3f} {believed}"
 
 
