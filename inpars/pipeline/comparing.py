@@ -63,6 +63,7 @@ class Comparison:
     records: Mapping[str, tuple[int | None, int | None]]  # by output
     seconds: Mapping[str, tuple[float | None, float | None]]
     notes: Sequence[str]
+    problems: Sequence[str] = ()  # why there is nothing to compare, though both runs were measured
 
 
 def compare_runs(first: RunFolder, second: RunFolder, shown: int = SHOWN) -> Comparison:
@@ -83,6 +84,7 @@ def compare_runs(first: RunFolder, second: RunFolder, shown: int = SHOWN) -> Com
         records={output: (_records(first, output), _records(second, output)) for output in outputs},
         seconds={output: (_seconds(first, output), _seconds(second, output)) for output in outputs},
         notes=[*notes, *_kept(first, second)],
+        problems=notes[-1:] if not measures and first.measures() and second.measures() else [],
     )
 
 
@@ -130,7 +132,8 @@ def _measures(first: RunFolder, second: RunFolder) -> tuple[list[Compared], list
     ]
     if not systems:
         return [], [*notes, "no system was measured in both"]
-    shared = [query_id for query_id in _ids(one[systems[0]]) if query_id in _ids(other[systems[0]])]
+    per_query = [values for run in (one, other) for system in systems for values in run[system].values()]
+    shared = [query_id for query_id in _ids(one[systems[0]]) if all(query_id in values for values in per_query)]
     if not shared:
         return [], [*notes, "no query is judged in both"]
     left = len(_ids(one[systems[0]])) + len(_ids(other[systems[0]])) - 2 * len(shared)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from inpars.errors import DataFormatError
 from inpars.formats import read_queries
+from inpars.json_text import JsonError, parse_json
 from inpars.judgements import read_qrels
 from inpars.manifest import MANIFEST_SUFFIX, FileStamp, Manifest, read_manifest
 from inpars.pipeline.judging import METRICS, QRELS, QUERIES, TOPICS
@@ -55,7 +55,7 @@ class RunFolder:
         if not path.exists():
             return {}
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = parse_json(path.read_bytes())
             return {name: dict(system["per_query"]) for name, system in values["systems"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataFormatError(f"not the measures of a run ({error})", path=path) from None
@@ -72,9 +72,10 @@ class RunFolder:
 
 
 def read_run_folder(path: Path) -> RunFolder:
-    """Read the folder. Raises DataFormatError where it holds nothing that a run leaves."""
+    """Read the folder. Raises DataFormatError where it is none of a run; other folders are not looked through."""
     if not path.is_dir():
         raise DataFormatError("no such folder; give the --output of an `inpars run`", path=path)
+    mark = _mark(path / FOLDER_MARK)
     manifests: dict[str, Manifest] = {}
     broken: list[str] = []
     for found in sorted(path.rglob(f"*{MANIFEST_SUFFIX}")):
@@ -89,13 +90,16 @@ def read_run_folder(path: Path) -> RunFolder:
     if not manifests and not broken:
         raise DataFormatError("holds no manifest of any stage; give the --output of an `inpars run`", path=path)
     ordered = sorted(manifests.items(), key=lambda item: item[1].started)  # one second apart at least, or by name
-    return RunFolder(path, _mark(path / FOLDER_MARK), dict(ordered), tuple(broken))
+    return RunFolder(path, mark, dict(ordered), tuple(broken))
 
 
 def _mark(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return {}
-    except (ValueError, TypeError) as error:
-        raise DataFormatError(f"not the mark of a run ({error}); remove it", path=path) from None
+        mark = parse_json(path.read_bytes())
+    except (FileNotFoundError, IsADirectoryError):
+        raise DataFormatError(f"no {path.name} here; give the --output of an `inpars run`", path=path.parent) from None
+    except JsonError as error:
+        raise DataFormatError(f"not the mark of a run ({error}); give the --output of one", path=path) from None
+    if not isinstance(mark, dict) or "dataset" not in mark:
+        raise DataFormatError("not the mark of a run; give the --output of one", path=path)
+    return mark

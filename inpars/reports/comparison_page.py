@@ -36,7 +36,8 @@ SETTING_CHARACTERS = 60
 def comparison_lines(comparison: Comparison) -> list[str]:
     """Settings, measures, queries and time, for people at a terminal."""
     first, second = comparison.runs
-    lines = [f"first:  {first}", f"second: {second}", "", "settings that differ"]
+    lines = [f"not a result: {problem}" for problem in comparison.problems]
+    lines += [f"first:  {first}", f"second: {second}", "", "settings that differ"]
     lines += [
         f"  {setting.output}: {setting.name}: {_value(setting.first)} -> {_value(setting.second)}"
         for setting in comparison.settings
