@@ -38,7 +38,7 @@ def in_words(name: str, baseline: str, metric: str, difference: Difference) -> s
     return f"{name} against {baseline}, {metric}: {_judgement(difference)} ({facts})"
 
 
-def tests_in_words(differences: Collection[Difference]) -> str:
+def adjustment_in_words(differences: Collection[Difference]) -> str:
     """How intervals and p-values of several comparisons go together; empty for one, and where nothing was tested."""
     tested = [one for one in differences if one.is_tested]
     if len(tested) < 2:

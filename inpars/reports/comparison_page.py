@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inpars.evaluation.significance import Difference
-from inpars.evaluation.wording import in_words, power_in_words, tests_in_words
+from inpars.evaluation.wording import adjustment_in_words, in_words, power_in_words
 from inpars.reports.charts import Range, intervals_chart
 from inpars.reports.page import (
     Cell,
@@ -80,7 +80,7 @@ def _measure_lines(measures: Sequence[Compared]) -> Iterator[str]:
     judged = [one for one in measures if one.metric == measures[0].metric]
     yield from ["", *(in_words(one.system, "the first run's", one.metric, one.difference) for one in judged)]
     power = power_in_words(judged[0].metric, max(judged, key=_detectable).difference)
-    yield from filter(None, [power, tests_in_words([one.difference for one in judged])])
+    yield from filter(None, [power, adjustment_in_words([one.difference for one in judged])])
 
 
 def _detectable(one: Compared) -> float:
@@ -163,7 +163,7 @@ def _measures(comparison: Comparison) -> str:
     return (
         table("Measures of both runs", head, rows)
         + "".join(paragraph(f"{in_words(one.system, names[0], one.metric, one.difference)}.") for one in judged)
-        + "".join(map(paragraph, filter(None, [tests_in_words([one.difference for one in judged])])))
+        + "".join(map(paragraph, filter(None, [adjustment_in_words([one.difference for one in judged])])))
         + "".join(map(paragraph, comparison.notes))
         + figures(figure(intervals_chart(ranges, f"difference in {measures[0].metric}"), caption))
     )

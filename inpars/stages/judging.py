@@ -13,7 +13,7 @@ from inpars.evaluation.measures import Evaluation, parse_metrics
 from inpars.evaluation.presets import PRESETS, Preset, PresetName, preset_of
 from inpars.evaluation.run_files import Order
 from inpars.evaluation.significance import Difference, Interval, bootstrap_interval
-from inpars.evaluation.wording import file_remarks, in_words, judged_remarks, power_in_words, tests_in_words
+from inpars.evaluation.wording import adjustment_in_words, file_remarks, in_words, judged_remarks, power_in_words
 from inpars.options import check, option
 from inpars.progress import SILENT, Progress
 from inpars.stages.evaluating import JudgedFile, as_values, compare_evaluations, judge_files, table
@@ -141,7 +141,7 @@ def in_full(evaluated: Evaluated) -> str:
     lines += [table(evaluated.results, evaluated.differences, evaluated.preset.metrics)]
     lines += [in_words(name, evaluated.baseline, judged, difference) for name, difference in found.items()]
     lines += list(dict.fromkeys(filter(None, (power_in_words(judged, one) for one in list(found.values())[:1]))))
-    lines += filter(None, [tests_in_words(found.values())])
+    lines += filter(None, [adjustment_in_words(found.values())])
     lines += [f"note: {remark}" for remark in evaluated.remarks]
     for name, (gains, losses) in evaluated.changes.items():
         for title, changes in (("gains", gains), ("losses", losses)):

@@ -213,7 +213,7 @@ def test_unpaired_surrogates_are_replaced(tmp_path):
         (["q1 0 d1 1", "q1 0 d2 0"], {"q1": {"d1": 1, "d2": 0}}),
         (["q1\t0\td1\t-1"], {"q1": {"d1": -1}}),
         (["query-id\tcorpus-id\tscore", "q1\td1\t2"], {"q1": {"d1": 2}}),
-        (["q1\td 1\t2"], {"q1": {"d 1": 2}}),  # BEIR has ids with blanks; no header here
+        (["q1\td1\t2"], {"q1": {"d1": 2}}),  # no header here
         (["query-id\tcorpus-id\tscore"], {}),
         ([], {}),
         (["", "q1 Q0 d1 +1"], {"q1": {"d1": 1}}),
