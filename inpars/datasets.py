@@ -7,7 +7,7 @@ queries and judgements of one split are held in memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -16,7 +16,8 @@ from inpars.documents import python_docs
 from inpars.documents.archives import unpacked
 from inpars.documents.ir_collections import ir_corpus, ir_dataset, ir_splits, like_named
 from inpars.errors import ConfigError, DataFormatError, UnknownNameError
-from inpars.formats import read_qrels, read_queries
+from inpars.formats import read_queries
+from inpars.judgements import read_qrels
 from inpars.manifest import FileStamp
 from inpars.progress import SILENT, Progress
 from inpars.records import Qrels
@@ -70,7 +71,7 @@ def load_dataset(
         raise ConfigError("no documents named: give --dataset NAME or --corpus FILE")
     splits = found.splits
     if queries is not None or qrels is not None:
-        splits = {DEFAULT_SPLIT: lambda: _replaced(found.splits, queries, qrels)}
+        splits = {DEFAULT_SPLIT: lambda: _replaced(found.splits, queries, qrels, progress)}
     return Dataset(
         name or str(documents.path),
         documents,
@@ -78,16 +79,17 @@ def load_dataset(
     )
 
 
-def load_qrels(name: str | None, qrels: Path | None, split: str = DEFAULT_SPLIT) -> Qrels:
+def load_qrels(name: str | None, qrels: Path | None, split: str = DEFAULT_SPLIT, progress: Progress = SILENT) -> Qrels:
     """Judgements alone, from a file or of a named collection, whose documents are not opened where they need not be."""
     if qrels is not None:
-        return read_qrels(qrels)
+        return _given_qrels(qrels, progress)
     if name is None:
         raise ConfigError("no judgements named: give --dataset NAME or --qrels FILE")
-    judged = load_topics(name, split).qrels
-    if not judged:
+    topics = load_topics(name, split)
+    if not topics.qrels:
         raise ConfigError(f"{name}: split {split!r} has no judgements; give them with --qrels FILE")
-    return judged
+    topics.say_remarks(progress)
+    return topics.qrels
 
 
 def load_topics(name: str, split: str = DEFAULT_SPLIT) -> Topics:
@@ -118,7 +120,7 @@ class _Parts:
 
 def _named(name: str, progress: Progress) -> _Parts:
     if name == python_docs.NAME:
-        return _python_docs(progress)
+        return _python_docs()
     path = Path(name).expanduser()
     if path.is_dir():
         return _beir_folder(path, name)
@@ -139,17 +141,15 @@ def _is_path(name: str) -> bool:
     return path.suffix in (".zip", ".jsonl", ".gz", ".tsv") or path.is_absolute() or name.startswith((".", "~"))
 
 
-def _python_docs(progress: Progress) -> _Parts:
+def _python_docs() -> _Parts:
     corpus = cached_corpus(python_docs.cache_key(), python_docs.documents)
 
     def load(split: python_docs.Split) -> Topics:
         qrels, missing = python_docs.qrels(split, corpus)
-        if missing:
-            progress.note(
-                f"python-docs: {len(missing)} judged ids do not exist in this Python, left out ({missing[0]}, ...)"
-            )
+        remark = f"python-docs: {len(missing)} judged ids do not exist in this Python, left out"
+        remarks = (f"{remark} ({missing[0]}, ...)",) if missing else ()
         texts = {query.query_id: query.text for query in python_docs.queries(split)}
-        return Topics(split, {query_id: texts[query_id] for query_id in qrels}, qrels)
+        return Topics(split, {query_id: texts[query_id] for query_id in qrels}, qrels, remarks)
 
     return _Parts(python_docs.NAME, corpus, {"test": lambda: load("test"), "dev": lambda: load("dev")})
 
@@ -193,18 +193,30 @@ def _topics_of_files(split: str, queries: Path, qrels: Path | None) -> Topics:
     return joined(split, texts, read_qrels(qrels) if qrels else {}, str(queries))
 
 
-def _replaced(splits: Mapping[str, Callable[[], Topics]], queries: Path | None, qrels: Path | None) -> Topics:
+def _replaced(
+    splits: Mapping[str, Callable[[], Topics]], queries: Path | None, qrels: Path | None, progress: Progress
+) -> Topics:
     """The default split with its queries or judgements, or both, from files."""
     given = splits[DEFAULT_SPLIT]() if DEFAULT_SPLIT in splits and (queries is None or qrels is None) else None
     if queries is not None:
         texts = {query.query_id: query.text for query in read_queries(queries)}
         if not texts:
             raise DataFormatError("no queries in this file", path=queries)
-        judged = read_qrels(qrels) if qrels else {}
+        judged = _given_qrels(qrels, progress) if qrels else {}
         return joined(DEFAULT_SPLIT, texts, judged, str(queries))
     if given is None:
         raise ConfigError("--qrels without queries: give --queries FILE too, or a --dataset that has them")
-    return joined(DEFAULT_SPLIT, given.queries, read_qrels(qrels) if qrels else given.qrels, "the dataset's queries")
+    if qrels is None:
+        return given
+    return joined(DEFAULT_SPLIT, given.queries, _given_qrels(qrels, progress), "the dataset's queries")
+
+
+def _given_qrels(path: Path, progress: Progress) -> Qrels:
+    """The judgements of a file that was named. Raises DataFormatError where it has none."""
+    judged = read_qrels(path, progress)
+    if not judged:
+        raise DataFormatError("no judgements in this file", path=path)
+    return judged
 
 
 def _checked(
@@ -219,17 +231,19 @@ def _checked(
         if not unknown or policy == "keep":
             return topics
         what = f"{len(unknown)} of {len(judged)} judged documents are not in the corpus, {unknown[0]!r} first"
+        where = f"{corpus.path} ({topics.split} judgements)"
         if policy == "error":
             raise DataFormatError(
-                f"{what}; check that they belong together, or go on with --unknown-judgements keep or drop",
-                path=f"{corpus.path} ({topics.split} judgements)",
+                f"{what}; check that they belong together, or go on with --unknown-judgements keep or drop", path=where
             )
+        if len(unknown) == len(judged):
+            raise DataFormatError(f"{what}; none would be left", path=where)
         progress.note(f"{what}; their judgements are dropped")
         left = set(unknown)
         kept = {
             query_id: {doc_id: grade for doc_id, grade in grades.items() if doc_id not in left}
             for query_id, grades in topics.qrels.items()
         }
-        return Topics(topics.split, topics.queries, {query_id: grades for query_id, grades in kept.items() if grades})
+        return replace(topics, qrels={query_id: grades for query_id, grades in kept.items() if grades})
 
     return loaded

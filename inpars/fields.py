@@ -13,6 +13,7 @@ from inpars.json_text import well_formed
 from inpars.storage import read_lines
 
 WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]+\s*")
+MOST_DIGITS = 18  # of a whole number: what 64 bits hold
 
 
 def one_line(text: str) -> str:
@@ -74,12 +75,20 @@ def checked_id(value: object, path: Path, number: int) -> str:
 def finite_number(text: str, path: Path, number: int) -> float:
     """A score as a number. Raises DataFormatError unless it is a finite one."""
     try:
-        value = float(text)
+        value = float(text) if text.isascii() and "_" not in text else math.nan  # Python takes 1_000 and other digits
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
         raise DataFormatError("must be a finite number", path=path, line=number, field="score", excerpt=text)
     return value
+
+
+def whole_number(text: str, path: Path, number: int, *, field: str, least: int, most: int) -> int:
+    """A number in decimal digits. Raises DataFormatError unless it is a whole one from `least` to `most`."""
+    if is_whole_number(text) and len(text.strip()) <= MOST_DIGITS and least <= int(text) <= most:
+        return int(text)
+    problem = f"must be a whole number from {least} to {most}"
+    raise DataFormatError(problem, path=path, line=number, field=field, excerpt=text)
 
 
 def is_whole_number(text: str) -> bool:

@@ -17,18 +17,17 @@ from inpars.fields import (
     finite_number,
     first_of,
     is_tsv,
-    is_whole_number,
     read_tsv,
     split_tsv,
     text_of,
+    whole_number,
 )
 from inpars.json_text import well_formed
+from inpars.judgements import read_qrels, write_qrels  # noqa: F401 - they are imported from here too
 from inpars.records import (
     Document,
     FinishReason,
     LogProbKind,
-    Qrel,
-    Qrels,
     Query,
     Run,
     ScoredDocument,
@@ -45,6 +44,7 @@ QUERY_TEXT_FIELDS = ("text", "query", "question")
 LOG_PROB_DIGITS = 6  # decimals kept in files; the contract's tolerance is 1e-4
 SCORE_DIGITS = 6  # decimals of a run's scores
 SCORE_STEP = 1e-5  # least gap between neighbours: trec_eval compares in float32, whose spacing below 128 is 7.6e-6
+LAST_RANK = 2**24  # float32, which ranks are compared in, tells no larger ones apart
 SCORE_STEP_RATIO = 2.0**-22  # the same for larger scores: float32 spacing is at most 2**-23 of the number
 
 
@@ -115,54 +115,6 @@ def write_queries(path: Path, queries: Iterable[Query]) -> int:
     return write_jsonl(path, ({"_id": q.query_id, "text": q.text} for q in queries))
 
 
-def read_qrels(path: Path) -> Qrels:
-    """Judgements in TREC's four columns, in BEIR's three with a header line, or as JSON lines."""
-    qrels: Qrels = {}
-    for qrel in iterate_qrels(path):
-        qrels.setdefault(qrel.query_id, {})[qrel.doc_id] = qrel.relevance
-    return qrels
-
-
-def iterate_qrels(path: Path) -> Iterator[Qrel]:
-    """As `read_qrels`, one judgement after the other."""
-    if path.suffix == ".jsonl":
-        yield from _votes(path)
-        return
-    for number, line in read_lines(path):
-        fields = line.split("\t") if "\t" in line else line.split()
-        if number == 1 and len(fields) == 3 and not is_whole_number(fields[-1]):
-            continue  # BEIR's header
-        if len(fields) not in (3, 4):
-            raise DataFormatError(
-                f"{len(fields)} columns, qrels have 4 (TREC) or 3 (BEIR)", path=path, line=number, excerpt=line
-            )
-        query_id, doc_id, relevance = fields[0], fields[-2], fields[-1]
-        if not is_whole_number(relevance):
-            raise DataFormatError("must be a whole number", path=path, line=number, field="relevance", excerpt=line)
-        yield Qrel(query_id, doc_id, int(relevance))
-
-
-def _votes(path: Path) -> Iterator[Qrel]:
-    """What `inpars serve --feedback` keeps: the last vote on a document counts, null takes the earlier ones back."""
-    votes: dict[tuple[str, str], int | None] = {}
-    for number, record in read_jsonl(path):
-        query_id = checked_id(first_of(record, QUERY_ID_FIELDS, path, number), path, number)
-        doc_id = checked_id(first_of(record, ("doc_id",), path, number), path, number)
-        relevance = record.get("relevance")
-        if relevance is not None and type(relevance) is not int:
-            excerpt = repr(relevance)
-            raise DataFormatError("must be a whole number", path=path, line=number, field="relevance", excerpt=excerpt)
-        votes[query_id, doc_id] = relevance
-    yield from (Qrel(*ids, relevance) for ids, relevance in votes.items() if relevance is not None)
-
-
-def write_qrels(path: Path, qrels: Qrels) -> int:
-    """Write BEIR's three columns with their header and return the number of judgements."""
-    rows = [f"{q}\t{d}\t{relevance}" for q, judged in qrels.items() for d, relevance in judged.items()]
-    write_lines(path, ["query-id\tcorpus-id\tscore", *rows])
-    return len(rows)
-
-
 def read_run(path: Path) -> Run:
     """A TREC run: six columns, of which query id, document id and score are kept; duplicates are an error.
 
@@ -207,9 +159,8 @@ def parse_run_line(line: str, path: Path, number: int) -> tuple[ScoredDocument, 
 
 def _msmarco_result(fields: list[str], path: Path, number: int) -> ScoredDocument:
     query_id, doc_id, position = fields
-    if not is_whole_number(position) or int(position) < 1:
-        raise DataFormatError("must be a whole number from 1", path=path, line=number, field="rank", excerpt=position)
-    return ScoredDocument(query_id, doc_id, -float(position))
+    place = whole_number(position, path, number, field="rank", least=1, most=LAST_RANK)
+    return ScoredDocument(query_id, doc_id, -float(place))
 
 
 def write_run(path: Path, run: Run, tag: str) -> int:

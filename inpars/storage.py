@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,9 +64,12 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def decode_line(raw: bytes, path: Path, number: int) -> str:
-    """One line as text; bytes that are not UTF-8 are reported with their place."""
+    """One line as text; bytes that are not UTF-8 are reported with their place.
+
+    A mark of byte order is no part of it, which files put together from several have in their midst too.
+    """
     try:
-        return raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        return raw.removeprefix(BOM_UTF8).decode().rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise DataFormatError(
             f"not UTF-8 at byte {error.start}; convert the file to UTF-8",

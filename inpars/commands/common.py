@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,13 @@ def _json(values: Mapping[str, Any]) -> str:
     except UnicodeEncodeError:
         return json.dumps(values, indent=1, default=str)
     return text
+
+
+def say_no_result(problems: Sequence[str]) -> int:
+    """Exit code 1, and on stderr why, where what was printed is no result."""
+    if problems:
+        print(f"inpars: {'; '.join(problems)}", file=sys.stderr)
+    return 1 if problems else 0
 
 
 def add_split_flag(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from inpars.commands.common import add_display_flags, print_result
+from inpars.commands.common import add_display_flags, print_result, say_no_result
 from inpars.options import Bounds, add_number
 from inpars.pipeline.comparing import SHOWN, compare_runs
 from inpars.pipeline.folder import read_run_folder
@@ -32,9 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_display_flags(parser)
 
 
-def run(flags: argparse.Namespace) -> None:
-    """Compare."""
+def run(flags: argparse.Namespace) -> int:
+    """Compare; exit code 1 where runs that were measured have no system or no query in common."""
     comparison = compare_runs(read_run_folder(flags.first), read_run_folder(flags.second), flags.moved)
     if flags.report is not None:
         write_comparison(comparison, flags.report)
     print_result(flags, "\n".join(comparison_lines(comparison)), asdict(comparison))
+    return say_no_result(comparison.problems)

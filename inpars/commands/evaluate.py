@@ -21,6 +21,7 @@ from inpars.commands.common import (
     console,
     open_dataset,
     print_result,
+    say_no_result,
 )
 from inpars.datasets import load_qrels, load_topics
 from inpars.errors import InparsError
@@ -72,13 +73,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_display_flags(parser)
 
 
-def run(flags: argparse.Namespace) -> None:
-    """Evaluate."""
+def run(flags: argparse.Namespace) -> int:
+    """Evaluate; exit code 1 where a run and the judgements have nothing in common."""
     chosen, options, progress = from_flags(DatasetFlags, flags), from_flags(EvaluateOptions, flags), console(flags)
     preset = preset_for(options, chosen.dataset)
     prompts = [load_prompt(name) for name in flags.prompt]
     examples = {f"the examples of prompt {p.name!r}": [example.query for example in p.examples] for p in prompts}
-    judged = load_qrels(chosen.dataset, chosen.qrels, flags.split)
+    judged = load_qrels(chosen.dataset, chosen.qrels, flags.split, progress)
     qrels = leave_out(judged, set(read_ids(flags.leave_out)) if flags.leave_out else ())
     paths, topics = run_names(flags.run), Topics(flags.split, _query_texts(chosen, flags.split, progress), qrels)
     document_text = _document_text(flags, progress) if options.wins or flags.report else None
@@ -112,6 +113,7 @@ def run(flags: argparse.Namespace) -> None:
             flags.report,
         )
     print_result(flags, in_full(evaluated), values)
+    return say_no_result(evaluated.problems)
 
 
 def _unknown(_: str) -> None:

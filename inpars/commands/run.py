@@ -19,6 +19,7 @@ from inpars.commands.common import (
     dataset_source,
     open_dataset,
     print_result,
+    say_no_result,
 )
 from inpars.commands.ingest import add_documents_flags, lines_about, names_documents
 from inpars.datasets import Dataset, load_dataset
@@ -67,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(flags: argparse.Namespace) -> None:
+def run(flags: argparse.Namespace) -> int:
     """Run everything."""
     progress, metrics = console(flags), parse_metrics(flags.metrics)
     options = from_flags(PipelineOptions, flags)
@@ -99,7 +100,8 @@ def run(flags: argparse.Namespace) -> None:
     )
     if finished.results:
         lines = table(finished.results, finished.differences, metrics)
-        text = f"{lines}\n{finished.verdict}\nreport: {finished.report}"
+        first = [f"not a result: {problem}" for problem in finished.problems]
+        text = "\n".join([*first, lines, finished.verdict, f"report: {finished.report}"])
     else:
         text = (
             f"no judged queries, nothing measured; models and queries are in {flags.output}\nreport: {finished.report}"
@@ -107,7 +109,10 @@ def run(flags: argparse.Namespace) -> None:
     if finished.statement:
         text = f"{text}\n{finished.statement}"
     values = {**as_values(finished.results, finished.differences), "verdict": finished.verdict}
-    print_result(flags, text, {**values, "statement": finished.statement} if finished.statement else values)
+    values |= {"statement": finished.statement} if finished.statement else {}
+    values |= {"problems": list(finished.problems)} if finished.problems else {}
+    print_result(flags, text, values)
+    return say_no_result(finished.problems if len(finished.problems) == len(finished.results) else ())
 
 
 def _ingest_command(flags: argparse.Namespace) -> str:

@@ -11,12 +11,13 @@ from inpars.datasets import CORPUS_NAMES, QUERY_NAMES
 from inpars.documents.archives import unpacked
 from inpars.errors import DataFormatError
 from inpars.fields import is_tsv
-from inpars.formats import QUERY_ID_FIELDS, QUERY_TEXT_FIELDS, iterate_qrels, read_documents, read_queries
+from inpars.formats import QUERY_ID_FIELDS, QUERY_TEXT_FIELDS, read_documents, read_queries
 from inpars.interchange.fields import unread
-from inpars.interchange.folder import CORPUS, QRELS_HEADER, QUERIES
+from inpars.interchange.folder import CORPUS, QUERIES
 from inpars.interchange.format import Layout, Written
 from inpars.interchange.items import Item, Judged, Unkept
 from inpars.interchange.source import TRAINING_SPLIT, Source
+from inpars.judgements import QRELS_HEADER, iterate_qrels, qrel_row
 from inpars.records import Document, Query
 from inpars.storage import read_jsonl, write_jsonl, write_lines
 
@@ -55,7 +56,7 @@ def write_collection(source: Source, folder: Path, queries: str, qrels: str, wri
     counts[queries] = write_jsonl(folder / queries, map(_query_record, source.queries()))
     split = source.split if source.synthetic is None and source.triples is None else TRAINING_SPLIT
     name = f"{qrels}/{split}.tsv"
-    lines = (f"{row.qrel.query_id}\t{row.qrel.doc_id}\t{row.qrel.relevance}" for row in source.judged())
+    lines = (qrel_row(row.qrel) for row in source.judged())
     counts[name] = write_lines(folder / name, _with_header(lines)) - 1
 
 

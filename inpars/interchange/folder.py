@@ -37,12 +37,12 @@ from inpars.interchange.items import (
     of_labels,
 )
 from inpars.interchange.keys import SeenKeys
+from inpars.judgements import QRELS_HEADER, qrel_row
 from inpars.records import Document, Qrel, Query, ScoredDocument, Triple
 from inpars.storage import atomic_writer, to_json_line
 
 CORPUS, QUERIES, SYNTHETIC, RUN = "corpus.jsonl", "queries.jsonl", "queries.synthetic.jsonl", "run.trec"
 TRIPLES, TRIPLE_IDS, NEGATIVES, MARGINS = "triples.tsv", "triples.ids.tsv", "triples.negatives.jsonl", "margins.tsv"
-QRELS_HEADER = "query-id\tcorpus-id\tscore"
 
 
 class Folder:
@@ -63,7 +63,7 @@ class Folder:
         self._writers: dict[type, Callable[[Any], None]] = {
             Document: self._document,
             Query: self._query,
-            Judged: self._judged_pair,
+            Judged: self._judgement,
             ScoredDocument: self._scored,
             Triple: self._triple,
             Example: self._example,
@@ -114,20 +114,28 @@ class Folder:
         if self._new("query", query.query_id, query.text):
             self._write(QUERIES, to_json_line({"_id": query.query_id, "text": query.text}))
 
-    def _judged_pair(self, judged: Judged) -> None:
-        """A judgement of the input; what follows from examples alone is not repeated by it."""
-        qrel = judged.qrel
-        pair = (judged.split, qrel.query_id, qrel.doc_id)
-        first, fresh = self._graded.add(*pair), self._grades.add(*pair, str(qrel.relevance))
-        if not first:
-            self.dropped["other_grade_after_the_first" if fresh else "repeated_judgement"] += 1
-        self._judgement(judged)
-
     def _judgement(self, judged: Judged) -> None:
-        qrel = judged.qrel
-        if self._judged.add(judged.split, qrel.query_id, qrel.doc_id):
-            line = f"{qrel.query_id}\t{qrel.doc_id}\t{qrel.relevance}"
-            self._write(f"qrels/{judged.split}.tsv", line, QRELS_HEADER)
+        """A judgement of the input; what follows from examples alone is not repeated by it."""
+        qrel, split = judged.qrel, judged.split
+        if not self._graded.add(split, qrel.query_id, qrel.doc_id):
+            self.dropped["repeated_judgement"] += 1
+        if not self._agrees(judged):
+            problem = f"two judgements of query {qrel.query_id!r} and document {qrel.doc_id!r} disagree"
+            raise DataFormatError(f"{problem} in split {split!r}; keep one of them", path=self._source)
+
+    def _positive(self, query_id: str, doc_id: str) -> None:
+        """That a document answers the query it stands beside; a judgement of the two says more."""
+        if not self._agrees(Judged(Qrel(query_id, doc_id, 1))):
+            self.dropped["positive_judged_otherwise"] += 1
+
+    def _agrees(self, judged: Judged) -> bool:
+        """Write a judgement that is new; whether none before it disagrees."""
+        qrel, split = judged.qrel, judged.split
+        new = self._judged.add(split, qrel.query_id, qrel.doc_id)
+        another = self._grades.add(split, qrel.query_id, qrel.doc_id, str(qrel.relevance))
+        if new:
+            self._write(f"qrels/{split}.tsv", qrel_row(qrel), QRELS_HEADER)
+        return new or not another
 
     def _scored(self, scored: ScoredDocument) -> None:
         query_id, scores = self._ranking
@@ -179,7 +187,7 @@ class Folder:
         if item.document is not None:
             self._document(item.document)
         self._query(Query(query.query_id, query.text))
-        self._judgement(Judged(Qrel(query.query_id, query.doc_id, 1)))
+        self._positive(query.query_id, query.doc_id)
 
     def _example(self, example: Example) -> None:
         positive = example.positive
@@ -189,7 +197,7 @@ class Folder:
             return
         self._query(example.query)
         self._document(positive)
-        self._judgement(Judged(Qrel(example.query.query_id, positive.doc_id, 1)))
+        self._positive(example.query.query_id, positive.doc_id)
         found = self._finds(example)
         self._count_bare(example, scored=any(finds[0].reranker_score is not None for finds in found.values()))
         for doc_id, finds in found.items():

@@ -16,13 +16,14 @@ from typing import Any
 from inpars.corpus import Corpus
 from inpars.errors import DataFormatError
 from inpars.fields import checked_id, finite_number
-from inpars.formats import iterate_qrels, read_documents, read_queries
+from inpars.formats import read_documents, read_queries
 from inpars.interchange.beir import write_collection
 from inpars.interchange.fields import list_of, object_of, unread
 from inpars.interchange.folder import CORPUS, MARGINS
 from inpars.interchange.format import Layout, Written
 from inpars.interchange.items import Example, Item, Judged, Margin, Negative, examples_of
 from inpars.interchange.source import Source
+from inpars.judgements import iterate_qrels
 from inpars.records import Query, Triple
 from inpars.storage import read_jsonl, read_lines, write_jsonl, write_lines
 

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from inpars.errors import ConfigError, DataFormatError
 from inpars.fields import one_line
-from inpars.formats import iterate_qrels, iterate_run, read_queries, run_lines
+from inpars.formats import iterate_run, read_queries, run_lines
 from inpars.interchange.format import Layout, Written
 from inpars.interchange.items import Item, Judged, Unkept
 from inpars.interchange.keys import SeenKeys
 from inpars.interchange.source import Source
+from inpars.judgements import iterate_qrels
 from inpars.records import ScoredDocument
 from inpars.storage import read_lines, write_lines
 from inpars.topics import DEFAULT_SPLIT

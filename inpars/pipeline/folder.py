@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from inpars.errors import DataFormatError
-from inpars.formats import read_qrels, read_queries
+from inpars.formats import read_queries
 from inpars.json_text import parse_json
+from inpars.judgements import read_qrels
 from inpars.manifest import MANIFEST_SUFFIX, FileStamp, Manifest, read_manifest
 from inpars.pipeline.judging import METRICS, QRELS, QUERIES, TOPICS
-from inpars.pipeline.results import read_mark
+from inpars.pipeline.results import FOLDER_MARK, read_mark
 from inpars.records import Qrels
 
 PerQuery = Mapping[str, Mapping[str, float]]
@@ -72,9 +73,10 @@ class RunFolder:
 
 
 def read_run_folder(path: Path) -> RunFolder:
-    """Read the folder. Raises DataFormatError where it holds nothing that a run leaves."""
+    """Read the folder. Raises DataFormatError where it is none of a run; other folders are not looked through."""
     if not path.is_dir():
         raise DataFormatError("no such folder; give the --output of an `inpars run`", path=path)
+    mark = _mark(path)
     manifests: dict[str, Manifest] = {}
     broken: list[str] = []
     for found in sorted(path.rglob(f"*{MANIFEST_SUFFIX}")):
@@ -89,7 +91,15 @@ def read_run_folder(path: Path) -> RunFolder:
     if not manifests and not broken:
         raise DataFormatError("holds no manifest of any stage; give the --output of an `inpars run`", path=path)
     ordered = sorted(manifests.items(), key=lambda item: item[1].started)  # one second apart at least, or by name
-    return RunFolder(path, read_mark(path), dict(ordered), tuple(broken))
+    return RunFolder(path, mark, dict(ordered), tuple(broken))
+
+
+def _mark(folder: Path) -> dict[str, Any]:
+    """The mark of a run. Raises DataFormatError for a folder without one."""
+    mark = read_mark(folder)
+    if "dataset" not in mark:
+        raise DataFormatError(f"no {FOLDER_MARK} of a run here; give the --output of an `inpars run`", path=folder)
+    return mark
 
 
 def _per_query(values: Mapping[str, Mapping[str, float]]) -> PerQuery:

@@ -12,7 +12,8 @@ from typing import Any
 
 from inpars.datasets import Dataset
 from inpars.errors import ConfigError
-from inpars.formats import read_qrels, read_queries
+from inpars.formats import read_queries
+from inpars.judgements import read_qrels
 from inpars.pipeline.options import PipelineOptions
 from inpars.reports.content import Report
 from inpars.stages.splitting import SplitFiles, SplitOptions, split_file

@@ -10,6 +10,7 @@ from typing import Any
 
 from inpars.datasets import Dataset
 from inpars.errors import DataFormatError
+from inpars.evaluation.wording import counted
 from inpars.filtering.filters import Filtered
 from inpars.formats import read_synthetic_records
 from inpars.json_text import parse_json
@@ -21,7 +22,7 @@ from inpars.prompting.templates import PromptSource
 from inpars.reports.content import Report
 from inpars.reports.gathering import negatives_of, stages_of, trainings_of, written_of
 from inpars.reports.measuring import Texts, results_of
-from inpars.reports.page import counted, duration
+from inpars.reports.page import duration
 from inpars.stages.examples import example_query_ids
 from inpars.stages.filtering import RESEMBLING, apply_filter
 from inpars.storage import atomic_writer

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from inpars.datasets import Dataset
-from inpars.errors import StaleInputError
+from inpars.errors import ConfigError, StaleInputError
 from inpars.evaluation.measures import DEFAULT_METRICS, Evaluation
 from inpars.evaluation.significance import Difference
 from inpars.extras import require
@@ -34,7 +34,7 @@ from inpars.stages.filtering import filter_file
 from inpars.stages.generating import GenerateOptions, generate_queries, generator_maker
 from inpars.stages.mining import TriplesOptions, write_triples
 from inpars.stages.training import train_reranker_from_file, train_retriever_from_file
-from inpars.topics import DEFAULT_SPLIT
+from inpars.topics import DEFAULT_SPLIT, Topics
 from inpars.training.options import RerankerOptions, RetrieverOptions
 
 FILTERED = "queries.filtered.jsonl"
@@ -55,6 +55,7 @@ class Finished:
     report: Path
     statement: str = ""
     verdict: str = ""
+    problems: Sequence[str] = ()  # why the measures of some systems are no result
 
 
 def run_pipeline(
@@ -79,6 +80,8 @@ def run_pipeline(
     require(("train", "bm25"), (options.model, options.retriever, options.reranker), "for a whole run")
     mark = _known_mark(output, dataset, asked)
     topics = dataset.topics(split) if dataset.splits else None
+    if topics is not None:
+        _check_judged(topics, dataset)
     settings = settings_of(options, prompt, *asked.reading, split=split, metrics=metrics, topics=topics)
     overwrite = refuse_to_replace(output, settings, overwrite=overwrite)
     write_mark(output, dataset, asked, mark.get("finished"))
@@ -100,7 +103,16 @@ def run_pipeline(
     page = report_of(dataset, prompt, options, output, manifests, judged, metrics, asked, verdict, run.commands.lines)
     write_report(said_beside(page, held_out), report)
     write_mark(output, dataset, asked, settings)
-    return Finished(dict(judged.evaluations), dict(judged.differences), report, held_out.statement, verdict)
+    results, differences = dict(judged.evaluations), dict(judged.differences)
+    return Finished(results, differences, report, held_out.statement, verdict, judged.problems)
+
+
+def _check_judged(topics: Topics, dataset: Dataset) -> None:
+    """Say now, not after hours, that nothing can be measured."""
+    judged = {doc_id: None for grades in topics.qrels.values() for doc_id in grades}
+    if judged and not any(doc_id in dataset.corpus for doc_id in judged):
+        problem = f"none of the {len(judged):,} judged documents is in the corpus, {next(iter(judged))!r} for instance"
+        raise ConfigError(f"{dataset.name}: {problem}; give the judgements of these documents")
 
 
 def _known_mark(folder: Path, dataset: Dataset, asked: Asked) -> dict[str, Any]:

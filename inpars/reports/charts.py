@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from inpars.reports.page import counted, shorten
+from inpars.evaluation.wording import counted
+from inpars.reports.page import shorten
 from inpars.reports.svg import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, Plot, drawing, shown, text
 
 BINS = 40

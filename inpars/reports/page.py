@@ -140,11 +140,6 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def counted(count: int, one: str, several: str = "") -> str:
-    """`1 query` or `2,000 queries`; without `several` an s is added."""
-    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
-
-
 def shorten(text: str, characters: int) -> str:
     """The beginning of a text."""
     return text if len(text) <= characters else text[: characters - 1] + "…"

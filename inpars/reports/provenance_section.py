@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from inpars.evaluation.wording import counted
 from inpars.reports.charts import bar, line_chart
 from inpars.reports.content import StageFacts, Training
 from inpars.reports.page import (

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from inpars.evaluation.wording import counted
 from inpars.reports.charts import bar, filled_legend, histogram, line_chart
 from inpars.reports.content import NegativeExample, Negatives, QueryExample, Written
-from inpars.reports.page import Cell, cards, counted, figure, figures, heading, number, paragraph, table
+from inpars.reports.page import Cell, cards, figure, figures, heading, number, paragraph, table
 from inpars.reports.results_section import passage
 
 SHOWN_CHARACTERS = 180

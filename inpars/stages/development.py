@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from inpars.datasets import Dataset
 from inpars.errors import ConfigError
-from inpars.formats import read_qrels, read_queries
+from inpars.formats import read_queries
+from inpars.judgements import read_qrels
 from inpars.manifest import FileStamp, stamp
 from inpars.progress import Progress
 from inpars.records import Query
@@ -65,6 +66,8 @@ def given_development(options: ValidatedOptions, dataset: Dataset, progress: Pro
         raise ConfigError(
             f"{qrels_path}: none of its queries is in {queries_path}; give the judgements of these queries"
         )
+    if not any(doc_id in dataset.corpus for query_id in queries for doc_id in qrels[query_id]):
+        raise ConfigError(f"{qrels_path}: none of its documents is in {dataset.name}; give the judgements of these")
     index = bm25_index(dataset.corpus, threads=options.threads, progress=progress)
     asked = [Query(query_id, text) for query_id, text in queries.items()]
     run = index.search(asked, options.dev_depth, threads=options.threads)

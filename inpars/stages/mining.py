@@ -151,7 +151,7 @@ def write_triples(
                 corpus,
                 draw,
                 {name: _search(name, corpus, options, progress) for name in draw.searched},
-                judged=_judged([*judgements, *([source] if isinstance(source, Topics) else [])]),
+                judged=_judged([*judgements, *([source] if isinstance(source, Topics) else [])], progress),
                 scorer=scorer,
                 own_documents=lambda texts: own_documents(texts, corpus),
             )
@@ -220,9 +220,10 @@ def _asked(source: Path | Topics, corpus: Corpus, miner: Miner) -> Iterator[Aske
         yield Asked(Query(query_id, text), positives)
 
 
-def _judged(splits: Sequence[Topics]) -> Judged:
+def _judged(splits: Sequence[Topics], progress: Progress) -> Judged:
     judged = Judged()
     for topics in splits:
+        topics.say_remarks(progress)
         judged.add(topics.queries, topics.qrels)
     return judged
 

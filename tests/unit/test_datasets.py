@@ -202,6 +202,23 @@ def test_python_docs(cache):
     assert cache in dataset.corpus.path.parents
 
 
+def test_what_python_docs_lacks_is_said_where_judgements_are_used_alone(cache, monkeypatch):
+    monkeypatch.setattr(python_docs, "_judgements", lambda split: {"q01": {"os.path.join": 2, "gone.from.here": 1}})
+    monkeypatch.setattr(python_docs, "queries", lambda split: [Query("q01", "join paths")])
+    notes = Notes()
+    topics = load_dataset("python-docs", progress=notes).topics()
+    assert topics.qrels == {"q01": {"os.path.join": 2}}
+    assert notes.notes == []
+    load_qrels("python-docs", None, progress=notes)
+    assert ["gone.from.here" in note for note in notes.notes] == [True]
+
+
+def test_dropping_all_judgements_is_refused(tmp_path):
+    strange = written(tmp_path / "qrels", "q1 0 x1 2\nq2 0 x2 1\n")
+    with pytest.raises(DataFormatError, match=r"2 of 2 judged documents are not in the corpus.*none would be left"):
+        load_dataset(str(BEIR), qrels=strange, unknown_judgements="drop").topics()
+
+
 class FakeIrDataset:
     """What ir_datasets gives, with one judged query that has no text."""
 
