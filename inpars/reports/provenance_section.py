@@ -13,7 +13,6 @@ from inpars.reports.content import StageFacts, Training
 from inpars.reports.page import (
     Cell,
     code,
-    counted,
     duration,
     figure,
     figures,
