@@ -189,9 +189,7 @@ def missing_module(name: str) -> InparsError:
 def _absent_from_python(module: str) -> str:
     system = platform.system()
     if module in _UNIX and system == "Windows":
-        return (
-            f"{module}, a part of Python that Windows lacks, is needed by this command; use Linux, macOS or WSL"
-        )
+        return f"{module}, a part of Python that Windows lacks, is needed by this command; use Linux, macOS or WSL"
     if module in _WINDOWS and system != "Windows":
         return f"{module}, a part of Python on Windows that {system} lacks, is needed by this command"
     return f"{module}, a part of Python, is missing from this one ({sys.executable}); install a complete Python"
