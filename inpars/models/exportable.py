@@ -15,7 +15,7 @@ from torch import Tensor
 from inpars.batches import slices
 from inpars.models import loading as models
 from inpars.models.kinds import ExportKind, find_export_kind
-from inpars.models.networks import pad_id
+from inpars.models.networks import check_length, pad_id
 from inpars.models.onnx_graphs import Classifier, Embedding, EncoderAndStep
 from inpars.scoring.cross_encoder import CrossEncoder, segments
 from inpars.scoring.loading import load_pair_model
@@ -142,6 +142,7 @@ def load_exportable(
         encoder = models.load_sentence_transformer(
             model, device=torch.device("cpu"), dtype=torch.float32, trust_remote_code=trust_remote_code
         )
+        check_length(encoder, model, max_length)
         encoder.max_seq_length = max_length or encoder.max_seq_length
         return Retriever(encoder)
     found = load_pair_model(

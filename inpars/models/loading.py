@@ -28,9 +28,10 @@ from transformers import (
     AutoTokenizer,
     GgufConfig,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from inpars.corpus import cache_folder
-from inpars.errors import BackendError, InparsError, MissingDependencyError, UnknownNameError
+from inpars.errors import BackendError, ConfigError, InparsError, MissingDependencyError, UnknownNameError
 from inpars.models.embedded import EMBEDDED
 from inpars.models.folders import GGUF_SUFFIX, exists, model_folder, model_path
 from inpars.storage import replace_folder, storage_errors
@@ -38,6 +39,7 @@ from inpars.storage import replace_folder, storage_errors
 Loaded = TypeVar("Loaded")
 Pooling: TypeAlias = Literal["mean", "cls", "last"]
 CONVERSION_FORMAT = 1  # raise when a conversion writes something else
+DECODER = "smollm2-135m"
 BM25 = "bm25"  # what a retriever may be that is no model
 
 # what these libraries have to say to each other about renamed settings is nothing our users could mend
@@ -74,7 +76,12 @@ def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:  # noq
 def load_causal_lm(
     name: str, *, device: torch.device, dtype: torch.dtype, trust_remote_code: bool = False
 ) -> tuple[Any, Any]:
-    """A decoder in evaluation mode, and its tokenizer."""
+    """A decoder in evaluation mode, and its tokenizer. Raises ConfigError for BERT and its like, which do not write."""
+    config = load_config(name, trust_remote_code=trust_remote_code)
+    writes = getattr(config, "is_decoder", False) or config.is_encoder_decoder
+    if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not writes:
+        kind = config.model_type
+        raise ConfigError(f"{name} is a {kind}: it reads texts and writes none; give a decoder such as {DECODER}")
     return _load_with(AutoModelForCausalLM, name, device, dtype, trust_remote_code)
 
 

@@ -30,6 +30,7 @@ from inpars.models import loading as models
 from inpars.models.dtypes import DtypeName
 from inpars.models.fused_bert import fuse_bert
 from inpars.models.hardware import pick_device, pick_dtype
+from inpars.models.networks import check_length
 from inpars.models.side_by_side import in_lone_thread, side_by_side
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run
@@ -80,6 +81,7 @@ class Encoder:
             model, device=place, dtype=torch.float32, trust_remote_code=trust_remote_code
         )
         if max_length is not None:
+            check_length(self._model, model, max_length)
             self._model.max_seq_length = max_length
         if window_tokens is not None:
             require_offsets(self._model.tokenizer, model)

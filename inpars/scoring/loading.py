@@ -19,6 +19,7 @@ from inpars.models import loading as models
 from inpars.models.fused_bert import fuse_bert
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.kinds import CAUSAL_ENDINGS, CLASSIFIER_ENDING
+from inpars.models.networks import LEAST_TOKENS, check_length, learned_positions
 from inpars.scoring import SCORER_KINDS, ScorerKind, causal, monot5, query_likelihood
 from inpars.scoring.answers import Answers, find_answers
 from inpars.scoring.causal import CausalYesNo
@@ -68,7 +69,7 @@ def load_pair_model(
     if kind == "monot5":
         network, tokenizer = models.load_seq2seq(model, **common)
         found = _answers(tokenizer, model, monot5.TRAINING_TOKENS, *answers)
-        return MonoT5(network, tokenizer, found, limit or monot5.MAX_LENGTH)
+        return _fitted(MonoT5(network, tokenizer, found, limit or monot5.MAX_LENGTH), model, max_length)
     if kind == "cross-encoder":
         if not for_training and not _has_head(config):
             raise ConfigError(
@@ -76,16 +77,28 @@ def load_pair_model(
                 "trains one"
             )
         network, tokenizer = models.load_sequence_classifier(model, num_labels=_labels(config), **common)
-        return CrossEncoder(network, tokenizer, limit)
+        return _fitted(CrossEncoder(network, tokenizer, limit), model, max_length)
     network, tokenizer = models.load_causal_lm(model, **common)
     if kind == "causal":
         found = _answers(tokenizer, model, causal.TRAINING_TOKENS, *answers)
         asking = saved.get("prompt", causal.PROMPT)  # rerankers saved before it was stored were asked like this
-        return CausalYesNo(network, tokenizer, found, limit or causal.MAX_LENGTH, asking)
+        return _fitted(CausalYesNo(network, tokenizer, found, limit or causal.MAX_LENGTH, asking), model, max_length)
     texts = {key: saved[key] for key in ("prefix", "suffix", "reduction") if key in saved}
     if prompt is not None:
         texts |= {"prefix": prompt.prefix, "suffix": prompt.suffix}
-    return QueryLikelihood(network, tokenizer, max_length=limit or query_likelihood.MAX_LENGTH, **texts)
+    likelihood = QueryLikelihood(network, tokenizer, max_length=limit or query_likelihood.MAX_LENGTH, **texts)
+    return _fitted(likelihood, model, max_length, before=len(likelihood.prefix_ids))
+
+
+def _fitted(found: PairModel, model: str, max_length: int | None, before: int = 0) -> PairModel:
+    """The model, whose own limit is no more than it has positions. Raises ConfigError where --max-length is."""
+    check_length(found.network, model, max_length, before=before)
+    most = learned_positions(found.network)
+    if most is not None and found.max_length + before > most:
+        found.max_length = most - before
+        if found.max_length < LEAST_TOKENS:
+            raise ConfigError(f"{model} reads at most {most} tokens, of which the prompt takes {before}; shorten it")
+    return found
 
 
 def for_scoring(model: PairModel) -> PairModel:

@@ -20,10 +20,10 @@ from transformers import TrainingArguments
 from inpars.answering.judging import best_threshold, exact_match, f1
 from inpars.models import loading as models
 from inpars.models.hardware import describe, pick_device, pick_dtype
-from inpars.models.networks import pad_id
+from inpars.models.networks import check_length, pad_id
 from inpars.models.training_attention import train_with_fast_attention
 from inpars.progress import SILENT, Progress
-from inpars.scoring.answerability import MAX_LENGTH, STRIDE, AnswerabilityScorer
+from inpars.scoring.answerability import LEAST_WINDOW, MAX_LENGTH, STRIDE, AnswerabilityScorer
 from inpars.training.loop import (
     Curve,
     LossTrainer,
@@ -68,6 +68,7 @@ def train_reader(
     network, tokenizer = models.load_extractive_reader(
         options.model, device=device, dtype=torch.float32, trust_remote_code=options.trust_remote_code
     )
+    check_length(network, options.model, options.max_length, LEAST_WINDOW)
     without_dropout(network, options.dropout)
     train_with_fast_attention(network, pick_dtype(options.dtype, device))
     network.train()

@@ -20,6 +20,7 @@ from transformers import TrainingArguments
 from inpars.errors import ConfigError
 from inpars.models import loading as models
 from inpars.models.hardware import describe, pick_device, pick_dtype
+from inpars.models.networks import check_length
 from inpars.models.training_attention import train_with_fast_attention
 from inpars.progress import SILENT, Progress
 from inpars.training.batch_plan import BatchPlan
@@ -143,6 +144,7 @@ def _load(options: RetrieverOptions, device: torch.device) -> SentenceTransforme
         trust_remote_code=options.trust_remote_code,
     )
     if options.max_length is not None:
+        check_length(model, options.model, options.max_length)
         model.max_seq_length = options.max_length
     without_dropout(model, options.dropout)
     if options.gradient_checkpointing:

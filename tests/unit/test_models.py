@@ -6,7 +6,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from inpars.errors import BackendError, DataFormatError, InparsError, MissingDependencyError, UnknownNameError
+from inpars.errors import (
+    BackendError,
+    ConfigError,
+    DataFormatError,
+    InparsError,
+    MissingDependencyError,
+    UnknownNameError,
+)
 from inpars.models import loading as models
 from inpars.models.embedded import EMBEDDED, EmbeddedModel
 
@@ -172,6 +179,12 @@ def test_a_plain_encoder_becomes_a_bi_encoder_with_mean_pooling(tiny):
         encoder.encode(texts, convert_to_tensor=True), whole.encode(texts, convert_to_tensor=True), atol=1e-5
     )
     assert not whole.training
+
+
+def test_an_encoder_writes_nothing(tiny):
+    # transformers would give it a head of random weights
+    with pytest.raises(ConfigError, match=r"is a bert: .* give a decoder"):
+        models.load_causal_lm(tiny("bert_classifier"), **CPU)
 
 
 def test_bfloat16_is_bfloat16(tiny):
