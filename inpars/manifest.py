@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ from typing import Any
 
 from inpars import __version__
 from inpars.errors import DataFormatError
+from inpars.json_text import to_json
 from inpars.storage import atomic_writer
 
 MANIFEST_SUFFIX = ".manifest.json"
@@ -69,8 +71,7 @@ def manifest_path(output: Path) -> Path:
 def write_manifest(manifest: Manifest, output: Path) -> None:
     """Write the manifest of `output`; this must be the stage's last act."""
     with atomic_writer(manifest_path(output)) as stream:
-        json.dump(asdict(manifest), stream, indent=1, ensure_ascii=False, default=str)
-        stream.write("\n")
+        stream.write(to_json(asdict(manifest), indent=1, default=str) + "\n")
 
 
 def read_manifest(output: Path) -> Manifest | None:
@@ -121,7 +122,7 @@ def sha256_of(path: Path) -> str:
     digest = hashlib.sha256()
     for part in _files(path):
         if path.is_dir():
-            digest.update(part.relative_to(path).as_posix().encode() + b"\0")
+            digest.update(os.fsencode(part.relative_to(path).as_posix()) + b"\0")
         with part.open("rb") as stream:
             while chunk := stream.read(CHUNK_BYTES):
                 digest.update(chunk)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -13,6 +12,7 @@ from typing import Any
 from inpars.console import Console
 from inpars.datasets import Dataset, UnknownJudgements, load_dataset
 from inpars.errors import ConfigError
+from inpars.json_text import to_json, well_formed
 from inpars.options import add_flags, from_flags, option
 from inpars.progress import Progress
 from inpars.topics import DEFAULT_SPLIT
@@ -86,7 +86,7 @@ def console(flags: argparse.Namespace) -> Console:
 
 def print_result(flags: argparse.Namespace, text: str, values: Mapping[str, Any]) -> None:
     """Print the result: JSON where it was asked for, else the text."""
-    print(json.dumps(values, ensure_ascii=False, indent=1, default=str) if flags.json else text, file=sys.stdout)
+    print(to_json(values, indent=1, default=str) if flags.json else well_formed(text), file=sys.stdout)
 
 
 def add_split_flag(parser: argparse.ArgumentParser) -> None:
