@@ -19,12 +19,14 @@ from inpars.errors import ConfigError, DataFormatError, UnknownNameError
 from inpars.formats import read_queries
 from inpars.judgements import read_qrels
 from inpars.manifest import FileStamp
-from inpars.progress import SILENT, Progress
+from inpars.packing import PACKED_SUFFIXES
+from inpars.progress import SILENT, Note, Progress
 from inpars.records import Qrels
 from inpars.topics import DEFAULT_SPLIT, Topics, joined
 
 UnknownJudgements: TypeAlias = Literal["error", "keep", "drop"]
 CORPUS_NAMES = ("corpus.jsonl", "corpus.jsonl.gz", "corpus.tsv", "corpus.tsv.gz", "collection.tsv")
+FILE_SUFFIXES = {".zip", ".json", ".jsonl", ".tsv", ".csv", ".txt", ".parquet", *PACKED_SUFFIXES}
 QUERY_NAMES = ("queries.jsonl", "queries.jsonl.gz", "queries.tsv")
 
 
@@ -69,6 +71,8 @@ def load_dataset(
     documents = Corpus(corpus) if corpus is not None else found.corpus
     if documents is None:
         raise ConfigError("no documents named: give --dataset NAME or --corpus FILE")
+    for remark in documents.remarks:
+        progress.note(remark)
     splits = found.splits
     if queries is not None or qrels is not None:
         splits = {DEFAULT_SPLIT: lambda: _replaced(found.splits, queries, qrels, progress)}
@@ -123,9 +127,9 @@ def _named(name: str, progress: Progress) -> _Parts:
         return _python_docs()
     path = Path(name).expanduser()
     if path.is_dir():
-        return _beir_folder(path, name)
+        return _beir_folder(path, name, progress.note)
     if path.is_file() and path.suffix == ".zip":
-        return _beir_folder(unpacked(path, cache_folder()), name)
+        return _beir_folder(unpacked(path, cache_folder()), name, progress.note)
     if path.is_file():
         return _Parts(name, Corpus(path), {})
     if _is_path(name):
@@ -138,7 +142,7 @@ def _named(name: str, progress: Progress) -> _Parts:
 
 def _is_path(name: str) -> bool:
     path = Path(name).expanduser()
-    return path.suffix in (".zip", ".jsonl", ".gz", ".tsv") or path.is_absolute() or name.startswith((".", "~"))
+    return path.suffix in FILE_SUFFIXES or path.is_absolute() or name.startswith((".", "~"))
 
 
 def _python_docs() -> _Parts:
@@ -154,9 +158,9 @@ def _python_docs() -> _Parts:
     return _Parts(python_docs.NAME, corpus, {"test": lambda: load("test"), "dev": lambda: load("dev")})
 
 
-def _beir_folder(folder: Path, name: str) -> _Parts:
+def _beir_folder(folder: Path, name: str, note: Note) -> _Parts:
     path = _beir_corpus(folder, name)
-    return _Parts(name, Corpus(path), _beir_splits(path))
+    return _Parts(name, Corpus(path), _beir_splits(path, note))
 
 
 def _beir_corpus(folder: Path, name: str) -> Path:
@@ -166,17 +170,17 @@ def _beir_corpus(folder: Path, name: str) -> Path:
     return path
 
 
-def _beir_splits(corpus: Path) -> dict[str, Callable[[], Topics]]:
+def _beir_splits(corpus: Path, note: Note = SILENT.note) -> dict[str, Callable[[], Topics]]:
     """The splits of the folder that a corpus file lies in; without judgements all queries are one."""
     folder = corpus.parent
     queries = next((folder / file for file in QUERY_NAMES if (folder / file).is_file()), None)
     if queries is None:
         return {}
     splits: dict[str, Callable[[], Topics]] = {
-        file.stem: lambda file=file: _topics_of_files(file.stem, queries, file)  # type: ignore[misc]
+        file.stem: lambda file=file: _topics_of_files(file.stem, queries, file, note)  # type: ignore[misc]
         for file in sorted((folder / "qrels").glob("*.tsv"))
     }
-    return splits or {DEFAULT_SPLIT: lambda: _topics_of_files(DEFAULT_SPLIT, queries, None)}
+    return splits or {DEFAULT_SPLIT: lambda: _topics_of_files(DEFAULT_SPLIT, queries, None, note)}
 
 
 def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
@@ -188,8 +192,8 @@ def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
     return None
 
 
-def _topics_of_files(split: str, queries: Path, qrels: Path | None) -> Topics:
-    texts = {query.query_id: query.text for query in read_queries(queries)}
+def _topics_of_files(split: str, queries: Path, qrels: Path | None, note: Note) -> Topics:
+    texts = {query.query_id: query.text for query in read_queries(queries, note)}
     return joined(split, texts, read_qrels(qrels) if qrels else {}, str(queries))
 
 
@@ -199,7 +203,7 @@ def _replaced(
     """The default split with its queries or judgements, or both, from files."""
     given = splits[DEFAULT_SPLIT]() if DEFAULT_SPLIT in splits and (queries is None or qrels is None) else None
     if queries is not None:
-        texts = {query.query_id: query.text for query in read_queries(queries)}
+        texts = {query.query_id: query.text for query in read_queries(queries, progress.note)}
         if not texts:
             raise DataFormatError("no queries in this file", path=queries)
         judged = _given_qrels(qrels, progress) if qrels else {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import re
 import subprocess
@@ -19,7 +20,7 @@ from typing import Any
 
 from inpars import __version__
 from inpars.errors import DataFormatError
-from inpars.json_text import parse_json, with_escapes
+from inpars.json_text import parse_json, to_json
 from inpars.storage import atomic_writer
 
 MANIFEST_SUFFIX = ".manifest.json"
@@ -75,8 +76,7 @@ def manifest_path(output: Path) -> Path:
 def write_manifest(manifest: Manifest, output: Path) -> None:
     """Write the manifest of `output`; this must be the stage's last act."""
     with atomic_writer(manifest_path(output)) as stream:
-        text = json.dumps(asdict(manifest), indent=1, ensure_ascii=False, default=str)
-        stream.write(f"{with_escapes(text)}\n")
+        stream.write(to_json(asdict(manifest), indent=1, default=str) + "\n")
 
 
 def read_manifest(output: Path) -> Manifest | None:
@@ -165,8 +165,7 @@ def sha256_of(path: Path) -> str:
     digest = hashlib.sha256()
     for part in _files(path):
         if path.is_dir():
-            name = part.relative_to(path).as_posix()
-            digest.update(name.encode("utf-8", "surrogateescape") + b"\0")  # names may be any bytes
+            digest.update(os.fsencode(part.relative_to(path).as_posix()) + b"\0")  # names may be any bytes
         if path.is_dir() and part.name == CARD:
             digest.update(_lasting(part))
             continue

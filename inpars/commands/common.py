@@ -14,6 +14,7 @@ from typing import Any
 from inpars.console import Console
 from inpars.datasets import Dataset, UnknownJudgements, load_dataset
 from inpars.errors import ConfigError
+from inpars.json_text import to_json, well_formed
 from inpars.options import add_flags, from_flags, option
 from inpars.progress import Progress
 from inpars.prompting.example_choice import ExampleOptions, choose_prompt
@@ -123,16 +124,16 @@ def typed_text(text: str) -> str:
 
 def print_result(flags: argparse.Namespace, text: str, values: Mapping[str, Any]) -> None:
     """Print the result: JSON where it was asked for, else the text."""
-    print(_json(values) if flags.json else text, file=sys.stdout)
+    print(_json(values) if flags.json else well_formed(text), file=sys.stdout)
 
 
 def _json(values: Mapping[str, Any]) -> str:
     """The values; letters that stdout cannot write as JSON's own escapes."""
-    text = json.dumps(values, ensure_ascii=False, indent=1, default=str)
+    text = to_json(values, indent=1, default=str)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
-        return json.dumps(values, indent=1, default=str)
+        return json.dumps(json.loads(text), indent=1)
     return text
 
 

@@ -123,7 +123,7 @@ def _unknown(_: str) -> None:
 def _query_texts(chosen: DatasetFlags, split: str, progress: Progress) -> dict[str, str]:
     """The queries' texts where they can be had; without them the numbers are the same."""
     if chosen.queries is not None:
-        return {query.query_id: query.text for query in read_queries(chosen.queries)}
+        return {query.query_id: query.text for query in read_queries(chosen.queries, progress.note)}
     if chosen.dataset is None:
         return {}
     try:

@@ -20,6 +20,7 @@ from inpars.filtering.laboratory_page import table_lines
 from inpars.formats import read_queries
 from inpars.manifest import Manifest
 from inpars.options import COUNT, add_flags, add_number, from_flags
+from inpars.progress import Note
 from inpars.prompting.prompts import load_prompt, read_examples
 from inpars.stages.comparing import CompareOptions, compare_file
 from inpars.stages.filtering import RESEMBLING, filter_file, make_surroundings
@@ -88,7 +89,7 @@ def run(flags: argparse.Namespace) -> None:
     }
     queries: dict[str, Any] = {
         "example_queries": [example.query for example in examples],
-        "excluded_queries": _texts(flags.exclude_queries),
+        "excluded_queries": _texts(flags.exclude_queries, console(flags).note),
         "own_queries": _own_queries(dataset),
     }
     options = from_flags(FilterOptions, flags)
@@ -121,8 +122,8 @@ def _tell_kept(flags: argparse.Namespace, manifest: Manifest) -> None:
     print_result(flags, f"{text} ({dropped_line(manifest.dropped)}){told}", values)
 
 
-def _texts(paths: Iterable[Path]) -> list[str]:
-    return [query.text for path in paths for query in read_queries(path)]
+def _texts(paths: Iterable[Path], note: Note) -> list[str]:
+    return [query.text for path in paths for query in read_queries(path, note)]
 
 
 def _own_queries(dataset: Dataset | None) -> list[str]:

@@ -136,7 +136,8 @@ def _run_options(flags: argparse.Namespace, retrievers: tuple[str, ...]) -> Sear
 def _topics(flags: argparse.Namespace) -> Topics:
     """The queries for an index, which has none of its own."""
     if flags.queries is not None:
-        return Topics(DEFAULT_SPLIT, {query.query_id: query.text for query in read_queries(flags.queries)}, {})
+        queries = read_queries(flags.queries, console(flags).note)
+        return Topics(DEFAULT_SPLIT, {query.query_id: query.text for query in queries}, {})
     if flags.dataset is None:
         raise ConfigError("an index has no queries; give --queries FILE or the --dataset that they are of")
     return load_topics(flags.dataset, flags.split)

@@ -122,7 +122,10 @@ def _named(place: str) -> Iterator[str]:
 
 
 def _is_address(text: str) -> bool:
-    return text.lower().startswith(("http://", "https://"))
+    try:
+        return urlsplit(text).scheme.lower() in ("http", "https") and bool(urlsplit(text).hostname)
+    except ValueError:  # http://[ for instance
+        return False
 
 
 class _Client:
@@ -242,7 +245,7 @@ def _sitemap(path: Path) -> list[str] | None:
         return None
     try:
         root = Tree.fromstring(path.read_bytes())
-    except Tree.ParseError:
+    except (Tree.ParseError, LookupError, ValueError):  # the latter two of encodings that it does not know
         return None
     if root.tag.rpartition("}")[2] not in ("urlset", "sitemapindex"):
         return None

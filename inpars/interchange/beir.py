@@ -11,7 +11,7 @@ from inpars.datasets import CORPUS_NAMES, QUERY_NAMES
 from inpars.documents.archives import unpacked
 from inpars.errors import DataFormatError
 from inpars.fields import is_tsv
-from inpars.formats import QUERY_ID_FIELDS, QUERY_TEXT_FIELDS, read_documents, read_queries
+from inpars.formats import read_documents, read_queries
 from inpars.interchange.fields import unread
 from inpars.interchange.folder import CORPUS, QUERIES
 from inpars.interchange.format import Layout, Written
@@ -20,6 +20,7 @@ from inpars.interchange.source import TRAINING_SPLIT, Source
 from inpars.judgements import QRELS_HEADER, iterate_qrels, qrel_row
 from inpars.records import Document, Query
 from inpars.storage import read_jsonl, write_jsonl, write_lines
+from inpars.tables import QUERY_ID_FIELDS, QUERY_TEXT_FIELDS
 
 
 def read(path: Path) -> Iterator[Item]:

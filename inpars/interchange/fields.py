@@ -10,10 +10,11 @@ from typing import Any
 
 from inpars.errors import DataFormatError
 from inpars.fields import checked_id
-from inpars.formats import DOC_ID_FIELDS, DOCUMENT_TEXT_FIELDS, parse_document
+from inpars.formats import parse_document
 from inpars.interchange.items import Unkept, made_id
 from inpars.json_text import well_formed
 from inpars.records import Document
+from inpars.tables import DOC_ID_FIELDS, DOCUMENT_TEXT_FIELDS
 
 PASSAGE_FIELDS = (*DOC_ID_FIELDS, *DOCUMENT_TEXT_FIELDS, "title", "metadata")
 NAME_CHARACTERS = 40  # of a field's name that are shown

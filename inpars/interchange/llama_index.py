@@ -13,9 +13,9 @@ from inpars.fields import checked_id
 from inpars.interchange.fields import text_of, unread, wrong
 from inpars.interchange.format import Layout, Written
 from inpars.interchange.items import Item, Judged
-from inpars.interchange.json_stream import JsonStream
 from inpars.interchange.keys import SeenKeys
 from inpars.interchange.source import Source
+from inpars.json_stream import JsonStream
 from inpars.records import Document, Qrel, Query
 from inpars.storage import atomic_writer, open_lines
 

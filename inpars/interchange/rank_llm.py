@@ -24,10 +24,10 @@ from inpars.interchange.fields import (
 )
 from inpars.interchange.format import Layout, Written
 from inpars.interchange.items import Item
-from inpars.interchange.json_stream import read_json_list
 from inpars.interchange.keys import SeenKeys
 from inpars.interchange.source import Source
 from inpars.interchange.trec import scored_documents
+from inpars.json_stream import read_json_list
 from inpars.records import Document, Query
 from inpars.storage import atomic_writer, read_jsonl, to_json_line, write_jsonl
 

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from inpars.errors import ConfigError, DataFormatError
-from inpars.json_text import JsonError, parse_json, with_escapes
+from inpars.json_text import JsonError, parse_json, well_formed
 from inpars.models.embedded import EMBEDDED
 
 GGUF_SUFFIX = ".gguf"
@@ -66,9 +66,7 @@ def require_utf8(path: Path) -> None:
     try:
         str(path.absolute()).encode()
     except UnicodeEncodeError:
-        raise ConfigError(
-            f"{with_escapes(str(path))}: models cannot lie where a name is not UTF-8; rename it"
-        ) from None
+        raise ConfigError(f"{well_formed(str(path))}: models cannot lie where a name is not UTF-8; rename it") from None
 
 
 def check_folder(folder: Path) -> None:

@@ -61,7 +61,8 @@ def given_development(options: ValidatedOptions, dataset: Dataset, progress: Pro
 
     queries_path, qrels_path = _given(options.dev_queries), _given(options.dev_qrels)
     qrels = read_qrels(qrels_path)
-    queries = {query.query_id: query.text for query in read_queries(queries_path) if query.query_id in qrels}
+    found = read_queries(queries_path, progress.note)
+    queries = {query.query_id: query.text for query in found if query.query_id in qrels}
     if not queries:
         raise ConfigError(
             f"{qrels_path}: none of its queries is in {queries_path}; give the judgements of these queries"
