@@ -19,6 +19,7 @@ from inpars.answering.reading import Judge
 from inpars.errors import BackendError, ConfigError, MissingDependencyError
 from inpars.generation.api_options import ApiOptions, check_api
 from inpars.models.computing import ComputingOptions
+from inpars.models.folders import refuse_server_model
 from inpars.options import SHARE, check, option
 from inpars.progress import SILENT, Progress
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
@@ -259,6 +260,7 @@ def _writer(options: EngineOptions, answers: AnswerOptions, judge: Judge) -> Wri
         check_api(ApiOptions(base_url=answers.base_url), asks_server=True)
         chat: Any = RemoteChat(model, answers.base_url.rstrip("/"), timeout_seconds=answers.timeout_seconds)
     else:
+        refuse_server_model(model, "give the server's --base-url")
         from inpars.answering.local_chat import LocalChat  # torch
 
         chat = LocalChat(model, device=options.device, dtype=options.dtype, trust_remote_code=options.trust_remote_code)

@@ -17,7 +17,7 @@ GGUF_SUFFIX = ".gguf"
 MARKS = ("config.json", "modules.json")  # a transformers folder has the first, one of sentence-transformers the second
 JSON_FILES = (
     *MARKS,
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"),
+    *("tokenizer_config.json", "special_tokens_map.json", "generation_config.json"),
     *("config_sentence_transformers.json", "sentence_bert_config.json", "model.safetensors.index.json"),
 )
 LISTS = ("modules.json",)  # the others hold an object
@@ -88,6 +88,15 @@ def refuse_server_model(name: str, advice: str) -> None:
     """Raise ConfigError for the name of a model that only servers have, where a local one is wanted."""
     if OF_SERVERS.match(name) and "/" not in name and not exists(Path(name)):
         raise ConfigError(f"{name} is a model of a server, and a local one was asked for; {advice}")
+
+
+def saved_kind(name: str) -> str | None:
+    """What a folder that holds no bi-encoder was saved as by our trainings, `monot5` or `reader` for instance."""
+    folder = model_folder(name)
+    if folder is None or (folder / "modules.json").is_file():
+        return None
+    saved = parse_json((folder / "config.json").read_bytes()).get("inpars")
+    return str(saved["kind"]) if isinstance(saved, dict) and "kind" in saved else None
 
 
 def exists(path: Path) -> bool:

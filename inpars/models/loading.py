@@ -33,7 +33,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from inpars.corpus import cache_folder
 from inpars.errors import BackendError, ConfigError, InparsError, MissingDependencyError, UnknownNameError
 from inpars.models.embedded import EMBEDDED
-from inpars.models.folders import GGUF_SUFFIX, exists, model_folder, model_path
+from inpars.models.folders import GGUF_SUFFIX, exists, model_folder, model_path, saved_kind
 from inpars.storage import replace_folder, storage_errors
 
 Loaded = TypeVar("Loaded")
@@ -115,6 +115,8 @@ def load_sentence_transformer(
     trust_remote_code: bool = False,
 ) -> SentenceTransformer:
     """A bi-encoder in evaluation mode; a plain encoder checkpoint gets mean pooling unless another is named."""
+    if (kind := saved_kind(name)) is not None:
+        raise ConfigError(f"{name} was saved as a {kind}, a bi-encoder is needed here")
     settings = {"dtype": dtype, "use_safetensors": True}
 
     def load(source: str) -> SentenceTransformer:

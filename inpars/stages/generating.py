@@ -148,7 +148,7 @@ def _model_stamp(options: GenerateOptions) -> FileStamp:
     """A server's model by its name; one that only servers have is refused where none was named."""
     if options.backend in SERVER_BACKENDS:
         return stamp_text(options.model, options.model)
-    refuse_server_model(options.model, "give --backend chat and the server's --base-url")
+    refuse_server_model(options.model, "`inpars generate --backend chat --base-url URL` asks a server")
     return model_stamp(options.model)
 
 

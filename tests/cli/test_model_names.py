@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from inpars import cli
+from inpars.scoring.loading import load_pair_model
+from inpars.scoring.pair_model import save_pair_model
 from inpars.stages import stage
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
@@ -119,7 +121,7 @@ NO_MODELS = {
     "a deep config": changed("config.json", b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
     "a list for a config": changed("config.json", b"[]"),
     "a config that is not UTF-8": changed("config.json", b'{"a": "\xff"}'),
-    "a broken tokenizer": changed("tokenizer.json", b"{"),
+    "a broken tokenizer": changed("tokenizer_config.json", b"{"),
     "torn weights": torn,
     "no weights": changed("model.safetensors", b"\xff" * 50),
     "empty weights": changed("model.safetensors", b""),
@@ -188,6 +190,24 @@ def test_a_place_that_safetensors_cannot_open_is_said_at_once(said, tiny, tmp_pa
         assert "caf\\udce9" in said(*COMMANDS[command], tiny("bert_classifier"), "--output", place / "out")
 
 
+@pytest.mark.parametrize("command", ["deploy folder", "train reranker"])
+def test_a_tokenizer_that_its_library_cannot_read_is_one_line(said, tiny, tmp_path, command):
+    model, _ = changed("tokenizer.json", b'{"version": "1.0"')(tmp_path, tiny)
+    assert str(model) in said(*COMMANDS[command], model)
+
+
+@pytest.mark.parametrize("command", ["search", "index", "train retriever"])
+def test_a_reranker_is_no_bi_encoder(said, tiny, tmp_path, command):
+    save_pair_model(load_pair_model(tiny("bert_classifier"), device="cpu", dtype="float32"), tmp_path / "reranker")
+    line = said(*COMMANDS[command], tmp_path / "reranker")
+    assert str(tmp_path / "reranker") in line
+    assert "cross-encoder" in line
+
+
+def test_a_reader_is_not_deployed_as_a_bi_encoder(said, tiny):
+    assert tiny("bert_reader") in said(*COMMANDS["deploy folder"], tiny("bert_reader"))
+
+
 def test_a_head_that_would_be_random_ranks_nothing(said, tiny):
     model = f"{tiny('sentence_transformer')}/../encoder"
     assert f"`inpars train reranker --model {model}`" in said(*COMMANDS["rerank"], model)
@@ -223,3 +243,4 @@ def test_a_servers_model_without_a_server_is_said_before_torch_is_there(said, na
     line = said(*COMMANDS["generate"], name)
     assert name in line
     assert "--backend chat" in line
+    assert "--base-url" in said("ask", "what is a lake", *DATA, "--quiet", "--retriever", "minilm", "--model", name)
