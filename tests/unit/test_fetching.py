@@ -125,3 +125,15 @@ def test_a_copy_from_before_serves_where_nobody_answers(site, tmp_path):
     assert found.remarks[f"{site.root}/a"][0].startswith("not reached now (")
     ((reason, names),) = found.failed.items()
     assert (reason[:13], names) == ("not reached (", [f"{site.root}/b"])
+
+
+def test_a_torn_note_about_a_page_and_addresses_that_are_none(site, tmp_path):
+    site.pages = {"/a": ("text/html", b"<p>one</p>")}
+    for content in ('{"path": ', "[]", "{}", "[" * 100_000):
+        assert len(fetch([f"{site.root}/a"], QUICK, cache=tmp_path).files) == 1
+        (note,) = tmp_path.rglob("told.json")
+        note.write_text(content)
+    assert len(fetch([f"{site.root}/a"], QUICK, cache=tmp_path).files) == 1
+    (tmp_path / "list.txt").write_text("http://[\n")
+    with pytest.raises(DataFormatError, match=r"list\.txt:1: not an http address"):
+        fetch([str(tmp_path / "list.txt")], QUICK, cache=tmp_path)
