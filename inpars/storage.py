@@ -111,10 +111,13 @@ class _CountedLines:
         self._stream, self._path = stream, path
 
     def __iter__(self) -> Iterator[str]:
-        for raw in self._stream:
-            self.number += 1
-            self.start, self._end = self._end, self._end + len(raw)
-            yield decode_line(raw, self._path, self.number)
+        try:
+            for raw in self._stream:
+                self.number += 1
+                self.start, self._end = self._end, self._end + len(raw)
+                yield decode_line(raw, self._path, self.number)
+        except EOFError as error:  # of a packed file that is cut off; jsonlines takes it for the end of the lines
+            raise zlib.error(str(error)) from None
 
 
 def parse_object(line: str, path: Path, number: int, *, first: bool = False) -> dict[str, Any]:
