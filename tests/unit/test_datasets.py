@@ -214,7 +214,7 @@ def test_what_python_docs_lacks_is_said_where_judgements_are_used_alone(cache, m
 
 def test_dropping_all_judgements_is_refused(tmp_path):
     strange = written(tmp_path / "qrels", "q1 0 x1 2\nq2 0 x2 1\n")
-    with pytest.raises(DataFormatError, match="2 of 2 judged documents are not in the corpus.*none would be left"):
+    with pytest.raises(DataFormatError, match=r"2 of 2 judged documents are not in the corpus.*none would be left"):
         load_dataset(str(BEIR), qrels=strange, unknown_judgements="drop").topics()
 
 
