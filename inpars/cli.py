@@ -1,7 +1,8 @@
 """The `inpars` command: parse, call one command module, exit.
 
 Exit codes: 0 done, 1 an error explained in one line on stderr, 2 wrong usage, 130 interrupted. Command modules are
-imported when they are named, so that `--help` and `--version` load no torch and no JVM.
+imported when they are named, so that `--help` and `--version` load no torch and no JVM. INPARS_TRACEBACK=1 shows where
+an error came from.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import importlib
 import keyword
 import os
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 
 from inpars import __version__
-from inpars.errors import InparsError, MissingDependencyError
+from inpars.errors import InparsError
 from inpars.models.processor import keep_freed_memory
+from inpars.provenance import running
+from inpars.usage import Parser, guess
 
 COMMANDS = {
     "run": "the whole pipeline: from a corpus to tuned models, a table and a report",
@@ -46,59 +50,95 @@ COMMANDS = {
 ENVIRONMENT_DEFAULTS = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
+EXPLAINED = (InparsError, ModuleNotFoundError, OSError, MemoryError, RecursionError, UnicodeError, OverflowError)
+RAISING = ("strict", "surrogateescape")  # at letters that an encoding lacks; the second is what the C locale sets
+TRACEBACK_VARIABLE = "INPARS_TRACEBACK"
+HELP = "help"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
+    parsed = list(sys.argv[1:] if arguments is None else arguments)
+    return guarded(lambda: _dispatch(parsed))
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """The exit code of the work; an error is one line on stderr. What only a fault of ours explains is raised on."""
     for name, value in ENVIRONMENT_DEFAULTS.items():
         os.environ.setdefault(name, value)
     keep_freed_memory()
-    parsed = list(sys.argv[1:] if arguments is None else arguments)
+    accept_all_letters()
     try:
-        return _dispatch(parsed)
-    except InparsError as error:
-        print(f"inpars: {error}", file=sys.stderr)
-        return 1
-    except ModuleNotFoundError as error:
-        print(f"inpars: {_missing(error)}", file=sys.stderr)
-        return 1
+        return work()
     except KeyboardInterrupt:
         print("inpars: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()
         return 0
-    except OSError as error:
-        print(f"inpars: {_system_error(error)}", file=sys.stderr)
+    except EXPLAINED as error:
+        line = _explanation(error)
+        if os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0"):
+            traceback.print_exception(error, file=sys.stderr)
+        print(f"inpars: {line}", file=sys.stderr)
         return 1
 
 
+def _explanation(error: Exception) -> str:
+    """An error in one line. A module of ours that is missing is raised on: it is a fault."""
+    if isinstance(error, InparsError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return str(_missing(error))
+    if isinstance(error, OSError):
+        return _system_error(error)
+    if isinstance(error, MemoryError):
+        return "out of memory; close other programs, or give smaller batches or fewer documents"
+    return _unexpected(error)
+
+
+def accept_all_letters() -> None:
+    """Have stdout and stderr write what their encoding lacks as an escape, and stdin replace what it cannot read."""
+    for stream, errors in ((sys.stdout, "backslashreplace"), (sys.stderr, "backslashreplace"), (sys.stdin, "replace")):
+        if getattr(stream, "errors", "") in RAISING and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=errors)
+
+
 def _dispatch(arguments: list[str]) -> int:
-    parser = _parser()
     if not arguments:
-        parser.print_help()
+        _parser().print_help()
         return 2
-    if arguments[0] not in COMMANDS:
-        parser.parse_args(arguments)  # --help, --version, or the message about a wrong command
-        return 2
+    if arguments[0] == HELP:
+        arguments = [*arguments[1:], "--help"]
     name, *rest = arguments
+    if name not in COMMANDS:
+        _refuse(name, arguments)
     command = importlib.import_module(module_of(name))
-    own = argparse.ArgumentParser(
-        prog=f"inpars {name}",
-        description=command.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    own = Parser(prog=f"inpars {name}", description=command.__doc__)
     command.add_arguments(own)
     result: int | None
-    if not any("://" in argument for argument in rest):
-        result = command.run(own.parse_args(rest))
-        return result or 0
-    from inpars.console import Console  # only where something may lie in an object store
-    from inpars.remote.arguments import local_paths
+    with running(["inpars", *arguments]):
+        if not any("://" in argument for argument in rest):
+            result = command.run(own.parse_args(rest))
+            return result or 0
+        from inpars.console import Console  # only where something may lie in an object store
+        from inpars.remote.arguments import local_paths
 
-    own.parse_args(rest)  # wrong usage is told before anything is fetched
-    with local_paths(name, rest, Console(quiet="--quiet" in rest).note) as local:
-        result = command.run(own.parse_args(local))
+        own.parse_args(rest)  # wrong usage is told before anything is fetched
+        with local_paths(name, rest, Console(quiet="--quiet" in rest).note) as local:
+            result = command.run(own.parse_args(local))
     return result or 0
+
+
+def _refuse(name: str, arguments: Sequence[str]) -> None:
+    """Exit: with --help or --version as they are asked for, else with what is wrong."""
+    parser = _parser()
+    if not name.startswith("-"):
+        parser.error(f"unknown command {name!r}{guess(name, COMMANDS)}")
+    flag = name.partition("=")[0]
+    if flag not in ("-h", "--help", "--version"):
+        parser.error(f"{flag} comes after the command: inpars COMMAND {flag} ...")
+    parser.parse_args(arguments)
 
 
 def module_of(name: str) -> str:
@@ -113,29 +153,30 @@ def _system_error(error: OSError) -> str:
     return f"{where}{reason}; check the path, your rights to it and the disk"
 
 
+def _unexpected(error: Exception) -> str:
+    """What is said of an error that nobody foresaw."""
+    reason = " ".join(str(error).split()) or "no reason given"
+    return (
+        f"{type(error).__name__}: {reason}; this is a fault of inpars: please report it with the command and what "
+        f"{TRACEBACK_VARIABLE}=1 shows before it"
+    )
+
+
 def _missing(error: ModuleNotFoundError) -> InparsError:
     """What to install for a command whose packages are absent; a module of ours that is missing is a fault."""
-    from inpars.extras import owner_of  # only on the way out
+    from inpars.extras import missing_module  # only on the way out
 
-    extra = owner_of(error.name)
-    if extra is None:
-        if not error.name or error.name.partition(".")[0] == "inpars":
-            raise error
-        module = error.name.partition(".")[0]
-        line = f"pip install {module}, or all that inpars needs: pip install -e . in its folder"
-        return MissingDependencyError(error.name, f"by this command ({sys.executable})", line)
-    install = extra.install_line() or f"pip install --force-reinstall {error.name}"
-    return MissingDependencyError(str(error.name), f"for this command ({extra.purpose})", install)
+    if not error.name or error.name.partition(".")[0] == "inpars":
+        raise error
+    return missing_module(error.name)
 
 
 def _parser() -> argparse.ArgumentParser:
     listing = "\n".join(f"  {name:12} {text}" for name, text in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="inpars",
         description="Search for documents that have no labelled queries.",
         epilog=f"commands:\n{listing}\n\n`inpars COMMAND --help` shows a command's flags with defaults and units.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"inpars {__version__}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")

@@ -1,8 +1,8 @@
 """Corpora on disk: streamed in order, looked up by id, never held in memory.
 
-A plain `.jsonl` or `.tsv` file is used where it lies; other forms are unpacked into the cache once. In the cache
-lies an index of three memory-mapped arrays (sorted 64-bit hashes of the ids, byte offsets, 64-bit hashes of the texts):
-24 bytes a document.
+JSON lines and tab-separated files without a header are used where they lie, packed ones are unpacked into the cache,
+and other forms become JSON lines there, once. In the cache lies an index of three memory-mapped arrays (sorted 64-bit
+hashes of the ids, byte offsets, 64-bit hashes of the texts): 24 bytes a document.
 """
 
 from __future__ import annotations
@@ -22,13 +22,16 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.errors import DataFormatError
-from inpars.fields import is_tsv
 from inpars.formats import document_from_tsv, parse_document, read_documents, write_documents
 from inpars.json_text import JsonError, parse_json
+from inpars.packing import is_packed, plain_name
+from inpars.record_files import IdChoices, records_form
 from inpars.records import Document, FullText
-from inpars.storage import broken_json, decode_line, is_gzip, open_lines, replace_folder, storage_errors
+from inpars.storage import broken_json, decode_line, open_lines, replace_folder, storage_errors
+from inpars.tables import DOC_ID_FIELDS, DOCUMENTS, MSMARCO_DOCUMENTS, Table
 
-INDEX_FORMAT = 2
+INDEX_FORMAT = 3  # raise it where files give other documents than before
+COPY, REMARKS = "corpus.jsonl", "remarks.json"
 UNKNOWN_ID_HINT = "the ids of this file belong to another corpus"
 
 Keys = npt.NDArray[np.uint64]
@@ -42,6 +45,16 @@ class _Index:
     offsets: Keys
     text_keys: Keys
     sha256: str
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """A file with one document per line: the corpus itself, or what was made of it; `table` where it is one."""
+
+    path: Path
+    table: Table | None
+    remarks: tuple[str, ...]
 
 
 class Documents(Protocol):
@@ -70,18 +83,18 @@ class Corpus:
     def __init__(self, path: Path, cache: Path | None = None) -> None:
         """Open a corpus file and build its index where it lacks one."""
         self.path = path
-        plain = _plain_file(path, cache or cache_folder())
-        self._plain = plain
-        self._index = _index(plain, path, cache or cache_folder())
+        self._lines = _lines(path, cache or cache_folder())
+        self._index = _index(self._lines, path, cache or cache_folder())
         self.sha256 = self._index.sha256
-        with plain.open("rb") as stream:
+        self.remarks = (*self._lines.remarks, *self._index.remarks)  # what had to be guessed, for people
+        with self._lines.path.open("rb") as stream:
             self._bytes = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
 
     def __len__(self) -> int:
         return len(self._index.hashes)
 
     def __iter__(self) -> Iterator[Document]:
-        return read_documents(self._plain)
+        return read_documents(self._lines.path)
 
     def __contains__(self, doc_id: object) -> bool:
         return isinstance(doc_id, str) and self._find(doc_id) is not None
@@ -135,7 +148,8 @@ class Corpus:
 
     def _read_at(self, offset: int) -> Document:
         end = self._bytes.find(b"\n", offset)
-        return _parse_line(self._bytes[offset : end if end >= 0 else None], self._plain, 1 if offset == 0 else 2)
+        raw, number = self._bytes[offset : end if end >= 0 else None], 1 if offset == 0 else 2
+        return _parse_line(raw, self._lines.path, number, self._lines.table)
 
 
 class Picked(Sequence[Document]):
@@ -192,16 +206,46 @@ def file_key(path: Path) -> str:
     """A cache key that changes when the file does: place, size and time of change."""
     status = path.stat()
     text = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
+
+
+def _lines(path: Path, cache: Path) -> _Lines:
+    """The file as one of lines, made in the cache where it is none."""
+    if not path.is_file():
+        raise DataFormatError("no such corpus file; check the path", path=path)
+    folder = cache / "corpora" / f"{file_key(path)}.{INDEX_FORMAT}"
+    if (copy := _copy(folder)) is not None:
+        return copy
+    form = records_form(path, DOCUMENTS)
+    if form.has_line_per_record:
+        return _Lines(_plain_file(path, cache), form.table, form.remarks)
+    _write_copy(path, folder)
+    return _copy(folder) or _Lines(path, None, ())
+
+
+def _copy(folder: Path) -> _Lines | None:
+    """The JSON lines that were made of a file in another form."""
+    if not (folder / REMARKS).is_file():
+        return None
+    remarks = json.loads((folder / REMARKS).read_text(encoding="utf-8"))
+    return _Lines(folder / COPY, None, tuple(remarks))
+
+
+def _write_copy(path: Path, folder: Path) -> None:
+    working, remarks = folder.with_name(f".{folder.name}.{os.getpid()}.tmp"), list[str]()
+    try:
+        write_documents(working / COPY, read_documents(path, remarks.append))
+        (working / REMARKS).write_text(json.dumps(remarks), encoding="utf-8")
+        replace_folder(working, folder)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
 
 
 def _plain_file(path: Path, cache: Path) -> Path:
     """The file itself, or its unpacked copy in the cache."""
-    if not path.is_file():
-        raise DataFormatError("no such corpus file; check the path", path=path)
-    if not is_gzip(path):
+    if not is_packed(path):
         return path
-    target = cache / "corpora" / file_key(path) / path.name.removesuffix(".gz")
+    target = cache / "corpora" / file_key(path) / plain_name(path)
     if not target.exists():
         with storage_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -215,81 +259,96 @@ def _plain_file(path: Path, cache: Path) -> Path:
     return target
 
 
-def _index(plain: Path, shown: Path, cache: Path) -> _Index:
+def _index(lines: _Lines, shown: Path, cache: Path) -> _Index:
     """The index of a file, built the first time."""
-    folder = cache / "indexes" / f"{file_key(plain)}.{INDEX_FORMAT}"
+    folder = cache / "indexes" / f"{file_key(lines.path)}.{INDEX_FORMAT}"
     if not (folder / "meta.json").exists():
-        _build_index(plain, shown, folder)
+        _build_index(lines, shown, folder)
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     hashes, offsets, text_keys = (
         np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("hashes", "offsets", "text_keys")
     )
-    return _Index(hashes, offsets, text_keys, meta["sha256"])
+    return _Index(hashes, offsets, text_keys, meta["sha256"], tuple(meta["remarks"]))
 
 
-def _build_index(plain: Path, shown: Path, folder: Path) -> None:
-    index = _scan(plain, shown)
+def _build_index(lines: _Lines, shown: Path, folder: Path) -> None:
+    index = _scan(lines, shown)
     if not len(index.hashes):
         raise DataFormatError("the corpus is empty; it needs at least one document", path=shown)
     order = np.argsort(index.hashes, kind="stable")
     hashes, offsets = index.hashes[order], index.offsets[order]
-    _reject_duplicates(hashes, offsets, plain, shown)
+    _reject_duplicates(hashes, offsets, lines, shown, (*lines.remarks, *index.remarks))
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     with storage_errors(folder):
         temporary.mkdir(parents=True, exist_ok=True)
         np.save(temporary / "hashes.npy", hashes)
         np.save(temporary / "offsets.npy", offsets)
         np.save(temporary / "text_keys.npy", index.text_keys[order])
-        meta = {"sha256": index.sha256, "documents": len(hashes)}
+        meta = {"sha256": index.sha256, "documents": len(hashes), "remarks": index.remarks}
         (temporary / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
     replace_folder(temporary, folder)
 
 
-def _scan(plain: Path, shown: Path) -> _Index:
+def _scan(lines: _Lines, shown: Path) -> _Index:
     """The index in the order of the file."""
     hashes, offsets, text_keys, digest, offset = array("Q"), array("Q"), array("Q"), hashlib.sha256(), 0
-    with plain.open("rb") as stream:
+    choices, remarks = IdChoices(DOC_ID_FIELDS), list[str]()
+    with lines.path.open("rb") as stream:
         for number, raw in enumerate(stream, start=1):
             digest.update(raw)
             if raw.strip():
-                document = _parse_line(raw, shown, number)
+                document = _parse_line(raw, shown, number, lines.table, choices, remarks)
                 hashes.append(_hash(document.doc_id))
                 offsets.append(offset)
                 text_keys.append(text_key(document.full_text))
             offset += len(raw)
-    return _Index(_as_keys(hashes), _as_keys(offsets), _as_keys(text_keys), digest.hexdigest())
+    if choices.seen or (lines.table is not None and lines.table.names == MSMARCO_DOCUMENTS):
+        digest.update(
+            repr((sorted(choices.seen), lines.table and lines.table.names)).encode()
+        )  # the same bytes, read anew
+    return _Index(_as_keys(hashes), _as_keys(offsets), _as_keys(text_keys), digest.hexdigest(), tuple(remarks))
 
 
 def _as_keys(numbers: array[int]) -> Keys:
     return np.frombuffer(numbers, dtype=np.uint64)
 
 
-def _reject_duplicates(hashes: Keys, offsets: Keys, plain: Path, shown: Path) -> None:
+def _reject_duplicates(hashes: Keys, offsets: Keys, lines: _Lines, shown: Path, remarks: Sequence[str]) -> None:
     collisions = np.flatnonzero(hashes[1:] == hashes[:-1])
     if not len(collisions):
         return
-    with plain.open("rb") as stream:
+    with lines.path.open("rb") as stream:
         for position in collisions:
             twins = []
             for offset in offsets[position : position + 2]:
                 stream.seek(int(offset))
-                twins.append(_parse_line(stream.readline(), plain, 1 if offset == 0 else 2).doc_id)
+                number = 1 if offset == 0 else 2
+                twins.append(_parse_line(stream.readline(), lines.path, number, lines.table).doc_id)
             if twins[0] == twins[1]:
-                raise DataFormatError(
-                    f"duplicate document id {twins[0]!r} ({len(collisions)} in all); ids must be unique", path=shown
-                )
+                problem = f"duplicate document id {twins[0]!r} ({len(collisions)} in all); ids must be unique"
+                raise DataFormatError("; ".join([problem, *remarks]), path=shown)
 
 
-def _parse_line(raw: bytes, path: Path, number: int) -> Document:
+def _parse_line(
+    raw: bytes,
+    path: Path,
+    number: int,
+    table: Table | None,
+    choices: IdChoices | None = None,
+    remarks: list[str] | None = None,
+) -> Document:
+    """The document on a line; the choice of its id goes to the remarks where it is a new one."""
     line = decode_line(raw, path, number)
-    if is_tsv(path):
-        return document_from_tsv(line, path, number)
+    if table is not None:
+        return document_from_tsv(line, path, number, table)
     try:
         record = parse_json(line)
     except JsonError as error:
         raise broken_json(path, number, error, line) from None
     if not isinstance(record, dict):
         raise DataFormatError("not a JSON object", path=path, line=number, excerpt=line)
+    if choices is not None and remarks is not None and (choice := choices.new(record)) is not None:
+        remarks.append(f"{path}:{number}: {choice}")
     return parse_document(record, path, number)
 
 

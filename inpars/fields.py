@@ -10,9 +10,12 @@ from typing import Any
 
 from inpars.errors import DataFormatError
 from inpars.json_text import well_formed
+from inpars.packing import plain_name
 from inpars.storage import read_lines
 
 WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]+\s*")
+MOST_DIGITS = 18  # of a whole number: what 64 bits hold
+MOST_EXACT = 2**53  # above it a float no longer tells neighbouring whole numbers apart
 
 
 def one_line(text: str) -> str:
@@ -21,8 +24,8 @@ def one_line(text: str) -> str:
 
 
 def is_tsv(path: Path) -> bool:
-    """Whether the name says tab-separated, gzipped or not."""
-    return path.name.removesuffix(".gz").endswith((".tsv", ".txt"))
+    """Whether the name says tab-separated, packed or not."""
+    return plain_name(path).lower().endswith((".tsv", ".txt"))
 
 
 def read_tsv(path: Path, minimum: int) -> Iterator[tuple[int, list[str]]]:
@@ -64,22 +67,42 @@ def text_of(record: Mapping[str, Any], names: tuple[str, ...], path: Path, numbe
 
 
 def checked_id(value: object, path: Path, number: int) -> str:
-    """An id as text. Raises DataFormatError unless it is one word."""
-    text = str(value)
-    if not text or text.split() != [text] or isinstance(value, list | dict | bool) or well_formed(text) != text:
+    """An id as text, without blanks around it; a whole float without its `.0`. Raises DataFormatError for all else."""
+    text = value.strip() if isinstance(value, str) else _number_as_id(value)
+    if text.split() != [text] or well_formed(text) != text:
         raise DataFormatError("an id must be one word without blanks", path=path, line=number, excerpt=repr(value))
     return text
+
+
+def _number_as_id(value: object) -> str:
+    """A whole number as text, empty for what is no id: true, NaN, 1.5, a float whose last digits are lost."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < MOST_EXACT:
+        value = int(value)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+
+
+def is_gap(value: object) -> bool:
+    """Whether a value stands for none: null, or NaN, as pandas has it."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def finite_number(text: str, path: Path, number: int) -> float:
     """A score as a number. Raises DataFormatError unless it is a finite one."""
     try:
-        value = float(text)
+        value = float(text) if text.isascii() and "_" not in text else math.nan  # Python takes 1_000 and other digits
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
         raise DataFormatError("must be a finite number", path=path, line=number, field="score", excerpt=text)
     return value
+
+
+def whole_number(text: str, path: Path, number: int, *, field: str, least: int, most: int) -> int:
+    """A number in decimal digits. Raises DataFormatError unless it is a whole one from `least` to `most`."""
+    if is_whole_number(text) and len(text.strip()) <= MOST_DIGITS and least <= int(text) <= most:
+        return int(text)
+    problem = f"must be a whole number from {least} to {most}"
+    raise DataFormatError(problem, path=path, line=number, field=field, excerpt=text)
 
 
 def is_whole_number(text: str) -> bool:

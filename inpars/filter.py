@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inpars.errors import ConfigError
-from inpars.toolkit_commands import dataset_name, flags_of, named, other_source, run_translated
+from inpars.toolkit_commands import dataset_name, flags_of, named, other_source, run_translated, toolkit_parser
 
 HARMLESS = {"fp16": "bfloat16 is used"}
 STRATEGIES = ("scores", "reranker")
@@ -69,11 +69,7 @@ def _ignored(flags: argparse.Namespace) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m inpars.filter",
-        description="The InPars toolkit's command; `inpars filter` has more.",
-        allow_abbrev=False,
-    )
+    parser = toolkit_parser("filter", "filter")
     parser.add_argument("--input", required=True, help="synthetic queries, JSON lines")
     parser.add_argument("--output", required=True, help="kept queries, JSON lines, best first")
     parser.add_argument(

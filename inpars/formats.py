@@ -16,19 +16,20 @@ from inpars.fields import (
     checked_id,
     finite_number,
     first_of,
-    is_tsv,
-    is_whole_number,
+    is_gap,
     read_tsv,
     split_tsv,
     text_of,
+    whole_number,
 )
-from inpars.json_text import well_formed
+from inpars.json_text import plain_json, well_formed
+from inpars.judgements import read_qrels, write_qrels  # noqa: F401 - they are imported from here too
+from inpars.progress import SILENT, Note
+from inpars.record_files import IdChoices, read_records, records_form
 from inpars.records import (
     Document,
     FinishReason,
     LogProbKind,
-    Qrel,
-    Qrels,
     Query,
     Run,
     ScoredDocument,
@@ -36,43 +37,62 @@ from inpars.records import (
     Triple,
 )
 from inpars.runs import rank
-from inpars.storage import read_jsonl, read_lines, read_placed_jsonl, write_jsonl, write_lines
+from inpars.storage import read_lines, read_placed_jsonl, write_jsonl, write_lines
+from inpars.tables import (
+    DOC_ID_FIELDS,
+    DOCUMENT_TEXT_FIELDS,
+    DOCUMENTS,
+    QUERIES,
+    QUERY_ID_FIELDS,
+    QUERY_TEXT_FIELDS,
+    Table,
+)
 
-DOC_ID_FIELDS = ("_id", "doc_id", "id", "docid")
-QUERY_ID_FIELDS = ("_id", "query_id", "id", "qid")
-DOCUMENT_TEXT_FIELDS = ("text", "contents", "doc_text", "passage", "body")
-QUERY_TEXT_FIELDS = ("text", "query", "question")
+LOWEST_LOG_PROB = -3.4028234663852886e38  # float32's, for the minus infinity that JSON does not have
 LOG_PROB_DIGITS = 6  # decimals kept in files; the contract's tolerance is 1e-4
 SCORE_DIGITS = 6  # decimals of a run's scores
 SCORE_STEP = 1e-5  # least gap between neighbours: trec_eval compares in float32, whose spacing below 128 is 7.6e-6
+LAST_RANK = 2**24  # float32, which ranks are compared in, tells no larger ones apart
 SCORE_STEP_RATIO = 2.0**-22  # the same for larger scores: float32 spacing is at most 2**-23 of the number
 
 
-def read_documents(path: Path) -> Iterator[Document]:
-    """Documents of a `.jsonl` (BEIR's or pyserini's fields) or `.tsv` (id, text[, title]) file, gzipped or not."""
-    if is_tsv(path):
+def read_documents(path: Path, note: Note = SILENT.note) -> Iterator[Document]:
+    """Documents of a file in any form of `record_files`, packed or not; what had to be guessed is noted."""
+    form = records_form(path, DOCUMENTS)
+    for remark in form.remarks:
+        note(remark)
+    if form.table is not None and form.is_plain_table:
         for number, line in read_lines(path):
-            yield document_from_tsv(line, path, number)
+            yield document_from_tsv(line, path, number, form.table)
         return
-    for number, record in read_jsonl(path):
+    choices = IdChoices(DOC_ID_FIELDS)
+    for number, record in read_records(path, form, DOCUMENTS):
+        if (choice := choices.new(record)) is not None:
+            note(f"{path}:{number}: {choice}")
         yield parse_document(record, path, number)
 
 
-def document_from_tsv(line: str, path: Path, number: int) -> Document:
-    """One line of a tab-separated corpus: id, text and, where there is a third column, title."""
-    fields = split_tsv(line, path, number, minimum=2)
-    return Document(checked_id(fields[0], path, number), fields[1], fields[2] if len(fields) > 2 else "")
+def document_from_tsv(line: str, path: Path, number: int, table: Table) -> Document:
+    """One line of a tab-separated corpus without a header."""
+    cells = split_tsv(line, path, number, minimum=2)
+    if table.names[1] != "text":
+        return parse_document(table.row(cells, path, number), path, number)
+    if len(cells) > len(table.names):
+        raise table.too_wide(cells, path, number)
+    return Document(checked_id(cells[0], path, number), cells[1], cells[2] if len(cells) > 2 else "")
 
 
 def parse_document(record: Mapping[str, Any], path: Path, number: int) -> Document:
-    """One JSON object as a document."""
+    """One JSON object, or one row of a table, as a document."""
     doc_id = checked_id(first_of(record, DOC_ID_FIELDS, path, number), path, number)
     text = text_of(record, DOCUMENT_TEXT_FIELDS, path, number)
     title = record.get("title") or ""
     if not isinstance(title, str):
-        raise DataFormatError("must be text", path=path, line=number, field="title", excerpt=repr(title))
+        if not is_gap(title):
+            raise DataFormatError("must be text", path=path, line=number, field="title", excerpt=repr(title))
+        title = ""
     metadata = record.get("metadata")
-    return Document(doc_id, text, well_formed(title), metadata if isinstance(metadata, dict) else {})
+    return Document(doc_id, text, well_formed(title), plain_json(metadata) if isinstance(metadata, dict) else {})
 
 
 def write_documents(path: Path, documents: Iterable[Document]) -> int:
@@ -86,10 +106,10 @@ def document_record(document: Document) -> dict[str, Any]:
     return record | {"metadata": dict(document.metadata)} if document.metadata else record
 
 
-def read_queries(path: Path) -> Iterator[Query]:
-    """Queries of a `.jsonl` or a `.tsv` (id, text) file; a duplicate id is an error."""
+def read_queries(path: Path, note: Note = SILENT.note) -> Iterator[Query]:
+    """Queries of a file in any form of `record_files`; a duplicate id is an error, what had to be guessed is noted."""
     seen: set[str] = set()
-    for number, query in _numbered_queries(path):
+    for number, query in numbered_queries(path, note):
         _reject_twin(query.query_id, seen, path, number)
         yield query
 
@@ -100,67 +120,33 @@ def _reject_twin(query_id: str, seen: set[str], path: Path, number: int) -> None
     seen.add(query_id)
 
 
-def _numbered_queries(path: Path) -> Iterator[tuple[int, Query]]:
-    if is_tsv(path):
-        for number, fields in read_tsv(path, minimum=2):
-            yield number, Query(checked_id(fields[0], path, number), fields[1])
+def numbered_queries(path: Path, note: Note = SILENT.note) -> Iterator[tuple[int, Query]]:
+    """As `read_queries`, each with its line, and twins among them."""
+    form = records_form(path, QUERIES)
+    for remark in form.remarks:
+        note(remark)
+    if form.table is not None and form.is_plain_table:
+        for number, line in read_lines(path):
+            yield number, _query_from_tsv(line, path, number, form.table)
         return
-    for number, record in read_jsonl(path):
+    choices = IdChoices(QUERY_ID_FIELDS)
+    for number, record in read_records(path, form, QUERIES):
+        if (choice := choices.new(record)) is not None:
+            note(f"{path}:{number}: {choice}")
         query_id = checked_id(first_of(record, QUERY_ID_FIELDS, path, number), path, number)
         yield number, Query(query_id, text_of(record, QUERY_TEXT_FIELDS, path, number))
+
+
+def _query_from_tsv(line: str, path: Path, number: int, table: Table) -> Query:
+    cells = split_tsv(line, path, number, minimum=2)
+    if len(cells) > len(table.names):
+        raise table.too_wide(cells, path, number)
+    return Query(checked_id(cells[0], path, number), cells[1])
 
 
 def write_queries(path: Path, queries: Iterable[Query]) -> int:
     """Write BEIR's query form and return the number of queries."""
     return write_jsonl(path, ({"_id": q.query_id, "text": q.text} for q in queries))
-
-
-def read_qrels(path: Path) -> Qrels:
-    """Judgements in TREC's four columns, in BEIR's three with a header line, or as JSON lines."""
-    qrels: Qrels = {}
-    for qrel in iterate_qrels(path):
-        qrels.setdefault(qrel.query_id, {})[qrel.doc_id] = qrel.relevance
-    return qrels
-
-
-def iterate_qrels(path: Path) -> Iterator[Qrel]:
-    """As `read_qrels`, one judgement after the other."""
-    if path.suffix == ".jsonl":
-        yield from _votes(path)
-        return
-    for number, line in read_lines(path):
-        fields = line.split("\t") if "\t" in line else line.split()
-        if number == 1 and len(fields) == 3 and not is_whole_number(fields[-1]):
-            continue  # BEIR's header
-        if len(fields) not in (3, 4):
-            raise DataFormatError(
-                f"{len(fields)} columns, qrels have 4 (TREC) or 3 (BEIR)", path=path, line=number, excerpt=line
-            )
-        query_id, doc_id, relevance = fields[0], fields[-2], fields[-1]
-        if not is_whole_number(relevance):
-            raise DataFormatError("must be a whole number", path=path, line=number, field="relevance", excerpt=line)
-        yield Qrel(query_id, doc_id, int(relevance))
-
-
-def _votes(path: Path) -> Iterator[Qrel]:
-    """What `inpars serve --feedback` keeps: the last vote on a document counts, null takes the earlier ones back."""
-    votes: dict[tuple[str, str], int | None] = {}
-    for number, record in read_jsonl(path):
-        query_id = checked_id(first_of(record, QUERY_ID_FIELDS, path, number), path, number)
-        doc_id = checked_id(first_of(record, ("doc_id",), path, number), path, number)
-        relevance = record.get("relevance")
-        if relevance is not None and type(relevance) is not int:
-            excerpt = repr(relevance)
-            raise DataFormatError("must be a whole number", path=path, line=number, field="relevance", excerpt=excerpt)
-        votes[query_id, doc_id] = relevance
-    yield from (Qrel(*ids, relevance) for ids, relevance in votes.items() if relevance is not None)
-
-
-def write_qrels(path: Path, qrels: Qrels) -> int:
-    """Write BEIR's three columns with their header and return the number of judgements."""
-    rows = [f"{q}\t{d}\t{relevance}" for q, judged in qrels.items() for d, relevance in judged.items()]
-    write_lines(path, ["query-id\tcorpus-id\tscore", *rows])
-    return len(rows)
 
 
 def read_run(path: Path) -> Run:
@@ -207,9 +193,8 @@ def parse_run_line(line: str, path: Path, number: int) -> tuple[ScoredDocument, 
 
 def _msmarco_result(fields: list[str], path: Path, number: int) -> ScoredDocument:
     query_id, doc_id, position = fields
-    if not is_whole_number(position) or int(position) < 1:
-        raise DataFormatError("must be a whole number from 1", path=path, line=number, field="rank", excerpt=position)
-    return ScoredDocument(query_id, doc_id, -float(position))
+    place = whole_number(position, path, number, field="rank", least=1, most=LAST_RANK)
+    return ScoredDocument(query_id, doc_id, -float(place))
 
 
 def write_run(path: Path, run: Run, tag: str) -> int:
@@ -221,7 +206,8 @@ def write_run(path: Path, run: Run, tag: str) -> int:
 
 
 def run_lines(run: Run, tag: str) -> Iterator[str]:
-    """The lines of a TREC run, best first for each query."""
+    """The lines of a TREC run, best first for each query; blanks in the tag become `_`."""
+    tag = "_".join(well_formed(tag).split()) or "run"
     for query_id, scores in run.items():
         limit = math.inf
         for position, (doc_id, score) in enumerate(rank(scores), start=1):
@@ -251,7 +237,8 @@ def read_placed_synthetic_records(
     for start, number, found in read_placed_jsonl(path):
         record = amend(found)
         doc_id = checked_id(first_of(record, ("doc_id",), path, number), path, number)
-        query_id = checked_id(record.get("query_id") or f"{doc_id}-q{written[doc_id]}", path, number)
+        given = record.get("query_id")
+        query_id = checked_id(f"{doc_id}-q{written[doc_id]}" if given in (None, "") else given, path, number)
         written[doc_id] += 1
         _reject_twin(query_id, seen, path, number)
         yield synthetic_query(record, query_id, doc_id, path, number), record, start
@@ -262,10 +249,10 @@ def synthetic_query(
 ) -> SyntheticQuery:
     """One record of a file of synthetic queries. Raises DataFormatError."""
     values = record.get("log_probs")
-    if values is not None and not (isinstance(values, list) and all(isinstance(v, int | float) for v in values)):
+    if values is not None and not (isinstance(values, list) and all(map(is_log_prob, values))):
         raise DataFormatError("must be a list of numbers", path=path, line=number, field="log_probs")
     stop = record.get("stop_log_prob")
-    if stop is not None and not isinstance(stop, int | float):
+    if stop is not None and not is_log_prob(stop):
         raise DataFormatError("must be a number", path=path, line=number, field="stop_log_prob", excerpt=repr(stop))
     kind = record.get("log_prob_kind") or ("absent" if values is None else "raw")
     reason = record.get("finish_reason") or "stop"
@@ -277,14 +264,30 @@ def synthetic_query(
         query_id=query_id,
         doc_id=doc_id,
         text=text_of(record, ("query", "question"), path, number),
-        token_log_probs=tuple(float(value) for value in values or ()),
+        token_log_probs=tuple(map(float, values or ())),
         stop_log_prob=stop,
         finish_reason=cast(FinishReason, reason),
         log_prob_kind=cast(LogProbKind, kind),
         prompt=str(record.get("prompt") or ""),
         model=str(record.get("model") or ""),
-        token_ids=tuple(int(token) for token in record.get("token_ids") or ()),
+        token_ids=_token_ids(record.get("token_ids"), path, number),
     )
+
+
+def is_log_prob(value: object) -> bool:
+    """Whether that is a number that a log-probability can be; minus infinity can, NaN cannot."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value < math.inf
+
+
+def _token_ids(values: object, path: Path, number: int | None) -> tuple[int, ...]:
+    if values is None:
+        return ()
+    if not isinstance(values, list) or not all(type(value) in (int, float) and value % 1 == 0 for value in values):
+        excerpt = repr(values)
+        raise DataFormatError(
+            "must be a list of whole numbers", path=path, line=number, field="token_ids", excerpt=excerpt
+        )
+    return tuple(map(int, values))
 
 
 def synthetic_query_record(query: SyntheticQuery, document: Document | None = None) -> dict[str, Any]:
@@ -294,7 +297,7 @@ def synthetic_query_record(query: SyntheticQuery, document: Document | None = No
     record["log_probs"] = None if query.log_prob_kind == "absent" else _rounded(query.token_log_probs)
     if query.token_ids:
         record["token_ids"] = list(query.token_ids)
-    record["stop_log_prob"] = None if stop is None else round(stop, LOG_PROB_DIGITS)
+    record["stop_log_prob"] = None if stop is None else _rounded([stop])[0]
     record["finish_reason"] = query.finish_reason
     record["log_prob_kind"] = query.log_prob_kind
     record["prompt"], record["model"] = query.prompt, query.model
@@ -320,4 +323,4 @@ def triple_id_lines(triples: Iterable[Triple]) -> Iterator[str]:
 
 
 def _rounded(values: Iterable[float]) -> list[float]:
-    return [round(value, LOG_PROB_DIGITS) for value in values]
+    return [round(max(value, LOWEST_LOG_PROB), LOG_PROB_DIGITS) for value in values]

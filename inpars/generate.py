@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from inpars.errors import ConfigError
 from inpars.prompting.prompts import load_prompt
-from inpars.toolkit_commands import dataset_name, flags_of, named, other_source, run_translated
+from inpars.toolkit_commands import dataset_name, flags_of, named, other_source, run_translated, toolkit_parser
 
 PROMPTS = {  # the toolkit's dynamic forms, to ours for the same collections, which bring examples of their own
     "promptagator-arguana": "counter-argument",
@@ -82,11 +82,7 @@ def _ignored(flags: argparse.Namespace) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m inpars.generate",
-        description="The InPars toolkit's command; `inpars generate` has more.",
-        allow_abbrev=False,
-    )
+    parser = toolkit_parser("generate", "generate")
     parser.add_argument("--dataset", required=True, help="BEIR name, ir_datasets name, or path of a corpus")
     parser.add_argument("--output", required=True, help="JSON lines")
     parser.add_argument("--base_model", default="EleutherAI/gpt-j-6B", help="causal language model (%(default)s)")

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from inpars.errors import ConfigError
-from inpars.toolkit_commands import dataset_name, flags_of, named, other_source, run_translated
+from inpars.toolkit_commands import dataset_name, flags_of, named, other_source, run_translated, toolkit_parser
 
 HARMLESS = {
     "index": "an index of the dataset's own documents is built",
@@ -46,11 +46,7 @@ def _ignored(flags: argparse.Namespace) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m inpars.generate_triples",
-        description="The InPars toolkit's command; `inpars triples` has more.",
-        allow_abbrev=False,
-    )
+    parser = toolkit_parser("generate_triples", "triples")
     parser.add_argument("--input", required=True, help="kept queries, JSON lines")
     parser.add_argument("--output", required=True, help="triples as texts, tab-separated; ids and origins beside it")
     parser.add_argument("--dataset", help="BEIR name, ir_datasets name, or path of a corpus")

@@ -2,12 +2,14 @@ r"""JSON from files and servers: one way to read it, one error for all that can 
 
 Python's own reader raises four kinds of errors (JSONDecodeError, ValueError for integers of thousands of digits,
 RecursionError for deep nesting, UnicodeDecodeError for bytes) and lets unpaired surrogates (`\ud83d` alone) through,
-which no file and no tokenizer takes.
+which no file and no tokenizer takes. Its writer writes NaN and Infinity, which are not JSON.
 """
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from typing import Any
 
 
@@ -44,6 +46,32 @@ def well_formed(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def to_json(value: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:  # noqa: ANN401
+    """Strict JSON with non-ASCII text readable; null for NaN and infinities, U+FFFD for unpaired surrogates."""
+    options: dict[str, Any] = {"ensure_ascii": False, "allow_nan": False, "indent": indent, "default": default}
+    try:
+        text = _encode(value) if indent is None and default is None else json.dumps(value, **options)
+    except ValueError:
+        text = json.dumps(plain_json(value), **options)
+    return well_formed(text)
+
+
+def plain_json(value: Any) -> Any:  # noqa: ANN401
+    """A JSON value with null for numbers that are not finite and U+FFFD for unpaired surrogates."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return well_formed(value)
+    if isinstance(value, list | tuple):
+        return [plain_json(item) for item in value]
+    if isinstance(value, dict):
+        return {well_formed(str(name)): plain_json(item) for name, item in value.items()}
+    return value
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def _well_formed(value: Any) -> Any:  # noqa: ANN401

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from inpars import __version__
 from inpars.errors import DataFormatError
+from inpars.json_text import parse_json, to_json
 from inpars.storage import atomic_writer
 
 MANIFEST_SUFFIX = ".manifest.json"
@@ -31,6 +34,9 @@ TRACKED_PACKAGES = (
     "ir-datasets",
 )
 CHUNK_BYTES = 1 << 20
+CARD = "README.md"
+MEASURED_BEGIN, MEASURED_END = "<!-- measured later -->", "<!-- end of what was measured later -->"
+_MEASURED = re.compile(f"{MEASURED_BEGIN}\n.*?{MEASURED_END}\n".encode(), re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ class Manifest:
     seconds: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
+    argv: list[str] = field(default_factory=list)  # the command as it was typed; empty where a program called
 
 
 def manifest_path(output: Path) -> Path:
@@ -69,22 +76,59 @@ def manifest_path(output: Path) -> Path:
 def write_manifest(manifest: Manifest, output: Path) -> None:
     """Write the manifest of `output`; this must be the stage's last act."""
     with atomic_writer(manifest_path(output)) as stream:
-        json.dump(asdict(manifest), stream, indent=1, ensure_ascii=False, default=str)
-        stream.write("\n")
+        stream.write(to_json(asdict(manifest), indent=1, default=str) + "\n")
 
 
 def read_manifest(output: Path) -> Manifest | None:
     """The manifest of `output`, None where there is none."""
     path = manifest_path(output)
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        fields["inputs"] = {name: FileStamp(**stamp) for name, stamp in fields["inputs"].items()}
-        fields["output"] = FileStamp(**fields["output"])
-        return Manifest(**fields)
+        fields = parse_json(path.read_bytes())
+        fields["inputs"] = {name: _stamp_of(stamp) for name, stamp in fields["inputs"].items()}
+        fields["output"] = _stamp_of(fields["output"])
+        manifest = Manifest(**fields)
+        _check(manifest)
+        return replace(manifest, results=Results(manifest.results, path))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataFormatError(f"not a manifest ({error}); remove it to redo the stage", path=path) from None
+
+
+class Results(dict[str, Any]):
+    """What a stage told of itself; a name that was taken out of the file ends as a line that says so."""
+
+    def __init__(self, values: Any = (), path: Path | None = None) -> None:  # noqa: ANN401  as dict takes it
+        super().__init__(values)
+        self._path = path
+
+    def __missing__(self, name: str) -> Any:  # noqa: ANN401
+        raise DataFormatError(f"no {name!r} in its results; remove this manifest to redo the stage", path=self._path)
+
+
+def _stamp_of(fields: Mapping[str, Any]) -> FileStamp:
+    found = FileStamp(**fields)
+    if not isinstance(found.path, str) or not isinstance(found.sha256, str) or type(found.size) is not int:
+        raise ValueError("a stamp has a path, a hash and a size")
+    if found.records is not None and type(found.records) is not int:
+        raise ValueError("the number of records must be whole")
+    return found
+
+
+def _check(manifest: Manifest) -> None:
+    """Raise ValueError for fields of a kind that no stage writes."""
+    for name, kind in _KINDS.items():
+        if not isinstance(getattr(manifest, name), kind):
+            raise ValueError(f"{name} is of the wrong kind")
+    if not all(type(count) is int for count in manifest.dropped.values()):
+        raise ValueError("dropped must hold whole numbers")
+
+
+_KINDS: Mapping[str, Any] = {
+    **dict.fromkeys(("stage", "device", "started"), str),
+    **dict.fromkeys(("arguments", "dropped", "results", "versions"), dict),
+    "seconds": int | float,
+}
 
 
 def why_stale(output: Path, stage: str, arguments: Mapping[str, Any], inputs: Mapping[str, FileStamp]) -> str | None:
@@ -112,16 +156,19 @@ def stamp(path: Path, records: int | None = None) -> FileStamp:
 
 def stamp_text(name: str, text: str) -> FileStamp:
     """A stamp for an input that is no file of its own, a prompt's text for instance."""
-    raw = text.encode()
+    raw = text.encode("utf-8", "surrogateescape")
     return FileStamp(name, hashlib.sha256(raw).hexdigest(), len(raw))
 
 
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes, or of a folder's names and bytes."""
+    """Hex SHA-256 of a file's bytes, or of a folder's names and bytes, but for what a model card was given later."""
     digest = hashlib.sha256()
     for part in _files(path):
         if path.is_dir():
-            digest.update(part.relative_to(path).as_posix().encode() + b"\0")
+            digest.update(os.fsencode(part.relative_to(path).as_posix()) + b"\0")  # names may be any bytes
+        if path.is_dir() and part.name == CARD:
+            digest.update(_lasting(part))
+            continue
         with part.open("rb") as stream:
             while chunk := stream.read(CHUNK_BYTES):
                 digest.update(chunk)
@@ -129,8 +176,15 @@ def sha256_of(path: Path) -> str:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file or of all files of a folder."""
-    return sum(part.stat().st_size for part in _files(path))
+    """Bytes of a file or of all files of a folder, counted as they are hashed."""
+    if not path.is_dir():
+        return sum(part.stat().st_size for part in _files(path))
+    return sum(len(_lasting(part)) if part.name == CARD else part.stat().st_size for part in _files(path))
+
+
+def _lasting(card: Path) -> bytes:
+    """A model card without the numbers of later runs: to measure a model does not change it."""
+    return _MEASURED.sub(b"", card.read_bytes())
 
 
 def versions() -> dict[str, str]:

@@ -1,15 +1,17 @@
 """Settings as frozen dataclasses, and command-line flags made from them: one place for names, defaults and help.
 
 A field is declared with `option(...)`. `add_flags` turns a dataclass into flags, `from_flags` the parsed flags into
-the dataclass, `result_settings` into what a manifest compares. Knows nothing of the stages.
+the dataclass, `flags_of` a dataclass into the flags that give it, `result_settings` into what a manifest compares.
+Knows nothing of the stages.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from inspect import get_annotations
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -20,6 +22,42 @@ from inpars.remote.names import lasting_name
 Options = TypeVar("Options")
 
 
+MOST = 2**31 - 1  # of whole numbers that have no other maximum: what Java and 32-bit indices hold
+MOST_SEED = 2**32 - 1  # numpy's
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What a number may be: from `minimum` to `maximum`, above `above`, below `below`; never infinite."""
+
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+    def problem(self, flag: str, value: Any) -> str | None:
+        """What is wrong with a value, in words; None is a value that was not given."""
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return None
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"{flag} is {value}; it must be a finite number"
+        most = MOST if self.maximum is None and isinstance(value, int) else self.maximum
+        wrong = (
+            f"at least {self.minimum}" if self.minimum is not None and value < self.minimum else "",
+            f"at most {most}" if most is not None and value > most else "",
+            f"above {self.above}" if self.above is not None and value <= self.above else "",
+            f"below {self.below}" if self.below is not None and value >= self.below else "",
+        )
+        words = next(filter(None, wrong), None)
+        return words and f"{flag} is {value}; it must be {words}"
+
+
+POSITIVE = Bounds(above=0)
+COUNT = Bounds(minimum=1)
+SHARE = Bounds(minimum=0, maximum=1)
+SEED = Bounds(minimum=0, maximum=MOST_SEED)
+
+
 def option(
     default: Any = dataclasses.MISSING,
     *,
@@ -27,12 +65,18 @@ def option(
     changes_result: bool = True,
     metavar: str | None = None,
     minimum: float | None = None,
+    bounds: Bounds | None = None,
 ) -> Any:
     """A setting with its help line; `changes_result=False` for speed and display settings manifests do not compare.
 
-    `minimum` is what `check` holds a number to.
+    `bounds`, or `minimum` alone, is what `check` holds a number to.
     """
-    metadata = {"help": help, "changes_result": changes_result, "metavar": metavar, "minimum": minimum}
+    metadata = {
+        "help": help,
+        "changes_result": changes_result,
+        "metavar": metavar,
+        "bounds": bounds or Bounds(minimum=minimum),
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -41,7 +85,21 @@ def add_flags(parser: argparse.ArgumentParser, kind: type) -> None:
     hints = get_type_hints(kind)
     for field in _own_first(kind):
         if "help" in field.metadata:
-            parser.add_argument(f"--{field.name.replace('_', '-')}", **_flag(field, hints[field.name]))
+            flag = parser.add_argument(flag_name(field.name), **_flag(field, hints[field.name]))
+            flag.bounds = field.metadata["bounds"]  # type: ignore[attr-defined]
+
+
+def add_number(
+    parser: argparse.ArgumentParser, flag: str, kind: type[int | float] = int, *, bounds: Bounds, **settings: Any
+) -> None:
+    """Add a flag for a number that is no option of a dataclass."""
+    settings.setdefault("metavar", _METAVARS[kind])
+    parser.add_argument(flag, type=kind, **settings).bounds = bounds  # type: ignore[attr-defined]
+
+
+def flag_name(name: str) -> str:
+    """`--max-doc-tokens` of `max_doc_tokens`."""
+    return f"--{name.replace('_', '-')}"
 
 
 def _own_first(kind: type) -> list[dataclasses.Field[Any]]:
@@ -50,22 +108,52 @@ def _own_first(kind: type) -> list[dataclasses.Field[Any]]:
 
 
 def from_flags(kind: type[Options], flags: argparse.Namespace, **fixed: Any) -> Options:
-    """The dataclass filled from parsed flags; `fixed` sets or overrides fields."""
+    """The dataclass filled from parsed flags; `fixed` sets or overrides fields. Raises ConfigError as `check` does."""
     names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     values = {name: value for name, value in vars(flags).items() if name in names}
-    return kind(**{**values, **fixed})
+    options = kind(**{**values, **fixed})
+    check(options)
+    return options
+
+
+def flags_of(options: Any) -> list[str]:
+    """The flags that give these options: every setting that decides the result, of others what is not the default.
+
+    A path or a copy of something remote is written as it was named; None and empty lists are what no flag gives.
+    """
+    written: list[str] = []
+    for field in _own_first(type(options)):
+        value = getattr(options, field.name)
+        wanted = field.metadata.get("changes_result", True) or value != field.default
+        if "help" in field.metadata and wanted:
+            written += _written(flag_name(field.name), value)
+    return written
+
+
+def _written(flag: str, value: Any) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [flag if value else f"--no-{flag.removeprefix('--')}"]
+    if isinstance(value, tuple):
+        return [word for part in value for word in _written(flag, part)]
+    text = lasting_name(str(value))
+    return [f"{flag}={text}"] if text.startswith("-") or not text else [flag, text]
 
 
 def check(options: Any) -> None:
-    """Raise ConfigError, with all problems at once, where numbers are below their minimum; None is none."""
+    """Raise ConfigError, with all problems at once, for numbers out of their bounds and for what cannot go together.
+
+    What goes together an options class says itself, in `problems()`; None is no number.
+    """
     problems = [
-        f"--{field.name.replace('_', '-')} is {value}; it must be at least {minimum}"
+        problem
         for field in _own_first(type(options))
-        if (minimum := field.metadata.get("minimum")) is not None
-        and (value := getattr(options, field.name)) is not None
-        and value < minimum
+        if (bounds := field.metadata.get("bounds")) is not None
+        and (problem := bounds.problem(flag_name(field.name), getattr(options, field.name)))
     ]
-    if problems:
+    together: Iterable[str] = options.problems() if hasattr(options, "problems") else ()
+    if problems or (problems := list(together)):
         raise ConfigError(problems)
 
 
@@ -102,6 +190,8 @@ def _flag(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
 
 class _Several(argparse.Action):
     """Collects the values of a flag given several times; the first one replaces the default."""
+
+    several = True
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None

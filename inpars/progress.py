@@ -5,10 +5,12 @@ Library functions take a `Progress`; `SILENT` is the default. The command line p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeAlias, TypeVar
 
 Item = TypeVar("Item")
+Note: TypeAlias = Callable[[str], None]
+"""What takes one line that stays: a `Progress`'s `note`, or a list's `append`."""
 
 
 class Progress(Protocol):

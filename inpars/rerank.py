@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inpars.errors import ConfigError
-from inpars.toolkit_commands import dataset_name, flags_of, named, other_source, run_translated
+from inpars.toolkit_commands import dataset_name, flags_of, named, other_source, run_translated, toolkit_parser
 
 HARMLESS = {
     "fp16": "bfloat16 is used",
@@ -63,11 +63,7 @@ def _ignored(flags: argparse.Namespace) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m inpars.rerank",
-        description="The InPars toolkit's command; `inpars rerank` has more.",
-        allow_abbrev=False,
-    )
+    parser = toolkit_parser("rerank", "rerank")
     parser.add_argument(
         "--model", default="castorini/monot5-small-msmarco-100k", help="the reranker: folder or hub id (%(default)s)"
     )

@@ -1,4 +1,4 @@
-"""Files as the stages use them: gzip by suffix, atomic replacement, lines that survive a loss of power.
+"""Files as the stages use them: unpacked where they are packed, atomic replacement, lines that survive a loss of power.
 
 Knows nothing of records; `formats.py` turns lines into records and back.
 """
@@ -8,19 +8,21 @@ from __future__ import annotations
 import errno
 import gzip
 import io
-import json
+import lzma
 import os
 import shutil
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import jsonlines
 
 from inpars.errors import DataFormatError, StorageError
-from inpars.json_text import JsonError, parse_json
+from inpars.json_text import JsonError, parse_json, to_json
+from inpars.packing import packing, unpacked_stream
 
 NOT_WRITABLE = {
     errno.EACCES,
@@ -35,22 +37,27 @@ NOT_WRITABLE = {
 
 
 def is_gzip(path: Path) -> bool:
-    """Whether the name says gzip; content is never sniffed."""
+    """Whether the name says gzip, as it decides for files that are written."""
     return path.suffix == ".gz"
 
 
 @contextmanager
 def open_lines(path: Path) -> Iterator[IO[bytes]]:
-    """Open for reading as bytes, unpacked where the name ends in `.gz`; a file that is absent is named."""
+    """Open for reading as bytes, unpacked where it is packed; a file that is absent or holds no lines is named."""
+    packed = None
     try:
         with path.open("rb") as raw:
-            yield cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if is_gzip(path) else raw
+            stream = unpacked_stream(raw, path)
+            packed = packing(stream)
+            yield stream
     except FileNotFoundError:
         raise DataFormatError("no such file; check the path", path=path) from None
     except IsADirectoryError:
         raise DataFormatError("is a folder, a file is needed here", path=path) from None
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataFormatError(f"not a whole gzip file ({error}); fetch or write it again", path=path) from None
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        if packed is None or getattr(error, "errno", None) is not None:
+            raise
+        raise DataFormatError(f"not a whole {packed} file ({error}); fetch or write it again", path=path) from None
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -63,9 +70,12 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def decode_line(raw: bytes, path: Path, number: int) -> str:
-    """One line as text; bytes that are not UTF-8 are reported with their place."""
+    """One line as text; bytes that are not UTF-8 are reported with their place.
+
+    A mark of byte order is no part of it, which files put together from several have in their midst too.
+    """
     try:
-        return raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        return raw.removeprefix(BOM_UTF8).decode().rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise DataFormatError(
             f"not UTF-8 at byte {error.start}; convert the file to UTF-8",
@@ -85,11 +95,13 @@ def read_placed_jsonl(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
     with open_lines(path) as stream:
         lines = _CountedLines(stream, path)
         reader = jsonlines.Reader(lines, loads=parse_json)  # the same answer whether or not orjson is installed
+        first = True
         try:
             for record in reader.iter(type=dict, skip_empty=True):
+                first = False
                 yield lines.start, lines.number, record
         except jsonlines.InvalidLineError as error:
-            raise _invalid_line(path, lines.number, error) from None
+            raise _invalid_line(path, lines.number, error, first=first) from None
 
 
 def read_json_at(path: Path, starts: Iterable[int]) -> Iterator[dict[str, Any]]:
@@ -119,15 +131,33 @@ def broken_json(path: Path, number: int, error: JsonError, line: str) -> DataFor
     return DataFormatError(f"{error}; mend or remove this line", path=path, line=number, excerpt=line)
 
 
-def _invalid_line(path: Path, number: int, error: jsonlines.InvalidLineError) -> DataFormatError:
+def _invalid_line(path: Path, number: int, error: jsonlines.InvalidLineError, *, first: bool) -> DataFormatError:
+    if first and (other := _other_text(str(error.line).strip())):
+        return DataFormatError(
+            f"{other}, and not JSON lines; one object per line is needed",
+            path=path,
+            line=number,
+            excerpt=str(error.line),
+        )
     if isinstance(error.__cause__, JsonError):
         return broken_json(path, number, error.__cause__, str(error.line))
     return DataFormatError("not a JSON object", path=path, line=number, excerpt=str(error.line))
 
 
+def _other_text(line: str) -> str:
+    """What kind of text a file is that begins with this line; empty for JSON lines that are broken."""
+    if line.startswith("{"):
+        return "JSON over several lines" if line == "{" else ""
+    if line.startswith("["):
+        return "a JSON list"
+    if line.startswith("<"):
+        return "XML, SGML or HTML (TREC's topics, for instance)"
+    return "a table (name it .tsv or .csv)" if any(sign in line for sign in "\t,;") else ""
+
+
 def to_json_line(record: dict[str, Any]) -> str:
-    """Compact JSON without a newline; non-ASCII text stays readable."""
-    return json.dumps(record, ensure_ascii=False)
+    """Strict JSON without a newline; non-ASCII text stays readable, NaN and infinities become null."""
+    return to_json(record)
 
 
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> int:
@@ -240,8 +270,12 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def replace_folder(source: Path, target: Path) -> None:
-    """Put `source` where `target` is; a former `target` is removed only once `source` stands."""
+    """Put `source` where `target` is; a former `target` is removed only once `source` stands.
+
+    Its files get the rights that the umask gives.
+    """
     with storage_errors(target):
+        _readable_as_usual(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         former = target.with_name(f".{target.name}.former")
         shutil.rmtree(former, ignore_errors=True)
@@ -249,6 +283,16 @@ def replace_folder(source: Path, target: Path) -> None:
             target.replace(former)
         source.replace(target)
         shutil.rmtree(former, ignore_errors=True)
+
+
+def _readable_as_usual(folder: Path) -> None:
+    """Give every file the rights that the umask gives, read off the folder: safetensors writes for its owner alone."""
+    usual = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            mode = path.stat().st_mode
+            if mode | usual != mode:
+                path.chmod(mode | usual)
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -13,9 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from inpars import cli
-from inpars.errors import InparsError
+from inpars.usage import NEAR, Parser, near_flags
 
+TYPO = 0.75  # how near to a known flag an unknown one is taken for a misspelling, and refused
 PYSERINI = "documents come from ir_datasets, whose BEIR collections are the same"
+
+
+def toolkit_parser(name: str, more: str, tolerance: float = TYPO) -> Parser:
+    """The parser of `python -m inpars.NAME`: it takes flags that are not known, but not misspelt ones."""
+    return Parser(
+        prog=f"python -m inpars.{name}",
+        description=f"The InPars toolkit's command; `inpars {more}` has more.",
+        tolerance=tolerance,
+    )
 
 
 def run_translated(
@@ -25,13 +35,18 @@ def run_translated(
     ignored: Callable[[argparse.Namespace], list[str]],
 ) -> int:
     """Run the commands that do what the flags want; the exit code of the first that fails, else 0."""
+    return cli.guarded(lambda: _run(parser, arguments, translate, ignored))
+
+
+def _run(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    translate: Callable[[argparse.Namespace], list[list[str]]],
+    ignored: Callable[[argparse.Namespace], list[str]],
+) -> int:
     flags, unknown = parser.parse_known_args(arguments)
-    try:
-        commands = translate(flags)
-        aside = [*ignored(flags), *(f"{flag} is not known" for flag in unknown if flag.startswith("-"))]
-    except InparsError as error:
-        _say(f"inpars: {error}")
-        return 1
+    commands = translate(flags)
+    aside = [*ignored(flags), *(_unknown(flag, parser) for flag in unknown if flag.startswith("-"))]
     if aside:
         _say(f"left aside: {'; '.join(aside)}")
     for command in commands:
@@ -39,6 +54,11 @@ def run_translated(
         if code := cli.main(command):
             return code
     return 0
+
+
+def _unknown(flag: str, parser: argparse.ArgumentParser) -> str:
+    near = near_flags(flag.partition("=")[0], parser._option_string_actions, NEAR)
+    return f"{flag} is not known" + (f" (is {near[0]} meant?)" if near else "")
 
 
 def flags_of(given: Mapping[str, Any]) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from inpars.errors import DataFormatError
 from inpars.manifest import FileStamp, stamp_text
+from inpars.progress import Progress
 from inpars.records import Qrels, Query
 from inpars.storage import to_json_line
 
@@ -20,6 +21,7 @@ class Topics:
     split: str
     queries: dict[str, str]  # query_id -> text
     qrels: Qrels
+    remarks: tuple[str, ...] = ()  # what to say wherever the judgements are used
 
     @property
     def stamp(self) -> FileStamp:
@@ -34,9 +36,13 @@ class Topics:
     def first(self, limit: int | None) -> Topics:
         """The first queries alone, with their judgements; all of them where the limit is None."""
         queries = dict(islice(self.queries.items(), limit))
-        return Topics(
-            self.split, queries, {query_id: self.qrels[query_id] for query_id in queries if query_id in self.qrels}
-        )
+        qrels = {query_id: self.qrels[query_id] for query_id in queries if query_id in self.qrels}
+        return replace(self, queries=queries, qrels=qrels)
+
+    def say_remarks(self, progress: Progress) -> None:
+        """Say what is to be known of the judgements; for whoever uses them."""
+        for remark in self.remarks:
+            progress.note(remark)
 
     def as_queries(self) -> list[Query]:
         """The queries as records."""

@@ -11,8 +11,9 @@ import sys
 from collections.abc import Sequence
 
 from inpars.errors import ConfigError
-from inpars.toolkit_commands import flags_of, named, run_translated
+from inpars.toolkit_commands import flags_of, named, run_translated, toolkit_parser
 
+TYPO = 0.9  # Hugging Face's trainer has many flags that are like those read here
 HARMLESS = {  # what is done instead
     "do_train": "it always trains",
     "do_eval": "--validate-every of `inpars train reranker` does",
@@ -83,11 +84,7 @@ def _ignored(flags: argparse.Namespace) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m inpars.train",
-        description="The InPars toolkit's command; `inpars train reranker` has more.",
-        allow_abbrev=False,
-    )
+    parser = toolkit_parser("train", "train reranker", tolerance=TYPO)
     parser.add_argument("--triples", help="tab-separated texts: query, positive, negative")
     parser.add_argument("--pairs", help="refused: give --triples")
     parser.add_argument("--base_model", default="t5-base", help="the model to start from (%(default)s)")

@@ -50,7 +50,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         raw = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.api.keys.add(self.headers["Authorization"])
-        if self.path.endswith("/completions"):
+        self.server.api.paths.append(self.path)
+        self.server.api.headers.append(dict(self.headers))
+        if self.path.partition("?")[0].endswith("/completions"):
             self.server.api.complete(self, json.loads(raw), chat="/chat/" in self.path)
         elif self.path == "/v1/files":
             self.server.api.upload(self, raw)
@@ -92,6 +94,7 @@ class FakeApi:
     def __init__(self, fault=lambda number, attempt: None, *, log_probs="openai", delay=0.0, slow=3.0):
         self.fault, self.log_probs, self.delay, self.slow = fault, log_probs, delay, slow
         self.asked, self.answered, self.keys, self.usd = Counter(), Counter(), set(), 0.0
+        self.paths, self.headers = [], []
         self.bodies, self.under_way, self.most_under_way = [], 0, 0
         self.files, self.batches, self.batch_faults = {}, {}, []
         self.lock = threading.Lock()
@@ -135,6 +138,8 @@ class FakeApi:
             handler.send_error_body(500, "oops", retry_after_ms=5)
         elif fault == "broken":
             handler.send(200, raw[: len(raw) // 2])
+        elif isinstance(fault, dict | list | bytes):  # an odd answer
+            handler.send(200, fault)
         elif fault == "empty":
             handler.send(200, {"choices": []})
         elif fault == "cut":

@@ -19,7 +19,8 @@ from inpars.answering.reading import Judge
 from inpars.errors import BackendError, ConfigError, MissingDependencyError
 from inpars.generation.api_options import ApiOptions, check_api
 from inpars.models.computing import ComputingOptions
-from inpars.options import check, option
+from inpars.models.folders import refuse_server_model
+from inpars.options import SHARE, check, option
 from inpars.progress import SILENT, Progress
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
 from inpars.retrieval.vector_index import VectorIndex
@@ -45,8 +46,8 @@ class EngineOptions(ComputingOptions):
     reranker: str | None = option(None, help="model that reorders what was found: a folder or a hub id")
     bm25: bool = option(True, help="search with BM25 as well, where there is Java")
     depth: int = option(50, help="hits of each retriever that are fused and reranked", minimum=1)
-    k1: float = option(DEFAULT_K1, help="BM25's k1")
-    b: float = option(DEFAULT_B, help="BM25's b")
+    k1: float = option(DEFAULT_K1, help="BM25's k1", minimum=0)
+    b: float = option(DEFAULT_B, help="BM25's b", bounds=SHARE)
     language: str = option(DEFAULT_LANGUAGE, help="language of BM25's analyser")
     max_length: int | None = option(
         None, help="tokens of a text that a bi-encoder reads (default: the model's limit)", minimum=1
@@ -259,6 +260,7 @@ def _writer(options: EngineOptions, answers: AnswerOptions, judge: Judge) -> Wri
         check_api(ApiOptions(base_url=answers.base_url), asks_server=True)
         chat: Any = RemoteChat(model, answers.base_url.rstrip("/"), timeout_seconds=answers.timeout_seconds)
     else:
+        refuse_server_model(model, "give the server's --base-url")
         from inpars.answering.local_chat import LocalChat  # torch
 
         chat = LocalChat(model, device=options.device, dtype=options.dtype, trust_remote_code=options.trust_remote_code)

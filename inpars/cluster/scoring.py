@@ -20,11 +20,12 @@ from inpars.cluster.work import WORKERS_RESULT, do_shards, shard_size, worker_re
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError
 from inpars.formats import read_placed_synthetic_records, synthetic_query
+from inpars.packing import is_packed
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import PromptSource
 from inpars.stages.scoring import ScoreOptions, ScoreTask, score_task, write_scores
 from inpars.stages.stage import Outcome
-from inpars.storage import is_gzip, read_json_at, write_lines
+from inpars.storage import read_json_at, write_lines
 
 if TYPE_CHECKING:
     from inpars.generation.teacher_forcing import TeacherForcing
@@ -41,7 +42,7 @@ def score_on_cluster(
     progress: Progress,
 ) -> Outcome:
     """Write `output` from shards; they stay until its manifest is there. Raises ConfigError for packed queries."""
-    if is_gzip(source):
+    if is_packed(source):
         raise ConfigError(f"{source}: workers read from the middle of a file; unpack it for --engine ray")
     starts, query_ids = _lines(source, options.limit)
     total = len(query_ids)

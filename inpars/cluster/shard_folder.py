@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import shutil
 import socket
@@ -22,6 +21,7 @@ from typing import IO, Any
 
 from inpars.cluster.shards import BLOCK_ITEMS, Part, Shard, merged_lines
 from inpars.errors import BackendError
+from inpars.json_text import JsonError, parse_json
 from inpars.progress import Progress
 from inpars.stages.partial import partial_path, remove_partial
 from inpars.storage import atomic_writer, storage_errors, to_json_line
@@ -43,9 +43,11 @@ class ShardFolder:
     def open(cls, output: Path, header: str, size: int, total: int, progress: Progress) -> ShardFolder:
         """The folder of an interrupted run of the same settings and inputs, else a new one."""
         path = shards_path(output)
-        begun = _read(path / HEADER)
-        if begun is not None and (begun.get("made_from"), begun.get("total")) == (header, total):
-            folder = cls(path, int(begun["size"]), total)
+        begun = _read(path / HEADER) or {}
+        size_before = begun.get("size")
+        same = (begun.get("made_from"), begun.get("total")) == (header, total)
+        if same and type(size_before) is int and size_before > 0:
+            folder = cls(path, size_before, total)
             progress.note(f"{path}: going on, {len(folder.done())} of {folder.count} shards are done")
             return folder
         with storage_errors(path):
@@ -86,7 +88,7 @@ class ShardFolder:
 
     def done(self) -> set[int]:
         """The shards that are whole."""
-        return {int(path.name.partition(".")[0]) for path in self.path.glob("*.done.json")}
+        return {shard for shard in range(self.count) if self.mark(shard) is not None}
 
     def finish(self, shard: int, mark: Mapping[str, Any]) -> None:
         """Say that a shard is whole; nothing is written to it any more."""
@@ -160,9 +162,10 @@ def remove_shards(output: Path) -> None:
 def _read(path: Path) -> dict[str, Any] | None:
     """A small JSON file; None where there is none, or half of one."""
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError):
+        found = parse_json(path.read_bytes())
+    except (FileNotFoundError, JsonError):
         return None
+    return found if isinstance(found, dict) else None
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:

@@ -25,9 +25,10 @@ from inpars.commands.common import (
     console,
     open_dataset_if_named,
     print_result,
+    typed_text,
 )
 from inpars.errors import ConfigError
-from inpars.options import add_flags, from_flags
+from inpars.options import COUNT, add_flags, add_number, from_flags
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="words of a document, or a text a language model writes (default: extractive, or generated where --model "
         "or --base-url is given)",
     )
-    parser.add_argument(
-        "--k", type=int, default=DEFAULT_SOURCES, metavar="N", help="sources read (default: %(default)s)"
-    )
+    add_number(parser, "--k", bounds=COUNT, default=DEFAULT_SOURCES, help="sources read (default: %(default)s)")
     add_search_flags(parser)
     add_flags(parser, AnswerOptions)
     add_flags(parser, EngineOptions)
@@ -52,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(flags: argparse.Namespace) -> None:
     """Answer."""
-    if not flags.question.strip():
+    question = typed_text(flags.question)
+    if not question.strip():
         raise ConfigError("the question is empty; ask something")
     progress = console(flags)
     answers = from_flags(AnswerOptions, flags)
@@ -67,7 +67,7 @@ def run(flags: argparse.Namespace) -> None:
         writes=kind == "generated",
         progress=progress,
     ) as engine:
-        answer = engine.ask(flags.question, kind=kind, k=flags.k, system=flags.system, filters=filters)
+        answer = engine.ask(question, kind=kind, k=flags.k, system=flags.system, filters=filters)
         values = answer_values(answer) | {"system": flags.system or engine.default_system, "notes": list(engine.notes)}
     print_result(flags, "\n".join(answer_lines(answer)), values)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ from typing import Any
 from inpars.console import Console
 from inpars.datasets import Dataset, UnknownJudgements, load_dataset
 from inpars.errors import ConfigError
+from inpars.json_text import to_json, well_formed
 from inpars.options import add_flags, from_flags, option
 from inpars.progress import Progress
+from inpars.prompting.example_choice import ExampleOptions, choose_prompt
+from inpars.prompting.prompts import Prompt, load_prompt
 from inpars.topics import DEFAULT_SPLIT
 
 
@@ -44,7 +48,8 @@ def open_dataset(flags: argparse.Namespace, progress: Progress) -> Dataset:
     """The dataset that the flags name."""
     chosen = from_flags(DatasetFlags, flags)
     if chosen.dataset is None and chosen.corpus is None:
-        raise ConfigError("no documents named: give --dataset NAME or --corpus FILE")
+        also = " (or --documents FOLDER)" if hasattr(flags, "documents") else ""
+        raise ConfigError(f"no documents named: give --dataset NAME or --corpus FILE{also}")
     return load_dataset(
         chosen.dataset,
         corpus=chosen.corpus,
@@ -61,15 +66,43 @@ def dataset_source(flags: argparse.Namespace) -> dict[str, str]:
     return {name: str(value) for name, value in given.items() if value is not None}
 
 
+def add_prompt_flags(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add --prompt and the flags of its examples, for models that are shown the same prompt for every document."""
+    parser.add_argument("--prompt", metavar="NAME|PATH", help=text)
+    add_flags(parser, ExampleOptions)
+
+
+def shown_prompt(flags: argparse.Namespace) -> Prompt | None:
+    """The prompt that the flags of `add_prompt_flags` name; None where they name none."""
+    examples = from_flags(ExampleOptions, flags)
+    if flags.prompt is None:
+        if examples != ExampleOptions():
+            raise ConfigError("the flags of examples go with --prompt; give that too, or leave them out")
+        return None
+    named = load_prompt(flags.prompt)
+    prompt = named if examples == ExampleOptions() else choose_prompt(named, examples)
+    if not isinstance(prompt, Prompt):
+        raise ConfigError(
+            f"--examples-choice {examples.examples_choice}: a reranker is shown all documents' examples alike"
+        )
+    return prompt
+
+
 def open_dataset_if_named(flags: argparse.Namespace, progress: Progress) -> Dataset | None:
     """The dataset that the flags name, None where they name none."""
     return open_dataset(flags, progress) if flags.dataset is not None or flags.corpus is not None else None
 
 
-def add_output_flags(parser: argparse.ArgumentParser, what: str, *, required: bool = True) -> None:
+def add_output_flags(
+    parser: argparse.ArgumentParser,
+    what: str,
+    *,
+    required: bool = True,
+    overwrite: str = "make the output again even where it is up to date",
+) -> None:
     """Add --output, --overwrite, --json and --quiet."""
     parser.add_argument("--output", type=Path, required=required, metavar="PATH", help=what)
-    parser.add_argument("--overwrite", action="store_true", help="make the output again even where it is up to date")
+    parser.add_argument("--overwrite", action="store_true", help=overwrite)
     add_display_flags(parser)
 
 
@@ -84,9 +117,31 @@ def console(flags: argparse.Namespace) -> Console:
     return Console(quiet=flags.quiet)
 
 
+def typed_text(text: str) -> str:
+    """Words typed on a command line whose locale could not read all of their letters, as UTF-8."""
+    return os.fsencode(text).decode(errors="replace")
+
+
 def print_result(flags: argparse.Namespace, text: str, values: Mapping[str, Any]) -> None:
     """Print the result: JSON where it was asked for, else the text."""
-    print(json.dumps(values, ensure_ascii=False, indent=1, default=str) if flags.json else text, file=sys.stdout)
+    print(_json(values) if flags.json else well_formed(text), file=sys.stdout)
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    """The values; letters that stdout cannot write as JSON's own escapes."""
+    text = to_json(values, indent=1, default=str)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(json.loads(text), indent=1)
+    return text
+
+
+def say_no_result(problems: Sequence[str]) -> int:
+    """Exit code 1, and on stderr why, where what was printed is no result."""
+    if problems:
+        print(f"inpars: {'; '.join(problems)}", file=sys.stderr)
+    return 1 if problems else 0
 
 
 def add_split_flag(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,8 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from inpars.commands.common import add_display_flags, print_result
+from inpars.commands.common import add_display_flags, print_result, say_no_result
+from inpars.options import Bounds, add_number
 from inpars.pipeline.comparing import SHOWN, compare_runs
 from inpars.pipeline.folder import read_run_folder
 from inpars.reports.comparison_page import comparison_lines, write_comparison
@@ -20,20 +21,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's flags."""
     for name, text in (("first", "the run that is compared with"), ("second", "the run that is compared")):
         parser.add_argument(name, type=Path, metavar="RUN_DIR", help=text)
-    parser.add_argument(
+    add_number(
+        parser,
         "--moved",
-        type=int,
+        bounds=Bounds(minimum=0),
         default=SHOWN,
-        metavar="N",
         help="queries that gained, and that lost, most of each system to show (default: %(default)s)",
     )
     parser.add_argument("--report", type=Path, metavar="PATH", help="write it as an HTML page too, with plots")
     add_display_flags(parser)
 
 
-def run(flags: argparse.Namespace) -> None:
-    """Compare."""
-    comparison = compare_runs(read_run_folder(flags.first), read_run_folder(flags.second), max(0, flags.moved))
+def run(flags: argparse.Namespace) -> int:
+    """Compare; exit code 1 where runs that were measured have no system or no query in common."""
+    comparison = compare_runs(read_run_folder(flags.first), read_run_folder(flags.second), flags.moved)
     if flags.report is not None:
         write_comparison(comparison, flags.report)
     print_result(flags, "\n".join(comparison_lines(comparison)), asdict(comparison))
+    return say_no_result(comparison.problems)

@@ -14,6 +14,7 @@ from pathlib import Path
 from inpars.commands.common import add_display_flags, console, print_result
 from inpars.deploy.sagemaker import INSTANCE_TYPE, Placement, connect, create, delete, invoke, plan, status
 from inpars.errors import ConfigError
+from inpars.options import COUNT, add_number
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--image", metavar="URI", help="Hugging Face inference container of your region")
     own.add_argument("--bucket", metavar="NAME", help="bucket for the archive")
     own.add_argument("--instance-type", default=INSTANCE_TYPE, metavar="NAME", help="(%(default)s)")
-    own.add_argument("--instances", type=int, default=1, metavar="N", help="how many (1)")
-    own.add_argument("--serverless-memory-mb", type=int, metavar="N", help="serverless with this memory, no instances")
+    add_number(own, "--instances", bounds=COUNT, default=1, help="how many (1)")
+    add_number(own, "--serverless-memory-mb", bounds=COUNT, help="serverless with this memory, no instances")
     own.add_argument("--yes", action="store_true", help="do what was said; without it nothing is made or deleted")
     add_display_flags(own)
 

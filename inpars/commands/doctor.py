@@ -10,7 +10,10 @@ from itertools import groupby
 from inpars import __version__
 from inpars.commands.common import print_result
 from inpars.doctor import Finding, examine
+from inpars.extras import one_line
 
+HEAVY = "layout"  # gigabytes that few need
+LEFT_OUT = {f"packages for {HEAVY}"}
 MARKS = {"ok": "+", "missing": "-", "info": " "}
 
 
@@ -38,4 +41,7 @@ def shown(findings: Sequence[Finding]) -> str:
     if missing:
         lines += ["", "to install what is missing"]
         lines += [f"  {install}\n      for {', '.join(names)}" for install, names in missing.items()]
+    usual = {found.install: None for found in findings if found.install and found.topic not in LEFT_OUT}
+    if len(usual) > 1:
+        lines += ["", f"or all at once, but for {HEAVY}", f"  {one_line(map(str, usual))}"]
     return "\n".join(lines)

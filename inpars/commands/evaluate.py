@@ -21,6 +21,7 @@ from inpars.commands.common import (
     console,
     open_dataset,
     print_result,
+    say_no_result,
 )
 from inpars.datasets import load_qrels, load_topics
 from inpars.errors import InparsError
@@ -28,8 +29,9 @@ from inpars.formats import read_queries
 from inpars.options import add_flags, from_flags
 from inpars.progress import Progress
 from inpars.prompting.prompts import load_prompt
-from inpars.reports.commands import command_line
+from inpars.provenance import current_argv, shown_command
 from inpars.reports.report import write_report
+from inpars.stages.card_numbers import add_numbers_of_evaluation
 from inpars.stages.evaluating import run_names, write_metrics
 from inpars.stages.examples import leave_out, read_ids
 from inpars.stages.honesty import Known
@@ -71,13 +73,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_display_flags(parser)
 
 
-def run(flags: argparse.Namespace) -> None:
-    """Evaluate."""
+def run(flags: argparse.Namespace) -> int:
+    """Evaluate; exit code 1 where a run and the judgements have nothing in common."""
     chosen, options, progress = from_flags(DatasetFlags, flags), from_flags(EvaluateOptions, flags), console(flags)
     preset = preset_for(options, chosen.dataset)
     prompts = [load_prompt(name) for name in flags.prompt]
     examples = {f"the examples of prompt {p.name!r}": [example.query for example in p.examples] for p in prompts}
-    judged = load_qrels(chosen.dataset, chosen.qrels, flags.split)
+    judged = load_qrels(chosen.dataset, chosen.qrels, flags.split, progress)
     qrels = leave_out(judged, set(read_ids(flags.leave_out)) if flags.leave_out else ())
     paths, topics = run_names(flags.run), Topics(flags.split, _query_texts(chosen, flags.split, progress), qrels)
     document_text = _document_text(flags, progress) if options.wins or flags.report else None
@@ -91,11 +93,19 @@ def run(flags: argparse.Namespace) -> None:
         left_out=len(judged) - len(qrels),
         progress=progress,
     )
+    add_numbers_of_evaluation(
+        paths,
+        evaluated.results,
+        preset.metrics[0],
+        (chosen.dataset or str(chosen.qrels), flags.split),
+        evaluated.baseline,
+        progress,
+    )
     values = all_values(evaluated)
     if flags.output:
         write_metrics(flags.output, values)
     if flags.report:
-        name, command = chosen.dataset or str(chosen.qrels), command_line("evaluate", add_arguments, flags)
+        name, command = chosen.dataset or str(chosen.qrels), shown_command(current_argv())
         write_report(
             report_evaluation(
                 evaluated, paths, topics, options, name=name, texts=document_text or _unknown, command=command
@@ -103,6 +113,7 @@ def run(flags: argparse.Namespace) -> None:
             flags.report,
         )
     print_result(flags, in_full(evaluated), values)
+    return say_no_result(evaluated.problems)
 
 
 def _unknown(_: str) -> None:
@@ -112,7 +123,7 @@ def _unknown(_: str) -> None:
 def _query_texts(chosen: DatasetFlags, split: str, progress: Progress) -> dict[str, str]:
     """The queries' texts where they can be had; without them the numbers are the same."""
     if chosen.queries is not None:
-        return {query.query_id: query.text for query in read_queries(chosen.queries)}
+        return {query.query_id: query.text for query in read_queries(chosen.queries, progress.note)}
     if chosen.dataset is None:
         return {}
     try:

@@ -19,8 +19,7 @@ from inpars.commands.common import (
 from inpars.commands.import_ import LISTING
 from inpars.interchange.source import Source
 from inpars.options import add_flags, from_flags
-from inpars.stages.exchanging import ExportOptions, export_file
-from inpars.stages.stage import dropped_line
+from inpars.stages.exchanging import ExportOptions, exchanged_line, export_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +49,5 @@ def run(flags: argparse.Namespace) -> None:
     )
     options = from_flags(ExportOptions, flags)
     manifest = export_file(source, options, output=flags.output, progress=progress, overwrite=flags.overwrite)
-    files = manifest.results["files"]
-    listed = ", ".join(f"{name} {count}" for name, count in files.items())
-    values = {"output": str(flags.output), "files": files, "dropped": manifest.dropped}
-    print_result(flags, f"{flags.output}: {listed} ({dropped_line(manifest.dropped)})", values)
+    values = {"output": str(flags.output), **manifest.results, "dropped": manifest.dropped}
+    print_result(flags, f"{flags.output}: {exchanged_line(manifest)}", values)

@@ -19,7 +19,8 @@ from inpars.filtering.guards import FilterOptions
 from inpars.filtering.laboratory_page import table_lines
 from inpars.formats import read_queries
 from inpars.manifest import Manifest
-from inpars.options import add_flags, from_flags
+from inpars.options import COUNT, add_flags, add_number, from_flags
+from inpars.progress import Note
 from inpars.prompting.prompts import load_prompt, read_examples
 from inpars.stages.comparing import CompareOptions, compare_file
 from inpars.stages.filtering import RESEMBLING, filter_file, make_surroundings
@@ -51,6 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompt", metavar="NAME|PATH", help="the prompt they were written with: its examples' queries are left out"
     )
     parser.add_argument("--examples", type=Path, metavar="PATH", help="the examples they were written with, likewise")
+    add_number(
+        parser, "--num-examples", bounds=COUNT, help="only the first of these examples were shown (default: all)"
+    )
     add_flags(parser, FilterOptions)
     parser.add_argument(
         "--compare",
@@ -73,7 +77,7 @@ def run(flags: argparse.Namespace) -> None:
     examples = [
         *(load_prompt(flags.prompt).examples if flags.prompt else ()),
         *(read_examples(flags.examples) if flags.examples else ()),
-    ]
+    ][: flags.num_examples]
     dataset = open_dataset_if_named(flags, progress)
     common: dict[str, Any] = {
         "output": flags.output,
@@ -85,7 +89,7 @@ def run(flags: argparse.Namespace) -> None:
     }
     queries: dict[str, Any] = {
         "example_queries": [example.query for example in examples],
-        "excluded_queries": _texts(flags.exclude_queries),
+        "excluded_queries": _texts(flags.exclude_queries, console(flags).note),
         "own_queries": _own_queries(dataset),
     }
     options = from_flags(FilterOptions, flags)
@@ -118,8 +122,8 @@ def _tell_kept(flags: argparse.Namespace, manifest: Manifest) -> None:
     print_result(flags, f"{text} ({dropped_line(manifest.dropped)}){told}", values)
 
 
-def _texts(paths: Iterable[Path]) -> list[str]:
-    return [query.text for path in paths for query in read_queries(path)]
+def _texts(paths: Iterable[Path], note: Note) -> list[str]:
+    return [query.text for path in paths for query in read_queries(path, note)]
 
 
 def _own_queries(dataset: Dataset | None) -> list[str]:

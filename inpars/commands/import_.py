@@ -11,8 +11,7 @@ from pathlib import Path
 from inpars.commands.common import add_output_flags, console, print_result
 from inpars.interchange import FORMATS, format_of
 from inpars.options import add_flags, from_flags
-from inpars.stages.exchanging import ImportOptions, import_file
-from inpars.stages.stage import dropped_line
+from inpars.stages.exchanging import ImportOptions, exchanged_line, import_file
 
 LISTING = "formats:\n" + "\n".join(f"  {name:22} {found.holds}" for name, found in FORMATS.items())
 
@@ -34,9 +33,7 @@ def run(flags: argparse.Namespace) -> None:
         progress=console(flags),
         overwrite=flags.overwrite,
     )
-    files = manifest.results["files"]
-    listed = ", ".join(f"{name} {count}" for name, count in files.items())
     made = format_of(flags.format)[1].made_ids
     note = f"; {made} are made from the texts, this format has none" if made else ""
-    values = {"output": str(flags.output), "files": files, "dropped": manifest.dropped, "made_ids": made}
-    print_result(flags, f"{flags.output}: {listed} ({dropped_line(manifest.dropped)}){note}", values)
+    values = {"output": str(flags.output), **manifest.results, "dropped": manifest.dropped, "made_ids": made}
+    print_result(flags, f"{flags.output}: {exchanged_line(manifest)}{note}", values)

@@ -17,7 +17,7 @@ from inpars.answering.parts import matches
 from inpars.cluster.options import ClusterOptions
 from inpars.commands.common import add_dataset_flags, add_display_flags, console, open_dataset, print_result
 from inpars.errors import ConfigError
-from inpars.options import add_flags, from_flags
+from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.retrieval.index_state import litter, size_on_disk
 from inpars.retrieval.index_writing import Change, add_documents, build_index, delete_documents
 from inpars.retrieval.vector_index import VectorIndex
@@ -69,10 +69,8 @@ def _add_encoding_flags(parser: argparse.ArgumentParser, action: str) -> None:
         metavar="TEXT",
         help=f"bi-encoder: a folder, an embedded name or a hub id (default: {default})",
     )
-    parser.add_argument(
-        "--max-length", type=int, metavar="N", help="tokens of a text that it reads (default: the model's limit)"
-    )
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="texts encoded together (default: 64)")
+    add_number(parser, "--max-length", bounds=COUNT, help="tokens of a text that it reads (default: the model's limit)")
+    add_number(parser, "--batch-size", bounds=COUNT, default=64, help="texts encoded together (default: 64)")
     add_flags(parser, ClusterOptions)
 
 

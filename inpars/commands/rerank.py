@@ -11,13 +11,16 @@ from pathlib import Path
 from inpars.commands.common import (
     add_dataset_flags,
     add_output_flags,
+    add_prompt_flags,
     add_split_flag,
     console,
     open_dataset,
     print_result,
+    shown_prompt,
 )
+from inpars.errors import ConfigError
 from inpars.options import add_flags, from_flags
-from inpars.prompting.prompts import load_prompt
+from inpars.pipeline.reranking import reorder_file
 from inpars.stages.reranking import RerankOptions, rerank_file, run_scorer_maker
 from inpars.stages.sharding import own_output
 
@@ -35,8 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="TREC run to rerank, or MS MARCO's (query, document, rank); several are fused first",
     )
     parser.add_argument(
-        "--prompt", metavar="NAME|PATH", help="for --kind query-likelihood with an untrained model: the prompt"
+        "--scores",
+        type=Path,
+        metavar="PATH",
+        help="run that a reranker scored before, in place of --model: the first --depth documents are put in the order "
+        "of the sum of both z-scores",
     )
+    add_prompt_flags(parser, "for --kind query-likelihood with an untrained model: the prompt")
     add_flags(parser, RerankOptions)
     add_output_flags(parser, "reranked TREC run")
 
@@ -45,8 +53,11 @@ def run(flags: argparse.Namespace) -> None:
     """Rerank."""
     progress = console(flags)
     options = from_flags(RerankOptions, flags)
+    if flags.scores is not None:
+        _reorder(flags, options)
+        return
     output = own_output(flags.output, options)
-    prompt = load_prompt(flags.prompt) if flags.prompt else None
+    prompt = shown_prompt(flags)
     dataset = open_dataset(flags, progress)
     manifest = rerank_file(
         flags.run,
@@ -61,3 +72,13 @@ def run(flags: argparse.Namespace) -> None:
     )
     text = f"{output}: {manifest.results['queries']} queries reranked to depth {options.depth}"
     print_result(flags, text, {"output": str(output), **manifest.results})
+
+
+def _reorder(flags: argparse.Namespace, options: RerankOptions) -> None:
+    """Without a model: by scores that are there."""
+    if len(flags.run) > 1 or options.part is not None:
+        raise ConfigError("--scores reorders one --run as a whole; leave --shard and further runs out")
+    told = {"progress": console(flags), "overwrite": flags.overwrite}
+    reorder_file(flags.run[0], flags.scores, options.depth, output=flags.output, told=told)
+    text = f"{flags.output}: the first {options.depth} documents of {flags.run[0]} reordered by {flags.scores}"
+    print_result(flags, text, {"output": str(flags.output)})

@@ -2,12 +2,14 @@
 
 Begins with a dataset, or with --documents: a folder of PDF, web pages, texts. Where nobody judged queries, a share of
 the written ones is held out by source file to measure by, and the report says what that proves.
-Run again with other settings it redoes only what they touch; killed at any moment, the same command goes on.
+Run again it redoes only what changed settings touch, and replaces finished results with --overwrite alone; killed at
+any moment, the same command goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from inpars.commands.common import (
     add_dataset_flags,
@@ -17,6 +19,7 @@ from inpars.commands.common import (
     dataset_source,
     open_dataset,
     print_result,
+    say_no_result,
 )
 from inpars.commands.ingest import add_documents_flags, lines_about, names_documents
 from inpars.datasets import Dataset, load_dataset
@@ -24,14 +27,15 @@ from inpars.documents.collecting import ChunkOptions
 from inpars.documents.fetching import FetchOptions
 from inpars.documents.readers import ReadOptions
 from inpars.evaluation.measures import DEFAULT_METRICS, parse_metrics
-from inpars.options import add_flags, from_flags
+from inpars.options import add_flags, flags_of, from_flags
+from inpars.pipeline.commands import Asked
 from inpars.pipeline.options import PipelineOptions
-from inpars.pipeline.results import Asked
+from inpars.pipeline.replacing import refuse_to_replace, settings_of
 from inpars.pipeline.run import run_pipeline
 from inpars.progress import Progress
 from inpars.prompting.example_choice import ExampleOptions, choose_prompt
 from inpars.prompting.prompts import load_prompt
-from inpars.reports.commands import command_line
+from inpars.provenance import current_argv, shown_command
 from inpars.stages.evaluating import as_values, table
 from inpars.stages.ingesting import IngestOptions, ingest_files
 
@@ -56,16 +60,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="measures as ir_measures writes them (default: %(default)s)",
     )
-    add_output_flags(parser, "folder of this run")
+    add_output_flags(
+        parser,
+        "folder of this run",
+        overwrite="replace finished results by those of other settings, redoing what these touch; with the same "
+        "settings do all stages again",
+    )
 
 
-def run(flags: argparse.Namespace) -> None:
+def run(flags: argparse.Namespace) -> int:
     """Run everything."""
     progress, metrics = console(flags), parse_metrics(flags.metrics)
     options = from_flags(PipelineOptions, flags)
-    prompt = choose_prompt(load_prompt(flags.prompt), from_flags(ExampleOptions, flags), options.seed)
+    examples = from_flags(ExampleOptions, flags)
+    prompt = choose_prompt(load_prompt(flags.prompt), examples, options.seed)
     from_documents = names_documents(flags)
-    dataset = _ingested(flags, progress) if from_documents else open_dataset(flags, progress)
+    reading = (from_flags(IngestOptions, flags, limit=None),) if from_documents else ()
+    settings = settings_of(options, prompt, *reading, split=flags.split, metrics=metrics)
+    again = refuse_to_replace(flags.output, settings, overwrite=flags.overwrite)  # now, before documents are read
+    dataset = _ingested(flags, again, progress) if from_documents else open_dataset(flags, progress)
     finished = run_pipeline(
         dataset,
         prompt,
@@ -74,17 +87,21 @@ def run(flags: argparse.Namespace) -> None:
         split=flags.split,
         metrics=metrics,
         asked=Asked(
-            command_line("run", add_arguments, flags),
+            shown_command(current_argv()),
             {"dataset": dataset.name} if from_documents else dataset_source(flags),
             flags.prompt,
             " ".join([*map(str, flags.documents), *flags.urls]),
+            _ingest_command(flags) if from_documents else "",
+            examples,
+            reading,
         ),
         progress=progress,
         overwrite=flags.overwrite,
     )
     if finished.results:
         lines = table(finished.results, finished.differences, metrics)
-        text = f"{lines}\n{finished.verdict}\nreport: {finished.report}"
+        first = [f"not a result: {problem}" for problem in finished.problems]
+        text = "\n".join([*first, lines, finished.verdict, f"report: {finished.report}"])
     else:
         text = (
             f"no judged queries, nothing measured; models and queries are in {flags.output}\nreport: {finished.report}"
@@ -92,15 +109,30 @@ def run(flags: argparse.Namespace) -> None:
     if finished.statement:
         text = f"{text}\n{finished.statement}"
     values = {**as_values(finished.results, finished.differences), "verdict": finished.verdict}
-    print_result(flags, text, {**values, "statement": finished.statement} if finished.statement else values)
+    values |= {"statement": finished.statement} if finished.statement else {}
+    values |= {"problems": list(finished.problems)} if finished.problems else {}
+    print_result(flags, text, values)
+    return say_no_result(finished.problems if len(finished.problems) == len(finished.results) else ())
 
 
-def _ingested(flags: argparse.Namespace, progress: Progress) -> Dataset:
+def _ingest_command(flags: argparse.Namespace) -> str:
+    """What `_ingested` does, as a command of its own."""
+    named = [(name, getattr(flags, name)) for name in ("documents", "urls")]
+    sources = [str(word) for name, values in named if values for word in (f"--{name}", *values)]
+    settings = flags_of(from_flags(IngestOptions, flags, limit=None))
+    return shown_command(["inpars", "ingest", *sources, *settings, "--output", str(_corpus(flags))])
+
+
+def _corpus(flags: argparse.Namespace) -> Path:
+    return Path(flags.output) / DOCUMENTS / "corpus.jsonl"
+
+
+def _ingested(flags: argparse.Namespace, overwrite: bool, progress: Progress) -> Dataset:
     """The files and pages as a dataset in the run's folder."""
-    output = flags.output / DOCUMENTS / "corpus.jsonl"
+    output = _corpus(flags)
     options = from_flags(IngestOptions, flags, limit=None)
     manifest, found = ingest_files(
-        flags.documents, options, output=output, urls=flags.urls, progress=progress, overwrite=flags.overwrite
+        flags.documents, options, output=output, urls=flags.urls, progress=progress, overwrite=overwrite
     )
     for line in lines_about(manifest, found):
         progress.note(line)

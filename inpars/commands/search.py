@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from inpars.answering.conversation import Conversation, search_lines
@@ -24,13 +25,16 @@ from inpars.commands.common import (
     open_dataset,
     open_dataset_if_named,
     print_result,
+    typed_text,
 )
 from inpars.datasets import load_topics
 from inpars.errors import ConfigError
 from inpars.formats import read_queries
 from inpars.manifest import Manifest
-from inpars.options import add_flags, from_flags
+from inpars.options import COUNT, add_flags, add_number, from_flags
+from inpars.pipeline.retrieving import fuse_runs
 from inpars.retrieval.vector_index import VectorIndex
+from inpars.stages.examples import leave_out, read_ids
 from inpars.stages.retrieving import BM25, DEFAULT_RETRIEVERS, SearchOptions, search_dataset, search_index
 from inpars.topics import DEFAULT_SPLIT, Topics
 
@@ -44,12 +48,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_index_flag(parser)
     add_dataset_flags(parser)
     add_split_flag(parser)
+    parser.add_argument(
+        "--run",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="fuse these TREC runs by the sum of their z-scores instead of searching; --fusion-depth and --k hold",
+    )
+    parser.add_argument(
+        "--leave-out", type=Path, metavar="PATH", help="ids of queries not to search for, one a line, after --limit"
+    )
     add_flags(parser, SearchOptions)
     parser.set_defaults(k=None)
     parser.add_argument("--base-retriever", metavar="TEXT", help="typed in: a second bi-encoder, for --system base")
     parser.add_argument("--reranker", metavar="TEXT", help="typed in: model that reorders what was found")
-    parser.add_argument(
-        "--depth", type=int, default=50, metavar="N", help="typed in: hits that are fused and reranked (default: 50)"
+    add_number(
+        parser, "--depth", bounds=COUNT, default=50, help="typed in: hits that are fused and reranked (default: 50)"
     )
     add_search_flags(parser)
     add_output_flags(parser, "TREC run", required=False)
@@ -66,6 +81,9 @@ def run(flags: argparse.Namespace) -> None:
         raise ConfigError(f"--{flag} is for a query that is typed in; for a run see `inpars rerank`")
     if flags.output is None:
         raise ConfigError('give --output PATH for a run of all queries, a "query", or --interactive')
+    if flags.run:
+        _fuse(flags)
+        return
     manifest = _search_all(flags)
     queries, empty = manifest.results["queries"], manifest.results["without_results"]
     text = f"{flags.output}: {manifest.output.records} results of {queries} queries"
@@ -82,9 +100,31 @@ def _search_all(flags: argparse.Namespace) -> Manifest:
     if flags.index is None:
         dataset = open_dataset(flags, progress)
         options = _run_options(flags, DEFAULT_RETRIEVERS)
-        return search_dataset(dataset, dataset.topics(flags.split), options, **common)
+        return search_dataset(dataset, _left(flags, dataset.topics(flags.split)), options, **common)
     own = (VectorIndex(flags.index).state.model,)
-    return search_index(flags.index, _topics(flags), _run_options(flags, own), **common)
+    return search_index(flags.index, _left(flags, _topics(flags)), _run_options(flags, own), **common)
+
+
+def _fuse(flags: argparse.Namespace) -> None:
+    """Several runs made one."""
+    options = _run_options(flags, DEFAULT_RETRIEVERS)
+    if len(flags.run) < 2:
+        raise ConfigError("--run fuses several runs; give it at least twice")
+    if flags.index is not None or flags.retriever is not DEFAULT_RETRIEVERS:
+        raise ConfigError("--run fuses runs that are there; leave --index and --retriever out")
+    told = {"progress": console(flags), "overwrite": flags.overwrite}
+    fuse_runs(flags.run, output=flags.output, k=options.k, depth=options.fusion_depth, told=told)
+    text = f"{flags.output}: {len(flags.run)} runs fused, {options.fusion_depth} documents of each read"
+    print_result(flags, text, {"output": str(flags.output), "runs": list(map(str, flags.run))})
+
+
+def _left(flags: argparse.Namespace, topics: Topics) -> Topics:
+    """The queries without those of --leave-out; --limit counts them before."""
+    if flags.leave_out is None:
+        return topics
+    left_out, first = set(read_ids(flags.leave_out)), topics.first(flags.limit)
+    kept = {query_id: text for query_id, text in first.queries.items() if query_id not in left_out}
+    return Topics(topics.split, kept, leave_out(first.qrels, left_out))
 
 
 def _run_options(flags: argparse.Namespace, retrievers: tuple[str, ...]) -> SearchOptions:
@@ -96,7 +136,8 @@ def _run_options(flags: argparse.Namespace, retrievers: tuple[str, ...]) -> Sear
 def _topics(flags: argparse.Namespace) -> Topics:
     """The queries for an index, which has none of its own."""
     if flags.queries is not None:
-        return Topics(DEFAULT_SPLIT, {query.query_id: query.text for query in read_queries(flags.queries)}, {})
+        queries = read_queries(flags.queries, console(flags).note)
+        return Topics(DEFAULT_SPLIT, {query.query_id: query.text for query in queries}, {})
     if flags.dataset is None:
         raise ConfigError("an index has no queries; give --queries FILE or the --dataset that they are of")
     return load_topics(flags.dataset, flags.split)
@@ -105,6 +146,8 @@ def _topics(flags: argparse.Namespace) -> Topics:
 def _search_typed(flags: argparse.Namespace) -> None:
     if flags.output is not None:
         raise ConfigError("--output takes a run of many queries; leave it out, or the query and --interactive")
+    if flags.run or flags.leave_out is not None:
+        raise ConfigError("--run and --leave-out are for a run of many queries; leave them out, or the query")
     if flags.query is not None and not flags.query.strip():
         raise ConfigError("the query is empty; search for something")
     progress, filters = console(flags), parse_filters(flags.filter)
@@ -116,16 +159,16 @@ def _search_typed(flags: argparse.Namespace) -> None:
         answers=AnswerOptions() if flags.interactive else None,
         progress=progress,
     ) as engine:
-        k = DEFAULT_K if flags.k is None else flags.k
+        k, query = DEFAULT_K if flags.k is None else flags.k, typed_text(flags.query or "")
         if flags.interactive:
             Conversation(engine, k, flags.system, filters).run(sys.stdin, sys.stdout, sys.stderr)
             return
         if flags.json:
-            hits = engine.search([flags.query], k, system=flags.system, filters=filters)[0]
+            hits = engine.search([query], k, system=flags.system, filters=filters)[0]
             rows = [hit_values(hit, number) for number, hit in enumerate(hits, start=1)]
-            print_result(flags, "", {"query": flags.query, "notes": list(engine.notes), "hits": rows})
+            print_result(flags, "", {"query": query, "notes": list(engine.notes), "hits": rows})
             return
-        print_result(flags, "\n".join(search_lines(engine, flags.query, k, flags.system, filters)), {})
+        print_result(flags, "\n".join(search_lines(engine, query, k, flags.system, filters)), {})
 
 
 def _engine_options(flags: argparse.Namespace) -> EngineOptions:

@@ -35,6 +35,7 @@ def run(flags: argparse.Namespace) -> None:
     options = from_flags(ServeOptions, flags)
     check(options)
     progress = console(flags)
+    _check_documents(flags)
     key = os.environ.get(options.api_key_variable, "")
     from inpars.serve import server  # FastAPI and uvicorn, needed only from here
 
@@ -55,12 +56,15 @@ def run(flags: argparse.Namespace) -> None:
     progress.note("stopped")
 
 
-def _engine(flags: argparse.Namespace, options: ServeOptions, progress: Progress) -> Engine:
+def _check_documents(flags: argparse.Namespace) -> None:
     named = flags.dataset is not None or flags.corpus is not None
     if flags.index is not None and named:
         raise ConfigError("give either documents (--dataset, --corpus) or --index")
     if flags.index is None and not named:
         raise ConfigError("no documents named: give --dataset NAME, --corpus FILE or --index FOLDER")
+
+
+def _engine(flags: argparse.Namespace, options: ServeOptions, progress: Progress) -> Engine:
     corpus = None if flags.index is not None else open_dataset(flags, progress).corpus
     return open_engine(
         from_flags(EngineOptions, flags),

@@ -10,20 +10,24 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from inpars.commands.common import add_output_flags, console, open_dataset_if_named, print_result
+from inpars.commands.common import (
+    add_output_flags,
+    add_prompt_flags,
+    console,
+    open_dataset_if_named,
+    print_result,
+    shown_prompt,
+)
 from inpars.models.publishing import check_hub_name, push_folder
 from inpars.options import add_flags, from_flags
-from inpars.prompting.prompts import load_prompt
 from inpars.stages.training import train_reranker_from_file, train_retriever_from_file
 from inpars.stages.training_readers import train_reader_from_file
+from inpars.training.options import ReaderOptions, RerankerOptions, RetrieverOptions
 from inpars.training.recipes import OF_RECIPES, with_recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add a parser for each of the models."""
-    from inpars.training.reranker import RerankerOptions
-    from inpars.training.retriever import RetrieverOptions
-
     kinds = parser.add_subparsers(dest="what", required=True, metavar="retriever|reranker|reader")
     for name, options, text in (
         ("retriever", RetrieverOptions, "a bi-encoder"),
@@ -39,16 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add_flags(own, options)
         if options is RerankerOptions:
             own.set_defaults(**dict.fromkeys(OF_RECIPES))  # None: not given, so that a recipe may say
-            own.add_argument(
-                "--prompt", metavar="NAME|PATH", help="that a query likelihood is shown around each document, and keeps"
-            )
+            add_prompt_flags(own, "that a query likelihood is shown around each document, and keeps")
         add_output_flags(own, "folder of the trained model")
     _add_reader(kinds)
 
 
 def _add_reader(kinds: Any) -> None:  # noqa: ANN401 - argparse's subparsers
-    from inpars.training.reader import ReaderOptions
-
     text = "Train a reader, for `inpars ask --reader`: it marks an answer's words in a text, or finds none."
     own = kinds.add_parser(
         "reader", help="train a model that marks answers in texts", description=text, allow_abbrev=False
@@ -62,8 +62,6 @@ def run(flags: argparse.Namespace) -> None:
     """Train."""
     if flags.what == "reader":
         return _run_reader(flags)
-    from inpars.training.retriever import RetrieverOptions
-
     if flags.push_to_hub is not None:
         check_hub_name(flags.push_to_hub)
     progress = console(flags)
@@ -73,8 +71,9 @@ def run(flags: argparse.Namespace) -> None:
     if flags.what == "retriever":
         manifest = train_retriever_from_file(flags.triples, from_flags(RetrieverOptions, flags), **common)
     else:
-        prompt = load_prompt(flags.prompt) if flags.prompt else None
-        manifest = train_reranker_from_file(flags.triples, reranker_options(flags), prompt=prompt, **common)
+        manifest = train_reranker_from_file(
+            flags.triples, reranker_options(flags), prompt=shown_prompt(flags), **common
+        )
     pushed = {"hub": push_folder(flags.output, flags.push_to_hub)} if flags.push_to_hub is not None else {}
     results = manifest.results
     examples, losses = results["examples"], results["curve"]["losses"]
@@ -87,8 +86,6 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def _run_reader(flags: argparse.Namespace) -> None:
-    from inpars.training.reader import ReaderOptions
-
     manifest = train_reader_from_file(
         flags.squad,
         from_flags(ReaderOptions, flags),
@@ -107,10 +104,8 @@ def _run_reader(flags: argparse.Namespace) -> None:
     print_result(flags, text, {"output": str(flags.output), "losses": losses, "held_out": found})
 
 
-def reranker_options(flags: argparse.Namespace) -> Any:  # noqa: ANN401 - a class that torch comes with
+def reranker_options(flags: argparse.Namespace) -> RerankerOptions:
     """Options from flags: what was given, beneath it the recipe, beneath that the defaults."""
-    from inpars.training.reranker import RerankerOptions
-
     given = {name: value for name, value in vars(flags).items() if name in OF_RECIPES and value is not None}
     left = argparse.Namespace(**{name: value for name, value in vars(flags).items() if name not in OF_RECIPES})
     return from_flags(RerankerOptions, left, **with_recipe(flags.recipe, given))

@@ -31,6 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_flags(parser)
     parser.set_defaults(unknown_judgements="keep")
     add_split_flag(parser)
+    parser.add_argument(
+        "--judgements",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="take no document as a negative that the dataset judges relevant (default: on; off in `inpars run`, "
+        "so that nothing of the test reaches the training)",
+    )
     add_flags(parser, TriplesOptions)
     add_output_flags(
         parser, "triples as texts, tab-separated; beside it NAME.ids.tsv, NAME.negatives.jsonl and negatives.trec"
@@ -48,7 +55,7 @@ def run(flags: argparse.Namespace) -> None:
         dataset.corpus_stamp,
         options,
         output=flags.output,
-        judgements=[load() for _, load in sorted(dataset.splits.items())],
+        judgements=[load() for _, load in sorted(dataset.splits.items())] if flags.judgements else [],
         progress=progress,
         overwrite=flags.overwrite,
     )

@@ -15,9 +15,13 @@ import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
+from inpars.deploy.card import carry_card
 from inpars.errors import BackendError, ConfigError
 from inpars.models import loading as models
+from inpars.models.folders import require_utf8
 from inpars.models.kinds import find_export_kind
+from inpars.scoring.loading import load_pair_model
+from inpars.scoring.pair_model import ModelScorer, save_pair_model
 from inpars.storage import replace_folder, storage_errors
 
 Kind: TypeAlias = Literal["bi-encoder", "cross-encoder", "monot5"]
@@ -34,6 +38,7 @@ def export_folder(model: str, output: Path, *, trust_remote_code: bool = False) 
 
     Raises BackendError where the folder, loaded again, does not compute the same.
     """
+    require_utf8(output)
     config = models.load_config(model, trust_remote_code=trust_remote_code)
     kind: Kind = find_export_kind(model, config)
     working = output.with_name(f".{output.name}.tmp")
@@ -45,6 +50,7 @@ def export_folder(model: str, output: Path, *, trust_remote_code: bool = False) 
             shutil.rmtree(working, ignore_errors=True)
             working.mkdir(parents=True)
             warnings = save(model, working, trust_remote_code)
+            carry_card(model, working, output.name, "deploy folder")
         warnings += [f"{name} is missing" for name in NEEDED if not _has(working, name)]
         replace_folder(working, output)
     finally:
@@ -70,22 +76,12 @@ def _cross_encoder(model: str, folder: Path, trust_remote_code: bool) -> list[st
     labels = models.load_config(model, trust_remote_code=trust_remote_code).num_labels
     if labels > 1:
         raise ConfigError(f"{model}: {labels} labels; other servers rerank with one")
-    network, tokenizer = models.load_sequence_classifier(
-        model, device=CPU, dtype=torch.float32, trust_remote_code=trust_remote_code
+    loaded = load_pair_model(
+        model, kind="cross-encoder", device="cpu", dtype="float32", trust_remote_code=trust_remote_code
     )
-    network.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_pair_model(loaded, folder)
     again = CrossEncoder(str(folder), device="cpu", trust_remote_code=trust_remote_code)
-    inputs = tokenizer(
-        [query for query, _ in SAMPLE],
-        [text for _, text in SAMPLE],
-        padding=True,
-        truncation=True,
-        return_tensors="pt",
-    )
-    with torch.inference_mode():
-        logits = network(**inputs).logits[:, 0].numpy()
-    _compare(model, logits, again.predict(SAMPLE, activation_fn=torch.nn.Identity(), show_progress_bar=False))
+    _compare(model, ModelScorer(loaded, model).score(SAMPLE), again.predict(SAMPLE, show_progress_bar=False))
     return []
 
 

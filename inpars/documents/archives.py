@@ -39,7 +39,7 @@ def _unpack(path: Path, folder: Path) -> None:
             for entry in archive.infolist():
                 _reject_escape(entry, path)
             archive.extractall(folder)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error) as error:
         raise DataFormatError(f"not a whole zip archive ({error}); fetch it again", path=path) from None
 
 

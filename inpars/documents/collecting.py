@@ -25,6 +25,7 @@ from inpars.documents.near_duplicates import NearDuplicateClusters
 from inpars.documents.readers import ReadOptions
 from inpars.documents.tokens import TokenCounter, token_counter
 from inpars.errors import ConfigError, UnreadableFileError
+from inpars.json_text import well_formed
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Qrels
@@ -68,7 +69,8 @@ class Collected:
                 start += 1
                 doc_id = _doc_id(place.file.name, chunk, keys if chunk.key else numbers)
                 if self.keep[position]:
-                    yield chunk.as_document(doc_id, place.file.source, place.extracted.title or place.file.path.stem)
+                    title = place.extracted.title or well_formed(place.file.path.stem)
+                    yield chunk.as_document(doc_id, place.file.source, title)
                     if place.extracted.questions:
                         kept.append((doc_id, chunk))
             self._judge(place.extracted.questions, kept)

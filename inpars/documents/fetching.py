@@ -25,6 +25,7 @@ from inpars import __version__
 from inpars.documents.folder import SourceFile, as_id
 from inpars.documents.readers import KINDS
 from inpars.errors import DataFormatError
+from inpars.json_text import JsonError, parse_json
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.storage import atomic_writer, read_lines, storage_errors
@@ -121,7 +122,10 @@ def _named(place: str) -> Iterator[str]:
 
 
 def _is_address(text: str) -> bool:
-    return text.lower().startswith(("http://", "https://"))
+    try:
+        return urlsplit(text).scheme.lower() in ("http", "https") and bool(urlsplit(text).hostname)
+    except ValueError:  # http://[ for instance
+        return False
 
 
 class _Client:
@@ -160,8 +164,11 @@ class _Client:
             body = answer.read(MOST_BYTES + 1)
             if len(body) > MOST_BYTES:
                 raise _Refused(f"larger than {MOST_BYTES >> 20} MB")
-            if answer.headers.get("Content-Encoding") == "gzip" or body.startswith(b"\x1f\x8b"):
+            packing = (answer.headers.get("Content-Encoding") or "identity").lower()
+            if packing in ("gzip", "x-gzip") or body.startswith(b"\x1f\x8b"):
                 body = _unpacked(body)
+            elif packing != "identity":
+                raise _Refused(f"packed as {packing}, which was not asked for")
             suffix = _suffix(url, answer.headers.get_content_type())
             told = {"etag": answer.headers.get("ETag", ""), "modified": answer.headers.get("Last-Modified", "")}
         return self._keep(url, suffix, body, told)
@@ -185,10 +192,10 @@ class _Client:
 
     def _stored(self, url: str) -> _Page | None:
         try:
-            told = json.loads((self._place(url) / "told.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            told = parse_json((self._place(url) / "told.json").read_bytes())
+            return _Page(self._place(url) / told["path"], url, told["etag"], told["modified"])
+        except (FileNotFoundError, JsonError, KeyError, TypeError):
             return None
-        return _Page(self._place(url) / told["path"], url, told["etag"], told["modified"])
 
     def _place(self, url: str) -> Path:
         return self._folder / hashlib.sha256(url.encode()).hexdigest()[:24]
@@ -238,7 +245,7 @@ def _sitemap(path: Path) -> list[str] | None:
         return None
     try:
         root = Tree.fromstring(path.read_bytes())
-    except Tree.ParseError:
+    except (Tree.ParseError, LookupError, ValueError):  # the latter two of encodings that it does not know
         return None
     if root.tag.rpartition("}")[2] not in ("urlset", "sitemapindex"):
         return None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from inpars.corpus import Corpus, cached_corpus
 from inpars.documents import python_docs
-from inpars.errors import BackendError, ConfigError, UnknownNameError
-from inpars.records import Document, Qrels
+from inpars.errors import BackendError, ConfigError, DataFormatError, InparsError, UnknownNameError
+from inpars.judgements import Judgements, checked_grade
+from inpars.records import Document, Qrel, Qrels
 from inpars.topics import DEFAULT_SPLIT, Topics, joined
 
 IR_DATASETS_TEXT_FIELDS = ("text", "body", "abstract")
@@ -24,7 +26,23 @@ def ir_dataset(name: str) -> Any:  # noqa: ANN401 - ir_datasets has no types
     except KeyError:
         close = difflib.get_close_matches(name, list(ir_datasets.registry), n=4)
         hint = "a folder or file of that name does not exist here either; ir_datasets lists its names in its catalog"
-        raise UnknownNameError("dataset", name, [python_docs.NAME, *close], hint) from None
+        raise UnknownNameError("dataset", name, [python_docs.NAME, *like_named(name), *close], hint) from None
+
+
+def like_named(name: str) -> list[str]:
+    """Collections of ir_datasets of the same name within another one: `beir/nfcorpus/test` beside `nfcorpus`.
+
+    Of those with splits the test split, else the collection.
+    """
+    import ir_datasets
+
+    found = []
+    for other in getattr(ir_datasets, "registry", ()):
+        parts = other.split("/")
+        if other != name and parts[1 : 1 + len(name.split("/"))] == name.split("/"):
+            found.append(other)
+    tests = [other for other in found if other.endswith("/test")]
+    return tests or found[:1]
 
 
 def ir_corpus(dataset: Any, name: str) -> Corpus:  # noqa: ANN401 - ir_datasets has no types
@@ -44,15 +62,33 @@ def ir_splits(dataset: Any, name: str) -> dict[str, Callable[[], Topics]]:  # no
     def load() -> Topics:
         try:
             texts = {query.query_id: str(query.default_text()) for query in dataset.queries_iter()}
-            qrels: Qrels = {}
-            for row in dataset.qrels_iter() if dataset.has_qrels() else ():
-                qrels.setdefault(row.query_id, {})[row.doc_id] = int(row.relevance)
+            qrels = _qrels(dataset, name)
+        except InparsError:
+            raise
         except Exception as error:
             raise _not_fetched(name, error) from error
         judged = {query_id: grades for query_id, grades in qrels.items() if query_id in texts}
-        return joined(DEFAULT_SPLIT, texts, judged, name)
+        topics = joined(DEFAULT_SPLIT, texts, judged, name)
+        if len(judged) < len(qrels):
+            left_out = next(query_id for query_id in qrels if query_id not in judged)
+            remark = f"{len(qrels) - len(judged)} judged queries of {name} have no text, {left_out} first: left out"
+            topics = replace(topics, remarks=(remark,))
+        return topics
 
     return {DEFAULT_SPLIT: load}
+
+
+def _qrels(dataset: Any, name: str) -> Qrels:  # noqa: ANN401 - ir_datasets has no types
+    """Its judgements by the rules that files have. Raises DataFormatError."""
+    found = Judgements(name, "judgement")
+    for number, row in enumerate(dataset.qrels_iter() if dataset.has_qrels() else (), start=1):
+        try:
+            grade = checked_grade(row.relevance)
+        except ValueError as error:
+            raise DataFormatError(str(error), path=f"{name}, judgement {number}") from None
+        found.add(Qrel(row.query_id, row.doc_id, grade), number, str(getattr(row, "subtopic_id", "")))
+    found.check()
+    return found.qrels
 
 
 def _documents(dataset: Any, name: str) -> Iterator[Document]:  # noqa: ANN401 - ir_datasets has no types

@@ -9,19 +9,26 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import ir_measures
 import numpy as np
 
 from inpars.batches import slices
-from inpars.errors import ConfigError
+from inpars.errors import BackendError, ConfigError
+from inpars.evaluation.measure_names import in_notation, nearest_measure, split_measures
+from inpars.judgements import GRADE_LIMIT, checked_grade
 from inpars.records import Qrels, Run
 from inpars.runs import rank
 
 DEFAULT_METRICS = ("nDCG@10", "RR@10", "R@100")
+DEPTH_LIMIT = 1_000_000  # of what a measure looks at
 JUDGED_DEPTH = 10  # of Judged@10
 QUERIES_PER_BLOCK = 256  # whose rankings stay in memory
+BY_SUBTOPIC = "ir_measures.measures.diversity"  # the module of measures that ask for subtopics
+UNJUDGED_GRADE = -1  # and below: of a document that was in the pool and of which nothing is known
+Value = TypeVar("Value", int, float)
+NO_DOCUMENT = "no document"  # an id that no file can have
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,46 +43,97 @@ class Evaluation:
 
 
 def parse_metrics(names: str | Sequence[str]) -> list[str]:
-    """Measures in the field's own notation, `nDCG@10` or `RR(rel=2)@10`. Raises ConfigError with what cannot be had."""
-    wanted = names.split() if isinstance(names, str) else list(names)
+    """Measures in the field's own notation, `nDCG@10` or `RR(rel=2)@10`; commas and capitals are no matter.
+
+    Raises ConfigError with what cannot be had, and what it may stand for.
+    """
+    wanted = split_measures(names) if isinstance(names, str) else list(names)
+    wanted = list(dict.fromkeys(map(in_notation, wanted)))
     unknown = [name for name in wanted if not _is_measure(name)]
     if unknown or not wanted:
+        near = [found for name in unknown if (found := nearest_measure(name)) is not None]
+        guess = f"; did you mean {', '.join(near)}?" if near else ""
         raise ConfigError(
-            f"unknown measure {', '.join(unknown) or 'list, it is empty'} (try: nDCG@10 RR@10 R@100 AP P@10)"
+            f"unknown measure {', '.join(unknown) or 'list, it is empty'}{guess} (try: nDCG@10 RR@10 R@100 AP P@10)"
         )
+    if beyond := [name for name in wanted if not _is_within_limits(ir_measures.parse_measure(name))]:
+        limits = f"depths run from 1 to {DEPTH_LIMIT:,}, the least relevant grade (rel) from 1 to {GRADE_LIMIT:,}"
+        raise ConfigError(f"{', '.join(beyond)}: {limits}")
+    if by_subtopic := [name for name in wanted if type(ir_measures.parse_measure(name)).__module__ == BY_SUBTOPIC]:
+        raise ConfigError(f"{', '.join(by_subtopic)}: needs judgements by subtopic, which are not read here")
     if beyond := [name for name in wanted if not _is_supported(ir_measures.parse_measure(name))]:
         raise ConfigError(f"nothing installed here computes {', '.join(beyond)}; name measures without it")
     return wanted
 
 
 def evaluate(run: Run, qrels: Qrels, metrics: Sequence[str] = DEFAULT_METRICS) -> Evaluation:
-    """Values of a run for every judged query. Raises ConfigError where nothing is judged."""
+    """Values of a run for every judged query. Raises ConfigError where nothing is judged, or with a grade too large."""
     if not qrels:
         raise ConfigError("there are no judgements to evaluate with")
+    _check_grades(qrels)
     measures = {name: ir_measures.parse_measure(name) for name in parse_metrics(metrics)}
     per_query = {name: dict.fromkeys(qrels, 0.0) for name in measures}
     judged_shares = []
     for block in slices([query_id for query_id in qrels if run.get(query_id)], QUERIES_PER_BLOCK):
-        ranked = {query_id: _ranked(run[query_id]) for query_id in block}
-        grades = {query_id: qrels[query_id] for query_id in block}
-        judged_shares += [judged_share(ranked[query_id], grades[query_id]) for query_id in block]
-        for name, query_id, value in _values(measures, ranked, grades):
-            per_query[name][query_id] = value
+        ranked = [_ranked(run[query_id]) for query_id in block]
+        judged_shares += [judged_share(first, qrels[query_id]) for query_id, first in zip(block, ranked, strict=True)]
+        grades = {str(place): _for_trec_eval(_safe_grades(qrels[query_id])) for place, query_id in enumerate(block)}
+        shown = {str(place): _for_trec_eval(scores) for place, scores in enumerate(ranked)}
+        for name, place, value in _values(measures, shown, grades):
+            per_query[name][block[int(place)]] = value
     means = {name: math.fsum(values.values()) / len(values) for name, values in per_query.items()}
     judged = math.fsum(judged_shares) / len(judged_shares) if judged_shares else None
     return Evaluation(means, per_query, len(qrels), len(qrels) - len(judged_shares), judged)
 
 
+def judged_part(run: Run, qrels: Qrels) -> Run:
+    """The run without the documents that trec_eval's -J leaves out: unjudged ones, and those with grades below 0."""
+    return {
+        query_id: {
+            doc_id: score for doc_id, score in scores.items() if qrels[query_id].get(doc_id, UNJUDGED_GRADE) >= 0
+        }
+        for query_id, scores in run.items()
+        if query_id in qrels
+    }
+
+
+def _check_grades(qrels: Qrels) -> None:
+    try:
+        for grade in {grade for grades in qrels.values() for grade in grades.values()}:
+            checked_grade(grade)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _safe_grades(grades: dict[str, int]) -> dict[str, int]:
+    """Grades that are the same to trec_eval's code, which fails where a query has none from 0 up."""
+    if min(grades.values(), default=UNJUDGED_GRADE) >= 0:
+        return grades
+    safe = {doc_id: max(grade, UNJUDGED_GRADE) for doc_id, grade in grades.items()}
+    return safe if max(safe.values(), default=UNJUDGED_GRADE) >= 0 else safe | {NO_DOCUMENT: 0}
+
+
+def _for_trec_eval(documents: dict[str, Value]) -> dict[str, Value]:
+    """The same under ids without NUL, where trec_eval's code takes an id to end."""
+    if "\0" not in "".join(documents):
+        return documents
+    return {doc_id.replace("\0", " 0 "): value for doc_id, value in documents.items()}
+
+
 def _values(measures: Mapping[str, Any], ranked: Run, grades: Qrels) -> Iterator[tuple[str, str, float]]:
-    """Measure's name, query_id and value; what a measure does not look at, its providers are not shown."""
+    """Measure's name, a query's key and value; what a measure does not look at, its providers are not shown."""
     depths: dict[int | None, dict[Any, list[str]]] = {}
     for name, measure in measures.items():  # aliases such as RR and MRR are one measure
         depths.setdefault(_depth(measure), {}).setdefault(measure, []).append(name)
     for depth, names in depths.items():
         shown = {query_id: dict(islice(scores.items(), depth)) for query_id, scores in ranked.items()}
-        for value in ir_measures.iter_calc(list(names), grades, shown):
-            for name in names[value.measure]:
-                yield name, value.query_id, float(value.value)
+        try:
+            found = list(ir_measures.iter_calc(list(names), grades, shown))
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            wanted = ", ".join(name for alike in names.values() for name in alike)
+            raise BackendError(f"{wanted} could not be computed by ir_measures ({reason})") from error
+        yield from ((name, one.query_id, float(one.value)) for one in found for name in names[one.measure])
 
 
 def _depth(measure: Any) -> int | None:  # noqa: ANN401 - ir_measures has no types
@@ -114,6 +172,15 @@ def _is_measure(name: str) -> bool:
     return True
 
 
+def _is_within_limits(measure: Any) -> bool:  # noqa: ANN401 - ir_measures has no types
+    """Whether trec_eval's code survives its numbers."""
+    cutoff, relevant = measure.params.get("cutoff", 1), measure.params.get("rel", 1)
+    return bool(1 <= cutoff <= DEPTH_LIMIT and 1 <= relevant <= GRADE_LIMIT)
+
+
 def _is_supported(measure: Any) -> bool:  # noqa: ANN401 - ir_measures has no types
     providers = ir_measures.DefaultPipeline.providers
-    return any(provider.is_available() and provider.supports(measure) for provider in providers)
+    try:
+        return any(provider.is_available() and provider.supports(measure) for provider in providers)
+    except AssertionError:  # a parameter that has no default is not given
+        return False

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from inpars.fields import MOST_DIGITS
 from inpars.formats import parse_run_line
 from inpars.records import Run
 from inpars.storage import decode_line, open_lines
@@ -24,7 +25,6 @@ Order: TypeAlias = Literal["score", "file"]
 NO_RANK = -1
 COLUMNS = 6
 TOP = 10  # results whose ties are counted
-MOST_DIGITS = 18  # of a rank, which is kept in 64 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class RunNotes:
     misordered: tuple[str, ...] = ()  # queries whose ranks and scores disagree
     tied: int = 0  # queries with equal scores among the first ten, as float32 has them
     unjudged_queries: int = 0  # of the run, without any judgement: not measured
+    first_unjudged: str = ""  # of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +60,13 @@ class _Results:
 def read_checked_run(path: Path, judged: Container[str] | None = None, order: Order = "score") -> CheckedRun:
     """The results of the judged queries (all of them by default). Raises DataFormatError for lines that are none."""
     found: dict[str, _Results] = {}
-    others: set[str] = set()
+    others: dict[str, None] = {}
     lines = twice = 0
     for query_id, doc_id, rank, score in _rows(path):
         results = found.get(query_id)
         if results is None:
             if judged is not None and query_id not in judged:
-                others.add(query_id)
+                others[query_id] = None
                 continue
             results = found[query_id] = _Results()
         lines += 1
@@ -83,6 +84,7 @@ def read_checked_run(path: Path, judged: Container[str] | None = None, order: Or
         misordered=tuple(query_id for query_id, results in found.items() if _disagree(results)),
         tied=sum(_has_ties(results) for results in found.values()),
         unjudged_queries=len(others),
+        first_unjudged=next(iter(others), ""),
     )
     return CheckedRun({query_id: _ordered(results, order) for query_id, results in found.items()}, notes)
 
@@ -95,8 +97,8 @@ def _rows(path: Path) -> Iterator[tuple[str, str, int, float | None]]:
             try:
                 query, _, doc_id, rank, score, _ = raw.split()
                 value = float(score)
-                if number == 1 or value - value != 0.0 or len(rank) > MOST_DIGITS:  # a mark of byte order; infinite
-                    raise ValueError
+                if value - value != 0.0 or len(rank) > MOST_DIGITS or b"_" in score or not raw.isascii():
+                    raise ValueError  # infinite, or what Python reads and trec_eval does not, or blanks beyond ASCII's
                 if query != latest:
                     latest, query_id = query, query.decode()
                 yield query_id, doc_id.decode(), int(rank), value

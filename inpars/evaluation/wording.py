@@ -2,47 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from inpars.evaluation.contamination import Overlap
 from inpars.evaluation.measures import Evaluation
 from inpars.evaluation.run_files import Order, RunNotes
-from inpars.evaluation.significance import Difference
+from inpars.evaluation.significance import FEWEST_QUERIES, WORTHWHILE, Difference
 from inpars.records import Qrels
 
 MANY_TIES = 0.1  # share of queries with ties among the first ten
 LITTLE_JUDGED = 0.7  # Judged@10 of pooled judgements
 JUDGED_LESS = 0.1  # Judged@10 below the baseline's
 NAMED_QUERIES = 3
+LEAST_SHOWN = 0.0005  # a detectable difference that would be shown as 0.000
 TAILS = {"score": "scores rank here", "file": "the order of the file ranks here"}
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """`1 query`, `2 queries`: the plural is given where it is no mere s."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def queries(number: int) -> str:
+    """`1 query`, `2 queries`."""
+    return counted(number, "query", "queries")
+
+
 def in_words(name: str, baseline: str, metric: str, difference: Difference) -> str:
-    """`reranked against bm25, nDCG@10: better by 0.0312 (...)`, or that the difference is noise."""
+    """`reranked against bm25, nDCG@10: better by 0.0312 (...)`, or that the difference is noise or was not tested."""
     if difference.better == difference.worse == 0:
-        return f"{name} against {baseline}, {metric}: the same for all {difference.queries} queries"
-    interval = f"95% interval {difference.low:+.4f} to {difference.high:+.4f}"
-    tests = (
-        f"p {_probability(difference.adjusted_p_value)} by randomisation, "
-        f"{_probability(difference.adjusted_t_p_value)} by t-test"
-    )
-    size = "" if difference.effect_size is None else f", effect size {difference.effect_size:+.2f}"
+        return f"{name} against {baseline}, {metric}: the same for all {queries(difference.queries)}"
     same = difference.queries - difference.better - difference.worse
-    counts = f"{difference.better} queries better, {difference.worse} worse, {same} the same"
-    return f"{name} against {baseline}, {metric}: {_judgement(difference)} ({interval}; {tests}{size}; {counts})"
+    counts = f"{queries(difference.better)} better, {difference.worse} worse, {same} the same"
+    facts = "; ".join(filter(None, [_test_in_words(difference), counts]))
+    return f"{name} against {baseline}, {metric}: {_judgement(difference)} ({facts})"
+
+
+def adjustment_in_words(differences: Collection[Difference]) -> str:
+    """How intervals and p-values of several comparisons go together; empty for one, and where nothing was tested."""
+    tested = [one for one in differences if one.is_tested]
+    if len(tested) < 2:
+        return ""
+    return (
+        f"p-values and intervals of differences are adjusted together for {len(tested)} comparisons (Holm): an "
+        "interval holds 0 exactly where the difference may be chance"
+    )
 
 
 def power_in_words(metric: str, difference: Difference) -> str:
-    """How small a difference the queries can show; empty where nobody can say."""
-    if not difference.detectable:
+    """How small a difference the queries can show, and how many show a small one; empty where nobody can say."""
+    if difference.detectable is not None and difference.detectable < LEAST_SHOWN:
         return ""
+    count, needed = difference.queries, difference.queries_needed
+    if not difference.is_tested:
+        few = f"{queries(count)} {'is' if count == 1 else 'are'} too few for a test: judge at least {FEWEST_QUERIES}"
+        more = f", and about {needed:,} that vary like these to see" if needed and needed > FEWEST_QUERIES else ""
+        return f"{few}{more} a true difference in {metric} of {WORTHWHILE}" if more else few
+    enough = "" if needed is None else f"about {needed:,} would show one of {WORTHWHILE}"
+    if difference.detectable is None:
+        no_less = f"{queries(count)} that vary like these show no true difference in {metric} reliably"
+        return f"{no_less}; {enough}" if enough else no_less
+    shown = (
+        f"{queries(count)} that vary like these show a true difference in {metric} of {difference.detectable:.3f} four "
+        "times in five; of smaller ones they tell little"
+    )
+    return f"{shown}; {enough}" if enough and difference.detectable > WORTHWHILE else shown
+
+
+def _test_in_words(difference: Difference) -> str:
+    """Interval, p-values and effect size; empty where nothing was tested."""
+    if difference.interval is None or difference.adjusted_p_value is None or difference.adjusted_t_p_value is None:
+        return ""
+    low, high = difference.interval
+    kind = "95% interval" if difference.adjusted_p_value == difference.p_value else "adjusted 95% interval"
+    size = "" if difference.effect_size is None else f", effect size {difference.effect_size:+.2f}"
     return (
-        f"{difference.queries} queries that vary like these show a true difference in {metric} of "
-        f"{difference.detectable:.3f} four times in five; of smaller ones they tell little"
+        f"{kind} {low:+.4f} to {high:+.4f}; p {_probability(difference.adjusted_p_value)} by randomisation, "
+        f"{_probability(difference.adjusted_t_p_value)} by t-test{size}"
     )
 
 
 def _judgement(difference: Difference) -> str:
+    if not difference.is_tested:
+        return f"{difference.mean:+.4f}, not tested: too few queries"
     if not difference.is_believed():
         if difference.tests_disagree:
             return f"noise, as far as can be told: the tests disagree about {difference.mean:+.4f}"
@@ -56,26 +98,27 @@ def _probability(value: float) -> str:
     return "below 0.001" if value < 0.001 else f"{value:.3f}"  # what would be shown as 0.000
 
 
-def file_remarks(name: str, notes: RunNotes, queries: int, order: Order) -> list[str]:
-    """What is wrong with a run's file; `queries` are those that are judged."""
+def file_remarks(name: str, notes: RunNotes, judged: int, order: Order) -> list[str]:
+    """What is to be said of a run's file; `judged` is the number of judged queries."""
     remarks = []
     if notes.twice:
         remarks.append(
-            f"{name}: {notes.twice} results repeat a document of their query; the first of them counts "
-            "(trec_eval refuses such a run)"
+            f"{name}: {counted(notes.twice, 'result repeats', 'results repeat')} a document of their query; the first "
+            "of them counts (trec_eval refuses such a run)"
         )
     if notes.misordered:
         remarks.append(
-            f"{name}: rank and score disagree for {len(notes.misordered)} of {queries} queries, "
+            f"{name}: rank and score disagree for {len(notes.misordered)} of {queries(judged)}, "
             f"{notes.misordered[0]!r} first; {TAILS[order]}"
         )
-    if order == "score" and notes.tied > MANY_TIES * queries:
+    if order == "score" and notes.tied > MANY_TIES * judged:
         remarks.append(
-            f"{name}: {notes.tied} of {queries} queries have equal scores among their first ten results, which are "
+            f"{name}: {notes.tied} of {queries(judged)} have equal scores among their first ten results, which are "
             "ranked by descending document id then, as by trec_eval"
         )
     if notes.unjudged_queries:
-        remarks.append(f"{name}: {notes.unjudged_queries} of its queries have no judgements and are not measured")
+        verb = "has" if notes.unjudged_queries == 1 else "have"
+        remarks.append(f"{name}: {notes.unjudged_queries} of its queries {verb} no judgements: not measured")
     return remarks
 
 

@@ -9,7 +9,7 @@ from inpars.errors import ConfigError
 from inpars.filtering.languages import language_check
 from inpars.filtering.selections import parse_selection
 from inpars.filtering.words import is_copied, words
-from inpars.options import check, option
+from inpars.options import Bounds, check, option
 from inpars.records import SyntheticQuery
 
 DEFAULT_SCORE = "mean_log_probs"
@@ -62,7 +62,7 @@ class FilterOptions:
     near_duplicates_at: float = option(
         0.8,
         help="share of words and word pairs in common (Jaccard) from which queries are nearly the same",
-        minimum=0.1,
+        bounds=Bounds(minimum=0.1, maximum=1),
     )
 
     @property

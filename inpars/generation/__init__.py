@@ -67,6 +67,14 @@ class Metered(Protocol):
         """The same for the manifest."""
         ...
 
+    def skipped(self, documents: Sequence[Document]) -> None:
+        """These have been written by an earlier run; only what there is to say of them is wanted."""
+        ...
+
+    def notes(self) -> list[str]:
+        """What is to be said of the queries at the end, a line each."""
+        ...
+
     def close(self) -> None:
         """End what is under way, keeping what is answered."""
         ...

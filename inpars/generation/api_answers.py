@@ -59,6 +59,7 @@ class AnswerJournal:
         self.path, self.spent, self.refused = path, Spent(), 0
         self._lock, self._broken = threading.Lock(), False
         self._answers: dict[str, GeneratedQuery] = {}
+        self._remarks: dict[str, tuple[str, ...]] = {}
         self._lines = AppendedLines(path)
         try:
             for number, record in enumerate(read_answers(path), start=1):
@@ -76,6 +77,10 @@ class AnswerJournal:
     def __getitem__(self, digest: str) -> GeneratedQuery:
         return self._answers[digest]
 
+    def remarks(self, digest: str) -> tuple[str, ...]:
+        """What was odd about the server's answer."""
+        return self._remarks.get(digest, ())
+
     @property
     def written(self) -> int:
         """Answers that hold a query, refusals left out."""
@@ -88,8 +93,8 @@ class AnswerJournal:
     def add_all(self, answers: Iterable[tuple[str, str, Answer, float]]) -> None:
         """Make answers durable; those that are known already are left out."""
         with self._lock:
-            records = [_record(*row) for row in answers if row[1] not in self._answers]
-            self._append(records)
+            rows = {row[1]: row for row in reversed([*answers])}  # the first of several
+            self._append([_record(*row) for row in reversed(rows.values()) if row[1] not in self._answers])
 
     def add_lost(self, usd: float) -> None:
         """Note money for an answer that was perhaps written but never arrived."""
@@ -134,6 +139,8 @@ class AnswerJournal:
             "absent" if record["log_probs"] is None else None,
         )
         self._answers[str(record["request"])] = query
+        if remarks := record.get("remarks"):
+            self._remarks[str(record["request"])] = tuple(map(str, remarks))
         self.refused += query.finish_reason == "error"
         self.spent.usd += float(record["usd"])
         self.spent.input_tokens += int(record["input_tokens"])
@@ -152,4 +159,5 @@ def _record(query_id: str, digest: str, answer: Answer, usd: float) -> dict[str,
         "input_tokens": answer.input_tokens,
         "output_tokens": answer.output_tokens,
         "usd": usd,
+        **({"remarks": list(answer.remarks)} if answer.remarks else {}),
     }

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 from inpars.errors import BackendError
 from inpars.generation.api_answers import AnswerJournal
-from inpars.generation.api_client import NoAnswerError, RefusedError, Server
+from inpars.generation.api_client import FilteredError, NoAnswerError, RefusedError, Server
 from inpars.generation.api_limits import Budget, CapReachedError, RateLimits
 from inpars.generation.api_prices import Price
+from inpars.generation.api_remarks import REFUSED
+from inpars.generation.api_reply import FILTERED
 from inpars.generation.api_wire import Answer, ApiRequest, Wording, refusal
 
 REFUSED_AT_FIRST = 20  # refusals without one answer after which the fault is not with the documents
@@ -68,7 +70,8 @@ class Asker:
         concurrency: int,
         stopped: threading.Event,
     ) -> None:
-        self.failures: dict[str, str] = {}  # request -> why it has no answer
+        self.failures: dict[str, tuple[str, str]] = {}  # request -> kind of failure, and the failure in full
+        self.refusals: Counter[str] = Counter()  # the server's reasons
         self._server, self._wording, self._journal = server, wording, journal
         self._limits, self._budget, self._price, self._stopped = limits, budget, price, stopped
         self._patience = max(FAILED_IN_A_ROW, 2 * concurrency)
@@ -112,8 +115,9 @@ class Asker:
     def failure(self, requests: Sequence[ApiRequest]) -> BackendError:
         """How many are left without an answer, and why."""
         missing = sum(request.digest not in self._journal for request in requests)
-        reasons = Counter(self.failures.values()).most_common(MESSAGE_REASONS)
-        why = "; ".join(f"{count} times {reason}" for reason, count in reasons)
+        example = dict(self.failures.values())
+        reasons = Counter(kind for kind, _ in self.failures.values()).most_common(MESSAGE_REASONS)
+        why = "; ".join(f"{count} times {example[kind]}" for kind, count in reasons)
         unasked = missing - len(self.failures)
         more = f"; {unasked} were not asked any more" if unasked > 0 else ""
         return BackendError(
@@ -142,13 +146,18 @@ class Asker:
         gate = _Gate(self._journal, self._limits, self._budget, tokens, usd, self._stopped)
         try:
             answer = self._server.ask(
-                self._wording.endpoint, request.body, lambda payload: self._wording.read(payload, request), gate
+                self._wording.endpoint,
+                request.body,
+                lambda payload, remarks: self._wording.read(payload, remarks, request=request),
+                gate,
             )
             self._note_answer(request, answer, usd)
         except _StoppedError:
             return
         except NoAnswerError as error:
-            self._note_failure(request, str(error))
+            self._note_failure(request, error)
+        except FilteredError as error:
+            self._keep_refusals([(request, str(error))], remarks=(FILTERED,))
         except RefusedError as error:
             self._note_refusal(request, str(error))
         except BaseException:
@@ -179,14 +188,16 @@ class Asker:
             self._stopped.set()
             raise _all_refused(self._server.url, refused)
 
-    def _keep_refusals(self, refused: Sequence[tuple[ApiRequest, str]]) -> None:
-        self._journal.add_all(
-            (request.query_id, request.digest, Answer(refusal(), 0, 0), 0.0) for request, _ in refused
-        )
-
-    def _note_failure(self, request: ApiRequest, reason: str) -> None:
+    def _keep_refusals(self, refused: Sequence[tuple[ApiRequest, str]], remarks: tuple[str, ...] = ()) -> None:
+        answer = Answer(refusal(), 0, 0, remarks or (REFUSED,))
+        self._journal.add_all((request.query_id, request.digest, answer, 0.0) for request, _ in refused)
         with self._lock:
-            self.failures[request.digest] = reason
+            self._in_a_row = 0
+            self.refusals.update(reason for _, reason in refused)
+
+    def _note_failure(self, request: ApiRequest, error: NoAnswerError) -> None:
+        with self._lock:
+            self.failures[request.digest] = (error.kind, str(error))
             self._in_a_row += 1
             if self._in_a_row >= self._patience:
                 self._stopped.set()
@@ -196,7 +207,9 @@ class Asker:
 
 
 def _all_refused(url: str, refused: Sequence[tuple[ApiRequest, str]]) -> BackendError:
-    return BackendError(
-        f"{url} refuses every request ({len(refused)} so far; {refused[0][1]}); check --model, --backend, the token "
-        "limits, and --log-prob-kind absent where the model gives no log-probs"
-    )
+    return all_refused(url, f"{len(refused)} so far; {refused[0][1]}")
+
+
+def all_refused(url: str, reason: str) -> BackendError:
+    """The error for a server that answers nothing; the reason may name the flag that helps already."""
+    return BackendError(f"{url} refuses every request ({reason}); check --model, --backend and the token limits")

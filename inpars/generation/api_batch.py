@@ -12,13 +12,20 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inpars.errors import BackendError, ConfigError, DataFormatError
 from inpars.generation.api_answers import AnswerJournal
-from inpars.generation.api_client import REFUSED, NoAnswerError, RefusedError, Server
+from inpars.generation.api_asking import all_refused
+from inpars.generation.api_batch_results import body_of, own_lines
+from inpars.generation.api_client import NoAnswerError, Server
+from inpars.generation.api_faults import FINAL, REFUSED, Fault, FaultError, OddReplyError
+from inpars.generation.api_parameters import State, advice
 from inpars.generation.api_prices import Price
+from inpars.generation.api_remarks import REFUSED as REFUSED_REMARK
+from inpars.generation.api_reply import FILTERED
 from inpars.generation.api_wire import PATHS, Answer, ApiRequest, Wording, refusal
+from inpars.json_text import parse_json
 from inpars.progress import SILENT, Progress
 from inpars.storage import atomic_writer
 
@@ -33,6 +40,7 @@ MAX_ROUNDS = 4  # times a request is sent before it counts as failed
 CAUTION = 2.0  # times the estimate that a batch may cost before any answer shows how good the estimate is
 CAUTION_LATER = 1.25  # times what answers came to
 LISTED = 1000  # batches that are looked through for our mark
+Row: TypeAlias = tuple[str, str, Answer, float]  # query, request, its answer, USD
 ENDED = {"completed", "failed", "expired", "cancelled"}
 
 
@@ -72,7 +80,9 @@ class Batches:
         self._sent: Counter[str] = Counter()  # request -> how often it was sent by this process
         self._estimated = self._used = 0  # input tokens of the answers that came
         self._reasons: dict[str, str] = {}
-        self._refused: dict[str, str] = {}
+        self._refused: dict[str, str] = {}  # request -> why the server will not do it
+        self._hopeless: dict[str, str] = {}  # the same where it will do none
+        self._spelled: dict[str, State] = {}  # mark of a batch -> how its parameters were spelled
 
     def run(self, requests: Sequence[ApiRequest]) -> None:
         """Fill the journal. Raises BackendError for batches that failed, and for requests that did each time."""
@@ -143,7 +153,7 @@ class Batches:
             entry["batch_id"] = found or self._send(entry["mark"], requests)
             self._write_state()
         batch = self._ended(entry["batch_id"])
-        self._collect(batch, known)
+        self._collect(batch, entry, known)
         self._sent.update(entry["requests"])
         entry["collected"] = True
         self._write_state()
@@ -170,11 +180,14 @@ class Batches:
 
     def _send(self, mark: str, requests: Sequence[ApiRequest]) -> str:
         """Send once; after a broken connection look for the batch before sending again."""
-        path = PATHS[self._wording.endpoint]
+        path, spelling = PATHS[self._wording.endpoint], self._server.spelling
         lines = [
-            json.dumps({"custom_id": request.digest, "method": "POST", "url": path, "body": request.body})
+            json.dumps(
+                {"custom_id": request.digest, "method": "POST", "url": path, "body": spelling.applied(request.body)}
+            )
             for request in requests
         ]
+        self._spelled[mark] = spelling.state
         content = "".join(line + "\n" for line in lines).encode()
         name = f"{MARK}-{mark[:16]}.jsonl"
         upload = self._server.call(lambda client: client.files.create(file=(name, content), purpose="batch").id)
@@ -213,52 +226,65 @@ class Batches:
                 shown = line
             self._wait(self._poll_seconds)
 
-    def _collect(self, batch: Batch, known: dict[str, ApiRequest]) -> None:
-        rows: list[tuple[str, str, Answer, float]] = []
+    def _collect(self, batch: Batch, entry: dict[str, Any], known: dict[str, ApiRequest]) -> None:
+        """Keep what a batch's files answer. Lines may come in any order, more than once, or not at all."""
+        lines: list[dict[str, Any]] = []
         for file_id in (batch.output_file_id, batch.error_file_id):
             if file_id:
                 content = self._server.call(lambda client, name=file_id: client.files.content(name).content)  # type: ignore[misc]
-                rows += self._rows(content, known)
-        self._journal.add_all(rows)
+                found, notes = own_lines(content, frozenset(entry["requests"]))
+                lines += found
+                for note in notes:
+                    self._progress.note(f"{file_id}: {note}")
+        self._journal.add_all(self._rows(lines, entry, known))
         if self._refused and self._journal.written:
-            self._journal.add_all(
-                (known[name].query_id, name, Answer(refusal(), 0, 0), 0.0) for name in self._refused if name in known
-            )
+            answer = Answer(refusal(), 0, 0, (REFUSED_REMARK,))
+            self._journal.add_all((known[name].query_id, name, answer, 0.0) for name in self._refused if name in known)
             self._refused.clear()
 
-    def _rows(self, content: bytes, known: dict[str, ApiRequest]) -> Iterator[tuple[str, str, Answer, float]]:
-        """The answers in a result file; what is broken or failed is left for the next round."""
-        for line in content.splitlines():
-            try:
-                record = json.loads(line)
-                name, response = record["custom_id"], record.get("response") or {}
-                status = response.get("status_code")
-                request = known.get(name)
-                if status == 200:
-                    answer = self._wording.read(response["body"], request)
-                    usd = self._usd(answer.input_tokens, answer.output_tokens)
-                    self._estimated += request.input_tokens if request else 0
-                    self._used += answer.input_tokens if request else 0
-                    yield request.query_id if request else "", name, answer, usd
-                else:
-                    self._note_failed(name, status, record)
-            except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-                continue
+    def _rows(self, lines: Sequence[dict[str, Any]], entry: dict[str, Any], known: dict[str, ApiRequest]) -> list[Row]:
+        """The answers in result lines, the first of several; what failed is left for the next round."""
+        rows: dict[str, Row] = {}
+        for record in lines:
+            name = record["custom_id"]
+            if name not in rows and (row := self._row(record, entry, known.get(name))) is not None:
+                rows[name] = row
+                self._reasons.pop(name, None)
+                self._refused.pop(name, None)
+        if again := len(lines) - len({record["custom_id"] for record in lines}):
+            self._progress.note(f"{again} lines of the results answer a request once more; the first answer counts")
+        return list(rows.values())
 
-    def _note_failed(self, name: str, status: int | None, record: dict[str, Any]) -> None:
-        body = (record.get("response") or {}).get("body") or {}
-        error = record.get("error") or body.get("error") or {}
-        reason = self._server.scrub(f"status {status}: {error.get('message', 'no reason given')}")
+    def _row(self, record: dict[str, Any], entry: dict[str, Any], request: ApiRequest | None) -> Row | None:
+        """One line's answer; of a line without one the reason is kept."""
+        name, query_id = record["custom_id"], request.query_id if request else ""
+        try:
+            answer = self._wording.read(body_of(record), request=request)
+        except FaultError as error:
+            if error.fault.filtered:
+                return query_id, name, Answer(refusal(), 0, 0, (FILTERED,)), 0.0
+            self._note_failed(name, error.fault, entry, request)
+            return None
+        except OddReplyError as error:
+            self._reasons[name] = self._server.scrub(str(error))
+            return None
+        self._estimated += request.input_tokens if request else 0
+        self._used += answer.input_tokens if request else 0
+        return query_id, name, answer, self._usd(answer.input_tokens, answer.output_tokens)
+
+    def _note_failed(self, name: str, fault: Fault, entry: dict[str, Any], request: ApiRequest | None) -> None:
+        reason = self._server.scrub(f"status {fault.status}: {fault.message}" if fault.status else fault.message)
         self._reasons[name] = reason
-        if status in REFUSED:
-            self._refused[name] = reason
+        state = self._spelled.get(entry["mark"], ())
+        respelled = request is not None and self._server.spelling.learns(fault.message, request.body, state)
+        if not respelled and fault.status in REFUSED | FINAL:
+            refused = self._refused if fault.status in REFUSED else self._hopeless
+            refused[name] = f"{reason}; {flag}" if (flag := advice(fault.message)) else reason
 
     def _check_refused(self, missing: Sequence[ApiRequest]) -> None:
-        if self._refused and all(request.digest in self._refused for request in missing):
-            raise RefusedError(
-                f"{self._server.url} refuses every request ({next(iter(self._refused.values()))}); check --model, "
-                "--backend, the token limits, and --log-prob-kind absent where the model gives no log-probs"
-            )
+        refused = self._hopeless | self._refused
+        if refused and all(request.digest in refused for request in missing):
+            raise all_refused(self._server.url, next(iter(refused.values())))
 
     def _failure(self, hopeless: Sequence[ApiRequest], total: int) -> BackendError:
         reasons = Counter(self._reasons.get(request.digest, "no line in the results") for request in hopeless)
@@ -282,7 +308,7 @@ def read_state(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["batches"]
+        entries = parse_json(path.read_bytes())["batches"]
         return [
             {name: entry[name] for name in ("mark", "settings", "requests", "batch_id", "collected")}
             for entry in entries

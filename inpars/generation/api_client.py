@@ -1,59 +1,84 @@
 """One request to an OpenAI-compatible server, repeated while there is hope.
 
 Repeated: rate limits, failing servers, timeouts, broken connections and broken answers. Not repeated: what the server
-refuses. The key comes from the environment and is taken out of every message.
+refuses, whichever HTTP status it comes with, except once where another spelling of a parameter is asked for. The key
+comes from the environment and is taken out of every message.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import openai
 
 from inpars.errors import BackendError, ConfigError
-from inpars.generation.api_options import KEY_VARIABLE, OPENAI_URL
+from inpars.generation.api_faults import AGAIN, REFUSED, Fault, FaultError, OddReplyError, fault_of_status
+from inpars.generation.api_options import KEY_LIKE, KEY_VARIABLE, OPENAI_URL
+from inpars.generation.api_parameters import Spelling, advice
+from inpars.generation.api_payload import read_payload
 from inpars.generation.api_wire import Endpoint
 
 Value = TypeVar("Value")
 FIRST_DELAY_SECONDS = 0.5  # doubled by every further attempt
 LONGEST_DELAY_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 600.0  # the longest Retry-After that is believed
-AGAIN = {408, 409, 425, 429}  # besides everything from 500 on
-REFUSED = {400, 413, 422}
 ADVICE = {
     401: f"check {KEY_VARIABLE}",
+    402: "fill the account and run the same command",
     403: f"check what the key in {KEY_VARIABLE} may do",
     404: "check --base-url, --model and --backend",
 }
-EMPTY_ACCOUNT = "insufficient_quota"
 NO_KEY = "none"  # servers of one's own ask for none, but the SDK does
+AZURE_KEY = "api-key"  # the header that Azure reads
 MESSAGE_CHARACTERS = 200
-
-_KEY_LIKE = re.compile(r"\bsk-[\w*.-]{4,}")
+Read: TypeAlias = Callable[[dict[str, Any], tuple[str, ...]], Value]
 
 
 class RefusedError(BackendError):
     """The server will not do this request, however often it is asked."""
 
 
+class FilteredError(RefusedError):
+    """The server's content filter will not let this request pass, which is an answer."""
+
+
 class NoAnswerError(BackendError):
-    """All attempts at a request failed."""
+    """All attempts at a request failed. `kind` is the reason without what differs from request to request."""
+
+    def __init__(self, reason: str, kind: str = "") -> None:
+        super().__init__(reason)
+        self.kind = kind or reason
 
 
 class _AgainError(Exception):
-    """An attempt that failed and may be repeated; `perhaps_paid` where the server may have done its part."""
+    """An attempt that failed and may be repeated; `perhaps_paid` where the server may have done its part.
 
-    def __init__(self, reason: str, *, after: float | None = None, perhaps_paid: bool = False) -> None:
+    `settles` where the server did answer, without a text: after the last attempt that is its refusal.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        kind: str = "",
+        after: float | None = None,
+        perhaps_paid: bool = False,
+        settles: bool = False,
+    ) -> None:
         super().__init__(reason)
-        self.after, self.perhaps_paid = after, perhaps_paid
+        self.kind, self.after, self.perhaps_paid, self.settles = kind, after, perhaps_paid, settles
+
+
+class _RespelledError(Exception):
+    """A request that was refused for how a parameter is spelled, and is asked again in another way."""
 
 
 class Gate(Protocol):
@@ -83,10 +108,19 @@ class Server:
             raise ConfigError(f"{KEY_VARIABLE} is not set; export it, or name another server with --base-url")
         if not (self._key.isascii() and self._key.isprintable()):
             raise ConfigError(f"{KEY_VARIABLE} holds signs that no key has; set it again")
-        self._client = openai.OpenAI(api_key=self._key or NO_KEY, base_url=url, timeout=timeout_seconds, max_retries=0)
+        self.spelling, self._works = Spelling(), False
+        address, query = _split(url)
+        self._client = openai.OpenAI(
+            api_key=self._key or NO_KEY,
+            base_url=address,
+            default_query=query,
+            default_headers={AZURE_KEY: self._key} if self._key and is_azure(url) else None,
+            timeout=timeout_seconds,
+            max_retries=0,
+        )
 
-    def ask(self, endpoint: Endpoint, body: dict[str, Any], read: Callable[[Any], Value], gate: Gate) -> Value:
-        """What `read` finds in the server's answer.
+    def ask(self, endpoint: Endpoint, body: dict[str, Any], read: Read[Value], gate: Gate) -> Value:
+        """What `read` finds in the server's answer, given the remarks on how it was packed.
 
         Raises RefusedError, NoAnswerError, or BackendError where no request can succeed. The last attempt's place
         behind the gate is left to the caller to settle.
@@ -94,8 +128,17 @@ class Server:
 
         def attempt(client: openai.OpenAI) -> Value:
             target: Any = client.completions if endpoint == "completions" else client.chat.completions
-            response = target.with_raw_response.create(**body)
-            return read(json.loads(response.http_response.content))
+            state = self.spelling.state
+            try:
+                response = target.with_raw_response.create(**self.spelling.applied(body, state)).http_response
+                value = read(*read_payload(response.content, response.headers.get("content-type", "")))
+            except (openai.APIStatusError, FaultError) as error:
+                fault = _fault(error)
+                if fault.status in REFUSED and not fault.filtered and self.spelling.learns(fault.message, body, state):
+                    raise _RespelledError from None
+                raise
+            self._works = True
+            return value
 
         return self._patiently(attempt, gate, self.retries)
 
@@ -117,21 +160,25 @@ class Server:
         line = " ".join(text.split())
         if self._key:
             line = line.replace(self._key, "[key]")
-        line = _KEY_LIKE.sub("[key]", line)
+        line = KEY_LIKE.sub("[key]", line)
         return line if len(line) <= MESSAGE_CHARACTERS else line[: MESSAGE_CHARACTERS - 1] + "…"
 
     def _patiently(self, attempt: Callable[[openai.OpenAI], Value], gate: Gate, retries: int) -> Value:
-        for number in range(retries + 1):
+        number = 0
+        while number <= retries:
             gate.enter()
             try:
                 return self._once(attempt)
+            except _RespelledError:
+                gate.leave(lost=False)
             except _AgainError as problem:
                 gate.leave(lost=problem.perhaps_paid)
                 if number == retries or self._stopped.is_set():
-                    raise NoAnswerError(str(problem)) from None
+                    raise _last(problem) from None
                 if problem.after is not None:
                     gate.pause(problem.after)
                 self._stopped.wait(_delay(number, problem.after))
+                number += 1
             except BaseException:
                 gate.leave(lost=False)
                 raise
@@ -142,7 +189,11 @@ class Server:
         try:
             return attempt(self._client)
         except openai.APIStatusError as error:
-            raise self._judged(error) from None
+            raise self._judged(_fault(error), _retry_after(error.response.headers)) from None
+        except FaultError as error:
+            raise self._judged(error.fault, None) from None
+        except OddReplyError as error:
+            raise self._odd(error) from None
         except openai.APITimeoutError:
             raise _AgainError(f"no answer within {self._timeout:g} s", perhaps_paid=True) from None
         except openai.APIConnectionError as error:
@@ -150,23 +201,61 @@ class Server:
             unsent = cause in ("ConnectError", "ConnectTimeout")
             reason = "no connection" if unsent else "the connection broke"
             raise _AgainError(reason, perhaps_paid=not unsent) from None
-        except openai.APIResponseValidationError:
-            raise _AgainError("a broken answer", perhaps_paid=True) from None
+        except (
+            openai.APIResponseValidationError,
+            ValueError,
+            KeyError,
+            IndexError,
+            TypeError,
+            AttributeError,
+        ) as error:
+            reason = self.scrub(f"a broken answer ({type(error).__name__}: {error})")
+            raise _AgainError(reason, kind="a broken answer", perhaps_paid=True) from None
         except openai.OpenAIError as error:
             raise BackendError(f"{self.url}: {self.scrub(str(error))}; check the server and its address") from None
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-            raise _AgainError("a broken answer", perhaps_paid=True) from None
 
-    def _judged(self, error: openai.APIStatusError) -> Exception:
-        status, message = error.status_code, self.scrub(_message(error))
-        if error.code == EMPTY_ACCOUNT or (isinstance(error.body, dict) and error.body.get("type") == EMPTY_ACCOUNT):
+    def _odd(self, error: OddReplyError) -> Exception:
+        """An answer without a text; a web page before any answer is what a wrong address gives."""
+        reason = self.scrub(str(error))
+        if error.page and not self._works:
+            return BackendError(f"{self.url} answers with a web page, {reason}; check --base-url, most end in /v1")
+        return _AgainError(reason, kind=error.problem, perhaps_paid=True, settles=error.settles)
+
+    def _judged(self, fault: Fault, after: float | None) -> Exception:
+        status, message = fault.status, self.scrub(fault.message)
+        said = f"status {status}: {message}" if status else message
+        if fault.filtered and (status is None or status < 500):
+            return FilteredError(said)
+        if fault.empty_account:
             return BackendError(f"{self.url}: the account is empty ({message}); fill it and run the same command")
-        if status in AGAIN or status >= 500:
-            return _AgainError(f"status {status}: {message}", after=_retry_after(error))
+        if status is None or status in AGAIN or status >= 500:
+            return _AgainError(said, after=after)
         if status in REFUSED:
-            return RefusedError(f"status {status}: {message}")
-        advice = ADVICE.get(status, "check --base-url")
-        return BackendError(f"{self.url} answers with status {status}: {message}; {advice}")
+            return RefusedError(f"{said}; {flag}" if (flag := advice(fault.message)) else said)
+        return BackendError(f"{self.url} answers with {said}; {ADVICE.get(status, 'check --base-url')}")
+
+
+def is_azure(url: str) -> bool:
+    """Whether an address is that of an Azure resource, or of a gateway before one."""
+    parts = urlsplit(url)
+    return (parts.hostname or "").endswith(".azure.com") or "api-version" in dict(parse_qsl(parts.query))
+
+
+def _split(url: str) -> tuple[str, dict[str, object] | None]:
+    """The address that paths are added to, and what follows the question mark, which stays behind them."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(query="")), dict(parse_qsl(parts.query)) or None
+
+
+def _fault(error: openai.APIStatusError | FaultError) -> Fault:
+    if isinstance(error, FaultError):
+        return error.fault
+    return fault_of_status(error.status_code, error.response.content)
+
+
+def _last(problem: _AgainError) -> BackendError:
+    """What the last attempt's failure comes to."""
+    return RefusedError(str(problem)) if problem.settles else NoAnswerError(str(problem), problem.kind)
 
 
 class _Open:
@@ -185,11 +274,6 @@ class _Open:
 _OPEN = _Open()
 
 
-def _message(error: openai.APIStatusError) -> str:
-    body = error.body
-    return str(body["message"]) if isinstance(body, dict) and body.get("message") else error.message
-
-
 def _delay(attempt: int, after: float | None) -> float:
     """Seconds before the next attempt: what the server says, else exponentially more, both with some chance in it."""
     if after is not None:
@@ -198,9 +282,8 @@ def _delay(attempt: int, after: float | None) -> float:
     return longest * random.uniform(0.5, 1.0)
 
 
-def _retry_after(error: openai.APIStatusError) -> float | None:
+def _retry_after(headers: Mapping[str, str]) -> float | None:
     """The seconds a server asks to wait, in any of the three forms; None where it does not say."""
-    headers = error.response.headers
     try:
         if (milliseconds := headers.get("retry-after-ms")) is not None:
             seconds = float(milliseconds) / 1000

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from inpars.errors import ConfigError
 from inpars.options import check, option
@@ -12,6 +13,8 @@ from inpars.records import LogProbKind
 
 OPENAI_URL = "https://api.openai.com/v1"
 KEY_VARIABLE = "OPENAI_API_KEY"
+KEY_LIKE = re.compile(r"\bsk-[\w*.-]{4,}")
+_VERSION = re.compile(r"v?\d[\w.-]{0,30}|preview|latest")  # what may follow a question mark: Azure's ?api-version=
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +22,9 @@ class ApiOptions:
     """How an OpenAI-compatible server is asked; for --backend completions and chat only."""
 
     base_url: str | None = option(
-        None, help=f"address of the server, http://localhost:8000/v1 for instance (default: {OPENAI_URL})"
+        None,
+        help="address of the server, http://localhost:8000/v1 for instance, with ?api-version=... for Azure "
+        f"(default: {OPENAI_URL})",
     )
     log_prob_kind: LogProbKind = option(
         "raw",
@@ -40,8 +45,9 @@ class ApiOptions:
 
     @property
     def url(self) -> str:
-        """The server's address without a slash at its end."""
-        return (self.base_url or OPENAI_URL).rstrip("/")
+        """The server's address without a slash at the end of its path."""
+        address, mark, query = (self.base_url or OPENAI_URL).partition("?")
+        return f"{address.rstrip('/')}{mark}{query}".rstrip("?/")
 
 
 def check_api(options: ApiOptions, *, asks_server: bool) -> None:
@@ -56,7 +62,21 @@ def check_api(options: ApiOptions, *, asks_server: bool) -> None:
     parts = urlsplit(options.url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(f"--base-url {options.url!r} is no address; it looks like http://localhost:8000/v1")
-    if parts.username or parts.password or parts.query:
-        raise ConfigError(
-            f"--base-url must hold no password and no key, it is stored; the key goes into {KEY_VARIABLE}"
-        )
+    if (reason := _secret(parts)) is not None:
+        raise ConfigError(f"--base-url {reason}; it must hold no password and no key, since it is stored")
+
+
+def _secret(parts: SplitResult) -> str | None:
+    """What in an address may be a secret, without repeating it."""
+    if parts.username or parts.password:
+        return f"has a user or a password before the host; the key goes into {KEY_VARIABLE}"
+    if parts.fragment or KEY_LIKE.search(unquote(parts.geturl())):
+        return f"has what looks like a key in it; the key goes into {KEY_VARIABLE}"
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in ("api-version", "api_version") or not _VERSION.fullmatch(value):
+            shown = repr(name) if value else "something"
+            return (
+                f"has {shown} behind its question mark, where only ?api-version=... may stand; a key goes into "
+                f"{KEY_VARIABLE}"
+            )
+    return None

@@ -7,7 +7,8 @@ Answers lie in a journal beside the output; what is there is never asked for aga
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from inpars.generation.api_client import Server
 from inpars.generation.api_limits import Budget, RateLimits
 from inpars.generation.api_options import ApiOptions
 from inpars.generation.api_prices import Price
+from inpars.generation.api_remarks import remark_lines
 from inpars.generation.api_wire import ApiRequest, Wording
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, LogProbKind
@@ -37,6 +39,7 @@ class ApiGenerator:
         self.log_prob_kind: LogProbKind = options.log_prob_kind
         self._wording, self._price, self._documents = wording, price, list[Document]()
         self._positions: dict[str, int] = {}
+        self._remarks, self._answers = Counter[str](), 0  # of the answers that were handed out
         self._made: dict[str, list[ApiRequest]] = {}  # of documents that are asked about and not yet written
         self._ahead = max(CHUNK_DOCUMENTS, 2 * options.concurrency)
         state = state_path(output)
@@ -80,6 +83,7 @@ class ApiGenerator:
             self._ask(documents)
         for document in documents:
             del self._made[document.doc_id]
+        self._count(request for requests in wanted for request in requests)
         return [[self._journal[request.digest] for request in requests] for requests in wanted]
 
     def status(self) -> str:
@@ -91,16 +95,32 @@ class ApiGenerator:
         return f"{cost}, {failed} failed"
 
     def results(self) -> Mapping[str, Any]:
-        """What the journal's answers cost, those of earlier runs and other settings included."""
+        """What the journal's answers cost, those of earlier runs and other settings included; and what was odd."""
         spent = self._journal.spent
         usd = None if self._price is None else round(spent.usd, 6)
-        return {"usd": usd, "input_tokens": spent.input_tokens, "output_tokens": spent.output_tokens}
+        odd = {"remarks": dict(sorted(self._remarks.items()))} if self._remarks else {}
+        return {"usd": usd, "input_tokens": spent.input_tokens, "output_tokens": spent.output_tokens, **odd}
+
+    def notes(self) -> list[str]:
+        """What was odd about the answers that the output is made of, a line a kind."""
+        reasons = self._asker.refusals.most_common(1)
+        example = [f"the server's reason, {reasons[0][1]} times: {reasons[0][0]}"] if reasons else []
+        return [*remark_lines(self._remarks, self._answers), *example, *self._server.spelling.notes]
 
     def close(self) -> None:
         """Let requests under way come to their end, then close the journal."""
         self._asker.close()
         self._server.close()
         self._journal.close()
+
+    def skipped(self, documents: Sequence[Document]) -> None:
+        """Count what was odd about answers that an interrupted run has stored already."""
+        self._count(request for document in documents for request in self._wording.requests(document))
+
+    def _count(self, requests: Iterable[ApiRequest]) -> None:
+        for request in requests:
+            self._answers += 1
+            self._remarks.update(self._journal.remarks(request.digest))
 
     def _ask(self, documents: Sequence[Document]) -> None:
         ahead = self._requests(self._rest(documents, len(documents) + self._ahead))

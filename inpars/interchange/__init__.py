@@ -68,19 +68,29 @@ FORMATS: dict[str, Format] = {
         sentence_transformers.read,
         sentence_transformers.write,
         made_ids=TEXT_IDS,
+        positives_only=True,
     ),
     "flagembedding": Format(
         ".jsonl: query, pos, neg, with pos_scores and neg_scores where a reranker scored all",
         flagembedding.read,
         flagembedding.write,
         made_ids=TEXT_IDS,
+        positives_only=True,
     ),
-    "tevatron": Format(".jsonl: query_id, query, positive_passages, negative_passages", tevatron.read, tevatron.write),
+    "tevatron": Format(
+        ".jsonl: query_id, query, positive_passages, negative_passages",
+        tevatron.read,
+        tevatron.write,
+        positives_only=True,
+    ),
     "rank-llm": Format(
         "requests, .json or .jsonl: query (text, qid), candidates (docid, score, doc)", rank_llm.read, rank_llm.write
     ),
     "llama-index": Format(
-        "EmbeddingQAFinetuneDataset, .json: queries, corpus, relevant_docs", llama_index.read, llama_index.write
+        "EmbeddingQAFinetuneDataset, .json: queries, corpus, relevant_docs",
+        llama_index.read,
+        llama_index.write,
+        positives_only=True,
     ),
 }
 

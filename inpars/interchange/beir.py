@@ -10,13 +10,17 @@ from inpars.corpus import cache_folder
 from inpars.datasets import CORPUS_NAMES, QUERY_NAMES
 from inpars.documents.archives import unpacked
 from inpars.errors import DataFormatError
-from inpars.formats import iterate_qrels, read_documents, read_queries
-from inpars.interchange.folder import CORPUS, QRELS_HEADER, QUERIES
+from inpars.fields import is_tsv
+from inpars.formats import read_documents, read_queries
+from inpars.interchange.fields import unread
+from inpars.interchange.folder import CORPUS, QUERIES
 from inpars.interchange.format import Layout, Written
-from inpars.interchange.items import Item, Judged
+from inpars.interchange.items import Item, Judged, Unkept
 from inpars.interchange.source import TRAINING_SPLIT, Source
+from inpars.judgements import QRELS_HEADER, iterate_qrels, qrel_row
 from inpars.records import Document, Query
-from inpars.storage import write_jsonl, write_lines
+from inpars.storage import read_jsonl, write_jsonl, write_lines
+from inpars.tables import QUERY_ID_FIELDS, QUERY_TEXT_FIELDS
 
 
 def read(path: Path) -> Iterator[Item]:
@@ -29,9 +33,16 @@ def read(path: Path) -> Iterator[Item]:
     for name in QUERY_NAMES:
         if (folder / name).is_file():
             yield from read_queries(folder / name)
+            yield from _query_metadata(folder / name)
             break
     for file in sorted((folder / "qrels").glob("*.tsv")):
         yield from (Judged(qrel, file.stem) for qrel in iterate_qrels(file))
+
+
+def _query_metadata(path: Path) -> Iterator[Unkept]:
+    """Queries here are an id and a text."""
+    for _, record in () if is_tsv(path) else read_jsonl(path):
+        yield from unread(record, (*QUERY_ID_FIELDS, *QUERY_TEXT_FIELDS))
 
 
 def write(source: Source, folder: Path, layout: Layout, written: Written) -> None:
@@ -46,7 +57,7 @@ def write_collection(source: Source, folder: Path, queries: str, qrels: str, wri
     counts[queries] = write_jsonl(folder / queries, map(_query_record, source.queries()))
     split = source.split if source.synthetic is None and source.triples is None else TRAINING_SPLIT
     name = f"{qrels}/{split}.tsv"
-    lines = (f"{row.qrel.query_id}\t{row.qrel.doc_id}\t{row.qrel.relevance}" for row in source.judged())
+    lines = (qrel_row(row.qrel) for row in source.judged())
     counts[name] = write_lines(folder / name, _with_header(lines)) - 1
 
 

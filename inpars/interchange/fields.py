@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from inpars.errors import DataFormatError
 from inpars.fields import checked_id
 from inpars.formats import parse_document
-from inpars.interchange.items import made_id
+from inpars.interchange.items import Unkept, made_id
 from inpars.json_text import well_formed
 from inpars.records import Document
+from inpars.tables import DOC_ID_FIELDS, DOCUMENT_TEXT_FIELDS
+
+PASSAGE_FIELDS = (*DOC_ID_FIELDS, *DOCUMENT_TEXT_FIELDS, "title", "metadata")
+NAME_CHARACTERS = 40  # of a field's name that are shown
 
 
 def text_of(value: object, name: str, path: Path, line: int) -> str:
@@ -39,9 +44,16 @@ def list_of(record: Mapping[str, Any], name: str, path: Path, line: int) -> list
 
 def number_of(value: object, name: str, path: Path, line: int) -> float:
     """A finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
         raise wrong("must be a number", name, value, path, line)
     return float(value)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond what a float holds
+        return False
 
 
 def scores_of(record: Mapping[str, Any], name: str, count: int, path: Path, line: int) -> list[float | None]:
@@ -70,12 +82,27 @@ def document_of_object(value: object, name: str, path: Path, line: int, doc_id: 
     """A passage with its `docid` (or `doc_id` beside it), `title` and text."""
     record = object_of(value, name, path, line)
     found = record if doc_id is None else {**record, "_id": doc_id}
-    if not any(found.get(key) not in (None, "") for key in ("_id", "doc_id", "id", "docid")):
-        text = next((v for key in ("text", "contents") if isinstance(v := found.get(key), str)), "")
-        found = {**found, "_id": made_id("d", text)}
-    return parse_document(found, path, line)
+    if any(found.get(key) not in (None, "") for key in DOC_ID_FIELDS):
+        return parse_document(found, path, line)
+    document = parse_document({**found, "_id": "none"}, path, line)
+    return replace(document, doc_id=made_id("d", document.full_text))
+
+
+def unread(record: Mapping[str, Any], known: Collection[str]) -> Iterator[Unkept]:
+    """The fields of an object that have a value and are none of those that are read."""
+    for name, value in record.items():
+        if name not in known and value not in (None, "", [], {}):
+            yield Unkept(f"field {name[:NAME_CHARACTERS]!r}")
 
 
 def wrong(problem: str, name: str, value: object, path: Path, line: int) -> DataFormatError:
     """The error for a field."""
-    return DataFormatError(problem, path=path, line=line, field=name, excerpt=repr(value))
+    return DataFormatError(problem, path=path, line=line, field=name, excerpt=_shown(value))
+
+
+def _shown(value: object) -> str:
+    """The value as it is written, as far as an excerpt goes; Python writes no whole number of thousands of digits."""
+    try:
+        return repr(value)
+    except ValueError:
+        return f"a {type(value).__name__} with a number of thousands of digits"

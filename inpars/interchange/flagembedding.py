@@ -5,16 +5,19 @@ Texts alone, without ids. Its loader wants the same fields on every line, so sco
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from inpars.errors import DataFormatError
-from inpars.interchange.fields import scores_of, text_of, texts_of
+from inpars.interchange.fields import scores_of, text_of, texts_of, unread
 from inpars.interchange.format import Layout, Written
-from inpars.interchange.items import Group, Item, Negative, crossed, document_of, grouped, query_of
+from inpars.interchange.items import Group, Item, Negative, document_of, examples_of, grouped, query_of
 from inpars.interchange.source import Source
 from inpars.storage import read_jsonl, write_jsonl
+
+FIELDS = ("query", "pos", "neg", "pos_scores", "neg_scores")
 
 
 def read(path: Path) -> Iterator[Item]:
@@ -31,14 +34,25 @@ def read(path: Path) -> Iterator[Item]:
             Negative(document_of(text), rank=rank, reranker_score=score)
             for rank, (text, score) in enumerate(zip(negatives, neg_scores, strict=True), start=1)
         )
-        yield from crossed(Group(query, tuple(map(document_of, positives)), found, tuple(pos_scores)))
+        yield from examples_of(query, tuple(map(document_of, positives)), found, tuple(pos_scores))
+        yield from unread(record, FIELDS)
 
 
 def write(source: Source, path: Path, layout: Layout, written: Written) -> None:
     """One line a query."""
-    scored = all(map(_is_scored, grouped(source.examples()))) if source.triples else False
-    records = (_record(group, scored=scored) for group in grouped(source.examples()))
+    scored, without = _scored(source)
+    if scored and without:
+        written.not_kept["scores of queries, since others lack some"] = scored
+    records = (_record(group, scored=bool(scored and not without)) for group in grouped(source.together()))
     written.counts[path.name] = write_jsonl(path, records)
+
+
+def _scored(source: Source) -> tuple[int, int]:
+    """How many queries have the reranker's scores of all of their documents, and how many have not."""
+    if not source.triples:
+        return 0, 0
+    found = Counter(map(_is_scored, grouped(source.together())))
+    return found[True], found[False]
 
 
 def _is_scored(group: Group) -> bool:

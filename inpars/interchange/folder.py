@@ -22,15 +22,27 @@ from typing import IO, Any
 
 from inpars.errors import DataFormatError
 from inpars.fields import one_line
-from inpars.formats import run_lines, synthetic_query_record, triple_id_lines
-from inpars.interchange.items import Example, Item, Judged, Margin, Negative, Synthetic
+from inpars.formats import document_record, run_lines, synthetic_query_record, triple_id_lines
+from inpars.interchange.grouping import NotTogetherError
+from inpars.interchange.items import (
+    Example,
+    Item,
+    Judged,
+    Labelled,
+    Margin,
+    Negative,
+    Skipped,
+    Synthetic,
+    Unkept,
+    of_labels,
+)
 from inpars.interchange.keys import SeenKeys
+from inpars.judgements import QRELS_HEADER, qrel_row
 from inpars.records import Document, Qrel, Query, ScoredDocument, Triple
 from inpars.storage import atomic_writer, to_json_line
 
 CORPUS, QUERIES, SYNTHETIC, RUN = "corpus.jsonl", "queries.jsonl", "queries.synthetic.jsonl", "run.trec"
 TRIPLES, TRIPLE_IDS, NEGATIVES, MARGINS = "triples.tsv", "triples.ids.tsv", "triples.negatives.jsonl", "margins.tsv"
-QRELS_HEADER = "query-id\tcorpus-id\tscore"
 
 
 class Folder:
@@ -40,11 +52,14 @@ class Folder:
         """Write into `folder`; `origin` names the format, `source` the file for messages."""
         self.counts: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
+        self.not_kept: Counter[str] = Counter()  # parts of records, by what they are
         self._folder, self._origin, self._source = folder, origin, source
         self._files: dict[str, IO[str]] = {}
         self._open = ExitStack()
         self._ids, self._texts, self._judged, self._ranked = SeenKeys(), SeenKeys(), SeenKeys(), SeenKeys()
+        self._graded, self._grades, self._bare, self._labelled = SeenKeys(), SeenKeys(), SeenKeys(), SeenKeys()
         self._ranking: tuple[str, dict[str, float]] = ("", {})
+        self._labels: list[Labelled] = []
         self._writers: dict[type, Callable[[Any], None]] = {
             Document: self._document,
             Query: self._query,
@@ -54,6 +69,9 @@ class Folder:
             Example: self._example,
             Margin: self._margin,
             Synthetic: self._synthetic,
+            Labelled: self._label,
+            Skipped: self._skipped,
+            Unkept: self._unkept,
         }
 
     def __enter__(self) -> Folder:
@@ -65,6 +83,7 @@ class Folder:
     ) -> None:
         if kind is None:
             self._write_ranking()
+            self._write_labels()
         self._open.__exit__(kind, error, trace)
 
     def add(self, items: Iterable[Item]) -> None:
@@ -89,26 +108,41 @@ class Folder:
 
     def _document(self, document: Document) -> None:
         if self._new("document", document.doc_id, f"{document.title}\0{document.text}"):
-            record = {"_id": document.doc_id, "title": document.title, "text": document.text}
-            self._write(CORPUS, to_json_line(record))
+            self._write(CORPUS, to_json_line(document_record(document)))
 
     def _query(self, query: Query) -> None:
         if self._new("query", query.query_id, query.text):
             self._write(QUERIES, to_json_line({"_id": query.query_id, "text": query.text}))
 
     def _judgement(self, judged: Judged) -> None:
-        qrel = judged.qrel
-        if self._judged.add(judged.split, qrel.query_id, qrel.doc_id):
-            line = f"{qrel.query_id}\t{qrel.doc_id}\t{qrel.relevance}"
-            self._write(f"qrels/{judged.split}.tsv", line, QRELS_HEADER)
+        """A judgement of the input; what follows from examples alone is not repeated by it."""
+        qrel, split = judged.qrel, judged.split
+        if not self._graded.add(split, qrel.query_id, qrel.doc_id):
+            self.dropped["repeated_judgement"] += 1
+        if not self._agrees(judged):
+            problem = f"two judgements of query {qrel.query_id!r} and document {qrel.doc_id!r} disagree"
+            raise DataFormatError(f"{problem} in split {split!r}; keep one of them", path=self._source)
+
+    def _positive(self, query_id: str, doc_id: str) -> None:
+        """That a document answers the query it stands beside; a judgement of the two says more."""
+        if not self._agrees(Judged(Qrel(query_id, doc_id, 1))):
+            self.dropped["positive_judged_otherwise"] += 1
+
+    def _agrees(self, judged: Judged) -> bool:
+        """Write a judgement that is new; whether none before it disagrees."""
+        qrel, split = judged.qrel, judged.split
+        new = self._judged.add(split, qrel.query_id, qrel.doc_id)
+        another = self._grades.add(split, qrel.query_id, qrel.doc_id, str(qrel.relevance))
+        if new:
+            self._write(f"qrels/{split}.tsv", qrel_row(qrel), QRELS_HEADER)
+        return new or not another
 
     def _scored(self, scored: ScoredDocument) -> None:
         query_id, scores = self._ranking
         if scored.query_id != query_id or not scores:
             self._write_ranking()
             if not self._ranked.add(scored.query_id):
-                problem = f"the lines of query {scored.query_id!r} are not together; sort the file by query"
-                raise DataFormatError(problem, path=self._source)
+                raise NotTogetherError(scored.query_id, path=self._source)
             self._ranking = (scored.query_id, scores := {})
         if scored.doc_id in scores:
             problem = f"document {scored.doc_id!r} is ranked twice for query {scored.query_id!r}"
@@ -119,6 +153,24 @@ class Folder:
         query_id, scores = self._ranking
         for line in run_lines({query_id: scores}, self._origin) if scores else ():
             self._write(RUN, line)
+
+    def _label(self, label: Labelled) -> None:
+        if self._labels and self._labels[-1].query != label.query:
+            self._write_labels()
+        if not self._labels and not self._labelled.add(label.query.query_id):
+            raise NotTogetherError(label.query.query_id, path=self._source)
+        self._labels.append(label)
+
+    def _write_labels(self) -> None:
+        labels, self._labels = self._labels, []
+        if labels:
+            self.add(of_labels(labels[0].query, ((label.document, label.grade) for label in labels)))
+
+    def _skipped(self, item: Skipped) -> None:
+        self.dropped[item.reason] += 1
+
+    def _unkept(self, item: Unkept) -> None:
+        self.not_kept[item.what] += 1
 
     def _triple(self, triple: Triple) -> None:
         for line in triple_id_lines([triple]):
@@ -135,7 +187,7 @@ class Folder:
         if item.document is not None:
             self._document(item.document)
         self._query(Query(query.query_id, query.text))
-        self._judgement(Judged(Qrel(query.query_id, query.doc_id, 1)))
+        self._positive(query.query_id, query.doc_id)
 
     def _example(self, example: Example) -> None:
         positive = example.positive
@@ -145,10 +197,9 @@ class Folder:
             return
         self._query(example.query)
         self._document(positive)
-        self._judgement(Judged(Qrel(example.query.query_id, positive.doc_id, 1)))
-        found: dict[str, list[Negative]] = {}
-        for negative in self._usable(example):
-            found.setdefault(negative.document.doc_id, []).append(negative)
+        self._positive(example.query.query_id, positive.doc_id)
+        found = self._finds(example)
+        self._count_bare(example, scored=any(finds[0].reranker_score is not None for finds in found.values()))
         for doc_id, finds in found.items():
             document = finds[0].document
             self._document(document)
@@ -156,6 +207,24 @@ class Folder:
             self._triple(Triple(example.query.query_id, positive.doc_id, doc_id))
             texts = (query, one_line(positive.full_text), one_line(document.full_text))
             self._write(TRIPLES, "\t".join(texts))
+
+    def _count_bare(self, example: Example, *, scored: bool) -> None:
+        """Count what an example has that only negatives could carry on."""
+        if not example.negatives and not self._bare.add(example.query.query_id, example.positive.doc_id):
+            self.dropped["repeated_pair"] += 1
+        if example.positive_reranker_score is not None and not scored:
+            self.not_kept["scores of positives without a scored negative"] += 1
+
+    def _finds(self, example: Example) -> dict[str, list[Negative]]:
+        """The usable negatives by document, each as everyone who found it has it."""
+        found: dict[str, list[Negative]] = {}
+        for negative in self._usable(example):
+            finds = found.setdefault(negative.document.doc_id, [])
+            if any(other.source == negative.source for other in finds):
+                self.dropped["repeated_negative"] += 1
+            else:
+                finds.append(negative)
+        return found
 
     def _usable(self, example: Example) -> Iterator[Negative]:
         """The negatives that are neither the positive, nor its text, nor empty; the others are counted."""

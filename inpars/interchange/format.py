@@ -16,10 +16,11 @@ Layout = Literal["triplet", "n-tuple", "pair", "labeled-pair", "labeled-list", "
 
 @dataclass(slots=True)
 class Written:
-    """How many records went into each file, and what could not go, by reason."""
+    """How many records went into each file, what could not go, by reason, and what of the others could not."""
 
     counts: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
+    not_kept: Counter[str] = field(default_factory=Counter)
 
 
 Reader = Callable[[Path], Iterator[Item]]
@@ -30,7 +31,8 @@ Writer = Callable[[Source, Path, Layout, Written], None]
 class Format:
     """One toolkit's files.
 
-    `made_ids` names the ids that the format lacks and an import makes; `folder` says that an export is a folder.
+    `made_ids` names the ids that the format lacks and an import makes; `folder` says that an export is a folder, and
+    `positives_only` that it has pairs that belong together, without grades.
     """
 
     holds: str
@@ -38,3 +40,4 @@ class Format:
     write: Writer
     made_ids: str = ""
     folder: bool = False
+    positives_only: bool = False

@@ -16,13 +16,14 @@ from typing import Any
 from inpars.corpus import Corpus
 from inpars.errors import DataFormatError
 from inpars.fields import checked_id, finite_number
-from inpars.formats import iterate_qrels, read_documents, read_queries
+from inpars.formats import read_documents, read_queries
 from inpars.interchange.beir import write_collection
-from inpars.interchange.fields import list_of, object_of
+from inpars.interchange.fields import list_of, object_of, unread
 from inpars.interchange.folder import CORPUS, MARGINS
 from inpars.interchange.format import Layout, Written
-from inpars.interchange.items import Example, Item, Judged, Margin, Negative
+from inpars.interchange.items import Example, Item, Judged, Margin, Negative, examples_of
 from inpars.interchange.source import Source
+from inpars.judgements import iterate_qrels
 from inpars.records import Query, Triple
 from inpars.storage import read_jsonl, read_lines, write_jsonl, write_lines
 
@@ -50,7 +51,7 @@ def write(source: Source, folder: Path, layout: Layout, written: Written) -> Non
     write_collection(source, folder, QUERIES, QRELS, written)
     if source.files is None:
         return
-    records = (_record(list(neighbours)) for _, neighbours in groupby(source.examples(), key=_query_id))
+    records = (_record(list(neighbours)) for _, neighbours in groupby(source.together(), key=_query_id))
     written.counts[HARD_NEGATIVES] = write_jsonl(folder / HARD_NEGATIVES, records)
     kept = (source.files.ids or source.files.texts or folder).with_name(MARGINS)
     lines = (line for _, line in read_lines(kept)) if kept.is_file() else _margin_lines(source, written)
@@ -68,7 +69,7 @@ def _queries_file(folder: Path) -> Path:
     return folder / QUERIES if folder / QUERIES in found else found[0]
 
 
-def _examples(folder: Path, queries: Path) -> Iterator[Example]:
+def _examples(folder: Path, queries: Path) -> Iterator[Item]:
     path = folder / HARD_NEGATIVES
     corpus, texts = Corpus(folder / CORPUS), Corpus(queries)
     for line, record in read_jsonl(path):
@@ -76,8 +77,9 @@ def _examples(folder: Path, queries: Path) -> Iterator[Example]:
         query = Query(query_id, texts[query_id].text)
         found = object_of(record.get("neg"), "neg", path, line)
         negatives = tuple(_negatives(found, corpus, path, line))
-        for doc_id in list_of(record, "pos", path, line):
-            yield Example(query, corpus[checked_id(doc_id, path, line)], negatives)
+        positives = (corpus[checked_id(doc_id, path, line)] for doc_id in list_of(record, "pos", path, line))
+        yield from examples_of(query, tuple(positives), negatives)
+        yield from unread(record, ("qid", "pos", "neg"))
 
 
 def _negatives(found: dict[str, Any], corpus: Corpus, path: Path, line: int) -> Iterator[Negative]:

@@ -72,7 +72,32 @@ class Synthetic:
     others: dict[str, Any] = field(default_factory=dict)
 
 
-Item: TypeAlias = Document | Query | Judged | ScoredDocument | Triple | Example | Margin | Synthetic
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """One of the documents that a query has labels for; those of a query belong together, wherever they stand."""
+
+    query: Query
+    document: Document
+    grade: int
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """That something of the input goes nowhere, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unkept:
+    """That a part of a record is not kept, a field for instance, though the record is."""
+
+    what: str
+
+
+Item: TypeAlias = (
+    Document | Query | Judged | ScoredDocument | Triple | Example | Margin | Synthetic | Labelled | Skipped | Unkept
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +123,39 @@ def crossed(group: Group) -> Iterator[Example]:
     """Every positive of a group with all of its negatives."""
     for positive, score in zip(group.positives, group.positive_scores, strict=True):
         yield Example(group.query, positive, group.negatives, positive_reranker_score=score)
+
+
+def of_labels(query: Query, labels: Iterable[tuple[Document, int]]) -> Iterator[Item]:
+    """All that the labels of one query tell: its judgements, and every positive (above 0) with all negatives.
+
+    Of several labels of one document the first counts.
+    """
+    grades: dict[Document, int] = {}
+    for document, grade in labels:
+        if document in grades:
+            same = grades[document] == grade
+            yield Skipped("repeated_label" if same else "other_label_after_the_first")
+        grades.setdefault(document, grade)
+    positives = tuple(document for document, grade in grades.items() if grade > 0)
+    negatives = tuple(Negative(document) for document, grade in grades.items() if grade <= 0)
+    for document in positives:
+        yield Judged(Qrel(query.query_id, document.doc_id, grades[document]))
+    yield from examples_of(query, positives, negatives)
+
+
+def examples_of(
+    query: Query,
+    positives: tuple[Document, ...],
+    negatives: tuple[Negative, ...],
+    positive_scores: tuple[float | None, ...] | None = None,
+) -> Iterator[Item]:
+    """Every positive with all negatives; of a query without positives its texts, and that it is skipped."""
+    if positives:
+        yield from crossed(Group(query, positives, negatives, positive_scores or (None,) * len(positives)))
+        return
+    yield query
+    yield from (negative.document for negative in negatives)
+    yield Skipped("no_positive")
 
 
 def made_id(kind: str, text: str) -> str:

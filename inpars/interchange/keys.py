@@ -29,7 +29,7 @@ class SeenKeys:
 
     def add(self, *parts: str) -> bool:
         """Remember a key of one or more strings; whether it is new."""
-        key = _hash(parts)
+        key = key_of(*parts)
         if key in self._recent or self._merged(key):
             return False
         self._recent.add(key)
@@ -47,6 +47,7 @@ class SeenKeys:
         self._recent.clear()
 
 
-def _hash(parts: tuple[str, ...]) -> int:
+def key_of(*parts: str) -> int:
+    """64 bits of one or more strings."""
     raw = "\0".join(parts).encode()
     return int.from_bytes(hashlib.blake2b(raw, digest_size=KEY_BYTES).digest(), "little")

@@ -10,12 +10,12 @@ from typing import IO, Any
 
 from inpars.errors import DataFormatError
 from inpars.fields import checked_id
-from inpars.interchange.fields import text_of, wrong
+from inpars.interchange.fields import text_of, unread, wrong
 from inpars.interchange.format import Layout, Written
 from inpars.interchange.items import Item, Judged
-from inpars.interchange.json_stream import JsonStream
 from inpars.interchange.keys import SeenKeys
 from inpars.interchange.source import Source
+from inpars.json_stream import JsonStream
 from inpars.records import Document, Qrel, Query
 from inpars.storage import atomic_writer, open_lines
 
@@ -33,8 +33,10 @@ def read(path: Path) -> Iterator[Item]:
                 yield from (Document(key, text_of(value, name, path, walk.line)) for key, value in _entries(walk, path))
             elif name == "relevant_docs":
                 yield from _relevant(walk, path)
-            elif walk.value() != MODE and name == "mode":
+            elif (value := walk.value()) != MODE and name == "mode":
                 raise DataFormatError(f"only mode {MODE!r} can be read", path=path, line=walk.line, field=name)
+            else:
+                yield from unread({name: value}, ("mode",))
         walk.finish()
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from inpars.errors import DataFormatError
 from inpars.fields import one_line
-from inpars.formats import iterate_qrels, read_documents, read_queries, read_triple_ids, triple_id_lines
+from inpars.formats import read_documents, read_queries, read_triple_ids, triple_id_lines
 from inpars.interchange.format import Layout, Written
 from inpars.interchange.items import Item, Judged
 from inpars.interchange.source import TRAINING_SPLIT, Source
 from inpars.interchange.tsv import read_text_triples, write_text_triples
+from inpars.judgements import iterate_qrels
 from inpars.records import Document, Query, Triple
 from inpars.storage import write_lines
 
@@ -54,7 +55,7 @@ def read_triples(path: Path) -> Iterator[Item]:
 
 def write_triples(source: Source, path: Path, layout: Layout, written: Written) -> None:
     """The same."""
-    written.counts[path.name] = write_text_triples(source, path, quoted=False)
+    write_text_triples(source, path, written, quoted=False)
 
 
 def read_ids(path: Path) -> Iterator[Item]:

@@ -31,8 +31,8 @@ def read_rows(path: Path) -> Iterator[tuple[Path, int, dict[str, Any]]]:
                         yield file, number, row
         except FileNotFoundError:
             raise DataFormatError("no such file; check the path", path=file) from None
-        except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
-            reason = str(error).splitlines()[0]
+        except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # the last two of single values
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise DataFormatError(f"not a parquet file ({reason}); fetch or write it again", path=file) from None
 
 

@@ -12,31 +12,49 @@ from pathlib import Path
 from typing import Any
 
 from inpars.errors import DataFormatError
-from inpars.interchange.fields import document_of_object, id_of, list_of, number_of, object_of, text_of
+from inpars.interchange.fields import (
+    PASSAGE_FIELDS,
+    document_of_object,
+    id_of,
+    list_of,
+    number_of,
+    object_of,
+    text_of,
+    unread,
+)
 from inpars.interchange.format import Layout, Written
 from inpars.interchange.items import Item
-from inpars.interchange.json_stream import read_json_list
+from inpars.interchange.keys import SeenKeys
 from inpars.interchange.source import Source
 from inpars.interchange.trec import scored_documents
+from inpars.json_stream import read_json_list
 from inpars.records import Document, Query
 from inpars.storage import atomic_writer, read_jsonl, to_json_line, write_jsonl
 
-SCORE_DIGITS = 6
-
 
 def read(path: Path) -> Iterator[Item]:
-    """Queries, documents and rankings."""
+    """Queries, documents and rankings. A query has one request."""
+    seen = SeenKeys()
     for line, value in _requests(path):
         record = object_of(value, "request", path, line)
         query = object_of(record.get("query"), "query", path, line)
         text = text_of(query.get("text"), "text", path, line)
         query_id = id_of(query.get("qid"), text, "q", path, line)
+        if not seen.add(query_id):
+            problem = f"a second request of query {query_id!r}; keep one of them"
+            raise DataFormatError(problem, path=path, line=line)
         yield Query(query_id, text)
         candidates = [object_of(value, "candidates", path, line) for value in list_of(record, "candidates", path, line)]
         documents = [_document(candidate, path, line) for candidate in candidates]
         yield from documents
         scores = [number_of(candidate.get("score", 0), "score", path, line) for candidate in candidates]
         yield from scored_documents(query_id, [document.doc_id for document in documents], scores)
+        yield from unread(record, ("query", "candidates"))
+        yield from unread(query, ("text", "qid"))
+        for candidate in candidates:
+            yield from unread(candidate, ("docid", "score", "doc"))
+            if isinstance(candidate.get("doc"), dict):
+                yield from unread(candidate["doc"], PASSAGE_FIELDS)
 
 
 def write(source: Source, path: Path, layout: Layout, written: Written) -> None:
@@ -69,7 +87,7 @@ def _records(source: Source) -> Iterator[dict[str, Any]]:
 
 def _candidate(document: Document, score: float) -> dict[str, Any]:
     doc = {"title": document.title, "text": document.text} if document.title else {"text": document.text}
-    return {"docid": document.doc_id, "score": round(score, SCORE_DIGITS), "doc": doc}
+    return {"docid": document.doc_id, "score": score, "doc": doc}
 
 
 def _write_list(path: Path, elements: Iterable[str]) -> int:

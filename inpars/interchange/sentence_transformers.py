@@ -16,17 +16,28 @@ There are no ids in any of them: they are made from the texts.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from inpars.errors import ConfigError, DataFormatError
 from inpars.interchange.fields import number_of, text_of
 from inpars.interchange.format import Layout, Written
-from inpars.interchange.items import Example, Group, Item, Margin, Negative, crossed, document_of, grouped, query_of
+from inpars.interchange.items import (
+    Example,
+    Group,
+    Item,
+    Labelled,
+    Margin,
+    Negative,
+    Unkept,
+    document_of,
+    grouped,
+    of_labels,
+    query_of,
+)
 from inpars.interchange.source import Source
-from inpars.records import Document, Query, ScoredDocument, Triple
+from inpars.records import Document, ScoredDocument, Triple
 
 LABELS = ("label", "labels", "score", "scores")
 Row: TypeAlias = dict[str, Any]
@@ -36,12 +47,9 @@ def read(path: Path) -> Iterator[Item]:
     """Examples of any layout; scored pairs become documents, queries and a run."""
     from inpars.interchange.parquet import read_rows
 
-    rows = (_Row(file, number, row) for file, number, row in read_rows(path))
-    for (_, shape), neighbours in groupby(rows, key=lambda row: (row.query, row.shape)):
-        if shape == "columns":
-            yield from _flat(neighbours)
-        else:
-            yield from READERS[shape](list(neighbours))
+    for row in (_Row(file, number, row) for file, number, row in read_rows(path)):
+        yield from READERS[row.shape](row)
+        yield from (Unkept(f"column {name!r}") for name in row.unread)
 
 
 def write(source: Source, path: Path, layout: Layout, written: Written) -> None:
@@ -69,7 +77,9 @@ class _Row:
         self.path, self.number = path, number
         self.texts = [value for name, value in row.items() if name not in LABELS]
         self.names = [name for name in row if name not in LABELS]
-        self.label = next(((name, row[name]) for name in LABELS if row.get(name) is not None), None)
+        labels = sorted((name for name in LABELS if name in row), key=lambda name: row[name] is None)
+        self.label = (labels[0], row[labels[0]]) if labels else None
+        self.unread = [name for name in labels[1:] if row[name] is not None]
         if len(self.texts) < 2:
             raise self.wrong(f"{len(self.texts)} columns of texts, a query and a document are needed", None)
         self.query = text_of(self.texts[0], self.names[0], path, number)
@@ -92,21 +102,24 @@ class _Row:
         return DataFormatError(problem, path=self.path, line=self.number, field=field)
 
 
-def _flat(rows: Iterable[_Row]) -> Iterator[Item]:
+def _flat(row: _Row) -> Iterator[Item]:
     """A positive with the negatives beside it; one number of a triplet is the margin of the two."""
-    for row in rows:
-        query, positive = query_of(row.query), row.document(1)
-        columns = [column for column in range(2, len(row.texts)) if row.texts[column] is not None]
-        documents = [row.document(column) for column in columns]
-        scores = _scores(row, len(documents))
-        negatives = tuple(
-            Negative(document, rank=rank, reranker_score=score)
-            for rank, (document, score) in enumerate(zip(documents, scores[1:], strict=True), start=1)
-        )
-        yield Example(query, positive, negatives, positive_reranker_score=scores[0])
-        if row.label is not None and not isinstance(row.label[1], list) and len(documents) == 1:
-            triple = Triple(query.query_id, positive.doc_id, documents[0].doc_id)
-            yield Margin(triple, number_of(row.label[1], row.label[0], row.path, row.number))
+    query, positive = query_of(row.query), row.document(1)
+    columns = [column for column in range(2, len(row.texts)) if row.texts[column] is not None]
+    documents = [row.document(column) for column in columns]
+    scores = _scores(row, len(documents))
+    negatives = tuple(
+        Negative(document, rank=rank, reranker_score=score)
+        for rank, (document, score) in enumerate(zip(documents, scores[1:], strict=True), start=1)
+    )
+    yield Example(query, positive, negatives, positive_reranker_score=scores[0])
+    name, value = row.label or ("", None)
+    if value is None or isinstance(value, list):
+        return
+    if len(documents) != 1:
+        raise row.wrong(f"one number for {len(documents)} negatives; a list has one for each document", name)
+    triple = Triple(query.query_id, positive.doc_id, documents[0].doc_id)
+    yield Margin(triple, number_of(value, name, row.path, row.number))
 
 
 def _scores(row: _Row, negatives: int) -> list[float | None]:
@@ -119,49 +132,41 @@ def _scores(row: _Row, negatives: int) -> list[float | None]:
     return [number_of(value, name, row.path, row.number) for value in values]
 
 
-def _labeled(rows: list[_Row]) -> Iterator[Item]:
-    yield from _judged(query_of(rows[0].query), [(row.document(1), _label(row, row.label)) for row in rows])
+def _labeled(row: _Row) -> Iterator[Item]:
+    name, value = row.label or ("label", None)
+    yield Labelled(query_of(row.query), row.document(1), _grade(row, name, value))
 
 
-def _listed(rows: list[_Row]) -> Iterator[Item]:
-    for row in rows:
-        name, labels = row.label or ("labels", None)
-        if not isinstance(labels, list) or len(labels) != len(row.texts[1]):
-            raise row.wrong(f"must be a list of {len(row.texts[1])} labels", name)
-        texts = [text_of(text, row.names[1], row.path, row.number) for text in row.texts[1]]
-        judged = [(document_of(text), _label(row, (name, value))) for text, value in zip(texts, labels, strict=True)]
-        yield from _judged(query_of(row.query), judged)
+def _listed(row: _Row) -> Iterator[Item]:
+    name, labels = row.label or ("labels", None)
+    if not isinstance(labels, list) or len(labels) != len(row.texts[1]):
+        raise row.wrong(f"must be a list of {len(row.texts[1])} labels", name)
+    texts = [text_of(text, row.names[1], row.path, row.number) for text in row.texts[1]]
+    found = ((document_of(text), _grade(row, name, value)) for text, value in zip(texts, labels, strict=True))
+    yield from of_labels(query_of(row.query), found)
 
 
-def _scored(rows: list[_Row]) -> Iterator[Item]:
-    query = query_of(rows[0].query)
+def _scored(row: _Row) -> Iterator[Item]:
+    query, document = query_of(row.query), row.document(1)
+    name, value = row.label or ("score", None)
     yield query
-    for row in rows:
-        document = row.document(1)
-        yield document
-        name, value = row.label or ("score", None)
-        yield ScoredDocument(query.query_id, document.doc_id, number_of(value, name, row.path, row.number))
+    yield document
+    yield ScoredDocument(query.query_id, document.doc_id, number_of(value, name, row.path, row.number))
 
 
-READERS: dict[str, Callable[[list[_Row]], Iterator[Item]]] = {"labeled": _labeled, "list": _listed, "scored": _scored}
+READERS: dict[str, Callable[[_Row], Iterator[Item]]] = {
+    "columns": _flat,
+    "labeled": _labeled,
+    "list": _listed,
+    "scored": _scored,
+}
 
 
-def _label(row: _Row, label: tuple[str, Any] | None) -> bool:
-    name, value = label or ("label", None)
-    number = number_of(value, name, row.path, row.number)
+def _grade(row: _Row, name: str, value: object) -> int:
+    number = number_of(int(value) if isinstance(value, bool) else value, name, row.path, row.number)
     if number != int(number):
         raise row.wrong("a label is a whole number; put scores into a column named 'score'", name)
-    return number > 0
-
-
-def _judged(query: Query, judged: list[tuple[Document, bool]]) -> Iterator[Item]:
-    positives = tuple(document for document, relevant in judged if relevant)
-    negatives = tuple(Negative(document) for document, relevant in judged if not relevant)
-    if positives:
-        yield from crossed(Group(query, positives, negatives, (None,) * len(positives)))
-    else:
-        yield query
-        yield from (negative.document for negative in negatives)
+    return int(number)
 
 
 def _names(width: int) -> list[str]:
@@ -181,9 +186,9 @@ def _rows(source: Source, layout: Layout, width: int, written: Written) -> Itera
     if layout == "scored-pair" and source.run is not None:
         yield from _run_rows(source)
     elif layout == "labeled-list":
-        yield from map(_list_row, grouped(source.examples()))
+        yield from map(_list_row, grouped(source.together()))
     elif layout in ("labeled-pair", "scored-pair"):
-        for group in grouped(source.examples()):
+        for group in grouped(source.together()):
             yield from _pair_rows(group, layout, written)
     else:
         for example in source.examples():
@@ -226,9 +231,12 @@ def _example_rows(example: Example, layout: Layout, width: int, written: Written
         if len(negatives) < width:
             written.dropped["fewer_negatives"] += 1
             return
+        if len(negatives) > width:
+            written.not_kept["negatives beyond the columns"] += len(negatives) - width
         texts = (negative.document.full_text for negative in negatives)
         yield {**row, **dict(zip(_names(width), texts, strict=False))}
     else:
+        written.dropped["no_negatives"] += not negatives
         for negative in negatives:
             yield from _triplet_row(
                 {**row, "negative": negative.document.full_text}, example, negative, layout, written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,8 @@ from typing import Any
 from inpars.corpus import Corpus, cached_corpus
 from inpars.datasets import Dataset
 from inpars.errors import ConfigError, DataFormatError
-from inpars.formats import iterate_run, read_synthetic_records
+from inpars.formats import iterate_run, read_synthetic_records, read_triple_ids
+from inpars.interchange.grouping import are_together, regrouped
 from inpars.interchange.items import Example, Judged
 from inpars.interchange.keys import SeenKeys
 from inpars.interchange.triples_source import TripleFiles, read_examples, triple_files
@@ -20,6 +22,7 @@ from inpars.manifest import sha256_of
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Qrel, Query, SyntheticQuery
 from inpars.runs import rank
+from inpars.storage import read_lines
 from inpars.topics import DEFAULT_SPLIT, Topics
 
 TRAINING_SPLIT = "train"
@@ -63,6 +66,23 @@ class Source:
             found = self._judged_examples()
         return self.progress.track(found, total=None, description="converting", unit="queries")
 
+    def together(self) -> Iterator[Example]:
+        """As `examples`, those of one query one after the other."""
+        if self._query_by_query:
+            return self.examples()
+        return regrouped(self.examples(), lambda example: example.query.query_id)
+
+    @cached_property
+    def _query_by_query(self) -> bool:
+        """Whether the examples of a query are neighbours; only triples may have another order."""
+        if self.files is None:
+            return True
+        if self.files.ids is not None:
+            return are_together(triple.query_id for triple in read_triple_ids(self.files.ids))
+        return self.files.texts is None or are_together(
+            line.partition("\t")[0] for _, line in read_lines(self.files.texts)
+        )
+
     def records(self) -> Iterator[tuple[SyntheticQuery, Document, dict[str, Any]]]:
         """The synthetic queries, each with its document and the JSON object it was read from."""
         if self.synthetic is None:
@@ -97,27 +117,39 @@ class Source:
                 yield from (Judged(Qrel(query_id, doc_id, grade), self.split) for doc_id, grade in grades.items())
             return
         seen = SeenKeys()
-        for example in self.examples():
+        for example in self.together():
             query_id, doc_id = example.query.query_id, example.positive.doc_id
             if seen.add(query_id, doc_id):
                 yield Judged(Qrel(query_id, doc_id, 1), TRAINING_SPLIT)
 
     def rankings(self) -> Iterator[tuple[str, list[tuple[str, float]]]]:
-        """Query id and ranked documents of the run, best first; a query's lines must be together."""
+        """Query id and ranked documents of the run, best first."""
         if self.run is None:
             raise ConfigError("this format is made of rankings: give them with --run FILE")
-        seen = SeenKeys()
         path = self.run
-        grouped = groupby(iterate_run(path), key=lambda line: line[1].query_id)
-        for query_id, lines in self.progress.track(grouped, total=None, description="converting", unit="queries"):
-            if not seen.add(query_id):
-                raise DataFormatError(f"the lines of query {query_id!r} are not together; sort the run", path=path)
+        lines = iterate_run(path)
+        if not are_together(line.split(maxsplit=1)[0] for _, line in read_lines(path)):
+            lines = regrouped(lines, lambda line: line[1].query_id)
+        rankings = groupby(lines, key=lambda line: line[1].query_id)
+        for query_id, own in self.progress.track(rankings, total=None, description="converting", unit="queries"):
             scores: dict[str, float] = {}
-            for number, scored in lines:
+            for number, scored in own:
                 if scored.doc_id in scores:
                     raise DataFormatError(f"document {scored.doc_id!r} is ranked twice", path=path, line=number)
                 scores[scored.doc_id] = scored.score
             yield query_id, rank(scores)
+
+    def ungraded(self) -> Counter[str]:
+        """What of a dataset's judgements is lost where only relevant pairs are written."""
+        found: Counter[str] = Counter()
+        if self.files is not None or self.synthetic is not None or self.dataset is None:
+            return found
+        for query_id in self.topics.queries:
+            grades = self.topics.qrels.get(query_id, {}).values()
+            found["grades above 1"] += sum(grade > 1 for grade in grades)
+            found["judgements of 0 and less"] += sum(grade <= 0 for grade in grades)
+            found["queries without a relevant document"] += not any(grade > 0 for grade in grades)
+        return +found
 
     def needed_corpus(self) -> Corpus:
         """The documents. Raises ConfigError where none were named."""

@@ -13,17 +13,20 @@ from typing import Any
 from inpars.corpus import Corpus
 from inpars.errors import DataFormatError
 from inpars.fields import checked_id
-from inpars.interchange.fields import document_of_object, id_of, list_of, text_of
+from inpars.interchange.fields import PASSAGE_FIELDS, document_of_object, id_of, list_of, text_of, unread
 from inpars.interchange.folder import CORPUS
 from inpars.interchange.format import Layout, Written
-from inpars.interchange.items import Group, Item, Negative, crossed, grouped
+from inpars.interchange.items import Group, Item, Negative, examples_of, grouped
 from inpars.interchange.source import Source
 from inpars.records import Document, Query
 from inpars.storage import read_jsonl, write_jsonl
 
+PASSAGES = ("positive_passages", "negative_passages")
+FIELDS = (*PASSAGES, "query_id", "query", "query_text", "positive_document_ids", "negative_document_ids")
+
 
 def read(path: Path) -> Iterator[Item]:
-    """Every positive of a line with all negatives of the line."""
+    """Every positive of a line with all negatives of the line; lines without a positive are counted."""
     beside = path.with_name(CORPUS)
     corpus = Corpus(beside) if beside.is_file() and beside != path else None
     for line, record in read_jsonl(path):
@@ -35,12 +38,15 @@ def read(path: Path) -> Iterator[Item]:
         positives = documents(record, "positive_document_ids" if by_ids else "positive_passages")
         negatives = documents(record, "negative_document_ids" if by_ids else "negative_passages")
         found = tuple(Negative(document, rank=rank) for rank, document in enumerate(negatives, start=1))
-        yield from crossed(Group(query, tuple(positives), found, (None,) * len(positives)))
+        yield from examples_of(query, tuple(positives), found)
+        yield from unread(record, FIELDS)
+        for passage in (passage for name in PASSAGES for passage in list_of(record, name, path, line)):
+            yield from unread(passage, PASSAGE_FIELDS)
 
 
 def write(source: Source, path: Path, layout: Layout, written: Written) -> None:
     """One line a query, the passages with it."""
-    written.counts[path.name] = write_jsonl(path, map(_record, grouped(source.examples())))
+    written.counts[path.name] = write_jsonl(path, map(_record, grouped(source.together())))
 
 
 def _by_value(path: Path, line: int) -> Callable[[Mapping[str, Any], str], list[Document]]:

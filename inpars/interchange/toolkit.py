@@ -57,7 +57,7 @@ def read_triples(path: Path) -> Iterator[Item]:
 
 def write_triples(source: Source, path: Path, layout: Layout, written: Written) -> None:
     """The same."""
-    written.counts[path.name] = write_text_triples(source, path, quoted=True)
+    write_text_triples(source, path, written, quoted=True)
 
 
 def _with_score(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def _with_score(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _document(doc_id: str, record: Mapping[str, Any], path: Path) -> Document | None:
-    text = next((record[name] for name in TEXT_FIELDS if isinstance(record.get(name), str)), None)
+    text = next((record[name] for name in TEXT_FIELDS if record.get(name) is not None), None)
     return None if text is None else parse_document({"_id": doc_id, "text": text}, path, 0)
 
 

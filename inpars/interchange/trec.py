@@ -5,16 +5,19 @@ Which of them a file is follows from its first line. An export is a folder of `t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import islice, pairwise
 from pathlib import Path
 
 from inpars.errors import ConfigError, DataFormatError
 from inpars.fields import one_line
-from inpars.formats import iterate_qrels, iterate_run, read_queries, run_lines
+from inpars.formats import iterate_run, read_queries, run_lines
 from inpars.interchange.format import Layout, Written
-from inpars.interchange.items import Item, Judged
+from inpars.interchange.items import Item, Judged, Unkept
+from inpars.interchange.keys import SeenKeys
 from inpars.interchange.source import Source
+from inpars.judgements import iterate_qrels
 from inpars.records import ScoredDocument
 from inpars.storage import read_lines, write_lines
 from inpars.topics import DEFAULT_SPLIT
@@ -25,9 +28,15 @@ TAG = "inpars"
 
 
 def read(path: Path) -> Iterator[Item]:
-    """One file, or all those of a folder."""
+    """One file, or all those of a folder, of whose runs no two may rank one query."""
+    ranked = SeenKeys()
     for file in _files(path) if path.is_dir() else [path]:
-        yield from _read_file(file)
+        own = SeenKeys()
+        for item in _read_file(file):
+            if isinstance(item, ScoredDocument) and own.add(item.query_id) and not ranked.add(item.query_id):
+                problem = f"another run of this folder ranks query {item.query_id!r} too; import one run at a time"
+                raise DataFormatError(problem, path=file)
+            yield item
 
 
 def write(source: Source, folder: Path, layout: Layout, written: Written) -> None:
@@ -76,9 +85,16 @@ def _files(folder: Path) -> list[Path]:
     return found
 
 
-def scored_documents(query_id: str, doc_ids: list[str], scores: list[float]) -> Iterator[ScoredDocument]:
-    """The lines of one ranking, whose order stays though the scores may not say it."""
-    if any(above <= below for above, below in pairwise(scores)):
+def scored_documents(query_id: str, doc_ids: list[str], scores: list[float]) -> Iterator[Item]:
+    """The lines of one ranking, whose order stays though the scores may not say it.
+
+    Of equal scores the later one becomes the next smaller number. Scores that rise somewhere are not kept.
+    """
+    if any(above < below for above, below in pairwise(scores)):
         scores = [1.0 / position for position in range(1, len(scores) + 1)]
+        yield Unkept("scores of queries, since their order is another than the listed one")
+    limit = math.inf
     for doc_id, score in zip(doc_ids, scores, strict=True):
-        yield ScoredDocument(query_id, doc_id, score)
+        lowered = score if score < limit else math.nextafter(limit, -math.inf)
+        yield ScoredDocument(query_id, doc_id, lowered)
+        limit = lowered

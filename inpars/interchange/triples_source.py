@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError, DataFormatError, StaleInputError
 from inpars.formats import read_triple_ids
+from inpars.interchange.fields import number_of
 from inpars.interchange.items import Example, Negative, document_of, query_of
 from inpars.records import Document, Query, Triple
 from inpars.storage import read_jsonl, read_lines
@@ -140,11 +141,18 @@ def _negative_rows(path: Path) -> Iterator[dict[str, Any]]:
     for number, row in read_jsonl(path):
         for name in ("query_id", "positive_doc_id", "negative_doc_id"):
             if not isinstance(row.get(name), str):
-                raise DataFormatError("must be an id", path=path, line=number, field=name, excerpt=str(row.get(name)))
+                raise DataFormatError("must be an id", path=path, line=number, field=name, excerpt=repr(row.get(name)))
         for name in ("score", "positive_score", "reranker_score", "positive_reranker_score"):
-            if row.get(name) is not None and not isinstance(row[name], int | float):
-                raise DataFormatError("must be a number", path=path, line=number, field=name, excerpt=str(row[name]))
+            if row.get(name) is not None:
+                number_of(row[name], name, path, number)
+        ranks = row.get("also") or {}
+        if not isinstance(ranks, dict) or not all(map(_is_rank, (row.get("rank"), *ranks.values()))):
+            raise DataFormatError("ranks must be whole numbers", path=path, line=number, field="rank")
         yield row
+
+
+def _is_rank(value: object) -> bool:
+    return value is None or type(value) is int
 
 
 def _present(path: Path) -> Path | None:

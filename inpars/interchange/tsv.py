@@ -14,6 +14,7 @@ from pathlib import Path
 
 from inpars.errors import DataFormatError
 from inpars.fields import one_line
+from inpars.interchange.format import Written
 from inpars.interchange.items import Example, Negative, document_of, query_of
 from inpars.interchange.source import Source
 from inpars.storage import read_lines, write_lines
@@ -56,16 +57,17 @@ def read_text_triples(path: Path, *, quoted: bool) -> Iterator[Example]:
         yield Example(query_of(query), document_of(positive), negatives)
 
 
-def write_text_triples(source: Source, path: Path, *, quoted: bool) -> int:
-    """Query, positive and negative as texts, and how many there are."""
+def write_text_triples(source: Source, path: Path, written: Written, *, quoted: bool) -> None:
+    """Query, positive and negative as texts."""
     join = join_quoted if quoted else "\t".join
-    return write_lines(path, (join(texts) for texts in triple_texts(source)))
+    written.counts[path.name] = write_lines(path, (join(texts) for texts in _triple_texts(source, written)))
 
 
-def triple_texts(source: Source) -> Iterator[tuple[str, str, str]]:
+def _triple_texts(source: Source, written: Written) -> Iterator[tuple[str, str, str]]:
     """The texts of each triple, each of one line."""
     for example in source.examples():
         query, positive = one_line(example.query.text), one_line(example.positive.full_text)
+        written.dropped["no_negatives"] += not example.negatives
         for negative in example.distinct_negatives:
             yield query, positive, one_line(negative.document.full_text)
 

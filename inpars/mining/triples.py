@@ -31,6 +31,7 @@ from inpars.records import Document, Query, Run, Triple
 from inpars.runs import rank
 from inpars.scoring import PairScorer
 
+RANK_DIGITS = 9  # Java counts documents in 32 bits
 NegativesMode: TypeAlias = Literal["bm25", "dense", "both", "random"]
 SOURCES: Mapping[NegativesMode, tuple[Source, ...]] = {
     "bm25": ("bm25",),
@@ -111,9 +112,21 @@ class Counts:
 def parse_ranks(text: str) -> tuple[int, int]:
     """`10-100` as (10, 100): first and last rank, counted from 1. Raises ConfigError."""
     first, _, last = text.partition("-")
-    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+    usable = all(part.isdecimal() and len(part) <= RANK_DIGITS for part in (first, last))
+    if not (usable and 1 <= int(first) <= int(last)):
         raise ConfigError(f"--ranks is {text!r}; write the first and the last rank, 1-100 for instance")
     return int(first), int(last)
+
+
+def rank_problems(ranks: str, per_query: int) -> Iterator[str]:
+    """What is wrong with ranks that so many negatives of each positive are to be drawn from."""
+    try:
+        first, last = parse_ranks(ranks)
+    except ConfigError as error:
+        yield str(error)
+        return
+    if per_query > (count := last - first + 1):
+        yield f"--per-query is {per_query}, but --ranks {ranks} holds {count}; give more ranks or fewer negatives"
 
 
 class Miner:

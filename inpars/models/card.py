@@ -1,28 +1,32 @@
 """The README.md of a trained model, for people: what it was made from and how, what it is worth, how it is loaded.
 
 What the triples were made from is read off the manifests that lie beside them; what nobody measured is said not to be.
-Names of files stand in a card, paths do not. Loads no torch.
+What runs were measured to be worth with the model is put in later, by `add_numbers`; a model's hash does not cover that
+part. Names of files stand in a card, paths do not. Loads no torch.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from inpars import manifest as manifests
 from inpars.errors import DataFormatError
-from inpars.manifest import Manifest
+from inpars.filtering.guards import FilterOptions
+from inpars.json_text import JsonError, parse_json
+from inpars.manifest import CARD, MEASURED_BEGIN, MEASURED_END, Manifest
+from inpars.models.card_snippets import BI_ENCODER, snippets
 from inpars.models.embedded import EMBEDDED
 from inpars.storage import atomic_writer
 
-CARD = "README.md"
-BEGIN, END = "<!-- numbers -->", "<!-- end of numbers -->"
-NOT_MEASURED = "They are not measured: this model was trained, and no run was evaluated with it."
-BI_ENCODER = "bi-encoder"
+END_OF_TRAINING = "<!-- end of numbers -->"  # of what was measured while the model trained
+NOT_VALIDATED = "Nothing was measured while it trained; `--validate-every` does that."
+NOT_MEASURED = "No run with this model was evaluated yet; `inpars evaluate` and `inpars run` put their numbers here."
+MEASURED = "Measured with runs of this model:"
+HEADER = ("| collection | system | measure | value |", "|---|---|---|---|")
 TITLES = {
     BI_ENCODER: "a bi-encoder for search",
     "monot5": "a monoT5 reranker",
@@ -30,13 +34,7 @@ TITLES = {
     "causal": "a decoder that reranks by answering yes or no",
     "query-likelihood": "a decoder that reranks by the likelihood of the query",
 }
-LOADING = {
-    BI_ENCODER: "from sentence_transformers import SentenceTransformer\n\n"
-    'vectors = SentenceTransformer("{name}").encode(["a query or a passage"])',
-    "cross-encoder": "from sentence_transformers import CrossEncoder\n\n"
-    'scores = CrossEncoder("{name}").predict([("a query", "a passage")])',
-}
-SCORER = 'from inpars.scoring import load_scorer\n\nscores = load_scorer("{name}").score([("a query", "a passage")])'
+OF_SENTENCE_TRANSFORMERS = (BI_ENCODER, "cross-encoder")
 HUB_LICENCES = {"Apache-2.0": "apache-2.0", "Gemma Terms of Use": "gemma"}
 UNKNOWN_LICENCE = "see the parent's card"
 OF_NO_INTEREST = ("model", "dtype", "limit", "teacher_prompt", "kind")
@@ -69,11 +67,12 @@ def write_card(folder: Path, facts: CardFacts) -> None:
     parts = [
         _front_matter(kind, facts),
         f"# {folder.name}: {TITLES[kind]}",
-        f"Tuned by `inpars` on synthetic queries, starting from `{_plain(facts.parent)}`.",
-        f"## How to load it\n```python\n{LOADING.get(kind, SCORER).format(name=folder.name)}\n```",
+        f"Tuned by `inpars` on synthetic queries, starting from `{plain_name(facts.parent)}`.",
+        f"## How to load it\n{snippets(kind, folder.name)}",
         f"## Data\n{_data(facts, history)}",
         f"## Recipe\n{_recipe(facts)}",
-        f"## Numbers\n{BEGIN}\n{_numbers(_validation(facts.results))}\n{END}",
+        f"## Numbers\n{_table(_validation(facts.results)) or NOT_VALIDATED}\n{END_OF_TRAINING}",
+        _measured(NOT_MEASURED).rstrip(),
         f"## Licence\n{_licences(facts, history)}",
     ]
     with atomic_writer(folder / CARD) as stream:
@@ -81,43 +80,57 @@ def write_card(folder: Path, facts: CardFacts) -> None:
 
 
 def add_numbers(folder: Path, numbers: Sequence[Measured]) -> None:
-    """Put measured numbers, BM25's among them, into the card, and the changed folder's stamp into its manifest.
+    """Put measured numbers, BM25's among them, into the model folder's card, whose hash stays what it was.
 
-    Numbers of an earlier call are replaced, those of the validation stay. Raises DataFormatError for no card.
+    A number replaces an earlier one of the same collection, system and measure; others stay. Raises DataFormatError for
+    a card that is absent or not ours.
     """
     path = folder / CARD
     if not path.exists():
         raise DataFormatError("no model card here; train the model again", path=path)
-    found = manifests.read_manifest(folder)
-    block = _numbers([*(_validation(found.results) if found else []), *numbers])
-    text = path.read_text(encoding="utf-8")
-    begin, end = text.index(BEGIN), text.index(END)
+    text = path.read_bytes().decode("utf-8", "replace")
+    before, mark, after = _without_measured(text).partition(f"{END_OF_TRAINING}\n")
+    if not mark:
+        raise DataFormatError("not a model card that inpars wrote; numbers are not added", path=path)
+    known = [line for line in _measured_part(text).splitlines() if line.startswith("| ") and line not in HEADER]
+    rows = {line.rsplit("|", 2)[0]: line for line in [*known, *map(_row, numbers)]}
+    block = _measured("\n".join([MEASURED, "", *HEADER, *rows.values()]))
     with atomic_writer(path) as stream:
-        stream.write(f"{text[:begin]}{BEGIN}\n{block}\n{text[end:]}")
-    if found is not None:
-        manifests.write_manifest(replace(found, output=manifests.stamp(folder, found.output.records)), folder)
+        stream.write(f"{before}{mark}{block}{after}")
 
 
 def kind_of(folder: Path) -> str:
     """A key of TITLES, read off the saved files."""
     if (folder / "modules.json").exists():
         return BI_ENCODER
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return str(config.get("inpars", {}).get("kind", "cross-encoder"))
+    path = folder / "config.json"
+    try:
+        config = parse_json(path.read_bytes())
+        kind = config.get("inpars", {}).get("kind", "cross-encoder")
+    except (FileNotFoundError, JsonError, AttributeError) as error:
+        raise DataFormatError(f"not the configuration of a model ({error}); train it again", path=path) from None
+    if kind not in TITLES:
+        raise DataFormatError(f"unknown kind {kind!r}; it is one of {', '.join(TITLES)}", path=path)
+    return str(kind)
 
 
 def _front_matter(kind: str, facts: CardFacts) -> str:
-    library = "sentence-transformers" if kind in LOADING else "transformers"
+    library = "sentence-transformers" if kind in OF_SENTENCE_TRANSFORMERS else "transformers"
     lines = [
         f"library_name: {library}",
         f"pipeline_tag: {'sentence-similarity' if kind == BI_ENCODER else 'text-ranking'}",
         "tags:\n- inpars\n- synthetic-queries",
     ]
-    if facts.parent not in EMBEDDED and re.fullmatch(r"[\w.-]+/[\w.-]+", facts.parent):
-        lines.append(f"base_model: {facts.parent}")
+    if (parent := hub_id(facts.parent)) is not None:
+        lines.append(f"base_model: {parent}")
     if (licence := HUB_LICENCES.get(_licence(facts.parent))) is not None:
         lines.append(f"license: {licence}")
-    return "---\n" + "\n".join(lines) + "\n---"
+    return front_matter(lines)
+
+
+def front_matter(lines: Sequence[str]) -> str:
+    """YAML lines as the hub reads them, on top of a card."""
+    return "\n".join(["---", *lines, "---"])
 
 
 def _data(facts: CardFacts, history: Mapping[str, Manifest]) -> str:
@@ -125,8 +138,8 @@ def _data(facts: CardFacts, history: Mapping[str, Manifest]) -> str:
     if (generated := history.get("generate")) is not None:
         prompt = generated.inputs.get("prompt")
         lines += [
-            f"- queries written by `{_plain(str(generated.arguments.get('model', 'an unknown generator')))}`",
-            f"- prompt: `{_plain(prompt.path) if prompt else 'unknown'}`",
+            f"- queries written by `{plain_name(str(generated.arguments.get('model', 'an unknown generator')))}`",
+            f"- prompt: `{plain_name(prompt.path) if prompt else 'unknown'}`",
             *_documents(generated),
         ]
     else:
@@ -138,19 +151,25 @@ def _data(facts: CardFacts, history: Mapping[str, Manifest]) -> str:
             f"{arguments.get('per_query')} of each positive"
         )
     if (kept := history.get("filter")) is not None:
-        lines.append(f"- of the queries {kept.output.records} were kept by `{kept.arguments.get('scoring_function')}`")
+        lines.append(f"- of the queries {kept.output.records} were kept by `{_ranked_by(kept.arguments)}`")
     return "\n".join(lines)
+
+
+def _ranked_by(arguments: Mapping[str, Any]) -> str:
+    """The score that a filter kept the best by, which its last --select or its default names where no flag did."""
+    given = {name: arguments.get(name) for name in ("scoring_function", "select")}
+    return FilterOptions(scoring_function=given["scoring_function"], select=tuple(given["select"] or ())).ranking
 
 
 def _documents(generated: Manifest) -> list[str]:
     corpus = generated.inputs.get("corpus")
-    return [f"- documents: `{_plain(corpus.path)}`"] if corpus is not None else []
+    return [f"- documents: `{plain_name(corpus.path)}`"] if corpus is not None else []
 
 
 def _recipe(facts: CardFacts) -> str:
     """A table of the settings that decide what comes out."""
     shown = {name: value for name, value in facts.settings.items() if value is not None and name not in OF_NO_INTEREST}
-    rows = [f"| {name.replace('_', ' ')} | {_plain(str(value))} |" for name, value in shown.items()]
+    rows = [f"| {name.replace('_', ' ')} | {plain_name(str(value))} |" for name, value in shown.items()]
     return "\n".join(["| setting | value |", "|---|---|", *rows, f"| computed on | {facts.device} |"])
 
 
@@ -166,28 +185,67 @@ def _validation(results: Mapping[str, Any]) -> list[Measured]:
     ]
 
 
-def _numbers(numbers: Sequence[Measured]) -> str:
-    if not numbers:
-        return NOT_MEASURED
-    rows = [f"| {row.collection} | {row.system} | {row.metric} | {row.value:.4f} |" for row in numbers]
-    return "\n".join(["| collection | system | measure | value |", "|---|---|---|---|", *rows])
+def _table(numbers: Sequence[Measured]) -> str:
+    return "\n".join([*HEADER, *map(_row, numbers)]) if numbers else ""
+
+
+def _row(row: Measured) -> str:
+    names = (name.replace("|", "\\|") for name in (row.collection, row.system, row.metric))
+    return f"| {' | '.join(names)} | {row.value:.4f} |"
+
+
+def _measured(content: str) -> str:
+    return f"{MEASURED_BEGIN}\n{content}\n{MEASURED_END}\n"
+
+
+def _measured_part(card: str) -> str:
+    return card.partition(f"{MEASURED_BEGIN}\n")[2].partition(MEASURED_END)[0]
+
+
+def _without_measured(card: str) -> str:
+    before, begin, rest = card.partition(f"{MEASURED_BEGIN}\n")
+    _, end, after = rest.partition(f"{MEASURED_END}\n")
+    return f"{before}{after}" if begin and end else card
 
 
 def _licences(facts: CardFacts, history: Mapping[str, Manifest]) -> str:
-    lines = [f"- `{_plain(facts.parent)}`, whose weights these began as: {_licence(facts.parent)}"]
+    lines = [f"- `{plain_name(facts.parent)}`, whose weights these began as: {_licence(facts.parent)}"]
     if (generated := history.get("generate")) is not None:
         generator = str(generated.arguments.get("model"))
-        lines.append(f"- `{_plain(generator)}`, which wrote the queries: {_licence(generator)}")
+        lines.append(f"- `{plain_name(generator)}`, which wrote the queries: {_licence(generator)}")
     if (teacher := facts.settings.get("teacher")) is not None:
-        lines.append(f"- `{_plain(teacher)}`, whose scores were learnt: {_licence(teacher)}")
+        lines.append(f"- `{plain_name(teacher)}`, whose scores were learnt: {_licence(teacher)}")
     return "\n".join([*lines, "- the documents have licences of their own"])
 
 
 def _licence(model: str) -> str:
-    return EMBEDDED[model].licence if model in EMBEDDED else UNKNOWN_LICENCE
+    if model in EMBEDDED:
+        return EMBEDDED[model].licence
+    named = _named_in_card(Path(model), "license")
+    return next((name for name, hub in HUB_LICENCES.items() if hub == named), named) or UNKNOWN_LICENCE
 
 
-def _plain(name: str) -> str:
+def hub_id(model: str) -> str | None:
+    """The hub's name of a model: an embedded one's origin, what a folder's card names, or the id that was given."""
+    if model in EMBEDDED:
+        return EMBEDDED[model].hub_id
+    if Path(model).exists():
+        return _named_in_card(Path(model), "base_model")
+    return model if re.fullmatch(r"[\w.-]+/[\w.-]+", model) else None
+
+
+def _named_in_card(folder: Path, key: str) -> str | None:
+    """A value of the front matter of a folder's README.md."""
+    try:
+        text = (folder / CARD).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    header = text.split("\n---", 1)[0] if text.startswith("---") else ""
+    found = re.search(rf"^{key}: *(\S+)\s*$", header, re.MULTILINE)
+    return found[1] if found else None
+
+
+def plain_name(name: str) -> str:
     """A name without the folders it lies in; hub ids and dataset names, of few parts, stay."""
     path = Path(name)
     return path.name if path.is_absolute() or name.startswith((".", "~")) or path.exists() else name

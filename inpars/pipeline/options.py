@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from inpars.cluster.options import ClusterOptions
 from inpars.filtering.filters import ScoringFunction
 from inpars.filtering.guards import FilterOptions
-from inpars.options import option
+from inpars.mining.triples import rank_problems
+from inpars.options import POSITIVE, SEED, Bounds, option
 from inpars.scoring import ScorerKind
+from inpars.stages.retrieving import LEAST_WINDOW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,30 +20,34 @@ class PipelineOptions(ClusterOptions):
     """The settings of a whole run; each stage's own command has more."""
 
     model: str = option("smollm2-135m", help="language model that writes the queries")
-    max_documents: int | None = option(500, help="documents that queries are written for")
-    max_doc_tokens: int = option(160, help="tokens of a document that the language model is shown")
-    max_new_tokens: int = option(32, help="tokens a query may have")
+    max_documents: int | None = option(500, help="documents that queries are written for", minimum=1)
+    max_doc_tokens: int = option(160, help="tokens of a document that the language model is shown", minimum=1)
+    max_new_tokens: int = option(32, help="tokens a query may have", minimum=1)
     scoring_function: ScoringFunction = option("mean_log_probs", help="how a query's token log-probs become its score")
-    top_k: int = option(400, help="how many of the best queries to keep")
+    top_k: int = option(400, help="how many of the best queries to keep", minimum=1)
     positive_within: int | None = option(
-        20, help="leave out queries whose own document BM25 does not find among its first N"
+        20,
+        help="leave out queries whose own document BM25 does not find among its first N; 0: keep them all",
+        minimum=0,
     )
-    per_query: int = option(1, help="negatives a query")
+    per_query: int = option(1, help="negatives a query", minimum=1)
     ranks: str = option("1-100", help="BM25 ranks that negatives are drawn from", metavar="FIRST-LAST")
     retriever: str = option("minilm", help="bi-encoder to start from")
-    retriever_epochs: float = option(1.0, help="passes over the triples for the bi-encoder")
+    retriever_epochs: float = option(1.0, help="passes over the triples for the bi-encoder", bounds=POSITIVE)
     reranker: str = option("smollm2-135m", help="model the reranker starts from")
     reranker_kind: ScorerKind | Literal["auto"] = option(
         "auto", help="what the reranker becomes; auto: of a decoder a query likelihood with the prompt's examples"
     )
-    reranker_epochs: float = option(1.0, help="passes over the triples for the reranker; 0: it stays as it is")
+    reranker_epochs: float = option(
+        1.0, help="passes over the triples for the reranker; 0: it stays as it is", minimum=0
+    )
     reranker_steps: int | None = option(
         None,
         help="at most so many steps of them, of 8 queries each; none given: 8 where the reranker is the model that "
         "wrote the queries, and has little to learn from them, else no limit",
         minimum=1,
     )
-    reranker_max_length: int = option(160, help="tokens of query and document that the reranker reads")
+    reranker_max_length: int = option(160, help="tokens of query and document that the reranker reads", minimum=1)
     rerank_depth: int = option(20, help="documents a query that are reranked", minimum=1)
     window_tokens: int | None = option(
         96,
@@ -48,15 +55,21 @@ class PipelineOptions(ClusterOptions):
         "that is nearest to the query; 0: they read a document's beginning",
         minimum=0,
     )
-    k: int = option(1000, help="documents a query that BM25 and the bi-encoders retrieve")
-    limit: int | None = option(None, help="only the first N test queries, to try things out")
+    k: int = option(1000, help="documents a query that BM25 and the bi-encoders retrieve", minimum=1)
+    limit: int | None = option(None, help="only the first N test queries, to try things out", minimum=1)
     dev_share: float = option(
         0.1,
         help="without judged queries: the share of the written queries that is held out by source file to measure by; "
         "0 measures nothing",
-        minimum=0,
+        bounds=Bounds(minimum=0, below=1),
     )
-    seed: int = option(0, help="seed of all samples")
+    seed: int = option(0, help="seed of all samples", bounds=SEED)
+
+    def problems(self) -> Iterator[str]:
+        """What a stage would refuse once its turn comes."""
+        yield from rank_problems(self.ranks, self.per_query)
+        if self.window_tokens and self.window_tokens < LEAST_WINDOW:
+            yield f"--window-tokens is {self.window_tokens}; it must be 0 or at least {LEAST_WINDOW}"
 
     @property
     def filtering(self) -> FilterOptions:

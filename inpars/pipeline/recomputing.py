@@ -22,7 +22,7 @@ from inpars.evaluation.measures import evaluate
 from inpars.formats import read_run, read_synthetic_records, run_lines
 from inpars.manifest import Manifest
 from inpars.models.computing import ComputingOptions
-from inpars.options import option
+from inpars.options import SEED, option
 from inpars.pipeline.checking import Findings, prompt_is_known
 from inpars.pipeline.folder import RunFolder
 from inpars.pipeline.reranking import reordered
@@ -48,7 +48,7 @@ class VerifyOptions(ComputingOptions):
     sample: int = option(
         8, help="written queries, and judged ones of each run, whose scores are made again; 0: none", minimum=0
     )
-    seed: int = option(0, help="seed of the sample")
+    seed: int = option(0, help="seed of the sample", bounds=SEED)
 
 
 @dataclass(frozen=True, slots=True)

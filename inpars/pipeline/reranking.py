@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from inpars.datasets import Dataset
+from inpars.errors import StaleInputError
 from inpars.formats import read_run, write_run
 from inpars.manifest import stamp
 from inpars.options import option
@@ -44,7 +45,12 @@ def rerank_pool(
     _pool(list(sources.values()), options.depth, pool, told)
     everything = replace(options, depth=options.depth * len(sources))
     rerank_file(pool, dataset, topics, everything, output=scores, make_scorer=make_scorer, prompt=prompt, **told)
-    return {name: _reorder(source, scores, options.depth, told) for name, source in sources.items()}
+    return {
+        name: reorder_file(
+            source, scores, options.depth, output=source.with_name(f"{source.stem}.reranked.trec"), told=told
+        )
+        for name, source in sources.items()
+    }
 
 
 def _pool(sources: Sequence[Path], depth: int, output: Path, told: Mapping[str, Any]) -> None:
@@ -58,11 +64,19 @@ def _pool(sources: Sequence[Path], depth: int, output: Path, told: Mapping[str, 
     run_stage("pool", _Depth(depth), output=output, inputs=inputs, work=work, **told)
 
 
-def _reorder(source: Path, scores: Path, depth: int, told: Mapping[str, Any]) -> Path:
-    output = source.with_name(f"{source.stem}.reranked.trec")
+def reorder_file(source: Path, scores: Path, depth: int, *, output: Path, told: Mapping[str, Any]) -> Path:
+    """Write the run with its top in the order of the sum of both z-scores, as a stage; returns `output`.
+
+    Raises StaleInputError where `scores`, a run that a reranker scored, lacks a document of the top.
+    """
 
     def work() -> Outcome:
-        return Outcome(write_run(output, reordered(read_run(source), read_run(scores), depth), "reranked"))
+        run, scored = read_run(source), read_run(scores)
+        if unscored := len(run.keys() - scored.keys()):
+            told["progress"].note(
+                f"{scores}: {unscored} of {len(run)} queries of {source} have no scores, left as they are"
+            )
+        return Outcome(write_run(output, reordered(run, scored, depth), "reranked"))
 
     inputs = {"run": stamp(source), "scores": stamp(scores)}
     run_stage("fuse top", _Depth(depth), output=output, inputs=inputs, work=work, **told)
@@ -72,4 +86,10 @@ def _reorder(source: Path, scores: Path, depth: int, told: Mapping[str, Any]) ->
 def reordered(run: Run, scores: Run, depth: int) -> Run:
     """The run with its first `depth` documents in the order of the sum of both z-scores; the tail stays."""
     known = {query_id: documents for query_id, documents in run.items() if query_id in scores}
+    for query_id, documents in cut(known, depth).items():
+        if missing := [doc_id for doc_id in documents if doc_id not in scores[query_id]]:
+            raise StaleInputError(
+                f"query {query_id!r}: document {missing[0]!r} of the run's top {depth} has no reranker score; give the "
+                "scores of this run, or a smaller --depth"
+            )
     return run | fuse_with_first_stage(known, scores, depth=depth)

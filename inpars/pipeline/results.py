@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from inpars.datasets import Dataset
+from inpars.errors import DataFormatError
+from inpars.evaluation.wording import counted
 from inpars.filtering.filters import Filtered
 from inpars.formats import read_synthetic_records
+from inpars.json_text import parse_json
 from inpars.manifest import Manifest
+from inpars.pipeline.commands import Asked
 from inpars.pipeline.judging import Judged
 from inpars.pipeline.options import PipelineOptions
 from inpars.prompting.templates import PromptSource
-from inpars.reports.commands import stage_commands
 from inpars.reports.content import Report
-from inpars.reports.gathering import manifests_in, negatives_of, stages_of, trainings_of, written_of
+from inpars.reports.gathering import negatives_of, stages_of, trainings_of, written_of
 from inpars.reports.measuring import Texts, results_of
 from inpars.reports.page import duration
 from inpars.stages.examples import example_query_ids
@@ -25,22 +28,32 @@ from inpars.stages.filtering import RESEMBLING, apply_filter
 from inpars.storage import atomic_writer
 
 FOLDER_MARK = "run.json"
+__all__ = ["FOLDER_MARK", "Asked", "read_mark", "report_of", "texts_of", "write_mark"]
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """How a run was asked for, so that it can be asked for again; empty where nobody says."""
+def read_mark(folder: Path) -> dict[str, Any]:
+    """What the mark says; empty where there is none. Raises DataFormatError."""
+    path = folder / FOLDER_MARK
+    try:
+        found = dict(parse_json(path.read_bytes()))
+        dict(found.get("source") or {})
+        return found
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError) as error:
+        raise DataFormatError(f"not the mark of a run ({error}); remove it", path=path) from None
 
-    command: str = ""
-    source: Mapping[str, str] = field(default_factory=dict)  # flags that name the dataset, by name
-    prompt: str = ""  # as it was named
-    documents: str = ""  # files and pages that the dataset was made from, which may change
 
-
-def write_mark(folder: Path, dataset: Dataset, asked: Asked) -> None:
-    """Mark the folder as a run of this dataset, with how it was asked for."""
+def write_mark(folder: Path, dataset: Dataset, asked: Asked, finished: Mapping[str, Any] | None = None) -> None:
+    """Mark the folder as a run of this dataset, with how it was asked for; `finished` are the results' settings."""
+    values = {
+        "dataset": dataset.name,
+        "corpus_sha256": dataset.corpus.sha256,
+        **{name: getattr(asked, name) for name in ("command", "source", "prompt", "documents")},
+        **({"finished": finished} if finished is not None else {}),
+    }
     with atomic_writer(folder / FOLDER_MARK) as stream:
-        json.dump({"dataset": dataset.name, "corpus_sha256": dataset.corpus.sha256, **asdict(asked)}, stream, indent=1)
+        json.dump(values, stream, indent=1)
         stream.write("\n")
 
 
@@ -54,6 +67,7 @@ def report_of(
     metrics: Sequence[str],
     asked: Asked,
     verdict: str = "",
+    steps: Sequence[str] = (),
 ) -> Report:
     """The report of the run in a folder."""
     filtered, texts = _verdicts(folder / "queries.synthetic.jsonl", prompt, options), texts_of(dataset)
@@ -90,7 +104,7 @@ def report_of(
         trainings=trainings_of({name: manifests[name] for name in ("retriever", "reranker") if name in manifests}),
         stages=stages,
         settings=_settings(options, prompt, manifests),
-        commands=_commands(folder, asked),
+        commands=[asked.command, *steps] if asked.command else [],
     )
 
 
@@ -118,7 +132,9 @@ def _notes(manifests: Mapping[str, Manifest], prompt: PromptSource) -> list[str]
     if resembling is not None:
         notes.append(f"{resembling} of the written queries equal, or nearly equal, one of the dataset's own queries.")
     if shown:
-        notes.append(f"{len(shown)} of the dataset's queries are shown in the prompt and left out here.")
+        notes.append(
+            f"Left out here because the prompt shows them: {counted(len(shown), 'query', 'queries')} of the dataset."
+        )
     return notes
 
 
@@ -132,12 +148,6 @@ def _settings(options: PipelineOptions, prompt: PromptSource, manifests: Mapping
         "device": manifests["generate"].device,
         "commit": manifests["generate"].git_commit,
     }
-
-
-def _commands(folder: Path, asked: Asked) -> list[str]:
-    if not asked.command:
-        return []
-    return [asked.command, *stage_commands(manifests_in(folder), asked.source, asked.prompt)]
 
 
 def _verdicts(queries: Path, prompt: PromptSource, options: PipelineOptions) -> Filtered:

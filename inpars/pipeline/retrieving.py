@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,21 @@ from inpars.datasets import Dataset
 from inpars.formats import read_run, write_run
 from inpars.manifest import stamp
 from inpars.options import option
+from inpars.pipeline.commands import StageCommands, run_flags
 from inpars.pipeline.options import PipelineOptions
-from inpars.pipeline.reranking import rerank_pool
+from inpars.pipeline.reranking import POOL, SCORES, rerank_pool
 from inpars.progress import Progress
 from inpars.prompting.templates import Prompt, PromptSource
 from inpars.records import Run
 from inpars.runs import cut, fuse_z_scores
+from inpars.stages.examples import SUFFIX as EXAMPLES_SUFFIX
+from inpars.stages.examples import example_query_ids
 from inpars.stages.reranking import RerankOptions, run_scorer_maker
 from inpars.stages.retrieving import BM25, SearchOptions, search_dataset
 from inpars.stages.stage import Outcome, run_stage
 from inpars.topics import Topics
 
+SYNTHETIC = "queries.synthetic.jsonl"
 FUSION_DEPTH = 100
 BASE_FUSION, TUNED, TUNED_FUSION = "fusion", "tuned", "tuned fusion"
 RERANKED = " + reranker"
@@ -38,6 +42,7 @@ class Surroundings:
     topics: Topics | None
     progress: Progress
     overwrite: bool
+    commands: StageCommands
 
     def path(self, name: str) -> Path:
         """A file of the run's folder."""
@@ -52,6 +57,17 @@ class Surroundings:
     def shown(self) -> Prompt | None:
         """The examples that a query likelihood is shown: the prompt's, where all documents have the same."""
         return self.prompt if isinstance(self.prompt, Prompt) else None
+
+    @property
+    def shown_flags(self) -> list[str]:
+        """The flags of the same."""
+        return [] if self.shown is None else self.commands.prompt
+
+    @property
+    def left_out(self) -> list[str]:
+        """The flag that leaves out the queries which the prompt shows."""
+        ids = self.path(SYNTHETIC).with_name(f"{SYNTHETIC}{EXAMPLES_SUFFIX}")
+        return ["--leave-out", str(ids)] if example_query_ids(self.prompt) else []
 
 
 def all_runs(run: Surroundings, topics: Topics) -> dict[str, Path]:
@@ -81,6 +97,8 @@ def _search(run: Surroundings, topics: Topics, name: str, retriever: str, *, win
         **own.clustered,
     )
     output = run.path("runs") / f"{name}.trec"
+    first = ["--limit", str(own.limit)] if own.limit else []
+    run.commands.add("search", [*run.commands.topics, *run.left_out, *first], output, options)
     search_dataset(run.dataset, topics, options, output=output, **run.told)
     return output
 
@@ -96,21 +114,27 @@ class _FusionOptions:
     k: int = option(FUSION_DEPTH, help="documents a query that it keeps")
 
 
-def fuse_runs(sources: Sequence[Path], *, output: Path, k: int = FUSION_DEPTH, told: Mapping[str, Any]) -> Path:
+def fuse_runs(
+    sources: Sequence[Path], *, output: Path, k: int = FUSION_DEPTH, depth: int = FUSION_DEPTH, told: Mapping[str, Any]
+) -> Path:
     """Write the sum of the runs' z-scores, `k` documents a query, as a stage; returns `output`."""
-    options = _FusionOptions(FUSION_DEPTH, k)
+    options = _FusionOptions(depth, k)
 
     def work() -> Outcome:
         runs: list[Run] = [cut(read_run(source), options.depth) for source in sources]
         return Outcome(write_run(output, fuse_z_scores(runs, options.k), output.stem))
 
-    inputs = {source.name: stamp(source) for source in sources}
+    names = [source.name for source in sources]
+    inputs = {source.name if names.count(source.name) == 1 else str(source): stamp(source) for source in sources}
     run_stage("fuse", options, output=output, inputs=inputs, work=work, **told)
     return output
 
 
 def _fuse(run: Surroundings, name: str, sources: Sequence[Path]) -> Path:
-    return fuse_runs(sources, output=run.path("runs") / f"{name}.trec", k=run.options.k, told=run.told)
+    output = run.path("runs") / f"{name}.trec"
+    settings = ["--fusion-depth", FUSION_DEPTH, "--k", run.options.k]
+    run.commands.add("search", [*run_flags(sources), *settings], output)
+    return fuse_runs(sources, output=output, k=run.options.k, told=run.told)
 
 
 def _rerank(run: Surroundings, topics: Topics, paths: Mapping[str, Path]) -> dict[str, Path]:
@@ -126,8 +150,9 @@ def _rerank(run: Surroundings, topics: Topics, paths: Mapping[str, Path]) -> dic
         **own.clustered,
     )
     prompt = None if own.reranker_epochs else run.shown
+    sources = {name: paths[name] for name in ("bm25", BASE_FUSION, TUNED_FUSION)}
     reranked = rerank_pool(
-        {name: paths[name] for name in ("bm25", BASE_FUSION, TUNED_FUSION)},
+        sources,
         run.dataset,
         topics,
         options,
@@ -135,4 +160,18 @@ def _rerank(run: Surroundings, topics: Topics, paths: Mapping[str, Path]) -> dic
         prompt=prompt,
         told=run.told,
     )
+    _say_reranked(run, sources, reranked, options)
     return {name + RERANKED: path for name, path in reranked.items()}
+
+
+def _say_reranked(
+    run: Surroundings, sources: Mapping[str, Path], reranked: Mapping[str, Path], options: RerankOptions
+) -> None:
+    """The same as commands: the tops are pooled by the one that scores them."""
+    scores, depth = run.path("runs") / SCORES, options.depth
+    pooled = replace(options, depth=depth * len(sources), fusion="rrf", fusion_depth=depth)
+    shown = [] if run.options.reranker_epochs else run.shown_flags
+    run.commands.say(f"runs/{POOL}, the tops of the next command's runs, is written by `inpars run` alone")
+    run.commands.add("rerank", [*run.commands.topics, *run_flags(sources.values()), *shown], scores, pooled)
+    for name, source in sources.items():
+        run.commands.add("rerank", ["--run", source, "--scores", scores, "--depth", depth], reranked[name])

@@ -25,7 +25,6 @@ DEFAULT_SEPARATOR = "\n\n"
 NOT_HASHED = ("name", "description", "source")  # they change no output
 
 _PLACEHOLDER = re.compile(r"(?<!\{)\{\{([A-Za-z_]\w*)\}\}(?!\})|\{([A-Za-z_]\w*)\}")
-_QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "`": "`"}  # noqa: RUF001
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +132,6 @@ class Prompt:
     def parse(self, generated: str) -> str:
         """The query in a continuation: up to the first stop string, outer blanks removed."""
         return generated[: self.stop_position(generated)].strip()
-
-    def parse_reply(self, reply: str) -> str:
-        """The query in an instruct model's turn, which may repeat the cue or put the query in quotes."""
-        text = reply.strip()
-        if self.cue and text.lower().startswith(self.cue.lower()):
-            text = text[len(self.cue) :].lstrip()
-        text = self.parse(text)
-        quoted = len(text) > 1 and _QUOTES.get(text[0]) == text[-1]
-        return text[1:-1].strip() if quoted else text
 
     def stop_position(self, generated: str) -> int:
         """Where the first stop string begins; the length where there is none."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inpars.errors import DataFormatError
+from inpars.json_text import JsonError, parse_json
 from inpars.remote.names import remote_folder
 from inpars.remote.objects import URL, ObjectInfo, Objects
 from inpars.storage import atomic_writer
@@ -105,9 +106,10 @@ class Mirror:
 
     def _state(self, path: Path) -> dict[str, object]:
         try:
-            return dict(json.loads(self._state_path(path).read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError):
+            found = parse_json(self._state_path(path).read_bytes())
+        except (FileNotFoundError, JsonError):
             return {}
+        return found if isinstance(found, dict) else {}
 
     def _remember(self, path: Path, info: ObjectInfo, seen: list[int]) -> None:
         with atomic_writer(self._state_path(path)) as stream:

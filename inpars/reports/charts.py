@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from inpars.evaluation.wording import counted
 from inpars.reports.page import shorten
 from inpars.reports.svg import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, Plot, drawing, shown, text
 
@@ -154,7 +155,7 @@ def differences_chart(values: Sequence[float], queries: int, label: str) -> str:
             _bar(LEFT + position * width, top, width - 1 if width > 3 else width + 0.4, bottom, kind) if value else ""
         )
     zero = f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{plot.y(0):.1f}" y2="{plot.y(0):.1f}"/>'
-    name = f"{label} of {queries} queries, from {shown(max(values))} to {shown(min(values))}"
+    name = f"{label} of {counted(queries, 'query', 'queries')}, from {shown(max(values))} to {shown(min(values))}"
     return plot.draw("".join(bars) + zero, name)
 
 

@@ -7,7 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inpars.evaluation.wording import in_words, power_in_words
+from inpars.evaluation.significance import Difference
+from inpars.evaluation.wording import adjustment_in_words, in_words, power_in_words
 from inpars.reports.charts import Range, intervals_chart
 from inpars.reports.page import (
     Cell,
@@ -35,7 +36,8 @@ SETTING_CHARACTERS = 60
 def comparison_lines(comparison: Comparison) -> list[str]:
     """Settings, measures, queries and time, for people at a terminal."""
     first, second = comparison.runs
-    lines = [f"first:  {first}", f"second: {second}", "", "settings that differ"]
+    lines = [f"not a result: {problem}" for problem in comparison.problems]
+    lines += [f"first:  {first}", f"second: {second}", "", "settings that differ"]
     lines += [
         f"  {setting.output}: {setting.name}: {_value(setting.first)} -> {_value(setting.second)}"
         for setting in comparison.settings
@@ -73,22 +75,30 @@ def _measure_lines(measures: Sequence[Compared]) -> Iterator[str]:
     for one in measures:
         yield (
             f"  {one.system:{width}}  {one.metric:10} {one.first:8.4f} {one.second:8.4f} {one.difference.mean:+11.4f}"
-            f"  [{one.difference.low:+.4f}, {one.difference.high:+.4f}] p={one.difference.adjusted_p_value:.3f} "
-            f"{_verdict(one)}"
+            f"  {_test(one.difference)}{_verdict(one)}"
         )
     judged = [one for one in measures if one.metric == measures[0].metric]
     yield from ["", *(in_words(one.system, "the first run's", one.metric, one.difference) for one in judged)]
-    if power := power_in_words(judged[0].metric, max(judged, key=_detectable).difference):
-        yield power
+    power = power_in_words(judged[0].metric, max(judged, key=_detectable).difference)
+    yield from filter(None, [power, adjustment_in_words([one.difference for one in judged])])
 
 
 def _detectable(one: Compared) -> float:
     return one.difference.detectable or 0.0
 
 
+def _test(difference: Difference) -> str:
+    """Interval and p-value, where there was a test."""
+    if difference.interval is None or difference.adjusted_p_value is None:
+        return ""
+    return "[{:+.4f}, {:+.4f}] p={:.3f} ".format(*difference.interval, difference.adjusted_p_value)
+
+
 def _verdict(one: Compared) -> str:
     if one.difference.better == one.difference.worse == 0:
         return "the same"
+    if not one.difference.is_tested:
+        return "not tested"
     if not one.difference.is_believed():
         return "may be chance"
     return "better" if one.difference.mean > 0 else "worse"
@@ -145,13 +155,15 @@ def _measures(comparison: Comparison) -> str:
     ]
     judged = [one for one in measures if one.metric == measures[0].metric]
     ranges = [
-        Range(one.system, one.difference.mean, one.difference.low, one.difference.high, one.difference.is_believed())
+        Range(one.system, one.difference.mean, *one.difference.interval, one.difference.is_believed())
         for one in judged
+        if one.difference.interval is not None
     ]
     caption = f"{names[1]} less {names[0]} with 95% intervals; grey where it may be chance."
     return (
         table("Measures of both runs", head, rows)
         + "".join(paragraph(f"{in_words(one.system, names[0], one.metric, one.difference)}.") for one in judged)
+        + "".join(map(paragraph, filter(None, [adjustment_in_words([one.difference for one in judged])])))
         + "".join(map(paragraph, comparison.notes))
         + figures(figure(intervals_chart(ranges, f"difference in {measures[0].metric}"), caption))
     )

@@ -7,9 +7,21 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from inpars.evaluation.wording import counted
 from inpars.reports.charts import bar, line_chart
 from inpars.reports.content import StageFacts, Training
-from inpars.reports.page import Cell, code, duration, figure, figures, folded, heading, number, paragraph, table
+from inpars.reports.page import (
+    Cell,
+    code,
+    duration,
+    figure,
+    figures,
+    folded,
+    heading,
+    number,
+    paragraph,
+    table,
+)
 
 
 def training_html(trainings: Sequence[Training]) -> str:
@@ -23,7 +35,7 @@ def training_html(trainings: Sequence[Training]) -> str:
         parts += [figure(loss, f"Training loss of the {one.name}."), figure(validation, worth)]
         warnings.append(paragraph(one.warning and f"{one.name}: {one.warning}", "warning"))
         if not loss:
-            warnings.append(paragraph(f"The {one.name} took {len(one.loss.xs)} steps, too few for a curve."))
+            warnings.append(paragraph(f"The {one.name} took {counted(len(one.loss.xs), 'step')}, too few for a curve."))
     return "".join(warnings) + figures(*parts)
 
 
@@ -82,7 +94,7 @@ def commands_html(commands: Sequence[str]) -> str:
     whole, *stages = commands
     parts = [code("The command", whole)]
     if stages:
-        words = "The same stage by stage, every setting spelled out:"
+        words = "The same stage by stage. A line that begins with # says what no command of its own makes:"
         parts.append(
             folded("Stage by stage", paragraph(words, "soft") + code("Commands of the stages", "\n\n".join(stages)))
         )

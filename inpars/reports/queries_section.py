@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from inpars.evaluation.wording import counted
 from inpars.reports.charts import bar, filled_legend, histogram, line_chart
 from inpars.reports.content import NegativeExample, Negatives, QueryExample, Written
 from inpars.reports.page import Cell, cards, figure, figures, heading, number, paragraph, table
@@ -24,7 +25,8 @@ def written_html(written: Written | None) -> str:
             figures(
                 figure(
                     histogram(written.bins, score, cut=cut),
-                    f"Scores of {written.count:,} written queries; the line is the lowest score that was kept.",
+                    f"Scores of {counted(written.count, 'written query', 'written queries')}; the line is the lowest "
+                    "score that was kept.",
                     filled_legend([(f"kept ({written.kept:,})", "kept"), (f"dropped ({dropped:,})", "dropped")]),
                 ),
                 figure(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
-from inpars.evaluation.significance import Difference, Interval
+from inpars.evaluation.significance import FEWEST_QUERIES, Difference, Interval
+from inpars.evaluation.wording import counted, queries
 from inpars.reports.charts import Range, differences_chart, intervals_chart, legend, line_chart
 from inpars.reports.content import DEPTHS, Moved, Movement, Passage, Results
 from inpars.reports.page import Cell, cards, figure, figures, heading, number, paragraph, shorten, table
@@ -22,19 +23,19 @@ def results_html(results: Results | None) -> str:
         [
             _verdict(results),
             _table(results),
-            paragraph(
-                f"{results.queries:,} judged queries. Small numbers: 95% intervals by bootstrap over queries. p: "
-                f"paired test over queries, Holm-adjusted for the number of systems compared with {results.baseline}.",
-                "soft",
-            ),
+            paragraph(_about_numbers(results), "soft"),
             *(paragraph(note) for note in results.notes),
             figures(
                 figure(
                     intervals_chart(
-                        [Range(name, d.mean, d.low, d.high, d.is_believed()) for name, d in differences.items()],
+                        [
+                            Range(name, d.mean, *d.interval, d.is_believed())
+                            for name, d in differences.items()
+                            if d.interval is not None
+                        ],
                         f"{results.metrics[0]} less {results.baseline}",
                     ),
-                    f"Difference from {results.baseline} with its 95% interval; grey where it may be chance.",
+                    f"Difference from {results.baseline} with its interval; grey where it may be chance.",
                 ),
                 figure(
                     line_chart(results.depth_curves, "k, documents looked at", "nDCG@k", marks=DEPTHS),
@@ -78,9 +79,9 @@ def gain_cells(gain: Difference | None, effect: bool = False) -> list[Cell]:
     size = [Cell(number(gain.effect_size, "+.2f"), "n")] if effect else []
     return [
         Cell(number(gain.mean, "+.4f"), f"n {kind}"),
-        Cell(f"{number(gain.low, '+.4f')} to {number(gain.high, '+.4f')}", "s"),
+        Cell("" if gain.interval is None else " to ".join(number(end, "+.4f") for end in gain.interval), "s"),
         *size,
-        Cell(f"{word}, p {_p_value(gain.adjusted_p_value)}", f"s {kind}"),
+        Cell(word + ("" if gain.adjusted_p_value is None else f", p {_p_value(gain.adjusted_p_value)}"), f"s {kind}"),
     ]
 
 
@@ -88,9 +89,27 @@ def verdict(gain: Difference) -> tuple[str, str]:
     """What is to be said of a difference, and the class it is shown in."""
     if not gain.mean and gain.better == gain.worse == 0:
         return "the same", "noise"
+    if not gain.is_tested:
+        return "not tested", "noise"
     if not gain.is_believed():
         return "may be chance", "noise"
     return ("better", "better") if gain.mean > 0 else ("worse", "worse")
+
+
+def _about_numbers(results: Results) -> str:
+    """What the numbers of the table are, and how differences were tested."""
+    judged = counted(results.queries, "judged query", "judged queries")
+    means = f"{judged}. Small numbers: 95% intervals of the means by bootstrap over queries."
+    found = results.differences.get(results.metrics[0], {})
+    if not found:
+        return means
+    if not any(gain.is_tested for gain in found.values()):
+        return f"{means} With fewer than {FEWEST_QUERIES} judged queries differences are not tested."
+    return (
+        f"{means} Differences: paired randomisation test over queries, whose p-values and intervals are adjusted "
+        f"together (Holm) for the number of systems compared with {results.baseline}: an interval holds 0 exactly "
+        "where the difference may be chance."
+    )
 
 
 def _p_value(value: float) -> str:
@@ -110,9 +129,11 @@ def _verdict(results: Results) -> str:
             f"a difference that chance alone would rarely give."
         )
     else:
+        count, verb = queries(results.queries), "is" if results.queries == 1 else "are"
+        doubt = "cannot tell this difference from chance" if gain.is_tested else f"{verb} too few for a test"
         words = (
             f"{best} has the highest {metric}, {values[best]:.4f} against {values[baseline]:.4f} of {baseline}, "
-            f"but {results.queries:,} queries cannot tell this difference from chance."
+            f"but {count} {doubt}."
         )
     return paragraph(words, "verdict" if gain is not None and gain.is_believed() else '"verdict noise"')
 
@@ -126,7 +147,7 @@ def _table(results: Results) -> str:
         Cell("system"),
         *(Cell(name, "n") for name in results.metrics),
         Cell(f"{metric} less {results.baseline}", "n"),
-        Cell("95% interval"),
+        Cell("interval"),
         *([Cell("effect size", "n")] if effect else []),
         Cell("verdict"),
         *([Cell("Judged@10", "n")] if judged else []),
@@ -150,7 +171,7 @@ def _mean(mean: float, interval: Interval | None) -> str:
 
 def _movement(one: Movement, baseline: str) -> str:
     return (
-        f"{one.name} against {baseline}: better on {one.better:,} queries, worse on {one.worse:,}, "
+        f"{one.name} against {baseline}: better on {queries(one.better)}, worse on {one.worse:,}, "
         f"the same on {one.same:,}."
     )
 

@@ -36,7 +36,7 @@ def build_structure(kind: Approximation, vectors: Embeddings, path: Path) -> Non
         index.hnsw.efConstruction = BUILD_WIDTH
         index.train(_sample(vectors, VECTORS_PER_LIST))
     else:
-        lists = max(1, round(LISTS_PER_ROOT * count**0.5))
+        lists = max(1, min(count, round(LISTS_PER_ROOT * count**0.5)))
         centres = faiss.IndexFlatIP(width)
         index = faiss.IndexIVFScalarQuantizer(centres, width, lists, half, faiss.METRIC_INNER_PRODUCT)
         index.cp.min_points_per_centroid = 1

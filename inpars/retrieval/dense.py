@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock, local
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +24,13 @@ import torch
 from inpars.batches import chunks, slices
 from inpars.corpus import Corpus, Documents, cache_folder
 from inpars.errors import ConfigError, DataFormatError
+from inpars.json_text import JsonError, parse_json
 from inpars.manifest import sha256_of
 from inpars.models import loading as models
 from inpars.models.dtypes import DtypeName
 from inpars.models.fused_bert import fuse_bert
 from inpars.models.hardware import pick_device, pick_dtype
+from inpars.models.networks import check_length
 from inpars.models.side_by_side import in_lone_thread, side_by_side
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run
@@ -79,6 +81,7 @@ class Encoder:
             model, device=place, dtype=torch.float32, trust_remote_code=trust_remote_code
         )
         if max_length is not None:
+            check_length(self._model, model, max_length)
             self._model.max_seq_length = max_length
         if window_tokens is not None:
             require_offsets(self._model.tokenizer, model)
@@ -108,7 +111,7 @@ class Encoder:
 
         One each where there are no windows. Advances the progress by documents.
         """
-        if self.window_tokens is None:
+        if self.window_tokens is None or not documents:
             vectors = self.encode_documents([document.full_text for document in documents], progress)
             return vectors, np.ones(len(documents), dtype=np.int64)
         found: list[Embeddings] = []
@@ -227,7 +230,7 @@ class DenseIndex:
             if self._doc_ids[row] == doc_id:
                 shard, position = divmod(row, DOCUMENTS_PER_SHARD)
                 start, end = _rows_of(self._shards[shard], position)
-                return torch.from_numpy(np.array(np.load(self._shards[shard], mmap_mode="r")[start:end]))
+                return torch.from_numpy(np.array(_loaded(self._shards[shard], "r")[start:end]))
             place += 1
         raise DataFormatError(f"no document {doc_id!r} in the dense index; its ids belong to another corpus")
 
@@ -236,7 +239,7 @@ class DenseIndex:
         scores, rows = torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.long)
         start = 0
         for shard in self._shards:
-            found = _of_documents(queries @ torch.from_numpy(np.load(shard, mmap_mode="c")).T, shard)
+            found = _of_documents(queries @ torch.from_numpy(_loaded(shard, "c")).T, shard)
             best = found.topk(min(k, found.shape[1]), dim=1)
             scores = torch.cat([scores, best.values], dim=1)
             rows = torch.cat([rows, best.indices + start], dim=1)
@@ -255,7 +258,8 @@ def dense_index(
     folder = cache_folder() / "dense" / hashlib.sha256(key.encode()).hexdigest()[:16]
     ids_path = folder / "doc_ids.json"
     shards = [folder / f"{n:05}.npy" for n in range(-(-len(corpus) // DOCUMENTS_PER_SHARD))]
-    if not ids_path.exists():
+    doc_ids = _read_ids(ids_path, len(corpus))
+    if doc_ids is None:
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             if cluster is not None and isinstance(corpus, Corpus):
@@ -266,7 +270,16 @@ def dense_index(
             partial = ids_path.with_suffix(f".{os.getpid()}.tmp")
             partial.write_text(json.dumps(doc_ids), encoding="utf-8")
             partial.replace(ids_path)
-    return DenseIndex(shards, json.loads(ids_path.read_text(encoding="utf-8")), encoder)
+    return DenseIndex(shards, doc_ids, encoder)
+
+
+def _read_ids(path: Path, count: int) -> list[str] | None:
+    """The ids beside the shards; None where they are not there yet, or torn."""
+    try:
+        found = parse_json(path.read_bytes())
+    except (FileNotFoundError, JsonError):
+        return None
+    return found if isinstance(found, list) and len(found) == count else None
 
 
 def _encode_corpus(corpus: Documents, encoder: Encoder, shards: Sequence[Path], progress: Progress) -> list[str]:
@@ -293,6 +306,16 @@ def save_embeddings(shard: Path, documents: Sequence[Document], encoder: Encoder
     save_array(shard, vectors)  # last: it says that the shard is whole
 
 
+def _loaded(path: Path, mode: Literal["c", "r"] | None = None) -> npt.NDArray[Any]:
+    """An array's file. Raises DataFormatError where it is torn."""
+    try:
+        found: npt.NDArray[Any] = np.load(path, mmap_mode=mode)
+    except (ValueError, EOFError) as error:
+        problem = f"damaged ({error}); remove {path.parent} and run the same command again"
+        raise DataFormatError(problem, path=path) from None
+    return found
+
+
 def _counts_path(shard: Path) -> Path:
     """Beside a shard of windows: how many each document has."""
     return shard.with_suffix(".counts.npy")
@@ -303,7 +326,7 @@ def _of_documents(found: torch.Tensor, shard: Path) -> torch.Tensor:
     path = _counts_path(shard)
     if not path.exists():
         return found
-    counts = torch.from_numpy(np.load(path))
+    counts = torch.from_numpy(_loaded(path))
     owners = torch.repeat_interleave(torch.arange(len(counts)), counts).expand(len(found), -1)
     best = torch.full((len(found), len(counts)), -torch.inf)
     return best.scatter_reduce(1, owners, found, "amax")
@@ -314,7 +337,7 @@ def _rows_of(shard: Path, position: int) -> tuple[int, int]:
     path = _counts_path(shard)
     if not path.exists():
         return position, position + 1
-    ends = np.cumsum(np.load(path)[: position + 1])
+    ends = np.cumsum(_loaded(path)[: position + 1])
     return int(ends[-2]) if position else 0, int(ends[-1])
 
 

@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from inpars.errors import ConfigError, DataFormatError
+from inpars.json_text import parse_json
 from inpars.retrieval.segments import sync_folder
 from inpars.storage import atomic_writer, storage_errors
 
@@ -72,17 +73,36 @@ def read_state(folder: Path) -> IndexState:
     """The state of an index. Raises DataFormatError where there is none that this version reads."""
     path = folder / STATE
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = parse_json(path.read_bytes())
         if fields["format"] != INDEX_FORMAT:
             raise DataFormatError(
                 f"an index of format {fields['format']}, {INDEX_FORMAT} is read here; build it again", path=path
             )
-        segments = tuple(SegmentEntry(**entry) for entry in fields.pop("segments"))
-        return IndexState(**fields, segments=segments)
+        segments = tuple(_entry(entry) for entry in fields.pop("segments"))
+        return _checked(IndexState(**fields, segments=segments))
     except (FileNotFoundError, NotADirectoryError):
         raise DataFormatError("no index in this folder; make one with `inpars index build`", path=folder) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataFormatError(f"not an index ({error}); build it again", path=path) from None
+
+
+def _entry(fields: dict[str, Any]) -> SegmentEntry:
+    """A segment's entry. Raises ValueError for one that no writer makes."""
+    entry = SegmentEntry(**fields)
+    names = [entry.name, *([entry.deleted] if entry.deleted is not None else [])]
+    if not all(isinstance(name, str) and name and Path(name).name == name for name in names):
+        raise ValueError("a segment's name is no name of a file")
+    if type(entry.documents) is not int or entry.structure not in get_args(StructureKind):
+        raise ValueError(f"segment {entry.name} has a wrong number of documents or a wrong structure")
+    return entry
+
+
+def _checked(state: IndexState) -> IndexState:
+    """The state. Raises ValueError where its fields are of the wrong kind."""
+    texts, numbers = (state.model, state.weights, state.structure), (state.width, state.generation)
+    if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in numbers):
+        raise ValueError("model, weights and structure are texts, width and generation whole numbers")
+    return state
 
 
 def commit(folder: Path, state: IndexState) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from inpars.retrieval import java_functions as java
 from inpars.retrieval.anserini_order import Hits, Numbers
@@ -68,13 +69,19 @@ def finish(task: Any, depth: int) -> Hits:  # noqa: ANN401
     """The hits of a search that was started with this depth; whatever Java threw comes through."""
     found: list[str] = task.join()
     counts = np.array([text.count("=") // _NUMBERS_A_HIT for text in found], dtype=np.int64)
-    text = " ".join(found).encode().translate(None, _LETTERS)
-    numbers = np.fromstring(text, dtype=np.float64, sep=" ").reshape(-1, _NUMBERS_A_HIT)
+    numbers = _numbers(" ".join(found), int(counts.sum()) * _NUMBERS_A_HIT).reshape(-1, _NUMBERS_A_HIT)
     filled = np.arange(depth) < counts[:, None]
     documents = np.full(filled.shape, -1, dtype=np.int64)
     scores = np.full(filled.shape, -np.inf, dtype=np.float32)
     documents[filled], scores[filled] = numbers[:, 0], numbers[:, 1]
     return Hits(documents, scores, counts)
+
+
+def _numbers(text: str, count: int) -> npt.NDArray[np.float64]:
+    """The numbers in Java's text of hits; of blanks alone numpy would read one number, which is none."""
+    if not count:
+        return np.empty(0, dtype=np.float64)
+    return np.fromstring(text.encode().translate(None, _LETTERS), dtype=np.float64, sep=" ", count=count)
 
 
 def open_reader(folder: Path) -> Any:  # noqa: ANN401
@@ -97,13 +104,18 @@ class DocIds:
             with storage_errors(starts):
                 _write_table(folder / f"{name}.txt", starts, reader)
         self._starts = np.load(starts, mmap_mode="r")
-        with (folder / f"{name}.txt").open("rb") as stream:
-            self._text = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        self._text = _mapped(folder / f"{name}.txt")
 
     def __getitem__(self, numbers: Numbers) -> list[str]:
         text = self._text
         starts, stops = self._starts[numbers].tolist(), (self._starts[numbers + 1] - 1).tolist()
         return [text[start:stop].decode() for start, stop in zip(starts, stops, strict=True)]
+
+
+def _mapped(path: Path) -> mmap.mmap | bytes:
+    """A file's bytes; nothing can be mapped of an empty one, as the ids of an index without any text are."""
+    with path.open("rb") as stream:
+        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
 
 
 def _state(folder: Path) -> str:

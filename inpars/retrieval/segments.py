@@ -7,7 +7,6 @@ million documents need 32 MB of table. Knows nothing of models, and of faiss onl
 from __future__ import annotations
 
 import hashlib
-import json
 import mmap
 import os
 from array import array
@@ -18,7 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from inpars.errors import DataFormatError
 from inpars.formats import parse_document, read_documents, write_documents
+from inpars.json_text import JsonError, parse_json
 from inpars.records import Document
 from inpars.storage import read_json_at
 
@@ -34,16 +35,22 @@ class Segment:
     """One part of an index, opened for reading; safe to read from several threads."""
 
     def __init__(self, folder: Path, deleted: Path | None = None) -> None:
-        """Map the files; `deleted` lists the rows that are gone."""
+        """Map the files; `deleted` lists the rows that are gone. Raises DataFormatError where one of them is torn."""
         self.folder, self.name = folder, folder.name
         self._path = folder / DOCUMENTS
-        with self._path.open("rb") as stream:
-            self._bytes = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        self._offsets, self._hashes, self._rows = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in TABLE)
-        self.vectors: Embeddings = np.load(folder / VECTORS, mmap_mode="r")
-        self.live = np.ones(len(self._offsets), dtype=np.bool_)
-        if deleted is not None:
-            self.live[np.load(deleted)] = False
+        try:
+            with self._path.open("rb") as stream:
+                self._bytes = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            self._offsets, self._hashes, self._rows = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in TABLE)
+            self.vectors: Embeddings = np.load(folder / VECTORS, mmap_mode="r")
+            self.live = np.ones(len(self._offsets), dtype=np.bool_)
+            if deleted is not None:
+                self.live[np.load(deleted)] = False
+        except (ValueError, EOFError, IndexError) as error:
+            raise _torn(folder, str(error)) from None
+        rows = {len(part) for part in (self._offsets, self._hashes, self._rows, self.vectors)}
+        if len(rows) > 1 or self.vectors.ndim != 2 or self._offsets[-1] >= len(self._bytes):
+            raise _torn(folder, "its files are not of the same documents")
 
     def __len__(self) -> int:
         """Rows, deleted ones too."""
@@ -58,7 +65,10 @@ class Segment:
         """The document of a row."""
         offset = int(self._offsets[row])
         end = self._bytes.find(b"\n", offset)
-        return parse_document(json.loads(self._bytes[offset:end]), self._path, row + 1)
+        try:
+            return parse_document(parse_json(self._bytes[offset:end]), self._path, row + 1)
+        except (JsonError, AttributeError) as error:
+            raise _torn(self.folder, f"document {row + 1}: {error}") from None
 
     def documents(self) -> Iterator[Document]:
         """The documents that are not deleted, in the order of the rows."""
@@ -82,7 +92,7 @@ def write_rows(folder: Path, documents: Iterable[Document]) -> int:
     offsets, hashes, offset = array("q"), array("Q"), 0
     with (folder / DOCUMENTS).open("rb") as stream:
         for number, raw in enumerate(stream, start=1):
-            hashes.append(id_hash(parse_document(json.loads(raw), folder / DOCUMENTS, number).doc_id))
+            hashes.append(id_hash(parse_document(parse_json(raw), folder / DOCUMENTS, number).doc_id))
             offsets.append(offset)
             offset += len(raw)
     keys = np.frombuffer(hashes, dtype=np.uint64) if hashes else np.empty(0, dtype=np.uint64)
@@ -153,6 +163,10 @@ def best(scores: Embeddings, rows: Rows, k: int) -> tuple[Embeddings, Rows]:
 def id_hash(doc_id: str) -> int:
     """64 bits of a document's id."""
     return int.from_bytes(hashlib.blake2b(doc_id.encode(), digest_size=8).digest(), "little")
+
+
+def _torn(folder: Path, reason: str) -> DataFormatError:
+    return DataFormatError(f"this part of an index is damaged ({reason}); build the index again", path=folder)
 
 
 def sync_folder(folder: Path) -> None:

@@ -170,7 +170,11 @@ def _structure(folder: Path, entry: SegmentEntry) -> Structure | None:
     path = folder / SEGMENTS / entry.name / STRUCTURE_FILE
     if not path.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-    return Structure(entry.structure, path)
+    try:
+        return Structure(entry.structure, path)
+    except RuntimeError as error:  # faiss's
+        reason = str(error).splitlines()[0][:200]
+        raise DataFormatError(f"the search structure is damaged ({reason}); build the index again", path=path) from None
 
 
 def _matching(segment: Segment, matches: Callable[[Document], bool]) -> npt.NDArray[np.bool_]:

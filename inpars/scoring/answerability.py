@@ -16,7 +16,7 @@ from torch import Tensor
 from inpars.errors import ConfigError
 from inpars.models import loading as models
 from inpars.models.hardware import pick_device, pick_dtype
-from inpars.models.networks import evaluating, pad_id
+from inpars.models.networks import check_length, evaluating, pad_id
 from inpars.scoring.pair_model import Pair, default_batch_tokens, token_budget_batches
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ARCHITECTURE_ENDING = "ForQuestionAnswering"
 MAX_LENGTH = 384  # tokens of a window, as these models are trained
 STRIDE = 128  # tokens that neighbouring windows share
+LEAST_WINDOW = 16  # tokens
 MAX_ANSWER_TOKENS = 30
 LONGEST_LIMIT = 1_000_000  # tokenizers without a limit say 1e30
 
@@ -83,6 +84,7 @@ class AnswerabilityScorer:
         )
         if not self._tokenizer.is_fast:
             raise ConfigError(f"{model} comes with a slow tokenizer, which cannot tell query and document apart")
+        check_length(self._network, model, max_length, LEAST_WINDOW)
         own = int(self._tokenizer.model_max_length)
         self._max_length = max_length or min(MAX_LENGTH, own if own < LONGEST_LIMIT else MAX_LENGTH)
 

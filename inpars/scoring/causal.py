@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from inpars.errors import ConfigError
 from inpars.models.networks import float32_rows, head_replaced, start_tokens
 from inpars.scoring import ScorerKind
 from inpars.scoring.answers import Answers
@@ -24,8 +25,8 @@ from inpars.scoring.pair_model import (
     token_ids,
 )
 
-HEAD = "Document:"
-TAIL = "\nQuery: {query}\nDoes the document answer the query? Answer:"
+DOCUMENT, QUERY = "{document}", "{query}"
+PROMPT = "Document: {document}\nQuery: {query}\nDoes the document answer the query? Answer:"
 TRAINING_TOKENS = (" yes", " no")
 MAX_LENGTH = 512
 
@@ -35,15 +36,26 @@ class CausalYesNo:
 
     kind: ScorerKind = "causal"
 
-    def __init__(self, network: Any, tokenizer: Any, answers: Answers, max_length: int = MAX_LENGTH) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        network: Any,  # noqa: ANN401
+        tokenizer: Any,  # noqa: ANN401
+        answers: Answers,
+        max_length: int = MAX_LENGTH,
+        prompt: str = PROMPT,
+    ) -> None:
+        """`prompt` holds `{document}` once and after it `{query}` once. Raises ConfigError for others."""
         self.network, self.tokenizer, self.answers, self.max_length = network, tokenizer, answers, max_length
-        start = start_tokens(tokenizer)
-        self._head = start + token_ids(tokenizer, [HEAD])[0]
+        head, self._tail = _around_document(prompt)
+        self._prompt, self._lead = prompt, head[len(head.rstrip()) :]  # the blank belongs to the document's first token
+        self._head = start_tokens(tokenizer) + token_ids(tokenizer, [head.rstrip()])[0]
 
     def encode(self, pairs: Sequence[Pair]) -> list[EncodedPair]:
         """Document, query and cue."""
-        tails = distinct_token_ids(self.tokenizer, [TAIL.format(query=query) for query, _ in pairs], self.max_length)
-        documents = distinct_token_ids(self.tokenizer, [" " + text.strip() for _, text in pairs], self.max_length)
+        texts = [self._tail.replace(QUERY, query) for query, _ in pairs]
+        tails = distinct_token_ids(self.tokenizer, texts, self.max_length)
+        texts = [self._lead + text.strip() for _, text in pairs]
+        documents = distinct_token_ids(self.tokenizer, texts, self.max_length)
         return [
             EncodedPair(fit(self._head, document, tail, self.max_length))
             for document, tail in zip(documents, tails, strict=True)
@@ -61,5 +73,16 @@ class CausalYesNo:
         return logits[:, 0, 1] - logits[:, 0, 0]  # type: ignore[no-any-return]
 
     def settings(self) -> dict[str, Any]:
-        """The two tokens."""
-        return self.answers.settings()
+        """The two tokens and the prompt that asks for them."""
+        return {**self.answers.settings(), "prompt": self._prompt}
+
+
+def _around_document(prompt: Any) -> tuple[str, str]:  # noqa: ANN401 - as it stands in a config.json
+    """The prompt's text before the document and after it."""
+    if isinstance(prompt, str) and prompt.count(DOCUMENT) == 1:
+        head, tail = prompt.split(DOCUMENT)
+        if QUERY not in head and tail.count(QUERY) == 1:
+            return head, tail
+    raise ConfigError(
+        f"config.json: the prompt of a yes/no reranker needs {DOCUMENT} and then {QUERY}, each once, not {prompt!r}"
+    )

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    MODEL_MAPPING_NAMES,
+)
 
 from inpars.errors import ConfigError
 from inpars.models import loading as models
 from inpars.models.fused_bert import fuse_bert
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.kinds import CAUSAL_ENDINGS, CLASSIFIER_ENDING
+from inpars.models.networks import LEAST_TOKENS, check_length, learned_positions
 from inpars.scoring import SCORER_KINDS, ScorerKind, causal, monot5, query_likelihood
 from inpars.scoring.answers import Answers, find_answers
 from inpars.scoring.causal import CausalYesNo
@@ -24,6 +32,9 @@ from inpars.scoring.query_likelihood import QueryLikelihood
 if TYPE_CHECKING:
     from inpars.models.dtypes import DtypeName
     from inpars.prompting.templates import Prompt
+
+
+TEXTS = ("prefix", "suffix", "true_token", "false_token")
 
 
 def load_pair_model(
@@ -46,8 +57,8 @@ def load_pair_model(
     """
     place = pick_device(device)
     config = models.load_config(model, trust_remote_code=trust_remote_code)
-    saved: Mapping[str, Any] = getattr(config, SETTINGS_KEY, None) or {}
-    kind = find_kind(model, config, saved) if kind == "auto" else _checked(kind)
+    saved = saved_settings(model, config)
+    kind = find_kind(model, config, saved) if kind == "auto" else _checked(model, config, kind)
     limit = max_length or saved.get("max_length")
     common: dict[str, Any] = {
         "device": place,
@@ -58,18 +69,36 @@ def load_pair_model(
     if kind == "monot5":
         network, tokenizer = models.load_seq2seq(model, **common)
         found = _answers(tokenizer, model, monot5.TRAINING_TOKENS, *answers)
-        return MonoT5(network, tokenizer, found, limit or monot5.MAX_LENGTH)
+        return _fitted(MonoT5(network, tokenizer, found, limit or monot5.MAX_LENGTH), model, max_length)
     if kind == "cross-encoder":
+        if not for_training and not _has_head(config):
+            raise ConfigError(
+                f"{model} has no head that scores pairs, a random one would; `inpars train reranker --model {model}` "
+                "trains one"
+            )
         network, tokenizer = models.load_sequence_classifier(model, num_labels=_labels(config), **common)
-        return CrossEncoder(network, tokenizer, limit)
+        return _fitted(CrossEncoder(network, tokenizer, limit), model, max_length)
     network, tokenizer = models.load_causal_lm(model, **common)
     if kind == "causal":
         found = _answers(tokenizer, model, causal.TRAINING_TOKENS, *answers)
-        return CausalYesNo(network, tokenizer, found, limit or causal.MAX_LENGTH)
+        asking = saved.get("prompt", causal.PROMPT)  # rerankers saved before it was stored were asked like this
+        return _fitted(CausalYesNo(network, tokenizer, found, limit or causal.MAX_LENGTH, asking), model, max_length)
     texts = {key: saved[key] for key in ("prefix", "suffix", "reduction") if key in saved}
     if prompt is not None:
         texts |= {"prefix": prompt.prefix, "suffix": prompt.suffix}
-    return QueryLikelihood(network, tokenizer, max_length=limit or query_likelihood.MAX_LENGTH, **texts)
+    likelihood = QueryLikelihood(network, tokenizer, max_length=limit or query_likelihood.MAX_LENGTH, **texts)
+    return _fitted(likelihood, model, max_length, before=len(likelihood.prefix_ids))
+
+
+def _fitted(found: PairModel, model: str, max_length: int | None, before: int = 0) -> PairModel:
+    """The model, whose own limit is no more than it has positions. Raises ConfigError where --max-length is."""
+    check_length(found.network, model, max_length, before=before)
+    most = learned_positions(found.network)
+    if most is not None and found.max_length + before > most:
+        found.max_length = most - before
+        if found.max_length < LEAST_TOKENS:
+            raise ConfigError(f"{model} reads at most {most} tokens, of which the prompt takes {before}; shorten it")
+    return found
 
 
 def for_scoring(model: PairModel) -> PairModel:
@@ -95,16 +124,52 @@ def find_kind(model: str, config: Any, saved: Mapping[str, Any]) -> ScorerKind: 
     raise ConfigError(f"{model}: its config.json names no architecture; say what it is with --kind")
 
 
-def _checked(kind: str) -> ScorerKind:
+def saved_settings(model: str, config: Any) -> Mapping[str, Any]:  # noqa: ANN401
+    """What a checkpoint of ours says of its scoring, empty for others. Raises ConfigError where it is none of ours."""
+    saved = getattr(config, SETTINGS_KEY, None) or {}
+    if not isinstance(saved, dict):
+        raise ConfigError(f"{model}: config.json: {SETTINGS_KEY} is {saved!r} and no object")
+    limit = saved.get("max_length")
+    wrong = [name for name in TEXTS if name in saved and not isinstance(saved[name], str)]
+    wrong += [] if limit is None or (type(limit) is int and limit > 0) else ["max_length"]
+    wrong += [] if saved.get("reduction") in (None, *get_args(query_likelihood.Reduction)) else ["reduction"]
+    if wrong:
+        raise ConfigError(f"{model}: config.json: {SETTINGS_KEY}.{wrong[0]} cannot be {saved[wrong[0]]!r}")
+    return saved
+
+
+def _checked(model: str, config: Any, kind: str) -> ScorerKind:  # noqa: ANN401
     if kind not in SCORER_KINDS:
         raise ConfigError(f"unknown kind {kind!r} of reranker (known: auto, {', '.join(SCORER_KINDS)})")
+    if kind not in (fitting := fitting_kinds(config)):
+        family = config.model_type
+        raise ConfigError(
+            f"--kind {kind}: {model} is a {family}, which cannot be one; kinds that fit: {', '.join(fitting)}"
+        )
     return kind
+
+
+def fitting_kinds(config: Any) -> Sequence[ScorerKind]:  # noqa: ANN401
+    """What a network of this architecture can be trained to; all kinds where transformers does not know it."""
+    family = config.model_type
+    if family not in MODEL_MAPPING_NAMES:
+        return SCORER_KINDS
+    found: list[ScorerKind] = []
+    if family in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        found = ["monot5"]
+    elif family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and family not in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        found = ["causal", "query-likelihood"]
+    classifies = family in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    return ["cross-encoder", *found] if classifies or not found else found
 
 
 def _labels(config: Any) -> int:  # noqa: ANN401
     """A trained classifier's own number of labels; 1 for a checkpoint whose head is yet to be trained."""
-    trained = any(name.endswith(CLASSIFIER_ENDING) for name in config.architectures or [])
-    return int(config.num_labels) if trained else 1
+    return int(config.num_labels) if _has_head(config) else 1
+
+
+def _has_head(config: Any) -> bool:  # noqa: ANN401
+    return any(name.endswith(CLASSIFIER_ENDING) for name in config.architectures or [])
 
 
 def _answers(

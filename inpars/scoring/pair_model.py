@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}  # padded tokens of one forward pass; more fall out of a processor's cache
 TILED_BATCH_TOKENS = 2048  # of a processor with a matrix unit, which waits for memory rather than computes
+IDENTITY = "torch.nn.modules.linear.Identity"
 SETTINGS_KEY = "inpars"  # where a saved checkpoint's config.json keeps what its scorer must know
 
 Pair: TypeAlias = tuple[str, str]
@@ -149,8 +150,23 @@ def fit(head: list[int], document: list[int], tail: list[int], max_length: int) 
     return head + document[: max(room, 0)] + tail
 
 
+def keep_settings(model: PairModel) -> None:
+    """Put into the model's configuration what a later `load_scorer`, or another library, must know to score with it."""
+    setattr(model.network.config, SETTINGS_KEY, {"kind": model.kind, "max_length": model.max_length} | model.settings())
+    if model.kind == "cross-encoder":
+        _rank_by_logits_elsewhere(model)
+
+
+def _rank_by_logits_elsewhere(model: PairModel) -> None:
+    """Have `sentence_transformers.CrossEncoder(folder).predict` give our scores: its default is a sigmoid of them."""
+    config = model.network.config
+    known = getattr(config, "sentence_transformers", None)
+    config.sentence_transformers = {**(known if isinstance(known, dict) else {}), "activation_fn": IDENTITY}
+    model.tokenizer.model_max_length = model.max_length
+
+
 def save_pair_model(model: PairModel, folder: Path) -> None:
     """An ordinary Hugging Face folder, weights as safetensors, whose config also says how to score with it."""
-    setattr(model.network.config, SETTINGS_KEY, {"kind": model.kind, "max_length": model.max_length} | model.settings())
+    keep_settings(model)
     model.network.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from inpars import __version__
 from inpars.errors import ConfigError
 from inpars.serve import wire
+from inpars.serve.bodies import JsonRoute, check_parameters
 from inpars.serve.faults import Json, add_handlers, fault
 from inpars.serve.gate import Gate, Limits
 from inpars.serve.metrics import CONTENT_TYPE
@@ -46,6 +47,7 @@ def create_app(
     app = FastAPI(
         title="inpars", description=DESCRIPTION, version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan
     )
+    app.router.route_class = JsonRoute
     add_handlers(app)
     _add_models(app, service)
     _add_search(app, service)
@@ -99,6 +101,7 @@ def _add_search(app: FastAPI, service: Service) -> None:
 
     @app.get("/search", response_model=wire.SearchResponse, **shared)
     async def search_by_address(
+        request: Request,
         q: Annotated[str, Query(description="The query.")],
         k: int = 10,
         system: str | None = None,
@@ -106,6 +109,7 @@ def _add_search(app: FastAPI, service: Service) -> None:
         heading: str | None = None,
     ) -> Response:
         """The same for a browser's address line."""
+        check_parameters(request, ("q", "k", "system", "source", "heading"))
         filters = {name: value for name, value in (("source", source), ("headings", heading)) if value}
         try:
             asked = wire.SearchRequest(query=q, k=k, system=system, filters=filters)

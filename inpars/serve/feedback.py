@@ -1,5 +1,7 @@
 """Thumbs up and down as judgements: one JSON line a vote, which `--qrels` reads, and each query once beside it.
 
+Whatever the file is called it holds JSON lines, and they are what is read.
+
     feedback.jsonl           {"query_id": ..., "doc_id": ..., "relevance": 1, "query": ..., "system": ..., "rank": ...}
     feedback.queries.jsonl   {"_id": ..., "text": ...}
 
@@ -13,8 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 
+from inpars.errors import ConfigError
 from inpars.formats import read_queries
-from inpars.storage import AppendedLines, to_json_line
+from inpars.storage import AppendedLines, is_gzip, read_lines, to_json_line
 
 QUERY_ID_DIGITS = 16
 
@@ -23,7 +26,8 @@ class Feedback:
     """Appends votes durably; threads may share it."""
 
     def __init__(self, path: Path) -> None:
-        """Open both files, and cut lines that a loss of power tore."""
+        """Open both files, and cut lines that a loss of power tore. Raises ConfigError for a file of something else."""
+        _check(path)
         self.path, self.queries_path = path, path.with_name(f"{path.stem}.queries.jsonl")
         self._lock = Lock()
         self._votes, self._queries = AppendedLines(path), AppendedLines(self.queries_path)
@@ -52,6 +56,15 @@ class Feedback:
         """Close the files."""
         self._votes.close()
         self._queries.close()
+
+
+def _check(path: Path) -> None:
+    """Votes are not added to what is packed or holds other things, judgements in columns for instance."""
+    if is_gzip(path):
+        raise ConfigError(f"{path}: votes are added one by one, which no packed file takes; leave .gz out of the name")
+    first = next(read_lines(path), None) if path.is_file() else None
+    if first is not None and not first[1].startswith("{"):
+        raise ConfigError(f"{path}: holds something else than votes; choose another --feedback")
 
 
 def query_id_of(query: str) -> str:

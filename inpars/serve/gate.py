@@ -24,6 +24,7 @@ from inpars.serve.faults import fault
 from inpars.serve.metrics import Metrics
 
 DRAINED_BYTES = 64 * 1024 * 1024  # of a body that is too large, so that its sender comes to read the refusal
+LENGTH_DIGITS = 18  # of a length that anybody could mean
 RETRY_SECONDS = 1
 UNLIMITED = ("/healthz", "/metrics")  # must answer under load too
 KEYLESS = ("/healthz", "/", "/docs", "/openapi.json")  # nothing of the documents is in them
@@ -143,7 +144,7 @@ class Gate:
     async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
         """The whole body, None where it is too large: then it is read on and forgotten, up to a point."""
         declared = Headers(scope=scope).get("content-length", "")
-        if declared.isdigit() and int(declared) > DRAINED_BYTES:
+        if declared.isdecimal() and (len(declared) > LENGTH_DIGITS or int(declared) > DRAINED_BYTES):
             return None
         parts: list[bytes] = []
         size = 0

@@ -48,9 +48,9 @@ def answer_row(answer: Answer) -> Row:
     }
 
 
-def ranked_row(place: int, score: float) -> Row:
+def ranked_row(place: int, score: float, *, raw: bool = False) -> Row:
     """One document of `wire.RerankResponse`."""
-    return {"index": place, "relevance_score": _logistic(score), "score": score}
+    return {"index": place, "relevance_score": score if raw else _logistic(score), "score": score}
 
 
 def _logistic(margin: float) -> float:

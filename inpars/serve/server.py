@@ -25,6 +25,7 @@ from inpars.serve.tokens import TokenCounter
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 BACKLOG = 2048
+HIGHEST_PORT = 65535
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -54,11 +55,13 @@ def application(engine: Engine, options: ServeOptions, api_key: str, *, document
 
 def listen(host: str, port: int) -> socket.socket:
     """A bound socket; raises ConfigError where the address cannot be had."""
+    if not 0 <= port <= HIGHEST_PORT:
+        raise ConfigError(f"--port is {port}; it must be from 0 to {HIGHEST_PORT}")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=BACKLOG)
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, UnicodeError) as error:  # the latter for what can be no host's name
+        reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"cannot listen on {host} port {port}: {reason}; choose with --host and --port") from None
 
 

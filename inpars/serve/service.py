@@ -131,7 +131,7 @@ class Service:
         documents = [d if isinstance(d, str) else d.text for d in asked.documents]
         found = await self._reranks.submit(None, [(asked.query, text) for text in documents])
         order = sorted(range(len(found)), key=lambda place: (-found[place][0], place))[: asked.top_n]
-        results = [ranked_row(place, found[place][0]) for place in order]
+        results = [ranked_row(place, found[place][0], raw=asked.raw_scores) for place in order]
         if asked.return_documents:
             for row in results:
                 document = asked.documents[row["index"]]

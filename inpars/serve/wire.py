@@ -5,9 +5,11 @@ Embeddings have OpenAI's shape, reranking Jina's and Cohere's; search, answers a
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from inpars.serve import dialects
 
 MAX_QUERY_CHARACTERS = 4000
 MAX_K = 100
@@ -30,9 +32,21 @@ class Wire(BaseModel):
     model_config = ConfigDict(strict=True, protected_namespaces=())
 
 
-class EmbeddingsRequest(Wire):
+class Asked(Wire):
+    """A request: other servers' names for its fields are taken, and a field that is not understood is refused."""
+
+    dialect: ClassVar[dialects.Dialect] = dialects.OURS
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_our_words(cls, body: Any) -> Any:  # noqa: ANN401  whatever JSON holds
+        return dialects.translated(body, cls.model_fields, cls.dialect) if isinstance(body, dict) else body
+
+
+class EmbeddingsRequest(Asked):
     """OpenAI's request; `input_type` is ours."""
 
+    dialect = dialects.EMBEDDINGS
     input: (
         Annotated[str, StringConstraints(min_length=1)]
         | Annotated[list[Annotated[str, StringConstraints(min_length=1)]], Field(min_length=1)]
@@ -75,14 +89,16 @@ class RerankDocument(Wire):
     text: str
 
 
-class RerankRequest(Wire):
-    """Jina's and Cohere's request."""
+class RerankRequest(Asked):
+    """Jina's and Cohere's request; `texts` and `top_k`, as others call two of its fields, are taken too."""
 
+    dialect = dialects.RERANK
     query: QueryText
     documents: list[str | RerankDocument] = Field(min_length=1)
     model: str | None = Field(None, max_length=500)
     top_n: int | None = Field(None, ge=1)
     return_documents: bool = False
+    raw_scores: bool = Field(False, description="Give the model's margin as relevance_score too.")
 
 
 class RerankResult(Wire):
@@ -102,9 +118,10 @@ class RerankResponse(Wire):
     usage: Usage
 
 
-class SearchRequest(Wire):
+class SearchRequest(Asked):
     """A query, and with what and where to search."""
 
+    dialect = dialects.SEARCH
     query: QueryText
     k: int = Field(10, ge=1, le=MAX_K)
     system: Name | None = Field(None, description="One of /v1/systems; the best by default.")
@@ -139,7 +156,7 @@ class SearchResponse(Wire):
     took_ms: float
 
 
-class AskRequest(Wire):
+class AskRequest(Asked):
     """A question."""
 
     question: QueryText
@@ -165,7 +182,7 @@ class AnswerOut(Wire):
     took_ms: float
 
 
-class Vote(Wire):
+class Vote(Asked):
     """A judgement: 1 is relevant, 0 is not, null takes an earlier one back."""
 
     query: QueryText

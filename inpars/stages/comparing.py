@@ -13,7 +13,7 @@ from inpars.filtering.guards import DEFAULT_SCORE, FilterOptions, Surroundings
 from inpars.filtering.laboratory import Comparison, Kept, compare
 from inpars.filtering.laboratory_page import DOCUMENT_CHARACTERS, render_laboratory, slugs
 from inpars.manifest import FileStamp, Manifest, read_manifest
-from inpars.options import option, result_settings
+from inpars.options import SEED, option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.reports.page import shorten
 from inpars.stages.filtering import Judged, filter_inputs, gather_file, plain_file
@@ -28,7 +28,7 @@ class CompareOptions:
     """What the laboratory compares."""
 
     compare_top_k: int = option(1000, help="how many queries each filter of --compare keeps", minimum=1)
-    seed: int = option(0, help="seed of the random filter of --compare")
+    seed: int = option(0, help="seed of the random filter of --compare", bounds=SEED)
 
 
 @dataclass(frozen=True, slots=True)

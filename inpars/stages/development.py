@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 
 from inpars.datasets import Dataset
 from inpars.errors import ConfigError
-from inpars.formats import read_qrels, read_queries
+from inpars.formats import read_queries
+from inpars.judgements import read_qrels
 from inpars.manifest import FileStamp, stamp
 from inpars.progress import Progress
 from inpars.records import Query
 from inpars.training.examples import TripleTexts
 
 if TYPE_CHECKING:
-    from inpars.training.validation import DevSet, ValidatedOptions
+    from inpars.training.options import ValidatedOptions
+    from inpars.training.validation import DevSet
 
 
 def development_inputs(options: ValidatedOptions, dataset: Dataset | None) -> dict[str, FileStamp]:
@@ -59,11 +61,14 @@ def given_development(options: ValidatedOptions, dataset: Dataset, progress: Pro
 
     queries_path, qrels_path = _given(options.dev_queries), _given(options.dev_qrels)
     qrels = read_qrels(qrels_path)
-    queries = {query.query_id: query.text for query in read_queries(queries_path) if query.query_id in qrels}
+    found = read_queries(queries_path, progress.note)
+    queries = {query.query_id: query.text for query in found if query.query_id in qrels}
     if not queries:
         raise ConfigError(
             f"{qrels_path}: none of its queries is in {queries_path}; give the judgements of these queries"
         )
+    if not any(doc_id in dataset.corpus for query_id in queries for doc_id in qrels[query_id]):
+        raise ConfigError(f"{qrels_path}: none of its documents is in {dataset.name}; give the judgements of these")
     index = bm25_index(dataset.corpus, threads=options.threads, progress=progress)
     asked = [Query(query_id, text) for query_id, text in queries.items()]
     run = index.search(asked, options.dev_depth, threads=options.threads)

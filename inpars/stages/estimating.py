@@ -17,7 +17,7 @@ from inpars.corpus import Corpus
 from inpars.documents.selection import choose_documents
 from inpars.generation import generate_each
 from inpars.models.computing import ComputingOptions
-from inpars.options import check, option
+from inpars.options import SEED, check, option
 from inpars.prompting.prompts import load_prompt
 from inpars.records import Document
 from inpars.stages.generating import GenerateOptions, load_generator
@@ -45,7 +45,7 @@ class EstimateOptions(ComputingOptions):
     max_doc_tokens: int = option(256, help="tokens of a document that the generator is shown", minimum=1)
     max_new_tokens: int = option(64, help="tokens a query may have", minimum=1)
     batch_size: int | None = option(None, help="documents computed together (default: the stage's)", minimum=1)
-    seed: int = option(0, help="seed of the documents and of their order")
+    seed: int = option(0, help="seed of the documents and of their order", bounds=SEED)
 
     @property
     def model_name(self) -> str:

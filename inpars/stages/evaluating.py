@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from inpars.errors import ConfigError
-from inpars.evaluation.measures import Evaluation, evaluate
+from inpars.evaluation.common_ground import no_result
+from inpars.evaluation.measures import Evaluation, evaluate, judged_part
 from inpars.evaluation.run_files import Order, RunNotes, read_checked_run
 from inpars.evaluation.significance import Difference, compare
+from inpars.evaluation.wording import counted
 from inpars.formats import read_run
 from inpars.progress import SILENT, Progress
 from inpars.records import Qrels, Run
@@ -28,6 +30,7 @@ class JudgedFile:
     evaluation: Evaluation
     notes: RunNotes
     firsts: dict[str, list[str]] = field(default_factory=dict)
+    no_result: str = ""  # why the measures say nothing of the run, where they do not
 
 
 def evaluate_runs(
@@ -55,9 +58,10 @@ def judge_files(
     judged = {}
     for name, path in progress.track(paths.items(), total=len(paths), description="evaluate", unit="runs"):
         checked = read_checked_run(path, qrels, order)
-        run = _judged_part(checked.run, qrels) if judged_only else checked.run
+        run = judged_part(checked.run, qrels) if judged_only else checked.run
         tops = {query_id: _first_ids(scores, firsts) for query_id, scores in run.items()} if firsts else {}
-        judged[name] = JudgedFile(evaluate(run, qrels, metrics), checked.notes, tops)
+        problem = no_result(name, checked.run, qrels, checked.notes)
+        judged[name] = JudgedFile(evaluate(run, qrels, metrics), checked.notes, tops, problem)
         del checked, run  # before the next one is read
     return judged
 
@@ -91,13 +95,6 @@ def read_runs(paths: Sequence[Path]) -> dict[str, Run]:
     return {name: read_run(path) for name, path in run_names(paths).items()}
 
 
-def _judged_part(run: Run, qrels: Qrels) -> Run:
-    return {
-        query_id: {doc_id: score for doc_id, score in scores.items() if doc_id in qrels[query_id]}
-        for query_id, scores in run.items()
-    }
-
-
 def _first_ids(scores: Mapping[str, float], count: int) -> list[str]:
     return [doc_id for doc_id, _ in rank(scores, count)]
 
@@ -121,9 +118,9 @@ def table(
         known = f"{'-':>{column}}" if result.judged_at_10 is None else f"{result.judged_at_10:{column}.4f}"
         lines.append(f"{name:{width}}{values}{known}  {verdict(differences[judged].get(name))}".rstrip())
     counts = next(iter(results.values()))
-    lines.append(f"{counts.queries} judged queries")
+    lines.append(counted(counts.queries, "judged query", "judged queries"))
     lines += [
-        f"{name}: {result.missing} judged queries have no result and score 0"
+        f"{name}: {counted(result.missing, 'judged query has', 'judged queries have')} no result, which counts as 0"
         for name, result in results.items()
         if result.missing
     ]
@@ -134,8 +131,10 @@ def verdict(difference: Difference | None) -> str:
     """`+0.0312 [+0.0101, +0.0520] p=0.004 better` for people; empty for the baseline itself."""
     if difference is None:
         return ""
+    if difference.interval is None:
+        return f"{difference.mean:+.4f} not tested"
     believed = ("better" if difference.mean > 0 else "worse") if difference.is_believed() else "not significant"
-    interval = f"[{difference.low:+.4f}, {difference.high:+.4f}]"
+    interval = "[{:+.4f}, {:+.4f}]".format(*difference.interval)
     return f"{difference.mean:+.4f} {interval} p={difference.adjusted_p_value:.3f} {believed}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from inpars.errors import ConfigError
@@ -51,7 +52,7 @@ def without_examples(topics: Topics, prompt: PromptSource, progress: Progress = 
     if not count:
         return topics
     progress.note(left_out_line(count))
-    return Topics(topics.split, queries, leave_out(topics.qrels, shown))
+    return replace(topics, queries=queries, qrels=leave_out(topics.qrels, shown))
 
 
 def left_out_line(count: int) -> str:

@@ -16,7 +16,9 @@ from pathlib import Path
 from inpars.errors import ConfigError, DataFormatError
 from inpars.interchange import format_of
 from inpars.interchange.folder import RUN, SYNTHETIC, Folder
-from inpars.interchange.format import Layout, Written
+from inpars.interchange.format import Format, Layout, Written
+from inpars.interchange.grouping import NotTogetherError, together
+from inpars.interchange.items import Item
 from inpars.interchange.source import Source
 from inpars.manifest import FileStamp, Manifest, read_manifest, sha256_of, stamp
 from inpars.options import option
@@ -53,14 +55,13 @@ def import_file(
 
     def work() -> Outcome:
         with _partial(output) as partial:
-            with Folder(partial, name, source) as folder:
-                items = found.read(source)
-                folder.add(progress.track(items, total=None, description="importing", unit="records"))
+            folder = _fill(partial, name, source, found, progress)
             if not folder.counts:
                 raise ConfigError(f"{source}: nothing of format {name!r} is in there")
             _settle(partial, output, single, ours)
         counts = Counter({single: folder.counts[single]}) if single else folder.counts
-        return Outcome(counts.total(), folder.dropped, {"files": dict(counts), "made_ids": found.made_ids})
+        results = {"files": dict(counts), "made_ids": found.made_ids, "not_kept": dict(folder.not_kept)}
+        return Outcome(counts.total(), folder.dropped, results)
 
     return run_stage(
         "import",
@@ -85,16 +86,41 @@ def export_file(
         with _partial(output) as partial:
             target = partial if found.folder else partial / output.name
             found.write(source, target, options.layout, written)
+            if found.positives_only and source.run is None:
+                written.not_kept += source.ungraded()
             if not written.counts.total():
                 raise ConfigError(
                     f"there is nothing that could be written ({dropped_line(written.dropped)}){_hint(written)}"
                 )
             _settle(partial, output, None if found.folder else output.name, ours)
-        return Outcome(written.counts.total(), written.dropped, {"files": dict(written.counts)})
+        results = {"files": dict(written.counts), "not_kept": dict(written.not_kept)}
+        return Outcome(written.counts.total(), +written.dropped, results)
 
     return run_stage(
         "export", options, output=output, inputs=_stamps(source), work=work, progress=progress, overwrite=overwrite
     )
+
+
+def exchanged_line(manifest: Manifest) -> str:
+    """What an import or an export wrote and what it left out, for people."""
+    listed = ", ".join(f"{name} {count}" for name, count in manifest.results["files"].items())
+    parts = ", ".join(f"{what} {count}" for what, count in manifest.results.get("not_kept", {}).items())
+    return f"{listed} ({dropped_line(manifest.dropped)})" + (f"; not kept: {parts}" if parts else "")
+
+
+def _fill(partial: Path, name: str, source: Path, found: Format, progress: Progress) -> Folder:
+    """Sort all that the input holds; where the rows of a query are apart, once more with those grouped."""
+
+    def filled(items: Iterator[Item]) -> Folder:
+        with Folder(partial, name, source) as folder:
+            folder.add(progress.track(items, total=None, description="importing", unit="records"))
+        return folder
+
+    try:
+        return filled(found.read(source))
+    except NotTogetherError as apart:
+        progress.note(f"{source}: rows of query {apart.query_id!r} are apart; reading all once more to group them")
+        return filled(together(found.read(source)))
 
 
 def _stamps(source: Source) -> Mapping[str, FileStamp]:

@@ -19,7 +19,8 @@ from inpars.datasets import Dataset
 from inpars.errors import BackendError, ConfigError
 from inpars.evaluation.measures import evaluate
 from inpars.manifest import FileStamp, Manifest
-from inpars.options import option
+from inpars.models.folders import require_utf8
+from inpars.options import SEED, option
 from inpars.progress import SILENT, Progress
 from inpars.records import Qrels, Run
 from inpars.stages.stage import Outcome, model_stamp, run_stage
@@ -53,7 +54,7 @@ class ExportModelOptions:
     sample: int = option(20, help="queries of the check", minimum=1)
     threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False, minimum=1)
     trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
-    seed: int = option(0, help="seed of the sample")
+    seed: int = option(0, help="seed of the sample", bounds=SEED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,26 +126,34 @@ def export_model(
         try:
             with storage_errors(output):
                 working.mkdir(parents=True, exist_ok=True)
-                rows = _write(model, options, working, sampled(), progress)
+                rows = _write(model, options, working, output.name, sampled(), progress)
             replace_folder(working, output)
         finally:
             shutil.rmtree(working, ignore_errors=True)
         return Outcome(None, {}, {"kind": model.kind, "table": [asdict(row) for row in rows]})
 
+    require_utf8(output)
     stamps = {"model": model_stamp(options.model), **inputs}
     return run_stage(STAGE, options, output=output, inputs=stamps, work=work, progress=progress, overwrite=overwrite)
 
 
 def _write(
-    model: Exportable, options: ExportModelOptions, folder: Path, sampled: Sequence[Sampled], progress: Progress
+    model: Exportable,
+    options: ExportModelOptions,
+    folder: Path,
+    called: str,
+    sampled: Sequence[Sampled],
+    progress: Progress,
 ) -> list[Measured]:
     import torch
 
+    from inpars.deploy.card import carry_card
     from inpars.models.onnx_graphs import Session, quantize, write_graph
 
     progress.note(f"{STAGE}: writing the graph of a {model.kind}")
     write_graph(model.graph, model.example(), folder / GRAPH)
     model.save_beside(folder)
+    carry_card(options.model, folder, called, STAGE.replace(" ", "-"))
     pairs = [(one.query, document) for one in sampled for document in one.documents]
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.graph.parameters())
     with torch.inference_mode():

@@ -26,10 +26,11 @@ from inpars.filtering.score_files import read_scores
 from inpars.filtering.selections import Positions, parse_selection
 from inpars.formats import read_placed_synthetic_records
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.packing import is_packed
 from inpars.progress import SILENT, Progress
 from inpars.records import SyntheticQuery
 from inpars.stages.stage import Outcome, run_stage
-from inpars.storage import is_gzip, open_lines, read_json_at, storage_errors, write_jsonl
+from inpars.storage import open_lines, read_json_at, storage_errors, write_jsonl
 
 STAGE = "filter"
 RESEMBLING = "resembling_the_datasets_queries"
@@ -192,7 +193,7 @@ def apply_filter(
 @contextmanager
 def plain_file(source: Path, folder: Path) -> Iterator[Path]:
     """The file itself, or for the time of the block its unpacked copy in the folder."""
-    if not is_gzip(source):
+    if not is_packed(source):
         yield source
         return
     with storage_errors(folder):

@@ -22,9 +22,11 @@ from inpars.generation.api_options import ApiOptions, check_api
 from inpars.generation.api_prices import Estimate
 from inpars.generation.api_wire import Endpoint
 from inpars.generation.canary import WINDOW, Canary
+from inpars.generation.result_notes import result_notes
 from inpars.generation.settings import DecodingSettings
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
-from inpars.options import check, option, result_settings
+from inpars.models.folders import refuse_server_model
+from inpars.options import SEED, Bounds, check, option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompting.prompts import Prompt, PromptSource, load_prompt
 from inpars.records import Document
@@ -34,6 +36,7 @@ from inpars.stages.partial import header_line, partial_path, remove_partial, wri
 from inpars.stages.sharding import ShardedOptions, own_items, shard_results
 from inpars.stages.stage import Outcome, dropped_line, model_stamp, run_stage
 from inpars.stages.writing import STAGE, WriteTask, write_queries
+from inpars.storage import read_jsonl
 
 Backend: TypeAlias = Literal["causal", "seq2seq", "completions", "chat"]
 SERVER_BACKENDS: Mapping[Backend, Endpoint] = {"completions": "completions", "chat": "chat"}
@@ -64,8 +67,12 @@ class GenerateOptions(ShardedOptions):
     max_new_tokens: int = option(64, help="tokens a query may have", minimum=1)
     num_queries: int | None = option(None, help="queries a document (default: 1; seq2seq 3)", minimum=1)
     temperature: float | None = option(None, help="0 takes the likeliest token (default: 0; seq2seq 1)", minimum=0)
-    top_p: float | None = option(None, help="share of the probability that is drawn from (default: 1; seq2seq 0.95)")
-    seed: int = option(0, help="seed of the sample and of drawn tokens")
+    top_p: float | None = option(
+        None,
+        help="share of the probability that is drawn from (default: 1; seq2seq 0.95)",
+        bounds=Bounds(above=0, maximum=1),
+    )
+    seed: int = option(0, help="seed of the sample and of drawn tokens", bounds=SEED)
     batch_size: int | None = option(
         None,
         help="documents decoded together (default: by the memory, at most 32 on a processor)",
@@ -103,8 +110,12 @@ def generate_queries(
         if options.on_ray:
             from inpars.cluster.generating import generate_on_cluster
 
-            return generate_on_cluster(chosen, corpus, prompt, options, make_generator, output, header, progress)
-        return _write_here(chosen, prompt, options, make_generator(), output, header, progress)
+            outcome = generate_on_cluster(chosen, corpus, prompt, options, make_generator, output, header, progress)
+        else:
+            outcome = _write_here(chosen, prompt, options, make_generator(), output, header, progress)
+        for line in result_notes((record for _, record in read_jsonl(output)), options.max_new_tokens):
+            progress.note(f"{STAGE}: {line}")
+        return outcome
 
     manifest = run_stage(
         STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite
@@ -124,13 +135,21 @@ def _inputs(
     inputs = {
         "corpus": corpus_stamp,
         "prompt": stamp_text(prompt.name, prompt.text),
-        "model": model_stamp(options.model),
+        "model": _model_stamp(options),
     }
     if options.doc_ids is not None:
         inputs["doc_ids"] = stamp(options.doc_ids)
     if api is not None and options.backend in SERVER_BACKENDS:
         inputs["server"] = server_stamp(api)
     return inputs
+
+
+def _model_stamp(options: GenerateOptions) -> FileStamp:
+    """A server's model by its name; one that only servers have is refused where none was named."""
+    if options.backend in SERVER_BACKENDS:
+        return stamp_text(options.model, options.model)
+    refuse_server_model(options.model, "`inpars generate --backend chat --base-url URL` asks a server")
+    return model_stamp(options.model)
 
 
 def _write_here(
@@ -155,6 +174,9 @@ def _write_here(
     counts = write_in_order(partial, output, (task.documents[place].doc_id for place in places))
     remove_partial(partial)
     numbered = zip((task.first + place for place in places), counts, strict=True)
+    if isinstance(generator, Metered):
+        for line in generator.notes():
+            progress.note(f"{STAGE}: {line}")
     results = {
         "documents": len(places),
         **(generator.results() if isinstance(generator, Metered) else {}),

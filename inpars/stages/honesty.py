@@ -11,10 +11,12 @@ from inpars.evaluation.contamination import Overlap, is_synthetic, overlap
 from inpars.evaluation.wording import overlap_remark
 from inpars.fields import is_tsv
 from inpars.json_text import well_formed
+from inpars.record_files import read_records, records_form
 from inpars.records import Qrels
 from inpars.stages.examples import read_ids
 from inpars.stages.lineage import BM25, Lineage, lineage
-from inpars.storage import read_jsonl, read_lines
+from inpars.storage import read_lines
+from inpars.tables import QUERIES, has_header
 
 TEXT_FIELDS = ("query", "question", "text")  # of synthetic queries `text` is the document
 UNKNOWN_BM25 = "BM25 of unknown kind: flat or multifield, k1 and b are not recorded with the run; say them with --bm25"
@@ -83,12 +85,12 @@ def look_behind(
 
 
 def read_query_texts(path: Path) -> set[str]:
-    """Queries of a file: synthetic or plain ones (.jsonl), `id, text` or triples of texts (.tsv)."""
-    if is_tsv(path):
+    """Queries of a file of records, synthetic or plain; of a .tsv without a header `id, text` or triples of texts."""
+    if is_tsv(path) and not has_header(path, QUERIES):
         return {_of_columns(line.split("\t"), path, number) for number, line in read_lines(path)}
     return {
         well_formed(next((str(record[name]) for name in TEXT_FIELDS if record.get(name)), ""))
-        for _, record in read_jsonl(path)
+        for _, record in read_records(path, records_form(path, QUERIES), QUERIES)
     }
 
 

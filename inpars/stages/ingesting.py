@@ -7,7 +7,7 @@ queries.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from inpars.documents.folder import FoundFiles, find_files
 from inpars.documents.readers import ReadOptions, kind_of
 from inpars.documents.tokens import tokenizer_name
 from inpars.errors import DataFormatError
-from inpars.formats import write_documents, write_qrels, write_queries
+from inpars.formats import write_documents, write_queries
+from inpars.judgements import write_qrels
 from inpars.manifest import Manifest, manifest_path, read_manifest, stamp_text
 from inpars.options import check, option
 from inpars.progress import SILENT, Progress
@@ -71,6 +72,8 @@ def ingest_dataset(
     former = _former_sides(output)
 
     def work() -> Outcome:
+        for found in topics.values():
+            found.say_remarks(progress)
         track = progress.track(
             _first(dataset.corpus, options.limit), total=len(dataset.corpus), description="ingest", unit="documents"
         )
@@ -194,7 +197,7 @@ def _within(topics: Topics, doc_ids: set[str]) -> Topics:
         for query_id, grades in topics.qrels.items()
     }
     judged = {query_id: grades for query_id, grades in kept.items() if grades}
-    return Topics(topics.split, {query_id: topics.queries[query_id] for query_id in judged}, judged)
+    return replace(topics, queries={query_id: topics.queries[query_id] for query_id in judged}, qrels=judged)
 
 
 def _sides(output: Path, topics: Mapping[str, Topics]) -> list[Path]:

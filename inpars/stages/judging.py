@@ -13,7 +13,7 @@ from inpars.evaluation.measures import Evaluation, parse_metrics
 from inpars.evaluation.presets import PRESETS, Preset, PresetName, preset_of
 from inpars.evaluation.run_files import Order
 from inpars.evaluation.significance import Difference, Interval, bootstrap_interval
-from inpars.evaluation.wording import file_remarks, in_words, judged_remarks, power_in_words
+from inpars.evaluation.wording import adjustment_in_words, file_remarks, in_words, judged_remarks, power_in_words
 from inpars.options import check, option
 from inpars.progress import SILENT, Progress
 from inpars.stages.evaluating import JudgedFile, as_values, compare_evaluations, judge_files, table
@@ -39,7 +39,10 @@ class EvaluateOptions:
         help="what ranks: scores, ties by descending document id as in trec_eval, or the lines of the file as they "
         "stand (default: the preset's)",
     )
-    judged_only: bool = option(False, help="leave unjudged documents out of the runs before measuring")
+    judged_only: bool = option(
+        False,
+        help="leave unjudged documents, and those with grades below 0, out of the runs first, as trec_eval -J does",
+    )
     baseline: str | None = option(
         None, metavar="NAME", help="run that the others are compared with (default: the first)"
     )
@@ -65,6 +68,11 @@ class Evaluated:
     def results(self) -> dict[str, Evaluation]:
         """The evaluations by system."""
         return {name: file.evaluation for name, file in self.files.items()}
+
+    @property
+    def problems(self) -> list[str]:
+        """Why measures of some of the runs are no result."""
+        return [file.no_result for file in self.files.values() if file.no_result]
 
 
 def preset_for(options: EvaluateOptions, dataset: str | None) -> Preset:
@@ -126,12 +134,14 @@ def evaluate_files(
 
 
 def in_full(evaluated: Evaluated) -> str:
-    """The table, what its differences mean in words, remarks, and queries that gained or lost."""
+    """What is no result, the table, what its differences mean in words, remarks, and queries that gained or lost."""
     judged = evaluated.preset.metrics[0]
     found = evaluated.differences[judged]
-    lines = [table(evaluated.results, evaluated.differences, evaluated.preset.metrics)]
+    lines = [f"not a result: {problem}" for problem in evaluated.problems]
+    lines += [table(evaluated.results, evaluated.differences, evaluated.preset.metrics)]
     lines += [in_words(name, evaluated.baseline, judged, difference) for name, difference in found.items()]
     lines += list(dict.fromkeys(filter(None, (power_in_words(judged, one) for one in list(found.values())[:1]))))
+    lines += filter(None, [adjustment_in_words(found.values())])
     lines += [f"note: {remark}" for remark in evaluated.remarks]
     for name, (gains, losses) in evaluated.changes.items():
         for title, changes in (("gains", gains), ("losses", losses)):
@@ -155,6 +165,7 @@ def all_values(evaluated: Evaluated) -> dict[str, Any]:
         "baseline": evaluated.baseline,
         "bm25": evaluated.behind.bm25,
         "overlaps": {name: [asdict(one) for one in found] for name, found in evaluated.behind.overlaps.items()},
+        "problems": evaluated.problems,
         "notes": evaluated.remarks,
     }
     if evaluated.changes:

@@ -20,6 +20,7 @@ from inpars.cluster.shards import Part, Shard, merged_lines, shard_of_path, shar
 from inpars.errors import ConfigError, StaleInputError
 from inpars.manifest import Manifest
 from inpars.progress import SILENT, Progress
+from inpars.provenance import current_argv
 from inpars.stages.examples import SUFFIX as EXAMPLES_SUFFIX
 from inpars.stages.sharding import SHARD_RESULT
 from inpars.stages.stage import refuse_to_overwrite
@@ -164,6 +165,7 @@ def _merged(pieces: Sequence[_Piece], output: Path, made_of: Sequence[Mapping[st
         device=", ".join(dict.fromkeys(manifest.device for manifest in made)),
         started=min(manifest.started for manifest in made),
         seconds=round(sum(manifest.seconds for manifest in made), 2),
+        argv=current_argv(),
     )
 
 

@@ -19,8 +19,19 @@ from inpars.fields import one_line
 from inpars.formats import read_synthetic_queries, run_lines, triple_id_lines
 from inpars.manifest import FileStamp, Manifest, stamp
 from inpars.mining.negatives import Judged, ScoreRule, Source
-from inpars.mining.triples import Asked, Draw, Mined, Miner, NegativesMode, Pair, Search, in_blocks, parse_ranks
-from inpars.options import option, result_settings
+from inpars.mining.triples import (
+    Asked,
+    Draw,
+    Mined,
+    Miner,
+    NegativesMode,
+    Pair,
+    Search,
+    in_blocks,
+    parse_ranks,
+    rank_problems,
+)
+from inpars.options import POSITIVE, SEED, SHARE, option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.records import Query, Run
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
@@ -48,21 +59,27 @@ class TriplesOptions(ClusterOptions):
     ranks: str = option("1-100", help="ranks that negatives are drawn from, of each retriever", metavar="FIRST-LAST")
     per_query: int = option(1, help="negatives of each positive of a query", minimum=1)
     positive_within: int | None = option(
-        None, help="leave out queries whose own document BM25 does not find among its first N"
+        None,
+        help="leave out queries whose own document BM25 does not find among its first N; 0: keep them all",
+        minimum=0,
     )
     retriever: str = option("minilm", help="bi-encoder of --negatives dense and both: embedded name, folder or hub id")
     margin: float | None = option(None, help="a negative's score must be at least X below its positive's", minimum=0)
     max_score_share: float | None = option(
-        None, help="a negative's score may be at most this share of its positive's, 0.95 for instance"
+        None, help="a negative's score may be at most this share of its positive's, 0.95 for instance", bounds=POSITIVE
     )
     rescore: str | None = option(
         None, help="reranker that scores drawn candidates anew; the two rules above are then held against its scores"
     )
     rescore_candidates: int = option(10, help="candidates of each positive that --rescore scores", minimum=1)
-    k1: float = option(DEFAULT_K1, help="BM25's k1")
-    b: float = option(DEFAULT_B, help="BM25's b")
+    k1: float = option(DEFAULT_K1, help="BM25's k1", minimum=0)
+    b: float = option(DEFAULT_B, help="BM25's b", bounds=SHARE)
     language: str = option(DEFAULT_LANGUAGE, help="language of BM25's analyser")
-    seed: int = option(0, help="seed of the draw")
+    seed: int = option(0, help="seed of the draw", bounds=SEED)
+
+    def problems(self) -> Iterator[str]:
+        """What the ranks cannot give."""
+        yield from rank_problems(self.ranks, 1 if self.negatives == "random" else self.per_query)
 
     @property
     def draw(self) -> Draw:
@@ -72,7 +89,13 @@ class TriplesOptions(ClusterOptions):
             raise ConfigError("random negatives have no scores to hold --margin against; add --rescore MODEL")
         ranks = parse_ranks(self.ranks)
         return Draw(
-            self.negatives, ranks, self.per_query, self.positive_within, rule, self.rescore_candidates, self.seed
+            self.negatives,
+            ranks,
+            self.per_query,
+            self.positive_within or None,
+            rule,
+            self.rescore_candidates,
+            self.seed,
         )
 
 
@@ -128,7 +151,7 @@ def write_triples(
                 corpus,
                 draw,
                 {name: _search(name, corpus, options, progress) for name in draw.searched},
-                judged=_judged([*judgements, *([source] if isinstance(source, Topics) else [])]),
+                judged=_judged([*judgements, *([source] if isinstance(source, Topics) else [])], progress),
                 scorer=scorer,
                 own_documents=lambda texts: own_documents(texts, corpus),
             )
@@ -197,9 +220,10 @@ def _asked(source: Path | Topics, corpus: Corpus, miner: Miner) -> Iterator[Aske
         yield Asked(Query(query_id, text), positives)
 
 
-def _judged(splits: Sequence[Topics]) -> Judged:
+def _judged(splits: Sequence[Topics], progress: Progress) -> Judged:
     judged = Judged()
     for topics in splits:
+        topics.say_remarks(progress)
         judged.add(topics.queries, topics.qrels)
     return judged
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from inpars.errors import DataFormatError
 from inpars.manifest import FileStamp
 from inpars.progress import Progress
 from inpars.storage import (
@@ -60,7 +61,11 @@ def chunk_ends(stage: str, partial: Path, header: str, total: int, progress: Pro
     ends, items = {0: 1}, 0
     for number, record in read_jsonl(partial):
         if CHUNK_END in record:
-            items += record[CHUNK_END]
+            size = record[CHUNK_END]
+            if type(size) is not int:
+                problem = "must be a whole number; remove this file to begin again"
+                raise DataFormatError(problem, path=partial, line=number, field=CHUNK_END, excerpt=repr(size))
+            items += size
             ends[items] = number
     progress.note(f"{stage}: going on where the last run stopped, {items} of {total} are done")
     return ends

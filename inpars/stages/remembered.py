@@ -7,10 +7,13 @@ there, one batch in memory at a time, and the model is loaded only for what is m
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from inpars.errors import DataFormatError
+from inpars.interchange.fields import list_of, number_of
 from inpars.manifest import FileStamp
 from inpars.progress import Progress
 from inpars.scoring import PairScorer
@@ -46,10 +49,10 @@ class RememberedScores:
         if not pairs:
             return []
         digest = _digest(pairs)
-        known = next(self._known, None)
-        if known is not None and known["pairs"] == digest:
+        known = next(self._known, (0, {}))
+        if known[1].get("pairs") == digest:
             self._used += 1
-            return [float(score) for score in known["scores"]]
+            return self._scores(*known, len(pairs))
         self._known.close()  # nothing behind a batch that differs is used
         if self._lines is None:
             self._lines = open_partial(self.path, self._header, 1 + self._used if self._used else 0)
@@ -59,12 +62,17 @@ class RememberedScores:
         self._lines.append([to_json_line({"pairs": digest, "scores": scores})])
         return scores
 
-    def _read(self, batches: int) -> Generator[dict[str, Any], None, None]:
+    def _scores(self, line: int, row: Mapping[str, Any], count: int) -> list[float]:
+        """A batch's scores as they were kept. Raises DataFormatError where somebody changed them."""
+        scores = [number_of(score, "scores", self.path, line) for score in list_of(row, "scores", self.path, line)]
+        if len(scores) != count:
+            problem = f"{len(scores)} scores for {count} pairs; remove this file to begin again"
+            raise DataFormatError(problem, path=self.path, line=line)
+        return scores
+
+    def _read(self, batches: int) -> Generator[tuple[int, dict[str, Any]], None, None]:
         if batches:
-            rows = read_jsonl(self.path)
-            next(rows)  # the header
-            for _, row in rows:
-                yield row
+            yield from itertools.islice(read_jsonl(self.path), 1, None)  # after the header
 
     def close(self) -> None:
         """Close the partial file; what it holds stays."""

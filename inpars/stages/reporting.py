@@ -48,7 +48,7 @@ def report_evaluation(
             {name: _glance(name, path, topics, evaluated) for name, path in paths.items()},
             topics,
             texts=texts,
-            notes=[f"{remark[:1].upper()}{remark[1:]}." for remark in evaluated.remarks],
+            notes=[f"{remark[:1].upper()}{remark[1:]}." for remark in [*evaluated.problems, *evaluated.remarks]],
         ),
         stages=[facts for path in paths.values() if (facts := _facts(path)) is not None],
         settings=asdict(options) | {"order": evaluated.preset.order, "metrics": list(metrics)},

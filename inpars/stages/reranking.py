@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from inpars.cluster.shard_folder import remove_shards
 from inpars.datasets import Dataset
-from inpars.errors import ConfigError
+from inpars.errors import ConfigError, DataFormatError
 from inpars.formats import read_run, write_run
+from inpars.interchange.fields import number_of
 from inpars.manifest import Manifest, stamp, stamp_text
 from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
@@ -197,6 +198,12 @@ def score_top(
 
 
 def read_scores(partial: Path) -> list[ScoredDocument]:
-    """The scores of a partial file."""
-    rows = (record for _, record in read_jsonl(partial))
-    return [ScoredDocument(row["q"], row["d"], row["s"]) for row in rows if "q" in row]  # the header has none
+    """The scores of a partial file, whose first line is its header."""
+    return [_read_score(row, partial, line) for line, row in read_jsonl(partial) if line > 1]
+
+
+def _read_score(row: Mapping[str, Any], partial: Path, line: int) -> ScoredDocument:
+    query_id, doc_id = row.get("q"), row.get("d")
+    if not isinstance(query_id, str) or not isinstance(doc_id, str):
+        raise DataFormatError("not a score; remove this file to begin again", path=partial, line=line)
+    return ScoredDocument(query_id, doc_id, number_of(row.get("s"), "s", partial, line))

@@ -15,7 +15,7 @@ from inpars.datasets import Dataset
 from inpars.errors import ConfigError
 from inpars.formats import run_lines
 from inpars.manifest import FileStamp, Manifest
-from inpars.options import option
+from inpars.options import SHARE, option
 from inpars.progress import SILENT, Progress
 from inpars.records import Query, Run
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 STAGE = "search"
 BM25 = "bm25"
 DEFAULT_RETRIEVERS = (BM25,)
+LEAST_WINDOW = 8  # tokens
 QUERIES_PER_BLOCK = 512  # so many stay in memory with their documents
 
 Search: TypeAlias = Callable[[Sequence[Query], int], Run]
@@ -49,8 +50,8 @@ class SearchOptions(ClusterOptions):
     )
     k: int = option(1000, help="documents a query; 10 for one that is typed in", minimum=1)
     fusion_depth: int = option(100, help="documents of each retriever that a fusion reads", minimum=1)
-    k1: float = option(DEFAULT_K1, help="BM25's k1")
-    b: float = option(DEFAULT_B, help="BM25's b")
+    k1: float = option(DEFAULT_K1, help="BM25's k1", minimum=0)
+    b: float = option(DEFAULT_B, help="BM25's b", bounds=SHARE)
     language: str = option(DEFAULT_LANGUAGE, help="language of BM25's analyser")
     limit: int | None = option(None, help="only the first N queries, to try things out", minimum=1)
     max_length: int | None = option(
@@ -60,7 +61,7 @@ class SearchOptions(ClusterOptions):
         None,
         help="a bi-encoder reads documents in overlapping windows of so many tokens, the best of which counts "
         "(default: one vector a document)",
-        minimum=8,
+        minimum=LEAST_WINDOW,
     )
     batch_size: int = option(64, help="texts encoded together", changes_result=False, minimum=1)
 

@@ -22,7 +22,7 @@ from inpars.errors import ConfigError, DataFormatError
 from inpars.formats import LOG_PROB_DIGITS, read_synthetic_records
 from inpars.generation.canary import LATEST_CHARACTERS
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
-from inpars.options import option, result_settings
+from inpars.options import SEED, SHARE, option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import PromptSource
 from inpars.records import Document, SyntheticQuery
@@ -74,15 +74,15 @@ class ScoreOptions(ShardedOptions):
         None, help="tokens that a reranker, reader or bi-encoder reads (default: the model's limit)", minimum=1
     )
     depth: int = option(100, help="documents a query that the ranks are looked for in", minimum=1)
-    k1: float = option(DEFAULT_K1, help="BM25's k1")
-    b: float = option(DEFAULT_B, help="BM25's b")
+    k1: float = option(DEFAULT_K1, help="BM25's k1", minimum=0)
+    b: float = option(DEFAULT_B, help="BM25's b", bounds=SHARE)
     language: str = option(DEFAULT_LANGUAGE, help="language of BM25's analyser")
     clusters: int | None = option(
         None, help="clusters of queries (default: the square root of their number, at most 1000)", minimum=2
     )
     max_doc_tokens: int = option(256, help="tokens of a document that the model is shown", minimum=1)
     limit: int | None = option(None, help="only the first N queries, to try things out", minimum=1)
-    seed: int = option(0, help="seed of examples that are drawn")
+    seed: int = option(0, help="seed of examples that are drawn", bounds=SEED)
     batch_size: int | None = option(
         None,
         help="queries read together (default: 32 on a processor, 256 on a GPU; 64 by a bi-encoder)",

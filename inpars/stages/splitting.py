@@ -22,31 +22,33 @@ from inpars.documents.near_duplicates import THRESHOLD, NearDuplicateClusters
 from inpars.errors import ConfigError, StaleInputError
 from inpars.filtering.filters import words
 from inpars.formats import read_synthetic_records
+from inpars.judgements import QRELS_HEADER, qrel_row
 from inpars.manifest import FileStamp, Manifest, stamp
 from inpars.mining.splitting import HeldOutBy, Keys, Numbers, SourceGroups, dev_clusters, id_key
-from inpars.options import option
+from inpars.options import SEED, SHARE, Bounds, check, option
 from inpars.progress import SILENT, Progress
-from inpars.records import SyntheticQuery
+from inpars.records import Qrel, SyntheticQuery
 from inpars.stages.stage import Outcome, refuse_to_overwrite, run_stage
 from inpars.storage import atomic_writer, to_json_line
 
 STAGE = "split"
-QRELS_HEADER = "query-id\tcorpus-id\tscore"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitOptions:
     """How queries are split."""
 
-    dev_share: float = option(0.1, help="share of the queries that is set aside, at most")
+    dev_share: float = option(
+        0.1, help="share of the queries that is set aside, at most", bounds=Bounds(above=0, below=1)
+    )
     threshold: float = option(
-        THRESHOLD, help="documents of at least this similarity, estimated by MinHash, stay together", minimum=0
+        THRESHOLD, help="documents of at least this similarity, estimated by MinHash, stay together", bounds=SHARE
     )
     by_source: bool = option(
         False,
         help="keep documents cut out of one file together too; of fewer than ten files, those of a page or section",
     )
-    seed: int = option(0, help="seed of the choice")
+    seed: int = option(0, help="seed of the choice", bounds=SEED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +118,7 @@ def split_file(
 
 
 def _check(options: SplitOptions, files: SplitFiles) -> None:
-    if not 0 < options.dev_share < 1:
-        raise ConfigError(f"--dev-share is {options.dev_share}; it must be above 0 and below 1")
+    check(options)
     paths = [path.resolve() for path in (files.train, *files.sides)]
     if len(set(paths)) < len(paths):
         raise ConfigError("the outputs of a split must be different files")
@@ -178,7 +179,7 @@ def _write(source: Path, files: SplitFiles, of_dev: npt.NDArray[np.bool_], progr
         for query, record in _side(source, of_dev):
             dev.write(to_json_line(_with_id(query, record)) + "\n")
             queries.write(to_json_line({"_id": query.query_id, "text": query.text}) + "\n")
-            qrels.write(f"{query.query_id}\t{query.doc_id}\t1\n")
+            qrels.write(qrel_row(Qrel(query.query_id, query.doc_id, 1)) + "\n")
             counts["dev"] += 1
         for query, record in _side(source, ~of_dev):
             key = _words_key(query.text)

@@ -13,9 +13,11 @@ from inpars import manifest as manifests
 from inpars.errors import ConfigError
 from inpars.manifest import FileStamp, Manifest, stamp_text
 from inpars.models.embedded import EMBEDDED
+from inpars.models.folders import exists, model_folder, model_path
 from inpars.models.processor import return_freed_memory
 from inpars.options import check, result_settings
 from inpars.progress import Progress
+from inpars.provenance import current_argv
 from inpars.storage import storage_errors
 
 
@@ -70,6 +72,7 @@ def run_stage(
         seconds=round(time.monotonic() - clock, 2),
         versions=manifests.versions(),
         git_commit=manifests.git_commit(),
+        argv=current_argv(),
     )
     manifests.write_manifest(manifest, output)
     return manifest
@@ -98,8 +101,11 @@ def dropped_line(dropped: Mapping[str, int]) -> str:
 
 
 def model_stamp(name: str) -> FileStamp:
-    """What a model's name stands for: a folder by content, embedded weights and hub ids by name."""
-    path = Path(name).expanduser()
-    if name not in EMBEDDED and path.exists():
+    """What a model's name stands for: a folder by content, embedded weights and hub ids by name.
+
+    Raises DataFormatError for a path that holds no model, before it is read as a whole.
+    """
+    path = model_folder(name) or model_path(name)
+    if name not in EMBEDDED and exists(path):
         return manifests.stamp(path)
     return stamp_text(name, name)

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from inpars.errors import ConfigError
+from inpars.errors import ConfigError, StaleInputError
+from inpars.interchange.fields import number_of
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.models.computing import ComputingOptions
 from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt
 from inpars.scoring import PairScorer, ScorerKind
+from inpars.stages.mining import negatives_path
 from inpars.stages.partial import remove_partial
 from inpars.stages.remembered import RememberedScores
 from inpars.stages.reranking import RerankOptions, load_run_scorer
@@ -80,23 +82,28 @@ def teach(
 
 
 def read_taught(triples: Path, limit: int | None = None) -> TeacherScores:
-    """What `teach` wrote for these triples with this limit."""
-    scores = (float(row["score"]) for _, row in read_jsonl(teacher_path(triples)))
-    return dict(zip(_pairs(triples, limit), scores, strict=True))
+    """What `teach` wrote for these triples with this limit. Raises StaleInputError where it is of others."""
+    path = teacher_path(triples)
+    scores = [number_of(row.get("score"), "score", path, line) for line, row in read_jsonl(path)]
+    pairs = list(_pairs(triples, limit))
+    if len(scores) != len(pairs):
+        raise StaleInputError(f"{path} has {len(scores)} scores for {len(pairs)} pairs; remove it to have them made")
+    return dict(zip(pairs, scores, strict=True))
 
 
 def read_mined(triples: Path) -> TeacherScores:
     """A reranker's scores that mining left beside the triples. Raises ConfigError where there are none."""
+    path, names = negatives_path(triples), ("positive_reranker_score", "reranker_score")
     found: dict[tuple[str, str], float] = {}
-    for row in read_triple_rows(triples):
+    for line, row in enumerate(read_triple_rows(triples), start=1):
         origin = row.origin or {}
-        if origin.get("reranker_score") is None or origin.get("positive_reranker_score") is None:
+        if any(origin.get(name) is None for name in names):
             raise ConfigError(
                 f"{triples}: no teacher's scores lie beside these triples; give --teacher MODEL, or mine them with "
                 "`inpars triples --rescore MODEL`"
             )
-        found[row.texts.query, row.texts.positive] = float(origin["positive_reranker_score"])
-        found[row.texts.query, row.texts.negative] = float(origin["reranker_score"])
+        for text, name in zip((row.texts.positive, row.texts.negative), names, strict=True):
+            found[row.texts.query, text] = number_of(origin[name], name, path, line)
     return found
 
 

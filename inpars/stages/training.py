@@ -12,6 +12,7 @@ from inpars.datasets import Dataset
 from inpars.errors import ConfigError
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.models.card import CardFacts, write_card
+from inpars.models.folders import require_utf8
 from inpars.options import result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompting.prompts import load_prompt
@@ -25,8 +26,7 @@ from inpars.training.examples import TripleTexts, grouped, limited, pairs_once, 
 
 if TYPE_CHECKING:
     from inpars.training.loop import Curve
-    from inpars.training.reranker import RerankerOptions
-    from inpars.training.retriever import RetrieverOptions
+    from inpars.training.options import RerankerOptions, RetrieverOptions
     from inpars.training.validation import DevSet
 
 
@@ -113,6 +113,7 @@ def _train(
     overwrite: bool,
     more_inputs: Mapping[str, FileStamp] = MappingProxyType({}),
 ) -> Manifest:
+    require_utf8(output)
     inputs = {"triples": stamp(triples), "model": model_stamp(options.model), **more_inputs}
     inputs |= development_inputs(options, dataset) | _teacher_inputs(triples, options)
     fingerprint = {**result_settings(options), **{name: stamp.sha256 for name, stamp in inputs.items()}}

@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING
 from inpars.documents.readers.squad import Paragraph, read_squad
 from inpars.errors import DataFormatError
 from inpars.manifest import Manifest, stamp
+from inpars.models.folders import require_utf8
 from inpars.options import result_settings
 from inpars.progress import SILENT, Progress
 from inpars.stages.stage import Outcome, model_stamp, run_stage
 
 if TYPE_CHECKING:
-    from inpars.training.reader import Example, ReaderOptions
+    from inpars.training.options import ReaderOptions
+    from inpars.training.reader import Example
 
 
 def train_reader_from_file(
     squad: Path, options: ReaderOptions, *, output: Path, progress: Progress = SILENT, overwrite: bool = False
 ) -> Manifest:
     """Train a reader on a file in SQuAD's form, whose articles in part choose the least score of an answer."""
+    require_utf8(output)
     inputs = {"questions": stamp(squad), "model": model_stamp(options.model)}
     fingerprint = {**result_settings(options), **{name: found.sha256 for name, found in inputs.items()}}
 

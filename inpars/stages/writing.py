@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import tee
+from itertools import islice, tee
 from pathlib import Path
 
 from inpars.cluster.shards import BLOCK_ITEMS, Shard, chunks_of, places_of
@@ -65,6 +65,8 @@ def write_queries(
     documents, generator, tally = task.documents, task.generator, Tally()
     ends = chunk_ends(STAGE, partial, header, task.total, progress)
     done, chunks = chunks_of(len(documents), task.plan, task.shard, ends=ends, block=task.block)
+    if done and isinstance(generator, Metered):
+        generator.skipped([documents[place] for place in islice(task.places(), done)])
     chunks, ahead = tee(chunks)
     generated = generate_each(generator, ([documents[place] for place in chunk.places] for chunk in ahead))
     with open_partial(partial, header, ends[done]) as lines, closing(generated):

@@ -23,40 +23,16 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 from transformers.trainer_utils import get_last_checkpoint
 
 from inpars.errors import BackendError, ConfigError
-from inpars.models.computing import ComputingOptions
 from inpars.models.hardware import pick_dtype
-from inpars.options import option
 from inpars.progress import Progress
 from inpars.storage import replace_folder, storage_errors
+from inpars.training.options import TrainOptions
 
 CHECKPOINT_SUFFIX = ".checkpoints"
 LOGS_PER_TRAINING = 40
 SECONDS_BETWEEN_CHECKPOINTS = 120.0
 SETTINGS_FILE = "settings.json"
 VALIDATION_KEY = "validation"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainOptions(ComputingOptions):
-    """Settings that both trainings know."""
-
-    model: str = option("minilm", help="the model to start from: an embedded name, a folder or a hub id")
-    epochs: float = option(1.0, help="passes over the triples", minimum=0)
-    max_steps: int | None = option(None, help="steps in place of --epochs", minimum=1)
-    batch_size: int = option(32, help="queries a step", minimum=1)
-    gradient_accumulation: int = option(1, help="batches whose gradients make one step", minimum=1)
-    gradient_checkpointing: bool = option(False, help="compute activations twice, for less memory")
-    learning_rate: float | None = option(
-        2e-5, help="highest learning rate; it rises over the first tenth and falls to 0"
-    )
-    warmup: float = option(0.1, help="share of the steps over which the learning rate rises", minimum=0)
-    weight_decay: float = option(0.01, help="weight decay of AdamW", minimum=0)
-    dropout: float = option(0.0, help="dropout of the network; 0 is much faster on a processor", minimum=0)
-    max_length: int | None = option(
-        None, help="tokens of a text (default: the model's limit, at most 256 or 512)", minimum=1
-    )
-    limit: int | None = option(None, help="only the first N triples, to try things out", minimum=1)
-    seed: int = option(0, help="seed of order and initialisation")
 
 
 @dataclass(slots=True)

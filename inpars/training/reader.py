@@ -20,45 +20,23 @@ from transformers import TrainingArguments
 from inpars.answering.judging import best_threshold, exact_match, f1
 from inpars.models import loading as models
 from inpars.models.hardware import describe, pick_device, pick_dtype
-from inpars.models.networks import pad_id
+from inpars.models.networks import check_length, pad_id
 from inpars.models.training_attention import train_with_fast_attention
-from inpars.options import option
 from inpars.progress import SILENT, Progress
-from inpars.scoring.answerability import MAX_LENGTH, STRIDE, AnswerabilityScorer
+from inpars.scoring.answerability import LEAST_WINDOW, MAX_LENGTH, STRIDE, AnswerabilityScorer
 from inpars.training.loop import (
     Curve,
     LossTrainer,
-    TrainOptions,
     checkpoint_folder,
     run_trainer,
     steps_of,
     training_arguments,
     without_dropout,
 )
+from inpars.training.options import ReaderOptions
 
 Window = dict[str, Any]
 """A tokenizer's lists for one window, and `start` and `end`, the places of its answer's first and last token."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReaderOptions(TrainOptions):
-    """How a reader is trained."""
-
-    model: str = option("minilm", help="the encoder to start from: an embedded name, a folder or a hub id")
-    epochs: float = option(3.0, help="passes over the questions", minimum=0)
-    batch_size: int = option(16, help="windows of a text a step", minimum=1)
-    learning_rate: float | None = option(
-        1e-4, help="highest learning rate; it rises over the first tenth and falls to 0"
-    )
-    max_length: int | None = option(
-        None,
-        help=f"tokens of a question and a window of text (default: the model's limit, at most {MAX_LENGTH})",
-        minimum=16,
-    )
-    limit: int | None = option(None, help="only the first N questions, to try things out", minimum=1)
-    held_out: float = option(
-        0.2, help="share of the articles whose questions choose the least score of an answer", minimum=0
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +68,7 @@ def train_reader(
     network, tokenizer = models.load_extractive_reader(
         options.model, device=device, dtype=torch.float32, trust_remote_code=options.trust_remote_code
     )
+    check_length(network, options.model, options.max_length, LEAST_WINDOW)
     without_dropout(network, options.dropout)
     train_with_fast_attention(network, pick_dtype(options.dtype, device))
     network.train()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +23,6 @@ from inpars.models.networks import pad_id
 from inpars.models.side_by_side import in_lone_thread, worth_it
 from inpars.models.training_attention import train_with_fast_attention
 from inpars.models.training_t5 import train_t5_with_short_ways
-from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt
 from inpars.scoring import ScorerKind
@@ -45,52 +43,14 @@ from inpars.training.loop import (
     training_arguments,
     without_dropout,
 )
+from inpars.training.options import RerankerOptions
 from inpars.training.ranking_losses import LOSSES, TEACHING_LABELS, LossName, tables
-from inpars.training.recipes import RecipeName, described
-from inpars.training.validation import BestWeights, DevSet, ValidatedOptions, reranking_value, steps_between
+from inpars.training.validation import BestWeights, DevSet, reranking_value, steps_between
 
 Loss = Literal["auto", "pointwise"] | LossName
 ADAPTER_RATE = 3e-5  # at 2e-4 a query-likelihood reranker ranked worse than before its training
 DEFAULT_RANKS = {"causal": 16, "query-likelihood": 16}
 DEFAULT_RATES = {"monot5": 3e-4, "cross-encoder": 5e-5}  # with AdamW; the InPars paper's 1e-3 is Adafactor's
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RerankerOptions(ValidatedOptions):
-    """How a reranker is trained."""
-
-    model: str = option("smollm2-135m", help="the model to start from: an embedded name, a folder or a hub id")
-    kind: ScorerKind | Literal["auto"] = option("auto", help="what it becomes; auto reads its configuration")
-    recipe: RecipeName = option("none", help=f"settings by name, which flags override ({described()})")
-    loss: Literal["auto", "pointwise", "bce", "pairwise", "listwise", "ranknet", "listnet", "lambda", "margin-mse"] = (
-        option(
-            "auto",
-            help="pointwise: the answer, of monoT5 alone; bce: each document by itself; pairwise and listwise: the "
-            "positive against its negatives; margin-mse, ranknet and listnet: a teacher's scores; lambda: nDCG "
-            "(default: pointwise for monoT5, listwise for the others)",
-        )
-    )
-    teacher: str | None = option(
-        None, help="scorer whose scores are learnt (default for margin-mse: those that `inpars triples --rescore` left)"
-    )
-    teacher_prompt: str | None = option(None, help="prompt of a teacher that writes queries", metavar="NAME|PATH")
-    batch_size: int = option(8, help="queries a step, each with its positive and negatives", minimum=1)
-    negatives: int | None = option(
-        None, help="negatives of each positive, drawn from its triples (default: all)", minimum=1
-    )
-    optimizer: Literal["adamw", "adafactor"] = option("adamw", help="which one; adafactor needs less memory")
-    schedule: Literal["linear", "constant"] = option("linear", help="the learning rate after warm-up")
-    lora_rank: int | None = option(
-        None,
-        help="rank of low-rank adapters (LoRA), merged at the end; 0: all weights (default: 16 for decoders)",
-    )
-    learning_rate: float | None = option(
-        None,
-        help="highest learning rate (default: 5e-5 for a cross-encoder, 3e-4 for monoT5, 2e-5 for others, 3e-5 with "
-        "adapters)",
-    )
-    true_token: str | None = option(None, help="what the model shall answer where the document is relevant")
-    false_token: str | None = option(None, help="what it shall answer where it is not")
 
 
 def train_reranker(

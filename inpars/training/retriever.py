@@ -7,10 +7,9 @@ the student's scale in `margin_scale`; the loop is transformers'.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -21,8 +20,8 @@ from transformers import TrainingArguments
 from inpars.errors import ConfigError
 from inpars.models import loading as models
 from inpars.models.hardware import describe, pick_device, pick_dtype
+from inpars.models.networks import check_length
 from inpars.models.training_attention import train_with_fast_attention
-from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.training.batch_plan import BatchPlan
 from inpars.training.batch_trainer import Batches, BatchTrainer
@@ -41,68 +40,12 @@ from inpars.training.loop import (
     without_dropout,
 )
 from inpars.training.margin_scale import automatic_scale
-from inpars.training.validation import BestWeights, DevSet, ValidatedOptions, searching_value, steps_between
+from inpars.training.options import RetrieverOptions
+from inpars.training.validation import BestWeights, DevSet, searching_value, steps_between
 
-Loss = Literal["mnrl", "cached-mnrl", "margin-mse"]
 COSINE_SCALE, DOT_SCALE = 20.0, 1.0
 RATE, ADAPTER_RATE = 2e-5, 2e-4
 MINI_BATCH_SIZES = {"cpu": 16, "cuda": 128}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetrieverOptions(ValidatedOptions):
-    """How a bi-encoder is trained."""
-
-    loss: Loss = option(
-        "mnrl",
-        help="mnrl: the positive against all documents of the batch; cached-mnrl: the same in the memory of a "
-        "mini-batch, for batches of thousands; margin-mse: a teacher's score differences",
-    )
-    negatives: bool = option(True, help="use the mined negatives beside those of the batch")
-    pooling: models.Pooling | None = option(
-        None,
-        help="how a plain encoder's tokens become one vector (default: mean; sentence-transformers have their own)",
-    )
-    scale: float | None = option(
-        None, help="factor on the similarity before the softmax (default: 20 for a cosine, 1 for a dot product)"
-    )
-    teacher: str | None = option(
-        None, help="scorer that margin-mse learns from (default: the scores that mining left beside the triples)"
-    )
-    teacher_prompt: str | None = option(None, help="prompt of a teacher that writes queries", metavar="NAME|PATH")
-    margin_scale: float | None = option(
-        None, help="factor on the teacher's margins (default: they spread as the untrained student's do)"
-    )
-    matryoshka_dims: str | None = option(
-        None, help="train these leading dimensions too, 384,256,128,64 for instance", metavar="N,N"
-    )
-    query_prefix: str | None = option(None, help="stands before every query (default: the model's own)")
-    document_prefix: str | None = option(None, help="stands before every document (default: the model's own)")
-    lora_rank: int = option(0, help="rank of low-rank adapters (LoRA), merged at the end; 0: all weights", minimum=0)
-    start_share: float = option(
-        0.0,
-        help="share of the untuned weights in those that are saved, 0.5 for the mean of both: keeps more of what the "
-        "model could do before",
-        minimum=0,
-    )
-    learning_rate: float | None = option(None, help="highest learning rate (default: 2e-5; with adapters 2e-4)")
-    mini_batch_size: int | None = option(
-        None,
-        help="texts embedded together, of like length (default: 16 on a processor, 128 on a GPU)",
-        changes_result=False,
-        minimum=1,
-    )
-
-    @property
-    def dimensions(self) -> tuple[int, ...]:
-        """The numbers of leading dimensions, empty for the whole embedding alone. Raises ConfigError."""
-        try:
-            found = tuple(int(part) for part in (self.matryoshka_dims or "").split(",") if part.strip())
-        except ValueError:
-            found = (0,)
-        if any(width < 1 for width in found):
-            raise ConfigError(f"--matryoshka-dims is {self.matryoshka_dims!r}; give numbers like 384,256,128,64")
-        return found
 
 
 def train_retriever(
@@ -201,6 +144,7 @@ def _load(options: RetrieverOptions, device: torch.device) -> SentenceTransforme
         trust_remote_code=options.trust_remote_code,
     )
     if options.max_length is not None:
+        check_length(model, options.model, options.max_length)
         model.max_seq_length = options.max_length
     without_dropout(model, options.dropout)
     if options.gradient_checkpointing:

@@ -22,34 +22,16 @@ from torch import nn
 
 from inpars.errors import ConfigError
 from inpars.evaluation.measures import evaluate
-from inpars.options import option
 from inpars.records import Qrels, Run
 from inpars.scoring import PairScorer
 from inpars.training.examples import TripleTexts
-from inpars.training.loop import Curve, TrainOptions
+from inpars.training.loop import Curve
+from inpars.training.options import ValidatedOptions
 
 METRIC = "nDCG@10"
 DEV_SHARE = 0.05  # of the positives' documents
 MOST_DEV_QUERIES = 200
 BEST_WEIGHTS, BEST_VALUE = "best.safetensors", "best.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ValidatedOptions(TrainOptions):
-    """Training options with those of a validation."""
-
-    validate_every: int | None = option(
-        None,
-        help="measure dev nDCG@10 before the first step, every N steps and at the end, and keep the best weights; "
-        "0: before and after only (default: not at all)",
-        minimum=0,
-    )
-    patience: int = option(3, help="stop when so many values in a row were no better than the best", minimum=1)
-    dev_queries: Path | None = option(
-        None, help="held-out queries as `inpars split` writes them (default: 5% of the documents, at most 200 queries)"
-    )
-    dev_qrels: Path | None = option(None, help="judgements of --dev-queries")
-    dev_depth: int = option(20, help="candidates of each dev query", minimum=2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,3 +258,31 @@ def test_progress_shows_money_failures_and_the_latest_query(command, run, monkey
     assert "3/3 documents" in err
     assert f"| ${3 * usd_of_one():.4f} spent, 0 failed, stop 100%, mean log-prob" in err
     assert err.rstrip().endswith(query_of(2))
+
+
+def test_odd_answers_are_told_with_a_count_though_the_run_was_interrupted(place, command, run):
+    """Every fifth of 200 replies holds thoughts, that is 40; the first run stops at a document that fails."""
+
+    def thinking(number):
+        content = f"<think>Let me see.</think>{query_of(number)}"
+        return {"choices": [{"message": {"content": content}, "finish_reason": "stop"}]}
+
+    with FakeApi(lambda number, _: "500" if number == 150 else thinking(number) if number % 5 == 0 else None) as api:
+        run(command(api, 200, "--retries", "0", backend="chat"), code=1)
+        api.fault = lambda number, _: None if number == 150 else thinking(number) if number % 5 == 0 else None
+        _, err = run(command(api, 200, backend="chat"))
+    assert (
+        "39 of 200 answers held the model's thoughts" in err
+    )  # 40 without document 150, which the second run had anew
+    assert read_manifest(place / "q.jsonl").results["remarks"]["thoughts"] == 39
+    assert "queries are empty" not in err
+    assert "are the same" not in err
+
+
+def test_queries_that_are_all_empty_or_all_the_same_are_told(place, command, run):
+    with FakeApi(lambda *_: {"choices": [{"text": "", "finish_reason": "length"}]}) as api:
+        _, err = run(command(api, 3))
+        assert "all 3 queries are empty" in err
+    with FakeApi(lambda *_: {"choices": [{"text": " one", "finish_reason": "stop"}]}) as api:
+        _, err = run(command(api, 3))
+        assert "all 3 queries that are not empty are the same: 'one'" in err

@@ -229,7 +229,7 @@ def test_wrong_usage_is_exit_code_2(capsys, arguments):
         code = exit_.code
     out, err = capsys.readouterr()
     assert code == 2
-    assert "usage: inpars" in out + err
+    assert (out.startswith("usage: inpars") and not err) if not arguments else (not out and err.count("\n") == 1)
     assert "Traceback" not in err
 
 
@@ -320,7 +320,7 @@ def test_a_library_that_was_never_installed_is_one_line(fails, monkeypatch):
     monkeypatch.setattr("inpars.commands.evaluate.evaluate_files", raising(ModuleNotFoundError("x", name="tqdm.auto")))
     line = fails("evaluate", "--run", str(RUN), "--qrels", str(QRELS))
     assert line.startswith("inpars: tqdm.auto is needed by this command (")
-    assert "is not installed; install it with: pip install tqdm, or all that inpars needs: pip install -e ." in line
+    assert "pip install 'tqdm>=4.66', or all that inpars needs: pip install -e ." in line
 
 
 def test_our_own_missing_modules_are_faults(monkeypatch):

@@ -111,6 +111,7 @@ def test_a_whole_run_leaves_them_out_too(monkeypatch):
     monkeypatch.setattr(pipeline, "all_runs", retrieve)
     monkeypatch.setattr(pipeline, "said_beside", lambda *_: None)
     monkeypatch.setattr(pipeline, "write_report", lambda *_: None)
+    monkeypatch.setattr(pipeline, "add_numbers_of_run", lambda *_: None)
     prompt = load_prompt("form.txt").with_examples(read_examples(Path("examples.jsonl")))
     dataset = load_dataset(str(BEIR))
     finished = pipeline.run_pipeline(dataset, prompt, PipelineOptions(), output=Path("whole"))

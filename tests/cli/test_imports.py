@@ -135,3 +135,64 @@ def test_without_torch_the_light_commands_work(tmp_path):
     done = run(WITHOUT_TORCH, "doctor", HF_HUB_OFFLINE="1", INPARS_CACHE=str(tmp_path))
     assert (done.returncode, done.stderr) == (0, "")
     assert "torch cannot be used" in done.stdout
+
+
+def heavy_after(*arguments):
+    """What a command line has loaded by the time it ends, and its exit code."""
+    program = f"""
+import json, sys
+from inpars.cli import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as exit_:
+    code = exit_.code
+{LOADED}
+print(json.dumps([code, loaded]))
+"""
+    return json.loads(run(program, *arguments).stdout.splitlines()[-1])
+
+
+HELP = [
+    (*name.split(), "--help") for name in ("train reranker", "train retriever", "train reader", "serve", "index add")
+]
+WRONG = [
+    ("train", "retriver"),
+    ("train", "reranker", "--tripels", "x"),
+    ("serve",),
+    ("serve", "--prot", "1"),
+    ("run", "--output", "x"),
+    ("generate", "--output", "x"),
+    ("search", "--k", "0", "--output", "x"),
+    ("ask", "what"),
+    ("rerank", "--run", "x", "--output", "y"),
+    ("index", "build", "--index", "i"),
+    ("export-model", "--model", "m", "--output", "o"),
+    ("deploy", "folder", "--output", "o"),
+    ("train", "retriever", "--triples", "x", "--output", "o", "--seed", "-1"),
+]
+
+
+@pytest.mark.parametrize("arguments", HELP)
+def test_help_of_every_part_of_a_command_loads_nothing_heavy(arguments):
+    assert heavy_after(*arguments) == [0, []]
+
+
+def test_help_of_every_command_loads_nothing_heavy():
+    """In one process, each after the others."""
+    program = f"""
+import contextlib, io, json, sys
+from inpars.cli import COMMANDS, main
+for name in COMMANDS:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+        main([name, "--help"])
+{LOADED}
+print(json.dumps(loaded))
+"""
+    assert json.loads(run(program).stdout) == []
+
+
+@pytest.mark.parametrize("arguments", WRONG)
+def test_wrong_command_lines_load_nothing_heavy(arguments):
+    code, loaded = heavy_after(*arguments)
+    assert code in (1, 2)
+    assert loaded == []

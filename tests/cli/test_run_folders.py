@@ -155,11 +155,33 @@ def test_what_cannot_be_made_again_is_named_and_is_no_problem(made, capsys):
     assert any("the documents are needed" in line for line in lines if line.startswith("not checked: "))
 
 
-def test_no_run_is_told_in_one_line(tmp_path, capsys):
-    assert main(["verify", str(tmp_path)]) == 1
-    assert "holds no manifest of any stage" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "mark", [None, "", "[]", '{"name": "of another tool"}', "{" * 5000, '{"dataset": ' + "[" * 50_000]
+)
+@pytest.mark.parametrize("command", ["verify", "compare"])
+def test_a_folder_that_is_no_run_is_told_in_one_line_and_not_looked_through(
+    made, tmp_path, capsys, monkeypatch, command, mark
+):
+    """`compare RUN A_LARGE_FOLDER` walked all of it and listed other people's manifests as stages."""
+    other = tmp_path / "other"
+    shutil.copytree(made / "runs", other / "deep" / "runs")
+    if mark is not None:
+        (other / "run.json").write_text(mark)
+    flags = [str(other)] if command == "verify" else [str(other), str(made)]
+    monkeypatch.setattr(Path, "rglob", None)  # whoever walks it fails
+    assert main([command, *flags]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "other" in err
+    assert "run.json" in err
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path, capsys):
     assert main(["verify", str(tmp_path / "none")]) == 1
     assert "no such folder" in capsys.readouterr().err
+    (tmp_path / "run.json").write_text('{"dataset": "toy"}')
+    assert main(["verify", str(tmp_path)]) == 1
+    assert "holds no manifest of any stage" in capsys.readouterr().err
 
 
 def test_a_run_compared_with_itself_is_the_same(made, copy, capsys):
@@ -216,6 +238,32 @@ def test_runs_judged_by_partly_other_queries_are_compared_over_what_is_shared(ma
     found = json.loads(capsys.readouterr().out)
     assert found["measures"][0]["difference"]["queries"] == 39
     assert "1 queries are judged in one of the runs alone and left out; 39 are in both" in found["notes"]
+
+
+@pytest.mark.parametrize("rename", ["systems", "queries"])
+def test_measured_runs_with_nothing_in_common_are_no_result(made, copy, capsys, rename):
+    values = json.loads((copy / "metrics.json").read_text())
+    if rename == "systems":
+        values["systems"] = {f"other {name}": system for name, system in values["systems"].items()}
+    else:
+        for system in values["systems"].values():
+            system["per_query"] = {
+                metric: {f"other-{query_id}": value for query_id, value in found.items()}
+                for metric, found in system["per_query"].items()
+            }
+    (copy / "metrics.json").write_text(json.dumps(values))
+    assert main(["compare", str(made), str(copy)]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("not a result: no ")
+    assert err.count("\n") == 1
+
+
+def test_systems_that_were_judged_by_fewer_queries_are_compared_over_those(made, copy, capsys):
+    values = json.loads((copy / "metrics.json").read_text())
+    del values["systems"]["tuned"]["per_query"]["nDCG@10"]["t0"]
+    (copy / "metrics.json").write_text(json.dumps(values))
+    assert main(["compare", str(made), str(copy), "--json"]) == 0
+    assert {one["difference"]["queries"] for one in json.loads(capsys.readouterr().out)["measures"]} == {39}
 
 
 def test_evaluate_writes_a_report_with_what_is_known(made, tmp_path, capsys):

@@ -64,6 +64,11 @@ def test_a_run_leaves_every_file_of_every_stage(finished):
     assert (finished / "models" / "reranker" / "model.safetensors").exists()
     metrics = json.loads((finished / "metrics.json").read_text())
     assert list(metrics["systems"]) == SYSTEMS
+    value = metrics["systems"]["tuned fusion"]["means"]["nDCG@10"]
+    for name in ("retriever", "reranker"):
+        card = (finished / "models" / name / "README.md").read_text()
+        assert f"| tuned fusion | nDCG@10 | {value:.4f} |" in card
+        assert "No run with this model was evaluated" not in card
     assert all(0 <= system["means"]["nDCG@10"] <= 1 for system in metrics["systems"].values())
 
 
@@ -111,10 +116,16 @@ def test_another_dataset_is_kept_out_of_the_folder(finished, cache, tmp_path, ca
     assert error.count("\n") == 1
 
 
-def test_another_prompt_redoes_only_what_depends_on_it(finished, cache):
+def test_another_prompt_is_asked_for_and_redoes_only_what_depends_on_it(finished, cache, capsys):
     moment = now(finished)
     prompt = Path(__file__).parents[2] / "prompts" / "questions-technical.yaml"
-    assert main(["run", "--dataset", str(TOY), "--output", str(finished), "--prompt", str(prompt), *SMALL]) == 0
+    command = ["run", "--dataset", str(TOY), "--output", str(finished), "--prompt", str(prompt), *SMALL]
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert "--prompt was inpars " in error
+    assert error.count("\n") == 1
+    assert changed_after(finished, moment) == set()
+    assert main([*command, "--overwrite"]) == 0
     redone = changed_after(finished, moment)
     assert {"queries.synthetic.jsonl", "queries.filtered.jsonl", "triples.tsv", "retriever", "reranker"} <= redone
     assert redone.isdisjoint({"bm25.trec", "base.trec", "fusion.trec"})

@@ -13,7 +13,10 @@ import pytest
 import pytrec_eval
 
 from inpars.evaluation.measures import evaluate
+from inpars.evaluation.presets import PRESETS
+from inpars.judgements import read_qrels
 from inpars.runs import rank
+from inpars.stages.evaluating import judge_files
 
 RUNS = 200
 TREC_EVAL = {
@@ -77,6 +80,77 @@ def test_equal_to_pytrec_eval():
             assert ours.per_query[name] == pytest.approx(filled, abs=1e-6), name
             assert ours.means[name] == pytest.approx(sum(filled.values()) / len(filled), abs=1e-6), name
         assert ours.missing == len(qrels.keys() - run.keys())
+
+
+OF_PRESETS = {
+    "nDCG@10": (1, "ndcg_cut_10"),
+    "nDCG@20": (1, "ndcg_cut_20"),
+    "RR@10": (1, "recip_rank"),
+    "R@100": (1, "recall_100"),
+    "R@1000": (1, "recall_1000"),
+    "AP": (1, "map"),
+    "AP(rel=2)": (2, "map"),
+    "RR(rel=2)@10": (2, "recip_rank"),
+}
+
+
+def draw_files(seed):
+    """Lines of judgements from -3 to 5, some of them twice, a topic of junk alone, and of a run that lacks queries."""
+    rng = random.Random(seed)
+    pool = [f"d{number}" for number in range(150)]
+    queries = [f"q{number}" for number in range(rng.randint(3, 10))]
+    qrels = {q: {d: rng.randint(-3, 5) for d in rng.sample(pool, rng.randint(1, 30))} for q in queries}
+    qrels["junk"] = {d: rng.randint(-3, -2) for d in rng.sample(pool, 3)}
+    judged = [f"{q} 0 {d} {grade}" for q, grades in qrels.items() for d, grade in grades.items()]
+    judged += rng.sample(judged, rng.randint(1, 5))
+    rng.shuffle(judged)
+    missing = set(rng.sample(queries, rng.randint(1, len(queries) - 1)))
+    levels = rng.choice((3, 10, 1000))  # of scores: the fewer, the more ties
+    run = {
+        q: {d: rng.randrange(levels) / 7 for d in rng.sample(pool, rng.randint(1, 140))}
+        for q in qrels
+        if q not in missing
+    }
+    rows = [f"{q} Q0 {d} 0 {score!r} t" for q, scores in run.items() for d, score in scores.items()]
+    return qrels, judged, run, rows
+
+
+def by_pytrec_eval(qrels, run):
+    """Values of the measures for each query; 0 for queries without results and for topics of junk, which crash it."""
+    sound = {query_id: grades for query_id, grades in qrels.items() if max(grades.values()) >= 0}
+    wanted = {"ndcg_cut.10,20", "recip_rank", "recall.100,1000", "map"}
+    theirs = {
+        level: pytrec_eval.RelevanceEvaluator(sound, wanted, relevance_level=level).evaluate(run) for level in (1, 2)
+    }
+    values = {}
+    for name, (level, their_name) in OF_PRESETS.items():
+        found = {query_id: theirs[level].get(query_id, {}).get(their_name, 0.0) for query_id in qrels}
+        cut = name.startswith("RR")  # their reciprocal rank has no depth
+        values[name] = {query_id: 0.0 if cut and value < 0.1 else value for query_id, value in found.items()}
+    return values
+
+
+def test_what_is_compared_are_the_measures_of_the_presets():
+    assert set(OF_PRESETS) == {name for preset in PRESETS.values() for name in preset.metrics}
+
+
+def test_files_are_measured_as_pytrec_eval_does(tmp_path):
+    qrels_path, run_path = tmp_path / "qrels.txt", tmp_path / "run.trec"
+    largest, compared, above_0 = 0.0, 0, 0
+    for seed in range(RUNS):
+        qrels, judged, run, rows = draw_files(seed)
+        qrels_path.write_text("\n".join(judged) + "\n", encoding="utf-8")
+        run_path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+        ours = judge_files({"run": run_path}, read_qrels(qrels_path), list(OF_PRESETS))["run"].evaluation
+        for name, theirs in by_pytrec_eval(qrels, run).items():
+            values = ours.per_query[name]
+            assert values.keys() == theirs.keys()
+            largest = max(largest, *(abs(values[query_id] - value) for query_id, value in theirs.items()))
+            assert ours.means[name] == pytest.approx(sum(theirs.values()) / len(theirs), abs=1e-9), (seed, name)
+            compared, above_0 = compared + len(theirs), above_0 + sum(value > 0 for value in theirs.values())
+    print(f"{compared} values of {RUNS} runs, {above_0} above 0, largest difference {largest:.2g}")
+    assert largest < 1e-9
+    assert above_0 > compared / 4 > 2_500
 
 
 @pytest.mark.slow

@@ -227,3 +227,92 @@ def test_the_key_is_in_no_file(write, tmp_path):
         write(api)
         assert b"sk-test" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
         assert b"sk-test" not in b"".join(api.files.values())
+
+
+def test_results_that_are_doubled_foreign_or_broken_are_told(write, monkeypatch):
+    """The first answer of a request counts, once; what belongs to no request is left out."""
+    run_batch, notes = FakeApi.run_batch, []
+
+    def odd(self, name):
+        if f"out-{name}" not in self.files:
+            run_batch(self, name)
+            lines = self.files[f"out-{name}"].split(b"\n")
+            other = lines[0].replace(b"n99", b"other")
+            foreign = b'{"custom_id": "nobody", "response": {"status_code": 200, "body": {}}}'
+            self.files[f"out-{name}"] = b"\n".join([*lines, other, foreign, b"{", b"[]", b""])
+
+    monkeypatch.setattr(FakeApi, "run_batch", odd)
+    monkeypatch.setattr("inpars.progress.Silent.note", lambda _, line: notes.append(line))
+    with FakeApi() as api:
+        assert write(api) == EXPECTED
+    assert write.generator.results()["usd"] == pytest.approx(100 * usd_of_one() / 2)
+    said = "; ".join(notes)
+    assert "1 lines of the results answer a request once more" in said
+    assert "2 lines of the results are of no request" in said
+    assert "1 lines of the results cannot be read (line 103: broken JSON" in said
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"response": {"status_code": 400, "body": {"error": {"message": "x", "code": "content_filter"}}}},
+        {"response": {"status_code": "400", "body": '{"error": "the content management policy"}'}},
+        {"response": None, "error": {"code": "content_filter", "message": "x"}},
+        {"response": {"status_code": 200, "body": {"choices": [{"finish_reason": "content_filter"}]}}},
+        {"response": {"status_code": 200, "body": {"error": {"code": "content_filter", "message": "x"}}}},
+    ],
+)
+def test_a_filtered_line_is_an_answer(write, monkeypatch, line):
+    change_line(monkeypatch, lambda record: record | line)
+    with FakeApi() as api:
+        assert write(api, DOCUMENTS[:5]) == [*EXPECTED[:3], "", EXPECTED[4]]
+        assert len(api.batches) == 1
+    assert write.generator.results()["remarks"] == {"filtered": 1}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ({"response": "gone", "error": "the server lost it"}, "the server lost it"),
+        ({"response": {"status_code": 200, "body": {"choices": []}}}, "`choices` is empty"),
+        ({"response": {"status_code": 200, "body": None}}, "no object"),
+        ({"response": {"status_code": 503, "body": "busy"}}, "status 503: busy"),
+        ({"response": {"status_code": 200, "body": {"error": {"code": 429, "message": "slow"}}}}, "status 429: slow"),
+    ],
+)
+def test_an_odd_line_says_what_was_odd(write, monkeypatch, line, reason):
+    change_line(monkeypatch, lambda record: record | line)
+    with FakeApi() as api, pytest.raises(BackendError, match=f"1 of 5 requests .*1 times {reason}"):
+        write(api, DOCUMENTS[:5])
+
+
+def change_line(monkeypatch, change):
+    """Another line for the third document's request, in each batch."""
+    run_batch = FakeApi.run_batch
+
+    def odd(self, name):
+        if f"out-{name}" not in self.files:
+            run_batch(self, name)
+            records = [json.loads(line) for line in self.files[f"out-{name}"].splitlines()]
+            lines = [json.dumps(change(record) if "n3" in json.dumps(record) else record) for record in records]
+            self.files[f"out-{name}"] = "\n".join(lines).encode()
+
+    monkeypatch.setattr(FakeApi, "run_batch", odd)
+
+
+def test_a_parameter_that_lines_are_refused_for_is_spelled_otherwise(write):
+    message = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+    with FakeApi(lambda number, attempt: (400, message) if attempt == 0 else None) as api:
+        assert write(api, DOCUMENTS[:5], "chat") == EXPECTED[:5]
+        sent = [api.files[made["body"]["input_file_id"]].splitlines() for made in api.batches.values()]
+    assert [len(lines) for lines in sent] == [5, 5]
+    assert b"max_completion_tokens" not in sent[0][0]
+    assert b"max_completion_tokens" in sent[1][0]
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_lines_that_no_request_can_pass_end_the_run(write, status):
+    with FakeApi(lambda *_: (status, "no")) as api:
+        with pytest.raises(BackendError, match=f"refuses every request .*status {status}"):
+            write(api, DOCUMENTS[:5])
+        assert len(api.batches) == 1

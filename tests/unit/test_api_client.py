@@ -11,7 +11,7 @@ from fake_api import KEY, FakeApi, document, query_of
 
 from inpars.errors import BackendError, ConfigError
 from inpars.generation import api_client
-from inpars.generation.api_client import NoAnswerError, RefusedError, Server, _delay, _retry_after
+from inpars.generation.api_client import FilteredError, NoAnswerError, RefusedError, Server, _delay, _retry_after
 from inpars.generation.api_options import OPENAI_URL
 from inpars.generation.api_wire import Wording
 from inpars.generation.settings import DecodingSettings
@@ -183,10 +183,7 @@ def test_delays_double_and_differ():
     ],
 )
 def test_the_forms_of_retry_after(headers, seconds):
-    class Error:
-        response = type("Response", (), {"headers": headers})
-
-    assert _retry_after(Error) == seconds
+    assert _retry_after(headers) == seconds
 
 
 @pytest.mark.parametrize("status", [400, 401, 500])
@@ -241,6 +238,169 @@ def test_other_calls_are_repeated_likewise():
 
         assert server.call(look) == {}
         tries.clear()
-        with pytest.raises(NoAnswerError, match=r"^http://127.*a broken answer; .*the same command goes on"):
+        with pytest.raises(NoAnswerError, match=r"^http://127.*a broken answer \(.*; .*the same command goes on"):
             server.call(look, retries=0)
         server.close()
+
+
+def odd_error(code, message="no", **more):
+    return {"error": {"message": message, "code": code, **more}}
+
+
+@pytest.mark.parametrize("code", [402, 401, 403, 404, "402", "insufficient_credits", "invalid_api_key"])
+def test_an_error_within_status_200_ends_all_at_once(code):
+    """OpenRouter's way (UKGovernmentBEIS/inspect_ai#1534)."""
+    with FakeApi(lambda *_: odd_error(code, f"Insufficient credits for {KEY}")) as api:
+        with pytest.raises(BackendError, match=r"status 40\d: Insufficient credits for \[key\]; ") as caught:
+            ask(api)
+        assert not isinstance(caught.value, RefusedError | NoAnswerError)
+        assert api.asked[7] == 1
+
+
+@pytest.mark.parametrize("code", [429, 502, "rate_limit_exceeded", None])
+def test_a_passing_error_within_status_200_is_repeated(code):
+    gate = Gate()
+    with FakeApi(faults(odd_error(code))) as api:
+        assert ask(api, gate) == query_of(7)
+        assert (api.asked[7], gate.lost) == (2, 0)
+
+
+def test_a_refused_request_within_status_200_is_not_repeated():
+    with FakeApi(lambda *_: odd_error(400, "too long")) as api:
+        with pytest.raises(RefusedError, match="status 400: too long"):
+            ask(api)
+        assert api.asked[7] == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        (400, "The response was filtered: content management policy"),
+        (403, "requires moderation, your input was flagged"),
+        odd_error("content_filter"),
+    ],
+)
+def test_a_content_filter_is_told_from_all_else(fault):
+    with FakeApi(lambda *_: fault) as api:
+        with pytest.raises(FilteredError):
+            ask(api)
+        assert api.asked[7] == 1
+
+
+def test_a_web_page_before_any_answer_is_a_wrong_address():
+    page = b"<html><body>Sign in</body></html>"
+    with FakeApi(lambda *_: page) as api:
+        with pytest.raises(BackendError, match=r"not JSON: <html> Sign in; check --base-url") as caught:
+            ask(api)
+        assert not isinstance(caught.value, NoAnswerError)
+        assert api.asked[7] == 1
+
+
+def test_a_web_page_later_is_an_accident():
+    with FakeApi() as api:
+        server = Server(api.url, timeout_seconds=5, retries=1, stopped=threading.Event())
+        wording = Wording("chat", "fake", PROMPT, DecodingSettings(), api.url)
+        (request,) = wording.requests(document(7))
+        assert server.ask("chat", request.body, wording.read, Gate()).query.text == query_of(7)
+        api.fault = lambda number, attempt: b"<html>busy</html>" if attempt == 1 else None
+        assert server.ask("chat", request.body, wording.read, Gate()).query.text == query_of(7)
+        assert api.asked[7] == 3
+        server.close()
+
+
+@pytest.mark.parametrize("answer", [{"choices": []}, {"choices": [{}]}, b"null"])
+def test_an_answer_without_a_text_every_time_is_a_refusal(answer):
+    """BerriAI/litellm#32221 answers null. A row that says so can be completed; asking for ever cannot."""
+    gate = Gate()
+    with FakeApi(lambda *_: answer) as api:
+        with pytest.raises(RefusedError, match="choice"):
+            ask(api, gate, retries=2)
+        assert (api.asked[7], gate.lost) == (3, 3)
+
+
+def test_a_broken_answer_is_shown():
+    broken = b'{"id": "chatcmpl-1", "choi'
+    with FakeApi(lambda *_: broken) as api, pytest.raises(NoAnswerError, match=r"broken JSON: .*chatcmpl-1") as caught:
+        ask(api, retries=0)
+    assert "chatcmpl" not in caught.value.kind
+
+
+def refusing(check, message, **error):
+    """A server that answers once a request's body passes, and otherwise says so."""
+
+    class Api(FakeApi):
+        def answer(self, handler, body, chat, number, fault):
+            if check(body):
+                super().answer(handler, body, chat, number, fault)
+            else:
+                handler.send(400, {"error": {"message": message, **error}})
+
+    return Api()
+
+
+@pytest.mark.parametrize(
+    ("check", "message", "changed"),
+    [
+        (
+            lambda body: "max_tokens" not in body,
+            "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead.",
+            {"max_tokens": None, "max_completion_tokens": 64},
+        ),
+        (lambda body: "max_tokens" not in body, "Extra inputs are not permitted: max_tokens", {"max_tokens": None}),
+        (lambda body: "top_logprobs" in body, "Top logprobs must be set when logprobs is.", {"top_logprobs": 1}),
+        (lambda body: "seed" not in body, "unknown field: seed", {"seed": None}),
+    ],
+)
+def test_parameters_of_other_spelling_are_learnt_once(check, message, changed):
+    gate = Gate()
+    with refusing(check, message) as api:
+        settings = DecodingSettings(temperature=1.0)
+        wording = Wording("chat", "fake", PROMPT, settings, api.url)
+        server = Server(api.url, timeout_seconds=5, retries=0, stopped=threading.Event())
+        for number in (7, 8):
+            (request,) = wording.requests(document(number))
+            assert server.ask("chat", request.body, wording.read, gate).query.text == query_of(number)
+        server.close()
+        assert (api.asked[7], api.asked[8]) == (2, 1)
+        assert (gate.lost, gate.free) == (0, 1), "the refused one is not paid for"
+        assert {name: api.bodies[-1].get(name) for name in changed} == changed
+        assert bool(server.spelling.notes) == ("seed" in changed)
+
+
+@pytest.mark.parametrize(
+    ("message", "flag"),
+    [
+        ("Unsupported value: 'temperature' does not support 0.0 with this model.", "--temperature 1"),
+        ("logprobs are not supported with this model", "--log-prob-kind absent"),
+        ("'top_p' is not supported", "--top-p 1"),
+        ("This model's maximum context length is 512 tokens", "--max-doc-tokens"),
+        ("max_tokens is too large: 9000", "--max-new-tokens"),
+    ],
+)
+def test_what_decides_the_answer_is_not_changed_but_named(message, flag):
+    with FakeApi(lambda *_: (400, message)) as api:
+        with pytest.raises(RefusedError, match=f"give {flag}|lower {flag}|change {flag}"):
+            ask(api, chat=True)
+        assert api.asked[7] == 1
+
+
+def test_a_learnt_spelling_leaves_the_digest_alone():
+    with FakeApi() as api:
+        wording = Wording("chat", "fake", PROMPT, DecodingSettings(), api.url)
+        before = wording.requests(document(7))[0]
+        server = Server(api.url, timeout_seconds=5, retries=0, stopped=threading.Event())
+        assert server.spelling.learns("max_tokens unsupported", before.body, ())
+        assert "max_completion_tokens" in server.spelling.applied(before.body)
+        assert wording.requests(document(7))[0] == before
+        server.close()
+
+
+@pytest.mark.parametrize("path", ["/v1", "/openai/deployments/gpt-4o"])
+def test_an_api_version_stays_behind_the_path(path):
+    with FakeApi() as api:
+        url = api.url.removesuffix("/v1") + f"{path}?api-version=2024-06-01"
+        assert ask(api, chat=True, url=url) == query_of(7)
+        assert api.paths == [f"{path}/chat/completions?api-version=2024-06-01"]
+        assert {name.lower(): value for name, value in api.headers[0].items()}["api-key"] == KEY
+        assert ask(api, chat=True) == query_of(7)
+        assert "api-key" not in {name.lower() for name in api.headers[1]}, "Azure's header is for Azure alone"

@@ -252,6 +252,11 @@ def test_an_estimate_asks_nothing_and_writes_nothing(write, tmp_path):
         ({"base_url": "localhost:8000"}, "is no address"),
         ({"base_url": "http://user:pass@host/v1"}, "no password and no key"),
         ({"base_url": "http://host/v1?key=sk-1"}, "no password and no key"),
+        ({"base_url": "http://host/v1?api-version=2024-06-01&api-key=pass@word"}, "'api-key' .*no password and no key"),
+        ({"base_url": "http://host/v1?api-version=pass@word"}, "no password and no key"),
+        ({"base_url": "http://host/v1?pass@word"}, "no password and no key"),
+        ({"base_url": "http://host/v1#pass@word"}, "no password and no key"),
+        ({"base_url": "http://host/sk-pass@word12345/v1"}, "no password and no key"),
         ({"concurrency": 0}, "--concurrency is 0"),
     ],
 )
@@ -292,3 +297,61 @@ def test_the_journal_holds_no_prompt(write):
     (record,) = read_answers(write.journal)
     assert "long series" not in json.dumps(record)
     assert record["query_id"] == "d0-q0"
+
+
+@pytest.mark.parametrize("version", ["2024-06-01", "2025-01-01-preview", "preview", "v1"])
+def test_an_api_version_is_no_key(version):
+    url = f"https://x.openai.azure.com/openai/deployments/gpt-4o/?api-version={version}"
+    options = ApiOptions(base_url=url)
+    check_api(options, asks_server=True)
+    assert options.url == f"https://x.openai.azure.com/openai/deployments/gpt-4o?api-version={version}"
+
+
+def thinking(number):
+    return {"choices": [{"message": {"content": f"<think>a</think>{query_of(number)}"}, "finish_reason": "stop"}]}
+
+
+def test_what_was_odd_is_counted_over_interruptions(write):
+    """Of 150 documents three are odd; the journal keeps what was odd about them."""
+    odd = {3: thinking(3), 70: thinking(70), 140: {"choices": [{"finish_reason": "content_filter"}]}}
+    with FakeApi(lambda number, _: odd.get(number)) as api:
+        write(api, endpoint="chat")
+        # d3 and d70 have no log-probs either: the server sent none
+        expected = {"filtered": 1, "log_probs_none": 2, "thoughts": 2}
+        assert write.generator.results()["remarks"] == expected
+        notes = write.generator.notes()
+        assert [line.split()[:3] for line in notes] == [["2", "of", "150"], ["1", "of", "150"], ["2", "of", "150"]]
+        write(api, endpoint="chat")
+        assert api.asked.total() == 150
+        assert write.generator.results()["remarks"] == expected
+    records = [record for record in read_answers(write.journal) if "remarks" in record]
+    assert sorted((record["query_id"], record["remarks"]) for record in records) == [
+        ("d140-q0", ["filtered"]),
+        ("d3-q0", ["thoughts", "log_probs_none"]),
+        ("d70-q0", ["thoughts", "log_probs_none"]),
+    ]
+
+
+def test_all_filtered_is_an_answer_and_no_error(write):
+    with FakeApi(lambda *_: (400, "content management policy")) as api:
+        written = write(api, DOCUMENTS[:30])
+        assert {query.finish_reason for (query,) in written} == {"error"}
+        write(api, DOCUMENTS[:30])
+        assert api.asked.total() == 30
+    assert "30 of 30" in write.generator.notes()[0]
+
+
+def test_an_answer_without_a_text_becomes_a_row_after_all_retries(write):
+    with FakeApi(lambda number, _: {"choices": []} if number == 2 else None) as api:
+        written = write(api, DOCUMENTS[:5], retries=1)
+        assert [query.finish_reason for (query,) in written] == ["stop", "stop", "error", "stop", "stop"]
+        assert any("`choices` is empty" in line for line in write.generator.notes())
+        write(api, DOCUMENTS[:5])
+        assert api.asked[2] == 2
+    assert write.generator.results()["remarks"] == {"refused": 1}
+
+
+def test_failures_of_a_kind_are_told_together_with_one_example(write):
+    told = r"5 of 5 requests .*\(5 times broken JSON: .*\{\"id\": \"\d\", \"choi\)"
+    with FakeApi(lambda number, _: b'{"id": "%d", "choi' % number) as api, pytest.raises(BackendError, match=told):
+        write(api, DOCUMENTS[:5], retries=0)

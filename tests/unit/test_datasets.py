@@ -10,6 +10,7 @@ import pytest
 
 from inpars.datasets import load_dataset, load_qrels, load_topics
 from inpars.documents import python_docs
+from inpars.documents.ir_collections import like_named
 from inpars.errors import BackendError, ConfigError, DataFormatError, UnknownNameError
 from inpars.formats import read_documents
 from inpars.progress import Silent
@@ -201,6 +202,23 @@ def test_python_docs(cache):
     assert cache in dataset.corpus.path.parents
 
 
+def test_what_python_docs_lacks_is_said_where_judgements_are_used_alone(cache, monkeypatch):
+    monkeypatch.setattr(python_docs, "_judgements", lambda split: {"q01": {"os.path.join": 2, "gone.from.here": 1}})
+    monkeypatch.setattr(python_docs, "queries", lambda split: [Query("q01", "join paths")])
+    notes = Notes()
+    topics = load_dataset("python-docs", progress=notes).topics()
+    assert topics.qrels == {"q01": {"os.path.join": 2}}
+    assert notes.notes == []
+    load_qrels("python-docs", None, progress=notes)
+    assert ["gone.from.here" in note for note in notes.notes] == [True]
+
+
+def test_dropping_all_judgements_is_refused(tmp_path):
+    strange = written(tmp_path / "qrels", "q1 0 x1 2\nq2 0 x2 1\n")
+    with pytest.raises(DataFormatError, match=r"2 of 2 judged documents are not in the corpus.*none would be left"):
+        load_dataset(str(BEIR), qrels=strange, unknown_judgements="drop").topics()
+
+
 class FakeIrDataset:
     """What ir_datasets gives, with one judged query that has no text."""
 
@@ -288,3 +306,17 @@ def test_judgements_are_read_without_the_documents(tmp_path, monkeypatch):
         load_topics(str(tmp_path))
     with pytest.raises(UnknownNameError, match="unknown dataset 'beir/scifat/test'"):
         load_topics("beir/scifat/test")
+
+
+@pytest.mark.parametrize(
+    ("name", "like"),
+    [
+        ("nfcorpus", ["beir/nfcorpus/test"]),  # Heidelberg's own, beside BEIR's
+        ("nfcorpus/test", ["beir/nfcorpus/test"]),
+        ("nq", ["beir/nq"]),
+        ("beir/nfcorpus/test", []),
+        ("antique", []),
+    ],
+)
+def test_collections_of_the_same_name_within_another_one(name, like):
+    assert like_named(name) == like

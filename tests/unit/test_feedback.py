@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from inpars.errors import DataFormatError
-from inpars.formats import iterate_qrels, read_qrels, read_queries
+from inpars.datasets import load_qrels
+from inpars.errors import ConfigError, DataFormatError
+from inpars.formats import read_queries
+from inpars.judgements import iterate_qrels, read_qrels
 from inpars.serve.feedback import Feedback, query_id_of
 
 
@@ -55,3 +57,27 @@ def test_votes_that_are_no_whole_numbers_are_named(tmp_path, relevance):
     path.write_text(json.dumps({"query_id": "q", "doc_id": "1", "relevance": relevance}) + "\n", encoding="utf-8")
     with pytest.raises(DataFormatError, match=r"votes\.jsonl:1: field 'relevance': must be a whole number"):
         list(iterate_qrels(path))
+
+
+@pytest.mark.parametrize("name", ["fb.tsv", "fb.txt", "fb.qrels", "fb", "fb.json", "fb.jsonl"])
+def test_what_is_kept_under_any_name_is_read_again(tmp_path, name):
+    """`--feedback fb.tsv` was accepted, and `--qrels fb.tsv` then found 17 columns."""
+    path = tmp_path / name
+    for relevance in (1, 0):  # over a restart
+        feedback = Feedback(path)
+        query_id = vote(feedback, "duck typing", "1", relevance)
+        feedback.close()
+    assert read_qrels(path) == load_qrels(None, path) == {query_id: {"1": 0}}
+    assert [query.query_id for query in read_queries(feedback.queries_path)] == [query_id]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("qrels.tsv", "q1 0 d1 1"), ("qrels.jsonl", "q1 0 d1 1"), ("fb.jsonl.gz", None)]
+)
+def test_votes_are_not_added_to_other_things(tmp_path, name, content):
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content, encoding="utf-8")  # without a newline at the end: it would have been cut
+    with pytest.raises(ConfigError, match=name):
+        Feedback(path)
+    assert (path.read_text(encoding="utf-8") if path.exists() else None) == content

@@ -28,6 +28,8 @@ class Site(BaseHTTPRequestHandler):
             self.send_response(200)
             self.send_header("Content-Type", content_type)
             self.send_header("ETag", etag)
+            if packing := self.server.packings.get(self.path):
+                self.send_header("Content-Encoding", packing)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -39,7 +41,7 @@ class Site(BaseHTTPRequestHandler):
 @pytest.fixture
 def site():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
-    server.pages, server.asked = {}, []
+    server.pages, server.asked, server.packings = {}, [], {}
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     server.root = f"http://127.0.0.1:{server.server_address[1]}"
@@ -125,3 +127,23 @@ def test_a_copy_from_before_serves_where_nobody_answers(site, tmp_path):
     assert found.remarks[f"{site.root}/a"][0].startswith("not reached now (")
     ((reason, names),) = found.failed.items()
     assert (reason[:13], names) == ("not reached (", [f"{site.root}/b"])
+
+
+def test_a_packing_that_was_not_asked_for_is_no_page(site, tmp_path):
+    site.pages = {"/a": ("text/html", b"\x8b\x01\x80packed"), "/b": ("text/html", b"<p>plain</p>")}
+    site.packings = {"/a": "br", "/b": "identity"}
+    found = fetch([f"{site.root}/a", f"{site.root}/b"], QUICK, cache=tmp_path)
+    assert [file.path.read_bytes() for file in found.files] == [b"<p>plain</p>"]
+    ((reason, urls),) = found.failed.items()
+    assert "br" in reason
+    assert urls == [f"{site.root}/a"]
+
+
+def test_a_broken_note_beside_a_stored_page_costs_a_request(site, tmp_path):
+    site.pages = {"/a": ("text/html", b"<p>plain</p>")}
+    fetch([f"{site.root}/a"], QUICK, cache=tmp_path)
+    (note,) = tmp_path.rglob("told.json")
+    for broken in (b"{", b"[]", b"{}"):
+        note.write_bytes(broken)
+        assert len(fetch([f"{site.root}/a"], QUICK, cache=tmp_path).files) == 1
+    assert [etag for path, etag in site.asked if path == "/a"] == [None] * 4

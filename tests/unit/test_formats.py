@@ -13,7 +13,6 @@ from inpars.errors import DataFormatError
 from inpars.fields import is_tsv, one_line
 from inpars.formats import (
     read_documents,
-    read_qrels,
     read_queries,
     read_run,
     read_synthetic_queries,
@@ -22,10 +21,10 @@ from inpars.formats import (
     synthetic_query_record,
     triple_id_lines,
     write_documents,
-    write_qrels,
     write_queries,
     write_run,
 )
+from inpars.judgements import read_qrels, write_qrels
 from inpars.records import Document, Query, SyntheticQuery, Triple
 from inpars.runs import rank
 from inpars.storage import write_jsonl, write_lines
@@ -214,7 +213,7 @@ def test_unpaired_surrogates_are_replaced(tmp_path):
         (["q1 0 d1 1", "q1 0 d2 0"], {"q1": {"d1": 1, "d2": 0}}),
         (["q1\t0\td1\t-1"], {"q1": {"d1": -1}}),
         (["query-id\tcorpus-id\tscore", "q1\td1\t2"], {"q1": {"d1": 2}}),
-        (["q1\td 1\t2"], {"q1": {"d 1": 2}}),  # BEIR has ids with blanks; no header here
+        (["q1\td1\t2"], {"q1": {"d1": 2}}),  # no header here
         (["query-id\tcorpus-id\tscore"], {}),
         ([], {}),
         (["", "q1 Q0 d1 +1"], {"q1": {"d1": 1}}),

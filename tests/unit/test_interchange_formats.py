@@ -13,7 +13,7 @@ from inpars.formats import read_run, read_synthetic_queries, read_triple_ids
 from inpars.interchange import FORMATS
 from inpars.interchange.folder import Folder
 from inpars.interchange.format import Written
-from inpars.interchange.items import Example, Judged, Margin, Negative, document_of, query_of
+from inpars.interchange.items import Example, Judged, Margin, Negative, Unkept, document_of, query_of
 from inpars.interchange.source import Source
 from inpars.records import Document, Qrel, Query, ScoredDocument, Triple
 from inpars.storage import read_jsonl
@@ -212,7 +212,8 @@ def test_synthetic_queries_of_ours_in_the_toolkits_spellings(tmp_path):
 
 def test_a_line_of_flagembedding_with_two_positives(tmp_path):
     line = '{"query": "q", "pos": ["a", "b"], "neg": ["c"], "prompt": "for retrieval"}\n'
-    found = read("flagembedding", tmp_path / "f.jsonl", line)
+    *found, unkept = read("flagembedding", tmp_path / "f.jsonl", line)
+    assert unkept == Unkept("field 'prompt'")
     assert [(e.positive.text, [n.document.text for n in e.negatives]) for e in found] == [("a", ["c"]), ("b", ["c"])]
 
 
@@ -245,7 +246,7 @@ def test_llama_index_in_any_order_of_its_parts(tmp_path):
         '{"relevant_docs": {"q": ["d"]}, "mode": "text", "corpus": {"d": "t"}, "more": [1], "queries": {"q": "w"}}'
     )
     found = read("llama-index", tmp_path / "l.json", content)
-    assert found == [Judged(Qrel("q", "d", 1)), Document("d", "t"), Query("q", "w")]
+    assert found == [Judged(Qrel("q", "d", 1)), Document("d", "t"), Unkept("field 'more'"), Query("q", "w")]
 
 
 def test_names_of_columns_do_not_count(tmp_path):

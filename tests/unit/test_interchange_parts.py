@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inpars import json_stream
 from inpars.errors import ConfigError, DataFormatError, StaleInputError, UnknownNameError
-from inpars.interchange import FORMATS, format_of, json_stream
+from inpars.interchange import FORMATS, format_of
 from inpars.interchange.folder import Folder
 from inpars.interchange.items import Example, Judged, Negative, document_of, made_id, query_of
-from inpars.interchange.json_stream import JsonStream, read_json_list
 from inpars.interchange.keys import SeenKeys
 from inpars.interchange.source import Source
 from inpars.interchange.triples_source import read_examples, triple_files
 from inpars.interchange.tsv import join_quoted, split_quoted
+from inpars.json_stream import JsonStream, read_json_list
 from inpars.records import Document, Qrel, Query, ScoredDocument
 
 FIELDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n")) | st.text('"a\t', max_size=5)

@@ -160,9 +160,11 @@ def test_a_whole_evaluation(runs):
     assert [(one.change.query_id, one.query) for one in losses] == [("q2", TEXTS["q2"]), ("q1", TEXTS["q1"])]
     assert [one.doc_id for one in losses[1].system_first] == ["u", "a"]
     text = in_full(found)
-    assert "second: 1 judged queries have no result and score 0" in text
-    assert "note: second: 1 results repeat a document of their query" in text
-    assert "second against first, RR@10: noise: -0.7500 is no more than chance gives" in text
+    assert "second: 1 judged query has no result, which counts as 0" in text
+    assert "2 judged queries\n" in text
+    assert "note: second: 1 result repeats a document of their query" in text
+    assert "second against first, RR@10: -0.7500, not tested" in text
+    assert "2 queries are too few for a test" in text
     assert "    second: u (unjudged) unknown" in text
     assert "    first: a (relevance 1) about bees" in text
 
@@ -180,6 +182,34 @@ def test_unjudged_documents_can_be_left_out(runs):
     found = judge(runs, judged_only=True)
     assert found.results["second"].means["RR@10"] == 0.5  # u is gone: (1 + 0) / 2
     assert found.changes == {}
+
+
+NAMES = {name: name.replace("@", "(judged_only=True)@") for name in ("nDCG@1", "P@2", "R@10")}
+NAMES |= {name: f"{name}(judged_only=True)" for name in ("AP", "nDCG", "RR")}
+
+
+def test_leaving_unjudged_documents_out_is_trec_evals_flag(tmp_path):
+    """usnistgov/trec_eval#29: -J leaves grades below 0 out too; AP was 7/12 by our flag, 1 by the measure."""
+    qrels = {"Q1": {"D1": -2, "D2": 1, "D4": 2}, "Q2": {"D1": -1}}
+    path = tmp_path / "run.trec"
+    path.write_text("".join(f"Q1 Q0 D{n} 0 {9 - n} t\n" for n in (1, 2, 3, 4)), encoding="utf-8")
+
+    def means(metrics, judged_only):
+        options = EvaluateOptions(metrics=" ".join(metrics), judged_only=judged_only)
+        preset = preset_for(options, None)
+        return evaluate_files({"run": path}, Topics("test", {}, qrels), preset, options).results["run"].means
+
+    by_flag, by_measure = means(NAMES, judged_only=True), means(NAMES.values(), judged_only=False)
+    assert [by_flag[name] for name in NAMES] == pytest.approx([by_measure[NAMES[name]] for name in NAMES])
+    assert by_flag["AP"] == 0.5  # 1 for the first query, nothing for the second
+
+
+def test_a_run_of_other_queries_is_called_no_result_first(tmp_path):
+    path = tmp_path / "other.trec"
+    path.write_text("1 Q0 a 1 2.0 t\n", encoding="utf-8")
+    found = judge({"other": path})
+    assert in_full(found).startswith("not a result: other has none of the 2 judged queries")
+    assert all_values(found)["problems"] == found.problems != []
 
 
 def test_another_baseline(runs):

@@ -8,9 +8,11 @@ import pytest
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 from inpars.errors import BackendError, ConfigError, DataFormatError
-from inpars.manifest import FileStamp, Manifest, manifest_path, read_manifest, stamp, why_stale, write_manifest
-from inpars.models.card import CARD, NOT_MEASURED, CardFacts, Measured, add_numbers, kind_of, write_card
+from inpars.manifest import FileStamp, Manifest, manifest_path, stamp, why_stale, write_manifest
+from inpars.models.card import CARD, NOT_MEASURED, NOT_VALIDATED, CardFacts, Measured, add_numbers, kind_of, write_card
 from inpars.models.publishing import push_folder
+
+LICENCES = "- the documents have licences of their own"
 
 
 def made(path, stage, arguments, **inputs):
@@ -84,19 +86,73 @@ def test_a_parents_path_is_not_told(folder, triples, tmp_path):
 def test_numbers_of_the_validation_and_of_runs(folder, triples):
     results = {"start": 0.25, "best": {"step": 30, "nDCG@10": 0.5}, "validated_by": "12 synthetic dev queries"}
     text = card(folder, triples, results=results)
-    assert NOT_MEASURED not in text
+    assert NOT_VALIDATED not in text
+    assert NOT_MEASURED in text
     assert "| 12 synthetic dev queries | this model (step 30) | nDCG@10 | 0.5000 |" in text
     write_manifest(Manifest(stage="train", arguments={}, inputs={}, output=stamp(folder), results=results), folder)
+    before = manifest_path(folder).read_bytes()
     for value in (0.1, 0.2):
         add_numbers(
             folder, [Measured("nfcorpus", "nDCG@10", "bm25", 0.322), Measured("nfcorpus", "nDCG@10", "tuned", value)]
         )
+    add_numbers(folder, [Measured("sci|fact", "nDCG@10", "tuned", 0.3)])
     text = (folder / CARD).read_text()
     assert text.count("| nfcorpus | bm25 | nDCG@10 | 0.3220 |") == 1
     assert "0.1000" not in text
+    assert "| nfcorpus | tuned | nDCG@10 | 0.2000 |\n| sci\\|fact | tuned | nDCG@10 | 0.3000 |" in text
+    assert NOT_MEASURED not in text
     assert "this model (step 30)" in text
-    assert why_stale(folder, "train", {}, {}) is None, "the manifest knows the card as it is now"
-    assert read_manifest(folder).results == results
+    assert text.endswith(f"{LICENCES}\n")
+    assert why_stale(folder, "train", {}, {}) is None, "to measure a model does not change it"
+    assert manifest_path(folder).read_bytes() == before
+
+
+def test_a_card_of_an_earlier_version_takes_numbers_and_keeps_its_hash(folder):
+    (folder / CARD).write_text("# m\n<!-- numbers -->\n?\n<!-- end of numbers -->\n\n## Licence\n", encoding="utf-8")
+    before = stamp(folder)
+    for value in (0.1, 0.2):
+        add_numbers(folder, [Measured("nfcorpus", "nDCG@10", "tuned", value)])
+    assert (folder / CARD).read_text().count("| nfcorpus | tuned | nDCG@10 |") == 1
+    assert stamp(folder) == before
+
+
+def test_a_card_that_people_wrote_is_left_alone(folder):
+    (folder / CARD).write_bytes(b"# mine \xff\n")
+    with pytest.raises(DataFormatError, match="not a model card that inpars wrote"):
+        add_numbers(folder, [Measured("nfcorpus", "nDCG@10", "tuned", 0.1)])
+    assert (folder / CARD).read_bytes() == b"# mine \xff\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "score"),
+    [
+        ({"scoring_function": None}, "mean_log_probs"),
+        ({"scoring_function": None, "select": ["bm25_rank:max=20", "reranker:top-k=9"]}, "reranker"),
+        ({"scoring_function": "cluster", "select": ["reranker:top-k=9"]}, "cluster"),
+    ],
+)
+def test_what_queries_were_kept_by_is_named_where_no_flag_did(folder, tmp_path, arguments, score):
+    kept = made(tmp_path / "kept.jsonl", "filter", arguments)
+    assert f"70 were kept by `{score}`" in card(folder, made(tmp_path / "triples.tsv", "triples", {}, queries=kept))
+
+
+@pytest.mark.parametrize(
+    ("parent", "line"),
+    [
+        ("minilm", "base_model: sentence-transformers/all-MiniLM-L6-v2"),
+        ("smollm2-135m", "base_model: HuggingFaceTB/SmolLM2-135M-Instruct"),
+        ("models/parent", "base_model: owner/grandparent"),  # a folder here, no hub id, whose card knows its own
+    ],
+)
+def test_the_parent_is_named_as_the_hub_does(folder, tmp_path, monkeypatch, parent, line):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "parent").mkdir(parents=True)
+    header = "---\nbase_model: owner/grandparent\nlicense: apache-2.0\n---\n# parent\nbase_model: no\n"
+    (tmp_path / "models" / "parent" / CARD).write_text(header, encoding="utf-8")
+    text = card(folder, tmp_path / "none.tsv", parent=parent)
+    assert f"\n{line}\n" in text.partition("\n---\n\n")[0] + "\n"
+    assert "license: apache-2.0" in text
+    assert "whose weights these began as: Apache-2.0" in text
 
 
 def test_no_card_no_numbers(tmp_path):

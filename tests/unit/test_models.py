@@ -6,7 +6,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from inpars.errors import BackendError, DataFormatError, InparsError, MissingDependencyError, UnknownNameError
+from inpars.errors import (
+    BackendError,
+    ConfigError,
+    DataFormatError,
+    InparsError,
+    MissingDependencyError,
+    UnknownNameError,
+)
 from inpars.models import loading as models
 from inpars.models.embedded import EMBEDDED, EmbeddedModel
 
@@ -61,6 +68,7 @@ def test_what_may_be_a_hub_id_stays_as_it_is():
 
 
 def test_a_folder_without_a_model_is_named(tmp_path):
+    (tmp_path / "notes.txt").write_text("none", encoding="utf-8")
     with pytest.raises(DataFormatError, match=r"no model in this folder: it has no config.json") as caught:
         models.load_causal_lm(str(tmp_path), **CPU)
     assert str(tmp_path) in message(caught)
@@ -171,6 +179,12 @@ def test_a_plain_encoder_becomes_a_bi_encoder_with_mean_pooling(tiny):
         encoder.encode(texts, convert_to_tensor=True), whole.encode(texts, convert_to_tensor=True), atol=1e-5
     )
     assert not whole.training
+
+
+def test_an_encoder_writes_nothing(tiny):
+    # transformers would give it a head of random weights
+    with pytest.raises(ConfigError, match=r"is a bert: .* give a decoder"):
+        models.load_causal_lm(tiny("bert_classifier"), **CPU)
 
 
 def test_bfloat16_is_bfloat16(tiny):

@@ -73,7 +73,7 @@ def _prompt(folder):
     path = folder.with_name("short.txt")
     path.write_text("Document: {document}\nRelevant Query: {query}")
     folder.mkdir()
-    (folder / "run.json").write_text(json.dumps({"prompt": str(path)}))
+    (folder / "run.json").write_text(json.dumps({"dataset": "toy", "prompt": str(path)}))
     return path
 
 

@@ -1,106 +1,141 @@
 """The commands a report shows: a shell and the command line itself take them, and they say what was asked for."""
 
-import argparse
 import importlib
 import shlex
 from pathlib import Path
 
 import pytest
 
-from inpars.cli import module_of
-from inpars.commands import evaluate
-from inpars.commands import run as run_command
-from inpars.manifest import FileStamp, Manifest
-from inpars.options import result_settings
-from inpars.reports.commands import command_line, stage_commands
-from inpars.stages.filtering import FilterOptions
+from inpars.cli import main, module_of
+from inpars.filtering.guards import FilterOptions
+from inpars.options import flags_of, from_flags
+from inpars.pipeline.commands import Asked, StageCommands
+from inpars.pipeline.options import PipelineOptions
+from inpars.prompting.example_choice import ExampleOptions
+from inpars.provenance import current_argv, running, shown_command
 from inpars.stages.generating import GenerateOptions
+from inpars.stages.ingesting import IngestOptions
 from inpars.stages.mining import TriplesOptions
 from inpars.stages.reranking import RerankOptions
 from inpars.stages.retrieving import SearchOptions
+from inpars.stages.splitting import SplitOptions
+from inpars.training.options import ReaderOptions, RerankerOptions, RetrieverOptions
+from inpars.usage import Parser
 
-SOURCE = {"dataset": "toy; rm -rf x", "split": "dev"}
+SOURCE = {"dataset": "toy; rm -rf x", "unknown_judgements": "keep", "split": "dev"}
 FOLDER = Path("runs/it's mine")
 
 
+def words(command):
+    return shlex.split(command.replace("\\\n", " "), comments=True)
+
+
 def parsed(command):
-    program, name, *rest = shlex.split(command.replace("\\\n", " "))
+    program, name, *rest = words(command)
     assert program == "inpars"
-    module = importlib.import_module(module_of(name))
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    module.add_arguments(parser)
+    parser = Parser(prog="inpars")
+    importlib.import_module(module_of(name)).add_arguments(parser)
     return parser.parse_args(rest)
 
 
-def manifest(stage, options, **inputs):
-    stamps = {name: FileStamp(str(FOLDER / path), "0" * 64, 1) for name, path in inputs.items()}
-    return Manifest(stage, result_settings(options), stamps, FileStamp("x", "0" * 64, 1))
-
-
-def stages():
-    from inpars.training.reranker import RerankerOptions
-    from inpars.training.retriever import RetrieverOptions
-
-    kept, triples = "queries.filtered.jsonl", "triples.tsv"
-    return [
-        ("queries.synthetic.jsonl", manifest("generate", GenerateOptions(max_documents=7, skip_near_duplicates=True))),
-        (
-            kept,
-            manifest("filter", FilterOptions(top_k=5, drop_copied=False, select=("a:min=1", "b:top-k=2")), queries="q"),
-        ),
-        (triples, manifest("triples", TriplesOptions(ranks="3-9"), queries=kept)),
-        ("models/retriever", manifest("train retriever", RetrieverOptions(epochs=2.5), triples=triples)),
-        ("models/reranker", manifest("train reranker", RerankerOptions(), triples=triples)),
-        ("runs/bm25.trec", manifest("search", SearchOptions(retriever=("bm25", "minilm"), k1=1.2))),
-        ("runs/reranked.trec", manifest("rerank", RerankOptions(depth=3, fuse=True), run="runs/bm25.trec")),
-    ]
-
-
-def commands():
-    return stage_commands([(FOLDER / name, found) for name, found in stages()], SOURCE, "my prompt.yaml")
-
-
-def test_every_stage_has_a_command_that_its_own_parser_takes():
-    shown = commands()
-    assert len(shown) == len(stages())
-    for command, (output, _) in zip(shown, stages(), strict=True):
-        assert parsed(command).output == FOLDER / output
-
-
-def test_commands_hold_the_settings_of_the_manifests():
-    generate, kept, triples, retriever, _, search, rerank = map(parsed, commands())
-    assert (generate.max_documents, generate.skip_near_duplicates, generate.prompt) == (7, True, "my prompt.yaml")
-    assert generate.dataset == SOURCE["dataset"]
-    assert (kept.top_k, kept.drop_copied, kept.drop_duplicates) == (5, False, True)
-    assert kept.select == ("a:min=1", "b:top-k=2")
-    assert (triples.ranks, triples.input, triples.split) == ("3-9", FOLDER / "queries.filtered.jsonl", "dev")
-    assert (retriever.epochs, retriever.triples) == (2.5, FOLDER / "triples.tsv")
-    assert (search.retriever, search.k1) == (("bm25", "minilm"), 1.2)
-    assert (rerank.depth, rerank.fuse) == (3, True)
-    assert str(FOLDER / "runs/bm25.trec") in map(str, rerank.run if isinstance(rerank.run, list) else [rerank.run])
-
-
-def test_stages_without_a_command_of_their_own_are_left_out():
-    assert stage_commands([(FOLDER / "fusion.trec", manifest("fuse", SearchOptions()))], SOURCE, "inpars") == []
-
-
 @pytest.mark.parametrize(
-    ("module", "arguments"),
+    ("command", "options"),
     [
-        (run_command, "--dataset toy --output 'a b' --max-documents 9 --prompt x --top-k 3"),
-        (evaluate, "--run one.trec --run 'two <b>.trec' --qrels q --metrics 'nDCG@10 AP' --report r.html"),
+        ("generate", GenerateOptions(max_documents=7, skip_near_duplicates=True, temperature=0.5, threads=2)),
+        ("filter --input q", FilterOptions(top_k=5, drop_copied=False, select=("a:min=-1", "b:top-k=2"))),
+        ("split --input q --output-train t --output-dev d", SplitOptions(by_source=True, dev_share=0.3)),
+        ("triples", TriplesOptions(ranks="3-9", negatives="both", margin=0.5)),
+        ("train retriever --triples t", RetrieverOptions(epochs=2.5, negatives=False, query_prefix="-- q: ")),
+        ("train reranker --triples t", RerankerOptions(kind="query-likelihood", lora_rank=0, max_steps=3)),
+        ("train reader --squad s", ReaderOptions(held_out=0.1)),
+        ("search", SearchOptions(retriever=("bm25", "minilm"), k1=1.2, window_tokens=96)),
+        ("rerank --run r", RerankOptions(depth=3, fuse=True, fusion="rrf", windows="nearest")),
+        ("run", PipelineOptions(top_k=3, window_tokens=0, model="-odd", trust_remote_code=True)),
+        ("ingest", IngestOptions(max_tokens=50, overlap=0, drop_boilerplate=False)),
+        ("generate", ExampleOptions(examples=Path("a b.jsonl"), examples_choice="nearest", num_examples=2)),
     ],
 )
-def test_a_command_line_comes_back_as_it_was_meant(module, arguments):
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    module.add_arguments(parser)
-    flags = parser.parse_args(shlex.split(arguments))
-    name = module.__name__.rpartition(".")[2]
-    assert vars(parsed(command_line(name, module.add_arguments, flags))) == vars(flags)
+def test_the_flags_of_options_give_the_same_options(command, options):
+    output = [] if command.startswith("split") else ["--output", "o"]
+    flags = parsed(shown_command(["inpars", *command.split(), *flags_of(options), *output]))
+    if isinstance(options, RerankerOptions):
+        from inpars.commands.train import reranker_options
+
+        assert reranker_options(flags) == options
+    else:
+        assert from_flags(type(options), flags) == options
 
 
-def test_what_is_at_its_default_is_not_repeated():
-    parser = argparse.ArgumentParser()
-    run_command.add_arguments(parser)
-    flags = parser.parse_args(["--dataset", "toy", "--output", "o", "--seed", "0", "--quiet", "--overwrite"])
-    assert command_line("run", run_command.add_arguments, flags) == "inpars run --dataset toy --output o"
+def test_a_command_is_shown_as_it_was_typed_without_flags_of_display():
+    typed = ["inpars", "run", "--dataset", "it's", "--top-k=3", "--quiet", "--documents", "a b", "c", "--overwrite"]
+    shown = shown_command(typed)
+    assert words(shown) == ["inpars", "run", "--dataset", "it's", "--top-k=3", "--documents", "a b", "c"]
+    long = shown_command(["inpars", "search", *(word for n in range(20) for word in ("--run", f"runs/{n}.trec"))])
+    assert all(len(line) <= 100 for line in long.split("\n"))
+    assert len(words(long)) == 42
+
+
+def test_the_command_that_is_carried_out_is_known_while_it_is(tmp_path):
+    assert current_argv() == []
+    with running(["inpars", "merge"]):
+        assert current_argv() == ["inpars", "merge"]
+    assert current_argv() == []
+
+
+def test_flags_of_documents_queries_and_prompt():
+    examples = ExampleOptions(examples=Path("e.jsonl"), num_examples=2)
+    commands = StageCommands(Asked("inpars run", SOURCE, "my prompt.yaml", examples=examples))
+    commands.add("generate", [*commands.documents, *commands.prompt], FOLDER / "q.jsonl")
+    commands.add("filter", ["--input", "q", *commands.example_queries], FOLDER / "kept.jsonl")
+    commands.add("search", commands.topics, FOLDER / "bm25.trec")
+    commands.hold_out(FOLDER / "dev.queries.jsonl", FOLDER / "dev.qrels.tsv")
+    commands.add("search", commands.topics, FOLDER / "bm25.trec")
+    generate, kept, search, held_out = map(parsed, commands.lines)
+    assert (generate.dataset, generate.prompt, generate.num_examples) == (SOURCE["dataset"], "my prompt.yaml", 2)
+    assert (kept.examples, kept.num_examples, kept.prompt) == (Path("e.jsonl"), 2, None)
+    assert (search.split, search.unknown_judgements, search.queries) == ("dev", "keep", None)
+    assert (held_out.queries, held_out.output) == (FOLDER / "dev.queries.jsonl", FOLDER / "bm25.trec")
+
+
+def test_comments_are_comments_for_a_shell():
+    commands = StageCommands(Asked())
+    commands.say("it's made by `inpars run` alone", "and so is this")
+    assert words(commands.lines[0].replace("'", "")) == []
+    assert [line[:2] for line in commands.lines[0].splitlines()] == ["# ", "# "]
+
+
+RUNS = {
+    "a.trec": "q1 Q0 d1 1 3.0 a\nq1 Q0 d2 2 1.0 a\n",
+    "b.trec": "q1 Q0 d2 1 9.0 b\nq1 Q0 d3 2 7.0 b\n",
+    "scores.trec": "q1 Q0 d2 1 0.5 s\nq1 Q0 d1 2 -0.5 s\n",
+}
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, content in RUNS.items():
+        Path(name).write_text(content, encoding="utf-8")
+
+
+def test_runs_are_fused_by_search(runs, capsys):
+    """z-scores: a has d1 1, d2 -1; b has d2 1, d3 -1; what a run lacks has its lowest: d1 0, d2 0, d3 -2."""
+    assert main(["search", "--run", "a.trec", "--run", "b.trec", "--k", "2", "--output", "f.trec", "--quiet"]) == 0
+    lines = [line.split() for line in Path("f.trec").read_text().splitlines()]
+    assert [float(line[4]) for line in lines] == pytest.approx([0, 0], abs=1e-4)  # ties are kept apart
+    assert {line[2] for line in lines} == {"d1", "d2"}
+    capsys.readouterr()
+    for wrong in (["--run", "a.trec"], ["--run", "a.trec", "--run", "b.trec", "--retriever", "minilm"]):
+        assert main(["search", *wrong, "--output", "g.trec"]) == 1
+        assert "--run fuses" in capsys.readouterr().err
+
+
+def test_a_run_is_reordered_by_scores_that_are_there(runs, capsys):
+    """d1 has z-scores 1 and -1, d2 -1 and 1: a tie, which the higher id wins."""
+    command = ["rerank", "--run", "a.trec", "--scores", "scores.trec", "--depth", "2", "--output", "r.trec"]
+    assert main([*command, "--quiet"]) == 0
+    assert [line.split()[2] for line in Path("r.trec").read_text().splitlines()] == ["d2", "d1"]
+    capsys.readouterr()
+    assert main(["rerank", "--run", "b.trec", "--scores", "scores.trec", "--output", "s.trec"]) == 1
+    assert "'d3'" in capsys.readouterr().err
+    assert not Path("s.trec").exists()

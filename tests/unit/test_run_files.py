@@ -130,3 +130,39 @@ def test_what_is_written_is_read_as_the_careful_reader_does(tmp_path_factory, ru
     found = read_checked_run(path)
     assert found.run == read_run(path)
     assert (found.notes.misordered, found.notes.twice) == ((), 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("q1 Q0 a 1 1_000 t", "field 'score'"),  # Python reads 1000, trec_eval 1
+        ("q1 Q0 a 1 \uff15 t", "field 'score'"),  # a digit, to Python
+        ("q1\ta\t0", "field 'rank'"),
+        ("q1\ta\t16777217", "field 'rank'"),  # 2**24 + 1: no float32
+        ("q1\ta\t" + "9" * 400, "field 'rank'"),
+        ("q1\ta\t" + "9" * 5000, "field 'rank'"),
+        ("query Q0 doc rank score tag", "field 'score'"),  # a header
+        ("query\tdoc\trank", "field 'rank'"),
+        ("q1 Q0 a\u00a0b 1 2 t", "7 columns"),
+    ],
+)
+@pytest.mark.parametrize("reader", [read_checked_run, read_run])
+def test_numbers_and_ids_that_others_read_otherwise_are_named(tmp_path, reader, line, shown):
+    path = tmp_path / "run.trec"
+    path.write_text(f"q0 Q0 a 1 1 t\n{line}\n", encoding="utf-8")
+    with pytest.raises(DataFormatError, match=r"run\.trec:2: ") as caught:
+        reader(path)
+    assert shown in str(caught.value)
+
+
+@pytest.mark.parametrize("reader", [lambda path: read_checked_run(path).run, read_run])
+def test_marks_of_byte_order_and_blanks_of_any_kind_are_no_part_of_ids(tmp_path, reader):
+    """Files put together from several that begin with a mark lost the first line of each."""
+    path = tmp_path / "run.trec"
+    path.write_text("\ufeffq1 Q0 a 1 2 t\n\ufeffq1 \tQ0 b\u00a0 2 1 t\n\ufeffq1\t c \t3\n", encoding="utf-8")
+    assert reader(path) == {"q1": {"a": 2.0, "b": 1.0, "c": -3.0}}
+
+
+def test_ranks_of_any_length_do_not_stop_a_run_of_scores(tmp_path):
+    found = checked(tmp_path, trec(("q1", "a", 1, 2), ("q1", "b", "9" * 5000, 1)))
+    assert found.run == {"q1": {"a": 2.0, "b": 1.0}}

@@ -8,7 +8,9 @@ import pytest
 from tiny_models import byte_level_tokenizer, t5_tokenizer
 
 from inpars.errors import ConfigError
+from inpars.retrieval.dense import Encoder
 from inpars.scoring import load_scorer
+from inpars.scoring.answerability import AnswerabilityScorer
 from inpars.scoring.answers import find_answers
 from inpars.scoring.loading import find_kind, load_pair_model
 from inpars.scoring.pair_model import token_budget_batches
@@ -122,6 +124,53 @@ def test_saved_ids_are_looked_up_again_in_the_tokenizer_at_hand(tiny, tmp_path):
     path.write_text(json.dumps(settings), encoding="utf-8")
     model = load_pair_model(str(tmp_path / "m"), **EXACT)
     assert model.answers.true_id == model.tokenizer.convert_tokens_to_ids("▁yes") != 3
+
+
+# tiny BERTs have 128 positions, the tiny GPT-2 512, of which "Document:" takes some; the Llama computes its own
+@pytest.mark.parametrize(
+    ("model", "kind", "length", "limit"),
+    [
+        ("bert_classifier", "cross-encoder", 129, "at most 128"),
+        ("bert_classifier", "cross-encoder", 7, "at least 8"),
+        ("gpt2", "query-likelihood", 512, "at most 512"),
+        ("gpt2", "causal", 513, "at most 512"),
+        ("llama", "causal", 5, "at least 8"),
+        ("t5", "monot5", 1, "at least 8"),
+    ],
+)
+def test_a_length_that_cannot_be_read_is_refused(tiny, model, kind, length, limit):
+    with pytest.raises(ConfigError, match=f"--max-length is {length}; .*{limit}"):
+        load_pair_model(tiny(model), kind=kind, max_length=length, for_training=True, **EXACT)
+
+
+def test_a_length_that_fits_is_taken_and_the_models_own_is_no_more_than_it_reads(tiny):
+    assert load_pair_model(tiny("bert_classifier"), max_length=128, **EXACT).max_length == 128
+    assert load_pair_model(tiny("llama"), max_length=5000, **EXACT).max_length == 5000
+    likelihood = load_pair_model(tiny("gpt2"), **EXACT)
+    assert likelihood.max_length + len(likelihood.prefix_ids) == 512
+    text = " ".join(["amber"] * 600)
+    assert load_scorer(tiny("gpt2"), **EXACT).score([("amber", text)])[0] < 0
+
+
+@pytest.mark.parametrize(("length", "limit"), [(129, "at most 128"), (2, "at least 8")])
+def test_so_it_is_for_bi_encoders_and_readers(tiny, length, limit):
+    with pytest.raises(ConfigError, match=f"--max-length is {length}; .*{limit}"):
+        Encoder(tiny("sentence_transformer"), max_length=length, **EXACT)
+    with pytest.raises(ConfigError, match=f"--max-length is {length}; "):
+        AnswerabilityScorer(tiny("bert_reader"), max_length=length, **EXACT)
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [7, {"kind": "monot5", "max_length": "long"}, {"max_length": 0}, {"true_token": 5}, {"reduction": "median"}],
+)
+def test_settings_that_nobody_saved_are_one_line(tiny, tmp_path, saved):
+    shutil.copytree(tiny("t5"), tmp_path / "m")
+    path = tmp_path / "m" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) | {"inpars": saved}
+    path.write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"config\.json: inpars"):
+        load_pair_model(str(tmp_path / "m"), for_training=True, **EXACT)
 
 
 @pytest.mark.parametrize(

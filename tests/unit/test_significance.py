@@ -8,8 +8,10 @@ from inpars.errors import ConfigError
 from inpars.evaluation.significance import (
     bootstrap_interval,
     compare,
+    compare_pairs,
     detectable_difference,
     holm,
+    queries_needed,
     randomisation_p_value,
     t_test_p_value,
 )
@@ -66,34 +68,104 @@ def test_holm_never_lowers_and_keeps_the_order(p_values):
     assert [adjusted[position] for position in order] == sorted(adjusted)
 
 
+def numbered(values):
+    return {f"q{number}": float(value) for number, value in enumerate(values)}
+
+
+def against_nothing(values, **more):
+    return compare(numbered([0] * len(values)), {"s": numbered(values), **more})
+
+
 def test_a_system_against_the_baseline():
-    baseline = {"q1": 0.2, "q2": 0.4, "q3": 0.0}
-    found = compare(baseline, {"better": {"q3": 0.25, "q2": 0.65, "q1": 0.45}})["better"]
-    # +0.25 for every query: the interval has no width, and one in four sign patterns is as far out
+    baseline = numbered([0.2, 0.4] * 5)
+    better = {query_id: value + 0.25 for query_id, value in reversed(baseline.items())}
+    found = compare(baseline, {"better": better})["better"]
+    # +0.25 for every query: the interval has no width, and two in 1,024 sign patterns are as far out
     assert (found.mean, found.low, found.high) == pytest.approx((0.25, 0.25, 0.25))
-    assert found.queries == 3
-    assert found.p_value == found.adjusted_p_value == pytest.approx(0.25, abs=0.01)
+    assert found.queries == 10
+    assert found.p_value == found.adjusted_p_value == pytest.approx(2 / 1024, abs=0.001)
+    assert found.is_believed()
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_fewer_than_ten_queries_are_not_tested(count):
+    found = against_nothing([0.5] * count)["s"]
+    tested = (found.low, found.high, found.interval, found.p_value, found.adjusted_p_value, found.t_p_value)
+    assert tested == (None,) * 6
+    assert (found.mean, found.better, found.detectable, found.is_tested) == (0.5, count, None, False)
+    assert not found.is_believed()
+    assert not found.tests_disagree
+
+
+def test_the_interval_turns_the_test_round():
+    # Random signs part the ten queries into two groups; a true difference between their means is not refused. The group
+    # of the 1 has m of the nine others and the mean 1 / (1 + m), the other group has the mean 0: that is the lower end.
+    # P(m = 0) = 1/512, P(m <= 1) = 10/512, P(m <= 2) = 46/512 = 0.09, of P(m = 9) = 1/512 no mean is far enough: more
+    # than 1/3 has a p-value of at most 11/512 = 0.02, 1/3 itself one of 47/512.
+    found = against_nothing([1] + [0] * 9)["s"]
+    assert (found.low, found.high) == pytest.approx((0.0, 1 / 3))
+    assert found.p_value == 1.0  # 1 or -1: both as far out
     assert not found.is_believed()
 
 
-def test_the_interval_of_two_queries():
-    # resampled means are 0, 1/2 and 1 with probabilities 1/4, 1/2, 1/4: the outer 2.5% are 0 and 1
-    found = compare({"q1": 0.0, "q2": 0.0}, {"s": {"q1": 0.0, "q2": 1.0}})["s"]
-    assert (found.mean, found.low, found.high) == (0.5, 0.0, 1.0)
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(-4, 6), min_size=12, max_size=12), min_size=1, max_size=5),
+    st.integers(0, 3),
+)
+def test_interval_and_verdict_never_contradict_each_other(rows, zeros):
+    """`+.0626 to +.3838 ... may be chance`: the interval was not adjusted, the p-value was."""
+    systems = {f"s{number}": numbered([value / 8 for value in row] + [0] * zeros) for number, row in enumerate(rows)}
+    found = compare(numbered([0] * (12 + zeros)), systems, permutations=2_000)
+    for difference in found.values():
+        assert (difference.low <= 0 <= difference.high) == (not difference.is_believed())
+        assert difference.low <= difference.mean + 1e-12
+        assert difference.mean - 1e-12 <= difference.high
+        assert difference.is_believed() == (difference.adjusted_p_value < 0.05)
+
+
+def test_more_comparisons_make_wider_intervals():
+    values = [0.3, 0.1, 0.2, -0.1, 0.4, 0.2, 0.1, -0.2, 0.3, 0.1, 0.0, 0.2]
+    alone = against_nothing(values)["s"]
+    among = against_nothing(values, **{f"t{n}": numbered(values) for n in range(5)})["s"]
+    assert among.p_value == alone.p_value
+    assert among.adjusted_p_value == pytest.approx(6 * alone.p_value)
+    assert among.low < alone.low < alone.mean < alone.high < among.high
+
+
+@pytest.mark.parametrize("count", [12, 40])
+def test_intervals_are_those_of_students_t_for_differences_that_are_normal(count):
+    import numpy as np
+    from scipy import stats
+
+    values = np.random.default_rng(count).normal(0.1, 0.2, count)
+    found = against_nothing(list(values))["s"]
+    theirs = stats.t.interval(0.95, count - 1, values.mean(), values.std(ddof=1) / count**0.5)
+    assert (found.low, found.high) == pytest.approx(theirs, abs=0.02)
 
 
 def test_several_systems_are_corrected():
-    queries = [f"q{number}" for number in range(6)]
-    baseline = dict.fromkeys(queries, 0.0)
-    up, same = dict.fromkeys(queries, 0.5), dict(baseline)
+    # nine of ten queries gain 0.5, one loses it: 22 of 1,024 sign patterns (none, one or all but one the other way)
+    baseline, same = numbered([0] * 10), numbered([0] * 10)
+    up = numbered([0.5] * 9 + [-0.5])
     found = compare(baseline, {"up": up, "again": up, "same": same})
-    # 2/64 each, the smallest of three times 3; the unchanged one stays at 1
+    # the smallest of three times 3; the unchanged one stays at 1
+    assert found["up"].p_value == pytest.approx(22 / 1024, abs=0.004)
     assert found["up"].adjusted_p_value == pytest.approx(3 * found["up"].p_value)
     assert found["again"].adjusted_p_value == found["up"].adjusted_p_value
     assert found["same"].adjusted_p_value == 1.0
+    assert (found["same"].low, found["same"].high) == (0.0, 0.0)
     assert found["up"].p_value < 0.05 < found["up"].adjusted_p_value
     assert not found["up"].is_believed()
     assert compare(baseline, {"up": up})["up"].is_believed()
+
+
+def test_pairs_have_baselines_of_their_own():
+    found = compare_pairs(
+        {"a": (numbered([1] * 12), numbered([2] * 12)), "b": (numbered([3] * 12), numbered([1] * 12))}
+    )
+    assert [one.mean for one in found.values()] == [1.0, -2.0]
+    assert found["a"].adjusted_p_value == pytest.approx(2 * found["a"].p_value)
 
 
 def test_systems_measured_on_other_queries_are_refused():
@@ -119,21 +191,41 @@ def test_the_t_test_is_scipys(differences):
 
 
 def test_effect_size_and_counts_by_hand():
-    queries = ["q1", "q2", "q3", "q4"]
-    found = compare(dict.fromkeys(queries, 0.0), {"s": dict(zip(queries, (0.0, 0.0, 1.0, 1.0), strict=True))})["s"]
-    # mean 1/2 in deviations of sqrt(1/3): sqrt(3) / 2
-    assert found.effect_size == pytest.approx(0.75**0.5)
-    assert (found.better, found.worse) == (2, 0)
-    assert found.t_p_value == found.adjusted_t_p_value == pytest.approx(0.18169, abs=1e-5)
+    values = [0.0] * 6 + [1.0] * 6
+    found = against_nothing(values)["s"]
+    # mean 1/2 in deviations of sqrt(12 * 1/4 / 11) = sqrt(3/11); t = sqrt(12) * 1/2 / sqrt(3/11) = sqrt(11)
+    assert found.effect_size == pytest.approx(0.5 / (3 / 11) ** 0.5)
+    assert (found.better, found.worse) == (6, 0)
+    assert found.t_p_value == found.adjusted_t_p_value == pytest.approx(t_test_p_value(values))
     assert not found.tests_disagree
-    same = compare(dict.fromkeys(queries, 0.0), {"s": dict.fromkeys(queries, 0.0)})["s"]
+    same = against_nothing([0.0] * 12)["s"]
     assert (same.effect_size, same.detectable, same.p_value) == (None, 0.0, 1.0)
 
 
 def test_what_queries_can_show_by_hand():
-    # 4 queries of deviation sqrt(1/3): (t of 0.975 = 3.18245, t of 0.8 = 0.97847; together 4.16092) / sqrt(12)
-    assert detectable_difference([0.0, 0.0, 1.0, 1.0]) == pytest.approx(4.16092 / 12**0.5, abs=1e-5)
-    assert detectable_difference([0.3]) is None
+    # 12 queries of deviation sqrt(3/11): t with 11 degrees of freedom of 0.975 = 2.20099, of 0.8 = 0.87553
+    values = [0.0] * 6 + [1.0] * 6
+    assert detectable_difference(values) == pytest.approx((2.20099 + 0.87553) * (3 / 11 / 12) ** 0.5, abs=1e-5)
+    assert detectable_difference([0.0, 1.0]) is None
+    # ten differences of +1 and -1: deviation 1.0541, times (2.26216 + 0.88340) / sqrt(10) is 1.0486
+    assert detectable_difference([1.0, -1.0] * 5) is None, "no measure of at most 1 can differ by more than 1"
+
+
+def test_how_many_queries_are_needed_by_hand():
+    # two queries, 0.1 and 0.3: deviation 0.14142; (1.96 + 0.8416)^2 * 0.02 / 0.05^2 = 62.8, by Student's t two more
+    assert queries_needed([0.1, 0.3]) == 65
+    assert queries_needed([0.2, 0.2]) == 10
+    assert queries_needed([0.2]) is None
+    assert queries_needed([1e6, 0.0]) is None
+    for count in (64, 65):
+        spread = 0.14142 * (t_of(count, 0.975) + t_of(count, 0.8)) / count**0.5
+        assert (spread <= 0.05) == (count == 65)
+
+
+def t_of(count, probability):
+    from scipy import stats
+
+    return stats.t.ppf(probability, count - 1)
 
 
 def test_intervals_are_the_means_and_do_not_depend_on_memory(monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inpars.errors import ConfigError, StorageError
+from inpars.errors import ConfigError, DataFormatError, StorageError
 from inpars.manifest import manifest_path, read_manifest, stamp, stamp_text
 from inpars.options import option
 from inpars.progress import Silent
@@ -169,8 +169,10 @@ def test_an_output_of_the_same_size_but_other_bytes_is_made_again(runner):
 
 
 def test_models_are_stamped_by_content_or_name(tmp_path):
-    (tmp_path / "weights").write_bytes(b"abc")
+    (tmp_path / "config.json").write_bytes(b"{}")
     assert model_stamp(str(tmp_path)).sha256 == stamp(tmp_path).sha256
+    with pytest.raises(DataFormatError, match="no such model folder"):
+        model_stamp(str(tmp_path / "absent"))
     assert model_stamp("someone/model") == stamp_text("someone/model", "someone/model")
 
 

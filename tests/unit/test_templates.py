@@ -162,26 +162,6 @@ def test_what_follows_a_stop_string_never_matters(query, rest, stop):
     assert stop not in prompt.parse(query + stop + rest)
 
 
-@pytest.mark.parametrize(
-    ("reply", "query"),
-    [
-        ("why do owls hoot", "why do owls hoot"),
-        ("\n\nwhy do owls hoot\n\nI chose this because", "why do owls hoot"),
-        ("Good: why do owls hoot", "why do owls hoot"),
-        ("good:\nwhy do owls hoot", "why do owls hoot"),
-        ('"why do owls hoot"', "why do owls hoot"),
-        ('Good: "why do owls hoot"\nBad: "owls"', "why do owls hoot"),
-        ("“why do owls hoot”", "why do owls hoot"),
-        ('"owls" that hoot', '"owls" that hoot'),
-        ("owl's", "owl's"),
-        ('"', '"'),
-        ("", ""),
-    ],
-)
-def test_a_reply_loses_its_cue_and_its_quotes(reply, query):
-    assert GBQ.parse_reply(reply) == query
-
-
 def test_chat_turns_alternate_and_leave_out_counters_and_bad_queries():
     prompt = Prompt("gbq", FORM, TWO, instruction="Ask.")
     assert prompt.messages("Owls hoot.\n") == [

@@ -20,7 +20,7 @@ from inpars.extras import pip_line
 from inpars.options import option
 
 READERS_FORMAT = (
-    1  # raise it where readers give something else than before, so that nothing old is taken from the cache
+    2  # raise it where readers give something else than before, so that nothing old is taken from the cache
 )
 EMPTY = "no text in it"
 

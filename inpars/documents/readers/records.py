@@ -6,7 +6,6 @@ Places are characters of the record's text.
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,14 +14,15 @@ from typing import Any
 from inpars.documents.blocks import Block, FileNotes
 from inpars.documents.readers import ReadOptions
 from inpars.documents.text_files import encoding_of, open_text
-from inpars.errors import UnreadableFileError
-from inpars.formats import DOCUMENT_TEXT_FIELDS
-from inpars.json_text import well_formed
+from inpars.errors import DataFormatError, UnreadableFileError
+from inpars.fields import is_gap
+from inpars.json_text import JsonError, parse_json, well_formed
+from inpars.record_files import read_parquet as parquet_rows
+from inpars.tables import DOCUMENT_TEXT_FIELDS, MOST_FIELD_CHARACTERS, named_separator, separator_of
 
-TEXT_COLUMNS = (*DOCUMENT_TEXT_FIELDS, "paragraphs", "content", "context", "abstract", "document")
+TEXT_COLUMNS = (*DOCUMENT_TEXT_FIELDS, "paragraphs", "context", "abstract", "document")
 COLUMNS_SHOWN = 8
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
-_MOST_FIELD_CHARACTERS = 1 << 27
 
 
 def read_json_lines(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
@@ -31,59 +31,69 @@ def read_json_lines(path: Path, notes: FileNotes, options: ReadOptions) -> Itera
 
 
 def read_csv(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
-    """A header and rows; commas, semicolons or tabs between them, whichever the header has most of."""
-    csv.field_size_limit(_MOST_FIELD_CHARACTERS)
+    """A header and rows; commas, semicolons, tabs or bars between them, whichever the header has most of."""
+    csv.field_size_limit(MOST_FIELD_CHARACTERS)
     with open_text(path, encoding_of(path, options.encoding)) as stream:
         header = stream.readline()
-        separator = max("\t;,", key=header.count)
+        separator = named_separator(header)
+        if separator is not None:
+            header = stream.readline()
+        separator = separator or separator_of(header)
         names = next(csv.reader([header], delimiter=separator), [])
         rows = csv.DictReader(stream, names, delimiter=separator)
         try:
-            yield from record_blocks(rows, path, notes, options)
+            yield from record_blocks(_counted_cells(rows, notes), path, notes, options)
         except csv.Error as error:
             raise UnreadableFileError(f"not a table ({error})", path=path) from None
 
 
 def read_parquet(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
     """Rows of named columns."""
-    import pyarrow
-    from pyarrow import parquet
-
     try:
-        with parquet.ParquetFile(path) as table:
-            batches = table.iter_batches(batch_size=1000)
-            records = (record for batch in batches for record in batch.to_pylist())
-            yield from record_blocks(records, path, notes, options)
-    except (pyarrow.ArrowException, OSError):
+        yield from record_blocks((record for _, record in parquet_rows(path)), path, notes, options)
+    except UnreadableFileError:
+        raise
+    except DataFormatError:
         raise UnreadableFileError("damaged, or not parquet", path=path) from None
+
+
+def _counted_cells(rows: Iterable[dict[Any, Any]], notes: FileNotes) -> Iterator[dict[str, Any]]:
+    """The rows without the cells that the header has no names for; how many have any is remarked."""
+    count = 0
+    for row in rows:
+        count += row.pop(None, None) is not None
+        yield row
+    if count:
+        notes.remarks.append(f"{count} rows have more cells than the header, which are left out")
 
 
 def record_blocks(
     records: Iterable[Mapping[str, Any]], path: Path, notes: FileNotes, options: ReadOptions
 ) -> Iterator[Block]:
-    """The paragraphs of each record. Raises UnreadableFileError where the columns that are asked for do not exist."""
+    """The paragraphs of each record. Raises UnreadableFileError where none has the columns that are asked for."""
     columns: Sequence[str] | None = options.text_column or None
-    number = 0
+    number = without = 0
+    first: Mapping[str, Any] = {}
     for number, record in enumerate(records, start=1):
+        first = first or record
         found = columns or _text_column(record)
         if not found or any(name not in record for name in found):
-            if number == 1:
-                raise UnreadableFileError(_no_column(record, columns), path=path)
-            notes.dropped["record_without_text"] += 1
+            without += 1
             continue
         title, key = record.get(options.title_column), record.get(options.id_column or "")
         fields: dict[str, Any] = {
             "record": number,
             "title": _as_line(title),
-            "key": "" if key is None else _as_line(key),
+            "key": _as_line(int(key) if isinstance(key, float) and key.is_integer() else key),
         }
         start = 0
         for name in found:
             for text, begin in _paragraphs(record[name]):
                 yield Block(text, start + begin, **fields)
             start += len(_joined(record[name])) + 2
-    if not number:
-        raise UnreadableFileError("no records in it", path=path)
+    if without == number:
+        raise UnreadableFileError(_no_column(first, columns) if number else "no records in it", path=path)
+    notes.dropped["record_without_text"] += without
 
 
 def _json_records(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[dict[str, Any]]:
@@ -92,8 +102,8 @@ def _json_records(path: Path, notes: FileNotes, options: ReadOptions) -> Iterato
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
-            except (json.JSONDecodeError, RecursionError):
+                record = parse_json(line)
+            except JsonError:
                 record = None
             if isinstance(record, dict):
                 yield record
@@ -112,12 +122,12 @@ def _no_column(record: Mapping[str, Any], columns: Sequence[str] | None) -> str:
 
 
 def _as_line(value: Any) -> str:  # noqa: ANN401 - a JSON value
-    return "" if value is None else well_formed(" ".join(str(value).split()))
+    return "" if is_gap(value) else well_formed(" ".join(str(value).split()))
 
 
 def _joined(value: Any) -> str:  # noqa: ANN401
     parts = value if isinstance(value, list) else [value]
-    return well_formed("\n\n".join(str(part) for part in parts if part is not None))
+    return well_formed("\n\n".join(str(part) for part in parts if not is_gap(part)))
 
 
 def _paragraphs(value: Any) -> Iterator[tuple[str, int]]:  # noqa: ANN401

@@ -6,7 +6,6 @@ answers, so that the documents that hold an answer can be named. Rajpurkar et al
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from inpars.documents.readers import MOST_BYTES, ReadOptions
 from inpars.documents.readers.records import record_blocks
 from inpars.documents.text_files import encoding_of, open_text
 from inpars.errors import DataFormatError, UnreadableFileError
+from inpars.json_text import JsonError, parse_json
 
 NOT_SQUAD = "JSON, but neither SQuAD's form nor a list of records"
 
@@ -62,7 +62,8 @@ def read_json(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Bl
     records = next((value for value in (content, *_values(content)) if _is_records(value)), None)
     if records is None:
         raise UnreadableFileError(NOT_SQUAD, path=path)
-    yield from record_blocks(records, path, notes, options)
+    notes.dropped["broken_record"] += sum(not isinstance(record, dict) for record in records)
+    yield from record_blocks((record for record in records if isinstance(record, dict)), path, notes, options)
 
 
 def _loaded(path: Path, encoding: str = "cp1252") -> Any:  # noqa: ANN401 - a JSON value
@@ -70,9 +71,9 @@ def _loaded(path: Path, encoding: str = "cp1252") -> Any:  # noqa: ANN401 - a JS
         raise UnreadableFileError(f"larger than {MOST_BYTES >> 20} MB; make JSON lines of it", path=path)
     with open_text(path, encoding_of(path, encoding)) as stream:
         try:
-            return json.load(stream)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise UnreadableFileError(f"broken JSON ({error})", path=path) from None
+            return parse_json(stream.read())
+        except JsonError as error:
+            raise UnreadableFileError(str(error), path=path) from None
 
 
 def _squad(content: Any, path: Path) -> list[Paragraph] | None:  # noqa: ANN401
@@ -113,4 +114,4 @@ def _values(content: Any) -> list[Any]:  # noqa: ANN401
 
 
 def _is_records(value: Any) -> bool:  # noqa: ANN401
-    return isinstance(value, list) and bool(value) and all(isinstance(record, dict) for record in value)
+    return isinstance(value, list) and any(isinstance(record, dict) for record in value)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from inpars.errors import DataFormatError
-from inpars.json_text import json_error
+from inpars.json_text import json_error, parse_json
 from inpars.storage import broken_json, open_lines
 
 CHUNK = 1 << 16
@@ -58,6 +58,8 @@ class JsonStream:
                 raise broken_json(self._path, self.line, json_error(error), self._text[self._place :][:200]) from None
             torn = not self._text[end : end + 3].strip(".eE+-") and end + 3 > len(self._text)
             if not torn or not self._refill():  # a number at the end of the chunk may go on in the next
+                odd = "\\u" in self._text[self._place : end]  # may be half a surrogate pair
+                found = parse_json(self._text[self._place : end]) if odd else found
                 self._step(end - self._place)
                 return found
 
@@ -114,7 +116,8 @@ class JsonStream:
         try:
             fresh = self._characters.decode(raw, final=self._ended)
         except UnicodeDecodeError as error:
-            raise DataFormatError(f"not UTF-8 ({error.reason}); convert the file to UTF-8", path=self._path) from None
+            problem = f"not UTF-8 ({error.reason}); convert the file to UTF-8"
+            raise DataFormatError(problem, path=self._path, line=self.line) from None
         self._text, self._place = self._text[self._place :] + fresh, 0
         return not self._ended
 

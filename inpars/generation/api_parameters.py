@@ -1,0 +1,125 @@
+"""Parameters that some servers spell differently, learnt from the first request that a server refuses for one.
+
+A refused request costs nothing. What was learnt holds for the rest of the run; it changes neither what is asked nor
+the digest by which an answer is found again. Parameters that decide the answer are never changed here: the advice
+names the flag.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+Body: TypeAlias = dict[str, Any]
+_UNSUPPORTED = (
+    r"(?:un-?supported|not (?:supported|permitted|allowed|recognized|available)|unknown|unrecogni[sz]ed|unexpected|"
+    r"extra|forbidden|deprecated|instead|no such|does not support)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A change that a server's words ask for, possible for some bodies."""
+
+    pattern: re.Pattern[str]
+    possible: Callable[[Body], bool]
+    apply: Callable[[Body], Body]
+    note: str = ""
+
+
+State: TypeAlias = tuple[_Change, ...]
+
+
+def _both_ways(name: str, more: str = _UNSUPPORTED) -> re.Pattern[str]:
+    """The parameter's name, and words of refusal before or behind it."""
+    return re.compile(rf"\b{name}\b.*{more}|{more}.*\b{name}\b", re.IGNORECASE | re.DOTALL)
+
+
+def _renamed(old: str, new: str) -> Callable[[Body], Body]:
+    return lambda body: {new if name == old else name: value for name, value in body.items()}
+
+
+_CHANGES = (
+    _Change(
+        _both_ways("max_tokens"),
+        lambda body: "max_tokens" in body,
+        _renamed("max_tokens", "max_completion_tokens"),
+    ),
+    _Change(
+        _both_ways("max_completion_tokens"),
+        lambda body: "max_completion_tokens" in body,
+        _renamed("max_completion_tokens", "max_tokens"),
+    ),
+    _Change(
+        _both_ways(r"top[_ ]logprobs", r"(?:must|required?|needs?|set|missing)"),
+        lambda body: body.get("logprobs") is True and "top_logprobs" not in body,
+        lambda body: body | {"top_logprobs": 1},
+    ),
+    _Change(
+        _both_ways("seed"),
+        lambda body: "seed" in body,
+        lambda body: {name: value for name, value in body.items() if name != "seed"},
+        "the server takes no seed: what it draws cannot be repeated",
+    ),
+)
+_NO_TEMPERATURE = _Change(
+    _both_ways("temperature"),
+    lambda body: "temperature" in body,
+    lambda body: {name: value for name, value in body.items() if name != "temperature"},
+)
+_ADVICE = (
+    (r"temperature", "give --temperature 1"),
+    (r"log[_ ]?probs?\b", "give --log-prob-kind absent"),
+    (r"top_p\b", "give --top-p 1"),
+    (r"context[_ ](?:length|window)|maximum context|too many tokens|prompt is too long", "lower --max-doc-tokens"),
+    (r"max_(?:completion_|output_|new_)?tokens", "change --max-new-tokens"),
+    (r"\bstop\b", "use --backend chat, which sends no stop strings"),
+)
+
+
+class Spelling:
+    """The changes that this server asked for. Safe to use from many threads.
+
+    `may_drop_temperature` for requests that take whatever temperature there is.
+    """
+
+    def __init__(self) -> None:
+        self.may_drop_temperature = False
+        self._learnt: tuple[_Change, ...] = ()
+        self._lock = threading.Lock()
+
+    @property
+    def state(self) -> State:
+        """What is known now, for `applied` and `learns` of a later time."""
+        return self._learnt
+
+    @property
+    def notes(self) -> list[str]:
+        """What the changes mean for the answers, where they mean anything."""
+        return [change.note for change in self._learnt if change.note]
+
+    def applied(self, body: Body, state: State | None = None) -> Body:
+        """The body as this server wants it."""
+        for change in self._learnt if state is None else state:
+            if change.possible(body):
+                body = change.apply(body)
+        return body
+
+    def learns(self, message: str, body: Body, state: State) -> bool:
+        """Whether a refusal of `applied(body, state)` asks for a change that had not been made."""
+        for change in (*_CHANGES, _NO_TEMPERATURE) if self.may_drop_temperature else _CHANGES:
+            if change in state or not change.possible(body) or not change.pattern.search(message):
+                continue
+            with self._lock:
+                if change not in self._learnt:
+                    self._learnt = (*self._learnt, change)
+            return True
+        return False
+
+
+def advice(message: str) -> str:
+    """The flag that helps against a refusal; empty where none is known."""
+    return next((flag for pattern, flag in _ADVICE if re.search(pattern, message, re.IGNORECASE)), "")

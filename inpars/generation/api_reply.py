@@ -1,0 +1,153 @@
+"""What a server's answer says, whichever server it is: the text, how it ended, its log-probabilities, what it took.
+
+The table of reasons to finish is that of the servers' own words. A refusal in any form is an answer; a word that is not
+in the table is told. Knows nothing of queries.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from inpars.generation.api_faults import FaultError, OddReplyError, fault_in, is_filtered
+from inpars.generation.api_payload import shown
+from inpars.json_text import well_formed
+from inpars.records import FinishReason
+
+_WORDS: dict[FinishReason, str] = {
+    "stop": "stop stopped eos eos_token eos_token_id end_turn end_of_turn endoftext end_of_text stop_sequence "
+    "stop_token stop_string complete completed finished finish done end success normal",
+    "length": "length max_tokens max_length max_new_tokens max_output_tokens max_completion_tokens model_length "
+    "token_limit token_limit_reached context_length context_window model_context_window_exceeded incomplete truncated "
+    "max_tokens_reached output_token_limit",
+    "error": "content_filter content_filtered contentfilter content_filter_triggered filtered safety recitation "
+    "blocked block blocklist prohibited_content spii image_safety sensitive moderation refusal refused guardrail "
+    "guardrail_intervened guardrails risk_control model_armor",
+}
+FINISH: dict[str, FinishReason] = {word: reason for reason, words in _WORDS.items() for word in words.split()}
+_FAILED = {"error", "failed", "abort", "aborted", "cancelled", "canceled", "timeout", "network_error", "server_error"}
+_THOUGHT_FIELDS = ("reasoning_content", "reasoning", "reasoning_details", "thinking", "thoughts", "thinking_blocks")
+_THOUGHT_TYPES = {"thinking", "thought", "thoughts", "reasoning", "reasoning_content", "redacted_thinking", "summary"}
+FILTERED, NO_FINISH, UNKNOWN_FINISH, PARTS = "filtered", "no_finish_reason", "finish_reason", "parts"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer of either endpoint. `log_probs` are as the server sent them."""
+
+    text: str
+    finish: FinishReason
+    log_probs: Any
+    thoughts: bool  # beside the text, in a field or a part of their own
+    is_turn: bool  # in the form of a chat's message
+    usage: Mapping[str, Any]
+    remarks: tuple[str, ...] = ()
+
+
+def read_reply(payload: Mapping[str, Any], *, most_tokens: int | None = None) -> Reply:
+    """The first answer; one that has `most_tokens` tokens and no reason to finish was cut by length.
+
+    Raises FaultError for a failure in its place, and OddReplyError where no text is to be found.
+    """
+    choice = _choice(payload)
+    usage = payload["usage"] if isinstance(payload.get("usage"), dict) else {}
+    if choice is None:
+        return Reply("", "error", None, False, False, usage, (FILTERED,))
+    text, thoughts, remarks = _text(choice)
+    finish, finish_remarks = _finish(payload, choice, usage, most_tokens)
+    turn = choice.get("message")
+    refused = isinstance(turn, dict) and bool(turn.get("refusal")) and not text.strip()
+    if refused or (finish == "error") or (not text.strip() and is_filtered(choice)):
+        return Reply("", "error", None, thoughts, False, usage, (*remarks, FILTERED))
+    places = (choice.get("logprobs"), turn.get("logprobs") if isinstance(turn, dict) else None, payload.get("logprobs"))
+    log_probs = next((value for value in places if value), None)
+    return Reply(
+        well_formed(text), finish, log_probs, thoughts, isinstance(turn, dict), usage, (*remarks, *finish_remarks)
+    )
+
+
+def tokens_used(usage: Mapping[str, Any], name: str, otherwise: int) -> int:
+    """A count of tokens; `otherwise` where the server gives none that is a number."""
+    value = usage.get(name)
+    try:
+        number = float(value) if not isinstance(value, bool) else math.nan  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return otherwise
+    return int(number) if math.isfinite(number) and number >= 0 else otherwise
+
+
+def _choice(payload: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The answer of index 0; None where a filter took it."""
+    choices = payload.get("choices")
+    found = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+    if not found:
+        if is_filtered(payload):
+            return None
+        problem = "`choices` is empty" if "choices" in payload else "no `choices`"
+        raise OddReplyError(problem, shown(dict(payload)), settles=True)
+    choice = next((choice for choice in found if choice.get("index") == 0), found[0])
+    if (fault := fault_in({"error": choice.get("error")})) is not None:
+        raise FaultError(fault)
+    return choice
+
+
+def _text(choice: Mapping[str, Any]) -> tuple[str, bool, tuple[str, ...]]:
+    """The text of an answer, whether thoughts came beside it, and remarks."""
+    turn = next((choice[name] for name in ("message", "delta") if isinstance(choice.get(name), dict)), None)
+    places = (choice.get(name) for name in ("text", "content", "message"))
+    content = turn.get("content") if turn is not None else next((value for value in places if value is not None), None)
+    if turn is None and content is None and not {"text", "finish_reason", "message"} & choice.keys():
+        raise OddReplyError("a choice without a text", shown(dict(choice)), settles=True)
+    thoughts = turn is not None and any(turn.get(name) for name in _THOUGHT_FIELDS)
+    if content is None or isinstance(content, str):
+        return content or "", thoughts, ()
+    parts = content if isinstance(content, list) else [content]
+    texts, others = [], False
+    for part in parts:
+        said, thought = _part(part)
+        thoughts = thoughts or thought
+        others = others or (said is None and not thought)
+        texts.append(said or "")
+    if others and not any(texts):
+        raise OddReplyError("content that is no text", shown(content), settles=True)
+    return "".join(texts), thoughts, (PARTS,) if others else ()
+
+
+def _part(part: Any) -> tuple[str | None, bool]:  # noqa: ANN401 - JSON
+    """A part's text, None where it has none; and whether it is a thought."""
+    if isinstance(part, str):
+        return part, False
+    if not isinstance(part, dict):
+        return None, False
+    if part.get("type") in _THOUGHT_TYPES or part.get("thought") is True:
+        return None, True
+    text = part.get("text")
+    text = text.get("value") if isinstance(text, dict) else text
+    return (text, False) if isinstance(text, str) else (None, False)
+
+
+def _finish(
+    payload: Mapping[str, Any], choice: Mapping[str, Any], usage: Mapping[str, Any], most_tokens: int | None
+) -> tuple[FinishReason, tuple[str, ...]]:
+    """How the answer ended. Raises OddReplyError where the server says that it failed."""
+    names = ("finish_reason", "finishReason", "stop_reason", "finish_details", "native_finish_reason", "done_reason")
+    given = next((value for source in (choice, payload) for name in names if (value := source.get(name))), None)
+    word = _word(given)
+    if word in FINISH:
+        return FINISH[word], ()
+    if word in _FAILED:
+        raise OddReplyError(f"an answer that ended with {given!r}", shown(dict(choice)))
+    cut = most_tokens is not None and tokens_used(usage, "completion_tokens", 0) >= most_tokens > 0
+    remark = f"{UNKNOWN_FINISH}:{shown(given)}" if word else NO_FINISH
+    return "length" if cut else "stop", (remark,)
+
+
+def _word(reason: Any) -> str:  # noqa: ANN401 - JSON
+    if isinstance(reason, dict):
+        reason = reason.get("type") or reason.get("reason")
+    if not isinstance(reason, str):
+        return "" if reason is None else str(reason)
+    word = reason.strip().rpartition(".")[2].lower().replace("-", "_").replace(" ", "_")
+    return word.removeprefix("finish_reason_").removeprefix("finishreason")

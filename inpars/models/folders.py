@@ -1,0 +1,133 @@
+"""Whether a model's name can be one, found out in a moment: before its folder is hashed and before torch is imported.
+
+Knows the files that such a folder has, and nothing of the libraries that load them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from inpars.errors import ConfigError, DataFormatError
+from inpars.json_text import JsonError, parse_json, well_formed
+from inpars.models.embedded import EMBEDDED
+
+GGUF_SUFFIX = ".gguf"
+MARKS = ("config.json", "modules.json")  # a transformers folder has the first, one of sentence-transformers the second
+JSON_FILES = (
+    *MARKS,
+    *("tokenizer_config.json", "special_tokens_map.json", "generation_config.json"),
+    *("config_sentence_transformers.json", "sentence_bert_config.json", "model.safetensors.index.json"),
+)
+LISTS = ("modules.json",)  # the others hold an object
+WEIGHTS = "*.safetensors"
+LONGEST_HEADER = 100_000_000  # bytes, safetensors' own limit
+OF_SERVERS = re.compile(
+    r"(gpt-\d|gpt-image|chatgpt-|o\d(-|$)|claude-|gemini-|grok-|command-|mistral-(large|medium|small))"
+)
+
+
+def model_folder(name: str) -> Path | None:
+    """The folder of a model that is named by one, checked; None for embedded names, GGUF files and hub ids.
+
+    Raises DataFormatError for a path that is absent, a file, a folder without a model, and a broken one.
+    """
+    path = model_path(name)
+    if name in EMBEDDED:
+        return None
+    if not name or not exists(path):
+        if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or not name:
+            raise DataFormatError("no such model folder; check the path", path=name)
+        return None
+    require_utf8(path)
+    if path.is_dir():
+        check_folder(path)
+        return path
+    if not name.endswith(GGUF_SUFFIX):
+        raise DataFormatError(
+            f"this is a file; a model is a folder with a config.json, a {GGUF_SUFFIX} file, a hub id or one of "
+            f"{', '.join(sorted(EMBEDDED))}",
+            path=path,
+        )
+    return None
+
+
+def model_path(name: str) -> Path:
+    """A name as a path, `~` being one's own folder."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # nobody of that name
+        return Path(name)
+
+
+def require_utf8(path: Path) -> None:
+    """Raise ConfigError for a path that safetensors cannot open: it takes UTF-8 alone."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{well_formed(str(path))}: models cannot lie where a name is not UTF-8; rename it") from None
+
+
+def check_folder(folder: Path) -> None:
+    """Raise DataFormatError unless the folder has a model's files and they are whole; weights are not read."""
+    if not any((folder / name).is_file() for name in MARKS):
+        with os.scandir(folder) as entries:
+            empty = next(entries, None) is None
+        why = "it is empty" if empty else "it has no config.json"
+        raise DataFormatError(f"no model in this folder: {why}", path=folder)
+    for path in (folder / name for name in JSON_FILES):
+        if path.is_file():
+            _check_json(path)
+    for path in sorted(folder.glob(WEIGHTS)):
+        if path.is_file():
+            _check_weights(path)
+
+
+def refuse_server_model(name: str, advice: str) -> None:
+    """Raise ConfigError for the name of a model that only servers have, where a local one is wanted."""
+    if OF_SERVERS.match(name) and "/" not in name and not exists(Path(name)):
+        raise ConfigError(f"{name} is a model of a server, and a local one was asked for; {advice}")
+
+
+def saved_kind(name: str) -> str | None:
+    """What a folder that holds no bi-encoder was saved as by our trainings, `monot5` or `reader` for instance."""
+    folder = model_folder(name)
+    if folder is None or (folder / "modules.json").is_file():
+        return None
+    saved = parse_json((folder / "config.json").read_bytes()).get("inpars")
+    return str(saved["kind"]) if isinstance(saved, dict) and "kind" in saved else None
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a path; what can be none is not there."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # longer than a name may be, or with a NUL
+        return False
+
+
+def _check_json(path: Path) -> None:
+    wanted = list if path.name in LISTS else dict
+    try:
+        value = parse_json(path.read_bytes())
+    except JsonError as error:
+        raise DataFormatError(f"{error}; fetch or train the model again", path=path) from None
+    if not isinstance(value, wanted):
+        raise DataFormatError(f"holds no JSON {'list' if wanted is list else 'object'}; not a model's", path=path)
+
+
+def _check_weights(path: Path) -> None:
+    """The first eight bytes tell the header's length, and the header where the last weight ends."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header = stream.read(length) if length <= min(size - 8, LONGEST_HEADER) else b""
+    try:
+        entries = parse_json(header)
+        ends = [int(entry["data_offsets"][1]) for name, entry in entries.items() if name != "__metadata__"]
+    except (JsonError, AttributeError, KeyError, IndexError, TypeError, ValueError):
+        raise DataFormatError("not a safetensors file, or a torn one; fetch or train it again", path=path) from None
+    if 8 + length + max(ends, default=0) != size:
+        missing = f"{size} bytes of {8 + length + max(ends, default=0)}"
+        raise DataFormatError(f"weights are torn: {missing} are here; fetch or train the model again", path=path)

@@ -1,0 +1,98 @@
+"""The commands of single stages that do what a whole run does, put together from the options that each stage is given.
+
+A step that no command does is said in a comment. The commands are for the report; nothing is done by them here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from inpars.options import flags_of
+from inpars.prompting.example_choice import ExampleOptions
+from inpars.provenance import shown_command
+from inpars.remote.names import lasting_name
+
+DOCUMENTS = ("dataset", "corpus")
+TOPICS = (*DOCUMENTS, "queries", "qrels", "unknown_judgements", "split")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a run was asked for, so that it can be asked for again; empty where nobody says."""
+
+    command: str = ""
+    source: Mapping[str, str] = field(default_factory=dict)  # flags that name the dataset, by name
+    prompt: str = ""  # as it was named
+    documents: str = ""  # files and pages that the dataset was made from, which may change
+    ingest: str = ""  # the command that makes the dataset from them
+    examples: ExampleOptions = field(default_factory=ExampleOptions)
+    reading: tuple[Any, ...] = ()  # options of how documents are read
+
+
+@dataclass(slots=True)
+class StageCommands:
+    """Commands and comments in the order of the stages."""
+
+    asked: Asked
+    lines: list[str] = field(default_factory=list)
+    topics: Sequence[str] = ()  # flags that name the queries that are searched for
+
+    def __post_init__(self) -> None:
+        """Begin with the documents; with the dataset's own queries until others are held out."""
+        self.lines += [self.asked.ingest] if self.asked.ingest else []
+        self.topics = self._source(TOPICS)
+
+    def add(
+        self,
+        command: str,
+        flags: Iterable[object],
+        output: Path | None = None,
+        options: Any = None,  # noqa: ANN401 - any options class
+    ) -> None:
+        """A command with these flags, all its settings and its output."""
+        words = [*command.split(), *map(str, flags), *(() if options is None else flags_of(options))]
+        words += [] if output is None else ["--output", str(output)]
+        self.lines.append(shown_command(["inpars", *map(lasting_name, words)]))
+
+    def say(self, *lines: str) -> None:
+        """A comment."""
+        self.lines.append("\n".join(f"# {line}" for line in lines))
+
+    def hold_out(self, queries: Path, qrels: Path) -> None:
+        """From now on these are searched for."""
+        self.topics = [*self._source(DOCUMENTS), "--queries", str(queries), "--qrels", str(qrels)]
+
+    @property
+    def documents(self) -> list[str]:
+        """Flags that name the documents alone."""
+        return self._source(DOCUMENTS)
+
+    @property
+    def prompt(self) -> list[str]:
+        """Flags of the prompt with the examples that were chosen."""
+        chosen = self.asked.examples
+        return [
+            *(["--prompt", self.asked.prompt] if self.asked.prompt else []),
+            *(flags_of(chosen) if chosen != ExampleOptions() else []),
+        ]
+
+    @property
+    def example_queries(self) -> list[str]:
+        """Flags by which `inpars filter` knows the examples of the prompt."""
+        chosen = self.asked.examples
+        first = ["--num-examples", str(chosen.num_examples)] if chosen.num_examples else []
+        named = ["--prompt", self.asked.prompt] if self.asked.prompt else []
+        shown = ["--examples", str(chosen.examples)] if chosen.examples else named
+        return [*shown, *(first if chosen.examples_choice == "all" else [])]
+
+    def _source(self, names: Sequence[str]) -> list[str]:
+        source = self.asked.source
+        return [word for name in names if name in source for word in (f"--{name.replace('_', '-')}", source[name])]
+
+
+def run_flags(paths: Iterable[Path]) -> list[str]:
+    """`--run PATH` for each."""
+    return [word for path in paths for word in ("--run", str(path))]

@@ -1,0 +1,91 @@
+"""Puts what `inpars run` and `inpars evaluate` measured into the cards of the models behind the runs.
+
+A card that cannot be changed is named in a note; the measures themselves never fail for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from inpars.errors import InparsError
+from inpars.evaluation.measures import Evaluation
+from inpars.manifest import CARD, FileStamp, Manifest, read_manifest
+from inpars.models.card import Measured, add_numbers, plain_name
+from inpars.progress import Progress
+from inpars.stages.lineage import lineage
+
+USING_MODELS = ("search", "rerank")  # the stages whose model is the run's own
+
+
+def add_numbers_of_run(
+    trained: Mapping[str, Manifest],
+    evaluations: Mapping[str, Evaluation],
+    metric: str,
+    collection: tuple[str, str],
+    reranked: str,
+    progress: Progress,
+) -> None:
+    """A whole run's systems into the cards of its `retriever` and its `reranker`, as far as they were trained.
+
+    `collection` is a dataset's name and its split. Names of the reranker's systems end in `reranked`; its card gets
+    them beside those that it reranked.
+    """
+    first_stages = [name for name in evaluations if not name.endswith(reranked)]
+    after = [name for name in evaluations if name.endswith(reranked)]
+    before = [name for name in first_stages if f"{name}{reranked}" in evaluations]
+    for folder, names in (("retriever", first_stages), ("reranker", [*before, *after])):
+        rows = _rows({name: evaluations[name] for name in names}, metric, collection)
+        if rows and folder in trained:
+            _add(Path(trained[folder].output.path), rows, progress)
+
+
+def add_numbers_of_evaluation(
+    runs: Mapping[str, Path],
+    evaluations: Mapping[str, Evaluation],
+    metric: str,
+    collection: tuple[str, str],
+    baseline: str,
+    progress: Progress,
+) -> None:
+    """Evaluated runs, and the baseline, into the card of every model that searched or reranked for them."""
+    systems: dict[Path, list[str]] = {}
+    for name, path in runs.items():
+        for model in models_behind(path):
+            systems.setdefault(model, []).append(name)
+    for model, names in systems.items():
+        chosen = {name: evaluations[name] for name in dict.fromkeys([baseline, *names])}
+        _add(model, _rows(chosen, metric, collection), progress)
+
+
+def models_behind(run: Path) -> list[Path]:
+    """The model folders with a card that a run was made with and that are still what they were."""
+    stamps = (s for _, found in lineage(run).steps if found.stage in USING_MODELS for s in found.inputs.values())
+    return list(dict.fromkeys(Path(stamp.path) for stamp in stamps if _has_card(stamp)))
+
+
+def _has_card(stamp: FileStamp) -> bool:
+    folder = Path(stamp.path)
+    found = read_manifest(folder) if (folder / CARD).is_file() else None
+    return found is not None and found.output.sha256 == stamp.sha256
+
+
+def _rows(evaluations: Mapping[str, Evaluation], metric: str, collection: tuple[str, str]) -> list[Measured]:
+    dataset, split = collection
+    measured_on = f"{plain_name(dataset)}, {split}"
+    return [
+        Measured(f"{measured_on} ({found.queries} queries)", metric, _system(name), found.means[metric])
+        for name, found in evaluations.items()
+    ]
+
+
+def _system(name: str) -> str:
+    """A system's name; of a run that is named by its path, the file and the folder it lies in."""
+    return "/".join(Path(name).parts[-2:]) if Path(name).exists() else name
+
+
+def _add(model: Path, rows: Iterable[Measured], progress: Progress) -> None:
+    try:
+        add_numbers(model, list(rows))
+    except (InparsError, OSError) as error:
+        progress.note(f"numbers are not added to a model card: {error}")

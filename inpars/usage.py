@@ -1,0 +1,185 @@
+"""The parser of every command line: a usage error is one line that names the flag or the command that was meant.
+
+Unknown flags are named before missing ones, values without a flag are given one, and numbers are held to the bounds of
+their options before anything is loaded. Knows no command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import shlex
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from inpars.errors import ConfigError
+
+NEAR = 0.6  # difflib's ratio from which a name is suggested
+PREFIXES_NAMED = 3  # flags that an abbreviation may stand for
+CHOICES_NAMED = 12
+NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|-inf|-nan", re.IGNORECASE)
+PLAIN = (  # argparse's messages, and ours
+    (r"the following arguments are required: (.*)", r"missing: \1"),
+    (r"argument (\S+): invalid int value: (.*)", r"\1 is \2; it must be a whole number"),
+    (r"argument (\S+): invalid float value: (.*)", r"\1 is \2; it must be a number"),
+    (r"argument (\S+): expected (?:at least )?one argument", r"\1 needs a value"),
+)
+PATH_FLAGS = ("--documents", "--dataset", "--corpus", "--input")  # what a path without a flag may be for
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that exits with one line. `tolerance` lets flags pass that are less near to a known one than that."""
+
+    def __init__(self, *, tolerance: float | None = None, **settings: Any) -> None:  # noqa: ANN401 - argparse's
+        """Take argparse's settings."""
+        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(**{"allow_abbrev": False, **settings})
+        self._tolerance = tolerance
+        self._negative_number_matcher = re.compile(f"^(?:{NUMBER.pattern})$", re.IGNORECASE)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401 - as argparse has it
+        """As argparse does. Raises ConfigError, with all problems at once, for numbers out of their bounds."""
+        arguments = list(sys.argv[1:] if args is None else args)
+        if not {"-h", "--help"} & set(arguments):
+            self._refuse_unknown_flags(arguments)
+            self._refuse_strays(arguments)
+        parsed, extras = super().parse_known_args(arguments, namespace)
+        problems = [
+            problem
+            for action in self._actions
+            if (bounds := getattr(action, "bounds", None)) is not None
+            and (problem := bounds.problem(action.option_strings[0], getattr(parsed, action.dest, None)))
+        ]
+        if problems:
+            raise ConfigError(problems)
+        return parsed, extras
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with one line."""
+        for pattern, words in PLAIN:
+            message = re.sub(f"^{pattern}$", words, message)
+        joint = "" if message.endswith("?") else ";"
+        self.exit(2, f"{self.prog}: {message}{joint} see {self.prog} --help\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:  # noqa: ANN401 - whatever a flag holds
+        if action.choices is None or value in action.choices:
+            return
+        choices = [str(choice) for choice in action.choices]
+        what = f"{action.option_strings[0]} is {value!r}" if action.option_strings else f"unknown kind {value!r}"
+        listed = f" (known: {', '.join(choices)})" if len(choices) <= CHOICES_NAMED else ""
+        raise argparse.ArgumentError(None, f"{what}{guess(str(value), choices)}{listed}")
+
+    def _refuse_unknown_flags(self, arguments: Sequence[str]) -> None:
+        for name in self._flags(arguments):
+            if name in self._option_string_actions:
+                continue
+            if self._tolerance is not None and not near_flags(name, self._option_string_actions, self._tolerance):
+                continue
+            kinds = [kind for kind, parser in self._kinds().items() if name in parser._option_string_actions]
+            if kinds:
+                self.error(f"{name} comes after {' or '.join(kinds)}")
+            meant = near_flags(name, self._option_string_actions)
+            self.error(f"unknown flag {name}" + (f"; did you mean {' or '.join(meant)}?" if meant else ""))
+
+    def _flags(self, arguments: Sequence[str]) -> Iterator[str]:
+        """Names of the flags that this parser is given, without their values."""
+        for argument in arguments:
+            if argument == "--":
+                return
+            if _is_flag(argument):
+                yield argument.partition("=")[0]
+            elif self._kinds():
+                return  # what follows is the matter of that kind's parser
+
+    def _kinds(self) -> dict[str, argparse.ArgumentParser]:
+        return {
+            name: parser
+            for action in self._actions
+            if isinstance(action, argparse._SubParsersAction)
+            for name, parser in action.choices.items()
+        }
+
+    def _refuse_strays(self, arguments: Sequence[str]) -> None:
+        """Name the flag of a value that has none."""
+        if self._kinds():
+            return
+        extras = self._extras(arguments)
+        for before, extra in zip(["", *extras], extras, strict=False):
+            if not _is_flag(extra) and not _is_flag(before):  # else it is an unknown flag's, which is tolerated
+                self.error(f"{extra!r} stands without a flag" + self._meant_by(extra, list(arguments)))
+
+    def _extras(self, arguments: Sequence[str]) -> list[str]:
+        """What no flag and no place takes."""
+        required = [action for action in self._actions if action.required]
+        for action in required:
+            action.required = False
+        try:
+            return list(super().parse_known_args(list(arguments), argparse.Namespace())[1])
+        finally:
+            for action in required:
+                action.required = True
+
+    def _meant_by(self, stray: str, arguments: list[str]) -> str:
+        place, quoted = arguments.index(stray), shlex.quote(stray)
+        if (continued := self._continued(arguments[:place], stray)) is not None:
+            return f"; did you mean {continued}?"
+        flag = self._option_string_actions.get(arguments[place - 1]) if place else None
+        if flag is not None and flag.nargs == 0:
+            return f"; {arguments[place - 1]} takes no value"
+        given = set(self._flags(arguments))
+        missing = [
+            action.option_strings[0]
+            for action in self._actions
+            if action.required and action.option_strings and not given & set(action.option_strings)
+        ]
+        known = [flag for flag in PATH_FLAGS if flag in self._option_string_actions]
+        likely = [*missing, *(flag for flag in known if not given & set(known) and Path(stray).exists())]
+        return f"; did you mean {likely[0]} {quoted}?" if likely else ""
+
+    def _continued(self, before: Sequence[str], stray: str) -> str | None:
+        """`--run a b` as it has to be written."""
+        if not before or _is_flag(before[-1]):
+            return None
+        flag, value = (before[-2], before[-1]) if len(before) > 1 else ("", "")
+        action = self._option_string_actions.get(flag)
+        if action is None or action.nargs is not None:
+            return None
+        if isinstance(action, argparse._AppendAction) or getattr(action, "several", False):
+            return f"{flag} {shlex.quote(stray)}"
+        text = action.type in (None, str) and action.choices is None
+        return f"{flag} {shlex.quote(f'{value} {stray}')}" if text else None
+
+
+def near_flags(name: str, known: Iterable[str], cutoff: float = NEAR) -> list[str]:
+    """The flags that a misspelt one may stand for: underscores and capitals aside, then what it begins, then the like.
+
+    `--no-...` is suggested for nothing but itself.
+    """
+    plain = {flag.lower().replace("_", "-"): flag for flag in known if flag.startswith("--")}
+    wanted = name.lower().replace("_", "-")
+    wanted = wanted if wanted.startswith("--") else f"-{wanted}"
+    if wanted in plain:
+        return [plain[wanted]]
+    fit = {flag for flag in plain if flag.startswith("--no-") == wanted.startswith("--no-")}
+    begun = sorted(flag for flag in fit if flag.startswith(wanted))
+    if cutoff == NEAR and 0 < len(begun) <= PREFIXES_NAMED and len(wanted) > len("--"):
+        return [plain[flag] for flag in begun]
+    return [plain[flag] for flag in difflib.get_close_matches(wanted, sorted(fit), n=1, cutoff=cutoff)]
+
+
+def guess(name: str, known: Collection[str]) -> str:
+    """`; did you mean 'x'?`, or nothing."""
+    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=NEAR)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _is_flag(argument: str) -> bool:
+    return (
+        len(argument) > 1
+        and argument.startswith("-")
+        and " " not in argument.partition("=")[0]
+        and not NUMBER.fullmatch(argument)
+    )

@@ -1,0 +1,301 @@
+"""The package's own readers, called as functions; what one accepts is written and read again where that is cheap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fuzzing.checks import BrokenPromiseError, finite, same, same_rows, shares, strict_lines
+from fuzzing.state_seeds import HEADER
+from inpars import formats
+from inpars.corpus import Corpus
+from inpars.datasets import load_dataset, load_topics
+from inpars.documents.extraction import extract
+from inpars.documents.folder import SourceFile
+from inpars.documents.readers import ReadOptions
+from inpars.errors import InparsError, UnreadableFileError
+from inpars.evaluation.measures import evaluate
+from inpars.evaluation.run_files import read_checked_run
+from inpars.generation.api_answers import AnswerJournal, read_answers
+from inpars.generation.api_batch import read_state as read_batches
+from inpars.generation.api_batch import refuse_open_batches
+from inpars.generation.api_prices import load_prices
+from inpars.interchange import FORMATS
+from inpars.interchange.triples_source import read_examples as read_triple_examples
+from inpars.interchange.triples_source import triple_files
+from inpars.manifest import FileStamp, read_manifest, why_stale, write_manifest
+from inpars.progress import SILENT
+from inpars.prompting.example_choice import ExampleOptions, choose_prompt
+from inpars.prompting.prompts import load_prompt, read_examples
+from inpars.records import Document
+from inpars.retrieval.index_state import read_state as read_index
+from inpars.runs import rank
+from inpars.stages.exchanging import ImportOptions, import_file
+from inpars.stages.partial import chunk_ends, write_in_order
+from inpars.stages.remembered import RememberedScores
+from inpars.storage import to_json_line, write_jsonl, write_lines
+
+Read = Callable[[Path, Path], None]
+"""(folder for what is written, the file or folder that the reader is told of)"""
+METRICS = ("nDCG@10", "RR@10", "R@100", "AP", "P@5", "AP(rel=2)", "nDCG(judged_only=True)@10")
+
+
+def documents(folder: Path, main: Path) -> None:
+    """A corpus file streamed, written and streamed again."""
+    found = list(formats.read_documents(main))
+    formats.write_documents(folder / "again.jsonl", found)
+    same_rows("document read, written, read", found, formats.read_documents(folder / "again.jsonl"))
+    strict_lines(folder / "again.jsonl")
+
+
+def corpus(folder: Path, main: Path) -> None:
+    """A corpus opened, gone through, and looked up by id."""
+    opened = Corpus(main)
+    found = list(opened)
+    same("documents counted", len(opened), len(found))
+    for document in found[:50]:
+        same("document looked up", document, opened[document.doc_id])
+        opened.text_key(document.doc_id)
+    same("in file order", [d.doc_id for d in opened.in_file_order()], [d.doc_id for d in found])
+
+
+def queries(folder: Path, main: Path) -> None:
+    """Queries, likewise."""
+    found = list(formats.read_queries(main))
+    formats.write_queries(folder / "again.jsonl", found)
+    same_rows("query read, written, read", found, formats.read_queries(folder / "again.jsonl"))
+
+
+def qrels(folder: Path, main: Path) -> None:
+    """Judgements, likewise, and measured."""
+    found = formats.read_qrels(main)
+    formats.write_qrels(folder / "again.tsv", found)
+    if found:
+        same("judgements read, written, read", found, formats.read_qrels(folder / "again.tsv"))
+        run = {query_id: {doc_id: float(n) for n, doc_id in enumerate(grades)} for query_id, grades in found.items()}
+        measured(run, found)
+
+
+def run_file(folder: Path, main: Path) -> None:
+    """A run, likewise; its order stays."""
+    found = formats.read_run(main)
+    formats.write_run(folder / "again.trec", found, "fuzz")
+    again = formats.read_run(folder / "again.trec")
+    same("run's queries", list(found), list(again))
+    for query_id, scores in found.items():
+        same("ranking read, written, read", [d for d, _ in rank(scores)], [d for d, _ in rank(again[query_id])])
+        finite(list(scores.values()), "score")
+
+
+def run_lines(folder: Path, main: Path) -> None:
+    """The lines of a run one by one, and as evaluation reads them."""
+    lines = list(formats.iterate_run(main))
+    for order in ("score", "file"):
+        checked = read_checked_run(main, order=order)
+        same("lines of the run", len(lines), checked.notes.results)
+        measured(checked.run, {query_id: dict.fromkeys(scores, 1) for query_id, scores in checked.run.items()})
+
+
+def measured(run: Any, judged: Any) -> None:  # noqa: ANN401 - Run, Qrels
+    """Measures are between 0 and 1."""
+    if judged:
+        result = evaluate(run, judged, METRICS)
+        shares(result.means.values(), "a mean")
+        shares((value for values in result.per_query.values() for value in values.values()), "a measure")
+
+
+def evaluation(folder: Path, main: Path) -> None:
+    """A run against judgements."""
+    judged = formats.read_qrels(next(main.parent.glob("qrels*"), main.with_name("qrels.txt")))
+    checked = read_checked_run(main, judged)
+    measured(checked.run, judged)
+
+
+def synthetic(folder: Path, main: Path) -> None:
+    """Synthetic queries read, written, read."""
+    found = [query for query, _ in formats.read_synthetic_records(main)]
+    write_jsonl(folder / "again.jsonl", map(formats.synthetic_query_record, found))
+    strict_lines(folder / "again.jsonl")
+    again = formats.read_synthetic_queries(folder / "again.jsonl")
+    rounded = [formats.synthetic_query_record(query) for query in found]
+    same_rows("synthetic query read, written, read", rounded, map(formats.synthetic_query_record, again))
+    same("placed", len(found), sum(1 for _ in formats.read_placed_synthetic_records(main)))
+
+
+def triple_ids(folder: Path, main: Path) -> None:
+    """Triples of ids read, written, read."""
+    found = list(formats.read_triple_ids(main))
+    write_lines(folder / "again.tsv", formats.triple_id_lines(found))
+    same_rows("triple read, written, read", found, formats.read_triple_ids(folder / "again.tsv"))
+
+
+def triples(folder: Path, main: Path) -> None:
+    """Triples with what lies beside them, as exports, audits and trainings read them."""
+    from inpars.stages.margins import read_margins
+    from inpars.stages.triple_rows import read_triple_rows, scan_pairs
+
+    reasons = []
+    for read in (
+        lambda: list(read_triple_examples(triple_files(main), None, None)),
+        lambda: list(read_triple_rows(main)),
+        lambda: scan_pairs(main, check_order=True),
+        lambda: read_margins(main),
+    ):
+        try:
+            read()
+        except InparsError as error:
+            reasons.append(error)
+    if reasons:
+        raise reasons[0]
+
+
+def dataset(folder: Path, main: Path) -> None:
+    """A BEIR folder or zip with all its splits."""
+    found = load_dataset(str(main), unknown_judgements="keep")
+    for split in found.splits:
+        topics = found.topics(split)
+        topics.stamp  # noqa: B018 - hashes all of it
+        load_topics(str(main), split)
+    list(found.corpus)
+
+
+def imported(name: str) -> Read:
+    """An import of one format; all that it writes, our own readers take."""
+
+    def read(folder: Path, main: Path) -> None:
+        output = folder / "imported.out"
+        made = import_file(main, ImportOptions(format=name), output=output)
+        counts = made.results["files"]
+        try:
+            _check_import(output, counts)
+        except InparsError as error:
+            raise BrokenPromiseError(f"import wrote what is refused: {error}") from error
+
+    assert name in FORMATS
+    return read
+
+
+def _check_import(output: Path, counts: dict[str, int]) -> None:
+    for name, count in counts.items():
+        if name.endswith(".jsonl"):
+            same(f"records of {name}", count, len(strict_lines(output / name)))
+    if (output / "corpus.jsonl").exists():
+        same("documents imported", counts["corpus.jsonl"], len(Corpus(output / "corpus.jsonl")))
+    if (output / "queries.jsonl").exists():
+        same(
+            "queries imported", counts["queries.jsonl"], sum(1 for _ in formats.read_queries(output / "queries.jsonl"))
+        )
+    for path in (output / "qrels").glob("*.tsv"):
+        formats.read_qrels(path)
+    if (output / "run.trec").exists():
+        formats.read_run(output / "run.trec")
+    if (output / "queries.synthetic.jsonl").exists():
+        list(formats.read_synthetic_queries(output / "queries.synthetic.jsonl"))
+    if (output / "triples.tsv").exists():
+        triples(output, output / "triples.tsv") if (output / "margins.tsv").exists() else list(
+            read_triple_examples(triple_files(output / "triples.tsv"), None, None)
+        )
+
+
+def document(folder: Path, main: Path) -> None:
+    """A file of any kind to blocks; an error of our own code that was taken for damage is none of the file's."""
+    try:
+        found = extract(SourceFile(main, main.name, main.name), ReadOptions(id_column="id"), folder / "cache")
+        blocks = list(found.blocks())
+        same("blocks", found.count, len(blocks))
+    except UnreadableFileError as error:
+        cause = error.__cause__
+        if isinstance(cause, PROGRAMMING_ERRORS) and _is_ours(cause):
+            raise cause from None
+        raise
+
+
+PROGRAMMING_ERRORS = (AttributeError, LookupError, TypeError, NameError, AssertionError, OverflowError)
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether our own code raised it, not a library below it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and f"{Path('inpars', 'documents')}" in trace.tb_frame.f_code.co_filename
+
+
+def prompt(folder: Path, main: Path) -> None:
+    """A prompt file, and what it shows for a document."""
+    found = load_prompt(str(main))
+    shown = Document("d", "braces {document} {query} {0}", "title")
+    for text in (found.render(shown.full_text), found.text, *(turn["content"] for turn in found.messages(shown.text))):
+        text.encode()
+    found.parse("a query\n\nExample")
+    found.parse_reply('"a query"')
+
+
+def examples(folder: Path, main: Path) -> None:
+    """Worked examples, chosen for a document."""
+    read_examples(main)
+    for choice in ("all", "random", "nearest"):
+        chosen = choose_prompt(load_prompt("inpars"), ExampleOptions(examples=main, examples_choice=choice))
+        chosen.for_document(Document("d1", "yeast and sugar")).render("x").encode()
+
+
+def prices(folder: Path, main: Path) -> None:
+    """A price file."""
+    found = load_prices(main)
+    price = found.find("m", batch=True)
+    if price is not None:
+        finite([price.usd(10, 10)], "price")
+
+
+def manifest(folder: Path, main: Path) -> None:
+    """A manifest read, compared and written again."""
+    found = read_manifest(main)
+    why_stale(main, "filter", {"k": 1}, {"corpus": FileStamp("c", "x", 1)})
+    if found is not None:
+        write_manifest(found, main)
+        same("manifest read, written, read", found, read_manifest(main))
+
+
+def journal(folder: Path, main: Path) -> None:
+    """Paid answers."""
+    list(read_answers(main))
+    opened = AnswerJournal(main)
+    try:
+        finite([opened.spent.usd], "dollars")
+    finally:
+        opened.close()
+
+
+def batches(folder: Path, main: Path) -> None:
+    """What was sent as a batch."""
+    read_batches(main)
+    refuse_open_batches(main, "other")
+
+
+def partial(folder: Path, main: Path) -> None:
+    """What an interrupted stage left."""
+    header = to_json_line(HEADER)
+    chunk_ends("fuzz", main, header, 3, SILENT)
+    if main.exists():
+        write_in_order(main, folder / "out.jsonl", ["d1", "d2"])
+
+
+def remembered(folder: Path, main: Path) -> None:
+    """Scores that an interrupted stage left."""
+    with RememberedScores("fuzz", main.with_name("out"), {}, {}, _Ones, SILENT) as scorer:
+        same("scores", 2, len(scorer.score([("a", "b"), ("c", "d")])))
+
+
+class _Ones:
+    """A scorer that likes everything alike."""
+
+    name = "ones"
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        return [1.0] * len(pairs)
+
+
+def index_state(folder: Path, main: Path) -> None:
+    """The state of an index on disk."""
+    read_index(main.parent).digest  # noqa: B018

@@ -1,0 +1,158 @@
+"""The commands that a report shows make the same again: queries, triples, weights and runs, byte for byte.
+
+The run is one of tiny models with random weights. Its commands are run in another folder, from the report's own list,
+each as a shell reads it.
+"""
+
+import json
+import random
+import shlex
+import string
+
+import pytest
+from tiny_models import sentence
+
+from inpars.cli import main
+from inpars.manifest import read_manifest, sha256_of
+from inpars.retrieval.java import find_jar, find_java
+
+SMALL = [
+    *("--max-documents", "8", "--max-doc-tokens", "48", "--max-new-tokens", "40", "--positive-within", "0"),
+    *("--rerank-depth", "3", "--k", "10", "--reranker-steps", "1", "--top-k", "6", "--per-query", "2"),
+    *("--window-tokens", "24", "--reranker-max-length", "96", "--seed", "3", "--threads", "1"),
+]
+PROMPT = """
+form: |
+  Document: {document}
+  Relevant Query: {query}
+stop: [a, e, i, o, t, "\\n"]
+examples:
+  - document: amber falls in autumn
+    query: when does amber fall
+  - document: a falcon is a bird
+    query: what is a falcon
+"""
+BY_RUN_ALONE = {"metrics.json", "report.json", "report.html", "run.json", "pool.trec"}  # the report says so
+
+pytestmark = pytest.mark.skipif(not (find_jar() and find_java()), reason="needs pyserini with a Java")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INPARS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def models(tiny, tmp_path):
+    """A language model that is the reranker too, a bi-encoder, and a prompt that leaves room in their 512 tokens."""
+    prompt, model = tmp_path / "two examples.yaml", tiny("llama")
+    prompt.write_text(PROMPT)
+    return [
+        *("--model", model, "--reranker", model, "--retriever", tiny("sentence_transformer")),
+        *("--prompt", str(prompt)),
+    ]
+
+
+def text(seed):
+    """Words of the tiny models' vocabulary, and letters and digits alone, which random weights write now and then."""
+    chance = random.Random(seed)
+    return f"{sentence(seed, 14)} {' '.join(chance.sample(string.ascii_lowercase + string.digits, 24))}"
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    folder = tmp_path / "dataset"
+    (folder / "qrels").mkdir(parents=True)
+    documents = [{"_id": f"d{n}", "title": "", "text": text(n)} for n in range(24)]
+    queries = [{"_id": f"q{n}", "text": " ".join(documents[n]["text"].split()[:3])} for n in range(6)]
+    for name, rows in (("corpus", documents), ("queries", queries)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = ["query-id\tcorpus-id\tscore", *(f"q{n}\td{n}\t1" for n in range(6))]
+    (folder / "qrels" / "test.tsv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def written(command):
+    """Words of a command as the report has it; none of a comment."""
+    return shlex.split(command.replace("\\\n", " "), comments=True)
+
+
+def made(folder):
+    """Hash of every output by its place, but of what `inpars run` alone writes."""
+    files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    return {
+        name.as_posix(): sha256_of(path)
+        for name, path in files.items()
+        if name.name not in BY_RUN_ALONE
+        and not name.name.endswith(".manifest.json")
+        and name.parts[0] != "topics"
+        and name.name != "README.md"  # cards have the day
+    }
+
+
+def run_and_again(arguments, tmp_path, monkeypatch, capsys):
+    """The files of a run, and of its report's commands in another place; the commands themselves."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    monkeypatch.chdir(first)
+    assert main(["run", *arguments, "--output", "r", "--quiet"]) == 0, capsys.readouterr().err
+    whole, *stages = json.loads((first / "r" / "report.json").read_text())["commands"]
+    assert written(whole) == ["inpars", "run", *arguments, "--output", "r"]
+    monkeypatch.chdir(second)
+    capsys.readouterr()
+    for command in filter(None, map(written, stages)):
+        assert command[0] == "inpars"
+        assert main([*command[1:], "--quiet"]) == 0, (command, capsys.readouterr().err)
+    return made(first / "r"), made(second / "r"), stages
+
+
+def test_a_run_of_tiny_models_is_made_again_by_its_stages(models, dataset, tmp_path, monkeypatch, capsys):
+    arguments = ["--dataset", str(dataset), "--limit", "3", *models, *SMALL]
+    first, second, stages = run_and_again(arguments, tmp_path, monkeypatch, capsys)
+    assert second == first
+    assert {
+        *("queries.synthetic.jsonl", "queries.filtered.jsonl", "triples.tsv", "triples.ids.tsv"),
+        *("models/retriever/model.safetensors", "models/reranker/model.safetensors", "models/reranker/config.json"),
+        *(f"runs/{name}.trec" for name in ("bm25", "base", "tuned", "whole", "whole-fusion", "fusion-windows")),
+        *(f"runs/{name}.reranked.trec" for name in ("bm25", "fusion", "tuned-fusion", "pool")),
+    } <= first.keys()
+    config = json.loads((tmp_path / "second" / "r" / "models" / "reranker" / "config.json").read_text())
+    assert "what is a falcon" in config["inpars"]["prefix"]  # the prompt's examples, not the document alone
+    assert read_manifest(tmp_path / "second" / "r" / "triples.tsv").argv[:3] == ["inpars", "triples", "--input"]
+    assert read_manifest(tmp_path / "first" / "r" / "triples.tsv").argv[:2] == ["inpars", "run"]
+    assert [line for line in stages if line.startswith("#")]
+
+
+def test_with_examples_of_the_collection_and_an_untrained_reranker(models, dataset, tmp_path, monkeypatch, capsys):
+    """Queries that the prompt shows are left out of what is searched; the reranker is shown the chosen examples."""
+    examples = tmp_path / "examples.jsonl"
+    queries = [json.loads(line) for line in (dataset / "queries.jsonl").read_text().splitlines()]
+    rows = [
+        {"document": f"about {row['text']}", "query": row["text"], "query_id": row["_id"], "doc_id": f"none{place}"}
+        for place, row in enumerate(queries[:3])
+    ]
+    examples.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shown = ["--examples", str(examples), "--num-examples", "2", "--reranker-epochs", "0"]
+    arguments = ["--dataset", str(dataset), *shown, *models, *SMALL]
+    first, second, stages = run_and_again(arguments, tmp_path, monkeypatch, capsys)
+    assert second == first
+    assert any("--leave-out" in command for command in stages)
+    asked = {line.split()[0] for line in (tmp_path / "second" / "r" / "runs" / "bm25.trec").read_text().splitlines()}
+    assert asked.isdisjoint({row["_id"] for row in queries[:2]})
+
+
+def test_documents_whose_queries_are_held_out(models, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "papers"
+    folder.mkdir()
+    for place, name in enumerate(("amber", "beacon", "canyon", "desert", "ember", "falcon")):
+        sentences = [f"The {name} is {text(10 * place + n)}." for n in range(5)]
+        (folder / f"{name}.md").write_text(f"# {name}\n\n{' '.join(sentences)}")
+    arguments = ["--documents", str(folder), "--max-tokens", "40", "--overlap", "8", "--tokenizer", "words"]
+    arguments += ["--dev-share", "0.4", *models, *SMALL, "--max-documents", "20", "--top-k", "20"]
+    first, second, stages = run_and_again(arguments, tmp_path, monkeypatch, capsys)
+    assert second == first
+    assert written(stages[0])[:2] == ["inpars", "ingest"]
+    assert {"documents/corpus.jsonl", "queries.dev.jsonl", "queries.train.jsonl", "runs/tuned.trec"} <= first.keys()
