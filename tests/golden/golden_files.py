@@ -28,7 +28,7 @@ NOT_OURS = re.compile(
     r"lock|tokenizer.*\.json|.*\.manifest\.json|.*\.answers\.jsonl"
 )  # a library's, or looked at elsewhere
 OF_THE_DAY = {"transformers_version", "__version__"}  # in the configurations that libraries write
-OF_THE_REPORT = ("title", "results", "written", "negatives", "trainings", "settings")  # all but times and commits
+OF_THE_REPORT = ("title", "results", "written", "negatives", "trainings")  # all but times, commits and versions
 OF_THE_MACHINE = re.compile(r"^\| computed on .*$", re.MULTILINE)  # in a model's card
 # biases of attention's keys: they have no effect, so their gradients are rounding alone, which AdamW makes large
 NOISE = re.compile(r"key\.bias$")

@@ -14,7 +14,16 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 DATA = Path(__file__).parents[1] / "data"
-EXACT_INPUTS = {"toy", "files", "form.txt", "examples.jsonl", "numbered.jsonl", "prices.yaml", "squad.json"}
+EXACT_INPUTS = {
+    "toy",
+    "files",
+    "form.txt",
+    "examples.jsonl",
+    "numbered.jsonl",
+    "many.jsonl",
+    "prices.yaml",
+    "squad.json",
+}
 STOPS_OFTEN = 2.2  # the end's logits vary so many times as much as a word's
 
 
@@ -32,6 +41,7 @@ def make_inputs(folder: Path) -> None:
     _lines(folder / "examples.jsonl", examples)
     numbered = [document(number) for number in range(7)]
     _lines(folder / "numbered.jsonl", [{"_id": d.doc_id, "title": "", "text": d.full_text} for d in numbered])
+    _lines(folder / "many.jsonl", _three_of_each(folder / "toy" / "corpus.tsv"))
     (folder / "prices.yaml").write_text(PRICES, encoding="utf-8")
     _files(folder / "files")
     (folder / "squad.json").write_text(json.dumps({"version": "v2.0", "data": _articles()}), encoding="utf-8")
@@ -54,6 +64,16 @@ def _words_model(folder: Path) -> None:
     network.lm_head.weight.data[2] *= STOPS_OFTEN
     network.save_pretrained(folder)
     fast.save_pretrained(folder)
+
+
+def _three_of_each(corpus: Path) -> list[dict[str, object]]:
+    """More documents than one chunk of work has, each of them with a part of a text."""
+    made: list[dict[str, object]] = []
+    for line in corpus.read_text(encoding="utf-8").splitlines():
+        doc_id, text, *_ = line.split("\t")
+        words = text.split()
+        made += [{"_id": f"{doc_id}-{n}", "title": "", "text": " ".join(words[n * 3 :])} for n in range(3)]
+    return made
 
 
 def _files(folder: Path) -> None:

@@ -76,6 +76,8 @@ def _generating() -> Iterator[Step]:
     yield _step("generate", words, "queries.jsonl")
     llama = ("generate", "--model", "models/llama", *WRITE, *PLAIN)
     yield _step("generate-bytes", llama, "bytes.jsonl")
+    many = ("generate", "--model", "models/words", "--corpus", "many.jsonl", *WRITE[2:], *PLAIN)
+    yield _step("generate-many", many, "many.queries.jsonl")
     drawn = ("--num-queries", "2", "--temperature", "1", "--top-p", "0.9", "--seed", "7", "--max-documents", "6")
     command = ("generate", "--model", "models/gpt_neox", *WRITE, *PLAIN, *drawn, "--examples-choice", "random")
     yield _step("generate-drawn", (*command, "--pairs", "pairs"), "drawn.jsonl", "pairs")
@@ -94,6 +96,11 @@ def _generating() -> Iterator[Step]:
 def _scoring() -> Iterator[Step]:
     command = (*SCORE, *PROMPT, "--max-doc-tokens", "40", "--model", "models/llama", "--batch-size", "4")
     yield _step("score-log-probs", command, "scores/log-probs.jsonl")
+    many = ("score", "--input", "many.queries.jsonl", "--corpus", "many.jsonl", *PLAIN)
+    command = (*many, *PROMPT, "--max-doc-tokens", "40", "--model", "models/words", "--batch-size", "4")
+    yield _step("score-many-log-probs", command, "scores/many-log-probs.jsonl")
+    command = (*many, "--kind", "reranker", "--model", "models/t5", *ANSWERS, "--batch-tokens", "256")
+    yield _step("score-many-monot5", command, "scores/many-monot5.jsonl")
     kinds = {
         "monot5": ("t5", *ANSWERS),
         "cross-encoder": ("classifier",),

@@ -130,10 +130,10 @@ def with_byte(raw, place, value):
 
 
 KILLED = {  # steps, and the file that they are flushing when they die
-    "generate": "queries.jsonl.partial",
+    "generate-many": "many.queries.jsonl.partial",
     "generate-chat": "chat.jsonl.answers.jsonl",
-    "score-log-probs": "log-probs.jsonl.partial",
-    "score-monot5": "monot5.jsonl.partial",
+    "score-many-log-probs": "many-log-probs.jsonl.partial",
+    "score-many-monot5": "many-monot5.jsonl.partial",
     "triples-bm25": "bm25.tsv.partial",
     "audit-keep": "keep.tsv.partial",
     "rerank-monot5": "monot5.trec.partial",
