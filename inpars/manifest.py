@@ -18,6 +18,7 @@ from typing import Any
 
 from inpars import __version__
 from inpars.errors import DataFormatError
+from inpars.json_text import parse_json
 from inpars.storage import atomic_writer
 
 MANIFEST_SUFFIX = ".manifest.json"
@@ -78,7 +79,7 @@ def read_manifest(output: Path) -> Manifest | None:
     """The manifest of `output`, None where there is none."""
     path = manifest_path(output)
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = parse_json(path.read_bytes())
         fields["inputs"] = {name: FileStamp(**stamp) for name, stamp in fields["inputs"].items()}
         fields["output"] = FileStamp(**fields["output"])
         return Manifest(**fields)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from inpars.errors import InparsError
 from inpars.formats import read_triple_ids
+from inpars.json_text import parse_json
 from inpars.manifest import MANIFEST_SUFFIX, Manifest, manifest_path, sha256_of, size_of, stamp_text
 from inpars.pipeline.folder import RunFolder
 from inpars.pipeline.judging import METRICS, TOPICS
@@ -182,7 +183,7 @@ def _report(run: RunFolder) -> Iterator[str]:
     if not path.exists() or not measures:
         return
     try:
-        systems = (json.loads(path.read_text(encoding="utf-8")).get("results") or {}).get("systems", [])
+        systems = (parse_json(path.read_bytes()).get("results") or {}).get("systems", [])
         said = {system["name"]: system["means"] for system in systems}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         yield f"report.json: cannot be read ({error}); run again"
