@@ -11,7 +11,6 @@ import hashlib
 import json
 import mmap
 import os
-import shutil
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,17 +20,15 @@ from typing import Any, Protocol, overload
 import numpy as np
 import numpy.typing as npt
 
+from inpars.corpus_files import CorpusLines, corpus_lines, file_key
 from inpars.errors import DataFormatError
 from inpars.formats import document_from_tsv, parse_document, read_documents, write_documents
-from inpars.json_text import JsonError, parse_json
-from inpars.packing import is_packed, plain_name
-from inpars.record_files import IdChoices, records_form
+from inpars.record_files import IdChoices
 from inpars.records import Document, FullText
-from inpars.storage import broken_json, decode_line, open_lines, replace_folder, storage_errors
-from inpars.tables import DOC_ID_FIELDS, DOCUMENTS, MSMARCO_DOCUMENTS, Table
+from inpars.storage import decode_line, parse_object, replace_folder, storage_errors
+from inpars.tables import DOC_ID_FIELDS, MSMARCO_DOCUMENTS, Table
 
 INDEX_FORMAT = 3  # raise it where files give other documents than before
-COPY, REMARKS = "corpus.jsonl", "remarks.json"
 UNKNOWN_ID_HINT = "the ids of this file belong to another corpus"
 
 Keys = npt.NDArray[np.uint64]
@@ -45,15 +42,6 @@ class _Index:
     offsets: Keys
     text_keys: Keys
     sha256: str
-    remarks: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Lines:
-    """A file with one document per line: the corpus itself, or what was made of it; `table` where it is one."""
-
-    path: Path
-    table: Table | None
     remarks: tuple[str, ...]
 
 
@@ -83,7 +71,7 @@ class Corpus:
     def __init__(self, path: Path, cache: Path | None = None) -> None:
         """Open a corpus file and build its index where it lacks one."""
         self.path = path
-        self._lines = _lines(path, cache or cache_folder())
+        self._lines = corpus_lines(path, cache or cache_folder())
         self._index = _index(self._lines, path, cache or cache_folder())
         self.sha256 = self._index.sha256
         self.remarks = (*self._lines.remarks, *self._index.remarks)  # what had to be guessed, for people
@@ -202,64 +190,7 @@ def cached_corpus(key: str, documents: Callable[[], Iterable[Document]], cache: 
     return Corpus(path, cache)
 
 
-def file_key(path: Path) -> str:
-    """A cache key that changes when the file does: place, size and time of change."""
-    status = path.stat()
-    text = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
-    return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
-
-
-def _lines(path: Path, cache: Path) -> _Lines:
-    """The file as one of lines, made in the cache where it is none."""
-    if not path.is_file():
-        raise DataFormatError("no such corpus file; check the path", path=path)
-    folder = cache / "corpora" / f"{file_key(path)}.{INDEX_FORMAT}"
-    if (copy := _copy(folder)) is not None:
-        return copy
-    form = records_form(path, DOCUMENTS)
-    if form.has_line_per_record:
-        return _Lines(_plain_file(path, cache), form.table, form.remarks)
-    _write_copy(path, folder)
-    return _copy(folder) or _Lines(path, None, ())
-
-
-def _copy(folder: Path) -> _Lines | None:
-    """The JSON lines that were made of a file in another form."""
-    if not (folder / REMARKS).is_file():
-        return None
-    remarks = json.loads((folder / REMARKS).read_text(encoding="utf-8"))
-    return _Lines(folder / COPY, None, tuple(remarks))
-
-
-def _write_copy(path: Path, folder: Path) -> None:
-    working, remarks = folder.with_name(f".{folder.name}.{os.getpid()}.tmp"), list[str]()
-    try:
-        write_documents(working / COPY, read_documents(path, remarks.append))
-        (working / REMARKS).write_text(json.dumps(remarks), encoding="utf-8")
-        replace_folder(working, folder)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
-
-
-def _plain_file(path: Path, cache: Path) -> Path:
-    """The file itself, or its unpacked copy in the cache."""
-    if not is_packed(path):
-        return path
-    target = cache / "corpora" / file_key(path) / plain_name(path)
-    if not target.exists():
-        with storage_errors(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-            try:
-                with open_lines(path) as packed, partial.open("wb") as unpacked:
-                    shutil.copyfileobj(packed, unpacked)
-                partial.replace(target)
-            finally:
-                partial.unlink(missing_ok=True)
-    return target
-
-
-def _index(lines: _Lines, shown: Path, cache: Path) -> _Index:
+def _index(lines: CorpusLines, shown: Path, cache: Path) -> _Index:
     """The index of a file, built the first time."""
     folder = cache / "indexes" / f"{file_key(lines.path)}.{INDEX_FORMAT}"
     if not (folder / "meta.json").exists():
@@ -271,7 +202,7 @@ def _index(lines: _Lines, shown: Path, cache: Path) -> _Index:
     return _Index(hashes, offsets, text_keys, meta["sha256"], tuple(meta["remarks"]))
 
 
-def _build_index(lines: _Lines, shown: Path, folder: Path) -> None:
+def _build_index(lines: CorpusLines, shown: Path, folder: Path) -> None:
     index = _scan(lines, shown)
     if not len(index.hashes):
         raise DataFormatError("the corpus is empty; it needs at least one document", path=shown)
@@ -289,7 +220,7 @@ def _build_index(lines: _Lines, shown: Path, folder: Path) -> None:
     replace_folder(temporary, folder)
 
 
-def _scan(lines: _Lines, shown: Path) -> _Index:
+def _scan(lines: CorpusLines, shown: Path) -> _Index:
     """The index in the order of the file."""
     hashes, offsets, text_keys, digest, offset = array("Q"), array("Q"), array("Q"), hashlib.sha256(), 0
     choices, remarks = IdChoices(DOC_ID_FIELDS), list[str]()
@@ -313,7 +244,7 @@ def _as_keys(numbers: array[int]) -> Keys:
     return np.frombuffer(numbers, dtype=np.uint64)
 
 
-def _reject_duplicates(hashes: Keys, offsets: Keys, lines: _Lines, shown: Path, remarks: Sequence[str]) -> None:
+def _reject_duplicates(hashes: Keys, offsets: Keys, lines: CorpusLines, shown: Path, remarks: Sequence[str]) -> None:
     collisions = np.flatnonzero(hashes[1:] == hashes[:-1])
     if not len(collisions):
         return
@@ -341,12 +272,7 @@ def _parse_line(
     line = decode_line(raw, path, number)
     if table is not None:
         return document_from_tsv(line, path, number, table)
-    try:
-        record = parse_json(line)
-    except JsonError as error:
-        raise broken_json(path, number, error, line) from None
-    if not isinstance(record, dict):
-        raise DataFormatError("not a JSON object", path=path, line=number, excerpt=line)
+    record = parse_object(line, path, number, first=number == 1)
     if choices is not None and remarks is not None and (choice := choices.new(record)) is not None:
         remarks.append(f"{path}:{number}: {choice}")
     return parse_document(record, path, number)

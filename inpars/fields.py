@@ -70,7 +70,9 @@ def checked_id(value: object, path: Path, number: int) -> str:
     """An id as text, without blanks around it; a whole float without its `.0`. Raises DataFormatError for all else."""
     text = value.strip() if isinstance(value, str) else _number_as_id(value)
     if text.split() != [text] or well_formed(text) != text:
-        raise DataFormatError("an id must be one word without blanks", path=path, line=number, excerpt=repr(value))
+        raise DataFormatError(
+            "an id must be one word without blanks, or a whole number", path=path, line=number, excerpt=repr(value)
+        )
     return text
 
 

@@ -93,23 +93,14 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def read_placed_jsonl(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """As `read_jsonl`, each with the byte (of the unpacked file) that its line begins at."""
     with open_lines(path) as stream:
-        lines = _CountedLines(stream, path)
+        lines, first = _CountedLines(stream, path), True
         reader = jsonlines.Reader(lines, loads=parse_json)  # the same answer whether or not orjson is installed
-        first = True
         try:
             for record in reader.iter(type=dict, skip_empty=True):
-                first = False
                 yield lines.start, lines.number, record
+                first = False
         except jsonlines.InvalidLineError as error:
-            raise _invalid_line(path, lines.number, error, first=first) from None
-
-
-def read_json_at(path: Path, starts: Iterable[int]) -> Iterator[dict[str, Any]]:
-    """The JSON objects on the lines that begin at these bytes, in their order; the file was read before and is good."""
-    with path.open("rb") as stream:
-        for start in starts:
-            stream.seek(start)
-            yield parse_json(stream.readline())
+            raise _line_error(error.__cause__, str(error.line), path, lines.number, first=first) from None
 
 
 class _CountedLines:
@@ -120,10 +111,41 @@ class _CountedLines:
         self._stream, self._path = stream, path
 
     def __iter__(self) -> Iterator[str]:
-        for raw in self._stream:
-            self.number += 1
-            self.start, self._end = self._end, self._end + len(raw)
-            yield decode_line(raw, self._path, self.number)
+        try:
+            for raw in self._stream:
+                self.number += 1
+                self.start, self._end = self._end, self._end + len(raw)
+                yield decode_line(raw, self._path, self.number)
+        except EOFError as error:  # of a packed file that is cut off; jsonlines takes it for the end of the lines
+            raise zlib.error(str(error)) from None
+
+
+def parse_object(line: str, path: Path, number: int, *, first: bool = False) -> dict[str, Any]:
+    """The JSON object on a line. Raises DataFormatError; the first line may show that the file is of another kind."""
+    try:
+        record = parse_json(line)
+    except JsonError as error:
+        raise _line_error(error, line, path, number, first=first) from None
+    if not isinstance(record, dict):
+        raise _line_error(None, line, path, number, first=first)
+    return record
+
+
+def _line_error(cause: object, line: str, path: Path, number: int, *, first: bool) -> DataFormatError:
+    """The error for a line that is no JSON object; `cause` is the reader's where it is no JSON at all."""
+    if other := first_line_error(path, number, line, first):
+        return other
+    if isinstance(cause, JsonError):
+        return broken_json(path, number, cause, line)
+    return DataFormatError("not a JSON object", path=path, line=number, excerpt=line)
+
+
+def read_json_at(path: Path, starts: Iterable[int]) -> Iterator[dict[str, Any]]:
+    """The JSON objects on the lines that begin at these bytes, in their order; the file was read before and is good."""
+    with path.open("rb") as stream:
+        for start in starts:
+            stream.seek(start)
+            yield parse_json(stream.readline())
 
 
 def broken_json(path: Path, number: int, error: JsonError, line: str) -> DataFormatError:
@@ -131,28 +153,19 @@ def broken_json(path: Path, number: int, error: JsonError, line: str) -> DataFor
     return DataFormatError(f"{error}; mend or remove this line", path=path, line=number, excerpt=line)
 
 
-def _invalid_line(path: Path, number: int, error: jsonlines.InvalidLineError, *, first: bool) -> DataFormatError:
-    if first and (other := _other_text(str(error.line).strip())):
-        return DataFormatError(
-            f"{other}, and not JSON lines; one object per line is needed",
-            path=path,
-            line=number,
-            excerpt=str(error.line),
-        )
-    if isinstance(error.__cause__, JsonError):
-        return broken_json(path, number, error.__cause__, str(error.line))
-    return DataFormatError("not a JSON object", path=path, line=number, excerpt=str(error.line))
-
-
-def _other_text(line: str) -> str:
-    """What kind of text a file is that begins with this line; empty for JSON lines that are broken."""
-    if line.startswith("{"):
-        return "JSON over several lines" if line == "{" else ""
-    if line.startswith("["):
-        return "a JSON list"
-    if line.startswith("<"):
-        return "XML, SGML or HTML (TREC's topics, for instance)"
-    return "a table (name it .tsv or .csv)" if any(sign in line for sign in "\t,;") else ""
+def first_line_error(path: Path, number: int, line: str, first: bool) -> DataFormatError | None:
+    """The error for a file whose first line shows that it holds no JSON lines; None where it may, or is a later one."""
+    if not first:
+        return None
+    start, kind = line.strip()[:1], None
+    if start == "{":
+        kind = "JSON over several lines" if line.strip() == "{" else None
+    elif start in ("[", "<"):
+        kind = "a JSON list" if start == "[" else "XML, SGML or HTML (TREC's topics, for instance)"
+    elif any(separator in line for separator in "\t,;"):
+        kind = "a table (name it .tsv or .csv)"
+    problem = f"{kind}, not JSON lines; one object per line is needed"
+    return DataFormatError(problem, path=path, line=number, excerpt=line) if kind else None
 
 
 def to_json_line(record: dict[str, Any]) -> str:

@@ -30,12 +30,14 @@ QUERY_TEXT_FIELDS = ("text", "query", "question", "query_text")
 MSMARCO_DOCUMENTS = ("docid", "url", "title", "body")  # of msmarco-docs.tsv, which has no header
 SAMPLE_LINES = 1000  # from which the columns of a table without a header are told
 MOST_FIELD_CHARACTERS = 1 << 27
+MOST_HELD_CHARACTERS = 1 << 16  # of a field that goes on behind tabs and line ends
 
 _URL = re.compile(r"https?://\S+")
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,39}|")
 _SEPARATOR_LINE = re.compile(r"sep=(.)\s*", re.IGNORECASE)  # the first line of a csv file for Excel
 
-Evidence: TypeAlias = Literal["quoted", "plain", "none"]
+Evidence: TypeAlias = Literal["quoted", "plain", "unclear", "none"]
+"""unclear: there are fields between quotes, but none that shows whose quotes these are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +100,8 @@ def table_of(path: Path, wanted: Wanted) -> Table:
     if names is None:
         _refuse_half_header(cells, wanted, path, number)
         return _table_without_header(path, wanted)
-    is_quoted = line.startswith('"') or quoting(lines_with_quotes(path)) == "quoted"
-    return Table(names, True, is_quoted, remarks=_header_remarks(names, wanted, path, is_quoted))
+    evidence = "quoted" if line.startswith('"') else quoting(lines_with_quotes(path))
+    return Table(names, True, evidence == "quoted", remarks=_header_remarks(names, wanted, path, evidence))
 
 
 def has_header(path: Path, wanted: Wanted) -> bool:
@@ -134,11 +136,29 @@ def header_names(cells: Sequence[str], wanted: Wanted) -> tuple[str, ...] | None
 
 def quoting(lines: Iterable[str]) -> Evidence:
     """Whether lines are quoted as csv quotes; the first field that only one of both would have written decides."""
+    found: Evidence = "none"
+    for field in _fields_with_quotes(lines):
+        evidence = _evidence(field)
+        if evidence in ("quoted", "plain"):
+            return evidence
+        found = evidence if found == "none" else found
+    return found
+
+
+def _fields_with_quotes(lines: Iterable[str]) -> Iterator[str]:
+    """The fields that have quotes in them; those that csv would go on with behind a tab or a line's end, so far."""
+    held = ""
     for line in lines:
-        for field in line.split("\t"):
-            if '"' in field and (evidence := _evidence(field)) != "none":
-                return evidence
-    return "none"
+        for place, cell in enumerate(line.split("\t")):
+            field = held + ("\t" if place else "\n") + cell if held else cell
+            held = field if _is_open(field) and len(field) < MOST_HELD_CHARACTERS else ""
+            if '"' in field and not held:
+                yield field
+
+
+def _is_open(field: str) -> bool:
+    """Whether csv's quotes go on behind a field: one that opens, and none but doubled ones since."""
+    return field.startswith('"') and '"' not in field[1:].replace('""', "")
 
 
 def lines_with_quotes(path: Path) -> Iterator[str]:
@@ -163,23 +183,23 @@ def named_separator(line: str) -> str | None:
 def _evidence(field: str) -> Evidence:
     """A quote inside a bare field was written by no csv writer; only one doubles quotes between quotes."""
     inner = field[1:-1]
-    if not field.startswith('"'):
+    if not field.startswith('"') or '"' in inner.replace('""', ""):
         return "plain"
     if len(field) < 2 or not field.endswith('"'):
-        return "plain" if '"' in field[1:].replace('""', "") else "none"  # "none": it may go on in the next line
-    if '"' in inner.replace('""', ""):
-        return "plain"
-    return "quoted" if '""' in inner else "none"
+        return "none"
+    return "quoted" if '""' in inner else "unclear"
 
 
 def _bare(cell: str) -> str:
     return cell[1:-1] if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
 
 
-def _header_remarks(names: Sequence[str], wanted: Wanted, path: Path, is_quoted: bool) -> tuple[str, ...]:
+def _header_remarks(names: Sequence[str], wanted: Wanted, path: Path, evidence: Evidence) -> tuple[str, ...]:
     remarks = [f"{path}: the first row is a header ({', '.join(names)})"]
-    if is_quoted:
+    if evidence == "quoted":
         remarks[0] += "; quotes are read as csv has them"
+    elif evidence == "unclear":
+        remarks[0] += "; quotes around fields are kept, as none of them shows that csv wrote it"
     if unread := [name or "without a name" for name in names if not wanted.is_known(name)]:
         remarks.append(f"{path}: columns that are not read: {', '.join(unread)}")
     return tuple(remarks)
@@ -249,7 +269,7 @@ def _csv_table(path: Path, wanted: Wanted) -> Table:
     if names is None:
         problem = f"a csv file whose first line must name its columns, {wanted.positions[0]},text for instance"
         raise DataFormatError(problem, path=path, line=number, excerpt=line)
-    return Table(names, True, True, separator, _header_remarks(names, wanted, path, False)[1:])
+    return Table(names, True, True, separator, _header_remarks(names, wanted, path, "none")[1:])
 
 
 def _csv_header(path: Path) -> tuple[str, tuple[int, str]]:

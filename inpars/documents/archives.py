@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from inpars.corpus import file_key
+from inpars.corpus_files import file_key
 from inpars.errors import DataFormatError
 from inpars.storage import replace_folder, storage_errors
 

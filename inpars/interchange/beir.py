@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from inpars.documents.archives import unpacked
 from inpars.errors import DataFormatError
 from inpars.fields import is_tsv
 from inpars.formats import read_documents, read_queries
-from inpars.interchange.fields import unread
+from inpars.interchange.fields import unread, unread_files
 from inpars.interchange.folder import CORPUS, QUERIES
 from inpars.interchange.format import Layout, Written
 from inpars.interchange.items import Item, Judged, Unkept
@@ -26,17 +26,21 @@ from inpars.tables import QUERY_ID_FIELDS, QUERY_TEXT_FIELDS
 def read(path: Path) -> Iterator[Item]:
     """Documents, queries and the judgements of all splits; of a folder or a zip."""
     folder = _with_corpus(unpacked(path, cache_folder()) if path.suffix == ".zip" else path, path)
-    for name in CORPUS_NAMES:
-        if (folder / name).is_file():
-            yield from read_documents(folder / name)
-            break
-    for name in QUERY_NAMES:
-        if (folder / name).is_file():
-            yield from read_queries(folder / name)
-            yield from _query_metadata(folder / name)
-            break
-    for file in sorted((folder / "qrels").glob("*.tsv")):
+    documents, queries = _first(folder, CORPUS_NAMES), _first(folder, QUERY_NAMES)
+    qrels = sorted((folder / "qrels").glob("*.tsv"))
+    for file in documents:
+        yield from read_documents(file)
+    for file in queries:
+        yield from read_queries(file)
+        yield from _query_metadata(file)
+    for file in qrels:
         yield from (Judged(qrel, file.stem) for qrel in iterate_qrels(file))
+    yield from unread_files(folder, (*documents, *queries, *qrels), [folder / "qrels"])
+
+
+def _first(folder: Path, names: Iterable[str]) -> list[Path]:
+    """The first of some files that there is."""
+    return [folder / name for name in names if (folder / name).is_file()][:1]
 
 
 def _query_metadata(path: Path) -> Iterator[Unkept]:

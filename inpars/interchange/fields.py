@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,14 @@ def unread(record: Mapping[str, Any], known: Collection[str]) -> Iterator[Unkept
     for name, value in record.items():
         if name not in known and value not in (None, "", [], {}):
             yield Unkept(f"field {name[:NAME_CHARACTERS]!r}")
+
+
+def unread_files(folder: Path, read: Iterable[Path], parts: Iterable[Path] = ()) -> Iterator[Unkept]:
+    """The files of a folder, and of some of its parts, that are none of those that are read."""
+    known = set(read)
+    for path in sorted(file for part in (folder, *parts) if part.is_dir() for file in part.iterdir()):
+        if path.is_file() and path not in known and not path.name.startswith("."):
+            yield Unkept(f"file {str(path.relative_to(folder))!r}")
 
 
 def wrong(problem: str, name: str, value: object, path: Path, line: int) -> DataFormatError:

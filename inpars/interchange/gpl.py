@@ -18,13 +18,13 @@ from inpars.errors import DataFormatError
 from inpars.fields import checked_id, finite_number
 from inpars.formats import read_documents, read_queries
 from inpars.interchange.beir import write_collection
-from inpars.interchange.fields import list_of, object_of, unread
+from inpars.interchange.fields import list_of, object_of, unread, unread_files
 from inpars.interchange.folder import CORPUS, MARGINS
 from inpars.interchange.format import Layout, Written
 from inpars.interchange.items import Example, Item, Judged, Margin, Negative, examples_of
 from inpars.interchange.source import Source
 from inpars.judgements import iterate_qrels
-from inpars.records import Query, Triple
+from inpars.records import Document, Query, Triple
 from inpars.storage import read_jsonl, read_lines, write_jsonl, write_lines
 
 PREFIX = "qgen"
@@ -38,12 +38,16 @@ def read(folder: Path) -> Iterator[Item]:
     queries = _queries_file(folder)
     yield from read_documents(folder / CORPUS)
     yield from read_queries(queries)
-    for file in sorted(folder.glob(f"{queries.name.removesuffix('queries.jsonl')}qrels/*.tsv")):
+    judged = folder / f"{queries.name.removesuffix('queries.jsonl')}qrels"
+    qrels = sorted(judged.glob("*.tsv"))
+    for file in qrels:
         yield from (Judged(qrel, file.stem) for qrel in iterate_qrels(file))
     if (folder / HARD_NEGATIVES).is_file():
         yield from _examples(folder, queries)
     if (folder / TRAINING_DATA).is_file():
         yield from _margins(folder / TRAINING_DATA)
+    ours = (folder / name for name in (CORPUS, HARD_NEGATIVES, TRAINING_DATA))
+    yield from unread_files(folder, (queries, *qrels, *ours), [judged])
 
 
 def write(source: Source, folder: Path, layout: Layout, written: Written) -> None:
@@ -74,18 +78,26 @@ def _examples(folder: Path, queries: Path) -> Iterator[Item]:
     corpus, texts = Corpus(folder / CORPUS), Corpus(queries)
     for line, record in read_jsonl(path):
         query_id = checked_id(record.get("qid"), path, line)
-        query = Query(query_id, texts[query_id].text)
+        query = Query(query_id, _known(texts, query_id, path, line).text)
         found = object_of(record.get("neg"), "neg", path, line)
         negatives = tuple(_negatives(found, corpus, path, line))
-        positives = (corpus[checked_id(doc_id, path, line)] for doc_id in list_of(record, "pos", path, line))
+        positives = (_known(corpus, doc_id, path, line) for doc_id in list_of(record, "pos", path, line))
         yield from examples_of(query, tuple(positives), negatives)
         yield from unread(record, ("qid", "pos", "neg"))
+
+
+def _known(texts: Corpus, text_id: object, path: Path, line: int) -> Document:
+    """A document, or a query as one. Raises DataFormatError, with the line that names it, where there is none."""
+    name = checked_id(text_id, path, line)
+    if name not in texts:
+        raise DataFormatError(f"the folder has no text of {name!r}", path=path, line=line)
+    return texts[name]
 
 
 def _negatives(found: dict[str, Any], corpus: Corpus, path: Path, line: int) -> Iterator[Negative]:
     for retriever in found:
         for rank, doc_id in enumerate(list_of(found, retriever, path, line), start=1):
-            yield Negative(corpus[checked_id(doc_id, path, line)], source=retriever, rank=rank)
+            yield Negative(_known(corpus, doc_id, path, line), source=retriever, rank=rank)
 
 
 def _margins(path: Path) -> Iterator[Margin]:

@@ -7,7 +7,7 @@ ids in every file.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, groupby
 from typing import Any, TypeAlias
@@ -119,12 +119,6 @@ def grouped(examples: Iterable[Example]) -> Iterator[Group]:
         yield Group(everything.query, tuple(scores), everything.distinct_negatives, tuple(scores.values()))
 
 
-def crossed(group: Group) -> Iterator[Example]:
-    """Every positive of a group with all of its negatives."""
-    for positive, score in zip(group.positives, group.positive_scores, strict=True):
-        yield Example(group.query, positive, group.negatives, positive_reranker_score=score)
-
-
 def of_labels(query: Query, labels: Iterable[tuple[Document, int]]) -> Iterator[Item]:
     """All that the labels of one query tell: its judgements, and every positive (above 0) with all negatives.
 
@@ -145,17 +139,28 @@ def of_labels(query: Query, labels: Iterable[tuple[Document, int]]) -> Iterator[
 
 def examples_of(
     query: Query,
-    positives: tuple[Document, ...],
-    negatives: tuple[Negative, ...],
-    positive_scores: tuple[float | None, ...] | None = None,
+    positives: Sequence[Document],
+    negatives: Sequence[Negative],
+    positive_scores: Sequence[float | None] | None = None,
 ) -> Iterator[Item]:
-    """Every positive with all negatives; of a query without positives its texts, and that it is skipped."""
-    if positives:
-        yield from crossed(Group(query, positives, negatives, positive_scores or (None,) * len(positives)))
-        return
-    yield query
-    yield from (negative.document for negative in negatives)
-    yield Skipped("no_positive")
+    """Every positive once with all negatives; of a query without positives its texts, and that it is skipped.
+
+    What is listed as a positive is no negative of its query.
+    """
+    scores: dict[str, tuple[Document, float | None]] = {}
+    for document, score in zip(positives, positive_scores or [None] * len(positives), strict=True):
+        if document.doc_id in scores:
+            yield Skipped("repeated_positive")
+        scores.setdefault(document.doc_id, (document, score))
+    kept = tuple(negative for negative in negatives if negative.document.doc_id not in scores)
+    for _ in range(len(negatives) - len(kept)):
+        yield Skipped("positive_as_negative")
+    for document, score in scores.values():
+        yield Example(query, document, kept, positive_reranker_score=score)
+    if not scores:
+        yield query
+        yield from (negative.document for negative in negatives)
+        yield Skipped("no_positive")
 
 
 def made_id(kind: str, text: str) -> str:

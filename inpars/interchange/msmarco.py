@@ -7,12 +7,13 @@ Passages have no titles there: title and text are joined.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from inpars.errors import DataFormatError
 from inpars.fields import one_line
 from inpars.formats import read_documents, read_queries, read_triple_ids, triple_id_lines
+from inpars.interchange.fields import unread_files
 from inpars.interchange.format import Layout, Written
 from inpars.interchange.items import Item, Judged
 from inpars.interchange.source import TRAINING_SPLIT, Source
@@ -21,17 +22,21 @@ from inpars.judgements import iterate_qrels
 from inpars.records import Document, Query, Triple
 from inpars.storage import write_lines
 
+KINDS = ("collection", "queries", "qrels", "qidpidtriples")
+
 
 def read(folder: Path) -> Iterator[Item]:
     """Documents, queries, judgements and triples of ids that the folder has."""
-    for path in _files(folder, "collection"):
+    collection, queries, qrels, triples = (_files(folder, kind) for kind in KINDS)
+    for path in collection:
         yield from read_documents(path)
-    for path in _files(folder, "queries"):
+    for path in queries:
         yield from read_queries(path)
-    for path in _files(folder, "qrels"):
+    for path in qrels:
         yield from (Judged(qrel, _split(path)) for qrel in iterate_qrels(path))
-    for path in _files(folder, "qidpidtriples"):
+    for path in triples:
         yield from read_triple_ids(path)
+    yield from unread_files(folder, (*collection, *queries, *qrels, *triples))
 
 
 def write(source: Source, folder: Path, layout: Layout, written: Written) -> None:
@@ -89,7 +94,7 @@ def _query_line(query: Query) -> str:
     return f"{query.query_id}\t{one_line(query.text)}"
 
 
-def _files(folder: Path, kind: str) -> Iterable[Path]:
+def _files(folder: Path, kind: str) -> list[Path]:
     found = sorted(path for path in folder.glob(f"{kind}*") if path.name.removesuffix(".gz").endswith(".tsv"))
     if kind == "collection" and not found:
         raise DataFormatError("no collection.tsv here; --input is the folder that holds it", path=folder)

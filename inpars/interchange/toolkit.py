@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from inpars.errors import DataFormatError
 from inpars.fields import is_tsv
-from inpars.formats import parse_document, read_synthetic_records, synthetic_query_record
+from inpars.formats import read_synthetic_records, synthetic_query_record
 from inpars.interchange.format import Layout, Written
 from inpars.interchange.items import Item, Synthetic
 from inpars.interchange.source import Source
@@ -68,8 +69,14 @@ def _with_score(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _document(doc_id: str, record: Mapping[str, Any], path: Path) -> Document | None:
-    text = next((record[name] for name in TEXT_FIELDS if record.get(name) is not None), None)
-    return None if text is None else parse_document({"_id": doc_id, "text": text}, path, 0)
+    name = next((name for name in TEXT_FIELDS if record.get(name) is not None), None)
+    if name is None:
+        return None
+    if not isinstance(record[name], str):
+        raise DataFormatError(
+            f"must be text, of document {doc_id!r}", path=path, field=name, excerpt=repr(record[name])
+        )
+    return Document(doc_id, record[name])
 
 
 def _record(query: SyntheticQuery, document: Document, found: Mapping[str, Any], written: Written) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from inpars.errors import ConfigError, DataFormatError
 from inpars.fields import one_line
 from inpars.formats import iterate_run, read_queries, run_lines
+from inpars.interchange.fields import unread_files
 from inpars.interchange.format import Layout, Written
 from inpars.interchange.items import Item, Judged, Unkept
 from inpars.interchange.keys import SeenKeys
@@ -29,8 +30,10 @@ TAG = "inpars"
 
 def read(path: Path) -> Iterator[Item]:
     """One file, or all those of a folder, of whose runs no two may rank one query."""
-    ranked = SeenKeys()
-    for file in _files(path) if path.is_dir() else [path]:
+    ranked, files = SeenKeys(), _files(path) if path.is_dir() else [path]
+    if path.is_dir():
+        yield from unread_files(path, files)
+    for file in files:
         own = SeenKeys()
         for item in _read_file(file):
             if isinstance(item, ScoredDocument) and own.add(item.query_id) and not ranked.add(item.query_id):

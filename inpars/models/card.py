@@ -260,7 +260,10 @@ def _history(output: Path) -> Iterator[Manifest]:
         if path in seen:
             continue
         seen.add(path)
-        found = manifests.read_manifest(path)
+        try:
+            found = manifests.read_manifest(path)
+        except DataFormatError:  # the card then says that it is not recorded
+            continue
         if found is not None:
             yield found
             left += [Path(stamp.path) for stamp in found.inputs.values()]

@@ -7,6 +7,7 @@ prompt then yields is `templates.py`'s matter.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from importlib import resources
@@ -17,6 +18,7 @@ from typing import Any
 import yaml
 
 from inpars.errors import PromptError, UnknownNameError
+from inpars.json_text import well_formed
 from inpars.prompting.templates import Example, Prompt, PromptSource
 from inpars.storage import read_jsonl
 
@@ -91,9 +93,28 @@ def _parse(text: str, source: str, path: Path, entry: str) -> Prompt:
     return _from_mapping(content, path.stem, source)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML's plain types; a key that stands twice is an error, since the second would replace the first unsaid."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping."""
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                problem = f"the key {shortened(key.value)} stands twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def _parse_yaml(text: str, source: str) -> Any:  # noqa: ANN401 - whatever YAML holds
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:  # of single values, a date of day 99 for one
+        reason = str(error).partition(";")[0]
+        raise PromptError(f"{source}: a value that YAML cannot hold ({reason}); put texts in quotes") from None
+    except RecursionError:
+        raise PromptError(f"{source}: nested too deeply; a template has a few keys with texts") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f":{mark.line + 1}"
@@ -103,18 +124,26 @@ def _parse_yaml(text: str, source: str) -> Any:  # noqa: ANN401 - whatever YAML 
         ) from None
 
 
+def shortened(value: object) -> str:
+    """A value as Python writes it, cut: aliases can make a few lines of YAML as large as one likes."""
+    brief = reprlib.Repr()
+    brief.maxlevel = brief.maxdict = brief.maxlist = brief.maxtuple = brief.maxset = 2
+    return brief.repr(value)
+
+
 def _from_toolkit(content: Mapping[str, Any], entry: str, source: str) -> Prompt:
     """One entry of a mapping of name to `{mode: static|dynamic, template: text}`."""
-    names = [str(name) for name in content]
+    entries = {str(name): fields for name, fields in content.items()}
+    names = list(entries)
     if not entry and len(names) > 1:
         raise PromptError(f"{source}: holds {len(names)} templates; name one, {source}:{names[0]} for instance")
     if entry and entry not in names:
         raise UnknownNameError("prompt", entry, names, f"these are the entries of {source}")
     name = entry or names[0]
-    entry_fields = content[name]
+    entry_fields = entries[name]
     where, mode = f"{source}:{name}", entry_fields.get("mode", "static")
     if mode not in ("static", "dynamic"):
-        raise PromptError(f"{where}: unknown mode {mode!r}; it is static or dynamic")
+        raise PromptError(f"{where}: unknown mode {shortened(mode)}; it is static or dynamic")
     return Prompt(
         name=name,
         form=_text(entry_fields, "template", where).rstrip(),
@@ -126,7 +155,7 @@ def _from_toolkit(content: Mapping[str, Any], entry: str, source: str) -> Prompt
 
 def _from_mapping(content: Mapping[str, Any], name: str, source: str) -> Prompt:
     known = {*TEXT_KEYS, "examples", "stop"}
-    unknown = [str(key) for key in content if key not in known]
+    unknown = [key if isinstance(key, str) else shortened(key) for key in content if key not in known]
     if unknown:
         raise PromptError(f"{source}: unknown key {', '.join(unknown)} (known: {', '.join(sorted(known))})")
     if "form" not in content:
@@ -135,7 +164,7 @@ def _from_mapping(content: Mapping[str, Any], name: str, source: str) -> Prompt:
     settings |= {key: _text(content, key, source) for key in TEXT_KEYS if key in content}
     settings["form"] = settings["form"].strip("\n")
     if "stop" in content:
-        settings["stop"] = tuple(map(str, _list(content, "stop", source)))
+        settings["stop"] = tuple(_checked_text(stop, "stop", source) for stop in _list(content, "stop", source))
     examples = enumerate(_list(content, "examples", source), start=1)
     settings["examples"] = tuple(_example(example, f"{source}: example {number}") for number, example in examples)
     return Prompt(**settings, source=source)
@@ -162,7 +191,10 @@ def _example(record: Any, where: str) -> Example:  # noqa: ANN401 - a YAML or JS
 
 
 def _text(record: Mapping[str, Any], key: str, where: str) -> str:
-    value = record[key]
+    return _checked_text(record[key], key, where)
+
+
+def _checked_text(value: object, key: str, where: str) -> str:
     if not isinstance(value, str):
-        raise PromptError(f"{where}: {key!r} must be text, not {value!r}; put it in quotes")
-    return value
+        raise PromptError(f"{where}: {key!r} must be text, not {shortened(value)}; put it in quotes")
+    return well_formed(value)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from inpars.batches import chunks
 from inpars.corpus import Documents
-from inpars.errors import ConfigError, StaleInputError
+from inpars.errors import ConfigError, DataFormatError, StaleInputError
 from inpars.progress import SILENT, Progress
 from inpars.records import Document
 from inpars.retrieval.index_state import (
@@ -92,7 +92,7 @@ def build_index(
             f"{folder} already holds an index; `inpars index add` adds to it, --overwrite builds it again"
         )
     with writing(folder):
-        former = read_state(folder) if is_index(folder) else None
+        former = _former(folder)
         width = encoder.encode_documents(["width"]).shape[1]
         state = IndexState(encoder.name, weights_of(encoder), width, structure=structure)  # type: ignore[arg-type]
         state = replace(state, generation=former.generation if former else 0)
@@ -100,6 +100,14 @@ def build_index(
         commit(folder, state.after(*([entry] if entry else [])))
         sweep(folder, read_state(folder))
         return Change(added=entry.documents if entry else 0)
+
+
+def _former(folder: Path) -> IndexState | None:
+    """The state that is built over; None where there is none, or a damaged one."""
+    try:
+        return read_state(folder)
+    except DataFormatError:
+        return None
 
 
 def add_documents(

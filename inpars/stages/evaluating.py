@@ -86,6 +86,8 @@ def compare_evaluations(
 
 def run_names(paths: Sequence[Path]) -> dict[str, Path]:
     """Paths by the shortest name that tells them apart: the file's own, or its path where two share one."""
+    if twice := [str(path) for path in dict.fromkeys(paths) if paths.count(path) > 1]:
+        raise ConfigError(f"--run {', '.join(twice)} is given twice")
     names = [path.name.removesuffix(".gz").removesuffix(".trec").removesuffix(".txt") for path in paths]
     return {name if names.count(name) == 1 else str(path): path for name, path in zip(names, paths, strict=True)}
 

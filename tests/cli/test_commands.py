@@ -167,7 +167,7 @@ def test_evaluate_compares_with_the_first_run(run, place):
     out, _ = run("evaluate", "--dataset", BEIR, "--run", TOY / "run.trec", "--run", "best.trec", "--metrics", "nDCG@10")
     # all judged documents in the order of their grades, but one of eight queries missing
     assert out.splitlines()[2].split()[:2] == ["best", "0.8750"]
-    assert "best: 1 judged queries have no result and score 0" in out.splitlines()
+    assert "best: 1 judged query has no result, which counts as 0" in out.splitlines()
 
 
 @needs_bm25

@@ -89,3 +89,11 @@ def test_a_wrong_checksum_is_noticed(tmp_path):
     with pytest.raises(DataFormatError, match="not a whole zip archive"):
         unpacked(tmp_path / "a.zip", tmp_path / "cache")
     assert below(tmp_path) == ["a.zip"]
+
+
+def test_names_that_are_not_utf8_are_refused_in_one_line(tmp_path):
+    archive = zipped(tmp_path / "a.zip", {"n\u00e9e.txt": "x"})  # a name that is flagged as UTF-8
+    archive.write_bytes(archive.read_bytes().replace("\u00e9".encode(), b"\xff\xff"))
+    with pytest.raises(DataFormatError, match=r"a\.zip: not a whole zip archive"):
+        unpacked(archive, tmp_path / "cache")
+    assert below(tmp_path / "cache") == []

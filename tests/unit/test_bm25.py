@@ -292,3 +292,19 @@ def test_settings_that_cannot_work(tmp_path, settings):
 def test_k_is_at_least_one(corpus):
     with pytest.raises(ConfigError, match="k is 0; it must be at least 1"):
         search(bm25_index(corpus(*FRUIT)), "apple", 0)
+
+
+def test_a_block_of_queries_none_of_which_finds_anything(corpus):
+    """xhluca/bm25s#67: nothing is left of such queries, or nobody uses their words."""
+    with_text = bm25_index(corpus(*FRUIT))
+    for texts in (["zebra"], ["zebra", "", "the of"], ["???"] * 3, ["zebra"] * (module.QUERIES_PER_BATCH + 1)):
+        queries = [Query(str(number), text) for number, text in enumerate(texts)]
+        assert with_text.search(queries, 3) == {query.query_id: {} for query in queries}
+    assert with_text.search([], 3) == {}
+    # an empty block before one that finds something
+    queries = [Query(str(number), "zebra") for number in range(module.QUERIES_PER_BATCH)]
+    assert list(with_text.search([*queries, Query("q", "cherry")], 3)["q"]) == ["other"]
+
+
+def test_documents_without_any_text_are_an_index_that_finds_nothing(corpus):
+    assert search(bm25_index(corpus(Document("a", ""), Document("b", " "))), "apple") == {}

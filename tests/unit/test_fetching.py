@@ -147,3 +147,15 @@ def test_a_broken_note_beside_a_stored_page_costs_a_request(site, tmp_path):
         note.write_bytes(broken)
         assert len(fetch([f"{site.root}/a"], QUICK, cache=tmp_path).files) == 1
     assert [etag for path, etag in site.asked if path == "/a"] == [None] * 4
+
+
+def test_a_torn_note_about_a_page_and_addresses_that_are_none(site, tmp_path):
+    site.pages = {"/a": ("text/html", b"<p>one</p>")}
+    for content in ('{"path": ', "[]", "{}", "[" * 100_000):
+        assert len(fetch([f"{site.root}/a"], QUICK, cache=tmp_path).files) == 1
+        (note,) = tmp_path.rglob("told.json")
+        note.write_text(content)
+    assert len(fetch([f"{site.root}/a"], QUICK, cache=tmp_path).files) == 1
+    (tmp_path / "list.txt").write_text("http://[\n")
+    with pytest.raises(DataFormatError, match=r"list\.txt:1: not an http address"):
+        fetch([str(tmp_path / "list.txt")], QUICK, cache=tmp_path)

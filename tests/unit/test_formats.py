@@ -243,8 +243,8 @@ def test_one_line_has_neither_tabs_nor_newlines(text):
 @pytest.mark.parametrize(
     ("reader", "name", "lines", "line", "said"),
     [
-        (read_documents, "c.jsonl", ['{"_id": "1", "text": "x"}', '{"text": "x"}'], 2, "no '_id' field (or doc_id, id"),
-        (read_documents, "c.jsonl", ["{}"], 1, "no '_id' field (or doc_id, id, docid) (found 'an empty object')"),
+        (read_documents, "c.jsonl", ['{"_id": "1", "text": "x"}', '{"text": "x"}'], 2, "no '_id' field (or id, "),
+        (read_documents, "c.jsonl", ["{}"], 1, "no '_id' field (or id, passage_id, pid, "),
         (read_documents, "c.jsonl", ['{"_id": "1"}'], 1, "no 'text' field"),
         (read_documents, "c.jsonl", ['{"_id": "1", "text": 3}'], 1, "field 'text': must be text (found '3')"),
         (read_documents, "c.jsonl", ['{"_id": "1", "body": 3}'], 1, "field 'body': must be text"),
@@ -254,7 +254,7 @@ def test_one_line_has_neither_tabs_nor_newlines(text):
         (read_documents, "c.jsonl", ['{"_id": true, "text": "x"}'], 1, "an id must be one word"),
         (read_documents, "c.jsonl", ['{"_id": ["a"], "text": "x"}'], 1, "an id must be one word"),
         (read_documents, "c.tsv", ["1\tx", "2 x"], 2, "1 tab-separated columns, 2 are needed"),
-        (read_queries, "q.jsonl", ['{"_id": "1"}'], 1, "no 'text' field (or query, question)"),
+        (read_queries, "q.jsonl", ['{"_id": "1"}'], 1, "no 'text' field (or query, question, "),
         (read_queries, "q.jsonl", ['{"_id": "1", "text": "x"}'] * 2, 2, "duplicate query id"),
         (read_queries, "q.tsv", ["1\tx", "", "1\ty"], 3, "duplicate query id; ids must be unique (found '1')"),
         (read_queries, "q.tsv", ["\tx"], 1, "an id must be one word"),
@@ -282,6 +282,19 @@ def test_one_line_has_neither_tabs_nor_newlines(text):
             ['{"doc_id": "1", "query": "x", "log_probs": -1}'],
             1,
             "field 'log_probs': must be a list of numbers",
+        ),
+        *(
+            (read_synthetic_queries, "s.jsonl", [f'{{"doc_id": "1", "query": "x", {field}}}'], 1, said)
+            for field, said in (
+                ('"log_probs": [NaN]', "field 'log_probs': must be a list of numbers"),
+                ('"log_probs": [true]', "field 'log_probs': must be a list of numbers"),
+                ('"stop_log_prob": Infinity', "field 'stop_log_prob': must be a number"),
+                ('"token_ids": ["a"]', "field 'token_ids': must be a list of whole numbers"),
+                ('"token_ids": [1.5]', "field 'token_ids': must be a list of whole numbers"),
+                ('"token_ids": [true]', "field 'token_ids': must be a list of whole numbers"),
+                ('"token_ids": "12"', "field 'token_ids': must be a list of whole numbers"),
+                ('"query_id": NaN', "an id must be one word"),
+            )
         ),
         (
             read_synthetic_queries,
@@ -361,6 +374,21 @@ def test_absent_log_probs_stay_absent(tmp_path):
     assert record["log_probs"] is None
     write_jsonl(tmp_path / "s.jsonl", [record])
     assert list(read_synthetic_queries(tmp_path / "s.jsonl")) == [query]
+
+
+def test_minus_infinity_is_written_as_float32s_lowest_number(tmp_path):
+    query = SyntheticQuery("d1-q0", "d1", "why", (float("-inf"), -1.0), float("-inf"), "stop", "raw", "", "")
+    write_jsonl(tmp_path / "s.jsonl", [synthetic_query_record(query)])
+    (back,) = read_synthetic_queries(tmp_path / "s.jsonl")
+    assert back.token_log_probs == (back.stop_log_prob, -1.0)
+    assert struct.pack("f", back.stop_log_prob) == struct.pack("f", -3.4028234663852886e38)
+    old = written(tmp_path / "old.jsonl", '{"doc_id": "d1", "query": "why", "log_probs": [-Infinity]}')
+    assert [found.token_log_probs for found in read_synthetic_queries(old)] == [(float("-inf"),)]
+
+
+def test_a_query_whose_id_is_the_number_0_keeps_it(tmp_path):
+    path = written(tmp_path / "s.jsonl", '{"doc_id": "d1", "query": "x", "query_id": 0, "token_ids": [1, 2.0]}')
+    assert [(query.query_id, query.token_ids) for query in read_synthetic_queries(path)] == [("0", (1, 2))]
 
 
 def test_queries_of_one_document_get_different_ids(tmp_path):

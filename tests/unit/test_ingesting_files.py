@@ -260,3 +260,33 @@ def test_memory_does_not_grow_with_a_text_file(folder, tmp_path, output):
     tracemalloc.stop()
     assert manifest.output.records > 200
     assert peak < 3_500_000
+
+
+def test_file_names_that_are_not_utf8(tmp_path, output):
+    # run-llama/llama_index#10369; such names hold half surrogates in Python
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    (folder / "good.txt").write_text("One.", encoding="utf-8")
+    try:
+        (folder / "bad\udcff.txt").write_text("Two.", encoding="utf-8")
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    manifest = ingest(folder, output)
+    assert [(row["_id"], row["title"]) for row in rows(output)] == [
+        ("bad%FF.txt#1", "bad\ufffd"),
+        ("good.txt#1", "good"),
+    ]
+    assert manifest.output.records == 2
+
+
+def test_places_that_are_not_utf8(tmp_path):
+    folder = tmp_path / "bad\udcff"
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    (folder / "a.txt").write_text("One.", encoding="utf-8")
+    assert ingest(folder, folder / "corpus.jsonl").output.records == 1
+    corpus = load_dataset(None, corpus=folder / "corpus.jsonl").corpus
+    assert corpus["a.txt#1"].text == "One."
+    assert json.loads(manifest_path(folder / "corpus.jsonl").read_text(encoding="utf-8"))["output"]["records"] == 1

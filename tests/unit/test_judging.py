@@ -8,6 +8,7 @@ import pytest
 from inpars.errors import ConfigError, DataFormatError
 from inpars.evaluation.presets import PRESETS
 from inpars.manifest import Manifest, stamp, stamp_text, write_manifest
+from inpars.stages.evaluating import run_names
 from inpars.stages.honesty import Known, look_behind, read_query_texts
 from inpars.stages.judging import EvaluateOptions, all_values, evaluate_files, in_full, preset_for
 from inpars.stages.lineage import lineage
@@ -235,3 +236,9 @@ def test_presets_are_the_collections_unless_something_else_is_named():
     assert preset_for(EvaluateOptions(order="score"), "msmarco-passage/dev/small").order == "score"
     assert preset_for(EvaluateOptions(preset="dl19"), "beir/scifact/test") == PRESETS["dl19"]
     assert preset_for(EvaluateOptions(metrics="AP P@5"), "beir/scifact/test").metrics == ("AP", "P@5")
+
+
+def test_the_same_run_twice_is_named():
+    with pytest.raises(ConfigError, match=r"--run one/run\.trec is given twice"):
+        run_names([Path("one/run.trec"), Path("two/run.trec"), Path("one/run.trec")])
+    assert list(run_names([Path("one/run.trec"), Path("two/run.trec")])) == ["one/run.trec", "two/run.trec"]

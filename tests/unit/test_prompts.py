@@ -164,7 +164,22 @@ def test_an_empty_list_of_stop_strings_is_kept(write):
         ("form: '{document}{query}'\nexamples: [{doc: d}]", "example 1: unknown key doc (known: document, query"),
         ("form: x\nexamples:\n  - document: a: b", ":3: not valid YAML: "),
         (b"form: \xff{document}", "not UTF-8 at byte 6"),
+        ("form:\n\t'{document}'", ":2: not valid YAML: "),
+        ("form: '{document}'\nname: a\nform: '{document}'", ":3: not valid YAML: the key 'form' stands twice"),
+        ("form: '{document}'\nexamples:\n- query: a\n  query: b", ":4: not valid YAML: the key 'query' stands twice"),
+        ("form: '{document}'\nstop: [5]", "'stop' must be text, not 5"),
+        ("form: '{document}'\nstop: [yes]", "'stop' must be text, not True"),
+        ("form: 2024-99-99", "a value that YAML cannot hold"),
+        ("form: !!timestamp x", "a value that YAML cannot hold"),
+        ("form: !!int ''", "a value that YAML cannot hold"),
+        ("form: !!bool x", "a value that YAML cannot hold"),
+        (f"form: {'9' * 5000}", "a value that YAML cannot hold"),
+        (f"form: {'[' * 5000}", "nested too deeply"),
+        ("form: !!python/object/apply:os.system [x]", ":1: not valid YAML: "),
+        ("&a {form: *a}", "'form' must be text"),
+        ("form: '{document}'\n---\nform: '{document}'", ":2: not valid YAML: "),
     ],
+    ids=lambda value: str(value)[:40],
 )
 def test_a_wrong_file_is_refused_with_its_path(write, text, message):
     path = write("wrong.yaml", text)
@@ -269,3 +284,23 @@ def test_readme_examples_file_and_plain_text_are_read(write):
     )
     plain = load_prompt(write("plain.txt", readme_block("text", "Document:")))
     assert plain.render("x").endswith("kettle\n\nDocument: x\nQuery:")
+
+
+def test_aliases_that_multiply_are_refused_in_few_words(write):
+    """Nine lines of nine aliases each are 3 * 10^8 texts, were they written out."""
+    lines = ["- &a [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"- &{name} [{', '.join([f'*{chr(ord(name) - 1)}'] * 9)}]" for name in "bcdefghi"]
+    for text in ("form: '{document}'\nstop:\n" + "\n".join(lines), "form:\n" + "\n".join(lines)):
+        with pytest.raises(PromptError, match="must be text") as caught:
+            load_prompt(write("bomb.yaml", text))
+        assert len(str(caught.value)) < 300
+
+
+def test_escapes_that_are_half_a_character_are_made_whole(write):
+    path = write("a.yaml", 'form: "\\ud83d\\ude00 \\ud800 {document}"')
+    assert load_prompt(path).form == "\U0001f600 \ufffd {document}"
+
+
+def test_an_entry_whose_name_is_a_number(write):
+    path = write("t.yaml", "1:\n  template: 'one {document}'\n2:\n  template: 'two {document}'\n")
+    assert load_prompt(f"{path}:2").form == "two {document}"

@@ -261,6 +261,32 @@ def test_json_lines_by_their_columns(tmp_path):
     )
 
 
+@pytest.mark.parametrize("first", ['{"text": null, "n": "x"}', '{"text": NaN, "n": "x"}', '{"n": "x"}', "[]", "{"])
+def test_a_file_is_not_judged_by_its_first_record(tmp_path, first):
+    # values that pandas makes of gaps
+    path = written(tmp_path / "a.jsonl", f'{first}\n{{"text": "refunds", "n": 7.0, "title": NaN}}\n')
+    blocks, notes = read(path, id_column="n")
+    assert [(b.text, b.key, b.title) for b in blocks] == [("refunds", "7", "")]
+    assert sum(notes.dropped.values()) == 1
+
+
+@pytest.mark.parametrize("record", ['{"n": ' + "9" * 5000 + "}", "[" * 100_000, '{"text": "\\ud83d"}', "\ufeff{}"])
+def test_a_record_that_cannot_be_read_costs_itself_alone(tmp_path, record):
+    # stanford-crfm/helm#1381: integers of more digits than Python converts
+    path = written(tmp_path / "a.jsonl", f'{{"text": "one"}}\n{record}\n{{"text": "two"}}\n')
+    blocks, notes = read(path)
+    assert [b.text for b in blocks if b.text != "\ufffd"] == ["one", "two"]
+    assert sum(notes.dropped.values()) + sum(b.text == "\ufffd" for b in blocks) == 1
+
+
+def test_a_list_with_a_broken_record(tmp_path):
+    path = written(tmp_path / "a.json", '[null, {"text": "one"}, 3, {"text": NaN}]')
+    blocks, notes = read(path)
+    assert ([b.text for b in blocks], notes.dropped) == (["one"], {"broken_record": 2, "record_without_text": 1})
+    written(path, '[{"text": ' + "9" * 5000 + "}]")
+    assert "unusable number" in refused(path)
+
+
 def test_lists_of_paragraphs(tmp_path):
     path = written(tmp_path / "a.jsonl", '{"title": "T", "paragraphs": ["one", "two"]}\n')
     assert [(b.text, b.start) for b in read(path)[0]] == [("one", 0), ("two", 5)]
@@ -272,6 +298,25 @@ def test_tables(tmp_path, separator):
     path.write_bytes(f'id{separator}text\n7{separator}"Grüße, {separator} ""alle"""\n'.encode("latin-1"))
     blocks, _ = read(path, id_column="id")
     assert [(b.key, b.text) for b in blocks] == [("7", f'Grüße, {separator} "alle"')]
+
+
+def test_a_table_that_excel_wrote(tmp_path):
+    # PowerShell/PowerShell#7776: the first line names the separator
+    path = written(tmp_path / "a.csv", "\ufeffsep=;\r\nid;title;text\r\n1;T;x, y\r\n2;U;z;more\r\n")
+    blocks, notes = read(path)
+    assert [(b.record, b.title, b.text) for b in blocks] == [(1, "T", "x, y"), (2, "U", "z")]
+    assert notes.remarks == ["1 rows have more cells than the header, which are left out"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "texts"),
+    [
+        ('1\t"Yes" is not "no"\n2\tan "odd\n3\t"\n4\tone\n', ['"Yes" is not "no"', 'an "odd', '"', "one"]),
+        ('1\t"Yes"" is\nnot ""no"\n2\tone\n', ['Yes" is\nnot "no', "one"]),
+    ],
+)
+def test_quotes_of_tab_separated_files(tmp_path, rows, texts):
+    assert [b.text for b in read(written(tmp_path / "a.tsv", f"id\ttext\n{rows}"))[0]] == texts
 
 
 def test_parquet(tmp_path):

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 
 import pytest
@@ -183,6 +183,34 @@ def test_a_difference_that_may_be_chance_is_called_so(p_value, mean, word):
     shown = Reader(render(Report("t", "l", {}, changed))).text
     assert f"{word}, p = {p_value:.3f}" in shown
     assert ("cannot tell this difference from chance" in shown) == (word == "may be chance")
+
+
+def test_six_queries_are_not_tested():
+    found = results()
+    shown = Reader(render(Report("t", "l", {}, found))).text
+    assert "6 queries are too few for a test" in shown
+    assert "differences are not tested" in shown
+    assert "may be chance" not in shown
+    assert "Difference from bm25" not in shown, "no chart of intervals that nobody has"
+    assert [moved.better for moved in found.movements] == [5]
+    assert "better on 5 queries, worse on 1, the same on 0" in shown
+    values = json.loads(json.dumps(asdict(found), allow_nan=False))["differences"]["nDCG@10"][NASTY[0]]
+    assert values["adjusted_p_value"] is values["low"] is values["detectable"] is None
+    assert values["queries_needed"] > 10
+
+
+def test_one_query_is_no_queries():
+    runs = {"bm25": {"q0": {"d1": 2.0, "d0": 1.0}}, "other": {"q0": {"d0": 2.0, "d1": 1.0}}}
+    assert "better on 1 query, worse on 0, the same on 5" in Reader(render(Report("t", "l", {}, results(runs)))).text
+
+
+def test_how_tests_and_intervals_go_together_is_said():
+    found = results()
+    given = {"nDCG@10": {NASTY[0]: Difference(0.1, -0.1, 0.3, 0.03, 12, 0.09)}}
+    changed = type(found)(**{name: getattr(found, name) for name in found.__slots__} | {"differences": given})
+    shown = Reader(render(Report("t", "l", {}, changed))).text
+    assert "adjusted together (Holm)" in shown
+    assert "an interval holds 0 exactly where the difference may be chance" in shown
 
 
 def test_without_judgements_nothing_is_claimed():

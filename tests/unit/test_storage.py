@@ -1,7 +1,10 @@
 """Files: reading by line, atomic writing, appending, errors with their place."""
 
+import bz2
 import errno
 import gzip
+import json
+import lzma
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +23,7 @@ from inpars.storage import (
     write_lines,
 )
 
-VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+VALUES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 RECORDS = st.lists(st.dictionaries(st.text(max_size=5), VALUES | st.lists(VALUES, max_size=3), max_size=4), max_size=6)
 on_disk = settings(max_examples=40, deadline=None)  # a disk shared with others has no deadline
 
@@ -92,10 +95,17 @@ def test_bad_json_lines_are_named(tmp_path, content, line, said):
     assert "\n" not in str(caught.value)
 
 
-def test_infinite_log_probs_can_be_read_back(tmp_path):
-    # orjson, which jsonlines prefers where it is installed, refuses what json writes
-    write_jsonl(tmp_path / "x.jsonl", [{"log_probs": [float("-inf")]}])
-    assert list(read_jsonl(tmp_path / "x.jsonl")) == [(1, {"log_probs": [float("-inf")]})]
+def test_what_is_written_is_strict_json(tmp_path):
+    # pandas-dev/pandas#30716: NaN is not JSON; py-pdf/pypdf#1872: no UTF-8 file takes half a surrogate pair
+    record = {"a\ud83d": [float("nan"), float("-inf"), 1.5], "b": {"c": "\udcff"}, "d": True}
+    write_jsonl(tmp_path / "x.jsonl", [record])
+    line = (tmp_path / "x.jsonl").read_text(encoding="utf-8")
+    assert json.loads(line, parse_constant=int) == {"a\ufffd": [None, None, 1.5], "b": {"c": "\ufffd"}, "d": True}
+
+
+def test_what_json_has_no_form_for_is_an_error():
+    with pytest.raises(TypeError):
+        to_json_line({"a": [float("nan"), {1}]})
 
 
 def test_absent_files_and_folders_are_named(tmp_path):
@@ -115,6 +125,17 @@ def test_broken_gzip_files_are_named(tmp_path):
         path.write_bytes(content)
         with pytest.raises(DataFormatError, match=r"x\.gz: not a whole gzip file"):
             list(read_lines(path))
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)])
+def test_packed_json_lines_that_are_cut_off_are_never_taken_for_whole(tmp_path, suffix, pack):
+    # a reader that takes EOFError for the end loses the rest in silence
+    path = tmp_path / f"x.jsonl{suffix}"
+    whole = pack("".join(f'{{"a": {n}}}\n' for n in range(999)).encode())
+    for length in (len(whole) - 1, len(whole) - 8, len(whole) // 2):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataFormatError, match=r"x\.jsonl\.\w+: not a whole"):
+            list(read_jsonl(path))
 
 
 def test_a_failure_inside_the_block_leaves_the_old_file(tmp_path):

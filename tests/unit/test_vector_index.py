@@ -314,3 +314,30 @@ def test_stopped_before_any_step_the_index_is_old_or_new(tmp_path, monkeypatch, 
     add_documents(index, more, Letters())
     assert texts_of(index) == old | new
     assert index_state.litter(index, VectorIndex(index).state) == []
+
+
+@pytest.mark.parametrize("structure", ["exact", "hnsw", "ivf"])
+def test_an_index_of_few_documents_and_of_none(tmp_path, structure):
+    if structure != "exact":
+        pytest.importorskip("faiss")
+    folder, two = tmp_path / "index", corpus(tmp_path, {"1": "a", "2": "b"})
+    build_index(folder, two, Letters(), structure=structure)
+    assert list(found(folder, "a")) == ["1", "2"]
+    index = VectorIndex(folder)
+    nothing = index.matching("nothing", lambda document: False)
+    assert index.search(Letters().encode_documents(["a"]), 3, allowed=nothing) == [{}]
+    assert index.search(np.empty((0, WIDTH), dtype=np.float32), 3) == []
+    delete_documents(folder, ["1", "2"])
+    assert found(folder, "a") == {}
+    add_documents(folder, two, Letters())
+    assert list(found(folder, "b", 1)) == ["2"]
+
+
+def test_a_damaged_index_can_be_built_again(tmp_path):
+    folder, two = tmp_path / "index", corpus(tmp_path, {"1": "a", "2": "b"})
+    build_index(folder, two, Letters())
+    (folder / index_state.STATE).write_text("{")
+    with pytest.raises(DataFormatError, match="build it again"):
+        VectorIndex(folder)
+    build_index(folder, two, Letters(), overwrite=True)
+    assert texts_of(folder) == {"1": "a", "2": "b"}

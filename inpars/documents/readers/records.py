@@ -9,7 +9,7 @@ import csv
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from inpars.documents.blocks import Block, FileNotes
 from inpars.documents.readers import ReadOptions
@@ -18,7 +18,7 @@ from inpars.errors import DataFormatError, UnreadableFileError
 from inpars.fields import is_gap
 from inpars.json_text import JsonError, parse_json, well_formed
 from inpars.record_files import read_parquet as parquet_rows
-from inpars.tables import DOCUMENT_TEXT_FIELDS, MOST_FIELD_CHARACTERS, named_separator, separator_of
+from inpars.tables import DOCUMENT_TEXT_FIELDS, MOST_FIELD_CHARACTERS, named_separator, quoting, separator_of
 
 TEXT_COLUMNS = (*DOCUMENT_TEXT_FIELDS, "paragraphs", "context", "abstract", "document")
 COLUMNS_SHOWN = 8
@@ -33,14 +33,16 @@ def read_json_lines(path: Path, notes: FileNotes, options: ReadOptions) -> Itera
 def read_csv(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
     """A header and rows; commas, semicolons, tabs or bars between them, whichever the header has most of."""
     csv.field_size_limit(MOST_FIELD_CHARACTERS)
-    with open_text(path, encoding_of(path, options.encoding)) as stream:
+    encoding = encoding_of(path, options.encoding)
+    with open_text(path, encoding) as stream:
         header = stream.readline()
         separator = named_separator(header)
         if separator is not None:
             header = stream.readline()
         separator = separator or separator_of(header)
-        names = next(csv.reader([header], delimiter=separator), [])
-        rows = csv.DictReader(stream, names, delimiter=separator)
+        quotes = _quotes(path, encoding) if separator == "\t" else csv.QUOTE_MINIMAL
+        names = next(csv.reader([header], delimiter=separator, quoting=quotes), [])
+        rows = csv.DictReader(stream, names, delimiter=separator, quoting=quotes)
         try:
             yield from record_blocks(_counted_cells(rows, notes), path, notes, options)
         except csv.Error as error:
@@ -55,6 +57,13 @@ def read_parquet(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator
         raise
     except DataFormatError:
         raise UnreadableFileError("damaged, or not parquet", path=path) from None
+
+
+def _quotes(path: Path, encoding: str) -> Literal[0, 3]:
+    """Whether quotes are signs like others: in tab-separated files, MS MARCO's for instance, they may be."""
+    with open_text(path, encoding) as stream:
+        lines = (line.rstrip("\r\n") for line in stream if '"' in line)
+        return csv.QUOTE_NONE if quoting(lines) == "plain" else csv.QUOTE_MINIMAL
 
 
 def _counted_cells(rows: Iterable[dict[Any, Any]], notes: FileNotes) -> Iterator[dict[str, Any]]:

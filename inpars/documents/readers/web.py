@@ -68,7 +68,8 @@ def _pieces(main: Any) -> Iterator[Piece]:  # noqa: ANN401
     for element in () if main is None else main:
         text = " ".join("".join(element.itertext()).split())
         if element.tag == "head":
-            headings.enter(int(element.get("rend", "h2")[1:] or 2), text)
+            level = element.get("rend", "h2")[1:]
+            headings.enter(int(level) if level.isdecimal() else 2, text)
             continue
         for piece, fields in _parts(element):
             if piece.strip():

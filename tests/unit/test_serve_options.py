@@ -1,0 +1,28 @@
+"""Addresses that nobody can listen on are refused in one line."""
+
+import pytest
+
+pytest.importorskip("uvicorn")
+
+from inpars.errors import ConfigError
+from inpars.options import check
+from inpars.serve.options import ServeOptions
+from inpars.serve.server import listen
+
+
+@pytest.mark.parametrize("port", [80_000, 65_536, -1, 10**30])
+def test_a_port_that_there_is_not(port):
+    """80000 is 14464 in sixteen bits."""
+    with pytest.raises(ConfigError, match=rf"--port is {port}"):
+        listen("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("host", ["a" * 70 + ".example", "\ud800"])
+def test_a_host_that_there_is_not(host):
+    with pytest.raises(ConfigError, match="cannot listen on"):
+        listen(host, 0)
+
+
+def test_what_is_no_number_is_below_every_minimum():
+    with pytest.raises(ConfigError, match=r"--batch-wait-ms is nan; it must be at least 0"):
+        check(ServeOptions(batch_wait_ms=float("nan")))
