@@ -13,7 +13,8 @@ from import_graph import ROOT, Import, circles, imports_of, layer_of, modules_of
 
 LAYERS = """
     errors  records  json_text  batches  console  progress  options  data  provenance  usage
-    packing  storage  runs  json_stream  fields  tables  record_files  judgements  formats  corpus  manifest  topics
+    packing  storage  runs  json_stream  fields  tables  record_files  judgements  formats  corpus_files  corpus
+    manifest  topics
     extras  models  documents  datasets
     filtering  prompting  generation
     retrieval  mining  scoring  reranking
@@ -32,6 +33,7 @@ UPWARD = """
     filtering.laboratory_page  reports.charts
     filtering.laboratory_page  reports.page
     mining.triples             scoring
+    models.card                filtering.guards
     models.exportable          scoring.cross_encoder
     models.exportable          scoring.loading
     models.exportable          scoring.monot5
@@ -39,11 +41,13 @@ UPWARD = """
     models.onnx_graphs         scoring.monot5
     models.onnx_graphs         scoring.pair_model
     options                    remote.names
+    pipeline.commands          remote.names
     reports.comparison_page    pipeline.comparing
     retrieval.dense            cluster.encoding
     retrieval.index_writing    cluster.encoding
     stages.columns             cluster.shards
     stages.estimating          cluster.estimates
+    stages.exporting_models    deploy.card
     stages.generating          cluster.generating
     stages.generating          cluster.shard_folder
     stages.merging             cluster.shards
