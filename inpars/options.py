@@ -63,7 +63,7 @@ def check(options: Any) -> None:
         for field in _own_first(type(options))
         if (minimum := field.metadata.get("minimum")) is not None
         and (value := getattr(options, field.name)) is not None
-        and not value >= minimum  # NaN is neither
+        and value < minimum
     ]
     if problems:
         raise ConfigError(problems)

@@ -57,13 +57,13 @@ class Folder:
         self._files: dict[str, IO[str]] = {}
         self._open = ExitStack()
         self._ids, self._texts, self._judged, self._ranked = SeenKeys(), SeenKeys(), SeenKeys(), SeenKeys()
-        self._graded, self._grades, self._bare, self._labelled = SeenKeys(), SeenKeys(), SeenKeys(), SeenKeys()
+        self._grades, self._irrelevant, self._bare, self._labelled = SeenKeys(), SeenKeys(), SeenKeys(), SeenKeys()
         self._ranking: tuple[str, dict[str, float]] = ("", {})
         self._labels: list[Labelled] = []
         self._writers: dict[type, Callable[[Any], None]] = {
             Document: self._document,
             Query: self._query,
-            Judged: self._judged_pair,
+            Judged: self._judgement,
             ScoredDocument: self._scored,
             Triple: self._triple,
             Example: self._example,
@@ -114,20 +114,33 @@ class Folder:
         if self._new("query", query.query_id, query.text):
             self._write(QUERIES, to_json_line({"_id": query.query_id, "text": query.text}))
 
-    def _judged_pair(self, judged: Judged) -> None:
-        """A judgement of the input; what follows from examples alone is not repeated by it."""
-        qrel = judged.qrel
-        pair = (judged.split, qrel.query_id, qrel.doc_id)
-        first, fresh = self._graded.add(*pair), self._grades.add(*pair, str(qrel.relevance))
-        if not first:
-            self.dropped["other_grade_after_the_first" if fresh else "repeated_judgement"] += 1
-        self._judgement(judged)
-
     def _judgement(self, judged: Judged) -> None:
-        qrel = judged.qrel
-        if self._judged.add(judged.split, qrel.query_id, qrel.doc_id):
+        """A judgement of the input. Raises DataFormatError where it disagrees with one before it."""
+        qrel, split = judged.qrel, judged.split
+        another = self._grades.add(split, qrel.query_id, qrel.doc_id, str(qrel.relevance))
+        if self._new_pair(judged):
+            return
+        if another:
+            problem = f"two judgements of query {qrel.query_id!r} and document {qrel.doc_id!r} disagree"
+            raise DataFormatError(f"{problem} in split {split!r}; keep one of them", path=self._source)
+        self.dropped["repeated_judgement"] += 1
+
+    def _positive(self, query_id: str, doc_id: str) -> None:
+        """That a document answers the query it stands beside; a judgement of the two says more."""
+        judged = Judged(Qrel(query_id, doc_id, 1))
+        if not self._new_pair(judged) and (judged.split, query_id, doc_id) in self._irrelevant:
+            self.dropped["positive_judged_otherwise"] += 1
+
+    def _new_pair(self, judged: Judged) -> bool:
+        """Write the first judgement of a pair; whether this is it."""
+        qrel, split = judged.qrel, judged.split
+        new = self._judged.add(split, qrel.query_id, qrel.doc_id)
+        if new:
             line = f"{qrel.query_id}\t{qrel.doc_id}\t{qrel.relevance}"
-            self._write(f"qrels/{judged.split}.tsv", line, QRELS_HEADER)
+            self._write(f"qrels/{split}.tsv", line, QRELS_HEADER)
+        if new and qrel.relevance <= 0:
+            self._irrelevant.add(split, qrel.query_id, qrel.doc_id)
+        return new
 
     def _scored(self, scored: ScoredDocument) -> None:
         query_id, scores = self._ranking
@@ -179,7 +192,7 @@ class Folder:
         if item.document is not None:
             self._document(item.document)
         self._query(Query(query.query_id, query.text))
-        self._judgement(Judged(Qrel(query.query_id, query.doc_id, 1)))
+        self._positive(query.query_id, query.doc_id)
 
     def _example(self, example: Example) -> None:
         positive = example.positive
@@ -189,7 +202,7 @@ class Folder:
             return
         self._query(example.query)
         self._document(positive)
-        self._judgement(Judged(Qrel(example.query.query_id, positive.doc_id, 1)))
+        self._positive(example.query.query_id, positive.doc_id)
         found = self._finds(example)
         self._count_bare(example, scored=any(finds[0].reranker_score is not None for finds in found.values()))
         for doc_id, finds in found.items():

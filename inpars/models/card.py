@@ -90,10 +90,8 @@ def add_numbers(folder: Path, numbers: Sequence[Measured]) -> None:
         raise DataFormatError("no model card here; train the model again", path=path)
     found = manifests.read_manifest(folder)
     block = _numbers([*(_validation(found.results) if found else []), *numbers])
-    text = path.read_text(encoding="utf-8", errors="replace")
-    begin, end = text.find(BEGIN), text.find(END)
-    if not 0 <= begin < end:
-        raise DataFormatError(f"no {BEGIN} and {END} around its numbers; put them back", path=path)
+    text = path.read_text(encoding="utf-8")
+    begin, end = text.index(BEGIN), text.index(END)
     with atomic_writer(path) as stream:
         stream.write(f"{text[:begin]}{BEGIN}\n{block}\n{text[end:]}")
     if found is not None:
