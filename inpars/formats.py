@@ -324,7 +324,7 @@ def synthetic_query(
 
 
 def is_log_prob(value: object) -> bool:
-    """Whether that is a number that a log-probability can be; minus infinity can, NaN and what no float holds cannot."""
+    """Whether a log-probability can be that; minus infinity it can, NaN and what no float holds it cannot."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return abs(value) <= sys.float_info.max or value == -math.inf
