@@ -13,6 +13,7 @@ from typing import Any, cast, get_args
 
 from inpars.errors import DataFormatError
 from inpars.fields import (
+    MOST_EXACT,
     checked_id,
     finite_number,
     first_of,
@@ -276,7 +277,9 @@ def synthetic_query(
 
 def is_log_prob(value: object) -> bool:
     """Whether that is a number that a log-probability can be; minus infinity can, NaN cannot."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and value < math.inf
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < MOST_EXACT
+    return isinstance(value, float) and value < math.inf
 
 
 def _token_ids(values: object, path: Path, number: int | None) -> tuple[int, ...]:
