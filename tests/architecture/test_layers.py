@@ -12,8 +12,9 @@ import pytest
 from import_graph import ROOT, Import, circles, imports_of, layer_of, modules_of
 
 LAYERS = """
-    errors  records  json_text  batches  console  progress  options  data
-    storage  runs  fields  formats  corpus  manifest  topics
+    errors  records  json_text  batches  console  progress  options  data  provenance  usage
+    packing  storage  runs  json_stream  fields  tables  record_files  judgements  formats  corpus_files  corpus
+    manifest  topics
     extras  models  documents  datasets
     filtering  prompting  generation
     retrieval  mining  scoring  reranking
@@ -32,6 +33,7 @@ UPWARD = """
     filtering.laboratory_page  reports.charts
     filtering.laboratory_page  reports.page
     mining.triples             scoring
+    models.card                filtering.guards
     models.exportable          scoring.cross_encoder
     models.exportable          scoring.loading
     models.exportable          scoring.monot5
@@ -39,11 +41,13 @@ UPWARD = """
     models.onnx_graphs         scoring.monot5
     models.onnx_graphs         scoring.pair_model
     options                    remote.names
+    pipeline.commands          remote.names
     reports.comparison_page    pipeline.comparing
     retrieval.dense            cluster.encoding
     retrieval.index_writing    cluster.encoding
     stages.columns             cluster.shards
     stages.estimating          cluster.estimates
+    stages.exporting_models    deploy.card
     stages.generating          cluster.generating
     stages.generating          cluster.shard_folder
     stages.merging             cluster.shards
@@ -80,7 +84,10 @@ def listed(text: str) -> set[tuple[str, ...]]:
 
 def upward(imports: list[Import]) -> list[Import]:
     height = {name: place for place, name in enumerate(LAYERS.split())}
-    return [one for one in imports if height[layer_of(one.imported)] > height[layer_of(one.importer)]]
+    above = len(height)  # a package that is not in the table stands above all, until it is put there
+    return [
+        one for one in imports if height.get(layer_of(one.imported), above) > height.get(layer_of(one.importer), above)
+    ]
 
 
 def faults(imports: list[Import], known: set[tuple[str, ...]], known_circles: set[tuple[str, ...]]) -> list[str]:

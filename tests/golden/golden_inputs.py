@@ -21,6 +21,7 @@ EXACT_INPUTS = {
     "examples.jsonl",
     "numbered.jsonl",
     "many.jsonl",
+    "judged.tsv",
     "prices.yaml",
     "squad.json",
 }
@@ -42,6 +43,8 @@ def make_inputs(folder: Path) -> None:
     numbered = [document(number) for number in range(7)]
     _lines(folder / "numbered.jsonl", [{"_id": d.doc_id, "title": "", "text": d.full_text} for d in numbered])
     _lines(folder / "many.jsonl", _three_of_each(folder / "toy" / "corpus.tsv"))
+    splits = [(folder / "toy" / "beir" / "qrels" / f"{split}.tsv").read_text() for split in ("dev", "test")]
+    (folder / "judged.tsv").write_text(splits[0] + splits[1].partition("\n")[2])
     (folder / "prices.yaml").write_text(PRICES, encoding="utf-8")
     _files(folder / "files")
     (folder / "squad.json").write_text(json.dumps({"version": "v2.0", "data": _articles()}), encoding="utf-8")

@@ -222,7 +222,11 @@ def _reranking() -> Iterator[Step]:
 
 
 def _judging() -> Iterator[Step]:
-    command = ("evaluate", *TOY, "--run", "toy/run.trec", "--run", "runs/bm25.trec", "--run", "runs/monot5.trec")
+    """By all twelve queries of both splits: of fewer than ten no test of a difference is made."""
+    judged = ("--corpus", "toy/beir/corpus.jsonl", "--queries", "toy/beir/queries.jsonl", "--qrels", "judged.tsv")
+    search = ("search", *judged, "--k", "10", *PLAIN)
+    yield _step("search-judged", search, "runs/judged.trec", tolerance=EXACT, java=True)
+    command = ("evaluate", *judged, "--run", "runs/judged.trec", "--run", "runs/index.trec", "--run", "toy/run.trec")
     yield _step("evaluate", (*command, "--wins", "1", *QUIET), "metrics.json", tolerance=MEASURES, java=True)
 
 
