@@ -224,7 +224,7 @@ def test_many_missing_shards_are_counted(stage):
     stage("1/2")
     path = manifest_path(shard_path(stage.output, Shard(1, 2)))
     path.write_text(path.read_text().replace('"1/2"', '"1/999999999999"'))
-    with pytest.raises(ConfigError, match="2/999999999999, .* and 999999999990 more"):
+    with pytest.raises(ConfigError, match=r"2/999999999999, .* and 999999999990 more"):
         merge_shards(stage.output)
 
 
