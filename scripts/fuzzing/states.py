@@ -16,6 +16,7 @@ from inpars.generation.api_answers import AnswerJournal, read_answers
 from inpars.generation.api_batch import read_state as read_batches
 from inpars.generation.api_batch import refuse_open_batches
 from inpars.generation.api_prices import load_prices
+from inpars.generation.reply_query import find_replied
 from inpars.manifest import FileStamp, read_manifest, why_stale, write_manifest
 from inpars.progress import SILENT
 from inpars.prompting.example_choice import ExampleOptions, choose_prompt
@@ -34,7 +35,7 @@ def prompt(folder: Path, main: Path) -> None:
     for text in (found.render(shown.full_text), found.text, *(turn["content"] for turn in found.messages(shown.text))):
         text.encode()
     found.parse("a query\n\nExample")
-    found.parse_reply('"a query"')
+    find_replied('"a query"', found)
 
 
 def examples(folder: Path, main: Path) -> None:

@@ -31,7 +31,7 @@ class Target:
     name: str
     read: Read
     seeds: tuple[str, ...]
-    covers: tuple[str, ...] = ()  # functions of formats.py
+    covers: tuple[str, ...] = ()  # functions of formats.py and judgements.py
     packages: tuple[str, ...] = ()
     weight: float = 1.0  # share of time
 
