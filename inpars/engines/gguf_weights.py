@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 
 from inpars.corpus import cache_folder
+from inpars.errors import BackendError
 from inpars.storage import storage_errors
 
 FILE_FORMAT = 1  # raise when a file is written otherwise
@@ -69,8 +70,10 @@ def _write(network: Any, tokenizer: Any, target: Path) -> None:  # noqa: ANN401
     for name, weight in network.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
-        values = _as_gguf_has_it(name, weight.float().numpy(), architecture, config)
-        _add(writer, gguf, names.get_name(name, try_suffixes=(".weight", ".bias")), values)
+        new_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if new_name is None:
+            raise BackendError(f"the weight {name!r} has no place in a GGUF file of {architecture}")
+        _add(writer, gguf, new_name, _as_gguf_has_it(name, weight.float().numpy(), architecture, config))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
