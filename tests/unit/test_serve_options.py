@@ -24,5 +24,5 @@ def test_a_host_that_there_is_not(host):
 
 
 def test_what_is_no_number_is_below_every_minimum():
-    with pytest.raises(ConfigError, match=r"--batch-wait-ms is nan; it must be at least 0"):
+    with pytest.raises(ConfigError, match=r"--batch-wait-ms is nan; .*at least 0"):
         check(ServeOptions(batch_wait_ms=float("nan")))
