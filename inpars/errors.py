@@ -17,15 +17,23 @@ The message is one line that says what is wrong, where, and what to do. The comm
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 EXCERPT_CHARACTERS = 80
+MESSAGE_CHARACTERS = 2000
+END_CHARACTERS = 600  # of a message that is cut: what to do stands at its end
+LINE_BREAKS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 
 
 class InparsError(Exception):
     """Base of all errors raised on purpose. They can be pickled, as workers of a cluster do."""
+
+    def __init__(self, message: str = "") -> None:
+        """Keep the message to one line of bounded length, whatever names and values of a file it quotes."""
+        super().__init__(_clipped(LINE_BREAKS.sub(" ", message)))
 
     def __reduce__(self) -> tuple[Callable[..., InparsError], tuple[Any, ...]]:
         return _restored, (type(self), self.args, self.__dict__)
@@ -105,6 +113,12 @@ class BackendError(InparsError):
 
 class StorageError(InparsError):
     """A file cannot be written."""
+
+
+def _clipped(message: str) -> str:
+    if len(message) <= MESSAGE_CHARACTERS:
+        return message
+    return f"{message[: MESSAGE_CHARACTERS - END_CHARACTERS - 3]} … {message[-END_CHARACTERS:]}"
 
 
 def _shorten(text: str) -> str:

@@ -6,6 +6,7 @@ Readers stream and name the path, line and field of what they reject. Ids become
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -275,8 +276,10 @@ def synthetic_query(
 
 
 def is_log_prob(value: object) -> bool:
-    """Whether that is a number that a log-probability can be; minus infinity can, NaN cannot."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and value < math.inf
+    """Whether a log-probability can be that; minus infinity it can, NaN and what no float holds it cannot."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max or value == -math.inf
 
 
 def _token_ids(values: object, path: Path, number: int | None) -> tuple[int, ...]:

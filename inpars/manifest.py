@@ -34,6 +34,7 @@ TRACKED_PACKAGES = (
     "ir-datasets",
 )
 CHUNK_BYTES = 1 << 20
+WORD_BITS = 64
 CARD = "README.md"
 MEASURED_BEGIN, MEASURED_END = "<!-- measured later -->", "<!-- end of what was measured later -->"
 _MEASURED = re.compile(f"{MEASURED_BEGIN}\n.*?{MEASURED_END}\n".encode(), re.DOTALL)
@@ -91,7 +92,7 @@ def read_manifest(output: Path) -> Manifest | None:
         return replace(manifest, results=Results(manifest.results, path))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataFormatError(f"not a manifest ({error}); remove it to redo the stage", path=path) from None
 
 
@@ -122,6 +123,17 @@ def _check(manifest: Manifest) -> None:
             raise ValueError(f"{name} is of the wrong kind")
     if not all(type(count) is int for count in manifest.dropped.values()):
         raise ValueError("dropped must hold whole numbers")
+    if any(map(_too_large, (manifest.arguments, manifest.results, manifest.dropped, manifest.seconds))):
+        raise ValueError("a whole number is too large")
+
+
+def _too_large(value: object) -> bool:
+    """Whether a JSON value holds a whole number that 64 bits do not: sums and means of it would end in errors."""
+    if isinstance(value, dict):
+        return any(map(_too_large, value.values()))
+    if isinstance(value, list):
+        return any(map(_too_large, value))
+    return isinstance(value, int) and value.bit_length() > WORD_BITS
 
 
 _KINDS: Mapping[str, Any] = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import operator
 import types
 from collections.abc import Iterable, Mapping
 from inspect import get_annotations
@@ -24,6 +25,7 @@ Options = TypeVar("Options")
 
 MOST = 2**31 - 1  # of whole numbers that have no other maximum: what Java and 32-bit indices hold
 MOST_SEED = 2**32 - 1  # numpy's
+BEYOND = {"at least": operator.lt, "above": operator.le, "at most": operator.gt, "below": operator.ge}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,15 +43,13 @@ class Bounds:
             return None
         if isinstance(value, float) and not math.isfinite(value):
             return f"{flag} is {value}; it must be a finite number"
-        most = MOST if self.maximum is None and isinstance(value, int) else self.maximum
-        wrong = (
-            f"at least {self.minimum}" if self.minimum is not None and value < self.minimum else "",
-            f"at most {most}" if most is not None and value > most else "",
-            f"above {self.above}" if self.above is not None and value <= self.above else "",
-            f"below {self.below}" if self.below is not None and value >= self.below else "",
-        )
-        words = next(filter(None, wrong), None)
-        return words and f"{flag} is {value}; it must be {words}"
+        limits = {"at least": self.minimum, "above": self.above, "at most": self.maximum, "below": self.below}
+        known = {words: limit for words, limit in limits.items() if limit is not None}
+        if any(BEYOND[words](value, limit) for words, limit in known.items()):
+            return f"{flag} is {value}; it must be {' and '.join(f'{words} {limit}' for words, limit in known.items())}"
+        if isinstance(value, int) and self.maximum is None and value > MOST:
+            return f"{flag} is {value}; it must be at most {MOST}"
+        return None
 
 
 POSITIVE = Bounds(above=0)
@@ -65,17 +65,18 @@ def option(
     changes_result: bool = True,
     metavar: str | None = None,
     minimum: float | None = None,
+    maximum: float | None = None,
     bounds: Bounds | None = None,
 ) -> Any:
     """A setting with its help line; `changes_result=False` for speed and display settings manifests do not compare.
 
-    `bounds`, or `minimum` alone, is what `check` holds a number to.
+    `bounds`, or `minimum` and `maximum`, is what `check` holds a number to.
     """
     metadata = {
         "help": help,
         "changes_result": changes_result,
         "metavar": metavar,
-        "bounds": bounds or Bounds(minimum=minimum),
+        "bounds": bounds or Bounds(minimum=minimum, maximum=maximum),
     }
     return dataclasses.field(default=default, metadata=metadata)
 

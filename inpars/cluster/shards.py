@@ -29,6 +29,7 @@ BLOCK_ITEMS = 4096  # planned together; a multiple of every model's chunk
 ALIGNMENT = 2048  # borders of large shards are multiples of this, so that no chunk is computed twice
 ALIGNED_FROM = 16  # times the alignment is a large shard: it gets at most a sixteenth more than its share
 NAME = re.compile(r".*\.shard-(\d+)-of-(\d+)(\.\w+)?(\.gz)?")
+PLACES = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?(?:\*(\d{1,18}))?")
 
 Plan: TypeAlias = Callable[[range], Sequence[Sequence[int]]]
 """Chunks of a block of items, as positions from the block's first; together they are the block."""
@@ -45,7 +46,7 @@ class Shard:
     @classmethod
     def parse(cls, text: str) -> Shard:
         """`3/64`. Raises ConfigError."""
-        match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", text)
+        match = re.fullmatch(r"\s*(\d{1,18})\s*/\s*(\d{1,18})\s*", text)
         if match is None:
             raise ConfigError(f"--shard is {text!r}; give number and count, 3/64 for the third of 64")
         number, count = int(match[1]), int(match[2])
@@ -205,6 +206,19 @@ def unpack_places(text: str) -> Iterator[tuple[int, int]]:
         yield from ((place, int(lines or 1)) for place in range(int(first), int(last or first) + 1))
 
 
+def lines_of_places(text: str, items: int) -> int:
+    """How many lines places have, of `items` in all. Raises ValueError for what `pack_places` does not write."""
+    total = expected = 0
+    for part in text.split():
+        if (match := PLACES.fullmatch(part)) is None:
+            raise ValueError(f"{part[:20]!r} names no items")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if not expected <= first <= last < items:
+            raise ValueError(f"{part[:20]!r} is out of order, or beyond {items} items")
+        total, expected = total + (last - first + 1) * int(match[3] or 1), last + 1
+    return total
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A file of lines and where they belong."""
@@ -224,7 +238,10 @@ def merged_lines(parts: Sequence[Part]) -> Iterator[str]:
     for place, number, lines in heapq.merge(*(_numbered(number, part) for number, part in enumerate(parts))):
         if place != expected:
             raise _misplaced(parts[number].path, parts[before].path, place, expected)
-        yield from islice(streams[number], lines)
+        found = list(islice(streams[number], lines))
+        if len(found) < lines:
+            raise ConfigError(f"{parts[number].path} has fewer lines than it should; run its shard again")
+        yield from found
         left[number] -= lines
         if not left[number]:
             streams[number].close()

@@ -29,8 +29,10 @@ class DatasetFlags:
     dataset: str | None = option(
         None, help="ir_datasets name, BEIR folder or zip, corpus file, or python-docs", metavar="NAME"
     )
-    corpus: Path | None = option(None, help="corpus file (.jsonl or .tsv, .gz too) instead of the dataset's")
-    queries: Path | None = option(None, help="query file (.jsonl or .tsv) instead of the dataset's")
+    corpus: Path | None = option(
+        None, help="corpus file (JSON lines or list, .tsv, .csv, .parquet; packed too) instead of the dataset's"
+    )
+    queries: Path | None = option(None, help="query file (of the same forms) instead of the dataset's")
     qrels: Path | None = option(None, help="judgements (TREC or BEIR form) instead of the dataset's")
     unknown_judgements: UnknownJudgements = option(
         "error",

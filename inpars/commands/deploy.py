@@ -14,6 +14,7 @@ from pathlib import Path
 from inpars.commands.common import add_display_flags, console, print_result
 from inpars.deploy.sagemaker import INSTANCE_TYPE, Placement, connect, create, delete, invoke, plan, status
 from inpars.errors import ConfigError
+from inpars.json_text import parse_json
 from inpars.options import COUNT, add_number
 
 
@@ -122,7 +123,7 @@ def _delete(flags: argparse.Namespace) -> None:
 
 def _body(text: str | None) -> dict[str, object]:
     try:
-        body = json.loads(text or "")
+        body = parse_json(text or "")
     except ValueError:
         body = None
     if not isinstance(body, dict):

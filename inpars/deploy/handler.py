@@ -14,6 +14,8 @@ import math
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from inpars.json_text import parse_json
+
 Row: TypeAlias = dict[str, Any]
 JSON = "application/json"
 MAX_TEXTS = 1024
@@ -34,7 +36,7 @@ def input_fn(body: str | bytes, content_type: str = JSON) -> Row:
     """The request. Raises ValueError, which the container answers with 400, for what is none."""
     if content_type.partition(";")[0].strip() != JSON:
         raise ValueError(f"content type {content_type!r} is not taken; send {JSON}")
-    asked = json.loads(body)
+    asked = parse_json(body)
     if not isinstance(asked, dict):
         raise ValueError("a JSON object is needed")
     return asked

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
@@ -12,6 +14,12 @@ from pathlib import Path, PurePosixPath
 from inpars.corpus_files import file_key
 from inpars.errors import DataFormatError
 from inpars.storage import replace_folder, storage_errors
+
+DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, NotImplementedError, RuntimeError, ValueError, IndexError),  # the last for a name that is empty
+)
+"""What `zipfile` raises for archives that are not whole."""
 
 
 def unpacked(path: Path, cache: Path) -> Path:
@@ -39,7 +47,7 @@ def _unpack(path: Path, folder: Path) -> None:
             for entry in archive.infolist():
                 _reject_escape(entry, path)
             archive.extractall(folder)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error) as error:
+    except DAMAGE as error:
         raise DataFormatError(f"not a whole zip archive ({error}); fetch it again", path=path) from None
 
 

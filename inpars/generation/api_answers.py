@@ -5,6 +5,7 @@ It lies beside the output and stays there as the receipt. Lines hold what was an
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -122,7 +123,9 @@ class AnswerJournal:
     def _read(self, record: dict[str, Any], number: int) -> None:
         try:
             self._take(record)
-        except (KeyError, TypeError, ValueError) as error:
+            if not math.isfinite(self.spent.usd):
+                raise ValueError("more dollars than a number holds")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             problem = f"not an answer ({type(error).__name__}); remove this line"
             raise DataFormatError(problem, path=self.path, line=number) from None
 

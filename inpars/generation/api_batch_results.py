@@ -23,7 +23,8 @@ def own_lines(content: bytes, requests: Collection[str]) -> tuple[list[dict[str,
         except JsonError as error:
             broken.append(f"line {number}: {error}")
             continue
-        if isinstance(record, dict) and record.get("custom_id") in requests:
+        custom_id = record.get("custom_id") if isinstance(record, dict) else None
+        if isinstance(custom_id, str) and custom_id in requests:
             found.append(record)
         else:
             foreign += 1

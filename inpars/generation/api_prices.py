@@ -82,7 +82,7 @@ def load_prices(path: Path | None = None) -> Prices:
             source, text = path, stream.read().decode("utf-8", "replace")
     try:
         return _prices(yaml.safe_load(text))
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise DataFormatError(
             f"not a price file ({type(error).__name__}: {reason}); `models:` needs names with input and output prices",

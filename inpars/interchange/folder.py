@@ -57,7 +57,7 @@ class Folder:
         self._files: dict[str, IO[str]] = {}
         self._open = ExitStack()
         self._ids, self._texts, self._judged, self._ranked = SeenKeys(), SeenKeys(), SeenKeys(), SeenKeys()
-        self._graded, self._grades, self._bare, self._labelled = SeenKeys(), SeenKeys(), SeenKeys(), SeenKeys()
+        self._grades, self._irrelevant, self._bare, self._labelled = SeenKeys(), SeenKeys(), SeenKeys(), SeenKeys()
         self._ranking: tuple[str, dict[str, float]] = ("", {})
         self._labels: list[Labelled] = []
         self._writers: dict[type, Callable[[Any], None]] = {
@@ -115,27 +115,31 @@ class Folder:
             self._write(QUERIES, to_json_line({"_id": query.query_id, "text": query.text}))
 
     def _judgement(self, judged: Judged) -> None:
-        """A judgement of the input; what follows from examples alone is not repeated by it."""
+        """A judgement of the input. Raises DataFormatError where it disagrees with one before it."""
         qrel, split = judged.qrel, judged.split
-        if not self._graded.add(split, qrel.query_id, qrel.doc_id):
-            self.dropped["repeated_judgement"] += 1
-        if not self._agrees(judged):
+        another = self._grades.add(split, qrel.query_id, qrel.doc_id, str(qrel.relevance))
+        if self._new_pair(judged):
+            return
+        if another:
             problem = f"two judgements of query {qrel.query_id!r} and document {qrel.doc_id!r} disagree"
             raise DataFormatError(f"{problem} in split {split!r}; keep one of them", path=self._source)
+        self.dropped["repeated_judgement"] += 1
 
     def _positive(self, query_id: str, doc_id: str) -> None:
         """That a document answers the query it stands beside; a judgement of the two says more."""
-        if not self._agrees(Judged(Qrel(query_id, doc_id, 1))):
+        judged = Judged(Qrel(query_id, doc_id, 1))
+        if not self._new_pair(judged) and (judged.split, query_id, doc_id) in self._irrelevant:
             self.dropped["positive_judged_otherwise"] += 1
 
-    def _agrees(self, judged: Judged) -> bool:
-        """Write a judgement that is new; whether none before it disagrees."""
+    def _new_pair(self, judged: Judged) -> bool:
+        """Write the first judgement of a pair; whether this is it."""
         qrel, split = judged.qrel, judged.split
         new = self._judged.add(split, qrel.query_id, qrel.doc_id)
-        another = self._grades.add(split, qrel.query_id, qrel.doc_id, str(qrel.relevance))
         if new:
             self._write(f"qrels/{split}.tsv", qrel_row(qrel), QRELS_HEADER)
-        return new or not another
+        if new and qrel.relevance <= 0:
+            self._irrelevant.add(split, qrel.query_id, qrel.doc_id)
+        return new
 
     def _scored(self, scored: ScoredDocument) -> None:
         query_id, scores = self._ranking

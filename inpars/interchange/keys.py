@@ -27,6 +27,10 @@ class SeenKeys:
     def __len__(self) -> int:
         return len(self._recent) + len(self._sorted)
 
+    def __contains__(self, parts: tuple[str, ...]) -> bool:
+        key = key_of(*parts)
+        return key in self._recent or self._merged(key)
+
     def add(self, *parts: str) -> bool:
         """Remember a key of one or more strings; whether it is new."""
         key = key_of(*parts)

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError, DataFormatError, StaleInputError
+from inpars.fields import MOST_EXACT
 from inpars.formats import read_triple_ids
 from inpars.interchange.fields import number_of
 from inpars.interchange.items import Example, Negative, document_of, query_of
@@ -124,7 +125,7 @@ class _Rows:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._groups = groupby(_negative_rows(path), key=lambda row: (row["query_id"], row["positive_doc_id"]))
+        self._groups = groupby(read_negative_rows(path), key=lambda row: (row["query_id"], row["positive_doc_id"]))
 
     def of(self, query_id: str, positive_doc_id: str) -> Rows:
         """The rows of one query and positive; those of others before them are passed over."""
@@ -137,7 +138,8 @@ class _Rows:
         )
 
 
-def _negative_rows(path: Path) -> Iterator[dict[str, Any]]:
+def read_negative_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of `NAME.negatives.jsonl`. Raises DataFormatError for ids, scores and ranks of the wrong kind."""
     for number, row in read_jsonl(path):
         for name in ("query_id", "positive_doc_id", "negative_doc_id"):
             if not isinstance(row.get(name), str):
@@ -152,7 +154,7 @@ def _negative_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _is_rank(value: object) -> bool:
-    return value is None or type(value) is int
+    return value is None or (type(value) is int and 0 <= value < MOST_EXACT)
 
 
 def _present(path: Path) -> Path | None:

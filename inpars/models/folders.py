@@ -24,7 +24,7 @@ LISTS = ("modules.json",)  # the others hold an object
 WEIGHTS = "*.safetensors"
 LONGEST_HEADER = 100_000_000  # bytes, safetensors' own limit
 OF_SERVERS = re.compile(
-    r"(gpt-\d|gpt-image|chatgpt-|o\d(-|$)|claude-|gemini-|grok-|command-|mistral-(large|medium|small))"
+    r"(ft:|gpt-\d|gpt-image|chatgpt-|o\d(-|$)|claude-|gemini-|grok-|command-|mistral-(large|medium|small))"
 )
 
 

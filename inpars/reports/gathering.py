@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from inpars.filtering.filters import Verdict
+from inpars.interchange.triples_source import read_negative_rows
 from inpars.manifest import MANIFEST_SUFFIX, Manifest, read_manifest
 from inpars.reports.charts import Series, bins_of, evenly
 from inpars.reports.content import NegativeExample, Negatives, QueryExample, StageFacts, Training, Written
 from inpars.reports.measuring import Texts, passage
-from inpars.storage import read_jsonl
 
 EXAMPLES = 8
 SUSPECTS = 6
@@ -70,7 +70,7 @@ def negatives_of(path: Path, queries: Mapping[str, str], texts: Texts) -> Negati
     """The file of negatives beside the triples; None where there is none."""
     if not path.exists():
         return None
-    rows = [row for _, row in read_jsonl(path)]
+    rows = list(read_negative_rows(path))
     shares = {position: share for position, row in enumerate(rows) if (share := _share(row)) is not None}
     closest = sorted(shares, key=lambda position: (-shares[position], position))[:SUSPECTS]
     step = max(1, len(rows) // EXAMPLES)

@@ -27,7 +27,11 @@ Embeddings = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 DOCUMENTS = "documents.jsonl"
 VECTORS = "vectors.npy"
-TABLE = ("offsets", "hashes", "rows")  # where each row begins; hashes of the ids in ascending order, and their rows
+TABLE: dict[str, npt.DTypeLike] = {
+    "offsets": np.int64,
+    "hashes": np.uint64,
+    "rows": np.int64,
+}  # where each row begins; hashes of the ids in ascending order, and their rows
 ROWS_PER_BLOCK = 16_384  # scored together
 
 
@@ -41,15 +45,17 @@ class Segment:
         try:
             with self._path.open("rb") as stream:
                 self._bytes = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-            self._offsets, self._hashes, self._rows = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in TABLE)
-            self.vectors: Embeddings = np.load(folder / VECTORS, mmap_mode="r")
+            self._offsets, self._hashes, self._rows = (
+                load_array(folder / f"{name}.npy", kind) for name, kind in TABLE.items()
+            )
+            self.vectors: Embeddings = load_array(folder / VECTORS, np.float32, axes=2)
             self.live = np.ones(len(self._offsets), dtype=np.bool_)
             if deleted is not None:
-                self.live[np.load(deleted)] = False
+                self.live[load_array(deleted, np.int64)] = False
         except (ValueError, EOFError, IndexError) as error:
             raise _torn(folder, str(error)) from None
         rows = {len(part) for part in (self._offsets, self._hashes, self._rows, self.vectors)}
-        if len(rows) > 1 or self.vectors.ndim != 2 or self._offsets[-1] >= len(self._bytes):
+        if len(rows) > 1 or self._offsets[-1] >= len(self._bytes):
             raise _torn(folder, "its files are not of the same documents")
 
     def __len__(self) -> int:
@@ -64,6 +70,8 @@ class Segment:
     def document(self, row: int) -> Document:
         """The document of a row."""
         offset = int(self._offsets[row])
+        if not 0 <= offset < len(self._bytes):
+            raise _torn(self.folder, f"document {row + 1} is beyond its file")
         end = self._bytes.find(b"\n", offset)
         try:
             return parse_document(parse_json(self._bytes[offset:end]), self._path, row + 1)
@@ -80,6 +88,8 @@ class Segment:
         place = int(np.searchsorted(self._hashes, key))
         while place < len(self._hashes) and self._hashes[place] == key:
             row = int(self._rows[place])
+            if not 0 <= row < len(self):
+                raise _torn(self.folder, f"row {row} of {len(self)}")
             if self.live[row] and self.document(row).doc_id == doc_id:
                 return row
             place += 1
@@ -127,9 +137,22 @@ def save_array(path: Path, array: npt.NDArray[Any]) -> None:
     partial.replace(path)
 
 
+def load_array(path: Path, kind: npt.DTypeLike, axes: int = 1) -> Any:  # noqa: ANN401 - of that kind
+    """Map an array's file. Raises ValueError for what is none of this kind, and with as many axes."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # numpy parses a broken header as Python, which raises all there is
+        raise ValueError(f"{path.name}: {type(error).__name__}") from None
+    if not isinstance(array, np.ndarray) or array.dtype != kind or array.ndim != axes:
+        raise ValueError(f"{path.name} holds no {np.dtype(kind)} array of {axes} dimensions")
+    return array
+
+
 def read_texts_at(folder: Path, rows: range) -> list[str]:
     """Title and text of some rows; the table that says where they begin must be there."""
-    starts = np.load(folder / f"{TABLE[0]}.npy", mmap_mode="r")[rows.start : rows.stop]
+    starts = load_array(folder / "offsets.npy", np.int64)[rows.start : rows.stop]
     records = zip(rows, read_json_at(folder / DOCUMENTS, map(int, starts)), strict=True)
     return [parse_document(record, folder / DOCUMENTS, row + 1).full_text for row, record in records]
 

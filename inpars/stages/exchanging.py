@@ -57,7 +57,7 @@ def import_file(
         with _partial(output) as partial:
             folder = _fill(partial, name, source, found, progress)
             if not folder.counts:
-                raise ConfigError(f"{source}: nothing of format {name!r} is in there")
+                raise ConfigError(f"{source}: nothing of format {name!r} is in there ({dropped_line(folder.dropped)})")
             _settle(partial, output, single, ours)
         counts = Counter({single: folder.counts[single]}) if single else folder.counts
         results = {"files": dict(counts), "made_ids": found.made_ids, "not_kept": dict(folder.not_kept)}

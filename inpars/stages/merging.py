@@ -12,12 +12,14 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from inpars import manifest as manifests
-from inpars.cluster.shards import Part, Shard, merged_lines, shard_of_path, shards_beside
-from inpars.errors import ConfigError, StaleInputError
+from inpars.cluster.shards import Part, Shard, lines_of_places, merged_lines, shard_of_path, shards_beside
+from inpars.errors import ConfigError, DataFormatError, StaleInputError
+from inpars.fields import MOST_EXACT
 from inpars.manifest import Manifest
 from inpars.progress import SILENT, Progress
 from inpars.provenance import current_argv
@@ -100,7 +102,26 @@ def _read_piece(path: Path) -> _Piece:
     told = manifest.arguments.get("shard")
     if SHARD_RESULT not in manifest.results or told is None:
         raise ConfigError(f"{path} is no shard: it was made without --shard; leave it out")
-    return _Piece(path, Shard.parse(told), manifest)
+    try:
+        _check_counts(manifest)
+        return _Piece(path, Shard.parse(told), manifest)
+    except (TypeError, ValueError) as error:
+        problem = f"not the manifest of a shard ({error}); run the shard again"
+        raise DataFormatError(problem, path=manifests.manifest_path(path)) from None
+
+
+def _check_counts(manifest: Manifest) -> None:
+    """Raise TypeError or ValueError unless the manifest's counts are numbers that fit together."""
+    own, records = manifest.results[SHARD_RESULT], manifest.output.records
+    if not isinstance(own, Mapping) or type(own.get("items")) is not int or not isinstance(own.get("places"), str):
+        raise ValueError(f"{SHARD_RESULT!r} needs items and places")
+    lines = lines_of_places(own["places"], own["items"])
+    if records is not None and records != lines:
+        raise ValueError(f"{records} records, {lines} lines at its places")
+    for name in (*MEANS, *COUNTS):
+        value = manifest.results.get(name)
+        if value is not None and not (isinstance(value, int | float) and abs(value) < MOST_EXACT):
+            raise ValueError(f"{name!r} must be a number")
 
 
 def _check_same_work(pieces: Sequence[_Piece]) -> None:
@@ -126,10 +147,10 @@ def _check_all_there(pieces: Sequence[_Piece], output: Path) -> None:
             twin = paths[piece.shard.number]
             raise ConfigError(f"{twin} and {piece.path} are both shard {piece.shard}; name one of them")
         paths[piece.shard.number] = piece.path
-    missing = [number for number in range(1, count + 1) if number not in paths]
-    if missing:
-        shown = ", ".join(f"{number}/{count}" for number in missing[:NAMED])
-        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+    if missing := count - len(paths):
+        named = islice((number for number in range(1, count + 1) if number not in paths), NAMED)
+        shown = ", ".join(f"{number}/{count}" for number in named)
+        more = f" and {missing - NAMED} more" if missing > NAMED else ""
         raise ConfigError(f"{output} lacks shards: {shown}{more}; run the command again with each as its --shard")
 
 
@@ -197,6 +218,7 @@ MEANS: Mapping[str, Callable[[Manifest], int]] = {
     "mean": lambda manifest: (manifest.output.records or 0) - manifest.results["missing"],
 }
 """Results that are means, and of how many numbers."""
+COUNTS = ("tokens", "missing")
 
 
 def _copy_examples(shard: Path, output: Path) -> None:

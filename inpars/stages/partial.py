@@ -46,7 +46,7 @@ def whole_lines(stage: str, partial: Path, header: str, progress: Progress) -> i
         return 0
     with AppendedLines(partial) as lines:
         kept = lines.kept
-    if kept and next(line for _, line in read_lines(partial)) == header:
+    if kept and next((line for _, line in read_lines(partial)), None) == header:
         return kept
     if kept:
         progress.note(f"{stage}: {partial} was begun with other settings or inputs and is begun anew")
@@ -91,8 +91,11 @@ def write_in_order(partial: Path, output: Path, doc_ids: Iterable[str]) -> list[
     The partial file is left. Lines are looked up by their place in it, so that memory holds a number for each.
     """
     starts: dict[str, list[int]] = {}
-    for start, _, record in read_placed_jsonl(partial):
+    for start, number, record in read_placed_jsonl(partial):
         doc_id = record.get("doc_id")  # the first line and the ends of chunks have none
+        if doc_id is not None and not isinstance(doc_id, str):
+            problem = "must be text; remove this file to begin again"
+            raise DataFormatError(problem, path=partial, line=number, field="doc_id", excerpt=repr(doc_id))
         if doc_id is not None:
             starts.setdefault(doc_id, []).append(start)
     counts: list[int] = []

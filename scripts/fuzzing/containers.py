@@ -137,6 +137,26 @@ def parquet_bytes(rows: list[dict[str, Any]]) -> bytes:
     return out.getvalue()
 
 
+def shuffled(content: bytes, name: str) -> bytes:
+    """The rows of a file of rows in another order, always the same one."""
+    rng = random.Random(0)
+    if name.endswith(".gz") and (inner := gunzip(content)) is not None:
+        return gzip.compress(shuffled(inner, name.removesuffix(".gz")), 1, mtime=0)
+    if not name.endswith(".parquet"):
+        lines = [line for line in content.split(b"\n") if line.strip()]
+        rng.shuffle(lines)
+        return b"".join(line + b"\n" for line in lines) if name.endswith((".jsonl", ".tsv", ".txt")) else content
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        rows = parquet.read_table(io.BytesIO(content), use_threads=False).to_pylist()
+        rng.shuffle(rows)
+        return parquet_bytes(rows)
+    except (pyarrow.ArrowException, OSError, ValueError, TypeError):
+        return content
+
+
 def _markup(content: bytes, rng: random.Random) -> bytes:
     """A text, a value or a name within XML or JSON that is another one."""
     text = content.decode("utf-8", "surrogateescape")

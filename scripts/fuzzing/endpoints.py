@@ -86,6 +86,12 @@ class _Words:
         )
 
 
+class _Pairs:
+    """A reranker alone."""
+
+    score = _Words.score
+
+
 @cache
 def _loop() -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
@@ -192,3 +198,15 @@ def ask(folder: Path, method: str, path: str, query: bytes, headers: list[tuple[
         strict(content, f"the answer with status {status}")
     if status >= 400:
         raise RefusedError(f"status {status}: {content[:200]!r}")
+
+
+def container(folder: Path, main: Path) -> None:
+    """A request to a deployed model; ValueError is how that says no."""
+    from inpars.deploy.handler import input_fn, output_fn, predict_fn
+
+    model = _Words() if (content := main.read_bytes()).startswith(b'{"in') else _Pairs()
+    try:
+        found = output_fn(predict_fn(input_fn(content), model))[0]
+    except ValueError as error:
+        raise RefusedError(" ".join(str(error).split())) from None
+    strict(found, "the answer")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from fuzzing import odd
@@ -57,19 +57,21 @@ def dumps(value: Any) -> str:  # noqa: ANN401 - a JSON value
 
 
 def _change(root: list[Any], rng: random.Random) -> None:
-    places = list(_places(root))
-    holder, index = rng.choice(places)
+    holder, index = _place(root, rng)
     rng.choice(CHANGES)(holder, index, rng)
     if not root:
         root.append(Raw(odd.json_text(rng)))
 
 
-def _places(holder: list[Any]) -> Iterator[Place]:
-    for index, item in enumerate(holder):
-        yield holder, index
-        value = item[1] if isinstance(holder, Members) else item
-        if isinstance(value, list):
-            yield from _places(value)
+def _place(root: list[Any], rng: random.Random) -> Place:
+    """Somewhere: down from the root until chance or a leaf ends it."""
+    holder, index = root, 0
+    while rng.random() < 0.8:
+        value = _get(holder, index)
+        if not isinstance(value, list) or not value:
+            break
+        holder, index = value, rng.randrange(len(value))
+    return holder, index
 
 
 def _get(holder: list[Any], index: int) -> Any:  # noqa: ANN401

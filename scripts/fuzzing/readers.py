@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from fuzzing.checks import BrokenPromiseError, finite, same, same_rows, shares, strict_lines
-from fuzzing.state_seeds import HEADER
+from fuzzing.containers import gunzip, shuffled
 from inpars import formats
 from inpars.corpus import Corpus
 from inpars.datasets import load_dataset, load_topics
@@ -17,24 +18,13 @@ from inpars.documents.readers import ReadOptions
 from inpars.errors import InparsError, UnreadableFileError
 from inpars.evaluation.measures import evaluate
 from inpars.evaluation.run_files import read_checked_run
-from inpars.generation.api_answers import AnswerJournal, read_answers
-from inpars.generation.api_batch import read_state as read_batches
-from inpars.generation.api_batch import refuse_open_batches
-from inpars.generation.api_prices import load_prices
 from inpars.interchange import FORMATS
 from inpars.interchange.triples_source import read_examples as read_triple_examples
 from inpars.interchange.triples_source import triple_files
-from inpars.manifest import FileStamp, read_manifest, why_stale, write_manifest
-from inpars.progress import SILENT
-from inpars.prompting.example_choice import ExampleOptions, choose_prompt
-from inpars.prompting.prompts import load_prompt, read_examples
-from inpars.records import Document
-from inpars.retrieval.index_state import read_state as read_index
+from inpars.reports.gathering import negatives_of
 from inpars.runs import rank
 from inpars.stages.exchanging import ImportOptions, import_file
-from inpars.stages.partial import chunk_ends, write_in_order
-from inpars.stages.remembered import RememberedScores
-from inpars.storage import to_json_line, write_jsonl, write_lines
+from inpars.storage import write_jsonl, write_lines
 
 Read = Callable[[Path, Path], None]
 """(folder for what is written, the file or folder that the reader is told of)"""
@@ -44,9 +34,25 @@ METRICS = ("nDCG@10", "RR@10", "R@100", "AP", "P@5", "AP(rel=2)", "nDCG(judged_o
 def documents(folder: Path, main: Path) -> None:
     """A corpus file streamed, written and streamed again."""
     found = list(formats.read_documents(main))
+    ids_are_ids(main, formats.DOC_ID_FIELDS)
     formats.write_documents(folder / "again.jsonl", found)
     same_rows("document read, written, read", found, formats.read_documents(folder / "again.jsonl"))
     strict_lines(folder / "again.jsonl")
+
+
+def ids_are_ids(main: Path, names: Sequence[str]) -> None:
+    """Of JSON values only texts and whole numbers can be ids; what a file was accepted with is looked at once more."""
+    content = gunzip(main.read_bytes()) if main.suffix == ".gz" else main.read_bytes()
+    if main.name.removesuffix(".gz").endswith((".tsv", ".txt")) or not content:
+        return
+    for line in content.decode("utf-8-sig", "replace").split("\n"):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        value = next((record[name] for name in names if record.get(name) is not None), "")
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise BrokenPromiseError(f"no id was taken for one: {value!r}")
 
 
 def corpus(folder: Path, main: Path) -> None:
@@ -63,6 +69,7 @@ def corpus(folder: Path, main: Path) -> None:
 def queries(folder: Path, main: Path) -> None:
     """Queries, likewise."""
     found = list(formats.read_queries(main))
+    ids_are_ids(main, formats.QUERY_ID_FIELDS)
     formats.write_queries(folder / "again.jsonl", found)
     same_rows("query read, written, read", found, formats.read_queries(folder / "again.jsonl"))
 
@@ -141,6 +148,7 @@ def triples(folder: Path, main: Path) -> None:
         lambda: list(read_triple_rows(main)),
         lambda: scan_pairs(main, check_order=True),
         lambda: read_margins(main),
+        lambda: negatives_of(main.with_name("triples.negatives.jsonl"), {}, str),
     ):
         try:
             read()
@@ -167,6 +175,8 @@ def imported(name: str) -> Read:
         output = folder / "imported.out"
         made = import_file(main, ImportOptions(format=name), output=output)
         counts = made.results["files"]
+        if main.is_file():
+            _in_another_order(name, folder, main, counts)
         try:
             _check_import(output, counts)
         except InparsError as error:
@@ -174,6 +184,18 @@ def imported(name: str) -> Read:
 
     assert name in FORMATS
     return read
+
+
+def _in_another_order(name: str, folder: Path, main: Path, counts: dict[str, int]) -> None:
+    """The same rows in another order come to as many records, unless that is refused or what is left out is counted."""
+    other = folder / main.name
+    try:
+        other.write_bytes(shuffled(main.read_bytes(), main.name))
+        made = import_file(other, ImportOptions(format=name), output=folder / "shuffled.out")
+    except InparsError:
+        return
+    if not made.dropped:
+        same("records by the order of rows", sum(counts.values()), sum(made.results["files"].values()))
 
 
 def _check_import(output: Path, counts: dict[str, int]) -> None:
@@ -193,9 +215,7 @@ def _check_import(output: Path, counts: dict[str, int]) -> None:
     if (output / "queries.synthetic.jsonl").exists():
         list(formats.read_synthetic_queries(output / "queries.synthetic.jsonl"))
     if (output / "triples.tsv").exists():
-        triples(output, output / "triples.tsv") if (output / "margins.tsv").exists() else list(
-            read_triple_examples(triple_files(output / "triples.tsv"), None, None)
-        )
+        list(read_triple_examples(triple_files(output / "triples.tsv"), None, None))
 
 
 def document(folder: Path, main: Path) -> None:
@@ -220,82 +240,3 @@ def _is_ours(error: BaseException) -> bool:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return trace is not None and f"{Path('inpars', 'documents')}" in trace.tb_frame.f_code.co_filename
-
-
-def prompt(folder: Path, main: Path) -> None:
-    """A prompt file, and what it shows for a document."""
-    found = load_prompt(str(main))
-    shown = Document("d", "braces {document} {query} {0}", "title")
-    for text in (found.render(shown.full_text), found.text, *(turn["content"] for turn in found.messages(shown.text))):
-        text.encode()
-    found.parse("a query\n\nExample")
-    found.parse_reply('"a query"')
-
-
-def examples(folder: Path, main: Path) -> None:
-    """Worked examples, chosen for a document."""
-    read_examples(main)
-    for choice in ("all", "random", "nearest"):
-        chosen = choose_prompt(load_prompt("inpars"), ExampleOptions(examples=main, examples_choice=choice))
-        chosen.for_document(Document("d1", "yeast and sugar")).render("x").encode()
-
-
-def prices(folder: Path, main: Path) -> None:
-    """A price file."""
-    found = load_prices(main)
-    price = found.find("m", batch=True)
-    if price is not None:
-        finite([price.usd(10, 10)], "price")
-
-
-def manifest(folder: Path, main: Path) -> None:
-    """A manifest read, compared and written again."""
-    found = read_manifest(main)
-    why_stale(main, "filter", {"k": 1}, {"corpus": FileStamp("c", "x", 1)})
-    if found is not None:
-        write_manifest(found, main)
-        same("manifest read, written, read", found, read_manifest(main))
-
-
-def journal(folder: Path, main: Path) -> None:
-    """Paid answers."""
-    list(read_answers(main))
-    opened = AnswerJournal(main)
-    try:
-        finite([opened.spent.usd], "dollars")
-    finally:
-        opened.close()
-
-
-def batches(folder: Path, main: Path) -> None:
-    """What was sent as a batch."""
-    read_batches(main)
-    refuse_open_batches(main, "other")
-
-
-def partial(folder: Path, main: Path) -> None:
-    """What an interrupted stage left."""
-    header = to_json_line(HEADER)
-    chunk_ends("fuzz", main, header, 3, SILENT)
-    if main.exists():
-        write_in_order(main, folder / "out.jsonl", ["d1", "d2"])
-
-
-def remembered(folder: Path, main: Path) -> None:
-    """Scores that an interrupted stage left."""
-    with RememberedScores("fuzz", main.with_name("out"), {}, {}, _Ones, SILENT) as scorer:
-        same("scores", 2, len(scorer.score([("a", "b"), ("c", "d")])))
-
-
-class _Ones:
-    """A scorer that likes everything alike."""
-
-    name = "ones"
-
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        return [1.0] * len(pairs)
-
-
-def index_state(folder: Path, main: Path) -> None:
-    """The state of an index on disk."""
-    read_index(main.parent).digest  # noqa: B018

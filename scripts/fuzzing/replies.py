@@ -6,16 +6,21 @@ id that was asked.
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
+import socket
 import threading
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from fuzzing.checks import BrokenPromiseError, finite, run, same, strict_lines
+from fuzzing.document_seeds import CSV, HTML
 from fuzzing.seeds import BREAD, RISE, Seed, jsonl, pretty
+from fuzzing.state_seeds import SITEMAP
 from inpars import formats
 from inpars.errors import InparsError
 
@@ -70,6 +75,14 @@ def _reply(body: bytes, **head: Any) -> Seed:  # noqa: ANN401
     return Seed("reply.json", lambda: {"reply.json": body, "head.json": pretty(HEAD | head)})
 
 
+PAGES: dict[str, Seed] = {
+    "html": _reply(HTML.encode(), headers={"Content-Type": "text/html; charset=utf-8", "ETag": '"a"'}),
+    "sitemap": _reply(SITEMAP.encode(), headers={"Content-Type": "application/xml"}),
+    "packed": _reply(
+        gzip.compress(HTML.encode(), 1, mtime=0), headers={"Content-Type": "text/html", "Content-Encoding": "gzip"}
+    ),
+    "csv": _reply(CSV.encode(), headers={"Content-Type": "text/csv"}),
+}
 REPLIES: dict[str, Seed] = {
     "chat": _reply(pretty(CHAT)),
     "completions": _reply(pretty(COMPLETION)),
@@ -102,8 +115,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """A batch, the list of them, or what it came to."""
-        if self.path.endswith("/content"):
+        if self.path.endswith("/content") or self.path.startswith("/page"):
             self._case()
+        elif self.path == "/robots.txt":
+            self._send(404, {}, b"")
         elif "/batches/" in self.path:
             self._json(self._batch())
         else:
@@ -206,3 +221,23 @@ def chat(folder: Path, main: Path) -> None:
 
     found = RemoteChat("m", _serve(main), timeout_seconds=5, retries=0).reply([{"role": "user", "content": "x"}], 16)
     found.encode()
+
+
+def page(folder: Path, main: Path) -> None:
+    """`ingest --urls` of one page or sitemap; no other server is asked."""
+    url = _serve(main).removesuffix("/v1") + "/page/a"
+    output = folder / "out.jsonl"
+    flags = ("--url-delay", "0", "--url-timeout", "5", "--max-urls", "2", "--tokenizer", "words", "--json")
+    with mock.patch.object(socket, "getaddrinfo", _loopback_alone):
+        made = run("ingest", "--urls", url, "--output", output, *flags)
+    same("documents ingested", made.values["documents"], len(strict_lines(output)))
+
+
+_looked_up = socket.getaddrinfo
+
+
+def _loopback_alone(host: Any, *others: Any, **named: Any) -> Any:  # noqa: ANN401
+    """Addresses of this machine; a fuzzer asks no other one."""
+    if host != "127.0.0.1":
+        raise socket.gaierror(socket.EAI_NONAME, "no network here")
+    return _looked_up(host, *others, **named)

@@ -181,7 +181,7 @@ VOTES = jsonl(
 )
 MSMARCO_V2 = jsonl(
     {"pid": "msmarco_passage_00_1", "passage": BREAD, "spans": "(1,2)", "docid": "msmarco_doc_00_1"},
-    {"docid": "msmarco_doc_00_1", "url": "http://a", "title": "Bread", "headings": "a\nb", "body": MILK},
+    {"docid": "msmarco_doc_00_2", "url": "http://a", "title": "Bread", "headings": "a\nb", "body": MILK},
 )
 SCORES = jsonl(
     {"query_id": "d1-q0", "reranker": 0.5, "bm25_rank": 1},

@@ -13,15 +13,15 @@ Check = Callable[[Case], bool]
 SECONDS = 10.0
 
 
-def shrunk(case: Case, wrong: Check, seconds: float = SECONDS) -> Case:
-    """The smallest case that was found in that time."""
+def shrunk(case: Case, wrong: Check, seconds: float = SECONDS, *, bytewise: bool = True) -> Case:
+    """The smallest case that was found in that time; whole lines only without `bytewise`."""
     end = time.monotonic() + seconds
     case = _without_files(case, wrong)
     while time.monotonic() < end:
         before = case.size
         for name in sorted(case.files):
             case = _smaller(case, name, lambda content: content.splitlines(keepends=True), wrong, end)
-            case = _smaller(case, name, _single_bytes, wrong, end)
+            case = _smaller(case, name, _single_bytes, wrong, end) if bytewise else case
         if case.size == before:
             break
     return case

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from fuzzing import commands, endpoints, readers, replies
+from fuzzing import commands, endpoints, readers, replies, states
 from fuzzing.document_seeds import DOCUMENTS
 from fuzzing.readers import Read
 from fuzzing.seeds import SEEDS, Seed, contents
@@ -18,6 +18,8 @@ ALL_SEEDS: dict[str, Seed] = {
     **{f"documents {name}": seed for name, seed in DOCUMENTS.items()},
     **{f"state {name}": seed for name, seed in STATE.items()},
     **{f"reply {name}": seed for name, seed in replies.REPLIES.items()},
+    **{f"page {name}": seed for name, seed in replies.PAGES.items()},
+    "state index folder": Seed("", states.index_files),
     **{f"serve {name}": seed for name, seed in {**endpoints.ENDPOINTS, **endpoints.HEADS}.items()},
 }
 
@@ -29,7 +31,7 @@ class Target:
     name: str
     read: Read
     seeds: tuple[str, ...]
-    covers: tuple[str, ...] = ()  # functions of formats.py
+    covers: tuple[str, ...] = ()  # functions of formats.py and judgements.py
     packages: tuple[str, ...] = ()
     weight: float = 1.0  # share of time
 
@@ -92,15 +94,18 @@ _TABLE = (
     Target("corpus/dataset", readers.dataset, ("beir", "beir zip")),
     Target("triples/beside", readers.triples, ("triples", "triples by ids", "text triples")),
     Target("evaluation/measures", readers.evaluation, ("evaluation", "evaluation msmarco"), weight=2),
-    Target("prompts/load_prompt", readers.prompt, _names("state prompt")),
-    Target("prompts/examples", readers.examples, ("state examples",)),
-    Target("prompts/prices", readers.prices, ("state prices",)),
-    Target("state/manifest", readers.manifest, ("state manifest",)),
-    Target("state/journal", readers.journal, ("state journal",)),
-    Target("state/batches", readers.batches, ("state batches",)),
-    Target("state/partial", readers.partial, ("state partial",)),
-    Target("state/remembered", readers.remembered, ("state scores partial",)),
-    Target("state/index", readers.index_state, ("state index",)),
+    Target("prompts/load_prompt", states.prompt, _names("state prompt")),
+    Target("prompts/examples", states.examples, ("state examples",)),
+    Target("prompts/prices", states.prices, ("state prices",)),
+    Target("state/manifest", states.manifest, ("state manifest",)),
+    Target("state/journal", states.journal, ("state journal",)),
+    Target("state/batches", states.batches, ("state batches",)),
+    Target("state/partial", states.partial, ("state partial",)),
+    Target("state/remembered", states.remembered, ("state scores partial",)),
+    Target("state/index", states.index_state, ("state index",)),
+    Target("state/index folder", states.index, ("state index folder",), packages=("faiss",)),
+    Target("replies/page", replies.page, _names("page"), packages=("trafilatura",)),
+    Target("deploy/container", endpoints.container, ("serve POST /v1/embeddings", "serve POST /v1/rerank")),
     Target("replies/chat", replies.chat, _names("reply"), packages=API),
     Target("replies/generate chat", replies.generating("chat"), _names("reply"), packages=API, weight=3),
     Target("replies/generate completions", replies.generating("completions"), _names("reply"), packages=API, weight=3),

@@ -183,7 +183,7 @@ RUN = ("run", "--dataset", TOY / "beir", "--output", "made")
         ("--ranks 0-9", "--ranks is '0-9'"),
         ("--ranks 3-4 --per-query 3", "--per-query is 3, but --ranks 3-4 holds 2"),
         ("--window-tokens 5", "--window-tokens is 5; it must be 0 or at least 8"),
-        ("--dev-share 1", "--dev-share is 1.0; it must be below 1"),
+        ("--dev-share 1", "--dev-share is 1.0; it must be at least 0 and below 1"),
         ("--dev-share nan", "--dev-share is nan; it must be a finite number"),
         ("--retriever-epochs 0", "--retriever-epochs is 0.0; it must be above 0"),
         ("--k 99999999999999999999", "--k is 99999999999999999999; it must be at most 2147483647"),
@@ -205,10 +205,10 @@ def test_values_that_a_later_stage_would_refuse_are_refused_at_once(capsys, tmp_
 def test_commands_of_single_stages_check_theirs_before_they_read_anything(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lines = {
-        "train reranker --triples gone --output o --dropout 1": "--dropout is 1.0; it must be below 1",
+        "train reranker --triples gone --output o --dropout 1": "--dropout is 1.0; it must be at least 0 and below 1",
         "train retriever --triples gone --output o --learning-rate 0": "--learning-rate is 0.0; it must be above 0",
-        "generate --corpus gone --output o --top-p 1.5": "--top-p is 1.5; it must be at most 1",
-        "search --corpus gone --output o --b 2": "--b is 2.0; it must be at most 1",
+        "generate --corpus gone --output o --top-p 1.5": "--top-p is 1.5; it must be above 0 and at most 1",
+        "search --corpus gone --output o --b 2": "--b is 2.0; it must be at least 0 and at most 1",
         "triples --corpus gone --output o --ranks 9-3": "--ranks is '9-3'",
         "ask what --corpus gone --k 0": "--k is 0; it must be at least 1",
         "compare gone gone --moved -1": "--moved is -1; it must be at least 0",

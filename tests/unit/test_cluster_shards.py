@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from inpars.cluster.shards import (
     Shard,
     batches_of,
     chunks_of,
+    lines_of_places,
     merged_lines,
     pack_places,
     shard_of_path,
@@ -166,6 +168,23 @@ def test_overlapping_and_missing_places_are_refused(tmp_path: Path) -> None:
         list(merged_lines([Part(one, "0-1"), Part(two, "1-2")]))
     with pytest.raises(ConfigError, match="no shard has items 2 to 3"):
         list(merged_lines([Part(one, "0-1"), Part(two, "4-5")]))
+
+
+def test_lines_of_places_are_counted() -> None:
+    assert lines_of_places("0-2 4*0 7-8*3", items=9) == 3 + 0 + 2 * 3
+    assert lines_of_places("", items=0) == 0
+
+
+@pytest.mark.parametrize("places", ["0-9", "3-2", "2 1", "1 1", "a", "1-", "-1", "0*", "0*-1", "1e3", "9" * 5000])
+def test_places_that_nobody_writes_are_refused(places: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(places.rsplit(maxsplit=1)[-1][:20])):
+        lines_of_places(places, items=9)
+
+
+def test_a_shard_with_fewer_lines_than_its_places_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("a\nb\n")
+    with pytest.raises(ConfigError, match="one has fewer lines"):
+        list(merged_lines([Part(tmp_path / "one", "0-1 2*2")]))
 
 
 def test_names_of_shards(tmp_path: Path) -> None:

@@ -287,6 +287,7 @@ def test_one_line_has_neither_tabs_nor_newlines(text):
             (read_synthetic_queries, "s.jsonl", [f'{{"doc_id": "1", "query": "x", {field}}}'], 1, said)
             for field, said in (
                 ('"log_probs": [NaN]', "field 'log_probs': must be a list of numbers"),
+                (f'"log_probs": [-{"1" * 400}]', "field 'log_probs': must be a list of numbers"),
                 ('"log_probs": [true]', "field 'log_probs': must be a list of numbers"),
                 ('"stop_log_prob": Infinity', "field 'stop_log_prob': must be a number"),
                 ('"token_ids": ["a"]', "field 'token_ids': must be a list of whole numbers"),

@@ -214,9 +214,23 @@ def test_two_runs_of_one_query_are_not_mixed(tmp_path):
         imported(tmp_path / "runs", "trec", files)
 
 
-def test_repeated_judgements_are_counted_and_the_first_stays(tmp_path):
+def test_repeated_judgements_are_counted(tmp_path):
     manifest = imported(tmp_path / "l.json", "llama-index", '{"relevant_docs": {"q": ["d", "d"]}}')
     assert manifest.dropped == {"repeated_judgement": 1}
+
+
+def test_judgements_that_disagree_are_refused(tmp_path):
+    files = {"corpus.jsonl": CORPUS, "qrels/a.tsv": f"{QRELS_HEADER}q\td\t2\nq\td\t1\n"}
+    with pytest.raises(DataFormatError, match=r"'d'.*'q'|'q'.*'d'"):
+        imported(tmp_path / "b", "beir", files)
+
+
+def test_a_positive_that_is_judged_irrelevant_is_counted(tmp_path):
+    files = {**GPL, "qgen-qrels/train.tsv": f"{QRELS_HEADER}q\td\t0\nq\te\t2\n"}
+    lines = '{"qid": "q", "pos": ["d", "e"], "neg": {}}\n'
+    manifest = imported(tmp_path / "g", "gpl", {**files, "hard-negatives.jsonl": lines})
+    assert manifest.dropped == {"positive_judged_otherwise": 1}
+    assert read_qrels(tmp_path / "o" / "qrels" / "train.tsv") == {"q": {"d": 0, "e": 2}}
 
 
 def test_metadata_of_documents_is_kept_and_that_of_queries_named(tmp_path):

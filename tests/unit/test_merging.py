@@ -10,7 +10,7 @@ from tiny_models import sentence
 
 from inpars.cli import main
 from inpars.cluster.shards import Shard, shard_path
-from inpars.errors import BackendError, ConfigError, StaleInputError
+from inpars.errors import BackendError, ConfigError, DataFormatError, StaleInputError
 from inpars.formats import write_documents, write_run
 from inpars.generation import GeneratedQuery
 from inpars.manifest import manifest_path, read_manifest, stamp
@@ -191,6 +191,41 @@ def test_a_file_that_is_no_shard_is_named(stage):
         merge_shards(stage.folder / "other.jsonl", [stage.output])
     with pytest.raises(ConfigError, match="would be overwritten"):
         merge_shards(stage.output, [stage.output])
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (lambda m: m["arguments"].update(shard={"a": 1}), "manifest.json"),
+        (lambda m: m["arguments"].update(shard="1/99999999999999999999"), "1/9999"),
+        (lambda m: m["results"].update(shard="0-3"), "manifest.json"),
+        (lambda m: m["results"]["shard"].pop("items"), "manifest.json"),
+        (lambda m: m["results"]["shard"].update(places=7), "manifest.json"),
+        (lambda m: m["results"]["shard"].update(places="0-10000000000*0"), "manifest.json"),
+        (lambda m: m["output"].update(records=1 << 60), "manifest.json"),
+        (lambda m: m["results"].update(mean_log_prob="-1"), "manifest.json"),
+        (lambda m: m["results"].update(tokens=[]), "manifest.json"),
+        (lambda m: m["results"].update(written=10**30), "manifest.json"),
+    ],
+)
+def test_a_broken_manifest_of_a_shard_is_named(stage, change, where):
+    for number in (1, 2):
+        stage(f"{number}/2")
+    path = manifest_path(shard_path(stage.output, Shard(1, 2)))
+    fields = json.loads(path.read_text())
+    change(fields)
+    path.write_text(json.dumps(fields))
+    with pytest.raises((ConfigError, DataFormatError), match=where):
+        merge_shards(stage.output)
+    assert not stage.output.exists()
+
+
+def test_many_missing_shards_are_counted(stage):
+    stage("1/2")
+    path = manifest_path(shard_path(stage.output, Shard(1, 2)))
+    path.write_text(path.read_text().replace('"1/2"', '"1/999999999999"'))
+    with pytest.raises(ConfigError, match=r"2/999999999999, .* and 999999999990 more"):
+        merge_shards(stage.output)
 
 
 def test_merging_twice_merges_once(stage):

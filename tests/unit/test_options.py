@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from inpars.errors import ConfigError
-from inpars.options import add_flags, check, from_flags, option, result_settings
+from inpars.options import Bounds, add_flags, check, from_flags, option, result_settings
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,19 @@ def test_numbers_below_their_minimum_are_named_at_once():
         "--limit is -1; it must be at least 1",
         "--weight is -0.1; it must be at least 0",
     ]
+
+
+def test_bounds_in_words():
+    share = Bounds(above=0, below=1)
+    assert share.problem("--x", 0.5) is share.problem("--x", None) is None
+    for value in (0.0, 1.0, -2.0):
+        assert share.problem("--x", value) == f"--x is {value}; it must be above 0 and below 1"
+    for value in (float("nan"), float("inf"), -float("inf")):
+        assert Bounds().problem("--x", value) == f"--x is {value}; it must be a finite number"
+    assert Bounds().problem("--x", 2**31 - 1) is None
+    assert Bounds().problem("--x", 2**31) == "--x is 2147483648; it must be at most 2147483647"
+    assert Bounds(maximum=2**40).problem("--x", 2**40) is None
+    assert Bounds(minimum=1).problem("--x", True) is None  # a switch is no number
 
 
 def test_a_help_that_names_its_own_default_is_left_alone():

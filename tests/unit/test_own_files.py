@@ -8,7 +8,7 @@ import pytest
 from inpars.cluster.shard_folder import ShardFolder, shards_path
 from inpars.errors import DataFormatError, StaleInputError
 from inpars.manifest import FileStamp, Manifest, manifest_path, read_manifest, write_manifest
-from inpars.models.card import BEGIN, CARD, add_numbers, kind_of
+from inpars.models.card import kind_of
 from inpars.pipeline.folder import read_run_folder
 from inpars.pipeline.judging import METRICS
 from inpars.pipeline.results import FOLDER_MARK
@@ -171,6 +171,7 @@ def test_a_torn_note_on_a_copy_is_as_none(tmp_path, text):
 @pytest.mark.parametrize("text", [*NOT_JSON, *OTHER_JSON, '{"systems": {"a": {"per_query": {"AP": {"q": "1"}}}}}'])
 def test_torn_measures_of_a_run_are_one_line(tmp_path, text):
     manifest_path(tmp_path / "out").write_text(json.dumps(MANIFEST))
+    (tmp_path / FOLDER_MARK).write_text('{"dataset": "d"}')
     (tmp_path / METRICS).write_text(text)
     with pytest.raises(DataFormatError, match=rf"{METRICS}: not the measures"):
         read_run_folder(tmp_path).measures()
@@ -189,13 +190,6 @@ def test_a_torn_configuration_of_a_model_is_one_line(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(DataFormatError, match=r"config\.json: "):
         kind_of(tmp_path)
-
-
-def test_a_card_without_room_for_numbers_is_one_line(tmp_path):
-    for text in ("", f"{BEGIN} and no end"):
-        (tmp_path / CARD).write_text(text)
-        with pytest.raises(DataFormatError, match=r"README\.md: "):
-            add_numbers(tmp_path, [])
 
 
 ROWS = [{}, {"q": "1"}, {"q": 1, "d": "a", "s": 1.0}, {"q": "1", "d": "a", "s": "x"}, {"q": "1", "d": "a", "s": True}]

@@ -5,8 +5,6 @@ import pytest
 pytest.importorskip("uvicorn")
 
 from inpars.errors import ConfigError
-from inpars.options import check
-from inpars.serve.options import ServeOptions
 from inpars.serve.server import listen
 
 
@@ -21,8 +19,3 @@ def test_a_port_that_there_is_not(port):
 def test_a_host_that_there_is_not(host):
     with pytest.raises(ConfigError, match="cannot listen on"):
         listen(host, 0)
-
-
-def test_what_is_no_number_is_below_every_minimum():
-    with pytest.raises(ConfigError, match=r"--batch-wait-ms is nan; .*at least 0"):
-        check(ServeOptions(batch_wait_ms=float("nan")))

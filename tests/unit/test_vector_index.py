@@ -341,3 +341,22 @@ def test_a_damaged_index_can_be_built_again(tmp_path):
         VectorIndex(folder)
     build_index(folder, two, Letters(), overwrite=True)
     assert texts_of(folder) == {"1": "a", "2": "b"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("vectors", b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f4',("),  # numpy reads the header as Python
+        ("hashes", np.zeros(2)),
+        ("rows", np.array([10**9, 10**9])),
+        ("offsets", np.array([-9, 0])),
+        ("vectors", np.zeros(2, dtype=np.float32)),
+    ],
+)
+def test_a_damaged_table_is_named(tmp_path, name, content):
+    folder, two = tmp_path / "index", corpus(tmp_path, {"1": "a", "2": "b"})
+    build_index(folder, two, Letters())
+    [path] = folder.glob(f"segments/*/{name}.npy")
+    path.write_bytes(content) if isinstance(content, bytes) else np.save(path, content)
+    with pytest.raises(DataFormatError, match="build the index again"):
+        VectorIndex(folder)["1"]

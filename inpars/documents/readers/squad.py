@@ -19,6 +19,7 @@ from inpars.errors import DataFormatError, UnreadableFileError
 from inpars.json_text import JsonError, parse_json
 
 NOT_SQUAD = "JSON, but neither SQuAD's form nor a list of records"
+SHOWN = 40  # characters of a value that is of the wrong kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,9 @@ def _squad(content: Any, path: Path) -> list[Paragraph] | None:  # noqa: ANN401
             for paragraph in article["paragraphs"]:
                 number = len(found) + 1
                 questions = tuple(_question(row, number) for row in paragraph.get("qas", ()))
-                found.append(Paragraph(number, article.get("title", ""), paragraph["context"], questions))
+                found.append(
+                    Paragraph(number, _text(article.get("title") or ""), _text(paragraph["context"]), questions)
+                )
     except (KeyError, TypeError, AttributeError) as error:
         raise UnreadableFileError(
             f"SQuAD's form, but broken after {len(found)} paragraphs ({error!r})", path=path
@@ -96,8 +99,20 @@ def _squad(content: Any, path: Path) -> list[Paragraph] | None:  # noqa: ANN401
 
 def _question(row: dict[str, Any], paragraph: int) -> Question:
     answers = () if row.get("is_impossible") else row.get("answers", ())
-    places = dict.fromkeys((answer["text"], answer["answer_start"]) for answer in answers)
+    places = dict.fromkeys((_text(answer["text"]), _whole(answer["answer_start"])) for answer in answers)
     return Question(str(row["id"]), row["question"].strip(), paragraph, tuple(places))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"no text: {repr(value)[:SHOWN]}")
+    return value
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError(f"no whole number: {repr(value)[:SHOWN]}")
+    return value
 
 
 def _as_note(question: Question) -> dict[str, Any]:

@@ -1,0 +1,138 @@
+"""OpenVINO GenAI as a query generator on a processor: its continuous batching, our prompts, the same contract.
+
+Products are computed in int8 with a scale per row and group of weights, everything else in the number format named. So
+queries and log-probabilities differ a little from torch's; `LOG_PROB_TOLERANCE` is the measured difference. What is
+written for a document depends neither on the documents beside it nor on their order: keys and values are kept in the
+number format itself, not in OpenVINO's default, 8-bit numbers per block, which change as a block fills.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from inpars.generation import GeneratedQuery
+from inpars.generation.causal_lm import end_ids
+from inpars.generation.decoding import TextEnd, replayed
+from inpars.generation.prompt_tokens import PromptTokens
+from inpars.generation.settings import DecodingSettings, chunks_by_length
+from inpars.prompting.templates import Prompt, PromptSource
+from inpars.records import Document, LogProbKind
+
+CHUNK_DOCUMENTS = 32  # generated and stored as a whole
+CHUNKS_AT_ONCE = 2  # so that a chunk's last queries are not decoded alone
+BATCH_TOKENS = 2048  # read in one pass
+CACHE_GIGABYTES = 2  # for keys and values, taken as they are needed
+
+Precision = Literal["f32", "bf16"]
+
+
+class OpenVinoGenerator:
+    """Writes queries by continuing a few-shot prompt, greedily; the prompt's beginning is kept in the prefix cache."""
+
+    log_prob_kind: LogProbKind = "raw"
+
+    def __init__(
+        self,
+        model: str,
+        weights: Path,
+        tokenizer: Any,  # noqa: ANN401 - a transformers tokenizer
+        prompt: PromptSource,
+        settings: DecodingSettings,
+        *,
+        end_tokens: Sequence[int],
+        precision: Precision = "f32",
+        threads: int | None = None,
+    ) -> None:
+        """Load a GGUF file that `exact_gguf` gave."""
+        import openvino_genai as genai
+
+        settings.check()
+        self._settings, self.name = settings, model
+        self.device = f"openvino {genai.__version__.split('-')[0]}, int8 products, {precision}"
+        self._inputs = PromptTokens(tokenizer, prompt, settings.max_doc_tokens)
+        ends = frozenset(end_ids(list(end_tokens), tokenizer.eos_token_id))
+        decode = partial(tokenizer.decode, clean_up_tokenization_spaces=False)
+        self._end = TextEnd(ends, prompt.stop_position, decode)
+        self._wanted = _generation_config(genai, settings, ends | _stop_tokens(tokenizer, prompt))
+        scheduler = genai.SchedulerConfig()
+        scheduler.enable_prefix_caching = True
+        scheduler.max_num_batched_tokens = BATCH_TOKENS
+        scheduler.cache_size = CACHE_GIGABYTES
+        properties = {
+            "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
+            "INFERENCE_PRECISION_HINT": precision,
+            "KV_CACHE_PRECISION": precision,
+        }
+        self._pipeline = genai.ContinuousBatchingPipeline(str(weights), scheduler, "CPU", properties)
+        self._requests = 0
+
+    def plan(self, documents: Sequence[Document]) -> list[list[int]]:
+        """Chunks of documents of similar length, short ones first."""
+        return chunks_by_length([len(text) for text in self._inputs.cut(documents)], CHUNK_DOCUMENTS)
+
+    def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
+        """The query of each document of the chunk."""
+        return next(self.generate_each([documents]))
+
+    def generate_each(self, chunks: Iterable[Sequence[Document]]) -> Iterator[list[list[GeneratedQuery]]]:
+        """`generate` of each chunk, in order; the next one is begun before the last queries of one are written."""
+        waiting: deque[list[Any]] = deque()
+        try:
+            for chunk in chunks:
+                waiting.append([self._begin(prompt) for prompt in self._inputs.prompts(chunk)])
+                if len(waiting) == CHUNKS_AT_ONCE:
+                    yield self._finish(waiting.popleft())
+            while waiting:
+                yield self._finish(waiting.popleft())
+        finally:
+            for handle in (handle for chunk in waiting for handle in chunk):
+                handle.cancel()
+
+    def _begin(self, prompt: Sequence[int]) -> Any:  # noqa: ANN401 - a handle of GenAI's
+        import openvino
+
+        self._requests += 1
+        ids = openvino.Tensor(np.array([prompt], dtype=np.int64))
+        return self._pipeline.add_request(self._requests, ids, self._wanted)
+
+    def _finish(self, handles: Sequence[Any]) -> list[list[GeneratedQuery]]:
+        found: list[GeneratedQuery | None] = [None] * len(handles)
+        while any(query is None for query in found):
+            for row, handle in enumerate(handles):
+                if found[row] is None and _is_finished(handle):
+                    (output,) = handle.read_all()
+                    found[row] = replayed(output.generated_ids, output.generated_log_probs, self._end)
+            if any(query is None for query in found):
+                self._pipeline.step()
+        return [[query] for query in found if query is not None]
+
+
+def _is_finished(handle: Any) -> bool:  # noqa: ANN401
+    import openvino_genai as genai
+
+    return bool(handle.get_status() != genai.GenerationStatus.RUNNING)
+
+
+def _generation_config(genai: Any, settings: DecodingSettings, stop_tokens: frozenset[int]) -> Any:  # noqa: ANN401
+    wanted = genai.GenerationConfig()
+    wanted.do_sample = False
+    wanted.max_new_tokens = settings.max_new_tokens
+    wanted.logprobs = 1
+    wanted.stop_token_ids = set(stop_tokens)
+    wanted.include_stop_str_in_output = True  # its log-probability is kept apart
+    wanted.ignore_eos = False
+    return wanted
+
+
+def _stop_tokens(tokenizer: Any, prompt: PromptSource) -> frozenset[int]:  # noqa: ANN401
+    """Tokens that hold a whole stop string. A stop made of several tokens ends a query afterwards, in `replayed`."""
+    stops = prompt.stop if isinstance(prompt, Prompt) else ("\n",)
+    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))], clean_up_tokenization_spaces=False)
+    return frozenset(token for token, text in enumerate(texts) if any(stop in text for stop in stops))
