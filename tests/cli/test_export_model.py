@@ -70,7 +70,7 @@ def test_graphs_rank_as_the_model(tiny, capsys, kind):
 def test_queries_to_check_with_are_needed(tiny, capsys):
     for more in ([], ["--triples", "t.tsv", "--dataset", "python-docs"]):
         assert cli.main(["export-model", "--model", tiny("t5"), "--output", "out", *more]) == 1
-        assert "queries to check with are needed: give --dataset, or --triples" in capsys.readouterr().err
+        assert "give --dataset, or --triples" in capsys.readouterr().err
 
 
 @needs_onnx
@@ -83,7 +83,7 @@ def test_a_decoder_is_not_exported(tiny):
 
 def test_a_graph_that_scores_otherwise_is_refused():
     _check_equal("m", [1.0, -2.0], [1.001, -2.001])
-    with pytest.raises(BackendError, match="m: the exported graph scores otherwise than the model"):
+    with pytest.raises(BackendError, match=r"^m: .*scores otherwise"):
         _check_equal("m", [1.0, -2.0], [1.0, -2.1])
     with pytest.raises(BackendError, match="nan"):
         _check_equal("m", [1.0], [float("nan")])

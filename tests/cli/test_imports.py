@@ -121,8 +121,8 @@ def test_without_torch_the_pip_line_is_given(tmp_path):
         INPARS_CACHE=str(tmp_path),
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("inpars: torch is needed for this command (local models: generating, scoring, train")
-    assert "install it with: pip install " in done.stderr
+    assert done.stderr.startswith("inpars: torch is needed for")
+    assert "with: pip install " in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -94,6 +94,6 @@ def test_judgements_of_other_documents_stop_a_whole_run_before_its_work(runs, mo
     monkeypatch.setattr(pipeline, "EMBEDDED", {})
     strange = Topics("test", {"q1": "what"}, {"q1": {"x1": 1, "x2": 0}})
     dataset = Dataset("toy", Corpus(TOY / "corpus.tsv"), {"test": lambda: strange})
-    with pytest.raises(ConfigError, match="none of the 2 judged documents is in the corpus, 'x1' for instance"):
+    with pytest.raises(ConfigError, match=r"none of the 2 judged documents .*'x1'"):
         run_pipeline(dataset, load_prompt("inpars"), PipelineOptions(), output=runs / "made")
     assert not (runs / "made").exists()

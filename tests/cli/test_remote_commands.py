@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import urllib.request
 
 import pytest
@@ -120,8 +121,8 @@ def test_an_absent_bucket_is_an_error_of_one_line(machine, faults, capsys):
     given = ["--corpus", "s3://nowhere/corpus.jsonl", "--output", str(machine.path / "q.jsonl"), "--quiet"]
     assert main(["generate", *given]) == 1
     error = capsys.readouterr().err
-    assert error == "inpars: s3://nowhere/corpus.jsonl: no such object; check the address and AWS_ENDPOINT_URL\n"
+    assert re.fullmatch(r"inpars: s3://nowhere/corpus\.jsonl: no such object; .*AWS_ENDPOINT_URL\n", error)
     shard = machine.path / "q.jsonl"
     shard.write_text("")
-    with pytest.raises(StorageError, match=r"s3://nowhere/q\.jsonl: there is no such bucket; make it first"):
+    with pytest.raises(StorageError, match=r"s3://nowhere/q\.jsonl: .*no such bucket"):
         Objects("s3").store(shard, "nowhere/q.jsonl")

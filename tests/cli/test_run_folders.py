@@ -1,6 +1,7 @@
 """`inpars compare`, `inpars verify` and `inpars evaluate --report`: on a made-up run, and on tampered copies."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -181,7 +182,7 @@ def test_a_folder_that_is_not_there_is_told(tmp_path, capsys):
     assert "no such folder" in capsys.readouterr().err
     (tmp_path / "run.json").write_text('{"dataset": "toy"}')
     assert main(["verify", str(tmp_path)]) == 1
-    assert "holds no manifest of any stage" in capsys.readouterr().err
+    assert "no manifest of any" in capsys.readouterr().err
 
 
 def test_a_run_compared_with_itself_is_the_same(made, copy, capsys):
@@ -226,7 +227,7 @@ def test_what_differs_is_shown_and_tested(made, tmp_path, capsys):
 def test_runs_of_other_documents_are_not_compared(made, copy, capsys):
     edit(copy / "run.json", '"corpus_sha256": "', '"corpus_sha256": "0')
     assert main(["compare", str(made), str(copy)]) == 1
-    assert "compare runs of the same corpus" in capsys.readouterr().err
+    assert "of the same corpus" in capsys.readouterr().err
 
 
 def test_runs_judged_by_partly_other_queries_are_compared_over_what_is_shared(made, copy, capsys):
@@ -237,7 +238,7 @@ def test_runs_judged_by_partly_other_queries_are_compared_over_what_is_shared(ma
     assert main(["compare", str(made), str(copy), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["measures"][0]["difference"]["queries"] == 39
-    assert "1 queries are judged in one of the runs alone and left out; 39 are in both" in found["notes"]
+    assert any(re.match(r"1 queries .*left out; 39 .*both$", note) for note in found["notes"])
 
 
 @pytest.mark.parametrize("rename", ["systems", "queries"])

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -97,9 +98,7 @@ def test_a_reranker_keeps_what_it_likes_best(tiny, capsys):
 def test_a_reranker_needs_documents(capsys):
     given = ["--input", "q.jsonl", "--output", "o.jsonl", "--filter_strategy", "reranker"]
     assert toolkit_filter.main(given) == 1
-    assert capsys.readouterr().err == (
-        "inpars: --filter_strategy reranker reads the documents: give them with --dataset\n"
-    )
+    assert re.fullmatch(r"inpars: --filter_strategy reranker .*--dataset\n", capsys.readouterr().err)
 
 
 def test_flags_that_the_toolkit_never_used_do_what_they_say():
@@ -128,4 +127,4 @@ def test_triples_of_the_toolkits_command(capsys):
 def test_triples_without_documents_are_refused(capsys):
     """6.2: without --dataset the toolkit crashed."""
     assert generate_triples.main(["--input", "q.jsonl", "--output", "t.tsv"]) == 1
-    assert capsys.readouterr().err == "inpars: the documents are needed: give them with --dataset\n"
+    assert re.fullmatch(r"inpars: .*documents .*--dataset\n", capsys.readouterr().err)

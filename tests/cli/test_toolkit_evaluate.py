@@ -52,7 +52,7 @@ def test_unjudged_documents_are_removed(capsys, tmp_path):
 def test_a_mistyped_path_of_judgements_is_an_error(capsys):
     """6.2: it was silently replaced by the dataset's judgements there."""
     assert toolkit.main(["--run", str(RUN), "--dataset", "scifact", "--qrels", "gone.tsv"]) == 1
-    assert capsys.readouterr().err.splitlines()[-1] == "inpars: gone.tsv: no such file; check the path"
+    assert capsys.readouterr().err.splitlines()[-1].startswith("inpars: gone.tsv: no such file")
 
 
 def test_datasets_are_those_the_toolkit_means():
@@ -74,4 +74,4 @@ def test_the_run_called_bm25_is_searched_first():
 
 def test_a_threshold_of_nothing_is_refused(capsys):
     assert toolkit.main(["--run", "r", "--relevance_threshold", "0"]) == 1
-    assert "it must be at least 1" in capsys.readouterr().err
+    assert "be at least 1" in capsys.readouterr().err

@@ -75,9 +75,7 @@ def test_a_worker_that_ends_is_replaced(ray_here, tmp_path, error):
 
 def test_a_shard_that_ends_every_worker_ends_the_work(ray_here, tmp_path):
     folder = begin(tmp_path)
-    with pytest.raises(
-        BackendError, match="shard 2 of 4 failed 5 times, last with RuntimeError: a fault of the prog"
-    ) as e:
+    with pytest.raises(BackendError, match=r"shard 2 of 4 failed 5 times, .*RuntimeError: a fault") as e:
         work(folder, Squares(tmp_path / "log", fails_at=1, error="fault"))
     assert "\n" not in str(e.value)
 
@@ -198,9 +196,7 @@ def test_a_cluster_that_is_not_there_is_told_in_one_line(tmp_path, monkeypatch):
 
     ray = SimpleNamespace(init=init, shutdown=lambda: None)
     monkeypatch.setitem(sys.modules, "ray", ray)
-    with pytest.raises(
-        BackendError, match=r"^no Ray cluster at 127.0.0.1:1 \(Could not find any running Ray inst"
-    ) as raised:
+    with pytest.raises(BackendError, match=r"^no Ray cluster at 127.0.0.1:1 \(Could not find") as raised:
         session._start("127.0.0.1:1", ClusterOptions(engine="ray"))
     assert "\n" not in str(raised.value)
 
@@ -212,12 +208,12 @@ def test_there_are_as_many_workers_as_the_cluster_has_room_for(settings, room):
     """8 cores and 2 GPUs: 8 of one core, 2 of three cores, 4 of half a GPU."""
     options = ClusterOptions(engine="ray", **settings)
     assert _number_of_workers(options, {"CPU": 8.0, "GPU": 2.0}) == room
-    with pytest.raises(ConfigError, match="0 cores and 0 GPUs, too few for one worker"):
+    with pytest.raises(ConfigError, match="0 cores and 0 GPUs, too few"):
         _number_of_workers(ClusterOptions(engine="ray"), {})
 
 
 def test_marks_that_are_not_there_say_that_the_folder_is_not_shared(tmp_path):
-    with pytest.raises(BackendError, match="all machines must see this folder"):
+    with pytest.raises(BackendError, match="must see this folder"):
         list(begin(tmp_path).merged())
 
 

@@ -112,7 +112,7 @@ def test_another_dataset_is_kept_out_of_the_folder(finished, cache, tmp_path, ca
     assert main(["run", "--corpus", str(corpus), "--output", str(finished), *SMALL]) == 1
     error = capsys.readouterr().err
     assert error.startswith("inpars: ")
-    assert "holds a run of another dataset" in error
+    assert "run of another dataset" in error
     assert error.count("\n") == 1
 
 

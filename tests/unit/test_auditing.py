@@ -182,7 +182,7 @@ def test_sides_of_other_triples_are_refused(source, tmp_path):
     lines = ids_path(source).read_text(encoding="utf-8").splitlines(keepends=True)
     for wrong in (lines[:-1], [*lines, lines[0]], lines[::-1]):
         ids_path(source).write_text("".join(wrong), encoding="utf-8")
-        with pytest.raises(StaleInputError, match=r"belong to other triples; mine again, or remove triples\.ids\.tsv"):
+        with pytest.raises(StaleInputError, match=r"other triples; .*remove triples\.ids\.tsv"):
             audit(source, tmp_path / "out.tsv")
     negatives_path(source).unlink()
     ids_path(source).write_text("".join(lines[:-1]), encoding="utf-8")
@@ -193,17 +193,17 @@ def test_sides_of_other_triples_are_refused(source, tmp_path):
 def test_what_cannot_be_audited(tmp_path):
     path = tmp_path / "t.tsv"
     path.write_text("\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match="there are no triples to audit"):
+    with pytest.raises(ConfigError, match="no triples to audit"):
         audit(path, tmp_path / "out.tsv")
     path.write_text("q\tdoc 1\tdoc 2\nonly two\tcolumns\n", encoding="utf-8")
     with pytest.raises(DataFormatError, match=r"t\.tsv:2: a triple has 3 tab-separated texts"):
         audit(path, tmp_path / "out.tsv")
     write(path, [("q1", 5, 1), ("q2", 5, 1), ("q1", 5, 2)])
-    with pytest.raises(DataFormatError, match="the triples of a query do not stand together; sort the file by query"):
+    with pytest.raises(DataFormatError, match=r"not stand together; .*sort"):
         audit(path, tmp_path / "out.tsv", action="relabel")
     audit(path, tmp_path / "out.tsv", action="drop")
     write(path, [("q1", 1, 2)])
-    with pytest.raises(ConfigError, match="every negative is called false, no triple is left"):
+    with pytest.raises(ConfigError, match="no triple is left"):
         audit(path, tmp_path / "none.tsv", action="drop")
     assert not (tmp_path / "none.tsv").exists()
     assert not Path(report_path(tmp_path / "none.tsv")).exists()

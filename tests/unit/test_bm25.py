@@ -266,7 +266,7 @@ def test_an_unfinished_index_is_refused(corpus, monkeypatch, cache):
     before = set((cache / "bm25").iterdir()) if (cache / "bm25").exists() else set()
     with monkeypatch.context() as patch:
         patch.setattr(module, "_document_count", lambda _: 1)
-        with pytest.raises(BackendError, match="1 of 2 documents could be indexed; see that the disk"):
+        with pytest.raises(BackendError, match=r"1 of 2 documents .*indexed; .*disk"):
             bm25_index(documents)
     assert set((cache / "bm25").iterdir()) == before
     assert list(search(bm25_index(documents), "half")) == ["a"]
@@ -277,7 +277,7 @@ def test_an_unfinished_folder_counts_no_documents(tmp_path):
 
 
 def test_a_folder_without_an_index_is_named(tmp_path):
-    with pytest.raises(BackendError, match="cannot be opened; remove it and it will be made again") as caught:
+    with pytest.raises(BackendError, match=r"cannot be opened; .*remove it") as caught:
         BM25Index(tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -290,7 +290,7 @@ def test_settings_that_cannot_work(tmp_path, settings):
 
 
 def test_k_is_at_least_one(corpus):
-    with pytest.raises(ConfigError, match="k is 0; it must be at least 1"):
+    with pytest.raises(ConfigError, match=r"k is 0; .*at least 1"):
         search(bm25_index(corpus(*FRUIT)), "apple", 0)
 
 

@@ -46,7 +46,7 @@ def test_nine_of_ten_stop_the_run(bad):
     if bad < 9:
         canary.check()
         return
-    with pytest.raises(BackendError, match=rf"{bad}0% of the last 10 queries are of no use \({bad} empty\)") as caught:
+    with pytest.raises(BackendError, match=rf"{bad}0% of the last 10 queries .*\({bad} empty\)") as caught:
         canary.check()
     assert "--no-canary" in str(caught.value)
 

@@ -114,7 +114,7 @@ def test_margins_are_no_probabilities_and_texts_come_from_corpus_or_rows(stage, 
     stage.columns(MarginColumn("reranker", Pairs(), text_lookup(stage.source, corpus)), seed=1)
     assert {row["reranker"] for row in stage.rows()} == {500.0}
     write_jsonl(stage.source, [{"doc_id": "d1", "query": "x"}])
-    with pytest.raises(DataFormatError, match="'d1-q0' has no document text; name the documents with --dataset"):
+    with pytest.raises(DataFormatError, match=r"'d1-q0' has no document text; .*--dataset"):
         stage.columns(MarginColumn("reranker", Pairs(), text_lookup(stage.source, None)))
 
 
@@ -194,7 +194,7 @@ def test_an_interrupted_clustering_goes_on_where_it_stopped(stage, blocks):
 def test_settings_that_cannot_work(stage):
     with pytest.raises(ConfigError, match="--kind answerability needs a --model"):
         score_column_file(stage.source, ScoreOptions(kind="answerability"), output=stage.output)
-    with pytest.raises(ConfigError, match="--kind bm25-rank searches a corpus; give it with --dataset"):
+    with pytest.raises(ConfigError, match=r"--kind bm25-rank searches a corpus; .*--dataset"):
         score_column_file(stage.source, ScoreOptions(kind="bm25-rank"), output=stage.output)
     stage.source.write_text("\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="no queries to score"):

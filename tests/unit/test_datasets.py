@@ -78,7 +78,7 @@ def test_a_zip_with_or_without_a_folder_in_it(tmp_path, inside):
 def test_a_corpus_file_has_no_queries(name):
     dataset = load_dataset(str(TOY / name))
     assert len(dataset.corpus) == 30
-    with pytest.raises(ConfigError, match="there are no queries here; give them with --queries FILE"):
+    with pytest.raises(ConfigError, match=r"no queries here; .*--queries FILE"):
         dataset.topics()
 
 
@@ -124,12 +124,12 @@ def test_judgements_without_queries_are_refused():
 
 def test_judged_queries_need_a_text(tmp_path):
     qrels = written(tmp_path / "qrels", "q1 0 d01 1\nq77 0 d01 1\nq78 0 d01 1\n")
-    with pytest.raises(DataFormatError, match="2 judged queries have no text here, 'q77' first"):
+    with pytest.raises(DataFormatError, match=r"2 judged queries .*no text.*'q77'"):
         load_dataset(str(BEIR), qrels=qrels).topics()
 
 
 def test_an_empty_file_of_queries_is_named(tmp_path):
-    with pytest.raises(DataFormatError, match=r"q\.tsv: no queries in this file"):
+    with pytest.raises(DataFormatError, match=r"q\.tsv: no queries"):
         load_dataset(str(BEIR), queries=written(tmp_path / "q.tsv", "")).topics()
 
 
@@ -140,7 +140,7 @@ def unknown(tmp_path):
 
 
 def test_unknown_judgements_are_an_error(unknown):
-    with pytest.raises(DataFormatError, match=r"2 of 3 judged documents are not in the corpus, 'd90' first") as caught:
+    with pytest.raises(DataFormatError, match=r"2 of 3 judged documents .*not in the corpus.*'d90'") as caught:
         load_dataset(str(BEIR), qrels=unknown).topics()
     assert "--unknown-judgements keep or drop" in str(caught.value)
 
@@ -167,7 +167,7 @@ def test_unknown_splits_are_named():
 @pytest.mark.parametrize("name", ["./nowhere", "/no/such/folder", "gone.zip", "gone.jsonl", "~/gone"])
 def test_mistyped_paths_are_no_dataset_names(name):
     """Toolkit fault: a mistyped path was taken for the name of something to be downloaded."""
-    with pytest.raises(DataFormatError, match="no such dataset; check the path"):
+    with pytest.raises(DataFormatError, match="no such dataset"):
         load_dataset(name)
 
 
@@ -180,13 +180,13 @@ def test_judgements_alone_need_no_corpus(tmp_path):
     """Toolkit fault: a mistyped file of judgements was silently replaced by those of the dataset."""
     assert load_qrels(None, TOY / "qrels.trec")["q1"] == {"d01": 2, "d02": 1}
     assert load_qrels(str(BEIR), None, "dev")["q9"] == {"d23": 2}
-    with pytest.raises(DataFormatError, match="no such file; check the path"):
+    with pytest.raises(DataFormatError, match="no such file"):
         load_qrels(str(BEIR), tmp_path / "typo.tsv")
     with pytest.raises(ConfigError, match="no judgements named: give --dataset NAME or --qrels FILE"):
         load_qrels(None, None)
     shutil.copy(BEIR / "corpus.jsonl", tmp_path)
     shutil.copy(BEIR / "queries.jsonl", tmp_path)
-    with pytest.raises(ConfigError, match="split 'test' has no judgements; give them with --qrels FILE"):
+    with pytest.raises(ConfigError, match=r"split 'test' has no judgements; .*--qrels FILE"):
         load_qrels(str(tmp_path), None)
 
 
@@ -215,7 +215,7 @@ def test_what_python_docs_lacks_is_said_where_judgements_are_used_alone(cache, m
 
 def test_dropping_all_judgements_is_refused(tmp_path):
     strange = written(tmp_path / "qrels", "q1 0 x1 2\nq2 0 x2 1\n")
-    with pytest.raises(DataFormatError, match=r"2 of 2 judged documents are not in the corpus.*none would be left"):
+    with pytest.raises(DataFormatError, match=r"2 of 2 judged documents .*not in the corpus.*none would be left"):
         load_dataset(str(BEIR), qrels=strange, unknown_judgements="drop").topics()
 
 
@@ -287,7 +287,7 @@ def test_ir_datasets_without_queries(ir_datasets):
 
 def test_ir_datasets_that_cannot_be_fetched(ir_datasets, cache):
     ir_datasets(FakeIrDataset(fail="no route to host\nat length"))
-    with pytest.raises(BackendError, match=r"fake: ir_datasets could not fetch it \(no route to host\); check the net"):
+    with pytest.raises(BackendError, match=r"fake: ir_datasets .*\(no route to host\)"):
         load_dataset("fake")
     assert not list(cache.rglob("corpus.jsonl"))
 
@@ -302,7 +302,7 @@ def test_judgements_are_read_without_the_documents(tmp_path, monkeypatch):
     with pytest.raises(UnknownNameError, match=r"split of .* 'train'"):
         load_topics(str(BEIR), "train")
     (tmp_path / "corpus.jsonl").write_text('{"_id": "a", "text": "b"}\n', encoding="utf-8")
-    with pytest.raises(ConfigError, match="there are no queries here; give them with --queries FILE"):
+    with pytest.raises(ConfigError, match=r"no queries here; .*--queries FILE"):
         load_topics(str(tmp_path))
     with pytest.raises(UnknownNameError, match="unknown dataset 'beir/scifat/test'"):
         load_topics("beir/scifat/test")

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import subprocess
 import tarfile
 import threading
@@ -210,7 +211,7 @@ def test_archives_that_leave_their_folder_are_refused(download, server, tmp_path
     server.files["/beir/nfcorpus.zip"] = archive
     result = download("beir/nfcorpus", sums={BEIR_NFCORPUS_MD5: md5(archive)})
     assert result.returncode == 1
-    assert "would leave the folder; refused" in result.stderr
+    assert "would leave the folder" in result.stderr
     assert not (tmp_path / "data" / "beir" / "nfcorpus").exists()
     assert not list(tmp_path.rglob("*outside*"))
     assert not Path("/tmp/inpars-outside").exists()
@@ -258,7 +259,7 @@ def test_without_a_published_md5_the_stated_size_decides(download, server, tmp_p
     server.stated_extra = 5
     # 16 bytes come, 21 are stated
     result = download("inpars-v1-synthetic/nq")
-    assert (result.returncode, "16 bytes came, the server states 21" in result.stderr) == (1, True)
+    assert (result.returncode, bool(re.search(r"16 bytes came, .*21", result.stderr))) == (1, True)
     server.stated_extra = 0
     assert download("inpars-v1-synthetic/nq").returncode == 0
     assert visible(tmp_path / "data") == [

@@ -111,18 +111,18 @@ def test_a_prompt_that_wants_examples_is_refused_without_any(tmp_path):
     path.write_text("d:\n  mode: dynamic\n  template: |\n    {document}\n    {query}\n", encoding="utf-8")
     with pytest.raises(PromptError, match=r"templates.yaml:d: made to be filled .* give some with --examples FILE"):
         choose_prompt(load_prompt(str(path)), ExampleOptions())
-    with pytest.raises(PromptError, match="no examples to choose from"):
+    with pytest.raises(PromptError, match="no examples to choose"):
         choose_prompt(FORM, ExampleOptions(examples_choice="nearest"))
 
 
 def test_too_few_examples_are_refused(pool, tmp_path):
     with pytest.raises(ConfigError, match="--num-examples is 9, but there are 4 examples"):
         choose_prompt(FORM, ExampleOptions(examples=pool, examples_choice="random", num_examples=9))
-    with pytest.raises(ConfigError, match="--num-examples is 0; it must be at least 1"):
+    with pytest.raises(ConfigError, match=r"--num-examples is 0; .*at least 1"):
         choose_prompt(FORM, ExampleOptions(examples=pool, num_examples=0))
     empty = tmp_path / "empty.jsonl"
     empty.write_text("\n", encoding="utf-8")
-    with pytest.raises(PromptError, match="no examples in this file"):
+    with pytest.raises(PromptError, match="no examples in"):
         choose_prompt(FORM, ExampleOptions(examples=empty))
     with pytest.raises(DataFormatError, match="no such file"):
         choose_prompt(FORM, ExampleOptions(examples=tmp_path / "absent.jsonl"))

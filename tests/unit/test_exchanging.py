@@ -99,7 +99,7 @@ def test_synthetic_queries_alone_go_into_a_file(tmp_path):
 
 
 def test_a_file_cannot_hold_what_the_input_lacks(triples, tmp_path):
-    with pytest.raises(ConfigError, match=r"no queries\.synthetic\.jsonl in this input; give a folder"):
+    with pytest.raises(ConfigError, match=r"no queries\.synthetic\.jsonl in this input"):
         import_file(triples, OPTIONS, output=tmp_path / "q.jsonl")
 
 
@@ -123,7 +123,7 @@ def test_a_folder_is_exported_beside_nothing_else(triples, tmp_path):
         *("collection.tsv", "qidpidtriples.train.tsv", "qrels.train.tsv", "queries.train.tsv"),
     ]
     (tmp_path / "n").write_text("a file")
-    with pytest.raises(ConfigError, match="n is a file and this format makes a folder"):
+    with pytest.raises(ConfigError, match=r"n is a file .*makes a folder"):
         export_file(source, options, output=tmp_path / "n")
 
 

@@ -55,7 +55,7 @@ def test_a_torn_line_is_cut(tmp_path):
 def test_votes_that_are_no_whole_numbers_are_named(tmp_path, relevance):
     path = tmp_path / "votes.jsonl"
     path.write_text(json.dumps({"query_id": "q", "doc_id": "1", "relevance": relevance}) + "\n", encoding="utf-8")
-    with pytest.raises(DataFormatError, match=r"votes\.jsonl:1: field 'relevance': must be a whole number"):
+    with pytest.raises(DataFormatError, match=r"votes\.jsonl:1: field 'relevance': .*whole number"):
         list(iterate_qrels(path))
 
 

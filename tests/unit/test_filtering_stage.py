@@ -175,13 +175,13 @@ def test_what_cannot_work_is_said_before_the_output_is_touched(stage):
     with pytest.raises(ConfigError, match="write NAME:RULE=VALUE"):
         stage([row(1)], select=("reranker",))
     assert (stage.folder / "kept.jsonl.manifest.json").exists()
-    with pytest.raises(UnknownNameError, match=r"unknown score 'rerank'.* come from files given with --scores"):
+    with pytest.raises(UnknownNameError, match=r"unknown score 'rerank'.*--scores"):
         stage([row(1)], select=("rerank:top-k=3",))
     with pytest.raises(UnknownNameError, match="unknown score 'cluster'"):
         stage([row(1)], spread_over="cluster")
-    with pytest.raises(StaleInputError, match="it scores none of these queries"):
+    with pytest.raises(StaleInputError, match="none of these queries"):
         stage([row(1)], scores=[[{"query_id": "x", "y": 1}]])
-    with pytest.raises(ConfigError, match=r"no query passes the filter \(empty 1\); loosen it"):
+    with pytest.raises(ConfigError, match=r"no query passes .*\(empty 1\)"):
         stage([row(1, log_probs=[])])
     with pytest.raises(ConfigError, match="no queries to filter"):
         stage([])

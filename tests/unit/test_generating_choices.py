@@ -102,7 +102,7 @@ def test_topics_without_the_examples():
     assert (left.queries, left.qrels) == ({"q1": "a"}, {"q1": {"d1": 1}})
     assert watcher.notes == ["1 judged queries are left out: the prompt shows them as examples"]
     assert without_examples(topics, PLAIN, watcher) is topics
-    with pytest.raises(ConfigError, match="all judged queries are examples of the prompt"):
+    with pytest.raises(ConfigError, match=r"all judged queries .*of the prompt"):
         leave_out(topics.qrels, {"q1", "q2"})
 
 
@@ -112,10 +112,10 @@ def test_documents_of_a_list(stage):
     stage(doc_ids=path)
     assert stage.doc_ids() == ["d1", "d6"]
     path.write_text("d6\nunheard\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match="1 of 2 ids of --doc-ids are not in the corpus, 'unheard' first"):
+    with pytest.raises(ConfigError, match=r"1 of 2 ids of --doc-ids .*'unheard'"):
         stage(doc_ids=path)
     path.write_text("d3\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"no document is left to write for \(9 dropped: not_listed 8, prompt_ex"):
+    with pytest.raises(ConfigError, match=r"no document is left .*\(9 dropped: not_listed 8, prompt_ex"):
         stage(PROMPT, doc_ids=path)
 
 
@@ -127,7 +127,7 @@ def test_near_duplicates_are_skipped_when_asked(stage):
 @pytest.mark.parametrize("text", ["", "what is it?", "What is a lake?"])
 def test_the_canary_stops_a_run_of_no_use(tmp_path, text):
     stage = Stage(tmp_path, 500)
-    with pytest.raises(BackendError, match="of the last 200 queries are of no use"):
+    with pytest.raises(BackendError, match=r"of the last 200 queries .*of no use"):
         stage(PROMPT, Writer(text))
     partial = tmp_path / "queries.jsonl.partial"
     assert partial.read_text(encoding="utf-8").count('"query"') == 200, "what was written is kept"

@@ -140,7 +140,7 @@ def test_an_unfinished_shard_is_named(stage):
     for number in (1, 2):
         stage(f"{number}/2")
     manifest_path(shard_path(stage.output, Shard(2, 2))).unlink()
-    with pytest.raises(ConfigError, match=r"is not finished; run its command again with --shard 2/2"):
+    with pytest.raises(ConfigError, match=r"not finished; .*--shard 2/2"):
         merge_shards(stage.output)
 
 
@@ -181,7 +181,7 @@ def test_a_changed_shard_is_named(stage):
         stage(f"{number}/2")
     with shard_path(stage.output, Shard(1, 2)).open("a") as stream:
         stream.write("{}\n")
-    with pytest.raises(StaleInputError, match=r"01-of-02.*was changed after it was made"):
+    with pytest.raises(StaleInputError, match=r"01-of-02.*was changed"):
         merge_shards(stage.output)
 
 
@@ -189,7 +189,7 @@ def test_a_file_that_is_no_shard_is_named(stage):
     stage()
     with pytest.raises(ConfigError, match=r"is no shard"):
         merge_shards(stage.folder / "other.jsonl", [stage.output])
-    with pytest.raises(ConfigError, match=r"is an input and would be overwritten"):
+    with pytest.raises(ConfigError, match="would be overwritten"):
         merge_shards(stage.output, [stage.output])
 
 

@@ -133,14 +133,14 @@ def test_texts_stay_on_their_line(index, tmp_path):
 def test_queries_of_another_corpus_are_refused(index, tmp_path):
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text('{"_id": "d01", "text": "bread"}\n', encoding="utf-8")
-    with pytest.raises(StaleInputError, match=r"5 of 6 queries are about documents this corpus lacks, 'd03' first"):
+    with pytest.raises(StaleInputError, match=r"5 of 6 queries .*this corpus lacks.*'d03'"):
         mine(tmp_path / "triples.tsv", corpus=corpus)
     assert index.searches == 0
 
 
 def test_without_any_negative_nothing_is_written(index, tmp_path):
     index.silent = {query.query_id for query in read_synthetic_queries(SYNTHETIC)}
-    with pytest.raises(ConfigError, match=r"no negative is found for any of 6 queries \(6 dropped: no_negatives 6\)"):
+    with pytest.raises(ConfigError, match=r"of 6 queries \(6 dropped: no_negatives 6\)"):
         mine(tmp_path / "triples.tsv")
     assert not (tmp_path / "triples.tsv").exists()
     assert read_manifest(tmp_path / "triples.tsv") is None
@@ -192,7 +192,7 @@ def test_judged_queries_have_a_triple_for_each_relevant_document(index, tmp_path
         (t.query_id, t.positive_doc_id, t.negative_doc_id) for t in read_triple_ids(tmp_path / "triples.ids.tsv")
     } == {*(("q1", "d01", "d02"), ("q1", "d01", "d03"), ("q1", "d04", "d02"), ("q1", "d04", "d03"))}
     assert manifest.dropped == {"positive_not_in_corpus": 1}
-    with pytest.raises(ConfigError, match="split 'train' has no judgements to take positives from; give --input FILE"):
+    with pytest.raises(ConfigError, match=r"split 'train' has no judgements .*--input FILE"):
         mine(tmp_path / "triples.tsv", source=Topics("train", {"q1": "bread"}, {}))
 
 
@@ -204,7 +204,7 @@ def test_random_negatives_need_no_index(monkeypatch, tmp_path):
     assert not (tmp_path / "negatives.trec").exists()
     origin = next(row for _, row in read_jsonl(tmp_path / "triples.negatives.jsonl"))
     assert (origin["source"], origin["rank"], origin["score"], origin["positive_score"]) == ("random", None, None, None)
-    with pytest.raises(ConfigError, match="random negatives have no scores to hold --margin against; add --rescore"):
+    with pytest.raises(ConfigError, match=r"random negatives .*--margin.*--rescore"):
         mine(tmp_path / "triples.tsv", negatives="random", margin=1.0)
 
 

@@ -118,7 +118,7 @@ def test_a_card_of_an_earlier_version_takes_numbers_and_keeps_its_hash(folder):
 
 def test_a_card_that_people_wrote_is_left_alone(folder):
     (folder / CARD).write_bytes(b"# mine \xff\n")
-    with pytest.raises(DataFormatError, match="not a model card that inpars wrote"):
+    with pytest.raises(DataFormatError, match="not a model card"):
         add_numbers(folder, [Measured("nfcorpus", "nDCG@10", "tuned", 0.1)])
     assert (folder / CARD).read_bytes() == b"# mine \xff\n"
 
@@ -221,5 +221,5 @@ def test_what_is_no_repository_is_refused(hub, folder, name):
 
 
 def test_an_unfinished_model_is_not_pushed(hub, folder):
-    with pytest.raises(ConfigError, match="is not finished: it has no manifest"):
+    with pytest.raises(ConfigError, match=r"not finished: .*no manifest"):
         push_folder(Path(folder), "tuned")

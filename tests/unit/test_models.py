@@ -40,7 +40,7 @@ def test_an_unknown_name_without_a_network_is_one_line(load, name):
         load(name, **CPU)
     assert f"unknown model {name!r}" in message(caught)
     assert "known: gemma3-270m, minilm, smollm2-135m" in message(caught)
-    assert "or give a folder; the model hub said: " in message(caught)
+    assert "the model hub said: " in message(caught)
 
 
 def test_a_misspelt_embedded_name_is_guessed():
@@ -58,7 +58,7 @@ def test_configurations_and_tokenizers_alone_say_it_too(load):
     "name", ["/no/such/folder", "./models/mine", "~/nowhere-at-all", "runs/7/model", "", "/no/x.gguf"]
 )
 def test_a_path_that_is_absent_is_not_looked_for_on_the_hub(name):
-    with pytest.raises(DataFormatError, match="no such model folder; check the path") as caught:
+    with pytest.raises(DataFormatError, match="no such model folder") as caught:
         models.resolve_model(name)
     assert name in message(caught)
 
@@ -69,7 +69,7 @@ def test_what_may_be_a_hub_id_stays_as_it_is():
 
 def test_a_folder_without_a_model_is_named(tmp_path):
     (tmp_path / "notes.txt").write_text("none", encoding="utf-8")
-    with pytest.raises(DataFormatError, match=r"no model in this folder: it has no config.json") as caught:
+    with pytest.raises(DataFormatError, match=r"no model .*config.json") as caught:
         models.load_causal_lm(str(tmp_path), **CPU)
     assert str(tmp_path) in message(caught)
 
@@ -146,9 +146,7 @@ def test_code_that_comes_with_a_model_is_not_run(tiny, tmp_path):
         encoding="utf-8",
     )
     (folder / "mine.py").write_text("raise SystemExit('ran')", encoding="utf-8")
-    with pytest.raises(
-        BackendError, match="comes with code of its own; read it, and give --trust-remote-code"
-    ) as caught:
+    with pytest.raises(BackendError, match=r"code of its own; .*--trust-remote-code") as caught:
         models.load_causal_lm(str(folder), **CPU)
     message(caught)
 
@@ -156,7 +154,7 @@ def test_code_that_comes_with_a_model_is_not_run(tiny, tmp_path):
 def test_an_embedded_model_that_is_not_installed_comes_with_its_pip_line(monkeypatch):
     absent = EmbeddedModel("absent", (("no_such_package_at_all", "x.gguf"),), "pip install absent", "to test", "MIT")
     monkeypatch.setitem(EMBEDDED, "absent", absent)
-    with pytest.raises(MissingDependencyError, match="install it with: pip install absent"):
+    with pytest.raises(MissingDependencyError, match="with: pip install absent"):
         models.resolve_model("absent")
     assert not absent.installed
 
@@ -165,7 +163,7 @@ def test_a_file_that_is_no_gguf_is_one_line_and_leaves_nothing(tmp_path, monkeyp
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "broken.gguf"
     path.write_bytes(b"GGUF" + b"\0" * 40)
-    with pytest.raises(BackendError, match=r"broken.gguf: cannot be read as a GGUF language model") as caught:
+    with pytest.raises(BackendError, match=r"broken.gguf: cannot be read .*GGUF") as caught:
         models.load_causal_lm(str(path), **CPU)
     message(caught)
     assert list((tmp_path / "cache" / "models").iterdir()) == []

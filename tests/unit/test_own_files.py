@@ -173,7 +173,7 @@ def test_torn_measures_of_a_run_are_one_line(tmp_path, text):
     manifest_path(tmp_path / "out").write_text(json.dumps(MANIFEST))
     (tmp_path / FOLDER_MARK).write_text('{"dataset": "d"}')
     (tmp_path / METRICS).write_text(text)
-    with pytest.raises(DataFormatError, match=rf"{METRICS}: not the measures of a run"):
+    with pytest.raises(DataFormatError, match=rf"{METRICS}: not the measures"):
         read_run_folder(tmp_path).measures()
 
 
@@ -181,7 +181,7 @@ def test_torn_measures_of_a_run_are_one_line(tmp_path, text):
 def test_a_torn_mark_of_a_run_is_one_line(tmp_path, text):
     manifest_path(tmp_path / "out").write_text(json.dumps(MANIFEST))
     (tmp_path / FOLDER_MARK).write_text(text)
-    with pytest.raises(DataFormatError, match=rf"{FOLDER_MARK}: not the mark of a run"):
+    with pytest.raises(DataFormatError, match=rf"{FOLDER_MARK}: not the mark"):
         read_run_folder(tmp_path)
 
 

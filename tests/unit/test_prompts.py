@@ -233,12 +233,12 @@ def test_an_entry_must_be_named_and_known(write, entry, error, message):
 
 
 def test_an_unknown_mode_is_refused(write):
-    with pytest.raises(PromptError, match="unknown mode 'dynamic_v2'; it is static or dynamic"):
+    with pytest.raises(PromptError, match=r"unknown mode 'dynamic_v2'; .*static or dynamic"):
         load_prompt(write("templates.yaml", "a:\n  mode: dynamic_v2\n  template: '{document}'"))
 
 
 def test_an_entry_of_a_single_prompt_is_refused(write):
-    with pytest.raises(PromptError, match="one template, not a file of several"):
+    with pytest.raises(PromptError, match="a file of several"):
         load_prompt(write("a.yaml", "form: '{document}'") + ":entry")
 
 

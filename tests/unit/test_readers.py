@@ -391,8 +391,6 @@ def test_layout_is_doclings_and_loaded_only_when_asked(tmp_path, monkeypatch):
 
 
 def test_a_package_that_is_absent_is_named_with_its_pip_line():
-    with pytest.raises(
-        MissingDependencyError, match=r"nothing is needed to read X and is not installed; .*pip install"
-    ):
+    with pytest.raises(MissingDependencyError, match=r"nothing is needed .*read X .*pip install"):
         Kind("X", "x:y", ("no_such_package",), "nothing>=1").check()
     assert HTML.packages == ("trafilatura",)

@@ -1,6 +1,7 @@
 """Reordering the top of a run: tail, fusion, ids that do not fit, going on after an interruption."""
 
 import random
+import re
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_toolkit_fault_the_top_is_of_the_file_not_of_the_scores():
 
 @pytest.mark.parametrize("depth", [0, -1])
 def test_a_depth_below_one_is_refused(depth):
-    with pytest.raises(ConfigError, match=f"depth is {depth}; it must be at least 1"):
+    with pytest.raises(ConfigError, match=rf"depth is {depth}; .*at least 1"):
         rerank(RUN, QUERIES, TEXTS, Lengths(), depth=depth)
 
 
@@ -90,10 +91,8 @@ def test_toolkit_fault_an_unknown_id_is_named_before_any_work():
     run = {"q1": {"d1": 2.0, "gone": 1.0, "lost": 1.5}, "nobody": {"d1": 1.0}}
     with pytest.raises(StaleInputError) as caught:
         rerank(run, QUERIES, TEXTS, scorer)
-    assert str(caught.value) == (
-        "1 queries of the run are not in the queries given ('nobody'); 2 documents of the run are not in the corpus "
-        "('lost', 'gone'); give the queries and the corpus the run was made with"
-    )
+    facts = r"1 queries .*\('nobody'\); 2 documents .*\('lost', 'gone'\); .*"
+    assert re.fullmatch(facts, str(caught.value))
     assert scorer.batches == []
 
 
@@ -103,9 +102,7 @@ def test_documents_below_the_depth_need_not_be_in_the_corpus():
 
 def test_scores_of_another_run_are_refused():
     scored = [ScoredDocument("q1", "d1", 1.0), ScoredDocument("q2", "d1", 1.0), ScoredDocument("q2", "d2", 1.0)]
-    with pytest.raises(
-        StaleInputError, match=r"query 'q1': document 'd2' is in the top 2 of the run but has no rerank"
-    ):
+    with pytest.raises(StaleInputError, match=r"query 'q1': document 'd2' .*top 2 of the run .*no rerank"):
         apply_scores(RUN, scored, depth=2)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 
 import pytest
 import torch
@@ -255,7 +256,7 @@ def test_the_stage_learns_from_gpls_margins(tiny, tmp_path):
     options = stage_options(tiny, loss="margin-mse")
     manifest = train_retriever_from_file(triples, options, output=tmp_path / "model", progress=progress)
     assert manifest.results["examples"] == 12
-    assert "4 of 16 triples have no teacher's score and are left out" in progress.notes
+    assert any(re.match(r"4 of 16 triples .*no teacher's score", note) for note in progress.notes)
 
 
 def test_the_stage_asks_a_teacher_once(tiny, tmp_path):
@@ -267,7 +268,7 @@ def test_the_stage_asks_a_teacher_once(tiny, tmp_path):
     progress = Notes()
     options = stage_options(tiny, loss="margin-mse", teacher=tiny("bert_classifier"), learning_rate=1e-3)
     train_retriever_from_file(triples, options, output=tmp_path / "two", progress=progress)
-    assert any(note.endswith("is up to date, skipped") for note in progress.notes)
+    assert any(note.endswith("up to date, skipped") for note in progress.notes)
 
 
 def test_margin_mse_without_scores_names_the_ways_to_get_them(tiny, tmp_path):

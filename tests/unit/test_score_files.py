@@ -47,7 +47,7 @@ def test_what_is_refused(read, rows, problem):
 
 
 def test_scores_of_other_queries_and_twice_the_same(read):
-    with pytest.raises(StaleInputError, match="it scores none of these queries"):
+    with pytest.raises(StaleInputError, match="none of these queries"):
         read([{"query_id": "other", "x": 1}])
     with pytest.raises(DataFormatError, match="'reranker' are there already"):
         read([{"query_id": "q0", "reranker": 1}], taken=("reranker",))

@@ -41,7 +41,7 @@ def test_the_kind_is_read_from_the_configuration(architecture, encoder_decoder, 
 
 
 def test_a_configuration_that_names_nothing_is_refused():
-    with pytest.raises(ConfigError, match=r"^m: its config.json names no architecture; say what it is with --kind$"):
+    with pytest.raises(ConfigError, match=r"^m: .*config.json names no architecture; .*--kind$"):
         find_kind("m", config(), {})
 
 
@@ -59,7 +59,7 @@ def test_an_unknown_kind_is_refused(tiny):
 
 @pytest.mark.parametrize(("model", "kind"), [("t5", "auto"), ("t5", "monot5"), ("llama", "causal")])
 def test_toolkit_fault_unknown_checkpoints_get_guessed_answers(tiny, model, kind):
-    with pytest.raises(ConfigError, match="nothing says which two tokens this reranker answers with; name them with"):
+    with pytest.raises(ConfigError, match=r"which two tokens .*answers with"):
         load_scorer(tiny(model), kind=kind, **EXACT)
 
 
@@ -73,18 +73,18 @@ def test_training_gives_a_checkpoint_without_answers_its_first(tiny):
 @pytest.mark.parametrize(("true_token", "false_token"), [("▁true", "▁nonsense"), ("▁nonsense", "▁false")])
 def test_a_token_the_vocabulary_lacks_is_refused_also_in_training(tiny, true_token, false_token):
     for training in (True, False):
-        with pytest.raises(ConfigError, match="'▁nonsense' is not one token of its vocabulary; name another with"):
+        with pytest.raises(ConfigError, match="'▁nonsense' is not one token"):
             load_pair_model(tiny("t5"), true_token=true_token, false_token=false_token, for_training=training, **EXACT)
 
 
 @pytest.mark.parametrize("given", [{"true_token": "▁true"}, {"false_token": "▁false"}])
 def test_half_a_pair_of_answers_is_refused(tiny, given):
-    with pytest.raises(ConfigError, match="belong together; give both or neither"):
+    with pytest.raises(ConfigError, match="give both or neither"):
         load_scorer(tiny("t5"), **given, **EXACT)
 
 
 def test_two_names_of_one_token_are_refused():
-    with pytest.raises(ConfigError, match=r"^m: 'Ġyes' and ' yes' are the same token; name two different ones$"):
+    with pytest.raises(ConfigError, match=r"^m: 'Ġyes' and ' yes' are the same"):
         find_answers(byte_level_tokenizer(), "m", {}, "Ġyes", " yes")
 
 

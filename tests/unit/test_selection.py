@@ -92,7 +92,7 @@ def test_documents_by_a_list_of_ids():
     chosen = choose_documents(CORPUS, maximum=None, doc_ids=["d7", "d3", "d7"])
     assert ids(chosen.documents) == ["d3", "d7"]
     assert chosen.dropped == Counter(not_listed=38)
-    with pytest.raises(ConfigError, match="2 of 4 ids of --doc-ids are not in the corpus, 'x' first"):
+    with pytest.raises(ConfigError, match=r"2 of 4 ids of --doc-ids .*'x'"):
         choose_documents(CORPUS, maximum=None, doc_ids=["d1", "x", "d2", "a"])
 
 

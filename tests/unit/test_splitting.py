@@ -97,7 +97,7 @@ def test_ids_stay_what_they_were_in_the_whole_file(corpus, tmp_path):
 
 def test_words_of_development_queries_are_not_trained_on(corpus, tmp_path):
     source = write_queries(tmp_path / "q.jsonl", text="What is THAT{n}?")
-    with pytest.raises(ConfigError, match="every query has the words of one in the development set"):
+    with pytest.raises(ConfigError, match=r"every query .*the development set"):
         split(source, corpus, tmp_path)
     assert not (tmp_path / "dev.jsonl").exists()
     rows = source.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -126,19 +126,19 @@ def test_what_cannot_be_split(corpus, tmp_path):
     for share in (0.0, 1.0, -1.0):
         with pytest.raises(ConfigError, match=f"--dev-share is {share}; it must be above 0 and below 1"):
             split(source, corpus, tmp_path, dev_share=share)
-    with pytest.raises(ConfigError, match=r"80 queries of 29 clusters .* one side would be empty"):
+    with pytest.raises(ConfigError, match=r"80 queries of 29 clusters .*would be empty"):
         split(source, corpus, tmp_path, dev_share=0.001)
     files = SplitFiles.named(tmp_path / "a.jsonl", tmp_path / "a.jsonl")
-    with pytest.raises(ConfigError, match="the outputs of a split must be different files"):
+    with pytest.raises(ConfigError, match="must be different files"):
         split_file(source, corpus.corpus, corpus.corpus_stamp, SplitOptions(), files=files)
     files = SplitFiles.named(tmp_path / "a.jsonl", source)
     with pytest.raises(ConfigError, match="would be overwritten"):
         split_file(source, corpus.corpus, corpus.corpus_stamp, SplitOptions(), files=files)
     (tmp_path / "empty.jsonl").write_text("", encoding="utf-8")
-    with pytest.raises(ConfigError, match="there are no queries to split"):
+    with pytest.raises(ConfigError, match="no queries to split"):
         split(tmp_path / "empty.jsonl", corpus, tmp_path)
     source.write_text('{"doc_id": "zz", "query": "what"}\n', encoding="utf-8")
-    with pytest.raises(StaleInputError, match="document 'zz' is not in this corpus"):
+    with pytest.raises(StaleInputError, match=r"document 'zz' .*not in this corpus"):
         split(source, corpus, tmp_path)
 
 

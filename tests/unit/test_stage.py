@@ -196,7 +196,7 @@ def test_dropped_line(dropped, line):
 
 def test_an_input_is_never_the_output(runner, tmp_path):
     runner.output.write_text("precious", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"out\.txt is an input and would be overwritten; choose another --output"):
+    with pytest.raises(ConfigError, match=r"out\.txt is an input .*overwritten; .*--output"):
         run_stage(
             "shout",
             Options(),

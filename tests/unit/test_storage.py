@@ -109,7 +109,7 @@ def test_what_json_has_no_form_for_is_an_error():
 
 
 def test_absent_files_and_folders_are_named(tmp_path):
-    with pytest.raises(DataFormatError, match=r"absent\.jsonl: no such file; check the path"):
+    with pytest.raises(DataFormatError, match=r"absent\.jsonl: no such file"):
         list(read_jsonl(tmp_path / "absent.jsonl"))
     with pytest.raises(DataFormatError, match="is a folder"):
         list(read_lines(tmp_path))
@@ -123,7 +123,7 @@ def test_broken_gzip_files_are_named(tmp_path):
     bad_block = whole[:10] + b"\x07" + whole[11:]  # block type 3 does not exist
     for content in (b"plain text\n", whole[: len(whole) // 2], bytes(damaged), bad_block):
         path.write_bytes(content)
-        with pytest.raises(DataFormatError, match=r"x\.gz: not a whole gzip file"):
+        with pytest.raises(DataFormatError, match=r"x\.gz: .*whole gzip file"):
             list(read_lines(path))
 
 

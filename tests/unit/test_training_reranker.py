@@ -137,7 +137,7 @@ def test_monot5_learns_listwise_too(tiny, tmp_path):
 def test_the_answers_that_are_taught_are_saved(tiny, tmp_path):
     train(tiny, "monot5", tmp_path / "model", true_token="▁yes", false_token="▁no", epochs=25, learning_rate=1e-2)
     assert accuracy(tmp_path / "model", groups()) == 1.0  # load_scorer is told no tokens
-    with pytest.raises(ConfigError, match="not one token of its vocabulary"):
+    with pytest.raises(ConfigError, match="not one token of"):
         train(tiny, "monot5", tmp_path / "other", true_token="▁yes", false_token="▁nonsense")
 
 

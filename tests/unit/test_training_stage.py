@@ -186,13 +186,13 @@ def test_mined_scores_teach_without_a_teacher(tiny, tmp_path):
 
 
 def test_margin_mse_without_any_teacher_is_refused(tiny, tmp_path):
-    with pytest.raises(ConfigError, match="no teacher's scores lie beside these triples; give --teacher MODEL"):
+    with pytest.raises(ConfigError, match=r"no teacher's scores .*--teacher MODEL"):
         train(triples(tmp_path), tmp_path / "model", model=tiny("bert_classifier"), loss="margin-mse")
 
 
 def test_a_loss_that_reads_no_scores_refuses_a_teacher(learnt, tiny, tmp_path):
     settings = {"model": tiny("bert_classifier"), "loss": "lambda", "teacher": str(learnt[0])}
-    with pytest.raises(ConfigError, match="--loss lambda does not read a teacher's scores; use margin-mse"):
+    with pytest.raises(ConfigError, match=r"--loss lambda .*teacher's scores; .*margin-mse"):
         train(triples(tmp_path), tmp_path / "model", **settings)
 
 
@@ -313,7 +313,7 @@ def test_what_each_family_is_taught_to_say(model, family, expected):
 def test_an_unknown_family_is_an_error_that_says_how_to_name_the_tokens():
     config = T5Config()
     config.model_type = "bart"
-    with pytest.raises(ConfigError, match=r"answers of a bart checkpoint; .* with --true-token and --false-token"):
+    with pytest.raises(ConfigError, match=r"a bart checkpoint; .*--true-token and --false-token"):
         taught_answers("facebook/bart-base", config)
 
 

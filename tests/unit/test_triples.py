@@ -306,10 +306,10 @@ def test_ranks_are_parsed(text, ranks):
 
 @pytest.mark.parametrize("text", ["", "5", "0-9", "9-5", "a-b", "1-", "-5", "1-2-3", "1.5-2", "²-³"])
 def test_ranks_that_make_no_sense(text):
-    with pytest.raises(ConfigError, match=r"--ranks is .*; write the first and the last rank, 1-100 for instance"):
+    with pytest.raises(ConfigError, match=r"--ranks is .*; .*1-100"):
         parse_ranks(text)
 
 
 def test_at_least_one_negative_is_drawn():
-    with pytest.raises(ConfigError, match="--per-query is 0; it must be at least 1"):
+    with pytest.raises(ConfigError, match=r"--per-query is 0; .*at least 1"):
         Draw(per_query=0)

@@ -131,7 +131,7 @@ def test_another_model_is_refused(tmp_path):
     build_index(index, corpus(tmp_path, {"1": "a"}), Letters())
     other = Letters()
     other.fingerprint = "letters-2\0float32"
-    with pytest.raises(StaleInputError, match="the index was made with letters"):
+    with pytest.raises(StaleInputError, match="was made with letters"):
         add_documents(index, corpus(tmp_path, {"2": "b"}, "more"), other)
     other.fingerprint = "letters-1\0bfloat16"  # the same weights on another processor
     assert add_documents(index, corpus(tmp_path, {"2": "b"}, "more"), other) == Change(added=1)
@@ -145,9 +145,9 @@ def test_an_index_has_no_windows(tmp_path):
 
 
 def test_what_is_no_index_is_named(tmp_path):
-    with pytest.raises(DataFormatError, match="no index in this folder"):
+    with pytest.raises(DataFormatError, match="no index in"):
         VectorIndex(tmp_path)
-    with pytest.raises(DataFormatError, match="no index in this folder"):
+    with pytest.raises(DataFormatError, match="no index in"):
         delete_documents(tmp_path / "absent", ["1"])
     assert not (tmp_path / "absent").exists()
     (tmp_path / "index.json").write_text("{}")
