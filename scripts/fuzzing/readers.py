@@ -42,7 +42,7 @@ def documents(folder: Path, main: Path) -> None:
 
 
 def ids_are_ids(main: Path, names: Sequence[str]) -> None:
-    """Of JSON values only texts and whole numbers, `7.0` too, can be ids; what a file was accepted with is looked at once more."""
+    """Of JSON values only texts and whole numbers (7.0 is one) can be ids; what was accepted is looked at once more."""
     content = gunzip(main.read_bytes()) if main.suffix == ".gz" else main.read_bytes()
     if main.name.removesuffix(".gz").endswith((".tsv", ".txt")) or not content:
         return
