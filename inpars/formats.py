@@ -13,7 +13,6 @@ from typing import Any, cast, get_args
 
 from inpars.errors import DataFormatError
 from inpars.fields import (
-    MOST_EXACT,
     checked_id,
     finite_number,
     first_of,
@@ -49,6 +48,7 @@ from inpars.tables import (
     Table,
 )
 
+MOST_LOG_PROB = 1e300  # so that their sum is a number; models write none of the kind
 LOWEST_LOG_PROB = -3.4028234663852886e38  # float32's, for the minus infinity that JSON does not have
 LOG_PROB_DIGITS = 6  # decimals kept in files; the contract's tolerance is 1e-4
 SCORE_DIGITS = 6  # decimals of a run's scores
@@ -277,9 +277,9 @@ def synthetic_query(
 
 def is_log_prob(value: object) -> bool:
     """Whether that is a number that a log-probability can be; minus infinity can, NaN cannot."""
-    if isinstance(value, int):
-        return not isinstance(value, bool) and abs(value) < MOST_EXACT
-    return isinstance(value, float) and value < math.inf
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return value == -math.inf or -MOST_LOG_PROB < value < MOST_LOG_PROB
 
 
 def _token_ids(values: object, path: Path, number: int | None) -> tuple[int, ...]:
