@@ -6,7 +6,6 @@ Readers stream and name the path, line and field of what they reject. Ids become
 from __future__ import annotations
 
 import math
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -49,6 +48,7 @@ from inpars.tables import (
     Table,
 )
 
+MOST_LOG_PROB = 1e300  # so that their sum is a number; models write none of the kind
 LOWEST_LOG_PROB = -3.4028234663852886e38  # float32's, for the minus infinity that JSON does not have
 LOG_PROB_DIGITS = 6  # decimals kept in files; the contract's tolerance is 1e-4
 SCORE_DIGITS = 6  # decimals of a run's scores
@@ -276,10 +276,10 @@ def synthetic_query(
 
 
 def is_log_prob(value: object) -> bool:
-    """Whether a log-probability can be that; minus infinity it can, NaN and what no float holds it cannot."""
+    """Whether that is a number that a log-probability can be; minus infinity can, NaN cannot."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return abs(value) <= sys.float_info.max or value == -math.inf
+    return value == -math.inf or -MOST_LOG_PROB < value < MOST_LOG_PROB
 
 
 def _token_ids(values: object, path: Path, number: int | None) -> tuple[int, ...]:

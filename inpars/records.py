@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 LogProbKind: TypeAlias = Literal["raw", "processed", "absent"]
 FinishReason: TypeAlias = Literal["stop", "length", "error"]
+HIGHEST_EXPONENT = 600.0  # of e, whose sum over a query is still a number; no log-probability is above 0
 
 Run: TypeAlias = dict[str, dict[str, float]]
 """query_id -> doc_id -> score. Order inside is not trusted: `inpars.runs.rank` decides."""
@@ -100,7 +101,8 @@ class SyntheticQuery:
         """Mean of the token probabilities; -inf for an empty query, so that it sorts last like the others."""
         if not self.token_log_probs:
             return -math.inf
-        return math.fsum(math.exp(value) for value in self.token_log_probs) / len(self.token_log_probs)
+        probs = (math.exp(min(value, HIGHEST_EXPONENT)) for value in self.token_log_probs)
+        return math.fsum(probs) / len(self.token_log_probs)
 
 
 @dataclass(frozen=True, slots=True)

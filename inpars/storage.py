@@ -217,7 +217,8 @@ def refuse_device(path: Path) -> None:
 def _text_writer(path: Path, *, packed: bool) -> Iterator[IO[str]]:
     with path.open("wb") as raw:
         binary = gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) if packed else raw
-        with io.TextIOWrapper(binary, encoding="utf-8", newline="\n") as stream:
+        # records hold no unpaired surrogates, but names of files that pages and metrics show may
+        with io.TextIOWrapper(binary, encoding="utf-8", errors="replace", newline="\n") as stream:
             yield stream
 
 

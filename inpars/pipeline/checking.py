@@ -184,8 +184,8 @@ def _report(run: RunFolder) -> Iterator[str]:
         return
     try:
         systems = (parse_json(path.read_bytes()).get("results") or {}).get("systems", [])
-        said = {system["name"]: system["means"] for system in systems}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        said = {system["name"]: {metric: float(mean) for metric, mean in system["means"].items()} for system in systems}
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         yield f"report.json: cannot be read ({error}); run again"
         return
     if said.keys() != measures.keys():

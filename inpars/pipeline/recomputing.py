@@ -17,7 +17,7 @@ import numpy as np
 from inpars.corpus import Corpus
 from inpars.datasets import Dataset
 from inpars.documents.selection import sampling_key
-from inpars.errors import InparsError
+from inpars.errors import ConfigError, InparsError
 from inpars.evaluation.measures import evaluate
 from inpars.formats import read_run, read_synthetic_records, run_lines
 from inpars.manifest import Manifest
@@ -132,7 +132,7 @@ def _fusion(again: _Again, output: str, manifest: Manifest) -> str | None:
     sources = [again.run.inside(stamp) for stamp in manifest.inputs.values()]
     if None in sources:
         return "the runs it was made of are not in the folder"
-    depth, k = manifest.arguments["depth"], manifest.arguments["k"]
+    depth, k = _depth(manifest, "depth"), _depth(manifest, "k")
     runs = [read_run(again.run.path / str(source)) for source in sources]
     written = read_run(again.run.path / output)
     chosen = again.sampled(written)
@@ -148,7 +148,7 @@ def _fused_top(again: _Again, output: str, manifest: Manifest) -> str | None:
     run, scores = (read_run(again.run.path / str(place)) for place in places.values())
     written = read_run(again.run.path / output)
     chosen = again.sampled(written)
-    made = reordered({query_id: run[query_id] for query_id in chosen}, scores, manifest.arguments["depth"])
+    made = reordered({query_id: run[query_id] for query_id in chosen}, scores, _depth(manifest, "depth"))
     again.hold("fused scores", output, _differences(made, written, chosen))
     return None
 
@@ -212,6 +212,8 @@ def _reranked(again: _Again, output: str, manifest: Manifest) -> str | None:
 
 def _searched(again: _Again, output: str, manifest: Manifest) -> str | None:
     retrievers = manifest.arguments["retriever"]
+    if not isinstance(retrievers, list) or not retrievers or not all(isinstance(name, str) for name in retrievers):
+        return "its manifest names no retriever"
     if len(retrievers) > 1:
         return "scores of several retrievers together are not made again"
     if again.dataset is None:
@@ -251,6 +253,14 @@ def _similarities(
     differences = _differences(made, first, list(made))
     again.hold("similarities", output, differences, rough=computing["dtype"] != "float32")
     return None
+
+
+def _depth(manifest: Manifest, name: str) -> int:
+    """A number of documents of the manifest's settings. Raises ConfigError where somebody changed it."""
+    value = manifest.arguments[name]
+    if type(value) is not int or value < 1:
+        raise ConfigError(f"its manifest's {name} is no number of documents")
+    return value
 
 
 def _differences(made: Run, written: Run, query_ids: Sequence[str]) -> dict[str, float]:

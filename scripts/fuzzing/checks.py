@@ -49,8 +49,9 @@ def run(*arguments: object) -> Done:
     said = err.getvalue()
     if code not in (0, 1, 2):
         _broken("exit code", f"{code} of {arguments[0]}")
-    if "Traceback (most recent call last)" in said:
-        _broken("traceback", said.splitlines()[-1])
+    for mark in ("Traceback (most recent call last)", "this is a fault of inpars"):
+        if mark in said:
+            _broken("traceback", said.splitlines()[-1])
     if code == 0:
         return Done(out.getvalue(), said)
     lines = [line for line in said.splitlines() if line.startswith(f"inpars{' ' if code == 2 else ': '}")]

@@ -18,6 +18,7 @@ from inpars.documents.readers import ReadOptions
 from inpars.errors import InparsError, UnreadableFileError
 from inpars.evaluation.measures import evaluate
 from inpars.evaluation.run_files import read_checked_run
+from inpars.fields import MOST_EXACT
 from inpars.interchange import FORMATS
 from inpars.interchange.triples_source import read_examples as read_triple_examples
 from inpars.interchange.triples_source import triple_files
@@ -41,7 +42,7 @@ def documents(folder: Path, main: Path) -> None:
 
 
 def ids_are_ids(main: Path, names: Sequence[str]) -> None:
-    """Of JSON values only texts and whole numbers can be ids; what a file was accepted with is looked at once more."""
+    """Of JSON values only texts and whole numbers (7.0 is one) can be ids; what was accepted is looked at once more."""
     content = gunzip(main.read_bytes()) if main.suffix == ".gz" else main.read_bytes()
     if main.name.removesuffix(".gz").endswith((".tsv", ".txt")) or not content:
         return
@@ -51,7 +52,8 @@ def ids_are_ids(main: Path, names: Sequence[str]) -> None:
         except (ValueError, RecursionError):
             continue
         value = next((record[name] for name in names if record.get(name) is not None), "")
-        if isinstance(value, bool) or not isinstance(value, str | int):
+        whole = isinstance(value, float) and value.is_integer() and abs(value) < MOST_EXACT
+        if isinstance(value, bool) or not (whole or isinstance(value, str | int)):
             raise BrokenPromiseError(f"no id was taken for one: {value!r}")
 
 
@@ -175,7 +177,7 @@ def imported(name: str) -> Read:
         output = folder / "imported.out"
         made = import_file(main, ImportOptions(format=name), output=output)
         counts = made.results["files"]
-        if main.is_file():
+        if main.is_file() and not made.dropped:
             _in_another_order(name, folder, main, counts)
         try:
             _check_import(output, counts)

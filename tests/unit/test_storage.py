@@ -238,3 +238,10 @@ def test_folders_are_replaced_whole(tmp_path):
         replace_folder(source, target)
         assert (names(target), names(target.parent)) == ([content], ["target"])
     assert not source.exists()
+
+
+def test_names_that_are_not_utf8_are_written_with_a_mark(tmp_path):
+    """A page or metrics may name a file whose name holds other bytes."""
+    with atomic_writer(tmp_path / "page.html") as stream:
+        stream.write("a\udcff.trec é")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == "a?.trec é"
