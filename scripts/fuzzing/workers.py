@@ -106,9 +106,9 @@ class Worker:
 
     def _overdue(self) -> str:
         waited, worked = time.monotonic() - self.since, _cpu_seconds(self._process.pid) - self._worked
-        if worked > HANG_SECONDS or waited > 3 * HANG_SECONDS:
-            return "hang"
-        return "memory" if _resident(self._process.pid) > MOST_BYTES else ""
+        if _resident(self._process.pid) > MOST_BYTES:
+            return "memory"
+        return "hang" if worked > HANG_SECONDS or waited > 3 * HANG_SECONDS else ""
 
     def _stacks(self, reason: str) -> str:
         if reason in ("hang", "memory") and self._process.pid is not None:
