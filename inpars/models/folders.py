@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from inpars.errors import ConfigError, DataFormatError
-from inpars.json_text import JsonError, parse_json, well_formed
+from inpars.json_text import JsonError, parse_json
 from inpars.models.embedded import EMBEDDED
 
 GGUF_SUFFIX = ".gguf"
@@ -66,7 +66,8 @@ def require_utf8(path: Path) -> None:
     try:
         str(path.absolute()).encode()
     except UnicodeEncodeError:
-        raise ConfigError(f"{well_formed(str(path))}: models cannot lie where a name is not UTF-8; rename it") from None
+        name = str(path).encode("utf-8", "backslashreplace").decode()
+        raise ConfigError(f"{name}: models cannot lie where a name is not UTF-8; rename it") from None
 
 
 def check_folder(folder: Path) -> None:

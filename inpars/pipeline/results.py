@@ -35,8 +35,9 @@ def read_mark(folder: Path) -> dict[str, Any]:
     """What the mark says; empty where there is none. Raises DataFormatError."""
     path = folder / FOLDER_MARK
     try:
-        found = dict(parse_json(path.read_bytes()))
-        dict(found.get("source") or {})
+        found = parse_json(path.read_bytes())
+        if not isinstance(found, dict) or not isinstance(found.get("source") or {}, dict):
+            raise TypeError("an object is needed")
         return found
     except FileNotFoundError:
         return {}
