@@ -20,7 +20,7 @@ from typing import Any
 
 from inpars import __version__
 from inpars.errors import DataFormatError
-from inpars.json_text import parse_json, to_json
+from inpars.json_text import parse_json, plain_json, to_json
 from inpars.storage import atomic_writer
 
 MANIFEST_SUFFIX = ".manifest.json"
@@ -84,7 +84,7 @@ def read_manifest(output: Path) -> Manifest | None:
     """The manifest of `output`, None where there is none."""
     path = manifest_path(output)
     try:
-        fields = parse_json(path.read_bytes())
+        fields = plain_json(parse_json(path.read_bytes()))
         fields["inputs"] = {name: _stamp_of(stamp) for name, stamp in fields["inputs"].items()}
         fields["output"] = _stamp_of(fields["output"])
         manifest = Manifest(**fields)

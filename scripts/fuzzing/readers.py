@@ -51,6 +51,8 @@ def ids_are_ids(main: Path, names: Sequence[str]) -> None:
             record = json.loads(line)
         except (ValueError, RecursionError):
             continue
+        if not isinstance(record, dict):  # the file is a JSON list
+            continue
         value = next((record[name] for name in names if record.get(name) is not None), "")
         whole = isinstance(value, float) and value.is_integer() and abs(value) < MOST_EXACT
         if isinstance(value, bool) or not (whole or isinstance(value, str | int)):

@@ -24,7 +24,7 @@ from typing import Any
 from fuzzing.cases import Case
 from fuzzing.running import Outcome, execute, make_case
 
-HANG_SECONDS = 20.0  # of a processor; three times as long by the clock, as other work may slow a machine down
+HANG_SECONDS = 20.0  # of a processor; six times as long by the clock for a process that sleeps
 MOST_BYTES = 2 << 30  # resident
 POLL_SECONDS = 0.1
 FRAME = re.compile(r'File "([^"]+)", line (\d+) in (\S+)')
@@ -108,7 +108,8 @@ class Worker:
         waited, worked = time.monotonic() - self.since, _cpu_seconds(self._process.pid) - self._worked
         if _resident(self._process.pid) > MOST_BYTES:
             return "memory"
-        return "hang" if worked > HANG_SECONDS or waited > 3 * HANG_SECONDS else ""
+        asleep = waited > 6 * HANG_SECONDS and _is_asleep(self._process.pid)  # not merely short of a processor
+        return "hang" if worked > HANG_SECONDS or asleep else ""
 
     def _stacks(self, reason: str) -> str:
         if reason in ("hang", "memory") and self._process.pid is not None:
@@ -136,6 +137,14 @@ def _resident(pid: int | None) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
     except (OSError, IndexError):
         return 0
+
+
+def _is_asleep(pid: int | None) -> bool:
+    """Whether a process waits for something other than a processor or a disk."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+    except (OSError, IndexError):
+        return False
 
 
 def _cpu_seconds(pid: int | None) -> float:
