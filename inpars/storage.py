@@ -24,6 +24,7 @@ from inpars.errors import DataFormatError, StorageError
 from inpars.json_text import JsonError, parse_json, to_json
 from inpars.packing import packing, unpacked_stream
 
+BYTE_ORDER_MARK = "\ufeff"  # several where files that begin with one were joined twice
 NOT_WRITABLE = {
     errno.EACCES,
     errno.EEXIST,  # a file stands where a folder is needed
@@ -75,7 +76,8 @@ def decode_line(raw: bytes, path: Path, number: int) -> str:
     A mark of byte order is no part of it, which files put together from several have in their midst too.
     """
     try:
-        return raw.removeprefix(BOM_UTF8).decode().rstrip("\r\n")
+        line = raw.decode().rstrip("\r\n")
+        return line.lstrip(BYTE_ORDER_MARK) if raw.startswith(BOM_UTF8) else line
     except UnicodeDecodeError as error:
         raise DataFormatError(
             f"not UTF-8 at byte {error.start}; convert the file to UTF-8",

@@ -9,8 +9,8 @@ most half a step in 127 of its group's largest.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,13 @@ from inpars.storage import storage_errors
 
 FILE_FORMAT = 1  # raise when a file is written otherwise
 GROUP = 32  # weights with one scale
+NORMAL, CONTROL = 1, 3  # kinds of tokens
 ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}
 
 Matrix = npt.NDArray[np.float32]
 
 
-def fits(config: Any) -> bool:  # noqa: ANN401 - transformers' configs
+def fits(config: Any, tokenizer: Any) -> bool:  # noqa: ANN401 - transformers' classes
     """Whether a decoder of this configuration can be written so that nothing of it is lost."""
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     return (
@@ -37,6 +38,8 @@ def fits(config: Any) -> bool:  # noqa: ANN401 - transformers' configs
         and rope.get("rope_type", "default") == "default"
         and not getattr(config, "use_sliding_window", False)
         and config.hidden_act == "silu"
+        and getattr(tokenizer, "is_fast", False)
+        and json.loads(tokenizer.backend_tokenizer.to_str())["model"]["type"] == "BPE"
         and config.hidden_size % GROUP == config.intermediate_size % GROUP == 0
     )
 
@@ -104,15 +107,22 @@ def _describe(writer: Any, config: Any) -> None:  # noqa: ANN401
 
 
 def _describe_tokens(writer: Any, tokenizer: Any, size: int) -> None:  # noqa: ANN401
-    """A vocabulary of the right size; texts become tokens, and tokens texts, outside."""
-    known: Mapping[str, int] = tokenizer.get_vocab()
-    texts = {token: text for text, token in known.items()}
+    """The vocabulary, without which OpenVINO builds nothing; texts become tokens, and tokens texts, outside."""
+    texts = {token: text for text, token in tokenizer.get_vocab().items()}
+    special = set(tokenizer.all_special_ids)
+    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("default")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_add_bos_token(False)
+    writer.add_add_space_prefix(False)
     writer.add_token_list([texts.get(token, f"[unused{token}]") for token in range(size)])
-    writer.add_token_types([1] * size)
-    writer.add_token_merges([])
-    writer.add_eos_token_id(tokenizer.eos_token_id or 0)
+    writer.add_token_types([CONTROL if token in special else NORMAL for token in range(size)])
+    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in merges])
+    end = tokenizer.eos_token_id or 0
+    writer.add_bos_token_id(tokenizer.bos_token_id or end)
+    writer.add_eos_token_id(end)
+    writer.add_unk_token_id(tokenizer.unk_token_id or end)
+    writer.add_pad_token_id(tokenizer.pad_token_id or end)
 
 
 def _as_gguf_has_it(name: str, values: Matrix, architecture: str, config: Any) -> Matrix:  # noqa: ANN401

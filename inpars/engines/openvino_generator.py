@@ -72,6 +72,15 @@ class OpenVinoGenerator:
         }
         self._pipeline = genai.ContinuousBatchingPipeline(str(weights), scheduler, "CPU", properties)
         self._requests = 0
+        if self._inputs.prefix:
+            self._read_prefix()
+
+    def _read_prefix(self) -> None:
+        """Have the prompts' beginning in the cache before several requests would each compute it."""
+        handle = self._begin(self._inputs.prefix, max_new_tokens=1)
+        while not _is_finished(handle):
+            self._pipeline.step()
+        handle.read_all()
 
     def plan(self, documents: Sequence[Document]) -> list[list[int]]:
         """Chunks of documents of similar length, short ones first."""
@@ -95,10 +104,11 @@ class OpenVinoGenerator:
             for handle in (handle for chunk in waiting for handle in chunk):
                 handle.cancel()
 
-    def _begin(self, prompt: Sequence[int]) -> Any:  # noqa: ANN401 - a handle of GenAI's
+    def _begin(self, prompt: Sequence[int], max_new_tokens: int | None = None) -> Any:  # noqa: ANN401 - GenAI's handle
         import openvino
 
         self._requests += 1
+        self._wanted.max_new_tokens = max_new_tokens or self._settings.max_new_tokens
         ids = openvino.Tensor(np.array([prompt], dtype=np.int64))
         return self._pipeline.add_request(self._requests, ids, self._wanted)
 
