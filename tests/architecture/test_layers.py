@@ -16,7 +16,7 @@ LAYERS = """
     packing  storage  runs  json_stream  fields  tables  record_files  judgements  formats  corpus_files  corpus
     manifest  topics
     extras  models  documents  datasets
-    filtering  prompting  generation  engines
+    filtering  prompting  generation
     retrieval  mining  scoring  reranking
     evaluation  training
     answering  interchange  reports
