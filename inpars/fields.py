@@ -11,7 +11,7 @@ from typing import Any
 from inpars.errors import DataFormatError
 from inpars.json_text import well_formed
 from inpars.packing import plain_name
-from inpars.storage import read_lines
+from inpars.storage import BYTE_ORDER_MARK, read_lines
 
 WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]+\s*")
 MOST_DIGITS = 18  # of a whole number: what 64 bits hold
@@ -68,7 +68,7 @@ def text_of(record: Mapping[str, Any], names: tuple[str, ...], path: Path, numbe
 
 def checked_id(value: object, path: Path, number: int) -> str:
     """An id as text, without blanks around it; a whole float without its `.0`. Raises DataFormatError for all else."""
-    text = value.strip() if isinstance(value, str) else _number_as_id(value)
+    text = value.strip().lstrip(BYTE_ORDER_MARK) if isinstance(value, str) else _number_as_id(value)
     if text.split() != [text] or well_formed(text) != text:
         raise DataFormatError(
             "an id must be one word without blanks, or a whole number", path=path, line=number, excerpt=repr(value)

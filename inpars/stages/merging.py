@@ -72,7 +72,7 @@ def merge_shards(
     parts = [Part(piece.path, piece.manifest.results[SHARD_RESULT]["places"]) for piece in pieces]
     lines = progress.track(
         merged_lines(parts),
-        total=sum(piece.manifest.output.records or 0 for piece in pieces),
+        total=sum(_lines(piece.manifest) for piece in pieces),
         description="merge",
         unit="lines",
     )
@@ -108,6 +108,12 @@ def _read_piece(path: Path) -> _Piece:
     except (TypeError, ValueError) as error:
         problem = f"not the manifest of a shard ({error}); run the shard again"
         raise DataFormatError(problem, path=manifests.manifest_path(path)) from None
+
+
+def _lines(manifest: Manifest) -> int:
+    """How many records a shard has."""
+    own = manifest.results[SHARD_RESULT]
+    return lines_of_places(own["places"], own["items"])
 
 
 def _check_counts(manifest: Manifest) -> None:
@@ -181,7 +187,7 @@ def _merged(pieces: Sequence[_Piece], output: Path, made_of: Sequence[Mapping[st
     return dataclasses.replace(
         first,
         arguments={**first.arguments, "shard": None},
-        output=manifests.stamp(output, sum(manifest.output.records or 0 for manifest in made)),
+        output=manifests.stamp(output, sum(map(_lines, made))),
         results=results | {MERGED_RESULT: list(made_of)},
         device=", ".join(dict.fromkeys(manifest.device for manifest in made)),
         started=min(manifest.started for manifest in made),
