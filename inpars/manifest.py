@@ -23,6 +23,7 @@ from inpars.errors import DataFormatError
 from inpars.json_text import parse_json, plain_json, to_json
 from inpars.storage import atomic_writer
 
+LONGEST_SECONDS = 1e12  # that a stage can have taken
 MANIFEST_SUFFIX = ".manifest.json"
 TRACKED_PACKAGES = (
     "torch",
@@ -125,6 +126,8 @@ def _check(manifest: Manifest) -> None:
         raise ValueError("dropped must hold whole numbers")
     if any(map(_too_large, (manifest.arguments, manifest.results, manifest.dropped, manifest.seconds))):
         raise ValueError("a whole number is too large")
+    if not 0 <= manifest.seconds < LONGEST_SECONDS:  # nor NaN
+        raise ValueError("seconds must be a time")
 
 
 def _too_large(value: object) -> bool:

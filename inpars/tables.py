@@ -265,7 +265,10 @@ def _doubts(rows: Sequence[tuple[int, Sequence[str]]], path: Path) -> tuple[str,
 
 def _csv_table(path: Path, wanted: Wanted) -> Table:
     separator, (number, line) = _csv_header(path)
-    names = header_names(next(csv.reader([line], delimiter=separator), []), wanted)
+    try:
+        names = header_names(next(csv.reader([line], delimiter=separator), []), wanted)
+    except csv.Error:  # a carriage return alone, for instance
+        names = None
     if names is None:
         problem = f"a csv file whose first line must name its columns, {wanted.positions[0]},text for instance"
         raise DataFormatError(problem, path=path, line=number, excerpt=line)

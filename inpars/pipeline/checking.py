@@ -145,6 +145,9 @@ def _corpora(run: RunFolder) -> Iterator[str]:
 def _kept_queries(run: RunFolder, output: str) -> Iterator[str]:
     """Kept queries that were not written, or stand in the wrong order."""
     manifest = run.manifests[output]
+    if "queries" not in manifest.inputs:
+        yield f"{output}: its manifest names no queries that it was made from"
+        return
     source = run.inside(manifest.inputs["queries"])
     if source is None or not (run.path / source).exists():
         return

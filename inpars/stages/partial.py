@@ -107,7 +107,15 @@ def write_in_order(partial: Path, output: Path, doc_ids: Iterable[str]) -> list[
                 counts.append(len(own))
                 for start in own:
                     stream.seek(start)
-                    yield stream.readline().decode().removesuffix("\n")
+                    yield _text(stream.readline(), partial)
 
     write_lines(output, lines())
     return counts
+
+
+def _text(raw: bytes, partial: Path) -> str:
+    try:
+        return raw.decode().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        problem = f"not UTF-8 at byte {error.start} of a line; remove this file and run the same command again"
+        raise DataFormatError(problem, path=partial) from None
