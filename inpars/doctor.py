@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 from inpars.corpus import cache_folder
 from inpars.extras import EXTRAS
 from inpars.models.embedded import EMBEDDED
-from inpars.models.processor import cores, fast_bfloat16_flags, memory_bytes
+from inpars.models.processor import cores, fast_bfloat16_flags, memory_bytes, tier
 from inpars.retrieval.java import INSTALL_BM25, OLDEST_JAVA, find_jar, find_java
 
 State: TypeAlias = Literal["ok", "missing", "info"]
@@ -59,10 +59,14 @@ def machine() -> list[Finding]:
 
 
 def compute() -> list[Finding]:
-    """Whether the processor is fast with bfloat16, and which GPUs torch sees."""
+    """The processor's tier, whether it is fast with bfloat16, and which GPUs torch sees."""
     flags = fast_bfloat16_flags()
     fast = f"fast ({', '.join(flags)})" if flags else "not faster than float32; models compute in float32"
-    return [Finding("compute", "bfloat16", fast), Finding("compute", "GPU", _gpus())]
+    return [
+        Finding("compute", "tier", tier()),
+        Finding("compute", "bfloat16", fast),
+        Finding("compute", "GPU", _gpus()),
+    ]
 
 
 def java() -> list[Finding]:

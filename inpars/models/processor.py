@@ -9,6 +9,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from inpars.models import tiers
+
 MATRIX_UNIT = "amx_bf16"
 FAST_BFLOAT16_FLAGS = (MATRIX_UNIT, "avx512_bf16")  # x86 instructions that multiply bfloat16 faster than float32
 MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # containers
@@ -18,10 +20,16 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def cpu_flags() -> frozenset[str]:
-    """The instruction sets Linux reports for the processor; empty elsewhere."""
+    """The instruction sets Linux reports for the processor, less those that a cap forbids; empty elsewhere."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
-    return frozenset(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
+    flags = next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split()
+    return tiers.allowed(frozenset(flags))
+
+
+def tier() -> tiers.Tier:
+    """What kind of processor this is, as far as speed goes."""
+    return tiers.processor_tier(cpu_flags())
 
 
 def fast_bfloat16_flags() -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 Tier: TypeAlias = Literal["amx", "avx512_bf16", "avx512_vnni", "avx2", "neon", "mps", "cuda"]
 CAP_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # of oneDNN, read when it is first used
@@ -65,8 +65,3 @@ def capped(tier: str) -> Mapping[str, str]:
     if tier not in CAP_OF:
         raise ValueError(f"no cap leads to tier {tier!r}; choose among {', '.join(CAP_OF)}")
     return CAP_OF[tier]
-
-
-def tiers() -> tuple[str, ...]:
-    """All names, best processor first."""
-    return get_args(Tier)
