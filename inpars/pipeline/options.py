@@ -22,7 +22,7 @@ class PipelineOptions(ClusterOptions):
     model: str = option("smollm2-135m", help="language model that writes the queries")
     max_documents: int | None = option(500, help="documents that queries are written for", minimum=1)
     max_doc_tokens: int = option(160, help="tokens of a document that the language model is shown", minimum=1)
-    max_new_tokens: int = option(32, help="tokens a query may have", minimum=1)
+    max_new_tokens: int = option(32, help="maximum number of tokens per query", minimum=1)
     scoring_function: ScoringFunction = option("mean_log_probs", help="how a query's token log-probs become its score")
     top_k: int = option(400, help="how many of the best queries to keep", minimum=1)
     positive_within: int | None = option(
@@ -30,7 +30,7 @@ class PipelineOptions(ClusterOptions):
         help="leave out queries whose own document BM25 does not find among its first N; 0: keep them all",
         minimum=0,
     )
-    per_query: int = option(1, help="negatives a query", minimum=1)
+    per_query: int = option(1, help="negatives per query", minimum=1)
     ranks: str = option("1-100", help="BM25 ranks that negatives are drawn from", metavar="FIRST-LAST")
     retriever: str = option("minilm", help="bi-encoder to start from")
     retriever_epochs: float = option(1.0, help="passes over the triples for the bi-encoder", bounds=POSITIVE)
@@ -55,7 +55,7 @@ class PipelineOptions(ClusterOptions):
         "that is nearest to the query; 0: they read a document's beginning",
         minimum=0,
     )
-    k: int = option(1000, help="documents a query that BM25 and the bi-encoders retrieve", minimum=1)
+    k: int = option(1000, help="documents that BM25 and each bi-encoder retrieve per query", minimum=1)
     limit: int | None = option(None, help="only the first N test queries, to try things out", minimum=1)
     dev_share: float = option(
         0.1,

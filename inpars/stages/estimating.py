@@ -43,7 +43,7 @@ class EstimateOptions(ComputingOptions):
     price_per_hour: float | None = option(None, help="of one worker; the cost is then told", minimum=0)
     prompt: str = option("inpars", help="shipped prompt or prompt file, to generate", metavar="NAME|PATH")
     max_doc_tokens: int = option(256, help="tokens of a document that the generator is shown", minimum=1)
-    max_new_tokens: int = option(64, help="tokens a query may have", minimum=1)
+    max_new_tokens: int = option(64, help="maximum number of tokens per query", minimum=1)
     batch_size: int | None = option(None, help="documents computed together (default: the stage's)", minimum=1)
     seed: int = option(0, help="seed of the documents and of their order", bounds=SEED)
 

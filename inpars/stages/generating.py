@@ -64,7 +64,7 @@ class GenerateOptions(ShardedOptions):
     doc_ids: Path | None = option(None, help="write for these documents only: a file with one id a line")
     skip_near_duplicates: bool = option(False, help="of documents that are nearly the same write for one alone")
     max_doc_tokens: int = option(256, help="tokens of a document that the model is shown", minimum=1)
-    max_new_tokens: int = option(64, help="tokens a query may have", minimum=1)
+    max_new_tokens: int = option(64, help="maximum number of tokens per query", minimum=1)
     num_queries: int | None = option(None, help="queries a document (default: 1; seq2seq 3)", minimum=1)
     temperature: float | None = option(None, help="0 takes the likeliest token (default: 0; seq2seq 1)", minimum=0)
     top_p: float | None = option(

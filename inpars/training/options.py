@@ -24,7 +24,7 @@ class TrainOptions(ComputingOptions):
     model: str = option("minilm", help="the model to start from: an embedded name, a folder or a hub id")
     epochs: float = option(1.0, help="passes over the triples", bounds=POSITIVE)
     max_steps: int | None = option(None, help="steps in place of --epochs", minimum=1)
-    batch_size: int = option(32, help="queries a step", minimum=1)
+    batch_size: int = option(32, help="queries per training step", minimum=1)
     gradient_accumulation: int = option(1, help="batches whose gradients make one step", minimum=1)
     gradient_checkpointing: bool = option(False, help="compute activations twice, for less memory")
     learning_rate: float | None = option(
@@ -77,7 +77,7 @@ class RerankerOptions(ValidatedOptions):
         None, help="scorer whose scores are learnt (default for margin-mse: those that `inpars triples --rescore` left)"
     )
     teacher_prompt: str | None = option(None, help="prompt of a teacher that writes queries", metavar="NAME|PATH")
-    batch_size: int = option(8, help="queries a step, each with its positive and negatives", minimum=1)
+    batch_size: int = option(8, help="queries per training step, each with its positive and negatives", minimum=1)
     negatives: int | None = option(
         None, help="negatives of each positive, drawn from its triples (default: all)", minimum=1
     )
@@ -166,7 +166,7 @@ class ReaderOptions(TrainOptions):
 
     model: str = option("minilm", help="the encoder to start from: an embedded name, a folder or a hub id")
     epochs: float = option(3.0, help="passes over the questions", bounds=POSITIVE)
-    batch_size: int = option(16, help="windows of a text a step", minimum=1)
+    batch_size: int = option(16, help="text windows per training step", minimum=1)
     learning_rate: float | None = option(
         1e-4, help="highest learning rate; it rises over the first tenth and falls to 0", bounds=RATE
     )
