@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from fuzzing import odd
@@ -18,6 +18,7 @@ class Members(list[tuple[str, Any]]):
     """An object, whose keys may be there twice."""
 
 
+MAX_CHARACTERS = 1 << 20  # of one text; a file is cut there too
 Place: TypeAlias = tuple[list[Any], int]
 Change: TypeAlias = Callable[[list[Any], int, random.Random], None]
 
@@ -44,16 +45,33 @@ def change_json_lines(content: bytes, rng: random.Random) -> bytes:
 
 
 def dumps(value: Any) -> str:  # noqa: ANN401 - a JSON value
-    """JSON text of parsed values with `Raw` ones among them."""
+    """JSON text of parsed values with `Raw` ones among them, cut at `MAX_CHARACTERS`.
+
+    A value that was multiplied inside one that was multiplied is shared: few bytes, but without end as text.
+    """
+    pieces, length = [], 0
+    for piece in _pieces(value):
+        pieces.append(piece)
+        length += len(piece)
+        if length > MAX_CHARACTERS:
+            break
+    return "".join(pieces)
+
+
+def _pieces(value: Any) -> Iterator[str]:  # noqa: ANN401
     if isinstance(value, Raw):
-        return str(value)
-    if isinstance(value, Members):
-        return "{" + ", ".join(f"{json.dumps(name)}: {dumps(item)}" for name, item in value) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(dumps, value)) + "]"
-    if isinstance(value, str):
-        return json.dumps(value)
-    return json.dumps(value)
+        yield str(value)
+    elif isinstance(value, list):
+        opening, closing = "{}" if isinstance(value, Members) else "[]"
+        yield opening
+        for place, item in enumerate(value):
+            yield ", " if place else ""
+            if isinstance(value, Members):
+                yield f"{json.dumps(item[0])}: "
+            yield from _pieces(item[1] if isinstance(value, Members) else item)
+        yield closing
+    else:
+        yield json.dumps(value)
 
 
 def _change(root: list[Any], rng: random.Random) -> None:

@@ -12,7 +12,7 @@ import pytest
 from fuzzing import workers
 from fuzzing.cases import Case, Finding, read_finding, write_finding
 from fuzzing.endpoints import routes
-from fuzzing.json_changes import change_json
+from fuzzing.json_changes import MAX_CHARACTERS, change_json, dumps
 from fuzzing.mutations import CHANGES, changed
 from fuzzing.running import Outcome, execute, make_case
 from fuzzing.shrinking import shrunk
@@ -111,6 +111,13 @@ def test_most_changes_of_json_are_json():
     assert any(b"\\ud83d" in text for text in found)
     assert any(text.count(b'"id"') > 1 for text in found)
     assert any(max(map(len, re.findall(rb"\d+", text)), default=0) > 4300 for text in found)
+
+
+def test_the_text_of_a_value_multiplied_again_and_again_is_cut():
+    value = ["x"]
+    for _ in range(6):
+        value = [value] * 500  # the same list each time: small here, 10^16 values as text
+    assert MAX_CHARACTERS < len(dumps(value)) < MAX_CHARACTERS + 100
 
 
 def test_findings_are_read_as_they_were_written(tmp_path):
