@@ -20,6 +20,7 @@ from inpars.storage import open_lines
 BYTES_PER_TOKEN = 4  # of English text in today's vocabularies; other scripts have more bytes a letter
 TOKENS_PER_TURN = 4  # what a chat form adds around each turn
 PER_PRICE = 1_000_000  # tokens that a price is for
+MAX_PRICE = 1_000_000  # USD per million tokens; also the largest factor of a batch
 SHIPPED = "prices.yaml"
 
 
@@ -97,8 +98,8 @@ def _prices(fields: Any) -> Prices:  # noqa: ANN401 - YAML
 
 def _number(value: Any) -> float:  # noqa: ANN401 - YAML
     number = float(value)
-    if not 0 <= number < float("inf"):
-        raise ValueError(f"{value!r} is no price")
+    if not 0 <= number <= MAX_PRICE:
+        raise ValueError(f"{value!r} is no price: it must be from 0 to {MAX_PRICE:,}")
     return number
 
 

@@ -37,6 +37,7 @@ from inpars.interchange.items import (
     query_of,
 )
 from inpars.interchange.source import Source
+from inpars.judgements import GRADE_LIMIT
 from inpars.records import Document, ScoredDocument, Triple
 
 LABELS = ("label", "labels", "score", "scores")
@@ -164,8 +165,9 @@ READERS: dict[str, Callable[[_Row], Iterator[Item]]] = {
 
 def _grade(row: _Row, name: str, value: object) -> int:
     number = number_of(int(value) if isinstance(value, bool) else value, name, row.path, row.number)
-    if number != int(number):
-        raise row.wrong("a label is a whole number; put scores into a column named 'score'", name)
+    if number != int(number) or abs(number) > GRADE_LIMIT:
+        limits = f"from {-GRADE_LIMIT} to {GRADE_LIMIT}"
+        raise row.wrong(f"a label is a whole number {limits}; put scores into a column named 'score'", name)
     return int(number)
 
 

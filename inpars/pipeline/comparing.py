@@ -124,7 +124,7 @@ def _is_own_path(name: str, arguments: Mapping[str, Any], run: RunFolder) -> boo
 
 def _measures(first: RunFolder, second: RunFolder) -> tuple[list[Compared], list[str]]:
     one, other = first.measures(), second.measures()
-    systems = [name for name in one if name in other]
+    systems = [name for name in one if one[name] and other.get(name)]
     notes = [
         f"only {run.name} has {', '.join(alone)}"
         for run, alone in ((first, [s for s in one if s not in other]), (second, [s for s in other if s not in one]))
@@ -142,8 +142,9 @@ def _measures(first: RunFolder, second: RunFolder) -> tuple[list[Compared], list
     if first.qrels() != second.qrels() and not left:
         notes.append("the judgements of the two runs differ: differences may come from them")
     found: list[Compared] = []
-    for metric in [name for name in one[systems[0]] if name in other[systems[0]]]:
-        pairs = {name: (_on(one[name], metric, shared), _on(other[name], metric, shared)) for name in systems}
+    for metric in dict.fromkeys(metric for name in systems for metric in one[name]):
+        measured = [name for name in systems if metric in one[name] and metric in other[name]]
+        pairs = {name: (_on(one[name], metric, shared), _on(other[name], metric, shared)) for name in measured}
         moved = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
         same = {name: pair for name, pair in pairs.items() if name not in moved}
         differences = compare_pairs(moved) | compare_pairs(same)  # what is the same cannot be called different

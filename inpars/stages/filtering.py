@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from inpars.corpus import Corpus
-from inpars.errors import ConfigError
+from inpars.errors import ConfigError, DataFormatError
 from inpars.filtering.filters import Filtered, choose, filter_queries
 from inpars.filtering.guards import FilterOptions, Surroundings
 from inpars.filtering.pool import Gatherer, Pool
@@ -202,6 +202,8 @@ def plain_file(source: Path, folder: Path) -> Iterator[Path]:
             with open_lines(source) as packed:
                 shutil.copyfileobj(packed, unpacked)
             unpacked.flush()
+            if is_packed(Path(unpacked.name)):
+                raise DataFormatError("packed twice; unpack it once and give what comes out", path=source)
             yield Path(unpacked.name)
 
 
