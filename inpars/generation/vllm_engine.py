@@ -80,7 +80,7 @@ class VllmGenerator:
 
         self._end = TextEnd(frozenset(_ends(source, config, tokenizer)), prompt.stop_position, decode)
         self._stop = list(prompt.longest().stop)
-        with _told_in_a_line(model):
+        with _told_in_a_line(model), _without_warnings():
             self._llm: Any = self._vllm.LLM(
                 model=source,
                 dtype=str(number_format).removeprefix("torch."),
@@ -150,9 +150,16 @@ def _vllm() -> Any:  # noqa: ANN401 - the module
     """The package, told first to stay in this process and to be quiet; whoever set a variable keeps it."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    with _without_warnings():
+        return importlib.import_module("vllm")
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Nothing of what its parts have to say to each other's authors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return importlib.import_module("vllm")
+        yield
 
 
 def _place(device: str) -> torch.device:
