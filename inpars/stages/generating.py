@@ -54,8 +54,8 @@ class GenerateOptions(ShardedOptions):
     )
     backend: Backend = option(
         "causal",
-        help="causal: a decoder continues the prompt; seq2seq: a T5 or BART reads the document alone; vllm: as causal, "
-        "computed by vLLM in this process, where --batch-size and the version may change last digits; "
+        help="causal: a decoder continues the prompt; seq2seq: a T5 or BART reads the document alone; vllm: like "
+        "causal, but vLLM computes it, in this process; --batch-size can then change the last digits of log-probs; "
         "completions, chat: an OpenAI-compatible server does",
     )
     max_documents: int | None = option(

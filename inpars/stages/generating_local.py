@@ -1,6 +1,6 @@
-"""What the generation stage needs to write with a model on this machine: one loader per backend.
+"""Generators that run a model on this machine: one loader per backend.
 
-Torch, transformers or vLLM are loaded by the loader that needs them and not before.
+Each loader imports torch, transformers or vLLM only when it is called.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class LocalModel:
 
     @property
     def places(self) -> dict[str, Any]:
-        """Device, number format, and whether code that comes with the model may run."""
+        """Keyword arguments of a generator: device, number format, whether the model's own code may run."""
         own = self.computing
         return {"device": own.device, "dtype": own.dtype, "trust_remote_code": own.trust_remote_code}
 
 
 def load_local_generator(backend: str, model: LocalModel) -> QueryGenerator:
-    """The generator of that backend. Raises MissingDependencyError where its package is absent."""
+    """The generator of a backend. Raises MissingDependencyError if its package is not installed."""
     return LOADERS[backend](model)
 
 

