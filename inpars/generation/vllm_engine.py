@@ -179,11 +179,14 @@ def _number_format(dtype: DtypeName, place: torch.device) -> torch.dtype:
     return pick_dtype(dtype, place)
 
 
-def _processor_settings() -> dict[str, int]:
-    """Settings for a processor: a bounded cache (VLLM_CPU_KVCACHE_SPACE overrides it) and small blocks."""
+def _processor_settings() -> dict[str, int | bool]:
+    """A bounded cache (VLLM_CPU_KVCACHE_SPACE overrides it), small blocks, and nothing to compile.
+
+    Compiling took a minute or more and then saved at most an eighth of the time (SmolLM2; nothing in bfloat16).
+    """
     memory = memory_bytes()
     room = CACHE_BYTES if memory is None else min(CACHE_BYTES, int(memory * CACHE_SHARE))
-    return {"kv_cache_memory_bytes": room, "block_size": BLOCK_TOKENS}
+    return {"kv_cache_memory_bytes": room, "block_size": BLOCK_TOKENS, "enforce_eager": True}
 
 
 def _ends(source: str, config: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401 - transformers' classes
