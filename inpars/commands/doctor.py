@@ -12,8 +12,8 @@ from inpars.commands.common import print_result
 from inpars.doctor import Finding, examine
 from inpars.extras import one_line
 
-HEAVY = "layout"  # gigabytes that few need
-LEFT_OUT = {f"packages for {HEAVY}"}
+HEAVY = ("layout", "vllm")  # gigabytes that few need
+LEFT_OUT = {f"packages for {name}" for name in HEAVY}
 MARKS = {"ok": "+", "missing": "-", "info": " "}
 
 
@@ -43,5 +43,5 @@ def shown(findings: Sequence[Finding]) -> str:
         lines += [f"  {install}\n      for {', '.join(names)}" for install, names in missing.items()]
     usual = {found.install: None for found in findings if found.install and found.topic not in LEFT_OUT}
     if len(usual) > 1:
-        lines += ["", f"or all at once, but for {HEAVY}", f"  {one_line(map(str, usual))}"]
+        lines += ["", f"or all at once, but for {' and '.join(HEAVY)}", f"  {one_line(map(str, usual))}"]
     return "\n".join(lines)

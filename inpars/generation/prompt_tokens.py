@@ -46,6 +46,12 @@ class PromptTokens:
         """Tokens of each document's whole prompt."""
         return self.encode(self.texts(documents))
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt around a few words of a document, as far as characters tell."""
+        prompt = self._prompt.longest()
+        return max(map(len, self.encode([prompt.render(text) for text in PROBE_DOCUMENTS])))
+
     def shared(self, prompts: Sequence[Sequence[int]]) -> int:
         """How many of the prefix's tokens all these prompts begin with, short of a whole prompt."""
         return min(_shared(self.prefix, prompt) for prompt in prompts)

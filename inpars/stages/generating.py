@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from inpars.cluster.shard_folder import remove_shards
 from inpars.corpus import Corpus
@@ -29,16 +29,16 @@ from inpars.models.folders import refuse_server_model
 from inpars.options import SEED, Bounds, check, option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompting.prompts import Prompt, PromptSource, load_prompt
-from inpars.records import Document
 from inpars.stages.examples import read_ids, write_example_query_ids
 from inpars.stages.generating_api import estimate_cost, load_api_generator, server_stamp
+from inpars.stages.generating_local import LocalModel, load_local_generator
 from inpars.stages.partial import header_line, partial_path, remove_partial, write_in_order
 from inpars.stages.sharding import ShardedOptions, own_items, shard_results
 from inpars.stages.stage import Outcome, dropped_line, model_stamp, run_stage
 from inpars.stages.writing import STAGE, WriteTask, write_queries
 from inpars.storage import read_jsonl
 
-Backend: TypeAlias = Literal["causal", "seq2seq", "completions", "chat"]
+Backend: TypeAlias = Literal["causal", "seq2seq", "vllm", "completions", "chat"]
 SERVER_BACKENDS: Mapping[Backend, Endpoint] = {"completions": "completions", "chat": "chat"}
 GREEDY = (1, 0.0, 1.0)  # queries a document, temperature, top_p
 BACKEND_DEFAULTS = {"seq2seq": (3, 1.0, 0.95)}  # GenQ's for T5; the others are greedy
@@ -54,7 +54,8 @@ class GenerateOptions(ShardedOptions):
     )
     backend: Backend = option(
         "causal",
-        help="causal: a decoder continues the prompt; seq2seq: a T5 or BART reads the document alone; "
+        help="causal: a decoder continues the prompt; seq2seq: a T5 or BART reads the document alone; vllm: like "
+        "causal, but vLLM computes it, in this process; --batch-size can then change the last digits of log-probs; "
         "completions, chat: an OpenAI-compatible server does",
     )
     max_documents: int | None = option(
@@ -235,13 +236,7 @@ def generator_maker(
 def load_on_worker(options: GenerateOptions, prompt: PromptSource) -> QueryGenerator:
     """As `load_generator`; vLLM where it is installed and the worker has a GPU, unless float32 is asked for."""
     if options.backend == "causal" and options.gpus_per_worker and options.dtype != "float32" and find_spec("vllm"):
-        from inpars.generation.vllm_engine import VllmGenerator
-
-        return VllmGenerator(
-            *(options.model, prompt, _settings(options)),
-            dtype=options.dtype,
-            trust_remote_code=options.trust_remote_code,
-        )
+        options = replace(options, backend="vllm", device="auto")
     return load_generator(options, prompt)
 
 
@@ -257,24 +252,7 @@ def load_generator(
     check_api(api, asks_server=options.backend in SERVER_BACKENDS)
     if (endpoint := SERVER_BACKENDS.get(options.backend)) is not None:
         return load_api_generator(endpoint, options.model, prompt, settings, api, output, progress)
-    from inpars.models.hardware import use_threads
-
-    use_threads(options.threads)
-    places: dict[str, Any] = {
-        "device": options.device,
-        "dtype": options.dtype,
-        "trust_remote_code": options.trust_remote_code,
-    }
-    if options.backend == "seq2seq":
-        from inpars.generation.seq2seq import Seq2SeqGenerator
-
-        def render(document: Document) -> str:
-            return prompt.for_document(document).render(document.full_text).strip()
-
-        return Seq2SeqGenerator(options.model, settings, render=render, **places)
-    from inpars.generation.causal_lm import CausalGenerator
-
-    return CausalGenerator(options.model, prompt, settings, **places)
+    return load_local_generator(options.backend, LocalModel(options.model, prompt, settings, options))
 
 
 def _settings(options: GenerateOptions) -> DecodingSettings:

