@@ -62,8 +62,8 @@ def test_without_a_total_no_time_left_is_guessed(clock):
     out = io.StringIO()
     for _ in track(Console(out), range(1)):
         clock.now += 3725
-    # 3725 s = 1 h 2 min 5 s
-    assert out.getvalue().splitlines()[0] == "reading: 1 documents, 0.0/s, 1h02m"
+    # 3725 s = 1 h 2 min 5 s; below 0.1/s the time of one is shown
+    assert out.getvalue().splitlines()[0] == "reading: 1 documents, 1h02m each, 1h02m"
 
 
 def test_work_done_before_counts_but_not_in_the_rate(clock):
