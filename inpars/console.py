@@ -19,7 +19,7 @@ from inpars.progress import skipped_line
 
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 10.0
-SECONDS_OF_SILENCE = 8.5  # after which a watched console says what it is at
+SECONDS_OF_SILENCE = 7.5  # after which a watched console says what it is at
 SECONDS_BETWEEN_LOOKS = 1.0
 SLOW = 0.1  # units per second below which the time of one is shown
 
