@@ -63,7 +63,7 @@ def score_run(
     check_ids(wanted, queries, texts)
     mine = sum(own is None or query_id in own for query_id, _ in wanted)
     for batch, left in progress.track(
-        _batches_left(wanted, done, own, pairs_per_batch),
+        _batches_left(wanted, done, own, pairs_per_batch, whole=hasattr(scorer, "score_in_parts")),
         total=mine,
         description="rerank",
         unit="pairs",
@@ -82,9 +82,12 @@ def _batches_left(
     done: Collection[tuple[str, str]],
     own: Collection[str] | None,
     pairs_per_batch: int,
+    *,
+    whole: bool,
 ) -> Iterator[tuple[Sequence[tuple[str, str]], set[int]]]:
-    """The batches that hold something to do, and which of their pairs that is."""
-    for batch in slices(wanted, pairs_per_batch):
+    """The batches that hold something to do, and which of their pairs that is; without what is done unless `whole`."""
+    for planned in slices(wanted, pairs_per_batch):
+        batch = planned if whole else [pair for pair in planned if pair not in done]
         left = {place for place, pair in enumerate(batch) if pair not in done and (own is None or pair[0] in own)}
         if left:
             yield batch, left

@@ -35,9 +35,12 @@ def _quiet_ir_datasets() -> Any:  # noqa: ANN401 - ir_datasets has no types
     os.environ.setdefault("IR_DATASETS_DL_DISABLE_PBAR", "true")
     import ir_datasets  # takes a third of a second; only for its names
 
-    ir_datasets.log.easy().logger()  # which sets the level, once
-    logging.getLogger("ir_datasets").setLevel(logging.WARNING)
+    logging.getLogger("ir_datasets").addFilter(_is_warning)  # it sets the level itself when it first logs
     return ir_datasets
+
+
+def _is_warning(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING
 
 
 def like_named(name: str) -> list[str]:

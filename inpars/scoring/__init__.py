@@ -46,13 +46,12 @@ class PartScorer(PairScorer, Protocol):
 def score_in_parts(
     scorer: PairScorer, pairs: Sequence[tuple[str, str]], wanted: Collection[int]
 ) -> Iterator[ScoredPart]:
-    """As `PartScorer.score_in_parts`; one part where the scorer gives no parts."""
+    """As `PartScorer.score_in_parts`; one part with all scores where the scorer gives no parts."""
     in_parts = getattr(scorer, "score_in_parts", None)
     if in_parts is not None:
         yield from in_parts(pairs, wanted)
         return
-    positions = sorted(wanted)
-    yield list(zip(positions, scorer.score([pairs[position] for position in positions]), strict=True))
+    yield list(enumerate(scorer.score(pairs)))
 
 
 def score_all(scorer: PartScorer, pairs: Sequence[tuple[str, str]]) -> list[float]:

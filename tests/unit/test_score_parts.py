@@ -81,11 +81,13 @@ def test_parts_are_put_together_until_they_took_long_enough(monkeypatch):
     assert list(reranking._timed(parts, 2.0)) == [[(0, 0.1), (1, 0.2)], [(2, 0.3)]]
 
 
-def test_a_scorer_without_parts_is_asked_for_what_is_wanted_alone():
+def test_a_scorer_without_parts_is_asked_for_all_as_its_scores_may_depend_on_the_others():
     class Lengths:
         name = "lengths"
 
         def score(self, pairs):
             return [float(len(document)) for _, document in pairs]
 
-    assert list(score_in_parts(Lengths(), [("q", "a"), ("q", "bb"), ("q", "ccc")], {2, 0})) == [[(0, 1.0), (2, 3.0)]]
+    assert list(score_in_parts(Lengths(), [("q", "a"), ("q", "bb"), ("q", "ccc")], {2, 0})) == [
+        [(0, 1.0), (1, 2.0), (2, 3.0)]
+    ]
