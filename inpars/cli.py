@@ -52,8 +52,11 @@ ENVIRONMENT_DEFAULTS = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEM
 
 EXPLAINED = (InparsError, ModuleNotFoundError, OSError, MemoryError, RecursionError, UnicodeError, OverflowError)
 RAISING = ("strict", "surrogateescape")  # at letters that an encoding lacks; the second is what the C locale sets
+INTERRUPTED = "interrupted; run the same command again to resume"
 TRACEBACK_VARIABLE = "INPARS_TRACEBACK"
 HELP = "help"
+LONGEST = "run"
+WITHOUT_GREETING = frozenset({"-h", "--help", "--quiet"})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,7 +74,7 @@ def guarded(work: Callable[[], int]) -> int:
     try:
         return work()
     except KeyboardInterrupt:
-        print("inpars: interrupted; the same command goes on from here", file=sys.stderr)
+        print(f"inpars: {INTERRUPTED}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()
@@ -113,6 +116,8 @@ def _dispatch(arguments: list[str]) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         _refuse(name, arguments)
+    if name == LONGEST and not WITHOUT_GREETING.intersection(rest):
+        print("inpars run: starting", file=sys.stderr, flush=True)  # before what it imports, which takes seconds
     command = importlib.import_module(module_of(name))
     own = Parser(prog=f"inpars {name}", description=command.__doc__)
     command.add_arguments(own)

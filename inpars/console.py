@@ -6,30 +6,39 @@ stdout is left to results.
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from tqdm import tqdm
 
+from inpars.progress import skipped_line
+
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_OF_SILENCE = 7.5  # after which a watched console says what it is at
+SECONDS_BETWEEN_LOOKS = 1.0
+SLOW = 0.1  # units per second below which the time of one is shown
 
 
 class Console:
     """A `Progress` that people watch."""
 
     def __init__(self, stream: IO[str] | None = None, *, quiet: bool = False) -> None:
-        """Write to `stream` (stderr by default); `quiet` leaves only notes out."""
-        self._stream = stream or sys.stderr
+        """Write to `stream` (stderr by default); `quiet` writes nothing."""
+        self._lines = _Lines(stream or sys.stderr)
         self._quiet = quiet
         self._counters: list[_Counter] = []
+        self._doing, self._since = "working", time.monotonic()
 
     def track(
         self, items: Iterable[Item], *, total: int | None, description: str, unit: str, done: int = 0
     ) -> Iterator[Item]:
         """Pass the items on; count them unless `advance` is called inside, which then counts instead."""
-        counter = _Counter(self._stream, total, description, unit, done, hidden=self._quiet)
+        counter = _Counter(self._lines, total, description, unit, done, hidden=self._quiet)
         self._counters.append(counter)
         try:
             for item in items:
@@ -50,57 +59,130 @@ class Console:
     def note(self, message: str) -> None:
         """Print one line above any bar."""
         if not self._quiet:
-            with tqdm.external_write_mode(file=self._stream):
-                self._stream.write(message + "\n")
-                self._stream.flush()
+            self._lines.write(message)
+
+    def stage(self, name: str, output: Path, *, up_to_date: bool) -> None:
+        """Print that a stage is skipped; remember one that begins."""
+        if up_to_date:
+            self.note(skipped_line(name, output))
+        else:
+            self.doing(name)
+
+    def doing(self, what: str) -> None:
+        """Name the work that a watched console shows while nothing is counted."""
+        self._doing, self._since = what, time.monotonic()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """For the time of the block, print what is being done after a few seconds in which nothing was printed."""
+        if self._quiet:
+            yield
+            return
+        done = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(done,), name="inpars-console", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+
+    def _watch(self, done: threading.Event) -> None:
+        while not done.wait(SECONDS_BETWEEN_LOOKS):
+            try:
+                self.look()
+            except (OSError, ValueError):
+                return  # nobody listens any more
+
+    def look(self) -> None:
+        """Break a silence that is too long."""
+        counter = next(iter(self._counters[-1:]), None)
+        if counter is not None and counter.refresh():
+            return
+        if time.monotonic() - self._lines.latest < SECONDS_OF_SILENCE:
+            return
+        if counter is not None:
+            counter.show()
+        else:
+            self._lines.write(f"{self._doing}: {_duration(time.monotonic() - self._since)}")
+
+
+class _Lines:
+    """A stream that lines are written to, above any bar, and when the latest one was."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stream, self.latest = stream, time.monotonic()
+
+    def write(self, line: str) -> None:
+        """Write one line."""
+        with tqdm.external_write_mode(file=self.stream):
+            self.stream.write(line + "\n")
+            self.stream.flush()
+        self.latest = time.monotonic()
 
 
 class _Counter:
     """One bar, or the plain lines that stand for it."""
 
     def __init__(
-        self, stream: IO[str], total: int | None, description: str, unit: str, done: int, *, hidden: bool
+        self, lines: _Lines, total: int | None, description: str, unit: str, done: int, *, hidden: bool
     ) -> None:
         self.explicit = 0
-        self._stream, self._total, self._description, self._unit = stream, total, description, unit
+        self._lines, self._total, self._description, self._unit = lines, total, description, unit
         self._hidden = hidden
         self._start, self._first, self._count = time.monotonic(), done, done
-        self._last_line, self._shown = self._start, -1
+        self._last_line, self._shown, self._detail = self._start, -1, ""
         self._bar: tqdm[Any] | None = None
-        if stream.isatty() and not hidden:
+        if lines.stream.isatty() and not hidden:
             self._bar = tqdm(
-                total=total, initial=done, desc=description, unit=f" {unit}", file=stream, dynamic_ncols=True
+                total=total, initial=done, desc=description, unit=f" {unit}", file=lines.stream, dynamic_ncols=True
             )
 
     def add(self, count: int, detail: str = "") -> None:
         """Count and, now and then, show."""
         self._count += count
+        self._detail = detail
         if self._bar is not None:
             self._bar.set_postfix_str(detail, refresh=False)
             self._bar.update(count)
         elif not self._hidden and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line, self._shown = time.monotonic(), self._count
-            self._stream.write(self._line(detail) + "\n")
-            self._stream.flush()
+            self.show()
+
+    def show(self) -> None:
+        """Write the line."""
+        self._last_line, self._shown = time.monotonic(), self._count
+        self._lines.write(self._line(self._detail))
+
+    def refresh(self) -> bool:
+        """Have the bar show the time that has passed; False where there is no bar."""
+        if self._bar is None:
+            return False
+        self._bar.refresh()
+        return True
 
     def close(self) -> None:
         """Finish the bar, or say the last line of work that took long enough to matter."""
         if self._bar is not None:
             self._bar.close()
-        elif self._hidden or self._stream.closed:
+        elif self._hidden or self._lines.stream.closed:
             return  # nobody listens any more
         elif time.monotonic() - self._start >= 1.0 and self._count != self._shown:
-            self._stream.write(self._line("") + "\n")
-            self._stream.flush()
+            self._lines.write(self._line(""))
 
     def _line(self, detail: str) -> str:
         elapsed = time.monotonic() - self._start
         rate = (self._count - self._first) / elapsed if elapsed else 0.0
         of = f"/{self._total}" if self._total is not None else ""
-        line = f"{self._description}: {self._count}{of} {self._unit}, {rate:.1f}/s, {_duration(elapsed)}"
+        line = f"{self._description}: {self._count}{of} {self._unit}"
+        line += f", {_rate(rate)}" if rate else ""
+        line += f", {_duration(elapsed)}"
         if self._total is not None and rate and self._count < self._total:
             line += f", {_duration((self._total - self._count) / rate)} left"
         return f"{line} | {detail}" if detail else line
+
+
+def _rate(per_second: float) -> str:
+    return f"{per_second:.1f}/s" if per_second >= SLOW else f"{_duration(1 / per_second)} each"
 
 
 def _duration(seconds: float) -> str:

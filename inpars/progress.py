@@ -6,6 +6,7 @@ Library functions take a `Progress`; `SILENT` is the default. The command line p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
 
 Item = TypeVar("Item")
@@ -30,6 +31,10 @@ class Progress(Protocol):
         """Say one line that stays."""
         ...
 
+    def stage(self, name: str, output: Path, *, up_to_date: bool) -> None:
+        """Learn that a stage begins, or that it is skipped because its output is up to date."""
+        ...
+
 
 class Silent:
     """Says nothing."""
@@ -45,6 +50,16 @@ class Silent:
 
     def note(self, message: str) -> None:
         """Ignore it."""
+
+    def stage(self, name: str, output: Path, *, up_to_date: bool) -> None:
+        """Note a stage that is skipped."""
+        if up_to_date:
+            self.note(skipped_line(name, output))
+
+
+def skipped_line(stage: str, output: Path) -> str:
+    """The line for a stage that is skipped."""
+    return f"{stage}: {output} is up to date, skipped"
 
 
 SILENT: Progress = Silent()

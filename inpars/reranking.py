@@ -1,12 +1,13 @@
 """Reorder the top of a run by a scorer and leave the tail as it was.
 
-Yields its scores query by query in an order that depends on the run alone, so that a stage can store them as they come
-and carry on where it stopped. Knows nothing of models or files.
+Yields its scores every few seconds, so that a stage can store them as they come and carry on where it stopped: what is
+scored together depends on the run alone. Knows nothing of models or files.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -17,10 +18,11 @@ from inpars.errors import ConfigError, StaleInputError
 from inpars.progress import SILENT, Progress
 from inpars.records import Run, ScoredDocument
 from inpars.runs import DEFAULT_FUSION, Fusion, cut, fuse, rank
-from inpars.scoring import PairScorer
+from inpars.scoring import PairScorer, ScoredPart, score_in_parts
 
 DEFAULT_DEPTH = 100
-PAIRS_PER_BATCH = 512  # scored together, so that a scorer can sort them by length
+PAIRS_PER_BATCH = 512  # planned together, so that a scorer can sort them by length
+SECONDS_PER_PART = 2.0  # after which what is scored of them is handed over
 
 
 class Texts(Protocol):
@@ -43,9 +45,10 @@ def score_run(
     done: Collection[tuple[str, str]] = (),
     own: Collection[str] | None = None,
     pairs_per_batch: int = PAIRS_PER_BATCH,
+    seconds_per_part: float = SECONDS_PER_PART,
     progress: Progress = SILENT,
 ) -> Iterator[list[ScoredDocument]]:
-    """Scores of the first `depth` documents of every query, batch by batch in a fixed order.
+    """Scores of the first `depth` documents of every query, batch by batch in a fixed order, a batch in timed parts.
 
     `done` are the (query_id, doc_id) already scored by an earlier run. Of a shard only the `own` queries are wanted;
     their batches are those of all queries, so that the scores are the same. A scorer that reads a document once for all
@@ -59,18 +62,19 @@ def score_run(
         wanted.sort(key=lambda pair: first[pair[1]])
     check_ids(wanted, queries, texts)
     mine = sum(own is None or query_id in own for query_id, _ in wanted)
-    for batch, kept in progress.track(
-        _batches_left(wanted, done, own, pairs_per_batch),
+    for batch, left in progress.track(
+        _batches_left(wanted, done, own, pairs_per_batch, whole=hasattr(scorer, "score_in_parts")),
         total=mine,
         description="rerank",
         unit="pairs",
         done=len(done),
     ):
         found = texts.texts(doc_id for _, doc_id in batch)
-        scores = scorer.score([(queries[query_id], text) for (query_id, _), text in zip(batch, found, strict=True)])
-        scored = zip(batch, scores, strict=True)
-        yield [ScoredDocument(*pair, score) for pair, score in scored if own is None or pair[0] in own]
-        progress.advance(kept)
+        pairs = [(queries[query_id], text) for (query_id, _), text in zip(batch, found, strict=True)]
+        for part in _timed(score_in_parts(scorer, pairs, left), seconds_per_part):
+            scored = [ScoredDocument(*batch[place], score) for place, score in sorted(part) if place in left]
+            yield scored
+            progress.advance(len(scored))
 
 
 def _batches_left(
@@ -78,13 +82,27 @@ def _batches_left(
     done: Collection[tuple[str, str]],
     own: Collection[str] | None,
     pairs_per_batch: int,
-) -> Iterator[tuple[list[tuple[str, str]], int]]:
-    """The batches that hold something to do, and how much."""
-    for batch in slices(wanted, pairs_per_batch):
-        left = [pair for pair in batch if pair not in done]
-        kept = sum(own is None or query_id in own for query_id, _ in left)
-        if kept:
-            yield left, kept
+    *,
+    whole: bool,
+) -> Iterator[tuple[Sequence[tuple[str, str]], set[int]]]:
+    """The batches that hold something to do, and which of their pairs that is; without what is done unless `whole`."""
+    for planned in slices(wanted, pairs_per_batch):
+        batch = planned if whole else [pair for pair in planned if pair not in done]
+        left = {place for place, pair in enumerate(batch) if pair not in done and (own is None or pair[0] in own)}
+        if left:
+            yield batch, left
+
+
+def _timed(parts: Iterable[ScoredPart], seconds: float) -> Iterator[list[tuple[int, float]]]:
+    """Parts put together until they took so long."""
+    start, waiting = time.monotonic(), list[tuple[int, float]]()
+    for part in parts:
+        waiting += part
+        if waiting and time.monotonic() - start >= seconds:
+            yield waiting
+            start, waiting = time.monotonic(), []
+    if waiting:
+        yield waiting
 
 
 def pairs_to_score(run: Run, depth: int) -> list[tuple[str, str]]:

@@ -7,5 +7,6 @@ set -euo pipefail
 DATASET=${DATASET:-python-docs}
 OUTPUT=${OUTPUT:-runs/$(basename "$DATASET" .zip)}
 
+echo "quickstart: search models for $DATASET, into $OUTPUT" >&2
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" train,embedded
 exec inpars run --dataset "$DATASET" --output "$OUTPUT" "$@"

@@ -32,6 +32,7 @@ from inpars.pipeline.commands import Asked
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.replacing import refuse_to_replace, settings_of
 from inpars.pipeline.run import run_pipeline
+from inpars.pipeline.steps import Steps
 from inpars.progress import Progress
 from inpars.prompting.example_choice import ExampleOptions, choose_prompt
 from inpars.prompting.prompts import load_prompt
@@ -70,14 +71,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(flags: argparse.Namespace) -> int:
     """Run everything."""
-    progress, metrics = console(flags), parse_metrics(flags.metrics)
-    options = from_flags(PipelineOptions, flags)
+    shown = console(flags)
+    with shown.watched():
+        return _run(flags, shown)
+
+
+def _run(flags: argparse.Namespace, shown: Progress) -> int:
+    options, metrics = from_flags(PipelineOptions, flags), parse_metrics(flags.metrics)
+    progress = Steps(shown, options)
     examples = from_flags(ExampleOptions, flags)
     prompt = choose_prompt(load_prompt(flags.prompt), examples, options.seed)
     from_documents = names_documents(flags)
     reading = (from_flags(IngestOptions, flags, limit=None),) if from_documents else ()
     settings = settings_of(options, prompt, *reading, split=flags.split, metrics=metrics)
     again = refuse_to_replace(flags.output, settings, overwrite=flags.overwrite)  # now, before documents are read
+    progress.begin("read", at_once=True)
     dataset = _ingested(flags, again, progress) if from_documents else open_dataset(flags, progress)
     finished = run_pipeline(
         dataset,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import logging
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -19,14 +21,26 @@ IR_DATASETS_TEXT_FIELDS = ("text", "body", "abstract")
 
 def ir_dataset(name: str) -> Any:  # noqa: ANN401 - ir_datasets has no types
     """The collection of that name, nothing of it read. Raises UnknownNameError with names that are near."""
-    import ir_datasets  # takes a third of a second; only for its names
-
+    ir_datasets = _quiet_ir_datasets()
     try:
         return ir_datasets.load(name)
     except KeyError:
         close = difflib.get_close_matches(name, list(ir_datasets.registry), n=4)
         hint = "a folder or file of that name does not exist here either; ir_datasets lists its names in its catalog"
         raise UnknownNameError("dataset", name, [python_docs.NAME, *like_named(name), *close], hint) from None
+
+
+def _quiet_ir_datasets() -> Any:  # noqa: ANN401 - ir_datasets has no types
+    """The module, which keeps to itself what it begins and finishes, and its bars of downloads."""
+    os.environ.setdefault("IR_DATASETS_DL_DISABLE_PBAR", "true")
+    import ir_datasets  # takes a third of a second; only for its names
+
+    logging.getLogger("ir_datasets").addFilter(_is_warning)  # it sets the level itself when it first logs
+    return ir_datasets
+
+
+def _is_warning(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING
 
 
 def like_named(name: str) -> list[str]:

@@ -6,17 +6,20 @@ A GGUF file is dequantised once into the cache; after that it loads in a second.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 import transformers
+import transformers.modeling_gguf_pytorch_utils as gguf_reading
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules as modules_of_bi_encoders
 from transformers import (
@@ -204,6 +207,18 @@ def _converted(parts: Sequence[Path], name: str) -> Path:
     return folder
 
 
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """Keep transformers' bar of a GGUF file's tensors off stderr; no setting of its own does."""
+    module: Any = gguf_reading
+    shown = module.tqdm
+    module.tqdm = functools.partial(shown, disable=True)
+    try:
+        yield
+    finally:
+        module.tqdm = shown
+
+
 def _convert(parts: Sequence[Path], working: Path, name: str) -> None:
     """Write config, tokenizer and safetensors into `working`."""
     gguf = parts[0]
@@ -216,9 +231,10 @@ def _convert(parts: Sequence[Path], working: Path, name: str) -> None:
     where = {"gguf_file": gguf.name}
     try:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **where)
-        model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, **where, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
-        )
+        with _without_bar():
+            model = AutoModelForCausalLM.from_pretrained(
+                gguf.parent, **where, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
+            )
     except ImportError as error:
         raise MissingDependencyError("gguf", "to read GGUF weights", "pip install gguf") from error
     except (OSError, ValueError, KeyError) as error:

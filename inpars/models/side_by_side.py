@@ -26,12 +26,15 @@ _making = Lock()
 _thread = local()
 
 
-def side_by_side(work: Callable[[Item], Result], items: Sequence[Item], *, wanted: bool = True) -> Iterator[Result]:
+def side_by_side(
+    work: Callable[[Item], Result], items: Sequence[Item], *, wanted: bool = True, planned: int | None = None
+) -> Iterator[Result]:
     """`work` of each item, in order, by as many threads as torch has; one after the other where there are few.
 
+    `planned` is the number of items without those that an interrupted run has done: the choice is that run's.
     `work` must be safe to call from several threads, and set torch's modes (inference, autocast) itself.
     """
-    if not wanted or not worth_it(len(items)):
+    if not wanted or not worth_it(len(items) if planned is None else planned):
         return map(work, items)
     return _pool(torch.get_num_threads()).map(work, items)
 

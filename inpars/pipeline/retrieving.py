@@ -14,7 +14,7 @@ from inpars.options import option
 from inpars.pipeline.commands import StageCommands, run_flags
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.reranking import POOL, SCORES, rerank_pool
-from inpars.progress import Progress
+from inpars.pipeline.steps import Steps
 from inpars.prompting.templates import Prompt, PromptSource
 from inpars.records import Run
 from inpars.runs import cut, fuse_z_scores
@@ -40,7 +40,7 @@ class Surroundings:
     options: PipelineOptions
     folder: Path
     topics: Topics | None
-    progress: Progress
+    progress: Steps
     overwrite: bool
     commands: StageCommands
 
@@ -73,6 +73,7 @@ class Surroundings:
 def all_runs(run: Surroundings, topics: Topics) -> dict[str, Path]:
     """The runs of all systems by name, in the order of the table."""
     own = run.options
+    run.progress.begin("search")
     bm25, base = _search(run, topics, "bm25", BM25), _search(run, topics, "base", own.retriever)
     tuned = _search(run, topics, "tuned", str(run.path("models") / "retriever"))
     # both fusions hold the untuned bi-encoder's view of whole documents too: two views err less than one
@@ -138,6 +139,7 @@ def _fuse(run: Surroundings, name: str, sources: Sequence[Path]) -> Path:
 
 
 def _rerank(run: Surroundings, topics: Topics, paths: Mapping[str, Path]) -> dict[str, Path]:
+    run.progress.begin("rerank")
     own, trained = run.options, run.path("models") / "reranker"
     options = RerankOptions(
         model=str(trained) if own.reranker_epochs else own.reranker,

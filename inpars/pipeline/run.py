@@ -25,6 +25,7 @@ from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.replacing import refuse_to_replace, settings_of
 from inpars.pipeline.results import read_mark, report_of, write_mark
 from inpars.pipeline.retrieving import BASE_FUSION, RERANKED, SYNTHETIC, TUNED_FUSION, Surroundings, all_runs
+from inpars.pipeline.steps import Steps
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import PromptSource
 from inpars.reports.report import write_report
@@ -85,7 +86,8 @@ def run_pipeline(
     settings = settings_of(options, prompt, *asked.reading, split=split, metrics=metrics, topics=topics)
     overwrite = refuse_to_replace(output, settings, overwrite=overwrite)
     write_mark(output, dataset, asked, mark.get("finished"))
-    run = Surroundings(dataset, prompt, options, output, topics, progress, overwrite, StageCommands(asked))
+    progress = steps = Steps.over(progress, options)
+    run = Surroundings(dataset, prompt, options, output, topics, steps, overwrite, StageCommands(asked))
     manifests = {"generate": _generate(run), "filter": _filter(run)}
     held_out = _hold_out(run)
     topics, manifests["triples"] = held_out.topics, _mine(run, held_out.train)
@@ -96,6 +98,7 @@ def run_pipeline(
     if topics is not None:
         topics = without_examples(topics.first(options.limit), prompt, progress)
         paths = all_runs(run, topics)
+        steps.begin("measure")
         judged = judge(output, topics, paths, metrics, progress=progress, overwrite=overwrite)
         _say_judged(run, list(paths.values()), metrics)
         add_numbers_of_run(manifests, judged.evaluations, metrics[0], (dataset.name, topics.split), RERANKED, progress)
@@ -103,6 +106,7 @@ def run_pipeline(
     page = report_of(dataset, prompt, options, output, manifests, judged, metrics, asked, verdict, run.commands.lines)
     write_report(said_beside(page, held_out), report)
     write_mark(output, dataset, asked, settings)
+    steps.end()
     results, differences = dict(judged.evaluations), dict(judged.differences)
     return Finished(results, differences, report, held_out.statement, verdict, judged.problems)
 
@@ -128,6 +132,7 @@ def _known_mark(folder: Path, dataset: Dataset, asked: Asked) -> dict[str, Any]:
 
 
 def _generate(run: Surroundings) -> Manifest:
+    run.progress.begin("generate")
     own = run.options
     options = GenerateOptions(
         model=own.model,
@@ -150,6 +155,7 @@ def _generate(run: Surroundings) -> Manifest:
 
 
 def _filter(run: Surroundings) -> Manifest:
+    run.progress.begin("filter")
     known = [*run.commands.documents, *run.commands.example_queries]
     run.commands.add("filter", ["--input", run.path(SYNTHETIC), *known], run.path(FILTERED), run.options.filtering)
     return filter_file(
@@ -178,6 +184,7 @@ def _hold_out(run: Surroundings) -> HeldOut:
 
 
 def _mine(run: Surroundings, queries: Path) -> Manifest:
+    run.progress.begin("mine")
     own = run.options
     options = TriplesOptions(
         ranks=own.ranks,
@@ -199,6 +206,7 @@ def _mine(run: Surroundings, queries: Path) -> Manifest:
 
 
 def _train_retriever(run: Surroundings) -> Manifest:
+    run.progress.begin("train retriever")
     own = run.options
     options = RetrieverOptions(model=own.retriever, epochs=own.retriever_epochs, seed=own.seed, **own.computing)
     output = run.path("models") / "retriever"
@@ -207,6 +215,7 @@ def _train_retriever(run: Surroundings) -> Manifest:
 
 
 def _train_reranker(run: Surroundings, triples: Manifest) -> Manifest:
+    run.progress.begin("train reranker")
     own = run.options
     batches = (triples.output.records or 0) / own.per_query / RERANKER_BATCH
     limit = own.reranker_steps or (STEPS_OF_THE_AUTHOR if own.reranker == own.model else math.inf)

@@ -12,7 +12,8 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any, Literal
@@ -98,11 +99,11 @@ class Encoder:
 
     def encode_queries(self, texts: Sequence[str]) -> Embeddings:
         """Embeddings of queries, (queries, width), of unit length unless the model compares by plain dot product."""
-        return self._encode("encode_query", texts, SILENT)
+        return self._encode("encode_query", texts, lambda _: None)
 
     def encode_documents(self, texts: Sequence[str], progress: Progress = SILENT) -> Embeddings:
         """Embeddings of documents, (documents, width); advances the progress by documents."""
-        return self._encode("encode_document", texts, progress)
+        return self._encode("encode_document", texts, lambda rows: progress.advance(len(rows)))
 
     def encode_in_windows(
         self, documents: Sequence[Document], progress: Progress = SILENT
@@ -119,8 +120,8 @@ class Encoder:
         for some in slices(documents, DOCUMENTS_PER_PASS):
             parts = self.windows_of(some)
             counts += map(len, parts)
-            found.append(self.encode_documents([text for part in parts for text in part]))
-            progress.advance(len(some))
+            texts = [text for part in parts for text in part]
+            found.append(self._encode("encode_document", texts, _whole_documents(parts, progress)))
         return np.concatenate(found), np.array(counts, dtype=np.int64)
 
     def windows_of(self, documents: Sequence[Document]) -> list[list[str]]:
@@ -137,8 +138,8 @@ class Encoder:
         found: SentenceTransformer = self._of_thread.model
         return found
 
-    def _encode(self, method: str, texts: Sequence[str], progress: Progress) -> Embeddings:
-        """Sorted by length, so that a batch is padded little."""
+    def _encode(self, method: str, texts: Sequence[str], done: Callable[[Sequence[int]], object]) -> Embeddings:
+        """Sorted by length, so that a batch is padded little; `done` is called with the positions of each batch."""
         order = sorted(range(len(texts)), key=lambda position: -len(texts[position]))
         batches = list(slices(order, self.batch_size))
 
@@ -159,12 +160,24 @@ class Encoder:
         parts: list[Embeddings] = []
         for rows, vectors in zip(batches, side_by_side(embedded, batches, wanted=self._fused), strict=True):
             parts.append(vectors)
-            progress.advance(len(rows))
+            done(rows)
         width = self._model.get_embedding_dimension() or 0
         result = np.empty((len(texts), parts[0].shape[1] if parts else width), dtype=np.float32)
         if parts:
             result[order] = np.concatenate(parts)
         return result
+
+
+def _whole_documents(parts: Sequence[Sequence[str]], progress: Progress) -> Callable[[Sequence[int]], None]:
+    """Advances the progress by the documents whose windows are all embedded."""
+    owners = [document for document, part in enumerate(parts) for _ in part]
+    left = Counter(owners)
+
+    def done(rows: Sequence[int]) -> None:
+        left.subtract(owners[row] for row in rows)
+        progress.advance(sum(not left[owner] for owner in {owners[row] for row in rows}))
+
+    return done
 
 
 def _twin(model: SentenceTransformer) -> SentenceTransformer:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from inpars.errors import ConfigError
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 ScorerKind: TypeAlias = Literal["monot5", "cross-encoder", "causal", "query-likelihood"]
 Windows: TypeAlias = Literal["maxp", "firstp", "mean", "nearest"]
+ScoredPart: TypeAlias = Sequence[tuple[int, float]]
+"""Positions of pairs, and their scores."""
 NEAREST_TOKENS = 96
 SCORER_KINDS: tuple[ScorerKind, ...] = ("monot5", "cross-encoder", "causal", "query-likelihood")
 
@@ -28,6 +30,37 @@ class PairScorer(Protocol):
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """Float32 margins, unbounded, in the order of the pairs; comparable within one query."""
         ...
+
+
+class PartScorer(PairScorer, Protocol):
+    """A scorer that hands over its scores while it still computes others."""
+
+    def score_in_parts(self, pairs: Sequence[tuple[str, str]], wanted: Collection[int]) -> Iterator[ScoredPart]:
+        """The scores of the pairs at the `wanted` positions, and perhaps of others, batch by batch.
+
+        The batches are those of all pairs, so that a score does not depend on what is wanted.
+        """
+        ...
+
+
+def score_in_parts(
+    scorer: PairScorer, pairs: Sequence[tuple[str, str]], wanted: Collection[int]
+) -> Iterator[ScoredPart]:
+    """As `PartScorer.score_in_parts`; one part with all scores where the scorer gives no parts."""
+    in_parts = getattr(scorer, "score_in_parts", None)
+    if in_parts is not None:
+        yield from in_parts(pairs, wanted)
+        return
+    yield list(enumerate(scorer.score(pairs)))
+
+
+def score_all(scorer: PartScorer, pairs: Sequence[tuple[str, str]]) -> list[float]:
+    """The scores in the order of the pairs."""
+    scores = [0.0] * len(pairs)
+    for part in scorer.score_in_parts(pairs, range(len(pairs))):
+        for position, score in part:
+            scores[position] = score
+    return scores
 
 
 def load_scorer(

@@ -7,7 +7,7 @@ depends on what else is in the row, so float32 does not come here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -19,6 +19,7 @@ from inpars.generation.prefix_attention import RowState
 from inpars.generation.shared_prefix import agreeing
 from inpars.models.networks import evaluating, pad_id
 from inpars.models.side_by_side import side_by_side
+from inpars.scoring import ScoredPart, score_all
 from inpars.scoring.pair_model import EncodedPair, Pair, PairModel, default_batch_tokens, token_budget_batches
 from inpars.scoring.query_likelihood import QueryLikelihood
 
@@ -37,6 +38,10 @@ class _Row:
         self.width = self.width + len(query) if self.queries else len(self.document) + len(query)
         self.queries.append((position, query))
 
+    def holds(self, wanted: Collection[int]) -> bool:
+        """Whether one of its pairs is wanted."""
+        return any(position in wanted for position, _ in self.queries)
+
 
 class PackedLikelihood:
     """A `PairScorer`; `model` stays as it is."""
@@ -50,18 +55,19 @@ class PackedLikelihood:
 
     def score(self, pairs: Sequence[Pair]) -> list[float]:
         """Float32 log-likelihoods in the order of the pairs."""
+        return score_all(self, pairs)
+
+    def score_in_parts(self, pairs: Sequence[Pair], wanted: Collection[int]) -> Iterator[ScoredPart]:
+        """Positions and log-likelihoods of one batch of rows after the other."""
         rows = _rows(pairs, self._model.encode(pairs))
         device = self._model.network.device
         budget = self._batch_tokens or default_batch_tokens(device)
-        scores = [0.0] * len(pairs)
-        batches = [
+        planned = [
             [rows[number] for number in batch] for batch in token_budget_batches([row.width for row in rows], budget)
         ]
+        batches = [batch for batch in planned if any(row.holds(wanted) for row in batch)]
         with evaluating(self._model.network):
-            for found in side_by_side(lambda batch: self._score(batch, device), batches):
-                for position, score in found:
-                    scores[position] = score
-        return scores
+            yield from side_by_side(lambda batch: self._score(batch, device), batches, planned=len(planned))
 
     @torch.inference_mode()
     def _score(self, rows: Sequence[_Row], device: torch.device) -> list[tuple[int, float]]:

@@ -6,7 +6,7 @@ training and in scoring because both encode here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from inpars.models.networks import evaluating, pad_id
 from inpars.models.processor import has_matrix_unit
 from inpars.models.side_by_side import computes_in_bfloat16, side_by_side
+from inpars.scoring import ScoredPart, score_all
 
 if TYPE_CHECKING:
     from inpars.scoring import ScorerKind
@@ -75,11 +76,15 @@ class ModelScorer:
 
     def score(self, pairs: Sequence[Pair]) -> list[float]:
         """Float32 margins in the order of the pairs."""
+        return score_all(self, pairs)
+
+    def score_in_parts(self, pairs: Sequence[Pair], wanted: Collection[int]) -> Iterator[ScoredPart]:
+        """Positions and margins of one batch after the other; batches with nothing `wanted` are left out."""
         encoded = self._model.encode(pairs)
         device = next(self._model.network.parameters()).device
-        scores = [0.0] * len(pairs)
         budget = self._batch_tokens or default_batch_tokens(device)
-        batches = list(token_budget_batches([len(pair) for pair in encoded], budget))
+        planned = list(token_budget_batches([len(pair) for pair in encoded], budget))
+        batches = [rows for rows in planned if any(row in wanted for row in rows)]
 
         def margins(rows: Sequence[int]) -> list[float]:
             with torch.inference_mode():
@@ -89,10 +94,9 @@ class ModelScorer:
 
         safe = getattr(self._model, "thread_safe", False) and computes_in_bfloat16(self._model.network)
         with evaluating(self._model.network):
-            for rows, found in zip(batches, side_by_side(margins, batches, wanted=safe), strict=True):
-                for row, margin in zip(rows, found, strict=True):
-                    scores[row] = margin
-        return scores
+            found = side_by_side(margins, batches, wanted=safe, planned=len(planned))
+            for rows, values in zip(batches, found, strict=True):
+                yield list(zip(rows, values, strict=True))
 
 
 def default_batch_tokens(device: torch.device) -> int:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from inpars.errors import ConfigError
 from inpars.records import Document, FullText
 from inpars.retrieval.passages import require_offsets, token_places, window_spans
-from inpars.scoring import PairScorer, Windows
+from inpars.scoring import PairScorer, ScoredPart, Windows, score_all, score_in_parts
 from inpars.scoring.pair_model import Pair
 
 SHARE = 0.75  # of what the model reads; the rest is for query and cue
@@ -54,6 +55,14 @@ class NearestWindowScorer:
 
     def score(self, pairs: Sequence[Pair]) -> list[float]:
         """One score a pair, in their order."""
+        return score_all(self, pairs)
+
+    def score_in_parts(self, pairs: Sequence[Pair], wanted: Collection[int]) -> Iterator[ScoredPart]:
+        """Positions and scores as the other scorer gives them."""
+        yield from score_in_parts(self._scorer, self._nearest(pairs), wanted)
+
+    def _nearest(self, pairs: Sequence[Pair]) -> list[Pair]:
+        """Each query with the nearest window of its document."""
         documents, queries = (list(dict.fromkeys(pair[side] for pair in pairs)) for side in (1, 0))
         whole = [text.parts() if isinstance(text, FullText) else Document("", text) for text in documents]
         parts = dict(zip(documents, self._encoder.windows_of(whole), strict=True))
@@ -65,7 +74,7 @@ class NearestWindowScorer:
             part = parts[document]
             return max(part, key=lambda text: float(vectors[text] @ asked[query])) if len(part) > 1 else part[0]
 
-        return self._scorer.score([(query, nearest(query, document)) for query, document in pairs])
+        return [(query, nearest(query, document)) for query, document in pairs]
 
 
 class WindowedScorer:
@@ -89,11 +98,26 @@ class WindowedScorer:
 
     def score(self, pairs: Sequence[Pair]) -> list[float]:
         """One score a pair, in their order."""
+        return score_all(self, pairs)
+
+    def score_in_parts(self, pairs: Sequence[Pair], wanted: Collection[int]) -> Iterator[ScoredPart]:
+        """Positions and scores of the pairs whose windows have all been scored."""
         documents = list(dict.fromkeys(document for _, document in pairs))
         parts = dict(zip(documents, self._split(documents), strict=True))
-        scores = iter(self._scorer.score([(query, part) for query, document in pairs for part in parts[document]]))
+        asked = [(query, part) for query, document in pairs for part in parts[document]]
+        owners = [position for position, (_, document) in enumerate(pairs) for _ in parts[document]]
+        left, scores = Counter(owners), dict[int, dict[int, float]]()
         combine = COMBINE[self._windows]
-        return [combine([next(scores) for _ in parts[document]]) for _, document in pairs]
+        windows = {window for window, owner in enumerate(owners) if owner in wanted}
+        for part in score_in_parts(self._scorer, asked, windows):
+            whole: list[tuple[int, float]] = []
+            for window, score in part:
+                owner = owners[window]
+                own = scores.setdefault(owner, {})
+                own[window] = score
+                if len(own) == left[owner]:
+                    whole.append((owner, combine([own[place] for place in sorted(own)])))
+            yield whole
 
     def _split(self, documents: Sequence[str]) -> list[list[str]]:
         """The windows of each document as text; one at least."""

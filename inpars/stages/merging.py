@@ -63,7 +63,7 @@ def merge_shards(
     made_of = [_named(piece) for piece in pieces]
     before = None if overwrite or not output.exists() else manifests.read_manifest(output)
     if before is not None and _still_is(before, made_of, output):
-        progress.note(f"merge: {output} is up to date, skipped")
+        progress.stage("merge", output, up_to_date=True)
         return before
     for piece in pieces:
         _check_bytes(piece)

@@ -49,8 +49,8 @@ def run_stage(
     refuse_to_overwrite([output], [Path(stamp.path) for stamp in inputs.values()])
     settings = result_settings(options)
     reason = "--overwrite was given" if overwrite else manifests.why_stale(output, stage, settings, inputs)
+    progress.stage(stage, output, up_to_date=reason is None)
     if reason is None:
-        progress.note(f"{stage}: {output} is up to date, skipped")
         return _known(output)
     if output.exists():
         progress.note(f"{stage}: {output} is made again, because {reason}")

@@ -313,7 +313,7 @@ def test_what_the_system_refuses_is_one_line(fails, monkeypatch):
 def test_an_interrupt_is_no_error(monkeypatch, capsys):
     monkeypatch.setattr("inpars.commands.evaluate.evaluate_files", raising(KeyboardInterrupt()))
     assert cli.main(["evaluate", "--run", str(RUN), "--qrels", str(QRELS)]) == 130
-    assert capsys.readouterr().err == "inpars: interrupted; the same command goes on from here\n"
+    assert capsys.readouterr().err == "inpars: interrupted; run the same command again to resume\n"
 
 
 def test_a_library_that_was_never_installed_is_one_line(fails, monkeypatch):

@@ -54,6 +54,16 @@ def now(folder: Path) -> int:
     return mark.stat().st_mtime_ns
 
 
+def test_a_finished_run_is_told_in_one_line(finished, cache, capsys):
+    loud = [flag for flag in SMALL if flag != "--quiet"]
+    assert main(["run", "--dataset", str(TOY), "--output", str(finished), *loud]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "inpars run: starting"
+    assert lines[1].startswith("step 1 of 9: reading documents")
+    assert lines[-1].endswith(" of 21 stages up to date")
+    assert not any(line.endswith("is up to date, skipped") for line in lines)
+
+
 def test_a_run_leaves_every_file_of_every_stage(finished):
     queries = list(read_synthetic_queries(finished / "queries.synthetic.jsonl"))
     assert len(queries) == 8

@@ -1,6 +1,9 @@
 """The console: lines on a pipe, bars on a terminal, silence when asked."""
 
 import io
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -62,8 +65,8 @@ def test_without_a_total_no_time_left_is_guessed(clock):
     out = io.StringIO()
     for _ in track(Console(out), range(1)):
         clock.now += 3725
-    # 3725 s = 1 h 2 min 5 s
-    assert out.getvalue().splitlines()[0] == "reading: 1 documents, 0.0/s, 1h02m"
+    # 3725 s = 1 h 2 min 5 s; below 0.1/s the time of one is shown
+    assert out.getvalue().splitlines()[0] == "reading: 1 documents, 1h02m each, 1h02m"
 
 
 def test_work_done_before_counts_but_not_in_the_rate(clock):
@@ -134,3 +137,62 @@ def test_stderr_is_the_default(capsys):
     Console().note("said")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "said\n")
+
+
+def test_a_long_silence_is_broken_by_what_is_being_done(clock):
+    out = io.StringIO()
+    shown = Console(out)
+    shown.stage("generate", Path("queries.jsonl"), up_to_date=False)
+    for _ in range(20):
+        clock.now += 1
+        shown.look()
+    # silent for more than 7.5 s at the eighth look, and 8 s later again
+    assert out.getvalue().splitlines() == ["generate: 8s", "generate: 16s"]
+
+
+def test_a_long_silence_inside_counted_work_is_broken_by_its_count(clock):
+    out = io.StringIO()
+    shown = Console(out)
+    tracked = track(shown, range(4), total=4, description="train", unit="steps")
+    for _ in range(2):
+        next(tracked)
+        clock.now += 9
+        shown.look()
+    # no rate before the first step is done; then 1 in 18 s
+    assert out.getvalue().splitlines() == ["train: 0/4 steps, 9s", "train: 1/4 steps, 18s each, 18s, 54s left"]
+
+
+def test_on_a_terminal_a_silence_moves_the_bar(clock):
+    out = Terminal()
+    shown = Console(out)
+    for _ in track(shown, range(1), total=1):
+        before = len(out.getvalue())
+        shown.look()
+        assert len(out.getvalue()) > before
+    assert "\n" not in out.getvalue().rstrip("\n")
+
+
+def test_a_watched_console_looks_by_itself_until_the_block_ends(monkeypatch):
+    monkeypatch.setattr(console, "SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr(console, "SECONDS_OF_SILENCE", 0.02)
+    out = io.StringIO()
+    with Console(out).watched():
+        deadline = time.time() + 10
+        while "working" not in out.getvalue() and time.time() < deadline:
+            time.sleep(0.01)
+    written = out.getvalue()
+    time.sleep(0.1)
+    assert written.startswith("working: 0s\n")
+    assert out.getvalue() == written
+
+
+def test_a_quiet_console_is_not_watched():
+    threads = threading.active_count()
+    with Console(io.StringIO(), quiet=True).watched():
+        assert threading.active_count() == threads
+
+
+def test_a_stage_that_is_skipped_is_one_line():
+    out = io.StringIO()
+    Console(out).stage("filter", Path("kept.jsonl"), up_to_date=True)
+    assert out.getvalue() == "filter: kept.jsonl is up to date, skipped\n"

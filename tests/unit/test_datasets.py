@@ -1,5 +1,6 @@
 """Collections by name and path: what is opened, what may be replaced, and what is said when it cannot be."""
 
+import logging
 import shutil
 import sys
 import types
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from inpars.datasets import load_dataset, load_qrels, load_topics
-from inpars.documents import python_docs
+from inpars.documents import ir_collections, python_docs
 from inpars.documents.ir_collections import like_named
 from inpars.errors import BackendError, ConfigError, DataFormatError, UnknownNameError
 from inpars.formats import read_documents
@@ -320,3 +321,11 @@ def test_judgements_are_read_without_the_documents(tmp_path, monkeypatch):
 )
 def test_collections_of_the_same_name_within_another_one(name, like):
     assert like_named(name) == like
+
+
+def test_ir_datasets_keeps_its_own_progress_to_itself(ir_datasets):
+    ir_datasets(FakeIrDataset())
+    ir_collections.ir_dataset("toy")
+    logger = logging.getLogger("ir_datasets")
+    records = [logging.LogRecord("ir_datasets", level, "", 0, "", (), None) for level in (logging.INFO, logging.ERROR)]
+    assert [bool(logger.filter(record)) for record in records] == [False, True]

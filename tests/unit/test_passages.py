@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inpars.errors import ConfigError
+from inpars.progress import Silent
 from inpars.records import Document, Query
 from inpars.retrieval.dense import Encoder, dense_index
 from inpars.retrieval.passages import document_windows, require_offsets, window_spans
@@ -80,3 +81,19 @@ class FakeCorpus(list):
     """Documents with a hash."""
 
     sha256 = "0" * 64
+
+
+def test_progress_counts_documents_batch_by_batch(tiny):
+    class Counted(Silent):
+        def __init__(self):
+            self.counts = []
+
+        def advance(self, count, detail=""):
+            self.counts.append(count)
+
+    progress = Counted()
+    documents = [Document(str(n), " ".join(WORDS * 3)) for n in range(5)]
+    encoder = Encoder(tiny("sentence_transformer"), device="cpu", dtype="float32", window_tokens=8, batch_size=4)
+    encoder.encode_in_windows(documents, progress)
+    assert sum(progress.counts) == len(documents)
+    assert len(progress.counts) > 1

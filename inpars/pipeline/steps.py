@@ -1,0 +1,91 @@
+"""The steps of a whole run as people read them: number, total and purpose, said when a step's first stage begins.
+
+A step is made of stages. Those that are up to date are counted and told in one line at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal, TypeAlias, TypeVar
+
+from inpars.pipeline.options import PipelineOptions
+from inpars.progress import Progress
+
+Item = TypeVar("Item")
+StepName: TypeAlias = Literal[
+    "read", "generate", "filter", "mine", "train retriever", "train reranker", "search", "rerank", "measure"
+]
+
+
+class Steps:
+    """A `Progress` in front of another one, for one whole run."""
+
+    def __init__(self, progress: Progress, options: PipelineOptions) -> None:
+        """Know the steps of a run with these options."""
+        self._progress, self._texts = progress, step_texts(options)
+        self._waiting = ""
+        self._stages = self._up_to_date = 0
+
+    @classmethod
+    def over(cls, progress: Progress, options: PipelineOptions) -> Steps:
+        """The steps that the progress shows already, else those in front of it."""
+        return progress if isinstance(progress, cls) else cls(progress, options)
+
+    def begin(self, name: StepName, *, at_once: bool = False) -> None:
+        """A step begins; it is announced with its first stage that has something to do, or `at_once`."""
+        number = list(self._texts).index(name) + 1
+        self._waiting = f"step {number} of {len(self._texts)}: {self._texts[name]}"
+        if at_once:
+            self._announce()
+
+    def end(self) -> None:
+        """Say how many stages had nothing to do, if any."""
+        if self._up_to_date:
+            self._progress.note(f"{self._up_to_date} of {self._stages} stages up to date")
+
+    def track(
+        self, items: Iterable[Item], *, total: int | None, description: str, unit: str, done: int = 0
+    ) -> Iterator[Item]:
+        """As the other progress does."""
+        return self._progress.track(items, total=total, description=description, unit=unit, done=done)
+
+    def advance(self, count: int, detail: str = "") -> None:
+        """As the other progress does."""
+        self._progress.advance(count, detail)
+
+    def note(self, message: str) -> None:
+        """As the other progress does."""
+        self._progress.note(message)
+
+    def stage(self, name: str, output: Path, *, up_to_date: bool) -> None:
+        """Count the stage; one that begins announces its step."""
+        self._stages += 1
+        self._up_to_date += up_to_date
+        if not up_to_date:
+            self._announce()
+            self._progress.stage(name, output, up_to_date=False)
+
+    def _announce(self) -> None:
+        if self._waiting:
+            self._progress.note(self._waiting)
+        self._waiting = ""
+
+
+def step_texts(options: PipelineOptions) -> dict[StepName, str]:
+    """What each step is and what it is for, in their order."""
+    documents = "all" if options.max_documents is None else f"{options.max_documents:,}"
+    texts: dict[StepName, str] = {
+        "read": "reading documents (and test queries with judgements, if there are any)",
+        "generate": f"writing queries (a language model writes queries for {documents} documents)",
+        "filter": f"filtering queries (the {options.top_k:,} queries that the model found likeliest are kept)",
+        "mine": "mining negatives (BM25 finds documents that look relevant but are not)",
+        "train retriever": "training the retriever (a bi-encoder learns to tell positives from negatives)",
+        "train reranker": "training the reranker (it learns the same, reading query and document together)",
+        "search": f"searching (BM25 and both bi-encoders find up to {options.k:,} documents per test query)",
+        "rerank": f"reranking (the reranker scores the first {options.rerank_depth:,} documents of three systems)",
+        "measure": "measuring (the systems are compared, and the report is written)",
+    }
+    if not options.reranker_epochs:
+        texts.pop("train reranker")
+    return texts
