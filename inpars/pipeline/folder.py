@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +58,7 @@ class RunFolder:
         try:
             systems = parse_json(path.read_bytes())["systems"]
             return {name: _per_query(system["per_query"]) for name, system in systems.items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             problem = f"not the measures of a run ({error}); remove it and run the same command again"
             raise DataFormatError(problem, path=path) from None
 
@@ -103,8 +104,8 @@ def _mark(folder: Path) -> dict[str, Any]:
 
 
 def _per_query(values: Mapping[str, Mapping[str, float]]) -> PerQuery:
-    """The values of each measure. Raises ValueError for what is no number."""
+    """The values of each measure. Raises ValueError for what is no number, OverflowError for a number without end."""
     for measure, found in values.items():
-        if not all(isinstance(value, int | float) for value in found.values()):
+        if not all(isinstance(value, int | float) and math.isfinite(value) for value in found.values()):
             raise ValueError(f"{measure} of some query is no number")
     return values
