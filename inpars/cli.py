@@ -14,9 +14,11 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from types import ModuleType
 
 from inpars import __version__
 from inpars.errors import InparsError
+from inpars.models.engine import use_engine
 from inpars.models.processor import keep_freed_memory
 from inpars.provenance import running
 from inpars.usage import Parser, guess
@@ -121,17 +123,20 @@ def _dispatch(arguments: list[str]) -> int:
     command = importlib.import_module(module_of(name))
     own = Parser(prog=f"inpars {name}", description=command.__doc__)
     command.add_arguments(own)
-    result: int | None
     with running(["inpars", *arguments]):
         if not any("://" in argument for argument in rest):
-            result = command.run(own.parse_args(rest))
-            return result or 0
+            return _run(command, own.parse_args(rest))
         from inpars.console import Console  # only where something may lie in an object store
         from inpars.remote.arguments import local_paths
 
         own.parse_args(rest)  # wrong usage is told before anything is fetched
         with local_paths(name, rest, Console(quiet="--quiet" in rest).note) as local:
-            result = command.run(own.parse_args(local))
+            return _run(command, own.parse_args(local))
+
+
+def _run(command: ModuleType, flags: argparse.Namespace) -> int:
+    use_engine(getattr(flags, "engine_backend", "auto"))
+    result: int | None = command.run(flags)
     return result or 0
 
 

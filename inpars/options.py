@@ -62,13 +62,15 @@ def option(
     default: Any = dataclasses.MISSING,
     *,
     help: str,  # noqa: A002 - argparse's own word
-    changes_result: bool = True,
+    changes_result: bool | Literal["unless default"] = True,
     metavar: str | None = None,
     minimum: float | None = None,
     maximum: float | None = None,
     bounds: Bounds | None = None,
 ) -> Any:
     """A setting with its help line; `changes_result=False` for speed and display settings manifests do not compare.
+
+    "unless default" is for settings that came later: what was finished without them stays finished.
 
     `bounds`, or `minimum` and `maximum`, is what `check` holds a number to.
     """
@@ -125,7 +127,7 @@ def flags_of(options: Any) -> list[str]:
     written: list[str] = []
     for field in _own_first(type(options)):
         value = getattr(options, field.name)
-        wanted = field.metadata.get("changes_result", True) or value != field.default
+        wanted = _changes_result(field, value) or value != field.default
         if "help" in field.metadata and wanted:
             written += _written(flag_name(field.name), value)
     return written
@@ -163,8 +165,13 @@ def result_settings(options: Any) -> dict[str, Any]:
     return {
         field.name: lasting_name(value) if isinstance(value := getattr(options, field.name), str) else value
         for field in dataclasses.fields(options)
-        if field.metadata.get("changes_result", True) and not isinstance(getattr(options, field.name), Path)
+        if _changes_result(field, getattr(options, field.name)) and not isinstance(getattr(options, field.name), Path)
     }
+
+
+def _changes_result(field: dataclasses.Field[Any], value: Any) -> bool:
+    changes = field.metadata.get("changes_result", True)
+    return bool(value != field.default if changes == "unless default" else changes)
 
 
 def _flag(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from inpars.answering.reading import Judge
 from inpars.errors import BackendError, ConfigError, MissingDependencyError
 from inpars.generation.api_options import ApiOptions, check_api
 from inpars.models.computing import ComputingOptions
+from inpars.models.engine import use_engine
 from inpars.models.folders import refuse_server_model
 from inpars.options import SHARE, check, option
 from inpars.progress import SILENT, Progress
@@ -107,6 +108,7 @@ def open_engine(
     check(options)
     if (corpus is None) == (index is None):
         raise ConfigError("give either documents (--dataset, --corpus) or --index")
+    use_engine(options.engine_backend)
     if options.threads is not None:
         from inpars.models.hardware import use_threads
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from inpars.models.dtypes import DtypeName
+from inpars.models.engine import EngineName
 from inpars.options import option
 
 
@@ -15,6 +16,12 @@ class ComputingOptions:
 
     dtype: DtypeName = option("auto", help="number format; auto: bfloat16 where the processor or GPU is fast with it")
     device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
+    engine_backend: EngineName = option(
+        "auto",
+        help="what computes networks on a processor; auto: OpenVINO where it is installed, --dtype is auto, and a "
+        "trial, which is remembered, finds it faster and in agreement with torch",
+        changes_result="unless default",
+    )
     threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False, minimum=1)
     trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
 

@@ -10,6 +10,7 @@ import torch
 
 from inpars.errors import ConfigError
 from inpars.models.dtypes import DtypeName
+from inpars.models.engine import EngineName, use_engine
 from inpars.models.processor import cores, fast_bfloat16_flags
 
 DEVICE = re.compile(r"([a-z]+)(?::([0-9]{1,3}))?")
@@ -58,8 +59,15 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and bool(fast_bfloat16_flags())
 
 
+def compute_with(threads: int | None, engine: EngineName = "auto") -> None:
+    """Use that many threads (None leaves torch's choice, one per core) and that engine from now on."""
+    use_engine(engine)
+    if threads is not None:
+        use_threads(threads)
+
+
 def use_threads(count: int | None) -> None:
-    """Compute with that many threads; None leaves torch's choice, one a core."""
+    """Compute with that many threads; None leaves torch's choice, one per core."""
     if count is None:
         return
     if count < 1:

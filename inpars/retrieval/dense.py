@@ -24,6 +24,7 @@ import torch
 
 from inpars.batches import chunks, slices
 from inpars.corpus import Corpus, Documents, cache_folder
+from inpars.engines.choice import Read, openvino_form
 from inpars.errors import ConfigError, DataFormatError
 from inpars.json_text import JsonError, parse_json
 from inpars.manifest import sha256_of
@@ -86,12 +87,39 @@ class Encoder:
             self._model.max_seq_length = max_length
         if window_tokens is not None:
             require_offsets(self._model.tokenizer, model)
-        self.fingerprint = _fingerprint(model, self._model, number_format)
+        self._number_format = number_format
         network = getattr(self._model[0], "auto_model", None)
-        fused = number_format == torch.bfloat16 and network is not None and fuse_bert(network, self._pooled)
-        self._fused = fused
+        compiled = openvino_form(network, "last_hidden_state", dtype, self._time_torch)
+        if compiled is not None:
+            self._model[0].model = compiled
+        fused = compiled is None and self._fuse()
+        self._side_by_side = fused or compiled is not None
+        self.fingerprint = _fingerprint(model, self._model, number_format) + (f"\0{compiled}" if compiled else "")
         # else products in bfloat16 over float32 weights: as fast as bfloat16 weights, and nearer to float32
-        self._autocast = torch.autocast(place.type, number_format, enabled=number_format != torch.float32 and not fused)
+        own_format = number_format != torch.float32 and not self._side_by_side
+        self._autocast = torch.autocast(place.type, number_format, enabled=own_format)
+
+    def _fuse(self) -> bool:
+        network = getattr(self._model[0], "auto_model", None)
+        return self._number_format == torch.bfloat16 and network is not None and fuse_bert(network, self._pooled)
+
+    def _time_torch(self, stop_watch: Callable[[Read], float]) -> float:
+        """Seconds of the network as torch computes it, which is left as it was."""
+        network: Any = self._model[0].auto_model
+        encoder, fused = getattr(network, "encoder", None), self._fuse()
+        autocast = torch.autocast(
+            "cpu", self._number_format, enabled=self._number_format != torch.float32 and not fused
+        )
+
+        def read(inputs: Mapping[str, torch.Tensor]) -> None:
+            with autocast:
+                network(**inputs)
+
+        try:
+            return stop_watch(read)
+        finally:
+            if fused:
+                network.encoder = encoder
 
     def _pooled(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         embeddings: torch.Tensor = self._model(dict(inputs))["sentence_embedding"]
@@ -158,7 +186,7 @@ class Encoder:
             return found
 
         parts: list[Embeddings] = []
-        for rows, vectors in zip(batches, side_by_side(embedded, batches, wanted=self._fused), strict=True):
+        for rows, vectors in zip(batches, side_by_side(embedded, batches, wanted=self._side_by_side), strict=True):
             parts.append(vectors)
             done(rows)
         width = self._model.get_embedding_dimension() or 0

@@ -84,10 +84,10 @@ def cluster_file(
 
 
 def _load(options: ScoreOptions) -> QueryEncoder:
-    from inpars.models.hardware import use_threads
+    from inpars.models.hardware import compute_with
     from inpars.retrieval.dense import DEFAULT_BATCH_SIZE, Encoder
 
-    use_threads(options.threads)
+    compute_with(options.threads, options.engine_backend)
     return Encoder(
         options.model_name,
         device=options.device,

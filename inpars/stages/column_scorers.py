@@ -108,9 +108,9 @@ def load_column(source: Path, options: ScoreOptions, corpus: Corpus | None, prog
     """The scorer the options name. Torch or the JVM is loaded here and not before."""
     if options.kind == "bm25-rank":
         return _bm25_column(source, options, _needed(corpus, options), progress)
-    from inpars.models.hardware import use_threads
+    from inpars.models.hardware import compute_with
 
-    use_threads(options.threads)
+    compute_with(options.threads, options.engine_backend)
     common: dict[str, Any] = {
         "device": options.device,
         "dtype": options.dtype,

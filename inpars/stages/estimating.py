@@ -94,10 +94,10 @@ def _start_generating(documents: Sequence[Document], options: EstimateOptions) -
 
 
 def _start_embedding(documents: Sequence[Document], options: EstimateOptions) -> Started:
-    from inpars.models.hardware import describe, pick_device, pick_dtype, use_threads
+    from inpars.models.hardware import compute_with, describe, pick_device, pick_dtype
     from inpars.retrieval.dense import DEFAULT_BATCH_SIZE, Encoder
 
-    use_threads(options.threads)
+    compute_with(options.threads, options.engine_backend)
     encoder = Encoder(
         options.model_name,
         device=options.device,

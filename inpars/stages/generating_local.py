@@ -42,9 +42,14 @@ def load_local_generator(backend: str, model: LocalModel) -> QueryGenerator:
 
 def _causal(wanted: LocalModel) -> QueryGenerator:
     from inpars.generation.causal_lm import CausalGenerator
+    from inpars.generation.openvino_decoders import Wanted, openvino_generator
+
+    def load_torch() -> QueryGenerator:
+        return CausalGenerator(wanted.model, wanted.prompt, wanted.settings, **wanted.places)
 
     _use_threads(wanted)
-    return CausalGenerator(wanted.model, wanted.prompt, wanted.settings, **wanted.places)
+    own = Wanted(wanted.model, wanted.prompt, wanted.settings, **wanted.places)
+    return openvino_generator(own, load_torch) or load_torch()
 
 
 def _seq2seq(wanted: LocalModel) -> QueryGenerator:
@@ -67,9 +72,9 @@ def _vllm(wanted: LocalModel) -> QueryGenerator:
 
 
 def _use_threads(wanted: LocalModel) -> None:
-    from inpars.models.hardware import use_threads
+    from inpars.models.hardware import compute_with
 
-    use_threads(wanted.computing.threads)
+    compute_with(wanted.computing.threads, wanted.computing.engine_backend)
 
 
 LOADERS: Mapping[str, Callable[[LocalModel], QueryGenerator]] = {

@@ -73,10 +73,10 @@ def run_scorer_maker(options: RerankOptions, prompt: Prompt | None = None) -> Ca
 
 def load_run_scorer(options: RerankOptions, prompt: Prompt | None = None) -> PairScorer:
     """The scorer the options name."""
-    from inpars.models.hardware import use_threads
+    from inpars.models.hardware import compute_with
     from inpars.scoring import load_scorer
 
-    use_threads(options.threads)
+    compute_with(options.threads, options.engine_backend)
     return load_scorer(
         options.model,
         kind=options.kind,

@@ -188,9 +188,9 @@ def cluster_encoding(name: str, options: SearchOptions) -> ClusterEncoding | Non
 
 def load_worker_encoder(name: str, options: SearchOptions) -> Encoder:
     """As `load_encoder`, with the threads that the options allow."""
-    from inpars.models.hardware import use_threads
+    from inpars.models.hardware import compute_with
 
-    use_threads(options.threads)
+    compute_with(options.threads, options.engine_backend)
     return load_encoder(name, options)
 
 

@@ -158,9 +158,9 @@ def scorer_maker(options: ScoreOptions, prompt: PromptSource) -> Callable[[], Te
 def load_query_scorer(options: ScoreOptions, prompt: PromptSource) -> TeacherForcing:
     """The scorer the options name. Torch is loaded here and not before."""
     from inpars.generation.teacher_forcing import TeacherForcing
-    from inpars.models.hardware import use_threads
+    from inpars.models.hardware import compute_with
 
-    use_threads(options.threads)
+    compute_with(options.threads, options.engine_backend)
     return TeacherForcing(
         options.model_name,
         prompt,

@@ -119,10 +119,10 @@ def _train(
     fingerprint = {**result_settings(options), **{name: stamp.sha256 for name, stamp in inputs.items()}}
 
     def work() -> Outcome:
-        from inpars.models.hardware import use_threads
+        from inpars.models.hardware import compute_with
         from inpars.training.validation import validation_results, worse_than_start
 
-        use_threads(options.threads)
+        compute_with(options.threads, options.engine_backend)
         teacher = _teacher(triples, options, progress)
         read = _scored(limited(read_triple_texts(triples), options.limit), teacher, progress)
         rows, dev = separate_development(read, options, dataset, progress)

@@ -30,10 +30,10 @@ def train_reader_from_file(
     fingerprint = {**result_settings(options), **{name: found.sha256 for name, found in inputs.items()}}
 
     def work() -> Outcome:
-        from inpars.models.hardware import use_threads
+        from inpars.models.hardware import compute_with
         from inpars.training.reader import train_reader
 
-        use_threads(options.threads)
+        compute_with(options.threads, options.engine_backend)
         seen, unseen = (examples_of(part) for part in by_article(read_squad(squad), options.held_out, options.seed))
         seen = seen[: options.limit]
         if not seen:

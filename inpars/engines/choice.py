@@ -1,0 +1,105 @@
+"""OpenVINO's form of an encoder or classifier, where it is wanted, can be had, agrees with torch, and is faster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from inpars.engines import MIN_PARAMETERS, has_openvino, trial
+from inpars.errors import ConfigError
+from inpars.models.engine import EngineName, engine
+
+if TYPE_CHECKING:
+    from inpars.engines.openvino_network import OpenVinoNetwork, Output
+    from inpars.models.dtypes import DtypeName
+
+PROBE_TEXTS, PROBE_TOKENS = 16, 128  # whose reading is timed
+TIMED = 3  # times, the fastest of which counts
+# of the outputs' deviation: rounding stays far below, another architecture far above
+TOLERANCE: Mapping[EngineName, float] = {"openvino": 0.05, "openvino-int8": 0.2}
+
+Read = Callable[[Mapping[str, Tensor]], Any]
+
+
+def openvino_form(
+    network: Any,  # noqa: ANN401 - a transformers network
+    output: Output,
+    dtype: DtypeName,
+    time_torch: Callable[[Callable[[Read], float]], float],
+) -> OpenVinoNetwork | None:
+    """The form to compute with; None where torch does it.
+
+    `time_torch` is given a stop-watch, and calls it with what reads inputs as torch would as shipped; it leaves the
+    network as it was. Raises ConfigError where OpenVINO was named and cannot compute the network.
+    """
+    wanted = engine()
+    if network is None or wanted == "torch" or network.device.type != "cpu":
+        return None
+    if wanted != "auto":
+        return _named(network, output, wanted)
+    many = sum(weight.numel() for weight in network.parameters()) >= MIN_PARAMETERS
+    if dtype != "auto" or not many or not has_openvino():
+        return None
+    return _tried(network, output, time_torch)
+
+
+def _named(network: Any, output: Output, wanted: EngineName) -> OpenVinoNetwork:  # noqa: ANN401
+    found = _form(network, output, wanted)
+    if found is None:
+        kind = type(network).__name__
+        raise ConfigError(f"--engine-backend {wanted}: OpenVINO cannot compute a {kind} as torch does; leave it out")
+    return found
+
+
+def _tried(
+    network: Any,  # noqa: ANN401
+    output: Output,
+    time_torch: Callable[[Callable[[Read], float]], float],
+) -> OpenVinoNetwork | None:
+    from inpars.engines.fingerprints import weights_fingerprint
+    from inpars.engines.openvino_network import probe
+
+    forms: dict[str, OpenVinoNetwork | None] = {}
+    inputs = probe(network, PROBE_TEXTS, PROBE_TOKENS)
+
+    def stop_watch(read: Read) -> float:
+        return _seconds(read, inputs)
+
+    def time_openvino(name: EngineName) -> float | None:
+        forms[name] = _form(network, output, name)
+        form = forms[name]
+        return None if form is None else stop_watch(lambda given: form(**given))
+
+    trials: dict[str, trial.Trial] = {"torch": lambda: time_torch(stop_watch)}
+    names: tuple[EngineName, ...] = ("openvino", "openvino-int8")
+    trials |= {name: lambda name=name: time_openvino(name) for name in names}  # type: ignore[misc]
+    best = trial.fastest(f"{output}\0{weights_fingerprint(network)}\0{torch.get_num_threads()}", trials)
+    if best == "torch":
+        return None
+    return forms[best] if best in forms else _form(network, output, best)  # type: ignore[arg-type]
+
+
+def _form(network: Any, output: Output, name: EngineName) -> OpenVinoNetwork | None:  # noqa: ANN401
+    """The network's form; None where it cannot be converted, or gives something else."""
+    from inpars.engines.openvino_network import UNFIT, OpenVinoNetwork, agrees
+
+    try:
+        form = OpenVinoNetwork(network, output, int8=name == "openvino-int8")
+        return form if agrees(network, form, output, TOLERANCE[name]) else None
+    except UNFIT:
+        return None
+
+
+def _seconds(read: Read, inputs: Mapping[str, Tensor]) -> float:
+    """Processor time of reading the inputs."""
+    found = []
+    for _ in range(TIMED + 1):  # the first warms up
+        start = time.process_time()
+        with torch.inference_mode():
+            read(inputs)
+        found.append(time.process_time() - start)
+    return min(found[1:])

@@ -1,0 +1,201 @@
+"""Encoders and classifiers computed by OpenVINO: the graph of a transformers network, converted once into the cache.
+
+A stand-in for the network it was made of, for reading only. In bfloat16 or float32 its states agree with torch's to
+rounding; with 8-bit weights (NNCF, symmetric, a scale per output channel) inputs of products are rounded too, group by
+group. Several threads may call it, each with its own request.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
+from inspect import signature
+from io import StringIO
+from pathlib import Path
+from threading import local
+from types import SimpleNamespace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from inpars.corpus import cache_folder
+from inpars.engines.fingerprints import weights_fingerprint
+from inpars.errors import MissingDependencyError
+from inpars.models.processor import fast_bfloat16_flags
+from inpars.storage import storage_errors
+
+INSTALL = "pip install openvino nncf"
+GRAPH_FORMAT = 1  # raise when a graph is converted otherwise
+QUANTIZATION_GROUP = 128  # inputs of a product with one scale; the row's width where that is no multiple
+UNFIT = (RuntimeError, TypeError, ValueError, KeyError, AttributeError, IndexError, NotImplementedError)
+
+Output: TypeAlias = Literal["last_hidden_state", "logits"]
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+class OpenVinoNetwork(nn.Module):
+    """What a transformers network gives, computed by OpenVINO; the network itself stays at hand for its settings."""
+
+    def __init__(self, network: Any, output: Output, *, int8: bool = False) -> None:  # noqa: ANN401
+        """Convert and compile. Raises one of UNFIT where the network cannot be converted."""
+        super().__init__()
+        self.config, self._output, self._int8 = network.config, output, int8
+        self._network = (network,)  # in a tuple, so that its weights are not registered twice
+        self._inputs = [name for name in INPUTS if name in _parameters(network)]
+        self._compiled = _compiled(_graph(network, output, self._inputs, int8=int8))
+        self._of_thread = local()
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs lie."""
+        return torch.device("cpu")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of its outputs."""
+        return torch.float32
+
+    def __str__(self) -> str:
+        """What decides its outputs beyond the network's weights."""
+        name = f"OpenVINO {_openvino().__version__.split('-')[0]}, {precision_hint()}"
+        return f"{name}, 8-bit products" if self._int8 else name
+
+    def forward(self, **inputs: Any) -> Any:  # noqa: ANN401
+        """An object with the one output, in float32; inputs that the graph has not are left out."""
+        if not hasattr(self._of_thread, "request"):
+            self._of_thread.request = self._compiled.create_infer_request()
+        request = self._of_thread.request
+        ids = inputs["input_ids"]
+        given = {name: inputs[name] if inputs.get(name) is not None else torch.zeros_like(ids) for name in self._inputs}
+        found = request.infer({name: np.ascontiguousarray(tensor.numpy()) for name, tensor in given.items()})
+        states = torch.from_numpy(np.array(found[0]))  # the request's own memory is written again
+        return _Outputs(states) if self._output == "last_hidden_state" else SimpleNamespace(logits=states)
+
+
+class _Outputs(SimpleNamespace):
+    """States by name and by number, as sentence-transformers asks for them."""
+
+    def __init__(self, states: Tensor) -> None:
+        super().__init__(last_hidden_state=states)
+
+    def __getitem__(self, key: int | str) -> Tensor:
+        found: Tensor = self.last_hidden_state if key == 0 else getattr(self, str(key))
+        return found
+
+    def __contains__(self, key: object) -> bool:
+        return key == "last_hidden_state"
+
+
+def agrees(network: Any, other: Any, output: Output, tolerance: float) -> bool:  # noqa: ANN401
+    """Whether two networks give the same for texts of several lengths, to a share of the outputs' deviation."""
+    for texts, tokens in ((2, 12), (3, 40)):
+        inputs = probe(network, texts, tokens)
+        inputs["attention_mask"][0, tokens // 2 :] = 0
+        shown = inputs["attention_mask"] > 0
+        with torch.inference_mode():
+            one, two = (getattr(each(**inputs), output).float() for each in (network, other))
+        if output == "last_hidden_state":
+            one, two = one[shown], two[shown]
+        if one.shape != two.shape or not (one - two).square().mean().sqrt() <= tolerance * one.std() + 1e-6:
+            return False
+    return True
+
+
+def probe(network: Any, texts: int, tokens: int) -> dict[str, Tensor]:  # noqa: ANN401
+    """Inputs of so many texts, made of tokens from all over the vocabulary."""
+    size = network.config.vocab_size
+    ids = torch.arange(texts * tokens).view(texts, tokens) * 7919 % (size - 1) + 1
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+    return {name: tensor for name, tensor in inputs.items() if name in _parameters(network)}
+
+
+def _parameters(network: Any) -> list[str]:  # noqa: ANN401
+    """The names of what the network takes."""
+    return list(signature(network.forward).parameters)
+
+
+def _graph(network: Any, output: Output, inputs: list[str], *, int8: bool) -> Path:  # noqa: ANN401
+    """The file of the network's graph, made in the cache where it is absent."""
+    openvino = _openvino()
+    parts = [str(GRAPH_FORMAT), openvino.__version__, type(network).__name__, output, str(int8)]
+    key = hashlib.sha256("\0".join([*parts, weights_fingerprint(network)]).encode()).hexdigest()[:16]
+    target = cache_folder() / "openvino" / f"{key}.xml"
+    if target.exists():
+        return target
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        working = target.with_name(f".{key}.{os.getpid()}.xml")
+        try:
+            openvino.save_model(_converted(network, output, inputs, int8=int8), working, compress_to_fp16=False)
+            working.with_suffix(".bin").replace(target.with_suffix(".bin"))
+            working.replace(target)
+        finally:
+            working.unlink(missing_ok=True)
+            working.with_suffix(".bin").unlink(missing_ok=True)
+    return target
+
+
+def _converted(network: Any, output: Output, inputs: list[str], *, int8: bool) -> Any:  # noqa: ANN401
+    openvino, example = _openvino(), probe(network, 2, 8)
+    with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()), torch.inference_mode():
+        warnings.simplefilter("ignore")  # of tracing: what it keeps as a constant is tried with other lengths
+        graph = openvino.convert_model(_OneOutput(network, output, inputs), example_input=tuple(example.values()))
+        for given, name in zip(graph.inputs, inputs, strict=True):
+            given.get_tensor().set_names({name})
+        if int8:
+            graph = _nncf().compress_weights(graph, mode=_nncf().CompressWeightsMode.INT8_SYM)
+    return graph
+
+
+class _OneOutput(nn.Module):
+    """The network as a function of its inputs by place, which is what can be traced."""
+
+    def __init__(self, network: Any, output: Output, inputs: list[str]) -> None:  # noqa: ANN401
+        super().__init__()
+        self._network, self._output, self._inputs = network, output, inputs
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        found: Tensor = getattr(self._network(**dict(zip(self._inputs, inputs, strict=True))), self._output)
+        return found
+
+
+def _compiled(graph: Path) -> Any:  # noqa: ANN401
+    """For as many callers as torch has threads, each with one thread of its own."""
+    threads = torch.get_num_threads()
+    properties: Mapping[str, Any] = {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": threads,
+        "INFERENCE_PRECISION_HINT": precision_hint(),
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": QUANTIZATION_GROUP,
+        "ENABLE_CPU_PINNING": False,  # a pinned thread waits for a busy neighbour
+    }
+    return _openvino().Core().compile_model(str(graph), "CPU", properties)
+
+
+@cache
+def _openvino() -> Any:  # noqa: ANN401
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingDependencyError("openvino", "for --engine-backend openvino", INSTALL) from error
+    return openvino
+
+
+@cache
+def _nncf() -> Any:  # noqa: ANN401
+    try:
+        import nncf
+    except ImportError as error:
+        raise MissingDependencyError("nncf", "for 8-bit weights", INSTALL) from error
+    return nncf
+
+
+def precision_hint() -> Literal["bf16", "f32"]:
+    """The number format in which OpenVINO computes what is not rounded to 8 bits."""
+    return "bf16" if fast_bfloat16_flags() else "f32"

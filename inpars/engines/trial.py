@@ -1,0 +1,58 @@
+"""Which engine is fastest for a network on this machine: tried once, remembered in the cache.
+
+Times are seconds of processor time, so that a busy neighbour does not decide. Candidates come in the order of their
+precision: a less precise one has to be clearly faster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from inpars.corpus import cache_folder
+from inpars.json_text import JsonError, parse_json
+from inpars.models import processor
+from inpars.storage import storage_errors
+
+TRIAL_FORMAT = 1  # raise it where candidates or their meaning change
+MIN_GAIN = 1.1  # a candidate must be this many times as fast as the best of those before it
+MIN_INT8_GAIN = 1.25  # the same for one that rounds to 8 bits
+
+Trial = Callable[[], float | None]
+"""Seconds of processor time for the same work; None where the engine cannot compute the network, or not as exactly."""
+
+
+def fastest(subject: str, trials: Mapping[str, Trial]) -> str:
+    """The name of the engine to take; the first is taken where no other one is clearly faster."""
+    path = cache_folder() / "engines" / f"{_key(subject, trials)}.json"
+    if (known := _remembered(path, trials)) is not None:
+        return known
+    seconds = {name: trial() for name, trial in trials.items()}
+    best = next(iter(trials))
+    for name, spent in seconds.items():
+        before, gain = seconds[best], MIN_INT8_GAIN if name.endswith("int8") else MIN_GAIN
+        if spent is not None and (before is None or spent * gain < before):
+            best = name
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.tmp")
+        partial.write_text(json.dumps({"engine": best, "seconds": seconds, "tier": processor.tier()}), encoding="utf-8")
+        partial.replace(path)
+    return best
+
+
+def _key(subject: str, trials: Mapping[str, Trial]) -> str:
+    parts = [str(TRIAL_FORMAT), subject, processor.tier(), *trials]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _remembered(path: Path, trials: Mapping[str, Trial]) -> str | None:
+    try:
+        found = parse_json(path.read_bytes())
+    except (FileNotFoundError, JsonError):
+        return None
+    name = found.get("engine") if isinstance(found, dict) else None
+    return name if name in trials else None

@@ -1,0 +1,213 @@
+"""Decoders in the form that OpenVINO reads, made once in the cache, and whether they are faster than torch's here."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from inpars.corpus import cache_folder
+from inpars.engines import MIN_PARAMETERS, gguf_weights, has_openvino, trial
+from inpars.engines.fingerprints import weights_fingerprint
+from inpars.errors import ConfigError, MissingDependencyError
+from inpars.generation.causal_lm import end_tokens
+from inpars.generation.prompt_tokens import PromptTokens
+from inpars.generation.settings import DecodingSettings
+from inpars.json_text import parse_json
+from inpars.manifest import sha256_of, size_of
+from inpars.models import loading as models
+from inpars.models.engine import engine
+from inpars.models.hardware import pick_device
+from inpars.prompting.templates import PromptSource
+from inpars.records import Document
+from inpars.storage import storage_errors
+
+if TYPE_CHECKING:
+    from inpars.generation import GeneratedQuery, QueryGenerator
+    from inpars.generation.openvino_generator import Decoder, OpenVinoGenerator
+
+INSTALL = "pip install openvino-genai gguf"
+PROBE_TEXT = (
+    "Tides rise and fall twice a day because the moon pulls on the sea more strongly on the side that faces it. The "
+    "sun pulls as well, though less, so that the highest tides come at full moon and at new moon, when both pull along one "
+    "line. Ports print tables of the hours at which ships of a given draught can enter, and mills on the coast once "
+    "ground their grain with the water that a gate had kept back at high tide."
+)
+PROBE_DOCUMENTS = [Document(f"probe {number}", PROBE_TEXT[5 * number : 60 + 45 * number]) for number in range(8)]
+WARM_UP = 2  # of the probe documents
+MAX_PROBE_DIFFERENCE = 0.2  # of a token's log-probability, on average; rounding stays below half of it
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The model to generate with, its prompt, and how."""
+
+    model: str
+    prompt: PromptSource
+    settings: DecodingSettings
+    device: str
+    dtype: str
+    trust_remote_code: bool
+
+    @cached_property
+    def network(self) -> tuple[Any, Any]:
+        """The network in float32, and its tokenizer."""
+        return models.load_causal_lm(
+            self.model,
+            device=torch.device("cpu"),
+            dtype=torch.float32,
+            trust_remote_code=self.trust_remote_code,
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the weights."""
+        folder = Path(models.resolve_model(self.model))
+        return sha256_of(folder) if folder.is_dir() else weights_fingerprint(self.network[0])
+
+
+def openvino_generator(wanted: Wanted, load_torch: Callable[[], QueryGenerator]) -> OpenVinoGenerator | None:
+    """The generator to write with; None where torch does it.
+
+    Raises ConfigError where OpenVINO was named and cannot do what is wanted, MissingDependencyError where it is absent.
+    """
+    name = engine()
+    if name == "torch":
+        return None
+    problem = _unfit(wanted)
+    if name != "auto":
+        if not has_openvino(decoders=True):
+            raise MissingDependencyError("openvino-genai", f"for --engine-backend {name}", INSTALL)
+        generator = None if problem else _load(wanted)
+        if generator is None:
+            problem = problem or "OpenVINO does not compute this model as torch does"
+            raise ConfigError(f"--engine-backend {name}: {problem}; leave it out")
+        return generator
+    if problem or wanted.dtype != "auto" or not has_openvino(decoders=True) or not _large(wanted):
+        return None
+    loaded: list[OpenVinoGenerator] = []
+
+    def time_openvino() -> float | None:
+        found = _load(wanted)
+        loaded.extend([found] if found else [])
+        return _seconds(found) if found else None
+
+    threads = torch.get_num_threads()
+    trials: dict[str, trial.Trial] = {"torch": lambda: _seconds(load_torch()), "openvino": time_openvino}
+    if trial.fastest(f"decoder\0{wanted.fingerprint}\0{threads}", trials) == "torch":
+        return None
+    return loaded[0] if loaded else _load(wanted)
+
+
+def _unfit(wanted: Wanted) -> str | None:
+    """Why OpenVINO cannot generate this, before anything is loaded."""
+    settings = wanted.settings
+    if settings.temperature > 0 or settings.num_queries > 1:
+        return "it decodes greedily, one query per document"
+    if pick_device(wanted.device).type != "cpu":
+        return "it computes on the processor"
+    if wanted.dtype not in ("auto", "float32", "bfloat16"):
+        return f"it does not compute in {wanted.dtype}"
+    config = models.load_config(wanted.model, trust_remote_code=wanted.trust_remote_code)
+    if (getattr(config, "architectures", None) or [""])[0] not in gguf_weights.ARCHITECTURES:
+        return f"it reads {', '.join(gguf_weights.ARCHITECTURES)} and none of {config.architectures}"
+    return None
+
+
+def _large(wanted: Wanted) -> bool:
+    """Whether the network is worth a trial; one from a hub is."""
+    folder = Path(models.resolve_model(wanted.model))
+    return not folder.is_dir() or size_of(folder) >= 2 * MIN_PARAMETERS
+
+
+def _load(wanted: Wanted) -> OpenVinoGenerator | None:
+    """The generator; None where the model cannot be written for OpenVINO, or gives something else there."""
+    from inpars.generation.openvino_generator import Decoder, OpenVinoGenerator
+
+    place = cache_folder() / "models" / f"{wanted.fingerprint[:16]}-{gguf_weights.FILE_FORMAT}.q8_0.gguf"
+    note = place.with_suffix(".json")  # written last
+    if not (known := _read(note)):
+        known = _write(wanted, place, note)
+    if not known["agrees"]:
+        return None
+    tokenizer = models.load_tokenizer(wanted.model, trust_remote_code=wanted.trust_remote_code)
+    config = models.load_config(wanted.model, trust_remote_code=wanted.trust_remote_code)
+    decoder = Decoder(wanted.model, place, tokenizer, frozenset(known["end_tokens"]))
+    PromptTokens(tokenizer, wanted.prompt, wanted.settings.max_doc_tokens).check_room(
+        SimpleNamespace(config=config), wanted.model, wanted.settings.max_new_tokens
+    )
+    return OpenVinoGenerator(decoder, wanted.prompt, wanted.settings, threads=torch.get_num_threads())
+
+
+def _read(note: Path) -> dict[str, Any] | None:
+    if not note.exists():
+        return None
+    found = parse_json(note.read_bytes())
+    return found if isinstance(found, dict) else None
+
+
+def _write(wanted: Wanted, place: Path, note: Path) -> dict[str, Any]:
+    """Write the weights, try them, and note whether they give what torch gives, and the tokens that end a text."""
+    from inpars.generation.openvino_generator import Decoder
+
+    network, tokenizer = wanted.network
+    ends = end_tokens(network, tokenizer)
+    known: dict[str, Any] = {"agrees": False, "end_tokens": ends}
+    with storage_errors(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        working = place.with_name(f".{place.stem}.{os.getpid()}.tmp.gguf")  # OpenVINO goes by the ending
+        try:
+            if gguf_weights.fits(network.config, tokenizer):
+                gguf_weights.write_gguf(network, tokenizer, working)
+                decoder = Decoder(wanted.model, working, tokenizer, frozenset(ends))
+                known["agrees"] = _agrees(decoder, network, wanted)
+                if known["agrees"]:
+                    working.replace(place)
+            partial = note.with_name(f".{note.name}.{os.getpid()}.tmp")
+            partial.write_text(json.dumps(known), encoding="utf-8")
+            partial.replace(note)
+        finally:
+            working.unlink(missing_ok=True)
+    return known
+
+
+def _agrees(decoder: Decoder, network: Any, wanted: Wanted) -> bool:  # noqa: ANN401
+    """Whether the log-probabilities of some queries are torch's, as near as 8 bits are to float32."""
+    from inpars.generation.openvino_generator import OpenVinoGenerator
+
+    generator = OpenVinoGenerator(decoder, wanted.prompt, wanted.settings, threads=torch.get_num_threads())
+    inputs = PromptTokens(decoder.tokenizer, wanted.prompt, wanted.settings.max_doc_tokens)
+    some = PROBE_DOCUMENTS[::2]
+    found = [queries[0] for queries in generator.generate(some)]
+    differences = [
+        difference
+        for prompt, query in zip(inputs.prompts(some), found, strict=True)
+        for difference in _differences(network, prompt, query)
+    ]
+    return bool(differences) and sum(differences) / len(differences) <= MAX_PROBE_DIFFERENCE
+
+
+def _differences(network: Any, prompt: list[int], query: GeneratedQuery) -> list[float]:  # noqa: ANN401
+    """Of each token's log-probability, from what torch's network says of it."""
+    if not query.token_ids:
+        return []
+    with torch.inference_mode():
+        logits = network(input_ids=torch.tensor([[*prompt, *query.token_ids]])).logits[0, len(prompt) - 1 : -1]
+    own = logits.float().log_softmax(-1)[torch.arange(len(query.token_ids)), list(query.token_ids)]
+    return (own - torch.tensor(query.token_log_probs)).abs().tolist()  # type: ignore[no-any-return]
+
+
+def _seconds(generator: QueryGenerator) -> float:
+    """Processor time of writing for the probe documents that it has not warmed up with, which it may remember."""
+    generator.generate(PROBE_DOCUMENTS[:WARM_UP])
+    start = time.process_time()
+    generator.generate(PROBE_DOCUMENTS[WARM_UP:])
+    return time.process_time() - start

@@ -1,0 +1,142 @@
+"""OpenVINO GenAI as a query generator on a processor: its continuous batching, our prompts, the same contract.
+
+Products are computed in 8 bits with a scale per row and group of weights, everything else in bfloat16 where the
+processor is fast with it, else in float32. Queries and log-probabilities therefore differ a little from torch's:
+`LOG_PROB_TOLERANCE` is what a query's mean may differ by. What is written for a document depends neither on the
+documents next to it nor on their order: keys and values are kept in the number format itself, not in OpenVINO's
+default, 8-bit numbers per block, which change as a block fills.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inpars.engines.openvino_network import precision_hint
+from inpars.generation import GeneratedQuery
+from inpars.generation.decoding import TextEnd, replayed
+from inpars.generation.prompt_tokens import PromptTokens
+from inpars.generation.settings import DecodingSettings, chunks_by_length
+from inpars.prompting.templates import PromptSource
+from inpars.records import Document, LogProbKind
+
+LOG_PROB_TOLERANCE = 0.15
+CHUNK_DOCUMENTS = 32  # generated and stored as a whole
+CHUNKS_AT_ONCE = 2  # so that a chunk's last queries are not decoded alone
+BATCH_TOKENS = 2048  # read in one pass
+CACHE_GIGABYTES = 2  # for keys and values, taken as they are needed
+BLOCK_TOKENS = 32  # of the cache on a processor
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """A decoder for OpenVINO: a GGUF file from `gguf_weights`, its tokenizer, and the tokens that end a text."""
+
+    name: str
+    weights: Path
+    tokenizer: Any  # a transformers tokenizer
+    end_tokens: frozenset[int]
+
+
+class OpenVinoGenerator:
+    """Writes queries by continuing a few-shot prompt, greedily; the prompt's beginning is kept in the prefix cache."""
+
+    log_prob_kind: LogProbKind = "raw"
+
+    def __init__(self, decoder: Decoder, prompt: PromptSource, settings: DecodingSettings, *, threads: int) -> None:
+        """Load the decoder and read the prompt's beginning."""
+        import openvino_genai as genai
+
+        settings.check()
+        self._settings, self.name, precision = settings, decoder.name, precision_hint()
+        self.device = f"OpenVINO {genai.__version__.split('-')[0]}, 8-bit products, {precision}"
+        self._inputs = PromptTokens(decoder.tokenizer, prompt, settings.max_doc_tokens)
+        decode = partial(decoder.tokenizer.decode, clean_up_tokenization_spaces=False)
+        self._end = TextEnd(decoder.end_tokens, prompt.stop_position, decode)
+        self._stop_tokens = set(decoder.end_tokens | _stop_tokens(decoder.tokenizer, prompt))
+        scheduler = genai.SchedulerConfig()
+        scheduler.enable_prefix_caching = True
+        scheduler.max_num_batched_tokens = BATCH_TOKENS
+        scheduler.cache_size = CACHE_GIGABYTES
+        properties = {
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": precision,
+            "KV_CACHE_PRECISION": precision,
+        }
+        self._pipeline = genai.ContinuousBatchingPipeline(str(decoder.weights), scheduler, "CPU", properties)
+        self._requests = 0
+        self._read_prefix()
+
+    def _read_prefix(self) -> None:
+        """Have the prompts' beginning in the cache before several requests would each compute it.
+
+        Whole blocks of it alone: GenAI lets several requests write into one that is partly filled.
+        """
+        whole = len(self._inputs.prefix) // BLOCK_TOKENS * BLOCK_TOKENS
+        if whole:
+            self._finish([self._begin(self._inputs.prefix[:whole], max_new_tokens=1)])
+
+    def plan(self, documents: Sequence[Document]) -> list[list[int]]:
+        """Chunks of documents of similar length, short ones first."""
+        return chunks_by_length([len(text) for text in self._inputs.cut(documents)], CHUNK_DOCUMENTS)
+
+    def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
+        """The query of each document of the chunk."""
+        return next(self.generate_each([documents]))
+
+    def generate_each(self, chunks: Iterable[Sequence[Document]]) -> Iterator[list[list[GeneratedQuery]]]:
+        """`generate` of each chunk, in order; the next one is begun before the last queries of one are written."""
+        waiting: deque[list[Any]] = deque()
+        try:
+            for chunk in chunks:
+                waiting.append([self._begin(prompt) for prompt in self._inputs.prompts(chunk)])
+                if len(waiting) == CHUNKS_AT_ONCE:
+                    yield self._finish(waiting.popleft())
+            while waiting:
+                yield self._finish(waiting.popleft())
+        finally:
+            for handle in (handle for chunk in waiting for handle in chunk):
+                handle.cancel()
+
+    def _begin(self, prompt: Sequence[int], max_new_tokens: int | None = None) -> Any:  # noqa: ANN401 - GenAI's handle
+        import openvino
+        import openvino_genai as genai
+
+        wanted = genai.GenerationConfig()
+        wanted.do_sample, wanted.ignore_eos = False, False
+        wanted.max_new_tokens = max_new_tokens or self._settings.max_new_tokens
+        wanted.logprobs = 1
+        wanted.stop_token_ids = self._stop_tokens
+        wanted.include_stop_str_in_output = True  # its log-probability is kept apart
+        self._requests += 1
+        ids = openvino.Tensor(np.array([prompt], dtype=np.int64))
+        return self._pipeline.add_request(self._requests, ids, wanted)
+
+    def _finish(self, handles: Sequence[Any]) -> list[list[GeneratedQuery]]:
+        found: list[GeneratedQuery | None] = [None] * len(handles)
+        while any(query is None for query in found):
+            for row, handle in enumerate(handles):
+                if found[row] is None and _is_finished(handle):
+                    (output,) = handle.read_all()
+                    found[row] = replayed(output.generated_ids, output.generated_log_probs, self._end)
+            if any(query is None for query in found):
+                self._pipeline.step()
+        return [[query] for query in found if query is not None]
+
+
+def _is_finished(handle: Any) -> bool:  # noqa: ANN401
+    import openvino_genai as genai
+
+    return bool(handle.get_status() != genai.GenerationStatus.RUNNING)
+
+
+def _stop_tokens(tokenizer: Any, prompt: PromptSource) -> frozenset[int]:  # noqa: ANN401
+    """Tokens that hold a whole stop string. A stop made of several tokens ends a query afterwards, in `replayed`."""
+    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))], clean_up_tokenization_spaces=False)
+    return frozenset(token for token, text in enumerate(texts) if prompt.stop_position(text) < len(text))

@@ -1,0 +1,26 @@
+"""The engine that networks are computed with, by name, for those who must not import torch."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal, TypeAlias, get_args
+
+from inpars.errors import ConfigError
+
+EngineName: TypeAlias = Literal["auto", "torch", "openvino", "openvino-int8"]
+VARIABLE = "INPARS_ENGINE_BACKEND"  # what `--engine-backend` is where nobody gives it
+
+_chosen: list[EngineName] = ["auto"]  # one choice per process, as torch's number of threads
+
+
+def use_engine(name: EngineName) -> None:
+    """Compute with that engine from now on; `auto` leaves the choice to the environment or a trial."""
+    _chosen[0] = name
+
+
+def engine() -> EngineName:
+    """The engine that was chosen. Raises ConfigError for an unknown name in the environment."""
+    name = _chosen[0] if _chosen[0] != "auto" else os.environ.get(VARIABLE) or "auto"
+    if name not in get_args(EngineName):
+        raise ConfigError(f"{VARIABLE} is {name!r}; it must be one of {', '.join(get_args(EngineName))}")
+    return name  # type: ignore[return-value]
