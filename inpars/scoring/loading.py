@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
@@ -14,6 +14,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING_NAMES,
 )
 
+from inpars.engines.choice import Read, openvino_form
 from inpars.errors import ConfigError
 from inpars.models import loading as models
 from inpars.models.fused_bert import fuse_bert
@@ -23,7 +24,7 @@ from inpars.models.networks import LEAST_TOKENS, check_length, learned_positions
 from inpars.scoring import SCORER_KINDS, ScorerKind, causal, monot5, query_likelihood
 from inpars.scoring.answers import Answers, find_answers
 from inpars.scoring.causal import CausalYesNo
-from inpars.scoring.cross_encoder import CrossEncoder
+from inpars.scoring.cross_encoder import CompiledCrossEncoder, CrossEncoder
 from inpars.scoring.fused_t5 import FusedMonoT5
 from inpars.scoring.monot5 import MonoT5
 from inpars.scoring.pair_model import SETTINGS_KEY, PairModel
@@ -101,17 +102,39 @@ def _fitted(found: PairModel, model: str, max_length: int | None, before: int = 
     return found
 
 
-def for_scoring(model: PairModel) -> PairModel:
+def for_scoring(model: PairModel, dtype: DtypeName = "auto") -> PairModel:
     """The model in its fastest form that only scores; where there is none, itself."""
-    if isinstance(model, CrossEncoder) and model.network.dtype == torch.bfloat16:
-        fuse_bert(model.network.base_model, lambda inputs: model.network(**inputs).logits)
+    if isinstance(model, CrossEncoder):
+        compiled = openvino_form(model.network, "logits", dtype, lambda stop_watch: _time_torch(model, stop_watch))
+        if compiled is not None:
+            return CompiledCrossEncoder(model, compiled)
+        _fuse(model)
     return FusedMonoT5(model) if isinstance(model, MonoT5) and FusedMonoT5.fits(model.network) else model
+
+
+def _fuse(model: CrossEncoder) -> bool:
+    network = model.network
+    return network.dtype == torch.bfloat16 and fuse_bert(
+        network.base_model,
+        lambda inputs: network(**inputs).logits,
+    )
+
+
+def _time_torch(model: CrossEncoder, stop_watch: Callable[[Read], float]) -> float:
+    """Seconds of the network as torch computes it, which is left as it was."""
+    base = model.network.base_model
+    encoder, fused = getattr(base, "encoder", None), _fuse(model)
+    try:
+        return stop_watch(lambda inputs: model.network(**inputs))
+    finally:
+        if fused:
+            base.encoder = encoder
 
 
 def find_kind(model: str, config: Any, saved: Mapping[str, Any]) -> ScorerKind:  # noqa: ANN401
     """The kind a checkpoint is: what it was saved as, else by its architecture."""
     if saved.get("kind") in SCORER_KINDS:
-        return saved["kind"]  # type: ignore[no-any-return]
+        return saved["kind"]
     names = config.architectures or []
     if any(name.endswith(CLASSIFIER_ENDING) for name in names):
         return "cross-encoder"

@@ -92,7 +92,9 @@ class ModelScorer:
                 found: list[float] = self._model.margins(batch).tolist()
             return found
 
-        safe = getattr(self._model, "thread_safe", False) and computes_in_bfloat16(self._model.network)
+        safe = getattr(self._model, "thread_safe", False) and (
+            getattr(self._model, "side_by_side", False) or computes_in_bfloat16(self._model.network)
+        )
         with evaluating(self._model.network):
             found = side_by_side(margins, batches, wanted=safe, planned=len(planned))
             for rows, values in zip(batches, found, strict=True):
