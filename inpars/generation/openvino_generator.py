@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from inpars.engines.openvino_network import precision_hint
+from inpars.engines.openvino_network import openvino_package, precision_hint
 from inpars.generation import GeneratedQuery
 from inpars.generation.decoding import TextEnd, replayed
 from inpars.generation.prompt_tokens import PromptTokens
@@ -51,6 +51,7 @@ class OpenVinoGenerator:
 
     def __init__(self, decoder: Decoder, prompt: PromptSource, settings: DecodingSettings, *, threads: int) -> None:
         """Load the decoder and read the prompt's beginning."""
+        openvino_package()
         import openvino_genai as genai
 
         settings.check()
@@ -105,7 +106,6 @@ class OpenVinoGenerator:
                 handle.cancel()
 
     def _begin(self, prompt: Sequence[int], max_new_tokens: int | None = None) -> Any:  # noqa: ANN401 - GenAI's handle
-        import openvino
         import openvino_genai as genai
 
         wanted = genai.GenerationConfig()
@@ -115,7 +115,7 @@ class OpenVinoGenerator:
         wanted.stop_token_ids = self._stop_tokens
         wanted.include_stop_str_in_output = True  # its log-probability is kept apart
         self._requests += 1
-        ids = openvino.Tensor(np.array([prompt], dtype=np.int64))
+        ids = openvino_package().Tensor(np.array([prompt], dtype=np.int64))
         return self._pipeline.add_request(self._requests, ids, wanted)
 
     def _finish(self, handles: Sequence[Any]) -> list[list[GeneratedQuery]]:

@@ -114,7 +114,7 @@ def for_scoring(model: PairModel, dtype: DtypeName = "auto") -> PairModel:
 
 def _fuse(model: CrossEncoder) -> bool:
     network = model.network
-    return network.dtype == torch.bfloat16 and fuse_bert(
+    return bool(network.dtype == torch.bfloat16) and fuse_bert(
         network.base_model,
         lambda inputs: network(**inputs).logits,
     )
@@ -134,7 +134,7 @@ def _time_torch(model: CrossEncoder, stop_watch: Callable[[Read], float]) -> flo
 def find_kind(model: str, config: Any, saved: Mapping[str, Any]) -> ScorerKind:  # noqa: ANN401
     """The kind a checkpoint is: what it was saved as, else by its architecture."""
     if saved.get("kind") in SCORER_KINDS:
-        return saved["kind"]
+        return saved["kind"]  # type: ignore[no-any-return]
     names = config.architectures or []
     if any(name.endswith(CLASSIFIER_ENDING) for name in names):
         return "cross-encoder"

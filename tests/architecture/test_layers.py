@@ -15,7 +15,7 @@ LAYERS = """
     errors  records  json_text  batches  progress  console  options  data  provenance  usage
     packing  storage  runs  json_stream  fields  tables  record_files  judgements  formats  corpus_files  corpus
     manifest  topics
-    extras  models  documents  datasets
+    extras  models  engines  documents  datasets
     filtering  prompting  generation
     retrieval  mining  scoring  reranking
     evaluation  training

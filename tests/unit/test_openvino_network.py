@@ -1,0 +1,164 @@
+"""Encoders and cross-encoders in OpenVINO's form: they give what torch gives, and say so where they cannot."""
+
+import os
+import subprocess
+import sys
+import threading
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import tiny_models
+import torch
+
+if not (find_spec("openvino") and find_spec("nncf")):
+    pytest.skip("the extra `openvino` is not installed", allow_module_level=True)
+
+from inpars.engines import choice, openvino_network
+from inpars.engines.fingerprints import weights_fingerprint
+from inpars.engines.openvino_network import OpenVinoNetwork, agrees, probe
+from inpars.errors import ConfigError
+from inpars.models import engine
+from inpars.models.loading import load_sentence_transformer
+from inpars.retrieval.dense import Encoder
+from inpars.scoring import load_scorer
+
+TEXTS = [tiny_models.sentence(seed, 3 + 5 * seed) for seed in range(12)]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """One cache for the module: a conversion takes seconds."""
+    monkeypatch.setenv("INPARS_CACHE", str(tmp_path_factory.getbasetemp() / "openvino-cache"))
+
+
+@pytest.fixture
+def use(monkeypatch):
+    """`use("openvino")` names the engine until the test ends."""
+    return lambda name: monkeypatch.setenv(engine.VARIABLE, name)
+
+
+def bert(tiny):
+    model = load_sentence_transformer(tiny("sentence_transformer"), device=torch.device("cpu"), dtype=torch.float32)
+    return model[0].auto_model
+
+
+def cosines(one, other):
+    return (one * other).sum(1)
+
+
+@pytest.mark.parametrize(("name", "least"), [("openvino", 0.9995), ("openvino-int8", 0.98)])
+def test_embeddings_are_those_of_torch(tiny, use, name, least):
+    expected = Encoder(tiny("sentence_transformer"), dtype="float32").encode_documents(TEXTS)
+    use(name)
+    encoder = Encoder(tiny("sentence_transformer"))
+    assert isinstance(encoder._model[0].auto_model, OpenVinoNetwork)
+    assert cosines(expected, encoder.encode_documents(TEXTS)).min() > least
+
+
+def test_vectors_of_another_engine_are_not_taken_from_the_cache(tiny, use):
+    prints = {Encoder(tiny("sentence_transformer")).fingerprint}
+    for name in ("openvino", "openvino-int8"):
+        use(name)
+        prints.add(Encoder(tiny("sentence_transformer")).fingerprint)
+    assert len(prints) == 3
+
+
+def test_several_threads_embed_at_once(tiny, use, use_threads):
+    use_threads(2)
+    use("openvino")
+    encoder = Encoder(tiny("sentence_transformer"), batch_size=2)
+    expected, found = encoder.encode_documents(TEXTS), {}
+
+    def embed(number):
+        found[number] = encoder.encode_documents(TEXTS)
+
+    threads = [threading.Thread(target=embed, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for vectors in found.values():
+        np.testing.assert_array_equal(vectors, expected)
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize("labels", [1, 2])
+def test_scores_are_those_of_torch(tiny, use, labels):
+    pairs = [(TEXTS[0], text) for text in TEXTS]
+    expected = np.array(load_scorer(tiny("bert_classifier", labels=labels), dtype="float32").score(pairs))
+    use("openvino")
+    found = np.array(load_scorer(tiny("bert_classifier", labels=labels)).score(pairs))
+    assert np.corrcoef(found, expected)[0, 1] > 0.99
+    assert np.square(found - expected).mean() ** 0.5 < 0.15 * expected.std()  # bfloat16, random weights
+
+
+def test_shuffled_weights_are_other_weights(tiny):
+    network = bert(tiny)
+    before = weights_fingerprint(network)
+    with torch.no_grad():
+        weight = network.encoder.layer[0].attention.self.query.weight
+        weight.copy_(weight.flip(0))  # the same sum, and the same sum of squares
+    assert weights_fingerprint(network) != before
+
+
+def test_a_network_that_gives_something_else_does_not_agree(tiny):
+    network, other = bert(tiny), bert(tiny)
+    with torch.no_grad():
+        other.encoder.layer[1].output.dense.weight.mul_(1.5)
+    assert agrees(network, network, "last_hidden_state", 0.01)
+    assert not agrees(network, OpenVinoNetwork(other, "last_hidden_state"), "last_hidden_state", 0.05)
+
+
+def test_what_openvino_cannot_compute_is_refused_where_it_was_named(tiny, use, monkeypatch):
+    monkeypatch.setattr(openvino_network, "_converted", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("no")))
+    monkeypatch.setattr(openvino_network, "_graph", openvino_network._converted)
+    use("openvino")
+    with pytest.raises(
+        ConfigError, match="--engine-backend openvino: OpenVINO cannot compute a BertModel"
+    ):
+        Encoder(tiny("sentence_transformer"))
+
+
+def test_a_small_network_and_a_named_number_format_are_left_to_torch(tiny, use, monkeypatch):
+    use("auto")
+
+    def refuse(*_, **__):
+        raise AssertionError("a trial was held")
+
+    monkeypatch.setattr(choice.trial, "fastest", refuse)
+    assert not isinstance(Encoder(tiny("sentence_transformer"))._model[0].auto_model, OpenVinoNetwork)
+    monkeypatch.setattr(choice, "MIN_PARAMETERS", 1)
+    assert not isinstance(Encoder(tiny("sentence_transformer"), dtype="float32")._model[0].auto_model, OpenVinoNetwork)
+    with pytest.raises(AssertionError, match="a trial was held"):
+        Encoder(tiny("sentence_transformer"))
+
+
+def test_a_trial_leaves_the_network_as_it_was(tiny, use, monkeypatch):
+    expected = Encoder(tiny("sentence_transformer")).encode_documents(TEXTS)
+    use("auto")
+    monkeypatch.setattr(choice, "MIN_PARAMETERS", 1)
+    monkeypatch.setattr(choice.trial, "MIN_GAIN", 1e9)  # torch is taken whatever the trial says
+    monkeypatch.setattr(choice.trial, "MIN_INT8_GAIN", 1e9)
+    encoder = Encoder(tiny("sentence_transformer"))
+    assert not isinstance(encoder._model[0].auto_model, OpenVinoNetwork)
+    np.testing.assert_array_equal(encoder.encode_documents(TEXTS), expected)
+
+
+def test_the_network_fits_its_probe(tiny):
+    inputs = probe(bert(tiny), 3, 40)
+    assert inputs["input_ids"].shape == (3, 40)
+    assert int(inputs["input_ids"].max()) < len(tiny_models.bert_tokenizer())
+
+
+def test_nobody_is_told_that_it_is_used(tiny, tmp_path):
+    """Its telemetry would send statistics unless somebody had opted out; hence a process of its own."""
+    program = (
+        "import sys\n"
+        "from inpars.retrieval.dense import Encoder\n"
+        "Encoder(sys.argv[1]).encode_queries(['a lake'])\n"
+        "import nncf, openvino, openvino_genai\n"
+        "assert 'nncf' in sys.modules and sys.modules['openvino_telemetry'] is None\n"
+    )
+    environment = os.environ | {engine.VARIABLE: "openvino-int8", "INPARS_CACHE": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", program, tiny("sentence_transformer")], env=environment, check=True)
