@@ -63,5 +63,5 @@ def test_the_environment_names_the_engine_where_no_flag_does(monkeypatch):
     finally:
         engines.use_engine("auto")
     monkeypatch.setenv("INPARS_ENGINE_BACKEND", "abacus")
-    with pytest.raises(ConfigError, match="INPARS_ENGINE_BACKEND is 'abacus'; it must be one of auto, torch"):
+    with pytest.raises(ConfigError, match="INPARS_ENGINE_BACKEND is 'abacus'"):
         engines.engine()

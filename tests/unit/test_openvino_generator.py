@@ -85,9 +85,9 @@ def test_a_query_ends_where_the_prompt_says(generator):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"settings": {"temperature": 1.0}}, "it decodes greedily, one query per document"),
+        ({"settings": {"temperature": 1.0}}, "it decodes greedily"),
         ({"settings": {"num_queries": 2, "temperature": 1.0}}, "it decodes greedily"),
-        ({"dtype": "float64"}, "it does not compute in float64"),
+        ({"dtype": "float64"}, "it does not compute in .*float64"),
     ],
 )
 def test_what_it_cannot_do_is_refused_where_it_was_named(monkeypatch, changes, message):
@@ -115,10 +115,10 @@ def test_weights_that_come_out_otherwise_are_noticed(monkeypatch, tmp_path):
     monkeypatch.setenv(engine.VARIABLE, "openvino")
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path))
     monkeypatch.setattr(gguf_weights, "_as_gguf_has_it", lambda name, values, architecture, config: values)
-    with pytest.raises(ConfigError, match="OpenVINO does not compute this model as torch does"):
+    with pytest.raises(ConfigError, match="not compute .* model"):
         openvino_generator(wanted(), unwanted)
     assert not list((tmp_path / "models").glob("*.gguf"))
-    with pytest.raises(ConfigError, match="does not compute this model"):  # remembered
+    with pytest.raises(ConfigError, match="not compute .* model"):  # remembered
         openvino_generator(wanted(), unwanted)
 
 
