@@ -1,8 +1,8 @@
-"""Query likelihoods in bfloat16, each document read once for all the queries that ask about it.
+"""Query likelihoods on a processor, each document read once for all the queries that ask about it.
 
 A row holds a document and, one after the other, its queries, none of which sees another; the examples before the
-document are read once for all rows. The numbers are those of `query_likelihood.py` up to bfloat16's rounding, which
-depends on what else is in the row, so float32 does not come here.
+document are read once for all rows. The numbers are those of `query_likelihood.py` up to rounding, which depends on
+what else is in the row as it does on what else is in a batch.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from inpars.scoring.query_likelihood import QueryLikelihood
 ROW_QUERY_TOKENS = 256  # of all queries of one row: what they do not see of each other is computed for nothing
 MAX_LOGITS = 1 << 25  # query tokens by vocabulary that exist at once: 128 MiB in float32
 WIDTH_MULTIPLE = 16
+FORMATS = (torch.bfloat16, torch.float32)
 
 
 @dataclass(slots=True)
@@ -92,11 +93,11 @@ class PackedLikelihood:
 
 
 def packed(model: PairModel, name: str, batch_tokens: int | None = None) -> PackedLikelihood | None:
-    """The model in this form where it is a query likelihood in bfloat16 on a processor that can be; else None."""
+    """The model in this form where it is a query likelihood on a processor that can be; else None."""
     if not isinstance(model, QueryLikelihood):
         return None
     network = model.network
-    suits = network.dtype == torch.bfloat16 and network.device.type == "cpu" and FusedLlama.fits(network)
+    suits = network.dtype in FORMATS and network.device.type == "cpu" and FusedLlama.fits(network)
     forward = agreeing(network, FusedLlama) if suits and keeps_only_keys_and_values(network) else None
     return PackedLikelihood(model, forward, name, batch_tokens) if forward else None
 

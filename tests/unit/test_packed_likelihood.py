@@ -24,7 +24,7 @@ def model(tiny, **settings):
 
 
 def packed_in_float32(plain, batch_tokens=None):
-    """As shipped it is for bfloat16 alone; in float32 both sides can be held side by side."""
+    """With a budget of tokens of its own."""
     return PackedLikelihood(plain, FusedLlama(plain.network), "tiny", batch_tokens)
 
 
@@ -67,8 +67,8 @@ def test_many_queries_of_one_document_take_several_rows(tiny):
     assert packed_in_float32(plain).score(pairs) == pytest.approx(expected, abs=1e-4)
 
 
-def test_bfloat16_on_a_processor_is_packed_and_float32_is_not(tiny):
-    assert packed(model(tiny), "tiny") is None
+def test_bfloat16_and_float32_on_a_processor_are_packed(tiny):
+    assert isinstance(packed(model(tiny), "tiny"), PackedLikelihood)
     settings = {"kind": "query-likelihood", "device": "cpu"}
     scorer = load_scorer(tiny("llama"), dtype="bfloat16", **settings)
     assert isinstance(scorer, PackedLikelihood)
