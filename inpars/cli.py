@@ -57,8 +57,6 @@ RAISING = ("strict", "surrogateescape")  # at letters that an encoding lacks; th
 INTERRUPTED = "interrupted; run the same command again to resume"
 TRACEBACK_VARIABLE = "INPARS_TRACEBACK"
 HELP = "help"
-LONGEST = "run"
-WITHOUT_GREETING = frozenset({"-h", "--help", "--quiet"})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -118,8 +116,6 @@ def _dispatch(arguments: list[str]) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         _refuse(name, arguments)
-    if name == LONGEST and not WITHOUT_GREETING.intersection(rest):
-        print("inpars run: starting", file=sys.stderr, flush=True)  # before what it imports, which takes seconds
     command = importlib.import_module(module_of(name))
     own = Parser(prog=f"inpars {name}", description=command.__doc__)
     command.add_arguments(own)
