@@ -115,10 +115,10 @@ def test_weights_that_come_out_otherwise_are_noticed(monkeypatch, tmp_path):
     monkeypatch.setenv(engine.VARIABLE, "openvino")
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path))
     monkeypatch.setattr(gguf_weights, "_as_gguf_has_it", lambda name, values, architecture, config: values)
-    with pytest.raises(ConfigError, match="not compute .* model"):
+    with pytest.raises(ConfigError, match=r"not compute .* model"):
         openvino_generator(wanted(), unwanted)
     assert not list((tmp_path / "models").glob("*.gguf"))
-    with pytest.raises(ConfigError, match="not compute .* model"):  # remembered
+    with pytest.raises(ConfigError, match=r"not compute .* model"):  # remembered
         openvino_generator(wanted(), unwanted)
 
 

@@ -115,7 +115,7 @@ def test_what_openvino_cannot_compute_is_refused_where_it_was_named(tiny, use, m
     monkeypatch.setattr(openvino_network, "_graph", openvino_network._converted)
     use("openvino")
     with pytest.raises(
-        ConfigError, match="openvino: .* cannot compute a BertModel"
+        ConfigError, match=r"openvino: .* cannot compute a BertModel"
     ):
         Encoder(tiny("sentence_transformer"))
 
