@@ -114,9 +114,7 @@ def test_what_openvino_cannot_compute_is_refused_where_it_was_named(tiny, use, m
     monkeypatch.setattr(openvino_network, "_converted", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("no")))
     monkeypatch.setattr(openvino_network, "_graph", openvino_network._converted)
     use("openvino")
-    with pytest.raises(
-        ConfigError, match=r"openvino: .* cannot compute a BertModel"
-    ):
+    with pytest.raises(ConfigError, match=r"openvino: .* cannot compute a BertModel"):
         Encoder(tiny("sentence_transformer"))
 
 
