@@ -33,7 +33,7 @@ from inpars.models.processor import fast_bfloat16_flags
 from inpars.storage import storage_errors
 
 INSTALL = "pip install openvino nncf"
-GRAPH_FORMAT = 1  # raise when a graph is converted otherwise
+GRAPH_FORMAT = 2  # raise when a graph is converted otherwise
 QUANTIZATION_GROUP = 128  # inputs of a product with one scale; the row's width where that is no multiple
 UNFIT = (RuntimeError, TypeError, ValueError, KeyError, AttributeError, IndexError, NotImplementedError)
 
@@ -153,7 +153,8 @@ def _converted(network: Any, output: Output, inputs: list[str], *, int8: bool) -
         for given, name in zip(graph.inputs, inputs, strict=True):
             given.get_tensor().set_names({name})
         if int8:
-            graph = _nncf().compress_weights(graph, mode=_nncf().CompressWeightsMode.INT8_SYM)
+            heads = _nncf().IgnoredScope(patterns=[".*classifier.*"], validate=False)  # wrong with several streams
+            graph = _nncf().compress_weights(graph, mode=_nncf().CompressWeightsMode.INT8_SYM, ignored_scope=heads)
     return graph
 
 

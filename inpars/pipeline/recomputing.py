@@ -22,6 +22,7 @@ from inpars.evaluation.measures import evaluate
 from inpars.formats import read_run, read_synthetic_records, run_lines
 from inpars.manifest import Manifest
 from inpars.models.computing import ComputingOptions
+from inpars.models.engine import use_engine
 from inpars.options import SEED, option
 from inpars.pipeline.checking import Findings, prompt_is_known
 from inpars.pipeline.folder import RunFolder
@@ -238,6 +239,7 @@ def _similarities(
 
     computing = _computing(again.options, manifest)
     computing.pop("threads")
+    use_engine(computing.pop("engine_backend"))
     name = _model(again.run, manifest, f"retriever {manifest.arguments['retriever'][0]}")
     shown: dict[str, Any] = {key: manifest.arguments.get(key) for key in ("max_length", "window_tokens")}
     encoder = Encoder(name, **shown, **computing)
@@ -302,9 +304,12 @@ def _model(run: RunFolder, manifest: Manifest, name: str) -> str:
 
 
 def _computing(options: VerifyOptions, manifest: Manifest) -> dict[str, Any]:
-    """Where models compute; in the run's own number format unless another one is asked for."""
-    dtype = options.dtype if options.dtype != "auto" else manifest.arguments.get("dtype", "auto")
-    return {**options.computing, "dtype": dtype}
+    """Where models compute; in the run's own number format and engine unless others are asked for."""
+    named = {
+        name: value if value != "auto" else manifest.arguments.get(name, "auto")
+        for name, value in (("dtype", options.dtype), ("engine_backend", options.engine_backend))
+    }
+    return {**options.computing, **named}
 
 
 NO_CORPUS = "the documents are needed; give --dataset NAME or --corpus FILE"
