@@ -23,6 +23,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -258,7 +259,7 @@ def measure(task: str, folder: Path, flags: argparse.Namespace, workers: Workers
 
 def _load(plan: Plan, file: Path, count: int, workers: Workers, *, quick: bool) -> Side | None:
     """The side with the best of its variants, warm; None, and a line that says why, where it cannot be had."""
-    worker = workers.of(plan)
+    worker, begun = workers.of(plan), time.monotonic()
     if worker is None:
         print(f"absent {plan.name}: no --vllm-python")
         return None
@@ -271,6 +272,8 @@ def _load(plan: Plan, file: Path, count: int, workers: Workers, *, quick: bool) 
     problem = side.choose(answer["variants"][:1] if quick else answer["variants"])
     if problem:
         print(f"FAILED {plan.name}: {problem}", flush=True)
+    else:
+        print(f"  {plan.name} is ready after {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     return None if problem else side
 
 
