@@ -10,12 +10,13 @@ import itertools
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import engine_graphs as graphs
 import numpy as np
 import torch
-from engine_worker import Absent, Made, Run, Work, by_length
+from engine_worker import Made, Run, Work, by_length
 from transformers import AutoTokenizer
 
 GROUP = 128  # inputs of a product with one scale
@@ -143,36 +144,34 @@ def generation(work: Work) -> Made:
     """GenAI's continuous batching with its prefix cache, of GGUF files; log-probabilities are kept."""
     import openvino_genai as genai
 
-    if not work["gguf"]:
-        raise Absent(f"{work['decoder']} has no GGUF file")
+    file = Path(work["openvino_gguf"])
     tokenizer: Any = AutoTokenizer.from_pretrained(work["decoder_folder"])
     texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))], clean_up_tokenization_spaces=False)
     ends = {token for token, text in enumerate(texts) if work["stop"] in text} | {tokenizer.eos_token_id}
-    made: dict[tuple[str, str], Any] = {}
+    made: dict[str, Any] = {}
 
-    def pipeline(file: str, precision: str) -> Any:  # noqa: ANN401
-        if (file, precision) not in made:
+    def pipeline(precision: str) -> Any:  # noqa: ANN401
+        if precision not in made:
             made.clear()  # its cache is large
             scheduler = genai.SchedulerConfig()
             scheduler.enable_prefix_caching, scheduler.cache_size = True, CACHE_GIGABYTES
             scheduler.max_num_batched_tokens = BATCH_TOKENS
             properties = {"INFERENCE_NUM_THREADS": work["threads"], "INFERENCE_PRECISION_HINT": precision}
-            found = genai.ContinuousBatchingPipeline(file, scheduler, "CPU", properties)
-            made[file, precision] = found
+            made[precision] = genai.ContinuousBatchingPipeline(str(file), scheduler, "CPU", properties)
             shared = tokenizer(work["shared"])["input_ids"]
-            _complete(found, [shared[: len(shared) // BLOCK * BLOCK]], _decoding(1, ends))
-        return made[file, precision]
+            _complete(made[precision], [shared[: len(shared) // BLOCK * BLOCK]], _decoding(1, ends))
+        return made[precision]
 
-    def run(file: str, precision: str, positions: Sequence[int]) -> list[Any]:
-        running = pipeline(file, precision)
+    def run(precision: str, positions: Sequence[int]) -> list[Any]:
+        running = pipeline(precision)
         prompts = tokenizer([work["prompts"][position] for position in positions])["input_ids"]
         written = _complete(running, prompts, _decoding(work["max_new_tokens"], ends))
         texts = tokenizer.batch_decode(written, skip_special_tokens=True)
         found = zip(texts, written, strict=True)
         return [[text.partition(work["stop"])[0].strip(), len(tokens)] for text, tokens in found]
 
-    names = itertools.product(work["gguf"].items(), _precisions(work))
-    variants = {f"{kind}, {precision}": partial(run, file, precision) for (kind, file), precision in names}
+    kind = file.suffixes[-2].lstrip(".") if len(file.suffixes) > 1 else ""
+    variants = {f"{kind}, {precision}": partial(run, precision) for precision in _precisions(work)}
     return Made(f"openvino-genai {genai.__version__.partition('-')[0]}", variants, made.clear)
 
 

@@ -14,10 +14,10 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
-from threading import local
 from typing import Any
 
 from engine_worker import Absent, Made, Work
@@ -33,10 +33,9 @@ VLLM_ENVIRONMENT = {
 
 def llama_generation(work: Work) -> Made:
     """`llama-server` with the model's own GGUF file, several requests at once; the best number of them is searched."""
-    program, files = work["llama_server"], work["gguf"]
-    if not program or not files:
-        raise Absent("no --llama-server" if files else f"{work['decoder']} has no GGUF file")
-    kind, file = next(iter(files.items()))
+    program, file = work["llama_server"], work["gguf"]
+    if not program:
+        raise Absent("no --llama-server")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -54,7 +53,9 @@ def llama_generation(work: Work) -> Made:
         _stop(process)
         raise
     runs = {
-        f"{kind}, {count} at once": partial(_ask_all, _Client(port, work), ThreadPoolExecutor(count), work)
+        f"{Path(file).suffixes[-2].lstrip('.')}, {count} at once": partial(
+            _ask_all, _Client(port, work), ThreadPoolExecutor(count), work
+        )
         for count in (4, 8, 2, 1)
     }
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
@@ -68,15 +69,13 @@ def llama_scoring(_: Work) -> Made:
 
 
 class _Client:
-    """A connection for each thread."""
+    """Asks the server, each time over a new connection: it closes those that wait for a while."""
 
     def __init__(self, port: int, work: Work) -> None:
-        self._port, self._work, self._of_thread = port, work, local()
+        self._port, self._work = port, work
 
     def ask(self, position: int) -> list[Any]:
         """The query and its number of tokens."""
-        if not hasattr(self._of_thread, "connection"):
-            self._of_thread.connection = HTTPConnection("127.0.0.1", self._port, timeout=600)
         wanted = {
             "prompt": self._work["prompts"][position],
             "n_predict": self._work["max_new_tokens"],
@@ -85,9 +84,9 @@ class _Client:
             "stop": [self._work["stop"]],
             "cache_prompt": True,
         }
-        connection = self._of_thread.connection
-        connection.request("POST", "/completion", json.dumps(wanted), {"Content-Type": "application/json"})
-        answer = json.loads(connection.getresponse().read())
+        with closing(HTTPConnection("127.0.0.1", self._port, timeout=600)) as connection:
+            connection.request("POST", "/completion", json.dumps(wanted), {"Content-Type": "application/json"})
+            answer = json.loads(connection.getresponse().read())
         if "content" not in answer:
             raise RuntimeError(f"llama-server answered {str(answer)[:200]}")
         return [answer["content"].strip(), answer["tokens_predicted"]]

@@ -63,7 +63,7 @@ def _of_decoder(documents: Sequence[Document]) -> dict[str, Any]:
     return {
         "decoder": DECODER,
         "decoder_folder": resolve_model(DECODER),
-        "gguf": _gguf_files(),
+        **_gguf_files(),
         "prompt": PROMPT,
         "prompts": prompts,
         "shared": prompt.prefix,
@@ -74,12 +74,11 @@ def _of_decoder(documents: Sequence[Document]) -> dict[str, Any]:
 
 
 def _gguf_files() -> dict[str, str]:
-    """The decoder's own file, and one with 8-bit weights where this package can write it."""
-    own = EMBEDDED[DECODER].locate()[0]
-    files = {own.suffixes[-2].lstrip("."): str(own)}
+    """The decoder's own file, and one that OpenVINO reads exactly, where this package can write it."""
+    own = str(EMBEDDED[DECODER].locate()[0])
     try:
         from inpars.engines.gguf_weights import gguf_of
     except ImportError:
-        return files
+        return {"gguf": own, "openvino_gguf": own}
     network, tokenizer = load_causal_lm(DECODER, device=torch.device("cpu"), dtype=torch.float32)
-    return {**files, "Q8_0": str(gguf_of(network, tokenizer, f"engines.py {DECODER}"))}
+    return {"gguf": own, "openvino_gguf": str(gguf_of(network, tokenizer, f"engines.py {DECODER}"))}

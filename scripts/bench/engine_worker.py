@@ -128,6 +128,8 @@ def main() -> None:
                 gc.collect()
             answers.write(json.dumps(answer) + "\n")
             answers.flush()
+        for side in sides.values():
+            side.close()
 
 
 if __name__ == "__main__":
