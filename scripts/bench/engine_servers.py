@@ -52,10 +52,9 @@ def llama_generation(work: Work) -> Made:
     except TimeoutError:
         _stop(process)
         raise
+    kind = Path(file).suffixes[-2].lstrip(".")
     runs = {
-        f"{Path(file).suffixes[-2].lstrip('.')}, {count} at once": partial(
-            _ask_all, _Client(port, work), ThreadPoolExecutor(count), work
-        )
+        f"{kind}, {count} at once": partial(_ask_all, _Client(port, work), ThreadPoolExecutor(count), work)
         for count in (4, 8, 2, 1)
     }
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
