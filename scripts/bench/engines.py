@@ -303,7 +303,7 @@ def _report(task: str, sides: Sequence[Side]) -> None:
         print(
             f"{len(side.positions):9} {_median(side.rates):10.2f} {_median(side.processor_rates):9.2f} "
             f"{_median(side.cores):5.2f}  {side.title}{ignores} [{side.variant}]"
-            f"{'' if side is reference else f'; {said}'}{'' if fits else ' WRONG, not compared'}"
+            f"{'' if side is reference else f'; {said}'}{'' if fits else ' TOO FAR OFF, not compared'}"
         )
     cores = [_median(side.cores) for side in sides]
     if max(cores) > UNEVEN * min(cores):
