@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from machine import print_tier
 
 from inpars.answering.engine import Engine, Reader, TextEncoder
 from inpars.answering.judging import best_threshold, exact_match, f1
@@ -54,6 +55,7 @@ class Question:
 def main() -> None:
     """Measure and print."""
     flags = parse()
+    print_tier()
     flags.output.mkdir(parents=True, exist_ok=True)
     halves = [
         write_half(flags.squad, flags.output / f"squad.{name}.json", n) for n, name in enumerate(("train", "ask"))

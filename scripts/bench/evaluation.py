@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from machine import print_tier
+
 QUERIES, DOCUMENTS, PASSAGES = 6_980, 1_000, 8_841_823
 MOST_SECONDS, MOST_GIBIBYTES = 60.0, 4.0
 
@@ -27,6 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tenth of the queries")
     flags = parser.parse_args()
+    print_tier()
     queries = QUERIES // 10 if flags.quick else QUERIES
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)

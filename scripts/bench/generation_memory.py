@@ -13,6 +13,8 @@ import resource
 import subprocess
 import sys
 
+from machine import print_tier
+
 from inpars.datasets import load_dataset
 from inpars.documents.selection import choose_documents
 from inpars.generation.causal_lm import CausalGenerator
@@ -46,6 +48,7 @@ def main() -> None:
     if flags.new_tokens is not None:
         measure(flags.dataset, flags.model, flags.new_tokens)
         return
+    print_tier()
     peaks = {}
     for count in (FEW, MANY):
         command = [sys.executable, __file__, "--dataset", flags.dataset, "--model", flags.model]

@@ -29,6 +29,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from machine import print_tier
+
 from inpars.corpus import Corpus
 from inpars.formats import read_run, write_documents
 from inpars.records import Document, Query
@@ -182,6 +184,7 @@ def main() -> None:
     parser.add_argument("--pyserini-python", default=sys.executable, help="Python with all of pyserini (default: this)")
     parser.add_argument("--quick", action="store_true", help="20,000 passages, 1,000 queries, one measurement")
     flags = parser.parse_args()
+    print_tier()
     if flags.quick:
         flags.passages, flags.queries, flags.repeats = 20_000, 1_000, 1
     with tempfile.TemporaryDirectory() as name:

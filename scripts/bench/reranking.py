@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 from allocator import as_shipped
+from machine import print_tier
 from pygaggle_today import monot5
 from sentence_transformers import CrossEncoder
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors, trainers
@@ -274,6 +275,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("t5", "minilm"), help="this network alone (default: both)")
     parser.add_argument("--quick", action="store_true", help="a small T5, whose ratios say little, and 64 pairs")
     flags = parser.parse_args()
+    print_tier()
     if flags.quick:
         flags.queries, flags.depth, flags.slow_pairs, flags.repeats = 2, 32, 64, 3
     pairs = read_pairs(flags.data, flags.queries, flags.depth)

@@ -28,6 +28,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from machine import print_tier
 
 from inpars.datasets import load_dataset
 
@@ -207,6 +208,7 @@ def main() -> None:
     parser.add_argument("--heap", type=int, default=2048, help="Java's heap in megabytes (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="20,000 and 40,000 passages, 2,000 queries")
     flags = parser.parse_args()
+    print_tier()
     sizes = [*(size for size in SIZES if size < flags.passages), flags.passages]
     if flags.quick:
         sizes, flags.queries = [20_000, 40_000], 2_000

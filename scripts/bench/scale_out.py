@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from machine import print_tier
+
 from inpars.cluster.options import ClusterOptions
 from inpars.cluster.session import connected
 from inpars.cluster.work import WORKERS_RESULT
@@ -87,6 +89,7 @@ def main() -> int:
     if flags.driver:
         _drive(Path(flags.driver))
         return 0
+    print_tier()
     workers = QUICK_WORKERS if flags.quick else WORKERS
     with TemporaryDirectory() as folder:
         efficiency = measure_scaling(Path(folder), workers, quick=flags.quick)

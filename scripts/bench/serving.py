@@ -29,6 +29,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+from machine import print_tier
+
 from inpars.datasets import load_dataset
 
 ADDRESS = re.compile(r"http://[\d.:]+")
@@ -58,6 +60,7 @@ class Side:
 def main() -> int:
     """Measure and print."""
     flags = _parser().parse_args()
+    print_tier()
     seconds = 8.0 if flags.quick else flags.seconds
     queries = _queries(flags.dataset)
     command = [sys.executable, "-m", "inpars", "serve", "--port", "0", "--no-bm25", "--retriever", flags.model]

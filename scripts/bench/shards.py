@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from machine import print_tier
+
 from inpars.cluster.shards import Shard, shard_path
 from inpars.stages.merging import merge_shards
 
@@ -56,6 +58,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=4)
     parser.add_argument("--run", help="numbers of the shards that are done (default: all)")
     flags = parser.parse_args()
+    print_tier()
     numbers = [int(number) for number in flags.run.split(",")] if flags.run else range(1, flags.shards + 1)
     with TemporaryDirectory() as folder:
         corpus, output = Path(folder) / "corpus.jsonl", Path(folder) / "queries.jsonl"

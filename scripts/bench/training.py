@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 from allocator import as_shipped
+from machine import print_tier
 from training_cases import Case, Settings
 
 from inpars.datasets import load_dataset
@@ -128,6 +129,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, metavar="N", help="trainings a side with seeds of their own, for --dev")
     parser.add_argument("--quick", action="store_true", help="few triples, one training a side")
     flags = parser.parse_args()
+    print_tier()
     count = QUICK_TRIPLES if flags.quick else flags.triples_limit
     rows = read_triple_texts(flags.triples)[:count] if flags.triples else stand_ins(flags.dataset, count)
     settings = Settings(
