@@ -13,8 +13,10 @@ from typing import Any
 import reranking
 import torch
 
+from inpars.corpus import cache_folder
 from inpars.datasets import load_dataset
 from inpars.documents.selection import choose_documents
+from inpars.engines.gguf_weights import write_gguf
 from inpars.generation.prompt_tokens import PromptTokens
 from inpars.models.embedded import EMBEDDED
 from inpars.models.hardware import pick_device, pick_dtype
@@ -74,11 +76,10 @@ def _of_decoder(documents: Sequence[Document]) -> dict[str, Any]:
 
 
 def _gguf_files() -> dict[str, str]:
-    """The decoder's own file, and one that OpenVINO reads exactly, where this package can write it."""
+    """The decoder's own file, and one that OpenVINO reads exactly."""
     own = str(EMBEDDED[DECODER].locate()[0])
-    try:
-        from inpars.engines.gguf_weights import gguf_of
-    except ImportError:
-        return {"gguf": own, "openvino_gguf": own}
-    network, tokenizer = load_causal_lm(DECODER, device=torch.device("cpu"), dtype=torch.float32)
-    return {"gguf": own, "openvino_gguf": str(gguf_of(network, tokenizer, f"engines.py {DECODER}"))}
+    exact = cache_folder() / "models" / f"{DECODER}-bench.q8_0.gguf"
+    if not exact.exists():
+        network, tokenizer = load_causal_lm(DECODER, device=torch.device("cpu"), dtype=torch.float32)
+        write_gguf(network, tokenizer, exact)
+    return {"gguf": own, "openvino_gguf": str(exact)}
