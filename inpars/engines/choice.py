@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from inpars.engines.openvino_network import OpenVinoNetwork, Output
     from inpars.models.dtypes import DtypeName
 
-PROBE_TEXTS, PROBE_TOKENS = 16, 128  # whose reading is timed
+PROBE_TEXTS, PROBE_TOKENS = 16, 200  # whose reading is timed; about what documents have
 # what `auto` may choose; 8-bit weights are to be named, until nDCG@10 is shown to keep on more collections
 TRIED: tuple[EngineName, ...] = ("openvino",)
+UNUSED_POSITIONS = 2  # RoBERTa's, which it counts among its positions
 TIMED = 3  # times, the fastest of which counts
 # of the outputs' deviation: rounding stays far below, another architecture far above
 TOLERANCE: Mapping[EngineName, float] = {"openvino": 0.05, "openvino-int8": 0.2}
@@ -66,7 +67,8 @@ def _tried(
     from inpars.engines.openvino_network import probe
 
     forms: dict[str, OpenVinoNetwork | None] = {}
-    inputs = probe(network, PROBE_TEXTS, PROBE_TOKENS)
+    positions = getattr(network.config, "max_position_embeddings", PROBE_TOKENS) - UNUSED_POSITIONS
+    inputs = probe(network, PROBE_TEXTS, min(PROBE_TOKENS, positions))
 
     def stop_watch(read: Read) -> float:
         return _seconds(read, inputs)

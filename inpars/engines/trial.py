@@ -17,7 +17,7 @@ from inpars.json_text import JsonError, parse_json
 from inpars.models import processor
 from inpars.storage import storage_errors
 
-TRIAL_FORMAT = 1  # raise it where candidates or their meaning change
+TRIAL_FORMAT = 2  # raise it where candidates or their meaning change
 MIN_GAIN = 1.1  # a candidate must be this many times as fast as the best of those before it
 MIN_INT8_GAIN = 1.25  # the same for one that rounds to 8 bits
 
