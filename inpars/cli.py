@@ -18,7 +18,7 @@ from types import ModuleType
 
 from inpars import __version__
 from inpars.errors import InparsError
-from inpars.models.engine import use_engine
+from inpars.models.engine_backend import use_engine
 from inpars.models.processor import keep_freed_memory
 from inpars.provenance import running
 from inpars.usage import Parser, guess

@@ -19,7 +19,7 @@ from inpars.answering.reading import Judge
 from inpars.errors import BackendError, ConfigError, MissingDependencyError
 from inpars.generation.api_options import ApiOptions, check_api
 from inpars.models.computing import ComputingOptions
-from inpars.models.engine import use_engine
+from inpars.models.engine_backend import use_engine
 from inpars.models.folders import refuse_server_model
 from inpars.options import SHARE, check, option
 from inpars.progress import SILENT, Progress

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -31,8 +30,7 @@ def ir_dataset(name: str) -> Any:  # noqa: ANN401 - ir_datasets has no types
 
 
 def _quiet_ir_datasets() -> Any:  # noqa: ANN401 - ir_datasets has no types
-    """The module, which keeps to itself what it begins and finishes, and its bars of downloads."""
-    os.environ.setdefault("IR_DATASETS_DL_DISABLE_PBAR", "true")
+    """The module, which logs warnings only; the progress bar of a download stays."""
     import ir_datasets  # takes a third of a second; only for its names
 
     logging.getLogger("ir_datasets").addFilter(_is_warning)  # it sets the level itself when it first logs

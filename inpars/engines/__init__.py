@@ -11,5 +11,5 @@ MIN_PARAMETERS = 5_000_000  # of a network that engines are tried for; a smaller
 
 
 def has_openvino(*, decoders: bool = False) -> bool:
-    """Whether OpenVINO is installed, for `decoders` its GenAI too."""
+    """Whether OpenVINO is installed; with `decoders`, OpenVINO GenAI as well."""
     return find_spec("openvino") is not None and (not decoders or find_spec("openvino_genai") is not None)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from inpars.engines import MIN_PARAMETERS, has_openvino, trial
 from inpars.errors import ConfigError
-from inpars.models.engine import EngineName, engine
+from inpars.models.engine_backend import EngineName, engine
+from inpars.models.networks import UNFIT
 
 if TYPE_CHECKING:
     from inpars.engines.openvino_network import OpenVinoNetwork, Output
@@ -43,18 +44,25 @@ def openvino_form(
     if network is None or wanted == "torch" or network.device.type != "cpu":
         return None
     if wanted != "auto":
-        return _named(network, output, wanted)
+        return _named(network, output, wanted, dtype)
     many = sum(weight.numel() for weight in network.parameters()) >= MIN_PARAMETERS
     if dtype != "auto" or not many or not has_openvino():
         return None
     return _tried(network, output, time_torch)
 
 
-def _named(network: Any, output: Output, wanted: EngineName) -> OpenVinoNetwork:  # noqa: ANN401
-    found = _form(network, output, wanted)
+def _named(network: Any, output: Output, wanted: EngineName, dtype: DtypeName) -> OpenVinoNetwork:  # noqa: ANN401
+    kind = type(network).__name__
+    if dtype == "float64":
+        raise ConfigError(f"--engine-backend {wanted}: OpenVINO does not compute in float64; leave one of the two out")
+    try:
+        found = _form(network, output, wanted, dtype)
+    except UNFIT as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        problem = f"--engine-backend {wanted}: OpenVINO cannot compute a {kind} ({reason}); leave it out"
+        raise ConfigError(problem) from error
     if found is None:
-        kind = type(network).__name__
-        raise ConfigError(f"--engine-backend {wanted}: OpenVINO cannot compute a {kind} as torch does; leave it out")
+        raise ConfigError(f"--engine-backend {wanted}: OpenVINO and torch disagree on this {kind}; leave it out")
     return found
 
 
@@ -74,7 +82,7 @@ def _tried(
         return _seconds(read, inputs)
 
     def time_openvino(name: EngineName) -> float | None:
-        forms[name] = _form(network, output, name)
+        forms[name] = _form_if_any(network, output, name)
         form = forms[name]
         return None if form is None else stop_watch(lambda given: form(**given))
 
@@ -83,16 +91,26 @@ def _tried(
     best = trial.fastest(f"{output}\0{weights_fingerprint(network)}\0{torch.get_num_threads()}", trials)
     if best == "torch":
         return None
-    return forms[best] if best in forms else _form(network, output, best)  # type: ignore[arg-type]
+    return forms[best] if best in forms else _form_if_any(network, output, best)  # type: ignore[arg-type]
 
 
-def _form(network: Any, output: Output, name: EngineName) -> OpenVinoNetwork | None:  # noqa: ANN401
-    """The network's form; None where it cannot be converted, or gives something else."""
-    from inpars.engines.openvino_network import UNFIT, OpenVinoNetwork, agrees
+def _form(
+    network: Any,  # noqa: ANN401
+    output: Output,
+    name: EngineName,
+    dtype: DtypeName = "auto",
+) -> OpenVinoNetwork | None:
+    """The network's form; None where it gives something else. Raises one of UNFIT where it cannot be converted."""
+    from inpars.engines.openvino_network import OpenVinoNetwork, agrees
 
+    form = OpenVinoNetwork(network, output, int8=name == "openvino-int8", dtype=dtype)
+    return form if agrees(network, form, output, TOLERANCE[name]) else None
+
+
+def _form_if_any(network: Any, output: Output, name: EngineName) -> OpenVinoNetwork | None:  # noqa: ANN401
+    """As `_form`; None where it cannot be converted too: torch computes all networks."""
     try:
-        form = OpenVinoNetwork(network, output, int8=name == "openvino-int8")
-        return form if agrees(network, form, output, TOLERANCE[name]) else None
+        return _form(network, output, name)
     except UNFIT:
         return None
 

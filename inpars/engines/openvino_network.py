@@ -29,13 +29,13 @@ from torch import Tensor, nn
 from inpars.corpus import cache_folder
 from inpars.engines.fingerprints import weights_fingerprint
 from inpars.errors import MissingDependencyError
-from inpars.models.processor import fast_bfloat16_flags
+from inpars.models.dtypes import DtypeName
+from inpars.models.processor import precision_hint
 from inpars.storage import storage_errors
 
 INSTALL = "pip install openvino nncf"
 GRAPH_FORMAT = 2  # raise when a graph is converted otherwise
 QUANTIZATION_GROUP = 128  # inputs of a product with one scale; the row's width where that is no multiple
-UNFIT = (RuntimeError, TypeError, ValueError, KeyError, AttributeError, IndexError, NotImplementedError)
 
 Output: TypeAlias = Literal["last_hidden_state", "logits"]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -44,13 +44,21 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 class OpenVinoNetwork(nn.Module):
     """What a transformers network gives, computed by OpenVINO; the network itself stays at hand for its settings."""
 
-    def __init__(self, network: Any, output: Output, *, int8: bool = False) -> None:  # noqa: ANN401
-        """Convert and compile. Raises one of UNFIT where the network cannot be converted."""
+    def __init__(
+        self,
+        network: Any,  # noqa: ANN401
+        output: Output,
+        *,
+        int8: bool = False,
+        dtype: DtypeName = "auto",
+    ) -> None:
+        """Convert and compile. Raises one of `networks.UNFIT` where the network cannot be converted."""
         super().__init__()
         self.config, self._output, self._int8 = network.config, output, int8
+        self._precision = precision_hint(dtype)
         self._network = (network,)  # in a tuple, so that its weights are not registered twice
         self._inputs = [name for name in INPUTS if name in _parameters(network)]
-        self._compiled = _compiled(_graph(network, output, self._inputs, int8=int8))
+        self._compiled = _compiled(_graph(network, output, self._inputs, int8=int8), self._precision)
         self._of_thread = local()
 
     @property
@@ -65,7 +73,7 @@ class OpenVinoNetwork(nn.Module):
 
     def __str__(self) -> str:
         """What decides its outputs beyond the network's weights."""
-        name = f"OpenVINO {openvino_package().__version__.split('-')[0]}, {precision_hint()}"
+        name = f"OpenVINO {openvino_package().__version__.split('-')[0]}, {self._precision}"
         return f"{name}, 8-bit products" if self._int8 else name
 
     def forward(self, **inputs: Any) -> Any:  # noqa: ANN401
@@ -170,13 +178,13 @@ class _OneOutput(nn.Module):
         return found
 
 
-def _compiled(graph: Path) -> Any:  # noqa: ANN401
+def _compiled(graph: Path, precision: str) -> Any:  # noqa: ANN401
     """For as many callers as torch has threads, each with one thread of its own."""
     threads = torch.get_num_threads()
     properties: Mapping[str, Any] = {
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": threads,
-        "INFERENCE_PRECISION_HINT": precision_hint(),
+        "INFERENCE_PRECISION_HINT": precision,
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": QUANTIZATION_GROUP,
         "ENABLE_CPU_PINNING": False,  # a pinned thread waits for a busy neighbour
     }
@@ -203,8 +211,3 @@ def _nncf() -> Any:  # noqa: ANN401
     except ImportError as error:
         raise MissingDependencyError("nncf", "for 8-bit weights", INSTALL) from error
     return nncf
-
-
-def precision_hint() -> Literal["bf16", "f32"]:
-    """The number format in which OpenVINO computes what is not rounded to 8 bits."""
-    return "bf16" if fast_bfloat16_flags() else "f32"

@@ -1,4 +1,4 @@
-"""Which engine is fastest for a network on this machine: tried once, remembered in the cache.
+"""The fastest engine for a network on this machine: measured once, remembered in the cache.
 
 Times are seconds of processor time, so that a busy neighbour does not decide. Candidates come in the order of their
 precision: a less precise one has to be clearly faster.

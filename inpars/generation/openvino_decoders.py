@@ -6,8 +6,6 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -19,14 +17,16 @@ from inpars.engines import MIN_PARAMETERS, gguf_weights, has_openvino, trial
 from inpars.engines.fingerprints import weights_fingerprint
 from inpars.errors import ConfigError, MissingDependencyError
 from inpars.generation.causal_lm import end_tokens
+from inpars.generation.local_model import LocalModel
 from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.settings import DecodingSettings
-from inpars.json_text import parse_json
+from inpars.json_text import JsonError, parse_json
 from inpars.manifest import sha256_of, size_of
 from inpars.models import loading as models
-from inpars.models.engine import engine
+from inpars.models.engine_backend import engine
 from inpars.models.hardware import pick_device
-from inpars.prompting.templates import PromptSource
+from inpars.models.processor import precision_hint
+from inpars.prompting.templates import Prompt
 from inpars.records import Document
 from inpars.storage import storage_errors
 
@@ -42,39 +42,12 @@ PROBE_TEXT = (
     "once ground their grain with the water that a gate had kept back at high tide."
 )
 PROBE_DOCUMENTS = [Document(f"probe {number}", PROBE_TEXT[5 * number : 60 + 45 * number]) for number in range(8)]
+PROBE_NEW_TOKENS = 16
 WARM_UP = 2  # of the probe documents
 MAX_PROBE_DIFFERENCE = 0.2  # of a token's log-probability, on average; rounding stays below half of it
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """The model to generate with, its prompt, and how."""
-
-    model: str
-    prompt: PromptSource
-    settings: DecodingSettings
-    device: str
-    dtype: str
-    trust_remote_code: bool
-
-    @cached_property
-    def network(self) -> tuple[Any, Any]:
-        """The network in float32, and its tokenizer."""
-        return models.load_causal_lm(
-            self.model,
-            device=torch.device("cpu"),
-            dtype=torch.float32,
-            trust_remote_code=self.trust_remote_code,
-        )
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A hash of the weights."""
-        folder = Path(models.resolve_model(self.model))
-        return sha256_of(folder) if folder.is_dir() else weights_fingerprint(self.network[0])
-
-
-def openvino_generator(wanted: Wanted, load_torch: Callable[[], QueryGenerator]) -> OpenVinoGenerator | None:
+def openvino_generator(wanted: LocalModel, load_torch: Callable[[], QueryGenerator]) -> OpenVinoGenerator | None:
     """The generator to write with; None where torch does it.
 
     Raises ConfigError where OpenVINO was named and cannot do what is wanted, MissingDependencyError where it is absent.
@@ -91,7 +64,7 @@ def openvino_generator(wanted: Wanted, load_torch: Callable[[], QueryGenerator])
             problem = problem or "OpenVINO does not compute this model as torch does"
             raise ConfigError(f"--engine-backend {name}: {problem}; leave it out")
         return generator
-    if problem or wanted.dtype != "auto" or not has_openvino(decoders=True) or not _large(wanted):
+    if problem or wanted.computing.dtype != "auto" or not has_openvino(decoders=True) or not _large(wanted):
         return None
     loaded: list[OpenVinoGenerator] = []
 
@@ -102,63 +75,81 @@ def openvino_generator(wanted: Wanted, load_torch: Callable[[], QueryGenerator])
 
     threads = torch.get_num_threads()
     trials: dict[str, trial.Trial] = {"torch": lambda: _seconds(load_torch()), "openvino": time_openvino}
-    if trial.fastest(f"decoder\0{wanted.fingerprint}\0{threads}", trials) == "torch":
+    if trial.fastest(f"decoder\0{_fingerprint(wanted)}\0{threads}", trials) == "torch":
         return None
     return loaded[0] if loaded else _load(wanted)
 
 
-def _unfit(wanted: Wanted) -> str | None:
+def _unfit(wanted: LocalModel) -> str | None:
     """Why OpenVINO cannot generate this, before anything is loaded."""
     settings = wanted.settings
     if settings.temperature > 0 or settings.num_queries > 1:
         return "it decodes greedily, one query per document"
-    if pick_device(wanted.device).type != "cpu":
+    if pick_device(wanted.computing.device).type != "cpu":
         return "it computes on the processor"
-    if wanted.dtype not in ("auto", "float32", "bfloat16"):
-        return f"it does not compute in {wanted.dtype}"
-    config = models.load_config(wanted.model, trust_remote_code=wanted.trust_remote_code)
+    if wanted.computing.dtype not in ("auto", "float32", "bfloat16"):
+        return f"it does not compute in {wanted.computing.dtype}"
+    config = models.load_config(wanted.model, trust_remote_code=wanted.computing.trust_remote_code)
     if (getattr(config, "architectures", None) or [""])[0] not in gguf_weights.ARCHITECTURES:
         return f"it reads {', '.join(gguf_weights.ARCHITECTURES)} and none of {config.architectures}"
     return None
 
 
-def _large(wanted: Wanted) -> bool:
-    """Whether the network is worth a trial; one from a hub is."""
+def _large(wanted: LocalModel) -> bool:
+    """Whether the network is large enough for a trial; one from a hub is taken to be."""
     folder = Path(models.resolve_model(wanted.model))
     return not folder.is_dir() or size_of(folder) >= 2 * MIN_PARAMETERS
 
 
-def _load(wanted: Wanted) -> OpenVinoGenerator | None:
+def _fingerprint(wanted: LocalModel) -> str:
+    """A hash of the weights."""
+    folder = Path(models.resolve_model(wanted.model))
+    return sha256_of(folder) if folder.is_dir() else weights_fingerprint(_network(wanted)[0])
+
+
+def _network(wanted: LocalModel) -> tuple[Any, Any]:
+    """The network in float32, and its tokenizer."""
+    own = wanted.computing
+    return models.load_causal_lm(
+        wanted.model, device=torch.device("cpu"), dtype=torch.float32, trust_remote_code=own.trust_remote_code
+    )
+
+
+def _load(wanted: LocalModel) -> OpenVinoGenerator | None:
     """The generator; None where the model cannot be written for OpenVINO, or gives something else there."""
     from inpars.generation.openvino_generator import Decoder, OpenVinoGenerator
 
-    place = cache_folder() / "models" / f"{wanted.fingerprint[:16]}-{gguf_weights.FILE_FORMAT}.q8_0.gguf"
+    place = cache_folder() / "models" / f"{_fingerprint(wanted)[:16]}-{gguf_weights.FILE_FORMAT}.q8_0.gguf"
     note = place.with_suffix(".json")  # written last
-    if not (known := _read(note)):
-        known = _write(wanted, place, note)
+    known = _read(note, place) or _write(wanted, place, note)
     if not known["agrees"]:
         return None
-    tokenizer = models.load_tokenizer(wanted.model, trust_remote_code=wanted.trust_remote_code)
-    config = models.load_config(wanted.model, trust_remote_code=wanted.trust_remote_code)
-    decoder = Decoder(wanted.model, place, tokenizer, frozenset(known["end_tokens"]))
+    own = wanted.computing
+    tokenizer = models.load_tokenizer(wanted.model, trust_remote_code=own.trust_remote_code)
+    config = models.load_config(wanted.model, trust_remote_code=own.trust_remote_code)
+    decoder = Decoder(wanted.model, place, tokenizer, frozenset(known["end_tokens"]), precision_hint(own.dtype))
     PromptTokens(tokenizer, wanted.prompt, wanted.settings.max_doc_tokens).check_room(
         SimpleNamespace(config=config), wanted.model, wanted.settings.max_new_tokens
     )
     return OpenVinoGenerator(decoder, wanted.prompt, wanted.settings, threads=torch.get_num_threads())
 
 
-def _read(note: Path) -> dict[str, Any] | None:
-    if not note.exists():
+def _read(note: Path, place: Path) -> dict[str, Any] | None:
+    """What was noted when the weights were written; None where that is to be done, or done again."""
+    try:
+        found = parse_json(note.read_bytes())
+    except (FileNotFoundError, JsonError):
         return None
-    found = parse_json(note.read_bytes())
-    return found if isinstance(found, dict) else None
+    if not isinstance(found, dict) or not {"agrees", "end_tokens"} <= found.keys():
+        return None
+    return found if not found["agrees"] or place.exists() else None
 
 
-def _write(wanted: Wanted, place: Path, note: Path) -> dict[str, Any]:
+def _write(wanted: LocalModel, place: Path, note: Path) -> dict[str, Any]:
     """Write the weights, try them, and note whether they give what torch gives, and the tokens that end a text."""
     from inpars.generation.openvino_generator import Decoder
 
-    network, tokenizer = wanted.network
+    network, tokenizer = _network(wanted)
     ends = end_tokens(network, tokenizer)
     known: dict[str, Any] = {"agrees": False, "end_tokens": ends}
     with storage_errors(place):
@@ -167,8 +158,8 @@ def _write(wanted: Wanted, place: Path, note: Path) -> dict[str, Any]:
         try:
             if gguf_weights.fits(network.config, tokenizer):
                 gguf_weights.write_gguf(network, tokenizer, working)
-                decoder = Decoder(wanted.model, working, tokenizer, frozenset(ends))
-                known["agrees"] = _agrees(decoder, network, wanted)
+                decoder = Decoder(wanted.model, working, tokenizer, frozenset(ends), precision_hint())
+                known["agrees"] = _agrees(decoder, network)
                 if known["agrees"]:
                     working.replace(place)
             partial = note.with_name(f".{note.name}.{os.getpid()}.tmp")
@@ -179,12 +170,13 @@ def _write(wanted: Wanted, place: Path, note: Path) -> dict[str, Any]:
     return known
 
 
-def _agrees(decoder: Decoder, network: Any, wanted: Wanted) -> bool:  # noqa: ANN401
-    """Whether the log-probabilities of some queries are torch's, as near as 8 bits are to float32."""
+def _agrees(decoder: Decoder, network: Any) -> bool:  # noqa: ANN401
+    """Whether the log-probabilities of some continuations are torch's, as near as 8 bits are to float32."""
     from inpars.generation.openvino_generator import OpenVinoGenerator
 
-    generator = OpenVinoGenerator(decoder, wanted.prompt, wanted.settings, threads=torch.get_num_threads())
-    inputs = PromptTokens(decoder.tokenizer, wanted.prompt, wanted.settings.max_doc_tokens)
+    prompt, settings = Prompt(name="probe", form="{document}"), DecodingSettings(max_new_tokens=PROBE_NEW_TOKENS)
+    generator = OpenVinoGenerator(decoder, prompt, settings, threads=torch.get_num_threads())
+    inputs = PromptTokens(decoder.tokenizer, prompt, settings.max_doc_tokens)
     some = PROBE_DOCUMENTS[::2]
     found = [queries[0] for queries in generator.generate(some)]
     differences = [

@@ -14,11 +14,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from inpars.engines.openvino_network import openvino_package, precision_hint
+from inpars.engines.openvino_network import openvino_package
+from inpars.errors import BackendError
 from inpars.generation import GeneratedQuery
 from inpars.generation.decoding import TextEnd, replayed
 from inpars.generation.prompt_tokens import PromptTokens
@@ -42,6 +43,7 @@ class Decoder:
     weights: Path
     tokenizer: Any  # a transformers tokenizer
     end_tokens: frozenset[int]
+    precision: Literal["bf16", "f32"]
 
 
 class OpenVinoGenerator:
@@ -55,7 +57,7 @@ class OpenVinoGenerator:
         import openvino_genai as genai
 
         settings.check()
-        self._settings, self.name, precision = settings, decoder.name, precision_hint()
+        self._settings, self.name, precision = settings, decoder.name, decoder.precision
         self.device = f"OpenVINO {genai.__version__.split('-')[0]}, 8-bit products, {precision}"
         self._inputs = PromptTokens(decoder.tokenizer, prompt, settings.max_doc_tokens)
         decode = partial(decoder.tokenizer.decode, clean_up_tokenization_spaces=False)
@@ -123,7 +125,13 @@ class OpenVinoGenerator:
         while any(query is None for query in found):
             for row, handle in enumerate(handles):
                 if found[row] is None and _is_finished(handle):
-                    (output,) = handle.read_all()
+                    outputs = handle.read_all()
+                    if not outputs:
+                        raise BackendError(
+                            f"{self.name}: a prompt does not fit into OpenVINO's cache of {CACHE_GIGABYTES} GB; "
+                            "lower --max-doc-tokens, or give --engine-backend torch"
+                        )
+                    (output,) = outputs
                     found[row] = replayed(output.generated_ids, output.generated_log_probs, self._end)
             if any(query is None for query in found):
                 self._pipeline.step()

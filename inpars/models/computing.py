@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from inpars.models.dtypes import DtypeName
-from inpars.models.engine import EngineName
+from inpars.models.engine_backend import EngineName
 from inpars.options import option
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions as States
 
-from inpars.models.networks import evaluating
+from inpars.models.networks import UNFIT, evaluating
 from inpars.models.processor import has_matrix_unit
 from inpars.models.products import Product, ProductAndSum, can_pack, packed_product, packed_product_and_sum
 
@@ -24,8 +24,6 @@ PROBE_TOKENS = 12
 PROBE_TOLERANCE = 0.1  # of the states' deviation; bfloat16 rounding stays far below, another architecture far above
 BLOCKED_TOKENS = 256  # from here on torch's attention in blocks is faster, with a matrix unit
 SAFE_SUMS = (1e-30, 1e30)  # of exponentials: far from both ends of bfloat16
-# what a network built otherwise raises
-UNFIT = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError)
 HIDDEN = -1e4  # added to the scores of what is masked; exact in bfloat16
 
 Inputs: TypeAlias = Mapping[str, Tensor]

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from inpars.errors import ConfigError
 
 LEAST_TOKENS = 8  # of a text, or of query and document: special tokens, and a few of each
+# what a network built otherwise raises where its parts are taken, exchanged or converted
+UNFIT = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError)
 POSITIONS = ("position_embeddings", "wpe", "embed_positions")  # BERT's and its like, GPT-2's, OPT's and BART's
 
 

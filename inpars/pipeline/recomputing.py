@@ -22,7 +22,7 @@ from inpars.evaluation.measures import evaluate
 from inpars.formats import read_run, read_synthetic_records, run_lines
 from inpars.manifest import Manifest
 from inpars.models.computing import ComputingOptions
-from inpars.models.engine import use_engine
+from inpars.models.engine_backend import use_engine
 from inpars.options import SEED, option
 from inpars.pipeline.checking import Findings, prompt_is_known
 from inpars.pipeline.folder import RunFolder

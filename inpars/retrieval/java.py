@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,8 +28,6 @@ JVM_OPTIONS = (
     "-Dslf4j.internal.verbosity=ERROR",
     "--enable-native-access=ALL-UNNAMED",
 )
-INCUBATOR_WARNING = b"WARNING: Using incubator modules"
-STDERR = 2
 _KEPT: list[Any] = []
 EXTRA_OPTIONS = "INPARS_JAVA_OPTIONS"  # -Xmx16g for instance
 
@@ -106,7 +103,7 @@ def _start() -> Any:  # noqa: ANN401
     if not jnius_config.vm_running:
         jnius_config.set_classpath(str(jar))
         jnius_config.add_options(*_options(java))
-    with _java_home(java.home), _without_incubator_warning():
+    with _java_home(java.home):
         try:
             from jnius import autoclass
         except Exception as error:
@@ -131,27 +128,6 @@ def _quieten(autoclass: Any) -> None:  # noqa: ANN401
     lucene = autoclass("java.util.logging.Logger").getLogger("org.apache.lucene")
     lucene.setLevel(autoclass("java.util.logging.Level").SEVERE)
     _KEPT.append(lucene)  # Java forgets a logger's level once nobody holds it
-
-
-@contextmanager
-def _without_incubator_warning() -> Iterator[None]:
-    """Hold back what is written to stderr, then write it without the line that no option of Java's turns off."""
-    try:
-        own = os.dup(STDERR)
-    except OSError:  # it is closed
-        yield
-        return
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), STDERR)
-        try:
-            yield
-        finally:
-            os.dup2(own, STDERR)
-            os.close(own)
-            held.seek(0)
-            for line in held:
-                if not line.startswith(INCUBATOR_WARNING):
-                    os.write(STDERR, line)
 
 
 @contextmanager

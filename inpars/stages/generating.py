@@ -22,6 +22,7 @@ from inpars.generation.api_options import ApiOptions, check_api
 from inpars.generation.api_prices import Estimate
 from inpars.generation.api_wire import Endpoint
 from inpars.generation.canary import WINDOW, Canary
+from inpars.generation.local_model import LocalModel
 from inpars.generation.result_notes import result_notes
 from inpars.generation.settings import DecodingSettings
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
@@ -31,7 +32,7 @@ from inpars.progress import SILENT, Progress
 from inpars.prompting.prompts import Prompt, PromptSource, load_prompt
 from inpars.stages.examples import read_ids, write_example_query_ids
 from inpars.stages.generating_api import estimate_cost, load_api_generator, server_stamp
-from inpars.stages.generating_local import LocalModel, load_local_generator
+from inpars.stages.generating_local import load_local_generator
 from inpars.stages.partial import header_line, partial_path, remove_partial, write_in_order
 from inpars.stages.sharding import ShardedOptions, own_items, shard_results
 from inpars.stages.stage import Outcome, dropped_line, model_stamp, run_stage

@@ -6,33 +6,13 @@ Each loader imports torch, transformers or vLLM only when it is called.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
 
 from inpars.errors import MissingDependencyError
 from inpars.extras import EXTRAS, VLLM
 from inpars.generation import QueryGenerator
-from inpars.generation.settings import DecodingSettings
-from inpars.models.computing import ComputingOptions
-from inpars.prompting.templates import PromptSource
+from inpars.generation.local_model import LocalModel
 from inpars.records import Document
-
-
-@dataclass(frozen=True, slots=True)
-class LocalModel:
-    """A model, its prompt, how it decodes, and where it computes."""
-
-    model: str
-    prompt: PromptSource
-    settings: DecodingSettings
-    computing: ComputingOptions
-
-    @property
-    def places(self) -> dict[str, Any]:
-        """Keyword arguments of a generator: device, number format, whether the model's own code may run."""
-        own = self.computing
-        return {"device": own.device, "dtype": own.dtype, "trust_remote_code": own.trust_remote_code}
 
 
 def load_local_generator(backend: str, model: LocalModel) -> QueryGenerator:
@@ -42,14 +22,13 @@ def load_local_generator(backend: str, model: LocalModel) -> QueryGenerator:
 
 def _causal(wanted: LocalModel) -> QueryGenerator:
     from inpars.generation.causal_lm import CausalGenerator
-    from inpars.generation.openvino_decoders import Wanted, openvino_generator
+    from inpars.generation.openvino_decoders import openvino_generator
 
     def load_torch() -> QueryGenerator:
         return CausalGenerator(wanted.model, wanted.prompt, wanted.settings, **wanted.places)
 
     _use_threads(wanted)
-    own = Wanted(wanted.model, wanted.prompt, wanted.settings, **wanted.places)
-    return openvino_generator(own, load_torch) or load_torch()
+    return openvino_generator(wanted, load_torch) or load_torch()
 
 
 def _seq2seq(wanted: LocalModel) -> QueryGenerator:

@@ -163,9 +163,11 @@ def _open(name: str, corpus: Documents, options: SearchOptions, progress: Progre
 
 
 def load_encoder(name: str, options: SearchOptions) -> Encoder:
-    """The bi-encoder of that name."""
+    """The bi-encoder of that name, with the threads and the engine that the options name."""
+    from inpars.models.hardware import compute_with
     from inpars.retrieval.dense import Encoder
 
+    compute_with(options.threads, options.engine_backend)
     return Encoder(
         name,
         device=options.device,
@@ -183,15 +185,7 @@ def cluster_encoding(name: str, options: SearchOptions) -> ClusterEncoding | Non
         return None
     from inpars.cluster.encoding import ClusterEncoding
 
-    return ClusterEncoding(options, functools.partial(load_worker_encoder, name, options.for_worker()))
-
-
-def load_worker_encoder(name: str, options: SearchOptions) -> Encoder:
-    """As `load_encoder`, with the threads that the options allow."""
-    from inpars.models.hardware import compute_with
-
-    compute_with(options.threads, options.engine_backend)
-    return load_encoder(name, options)
+    return ClusterEncoding(options, functools.partial(load_encoder, name, options.for_worker()))
 
 
 def _search_stored(index: VectorIndex, encoder: Encoder, queries: Sequence[Query], k: int) -> Run:

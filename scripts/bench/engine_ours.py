@@ -10,6 +10,7 @@ from allocator import as_shipped
 from engine_worker import Made, Run, Work
 
 import inpars
+from inpars.generation.local_model import LocalModel
 from inpars.generation.settings import DecodingSettings
 from inpars.generation.teacher_forcing import KnownQuery, TeacherForcing
 from inpars.models.computing import ComputingOptions
@@ -18,7 +19,7 @@ from inpars.prompting.prompts import load_prompt
 from inpars.records import Document
 from inpars.retrieval.dense import Encoder
 from inpars.scoring import load_scorer
-from inpars.stages.generating_local import LocalModel, load_local_generator
+from inpars.stages.generating_local import load_local_generator
 
 
 def generation(work: Work) -> Made:

@@ -2,7 +2,7 @@
 
 Every library has its own process; every fast side reads all of its texts once unmeasured, then takes its turns with the
 others. Of peers with a choice of batch sizes or number formats the best one counts, found on a part of the texts. Rates
-are documents a second by the clock and a second of processor time, which a busy neighbour disturbs less. Run it on an
+are documents per second of wall clock and of processor time, which suffers less from a busy neighbour. Run it on an
 idle machine:
 
     python scripts/bench/engines.py                                        all, half an hour

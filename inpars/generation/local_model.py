@@ -1,0 +1,26 @@
+"""A model that generates on this machine: its name, its prompt, how it decodes, and where it computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from inpars.generation.settings import DecodingSettings
+from inpars.models.computing import ComputingOptions
+from inpars.prompting.templates import PromptSource
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A model, its prompt, how it decodes, and where it computes."""
+
+    model: str
+    prompt: PromptSource
+    settings: DecodingSettings
+    computing: ComputingOptions
+
+    @property
+    def places(self) -> dict[str, Any]:
+        """Keyword arguments of a generator: device, number format, whether the model's own code may run."""
+        own = self.computing
+        return {"device": own.device, "dtype": own.dtype, "trust_remote_code": own.trust_remote_code}
