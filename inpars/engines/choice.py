@@ -52,9 +52,12 @@ def openvino_form(
 
 
 def _named(network: Any, output: Output, wanted: EngineName, dtype: DtypeName) -> OpenVinoNetwork:  # noqa: ANN401
+    from inpars.engines.openvino_network import computes_in
+
     kind = type(network).__name__
-    if dtype == "float64":
-        raise ConfigError(f"--engine-backend {wanted}: OpenVINO does not compute in float64; leave one of the two out")
+    if not computes_in(dtype):
+        problem = f"--engine-backend {wanted}: OpenVINO does not compute in {dtype} here; leave one of the two out"
+        raise ConfigError(problem)
     try:
         found = _form(network, output, wanted, dtype)
     except UNFIT as error:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from inpars.errors import BackendError
 
-FILE_FORMAT = 1  # raise when a file is written otherwise
+FILE_FORMAT = 2  # raise when a file is written otherwise
 GROUP = 32  # weights with one scale
 NORMAL, CONTROL = 1, 3  # kinds of tokens
 ARCHITECTURES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3"}

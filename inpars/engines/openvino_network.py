@@ -30,7 +30,7 @@ from inpars.corpus import cache_folder
 from inpars.engines.fingerprints import weights_fingerprint
 from inpars.errors import MissingDependencyError
 from inpars.models.dtypes import DtypeName
-from inpars.models.processor import precision_hint
+from inpars.models.processor import fast_bfloat16_flags
 from inpars.storage import storage_errors
 
 INSTALL = "pip install openvino nncf"
@@ -201,6 +201,20 @@ def openvino_package() -> Any:  # noqa: ANN401
     except ImportError as error:
         raise MissingDependencyError("openvino", "for --engine-backend openvino", INSTALL) from error
     return openvino
+
+
+@cache
+def computes_in(dtype: DtypeName) -> bool:
+    """Whether OpenVINO computes in this number format on this processor."""
+    if dtype != "bfloat16":
+        return dtype in ("auto", "float32")
+    return "BF16" in openvino_package().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def precision_hint(dtype: DtypeName = "auto") -> Literal["bf16", "f32"]:
+    """OpenVINO's name of the number format: the named one, else bfloat16 where the processor is fast with it."""
+    fast = dtype == "auto" and fast_bfloat16_flags() and computes_in("bfloat16")
+    return "bf16" if fast or dtype == "bfloat16" else "f32"
 
 
 @cache

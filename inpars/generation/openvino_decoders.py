@@ -15,6 +15,7 @@ import torch
 from inpars.corpus import cache_folder
 from inpars.engines import MIN_PARAMETERS, gguf_weights, has_openvino, trial
 from inpars.engines.fingerprints import weights_fingerprint
+from inpars.engines.openvino_network import computes_in, precision_hint
 from inpars.errors import ConfigError, MissingDependencyError
 from inpars.generation.causal_lm import end_tokens
 from inpars.generation.local_model import LocalModel
@@ -25,7 +26,6 @@ from inpars.manifest import sha256_of, size_of
 from inpars.models import loading as models
 from inpars.models.engine_backend import engine
 from inpars.models.hardware import pick_device
-from inpars.models.processor import precision_hint
 from inpars.prompting.templates import Prompt
 from inpars.records import Document
 from inpars.storage import storage_errors
@@ -55,16 +55,18 @@ def openvino_generator(wanted: LocalModel, load_torch: Callable[[], QueryGenerat
     name = engine()
     if name == "torch":
         return None
+    if not has_openvino(decoders=True):
+        if name == "auto":
+            return None
+        raise MissingDependencyError("openvino-genai", f"for --engine-backend {name}", INSTALL)
     problem = _unfit(wanted)
     if name != "auto":
-        if not has_openvino(decoders=True):
-            raise MissingDependencyError("openvino-genai", f"for --engine-backend {name}", INSTALL)
         generator = None if problem else _load(wanted)
         if generator is None:
             problem = problem or "OpenVINO does not compute this model as torch does"
             raise ConfigError(f"--engine-backend {name}: {problem}; leave it out")
         return generator
-    if problem or wanted.computing.dtype != "auto" or not has_openvino(decoders=True) or not _large(wanted):
+    if problem or wanted.computing.dtype != "auto" or not _large(wanted):
         return None
     loaded: list[OpenVinoGenerator] = []
 
@@ -87,8 +89,8 @@ def _unfit(wanted: LocalModel) -> str | None:
         return "it decodes greedily, one query per document"
     if pick_device(wanted.computing.device).type != "cpu":
         return "it computes on the processor"
-    if wanted.computing.dtype not in ("auto", "float32", "bfloat16"):
-        return f"it does not compute in {wanted.computing.dtype}"
+    if not computes_in(wanted.computing.dtype):
+        return f"it does not compute in {wanted.computing.dtype} here"
     config = models.load_config(wanted.model, trust_remote_code=wanted.computing.trust_remote_code)
     if (getattr(config, "architectures", None) or [""])[0] not in gguf_weights.ARCHITECTURES:
         return f"it reads {', '.join(gguf_weights.ARCHITECTURES)} and none of {config.architectures}"
@@ -158,7 +160,7 @@ def _write(wanted: LocalModel, place: Path, note: Path) -> dict[str, Any]:
         try:
             if gguf_weights.fits(network.config, tokenizer):
                 gguf_weights.write_gguf(network, tokenizer, working)
-                decoder = Decoder(wanted.model, working, tokenizer, frozenset(ends), precision_hint())
+                decoder = Decoder(wanted.model, working, tokenizer, frozenset(), precision_hint())
                 known["agrees"] = _agrees(decoder, network)
                 if known["agrees"]:
                     working.replace(place)
@@ -171,10 +173,16 @@ def _write(wanted: LocalModel, place: Path, note: Path) -> dict[str, Any]:
 
 
 def _agrees(decoder: Decoder, network: Any) -> bool:  # noqa: ANN401
-    """Whether the log-probabilities of some continuations are torch's, as near as 8 bits are to float32."""
+    """Whether the log-probabilities of some continuations are torch's, as near as 8 bits are to float32.
+
+    Nothing ends them early: there may otherwise be nothing to compare.
+    """
     from inpars.generation.openvino_generator import OpenVinoGenerator
 
-    prompt, settings = Prompt(name="probe", form="{document}"), DecodingSettings(max_new_tokens=PROBE_NEW_TOKENS)
+    prompt, settings = (
+        Prompt(name="probe", form="{document}", stop=()),
+        DecodingSettings(max_new_tokens=PROBE_NEW_TOKENS),
+    )
     generator = OpenVinoGenerator(decoder, prompt, settings, threads=torch.get_num_threads())
     inputs = PromptTokens(decoder.tokenizer, prompt, settings.max_doc_tokens)
     some = PROBE_DOCUMENTS[::2]
@@ -184,13 +192,11 @@ def _agrees(decoder: Decoder, network: Any) -> bool:  # noqa: ANN401
         for prompt, query in zip(inputs.prompts(some), found, strict=True)
         for difference in _differences(network, prompt, query)
     ]
-    return bool(differences) and sum(differences) / len(differences) <= MAX_PROBE_DIFFERENCE
+    return sum(differences) / len(differences) <= MAX_PROBE_DIFFERENCE
 
 
 def _differences(network: Any, prompt: list[int], query: GeneratedQuery) -> list[float]:  # noqa: ANN401
     """Of each token's log-probability, from what torch's network says of it."""
-    if not query.token_ids:
-        return []
     with torch.inference_mode():
         logits = network(input_ids=torch.tensor([[*prompt, *query.token_ids]])).logits[0, len(prompt) - 1 : -1]
     own = logits.float().log_softmax(-1)[torch.arange(len(query.token_ids)), list(query.token_ids)]

@@ -2,15 +2,14 @@
 
 Products are computed in 8 bits with a scale per row and group of weights, everything else in bfloat16 where the
 processor is fast with it, else in float32. Queries and log-probabilities therefore differ a little from torch's:
-`LOG_PROB_TOLERANCE` is what a query's mean may differ by. What is written for a document depends neither on the
-documents next to it nor on their order: keys and values are kept in the number format itself, not in OpenVINO's
-default, 8-bit numbers per block, which change as a block fills.
+`LOG_PROB_TOLERANCE` is what a query's mean may differ by. What is written for a document depends on the documents next
+to it by float32 rounding at most (and not at all where the processor has 8-bit products): keys and values are kept in
+the number format itself, not in OpenVINO's default, 8-bit numbers per block, which change as a block fills.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,6 @@ from inpars.records import Document, LogProbKind
 
 LOG_PROB_TOLERANCE = 0.15
 CHUNK_DOCUMENTS = 32  # generated and stored as a whole
-CHUNKS_AT_ONCE = 2  # so that a chunk's last queries are not decoded alone
 BATCH_TOKENS = 2048  # read in one pass
 CACHE_GIGABYTES = 2  # for keys and values, taken as they are needed
 BLOCK_TOKENS = 32  # of the cache on a processor
@@ -37,7 +35,7 @@ BLOCK_TOKENS = 32  # of the cache on a processor
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """A decoder for OpenVINO: a GGUF file from `gguf_weights`, its tokenizer, and the tokens that end a text."""
+    """A decoder for OpenVINO: a GGUF file from `gguf_weights`, its tokenizer, and what ends a text, if anything."""
 
     name: str
     weights: Path
@@ -90,28 +88,14 @@ class OpenVinoGenerator:
         return chunks_by_length([len(text) for text in self._inputs.cut(documents)], CHUNK_DOCUMENTS)
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
-        """The query of each document of the chunk."""
-        return next(self.generate_each([documents]))
-
-    def generate_each(self, chunks: Iterable[Sequence[Document]]) -> Iterator[list[list[GeneratedQuery]]]:
-        """`generate` of each chunk, in order; the next one is begun before the last queries of one are written."""
-        waiting: deque[list[Any]] = deque()
-        try:
-            for chunk in chunks:
-                waiting.append([self._begin(prompt) for prompt in self._inputs.prompts(chunk)])
-                if len(waiting) == CHUNKS_AT_ONCE:
-                    yield self._finish(waiting.popleft())
-            while waiting:
-                yield self._finish(waiting.popleft())
-        finally:
-            for handle in (handle for chunk in waiting for handle in chunk):
-                handle.cancel()
+        """The query of each document of the chunk. Chunks do not overlap: a resumed run has the same neighbours."""
+        return self._finish([self._begin(prompt) for prompt in self._inputs.prompts(documents)])
 
     def _begin(self, prompt: Sequence[int], max_new_tokens: int | None = None) -> Any:  # noqa: ANN401 - GenAI's handle
         import openvino_genai as genai
 
         wanted = genai.GenerationConfig()
-        wanted.do_sample, wanted.ignore_eos = False, False
+        wanted.do_sample, wanted.ignore_eos = False, not self._stop_tokens
         wanted.max_new_tokens = max_new_tokens or self._settings.max_new_tokens
         wanted.logprobs = 1
         wanted.stop_token_ids = self._stop_tokens

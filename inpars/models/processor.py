@@ -8,10 +8,8 @@ import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 from inpars.models import tiers
-from inpars.models.dtypes import DtypeName
 
 MATRIX_UNIT = "amx_bf16"
 FAST_BFLOAT16_FLAGS = (MATRIX_UNIT, "avx512_bf16")  # x86 instructions that multiply bfloat16 faster than float32
@@ -37,13 +35,6 @@ def tier() -> tiers.Tier:
 def fast_bfloat16_flags() -> list[str]:
     """The processor's instructions that make bfloat16 faster than float32; empty where it has none."""
     return [flag for flag in FAST_BFLOAT16_FLAGS if flag in cpu_flags()]
-
-
-def precision_hint(dtype: DtypeName = "auto") -> Literal["bf16", "f32"]:
-    """OpenVINO's name of the number format: the named one, else bfloat16 where the processor is fast with it."""
-    if dtype == "auto":
-        return "bf16" if fast_bfloat16_flags() else "f32"
-    return "bf16" if dtype == "bfloat16" else "f32"
 
 
 @cache

@@ -120,11 +120,20 @@ def test_what_openvino_cannot_compute_is_refused_where_it_was_named(tiny, use, m
 
 @pytest.mark.parametrize(("dtype", "shown"), [("float32", "f32"), ("bfloat16", "bf16")])
 def test_a_named_number_format_is_the_one_computed_in(tiny, use, dtype, shown):
+    if not openvino_network.computes_in(dtype):
+        pytest.skip(f"OpenVINO does not compute in {dtype} here")
     use("openvino")
     encoder = Encoder(tiny("sentence_transformer"), dtype=dtype)
     assert str(encoder._model[0].auto_model).endswith(shown)
+
+
+def test_a_number_format_that_openvino_does_not_have_is_refused(tiny, use, monkeypatch):
+    use("openvino")
     with pytest.raises(ConfigError, match="not compute in float64"):
         Encoder(tiny("sentence_transformer"), dtype="float64")
+    monkeypatch.setattr(openvino_network, "computes_in", lambda dtype: dtype != "bfloat16")
+    with pytest.raises(ConfigError, match="not compute in bfloat16"):
+        Encoder(tiny("sentence_transformer"), dtype="bfloat16")
 
 
 def test_float32_is_as_near_as_float32_is(tiny, use):
