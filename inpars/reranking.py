@@ -17,7 +17,7 @@ from inpars.batches import slices
 from inpars.errors import ConfigError, StaleInputError
 from inpars.progress import SILENT, Progress
 from inpars.records import Run, ScoredDocument
-from inpars.runs import DEFAULT_FUSION, Fusion, cut, fuse, rank
+from inpars.runs import DEFAULT_FUSION, Fusion, cut, fuse, fuse_z_scores, rank
 from inpars.scoring import PairScorer, ScoredPart, score_in_parts
 
 DEFAULT_DEPTH = 100
@@ -126,12 +126,17 @@ def apply_scores(run: Run, scored: Iterable[ScoredDocument], *, depth: int = DEF
 
 
 def fuse_with_first_stage(
-    run: Run, reranked: Run, *, depth: int = DEFAULT_DEPTH, fusion: Fusion = DEFAULT_FUSION
+    run: Run,
+    reranked: Run,
+    *,
+    depth: int = DEFAULT_DEPTH,
+    fusion: Fusion = DEFAULT_FUSION,
+    weights: Sequence[float] | None = None,
 ) -> Run:
-    """First stage and reranker together over the top `depth`; the tail stays."""
+    """First stage and reranker together over the top `depth`; the tail stays. `weights` are those of z-scores."""
     top = cut(run, depth)
     margins = {query_id: {doc_id: reranked[query_id][doc_id] for doc_id in scores} for query_id, scores in top.items()}
-    fused = fuse([top, margins], depth, fusion)
+    fused = fuse_z_scores([top, margins], depth, weights) if weights else fuse([top, margins], depth, fusion)
     return {query_id: _reordered(query_id, scores, fused[query_id], depth) for query_id, scores in run.items()}
 
 

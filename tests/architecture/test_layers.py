@@ -17,7 +17,7 @@ LAYERS = """
     manifest  topics
     extras  models  engines  documents  datasets
     filtering  prompting  generation
-    retrieval  mining  scoring  reranking
+    retrieval  mining  scoring  reranking  fusion
     evaluation  training
     answering  interchange  reports
     stages  cluster  pipeline

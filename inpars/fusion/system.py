@@ -1,0 +1,165 @@
+"""A whole search system: first stages with the weight of each, and perhaps a reranker above them.
+
+`system.json` of a run's folder names the system that the run measured, so that `search`, `ask` and `serve` use
+that one. Importing this loads no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from inpars.errors import ConfigError, DataFormatError, PromptError
+from inpars.json_text import JsonError, parse_json
+from inpars.prompting.templates import Example, Prompt
+from inpars.records import Run
+from inpars.reranking import fuse_with_first_stage
+from inpars.runs import cut, fuse_z_scores
+from inpars.storage import atomic_writer
+
+SYSTEM_FILE = "system.json"
+FORMAT = 1
+BM25 = "bm25"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstStage:
+    """BM25 or a bi-encoder, and what its z-scores count for."""
+
+    name: str  # of its run
+    retriever: str  # bm25, an embedded name, a folder or a hub id
+    window_tokens: int | None = None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reranking:
+    """A reranker and what its z-scores count for; those of the fused first stages count for the rest."""
+
+    model: str
+    depth: int  # documents of a query that it scores
+    weight: float = 0.5
+    kind: str = "auto"
+    max_length: int | None = None
+    window_retriever: str | None = None  # bi-encoder that finds the window it reads
+    window_tokens: int | None = None
+    prompt: Prompt | None = None  # that an untrained query likelihood is shown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSystem:
+    """What is deployed. Stages of weight 0 are left out."""
+
+    stages: tuple[FirstStage, ...]
+    reranking: Reranking | None = None
+    fusion_depth: int = 100  # documents of each stage that are read
+    k1: float
+    b: float
+    language: str
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for weights that make no order."""
+        weights = [stage.weight for stage in self.stages]
+        if not weights or not all(math.isfinite(weight) and weight > 0 for weight in weights):
+            raise ConfigError(f"the weights of a search system must be above 0, not {weights}")
+        if self.reranking is not None and not 0 < self.reranking.weight <= 1:
+            raise ConfigError(f"a reranker's weight is {self.reranking.weight}; it must be above 0 and at most 1")
+
+    def fuse(self, runs: Mapping[str, Run], k: int) -> Run:
+        """The k best documents of each query by the weighted sum of z-scores, from the stages' runs by name."""
+        return fuse_weighted([runs[stage.name] for stage in self.stages], self.weights, k, self.fusion_depth)
+
+    def rerank(self, run: Run, scores: Run) -> Run:
+        """The fused run with its top in the order of both, from the reranker's scores of the top's documents."""
+        if self.reranking is None:
+            return run
+        weights = (1 - self.reranking.weight, self.reranking.weight)
+        return fuse_with_first_stage(run, scores, depth=self.reranking.depth, weights=weights)
+
+    @property
+    def weights(self) -> list[float]:
+        """The weight of each stage."""
+        return [stage.weight for stage in self.stages]
+
+    def __str__(self) -> str:
+        """For people: `.30 bm25 + .70 minilm in windows, reranked by smollm2-135m`."""
+        if len(self.stages) == 1:
+            text = _named(self.stages[0])
+        else:
+            text = " + ".join(f"{stage.weight:.2f} {_named(stage)}" for stage in self.stages)
+        reranker = self.reranking
+        return text if reranker is None else f"{text}, first {reranker.depth} reranked by {reranker.model}"
+
+
+def fuse_weighted(runs: Sequence[Run], weights: Sequence[float], k: int, depth: int) -> Run:
+    """The weighted sum of the runs' z-scores over the first `depth` documents of each; a run alone stays as it is."""
+    if len(runs) == 1:
+        return cut(runs[0], k)
+    return fuse_z_scores([cut(run, depth) for run in runs], k, weights)
+
+
+def write_system(system: SearchSystem, folder: Path) -> Path:
+    """Write `system.json` into a run's folder; models of this folder are named relative to it."""
+    values = asdict(_moved(system, lambda model: _inside(model, folder)))
+    path = folder / SYSTEM_FILE
+    with atomic_writer(path) as stream:
+        json.dump({"format": FORMAT, **values}, stream, indent=1, ensure_ascii=False)
+        stream.write("\n")
+    return path
+
+
+def read_system(folder: Path) -> SearchSystem:
+    """The system of a run's folder. Raises DataFormatError where there is none, or an unreadable one."""
+    path = folder / SYSTEM_FILE
+    try:
+        values = parse_json(path.read_bytes())
+        if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
+            raise TypeError(f"not of format {FORMAT}")
+        system = _system_of(values)
+    except FileNotFoundError:
+        problem = "no measured system here; give the folder of a finished `inpars run` that had queries to measure by"
+        raise DataFormatError(problem, path=path) from None
+    except (JsonError, KeyError, TypeError, ValueError, PromptError, ConfigError) as error:
+        raise DataFormatError(f"not a search system ({error}); run the same `inpars run` again", path=path) from None
+    return _moved(system, lambda model: str(folder / model) if (folder / model).is_dir() else model)
+
+
+def _system_of(values: dict[str, Any]) -> SearchSystem:
+    reranking = values.pop("reranking")
+    if reranking is not None and reranking["prompt"] is not None:
+        prompt = reranking["prompt"]
+        examples = tuple(Example(**example) for example in prompt.pop("examples"))
+        reranking["prompt"] = Prompt(**{**prompt, "stop": tuple(prompt["stop"])}, examples=examples)
+    return SearchSystem(
+        stages=tuple(FirstStage(**stage) for stage in values.pop("stages")),
+        reranking=None if reranking is None else Reranking(**reranking),
+        **values,
+    )
+
+
+def _moved(system: SearchSystem, name: Any) -> SearchSystem:  # noqa: ANN401 - a function of a model's name
+    stages = tuple(replace(stage, retriever=name(stage.retriever)) for stage in system.stages)
+    reranking = system.reranking
+    if reranking is not None:
+        retriever = None if reranking.window_retriever is None else name(reranking.window_retriever)
+        reranking = replace(reranking, model=name(reranking.model), window_retriever=retriever)
+    return replace(system, stages=stages, reranking=reranking)
+
+
+def _inside(model: str, folder: Path) -> str:
+    """A model of the folder as a path within it; another one as it was named, a folder by its whole path."""
+    path = Path(model)
+    if not path.is_dir():
+        return model
+    whole, home = path.resolve(), folder.resolve()
+    return whole.relative_to(home).as_posix() if whole.is_relative_to(home) else str(whole)
+
+
+def _named(stage: FirstStage) -> str:
+    if stage.retriever == BM25:
+        return "BM25"
+    return f"{Path(stage.retriever).name} in windows" if stage.window_tokens else Path(stage.retriever).name
