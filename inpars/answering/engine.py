@@ -5,7 +5,8 @@
         engine.ask("what is duck typing")
 
 An engine has several systems, which can be compared on the same query: `hybrid` (all there is), `dense` (the
-retriever), `base` (a second retriever, the untuned one for instance) and `bm25`. Knows nothing of HTTP and terminals.
+retriever), `base` (a second retriever, the untuned one for instance) and `bm25`; or `measured`, the one that a run
+measured, and each of its first stages. Knows nothing of HTTP and terminals.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 from inpars.answering.highlighting import query_spans
 from inpars.answering.records import NOTHING, Answer, AnswerKind, Hit, Span
 from inpars.errors import ConfigError, UnknownNameError
-from inpars.records import Document, Query, Run
+from inpars.fusion.system import SearchSystem
+from inpars.records import Document, FullText, Query, Run
 from inpars.reranking import fuse_with_first_stage
 from inpars.runs import cut, fuse_z_scores, rank
 
@@ -104,6 +106,7 @@ class System:
     parts: tuple[Part, ...]
     description: str  # for people: which models
     reranker: TextScorer | None = None
+    measured: SearchSystem | None = None  # its weights and depths; else all count alike, at the engine's depth
 
 
 class Engine:
@@ -154,7 +157,8 @@ class Engine:
             raise ConfigError(f"k is {k}; it must be at least 1")
         chosen = self._system(system)
         asked = [Query(str(number), text) for number, text in enumerate(queries)]
-        runs = {part.name: part.search(asked, max(k, self._depth), filters) for part in chosen.parts}
+        depth = max(k, self._depth) if chosen.measured is None else chosen.measured.retrieved(k)
+        runs = {part.name: part.search(asked, depth, filters) for part in chosen.parts}
         order, margins = self._ordered(chosen, asked, runs, k)
         if margins is not None:
             runs["reranker"] = margins
@@ -208,19 +212,30 @@ class Engine:
         self, system: System, queries: Sequence[Query], runs: Mapping[str, Run], k: int
     ) -> tuple[Run, Run | None]:
         """The final run, and what the reranker said of its top."""
-        first = list(runs.values())
-        depth = max(k, self._depth)
-        run = first[0] if len(first) == 1 else fuse_z_scores(first, depth)
+        measured = system.measured
+        if measured is None:
+            first = list(runs.values())
+            run = first[0] if len(first) == 1 else fuse_z_scores(first, max(k, self._depth))
+        else:
+            run = measured.fuse(runs, measured.fused(k))
         if system.reranker is None:
             return run, None
+        depth = self._depth if measured is None or measured.reranking is None else measured.reranking.depth
+        margins = self._margins(system.reranker, queries, cut(run, depth))
+        reranked = (
+            fuse_with_first_stage(run, margins, depth=depth) if measured is None else measured.rerank(run, margins)
+        )
+        return reranked, margins
+
+    def _margins(self, reranker: TextScorer, queries: Sequence[Query], top: Run) -> Run:
+        """The reranker's scores of these documents."""
         texts = {query.query_id: query.text for query in queries}
-        top = cut(run, self._depth)
         pairs = [(query_id, doc_id) for query_id, scores in top.items() for doc_id in scores]
-        scores = system.reranker.score([(texts[q], self.documents[d].full_text) for q, d in pairs])
+        scores = reranker.score([(texts[q], FullText.of(self.documents[d])) for q, d in pairs])
         margins: Run = {query_id: {} for query_id in top}
         for (query_id, doc_id), score in zip(pairs, scores, strict=True):
             margins[query_id][doc_id] = score
-        return fuse_with_first_stage(run, margins, depth=self._depth), margins
+        return margins
 
     def _hits(self, query: Query, scores: Mapping[str, float], runs: Mapping[str, Run], k: int) -> list[Hit]:
         hits = []

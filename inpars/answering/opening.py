@@ -108,24 +108,20 @@ def open_engine(
     check(options)
     if (corpus is None) == (index is None):
         raise ConfigError("give either documents (--dataset, --corpus) or --index")
-    use_engine(options.engine_backend)
-    if options.threads is not None:
-        from inpars.models.hardware import use_threads
-
-        use_threads(options.threads)
+    compute_with(options)
     stored = VectorIndex(index) if index is not None else None
     documents: Any = stored if stored is not None else corpus
     notes: list[str] = []
     encoders = _encoders(options, stored)
     stages: dict[str, Part] = {
-        name: _dense_stage(name, documents, stored if name == "dense" else None, encoder, progress)
+        name: dense_stage(name, documents, stored if name == "dense" else None, encoder, progress)
         for name, encoder in encoders.items()
     }
     lexical = _bm25_stage(options, documents, notes, progress) if options.bm25 else None
     if lexical is not None:
         stages["bm25"] = lexical
     reranker = LockedScorer(_load_reranker(options)) if options.reranker else None
-    reader, writer = _answerers(options, answers, reranker, encoders.get("dense"), writes=writes)
+    reader, writer = answerers(options, answers, reranker, encoders.get("dense"), writes=writes)
     return Engine(
         documents,
         _systems(stages, encoders, reranker),
@@ -136,6 +132,15 @@ def open_engine(
         notes=notes,
         depth=options.depth,
     )
+
+
+def compute_with(options: EngineOptions) -> None:
+    """Take the engine and the threads that the options name."""
+    use_engine(options.engine_backend)
+    if options.threads is not None:
+        from inpars.models.hardware import use_threads
+
+        use_threads(options.threads)
 
 
 def _encoders(options: EngineOptions, stored: VectorIndex | None) -> dict[str, Encoder]:
@@ -149,8 +154,8 @@ def _encoders(options: EngineOptions, stored: VectorIndex | None) -> dict[str, E
     return found
 
 
-def load_encoder(model: str, options: EngineOptions) -> Encoder:
-    """The bi-encoder of that name."""
+def load_encoder(model: str, options: EngineOptions, window_tokens: int | None = None) -> Encoder:
+    """The bi-encoder of that name, which reads documents in windows of so many tokens."""
     from inpars.retrieval.dense import Encoder  # torch
 
     return Encoder(
@@ -158,14 +163,16 @@ def load_encoder(model: str, options: EngineOptions) -> Encoder:
         device=options.device,
         dtype=options.dtype,
         max_length=options.max_length,
+        window_tokens=window_tokens,
         batch_size=options.batch_size,
         trust_remote_code=options.trust_remote_code,
     )
 
 
-def _dense_stage(
+def dense_stage(
     name: str, documents: corpora.Documents, stored: VectorIndex | None, encoder: Encoder, progress: Progress
 ) -> Part:
+    """The bi-encoder over its index: `stored`, or one in the cache, made where there is none yet."""
     if stored is not None:
         return StoredStage(name, stored, encoder)
     from inpars.retrieval.dense import dense_index
@@ -178,16 +185,19 @@ def _bm25_stage(
     options: EngineOptions, documents: corpora.Documents, notes: list[str], progress: Progress
 ) -> Part | None:
     """BM25, or None with a note where this machine cannot run it."""
-    settings: dict[str, Any] = {"k1": options.k1, "b": options.b, "language": options.language}
     try:
-        index = bm25_index(documents, **settings, threads=options.threads, progress=progress)
+        return bm25_stage("bm25", options, documents, progress)
     except (MissingDependencyError, BackendError) as error:
         notes.append(f"BM25 is left out: {error}")
         progress.note(notes[-1])
         return None
-    return Stage(
-        "bm25", documents, lambda queries, k: index.search(queries, k, threads=options.threads), exclusive=True
-    )
+
+
+def bm25_stage(name: str, options: EngineOptions, documents: corpora.Documents, progress: Progress) -> Part:
+    """BM25. Raises MissingDependencyError or BackendError where this machine cannot run it."""
+    settings: dict[str, Any] = {"k1": options.k1, "b": options.b, "language": options.language}
+    index = bm25_index(documents, **settings, threads=options.threads, progress=progress)
+    return Stage(name, documents, lambda queries, k: index.search(queries, k, threads=options.threads), exclusive=True)
 
 
 def _load_reranker(options: EngineOptions) -> TextScorer:
@@ -214,7 +224,7 @@ def _systems(
     return {"hybrid": System(tuple(stages[name] for name in together), text, reranker), **alone}
 
 
-def _answerers(
+def answerers(
     options: EngineOptions,
     answers: AnswerOptions | None,
     reranker: TextScorer | None,
@@ -222,6 +232,7 @@ def _answerers(
     *,
     writes: bool,
 ) -> tuple[Reader | None, Writer | None]:
+    """Who reads and who writes answers; sentences are judged by the reranker, else by the bi-encoder, else by words."""
     if answers is None:
         return None, None
     check(answers)

@@ -6,6 +6,8 @@ question is shown. Its score is nearness: over SQuAD's paragraphs it keeps out q
 questions that are close and have no answer there it still answers two in three. Below --threshold, and where the
 sources say nothing, there is no answer, and the exit code is still 0.
 
+--run FOLDER answers from what the measured system of an `inpars run` finds.
+
 A small language model in this process (smollm2-135m) copies from a few sentences and is often wrong about more than a
 definition or a number: look at the source that it names, or give --base-url with a larger model.
 """
@@ -16,17 +18,17 @@ import argparse
 from pathlib import Path
 
 from inpars.answering.engine import DEFAULT_SOURCES
-from inpars.answering.opening import AnswerOptions, EngineOptions, open_engine, parse_filters
+from inpars.answering.opening import AnswerOptions, EngineOptions, parse_filters
 from inpars.answering.records import AnswerKind
 from inpars.answering.showing import answer_lines, answer_values
 from inpars.commands.common import (
     add_dataset_flags,
     add_display_flags,
     console,
-    open_dataset_if_named,
     print_result,
     typed_text,
 )
+from inpars.commands.measured import add_run_flag, open_named_engine
 from inpars.errors import ConfigError
 from inpars.options import COUNT, add_flags, add_number, from_flags
 
@@ -36,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("question", help="what you want to know, in quotes")
     add_index_flag(parser)
     add_dataset_flags(parser)
+    add_run_flag(parser)
     parser.add_argument(
         "--answer",
         choices=("extractive", "generated"),
@@ -58,15 +61,7 @@ def run(flags: argparse.Namespace) -> None:
     answers = from_flags(AnswerOptions, flags)
     kind: AnswerKind = flags.answer or ("generated" if answers.model or answers.base_url else "extractive")
     filters = parse_filters(flags.filter)
-    dataset = open_dataset_if_named(flags, progress)
-    with open_engine(
-        from_flags(EngineOptions, flags),
-        corpus=dataset.corpus if dataset else None,
-        index=flags.index,
-        answers=answers,
-        writes=kind == "generated",
-        progress=progress,
-    ) as engine:
+    with open_named_engine(flags, flags.run, progress, answers=answers, writes=kind == "generated") as engine:
         answer = engine.ask(question, kind=kind, k=flags.k, system=flags.system, filters=filters)
         values = answer_values(answer) | {"system": flags.system or engine.default_system, "notes": list(engine.notes)}
     print_result(flags, "\n".join(answer_lines(answer)), values)
@@ -83,8 +78,9 @@ def add_search_flags(parser: argparse.ArgumentParser) -> None:
     """Add --system and --filter."""
     parser.add_argument(
         "--system",
-        choices=("hybrid", "dense", "base", "bm25"),
-        help="search with all there is, the bi-encoder alone, --base-retriever, or BM25 (default: the first there is)",
+        metavar="NAME",
+        help="hybrid: all there is; dense: the bi-encoder alone; base: --base-retriever; bm25; of a measured run: "
+        "measured, or one of its stages (default: the first there is)",
     )
     parser.add_argument(
         "--filter",

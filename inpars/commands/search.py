@@ -2,7 +2,7 @@
 
 With a query on the command line, or --interactive for a loop of them, hits are shown with the query's words marked;
 without --retriever these are found by BM25 and a bi-encoder together. BM25 is left out, with a note, where there is no
-Java.
+Java. With --run FOLDER both search as the measured system of an `inpars run` does, over that run's documents.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from inpars.answering.conversation import Conversation, search_lines
 from inpars.answering.engine import DEFAULT_K
-from inpars.answering.opening import NO_RETRIEVER, AnswerOptions, EngineOptions, open_engine, parse_filters
+from inpars.answering.opening import NO_RETRIEVER, AnswerOptions, EngineOptions, parse_filters
 from inpars.answering.showing import hit_values
 from inpars.commands.ask import add_index_flag, add_search_flags
 from inpars.commands.common import (
@@ -23,10 +23,10 @@ from inpars.commands.common import (
     add_split_flag,
     console,
     open_dataset,
-    open_dataset_if_named,
     print_result,
     typed_text,
 )
+from inpars.commands.measured import open_named_engine, open_run
 from inpars.datasets import load_topics
 from inpars.errors import ConfigError
 from inpars.formats import read_queries
@@ -36,6 +36,7 @@ from inpars.pipeline.retrieving import fuse_runs
 from inpars.retrieval.vector_index import VectorIndex
 from inpars.stages.examples import leave_out, read_ids
 from inpars.stages.retrieving import BM25, DEFAULT_RETRIEVERS, SearchOptions, search_dataset, search_index
+from inpars.stages.searching import SystemSearchOptions, search_system
 from inpars.topics import DEFAULT_SPLIT, Topics
 
 DEFAULT_RUN_K = 1000
@@ -54,7 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="fuse these TREC runs by the sum of their z-scores instead of searching; --fusion-depth and --k hold",
+        help="folder of an `inpars run`: search as its measured system does; or several TREC runs: fuse them by the "
+        "sum of their z-scores instead of searching; --fusion-depth and --k hold",
     )
     parser.add_argument(
         "--leave-out", type=Path, metavar="PATH", help="ids of queries not to search for, one a line, after --limit"
@@ -81,16 +83,40 @@ def run(flags: argparse.Namespace) -> None:
         raise ConfigError(f"--{flag} is for a query that is typed in; for a run see `inpars rerank`")
     if flags.output is None:
         raise ConfigError('give --output PATH for a run of all queries, a "query", or --interactive')
-    if flags.run:
+    folder = _folder(flags)
+    if flags.run and folder is None:
         _fuse(flags)
         return
-    manifest = _search_all(flags)
+    manifest = _search_all(flags) if folder is None else _search_measured(flags, folder)
     queries, empty = manifest.results["queries"], manifest.results["without_results"]
     text = f"{flags.output}: {manifest.output.records} results of {queries} queries"
     print_result(
         flags,
         text + (f", {empty} found nothing" if empty else ""),
         {"output": str(flags.output), "results": manifest.output.records, **manifest.results},
+    )
+
+
+def _folder(flags: argparse.Namespace) -> Path | None:
+    """The folder of a measured run; None where --run names runs to fuse, or nothing."""
+    folders = [path for path in flags.run if path.is_dir()]
+    if folders and len(flags.run) > 1:
+        raise ConfigError(f"--run {folders[0]} is a folder; give it alone, or TREC runs to fuse")
+    return folders[0] if folders else None
+
+
+def _search_measured(flags: argparse.Namespace, folder: Path) -> Manifest:
+    progress = console(flags)
+    found = open_run(flags, folder, progress)
+    return search_system(
+        found.system,
+        folder,
+        found.dataset,
+        _left(flags, found.dataset.topics(flags.split)),
+        from_flags(SystemSearchOptions, flags, k=DEFAULT_RUN_K if flags.k is None else flags.k),
+        output=flags.output,
+        progress=progress,
+        overwrite=flags.overwrite,
     )
 
 
@@ -109,7 +135,9 @@ def _fuse(flags: argparse.Namespace) -> None:
     """Several runs made one."""
     options = _run_options(flags, DEFAULT_RETRIEVERS)
     if len(flags.run) < 2:
-        raise ConfigError("--run fuses several runs; give it at least twice")
+        raise ConfigError(
+            f"--run {flags.run[0]} is no folder of an `inpars run`; to fuse TREC runs, give --run at least twice"
+        )
     if flags.index is not None or flags.retriever is not DEFAULT_RETRIEVERS:
         raise ConfigError("--run fuses runs that are there; leave --index and --retriever out")
     told = {"progress": console(flags), "overwrite": flags.overwrite}
@@ -146,19 +174,19 @@ def _topics(flags: argparse.Namespace) -> Topics:
 def _search_typed(flags: argparse.Namespace) -> None:
     if flags.output is not None:
         raise ConfigError("--output takes a run of many queries; leave it out, or the query and --interactive")
-    if flags.run or flags.leave_out is not None:
-        raise ConfigError("--run and --leave-out are for a run of many queries; leave them out, or the query")
+    if flags.leave_out is not None:
+        raise ConfigError("--leave-out is for a run of many queries; leave it out, or the query")
+    folder = _folder(flags)
+    if flags.run and folder is None:
+        raise ConfigError(
+            f"--run {flags.run[0]}: a query that is typed in takes the folder of an `inpars run`; TREC runs are fused "
+            "with --output and no query"
+        )
     if flags.query is not None and not flags.query.strip():
         raise ConfigError("the query is empty; search for something")
     progress, filters = console(flags), parse_filters(flags.filter)
-    dataset = None if flags.index is not None else open_dataset_if_named(flags, progress)
-    with open_engine(
-        _engine_options(flags),
-        corpus=dataset.corpus if dataset else None,
-        index=flags.index,
-        answers=AnswerOptions() if flags.interactive else None,
-        progress=progress,
-    ) as engine:
+    answers, options = AnswerOptions() if flags.interactive else None, _engine_options(flags)
+    with open_named_engine(flags, folder, progress, answers=answers, options=options) as engine:
         k, query = DEFAULT_K if flags.k is None else flags.k, typed_text(flags.query or "")
         if flags.interactive:
             Conversation(engine, k, flags.system, filters).run(sys.stdin, sys.stdout, sys.stderr)

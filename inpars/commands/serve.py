@@ -12,8 +12,9 @@ import os
 from pathlib import Path
 
 from inpars.answering.engine import Engine
-from inpars.answering.opening import AnswerOptions, EngineOptions, open_engine
-from inpars.commands.common import add_dataset_flags, console, open_dataset
+from inpars.answering.opening import AnswerOptions, EngineOptions
+from inpars.commands.common import add_dataset_flags, console
+from inpars.commands.measured import add_run_flag, open_named_engine, read_measured
 from inpars.errors import ConfigError
 from inpars.options import add_flags, check, from_flags
 from inpars.progress import Progress
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's flags."""
     add_dataset_flags(parser)
     parser.add_argument("--index", type=Path, metavar="FOLDER", help="index on disk instead of --dataset or --corpus")
+    add_run_flag(parser)
     add_flags(parser, ServeOptions)
     add_flags(parser, EngineOptions)
     add_flags(parser, AnswerOptions)
@@ -42,7 +44,9 @@ def run(flags: argparse.Namespace) -> None:
     bound = server.listen(options.host, options.port)  # taken before models load, which takes longer
     address = server.url_of(bound, options.host)
     try:
-        with _engine(flags, options, progress) as engine:
+        with open_named_engine(
+            flags, flags.run, progress, answers=from_flags(AnswerOptions, flags), writes=options.written_answers
+        ) as engine:
             app = server.application(engine, options, key, documents=engine.documents)
             _warn(options, key, progress)
             server.run(
@@ -57,23 +61,16 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def _check_documents(flags: argparse.Namespace) -> None:
+    if flags.run is not None:
+        read_measured(flags, flags.run)  # now, before an address is taken
+        return
     named = flags.dataset is not None or flags.corpus is not None
     if flags.index is not None and named:
         raise ConfigError("give either documents (--dataset, --corpus) or --index")
     if flags.index is None and not named:
-        raise ConfigError("no documents named: give --dataset NAME, --corpus FILE or --index FOLDER")
-
-
-def _engine(flags: argparse.Namespace, options: ServeOptions, progress: Progress) -> Engine:
-    corpus = None if flags.index is not None else open_dataset(flags, progress).corpus
-    return open_engine(
-        from_flags(EngineOptions, flags),
-        corpus=corpus,
-        index=flags.index,
-        answers=from_flags(AnswerOptions, flags),
-        writes=options.written_answers,
-        progress=progress,
-    )
+        raise ConfigError(
+            "no documents named: give --dataset NAME, --corpus FILE, --index FOLDER or a measured --run FOLDER"
+        )
 
 
 def _warn(options: ServeOptions, key: str, progress: Progress) -> None:

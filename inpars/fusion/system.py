@@ -35,6 +35,14 @@ class FirstStage:
     window_tokens: int | None = None
     weight: float = 1.0
 
+    @property
+    def label(self) -> str:
+        """For people: `minilm in windows`."""
+        if self.retriever == BM25:
+            return "BM25"
+        name = Path(self.retriever).name
+        return f"{name} in windows" if self.window_tokens else name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reranking:
@@ -48,6 +56,13 @@ class Reranking:
     window_retriever: str | None = None  # bi-encoder that finds the window it reads
     window_tokens: int | None = None
     prompt: Prompt | None = None  # that an untrained query likelihood is shown
+
+    @property
+    def scorer(self) -> dict[str, Any]:
+        """The settings of `load_scorer` that the model was measured with, its prompt aside."""
+        names = ("model", "kind", "max_length", "window_retriever", "window_tokens")
+        windows = None if self.window_retriever is None else "nearest"
+        return {"windows": windows, **{name: getattr(self, name) for name in names}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +81,9 @@ class SearchSystem:
         weights = [stage.weight for stage in self.stages]
         if not weights or not all(math.isfinite(weight) and weight > 0 for weight in weights):
             raise ConfigError(f"the weights of a search system must be above 0, not {weights}")
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"the stages of a search system need names of their own, not {', '.join(names)}")
         if self.reranking is not None and not 0 < self.reranking.weight <= 1:
             raise ConfigError(f"a reranker's weight is {self.reranking.weight}; it must be above 0 and at most 1")
 
@@ -80,6 +98,14 @@ class SearchSystem:
         weights = (1 - self.reranking.weight, self.reranking.weight)
         return fuse_with_first_stage(run, scores, depth=self.reranking.depth, weights=weights)
 
+    def fused(self, k: int) -> int:
+        """Documents of a query that the fusion has to keep for the k best: no fewer than the reranker scores."""
+        return max(k, self.reranking.depth if self.reranking else 0)
+
+    def retrieved(self, k: int) -> int:
+        """Documents of a query that each stage has to find for the k best."""
+        return self.fusion_depth if len(self.stages) > 1 else self.fused(k)
+
     @property
     def weights(self) -> list[float]:
         """The weight of each stage."""
@@ -88,9 +114,9 @@ class SearchSystem:
     def __str__(self) -> str:
         """For people: `.30 bm25 + .70 minilm in windows, reranked by smollm2-135m`."""
         if len(self.stages) == 1:
-            text = _named(self.stages[0])
+            text = self.stages[0].label
         else:
-            text = " + ".join(f"{stage.weight:.2f} {_named(stage)}" for stage in self.stages)
+            text = " + ".join(f"{stage.weight:.2f} {stage.label}" for stage in self.stages)
         reranker = self.reranking
         return text if reranker is None else f"{text}, first {reranker.depth} reranked by {reranker.model}"
 
@@ -157,9 +183,3 @@ def _inside(model: str, folder: Path) -> str:
         return model
     whole, home = path.resolve(), folder.resolve()
     return whole.relative_to(home).as_posix() if whole.is_relative_to(home) else str(whole)
-
-
-def _named(stage: FirstStage) -> str:
-    if stage.retriever == BM25:
-        return "BM25"
-    return f"{Path(stage.retriever).name} in windows" if stage.window_tokens else Path(stage.retriever).name

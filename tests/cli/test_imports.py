@@ -27,8 +27,8 @@ LIGHT = [
     *("filtering.selections", "filtering.similar_queries", "filtering.score_files", "filtering.languages"),
     *("filtering.laboratory", "filtering.laboratory_page", "stages.partial", "stages.columns", "stages.clustering"),
     *("answering.engine", "answering.opening", "answering.parts", "answering.reading", "answering.writing"),
-    *("answering.showing", "answering.conversation", "answering.judging", "retrieval.vector_index"),
-    *("retrieval.index_writing", "stages.retrieving"),
+    *("answering.measured", "answering.showing", "answering.conversation", "answering.judging"),
+    *("retrieval.vector_index", "retrieval.index_writing", "stages.retrieving", "stages.searching"),
     *("cluster.session", "cluster.generating", "cluster.scoring", "cluster.reranking", "cluster.encoding"),
     *(
         "stages.comparing",
@@ -101,7 +101,7 @@ def test_every_command_has_its_module():
     from inpars.cli import COMMANDS as NAMES
     from inpars.cli import module_of
 
-    written = {f"inpars.{name}" for name in COMMANDS} - {"inpars.commands.common"}
+    written = {f"inpars.{name}" for name in COMMANDS} - {"inpars.commands.common", "inpars.commands.measured"}
     assert written == {module_of(name) for name in NAMES}
     assert all(importlib.util.find_spec(name) for name in written)
 

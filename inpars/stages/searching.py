@@ -1,0 +1,132 @@
+"""The stage that searches with a measured system: queries in, the TREC run of its fused and reranked stages out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from inpars.datasets import Dataset
+from inpars.errors import ConfigError
+from inpars.formats import parse_run_line, run_lines, write_run
+from inpars.fusion.system import BM25, SYSTEM_FILE, FirstStage, Reranking, SearchSystem
+from inpars.manifest import FileStamp, Manifest, stamp
+from inpars.models.computing import ComputingOptions
+from inpars.options import option, result_settings
+from inpars.progress import SILENT, Progress
+from inpars.records import Query, Run
+from inpars.reranking import apply_scores
+from inpars.runs import cut
+from inpars.stages.partial import header_line, partial_path, remove_partial
+from inpars.stages.reranking import RerankOptions, run_scorer_maker, score_top
+from inpars.stages.retrieving import SearchOptions, retrieve
+from inpars.stages.stage import Outcome, model_stamp, run_stage
+from inpars.topics import Topics
+
+STAGE = "search system"
+TAG = "measured"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemSearchOptions(ComputingOptions):
+    """How many queries and results; the system says the rest."""
+
+    k: int = option(1000, help="documents a query", minimum=1)
+    limit: int | None = option(None, help="only the first N queries, to try things out", minimum=1)
+    batch_size: int = option(64, help="texts encoded together", changes_result=False, minimum=1)
+
+
+def search_system(
+    system: SearchSystem,
+    folder: Path,
+    dataset: Dataset,
+    topics: Topics,
+    options: SystemSearchOptions,
+    *,
+    output: Path,
+    progress: Progress = SILENT,
+    overwrite: bool = False,
+) -> Manifest:
+    """Write the run of the queries under the system of the folder.
+
+    Scores of an interrupted reranking are kept in `<output>.partial`.
+    """
+    inputs = _inputs(system, folder) | {"corpus": dataset.corpus_stamp, "queries": topics.query_stamp}
+
+    def work() -> Outcome:
+        queries = topics.as_queries()[: options.limit]
+        if not queries:
+            raise ConfigError(f"{dataset.name}: there are no queries to search with")
+        runs = {stage.name: _retrieved(stage, system, dataset, queries, options, progress) for stage in system.stages}
+        run = as_stored(system.fuse(runs, system.fused(options.k)))
+        if system.reranking is not None:
+            header = header_line(STAGE, result_settings(options), inputs)
+            scores = _scores(system.reranking, run, dataset, topics, options, partial_path(output), header, progress)
+            run = system.rerank(run, as_stored(scores))
+        count = write_run(output, cut(run, options.k), TAG)
+        remove_partial(partial_path(output))
+        return Outcome(count, {}, {"queries": len(queries), "without_results": len(queries) - len(run)})
+
+    return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
+
+
+def as_stored(run: Run) -> Run:
+    """The run as its TREC file gives it back, so that what is made from it is what files would give."""
+    stored: Run = {}
+    for number, line in enumerate(run_lines(run, TAG), start=1):
+        row, _ = parse_run_line(line, Path(TAG), number)
+        stored.setdefault(row.query_id, {})[row.doc_id] = row.score
+    return stored
+
+
+def _inputs(system: SearchSystem, folder: Path) -> dict[str, FileStamp]:
+    """The system's file and all its models."""
+    models = {f"retriever {stage.name}": stage.retriever for stage in system.stages if stage.retriever != BM25}
+    if system.reranking is not None:
+        models["reranker"] = system.reranking.model
+        if system.reranking.window_retriever is not None:
+            models["window retriever"] = system.reranking.window_retriever
+    return {"system": stamp(folder / SYSTEM_FILE), **{name: model_stamp(model) for name, model in models.items()}}
+
+
+def _retrieved(
+    stage: FirstStage,
+    system: SearchSystem,
+    dataset: Dataset,
+    queries: Sequence[Query],
+    options: SystemSearchOptions,
+    progress: Progress,
+) -> Run:
+    settings = SearchOptions(
+        retriever=(stage.retriever,),
+        k=system.retrieved(options.k),
+        k1=system.k1,
+        b=system.b,
+        language=system.language,
+        window_tokens=stage.window_tokens,
+        batch_size=options.batch_size,
+        **options.computing,
+    )
+    run: Run = {}
+    for block in retrieve(dataset.corpus, queries, settings, progress=progress):
+        run |= block
+    return as_stored(run)
+
+
+def _scores(
+    reranking: Reranking,
+    run: Run,
+    dataset: Dataset,
+    topics: Topics,
+    options: SystemSearchOptions,
+    partial: Path,
+    header: str,
+    progress: Progress,
+) -> Run:
+    """The reranker's scores of the top of the run."""
+    settings = RerankOptions(**reranking.scorer, depth=reranking.depth, **options.computing)
+    make_scorer = run_scorer_maker(settings, reranking.prompt)
+    scored = score_top(
+        *(run, run, dataset.corpus, topics.queries, reranking.depth, partial, header, make_scorer, progress)
+    )
+    return apply_scores(run, scored, depth=reranking.depth)

@@ -1,0 +1,278 @@
+"""`search`, `ask` and `serve` with --run FOLDER: the very order that the runs of the folder's stages give by hand."""
+
+import importlib.util
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny_models
+
+from inpars import cli
+from inpars.answering.measured import open_measured
+from inpars.answering.opening import EngineOptions
+from inpars.datasets import load_dataset
+from inpars.formats import read_run, write_documents, write_run
+from inpars.fusion.system import FirstStage, Reranking, SearchSystem, write_system
+from inpars.pipeline.results import Asked, write_mark
+from inpars.records import Document
+from inpars.reranking import fuse_with_first_stage
+from inpars.retrieval.java import find_jar, find_java
+from inpars.runs import fuse_z_scores, rank
+
+HAS_BM25 = bool(find_java() and find_jar() and importlib.util.find_spec("jnius"))
+needs_bm25 = pytest.mark.skipif(not HAS_BM25, reason="pyserini, pyjnius or Java is missing")
+QUERIES = {f"q{number}": tiny_models.sentence(900 + number, 3).rstrip(".") for number in range(6)}
+COMPUTING = ("--device", "cpu", "--dtype", "float32", "--quiet")
+DEPTH, RERANKED = 20, 7
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
+    words = random.Random(1)
+    documents = [
+        Document(
+            f"d{number}",
+            " ".join(tiny_models.sentence(number * 10 + part, words.randint(4, 12)) for part in range(4)),
+            tiny_models.sentence(500 + number, 2),
+            {"source": f"{number % 2}.md"},
+        )
+        for number in range(40)
+    ]
+    write_documents(Path("c.jsonl"), documents)
+    Path("q.tsv").write_text("".join(f"{name}\t{text}\n" for name, text in QUERIES.items()), encoding="utf-8")
+
+
+@pytest.fixture
+def run(capsys):
+    def call(*arguments, code=0):
+        capsys.readouterr()
+        assert cli.main([str(argument) for argument in arguments]) == code
+        return capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def dense(tiny):
+    """A system of whole documents and windows, without BM25."""
+    encoder = tiny("sentence_transformer")
+    stages = (
+        FirstStage(name="whole", retriever=encoder, weight=0.7),
+        FirstStage(name="windows", retriever=encoder, window_tokens=12, weight=1.6),
+    )
+    return SearchSystem(stages=stages, fusion_depth=DEPTH, k1=0.9, b=0.4, language="en")
+
+
+def saved(system, folder="measured"):
+    """A run's folder with this system and the mark of its documents."""
+    folder = Path(folder)
+    folder.mkdir(exist_ok=True)
+    write_mark(folder, load_dataset(None, corpus=Path("c.jsonl")), Asked(source={"corpus": "c.jsonl", "split": "test"}))
+    write_system(system, folder)
+    return folder
+
+
+def with_bm25(system):
+    bm25 = FirstStage(name="bm25", retriever="bm25", weight=0.45)
+    return replace(system, stages=(bm25, *system.stages), k1=1.4, b=0.2)
+
+
+def with_reranker(system, tiny, kind="bert_classifier"):
+    window = {"window_retriever": tiny("sentence_transformer"), "window_tokens": 12}
+    return replace(system, reranking=Reranking(model=tiny(kind), depth=RERANKED, weight=0.3, max_length=64, **window))
+
+
+def by_hand(run, system):
+    """The system's order from single commands: a run for each stage, their sum, and the scores of its top."""
+    paths = []
+    for stage in system.stages:
+        paths.append(Path(f"{stage.name}.trec"))
+        window = ["--window-tokens", stage.window_tokens] if stage.window_tokens else []
+        given = ["--retriever", stage.retriever, *window, "--k1", system.k1, "--b", system.b, "--k", DEPTH]
+        run("search", "--corpus", "c.jsonl", "--queries", "q.tsv", *given, "--output", paths[-1], *COMPUTING)
+    fused = fuse_z_scores([read_run(path) for path in paths], 1000, system.weights)
+    if system.reranking is None:
+        return ordered(fused)
+    write_run(Path("fused.trec"), fused, "fused")
+    own = system.reranking
+    given = ["--windows", "nearest", "--window-retriever", own.window_retriever, "--window-tokens", own.window_tokens]
+    given += ["--model", own.model, "--depth", own.depth, "--max-length", own.max_length, *COMPUTING]
+    run("rerank", "--corpus", "c.jsonl", "--queries", "q.tsv", "--run", "fused.trec", *given, "--output", "scored.trec")
+    scores = read_run(Path("scored.trec"))
+    weights = (1 - own.weight, own.weight)
+    return ordered(fuse_with_first_stage(read_run(Path("fused.trec")), scores, depth=own.depth, weights=weights))
+
+
+def ordered(run):
+    return {query_id: [doc_id for doc_id, _ in rank(scores)] for query_id, scores in run.items()}
+
+
+def typed(system, k, **settings):
+    dataset = load_dataset(None, corpus=Path("c.jsonl"))
+    options = EngineOptions(device="cpu", dtype="float32")
+    with open_measured(system, options, corpus=dataset.corpus) as engine:
+        found = engine.search(list(QUERIES.values()), k, **settings)
+    return dict(zip(QUERIES, found, strict=True))
+
+
+def ids(found):
+    return {query_id: [hit.document.doc_id for hit in hits] for query_id, hits in found.items()}
+
+
+@pytest.mark.parametrize("reranked", [False, True])
+@pytest.mark.parametrize("lexical", [False, pytest.param(True, marks=needs_bm25)])
+def test_typed_and_batch_search_have_the_order_of_the_runs(run, dense, tiny, lexical, reranked):
+    system = with_bm25(dense) if lexical else dense
+    system = with_reranker(system, tiny) if reranked else system
+    folder, expected = saved(system), by_hand(run, system)
+    run("search", "--run", folder, "--queries", "q.tsv", "--output", "x.trec", *COMPUTING)
+    assert ordered(read_run(Path("x.trec"))) == expected
+    found = typed(system, 3)  # fewer than the reranker reads
+    assert ids(found) == {query_id: order[:3] for query_id, order in expected.items()}
+    assert ids(typed(system, DEPTH)) == {query_id: order[:DEPTH] for query_id, order in expected.items()}
+    names = {stage.name for stage in system.stages} | ({"reranker"} if reranked else set())
+    assert set().union(*(hit.scores for hits in found.values() for hit in hits)) == names
+
+
+def test_one_stage_is_searched_as_deep_as_is_asked(run, dense, tiny):
+    system = with_reranker(replace(dense, stages=dense.stages[1:], fusion_depth=2), tiny)
+    folder, expected = saved(system), by_hand(run, system)
+    run("search", "--run", folder, "--queries", "q.tsv", "--k", DEPTH, "--output", "x.trec", *COMPUTING)
+    assert ordered(read_run(Path("x.trec"))) == expected
+    assert ids(typed(system, 9)) == {query_id: order[:9] for query_id, order in expected.items()}
+
+
+def test_filters_hold_and_each_stage_is_a_system(dense, tiny):
+    system = with_reranker(dense, tiny)
+    found = typed(system, 40, filters={"source": "1.md"})
+    assert {hit.document.doc_id for hit in found["q0"]} == {f"d{number}" for number in range(1, 40, 2)}
+    for name in ("whole", "windows"):
+        assert all(hit.scores == {name: hit.score} for hits in typed(system, 5, system=name).values() for hit in hits)
+
+
+def test_the_manifest_names_what_the_run_was_made_from(run, dense, tiny):
+    folder = saved(with_reranker(dense, tiny))
+    given = ("search", "--run", folder, "--queries", "q.tsv", "--output", "x.trec", *COMPUTING)
+    assert run(*given).out.startswith("x.trec: ")
+    made = read_manifest(Path("x.trec"))
+    models = {"retriever whole", "retriever windows", "reranker", "window retriever"}
+    assert set(made.inputs) == {"system", "corpus", "queries"} | models
+    run(*given)
+    assert read_manifest(Path("x.trec")) == made
+    first, second = dense.stages
+    write_system(replace(dense, stages=(replace(first, weight=2.0), second)), folder)
+    run(*given)
+    assert read_manifest(Path("x.trec")).inputs["system"] != made.inputs["system"]
+
+
+def test_typed_queries_are_shown_with_the_scores_of_the_stages(run, dense, monkeypatch):
+    folder = saved(dense)
+    hits = json.loads(run("search", "--run", folder, QUERIES["q0"], "--k", "2", "--json", *COMPUTING).out)["hits"]
+    assert [hit["doc_id"] for hit in hits] == ids(typed(dense, 2))["q0"]
+    assert set(hits[0]["scores"]) == {"whole", "windows"}
+    monkeypatch.setattr("sys.stdin", io.StringIO(f":system windows\n{QUERIES['q0']}\n"))
+    out, err = run("search", "--run", folder, "--interactive", *COMPUTING)
+    assert "systems: measured, whole, windows" in err
+    assert "(windows " in out
+    values = json.loads(run("ask", "--run", folder, QUERIES["q0"], "--threshold", "-1", "--json", *COMPUTING).out)
+    assert values["system"] == "measured"
+    assert [source["doc_id"] for source in values["sources"]] == ids(typed(dense, 5))["q0"]
+
+
+def test_a_moved_folder_of_documents_is_searched(run, dense, tiny):
+    folder = Path("first")
+    (folder / "documents").mkdir(parents=True)
+    (folder / "models").mkdir()
+    Path("c.jsonl").rename(folder / "documents" / "corpus.jsonl")
+    retriever = shutil.copytree(tiny("sentence_transformer"), folder / "models" / "retriever")
+    dataset = load_dataset(str(folder / "documents"))
+    write_mark(folder, dataset, Asked(source={"dataset": dataset.name}, documents="my/files"))
+    write_system(replace(dense, stages=(replace(dense.stages[1], retriever=str(retriever)),)), folder)
+    given = ("search", QUERIES["q0"], "--json", *COMPUTING)
+    before = json.loads(run(*given, "--run", folder).out)
+    moved = folder.rename("moved")
+    assert json.loads(run(*given, "--run", moved).out) == before
+
+
+def test_changed_documents_are_refused_unless_they_are_named(run, dense):
+    folder = saved(dense)
+    write_documents(Path("c.jsonl"), [Document("d1", "Amber lantern."), Document("d2", "Copper kettle.")])
+    given = ("search", "--run", folder, "amber lantern", "--device", "cpu")
+    err = run(*given, code=1).err
+    assert err.count("\n") == 1
+    assert "c.jsonl" in err
+    assert "--corpus" in err
+    out, err = run(*given, "--corpus", "c.jsonl")
+    assert "[d1]" in out
+    assert "c.jsonl: not the documents" in err
+    Path("c.jsonl").unlink()
+    err = run(*given, code=1).err
+    assert err.count("\n") == 1
+    assert "--dataset or --corpus" in err
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--retriever", "bm25"),
+        ("--index", "index"),
+        ("--reranker", "x"),
+        ("--base-retriever", "x"),
+        ("--k1", "0.9"),
+        ("--b=0.4",),
+        ("--depth", "50"),
+        ("--language", "en"),
+        ("--window-tokens", "64"),
+        ("--fusion-depth", "100"),
+        ("--max-length", "64"),
+        ("--engine", "local"),
+    ],
+)
+def test_flags_that_the_system_settles_are_refused(run, dense, flags):
+    folder = saved(dense)
+    for rest in (["x"], ["--output", "x.trec"]):
+        err = run("search", "--run", folder, *flags, *rest, "--quiet", code=1).err
+        assert err.count("\n") == 1
+        assert flags[0].partition("=")[0] in err
+        assert "system.json" in err
+
+
+@pytest.mark.parametrize("command", [("ask", "what"), ("serve", "--port", "0")])
+def test_other_commands_refuse_the_same(run, dense, command):
+    folder = saved(dense)
+    for flags in (("--no-bm25",), ("--reranker", "x"), ("--index", "i"), ("--k1", "1")):
+        err = run(*command, "--run", folder, *flags, "--quiet", code=1).err
+        assert err.count("\n") == 1
+        assert flags[0] in err
+    Path("empty").mkdir()
+    for missing in ("empty", "absent"):
+        assert missing in run(*command, "--run", missing, "--quiet", code=1).err
+
+
+def test_what_run_takes_is_said(run, dense):
+    folder = saved(dense)
+    Path("a.trec").write_text("q0 Q0 d1 1 1.0 x\n", encoding="utf-8")
+    for given in (
+        ("x", "--run", "a.trec"),
+        ("--run", "a.trec", "--output", "y.trec"),
+        ("--run", folder, "--run", "a.trec", "--output", "y.trec"),
+        ("x", "--run", folder, "--system", "hybrid"),
+        ("x", "--corpus", "c.jsonl", "--system", "measured"),
+        ("x", "--run", folder, "--leave-out", "a.trec"),
+        ("--run", folder, "--output", "y.trec"),  # no queries
+    ):
+        assert run("search", *given, "--quiet", code=1).err.count("\n") == 1
+
+
+def test_without_java_a_system_with_bm25_is_refused(run, dense, monkeypatch):
+    monkeypatch.setattr(java, "find_java", lambda: None)
+    java._start.cache_clear()
+    folder = saved(with_bm25(dense))
+    for given in (["x"], ["--queries", "q.tsv", "--output", "x.trec"]):
+        err = run("search", "--run", folder, *given, *COMPUTING, code=1).err
+        assert err.count("\n") == 1
+        assert "Java" in err
+    java._start.cache_clear()
