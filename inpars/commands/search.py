@@ -26,7 +26,7 @@ from inpars.commands.common import (
     print_result,
     typed_text,
 )
-from inpars.commands.measured import open_named_engine, open_run
+from inpars.commands.measured import open_named_engine, open_run, read_measured
 from inpars.datasets import load_topics
 from inpars.errors import ConfigError
 from inpars.formats import read_queries
@@ -74,8 +74,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(flags: argparse.Namespace) -> None:
     """Search."""
+    if (folder := _folder(flags)) is not None:
+        read_measured(flags, folder)  # refuses flags that contradict it
     if flags.query is not None or flags.interactive:
-        _search_typed(flags)
+        _search_typed(flags, folder)
         return
     only_typed = [name for name in ("system", "reranker", "base_retriever", "filter") if getattr(flags, name)]
     if only_typed:
@@ -83,7 +85,6 @@ def run(flags: argparse.Namespace) -> None:
         raise ConfigError(f"--{flag} is for a query that is typed in; for a run see `inpars rerank`")
     if flags.output is None:
         raise ConfigError('give --output PATH for a run of all queries, a "query", or --interactive')
-    folder = _folder(flags)
     if flags.run and folder is None:
         _fuse(flags)
         return
@@ -171,12 +172,11 @@ def _topics(flags: argparse.Namespace) -> Topics:
     return load_topics(flags.dataset, flags.split)
 
 
-def _search_typed(flags: argparse.Namespace) -> None:
+def _search_typed(flags: argparse.Namespace, folder: Path | None) -> None:
     if flags.output is not None:
         raise ConfigError("--output takes a run of many queries; leave it out, or the query and --interactive")
     if flags.leave_out is not None:
         raise ConfigError("--leave-out is for a run of many queries; leave it out, or the query")
-    folder = _folder(flags)
     if flags.run and folder is None:
         raise ConfigError(
             f"--run {flags.run[0]}: a query that is typed in takes the folder of an `inpars run`; TREC runs are fused "

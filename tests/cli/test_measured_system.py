@@ -1,7 +1,10 @@
 """`search`, `ask` and `serve` with --run FOLDER: the very order that the runs of the folder's stages give by hand."""
 
 import importlib.util
+import io
+import json
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +17,11 @@ from inpars.answering.opening import EngineOptions
 from inpars.datasets import load_dataset
 from inpars.formats import read_run, write_documents, write_run
 from inpars.fusion.system import FirstStage, Reranking, SearchSystem, write_system
+from inpars.manifest import read_manifest
 from inpars.pipeline.results import Asked, write_mark
 from inpars.records import Document
 from inpars.reranking import fuse_with_first_stage
+from inpars.retrieval import java
 from inpars.retrieval.java import find_jar, find_java
 from inpars.runs import fuse_z_scores, rank
 
@@ -110,10 +115,10 @@ def ordered(run):
     return {query_id: [doc_id for doc_id, _ in rank(scores)] for query_id, scores in run.items()}
 
 
-def typed(system, k, **settings):
+def typed(measured, k, **settings):
     dataset = load_dataset(None, corpus=Path("c.jsonl"))
     options = EngineOptions(device="cpu", dtype="float32")
-    with open_measured(system, options, corpus=dataset.corpus) as engine:
+    with open_measured(measured, options, corpus=dataset.corpus) as engine:
         found = engine.search(list(QUERIES.values()), k, **settings)
     return dict(zip(QUERIES, found, strict=True))
 
@@ -172,7 +177,7 @@ def test_typed_queries_are_shown_with_the_scores_of_the_stages(run, dense, monke
     folder = saved(dense)
     hits = json.loads(run("search", "--run", folder, QUERIES["q0"], "--k", "2", "--json", *COMPUTING).out)["hits"]
     assert [hit["doc_id"] for hit in hits] == ids(typed(dense, 2))["q0"]
-    assert set(hits[0]["scores"]) == {"whole", "windows"}
+    assert set().union(*(hit["scores"] for hit in hits)) == {"whole", "windows"}
     monkeypatch.setattr("sys.stdin", io.StringIO(f":system windows\n{QUERIES['q0']}\n"))
     out, err = run("search", "--run", folder, "--interactive", *COMPUTING)
     assert "systems: measured, whole, windows" in err
@@ -206,7 +211,7 @@ def test_changed_documents_are_refused_unless_they_are_named(run, dense):
     assert "c.jsonl" in err
     assert "--corpus" in err
     out, err = run(*given, "--corpus", "c.jsonl")
-    assert "[d1]" in out
+    assert " d1 " in out
     assert "c.jsonl: not the documents" in err
     Path("c.jsonl").unlink()
     err = run(*given, code=1).err
