@@ -68,9 +68,7 @@ def _check_documents(flags: argparse.Namespace) -> None:
     if flags.index is not None and named:
         raise ConfigError("give either documents (--dataset, --corpus) or --index")
     if flags.index is None and not named:
-        raise ConfigError(
-            "no documents named: give --dataset NAME, --corpus FILE, --index FOLDER or a measured --run FOLDER"
-        )
+        raise ConfigError("no documents named: give --dataset NAME, --corpus FILE, --index FOLDER or --run FOLDER")
 
 
 def _warn(options: ServeOptions, key: str, progress: Progress) -> None:

@@ -19,6 +19,7 @@ from inpars.formats import read_run, write_documents, write_run
 from inpars.fusion.system import FirstStage, Reranking, SearchSystem, write_system
 from inpars.manifest import read_manifest
 from inpars.pipeline.results import Asked, write_mark
+from inpars.prompting.prompts import load_prompt
 from inpars.records import Document
 from inpars.reranking import fuse_with_first_stage
 from inpars.retrieval import java
@@ -85,9 +86,9 @@ def with_bm25(system):
     return replace(system, stages=(bm25, *system.stages), k1=1.4, b=0.2)
 
 
-def with_reranker(system, tiny, kind="bert_classifier"):
-    window = {"window_retriever": tiny("sentence_transformer"), "window_tokens": 12}
-    return replace(system, reranking=Reranking(model=tiny(kind), depth=RERANKED, weight=0.3, max_length=64, **window))
+def with_reranker(system, tiny, model="bert_classifier", **settings):
+    settings |= {"window_retriever": tiny("sentence_transformer"), "window_tokens": 12, "max_length": 64}
+    return replace(system, reranking=Reranking(model=tiny(model), depth=RERANKED, weight=0.3, **settings))
 
 
 def by_hand(run, system):
@@ -104,7 +105,9 @@ def by_hand(run, system):
     write_run(Path("fused.trec"), fused, "fused")
     own = system.reranking
     given = ["--windows", "nearest", "--window-retriever", own.window_retriever, "--window-tokens", own.window_tokens]
-    given += ["--model", own.model, "--depth", own.depth, "--max-length", own.max_length, *COMPUTING]
+    given += ["--model", own.model, "--depth", own.depth, "--max-length", own.max_length]
+    given += ["--kind", own.kind, *COMPUTING]
+    given += [] if own.prompt is None else ["--prompt", own.prompt.name]
     run("rerank", "--corpus", "c.jsonl", "--queries", "q.tsv", "--run", "fused.trec", *given, "--output", "scored.trec")
     scores = read_run(Path("scored.trec"))
     weights = (1 - own.weight, own.weight)
@@ -148,6 +151,16 @@ def test_one_stage_is_searched_as_deep_as_is_asked(run, dense, tiny):
     run("search", "--run", folder, "--queries", "q.tsv", "--k", DEPTH, "--output", "x.trec", *COMPUTING)
     assert ordered(read_run(Path("x.trec"))) == expected
     assert ids(typed(system, 9)) == {query_id: order[:9] for query_id, order in expected.items()}
+
+
+def test_a_likelihood_is_shown_the_prompt(run, dense, tiny):
+    system = with_reranker(dense, tiny, "llama", kind="query-likelihood", prompt=load_prompt("inpars"))
+    folder, expected = saved(system), by_hand(run, system)
+    run("search", "--run", folder, "--queries", "q.tsv", "--output", "x.trec", *COMPUTING)
+    assert ordered(read_run(Path("x.trec"))) == expected
+    assert ids(typed(system, 3)) == {query_id: order[:3] for query_id, order in expected.items()}
+    without = replace(system, reranking=replace(system.reranking, prompt=None))
+    assert ids(typed(without, RERANKED)) != ids(typed(system, RERANKED))
 
 
 def test_filters_hold_and_each_stage_is_a_system(dense, tiny):

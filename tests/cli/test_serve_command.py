@@ -122,10 +122,32 @@ def test_a_port_that_is_taken_is_said_before_models_load(files):
     assert "--port" in said
 
 
+def test_a_measured_run_is_served(files, tiny):
+    from inpars.datasets import load_dataset
+    from inpars.fusion.system import FirstStage, SearchSystem, write_system
+    from inpars.pipeline.results import Asked, write_mark
+
+    folder, corpus, encoder = files / "measured", files / "corpus.jsonl", tiny("sentence_transformer")
+    folder.mkdir()
+    write_mark(folder, load_dataset(None, corpus=corpus), Asked(source={"corpus": str(corpus)}))
+    stages = (
+        FirstStage(name="whole", retriever=encoder, weight=0.3),
+        FirstStage(name="windows", retriever=encoder, window_tokens=8, weight=0.7),
+    )
+    write_system(SearchSystem(stages=stages, k1=0.9, b=0.4, language="en"), folder)
+    command = [sys.executable, "-m", "inpars", "serve", "--run", str(folder), "--port", "0", "--threads", "1"]
+    with started(command, stream="stderr", INPARS_CACHE=str(files / "cache")) as running:
+        systems = running.get("/v1/collection")[2]["systems"]
+        assert [system["name"] for system in systems] == ["measured", "whole", "windows"]
+        hits = running.post("/search", {"query": "river valley"})[2]["hits"]
+        assert [set(hit["scores"]) for hit in hits] == [{"whole", "windows"}] * 3
+        assert len(running.post("/v1/embeddings", {"input": "x", "model": "windows"})[2]["data"]) == 1
+
+
 def test_no_documents_named_is_said():
     assert refused("--port", "0") == (
         1,
-        "inpars: no documents named: give --dataset NAME, --corpus FILE or --index FOLDER\n",
+        "inpars: no documents named: give --dataset NAME, --corpus FILE, --index FOLDER or --run FOLDER\n",
     )
 
 

@@ -55,6 +55,11 @@ def test_weights_that_make_no_order_are_refused(weight):
         replace(SYSTEM, reranking=replace(RERANKING, weight=weight))
 
 
+def test_stages_of_one_name_are_refused():
+    with pytest.raises(ConfigError, match="bm25, bm25"):
+        replace(SYSTEM, stages=(STAGES[0], STAGES[0]))
+
+
 def test_a_folder_without_a_system_is_named(tmp_path):
     with pytest.raises(DataFormatError, match=r"system\.json"):
         read_system(tmp_path)
