@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from inpars.batches import slices
 from inpars.errors import UntrainedModelError
 from inpars.evaluation.wording import counted
 from inpars.prompting.templates import Prompt
@@ -22,6 +23,7 @@ from inpars.training.steps import processes, steps_of
 
 MIN_STEPS = 30
 SAMPLE = 48  # triples that the untrained reranker scores
+BLOCK = 8  # of them together
 CHANCE = math.log(2)  # the pairwise loss of a model that cannot tell
 LEAST_SHARE = 0.1  # of the loss by chance, from which on there is something to learn
 
@@ -55,11 +57,13 @@ def reranker_signal(
     """
     rows = limited(read_triple_texts(triples), options.limit)
     taught = options.teacher is not None or options.loss == "margin-mse"
-    start = None if taught else _start(_drawn(rows, options.seed), make_scorer or (lambda: _load(options, prompt)))
-    if start is not None and start.loss < LEAST_SHARE * CHANCE:
+    known = None
+    if not taught:
+        known = _known_already(_drawn(rows, options.seed), make_scorer or (lambda: _load(options, prompt)))
+    if known is not None:
         return (
-            f"it tells {start.right} of {counted(start.pairs, 'positive')} from negatives already (loss "
-            f"{start.loss:.4f}, by chance {CHANCE:.2f}); harder negatives (--ranks) or a teacher would leave it "
+            f"it tells {known.right} of {counted(known.pairs, 'positive')} from negatives already (loss "
+            f"{known.loss:.4f}, by chance {CHANCE:.2f}); harder negatives (--ranks) or a teacher would leave it "
             "something to learn"
         )
     groups = len(grouped(rows))
@@ -69,22 +73,29 @@ def reranker_signal(
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """What an untrained model makes of some pairs of a positive and a negative."""
+    """What an untrained model makes of some pairs of a positive and a negative, by the pairwise logistic loss."""
 
     loss: float
     right: int
     pairs: int
 
 
-def _start(rows: Sequence[TripleTexts], make_scorer: Callable[[], PairScorer]) -> _Start | None:
-    """The pairwise logistic loss before the first step; None for a model that was never trained to score."""
+def _known_already(rows: Sequence[TripleTexts], make_scorer: Callable[[], PairScorer]) -> _Start | None:
+    """The start of a model whose loss is next to nothing before the first step; None of any other.
+
+    Scoring ends as soon as the losses add up to what is worth a training, since none of them is negative.
+    """
     try:
         scorer = make_scorer()
     except UntrainedModelError:
         return None
-    scores = scorer.score([(row.query, text) for row in rows for text in (row.positive, row.negative)])
-    ahead = [positive - negative for positive, negative in zip(scores[::2], scores[1::2], strict=True)]
-    return _Start(math.fsum(map(_logistic, ahead)) / len(ahead), sum(margin > 0 for margin in ahead), len(ahead))
+    ahead, most = list[float](), LEAST_SHARE * CHANCE * len(rows)
+    for block in slices(rows, BLOCK):
+        scores = scorer.score([(row.query, text) for row in block for text in (row.positive, row.negative)])
+        ahead += [positive - negative for positive, negative in zip(scores[::2], scores[1::2], strict=True)]
+        if not math.fsum(map(_logistic, ahead)) < most:  # nor NaN
+            return None
+    return _Start(math.fsum(map(_logistic, ahead)) / len(rows), sum(margin > 0 for margin in ahead), len(rows))
 
 
 def _logistic(margin: float) -> float:
