@@ -2,6 +2,7 @@
 
     InparsError
     ├── ConfigError             settings that cannot work; all problems at once
+    │   └── UntrainedModelError a model that was never trained to score pairs
     ├── DataFormatError         a file that is not what it should be: path, line, field, excerpt
     │   └── UnreadableFileError a document that no text comes out of: encrypted, scanned, damaged
     ├── PromptError             a prompt template that cannot be used
@@ -52,6 +53,10 @@ class ConfigError(InparsError):
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("; ".join(self.problems))
+
+
+class UntrainedModelError(ConfigError):
+    """A model without a head, or without answers, that scores pairs: its training starts from chance."""
 
 
 class DataFormatError(InparsError):

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from inpars.datasets import Dataset
@@ -16,6 +17,7 @@ from inpars.formats import read_synthetic_records
 from inpars.json_text import parse_json
 from inpars.manifest import Manifest
 from inpars.pipeline.commands import Asked
+from inpars.pipeline.funnel import funnel_of, with_split
 from inpars.pipeline.judging import Judged
 from inpars.pipeline.options import PipelineOptions
 from inpars.prompting.templates import PromptSource
@@ -69,8 +71,9 @@ def report_of(
     asked: Asked,
     verdict: str = "",
     steps: Sequence[str] = (),
+    skipped: Mapping[str, str] = MappingProxyType({}),
 ) -> Report:
-    """The report of the run in a folder."""
+    """The report of the run in a folder; `skipped` says why the retriever or the reranker was not trained."""
     filtered, texts = _verdicts(folder / "queries.synthetic.jsonl", prompt, options), texts_of(dataset)
     generated, triples = manifests["generate"].output.records or 0, manifests["triples"].output.records or 0
     stages = stages_of(folder)
@@ -100,6 +103,7 @@ def report_of(
         lead=_lead(prompt, options, manifests),
         facts=facts,
         results=results,
+        funnel=funnel_of(with_split(manifests, folder), skipped),
         written=written_of(filtered.verdicts, options.scoring_function, texts),
         negatives=negatives_of(folder / "triples.negatives.jsonl", queries, texts),
         trainings=trainings_of({name: manifests[name] for name in ("retriever", "reranker") if name in manifests}),

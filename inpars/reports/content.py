@@ -144,6 +144,16 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True)
+class FunnelRow:
+    """How many of something a run had left, or left out: `count` and `what` read as one, `393 queries kept`."""
+
+    what: str
+    count: int
+    changed_by: str = ""  # the flag, or why there is none
+    left_out: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StageFacts:
     """One stage as its manifest has it."""
 
@@ -170,6 +180,7 @@ class Report:
     lead: str
     facts: Mapping[str, str]  # numbers that stand at the top
     results: Results | None
+    funnel: Sequence[FunnelRow] = ()
     written: Written | None = None
     negatives: Negatives | None = None
     trainings: Sequence[Training] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from inpars.reports.content import Report
+from inpars.reports.funnel_section import funnel_html
 from inpars.reports.page import Section, page, tiles
 from inpars.reports.provenance_section import commands_html, settings_html, stages_html, training_html
 from inpars.reports.queries_section import negatives_html, written_html
@@ -17,6 +18,7 @@ def render(report: Report) -> str:
     sections = [
         Section("Results", results_html(report.results)),
         Section("Queries that moved", moved_html(report.results)),
+        Section("From documents to training", funnel_html(report.funnel)),
         Section("Written queries", written_html(report.written)),
         Section("Hard negatives", negatives_html(report.negatives)),
         Section("Training", training_html(report.trainings)),

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from inpars.errors import ConfigError
+from inpars.errors import ConfigError, UntrainedModelError
 
 # true and false tokens of published rerankers, by the beginning of the hub id (model cards; pygaggle's table)
 PUBLISHED: tuple[tuple[str, str, str], ...] = (
@@ -67,7 +67,7 @@ def _known(model: str, saved: Mapping[str, Any]) -> tuple[str, str]:
     for prefix, true_token, false_token in PUBLISHED:
         if model.startswith(prefix):
             return true_token, false_token
-    raise ConfigError(
+    raise UntrainedModelError(
         f"{model}: nothing says which two tokens this reranker answers with; name them with --true-token and "
         "--false-token (monoT5's own are ▁true and ▁false), or score with a checkpoint that inpars trained"
     )

@@ -15,7 +15,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from inpars.engines.choice import Read, openvino_form
-from inpars.errors import ConfigError
+from inpars.errors import ConfigError, UntrainedModelError
 from inpars.models import loading as models
 from inpars.models.fused_bert import fuse_bert
 from inpars.models.hardware import pick_device, pick_dtype
@@ -73,7 +73,7 @@ def load_pair_model(
         return _fitted(MonoT5(network, tokenizer, found, limit or monot5.MAX_LENGTH), model, max_length)
     if kind == "cross-encoder":
         if not for_training and not _has_head(config):
-            raise ConfigError(
+            raise UntrainedModelError(
                 f"{model} has no head that scores pairs, a random one would; `inpars train reranker --model {model}` "
                 "trains one"
             )

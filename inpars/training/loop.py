@@ -8,8 +8,6 @@ here: see `inpars.training.validation`.
 from __future__ import annotations
 
 import json
-import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +25,7 @@ from inpars.models.hardware import pick_dtype
 from inpars.progress import Progress
 from inpars.storage import replace_folder, storage_errors
 from inpars.training.options import TrainOptions
+from inpars.training.steps import processes
 
 CHECKPOINT_SUFFIX = ".checkpoints"
 LOGS_PER_TRAINING = 40
@@ -117,18 +116,6 @@ class _Validating(TrainerCallback):
             value = self._validate()
         state.log_history.append({VALIDATION_KEY: value, "step": state.global_step})
         return [entry[VALIDATION_KEY] for entry in state.log_history if VALIDATION_KEY in entry]
-
-
-def processes() -> int:
-    """How many train together, as torchrun and accelerate tell each of them, which then has a LOCAL_RANK as well."""
-    rank, size = (os.environ.get(name, "") for name in ("LOCAL_RANK", "WORLD_SIZE"))
-    return max(1, int(size)) if rank.isdigit() and size.isdigit() else 1
-
-
-def steps_of(batches: int, options: TrainOptions) -> int:
-    """Steps of a training whose every pass has so many batches, which several processes share."""
-    a_pass = max(1, -(-batches // (options.gradient_accumulation * processes())))
-    return options.max_steps or max(1, math.ceil(options.epochs * a_pass))
 
 
 def computes_side_by_side(options: TrainOptions, device: torch.device, dtype: torch.dtype) -> bool:

@@ -39,12 +39,12 @@ from inpars.training.loop import (
     checkpoint_folder,
     computes_side_by_side,
     run_trainer,
-    steps_of,
     training_arguments,
     without_dropout,
 )
 from inpars.training.options import RerankerOptions
 from inpars.training.ranking_losses import LOSSES, TEACHING_LABELS, LossName, tables
+from inpars.training.steps import steps_of
 from inpars.training.validation import BestWeights, DevSet, reranking_value, steps_between
 
 Loss = Literal["auto", "pointwise"] | LossName

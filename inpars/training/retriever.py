@@ -32,15 +32,14 @@ from inpars.training.loop import (
     Curve,
     checkpoint_folder,
     computes_side_by_side,
-    processes,
     run_trainer,
-    steps_of,
     training_arguments,
     with_less_memory,
     without_dropout,
 )
 from inpars.training.margin_scale import automatic_scale
 from inpars.training.options import RetrieverOptions
+from inpars.training.steps import processes, steps_of
 from inpars.training.validation import BestWeights, DevSet, searching_value, steps_between
 
 COSINE_SCALE, DOT_SCALE = 20.0, 1.0

@@ -13,7 +13,7 @@ from inpars.evaluation.significance import Difference, compare
 from inpars.filtering.filters import Verdict
 from inpars.records import SyntheticQuery
 from inpars.reports.charts import Series
-from inpars.reports.content import Report, StageFacts, Training
+from inpars.reports.content import FunnelRow, Report, StageFacts, Training
 from inpars.reports.gathering import negatives_of, shown_queries, written_of
 from inpars.reports.measuring import glance, movement, results_of
 from inpars.reports.page import MINUS, Cell, Section, duration, number, page, table
@@ -80,6 +80,7 @@ def report(tmp_path, **parts):
         "lead": NASTY[3],
         "facts": {NASTY[4]: NASTY[1]},
         "results": results(),
+        "funnel": [FunnelRow(NASTY[1], 1107, NASTY[3], left_out=True), FunnelRow("queries kept", 1393, "--top-k")],
         "written": written_of(verdicts, "mean_log_probs", TEXTS.get),
         "negatives": negatives(tmp_path),
         "trainings": [
@@ -141,7 +142,7 @@ def test_all_sections_are_there(tmp_path):
     for part in (
         *("Results", "Queries that moved", "Wins", "Losses", "Written queries", "Keep-curve", "Hard negatives"),
         *("Suspected false negatives", "Training", "Time and cost", "Reproduce", "Settings and hashes", "copied"),
-        *("ab" * 32, "cd" * 6, "0.2500", "12 s"),
+        *("ab" * 32, "cd" * 6, "0.2500", "12 s", "From documents to training", f"{MINUS}1,107", "1,393", "--top-k"),
     ):
         assert part in text, part
 
@@ -155,11 +156,17 @@ def test_what_each_worker_did_is_shown_where_there_were_any(tmp_path):
     assert "items a second" not in Reader(render(report(tmp_path, stages=[alone]))).text
 
 
+def test_a_report_without_a_funnel_has_no_section_of_it(tmp_path):
+    assert "From documents to training" not in render(report(tmp_path, funnel=()))
+
+
 def test_the_json_is_the_same_and_strict(tmp_path):
     path = tmp_path / "report.html"
     write_report(report(tmp_path), path)
     values = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
     assert values["title"] == f"toy {NASTY[0]}"
+    kept = {"what": "queries kept", "count": 1393, "changed_by": "--top-k", "left_out": False}
+    assert values["funnel"][1] == kept
     assert values["written"]["dropped_examples"][-1]["score"] is None, "infinite has no JSON"
     assert values["results"]["systems"][0]["means"] == {"nDCG@10": pytest.approx(0.6309, abs=1e-4), "RR@10": 0.5}
     assert path.read_text() == render(report(tmp_path))

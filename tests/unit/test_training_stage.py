@@ -19,8 +19,8 @@ from inpars.stages.teaching import TeachOptions, read_taught, teach, teacher_pat
 from inpars.stages.training import train_reranker_from_file
 from inpars.storage import write_jsonl
 from inpars.training.answer_tokens import taught_answers
-from inpars.training.loop import steps_of
 from inpars.training.reranker import RerankerOptions
+from inpars.training.steps import steps_of
 from inpars.training.validation import hold_out
 
 EXACT = {"device": "cpu", "dtype": "float32"}

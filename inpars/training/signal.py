@@ -1,0 +1,144 @@
+"""Whether a training would teach anything: asked before it, of the triples and of the model that it starts from.
+
+The answer is a line for people, None where the training should be done. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from inpars.batches import slices
+from inpars.errors import UntrainedModelError
+from inpars.evaluation.wording import counted
+from inpars.prompting.templates import Prompt
+from inpars.scoring import PairScorer, load_scorer
+from inpars.training.batch_plan import BatchPlan
+from inpars.training.examples import TripleTexts, batches_of, grouped, limited, pairs_once, read_triple_texts
+from inpars.training.options import RerankerOptions, RetrieverOptions, TrainOptions
+from inpars.training.steps import processes, steps_of
+
+MIN_STEPS = 30
+SAMPLE = 48  # triples that the untrained reranker scores
+BLOCK = 8  # of them together
+CHANCE = math.log(2)  # the pairwise loss of a model that cannot tell
+LEAST_SHARE = 0.1  # of the loss by chance, from which on there is something to learn
+
+
+def retriever_signal(triples: Path, options: RetrieverOptions, *, records: int | None = None) -> str | None:
+    """Why training a bi-encoder would change nothing.
+
+    `records` is the number of triples where it is known; where it suffices, the file is not read.
+    """
+    if records is not None and options.negatives:  # without negatives a pair counts once
+        at_least = batches_of(min(records, options.limit or records), options.batch_size)
+        if steps_of(at_least, options) >= MIN_STEPS:
+            return None
+    rows = limited(read_triple_texts(triples), options.limit)
+    rows = rows if options.negatives else pairs_once(rows)
+    batches = BatchPlan(rows, options.batch_size, seed=options.seed, negatives=options.negatives).batches
+    return _too_few_steps(counted(len(rows), "triple"), batches, options, "a bi-encoder")
+
+
+def reranker_signal(
+    triples: Path,
+    options: RerankerOptions,
+    *,
+    prompt: Prompt | None = None,
+    make_scorer: Callable[[], PairScorer] | None = None,
+) -> str | None:
+    """Why training a reranker would teach it nothing: it ranks the pairs already, or its steps are too few.
+
+    `prompt` is the training's. `make_scorer` loads the untrained model, by default as the options name it; it may raise
+    UntrainedModelError, and is not asked where a teacher's scores are learnt.
+    """
+    rows = limited(read_triple_texts(triples), options.limit)
+    taught = options.teacher is not None or options.loss == "margin-mse"
+    known = None
+    if not taught:
+        known = _known_already(_drawn(rows, options.seed), make_scorer or (lambda: _load(options, prompt)))
+    if known is not None:
+        return (
+            f"it tells {known.right} of {counted(known.pairs, 'positive')} from negatives already (loss "
+            f"{known.loss:.4f}, by chance {CHANCE:.2f}); harder negatives (--ranks) or a teacher would leave it "
+            "something to learn"
+        )
+    groups = len(grouped(rows))
+    batches = batches_of(groups, options.batch_size)
+    return _too_few_steps(counted(groups, "query", "queries"), batches, options, "a reranker")
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What an untrained model makes of some pairs of a positive and a negative, by the pairwise logistic loss."""
+
+    loss: float
+    right: int
+    pairs: int
+
+
+def _known_already(rows: Sequence[TripleTexts], make_scorer: Callable[[], PairScorer]) -> _Start | None:
+    """The start of a model whose loss is next to nothing before the first step; None of any other.
+
+    Scoring ends as soon as the losses add up to what is worth a training, since none of them is negative.
+    """
+    try:
+        scorer = make_scorer()
+    except UntrainedModelError:
+        return None
+    ahead, most = list[float](), LEAST_SHARE * CHANCE * len(rows)
+    for block in slices(rows, BLOCK):
+        scores = scorer.score([(row.query, text) for row in block for text in (row.positive, row.negative)])
+        ahead += [positive - negative for positive, negative in zip(scores[::2], scores[1::2], strict=True)]
+        if not math.fsum(map(_logistic, ahead)) < most:  # nor NaN
+            return None
+    return _Start(math.fsum(map(_logistic, ahead)) / len(rows), sum(margin > 0 for margin in ahead), len(rows))
+
+
+def _logistic(margin: float) -> float:
+    """`log(1 + exp(-margin))` of any margin."""
+    return max(-margin, 0.0) + math.log1p(math.exp(-abs(margin)))
+
+
+def _drawn(rows: Sequence[TripleTexts], seed: int) -> list[TripleTexts]:
+    """An even sample of all triples, in their order."""
+    places = random.Random(seed).sample(range(len(rows)), min(SAMPLE, len(rows)))
+    return [rows[place] for place in sorted(places)]
+
+
+def _load(options: RerankerOptions, prompt: Prompt | None) -> PairScorer:
+    """The model that the training starts from, reading what the training reads."""
+    from inpars.models.hardware import compute_with  # torch, where a model is loaded
+
+    compute_with(options.threads, options.engine_backend)
+    return load_scorer(
+        options.model,
+        kind=options.kind,
+        device=options.device,
+        dtype=options.dtype,
+        max_length=options.max_length,
+        true_token=options.true_token,
+        false_token=options.false_token,
+        prompt=prompt,
+        trust_remote_code=options.trust_remote_code,
+    )
+
+
+def _too_few_steps(count: str, batches: int, options: TrainOptions, model: str) -> str | None:
+    """What is said of a training that is too short, None of others; what a development set takes away is not known."""
+    steps, of_all = steps_of(batches, options), steps_of(batches, replace(options, max_steps=None))
+    if steps >= MIN_STEPS:
+        return None
+    size = options.batch_size * options.gradient_accumulation * processes()
+    whole = max(steps, of_all)  # --max-steps may ask for more passes than --epochs
+    fact, remedies = f"{count} are {counted(whole, 'step')} of {size}", list[str]()
+    if whole < MIN_STEPS:
+        times = math.ceil(MIN_STEPS / whole)
+        remedies.append(f"write queries for about {times} times as many documents (--max-documents)")
+    if steps < whole:
+        fact += f", of which {steps} may be taken"
+        remedies.append("allow more steps (--max-steps, of a whole run's reranker --reranker-steps)")
+    return f"{fact}, and {model} needs at least {MIN_STEPS} to change; {' and '.join(remedies)}"
