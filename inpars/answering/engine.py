@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 from inpars.answering.highlighting import query_spans
 from inpars.answering.records import NOTHING, Answer, AnswerKind, Hit, Span
 from inpars.errors import ConfigError, UnknownNameError
+from inpars.fusion.gate import Coverage
 from inpars.fusion.system import SearchSystem
 from inpars.records import Document, FullText, Query, Run
 from inpars.reranking import fuse_with_first_stage
@@ -107,6 +108,7 @@ class System:
     description: str  # for people: which models
     reranker: TextScorer | None = None
     measured: SearchSystem | None = None  # its weights and depths; else all count alike, at the engine's depth
+    coverage: Coverage | None = None  # for a measured system with a gate
 
 
 class Engine:
@@ -217,7 +219,9 @@ class Engine:
             first = list(runs.values())
             run = first[0] if len(first) == 1 else fuse_z_scores(first, max(k, self._depth))
         else:
-            run = measured.fuse(runs, measured.fused(k))
+            texts = {query.query_id: query.text for query in queries}
+            shares = measured.shares(texts, runs, system.coverage, lambda doc_id: self.documents[doc_id].full_text)
+            run = measured.fuse(runs, measured.fused(k), shares)
         if system.reranker is None:
             return run, None
         depth = self._depth if measured is None or measured.reranking is None else measured.reranking.depth

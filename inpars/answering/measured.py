@@ -19,7 +19,7 @@ from inpars.answering.opening import (
     dense_stage,
     load_encoder,
 )
-from inpars.answering.parts import LockedScorer
+from inpars.answering.parts import LockedScorer, Stage
 from inpars.corpus import Documents
 from inpars.errors import BackendError, MissingDependencyError
 from inpars.fusion.system import BM25, FirstStage, Reranking, SearchSystem
@@ -50,19 +50,19 @@ def open_measured(
     compute_with(options)
     options = replace(options, k1=system.k1, b=system.b, language=system.language, max_length=None)
     lexical = [stage for stage in system.stages if stage.retriever == BM25]  # first: where it cannot run, at once
-    parts = {stage.name: _bm25(stage, options, corpus, progress) for stage in lexical}
+    bm25 = {stage.name: _bm25(stage, options, corpus, progress) for stage in lexical}
     encoders = {
         stage.name: load_encoder(stage.retriever, options, stage.window_tokens)
         for stage in system.stages
         if stage not in lexical
     }
-    parts |= {name: dense_stage(name, corpus, None, encoder, progress) for name, encoder in encoders.items()}
+    dense = {name: dense_stage(name, corpus, None, encoder, progress) for name, encoder in encoders.items()}
     reranker = None if system.reranking is None else LockedScorer(_load_reranker(system.reranking, options))
     # sentences are judged by a bi-encoder: a likelihood's scores have no threshold from which they answer
     reader, writer = answerers(options, answers, None, _weightiest(system, encoders), writes=writes)
     return Engine(
         corpus,
-        _systems(system, parts, reranker),
+        _systems(system, bm25, bm25 | dense, reranker),
         encoders=encoders,
         reranker=reranker,
         reader=reader,
@@ -70,7 +70,7 @@ def open_measured(
     )
 
 
-def _bm25(stage: FirstStage, options: EngineOptions, corpus: Documents, progress: Progress) -> Part:
+def _bm25(stage: FirstStage, options: EngineOptions, corpus: Documents, progress: Progress) -> Stage:
     try:
         return bm25_stage(stage.name, options, corpus, progress)
     except (MissingDependencyError, BackendError) as error:
@@ -94,7 +94,10 @@ def _weightiest(system: SearchSystem, encoders: Mapping[str, Encoder]) -> Encode
     return encoders[max(dense, key=lambda stage: stage.weight).name] if dense else None
 
 
-def _systems(system: SearchSystem, parts: Mapping[str, Part], reranker: LockedScorer | None) -> dict[str, System]:
+def _systems(
+    system: SearchSystem, bm25: Mapping[str, Stage], parts: Mapping[str, Part], reranker: LockedScorer | None
+) -> dict[str, System]:
     """The whole first, then each stage alone."""
-    whole = System(tuple(parts[stage.name] for stage in system.stages), str(system), reranker, system)
+    coverage = next((part.coverage for part in bm25.values()), None)
+    whole = System(tuple(parts[stage.name] for stage in system.stages), str(system), reranker, system, coverage)
     return {MEASURED: whole, **{stage.name: System((parts[stage.name],), stage.label) for stage in system.stages}}

@@ -23,6 +23,7 @@ from inpars.models.engine_backend import use_engine
 from inpars.models.folders import refuse_server_model
 from inpars.options import SHARE, check, option
 from inpars.progress import SILENT, Progress
+from inpars.records import Query, Run
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
 from inpars.retrieval.vector_index import VectorIndex
 
@@ -193,11 +194,15 @@ def _bm25_stage(
         return None
 
 
-def bm25_stage(name: str, options: EngineOptions, documents: corpora.Documents, progress: Progress) -> Part:
+def bm25_stage(name: str, options: EngineOptions, documents: corpora.Documents, progress: Progress) -> Stage:
     """BM25. Raises MissingDependencyError or BackendError where this machine cannot run it."""
     settings: dict[str, Any] = {"k1": options.k1, "b": options.b, "language": options.language}
     index = bm25_index(documents, **settings, threads=options.threads, progress=progress)
-    return Stage(name, documents, lambda queries, k: index.search(queries, k, threads=options.threads), exclusive=True)
+
+    def search(queries: Sequence[Query], k: int) -> Run:
+        return index.search(queries, k, threads=options.threads)
+
+    return Stage(name, documents, search, exclusive=True, coverage=index.coverage())
 
 
 def _load_reranker(options: EngineOptions) -> TextScorer:

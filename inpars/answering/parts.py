@@ -12,6 +12,7 @@ from threading import Lock
 from typing import Any
 
 from inpars.answering.engine import Documents, Filters, TextEncoder, TextScorer
+from inpars.fusion.gate import Coverage
 from inpars.records import Document, Query, Run
 from inpars.retrieval.vector_index import VectorIndex
 
@@ -19,7 +20,10 @@ DEEPER = 8  # times as many hits are looked at in each further attempt
 
 
 class Stage:
-    """A first stage that is called for the k best documents of queries; `exclusive` for one thread at a time."""
+    """A first stage that is called for the k best documents of queries; `exclusive` for one thread at a time.
+
+    BM25 has a `coverage`, which says how much of a query a text holds.
+    """
 
     def __init__(
         self,
@@ -28,8 +32,9 @@ class Stage:
         search: Callable[[Sequence[Query], int], Run],
         *,
         exclusive: bool = False,
+        coverage: Coverage | None = None,
     ) -> None:
-        self.name, self._documents, self._call = name, documents, search
+        self.name, self._documents, self._call, self.coverage = name, documents, search, coverage
         self._lock = Lock() if exclusive else None
 
     def search(self, queries: Sequence[Query], k: int, filters: Filters) -> Run:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from inpars.errors import ConfigError, DataFormatError, PromptError
+from inpars.fusion.gate import Coverage, Gate, findings
 from inpars.json_text import JsonError, parse_json
 from inpars.prompting.templates import Example, Prompt
 from inpars.records import Run
@@ -70,6 +71,7 @@ class SearchSystem:
     """What is deployed. Stages of weight 0 are left out."""
 
     stages: tuple[FirstStage, ...]
+    gate: Gate | None = None  # the bi-encoders' share, query by query; their weights then say how they divide it
     reranking: Reranking | None = None
     fusion_depth: int = 100  # documents of each stage that are read
     k1: float
@@ -84,12 +86,53 @@ class SearchSystem:
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
             raise ConfigError(f"the stages of a search system need names of their own, not {', '.join(names)}")
+        kinds = {stage.retriever == BM25 for stage in self.stages}
+        if self.gate is not None and len(kinds) < len((True, False)):
+            raise ConfigError("a gate stands between BM25 and bi-encoders; the system has not both")
         if self.reranking is not None and not 0 < self.reranking.weight <= 1:
             raise ConfigError(f"a reranker's weight is {self.reranking.weight}; it must be above 0 and at most 1")
 
-    def fuse(self, runs: Mapping[str, Run], k: int) -> Run:
-        """The k best documents of each query by the weighted sum of z-scores, from the stages' runs by name."""
-        return fuse_weighted([runs[stage.name] for stage in self.stages], self.weights, k, self.fusion_depth)
+    def fuse(self, runs: Mapping[str, Run], k: int, shares: Mapping[str, float] | None = None) -> Run:
+        """The k best documents of each query by the weighted sum of z-scores, from the stages' runs by name.
+
+        `shares` are those of `shares`; a system without a gate has none.
+        """
+        own = [runs[stage.name] for stage in self.stages]
+        if shares is None:
+            return fuse_weighted(own, self.weights, k, self.fusion_depth)
+        fused: Run = {}
+        for query_id, share in shares.items():
+            one: list[Run] = [{query_id: run.get(query_id, {})} for run in own]
+            fused |= fuse_weighted(one, self.weights_of(share), k, self.fusion_depth)
+        return fused
+
+    def shares(
+        self,
+        queries: Mapping[str, str],
+        runs: Mapping[str, Run],
+        coverage: Coverage | None,
+        text_of: Callable[[str], str],
+    ) -> dict[str, float] | None:
+        """What the bi-encoders count for in each query; None without a gate. BM25's index gives the coverage."""
+        if self.gate is None or coverage is None:
+            return None
+        lexical, dense = (self.first(lexical=lexical).name for lexical in (True, False))
+        found = findings(queries, runs[lexical], runs[dense], coverage, text_of)
+        return {query_id: self.gate.share(one) for query_id, one in found.items()}
+
+    def first(self, *, lexical: bool) -> FirstStage:
+        """The first stage that is BM25, or the first that is not."""
+        return next(stage for stage in self.stages if (stage.retriever == BM25) == lexical)
+
+    def weights_of(self, share: float) -> list[float]:
+        """The weight of each stage where the bi-encoders count for this share."""
+        sums = [
+            sum(stage.weight for stage in self.stages if (stage.retriever == BM25) == side) for side in (True, False)
+        ]
+        return [
+            stage.weight / sums[0] * (1 - share) if stage.retriever == BM25 else stage.weight / sums[1] * share
+            for stage in self.stages
+        ]
 
     def rerank(self, run: Run, scores: Run) -> Run:
         """The fused run with its top in the order of both, from the reranker's scores of the top's documents."""
@@ -117,6 +160,7 @@ class SearchSystem:
             text = self.stages[0].label
         else:
             text = " + ".join(f"{stage.weight:.2f} {stage.label}" for stage in self.stages)
+            text += ", weighed query by query" if self.gate else ""
         reranker = self.reranking
         return text if reranker is None else f"{text}, first {reranker.depth} reranked by {reranker.model}"
 
@@ -160,7 +204,9 @@ def _system_of(values: dict[str, Any]) -> SearchSystem:
         prompt = reranking["prompt"]
         examples = tuple(Example(**example) for example in prompt.pop("examples"))
         reranking["prompt"] = Prompt(**{**prompt, "stop": tuple(prompt["stop"])}, examples=examples)
+    gate = values.pop("gate", None)
     return SearchSystem(
+        gate=None if gate is None else Gate(**gate),
         stages=tuple(FirstStage(**stage) for stage in values.pop("stages")),
         reranking=None if reranking is None else Reranking(**reranking),
         **values,

@@ -26,6 +26,7 @@ from inpars.retrieval.anserini_order import Hits, cut_inside_tie, decreasing, id
 from inpars.retrieval.java import find_jar, java_class, java_error
 from inpars.retrieval.java_functions import Pool
 from inpars.retrieval.lucene import LuceneSearch, finish, open_reader
+from inpars.retrieval.term_coverage import TermCoverage
 from inpars.storage import replace_folder, storage_errors, to_json_line
 
 DEFAULT_K1 = 0.9
@@ -78,6 +79,10 @@ class BM25Index:
                 run |= self._as_run(batch, next(found), k, threads)
                 progress.advance(len(batch))
         return run
+
+    def coverage(self) -> TermCoverage:
+        """Says how much of a query a text holds, by this index's terms."""
+        return TermCoverage(self._lucene.reader, self._searcher.get_analyzer())
 
     def _hits(self, batches: Sequence[Sequence[Query]], depth: int, pool: Pool) -> Iterator[Hits]:
         """The hits of each batch; Java searches for the next while the former is dealt with."""

@@ -31,12 +31,12 @@ class LuceneSearch:
     """One index, one similarity, one analyser."""
 
     def __init__(self, folder: Path, similarity: Any, analyzer: Any) -> None:  # noqa: ANN401 - Java objects
-        self._reader = open_reader(folder)
-        self._searcher = java_class("org.apache.lucene.search.IndexSearcher")(self._reader)
+        self.reader = open_reader(folder)
+        self._searcher = java_class("org.apache.lucene.search.IndexSearcher")(self.reader)
         self._searcher.setSimilarity(similarity)
         self._query = _query_builder(analyzer)
         self._functions: dict[int, java.Handle] = {}  # by depth
-        self.doc_ids = DocIds(folder, self._reader)
+        self.doc_ids = DocIds(folder, self.reader)
 
     def start(self, texts: Sequence[str], depth: int, pool: java.Pool) -> Any:  # noqa: ANN401
         """Let Java's threads search; `finish` waits for them."""
@@ -62,7 +62,7 @@ class LuceneSearch:
 
     def close(self) -> None:
         """Let the index go."""
-        self._reader.close()
+        self.reader.close()
 
 
 def finish(task: Any, depth: int) -> Hits:  # noqa: ANN401

@@ -16,6 +16,8 @@ from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.records import Query, Run
 from inpars.reranking import apply_scores
+from inpars.retrieval.bm25 import bm25_index
+from inpars.retrieval.term_coverage import TermCoverage
 from inpars.runs import cut
 from inpars.stages.partial import header_line, partial_path, remove_partial
 from inpars.stages.reranking import RerankOptions, run_scorer_maker, score_top
@@ -58,7 +60,10 @@ def search_system(
         if not queries:
             raise ConfigError(f"{dataset.name}: there are no queries to search with")
         runs = {stage.name: _retrieved(stage, system, dataset, queries, options, progress) for stage in system.stages}
-        run = as_stored(system.fuse(runs, system.fused(options.k)))
+        coverage = _coverage(system, dataset, options, progress) if system.gate else None
+        texts = {query.query_id: query.text for query in queries}
+        shares = system.shares(texts, runs, coverage, lambda doc_id: dataset.corpus[doc_id].full_text)
+        run = as_stored(system.fuse(runs, system.fused(options.k), shares))
         if system.reranking is not None:
             header = header_line(STAGE, result_settings(options), inputs)
             scores = _scores(system.reranking, run, dataset, topics, options, partial_path(output), header, progress)
@@ -111,6 +116,13 @@ def _retrieved(
     for block in retrieve(dataset.corpus, queries, settings, progress=progress):
         run |= block
     return as_stored(run)
+
+
+def _coverage(system: SearchSystem, dataset: Dataset, options: SystemSearchOptions, progress: Progress) -> TermCoverage:
+    index = bm25_index(
+        dataset.corpus, k1=system.k1, b=system.b, language=system.language, threads=options.threads, progress=progress
+    )
+    return index.coverage()
 
 
 def _scores(

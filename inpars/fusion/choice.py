@@ -1,0 +1,96 @@
+"""How far a collection's own queries move the gate: each of them has one document that is known to answer it.
+
+Written queries copy their documents' words, so that taken as they are they overrate BM25. The gate already knows how
+much of a query its first documents hold; what is left for the collection is one number, kept near 0 where the queries
+do not say otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from inpars.fusion.gate import Findings, Gate
+from inpars.records import Qrels, Run
+from inpars.runs import cut, fuse_z_scores, rank
+
+DEPTH = 10  # nDCG@10 is what is chosen by
+STEPS = 20  # shares of the bi-encoders that are tried, between 0 and 1
+OFFSETS = tuple(step / 4 for step in range(-12, 13))
+PENALTY = 0.01  # of nDCG, for an offset of 1; it grows with the square
+
+Table = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What was chosen, and what it was chosen from."""
+
+    gate: Gate
+    queries: int
+    curve: tuple[float, ...]  # mean nDCG@10 of the shares 0 to 1, the same for all queries
+    chosen: float  # of the gate with its offset
+    before: float  # of the gate without it
+    equal: float  # of equal weights
+
+
+def choose(
+    gate: Gate, found: Mapping[str, Findings], lexical: Run, dense: Sequence[Run], qrels: Qrels, depth: int
+) -> Choice:
+    """Choose the offset by queries with known answers; `dense` runs count alike, `depth` documents of each are read."""
+    query_ids = [query_id for query_id in found if qrels.get(query_id)]
+    table = share_table(query_ids, cut(lexical, depth), [cut(run, depth) for run in dense], qrels)
+
+    def mean(moved: Gate) -> float:
+        shares = np.array([moved.share(found[query_id]) for query_id in query_ids])
+        return float(interpolated(table, shares).mean()) if query_ids else 0.0
+
+    values = {offset: mean(gate.moved(offset)) for offset in OFFSETS}
+    best = max(OFFSETS, key=lambda offset: (values[offset] - PENALTY * offset**2, -abs(offset)))
+    curve = tuple(table.mean(0).tolist()) if query_ids else (0.0,) * (STEPS + 1)
+    return Choice(
+        gate=gate.moved(best),
+        queries=len(query_ids),
+        curve=curve,
+        chosen=values[best],
+        before=values[0.0],
+        equal=curve[STEPS // 2],
+    )
+
+
+def share_table(query_ids: Sequence[str], lexical: Run, dense: Sequence[Run], qrels: Qrels) -> Table:
+    """nDCG@10 of each query (rows) where the bi-encoders count for 0, 1/20, ... 1."""
+    shares = [step / STEPS for step in range(STEPS + 1)]
+    return np.array(
+        [
+            [_ndcg(_fused(query_id, lexical, dense, share), qrels[query_id]) for share in shares]
+            for query_id in query_ids
+        ]
+    ).reshape(len(query_ids), len(shares))
+
+
+def interpolated(table: Table, shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The value of each row at its share."""
+    place = shares * (table.shape[1] - 1)
+    low = np.minimum(place.astype(int), table.shape[1] - 2)
+    rows, above = np.arange(len(table)), place - low
+    found: npt.NDArray[np.float64] = table[rows, low] * (1 - above) + table[rows, low + 1] * above
+    return found
+
+
+def _fused(query_id: str, lexical: Run, dense: Sequence[Run], share: float) -> dict[str, float]:
+    runs: list[Run] = [{query_id: run.get(query_id, {})} for run in (lexical, *dense)]
+    return fuse_z_scores(runs, DEPTH, [1 - share, *[share / len(dense)] * len(dense)])[query_id]
+
+
+def _ndcg(scores: Mapping[str, float], grades: Mapping[str, int]) -> float:
+    gain = math.fsum(
+        max(0, grades.get(doc_id, 0)) / math.log2(place + 2) for place, (doc_id, _) in enumerate(rank(scores, DEPTH))
+    )
+    best = sorted((max(0, grade) for grade in grades.values()), reverse=True)[:DEPTH]
+    ideal = math.fsum(grade / math.log2(place + 2) for place, grade in enumerate(best))
+    return gain / ideal if ideal else 0.0

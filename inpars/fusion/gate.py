@@ -1,0 +1,79 @@
+"""How much bi-encoders count beside BM25, decided query by query from what both found for it.
+
+BM25 is trusted where its first document holds the query's rare terms, the bi-encoder where it finds something similar.
+The coefficients were learned on judged public collections by `scripts/reproduce/gate.py`; what a collection adds by its
+own queries is the offset.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from inpars.records import Run
+from inpars.runs import rank
+
+Coverage: TypeAlias = Callable[[str, str], float]
+"""Share of a query that stands in a text, by `inpars.retrieval.term_coverage`."""
+
+LIMIT = 6.0  # of the logarithm of the odds, either way
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What the first stages found for one query, in three numbers."""
+
+    lexical_coverage: float  # share of the query in BM25's first document
+    dense_coverage: float  # in the bi-encoder's
+    similarity: float  # of the bi-encoder's first document
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """The logarithm of the odds of the bi-encoders as a linear function of the findings."""
+
+    intercept: float
+    lexical_coverage: float
+    dense_coverage: float
+    similarity: float
+    offset: float = 0.0  # the collection's own
+
+    def share(self, found: Findings) -> float:
+        """What the bi-encoders count for; BM25 counts for the rest."""
+        odds = (
+            self.intercept
+            + self.offset
+            + self.lexical_coverage * found.lexical_coverage
+            + self.dense_coverage * found.dense_coverage
+            + self.similarity * found.similarity
+        )
+        return 1 / (1 + math.exp(-max(-LIMIT, min(LIMIT, odds))))
+
+    def moved(self, offset: float) -> Gate:
+        """The same with another offset."""
+        return replace(self, offset=offset)
+
+
+def findings(
+    queries: Mapping[str, str], lexical: Run, dense: Run, coverage: Coverage, text_of: Callable[[str], str]
+) -> dict[str, Findings]:
+    """The findings of each query, from the runs of BM25 and of a bi-encoder."""
+
+    def first(run: Run, query_id: str) -> tuple[str, float]:
+        best = rank(run.get(query_id, {}), 1)
+        return best[0] if best else ("", 0.0)
+
+    def covered(text: str, doc_id: str) -> float:
+        return coverage(text, text_of(doc_id)) if doc_id else 0.0
+
+    found = {}
+    for query_id, text in queries.items():
+        (lexical_first, _), (dense_first, similarity) = first(lexical, query_id), first(dense, query_id)
+        found[query_id] = Findings(
+            lexical_coverage=covered(text, lexical_first),
+            dense_coverage=covered(text, dense_first),
+            similarity=similarity,
+        )
+    return found

@@ -1,0 +1,62 @@
+"""How much bi-encoders count for a query, and what a collection's own queries change about it."""
+
+import math
+
+import pytest
+
+from inpars.fusion.choice import OFFSETS, choose
+from inpars.fusion.gate import Findings, Gate, findings
+
+FLAT = Gate(intercept=0.0, lexical_coverage=0.0, dense_coverage=0.0, similarity=0.0)
+FOUND = Findings(lexical_coverage=0.5, dense_coverage=0.25, similarity=0.8)
+
+
+def covered(query, text):
+    words = query.split()
+    return sum(word in text.split() for word in words) / len(words)
+
+
+def test_the_share_is_a_logistic_function_of_what_was_found():
+    gate = Gate(intercept=1.0, lexical_coverage=-2.0, dense_coverage=4.0, similarity=1.0, offset=0.2)
+    odds = 1 + 0.2 - 2 * 0.5 + 4 * 0.25 + 0.8
+    assert gate.share(FOUND) == pytest.approx(1 / (1 + math.exp(-odds)))
+    assert FLAT.share(FOUND) == 0.5
+    assert 0 < FLAT.moved(-1000).share(FOUND) < FLAT.moved(1000).share(FOUND) < 1
+
+
+def test_findings_are_of_the_first_documents():
+    texts = {"a": "red fox", "b": "fox", "c": "hen"}
+    lexical, dense = {"q": {"a": 9.0, "b": 1.0}}, {"q": {"c": 0.4, "b": 0.9}}
+    found = findings({"q": "red fox", "none": "hen"}, lexical, dense, covered, texts.__getitem__)
+    assert found["q"] == Findings(lexical_coverage=1.0, dense_coverage=0.5, similarity=0.9)
+    assert found["none"] == Findings(lexical_coverage=0.0, dense_coverage=0.0, similarity=0.0)
+
+
+def side(good, number=20):
+    """Runs in which only `good` of both finds the right one of two documents first."""
+    right, wrong = {"x": 2.0, "y": 1.0}, {"x": 1.0, "y": 2.0}
+    runs = {name: {f"q{n}": right if name == good else wrong for n in range(number)} for name in ("lexical", "dense")}
+    return runs["lexical"], runs["dense"], {f"q{n}": {"x": 1} for n in range(number)}
+
+
+@pytest.mark.parametrize(("good", "sign"), [("lexical", -1), ("dense", 1)])
+def test_queries_with_known_answers_move_the_gate(good, sign):
+    lexical, dense, qrels = side(good)
+    choice = choose(FLAT, dict.fromkeys(qrels, FOUND), lexical, [dense], qrels, 100)
+    assert choice.gate.offset * sign > 0
+    assert choice.chosen > choice.before
+    assert choice.curve[0 if good == "lexical" else -1] == 1.0
+    assert choice.queries == len(qrels)
+
+
+def test_a_gate_that_nothing_speaks_against_stays():
+    lexical, _, qrels = side("lexical")
+    choice = choose(FLAT, dict.fromkeys(qrels, FOUND), lexical, [lexical], qrels, 100)
+    assert choice.gate == FLAT
+    assert (choice.before, choice.chosen, choice.equal) == (1.0, 1.0, 1.0)
+
+
+def test_without_queries_nothing_is_chosen():
+    choice = choose(FLAT, {}, {}, [{}], {}, 100)
+    assert (choice.gate, choice.queries) == (FLAT, 0)
+    assert 0.0 in OFFSETS
