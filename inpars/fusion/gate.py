@@ -56,6 +56,9 @@ class Gate:
         return replace(self, offset=offset)
 
 
+PRIOR = Gate(intercept=0.9, lexical_coverage=-1.0, dense_coverage=0.0, similarity=1.0)
+
+
 def findings(
     queries: Mapping[str, str], lexical: Run, dense: Run, coverage: Coverage, text_of: Callable[[str], str]
 ) -> dict[str, Findings]:

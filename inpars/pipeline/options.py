@@ -32,6 +32,9 @@ class PipelineOptions(ClusterOptions):
     )
     per_query: int = option(1, help="negatives per query", minimum=1)
     ranks: str = option("1-100", help="BM25 ranks that negatives are drawn from", metavar="FIRST-LAST")
+    training: Literal["auto", "always", "never"] = option(
+        "auto", help="train the bi-encoder and the reranker; auto: each where it has something to learn"
+    )
     retriever: str = option("minilm", help="bi-encoder to start from")
     retriever_epochs: float = option(1.0, help="passes over the triples for the bi-encoder", bounds=POSITIVE)
     reranker: str = option("smollm2-135m", help="model the reranker starts from")
@@ -43,8 +46,7 @@ class PipelineOptions(ClusterOptions):
     )
     reranker_steps: int | None = option(
         None,
-        help="at most so many steps of them, of 8 queries each; none given: 8 where the reranker is the model that "
-        "wrote the queries, and has little to learn from them, else no limit",
+        help="at most so many steps of them, of 8 queries each (default: no limit)",
         minimum=1,
     )
     reranker_max_length: int = option(160, help="tokens of query and document that the reranker reads", minimum=1)

@@ -75,7 +75,7 @@ def report_of(
 ) -> Report:
     """The report of the run in a folder; `skipped` says why the retriever or the reranker was not trained."""
     filtered, texts = _verdicts(folder / "queries.synthetic.jsonl", prompt, options), texts_of(dataset)
-    generated, triples = manifests["generate"].output.records or 0, manifests["triples"].output.records or 0
+    generated = manifests["generate"].output.records or 0
     stages = stages_of(folder)
     topics = judged.topics
     queries = {verdict.query.query_id: verdict.query.text for verdict in filtered.kept}
@@ -83,7 +83,7 @@ def report_of(
         "documents": f"{len(dataset.corpus):,}",
         "queries written": f"{generated:,}",
         "queries kept": f"{len(filtered.kept):,}",
-        "triples": f"{triples:,}",
+        **({"triples": f"{manifests['triples'].output.records or 0:,}"} if "triples" in manifests else {}),
         **({"judged queries": f"{len(topics.qrels):,}"} if topics is not None and topics.qrels else {}),
         "time of all stages": duration(sum(stage.seconds for stage in stages)),
     }
@@ -122,10 +122,11 @@ def texts_of(dataset: Dataset) -> Texts:
 def _lead(prompt: PromptSource, options: PipelineOptions, manifests: Mapping[str, Manifest]) -> str:
     made = manifests["generate"]
     day = made.started.split("T")[0]
+    models = {"retriever": options.retriever, "reranker": options.reranker}
+    trained = [f"{model} became the {name}" for name, model in models.items() if name in manifests]
+    used = f"paired with hard negatives and trained on: {', '.join(trained)}" if trained else "and used to choose by"
     return (
-        f"Queries written by {options.model} with the prompt {prompt.name!r}, filtered, paired with hard negatives "
-        f"and trained on: {options.retriever} became the bi-encoder, {options.reranker} the reranker"
-        f"{'' if options.reranker_epochs else ', untrained'}. Begun {day} on "
+        f"Queries written by {options.model} with the prompt {prompt.name!r}, filtered, {used}. Begun {day} on "
         f"{made.device}, inpars {made.versions.get('inpars', '')}"
         + (f" at commit {made.git_commit[:10]}." if made.git_commit else ".")
     )

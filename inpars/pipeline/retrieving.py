@@ -9,25 +9,25 @@ from typing import Any
 
 from inpars.datasets import Dataset
 from inpars.formats import read_run, write_run
+from inpars.fusion.system import FirstStage, SearchSystem
 from inpars.manifest import stamp
 from inpars.options import option
 from inpars.pipeline.commands import StageCommands, run_flags
 from inpars.pipeline.options import PipelineOptions
-from inpars.pipeline.reranking import POOL, SCORES, rerank_pool
 from inpars.pipeline.steps import Steps
 from inpars.prompting.templates import Prompt, PromptSource
 from inpars.records import Run
 from inpars.runs import cut, fuse_z_scores
 from inpars.stages.examples import SUFFIX as EXAMPLES_SUFFIX
 from inpars.stages.examples import example_query_ids
-from inpars.stages.reranking import RerankOptions, run_scorer_maker
-from inpars.stages.retrieving import BM25, SearchOptions, search_dataset
+from inpars.stages.retrieving import SearchOptions, search_dataset
+from inpars.stages.searching import SystemSearchOptions, search_system
 from inpars.stages.stage import Outcome, run_stage
 from inpars.topics import Topics
 
 SYNTHETIC = "queries.synthetic.jsonl"
 FUSION_DEPTH = 100
-BASE_FUSION, TUNED, TUNED_FUSION = "fusion", "tuned", "tuned fusion"
+BASE_FUSION, TUNED, MIX = "fusion", "tuned", "mix"
 RERANKED = " + reranker"
 
 
@@ -47,6 +47,11 @@ class Surroundings:
     def path(self, name: str) -> Path:
         """A file of the run's folder."""
         return self.folder / name
+
+    @property
+    def tuned(self) -> Path:
+        """Where the tuned bi-encoder lies once it is trained."""
+        return self.folder / "models" / "retriever"
 
     @property
     def told(self) -> dict[str, Any]:
@@ -70,37 +75,56 @@ class Surroundings:
         return ["--leave-out", str(ids)] if example_query_ids(self.prompt) else []
 
 
-def all_runs(run: Surroundings, topics: Topics) -> dict[str, Path]:
-    """The runs of all systems by name, in the order of the table."""
-    own = run.options
+def all_runs(run: Surroundings, topics: Topics, system: SearchSystem) -> dict[str, Path]:
+    """The runs of all systems by name, in the order of the table; the system that is shipped comes last."""
     run.progress.begin("search")
-    bm25, base = _search(run, topics, "bm25", BM25), _search(run, topics, "base", own.retriever)
-    tuned = _search(run, topics, "tuned", str(run.path("models") / "retriever"))
-    # both fusions hold the untuned bi-encoder's view of whole documents too: two views err less than one
-    of_whole = _search(run, topics, "whole", own.retriever, windows=False) if own.window_tokens else base
-    whole = _fuse(run, "whole-fusion" if own.window_tokens else "fusion", [bm25, of_whole])
+    stages = {
+        stage.name: search_stage(run, topics, f"runs/{stage.name}", stage, k=run.options.k) for stage in system.stages
+    }
+    bm25, whole = stages["bm25"], stages["whole"]
+    base = stages.get("base", whole)
+    equal = _fuse(run, "whole-fusion" if base != whole else "fusion", [bm25, whole])
     paths = {
         "bm25": bm25,
-        own.retriever: base,
-        BASE_FUSION: _joined(run, "fusion", bm25, base, whole) if own.window_tokens else whole,
-        TUNED: tuned,
-        TUNED_FUSION: _joined(run, "tuned-fusion", bm25, tuned, whole),
+        run.options.retriever: base,
+        BASE_FUSION: _joined(run, "fusion", bm25, base, equal) if base != whole else equal,
+        **({TUNED: stages["tuned"]} if "tuned" in stages else {}),
+        MIX: _measured(run, topics, replace(system, reranking=None), "mix"),
     }
-    return paths | _rerank(run, topics, paths)
+    if system.reranking is not None:
+        run.progress.begin("rerank")
+        paths[MIX + RERANKED] = _measured(run, topics, system, "mix.reranked")
+    _say_measured(run, list(paths.values())[-1])
+    return paths
 
 
-def _search(run: Surroundings, topics: Topics, name: str, retriever: str, *, windows: bool = True) -> Path:
-    own = run.options
-    options = SearchOptions(
-        retriever=(retriever,),
-        k=own.k,
-        window_tokens=own.window_tokens or None if windows and retriever != BM25 else None,
-        **own.clustered,
+def _say_measured(run: Surroundings, shipped: Path) -> None:
+    run.commands.say("system.json, which the next command searches with, is written by `inpars run` alone")
+    first = ["--limit", str(run.options.limit)] if run.options.limit else []
+    run.commands.add(
+        "search", ["--run", run.folder, *run.commands.topics, *run.left_out, *first, "--k", run.options.k], shipped
     )
-    output = run.path("runs") / f"{name}.trec"
+
+
+def search_stage(
+    run: Surroundings, topics: Topics, name: str, stage: FirstStage, *, k: int, shown: bool = True
+) -> Path:
+    """The run of one first stage; its command is not `shown` where no command finds the queries."""
+    own = run.options
+    options = SearchOptions(retriever=(stage.retriever,), k=k, window_tokens=stage.window_tokens, **own.clustered)
+    output = run.path(f"{name}.trec")
     first = ["--limit", str(own.limit)] if own.limit else []
-    run.commands.add("search", [*run.commands.topics, *run.left_out, *first], output, options)
+    if shown:
+        run.commands.add("search", [*run.commands.topics, *run.left_out, *first], output, options)
     search_dataset(run.dataset, topics, options, output=output, **run.told)
+    return output
+
+
+def _measured(run: Surroundings, topics: Topics, system: SearchSystem, name: str) -> Path:
+    """The run of the system as `inpars search --run` gives it."""
+    output = run.path("runs") / f"{name}.trec"
+    options = SystemSearchOptions(k=run.options.k, **run.options.computing)
+    search_system(system, run.folder, run.dataset, topics, options, output=output, **run.told)
     return output
 
 
@@ -136,44 +160,3 @@ def _fuse(run: Surroundings, name: str, sources: Sequence[Path]) -> Path:
     settings = ["--fusion-depth", FUSION_DEPTH, "--k", run.options.k]
     run.commands.add("search", [*run_flags(sources), *settings], output)
     return fuse_runs(sources, output=output, k=run.options.k, told=run.told)
-
-
-def _rerank(run: Surroundings, topics: Topics, paths: Mapping[str, Path]) -> dict[str, Path]:
-    run.progress.begin("rerank")
-    own, trained = run.options, run.path("models") / "reranker"
-    options = RerankOptions(
-        model=str(trained) if own.reranker_epochs else own.reranker,
-        kind="auto" if own.reranker_epochs else own.reranker_kind,
-        depth=own.rerank_depth,
-        max_length=None if own.reranker_epochs else own.reranker_max_length,
-        windows="nearest" if own.window_tokens else None,
-        window_retriever=own.retriever if own.window_tokens else None,
-        window_tokens=own.window_tokens or None,
-        **own.clustered,
-    )
-    prompt = None if own.reranker_epochs else run.shown
-    sources = {name: paths[name] for name in ("bm25", BASE_FUSION, TUNED_FUSION)}
-    reranked = rerank_pool(
-        sources,
-        run.dataset,
-        topics,
-        options,
-        make_scorer=run_scorer_maker(options, prompt),
-        prompt=prompt,
-        told=run.told,
-    )
-    _say_reranked(run, sources, reranked, options)
-    return {name + RERANKED: path for name, path in reranked.items()}
-
-
-def _say_reranked(
-    run: Surroundings, sources: Mapping[str, Path], reranked: Mapping[str, Path], options: RerankOptions
-) -> None:
-    """The same as commands: the tops are pooled by the one that scores them."""
-    scores, depth = run.path("runs") / SCORES, options.depth
-    pooled = replace(options, depth=depth * len(sources), fusion="rrf", fusion_depth=depth)
-    shown = [] if run.options.reranker_epochs else run.shown_flags
-    run.commands.say(f"runs/{POOL}, the tops of the next command's runs, is written by `inpars run` alone")
-    run.commands.add("rerank", [*run.commands.topics, *run_flags(sources.values()), *shown], scores, pooled)
-    for name, source in sources.items():
-        run.commands.add("rerank", ["--run", source, "--scores", scores, "--depth", depth], reranked[name])

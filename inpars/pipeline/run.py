@@ -5,7 +5,6 @@ Every step is a stage with its own manifest, so that a second run redoes only wh
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +17,16 @@ from inpars.evaluation.significance import Difference
 from inpars.extras import require
 from inpars.manifest import Manifest
 from inpars.options import flags_of
+from inpars.pipeline.choosing import choose_system
 from inpars.pipeline.commands import Asked, StageCommands, run_flags
 from inpars.pipeline.held_out import HeldOut, hold_out_queries, said_beside, split_files, split_settings
 from inpars.pipeline.judging import Judged, judge, verdict_on
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.replacing import refuse_to_replace, settings_of
 from inpars.pipeline.results import read_mark, report_of, write_mark
-from inpars.pipeline.retrieving import BASE_FUSION, RERANKED, SYNTHETIC, TUNED_FUSION, Surroundings, all_runs
+from inpars.pipeline.retrieving import BASE_FUSION, MIX, RERANKED, SYNTHETIC, Surroundings, all_runs
 from inpars.pipeline.steps import Steps
+from inpars.pipeline.training import choice_queries, train_models
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import PromptSource
 from inpars.reports.report import write_report
@@ -33,22 +34,16 @@ from inpars.stages.card_numbers import add_numbers_of_run
 from inpars.stages.examples import without_examples
 from inpars.stages.filtering import filter_file
 from inpars.stages.generating import GenerateOptions, generate_queries, generator_maker
-from inpars.stages.mining import TriplesOptions, write_triples
-from inpars.stages.training import train_reranker_from_file, train_retriever_from_file
 from inpars.topics import DEFAULT_SPLIT, Topics
-from inpars.training.options import RerankerOptions, RetrieverOptions
 
 FILTERED = "queries.filtered.jsonl"
-RERANKER_BATCH = 8  # queries a step of the reranker's training
-RERANKER_PASSES = 2  # that a step's queries go through the network in: a decoder needs 4.1 GB for 6.5 in as much time
-STEPS_OF_THE_AUTHOR = 8  # of a reranker that wrote the queries itself: its loss is near 0 after five
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
     """What a run ends with; results are empty where nothing was measured, `statement` says what held-out ones prove.
 
-    `verdict` sets the last system against the fusion of the untuned ones, which asks for no training.
+    `verdict` sets the shipped system against the fusion of BM25 and the untuned bi-encoder with equal weights.
     """
 
     results: dict[str, Evaluation]
@@ -90,20 +85,22 @@ def run_pipeline(
     run = Surroundings(dataset, prompt, options, output, topics, steps, overwrite, StageCommands(asked))
     manifests = {"generate": _generate(run), "filter": _filter(run)}
     held_out = _hold_out(run)
-    topics, manifests["triples"] = held_out.topics, _mine(run, held_out.train)
-    manifests["retriever"] = _train_retriever(run)
-    if options.reranker_epochs:
-        manifests["reranker"] = _train_reranker(run, manifests["triples"])
-    judged = Judged()
+    topics = held_out.topics
+    trained, skipped = train_models(run, held_out.train)
+    manifests |= trained
+    system, manifests["choose"] = choose_system(run, choice_queries(run, held_out.train, trained), trained)
+    judged, shipped = Judged(), MIX + (RERANKED if system.reranking else "")
     if topics is not None:
         topics = without_examples(topics.first(options.limit), prompt, progress)
-        paths = all_runs(run, topics)
+        paths = all_runs(run, topics, system)
         steps.begin("measure")
         judged = judge(output, topics, paths, metrics, progress=progress, overwrite=overwrite)
         _say_judged(run, list(paths.values()), metrics)
         add_numbers_of_run(manifests, judged.evaluations, metrics[0], (dataset.name, topics.split), RERANKED, progress)
-    report, verdict = output / "report.html", verdict_on(judged, BASE_FUSION, TUNED_FUSION + RERANKED, metrics[0])
-    page = report_of(dataset, prompt, options, output, manifests, judged, metrics, asked, verdict, run.commands.lines)
+    report, verdict = output / "report.html", verdict_on(judged, BASE_FUSION, shipped, metrics[0])
+    page = report_of(
+        *(dataset, prompt, options, output, manifests, judged, metrics, asked, verdict, run.commands.lines, skipped)
+    )
     write_report(said_beside(page, held_out), report)
     write_mark(output, dataset, asked, settings)
     steps.end()
@@ -181,57 +178,6 @@ def _hold_out(run: Surroundings) -> HeldOut:
         run.commands.add("split", ["--input", queries, *run.commands.documents, *sides, *settings])
         run.commands.hold_out(files.queries_dev, files.qrels_dev)
     return held_out
-
-
-def _mine(run: Surroundings, queries: Path) -> Manifest:
-    run.progress.begin("mine")
-    own = run.options
-    options = TriplesOptions(
-        ranks=own.ranks,
-        per_query=own.per_query,
-        positive_within=own.positive_within,
-        seed=own.seed,
-        threads=own.threads,
-    )
-    source = ["--input", queries, *run.commands.documents, "--no-judgements"]
-    run.commands.add("triples", source, run.path("triples.tsv"), options)
-    return write_triples(
-        queries,
-        run.dataset.corpus,
-        run.dataset.corpus_stamp,
-        options,
-        output=run.path("triples.tsv"),
-        **run.told,
-    )
-
-
-def _train_retriever(run: Surroundings) -> Manifest:
-    run.progress.begin("train retriever")
-    own = run.options
-    options = RetrieverOptions(model=own.retriever, epochs=own.retriever_epochs, seed=own.seed, **own.computing)
-    output = run.path("models") / "retriever"
-    run.commands.add("train retriever", ["--triples", run.path("triples.tsv")], output, options)
-    return train_retriever_from_file(run.path("triples.tsv"), options, output=output, **run.told)
-
-
-def _train_reranker(run: Surroundings, triples: Manifest) -> Manifest:
-    run.progress.begin("train reranker")
-    own = run.options
-    batches = (triples.output.records or 0) / own.per_query / RERANKER_BATCH
-    limit = own.reranker_steps or (STEPS_OF_THE_AUTHOR if own.reranker == own.model else math.inf)
-    options = RerankerOptions(
-        model=own.reranker,
-        kind=own.reranker_kind,
-        batch_size=RERANKER_BATCH // RERANKER_PASSES,
-        gradient_accumulation=RERANKER_PASSES,
-        max_steps=max(1, math.ceil(min(own.reranker_epochs * batches, limit))),
-        max_length=own.reranker_max_length,
-        seed=own.seed,
-        **own.computing,
-    )
-    output = run.path("models") / "reranker"
-    run.commands.add("train reranker", ["--triples", run.path("triples.tsv"), *run.shown_flags], output, options)
-    return train_reranker_from_file(run.path("triples.tsv"), options, output=output, prompt=run.shown, **run.told)
 
 
 def _say_judged(run: Surroundings, paths: Sequence[Path], metrics: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from inpars.progress import Progress
 
 Item = TypeVar("Item")
 StepName: TypeAlias = Literal[
-    "read", "generate", "filter", "mine", "train retriever", "train reranker", "search", "rerank", "measure"
+    "read", "generate", "filter", "mine", "train retriever", "train reranker", "choose", "search", "rerank", "measure"
 ]
 
 
@@ -82,8 +82,9 @@ def step_texts(options: PipelineOptions) -> dict[StepName, str]:
         "mine": "mining negatives (BM25 finds documents that look relevant but are not)",
         "train retriever": "training the retriever (a bi-encoder learns to tell positives from negatives)",
         "train reranker": "training the reranker (it learns the same, reading query and document together)",
-        "search": f"searching (BM25 and both bi-encoders find up to {options.k:,} documents per test query)",
-        "rerank": f"reranking (the reranker scores the first {options.rerank_depth:,} documents of three systems)",
+        "choose": "choosing the system (how much BM25 and the bi-encoders count, by the written queries)",
+        "search": f"searching (BM25 and the bi-encoders find up to {options.k:,} documents per test query)",
+        "rerank": f"reranking (the reranker scores the first {options.rerank_depth:,} documents per test query)",
         "measure": "measuring (the systems are compared, and the report is written)",
     }
     if not options.reranker_epochs:
