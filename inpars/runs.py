@@ -72,6 +72,20 @@ def fuse_reciprocal_ranks(runs: Sequence[Run], depth: int, constant: int = RECIP
     return fused
 
 
+def with_zeros(lexical: Run, others: Sequence[Run], depth: int) -> Run:
+    """BM25's run with the score 0 for what others found and it did not, where it found fewer than `depth` documents.
+
+    It then found all that hold a word of the query. Without those zeros a rare word's only document would be worth no
+    more than all others, since its z-score is 0.
+    """
+    filled: Run = {}
+    for query_id in _query_ids([lexical, *others]):
+        own = lexical.get(query_id, {})
+        zeros = {doc_id: 0.0 for run in others for doc_id in run.get(query_id, {})} if len(own) < depth else {}
+        filled[query_id] = zeros | own
+    return filled
+
+
 def _query_ids(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(query_id for run in runs for query_id in run))
 

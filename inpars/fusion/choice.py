@@ -1,8 +1,8 @@
 """How far a collection's own queries move the gate: each of them has one document that is known to answer it.
 
-Written queries copy their documents' words, so that taken as they are they overrate BM25. The gate already knows how
-much of a query its first documents hold; what is left for the collection is one number, kept near 0 where the queries
-do not say otherwise.
+Written queries copy their documents' words, so that taken as they are they overrate BM25: those whose document BM25
+finds first are left out. The gate already knows how much of a query its first documents hold; what is left for the
+collection is one number.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 from inpars.fusion.gate import Findings, Gate
 from inpars.records import Qrels, Run
-from inpars.runs import cut, fuse_z_scores, rank
+from inpars.runs import cut, fuse_z_scores, rank, with_zeros
 
 DEPTH = 10  # nDCG@10 is what is chosen by
 STEPS = 20  # shares of the bi-encoders that are tried, between 0 and 1
 OFFSETS = tuple(step / 4 for step in range(-12, 13))
-PENALTY = 0.01  # of nDCG, for an offset of 1; it grows with the square
+PENALTY = 0.0005  # of nDCG, for an offset of 1; it grows with the square, and decides where queries do not
 
 Table = npt.NDArray[np.float64]
 
@@ -32,6 +32,7 @@ class Choice:
 
     gate: Gate
     queries: int
+    left_out: int  # queries whose document BM25 finds first
     curve: tuple[float, ...]  # mean nDCG@10 of the shares 0 to 1, the same for all queries
     chosen: float  # of the gate with its offset
     before: float  # of the gate without it
@@ -42,8 +43,10 @@ def choose(
     gate: Gate, found: Mapping[str, Findings], lexical: Run, dense: Sequence[Run], qrels: Qrels, depth: int
 ) -> Choice:
     """Choose the offset by queries with known answers; `dense` runs count alike, `depth` documents of each are read."""
-    query_ids = [query_id for query_id in found if qrels.get(query_id)]
-    table = share_table(query_ids, cut(lexical, depth), [cut(run, depth) for run in dense], qrels)
+    judged = [query_id for query_id in found if qrels.get(query_id)]
+    query_ids = [query_id for query_id in judged if not _found_first(lexical.get(query_id, {}), qrels[query_id])]
+    others = [cut(run, depth) for run in dense]
+    table = share_table(query_ids, with_zeros(cut(lexical, depth), others, depth), others, qrels)
 
     def mean(moved: Gate) -> float:
         shares = np.array([moved.share(found[query_id]) for query_id in query_ids])
@@ -55,6 +58,7 @@ def choose(
     return Choice(
         gate=gate.moved(best),
         queries=len(query_ids),
+        left_out=len(judged) - len(query_ids),
         curve=curve,
         chosen=values[best],
         before=values[0.0],
@@ -80,6 +84,10 @@ def interpolated(table: Table, shares: npt.NDArray[np.float64]) -> npt.NDArray[n
     rows, above = np.arange(len(table)), place - low
     found: npt.NDArray[np.float64] = table[rows, low] * (1 - above) + table[rows, low + 1] * above
     return found
+
+
+def _found_first(scores: Mapping[str, float], grades: Mapping[str, int]) -> bool:
+    return any(grades.get(doc_id, 0) > 0 for doc_id, _ in rank(scores, 1))
 
 
 def _fused(query_id: str, lexical: Run, dense: Sequence[Run], share: float) -> dict[str, float]:

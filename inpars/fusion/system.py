@@ -19,7 +19,7 @@ from inpars.json_text import JsonError, parse_json
 from inpars.prompting.templates import Example, Prompt
 from inpars.records import Run
 from inpars.reranking import fuse_with_first_stage
-from inpars.runs import cut, fuse_z_scores
+from inpars.runs import cut, fuse_z_scores, with_zeros
 from inpars.storage import atomic_writer
 
 SYSTEM_FILE = "system.json"
@@ -97,14 +97,22 @@ class SearchSystem:
 
         `shares` are those of `shares`; a system without a gate has none.
         """
-        own = [runs[stage.name] for stage in self.stages]
+        own = self._completed([cut(runs[stage.name], self.fusion_depth) for stage in self.stages])
         if shares is None:
-            return fuse_weighted(own, self.weights, k, self.fusion_depth)
+            return fuse_weighted(own, self.weights, k)
         fused: Run = {}
         for query_id, share in shares.items():
             one: list[Run] = [{query_id: run.get(query_id, {})} for run in own]
-            fused |= fuse_weighted(one, self.weights_of(share), k, self.fusion_depth)
+            fused |= fuse_weighted(one, self.weights_of(share), k)
         return fused
+
+    def _completed(self, runs: Sequence[Run]) -> list[Run]:
+        """The stages' runs, BM25's with zeros for what it did not find."""
+        others = [run for stage, run in zip(self.stages, runs, strict=True) if stage.retriever != BM25]
+        return [
+            with_zeros(run, others, self.fusion_depth) if stage.retriever == BM25 and others else run
+            for stage, run in zip(self.stages, runs, strict=True)
+        ]
 
     def shares(
         self,
@@ -165,11 +173,9 @@ class SearchSystem:
         return text if reranker is None else f"{text}, first {reranker.depth} reranked by {reranker.model}"
 
 
-def fuse_weighted(runs: Sequence[Run], weights: Sequence[float], k: int, depth: int) -> Run:
-    """The weighted sum of the runs' z-scores over the first `depth` documents of each; a run alone stays as it is."""
-    if len(runs) == 1:
-        return cut(runs[0], k)
-    return fuse_z_scores([cut(run, depth) for run in runs], k, weights)
+def fuse_weighted(runs: Sequence[Run], weights: Sequence[float], k: int) -> Run:
+    """The weighted sum of the runs' z-scores; a run alone stays as it is."""
+    return cut(runs[0], k) if len(runs) == 1 else fuse_z_scores(runs, k, weights)
 
 
 def write_system(system: SearchSystem, folder: Path) -> Path:

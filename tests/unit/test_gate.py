@@ -33,27 +33,34 @@ def test_findings_are_of_the_first_documents():
 
 
 def side(good, number=20):
-    """Runs in which only `good` of both finds the right one of two documents first."""
-    right, wrong = {"x": 2.0, "y": 1.0}, {"x": 1.0, "y": 2.0}
-    runs = {name: {f"q{n}": right if name == good else wrong for n in range(number)} for name in ("lexical", "dense")}
+    """Runs in which nobody finds the right one of three documents first, but `good` finds it before the other does."""
+    second, third = {"w": 3.0, "x": 2.0, "y": 1.0}, {"w": 3.0, "y": 2.0, "x": 1.0}
+    runs = {name: {f"q{n}": second if name == good else third for n in range(number)} for name in ("lexical", "dense")}
     return runs["lexical"], runs["dense"], {f"q{n}": {"x": 1} for n in range(number)}
 
 
 @pytest.mark.parametrize(("good", "sign"), [("lexical", -1), ("dense", 1)])
 def test_queries_with_known_answers_move_the_gate(good, sign):
     lexical, dense, qrels = side(good)
-    choice = choose(FLAT, dict.fromkeys(qrels, FOUND), lexical, [dense], qrels, 100)
+    choice = choose(FLAT, dict.fromkeys(qrels, FOUND), lexical, [dense], qrels, 3)
     assert choice.gate.offset * sign > 0
     assert choice.chosen > choice.before
-    assert choice.curve[0 if good == "lexical" else -1] == 1.0
-    assert choice.queries == len(qrels)
+    assert choice.curve[0 if good == "lexical" else -1] == pytest.approx(1 / math.log2(3))
+    assert (choice.queries, choice.left_out) == (len(qrels), 0)
 
 
 def test_a_gate_that_nothing_speaks_against_stays():
     lexical, _, qrels = side("lexical")
-    choice = choose(FLAT, dict.fromkeys(qrels, FOUND), lexical, [lexical], qrels, 100)
+    choice = choose(FLAT, dict.fromkeys(qrels, FOUND), lexical, [lexical], qrels, 3)
     assert choice.gate == FLAT
-    assert (choice.before, choice.chosen, choice.equal) == (1.0, 1.0, 1.0)
+    assert (choice.before, choice.chosen, choice.equal) == pytest.approx((1 / math.log2(3),) * 3)
+
+
+def test_queries_whose_document_bm25_finds_first_are_left_out():
+    lexical, dense, qrels = side("dense")
+    easy = lexical | {"q0": {"x": 9.0, "w": 1.0}}
+    choice = choose(FLAT, dict.fromkeys(qrels, FOUND), easy, [dense], qrels, 3)
+    assert (choice.queries, choice.left_out) == (len(qrels) - 1, 1)
 
 
 def test_without_queries_nothing_is_chosen():

@@ -6,18 +6,24 @@ from dataclasses import replace
 import pytest
 
 from inpars.errors import ConfigError, DataFormatError
+from inpars.fusion.gate import Findings, Gate
 from inpars.fusion.system import FirstStage, Reranking, SearchSystem, read_system, write_system
 from inpars.prompting.prompts import load_prompt
+from inpars.runs import fuse_z_scores
 
 STAGES = (FirstStage(name="bm25", retriever="bm25", weight=0.25), FirstStage(name="whole", retriever="minilm"))
 RERANKING = Reranking(model="smollm2-135m", depth=2, weight=0.25, prompt=load_prompt("inpars"))
 SYSTEM = SearchSystem(stages=STAGES, reranking=RERANKING, k1=0.9, b=0.4, language="en")
+FOUND = Findings(lexical_coverage=0.5, dense_coverage=0.5, similarity=0.9)
 RUNS = {"bm25": {"q": {"a": 3.0, "b": 1.0}}, "whole": {"q": {"b": 0.9, "a": 0.8}}}
 
 
 def test_a_system_is_read_as_it_was_written(tmp_path):
     write_system(SYSTEM, tmp_path)
     assert read_system(tmp_path) == SYSTEM
+    gate = Gate(intercept=1.0, lexical_coverage=-1.0, dense_coverage=0.5, similarity=2.0, offset=-0.25)
+    write_system(replace(SYSTEM, gate=gate), tmp_path)
+    assert read_system(tmp_path) == replace(SYSTEM, gate=gate)
     write_system(replace(SYSTEM, reranking=None), tmp_path)
     assert read_system(tmp_path) == replace(SYSTEM, reranking=None)
 
@@ -34,6 +40,28 @@ def test_runs_are_fused_by_weight():
     assert list(SYSTEM.fuse(RUNS, 10)["q"]) == ["b", "a"]
     doubted = replace(SYSTEM, stages=(replace(STAGES[0], weight=3.0), STAGES[1]))
     assert list(doubted.fuse(RUNS, 10)["q"]) == ["a", "b"]
+
+
+def test_what_bm25_did_not_find_counts_as_zero():
+    """The one document that holds a rare word must not be worth as much as those that do not."""
+    runs = {"bm25": {"q": {"rare": 7.0}}, "whole": {"q": {"a": 0.9, "b": 0.8, "c": 0.7, "rare": 0.65}}}
+    equal = replace(SYSTEM, stages=tuple(replace(stage, weight=1.0) for stage in STAGES), reranking=None)
+    assert list(equal.fuse(runs, 10)["q"]) == ["a", "rare", "b", "c"]
+    assert list(fuse_z_scores(list(runs.values()), 10)["q"]) == ["a", "b", "c", "rare"]
+    assert equal.fuse({"bm25": {}, "whole": runs["whole"]}, 10)["q"].keys() == runs["whole"]["q"].keys()
+
+
+def test_a_gate_weighs_query_by_query():
+    gate = Gate(intercept=0.0, lexical_coverage=0.0, dense_coverage=0.0, similarity=0.0, offset=2.0)
+    gated = replace(SYSTEM, gate=gate, reranking=None)
+    both = {name: run | {"p": run["q"]} for name, run in RUNS.items()}
+    shares = gated.shares({"q": "x", "p": "y"}, both, lambda query, text: 0.5, str)
+    assert shares == {"q": gate.share(FOUND), "p": gate.share(FOUND)}
+    fused = gated.fuse(both, 10, {"q": 0.9, "p": 0.1})
+    assert [next(iter(fused[query_id])) for query_id in "qp"] == ["b", "a"]
+    assert gated.weights_of(0.75) == [0.25, 0.75]
+    with pytest.raises(ConfigError, match="BM25"):
+        replace(gated, stages=STAGES[:1])
 
 
 def test_a_stage_alone_keeps_its_scores():
