@@ -1,8 +1,8 @@
 """How far a collection's own queries move the gate: each of them has one document that is known to answer it.
 
 Written queries copy their documents' words, so that taken as they are they overrate BM25: those whose document BM25
-finds first are left out. The gate already knows how much of a query its first documents hold; what is left for the
-collection is one number.
+finds first count less. The gate already knows how much of a query its first documents hold; what is left for the
+collection is one number, chosen where the queries rank their documents well all around it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from inpars.runs import cut, fuse_z_scores, rank, with_zeros
 DEPTH = 10  # nDCG@10 is what is chosen by
 STEPS = 20  # shares of the bi-encoders that are tried, between 0 and 1
 OFFSETS = tuple(step / 4 for step in range(-12, 13))
-PENALTY = 0.0005  # of nDCG, for an offset of 1; it grows with the square, and decides where queries do not
+PENALTY = 0.0001  # of nDCG, for an offset of 1; it grows with the square, and decides where queries do not
+AROUND = 2  # offsets either side that an offset's value is averaged over
+EASY = 0.25  # what a query counts for whose document BM25 finds first
 
 Table = npt.NDArray[np.float64]
 
@@ -32,7 +34,7 @@ class Choice:
 
     gate: Gate
     queries: int
-    left_out: int  # queries whose document BM25 finds first
+    easy: int  # of them BM25 finds the document first; they count less
     curve: tuple[float, ...]  # mean nDCG@10 of the shares 0 to 1, the same for all queries
     chosen: float  # of the gate with its offset
     before: float  # of the gate without it
@@ -43,25 +45,31 @@ def choose(
     gate: Gate, found: Mapping[str, Findings], lexical: Run, dense: Sequence[Run], qrels: Qrels, depth: int
 ) -> Choice:
     """Choose the offset by queries with known answers; `dense` runs count alike, `depth` documents of each are read."""
-    judged = [query_id for query_id in found if qrels.get(query_id)]
-    query_ids = [query_id for query_id in judged if not _found_first(lexical.get(query_id, {}), qrels[query_id])]
+    query_ids = [query_id for query_id in found if qrels.get(query_id)]
+    if not query_ids:
+        return Choice(gate=gate, queries=0, easy=0, curve=(), chosen=0.0, before=0.0, equal=0.0)
     others = [cut(run, depth) for run in dense]
     table = share_table(query_ids, with_zeros(cut(lexical, depth), others, depth), others, qrels)
+    easy = np.array([_found_first(lexical.get(query_id, {}), qrels[query_id]) for query_id in query_ids])
+    weights = np.where(easy, EASY, 1.0) / np.where(easy, EASY, 1.0).sum()
 
     def mean(moved: Gate) -> float:
         shares = np.array([moved.share(found[query_id]) for query_id in query_ids])
-        return float(interpolated(table, shares).mean()) if query_ids else 0.0
+        return float(weights @ interpolated(table, shares))
 
-    values = {offset: mean(gate.moved(offset)) for offset in OFFSETS}
-    best = max(OFFSETS, key=lambda offset: (values[offset] - PENALTY * offset**2, -abs(offset)))
-    curve = tuple(table.mean(0).tolist()) if query_ids else (0.0,) * (STEPS + 1)
+    values = [mean(gate.moved(offset)) for offset in OFFSETS]
+    around = [_mean(values[max(0, place - AROUND) : place + AROUND + 1]) for place in range(len(OFFSETS))]
+    best = max(
+        range(len(OFFSETS)), key=lambda place: (around[place] - PENALTY * OFFSETS[place] ** 2, -abs(OFFSETS[place]))
+    )
+    curve = tuple((weights @ table).tolist())
     return Choice(
-        gate=gate.moved(best),
+        gate=gate.moved(OFFSETS[best]),
         queries=len(query_ids),
-        left_out=len(judged) - len(query_ids),
+        easy=int(easy.sum()),
         curve=curve,
         chosen=values[best],
-        before=values[0.0],
+        before=values[OFFSETS.index(0.0)],
         equal=curve[STEPS // 2],
     )
 
@@ -84,6 +92,10 @@ def interpolated(table: Table, shares: npt.NDArray[np.float64]) -> npt.NDArray[n
     rows, above = np.arange(len(table)), place - low
     found: npt.NDArray[np.float64] = table[rows, low] * (1 - above) + table[rows, low + 1] * above
     return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
 def _found_first(scores: Mapping[str, float], grades: Mapping[str, int]) -> bool:

@@ -56,7 +56,7 @@ class Gate:
         return replace(self, offset=offset)
 
 
-PRIOR = Gate(intercept=0.9, lexical_coverage=-1.0, dense_coverage=0.0, similarity=1.0)
+PRIOR = Gate(intercept=0.16, lexical_coverage=-2.36, dense_coverage=-0.25, similarity=3.36)
 
 
 def findings(

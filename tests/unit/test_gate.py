@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from inpars.fusion.choice import OFFSETS, choose
+from inpars.fusion.choice import EASY, OFFSETS, choose
 from inpars.fusion.gate import Findings, Gate, findings
 
 FLAT = Gate(intercept=0.0, lexical_coverage=0.0, dense_coverage=0.0, similarity=0.0)
@@ -46,7 +46,7 @@ def test_queries_with_known_answers_move_the_gate(good, sign):
     assert choice.gate.offset * sign > 0
     assert choice.chosen > choice.before
     assert choice.curve[0 if good == "lexical" else -1] == pytest.approx(1 / math.log2(3))
-    assert (choice.queries, choice.left_out) == (len(qrels), 0)
+    assert (choice.queries, choice.easy) == (len(qrels), 0)
 
 
 def test_a_gate_that_nothing_speaks_against_stays():
@@ -56,11 +56,14 @@ def test_a_gate_that_nothing_speaks_against_stays():
     assert (choice.before, choice.chosen, choice.equal) == pytest.approx((1 / math.log2(3),) * 3)
 
 
-def test_queries_whose_document_bm25_finds_first_are_left_out():
+def test_queries_whose_document_bm25_finds_first_count_less():
     lexical, dense, qrels = side("dense")
-    easy = lexical | {"q0": {"x": 9.0, "w": 1.0}}
-    choice = choose(FLAT, dict.fromkeys(qrels, FOUND), easy, [dense], qrels, 3)
-    assert (choice.queries, choice.left_out) == (len(qrels) - 1, 1)
+    for query in ("q0", "q1"):
+        lexical[query] = {"x": 9.0, "w": 1.0}
+    choice = choose(FLAT, dict.fromkeys(qrels, FOUND), lexical, [dense], qrels, 3)
+    assert (choice.queries, choice.easy) == (len(qrels), 2)
+    hard, share = 1 / math.log2(4), 2 * EASY / (len(qrels) - 2 + 2 * EASY)
+    assert choice.curve[0] == pytest.approx(share + (1 - share) * hard)
 
 
 def test_without_queries_nothing_is_chosen():
