@@ -23,7 +23,7 @@ from inpars.manifest import Manifest
 from inpars.models.engine_backend import use_engine
 from inpars.pipeline.again import NO_CORPUS, Again, VerifyOptions, computing_of, number_of, score_differences
 from inpars.pipeline.checking import Findings, prompt_is_known
-from inpars.pipeline.folder import RunFolder
+from inpars.pipeline.folder import RunFolder, topics_of
 from inpars.pipeline.recomputing_system import chosen_again, system_searched
 from inpars.pipeline.reranking import reordered
 from inpars.progress import SILENT, Progress
@@ -177,8 +177,10 @@ def _searched(again: Again, output: str, manifest: Manifest) -> str | None:
         return "scores of several retrievers together are not made again"
     if again.dataset is None:
         return NO_CORPUS
-    written, queries = read_run(again.run.path / output), again.run.queries()
+    written, queries = read_run(again.run.path / output), again.run.queries(topics_of(output))
     chosen = [Query(q, queries[q]) for q in again.sampled(query_id for query_id in written if query_id in queries)]
+    if not chosen:
+        return "its queries are not in the folder"
     if retrievers[0] == BM25:
         given = {name: manifest.arguments[name] for name in ("k", "k1", "b", "language")}
         options = SearchOptions(retriever=(BM25,), **given, **computing_of(again.options, manifest))

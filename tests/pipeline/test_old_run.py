@@ -17,7 +17,7 @@ SMALL = ["--max-doc-tokens", "40", "--max-new-tokens", "12"]
 RUN = [
     *("run", "--dataset", "toy", "--model", "models/words", "--retriever", "models/encoder", *SMALL, *PLAIN),
     *("--reranker", "models/classifier", "--prompt", "form.txt", "--max-documents", "24", "--positive-within", "30"),
-    *("--rerank-depth", "3", "--limit", "4", "--k", "10", "--window-tokens", "0", "--reranker-max-length", "96"),
+    *("--rerank-depth", "3", "--limit", "4", "--k", "10", "--window-tokens", "0", "--reranker-max-length", "96", "--training", "always"),
     *("--output", "run"),
 ]
 GENERATE = ["generate", "--corpus", "many.jsonl", "--model", "models/words", "--prompt", "form.txt", *SMALL, *PLAIN]
