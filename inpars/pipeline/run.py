@@ -96,7 +96,7 @@ def run_pipeline(
         paths = all_runs(run, topics, system)
         steps.begin("measure")
         judged = judge(output, topics, paths, metrics, progress=progress, overwrite=overwrite)
-        _say_judged(run, list(paths.values()), metrics)
+        _say_judged(run, [path for name, path in paths.items() if name != MIX or shipped == MIX], metrics)
         add_numbers_of_run(manifests, judged.evaluations, metrics[0], (dataset.name, topics.split), RERANKED, progress)
     remove_leftovers(output, steps)
     report, verdict = output / "report.html", verdict_on(judged, BASE_FUSION, shipped, metrics[0])

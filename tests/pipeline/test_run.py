@@ -253,7 +253,7 @@ def skipped_of(folder, errors, training):
     )
     assert all(("--training never" in note) == (training == "never") for note in notes)
     assert not (folder / "models").exists()
-    assert not [path for path in folder.rglob("tuned*")]
+    assert not list(folder.rglob("tuned*"))
     assert list(json.loads((folder / "metrics.json").read_text())["systems"]) == [s for s in SYSTEMS if s != "tuned"]
     system = read_system(folder)
     assert [stage.name for stage in system.stages] == ["bm25", "whole", "base"]
