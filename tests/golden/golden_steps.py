@@ -268,6 +268,7 @@ def _running() -> Iterator[Step]:
     runs += [f"run/choice/{name}" for name in ("bm25.trec", "whole.trec", "tuned.trec", "choice.json", "topics")]
     names = ["run/queries.synthetic.jsonl", "run/queries.filtered.jsonl", "run/triples.tsv", "run/triples.ids.tsv"]
     names += ["run/negatives.trec", "run/models/retriever", "run/models/reranker", *runs]
+    names += [f"run/queries.{side}.jsonl" for side in ("to_train_on", "to_choose_by")]
     names += ["run/topics", "run/metrics.json", "run/report.json"]
     yield Step("run", (*command, "--output", "run"), tuple(names), tolerance=TRAINED, java=True)
 
