@@ -179,12 +179,13 @@ def fuse_weighted(runs: Sequence[Run], weights: Sequence[float], k: int) -> Run:
 
 
 def write_system(system: SearchSystem, folder: Path) -> Path:
-    """Write `system.json` into a run's folder; models of this folder are named relative to it."""
+    """Write `system.json` into a run's folder, unless it is there; models of this folder are named relative to it."""
     values = asdict(_moved(system, lambda model: _inside(model, folder)))
     path = folder / SYSTEM_FILE
-    with atomic_writer(path) as stream:
-        json.dump({"format": FORMAT, **values}, stream, indent=1, ensure_ascii=False)
-        stream.write("\n")
+    text = json.dumps({"format": FORMAT, **values}, indent=1, ensure_ascii=False) + "\n"
+    if not path.is_file() or path.read_bytes() != text.encode():
+        with atomic_writer(path) as stream:
+            stream.write(text)
     return path
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from inpars.errors import InparsError
 from inpars.formats import read_triple_ids
+from inpars.fusion.system import SYSTEM_FILE
 from inpars.json_text import parse_json
-from inpars.manifest import MANIFEST_SUFFIX, Manifest, manifest_path, sha256_of, size_of, stamp_text
-from inpars.pipeline.folder import RunFolder
-from inpars.pipeline.judging import METRICS, TOPICS
+from inpars.manifest import MANIFEST_SUFFIX, FileStamp, Manifest, manifest_path, sha256_of, size_of, stamp_text
+from inpars.pipeline.folder import RunFolder, topics_of
+from inpars.pipeline.judging import METRICS
 from inpars.prompting.prompts import load_prompt
 from inpars.stages.mining import ids_path, negatives_path
 from inpars.stages.partial import partial_path
@@ -28,8 +29,11 @@ BESIDE = (  # written by the stage of another output
     "negatives.dense.trec",
     "queries.dev.jsonl",
     "queries.dev.queries.jsonl",
+    "queries.to_choose_by.jsonl",
+    "queries.to_choose_by.queries.jsonl",
 )
 COUNTED = (".jsonl", ".trec", ".tsv")  # one record a line
+SEARCHING = ("search", "search system", "rerank")  # the stages that queries are searched for by
 SCORE_TOLERANCE = 1e-6
 
 
@@ -93,15 +97,26 @@ def _check_inputs(run: RunFolder, output: str, manifest: Manifest, found: Findin
             found.count("links of the chain")
             if run.manifests[inside].output.sha256 != stamp.sha256:
                 found.problems.append(f"{output}: was made from another {inside} than the one that is here; run again")
+        elif manifest.stage == "search system" and name == "system":
+            found.problems += _system(run, output, stamp)
         elif (path := Path(stamp.path)).is_absolute() and path.exists():
             found.count("inputs from elsewhere by SHA-256")
             if _sha256_as_stamped(path, name, manifest) != stamp.sha256:
                 found.problems.append(f"{output}: its input {name} ({path}) has changed since; run again")
-        elif name == "queries" and TOPICS in run.manifests and manifest.stage in ("search", "rerank"):
+        elif name == "queries" and (topics := topics_of(output)) in run.manifests and manifest.stage in SEARCHING:
             found.count("links of the chain")
-            split = run.manifests[TOPICS].arguments.get("split")
-            if stamp_text(f"{split} queries", to_json_line(run.queries())).sha256 != stamp.sha256:
-                found.problems.append(f"{output}: was made for other queries than those in {TOPICS}; run again")
+            split = run.manifests[topics].arguments.get("split")
+            if stamp_text(f"{split} queries", to_json_line(run.queries(topics))).sha256 != stamp.sha256:
+                found.problems.append(f"{output}: was made for other queries than those in {topics}; run again")
+
+
+def _system(run: RunFolder, output: str, stamp: FileStamp) -> Iterator[str]:
+    """A run of another system than that of the folder, wherever this lies now."""
+    path = run.path / SYSTEM_FILE
+    if not path.exists():
+        yield f"{output}: {SYSTEM_FILE}, which it was made by, is gone; run again"
+    elif sha256_of(path) != stamp.sha256:
+        yield f"{output}: was made by another {SYSTEM_FILE} than the one that is here; run again"
 
 
 def _sha256_as_stamped(path: Path, name: str, manifest: Manifest) -> str:

@@ -10,14 +10,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from inpars.formats import read_run, read_synthetic_queries, write_queries
+from inpars.corpus import Corpus
+from inpars.formats import read_run, read_synthetic_queries
 from inpars.fusion.choice import Choice, choose
 from inpars.fusion.gate import PRIOR, findings
-from inpars.fusion.system import FirstStage, Reranking, SearchSystem, write_system
-from inpars.judgements import write_qrels
+from inpars.fusion.system import BM25, FirstStage, Reranking, SearchSystem, write_system
 from inpars.manifest import Manifest, stamp
 from inpars.options import option
+from inpars.pipeline.judging import CHOICE_TOPICS, keep_topics
 from inpars.pipeline.retrieving import FUSION_DEPTH, Surroundings, search_stage
+from inpars.records import Run
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
 from inpars.runs import cut
 from inpars.stages.stage import Outcome, run_stage
@@ -47,7 +49,8 @@ def choose_system(run: Surroundings, queries: Path, done: Mapping[str, Manifest]
     output = run.path(FOLDER) / CHOICE
 
     def work() -> Outcome:
-        choice = _choose(run, topics, stages, paths)
+        runs = {name: cut(read_run(path), FUSION_DEPTH) for name, path in paths.items()}
+        choice = choice_of(run.dataset.corpus, topics, runs, threads=run.options.threads)
         with atomic_writer(output) as stream:
             json.dump(asdict(choice), stream, indent=1)
             stream.write("\n")
@@ -73,7 +76,7 @@ def first_stages(run: Surroundings, *, tuned: bool) -> tuple[FirstStage, ...]:
     """BM25, the bi-encoder over whole documents and over windows, and the tuned one where there is one."""
     own, windows = run.options, run.options.window_tokens or None
     found = [
-        FirstStage(name="bm25", retriever="bm25"),
+        FirstStage(name=BM25, retriever=BM25),
         FirstStage(name="whole", retriever=own.retriever),
         *([FirstStage(name="base", retriever=own.retriever, window_tokens=windows)] if windows else []),
         *([FirstStage(name="tuned", retriever=str(run.tuned), window_tokens=windows)] if tuned else []),
@@ -96,21 +99,17 @@ def reranking_of(run: Surroundings, *, trained: bool) -> Reranking:
 
 
 def _topics(run: Surroundings, queries: Path) -> Topics:
-    """The first of the kept queries, with their documents as the answers; kept as files beside the runs."""
+    """The first of the kept queries, with their documents as the answers; they are kept in a folder."""
     kept = [query for query, _ in zip(read_synthetic_queries(queries), range(MOST_QUERIES), strict=False)]
     texts = {query.query_id: query.text for query in kept}
     topics = Topics(SPLIT, texts, {query.query_id: {query.doc_id: 1} for query in kept})
-    folder = run.path(FOLDER)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_queries(folder / "queries.jsonl", topics.as_queries())
-    write_qrels(folder / "qrels.tsv", topics.qrels)
+    keep_topics(run.path(CHOICE_TOPICS), topics, **run.told)
     return topics
 
 
-def _choose(run: Surroundings, topics: Topics, stages: tuple[FirstStage, ...], paths: Mapping[str, Path]) -> Choice:
-    corpus = run.dataset.corpus
-    runs = {name: cut(read_run(path), FUSION_DEPTH) for name, path in paths.items()}
-    coverage = bm25_index(corpus, threads=run.options.threads).coverage()
-    lexical, dense = runs["bm25"], [runs[stage.name] for stage in stages[1:]]
+def choice_of(corpus: Corpus, topics: Topics, runs: Mapping[str, Run], *, threads: int | None = None) -> Choice:
+    """The choice by these queries and the runs of the first stages, BM25's among them."""
+    coverage = bm25_index(corpus, threads=threads).coverage()
+    lexical, dense = runs[BM25], [run for name, run in runs.items() if name != BM25]
     found = findings(topics.queries, lexical, dense[0], coverage, lambda doc_id: corpus[doc_id].full_text)
     return choose(PRIOR, found, lexical, dense, topics.qrels, FUSION_DEPTH)

@@ -13,7 +13,7 @@ from inpars.formats import read_queries
 from inpars.json_text import parse_json
 from inpars.judgements import read_qrels
 from inpars.manifest import MANIFEST_SUFFIX, FileStamp, Manifest, read_manifest
-from inpars.pipeline.judging import METRICS, QRELS, QUERIES, TOPICS
+from inpars.pipeline.judging import CHOICE_TOPICS, METRICS, QRELS, QUERIES, TOPICS
 from inpars.pipeline.results import FOLDER_MARK, read_mark
 from inpars.records import Qrels
 
@@ -62,15 +62,20 @@ class RunFolder:
             problem = f"not the measures of a run ({error}); remove it and run the same command again"
             raise DataFormatError(problem, path=path) from None
 
-    def queries(self) -> dict[str, str]:
-        """The judged queries' words."""
-        path = self.path / TOPICS / QUERIES
+    def queries(self, topics: str = TOPICS) -> dict[str, str]:
+        """The words of the judged queries, or of those in another folder of the run."""
+        path = self.path / topics / QUERIES
         return {query.query_id: query.text for query in read_queries(path)} if path.exists() else {}
 
-    def qrels(self) -> Qrels:
-        """The judgements."""
-        path = self.path / TOPICS / QRELS
+    def qrels(self, topics: str = TOPICS) -> Qrels:
+        """The judgements, or what stands for them in another folder of the run."""
+        path = self.path / topics / QRELS
         return read_qrels(path) if path.exists() else {}
+
+
+def topics_of(output: str) -> str:
+    """The folder of the queries that a run of this place was searched for."""
+    return CHOICE_TOPICS if Path(output).parent == Path(CHOICE_TOPICS).parent else TOPICS
 
 
 def read_run_folder(path: Path) -> RunFolder:

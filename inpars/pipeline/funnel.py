@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from inpars.manifest import Manifest, read_manifest
-from inpars.pipeline.held_out import split_files
+from inpars.pipeline.held_out import choice_files, split_files
 from inpars.reports.content import FunnelRow
 from inpars.training.examples import batches_of
 from inpars.training.options import TrainOptions
@@ -51,10 +51,10 @@ TRAINING_FLAGS = {"retriever": "--retriever-epochs", "reranker": "--reranker-epo
 def funnel_of(manifests: Mapping[str, Manifest], skipped: Mapping[str, str] = MappingProxyType({})) -> list[FunnelRow]:
     """The rows from documents to steps.
 
-    Of the manifests `generate`, `filter`, `split`, `triples`, `retriever` and `reranker` those that there are;
-    `skipped` says why one of the last two was not trained.
+    Of the manifests `generate`, `filter`, `split`, `choice split`, `triples`, `retriever` and `reranker` those that
+    there are; `skipped` says why one of the last two was not trained.
     """
-    rows = {"generate": _generated, "filter": _kept, "split": _held_out, "triples": _mined}
+    rows = {"generate": _generated, "filter": _kept, "split": _held_out, "choice split": _to_choose, "triples": _mined}
     found = [row for name, of in rows.items() if name in manifests for row in of(manifests[name])]
     for name in TRAINED:
         if name in skipped:
@@ -70,12 +70,13 @@ def funnel_line(rows: Sequence[FunnelRow]) -> str:
 
 
 def with_split(manifests: Mapping[str, Manifest], folder: Path) -> dict[str, Manifest]:
-    """The manifests with that of the queries' split where the run's triples come from one."""
-    split, triples = read_manifest(split_files(folder).train), manifests.get("triples")
-    source = triples.inputs.get("queries") if triples is not None else None
-    if split is None or source is None or source.sha256 != split.output.sha256:
-        return dict(manifests)
-    return {**manifests, "split": split}
+    """The manifests with those of the queries' splits that the run's triples come from."""
+    found, user = dict(manifests), manifests.get("triples")
+    for name, files in (("choice split", choice_files(folder)), ("split", split_files(folder))):
+        split, source = read_manifest(files.train), user.inputs.get("queries") if user is not None else None
+        if split is not None and source is not None and source.sha256 == split.output.sha256:
+            found[name] = user = split
+    return found
 
 
 def steps_taken(training: Manifest) -> int | None:
@@ -113,6 +114,14 @@ def _held_out(manifest: Manifest) -> Iterator[FunnelRow]:
     reasons = {"words_of_a_dev_query": ("with the words of one of these", "--dev-share")}
     yield from _left_out(manifest.dropped, reasons)
     yield from _records(manifest, "queries to train on", "query to train on", "--dev-share")
+
+
+def _to_choose(manifest: Manifest) -> Iterator[FunnelRow]:
+    if (held_out := manifest.results.get("dev")) is not None:
+        yield FunnelRow("held out to choose the system by", held_out, "--training never", left_out=True)
+    reasons = {"words_of_a_dev_query": ("with the words of one of these", "")}
+    yield from _left_out(manifest.dropped, reasons)
+    yield from _records(manifest, "queries to train on", "query to train on", "")
 
 
 def _mined(manifest: Manifest) -> Iterator[FunnelRow]:

@@ -52,6 +52,11 @@ def split_files(folder: Path) -> SplitFiles:
     return SplitFiles.named(folder / "queries.train.jsonl", folder / "queries.dev.jsonl")
 
 
+def choice_files(folder: Path) -> SplitFiles:
+    """The queries to train on, and those that are held out for the choice."""
+    return SplitFiles.named(folder / "queries.to_train_on.jsonl", folder / "queries.to_choose_by.jsonl")
+
+
 def split_settings(options: PipelineOptions) -> SplitOptions:
     """How a run splits its queries."""
     return SplitOptions(dev_share=options.dev_share, by_source=True, seed=options.seed)

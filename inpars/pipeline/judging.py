@@ -24,6 +24,7 @@ from inpars.stages.stage import Outcome, run_stage
 from inpars.topics import Topics
 
 TOPICS, METRICS = "topics", "metrics.json"
+CHOICE_TOPICS = "choice/topics"  # of the written queries that the system is chosen by
 QUERIES, QRELS = "queries.jsonl", "qrels.tsv"
 
 
@@ -58,7 +59,7 @@ def judge(
     overwrite: bool = False,
 ) -> Judged:
     """Measure the runs at these paths, and write `topics/` and `metrics.json` into the folder."""
-    _keep_topics(folder / TOPICS, topics, progress, overwrite)
+    keep_topics(folder / TOPICS, topics, progress=progress, overwrite=overwrite)
     if not topics.qrels:
         return Judged(topics=topics)
     topics.say_remarks(progress)
@@ -87,7 +88,9 @@ def verdict_on(judged: Judged, bar: str, system: str, metric: str) -> str:
     return in_words(system, bar, metric, compare(values[bar], {system: values[system]})[system]) if values else ""
 
 
-def _keep_topics(folder: Path, topics: Topics, progress: Progress, overwrite: bool) -> None:
+def keep_topics(folder: Path, topics: Topics, *, progress: Progress, overwrite: bool = False) -> None:
+    """Write the queries and their judgements into a folder of their own, as a stage."""
+
     def work() -> Outcome:
         write_queries(folder / QUERIES, topics.as_queries())
         write_qrels(folder / QRELS, topics.qrels)

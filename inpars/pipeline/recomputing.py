@@ -7,8 +7,8 @@ bfloat16 depend a little on what else is in a batch and on the processor, those 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -16,16 +16,15 @@ import numpy as np
 
 from inpars.corpus import Corpus
 from inpars.datasets import Dataset
-from inpars.documents.selection import sampling_key
-from inpars.errors import ConfigError, InparsError
+from inpars.errors import InparsError
 from inpars.evaluation.measures import evaluate
-from inpars.formats import read_run, read_synthetic_records, run_lines
+from inpars.formats import read_run, read_synthetic_records
 from inpars.manifest import Manifest
-from inpars.models.computing import ComputingOptions
 from inpars.models.engine_backend import use_engine
-from inpars.options import SEED, option
+from inpars.pipeline.again import NO_CORPUS, Again, VerifyOptions, computing_of, number_of, score_differences
 from inpars.pipeline.checking import Findings, prompt_is_known
-from inpars.pipeline.folder import RunFolder
+from inpars.pipeline.folder import RunFolder, topics_of
+from inpars.pipeline.recomputing_system import chosen_again, system_searched
 from inpars.pipeline.reranking import reordered
 from inpars.progress import SILENT, Progress
 from inpars.prompting.prompts import load_prompt
@@ -36,55 +35,14 @@ from inpars.stages.reranking import RerankOptions, load_run_scorer
 from inpars.stages.retrieving import BM25, SearchOptions, retrieve
 from inpars.stages.scoring import ScoreOptions, load_query_scorer
 
-EXACT = {"measures": 1e-6, "fused scores": 2e-5, "BM25 scores": 2e-5}
-FLOAT32 = {"log-probs": 1e-4, "reranked scores": 1e-3, "similarities": 1e-4}
-ROUGH = {"log-probs": 0.15, "reranked scores": 1.0, "similarities": 0.01}  # bfloat16: of a query's mean, of a score
 DENSE_DEPTH = 5  # documents of each sampled query that are encoded again
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyOptions(ComputingOptions):
-    """How much is made again."""
-
-    sample: int = option(
-        8, help="written queries, and judged ones of each run, whose scores are made again; 0: none", minimum=0
-    )
-    seed: int = option(0, help="seed of the sample", bounds=SEED)
-
-
-@dataclass(frozen=True, slots=True)
-class _Again:
-    run: RunFolder
-    options: VerifyOptions
-    dataset: Dataset | None
-    found: Findings
-    progress: Progress
-
-    def sampled(self, ids: Iterable[str]) -> list[str]:
-        """Some of the ids, the same ones each time."""
-        return sorted(ids, key=lambda name: (sampling_key(self.options.seed, name), name))[: self.options.sample]
-
-    def hold(self, what: str, where: str, differences: Mapping[str, float], *, rough: bool = False) -> None:
-        """Note the differences by id, and a problem where one is too large; `rough` for numbers of bfloat16."""
-        tolerance = ROUGH[what] if rough else (EXACT | FLOAT32)[what]
-        if not differences:
-            return
-        self.found.count(f"{what} made again", len(differences))
-        worst = max(differences, key=lambda name: differences[name])
-        self.found.largest[what] = max(differences[worst], self.found.largest.get(what, 0.0))
-        if not differences[worst] <= tolerance:
-            many = sum(not value <= tolerance for value in differences.values())
-            self.found.problems.append(
-                f"{where}: {what} of {many} of {len(differences)} queries come out differently, "
-                f"{worst!r} by {differences[worst]:.4g} (at most {tolerance:g} is rounding)"
-            )
 
 
 def recompute(
     run: RunFolder, options: VerifyOptions, dataset: Dataset | None, found: Findings, progress: Progress = SILENT
 ) -> None:
     """Make a sample of all kinds of scores again; what differs becomes a problem, what cannot be made is named."""
-    again = _Again(run, options, dataset, found, progress)
+    again = Again(run, options, dataset, found, progress)
     _guard(again, "measures", partial(_measures, again))
     for output, manifest in run.manifests.items():
         work = STAGES.get(manifest.stage)
@@ -93,7 +51,7 @@ def recompute(
             _guard(again, output, partial(work, again, output, manifest))
 
 
-def _guard(again: _Again, where: str, work: Callable[[], str | None]) -> None:
+def _guard(again: Again, where: str, work: Callable[[], str | None]) -> None:
     """Do the work; a reason why it cannot be done is noted."""
     try:
         reason = work()
@@ -107,7 +65,7 @@ def _guard(again: _Again, where: str, work: Callable[[], str | None]) -> None:
         again.found.unchecked.append(f"{where}: {reason}")
 
 
-def _measures(again: _Again) -> str | None:
+def _measures(again: Again) -> str | None:
     run, measures, qrels = again.run, again.run.measures(), again.run.qrels()
     stage = run.find("evaluate")
     if not measures or stage is None:
@@ -129,32 +87,32 @@ def _measures(again: _Again) -> str | None:
     return None
 
 
-def _fusion(again: _Again, output: str, manifest: Manifest) -> str | None:
+def _fusion(again: Again, output: str, manifest: Manifest) -> str | None:
     sources = [again.run.inside(stamp) for stamp in manifest.inputs.values()]
     if None in sources:
         return "the runs it was made of are not in the folder"
-    depth, k = _depth(manifest, "depth"), _depth(manifest, "k")
+    depth, k = number_of(manifest, "depth"), number_of(manifest, "k")
     runs = [read_run(again.run.path / str(source)) for source in sources]
     written = read_run(again.run.path / output)
     chosen = again.sampled(written)
     parts = [cut({query_id: run[query_id] for query_id in chosen if query_id in run}, depth) for run in runs]
-    again.hold("fused scores", output, _differences(fuse_z_scores(parts, k), written, chosen))
+    again.hold("fused scores", output, score_differences(fuse_z_scores(parts, k), written, chosen))
     return None
 
 
-def _fused_top(again: _Again, output: str, manifest: Manifest) -> str | None:
+def _fused_top(again: Again, output: str, manifest: Manifest) -> str | None:
     places = {name: again.run.inside(manifest.inputs[name]) for name in ("run", "scores")}
     if None in places.values():
         return "the runs it was made of are not in the folder"
     run, scores = (read_run(again.run.path / str(place)) for place in places.values())
     written = read_run(again.run.path / output)
     chosen = again.sampled(written)
-    made = reordered({query_id: run[query_id] for query_id in chosen}, scores, _depth(manifest, "depth"))
-    again.hold("fused scores", output, _differences(made, written, chosen))
+    made = reordered({query_id: run[query_id] for query_id in chosen}, scores, number_of(manifest, "depth"))
+    again.hold("fused scores", output, score_differences(made, written, chosen))
     return None
 
 
-def _log_probs(again: _Again, output: str, manifest: Manifest) -> str | None:
+def _log_probs(again: Again, output: str, manifest: Manifest) -> str | None:
     if manifest.arguments.get("backend", "causal") != "causal":
         return f"log-probs of {manifest.arguments['backend']} cannot be made again here"
     if not prompt_is_known(again.run, manifest):
@@ -168,7 +126,7 @@ def _log_probs(again: _Again, output: str, manifest: Manifest) -> str | None:
     options = ScoreOptions(
         model=manifest.arguments["model"],
         max_doc_tokens=manifest.arguments["max_doc_tokens"],
-        **_computing(again.options, manifest),
+        **computing_of(again.options, manifest),
     )
     documents = [_document(again, query.doc_id, record) for query, record in chosen]
     known = [
@@ -186,7 +144,7 @@ def _log_probs(again: _Again, output: str, manifest: Manifest) -> str | None:
     return None
 
 
-def _reranked(again: _Again, output: str, manifest: Manifest) -> str | None:
+def _reranked(again: Again, output: str, manifest: Manifest) -> str | None:
     source, folder = again.run.inside(manifest.inputs["run"]), _model(again.run, manifest, "model")
     if source is None or "run 2" in manifest.inputs:
         return "the run it was made of is not in the folder, or there are several"
@@ -196,7 +154,7 @@ def _reranked(again: _Again, output: str, manifest: Manifest) -> str | None:
         return "its prompt is not known"
     names = {field.name for field in fields(RerankOptions)} - {"model", "dtype", "trust_remote_code"}
     given = {name: value for name, value in manifest.arguments.items() if name in names}
-    options = RerankOptions(model=folder, **given, **_computing(again.options, manifest))
+    options = RerankOptions(model=folder, **given, **computing_of(again.options, manifest))
     written, queries, corpus = read_run(again.run.path / output), again.run.queries(), again.dataset.corpus
     chosen = again.sampled(query_id for query_id in written if query_id in queries)
     first = {query_id: scores for query_id, scores in read_run(again.run.path / source).items() if query_id in chosen}
@@ -207,11 +165,11 @@ def _reranked(again: _Again, output: str, manifest: Manifest) -> str | None:
     made = apply_scores(first, scored, depth=options.depth)
     if options.fuse:
         made = fuse_with_first_stage(first, made, depth=options.depth, fusion=options.fusion)
-    again.hold("reranked scores", output, _differences(made, written, chosen), rough=options.dtype != "float32")
+    again.hold("reranked scores", output, score_differences(made, written, chosen), rough=options.dtype != "float32")
     return None
 
 
-def _searched(again: _Again, output: str, manifest: Manifest) -> str | None:
+def _searched(again: Again, output: str, manifest: Manifest) -> str | None:
     retrievers = manifest.arguments["retriever"]
     if not isinstance(retrievers, list) or not retrievers or not all(isinstance(name, str) for name in retrievers):
         return "its manifest names no retriever"
@@ -219,25 +177,27 @@ def _searched(again: _Again, output: str, manifest: Manifest) -> str | None:
         return "scores of several retrievers together are not made again"
     if again.dataset is None:
         return NO_CORPUS
-    written, queries = read_run(again.run.path / output), again.run.queries()
+    written, queries = read_run(again.run.path / output), again.run.queries(topics_of(output))
     chosen = [Query(q, queries[q]) for q in again.sampled(query_id for query_id in written if query_id in queries)]
+    if not chosen:
+        return "its queries are not in the folder"
     if retrievers[0] == BM25:
         given = {name: manifest.arguments[name] for name in ("k", "k1", "b", "language")}
-        options = SearchOptions(retriever=(BM25,), **given, **_computing(again.options, manifest))
+        options = SearchOptions(retriever=(BM25,), **given, **computing_of(again.options, manifest))
         made: Run = {}
         for block in retrieve(again.dataset.corpus, chosen, options):
             made |= block
-        again.hold("BM25 scores", output, _differences(made, written, [q.query_id for q in chosen]))
+        again.hold("BM25 scores", output, score_differences(made, written, [q.query_id for q in chosen]))
         return None
     return _similarities(again, again.dataset.corpus, output, manifest, chosen, written)
 
 
 def _similarities(
-    again: _Again, corpus: Corpus, output: str, manifest: Manifest, chosen: Sequence[Query], written: Run
+    again: Again, corpus: Corpus, output: str, manifest: Manifest, chosen: Sequence[Query], written: Run
 ) -> str | None:
     from inpars.retrieval.dense import Encoder
 
-    computing = _computing(again.options, manifest)
+    computing = computing_of(again.options, manifest)
     computing.pop("threads")
     use_engine(computing.pop("engine_backend"))
     name = _model(again.run, manifest, f"retriever {manifest.arguments['retriever'][0]}")
@@ -252,35 +212,9 @@ def _similarities(
         query.query_id: {doc_id: float((rows[doc_id] @ vector).max()) for doc_id in first[query.query_id]}
         for query, vector in zip(chosen, vectors, strict=True)
     }
-    differences = _differences(made, first, list(made))
+    differences = score_differences(made, first, list(made))
     again.hold("similarities", output, differences, rough=computing["dtype"] != "float32")
     return None
-
-
-def _depth(manifest: Manifest, name: str) -> int:
-    """A number of documents of the manifest's settings. Raises ConfigError where somebody changed it."""
-    value = manifest.arguments[name]
-    if type(value) is not int or value < 1:
-        raise ConfigError(f"its manifest's {name} is no number of documents")
-    return value
-
-
-def _differences(made: Run, written: Run, query_ids: Sequence[str]) -> dict[str, float]:
-    """The largest difference of each query's scores; infinite where other documents are found.
-
-    What was made goes the way that a file's scores go, on which equal ones are pushed apart.
-    """
-    found = {}
-    for query_id in query_ids:
-        one, other = _as_written(made.get(query_id, {})), written.get(query_id, {})
-        same = one.keys() == other.keys()
-        found[query_id] = max((abs(one[d] - other[d]) for d in other), default=0.0) if same else float("inf")
-    return found
-
-
-def _as_written(scores: Mapping[str, float]) -> dict[str, float]:
-    rows = (line.split() for line in run_lines({"": dict(scores)}, ""))
-    return {row[1]: float(row[3]) for row in rows}
 
 
 def _mean_difference(written: Sequence[float], made: Sequence[float]) -> float:
@@ -290,7 +224,7 @@ def _mean_difference(written: Sequence[float], made: Sequence[float]) -> float:
     return abs(sum(written) - sum(made)) / len(made)
 
 
-def _document(again: _Again, doc_id: str, record: Mapping[str, Any]) -> Document:
+def _document(again: Again, doc_id: str, record: Mapping[str, Any]) -> Document:
     if again.dataset is not None and doc_id in again.dataset.corpus:
         return again.dataset.corpus[doc_id]
     return Document(doc_id, str(record.get("text") or record.get("doc_text") or ""))
@@ -303,20 +237,12 @@ def _model(run: RunFolder, manifest: Manifest, name: str) -> str:
     return stamp.path if inside is None else str(run.path / inside)
 
 
-def _computing(options: VerifyOptions, manifest: Manifest) -> dict[str, Any]:
-    """Where models compute; in the run's own number format and engine unless others are asked for."""
-    named = {
-        name: value if value != "auto" else manifest.arguments.get(name, "auto")
-        for name, value in (("dtype", options.dtype), ("engine_backend", options.engine_backend))
-    }
-    return {**options.computing, **named}
-
-
-NO_CORPUS = "the documents are needed; give --dataset NAME or --corpus FILE"
-STAGES: Mapping[str, Callable[[_Again, str, Manifest], str | None]] = {
+STAGES: Mapping[str, Callable[[Again, str, Manifest], str | None]] = {
     "generate": _log_probs,
     "search": _searched,
     "fuse": _fusion,
     "rerank": _reranked,
     "fuse top": _fused_top,
+    "search system": system_searched,
+    "choose": chosen_again,
 }

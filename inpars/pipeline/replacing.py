@@ -21,6 +21,7 @@ from inpars.topics import Topics
 REPORT, REPORT_VALUES = "report.html", "report.json"
 NAMED = 4  # changed settings that an error names
 SHORTEST = 12  # characters of a hash that are shown
+BEFORE: dict[str, Any] = {"--training": None}  # of runs that did not know the flag, which measured other systems
 
 
 def settings_of(
@@ -58,12 +59,12 @@ def refuse_to_replace(folder: Path, settings: Mapping[str, Any], *, overwrite: b
 def changes(folder: Path, settings: Mapping[str, Any]) -> list[str]:
     """Settings that differ from those of the finished results in the folder; none where nothing is finished.
 
-    What one side does not know was not there at the time, and then stood at its default.
+    What one side does not know was not there at the time, and then stood at its default, unless `BEFORE` names it.
     """
     if not any((folder / name).exists() for name in (METRICS, REPORT)):
         return []
     before = _before(folder)
-    defaults = {flag_name(field.name): field.default for field in fields(PipelineOptions)}
+    defaults: dict[str, Any] = {flag_name(field.name): field.default for field in fields(PipelineOptions)} | BEFORE
     return [
         f"{name} was {_shown(was)}, is {_shown(now)}"
         for name, now in settings.items()

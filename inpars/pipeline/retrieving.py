@@ -99,7 +99,10 @@ def all_runs(run: Surroundings, topics: Topics, system: SearchSystem) -> dict[st
 
 
 def _say_measured(run: Surroundings, shipped: Path) -> None:
-    run.commands.say("system.json, which the next command searches with, is written by `inpars run` alone")
+    run.commands.say(
+        "choice/ and system.json, which the next command searches with, are written by `inpars run` alone, and so is",
+        "runs/mix.trec, which is the same search before the reranker",
+    )
     first = ["--limit", str(run.options.limit)] if run.options.limit else []
     run.commands.add(
         "search", ["--run", run.folder, *run.commands.topics, *run.left_out, *first, "--k", run.options.k], shipped

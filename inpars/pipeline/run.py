@@ -21,6 +21,7 @@ from inpars.pipeline.choosing import choose_system
 from inpars.pipeline.commands import Asked, StageCommands, run_flags
 from inpars.pipeline.held_out import HeldOut, hold_out_queries, said_beside, split_files, split_settings
 from inpars.pipeline.judging import Judged, judge, verdict_on
+from inpars.pipeline.leftovers import remove_leftovers
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.replacing import refuse_to_replace, settings_of
 from inpars.pipeline.results import read_mark, report_of, write_mark
@@ -95,8 +96,9 @@ def run_pipeline(
         paths = all_runs(run, topics, system)
         steps.begin("measure")
         judged = judge(output, topics, paths, metrics, progress=progress, overwrite=overwrite)
-        _say_judged(run, list(paths.values()), metrics)
+        _say_judged(run, [path for name, path in paths.items() if name != MIX or shipped == MIX], metrics)
         add_numbers_of_run(manifests, judged.evaluations, metrics[0], (dataset.name, topics.split), RERANKED, progress)
+    remove_leftovers(output, steps)
     report, verdict = output / "report.html", verdict_on(judged, BASE_FUSION, shipped, metrics[0])
     page = report_of(
         *(dataset, prompt, options, output, manifests, judged, metrics, asked, verdict, run.commands.lines, skipped)

@@ -16,6 +16,7 @@ Item = TypeVar("Item")
 StepName: TypeAlias = Literal[
     "read", "generate", "filter", "mine", "train retriever", "train reranker", "choose", "search", "rerank", "measure"
 ]
+TRAINING: tuple[StepName, ...] = ("mine", "train retriever", "train reranker")
 
 
 class Steps:
@@ -26,6 +27,7 @@ class Steps:
         self._progress, self._texts = progress, step_texts(options)
         self._waiting = ""
         self._stages = self._up_to_date = 0
+        self.outputs: set[Path] = set()  # of all stages so far
 
     @classmethod
     def over(cls, progress: Progress, options: PipelineOptions) -> Steps:
@@ -60,11 +62,17 @@ class Steps:
 
     def stage(self, name: str, output: Path, *, up_to_date: bool) -> None:
         """Count the stage; one that begins announces its step."""
+        self.outputs.add(output)
         self._stages += 1
         self._up_to_date += up_to_date
         if not up_to_date:
             self._announce()
             self._progress.stage(name, output, up_to_date=False)
+
+    def withdraw(self, output: Path) -> None:
+        """The last stage could not be done, and the run goes on without it."""
+        self.outputs.discard(output)
+        self._stages -= 1
 
     def _announce(self) -> None:
         if self._waiting:
@@ -89,4 +97,6 @@ def step_texts(options: PipelineOptions) -> dict[StepName, str]:
     }
     if not options.reranker_epochs:
         texts.pop("train reranker")
+    if options.training == "never":
+        texts = {name: text for name, text in texts.items() if name not in TRAINING}
     return texts

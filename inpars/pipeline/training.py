@@ -12,9 +12,10 @@ from pathlib import Path
 
 from inpars.errors import ConfigError
 from inpars.manifest import Manifest
+from inpars.pipeline.held_out import choice_files
 from inpars.pipeline.retrieving import Surroundings
 from inpars.stages.mining import TriplesOptions, write_triples
-from inpars.stages.splitting import SplitFiles, SplitOptions, split_file
+from inpars.stages.splitting import SplitOptions, split_file
 from inpars.stages.training import train_reranker_from_file, train_retriever_from_file
 from inpars.training.options import RerankerOptions, RetrieverOptions
 from inpars.training.signal import reranker_signal, retriever_signal
@@ -56,15 +57,10 @@ def train_models(run: Surroundings, queries: Path) -> tuple[dict[str, Manifest],
     return done, skipped
 
 
-def choice_files(folder: Path) -> SplitFiles:
-    """The queries to train on, and those that are held out for the choice."""
-    return SplitFiles.named(folder / "queries.to_train_on.jsonl", folder / "queries.to_choose_by.jsonl")
-
-
 def choice_queries(run: Surroundings, queries: Path, done: Mapping[str, Manifest]) -> Path:
     """What the system is chosen by: the queries held out from the training, all of them where there was none."""
-    held_out = choice_files(run.folder).dev
-    return held_out if "retriever" in done and held_out.exists() else queries
+    files = choice_files(run.folder)
+    return files.dev if "retriever" in done and files.train in run.progress.outputs else queries
 
 
 def _to_train_on(run: Surroundings, queries: Path) -> Path:
@@ -75,8 +71,7 @@ def _to_train_on(run: Surroundings, queries: Path) -> Path:
         split_file(queries, run.dataset.corpus, run.dataset.corpus_stamp, options, files=files, **run.told)
     except ConfigError as error:
         run.progress.note(f"no queries are held out to choose the system by: {error}")
-        for side in files.sides:
-            side.unlink(missing_ok=True)
+        run.progress.withdraw(files.train)
         return queries
     sides = ["--output-train", files.train, "--output-dev", files.dev]
     run.commands.add("split", ["--input", queries, *run.commands.documents, *sides], None, options)

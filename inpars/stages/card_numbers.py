@@ -15,7 +15,7 @@ from inpars.models.card import Measured, add_numbers, plain_name
 from inpars.progress import Progress
 from inpars.stages.lineage import lineage
 
-USING_MODELS = ("search", "rerank")  # the stages whose model is the run's own
+USING_MODELS = ("search", "rerank", "search system")  # the stages whose model is the run's own
 
 
 def add_numbers_of_run(

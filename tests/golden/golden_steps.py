@@ -262,13 +262,13 @@ def _running() -> Iterator[Step]:
     models = ("--model", "models/words", "--retriever", "models/encoder/model", "--reranker", "models/classifier")
     small = ("--max-documents", "8", "--max-doc-tokens", "40", "--max-new-tokens", "12", "--positive-within", "30")
     less = ("--rerank-depth", "3", "--limit", "4", "--k", "10", "--window-tokens", "0", "--prompt", "form.txt")
-    less += ("--reranker-max-length", "96")
+    less += ("--reranker-max-length", "96", "--training", "always")
     command = ("run", *TOY, *models, *small, *less, *PLAIN)
-    systems = ("bm25", "base", "fusion", "tuned", "tuned-fusion")
-    runs = [f"run/runs/{name}.trec" for name in systems]
-    runs += [f"run/runs/{name}.reranked.trec" for name in ("bm25", "fusion", "tuned-fusion", "pool")]
+    runs = [f"run/runs/{name}.trec" for name in ("bm25", "whole", "fusion", "tuned", "mix", "mix.reranked")]
+    runs += [f"run/choice/{name}" for name in ("bm25.trec", "whole.trec", "tuned.trec", "choice.json", "topics")]
     names = ["run/queries.synthetic.jsonl", "run/queries.filtered.jsonl", "run/triples.tsv", "run/triples.ids.tsv"]
     names += ["run/negatives.trec", "run/models/retriever", "run/models/reranker", *runs]
+    names += [f"run/queries.{side}.jsonl" for side in ("to_train_on", "to_choose_by")]
     names += ["run/topics", "run/metrics.json", "run/report.json"]
     yield Step("run", (*command, "--output", "run"), tuple(names), tolerance=TRAINED, java=True)
 

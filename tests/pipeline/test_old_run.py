@@ -79,29 +79,35 @@ def test_a_change_of_it_is_found(old, capsys):
     assert "runs/tuned.trec" in json.loads(capsys.readouterr().out)["problems"][0]
 
 
-@needs_java
-def test_nothing_of_it_is_made_again(old, capsys):
+def test_its_results_are_not_replaced_unasked(old, capsys):
+    """They are of other systems than those of this version, whether or not something is trained."""
     before = moments(old)
     assert len(before) == 18
-    assert cli.main(RUN) == 0
+    for training in ("always", "auto"):
+        assert cli.main([*RUN, "--training", training]) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert f"--training was not given, is {training}" in error
     assert moments(old) == before
-    assert capsys.readouterr().err.endswith(" 18 of 18 stages up to date\n".lstrip())
-    assert (old / "report.html").exists()
 
 
 @needs_java
-def test_only_what_is_missing_is_made(old):
-    """The means come out as they were; a fusion before them, in which no network takes part, byte for byte."""
-    fusion, times_before = (old / "runs" / "fusion.trec").read_bytes(), moments(old)
-    means_before = means(old / "metrics.json")
-    gone = {"metrics.json", "runs/fusion.trec"}
-    for name in gone:
-        (old / name).unlink()
-        (old / f"{name}.manifest.json").unlink()
-    assert cli.main([*RUN, "--quiet"]) == 0
-    assert (old / "runs" / "fusion.trec").read_bytes() == fusion
-    assert means(old / "metrics.json") == {name: pytest.approx(values) for name, values in means_before.items()}
-    assert {name for name, moment in moments(old).items() if times_before[name] != moment} == gone
+def test_gone_on_with_it_keeps_what_is_made_as_before(old, capsys):
+    """Queries and BM25's run stay; the fusions and reranked runs that are no systems any more are removed."""
+    before, means_before = moments(old), means(old / "metrics.json")
+    assert cli.main([*RUN, "--training", "always", "--overwrite", "--quiet"]) == 0
+    kept = {name for name, moment in moments(old).items() if before.get(name) == moment}
+    assert kept >= {"queries.synthetic.jsonl", "queries.filtered.jsonl", "topics", "runs/bm25.trec"}
+    assert {*before} - {*moments(old)} >= {"runs/pool.trec", "runs/bm25.reranked.trec", "runs/tuned-fusion.trec"}
+    means_now = means(old / "metrics.json")
+    assert means_now["bm25"] == means_before["bm25"]
+    assert means_now.keys() >= {"mix", "mix + reranker"}
+    assert (old / "report.html").exists()
+    assert cli.main(["verify", "run", "--sample", "0", "--json"]) == 0
+    capsys.readouterr()
+    assert cli.main([*RUN, "--training", "always"]) == 0
+    done, of, total, *_ = capsys.readouterr().err.splitlines()[-1].split()
+    assert (done, of) == (total, "of")
 
 
 def test_a_generation_that_it_began_is_ended(old, capsys):

@@ -12,7 +12,7 @@ from inpars.retrieval.java import find_jar, find_java
 
 SMALL = [
     *("--max-documents", "12", "--max-doc-tokens", "48", "--max-new-tokens", "12", "--positive-within", "30"),
-    *("--rerank-depth", "2", "--k", "10", "--dev-share", "0.4", "--quiet"),
+    *("--rerank-depth", "2", "--k", "10", "--dev-share", "0.4", "--training", "always", "--quiet"),
 ]
 
 TEXTS = """Honey hardens when glucose crystals form in it, and melts again in a bath of warm water.

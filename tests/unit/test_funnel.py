@@ -81,6 +81,17 @@ def test_a_split_is_shown_where_the_triples_come_from_it(tmp_path):
     assert "split" not in with_split({}, tmp_path)
 
 
+def test_queries_held_out_to_choose_by_are_shown_behind_those_to_measure_by(tmp_path):
+    measured = manifest("split", 353, {}, {"dev": 39}, sha256="ef")
+    chosen = manifest("split", 265, {}, {"dev": 88}, inputs={"queries": FileStamp("a", "ef", 1)}, sha256="cd")
+    for name, split in (("train", measured), ("to_train_on", chosen)):
+        (tmp_path / f"queries.{name}.jsonl").write_text("{}\n")
+        write_manifest(split, tmp_path / f"queries.{name}.jsonl")
+    manifests = whole_run() | {"triples": manifest("triples", 192, inputs={"queries": FileStamp("a", "cd", 1)})}
+    counts = [row.count for row in funnel_of(with_split(manifests, tmp_path)) if "queries" in row.what or row.left_out]
+    assert counts[-5:] == [393, 39, 353, 88, 265]
+
+
 @pytest.mark.parametrize(
     ("results", "arguments", "steps"),
     [

@@ -10,10 +10,11 @@ import pytest
 from inpars.datasets import load_dataset
 from inpars.formats import read_run, write_run
 from inpars.manifest import read_manifest, stamp, write_manifest
+from inpars.pipeline.again import VerifyOptions
 from inpars.pipeline.checking import Findings, check_folder
 from inpars.pipeline.folder import read_run_folder
 from inpars.pipeline.judging import judge
-from inpars.pipeline.recomputing import VerifyOptions, recompute
+from inpars.pipeline.recomputing import recompute
 from inpars.pipeline.retrieving import _FusionOptions
 from inpars.progress import SILENT
 from inpars.prompting.prompts import load_prompt

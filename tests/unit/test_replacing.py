@@ -72,6 +72,15 @@ def test_a_setting_that_the_finished_run_did_not_know_stood_at_its_default(finis
     assert changes(finished, settings(replace(OPTIONS, window_tokens=32))) == ["--window-tokens was 96, is 32"]
 
 
+def test_a_run_from_before_trainings_could_be_skipped_measured_other_systems(finished):
+    known = settings()
+    del known["--training"]
+    (finished / "run.json").write_text(json.dumps({"finished": known}))
+    for training in ("auto", "always", "never"):
+        now = settings(replace(OPTIONS, training=training))
+        assert changes(finished, now) == [f"--training was not given, is {training}"]
+
+
 def test_of_a_run_that_did_not_say_its_settings_the_report_does(finished):
     (finished / "run.json").write_text(json.dumps({"dataset": "toy"}))
     assert changes(finished, settings(replace(OPTIONS, limit=2))) == []  # nobody can tell

@@ -28,8 +28,8 @@ def walked(*stages):
 
 def test_a_step_is_announced_with_number_total_and_purpose():
     assert walked(False, False) == [
-        "step 2 of 9: writing queries (a language model writes queries for 500 documents)",
-        "step 3 of 9: filtering queries (the 400 queries that the model found likeliest are kept)",
+        "step 2 of 10: writing queries (a language model writes queries for 500 documents)",
+        "step 3 of 10: filtering queries (the 400 queries that the model found likeliest are kept)",
     ]
 
 
@@ -48,7 +48,7 @@ def test_a_step_is_announced_once():
 
 
 def test_a_reranker_that_is_not_trained_has_no_step():
-    assert len(step_texts(PipelineOptions(reranker_epochs=0))) == 8
+    assert len(step_texts(PipelineOptions(reranker_epochs=0))) == 9
 
 
 def test_steps_are_not_put_in_front_of_steps():
