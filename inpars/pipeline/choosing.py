@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from inpars.corpus import Corpus
+from inpars.errors import UntrainedModelError
 from inpars.formats import read_run, read_synthetic_queries
 from inpars.fusion.choice import Choice, choose
 from inpars.fusion.gate import PRIOR, findings
@@ -22,6 +23,7 @@ from inpars.pipeline.retrieving import FUSION_DEPTH, Surroundings, search_stage
 from inpars.records import Run
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
 from inpars.runs import cut
+from inpars.stages.reranking import RerankOptions, load_run_scorer
 from inpars.stages.stage import Outcome, run_stage
 from inpars.storage import atomic_writer
 from inpars.topics import Topics
@@ -84,9 +86,15 @@ def first_stages(run: Surroundings, *, tuned: bool) -> tuple[FirstStage, ...]:
     return tuple(found)
 
 
-def reranking_of(run: Surroundings, *, trained: bool) -> Reranking:
-    """The reranker: the trained one, else the one to start from, shown the prompt's examples."""
+def reranking_of(run: Surroundings, *, trained: bool) -> Reranking | None:
+    """The reranker: the trained one, else the one to start from, shown the prompt's examples.
+
+    None, with a note, where that is no reranker yet and was not made one.
+    """
     own = run.options
+    if not trained and (problem := _untrained(run)) is not None:
+        run.progress.note(f"nothing is reranked: {problem}")
+        return None
     windows = {"window_retriever": own.retriever, "window_tokens": own.window_tokens} if own.window_tokens else {}
     return Reranking(
         model=str(run.path("models") / "reranker") if trained else own.reranker,
@@ -96,6 +104,21 @@ def reranking_of(run: Surroundings, *, trained: bool) -> Reranking:
         prompt=None if trained else run.shown,
         **windows,  # type: ignore[arg-type]
     )
+
+
+def _untrained(run: Surroundings) -> UntrainedModelError | None:
+    """Why the model to start from cannot score pairs; the one that wrote the queries can."""
+    own = run.options
+    if own.reranker == own.model:
+        return None
+    options = RerankOptions(
+        model=own.reranker, kind=own.reranker_kind, max_length=own.reranker_max_length, **own.computing
+    )
+    try:
+        load_run_scorer(options, run.shown)
+    except UntrainedModelError as error:
+        return error
+    return None
 
 
 def _topics(run: Surroundings, queries: Path) -> Topics:

@@ -78,8 +78,8 @@ def _statement(results: Mapping[str, Any], options: PipelineOptions) -> str:
     own = " The reranker starts from the model that wrote them, which favours it." if _is_own_judge(options) else ""
     return (
         f"Measured by {results['dev']} synthetic queries, held out by {unit}: nothing cut from the same {unit}, and "
-        "nothing nearly the same, was trained on. This shows whether the tuned models find this collection's documents "
-        f"better for queries as {options.model} writes them. It does not show how people's own queries fare: they are "
+        "nothing nearly the same, was trained on. This shows how well each system finds this collection's documents "
+        f"for queries as {options.model} writes them. It does not show how people's own queries fare: they are "
         "worded otherwise, several documents may answer one while only the one it was written for counts here, and "
         f"unlikely, harder ones were filtered out.{own} Judge a few dozen real queries before relying on it "
         "(--queries, --qrels)."

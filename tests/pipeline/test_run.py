@@ -262,3 +262,14 @@ def skipped_of(folder, errors, training):
     steps = {row["what"]: row for row in rows if row["what"].startswith("steps of")}
     assert [row["count"] for row in steps.values()] == [0, 0]
     assert all(row["changed_by"].startswith("not trained: ") for row in steps.values())
+
+
+def test_a_model_that_is_no_reranker_and_is_not_trained_does_not_rerank(cache, tmp_path, capsys):
+    folder = tmp_path / "toy"
+    flags = [flag for flag in SMALL if flag != "--quiet"] + ["--reranker", "minilm", "--window-tokens", "0"]
+    assert main(["run", "--dataset", str(TOY), "--output", str(folder), *flags]) == 0
+    assert [line for line in capsys.readouterr().err.splitlines() if "minilm has no head" in line]
+    assert list(json.loads((folder / "metrics.json").read_text())["systems"])[-1] == "mix"
+    system = read_system(folder)
+    assert system.reranking is None
+    assert [stage.name for stage in system.stages] == ["bm25", "whole"]
