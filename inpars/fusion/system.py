@@ -97,13 +97,15 @@ class SearchSystem:
 
         `shares` are those of `shares`; a system without a gate has none.
         """
+        if len(self.stages) == 1:
+            return cut(runs[self.stages[0].name], k)
         own = self._completed([cut(runs[stage.name], self.fusion_depth) for stage in self.stages])
         if shares is None:
-            return fuse_weighted(own, self.weights, k)
+            return fuse_z_scores(own, k, self.weights)
         fused: Run = {}
         for query_id, share in shares.items():
             one: list[Run] = [{query_id: run.get(query_id, {})} for run in own]
-            fused |= fuse_weighted(one, self.weights_of(share), k)
+            fused |= fuse_z_scores(one, k, self.weights_of(share))
         return fused
 
     def _completed(self, runs: Sequence[Run]) -> list[Run]:
@@ -171,11 +173,6 @@ class SearchSystem:
             text += ", weighed query by query" if self.gate else ""
         reranker = self.reranking
         return text if reranker is None else f"{text}, first {reranker.depth} reranked by {reranker.model}"
-
-
-def fuse_weighted(runs: Sequence[Run], weights: Sequence[float], k: int) -> Run:
-    """The weighted sum of the runs' z-scores; a run alone stays as it is."""
-    return cut(runs[0], k) if len(runs) == 1 else fuse_z_scores(runs, k, weights)
 
 
 def write_system(system: SearchSystem, folder: Path) -> Path:

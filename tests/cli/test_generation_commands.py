@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -102,12 +103,14 @@ def test_examples_are_left_out_of_evaluation(run):
 def test_a_whole_run_leaves_them_out_too(monkeypatch):
     asked = []
 
-    def retrieve(run, topics):
+    def retrieve(run, topics, system):
         asked.append(topics)
-        return {"bm25": TOY / "run.trec"}
+        return {"bm25": TOY / "run.trec", "fusion": TOY / "run.trec", "mix": TOY / "run.trec"}
 
-    for stage in ("_generate", "_filter", "_mine", "_train_retriever", "_train_reranker", "report_of"):
+    for stage in ("_generate", "_filter", "choice_queries", "report_of"):
         monkeypatch.setattr(pipeline, stage, lambda *_: None)
+    monkeypatch.setattr(pipeline, "train_models", lambda *_: ({}, {}))
+    monkeypatch.setattr(pipeline, "choose_system", lambda *_: (SimpleNamespace(reranking=None), None))
     monkeypatch.setattr(pipeline, "all_runs", retrieve)
     monkeypatch.setattr(pipeline, "said_beside", lambda *_: None)
     monkeypatch.setattr(pipeline, "write_report", lambda *_: None)

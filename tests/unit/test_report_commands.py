@@ -125,9 +125,10 @@ def test_runs_are_fused_by_search(runs, capsys):
     assert [float(line[4]) for line in lines] == pytest.approx([0, 0], abs=1e-4)  # ties are kept apart
     assert {line[2] for line in lines} == {"d1", "d2"}
     capsys.readouterr()
-    for wrong in (["--run", "a.trec"], ["--run", "a.trec", "--run", "b.trec", "--retriever", "minilm"]):
+    both = ["--run", "a.trec", "--run", "b.trec", "--retriever", "minilm"]
+    for wrong, named in ((both[:2], "--run a.trec"), (both, "--retriever")):
         assert main(["search", *wrong, "--output", "g.trec"]) == 1
-        assert "--run fuses" in capsys.readouterr().err
+        assert named in capsys.readouterr().err
 
 
 def test_a_run_is_reordered_by_scores_that_are_there(runs, capsys):

@@ -240,7 +240,9 @@ def test_accumulated_batches_are_one_batch(tiny, tmp_path):
     train(source, tmp_path / "one", batch_size=8, **settings)
     train(source, tmp_path / "two", batch_size=4, gradient_accumulation=2, **settings)
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
-    assert all(torch.allclose(tensor, two[name], atol=1e-5) for name, tensor in one.items())
+    different = [name for name, tensor in one.items() if not torch.allclose(tensor, two[name], atol=1e-5)]
+    # a key's bias moves no attention: its gradient is rounding alone, which Adam scales to a whole step
+    assert not [name for name in different if not name.endswith("key.bias")]
 
 
 def test_adafactor_and_a_constant_rate_are_used(tiny, tmp_path):
