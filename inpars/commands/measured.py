@@ -20,7 +20,7 @@ from inpars.pipeline.results import FOLDER_MARK, read_mark
 from inpars.progress import Progress
 from inpars.provenance import current_argv
 
-SETTLED = (  # by the system, or of no use to it
+FIXED = (  # by the system, or unused with one
     *("retriever", "base_retriever", "reranker", "bm25", "no_bm25", "index", "depth", "fusion_depth"),
     *("k1", "b", "language", "max_length", "window_tokens", "engine", "address", "workers"),
     *("cpus_per_worker", "gpus_per_worker"),
@@ -50,8 +50,8 @@ def add_run_flag(parser: argparse.ArgumentParser) -> None:
 def read_measured(flags: argparse.Namespace, folder: Path) -> SearchSystem:
     """The system of the folder. Raises ConfigError for flags that contradict it, UnknownNameError for --system."""
     given = {word.partition("=")[0] for word in current_argv() if word.startswith("--")}
-    if settled := [flag for flag in map(flag_name, SETTLED) if flag in given]:
-        raise ConfigError(f"{', '.join(settled)}: {folder / SYSTEM_FILE} settles that; leave it out, or --run {folder}")
+    if fixed := [flag for flag in map(flag_name, FIXED) if flag in given]:
+        raise ConfigError(f"{', '.join(fixed)}: fixed by {folder / SYSTEM_FILE}; leave it out, or --run {folder}")
     if not folder.is_dir():
         raise DataFormatError("no such folder; give the --output of an `inpars run`", path=folder)
     system = read_system(folder)

@@ -30,12 +30,13 @@ from inpars.commands.measured import open_named_engine, open_run, read_measured
 from inpars.datasets import load_topics
 from inpars.errors import ConfigError
 from inpars.formats import read_queries
+from inpars.fusion.system import BM25
 from inpars.manifest import Manifest
 from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.pipeline.retrieving import fuse_runs
 from inpars.retrieval.vector_index import VectorIndex
 from inpars.stages.examples import leave_out, read_ids
-from inpars.stages.retrieving import BM25, DEFAULT_RETRIEVERS, SearchOptions, search_dataset, search_index
+from inpars.stages.retrieving import DEFAULT_RETRIEVERS, SearchOptions, search_dataset, search_index
 from inpars.stages.searching import SystemSearchOptions, search_system
 from inpars.topics import DEFAULT_SPLIT, Topics
 

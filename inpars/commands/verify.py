@@ -15,9 +15,9 @@ from inpars.commands.common import add_dataset_flags, add_display_flags, console
 from inpars.datasets import Dataset
 from inpars.errors import InparsError
 from inpars.options import add_flags, check, from_flags
-from inpars.pipeline.again import VerifyOptions
 from inpars.pipeline.checking import Findings, check_folder
 from inpars.pipeline.folder import RunFolder, read_run_folder
+from inpars.pipeline.recomputation import VerifyOptions
 from inpars.pipeline.recomputing import recompute
 from inpars.progress import Progress
 

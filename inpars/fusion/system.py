@@ -68,7 +68,7 @@ class Reranking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSystem:
-    """What is deployed. Stages of weight 0 are left out."""
+    """A complete search system."""
 
     stages: tuple[FirstStage, ...]
     gate: Gate | None = None  # the bi-encoders' share, query by query; their weights then say how they divide it
@@ -123,9 +123,11 @@ class SearchSystem:
         coverage: Coverage | None,
         text_of: Callable[[str], str],
     ) -> dict[str, float] | None:
-        """What the bi-encoders count for in each query; None without a gate. BM25's index gives the coverage."""
-        if self.gate is None or coverage is None:
+        """The bi-encoders' share per query; None without a gate. `coverage` comes from BM25's index."""
+        if self.gate is None:
             return None
+        if coverage is None:
+            raise ConfigError("a system with a gate needs the coverage of BM25's index")
         lexical, dense = (self.first(lexical=lexical).name for lexical in (True, False))
         found = findings(queries, runs[lexical], runs[dense], coverage, text_of)
         return {query_id: self.gate.share(one) for query_id, one in found.items()}

@@ -42,7 +42,7 @@ def remove_leftovers(folder: Path, steps: Steps) -> list[str]:
 
 
 def _outputs(folder: Path) -> dict[Path, list[Path]]:
-    """Each output, and what lies beside it."""
+    """Each output with its companion files."""
     triples, split = folder / TRIPLES, choice_files(folder)
     models = [folder / "models" / name for name in MODELS]
     runs = [folder / "runs" / f"{name}.trec" for name in (*STAGES, *FUSED, *OF_OLDER_VERSIONS)]

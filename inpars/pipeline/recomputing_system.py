@@ -1,6 +1,6 @@
-"""The system that a run chose, and what it found, made again from the runs of its first stages in the folder.
+"""Recomputes the system that a run chose, and its results, from the first stages' runs in the folder.
 
-The first stages themselves are made again by `inpars.pipeline.recomputing`.
+`inpars.pipeline.recomputing` recomputes the first stages.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from inpars.formats import read_run
 from inpars.fusion.system import BM25, SearchSystem, read_system
 from inpars.json_text import parse_json
 from inpars.manifest import Manifest
-from inpars.pipeline.again import NO_CORPUS, Again, computing_of, number_of, score_differences
 from inpars.pipeline.choosing import choice_of
 from inpars.pipeline.folder import topics_of
+from inpars.pipeline.recomputation import NO_CORPUS, Recomputation, computing_of, number_of, score_differences
 from inpars.records import Run, ScoredDocument
 from inpars.reranking import apply_scores
 from inpars.retrieval.bm25 import bm25_index
@@ -25,63 +25,69 @@ from inpars.stages.searching import as_stored
 from inpars.topics import Topics
 
 
-def system_searched(again: Again, output: str, manifest: Manifest) -> str | None:
+def system_searched(recomputed: Recomputation, output: str, manifest: Manifest) -> str | None:
     """The fused and reranked scores of sampled queries; a reason where they cannot be made."""
-    if again.dataset is None:
+    if recomputed.dataset is None:
         return NO_CORPUS
-    system, k = read_system(again.run.path), number_of(manifest, "k")
+    system, k = read_system(recomputed.run.path), number_of(manifest, "k")
     if "reranker" not in manifest.inputs:
         system = replace(system, reranking=None)
     paths = {stage.name: Path(output).with_name(f"{stage.name}.trec").as_posix() for stage in system.stages}
-    known = [again.run.manifests.get(place) for place in paths.values()]
+    known = [recomputed.run.manifests.get(place) for place in paths.values()]
     if not all(found and number_of(found, "k") >= system.retrieved(k) for found in known):
         return f"the runs of its stages in the folder hold fewer than the {system.retrieved(k)} documents that it reads"
-    written, queries = read_run(again.run.path / output), again.run.queries()
-    texts = {query_id: queries[query_id] for query_id in again.sampled(q for q in written if q in queries)}
+    written, queries = read_run(recomputed.run.path / output), recomputed.run.queries()
+    texts = {query_id: queries[query_id] for query_id in recomputed.sampled(q for q in written if q in queries)}
     runs = {
-        name: {query_id: scores for query_id, scores in read_run(again.run.path / place).items() if query_id in texts}
+        name: {
+            query_id: scores for query_id, scores in read_run(recomputed.run.path / place).items() if query_id in texts
+        }
         for name, place in paths.items()
     }
-    corpus = again.dataset.corpus
+    corpus = recomputed.dataset.corpus
     coverage = None
     if system.gate is not None:
-        index = bm25_index(corpus, k1=system.k1, b=system.b, language=system.language, threads=again.options.threads)
+        index = bm25_index(
+            corpus, k1=system.k1, b=system.b, language=system.language, threads=recomputed.options.threads
+        )
         coverage = index.coverage()
     shares = system.shares(texts, runs, coverage, lambda doc_id: corpus[doc_id].full_text)
     made = as_stored(system.fuse(runs, system.fused(k), shares))
     if system.reranking is None:
-        again.hold("fused scores", output, score_differences(cut(made, k), written, list(texts)))
+        recomputed.hold("fused scores", output, score_differences(cut(made, k), written, list(texts)))
         return None
-    computing = computing_of(again.options, manifest)
-    made = _reranked(again, system, made, texts, RerankOptions(**system.reranking.scorer, **computing))
+    computing = computing_of(recomputed.options, manifest)
+    made = _reranked(recomputed, system, made, texts, RerankOptions(**system.reranking.scorer, **computing))
     found = score_differences(cut(made, k), written, list(texts))
-    again.hold("reranked scores", output, found, rough=computing["dtype"] != "float32")
+    recomputed.hold("reranked scores", output, found, rough=computing["dtype"] != "float32")
     return None
 
 
-def chosen_again(again: Again, output: str, manifest: Manifest) -> str | None:
+def chosen_again(recomputed: Recomputation, output: str, manifest: Manifest) -> str | None:
     """The gate's offset by the queries and runs beside it; a reason where it cannot be chosen."""
-    if again.dataset is None:
+    if recomputed.dataset is None:
         return NO_CORPUS
     topics = topics_of(output)
     names = [name for name in manifest.inputs if name != "queries"]
     depth = number_of(manifest, "depth")
-    runs = {name: cut(read_run((again.run.path / output).with_name(f"{name}.trec")), depth) for name in names}
+    runs = {name: cut(read_run((recomputed.run.path / output).with_name(f"{name}.trec")), depth) for name in names}
     if BM25 not in runs:
         raise StaleInputError(f"{output}: its manifest names no run of BM25; run the same `inpars run` again")
-    queries = Topics(topics, again.run.queries(topics), again.run.qrels(topics))
-    choice = choice_of(again.dataset.corpus, queries, runs, threads=again.options.threads)
-    stored = parse_json((again.run.path / output).read_bytes())["gate"]["offset"]
-    gate = read_system(again.run.path).gate
+    queries = Topics(topics, recomputed.run.queries(topics), recomputed.run.qrels(topics))
+    choice = choice_of(recomputed.dataset.corpus, queries, runs, threads=recomputed.options.threads)
+    stored = parse_json((recomputed.run.path / output).read_bytes())["gate"]["offset"]
+    gate = read_system(recomputed.run.path).gate
     offsets = {"choice.json": stored, "system.json": float("nan") if gate is None else gate.offset}
-    again.hold("choices", output, {name: abs(value - choice.gate.offset) for name, value in offsets.items()})
+    recomputed.hold("choices", output, {name: abs(value - choice.gate.offset) for name, value in offsets.items()})
     return None
 
 
-def _reranked(again: Again, system: SearchSystem, run: Run, texts: dict[str, str], options: RerankOptions) -> Run:
-    if again.dataset is None or system.reranking is None:
+def _reranked(
+    recomputed: Recomputation, system: SearchSystem, run: Run, texts: dict[str, str], options: RerankOptions
+) -> Run:
+    if recomputed.dataset is None or system.reranking is None:
         return run
-    depth, corpus = system.reranking.depth, again.dataset.corpus
+    depth, corpus = system.reranking.depth, recomputed.dataset.corpus
     pairs = [(query_id, doc_id) for query_id, scores in run.items() for doc_id, _ in rank(scores, depth)]
     documents = corpus.texts(doc_id for _, doc_id in pairs)
     scorer = load_run_scorer(options, system.reranking.prompt)

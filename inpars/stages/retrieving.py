@@ -14,6 +14,7 @@ from inpars.corpus import Documents
 from inpars.datasets import Dataset
 from inpars.errors import ConfigError
 from inpars.formats import run_lines
+from inpars.fusion.system import BM25
 from inpars.manifest import FileStamp, Manifest
 from inpars.options import SHARE, option
 from inpars.progress import SILENT, Progress
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from inpars.retrieval.dense import Encoder
 
 STAGE = "search"
-BM25 = "bm25"
 DEFAULT_RETRIEVERS = (BM25,)
 LEAST_WINDOW = 8  # tokens
 QUERIES_PER_BLOCK = 512  # so many stay in memory with their documents

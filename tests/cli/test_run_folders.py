@@ -50,7 +50,7 @@ def test_a_whole_run_has_no_problems(made, capsys):
     assert (code, problems) == (0, [])
     assert lines[-1] == f"{made}: no problems"
     assert "12 outputs by SHA-256" in lines[-2]
-    assert "200 measures made again" in lines[-2], "five systems, forty queries"
+    assert "200 measures recomputed" in lines[-2], "five systems, forty queries"
 
 
 def test_a_moved_folder_is_verified_where_it_lies_now(copy, capsys):

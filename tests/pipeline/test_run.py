@@ -202,10 +202,10 @@ def test_a_run_is_verified_with_its_choice_and_what_its_system_found(finished, c
     assert main(["verify", str(finished), "--json", "--quiet", "--sample", "1"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["problems"] == []
-    assert found["checked"]["choices made again"] == 2
+    assert found["checked"]["choices recomputed"] == 2
     for name in ("choice.json", "choice/topics", "runs/mix"):
         assert not any(name in line for line in found["not_checked"])
-    assert {"fused scores made again", "reranked scores made again"} <= found["checked"].keys()
+    assert {"fused scores recomputed", "reranked scores recomputed"} <= found["checked"].keys()
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import pytest
 from inpars.datasets import load_dataset
 from inpars.formats import read_run, write_run
 from inpars.manifest import read_manifest, stamp, write_manifest
-from inpars.pipeline.again import VerifyOptions
 from inpars.pipeline.checking import Findings, check_folder
 from inpars.pipeline.folder import read_run_folder
 from inpars.pipeline.judging import judge
+from inpars.pipeline.recomputation import VerifyOptions
 from inpars.pipeline.recomputing import recompute
 from inpars.pipeline.retrieving import _FusionOptions
 from inpars.progress import SILENT
@@ -53,8 +53,8 @@ def made(dataset, tiny, tmp_path_factory):
     fused = runs / "fusion.trec"
 
     def fuse():
-        again = [cut(read_run(runs / "dense.trec"), 10)] * 2
-        return Outcome(write_run(fused, fuse_z_scores(again, 10), "fusion"))
+        recomputed = [cut(read_run(runs / "dense.trec"), 10)] * 2
+        return Outcome(write_run(fused, fuse_z_scores(recomputed, 10), "fusion"))
 
     inputs = {name: stamp(runs / "dense.trec") for name in ("one", "other")}
     run_stage("fuse", _FusionOptions(10, 10), output=fused, inputs=inputs, work=fuse, progress=SILENT)
@@ -98,7 +98,7 @@ def restamp(path):
 def test_an_honest_folder_comes_out_the_same(made, dataset):
     found = findings(made, dataset)
     assert (found.problems, found.unchecked) == ([], [])
-    counts = {name.removesuffix(" made again"): count for name, count in found.checked.items() if "again" in name}
+    counts = {name.removesuffix(" recomputed"): count for name, count in found.checked.items() if "recomputed" in name}
     queries = len(dataset.topics("test").qrels)
     assert counts == {
         "measures": 4 * queries,  # two systems, two measures
@@ -154,7 +154,7 @@ def test_without_the_documents_what_needs_them_is_named(made):
     found = findings(made, None)
     assert found.problems == []
     assert [line.split(":")[0] for line in found.unchecked] == ["runs/dense.trec", "runs/fusion.reranked.trec"]
-    assert "log-probs made again" in found.checked, "their documents stand beside the queries"
+    assert "log-probs recomputed" in found.checked, "their documents stand beside the queries"
 
 
 def test_another_prompt_than_the_one_that_was_used_is_named(copy, dataset):
@@ -164,13 +164,13 @@ def test_another_prompt_than_the_one_that_was_used_is_named(copy, dataset):
     write_manifest(replace(manifest, inputs={**manifest.inputs, "prompt": prompt}), path)
     found = findings(copy, dataset)
     assert any(line.startswith("queries.synthetic.jsonl: the prompt is not the one it was") for line in found.unchecked)
-    assert "log-probs made again" not in found.checked
+    assert "log-probs recomputed" not in found.checked
 
 
 def test_without_a_sample_no_model_is_loaded(made, dataset):
     found = findings(made, dataset, VerifyOptions(sample=0))
     assert found.problems == []
-    assert {name for name in found.checked if "again" in name} == {"measures made again"}
+    assert {name for name in found.checked if "recomputed" in name} == {"measures recomputed"}
 
 
 def test_findings_count():

@@ -26,17 +26,17 @@ NO_CORPUS = "the documents are needed; give --dataset NAME or --corpus FILE"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyOptions(ComputingOptions):
-    """How much is made again."""
+    """How much is recomputed."""
 
     sample: int = option(
-        8, help="written queries, and judged ones of each run, whose scores are made again; 0: none", minimum=0
+        8, help="synthetic queries, and queries per run, whose scores are recomputed; 0: none", minimum=0
     )
     seed: int = option(0, help="seed of the sample", bounds=SEED)
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
-    """A run whose scores are made again, and where what differs is noted."""
+class Recomputation:
+    """A run under recomputation, and the findings so far."""
 
     run: RunFolder
     options: VerifyOptions
@@ -53,7 +53,7 @@ class Again:
         tolerance = ROUGH[what] if rough else (EXACT | FLOAT32)[what]
         if not differences:
             return
-        self.found.count(f"{what} made again", len(differences))
+        self.found.count(f"{what} recomputed", len(differences))
         worst = max(differences, key=lambda name: differences[name])
         self.found.largest[what] = max(differences[worst], self.found.largest.get(what, 0.0))
         if not differences[worst] <= tolerance:
