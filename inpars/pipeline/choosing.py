@@ -23,7 +23,6 @@ from inpars.pipeline.retrieving import FUSION_DEPTH, Surroundings, search_stage
 from inpars.records import Run
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
 from inpars.runs import cut
-from inpars.stages.reranking import RerankOptions, load_run_scorer
 from inpars.stages.stage import Outcome, run_stage
 from inpars.storage import atomic_writer
 from inpars.topics import Topics
@@ -107,15 +106,12 @@ def reranking_of(run: Surroundings, *, trained: bool) -> Reranking | None:
 
 
 def _untrained(run: Surroundings) -> UntrainedModelError | None:
-    """Why the model to start from cannot score pairs; the one that wrote the queries can."""
+    """Why the model to start from cannot score pairs."""
+    from inpars.scoring.loading import check_trained  # torch
+
     own = run.options
-    if own.reranker == own.model:
-        return None
-    options = RerankOptions(
-        model=own.reranker, kind=own.reranker_kind, max_length=own.reranker_max_length, **own.computing
-    )
     try:
-        load_run_scorer(options, run.shown)
+        check_trained(own.reranker, kind=own.reranker_kind, trust_remote_code=own.trust_remote_code)
     except UntrainedModelError as error:
         return error
     return None

@@ -1,6 +1,6 @@
-"""What an earlier run with other settings left in the folder: models that are not used, and what was made by them.
+"""Outputs that an earlier run with other settings left in the folder, and that this one does not use.
 
-Only what a whole run writes by itself is named here, so that nobody else's file is removed.
+Only names that a whole run writes are looked at. Trained models are moved aside, not removed: they took hours.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from inpars.pipeline.steps import Steps
 from inpars.pipeline.training import TRIPLES
 from inpars.stages.mining import ids_path, negatives_path
 from inpars.stages.partial import partial_path
-from inpars.storage import storage_errors
+from inpars.storage import replace_folder, storage_errors
 
 CHECKPOINTS = ".checkpoints"  # of an interrupted training
+EARLIER = "models.earlier"
 MODELS = ("retriever", "reranker")
 STAGES = ("base", "tuned", "whole")  # first stages that not every run has
 FUSED = ("whole-fusion", "fusion-windows", "mix.reranked")
@@ -27,8 +28,9 @@ OF_OLDER_VERSIONS = (
 
 
 def remove_leftovers(folder: Path, steps: Steps) -> list[str]:
-    """Remove outputs that no stage of this run wrote or found up to date; their places in the folder."""
+    """Remove outputs that no stage of this run wrote or found up to date; returns their places in the folder."""
     removed = []
+    moved = _move_models(folder, steps)
     for output, beside in _outputs(folder).items():
         if output not in steps.outputs and (output.exists() or manifest_path(output).exists()):
             for path in (manifest_path(output), partial_path(output), *beside, output):
@@ -38,7 +40,20 @@ def remove_leftovers(folder: Path, steps: Steps) -> list[str]:
         models.rmdir()
     if removed:
         steps.note(f"removed what an earlier run with other settings left: {', '.join(removed)}")
-    return removed
+    return [*moved, *removed]
+
+
+def _move_models(folder: Path, steps: Steps) -> list[str]:
+    """Put trained models that this run does not use into `models.earlier`, in place of those that are there."""
+    unused = [model for name in MODELS if (model := folder / "models" / name).is_dir() and model not in steps.outputs]
+    for model in unused:
+        target = folder / EARLIER / model.name
+        with storage_errors(target):
+            target.parent.mkdir(exist_ok=True)
+            manifest_path(model).unlink(missing_ok=True)
+            replace_folder(model, target)
+        steps.note(f"{model}: not used by this run, moved to {target}")
+    return [model.relative_to(folder).as_posix() for model in unused]
 
 
 def _outputs(folder: Path) -> dict[Path, list[Path]]:

@@ -72,11 +72,8 @@ def load_pair_model(
         found = _answers(tokenizer, model, monot5.TRAINING_TOKENS, *answers)
         return _fitted(MonoT5(network, tokenizer, found, limit or monot5.MAX_LENGTH), model, max_length)
     if kind == "cross-encoder":
-        if not for_training and not _has_head(config):
-            raise UntrainedModelError(
-                f"{model} has no head that scores pairs, a random one would; `inpars train reranker --model {model}` "
-                "trains one"
-            )
+        if not for_training:
+            _check_head(model, config)
         network, tokenizer = models.load_sequence_classifier(model, num_labels=_labels(config), **common)
         return _fitted(CrossEncoder(network, tokenizer, limit), model, max_length)
     network, tokenizer = models.load_causal_lm(model, **common)
@@ -129,6 +126,17 @@ def _time_torch(model: CrossEncoder, stop_watch: Callable[[Read], float]) -> flo
     finally:
         if fused:
             base.encoder = encoder
+
+
+def check_trained(model: str, *, kind: ScorerKind | Literal["auto"] = "auto", trust_remote_code: bool = False) -> None:
+    """Raise UntrainedModelError for a model that `load_pair_model` would refuse as such; no weights are loaded."""
+    config = models.load_config(model, trust_remote_code=trust_remote_code)
+    saved = saved_settings(model, config)
+    kind = find_kind(model, config, saved) if kind == "auto" else _checked(model, config, kind)
+    if kind == "cross-encoder":
+        _check_head(model, config)
+    elif kind != "query-likelihood":
+        find_answers(models.load_tokenizer(model, trust_remote_code=trust_remote_code), model, saved, None, None)
 
 
 def find_kind(model: str, config: Any, saved: Mapping[str, Any]) -> ScorerKind:  # noqa: ANN401
@@ -193,6 +201,14 @@ def _labels(config: Any) -> int:  # noqa: ANN401
 
 def _has_head(config: Any) -> bool:  # noqa: ANN401
     return any(name.endswith(CLASSIFIER_ENDING) for name in config.architectures or [])
+
+
+def _check_head(model: str, config: Any) -> None:  # noqa: ANN401
+    if not _has_head(config):
+        raise UntrainedModelError(
+            f"{model} has no head that scores pairs, a random one would; `inpars train reranker --model {model}` "
+            "trains one"
+        )
 
 
 def _answers(

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import pytest
 from tiny_models import byte_level_tokenizer, t5_tokenizer
 
-from inpars.errors import ConfigError
+from inpars.errors import ConfigError, UntrainedModelError
 from inpars.retrieval.dense import Encoder
 from inpars.scoring import load_scorer
 from inpars.scoring.answerability import AnswerabilityScorer
 from inpars.scoring.answers import find_answers
-from inpars.scoring.loading import find_kind, load_pair_model
+from inpars.scoring.loading import check_trained, find_kind, load_pair_model
 from inpars.scoring.pair_model import token_budget_batches
 
 EXACT = {"device": "cpu", "dtype": "float32"}
@@ -185,3 +185,26 @@ def test_settings_that_nobody_saved_are_one_line(tiny, tmp_path, saved):
 )
 def test_batches_stay_within_the_budget_of_padded_tokens(lengths, budget, expected):
     assert list(token_budget_batches(lengths, budget)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("bert_classifier", "auto"),
+        ("sentence_transformer", "auto"),
+        ("llama", "auto"),
+        ("llama", "causal"),
+        ("t5", "auto"),
+    ],
+)
+def test_a_model_is_called_untrained_where_its_loading_says_so(tiny, name, kind):
+    asked = []
+    for ask in (check_trained, load_pair_model):
+        try:
+            ask(str(tiny(name)), kind=kind, **({} if ask is check_trained else EXACT))
+            asked.append(None)
+        except UntrainedModelError as error:
+            asked.append(str(error))
+    assert asked[0] == asked[1]
+    if name in ("bert_classifier", "sentence_transformer"):
+        assert (asked[0] is None) == (name == "bert_classifier")
