@@ -5,7 +5,8 @@ Read off the manifests alone; what one does not say has no row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -54,7 +55,13 @@ def funnel_of(manifests: Mapping[str, Manifest], skipped: Mapping[str, str] = Ma
     Of the manifests `generate`, `filter`, `split`, `choice split`, `triples`, `retriever` and `reranker` those that
     there are; `skipped` says why one of the last two was not trained.
     """
-    rows = {"generate": _generated, "filter": _kept, "split": _held_out, "choice split": _to_choose, "triples": _mined}
+    rows: dict[str, Callable[[Manifest], Iterator[FunnelRow]]] = {
+        "generate": _generated,
+        "filter": _kept,
+        "split": partial(_held_out, purpose="measure by", flag="--dev-share"),
+        "choice split": partial(_held_out, purpose="choose the system by", flag="--training never"),
+        "triples": _mined,
+    }
     found = [row for name, of in rows.items() if name in manifests for row in of(manifests[name])]
     for name in TRAINED:
         if name in skipped:
@@ -62,11 +69,6 @@ def funnel_of(manifests: Mapping[str, Manifest], skipped: Mapping[str, str] = Ma
         elif name in manifests and (steps := steps_taken(manifests[name])) is not None:
             found.append(_steps_row(name, steps, TRAINING_FLAGS[name]))
     return found
-
-
-def funnel_line(rows: Sequence[FunnelRow]) -> str:
-    """The same as one line: `393 queries kept, 112 without negatives, 192 triples, 6 steps of ...`."""
-    return ", ".join(f"{row.count:,} {row.what}" for row in rows)
 
 
 def with_split(manifests: Mapping[str, Manifest], folder: Path) -> dict[str, Manifest]:
@@ -108,20 +110,11 @@ def _kept(manifest: Manifest) -> Iterator[FunnelRow]:
     yield from _records(manifest, "queries kept", "query kept", "--top-k")
 
 
-def _held_out(manifest: Manifest) -> Iterator[FunnelRow]:
+def _held_out(manifest: Manifest, purpose: str, flag: str) -> Iterator[FunnelRow]:
     if (held_out := manifest.results.get("dev")) is not None:
-        yield FunnelRow("held out to measure by", held_out, "--dev-share", left_out=True)
-    reasons = {"words_of_a_dev_query": ("with the words of one of these", "--dev-share")}
-    yield from _left_out(manifest.dropped, reasons)
-    yield from _records(manifest, "queries to train on", "query to train on", "--dev-share")
-
-
-def _to_choose(manifest: Manifest) -> Iterator[FunnelRow]:
-    if (held_out := manifest.results.get("dev")) is not None:
-        yield FunnelRow("held out to choose the system by", held_out, "--training never", left_out=True)
-    reasons = {"words_of_a_dev_query": ("with the words of one of these", "")}
-    yield from _left_out(manifest.dropped, reasons)
-    yield from _records(manifest, "queries to train on", "query to train on", "")
+        yield FunnelRow(f"held out to {purpose}", held_out, flag, left_out=True)
+    yield from _left_out(manifest.dropped, {"words_of_a_dev_query": ("with the words of one of these", flag)})
+    yield from _records(manifest, "queries to train on", "query to train on", flag)
 
 
 def _mined(manifest: Manifest) -> Iterator[FunnelRow]:

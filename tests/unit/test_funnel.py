@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from inpars.manifest import FileStamp, Manifest, read_manifest, write_manifest
-from inpars.pipeline.funnel import funnel_line, funnel_of, steps_taken, with_split
+from inpars.pipeline.funnel import funnel_of, steps_taken, with_split
 
 OLD_RUN = Path(__file__).parents[1] / "data" / "old_run" / "run"
 
@@ -14,6 +14,10 @@ OLD_RUN = Path(__file__).parents[1] / "data" / "old_run" / "run"
 def manifest(stage, records=None, dropped=None, results=None, arguments=None, inputs=None, sha256="ab"):
     output = FileStamp(stage, sha256, 1, records)
     return Manifest(stage, arguments or {}, inputs or {}, output, dropped=dropped or {}, results=results or {})
+
+
+def funnel_line(rows):
+    return ", ".join(f"{row.count:,} {row.what}" for row in rows)
 
 
 def whole_run():
