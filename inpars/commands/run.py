@@ -111,9 +111,7 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
         first = [f"not a result: {problem}" for problem in finished.problems]
         text = "\n".join([*first, lines, finished.verdict, f"report: {finished.report}"])
     else:
-        text = (
-            f"no judged queries, nothing measured; models and queries are in {flags.output}\nreport: {finished.report}"
-        )
+        text = f"no judged queries, nothing measured; the search system is in {flags.output}\nreport: {finished.report}"
     if finished.statement:
         text = f"{text}\n{finished.statement}"
     values = {**as_values(finished.results, finished.differences), "verdict": finished.verdict}

@@ -197,7 +197,7 @@ def read_system(folder: Path) -> SearchSystem:
             raise TypeError(f"not of format {FORMAT}")
         system = _system_of(values)
     except FileNotFoundError:
-        problem = "no measured system here; give the folder of a finished `inpars run` that had queries to measure by"
+        problem = "no search system here; give the folder of a finished `inpars run`"
         raise DataFormatError(problem, path=path) from None
     except (JsonError, KeyError, TypeError, ValueError, PromptError, ConfigError) as error:
         raise DataFormatError(f"not a search system ({error}); run the same `inpars run` again", path=path) from None
