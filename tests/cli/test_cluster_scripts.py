@@ -87,7 +87,7 @@ def test_an_array_and_its_merging_are_the_command(machine, tiny, monkeypatch):
 
 
 def test_shards_that_are_run_again_keep_their_count(machine):
-    (machine.folder / "bin" / "inpars").write_text("#!/usr/bin/env bash\necho \"$@\"\n")
+    (machine.folder / "bin" / "inpars").write_text('#!/usr/bin/env bash\necho "$@"\n')
     again = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "1"}
     done = machine("slurm_array.sh", "generate", "--output", "q.jsonl", SHARDS="4", **again)
     assert (done.returncode, done.stdout) == (0, "generate --output q.jsonl --shard 3/4\n"), done.stderr
