@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.corpus_files import CorpusLines, corpus_lines, file_key
-from inpars.errors import DataFormatError
+from inpars.errors import DataFormatError, StaleInputError
 from inpars.formats import document_from_tsv, parse_document, read_documents, write_documents
 from inpars.record_files import IdChoices
 from inpars.records import Document, FullText
@@ -188,6 +188,14 @@ def cached_corpus(key: str, documents: Callable[[], Iterable[Document]], cache: 
             folder.mkdir(parents=True, exist_ok=True)
         write_documents(path, documents())
     return Corpus(path, cache)
+
+
+def open_corpus(path: Path, sha256: str) -> Corpus:
+    """The corpus as another process sees it. Raises StaleInputError where it is another one there."""
+    corpus = Corpus(path)
+    if corpus.sha256 != sha256:
+        raise StaleInputError(f"{path} has other documents on a worker's machine; let all machines see one file")
+    return corpus
 
 
 def _index(lines: CorpusLines, shown: Path, cache: Path) -> _Index:

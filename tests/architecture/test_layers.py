@@ -20,7 +20,7 @@ LAYERS = """
     retrieval  mining  scoring  reranking  fusion
     evaluation  training
     answering  interchange  reports
-    stages  cluster  pipeline
+    stages  distributed  pipeline
     deploy  serve  remote  doctor
     commands  cli
     toolkit_commands  generate  filter  generate_triples  train  rerank  evaluate  __main__
@@ -43,36 +43,13 @@ UPWARD = """
     options                    remote.names
     pipeline.commands          remote.names
     reports.comparison_page    pipeline.comparing
-    retrieval.dense            cluster.encoding
-    retrieval.index_writing    cluster.encoding
-    stages.columns             cluster.shards
-    stages.estimating          cluster.estimates
     stages.exporting_models    deploy.card
-    stages.generating          cluster.generating
-    stages.generating          cluster.shard_folder
-    stages.merging             cluster.shards
-    stages.mining              cluster.options
-    stages.reranking           cluster.reranking
-    stages.reranking           cluster.shard_folder
-    stages.retrieving          cluster.encoding
-    stages.retrieving          cluster.options
-    stages.scoring             cluster.scoring
-    stages.scoring             cluster.shard_folder
-    stages.scoring             cluster.shards
     stages.scoring             remote.names
-    stages.sharding            cluster.options
-    stages.sharding            cluster.shards
-    stages.writing             cluster.shards
     stages.writing             remote.names
     training.reader            answering.judging
 """
 
 CIRCLES = """
-    cluster.encoding  retrieval.dense  retrieval.index_writing
-    cluster.engine  cluster.session  cluster.work
-    cluster.generating  stages.generating
-    cluster.reranking  stages.reranking
-    cluster.scoring  stages.scoring
     scoring  scoring.causal  scoring.cross_encoder  scoring.fused_t5  scoring.loading  scoring.monot5 \
         scoring.packed_likelihood  scoring.pair_model  scoring.query_likelihood  scoring.windows
 """
