@@ -20,6 +20,7 @@ from typing import Any, Protocol, overload
 import numpy as np
 import numpy.typing as npt
 
+from inpars.cache import cache_folder
 from inpars.corpus_files import CorpusLines, corpus_lines, file_key
 from inpars.errors import DataFormatError, StaleInputError
 from inpars.formats import document_from_tsv, parse_document, read_documents, write_documents
@@ -169,14 +170,6 @@ class Picked(Sequence[Document]):
 def text_key(text: str) -> int:
     """A 64-bit hash of a text whose runs of blanks count as one; upper and lower case differ."""
     return _hash(" ".join(text.split()))
-
-
-def cache_folder() -> Path:
-    """Where converted models, unpacked corpora and indexes are kept: INPARS_CACHE or the user's cache folder."""
-    configured = os.environ.get("INPARS_CACHE")
-    if configured:
-        return Path(configured)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "inpars"
 
 
 def cached_corpus(key: str, documents: Callable[[], Iterable[Document]], cache: Path | None = None) -> Corpus:

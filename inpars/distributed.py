@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from inpars.errors import BackendError, ConfigError, InparsError, MissingDependencyError
-from inpars.extras import EXTRAS, pip_line
+from inpars.errors import BackendError, ConfigError, InparsError, MissingDependencyError, pip_line
+from inpars.extras import EXTRAS
 from inpars.models.processor import keep_freed_memory
 from inpars.progress import Progress
 from inpars.stages.engine_options import ClusterOptions

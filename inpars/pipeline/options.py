@@ -10,7 +10,7 @@ from inpars.filtering.filters import ScoringFunction
 from inpars.filtering.guards import FilterOptions
 from inpars.mining.triples import rank_problems
 from inpars.options import POSITIVE, SEED, Bounds, option
-from inpars.scoring import ScorerKind
+from inpars.scoring.kinds import ScorerKind
 from inpars.stages.engine_options import ClusterOptions
 from inpars.stages.retrieving import LEAST_WINDOW
 

@@ -13,10 +13,10 @@ from inpars.formats import read_run, write_run
 from inpars.manifest import stamp
 from inpars.options import option
 from inpars.prompting.templates import Prompt
+from inpars.protocols import PairScorer
 from inpars.records import Run
 from inpars.reranking import fuse_with_first_stage
 from inpars.runs import cut, fuse_reciprocal_ranks
-from inpars.scoring import PairScorer
 from inpars.stages.reranking import RerankOptions, rerank_file
 from inpars.stages.stage import Outcome, run_stage
 from inpars.topics import Topics

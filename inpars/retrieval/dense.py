@@ -24,7 +24,8 @@ import numpy.typing as npt
 import torch
 
 from inpars.batches import chunks, slices
-from inpars.corpus import Corpus, Documents, cache_folder, open_corpus
+from inpars.cache import cache_folder
+from inpars.corpus import Corpus, Documents, open_corpus
 from inpars.engines.choice import Read, openvino_form
 from inpars.errors import ConfigError, DataFormatError
 from inpars.json_text import JsonError, parse_json

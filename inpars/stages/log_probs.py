@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from inpars.cache import lasting_name
 from inpars.corpus import Corpus, open_corpus
 from inpars.errors import ConfigError, DataFormatError
 from inpars.formats import LOG_PROB_DIGITS, read_placed_synthetic_records, read_synthetic_records, synthetic_query
@@ -23,7 +24,6 @@ from inpars.generation.canary import LATEST_CHARACTERS
 from inpars.packing import is_packed
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, SyntheticQuery
-from inpars.remote.names import lasting_name
 from inpars.stages.partial import CHUNK_END, chunk_ends, open_partial
 from inpars.stages.shard_folder import ShardFolder
 from inpars.stages.sharding import own_items

@@ -32,9 +32,9 @@ from inpars.mining.triples import (
 )
 from inpars.options import POSITIVE, SEED, SHARE, option, result_settings
 from inpars.progress import SILENT, Progress
+from inpars.protocols import PairScorer
 from inpars.records import Query, Run
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
-from inpars.scoring import PairScorer
 from inpars.stages.engine_options import ClusterOptions
 from inpars.stages.partial import remove_partial
 from inpars.stages.remembered import RememberedScores

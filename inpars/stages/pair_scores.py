@@ -17,9 +17,9 @@ from inpars.corpus import Corpus, open_corpus
 from inpars.errors import DataFormatError
 from inpars.interchange.fields import number_of
 from inpars.progress import SILENT, Progress
+from inpars.protocols import PairScorer
 from inpars.records import Run, ScoredDocument
 from inpars.reranking import PAIRS_PER_BATCH, Texts, check_ids, pairs_to_score, score_run
-from inpars.scoring import PairScorer
 from inpars.stages.partial import open_partial, whole_lines
 from inpars.stages.shard_folder import ShardFolder
 from inpars.stages.workers import WORKERS_RESULT, Workers, do_shards, worker_reports

@@ -15,10 +15,11 @@ from inpars.manifest import Manifest, stamp, stamp_text
 from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt
+from inpars.protocols import PairScorer
 from inpars.records import Run
 from inpars.reranking import apply_scores, fuse_with_first_stage
 from inpars.runs import DEFAULT_FUSION, Fusion, cut, fuse
-from inpars.scoring import PairScorer, ScorerKind, Windows
+from inpars.scoring.kinds import ScorerKind, Windows
 from inpars.stages.pair_scores import STAGE, score_by_workers, score_top
 from inpars.stages.partial import header_line, partial_path, remove_partial
 from inpars.stages.shard_folder import remove_shards

@@ -100,8 +100,13 @@ def search_index(
     """As `search_dataset`, over an index on disk; its own model searches it without embedding anything again."""
     index = VectorIndex(folder)
     stamp = FileStamp(str(folder), index.sha256, size_on_disk(folder), len(index))
-    told = {"workers": workers, "progress": progress, "overwrite": overwrite}
-    return _search(*(str(folder), index, stamp, topics, options), output=output, **told)
+    return _search(
+        *(str(folder), index, stamp, topics, options),
+        output=output,
+        workers=workers,
+        progress=progress,
+        overwrite=overwrite,
+    )
 
 
 def _search(

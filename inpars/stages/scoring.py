@@ -20,7 +20,7 @@ from inpars.options import SEED, SHARE, option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import PromptSource
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE
-from inpars.scoring import ScorerKind
+from inpars.scoring.kinds import ScorerKind
 from inpars.stages.log_probs import STAGE, read_task, score_by_workers, score_task, write_scores
 from inpars.stages.partial import header_line, partial_path, remove_partial
 from inpars.stages.shard_folder import remove_shards

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from inpars.cache import lasting_name
 from inpars.corpus import Corpus, Picked, open_corpus
 from inpars.documents.selection import Selection
 from inpars.formats import synthetic_query_record
@@ -27,7 +28,6 @@ from inpars.generation.canary import WINDOW, Canary, Tally
 from inpars.progress import SILENT, Progress
 from inpars.prompting.prompts import PromptSource
 from inpars.records import Document, SyntheticQuery
-from inpars.remote.names import lasting_name
 from inpars.stages.partial import CHUNK_END, chunk_ends, open_partial, write_in_order
 from inpars.stages.shard_folder import ShardFolder
 from inpars.stages.sharding import own_items

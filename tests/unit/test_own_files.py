@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from inpars.cards.card import kind_of
 from inpars.errors import DataFormatError, StaleInputError
 from inpars.manifest import FileStamp, Manifest, manifest_path, read_manifest, write_manifest
-from inpars.models.card import kind_of
 from inpars.pipeline.folder import read_run_folder
 from inpars.pipeline.judging import METRICS
 from inpars.pipeline.results import FOLDER_MARK
