@@ -29,7 +29,7 @@ LIGHT = [
     *("answering.engine", "answering.opening", "answering.parts", "answering.reading", "answering.writing"),
     *("answering.measured", "answering.showing", "answering.conversation", "evaluation.squad_metrics"),
     *("retrieval.vector_index", "retrieval.index_writing", "stages.retrieving", "stages.searching"),
-    *("cluster.session", "cluster.generating", "cluster.scoring", "cluster.reranking", "cluster.encoding"),
+    *("distributed", "stages.writing", "stages.log_probs", "stages.pair_scores", "stages.encoding", "scoring"),
     *(
         "stages.comparing",
         "interchange",
