@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from inpars.errors import BackendError, InparsError, MissingDependencyError
+from inpars.errors import BackendError, InparsError, MissingDependencyError, pip_line
 from inpars.models.embedded import EMBEDDED
 from inpars.retrieval.java import INSTALL_BM25, find_java
 
@@ -85,11 +85,6 @@ CORE = (
     Package("scipy>=1.11", "scipy"),
     Package("tqdm>=4.66", "tqdm"),
 )
-
-
-def pip_line(requirements: Sequence[str]) -> str:
-    """`pip install ...`, quoted for the shell."""
-    return f"pip install {' '.join(map(shlex.quote, requirements))}"
 
 
 EXTRAS: dict[str, Extra] = {

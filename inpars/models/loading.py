@@ -33,7 +33,7 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from inpars.corpus import cache_folder
+from inpars.cache import cache_folder
 from inpars.errors import BackendError, ConfigError, InparsError, MissingDependencyError, UnknownNameError
 from inpars.models.embedded import EMBEDDED
 from inpars.models.folders import GGUF_SUFFIX, exists, model_folder, model_path, saved_kind
