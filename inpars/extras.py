@@ -139,7 +139,11 @@ EXTRAS: dict[str, Extra] = {
         Extra(
             "serve",
             "HTTP endpoint and page",
-            (Package("fastapi>=0.115", "fastapi"), Package("uvicorn>=0.32", "uvicorn")),
+            (
+                Package("fastapi>=0.115", "fastapi"),
+                Package("uvicorn>=0.32", "uvicorn"),
+                Package("prometheus-client>=0.20", "prometheus_client"),
+            ),
         ),
         Extra("sagemaker", "endpoints on SageMaker", (Package("boto3>=1.34", "boto3"),)),
         Extra("interchange", "parquet files", (Package("pyarrow>=15.0", "pyarrow"),)),
