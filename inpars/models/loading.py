@@ -37,7 +37,7 @@ from inpars.corpus import cache_folder
 from inpars.errors import BackendError, ConfigError, InparsError, MissingDependencyError, UnknownNameError
 from inpars.models.embedded import EMBEDDED
 from inpars.models.folders import GGUF_SUFFIX, exists, model_folder, model_path, saved_kind
-from inpars.storage import replace_folder, storage_errors
+from inpars.storage import atomic_folder
 
 Loaded = TypeVar("Loaded")
 Pooling: TypeAlias = Literal["mean", "cls", "last"]
@@ -196,14 +196,8 @@ def _converted(parts: Sequence[Path], name: str) -> Path:
     key = hashlib.sha256("\0".join([str(CONVERSION_FORMAT), *sizes]).encode()).hexdigest()[:12]
     folder = cache_folder() / "models" / f"{name}-{key}"
     if not (folder / "config.json").exists():
-        working = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-        try:
-            with storage_errors(folder):
-                working.mkdir(parents=True, exist_ok=True)
-                _convert(parts, working, name)
-            replace_folder(working, folder)
-        finally:
-            shutil.rmtree(working, ignore_errors=True)
+        with atomic_folder(folder) as working:
+            _convert(parts, working, name)
     return folder
 
 
