@@ -20,7 +20,7 @@ from inpars.commands.common import (
 )
 from inpars.errors import ConfigError
 from inpars.options import add_flags, from_flags
-from inpars.pipeline.reranking import reorder_file
+from inpars.stages.reorder import reorder_file
 from inpars.stages.reranking import RerankOptions, rerank_file, run_scorer_maker
 from inpars.stages.sharding import own_output
 
