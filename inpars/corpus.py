@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
-import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from inpars.errors import DataFormatError, StaleInputError
 from inpars.formats import document_from_tsv, parse_document, read_documents, write_documents
 from inpars.record_files import IdChoices
 from inpars.records import Document, FullText
-from inpars.storage import decode_line, parse_object, replace_folder, storage_errors
+from inpars.storage import atomic_folder, decode_line, parse_object, storage_errors
 from inpars.tables import DOC_ID_FIELDS, MSMARCO_DOCUMENTS, Table
 
 INDEX_FORMAT = 3  # raise it where files give other documents than before
@@ -210,15 +209,12 @@ def _build_index(lines: CorpusLines, shown: Path, folder: Path) -> None:
     order = np.argsort(index.hashes, kind="stable")
     hashes, offsets = index.hashes[order], index.offsets[order]
     _reject_duplicates(hashes, offsets, lines, shown, (*lines.remarks, *index.remarks))
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    with storage_errors(folder):
-        temporary.mkdir(parents=True, exist_ok=True)
-        np.save(temporary / "hashes.npy", hashes)
-        np.save(temporary / "offsets.npy", offsets)
-        np.save(temporary / "text_keys.npy", index.text_keys[order])
+    with atomic_folder(folder) as working:
+        np.save(working / "hashes.npy", hashes)
+        np.save(working / "offsets.npy", offsets)
+        np.save(working / "text_keys.npy", index.text_keys[order])
         meta = {"sha256": index.sha256, "documents": len(hashes), "remarks": index.remarks}
-        (temporary / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-    replace_folder(temporary, folder)
+        (working / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 
 
 def _scan(lines: CorpusLines, shown: Path) -> _Index:

@@ -35,7 +35,7 @@ from inpars.cache import cache_folder
 from inpars.errors import BackendError, ConfigError, InparsError, MissingDependencyError, UnknownNameError
 from inpars.models.embedded import EMBEDDED
 from inpars.models.folders import GGUF_SUFFIX, exists, model_folder, model_path, saved_kind
-from inpars.storage import replace_folder, storage_errors
+from inpars.storage import atomic_folder
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -201,14 +201,8 @@ def _converted(parts: Sequence[Path], name: str) -> Path:
     key = hashlib.sha256("\0".join([str(CONVERSION_FORMAT), *sizes]).encode()).hexdigest()[:12]
     folder = cache_folder() / "models" / f"{name}-{key}"
     if not (folder / "config.json").exists():
-        working = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-        try:
-            with storage_errors(folder):
-                working.mkdir(parents=True, exist_ok=True)
-                _convert(parts, working, name)
-            replace_folder(working, folder)
-        finally:
-            shutil.rmtree(working, ignore_errors=True)
+        with atomic_folder(folder) as working:
+            _convert(parts, working, name)
     return folder
 
 

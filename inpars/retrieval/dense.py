@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,7 +40,7 @@ from inpars.records import Document, Query, Run
 from inpars.retrieval.blocks import FillBlocks, SaveBlock
 from inpars.retrieval.passages import document_windows, require_offsets
 from inpars.retrieval.segments import save_array
-from inpars.storage import storage_errors
+from inpars.storage import atomic_writer, storage_errors
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -308,9 +307,8 @@ def dense_index(
                 rows = CorpusRows(corpus.path.absolute(), corpus.sha256)
                 fill(rows, shards, DOCUMENTS_PER_SHARD, len(corpus), progress)
             doc_ids = _encode_corpus(corpus, encoder, shards, progress)
-            partial = ids_path.with_suffix(f".{os.getpid()}.tmp")
-            partial.write_text(json.dumps(doc_ids), encoding="utf-8")
-            partial.replace(ids_path)
+            with atomic_writer(ids_path) as stream:
+                json.dump(doc_ids, stream)
     return DenseIndex(shards, doc_ids, encoder)
 
 

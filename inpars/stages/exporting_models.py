@@ -6,9 +6,7 @@ All score the same pairs on the processor, the original in float32; size, speed,
 from __future__ import annotations
 
 import math
-import os
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,7 +22,7 @@ from inpars.options import SEED, option
 from inpars.progress import SILENT, Progress
 from inpars.records import Qrels, Run
 from inpars.stages.stage import Outcome, model_stamp, run_stage
-from inpars.storage import replace_folder, storage_errors
+from inpars.storage import atomic_folder
 from inpars.topics import Topics
 from inpars.training.examples import Group
 
@@ -122,14 +120,8 @@ def export_model(
             false_token=options.false_token,
             trust_remote_code=options.trust_remote_code,
         )
-        working = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-        try:
-            with storage_errors(output):
-                working.mkdir(parents=True, exist_ok=True)
-                rows = _write(model, options, working, output.name, sampled(), progress)
-            replace_folder(working, output)
-        finally:
-            shutil.rmtree(working, ignore_errors=True)
+        with atomic_folder(output) as working:
+            rows = _write(model, options, working, output.name, sampled(), progress)
         return Outcome(None, {}, {"kind": model.kind, "table": [asdict(row) for row in rows]})
 
     require_utf8(output)
