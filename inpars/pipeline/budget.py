@@ -1,8 +1,8 @@
 """What a run does within a budget of time: a plan from measured rates, and what its parts took in the end.
 
 The plan is a function of rates, sizes, budget and the flags that somebody named; `inpars.pipeline.trial` measures the
-rates, `inpars.pipeline.planning` keeps the plan in the run's folder. The most valuable comes first: the bi-encoder, as
-a whole and in windows, with a few written queries and ten reranked documents per query; then depth, queries, training.
+rates, `inpars.pipeline.planning` keeps the plan in the run's folder. The most valuable comes first: the mix of BM25 and
+the bi-encoder with a few written queries, ten reranked documents per query, windows, more queries and depth, training.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from inpars.training.options import RetrieverOptions
 from inpars.training.signal import MIN_STEPS
 
 PLANNED = ("retriever", "window_tokens", "max_documents", "top_k", "rerank_depth", "training")  # what a plan decides
-SPENT = 0.85  # of the budget; the rest is for a machine that is slower later than it was in the trial
+SPENT = 0.9  # of the budget; the rest is for a machine that is slower later than it was in the trial
 LEAST_DOCUMENTS, LEAST_DEPTH = 64, 10
 KEPT = 0.8  # of the written queries, as the filter's 400 of 500
 MINED = 0.4  # of the documents written for, those whose query becomes a triple; at least
@@ -113,13 +113,8 @@ def plan_run(
     planner = _Planner(rates, work, named, SPENT * budget, spent)
     forms = list(_forms(options, named))
     least = {form.embedding: planner.least(form) for form in forms}
-    fitting = [form for form in forms if planner.fits(least[form.embedding])]
-    if not fitting:  # the last is the cheapest
-        chosen = planner.barest(forms[-1])
-        if planner.fits(chosen):
-            chosen = planner.raised(chosen, "rerank_depth", LEAST_DEPTH)
-    else:
-        chosen = planner.filled(least[fitting[0].embedding])
+    best = next((found for found in least.values() if planner.fits(found)), None)
+    chosen = [*least.values()][-1] if best is None else planner.filled(best)  # the last is the cheapest
     shares = planner.shares(chosen)
     settings = {name: getattr(chosen, name) for name in PLANNED}
     return Plan(settings=settings, shares=shares, notes=list(_notes(planner, forms, chosen, budget)))
@@ -158,16 +153,12 @@ class _Planner:
     def fits(self, options: PipelineOptions) -> bool:
         return self.seconds(options) <= self.available
 
-    def barest(self, form: _Form) -> PipelineOptions:
-        """Nothing reranked, nothing trained."""
-        wanted: dict[str, Any] = {"max_documents": LEAST_DOCUMENTS, "rerank_depth": 0, "training": "never"}
+    def least(self, form: _Form) -> PipelineOptions:
+        """What a form must leave room for: the mix is worth more than the reranker, windows are worth less."""
+        depth = LEAST_DEPTH if form.embedding == "windows" else 0
+        wanted: dict[str, Any] = {"max_documents": LEAST_DOCUMENTS, "rerank_depth": depth, "training": "never"}
         kept = {name: value for name, value in wanted.items() if name not in self.named}
         return _with_top_k(replace(form.options, **kept), self.named)
-
-    def least(self, form: _Form) -> PipelineOptions:
-        """What a form must leave room for, lest a cheaper one is taken."""
-        found = self.barest(form)
-        return found if "rerank_depth" in self.named else replace(found, rerank_depth=LEAST_DEPTH)
 
     def filled(self, options: PipelineOptions) -> PipelineOptions:
         """As much more as fits, step by step; a step that is not reached is the last."""
@@ -203,7 +194,7 @@ class _Planner:
         most = self.work.documents
         if options.retriever == BM25 and self.work.queries is not None:  # written queries would serve nothing
             return [("rerank_depth", DEEPEST)]
-        steps = [("rerank_depth", 10), ("max_documents", 200), ("rerank_depth", 20), ("max_documents", 500)]
+        steps = [("rerank_depth", LEAST_DEPTH), ("max_documents", 200), ("rerank_depth", 20), ("max_documents", 500)]
         steps = [(name, min(target, most) if name == "max_documents" else target) for name, target in steps]
         steps.append(("rerank_depth", DEEPEST))
         trained = math.ceil(MIN_STEPS * RetrieverOptions(model="").batch_size / MINED)

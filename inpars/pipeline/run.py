@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from inpars.datasets import Dataset
@@ -59,7 +58,7 @@ class Finished:
     verdict: str = ""
     problems: Sequence[str] = ()  # why the measures of some systems are no result
     plan: Frozen | None = None  # of the budget
-    facts: Mapping[Part, float] = MappingProxyType({})  # seconds that its parts took
+    facts: Mapping[Part, float] = field(default_factory=dict)  # seconds that its parts took
 
 
 def run_pipeline(
