@@ -20,10 +20,11 @@ from inpars.training.signal import MIN_STEPS
 
 PLANNED = ("retriever", "window_tokens", "max_documents", "top_k", "rerank_depth", "training")  # what a plan decides
 SPENT = 0.9  # of the budget; the rest is for a machine that is slower later than it was in the trial
-LEAST_DOCUMENTS, LEAST_DEPTH = 64, 10
+LEAST_DOCUMENTS, LEAST_DEPTH = 32, 10
 KEPT = 0.8  # of the written queries, as the filter's 400 of 500
 MINED = 0.4  # of the documents written for, those whose query becomes a triple; at least
 TRAINING_COST = 8  # embeddings of a text, that a training step with it costs; assumed
+QUERY_COST = 0.3  # of a document's embedding; assumed
 CLOSING_SECONDS = 5.0  # measures and report; assumed
 SEARCHES = 4  # a bi-encoder is loaded for: choice, own run, mix, reranked mix
 CHOSEN_BY = 300  # queries that the mix is chosen by, at most
@@ -227,7 +228,7 @@ class _Planner:
             what = f"{queries:,} queries, depth {options.rerank_depth}"
             found.append(Share("rerank", what, rates.start_reranker + pairs * rates.rerank))
         asked = (min(CHOSEN_BY, documents) + (SEARCHES - 1) * queries) * encoders
-        closing = CLOSING_SECONDS + (SEARCHES - 1) * encoders * rates.start_encoder + asked * rates.embed
+        closing = CLOSING_SECONDS + (SEARCHES - 1) * encoders * rates.start_encoder + asked * QUERY_COST * rates.embed
         return [*found, Share("search and measure", f"{queries:,} queries", closing)]
 
     def _training(self, options: PipelineOptions, documents: int) -> Share:

@@ -74,14 +74,15 @@ def planned_options(
     if options.budget is None:
         path.unlink(missing_ok=True)
         return options, None
-    asked = _asked(dataset, options, free)
+    queries = None if topics is None else len(topics.first(options.limit).queries)
+    asked = _asked(dataset, options, free) | {"queries": queries}
     frozen = read_plan(folder)
     if frozen is not None and (changed := _changed(frozen.asked, asked)):
         steps.note(f"plan: made anew, because {changed}")
         frozen = None
     if frozen is None:
         steps.begin("plan", at_once=True)
-        frozen = _made(dataset, prompt, options, topics, free, steps, asked, path)
+        frozen = _made(dataset, prompt, options, free, steps, asked, path)
     for line in lines_of(frozen):
         steps.note(line)
     planned = frozen.plan.applied(options)
@@ -93,7 +94,6 @@ def _made(
     dataset: Dataset,
     prompt: PromptSource,
     options: PipelineOptions,
-    topics: Topics | None,
     free: frozenset[str],
     steps: Steps,
     asked: Mapping[str, Any],
@@ -104,10 +104,7 @@ def _made(
 
     bm25_index(dataset.corpus, threads=options.threads, progress=steps)  # the run's own, which every plan has
     rates, embedded = measure_rates(dataset, prompt, options)
-    queries = None if topics is None and options.dev_share else 0
-    if topics is not None:
-        queries = len(topics.first(options.limit).queries)
-    work = Work(documents=len(dataset.corpus), queries=queries, embedded=embedded)
+    work = Work(documents=len(dataset.corpus), queries=asked["queries"], embedded=embedded)
     assert options.budget is not None
     budget, spent = budget_seconds(options.budget), time.monotonic() - steps.began
     plan = plan_run(rates, work, options, frozenset(PLANNED) - free, budget=budget, spent=spent)

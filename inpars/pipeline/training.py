@@ -35,7 +35,8 @@ def train_models(run: Surroundings, queries: Path) -> tuple[dict[str, Manifest],
     """Manifests of what was done (`triples`, `retriever`, `reranker`), and why each other training was not."""
     own = run.options
     wanted = {"retriever": own.retriever != BM25, "reranker": own.reranker_epochs > 0}
-    skipped = dict.fromkeys([name for name in wanted if own.training == "never"], "--training never was given")
+    never = "--training never was given" if own.budget is None else f"--training never, by the plan for {own.budget}"
+    skipped = dict.fromkeys([name for name in wanted if own.training == "never"], never)
     if own.training == "auto" and own.reranker == own.model and wanted["reranker"]:
         skipped["reranker"] = OF_THE_AUTHOR
     left = [name for name, want in wanted.items() if want and name not in skipped]

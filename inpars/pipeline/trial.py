@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from inpars.cluster.estimates import Measurement, measure
 from inpars.datasets import Dataset
 from inpars.documents.selection import choose_documents
-from inpars.errors import UntrainedModelError
+from inpars.errors import ConfigError, UntrainedModelError
 from inpars.fusion.system import BM25
 from inpars.models.processor import return_freed_memory
 from inpars.pipeline.budget import Part, Rates
@@ -35,6 +35,8 @@ def measure_rates(dataset: Dataset, prompt: PromptSource, options: PipelineOptio
     """The seconds of each kind of work, 0 of what the options leave out; and which embeddings the cache holds."""
     embedded: list[Part] = []
     chosen = choose_documents(dataset.corpus, maximum=SAMPLE, seed=options.seed).documents
+    if not chosen:
+        raise ConfigError(f"{dataset.name}: no document has any text, so there is nothing to measure or to search")
     documents = sorted(chosen, key=lambda document: len(document.full_text))
     write = measure(functools.partial(_writing, documents, prompt, options), SECONDS["write"])
     return_freed_memory()
