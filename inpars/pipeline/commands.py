@@ -30,6 +30,7 @@ class Asked:
     ingest: str = ""  # the command that makes the dataset from them
     examples: ExampleOptions = field(default_factory=ExampleOptions)
     reading: tuple[Any, ...] = ()  # options of how documents are read
+    named: frozenset[str] = frozenset()  # settings that were given, by name, which a budget's plan leaves alone
 
 
 @dataclass(slots=True)

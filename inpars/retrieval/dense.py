@@ -51,6 +51,7 @@ DOCUMENTS_PER_SHARD = 4096
 DOCUMENTS_PER_PASS = 256  # whose windows are sorted by length together
 QUERIES_PER_BLOCK = 512
 INDEX_FORMAT = 2
+IDS = "doc_ids.json"
 
 
 class Encoder:
@@ -294,10 +295,8 @@ def dense_index(
     corpus: Documents, encoder: Encoder, *, fill: FillBlocks | None = None, progress: Progress = SILENT
 ) -> DenseIndex:
     """The index of a corpus under an encoder, made in the cache where it is not there yet; `fill` has others embed."""
-    windows = "" if encoder.window_tokens is None else f"\0windows of {encoder.window_tokens}"
-    key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{encoder.fingerprint}{windows}"
-    folder = cache_folder() / "dense" / hashlib.sha256(key.encode()).hexdigest()[:16]
-    ids_path = folder / "doc_ids.json"
+    folder = _index_folder(corpus, encoder)
+    ids_path = folder / IDS
     shards = [folder / f"{n:05}.npy" for n in range(-(-len(corpus) // DOCUMENTS_PER_SHARD))]
     doc_ids = _read_ids(ids_path, len(corpus))
     if doc_ids is None:
@@ -323,6 +322,17 @@ class CorpusRows:
         """What embeds some of them, in the worker."""
         documents = open_corpus(self.path, self.sha256).in_file_order()
         return lambda encoder, rows, block: save_embeddings(block, [documents[row] for row in rows], encoder)
+
+
+def is_embedded(corpus: Documents, encoder: Encoder) -> bool:
+    """Whether the cache holds the index of a corpus under an encoder."""
+    return _read_ids(_index_folder(corpus, encoder) / IDS, len(corpus)) is not None
+
+
+def _index_folder(corpus: Documents, encoder: Encoder) -> Path:
+    windows = "" if encoder.window_tokens is None else f"\0windows of {encoder.window_tokens}"
+    key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{encoder.fingerprint}{windows}"
+    return cache_folder() / "dense" / hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 def _read_ids(path: Path, count: int) -> list[str] | None:
