@@ -9,7 +9,6 @@ interrupted encoding goes on after its last whole shard.
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,6 +37,7 @@ from inpars.records import Document, Query, Run
 from inpars.retrieval.passages import document_windows, require_offsets
 from inpars.retrieval.segments import save_array
 from inpars.storage import atomic_writer, storage_errors
+from inpars.text.hashing import hex_key
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -295,7 +295,7 @@ def dense_index(
     """The index of a corpus under an encoder, made in the cache where it is not there yet; a `cluster` embeds."""
     windows = "" if encoder.window_tokens is None else f"\0windows of {encoder.window_tokens}"
     key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{encoder.fingerprint}{windows}"
-    folder = cache_folder() / "dense" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    folder = cache_folder() / "dense" / hex_key(key)
     ids_path = folder / "doc_ids.json"
     shards = [folder / f"{n:05}.npy" for n in range(-(-len(corpus) // DOCUMENTS_PER_SHARD))]
     doc_ids = _read_ids(ids_path, len(corpus))

@@ -12,7 +12,7 @@ import pytest
 from import_graph import ROOT, Import, circles, imports_of, layer_of, modules_of
 
 LAYERS = """
-    errors  records  json_text  batches  progress  console  options  data  provenance  usage
+    errors  records  json_text  text  batches  progress  console  options  data  provenance  usage
     packing  storage  runs  json_stream  fields  tables  record_files  judgements  formats  corpus_files  corpus
     manifest  topics
     extras  models  engines  documents  datasets
@@ -27,7 +27,6 @@ LAYERS = """
 """
 
 UPWARD = """
-    documents.near_duplicates  filtering.filters
     extras                     models.embedded
     extras                     retrieval.java
     filtering.laboratory_page  reports.charts
