@@ -14,7 +14,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING_NAMES,
 )
 
-from inpars.engines.choice import Read, openvino_form
+from inpars.engines.choice import Read
 from inpars.errors import ConfigError, UntrainedModelError
 from inpars.models import loading as models
 from inpars.models.fused_bert import fuse_bert
@@ -24,7 +24,8 @@ from inpars.models.networks import LEAST_TOKENS, check_length, learned_positions
 from inpars.scoring import SCORER_KINDS, ScorerKind, causal, monot5, query_likelihood
 from inpars.scoring.answers import Answers, find_answers
 from inpars.scoring.causal import CausalYesNo
-from inpars.scoring.cross_encoder import CompiledCrossEncoder, CrossEncoder
+from inpars.scoring.compiled import compiled_cross_encoder, compiled_monot5
+from inpars.scoring.cross_encoder import CrossEncoder
 from inpars.scoring.fused_t5 import FusedMonoT5
 from inpars.scoring.monot5 import MonoT5
 from inpars.scoring.pair_model import SETTINGS_KEY, PairModel
@@ -102,11 +103,14 @@ def _fitted(found: PairModel, model: str, max_length: int | None, before: int = 
 def for_scoring(model: PairModel, dtype: DtypeName = "auto") -> PairModel:
     """The model in its fastest form that only scores; where there is none, itself."""
     if isinstance(model, CrossEncoder):
-        compiled = openvino_form(model.network, "logits", dtype, lambda stop_watch: _time_torch(model, stop_watch))
-        if compiled is not None:
-            return CompiledCrossEncoder(model, compiled)
-        _fuse(model)
-    return FusedMonoT5(model) if isinstance(model, MonoT5) and FusedMonoT5.fits(model.network) else model
+        compiled = compiled_cross_encoder(model, dtype, lambda stop_watch: _time_torch(model, stop_watch))
+        if compiled is None:
+            _fuse(model)
+        return compiled or model
+    if isinstance(model, MonoT5):
+        fused = FusedMonoT5(model) if FusedMonoT5.fits(model.network) else model
+        return compiled_monot5(model, dtype, fused) or fused
+    return model
 
 
 def _fuse(model: CrossEncoder) -> bool:

@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import sentence
 
-from inpars.generation.fused_llama import FusedLlama
 from inpars.models.products import can_pack
 from inpars.records import Run
 from inpars.reranking import score_run
 from inpars.scoring import load_scorer
 from inpars.scoring.loading import load_pair_model
 from inpars.scoring.packed_likelihood import ROW_QUERY_TOKENS, PackedLikelihood, packed
+from inpars.scoring.packed_rows import PackedRows
 from inpars.scoring.pair_model import ModelScorer
 
 DOCUMENTS = [sentence(50 + n, 3 + 7 * n) for n in range(5)]
@@ -25,7 +25,7 @@ def model(tiny, **settings):
 
 def packed_in_float32(plain, batch_tokens=None):
     """With a budget of tokens of its own."""
-    return PackedLikelihood(plain, FusedLlama(plain.network), "tiny", batch_tokens)
+    return PackedLikelihood(plain, PackedRows(plain.network), "tiny", batch_tokens)
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 64, 4096])

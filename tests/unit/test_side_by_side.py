@@ -6,12 +6,12 @@ import pytest
 import torch
 from tiny_models import sentence
 
-from inpars.generation.fused_llama import FusedLlama
 from inpars.models.products import can_pack
 from inpars.models.side_by_side import each_alone, in_lone_thread, side_by_side
 from inpars.retrieval.dense import Encoder
 from inpars.scoring.loading import for_scoring, load_pair_model
 from inpars.scoring.packed_likelihood import PackedLikelihood
+from inpars.scoring.packed_rows import PackedRows
 from inpars.scoring.pair_model import ModelScorer
 
 PAIRS = [(sentence(n, 1 + n % 4)[:-1], sentence(50 + n, 1 + n * 7 % 40)) for n in range(40)]
@@ -120,7 +120,7 @@ def test_scores_in_bfloat16(tiny, threads, threads_seen, kind):
 def test_likelihoods(tiny, threads, threads_seen):
     plain = load_pair_model(tiny("llama"), kind="query-likelihood", device="cpu", dtype="float32")
     expected = ModelScorer(plain, "x").score(PAIRS)
-    scorer = PackedLikelihood(plain, FusedLlama(plain.network), "x", batch_tokens=64)
+    scorer = PackedLikelihood(plain, PackedRows(plain.network), "x", batch_tokens=64)
     seen = threads_seen(scorer, "_score")
     assert scorer.score(PAIRS) == pytest.approx(expected, abs=1e-4)
     assert len(seen) > 1 if threads > 1 else len(seen) == 1
