@@ -16,7 +16,6 @@ from inpars.scoring.monot5 import MonoT5
 from inpars.scoring.pair_model import Batch, EncodedPair, Pair, PairModel
 
 if TYPE_CHECKING:
-    from inpars.engines.choice import Read
     from inpars.models.dtypes import DtypeName
     from inpars.models.engine_backend import EngineName
 
@@ -47,11 +46,10 @@ class CompiledPairModel:
         return self._model.settings()
 
 
-def compiled_cross_encoder(
-    model: CrossEncoder, dtype: DtypeName, time_torch: Callable[[Callable[[Read], float]], float]
-) -> CompiledPairModel | None:
+def compiled_cross_encoder(model: CrossEncoder, dtype: DtypeName) -> CompiledPairModel | None:
     """The model in the form to score with; None where torch does it. See `openvino_form`."""
-    form = openvino_form(model.network, "logits", dtype, time_torch)
+    network = model.network
+    form = openvino_form(network, "logits", dtype, lambda stop_watch: stop_watch(lambda inputs: network(**inputs)))
     return None if form is None else CompiledPairModel(model, lambda batch: model.margins(batch, form))
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import torch
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -14,10 +13,8 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING_NAMES,
 )
 
-from inpars.engines.choice import Read
 from inpars.errors import ConfigError, UntrainedModelError
 from inpars.models import loading as models
-from inpars.models.fused_bert import fuse_bert
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.kinds import CAUSAL_ENDINGS, CLASSIFIER_ENDING
 from inpars.models.networks import LEAST_TOKENS, check_length, learned_positions
@@ -103,33 +100,11 @@ def _fitted(found: PairModel, model: str, max_length: int | None, before: int = 
 def for_scoring(model: PairModel, dtype: DtypeName = "auto") -> PairModel:
     """The model in its fastest form that only scores; where there is none, itself."""
     if isinstance(model, CrossEncoder):
-        compiled = compiled_cross_encoder(model, dtype, lambda stop_watch: _time_torch(model, stop_watch))
-        if compiled is None:
-            _fuse(model)
-        return compiled or model
+        return compiled_cross_encoder(model, dtype) or model
     if isinstance(model, MonoT5):
         fused = FusedMonoT5(model) if FusedMonoT5.fits(model.network) else model
         return compiled_monot5(model, dtype, fused) or fused
     return model
-
-
-def _fuse(model: CrossEncoder) -> bool:
-    network = model.network
-    return bool(network.dtype == torch.bfloat16) and fuse_bert(
-        network.base_model,
-        lambda inputs: network(**inputs).logits,
-    )
-
-
-def _time_torch(model: CrossEncoder, stop_watch: Callable[[Read], float]) -> float:
-    """Seconds of the network as torch computes it, which is left as it was."""
-    base = model.network.base_model
-    encoder, fused = getattr(base, "encoder", None), _fuse(model)
-    try:
-        return stop_watch(lambda inputs: model.network(**inputs))
-    finally:
-        if fused:
-            base.encoder = encoder
 
 
 def check_trained(model: str, *, kind: ScorerKind | Literal["auto"] = "auto", trust_remote_code: bool = False) -> None:

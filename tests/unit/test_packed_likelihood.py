@@ -1,11 +1,14 @@
 """Query likelihoods with documents read once: the plain ones' numbers, each query blind to its neighbours."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import sentence
 
+from inpars.models import engine_backend
 from inpars.models.products import can_pack
 from inpars.records import Run
 from inpars.reranking import score_run
@@ -77,9 +80,31 @@ def test_bfloat16_and_float32_on_a_processor_are_packed(tiny):
     assert scorer.score(PAIRS) == pytest.approx(exact, abs=0.1 * spread)
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "gpt_neox"])
+def test_other_decoders_are_packed_too(tiny, kind):
+    plain = load_pair_model(tiny(kind), kind="query-likelihood", device="cpu", dtype="float32")
+    expected = ModelScorer(plain, "tiny").score(PAIRS)
+    scorer = packed(plain, "tiny")
+    assert scorer.score(PAIRS) == pytest.approx(expected, abs=1e-4)
+    assert ModelScorer(plain, "tiny").score(PAIRS) == expected  # the network is left as it was
+
+
 def test_a_network_of_another_kind_is_left_as_it_is(tiny):
-    other = load_pair_model(tiny("gpt2"), kind="query-likelihood", device="cpu", dtype="bfloat16")
+    other = load_pair_model(tiny("bloom"), kind="query-likelihood", device="cpu", dtype="bfloat16")
     assert packed(other, "tiny") is None
+
+
+@pytest.mark.skipif(not find_spec("openvino"), reason="the extra `openvino` is not installed")
+@pytest.mark.parametrize("prefix", ["Document: ", ""])
+def test_openvino_gives_torchs_scores(tiny, prefix, monkeypatch, tmp_path):
+    plain = model(tiny)
+    plain = type(plain)(plain.network, plain.tokenizer, prefix=prefix)
+    expected = ModelScorer(plain, "tiny").score(PAIRS)
+    monkeypatch.setenv(engine_backend.VARIABLE, "openvino")
+    monkeypatch.setenv("INPARS_CACHE", str(tmp_path))
+    scorer = packed(plain, "tiny", dtype="float32")
+    assert not isinstance(scorer._read, PackedRows)
+    assert scorer.score(PAIRS) == pytest.approx(expected, abs=1e-3)
 
 
 class Recorder:
