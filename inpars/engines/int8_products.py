@@ -35,7 +35,7 @@ class Int8Linear(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """The product in float32, from inputs (..., width)."""
         rounded, scales = _rounded(inputs)
-        found = torch.ops.onednn.qlinear_pointwise(
+        found: Tensor = torch.ops.onednn.qlinear_pointwise(
             rounded, 1.0, ZERO, self._packed, self._scales, self._zeros, None,
             1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
@@ -49,7 +49,8 @@ _last = local()
 def _rounded(inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Whole numbers (rows, width), and the scales of the inputs' rows, (..., 1).
 
-    Projections of one input follow each other, so that this thread's last one is kept.
+    Projections of one input follow each other, so that this thread's last one is kept. A network that changes an input
+    in place between two of them would not agree with torch's float32 and is not used.
     """
     if getattr(_last, "inputs", None) is not inputs:
         scales = inputs.abs().amax(-1, keepdim=True).float().clamp(min=TINY) / INPUT_LEVELS

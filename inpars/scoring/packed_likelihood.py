@@ -17,7 +17,9 @@ from torch import Tensor
 from inpars.engines.choice import TOLERANCE, Forms, chosen_form, processor_seconds
 from inpars.engines.int8_products import with_int8_products
 from inpars.generation.plain_rows import keeps_only_keys_and_values, read_keys_and_values
+from inpars.models.engine_backend import EngineName
 from inpars.models.networks import UNFIT, evaluating, pad_id
+from inpars.models.processor import fast_bfloat16_flags
 from inpars.models.side_by_side import side_by_side
 from inpars.scoring import ScoredPart, score_all
 from inpars.scoring.packed_rows import PackedRows, can_pack_rows
@@ -27,7 +29,6 @@ from inpars.scoring.query_likelihood import QueryLikelihood
 if TYPE_CHECKING:
     from inpars.engines.openvino_network import OpenVinoFunction
     from inpars.models.dtypes import DtypeName
-    from inpars.models.engine_backend import EngineName
 
 ROW_QUERY_TOKENS = 256  # of all queries of one row: what they do not see of each other is computed for nothing
 MAX_LOGITS = 1 << 25  # query tokens by vocabulary that exist at once: 128 MiB in float32
@@ -38,6 +39,10 @@ HIDDEN = -1e9  # added to the scores of what a token does not see
 COMPARED, TIMED = ((23, 9, 40), (5, 1)), ((96, 112, 120, 128), (12, 8))
 COMPARED_PREFIX = 12
 PACKED_TOLERANCE = 0.2  # of the log-probabilities' deviation; bfloat16 rounding stays far below, a wrong mask far above
+
+# What `auto` tries. OpenVINO in float32 has .8 of torch's speed here, and converting a decoder takes 40 seconds.
+# Products in 8 bits, 1.4 times as fast on tier avx2, are to be named until nDCG@10 is shown to keep.
+TRIED_IN_BFLOAT16: tuple[EngineName, ...] = ("openvino",)
 
 Read = Callable[..., Tensor]
 """`PackedRows.forward`, by whichever engine."""
@@ -166,7 +171,7 @@ def _forms(
         agrees,
         seconds=lambda form: seconds(form, in_float32=True),
         seconds_of_torch=lambda: seconds(rows, in_float32=False),
-        tried=("openvino", "torch-int8"),
+        tried=TRIED_IN_BFLOAT16 if fast_bfloat16_flags() else (),
     )
 
 
