@@ -18,8 +18,8 @@ class ComputingOptions:
     device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
     engine_backend: EngineName = option(
         "auto",
-        help="what computes networks on a processor; auto: torch, or where --dtype is auto what a trial, which is "
-        "remembered, finds faster and in agreement with it: OpenVINO where installed; 8-bit products for likelihoods",
+        help="what computes networks on a processor; auto: OpenVINO where it is installed, --dtype is auto, and a "
+        "trial, which is remembered, finds it faster and in agreement with torch",
         changes_result="unless default",
     )
     threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False, minimum=1)

@@ -74,7 +74,7 @@ CIRCLES = """
     cluster.reranking  stages.reranking
     cluster.scoring  stages.scoring
     scoring  scoring.causal  scoring.compiled  scoring.cross_encoder  scoring.fused_t5  scoring.loading  scoring.monot5 \
-        scoring.packed_likelihood  scoring.packed_rows  scoring.pair_model  scoring.query_likelihood  scoring.windows
+        scoring.packed_likelihood  scoring.pair_model  scoring.query_likelihood  scoring.windows
 """
 
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from tiny_models import sentence
 
 from inpars.models import engine_backend
-from inpars.models.products import can_pack
 from inpars.records import Run
 from inpars.reranking import score_run
 from inpars.scoring import load_scorer
@@ -141,7 +140,6 @@ def test_reranking_keeps_a_documents_queries_together_where_that_helps():
     }
 
 
-@pytest.mark.skipif(not can_pack(), reason="this processor has no bfloat16 products in oneDNN's layout")
 @pytest.mark.parametrize("keeps", [True, False])
 def test_networks_that_were_trained_are_packed_too(tiny, keeps):
     plain = load_pair_model(tiny("llama"), kind="query-likelihood", device="cpu", dtype="bfloat16")

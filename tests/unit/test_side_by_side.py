@@ -103,8 +103,7 @@ def test_work_that_is_no_longer_wanted_is_told_so(use_threads):
     assert stop.is_set()
 
 
-@needs_packing
-@pytest.mark.parametrize("kind", ["t5", "bert_classifier"])
+@pytest.mark.parametrize("kind", [pytest.param("t5", marks=needs_packing), "bert_classifier"])
 def test_scores_in_bfloat16(tiny, threads, threads_seen, kind):
     answers = {"true_token": "▁true", "false_token": "▁false", "kind": "monot5"} if kind == "t5" else {}
     model = for_scoring(load_pair_model(tiny(kind), device="cpu", dtype="bfloat16", **answers))
@@ -126,7 +125,6 @@ def test_likelihoods(tiny, threads, threads_seen):
     assert len(seen) > 1 if threads > 1 else len(seen) == 1
 
 
-@needs_packing
 def test_embeddings(tiny, threads):
     encoder = Encoder(tiny("sentence_transformer"), device="cpu", dtype="bfloat16", batch_size=3)
     texts = [text for _, text in PAIRS]
