@@ -73,8 +73,8 @@ CIRCLES = """
     cluster.generating  stages.generating
     cluster.reranking  stages.reranking
     cluster.scoring  stages.scoring
-    scoring  scoring.causal  scoring.compiled  scoring.cross_encoder  scoring.fused_t5  scoring.loading  scoring.monot5 \
-        scoring.packed_likelihood  scoring.pair_model  scoring.query_likelihood  scoring.windows
+    scoring  scoring.causal  scoring.compiled  scoring.cross_encoder  scoring.fused_t5  scoring.loading \
+        scoring.monot5  scoring.packed_likelihood  scoring.pair_model  scoring.query_likelihood  scoring.windows
 """
 
 
