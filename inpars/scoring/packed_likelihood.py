@@ -21,9 +21,10 @@ from inpars.models.engine_backend import EngineName
 from inpars.models.networks import UNFIT, evaluating, pad_id
 from inpars.models.processor import fast_bfloat16_flags
 from inpars.models.side_by_side import side_by_side
-from inpars.scoring import ScoredPart, score_all
+from inpars.protocols import ScoredPart
 from inpars.scoring.packed_rows import PackedRows, can_pack_rows
 from inpars.scoring.pair_model import EncodedPair, Pair, PairModel, default_batch_tokens, token_budget_batches
+from inpars.scoring.parts import score_all
 from inpars.scoring.query_likelihood import QueryLikelihood
 
 if TYPE_CHECKING:
