@@ -53,8 +53,8 @@ def compiled_cross_encoder(model: CrossEncoder, dtype: DtypeName) -> CompiledPai
     return None if form is None else CompiledPairModel(model, lambda batch: model.margins(batch, form))
 
 
-def compiled_monot5(model: MonoT5, dtype: DtypeName, as_shipped: PairModel) -> CompiledPairModel | None:
-    """The same of a T5, where torch would score with the model `as_shipped`."""
+def compiled_monot5(model: MonoT5, dtype: DtypeName) -> CompiledPairModel | None:
+    """The same of a T5."""
     network, answers = model.network, model.answers
 
     def on(other: Any) -> MonoT5:  # noqa: ANN401
@@ -82,12 +82,12 @@ def compiled_monot5(model: MonoT5, dtype: DtypeName, as_shipped: PairModel) -> C
             expected, found = model.margins(given).float(), form.margins(given)
         return bool((found - expected).square().mean().sqrt() <= TOLERANCE[name] * expected.std() + 1e-6)
 
-    def seconds(form: PairModel | CompiledPairModel) -> float:
+    def seconds(form: MonoT5 | CompiledPairModel) -> float:
         given = batch(*TIMED)
         with evaluating(network):
             return processor_seconds(lambda: form.margins(given))
 
-    forms = Forms(make, agrees, seconds, seconds_of_torch=lambda: seconds(as_shipped))
+    forms = Forms(make, agrees, seconds, seconds_of_torch=lambda: seconds(model))
     return chosen_form(network, "margins", dtype, forms)
 
 

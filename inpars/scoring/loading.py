@@ -23,7 +23,6 @@ from inpars.scoring.answers import Answers, find_answers
 from inpars.scoring.causal import CausalYesNo
 from inpars.scoring.compiled import compiled_cross_encoder, compiled_monot5
 from inpars.scoring.cross_encoder import CrossEncoder
-from inpars.scoring.fused_t5 import FusedMonoT5
 from inpars.scoring.kinds import SCORER_KINDS, ScorerKind
 from inpars.scoring.monot5 import MonoT5
 from inpars.scoring.pair_model import SETTINGS_KEY, PairModel
@@ -103,8 +102,7 @@ def for_scoring(model: PairModel, dtype: DtypeName = "auto") -> PairModel:
     if isinstance(model, CrossEncoder):
         return compiled_cross_encoder(model, dtype) or model
     if isinstance(model, MonoT5):
-        fused = FusedMonoT5(model) if FusedMonoT5.fits(model.network) else model
-        return compiled_monot5(model, dtype, fused) or fused
+        return compiled_monot5(model, dtype) or model
     return model
 
 

@@ -104,7 +104,7 @@ def _attention(
     rows, heads, tokens, width = query.shape
     kinds = key.shape[1]  # heads that have keys of their own; the others share them unexpanded
     if prefix:
-        keys, values = prefix[module.layer_idx]  # type: ignore[index]
+        keys, values = prefix[module.layer_idx]  # type: ignore[call-overload]
         key = torch.cat([keys[None].expand(rows, -1, -1, -1), key], dim=2)
         value = torch.cat([values[None].expand(rows, -1, -1, -1), value], dim=2)
     group = heads // kinds
