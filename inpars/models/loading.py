@@ -7,7 +7,6 @@ A GGUF file is dequantised once into the cache; after that it loads in a second.
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import shutil
 import warnings
@@ -31,11 +30,12 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from inpars.corpus import cache_folder
+from inpars.cache import cache_folder
 from inpars.errors import BackendError, ConfigError, InparsError, MissingDependencyError, UnknownNameError
 from inpars.models.embedded import EMBEDDED
 from inpars.models.folders import GGUF_SUFFIX, exists, model_folder, model_path, saved_kind
-from inpars.storage import replace_folder, storage_errors
+from inpars.storage import atomic_folder
+from inpars.text.hashing import hex_key
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -198,17 +198,11 @@ def _first_line(error: Exception) -> str:
 def _converted(parts: Sequence[Path], name: str) -> Path:
     """The folder in the cache with the dequantised float32 weights of a GGUF file, made where it is absent."""
     sizes = [f"{part.resolve()}:{part.stat().st_size}" for part in parts]
-    key = hashlib.sha256("\0".join([str(CONVERSION_FORMAT), *sizes]).encode()).hexdigest()[:12]
+    key = hex_key(str(CONVERSION_FORMAT), *sizes, digits=12)
     folder = cache_folder() / "models" / f"{name}-{key}"
     if not (folder / "config.json").exists():
-        working = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-        try:
-            with storage_errors(folder):
-                working.mkdir(parents=True, exist_ok=True)
-                _convert(parts, working, name)
-            replace_folder(working, folder)
-        finally:
-            shutil.rmtree(working, ignore_errors=True)
+        with atomic_folder(folder) as working:
+            _convert(parts, working, name)
     return folder
 
 

@@ -13,10 +13,10 @@ from test_readme import commands, parse
 from tiny_models import sentence
 
 from inpars.cli import main
-from inpars.cluster.shards import Shard
 from inpars.formats import write_documents
 from inpars.manifest import read_manifest
 from inpars.records import Document
+from inpars.stages.shards import Shard
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "scripts" / "cluster"
