@@ -9,7 +9,6 @@ interrupted encoding goes on after its last whole shard.
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -314,7 +313,7 @@ def is_embedded(corpus: Documents, encoder: Encoder) -> bool:
 def _index_folder(corpus: Documents, encoder: Encoder) -> Path:
     windows = "" if encoder.window_tokens is None else f"\0windows of {encoder.window_tokens}"
     key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{encoder.fingerprint}{windows}"
-    return cache_folder() / "dense" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    return cache_folder() / "dense" / hex_key(key)
 
 
 def _read_ids(path: Path, count: int) -> list[str] | None:
