@@ -78,7 +78,7 @@ class Partial:
     def chunk_ends(self, total: int) -> dict[int, int]:
         """Where whole chunks end, by items until there: how many lines there are; none end before the first line."""
         ends, items = {0: 0}, 0
-        if not self.kept():
+        if not self.kept() and not self.path.exists():  # else it was begun, with nothing whole yet
             return ends
         for number, record in self.records():
             if CHUNK_END in record:
