@@ -148,8 +148,10 @@ def write_triples(
         queries = _count(source, corpus)
         load = make_scorer or (lambda: load_rescorer(options))
         with ExitStack() as stack:
-            remembered = RememberedScores(Partial.of(STAGE, options, inputs, output, progress), load)
-            scorer = stack.enter_context(remembered) if options.rescore is not None else None
+            scorer = None
+            if options.rescore is not None:
+                saved = Partial.of(STAGE, options, inputs, output, progress)
+                scorer = stack.enter_context(RememberedScores(saved, load))
             miner = Miner(
                 corpus,
                 draw,
