@@ -23,7 +23,7 @@ from inpars.prompting.example_choice import ExampleOptions, choose_prompt
 from inpars.prompting.prompts import load_prompt, read_examples
 from inpars.records import Document
 from inpars.retrieval.index_state import read_state as read_index
-from inpars.stages.partial import chunk_ends, write_in_order
+from inpars.stages.partial import Partial, header_line, write_in_order
 from inpars.stages.remembered import RememberedScores
 from inpars.storage import to_json_line
 
@@ -82,14 +82,14 @@ def batches(folder: Path, main: Path) -> None:
 def partial(folder: Path, main: Path) -> None:
     """What an interrupted stage left."""
     header = to_json_line(HEADER)
-    chunk_ends("fuzz", main, header, 3, SILENT)
+    Partial("fuzz", main, header, SILENT).chunk_ends(3)
     if main.exists():
         write_in_order(main, folder / "out.jsonl", ["d1", "d2"])
 
 
 def remembered(folder: Path, main: Path) -> None:
     """Scores that an interrupted stage left."""
-    with RememberedScores("fuzz", main.with_name("out"), {}, {}, _Ones, SILENT) as scorer:
+    with RememberedScores(Partial("fuzz", main, header_line("fuzz", {}, {}), SILENT), _Ones) as scorer:
         same("scores", 2, len(scorer.score([("a", "b"), ("c", "d")])))
 
 
