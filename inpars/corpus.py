@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
-import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,9 @@ from typing import Any, Protocol, overload
 import numpy as np
 import numpy.typing as npt
 
+from inpars.cache import cache_folder
 from inpars.corpus_files import CorpusLines, corpus_lines, file_key
-from inpars.errors import DataFormatError
+from inpars.errors import DataFormatError, StaleInputError
 from inpars.formats import document_from_tsv, parse_document, read_documents, write_documents
 from inpars.record_files import IdChoices
 from inpars.records import Document, FullText
@@ -172,14 +172,6 @@ def text_key(text: str) -> int:
     return _hash(" ".join(text.split()))
 
 
-def cache_folder() -> Path:
-    """Where converted models, unpacked corpora and indexes are kept: INPARS_CACHE or the user's cache folder."""
-    configured = os.environ.get("INPARS_CACHE")
-    if configured:
-        return Path(configured)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "inpars"
-
-
 def cached_corpus(key: str, documents: Callable[[], Iterable[Document]], cache: Path | None = None) -> Corpus:
     """A corpus whose documents come from elsewhere, written to the cache under `key` the first time."""
     folder = (cache or cache_folder()) / "corpora" / hex_key(key)
@@ -189,6 +181,14 @@ def cached_corpus(key: str, documents: Callable[[], Iterable[Document]], cache: 
             folder.mkdir(parents=True, exist_ok=True)
         write_documents(path, documents())
     return Corpus(path, cache)
+
+
+def open_corpus(path: Path, sha256: str) -> Corpus:
+    """The corpus as another process sees it. Raises StaleInputError where it is another one there."""
+    corpus = Corpus(path)
+    if corpus.sha256 != sha256:
+        raise StaleInputError(f"{path} has other documents on a worker's machine; let all machines see one file")
+    return corpus
 
 
 def _index(lines: CorpusLines, shown: Path, cache: Path) -> _Index:

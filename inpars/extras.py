@@ -15,7 +15,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from inpars.errors import BackendError, InparsError, MissingDependencyError
+from inpars.errors import BackendError, InparsError, MissingDependencyError, pip_line
 from inpars.models.embedded import EMBEDDED
 from inpars.retrieval.java import INSTALL_BM25, find_java
 
@@ -96,11 +96,6 @@ class Extra:
         """How to install what is missing and not needless; None where nothing is."""
         missing = [p.requirement for p in self.packages if not p.fits and p.name not in needless]
         return (self.install or pip_line(missing)) if missing else None
-
-
-def pip_line(requirements: Sequence[str]) -> str:
-    """`pip install ...`, quoted for the shell."""
-    return f"pip install {' '.join(map(shlex.quote, requirements))}"
 
 
 def _declared() -> list[Requirement]:

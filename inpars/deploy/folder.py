@@ -14,7 +14,7 @@ import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
-from inpars.deploy.card import carry_card
+from inpars.cards.carried import carry_card
 from inpars.errors import BackendError, ConfigError
 from inpars.models import loading as models
 from inpars.models.folders import require_utf8

@@ -20,10 +20,8 @@ from inpars.filtering.pool import Gatherer, Pool, ScoringFunction
 from inpars.filtering.selections import Positions, Scores, best_first, parse_selection, select, spread_top_k, top_k
 from inpars.records import SyntheticQuery
 from inpars.text.minhash import near_duplicates
-from inpars.text.words import COPIED_WORDS, is_copied, words
 
 __all__ = [
-    "COPIED_WORDS",
     "FilterOptions",
     "Filtered",
     "ScoringFunction",
@@ -33,8 +31,6 @@ __all__ = [
     "cut",
     "drop_unusable",
     "filter_queries",
-    "is_copied",
-    "words",
 ]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from inpars.corpus import cache_folder
+from inpars.cache import cache_folder
 from inpars.engines import MIN_PARAMETERS, gguf_weights, has_openvino, trial
 from inpars.engines.fingerprints import weights_fingerprint
 from inpars.engines.openvino_network import computes_in, precision_hint

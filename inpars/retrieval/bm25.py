@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from inpars.batches import slices
-from inpars.corpus import Documents, cache_folder
+from inpars.cache import cache_folder
+from inpars.corpus import Documents
 from inpars.errors import BackendError, ConfigError, InparsError, UnknownNameError
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run

@@ -27,7 +27,7 @@ from inpars.topics import Topics
 from inpars.training.examples import Group
 
 if TYPE_CHECKING:
-    from inpars.models.exportable import Exportable
+    from inpars.export.exportable import Exportable
 
 STAGE = "export model"
 METRIC = "nDCG@10"
@@ -108,7 +108,7 @@ def export_model(
     """Fill the folder `output`. Raises BackendError, and leaves nothing, where the float32 graph scores otherwise."""
 
     def work() -> Outcome:
-        from inpars.models.exportable import load_exportable
+        from inpars.export.exportable import load_exportable
         from inpars.models.hardware import use_threads
 
         use_threads(options.threads)
@@ -139,8 +139,8 @@ def _write(
 ) -> list[Measured]:
     import torch
 
-    from inpars.deploy.card import carry_card
-    from inpars.models.onnx_graphs import Session, quantize, write_graph
+    from inpars.cards.carried import carry_card
+    from inpars.export.onnx_graphs import Session, quantize, write_graph
 
     progress.note(f"{STAGE}: writing the graph of a {model.kind}")
     write_graph(model.graph, model.example(), folder / GRAPH)
