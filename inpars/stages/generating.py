@@ -17,9 +17,9 @@ from inpars.corpus import Corpus
 from inpars.documents.selection import Selection, choose_documents
 from inpars.errors import ConfigError
 from inpars.generation import Metered, QueryGenerator
-from inpars.generation.api_options import ApiOptions, check_api
-from inpars.generation.api_prices import Estimate
-from inpars.generation.api_wire import Endpoint
+from inpars.generation.api.budget import Estimate
+from inpars.generation.api.options import ApiOptions, check_api
+from inpars.generation.api.requests import Endpoint
 from inpars.generation.canary import WINDOW, Canary
 from inpars.generation.local_model import LocalModel
 from inpars.generation.result_notes import result_notes

@@ -12,11 +12,11 @@ import numpy.typing as npt
 from fuzzing.cases import Files
 from fuzzing.checks import finite, run, same
 from fuzzing.state_seeds import HEADER
-from inpars.generation.api_answers import AnswerJournal, read_answers
-from inpars.generation.api_batch import read_state as read_batches
-from inpars.generation.api_batch import refuse_open_batches
-from inpars.generation.api_prices import load_prices
-from inpars.generation.reply_query import find_replied
+from inpars.generation.api.batch import read_state as read_batches
+from inpars.generation.api.batch import refuse_open_batches
+from inpars.generation.api.budget import load_prices
+from inpars.generation.api.journal import AnswerJournal, read_answers
+from inpars.generation.api.replies import find_replied
 from inpars.manifest import FileStamp, read_manifest, why_stale, write_manifest
 from inpars.progress import SILENT
 from inpars.prompting.example_choice import ExampleOptions, choose_prompt
