@@ -17,8 +17,8 @@ from inspect import get_annotations
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from inpars.cache import lasting_name
 from inpars.errors import ConfigError
-from inpars.remote.names import lasting_name
 
 Options = TypeVar("Options")
 

@@ -18,6 +18,7 @@ from inpars.commands.common import (
     print_result,
     shown_prompt,
 )
+from inpars.distributed import workers_of
 from inpars.errors import ConfigError
 from inpars.options import add_flags, from_flags
 from inpars.stages.reorder import reorder_file
@@ -67,6 +68,7 @@ def run(flags: argparse.Namespace) -> None:
         output=output,
         make_scorer=run_scorer_maker(options, prompt),
         prompt=prompt,
+        workers=workers_of(options),
         progress=progress,
         overwrite=flags.overwrite,
     )

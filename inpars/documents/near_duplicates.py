@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from inpars.filtering.filters import words
+from inpars.text.words import words
 
 SHINGLE_WORDS = 3
 HASHES, BANDS = 64, 16  # four minima a band: texts of similarity 0.8 share one of 16 bands in 99.98% of all cases

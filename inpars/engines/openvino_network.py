@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inpars.corpus import cache_folder
+from inpars.cache import cache_folder
 from inpars.engines.fingerprints import weights_fingerprint
 from inpars.errors import MissingDependencyError
 from inpars.models.dtypes import DtypeName

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from inpars.filtering.similar_queries import KnownQueries, sketch
-from inpars.filtering.words import words, words_key
 from inpars.records import Qrels
+from inpars.text.words import words, words_key
 
 SIMILAR = 0.8
 NUMBERED_BY_GPL = re.compile(r"genQ\d+")

@@ -18,11 +18,9 @@ from inpars.filtering.guards import OPENING, FilterOptions, Surroundings
 from inpars.filtering.pool import Gatherer, Pool, ScoringFunction
 from inpars.filtering.selections import Positions, Scores, best_first, parse_selection, select, spread_top_k, top_k
 from inpars.filtering.similar_queries import near_duplicates
-from inpars.filtering.words import COPIED_WORDS, is_copied, words
 from inpars.records import SyntheticQuery
 
 __all__ = [
-    "COPIED_WORDS",
     "FilterOptions",
     "Filtered",
     "ScoringFunction",
@@ -32,8 +30,6 @@ __all__ = [
     "cut",
     "drop_unusable",
     "filter_queries",
-    "is_copied",
-    "words",
 ]
 
 

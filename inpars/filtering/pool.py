@@ -18,8 +18,8 @@ from inpars.errors import ConfigError, UnknownNameError
 from inpars.filtering.guards import FilterOptions, Guards, Surroundings
 from inpars.filtering.selections import Mask, Positions, Scores, id_ranks, oriented
 from inpars.filtering.similar_queries import BLOCK, KnownQueries, Sketches, sketch
-from inpars.filtering.words import opening, words, words_key
 from inpars.records import SyntheticQuery
+from inpars.text.words import opening, words, words_key
 
 ScoringFunction: TypeAlias = Literal["sum_log_probs", "mean_log_probs", "mean_probs"]
 SCORES: dict[ScoringFunction, Callable[[SyntheticQuery], float]] = {

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from inpars.filtering.words import words, words_key
+from inpars.text.words import words, words_key
 
 HASHES, BANDS = 64, 16  # similarity 0.8 shares one of 16 bands of four minima in 99.98% of all cases
 MOST_COMPARED = 50  # queries of one band that a query is compared with, so that time stays linear

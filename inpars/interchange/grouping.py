@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from inpars.corpus import cache_folder
+from inpars.cache import cache_folder
 from inpars.errors import DataFormatError
 from inpars.interchange.items import Item, Labelled
 from inpars.interchange.keys import SeenKeys, key_of

@@ -18,9 +18,9 @@ from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeAlias
 
 from inpars.errors import ConfigError
-from inpars.filtering.filters import words
 from inpars.records import Document, Qrels
 from inpars.runs import rank
+from inpars.text.words import words
 
 Source: TypeAlias = Literal["bm25", "dense", "random"]
 RANDOM_TRIES = 100  # documents looked at for each random negative that is wanted

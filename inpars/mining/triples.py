@@ -27,9 +27,9 @@ from inpars.mining.negatives import (
     in_random_order,
     window,
 )
+from inpars.protocols import PairScorer
 from inpars.records import Document, Query, Run, Triple
 from inpars.runs import rank
-from inpars.scoring import PairScorer
 
 RANK_DIGITS = 9  # Java counts documents in 32 bits
 NegativesMode: TypeAlias = Literal["bm25", "dense", "both", "random"]

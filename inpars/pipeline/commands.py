@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from inpars.cache import lasting_name
 from inpars.options import flags_of
 from inpars.prompting.example_choice import ExampleOptions
 from inpars.provenance import shown_command
-from inpars.remote.names import lasting_name
 
 DOCUMENTS = ("dataset", "corpus")
 TOPICS = (*DOCUMENTS, "queries", "qrels", "unknown_judgements", "split")

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from inpars.cluster.options import ClusterOptions
 from inpars.filtering.filters import ScoringFunction
 from inpars.filtering.guards import FilterOptions
 from inpars.mining.triples import rank_problems
 from inpars.options import POSITIVE, SEED, Bounds, option
-from inpars.scoring import ScorerKind
+from inpars.scoring.kinds import ScorerKind
+from inpars.stages.engine_options import ClusterOptions
 from inpars.stages.retrieving import LEAST_WINDOW
 
 BUDGET = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from inpars.datasets import Dataset
+from inpars.distributed import workers_of
 from inpars.formats import read_run, write_run
 from inpars.fusion.system import SYSTEM_FILE, FirstStage, SearchSystem
 from inpars.manifest import stamp
@@ -136,7 +137,7 @@ def search_stage(
     first = ["--limit", str(own.limit)] if own.limit else []
     if shown:
         run.commands.add("search", [*run.commands.topics, *run.left_out, *first], output, options)
-    search_dataset(run.dataset, topics, options, output=output, **run.told)
+    search_dataset(run.dataset, topics, options, output=output, workers=workers_of(options), **run.told)
     return output
 
 

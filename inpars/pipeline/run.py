@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from inpars.datasets import Dataset
+from inpars.distributed import workers_of
 from inpars.errors import ConfigError, StaleInputError
 from inpars.evaluation.measures import DEFAULT_METRICS, Evaluation
 from inpars.evaluation.significance import Difference
@@ -167,6 +168,7 @@ def _generate(run: Surroundings) -> Manifest:
         options,
         output=run.path(SYNTHETIC),
         make_generator=generator_maker(options, run.prompt),
+        workers=workers_of(options),
         **run.told,
     )
 

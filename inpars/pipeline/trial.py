@@ -9,7 +9,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
-from inpars.cluster.estimates import Measurement, measure
+from inpars.stages.estimates import Measurement, measure
 from inpars.datasets import Dataset
 from inpars.documents.selection import choose_documents
 from inpars.errors import ConfigError, UntrainedModelError

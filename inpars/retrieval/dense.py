@@ -11,9 +11,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,7 +23,8 @@ import numpy.typing as npt
 import torch
 
 from inpars.batches import chunks, slices
-from inpars.corpus import Corpus, Documents, cache_folder
+from inpars.cache import cache_folder
+from inpars.corpus import Corpus, Documents, open_corpus
 from inpars.engines.choice import Read, openvino_form
 from inpars.errors import ConfigError, DataFormatError
 from inpars.json_text import JsonError, parse_json
@@ -36,14 +37,13 @@ from inpars.models.networks import check_length
 from inpars.models.side_by_side import in_lone_thread, side_by_side
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run
+from inpars.retrieval.blocks import FillBlocks, SaveBlock
 from inpars.retrieval.passages import document_windows, require_offsets
 from inpars.retrieval.segments import save_array
-from inpars.storage import storage_errors
+from inpars.storage import atomic_writer, storage_errors
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-    from inpars.cluster.encoding import ClusterEncoding
 
 Embeddings = npt.NDArray[np.float32]
 DEFAULT_BATCH_SIZE = 64
@@ -292,9 +292,9 @@ class DenseIndex:
 
 
 def dense_index(
-    corpus: Documents, encoder: Encoder, *, cluster: ClusterEncoding | None = None, progress: Progress = SILENT
+    corpus: Documents, encoder: Encoder, *, fill: FillBlocks | None = None, progress: Progress = SILENT
 ) -> DenseIndex:
-    """The index of a corpus under an encoder, made in the cache where it is not there yet; a `cluster` embeds."""
+    """The index of a corpus under an encoder, made in the cache where it is not there yet; `fill` has others embed."""
     folder = _index_folder(corpus, encoder)
     ids_path = folder / IDS
     shards = [folder / f"{n:05}.npy" for n in range(-(-len(corpus) // DOCUMENTS_PER_SHARD))]
@@ -302,15 +302,26 @@ def dense_index(
     if doc_ids is None:
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            if cluster is not None and isinstance(corpus, Corpus):
-                from inpars.cluster.encoding import CorpusRows
-
-                cluster.fill(CorpusRows.of(corpus), shards, DOCUMENTS_PER_SHARD, len(corpus), progress)
+            if fill is not None and isinstance(corpus, Corpus):
+                rows = CorpusRows(corpus.path.absolute(), corpus.sha256)
+                fill(rows, shards, DOCUMENTS_PER_SHARD, len(corpus), progress)
             doc_ids = _encode_corpus(corpus, encoder, shards, progress)
-            partial = ids_path.with_suffix(f".{os.getpid()}.tmp")
-            partial.write_text(json.dumps(doc_ids), encoding="utf-8")
-            partial.replace(ids_path)
+            with atomic_writer(ids_path) as stream:
+                json.dump(doc_ids, stream)
     return DenseIndex(shards, doc_ids, encoder)
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusRows:
+    """The documents of a corpus by their places in its file; travels by path."""
+
+    path: Path
+    sha256: str
+
+    def open(self) -> SaveBlock:
+        """What embeds some of them, in the worker."""
+        documents = open_corpus(self.path, self.sha256).in_file_order()
+        return lambda encoder, rows, block: save_embeddings(block, [documents[row] for row in rows], encoder)
 
 
 def is_embedded(corpus: Documents, encoder: Encoder) -> bool:

@@ -21,7 +21,7 @@ from inpars.errors import DataFormatError
 from inpars.formats import parse_document, read_documents, write_documents
 from inpars.json_text import JsonError, parse_json
 from inpars.records import Document
-from inpars.storage import read_json_at
+from inpars.storage import atomic_file, read_json_at
 
 Embeddings = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -132,9 +132,8 @@ def read_texts(folder: Path) -> Iterator[str]:
 
 def save_array(path: Path, array: npt.NDArray[Any]) -> None:
     """Write an array's file, which appears when it is whole."""
-    partial = path.with_suffix(f".{os.getpid()}.tmp.npy")
-    np.save(partial, array)
-    partial.replace(path)
+    with atomic_file(path) as working, working.open("wb") as stream:
+        np.save(stream, array)
 
 
 def load_array(path: Path, kind: npt.DTypeLike, axes: int = 1) -> Any:  # noqa: ANN401 - of that kind

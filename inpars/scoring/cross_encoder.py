@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from inpars.errors import ConfigError
-from inpars.scoring import ScorerKind
+from inpars.scoring.kinds import ScorerKind
 from inpars.scoring.pair_model import Batch, EncodedPair, Pair, distinct_token_ids, token_ids
 
 MAX_LENGTH = 512

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from inpars.models.networks import evaluating, float32_rows, head_replaced
 from inpars.models.norms import rms_norm
 from inpars.models.products import Product, ProductAndSum, product, product_and_sum
-from inpars.scoring import ScorerKind
+from inpars.scoring.kinds import ScorerKind
 from inpars.scoring.monot5 import MonoT5
 from inpars.scoring.pair_model import Batch, EncodedPair, Pair
 

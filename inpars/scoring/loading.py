@@ -21,11 +21,12 @@ from inpars.models.fused_bert import fuse_bert
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.kinds import CAUSAL_ENDINGS, CLASSIFIER_ENDING
 from inpars.models.networks import LEAST_TOKENS, check_length, learned_positions
-from inpars.scoring import SCORER_KINDS, ScorerKind, causal, monot5, query_likelihood
+from inpars.scoring import causal, monot5, query_likelihood
 from inpars.scoring.answers import Answers, find_answers
 from inpars.scoring.causal import CausalYesNo
 from inpars.scoring.cross_encoder import CompiledCrossEncoder, CrossEncoder
 from inpars.scoring.fused_t5 import FusedMonoT5
+from inpars.scoring.kinds import SCORER_KINDS, ScorerKind
 from inpars.scoring.monot5 import MonoT5
 from inpars.scoring.pair_model import SETTINGS_KEY, PairModel
 from inpars.scoring.query_likelihood import QueryLikelihood

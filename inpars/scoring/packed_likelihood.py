@@ -19,8 +19,9 @@ from inpars.generation.prefix_attention import RowState
 from inpars.generation.shared_prefix import agreeing
 from inpars.models.networks import evaluating, pad_id
 from inpars.models.side_by_side import side_by_side
-from inpars.scoring import ScoredPart, score_all
+from inpars.protocols import ScoredPart
 from inpars.scoring.pair_model import EncodedPair, Pair, PairModel, default_batch_tokens, token_budget_batches
+from inpars.scoring.parts import score_all
 from inpars.scoring.query_likelihood import QueryLikelihood
 
 ROW_QUERY_TOKENS = 256  # of all queries of one row: what they do not see of each other is computed for nothing

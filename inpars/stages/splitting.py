@@ -20,7 +20,6 @@ import numpy.typing as npt
 from inpars.corpus import Corpus
 from inpars.documents.near_duplicates import THRESHOLD, NearDuplicateClusters
 from inpars.errors import ConfigError, StaleInputError
-from inpars.filtering.filters import words
 from inpars.formats import read_synthetic_records
 from inpars.judgements import QRELS_HEADER, qrel_row
 from inpars.manifest import FileStamp, Manifest, stamp
@@ -30,6 +29,7 @@ from inpars.progress import SILENT, Progress
 from inpars.records import Qrel, SyntheticQuery
 from inpars.stages.stage import Outcome, refuse_to_overwrite, run_stage
 from inpars.storage import atomic_writer, to_json_line
+from inpars.text.words import words
 
 STAGE = "split"
 

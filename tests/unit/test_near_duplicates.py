@@ -7,7 +7,7 @@ import pytest
 from tiny_models import WORDS, sentence
 
 from inpars.documents.near_duplicates import NearDuplicateClusters, NearDuplicates, signature
-from inpars.filtering.filters import words
+from inpars.text.words import words
 
 
 def shingles(text):

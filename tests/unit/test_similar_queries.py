@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inpars.filtering.similar_queries import BLOCK, HASHES, KnownQueries, near_duplicates, sketch
-from inpars.filtering.words import words, words_key
+from inpars.text.words import words, words_key
 
 LONG = "how does the gluten in dough hold the gas that yeast gives off while it rises"
 
