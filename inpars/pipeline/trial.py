@@ -9,7 +9,6 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
-from inpars.stages.estimates import Measurement, measure
 from inpars.datasets import Dataset
 from inpars.documents.selection import choose_documents
 from inpars.errors import ConfigError, UntrainedModelError
@@ -19,6 +18,7 @@ from inpars.pipeline.budget import Part, Rates
 from inpars.pipeline.options import PipelineOptions
 from inpars.prompting.templates import Prompt, PromptSource
 from inpars.records import Document
+from inpars.stages.estimates import Measurement, measure
 from inpars.stages.generating import GenerateOptions, load_generator
 from inpars.stages.reranking import RerankOptions, load_run_scorer
 from inpars.stages.retrieving import SearchOptions, load_encoder
