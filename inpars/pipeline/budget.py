@@ -87,7 +87,9 @@ class Plan:
 
 def table(shares: Sequence[Share], facts: Mapping[Part, float] | None = None) -> list[str]:
     """Lines for people: part, work, estimate and, where they are known, what it took."""
-    rows = [(share.part, share.work, duration(share.seconds), _fact(share, facts)) for share in shares]
+    rows: list[tuple[str, ...]] = [
+        (share.part, share.work, duration(share.seconds), _fact(share, facts)) for share in shares
+    ]
     total = math.fsum(share.seconds for share in shares)
     whole = "" if facts is None else duration(math.fsum(facts.values()))
     rows = [("part", "work", "estimate", "" if facts is None else "fact"), *rows, ("total", "", duration(total), whole)]
@@ -182,7 +184,8 @@ class _Planner:
             return options
 
         def at(value: int) -> PipelineOptions:
-            return _with_top_k(replace(options, **{name: value}), self.named)
+            changed: dict[str, Any] = {name: value}
+            return _with_top_k(replace(options, **changed), self.named)
 
         high = target
         while low < high:

@@ -25,7 +25,7 @@ from inpars.stages.retrieving import SearchOptions, load_encoder
 
 SAMPLE = 512  # documents drawn at random
 SECONDS = {"write": 5.0, "embed": 3.0, "embed windows": 2.0, "rerank": 5.0}  # each, without the start
-WRITTEN_TOGETHER, EMBEDDED_TOGETHER, RERANKED_TOGETHER = 8, 48, 16
+WRITTEN_TOGETHER, EMBEDDED_TOGETHER, RERANKED_TOGETHER = 8, 24, 8
 WARM = 2  # items of the part before the first that is measured
 QUERY_WORDS = 8  # of another document stand for a query
 BATCH = 16  # texts encoded together, of much the same length as in the run's larger batches
