@@ -27,6 +27,7 @@ from inpars.record_files import IdChoices
 from inpars.records import Document, FullText
 from inpars.storage import atomic_folder, decode_line, parse_object, storage_errors
 from inpars.tables import DOC_ID_FIELDS, MSMARCO_DOCUMENTS, Table
+from inpars.text.hashing import hex_key, key64
 
 INDEX_FORMAT = 3  # raise it where files give other documents than before
 UNKNOWN_ID_HINT = "the ids of this file belong to another corpus"
@@ -173,7 +174,7 @@ def text_key(text: str) -> int:
 
 def cached_corpus(key: str, documents: Callable[[], Iterable[Document]], cache: Path | None = None) -> Corpus:
     """A corpus whose documents come from elsewhere, written to the cache under `key` the first time."""
-    folder = (cache or cache_folder()) / "corpora" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    folder = (cache or cache_folder()) / "corpora" / hex_key(key)
     path = folder / "corpus.jsonl"
     if not path.exists():
         with storage_errors(folder):
@@ -276,4 +277,4 @@ def _parse_line(
 
 
 def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+    return key64(text)

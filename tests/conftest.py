@@ -42,7 +42,7 @@ def frozen():
 
 @pytest.fixture(autouse=True)
 def _freeze_modules(frozen):
-    """Every stage collects garbage when it ends; looking through torch's modules takes a quarter of a second each time."""
+    """Every stage collects garbage when it ends; with all of torch's modules that takes a quarter of a second."""
     if len(sys.modules) > frozen["modules"]:
         gc.collect()
         gc.freeze()

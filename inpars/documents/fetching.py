@@ -7,7 +7,6 @@ used where the server says that nothing changed, or does not answer. Sitemaps: s
 from __future__ import annotations
 
 import gzip
-import hashlib
 import http.client
 import json
 import time
@@ -29,6 +28,7 @@ from inpars.json_text import JsonError, parse_json
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.storage import atomic_file, atomic_writer, read_lines
+from inpars.text.hashing import hex_key
 
 AGENT = f"inpars/{__version__}"
 MOST_BYTES = 64 << 20
@@ -196,7 +196,7 @@ class _Client:
             return None
 
     def _place(self, url: str) -> Path:
-        return self._folder / hashlib.sha256(url.encode()).hexdigest()[:24]
+        return self._folder / hex_key(url, digits=24)
 
     def _may(self, url: str) -> bool:
         """What the server's robots.txt allows; everything where it has none."""

@@ -53,7 +53,7 @@ def openvino_generator(wanted: LocalModel, load_torch: Callable[[], QueryGenerat
     Raises ConfigError where OpenVINO was named and cannot do what is wanted, MissingDependencyError where it is absent.
     """
     name = engine()
-    if name == "torch":
+    if name in ("torch", "torch-int8"):
         return None
     if not has_openvino(decoders=True):
         if name == "auto":

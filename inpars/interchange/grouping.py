@@ -20,9 +20,10 @@ import numpy.typing as npt
 from inpars.cache import cache_folder
 from inpars.errors import DataFormatError
 from inpars.interchange.items import Item, Labelled
-from inpars.interchange.keys import SeenKeys, key_of
+from inpars.interchange.keys import SeenKeys
 from inpars.records import ScoredDocument
 from inpars.storage import storage_errors
+from inpars.text.hashing import key64
 
 Row = TypeVar("Row")
 
@@ -75,7 +76,7 @@ class _Spill(Generic[Row]):
     def add(self, key: str, row: Row) -> None:
         """Put a row behind the others."""
         with storage_errors(cache_folder()):
-            self._keys.append(key_of(key))
+            self._keys.append(key64(key))
             self._starts.append(self._stream.tell())
             pickle.dump(row, self._stream)
 

@@ -7,7 +7,6 @@ A GGUF file is dequantised once into the cache; after that it loads in a second.
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import shutil
 import warnings
@@ -36,6 +35,7 @@ from inpars.errors import BackendError, ConfigError, InparsError, MissingDepende
 from inpars.models.embedded import EMBEDDED
 from inpars.models.folders import GGUF_SUFFIX, exists, model_folder, model_path, saved_kind
 from inpars.storage import atomic_folder
+from inpars.text.hashing import hex_key
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -198,7 +198,7 @@ def _first_line(error: Exception) -> str:
 def _converted(parts: Sequence[Path], name: str) -> Path:
     """The folder in the cache with the dequantised float32 weights of a GGUF file, made where it is absent."""
     sizes = [f"{part.resolve()}:{part.stat().st_size}" for part in parts]
-    key = hashlib.sha256("\0".join([str(CONVERSION_FORMAT), *sizes]).encode()).hexdigest()[:12]
+    key = hex_key(str(CONVERSION_FORMAT), *sizes, digits=12)
     folder = cache_folder() / "models" / f"{name}-{key}"
     if not (folder / "config.json").exists():
         with atomic_folder(folder) as working:

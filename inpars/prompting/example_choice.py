@@ -17,12 +17,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from inpars.documents.selection import sampling_key
 from inpars.errors import ConfigError, PromptError
 from inpars.options import check, option
 from inpars.prompting.prompts import read_examples
 from inpars.prompting.templates import Example, Prompt, PromptSource
 from inpars.records import Document
+from inpars.text.hashing import sampling_key
 from inpars.text.words import words
 
 ExamplesChoice: TypeAlias = Literal["all", "random", "nearest"]

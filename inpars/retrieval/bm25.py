@@ -6,7 +6,6 @@ Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond"
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections import deque
@@ -29,6 +28,7 @@ from inpars.retrieval.java_functions import Pool
 from inpars.retrieval.lucene import LuceneSearch, finish, open_reader
 from inpars.retrieval.term_coverage import TermCoverage
 from inpars.storage import atomic_folder, to_json_line
+from inpars.text.hashing import hex_key
 
 DEFAULT_K1 = 0.9
 DEFAULT_B = 0.4
@@ -136,7 +136,7 @@ def bm25_index(
         raise UnknownNameError("language", language, known)  # Anserini would take English
     jar = find_jar()
     key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{language}\0{jar.name if jar else ''}"
-    folder = cache_folder() / "bm25" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    folder = cache_folder() / "bm25" / hex_key(key)
     if not folder.exists():
         _build(corpus, folder, language, threads or os.cpu_count() or 1, progress)
     return BM25Index(folder, k1=k1, b=b, language=language)

@@ -9,7 +9,6 @@ interrupted encoding goes on after its last whole shard.
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,7 +30,6 @@ from inpars.json_text import JsonError, parse_json
 from inpars.manifest import sha256_of
 from inpars.models import loading as models
 from inpars.models.dtypes import DtypeName
-from inpars.models.fused_bert import fuse_bert
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.networks import check_length
 from inpars.models.side_by_side import in_lone_thread, side_by_side
@@ -93,38 +91,21 @@ class Encoder:
         compiled = openvino_form(network, "last_hidden_state", dtype, self._time_torch)
         if compiled is not None:
             self._model[0].model = compiled
-        fused = compiled is None and self._fuse()
-        self._side_by_side = fused or compiled is not None
+        self._side_by_side = compiled is not None
         self.fingerprint = _fingerprint(model, self._model, number_format) + (f"\0{compiled}" if compiled else "")
         # else products in bfloat16 over float32 weights: as fast as bfloat16 weights, and nearer to float32
         own_format = number_format != torch.float32 and not self._side_by_side
         self._autocast = torch.autocast(place.type, number_format, enabled=own_format)
 
-    def _fuse(self) -> bool:
-        network = getattr(self._model[0], "auto_model", None)
-        return self._number_format == torch.bfloat16 and network is not None and fuse_bert(network, self._pooled)
-
     def _time_torch(self, stop_watch: Callable[[Read], float]) -> float:
-        """Seconds of the network as torch computes it, which is left as it was."""
+        """Seconds of the network as torch computes it."""
         network: Any = self._model[0].auto_model
-        encoder, fused = getattr(network, "encoder", None), self._fuse()
-        autocast = torch.autocast(
-            "cpu", self._number_format, enabled=self._number_format != torch.float32 and not fused
-        )
 
         def read(inputs: Mapping[str, torch.Tensor]) -> None:
-            with autocast:
+            with torch.autocast("cpu", self._number_format, enabled=self._number_format != torch.float32):
                 network(**inputs)
 
-        try:
-            return stop_watch(read)
-        finally:
-            if fused:
-                network.encoder = encoder
-
-    def _pooled(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        embeddings: torch.Tensor = self._model(dict(inputs))["sentence_embedding"]
-        return embeddings
+        return stop_watch(read)
 
     def encode_queries(self, texts: Sequence[str]) -> Embeddings:
         """Embeddings of queries, (queries, width), of unit length unless the model compares by plain dot product."""
@@ -332,7 +313,7 @@ def is_embedded(corpus: Documents, encoder: Encoder) -> bool:
 def _index_folder(corpus: Documents, encoder: Encoder) -> Path:
     windows = "" if encoder.window_tokens is None else f"\0windows of {encoder.window_tokens}"
     key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{encoder.fingerprint}{windows}"
-    return cache_folder() / "dense" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    return cache_folder() / "dense" / hex_key(key)
 
 
 def _read_ids(path: Path, count: int) -> list[str] | None:

@@ -5,7 +5,6 @@ An interrupted `add` of the same documents goes on after its last whole block of
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,6 +44,7 @@ from inpars.retrieval.segments import (
 )
 from inpars.retrieval.vector_index import STRUCTURE_FILE, VectorIndex, choose_structure, faiss_is_missing
 from inpars.storage import storage_errors
+from inpars.text.hashing import hex_key
 
 DOCUMENTS_PER_BLOCK = 2048  # embedded between two saves
 MOST_SEGMENTS = 8  # above which the small ones are merged
@@ -224,7 +224,7 @@ def _new_segment(
 ) -> SegmentEntry | None:
     """Write documents and embeddings as a segment that no state names yet; None where there are none."""
     key = f"{state.weights}\0{state.structure}\0{state.digest}\0{state.generation}\0{documents.sha256}"
-    name = f"{state.generation + 1:06}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    name = f"{state.generation + 1:06}-{hex_key(key, digits=12)}"
     sweep(folder, former, keep=name)
     working = folder / SEGMENTS / name
     with storage_errors(working):

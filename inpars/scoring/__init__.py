@@ -72,7 +72,7 @@ def load_scorer(
         prompt=prompt,
         trust_remote_code=trust_remote_code,
     )
-    likelihood = packed(pair_model, model, batch_tokens)
+    likelihood = packed(pair_model, model, batch_tokens, dtype)
     scorer = likelihood or ModelScorer(for_scoring(pair_model, dtype), name=model, batch_tokens=batch_tokens)
     if windows is None:
         return scorer

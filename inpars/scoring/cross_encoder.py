@@ -57,29 +57,6 @@ class CrossEncoder:
         return {}
 
 
-class CompiledCrossEncoder:
-    """A cross-encoder that only scores, its network in another engine's form."""
-
-    kind: ScorerKind = "cross-encoder"
-    thread_safe = side_by_side = True
-
-    def __init__(self, model: CrossEncoder, compiled: nn.Module) -> None:
-        self._model, self._compiled = model, compiled
-        self.network, self.tokenizer, self.max_length = model.network, model.tokenizer, model.max_length
-
-    def encode(self, pairs: Sequence[Pair]) -> list[EncodedPair]:
-        """As the model's own."""
-        return self._model.encode(pairs)
-
-    def margins(self, batch: Batch, network: nn.Module | None = None) -> Tensor:
-        """As the model's own, not differentiable."""
-        return self._model.margins(batch, network or self._compiled)
-
-    def settings(self) -> dict[str, Any]:
-        """As the model's own."""
-        return self._model.settings()
-
-
 def segments(batch: Batch) -> Tensor:
     """1 on the document and its end token, 0 elsewhere, (pairs, tokens)."""
     mask = batch["attention_mask"]

@@ -1,1 +1,1 @@
-"""What counts as a word, for whoever compares texts."""
+"""What texts are compared by: their words, hashes of them, and how many of them two texts share."""
