@@ -87,7 +87,7 @@ class Plan:
 
 def table(shares: Sequence[Share], facts: Mapping[Part, float] | None = None) -> list[str]:
     """Lines for people: part, work, estimate and, where they are known, what it took."""
-    rows: list[tuple[str, ...]] = [
+    rows: list[tuple[str, str, str, str]] = [
         (share.part, share.work, duration(share.seconds), _fact(share, facts)) for share in shares
     ]
     total = math.fsum(share.seconds for share in shares)
@@ -184,8 +184,8 @@ class _Planner:
             return options
 
         def at(value: int) -> PipelineOptions:
-            changed: dict[str, Any] = {name: value}
-            return _with_top_k(replace(options, **changed), self.named)
+            values: dict[str, Any] = {name: value}
+            return _with_top_k(replace(options, **values), self.named)
 
         high = target
         while low < high:

@@ -39,6 +39,7 @@ from inpars.retrieval.blocks import FillBlocks, SaveBlock
 from inpars.retrieval.passages import document_windows, require_offsets
 from inpars.retrieval.segments import save_array
 from inpars.storage import atomic_writer, storage_errors
+from inpars.text.hashing import hex_key
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
