@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from inpars.fusion.gate import Findings, Gate
 from inpars.records import Qrels, Run
-from inpars.runs import cut, fuse_z_scores, rank, with_zeros
+from inpars.runs import completed, fuse_z_scores, rank
 
 DEPTH = 10  # nDCG@10 is what is chosen by
 STEPS = 20  # shares of the bi-encoders that are tried, between 0 and 1
@@ -48,8 +48,8 @@ def choose(
     query_ids = [query_id for query_id in found if qrels.get(query_id)]
     if not query_ids:
         return Choice(gate=gate, queries=0, easy=0, curve=(), chosen=0.0, before=0.0, equal=0.0)
-    others = [cut(run, depth) for run in dense]
-    table = share_table(query_ids, with_zeros(cut(lexical, depth), others, depth), others, qrels)
+    words, *others = completed([lexical, *dense], [True, *[False] * len(dense)], depth)
+    table = share_table(query_ids, words, others, qrels)
     easy = np.array([_found_first(lexical.get(query_id, {}), qrels[query_id]) for query_id in query_ids])
     weights = np.where(easy, EASY, 1.0) / np.where(easy, EASY, 1.0).sum()
 
