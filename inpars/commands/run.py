@@ -29,6 +29,7 @@ from inpars.documents.readers import ReadOptions
 from inpars.evaluation.measures import DEFAULT_METRICS, parse_metrics
 from inpars.options import add_flags, flags_of, from_flags
 from inpars.pipeline.commands import Asked
+from inpars.pipeline.evidence import EvidenceOptions
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.replacing import refuse_to_replace, settings_of
 from inpars.pipeline.run import run_pipeline
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_flags(parser, ExampleOptions)
     add_flags(parser, PipelineOptions)
+    add_flags(parser, EvidenceOptions)
     for part in (ChunkOptions, ReadOptions, FetchOptions):
         add_flags(parser, part)
     parser.add_argument(
@@ -83,7 +85,9 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
     prompt = choose_prompt(load_prompt(flags.prompt), examples, options.seed)
     from_documents = names_documents(flags)
     reading = (from_flags(IngestOptions, flags, limit=None),) if from_documents else ()
-    settings = settings_of(options, prompt, *reading, split=flags.split, metrics=metrics)
+    evidence = from_flags(EvidenceOptions, flags)
+    evidence.check(flags.split)
+    settings = settings_of(options, prompt, *reading, split=flags.split, metrics=metrics, evidence=evidence)
     again = refuse_to_replace(flags.output, settings, overwrite=flags.overwrite)  # now, before documents are read
     progress.begin("read", at_once=True)
     dataset = _ingested(flags, again, progress) if from_documents else open_dataset(flags, progress)
@@ -94,6 +98,7 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
         output=flags.output,
         split=flags.split,
         metrics=metrics,
+        evidence=evidence,
         asked=Asked(
             shown_command(current_argv()),
             {"dataset": dataset.name} if from_documents else dataset_source(flags),

@@ -13,6 +13,7 @@ from inpars.fusion.system import BM25, FirstStage, SearchSystem
 from inpars.manifest import read_manifest, stamp
 from inpars.options import option
 from inpars.pipeline.commands import StageCommands, run_flags
+from inpars.pipeline.evidence import Evidence
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.steps import Steps
 from inpars.progress import Progress
@@ -44,6 +45,7 @@ class Surroundings:
     progress: Steps
     overwrite: bool
     commands: StageCommands
+    evidence: Evidence = Evidence()  # noqa: RUF009 - frozen
 
     def path(self, name: str) -> Path:
         """A file of the run's folder."""
@@ -76,11 +78,16 @@ class Surroundings:
         return ["--leave-out", str(ids)] if example_query_ids(self.prompt) else []
 
 
-def all_runs(run: Surroundings, topics: Topics, system: SearchSystem) -> dict[str, Path]:
-    """The runs of all systems by name, in the order of the table; the system that is shipped comes last."""
+def all_runs(
+    run: Surroundings, topics: Topics, system: SearchSystem, candidates: Sequence[FirstStage]
+) -> dict[str, Path]:
+    """The runs of all systems by name, in the order of the table; the system that is shipped comes last.
+
+    `candidates` are the first stages that the system was chosen from.
+    """
     run.progress.begin("search")
     stages = {
-        stage.name: search_stage(run, topics, f"runs/{stage.name}", stage, k=run.options.k) for stage in system.stages
+        stage.name: search_stage(run, topics, f"runs/{stage.name}", stage, k=run.options.k) for stage in candidates
     }
     bm25, whole = stages["bm25"], stages["whole"]
     base = stages.get("base", whole)

@@ -17,8 +17,9 @@ from inpars.evaluation.significance import Difference
 from inpars.extras import require
 from inpars.manifest import Manifest
 from inpars.options import flags_of
-from inpars.pipeline.choosing import choose_system
+from inpars.pipeline.choosing import choose_system, first_stages
 from inpars.pipeline.commands import Asked, StageCommands, run_flags
+from inpars.pipeline.evidence import EvidenceOptions, read_evidence
 from inpars.pipeline.held_out import HeldOut, hold_out_queries, said_beside, split_files, split_settings
 from inpars.pipeline.judging import Judged, judge, verdict_on
 from inpars.pipeline.leftovers import remove_leftovers
@@ -63,6 +64,7 @@ def run_pipeline(
     output: Path,
     split: str = DEFAULT_SPLIT,
     metrics: Sequence[str] = DEFAULT_METRICS,
+    evidence: EvidenceOptions = EvidenceOptions(),  # noqa: B008 - frozen
     asked: Asked = Asked(),  # noqa: B008 - frozen
     progress: Progress = SILENT,
     overwrite: bool = False,
@@ -79,11 +81,14 @@ def run_pipeline(
     topics = dataset.topics(split) if dataset.splits else None
     if topics is not None:
         _check_judged(topics, dataset)
-    settings = settings_of(options, prompt, *asked.reading, split=split, metrics=metrics, topics=topics)
+    settings = settings_of(
+        options, prompt, *asked.reading, split=split, metrics=metrics, topics=topics, evidence=evidence
+    )
     overwrite = refuse_to_replace(output, settings, overwrite=overwrite)
     write_mark(output, dataset, asked, mark.get("finished"))
     progress = steps = Steps.over(progress, options)
-    run = Surroundings(dataset, prompt, options, output, topics, steps, overwrite, StageCommands(asked))
+    known = read_evidence(evidence, dataset, topics, progress)
+    run = Surroundings(dataset, prompt, options, output, topics, steps, overwrite, StageCommands(asked), known)
     manifests = {"generate": _generate(run), "filter": _filter(run)}
     held_out = _hold_out(run)
     topics = held_out.topics
@@ -93,7 +98,7 @@ def run_pipeline(
     judged, shipped = Judged(), MIX + (RERANKED if system.reranking else "")
     if topics is not None:
         topics = without_examples(topics.first(options.limit), prompt, progress)
-        paths = all_runs(run, topics, system)
+        paths = all_runs(run, topics, system, first_stages(run, tuned="retriever" in trained))
         steps.begin("measure")
         judged = judge(output, topics, paths, metrics, progress=progress, overwrite=overwrite)
         _say_judged(run, [path for name, path in paths.items() if name != MIX or shipped == MIX], metrics)
