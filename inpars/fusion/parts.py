@@ -1,7 +1,8 @@
 """Which parts a search system has: each bi-encoder's view and the reranker's weight and depth, judged inside the mix.
 
-A part that is the default stays unless the queries say by more than one standard error of the paired differences that
-it harms; any other has to gain as much. Reads no files.
+A first stage that is the default stays unless the queries say by more than one standard error of the paired differences
+that it harms; any other has to gain as much. The reranker's weight and depth are those with the greatest gain, after
+each is shrunk by how uncertain it is. Reads no files.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from inpars.runs import rank
 
 WINDOWS, TUNED = "base", "tuned"  # names of first stages
 RERANKER_WEIGHTS = (0.25, 0.5, 0.75, 1.0)
+SPREAD = 0.02  # of what rerankers at another weight or depth gain or lose from one collection to the next, in nDCG@10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,10 +100,11 @@ def choose_reranking(
     depths = sorted({max(1, depth // 4), max(1, depth // 2), depth})
     tried = [(0.0, depth), *((share, most) for most in depths for share in RERANKER_WEIGHTS)]
     found = {one: values(*one) for one in tried if one != (weight, depth)}
-    best = max(found, key=lambda one: (float(found[one].mean()), -one[1], -one[0]))
+    differences = {one: paired(own, default, counts) for one, own in found.items()}
+    best = max(found, key=lambda one: (shrunk(*differences[one]), -one[1], -one[0]))
     trials = []
     for one, own in found.items():
-        difference, error = paired(own, default, counts)
+        difference, error = differences[one]
         name = f"weight {one[0]:g}, depth {one[1]}" if one[0] else "no reranker"
         trials.append(
             Trial(
@@ -109,7 +112,7 @@ def choose_reranking(
                 value=float(own.mean()),
                 difference=difference,
                 standard_error=error,
-                taken=one == best and difference > error,
+                taken=one == best and difference > 0,
             )
         )
     return (*(best if any(trial.taken for trial in trials) else (weight, depth)), trials)
@@ -132,6 +135,11 @@ def paired(values: Table, others: Table, weights: Table) -> tuple[float, float]:
     differences = values - others
     mean = float(weights @ differences)
     return mean, math.sqrt(float(weights**2 @ (differences - mean) ** 2))
+
+
+def shrunk(difference: float, error: float) -> float:
+    """What is to be expected of a difference that was measured with this standard error."""
+    return difference / (1 + (error / SPREAD) ** 2)
 
 
 def _trial(name: str, mix: JudgedMix, difference: float, error: float, *, taken: bool) -> Trial:

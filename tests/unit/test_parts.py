@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inpars.fusion.gate import Findings, Gate
-from inpars.fusion.parts import Headroom, choose_reranking, choose_stages, headroom, paired
+from inpars.fusion.parts import Headroom, choose_reranking, choose_stages, headroom, paired, shrunk
 
 FLAT = Gate(intercept=0.0, lexical_coverage=0.0, dense_coverage=0.0, similarity=0.0)
 FOUND = Findings(lexical_coverage=0.5, dense_coverage=0.25, similarity=0.8)
@@ -70,6 +70,11 @@ def test_a_reranker_gets_what_judged_queries_say():
     assert [trial.name for trial in better[2] if trial.taken] == ["weight 0.75, depth 3"]
     worse = choose_reranking(each(FIRST), each(THIRD), QRELS, weight=0.5, depth=3)
     assert worse[0] < 0.5
+
+
+def test_a_sure_gain_is_preferred_to_an_uncertain_one():
+    assert shrunk(0.03, 0.06) == pytest.approx(0.003)
+    assert shrunk(0.01, 0.005) > shrunk(0.03, 0.06) > 0 > shrunk(-0.01, 0.005)
 
 
 def test_a_reranker_that_is_as_good_at_any_weight_keeps_its_own():
