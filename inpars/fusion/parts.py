@@ -19,6 +19,7 @@ from inpars.records import Qrels, Run
 from inpars.reranking import fuse_with_first_stage
 from inpars.runs import rank
 
+LEAST_QUERIES = 10  # from which on a standard error says something
 WINDOWS, TUNED = "base", "tuned"  # names of first stages
 RERANKER_WEIGHTS = (0.25, 0.5, 0.75, 1.0)
 SPREAD = 0.02  # of what rerankers at another weight or depth gain or lose from one collection to the next, in nDCG@10
@@ -56,6 +57,7 @@ def choose_stages(
     """The choice, the bi-encoders' stages by name and the trials.
 
     Windows are a default. A tuned bi-encoder is none: it is tried beside the others, and in place of the windows.
+    Fewer than `LEAST_QUERIES` queries leave the default.
     """
 
     def judged(names: Sequence[str]) -> JudgedMix:
@@ -63,11 +65,13 @@ def choose_stages(
 
     names = tuple(name for name in dense if name != TUNED)
     now, trials = judged(names), list[Trial]()
+    if now.choice.queries < LEAST_QUERIES:
+        return now.choice, names, trials
     if WINDOWS in names and len(names) > 1:
         fewer = tuple(name for name in names if name != WINDOWS)
         without = judged(fewer)
         difference, error = paired(now.values, without.values, now.weights)
-        stay = difference > -error or not now.choice.queries
+        stay = difference > -error
         trials.append(_trial("windows", now, difference, error, taken=stay))
         names, now = (names, now) if stay else (fewer, without)
     if TUNED in dense:
@@ -94,7 +98,7 @@ def choose_reranking(
     def values(weight: float, depth: int) -> Table:
         return np.array([_reranked(query_id, mix, scores, qrels, weight, depth) for query_id in query_ids])
 
-    if not query_ids:
+    if len(query_ids) < LEAST_QUERIES:
         return weight, depth, []
     default, counts = values(weight, depth), np.full(len(query_ids), 1 / len(query_ids))
     depths = sorted({max(1, depth // 4), max(1, depth // 2), depth})

@@ -78,6 +78,8 @@ def choose_system(run: Surroundings, queries: Path, done: Mapping[str, Manifest]
         )
         values = choice_of(run.dataset.corpus, found, threads=run.options.threads)
         _write(output, values)
+        for line in lines_about(values):
+            run.progress.note(line)
         return Outcome(values["queries"], {}, values)
 
     inputs = {"queries": topics.stamp, **{name: stamp(path) for name, path in paths.items()}}
@@ -94,8 +96,6 @@ def choose_system(run: Surroundings, queries: Path, done: Mapping[str, Manifest]
         b=DEFAULT_B,
         language=DEFAULT_LANGUAGE,
     )
-    for line in lines_about(manifest.results):
-        run.progress.note(line)
     reranking = reranking_of(run, trained="reranker" in done)
     if reranking is not None and evidence.judged is not None:
         reranking = _judged_reranking(run, system, reranking, topics, paths)
@@ -129,6 +129,7 @@ def _judged_reranking(
         )
         values = {"weight": weight, "depth": depth, "trials": [asdict(trial) for trial in trials]}
         _write(output, values)
+        run.progress.note(f"reranked with weight {weight:g} to depth {depth}, by {len(topics.queries)} judged queries")
         return Outcome(len(topics.queries), {}, values)
 
     chosen = run_stage(
@@ -140,7 +141,6 @@ def _judged_reranking(
         **run.told,
     ).results
     if not chosen["weight"]:
-        run.progress.note("nothing is reranked: the judged queries are better off without")
         return None
     return replace(start, weight=chosen["weight"], depth=chosen["depth"])
 
