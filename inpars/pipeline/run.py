@@ -23,6 +23,7 @@ from inpars.pipeline.evidence import EvidenceOptions, read_evidence
 from inpars.pipeline.held_out import HeldOut, hold_out_queries, said_beside, split_files, split_settings
 from inpars.pipeline.judging import Judged, judge, verdict_on
 from inpars.pipeline.leftovers import remove_leftovers
+from inpars.pipeline.looks import check_looks
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.replacing import refuse_to_replace, settings_of
 from inpars.pipeline.results import read_mark, report_of, write_mark
@@ -89,7 +90,7 @@ def run_pipeline(
     progress = steps = Steps.over(progress, options)
     known = read_evidence(evidence, dataset, topics, progress)
     run = Surroundings(dataset, prompt, options, output, topics, steps, overwrite, StageCommands(asked), known)
-    manifests = {"generate": _generate(run), "filter": _filter(run)}
+    manifests = {"generate": _generate(run), "looks": check_looks(run), "filter": _filter(run)}
     held_out = _hold_out(run)
     topics = held_out.topics
     trained, skipped = train_models(run, held_out.train)

@@ -78,7 +78,7 @@ def test_a_finished_run_is_told_in_one_line(finished, cache, capsys):
     assert main(["run", "--dataset", str(TOY), "--output", str(finished), *loud]) == 0
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("step 1 of 10: reading documents")
-    assert lines[-1] == "23 of 23 stages up to date"
+    assert lines[-1] == "24 of 24 stages up to date"
     assert contents(finished) == before
     assert not any(line.endswith("is up to date, skipped") for line in lines)
 
