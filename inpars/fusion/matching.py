@@ -21,7 +21,7 @@ LEAST_QUERIES = 5  # of a target
 NEWTON_STEPS = 50
 HALVINGS = 30
 TOLERANCE = 1e-10
-QUESTION = re.compile(
+_QUESTION = re.compile(
     r"(who|whom|whose|what|when|where|which|why|how|is|are|was|were|do|does|did|can|could|should|would|will|has|have)\b"
     r"|.*\?\s*$",
     re.IGNORECASE | re.DOTALL,
@@ -36,7 +36,7 @@ class Traits:
 
     overlap: float  # share of it in the first documents of BM25 and of the bi-encoder, on average
     words: float  # natural logarithm of their number
-    question: float  # 1 for a question, by an English word at its beginning or a question mark at its end; else 0
+    question: float  # 1 for a question, else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +56,16 @@ def traits_of(queries: Mapping[str, str], found: Mapping[str, Findings]) -> dict
         query_id: Traits(
             overlap=(found[query_id].lexical_coverage + found[query_id].dense_coverage) / 2,
             words=math.log(max(1, len(text.split()))),
-            question=float(bool(QUESTION.match(text.strip()))),
+            question=float(is_question(text)),
         )
         for query_id, text in queries.items()
         if query_id in found
     }
+
+
+def is_question(text: str) -> bool:
+    """By an English word at its beginning or a question mark at its end."""
+    return bool(_QUESTION.match(text.strip()))
 
 
 def matched_weights(

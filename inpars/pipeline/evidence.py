@@ -74,6 +74,12 @@ class Evidence:
     unlabelled: Topics | None = None
     match: bool = False
 
+    @property
+    def real(self) -> list[str]:
+        """What people ask, judged or not."""
+        named = self.unlabelled or self.judged
+        return [] if named is None else list(named.queries.values())
+
 
 def read_evidence(options: EvidenceOptions, dataset: Dataset, measured: Topics | None, progress: Progress) -> Evidence:
     """Read the files or the split. What is measured by is left out and counted.

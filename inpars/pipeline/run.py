@@ -136,10 +136,9 @@ def _known_mark(folder: Path, dataset: Dataset, asked: Asked) -> dict[str, Any]:
     return known
 
 
-def _generate(run: Surroundings) -> Manifest:
-    run.progress.begin("generate")
-    own = run.options
-    options = GenerateOptions(
+def generate_options(own: PipelineOptions) -> GenerateOptions:
+    """How a run writes its queries."""
+    return GenerateOptions(
         model=own.model,
         max_documents=own.max_documents,
         max_doc_tokens=own.max_doc_tokens,
@@ -147,6 +146,11 @@ def _generate(run: Surroundings) -> Manifest:
         seed=own.seed,
         **own.clustered,
     )
+
+
+def _generate(run: Surroundings) -> Manifest:
+    run.progress.begin("generate")
+    options = generate_options(run.options)
     run.commands.add("generate", [*run.commands.documents, *run.commands.prompt], run.path(SYNTHETIC), options)
     return generate_queries(
         run.dataset.corpus,
