@@ -20,6 +20,7 @@ from inpars.manifest import Manifest, stamp
 from inpars.options import option
 from inpars.pipeline.choice import JUDGED, UNLABELLED, WRITTEN, Evidenced, choice_of, lines_about, read_lists
 from inpars.pipeline.judging import CHOICE_TOPICS, keep_topics
+from inpars.pipeline.learning_curve import learning_curve
 from inpars.pipeline.retrieving import FUSION_DEPTH, Surroundings, search_stage
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
 from inpars.stages.reranking import RerankOptions, rerank_file, run_scorer_maker
@@ -87,6 +88,8 @@ def choose_system(run: Surroundings, queries: Path, done: Mapping[str, Manifest]
     by = WRITTEN if evidence.judged is None else JUDGED
     options = _ChoiceOptions(FUSION_DEPTH, repr(PRIOR), by, evidence.match)
     manifest = run_stage("choose", options, output=output, inputs=inputs, work=work, **run.told)
+    if run.options.learning_curve and "retriever" in done:
+        learning_curve(run, topics, paths, done["triples"])
     chosen = manifest.results["stages"]
     system = SearchSystem(
         stages=tuple(stage for stage in stages if stage.name in (BM25, *chosen)),

@@ -81,7 +81,7 @@ def choose_prompt_by_trial(
         return Outcome(len(trials), {}, {"prompt": best})
 
     inputs: dict[str, FileStamp] = {name: stamp(path) for name, path in paths.items()}
-    inputs["real queries"] = stamp_text("real queries", to_json_line(sorted(real)))
+    inputs["real queries"] = stamp_text("real queries", to_json_line({"queries": sorted(real)}))
     manifest = run_stage("choose prompt", _Options(LEAST_SHARE), output=chosen, inputs=inputs, work=work, **told)
     return str(manifest.results["prompt"])
 

@@ -304,3 +304,12 @@ def test_judged_dev_queries_choose_in_place_of_written_ones(cache, tmp_path, cap
     queries.write_text(queries.read_text().replace("please", "now"))
     assert main(command) == 1
     assert "--dev-queries was " in capsys.readouterr().err
+
+
+def test_a_learning_curve_is_written_where_it_is_asked_for(copied, cache, capsys):
+    command = ["run", "--dataset", str(TOY), "--output", str(copied), *TRAINED, "--learning-curve", "--overwrite"]
+    assert main(command) == 0, capsys.readouterr().err
+    points = json.loads((copied / "choice" / "learning-curve.json").read_text())["points"]
+    assert [point["name"] for point in points] == ["untuned", "quarter", "half", "all"]
+    assert [point["triples"] for point in points] == sorted(point["triples"] for point in points)
+    assert main(["verify", str(copied), "--quiet", "--sample", "1"]) == 0, capsys.readouterr()
