@@ -25,7 +25,7 @@ from inpars.errors import BackendError, MissingDependencyError
 from inpars.fusion.system import BM25, FirstStage, Reranking, SearchSystem
 from inpars.options import check
 from inpars.progress import SILENT, Progress
-from inpars.scoring import PairScorer
+from inpars.protocols import PairScorer
 
 if TYPE_CHECKING:
     from inpars.retrieval.dense import Encoder

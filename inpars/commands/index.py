@@ -14,14 +14,15 @@ from typing import Any
 
 from inpars.answering.opening import DEFAULT_RETRIEVER, EngineOptions, load_encoder, parse_filters
 from inpars.answering.parts import matches
-from inpars.cluster.options import ClusterOptions
 from inpars.commands.common import add_dataset_flags, add_display_flags, console, open_dataset, print_result
+from inpars.distributed import workers_of
 from inpars.errors import ConfigError
 from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.retrieval.index_state import litter, size_on_disk
 from inpars.retrieval.index_writing import Change, add_documents, build_index, delete_documents
 from inpars.retrieval.vector_index import VectorIndex
-from inpars.stages.retrieving import SearchOptions, cluster_encoding
+from inpars.stages.engine_options import ClusterOptions
+from inpars.stages.retrieving import SearchOptions, encode_by
 from inpars.storage import read_lines
 
 ACTIONS = {
@@ -95,14 +96,15 @@ def _write(flags: argparse.Namespace) -> Change:
 
         use_threads(flags.threads)
     encoder = load_encoder(name, from_flags(EngineOptions, flags, retriever=name))
-    cluster = cluster_encoding(name, from_flags(SearchOptions, flags, retriever=(name,)))
+    search = from_flags(SearchOptions, flags, retriever=(name,))
+    fill = encode_by(workers_of(search), name, search)
     if flags.action == "add":
-        return add_documents(flags.index, documents, encoder, sync=flags.sync, cluster=cluster, progress=progress)
+        return add_documents(flags.index, documents, encoder, sync=flags.sync, fill=fill, progress=progress)
     return build_index(
         *(flags.index, documents, encoder),
         structure=flags.structure,
         overwrite=flags.overwrite,
-        cluster=cluster,
+        fill=fill,
         progress=progress,
     )
 

@@ -33,6 +33,7 @@ from inpars.options import add_flags, flags_of, from_flags
 from inpars.pipeline.commands import Asked
 from inpars.pipeline.evidence import EvidenceOptions, read_evidence
 from inpars.pipeline.options import PipelineOptions
+from inpars.pipeline.planning import budget_values, closing_lines, free_settings
 from inpars.pipeline.prompt_choice import TRIAL_DOCUMENTS, choose_prompt_by_trial
 from inpars.pipeline.replacing import refuse_to_replace, settings_of
 from inpars.pipeline.run import generate_options, run_pipeline
@@ -91,20 +92,22 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
     progress = Steps(shown, options)
     examples = from_flags(ExampleOptions, flags)
     prompts = {name: choose_prompt(load_prompt(name), examples, options.seed) for name in flags.prompt or ["inpars"]}
-    named, prompt = next(iter(prompts.items()))
+    prompt_name, prompt = next(iter(prompts.items()))
     from_documents = names_documents(flags)
     reading = (from_flags(IngestOptions, flags, limit=None),) if from_documents else ()
     evidence = from_flags(EvidenceOptions, flags)
     evidence.check(flags.split)
-    settings = settings_of(options, prompt, *reading, split=flags.split, metrics=metrics, evidence=evidence)
+    named = frozenset(getattr(flags, "given", ()))
+    free = free_settings(options, named)
+    settings = settings_of(options, prompt, *reading, split=flags.split, metrics=metrics, evidence=evidence, free=free)
     again = False
     if len(prompts) == 1:  # now, before documents are read
         again = refuse_to_replace(flags.output, settings, overwrite=flags.overwrite)
     progress.begin("read", at_once=True)
     dataset = _ingested(flags, again, progress) if from_documents else open_dataset(flags, progress)
     if len(prompts) > 1:
-        named = _tried(dataset, prompts, options, evidence, flags.output, progress)
-        prompt = prompts[named]
+        prompt_name = _tried(dataset, prompts, options, evidence, flags.output, progress)
+        prompt = prompts[prompt_name]
     finished = run_pipeline(
         dataset,
         prompt,
@@ -116,11 +119,12 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
         asked=Asked(
             shown_command(current_argv()),
             {"dataset": dataset.name} if from_documents else dataset_source(flags),
-            named,
+            prompt_name,
             " ".join([*map(str, flags.documents), *flags.urls]),
             _ingest_command(flags) if from_documents else "",
             examples,
             reading,
+            named,
         ),
         progress=progress,
         overwrite=flags.overwrite,
@@ -136,6 +140,9 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
     values = {**as_values(finished.results, finished.differences), "verdict": finished.verdict}
     values |= {"statement": finished.statement} if finished.statement else {}
     values |= {"problems": list(finished.problems)} if finished.problems else {}
+    if finished.plan is not None:
+        text = "\n".join([text, *closing_lines(finished.plan, finished.facts)])
+        values["budget"] = budget_values(finished.plan, finished.facts)
     print_result(flags, text, values)
     return say_no_result(finished.problems if len(finished.problems) == len(finished.results) else ())
 

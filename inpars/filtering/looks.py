@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from inpars.filtering.words import is_copied, words, words_key
 from inpars.records import SyntheticQuery
+from inpars.text.words import is_copied, words, words_key
 
 _CODE = re.compile(
     r"^\s*(def|class|function|import|public|private|static|void|const|return)\b.*[(){}:=;.]"

@@ -21,6 +21,7 @@ from inpars.options import option
 from inpars.pipeline.choice import JUDGED, UNLABELLED, WRITTEN, Evidenced, choice_of, lines_about, read_lists
 from inpars.pipeline.judging import CHOICE_TOPICS, keep_topics
 from inpars.pipeline.learning_curve import learning_curve
+from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.retrieving import FUSION_DEPTH, Surroundings, search_stage
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
 from inpars.stages.reranking import RerankOptions, rerank_file, run_scorer_maker
@@ -166,6 +167,19 @@ def _real_queries(run: Surroundings, stages: Sequence[FirstStage]) -> dict[str, 
     }
 
 
+def lexical_system(run: Surroundings, done: Mapping[str, Manifest]) -> SearchSystem:
+    """BM25 alone, reranked where something reranks, written to `system.json`; there is nothing to choose."""
+    system = SearchSystem(
+        stages=(FirstStage(name=BM25, retriever=BM25),),
+        reranking=reranking_of(run, trained="reranker" in done),
+        k1=DEFAULT_K1,
+        b=DEFAULT_B,
+        language=DEFAULT_LANGUAGE,
+    )
+    write_system(system, run.folder)
+    return system
+
+
 def first_stages(run: Surroundings, *, tuned: bool) -> tuple[FirstStage, ...]:
     """BM25, the bi-encoder over whole documents and over windows, and the tuned one where there is one."""
     own, windows = run.options, run.options.window_tokens or None
@@ -181,13 +195,15 @@ def first_stages(run: Surroundings, *, tuned: bool) -> tuple[FirstStage, ...]:
 def reranking_of(run: Surroundings, *, trained: bool) -> Reranking | None:
     """The reranker: the trained one, else the one to start from, shown the prompt's examples.
 
-    None, with a note, where that is no reranker yet and was not made one.
+    None where the depth is 0, or, with a note, where that is no reranker yet and was not made one.
     """
     own = run.options
+    if not own.rerank_depth:
+        return None
     if not trained and (problem := _untrained(run)) is not None:
         run.progress.note(f"nothing is reranked: {problem}")
         return None
-    windows = {"window_retriever": own.retriever, "window_tokens": own.window_tokens} if own.window_tokens else {}
+    windows = {"window_retriever": own.retriever, "window_tokens": own.window_tokens} if _in_windows(own) else {}
     return Reranking(
         model=str(run.path("models") / "reranker") if trained else own.reranker,
         kind="auto" if trained else own.reranker_kind,
@@ -196,6 +212,10 @@ def reranking_of(run: Surroundings, *, trained: bool) -> Reranking | None:
         prompt=None if trained else run.shown,
         **windows,  # type: ignore[arg-type]
     )
+
+
+def _in_windows(own: PipelineOptions) -> bool:
+    return bool(own.window_tokens) and own.retriever != BM25
 
 
 def _untrained(run: Surroundings) -> UntrainedModelError | None:

@@ -5,11 +5,10 @@ An interrupted `add` of the same documents goes on after its last whole block of
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +18,7 @@ from inpars.corpus import Documents
 from inpars.errors import ConfigError, DataFormatError, StaleInputError
 from inpars.progress import SILENT, Progress
 from inpars.records import Document
+from inpars.retrieval.blocks import FillBlocks, SaveBlock
 from inpars.retrieval.index_state import (
     DELETIONS,
     SEGMENTS,
@@ -36,6 +36,7 @@ from inpars.retrieval.segments import (
     Embeddings,
     Segment,
     read_texts,
+    read_texts_at,
     save_array,
     sync_folder,
     write_rows,
@@ -43,9 +44,7 @@ from inpars.retrieval.segments import (
 )
 from inpars.retrieval.vector_index import STRUCTURE_FILE, VectorIndex, choose_structure, faiss_is_missing
 from inpars.storage import storage_errors
-
-if TYPE_CHECKING:
-    from inpars.cluster.encoding import ClusterEncoding
+from inpars.text.hashing import hex_key
 
 DOCUMENTS_PER_BLOCK = 2048  # embedded between two saves
 MOST_SEGMENTS = 8  # above which the small ones are merged
@@ -80,12 +79,12 @@ def build_index(
     *,
     structure: str = "auto",
     overwrite: bool = False,
-    cluster: ClusterEncoding | None = None,
+    fill: FillBlocks | None = None,
     progress: Progress = SILENT,
 ) -> Change:
     """Make a new index. Raises ConfigError where one is already there, unless it may be overwritten.
 
-    With a `cluster` its workers embed, and `encoder` only says what the model is.
+    With `fill` other processes embed, and `encoder` only says what the model is.
     """
     if not overwrite and is_index(folder):
         raise ConfigError(
@@ -96,7 +95,7 @@ def build_index(
         width = encoder.encode_documents(["width"]).shape[1]
         state = IndexState(encoder.name, weights_of(encoder), width, structure=structure)  # type: ignore[arg-type]
         state = replace(state, generation=former.generation if former else 0)
-        entry = _new_segment(folder, former, state, documents, encoder, progress, cluster)
+        entry = _new_segment(folder, former, state, documents, encoder, progress, fill)
         commit(folder, state.after(*([entry] if entry else [])))
         sweep(folder, read_state(folder))
         return Change(added=entry.documents if entry else 0)
@@ -116,7 +115,7 @@ def add_documents(
     encoder: DocumentEncoder,
     *,
     sync: bool = False,
-    cluster: ClusterEncoding | None = None,
+    fill: FillBlocks | None = None,
     progress: Progress = SILENT,
 ) -> Change:
     """Add documents; those whose id is there with another text replace it, equal ones are left as they are.
@@ -144,7 +143,7 @@ def add_documents(
                 yield document
 
         fresh = _Filtered(documents.sha256, changed)
-        entry = _new_segment(folder, index.state, index.state, fresh, encoder, progress, cluster)
+        entry = _new_segment(folder, index.state, index.state, fresh, encoder, progress, fill)
         replaced = len(gone)
         if sync:
             gone += [document.doc_id for document in index if document.doc_id not in documents]
@@ -221,11 +220,11 @@ def _new_segment(
     documents: Documents | _Filtered,
     encoder: DocumentEncoder,
     progress: Progress,
-    cluster: ClusterEncoding | None,
+    fill: FillBlocks | None,
 ) -> SegmentEntry | None:
     """Write documents and embeddings as a segment that no state names yet; None where there are none."""
     key = f"{state.weights}\0{state.structure}\0{state.digest}\0{state.generation}\0{documents.sha256}"
-    name = f"{state.generation + 1:06}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    name = f"{state.generation + 1:06}-{hex_key(key, digits=12)}"
     sweep(folder, former, keep=name)
     working = folder / SEGMENTS / name
     with storage_errors(working):
@@ -235,10 +234,8 @@ def _new_segment(
             return None
         if not (working / VECTORS).exists():
             blocks = [working / f"block-{number:06}.npy" for number in range(-(-count // DOCUMENTS_PER_BLOCK))]
-            if cluster is not None:
-                from inpars.cluster.encoding import SegmentRows
-
-                cluster.fill(SegmentRows(working.absolute()), blocks, DOCUMENTS_PER_BLOCK, count, progress)
+            if fill is not None:
+                fill(SegmentRows(working.absolute()), blocks, DOCUMENTS_PER_BLOCK, count, progress)
             _encode(working, blocks, count, encoder, progress)
             write_vectors(working, (np.load(block) for block in blocks), count, state.width)
         for block in working.glob("block-*"):
@@ -254,6 +251,17 @@ def _encode(working: Path, blocks: Sequence[Path], count: int, encoder: Document
             progress.advance(len(texts))
             continue
         save_embeddings(block, texts, encoder, progress)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRows:
+    """The rows of an index's segment; travels by path."""
+
+    folder: Path
+
+    def open(self) -> SaveBlock:
+        """What embeds some of them, in the worker."""
+        return lambda encoder, rows, block: save_embeddings(block, read_texts_at(self.folder, rows), encoder)
 
 
 def save_embeddings(block: Path, texts: Sequence[str], encoder: DocumentEncoder, progress: Progress = SILENT) -> None:

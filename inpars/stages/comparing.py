@@ -11,10 +11,10 @@ from typing import Any
 from inpars.corpus import Corpus
 from inpars.filtering.guards import DEFAULT_SCORE, FilterOptions, Surroundings
 from inpars.filtering.laboratory import Comparison, Kept, compare
-from inpars.filtering.laboratory_page import DOCUMENT_CHARACTERS, render_laboratory, slugs
 from inpars.manifest import FileStamp, Manifest, read_manifest
 from inpars.options import SEED, option, result_settings
 from inpars.progress import SILENT, Progress
+from inpars.reports.laboratory_page import DOCUMENT_CHARACTERS, render_laboratory, slugs
 from inpars.reports.page import shorten
 from inpars.stages.filtering import Judged, filter_inputs, gather_file, plain_file
 from inpars.stages.stage import Outcome, run_stage
