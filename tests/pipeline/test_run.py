@@ -87,7 +87,7 @@ def test_a_finished_run_is_told_in_one_line(finished, trained, capsys):
     assert main([*trained, "--output", str(finished)]) == 0
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("step 1 of 10: reading documents")
-    assert lines[-1] == "23 of 23 stages up to date"
+    assert lines[-1] == "24 of 24 stages up to date"
     assert contents(finished) == before
     assert not any(line.endswith("is up to date, skipped") for line in lines)
 
@@ -203,7 +203,8 @@ def test_the_choice_is_made_by_queries_that_nothing_was_trained_on(finished):
         query.query_id for query in sides[1]
     }
     system = read_system(finished)
-    assert [stage.name for stage in system.stages] == ["bm25", "whole", "base", "tuned"]
+    assert [stage.name for stage in system.stages] == ["bm25", "whole", "base"]  # so few cannot tell what tuning gained
+    assert (choice["by"], choice["stages"], choice["trials"]) == ("written", ["whole", "base"], [])
     assert system.gate == PRIOR.moved(choice["gate"]["offset"])
     assert system.reranking.model == str(finished / "models" / "reranker")
 
@@ -280,3 +281,42 @@ def test_a_model_that_is_no_reranker_and_is_not_trained_does_not_rerank(cache, s
     system = read_system(folder)
     assert system.reranking is None
     assert [stage.name for stage in system.stages] == ["bm25", "whole"]
+
+
+def test_judged_dev_queries_choose_in_place_of_written_ones(cache, tmp_path, capsys):
+    """The reranker's weight and depth too; real queries without judgements are compared with the written ones."""
+    queries, qrels, real, folder = (tmp_path / name for name in ("dev.jsonl", "dev.tsv", "real.jsonl", "toy"))
+    rows = [json.loads(line) for line in (TOY / "queries.jsonl").read_text().splitlines()]
+    real.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    grades = [line.split("\t") for line in (TOY / "qrels" / "test.tsv").read_text().splitlines()[1:]]
+    judged = {query_id: doc_id for query_id, doc_id, grade in grades if int(grade) > 0}
+    dev = [{"_id": row["_id"], "text": f"{row['text']} please"} for row in rows if row["_id"] in judged]
+    same = {"_id": "same", "text": rows[0]["text"]}  # is measured by
+    queries.write_text("".join(json.dumps(row) + "\n" for row in [*dev, same]))
+    own = {**{row["_id"]: judged[row["_id"]] for row in dev}, "same": judged[dev[0]["_id"]]}
+    qrels.write_text("".join(f"{name} 0 {doc_id} 1\n" for name, doc_id in own.items()))
+    given = ["--dev-queries", str(queries), "--dev-qrels", str(qrels), "--unlabelled-queries", str(real)]
+    command = ["run", "--dataset", str(TOY), "--output", str(folder), *SMALL, "--training", "never", *given]
+    assert main(command) == 0, capsys.readouterr().err
+    choice = json.loads((folder / "choice" / "choice.json").read_text())
+    reranking = json.loads((folder / "choice" / "reranking.json").read_text())
+    assert (choice["by"], choice["queries"], choice["weighing"]) == ("judged", len(dev), "alike")
+    assert choice["match"]["target_queries"] == len(rows)
+    system = read_system(folder)
+    assert reranking["weight"] == (0 if system.reranking is None else system.reranking.weight)
+    moment = now(folder)
+    assert main(command) == 0
+    assert changed_after(folder, moment) == set()
+    assert main(["verify", str(folder), "--quiet", "--sample", "1"]) == 0, capsys.readouterr()
+    queries.write_text(queries.read_text().replace("please", "now"))
+    assert main(command) == 1
+    assert "--dev-queries was " in capsys.readouterr().err
+
+
+def test_a_learning_curve_is_written_where_it_is_asked_for(copied, cache, capsys):
+    command = ["run", "--dataset", str(TOY), "--output", str(copied), *TRAINED, "--learning-curve", "--overwrite"]
+    assert main(command) == 0, capsys.readouterr().err
+    points = json.loads((copied / "choice" / "learning-curve.json").read_text())["points"]
+    assert [point["name"] for point in points] == ["untuned", "quarter", "half", "all"]
+    assert [point["triples"] for point in points] == sorted(point["triples"] for point in points)
+    assert main(["verify", str(copied), "--quiet", "--sample", "1"]) == 0, capsys.readouterr()
