@@ -14,7 +14,7 @@ from inpars.commands.common import add_display_flags, print_result, say_no_resul
 from inpars.options import Bounds, add_number
 from inpars.pipeline.comparing import SHOWN, compare_runs
 from inpars.pipeline.folder import read_run_folder
-from inpars.reports.comparison_page import comparison_lines, write_comparison
+from inpars.reports.comparison import comparison_lines, write_comparison
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

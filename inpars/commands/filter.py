@@ -16,12 +16,12 @@ from inpars.commands.common import add_dataset_flags, add_output_flags, console,
 from inpars.datasets import Dataset
 from inpars.errors import ConfigError
 from inpars.filtering.guards import FilterOptions
-from inpars.filtering.laboratory_page import table_lines
 from inpars.formats import read_queries
 from inpars.manifest import Manifest
 from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.progress import Note
 from inpars.prompting.prompts import load_prompt, read_examples
+from inpars.reports.laboratory import table_lines
 from inpars.stages.comparing import CompareOptions, compare_file
 from inpars.stages.filtering import RESEMBLING, filter_file, make_surroundings
 from inpars.stages.stage import dropped_line

@@ -36,6 +36,7 @@ class Choice:
     queries: int
     easy: int  # of them BM25 finds the document first; they count less
     curve: tuple[float, ...]  # mean nDCG@10 of the shares 0 to 1, the same for all queries
+    offsets: tuple[float, ...]  # of the gate moved by each of OFFSETS
     chosen: float  # of the gate with its offset
     before: float  # of the gate without it
     equal: float  # of equal weights
@@ -47,7 +48,7 @@ def choose(
     """Choose the offset by queries with known answers; `dense` runs count alike, `depth` documents of each are read."""
     query_ids = [query_id for query_id in found if qrels.get(query_id)]
     if not query_ids:
-        return Choice(gate=gate, queries=0, easy=0, curve=(), chosen=0.0, before=0.0, equal=0.0)
+        return Choice(gate=gate, queries=0, easy=0, curve=(), offsets=(), chosen=0.0, before=0.0, equal=0.0)
     others = [cut(run, depth) for run in dense]
     table = share_table(query_ids, with_zeros(cut(lexical, depth), others, depth), others, qrels)
     easy = np.array([_found_first(lexical.get(query_id, {}), qrels[query_id]) for query_id in query_ids])
@@ -68,6 +69,7 @@ def choose(
         queries=len(query_ids),
         easy=int(easy.sum()),
         curve=curve,
+        offsets=tuple(values),
         chosen=values[best],
         before=values[OFFSETS.index(0.0)],
         equal=curve[STEPS // 2],

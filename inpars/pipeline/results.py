@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,22 +15,26 @@ from inpars.errors import DataFormatError
 from inpars.evaluation.wording import counted
 from inpars.filtering.filters import Filtered
 from inpars.formats import read_synthetic_records
+from inpars.fusion.system import BM25, SearchSystem
 from inpars.json_text import parse_json
-from inpars.manifest import Manifest
+from inpars.manifest import Manifest, read_manifest
+from inpars.models.embedded import EMBEDDED
 from inpars.pipeline.commands import Asked
 from inpars.pipeline.funnel import funnel_of, with_split
 from inpars.pipeline.judging import Judged
 from inpars.pipeline.options import PipelineOptions
+from inpars.pipeline.retrieving import BASE_FUSION, MIX, RERANKED, TUNED
 from inpars.prompting.templates import PromptSource
-from inpars.reports.content import Report
-from inpars.reports.gathering import negatives_of, stages_of, trainings_of, written_of
-from inpars.reports.measuring import Texts, results_of
-from inpars.reports.page import duration
+from inpars.reports.collect import Texts, negatives_of, results_of, stages_of, trainings_of, written_of
+from inpars.reports.conclusion import conclusion_of, mix_of
+from inpars.reports.formatting import duration
+from inpars.reports.schema import Conclusion, Report
 from inpars.stages.examples import example_query_ids
 from inpars.stages.filtering import RESEMBLING, apply_filter
 from inpars.storage import atomic_writer
 
 FOLDER_MARK = "run.json"
+WEIGHTS = (".safetensors", ".bin", ".gguf")
 __all__ = ["FOLDER_MARK", "Asked", "read_mark", "report_of", "texts_of", "write_mark"]
 
 
@@ -69,11 +74,14 @@ def report_of(
     judged: Judged,
     metrics: Sequence[str],
     asked: Asked,
-    verdict: str = "",
+    system: SearchSystem | None = None,
     steps: Sequence[str] = (),
     skipped: Mapping[str, str] = MappingProxyType({}),
 ) -> Report:
-    """The report of the run in a folder; `skipped` says why the retriever or the reranker was not trained."""
+    """The report of the run in a folder, which ships `system`.
+
+    `skipped` says why the retriever or the reranker was not trained.
+    """
     filtered, texts = _verdicts(folder / "queries.synthetic.jsonl", prompt, options), texts_of(dataset)
     generated = manifests["generate"].output.records or 0
     stages = stages_of(folder)
@@ -96,13 +104,17 @@ def report_of(
             judged.glances,
             topics,
             texts=texts,
-            notes=[*([f"{verdict}."] if verdict else []), *_notes(manifests, prompt)],
+            notes=_notes(manifests, prompt),
         )
+    definitions = _definitions(options, system)
     return Report(
         title=f"{dataset.name}: search without labelled queries",
         lead=_lead(prompt, options, manifests),
         facts=facts,
         results=results,
+        conclusion=None if system is None else _conclusion(system, folder, judged, metrics[0], definitions, skipped),
+        mix=mix_of(manifests["choose"].results) if "choose" in manifests else None,
+        definitions=definitions,
         funnel=funnel_of(with_split(manifests, folder), skipped),
         written=written_of(filtered.verdicts, options.scoring_function, texts),
         negatives=negatives_of(folder / "triples.negatives.jsonl", queries, texts),
@@ -130,6 +142,61 @@ def _lead(prompt: PromptSource, options: PipelineOptions, manifests: Mapping[str
         f"{made.device}, inpars {made.versions.get('inpars', '')}"
         + (f" at commit {made.git_commit[:10]}." if made.git_commit else ".")
     )
+
+
+def _definitions(options: PipelineOptions, system: SearchSystem | None) -> dict[str, str]:
+    """What the systems of the table are."""
+    windows = ", by the nearest window of a document" if options.window_tokens else ""
+    reranker = system.reranking if system is not None else None
+    return {
+        BM25: "words alone",
+        options.retriever: f"the encoder alone{windows}",
+        BASE_FUSION: f"BM25 and {options.retriever} with equal weights",
+        TUNED: "the encoder trained on the written queries, alone",
+        MIX: "BM25 and the encoders, weighed query by query",
+        **({MIX + RERANKED: f"the mix, its first {reranker.depth} reordered by {reranker.model}"} if reranker else {}),
+    }
+
+
+def _conclusion(
+    system: SearchSystem,
+    folder: Path,
+    judged: Judged,
+    metric: str,
+    definitions: Mapping[str, str],
+    skipped: Mapping[str, str],
+) -> Conclusion:
+    reranking, shown = system.reranking, shlex.quote(str(folder))
+    models = [stage.retriever for stage in system.stages if stage.retriever != BM25]
+    return conclusion_of(
+        MIX + (RERANKED if reranking else ""),
+        system,
+        judged.evaluations,
+        {name: meaning for name, meaning in definitions.items() if name not in (TUNED, MIX, MIX + RERANKED)},
+        metric,
+        unreranked=MIX,
+        search=read_manifest(folder / "runs" / f"{'mix.reranked' if reranking else 'mix'}.trec"),
+        search_unreranked=read_manifest(folder / "runs" / "mix.trec"),
+        weight_bytes=_weight_bytes([*models, *([reranking.model] if reranking else [])]),
+        skipped=skipped,
+        commands=[
+            f'inpars search --run {shown} "your question"',
+            f"inpars serve --run {shown} --port 8000",
+            f"inpars deploy folder --run {shown} --output {shlex.quote(f'{folder}.system')}",
+        ],
+    )
+
+
+def _weight_bytes(models: Sequence[str]) -> dict[str, int]:
+    """The size of each model's weights, of those that lie on this machine as files."""
+    found = {}
+    for model in dict.fromkeys(models):
+        own = EMBEDDED.get(model)
+        paths = (own.locate() if own.installed else []) if own is not None else [Path(model)]
+        files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*"))]
+        if size := sum(file.stat().st_size for file in files if file.suffix in WEIGHTS):
+            found[Path(model).name] = size
+    return found
 
 
 def _notes(manifests: Mapping[str, Manifest], prompt: PromptSource) -> list[str]:

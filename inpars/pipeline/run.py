@@ -30,7 +30,7 @@ from inpars.pipeline.steps import Steps
 from inpars.pipeline.training import choice_queries, train_models
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import PromptSource
-from inpars.reports.report import write_report
+from inpars.reports.render import write_report
 from inpars.stages.card_numbers import add_numbers_of_run
 from inpars.stages.examples import without_examples
 from inpars.stages.filtering import filter_file
@@ -101,7 +101,7 @@ def run_pipeline(
     remove_leftovers(output, steps)
     report, verdict = output / "report.html", verdict_on(judged, BASE_FUSION, shipped, metrics[0])
     page = report_of(
-        *(dataset, prompt, options, output, manifests, judged, metrics, asked, verdict, run.commands.lines, skipped)
+        *(dataset, prompt, options, output, manifests, judged, metrics, asked, system, run.commands.lines, skipped)
     )
     write_report(said_beside(page, held_out), report)
     write_mark(output, dataset, asked, settings)

@@ -11,11 +11,11 @@ from typing import Any
 from inpars.corpus import Corpus
 from inpars.filtering.guards import DEFAULT_SCORE, FilterOptions, Surroundings
 from inpars.filtering.laboratory import Comparison, Kept, compare
-from inpars.filtering.laboratory_page import DOCUMENT_CHARACTERS, render_laboratory, slugs
 from inpars.manifest import FileStamp, Manifest, read_manifest
 from inpars.options import SEED, option, result_settings
 from inpars.progress import SILENT, Progress
-from inpars.reports.page import shorten
+from inpars.reports.formatting import shorten
+from inpars.reports.laboratory import DOCUMENT_CHARACTERS, render_laboratory, slugs
 from inpars.stages.filtering import Judged, filter_inputs, gather_file, plain_file
 from inpars.stages.stage import Outcome, run_stage
 from inpars.storage import atomic_writer, to_json_line, write_jsonl

@@ -30,8 +30,6 @@ UPWARD = """
     documents.near_duplicates  filtering.filters
     extras                     models.embedded
     extras                     retrieval.java
-    filtering.laboratory_page  reports.charts
-    filtering.laboratory_page  reports.page
     mining.triples             scoring
     models.card                filtering.guards
     models.exportable          scoring.cross_encoder
@@ -42,7 +40,6 @@ UPWARD = """
     models.onnx_graphs         scoring.pair_model
     options                    remote.names
     pipeline.commands          remote.names
-    reports.comparison_page    pipeline.comparing
     retrieval.dense            cluster.encoding
     retrieval.index_writing    cluster.encoding
     stages.columns             cluster.shards
