@@ -6,13 +6,13 @@ A page holds no script and loads nothing; its own content policy forbids both, s
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inpars.evaluation.significance import FEWEST_QUERIES
+from inpars.evaluation.significance import FEWEST_QUERIES, Difference
 from inpars.evaluation.wording import adjustment_in_words, counted, in_words
 from inpars.reports import charts
 from inpars.reports.formatting import MINUS, duration, number, p_value, shorten, span, verdict
@@ -67,13 +67,10 @@ def stage_rows(report: Report) -> list[tuple[str, list[StageFacts], float]]:
     return sorted(rows, key=lambda row: -row[2])
 
 
-def intervals(pairs: list[tuple[str, Any]], label: str) -> str:
+def intervals(pairs: Sequence[tuple[str, Difference]], label: str) -> str:
     """The chart of those differences that were tested."""
-    ranges = [
-        charts.Range(name, gain.mean, *gain.interval, gain.is_believed())
-        for name, gain in pairs
-        if gain.interval is not None
-    ]
+    found = [(name, gain, gain.interval) for name, gain in pairs if gain.interval is not None]
+    ranges = [charts.Range(name, gain.mean, low, high, gain.is_believed()) for name, gain, (low, high) in found]
     return charts.intervals_chart(ranges, label)
 
 

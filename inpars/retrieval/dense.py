@@ -99,6 +99,14 @@ class Encoder:
         own_format = number_format != torch.float32 and not self._side_by_side
         self._autocast = torch.autocast(place.type, number_format, enabled=own_format)
 
+    def reading(self, window_tokens: int | None) -> Encoder:
+        """The same network for whole documents or for windows of another size; nothing is loaded again."""
+        if window_tokens is not None:
+            require_offsets(self._model.tokenizer, self.name)
+        view = copy.copy(self)
+        view.window_tokens = window_tokens
+        return view
+
     def _fuse(self) -> bool:
         network = getattr(self._model[0], "auto_model", None)
         return self._number_format == torch.bfloat16 and network is not None and fuse_bert(network, self._pooled)

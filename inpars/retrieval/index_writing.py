@@ -6,10 +6,11 @@ An interrupted `add` of the same documents goes on after its last whole block of
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from inpars.batches import chunks
 from inpars.corpus import Documents
 from inpars.errors import ConfigError, DataFormatError, StaleInputError
+from inpars.formats import read_documents
 from inpars.progress import SILENT, Progress
 from inpars.records import Document
 from inpars.retrieval.index_state import (
@@ -32,14 +34,17 @@ from inpars.retrieval.index_state import (
     writing,
 )
 from inpars.retrieval.segments import (
+    DOCUMENTS,
     VECTORS,
     Embeddings,
+    Rows,
     Segment,
     read_texts,
     save_array,
     sync_folder,
     write_rows,
     write_vectors,
+    write_view,
 )
 from inpars.retrieval.vector_index import STRUCTURE_FILE, VectorIndex, choose_structure, faiss_is_missing
 from inpars.storage import storage_errors
@@ -63,6 +68,22 @@ class DocumentEncoder(Protocol):
         ...
 
 
+class ViewEncoder(DocumentEncoder, Protocol):
+    """Embeds documents in windows, as `retrieval.dense.Encoder` does."""
+
+    window_tokens: int | None
+
+    def encode_in_windows(
+        self, documents: Sequence[Document], progress: Progress = SILENT
+    ) -> tuple[Embeddings, npt.NDArray[np.int64]]:
+        """Embeddings of all windows, (windows, width), and how many each document has."""
+        ...
+
+
+Views: TypeAlias = Mapping[str, ViewEncoder]
+NO_VIEWS: Views = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """What a writer did, in documents."""
@@ -80,12 +101,14 @@ def build_index(
     *,
     structure: str = "auto",
     overwrite: bool = False,
+    views: Views = NO_VIEWS,
     cluster: ClusterEncoding | None = None,
     progress: Progress = SILENT,
 ) -> Change:
     """Make a new index. Raises ConfigError where one is already there, unless it may be overwritten.
 
-    With a `cluster` its workers embed, and `encoder` only says what the model is.
+    `views` embed each document once more, in windows for instance. With a `cluster` its workers embed, and `encoder`
+    only says what the model is.
     """
     if not overwrite and is_index(folder):
         raise ConfigError(
@@ -95,8 +118,8 @@ def build_index(
         former = _former(folder)
         width = encoder.encode_documents(["width"]).shape[1]
         state = IndexState(encoder.name, weights_of(encoder), width, structure=structure)  # type: ignore[arg-type]
-        state = replace(state, generation=former.generation if former else 0)
-        entry = _new_segment(folder, former, state, documents, encoder, progress, cluster)
+        state = replace(state, generation=former.generation if former else 0, views=_weights_of(views))
+        entry = _new_segment(folder, former, state, documents, encoder, progress, cluster, views)
         commit(folder, state.after(*([entry] if entry else [])))
         sweep(folder, read_state(folder))
         return Change(added=entry.documents if entry else 0)
@@ -116,17 +139,20 @@ def add_documents(
     encoder: DocumentEncoder,
     *,
     sync: bool = False,
+    views: Views = NO_VIEWS,
     cluster: ClusterEncoding | None = None,
     progress: Progress = SILENT,
 ) -> Change:
     """Add documents; those whose id is there with another text replace it, equal ones are left as they are.
 
-    `sync` also deletes what `documents` lack. Raises StaleInputError where the index was made with another model.
+    `sync` also deletes what `documents` lack; `views` are those that the index was built with. Raises StaleInputError
+    where the index was made with another model.
     """
     read_state(folder)
     with writing(folder):
         index = VectorIndex(folder)
         check_encoder(index.state, encoder)
+        check_views(index.state, views)
         gone: list[str] = []
         unchanged = 0
 
@@ -144,7 +170,7 @@ def add_documents(
                 yield document
 
         fresh = _Filtered(documents.sha256, changed)
-        entry = _new_segment(folder, index.state, index.state, fresh, encoder, progress, cluster)
+        entry = _new_segment(folder, index.state, index.state, fresh, encoder, progress, cluster, views)
         replaced = len(gone)
         if sync:
             gone += [document.doc_id for document in index if document.doc_id not in documents]
@@ -181,6 +207,17 @@ def check_encoder(state: IndexState, encoder: DocumentEncoder) -> None:
             f"the index was made with {state.model}, and {encoder.name} has other weights or another length limit; "
             "name that model, or build the index again"
         )
+
+
+def _weights_of(views: Views) -> dict[str, str]:
+    return {name: f"{weights_of(view)}\0{view.window_tokens}" for name, view in views.items()}
+
+
+def check_views(state: IndexState, views: Views) -> None:
+    """Raise StaleInputError unless the index has the embeddings of these views."""
+    if dict(state.views) != _weights_of(views):
+        own = ", ".join(sorted(state.views)) or "none"
+        raise StaleInputError(f"the index was made with other models or windows (views: {own}); build it again")
 
 
 def merge_small(folder: Path, progress: Progress = SILENT) -> None:
@@ -222,9 +259,11 @@ def _new_segment(
     encoder: DocumentEncoder,
     progress: Progress,
     cluster: ClusterEncoding | None,
+    views: Views,
 ) -> SegmentEntry | None:
     """Write documents and embeddings as a segment that no state names yet; None where there are none."""
     key = f"{state.weights}\0{state.structure}\0{state.digest}\0{state.generation}\0{documents.sha256}"
+    key += "".join(f"\0{name}\0{weights}" for name, weights in state.views.items())
     name = f"{state.generation + 1:06}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     sweep(folder, former, keep=name)
     working = folder / SEGMENTS / name
@@ -241,6 +280,9 @@ def _new_segment(
                 cluster.fill(SegmentRows(working.absolute()), blocks, DOCUMENTS_PER_BLOCK, count, progress)
             _encode(working, blocks, count, encoder, progress)
             write_vectors(working, (np.load(block) for block in blocks), count, state.width)
+        for view, own in views.items():
+            if not (working / f"view-{view}.npy").exists():
+                write_view(working, view, _encode_view(working, view, own, count, progress))
         for block in working.glob("block-*"):
             block.unlink()
     return _finish(folder, working, choose_structure(state.structure, count), progress)
@@ -254,6 +296,24 @@ def _encode(working: Path, blocks: Sequence[Path], count: int, encoder: Document
             progress.advance(len(texts))
             continue
         save_embeddings(block, texts, encoder, progress)
+
+
+def _encode_view(
+    working: Path, view: str, encoder: ViewEncoder, count: int, progress: Progress
+) -> Iterator[tuple[Embeddings, Rows]]:
+    """Embeddings and numbers of windows block by block, those that an interrupted run saved read from the disk."""
+    blocks = chunks(read_documents(working / DOCUMENTS), DOCUMENTS_PER_BLOCK)
+    described = progress.track(blocks, total=count, description=f"encode {view} with {encoder.name}", unit="documents")
+    for number, documents in enumerate(described):
+        block = working / f"block-{view}-{number:06}.npy"
+        counts = block.with_suffix(".counts.npy")
+        if block.exists():
+            progress.advance(len(documents))
+        else:
+            vectors, sizes = encoder.encode_in_windows(documents, progress)
+            save_array(counts, sizes)
+            save_array(block, vectors)
+        yield np.load(block), np.load(counts)
 
 
 def save_embeddings(block: Path, texts: Sequence[str], encoder: DocumentEncoder, progress: Progress = SILENT) -> None:
@@ -311,7 +371,14 @@ def _merged(folder: Path, index: VectorIndex, chosen: Sequence[int]) -> SegmentE
             return None
         vectors = (np.asarray(rows) for part in parts for rows in _live_vectors(part))
         write_vectors(working, vectors, count, index.state.width)
+        for view in index.state.views:
+            write_view(working, view, (_live_windows(part, view) for part in parts))
     return _finish(folder, working, choose_structure(index.state.structure, count), SILENT)
+
+
+def _live_windows(segment: Segment, view: str) -> tuple[Embeddings, Rows]:
+    vectors, counts = segment.view(view)
+    return np.asarray(vectors[np.repeat(segment.live, counts)]), np.asarray(counts[segment.live])
 
 
 def _live_vectors(segment: Segment) -> Iterator[Embeddings]:
