@@ -71,7 +71,7 @@ def open_measured(
     reader, writer = answerers(options, answers, None, _weightiest(system, encoders), writes=writes)
     return Engine(
         corpus,
-        _systems(system, bm25, bm25 | dense, reranker),
+        _systems(system, bm25, {**bm25, **dense}, reranker),
         encoders=encoders,
         reranker=reranker,
         reader=reader,
