@@ -59,6 +59,11 @@ class Reranking:
     prompt: Prompt | None = None  # that an untrained query likelihood is shown
 
     @property
+    def label(self) -> str:
+        """For people."""
+        return Path(self.model).name
+
+    @property
     def scorer(self) -> dict[str, Any]:
         """The settings of `load_scorer` that the model was measured with, its prompt aside."""
         names = ("model", "kind", "max_length", "window_retriever", "window_tokens")
@@ -188,7 +193,7 @@ class SearchSystem:
             text = " + ".join(f"{stage.weight:.2f} {stage.label}" for stage in self.stages)
             text += ", weighed query by query" if self.gate else ""
         reranker = self.reranking
-        return text if reranker is None else f"{text}, first {reranker.depth} reranked by {reranker.model}"
+        return text if reranker is None else f"{text}, first {reranker.depth} reranked by {reranker.label}"
 
 
 def write_system(system: SearchSystem, folder: Path) -> Path:

@@ -154,7 +154,7 @@ def _definitions(options: PipelineOptions, system: SearchSystem | None) -> dict[
         BASE_FUSION: f"BM25 and {options.retriever} with equal weights",
         TUNED: "the encoder trained on the written queries, alone",
         MIX: "BM25 and the encoders, weighed query by query",
-        **({MIX + RERANKED: f"the mix, its first {reranker.depth} reordered by {reranker.model}"} if reranker else {}),
+        **({MIX + RERANKED: f"the mix, its first {reranker.depth} reordered by {reranker.label}"} if reranker else {}),
     }
 
 

@@ -91,7 +91,7 @@ def _steps(system: SearchSystem) -> list[str]:
     if len(stages) > 1:
         steps.append("weighed query by query" if system.gate else "added with fixed weights")
     if system.reranking is not None:
-        steps.append(f"the first {system.reranking.depth} reordered by {system.reranking.model}")
+        steps.append(f"the first {system.reranking.depth} reordered by {system.reranking.label}")
     return steps
 
 
