@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
-import os
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,13 +19,15 @@ from typing import Any, Protocol, overload
 import numpy as np
 import numpy.typing as npt
 
+from inpars.cache import cache_folder
 from inpars.corpus_files import CorpusLines, corpus_lines, file_key
-from inpars.errors import DataFormatError
+from inpars.errors import DataFormatError, StaleInputError
 from inpars.formats import document_from_tsv, parse_document, read_documents, write_documents
 from inpars.record_files import IdChoices
 from inpars.records import Document, FullText
-from inpars.storage import decode_line, parse_object, replace_folder, storage_errors
+from inpars.storage import atomic_folder, decode_line, parse_object, storage_errors
 from inpars.tables import DOC_ID_FIELDS, MSMARCO_DOCUMENTS, Table
+from inpars.text.hashing import hex_key, key64
 
 INDEX_FORMAT = 3  # raise it where files give other documents than before
 UNKNOWN_ID_HINT = "the ids of this file belong to another corpus"
@@ -171,23 +172,23 @@ def text_key(text: str) -> int:
     return _hash(" ".join(text.split()))
 
 
-def cache_folder() -> Path:
-    """Where converted models, unpacked corpora and indexes are kept: INPARS_CACHE or the user's cache folder."""
-    configured = os.environ.get("INPARS_CACHE")
-    if configured:
-        return Path(configured)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "inpars"
-
-
 def cached_corpus(key: str, documents: Callable[[], Iterable[Document]], cache: Path | None = None) -> Corpus:
     """A corpus whose documents come from elsewhere, written to the cache under `key` the first time."""
-    folder = (cache or cache_folder()) / "corpora" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    folder = (cache or cache_folder()) / "corpora" / hex_key(key)
     path = folder / "corpus.jsonl"
     if not path.exists():
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         write_documents(path, documents())
     return Corpus(path, cache)
+
+
+def open_corpus(path: Path, sha256: str) -> Corpus:
+    """The corpus as another process sees it. Raises StaleInputError where it is another one there."""
+    corpus = Corpus(path)
+    if corpus.sha256 != sha256:
+        raise StaleInputError(f"{path} has other documents on a worker's machine; let all machines see one file")
+    return corpus
 
 
 def _index(lines: CorpusLines, shown: Path, cache: Path) -> _Index:
@@ -209,15 +210,12 @@ def _build_index(lines: CorpusLines, shown: Path, folder: Path) -> None:
     order = np.argsort(index.hashes, kind="stable")
     hashes, offsets = index.hashes[order], index.offsets[order]
     _reject_duplicates(hashes, offsets, lines, shown, (*lines.remarks, *index.remarks))
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    with storage_errors(folder):
-        temporary.mkdir(parents=True, exist_ok=True)
-        np.save(temporary / "hashes.npy", hashes)
-        np.save(temporary / "offsets.npy", offsets)
-        np.save(temporary / "text_keys.npy", index.text_keys[order])
+    with atomic_folder(folder) as working:
+        np.save(working / "hashes.npy", hashes)
+        np.save(working / "offsets.npy", offsets)
+        np.save(working / "text_keys.npy", index.text_keys[order])
         meta = {"sha256": index.sha256, "documents": len(hashes), "remarks": index.remarks}
-        (temporary / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-    replace_folder(temporary, folder)
+        (working / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 
 
 def _scan(lines: CorpusLines, shown: Path) -> _Index:
@@ -279,4 +277,4 @@ def _parse_line(
 
 
 def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+    return key64(text)

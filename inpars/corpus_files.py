@@ -13,7 +13,7 @@ from inpars.errors import DataFormatError
 from inpars.formats import read_documents, write_documents
 from inpars.packing import is_packed, plain_name
 from inpars.record_files import records_form
-from inpars.storage import open_lines, replace_folder, storage_errors
+from inpars.storage import atomic_file, atomic_folder, open_lines
 from inpars.tables import DOCUMENTS, Table
 
 COPY, REMARKS = "corpus.jsonl", "remarks.json"
@@ -59,13 +59,10 @@ def _copy(folder: Path) -> CorpusLines | None:
 
 
 def _write_copy(path: Path, folder: Path) -> None:
-    working, remarks = folder.with_name(f".{folder.name}.{os.getpid()}.tmp"), list[str]()
-    try:
+    remarks = list[str]()
+    with atomic_folder(folder) as working:
         write_documents(working / COPY, read_documents(path, remarks.append))
         (working / REMARKS).write_text(json.dumps(remarks), encoding="utf-8")
-        replace_folder(working, folder)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
 
 
 def _plain_file(path: Path, cache: Path) -> Path:
@@ -74,13 +71,6 @@ def _plain_file(path: Path, cache: Path) -> Path:
         return path
     target = cache / "corpora" / file_key(path) / plain_name(path)
     if not target.exists():
-        with storage_errors(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-            try:
-                with open_lines(path) as packed, partial.open("wb") as unpacked:
-                    shutil.copyfileobj(packed, unpacked)
-                partial.replace(target)
-            finally:
-                partial.unlink(missing_ok=True)
+        with atomic_file(target) as working, open_lines(path) as packed, working.open("wb") as unpacked:
+            shutil.copyfileobj(packed, unpacked)
     return target

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from inpars.corpus import Corpus, cache_folder, cached_corpus
+from inpars.cache import cache_folder
+from inpars.corpus import Corpus, cached_corpus
 from inpars.documents import python_docs
 from inpars.documents.archives import unpacked
 from inpars.documents.ir_collections import ir_corpus, ir_dataset, ir_splits, like_named

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from inpars.corpus import cache_folder
+from inpars.cache import cache_folder
 from inpars.extras import EXTRAS
 from inpars.models.embedded import EMBEDDED
 from inpars.models.processor import cores, fast_bfloat16_flags, memory_bytes, tier

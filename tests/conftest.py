@@ -1,6 +1,8 @@
 """What all tests share: no model hub, properties without deadlines, tiny models built once a session."""
 
+import gc
 import os
+import sys
 
 import pytest
 from hypothesis import settings
@@ -30,6 +32,21 @@ class TinyModels:
         if key not in self._made:
             self._made[key] = str(getattr(tiny_models, kind)(self._folder / key, **settings))
         return self._made[key]
+
+
+@pytest.fixture(scope="session")
+def frozen():
+    """How many modules are kept from the garbage collector."""
+    return {"modules": 0}
+
+
+@pytest.fixture(autouse=True)
+def _freeze_modules(frozen):
+    """Every stage collects garbage when it ends; with all of torch's modules that takes a quarter of a second."""
+    if len(sys.modules) > frozen["modules"]:
+        gc.collect()
+        gc.freeze()
+        frozen["modules"] = len(sys.modules)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from inpars.fusion.system import FirstStage, Reranking, SearchSystem
 from inpars.manifest import Manifest, git_commit, stamp, stamp_text, versions, write_manifest
 from inpars.pipeline.judging import judge
 from inpars.pipeline.options import PipelineOptions
-from inpars.pipeline.results import Asked, report_of, write_mark
+from inpars.pipeline.results import Asked, Shipped, report_of, write_mark
 from inpars.progress import SILENT
 from inpars.prompting.prompts import load_prompt
 from inpars.records import Document, SyntheticQuery
@@ -68,7 +68,10 @@ def make_run(folder: Path, queries: int, *, depth: int = 100, seed: int = 0) -> 
     topics = _topics(queries, chance)
     paths = {name: _search(folder, name, worth, topics, depth, chance) for name, worth in SYSTEMS.items()}
     judged = judge(folder, topics, paths, METRICS, progress=SILENT)
-    report = report_of(dataset, load_prompt("inpars"), options, folder, manifests, judged, METRICS, asked, SYSTEM)
+    shipped = Shipped("mix + reranker", SYSTEM, paths)
+    report = report_of(
+        dataset, load_prompt("inpars"), options, folder, manifests, judged, METRICS, asked, shipped=shipped
+    )
     write_report(report, folder / "report.html")
     return folder / "report.html"
 

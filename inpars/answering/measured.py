@@ -26,9 +26,9 @@ from inpars.errors import BackendError, MissingDependencyError
 from inpars.fusion.system import BM25, FirstStage, Reranking, SearchSystem
 from inpars.options import check
 from inpars.progress import SILENT, Progress
+from inpars.protocols import PairScorer
 from inpars.retrieval.index_writing import check_encoder, check_views
 from inpars.retrieval.vector_index import VectorIndex
-from inpars.scoring import PairScorer
 
 if TYPE_CHECKING:
     from inpars.retrieval.dense import Encoder

@@ -11,10 +11,10 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from inpars.cluster.estimates import HOUR, Checked, Measurement, Prediction, last_checked, predict, remember
+from inpars.cache import cache_folder
 from inpars.commands.common import add_dataset_flags, add_display_flags, console, open_dataset, print_result
-from inpars.corpus import cache_folder
 from inpars.options import add_flags, from_flags
+from inpars.stages.estimates import HOUR, Checked, Measurement, Prediction, last_checked, predict, remember
 from inpars.stages.estimating import ITEMS, EstimateOptions, measure_work
 
 FILE = "estimates.jsonl"  # in the cache

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset, print_result
+from inpars.distributed import workers_of
 from inpars.errors import ConfigError
 from inpars.formats import read_synthetic_queries
 from inpars.generation.api_options import ApiOptions, check_api
@@ -75,6 +76,7 @@ def run(flags: argparse.Namespace) -> None:
         output=output,
         make_generator=generator_maker(options, prompt, api, output, progress),
         api=api,
+        workers=workers_of(options),
         progress=progress,
         overwrite=flags.overwrite,
     )

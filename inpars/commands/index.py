@@ -15,22 +15,23 @@ from typing import TYPE_CHECKING, Any
 from inpars.answering.measured import load_views
 from inpars.answering.opening import DEFAULT_RETRIEVER, EngineOptions, load_encoder, parse_filters
 from inpars.answering.parts import matches
-from inpars.cluster.options import ClusterOptions
 from inpars.commands.common import add_dataset_flags, add_display_flags, console, open_dataset, print_result
 from inpars.commands.measured import is_measured, open_run, read_measured
 from inpars.corpus import Documents
+from inpars.distributed import workers_of
 from inpars.errors import ConfigError
 from inpars.fusion.system import SYSTEM_FILE, SearchSystem, write_system
 from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.progress import Progress
+from inpars.retrieval.blocks import FillBlocks
 from inpars.retrieval.index_state import is_index, litter, size_on_disk
 from inpars.retrieval.index_writing import Change, add_documents, build_index, delete_documents
 from inpars.retrieval.vector_index import VectorIndex
-from inpars.stages.retrieving import SearchOptions, cluster_encoding
+from inpars.stages.engine_options import ClusterOptions
+from inpars.stages.retrieving import SearchOptions, encode_by
 from inpars.storage import read_lines
 
 if TYPE_CHECKING:
-    from inpars.cluster.encoding import ClusterEncoding
     from inpars.retrieval.dense import Encoder
 
 ACTIONS = {
@@ -120,7 +121,7 @@ def _write(flags: argparse.Namespace) -> Change:
         *(flags.index, documents, encoder),
         sync=flags.sync,
         views=views,
-        cluster=_cluster(flags, encoder),
+        fill=_fill(flags, encoder),
         progress=progress,
     )
 
@@ -139,7 +140,7 @@ def _build(flags: argparse.Namespace, documents: Documents, system: SearchSystem
         structure=flags.structure,
         overwrite=flags.overwrite,
         views=views,
-        cluster=_cluster(flags, encoder),
+        fill=_fill(flags, encoder),
         progress=progress,
     )
 
@@ -153,8 +154,9 @@ def _encoders(flags: argparse.Namespace, system: SearchSystem | None) -> tuple[E
     return load_encoder(name, options), {}
 
 
-def _cluster(flags: argparse.Namespace, encoder: Encoder) -> ClusterEncoding | None:
-    return cluster_encoding(encoder.name, from_flags(SearchOptions, flags, retriever=(encoder.name,)))
+def _fill(flags: argparse.Namespace, encoder: Encoder) -> FillBlocks | None:
+    search = from_flags(SearchOptions, flags, retriever=(encoder.name,))
+    return encode_by(workers_of(search), encoder.name, search)
 
 
 def _delete(flags: argparse.Namespace) -> Change:

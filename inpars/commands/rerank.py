@@ -18,9 +18,10 @@ from inpars.commands.common import (
     print_result,
     shown_prompt,
 )
+from inpars.distributed import workers_of
 from inpars.errors import ConfigError
 from inpars.options import add_flags, from_flags
-from inpars.pipeline.reranking import reorder_file
+from inpars.stages.reorder import reorder_file
 from inpars.stages.reranking import RerankOptions, rerank_file, run_scorer_maker
 from inpars.stages.sharding import own_output
 
@@ -67,6 +68,7 @@ def run(flags: argparse.Namespace) -> None:
         output=output,
         make_scorer=run_scorer_maker(options, prompt),
         prompt=prompt,
+        workers=workers_of(options),
         progress=progress,
         overwrite=flags.overwrite,
     )

@@ -30,6 +30,7 @@ from inpars.evaluation.measures import DEFAULT_METRICS, parse_metrics
 from inpars.options import add_flags, flags_of, from_flags
 from inpars.pipeline.commands import Asked
 from inpars.pipeline.options import PipelineOptions
+from inpars.pipeline.planning import budget_values, closing_lines, free_settings
 from inpars.pipeline.replacing import refuse_to_replace, settings_of
 from inpars.pipeline.run import run_pipeline
 from inpars.pipeline.steps import Steps
@@ -83,7 +84,9 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
     prompt = choose_prompt(load_prompt(flags.prompt), examples, options.seed)
     from_documents = names_documents(flags)
     reading = (from_flags(IngestOptions, flags, limit=None),) if from_documents else ()
-    settings = settings_of(options, prompt, *reading, split=flags.split, metrics=metrics)
+    named = frozenset(getattr(flags, "given", ()))
+    free = free_settings(options, named)
+    settings = settings_of(options, prompt, *reading, split=flags.split, metrics=metrics, free=free)
     again = refuse_to_replace(flags.output, settings, overwrite=flags.overwrite)  # now, before documents are read
     progress.begin("read", at_once=True)
     dataset = _ingested(flags, again, progress) if from_documents else open_dataset(flags, progress)
@@ -102,6 +105,7 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
             _ingest_command(flags) if from_documents else "",
             examples,
             reading,
+            named,
         ),
         progress=progress,
         overwrite=flags.overwrite,
@@ -117,6 +121,9 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
     values = {**as_values(finished.results, finished.differences), "verdict": finished.verdict}
     values |= {"statement": finished.statement} if finished.statement else {}
     values |= {"problems": list(finished.problems)} if finished.problems else {}
+    if finished.plan is not None:
+        text = "\n".join([text, *closing_lines(finished.plan, finished.facts)])
+        values["budget"] = budget_values(finished.plan, finished.facts)
     print_result(flags, text, values)
     return say_no_result(finished.problems if len(finished.problems) == len(finished.results) else ())
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset_if_named, print_result
+from inpars.distributed import workers_of
 from inpars.errors import ConfigError
 from inpars.manifest import Manifest
 from inpars.options import add_flags, from_flags
@@ -56,6 +57,7 @@ def run(flags: argparse.Namespace) -> None:
             prompt,
             options,
             make_scorer=scorer_maker(options, prompt),
+            workers=workers_of(options),
             **documents,
             **common,
         )

@@ -28,6 +28,7 @@ from inpars.commands.common import (
 )
 from inpars.commands.measured import is_measured, open_named_engine, open_run, read_measured
 from inpars.datasets import load_topics
+from inpars.distributed import workers_of
 from inpars.errors import ConfigError
 from inpars.formats import read_queries
 from inpars.fusion.system import BM25
@@ -128,14 +129,15 @@ def _search_all(flags: argparse.Namespace) -> Manifest:
     if flags.index is None:
         dataset = open_dataset(flags, progress)
         options = _run_options(flags, DEFAULT_RETRIEVERS)
-        return search_dataset(dataset, _left(flags, dataset.topics(flags.split)), options, **common)
+        topics = _left(flags, dataset.topics(flags.split))
+        return search_dataset(dataset, topics, options, workers=workers_of(options), **common)
     if is_measured(flags.index):
         raise ConfigError(
             f"{flags.index} searches as the system of a run, for a query that is typed in; for a run of many queries "
             "give --run FOLDER in place of --index"
         )
-    own = (VectorIndex(flags.index).state.model,)
-    return search_index(flags.index, _left(flags, _topics(flags)), _run_options(flags, own), **common)
+    options = _run_options(flags, (VectorIndex(flags.index).state.model,))
+    return search_index(flags.index, _left(flags, _topics(flags)), options, workers=workers_of(options), **common)
 
 
 def _fuse(flags: argparse.Namespace) -> None:

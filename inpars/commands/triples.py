@@ -18,6 +18,7 @@ from inpars.commands.common import (
     open_dataset,
     print_result,
 )
+from inpars.distributed import workers_of
 from inpars.options import add_flags, from_flags
 from inpars.stages.mining import TriplesOptions, write_triples
 from inpars.stages.stage import dropped_line
@@ -56,6 +57,7 @@ def run(flags: argparse.Namespace) -> None:
         options,
         output=flags.output,
         judgements=[load() for _, load in sorted(dataset.splits.items())] if flags.judgements else [],
+        workers=workers_of(options),
         progress=progress,
         overwrite=flags.overwrite,
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import inpars
 from inpars.errors import ConfigError
 from inpars.extras import EXTRAS
-from inpars.storage import storage_errors
+from inpars.storage import atomic_file
 
 SUFFIX = ".tar.gz"
 OF_THE_IMAGE = ("torch",)  # whose build must be the container's
@@ -28,22 +27,16 @@ def write_archive(folder: Path, output: Path) -> int:
     """Write `output` from a model's folder, replacing it at the end; the number of files."""
     if not output.name.endswith(SUFFIX):
         raise ConfigError(f"{output}: the archive's name must end in {SUFFIX}")
-    partial = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     count = 0
-    try:
-        with storage_errors(output):
-            output.parent.mkdir(parents=True, exist_ok=True)
-            with (
-                partial.open("wb") as raw,
-                gzip.GzipFile("", fileobj=raw, mode="wb", mtime=0, compresslevel=1) as packed,
-                tarfile.open(fileobj=packed, mode="w") as archive,
-            ):
-                for name, content in _members(folder):
-                    _add(archive, name, content)
-                    count += 1
-            partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        atomic_file(output) as working,
+        working.open("wb") as raw,
+        gzip.GzipFile("", fileobj=raw, mode="wb", mtime=0, compresslevel=1) as packed,
+        tarfile.open(fileobj=packed, mode="w") as archive,
+    ):
+        for name, content in _members(folder):
+            _add(archive, name, content)
+            count += 1
     return count
 
 

@@ -5,7 +5,6 @@ Weights become float32 safetensors, adapters are merged already. https://hugging
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -15,14 +14,14 @@ import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
-from inpars.deploy.card import carry_card
+from inpars.cards.carried import carry_card
 from inpars.errors import BackendError, ConfigError
 from inpars.models import loading as models
 from inpars.models.folders import require_utf8
 from inpars.models.kinds import find_export_kind
 from inpars.scoring.loading import load_pair_model
 from inpars.scoring.pair_model import ModelScorer, save_pair_model
-from inpars.storage import replace_folder, storage_errors
+from inpars.storage import atomic_folder
 
 Kind: TypeAlias = Literal["bi-encoder", "cross-encoder", "monot5"]
 
@@ -41,20 +40,13 @@ def export_folder(model: str, output: Path, *, trust_remote_code: bool = False) 
     require_utf8(output)
     config = models.load_config(model, trust_remote_code=trust_remote_code)
     kind: Kind = find_export_kind(model, config)
-    working = output.with_name(f".{output.name}.tmp")
     save: Callable[..., list[str]] = {"bi-encoder": _bi_encoder, "cross-encoder": _cross_encoder, "monot5": _monot5}[
         kind
     ]
-    try:
-        with storage_errors(output):
-            shutil.rmtree(working, ignore_errors=True)
-            working.mkdir(parents=True)
-            warnings = save(model, working, trust_remote_code)
-            carry_card(model, working, output.name, "deploy folder")
+    with atomic_folder(output) as working:
+        warnings = save(model, working, trust_remote_code)
+        carry_card(model, working, output.name, "deploy folder")
         warnings += [f"{name} is missing" for name in NEEDED if not _has(working, name)]
-        replace_folder(working, output)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
     return kind, warnings
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import lzma
-import os
-import shutil
 import stat
 import struct
 import zipfile
@@ -13,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from inpars.corpus_files import file_key
 from inpars.errors import DataFormatError
-from inpars.storage import replace_folder, storage_errors
+from inpars.storage import atomic_folder
 
 DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
@@ -27,17 +25,10 @@ def unpacked(path: Path, cache: Path) -> Path:
 
     Raises DataFormatError for what is no zip, is damaged, or has an entry that points outside its folder.
     """
-    key = file_key(path)
-    target = cache / "archives" / key
+    target = cache / "archives" / file_key(path)
     if not target.exists():
-        working = target.with_name(f".{key}.{os.getpid()}.tmp")
-        try:
-            with storage_errors(target):
-                working.mkdir(parents=True, exist_ok=True)
-                _unpack(path, working)
-            replace_folder(working, target)
-        finally:
-            shutil.rmtree(working, ignore_errors=True)
+        with atomic_folder(target) as working:
+            _unpack(path, working)
     return target
 
 

@@ -6,7 +6,6 @@ collections that have them. Knows nothing of manifests.
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,6 @@ from inpars.documents.boilerplate import repeated, without
 from inpars.documents.chunking import MAX_TOKENS, OVERLAP, Chunk, chunks
 from inpars.documents.extraction import Extracted, cached_chunks, extract, read_chunks
 from inpars.documents.folder import SourceFile, as_id
-from inpars.documents.near_duplicates import NearDuplicateClusters
 from inpars.documents.readers import ReadOptions
 from inpars.documents.tokens import TokenCounter, token_counter
 from inpars.errors import ConfigError, UnreadableFileError
@@ -29,6 +27,8 @@ from inpars.json_text import well_formed
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Qrels
+from inpars.text.hashing import key64
+from inpars.text.minhash import NearDuplicateClusters
 
 
 @dataclass(frozen=True, kw_only=True)  # without slots, which would not let IngestOptions have several bases
@@ -191,7 +191,7 @@ def _kept(
 
 def _text_key(text: str) -> int:
     squeezed = " ".join(text.split()).casefold()
-    return int.from_bytes(hashlib.blake2b(squeezed.encode(), digest_size=8).digest(), "little")
+    return key64(squeezed)
 
 
 def _doc_id(file_name: str, chunk: Chunk, seen: Counter[str]) -> str:

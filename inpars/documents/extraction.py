@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,7 +20,7 @@ from inpars.documents.folder import SourceFile
 from inpars.documents.readers import EMPTY, READERS_FORMAT, ReadOptions, kind_of, suffix_of
 from inpars.errors import InparsError, UnreadableFileError
 from inpars.json_text import well_formed
-from inpars.storage import replace_folder, storage_errors, write_jsonl
+from inpars.storage import atomic_folder, write_jsonl
 
 BLOCKS, CHUNKS, NOTES = "blocks.jsonl", "chunks.jsonl", "notes.json"
 
@@ -60,7 +57,7 @@ def extract(file: SourceFile, options: ReadOptions, cache: Path) -> Extracted:
     folder = cache / "documents" / key
     fresh = not (folder / NOTES).exists()
     if fresh:
-        with _put_aside(folder) as working:
+        with atomic_folder(folder) as working:
             notes, edges = FileNotes(), Edges()
             blocks = edges.watch(_guarded(lambda: kind.read(file.path, notes, options), file.path))
             write_jsonl(working / BLOCKS, map(_block_row, blocks))
@@ -80,7 +77,7 @@ def cached_chunks(
     """The file of a file's chunks, made where they were not cut with these settings before."""
     folder = extracted.folder.with_name(_key([extracted.key, settings]))
     if not (folder / CHUNKS).exists():
-        with _put_aside(folder) as working:
+        with atomic_folder(folder) as working:
             write_jsonl(working / CHUNKS, ({k: v for k, v in asdict(chunk).items() if v} for chunk in make()))
     return folder / CHUNKS
 
@@ -127,16 +124,3 @@ def _guarded(read: Callable[[], Iterator[Block]], path: Path) -> Iterator[Block]
     except (Exception, RecursionError) as error:
         reason = (str(error).strip().splitlines() or [""])[0]
         raise UnreadableFileError(f"damaged ({type(error).__name__} {reason})".strip(), path=path) from error
-
-
-@contextmanager
-def _put_aside(folder: Path) -> Iterator[Path]:
-    """A folder to write into that becomes `folder` when the block ends well."""
-    working = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    with storage_errors(folder):
-        working.mkdir(parents=True, exist_ok=True)
-    try:
-        yield working
-        replace_folder(working, folder)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)

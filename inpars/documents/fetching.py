@@ -7,7 +7,6 @@ used where the server says that nothing changed, or does not answer. Sitemaps: s
 from __future__ import annotations
 
 import gzip
-import hashlib
 import http.client
 import json
 import time
@@ -28,7 +27,8 @@ from inpars.errors import DataFormatError
 from inpars.json_text import JsonError, parse_json
 from inpars.options import option
 from inpars.progress import SILENT, Progress
-from inpars.storage import atomic_writer, read_lines, storage_errors
+from inpars.storage import atomic_file, atomic_writer, read_lines
+from inpars.text.hashing import hex_key
 
 AGENT = f"inpars/{__version__}"
 MOST_BYTES = 64 << 20
@@ -181,11 +181,9 @@ class _Client:
 
     def _keep(self, url: str, suffix: str, body: bytes, told: dict[str, str]) -> _Page:
         folder = self._place(url)
-        with storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            path, partial = folder / f"page{suffix}", folder / ".page.tmp"
-            partial.write_bytes(body)
-            partial.replace(path)
+        path = folder / f"page{suffix}"
+        with atomic_file(path) as working:
+            working.write_bytes(body)
         with atomic_writer(folder / "told.json") as stream:
             json.dump({"path": path.name, "url": url, **told}, stream)
         return _Page(path, url, told["etag"], told["modified"])
@@ -198,7 +196,7 @@ class _Client:
             return None
 
     def _place(self, url: str) -> Path:
-        return self._folder / hashlib.sha256(url.encode()).hexdigest()[:24]
+        return self._folder / hex_key(url, digits=24)
 
     def _may(self, url: str) -> bool:
         """What the server's robots.txt allows; everything where it has none."""

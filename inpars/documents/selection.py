@@ -7,7 +7,6 @@ chosen; of a corpus on disk the chosen documents are read when they are asked fo
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -18,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.corpus import Corpus, Picked
-from inpars.documents.near_duplicates import NearDuplicates
 from inpars.errors import ConfigError
 from inpars.records import Document
+from inpars.text.hashing import sampling_key
+from inpars.text.minhash import NearDuplicates
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +77,6 @@ def choose_documents(
     else:
         dropped["not_sampled"] = len(places) - len(chosen)
     return Selection(Picked(placed.__getitem__, np.sort(chosen)), +dropped)
-
-
-def sampling_key(seed: int, record_id: str) -> int:
-    """A 64-bit number that looks random and depends on nothing but the seed and the id."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}\0{record_id}".encode(), digest_size=8).digest(), "big")
 
 
 Places: TypeAlias = npt.NDArray[np.int64]

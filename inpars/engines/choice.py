@@ -1,15 +1,18 @@
-"""OpenVINO's form of an encoder or classifier, where it is wanted, can be had, agrees with torch, and is faster."""
+"""OpenVINO's form of a network, where it is wanted, can be had, agrees with torch, and is faster."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from inpars.engines import MIN_PARAMETERS, has_openvino, trial
+from inpars.engines.int8_products import with_int8_products
 from inpars.errors import ConfigError
 from inpars.models.engine_backend import EngineName, engine
 from inpars.models.networks import UNFIT
@@ -24,9 +27,26 @@ TRIED: tuple[EngineName, ...] = ("openvino",)
 UNUSED_POSITIONS = 2  # RoBERTa's, which it counts among its positions
 TIMED = 3  # times, the fastest of which counts
 # of the outputs' deviation: rounding stays far below, another architecture far above
-TOLERANCE: Mapping[EngineName, float] = {"openvino": 0.05, "openvino-int8": 0.2}
+TOLERANCE: Mapping[EngineName, float] = {"openvino": 0.05, "openvino-int8": 0.2, "torch-int8": 0.2}
 
 Read = Callable[[Mapping[str, Tensor]], Any]
+Form = TypeVar("Form")
+
+
+@dataclass(frozen=True)
+class Forms(Generic[Form]):
+    """What another engine can make of a network: how a form is made, tried and timed."""
+
+    make: Callable[[EngineName], Form]  # raises one of UNFIT where the engine cannot compute the network
+    agrees: Callable[[Form, EngineName], bool]  # whether the form gives what torch gives
+    seconds: Callable[[Form], float]  # processor time of some work
+    seconds_of_torch: Callable[[], float]  # of the same work
+    tried: Sequence[EngineName] = TRIED  # what `auto` may choose
+
+    def agreeing(self, name: EngineName) -> Form | None:
+        """The form; None where it gives something else."""
+        form = self.make(name)
+        return form if self.agrees(form, name) else None
 
 
 def openvino_form(
@@ -35,95 +55,129 @@ def openvino_form(
     dtype: DtypeName,
     time_torch: Callable[[Callable[[Read], float]], float],
 ) -> OpenVinoNetwork | None:
-    """The form to compute with; None where torch does it.
+    """The form of an encoder or classifier to compute with; None where torch does it.
 
     `time_torch` is given a stop-watch, and calls it with what reads inputs as torch would as shipped; it leaves the
     network as it was. Raises ConfigError where OpenVINO was named and cannot compute the network.
     """
+    if network is None:
+        return None
+    positions = getattr(network.config, "max_position_embeddings", PROBE_TOKENS) - UNUSED_POSITIONS
+
+    def make(name: EngineName) -> Any:  # noqa: ANN401
+        if name == "torch-int8":
+            return with_int8_products(network)
+        from inpars.engines.openvino_network import OpenVinoNetwork
+
+        return OpenVinoNetwork(network, output, int8=name == "openvino-int8", dtype=dtype)
+
+    def agreeing(form: Any, name: EngineName) -> bool:  # noqa: ANN401
+        from inpars.engines.openvino_network import agrees
+
+        return agrees(network, form, output, TOLERANCE[name])
+
+    def stop_watch(read: Read) -> float:
+        from inpars.engines.openvino_network import probe
+
+        inputs = probe(network, PROBE_TEXTS, min(PROBE_TOKENS, positions))
+        return processor_seconds(lambda: read(inputs))
+
+    forms = Forms(
+        make,
+        agreeing,
+        seconds=lambda form: stop_watch(lambda inputs: form(**inputs)),
+        seconds_of_torch=lambda: time_torch(stop_watch),
+    )
+    return chosen_form(network, output, dtype, forms)
+
+
+def chosen_form(
+    network: Any,  # noqa: ANN401 - a transformers network
+    subject: str,
+    dtype: DtypeName,
+    forms: Forms[Form],
+) -> Form | None:
+    """The form to compute with, named or found by a trial that is remembered; None where torch does it.
+
+    `subject` says what is computed of the network. Raises ConfigError where OpenVINO was named and cannot compute it.
+    """
     wanted = engine()
-    if network is None or wanted == "torch" or network.device.type != "cpu":
+    if wanted == "torch" or network.device.type != "cpu":
         return None
     if wanted != "auto":
-        return _named(network, output, wanted, dtype)
+        return _named(network, wanted, dtype, forms)
     many = sum(weight.numel() for weight in network.parameters()) >= MIN_PARAMETERS
-    if dtype != "auto" or not many or not has_openvino():
+    tried = [name for name in forms.tried if name == "torch-int8" or has_openvino()]
+    if dtype != "auto" or not many or not tried:
         return None
-    return _tried(network, output, time_torch)
+    return _tried(network, subject, forms, tried)
 
 
-def _named(network: Any, output: Output, wanted: EngineName, dtype: DtypeName) -> OpenVinoNetwork:  # noqa: ANN401
-    from inpars.engines.openvino_network import computes_in
-
-    kind = type(network).__name__
-    if not computes_in(dtype):
-        problem = f"--engine-backend {wanted}: OpenVINO does not compute in {dtype} here; leave one of the two out"
+def _named(
+    network: Any,  # noqa: ANN401
+    wanted: EngineName,
+    dtype: DtypeName,
+    forms: Forms[Form],
+) -> Form:
+    kind, maker = type(network).__name__, "torch" if wanted == "torch-int8" else "OpenVINO"
+    if not _computes_in(wanted, dtype):
+        problem = f"--engine-backend {wanted}: {maker} does not compute in {dtype} here; leave one of the two out"
         raise ConfigError(problem)
     try:
-        found = _form(network, output, wanted, dtype)
+        found = forms.agreeing(wanted)
     except UNFIT as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        problem = f"--engine-backend {wanted}: OpenVINO cannot compute a {kind} ({reason}); leave it out"
+        problem = f"--engine-backend {wanted}: {maker} cannot compute a {kind} ({reason}); leave it out"
         raise ConfigError(problem) from error
     if found is None:
-        raise ConfigError(f"--engine-backend {wanted}: OpenVINO and torch disagree on this {kind}; leave it out")
+        raise ConfigError(f"--engine-backend {wanted}: it and torch disagree on this {kind}; leave it out")
     return found
+
+
+def _computes_in(wanted: EngineName, dtype: DtypeName) -> bool:
+    if wanted == "torch-int8":
+        return dtype in ("auto", "float32")
+    from inpars.engines.openvino_network import computes_in
+
+    return computes_in(dtype)
 
 
 def _tried(
     network: Any,  # noqa: ANN401
-    output: Output,
-    time_torch: Callable[[Callable[[Read], float]], float],
-) -> OpenVinoNetwork | None:
+    subject: str,
+    forms: Forms[Form],
+    names: Sequence[EngineName],
+) -> Form | None:
     from inpars.engines.fingerprints import weights_fingerprint
-    from inpars.engines.openvino_network import probe
 
-    forms: dict[str, OpenVinoNetwork | None] = {}
-    positions = getattr(network.config, "max_position_embeddings", PROBE_TOKENS) - UNUSED_POSITIONS
-    inputs = probe(network, PROBE_TEXTS, min(PROBE_TOKENS, positions))
-
-    def stop_watch(read: Read) -> float:
-        return _seconds(read, inputs)
+    made: dict[str, Form | None] = {}
 
     def time_openvino(name: EngineName) -> float | None:
-        forms[name] = _form_if_any(network, output, name)
-        form = forms[name]
-        return None if form is None else stop_watch(lambda given: form(**given))
+        form = made[name] = _form_if_any(forms, name)
+        return None if form is None else forms.seconds(form)
 
-    trials: dict[str, trial.Trial] = {"torch": lambda: time_torch(stop_watch)}
-    trials |= {name: lambda name=name: time_openvino(name) for name in TRIED}  # type: ignore[misc]
-    best = trial.fastest(f"{output}\0{weights_fingerprint(network)}\0{torch.get_num_threads()}", trials)
+    trials: dict[str, trial.Trial] = {"torch": forms.seconds_of_torch}
+    trials |= {name: partial(time_openvino, name) for name in names}
+    best = trial.fastest(f"{subject}\0{weights_fingerprint(network)}\0{torch.get_num_threads()}", trials)
     if best == "torch":
         return None
-    return forms[best] if best in forms else _form_if_any(network, output, best)  # type: ignore[arg-type]
+    return made[best] if best in made else _form_if_any(forms, best)  # type: ignore[arg-type]
 
 
-def _form(
-    network: Any,  # noqa: ANN401
-    output: Output,
-    name: EngineName,
-    dtype: DtypeName = "auto",
-) -> OpenVinoNetwork | None:
-    """The network's form; None where it gives something else. Raises one of UNFIT where it cannot be converted."""
-    from inpars.engines.openvino_network import OpenVinoNetwork, agrees
-
-    form = OpenVinoNetwork(network, output, int8=name == "openvino-int8", dtype=dtype)
-    return form if agrees(network, form, output, TOLERANCE[name]) else None
-
-
-def _form_if_any(network: Any, output: Output, name: EngineName) -> OpenVinoNetwork | None:  # noqa: ANN401
-    """As `_form`; None where it cannot be converted too: torch computes all networks."""
+def _form_if_any(forms: Forms[Form], name: EngineName) -> Form | None:
+    """The form; None where it cannot be converted or gives something else: torch computes all networks."""
     try:
-        return _form(network, output, name)
+        return forms.agreeing(name)
     except UNFIT:
         return None
 
 
-def _seconds(read: Read, inputs: Mapping[str, Tensor]) -> float:
-    """Processor time of reading the inputs."""
+def processor_seconds(work: Callable[[], Any], times: int = TIMED) -> float:
+    """Processor time of some work, the fastest of a few times."""
     found = []
-    for _ in range(TIMED + 1):  # the first warms up
+    for _ in range(times + 1):  # the first warms up
         start = time.process_time()
         with torch.inference_mode():
-            read(inputs)
+            work()
         found.append(time.process_time() - start)
     return min(found[1:])

@@ -1,8 +1,8 @@
-"""Encoders and classifiers computed by OpenVINO: the graph of a transformers network, converted once into the cache.
+"""What a transformers network computes, by OpenVINO: a graph, converted once into the cache, for reading only.
 
-A stand-in for the network it was made of, for reading only. In bfloat16 or float32 its states agree with torch's to
-rounding; with 8-bit weights (NNCF, symmetric, a scale per output channel) inputs of products are rounded too, group by
-group. Several threads may call it, each with its own request.
+In bfloat16 or float32 its numbers agree with torch's to rounding; with 8-bit weights (NNCF, symmetric, a scale per
+output channel) inputs of products are rounded too, group by group. Several threads may call it, each with its own
+request.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import os
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from inspect import signature
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inpars.corpus import cache_folder
+from inpars.cache import cache_folder
 from inpars.engines.fingerprints import weights_fingerprint
 from inpars.errors import MissingDependencyError
 from inpars.models.dtypes import DtypeName
@@ -38,11 +38,45 @@ GRAPH_FORMAT = 2  # raise when a graph is converted otherwise
 QUANTIZATION_GROUP = 128  # inputs of a product with one scale; the row's width where that is no multiple
 
 Output: TypeAlias = Literal["last_hidden_state", "logits"]
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+class OpenVinoFunction:
+    """A module's one output for tensors in their order."""
+
+    def __init__(
+        self,
+        network: Any,  # noqa: ANN401
+        module: Callable[[Any], nn.Module],
+        example: Mapping[str, Tensor],
+        subject: str,
+        *,
+        int8: bool = False,
+        dtype: DtypeName = "auto",
+    ) -> None:
+        """Convert what `module` makes of the network, and compile; `subject` says what that is.
+
+        Raises one of `networks.UNFIT` where it cannot be converted.
+        """
+        self._int8, self._precision = int8, precision_hint(dtype)
+        self._compiled = _compiled(_graph(network, module, example, subject, int8=int8), self._precision)
+        self._of_thread = local()
+
+    def __str__(self) -> str:
+        """What decides its output beyond the network's weights."""
+        name = f"OpenVINO {openvino_package().__version__.split('-')[0]}, {self._precision}"
+        return f"{name}, 8-bit products" if self._int8 else name
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """The output, in float32."""
+        if not hasattr(self._of_thread, "request"):
+            self._of_thread.request = self._compiled.create_infer_request()
+        given = {place: np.ascontiguousarray(tensor.numpy()) for place, tensor in enumerate(inputs)}
+        found = self._of_thread.request.infer(given, share_inputs=True)
+        return torch.from_numpy(np.array(found[0]))  # the request's own memory is written again
 
 
 class OpenVinoNetwork(nn.Module):
-    """What a transformers network gives, computed by OpenVINO; the network itself stays at hand for its settings."""
+    """A stand-in for an encoder or classifier; the network itself stays at hand for its settings."""
 
     def __init__(
         self,
@@ -54,12 +88,13 @@ class OpenVinoNetwork(nn.Module):
     ) -> None:
         """Convert and compile. Raises one of `networks.UNFIT` where the network cannot be converted."""
         super().__init__()
-        self.config, self._output, self._int8 = network.config, output, int8
-        self._precision = precision_hint(dtype)
+        self.config, self._output = network.config, output
         self._network = (network,)  # in a tuple, so that its weights are not registered twice
-        self._inputs = [name for name in INPUTS if name in _parameters(network)]
-        self._compiled = _compiled(_graph(network, output, self._inputs, int8=int8), self._precision)
-        self._of_thread = local()
+        example = probe(network, 2, 8)
+        self._inputs = list(example)
+        self._function = OpenVinoFunction(
+            network, lambda own: _OneOutput(own, output, self._inputs), example, output, int8=int8, dtype=dtype
+        )
 
     @property
     def device(self) -> torch.device:
@@ -73,18 +108,12 @@ class OpenVinoNetwork(nn.Module):
 
     def __str__(self) -> str:
         """What decides its outputs beyond the network's weights."""
-        name = f"OpenVINO {openvino_package().__version__.split('-')[0]}, {self._precision}"
-        return f"{name}, 8-bit products" if self._int8 else name
+        return str(self._function)
 
     def forward(self, **inputs: Any) -> Any:  # noqa: ANN401
         """An object with the one output, in float32; inputs that the graph has not are left out."""
-        if not hasattr(self._of_thread, "request"):
-            self._of_thread.request = self._compiled.create_infer_request()
-        request = self._of_thread.request
-        ids = inputs["input_ids"]
-        given = {name: inputs[name] if inputs.get(name) is not None else torch.zeros_like(ids) for name in self._inputs}
-        found = request.infer({name: np.ascontiguousarray(tensor.numpy()) for name, tensor in given.items()})
-        states = torch.from_numpy(np.array(found[0]))  # the request's own memory is written again
+        absent = torch.zeros_like(inputs["input_ids"])
+        states = self._function(*(absent if inputs.get(name) is None else inputs[name] for name in self._inputs))
         return _Outputs(states) if self._output == "last_hidden_state" else SimpleNamespace(logits=states)
 
 
@@ -130,10 +159,17 @@ def _parameters(network: Any) -> list[str]:  # noqa: ANN401
     return list(signature(network.forward).parameters)
 
 
-def _graph(network: Any, output: Output, inputs: list[str], *, int8: bool) -> Path:  # noqa: ANN401
-    """The file of the network's graph, made in the cache where it is absent."""
+def _graph(
+    network: Any,  # noqa: ANN401
+    module: Callable[[Any], nn.Module],
+    example: Mapping[str, Tensor],
+    subject: str,
+    *,
+    int8: bool,
+) -> Path:
+    """The file of the graph, made in the cache where it is absent."""
     openvino = openvino_package()
-    parts = [str(GRAPH_FORMAT), openvino.__version__, type(network).__name__, output, str(int8)]
+    parts = [str(GRAPH_FORMAT), openvino.__version__, type(network).__name__, subject, str(int8)]
     key = hashlib.sha256("\0".join([*parts, weights_fingerprint(network)]).encode()).hexdigest()[:16]
     target = cache_folder() / "openvino" / f"{key}.xml"
     if target.exists():
@@ -142,7 +178,7 @@ def _graph(network: Any, output: Output, inputs: list[str], *, int8: bool) -> Pa
         target.parent.mkdir(parents=True, exist_ok=True)
         working = target.with_name(f".{key}.{os.getpid()}.xml")
         try:
-            openvino.save_model(_converted(network, output, inputs, int8=int8), working, compress_to_fp16=False)
+            openvino.save_model(_converted(network, module, example, int8=int8), working, compress_to_fp16=False)
             working.with_suffix(".bin").replace(target.with_suffix(".bin"))
             working.replace(target)
         finally:
@@ -151,14 +187,20 @@ def _graph(network: Any, output: Output, inputs: list[str], *, int8: bool) -> Pa
     return target
 
 
-def _converted(network: Any, output: Output, inputs: list[str], *, int8: bool) -> Any:  # noqa: ANN401
-    openvino, example = openvino_package(), probe(network, 2, 8)
+def _converted(
+    network: Any,  # noqa: ANN401
+    module: Callable[[Any], nn.Module],
+    example: Mapping[str, Tensor],
+    *,
+    int8: bool,
+) -> Any:  # noqa: ANN401
+    openvino = openvino_package()
     if network.dtype != torch.float32:
         network = copy.deepcopy(network).float()
     with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()), torch.inference_mode():
         warnings.simplefilter("ignore")  # of tracing: what it keeps as a constant is tried with other lengths
-        graph = openvino.convert_model(_OneOutput(network, output, inputs), example_input=tuple(example.values()))
-        for given, name in zip(graph.inputs, inputs, strict=True):
+        graph = openvino.convert_model(module(network), example_input=tuple(example.values()))
+        for given, name in zip(graph.inputs, example, strict=True):
             given.get_tensor().set_names({name})
         if int8:
             heads = _nncf().IgnoredScope(patterns=[".*classifier.*"], validate=False)  # wrong with several streams

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from inpars.corpus import cache_folder
+from inpars.cache import cache_folder
 from inpars.json_text import JsonError, parse_json
 from inpars.models import processor
 from inpars.storage import storage_errors

@@ -1,7 +1,7 @@
 """Whether test queries were seen before: among a prompt's examples, or among the queries a model was trained on.
 
 Also whether a test was written by a model. A query is the same where its words are, in their order, and similar where
-four fifths of its words and word pairs are shared (MinHash, see `filtering.similar_queries`).
+four fifths of its words and word pairs are shared (MinHash, see `text.minhash`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inpars.filtering.similar_queries import KnownQueries, sketch
-from inpars.filtering.words import words, words_key
+from inpars.filtering.known_queries import KnownQueries
 from inpars.records import Qrels
+from inpars.text.minhash import sketch_queries
+from inpars.text.words import words, words_key
 
 SIMILAR = 0.8
 NUMBERED_BY_GPL = re.compile(r"genQ\d+")
@@ -42,7 +43,7 @@ def overlap(source: str, known: Collection[str], tested: Mapping[str, str]) -> O
     keys = {query_id: words_key(parts) for query_id, parts in found.items()}
     known_keys = {words_key(words(text)) for text in known}
     resembled = KnownQueries(known, SIMILAR).resembled(
-        np.array(list(keys.values()), dtype=np.uint64), sketch(list(found.values()))
+        np.array(list(keys.values()), dtype=np.uint64), sketch_queries(list(found.values()))
     )
     same = tuple(query_id for query_id, key in keys.items() if key in known_keys)
     near = tuple(query_id for query_id, near in zip(keys, resembled, strict=True) if near)

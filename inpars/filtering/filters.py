@@ -15,14 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.filtering.guards import OPENING, FilterOptions, Surroundings
+from inpars.filtering.known_queries import MOST_COMPARED
 from inpars.filtering.pool import Gatherer, Pool, ScoringFunction
 from inpars.filtering.selections import Positions, Scores, best_first, parse_selection, select, spread_top_k, top_k
-from inpars.filtering.similar_queries import near_duplicates
-from inpars.filtering.words import COPIED_WORDS, is_copied, words
 from inpars.records import SyntheticQuery
+from inpars.text.minhash import near_duplicates
 
 __all__ = [
-    "COPIED_WORDS",
     "FilterOptions",
     "Filtered",
     "ScoringFunction",
@@ -32,8 +31,6 @@ __all__ = [
     "cut",
     "drop_unusable",
     "filter_queries",
-    "is_copied",
-    "words",
 ]
 
 
@@ -112,7 +109,7 @@ def drop_unusable(pool: Pool, options: FilterOptions) -> None:
         pool.drop(ordered[repeated], "duplicate")
         ordered = ordered[~repeated]
     if options.drop_near_duplicates and pool.sketches is not None:
-        similar = near_duplicates(pool.sketches[ordered], options.near_duplicates_at)
+        similar = near_duplicates(pool.sketches[ordered], options.near_duplicates_at, MOST_COMPARED)
         pool.drop(ordered[similar], "near_duplicate")
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from inpars.errors import ConfigError
 from inpars.filtering.languages import language_check
 from inpars.filtering.selections import parse_selection
-from inpars.filtering.words import is_copied, words
 from inpars.options import Bounds, check, option
 from inpars.records import SyntheticQuery
+from inpars.text.words import is_copied, words
 
 DEFAULT_SCORE = "mean_log_probs"
 DEFAULT_TOP_K = 10_000

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from inpars.documents.selection import sampling_key
 from inpars.filtering.filters import cut, drop_unusable
 from inpars.filtering.guards import OPENING, FilterOptions
 from inpars.filtering.pool import SCORES, Pool
 from inpars.filtering.selections import Positions, Scores, Selection, best_first, parse_selection, select
+from inpars.text.hashing import sampling_key
 
 RANDOM, SPREAD = "random", "spread:"
 CLUSTER = "cluster"  # a column of names and not of merits

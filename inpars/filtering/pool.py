@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from inpars.errors import ConfigError, UnknownNameError
 from inpars.filtering.guards import FilterOptions, Guards, Surroundings
+from inpars.filtering.known_queries import BLOCK, KnownQueries
 from inpars.filtering.selections import Mask, Positions, Scores, id_ranks, oriented
-from inpars.filtering.similar_queries import BLOCK, KnownQueries, Sketches, sketch
-from inpars.filtering.words import opening, words, words_key
 from inpars.records import SyntheticQuery
+from inpars.text.minhash import Sketches, sketch_queries
+from inpars.text.words import opening, words, words_key
 
 ScoringFunction: TypeAlias = Literal["sum_log_probs", "mean_log_probs", "mean_probs"]
 SCORES: dict[ScoringFunction, Callable[[SyntheticQuery], float]] = {
@@ -137,7 +138,7 @@ class Gatherer:
             keys=np.frombuffer(self._keys, dtype=np.uint64),
             openings=np.frombuffer(self._openings, dtype=np.uint64),
             word_counts=np.frombuffer(self._counts, dtype=np.uint16),
-            sketches=np.concatenate([*self._sketches, sketch(())]) if self._keeps_sketches else None,
+            sketches=np.concatenate([*self._sketches, sketch_queries(())]) if self._keeps_sketches else None,
             absent_log_probs=self._absent,
             resembling_own=self._resembling,
         )
@@ -154,7 +155,7 @@ class Gatherer:
         block, self._block = self._block, []
         if not block or not (self._keeps_sketches or self._excluded or self._own):
             return
-        sketches, start = sketch(block), len(self._ids) - len(block)
+        sketches, start = sketch_queries(block), len(self._ids) - len(block)
         if self._keeps_sketches:
             self._sketches.append(sketches)
         keys = np.array(self._keys[start:], dtype=np.uint64)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
-from inpars.documents.selection import sampling_key
 from inpars.generation import GeneratedQuery
 from inpars.generation.api_options import OPENAI_URL
 from inpars.generation.api_payload import BROKEN, unwrapped
@@ -22,6 +21,7 @@ from inpars.generation.settings import DecodingSettings
 from inpars.generation.token_spans import UnusableError, keep, read_tokens
 from inpars.prompting.templates import Prompt, PromptSource
 from inpars.records import Document, FinishReason
+from inpars.text.hashing import sampling_key
 
 Endpoint: TypeAlias = Literal["completions", "chat"]
 PATHS: dict[Endpoint, str] = {"completions": "/v1/completions", "chat": "/v1/chat/completions"}

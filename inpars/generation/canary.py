@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from inpars.errors import BackendError
-from inpars.filtering.filters import is_copied, words
 from inpars.records import FinishReason, SyntheticQuery
+from inpars.text.words import is_copied, words
 
 WINDOW = 200  # the latest queries that are judged together
 DEGENERATE_SHARE = 0.9

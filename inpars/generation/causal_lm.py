@@ -19,7 +19,6 @@ from inpars.generation import GeneratedQuery
 from inpars.generation.batch_rows import batch_rows
 from inpars.generation.decoding import TextEnd, decode_rows
 from inpars.generation.even_rows import even_rows
-from inpars.generation.fused_llama import FusedLlama
 from inpars.generation.plain_rows import PlainRows
 from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.sampling import choice
@@ -65,8 +64,8 @@ class CausalGenerator:
         self._inputs = PromptTokens(self._tokenizer, prompt, self._settings.max_doc_tokens)
         self._inputs.check_room(self._network, model, self._settings.max_new_tokens)
         forward, pad = best_forward(self._network), pad_id(self._tokenizer)
-        # chunks may be written side by side: of all forward passes this one keeps nothing of a text outside its state
-        self._alone = isinstance(forward, FusedLlama) and computes_in_bfloat16(self._network)
+        # chunks may be written side by side: this forward pass keeps nothing of a text outside its state
+        self._alone = forward is not None and computes_in_bfloat16(self._network)
         own = self._settings.max_doc_tokens + CUE_TOKENS + self._settings.max_new_tokens
         copied = 0 if forward else len(self._inputs.prefix)
         self._batch = self._settings.batch_size or batch_rows(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from inpars.corpus import cache_folder
+from inpars.cache import cache_folder
 from inpars.engines import MIN_PARAMETERS, gguf_weights, has_openvino, trial
 from inpars.engines.fingerprints import weights_fingerprint
 from inpars.engines.openvino_network import computes_in, precision_hint
@@ -28,7 +28,7 @@ from inpars.models.engine_backend import engine
 from inpars.models.hardware import pick_device
 from inpars.prompting.templates import Prompt
 from inpars.records import Document
-from inpars.storage import storage_errors
+from inpars.storage import atomic_file, atomic_writer
 
 if TYPE_CHECKING:
     from inpars.generation import GeneratedQuery, QueryGenerator
@@ -53,7 +53,7 @@ def openvino_generator(wanted: LocalModel, load_torch: Callable[[], QueryGenerat
     Raises ConfigError where OpenVINO was named and cannot do what is wanted, MissingDependencyError where it is absent.
     """
     name = engine()
-    if name == "torch":
+    if name in ("torch", "torch-int8"):
         return None
     if not has_openvino(decoders=True):
         if name == "auto":
@@ -147,6 +147,10 @@ def _read(note: Path, place: Path) -> dict[str, Any] | None:
     return found if not found["agrees"] or place.exists() else None
 
 
+class _DisagreesError(Exception):
+    """The weights as OpenVINO reads them give other log-probabilities than torch's; they are not kept."""
+
+
 def _write(wanted: LocalModel, place: Path, note: Path) -> dict[str, Any]:
     """Write the weights, try them, and note whether they give what torch gives, and the tokens that end a text."""
     from inpars.generation.openvino_generator import Decoder
@@ -154,21 +158,15 @@ def _write(wanted: LocalModel, place: Path, note: Path) -> dict[str, Any]:
     network, tokenizer = _network(wanted)
     ends = end_tokens(network, tokenizer)
     known: dict[str, Any] = {"agrees": False, "end_tokens": ends}
-    with storage_errors(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        working = place.with_name(f".{place.stem}.{os.getpid()}.tmp.gguf")  # OpenVINO goes by the ending
-        try:
-            if gguf_weights.fits(network.config, tokenizer):
-                gguf_weights.write_gguf(network, tokenizer, working)
-                decoder = Decoder(wanted.model, working, tokenizer, frozenset(), precision_hint())
-                known["agrees"] = _agrees(decoder, network)
-                if known["agrees"]:
-                    working.replace(place)
-            partial = note.with_name(f".{note.name}.{os.getpid()}.tmp")
-            partial.write_text(json.dumps(known), encoding="utf-8")
-            partial.replace(note)
-        finally:
-            working.unlink(missing_ok=True)
+    if gguf_weights.fits(network.config, tokenizer):
+        with suppress(_DisagreesError), atomic_file(place, ".tmp.gguf") as working:  # OpenVINO goes by the ending
+            gguf_weights.write_gguf(network, tokenizer, working)
+            decoder = Decoder(wanted.model, working, tokenizer, frozenset(), precision_hint())
+            if not _agrees(decoder, network):
+                raise _DisagreesError
+            known["agrees"] = True
+    with atomic_writer(note) as stream:
+        json.dump(known, stream)
     return known
 
 

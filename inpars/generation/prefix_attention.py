@@ -13,9 +13,6 @@ from torch import Tensor, nn
 
 from inpars.generation.even_rows import rounded_up
 from inpars.models.networks import precise
-from inpars.models.processor import has_matrix_unit
-
-REDUCED = (torch.bfloat16, torch.float16)
 
 
 class RowState:
@@ -148,9 +145,6 @@ def _attend_prompts(
     rows, heads, tokens, width = query.shape
     kinds = key.shape[1]
     grouped = query.reshape(rows, kinds, heads // kinds * tokens, width)  # heads of one kind share its keys unexpanded
-    if prefix is not None and query.dtype in REDUCED and query.device.type == "cpu":
-        found = _attend_in_parts(grouped * scale, key, value, prefix, seen)
-        return found.reshape(rows, heads, tokens, -1)
     if prefix is not None:
         keys, values = prefix
         key = torch.cat([keys.expand(rows, -1, -1, -1), key], dim=2)
@@ -160,44 +154,3 @@ def _attend_prompts(
         grouped, key, value, attn_mask=seen.repeat(1, heads // kinds, 1)[:, None], scale=scale
     )
     return found.reshape(rows, heads, tokens, -1)
-
-
-def _attend_in_parts(query: Tensor, key: Tensor, value: Tensor, prefix: tuple[Tensor, Tensor], seen: Tensor) -> Tensor:
-    """Attention to the prefix and to the own tokens apart, joined by their log-sum-exps; query is scaled.
-
-    Less time than one attention to keys that are expanded and put behind each other.
-    """
-    rows, kinds, lines, width = query.shape
-    keys, values = prefix
-    stacked = query.transpose(0, 1).reshape(1, kinds, rows * lines, width)
-    hidden = torch.zeros_like(seen, dtype=query.dtype).masked_fill_(~seen, -torch.inf)
-    hidden = hidden.repeat(1, lines // seen.shape[1], 1)[:, None]  # (1 or rows, 1, lines, tokens)
-    part = _joined_part if has_matrix_unit() else _part
-    of_prefix, prefix_sum = part(stacked, keys[None], values[None], None)
-    of_own, own_sum = part(query, key, value, hidden)
-    of_prefix, prefix_sum = (found.view(kinds, rows, lines, -1).transpose(0, 1) for found in (of_prefix, prefix_sum))
-    share = torch.sigmoid(prefix_sum - own_sum[..., None])
-    return torch.lerp(of_own, of_prefix, share.to(query.dtype))
-
-
-def _part(query: Tensor, key: Tensor, value: Tensor, added: Tensor | None) -> tuple[Tensor, Tensor]:
-    """What is attended to, (rows, kinds, lines, width), and its scores' float32 log-sum-exp, (rows, kinds, lines).
-
-    The latter is the first key's score less its log-weight. On a processor without a matrix unit bfloat16's softmax is
-    quicker than torch's joined attention.
-    """
-    scores = torch.matmul(query, key.transpose(2, 3))
-    if added is not None:
-        scores.add_(added)
-    weights = scores.softmax(dim=-1)
-    first = weights[..., 0].float().clamp(min=torch.finfo(torch.float32).tiny)
-    return torch.matmul(weights, value), scores[..., 0].float() - first.log()
-
-
-def _joined_part(query: Tensor, key: Tensor, value: Tensor, added: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The same by the function behind torch's joined attention, which knows the log-sum-exp."""
-    mask = None if added is None else added.expand(*query.shape[:3], -1)
-    found: tuple[Tensor, Tensor] = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        query, key, value, attn_mask=mask, scale=1.0
-    )
-    return found

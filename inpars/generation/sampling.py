@@ -14,9 +14,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from inpars.documents.selection import sampling_key
 from inpars.generation.settings import DecodingSettings
 from inpars.models.networks import precise
+from inpars.text.hashing import sampling_key
 
 UNIFORM_STEPS = 2.0**64
 

@@ -1,23 +1,22 @@
 """Rows that share the beginning of their prompt: its keys and values are computed once and never copied.
 
-The logits come from a `Forward`: a transformers network with its attention exchanged, or `fused_llama.py`'s own pass.
-`plain_rows.py` does the same work for networks that neither fits.
+The logits come from a `Forward`, a transformers network with its attention exchanged. `plain_rows.py` does the same
+work for networks that this does not fit.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Sequence
+from threading import local
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from inpars.generation.even_rows import even_tokens, rounded_up
-from inpars.generation.fused_llama import FusedLlama
 from inpars.generation.prefix_attention import RowState, attend
-from inpars.models.networks import head_replaced
 
 ATTENTION_NAME = "inpars_shared_prefix"
 PREFILL_TOKENS = 4096  # padded prompt tokens read in one pass
@@ -31,9 +30,6 @@ class Forward(Protocol):
     def __call__(self, ids: Tensor, positions: Tensor, state: RowState, last: Tensor) -> Tensor:
         """Logits after token `last` (rows,) of each row, (rows, vocabulary), for ids (rows, tokens)."""
         ...
-
-
-AnyForward = TypeVar("AnyForward", bound=Forward)
 
 
 class SharedPrefixRows:
@@ -97,28 +93,40 @@ class SharedPrefixRows:
 
 
 class ExchangedAttention:
-    """A transformers network's own forward pass with our attention in it."""
+    """A transformers network's own forward pass with our attention in it, and its head at one token a row alone.
+
+    Several threads may call it, each with a state of its own; the network then does nothing else.
+    """
 
     def __init__(self, network: Any) -> None:  # noqa: ANN401
         network.set_attn_implementation(ATTENTION_NAME)
+        network.set_output_embeddings(_HeadAtLast(network.get_output_embeddings()))
         self._network = network
 
     def __call__(self, ids: Tensor, positions: Tensor, state: RowState, last: Tensor) -> Tensor:
         """See `Forward`."""
-        global _ACTIVE  # noqa: PLW0603 - attention functions get no other word from their caller
-        _ACTIVE = state
-        rows = torch.arange(len(ids), device=ids.device)
+        _of_thread.state, _of_thread.last = state, last
         try:
-            with head_replaced(self._network, lambda head, hidden: head(hidden[rows, last])[:, None]):
-                logits: Tensor = self._network(
-                    input_ids=ids, position_ids=positions, past_key_values=state, use_cache=True
-                ).logits
+            logits: Tensor = self._network(
+                input_ids=ids, position_ids=positions, past_key_values=state, use_cache=True
+            ).logits
         finally:
-            _ACTIVE = None
+            _of_thread.state = None
         return logits[:, 0]
 
 
-_ACTIVE: RowState | None = None
+class _HeadAtLast(nn.Module):
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        rows = torch.arange(len(hidden), device=hidden.device)
+        found: Tensor = self.head(hidden[rows, _of_thread.last])[:, None]
+        return found
+
+
+_of_thread = local()  # what the thread reads; attention functions get no other word from their caller
 
 
 def _attention(
@@ -131,35 +139,32 @@ def _attention(
     **_: Any,  # noqa: ANN401
 ) -> tuple[Tensor, None]:
     """What transformers calls: from query (rows, heads, tokens, width) to (rows, tokens, heads, width)."""
-    if _ACTIVE is None:
+    state: RowState | None = getattr(_of_thread, "state", None)
+    if state is None:
         raise RuntimeError(f"{ATTENTION_NAME} works inside ExchangedAttention only")
     scale = scaling if scaling is not None else 1 / math.sqrt(query.shape[-1])
-    return attend(query, key, value, _ACTIVE, module.layer_idx, scale).transpose(1, 2), None  # type: ignore[arg-type]
+    return attend(query, key, value, state, module.layer_idx, scale).transpose(1, 2), None  # type: ignore[arg-type]
 
 
 AttentionInterface.register(ATTENTION_NAME, _attention)
 
 
 def best_forward(network: Any) -> Forward | None:  # noqa: ANN401
-    """The fastest `Forward` that, tried on a few tokens, agrees with the network's own; None where none does."""
+    """The `Forward` of the network where, tried on a few tokens, it agrees with the network's own; else None."""
     config = network.config.get_text_config()
     windows = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if windows or kinds != {"full_attention"}:
+    if windows or kinds != {"full_attention"} or not getattr(network, "_supports_attention_backend", False):
         return None
-    candidates: list[Callable[[Any], Forward]] = [FusedLlama] if FusedLlama.fits(network) else []
-    if getattr(network, "_supports_attention_backend", False):
-        candidates.append(ExchangedAttention)
-    former = config._attn_implementation
-    for candidate in candidates:
-        forward = agreeing(network, candidate)
-        if forward is not None:
-            return forward
-        network.set_attn_implementation(former)
-    return None
+    former = config._attn_implementation, network.get_output_embeddings()
+    forward = _agreeing(network)
+    if forward is None:
+        network.set_attn_implementation(former[0])
+        network.set_output_embeddings(former[1])
+    return forward
 
 
-def agreeing(network: Any, make: Callable[[Any], AnyForward]) -> AnyForward | None:  # noqa: ANN401
+def _agreeing(network: Any) -> Forward | None:  # noqa: ANN401
     """The forward pass where its logits for a short text are the network's, else None."""
     size = network.config.get_text_config().vocab_size
     whole = [size * (number + 1) // (sum(PROBE_TOKENS) + 2) for number in range(sum(PROBE_TOKENS))]
@@ -167,7 +172,7 @@ def agreeing(network: Any, make: Callable[[Any], AnyForward]) -> AnyForward | No
     try:
         with torch.inference_mode():
             expected = network(input_ids=torch.tensor([whole], device=network.device)).logits[0, -1].float()
-            forward = make(network)
+            forward = ExchangedAttention(network)
             rows = SharedPrefixRows(network, prefix, pad=0, forward=forward)
             rows.start([continuation[:-1]] * 2, room=1)
             found = rows.step(torch.tensor(continuation[-1:] * 2, device=network.device))[1].float()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from inpars.engines.int8_products import with_int8_products
 from inpars.errors import ConfigError
 from inpars.generation.causal_lm import end_tokens
 from inpars.generation.even_rows import even_number_of_rows, even_tokens, rounded_up
@@ -22,6 +23,7 @@ from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.settings import chunks_by_length
 from inpars.models import loading as models
 from inpars.models.dtypes import DtypeName
+from inpars.models.engine_backend import engine
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.networks import head_replaced, pad_id, precise
 from inpars.prompting.templates import PromptSource
@@ -72,6 +74,9 @@ class TeacherForcing:
         self._network, self._tokenizer = models.load_causal_lm(
             model, device=place, dtype=number_format, trust_remote_code=trust_remote_code
         )
+        if engine() == "torch-int8" and place.type == "cpu" and number_format == torch.float32:
+            self._network = with_int8_products(self._network)
+            self.device += ", 8-bit products"
         self._chunk = CHUNK_QUERIES.get(place.type, CHUNK_QUERIES["cpu"])
         self._batch = batch_size or BATCH_ROWS.get(place.type, BATCH_ROWS["cpu"])
         self._inputs = PromptTokens(self._tokenizer, prompt, max_doc_tokens)

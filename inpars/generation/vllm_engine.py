@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from inpars.documents.selection import sampling_key
 from inpars.errors import BackendError, ConfigError
 from inpars.generation import GeneratedQuery
 from inpars.generation.causal_lm import end_ids
@@ -33,6 +32,7 @@ from inpars.models.loading import load_config, load_tokenizer, resolve_model
 from inpars.models.processor import memory_bytes
 from inpars.prompting.templates import PromptSource
 from inpars.records import Document, LogProbKind
+from inpars.text.hashing import sampling_key
 
 CHUNK_DOCUMENTS = {"cpu": 64, "cuda": 1024}  # generated and stored as a whole
 SPARE_ROOM = 2  # maximum sequence length as a multiple of the longest one expected

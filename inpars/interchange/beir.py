@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from inpars.corpus import cache_folder
+from inpars.cache import cache_folder
 from inpars.datasets import CORPUS_NAMES, QUERY_NAMES
 from inpars.documents.archives import unpacked
 from inpars.errors import DataFormatError

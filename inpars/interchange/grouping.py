@@ -17,12 +17,13 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from inpars.corpus import cache_folder
+from inpars.cache import cache_folder
 from inpars.errors import DataFormatError
 from inpars.interchange.items import Item, Labelled
-from inpars.interchange.keys import SeenKeys, key_of
+from inpars.interchange.keys import SeenKeys
 from inpars.records import ScoredDocument
 from inpars.storage import storage_errors
+from inpars.text.hashing import key64
 
 Row = TypeVar("Row")
 
@@ -75,7 +76,7 @@ class _Spill(Generic[Row]):
     def add(self, key: str, row: Row) -> None:
         """Put a row behind the others."""
         with storage_errors(cache_folder()):
-            self._keys.append(key_of(key))
+            self._keys.append(key64(key))
             self._starts.append(self._stream.tell())
             pickle.dump(row, self._stream)
 

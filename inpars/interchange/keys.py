@@ -6,10 +6,10 @@ million.
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import numpy.typing as npt
+
+from inpars.text.hashing import key64
 
 RECENT = 1 << 18  # keys held in a plain set before they are merged into the sorted array
 KEY_BYTES = 8
@@ -28,12 +28,12 @@ class SeenKeys:
         return len(self._recent) + len(self._sorted)
 
     def __contains__(self, parts: tuple[str, ...]) -> bool:
-        key = key_of(*parts)
+        key = key64(*parts)
         return key in self._recent or self._merged(key)
 
     def add(self, *parts: str) -> bool:
         """Remember a key of one or more strings; whether it is new."""
-        key = key_of(*parts)
+        key = key64(*parts)
         if key in self._recent or self._merged(key):
             return False
         self._recent.add(key)
@@ -49,9 +49,3 @@ class SeenKeys:
         fresh = np.fromiter(self._recent, dtype=np.uint64, count=len(self._recent))
         self._sorted = np.sort(np.concatenate([self._sorted, fresh]), kind="stable")
         self._recent.clear()
-
-
-def key_of(*parts: str) -> int:
-    """64 bits of one or more strings."""
-    raw = "\0".join(parts).encode()
-    return int.from_bytes(hashlib.blake2b(raw, digest_size=KEY_BYTES).digest(), "little")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,7 +11,7 @@ import pyarrow
 from pyarrow import parquet
 
 from inpars.errors import DataFormatError
-from inpars.storage import storage_errors
+from inpars.storage import atomic_file
 
 BATCH_ROWS = 1024
 TEXT, TEXTS = pyarrow.string(), pyarrow.list_(pyarrow.string())
@@ -39,18 +38,11 @@ def read_rows(path: Path) -> Iterator[tuple[Path, int, dict[str, Any]]]:
 def write_rows(path: Path, columns: dict[str, pyarrow.DataType], rows: Iterable[dict[str, Any]]) -> int:
     """Write atomically, in row groups of a batch each, and return the number of rows."""
     schema = pyarrow.schema(list(columns.items()))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     count, remaining = 0, iter(rows)
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with parquet.ParquetWriter(temporary, schema) as target:
-                while batch := list(islice(remaining, BATCH_ROWS)):
-                    target.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema=schema))
-                    count += len(batch)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with atomic_file(path) as working, parquet.ParquetWriter(working, schema) as target:
+        while batch := list(islice(remaining, BATCH_ROWS)):
+            target.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema=schema))
+            count += len(batch)
     return count
 
 

@@ -7,7 +7,6 @@ TopK-PercPos of NV-Retriever (arXiv 2407.15831).
 
 from __future__ import annotations
 
-import hashlib
 import math
 import random
 from collections import Counter
@@ -18,9 +17,9 @@ from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeAlias
 
 from inpars.errors import ConfigError
-from inpars.filtering.filters import words
 from inpars.records import Document, Qrels
 from inpars.runs import rank
+from inpars.text.words import words, words_key
 
 Source: TypeAlias = Literal["bm25", "dense", "random"]
 RANDOM_TRIES = 100  # documents looked at for each random negative that is wanted
@@ -125,7 +124,7 @@ class Judged:
     """Documents that some judgements call relevant, by the query's id and by its words."""
 
     def __init__(self) -> None:
-        self._relevant: dict[str | bytes, tuple[str, ...]] = {}
+        self._relevant: dict[str | int, tuple[str, ...]] = {}
 
     def add(self, queries: Mapping[str, str], qrels: Qrels) -> None:
         """Take in the judgements of one split."""
@@ -140,8 +139,8 @@ class Judged:
         return frozenset((*self._relevant.get(query_id, ()), *self._relevant.get(_words_key(text), ())))
 
 
-def _words_key(text: str) -> bytes:
-    return hashlib.blake2b(" ".join(words(text) or text.split()).encode(), digest_size=8).digest()
+def _words_key(text: str) -> int:
+    return words_key(words(text) or text.split())
 
 
 @dataclass(frozen=True, slots=True)

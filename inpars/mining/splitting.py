@@ -14,9 +14,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from inpars.documents.selection import sampling_key
 from inpars.errors import ConfigError
 from inpars.records import Document
+from inpars.text.hashing import sampling_key
 
 Numbers = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
@@ -24,7 +24,7 @@ HeldOutBy: TypeAlias = Literal["document", "file", "page or section"]
 LEAST_FILES = 10  # below, a split by file leaves little on one side
 
 
-def id_key(doc_id: str) -> int:
+def key64(doc_id: str) -> int:
     """A 64-bit hash of an id."""
     return int.from_bytes(hashlib.blake2b(doc_id.encode(), digest_size=8).digest(), "little")
 
@@ -69,9 +69,9 @@ class SourceGroups:
         """Take in the next document."""
         told = document.metadata
         source = told.get("source") or document.doc_id
-        self._files.append(id_key(json.dumps([source], default=str)))
+        self._files.append(key64(json.dumps([source], default=str)))
         place = [source, *(told.get(name) for name in ("page", "record", "headings"))]
-        self._sections.append(id_key(json.dumps(place, default=str)))
+        self._sections.append(key64(json.dumps(place, default=str)))
 
     @property
     def held_out_by(self) -> HeldOutBy:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Literal, TypeAlias
 
-from inpars.documents.selection import sampling_key
 from inpars.errors import ConfigError
 from inpars.mining.negatives import (
     NO_RULE,
@@ -27,9 +26,10 @@ from inpars.mining.negatives import (
     in_random_order,
     window,
 )
+from inpars.protocols import PairScorer
 from inpars.records import Document, Query, Run, Triple
 from inpars.runs import rank
-from inpars.scoring import PairScorer
+from inpars.text.hashing import sampling_key
 
 RANK_DIGITS = 9  # Java counts documents in 32 bits
 NegativesMode: TypeAlias = Literal["bm25", "dense", "both", "random"]

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 
 from inpars.errors import ConfigError
 
-EngineName: TypeAlias = Literal["auto", "torch", "openvino", "openvino-int8"]
+EngineName: TypeAlias = Literal["auto", "torch", "torch-int8", "openvino", "openvino-int8"]
 VARIABLE = "INPARS_ENGINE_BACKEND"  # what `--engine-backend` is where nobody gives it
 
 _chosen: list[EngineName] = ["auto"]  # one choice per process, as torch's number of threads

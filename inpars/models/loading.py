@@ -7,7 +7,6 @@ A GGUF file is dequantised once into the cache; after that it loads in a second.
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import shutil
 import warnings
@@ -15,13 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import torch
 import transformers
 import transformers.modeling_gguf_pytorch_utils as gguf_reading
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer import modules as modules_of_bi_encoders
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -33,11 +30,15 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from inpars.corpus import cache_folder
+from inpars.cache import cache_folder
 from inpars.errors import BackendError, ConfigError, InparsError, MissingDependencyError, UnknownNameError
 from inpars.models.embedded import EMBEDDED
 from inpars.models.folders import GGUF_SUFFIX, exists, model_folder, model_path, saved_kind
-from inpars.storage import replace_folder, storage_errors
+from inpars.storage import atomic_folder
+from inpars.text.hashing import hex_key
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 Loaded = TypeVar("Loaded")
 Pooling: TypeAlias = Literal["mean", "cls", "last"]
@@ -118,6 +119,8 @@ def load_sentence_transformer(
     trust_remote_code: bool = False,
 ) -> SentenceTransformer:
     """A bi-encoder in evaluation mode; a plain encoder checkpoint gets mean pooling unless another is named."""
+    from sentence_transformers import SentenceTransformer
+
     if (kind := saved_kind(name)) is not None:
         raise ConfigError(f"{name} was saved as a {kind}, a bi-encoder is needed here")
     settings = {"dtype": dtype, "use_safetensors": True}
@@ -134,12 +137,14 @@ def load_sentence_transformer(
 
 
 def _set_pooling(model: SentenceTransformer, pooling: Pooling, name: str) -> None:
+    from sentence_transformers.sentence_transformer import modules
+
     parts: list[Any] = list(model)
-    place = next((n for n, part in enumerate(parts) if isinstance(part, modules_of_bi_encoders.Pooling)), None)
+    place = next((n for n, part in enumerate(parts) if isinstance(part, modules.Pooling)), None)
     if place is None:
         raise BackendError(f"model {name!r} does not pool tokens; leave --pooling out")
     width = parts[place].embedding_dimension
-    model[place] = modules_of_bi_encoders.Pooling(width, {"last": "lasttoken"}.get(pooling, pooling))
+    model[place] = modules.Pooling(width, {"last": "lasttoken"}.get(pooling, pooling))
     tokenizer = model.tokenizer
     if tokenizer.pad_token_id is None:  # decoders often have none
         tokenizer.pad_token = tokenizer.eos_token
@@ -193,17 +198,11 @@ def _first_line(error: Exception) -> str:
 def _converted(parts: Sequence[Path], name: str) -> Path:
     """The folder in the cache with the dequantised float32 weights of a GGUF file, made where it is absent."""
     sizes = [f"{part.resolve()}:{part.stat().st_size}" for part in parts]
-    key = hashlib.sha256("\0".join([str(CONVERSION_FORMAT), *sizes]).encode()).hexdigest()[:12]
+    key = hex_key(str(CONVERSION_FORMAT), *sizes, digits=12)
     folder = cache_folder() / "models" / f"{name}-{key}"
     if not (folder / "config.json").exists():
-        working = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-        try:
-            with storage_errors(folder):
-                working.mkdir(parents=True, exist_ok=True)
-                _convert(parts, working, name)
-            replace_folder(working, folder)
-        finally:
-            shutil.rmtree(working, ignore_errors=True)
+        with atomic_folder(folder) as working:
+            _convert(parts, working, name)
     return folder
 
 

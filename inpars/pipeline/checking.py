@@ -17,6 +17,7 @@ from inpars.json_text import parse_json
 from inpars.manifest import MANIFEST_SUFFIX, FileStamp, Manifest, manifest_path, sha256_of, size_of, stamp_text
 from inpars.pipeline.folder import RunFolder, topics_of
 from inpars.pipeline.judging import METRICS
+from inpars.pipeline.planning import plan_problems
 from inpars.prompting.prompts import load_prompt
 from inpars.stages.mining import ids_path, negatives_path
 from inpars.stages.partial import partial_path
@@ -64,6 +65,7 @@ def check_folder(run: RunFolder) -> Findings:
             found.problems += PARTNERS[manifest.stage](run, output)
             found.count("outputs whose rows fit what they were made from")
     found.problems += _report(run)
+    found.problems += plan_problems(run.path, run.mark.get("finished") or {})
     return found
 
 

@@ -19,6 +19,7 @@ from inpars.fusion.system import BM25, FirstStage, Reranking, SearchSystem, writ
 from inpars.manifest import Manifest, stamp
 from inpars.options import option
 from inpars.pipeline.judging import CHOICE_TOPICS, keep_topics
+from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.retrieving import FUSION_DEPTH, Surroundings, search_stage
 from inpars.records import Run
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
@@ -73,6 +74,19 @@ def choose_system(run: Surroundings, queries: Path, done: Mapping[str, Manifest]
     return system, manifest
 
 
+def lexical_system(run: Surroundings, done: Mapping[str, Manifest]) -> SearchSystem:
+    """BM25 alone, reranked where something reranks, written to `system.json`; there is nothing to choose."""
+    system = SearchSystem(
+        stages=(FirstStage(name=BM25, retriever=BM25),),
+        reranking=reranking_of(run, trained="reranker" in done),
+        k1=DEFAULT_K1,
+        b=DEFAULT_B,
+        language=DEFAULT_LANGUAGE,
+    )
+    write_system(system, run.folder)
+    return system
+
+
 def first_stages(run: Surroundings, *, tuned: bool) -> tuple[FirstStage, ...]:
     """BM25, the bi-encoder over whole documents and over windows, and the tuned one where there is one."""
     own, windows = run.options, run.options.window_tokens or None
@@ -88,13 +102,15 @@ def first_stages(run: Surroundings, *, tuned: bool) -> tuple[FirstStage, ...]:
 def reranking_of(run: Surroundings, *, trained: bool) -> Reranking | None:
     """The reranker: the trained one, else the one to start from, shown the prompt's examples.
 
-    None, with a note, where that is no reranker yet and was not made one.
+    None where the depth is 0, or, with a note, where that is no reranker yet and was not made one.
     """
     own = run.options
+    if not own.rerank_depth:
+        return None
     if not trained and (problem := _untrained(run)) is not None:
         run.progress.note(f"nothing is reranked: {problem}")
         return None
-    windows = {"window_retriever": own.retriever, "window_tokens": own.window_tokens} if own.window_tokens else {}
+    windows = {"window_retriever": own.retriever, "window_tokens": own.window_tokens} if _in_windows(own) else {}
     return Reranking(
         model=str(run.path("models") / "reranker") if trained else own.reranker,
         kind="auto" if trained else own.reranker_kind,
@@ -103,6 +119,10 @@ def reranking_of(run: Surroundings, *, trained: bool) -> Reranking | None:
         prompt=None if trained else run.shown,
         **windows,  # type: ignore[arg-type]
     )
+
+
+def _in_windows(own: PipelineOptions) -> bool:
+    return bool(own.window_tokens) and own.retriever != BM25
 
 
 def _untrained(run: Surroundings) -> UntrainedModelError | None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from inpars.cache import lasting_name
 from inpars.options import flags_of
 from inpars.prompting.example_choice import ExampleOptions
 from inpars.provenance import shown_command
-from inpars.remote.names import lasting_name
 
 DOCUMENTS = ("dataset", "corpus")
 TOPICS = (*DOCUMENTS, "queries", "qrels", "unknown_judgements", "split")
@@ -30,6 +30,7 @@ class Asked:
     ingest: str = ""  # the command that makes the dataset from them
     examples: ExampleOptions = field(default_factory=ExampleOptions)
     reading: tuple[Any, ...] = ()  # options of how documents are read
+    named: frozenset[str] = frozenset()  # settings that were given, by name, which a budget's plan leaves alone
 
 
 @dataclass(slots=True)

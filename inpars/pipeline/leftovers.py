@@ -20,7 +20,7 @@ CHECKPOINTS = ".checkpoints"  # of an interrupted training
 EARLIER = "models.earlier"
 MODELS = ("retriever", "reranker")
 STAGES = ("base", "tuned", "whole")  # first stages that not every run has
-FUSED = ("whole-fusion", "fusion-windows", "mix.reranked")
+FUSED = ("fusion", "whole-fusion", "fusion-windows", "mix", "mix.reranked")
 OF_OLDER_VERSIONS = (
     *("tuned-fusion", "tuned-fusion-windows", "pool", "pool.reranked"),
     *("bm25.reranked", "fusion.reranked", "tuned-fusion.reranked"),
@@ -61,7 +61,8 @@ def _outputs(folder: Path) -> dict[Path, list[Path]]:
     triples, split = folder / TRIPLES, choice_files(folder)
     models = [folder / "models" / name for name in MODELS]
     runs = [folder / "runs" / f"{name}.trec" for name in (*STAGES, *FUSED, *OF_OLDER_VERSIONS)]
-    choice = [folder / "choice" / f"{name}.trec" for name in STAGES]
+    names = ("topics", "choice.json", *(f"{name}.trec" for name in ("bm25", *STAGES)))
+    choice = [folder / "choice" / name for name in names]
     return {
         triples: [ids_path(triples), negatives_path(triples), folder / "negatives.trec"],
         split.train: split.sides,

@@ -2,23 +2,58 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from inpars.cluster.options import ClusterOptions
 from inpars.filtering.filters import ScoringFunction
 from inpars.filtering.guards import FilterOptions
 from inpars.mining.triples import rank_problems
 from inpars.options import POSITIVE, SEED, Bounds, option
-from inpars.scoring import ScorerKind
+from inpars.scoring.kinds import ScorerKind
+from inpars.stages.engine_options import ClusterOptions
 from inpars.stages.retrieving import LEAST_WINDOW
+
+BUDGET = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+NAMED_BUDGETS = {"night": 8 * 3600.0}
+HOUR, MINUTE = 3600, 60  # seconds
+
+
+def budget_seconds(text: str) -> float:
+    """Seconds of `90s`, `8m`, `1h30m` or `night`; NaN for anything else."""
+    found = BUDGET.fullmatch(text)
+    if text in NAMED_BUDGETS or found is None:
+        return NAMED_BUDGETS.get(text, math.nan)
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return float(hours * HOUR + minutes * MINUTE + seconds) or math.nan
+
+
+def budget_problems(text: str) -> Iterator[str]:
+    """What is wrong with a budget."""
+    if math.isnan(budget_seconds(text)):
+        yield f"--budget is {text!r}; give a time above 0 as 90s, 8m, 1h, 1h30m or night"
+
+
+def as_budget(seconds: float) -> str:
+    """The shortest budget in whole minutes, below two minutes in seconds, that is no less: `8m`, `1h30m`."""
+    if seconds < 2 * MINUTE:
+        return f"{math.ceil(seconds)}s"
+    hours, minutes = divmod(math.ceil(seconds / MINUTE), 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes or not hours else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineOptions(ClusterOptions):
     """The settings of a whole run; each stage's own command has more."""
 
+    budget: str | None = option(
+        None,
+        help="time that the run may take: 90s, 8m, 1h30m, or night for 8 hours; a trial of this machine decides what "
+        "is done, and flags that are given count (default: no limit, and the numbers below)",
+        metavar="TIME",
+    )
     model: str = option("smollm2-135m", help="language model that writes the queries")
     max_documents: int | None = option(500, help="documents that queries are written for", minimum=1)
     max_doc_tokens: int = option(160, help="tokens of a document that the language model is shown", minimum=1)
@@ -35,7 +70,7 @@ class PipelineOptions(ClusterOptions):
     training: Literal["auto", "always", "never"] = option(
         "auto", help="train the bi-encoder and the reranker; auto: each where it has something to learn"
     )
-    retriever: str = option("minilm", help="bi-encoder to start from")
+    retriever: str = option("minilm", help="bi-encoder to start from; bm25: none")
     retriever_epochs: float = option(1.0, help="passes over the triples for the bi-encoder", bounds=POSITIVE)
     reranker: str = option("smollm2-135m", help="model the reranker starts from")
     reranker_kind: ScorerKind | Literal["auto"] = option(
@@ -50,7 +85,7 @@ class PipelineOptions(ClusterOptions):
         minimum=1,
     )
     reranker_max_length: int = option(160, help="tokens of query and document that the reranker reads", minimum=1)
-    rerank_depth: int = option(20, help="documents a query that are reranked", minimum=1)
+    rerank_depth: int = option(20, help="documents a query that are reranked; 0: none", minimum=0)
     window_tokens: int | None = option(
         96,
         help="bi-encoders read longer documents in overlapping windows of so many tokens, and the reranker the window "
@@ -70,6 +105,10 @@ class PipelineOptions(ClusterOptions):
     def problems(self) -> Iterator[str]:
         """What a stage would refuse once its turn comes."""
         yield from rank_problems(self.ranks, self.per_query)
+        if self.budget is not None:
+            yield from budget_problems(self.budget)
+            if self.engine != "local":
+                yield f"--budget plans for this machine alone; leave --engine {self.engine} or the budget out"
         if self.window_tokens and self.window_tokens < LEAST_WINDOW:
             yield f"--window-tokens is {self.window_tokens}; it must be 0 or at least {LEAST_WINDOW}"
 

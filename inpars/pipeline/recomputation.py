@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from inpars.datasets import Dataset
-from inpars.documents.selection import sampling_key
 from inpars.errors import ConfigError
 from inpars.formats import run_lines
 from inpars.manifest import Manifest
@@ -17,6 +16,7 @@ from inpars.pipeline.checking import Findings
 from inpars.pipeline.folder import RunFolder
 from inpars.progress import Progress
 from inpars.records import Run
+from inpars.text.hashing import sampling_key
 
 EXACT = {"measures": 1e-6, "fused scores": 2e-5, "BM25 scores": 2e-5, "choices": 1e-6}
 FLOAT32 = {"log-probs": 1e-4, "reranked scores": 1e-3, "similarities": 1e-4}

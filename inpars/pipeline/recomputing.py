@@ -33,12 +33,12 @@ from inpars.pipeline.recomputation import (
     score_differences,
 )
 from inpars.pipeline.recomputing_system import chosen_again, system_searched
-from inpars.pipeline.reranking import reordered
 from inpars.progress import SILENT, Progress
 from inpars.prompting.prompts import load_prompt
 from inpars.records import Document, Query, Run, ScoredDocument
 from inpars.reranking import apply_scores, fuse_with_first_stage
 from inpars.runs import cut, fuse_z_scores, rank
+from inpars.stages.reorder import reordered
 from inpars.stages.reranking import RerankOptions, load_run_scorer
 from inpars.stages.retrieving import SearchOptions, retrieve
 from inpars.stages.scoring import ScoreOptions, load_query_scorer

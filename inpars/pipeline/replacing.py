@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,18 @@ def settings_of(
     split: str,
     metrics: Sequence[str],
     topics: Topics | None = None,
+    free: Collection[str] = (),
 ) -> dict[str, Any]:
-    """All that decides a run's results beside its documents, by flag, as JSON has it."""
+    """All that decides a run's results beside its documents, by flag, as JSON has it.
+
+    Options of `free` are left out: a plan that is not known yet decides them.
+    """
     hashed = stamp_text(prompt.name, prompt.text).sha256[:SHORTEST]
     values = {"--prompt": f"{prompt.name} {hashed}", "--split": split, "--metrics": " ".join(metrics)}
     values |= {"--queries and --qrels": topics.stamp.sha256[:SHORTEST]} if topics is not None else {}
     for one in (*more_options, options):  # whose --limit is that of the queries
-        values |= {flag_name(name): value for name, value in result_settings(one).items()}
+        found = result_settings(one).items()
+        values |= {flag_name(name): value for name, value in found if one is not options or name not in free}
     return dict(json.loads(json.dumps(values, default=str)))
 
 

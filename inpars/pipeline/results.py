@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -35,7 +35,20 @@ from inpars.storage import atomic_writer
 
 FOLDER_MARK = "run.json"
 WEIGHTS = (".safetensors", ".bin", ".gguf")
-__all__ = ["FOLDER_MARK", "Asked", "read_mark", "report_of", "texts_of", "write_mark"]
+__all__ = ["FOLDER_MARK", "Asked", "Shipped", "read_mark", "report_of", "texts_of", "write_mark"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """The system that a run ends with, its name in the table, and the runs of all systems by name."""
+
+    name: str
+    system: SearchSystem
+    runs: Mapping[str, Path]
+
+    def search(self, name: str) -> Manifest | None:
+        """How a system was searched with; None where it was not."""
+        return read_manifest(self.runs[name]) if name in self.runs else None
 
 
 def read_mark(folder: Path) -> dict[str, Any]:
@@ -74,14 +87,12 @@ def report_of(
     judged: Judged,
     metrics: Sequence[str],
     asked: Asked,
-    system: SearchSystem | None = None,
+    *,
+    shipped: Shipped | None = None,
     steps: Sequence[str] = (),
     skipped: Mapping[str, str] = MappingProxyType({}),
 ) -> Report:
-    """The report of the run in a folder, which ships `system`.
-
-    `skipped` says why the retriever or the reranker was not trained.
-    """
+    """The report of the run in a folder; `skipped` says why the retriever or the reranker was not trained."""
     filtered, texts = _verdicts(folder / "queries.synthetic.jsonl", prompt, options), texts_of(dataset)
     generated = manifests["generate"].output.records or 0
     stages = stages_of(folder)
@@ -106,13 +117,13 @@ def report_of(
             texts=texts,
             notes=_notes(manifests, prompt),
         )
-    definitions = _definitions(options, system)
+    definitions = _definitions(options, shipped)
     return Report(
         title=f"{dataset.name}: search without labelled queries",
         lead=_lead(prompt, options, manifests),
         facts=facts,
         results=results,
-        conclusion=None if system is None else _conclusion(system, folder, judged, metrics[0], definitions, skipped),
+        conclusion=None if shipped is None else _conclusion(shipped, folder, judged, metrics[0], definitions, skipped),
         mix=mix_of(manifests["choose"].results) if "choose" in manifests else None,
         definitions=definitions,
         funnel=funnel_of(with_split(manifests, folder), skipped),
@@ -144,40 +155,44 @@ def _lead(prompt: PromptSource, options: PipelineOptions, manifests: Mapping[str
     )
 
 
-def _definitions(options: PipelineOptions, system: SearchSystem | None) -> dict[str, str]:
+def _definitions(options: PipelineOptions, shipped: Shipped | None) -> dict[str, str]:
     """What the systems of the table are."""
     windows = ", by the nearest window of a document" if options.window_tokens else ""
-    reranker = system.reranking if system is not None else None
-    return {
-        BM25: "words alone",
+    reranker = shipped.system.reranking if shipped is not None else None
+    first = {
         options.retriever: f"the encoder alone{windows}",
         BASE_FUSION: f"BM25 and {options.retriever} with equal weights",
         TUNED: "the encoder trained on the written queries, alone",
         MIX: "BM25 and the encoders, weighed query by query",
-        **({MIX + RERANKED: f"the mix, its first {reranker.depth} reordered by {reranker.label}"} if reranker else {}),
+        BM25: "words alone",
     }
+    if shipped is None or reranker is None:
+        return first
+    return first | {shipped.name: f"the same, its first {reranker.depth} reordered by {reranker.label}"}
 
 
 def _conclusion(
-    system: SearchSystem,
+    shipped: Shipped,
     folder: Path,
     judged: Judged,
     metric: str,
     definitions: Mapping[str, str],
     skipped: Mapping[str, str],
 ) -> Conclusion:
-    reranking, shown = system.reranking, shlex.quote(str(folder))
+    system, name, shown = shipped.system, shipped.name, shlex.quote(str(folder))
     models = [stage.retriever for stage in system.stages if stage.retriever != BM25]
+    unreranked = name.removesuffix(RERANKED)
+    others = [other for other in judged.evaluations if other not in (TUNED, unreranked, name)]
     return conclusion_of(
-        MIX + (RERANKED if reranking else ""),
+        name,
         system,
         judged.evaluations,
-        {name: meaning for name, meaning in definitions.items() if name not in (TUNED, MIX, MIX + RERANKED)},
+        {other: definitions[other] for other in others if other in definitions},
         metric,
-        unreranked=MIX,
-        search=read_manifest(folder / "runs" / f"{'mix.reranked' if reranking else 'mix'}.trec"),
-        search_unreranked=read_manifest(folder / "runs" / "mix.trec"),
-        weight_bytes=_weight_bytes([*models, *([reranking.model] if reranking else [])]),
+        unreranked=unreranked,
+        search=shipped.search(name),
+        search_unreranked=shipped.search(unreranked),
+        weight_bytes=_weight_bytes([*models, *([system.reranking.model] if system.reranking else [])]),
         skipped=skipped,
         commands=[
             f'inpars search --run {shown} "your question"',

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from inpars.datasets import Dataset
+from inpars.distributed import workers_of
 from inpars.formats import read_run, write_run
-from inpars.fusion.system import FirstStage, SearchSystem
+from inpars.fusion.system import SYSTEM_FILE, FirstStage, SearchSystem
 from inpars.manifest import stamp
 from inpars.options import option
 from inpars.pipeline.commands import StageCommands, run_flags
@@ -81,6 +82,8 @@ def all_runs(run: Surroundings, topics: Topics, system: SearchSystem) -> dict[st
     stages = {
         stage.name: search_stage(run, topics, f"runs/{stage.name}", stage, k=run.options.k) for stage in system.stages
     }
+    if len(system.stages) == 1:
+        return _lexical_runs(run, topics, system, stages["bm25"])
     bm25, whole = stages["bm25"], stages["whole"]
     base = stages.get("base", whole)
     equal = _fuse(run, "whole-fusion" if base != whole else "fusion", [bm25, whole])
@@ -98,11 +101,26 @@ def all_runs(run: Surroundings, topics: Topics, system: SearchSystem) -> dict[st
     return paths
 
 
+def _lexical_runs(run: Surroundings, topics: Topics, system: SearchSystem, bm25: Path) -> dict[str, Path]:
+    """BM25's run, and the same reranked."""
+    if system.reranking is None:
+        return {"bm25": bm25}
+    run.progress.begin("rerank")
+    reranked = _measured(run, topics, system, "bm25.reranked")
+    run.commands.say(f"{SYSTEM_FILE}, which the next command searches with, is written by `inpars run` alone")
+    _say_searched(run, reranked)
+    return {"bm25": bm25, f"bm25{RERANKED}": reranked}
+
+
 def _say_measured(run: Surroundings, shipped: Path) -> None:
     run.commands.say(
         "choice/ and system.json, which the next command searches with, are written by `inpars run` alone, and so is",
         "runs/mix.trec, which is the same search before the reranker",
     )
+    _say_searched(run, shipped)
+
+
+def _say_searched(run: Surroundings, shipped: Path) -> None:
     first = ["--limit", str(run.options.limit)] if run.options.limit else []
     run.commands.add(
         "search", ["--run", run.folder, *run.commands.topics, *run.left_out, *first, "--k", run.options.k], shipped
@@ -119,7 +137,7 @@ def search_stage(
     first = ["--limit", str(own.limit)] if own.limit else []
     if shown:
         run.commands.add("search", [*run.commands.topics, *run.left_out, *first], output, options)
-    search_dataset(run.dataset, topics, options, output=output, **run.told)
+    search_dataset(run.dataset, topics, options, output=output, workers=workers_of(options), **run.told)
     return output
 
 

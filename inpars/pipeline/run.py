@@ -5,26 +5,31 @@ Every step is a stage with its own manifest, so that a second run redoes only wh
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from inpars.datasets import Dataset
+from inpars.distributed import workers_of
 from inpars.errors import ConfigError, StaleInputError
 from inpars.evaluation.measures import DEFAULT_METRICS, Evaluation
 from inpars.evaluation.significance import Difference
 from inpars.extras import require
+from inpars.fusion.system import BM25
 from inpars.manifest import Manifest
 from inpars.options import flags_of
-from inpars.pipeline.choosing import choose_system
+from inpars.pipeline.budget import Part
+from inpars.pipeline.choosing import choose_system, lexical_system
 from inpars.pipeline.commands import Asked, StageCommands, run_flags
 from inpars.pipeline.held_out import HeldOut, hold_out_queries, said_beside, split_files, split_settings
 from inpars.pipeline.judging import Judged, judge, verdict_on
 from inpars.pipeline.leftovers import remove_leftovers
 from inpars.pipeline.options import PipelineOptions
+from inpars.pipeline.planning import Frozen, budget_rows, facts_of, free_settings, planned_options
 from inpars.pipeline.replacing import refuse_to_replace, settings_of
-from inpars.pipeline.results import read_mark, report_of, write_mark
+from inpars.pipeline.results import Shipped, read_mark, report_of, write_mark
 from inpars.pipeline.retrieving import BASE_FUSION, MIX, RERANKED, SYNTHETIC, Surroundings, all_runs
 from inpars.pipeline.steps import Steps
 from inpars.pipeline.training import choice_queries, train_models
@@ -53,6 +58,8 @@ class Finished:
     statement: str = ""
     verdict: str = ""
     problems: Sequence[str] = ()  # why the measures of some systems are no result
+    plan: Frozen | None = None  # of the budget
+    facts: Mapping[Part, float] = field(default_factory=dict)  # seconds that its parts took
 
 
 def run_pipeline(
@@ -79,35 +86,52 @@ def run_pipeline(
     topics = dataset.topics(split) if dataset.splits else None
     if topics is not None:
         _check_judged(topics, dataset)
-    settings = settings_of(options, prompt, *asked.reading, split=split, metrics=metrics, topics=topics)
-    overwrite = refuse_to_replace(output, settings, overwrite=overwrite)
-    write_mark(output, dataset, asked, mark.get("finished"))
+    told: dict[str, Any] = {"split": split, "metrics": metrics, "topics": topics}
+    free = free_settings(options, asked.named)
+    before = settings_of(options, prompt, *asked.reading, **told, free=free)
+    same = refuse_to_replace(output, before, overwrite=overwrite)
     progress = steps = Steps.over(progress, options)
+    where: dict[str, Any] = {"folder": output, "topics": topics, "free": free, "steps": steps}
+    options, plan = planned_options(dataset, prompt, options, **where)
+    settings = settings_of(options, prompt, *asked.reading, **told)
+    overwrite = refuse_to_replace(output, settings, overwrite=overwrite) and same
+    write_mark(output, dataset, asked, mark.get("finished"))
     run = Surroundings(dataset, prompt, options, output, topics, steps, overwrite, StageCommands(asked))
     manifests = {"generate": _generate(run), "filter": _filter(run)}
     held_out = _hold_out(run)
     topics = held_out.topics
     trained, skipped = train_models(run, held_out.train)
     manifests |= trained
-    system, manifests["choose"] = choose_system(run, choice_queries(run, held_out.train, trained), trained)
-    judged, shipped = Judged(), MIX + (RERANKED if system.reranking else "")
+    if options.retriever == BM25:
+        system = lexical_system(run, trained)
+    else:
+        system, manifests["choose"] = choose_system(run, choice_queries(run, held_out.train, trained), trained)
+    judged, shipped, paths = Judged(), MIX, dict[str, Path]()
     if topics is not None:
         topics = without_examples(topics.first(options.limit), prompt, progress)
         paths = all_runs(run, topics, system)
+        shipped = list(paths)[-1]
         steps.begin("measure")
         judged = judge(output, topics, paths, metrics, progress=progress, overwrite=overwrite)
         _say_judged(run, [path for name, path in paths.items() if name != MIX or shipped == MIX], metrics)
         add_numbers_of_run(manifests, judged.evaluations, metrics[0], (dataset.name, topics.split), RERANKED, progress)
     remove_leftovers(output, steps)
-    report, verdict = output / "report.html", verdict_on(judged, BASE_FUSION, shipped, metrics[0])
+    bar = BM25 if options.retriever == BM25 else BASE_FUSION
+    report, verdict = output / "report.html", verdict_on(judged, bar, shipped, metrics[0])
     page = report_of(
-        *(dataset, prompt, options, output, manifests, judged, metrics, asked, system, run.commands.lines, skipped)
+        *(dataset, prompt, options, output, manifests, judged, metrics, asked),
+        shipped=Shipped(shipped, system, paths),
+        steps=run.commands.lines,
+        skipped=skipped,
     )
+    facts = {} if plan is None else facts_of(output, plan, time.monotonic() - steps.began)
+    if plan is not None:
+        page = replace(page, budget=budget_rows(plan, facts))
     write_report(said_beside(page, held_out), report)
     write_mark(output, dataset, asked, settings)
     steps.end()
     results, differences = dict(judged.evaluations), dict(judged.differences)
-    return Finished(results, differences, report, held_out.statement, verdict, judged.problems)
+    return Finished(results, differences, report, held_out.statement, verdict, judged.problems, plan, facts)
 
 
 def _check_judged(topics: Topics, dataset: Dataset) -> None:
@@ -149,6 +173,7 @@ def _generate(run: Surroundings) -> Manifest:
         options,
         output=run.path(SYNTHETIC),
         make_generator=generator_maker(options, run.prompt),
+        workers=workers_of(options),
         **run.told,
     )
 

@@ -5,16 +5,28 @@ A step is made of stages. Those that are up to date are counted and told in one 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
+from inpars.fusion.system import BM25
 from inpars.pipeline.options import PipelineOptions
 from inpars.progress import Progress
 
 Item = TypeVar("Item")
 StepName: TypeAlias = Literal[
-    "read", "generate", "filter", "mine", "train retriever", "train reranker", "choose", "search", "rerank", "measure"
+    "read",
+    "plan",
+    "generate",
+    "filter",
+    "mine",
+    "train retriever",
+    "train reranker",
+    "choose",
+    "search",
+    "rerank",
+    "measure",
 ]
 TRAINING: tuple[StepName, ...] = ("mine", "train retriever", "train reranker")
 
@@ -25,6 +37,8 @@ class Steps:
     def __init__(self, progress: Progress, options: PipelineOptions) -> None:
         """Know the steps of a run with these options."""
         self._progress, self._texts = progress, step_texts(options)
+        self._total = "" if options.budget else f" of {len(self._texts)}"  # a plan may leave some out
+        self.began = time.monotonic()
         self._waiting = ""
         self._stages = self._up_to_date = 0
         self.outputs: set[Path] = set()  # of all stages so far
@@ -34,10 +48,15 @@ class Steps:
         """The steps that the progress shows already, else those in front of it."""
         return progress if isinstance(progress, cls) else cls(progress, options)
 
+    def revise(self, options: PipelineOptions) -> None:
+        """From now on the steps are those of a run with these options."""
+        self._texts = step_texts(options)
+        self._total = f" of {len(self._texts)}"
+
     def begin(self, name: StepName, *, at_once: bool = False) -> None:
         """A step begins; it is announced with its first stage that has something to do, or `at_once`."""
         number = list(self._texts).index(name) + 1
-        self._waiting = f"step {number} of {len(self._texts)}: {self._texts[name]}"
+        self._waiting = f"step {number}{self._total}: {self._texts[name]}"
         if at_once:
             self._announce()
 
@@ -85,6 +104,7 @@ def step_texts(options: PipelineOptions) -> dict[StepName, str]:
     documents = "all" if options.max_documents is None else f"{options.max_documents:,}"
     texts: dict[StepName, str] = {
         "read": "reading documents (and test queries with judgements, if there are any)",
+        "plan": f"planning (a trial measures this machine, and {options.budget} are divided)",
         "generate": f"writing queries (a language model writes queries for {documents} documents)",
         "filter": f"filtering queries (the {options.top_k:,} queries that the model found likeliest are kept)",
         "mine": "mining negatives (BM25 finds documents that look relevant but are not)",
@@ -95,6 +115,13 @@ def step_texts(options: PipelineOptions) -> dict[StepName, str]:
         "rerank": f"reranking (the reranker scores the first {options.rerank_depth:,} documents per test query)",
         "measure": "measuring (the systems are compared, and the report is written)",
     }
+    if options.budget is None:
+        texts.pop("plan")
+    if options.retriever == BM25:
+        texts.pop("choose")
+        texts["search"] = f"searching (BM25 finds up to {options.k:,} documents per test query)"
+    if not options.rerank_depth:
+        texts.pop("rerank")
     if not options.reranker_epochs:
         texts.pop("train reranker")
     if options.training == "never":

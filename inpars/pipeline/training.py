@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from inpars.errors import ConfigError
+from inpars.fusion.system import BM25
 from inpars.manifest import Manifest
 from inpars.pipeline.held_out import choice_files
 from inpars.pipeline.retrieving import Surroundings
@@ -33,8 +34,9 @@ TRIPLES = "triples.tsv"
 def train_models(run: Surroundings, queries: Path) -> tuple[dict[str, Manifest], dict[str, str]]:
     """Manifests of what was done (`triples`, `retriever`, `reranker`), and why each other training was not."""
     own = run.options
-    wanted = {"retriever": own.retriever_epochs > 0, "reranker": own.reranker_epochs > 0}
-    skipped = dict.fromkeys([name for name in wanted if own.training == "never"], "--training never was given")
+    wanted = {"retriever": own.retriever != BM25, "reranker": own.reranker_epochs > 0}
+    never = "--training never was given" if own.budget is None else f"--training never, by the plan for {own.budget}"
+    skipped = dict.fromkeys([name for name in wanted if own.training == "never"], never)
     if own.training == "auto" and own.reranker == own.model and wanted["reranker"]:
         skipped["reranker"] = OF_THE_AUTHOR
     left = [name for name, want in wanted.items() if want and name not in skipped]

@@ -17,13 +17,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from inpars.documents.selection import sampling_key
 from inpars.errors import ConfigError, PromptError
-from inpars.filtering.filters import words
 from inpars.options import check, option
 from inpars.prompting.prompts import read_examples
 from inpars.prompting.templates import Example, Prompt, PromptSource
 from inpars.records import Document
+from inpars.text.hashing import sampling_key
+from inpars.text.words import words
 
 ExamplesChoice: TypeAlias = Literal["all", "random", "nearest"]
 DEFAULT_COUNT = 3  # of `random` and `nearest`; `all` shows all

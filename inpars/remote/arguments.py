@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inpars.cluster.shards import Shard, shard_path
 from inpars.errors import ConfigError, InparsError
 from inpars.manifest import MANIFEST_SUFFIX
 from inpars.remote.mirror import Mirror
 from inpars.remote.objects import is_url
+from inpars.stages.shards import Shard, shard_path
 
 OUTPUT_FLAGS = {f"--{name}" for name in ("output", "output-train", "output-dev", "queries-dev", "qrels-dev")}
 OUTPUT_FLAGS |= {f"--{name}" for name in ("pairs", "report", "write-kept", "index")}

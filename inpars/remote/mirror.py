@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from inpars.cache import remote_folder
 from inpars.errors import DataFormatError
 from inpars.json_text import JsonError, parse_json
-from inpars.remote.names import remote_folder
 from inpars.remote.objects import URL, ObjectInfo, Objects
 from inpars.storage import atomic_writer
 

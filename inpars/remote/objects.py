@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from inpars.errors import BackendError, MissingDependencyError, StorageError
-from inpars.storage import storage_errors
+from inpars.storage import atomic_file
 
 Found = TypeVar("Found")
 SCHEMES = ("s3", "gs", "az", "memory")  # the last one is fsspec's own, for tests
@@ -64,14 +64,8 @@ class Objects:
 
     def fetch(self, path: str, info: ObjectInfo, target: Path) -> None:
         """Copy an object to a file, which appears when it is whole."""
-        partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        with storage_errors(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self._try(path, lambda: self._download(path, info, partial))
-                partial.replace(target)
-            finally:
-                partial.unlink(missing_ok=True)
+        with atomic_file(target) as working:
+            self._try(path, lambda: self._download(path, info, working))
 
     def store(self, source: Path, path: str) -> ObjectInfo:
         """Copy a file to an object; stores show it when it is whole."""

@@ -6,7 +6,6 @@ Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond"
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections import deque
@@ -18,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from inpars.batches import slices
-from inpars.corpus import Documents, cache_folder
+from inpars.cache import cache_folder
+from inpars.corpus import Documents
 from inpars.errors import BackendError, ConfigError, InparsError, UnknownNameError
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run
@@ -27,7 +27,8 @@ from inpars.retrieval.java import find_jar, java_class, java_error
 from inpars.retrieval.java_functions import Pool
 from inpars.retrieval.lucene import LuceneSearch, finish, open_reader
 from inpars.retrieval.term_coverage import TermCoverage
-from inpars.storage import replace_folder, storage_errors, to_json_line
+from inpars.storage import atomic_folder, to_json_line
+from inpars.text.hashing import hex_key
 
 DEFAULT_K1 = 0.9
 DEFAULT_B = 0.4
@@ -135,24 +136,23 @@ def bm25_index(
         raise UnknownNameError("language", language, known)  # Anserini would take English
     jar = find_jar()
     key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{language}\0{jar.name if jar else ''}"
-    folder = cache_folder() / "bm25" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    folder = cache_folder() / "bm25" / hex_key(key)
     if not folder.exists():
         _build(corpus, folder, language, threads or os.cpu_count() or 1, progress)
     return BM25Index(folder, k1=k1, b=b, language=language)
 
 
 def _build(corpus: Documents, folder: Path, language: str, threads: int, progress: Progress) -> None:
-    working = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        with storage_errors(folder):
-            (working / "input").mkdir(parents=True, exist_ok=True)
-            texts = _write_shards(corpus, working / "input", threads, progress)
+    with atomic_folder(folder) as working:
+        texts_folder = working / "input"
+        texts_folder.mkdir()
+        texts = _write_shards(corpus, texts_folder, threads, progress)
         progress.note(f"BM25: indexing {len(corpus)} documents")
         settings = {
             "-collection": "JsonCollection",
             "-generator": "DefaultLuceneDocumentGenerator",
-            "-input": working / "input",
-            "-index": working / "index",
+            "-input": texts_folder,
+            "-index": working,
             "-threads": threads,
             "-memoryBuffer": _indexing_megabytes(),
             "-language": language,
@@ -163,14 +163,12 @@ def _build(corpus: Documents, folder: Path, language: str, threads: int, progres
             )
         except Exception as error:
             raise _failed("BM25 indexing failed", error) from error
-        if (found := _document_count(working / "index")) < texts:  # Anserini logs a full disk and goes on
+        if (found := _document_count(working)) < texts:  # Anserini logs a full disk and goes on
             raise BackendError(
                 f"BM25: {found} of {texts} documents could be indexed; see that the disk of {folder.parent} has room, "
                 "and run the same command again"
             )
-        replace_folder(working / "index", folder)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
+        shutil.rmtree(texts_folder)
 
 
 def _indexing_megabytes() -> int:

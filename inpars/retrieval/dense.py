@@ -9,11 +9,10 @@ interrupted encoding goes on after its last whole shard.
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,27 +22,27 @@ import numpy.typing as npt
 import torch
 
 from inpars.batches import chunks, slices
-from inpars.corpus import Corpus, Documents, cache_folder
+from inpars.cache import cache_folder
+from inpars.corpus import Corpus, Documents, open_corpus
 from inpars.engines.choice import Read, openvino_form
 from inpars.errors import ConfigError, DataFormatError
 from inpars.json_text import JsonError, parse_json
 from inpars.manifest import sha256_of
 from inpars.models import loading as models
 from inpars.models.dtypes import DtypeName
-from inpars.models.fused_bert import fuse_bert
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.networks import check_length
 from inpars.models.side_by_side import in_lone_thread, side_by_side
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run
+from inpars.retrieval.blocks import FillBlocks, SaveBlock
 from inpars.retrieval.passages import document_windows, require_offsets
 from inpars.retrieval.segments import save_array
-from inpars.storage import storage_errors
+from inpars.storage import atomic_writer, storage_errors
+from inpars.text.hashing import hex_key
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-    from inpars.cluster.encoding import ClusterEncoding
 
 Embeddings = npt.NDArray[np.float32]
 DEFAULT_BATCH_SIZE = 64
@@ -51,6 +50,7 @@ DOCUMENTS_PER_SHARD = 4096
 DOCUMENTS_PER_PASS = 256  # whose windows are sorted by length together
 QUERIES_PER_BLOCK = 512
 INDEX_FORMAT = 2
+IDS = "doc_ids.json"
 
 
 class Encoder:
@@ -92,8 +92,7 @@ class Encoder:
         compiled = openvino_form(network, "last_hidden_state", dtype, self._time_torch)
         if compiled is not None:
             self._model[0].model = compiled
-        fused = compiled is None and self._fuse()
-        self._side_by_side = fused or compiled is not None
+        self._side_by_side = compiled is not None
         self.fingerprint = _fingerprint(model, self._model, number_format) + (f"\0{compiled}" if compiled else "")
         # else products in bfloat16 over float32 weights: as fast as bfloat16 weights, and nearer to float32
         own_format = number_format != torch.float32 and not self._side_by_side
@@ -107,31 +106,15 @@ class Encoder:
         view.window_tokens = window_tokens
         return view
 
-    def _fuse(self) -> bool:
-        network = getattr(self._model[0], "auto_model", None)
-        return self._number_format == torch.bfloat16 and network is not None and fuse_bert(network, self._pooled)
-
     def _time_torch(self, stop_watch: Callable[[Read], float]) -> float:
-        """Seconds of the network as torch computes it, which is left as it was."""
+        """Seconds of the network as torch computes it."""
         network: Any = self._model[0].auto_model
-        encoder, fused = getattr(network, "encoder", None), self._fuse()
-        autocast = torch.autocast(
-            "cpu", self._number_format, enabled=self._number_format != torch.float32 and not fused
-        )
 
         def read(inputs: Mapping[str, torch.Tensor]) -> None:
-            with autocast:
+            with torch.autocast("cpu", self._number_format, enabled=self._number_format != torch.float32):
                 network(**inputs)
 
-        try:
-            return stop_watch(read)
-        finally:
-            if fused:
-                network.encoder = encoder
-
-    def _pooled(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        embeddings: torch.Tensor = self._model(dict(inputs))["sentence_embedding"]
-        return embeddings
+        return stop_watch(read)
 
     def encode_queries(self, texts: Sequence[str]) -> Embeddings:
         """Embeddings of queries, (queries, width), of unit length unless the model compares by plain dot product."""
@@ -299,27 +282,47 @@ class DenseIndex:
 
 
 def dense_index(
-    corpus: Documents, encoder: Encoder, *, cluster: ClusterEncoding | None = None, progress: Progress = SILENT
+    corpus: Documents, encoder: Encoder, *, fill: FillBlocks | None = None, progress: Progress = SILENT
 ) -> DenseIndex:
-    """The index of a corpus under an encoder, made in the cache where it is not there yet; a `cluster` embeds."""
-    windows = "" if encoder.window_tokens is None else f"\0windows of {encoder.window_tokens}"
-    key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{encoder.fingerprint}{windows}"
-    folder = cache_folder() / "dense" / hashlib.sha256(key.encode()).hexdigest()[:16]
-    ids_path = folder / "doc_ids.json"
+    """The index of a corpus under an encoder, made in the cache where it is not there yet; `fill` has others embed."""
+    folder = _index_folder(corpus, encoder)
+    ids_path = folder / IDS
     shards = [folder / f"{n:05}.npy" for n in range(-(-len(corpus) // DOCUMENTS_PER_SHARD))]
     doc_ids = _read_ids(ids_path, len(corpus))
     if doc_ids is None:
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            if cluster is not None and isinstance(corpus, Corpus):
-                from inpars.cluster.encoding import CorpusRows
-
-                cluster.fill(CorpusRows.of(corpus), shards, DOCUMENTS_PER_SHARD, len(corpus), progress)
+            if fill is not None and isinstance(corpus, Corpus):
+                rows = CorpusRows(corpus.path.absolute(), corpus.sha256)
+                fill(rows, shards, DOCUMENTS_PER_SHARD, len(corpus), progress)
             doc_ids = _encode_corpus(corpus, encoder, shards, progress)
-            partial = ids_path.with_suffix(f".{os.getpid()}.tmp")
-            partial.write_text(json.dumps(doc_ids), encoding="utf-8")
-            partial.replace(ids_path)
+            with atomic_writer(ids_path) as stream:
+                json.dump(doc_ids, stream)
     return DenseIndex(shards, doc_ids, encoder)
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusRows:
+    """The documents of a corpus by their places in its file; travels by path."""
+
+    path: Path
+    sha256: str
+
+    def open(self) -> SaveBlock:
+        """What embeds some of them, in the worker."""
+        documents = open_corpus(self.path, self.sha256).in_file_order()
+        return lambda encoder, rows, block: save_embeddings(block, [documents[row] for row in rows], encoder)
+
+
+def is_embedded(corpus: Documents, encoder: Encoder) -> bool:
+    """Whether the cache holds the index of a corpus under an encoder."""
+    return _read_ids(_index_folder(corpus, encoder) / IDS, len(corpus)) is not None
+
+
+def _index_folder(corpus: Documents, encoder: Encoder) -> Path:
+    windows = "" if encoder.window_tokens is None else f"\0windows of {encoder.window_tokens}"
+    key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{encoder.fingerprint}{windows}"
+    return cache_folder() / "dense" / hex_key(key)
 
 
 def _read_ids(path: Path, count: int) -> list[str] | None:

@@ -8,7 +8,6 @@ a time holds the lock; readers need none.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from inpars.errors import ConfigError, DataFormatError
 from inpars.json_text import parse_json
 from inpars.retrieval.segments import sync_folder
 from inpars.storage import atomic_writer, storage_errors
+from inpars.text.hashing import hex_key
 
 INDEX_FORMAT = 1
 STATE = "index.json"
@@ -58,7 +58,7 @@ class IndexState:
     def digest(self) -> str:
         """A name for the documents and embeddings of this state; segments are named by what is in them."""
         parts = [self.weights, *(f"{entry.name}\0{entry.deleted}" for entry in self.segments)]
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        return hex_key(*parts, digits=64)
 
     def after(self, *segments: SegmentEntry) -> IndexState:
         """The next state, which consists of these segments."""

@@ -5,12 +5,11 @@ An interrupted `add` of the same documents goes on after its last whole block of
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,7 @@ from inpars.errors import ConfigError, DataFormatError, StaleInputError
 from inpars.formats import read_documents
 from inpars.progress import SILENT, Progress
 from inpars.records import Document
+from inpars.retrieval.blocks import FillBlocks, SaveBlock
 from inpars.retrieval.index_state import (
     DELETIONS,
     SEGMENTS,
@@ -40,6 +40,7 @@ from inpars.retrieval.segments import (
     Rows,
     Segment,
     read_texts,
+    read_texts_at,
     save_array,
     sync_folder,
     write_rows,
@@ -48,9 +49,7 @@ from inpars.retrieval.segments import (
 )
 from inpars.retrieval.vector_index import STRUCTURE_FILE, VectorIndex, choose_structure, faiss_is_missing
 from inpars.storage import storage_errors
-
-if TYPE_CHECKING:
-    from inpars.cluster.encoding import ClusterEncoding
+from inpars.text.hashing import hex_key
 
 DOCUMENTS_PER_BLOCK = 2048  # embedded between two saves
 MOST_SEGMENTS = 8  # above which the small ones are merged
@@ -102,13 +101,13 @@ def build_index(
     structure: str = "auto",
     overwrite: bool = False,
     views: Views = NO_VIEWS,
-    cluster: ClusterEncoding | None = None,
+    fill: FillBlocks | None = None,
     progress: Progress = SILENT,
 ) -> Change:
     """Make a new index. Raises ConfigError where one is already there, unless it may be overwritten.
 
-    `views` embed each document once more, in windows for instance. With a `cluster` its workers embed, and `encoder`
-    only says what the model is.
+    `views` embed each document once more, in windows for instance. With `fill` other processes embed whole documents,
+    and `encoder` only says what the model is.
     """
     if not overwrite and is_index(folder):
         raise ConfigError(
@@ -119,7 +118,7 @@ def build_index(
         width = encoder.encode_documents(["width"]).shape[1]
         state = IndexState(encoder.name, weights_of(encoder), width, structure=structure)  # type: ignore[arg-type]
         state = replace(state, generation=former.generation if former else 0, views=_weights_of(views))
-        entry = _new_segment(folder, former, state, documents, encoder, progress, cluster, views)
+        entry = _new_segment(folder, former, state, documents, encoder, progress, fill, views)
         commit(folder, state.after(*([entry] if entry else [])))
         sweep(folder, read_state(folder))
         return Change(added=entry.documents if entry else 0)
@@ -140,7 +139,7 @@ def add_documents(
     *,
     sync: bool = False,
     views: Views = NO_VIEWS,
-    cluster: ClusterEncoding | None = None,
+    fill: FillBlocks | None = None,
     progress: Progress = SILENT,
 ) -> Change:
     """Add documents; those whose id is there with another text replace it, equal ones are left as they are.
@@ -170,7 +169,7 @@ def add_documents(
                 yield document
 
         fresh = _Filtered(documents.sha256, changed)
-        entry = _new_segment(folder, index.state, index.state, fresh, encoder, progress, cluster, views)
+        entry = _new_segment(folder, index.state, index.state, fresh, encoder, progress, fill, views)
         replaced = len(gone)
         if sync:
             gone += [document.doc_id for document in index if document.doc_id not in documents]
@@ -258,13 +257,13 @@ def _new_segment(
     documents: Documents | _Filtered,
     encoder: DocumentEncoder,
     progress: Progress,
-    cluster: ClusterEncoding | None,
+    fill: FillBlocks | None,
     views: Views,
 ) -> SegmentEntry | None:
     """Write documents and embeddings as a segment that no state names yet; None where there are none."""
     key = f"{state.weights}\0{state.structure}\0{state.digest}\0{state.generation}\0{documents.sha256}"
     key += "".join(f"\0{name}\0{weights}" for name, weights in state.views.items())
-    name = f"{state.generation + 1:06}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    name = f"{state.generation + 1:06}-{hex_key(key, digits=12)}"
     sweep(folder, former, keep=name)
     working = folder / SEGMENTS / name
     with storage_errors(working):
@@ -274,10 +273,8 @@ def _new_segment(
             return None
         if not (working / VECTORS).exists():
             blocks = [working / f"block-{number:06}.npy" for number in range(-(-count // DOCUMENTS_PER_BLOCK))]
-            if cluster is not None:
-                from inpars.cluster.encoding import SegmentRows
-
-                cluster.fill(SegmentRows(working.absolute()), blocks, DOCUMENTS_PER_BLOCK, count, progress)
+            if fill is not None:
+                fill(SegmentRows(working.absolute()), blocks, DOCUMENTS_PER_BLOCK, count, progress)
             _encode(working, blocks, count, encoder, progress)
             write_vectors(working, (np.load(block) for block in blocks), count, state.width)
         for view, own in views.items():
@@ -314,6 +311,17 @@ def _encode_view(
             save_array(counts, sizes)
             save_array(block, vectors)
         yield np.load(block), np.load(counts)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRows:
+    """The rows of an index's segment; travels by path."""
+
+    folder: Path
+
+    def open(self) -> SaveBlock:
+        """What embeds some of them, in the worker."""
+        return lambda encoder, rows, block: save_embeddings(block, read_texts_at(self.folder, rows), encoder)
 
 
 def save_embeddings(block: Path, texts: Sequence[str], encoder: DocumentEncoder, progress: Progress = SILENT) -> None:

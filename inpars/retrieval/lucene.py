@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import numpy.typing as npt
 from inpars.retrieval import java_functions as java
 from inpars.retrieval.anserini_order import Hits, Numbers
 from inpars.retrieval.java import java_cast, java_class
-from inpars.storage import storage_errors
+from inpars.storage import atomic_file, storage_errors
 
 CONTENTS, ID = "contents", "id"  # Anserini's fields
 IDS_AT_ONCE = 100_000
@@ -125,22 +124,15 @@ def _state(folder: Path) -> str:
 
 
 def _write_table(text_file: Path, starts_file: Path, reader: Any) -> None:  # noqa: ANN401
-    working = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in (text_file, starts_file)]
     starts, end = [np.zeros(1, dtype=np.int64)], 0
-    try:
-        with working[0].open("wb") as stream:
-            for ids in _ids_in_order(reader):
-                text = ids.encode()
-                stream.write(text)
-                starts.append(np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n")) + end + 1)
-                end += len(text)
-        with working[1].open("wb") as stream:
-            np.save(stream, np.concatenate(starts))
-        working[0].replace(text_file)
-        working[1].replace(starts_file)
-    finally:
-        for path in working:
-            path.unlink(missing_ok=True)
+    with atomic_file(text_file) as working, working.open("wb") as stream:
+        for ids in _ids_in_order(reader):
+            text = ids.encode()
+            stream.write(text)
+            starts.append(np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n")) + end + 1)
+            end += len(text)
+    with atomic_file(starts_file) as working, working.open("wb") as stream:
+        np.save(stream, np.concatenate(starts))
 
 
 def _ids_in_order(reader: Any) -> Iterator[str]:  # noqa: ANN401

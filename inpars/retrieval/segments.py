@@ -6,7 +6,6 @@ million documents need 32 MB of table. Knows nothing of models, and of faiss onl
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import os
 from array import array
@@ -21,7 +20,8 @@ from inpars.errors import DataFormatError
 from inpars.formats import parse_document, read_documents, write_documents
 from inpars.json_text import JsonError, parse_json
 from inpars.records import Document
-from inpars.storage import read_json_at
+from inpars.storage import atomic_file, read_json_at
+from inpars.text.hashing import key64
 
 Embeddings = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -95,7 +95,7 @@ class Segment:
 
     def find(self, doc_id: str) -> int | None:
         """The row of a document that is not deleted."""
-        key = np.uint64(id_hash(doc_id))
+        key = np.uint64(key64(doc_id))
         place = int(np.searchsorted(self._hashes, key))
         while place < len(self._hashes) and self._hashes[place] == key:
             row = int(self._rows[place])
@@ -113,7 +113,7 @@ def write_rows(folder: Path, documents: Iterable[Document]) -> int:
     offsets, hashes, offset = array("q"), array("Q"), 0
     with (folder / DOCUMENTS).open("rb") as stream:
         for number, raw in enumerate(stream, start=1):
-            hashes.append(id_hash(parse_document(parse_json(raw), folder / DOCUMENTS, number).doc_id))
+            hashes.append(key64(parse_document(parse_json(raw), folder / DOCUMENTS, number).doc_id))
             offsets.append(offset)
             offset += len(raw)
     keys = np.frombuffer(hashes, dtype=np.uint64) if hashes else np.empty(0, dtype=np.uint64)
@@ -143,9 +143,8 @@ def read_texts(folder: Path) -> Iterator[str]:
 
 def save_array(path: Path, array: npt.NDArray[Any]) -> None:
     """Write an array's file, which appears when it is whole."""
-    partial = path.with_suffix(f".{os.getpid()}.tmp.npy")
-    np.save(partial, array)
-    partial.replace(path)
+    with atomic_file(path) as working, working.open("wb") as stream:
+        np.save(stream, array)
 
 
 def load_array(path: Path, kind: npt.DTypeLike, axes: int = 1) -> Any:  # noqa: ANN401 - of that kind
@@ -217,11 +216,6 @@ def best(scores: Embeddings, rows: Rows, k: int) -> tuple[Embeddings, Rows]:
         return scores, rows
     kept = np.argpartition(-scores, k - 1, axis=1)[:, :k]
     return np.take_along_axis(scores, kept, axis=1), np.take_along_axis(rows, kept, axis=1)
-
-
-def id_hash(doc_id: str) -> int:
-    """64 bits of a document's id."""
-    return int.from_bytes(hashlib.blake2b(doc_id.encode(), digest_size=8).digest(), "little")
 
 
 def _torn(folder: Path, reason: str) -> DataFormatError:

@@ -5,62 +5,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
 from inpars.errors import ConfigError
+from inpars.protocols import PairScorer, PartScorer, ScoredPart
+from inpars.scoring.kinds import SCORER_KINDS, ScorerKind, Windows
+from inpars.scoring.parts import score_all, score_in_parts
 
 if TYPE_CHECKING:
     from inpars.models.dtypes import DtypeName
     from inpars.prompting.templates import Prompt
 
-ScorerKind: TypeAlias = Literal["monot5", "cross-encoder", "causal", "query-likelihood"]
-Windows: TypeAlias = Literal["maxp", "firstp", "mean", "nearest"]
-ScoredPart: TypeAlias = Sequence[tuple[int, float]]
-"""Positions of pairs, and their scores."""
+__all__ = [
+    "SCORER_KINDS",
+    "PairScorer",
+    "PartScorer",
+    "ScoredPart",
+    "ScorerKind",
+    "Windows",
+    "load_scorer",
+    "score_all",
+    "score_in_parts",
+]
 NEAREST_TOKENS = 96
-SCORER_KINDS: tuple[ScorerKind, ...] = ("monot5", "cross-encoder", "causal", "query-likelihood")
-
-
-class PairScorer(Protocol):
-    """Gives each (query text, document text) pair a relevance score; higher is better."""
-
-    name: str
-
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """Float32 margins, unbounded, in the order of the pairs; comparable within one query."""
-        ...
-
-
-class PartScorer(PairScorer, Protocol):
-    """A scorer that hands over its scores while it still computes others."""
-
-    def score_in_parts(self, pairs: Sequence[tuple[str, str]], wanted: Collection[int]) -> Iterator[ScoredPart]:
-        """The scores of the pairs at the `wanted` positions, and perhaps of others, batch by batch.
-
-        The batches are those of all pairs, so that a score does not depend on what is wanted.
-        """
-        ...
-
-
-def score_in_parts(
-    scorer: PairScorer, pairs: Sequence[tuple[str, str]], wanted: Collection[int]
-) -> Iterator[ScoredPart]:
-    """As `PartScorer.score_in_parts`; one part with all scores where the scorer gives no parts."""
-    in_parts = getattr(scorer, "score_in_parts", None)
-    if in_parts is not None:
-        yield from in_parts(pairs, wanted)
-        return
-    yield list(enumerate(scorer.score(pairs)))
-
-
-def score_all(scorer: PartScorer, pairs: Sequence[tuple[str, str]]) -> list[float]:
-    """The scores in the order of the pairs."""
-    scores = [0.0] * len(pairs)
-    for part in scorer.score_in_parts(pairs, range(len(pairs))):
-        for position, score in part:
-            scores[position] = score
-    return scores
 
 
 def load_scorer(
@@ -105,7 +72,7 @@ def load_scorer(
         prompt=prompt,
         trust_remote_code=trust_remote_code,
     )
-    likelihood = packed(pair_model, model, batch_tokens)
+    likelihood = packed(pair_model, model, batch_tokens, dtype)
     scorer = likelihood or ModelScorer(for_scoring(pair_model, dtype), name=model, batch_tokens=batch_tokens)
     if windows is None:
         return scorer

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from inpars.errors import ConfigError
 from inpars.models.networks import float32_rows, head_replaced, start_tokens
-from inpars.scoring import ScorerKind
 from inpars.scoring.answers import Answers
+from inpars.scoring.kinds import ScorerKind
 from inpars.scoring.pair_model import (
     Batch,
     EncodedPair,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from inpars.errors import ConfigError
-from inpars.scoring import ScorerKind
+from inpars.scoring.kinds import ScorerKind
 from inpars.scoring.pair_model import Batch, EncodedPair, Pair, distinct_token_ids, token_ids
 
 MAX_LENGTH = 512
@@ -55,29 +55,6 @@ class CrossEncoder:
     def settings(self) -> dict[str, Any]:
         """Nothing beyond kind and length."""
         return {}
-
-
-class CompiledCrossEncoder:
-    """A cross-encoder that only scores, its network in another engine's form."""
-
-    kind: ScorerKind = "cross-encoder"
-    thread_safe = side_by_side = True
-
-    def __init__(self, model: CrossEncoder, compiled: nn.Module) -> None:
-        self._model, self._compiled = model, compiled
-        self.network, self.tokenizer, self.max_length = model.network, model.tokenizer, model.max_length
-
-    def encode(self, pairs: Sequence[Pair]) -> list[EncodedPair]:
-        """As the model's own."""
-        return self._model.encode(pairs)
-
-    def margins(self, batch: Batch, network: nn.Module | None = None) -> Tensor:
-        """As the model's own, not differentiable."""
-        return self._model.margins(batch, network or self._compiled)
-
-    def settings(self) -> dict[str, Any]:
-        """As the model's own."""
-        return self._model.settings()
 
 
 def segments(batch: Batch) -> Tensor:

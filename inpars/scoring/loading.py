@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import torch
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -14,18 +13,17 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING_NAMES,
 )
 
-from inpars.engines.choice import Read, openvino_form
 from inpars.errors import ConfigError, UntrainedModelError
 from inpars.models import loading as models
-from inpars.models.fused_bert import fuse_bert
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.kinds import CAUSAL_ENDINGS, CLASSIFIER_ENDING
 from inpars.models.networks import LEAST_TOKENS, check_length, learned_positions
-from inpars.scoring import SCORER_KINDS, ScorerKind, causal, monot5, query_likelihood
+from inpars.scoring import causal, monot5, query_likelihood
 from inpars.scoring.answers import Answers, find_answers
 from inpars.scoring.causal import CausalYesNo
-from inpars.scoring.cross_encoder import CompiledCrossEncoder, CrossEncoder
-from inpars.scoring.fused_t5 import FusedMonoT5
+from inpars.scoring.compiled import compiled_cross_encoder, compiled_monot5
+from inpars.scoring.cross_encoder import CrossEncoder
+from inpars.scoring.kinds import SCORER_KINDS, ScorerKind
 from inpars.scoring.monot5 import MonoT5
 from inpars.scoring.pair_model import SETTINGS_KEY, PairModel
 from inpars.scoring.query_likelihood import QueryLikelihood
@@ -102,30 +100,10 @@ def _fitted(found: PairModel, model: str, max_length: int | None, before: int = 
 def for_scoring(model: PairModel, dtype: DtypeName = "auto") -> PairModel:
     """The model in its fastest form that only scores; where there is none, itself."""
     if isinstance(model, CrossEncoder):
-        compiled = openvino_form(model.network, "logits", dtype, lambda stop_watch: _time_torch(model, stop_watch))
-        if compiled is not None:
-            return CompiledCrossEncoder(model, compiled)
-        _fuse(model)
-    return FusedMonoT5(model) if isinstance(model, MonoT5) and FusedMonoT5.fits(model.network) else model
-
-
-def _fuse(model: CrossEncoder) -> bool:
-    network = model.network
-    return bool(network.dtype == torch.bfloat16) and fuse_bert(
-        network.base_model,
-        lambda inputs: network(**inputs).logits,
-    )
-
-
-def _time_torch(model: CrossEncoder, stop_watch: Callable[[Read], float]) -> float:
-    """Seconds of the network as torch computes it, which is left as it was."""
-    base = model.network.base_model
-    encoder, fused = getattr(base, "encoder", None), _fuse(model)
-    try:
-        return stop_watch(lambda inputs: model.network(**inputs))
-    finally:
-        if fused:
-            base.encoder = encoder
+        return compiled_cross_encoder(model, dtype) or model
+    if isinstance(model, MonoT5):
+        return compiled_monot5(model, dtype) or model
+    return model
 
 
 def check_trained(model: str, *, kind: ScorerKind | Literal["auto"] = "auto", trust_remote_code: bool = False) -> None:

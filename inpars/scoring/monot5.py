@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from inpars.models.networks import float32_rows, head_replaced
-from inpars.scoring import ScorerKind
 from inpars.scoring.answers import Answers
+from inpars.scoring.kinds import ScorerKind
 from inpars.scoring.pair_model import (
     Batch,
     EncodedPair,

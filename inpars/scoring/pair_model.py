@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from inpars.models.networks import evaluating, pad_id
 from inpars.models.processor import has_matrix_unit
 from inpars.models.side_by_side import computes_in_bfloat16, side_by_side
-from inpars.scoring import ScoredPart, score_all
+from inpars.protocols import ScoredPart
+from inpars.scoring.parts import score_all
 
 if TYPE_CHECKING:
-    from inpars.scoring import ScorerKind
+    from inpars.scoring.kinds import ScorerKind
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}  # padded tokens of one forward pass; more fall out of a processor's cache
 TILED_BATCH_TOKENS = 2048  # of a processor with a matrix unit, which waits for memory rather than computes

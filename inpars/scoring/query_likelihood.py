@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import DynamicLayer
 
 from inpars.models.networks import evaluating, head_replaced, start_tokens
-from inpars.scoring import ScorerKind
+from inpars.scoring.kinds import ScorerKind
 from inpars.scoring.pair_model import (
     Batch,
     EncodedPair,

@@ -16,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.errors import ConfigError
+from inpars.protocols import PairScorer, ScoredPart
 from inpars.records import Document, FullText
 from inpars.retrieval.passages import require_offsets, token_places, window_spans
-from inpars.scoring import PairScorer, ScoredPart, Windows, score_all, score_in_parts
+from inpars.scoring.kinds import Windows
 from inpars.scoring.pair_model import Pair
+from inpars.scoring.parts import score_all, score_in_parts
 
 SHARE = 0.75  # of what the model reads; the rest is for query and cue
 COMBINE: dict[str, Callable[[Sequence[float]], float]] = {

@@ -137,7 +137,7 @@ def _add_search(app: FastAPI, service: Service) -> None:
         query_id = await run_in_threadpool(
             add, vote.query, vote.doc_id, vote.relevance, system=vote.system, rank=vote.rank
         )
-        service.metrics.votes.add("none" if vote.relevance is None else str(vote.relevance))
+        service.metrics.votes.labels("none" if vote.relevance is None else str(vote.relevance)).inc()
         return Json({"query_id": query_id, "doc_id": vote.doc_id, "relevance": vote.relevance}, status_code=201)
 
 

@@ -91,21 +91,21 @@ class Gate:
         finally:
             self._metrics.in_flight -= 1
             path = self._path_label(scope["path"])
-            self._metrics.requests.add(path, str(answer.status or 499))
-            self._metrics.seconds.observe(time.perf_counter() - started, path)
+            self._metrics.requests.labels(path, str(answer.status or 499)).inc()
+            self._metrics.seconds.labels(path).observe(time.perf_counter() - started)
 
     async def _admit(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         refusal = self._refusal(scope)
         if refusal is not None:
             reason, response = refusal
-            self._metrics.refused.add(reason)
+            self._metrics.refused.labels(reason).inc()
             await response(scope, receive, answer)
             return
         try:
             async with asyncio.timeout(self._limits.timeout_seconds):
                 await self._answered(scope, receive, answer)
         except TimeoutError:
-            self._metrics.refused.add("timeout")
+            self._metrics.refused.labels("timeout").inc()
             await answer.instead(fault(503, _TOO_LATE, "timeout", retry_after=RETRY_SECONDS), scope, receive)
         except Exception as error:  # noqa: BLE001, RUF100 - the last one who can say so
             place = traceback.extract_tb(error.__traceback__)[-1]
@@ -132,11 +132,11 @@ class Gate:
             return
         body = await self._body(scope, receive)
         if body is None:
-            self._metrics.refused.add("size")
+            self._metrics.refused.labels("size").inc()
             message = f"the body is larger than {self._limits.max_body_bytes} bytes; send less at a time"
             await fault(413, message, "body_too_large")(scope, receive, answer)
         elif body and not _is_json(Headers(scope=scope).get("content-type", "")):
-            self._metrics.refused.add("type")
+            self._metrics.refused.labels("type").inc()
             await fault(415, "send JSON, with Content-Type: application/json", "not_json")(scope, receive, answer)
         else:
             await self._app(scope, _replay(body, receive), answer)

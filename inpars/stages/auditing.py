@@ -29,7 +29,8 @@ from inpars.models.computing import ComputingOptions
 from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt
-from inpars.scoring import PairScorer, ScorerKind
+from inpars.protocols import PairScorer
+from inpars.scoring.kinds import ScorerKind
 from inpars.stages.mining import ids_path, negatives_path
 from inpars.stages.partial import remove_partial
 from inpars.stages.remembered import RememberedScores

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from inpars.cards.card import Measured, add_numbers, plain_name
 from inpars.errors import InparsError
 from inpars.evaluation.measures import Evaluation
 from inpars.manifest import CARD, FileStamp, Manifest, read_manifest
-from inpars.models.card import Measured, add_numbers, plain_name
 from inpars.progress import Progress
 from inpars.stages.lineage import lineage
 

@@ -22,8 +22,9 @@ from inpars.manifest import Manifest
 from inpars.options import result_settings
 from inpars.progress import SILENT, Progress
 from inpars.stages.columns import column_inputs
+from inpars.stages.log_probs import STAGE, count_rows
 from inpars.stages.partial import header_line, partial_path, remove_partial
-from inpars.stages.scoring import STAGE, ScoreOptions, count_rows
+from inpars.stages.scoring import ScoreOptions
 from inpars.stages.stage import Outcome, run_stage
 from inpars.storage import storage_errors, write_jsonl
 

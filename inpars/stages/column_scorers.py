@@ -14,7 +14,7 @@ from inpars.records import Query, Run, SyntheticQuery
 from inpars.runs import rank
 
 if TYPE_CHECKING:
-    from inpars.scoring import PairScorer
+    from inpars.protocols import PairScorer
     from inpars.stages.scoring import ScoreOptions
 
 DIGITS = 6  # decimals kept in files

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from inpars.cluster.shards import batches_of
 from inpars.corpus import Corpus
 from inpars.filtering.score_files import ID_FIELD
 from inpars.formats import read_synthetic_records
@@ -19,9 +18,11 @@ from inpars.manifest import FileStamp, Manifest, stamp
 from inpars.options import result_settings
 from inpars.progress import SILENT, Progress
 from inpars.stages.column_scorers import ColumnScorer, Row, load_column
+from inpars.stages.log_probs import STAGE, count_rows
 from inpars.stages.partial import header_line, open_partial, partial_path, remove_partial, whole_lines
-from inpars.stages.scoring import STAGE, ScoreOptions, count_rows
+from inpars.stages.scoring import ScoreOptions
 from inpars.stages.sharding import own_items, shard_results
+from inpars.stages.shards import batches_of
 from inpars.stages.stage import Outcome, model_stamp, run_stage
 from inpars.storage import read_jsonl, to_json_line, write_jsonl
 

@@ -12,7 +12,6 @@ from itertools import cycle, islice
 from typing import Literal, TypeAlias
 
 from inpars.batches import slices
-from inpars.cluster.estimates import Measurement, measure
 from inpars.corpus import Corpus
 from inpars.documents.selection import choose_documents
 from inpars.generation import generate_each
@@ -20,6 +19,7 @@ from inpars.models.computing import ComputingOptions
 from inpars.options import SEED, check, option
 from inpars.prompting.prompts import load_prompt
 from inpars.records import Document
+from inpars.stages.estimates import Measurement, measure
 from inpars.stages.generating import GenerateOptions, load_generator
 from inpars.stages.reranking import RerankOptions, load_run_scorer
 

@@ -14,9 +14,8 @@ from inpars.evaluation.measures import Evaluation, evaluate, judged_part
 from inpars.evaluation.run_files import Order, RunNotes, read_checked_run
 from inpars.evaluation.significance import Difference, compare
 from inpars.evaluation.wording import counted
-from inpars.formats import read_run
 from inpars.progress import SILENT, Progress
-from inpars.records import Qrels, Run
+from inpars.records import Qrels
 from inpars.runs import rank
 from inpars.storage import atomic_writer
 
@@ -33,14 +32,6 @@ class JudgedFile:
     no_result: str = ""  # why the measures say nothing of the run, where they do not
 
 
-def evaluate_runs(
-    runs: Mapping[str, Run], qrels: Qrels, metrics: Sequence[str], baseline: str | None = None
-) -> tuple[dict[str, Evaluation], dict[str, dict[str, Difference]]]:
-    """Evaluations by system, and for each measure the differences from the baseline (the first system by default)."""
-    results = {name: evaluate(run, qrels, metrics) for name, run in runs.items()}
-    return results, compare_evaluations(results, metrics, baseline)
-
-
 def judge_files(
     paths: Mapping[str, Path],
     qrels: Qrels,
@@ -51,7 +42,7 @@ def judge_files(
     firsts: int = 0,
     progress: Progress = SILENT,
 ) -> dict[str, JudgedFile]:
-    """As `evaluate_runs` for files, one after the other: no two runs are in memory together.
+    """Evaluations by system, one file after the other: no two runs are in memory together.
 
     `judged_only` leaves unjudged documents out before anything is measured; `firsts` doc_ids of each query are kept.
     """
@@ -90,11 +81,6 @@ def run_names(paths: Sequence[Path]) -> dict[str, Path]:
         raise ConfigError(f"--run {', '.join(twice)} is given twice")
     names = [path.name.removesuffix(".gz").removesuffix(".trec").removesuffix(".txt") for path in paths]
     return {name if names.count(name) == 1 else str(path): path for name, path in zip(names, paths, strict=True)}
-
-
-def read_runs(paths: Sequence[Path]) -> dict[str, Run]:
-    """Runs by those names."""
-    return {name: read_run(path) for name, path in run_names(paths).items()}
 
 
 def _first_ids(scores: Mapping[str, float], count: int) -> list[str]:

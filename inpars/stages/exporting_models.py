@@ -6,9 +6,7 @@ All score the same pairs on the processor, the original in float32; size, speed,
 from __future__ import annotations
 
 import math
-import os
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,12 +22,12 @@ from inpars.options import SEED, option
 from inpars.progress import SILENT, Progress
 from inpars.records import Qrels, Run
 from inpars.stages.stage import Outcome, model_stamp, run_stage
-from inpars.storage import replace_folder, storage_errors
+from inpars.storage import atomic_folder
 from inpars.topics import Topics
 from inpars.training.examples import Group
 
 if TYPE_CHECKING:
-    from inpars.models.exportable import Exportable
+    from inpars.export.exportable import Exportable
 
 STAGE = "export model"
 METRIC = "nDCG@10"
@@ -110,7 +108,7 @@ def export_model(
     """Fill the folder `output`. Raises BackendError, and leaves nothing, where the float32 graph scores otherwise."""
 
     def work() -> Outcome:
-        from inpars.models.exportable import load_exportable
+        from inpars.export.exportable import load_exportable
         from inpars.models.hardware import use_threads
 
         use_threads(options.threads)
@@ -122,14 +120,8 @@ def export_model(
             false_token=options.false_token,
             trust_remote_code=options.trust_remote_code,
         )
-        working = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-        try:
-            with storage_errors(output):
-                working.mkdir(parents=True, exist_ok=True)
-                rows = _write(model, options, working, output.name, sampled(), progress)
-            replace_folder(working, output)
-        finally:
-            shutil.rmtree(working, ignore_errors=True)
+        with atomic_folder(output) as working:
+            rows = _write(model, options, working, output.name, sampled(), progress)
         return Outcome(None, {}, {"kind": model.kind, "table": [asdict(row) for row in rows]})
 
     require_utf8(output)
@@ -147,8 +139,8 @@ def _write(
 ) -> list[Measured]:
     import torch
 
-    from inpars.deploy.card import carry_card
-    from inpars.models.onnx_graphs import Session, quantize, write_graph
+    from inpars.cards.carried import carry_card
+    from inpars.export.onnx_graphs import Session, quantize, write_graph
 
     progress.note(f"{STAGE}: writing the graph of a {model.kind}")
     write_graph(model.graph, model.example(), folder / GRAPH)

@@ -13,7 +13,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from inpars.cluster.shard_folder import remove_shards
 from inpars.corpus import Corpus
 from inpars.documents.selection import Selection, choose_documents
 from inpars.errors import ConfigError
@@ -33,10 +32,12 @@ from inpars.prompting.prompts import Prompt, PromptSource, load_prompt
 from inpars.stages.examples import read_ids, write_example_query_ids
 from inpars.stages.generating_api import estimate_cost, load_api_generator, server_stamp
 from inpars.stages.generating_local import load_local_generator
-from inpars.stages.partial import header_line, partial_path, remove_partial, write_in_order
+from inpars.stages.partial import header_line, partial_path, remove_partial
+from inpars.stages.shard_folder import remove_shards
 from inpars.stages.sharding import ShardedOptions, own_items, shard_results
 from inpars.stages.stage import Outcome, dropped_line, model_stamp, run_stage
-from inpars.stages.writing import STAGE, WriteTask, write_queries
+from inpars.stages.workers import Workers, check_engine
+from inpars.stages.writing import STAGE, WriteTask, write_by_workers, write_part
 from inpars.storage import read_jsonl
 
 Backend: TypeAlias = Literal["causal", "seq2seq", "vllm", "completions", "chat"]
@@ -95,24 +96,29 @@ def generate_queries(
     output: Path,
     make_generator: Callable[[], QueryGenerator],
     api: ApiOptions | None = None,
+    workers: Workers | None = None,
     progress: Progress = SILENT,
     overwrite: bool = False,
 ) -> Manifest:
     """Write `output` (of a shard: its own file) and the manifest. The generator is made only where something is left.
 
-    With `--engine ray` it is made in each worker: `make_generator` is pickled, and so must not hold a model.
+    With `workers` it is made in each of them: `make_generator` is pickled, and so must not hold a model.
     Documents of the prompt's examples get no queries; the ids of examples' queries go to a file beside the output, to
     be left out of evaluation.
     """
     inputs = _inputs(corpus_stamp, prompt, options, api)
+    check_engine(options, workers)
 
     def work() -> Outcome:
         chosen = _choose(corpus, prompt, options)
         header = header_line(STAGE, result_settings(options), inputs)
-        if options.on_ray:
-            from inpars.cluster.generating import generate_on_cluster
-
-            outcome = generate_on_cluster(chosen, corpus, prompt, options, make_generator, output, header, progress)
+        if workers is not None:
+            outcome = write_by_workers(
+                *(workers, chosen, corpus, prompt, make_generator, output, header),
+                model=options.model,
+                canary=options.canary,
+                progress=progress,
+            )
         else:
             outcome = _write_here(chosen, prompt, options, make_generator(), output, header, progress)
         for line in result_notes((record for _, record in read_jsonl(output)), options.max_new_tokens):
@@ -168,23 +174,22 @@ def _write_here(
     canary = Canary(example.query for example in prompt.examples) if options.canary else None
     task = WriteTask.of(chosen.documents, generator, options.part)
     try:
-        write_queries(task, partial, header, prompt.name, progress, canary)
+        lines_at = write_part(task, partial, output, header, prompt.name, progress, canary)
     finally:
         if isinstance(generator, Metered):
             generator.close()
-    places = list(task.places())
-    counts = write_in_order(partial, output, (task.documents[place].doc_id for place in places))
     remove_partial(partial)
-    numbered = zip((task.first + place for place in places), counts, strict=True)
     if isinstance(generator, Metered):
         for line in generator.notes():
             progress.note(f"{STAGE}: {line}")
     results = {
-        "documents": len(places),
+        "documents": len(lines_at),
         **(generator.results() if isinstance(generator, Metered) else {}),
-        **shard_results(options.part, len(chosen.documents), numbered),
+        **shard_results(
+            options.part, len(chosen.documents), ((task.first + place, lines) for place, lines in lines_at)
+        ),
     }
-    return Outcome(sum(counts), dict(chosen.dropped), results, generator.device)
+    return Outcome(sum(lines for _, lines in lines_at), dict(chosen.dropped), results, generator.device)
 
 
 def _choose(corpus: Corpus, prompt: PromptSource, options: GenerateOptions) -> Selection:
@@ -228,7 +233,7 @@ def generator_maker(
     output: Path = Path("queries.jsonl"),
     progress: Progress = SILENT,
 ) -> Callable[[], QueryGenerator]:
-    """What loads the generator, in this process or in the workers of a cluster."""
+    """What loads the generator, here or in a worker."""
     if options.on_ray:
         return functools.partial(load_on_worker, options.for_worker(), prompt)
     return functools.partial(load_generator, options, prompt, api, output, progress)

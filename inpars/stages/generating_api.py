@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
-from inpars.errors import ConfigError, MissingDependencyError
-from inpars.extras import EXTRAS, pip_line
+from inpars.errors import ConfigError, MissingDependencyError, pip_line
+from inpars.extras import EXTRAS
 from inpars.generation import QueryGenerator
 from inpars.generation.api_answers import journal_path, read_answers
 from inpars.generation.api_options import ApiOptions, check_api

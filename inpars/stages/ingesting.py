@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from inpars.corpus import cache_folder
+from inpars.cache import cache_folder
 from inpars.datasets import QUERY_NAMES, Dataset
 from inpars.documents.collecting import ChunkOptions, Collected, collect
 from inpars.documents.fetching import Fetched, FetchOptions, fetch

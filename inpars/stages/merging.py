@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from inpars import manifest as manifests
-from inpars.cluster.shards import Part, Shard, lines_of_places, merged_lines, shard_of_path, shards_beside
 from inpars.errors import ConfigError, DataFormatError, StaleInputError
 from inpars.fields import MOST_EXACT
 from inpars.manifest import Manifest
@@ -25,6 +24,7 @@ from inpars.progress import SILENT, Progress
 from inpars.provenance import current_argv
 from inpars.stages.examples import SUFFIX as EXAMPLES_SUFFIX
 from inpars.stages.sharding import SHARD_RESULT
+from inpars.stages.shards import Part, Shard, lines_of_places, merged_lines, shard_of_path, shards_beside
 from inpars.stages.stage import refuse_to_overwrite
 from inpars.storage import storage_errors, write_lines
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from inpars.cluster.options import ClusterOptions
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError, StaleInputError
 from inpars.fields import one_line
@@ -33,14 +32,16 @@ from inpars.mining.triples import (
 )
 from inpars.options import POSITIVE, SEED, SHARE, option, result_settings
 from inpars.progress import SILENT, Progress
+from inpars.protocols import PairScorer
 from inpars.records import Query, Run
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
-from inpars.scoring import PairScorer
+from inpars.stages.engine_options import ClusterOptions
 from inpars.stages.partial import remove_partial
 from inpars.stages.remembered import RememberedScores
 from inpars.stages.reranking import RerankOptions, load_run_scorer
-from inpars.stages.retrieving import SearchOptions, cluster_encoding, load_encoder, own_documents
+from inpars.stages.retrieving import SearchOptions, encode_by, load_encoder, own_documents
 from inpars.stages.stage import Outcome, dropped_line, model_stamp, refuse_to_overwrite, run_stage
+from inpars.stages.workers import Workers
 from inpars.storage import atomic_writer, to_json_line
 from inpars.topics import Topics
 
@@ -122,6 +123,7 @@ def write_triples(
     output: Path,
     judgements: Sequence[Topics] = (),
     make_scorer: Callable[[], PairScorer] | None = None,
+    workers: Workers | None = None,
     progress: Progress = SILENT,
     overwrite: bool = False,
 ) -> Manifest:
@@ -130,6 +132,7 @@ def write_triples(
     `source` is a file of synthetic queries, or judged queries whose relevant documents are the positives.
     `judgements` are splits whose relevant documents are no negatives of queries with the same id or words.
     `make_scorer` loads what `--rescore` names; its scores are kept in `<output>.partial` until the stage is done.
+    `workers` embed where `--retriever` has no index yet.
     """
     draw = options.draw
     inputs = {"queries": stamp(source) if isinstance(source, Path) else source.stamp, "corpus": corpus_stamp}
@@ -150,7 +153,7 @@ def write_triples(
             miner = Miner(
                 corpus,
                 draw,
-                {name: _search(name, corpus, options, progress) for name in draw.searched},
+                {name: _search(name, corpus, options, workers, progress) for name in draw.searched},
                 judged=_judged([*judgements, *([source] if isinstance(source, Topics) else [])], progress),
                 scorer=scorer,
                 own_documents=lambda texts: own_documents(texts, corpus),
@@ -228,7 +231,9 @@ def _judged(splits: Sequence[Topics], progress: Progress) -> Judged:
     return judged
 
 
-def _search(source: Source, corpus: Corpus, options: TriplesOptions, progress: Progress) -> Search:
+def _search(
+    source: Source, corpus: Corpus, options: TriplesOptions, workers: Workers | None, progress: Progress
+) -> Search:
     """One retriever as the miner asks it."""
     if source == "bm25":
         index = bm25_index(
@@ -243,8 +248,8 @@ def _search(source: Source, corpus: Corpus, options: TriplesOptions, progress: P
     from inpars.retrieval.dense import dense_index  # torch, only where a bi-encoder is asked for
 
     searching = SearchOptions(**options.clustered)
-    encoder, cluster = load_encoder(options.retriever, searching), cluster_encoding(options.retriever, searching)
-    return dense_index(corpus, encoder, cluster=cluster, progress=progress).search_beside
+    encoder, fill = load_encoder(options.retriever, searching), encode_by(workers, options.retriever, searching)
+    return dense_index(corpus, encoder, fill=fill, progress=progress).search_beside
 
 
 def _write(

@@ -16,7 +16,7 @@ from inpars.errors import DataFormatError
 from inpars.interchange.fields import list_of, number_of
 from inpars.manifest import FileStamp
 from inpars.progress import Progress
-from inpars.scoring import PairScorer
+from inpars.protocols import PairScorer
 from inpars.stages.partial import header_line, open_partial, partial_path, whole_lines
 from inpars.storage import AppendedLines, read_jsonl, to_json_line
 

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from inpars.cluster.shard_folder import remove_shards
 from inpars.datasets import Dataset
-from inpars.errors import ConfigError, DataFormatError
+from inpars.errors import ConfigError
 from inpars.formats import read_run, write_run
-from inpars.interchange.fields import number_of
 from inpars.manifest import Manifest, stamp, stamp_text
 from inpars.options import option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt
-from inpars.records import Run, ScoredDocument
-from inpars.reranking import Texts, apply_scores, fuse_with_first_stage, score_run
+from inpars.protocols import PairScorer
+from inpars.records import Run
+from inpars.reranking import apply_scores, fuse_with_first_stage
 from inpars.runs import DEFAULT_FUSION, Fusion, cut, fuse
-from inpars.scoring import PairScorer, ScorerKind, Windows
-from inpars.stages.partial import header_line, open_partial, partial_path, remove_partial, whole_lines
+from inpars.scoring.kinds import ScorerKind, Windows
+from inpars.stages.pair_scores import STAGE, score_by_workers, score_top
+from inpars.stages.partial import header_line, partial_path, remove_partial
+from inpars.stages.shard_folder import remove_shards
 from inpars.stages.sharding import ShardedOptions, own_items, shard_results
 from inpars.stages.stage import Outcome, model_stamp, run_stage
-from inpars.storage import read_jsonl, to_json_line
+from inpars.stages.workers import Workers, check_engine
 from inpars.topics import Topics
-
-STAGE = "rerank"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +66,7 @@ class RerankOptions(ShardedOptions):
 
 
 def run_scorer_maker(options: RerankOptions, prompt: Prompt | None = None) -> Callable[[], PairScorer]:
-    """What loads the scorer, in this process or in the workers of a cluster."""
+    """What loads the scorer, here or in a worker."""
     return functools.partial(load_run_scorer, options.for_worker(), prompt)
 
 
@@ -104,14 +103,16 @@ def rerank_file(
     output: Path,
     make_scorer: Callable[[], PairScorer],
     prompt: Prompt | None = None,
+    workers: Workers | None = None,
     progress: Progress = SILENT,
     overwrite: bool = False,
 ) -> Manifest:
     """Write the reranked run; several first stages are fused before. Raises ConfigError where there is nothing.
 
-    Scores already paid for by an interrupted run are kept in `<output>.partial`. With `--engine ray` the scorer is made
-    in each worker: `make_scorer` is pickled, and so must not hold a model.
+    Scores already paid for by an interrupted run are kept in `<output>.partial`. With `workers` the scorer is made in
+    each of them: `make_scorer` is pickled, and so must not hold a model.
     """
+    check_engine(options, workers)
     sources = [source] if isinstance(source, Path) else list(source)
     names = ["run", *(f"run {number}" for number in range(2, len(sources) + 1))]
     inputs = {
@@ -133,10 +134,12 @@ def rerank_file(
         own = own_items(len(run), options.part)
         query_ids = list(run)[own.start : own.stop]
         told: dict[str, Any] = {}
-        if options.on_ray:
-            from inpars.cluster.reranking import score_on_cluster
-
-            scored, told = score_on_cluster(run, dataset.corpus, topics, options, make_scorer, output, header, progress)
+        if workers is not None:
+            scored, told = score_by_workers(
+                *(workers, run, dataset.corpus, topics.queries, options.depth, make_scorer, output, header),
+                model=options.model,
+                progress=progress,
+            )
         else:
             scored = score_top(
                 *(run, query_ids, dataset.corpus, topics.queries, options.depth, partial, header, make_scorer, progress)
@@ -163,47 +166,3 @@ def _first_stage(sources: Sequence[Path], options: RerankOptions) -> Run:
         return read_run(sources[0])
     runs = [cut(read_run(path), options.fusion_depth) for path in sources]
     return fuse(runs, len(sources) * options.fusion_depth, options.fusion)
-
-
-def score_top(
-    run: Run,
-    own: Collection[str],
-    corpus: Texts,
-    queries: Mapping[str, str],
-    depth: int,
-    partial: Path,
-    header: str,
-    make_scorer: Callable[[], PairScorer],
-    progress: Progress,
-) -> list[ScoredDocument]:
-    """All scores of the top of its own queries, those of the partial file first."""
-    keep_lines = whole_lines(STAGE, partial, header, progress)
-    known = read_scores(partial) if keep_lines else []
-    done = {(row.query_id, row.doc_id) for row in known}
-    with open_partial(partial, header, keep_lines) as lines:
-        batches = score_run(
-            run,
-            queries,
-            corpus,
-            make_scorer(),
-            depth=depth,
-            done=done,
-            own=None if len(own) == len(run) else set(own),
-            progress=progress,
-        )
-        for batch in batches:
-            lines.append(to_json_line({"q": row.query_id, "d": row.doc_id, "s": row.score}) for row in batch)
-            known += batch
-    return known
-
-
-def read_scores(partial: Path) -> list[ScoredDocument]:
-    """The scores of a partial file, whose first line is its header."""
-    return [_read_score(row, partial, line) for line, row in read_jsonl(partial) if line > 1]
-
-
-def _read_score(row: Mapping[str, Any], partial: Path, line: int) -> ScoredDocument:
-    query_id, doc_id = row.get("q"), row.get("d")
-    if not isinstance(query_id, str) or not isinstance(doc_id, str):
-        raise DataFormatError("not a score; remove this file to begin again", path=partial, line=line)
-    return ScoredDocument(query_id, doc_id, number_of(row.get("s"), "s", partial, line))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from inpars.batches import slices
-from inpars.cluster.options import ClusterOptions
 from inpars.corpus import Documents
 from inpars.datasets import Dataset
 from inpars.errors import ConfigError
@@ -24,12 +23,14 @@ from inpars.retrieval.index_state import size_on_disk
 from inpars.retrieval.index_writing import weights_of
 from inpars.retrieval.vector_index import VectorIndex
 from inpars.runs import cut, fuse_z_scores, without_own_document
+from inpars.stages.encoding import EncodeByWorkers
+from inpars.stages.engine_options import ClusterOptions
 from inpars.stages.stage import Outcome, model_stamp, run_stage
+from inpars.stages.workers import Workers, check_engine
 from inpars.storage import write_lines
 from inpars.topics import Topics
 
 if TYPE_CHECKING:
-    from inpars.cluster.encoding import ClusterEncoding
     from inpars.retrieval.dense import Encoder
 
 STAGE = "search"
@@ -72,13 +73,15 @@ def search_dataset(
     options: SearchOptions,
     *,
     output: Path,
+    workers: Workers | None = None,
     progress: Progress = SILENT,
     overwrite: bool = False,
 ) -> Manifest:
-    """Write the run of a split's queries."""
+    """Write the run of a split's queries; `workers` embed where a bi-encoder has no index yet."""
     return _search(
         *(dataset.name, dataset.corpus, dataset.corpus_stamp, topics, options),
         output=output,
+        workers=workers,
         progress=progress,
         overwrite=overwrite,
     )
@@ -90,13 +93,20 @@ def search_index(
     options: SearchOptions,
     *,
     output: Path,
+    workers: Workers | None = None,
     progress: Progress = SILENT,
     overwrite: bool = False,
 ) -> Manifest:
     """As `search_dataset`, over an index on disk; its own model searches it without embedding anything again."""
     index = VectorIndex(folder)
     stamp = FileStamp(str(folder), index.sha256, size_on_disk(folder), len(index))
-    return _search(*(str(folder), index, stamp, topics, options), output=output, progress=progress, overwrite=overwrite)
+    return _search(
+        *(str(folder), index, stamp, topics, options),
+        output=output,
+        workers=workers,
+        progress=progress,
+        overwrite=overwrite,
+    )
 
 
 def _search(
@@ -107,6 +117,7 @@ def _search(
     options: SearchOptions,
     *,
     output: Path,
+    workers: Workers | None,
     progress: Progress,
     overwrite: bool,
 ) -> Manifest:
@@ -121,7 +132,7 @@ def _search(
 
         def lines() -> Iterator[str]:
             nonlocal empty
-            for run in retrieve(corpus, queries, options, progress=progress):
+            for run in retrieve(corpus, queries, options, workers=workers, progress=progress):
                 empty += sum(not scores for scores in run.values())
                 yield from run_lines(run, tag)
 
@@ -137,13 +148,14 @@ def retrieve(
     options: SearchOptions,
     *,
     load: Callable[[str, SearchOptions], Encoder] | None = None,
+    workers: Workers | None = None,
     progress: Progress = SILENT,
 ) -> Iterator[Run]:
     """The k best documents of each query, its own document left out; a run for each block of queries.
 
     `load` gives encoders that are loaded already; by default each is loaded.
     """
-    searches = [_open(name, corpus, options, progress, load or load_encoder) for name in options.retriever]
+    searches = [_open(name, corpus, options, workers, progress, load or load_encoder) for name in options.retriever]
     blocks = list(slices(queries, QUERIES_PER_BLOCK))
     for block in progress.track(blocks, total=len(queries), description="search", unit="queries"):
         own = own_documents({query.query_id: query.text for query in block}, corpus)
@@ -157,6 +169,7 @@ def _open(
     name: str,
     corpus: Documents,
     options: SearchOptions,
+    workers: Workers | None,
     progress: Progress,
     load: Callable[[str, SearchOptions], Encoder],
 ) -> Search:
@@ -173,7 +186,7 @@ def _open(
     encoder = load(name, options)
     if isinstance(corpus, VectorIndex) and corpus.state.weights == weights_of(encoder):
         return lambda queries, k: _search_stored(corpus, encoder, queries, k)
-    return dense_index(corpus, encoder, cluster=cluster_encoding(name, options), progress=progress).search
+    return dense_index(corpus, encoder, fill=encode_by(workers, name, options), progress=progress).search
 
 
 def load_encoder(name: str, options: SearchOptions) -> Encoder:
@@ -193,13 +206,12 @@ def load_encoder(name: str, options: SearchOptions) -> Encoder:
     )
 
 
-def cluster_encoding(name: str, options: SearchOptions) -> ClusterEncoding | None:
+def encode_by(workers: Workers | None, name: str, options: SearchOptions) -> EncodeByWorkers | None:
     """The workers that embed with the bi-encoder; None where this process does it."""
-    if not options.on_ray:
+    check_engine(options, workers)
+    if workers is None:
         return None
-    from inpars.cluster.encoding import ClusterEncoding
-
-    return ClusterEncoding(options, functools.partial(load_encoder, name, options.for_worker()))
+    return EncodeByWorkers(workers, functools.partial(load_encoder, name, options.for_worker()))
 
 
 def _search_stored(index: VectorIndex, encoder: Encoder, queries: Sequence[Query], k: int) -> Run:

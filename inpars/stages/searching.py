@@ -20,8 +20,9 @@ from inpars.reranking import apply_scores
 from inpars.retrieval.bm25 import bm25_index
 from inpars.retrieval.term_coverage import TermCoverage
 from inpars.runs import cut
+from inpars.stages.pair_scores import score_top
 from inpars.stages.partial import header_line, partial_path, remove_partial
-from inpars.stages.reranking import RerankOptions, run_scorer_maker, score_top
+from inpars.stages.reranking import RerankOptions, run_scorer_maker
 from inpars.stages.retrieving import SearchOptions, load_encoder, retrieve
 from inpars.stages.stage import Outcome, model_stamp, run_stage
 from inpars.topics import Topics

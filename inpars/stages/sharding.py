@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inpars.cluster.options import ClusterOptions
-from inpars.cluster.shards import Shard, pack_places, shard_path
 from inpars.errors import ConfigError
 from inpars.options import option
+from inpars.stages.engine_options import ClusterOptions
+from inpars.stages.shards import Shard, pack_places, shard_path
 
 SHARD_RESULT = "shard"  # where a shard's manifest says which items of how many it has
 

@@ -6,7 +6,6 @@ document relevant, for `inpars search`, `rerank` and `evaluate`. Reads its input
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,18 +17,19 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.corpus import Corpus
-from inpars.documents.near_duplicates import THRESHOLD, NearDuplicateClusters
 from inpars.errors import ConfigError, StaleInputError
-from inpars.filtering.filters import words
 from inpars.formats import read_synthetic_records
 from inpars.judgements import QRELS_HEADER, qrel_row
 from inpars.manifest import FileStamp, Manifest, stamp
-from inpars.mining.splitting import HeldOutBy, Keys, Numbers, SourceGroups, dev_clusters, id_key
+from inpars.mining.splitting import HeldOutBy, Keys, Numbers, SourceGroups, dev_clusters
 from inpars.options import SEED, SHARE, Bounds, check, option
 from inpars.progress import SILENT, Progress
 from inpars.records import Qrel, SyntheticQuery
 from inpars.stages.stage import Outcome, refuse_to_overwrite, run_stage
 from inpars.storage import atomic_writer, to_json_line
+from inpars.text.hashing import key64
+from inpars.text.minhash import THRESHOLD, NearDuplicateClusters
+from inpars.text.words import words, words_key
 
 STAGE = "split"
 
@@ -136,7 +136,7 @@ class _Documents:
 
 
 def _documents(source: Path, corpus: Corpus, options: SplitOptions, progress: Progress) -> _Documents:
-    hashes = array("Q", (id_key(query.doc_id) for query, _ in read_synthetic_records(source)))
+    hashes = array("Q", (key64(query.doc_id) for query, _ in read_synthetic_records(source)))
     if not hashes:
         raise ConfigError(f"{source}: there are no queries to split")
     keys, first, of_query, counts = np.unique(
@@ -206,5 +206,4 @@ def _with_id(query: SyntheticQuery, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _words_key(text: str) -> np.uint64:
-    digest = hashlib.blake2b(" ".join(words(text) or text.split()).encode(), digest_size=8).digest()
-    return np.uint64(int.from_bytes(digest, "little"))
+    return np.uint64(words_key(words(text) or text.split()))

@@ -8,10 +8,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from inpars.cards.card import CardFacts, write_card
 from inpars.datasets import Dataset
 from inpars.errors import ConfigError
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
-from inpars.models.card import CardFacts, write_card
 from inpars.models.folders import require_utf8
 from inpars.options import result_settings
 from inpars.progress import SILENT, Progress

@@ -8,7 +8,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from inpars.formats import read_triple_ids
 from inpars.records import Triple
 from inpars.stages.mining import ids_path, negatives_path
 from inpars.storage import read_jsonl
+from inpars.text.hashing import key64
 from inpars.training.examples import TripleTexts, stream_triple_texts
 
 
@@ -99,4 +99,4 @@ def _check_order(queries: npt.NDArray[np.uint64], source: Path) -> None:
 
 
 def _key(query: str, text: str) -> int:
-    return int.from_bytes(blake2b(f"{len(query)}\0{query}{text}".encode(), digest_size=8).digest(), "little")
+    return key64(str(len(query)), query + text)

@@ -9,7 +9,7 @@ from typing import Literal
 from inpars.errors import ConfigError
 from inpars.models.computing import ComputingOptions
 from inpars.options import POSITIVE, SEED, SHARE, Bounds, option
-from inpars.scoring import ScorerKind
+from inpars.scoring.kinds import ScorerKind
 from inpars.training.recipes import RecipeName, described
 
 READER_MAX_LENGTH = 384  # `inpars.scoring.answerability`'s

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
-from inpars.answering.judging import best_threshold, exact_match, f1
+from inpars.evaluation.squad_metrics import best_threshold, exact_match, f1
 from inpars.models import loading as models
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.networks import check_length, pad_id

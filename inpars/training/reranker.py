@@ -25,7 +25,7 @@ from inpars.models.training_attention import train_with_fast_attention
 from inpars.models.training_t5 import train_t5_with_short_ways
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt
-from inpars.scoring import ScorerKind
+from inpars.scoring.kinds import ScorerKind
 from inpars.scoring.loading import load_pair_model
 from inpars.scoring.monot5 import MonoT5
 from inpars.scoring.pair_model import ModelScorer, PairModel, save_pair_model

@@ -22,8 +22,8 @@ from torch import nn
 
 from inpars.errors import ConfigError
 from inpars.evaluation.measures import evaluate
+from inpars.protocols import PairScorer
 from inpars.records import Qrels, Run
-from inpars.scoring import PairScorer
 from inpars.training.examples import TripleTexts
 from inpars.training.loop import Curve
 from inpars.training.options import ValidatedOptions

@@ -26,7 +26,6 @@ import numpy as np
 from machine import print_tier
 
 from inpars.answering.engine import Engine, Reader, TextEncoder
-from inpars.answering.judging import best_threshold, exact_match, f1
 from inpars.answering.opening import AnswerOptions, EngineOptions, open_engine
 from inpars.answering.reading import SentenceReader, by_encoder
 from inpars.answering.records import Answer, Hit
@@ -34,6 +33,7 @@ from inpars.answering.span_reading import SpanReader
 from inpars.console import Console
 from inpars.corpus import Corpus
 from inpars.documents.readers.squad import Paragraph, read_squad
+from inpars.evaluation.squad_metrics import best_threshold, exact_match, f1
 from inpars.formats import read_queries, write_documents
 from inpars.records import Document
 from inpars.stages.training_readers import by_article, train_reader_from_file

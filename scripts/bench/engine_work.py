@@ -13,7 +13,7 @@ from typing import Any
 import reranking
 import torch
 
-from inpars.corpus import cache_folder
+from inpars.cache import cache_folder
 from inpars.datasets import load_dataset
 from inpars.documents.selection import choose_documents
 from inpars.engines.gguf_weights import write_gguf

@@ -24,18 +24,17 @@ from tempfile import TemporaryDirectory
 
 from machine import print_tier
 
-from inpars.cluster.options import ClusterOptions
-from inpars.cluster.session import connected
-from inpars.cluster.work import WORKERS_RESULT
 from inpars.corpus import Corpus
+from inpars.distributed import connected, workers_of
 from inpars.formats import write_documents
 from inpars.generation import GeneratedQuery
 from inpars.generation.settings import chunks_by_length
 from inpars.manifest import FileStamp, Manifest
-from inpars.progress import SILENT
 from inpars.prompting.templates import Prompt
 from inpars.records import Document, LogProbKind
+from inpars.stages.engine_options import ClusterOptions
 from inpars.stages.generating import GenerateOptions, generate_queries
+from inpars.stages.workers import WORKERS_RESULT
 
 PROMPT = Prompt(name="bench", form="Document: {document}\nRelevant Query: {query}", stop=("\n",))
 WORKERS, QUICK_WORKERS = (1, 2, 4, 8, 16), (1, 8)
@@ -104,7 +103,7 @@ def measure_scaling(folder: Path, workers: Sequence[int], *, quick: bool) -> dic
     print(f"{SECONDS * 1000:.0f} ms a document, {shards} shards of {SHARD} documents a worker")
     print("workers  documents  seconds  documents/s  efficiency  overhead/document")
     efficiency = {}
-    with connected(ClusterOptions(engine="ray", workers=max(workers)), SILENT):
+    with connected(ClusterOptions(engine="ray", workers=max(workers))):
         for count in workers:
             documents = count * shards * SHARD
             manifest = generate(folder / f"{count}", documents, count, SECONDS)
@@ -129,6 +128,7 @@ def generate(folder: Path, documents: int, workers: int, seconds: float) -> Mani
         *(corpus, FileStamp(str(corpus.path), corpus.sha256, 0), PROMPT, options),
         output=folder / "queries.jsonl",
         make_generator=MakeSleeper(folder / "meeting", workers, seconds),
+        workers=workers_of(options),
     )
 
 

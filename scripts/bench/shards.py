@@ -21,8 +21,8 @@ from tempfile import TemporaryDirectory
 
 from machine import print_tier
 
-from inpars.cluster.shards import Shard, shard_path
 from inpars.stages.merging import merge_shards
+from inpars.stages.shards import Shard, shard_path
 
 WORDS = 60  # a passage; MS MARCO's have 56 on average
 TEXTS = 10_000  # beginnings of passages; the ends differ
@@ -30,7 +30,7 @@ POLL_SECONDS = 0.2
 WRITER = """
 import sys
 from pathlib import Path
-from inpars.cluster.shards import Shard, shard_path
+from inpars.stages.shards import Shard, shard_path
 from inpars.corpus import Corpus
 from inpars.generation import GeneratedQuery
 from inpars.manifest import FileStamp

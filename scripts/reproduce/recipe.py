@@ -1,149 +1,138 @@
-"""The default recipe of `inpars run` on a judged collection, with several seeds: what tuning and reranking are worth.
+r"""What `inpars run` ships, beside BM25, the encoder and their equal sum, on many judged collections.
 
-    python scripts/reproduce/recipe.py --dataset beir/nfcorpus/test --output runs/recipe/nfcorpus
+    python scripts/reproduce/recipe.py --output runs/recipe \
+        --collection beir/nfcorpus/test --collection python-docs --collection /data/cosqa:test \
+        --recipe "default" --recipe "wide: --max-documents 2000 --rerank-depth 40"
 
-Writes one query for each of --documents documents, filters them, mines negatives and fine-tunes the bi-encoder once for
-each seed. Each bi-encoder, which reads windows, is fused with BM25 and with what is there untuned, BM25 and one vector
-a document; the first --depth documents of every fusion are reranked by the query likelihood of the language model that
-wrote the queries. Ends with the paired tests of every system against the untuned fusion, and the means over seeds.
-Steps that are done are not done again; the judgements are read at the end alone.
+Every --collection is an `ir_datasets` name, a BEIR folder or zip, or python-docs, with :SPLIT for a split other than
+test. Every --recipe is a name, with flags of `inpars run` after a colon; without one the default is measured. Each
+recipe runs on each collection in a folder of its own, so that a killed bench resumes, and no judgement is read before
+the last stage of a run.
+
+The table of a recipe has nDCG@10 of each system by collection, then what is shipped less the best of the other three
+(its negative is the regret) and less the equal sum, each with its p-value (paired randomisation test, unadjusted; with
+more than one recipe, every further recipe against the first as well). Ends with the means and the counts that a recipe
+is judged by, the tier of the processor and the seconds of each run.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import statistics
 import subprocess
 import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from inpars.datasets import load_dataset
-from inpars.pipeline.reranking import rerank_pool
-from inpars.pipeline.retrieving import fuse_runs
-from inpars.progress import SILENT
-from inpars.prompting.prompts import load_prompt
-from inpars.stages.reranking import RerankOptions, run_scorer_maker
+from inpars.evaluation.significance import compare
+from inpars.models.processor import tier
 
-WINDOW_TOKENS = 96
+METRIC = "nDCG@10"
+LEVEL = 0.05
+BASELINES = ("bm25", "encoder", "equal sum")
+SHIPPED = "shipped"
+
+Values = Mapping[str, float]  # by query
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One recipe's run on one collection."""
+
+    collection: str
+    systems: Mapping[str, Values]  # the baselines, then what is shipped
+    seconds: float
+
+    def mean(self, name: str) -> float:
+        """The mean of a system over queries."""
+        return statistics.fmean(self.systems[name].values())
+
+    @property
+    def best_baseline(self) -> str:
+        """The best of the systems that need no choice, known afterwards."""
+        return max(BASELINES, key=self.mean)
+
+    def gain_over(self, name: str) -> tuple[float, float | None]:
+        """What is shipped less another system, and the p-value; None below ten queries."""
+        return _gain(self.systems[name], self.systems[SHIPPED])
 
 
 def main() -> None:
-    """Do what is asked for."""
+    """Run every recipe on every collection, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--unknown-judgements", choices=("error", "keep", "drop"), default="error")
+    parser.add_argument("--collection", action="append", required=True, metavar="NAME[:SPLIT]")
+    parser.add_argument("--recipe", action="append", metavar="NAME[: FLAGS]", help="(default: default)")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--documents", type=int, default=3000)
-    parser.add_argument("--queries", type=Path, help="written already, by `inpars generate`")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--prompt", default="inpars")
-    parser.add_argument("--generator", default="smollm2-135m")
-    parser.add_argument("--retriever", default="minilm")
-    parser.add_argument("--depth", type=int, default=20, help="documents of each fusion that are reranked")
-    parser.add_argument("--rerank-all", action="store_true", help="not the fusions alone")
-    parser.add_argument("--no-reranking", action="store_true", help="judge the first stages alone: minutes, not hours")
-    parser.add_argument("--max-length", type=int, default=128, help="tokens the bi-encoder is trained to read")
-    parser.add_argument("--in-batch", action="store_true", help="train without the mined negatives")
     flags = parser.parse_args()
-    flags.output.mkdir(parents=True, exist_ok=True)
-    runs = _first_stages(flags)
-    if not flags.no_reranking:
-        firsts = {name: path for name, path in runs.items() if flags.rerank_all or name.startswith("fusion")}
-        runs |= {f"{name}+ql": path for name, path in _reranked(flags, firsts).items()}
-    _judge(flags, runs)
+    recipes = dict(_parsed(recipe) for recipe in flags.recipe or ["default"])
+    results = {
+        name: [_run(flags.output / name, collection, settings) for collection in flags.collection]
+        for name, settings in recipes.items()
+    }
+    print(f"tier {tier()}, seed 0 unless a recipe names another")
+    first = next(iter(results.values()))
+    for name, found in results.items():
+        print(f"\nrecipe {name}: {shlex.join(recipes[name]) or 'the defaults of inpars run'}")
+        _print_table(found, first if found is not first else None)
 
 
-def _first_stages(flags: argparse.Namespace) -> dict[str, Path]:
-    """The runs by system; `tuned-0` and so on are those of the seeds."""
-    out, dataset = flags.output, _dataset(flags)
-    written, kept = flags.queries or out / "queries.synthetic.jsonl", out / "queries.filtered.jsonl"
-    if flags.queries is None:
-        _inpars(
-            *("generate", *dataset, "--model", flags.generator, "--prompt", flags.prompt),
-            *("--max-documents", str(flags.documents), "--max-doc-tokens", "160", "--output", str(written)),
-        )
-    _inpars("filter", "--input", str(written), "--top-k", str(flags.documents), "--output", str(kept))
-    retrievers = {"base": flags.retriever}
-    for seed in range(flags.seeds):
-        triples, model = out / f"triples.{seed}.tsv", out / f"retriever.{seed}"
-        _inpars(
-            *("triples", *dataset, "--split", flags.split, "--input", str(kept), "--seed", str(seed)),
-            *("--positive-within", "20", "--output", str(triples)),
-        )
-        _inpars(
-            *("train", "retriever", "--triples", str(triples), "--model", flags.retriever),
-            *("--max-length", str(flags.max_length), *(["--no-negatives"] if flags.in_batch else [])),
-            *("--seed", str(seed), "--output", str(model)),
-        )
-        retrievers[f"tuned-{seed}"] = str(model)
-    # the bar: as it is searched without any of this, one vector a document
-    bar = _search(flags, "fusion", "bm25", flags.retriever, windows=False)
-    runs = {"fusion": bar, "bm25": _search(flags, "bm25", "bm25")}
-    for name, model in retrievers.items():
-        runs[name] = _search(flags, name, model)
-        both = [bar, _search(flags, f"windows-{name}", "bm25", model)]
-        runs[f"fusion-{name}"] = fuse_runs(both, output=out / f"fusion-{name}.trec", told={"progress": SILENT})
-    return runs
+def _parsed(recipe: str) -> tuple[str, list[str]]:
+    name, _, settings = recipe.partition(":")
+    return name.strip(), shlex.split(settings)
 
 
-def _search(flags: argparse.Namespace, name: str, *retrievers: str, windows: bool = True) -> Path:
-    path = flags.output / f"{name}.trec"
-    dense = windows and retrievers != ("bm25",)
-    _inpars(
-        *("search", *_dataset(flags), "--split", flags.split, "--k", "1000", "--output", str(path)),
-        *(part for name in retrievers for part in ("--retriever", name)),
-        *(("--window-tokens", str(WINDOW_TOKENS)) if dense else ()),
+def _run(folder: Path, collection: str, settings: Sequence[str]) -> Result:
+    dataset, _, split = collection.partition(":")
+    output = folder / dataset.strip("/").replace("/", "-")
+    started = time.monotonic()
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "inpars", "run", "--dataset", dataset, "--split", split or "test"),
+            *("--output", str(output), *settings),
+        ],
+        check=True,
     )
-    return path
+    values = json.loads((output / "metrics.json").read_text(encoding="utf-8"))["systems"]
+    names = list(values)  # the order of a run's table: BM25, the encoder, their equal sum, ..., what is shipped
+    chosen = dict(zip((*BASELINES, SHIPPED), (*names[: len(BASELINES)], names[-1]), strict=True))
+    systems = {name: values[own]["per_query"][METRIC] for name, own in chosen.items()}
+    return Result(Path(dataset).stem, systems, time.monotonic() - started)
 
 
-def _reranked(flags: argparse.Namespace, runs: dict[str, Path]) -> dict[str, Path]:
-    dataset = load_dataset(flags.dataset, unknown_judgements=flags.unknown_judgements)
-    prompt = load_prompt(flags.prompt)
-    options = RerankOptions(
-        model=flags.generator,
-        depth=flags.depth,
-        max_length=160,
-        windows="nearest",
-        window_retriever=flags.retriever,
-        window_tokens=WINDOW_TOKENS,
-    )
-    return rerank_pool(
-        runs,
-        dataset,
-        dataset.topics(flags.split),
-        options,
-        make_scorer=run_scorer_maker(options, prompt),
-        prompt=prompt,
-        told={"progress": SILENT},
-    )
+def _print_table(results: Sequence[Result], first: Sequence[Result] | None) -> None:
+    width = max(len(result.collection) for result in results)
+    names = (*BASELINES, SHIPPED)
+    against = "over the first recipe" if first else ""
+    print(f"{'':{width}} queries", *(f"{name:>9}" for name in names), "  over the best    over the sum  ", against)
+    for place, result in enumerate(results):
+        cells = [f"{result.mean(name):9.4f}" for name in names]
+        gains = [result.gain_over(result.best_baseline), result.gain_over("equal sum")]
+        if first:
+            gains.append(_gain(first[place].systems[SHIPPED], result.systems[SHIPPED]))
+        queries = len(result.systems[SHIPPED])
+        print(f"{result.collection:{width}} {queries:7}", *cells, *map(_in_words, gains), f" {result.seconds:.0f} s")
+    over_best = [result.gain_over(result.best_baseline) for result in results]
+    over_sum = [result.gain_over("equal sum") for result in results]
+    regrets = [max(0.0, -gain) for gain, _ in over_best]
+    print(f"regret: mean {statistics.fmean(regrets):.4f}, largest {max(regrets):.4f}")
+    print(f"gain over the equal sum: mean {statistics.fmean(gain for gain, _ in over_sum):+.4f}")
+    certain = sum(gain > 0 and p_value is not None and p_value < LEVEL for gain, p_value in over_best)
+    mean = statistics.fmean(gain for gain, _ in over_best)
+    print(f"gain over the best of the three: mean {mean:+.4f}, p < {LEVEL} on {certain} of {len(results)}")
 
 
-def _judge(flags: argparse.Namespace, runs: dict[str, Path]) -> None:
-    metrics = flags.output / "metrics.json"
-    _inpars(
-        *("evaluate", *_dataset(flags), "--split", flags.split, "--metrics", "nDCG@10 R@100"),
-        *(part for path in runs.values() for part in ("--run", str(path))),
-        *("--output", str(metrics)),
-    )
-    means = [system["means"]["nDCG@10"] for system in json.loads(metrics.read_text())["systems"].values()]
-    found = dict(zip(runs, means, strict=True))
-    for kind in ("tuned-{}", "fusion-tuned-{}", "tuned-{}+ql", "fusion-tuned-{}+ql"):
-        if kind.format(0) not in found:
-            continue
-        values = [found[kind.format(seed)] for seed in range(flags.seeds)]
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        print(f"{kind.format('*'):20} nDCG@10 {statistics.fmean(values):.4f} over {len(values)} seeds, sd {spread:.4f}")
+def _gain(baseline: Values, values: Values) -> tuple[float, float | None]:
+    difference = compare(baseline, {SHIPPED: values})[SHIPPED]
+    return difference.mean, difference.p_value
 
 
-def _dataset(flags: argparse.Namespace) -> list[str]:
-    return ["--dataset", flags.dataset, "--unknown-judgements", flags.unknown_judgements]
-
-
-def _inpars(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "inpars", *arguments], check=True)
+def _in_words(gain: tuple[float, float | None]) -> str:
+    difference, p_value = gain
+    return f"{difference:+8.4f} p " + (f"{p_value:.3f}" if p_value is not None else "   - ")
 
 
 if __name__ == "__main__":

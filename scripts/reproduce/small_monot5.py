@@ -14,9 +14,6 @@ import sys
 from pathlib import Path
 
 from inpars.datasets import load_dataset
-from inpars.pipeline.reranking import SCORES, rerank_pool
-from inpars.progress import SILENT
-from inpars.stages.reranking import RerankOptions, run_scorer_maker
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 from untrained_t5 import WORDS, untrained_t5
@@ -45,17 +42,14 @@ def main() -> None:
     start = str(_untrained(flags))
     _inpars("train", "reranker", "--triples", str(triples), "--model", start, *recipe, *lengths, "--output", str(model))
     _inpars("search", *dataset, "--split", flags.split, "--retriever", "bm25", "--k", "1000", "--output", str(bm25))
-    collection = load_dataset(flags.dataset)
-    options = RerankOptions(model=str(model), depth=flags.depth, max_length=flags.max_length)
-    fused = rerank_pool(
-        {"bm25": bm25},
-        collection,
-        collection.topics(flags.split),
-        options,
-        make_scorer=run_scorer_maker(options),
-        told={"progress": SILENT},
+    scores, fused = out / "run.reranked.trec", out / "run.fused.trec"
+    depth = ("--depth", str(flags.depth))
+    _inpars(
+        *("rerank", *dataset, "--split", flags.split, "--run", str(bm25), "--model", str(model), *depth),
+        *("--max-length", str(flags.max_length), "--output", str(scores)),
     )
-    runs = [bm25, out / SCORES, *fused.values()]
+    _inpars("rerank", *dataset, "--run", str(bm25), "--scores", str(scores), *depth, "--output", str(fused))
+    runs = [bm25, scores, fused]
     judged = [part for run in runs for part in ("--run", str(run))]
     _inpars("evaluate", *dataset, "--split", flags.split, *judged, "--output", str(out / "metrics.json"))
 

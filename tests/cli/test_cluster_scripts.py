@@ -13,10 +13,10 @@ from test_readme import commands, parse
 from tiny_models import sentence
 
 from inpars.cli import main
-from inpars.cluster.shards import Shard
 from inpars.formats import write_documents
 from inpars.manifest import read_manifest
 from inpars.records import Document
+from inpars.stages.shards import Shard
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "scripts" / "cluster"
@@ -38,7 +38,7 @@ exec {sys.executable} -m inpars "$@"
 
 
 @pytest.fixture
-def machine(tmp_path, tiny):
+def machine(tmp_path):
     """Runs a script where `inpars` and `sbatch` are found."""
     for name, text in (("sbatch", SBATCH), ("inpars", INPARS)):
         path = tmp_path / "bin" / name
@@ -62,36 +62,36 @@ def machine(tmp_path, tiny):
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900, check=False
         )
 
-    run.folder, run.model = tmp_path, str(tiny("llama"))
+    run.folder = tmp_path
     return run
 
 
-def generate(machine, output):
-    named = ["--corpus", "corpus.jsonl", "--model", machine.model, "--prompt", "prompt.txt", "--dtype", "float32"]
+def generate(model, output):
+    named = ["--corpus", "corpus.jsonl", "--model", model, "--prompt", "prompt.txt", "--dtype", "float32"]
     return ["generate", *named, "--max-new-tokens", "4", "--threads", "1", "--output", output, "--quiet"]
 
 
 @pytest.mark.slow  # four processes that load torch
-def test_an_array_and_its_merging_are_the_command(machine, monkeypatch):
-    done = machine("slurm_submit.sh", *generate(machine, "q.jsonl"), SHARDS="2", SBATCH_FLAGS="--partition=gpu")
+def test_an_array_and_its_merging_are_the_command(machine, tiny, monkeypatch):
+    done = machine("slurm_submit.sh", *generate(tiny("llama"), "q.jsonl"), SHARDS="2", SBATCH_FLAGS="--partition=gpu")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "array 1 of 2 shards, then merge 2 to q.jsonl\n"
     calls = (machine.folder / "calls").read_text().splitlines()
     assert calls[0].startswith("--parsable --array=1-2 --partition=gpu ")
     assert calls[1].startswith("--parsable --dependency=afterok:1 --partition=gpu ")
     monkeypatch.chdir(machine.folder)
-    assert main(generate(machine, "whole.jsonl")) == 0
+    assert main(generate(tiny("llama"), "whole.jsonl")) == 0
     assert (machine.folder / "q.jsonl").read_bytes() == (machine.folder / "whole.jsonl").read_bytes()
     shards = read_manifest(machine.folder / "q.jsonl").results["shards"]
     assert [shard["shard"] for shard in shards] == ["1/2", "2/2"]
 
 
 def test_shards_that_are_run_again_keep_their_count(machine):
-    done = machine(
-        "slurm_array.sh", *generate(machine, "q.jsonl"), SLURM_ARRAY_TASK_ID="3", SLURM_ARRAY_TASK_COUNT="1", SHARDS="4"
-    )
-    assert done.returncode == 0, done.stderr
-    assert (machine.folder / "q.shard-03-of-04.jsonl").exists()
+    (machine.folder / "bin" / "inpars").write_text('#!/usr/bin/env bash\necho "$@"\n')
+    again = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "1"}
+    done = machine("slurm_array.sh", "generate", "--output", "q.jsonl", SHARDS="4", **again)
+    assert (done.returncode, done.stdout) == (0, "generate --output q.jsonl --shard 3/4\n"), done.stderr
+    assert machine("slurm_array.sh", "score", **again).stdout == "score --shard 3/1\n"  # as SLURM's array says
 
 
 def test_what_is_missing_is_said(machine):

@@ -40,8 +40,8 @@ def _here(tmp_path, monkeypatch):
 def test_graphs_rank_as_the_model(tiny, capsys, kind):
     import torch
 
-    from inpars.models.exportable import load_exportable
-    from inpars.models.onnx_graphs import Session
+    from inpars.export.exportable import load_exportable
+    from inpars.export.onnx_graphs import Session
 
     name, answers = KINDS[kind]
     given = ["export-model", "--model", tiny(name), *answers, "--triples", "t.tsv", "--threads", "1"]
@@ -75,7 +75,7 @@ def test_queries_to_check_with_are_needed(tiny, capsys):
 
 @needs_onnx
 def test_a_decoder_is_not_exported(tiny):
-    from inpars.models.exportable import load_exportable
+    from inpars.export.exportable import load_exportable
 
     with pytest.raises(ConfigError, match="is a decoder; bi-encoders, cross-encoders and monoT5s are exported"):
         load_exportable(tiny("llama"))

@@ -18,7 +18,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def ray_set():
     """The environment that Ray reads: quiet, on 127.0.0.1 alone, and where workers find the package and the fakes."""
-    from inpars.cluster.session import ALONE, QUIET
+    from inpars.distributed import ALONE, QUIET
 
     here = [str(Path(__file__).parents[2]), str(Path(__file__).parent), str(Path(__file__).parents[1])]
     os.environ.update(QUIET | ALONE, PYTHONPATH=os.pathsep.join(here))
@@ -28,9 +28,8 @@ def ray_set():
 @pytest.fixture(scope="session")
 def ray_here(ray_set):
     """Ray with room for several workers on however few cores."""
-    from inpars.cluster.options import ClusterOptions
-    from inpars.cluster.session import connected
-    from inpars.progress import SILENT
+    from inpars.distributed import connected
+    from inpars.stages.engine_options import ClusterOptions
 
-    with connected(ClusterOptions(engine="ray", workers=8), SILENT):
+    with connected(ClusterOptions(engine="ray", workers=8)):
         yield

@@ -8,6 +8,7 @@ from fake_generators import MakeFake
 
 from inpars.console import Console
 from inpars.corpus import Corpus
+from inpars.distributed import workers_of
 from inpars.manifest import stamp
 from inpars.prompting.templates import Prompt
 from inpars.stages import generating
@@ -28,6 +29,7 @@ def main(corpus, output, log, seconds, *address):
         *(documents, stamp(documents.path), PROMPT, options),
         output=Path(output),
         make_generator=make,
+        workers=workers_of(options),
         progress=Console(),
     )
 

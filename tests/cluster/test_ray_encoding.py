@@ -6,11 +6,12 @@ from tiny_models import sentence
 
 from inpars.corpus import Corpus
 from inpars.datasets import Dataset
+from inpars.distributed import workers_of
 from inpars.formats import write_documents
 from inpars.records import Document
 from inpars.retrieval import dense, index_writing
 from inpars.retrieval.vector_index import VectorIndex
-from inpars.stages.retrieving import SearchOptions, cluster_encoding, load_encoder, search_dataset
+from inpars.stages.retrieving import SearchOptions, encode_by, load_encoder, search_dataset
 from inpars.topics import Topics
 
 
@@ -41,7 +42,7 @@ def test_a_search_finds_the_same(ray_here, tmp_path, monkeypatch, collection, ti
         monkeypatch.setenv("INPARS_CACHE", str(tmp_path / engine))
         _, chosen = options(engine, tiny, window_tokens=window_tokens)
         output = tmp_path / f"{engine}.trec"
-        search_dataset(Dataset("test", collection), topics, chosen, output=output)
+        search_dataset(Dataset("test", collection), topics, chosen, output=output, workers=workers_of(chosen))
         runs[engine] = output.read_bytes()
     assert runs["ray"] == runs["local"]
     made = [sorted(path.name for path in (tmp_path / engine).glob("dense/*/*")) for engine in runs]
@@ -54,9 +55,8 @@ def test_an_index_has_the_same_vectors(ray_here, tmp_path, collection, tiny):
     for engine in ("local", "ray"):
         model, chosen = options(engine, tiny)
         folder = tmp_path / engine
-        index_writing.build_index(
-            folder, collection, load_encoder(model, chosen), cluster=cluster_encoding(model, chosen)
-        )
+        fill = encode_by(workers_of(chosen), model, chosen)
+        index_writing.build_index(folder, collection, load_encoder(model, chosen), fill=fill)
         vectors.append(np.asarray(VectorIndex(folder).segments[0].vectors))
     assert vectors[0].shape == (100, 32)
     assert np.array_equal(*vectors)

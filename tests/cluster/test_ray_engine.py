@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import pytest
 from fake_jobs import Squares
 
-from inpars.cluster.options import ClusterOptions
-from inpars.cluster.session import _number_of_workers
-from inpars.cluster.shard_folder import ShardFolder
-from inpars.cluster.work import do_shards, shard_size, worker_reports
+from inpars.distributed import RayWorkers, _Actor, _number_of_workers, _start
 from inpars.errors import BackendError, ConfigError, MissingDependencyError, UnknownNameError
 from inpars.progress import SILENT, Silent
+from inpars.stages.engine_options import ClusterOptions
+from inpars.stages.shard_folder import ShardFolder
+from inpars.stages.workers import do_shards, shard_size, worker_reports
 
 
 class Counted(Silent):
@@ -33,10 +33,10 @@ def begin(tmp_path, total=10, size=3):
 
 def work(folder, job, progress=SILENT, workers=2):
     do_shards(
-        job,
+        job.open,
         folder,
         lambda shard: (shard, list(folder.items(shard))),
-        ClusterOptions(engine="ray", workers=workers, cpus_per_worker=0.5),
+        RayWorkers(ClusterOptions(engine="ray", workers=workers, cpus_per_worker=0.5)),
         description="square",
         unit="numbers",
         progress=progress,
@@ -103,12 +103,10 @@ def test_what_is_done_is_not_done_again(ray_here, tmp_path):
 
 def test_a_shard_that_somebody_else_finished_is_left_alone(ray_here, tmp_path):
     """A driver that died had given it to a worker that lived on."""
-    from inpars.cluster.engine import _Actor
-
     folder = begin(tmp_path)
     folder.finish(1, {"items": 3})
     actor = _Actor(1)
-    actor.load(Squares(tmp_path / "log"), folder)
+    actor.load(Squares(tmp_path / "log").open, folder)
     actor.do(1, (1, [3, 4, 5]))
     assert not (tmp_path / "log").exists()
     actor.do(0, (0, [0, 1, 2]))
@@ -116,7 +114,7 @@ def test_a_shard_that_somebody_else_finished_is_left_alone(ray_here, tmp_path):
 
 
 def test_two_processes_never_write_the_same_partial_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("inpars.cluster.shard_folder.LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("inpars.stages.shard_folder.LOCK_SECONDS", 0.2)
     folder = begin(tmp_path)
     with folder.begun(0) as mine, folder.begun(0) as other:
         assert mine != other
@@ -165,7 +163,7 @@ def test_a_mark_torn_by_a_loss_of_power_is_none(tmp_path):
 
 
 def test_shards_are_few_items_where_there_are_few():
-    cpu, gpu = ClusterOptions(), ClusterOptions(gpus_per_worker=1)
+    cpu, gpu = (RayWorkers(ClusterOptions(gpus_per_worker=gpus)) for gpus in (0, 1))
     assert [shard_size(total, cpu) for total in (10, 64 * 1024, 64 * 1024 + 1, 10**9)] == [64, 64, 128, 2048]
     assert shard_size(10, gpu) == 2048
 
@@ -183,21 +181,19 @@ def test_reports_add_up_by_worker():
 
 
 def test_without_ray_the_pip_line_is_given(tmp_path, monkeypatch):
-    monkeypatch.setattr("inpars.cluster.work.find_spec", lambda _: None)
+    monkeypatch.setattr("inpars.distributed.find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match=r"ray is needed for --engine ray .* pip install .*ray"):
         work(begin(tmp_path), Squares(tmp_path / "log"))
 
 
 def test_a_cluster_that_is_not_there_is_told_in_one_line(tmp_path, monkeypatch):
-    from inpars.cluster import session
-
     def init(*_, **__):
         raise ConnectionError("Could not find any running Ray instance\nat all")
 
     ray = SimpleNamespace(init=init, shutdown=lambda: None)
     monkeypatch.setitem(sys.modules, "ray", ray)
     with pytest.raises(BackendError, match=r"^no Ray cluster at 127.0.0.1:1 \(Could not find") as raised:
-        session._start("127.0.0.1:1", ClusterOptions(engine="ray"))
+        _start("127.0.0.1:1", ClusterOptions(engine="ray"))
     assert "\n" not in str(raised.value)
 
 

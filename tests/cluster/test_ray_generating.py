@@ -1,5 +1,6 @@
 """Generation by workers: the bytes of one process, whatever their number, and each document once."""
 
+import functools
 import json
 from collections import Counter
 
@@ -8,6 +9,7 @@ from fake_generators import MakeFake
 from tiny_models import sentence
 
 from inpars.corpus import Corpus
+from inpars.distributed import workers_of
 from inpars.errors import BackendError, ConfigError
 from inpars.formats import write_documents
 from inpars.manifest import read_manifest, stamp
@@ -30,7 +32,8 @@ def collection(tmp_path_factory):
 def generate(collection, output, make=None, **settings):
     options = GenerateOptions(**{"model": "fake", "canary": False, "cpus_per_worker": 0.5, **settings})
     make = make or generator_maker(options, PROMPT)
-    return generate_queries(collection, stamp(collection.path), PROMPT, options, output=output, make_generator=make)
+    told = {"output": output, "make_generator": make, "workers": workers_of(options)}
+    return generate_queries(collection, stamp(collection.path), PROMPT, options, **told)
 
 
 def log_of(tmp_path, name="log"):
@@ -80,12 +83,12 @@ def test_a_finished_output_is_skipped_whoever_made_it(ray_here, tmp_path, collec
 
 
 def test_shards_are_kept_until_the_manifest_stands(ray_here, tmp_path, collection, monkeypatch):
-    from inpars.cluster import generating
+    from inpars.stages import writing
 
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(generating, "write_lines", killed)
+    monkeypatch.setattr(writing, "write_lines", killed)
     with pytest.raises(KeyboardInterrupt):
         generate(collection, tmp_path / "q.jsonl", MakeFake(tmp_path / "log"), engine="ray", workers=2)
     monkeypatch.undo()
@@ -112,12 +115,21 @@ def test_the_canary_of_a_worker_stops_all(ray_here, tmp_path, collection):
             *(monotonous, stamp(monotonous.path), prompt, options),
             output=tmp_path / "q.jsonl",
             make_generator=MakeFake(tmp_path / "log"),
+            workers=workers_of(options),
         )
 
 
 def _same(tmp_path):
     write_documents(tmp_path / "same.jsonl", [Document(f"d{n}", "same words") for n in range(600)])
     return tmp_path / "same.jsonl"
+
+
+def test_an_engine_without_its_workers_is_refused(tmp_path, collection):
+    options = GenerateOptions(model="fake", engine="ray")
+    with pytest.raises(ConfigError, match="workers_of"):
+        generate_queries(
+            *(collection, stamp(collection.path), PROMPT, options), output=tmp_path / "q.jsonl", make_generator=None
+        )
 
 
 def test_servers_and_shards_do_not_go_with_workers(tmp_path, collection):
@@ -131,15 +143,15 @@ def test_a_shard_holds_places_and_no_text(ray_here, tmp_path, collection):
     """What travels is small: 8 bytes a document of the block."""
     import pickle
 
-    from inpars.cluster.generating import GenerateJob, GenerateShard, places_in
-    from inpars.cluster.shards import Shard
     from inpars.documents.selection import choose_documents
+    from inpars.stages.shards import Shard
+    from inpars.stages.writing import GenerateShard, GenerateWorker, places_in
 
     places = places_in(choose_documents(collection, maximum=None).documents)
     shard = pickle.dumps(GenerateShard(0, places, Shard(1, 3, SHARD)))
     assert len(shard) < 150 * 8 + 1000
-    options = GenerateOptions(model="fake")
-    job = GenerateJob(collection.path, collection.sha256, PROMPT, options, MakeFake(tmp_path / "log"), "{}")
+    place = collection.path, collection.sha256
+    job = functools.partial(GenerateWorker, place, PROMPT, MakeFake(tmp_path / "log"), "{}", True)
     assert len(pickle.dumps(job)) < 5000
     assert b"amber" not in shard + pickle.dumps(job)
     assert json.dumps(places.tolist()) == json.dumps(list(range(150)))

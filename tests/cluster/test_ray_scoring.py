@@ -5,6 +5,7 @@ from tiny_models import WORDS, sentence
 
 from inpars.corpus import Corpus
 from inpars.datasets import Dataset
+from inpars.distributed import workers_of
 from inpars.errors import ConfigError, StaleInputError
 from inpars.formats import synthetic_query_record, write_documents, write_run
 from inpars.manifest import stamp
@@ -50,6 +51,7 @@ def score(collection, queries, output, model, **settings):
         options,
         output=output,
         make_scorer=scorer_maker(options, PROMPT),
+        workers=workers_of(options),
         corpus=collection,
         corpus_stamp=stamp(collection.path),
     )
@@ -86,7 +88,8 @@ def test_packed_queries_are_refused(tmp_path, collection, queries):
 def rerank(collection, run, topics, output, model, **settings):
     options = RerankOptions(model=model, dtype="float32", threads=1, depth=60, cpus_per_worker=0.5, **settings)
     dataset = Dataset("test", collection)
-    return rerank_file(run, dataset, topics, options, output=output, make_scorer=run_scorer_maker(options))
+    told = {"make_scorer": run_scorer_maker(options), "workers": workers_of(options)}
+    return rerank_file(run, dataset, topics, options, output=output, **told)
 
 
 @pytest.fixture(scope="module")

@@ -92,7 +92,6 @@ def pipeline(folder: Path) -> Iterator[Pipeline]:
                 done.run(step)
             yield done
         finally:
-            gc.unfreeze()
             torch.set_num_threads(threads)
 
 

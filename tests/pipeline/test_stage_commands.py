@@ -1,7 +1,7 @@
 """The commands that a report shows make the same again: queries, triples, weights and runs, byte for byte.
 
 The run is one of tiny models with random weights. Its commands are run in another folder, from the report's own list,
-each as a shell reads it.
+each as a shell reads it. So are those of a run with a budget, whose plan stays as it was frozen.
 """
 
 import json
@@ -14,7 +14,10 @@ import pytest
 from tiny_models import sentence
 
 from inpars.cli import main
-from inpars.manifest import read_manifest, sha256_of
+from inpars.manifest import manifest_path, read_manifest, sha256_of
+from inpars.models.embedded import EMBEDDED
+from inpars.pipeline import trial
+from inpars.pipeline.budget import Rates
 from inpars.retrieval.java import find_jar, find_java
 
 SMALL = [
@@ -33,7 +36,7 @@ examples:
   - document: a falcon is a bird
     query: what is a falcon
 """
-BY_RUN_ALONE = {"metrics.json", "report.json", "report.html", "run.json", "mix.trec"}  # the report says so
+BY_RUN_ALONE = {"metrics.json", "report.json", "report.html", "run.json", "plan.json", "mix.trec"}  # the report says so
 
 pytestmark = pytest.mark.skipif(not (find_jar() and find_java()), reason="needs pyserini with a Java")
 
@@ -159,3 +162,55 @@ def test_documents_whose_queries_are_held_out(models, tmp_path, monkeypatch, cap
     assert second == first
     assert written(stages[0])[:2] == ["inpars", "ingest"]
     assert {"documents/corpus.jsonl", "queries.dev.jsonl", "queries.train.jsonl", "runs/tuned.trec"} <= first.keys()
+
+
+BUDGETED = [*SMALL[2:8], "--top-k", "6", "--window-tokens", "24", "--reranker-max-length", "96", "--threads", "1"]
+
+
+def no_trial(*_):
+    raise AssertionError("a frozen plan is measured again")
+
+
+def test_a_run_with_a_budget_is_made_again_and_gone_on_with_as_planned(models, dataset, tmp_path, monkeypatch, capsys):
+    arguments = ["--dataset", str(dataset), "--budget", "1h", *models, *BUDGETED, "--limit", "3", "--rerank-depth", "3"]
+    first, second, _ = run_and_again(arguments, tmp_path, monkeypatch, capsys)
+    assert second == first
+    folder = tmp_path / "first" / "r"
+    frozen = json.loads((folder / "plan.json").read_text())
+    assert frozen["settings"]["rerank_depth"] == 3  # named
+    assert frozen["settings"]["training"] == "never"  # 24 documents are too few
+    assert sum(share["seconds"] for share in frozen["shares"]) < 0.9 * 3600
+    kept = (folder / "plan.json").read_bytes()
+    monkeypatch.setattr(trial, "measure_rates", no_trial)
+    monkeypatch.chdir(tmp_path / "first")
+    again = ["run", *arguments, "--output", "r"]
+    for name in ("queries.filtered.jsonl", "choice/whole.trec", "runs/mix.reranked.trec", "metrics.json"):  # as killed
+        manifest_path(folder / name).unlink()
+    capsys.readouterr()
+    assert main([*again, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert {share["part"] for share in json.loads(out)["budget"]["shares"]} >= {"prepare", "rerank", "embed windows"}
+    assert "step 1: " in err
+    assert made(folder) == first
+    assert (folder / "plan.json").read_bytes() == kept
+    assert main(["verify", "r", "--sample", "0", "--quiet"]) == 0
+    assert main([*again, "--budget", "2h"]) == 1
+    assert "--budget was 1h, is 2h" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not EMBEDDED["minilm"].installed, reason="needs the embedded bi-encoder")
+def test_a_budget_that_cannot_embed_the_documents_leaves_bm25_reranked(models, dataset, tmp_path, monkeypatch, capsys):
+    slow = Rates(write=0, embed=1e6, embed_windows=1e6, rerank=0, start_writer=0, start_encoder=0, start_reranker=0)
+    monkeypatch.setattr(trial, "measure_rates", lambda *_: (slow, ()))
+    unnamed = [*models[: models.index("--retriever")], *models[models.index("--retriever") + 2 :]]
+    first, second, _ = run_and_again(
+        ["--dataset", str(dataset), "--budget", "1h", *unnamed, *BUDGETED[:-6], "--threads", "1"],
+        *(tmp_path, monkeypatch, capsys),
+    )
+    assert second == first
+    assert {"runs/bm25.trec", "runs/bm25.reranked.trec"} <= first.keys()
+    monkeypatch.chdir(tmp_path / "first")
+    assert list(json.loads((tmp_path / "first/r/metrics.json").read_text())["systems"]) == ["bm25", "bm25 + reranker"]
+    assert main(["verify", "r", "--sample", "1", "--quiet"]) == 0
+    notes = json.loads((tmp_path / "first/r/plan.json").read_text())["notes"]
+    assert ["left out" in note for note in notes] == [True, True]

@@ -3,9 +3,9 @@
 import pytest
 
 from inpars import cli
+from inpars.cards.card import NOT_MEASURED, CardFacts, write_card
 from inpars.evaluation.measures import evaluate
 from inpars.manifest import CARD, Manifest, stamp, why_stale, write_manifest
-from inpars.models.card import NOT_MEASURED, CardFacts, write_card
 from inpars.progress import Silent
 from inpars.stages.card_numbers import add_numbers_of_run
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inpars.cluster import shards
-from inpars.cluster.shards import (
+from inpars.errors import ConfigError
+from inpars.stages import shards
+from inpars.stages.shards import (
     Part,
     Shard,
     batches_of,
@@ -24,7 +25,6 @@ from inpars.cluster.shards import (
     shards_beside,
     unpack_places,
 )
-from inpars.errors import ConfigError
 
 
 def shuffled_plan(seed: int, size: int) -> shards.Plan:

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inpars import corpus as module
-from inpars.corpus import Corpus, cache_folder, cached_corpus, text_key
+from inpars.cache import cache_folder
+from inpars.corpus import Corpus, cached_corpus, text_key
 from inpars.errors import DataFormatError
 from inpars.formats import read_documents, write_documents
 from inpars.records import Document

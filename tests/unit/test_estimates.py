@@ -7,7 +7,11 @@ import random
 import pytest
 
 from inpars.cli import main
-from inpars.cluster.estimates import (
+from inpars.errors import ConfigError
+from inpars.formats import write_documents
+from inpars.manifest import Manifest, stamp, write_manifest
+from inpars.records import Document
+from inpars.stages.estimates import (
     Checked,
     Measurement,
     Prediction,
@@ -16,10 +20,6 @@ from inpars.cluster.estimates import (
     predict,
     remember,
 )
-from inpars.errors import ConfigError
-from inpars.formats import write_documents
-from inpars.manifest import Manifest, stamp, write_manifest
-from inpars.records import Document
 
 
 class Clock:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from inpars import extras as module
-from inpars.errors import MissingDependencyError
-from inpars.extras import CORE, EXTRAS, Extra, Package, missing_module, one_line, owner_of, pip_line, require
+from inpars.errors import MissingDependencyError, pip_line
+from inpars.extras import CORE, EXTRAS, Extra, Package, missing_module, one_line, owner_of, require
 
 SETUP = Path(__file__).parents[2] / "setup.cfg"
 

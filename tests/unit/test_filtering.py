@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inpars.errors import ConfigError
-from inpars.filtering.filters import COPIED_WORDS, FilterOptions, Surroundings, is_copied, words
+from inpars.filtering.filters import FilterOptions, Surroundings
 from inpars.filtering.filters import filter_queries as filter_with_options
 from inpars.records import SyntheticQuery
+from inpars.text.words import COPIED_WORDS, is_copied, words
 
 
 def query(query_id="d1-q0", text="why does bread rise", log_probs=(-0.5, -0.5, -0.5, -0.5), **changes):

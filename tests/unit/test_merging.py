@@ -9,7 +9,6 @@ import pytest
 from tiny_models import sentence
 
 from inpars.cli import main
-from inpars.cluster.shards import Shard, shard_path
 from inpars.errors import BackendError, ConfigError, DataFormatError, StaleInputError
 from inpars.formats import write_documents, write_run
 from inpars.generation import GeneratedQuery
@@ -19,6 +18,7 @@ from inpars.records import Document
 from inpars.reranking import score_run
 from inpars.stages.generating import GenerateOptions, generate_queries
 from inpars.stages.merging import merge_shards
+from inpars.stages.shards import Shard, shard_path
 from inpars.storage import write_jsonl
 
 DOCUMENTS = [Document(f"d{number}", sentence(number, 2 + number % 6 * 4)) for number in range(37)]

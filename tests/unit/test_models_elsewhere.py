@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from tiny_models import WORDS, sentence
 
+from inpars.cards.card import CardFacts, write_card
 from inpars.deploy.folder import export_folder
 from inpars.errors import ConfigError
 from inpars.manifest import CARD
-from inpars.models.card import CardFacts, write_card
 from inpars.models.loading import resolve_model
 from inpars.scoring import causal, load_scorer
 from inpars.scoring.loading import load_pair_model

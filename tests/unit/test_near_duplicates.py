@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tiny_models import WORDS, sentence
 
-from inpars.documents.near_duplicates import NearDuplicateClusters, NearDuplicates, signature
-from inpars.filtering.filters import words
+from inpars.text.minhash import NearDuplicateClusters, NearDuplicates, clusters, sketch_document
+from inpars.text.words import words
 
 
 def shingles(text):
@@ -23,7 +23,7 @@ def test_the_share_of_equal_minima_estimates_the_similarity():
         one = [chooser.choice(WORDS) for _ in range(80)]
         other = [word if chooser.random() > seed / 400 else "else" for word in one]
         mine, theirs = shingles(" ".join(one)), shingles(" ".join(other))
-        estimate = (signature(tuple(one)) == signature(tuple(other))).mean()
+        estimate = (sketch_document(one) == sketch_document(other)).mean()
         errors.append(estimate - len(mine & theirs) / len(mine | theirs))
     assert abs(sum(errors) / len(errors)) < 0.03
     assert max(map(abs, errors)) < 5 * 0.0625
@@ -53,7 +53,7 @@ def test_short_texts_and_texts_without_words():
     ]
 
 
-def clusters(texts, **settings):
+def labels_of(texts, **settings):
     found = NearDuplicateClusters(**settings)
     for text in texts:
         found.add(text)
@@ -67,8 +67,8 @@ VARIANTS = [" ".join([*LONG[:at], "other", *LONG[at + 1 :]]) for at in (20, 50)]
 def test_clusters_by_hand():
     texts = ["", " ".join(LONG), "one", "lake silver", VARIANTS[0], "ONE.", "", VARIANTS[1], sentence(9, 100), "..."]
     # texts without words resemble nothing, not even each other
-    assert clusters(texts) == [0, 1, 2, 3, 1, 2, 6, 1, 8, 9]
-    assert clusters([]) == []
+    assert labels_of(texts) == [0, 1, 2, 3, 1, 2, 6, 1, 8, 9]
+    assert labels_of([]) == []
 
 
 def test_links_chain():
@@ -79,8 +79,8 @@ def test_links_chain():
         for place in (5, 30, 55, 80):
             words_[place + 6 * step] = f"new{step}"
         chain.append(" ".join(words_))
-    assert clusters(chain, threshold=0.6) == [0, 0, 0, 0]
-    assert clusters([chain[0], chain[3]], threshold=0.6) == [0, 1]
+    assert labels_of(chain, threshold=0.6) == [0, 0, 0, 0]
+    assert labels_of([chain[0], chain[3]], threshold=0.6) == [0, 1]
 
 
 def test_the_order_of_texts_makes_no_difference():
@@ -90,7 +90,7 @@ def test_the_order_of_texts_makes_no_difference():
     sets = set()
     for _ in range(5):
         chooser.shuffle(texts)
-        labels = clusters(texts)
+        labels = labels_of(texts)
         groups = {}
         for text, label in zip(texts, labels, strict=True):
             groups.setdefault(label, []).append(text)
@@ -101,14 +101,11 @@ def test_the_order_of_texts_makes_no_difference():
 
 def test_a_bucket_of_unlike_texts_is_not_one_cluster():
     # the first band equal for all, the rest not: a shared band proposes a pair, the estimate decides
-    found = NearDuplicateClusters()
-    minima = np.random.default_rng(0).integers(0, 2**32, (300, 64), dtype=np.uint32)
+    minima = np.random.default_rng(0).integers(0, 2**16, (300, 64), dtype=np.uint16)
     minima[:, :4] = 7
     minima[200] = minima[100]
     minima[201, :60] = minima[101, :60]
-    found._minima.frombytes(minima.tobytes())
-    found._count = 300
-    labels = found.labels()
+    labels = clusters(minima, 0.8)
     assert len(np.unique(labels)) == 298
     assert (labels[200], labels[201]) == (100, 101)
 

@@ -5,10 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from inpars.cluster.shard_folder import ShardFolder, shards_path
+from inpars.cards.card import kind_of
 from inpars.errors import DataFormatError, StaleInputError
 from inpars.manifest import FileStamp, Manifest, manifest_path, read_manifest, write_manifest
-from inpars.models.card import kind_of
 from inpars.pipeline.folder import read_run_folder
 from inpars.pipeline.judging import METRICS
 from inpars.pipeline.results import FOLDER_MARK
@@ -17,9 +16,10 @@ from inpars.records import Document
 from inpars.remote.mirror import Mirror
 from inpars.retrieval.index_state import STATE, read_state
 from inpars.retrieval.segments import DOCUMENTS, VECTORS, Segment, save_array, write_rows, write_vectors
+from inpars.stages.pair_scores import read_scores
 from inpars.stages.partial import CHUNK_END, chunk_ends, header_line, open_partial, partial_path
 from inpars.stages.remembered import RememberedScores
-from inpars.stages.reranking import read_scores
+from inpars.stages.shard_folder import ShardFolder, shards_path
 from inpars.stages.teaching import read_mined, read_taught, teacher_path
 from inpars.storage import to_json_line
 

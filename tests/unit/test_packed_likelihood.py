@@ -1,18 +1,20 @@
 """Query likelihoods with documents read once: the plain ones' numbers, each query blind to its neighbours."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import sentence
 
-from inpars.generation.fused_llama import FusedLlama
-from inpars.models.products import can_pack
+from inpars.models import engine_backend
 from inpars.records import Run
 from inpars.reranking import score_run
 from inpars.scoring import load_scorer
 from inpars.scoring.loading import load_pair_model
 from inpars.scoring.packed_likelihood import ROW_QUERY_TOKENS, PackedLikelihood, packed
+from inpars.scoring.packed_rows import PackedRows
 from inpars.scoring.pair_model import ModelScorer
 
 DOCUMENTS = [sentence(50 + n, 3 + 7 * n) for n in range(5)]
@@ -25,7 +27,7 @@ def model(tiny, **settings):
 
 def packed_in_float32(plain, batch_tokens=None):
     """With a budget of tokens of its own."""
-    return PackedLikelihood(plain, FusedLlama(plain.network), "tiny", batch_tokens)
+    return PackedLikelihood(plain, PackedRows(plain.network), "tiny", batch_tokens)
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 64, 4096])
@@ -77,9 +79,31 @@ def test_bfloat16_and_float32_on_a_processor_are_packed(tiny):
     assert scorer.score(PAIRS) == pytest.approx(exact, abs=0.1 * spread)
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "gpt_neox"])
+def test_other_decoders_are_packed_too(tiny, kind):
+    plain = load_pair_model(tiny(kind), kind="query-likelihood", device="cpu", dtype="float32")
+    expected = ModelScorer(plain, "tiny").score(PAIRS)
+    scorer = packed(plain, "tiny")
+    assert scorer.score(PAIRS) == pytest.approx(expected, abs=1e-4)
+    assert ModelScorer(plain, "tiny").score(PAIRS) == expected  # the network is left as it was
+
+
 def test_a_network_of_another_kind_is_left_as_it_is(tiny):
-    other = load_pair_model(tiny("gpt2"), kind="query-likelihood", device="cpu", dtype="bfloat16")
+    other = load_pair_model(tiny("bloom"), kind="query-likelihood", device="cpu", dtype="bfloat16")
     assert packed(other, "tiny") is None
+
+
+@pytest.mark.skipif(not find_spec("openvino"), reason="the extra `openvino` is not installed")
+@pytest.mark.parametrize("prefix", ["Document: ", ""])
+def test_openvino_gives_torchs_scores(tiny, prefix, monkeypatch, tmp_path):
+    plain = model(tiny)
+    plain = type(plain)(plain.network, plain.tokenizer, prefix=prefix)
+    expected = ModelScorer(plain, "tiny").score(PAIRS)
+    monkeypatch.setenv(engine_backend.VARIABLE, "openvino")
+    monkeypatch.setenv("INPARS_CACHE", str(tmp_path))
+    scorer = packed(plain, "tiny", dtype="float32")
+    assert not isinstance(scorer._read, PackedRows)
+    assert scorer.score(PAIRS) == pytest.approx(expected, abs=1e-3)
 
 
 class Recorder:
@@ -116,7 +140,6 @@ def test_reranking_keeps_a_documents_queries_together_where_that_helps():
     }
 
 
-@pytest.mark.skipif(not can_pack(), reason="this processor has no bfloat16 products in oneDNN's layout")
 @pytest.mark.parametrize("keeps", [True, False])
 def test_networks_that_were_trained_are_packed_too(tiny, keeps):
     plain = load_pair_model(tiny("llama"), kind="query-likelihood", device="cpu", dtype="bfloat16")

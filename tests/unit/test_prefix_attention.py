@@ -5,13 +5,6 @@ import torch
 
 from inpars.generation.prefix_attention import _attend_one, _attend_prompts
 
-
-@pytest.fixture(autouse=True, params=[True, False], ids=["joined", "apart"])
-def both_forms(monkeypatch, request):
-    """With and without a matrix unit, whatever this processor has."""
-    monkeypatch.setattr("inpars.generation.prefix_attention.has_matrix_unit", lambda: request.param)
-
-
 ROWS, HEADS, KINDS, WIDTH = 3, 6, 2, 16
 
 

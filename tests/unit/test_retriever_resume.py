@@ -1,5 +1,6 @@
 """20 steps straight against 10, kill -9 and 10 more: the same weights, to the last bit but rounding."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -10,8 +11,9 @@ from safetensors.torch import load_file
 from tiny_models import WORDS
 
 STEPS, KILLED_AFTER = 20, 10
+LOSSES = ["cached-mnrl", "margin-mse"]
 SCRIPT = """
-import os, random, signal, sys
+import json, os, random, signal, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
@@ -19,10 +21,8 @@ from inpars.progress import Silent
 from inpars.training import loop
 from inpars.training.examples import TripleTexts
 from inpars.training.retriever import RetrieverOptions, train_retriever
-model, words, loss, steps, *runs = sys.argv[1:]
+model, words, steps, jobs = sys.argv[1:]
 loop.SECONDS_BETWEEN_CHECKPOINTS = -1.0  # after every step
-chooser = random.Random(9)
-rows = [TripleTexts(*(" ".join(chooser.sample(words.split(), n)) for n in (2, 6, 6))) for _ in range(30)]
 class Killing(Silent):
     def track(self, items, *, total, description, unit, done=0):
         print("begins at", done)
@@ -31,35 +31,54 @@ class Killing(Silent):
     def advance(self, count, detail=""):
         self.step += count
         if self.step == self.last:
+            sys.stdout.flush()
             os.kill(os.getpid(), signal.SIGKILL)
-for run in runs:
-    output, last = run.split("=")
+def train(output, loss, last):
+    chooser = random.Random(9)
+    rows = [TripleTexts(*(" ".join(chooser.sample(words.split(), n)) for n in (2, 6, 6))) for _ in range(30)]
     progress = Killing()
-    progress.last = int(last) + 1  # the checkpoint of a step is written after its end was told
+    progress.last = last + 1  # the checkpoint of a step is written after its end was told
     options = RetrieverOptions(model=model, loss=loss, max_steps=int(steps), batch_size=8, mini_batch_size=4,
                                learning_rate=5e-3, dropout=0.1, device="cpu", dtype="float32")
     margins = {row: len(row.query) / 10 - n % 3 for n, row in enumerate(rows)} if loss == "margin-mse" else None
     train_retriever(rows, options, output=Path(output), fingerprint={}, margins=margins, progress=progress)
+for job in json.loads(jobs):
+    sys.stdout.flush()
+    if (child := os.fork()) == 0:  # of a process that has loaded torch
+        train(*job)
+        sys.stdout.flush()
+        os._exit(0)
+    print("ended with", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-@pytest.mark.parametrize("loss", ["cached-mnrl", "margin-mse"])
-def test_a_killed_training_goes_on_to_the_weights_of_one_that_was_not(tiny, tmp_path, loss):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+@pytest.fixture(scope="module")
+def trained(tiny, tmp_path_factory):
+    """The folder of all trainings and what each said: one killed, resumed and one that was never killed."""
+    folder = tmp_path_factory.mktemp("trained")
+    jobs = [
+        (str(folder / loss / output), loss, last)
+        for loss in LOSSES
+        for output, last in (("killed", KILLED_AFTER), ("killed", STEPS + 1), ("whole", STEPS + 1))
+    ]
+    arguments = [tiny("sentence_transformer"), " ".join(WORDS), str(STEPS), json.dumps(jobs)]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SCRIPT, *arguments], capture_output=True, text=True, check=False
+    )
+    return folder, done
 
-    def run(*runs):
-        arguments = [tiny("sentence_transformer"), " ".join(WORDS), loss, str(STEPS), *runs]
-        return subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", SCRIPT, *arguments], capture_output=True, text=True, check=False
-        )
 
-    first = run(f"{killed}={KILLED_AFTER}")
-    assert first.returncode == -signal.SIGKILL, first.stderr
-    assert not killed.exists()
-    second = run(f"{killed}={STEPS + 1}", f"{whole}={STEPS + 1}")
-    assert second.returncode == 0, second.stderr
-    assert second.stdout.split("\n")[:2] == [f"begins at {KILLED_AFTER}", "begins at 0"]
-    ours, theirs = (load_file(folder / "model.safetensors") for folder in (killed, whole))
+def test_a_killed_training_goes_on_where_it_was_killed(trained):
+    _, done = trained
+    killed = ["begins at 0", f"ended with {-signal.SIGKILL}"]
+    resumed = [f"begins at {KILLED_AFTER}", "ended with 0"]
+    assert done.stdout.splitlines() == [*killed, *resumed, "begins at 0", "ended with 0"] * len(LOSSES), done.stderr
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_killed_training_goes_on_to_the_weights_of_one_that_was_not(tiny, trained, loss):
+    folder, _ = trained
+    ours, theirs = (load_file(folder / loss / name / "model.safetensors") for name in ("killed", "whole"))
     start = load_file(tiny("sentence_transformer") + "/model.safetensors")
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-7) for name in theirs)
     assert any(not torch.allclose(start[name], theirs[name], atol=1e-3) for name in theirs)

@@ -6,11 +6,11 @@ import pytest
 from tiny_models import sentence
 
 from inpars import reranking
-from inpars.generation.fused_llama import FusedLlama
 from inpars.reranking import score_run
 from inpars.scoring import load_scorer, score_in_parts
 from inpars.scoring.loading import load_pair_model
 from inpars.scoring.packed_likelihood import PackedLikelihood
+from inpars.scoring.packed_rows import PackedRows
 
 DOCUMENTS = {f"d{number}": sentence(number, 3 + number * 5 % 40) for number in range(12)}
 QUERIES = {f"q{number}": sentence(100 + number, 2 + number)[:-1] for number in range(4)}
@@ -24,7 +24,7 @@ class Texts(dict):
 
 def packed(tiny):
     plain = load_pair_model(tiny("llama"), kind="query-likelihood", device="cpu", dtype="float32")
-    return PackedLikelihood(plain, FusedLlama(plain.network), "tiny", 128)
+    return PackedLikelihood(plain, PackedRows(plain.network), "tiny", 128)
 
 
 def classifier(tiny, **settings):

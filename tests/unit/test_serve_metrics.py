@@ -1,48 +1,33 @@
-"""Prometheus' text form, worked out by hand."""
+"""The service's numbers under the names that dashboards know."""
 
-from inpars.serve.metrics import Counter, Histogram, Metrics
-
-
-def test_a_counter_has_a_line_for_each_combination_of_labels():
-    counter = Counter("hits_total", "Hits.", ("path",))
-    counter.add("/b")
-    counter.add("/a", amount=2)
-    counter.add("/b")
-    assert list(counter.lines()) == [
-        "# HELP hits_total Hits.",
-        "# TYPE hits_total counter",
-        'hits_total{path="/a"} 2',
-        'hits_total{path="/b"} 2',
-    ]
+from inpars.serve.metrics import Metrics
 
 
-def test_buckets_are_cumulative_and_a_bound_belongs_to_its_bucket():
-    histogram = Histogram("size", "Sizes.", (), (1, 2))
-    for value in (0.5, 1, 1.5, 9):
-        histogram.observe(value)
-    # at most 1: 0.5 and 1; at most 2: 1.5 too; 12 in all
-    assert list(histogram.lines())[2:] == [
-        'size_bucket{le="1"} 2',
-        'size_bucket{le="2"} 3',
-        'size_bucket{le="+Inf"} 4',
-        "size_sum 12.000000",
-        "size_count 4",
-    ]
-
-
-def test_labels_are_escaped():
-    counter = Counter("odd", "Odd.", ("name",))
-    counter.add('a"b\\c\nd')
-    assert list(counter.lines())[-1] == r'odd{name="a\"b\\c\nd"} 1'
-
-
-def test_large_counts_are_whole():
-    counter = Counter("many_total", "Many.", ())
-    counter.add(amount=12_345_678)
-    assert list(counter.lines())[-1] == "many_total 12345678"
-
-
-def test_the_text_ends_with_a_newline_and_has_the_gauge():
+def test_names_and_numbers_as_they_are_exposed():
     metrics = Metrics()
     metrics.in_flight = 3
-    assert metrics.text().endswith("inpars_in_flight 3\n")
+    metrics.requests.labels("/search", "200").inc()
+    metrics.seconds.labels("/search").observe(0.25)
+    metrics.refused.labels("size").inc()
+    metrics.votes.labels("none").inc()
+    for items in (1, 3, 999):
+        metrics.observe_batch("search", items)
+    # a bound belongs to its bucket, buckets are cumulative: 1 is at most 1, 3 at most 4, 999 in none but the last
+    assert {
+        'inpars_requests_total{path="/search",status="200"} 1.0',
+        'inpars_request_seconds_bucket{le="0.25",path="/search"} 1.0',
+        'inpars_request_seconds_sum{path="/search"} 0.25',
+        'inpars_refused_total{reason="size"} 1.0',
+        'inpars_votes_total{relevance="none"} 1.0',
+        'inpars_batch_items_bucket{batcher="search",le="1.0"} 1.0',
+        'inpars_batch_items_bucket{batcher="search",le="4.0"} 2.0',
+        'inpars_batch_items_bucket{batcher="search",le="+Inf"} 3.0',
+        'inpars_batch_items_count{batcher="search"} 3.0',
+        "inpars_in_flight 3.0",
+    } <= set(metrics.text().splitlines())
+
+
+def test_two_services_in_one_process_count_apart():
+    first, second = Metrics(), Metrics()
+    first.requests.labels("/search", "200").inc()
+    assert "inpars_requests_total{" not in second.text()

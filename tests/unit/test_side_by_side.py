@@ -6,16 +6,14 @@ import pytest
 import torch
 from tiny_models import sentence
 
-from inpars.generation.fused_llama import FusedLlama
-from inpars.models.products import can_pack
 from inpars.models.side_by_side import each_alone, in_lone_thread, side_by_side
 from inpars.retrieval.dense import Encoder
 from inpars.scoring.loading import for_scoring, load_pair_model
 from inpars.scoring.packed_likelihood import PackedLikelihood
+from inpars.scoring.packed_rows import PackedRows
 from inpars.scoring.pair_model import ModelScorer
 
 PAIRS = [(sentence(n, 1 + n % 4)[:-1], sentence(50 + n, 1 + n * 7 % 40)) for n in range(40)]
-needs_packing = pytest.mark.skipif(not can_pack(), reason="this processor has no bfloat16 products in oneDNN's layout")
 
 
 @pytest.fixture(params=[1, 3])
@@ -103,11 +101,8 @@ def test_work_that_is_no_longer_wanted_is_told_so(use_threads):
     assert stop.is_set()
 
 
-@needs_packing
-@pytest.mark.parametrize("kind", ["t5", "bert_classifier"])
-def test_scores_in_bfloat16(tiny, threads, threads_seen, kind):
-    answers = {"true_token": "▁true", "false_token": "▁false", "kind": "monot5"} if kind == "t5" else {}
-    model = for_scoring(load_pair_model(tiny(kind), device="cpu", dtype="bfloat16", **answers))
+def test_scores_in_bfloat16(tiny, threads, threads_seen):
+    model = for_scoring(load_pair_model(tiny("bert_classifier"), device="cpu", dtype="bfloat16"))
     expected = ModelScorer(model, "x", batch_tokens=1 << 20).score(PAIRS)
     seen = threads_seen(model, "margins")
     found = ModelScorer(model, "x", batch_tokens=64).score(PAIRS)
@@ -120,13 +115,12 @@ def test_scores_in_bfloat16(tiny, threads, threads_seen, kind):
 def test_likelihoods(tiny, threads, threads_seen):
     plain = load_pair_model(tiny("llama"), kind="query-likelihood", device="cpu", dtype="float32")
     expected = ModelScorer(plain, "x").score(PAIRS)
-    scorer = PackedLikelihood(plain, FusedLlama(plain.network), "x", batch_tokens=64)
+    scorer = PackedLikelihood(plain, PackedRows(plain.network), "x", batch_tokens=64)
     seen = threads_seen(scorer, "_score")
     assert scorer.score(PAIRS) == pytest.approx(expected, abs=1e-4)
     assert len(seen) > 1 if threads > 1 else len(seen) == 1
 
 
-@needs_packing
 def test_embeddings(tiny, threads):
     encoder = Encoder(tiny("sentence_transformer"), device="cpu", dtype="bfloat16", batch_size=3)
     texts = [text for _, text in PAIRS]

@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inpars.filtering.similar_queries import BLOCK, HASHES, KnownQueries, near_duplicates, sketch
-from inpars.filtering.words import words, words_key
+from inpars.filtering.known_queries import BLOCK, MOST_COMPARED, KnownQueries
+from inpars.text.minhash import HASHES, near_duplicates, sketch_queries
+from inpars.text.words import words, words_key
 
 LONG = "how does the gluten in dough hold the gas that yeast gives off while it rises"
 
 
 def similar(*texts, threshold=0.8):
-    return near_duplicates(sketch([words(text) for text in texts]), threshold).tolist()
+    return near_duplicates(sketch_queries([words(text) for text in texts]), threshold).tolist()
 
 
 def test_one_word_more_is_near_and_another_question_is_not():
@@ -32,7 +33,7 @@ def test_the_first_in_order_stays_and_a_dropped_one_drops_nobody():
 
 def test_queries_without_words_do_not_break_it():
     assert similar("???", "why", "") == [False, False, True]
-    assert near_duplicates(sketch([]), 0.8).tolist() == []
+    assert near_duplicates(sketch_queries([]), 0.8).tolist() == []
 
 
 def jaccard(one, other):
@@ -45,34 +46,34 @@ def jaccard(one, other):
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.lists(st.sampled_from("abcdefghij"), min_size=1, max_size=12), min_size=2, max_size=2))
 def test_sketches_estimate_the_share_of_words_and_pairs(texts):
-    one, other = sketch(texts)
+    one, other = sketch_queries(texts)
     # the standard deviation of 64 minima is at most 0.0625; five of them
     assert float((one == other).mean()) == pytest.approx(jaccard(*texts), abs=0.32)
 
 
 def test_equal_words_have_equal_sketches_in_any_block():
     texts = [words(f"query number {number} about bread") for number in range(50)]
-    assert sketch(texts).shape == (50, HASHES)
-    assert np.array_equal(sketch(texts)[20:23], sketch(texts[20:23]))
+    assert sketch_queries(texts).shape == (50, HASHES)
+    assert np.array_equal(sketch_queries(texts)[20:23], sketch_queries(texts[20:23]))
 
 
 def test_known_queries_of_several_blocks():
     known = KnownQueries([f"query number {number}" for number in range(BLOCK + 3)], 0.8)
     texts = [words(f"Query number {number}.") for number in (0, BLOCK - 1, BLOCK, BLOCK + 2, BLOCK + 3)]
     keys = np.array([words_key(text) for text in texts], dtype=np.uint64)
-    assert known.resembled(keys, sketch(texts)).tolist() == [True, True, True, True, False]
+    assert known.resembled(keys, sketch_queries(texts)).tolist() == [True, True, True, True, False]
 
 
 def test_known_queries_are_recognised_equal_or_nearly():
     known = KnownQueries([LONG, "what is bread"], 0.8)
     texts = [words(text) for text in (f"and {LONG}", "What is bread?", "how are glaciers formed", "")]
     keys = np.array([words_key(text) for text in texts], dtype=np.uint64)
-    assert known.resembled(keys, sketch(texts)).tolist() == [True, True, False, False]
-    assert not KnownQueries([], 0.8).resembled(keys, sketch(texts)).any()
+    assert known.resembled(keys, sketch_queries(texts)).tolist() == [True, True, False, False]
+    assert not KnownQueries([], 0.8).resembled(keys, sketch_queries(texts)).any()
 
 
 def test_many_queries_of_one_band_stay_quick():
     """Every query shares most of its words with all others; only some of them are compared."""
     texts = [words(f"what is the use of {number} in the making of bread and of cake") for number in range(3000)]
-    found = near_duplicates(sketch(texts), 0.95)
+    found = near_duplicates(sketch_queries(texts), 0.95, MOST_COMPARED)
     assert 0 <= found.sum() < 3000

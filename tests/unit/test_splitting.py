@@ -12,9 +12,10 @@ from tiny_models import sentence
 from inpars.datasets import load_dataset
 from inpars.errors import ConfigError, StaleInputError
 from inpars.formats import read_synthetic_queries
-from inpars.mining.splitting import SourceGroups, dev_clusters, id_key
+from inpars.mining.splitting import SourceGroups, dev_clusters
 from inpars.records import Document
 from inpars.stages.splitting import SplitFiles, SplitOptions, split_file
+from inpars.text.hashing import key64
 
 DOCUMENTS = 40
 
@@ -150,7 +151,7 @@ def test_what_cannot_be_split(corpus, tmp_path):
 )
 @example([(0, 1), (1, 1)], 0.75, 0, random.Random(0))  # the share rounds up to all
 def test_clusters_are_chosen_within_the_share_in_any_order(documents, share, seed, shuffler):
-    rows = [(cluster, id_key(f"d{n}"), queries) for n, (cluster, queries) in enumerate(documents)]
+    rows = [(cluster, key64(f"d{n}"), queries) for n, (cluster, queries) in enumerate(documents)]
 
     def chosen(rows):
         clusters, keys, queries = (np.array(column) for column in zip(*rows, strict=True))

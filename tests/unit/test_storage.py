@@ -5,6 +5,8 @@ import errno
 import gzip
 import json
 import lzma
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,8 @@ from hypothesis import strategies as st
 from inpars.errors import DataFormatError, StorageError
 from inpars.storage import (
     AppendedLines,
+    atomic_file,
+    atomic_folder,
     atomic_writer,
     read_jsonl,
     read_lines,
@@ -245,3 +249,45 @@ def test_names_that_are_not_utf8_are_written_with_a_mark(tmp_path):
     with atomic_writer(tmp_path / "page.html") as stream:
         stream.write("a\udcff.trec é")
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == "a?.trec é"
+
+
+def test_a_folder_appears_when_its_block_ends_well(tmp_path):
+    target = tmp_path / "model"
+    with atomic_folder(target) as working:
+        (working / "weights").write_text("1")
+        assert not target.exists()
+    with pytest.raises(ZeroDivisionError), atomic_folder(target) as working:
+        (working / "weights").write_text(str(1 / 0))
+    assert {
+        path.relative_to(tmp_path).as_posix(): path.is_dir() or path.read_text() for path in tmp_path.rglob("*")
+    } == {
+        "model": True,
+        "model/weights": "1",
+    }
+
+
+WRITE = """
+import os, signal, sys
+from pathlib import Path
+from inpars.storage import atomic_file, atomic_folder
+with atomic_folder(Path(sys.argv[1]) / "model") as folder, atomic_file(Path(sys.argv[1]) / "a.tsv") as file:
+    (folder / "weights").write_text("1")
+    file.write_text("1")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_command_left_goes_with_the_next_one(tmp_path):
+    def left_by_a_killed_command():
+        subprocess.run([sys.executable, "-c", WRITE, str(tmp_path)], check=False)
+        return {*names(tmp_path)} - foreign
+
+    foreign = {".a.tsv.partial", ".a.tsv.1.tmp", ".a.tsv.1-ffffffff.tmp", "a.tmp"}  # of others, or unknown
+    for name in foreign:
+        (tmp_path / name).touch()
+    with atomic_file(tmp_path / "b") as working:
+        working.touch()
+        foreign.add(working.name)  # still being written
+        first, second = left_by_a_killed_command(), left_by_a_killed_command()
+        assert (len(first), len(second), first & second) == (2, 2, set())
+        assert {*names(tmp_path)} == foreign | second

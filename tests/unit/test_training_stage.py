@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 from tiny_models import WORDS
 from transformers import T5Config
 
+from inpars.cards.card import CARD, NOT_MEASURED
 from inpars.commands.train import add_arguments, reranker_options
 from inpars.errors import ConfigError
-from inpars.models.card import CARD, NOT_MEASURED
 from inpars.progress import Silent
 from inpars.scoring import load_scorer
 from inpars.stages import teaching, training

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from test_negatives import Shelf
 
 from inpars.errors import ConfigError
-from inpars.filtering.filters import words
 from inpars.mining.negatives import Judged, ScoreRule
 from inpars.mining.triples import SOURCES, Asked, Draw, Miner, in_blocks, parse_ranks
 from inpars.records import Query, Triple
 from inpars.runs import rank
+from inpars.text.words import words
 
 RUN = {"q1": {"d1": 9.0, "d2": 8.0, "d3": 7.0, "d4": 6.0, "d5": 5.0}}
 SHELF = Shelf({f"d{number}": f"text {number}" for number in range(1, 6)})

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from inpars.documents.blocks import Block, FileNotes
 from inpars.documents.text_files import FALLBACK
-from inpars.errors import MissingDependencyError, UnreadableFileError
-from inpars.extras import pip_line
+from inpars.errors import MissingDependencyError, UnreadableFileError, pip_line
 from inpars.options import option
 
 READERS_FORMAT = (

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from inpars.batches import slices
+from inpars.export.onnx_graphs import Classifier, Embedding, EncoderAndStep
 from inpars.models import loading as models
 from inpars.models.kinds import ExportKind, find_export_kind
 from inpars.models.networks import check_length, pad_id
-from inpars.models.onnx_graphs import Classifier, Embedding, EncoderAndStep
 from inpars.scoring.cross_encoder import CrossEncoder, segments
 from inpars.scoring.loading import load_pair_model
 from inpars.scoring.monot5 import MonoT5

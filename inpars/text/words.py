@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
+
+from inpars.text.hashing import key64
 
 COPIED_WORDS = 6  # a query of at least this many words that stands in its document word for word is a copy
 OPENING_WORDS = 2
@@ -31,4 +32,4 @@ def opening(found: Sequence[str]) -> tuple[str, ...]:
 
 def words_key(found: Sequence[str]) -> int:
     """A 64-bit hash, equal for the same words in the same order."""
-    return int.from_bytes(hashlib.blake2b(" ".join(found).encode(), digest_size=8).digest(), "little")
+    return key64(" ".join(found))

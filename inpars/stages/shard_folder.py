@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from inpars.cluster.shards import BLOCK_ITEMS, Part, Shard, merged_lines
 from inpars.errors import BackendError
 from inpars.json_text import JsonError, parse_json
 from inpars.progress import Progress
 from inpars.stages.partial import partial_path, remove_partial
+from inpars.stages.shards import BLOCK_ITEMS, Part, Shard, merged_lines
 from inpars.storage import atomic_writer, storage_errors, to_json_line
 
 HEADER = "header.json"

@@ -1,10 +1,17 @@
-"""What a copy in the cache is called in files: the address it was fetched from, which is the same on every machine."""
+"""Where copies are kept, and what those of remote files are called in manifests: by the address they came from."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from inpars.corpus import cache_folder
+
+def cache_folder() -> Path:
+    """Where converted models, unpacked corpora and indexes are kept: INPARS_CACHE or the user's cache folder."""
+    configured = os.environ.get("INPARS_CACHE")
+    if configured:
+        return Path(configured)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "inpars"
 
 
 def remote_folder() -> Path:

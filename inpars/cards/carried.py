@@ -6,8 +6,8 @@ import re
 import shutil
 from pathlib import Path
 
+from inpars.cards.card import UNKNOWN_LICENCE, front_matter, hub_id, plain_name
 from inpars.manifest import CARD
-from inpars.models.card import UNKNOWN_LICENCE, front_matter, hub_id, plain_name
 from inpars.models.loading import resolve_model
 from inpars.storage import atomic_writer
 

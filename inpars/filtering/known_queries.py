@@ -1,0 +1,50 @@
+"""Queries that others are compared with, those of a test set for instance: equal in words, or nearly."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Collection
+
+import numpy as np
+import numpy.typing as npt
+
+from inpars.batches import slices
+from inpars.text.minhash import BANDS, Mask, Sketches, resembles_any, sketch_queries
+from inpars.text.words import words, words_key
+
+MOST_COMPARED = 50  # queries of one band that a query is compared with, so that time stays linear
+BLOCK = 4096
+
+
+class KnownQueries:
+    """Queries that others are held against, those of a test set for instance."""
+
+    def __init__(self, texts: Collection[str], threshold: float) -> None:
+        """Keep a hash of each query and its sketch."""
+        keys, sketches = array("Q"), [sketch_queries(())]
+        for block in slices(list(texts), BLOCK):
+            found = [words(text) for text in block]
+            keys.extend(map(words_key, found))
+            sketches.append(sketch_queries(found))
+        self._keys = np.unique(np.array(keys, dtype=np.uint64))
+        self._sketches = np.concatenate(sketches)
+        self._threshold = threshold
+        bands = self._sketches.view(np.uint64)  # (queries, bands)
+        self._orders = np.argsort(bands, axis=0, kind="stable")
+        self._sorted = np.take_along_axis(bands, self._orders, axis=0)
+
+    def resembled(self, keys: npt.NDArray[np.uint64], sketches: Sketches) -> Mask:
+        """Which queries have the same words as a known one, or nearly."""
+        found = np.isin(keys, self._keys)
+        if not len(self._keys):
+            return found
+        bands = sketches.view(np.uint64)
+        for band in range(BANDS):
+            known = self._sorted[:, band]
+            first = np.searchsorted(known, bands[:, band])
+            hits = known[np.minimum(first, len(known) - 1)] == bands[:, band]
+            for row in np.flatnonzero(hits & ~found).tolist():
+                end = np.searchsorted(known, bands[row, band], side="right")
+                others = self._orders[first[row] : min(int(end), int(first[row]) + MOST_COMPARED), band]
+                found[row] = resembles_any(self._sketches[others], sketches[row], self._threshold)
+        return found

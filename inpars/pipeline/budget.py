@@ -1,0 +1,268 @@
+"""What a run does within a budget of time: a plan from measured rates, and what its parts took in the end.
+
+The plan is a function of rates, sizes, budget and the flags that somebody named; `inpars.pipeline.trial` measures the
+rates, `inpars.pipeline.planning` keeps the plan in the run's folder. The most valuable comes first: the mix of BM25 and
+the bi-encoder with a few written queries, ten reranked documents per query, windows, more queries and depth, training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeAlias
+
+from inpars.fusion.system import BM25
+from inpars.pipeline.options import PipelineOptions, as_budget
+from inpars.reports.formatting import duration
+from inpars.training.options import RetrieverOptions
+from inpars.training.signal import MIN_STEPS
+
+PLANNED = ("retriever", "window_tokens", "max_documents", "top_k", "rerank_depth", "training")  # what a plan decides
+SPENT = 0.9  # of the budget; the rest is for a machine that is slower later than it was in the trial
+LEAST_DOCUMENTS, LEAST_DEPTH = 32, 10
+KEPT = 0.8  # of the written queries, as the filter's 400 of 500
+MINED = 0.4  # of the documents written for, those whose query becomes a triple; at least
+TRAINING_COST = 8  # embeddings of a text, that a training step with it costs; assumed
+QUERY_COST = 0.3  # of a document's embedding; assumed
+CLOSING_SECONDS = 5.0  # measures and report; assumed
+SEARCHES = 4  # a bi-encoder is loaded for: choice, own run, mix, reranked mix
+CHOSEN_BY = 300  # queries that the mix is chosen by, at most
+DEEPEST = 50  # documents per query that are reranked without being asked for
+NOTHING = "-"
+
+Part: TypeAlias = Literal[
+    "prepare", "write queries", "embed documents", "embed windows", "train", "rerank", "search and measure"
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """Seconds on this machine: per document or pair, and to start each model."""
+
+    write: float
+    embed: float
+    embed_windows: float
+    rerank: float
+    start_writer: float
+    start_encoder: float
+    start_reranker: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """The sizes of a run; `queries` are those searched for, None where they are held out of the written ones."""
+
+    documents: int
+    queries: int | None
+    embedded: tuple[str, ...] = ()  # parts whose embeddings the cache holds
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One part of a run: what it works on, and its estimated seconds."""
+
+    part: Part
+    work: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The settings that a budget leads to, by name, and the estimate per part."""
+
+    settings: Mapping[str, Any]
+    shares: Sequence[Share]
+    notes: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole run, as estimated."""
+        return math.fsum(share.seconds for share in self.shares)
+
+    def applied(self, options: PipelineOptions) -> PipelineOptions:
+        """The options with the plan's settings."""
+        return replace(options, **self.settings)
+
+
+def table(shares: Sequence[Share], facts: Mapping[Part, float] | None = None) -> list[str]:
+    """Lines for people: part, work, estimate and, where they are known, what it took."""
+    rows: list[tuple[str, str, str, str]] = [
+        (share.part, share.work, duration(share.seconds), _fact(share, facts)) for share in shares
+    ]
+    total = math.fsum(share.seconds for share in shares)
+    whole = "" if facts is None else duration(math.fsum(facts.values()))
+    rows = [("part", "work", "estimate", "" if facts is None else "fact"), *rows, ("total", "", duration(total), whole)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        f"{part:{widths[0]}}  {what:{widths[1]}}  {planned:>{widths[2]}}  {took:>{widths[3]}}".rstrip()
+        for part, what, planned, took in rows
+    ]
+
+
+def _fact(share: Share, facts: Mapping[Part, float] | None) -> str:
+    if facts is None:
+        return ""
+    return duration(facts[share.part]) if share.part in facts else NOTHING
+
+
+def plan_run(
+    rates: Rates, work: Work, options: PipelineOptions, named: frozenset[str], *, budget: float, spent: float
+) -> Plan:
+    """The plan for `budget` seconds, of which `spent` are gone; settings of `named` stay as the options have them.
+
+    Its estimate stays within `SPENT` of the budget unless not even the least fits, which a note then says.
+    """
+    planner = _Planner(rates, work, named, SPENT * budget, spent)
+    forms = list(_forms(options, named))
+    least = {form.embedding: planner.least(form) for form in forms}
+    best = next((found for found in least.values() if planner.fits(found)), None)
+    chosen = [*least.values()][-1] if best is None else planner.filled(best)  # the last is the cheapest
+    shares = planner.shares(chosen)
+    settings = {name: getattr(chosen, name) for name in PLANNED}
+    return Plan(settings=settings, shares=shares, notes=list(_notes(planner, forms, chosen, budget)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How documents are embedded, with the options that say so."""
+
+    embedding: Literal["windows", "whole", "none"]
+    options: PipelineOptions
+
+
+def _forms(options: PipelineOptions, named: frozenset[str]) -> Iterator[_Form]:
+    """From the best to the cheapest, as far as the named flags leave a choice."""
+    if options.retriever != BM25:
+        if options.window_tokens:
+            yield _Form("windows", options)
+        if not options.window_tokens or "window_tokens" not in named:
+            yield _Form("whole", replace(options, window_tokens=0))
+    if options.retriever == BM25 or not named & {"retriever", "window_tokens"}:
+        yield _Form("none", replace(options, retriever=BM25, window_tokens=0))
+
+
+@dataclass(frozen=True, slots=True)
+class _Planner:
+    rates: Rates
+    work: Work
+    named: frozenset[str]
+    available: float
+    spent: float
+
+    def seconds(self, options: PipelineOptions) -> float:
+        return math.fsum(share.seconds for share in self.shares(options))
+
+    def fits(self, options: PipelineOptions) -> bool:
+        return self.seconds(options) <= self.available
+
+    def least(self, form: _Form) -> PipelineOptions:
+        """What a form must leave room for: the mix is worth more than the reranker, windows are worth less."""
+        depth = LEAST_DEPTH if form.embedding == "windows" else 0
+        wanted: dict[str, Any] = {"max_documents": LEAST_DOCUMENTS, "rerank_depth": depth, "training": "never"}
+        kept = {name: value for name, value in wanted.items() if name not in self.named}
+        return _with_top_k(replace(form.options, **kept), self.named)
+
+    def filled(self, options: PipelineOptions) -> PipelineOptions:
+        """As much more as fits, step by step; a step that is not reached is the last."""
+        for name, target in self._steps(options):
+            if name == "training":
+                larger = _with_top_k(replace(options, training="auto", max_documents=target), self.named)
+                if not self.fits(larger):
+                    return options
+                options = larger
+            else:
+                options = self.raised(options, name, target)
+                if name not in self.named and getattr(options, name) < target:
+                    return options
+        return options
+
+    def raised(self, options: PipelineOptions, name: str, target: int) -> PipelineOptions:
+        """With the largest number up to `target` that fits."""
+        low = getattr(options, name)
+        if name in self.named or low >= target:
+            return options
+
+        def at(value: int) -> PipelineOptions:
+            values: dict[str, Any] = {name: value}
+            return _with_top_k(replace(options, **values), self.named)
+
+        high = target
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self.fits(at(middle)) else (low, middle - 1)
+        return at(low)
+
+    def _steps(self, options: PipelineOptions) -> list[tuple[str, int]]:
+        """What is raised, and how far, in this order."""
+        most = self.work.documents
+        if options.retriever == BM25 and self.work.queries is not None:  # written queries would serve nothing
+            return [("rerank_depth", DEEPEST)]
+        steps = [("rerank_depth", LEAST_DEPTH), ("max_documents", 200), ("rerank_depth", 20), ("max_documents", 500)]
+        steps = [(name, min(target, most) if name == "max_documents" else target) for name, target in steps]
+        steps.append(("rerank_depth", DEEPEST))
+        trained = math.ceil(MIN_STEPS * RetrieverOptions(model="").batch_size / MINED)
+        free = not self.named & {"training", "max_documents"}
+        if options.retriever != BM25 and free and most >= trained:
+            steps += [("training", trained)]
+        return [*steps, ("max_documents", most)]
+
+    def shares(self, options: PipelineOptions) -> list[Share]:
+        """The estimate per part."""
+        rates, work = self.rates, self.work
+        documents = min(options.max_documents or work.documents, work.documents)
+        queries = work.queries if work.queries is not None else math.ceil(options.dev_share * documents)
+        found = [
+            Share("prepare", "reading, BM25's index, trial", self.spent),
+            Share("write queries", f"{documents:,} documents", rates.start_writer + documents * rates.write),
+        ]
+        encoders = 0
+        if options.retriever != BM25:
+            views: list[tuple[Part, float]] = [("embed documents", rates.embed)]
+            views += [("embed windows", rates.embed_windows)] if options.window_tokens else []
+            encoders = len(views)
+            for part, each in views:
+                left = 0 if part in work.embedded else work.documents
+                found.append(Share(part, f"{left:,} documents", rates.start_encoder + left * each))
+        if options.training != "never":
+            found.append(self._training(options, documents))
+        if options.rerank_depth and queries:
+            pairs = queries * options.rerank_depth
+            what = f"{queries:,} queries, depth {options.rerank_depth}"
+            found.append(Share("rerank", what, rates.start_reranker + pairs * rates.rerank))
+        asked = (min(CHOSEN_BY, documents) + (SEARCHES - 1) * queries) * encoders
+        closing = CLOSING_SECONDS + (SEARCHES - 1) * encoders * rates.start_encoder + asked * QUERY_COST * rates.embed
+        return [*found, Share("search and measure", f"{queries:,} queries", closing)]
+
+    def _training(self, options: PipelineOptions, documents: int) -> Share:
+        """A training of the bi-encoder and the embeddings by it; of a reranker that did not write the queries too."""
+        rates, triples = self.rates, min(options.top_k, documents) * options.per_query
+        each = rates.embed_windows if options.window_tokens else rates.embed
+        seconds = 2 * rates.start_encoder
+        if options.retriever != BM25:
+            seconds += options.retriever_epochs * triples * 2 * TRAINING_COST * rates.embed
+            seconds += SEARCHES * rates.start_encoder + self.work.documents * each
+        if options.training == "always" or options.reranker != options.model:
+            seconds += options.reranker_epochs * triples * 2 * TRAINING_COST * rates.rerank
+        return Share("train", f"at most {triples:,} triples", seconds)
+
+
+def _with_top_k(options: PipelineOptions, named: frozenset[str]) -> PipelineOptions:
+    """So many queries kept as the default keeps of its 500 documents, and no fewer than it keeps."""
+    if "top_k" in named or options.max_documents is None:
+        return options
+    default = int(PipelineOptions().top_k)
+    return replace(options, top_k=max(default, int(KEPT * options.max_documents)))
+
+
+def _notes(planner: _Planner, forms: Sequence[_Form], chosen: PipelineOptions, budget: float) -> Iterator[str]:
+    """What was left out, and what it would need."""
+    left_out = {"windows": "embedding the documents in windows", "whole": "embedding the documents"}
+    for form in forms:
+        if form.options.retriever == chosen.retriever and form.options.window_tokens == chosen.window_tokens:
+            break
+        needed = as_budget(planner.seconds(planner.least(form)) / SPENT)
+        yield f"{left_out[form.embedding]} is left out: with it a run needs --budget {needed} here"
+    if not planner.fits(chosen):
+        needed = as_budget(planner.seconds(chosen) / SPENT)
+        yield f"the least that a run can do needs --budget {needed} here; {as_budget(budget)} will be exceeded"

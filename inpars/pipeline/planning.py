@@ -1,0 +1,229 @@
+"""The plan of a run with a budget, frozen in the run's folder: made once, obeyed by whoever goes on with the run.
+
+So a run that was killed ends with the same bytes, however fast the machine is by then.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from inpars.datasets import Dataset
+from inpars.errors import DataFormatError
+from inpars.json_text import parse_json
+from inpars.manifest import MANIFEST_SUFFIX, read_manifest
+from inpars.options import flag_name, result_settings
+from inpars.pipeline.budget import PLANNED, Part, Plan, Share, Work, plan_run, table
+from inpars.pipeline.options import PipelineOptions, budget_seconds
+from inpars.pipeline.steps import Steps
+from inpars.prompting.templates import PromptSource
+from inpars.reports.formatting import duration
+from inpars.reports.schema import BudgetRow
+from inpars.retrieval.bm25 import bm25_index
+from inpars.storage import atomic_writer
+from inpars.topics import Topics
+
+FILE = "plan.json"
+FORMAT = 1
+OUTPUTS: Mapping[Part, tuple[str, ...]] = {  # by their places in the run's folder
+    "write queries": ("queries.synthetic.jsonl",),
+    "embed documents": ("choice/whole.trec",),
+    "embed windows": ("choice/base.trec",),
+    "train": ("queries.to_train_on.jsonl", "triples.tsv", "models/retriever", "models/reranker", "choice/tuned.trec"),
+    "rerank": ("runs/mix.reranked.trec", "runs/bm25.reranked.trec"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """The plan of a folder; `asked` are the settings that it was made for, `resumed` whether it was there before."""
+
+    budget: str
+    plan: Plan
+    asked: Mapping[str, Any]
+    resumed: bool = False
+
+
+def free_settings(options: PipelineOptions, named: frozenset[str]) -> frozenset[str]:
+    """Names of settings that a plan decides: of those it may, none that was given or is no default."""
+    if options.budget is None:
+        return frozenset()
+    default = PipelineOptions()
+    return frozenset(name for name in PLANNED if name not in named and getattr(options, name) == getattr(default, name))
+
+
+def planned_options(
+    dataset: Dataset,
+    prompt: PromptSource,
+    options: PipelineOptions,
+    *,
+    folder: Path,
+    topics: Topics | None,
+    free: frozenset[str],
+    steps: Steps,
+) -> tuple[PipelineOptions, Frozen | None]:
+    """The options as the budget leaves them, with the plan; it is made where the folder has none for these settings.
+
+    Without a budget the options stay, and a plan of an earlier run is removed.
+    """
+    path = folder / FILE
+    if options.budget is None:
+        path.unlink(missing_ok=True)
+        return options, None
+    queries = None if topics is None else len(topics.first(options.limit).queries)
+    asked = _asked(dataset, options, free) | {"queries": queries}
+    frozen = read_plan(folder)
+    if frozen is not None and (changed := _changed(frozen.asked, asked)):
+        steps.note(f"plan: made anew, because {changed}")
+        frozen = None
+    if frozen is None:
+        steps.begin("plan", at_once=True)
+        frozen = _made(dataset, prompt, options, free, steps, asked, path)
+    for line in lines_of(frozen):
+        steps.note(line)
+    planned = frozen.plan.applied(options)
+    steps.revise(planned)
+    return planned, frozen
+
+
+def _made(
+    dataset: Dataset,
+    prompt: PromptSource,
+    options: PipelineOptions,
+    free: frozenset[str],
+    steps: Steps,
+    asked: Mapping[str, Any],
+    path: Path,
+) -> Frozen:
+    """Measure, plan and write the plan."""
+    from inpars.pipeline.trial import measure_rates  # models
+
+    bm25_index(dataset.corpus, threads=options.threads, progress=steps)  # the run's own, which every plan has
+    rates, embedded = measure_rates(dataset, prompt, options)
+    work = Work(documents=len(dataset.corpus), queries=asked["queries"], embedded=embedded)
+    assert options.budget is not None
+    budget, spent = budget_seconds(options.budget), time.monotonic() - steps.began
+    plan = plan_run(rates, work, options, frozenset(PLANNED) - free, budget=budget, spent=spent)
+    frozen = Frozen(options.budget, plan, asked)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = {
+        "format": FORMAT,
+        "budget": options.budget,
+        "budget_seconds": budget,
+        "settings": plan.settings,
+        "shares": [asdict(share) for share in plan.shares],
+        "notes": list(plan.notes),
+        "rates": asdict(rates),
+        "work": asdict(work),
+        "asked": asked,
+    }
+    with atomic_writer(path) as stream:
+        json.dump(values, stream, indent=1)
+        stream.write("\n")
+    return frozen
+
+
+def read_plan(folder: Path) -> Frozen | None:
+    """The folder's plan, None where there is none. Raises DataFormatError."""
+    path = folder / FILE
+    try:
+        found = parse_json(path.read_bytes())
+        if found["format"] != FORMAT or {*found["settings"]} != {*PLANNED}:
+            raise ValueError("of another version")
+        shares = [Share(**share) for share in found["shares"]]
+        plan = Plan(settings=found["settings"], shares=shares, notes=found["notes"])
+        return Frozen(found["budget"], plan, dict(found["asked"]), resumed=True)
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        problem = f"not the plan of a run ({error}); remove it, and a new trial is made"
+        raise DataFormatError(problem, path=path) from None
+
+
+def _asked(dataset: Dataset, options: PipelineOptions, free: frozenset[str]) -> dict[str, Any]:
+    """All that a plan depends on but the machine, by flag, as JSON has it."""
+    settings = {flag_name(name): value for name, value in result_settings(options).items() if name not in free}
+    return dict(json.loads(json.dumps({"documents": dataset.corpus.sha256, **settings}, default=str)))
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The first setting that differs, in words; empty where none does."""
+    names = [name for name in {**now, **before} if before.get(name) != now.get(name)]
+    return f"{names[0]} changed" if names else ""
+
+
+def lines_of(frozen: Frozen) -> Iterator[str]:
+    """The plan for people."""
+    known = ", as planned before" if frozen.resumed else ""
+    yield f"plan for {frozen.budget}{known}:"
+    yield from table(frozen.plan.shares)
+    yield from frozen.plan.notes
+
+
+def facts_of(folder: Path, frozen: Frozen, elapsed: float) -> dict[Part, float]:
+    """Seconds that each part took: by its manifests, and what is left of `elapsed` for the last.
+
+    Of a run that was gone on with, the rest of the manifests is the last part.
+    """
+    places = {place: part for part, some in OUTPUTS.items() for place in some}
+    facts: dict[Part, float] = {share.part: 0.0 for share in frozen.plan.shares}
+    first, last = frozen.plan.shares[0], frozen.plan.shares[-1]
+    for path in folder.rglob(f"*{MANIFEST_SUFFIX}"):
+        output = path.with_name(path.name.removesuffix(MANIFEST_SUFFIX))
+        manifest = read_manifest(output)
+        if manifest is not None:
+            part = places.get(output.relative_to(folder).as_posix(), last.part)
+            facts[part] = facts.get(part, 0.0) + manifest.seconds
+    facts[first.part] = first.seconds
+    if not frozen.resumed:
+        facts[last.part] = max(0.0, elapsed - math.fsum(s for part, s in facts.items() if part != last.part))
+    return facts
+
+
+def closing_lines(frozen: Frozen, facts: Mapping[Part, float]) -> list[str]:
+    """Estimate and fact side by side, and whether the budget was kept."""
+    took, budget = math.fsum(facts.values()), budget_seconds(frozen.budget)
+    beyond = took - budget
+    verdict = f"exceeded by {duration(beyond)}" if beyond > 0 else f"kept, {duration(-beyond)} were left"
+    slower = [
+        f"{share.part} by {duration(facts[share.part] - share.seconds)}"
+        for share in frozen.plan.shares
+        if facts.get(share.part, 0.0) > share.seconds + 1
+    ]
+    lines = [*table(frozen.plan.shares, facts), f"budget of {frozen.budget}: {verdict}"]
+    lines += [f"longer than planned: {', '.join(slower)}"] if slower else []
+    again = "the run was gone on with: of a stage that was interrupted only its last process counts"
+    return [*lines, *([again] if frozen.resumed else [])]
+
+
+def budget_rows(frozen: Frozen, facts: Mapping[Part, float]) -> list[BudgetRow]:
+    """The same for a report."""
+    return [BudgetRow(share.part, share.work, share.seconds, facts.get(share.part)) for share in frozen.plan.shares]
+
+
+def budget_values(frozen: Frozen, facts: Mapping[Part, float]) -> dict[str, Any]:
+    """The same as JSON."""
+    shares = [asdict(share) | {"fact": facts.get(share.part)} for share in frozen.plan.shares]
+    return {"budget": frozen.budget, "settings": dict(frozen.plan.settings), "shares": shares}
+
+
+def plan_problems(folder: Path, finished: Mapping[str, Any]) -> Iterator[str]:
+    """Settings of the folder's finished results that are not those of its plan, for `inpars verify`."""
+    try:
+        frozen = read_plan(folder)
+    except DataFormatError as error:
+        yield str(error)
+        return
+    if frozen is None:
+        if finished.get("--budget") is not None:
+            yield f"{FILE}: is gone, the results are those of --budget {finished['--budget']}"
+        return
+    wanted = {flag_name(name): value for name, value in frozen.plan.settings.items()} | {"--budget": frozen.budget}
+    for name, value in wanted.items():
+        if finished and finished.get(name) != value:
+            yield f"{FILE}: says {name} {value}, the results were made with {finished.get(name)}"

@@ -1,0 +1,30 @@
+"""What models of one kind have in common for those that use them; importing this loads none."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Protocol, TypeAlias
+
+ScoredPart: TypeAlias = Sequence[tuple[int, float]]
+"""Positions of pairs, and their scores."""
+
+
+class PairScorer(Protocol):
+    """Gives each (query text, document text) pair a relevance score; higher is better."""
+
+    name: str
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Float32 margins, unbounded, in the order of the pairs; comparable within one query."""
+        ...
+
+
+class PartScorer(PairScorer, Protocol):
+    """A scorer that hands over its scores while it still computes others."""
+
+    def score_in_parts(self, pairs: Sequence[tuple[str, str]], wanted: Collection[int]) -> Iterator[ScoredPart]:
+        """The scores of the pairs at the `wanted` positions, and perhaps of others, batch by batch.
+
+        The batches are those of all pairs, so that a score does not depend on what is wanted.
+        """
+        ...

@@ -1,0 +1,102 @@
+"""Pair models that only score, their margins computed in another engine's form where there is a faster one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from inpars.engines.choice import TOLERANCE, Forms, chosen_form, openvino_form, processor_seconds
+from inpars.engines.int8_products import with_int8_products
+from inpars.models.networks import evaluating
+from inpars.scoring.cross_encoder import CrossEncoder
+from inpars.scoring.monot5 import MonoT5
+from inpars.scoring.pair_model import Batch, EncodedPair, Pair, PairModel
+
+if TYPE_CHECKING:
+    from inpars.models.dtypes import DtypeName
+    from inpars.models.engine_backend import EngineName
+
+COMPARED, TIMED = (9, 40), (8, 160)  # pairs, and tokens of each, that forms are compared and timed on
+
+Margins = Callable[[Batch], Tensor]
+
+
+class CompiledPairModel:
+    """A pair model that only scores."""
+
+    def __init__(self, model: PairModel, margins: Margins, *, thread_safe: bool = True) -> None:
+        self._model, self._margins = model, margins
+        self.kind, self.max_length = model.kind, model.max_length
+        self.network, self.tokenizer = model.network, model.tokenizer
+        self.thread_safe = self.side_by_side = thread_safe
+
+    def encode(self, pairs: Sequence[Pair]) -> list[EncodedPair]:
+        """As the model's own."""
+        return self._model.encode(pairs)
+
+    def margins(self, batch: Batch, network: nn.Module | None = None) -> Tensor:
+        """As the model's own, not differentiable."""
+        return self._margins(batch)
+
+    def settings(self) -> dict[str, Any]:
+        """As the model's own."""
+        return self._model.settings()
+
+
+def compiled_cross_encoder(model: CrossEncoder, dtype: DtypeName) -> CompiledPairModel | None:
+    """The model in the form to score with; None where torch does it. See `openvino_form`."""
+    network = model.network
+    form = openvino_form(network, "logits", dtype, lambda stop_watch: stop_watch(lambda inputs: network(**inputs)))
+    return None if form is None else CompiledPairModel(model, lambda batch: model.margins(batch, form))
+
+
+def compiled_monot5(model: MonoT5, dtype: DtypeName) -> CompiledPairModel | None:
+    """The same of a T5."""
+    network, answers = model.network, model.answers
+
+    def on(other: Any) -> MonoT5:  # noqa: ANN401
+        return MonoT5(other, model.tokenizer, answers, model.max_length)
+
+    def batch(pairs: int, tokens: int) -> Batch:
+        ids = torch.arange(pairs * tokens).view(pairs, tokens) * 7919 % (network.config.vocab_size - 1) + 1
+        mask = torch.ones_like(ids)
+        mask[0, tokens // 2 :] = 0
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def make(name: EngineName) -> CompiledPairModel:
+        if name == "torch-int8":
+            return CompiledPairModel(model, on(with_int8_products(network)).margins, thread_safe=False)
+        from inpars.engines.openvino_network import OpenVinoFunction
+
+        subject = f"margins of {answers.true_id} over {answers.false_id}"
+        int8, example = name == "openvino-int8", batch(2, 8)
+        found = OpenVinoFunction(network, lambda own: _MarginsModule(on(own)), example, subject, int8=int8, dtype=dtype)
+        return CompiledPairModel(model, lambda given: found(given["input_ids"], given["attention_mask"]))
+
+    def agrees(form: CompiledPairModel, name: EngineName) -> bool:
+        given = batch(*COMPARED)
+        with torch.inference_mode(), evaluating(network):
+            expected, found = model.margins(given).float(), form.margins(given)
+        return bool((found - expected).square().mean().sqrt() <= TOLERANCE[name] * expected.std() + 1e-6)
+
+    def seconds(form: MonoT5 | CompiledPairModel) -> float:
+        given = batch(*TIMED)
+        with evaluating(network):
+            return processor_seconds(lambda: form.margins(given))
+
+    forms = Forms(make, agrees, seconds, seconds_of_torch=lambda: seconds(model))
+    return chosen_form(network, "margins", dtype, forms)
+
+
+class _MarginsModule(nn.Module):
+    """The margins as a function of tensors by place, which is what can be traced."""
+
+    def __init__(self, model: MonoT5) -> None:
+        super().__init__()
+        self._network, self._model = model.network, model
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return self._model.margins({"input_ids": ids, "attention_mask": mask})

@@ -1,0 +1,130 @@
+"""The loop of reranking: a run's top in, scores out, appended batch by batch to a partial file.
+
+The same for one process and for the workers of a cluster, each of which has its scorer and its corpus. A worker's shard
+is some queries, or parts of two, whose batches are those of one process, and so are the scores; what travels are ids
+and the queries' words.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inpars.corpus import Corpus, open_corpus
+from inpars.errors import DataFormatError
+from inpars.interchange.fields import number_of
+from inpars.progress import SILENT, Progress
+from inpars.protocols import PairScorer
+from inpars.records import Run, ScoredDocument
+from inpars.reranking import PAIRS_PER_BATCH, Texts, check_ids, pairs_to_score, score_run
+from inpars.stages.partial import open_partial, whole_lines
+from inpars.stages.shard_folder import ShardFolder
+from inpars.stages.workers import WORKERS_RESULT, Workers, do_shards, worker_reports
+from inpars.storage import read_jsonl, to_json_line
+
+STAGE = "rerank"
+GPU_BATCHES = 8  # in a shard
+
+
+def score_top(
+    run: Run,
+    own: Collection[str],
+    corpus: Texts,
+    queries: Mapping[str, str],
+    depth: int,
+    partial: Path,
+    header: str,
+    make_scorer: Callable[[], PairScorer],
+    progress: Progress,
+) -> list[ScoredDocument]:
+    """All scores of the top of its own queries, those of the partial file first."""
+    keep_lines = whole_lines(STAGE, partial, header, progress)
+    known = read_scores(partial) if keep_lines else []
+    done = {(row.query_id, row.doc_id) for row in known}
+    with open_partial(partial, header, keep_lines) as lines:
+        batches = score_run(
+            run,
+            queries,
+            corpus,
+            make_scorer(),
+            depth=depth,
+            done=done,
+            own=None if len(own) == len(run) else set(own),
+            progress=progress,
+        )
+        for batch in batches:
+            lines.append(to_json_line({"q": row.query_id, "d": row.doc_id, "s": row.score}) for row in batch)
+            known += batch
+    return known
+
+
+def read_scores(partial: Path) -> list[ScoredDocument]:
+    """The scores of a partial file, whose first line is its header."""
+    return [_read_score(row, partial, line) for line, row in read_jsonl(partial) if line > 1]
+
+
+def _read_score(row: Mapping[str, Any], partial: Path, line: int) -> ScoredDocument:
+    query_id, doc_id = row.get("q"), row.get("d")
+    if not isinstance(query_id, str) or not isinstance(doc_id, str):
+        raise DataFormatError("not a score; remove this file to begin again", path=partial, line=line)
+    return ScoredDocument(query_id, doc_id, number_of(row.get("s"), "s", partial, line))
+
+
+def score_by_workers(
+    workers: Workers,
+    run: Run,
+    corpus: Corpus,
+    queries: Mapping[str, str],
+    depth: int,
+    make_scorer: Callable[[], PairScorer],
+    output: Path,
+    header: str,
+    *,
+    model: str,
+    progress: Progress,
+) -> tuple[list[ScoredDocument], dict[str, Any]]:
+    """All scores of the top, and what the workers did; the shards stay until the manifest is there."""
+    pairs = pairs_to_score(run, depth)
+    check_ids(pairs, queries, corpus)
+    size = PAIRS_PER_BATCH * (GPU_BATCHES if workers.on_gpus else 1)
+    folder = ShardFolder.open(output.absolute(), header, size, len(pairs), progress)
+    make = functools.partial(RerankWorker, (corpus.path.absolute(), corpus.sha256), make_scorer, header)
+
+    def payload(shard: int) -> RerankShard:
+        own = pairs[folder.items(shard).start : folder.items(shard).stop]
+        return RerankShard(own, {query_id: queries[query_id] for query_id, _ in own})
+
+    description = f"rerank with {Path(model).name}"
+    do_shards(make, folder, payload, workers, description=description, unit="pairs", progress=progress)
+    scored = [row for shard in range(folder.count) for row in read_scores(folder.file(shard))]
+    return scored, {WORKERS_RESULT: worker_reports(folder.marks())}
+
+
+@dataclass(frozen=True, slots=True)
+class RerankShard:
+    """What travels for one shard: (query_id, doc_id) in the order they are scored in, and the queries' texts."""
+
+    pairs: Sequence[tuple[str, str]]
+    queries: Mapping[str, str]
+
+
+class RerankWorker:
+    """A scorer in a worker's process."""
+
+    device = ""
+
+    def __init__(self, corpus: tuple[Path, str], make_scorer: Callable[[], PairScorer], header: str) -> None:
+        self._header, self._corpus, self._scorer = header, open_corpus(*corpus), make_scorer()
+
+    def write(self, shard: RerankShard, partial: Path, output: Path) -> Mapping[str, Any]:
+        """The scores of one shard."""
+        run: Run = {}
+        for place, (query_id, doc_id) in enumerate(shard.pairs):
+            run.setdefault(query_id, {})[doc_id] = -float(place)
+        depth, make = len(shard.pairs), lambda: self._scorer
+        score_top(run, run, self._corpus, shard.queries, depth, partial, self._header, make, SILENT)
+        partial.replace(output)
+        return {}

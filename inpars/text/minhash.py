@@ -1,0 +1,214 @@
+"""Texts that are nearly the same, a million of them in bounded memory, found by MinHash.
+
+A text's sketch is 64 minima of 16 bits (128 bytes); the share of equal ones estimates the Jaccard similarity of what
+the texts are made of: runs of three words for documents, words and pairs of words for queries, which are too short for
+runs. Texts are compared only where four minima in a row agree. Broder, "On the resemblance and containment of
+documents", 1997; short minima as in Li and König, "b-Bit Minwise Hashing", 2010.
+"""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from inpars.text.words import words
+
+SHINGLE_WORDS = 3
+HASHES, BANDS = 64, 16  # four minima a band: texts of similarity 0.8 share one of 16 bands in 99.98% of all cases
+THRESHOLD = 0.8
+WORD_STEP = np.uint64(0x9E3779B97F4A7C15)  # odd, so that the order of words counts
+VALUES_AT_ONCE = 1 << 16
+
+Sketches: TypeAlias = npt.NDArray[np.uint16]
+"""(texts, hashes)."""
+Mask: TypeAlias = npt.NDArray[np.bool_]
+Features: TypeAlias = npt.NDArray[np.uint64]
+
+
+def _factors(seed: int) -> npt.NDArray[np.uint64]:
+    drawn = np.random.default_rng(seed).integers(0, 2**63, (HASHES, 2), dtype=np.uint64)
+    return drawn * np.uint64(2) + np.uint64(1)
+
+
+OF_DOCUMENTS, OF_QUERIES = _factors(1997), _factors(2010)  # (hashes, factor and summand)
+
+
+def sketch_document(text: Sequence[str]) -> Sketches:
+    """The sketch of a text's runs of three words, (hashes,); a shorter text is one run."""
+    single = _word_hashes(text)
+    count = max(1, len(single) - SHINGLE_WORDS + 1)
+    runs = np.zeros(count, dtype=np.uint64)
+    with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is meant
+        for offset in range(min(SHINGLE_WORDS, len(single))):
+            runs = runs * WORD_STEP + single[offset : offset + count] + np.uint64(1)
+    found: Sketches = _minima(_mixed(runs), np.zeros(1, dtype=np.int64), OF_DOCUMENTS)[0]
+    return found
+
+
+def sketch_queries(texts: Sequence[Sequence[str]]) -> Sketches:
+    """The sketches of the words and pairs of words of some queries."""
+    if not texts:
+        return np.empty((0, HASHES), dtype=np.uint16)
+    lengths = np.array([max(1, len(text)) for text in texts])
+    single = _word_hashes(word for text in texts for word in (text or ("",)))  # (all words,)
+    starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
+    with np.errstate(over="ignore"):
+        pairs = single * WORD_STEP + np.roll(single, -1) + np.uint64(1)
+    last = starts + lengths - 1
+    pairs[last] = single[last]  # the last word has no successor
+    mixed = _mixed(np.stack([single, pairs], axis=1).ravel())
+    return _minima(mixed ^ (mixed >> np.uint64(32)), 2 * starts, OF_QUERIES)
+
+
+def _word_hashes(found: Iterable[str]) -> Features:
+    return np.array([zlib.crc32(word.encode()) for word in found], dtype=np.uint64)
+
+
+def _mixed(features: Features) -> Features:
+    with np.errstate(over="ignore"):
+        return (features ^ (features >> np.uint64(29))) * WORD_STEP
+
+
+def _minima(features: Features, starts: npt.NDArray[np.int64], functions: npt.NDArray[np.uint64]) -> Sketches:
+    """The smallest hash of each text's features under each hash function; texts begin at `starts`."""
+    result = np.empty((len(starts), HASHES), dtype=np.uint16)
+    step = max(1, VALUES_AT_ONCE // len(features))
+    with np.errstate(over="ignore"):
+        for first in range(0, HASHES, step):
+            factors = functions[first : first + step]
+            hashed = (features * factors[:, :1] + factors[:, 1:]) >> np.uint64(32)  # (step, features)
+            result[:, first : first + step] = np.minimum.reduceat(hashed, starts, axis=1).T.astype(np.uint16)
+    return result  # the low bits of the minima
+
+
+def near_duplicates(sketches: Sketches, threshold: float, most_compared: int | None = None) -> Mask:
+    """Which texts resemble an earlier one that itself resembles none before it; the order is the caller's.
+
+    A text is compared with at most `most_compared` of each band, so that time stays linear.
+    """
+    groups = np.full((len(sketches), BANDS), -1, dtype=np.int64)
+    for number, (band, rows) in enumerate(_buckets(sketches)):
+        groups[rows, band] = number
+    found = np.zeros(len(sketches), dtype=np.bool_)
+    leaders: dict[int, list[int]] = {}
+    for row in np.flatnonzero((groups >= 0).any(axis=1)).tolist():
+        own = [group for group in groups[row].tolist() if group >= 0]
+        near = {other for group in own for other in leaders.get(group, ())}
+        if near and resembles_any(sketches[list(near)], sketches[row], threshold):
+            found[row] = True
+            continue
+        for group in own:
+            known = leaders.setdefault(group, [])
+            if most_compared is None or len(known) < most_compared:
+                known.append(row)
+    return found
+
+
+def resembles_any(others: Sketches, own: Sketches, threshold: float) -> bool:
+    """Whether one sketch agrees with any of the others."""
+    return bool(((others == own).mean(axis=1) >= threshold).any())
+
+
+class NearDuplicates:
+    """The texts seen so far that resembled none before them."""
+
+    def __init__(self, threshold: float = THRESHOLD) -> None:
+        self._threshold = threshold
+        self._sketches: list[Sketches] = []
+        self._bands: dict[tuple[int, int], list[int]] = {}
+
+    def add(self, text: str) -> bool:
+        """Remember the text unless it resembles an earlier one; whether it was remembered.
+
+        A text without words resembles nothing.
+        """
+        found = words(text)
+        if not found:
+            return True
+        own = sketch_document(found)
+        bands = list(enumerate(own.view(np.uint64).tolist()))
+        near = {number for band in bands for number in self._bands.get(band, ())}
+        if near and resembles_any(np.stack([self._sketches[number] for number in near]), own, self._threshold):
+            return False
+        for band in bands:
+            self._bands.setdefault(band, []).append(len(self._sketches))
+        self._sketches.append(own)
+        return True
+
+
+class NearDuplicateClusters:
+    """Clusters of texts that are linked by near-duplicates.
+
+    Unlike `NearDuplicates` the outcome does not depend on the order of the texts.
+    """
+
+    def __init__(self, threshold: float = THRESHOLD) -> None:
+        self._threshold = threshold
+        self._minima, self._has_words = array("H"), array("B")
+
+    def add(self, text: str) -> None:
+        """Take in the next text; one without words resembles nothing."""
+        found = words(text)
+        self._has_words.append(bool(found))
+        if found:
+            self._minima.frombytes(sketch_document(found).tobytes())
+
+    def repeats(self) -> Mask:
+        """Which texts resemble an earlier one that is none of these, (texts,): what `NearDuplicates` would not add."""
+        found = np.zeros(len(self._has_words), dtype=np.bool_)
+        found[self._worded()] = near_duplicates(self._sketches(), self._threshold)
+        return found
+
+    def labels(self) -> npt.NDArray[np.int64]:
+        """For each text the number of the first text of its cluster, (texts,)."""
+        worded = self._worded()
+        found = np.arange(len(self._has_words), dtype=np.int64)
+        found[worded] = worded[clusters(self._sketches(), self._threshold)]
+        return found
+
+    def _worded(self) -> npt.NDArray[np.int64]:
+        return np.flatnonzero(np.frombuffer(self._has_words, dtype=np.uint8))
+
+    def _sketches(self) -> Sketches:
+        return np.frombuffer(self._minima, dtype=np.uint16).reshape(-1, HASHES)
+
+
+def clusters(sketches: Sketches, threshold: float) -> npt.NDArray[np.int64]:
+    """For each text the first text that it is linked with, over any number of near-duplicates between, (texts,)."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    links = [np.zeros((0, 2), dtype=np.int64), *(_links(sketches, rows, threshold) for _, rows in _buckets(sketches))]
+    one, other = np.concatenate(links).T
+    shape = (len(sketches), len(sketches))
+    graph = coo_array((np.ones(len(one), dtype=np.bool_), (one, other)), shape=shape)
+    labels = connected_components(graph, directed=False)[1]
+    firsts: npt.NDArray[np.int64] = np.unique(labels, return_index=True)[1][labels]
+    return firsts
+
+
+def _links(sketches: Sketches, rows: npt.NDArray[np.int64], threshold: float) -> npt.NDArray[np.int64]:
+    """The pairs of a bucket that resemble each other, (pairs, 2); texts of one sketch stand for each other."""
+    _, first, same = np.unique(sketches[rows], axis=0, return_index=True, return_inverse=True)
+    found = [np.stack([rows, rows[first[same.reshape(-1)]]], axis=1)]
+    apart = rows[first]
+    for position, text in enumerate(apart[:-1]):
+        others = apart[position + 1 :]
+        near = others[(sketches[others] == sketches[text]).mean(axis=1) >= threshold]
+        found.append(np.stack([np.full(len(near), text), near], axis=1))
+    return np.concatenate(found)
+
+
+def _buckets(sketches: Sketches) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """Each group of two and more texts that share a whole band of minima, with the band."""
+    for band, keys in enumerate(np.ascontiguousarray(sketches).view(np.uint64).T):
+        _, numbers, sizes = np.unique(keys, return_inverse=True, return_counts=True)
+        order = np.argsort(numbers, kind="stable")
+        ends = np.cumsum(sizes)
+        for shared in np.flatnonzero(sizes > 1).tolist():
+            yield band, order[ends[shared] - sizes[shared] : ends[shared]]

@@ -1,0 +1,134 @@
+"""A budget's plan: what a time means, what comes first, and that the estimate stays within the budget."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inpars.errors import ConfigError
+from inpars.options import check
+from inpars.pipeline.budget import PLANNED, SPENT, Rates, Work, plan_run, table
+from inpars.pipeline.options import PipelineOptions, as_budget, budget_seconds
+
+RATES = Rates(
+    write=0.25, embed=0.03, embed_windows=0.03, rerank=0.2, start_writer=2.0, start_encoder=1.0, start_reranker=3.0
+)
+WORK = Work(documents=5000, queries=129)
+OPTIONS = PipelineOptions(budget="8m")
+
+
+def planned(budget, *, rates=RATES, work=WORK, options=OPTIONS, named=frozenset(), spent=20.0):
+    return plan_run(rates, work, options, frozenset(named), budget=budget, spent=spent)
+
+
+def order(plan):
+    """What comes first in value comes first here."""
+    own = plan.settings
+    embeddings = 0 if own["retriever"] == "bm25" else 1 + bool(own["window_tokens"])
+    return embeddings, own["training"] == "auto", own["max_documents"], own["rerank_depth"]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("8m", 480), ("1h", 3600), ("1h30m", 5400), ("1m30s", 90), ("night", 28800)],
+)
+def test_times_that_are_understood(text, seconds):
+    assert budget_seconds(text) == seconds
+    check(PipelineOptions(budget=text))
+
+
+@pytest.mark.parametrize("text", ["", "8", "0m", "8 m", "-8m", "8min", "m", "30m1h", "1.5h", "Night"])
+def test_times_that_are_not_are_one_line(text):
+    with pytest.raises(ConfigError, match="--budget") as caught:
+        check(PipelineOptions(budget=text))
+    assert "\n" not in str(caught.value)
+
+
+@given(st.floats(1, 1e6))
+def test_a_time_that_is_named_is_long_enough(seconds):
+    assert budget_seconds(as_budget(seconds)) >= seconds
+
+
+def test_a_budget_is_for_this_machine():
+    with pytest.raises(ConfigError, match="--engine"):
+        check(PipelineOptions(budget="8m", engine="ray"))
+
+
+def test_eight_minutes_worked_by_hand():
+    """Within .9 * 480 = 432 s: 20 spent, and with windows 2 * 151 + 10 + 261 are too much.
+
+    Without: 151 to embed, 2 + 32 * .25 = 10 to write, 5 + 3 + (32 + 3 * 129) * .3 * .03 = 11.771 to search and close.
+    Of the 239.2 left a reranker starts in 3 and scores 9 * 129 pairs in 232.2.
+    """
+    plan = planned(480)
+    assert (plan.settings["retriever"], plan.settings["window_tokens"]) == ("minilm", 0)
+    assert (plan.settings["max_documents"], plan.settings["rerank_depth"]) == (32, 9)
+    assert plan.seconds == pytest.approx(20 + 151 + 10 + 11.771 + 235.2)
+    assert [note.split(":")[0] for note in plan.notes] == ["embedding the documents in windows is left out"]
+
+
+def test_a_corpus_that_cannot_be_embedded_is_searched_by_bm25_and_reranked():
+    plan = planned(480, work=Work(documents=10**6, queries=129))
+    assert (plan.settings["retriever"], plan.settings["rerank_depth"]) == ("bm25", 15)  # (432 - 38) / 25.8
+    assert "9h17m" in plan.notes[1]  # (30,000 + 43) / .9
+
+
+def test_more_time_brings_the_mix_before_depth_and_training_last():
+    found = [planned(minutes * 60).settings for minutes in (3, 8, 15, 20, 120, 480)]
+    assert [own["retriever"] for own in found] == ["bm25", *["minilm"] * 5]
+    assert [bool(own["window_tokens"]) for own in found] == [False, False, True, True, True, True]
+    assert found[2]["rerank_depth"] >= 10
+    assert 20 <= found[3]["rerank_depth"] < found[4]["rerank_depth"]
+    assert [own["training"] for own in found] == ["never"] * 4 + ["auto"] * 2
+    assert found[-1]["max_documents"] == 5000
+    assert found[-1]["top_k"] == 4000
+
+
+rates = st.builds(
+    Rates, **dict.fromkeys(("write", "embed", "embed_windows", "rerank"), st.floats(1e-4, 5)),
+    **dict.fromkeys(("start_writer", "start_encoder", "start_reranker"), st.floats(0, 60)),
+)  # fmt: skip
+works = st.builds(Work, documents=st.integers(1, 10**6), queries=st.none() | st.integers(0, 10**4))
+budgets = st.floats(30, 10**5)
+
+
+@given(rates, works, budgets, budgets)
+def test_more_time_never_brings_less(rates, work, one, other):
+    less, more = (planned(budget, rates=rates, work=work) for budget in sorted((one, other)))
+    assert order(less)[0] <= order(more)[0]
+    if order(less)[0] == order(more)[0]:
+        assert all(a <= b for a, b in zip(order(less), order(more), strict=True))
+
+
+@given(rates, works, budgets, st.sets(st.sampled_from(PLANNED)))
+def test_the_estimate_is_within_the_budget_or_that_is_said_and_named_flags_stay(rates, work, budget, named):
+    own = replace(OPTIONS, max_documents=90, rerank_depth=7, window_tokens=48, training="always", top_k=30)
+    plan = planned(budget, rates=rates, work=work, options=own, named=named)
+    assert {name: plan.settings[name] for name in named} == {name: getattr(own, name) for name in named}
+    exceeded = [note for note in plan.notes if "exceeded" in note]
+    assert bool(exceeded) == (plan.seconds > SPENT * budget)
+    assert all(math.isfinite(share.seconds) for share in plan.shares)
+
+
+def test_what_the_cache_holds_costs_nothing():
+    held = replace(WORK, embedded=("embed documents", "embed windows"))
+    assert planned(600, work=held).settings["window_tokens"] == 96
+    assert planned(600).settings["window_tokens"] == 0
+
+
+def test_without_judged_queries_those_held_out_are_counted():
+    plan = planned(3600, work=Work(documents=1000, queries=None))
+    (share,) = [share for share in plan.shares if share.part == "rerank"]
+    assert share.work.startswith("100 queries")  # a tenth of the 1,000 documents written for
+
+
+def test_the_table_has_a_line_per_part_and_a_fact_where_it_is_known():
+    shares = planned(480).shares
+    first, *rows, total = table(shares, {"prepare": 21.0})
+    assert first.split() == ["part", "work", "estimate", "fact"]
+    assert len(rows) == len(shares)
+    assert rows[0].endswith("21 s")
+    assert rows[1].endswith("-")
+    assert total.endswith("21 s")
