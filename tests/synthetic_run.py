@@ -14,14 +14,17 @@ from pathlib import Path
 from inpars.corpus import Corpus
 from inpars.datasets import Dataset
 from inpars.formats import synthetic_query_record, write_documents, write_run
+from inpars.fusion.choice import OFFSETS, STEPS
+from inpars.fusion.gate import PRIOR
+from inpars.fusion.system import FirstStage, Reranking, SearchSystem
 from inpars.manifest import Manifest, git_commit, stamp, stamp_text, versions, write_manifest
 from inpars.pipeline.judging import judge
 from inpars.pipeline.options import PipelineOptions
-from inpars.pipeline.results import Asked, report_of, write_mark
+from inpars.pipeline.results import Asked, Shipped, report_of, write_mark
 from inpars.progress import SILENT
 from inpars.prompting.prompts import load_prompt
 from inpars.records import Document, SyntheticQuery
-from inpars.reports.report import write_report
+from inpars.reports.render import write_report
 from inpars.stages.filtering import filter_file
 from inpars.storage import write_jsonl, write_lines
 from inpars.topics import Topics
@@ -34,7 +37,15 @@ NASTY = [
     "\u202eright to left\u202c, nul \u0000, and \"' onmouseover='1",
 ]
 WORDS = ["amber", "beacon", "canyon", "dolphin", "ember", "falcon", "glacier", "harbor", "island", "jasmine", "kettle"]
-SYSTEMS = {"bm25": 0.35, "minilm": 0.4, "tuned": 0.43, "tuned fusion": 0.43, "tuned fusion + reranker": 0.5}
+SYSTEMS = {"bm25": 0.35, "minilm": 0.4, "fusion": 0.42, "tuned": 0.43, "mix": 0.45, "mix + reranker": 0.5}
+STAGES = (
+    FirstStage(name="bm25", retriever="bm25"),
+    FirstStage(name="whole", retriever="minilm"),
+    FirstStage(name="tuned", retriever="minilm", window_tokens=96),
+)
+SYSTEM = SearchSystem(
+    stages=STAGES, gate=PRIOR, reranking=Reranking(model=NASTY[1], depth=20), k1=0.9, b=0.4, language="en"
+)
 DOCUMENTS = 2_000
 ARGUMENTS = {"search": {"retriever": ["bm25"], "k": 100, "k1": 0.9, "b": 0.4, "language": "en"}}
 METRICS = ["nDCG@10"]
@@ -53,10 +64,14 @@ def make_run(folder: Path, queries: int, *, depth: int = 100, seed: int = 0) -> 
     )
     manifests["triples"] = _triples(folder, dataset, chance)
     manifests |= {name: _training(folder, name, chance) for name in ("retriever", "reranker")}
+    manifests["choose"] = _choose(folder, queries)
     topics = _topics(queries, chance)
     paths = {name: _search(folder, name, worth, topics, depth, chance) for name, worth in SYSTEMS.items()}
     judged = judge(folder, topics, paths, METRICS, progress=SILENT)
-    report = report_of(dataset, load_prompt("inpars"), options, folder, manifests, judged, METRICS, asked)
+    shipped = Shipped("mix + reranker", SYSTEM, paths)
+    report = report_of(
+        dataset, load_prompt("inpars"), options, folder, manifests, judged, METRICS, asked, shipped=shipped
+    )
     write_report(report, folder / "report.html")
     return folder / "report.html"
 
@@ -123,6 +138,17 @@ def _training(folder: Path, name: str, chance: random.Random) -> Manifest:
     return _manifest(f"train {name}", output, inputs, None, 1800.0, results)
 
 
+def _choose(folder: Path, queries: int) -> Manifest:
+    output = folder / "choice.json"
+    curve = [0.5 - 0.3 * (step / STEPS - 0.6) ** 2 for step in range(STEPS + 1)]
+    offsets = [0.5 - 0.002 * (offset - 0.75) ** 2 for offset in OFFSETS]
+    gate = {"offset": 0.75}
+    values = {"gate": gate, "queries": queries, "easy": queries // 3, "curve": curve, "offsets": offsets}
+    values |= {"chosen": max(offsets), "before": offsets[len(OFFSETS) // 2], "equal": curve[STEPS // 2]}
+    output.write_text(json.dumps(values))
+    return _manifest("choose", output, {"queries": stamp(folder / "queries.filtered.jsonl")}, queries, 5.0, values)
+
+
 def _topics(queries: int, chance: random.Random) -> Topics:
     texts = {f"t{number}": f"{_sentence(chance, 5)} {NASTY[number % 5]}" for number in range(queries)}
     return Topics("test", texts, {query_id: {f"d{chance.randrange(DOCUMENTS)}": 1} for query_id in texts})
@@ -136,9 +162,10 @@ def _search(folder: Path, name: str, worth: float, topics: Topics, depth: int, c
         if chance.random() < worth + 0.3:
             scores |= {doc_id: depth + 0.5 - int(chance.expovariate(worth)) for doc_id in judged}
         run[query_id] = scores
-    output = folder / "runs" / f"{name.replace(' + ', '.').replace(' ', '-')}.trec"
+    output = folder / "runs" / f"{name.replace(' + reranker', '.reranked')}.trec"
     count = write_run(output, run, "toy")
-    _manifest("search", output, {"queries": topics.query_stamp}, count, 30.0)
+    seconds, results = (300.0 if "reranker" in name else 30.0), {"queries": len(topics.queries)}
+    _manifest("search", output, {"queries": topics.query_stamp}, count, seconds, results)
     return output
 
 

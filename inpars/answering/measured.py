@@ -5,8 +5,9 @@ Nothing is left out in silence: where this machine cannot run a part, there is n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from inpars.answering.engine import Engine, Part, System
@@ -19,13 +20,15 @@ from inpars.answering.opening import (
     dense_stage,
     load_encoder,
 )
-from inpars.answering.parts import LockedScorer, Stage
+from inpars.answering.parts import LockedScorer, Stage, StoredStage
 from inpars.corpus import Documents
 from inpars.errors import BackendError, MissingDependencyError
 from inpars.fusion.system import BM25, FirstStage, Reranking, SearchSystem
 from inpars.options import check
 from inpars.progress import SILENT, Progress
 from inpars.protocols import PairScorer
+from inpars.retrieval.index_writing import check_encoder, check_views
+from inpars.retrieval.vector_index import VectorIndex
 
 if TYPE_CHECKING:
     from inpars.retrieval.dense import Encoder
@@ -42,27 +45,33 @@ def open_measured(
     writes: bool = False,
     progress: Progress = SILENT,
 ) -> Engine:
-    """An engine over a corpus, whose system `measured` is this one; each of its first stages is offered too.
+    """An engine over a corpus, or over an index of the system; each of its first stages is offered too.
 
-    Of `options` only those of computing count. Raises BackendError where BM25 is wanted and cannot run.
+    The system's own name is `measured`. Of `options` only those of computing count. Raises BackendError where BM25 is
+    wanted and cannot run, StaleInputError where the index was built for another system.
     """
     check(options)
     compute_with(options)
     options = replace(options, k1=system.k1, b=system.b, language=system.language, max_length=None)
     lexical = [stage for stage in system.stages if stage.retriever == BM25]  # first: where it cannot run, at once
     bm25 = {stage.name: _bm25(stage, options, corpus, progress) for stage in lexical}
+    load = cache(lambda model: load_encoder(model, options))  # one network for all stages that it serves
     encoders = {
-        stage.name: load_encoder(stage.retriever, options, stage.window_tokens)
+        stage.name: load(stage.retriever).reading(stage.window_tokens)
         for stage in system.stages
         if stage not in lexical
     }
-    dense = {name: dense_stage(name, corpus, None, encoder, progress) for name, encoder in encoders.items()}
-    reranker = None if system.reranking is None else LockedScorer(_load_reranker(system.reranking, options))
+    dense: Mapping[str, Part] = (
+        _stored(system, corpus, encoders)
+        if isinstance(corpus, VectorIndex)
+        else {name: dense_stage(name, corpus, None, encoder, progress) for name, encoder in encoders.items()}
+    )
+    reranker = None if system.reranking is None else LockedScorer(_load_reranker(system.reranking, options, load))
     # sentences are judged by a bi-encoder: a likelihood's scores have no threshold from which they answer
     reader, writer = answerers(options, answers, None, _weightiest(system, encoders), writes=writes)
     return Engine(
         corpus,
-        _systems(system, bm25, bm25 | dense, reranker),
+        _systems(system, bm25, {**bm25, **dense}, reranker),
         encoders=encoders,
         reranker=reranker,
         reader=reader,
@@ -77,16 +86,43 @@ def _bm25(stage: FirstStage, options: EngineOptions, corpus: Documents, progress
         raise BackendError(f"the measured system searches with BM25, which cannot run here: {error}") from error
 
 
-def _load_reranker(reranking: Reranking, options: EngineOptions) -> PairScorer:
-    from inpars.scoring import load_scorer
+def load_views(system: SearchSystem, options: EngineOptions) -> tuple[Encoder, dict[str, Encoder]]:
+    """The encoder of whole documents that an index of the system embeds with, and that of each further view.
 
-    return load_scorer(
-        **reranking.scorer,
+    Those of one model share its network.
+    """
+    load = cache(lambda model: load_encoder(model, options))
+    views = {name: load(stage.retriever).reading(stage.window_tokens) for name, stage in system.views.items()}
+    return load(system.embedded.retriever), views
+
+
+def _stored(system: SearchSystem, index: VectorIndex, encoders: Mapping[str, Encoder]) -> dict[str, StoredStage]:
+    """The stages over an index. Raises StaleInputError where it was made for another system."""
+    check_views(index.state, {name: encoders[name] for name in system.views})
+    for name in encoders.keys() - system.views.keys():
+        check_encoder(index.state, encoders[name])
+    own = {name: name if name in system.views else None for name in encoders}
+    return {name: StoredStage(name, index, encoder, own[name]) for name, encoder in encoders.items()}
+
+
+def _load_reranker(reranking: Reranking, options: EngineOptions, load: Callable[[str], Encoder]) -> PairScorer:
+    from inpars.scoring import NEAREST_TOKENS, load_scorer
+    from inpars.scoring.windows import NearestWindowScorer
+
+    settings = reranking.scorer
+    retriever, tokens = reranking.window_retriever, reranking.window_tokens
+    if retriever is not None:
+        settings |= dict.fromkeys(("windows", "window_retriever", "window_tokens"))
+    scorer = load_scorer(
+        **settings,
         prompt=reranking.prompt,
         device=options.device,
         dtype=options.dtype,
         trust_remote_code=options.trust_remote_code,
     )
+    if retriever is None:
+        return scorer
+    return NearestWindowScorer(scorer, load(retriever).reading(tokens or NEAREST_TOKENS))
 
 
 def _weightiest(system: SearchSystem, encoders: Mapping[str, Encoder]) -> Encoder | None:

@@ -66,10 +66,10 @@ class Stage:
 
 
 class StoredStage:
-    """A first stage over an index on disk, of which only the rows that match are searched."""
+    """A first stage over an index on disk, or over a view of it; only the rows that match are searched."""
 
-    def __init__(self, name: str, index: VectorIndex, encoder: TextEncoder) -> None:
-        self.name, self._index, self._encoder = name, index, encoder
+    def __init__(self, name: str, index: VectorIndex, encoder: TextEncoder, view: str | None = None) -> None:
+        self.name, self._index, self._encoder, self._view = name, index, encoder, view
 
     def search(self, queries: Sequence[Query], k: int, filters: Filters) -> Run:
         """The k nearest documents of each query that match."""
@@ -78,7 +78,7 @@ class StoredStage:
             key = repr(sorted(filters.items()))
             allowed = self._index.matching(key, lambda document: matches(document, filters))
         vectors = self._encoder.encode_queries([query.text for query in queries])
-        found = self._index.search(vectors, k, allowed=allowed)
+        found = self._index.search(vectors, k, allowed=allowed, view=self._view)
         return {query.query_id: scores for query, scores in zip(queries, found, strict=True)}
 
 

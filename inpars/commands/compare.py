@@ -13,8 +13,8 @@ from pathlib import Path
 from inpars.commands.common import add_display_flags, print_result, say_no_result
 from inpars.options import Bounds, add_number
 from inpars.pipeline.comparing import SHOWN, compare_runs
-from inpars.pipeline.comparison_page import comparison_lines, write_comparison
 from inpars.pipeline.folder import read_run_folder
+from inpars.reports.comparison import comparison_lines, write_comparison
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,7 @@
 """Put a tuned model where it serves: a folder for other servers, an archive, or an endpoint on SageMaker.
 
-`folder` is for Text Embeddings Inference and sentence-transformers; `archive` holds it with a handler; `sagemaker`
+`folder` is for Text Embeddings Inference and sentence-transformers, or with --run holds the measured system of a run
+with its documents; `archive` holds it with a handler; `sagemaker`
 says first what it costs and how it is taken away, and does nothing before --yes.
 """
 
@@ -8,14 +9,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import tempfile
 from pathlib import Path
 
-from inpars.commands.common import add_display_flags, console, print_result
+from inpars.commands.common import add_dataset_flags, add_display_flags, console, print_result
+from inpars.commands.measured import open_run
 from inpars.deploy.sagemaker import INSTANCE_TYPE, Placement, connect, create, delete, invoke, plan, status
+from inpars.deploy.system import export_system
 from inpars.errors import ConfigError
 from inpars.json_text import parse_json
 from inpars.options import COUNT, add_number
+from inpars.provenance import current_argv
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("archive", "a model archive with its inference handler", "archive to write, ending in .tar.gz"),
     ):
         own = kinds.add_parser(name, help=text, description=f"Write {text}.", allow_abbrev=False)
-        own.add_argument("--model", required=True, metavar="NAME", help="tuned model: a folder, or a hub id")
+        models = own.add_mutually_exclusive_group(required=True)
+        models.add_argument("--model", metavar="NAME", help="tuned model: a folder, or a hub id")
+        if name == "folder":
+            models.add_argument(
+                "--run",
+                type=Path,
+                metavar="FOLDER",
+                help="the whole measured system of an `inpars run` with its documents, for --run of `inpars serve`",
+            )
+            add_dataset_flags(own)
         own.add_argument("--trust-remote-code", action="store_true", help="run code that comes with a hub model")
         own.add_argument("--output", type=Path, required=True, metavar="PATH", help=output)
         add_display_flags(own)
@@ -50,8 +64,17 @@ def run(flags: argparse.Namespace) -> None:
     """Deploy."""
     if flags.what == "sagemaker":
         _sagemaker(flags)
+    elif flags.what == "folder" and flags.run is not None:
+        _write_system(flags)
     else:
         _write(flags)
+
+
+def _write_system(flags: argparse.Namespace) -> None:
+    found = open_run(flags, flags.run, console(flags))
+    models = export_system(flags.run, found.system, found.dataset, flags.output, shlex.join(current_argv()))
+    text = f"{flags.output}: {found.system}, with {len(found.dataset.corpus)} documents"
+    print_result(flags, text, {"output": str(flags.output), "kind": "search system", "models": models})
 
 
 def _write(flags: argparse.Namespace) -> None:

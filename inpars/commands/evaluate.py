@@ -30,7 +30,7 @@ from inpars.options import add_flags, from_flags
 from inpars.progress import Progress
 from inpars.prompting.prompts import load_prompt
 from inpars.provenance import current_argv, shown_command
-from inpars.reports.report import write_report
+from inpars.reports.render import write_report
 from inpars.stages.card_numbers import add_numbers_of_evaluation
 from inpars.stages.evaluating import run_names, write_metrics
 from inpars.stages.examples import leave_out, read_ids

@@ -21,7 +21,7 @@ from inpars.manifest import Manifest
 from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.progress import Note
 from inpars.prompting.prompts import load_prompt, read_examples
-from inpars.reports.laboratory_page import table_lines
+from inpars.reports.laboratory import table_lines
 from inpars.stages.comparing import CompareOptions, compare_file
 from inpars.stages.filtering import RESEMBLING, filter_file, make_surroundings
 from inpars.stages.stage import dropped_line

@@ -10,20 +10,29 @@ import argparse
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from inpars.answering.measured import load_views
 from inpars.answering.opening import DEFAULT_RETRIEVER, EngineOptions, load_encoder, parse_filters
 from inpars.answering.parts import matches
 from inpars.commands.common import add_dataset_flags, add_display_flags, console, open_dataset, print_result
+from inpars.commands.measured import is_measured, open_run, read_measured
+from inpars.corpus import Documents
 from inpars.distributed import workers_of
 from inpars.errors import ConfigError
+from inpars.fusion.system import SYSTEM_FILE, SearchSystem, write_system
 from inpars.options import COUNT, add_flags, add_number, from_flags
-from inpars.retrieval.index_state import litter, size_on_disk
+from inpars.progress import Progress
+from inpars.retrieval.blocks import FillBlocks
+from inpars.retrieval.index_state import is_index, litter, size_on_disk
 from inpars.retrieval.index_writing import Change, add_documents, build_index, delete_documents
 from inpars.retrieval.vector_index import VectorIndex
 from inpars.stages.engine_options import ClusterOptions
 from inpars.stages.retrieving import SearchOptions, encode_by
 from inpars.storage import read_lines
+
+if TYPE_CHECKING:
+    from inpars.retrieval.dense import Encoder
 
 ACTIONS = {
     "build": "make an index of documents",
@@ -58,6 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parsers["delete"].add_argument(
         "--filter", action="append", default=[], metavar="FIELD=VALUE", help="delete documents with this metadata"
     )
+    parsers["build"].add_argument(
+        "--run",
+        type=Path,
+        metavar="FOLDER",
+        help="build for the measured system of this `inpars run`, over its documents unless others are named; the "
+        "index then searches in the very order that was measured",
+    )
     for own in parsers.values():
         add_display_flags(own)
 
@@ -89,24 +105,58 @@ def run(flags: argparse.Namespace) -> None:
 
 def _write(flags: argparse.Namespace) -> Change:
     progress = console(flags)
-    documents = open_dataset(flags, progress).corpus
-    name = flags.retriever or (VectorIndex(flags.index).state.model if flags.action == "add" else DEFAULT_RETRIEVER)
     if flags.threads is not None:
         from inpars.models.hardware import use_threads
 
         use_threads(flags.threads)
-    encoder = load_encoder(name, from_flags(EngineOptions, flags, retriever=name))
-    search = from_flags(SearchOptions, flags, retriever=(name,))
-    fill = encode_by(workers_of(search), name, search)
-    if flags.action == "add":
-        return add_documents(flags.index, documents, encoder, sync=flags.sync, fill=fill, progress=progress)
+    if flags.action == "build" and flags.run is not None:
+        found = open_run(flags, flags.run, progress, named="--index")
+        return _build(flags, found.dataset.corpus, found.system, progress)
+    documents = open_dataset(flags, progress).corpus
+    if flags.action == "build":
+        return _build(flags, documents, None, progress)
+    system = read_measured(flags, flags.index, named="--index") if is_measured(flags.index) else None
+    encoder, views = _encoders(flags, system)
+    return add_documents(
+        *(flags.index, documents, encoder),
+        sync=flags.sync,
+        views=views,
+        fill=_fill(flags, encoder),
+        progress=progress,
+    )
+
+
+def _build(flags: argparse.Namespace, documents: Documents, system: SearchSystem | None, progress: Progress) -> Change:
+    encoder, views = _encoders(flags, system)
+    if is_index(flags.index) and not flags.overwrite:
+        system = None  # build_index says that there is one
+    elif system is None:
+        (flags.index / SYSTEM_FILE).unlink(missing_ok=True)
+    else:
+        flags.index.mkdir(parents=True, exist_ok=True)
+        write_system(system, flags.index)
     return build_index(
         *(flags.index, documents, encoder),
         structure=flags.structure,
         overwrite=flags.overwrite,
-        fill=fill,
+        views=views,
+        fill=_fill(flags, encoder),
         progress=progress,
     )
+
+
+def _encoders(flags: argparse.Namespace, system: SearchSystem | None) -> tuple[Encoder, Mapping[str, Encoder]]:
+    """What embeds the documents, and what embeds them once more for the system of a run."""
+    options = from_flags(EngineOptions, flags, retriever=None)
+    if system is not None:
+        return load_views(system, options)
+    name = flags.retriever or (VectorIndex(flags.index).state.model if flags.action == "add" else DEFAULT_RETRIEVER)
+    return load_encoder(name, options), {}
+
+
+def _fill(flags: argparse.Namespace, encoder: Encoder) -> FillBlocks | None:
+    search = from_flags(SearchOptions, flags, retriever=(encoder.name,))
+    return encode_by(workers_of(search), encoder.name, search)
 
 
 def _delete(flags: argparse.Namespace) -> Change:

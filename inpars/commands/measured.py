@@ -19,6 +19,7 @@ from inpars.options import flag_name, from_flags
 from inpars.pipeline.results import FOLDER_MARK, read_mark
 from inpars.progress import Progress
 from inpars.provenance import current_argv
+from inpars.retrieval.vector_index import VectorIndex
 
 FIXED = (  # by the system, or unused with one
     *("retriever", "base_retriever", "reranker", "bm25", "no_bm25", "index", "depth", "fusion_depth"),
@@ -47,11 +48,12 @@ def add_run_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_measured(flags: argparse.Namespace, folder: Path) -> SearchSystem:
+def read_measured(flags: argparse.Namespace, folder: Path, *, named: str = "--run") -> SearchSystem:
     """The system of the folder. Raises ConfigError for flags that contradict it, UnknownNameError for --system."""
     given = {word.partition("=")[0] for word in current_argv() if word.startswith("--")}
-    if fixed := [flag for flag in map(flag_name, FIXED) if flag in given]:
-        raise ConfigError(f"{', '.join(fixed)}: fixed by {folder / SYSTEM_FILE}; leave it out, or --run {folder}")
+    free = ("index",) if named == "--index" else ()
+    if fixed := [flag for flag in map(flag_name, FIXED) if flag in given and flag.removeprefix("--") not in free]:
+        raise ConfigError(f"{', '.join(fixed)}: fixed by {folder / SYSTEM_FILE}; leave it out, or {named} {folder}")
     if not folder.is_dir():
         raise DataFormatError("no such folder; give the --output of an `inpars run`", path=folder)
     system = read_system(folder)
@@ -60,12 +62,12 @@ def read_measured(flags: argparse.Namespace, folder: Path) -> SearchSystem:
     return system
 
 
-def open_run(flags: argparse.Namespace, folder: Path, progress: Progress) -> MeasuredRun:
-    """The system with the documents that the flags name, else those of the run.
+def open_run(flags: argparse.Namespace, folder: Path, progress: Progress, *, named: str = "--run") -> MeasuredRun:
+    """The system with the documents that the flags name, else those of the run; `named` is the flag of its folder.
 
     Raises StaleInputError where these have changed; others that were named are searched, with a note.
     """
-    system, mark = read_measured(flags, folder), read_mark(folder)
+    system, mark = read_measured(flags, folder, named=named), read_mark(folder)
     if flags.dataset is not None or flags.corpus is not None:
         dataset = open_dataset(flags, progress)
         if dataset.corpus.sha256 != mark.get("corpus_sha256"):
@@ -91,16 +93,24 @@ def open_named_engine(
 ) -> Engine:
     """The engine of a run's folder, else over the documents or the index that the flags name.
 
-    Its options are those of the flags where none are given.
+    An index of a run searches as the run does. Its options are those of the flags where none are given.
     """
     options = options or from_flags(EngineOptions, flags)
     common: dict[str, Any] = {"answers": answers, "writes": writes, "progress": progress}
     if folder is not None:
         found = open_run(flags, folder, progress)
         return open_measured(found.system, options, corpus=found.dataset.corpus, **common)
+    if is_measured(flags.index):
+        system = read_measured(flags, flags.index, named="--index")
+        return open_measured(system, options, corpus=VectorIndex(flags.index), **common)
     _check_name(flags, get_args(SystemName))
     dataset = open_dataset_if_named(flags, progress)
     return open_engine(options, corpus=dataset.corpus if dataset else None, index=flags.index, **common)
+
+
+def is_measured(index: Path | None) -> bool:
+    """Whether an index was built for the system of a run."""
+    return index is not None and (index / SYSTEM_FILE).is_file()
 
 
 def _check_name(flags: argparse.Namespace, names: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ from inpars.commands.common import (
     print_result,
     typed_text,
 )
-from inpars.commands.measured import open_named_engine, open_run, read_measured
+from inpars.commands.measured import is_measured, open_named_engine, open_run, read_measured
 from inpars.datasets import load_topics
 from inpars.distributed import workers_of
 from inpars.errors import ConfigError
@@ -131,6 +131,11 @@ def _search_all(flags: argparse.Namespace) -> Manifest:
         options = _run_options(flags, DEFAULT_RETRIEVERS)
         topics = _left(flags, dataset.topics(flags.split))
         return search_dataset(dataset, topics, options, workers=workers_of(options), **common)
+    if is_measured(flags.index):
+        raise ConfigError(
+            f"{flags.index} searches as the system of a run, for a query that is typed in; for a run of many queries "
+            "give --run FOLDER in place of --index"
+        )
     options = _run_options(flags, (VectorIndex(flags.index).state.model,))
     return search_index(flags.index, _left(flags, _topics(flags)), options, workers=workers_of(options), **common)
 

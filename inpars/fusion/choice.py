@@ -36,6 +36,7 @@ class Choice:
     queries: int
     easy: int  # of them BM25 finds the document first; they count less
     curve: tuple[float, ...]  # mean nDCG@10 of the shares 0 to 1, the same for all queries
+    offsets: tuple[float, ...]  # of the gate moved by each of OFFSETS
     chosen: float  # of the gate with its offset
     before: float  # of the gate without it
     equal: float  # of equal weights
@@ -78,7 +79,7 @@ def judged_mix(
     """
     query_ids = [query_id for query_id in found if qrels.get(query_id)]
     if not query_ids:
-        nothing = Choice(gate=gate, queries=0, easy=0, curve=(), chosen=0.0, before=0.0, equal=0.0)
+        nothing = Choice(gate=gate, queries=0, easy=0, curve=(), offsets=(), chosen=0.0, before=0.0, equal=0.0)
         return JudgedMix(nothing, np.zeros(0), np.zeros(0))
     words, *others = completed([lexical, *dense], [True, *[False] * len(dense)], depth)
     table = share_table(query_ids, words, others, qrels)
@@ -101,6 +102,7 @@ def judged_mix(
         queries=len(query_ids),
         easy=int(easy.sum()),
         curve=curve,
+        offsets=tuple(values),
         chosen=values[best],
         before=values[OFFSETS.index(0.0)],
         equal=curve[STEPS // 2],

@@ -59,6 +59,11 @@ class Reranking:
     prompt: Prompt | None = None  # that an untrained query likelihood is shown
 
     @property
+    def label(self) -> str:
+        """For people."""
+        return Path(self.model).name
+
+    @property
     def scorer(self) -> dict[str, Any]:
         """The settings of `load_scorer` that the model was measured with, its prompt aside."""
         names = ("model", "kind", "max_length", "window_retriever", "window_tokens")
@@ -129,6 +134,20 @@ class SearchSystem:
         """The first stage that is BM25, or the first that is not."""
         return next(stage for stage in self.stages if (stage.retriever == BM25) == lexical)
 
+    @property
+    def embedded(self) -> FirstStage:
+        """The stage whose whole documents an index embeds first. Raises ConfigError where there is no bi-encoder."""
+        dense = [stage for stage in self.stages if stage.retriever != BM25]
+        if not dense:
+            raise ConfigError("this system has no bi-encoder, so there is nothing to embed; `inpars search --run` does")
+        return next((stage for stage in dense if stage.window_tokens is None), dense[0])
+
+    @property
+    def views(self) -> dict[str, FirstStage]:
+        """The other bi-encoders' stages by name, each of which embeds the documents once more."""
+        own = self.embedded if self.embedded.window_tokens is None else None
+        return {stage.name: stage for stage in self.stages if stage.retriever != BM25 and stage is not own}
+
     def weights_of(self, share: float) -> list[float]:
         """The weight of each stage where the bi-encoders count for this share."""
         sums = [
@@ -167,7 +186,7 @@ class SearchSystem:
             text = " + ".join(f"{stage.weight:.2f} {stage.label}" for stage in self.stages)
             text += ", weighed query by query" if self.gate else ""
         reranker = self.reranking
-        return text if reranker is None else f"{text}, first {reranker.depth} reranked by {reranker.model}"
+        return text if reranker is None else f"{text}, first {reranker.depth} reranked by {reranker.label}"
 
 
 def write_system(system: SearchSystem, folder: Path) -> Path:

@@ -7,63 +7,18 @@ adjusted for the number of systems that differ between them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from inpars.errors import ConfigError
 from inpars.evaluation.changes import Change, most_changed
-from inpars.evaluation.significance import Difference, compare_pairs
+from inpars.evaluation.significance import compare_pairs
 from inpars.formats import read_synthetic_queries
 from inpars.pipeline.folder import PerQuery, RunFolder
+from inpars.reports.schema import Compared, Comparison, Setting, Shift
 
 SHOWN = 5
 KEPT = "queries.filtered.jsonl"
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """A setting or an input that is not the same in both; None where a run lacks it."""
-
-    output: str
-    name: str
-    first: Any
-    second: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Shift:
-    """A query of one system in both runs."""
-
-    query_id: str
-    query: str
-    first: float
-    second: float
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """One system of both runs on one measure."""
-
-    system: str
-    metric: str
-    first: float
-    second: float
-    difference: Difference
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The first run and the second."""
-
-    runs: tuple[str, str]
-    settings: Sequence[Setting]
-    measures: Sequence[Compared]
-    moved: Mapping[str, tuple[Sequence[Shift], Sequence[Shift]]]  # system -> gains and losses, on the first measure
-    records: Mapping[str, tuple[int | None, int | None]]  # by output
-    seconds: Mapping[str, tuple[float | None, float | None]]
-    notes: Sequence[str]
-    problems: Sequence[str] = ()  # why there is nothing to compare, though both runs were measured
 
 
 def compare_runs(first: RunFolder, second: RunFolder, shown: int = SHOWN) -> Comparison:

@@ -13,7 +13,7 @@ from typing import Any
 
 from inpars.manifest import Manifest, read_manifest
 from inpars.pipeline.held_out import choice_files, split_files
-from inpars.reports.content import FunnelRow
+from inpars.reports.schema import FunnelRow
 from inpars.training.examples import batches_of
 from inpars.training.options import TrainOptions
 from inpars.training.steps import steps_of

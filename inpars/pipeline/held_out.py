@@ -15,7 +15,7 @@ from inpars.errors import ConfigError
 from inpars.formats import read_queries
 from inpars.judgements import read_qrels
 from inpars.pipeline.options import PipelineOptions
-from inpars.reports.content import Report
+from inpars.reports.schema import Report
 from inpars.stages.splitting import SplitFiles, SplitOptions, split_file
 from inpars.topics import Topics
 
@@ -63,13 +63,16 @@ def split_settings(options: PipelineOptions) -> SplitOptions:
 
 
 def said_beside(report: Report, held_out: HeldOut) -> Report:
-    """The report with the statement at its head and beside its results."""
+    """The report with the statement next to its conclusion, else at its head, and next to its results."""
     if not held_out.statement:
         return report
     facts = {name.replace("judged", "held-out"): value for name, value in report.facts.items()}
     results = report.results
     if results is not None:
         results = replace(results, notes=[*results.notes, held_out.statement])
+    if report.conclusion is not None:
+        conclusion = replace(report.conclusion, caveat=held_out.statement)
+        return replace(report, conclusion=conclusion, facts=facts, results=results)
     return replace(report, lead=f"{report.lead} {held_out.statement}", facts=facts, results=results)
 
 

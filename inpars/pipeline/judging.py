@@ -18,7 +18,7 @@ from inpars.judgements import write_qrels
 from inpars.manifest import stamp
 from inpars.options import option
 from inpars.progress import Progress
-from inpars.reports.measuring import Glance, glance
+from inpars.reports.collect import Glance, glance
 from inpars.stages.evaluating import as_values, compare_evaluations, write_metrics
 from inpars.stages.stage import Outcome, run_stage
 from inpars.topics import Topics

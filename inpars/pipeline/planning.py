@@ -22,7 +22,8 @@ from inpars.pipeline.budget import PLANNED, Part, Plan, Share, Work, plan_run, t
 from inpars.pipeline.options import PipelineOptions, budget_seconds
 from inpars.pipeline.steps import Steps
 from inpars.prompting.templates import PromptSource
-from inpars.reports.page import duration
+from inpars.reports.formatting import duration
+from inpars.reports.schema import BudgetRow
 from inpars.retrieval.bm25 import bm25_index
 from inpars.storage import atomic_writer
 from inpars.topics import Topics
@@ -198,6 +199,11 @@ def closing_lines(frozen: Frozen, facts: Mapping[Part, float]) -> list[str]:
     lines += [f"longer than planned: {', '.join(slower)}"] if slower else []
     again = "the run was gone on with: of a stage that was interrupted only its last process counts"
     return [*lines, *([again] if frozen.resumed else [])]
+
+
+def budget_rows(frozen: Frozen, facts: Mapping[Part, float]) -> list[BudgetRow]:
+    """The same for a report."""
+    return [BudgetRow(share.part, share.work, share.seconds, facts.get(share.part)) for share in frozen.plan.shares]
 
 
 def budget_values(frozen: Frozen, facts: Mapping[Part, float]) -> dict[str, Any]:

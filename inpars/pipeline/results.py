@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,23 +15,40 @@ from inpars.errors import DataFormatError
 from inpars.evaluation.wording import counted
 from inpars.filtering.filters import Filtered
 from inpars.formats import read_synthetic_records
+from inpars.fusion.system import BM25, SearchSystem
 from inpars.json_text import parse_json
-from inpars.manifest import Manifest
+from inpars.manifest import Manifest, read_manifest
+from inpars.models.embedded import EMBEDDED
 from inpars.pipeline.commands import Asked
 from inpars.pipeline.funnel import funnel_of, with_split
 from inpars.pipeline.judging import Judged
 from inpars.pipeline.options import PipelineOptions
+from inpars.pipeline.retrieving import BASE_FUSION, MIX, RERANKED, TUNED
 from inpars.prompting.templates import PromptSource
-from inpars.reports.content import Report
-from inpars.reports.gathering import negatives_of, stages_of, trainings_of, written_of
-from inpars.reports.measuring import Texts, results_of
-from inpars.reports.page import duration
+from inpars.reports.collect import Texts, negatives_of, results_of, stages_of, trainings_of, written_of
+from inpars.reports.conclusion import conclusion_of, mix_of
+from inpars.reports.formatting import duration
+from inpars.reports.schema import Conclusion, Report
 from inpars.stages.examples import example_query_ids
 from inpars.stages.filtering import RESEMBLING, apply_filter
 from inpars.storage import atomic_writer
 
 FOLDER_MARK = "run.json"
-__all__ = ["FOLDER_MARK", "Asked", "read_mark", "report_of", "texts_of", "write_mark"]
+WEIGHTS = (".safetensors", ".bin", ".gguf")
+__all__ = ["FOLDER_MARK", "Asked", "Shipped", "read_mark", "report_of", "texts_of", "write_mark"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """The system that a run ends with, its name in the table, and the runs of all systems by name."""
+
+    name: str
+    system: SearchSystem
+    runs: Mapping[str, Path]
+
+    def search(self, name: str) -> Manifest | None:
+        """How a system was searched with; None where it was not."""
+        return read_manifest(self.runs[name]) if name in self.runs else None
 
 
 def read_mark(folder: Path) -> dict[str, Any]:
@@ -69,7 +87,8 @@ def report_of(
     judged: Judged,
     metrics: Sequence[str],
     asked: Asked,
-    verdict: str = "",
+    *,
+    shipped: Shipped | None = None,
     steps: Sequence[str] = (),
     skipped: Mapping[str, str] = MappingProxyType({}),
 ) -> Report:
@@ -96,13 +115,17 @@ def report_of(
             judged.glances,
             topics,
             texts=texts,
-            notes=[*([f"{verdict}."] if verdict else []), *_notes(manifests, prompt)],
+            notes=_notes(manifests, prompt),
         )
+    definitions = _definitions(options, shipped)
     return Report(
         title=f"{dataset.name}: search without labelled queries",
         lead=_lead(prompt, options, manifests),
         facts=facts,
         results=results,
+        conclusion=None if shipped is None else _conclusion(shipped, folder, judged, metrics[0], definitions, skipped),
+        mix=mix_of(manifests["choose"].results) if "choose" in manifests else None,
+        definitions=definitions,
         funnel=funnel_of(with_split(manifests, folder), skipped),
         written=written_of(filtered.verdicts, options.scoring_function, texts),
         negatives=negatives_of(folder / "triples.negatives.jsonl", queries, texts),
@@ -130,6 +153,65 @@ def _lead(prompt: PromptSource, options: PipelineOptions, manifests: Mapping[str
         f"{made.device}, inpars {made.versions.get('inpars', '')}"
         + (f" at commit {made.git_commit[:10]}." if made.git_commit else ".")
     )
+
+
+def _definitions(options: PipelineOptions, shipped: Shipped | None) -> dict[str, str]:
+    """What the systems of the table are."""
+    windows = ", by the nearest window of a document" if options.window_tokens else ""
+    reranker = shipped.system.reranking if shipped is not None else None
+    first = {
+        options.retriever: f"the encoder alone{windows}",
+        BASE_FUSION: f"BM25 and {options.retriever} with equal weights",
+        TUNED: "the encoder trained on the written queries, alone",
+        MIX: "BM25 and the encoders, weighed query by query",
+        BM25: "words alone",
+    }
+    if shipped is None or reranker is None:
+        return first
+    return first | {shipped.name: f"the same, its first {reranker.depth} reordered by {reranker.label}"}
+
+
+def _conclusion(
+    shipped: Shipped,
+    folder: Path,
+    judged: Judged,
+    metric: str,
+    definitions: Mapping[str, str],
+    skipped: Mapping[str, str],
+) -> Conclusion:
+    system, name, shown = shipped.system, shipped.name, shlex.quote(str(folder))
+    models = [stage.retriever for stage in system.stages if stage.retriever != BM25]
+    unreranked = name.removesuffix(RERANKED)
+    others = [other for other in judged.evaluations if other not in (TUNED, unreranked, name)]
+    return conclusion_of(
+        name,
+        system,
+        judged.evaluations,
+        {other: definitions[other] for other in others if other in definitions},
+        metric,
+        unreranked=unreranked,
+        search=shipped.search(name),
+        search_unreranked=shipped.search(unreranked),
+        weight_bytes=_weight_bytes([*models, *([system.reranking.model] if system.reranking else [])]),
+        skipped=skipped,
+        commands=[
+            f'inpars search --run {shown} "your question"',
+            f"inpars serve --run {shown} --port 8000",
+            f"inpars deploy folder --run {shown} --output {shlex.quote(f'{folder}.system')}",
+        ],
+    )
+
+
+def _weight_bytes(models: Sequence[str]) -> dict[str, int]:
+    """The size of each model's weights, of those that lie on this machine as files."""
+    found = {}
+    for model in dict.fromkeys(models):
+        own = EMBEDDED.get(model)
+        paths = (own.locate() if own.installed else []) if own is not None else [Path(model)]
+        files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*"))]
+        if size := sum(file.stat().st_size for file in files if file.suffix in WEIGHTS):
+            found[Path(model).name] = size
+    return found
 
 
 def _notes(manifests: Mapping[str, Manifest], prompt: PromptSource) -> list[str]:

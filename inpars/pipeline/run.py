@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,15 @@ from inpars.pipeline.judging import Judged, judge, verdict_on
 from inpars.pipeline.leftovers import remove_leftovers
 from inpars.pipeline.looks import check_looks
 from inpars.pipeline.options import PipelineOptions
-from inpars.pipeline.planning import Frozen, facts_of, free_settings, planned_options
+from inpars.pipeline.planning import Frozen, budget_rows, facts_of, free_settings, planned_options
 from inpars.pipeline.replacing import refuse_to_replace, settings_of
-from inpars.pipeline.results import read_mark, report_of, write_mark
+from inpars.pipeline.results import Shipped, read_mark, report_of, write_mark
 from inpars.pipeline.retrieving import BASE_FUSION, MIX, RERANKED, SYNTHETIC, Surroundings, all_runs
 from inpars.pipeline.steps import Steps
 from inpars.pipeline.training import choice_queries, train_models
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import PromptSource
-from inpars.reports.report import write_report
+from inpars.reports.render import write_report
 from inpars.stages.card_numbers import add_numbers_of_run
 from inpars.stages.examples import without_examples
 from inpars.stages.filtering import filter_file
@@ -110,7 +110,7 @@ def run_pipeline(
         system = lexical_system(run, trained)
     else:
         system, manifests["choose"] = choose_system(run, choice_queries(run, held_out.train, trained), trained)
-    judged, shipped = Judged(), MIX
+    judged, shipped, paths = Judged(), MIX, dict[str, Path]()
     if topics is not None:
         topics = without_examples(topics.first(options.limit), prompt, progress)
         candidates = system.stages if options.retriever == BM25 else first_stages(run, tuned="retriever" in trained)
@@ -124,13 +124,18 @@ def run_pipeline(
     bar = BM25 if options.retriever == BM25 else BASE_FUSION
     report, verdict = output / "report.html", verdict_on(judged, bar, shipped, metrics[0])
     page = report_of(
-        *(dataset, prompt, options, output, manifests, judged, metrics, asked, verdict, run.commands.lines, skipped)
+        *(dataset, prompt, options, output, manifests, judged, metrics, asked),
+        shipped=Shipped(shipped, system, paths),
+        steps=run.commands.lines,
+        skipped=skipped,
     )
+    facts = {} if plan is None else facts_of(output, plan, time.monotonic() - steps.began)
+    if plan is not None:
+        page = replace(page, budget=budget_rows(plan, facts))
     write_report(said_beside(page, held_out), report)
     write_mark(output, dataset, asked, settings)
     steps.end()
     results, differences = dict(judged.evaluations), dict(judged.differences)
-    facts = {} if plan is None else facts_of(output, plan, time.monotonic() - steps.began)
     return Finished(results, differences, report, held_out.statement, verdict, judged.problems, plan, facts)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 
 from inpars.evaluation.wording import counted
-from inpars.reports.page import shorten
+from inpars.reports.formatting import shorten
 from inpars.reports.svg import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, Plot, drawing, shown, text
 
 BINS = 40

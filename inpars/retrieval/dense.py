@@ -98,6 +98,14 @@ class Encoder:
         own_format = number_format != torch.float32 and not self._side_by_side
         self._autocast = torch.autocast(place.type, number_format, enabled=own_format)
 
+    def reading(self, window_tokens: int | None) -> Encoder:
+        """The same network for whole documents or for windows of another size; nothing is loaded again."""
+        if window_tokens is not None:
+            require_offsets(self._model.tokenizer, self.name)
+        view = copy.copy(self)
+        view.window_tokens = window_tokens
+        return view
+
     def _time_torch(self, stop_watch: Callable[[Read], float]) -> float:
         """Seconds of the network as torch computes it."""
         network: Any = self._model[0].auto_model

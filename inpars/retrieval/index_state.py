@@ -10,9 +10,9 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -52,6 +52,7 @@ class IndexState:
     generation: int = 0
     segments: tuple[SegmentEntry, ...] = ()
     format: int = INDEX_FORMAT
+    views: Mapping[str, str] = field(default_factory=dict)  # further embeddings of each document: name -> their weights
 
     @property
     def digest(self) -> str:
@@ -102,13 +103,15 @@ def _checked(state: IndexState) -> IndexState:
     texts, numbers = (state.model, state.weights, state.structure), (state.width, state.generation)
     if not all(isinstance(text, str) for text in texts) or not all(type(number) is int for number in numbers):
         raise ValueError("model, weights and structure are texts, width and generation whole numbers")
+    if not isinstance(state.views, dict) or not all(isinstance(weights, str) for weights in state.views.values()):
+        raise ValueError("views are texts by name")
     return state
 
 
 def commit(folder: Path, state: IndexState) -> None:
     """Make the state the index's own, durably; all its files must be on disk before."""
     with atomic_writer(folder / STATE) as stream:
-        json.dump(asdict(state), stream, indent=1)
+        json.dump({name: value for name, value in asdict(state).items() if name != "views" or value}, stream, indent=1)
         stream.write("\n")
     sync_folder(folder)
 

@@ -5,10 +5,11 @@ An interrupted `add` of the same documents goes on after its last whole block of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from inpars.batches import chunks
 from inpars.corpus import Documents
 from inpars.errors import ConfigError, DataFormatError, StaleInputError
+from inpars.formats import read_documents
 from inpars.progress import SILENT, Progress
 from inpars.records import Document
 from inpars.retrieval.blocks import FillBlocks, SaveBlock, fill_here
@@ -32,8 +34,10 @@ from inpars.retrieval.index_state import (
     writing,
 )
 from inpars.retrieval.segments import (
+    DOCUMENTS,
     VECTORS,
     Embeddings,
+    Rows,
     Segment,
     read_texts,
     read_texts_at,
@@ -41,6 +45,7 @@ from inpars.retrieval.segments import (
     sync_folder,
     write_rows,
     write_vectors,
+    write_view,
 )
 from inpars.retrieval.vector_index import STRUCTURE_FILE, VectorIndex, choose_structure, faiss_is_missing
 from inpars.storage import storage_errors
@@ -62,6 +67,22 @@ class DocumentEncoder(Protocol):
         ...
 
 
+class ViewEncoder(DocumentEncoder, Protocol):
+    """Embeds documents in windows, as `retrieval.dense.Encoder` does."""
+
+    window_tokens: int | None
+
+    def encode_in_windows(
+        self, documents: Sequence[Document], progress: Progress = SILENT
+    ) -> tuple[Embeddings, npt.NDArray[np.int64]]:
+        """Embeddings of all windows, (windows, width), and how many each document has."""
+        ...
+
+
+Views: TypeAlias = Mapping[str, ViewEncoder]
+NO_VIEWS: Views = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """What a writer did, in documents."""
@@ -79,12 +100,14 @@ def build_index(
     *,
     structure: str = "auto",
     overwrite: bool = False,
+    views: Views = NO_VIEWS,
     fill: FillBlocks | None = None,
     progress: Progress = SILENT,
 ) -> Change:
     """Make a new index. Raises ConfigError where one is already there, unless it may be overwritten.
 
-    With `fill` other processes embed, and `encoder` only says what the model is.
+    `views` embed each document once more, in windows for instance. With `fill` other processes embed whole documents,
+    and `encoder` only says what the model is.
     """
     if not overwrite and is_index(folder):
         raise ConfigError(
@@ -94,8 +117,8 @@ def build_index(
         former = _former(folder)
         width = encoder.encode_documents(["width"]).shape[1]
         state = IndexState(encoder.name, weights_of(encoder), width, structure=structure)  # type: ignore[arg-type]
-        state = replace(state, generation=former.generation if former else 0)
-        entry = _new_segment(folder, former, state, documents, encoder, progress, fill)
+        state = replace(state, generation=former.generation if former else 0, views=_weights_of(views))
+        entry = _new_segment(folder, former, state, documents, encoder, progress, fill, views)
         commit(folder, state.after(*([entry] if entry else [])))
         sweep(folder, read_state(folder))
         return Change(added=entry.documents if entry else 0)
@@ -115,17 +138,20 @@ def add_documents(
     encoder: DocumentEncoder,
     *,
     sync: bool = False,
+    views: Views = NO_VIEWS,
     fill: FillBlocks | None = None,
     progress: Progress = SILENT,
 ) -> Change:
     """Add documents; those whose id is there with another text replace it, equal ones are left as they are.
 
-    `sync` also deletes what `documents` lack. Raises StaleInputError where the index was made with another model.
+    `sync` also deletes what `documents` lack; `views` are those that the index was built with. Raises StaleInputError
+    where the index was made with another model.
     """
     read_state(folder)
     with writing(folder):
         index = VectorIndex(folder)
         check_encoder(index.state, encoder)
+        check_views(index.state, views)
         gone: list[str] = []
         unchanged = 0
 
@@ -143,7 +169,7 @@ def add_documents(
                 yield document
 
         fresh = _Filtered(documents.sha256, changed)
-        entry = _new_segment(folder, index.state, index.state, fresh, encoder, progress, fill)
+        entry = _new_segment(folder, index.state, index.state, fresh, encoder, progress, fill, views)
         replaced = len(gone)
         if sync:
             gone += [document.doc_id for document in index if document.doc_id not in documents]
@@ -180,6 +206,17 @@ def check_encoder(state: IndexState, encoder: DocumentEncoder) -> None:
             f"the index was made with {state.model}, and {encoder.name} has other weights or another length limit; "
             "name that model, or build the index again"
         )
+
+
+def _weights_of(views: Views) -> dict[str, str]:
+    return {name: f"{weights_of(view)}\0{view.window_tokens}" for name, view in views.items()}
+
+
+def check_views(state: IndexState, views: Views) -> None:
+    """Raise StaleInputError unless the index has the embeddings of these views."""
+    if dict(state.views) != _weights_of(views):
+        own = ", ".join(sorted(state.views)) or "none"
+        raise StaleInputError(f"the index was made with other models or windows (views: {own}); build it again")
 
 
 def merge_small(folder: Path, progress: Progress = SILENT) -> None:
@@ -221,9 +258,11 @@ def _new_segment(
     encoder: DocumentEncoder,
     progress: Progress,
     fill: FillBlocks | None,
+    views: Views,
 ) -> SegmentEntry | None:
     """Write documents and embeddings as a segment that no state names yet; None where there are none."""
     key = f"{state.weights}\0{state.structure}\0{state.digest}\0{state.generation}\0{documents.sha256}"
+    key += "".join(f"\0{name}\0{weights}" for name, weights in state.views.items())
     name = f"{state.generation + 1:06}-{hex_key(key, digits=12)}"
     sweep(folder, former, keep=name)
     working = folder / SEGMENTS / name
@@ -238,6 +277,9 @@ def _new_segment(
                 fill(SegmentRows(working.absolute()), blocks, DOCUMENTS_PER_BLOCK, count, progress)
             _encode(working, blocks, count, encoder, progress)
             write_vectors(working, (np.load(block) for block in blocks), count, state.width)
+        for view, own in views.items():
+            if not (working / f"view-{view}.npy").exists():
+                write_view(working, view, _encode_view(working, view, own, count, progress))
         for block in working.glob("block-*"):
             block.unlink()
     return _finish(folder, working, choose_structure(state.structure, count), progress)
@@ -252,6 +294,24 @@ def _encode(working: Path, blocks: Sequence[Path], count: int, encoder: Document
     parts = chunks(read_texts(working), DOCUMENTS_PER_BLOCK)
     for _ in fill_here(blocks, parts, save, DOCUMENTS_PER_BLOCK, count, encoder.name, progress):
         pass
+
+
+def _encode_view(
+    working: Path, view: str, encoder: ViewEncoder, count: int, progress: Progress
+) -> Iterator[tuple[Embeddings, Rows]]:
+    """Embeddings and numbers of windows block by block, those that an interrupted run saved read from the disk."""
+    blocks = chunks(read_documents(working / DOCUMENTS), DOCUMENTS_PER_BLOCK)
+    described = progress.track(blocks, total=count, description=f"encode {view} with {encoder.name}", unit="documents")
+    for number, documents in enumerate(described):
+        block = working / f"block-{view}-{number:06}.npy"
+        counts = block.with_suffix(".counts.npy")
+        if block.exists():
+            progress.advance(len(documents))
+        else:
+            vectors, sizes = encoder.encode_in_windows(documents, progress)
+            save_array(counts, sizes)
+            save_array(block, vectors)
+        yield np.load(block), np.load(counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +380,14 @@ def _merged(folder: Path, index: VectorIndex, chosen: Sequence[int]) -> SegmentE
             return None
         vectors = (np.asarray(rows) for part in parts for rows in _live_vectors(part))
         write_vectors(working, vectors, count, index.state.width)
+        for view in index.state.views:
+            write_view(working, view, (_live_windows(part, view) for part in parts))
     return _finish(folder, working, choose_structure(index.state.structure, count), SILENT)
+
+
+def _live_windows(segment: Segment, view: str) -> tuple[Embeddings, Rows]:
+    vectors, counts = segment.view(view)
+    return np.asarray(vectors[np.repeat(segment.live, counts)]), np.asarray(counts[segment.live])
 
 
 def _live_vectors(segment: Segment) -> Iterator[Embeddings]:

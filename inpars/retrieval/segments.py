@@ -78,6 +78,17 @@ class Segment:
         except (JsonError, AttributeError) as error:
             raise _torn(self.folder, f"document {row + 1}: {error}") from None
 
+    def view(self, name: str) -> tuple[Embeddings, Rows]:
+        """The embeddings of all windows under a view, (windows, width), and how many each row has."""
+        try:
+            vectors = load_array(self.folder / f"view-{name}.npy", np.float32, axes=2)
+            counts = load_array(self.folder / f"view-{name}.counts.npy", np.int64)
+        except ValueError as error:
+            raise _torn(self.folder, str(error)) from None
+        if len(counts) != len(self) or counts.sum() != len(vectors):
+            raise _torn(self.folder, f"view {name} is not of the same documents")
+        return vectors, counts
+
     def documents(self) -> Iterator[Document]:
         """The documents that are not deleted, in the order of the rows."""
         return (self.document(int(row)) for row in np.flatnonzero(self.live))
@@ -172,6 +183,31 @@ def nearest_rows(
         rows = np.concatenate([rows, np.broadcast_to(chosen + start, found.shape)], axis=1)
         scores, rows = best(scores, rows, k)
     return scores, rows
+
+
+def nearest_by_window(
+    view: tuple[Embeddings, Rows], queries: Embeddings, k: int, allowed: npt.NDArray[np.bool_]
+) -> tuple[Embeddings, Rows]:
+    """As `nearest_rows`, by the nearest window of each row."""
+    vectors, counts = view
+    scores, rows = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    for start in range(0, len(counts), ROWS_PER_BLOCK):
+        stop = min(len(counts), start + ROWS_PER_BLOCK)
+        products = queries @ vectors[ends[start] : ends[stop]].T  # (queries, windows of the block)
+        found = np.maximum.reduceat(products, ends[start:stop] - ends[start], axis=1)  # (queries, rows of the block)
+        chosen = np.flatnonzero(allowed[start:stop])
+        scores = np.concatenate([scores, found[:, chosen]], axis=1)
+        rows = np.concatenate([rows, np.broadcast_to(chosen + start, (len(queries), len(chosen)))], axis=1)
+        scores, rows = best(scores, rows, k)
+    return scores, rows
+
+
+def write_view(folder: Path, name: str, parts: Iterable[tuple[Embeddings, Rows]]) -> None:
+    """Write the windows' embeddings of all rows and how many each row has, given block by block."""
+    vectors, counts = zip(*parts, strict=True)
+    save_array(folder / f"view-{name}.counts.npy", np.concatenate(counts))
+    save_array(folder / f"view-{name}.npy", np.concatenate(vectors))  # last: it says that the view is whole
 
 
 def best(scores: Embeddings, rows: Rows, k: int) -> tuple[Embeddings, Rows]:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from inpars.errors import DataFormatError, MissingDependencyError
 from inpars.records import Document
 from inpars.retrieval.index_state import DELETIONS, SEGMENTS, IndexState, SegmentEntry, StructureKind, read_state
-from inpars.retrieval.segments import Embeddings, Rows, Segment, best, nearest_rows, similarities
+from inpars.retrieval.segments import Embeddings, Rows, Segment, best, nearest_by_window, nearest_rows, similarities
 
 if TYPE_CHECKING:
     from inpars.retrieval.approximate import Structure
@@ -77,16 +77,21 @@ class VectorIndex:
         return None
 
     def search(
-        self, queries: Embeddings, k: int, *, allowed: Sequence[npt.NDArray[np.bool_]] | None = None
+        self,
+        queries: Embeddings,
+        k: int,
+        *,
+        allowed: Sequence[npt.NDArray[np.bool_]] | None = None,
+        view: str | None = None,
     ) -> list[dict[str, float]]:
         """The k nearest documents of each query embedding with their products, which are always exact.
 
-        `allowed` narrows each segment's rows, as `matching` gives it.
+        `allowed` narrows each segment's rows, as `matching` gives it; a `view` is searched exactly.
         """
         found: list[dict[str, float]] = [{} for _ in range(len(queries))]
         for number, segment in enumerate(self.segments):
             rows = segment.live if allowed is None else segment.live & allowed[number]
-            for position, (scores, places) in enumerate(self._nearest(number, queries, k, rows)):
+            for position, (scores, places) in enumerate(self._nearest(number, queries, k, rows, view)):
                 for score, row in zip(scores.tolist(), places.tolist(), strict=True):
                     found[position][segment.document(row).doc_id] = score
         return [dict(sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:k]) for scores in found]
@@ -111,13 +116,16 @@ class VectorIndex:
             "model": self.state.model,
             "width": self.state.width,
             "generation": self.state.generation,
+            **({"views": sorted(self.state.views)} if self.state.views else {}),
         }
 
     def _nearest(
-        self, number: int, queries: Embeddings, k: int, allowed: npt.NDArray[np.bool_]
+        self, number: int, queries: Embeddings, k: int, allowed: npt.NDArray[np.bool_], view: str | None
     ) -> list[tuple[Embeddings, Rows]]:
         """Products and rows of the best of one segment for each query."""
         segment, structure = self.segments[number], self._structures[number]
+        if view is not None:
+            return list(zip(*nearest_by_window(segment.view(view), queries, k, allowed), strict=True))
         if structure is None or allowed.sum() <= FEW:
             return list(zip(*nearest_rows(segment.vectors, queries, k, allowed), strict=True))
         proposed = structure.propose(queries, PROPOSED * k, allowed)

@@ -14,8 +14,8 @@ from inpars.filtering.laboratory import Comparison, Kept, compare
 from inpars.manifest import FileStamp, Manifest, read_manifest
 from inpars.options import SEED, option, result_settings
 from inpars.progress import SILENT, Progress
-from inpars.reports.laboratory_page import DOCUMENT_CHARACTERS, render_laboratory, slugs
-from inpars.reports.page import shorten
+from inpars.reports.formatting import shorten
+from inpars.reports.laboratory import DOCUMENT_CHARACTERS, render_laboratory, slugs
 from inpars.stages.filtering import Judged, filter_inputs, gather_file, plain_file
 from inpars.stages.stage import Outcome, run_stage
 from inpars.storage import atomic_writer, to_json_line, write_jsonl

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from inpars.evaluation.run_files import read_checked_run
 from inpars.manifest import read_manifest
-from inpars.reports.content import Report, StageFacts
-from inpars.reports.gathering import stage_facts
-from inpars.reports.measuring import Glance, Texts, glance, results_of
+from inpars.reports.collect import Glance, Texts, glance, results_of, stage_facts
+from inpars.reports.schema import Report, StageFacts
 from inpars.stages.judging import Evaluated, EvaluateOptions
 from inpars.topics import Topics
 

@@ -150,11 +150,15 @@ def retrieve(
     queries: Sequence[Query],
     options: SearchOptions,
     *,
+    load: Callable[[str, SearchOptions], Encoder] | None = None,
     workers: Workers | None = None,
     progress: Progress = SILENT,
 ) -> Iterator[Run]:
-    """The k best documents of each query, its own document left out; a run for each block of queries."""
-    searches = [_open(name, corpus, options, workers, progress) for name in options.retriever]
+    """The k best documents of each query, its own document left out; a run for each block of queries.
+
+    `load` gives encoders that are loaded already; by default each is loaded.
+    """
+    searches = [_open(name, corpus, options, workers, progress, load or load_encoder) for name in options.retriever]
     lexical = [name == BM25 for name in options.retriever]
     blocks = list(slices(queries, QUERIES_PER_BLOCK))
     for block in progress.track(blocks, total=len(queries), description="search", unit="queries"):
@@ -165,7 +169,14 @@ def retrieve(
         progress.advance(len(block))
 
 
-def _open(name: str, corpus: Documents, options: SearchOptions, workers: Workers | None, progress: Progress) -> Search:
+def _open(
+    name: str,
+    corpus: Documents,
+    options: SearchOptions,
+    workers: Workers | None,
+    progress: Progress,
+    load: Callable[[str, SearchOptions], Encoder],
+) -> Search:
     """A retriever; its index is made where there is none yet."""
     if name == BM25:
         index = bm25_index(
@@ -176,7 +187,7 @@ def _open(name: str, corpus: Documents, options: SearchOptions, workers: Workers
 
     if isinstance(corpus, VectorIndex) and options.window_tokens is not None:
         raise ConfigError("an index has one vector a passage; leave --window-tokens out, or search its --corpus")
-    encoder = load_encoder(name, options)
+    encoder = load(name, options)
     if isinstance(corpus, VectorIndex) and corpus.state.weights == weights_of(encoder):
         return lambda queries, k: _search_stored(corpus, encoder, queries, k)
     return dense_index(corpus, encoder, fill=encode_by(workers, name, options), progress=progress).search

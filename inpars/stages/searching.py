@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inpars.datasets import Dataset
 from inpars.errors import ConfigError
@@ -22,9 +23,12 @@ from inpars.runs import cut
 from inpars.stages.pair_scores import score_top
 from inpars.stages.partial import Partial
 from inpars.stages.reranking import RerankOptions, run_scorer_maker
-from inpars.stages.retrieving import SearchOptions, retrieve
+from inpars.stages.retrieving import SearchOptions, load_encoder, retrieve
 from inpars.stages.stage import Outcome, model_stamp, run_stage
 from inpars.topics import Topics
+
+if TYPE_CHECKING:
+    from inpars.retrieval.dense import Encoder
 
 STAGE = "search system"
 TAG = "measured"
@@ -60,7 +64,10 @@ def search_system(
         queries = topics.as_queries()[: options.limit]
         if not queries:
             raise ConfigError(f"{dataset.name}: there are no queries to search with")
-        runs = {stage.name: _retrieved(stage, system, dataset, queries, options, progress) for stage in system.stages}
+        load = _sharing_loader()
+        runs = {
+            stage.name: _retrieved(stage, system, dataset, queries, options, load, progress) for stage in system.stages
+        }
         coverage = _coverage(system, dataset, options, progress) if system.gate else None
         texts = {query.query_id: query.text for query in queries}
         shares = system.shares(texts, runs, coverage, lambda doc_id: dataset.corpus[doc_id].full_text)
@@ -100,6 +107,7 @@ def _retrieved(
     dataset: Dataset,
     queries: Sequence[Query],
     options: SystemSearchOptions,
+    load: Callable[[str, SearchOptions], Encoder],
     progress: Progress,
 ) -> Run:
     settings = SearchOptions(
@@ -113,9 +121,21 @@ def _retrieved(
         **options.computing,
     )
     run: Run = {}
-    for block in retrieve(dataset.corpus, queries, settings, progress=progress):
+    for block in retrieve(dataset.corpus, queries, settings, load=load, progress=progress):
         run |= block
     return as_stored(run)
+
+
+def _sharing_loader() -> Callable[[str, SearchOptions], Encoder]:
+    """Loads each bi-encoder once, whatever the windows that its stages read."""
+    loaded: dict[str, Encoder] = {}
+
+    def load(name: str, options: SearchOptions) -> Encoder:
+        if name not in loaded:
+            loaded[name] = load_encoder(name, replace(options, window_tokens=None))
+        return loaded[name].reading(options.window_tokens)
+
+    return load
 
 
 def _coverage(system: SearchSystem, dataset: Dataset, options: SystemSearchOptions, progress: Progress) -> TermCoverage:

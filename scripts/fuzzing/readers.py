@@ -22,7 +22,7 @@ from inpars.fields import MOST_EXACT
 from inpars.interchange import FORMATS
 from inpars.interchange.triples_source import read_examples as read_triple_examples
 from inpars.interchange.triples_source import triple_files
-from inpars.reports.gathering import negatives_of
+from inpars.reports.collect import negatives_of
 from inpars.runs import rank
 from inpars.stages.exchanging import ImportOptions, import_file
 from inpars.storage import write_jsonl, write_lines

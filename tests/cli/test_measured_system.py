@@ -16,7 +16,7 @@ from inpars.answering.measured import open_measured
 from inpars.answering.opening import EngineOptions
 from inpars.datasets import load_dataset
 from inpars.formats import read_run, write_documents, write_run
-from inpars.fusion.system import FirstStage, Reranking, SearchSystem, write_system
+from inpars.fusion.system import FirstStage, Reranking, SearchSystem, read_system, write_system
 from inpars.manifest import read_manifest
 from inpars.pipeline.results import Asked, write_mark
 from inpars.prompting.prompts import load_prompt
@@ -24,11 +24,13 @@ from inpars.records import Document
 from inpars.reranking import fuse_with_first_stage
 from inpars.retrieval import java
 from inpars.retrieval.java import find_jar, find_java
+from inpars.retrieval.vector_index import VectorIndex
 from inpars.runs import completed, fuse_z_scores, rank
 
 HAS_BM25 = bool(find_java() and find_jar() and importlib.util.find_spec("jnius"))
 needs_bm25 = pytest.mark.skipif(not HAS_BM25, reason="pyserini, pyjnius or Java is missing")
 QUERIES = {f"q{number}": tiny_models.sentence(900 + number, 3).rstrip(".") for number in range(6)}
+MANY = {f"m{number}": tiny_models.sentence(700 + number, 3).rstrip(".") for number in range(24)}
 COMPUTING = ("--device", "cpu", "--dtype", "float32", "--quiet")
 DEPTH, RERANKED = 20, 7
 
@@ -162,6 +164,73 @@ def test_a_likelihood_is_shown_the_prompt(run, dense, tiny):
     assert ids(typed(system, 3)) == {query_id: order[:3] for query_id, order in expected.items()}
     without = replace(system, reranking=replace(system.reranking, prompt=None))
     assert ids(typed(without, RERANKED)) != ids(typed(system, RERANKED))
+
+
+@pytest.fixture
+def measured_run(run, dense, tiny):
+    """A run's folder whose reranker it trained itself, and its order for 24 queries by its own TREC file."""
+
+    def make(system):
+        folder = saved(system)
+        shutil.copytree(tiny("bert_classifier"), folder / "models" / "reranker")
+        own = with_reranker(system, tiny)
+        write_system(replace(own, reranking=replace(own.reranking, model=str(folder / "models" / "reranker"))), folder)
+        Path("m.tsv").write_text("".join(f"{name}\t{text}\n" for name, text in MANY.items()), encoding="utf-8")
+        run("search", "--run", folder, "--queries", "m.tsv", "--k", 9, "--output", "m.trec", *COMPUTING)
+        return folder, ordered(read_run(Path("m.trec")))
+
+    return make
+
+
+def found_in(index):
+    """The order of the measured system of an index."""
+    options = EngineOptions(device="cpu", dtype="float32")
+    with open_measured(read_system(index), options, corpus=VectorIndex(index)) as engine:
+        networks = {id(encoder._model) for encoder in engine.encoders.values()}
+        assert len(networks) == 1, "views of one model share its network"
+        return ids(dict(zip(MANY, engine.search(list(MANY.values()), 9), strict=True)))
+
+
+@pytest.mark.parametrize("lexical", [False, pytest.param(True, marks=needs_bm25)])
+def test_an_index_of_a_run_has_the_order_of_the_runs_file(run, dense, measured_run, lexical):
+    folder, expected = measured_run(with_bm25(dense) if lexical else dense)
+    index, first = Path("i"), next(iter(MANY))
+    run("index", "build", "--run", folder, "--index", index, *COMPUTING)
+    assert len(expected) == len(MANY) == 24
+    assert found_in(index) == expected
+    hits = json.loads(run("search", "--index", index, MANY[first], "--k", 9, "--json", *COMPUTING).out)["hits"]
+    assert [hit["doc_id"] for hit in hits] == expected[first]
+    # a changed index is one of the documents that it has then, and the same documents give the same order
+    run("index", "delete", "--index", index, "--ids", *(f"d{n}" for n in range(20)), "--quiet")
+    assert found_in(index) != expected
+    run("index", "add", "--index", index, "--corpus", "c.jsonl", *COMPUTING)
+    assert found_in(index) == expected
+
+
+def test_an_index_of_a_run_refuses_what_its_system_settles(run, dense):
+    folder, retriever = saved(dense), dense.stages[0].retriever
+    for flags in (("--retriever", "x"), ("--max-length", "9"), ("--engine", "ray")):
+        assert flags[0] in run("index", "build", "--run", folder, "--index", "i", *flags, "--quiet", code=1).err
+    run("index", "build", "--run", folder, "--index", "i", *COMPUTING)
+    for flags in (("--reranker", "x", "words"), ("--queries", "q.tsv", "--output", "x.trec")):
+        err = run("search", "--index", "i", *flags, "--quiet", code=1).err
+        assert err.count("\n") == 1
+        assert "--index i" in err or "--run" in err
+    write_system(replace(dense, stages=dense.stages[:1]), Path("i"))
+    assert "build it again" in run("search", "--index", "i", "words", *COMPUTING, code=1).err
+    run("index", "build", "--corpus", "c.jsonl", "--index", "i", "--overwrite", "--retriever", retriever, *COMPUTING)
+    assert not Path("i", "system.json").exists()
+
+
+def test_a_deployed_folder_has_the_order_of_the_run_without_it(run, dense, measured_run):
+    folder, expected = measured_run(dense)
+    values = json.loads(run("deploy", "folder", "--run", folder, "--output", "carried", "--json", "--quiet").out)
+    assert values["models"] == ["reranker"]
+    shutil.rmtree(folder)
+    Path("c.jsonl").unlink()
+    moved = Path("carried").rename("elsewhere")
+    run("search", "--run", moved, "--queries", "m.tsv", "--k", 9, "--output", "y.trec", *COMPUTING)
+    assert ordered(read_run(Path("y.trec"))) == expected
 
 
 def test_filters_hold_and_each_stage_is_a_system(dense, tiny):

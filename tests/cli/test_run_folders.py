@@ -49,8 +49,8 @@ def test_a_whole_run_has_no_problems(made, capsys):
     code, problems, lines = verify(made, capsys, "--sample", "0")
     assert (code, problems) == (0, [])
     assert lines[-1] == f"{made}: no problems"
-    assert "12 outputs by SHA-256" in lines[-2]
-    assert "200 measures recomputed" in lines[-2], "five systems, forty queries"
+    assert "14 outputs by SHA-256" in lines[-2]
+    assert "240 measures recomputed" in lines[-2], "six systems, forty queries"
 
 
 def test_a_moved_folder_is_verified_where_it_lies_now(copy, capsys):
@@ -189,7 +189,7 @@ def test_a_run_compared_with_itself_is_the_same(made, copy, capsys):
     assert main(["compare", str(made), str(copy)]) == 0
     text = capsys.readouterr().out
     assert "settings that differ\n  none\n" in text
-    assert text.count("the same for all 40 queries") == 5
+    assert text.count("the same for all 40 queries") == 6
     assert "gained most" not in text
 
 

@@ -114,7 +114,6 @@ def test_the_report_is_one_file_that_shows_table_histogram_and_curves(finished, 
     page = (finished / "report.html").read_text()
     assert page.count("<svg") >= 1
     assert "http" not in page.replace("http-equiv", "")
-    assert "mix + reranker against fusion, nDCG@10: " in page
     for part in [
         *systems,
         "Kept, from the best down",
@@ -126,6 +125,16 @@ def test_the_report_is_one_file_that_shows_table_histogram_and_curves(finished, 
         assert part in page, part
     values = json.loads((finished / "report.json").read_text())
     assert [system["name"] for system in values["results"]["systems"]] == systems
+    conclusion, mix = values["conclusion"], values["mix"]
+    assert conclusion["system"] == "mix + reranker"
+    assert [gain["against"] for gain in conclusion["gains"]] == systems[:3]
+    assert conclusion["value"] == values["results"]["systems"][-1]["means"]["nDCG@10"]
+    assert conclusion["reranker"]["against"] == "mix"
+    assert conclusion["seconds_per_query"] > conclusion["seconds_without_reranker"] > 0
+    assert set(conclusion["weight_bytes"]) >= {"reranker"}
+    assert any(f"inpars serve --run {finished}" in line for line in conclusion["commands"])
+    assert len(mix["shares"]["ys"]) == 21
+    assert len(mix["offsets"]["ys"]) == 25
     assert {stage["output"] for stage in values["stages"]} >= {"queries.synthetic.jsonl", "runs/bm25.trec", "topics"}
 
 
@@ -283,12 +292,13 @@ def test_a_model_that_is_no_reranker_and_is_not_trained_does_not_rerank(cache, s
     assert [stage.name for stage in system.stages] == ["bm25", "whole"]
 
 
-def test_judged_dev_queries_choose_in_place_of_written_ones(cache, tmp_path, capsys):
+def test_judged_dev_queries_choose_in_place_of_written_ones(cache, small, tmp_path, capsys):
     """The reranker's weight and depth too; real queries without judgements are compared with the written ones."""
     queries, qrels, real, folder = (tmp_path / name for name in ("dev.jsonl", "dev.tsv", "real.jsonl", "toy"))
-    rows = [json.loads(line) for line in (TOY / "queries.jsonl").read_text().splitlines()]
+    toy = Path(small[2])
+    rows = [json.loads(line) for line in (toy / "queries.jsonl").read_text().splitlines()]
     real.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    grades = [line.split("\t") for line in (TOY / "qrels" / "test.tsv").read_text().splitlines()[1:]]
+    grades = [line.split("\t") for line in (toy / "qrels" / "test.tsv").read_text().splitlines()[1:]]
     judged = {query_id: doc_id for query_id, doc_id, grade in grades if int(grade) > 0}
     dev = [{"_id": row["_id"], "text": f"{row['text']} please"} for row in rows if row["_id"] in judged]
     same = {"_id": "same", "text": rows[0]["text"]}  # is measured by
@@ -296,7 +306,7 @@ def test_judged_dev_queries_choose_in_place_of_written_ones(cache, tmp_path, cap
     own = {**{row["_id"]: judged[row["_id"]] for row in dev}, "same": judged[dev[0]["_id"]]}
     qrels.write_text("".join(f"{name} 0 {doc_id} 1\n" for name, doc_id in own.items()))
     given = ["--dev-queries", str(queries), "--dev-qrels", str(qrels), "--unlabelled-queries", str(real)]
-    command = ["run", "--dataset", str(TOY), "--output", str(folder), *SMALL, "--training", "never", *given]
+    command = [*small, "--output", str(folder), "--training", "never", *given]
     assert main(command) == 0, capsys.readouterr().err
     choice = json.loads((folder / "choice" / "choice.json").read_text())
     reranking = json.loads((folder / "choice" / "reranking.json").read_text())
@@ -313,8 +323,8 @@ def test_judged_dev_queries_choose_in_place_of_written_ones(cache, tmp_path, cap
     assert "--dev-queries was " in capsys.readouterr().err
 
 
-def test_a_learning_curve_is_written_where_it_is_asked_for(copied, cache, capsys):
-    command = ["run", "--dataset", str(TOY), "--output", str(copied), *TRAINED, "--learning-curve", "--overwrite"]
+def test_a_learning_curve_is_written_where_it_is_asked_for(copied, cache, trained, capsys):
+    command = [*trained, "--output", str(copied), "--learning-curve", "--overwrite"]
     assert main(command) == 0, capsys.readouterr().err
     points = json.loads((copied / "choice" / "learning-curve.json").read_text())["points"]
     assert [point["name"] for point in points] == ["untuned", "quarter", "half", "all"]

@@ -20,7 +20,7 @@ from inpars.reports.charts import (
     legend,
     line_chart,
 )
-from inpars.reports.page import MINUS
+from inpars.reports.formatting import MINUS
 from inpars.reports.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, shown
 
 

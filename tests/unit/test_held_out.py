@@ -10,7 +10,7 @@ from inpars.datasets import load_dataset
 from inpars.formats import read_synthetic_queries
 from inpars.pipeline.held_out import HeldOut, hold_out_queries, said_beside
 from inpars.pipeline.options import PipelineOptions
-from inpars.reports.content import Report, Results
+from inpars.reports.schema import Report, Results
 
 
 def held_out(folder, monkeypatch, documents, **options):

@@ -7,7 +7,7 @@ import pytest
 from inpars.errors import ConfigError, UnknownNameError
 from inpars.filtering.guards import FilterOptions, Surroundings
 from inpars.filtering.laboratory import parse_contender
-from inpars.reports.laboratory_page import slugs, table_lines
+from inpars.reports.laboratory import slugs, table_lines
 from inpars.stages.comparing import CompareOptions, compare_file
 from inpars.storage import read_jsonl, write_jsonl
 

@@ -1,4 +1,4 @@
-"""What a report holds: plain values that are written as `report.json` and shown as `report.html`.
+"""What reports hold: plain values; those of a run are written as `report.json` and shown as `report.html`.
 
 Parts that a run does not have are None or empty. Knows nothing of files or of how anything is drawn.
 """
@@ -75,6 +75,55 @@ class Results:
     wins: Sequence[Moved] = ()
     losses: Sequence[Moved] = ()
     notes: Sequence[str] = ()
+
+    def mean_of(self, name: str) -> float:
+        """The first measure of a system."""
+        return next(system.means[self.metrics[0]] for system in self.systems if system.name == name)
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What the system to deploy is worth beside another one."""
+
+    against: str  # its name in the table
+    meaning: str  # what it is, for people
+    value: float  # its mean
+    difference: Difference
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """Which system to deploy, and the evidence for it."""
+
+    system: str  # its name in the table
+    description: str
+    metric: str
+    value: float | None  # None where nothing was measured
+    queries: int
+    gains: Sequence[Gain]
+    reranker: Gain | None  # what the reranker adds, where there is one
+    seconds_per_query: float | None  # with the loading of the models
+    seconds_without_reranker: float | None
+    device: str
+    weight_bytes: Mapping[str, int]  # size of each model's weights on disk
+    steps: Sequence[str]  # from a query to its results
+    advice: Sequence[str] = ()
+    commands: Sequence[str] = ()  # the next ones to type
+    caveat: str = ""  # what the measures do not show
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """How the weight of the bi-encoders beside BM25 was chosen, as mean nDCG@10 of the written queries."""
+
+    queries: int
+    easy: int  # whose document BM25 finds first
+    shares: Series  # the same share for all queries
+    offsets: Series  # a gate moved by so much
+    offset: float
+    chosen: float
+    before: float  # of the gate as it was learned on public collections
+    equal: float  # of equal weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +222,16 @@ class StageFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetRow:
+    """A part of a run with a budget: the seconds that were planned for it and those that it took."""
+
+    part: str
+    work: str
+    planned: float
+    took: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What a report shows."""
 
@@ -180,11 +239,15 @@ class Report:
     lead: str
     facts: Mapping[str, str]  # numbers that stand at the top
     results: Results | None
+    conclusion: Conclusion | None = None
+    mix: Mix | None = None
+    definitions: Mapping[str, str] = field(default_factory=dict)  # of the systems by name
     funnel: Sequence[FunnelRow] = ()
     written: Written | None = None
     negatives: Negatives | None = None
     trainings: Sequence[Training] = ()
     stages: Sequence[StageFacts] = ()
+    budget: Sequence[BudgetRow] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     commands: Sequence[str] = ()
 
@@ -192,6 +255,51 @@ class Report:
         """The same as JSON values; what is infinite is null."""
         found: dict[str, Any] = _finite(asdict(self))
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting or an input that is not the same in both runs; None where a run lacks it."""
+
+    output: str
+    name: str
+    first: Any
+    second: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """A query of one system in both runs."""
+
+    query_id: str
+    query: str
+    first: float
+    second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One system of both runs on one measure."""
+
+    system: str
+    metric: str
+    first: float
+    second: float
+    difference: Difference
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The first run and the second."""
+
+    runs: tuple[str, str]
+    settings: Sequence[Setting]
+    measures: Sequence[Compared]
+    moved: Mapping[str, tuple[Sequence[Shift], Sequence[Shift]]]  # system -> gains and losses, on the first measure
+    records: Mapping[str, tuple[int | None, int | None]]  # by output
+    seconds: Mapping[str, tuple[float | None, float | None]]
+    notes: Sequence[str]
+    problems: Sequence[str] = ()  # why there is nothing to compare, though both runs were measured
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401 - JSON values

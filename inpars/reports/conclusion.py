@@ -1,0 +1,119 @@
+"""What the evidence of a run says: which system to deploy, what it gains over simpler ones, what would help next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from inpars.evaluation.measures import Evaluation
+from inpars.evaluation.significance import compare_pairs
+from inpars.evaluation.wording import counted, power_in_words
+from inpars.fusion.choice import OFFSETS, STEPS
+from inpars.fusion.system import SearchSystem
+from inpars.manifest import Manifest
+from inpars.reports.charts import Series
+from inpars.reports.schema import Conclusion, Gain, Mix
+
+
+def conclusion_of(
+    name: str,
+    system: SearchSystem,
+    evaluations: Mapping[str, Evaluation],
+    others: Mapping[str, str],
+    metric: str,
+    *,
+    unreranked: str,
+    search: Manifest | None,
+    search_unreranked: Manifest | None,
+    weight_bytes: Mapping[str, int],
+    skipped: Mapping[str, str],
+    commands: Sequence[str],
+) -> Conclusion:
+    """The system called `name`, compared with `others` (name -> what it is) and with itself without its reranker.
+
+    The searches' manifests say what a query costs; `skipped` says why a model was not trained.
+    """
+    names = {**others, **({unreranked: "without the reranker"} if unreranked != name else {})}
+    gains = _gains(name, evaluations, names, metric)
+    own = evaluations.get(name)
+    reranker = next((gain for gain in gains if gain.against == unreranked), None)
+    return Conclusion(
+        system=name,
+        description=str(system),
+        metric=metric,
+        value=None if own is None else own.means[metric],
+        queries=0 if own is None else own.queries,
+        gains=[gain for gain in gains if gain is not reranker],
+        reranker=reranker,
+        seconds_per_query=_seconds_per_query(search),
+        seconds_without_reranker=_seconds_per_query(search_unreranked) if unreranked != name else None,
+        device="" if search is None else search.device,
+        weight_bytes=weight_bytes,
+        steps=_steps(system),
+        advice=list(_advice(metric, gains, reranker, skipped)),
+        commands=commands,
+    )
+
+
+def mix_of(results: Mapping[str, Any]) -> Mix | None:
+    """How the weights were chosen, from the results of the choice; None where there were no queries to choose by."""
+    if not results.get("queries"):
+        return None
+    offsets = results.get("offsets", ())  # those of older runs have none
+    return Mix(
+        queries=results["queries"],
+        easy=results["easy"],
+        shares=Series("one share for all queries", [step / STEPS for step in range(STEPS + 1)], results["curve"]),
+        offsets=Series("the gate with this offset", OFFSETS[: len(offsets)], offsets),
+        offset=results["gate"]["offset"],
+        chosen=results["chosen"],
+        before=results["before"],
+        equal=results["equal"],
+    )
+
+
+def _gains(name: str, evaluations: Mapping[str, Evaluation], names: Mapping[str, str], metric: str) -> list[Gain]:
+    """Differences from each of the others that was measured, adjusted together."""
+    if name not in evaluations:
+        return []
+    values = {one: found.per_query[metric] for one, found in evaluations.items()}
+    pairs = {one: (values[one], values[name]) for one in names if one in values and one != name}
+    return [
+        Gain(one, names[one], evaluations[one].means[metric], difference)
+        for one, difference in compare_pairs(pairs).items()
+    ]
+
+
+def _steps(system: SearchSystem) -> list[str]:
+    """From a query to its results."""
+    stages = [stage.label for stage in system.stages]
+    steps = [f"{' + '.join(stages)}: the first {system.fusion_depth} documents of each"]
+    if len(stages) > 1:
+        steps.append("weighed query by query" if system.gate else "added with fixed weights")
+    if system.reranking is not None:
+        steps.append(f"the first {system.reranking.depth} reordered by {system.reranking.label}")
+    return steps
+
+
+def _seconds_per_query(search: Manifest | None) -> float | None:
+    queries = None if search is None else search.results.get("queries")
+    return search.seconds / queries if search is not None and queries else None
+
+
+def _advice(metric: str, gains: Sequence[Gain], reranker: Gain | None, skipped: Mapping[str, str]) -> Iterator[str]:
+    """What would help next, the most useful first."""
+    if not gains:
+        yield "Judge queries (--queries, --qrels): nothing was measured."
+    else:
+        main = gains[-1].difference  # the hardest to beat comes last
+        if power := power_in_words(metric, main):
+            yield f"{power}."
+    if reranker is not None and not reranker.difference.is_believed():
+        yield "Without the reranker a query takes less time, and what it adds may be chance."
+    for model, reason in skipped.items():
+        yield f"The {model} was not trained: {reason}."
+
+
+def weighed_by(mix: Mix) -> str:
+    """What the choice was made from."""
+    return f"{counted(mix.queries, 'written query', 'written queries')}, {mix.easy:,} of them easy"

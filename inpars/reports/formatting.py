@@ -1,0 +1,54 @@
+"""How numbers, durations and tested differences read in a report."""
+
+from __future__ import annotations
+
+from inpars.evaluation.significance import Difference
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def number(value: float | None, form: str = ".4f") -> str:
+    """A number with a proper minus sign; `-` where there is none."""
+    return "-" if value is None else format(value, form).replace("-", MINUS)
+
+
+def span(low: float, high: float) -> str:
+    """Both ends of an interval of a difference."""
+    return f"{number(low, '+.4f')} to {number(high, '+.4f')}"
+
+
+def duration(seconds: float | None) -> str:
+    """`40 ms`, `1.4 s`, `12 s`, `3 min 5 s`, `2 h 4 min`; `-` where nobody knows."""
+    if seconds is None:
+        return "-"
+    if 0 < seconds < 0.1:
+        return f"{max(1, round(1000 * seconds))} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def shorten(text: str, characters: int) -> str:
+    """The beginning of a text."""
+    return text if len(text) <= characters else text[: characters - 1] + "…"
+
+
+def verdict(gain: Difference) -> tuple[str, str]:
+    """What to say of a difference, and the class that it is shown in."""
+    if not gain.mean and gain.better == gain.worse == 0:
+        return "the same", "noise"
+    if not gain.is_tested:
+        return "not tested", "noise"
+    if not gain.is_believed():
+        return "may be chance", "noise"
+    return ("better", "better") if gain.mean > 0 else ("worse", "worse")
+
+
+def p_value(gain: Difference) -> str:
+    """`, p = 0.012`; empty where nothing was tested."""
+    value = gain.adjusted_p_value
+    return "" if value is None else ", p < 0.001" if value < 0.001 else f", p = {value:.3f}"

@@ -1,0 +1,114 @@
+"""Reports as self-contained HTML files, from the templates of this package; what templates insert is escaped.
+
+A page holds no script and loads nothing; its own content policy forbids both, should an escape ever be forgotten.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inpars.evaluation.significance import FEWEST_QUERIES, Difference
+from inpars.evaluation.wording import adjustment_in_words, counted, in_words
+from inpars.reports import charts
+from inpars.reports.formatting import MINUS, duration, number, p_value, shorten, span, verdict
+from inpars.reports.schema import DEPTHS, Report, StageFacts
+from inpars.storage import atomic_writer, to_json_line
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+CHARTS = ("histogram", "line_chart", "legend", "filled_legend", "differences_chart", "bar")  # that templates call
+MEASURES = {  # what a measure without its depth says
+    "nDCG": "how near the first N results are to the best order, later ranks counting less",
+    "RR": "1 over the rank of the first relevant of the first N results",
+    "R": "share of the relevant documents among the first N results",
+    "P": "share of the first N results that are relevant",
+    "AP": "mean of the precisions at each relevant document",
+    "Judged": "share of the first N results that somebody judged",
+}
+
+
+def render(report: Report) -> str:
+    """The page of a run or of an evaluation."""
+    constants = {"depths": DEPTHS, "fewest": FEWEST_QUERIES, "measures": MEASURES}
+    return render_page("report.html", report=report, stage_rows=stage_rows, **constants)
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write the page, and next to it the same as JSON."""
+    with atomic_writer(json_path(path)) as stream:
+        stream.write(to_json_line(report.values()) + "\n")
+    with atomic_writer(path) as stream:
+        stream.write(render(report))
+
+
+def json_path(path: Path) -> Path:
+    """Where the values of a page are: `report.html` has `report.json`."""
+    return path.with_suffix(".json")
+
+
+def render_page(template: str, **values: Any) -> str:  # noqa: ANN401 - what the template wants
+    """The whole page of a template."""
+    style = resources.files("inpars.data").joinpath("report.css").read_text(encoding="utf-8")
+    return _environment().get_template(template).render(style=style, **values) + "\n"
+
+
+def stage_rows(report: Report) -> list[tuple[str, list[StageFacts], float]]:
+    """Each kind of stage with its outputs and the sum of their seconds, the longest first."""
+    found: dict[str, list[StageFacts]] = {}
+    for stage in report.stages:
+        found.setdefault(stage.stage, []).append(stage)
+    rows = [(name, stages, sum(stage.seconds for stage in stages)) for name, stages in found.items()]
+    return sorted(rows, key=lambda row: -row[2])
+
+
+def intervals(pairs: Sequence[tuple[str, Difference]], label: str) -> str:
+    """The chart of those differences that were tested."""
+    found = [(name, gain, gain.interval) for name, gain in pairs if gain.interval is not None]
+    ranges = [charts.Range(name, gain.mean, low, high, gain.is_believed()) for name, gain, (low, high) in found]
+    return charts.intervals_chart(ranges, label)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # only where a page is written
+
+    found = Environment(
+        loader=PackageLoader("inpars.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {
+        "number": number,
+        "duration": duration,
+        "shorten": shorten,
+        "plain": lambda name: name.replace("_", " "),
+        "as_json": lambda values: json.dumps(values, indent=1, ensure_ascii=False, default=str),
+    }
+    drawn: dict[str, Callable[..., str]] = {name: _markup(getattr(charts, name)) for name in CHARTS}
+    found.globals |= drawn | {
+        "intervals": _markup(intervals),
+        "Series": charts.Series,
+        "verdict": verdict,
+        "p_value": p_value,
+        "span": span,
+        "counted": counted,
+        "in_words": in_words,
+        "adjustment_in_words": adjustment_in_words,
+        "minus": MINUS,
+    }
+    return found
+
+
+def _markup(chart: Callable[..., str]) -> Callable[..., str]:
+    """A chart whose SVG templates insert as it is: charts escape their own texts."""
+    from markupsafe import Markup
+
+    return lambda *values, **settings: Markup(chart(*values, **settings))
