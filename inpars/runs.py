@@ -86,6 +86,13 @@ def with_zeros(lexical: Run, others: Sequence[Run], depth: int) -> Run:
     return filled
 
 
+def completed(runs: Sequence[Run], lexical: Sequence[bool], depth: int) -> list[Run]:
+    """The first `depth` documents of first stages' runs, BM25's (`lexical`) with zeros for what only others found."""
+    own = [cut(run, depth) for run in runs]
+    others = [run for run, by_words in zip(own, lexical, strict=True) if not by_words]
+    return [with_zeros(run, others, depth) if by_words else run for run, by_words in zip(own, lexical, strict=True)]
+
+
 def _query_ids(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(query_id for run in runs for query_id in run))
 

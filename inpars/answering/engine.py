@@ -19,10 +19,10 @@ from inpars.answering.highlighting import query_spans
 from inpars.answering.records import NOTHING, Answer, AnswerKind, Hit, Span
 from inpars.errors import ConfigError, UnknownNameError
 from inpars.fusion.gate import Coverage
-from inpars.fusion.system import SearchSystem
+from inpars.fusion.system import BM25, SearchSystem
 from inpars.records import Document, FullText, Query, Run
 from inpars.reranking import fuse_with_first_stage
-from inpars.runs import cut, fuse_z_scores, rank
+from inpars.runs import completed, cut, fuse_z_scores, rank
 
 if TYPE_CHECKING:
     import numpy as np
@@ -216,8 +216,9 @@ class Engine:
         """The final run, and what the reranker said of its top."""
         measured = system.measured
         if measured is None:
-            first = list(runs.values())
-            run = first[0] if len(first) == 1 else fuse_z_scores(first, max(k, self._depth))
+            first, depth = list(runs.values()), max(k, self._depth)
+            lexical = [name == BM25 for name in runs]
+            run = first[0] if len(first) == 1 else fuse_z_scores(completed(first, lexical, depth), depth)
         else:
             texts = {query.query_id: query.text for query in queries}
             shares = measured.shares(texts, runs, system.coverage, lambda doc_id: self.documents[doc_id].full_text)

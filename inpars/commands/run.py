@@ -9,6 +9,8 @@ any moment, the same command goes on.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from inpars.commands.common import (
@@ -29,14 +31,17 @@ from inpars.documents.readers import ReadOptions
 from inpars.evaluation.measures import DEFAULT_METRICS, parse_metrics
 from inpars.options import add_flags, flags_of, from_flags
 from inpars.pipeline.commands import Asked
+from inpars.pipeline.evidence import EvidenceOptions, read_evidence
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.planning import budget_values, closing_lines, free_settings
+from inpars.pipeline.prompt_choice import TRIAL_DOCUMENTS, choose_prompt_by_trial
 from inpars.pipeline.replacing import refuse_to_replace, settings_of
-from inpars.pipeline.run import run_pipeline
+from inpars.pipeline.run import generate_options, run_pipeline
 from inpars.pipeline.steps import Steps
-from inpars.progress import Progress
+from inpars.progress import SILENT, Progress
 from inpars.prompting.example_choice import ExampleOptions, choose_prompt
 from inpars.prompting.prompts import load_prompt
+from inpars.prompting.templates import PromptSource
 from inpars.provenance import current_argv, shown_command
 from inpars.stages.evaluating import as_values, table
 from inpars.stages.ingesting import IngestOptions, ingest_files
@@ -50,10 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_flags(parser)
     add_split_flag(parser)
     parser.add_argument(
-        "--prompt", default="inpars", metavar="NAME|PATH", help="shipped prompt or prompt file (default: inpars)"
+        "--prompt",
+        action="append",
+        metavar="NAME|PATH",
+        help="shipped prompt or prompt file (default: inpars); given two or three times each is tried on "
+        f"{TRIAL_DOCUMENTS} documents, and prompts/choice.json says why which is taken",
     )
     add_flags(parser, ExampleOptions)
     add_flags(parser, PipelineOptions)
+    add_flags(parser, EvidenceOptions)
     for part in (ChunkOptions, ReadOptions, FetchOptions):
         add_flags(parser, part)
     parser.add_argument(
@@ -81,15 +91,23 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
     options, metrics = from_flags(PipelineOptions, flags), parse_metrics(flags.metrics)
     progress = Steps(shown, options)
     examples = from_flags(ExampleOptions, flags)
-    prompt = choose_prompt(load_prompt(flags.prompt), examples, options.seed)
+    prompts = {name: choose_prompt(load_prompt(name), examples, options.seed) for name in flags.prompt or ["inpars"]}
+    prompt_name, prompt = next(iter(prompts.items()))
     from_documents = names_documents(flags)
     reading = (from_flags(IngestOptions, flags, limit=None),) if from_documents else ()
+    evidence = from_flags(EvidenceOptions, flags)
+    evidence.check(flags.split)
     named = frozenset(getattr(flags, "given", ()))
     free = free_settings(options, named)
-    settings = settings_of(options, prompt, *reading, split=flags.split, metrics=metrics, free=free)
-    again = refuse_to_replace(flags.output, settings, overwrite=flags.overwrite)  # now, before documents are read
+    settings = settings_of(options, prompt, *reading, split=flags.split, metrics=metrics, evidence=evidence, free=free)
+    again = False
+    if len(prompts) == 1:  # now, before documents are read
+        again = refuse_to_replace(flags.output, settings, overwrite=flags.overwrite)
     progress.begin("read", at_once=True)
     dataset = _ingested(flags, again, progress) if from_documents else open_dataset(flags, progress)
+    if len(prompts) > 1:
+        prompt_name = _tried(dataset, prompts, options, evidence, flags.output, progress)
+        prompt = prompts[prompt_name]
     finished = run_pipeline(
         dataset,
         prompt,
@@ -97,10 +115,11 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
         output=flags.output,
         split=flags.split,
         metrics=metrics,
+        evidence=evidence,
         asked=Asked(
             shown_command(current_argv()),
             {"dataset": dataset.name} if from_documents else dataset_source(flags),
-            flags.prompt,
+            prompt_name,
             " ".join([*map(str, flags.documents), *flags.urls]),
             _ingest_command(flags) if from_documents else "",
             examples,
@@ -113,7 +132,7 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
     if finished.results:
         lines = table(finished.results, finished.differences, metrics)
         first = [f"not a result: {problem}" for problem in finished.problems]
-        text = "\n".join([*first, lines, finished.verdict, f"report: {finished.report}"])
+        text = "\n".join([*first, lines, *filter(None, [finished.verdict]), f"report: {finished.report}"])
     else:
         text = f"no judged queries, nothing measured; the search system is in {flags.output}\nreport: {finished.report}"
     if finished.statement:
@@ -126,6 +145,21 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
         values["budget"] = budget_values(finished.plan, finished.facts)
     print_result(flags, text, values)
     return say_no_result(finished.problems if len(finished.problems) == len(finished.results) else ())
+
+
+def _tried(
+    dataset: Dataset,
+    prompts: Mapping[str, PromptSource],
+    options: PipelineOptions,
+    evidence: EvidenceOptions,
+    output: Path,
+    progress: Steps,
+) -> str:
+    """The name of the prompt that is taken."""
+    real = read_evidence(evidence, dataset, None, SILENT).real
+    trial = replace(generate_options(options), max_documents=TRIAL_DOCUMENTS)
+    told = {"progress": progress, "overwrite": False}
+    return choose_prompt_by_trial(dataset, prompts, trial, real, output=output, told=told)
 
 
 def _ingest_command(flags: argparse.Namespace) -> str:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from inpars.fusion.gate import Findings, Gate
 from inpars.records import Qrels, Run
-from inpars.runs import cut, fuse_z_scores, rank, with_zeros
+from inpars.runs import completed, fuse_z_scores, rank
 
 DEPTH = 10  # nDCG@10 is what is chosen by
 STEPS = 20  # shares of the bi-encoders that are tried, between 0 and 1
@@ -42,29 +42,62 @@ class Choice:
     equal: float  # of equal weights
 
 
+@dataclass(frozen=True, slots=True)
+class JudgedMix:
+    """A choice with what each query says of it."""
+
+    choice: Choice
+    values: Table  # nDCG@10 per query
+    weights: Table  # of the queries, 1 in sum
+
+
 def choose(
-    gate: Gate, found: Mapping[str, Findings], lexical: Run, dense: Sequence[Run], qrels: Qrels, depth: int
+    gate: Gate,
+    found: Mapping[str, Findings],
+    lexical: Run,
+    dense: Sequence[Run],
+    qrels: Qrels,
+    depth: int,
+    weights: Mapping[str, float] | None = None,
 ) -> Choice:
-    """Choose the offset by queries with known answers; `dense` runs count alike, `depth` documents of each are read."""
+    """Choose the offset by queries with known answers; see `judged_mix`."""
+    return judged_mix(gate, found, lexical, dense, qrels, depth, weights).choice
+
+
+def judged_mix(
+    gate: Gate,
+    found: Mapping[str, Findings],
+    lexical: Run,
+    dense: Sequence[Run],
+    qrels: Qrels,
+    depth: int,
+    weights: Mapping[str, float] | None = None,
+) -> JudgedMix:
+    """Choose the offset by queries with known answers; `dense` runs count alike, `depth` documents of each are read.
+
+    `weights` say what each query counts for; without them easy ones count for `EASY` and all others for 1.
+    """
     query_ids = [query_id for query_id in found if qrels.get(query_id)]
     if not query_ids:
-        return Choice(gate=gate, queries=0, easy=0, curve=(), offsets=(), chosen=0.0, before=0.0, equal=0.0)
-    others = [cut(run, depth) for run in dense]
-    table = share_table(query_ids, with_zeros(cut(lexical, depth), others, depth), others, qrels)
-    easy = np.array([_found_first(lexical.get(query_id, {}), qrels[query_id]) for query_id in query_ids])
-    weights = np.where(easy, EASY, 1.0) / np.where(easy, EASY, 1.0).sum()
+        nothing = Choice(gate=gate, queries=0, easy=0, curve=(), offsets=(), chosen=0.0, before=0.0, equal=0.0)
+        return JudgedMix(nothing, np.zeros(0), np.zeros(0))
+    words, *others = completed([lexical, *dense], [True, *[False] * len(dense)], depth)
+    table = share_table(query_ids, words, others, qrels)
+    easy = np.array([found_first(lexical.get(query_id, {}), qrels[query_id]) for query_id in query_ids])
+    counts = np.where(easy, EASY, 1.0) if weights is None else np.array([weights[query_id] for query_id in query_ids])
+    counts = counts / counts.sum()
 
-    def mean(moved: Gate) -> float:
-        shares = np.array([moved.share(found[query_id]) for query_id in query_ids])
-        return float(weights @ interpolated(table, shares))
+    def of_each(offset: float) -> Table:
+        moved = gate.moved(offset)
+        return interpolated(table, np.array([moved.share(found[query_id]) for query_id in query_ids]))
 
-    values = [mean(gate.moved(offset)) for offset in OFFSETS]
+    values = [float(counts @ of_each(offset)) for offset in OFFSETS]
     around = [_mean(values[max(0, place - AROUND) : place + AROUND + 1]) for place in range(len(OFFSETS))]
     best = max(
         range(len(OFFSETS)), key=lambda place: (around[place] - PENALTY * OFFSETS[place] ** 2, -abs(OFFSETS[place]))
     )
-    curve = tuple((weights @ table).tolist())
-    return Choice(
+    curve = tuple((counts @ table).tolist())
+    choice = Choice(
         gate=gate.moved(OFFSETS[best]),
         queries=len(query_ids),
         easy=int(easy.sum()),
@@ -74,16 +107,14 @@ def choose(
         before=values[OFFSETS.index(0.0)],
         equal=curve[STEPS // 2],
     )
+    return JudgedMix(choice, of_each(OFFSETS[best]), counts)
 
 
 def share_table(query_ids: Sequence[str], lexical: Run, dense: Sequence[Run], qrels: Qrels) -> Table:
     """nDCG@10 of each query (rows) where the bi-encoders count for 0, 1/20, ... 1."""
     shares = [step / STEPS for step in range(STEPS + 1)]
     return np.array(
-        [
-            [_ndcg(_fused(query_id, lexical, dense, share), qrels[query_id]) for share in shares]
-            for query_id in query_ids
-        ]
+        [[ndcg(_fused(query_id, lexical, dense, share), qrels[query_id]) for share in shares] for query_id in query_ids]
     ).reshape(len(query_ids), len(shares))
 
 
@@ -100,7 +131,8 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _found_first(scores: Mapping[str, float], grades: Mapping[str, int]) -> bool:
+def found_first(scores: Mapping[str, float], grades: Mapping[str, int]) -> bool:
+    """Whether the first document is relevant."""
     return any(grades.get(doc_id, 0) > 0 for doc_id, _ in rank(scores, 1))
 
 
@@ -109,7 +141,8 @@ def _fused(query_id: str, lexical: Run, dense: Sequence[Run], share: float) -> d
     return fuse_z_scores(runs, DEPTH, [1 - share, *[share / len(dense)] * len(dense)])[query_id]
 
 
-def _ndcg(scores: Mapping[str, float], grades: Mapping[str, int]) -> float:
+def ndcg(scores: Mapping[str, float], grades: Mapping[str, int]) -> float:
+    """nDCG@10 of one query."""
     gain = math.fsum(
         max(0, grades.get(doc_id, 0)) / math.log2(place + 2) for place, (doc_id, _) in enumerate(rank(scores, DEPTH))
     )

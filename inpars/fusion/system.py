@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from inpars.json_text import JsonError, parse_json
 from inpars.prompting.templates import Example, Prompt
 from inpars.records import Run
 from inpars.reranking import fuse_with_first_stage
-from inpars.runs import cut, fuse_z_scores, with_zeros
+from inpars.runs import completed, cut, fuse_z_scores
 from inpars.storage import atomic_writer
 
 SYSTEM_FILE = "system.json"
@@ -104,7 +104,8 @@ class SearchSystem:
         """
         if len(self.stages) == 1:
             return cut(runs[self.stages[0].name], k)
-        own = self._completed([cut(runs[stage.name], self.fusion_depth) for stage in self.stages])
+        lexical = [stage.retriever == BM25 for stage in self.stages]
+        own = completed([runs[stage.name] for stage in self.stages], lexical, self.fusion_depth)
         if shares is None:
             return fuse_z_scores(own, k, self.weights)
         fused: Run = {}
@@ -112,14 +113,6 @@ class SearchSystem:
             one: list[Run] = [{query_id: run.get(query_id, {})} for run in own]
             fused |= fuse_z_scores(one, k, self.weights_of(share))
         return fused
-
-    def _completed(self, runs: Sequence[Run]) -> list[Run]:
-        """The stages' runs, BM25's with zeros for what it did not find."""
-        others = [run for stage, run in zip(self.stages, runs, strict=True) if stage.retriever != BM25]
-        return [
-            with_zeros(run, others, self.fusion_depth) if stage.retriever == BM25 and others else run
-            for stage, run in zip(self.stages, runs, strict=True)
-        ]
 
     def shares(
         self,

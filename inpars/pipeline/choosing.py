@@ -1,34 +1,35 @@
-"""Which search system a whole run ships: chosen by queries that it wrote, and written to `system.json`.
+"""Which search system a whole run ships: chosen by judged dev queries or by those it wrote, kept in `system.json`.
 
-Each of them has one document that is known to answer it. Judged test queries have no part in this.
+Each written query has one document that is known to answer it. Queries that are measured by have no part in this.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from inpars.corpus import Corpus
 from inpars.errors import UntrainedModelError
-from inpars.formats import read_run, read_synthetic_queries
-from inpars.fusion.choice import Choice, choose
-from inpars.fusion.gate import PRIOR, findings
+from inpars.formats import read_run, read_synthetic_queries, write_run
+from inpars.fusion.gate import PRIOR
+from inpars.fusion.parts import choose_reranking
 from inpars.fusion.system import BM25, FirstStage, Reranking, SearchSystem, write_system
 from inpars.manifest import Manifest, stamp
 from inpars.options import option
+from inpars.pipeline.choice import JUDGED, UNLABELLED, WRITTEN, Evidenced, choice_of, lines_about, read_lists
 from inpars.pipeline.judging import CHOICE_TOPICS, keep_topics
+from inpars.pipeline.learning_curve import learning_curve
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.retrieving import FUSION_DEPTH, Surroundings, search_stage
-from inpars.records import Run
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
-from inpars.runs import cut
+from inpars.stages.reranking import RerankOptions, rerank_file, run_scorer_maker
 from inpars.stages.stage import Outcome, run_stage
 from inpars.storage import atomic_writer
 from inpars.topics import Topics
 
-FOLDER, CHOICE = "choice", "choice.json"
+FOLDER, CHOICE, RERANKING = "choice", "choice.json", "reranking.json"
 MOST_QUERIES = 300  # that the choice is made by
 SPLIT = "choice"
 
@@ -37,41 +38,133 @@ SPLIT = "choice"
 class _ChoiceOptions:
     depth: int = option(help="documents of each stage that are fused")
     prior: str = option(help="the gate before the collection's own queries move it")
+    by: str = option(WRITTEN, help="written or judged queries")
+    match: bool = option(False, help="weigh the written ones")
+
+
+@dataclass(frozen=True, slots=True)
+class _MixOptions:
+    depth: int = option(help="documents of the mix")
+
+
+@dataclass(frozen=True, slots=True)
+class _RerankingOptions:
+    weight: float = option(help="the reranker's, where nothing speaks against it")
+    depth: int = option(help="documents that it scores")
 
 
 def choose_system(run: Surroundings, queries: Path, done: Mapping[str, Manifest]) -> tuple[SearchSystem, Manifest]:
-    """Choose by these written queries, and write `system.json`; `done` are the trainings' manifests."""
+    """Choose by judged dev queries, else by these written ones, and write `system.json`.
+
+    `done` are the trainings' manifests.
+    """
     run.progress.begin("choose")
+    evidence = run.evidence
     topics = _topics(run, queries)
     stages = first_stages(run, tuned="retriever" in done)
     paths = {
         stage.name: search_stage(run, topics, f"{FOLDER}/{stage.name}", stage, k=FUSION_DEPTH, shown=False)
         for stage in stages
     }
+    real = _real_queries(run, stages)
     output = run.path(FOLDER) / CHOICE
 
     def work() -> Outcome:
-        runs = {name: cut(read_run(path), FUSION_DEPTH) for name, path in paths.items()}
-        choice = choice_of(run.dataset.corpus, topics, runs, threads=run.options.threads)
-        with atomic_writer(output) as stream:
-            json.dump(asdict(choice), stream, indent=1)
-            stream.write("\n")
-        return Outcome(choice.queries, {}, asdict(choice))
+        found = Evidenced(
+            topics=topics,
+            runs=read_lists(paths),
+            judged=evidence.judged is not None,
+            unlabelled=evidence.unlabelled,
+            unlabelled_runs=read_lists(real),
+            match=evidence.match,
+        )
+        values = choice_of(run.dataset.corpus, found, threads=run.options.threads)
+        _write(output, values)
+        for line in lines_about(values):
+            run.progress.note(line)
+        return Outcome(values["queries"], {}, values)
 
     inputs = {"queries": topics.stamp, **{name: stamp(path) for name, path in paths.items()}}
-    options = _ChoiceOptions(FUSION_DEPTH, repr(PRIOR))
+    inputs |= {f"{UNLABELLED} {name}": stamp(path) for name, path in real.items()}
+    by = WRITTEN if evidence.judged is None else JUDGED
+    options = _ChoiceOptions(FUSION_DEPTH, repr(PRIOR), by, evidence.match)
     manifest = run_stage("choose", options, output=output, inputs=inputs, work=work, **run.told)
+    if run.options.learning_curve and "retriever" in done:
+        learning_curve(run, topics, paths, done["triples"])
+    chosen = manifest.results["stages"]
     system = SearchSystem(
-        stages=stages,
+        stages=tuple(stage for stage in stages if stage.name in (BM25, *chosen)),
         gate=PRIOR.moved(manifest.results["gate"]["offset"]),
-        reranking=reranking_of(run, trained="reranker" in done),
         fusion_depth=FUSION_DEPTH,
         k1=DEFAULT_K1,
         b=DEFAULT_B,
         language=DEFAULT_LANGUAGE,
     )
+    reranking = reranking_of(run, trained="reranker" in done)
+    if reranking is not None and evidence.judged is not None:
+        reranking = _judged_reranking(run, system, reranking, topics, paths)
+    system = replace(system, reranking=reranking)
     write_system(system, run.folder)
     return system, manifest
+
+
+def _judged_reranking(
+    run: Surroundings, system: SearchSystem, start: Reranking, topics: Topics, paths: Mapping[str, Path]
+) -> Reranking | None:
+    """The reranker with the weight and depth that judged queries choose; None where they do without."""
+    mix, scored = (run.path(FOLDER) / name for name in ("mix.trec", "mix.scored.trec"))
+    output = run.path(FOLDER) / RERANKING
+
+    def fuse() -> Outcome:
+        runs, corpus = read_lists(paths), run.dataset.corpus
+        coverage = bm25_index(corpus, threads=run.options.threads).coverage()
+        shares = system.shares(topics.queries, runs, coverage, lambda doc_id: corpus[doc_id].full_text)
+        return Outcome(write_run(mix, system.fuse(runs, FUSION_DEPTH, shares), "mix"))
+
+    inputs = {"choice": stamp(run.path(FOLDER) / CHOICE), **{name: stamp(path) for name, path in paths.items()}}
+    run_stage("choice mix", _MixOptions(FUSION_DEPTH), output=mix, inputs=inputs, work=fuse, **run.told)
+    options = RerankOptions(**start.scorer, depth=start.depth, **run.options.computing)
+    maker = run_scorer_maker(options, start.prompt)
+    rerank_file(mix, run.dataset, topics, options, output=scored, make_scorer=maker, prompt=start.prompt, **run.told)
+
+    def work() -> Outcome:
+        weight, depth, trials = choose_reranking(
+            read_run(mix), read_run(scored), topics.qrels, weight=start.weight, depth=start.depth
+        )
+        values = {"weight": weight, "depth": depth, "trials": [asdict(trial) for trial in trials]}
+        _write(output, values)
+        run.progress.note(f"reranked with weight {weight:g} to depth {depth}, by {len(topics.queries)} judged queries")
+        return Outcome(len(topics.queries), {}, values)
+
+    chosen = run_stage(
+        "choose reranking",
+        _RerankingOptions(start.weight, start.depth),
+        output=output,
+        inputs={"mix": stamp(mix), "scores": stamp(scored), "queries": topics.stamp},
+        work=work,
+        **run.told,
+    ).results
+    if not chosen["weight"]:
+        return None
+    return replace(start, weight=chosen["weight"], depth=chosen["depth"])
+
+
+def _write(path: Path, values: Mapping[str, Any]) -> None:
+    with atomic_writer(path) as stream:
+        json.dump(values, stream, indent=1)
+        stream.write("\n")
+
+
+def _real_queries(run: Surroundings, stages: Sequence[FirstStage]) -> dict[str, Path]:
+    """The runs of BM25 and the first bi-encoder for the queries without judgements; none where nobody gave any."""
+    topics = run.evidence.unlabelled
+    if topics is None:
+        return {}
+    keep_topics(run.path(f"{FOLDER}/{UNLABELLED}/topics"), topics, **run.told)
+    return {
+        stage.name: search_stage(run, topics, f"{FOLDER}/{UNLABELLED}/{stage.name}", stage, k=FUSION_DEPTH, shown=False)
+        for stage in stages[:2]
+    }
 
 
 def lexical_system(run: Surroundings, done: Mapping[str, Manifest]) -> SearchSystem:
@@ -138,17 +231,12 @@ def _untrained(run: Surroundings) -> UntrainedModelError | None:
 
 
 def _topics(run: Surroundings, queries: Path) -> Topics:
-    """The first of the kept queries, with their documents as the answers; they are kept in a folder."""
+    """The judged queries, else the first of the kept ones with their documents as the answers; kept in a folder."""
+    if run.evidence.judged is not None:
+        keep_topics(run.path(CHOICE_TOPICS), run.evidence.judged, **run.told)
+        return run.evidence.judged
     kept = [query for query, _ in zip(read_synthetic_queries(queries), range(MOST_QUERIES), strict=False)]
     texts = {query.query_id: query.text for query in kept}
     topics = Topics(SPLIT, texts, {query.query_id: {query.doc_id: 1} for query in kept})
     keep_topics(run.path(CHOICE_TOPICS), topics, **run.told)
     return topics
-
-
-def choice_of(corpus: Corpus, topics: Topics, runs: Mapping[str, Run], *, threads: int | None = None) -> Choice:
-    """The choice by these queries and the runs of the first stages, BM25's among them."""
-    coverage = bm25_index(corpus, threads=threads).coverage()
-    lexical, dense = runs[BM25], [run for name, run in runs.items() if name != BM25]
-    found = findings(topics.queries, lexical, dense[0], coverage, lambda doc_id: corpus[doc_id].full_text)
-    return choose(PRIOR, found, lexical, dense, topics.qrels, FUSION_DEPTH)

@@ -75,7 +75,8 @@ class RunFolder:
 
 def topics_of(output: str) -> str:
     """The folder of the queries that a run of this place was searched for."""
-    return CHOICE_TOPICS if Path(output).parent == Path(CHOICE_TOPICS).parent else TOPICS
+    folder, choice = Path(output).parent, Path(CHOICE_TOPICS).parent
+    return (folder / Path(CHOICE_TOPICS).name).as_posix() if choice in (folder, *folder.parents) else TOPICS
 
 
 def read_run_folder(path: Path) -> RunFolder:

@@ -52,11 +52,12 @@ TRAINING_FLAGS = {"retriever": "--retriever-epochs", "reranker": "--reranker-epo
 def funnel_of(manifests: Mapping[str, Manifest], skipped: Mapping[str, str] = MappingProxyType({})) -> list[FunnelRow]:
     """The rows from documents to steps.
 
-    Of the manifests `generate`, `filter`, `split`, `choice split`, `triples`, `retriever` and `reranker` those that
-    there are; `skipped` says why one of the last two was not trained.
+    Of the manifests `generate`, `looks`, `filter`, `split`, `choice split`, `triples`, `retriever` and `reranker` those
+    that there are; `skipped` says why one of the last two was not trained.
     """
     rows: dict[str, Callable[[Manifest], Iterator[FunnelRow]]] = {
         "generate": _generated,
+        "looks": _looking,
         "filter": _kept,
         "split": partial(_held_out, purpose="measure by", flag="--dev-share"),
         "choice split": partial(_held_out, purpose="choose the system by", flag="--training never"),
@@ -103,6 +104,13 @@ def _generated(manifest: Manifest) -> Iterator[FunnelRow]:
     if (documents := manifest.results.get("documents")) is not None:
         yield FunnelRow(f"{_noun(documents, 'document')} written for", documents, "--max-documents")
     yield from _records(manifest, "queries written", "query written", "--model, --prompt")
+
+
+def _looking(manifest: Manifest) -> Iterator[FunnelRow]:
+    """Some of these the filter drops by checks of its own; a low number is the prompt's."""
+    good = manifest.results.get("good")
+    if good is not None:
+        yield FunnelRow("that look like queries" if good != 1 else "that looks like a query", good, "--prompt")
 
 
 def _kept(manifest: Manifest) -> Iterator[FunnelRow]:

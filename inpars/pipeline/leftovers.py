@@ -21,6 +21,10 @@ EARLIER = "models.earlier"
 MODELS = ("retriever", "reranker")
 STAGES = ("base", "tuned", "whole")  # first stages that not every run has
 FUSED = ("fusion", "whole-fusion", "fusion-windows", "mix", "mix.reranked")
+OF_EVIDENCE = (  # of a choice by judged queries, or beside real ones
+    *("mix.trec", "mix.scored.trec", "reranking.json"),
+    *("unlabelled/topics", "unlabelled/bm25.trec", "unlabelled/whole.trec"),
+)
 OF_OLDER_VERSIONS = (
     *("tuned-fusion", "tuned-fusion-windows", "pool", "pool.reranked"),
     *("bm25.reranked", "fusion.reranked", "tuned-fusion.reranked"),
@@ -61,7 +65,7 @@ def _outputs(folder: Path) -> dict[Path, list[Path]]:
     triples, split = folder / TRIPLES, choice_files(folder)
     models = [folder / "models" / name for name in MODELS]
     runs = [folder / "runs" / f"{name}.trec" for name in (*STAGES, *FUSED, *OF_OLDER_VERSIONS)]
-    names = ("topics", "choice.json", *(f"{name}.trec" for name in ("bm25", *STAGES)))
+    names = ("topics", "choice.json", *(f"{name}.trec" for name in ("bm25", *STAGES)), *OF_EVIDENCE)
     choice = [folder / "choice" / name for name in names]
     return {
         triples: [ids_path(triples), negatives_path(triples), folder / "negatives.trec"],

@@ -70,6 +70,11 @@ class PipelineOptions(ClusterOptions):
     training: Literal["auto", "always", "never"] = option(
         "auto", help="train the bi-encoder and the reranker; auto: each where it has something to learn"
     )
+    learning_curve: bool = option(
+        False,
+        help="where the bi-encoder is trained, train it on a quarter and a half of the triples too, and say what each "
+        "is worth in the mix",
+    )
     retriever: str = option("minilm", help="bi-encoder to start from; bm25: none")
     retriever_epochs: float = option(1.0, help="passes over the triples for the bi-encoder", bounds=POSITIVE)
     reranker: str = option("smollm2-135m", help="model the reranker starts from")

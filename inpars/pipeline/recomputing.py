@@ -33,11 +33,12 @@ from inpars.pipeline.recomputation import (
     score_differences,
 )
 from inpars.pipeline.recomputing_system import chosen_again, system_searched
+from inpars.pipeline.retrieving import fused_files
 from inpars.progress import SILENT, Progress
 from inpars.prompting.prompts import load_prompt
 from inpars.records import Document, Query, Run, ScoredDocument
 from inpars.reranking import apply_scores, fuse_with_first_stage
-from inpars.runs import cut, fuse_z_scores, rank
+from inpars.runs import cut, rank
 from inpars.stages.reorder import reordered
 from inpars.stages.reranking import RerankOptions, load_run_scorer
 from inpars.stages.retrieving import SearchOptions, retrieve
@@ -100,11 +101,17 @@ def _fusion(recomputed: Recomputation, output: str, manifest: Manifest) -> str |
     if None in sources:
         return "the runs it was made of are not in the folder"
     depth, k = number_of(manifest, "depth"), number_of(manifest, "k")
-    runs = [read_run(recomputed.run.path / str(source)) for source in sources]
+    runs = {
+        name: read_run(recomputed.run.path / str(source)) for name, source in zip(manifest.inputs, sources, strict=True)
+    }
     written = read_run(recomputed.run.path / output)
     chosen = recomputed.sampled(written)
-    parts = [cut({query_id: run[query_id] for query_id in chosen if query_id in run}, depth) for run in runs]
-    recomputed.hold("fused scores", output, score_differences(fuse_z_scores(parts, k), written, chosen))
+    parts = {name: {query_id: run[query_id] for query_id in chosen if query_id in run} for name, run in runs.items()}
+    try:
+        made = fused_files(parts, depth, k, manifest.arguments.get("lexical", ()))
+    except (TypeError, ValueError):
+        return "its manifest does not say which runs are BM25's"
+    recomputed.hold("fused scores", output, score_differences(made, written, chosen))
     return None
 
 

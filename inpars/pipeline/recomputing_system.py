@@ -13,7 +13,7 @@ from inpars.formats import read_run
 from inpars.fusion.system import BM25, SearchSystem, read_system
 from inpars.json_text import parse_json
 from inpars.manifest import Manifest
-from inpars.pipeline.choosing import choice_of
+from inpars.pipeline.choice import choice_of, evidenced
 from inpars.pipeline.folder import topics_of
 from inpars.pipeline.recomputation import NO_CORPUS, Recomputation, computing_of, number_of, score_differences
 from inpars.records import Run, ScoredDocument
@@ -68,17 +68,16 @@ def chosen_again(recomputed: Recomputation, output: str, manifest: Manifest) -> 
     if recomputed.dataset is None:
         return NO_CORPUS
     topics = topics_of(output)
-    names = [name for name in manifest.inputs if name != "queries"]
-    depth = number_of(manifest, "depth")
-    runs = {name: cut(read_run((recomputed.run.path / output).with_name(f"{name}.trec")), depth) for name in names}
-    if BM25 not in runs:
+    if BM25 not in manifest.inputs:
         raise StaleInputError(f"{output}: its manifest names no run of BM25; run the same `inpars run` again")
     queries = Topics(topics, recomputed.run.queries(topics), recomputed.run.qrels(topics))
-    choice = choice_of(recomputed.dataset.corpus, queries, runs, threads=recomputed.options.threads)
+    folder = (recomputed.run.path / output).parent
+    evidence = evidenced(queries, folder, list(manifest.inputs), manifest.arguments)
+    choice = choice_of(recomputed.dataset.corpus, evidence, threads=recomputed.options.threads)
     stored = parse_json((recomputed.run.path / output).read_bytes())["gate"]["offset"]
     gate = read_system(recomputed.run.path).gate
     offsets = {"choice.json": stored, "system.json": float("nan") if gate is None else gate.offset}
-    recomputed.hold("choices", output, {name: abs(value - choice.gate.offset) for name, value in offsets.items()})
+    recomputed.hold("choices", output, {name: abs(value - choice["gate"]["offset"]) for name, value in offsets.items()})
     return None
 
 

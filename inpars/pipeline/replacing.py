@@ -12,6 +12,7 @@ from inpars.errors import ConfigError, DataFormatError
 from inpars.json_text import JsonError, parse_json
 from inpars.manifest import stamp_text
 from inpars.options import flag_name, result_settings
+from inpars.pipeline.evidence import EvidenceOptions
 from inpars.pipeline.judging import METRICS
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.results import read_mark
@@ -21,7 +22,10 @@ from inpars.topics import Topics
 REPORT, REPORT_VALUES = "report.html", "report.json"
 NAMED = 4  # changed settings that an error names
 SHORTEST = 12  # characters of a hash that are shown
-BEFORE: dict[str, Any] = {"--training": None}  # of runs that did not know the flag, which measured other systems
+BEFORE: dict[str, Any] = {  # of runs that did not know these flags
+    "--training": None,  # they measured other systems
+    **{flag_name(name): value for name, value in EvidenceOptions().settings.items()},
+}
 
 
 def settings_of(
@@ -31,6 +35,7 @@ def settings_of(
     split: str,
     metrics: Sequence[str],
     topics: Topics | None = None,
+    evidence: EvidenceOptions = EvidenceOptions(),  # noqa: B008 - frozen
     free: Collection[str] = (),
 ) -> dict[str, Any]:
     """All that decides a run's results beside its documents, by flag, as JSON has it.
@@ -40,6 +45,7 @@ def settings_of(
     hashed = stamp_text(prompt.name, prompt.text).sha256[:SHORTEST]
     values = {"--prompt": f"{prompt.name} {hashed}", "--split": split, "--metrics": " ".join(metrics)}
     values |= {"--queries and --qrels": topics.stamp.sha256[:SHORTEST]} if topics is not None else {}
+    values |= {flag_name(name): value for name, value in evidence.settings.items()}
     for one in (*more_options, options):  # whose --limit is that of the queries
         found = result_settings(one).items()
         values |= {flag_name(name): value for name, value in found if one is not options or name not in free}

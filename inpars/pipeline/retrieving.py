@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,17 @@ from typing import Any
 from inpars.datasets import Dataset
 from inpars.distributed import workers_of
 from inpars.formats import read_run, write_run
-from inpars.fusion.system import SYSTEM_FILE, FirstStage, SearchSystem
-from inpars.manifest import stamp
+from inpars.fusion.system import BM25, SYSTEM_FILE, FirstStage, SearchSystem
+from inpars.manifest import read_manifest, stamp
 from inpars.options import option
 from inpars.pipeline.commands import StageCommands, run_flags
+from inpars.pipeline.evidence import Evidence
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.steps import Steps
+from inpars.progress import Progress
 from inpars.prompting.templates import Prompt, PromptSource
 from inpars.records import Run
-from inpars.runs import cut, fuse_z_scores
+from inpars.runs import cut, fuse_z_scores, with_zeros
 from inpars.stages.examples import SUFFIX as EXAMPLES_SUFFIX
 from inpars.stages.examples import example_query_ids
 from inpars.stages.retrieving import SearchOptions, search_dataset
@@ -44,6 +46,7 @@ class Surroundings:
     progress: Steps
     overwrite: bool
     commands: StageCommands
+    evidence: Evidence = Evidence()  # noqa: RUF009 - frozen
 
     def path(self, name: str) -> Path:
         """A file of the run's folder."""
@@ -76,11 +79,16 @@ class Surroundings:
         return ["--leave-out", str(ids)] if example_query_ids(self.prompt) else []
 
 
-def all_runs(run: Surroundings, topics: Topics, system: SearchSystem) -> dict[str, Path]:
-    """The runs of all systems by name, in the order of the table; the system that is shipped comes last."""
+def all_runs(
+    run: Surroundings, topics: Topics, system: SearchSystem, candidates: Sequence[FirstStage]
+) -> dict[str, Path]:
+    """The runs of all systems by name, in the order of the table; the system that is shipped comes last.
+
+    `candidates` are the first stages that the system was chosen from.
+    """
     run.progress.begin("search")
     stages = {
-        stage.name: search_stage(run, topics, f"runs/{stage.name}", stage, k=run.options.k) for stage in system.stages
+        stage.name: search_stage(run, topics, f"runs/{stage.name}", stage, k=run.options.k) for stage in candidates
     }
     if len(system.stages) == 1:
         return _lexical_runs(run, topics, system, stages["bm25"])
@@ -158,22 +166,60 @@ def _joined(run: Surroundings, name: str, bm25: Path, dense: Path, whole: Path) 
 class _FusionOptions:
     depth: int = option(FUSION_DEPTH, help="documents of each run that the fusion reads")
     k: int = option(FUSION_DEPTH, help="documents a query that it keeps")
+    lexical: tuple[tuple[str, int], ...] = option(
+        (), help="runs of BM25 and the most documents a query of each", changes_result="unless default"
+    )
 
 
 def fuse_runs(
     sources: Sequence[Path], *, output: Path, k: int = FUSION_DEPTH, depth: int = FUSION_DEPTH, told: Mapping[str, Any]
 ) -> Path:
-    """Write the sum of the runs' z-scores, `k` documents a query, as a stage; returns `output`."""
-    options = _FusionOptions(depth, k)
+    """Write the sum of the runs' z-scores, `k` documents a query, as a stage; returns `output`.
+
+    Runs that are BM25's by their manifests get zeros for what it did not find; shorter lists of others are counted in
+    a note.
+    """
+    paths = [source.name for source in sources]
+    named = {source.name if paths.count(source.name) == 1 else str(source): source for source in sources}
+    known = {name: _lexical_depth(source) for name, source in named.items()}
+    options = _FusionOptions(depth, k, tuple((name, most) for name, most in known.items() if most is not None))
 
     def work() -> Outcome:
-        runs: list[Run] = [cut(read_run(source), options.depth) for source in sources]
-        return Outcome(write_run(output, fuse_z_scores(runs, options.k), output.stem))
+        runs = {name: read_run(source) for name, source in named.items()}
+        for name, source in named.items():
+            if read_manifest(source) is None:
+                _say_short(source, runs[name], depth, told["progress"])
+        return Outcome(write_run(output, fused_files(runs, options.depth, options.k, options.lexical), output.stem))
 
-    names = [source.name for source in sources]
-    inputs = {source.name if names.count(source.name) == 1 else str(source): stamp(source) for source in sources}
+    inputs = {name: stamp(source) for name, source in named.items()}
     run_stage("fuse", options, output=output, inputs=inputs, work=work, **told)
     return output
+
+
+def fused_files(runs: Mapping[str, Run], depth: int, k: int, lexical: Iterable[tuple[str, int]]) -> Run:
+    """The sum of the z-scores of runs by name; `lexical` names those of BM25 and the most documents a query of each."""
+    own, most = {name: cut(run, depth) for name, run in runs.items()}, dict(lexical)
+    others = [run for name, run in own.items() if name not in most]
+    parts = [with_zeros(run, others, min(depth, most[name])) if name in most else run for name, run in own.items()]
+    return fuse_z_scores(parts, k)
+
+
+def _say_short(source: Path, run: Run, depth: int, progress: Progress) -> None:
+    """Say how many lists are short in a run that may be BM25's, which only its manifest would tell."""
+    short = sum(len(scores) < depth for scores in run.values())
+    if short:
+        progress.note(
+            f"{source}: {short} of {len(run)} queries have fewer than {depth} documents, and no manifest says whether "
+            "they are all that hold a word of the query; what the run lacks counts as its lowest score"
+        )
+
+
+def _lexical_depth(source: Path) -> int | None:
+    """Of a run of BM25 alone, as its manifest says, the most documents a query; None of another."""
+    manifest = read_manifest(source)
+    if manifest is None or manifest.arguments.get("retriever") != [BM25]:
+        return None
+    return int(manifest.arguments["k"])
 
 
 def _fuse(run: Surroundings, name: str, sources: Sequence[Path]) -> Path:

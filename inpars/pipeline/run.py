@@ -21,11 +21,13 @@ from inpars.fusion.system import BM25
 from inpars.manifest import Manifest
 from inpars.options import flags_of
 from inpars.pipeline.budget import Part
-from inpars.pipeline.choosing import choose_system, lexical_system
+from inpars.pipeline.choosing import choose_system, first_stages, lexical_system
 from inpars.pipeline.commands import Asked, StageCommands, run_flags
+from inpars.pipeline.evidence import EvidenceOptions, read_evidence
 from inpars.pipeline.held_out import HeldOut, hold_out_queries, said_beside, split_files, split_settings
 from inpars.pipeline.judging import Judged, judge, verdict_on
 from inpars.pipeline.leftovers import remove_leftovers
+from inpars.pipeline.looks import check_looks
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.planning import Frozen, budget_rows, facts_of, free_settings, planned_options
 from inpars.pipeline.replacing import refuse_to_replace, settings_of
@@ -70,6 +72,7 @@ def run_pipeline(
     output: Path,
     split: str = DEFAULT_SPLIT,
     metrics: Sequence[str] = DEFAULT_METRICS,
+    evidence: EvidenceOptions = EvidenceOptions(),  # noqa: B008 - frozen
     asked: Asked = Asked(),  # noqa: B008 - frozen
     progress: Progress = SILENT,
     overwrite: bool = False,
@@ -86,18 +89,19 @@ def run_pipeline(
     topics = dataset.topics(split) if dataset.splits else None
     if topics is not None:
         _check_judged(topics, dataset)
-    told: dict[str, Any] = {"split": split, "metrics": metrics, "topics": topics}
+    told: dict[str, Any] = {"split": split, "metrics": metrics, "topics": topics, "evidence": evidence}
     free = free_settings(options, asked.named)
     before = settings_of(options, prompt, *asked.reading, **told, free=free)
     same = refuse_to_replace(output, before, overwrite=overwrite)
     progress = steps = Steps.over(progress, options)
+    known = read_evidence(evidence, dataset, topics, progress)
     where: dict[str, Any] = {"folder": output, "topics": topics, "free": free, "steps": steps}
     options, plan = planned_options(dataset, prompt, options, **where)
     settings = settings_of(options, prompt, *asked.reading, **told)
     overwrite = refuse_to_replace(output, settings, overwrite=overwrite) and same
     write_mark(output, dataset, asked, mark.get("finished"))
-    run = Surroundings(dataset, prompt, options, output, topics, steps, overwrite, StageCommands(asked))
-    manifests = {"generate": _generate(run), "filter": _filter(run)}
+    run = Surroundings(dataset, prompt, options, output, topics, steps, overwrite, StageCommands(asked), known)
+    manifests = {"generate": _generate(run), "looks": check_looks(run), "filter": _filter(run)}
     held_out = _hold_out(run)
     topics = held_out.topics
     trained, skipped = train_models(run, held_out.train)
@@ -109,7 +113,8 @@ def run_pipeline(
     judged, shipped, paths = Judged(), MIX, dict[str, Path]()
     if topics is not None:
         topics = without_examples(topics.first(options.limit), prompt, progress)
-        paths = all_runs(run, topics, system)
+        candidates = system.stages if options.retriever == BM25 else first_stages(run, tuned="retriever" in trained)
+        paths = all_runs(run, topics, system, candidates)
         shipped = list(paths)[-1]
         steps.begin("measure")
         judged = judge(output, topics, paths, metrics, progress=progress, overwrite=overwrite)
@@ -154,10 +159,9 @@ def _known_mark(folder: Path, dataset: Dataset, asked: Asked) -> dict[str, Any]:
     return known
 
 
-def _generate(run: Surroundings) -> Manifest:
-    run.progress.begin("generate")
-    own = run.options
-    options = GenerateOptions(
+def generate_options(own: PipelineOptions) -> GenerateOptions:
+    """How a run writes its queries."""
+    return GenerateOptions(
         model=own.model,
         max_documents=own.max_documents,
         max_doc_tokens=own.max_doc_tokens,
@@ -165,6 +169,11 @@ def _generate(run: Surroundings) -> Manifest:
         seed=own.seed,
         **own.clustered,
     )
+
+
+def _generate(run: Surroundings) -> Manifest:
+    run.progress.begin("generate")
+    options = generate_options(run.options)
     run.commands.add("generate", [*run.commands.documents, *run.commands.prompt], run.path(SYNTHETIC), options)
     return generate_queries(
         run.dataset.corpus,

@@ -102,12 +102,17 @@ def _mine(run: Surroundings, queries: Path) -> Manifest:
     )
 
 
+def retriever_options(run: Surroundings) -> RetrieverOptions:
+    """How a run trains its bi-encoder."""
+    own = run.options
+    return RetrieverOptions(model=own.retriever, epochs=own.retriever_epochs, seed=own.seed, **own.computing)
+
+
 def _train_retriever(run: Surroundings, triples: Manifest) -> Manifest | str:
     """The training's manifest, or why there was none."""
     run.progress.begin("train retriever")
-    own = run.options
-    options = RetrieverOptions(model=own.retriever, epochs=own.retriever_epochs, seed=own.seed, **own.computing)
-    if own.training == "auto":
+    options = retriever_options(run)
+    if run.options.training == "auto":
         reason = retriever_signal(run.path(TRIPLES), options, records=triples.output.records)
         if reason is not None:
             return reason

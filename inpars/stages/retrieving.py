@@ -14,7 +14,7 @@ from inpars.datasets import Dataset
 from inpars.errors import ConfigError
 from inpars.formats import run_lines
 from inpars.fusion.system import BM25
-from inpars.manifest import FileStamp, Manifest
+from inpars.manifest import FileStamp, Manifest, stamp_text
 from inpars.options import SHARE, option
 from inpars.progress import SILENT, Progress
 from inpars.records import Query, Run
@@ -22,7 +22,7 @@ from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_
 from inpars.retrieval.index_state import size_on_disk
 from inpars.retrieval.index_writing import weights_of
 from inpars.retrieval.vector_index import VectorIndex
-from inpars.runs import cut, fuse_z_scores, without_own_document
+from inpars.runs import completed, cut, fuse_z_scores, without_own_document
 from inpars.stages.encoding import EncodeByWorkers
 from inpars.stages.engine_options import ClusterOptions
 from inpars.stages.stage import Outcome, model_stamp, run_stage
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 STAGE = "search"
 DEFAULT_RETRIEVERS = (BM25,)
 LEAST_WINDOW = 8  # tokens
+ZEROS = "z-scores, with zeros for what BM25 did not find"  # which earlier versions did not put in
 QUERIES_PER_BLOCK = 512  # so many stay in memory with their documents
 
 Search: TypeAlias = Callable[[Sequence[Query], int], Run]
@@ -123,6 +124,8 @@ def _search(
 ) -> Manifest:
     inputs: dict[str, FileStamp] = {"corpus": stamp, "queries": topics.query_stamp}
     inputs |= {f"retriever {name}": model_stamp(name) for name in options.retriever if name != BM25}
+    if BM25 in options.retriever and len(set(options.retriever)) > 1:
+        inputs["fusion"] = stamp_text("fusion", ZEROS)
 
     def work() -> Outcome:
         queries = topics.as_queries()[: options.limit]
@@ -156,12 +159,13 @@ def retrieve(
     `load` gives encoders that are loaded already; by default each is loaded.
     """
     searches = [_open(name, corpus, options, workers, progress, load or load_encoder) for name in options.retriever]
+    lexical = [name == BM25 for name in options.retriever]
     blocks = list(slices(queries, QUERIES_PER_BLOCK))
     for block in progress.track(blocks, total=len(queries), description="search", unit="queries"):
         own = own_documents({query.query_id: query.text for query in block}, corpus)
         depth = options.k if len(searches) == 1 else options.fusion_depth
         runs = [cut(without_own_document(search(block, depth + bool(own)), own), depth) for search in searches]
-        yield runs[0] if len(runs) == 1 else fuse_z_scores(runs, options.k)
+        yield runs[0] if len(runs) == 1 else fuse_z_scores(completed(runs, lexical, depth), options.k)
         progress.advance(len(block))
 
 

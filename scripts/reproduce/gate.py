@@ -31,7 +31,7 @@ from inpars.fusion.gate import Findings, Gate, findings
 from inpars.judgements import write_qrels
 from inpars.records import Qrels, Query, Run
 from inpars.retrieval.bm25 import bm25_index
-from inpars.runs import cut, with_zeros
+from inpars.runs import completed, cut
 
 DEPTH = 100
 SMOOTHING = (-0.8, -0.4, 0.0, 0.4, 0.8)  # offsets that the learned gate has to bear
@@ -183,7 +183,8 @@ def _searched(
     judged = {query_id: texts[query_id] for query_id in texts if any(g > 0 for g in qrels.get(query_id, {}).values())}
     coverage = bm25_index(corpus).coverage()
     found = findings(judged, runs[0], runs[1], coverage, lambda doc_id: corpus[doc_id].full_text)
-    table = share_table(list(judged), with_zeros(runs[0], runs[1:], DEPTH), runs[1:], qrels)
+    lexical, dense = completed(runs, [True, False], DEPTH)
+    table = share_table(list(judged), lexical, [dense], qrels)
     return Side(list(judged), found, table, runs[0], runs[1], qrels)
 
 

@@ -25,7 +25,7 @@ from inpars.reranking import fuse_with_first_stage
 from inpars.retrieval import java
 from inpars.retrieval.java import find_jar, find_java
 from inpars.retrieval.vector_index import VectorIndex
-from inpars.runs import fuse_z_scores, rank
+from inpars.runs import completed, fuse_z_scores, rank
 
 HAS_BM25 = bool(find_java() and find_jar() and importlib.util.find_spec("jnius"))
 needs_bm25 = pytest.mark.skipif(not HAS_BM25, reason="pyserini, pyjnius or Java is missing")
@@ -101,7 +101,8 @@ def by_hand(run, system):
         window = ["--window-tokens", stage.window_tokens] if stage.window_tokens else []
         given = ["--retriever", stage.retriever, *window, "--k1", system.k1, "--b", system.b, "--k", DEPTH]
         run("search", "--corpus", "c.jsonl", "--queries", "q.tsv", *given, "--output", paths[-1], *COMPUTING)
-    fused = fuse_z_scores([read_run(path) for path in paths], 1000, system.weights)
+    lexical = [stage.retriever == "bm25" for stage in system.stages]
+    fused = fuse_z_scores(completed([read_run(path) for path in paths], lexical, DEPTH), 1000, system.weights)
     if system.reranking is None:
         return ordered(fused)
     write_run(Path("fused.trec"), fused, "fused")

@@ -76,6 +76,15 @@ def test_parts_are_fused_by_their_z_scores():
     assert hits[1].scores == {"bm25": 1.0, "dense": 0.9}
 
 
+def test_what_bm25_did_not_find_counts_as_zero():
+    # bm25 found 2 alone: 3, 0 and 0 have z 1.414, -.707, -.707; dense: 1, 0 and -1 have 1.225, 0 and -1.225
+    words, other = stage("bm25", {"2": 3.0}), stage("dense", {"3": 1.0, "1": 0.0, "2": -1.0})
+    both = Engine(DOCUMENTS, {"hybrid": System((words, other), "both")})
+    (hits,) = both.search(["x"], 3)
+    assert [(hit.document.doc_id, round(hit.score, 2)) for hit in hits] == [("3", 0.52), ("2", 0.19), ("1", -0.71)]
+    assert hits[0].scores == {"dense": 1.0}
+
+
 def test_the_reranker_has_its_say_and_spans_are_the_querys_words():
     hits = engine().search(["the danube flows", "oxygen is gas"], 3)
     # fused: 1 0.2247, 3 -0.2247, 2 -1, whose z are 1.102, 0.215 and -1.317; words in common with the first query:

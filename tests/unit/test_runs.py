@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inpars.runs import cut, fuse_reciprocal_ranks, fuse_z_scores, rank, without_own_document
+from inpars.runs import completed, cut, fuse_reciprocal_ranks, fuse_z_scores, rank, without_own_document
 
 SCORES = st.dictionaries(st.text("abc123", min_size=1, max_size=4), st.floats(-1e6, 1e6, width=32), max_size=8)
 RUNS = st.dictionaries(st.sampled_from(["q1", "q2", "q3"]), SCORES, max_size=3)
@@ -63,6 +63,14 @@ def test_fused_z_scores_are_weighted_and_cut():
     # weights 2 and 1: a = 2 * 1 - 1 = 1, b = 2 * -1 + 1 = -1, c = 2 * -1 - 1 = -3
     runs = [{"q": {"a": 3.0, "b": 1.0}}, {"q": {"b": 30.0, "c": 10.0}}]
     assert fuse_z_scores(runs, depth=2, weights=[2.0, 1.0]) == {"q": {"a": 1.0, "b": -1.0}}
+
+
+def test_bm25_s_short_lists_have_zeros_for_what_others_found():
+    lexical, dense = {"q": {"rare": 7.0}, "full": {"a": 2.0, "b": 1.0}}, {"q": {"a": 0.9, "rare": 0.1, "z": 0.0}}
+    words, other = completed([lexical, dense], [True, False], depth=2)
+    assert words == {"q": {"a": 0.0, "rare": 7.0}, "full": {"a": 2.0, "b": 1.0}}
+    assert other == {"q": {"a": 0.9, "rare": 0.1}}
+    assert completed([lexical, lexical], [True, True], depth=2) == [lexical, lexical]
 
 
 def test_a_run_without_the_query_adds_nothing():

@@ -1,0 +1,67 @@
+"""Whether written queries look like queries at all: what a prompt that does not fit the documents gives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from inpars.records import SyntheticQuery
+from inpars.text.words import is_copied, words, words_key
+
+_CODE = re.compile(
+    r"^\s*(def|class|function|import|public|private|static|void|const|return)\b.*[(){}:=;.]"
+    r"|^\s*(import\s+\w+$|from\s+[\w.]+\s+import\s|@\w|#include)"
+    r"|\w{2,}\((?!s\))[^)]*(\)|$)"  # a call or a signature, not `file(s)`
+    r"|[{}]|=>|==|->|;\s*$|\w+\s*=\s*[\w\"'\[(]"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looks:
+    """How many queries look like one, and what the others look like; each counts once, by the first that is true."""
+
+    queries: int
+    good: int
+    empty: int
+    code: int  # signatures, calls, assignments
+    copied: int  # words of the document as they stand there
+    duplicate: int  # with the words of an earlier query
+
+    @property
+    def share(self) -> float:
+        """Of the queries that look like one."""
+        return self.good / self.queries if self.queries else 0.0
+
+    @property
+    def worst(self) -> str:
+        """What most of the others look like; empty where there are none."""
+        kinds = {name: getattr(self, name) for name in ("empty", "code", "copied", "duplicate")}
+        name, count = max(kinds.items(), key=lambda kind: kind[1])
+        return name if count else ""
+
+
+def looks_of(queries: Iterable[SyntheticQuery], text_of: Callable[[str], str]) -> Looks:
+    """Look at each query, and at its document for copies."""
+    counts, seen = dict.fromkeys(("good", "empty", "code", "copied", "duplicate"), 0), set[int]()
+    for query in queries:
+        found = words(query.text)
+        key = words_key(found)
+        counts[_kind(query, found, key in seen, text_of)] += 1
+        seen.add(key)
+    return Looks(queries=sum(counts.values()), **counts)
+
+
+def is_code(text: str) -> bool:
+    """Whether the text reads like a line of a program."""
+    return bool(_CODE.search(text))
+
+
+def _kind(query: SyntheticQuery, found: tuple[str, ...], known: bool, text_of: Callable[[str], str]) -> str:
+    if not found:
+        return "empty"
+    if is_code(query.text):
+        return "code"
+    if is_copied(query.text, text_of(query.doc_id)):
+        return "copied"
+    return "duplicate" if known else "good"

@@ -1,0 +1,158 @@
+"""Which parts a search system has: each bi-encoder's view and the reranker's weight and depth, judged inside the mix.
+
+A first stage that is the default stays unless the queries say by more than one standard error of the paired differences
+that it harms; any other has to gain as much. The reranker's weight and depth are those with the greatest gain, after
+each is shrunk by how uncertain it is. Reads no files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from inpars.fusion.choice import DEPTH, Choice, JudgedMix, Table, judged_mix, ndcg
+from inpars.fusion.gate import Findings, Gate
+from inpars.records import Qrels, Run
+from inpars.reranking import fuse_with_first_stage
+from inpars.runs import rank
+
+LEAST_QUERIES = 10  # from which on a standard error says something
+WINDOWS, TUNED = "base", "tuned"  # names of first stages
+RERANKER_WEIGHTS = (0.25, 0.5, 0.75, 1.0)
+SPREAD = 0.02  # of what rerankers at another weight or depth gain or lose from one collection to the next, in nDCG@10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One change of the system and what the queries say of it."""
+
+    name: str
+    value: float  # mean nDCG@10 with the change
+    difference: float  # from the mean without it
+    standard_error: float  # of the difference
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headroom:
+    """Shares of the queries by the place of their first relevant document; the second is what reranking can gain."""
+
+    first_10: float
+    first_100: float  # not among the first 10
+    beyond: float
+
+
+def choose_stages(
+    gate: Gate,
+    found: Mapping[str, Findings],
+    lexical: Run,
+    dense: Mapping[str, Run],
+    qrels: Qrels,
+    depth: int,
+    weights: Mapping[str, float] | None = None,
+) -> tuple[Choice, tuple[str, ...], list[Trial]]:
+    """The choice, the bi-encoders' stages by name and the trials.
+
+    Windows are a default. A tuned bi-encoder is none: it is tried beside the others, and in place of the windows.
+    Fewer than `LEAST_QUERIES` queries leave the default.
+    """
+
+    def judged(names: Sequence[str]) -> JudgedMix:
+        return judged_mix(gate, found, lexical, [dense[name] for name in names], qrels, depth, weights)
+
+    names = tuple(name for name in dense if name != TUNED)
+    now, trials = judged(names), list[Trial]()
+    if now.choice.queries < LEAST_QUERIES:
+        return now.choice, names, trials
+    if WINDOWS in names and len(names) > 1:
+        fewer = tuple(name for name in names if name != WINDOWS)
+        without = judged(fewer)
+        difference, error = paired(now.values, without.values, now.weights)
+        stay = difference > -error
+        trials.append(_trial("windows", now, difference, error, taken=stay))
+        names, now = (names, now) if stay else (fewer, without)
+    if TUNED in dense:
+        sets = {(*names, TUNED): "tuned bi-encoder"}
+        sets |= {(*(name for name in names if name != WINDOWS), TUNED): "tuned bi-encoder in place of the windows"}
+        found_sets = [(label, own, judged(own)) for own, label in sets.items()]
+        label, own, with_it = max(found_sets, key=lambda one: one[2].choice.chosen)
+        difference, error = paired(with_it.values, now.values, now.weights)
+        taken = difference > error
+        trials.append(_trial(label, with_it, difference, error, taken=taken))
+        names, now = (own, with_it) if taken else (names, now)
+    return now.choice, names, trials
+
+
+def choose_reranking(
+    mix: Run, scores: Run, qrels: Qrels, *, weight: float, depth: int
+) -> tuple[float, int, list[Trial]]:
+    """The reranker's weight (0 for none) and depth by judged queries, from the default ones; and the trials.
+
+    `scores` are the reranker's of the mix's first `depth` documents. Smaller depths are tried, greater ones are not.
+    """
+    query_ids = [query_id for query_id in mix if qrels.get(query_id)]
+
+    def values(weight: float, depth: int) -> Table:
+        return np.array([_reranked(query_id, mix, scores, qrels, weight, depth) for query_id in query_ids])
+
+    if len(query_ids) < LEAST_QUERIES:
+        return weight, depth, []
+    default, counts = values(weight, depth), np.full(len(query_ids), 1 / len(query_ids))
+    depths = sorted({max(1, depth // 4), max(1, depth // 2), depth})
+    tried = [(0.0, depth), *((share, most) for most in depths for share in RERANKER_WEIGHTS)]
+    found = {one: values(*one) for one in tried if one != (weight, depth)}
+    differences = {one: paired(own, default, counts) for one, own in found.items()}
+    best = max(found, key=lambda one: (shrunk(*differences[one]), -one[1], -one[0]))
+    trials = []
+    for one, own in found.items():
+        difference, error = differences[one]
+        name = f"weight {one[0]:g}, depth {one[1]}" if one[0] else "no reranker"
+        trials.append(
+            Trial(
+                name=name,
+                value=float(own.mean()),
+                difference=difference,
+                standard_error=error,
+                taken=one == best and difference > 0,
+            )
+        )
+    return (*(best if any(trial.taken for trial in trials) else (weight, depth)), trials)
+
+
+def headroom(run: Run, qrels: Qrels, most: int = 100) -> Headroom:
+    """Where the first relevant document of each judged query stands."""
+    places = list[int]()
+    for query_id, grades in qrels.items():
+        ranked = rank(run.get(query_id, {}), most)
+        places.append(next((at for at, (doc_id, _) in enumerate(ranked) if grades.get(doc_id, 0) > 0), most))
+    total = len(places) or 1
+    near = sum(place < DEPTH for place in places)
+    beyond = sum(place >= most for place in places)
+    return Headroom(first_10=near / total, first_100=(len(places) - near - beyond) / total, beyond=beyond / total)
+
+
+def paired(values: Table, others: Table, weights: Table) -> tuple[float, float]:
+    """The weighted mean of the differences and its standard error."""
+    differences = values - others
+    mean = float(weights @ differences)
+    return mean, math.sqrt(float(weights**2 @ (differences - mean) ** 2))
+
+
+def shrunk(difference: float, error: float) -> float:
+    """What is to be expected of a difference that was measured with this standard error."""
+    return difference / (1 + (error / SPREAD) ** 2)
+
+
+def _trial(name: str, mix: JudgedMix, difference: float, error: float, *, taken: bool) -> Trial:
+    return Trial(name=name, value=mix.choice.chosen, difference=difference, standard_error=error, taken=taken)
+
+
+def _reranked(query_id: str, mix: Run, scores: Run, qrels: Qrels, weight: float, depth: int) -> float:
+    run: Run = {query_id: mix[query_id]}
+    if weight:
+        own: Run = {query_id: scores.get(query_id, {})}
+        run = fuse_with_first_stage(run, own, depth=depth, weights=(1 - weight, weight))
+    return ndcg(run[query_id], qrels[query_id])

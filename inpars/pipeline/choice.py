@@ -1,0 +1,123 @@
+"""What a choice rests on, and what comes of it: the content of `choice.json`, of a run under way or a finished one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from inpars.corpus import Corpus
+from inpars.formats import read_queries, read_run
+from inpars.fusion.gate import PRIOR, Findings, findings
+from inpars.fusion.matching import matched_weights, traits_of
+from inpars.fusion.parts import choose_stages, headroom
+from inpars.fusion.system import BM25, FirstStage, SearchSystem
+from inpars.pipeline.judging import QUERIES
+from inpars.pipeline.retrieving import FUSION_DEPTH
+from inpars.records import Run
+from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
+from inpars.runs import cut
+from inpars.topics import Topics
+
+UNLABELLED = "unlabelled"  # folder of the real queries without judgements
+WRITTEN, JUDGED = "written", "judged"
+UNTOLD = "written queries cannot tell what a reranker is worth: the model that it starts from wrote them"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidenced:
+    """The first stages' runs of the queries that choose, and of real ones without judgements where there are some."""
+
+    topics: Topics
+    runs: Mapping[str, Run]
+    judged: bool = False
+    unlabelled: Topics | None = None
+    unlabelled_runs: Mapping[str, Run] | None = None
+    match: bool = False
+
+
+def lines_about(choice: Mapping[str, Any]) -> list[str]:
+    """What was chosen by, what was left out of the system, what reranking can gain, in lines for people."""
+    place = choice["headroom"]
+    lines = [
+        f"chosen by {choice['queries']} {choice['by']} queries; the mix has the answer of {place['first_10']:.0%} in "
+        f"its first 10 documents, of {place['first_100']:.0%} further down in its first 100, which reranking can gain"
+    ]
+    for trial in choice["trials"]:
+        is_in = "in" if trial["taken"] else "out"
+        lines.append(
+            f"{trial['name']}: {is_in} ({trial['difference']:+.4f}, standard error {trial['standard_error']:.4f})"
+        )
+    if (match := choice.get("match")) is not None:
+        pairs = ", ".join(
+            f"{name} {match['before'][name]:.2f} of {value:.2f}" for name, value in match["target"].items()
+        )
+        lines.append(f"written queries beside {match['target_queries']} real ones: {pairs}")
+    return lines
+
+
+def choice_of(corpus: Corpus, evidence: Evidenced, *, threads: int | None = None) -> dict[str, Any]:
+    """What `choice.json` holds: the gate, the stages, the trials behind them, headroom, and how the queries match."""
+    coverage = bm25_index(corpus, threads=threads).coverage()
+
+    def found_for(topics: Topics, runs: Mapping[str, Run]) -> dict[str, Findings]:
+        first = next(name for name in runs if name != BM25)
+        return findings(topics.queries, runs[BM25], runs[first], coverage, lambda doc_id: corpus[doc_id].full_text)
+
+    topics, runs = evidence.topics, evidence.runs
+    found, lexical = found_for(topics, runs), runs[BM25]
+    dense = {name: run for name, run in runs.items() if name != BM25}
+    weights = dict.fromkeys(topics.queries, 1.0) if evidence.judged else None
+    match = None
+    if evidence.unlabelled is not None and evidence.unlabelled_runs is not None and found:
+        real = traits_of(evidence.unlabelled.queries, found_for(evidence.unlabelled, evidence.unlabelled_runs))
+        own = traits_of(topics.queries, found)
+        tilted, match = matched_weights(list(own.values()), list(real.values()))
+        if evidence.match and not evidence.judged:
+            weights = dict(zip(own, tilted, strict=True))
+    choice, names, trials = choose_stages(PRIOR, found, lexical, dense, topics.qrels, FUSION_DEPTH, weights)
+    system = _mix(names, choice.gate.offset)
+    shares = {query_id: system.gate.share(one) for query_id, one in found.items()} if system.gate else None
+    mix = system.fuse(runs, FUSION_DEPTH, shares)
+    weighing = "alike" if evidence.judged else "matched" if weights else "easy ones a quarter"
+    return {
+        **asdict(choice),
+        "by": JUDGED if evidence.judged else WRITTEN,
+        "weighing": weighing,
+        "stages": list(names),
+        "trials": [asdict(trial) for trial in trials],
+        "headroom": asdict(headroom(mix, topics.qrels)),
+        "match": None if match is None else asdict(match),
+        "reranker": "reranking.json" if evidence.judged else f"default weight and depth: {UNTOLD}",
+    }
+
+
+def _mix(names: Sequence[str], offset: float) -> SearchSystem:
+    """The system of these stages' runs; their models do not matter to the sum."""
+    stages = (FirstStage(name=BM25, retriever=BM25), *(FirstStage(name=name, retriever=name) for name in names))
+    settings: dict[str, Any] = {"k1": DEFAULT_K1, "b": DEFAULT_B, "language": DEFAULT_LANGUAGE}
+    return SearchSystem(stages=stages, gate=PRIOR.moved(offset), fusion_depth=FUSION_DEPTH, **settings)
+
+
+def evidenced(topics: Topics, folder: Path, names: Sequence[str], arguments: Mapping[str, Any]) -> Evidenced:
+    """What a finished choice was made of, read from its folder again by its manifest's input names and arguments."""
+    own = [name for name in names if name != "queries" and not name.startswith(UNLABELLED)]
+    real = [name.removeprefix(f"{UNLABELLED} ") for name in names if name.startswith(f"{UNLABELLED} ")]
+    unlabelled = None
+    if real:
+        queries = read_queries(folder / UNLABELLED / "topics" / QUERIES)
+        unlabelled = Topics(UNLABELLED, {query.query_id: query.text for query in queries}, {})
+    return Evidenced(
+        topics=topics,
+        runs=read_lists({name: folder / f"{name}.trec" for name in own}),
+        judged=arguments.get("by", WRITTEN) == JUDGED,
+        unlabelled=unlabelled,
+        unlabelled_runs=read_lists({name: folder / UNLABELLED / f"{name}.trec" for name in real}),
+        match=bool(arguments.get("match", False)),
+    )
+
+
+def read_lists(paths: Mapping[str, Path]) -> dict[str, Run]:
+    """The documents of each run that a fusion reads."""
+    return {name: cut(read_run(path), FUSION_DEPTH) for name, path in paths.items()}

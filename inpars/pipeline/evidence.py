@@ -1,0 +1,131 @@
+"""The queries that a whole run's choice of a system rests on: judged ones, else those it wrote.
+
+Real queries without judgements say how far the written ones are from what people ask, and may weigh them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inpars.datasets import Dataset
+from inpars.errors import ConfigError
+from inpars.formats import read_queries
+from inpars.fusion.matching import LEAST_QUERIES
+from inpars.judgements import read_qrels
+from inpars.manifest import stamp
+from inpars.options import option
+from inpars.progress import Progress
+from inpars.topics import Topics, joined
+
+DEV, UNLABELLED = "dev", "unlabelled"
+MOST_JUDGED = 300  # dev queries that the choice is made by
+SHORTEST = 12  # characters of a hash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceOptions:
+    """Queries of people that the choice of the system may use; those that are measured by are no such."""
+
+    unlabelled_queries: Path | None = option(
+        None,
+        help="real queries without judgements, twenty are enough: choice.json then says how the written ones differ",
+        metavar="FILE",
+    )
+    match_queries: bool = option(
+        False,
+        help="choose the system by written queries weighted to resemble --unlabelled-queries (no better on the "
+        "collections of EXPERIMENTS.md)",
+    )
+    dev_split: str | None = option(
+        None, help="choose the system by the judged queries of this split of the dataset", metavar="NAME"
+    )
+    dev_queries: Path | None = option(
+        None, help="choose the system by these queries and --dev-qrels, not by written ones", metavar="FILE"
+    )
+    dev_qrels: Path | None = option(None, help="judgements of --dev-queries", metavar="FILE")
+
+    def check(self, split: str) -> None:
+        """Raise ConfigError for flags that contradict each other; `split` is the one that is measured by."""
+        if (self.dev_queries is None) != (self.dev_qrels is None):
+            raise ConfigError("--dev-queries and --dev-qrels go together; give both")
+        if self.dev_queries is not None and self.dev_split is not None:
+            raise ConfigError("--dev-split and --dev-queries both name dev queries; give one")
+        if self.dev_split == split:
+            raise ConfigError(f"--dev-split {split} is what is measured by; choose by other queries")
+        if self.match_queries and self.unlabelled_queries is None:
+            raise ConfigError("--match-queries needs --unlabelled-queries FILE")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides results, files by content."""
+        files = {"unlabelled_queries": self.unlabelled_queries, "dev_queries": self.dev_queries}
+        files |= {"dev_qrels": self.dev_qrels}
+        hashes = {name: None if path is None else stamp(path).sha256[:SHORTEST] for name, path in files.items()}
+        return {**hashes, "match_queries": self.match_queries, "dev_split": self.dev_split}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Queries beside the written ones; none where nobody named any."""
+
+    judged: Topics | None = None
+    unlabelled: Topics | None = None
+    match: bool = False
+
+    @property
+    def real(self) -> list[str]:
+        """What people ask, judged or not."""
+        named = self.unlabelled or self.judged
+        return [] if named is None else list(named.queries.values())
+
+
+def read_evidence(options: EvidenceOptions, dataset: Dataset, measured: Topics | None, progress: Progress) -> Evidence:
+    """Read the files or the split. What is measured by is left out and counted.
+
+    Raises ConfigError where too few queries are left.
+    """
+    found = Evidence(match=options.match_queries)
+    if options.unlabelled_queries is not None:
+        texts = _texts(options.unlabelled_queries, progress)
+        if len(texts) < LEAST_QUERIES:
+            raise ConfigError(f"{options.unlabelled_queries}: {len(texts)} queries are too few, give {LEAST_QUERIES}")
+        found = Evidence(unlabelled=Topics(UNLABELLED, texts, {}), match=options.match_queries)
+    judged = _judged(options, dataset, progress)
+    if judged is None:
+        return found
+    return Evidence(judged=_without(judged, measured, progress), unlabelled=found.unlabelled, match=found.match)
+
+
+def _judged(options: EvidenceOptions, dataset: Dataset, progress: Progress) -> Topics | None:
+    if options.dev_split is not None:
+        return dataset.topics(options.dev_split)
+    if options.dev_queries is None or options.dev_qrels is None:
+        return None
+    texts = _texts(options.dev_queries, progress)
+    return joined(DEV, texts, read_qrels(options.dev_qrels), str(options.dev_qrels))
+
+
+def _texts(path: Path, progress: Progress) -> dict[str, str]:
+    return {query.query_id: query.text for query in read_queries(path, progress.note) if query.text.strip()}
+
+
+def _without(judged: Topics, measured: Topics | None, progress: Progress) -> Topics:
+    """The dev queries with a relevant document, without those that are measured by; at most `MOST_JUDGED`."""
+    test = {_squeezed(text) for text in measured.queries.values()} if measured is not None else set[str]()
+    known = {query_id: text for query_id, text in judged.queries.items() if _squeezed(text) not in test}
+    if left_out := len(judged.queries) - len(known):
+        progress.note(f"{left_out} dev queries are measured by too, and do not choose")
+    answered = [name for name in known if any(grade > 0 for grade in judged.qrels.get(name, {}).values())]
+    if not answered:
+        raise ConfigError("none of the dev queries has a relevant document and is not measured by")
+    if len(answered) > MOST_JUDGED:
+        progress.note(f"the first {MOST_JUDGED} of {len(answered)} judged dev queries choose")
+    chosen = answered[:MOST_JUDGED]
+    queries, qrels = {name: known[name] for name in chosen}, {name: judged.qrels[name] for name in chosen}
+    return Topics(judged.split, queries, qrels)
+
+
+def _squeezed(text: str) -> str:
+    return " ".join(text.lower().split())

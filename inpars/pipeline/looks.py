@@ -1,0 +1,64 @@
+"""The stage that looks whether a run's written queries are queries, and says which prompt to try where they are not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from inpars.filtering.looks import Looks, looks_of
+from inpars.formats import read_synthetic_queries
+from inpars.manifest import Manifest, stamp
+from inpars.options import option
+from inpars.pipeline.retrieving import SYNTHETIC, Surroundings
+from inpars.stages.stage import Outcome, run_stage
+from inpars.storage import atomic_writer
+
+LOOKS = "choice/looks.json"
+LEAST_SHARE = 0.5  # of queries that look like one, below which another prompt is named
+WORDS = {
+    "empty": "empty",
+    "code": "lines of programs",
+    "copied": "words of their document as they stand there",
+    "duplicate": "words of an earlier query",
+}
+REMEDIES = {
+    "empty": "--prompt no-examples where --model follows instructions, or another --model",
+    "code": "--prompt keywords or --prompt questions-technical",
+    "copied": "--prompt inpars-gbq or --prompt forum",
+    "duplicate": "--prompt inpars-gbq, or more varied documents (--max-documents)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _LooksOptions:
+    least_share: float = option(help="of queries that look like one")
+
+
+def check_looks(run: Surroundings) -> Manifest:
+    """Count what the written queries look like; below `LEAST_SHARE` a note names the prompts to try."""
+    output, source, corpus = run.path(LOOKS), run.path(SYNTHETIC), run.dataset.corpus
+
+    def work() -> Outcome:
+        looks = looks_of(read_synthetic_queries(source), lambda doc_id: corpus[doc_id].full_text)
+        values = {**asdict(looks), "share": looks.share}
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_writer(output) as stream:
+            json.dump(values, stream, indent=1)
+            stream.write("\n")
+        if (line := advice(looks)) is not None:
+            run.progress.note(line)
+        return Outcome(looks.queries, {}, values)
+
+    inputs = {"queries": stamp(source), "corpus": run.dataset.corpus_stamp}
+    return run_stage("looks", _LooksOptions(LEAST_SHARE), output=output, inputs=inputs, work=work, **run.told)
+
+
+def advice(looks: Looks) -> str | None:
+    """What is wrong with the queries and what to try; None where most look like queries."""
+    worst = looks.worst
+    if looks.share >= LEAST_SHARE or not worst:
+        return None
+    return (
+        f"only {looks.good} of {looks.queries} written queries look like queries, {getattr(looks, worst)} are "
+        f"{WORDS[worst]}; try {REMEDIES[worst]}"
+    )
