@@ -174,7 +174,8 @@ def test_another_prompt_is_asked_for_and_redoes_only_what_depends_on_it(finished
     moment = now(finished)
     prompt = tmp_path / "other.yaml"
     prompt.write_text(small_run.PROMPT.replace("falcon", "raven"))
-    command = [*trained, "--output", str(finished), "--prompt", str(prompt), "--quiet"]
+    named = trained.index("--prompt") + 1
+    command = [*trained[:named], str(prompt), *trained[named + 1 :], "--output", str(finished), "--quiet"]
     assert main(command) == 1
     error = capsys.readouterr().err
     assert "--prompt was two examples " in error
