@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice, tee
@@ -48,6 +48,7 @@ class WriteTask:
     shard: Shard | None
     block: int  # documents that are planned together
     first: int  # the place of the first one among those chosen
+    planned: list[list[int]] | None = None  # the plan of all, where they are one block and it is known
 
     @classmethod
     def of(cls, documents: Sequence[Document], generator: QueryGenerator, shard: Shard | None) -> WriteTask:
@@ -59,7 +60,7 @@ class WriteTask:
 
     def plan(self, block: range) -> list[list[int]]:
         """A block's chunks."""
-        return self.generator.plan(self.documents[block.start : block.stop])
+        return self.generator.plan(self.documents[block.start : block.stop]) if self.planned is None else self.planned
 
     def places(self) -> Iterator[int]:
         """Its documents, ascending."""
@@ -162,7 +163,7 @@ class GenerateShard:
 
 
 class GenerateWorker:
-    """A generator in a worker's process."""
+    """A generator in a worker's process; it keeps the latest block's plan, since it has several shards of one."""
 
     def __init__(
         self,
@@ -173,40 +174,19 @@ class GenerateWorker:
         canary: bool,
     ) -> None:
         self._placed = open_corpus(*corpus).in_file_order()
-        self._generator, self._header, self._prompt = PlannedOnce(make_generator()), header, prompt.name
+        self._generator, self._header, self._prompt = make_generator(), header, prompt.name
+        self._block, self._plan = -1, list[list[int]]()
         self._canary = Canary(example.query for example in prompt.examples) if canary else None
         self.device = self._generator.device
 
     def write(self, shard: GenerateShard, partial: Path, output: Path) -> Mapping[str, Any]:
         """The queries of one shard, in the order of the corpus."""
-        self._generator.block = shard.block
         documents = Picked(self._placed.__getitem__, shard.places)
-        task = WriteTask(documents, self._generator, shard.part, BLOCK_ITEMS, 0)
+        if self._block != shard.block:
+            self._block, self._plan = shard.block, self._generator.plan(documents)
+        task = WriteTask(documents, self._generator, shard.part, BLOCK_ITEMS, 0, self._plan)
         saved = Partial(STAGE, partial, self._header, SILENT)
         return {"places": pack_places(write_part(task, saved, output, self._prompt, self._canary))}
-
-
-class PlannedOnce:
-    """A generator that remembers the plan of the latest block, since a worker has several shards of one."""
-
-    def __init__(self, generator: QueryGenerator) -> None:
-        self._generator, self._planned, self.block = generator, -1, 0
-        self._plan: list[list[int]] = []
-        self.name, self.log_prob_kind, self.device = generator.name, generator.log_prob_kind, generator.device
-
-    def plan(self, documents: Sequence[Document]) -> list[list[int]]:
-        """The plan of `block`, whose documents these are."""
-        if self._planned != self.block:
-            self._plan, self._planned = self._generator.plan(documents), self.block
-        return self._plan
-
-    def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
-        """The generator's own."""
-        return self._generator.generate(documents)
-
-    def generate_each(self, chunks: Iterable[Sequence[Document]]) -> Iterator[list[list[GeneratedQuery]]]:
-        """The generator's own."""
-        return generate_each(self._generator, chunks)
 
 
 def _synthetic(

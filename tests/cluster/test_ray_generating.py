@@ -4,6 +4,7 @@ import functools
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
 from fake_generators import MakeFake
 from tiny_models import sentence
@@ -13,6 +14,7 @@ from inpars.distributed import workers_of
 from inpars.errors import BackendError, ConfigError
 from inpars.formats import write_documents
 from inpars.manifest import read_manifest, stamp
+from inpars.progress import SILENT
 from inpars.prompting.templates import Example, Prompt
 from inpars.records import Document
 from inpars.stages.generating import GenerateOptions, generate_queries, generator_maker
@@ -122,6 +124,26 @@ def test_the_canary_of_a_worker_stops_all(ray_here, tmp_path, collection):
 def _same(tmp_path):
     write_documents(tmp_path / "same.jsonl", [Document(f"d{n}", "same words") for n in range(600)])
     return tmp_path / "same.jsonl"
+
+
+def test_a_worker_plans_a_block_once_and_writes_the_bytes_of_one_process(tmp_path, collection):
+    """150 documents in shards of 64: 3 shards of one block."""
+    from inpars.stages.shard_folder import ShardFolder
+    from inpars.stages.writing import GenerateShard, GenerateWorker
+
+    generate(collection, tmp_path / "local.jsonl", MakeFake(tmp_path / "local"))
+    generator, planned = MakeFake(tmp_path / "log")(), []
+    plan = generator.plan
+    generator.plan = lambda documents: planned.append(len(documents)) or plan(documents)
+    place, folder = (collection.path, collection.sha256), ShardFolder.open(tmp_path / "q", "", SHARD, 150, SILENT)
+    worker = GenerateWorker(place, PROMPT, lambda: generator, "{}", False)
+    for shard in range(folder.count):
+        payload = GenerateShard(0, np.arange(150), folder.part(shard))
+        said = worker.write(payload, tmp_path / "q.partial", folder.file(shard))
+        folder.finish(shard, said)
+        (tmp_path / "q.partial").unlink()
+    assert planned == [150]
+    assert "".join(f"{line}\n" for line in folder.merged()) == (tmp_path / "local.jsonl").read_text()
 
 
 def test_an_engine_without_its_workers_is_refused(tmp_path, collection):
