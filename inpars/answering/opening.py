@@ -17,7 +17,7 @@ from inpars.answering.focusing import SENTENCES, Focus
 from inpars.answering.parts import LockedScorer, Stage, StoredStage
 from inpars.answering.reading import Judge
 from inpars.errors import BackendError, ConfigError, MissingDependencyError
-from inpars.generation.api_options import ApiOptions, check_api
+from inpars.generation.api.options import ApiOptions, check_api
 from inpars.models.computing import ComputingOptions
 from inpars.models.engine_backend import use_engine
 from inpars.models.folders import refuse_server_model

@@ -8,9 +8,9 @@ from typing import Any
 
 from inpars.answering.writing import Message
 from inpars.errors import BackendError
-from inpars.generation.api_client import FilteredError, NoAnswerError, RefusedError, Server
-from inpars.generation.api_reply import read_reply
-from inpars.generation.reply_thoughts import find_answer
+from inpars.generation.api.client import FilteredError, NoAnswerError, RefusedError, Server
+from inpars.generation.api.formats import read_reply
+from inpars.generation.api.thoughts import find_answer
 
 RETRIES = 2  # somebody is waiting for the answer
 

@@ -18,7 +18,7 @@ from typing import Protocol
 from inpars.answering.focusing import Focus
 from inpars.answering.highlighting import STOP_WORDS, WORD, missing_names, stem
 from inpars.answering.records import Answer, Hit
-from inpars.generation.api_prices import cut_text
+from inpars.generation.api.budget import cut_text
 
 Message = Mapping[str, str]
 """`role` and `content`, as chat models take them."""

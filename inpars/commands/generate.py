@@ -13,7 +13,7 @@ from inpars.commands.common import add_dataset_flags, add_output_flags, console,
 from inpars.distributed import workers_of
 from inpars.errors import ConfigError
 from inpars.formats import read_synthetic_queries
-from inpars.generation.api_options import ApiOptions, check_api
+from inpars.generation.api.options import ApiOptions, check_api
 from inpars.mining.pairs import write_pairs
 from inpars.options import add_flags, from_flags
 from inpars.prompting.example_choice import ExampleOptions, choose_prompt

@@ -132,7 +132,7 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
     if finished.results:
         lines = table(finished.results, finished.differences, metrics)
         first = [f"not a result: {problem}" for problem in finished.problems]
-        text = "\n".join([*first, lines, finished.verdict, f"report: {finished.report}"])
+        text = "\n".join([*first, lines, *filter(None, [finished.verdict]), f"report: {finished.report}"])
     else:
         text = f"no judged queries, nothing measured; the search system is in {flags.output}\nreport: {finished.report}"
     if finished.statement:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from inpars.datasets import Dataset
 from inpars.documents.selection import choose_documents
@@ -25,7 +26,8 @@ from inpars.stages.retrieving import SearchOptions, load_encoder
 
 SAMPLE = 512  # documents drawn at random
 SECONDS = {"write": 5.0, "embed": 3.0, "embed windows": 2.0, "rerank": 5.0}  # each, without the start
-WRITTEN_TOGETHER, EMBEDDED_TOGETHER, RERANKED_TOGETHER = 8, 48, 16
+WRITTEN_TOGETHER, EMBEDDED_TOGETHER, RERANKED_TOGETHER = 8, 24, 8
+QUICK_START = 10.0  # seconds, up to which a first start is taken for any
 WARM = 2  # items of the part before the first that is measured
 QUERY_WORDS = 8  # of another document stand for a query
 BATCH = 16  # texts encoded together, of much the same length as in the run's larger batches
@@ -38,7 +40,7 @@ def measure_rates(dataset: Dataset, prompt: PromptSource, options: PipelineOptio
     if not chosen:
         raise ConfigError(f"{dataset.name}: no document has any text, so there is nothing to measure or to search")
     documents = sorted(chosen, key=lambda document: len(document.full_text))
-    write = measure(functools.partial(_writing, documents, prompt, options), SECONDS["write"])
+    write = _measured(functools.partial(_writing, documents, prompt, options), SECONDS["write"])
     return_freed_memory()
     embed: Measurement | None = None
     windows: Measurement | None = None
@@ -49,7 +51,7 @@ def measure_rates(dataset: Dataset, prompt: PromptSource, options: PipelineOptio
         windows = measure(_embedding(documents, options, tokens, dataset, embedded), SECONDS["embed windows"])
         return_freed_memory()
     try:
-        rerank = measure(functools.partial(_reranking, documents, prompt, options), SECONDS["rerank"])
+        rerank = _measured(functools.partial(_reranking, documents, prompt, options), SECONDS["rerank"])
     except UntrainedModelError:  # nothing is reranked by it, as the run will say
         rerank = None
     return_freed_memory()
@@ -63,6 +65,15 @@ def measure_rates(dataset: Dataset, prompt: PromptSource, options: PipelineOptio
         start_reranker=_start(rerank),
     )
     return rates, tuple(embedded)
+
+
+def _measured(start: Callable[[], Iterator[Callable[[], int]]], seconds: float) -> Measurement:
+    """As `measure`, with the start that the run's stage will have: a first one may convert weights or try engines."""
+    found = measure(start, seconds)
+    if found.startup_seconds <= QUICK_START:
+        return found
+    return_freed_memory()
+    return replace(found, startup_seconds=measure(start, 0.0).startup_seconds)
 
 
 def _each(measured: Measurement | None) -> float:

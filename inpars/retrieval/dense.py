@@ -35,7 +35,7 @@ from inpars.models.networks import check_length
 from inpars.models.side_by_side import in_lone_thread, side_by_side
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run
-from inpars.retrieval.blocks import FillBlocks, SaveBlock
+from inpars.retrieval.blocks import FillBlocks, SaveBlock, fill_here
 from inpars.retrieval.passages import document_windows, require_offsets
 from inpars.retrieval.segments import save_array
 from inpars.storage import atomic_writer, storage_errors
@@ -327,19 +327,12 @@ def _read_ids(path: Path, count: int) -> list[str] | None:
 
 
 def _encode_corpus(corpus: Documents, encoder: Encoder, shards: Sequence[Path], progress: Progress) -> list[str]:
-    doc_ids: list[str] = []
-    done = sum(shard.exists() for shard in shards) * DOCUMENTS_PER_SHARD
-    blocks = zip(shards, chunks(corpus, DOCUMENTS_PER_SHARD), strict=True)
-    description = f"encode with {encoder.name}"
-    for shard, documents in progress.track(
-        blocks, total=len(corpus), description=description, unit="documents", done=min(done, len(corpus))
-    ):
-        doc_ids += [document.doc_id for document in documents]
-        if not shard.exists():
-            save_embeddings(shard, documents, encoder, progress)
-        else:
-            progress.advance(0)
-    return doc_ids
+    def save(shard: Path, documents: Sequence[Document]) -> None:
+        save_embeddings(shard, documents, encoder, progress)
+
+    parts = chunks(corpus, DOCUMENTS_PER_SHARD)
+    filled = fill_here(shards, parts, save, DOCUMENTS_PER_SHARD, len(corpus), encoder.name, progress)
+    return [document.doc_id for documents in filled for document in documents]
 
 
 def save_embeddings(shard: Path, documents: Sequence[Document], encoder: Encoder, progress: Progress = SILENT) -> None:

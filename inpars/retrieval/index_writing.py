@@ -18,7 +18,7 @@ from inpars.corpus import Documents
 from inpars.errors import ConfigError, DataFormatError, StaleInputError
 from inpars.progress import SILENT, Progress
 from inpars.records import Document
-from inpars.retrieval.blocks import FillBlocks, SaveBlock
+from inpars.retrieval.blocks import FillBlocks, SaveBlock, fill_here
 from inpars.retrieval.index_state import (
     DELETIONS,
     SEGMENTS,
@@ -245,12 +245,13 @@ def _new_segment(
 
 def _encode(working: Path, blocks: Sequence[Path], count: int, encoder: DocumentEncoder, progress: Progress) -> None:
     """Embed the rows block by block, leaving out those that an interrupted run saved."""
-    parts = zip(blocks, chunks(read_texts(working), DOCUMENTS_PER_BLOCK), strict=True)
-    for block, texts in progress.track(parts, total=count, description=f"encode with {encoder.name}", unit="documents"):
-        if block.exists():
-            progress.advance(len(texts))
-            continue
+
+    def save(block: Path, texts: Sequence[str]) -> None:
         save_embeddings(block, texts, encoder, progress)
+
+    parts = chunks(read_texts(working), DOCUMENTS_PER_BLOCK)
+    for _ in fill_here(blocks, parts, save, DOCUMENTS_PER_BLOCK, count, encoder.name, progress):
+        pass
 
 
 @dataclass(frozen=True, slots=True)

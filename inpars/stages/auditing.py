@@ -26,13 +26,13 @@ from inpars.formats import triple_id_lines
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.mining.audit import AuditAction, AuditedTriple, act, tally
 from inpars.models.computing import ComputingOptions
-from inpars.options import option, result_settings
+from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt
 from inpars.protocols import PairScorer
 from inpars.scoring.kinds import ScorerKind
 from inpars.stages.mining import ids_path, negatives_path
-from inpars.stages.partial import remove_partial
+from inpars.stages.partial import Partial
 from inpars.stages.remembered import RememberedScores
 from inpars.stages.reranking import RerankOptions, load_run_scorer
 from inpars.stages.stage import Outcome, model_stamp, refuse_to_overwrite, run_stage
@@ -104,11 +104,9 @@ def audit_triples(
 
     def work() -> Outcome:
         keys = scan_pairs(source, check_order=options.action == "relabel")
-        settings = result_settings(options)
-        with RememberedScores(STAGE, output, settings, inputs, make_scorer, progress) as scorer:
+        with RememberedScores(Partial.of(STAGE, options, inputs, output, progress), make_scorer) as scorer:
             scores = _score(source, keys, scorer, corpus, progress)
         found = _write(source, output, scores, options)
-        remove_partial(scorer.path)
         return Outcome(found.written, {"false_negative": found.dropped}, found.results() | {"pairs": keys.pairs})
 
     redo = overwrite or (output.exists() and not all(path.exists() for path in beside))

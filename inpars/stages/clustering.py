@@ -19,11 +19,10 @@ from inpars.errors import ConfigError
 from inpars.filtering.score_files import ID_FIELD
 from inpars.formats import read_synthetic_queries
 from inpars.manifest import Manifest
-from inpars.options import result_settings
 from inpars.progress import SILENT, Progress
 from inpars.stages.columns import column_inputs
 from inpars.stages.log_probs import STAGE, count_rows
-from inpars.stages.partial import header_line, partial_path, remove_partial
+from inpars.stages.partial import Partial
 from inpars.stages.scoring import ScoreOptions
 from inpars.stages.stage import Outcome, run_stage
 from inpars.storage import storage_errors, write_jsonl
@@ -57,8 +56,8 @@ def cluster_file(
     def work() -> Outcome:
         from inpars.filtering.clusters import cluster, default_clusters
 
-        partial, total = partial_path(output), count_rows(source, options.limit)
-        header = header_line(STAGE, result_settings(options), inputs).encode() + b"\n"
+        saved, total = Partial.of(STAGE, options, inputs, output, progress), count_rows(source, options.limit)
+        partial, header = saved.path, saved.header.encode() + b"\n"
         width = _encode(source, total, make_encoder or (lambda: _load(options)), partial, header, progress)
         embeddings = np.memmap(partial, dtype=NUMBER, mode="r", offset=len(header), shape=(total, width))
         count = options.clusters or default_clusters(total)
@@ -78,7 +77,6 @@ def cluster_file(
 
         written = write_jsonl(output, rows())
         del embeddings
-        remove_partial(partial)
         return Outcome(written, {}, {"clusters": int((sizes > 0).sum()), "largest": int(sizes.max())})
 
     return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)

@@ -15,16 +15,15 @@ from inpars.corpus import Corpus
 from inpars.filtering.score_files import ID_FIELD
 from inpars.formats import read_synthetic_records
 from inpars.manifest import FileStamp, Manifest, stamp
-from inpars.options import result_settings
 from inpars.progress import SILENT, Progress
 from inpars.stages.column_scorers import ColumnScorer, Row, load_column
 from inpars.stages.log_probs import STAGE, count_rows
-from inpars.stages.partial import header_line, open_partial, partial_path, remove_partial, whole_lines
+from inpars.stages.partial import Partial
 from inpars.stages.scoring import ScoreOptions
 from inpars.stages.sharding import own_items, shard_results
 from inpars.stages.shards import batches_of
 from inpars.stages.stage import Outcome, model_stamp, run_stage
-from inpars.storage import read_jsonl, to_json_line, write_jsonl
+from inpars.storage import to_json_line, write_jsonl
 
 
 def score_column_file(
@@ -43,24 +42,22 @@ def score_column_file(
     make = make_scorer or (lambda: load_column(source, options, corpus, progress))
 
     def work() -> Outcome:
-        partial, header = partial_path(output), header_line(STAGE, result_settings(options), inputs)
+        partial = Partial.of(STAGE, options, inputs, output, progress)
         total = count_rows(source, options.limit)
         own = own_items(total, options.part)
-        keep_lines = whole_lines(STAGE, partial, header, progress)
-        done = max(keep_lines - 1, 0)
+        done = partial.kept()
         if done:
-            progress.note(f"{STAGE}: going on where the last run stopped, {done} of {len(own)} queries are done")
+            partial.note_done(done, len(own), "queries ")
         if done < len(own):
             scorer = make()
             left = range(own.start + done, own.stop)
-            with open_partial(partial, header, keep_lines) as lines:
+            with partial.append(done) as lines:
                 blocks = _scored(read_synthetic_records(source), scorer, left, total, progress, done)
                 for block in blocks:
                     lines.append(map(to_json_line, block))
         tally = Tally()
-        rows_done = (row for _, row in read_jsonl(partial) if ID_FIELD in row) if own else iter(())  # headers have none
+        rows_done = (row for _, row in partial.records()) if own else iter(())
         count = write_jsonl(output, tally.watched(rows_done))
-        remove_partial(partial)
         told = shard_results(options.part, total, ((place, 1) for place in own))
         return Outcome(count, {}, tally.results() | told)
 

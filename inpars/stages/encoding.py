@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from inpars.progress import Progress
 from inpars.retrieval.blocks import Rows
-from inpars.stages.shard_folder import ShardFolder, remove_shards
+from inpars.stages.shard_folder import ShardFolder, remove_leftovers
 from inpars.stages.workers import Workers, do_shards
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class EncodeByWorkers:
         folder = ShardFolder.open(output, f"{size}", size, count, progress)
         make = functools.partial(EncodeWorker, rows, files, size, self.make)
         do_shards(make, folder, folder.items, self.workers, description="encode", unit="documents", progress=progress)
-        remove_shards(output)
+        remove_leftovers(output)
 
 
 class EncodeWorker:

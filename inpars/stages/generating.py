@@ -17,23 +17,22 @@ from inpars.corpus import Corpus
 from inpars.documents.selection import Selection, choose_documents
 from inpars.errors import ConfigError
 from inpars.generation import Metered, QueryGenerator
-from inpars.generation.api_options import ApiOptions, check_api
-from inpars.generation.api_prices import Estimate
-from inpars.generation.api_wire import Endpoint
+from inpars.generation.api.budget import Estimate
+from inpars.generation.api.options import ApiOptions, check_api
+from inpars.generation.api.requests import Endpoint
 from inpars.generation.canary import WINDOW, Canary
 from inpars.generation.local_model import LocalModel
 from inpars.generation.result_notes import result_notes
 from inpars.generation.settings import DecodingSettings
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.models.folders import refuse_server_model
-from inpars.options import SEED, Bounds, check, option, result_settings
+from inpars.options import SEED, Bounds, check, option
 from inpars.progress import SILENT, Progress
 from inpars.prompting.prompts import Prompt, PromptSource, load_prompt
 from inpars.stages.examples import read_ids, write_example_query_ids
 from inpars.stages.generating_api import estimate_cost, load_api_generator, server_stamp
 from inpars.stages.generating_local import load_local_generator
-from inpars.stages.partial import header_line, partial_path, remove_partial
-from inpars.stages.shard_folder import remove_shards
+from inpars.stages.partial import Partial
 from inpars.stages.sharding import ShardedOptions, own_items, shard_results
 from inpars.stages.stage import Outcome, dropped_line, model_stamp, run_stage
 from inpars.stages.workers import Workers, check_engine
@@ -111,16 +110,16 @@ def generate_queries(
 
     def work() -> Outcome:
         chosen = _choose(corpus, prompt, options)
-        header = header_line(STAGE, result_settings(options), inputs)
+        partial = Partial.of(STAGE, options, inputs, output, progress)
         if workers is not None:
             outcome = write_by_workers(
-                *(workers, chosen, corpus, prompt, make_generator, output, header),
+                *(workers, chosen, corpus, prompt, make_generator, output, partial.header),
                 model=options.model,
                 canary=options.canary,
                 progress=progress,
             )
         else:
-            outcome = _write_here(chosen, prompt, options, make_generator(), output, header, progress)
+            outcome = _write_here(chosen, prompt, options, make_generator(), output, partial)
         for line in result_notes((record for _, record in read_jsonl(output)), options.max_new_tokens):
             progress.note(f"{STAGE}: {line}")
         return outcome
@@ -128,7 +127,6 @@ def generate_queries(
     manifest = run_stage(
         STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite
     )
-    remove_shards(output)
     write_example_query_ids(prompt, output)
     return manifest
 
@@ -166,28 +164,24 @@ def _write_here(
     options: GenerateOptions,
     generator: QueryGenerator,
     output: Path,
-    header: str,
-    progress: Progress,
+    partial: Partial,
 ) -> Outcome:
     """In this process: what a killed run has written already is kept, the rest is generated, all is put in order."""
-    partial = partial_path(output)
     canary = Canary(example.query for example in prompt.examples) if options.canary else None
     task = WriteTask.of(chosen.documents, generator, options.part)
     try:
-        lines_at = write_part(task, partial, output, header, prompt.name, progress, canary)
+        lines_at = write_part(task, partial, output, prompt.name, canary)
     finally:
         if isinstance(generator, Metered):
             generator.close()
-    remove_partial(partial)
     if isinstance(generator, Metered):
         for line in generator.notes():
-            progress.note(f"{STAGE}: {line}")
+            partial.progress.note(f"{STAGE}: {line}")
+    numbered = ((task.first + place, lines) for place, lines in lines_at)
     results = {
         "documents": len(lines_at),
         **(generator.results() if isinstance(generator, Metered) else {}),
-        **shard_results(
-            options.part, len(chosen.documents), ((task.first + place, lines) for place, lines in lines_at)
-        ),
+        **shard_results(options.part, len(chosen.documents), numbered),
     }
     return Outcome(sum(lines for _, lines in lines_at), dict(chosen.dropped), results, generator.device)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from inpars.errors import ConfigError, MissingDependencyError, pip_line
 from inpars.extras import EXTRAS
 from inpars.generation import QueryGenerator
-from inpars.generation.api_answers import journal_path, read_answers
-from inpars.generation.api_options import ApiOptions, check_api
-from inpars.generation.api_prices import Estimate, load_prices, total
-from inpars.generation.api_wire import Endpoint, Wording
+from inpars.generation.api.budget import Estimate, load_prices, total
+from inpars.generation.api.journal import journal_path, read_answers
+from inpars.generation.api.options import ApiOptions, check_api
+from inpars.generation.api.requests import Endpoint, Wording
 from inpars.generation.settings import DecodingSettings
 from inpars.manifest import FileStamp, stamp_text
 from inpars.progress import SILENT, Progress
@@ -42,7 +42,7 @@ def load_api_generator(
     if find_spec("openai") is None:
         install = EXTRAS["api"].install_line() or pip_line(["openai"])
         raise MissingDependencyError("openai", f"for --backend {endpoint}", install)
-    from inpars.generation.openai_api import ApiGenerator
+    from inpars.generation.api.generator import ApiGenerator
 
     return ApiGenerator(wording, options, price, output, progress)
 

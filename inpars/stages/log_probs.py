@@ -24,13 +24,13 @@ from inpars.generation.canary import LATEST_CHARACTERS
 from inpars.packing import is_packed
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, SyntheticQuery
-from inpars.stages.partial import CHUNK_END, chunk_ends, open_partial
+from inpars.stages.partial import CHUNK_END, Partial
 from inpars.stages.shard_folder import ShardFolder
 from inpars.stages.sharding import own_items
 from inpars.stages.shards import Shard, chunks_of, pack_places, places_of, planned_items
 from inpars.stages.stage import Outcome
 from inpars.stages.workers import WORKERS_RESULT, Workers, do_shards, shard_size, worker_reports
-from inpars.storage import read_json_at, read_jsonl, read_lines, to_json_line, write_jsonl, write_lines
+from inpars.storage import read_json_at, read_lines, to_json_line, write_jsonl, write_lines
 
 if TYPE_CHECKING:
     from inpars.generation.teacher_forcing import KnownQuery, QueryScore, TeacherForcing
@@ -106,12 +106,12 @@ def count_rows(source: Path, limit: int | None) -> int:
     return total
 
 
-def score_task(task: ScoreTask, partial: Path, header: str, progress: Progress) -> None:
+def score_task(task: ScoreTask, partial: Partial) -> None:
     """Score what the partial file lacks."""
     own = own_items(task.total, task.shard)
-    ends = chunk_ends(STAGE, partial, header, len(own), progress)
+    progress, ends = partial.progress, partial.chunk_ends(len(own))
     done, chunks = chunks_of(task.total, task.plan, task.shard, ends=ends)
-    with open_partial(partial, header, ends[done]) as lines:
+    with partial.append(ends[done]) as lines:
         track = progress.track(
             chunks, total=len(own), description=f"score with {task.scorer.name}", unit="queries", done=done
         )
@@ -124,9 +124,9 @@ def score_task(task: ScoreTask, partial: Path, header: str, progress: Progress) 
             progress.advance(len(records), queries[-1].text[:LATEST_CHARACTERS])
 
 
-def write_scores(task: ScoreTask, partial: Path, output: Path, prompt: str) -> tuple[list[int], tuple[int, float]]:
+def write_scores(task: ScoreTask, partial: Partial, output: Path, prompt: str) -> tuple[list[int], tuple[int, float]]:
     """The task's rows with their new numbers, as the output: their places, and number and sum of the log-probs."""
-    scores = {record["query_id"]: record for _, record in read_jsonl(partial) if "query_id" in record}
+    scores = {record["query_id"]: record for _, record in partial.records() if "query_id" in record}
     scored_by = {"model": lasting_name(task.scorer.name), "prompt": prompt}
     places = list(places_of(task.total, task.plan, task.shard))
     rows = (task.rows[place - task.first] for place in places)
@@ -241,9 +241,9 @@ class ScoreWorker:
 
     def write(self, shard: ScoreShard, partial: Path, output: Path) -> Mapping[str, Any]:
         """The rows of one shard with their new numbers."""
-        task = self._read(shard)
-        score_task(task, partial, self._header, SILENT)
-        places, (tokens, total) = write_scores(task, partial, output, self._prompt)
+        task, saved = self._read(shard), Partial(STAGE, partial, self._header, SILENT)
+        score_task(task, saved)
+        places, (tokens, total) = write_scores(task, saved, output, self._prompt)
         return {"places": pack_places((place, 1) for place in places), "tokens": tokens, "log_probs": total}
 
     def _read(self, shard: ScoreShard) -> ScoreTask:

@@ -30,13 +30,13 @@ from inpars.mining.triples import (
     parse_ranks,
     rank_problems,
 )
-from inpars.options import POSITIVE, SEED, SHARE, option, result_settings
+from inpars.options import POSITIVE, SEED, SHARE, option
 from inpars.progress import SILENT, Progress
 from inpars.protocols import PairScorer
 from inpars.records import Query, Run
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
 from inpars.stages.engine_options import ClusterOptions
-from inpars.stages.partial import remove_partial
+from inpars.stages.partial import Partial
 from inpars.stages.remembered import RememberedScores
 from inpars.stages.reranking import RerankOptions, load_run_scorer
 from inpars.stages.retrieving import SearchOptions, encode_by, load_encoder, own_documents
@@ -148,8 +148,10 @@ def write_triples(
         queries = _count(source, corpus)
         load = make_scorer or (lambda: load_rescorer(options))
         with ExitStack() as stack:
-            remembered = RememberedScores(STAGE, output, result_settings(options), inputs, load, progress)
-            scorer = stack.enter_context(remembered) if options.rescore is not None else None
+            scorer = None
+            if options.rescore is not None:
+                saved = Partial.of(STAGE, options, inputs, output, progress)
+                scorer = stack.enter_context(RememberedScores(saved, load))
             miner = Miner(
                 corpus,
                 draw,
@@ -159,7 +161,6 @@ def write_triples(
                 own_documents=lambda texts: own_documents(texts, corpus),
             )
             count = _write(files, miner, _asked(source, corpus, miner), queries, corpus, progress)
-        remove_partial(remembered.path)
         return Outcome(count, dict(miner.counts.dropped), _results(miner))
 
     redo = overwrite or (output.exists() and not all(side.exists() for side in files.sides))

@@ -20,7 +20,7 @@ from inpars.progress import SILENT, Progress
 from inpars.protocols import PairScorer
 from inpars.records import Run, ScoredDocument
 from inpars.reranking import PAIRS_PER_BATCH, Texts, check_ids, pairs_to_score, score_run
-from inpars.stages.partial import open_partial, whole_lines
+from inpars.stages.partial import Partial
 from inpars.stages.shard_folder import ShardFolder
 from inpars.stages.workers import WORKERS_RESULT, Workers, do_shards, worker_reports
 from inpars.storage import read_jsonl, to_json_line
@@ -35,16 +35,14 @@ def score_top(
     corpus: Texts,
     queries: Mapping[str, str],
     depth: int,
-    partial: Path,
-    header: str,
+    partial: Partial,
     make_scorer: Callable[[], PairScorer],
-    progress: Progress,
 ) -> list[ScoredDocument]:
     """All scores of the top of its own queries, those of the partial file first."""
-    keep_lines = whole_lines(STAGE, partial, header, progress)
-    known = read_scores(partial) if keep_lines else []
+    keep = partial.kept()
+    known = read_scores(partial.path) if keep else []
     done = {(row.query_id, row.doc_id) for row in known}
-    with open_partial(partial, header, keep_lines) as lines:
+    with partial.append(keep) as lines:
         batches = score_run(
             run,
             queries,
@@ -53,7 +51,7 @@ def score_top(
             depth=depth,
             done=done,
             own=None if len(own) == len(run) else set(own),
-            progress=progress,
+            progress=partial.progress,
         )
         for batch in batches:
             lines.append(to_json_line({"q": row.query_id, "d": row.doc_id, "s": row.score}) for row in batch)
@@ -125,6 +123,7 @@ class RerankWorker:
         for place, (query_id, doc_id) in enumerate(shard.pairs):
             run.setdefault(query_id, {})[doc_id] = -float(place)
         depth, make = len(shard.pairs), lambda: self._scorer
-        score_top(run, run, self._corpus, shard.queries, depth, partial, self._header, make, SILENT)
+        saved = Partial(STAGE, partial, self._header, SILENT)
+        score_top(run, run, self._corpus, shard.queries, depth, saved, make)
         partial.replace(output)
         return {}

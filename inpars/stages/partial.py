@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from inpars.errors import DataFormatError
 from inpars.manifest import FileStamp
+from inpars.options import result_settings
 from inpars.progress import Progress
 from inpars.storage import (
     AppendedLines,
@@ -40,43 +42,65 @@ def header_line(stage: str, settings: Mapping[str, Any], inputs: Mapping[str, Fi
     return to_json_line({"partial": stage, "settings": digest})
 
 
-def whole_lines(stage: str, partial: Path, header: str, progress: Progress) -> int:
-    """How many whole lines of these settings there are, the header among them; a file of other settings goes."""
-    if not partial.exists():
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """A partial file and what its lines are made from: of a stage's output, or of a shard of it."""
+
+    stage: str
+    path: Path
+    header: str
+    progress: Progress
+
+    @classmethod
+    def of(
+        cls, stage: str, options: object, inputs: Mapping[str, FileStamp], output: Path, progress: Progress
+    ) -> Partial:
+        """That of an output, with a stage's own options."""
+        return cls(stage, partial_path(output), header_line(stage, result_settings(options), inputs), progress)
+
+    def kept(self) -> int:
+        """How many whole lines of these settings there are behind the header; a file of other settings goes."""
+        if not self.path.exists():
+            return 0
+        with AppendedLines(self.path) as lines:
+            kept = lines.kept
+        if kept and next((line for _, line in read_lines(self.path)), None) == self.header:
+            return kept - 1
+        if kept:
+            self.progress.note(f"{self.stage}: {self.path} was begun with other settings or inputs and is begun anew")
+        remove_partial(self.path)
         return 0
-    with AppendedLines(partial) as lines:
-        kept = lines.kept
-    if kept and next((line for _, line in read_lines(partial)), None) == header:
-        return kept
-    if kept:
-        progress.note(f"{stage}: {partial} was begun with other settings or inputs and is begun anew")
-    remove_partial(partial)
-    return 0
 
+    def records(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The lines behind the header, with their numbers in the file."""
+        return ((number, record) for number, record in read_jsonl(self.path) if number > 1)
 
-def chunk_ends(stage: str, partial: Path, header: str, total: int, progress: Progress) -> dict[int, int]:
-    """Where the partial file's whole chunks end: items until there, and the line; none end before the first line."""
-    if not whole_lines(stage, partial, header, progress):
-        return {0: 0}
-    ends, items = {0: 1}, 0
-    for number, record in read_jsonl(partial):
-        if CHUNK_END in record:
-            size = record[CHUNK_END]
-            if type(size) is not int:
-                problem = "must be a whole number; remove this file to begin again"
-                raise DataFormatError(problem, path=partial, line=number, field=CHUNK_END, excerpt=repr(size))
-            items += size
-            ends[items] = number
-    progress.note(f"{stage}: going on where the last run stopped, {items} of {total} are done")
-    return ends
+    def chunk_ends(self, total: int) -> dict[int, int]:
+        """Where whole chunks end, by items until there: how many lines there are; none end before the first line."""
+        ends, items = {0: 0}, 0
+        if not self.kept() and not self.path.exists():  # else it was begun, with nothing whole yet
+            return ends
+        for number, record in self.records():
+            if CHUNK_END in record:
+                size = record[CHUNK_END]
+                if type(size) is not int:
+                    problem = "must be a whole number; remove this file to begin again"
+                    raise DataFormatError(problem, path=self.path, line=number, field=CHUNK_END, excerpt=repr(size))
+                items += size
+                ends[items] = number - 1
+        self.note_done(items, total)
+        return ends
 
+    def note_done(self, items: int, total: int, what: str = "") -> None:
+        """Say how far the last run came."""
+        self.progress.note(f"{self.stage}: going on where the last run stopped, {items} of {total} {what}are done")
 
-def open_partial(partial: Path, header: str, keep_lines: int) -> AppendedLines:
-    """The file for appending after `keep_lines` lines; a new one begins with the header."""
-    lines = AppendedLines(partial, keep_lines=keep_lines)
-    if not lines.kept:
-        lines.append([header])
-    return lines
+    def append(self, keep: int) -> AppendedLines:
+        """The file for appending behind the header and `keep` lines."""
+        lines = AppendedLines(self.path, keep_lines=keep + 1 if keep else 0)
+        if not lines.kept:
+            lines.append([self.header])
+        return lines
 
 
 def remove_partial(partial: Path) -> None:

@@ -7,38 +7,32 @@ there, one batch in memory at a time, and the model is loaded only for what is m
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Callable, Generator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from inpars.errors import DataFormatError
 from inpars.interchange.fields import list_of, number_of
-from inpars.manifest import FileStamp
-from inpars.progress import Progress
 from inpars.protocols import PairScorer
-from inpars.stages.partial import header_line, open_partial, partial_path, whole_lines
-from inpars.storage import AppendedLines, read_jsonl, to_json_line
+from inpars.stages.partial import Partial
+from inpars.storage import AppendedLines, to_json_line
 
 
 class RememberedScores:
-    """A `PairScorer` in front of another one, for one output of one stage; the stage removes the partial file."""
+    """A `PairScorer` in front of another one, for one output of one stage."""
 
     def __init__(
         self,
-        stage: str,
-        output: Path,
-        settings: Mapping[str, Any],
-        inputs: Mapping[str, FileStamp],
+        partial: Partial,
         make_scorer: Callable[[], PairScorer],
-        progress: Progress,
     ) -> None:
         """Go on with the partial file of these settings and inputs where there is one."""
         self.name, self._make_scorer = "remembered", make_scorer
-        self.path, self._header = partial_path(output), header_line(stage, settings, inputs)
-        batches = max(0, whole_lines(stage, self.path, self._header, progress) - 1)
+        self._partial, self.path = partial, partial.path
+        batches = partial.kept()
         if batches:
-            progress.note(f"{stage}: going on where the last run stopped, {batches} batches of scores are there")
+            partial.progress.note(
+                f"{partial.stage}: going on where the last run stopped, {batches} batches of scores are there"
+            )
         self._known = self._read(batches)
         self._used = 0
         self._lines: AppendedLines | None = None
@@ -55,7 +49,7 @@ class RememberedScores:
             return self._scores(*known, len(pairs))
         self._known.close()  # nothing behind a batch that differs is used
         if self._lines is None:
-            self._lines = open_partial(self.path, self._header, 1 + self._used if self._used else 0)
+            self._lines = self._partial.append(self._used)
             self._scorer = self._make_scorer()
         assert self._scorer is not None
         scores = self._scorer.score(pairs)
@@ -72,7 +66,7 @@ class RememberedScores:
 
     def _read(self, batches: int) -> Generator[tuple[int, dict[str, Any]], None, None]:
         if batches:
-            yield from itertools.islice(read_jsonl(self.path), 1, None)  # after the header
+            yield from self._partial.records()
 
     def close(self) -> None:
         """Close the partial file; what it holds stays."""

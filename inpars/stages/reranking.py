@@ -12,7 +12,7 @@ from inpars.datasets import Dataset
 from inpars.errors import ConfigError
 from inpars.formats import read_run, write_run
 from inpars.manifest import Manifest, stamp, stamp_text
-from inpars.options import option, result_settings
+from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt
 from inpars.protocols import PairScorer
@@ -21,8 +21,7 @@ from inpars.reranking import apply_scores, fuse_with_first_stage
 from inpars.runs import DEFAULT_FUSION, Fusion, cut, fuse
 from inpars.scoring.kinds import ScorerKind, Windows
 from inpars.stages.pair_scores import STAGE, score_by_workers, score_top
-from inpars.stages.partial import header_line, partial_path, remove_partial
-from inpars.stages.shard_folder import remove_shards
+from inpars.stages.partial import Partial
 from inpars.stages.sharding import ShardedOptions, own_items, shard_results
 from inpars.stages.stage import Outcome, model_stamp, run_stage
 from inpars.stages.workers import Workers, check_engine
@@ -130,33 +129,29 @@ def rerank_file(
         run = dict(list(_first_stage(sources, options).items())[: options.limit])
         if not run:
             raise ConfigError(f"{', '.join(map(str, sources))}: the run is empty; there is nothing to rerank")
-        partial, header = partial_path(output), header_line(STAGE, result_settings(options), inputs)
+        partial = Partial.of(STAGE, options, inputs, output, progress)
         own = own_items(len(run), options.part)
         query_ids = list(run)[own.start : own.stop]
         told: dict[str, Any] = {}
         if workers is not None:
             scored, told = score_by_workers(
-                *(workers, run, dataset.corpus, topics.queries, options.depth, make_scorer, output, header),
+                *(workers, run, dataset.corpus, topics.queries, options.depth, make_scorer, output, partial.header),
                 model=options.model,
                 progress=progress,
             )
         else:
-            scored = score_top(
-                *(run, query_ids, dataset.corpus, topics.queries, options.depth, partial, header, make_scorer, progress)
-            )
+            scored = score_top(*(run, query_ids, dataset.corpus, topics.queries, options.depth, partial, make_scorer))
         total, run = len(run), {query_id: run[query_id] for query_id in query_ids}
         reranked = apply_scores(run, scored, depth=options.depth)
         if options.fuse:
             reranked = fuse_with_first_stage(run, reranked, depth=options.depth, fusion=options.fusion)
         count = write_run(output, reranked, Path(options.model).name)
-        remove_partial(partial)
         told |= shard_results(options.part, total, zip(own, map(len, reranked.values()), strict=True))
         return Outcome(count, {}, {"queries": len(run), "pairs": len(scored), **told})
 
     manifest = run_stage(
         STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite
     )
-    remove_shards(output)
     return manifest
 
 

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
-from inpars.options import SEED, SHARE, option, result_settings
+from inpars.options import SEED, SHARE, option
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import PromptSource
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE
 from inpars.scoring.kinds import ScorerKind
 from inpars.stages.log_probs import STAGE, read_task, score_by_workers, score_task, write_scores
-from inpars.stages.partial import header_line, partial_path, remove_partial
-from inpars.stages.shard_folder import remove_shards
+from inpars.stages.partial import Partial
 from inpars.stages.sharding import ShardedOptions, shard_results
 from inpars.stages.stage import Outcome, model_stamp, run_stage
 from inpars.stages.workers import Workers, check_engine
@@ -124,18 +123,17 @@ def score_file(
         inputs["corpus"] = corpus_stamp
 
     def work() -> Outcome:
-        partial, header = partial_path(output), header_line(STAGE, result_settings(options), inputs)
+        partial = Partial.of(STAGE, options, inputs, output, progress)
         if workers is not None:
             return score_by_workers(
-                *(workers, source, corpus, prompt.name, make_scorer, output, header),
+                *(workers, source, corpus, prompt.name, make_scorer, output, partial.header),
                 limit=options.limit,
                 model=options.model_name,
                 progress=progress,
             )
         task = read_task(source, options.limit, options.part, corpus, make_scorer)
-        score_task(task, partial, header, progress)
+        score_task(task, partial)
         places, (tokens, total) = write_scores(task, partial, output, prompt.name)
-        remove_partial(partial)
         told = shard_results(options.part, task.total, ((place, 1) for place in places))
         results = {"tokens": tokens, "mean_log_prob": total / tokens if tokens else None, **told}
         return Outcome(len(places), {}, results, task.scorer.device)
@@ -143,7 +141,6 @@ def score_file(
     manifest = run_stage(
         STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite
     )
-    remove_shards(output)
     return manifest
 
 

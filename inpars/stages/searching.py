@@ -12,7 +12,7 @@ from inpars.formats import parse_run_line, run_lines, write_run
 from inpars.fusion.system import BM25, SYSTEM_FILE, FirstStage, Reranking, SearchSystem
 from inpars.manifest import FileStamp, Manifest, stamp
 from inpars.models.computing import ComputingOptions
-from inpars.options import option, result_settings
+from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.records import Query, Run
 from inpars.reranking import apply_scores
@@ -20,7 +20,7 @@ from inpars.retrieval.bm25 import bm25_index
 from inpars.retrieval.term_coverage import TermCoverage
 from inpars.runs import cut
 from inpars.stages.pair_scores import score_top
-from inpars.stages.partial import header_line, partial_path, remove_partial
+from inpars.stages.partial import Partial
 from inpars.stages.reranking import RerankOptions, run_scorer_maker
 from inpars.stages.retrieving import SearchOptions, retrieve
 from inpars.stages.stage import Outcome, model_stamp, run_stage
@@ -66,11 +66,10 @@ def search_system(
         shares = system.shares(texts, runs, coverage, lambda doc_id: dataset.corpus[doc_id].full_text)
         run = as_stored(system.fuse(runs, system.fused(options.k), shares))
         if system.reranking is not None:
-            header = header_line(STAGE, result_settings(options), inputs)
-            scores = _scores(system.reranking, run, dataset, topics, options, partial_path(output), header, progress)
+            partial = Partial.of(STAGE, options, inputs, output, progress)
+            scores = _scores(system.reranking, run, dataset, topics, options, partial)
             run = system.rerank(run, as_stored(scores))
         count = write_run(output, cut(run, options.k), TAG)
-        remove_partial(partial_path(output))
         return Outcome(count, {}, {"queries": len(queries), "without_results": len(queries) - len(run)})
 
     return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
@@ -132,14 +131,10 @@ def _scores(
     dataset: Dataset,
     topics: Topics,
     options: SystemSearchOptions,
-    partial: Path,
-    header: str,
-    progress: Progress,
+    partial: Partial,
 ) -> Run:
     """The reranker's scores of the top of the run."""
     settings = RerankOptions(**reranking.scorer, depth=reranking.depth, **options.computing)
     make_scorer = run_scorer_maker(settings, reranking.prompt)
-    scored = score_top(
-        *(run, run, dataset.corpus, topics.queries, reranking.depth, partial, header, make_scorer, progress)
-    )
+    scored = score_top(*(run, run, dataset.corpus, topics.queries, reranking.depth, partial, make_scorer))
     return apply_scores(run, scored, depth=reranking.depth)

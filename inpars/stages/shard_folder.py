@@ -150,7 +150,7 @@ def shards_path(output: Path) -> Path:
     return output.with_name(output.name + ".shards")
 
 
-def remove_shards(output: Path) -> None:
+def remove_leftovers(output: Path) -> None:
     """The output has its manifest: what an interrupted run left beside it goes, whichever engine it had."""
     path = shards_path(output)
     remove_partial(partial_path(output))

@@ -18,6 +18,7 @@ from inpars.models.processor import return_freed_memory
 from inpars.options import check, result_settings
 from inpars.progress import Progress
 from inpars.provenance import current_argv
+from inpars.stages.shard_folder import remove_leftovers
 from inpars.storage import storage_errors
 
 
@@ -43,6 +44,8 @@ def run_stage(
 ) -> Manifest:
     """Do the work unless the output's manifest matches settings and inputs, then write its manifest.
 
+    What the work saved on the way (`partial.py`, `shard_folder.py`) goes once the manifest stands.
+
     Raises ConfigError for numbers below their minimum, and where the output is one of the inputs.
     """
     check(options)
@@ -51,6 +54,7 @@ def run_stage(
     reason = "--overwrite was given" if overwrite else manifests.why_stale(output, stage, settings, inputs)
     progress.stage(stage, output, up_to_date=reason is None)
     if reason is None:
+        remove_leftovers(output)
         return _known(output)
     if output.exists():
         progress.note(f"{stage}: {output} is made again, because {reason}")
@@ -75,6 +79,7 @@ def run_stage(
         argv=current_argv(),
     )
     manifests.write_manifest(manifest, output)
+    remove_leftovers(output)
     return manifest
 
 

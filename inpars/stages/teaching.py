@@ -16,13 +16,13 @@ from inpars.errors import ConfigError, StaleInputError
 from inpars.interchange.fields import number_of
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.models.computing import ComputingOptions
-from inpars.options import option, result_settings
+from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt
 from inpars.protocols import PairScorer
 from inpars.scoring.kinds import ScorerKind
 from inpars.stages.mining import negatives_path
-from inpars.stages.partial import remove_partial
+from inpars.stages.partial import Partial
 from inpars.stages.remembered import RememberedScores
 from inpars.stages.reranking import RerankOptions, load_run_scorer
 from inpars.stages.stage import Outcome, model_stamp, run_stage
@@ -70,13 +70,11 @@ def teach(
         pairs = list(_pairs(triples, options.limit))
         parts = [pairs[start : start + PAIRS_PER_PART] for start in range(0, len(pairs), PAIRS_PER_PART)]
         scores: list[float] = []
-        settings = result_settings(options)
-        with RememberedScores(STAGE, output, settings, inputs, make_scorer or load, progress) as scorer:
+        with RememberedScores(Partial.of(STAGE, options, inputs, output, progress), make_scorer or load) as scorer:
             for part in progress.track(parts, total=len(pairs), description=STAGE, unit="pairs"):
                 scores += scorer.score(part)
                 progress.advance(len(part))
         count = write_jsonl(output, ({"score": score} for score in scores))
-        remove_partial(scorer.path)
         return Outcome(count, {}, {"pairs": count})
 
     return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress)

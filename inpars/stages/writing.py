@@ -28,13 +28,13 @@ from inpars.generation.canary import WINDOW, Canary, Tally
 from inpars.progress import SILENT, Progress
 from inpars.prompting.prompts import PromptSource
 from inpars.records import Document, SyntheticQuery
-from inpars.stages.partial import CHUNK_END, chunk_ends, open_partial, write_in_order
+from inpars.stages.partial import CHUNK_END, Partial, write_in_order
 from inpars.stages.shard_folder import ShardFolder
 from inpars.stages.sharding import own_items
 from inpars.stages.shards import BLOCK_ITEMS, Shard, chunks_of, pack_places, places_of
 from inpars.stages.stage import Outcome
 from inpars.stages.workers import WORKERS_RESULT, Workers, do_shards, shard_size, worker_reports
-from inpars.storage import read_jsonl, to_json_line, write_lines
+from inpars.storage import to_json_line, write_lines
 
 STAGE = "generate"
 
@@ -72,28 +72,27 @@ class WriteTask:
 
 
 def write_part(
-    task: WriteTask, partial: Path, output: Path, header: str, prompt: str, progress: Progress, canary: Canary | None
+    task: WriteTask, partial: Partial, output: Path, prompt: str, canary: Canary | None
 ) -> list[tuple[int, int]]:
     """Write the task's queries in the order of the corpus; (place, queries there) of its documents."""
-    write_queries(task, partial, header, prompt, progress, canary)
+    write_queries(task, partial, prompt, canary)
     places = list(task.places())
-    return list(zip(places, write_in_order(partial, output, (task.documents[p].doc_id for p in places)), strict=True))
+    counts = write_in_order(partial.path, output, (task.documents[place].doc_id for place in places))
+    return list(zip(places, counts, strict=True))
 
 
-def write_queries(
-    task: WriteTask, partial: Path, header: str, prompt: str, progress: Progress, canary: Canary | None = None
-) -> None:
+def write_queries(task: WriteTask, partial: Partial, prompt: str, canary: Canary | None = None) -> None:
     """Do what the partial file lacks. Raises BackendError where the canary says that it is of no use."""
-    documents, generator, tally = task.documents, task.generator, Tally()
-    ends = chunk_ends(STAGE, partial, header, task.total, progress)
+    documents, generator, tally, progress = task.documents, task.generator, Tally(), partial.progress
+    ends = partial.chunk_ends(task.total)
     done, chunks = chunks_of(len(documents), task.plan, task.shard, ends=ends, block=task.block)
     if done and isinstance(generator, Metered):
         generator.skipped([documents[place] for place in islice(task.places(), done)])
     chunks, ahead = tee(chunks)
     generated = generate_each(generator, ([documents[place] for place in chunk.places] for chunk in ahead))
-    with open_partial(partial, header, ends[done]) as lines, closing(generated):
+    with partial.append(ends[done]) as lines, closing(generated):
         if canary is not None and done:
-            for record in deque((record for _, record in read_jsonl(partial) if "query" in record), WINDOW):
+            for record in deque((record for _, record in partial.records() if "query" in record), WINDOW):
                 canary.watch(record)  # what an interrupted run wrote need not be written again to be judged
         track = progress.track(
             chunks, total=task.total, description=f"generate with {generator.name}", unit="documents", done=done
@@ -183,9 +182,8 @@ class GenerateWorker:
         self._generator.block = shard.block
         documents = Picked(self._placed.__getitem__, shard.places)
         task = WriteTask(documents, self._generator, shard.part, BLOCK_ITEMS, 0)
-        return {
-            "places": pack_places(write_part(task, partial, output, self._header, self._prompt, SILENT, self._canary))
-        }
+        saved = Partial(STAGE, partial, self._header, SILENT)
+        return {"places": pack_places(write_part(task, saved, output, self._prompt, self._canary))}
 
 
 class PlannedOnce:

@@ -135,7 +135,7 @@ def preload() -> None:
         *(
             "inpars.commands.merge",
             "inpars.commands.generate",
-            "inpars.generation.openai_api",
+            "inpars.generation.api.generator",
             "inpars.answering.remote_chat",
         ),
     ):

@@ -12,18 +12,18 @@ import numpy.typing as npt
 from fuzzing.cases import Files
 from fuzzing.checks import finite, run, same
 from fuzzing.state_seeds import HEADER
-from inpars.generation.api_answers import AnswerJournal, read_answers
-from inpars.generation.api_batch import read_state as read_batches
-from inpars.generation.api_batch import refuse_open_batches
-from inpars.generation.api_prices import load_prices
-from inpars.generation.reply_query import find_replied
+from inpars.generation.api.batch import read_state as read_batches
+from inpars.generation.api.batch import refuse_open_batches
+from inpars.generation.api.budget import load_prices
+from inpars.generation.api.journal import AnswerJournal, read_answers
+from inpars.generation.api.replies import find_replied
 from inpars.manifest import FileStamp, read_manifest, why_stale, write_manifest
 from inpars.progress import SILENT
 from inpars.prompting.example_choice import ExampleOptions, choose_prompt
 from inpars.prompting.prompts import load_prompt, read_examples
 from inpars.records import Document
 from inpars.retrieval.index_state import read_state as read_index
-from inpars.stages.partial import chunk_ends, write_in_order
+from inpars.stages.partial import Partial, header_line, write_in_order
 from inpars.stages.remembered import RememberedScores
 from inpars.storage import to_json_line
 
@@ -82,14 +82,14 @@ def batches(folder: Path, main: Path) -> None:
 def partial(folder: Path, main: Path) -> None:
     """What an interrupted stage left."""
     header = to_json_line(HEADER)
-    chunk_ends("fuzz", main, header, 3, SILENT)
+    Partial("fuzz", main, header, SILENT).chunk_ends(3)
     if main.exists():
         write_in_order(main, folder / "out.jsonl", ["d1", "d2"])
 
 
 def remembered(folder: Path, main: Path) -> None:
     """Scores that an interrupted stage left."""
-    with RememberedScores("fuzz", main.with_name("out"), {}, {}, _Ones, SILENT) as scorer:
+    with RememberedScores(Partial("fuzz", main, header_line("fuzz", {}, {}), SILENT), _Ones) as scorer:
         same("scores", 2, len(scorer.score([("a", "b"), ("c", "d")])))
 
 

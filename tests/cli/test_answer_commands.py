@@ -18,7 +18,7 @@ import pytest
 
 from inpars import cli
 from inpars.formats import read_run, write_documents
-from inpars.generation import api_client
+from inpars.generation.api import client as api_client
 from inpars.records import Document
 from inpars.retrieval import java
 from inpars.retrieval.java import find_jar, find_java

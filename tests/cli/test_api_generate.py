@@ -15,7 +15,7 @@ from fake_api import KEY, PRICES, FakeApi, document, log_probs_of, query_of, usd
 
 from inpars import cli
 from inpars.formats import read_synthetic_queries, write_documents
-from inpars.generation import api_client
+from inpars.generation.api import client as api_client
 from inpars.manifest import read_manifest
 
 DOCUMENTS, WORKERS, KILLED_AT = 800, 8, (200, 500)

@@ -177,7 +177,7 @@ RUN = ("run", "--dataset", TOY / "beir", "--output", "made")
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ("--rerank-depth 0", "--rerank-depth is 0; it must be at least 1"),
+        ("--rerank-depth -1", "--rerank-depth is -1; it must be at least 0"),
         ("--max-documents 0 --top-k -1", "--max-documents is 0; it must be at least 1; --top-k is -1"),
         ("--ranks 100-1", "--ranks is '100-1'"),
         ("--ranks 0-9", "--ranks is '0-9'"),

@@ -11,7 +11,7 @@ from inpars.corpus import Corpus
 from inpars.distributed import workers_of
 from inpars.manifest import stamp
 from inpars.prompting.templates import Prompt
-from inpars.stages import generating
+from inpars.stages import stage
 from inpars.stages.generating import GenerateOptions, generate_queries
 
 PROMPT = Prompt(name="test", form="Document: {document}\nRelevant Query: {query}", stop=("\n",))
@@ -21,7 +21,7 @@ def main(corpus, output, log, seconds, *address):
     documents = Corpus(Path(corpus))
     if address:
         options = GenerateOptions(model="fake", canary=False, engine="ray", workers=6, address=address[0])
-        generating.remove_shards = lambda _: None  # the tests look at them
+        stage.remove_leftovers = lambda _: None  # the tests look at them
     else:
         options = GenerateOptions(model="fake", canary=False)
     make = functools.partial(MakeFake(Path(log), float(seconds)))

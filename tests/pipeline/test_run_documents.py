@@ -4,6 +4,7 @@ import html
 import json
 
 import pytest
+import small_run
 
 from inpars.cli import main
 from inpars.formats import read_documents, read_qrels
@@ -28,12 +29,13 @@ Bicycles stay upright at speed because the front wheel steers into the direction
 The potato came from the Andes to Europe in the sixteenth century on Spanish ships.
 Lighthouses are told apart by the rhythm of their flashes, which is printed on sea charts.""".splitlines()
 
-pytestmark = pytest.mark.skipif(
+needs_embedded = pytest.mark.skipif(
     not (EMBEDDED["smollm2-135m"].installed and EMBEDDED["minilm"].installed and find_jar() and find_java()),
     reason="needs the embedded models and pyserini with a Java (inpars doctor says how to install them)",
 )
 
 
+@needs_embedded
 def test_a_folder_is_enough(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
     folder, run = tmp_path / "documents", tmp_path / "run"
@@ -55,9 +57,23 @@ def test_a_folder_is_enough(tmp_path, monkeypatch, capsys):
     page = html.unescape((run / "report.html").read_text(encoding="utf-8"))
     assert "It does not show how people's own queries fare" in page
     assert main(["verify", str(run), "--quiet"]) == 0
-    # a file that changes is no other dataset, but what was made of it is told
+
+
+@pytest.mark.skipif(not (find_jar() and find_java()), reason="needs pyserini with a Java")
+def test_a_file_that_changes_is_told_and_made_anew(tiny, tmp_path, monkeypatch, capsys):
+    """It is no other dataset."""
+    monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
+    folder, run = tmp_path / "documents", tmp_path / "run"
+    folder.mkdir()
+    for number in range(12):
+        (folder / f"part{number}.md").write_text(f"# Part {number}\n\n{small_run.text(number)}\n", encoding="utf-8")
+    command = ["run", "--documents", str(folder), "--output", str(run), *small_run.models(tiny, tmp_path)]
+    command += [*small_run.SMALL, "--dev-share", "0.4", "--training", "never", "--quiet"]
+    assert main(command) == 0
+    assert main(["verify", str(run), "--sample", "0", "--quiet"]) == 0
     (folder / "part0.md").write_text("# Part 0\n\nSomething else stands here now.\n", encoding="utf-8")
+    capsys.readouterr()
     assert main(["verify", str(run), "--sample", "0", "--quiet"]) == 1
     assert "documents/corpus.jsonl: its input files" in capsys.readouterr().out
-    assert main(["run", "--documents", str(folder), "--output", str(run), *SMALL]) == 0
+    assert main(command) == 0
     assert "Something else stands here now." in (run / "documents" / "corpus.jsonl").read_text(encoding="utf-8")

@@ -5,13 +5,11 @@ each as a shell reads it. So are those of a run with a budget, whose plan stays 
 """
 
 import json
-import random
 import shlex
 import shutil
-import string
 
 import pytest
-from tiny_models import sentence
+import small_run
 
 from inpars.cli import main
 from inpars.manifest import manifest_path, read_manifest, sha256_of
@@ -20,22 +18,7 @@ from inpars.pipeline import trial
 from inpars.pipeline.budget import Rates
 from inpars.retrieval.java import find_jar, find_java
 
-SMALL = [
-    *("--max-documents", "8", "--max-doc-tokens", "48", "--max-new-tokens", "40", "--positive-within", "0"),
-    *("--rerank-depth", "3", "--k", "10", "--reranker-steps", "1", "--top-k", "6", "--per-query", "2"),
-    *("--window-tokens", "24", "--reranker-max-length", "96", "--seed", "3", "--threads", "1", "--training", "always"),
-]
-PROMPT = """
-form: |
-  Document: {document}
-  Relevant Query: {query}
-stop: [a, e, i, o, t, "\\n"]
-examples:
-  - document: amber falls in autumn
-    query: when does amber fall
-  - document: a falcon is a bird
-    query: what is a falcon
-"""
+SMALL = [*small_run.SMALL, "--training", "always"]
 BY_RUN_ALONE = {"metrics.json", "report.json", "report.html", "run.json", "plan.json", "mix.trec"}  # the report says so
 
 pytestmark = pytest.mark.skipif(not (find_jar() and find_java()), reason="needs pyserini with a Java")
@@ -50,32 +33,12 @@ def cache(tmp_path_factory):
 
 @pytest.fixture
 def models(tiny, tmp_path):
-    """A language model that is the reranker too, a bi-encoder, and a prompt that leaves room in their 512 tokens."""
-    prompt, model = tmp_path / "two examples.yaml", tiny("llama")
-    prompt.write_text(PROMPT)
-    return [
-        *("--model", model, "--reranker", model, "--retriever", tiny("sentence_transformer")),
-        *("--prompt", str(prompt)),
-    ]
-
-
-def text(seed):
-    """Words of the tiny models' vocabulary, and letters and digits alone, which random weights write now and then."""
-    chance = random.Random(seed)
-    return f"{sentence(seed, 14)} {' '.join(chance.sample(string.ascii_lowercase + string.digits, 24))}"
+    return small_run.models(tiny, tmp_path)
 
 
 @pytest.fixture
 def dataset(tmp_path):
-    folder = tmp_path / "dataset"
-    (folder / "qrels").mkdir(parents=True)
-    documents = [{"_id": f"d{n}", "title": "", "text": text(n)} for n in range(24)]
-    queries = [{"_id": f"q{n}", "text": " ".join(documents[n]["text"].split()[:3])} for n in range(6)]
-    for name, rows in (("corpus", documents), ("queries", queries)):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    lines = ["query-id\tcorpus-id\tscore", *(f"q{n}\td{n}\t1" for n in range(6))]
-    (folder / "qrels" / "test.tsv").write_text("\n".join(lines) + "\n")
-    return folder
+    return small_run.dataset(tmp_path / "dataset")
 
 
 def written(command):
@@ -154,7 +117,7 @@ def test_documents_whose_queries_are_held_out(models, tmp_path, monkeypatch, cap
     folder = tmp_path / "papers"
     folder.mkdir()
     for place, name in enumerate(("amber", "beacon", "canyon", "desert", "ember", "falcon")):
-        sentences = [f"The {name} is {text(10 * place + n)}." for n in range(5)]
+        sentences = [f"The {name} is {small_run.text(10 * place + n)}." for n in range(5)]
         (folder / f"{name}.md").write_text(f"# {name}\n\n{' '.join(sentences)}")
     arguments = ["--documents", str(folder), "--max-tokens", "40", "--overlap", "8", "--tokenizer", "words"]
     arguments += ["--dev-share", "0.4", *models, *SMALL, "--max-documents", "20", "--top-k", "20"]

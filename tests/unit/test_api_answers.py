@@ -6,8 +6,8 @@ import pytest
 
 from inpars.errors import DataFormatError, StorageError
 from inpars.generation import GeneratedQuery
-from inpars.generation.api_answers import AnswerJournal, journal_path, read_answers
-from inpars.generation.api_wire import Answer, refusal
+from inpars.generation.api.journal import AnswerJournal, journal_path, read_answers
+from inpars.generation.api.requests import Answer, refusal
 
 ANSWER = Answer(GeneratedQuery("what is «ä»?", (), (-0.25, -1 / 3), -0.5, "stop"), 100, 4)
 BARE = Answer(GeneratedQuery("why", (), (), None, "length", "absent"), 10, 2)

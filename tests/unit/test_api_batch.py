@@ -6,10 +6,11 @@ import pytest
 from fake_api import KEY, PRICES, FakeApi, document, query_of, usd_of_one
 
 from inpars.errors import BackendError, ConfigError, DataFormatError
-from inpars.generation import api_batch, api_client
-from inpars.generation.api_answers import journal_path
-from inpars.generation.api_batch import Batches, state_path
-from inpars.generation.api_options import ApiOptions
+from inpars.generation.api import batch as api_batch
+from inpars.generation.api import client as api_client
+from inpars.generation.api.batch import Batches, state_path
+from inpars.generation.api.journal import journal_path
+from inpars.generation.api.options import ApiOptions
 from inpars.generation.settings import DecodingSettings
 from inpars.prompting.templates import Prompt
 from inpars.stages.generating_api import load_api_generator

@@ -10,10 +10,10 @@ import pytest
 from fake_api import KEY, FakeApi, document, query_of
 
 from inpars.errors import BackendError, ConfigError
-from inpars.generation import api_client
-from inpars.generation.api_client import FilteredError, NoAnswerError, RefusedError, Server, _delay, _retry_after
-from inpars.generation.api_options import OPENAI_URL
-from inpars.generation.api_wire import Wording
+from inpars.generation.api import client as api_client
+from inpars.generation.api.client import FilteredError, NoAnswerError, RefusedError, Server, _delay, _retry_after
+from inpars.generation.api.options import OPENAI_URL
+from inpars.generation.api.requests import Wording
 from inpars.generation.settings import DecodingSettings
 from inpars.prompting.templates import Prompt
 

@@ -15,9 +15,10 @@ from fake_api import (
 )
 
 from inpars.errors import BackendError, ConfigError
-from inpars.generation import Metered, api_client
-from inpars.generation.api_answers import journal_path, read_answers
-from inpars.generation.api_options import ApiOptions, check_api
+from inpars.generation import Metered
+from inpars.generation.api import client as api_client
+from inpars.generation.api.journal import journal_path, read_answers
+from inpars.generation.api.options import ApiOptions, check_api
 from inpars.generation.settings import DecodingSettings
 from inpars.prompting.templates import Prompt
 from inpars.stages.generating_api import estimate_cost, load_api_generator, server_stamp
@@ -219,7 +220,7 @@ def test_without_a_price_tokens_are_counted(tmp_path):
 
 def test_the_rate_is_held(write, monkeypatch):
     waits = []
-    monkeypatch.setattr("inpars.generation.api_limits.RateLimits.wait", lambda self, tokens: waits.append(tokens))
+    monkeypatch.setattr("inpars.generation.api.budget.RateLimits.wait", lambda self, tokens: waits.append(tokens))
     with FakeApi() as api:
         write(api, DOCUMENTS[:5], requests_per_minute=60)
     # prompt: 70 bytes, 18 tokens; and 8 that may be written

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from inpars.generation.api_limits import Bucket, Budget, CapReachedError, RateLimits
+from inpars.generation.api.budget import Bucket, Budget, CapReachedError, RateLimits
 
 
 class Clock:

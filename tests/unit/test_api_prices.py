@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inpars.errors import DataFormatError
-from inpars.generation.api_prices import Estimate, Price, cut_text, estimate_tokens, load_prices
+from inpars.generation.api.budget import Estimate, Price, cut_text, estimate_tokens, load_prices
 
 
 def test_shipped_prices_are_dated_and_batches_cost_half():

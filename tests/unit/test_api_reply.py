@@ -2,8 +2,8 @@
 
 import pytest
 
-from inpars.generation.api_faults import OddReplyError, fault_in, fault_of_status
-from inpars.generation.api_reply import read_reply, tokens_used
+from inpars.generation.api.faults import OddReplyError, fault_in, fault_of_status
+from inpars.generation.api.formats import read_reply, tokens_used
 
 CATS = "what do cats eat"
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inpars.generation.api_options import OPENAI_URL
-from inpars.generation.api_wire import Wording
+from inpars.generation.api.options import OPENAI_URL
+from inpars.generation.api.requests import Wording
 from inpars.generation.settings import DecodingSettings
 from inpars.prompting.prompts import load_prompt
 from inpars.prompting.templates import Prompt

@@ -17,7 +17,7 @@ from inpars.remote.mirror import Mirror
 from inpars.retrieval.index_state import STATE, read_state
 from inpars.retrieval.segments import DOCUMENTS, VECTORS, Segment, save_array, write_rows, write_vectors
 from inpars.stages.pair_scores import read_scores
-from inpars.stages.partial import CHUNK_END, chunk_ends, header_line, open_partial, partial_path
+from inpars.stages.partial import CHUNK_END, Partial, header_line, partial_path
 from inpars.stages.remembered import RememberedScores
 from inpars.stages.shard_folder import ShardFolder, shards_path
 from inpars.stages.teaching import read_mined, read_taught, teacher_path
@@ -214,7 +214,7 @@ def test_remembered_scores_that_somebody_changed_are_named(tmp_path, scores):
     pairs = [("q", "a"), ("q", "bb")]
 
     def opened():
-        return RememberedScores("s", tmp_path / "out", {}, {}, Scorer, SILENT)
+        return RememberedScores(Partial("s", partial_path(tmp_path / "out"), header_line("s", {}, {}), SILENT), Scorer)
 
     with opened() as first:
         assert first.score(pairs) == [1.0, 2.0]
@@ -227,11 +227,11 @@ def test_remembered_scores_that_somebody_changed_are_named(tmp_path, scores):
 
 @pytest.mark.parametrize("size", ["2", 1.5, None, True, [1]])
 def test_the_size_of_a_chunk_that_somebody_changed_is_named(tmp_path, size):
-    path, header = partial_path(tmp_path / "out"), header_line("s", {}, {})
-    with open_partial(path, header, 0) as lines:
+    partial = Partial("s", partial_path(tmp_path / "out"), header_line("s", {}, {}), SILENT)
+    with partial.append(0) as lines:
         lines.append([to_json_line({CHUNK_END: size})])
     with pytest.raises(DataFormatError, match=rf"out\.partial:2: field '{CHUNK_END}'"):
-        chunk_ends("s", path, header, 2, SILENT)
+        partial.chunk_ends(2)
 
 
 @pytest.fixture

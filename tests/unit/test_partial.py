@@ -1,17 +1,17 @@
 """Partial files: headers that tell settings apart, whole lines, chunks; the stages' own tests show the going on."""
 
+from dataclasses import replace
+
 import pytest
 
 from inpars.manifest import FileStamp
 from inpars.progress import SILENT
 from inpars.stages.partial import (
     CHUNK_END,
-    chunk_ends,
+    Partial,
     header_line,
-    open_partial,
     partial_path,
     remove_partial,
-    whole_lines,
     write_in_order,
 )
 from inpars.storage import to_json_line
@@ -21,7 +21,7 @@ HEADER = header_line("stage", {"k": 1}, {})
 
 @pytest.fixture
 def partial(tmp_path):
-    return partial_path(tmp_path / "out.jsonl")
+    return Partial("stage", partial_path(tmp_path / "out.jsonl"), HEADER, SILENT)
 
 
 def test_headers_differ_by_stage_settings_and_inputs():
@@ -34,32 +34,32 @@ def test_headers_differ_by_stage_settings_and_inputs():
 
 
 def test_a_torn_line_is_dropped_and_other_settings_begin_anew(partial):
-    assert whole_lines("stage", partial, HEADER, SILENT) == 0
-    with open_partial(partial, HEADER, 0) as lines:
+    assert partial.kept() == 0
+    with partial.append(0) as lines:
         lines.append(["{}", "{}"])
-    with partial.open("ab") as stream:
+    with partial.path.open("ab") as stream:
         stream.write(b'{"torn')
-    assert whole_lines("stage", partial, HEADER, SILENT) == 3
-    with open_partial(partial, HEADER, 2) as lines:
+    assert partial.kept() == 2
+    with partial.append(1) as lines:
         lines.append(['{"a": 1}'])
-    assert partial.read_text(encoding="utf-8").splitlines() == [HEADER, "{}", '{"a": 1}']
-    assert whole_lines("stage", partial, header_line("stage", {"k": 2}, {}), SILENT) == 0
-    assert not partial.exists()
-    remove_partial(partial)  # nothing is there, and nothing happens
+    assert partial.path.read_text(encoding="utf-8").splitlines() == [HEADER, "{}", '{"a": 1}']
+    assert replace(partial, header=header_line("stage", {"k": 2}, {})).kept() == 0
+    assert not partial.path.exists()
+    remove_partial(partial.path)  # nothing is there, and nothing happens
 
 
 def test_chunks_end_where_a_line_says_so(partial):
-    with open_partial(partial, HEADER, 0) as lines:
+    with partial.append(0) as lines:
         lines.append(["{}", "{}", to_json_line({CHUNK_END: 2}), "{}"])  # lines 2 to 5; the second chunk has no end
         lines.append([to_json_line({CHUNK_END: 3}), "{}"])
-    assert chunk_ends("stage", partial, HEADER, 9, SILENT) == {0: 1, 2: 4, 5: 6}
-    assert chunk_ends("stage", partial.with_name("absent"), HEADER, 9, SILENT) == {0: 0}
+    assert partial.chunk_ends(9) == {0: 0, 2: 3, 5: 5}
+    assert replace(partial, path=partial.path.with_name("absent")).chunk_ends(9) == {0: 0}
 
 
 def test_lines_are_written_in_the_documents_order(partial, tmp_path):
     rows = [to_json_line({"doc_id": doc_id, "n": n, "é": "ü"}) for n, doc_id in enumerate("baba")]
-    with open_partial(partial, HEADER, 0) as lines:
+    with partial.append(0) as lines:
         lines.append([*rows, to_json_line({CHUNK_END: 2})])
-    assert write_in_order(partial, tmp_path / "out.jsonl", ["a", "none", "b"]) == [2, 0, 2]
+    assert write_in_order(partial.path, tmp_path / "out.jsonl", ["a", "none", "b"]) == [2, 0, 2]
     written = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
     assert written == [rows[1], rows[3], rows[0], rows[2]]

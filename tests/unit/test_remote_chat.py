@@ -5,7 +5,7 @@ from fake_api import KEY, FakeApi
 
 from inpars.answering.remote_chat import RemoteChat
 from inpars.errors import BackendError
-from inpars.generation import api_client
+from inpars.generation.api import client as api_client
 
 ASKED = [{"role": "user", "content": "document number 7"}]
 

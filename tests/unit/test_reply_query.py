@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inpars.generation.reply_query import find_continued, find_replied
+from inpars.generation.api.replies import find_continued, find_replied
 from inpars.prompting.templates import Prompt
 
 FORM = Prompt("p", "Document: {document}\nRelevant Query: {query}")

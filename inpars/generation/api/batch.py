@@ -10,27 +10,63 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inpars.errors import BackendError, ConfigError, DataFormatError
-from inpars.generation.api_answers import AnswerJournal
-from inpars.generation.api_asking import all_refused
-from inpars.generation.api_batch_results import body_of, own_lines
-from inpars.generation.api_client import NoAnswerError, Server
-from inpars.generation.api_faults import FINAL, REFUSED, Fault, FaultError, OddReplyError
-from inpars.generation.api_parameters import State, advice
-from inpars.generation.api_prices import Price
-from inpars.generation.api_remarks import REFUSED as REFUSED_REMARK
-from inpars.generation.api_reply import FILTERED
-from inpars.generation.api_wire import PATHS, Answer, ApiRequest, Wording, refusal
-from inpars.json_text import parse_json
+from inpars.generation.api.budget import Price
+from inpars.generation.api.client import NoAnswerError, Server
+from inpars.generation.api.faults import FINAL, REFUSED, Fault, FaultError, OddReplyError, fault_in, fault_of_status
+from inpars.generation.api.formats import FILTERED
+from inpars.generation.api.journal import AnswerJournal
+from inpars.generation.api.parameters import State, advice
+from inpars.generation.api.requests import PATHS, Answer, ApiRequest, Wording, refusal
+from inpars.generation.api.requests import REFUSED as REFUSED_REMARK
+from inpars.generation.api.worker_pool import all_refused
+from inpars.json_text import JsonError, parse_json
 from inpars.progress import SILENT, Progress
 from inpars.storage import atomic_writer
 
 if TYPE_CHECKING:
     from openai.types import Batch
+
+
+def own_lines(content: bytes, requests: Collection[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The records of these requests, in the file's order, and what is to be said of the other lines."""
+    found: list[dict[str, Any]] = []
+    broken: list[str] = []
+    foreign = 0
+    for number, line in enumerate(content.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = parse_json(line)
+        except JsonError as error:
+            broken.append(f"line {number}: {error}")
+            continue
+        custom_id = record.get("custom_id") if isinstance(record, dict) else None
+        if isinstance(custom_id, str) and custom_id in requests:
+            found.append(record)
+        else:
+            foreign += 1
+    notes = [f"{len(broken)} lines of the results cannot be read ({broken[0]})"] if broken else []
+    return found, notes + [f"{foreign} lines of the results are of no request of this batch"] * bool(foreign)
+
+
+def body_of(record: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
+    """The answer in a line of results. Raises FaultError where it is a failure."""
+    response = record.get("response")
+    if not isinstance(response, dict):
+        raise FaultError(fault_in(record) or fault_in(response) or Fault(None, "no response"))
+    status, body = response.get("status_code"), response.get("body")
+    if status not in (200, "200", None):
+        code = int(status) if str(status).isdecimal() else 0
+        said = body if isinstance(body, str) else json.dumps(body)
+        fault = fault_of_status(code, said.encode("utf-8", "replace")) if body else fault_in(record, code)
+        raise FaultError(fault or Fault(code, "no reason given"))
+    return body
+
 
 SUFFIX = ".batches.json"
 MARK = "inpars"  # the key of our mark in a batch's metadata

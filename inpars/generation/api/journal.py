@@ -14,7 +14,7 @@ from typing import Any
 
 from inpars.errors import DataFormatError, StorageError
 from inpars.generation import GeneratedQuery
-from inpars.generation.api_wire import Answer
+from inpars.generation.api.requests import Answer
 from inpars.json_text import JsonError, parse_json
 from inpars.storage import AppendedLines, broken_json, open_lines, to_json_line
 

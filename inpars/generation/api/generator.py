@@ -1,7 +1,7 @@
 """An OpenAI-compatible server as a query generator.
 
 Answers lie in a journal beside the output; what is there is never asked for again. Single requests are
-`api_asking.py`'s matter, batches `api_batch.py`'s.
+`worker_pool.py`'s matter, batches `batch.py`'s.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from inpars.generation import GeneratedQuery
-from inpars.generation.api_answers import AnswerJournal, journal_path
-from inpars.generation.api_asking import Asker
-from inpars.generation.api_batch import Batches, read_state, refuse_open_batches, state_path
-from inpars.generation.api_client import Server
-from inpars.generation.api_limits import Budget, RateLimits
-from inpars.generation.api_options import ApiOptions
-from inpars.generation.api_prices import Price
-from inpars.generation.api_remarks import remark_lines
-from inpars.generation.api_wire import ApiRequest, Wording
+from inpars.generation.api.batch import Batches, read_state, refuse_open_batches, state_path
+from inpars.generation.api.budget import Budget, Price, RateLimits
+from inpars.generation.api.client import Server
+from inpars.generation.api.journal import AnswerJournal, journal_path
+from inpars.generation.api.options import ApiOptions
+from inpars.generation.api.requests import ApiRequest, Wording, remark_lines
+from inpars.generation.api.worker_pool import Asker
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, LogProbKind
 

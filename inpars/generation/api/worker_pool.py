@@ -12,13 +12,11 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from inpars.errors import BackendError
-from inpars.generation.api_answers import AnswerJournal
-from inpars.generation.api_client import FilteredError, NoAnswerError, RefusedError, Server
-from inpars.generation.api_limits import Budget, CapReachedError, RateLimits
-from inpars.generation.api_prices import Price
-from inpars.generation.api_remarks import REFUSED
-from inpars.generation.api_reply import FILTERED
-from inpars.generation.api_wire import Answer, ApiRequest, Wording, refusal
+from inpars.generation.api.budget import Budget, CapReachedError, Price, RateLimits
+from inpars.generation.api.client import FilteredError, NoAnswerError, RefusedError, Server
+from inpars.generation.api.formats import FILTERED
+from inpars.generation.api.journal import AnswerJournal
+from inpars.generation.api.requests import REFUSED, Answer, ApiRequest, Wording, refusal
 
 REFUSED_AT_FIRST = 20  # refusals without one answer after which the fault is not with the documents
 FAILED_IN_A_ROW = 20  # requests; no more are tried then

@@ -7,21 +7,71 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 from inpars.generation import GeneratedQuery
-from inpars.generation.api_options import OPENAI_URL
-from inpars.generation.api_payload import BROKEN, unwrapped
-from inpars.generation.api_prices import TOKENS_PER_TURN, cut_text, estimate_tokens
-from inpars.generation.api_reply import Reply, read_reply, tokens_used
-from inpars.generation.reply_query import ONLY_THOUGHTS, REFUSED, THOUGHTS, find_continued, find_replied
+from inpars.generation.api.budget import TOKENS_PER_TURN, cut_text, estimate_tokens
+from inpars.generation.api.formats import (
+    BROKEN,
+    ENCODING,
+    FILTERED,
+    NO_FINISH,
+    PARTS,
+    STREAM,
+    UNKNOWN_FINISH,
+    Reply,
+    read_reply,
+    tokens_used,
+    unwrapped,
+)
+from inpars.generation.api.options import OPENAI_URL
+from inpars.generation.api.replies import ECHO, MARKUP, ONLY_THOUGHTS, PREAMBLE, THOUGHTS, find_continued, find_replied
+from inpars.generation.api.replies import REFUSED as REFUSED_IN_WORDS
 from inpars.generation.settings import DecodingSettings
-from inpars.generation.token_spans import UnusableError, keep, read_tokens
+from inpars.generation.token_spans import FORM, LENGTH, NONE, TEXT, VALUE, UnusableError, keep, read_tokens
 from inpars.prompting.templates import Prompt, PromptSource
 from inpars.records import Document, FinishReason
 from inpars.text.hashing import sampling_key
+
+REFUSED = "refused"
+SCORE = "`inpars score` computes comparable ones, --log-prob-kind absent asks for none"
+SENTENCES: Mapping[str, str] = {
+    THOUGHTS: "held the model's thoughts, which were left out",
+    ONLY_THOUGHTS: "hold thoughts and no query; raise --max-new-tokens, or turn thinking off at the server",
+    PREAMBLE: "began with a preamble, which was left out",
+    MARKUP: "had quotes, a label or markdown around the query, which was taken off",
+    ECHO: "repeated the prompt, which was left out",
+    FILTERED: "were refused by a content filter or the model; their queries are empty, with finish_reason error",
+    REFUSED: "were refused by the server; their queries are empty, with finish_reason error",
+    REFUSED_IN_WORDS: "decline in words to write a query; their queries are empty, with finish_reason error",
+    PARTS: "had parts that are no text, which were left out",
+    STREAM: "came as an event stream that was not asked for; its chunks were joined",
+    ENCODING: "were not UTF-8; look at letters beyond ASCII",
+    BROKEN: "hold letters that did not arrive whole, shown as U+FFFD",
+    NO_FINISH: "have no finish_reason; taken for stop, or for length where the token limit was reached",
+    UNKNOWN_FINISH: "have a finish_reason that is not known; taken for stop, or for length at the token limit",
+    NONE: f"have no log-probs, since the server sent none; {SCORE}",
+    FORM: f"have no log-probs, since the server's are in no known form; {SCORE}",
+    LENGTH: f"have no log-probs, since the server sent more or fewer values than tokens; {SCORE}",
+    TEXT: f"have no log-probs, since the server's tokens do not cover the query; {SCORE}",
+    VALUE: f"have no log-probs, since some of the server's are none (null, infinite, text, above 0); {SCORE}",
+}
+
+
+def remark_lines(counts: Mapping[str, int], answers: int) -> list[str]:
+    """One line a kind: how many of the answers, and what of it."""
+    lines = []
+    for remark in SENTENCES:
+        found = {full: count for full, count in counts.items() if full.partition(":")[0] == remark}
+        if found:
+            words = ", ".join(name for full in sorted(found) if (name := full.partition(":")[2]))
+            shown = f" ({words})" if words else ""
+            lines.append(f"{sum(found.values()):,} of {answers:,} answers {SENTENCES[remark]}{shown}")
+    return lines
+
 
 Endpoint: TypeAlias = Literal["completions", "chat"]
 PATHS: dict[Endpoint, str] = {"completions": "/v1/completions", "chat": "/v1/chat/completions"}
@@ -105,7 +155,7 @@ class Wording:
         prompt = str(request.body.get("prompt", "")) if request else ""
         replied = self.endpoint == "chat" or reply.is_turn
         span = find_replied(text, self._form) if replied else find_continued(text, self._form, prompt)
-        if REFUSED in span.remarks:
+        if REFUSED_IN_WORDS in span.remarks:
             return refusal(), span.remarks
         remarks = span.remarks
         if reply.thoughts:

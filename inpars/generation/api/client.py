@@ -20,11 +20,11 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 import openai
 
 from inpars.errors import BackendError, ConfigError
-from inpars.generation.api_faults import AGAIN, REFUSED, Fault, FaultError, OddReplyError, fault_of_status
-from inpars.generation.api_options import KEY_LIKE, KEY_VARIABLE, OPENAI_URL
-from inpars.generation.api_parameters import Spelling, advice
-from inpars.generation.api_payload import read_payload
-from inpars.generation.api_wire import Endpoint
+from inpars.generation.api.faults import AGAIN, REFUSED, Fault, FaultError, OddReplyError, fault_of_status
+from inpars.generation.api.formats import read_payload
+from inpars.generation.api.options import KEY_LIKE, KEY_VARIABLE, OPENAI_URL
+from inpars.generation.api.parameters import Spelling, advice
+from inpars.generation.api.requests import Endpoint
 
 Value = TypeVar("Value")
 FIRST_DELAY_SECONDS = 0.5  # doubled by every further attempt
