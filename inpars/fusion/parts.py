@@ -75,9 +75,11 @@ def choose_stages(
         trials.append(_trial("windows", now, difference, error, taken=stay))
         names, now = (names, now) if stay else (fewer, without)
     if TUNED in dense:
-        sets = {(*names, TUNED): "tuned bi-encoder"}
-        sets |= {(*(name for name in names if name != WINDOWS), TUNED): "tuned bi-encoder in place of the windows"}
-        found_sets = [(label, own, judged(own)) for own, label in sets.items()]
+        sets = {"tuned bi-encoder": (*names, TUNED)}
+        if WINDOWS in names:
+            fewer = tuple(name for name in names if name != WINDOWS)
+            sets["tuned bi-encoder in place of the windows"] = (*fewer, TUNED)
+        found_sets = [(label, own, judged(own)) for label, own in sets.items()]
         label, own, with_it = max(found_sets, key=lambda one: one[2].choice.chosen)
         difference, error = paired(with_it.values, now.values, now.weights)
         taken = difference > error

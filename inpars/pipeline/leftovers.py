@@ -21,8 +21,9 @@ EARLIER = "models.earlier"
 MODELS = ("retriever", "reranker")
 STAGES = ("base", "tuned", "whole")  # first stages that not every run has
 FUSED = ("fusion", "whole-fusion", "fusion-windows", "mix", "mix.reranked")
-OF_EVIDENCE = (  # of a choice by judged queries, or beside real ones
+OF_EVIDENCE = (  # of a choice by judged queries or beside real ones, and of a learning curve
     *("mix.trec", "mix.scored.trec", "reranking.json"),
+    *("learning-curve.json", "curve-quarter", "curve-quarter-run.trec", "curve-half", "curve-half-run.trec"),
     *("unlabelled/topics", "unlabelled/bm25.trec", "unlabelled/whole.trec"),
 )
 OF_OLDER_VERSIONS = (

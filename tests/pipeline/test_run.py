@@ -296,10 +296,10 @@ def test_a_model_that_is_no_reranker_and_is_not_trained_does_not_rerank(cache, s
 def test_judged_dev_queries_choose_in_place_of_written_ones(cache, small, tmp_path, capsys):
     """The reranker's weight and depth too; real queries without judgements are compared with the written ones."""
     queries, qrels, real, folder = (tmp_path / name for name in ("dev.jsonl", "dev.tsv", "real.jsonl", "toy"))
-    toy = Path(small[2])
-    rows = [json.loads(line) for line in (toy / "queries.jsonl").read_text().splitlines()]
+    dataset = Path(small[2])
+    rows = [json.loads(line) for line in (dataset / "queries.jsonl").read_text().splitlines()]
     real.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    grades = [line.split("\t") for line in (toy / "qrels" / "test.tsv").read_text().splitlines()[1:]]
+    grades = [line.split("\t") for line in (dataset / "qrels" / "test.tsv").read_text().splitlines()[1:]]
     judged = {query_id: doc_id for query_id, doc_id, grade in grades if int(grade) > 0}
     dev = [{"_id": row["_id"], "text": f"{row['text']} please"} for row in rows if row["_id"] in judged]
     same = {"_id": "same", "text": rows[0]["text"]}  # is measured by
@@ -324,7 +324,7 @@ def test_judged_dev_queries_choose_in_place_of_written_ones(cache, small, tmp_pa
     assert "--dev-queries was " in capsys.readouterr().err
 
 
-def test_a_learning_curve_is_written_where_it_is_asked_for(copied, cache, trained, capsys):
+def test_a_learning_curve_is_written_where_it_is_asked_for(copied, trained, cache, capsys):
     command = [*trained, "--output", str(copied), "--learning-curve", "--overwrite"]
     assert main(command) == 0, capsys.readouterr().err
     points = json.loads((copied / "choice" / "learning-curve.json").read_text())["points"]

@@ -55,7 +55,7 @@ def test_windows_that_may_be_better_or_worse_stay():
 def test_a_tuned_bi_encoder_has_to_pay(tuned, taken):
     _, names, trials = chosen(each(NEAR), whole=each(NEAR), base=each(NEAR), tuned=each(tuned))
     assert ("tuned" in names) == taken == trials[-1].taken
-    assert trials[-1].name.startswith("tuned bi-encoder")
+    assert trials[-1].name == "tuned bi-encoder"  # the windows are out already
 
 
 def test_without_queries_the_default_stands():
