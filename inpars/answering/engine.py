@@ -214,7 +214,7 @@ class Engine:
         self, system: System, queries: Sequence[Query], runs: Mapping[str, Run], k: int
     ) -> tuple[Run, Run | None]:
         """The final run, and what the reranker said of its top."""
-        measured = system.measured
+        measured, shares = system.measured, None
         if measured is None:
             first, depth = list(runs.values()), max(k, self._depth)
             lexical = [name == BM25 for name in runs]
@@ -227,10 +227,9 @@ class Engine:
             return run, None
         depth = self._depth if measured is None or measured.reranking is None else measured.reranking.depth
         margins = self._margins(system.reranker, queries, cut(run, depth))
-        reranked = (
-            fuse_with_first_stage(run, margins, depth=depth) if measured is None else measured.rerank(run, margins)
-        )
-        return reranked, margins
+        if measured is None:
+            return fuse_with_first_stage(run, margins, depth=depth), margins
+        return measured.rerank(run, margins, shares), margins
 
     def _margins(self, reranker: TextScorer, queries: Sequence[Query], top: Run) -> Run:
         """The reranker's scores of these documents."""

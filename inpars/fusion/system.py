@@ -52,6 +52,9 @@ class Reranking:
     model: str
     depth: int  # documents of a query that it scores
     weight: float = 0.5
+    gated: bool = (
+        False  # in place of the weight, what the gate leaves of each query to BM25: 1 - the bi-encoders' share
+    )
     kind: str = "auto"
     max_length: int | None = None
     window_retriever: str | None = None  # bi-encoder that finds the window it reads
@@ -158,12 +161,21 @@ class SearchSystem:
             for stage in self.stages
         ]
 
-    def rerank(self, run: Run, scores: Run) -> Run:
-        """The fused run with its top in the order of both, from the reranker's scores of the top's documents."""
-        if self.reranking is None:
+    def rerank(self, run: Run, scores: Run, shares: Mapping[str, float] | None = None) -> Run:
+        """The fused run with its top in the order of both, from the reranker's scores of the top's documents.
+
+        `shares` are those of `shares`, for a reranker that is gated.
+        """
+        own = self.reranking
+        if own is None:
             return run
-        weights = (1 - self.reranking.weight, self.reranking.weight)
-        return fuse_with_first_stage(run, scores, depth=self.reranking.depth, weights=weights)
+        if not own.gated or shares is None:
+            return fuse_with_first_stage(run, scores, depth=own.depth, weights=(1 - own.weight, own.weight))
+        reranked: Run = {}
+        for query_id, documents in run.items():
+            weights = (shares[query_id], 1 - shares[query_id])
+            reranked |= fuse_with_first_stage({query_id: documents}, scores, depth=own.depth, weights=weights)
+        return reranked
 
     def fused(self, k: int) -> int:
         """Documents of a query that the fusion has to keep for the k best: no fewer than the reranker scores."""

@@ -146,7 +146,7 @@ def _judged_reranking(
     ).results
     if not chosen["weight"]:
         return None
-    return replace(start, weight=chosen["weight"], depth=chosen["depth"])
+    return replace(start, weight=chosen["weight"], gated=False, depth=chosen["depth"])
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:

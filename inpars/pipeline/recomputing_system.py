@@ -57,7 +57,7 @@ def system_searched(recomputed: Recomputation, output: str, manifest: Manifest) 
         recomputed.hold("fused scores", output, score_differences(cut(made, k), written, list(texts)))
         return None
     computing = computing_of(recomputed.options, manifest)
-    made = _reranked(recomputed, system, made, texts, RerankOptions(**system.reranking.scorer, **computing))
+    made = _reranked(recomputed, system, made, texts, shares, RerankOptions(**system.reranking.scorer, **computing))
     found = score_differences(cut(made, k), written, list(texts))
     recomputed.hold("reranked scores", output, found, rough=computing["dtype"] != "float32")
     return None
@@ -82,7 +82,12 @@ def chosen_again(recomputed: Recomputation, output: str, manifest: Manifest) -> 
 
 
 def _reranked(
-    recomputed: Recomputation, system: SearchSystem, run: Run, texts: dict[str, str], options: RerankOptions
+    recomputed: Recomputation,
+    system: SearchSystem,
+    run: Run,
+    texts: dict[str, str],
+    shares: dict[str, float] | None,
+    options: RerankOptions,
 ) -> Run:
     if recomputed.dataset is None or system.reranking is None:
         return run
@@ -92,4 +97,4 @@ def _reranked(
     scorer = load_run_scorer(options, system.reranking.prompt)
     scores = scorer.score([(texts[query_id], text) for (query_id, _), text in zip(pairs, documents, strict=True)])
     scored = [ScoredDocument(*pair, score) for pair, score in zip(pairs, scores, strict=True)]
-    return system.rerank(run, as_stored(apply_scores(run, scored, depth=depth)))
+    return system.rerank(run, as_stored(apply_scores(run, scored, depth=depth)), shares)

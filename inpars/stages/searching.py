@@ -75,7 +75,7 @@ def search_system(
         if system.reranking is not None:
             partial = Partial.of(STAGE, options, inputs, output, progress)
             scores = _scores(system.reranking, run, dataset, topics, options, partial)
-            run = system.rerank(run, as_stored(scores))
+            run = system.rerank(run, as_stored(scores), shares)
         count = write_run(output, cut(run, options.k), TAG)
         return Outcome(count, {}, {"queries": len(queries), "without_results": len(queries) - len(run)})
 

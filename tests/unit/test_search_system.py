@@ -75,6 +75,19 @@ def test_the_reranker_counts_by_its_weight():
     assert list(trusted.rerank(run, scores)["q"]) == ["a", "b"]
 
 
+def test_a_gated_reranker_counts_for_what_the_gate_leaves_to_bm25():
+    system = replace(SYSTEM, reranking=replace(RERANKING, gated=True))
+    run = {"q": {"a": 4.0, "b": 3.0, "c": 1.0}, "r": {"a": 4.0, "b": 3.0, "c": 1.0}}
+    scores = {query_id: {"a": 0.0, "b": 5.0} for query_id in run}
+    reranked = system.rerank(run, scores, {"q": 0.9, "r": 0.1})
+    assert {query_id: list(found) for query_id, found in reranked.items()} == {
+        "q": ["a", "b", "c"],
+        "r": ["b", "a", "c"],
+    }
+    assert reranked["q"]["a"] == pytest.approx(0.9 - 0.1)  # z-scores of two are 1 and -1
+    assert system.rerank(run, scores) == replace(SYSTEM, reranking=RERANKING).rerank(run, scores)  # without a gate
+
+
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
 def test_weights_that_make_no_order_are_refused(weight):
     with pytest.raises(ConfigError, match="above 0"):
