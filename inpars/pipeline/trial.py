@@ -128,8 +128,14 @@ def _embedding(
         encoder = load_encoder(options.retriever, settings)
         if is_embedded(dataset.corpus, encoder):
             embedded.append("embed windows" if window_tokens else "embed documents")
+
+        def embed(some: Sequence[Document]) -> int:
+            cut = [text for text, part in zip(some, encoder.windows_of(some), strict=True) if part != [text.full_text]]
+            encoder.encode_in_windows(cut if window_tokens else some)  # the others have their embedding already
+            return len(some)
+
         for part in even_parts(documents, EMBEDDED_TOGETHER):
-            yield functools.partial(lambda some: len(encoder.encode_in_windows(some)[1]), part)
+            yield functools.partial(embed, part)
 
     return start
 

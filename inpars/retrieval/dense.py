@@ -125,22 +125,33 @@ class Encoder:
         return self._encode("encode_document", texts, lambda rows: progress.advance(len(rows)))
 
     def encode_in_windows(
-        self, documents: Sequence[Document], progress: Progress = SILENT
+        self, documents: Sequence[Document], progress: Progress = SILENT, whole: Embeddings | None = None
     ) -> tuple[Embeddings, npt.NDArray[np.int64]]:
         """Embeddings of all windows, (windows, width), and how many each document has, (documents,).
 
-        One each where there are no windows. Advances the progress by documents.
+        One each where there are no windows. `whole` are the embeddings of the whole documents, (documents, width): a
+        document that is its only window keeps that one. Advances the progress by documents.
         """
         if self.window_tokens is None or not documents:
             vectors = self.encode_documents([document.full_text for document in documents], progress)
             return vectors, np.ones(len(documents), dtype=np.int64)
         found: list[Embeddings] = []
         counts: list[int] = []
-        for some in slices(documents, DOCUMENTS_PER_PASS):
+        for start in range(0, len(documents), DOCUMENTS_PER_PASS):
+            some = documents[start : start + DOCUMENTS_PER_PASS]
             parts = self.windows_of(some)
+            known = [whole is not None and part == [text.full_text] for text, part in zip(some, parts, strict=True)]
+            fresh = [part for part, is_known in zip(parts, known, strict=True) if not is_known]
+            progress.advance(sum(known))
+            texts = [text for part in fresh for text in part]
+            vectors = self._encode("encode_document", texts, _whole_documents(fresh, progress))
+            if whole is not None:
+                of_known = np.repeat(known, [len(part) for part in parts])
+                both = np.empty((len(of_known), whole.shape[1]), dtype=np.float32)
+                both[of_known], both[~of_known] = whole[start : start + len(some)][known], vectors
+                vectors = both
+            found.append(vectors)
             counts += map(len, parts)
-            texts = [text for part in parts for text in part]
-            found.append(self._encode("encode_document", texts, _whole_documents(parts, progress)))
         return np.concatenate(found), np.array(counts, dtype=np.int64)
 
     def windows_of(self, documents: Sequence[Document]) -> list[list[str]]:
@@ -335,17 +346,28 @@ def _read_ids(path: Path, count: int) -> list[str] | None:
 
 
 def _encode_corpus(corpus: Documents, encoder: Encoder, shards: Sequence[Path], progress: Progress) -> list[str]:
+    whole = _index_folder(corpus, encoder.reading(None))  # made before, as a measured system's stages are
+
     def save(shard: Path, documents: Sequence[Document]) -> None:
-        save_embeddings(shard, documents, encoder, progress)
+        known = whole / shard.name if encoder.window_tokens is not None else None
+        save_embeddings(shard, documents, encoder, progress, whole=known)
 
     parts = chunks(corpus, DOCUMENTS_PER_SHARD)
     filled = fill_here(shards, parts, save, DOCUMENTS_PER_SHARD, len(corpus), encoder.name, progress)
     return [document.doc_id for documents in filled for document in documents]
 
 
-def save_embeddings(shard: Path, documents: Sequence[Document], encoder: Encoder, progress: Progress = SILENT) -> None:
-    """Write the embeddings of a shard's documents."""
-    vectors, counts = encoder.encode_in_windows(documents, progress)
+def save_embeddings(
+    shard: Path,
+    documents: Sequence[Document],
+    encoder: Encoder,
+    progress: Progress = SILENT,
+    *,
+    whole: Path | None = None,
+) -> None:
+    """Write the embeddings of a shard's documents; `whole` is the same shard of whole documents, if it is there."""
+    known = _loaded(whole) if whole is not None and whole.exists() else None
+    vectors, counts = encoder.encode_in_windows(documents, progress, known)
     if encoder.window_tokens is not None:
         save_array(_counts_path(shard), counts)
     save_array(shard, vectors)  # last: it says that the shard is whole

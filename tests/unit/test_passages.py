@@ -97,3 +97,26 @@ def test_progress_counts_documents_batch_by_batch(tiny):
     encoder.encode_in_windows(documents, progress)
     assert sum(progress.counts) == len(documents)
     assert len(progress.counts) > 1
+
+
+def test_a_document_that_is_its_only_window_is_embedded_once(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("INPARS_CACHE", str(tmp_path))
+    whole = Encoder(tiny("sentence_transformer"), device="cpu", dtype="float32")
+    windows = whole.reading(8)
+    documents = [Document(f"d{n}", " ".join(WORDS[(n + i) % 10] for i in range(5 * n + 1))) for n in range(7)]
+    vectors, counts = windows.encode_in_windows(documents)
+    dense_index(FakeCorpus(documents), whole)
+    texts = []
+    monkeypatch.setattr(Encoder, "_encode", _counting(Encoder._encode, texts))
+    dense_index(FakeCorpus(documents), windows)
+    assert len(texts) == counts[counts > 1].sum() < len(vectors)
+    (folder,) = (found.parent for found in (tmp_path / "dense").glob("*/*.counts.npy"))
+    assert np.load(folder / "00000.npy") == pytest.approx(vectors, abs=1e-6)
+
+
+def _counting(encode, texts):
+    def counted(self, method, asked, done):
+        texts.extend(asked)
+        return encode(self, method, asked, done)
+
+    return counted
