@@ -72,10 +72,13 @@ def judged_mix(
     qrels: Qrels,
     depth: int,
     weights: Mapping[str, float] | None = None,
+    *,
+    at: float | None = None,
 ) -> JudgedMix:
     """Choose the offset by queries with known answers; `dense` runs count alike, `depth` documents of each are read.
 
-    `weights` say what each query counts for; without them easy ones count for `EASY` and all others for 1.
+    `weights` say what each query counts for; without them easy ones count for `EASY` and all others for 1. `at` is an
+    offset of `OFFSETS` that is chosen already.
     """
     query_ids = [query_id for query_id in found if qrels.get(query_id)]
     if not query_ids:
@@ -94,7 +97,8 @@ def judged_mix(
     values = [float(counts @ of_each(offset)) for offset in OFFSETS]
     around = [_mean(values[max(0, place - AROUND) : place + AROUND + 1]) for place in range(len(OFFSETS))]
     best = max(
-        range(len(OFFSETS)), key=lambda place: (around[place] - PENALTY * OFFSETS[place] ** 2, -abs(OFFSETS[place]))
+        range(len(OFFSETS)) if at is None else [OFFSETS.index(at)],
+        key=lambda place: (around[place] - PENALTY * OFFSETS[place] ** 2, -abs(OFFSETS[place])),
     )
     curve = tuple((counts @ table).tolist())
     choice = Choice(

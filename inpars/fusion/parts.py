@@ -56,14 +56,17 @@ def choose_stages(
 ) -> tuple[Choice, tuple[str, ...], list[Trial]]:
     """The choice, the bi-encoders' stages by name and the trials.
 
-    Windows are a default. A tuned bi-encoder is none: it is tried beside the others, and in place of the windows.
-    Fewer than `LEAST_QUERIES` queries leave the default.
+    The gate's offset is chosen with the first bi-encoder alone, as the gate was learned: written queries overrate
+    windows. Windows are a default. A tuned bi-encoder is none: it is tried beside the others, and in place of the
+    windows. Fewer than `LEAST_QUERIES` queries leave the default.
     """
+    names = tuple(name for name in dense if name != TUNED)
+    alone = judged_mix(gate, found, lexical, [dense[name] for name in names[:1]], qrels, depth, weights).choice
 
     def judged(names: Sequence[str]) -> JudgedMix:
-        return judged_mix(gate, found, lexical, [dense[name] for name in names], qrels, depth, weights)
+        runs = [dense[name] for name in names]
+        return judged_mix(gate, found, lexical, runs, qrels, depth, weights, at=alone.gate.offset)
 
-    names = tuple(name for name in dense if name != TUNED)
     now, trials = judged(names), list[Trial]()
     if now.choice.queries < LEAST_QUERIES:
         return now.choice, names, trials
@@ -89,39 +92,54 @@ def choose_stages(
 
 
 def choose_reranking(
-    mix: Run, scores: Run, qrels: Qrels, *, weight: float, depth: int
-) -> tuple[float, int, list[Trial]]:
+    mix: Run,
+    scores: Run,
+    qrels: Qrels,
+    *,
+    weight: float,
+    depth: int,
+    shares: Mapping[str, float] | None = None,
+) -> tuple[float | None, int, list[Trial]]:
     """The reranker's weight (0 for none) and depth by judged queries, from the default ones; and the trials.
 
     `scores` are the reranker's of the mix's first `depth` documents. Smaller depths are tried, greater ones are not.
+    With the bi-encoders' `shares` of the queries the default weight is what they leave, which is then told as None.
     """
     query_ids = [query_id for query_id in mix if qrels.get(query_id)]
+    usual = weight if shares is None else None
 
-    def values(weight: float, depth: int) -> Table:
-        return np.array([_reranked(query_id, mix, scores, qrels, weight, depth) for query_id in query_ids])
+    def values(weight: float | None, depth: int) -> Table:
+        own = {name: 1 - (shares or {})[name] if weight is None else weight for name in query_ids}
+        return np.array([_reranked(name, mix, scores, qrels, own[name], depth) for name in query_ids])
 
     if len(query_ids) < LEAST_QUERIES:
-        return weight, depth, []
-    default, counts = values(weight, depth), np.full(len(query_ids), 1 / len(query_ids))
+        return usual, depth, []
+    default, counts = values(usual, depth), np.full(len(query_ids), 1 / len(query_ids))
     depths = sorted({max(1, depth // 4), max(1, depth // 2), depth})
-    tried = [(0.0, depth), *((share, most) for most in depths for share in RERANKER_WEIGHTS)]
-    found = {one: values(*one) for one in tried if one != (weight, depth)}
+    weights = RERANKER_WEIGHTS if shares is None else (None, *RERANKER_WEIGHTS)
+    tried = [(0.0, depth), *((share, most) for most in depths for share in weights)]
+    found = {one: values(*one) for one in tried if one != (usual, depth)}
     differences = {one: paired(own, default, counts) for one, own in found.items()}
-    best = max(found, key=lambda one: (shrunk(*differences[one]), -one[1], -one[0]))
+    best = max(found, key=lambda one: (shrunk(*differences[one]), -one[1], -(one[0] or 0)))
     trials = []
     for one, own in found.items():
         difference, error = differences[one]
-        name = f"weight {one[0]:g}, depth {one[1]}" if one[0] else "no reranker"
         trials.append(
             Trial(
-                name=name,
+                name=_reranking_name(*one),
                 value=float(own.mean()),
                 difference=difference,
                 standard_error=error,
                 taken=one == best and difference > 0,
             )
         )
-    return (*(best if any(trial.taken for trial in trials) else (weight, depth)), trials)
+    return (*(best if any(trial.taken for trial in trials) else (usual, depth)), trials)
+
+
+def _reranking_name(weight: float | None, depth: int) -> str:
+    if weight == 0:
+        return "no reranker"
+    return f"weight {'by the gate' if weight is None else f'{weight:g}'}, depth {depth}"
 
 
 def headroom(run: Run, qrels: Qrels, most: int = 100) -> Headroom:

@@ -50,6 +50,7 @@ class _MixOptions:
 @dataclass(frozen=True, slots=True)
 class _RerankingOptions:
     weight: float = option(help="the reranker's, where nothing speaks against it")
+    gated: bool = option(help="what the gate leaves of each query in place of that weight")
     depth: int = option(help="documents that it scores")
 
 
@@ -115,11 +116,13 @@ def _judged_reranking(
     mix, scored = (run.path(FOLDER) / name for name in ("mix.trec", "mix.scored.trec"))
     output = run.path(FOLDER) / RERANKING
 
-    def fuse() -> Outcome:
-        runs, corpus = read_lists(paths), run.dataset.corpus
+    def shares() -> dict[str, float] | None:
+        corpus = run.dataset.corpus
         coverage = bm25_index(corpus, threads=run.options.threads).coverage()
-        shares = system.shares(topics.queries, runs, coverage, lambda doc_id: corpus[doc_id].full_text)
-        return Outcome(write_run(mix, system.fuse(runs, FUSION_DEPTH, shares), "mix"))
+        return system.shares(topics.queries, read_lists(paths), coverage, lambda doc_id: corpus[doc_id].full_text)
+
+    def fuse() -> Outcome:
+        return Outcome(write_run(mix, system.fuse(read_lists(paths), FUSION_DEPTH, shares()), "mix"))
 
     inputs = {"choice": stamp(run.path(FOLDER) / CHOICE), **{name: stamp(path) for name, path in paths.items()}}
     run_stage("choice mix", _MixOptions(FUSION_DEPTH), output=mix, inputs=inputs, work=fuse, **run.told)
@@ -129,21 +132,27 @@ def _judged_reranking(
 
     def work() -> Outcome:
         weight, depth, trials = choose_reranking(
-            read_run(mix), read_run(scored), topics.qrels, weight=start.weight, depth=start.depth
+            *(read_run(mix), read_run(scored), topics.qrels),
+            weight=start.weight,
+            depth=start.depth,
+            shares=shares() if start.gated else None,
         )
         values = {"weight": weight, "depth": depth, "trials": [asdict(trial) for trial in trials]}
         _write(output, values)
-        run.progress.note(f"reranked with weight {weight:g} to depth {depth}, by {len(topics.queries)} judged queries")
+        told = "a weight by the gate" if weight is None else f"weight {weight:g}"
+        run.progress.note(f"reranked with {told} to depth {depth}, by {len(topics.queries)} judged queries")
         return Outcome(len(topics.queries), {}, values)
 
     chosen = run_stage(
         "choose reranking",
-        _RerankingOptions(start.weight, start.depth),
+        _RerankingOptions(start.weight, start.gated, start.depth),
         output=output,
         inputs={"mix": stamp(mix), "scores": stamp(scored), "queries": topics.stamp},
         work=work,
         **run.told,
     ).results
+    if chosen["weight"] is None:
+        return replace(start, depth=chosen["depth"])
     if not chosen["weight"]:
         return None
     return replace(start, weight=chosen["weight"], gated=False, depth=chosen["depth"])
@@ -200,13 +209,16 @@ def reranking_of(run: Surroundings, *, trained: bool) -> Reranking | None:
     own = run.options
     if not own.rerank_depth:
         return None
-    if not trained and (problem := _untrained(run)) is not None:
+    try:
+        gated = not trained and _kind(own) == "query-likelihood"
+    except UntrainedModelError as problem:
         run.progress.note(f"nothing is reranked: {problem}")
         return None
     windows = {"window_retriever": own.retriever, "window_tokens": own.window_tokens} if _in_windows(own) else {}
     return Reranking(
         model=str(run.path("models") / "reranker") if trained else own.reranker,
         kind="auto" if trained else own.reranker_kind,
+        gated=gated,
         depth=own.rerank_depth,
         max_length=None if trained else own.reranker_max_length,
         prompt=None if trained else run.shown,
@@ -218,16 +230,11 @@ def _in_windows(own: PipelineOptions) -> bool:
     return bool(own.window_tokens) and own.retriever != BM25
 
 
-def _untrained(run: Surroundings) -> UntrainedModelError | None:
-    """Why the model to start from cannot score pairs."""
+def _kind(own: PipelineOptions) -> str:
+    """Of the reranker to start from. Raises UntrainedModelError where it cannot score pairs."""
     from inpars.scoring.loading import check_trained  # torch
 
-    own = run.options
-    try:
-        check_trained(own.reranker, kind=own.reranker_kind, trust_remote_code=own.trust_remote_code)
-    except UntrainedModelError as error:
-        return error
-    return None
+    return check_trained(own.reranker, kind=own.reranker_kind, trust_remote_code=own.trust_remote_code)
 
 
 def _topics(run: Surroundings, queries: Path) -> Topics:

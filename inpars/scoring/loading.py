@@ -106,8 +106,13 @@ def for_scoring(model: PairModel, dtype: DtypeName = "auto") -> PairModel:
     return model
 
 
-def check_trained(model: str, *, kind: ScorerKind | Literal["auto"] = "auto", trust_remote_code: bool = False) -> None:
-    """Raise UntrainedModelError for a model that `load_pair_model` would refuse as such; no weights are loaded."""
+def check_trained(
+    model: str, *, kind: ScorerKind | Literal["auto"] = "auto", trust_remote_code: bool = False
+) -> ScorerKind:
+    """The kind of reranker that a model is; no weights are loaded.
+
+    Raises UntrainedModelError for a model that `load_pair_model` would refuse as such.
+    """
     config = models.load_config(model, trust_remote_code=trust_remote_code)
     saved = saved_settings(model, config)
     kind = find_kind(model, config, saved) if kind == "auto" else _checked(model, config, kind)
@@ -115,6 +120,7 @@ def check_trained(model: str, *, kind: ScorerKind | Literal["auto"] = "auto", tr
         _check_head(model, config)
     elif kind != "query-likelihood":
         find_answers(models.load_tokenizer(model, trust_remote_code=trust_remote_code), model, saved, None, None)
+    return kind
 
 
 def find_kind(model: str, config: Any, saved: Mapping[str, Any]) -> ScorerKind:  # noqa: ANN401

@@ -81,6 +81,20 @@ def test_a_reranker_that_is_as_good_at_any_weight_keeps_its_own():
     assert choose_reranking({}, {}, {}, weight=0.5, depth=20) == (0.5, 20, [])
 
 
+def test_the_weight_that_the_gate_leaves_is_the_default_where_there_are_shares():
+    low, high = dict.fromkeys(QUERIES, 0.1), dict.fromkeys(QUERIES, 0.9)
+    assert choose_reranking(each(THIRD), each(FIRST), QRELS, weight=0.5, depth=3, shares=low)[:2] == (None, 3)
+    weight, _, trials = choose_reranking(each(THIRD), each(FIRST), QRELS, weight=0.5, depth=3, shares=high)
+    assert weight > 0.5
+    assert {trial.name for trial in trials} >= {"no reranker", "weight by the gate, depth 1", "weight 0.5, depth 3"}
+
+
+def test_written_queries_choose_the_offset_by_whole_documents_alone():
+    alone, *_ = chosen(each(THIRD), whole=each(FIRST))
+    both, *_ = chosen(each(THIRD), whole=each(FIRST), base=each(THIRD, *[FIRST] * 12))
+    assert both.gate.offset == alone.gate.offset > 0
+
+
 def test_headroom_is_where_the_first_answer_stands():
     ranked = {f"d{place}": -float(place) for place in range(200)}
     qrels = {"a": {"d0": 1, "d50": 1}, "b": {"d10": 1}, "c": {"d99": 1}, "d": {"d100": 1}, "e": {"d0": 0, "d9": 2}}
