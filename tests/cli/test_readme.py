@@ -1,17 +1,23 @@
-"""What the README shows is what there is: commands parse, files of the tree exist, scripts know their flags."""
+"""What README and docs show is what there is: commands parse; links, files and messages exist; scripts know flags."""
 
 import argparse
 import importlib
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from inpars.cli import COMMANDS, module_of
+from inpars.cli import COMMANDS, TRACEBACK_VARIABLE, module_of
+from inpars.generation.api.options import KEY_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+LINKING = [*DOCS, *(ROOT / name for name in ("README.md", "EXPERIMENTS.md", "scripts/README.md"))]
+BASH = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 def commands(text):
@@ -36,6 +42,60 @@ def parse(line):
 @pytest.mark.parametrize("line", [line for line in commands(README) if "COMMAND" not in line])
 def test_commands_of_the_readme_parse(line):
     parse(line)
+
+
+def bash_commands(text):
+    """Every `inpars` command of the bash blocks, those that torchrun starts too."""
+    lines = "\n".join(BASH.findall(text)).replace("\\\n", " ").splitlines()
+    found = (re.search(r"(?:^|-m )(inpars [a-z].*)$", re.sub(r"\s+#.*", "", line)) for line in lines)
+    return [match[1] for match in found if match is not None]
+
+
+@pytest.mark.parametrize(
+    "line", sorted({line for path in DOCS for line in bash_commands(path.read_text(encoding="utf-8"))})
+)
+def test_commands_of_the_docs_parse(line):
+    parse(line)
+
+
+def anchors(path):
+    """GitHub's anchors of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", LINKING, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(path):
+    for link in LINK.findall(path.read_text(encoding="utf-8")):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = path.parent / name if name else path
+        assert target.is_file(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_json_of_the_docs_is_json(path):
+    for block in re.findall(r"^```json\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        assert [json.loads(line) for line in block.splitlines()]
+
+
+def test_every_page_of_the_docs_is_in_their_contents():
+    contents = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    assert not [path.name for path in DOCS if path.name != "README.md" and f"]({path.name})" not in contents]
+
+
+def test_messages_of_the_faq_are_those_of_the_program():
+    """Their parts between `…` stand in the source, once strings over several lines are joined."""
+    source = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "inpars").rglob("*.py")))
+    joined = re.sub(r'"\s*\n\s*f?"', "", source).replace("{KEY_VARIABLE}", KEY_VARIABLE)
+    joined = joined.replace("{TRACEBACK_VARIABLE}", TRACEBACK_VARIABLE)
+    faq = (ROOT / "docs" / "faq.md").read_text(encoding="utf-8")
+    messages = [" ".join(found.split()) for found in re.findall(r"^- \*\*`(.*?)`\*\*", faq, re.MULTILINE | re.DOTALL)]
+    assert len(messages) >= 20
+    parts = [(part.strip(" ();:"), message) for message in messages for part in message.split("…")]
+    assert not [(part, message) for part, message in parts if part not in joined]
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "scripts").glob("0*.sh")))
