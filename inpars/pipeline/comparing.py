@@ -88,7 +88,11 @@ def _measures(first: RunFolder, second: RunFolder) -> tuple[list[Compared], list
     if not systems:
         return [], [*notes, "no system was measured in both"]
     per_query = [values for run in (one, other) for system in systems for values in run[system].values()]
-    shared = [query_id for query_id in _ids(one[systems[0]]) if all(query_id in values for values in per_query)]
+    common = [query_id for query_id in _ids(one[systems[0]]) if all(query_id in values for values in per_query)]
+    texts, others = first.queries(), second.queries()
+    shared = [query_id for query_id in common if texts.get(query_id) == others.get(query_id)]
+    if len(shared) < len(common):
+        notes.append(f"{len(common) - len(shared)} queries have one id and another text in each run; they are left out")
     if not shared:
         return [], [*notes, "no query is judged in both"]
     left = len(_ids(one[systems[0]])) + len(_ids(other[systems[0]])) - 2 * len(shared)

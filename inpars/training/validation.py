@@ -165,8 +165,8 @@ def worse_than_start(curve: Curve) -> str | None:
     if len(values) < 2 or max(values) > values[0] or values[-1] == values[0]:
         return None
     return (
-        f"TRAINING MADE THE MODEL WORSE: dev {METRIC} {values[0]:.4f} AT THE START, {values[-1]:.4f} AT THE END. "
-        "THE START'S WEIGHTS ARE KEPT"
+        f"training made the model worse: dev {METRIC} {values[0]:.4f} at the start, {values[-1]:.4f} at the end; "
+        "keeping the weights of the start"
     )
 
 

@@ -103,14 +103,14 @@ def test_examples_are_left_out_of_evaluation(run):
 def test_a_whole_run_leaves_them_out_too(monkeypatch):
     asked = []
 
-    def retrieve(run, topics, system):
+    def retrieve(run, topics, *_):
         asked.append(topics)
         return {"bm25": TOY / "run.trec", "fusion": TOY / "run.trec", "mix": TOY / "run.trec"}
 
-    for stage in ("_generate", "_filter", "choice_queries", "report_of"):
-        monkeypatch.setattr(pipeline, stage, lambda *_: None)
+    for stage in ("_generate", "check_looks", "_filter", "choice_queries", "report_of"):
+        monkeypatch.setattr(pipeline, stage, lambda *_, **__: None)
     monkeypatch.setattr(pipeline, "train_models", lambda *_: ({}, {}))
-    monkeypatch.setattr(pipeline, "choose_system", lambda *_: (SimpleNamespace(reranking=None), None))
+    monkeypatch.setattr(pipeline, "choose_system", lambda *_: (SimpleNamespace(reranking=None, stages=()), None))
     monkeypatch.setattr(pipeline, "all_runs", retrieve)
     monkeypatch.setattr(pipeline, "said_beside", lambda *_: None)
     monkeypatch.setattr(pipeline, "write_report", lambda *_: None)

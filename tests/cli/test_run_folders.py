@@ -259,6 +259,17 @@ def test_measured_runs_with_nothing_in_common_are_no_result(made, copy, capsys, 
     assert err.count("\n") == 1
 
 
+def test_queries_of_one_id_and_other_words_are_not_paired(made, copy, capsys):
+    path = copy / "topics" / "queries.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[0]["text"] = "another question"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["compare", str(made), str(copy), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {measure["difference"]["queries"] for measure in found["measures"]} == {len(rows) - 1}
+    assert any(note.startswith("1 queries have one id and another text") for note in found["notes"])
+
+
 def test_systems_that_were_judged_by_fewer_queries_are_compared_over_those(made, copy, capsys):
     values = json.loads((copy / "metrics.json").read_text())
     del values["systems"]["tuned"]["per_query"]["nDCG@10"]["t0"]

@@ -152,8 +152,8 @@ def test_capitals_where_the_start_was_best_and_the_end_worse(values, said):
     assert validation_results(curve).get("warning") == warning
     if said:
         assert warning == (
-            "TRAINING MADE THE MODEL WORSE: dev nDCG@10 0.5000 AT THE START, 0.4000 AT THE END. "
-            "THE START'S WEIGHTS ARE KEPT"
+            "training made the model worse: dev nDCG@10 0.5000 at the start, 0.4000 at the end; "
+            "keeping the weights of the start"
         )
 
 
