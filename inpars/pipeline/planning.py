@@ -104,7 +104,7 @@ def _made(
     from inpars.pipeline.trial import measure_rates  # models
 
     bm25_index(dataset.corpus, threads=options.threads, progress=steps)  # the run's own, which every plan has
-    rates, embedded = measure_rates(dataset, prompt, options)
+    rates, embedded = measure_rates(dataset, prompt, options, steps)
     work = Work(documents=len(dataset.corpus), queries=asked["queries"], embedded=embedded)
     assert options.budget is not None
     budget, spent = budget_seconds(options.budget), time.monotonic() - steps.began

@@ -17,6 +17,7 @@ from inpars.fusion.system import BM25
 from inpars.models.processor import return_freed_memory
 from inpars.pipeline.budget import Part, Rates
 from inpars.pipeline.options import PipelineOptions
+from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt, PromptSource
 from inpars.records import Document
 from inpars.stages.estimates import Measurement, measure
@@ -26,14 +27,16 @@ from inpars.stages.retrieving import SearchOptions, load_encoder
 
 SAMPLE = 512  # documents drawn at random
 SECONDS = {"write": 5.0, "embed": 3.0, "embed windows": 2.0, "rerank": 5.0}  # each, without the start
-WRITTEN_TOGETHER, EMBEDDED_TOGETHER, RERANKED_TOGETHER = 8, 24, 8
+WRITTEN_TOGETHER, EMBEDDED_TOGETHER, RERANKED_TOGETHER = 8, 128, 32  # several batches, so that all cores have some
 QUICK_START = 10.0  # seconds, up to which a first start is taken for any
 WARM = 2  # items of the part before the first that is measured
 QUERY_WORDS = 8  # of another document stand for a query
 BATCH = 16  # texts encoded together, of much the same length as in the run's larger batches
 
 
-def measure_rates(dataset: Dataset, prompt: PromptSource, options: PipelineOptions) -> tuple[Rates, tuple[Part, ...]]:
+def measure_rates(
+    dataset: Dataset, prompt: PromptSource, options: PipelineOptions, progress: Progress = SILENT
+) -> tuple[Rates, tuple[Part, ...]]:
     """The seconds of each kind of work, 0 of what the options leave out; and which embeddings the cache holds."""
     embedded: list[Part] = []
     chosen = choose_documents(dataset.corpus, maximum=SAMPLE, seed=options.seed).documents
@@ -46,6 +49,7 @@ def measure_rates(dataset: Dataset, prompt: PromptSource, options: PipelineOptio
     windows: Measurement | None = None
     rerank: Measurement | None = None
     if options.retriever != BM25:
+        progress.note(f"measuring {options.retriever} as it embeds")
         embed = measure(_embedding(documents, options, None, dataset, embedded), SECONDS["embed"])
         tokens = options.window_tokens or None  # loaded once more in any case, as each stage does it
         windows = measure(_embedding(documents, options, tokens, dataset, embedded), SECONDS["embed windows"])
