@@ -27,7 +27,7 @@ from inpars.stages.retrieving import SearchOptions, load_encoder
 
 SAMPLE = 512  # documents drawn at random
 SECONDS = {"write": 5.0, "embed": 3.0, "embed windows": 2.0, "rerank": 5.0}  # each, without the start
-WRITTEN_TOGETHER, EMBEDDED_TOGETHER, RERANKED_TOGETHER = 8, 128, 32  # several batches, so that all cores have some
+WRITTEN_TOGETHER, EMBEDDED_TOGETHER, RERANKED_TOGETHER = 8, 128, 40  # several batches, so that all cores have some
 QUICK_START = 10.0  # seconds, up to which a first start is taken for any
 WARM = 2  # items of the part before the first that is measured
 QUERY_WORDS = 8  # of another document stand for a query
