@@ -59,6 +59,16 @@ class Gate:
 PRIOR = Gate(intercept=0.16, lexical_coverage=-2.36, dense_coverage=-0.25, similarity=3.36)
 
 
+def reranker_weight(share: float) -> float:
+    """What a query likelihood counts for in a sum with the mix, where the bi-encoders have this share of the mix.
+
+    Half of it where the gate trusts both sides alike, less where it trusts the bi-encoders: like BM25, the likelihood
+    goes by words.
+    """
+    odds = 2 * (1 - share)
+    return odds / (1 + odds)
+
+
 def findings(
     queries: Mapping[str, str], lexical: Run, dense: Run, coverage: Coverage, text_of: Callable[[str], str]
 ) -> dict[str, Findings]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from inpars.fusion.choice import DEPTH, Choice, JudgedMix, Table, judged_mix, ndcg
-from inpars.fusion.gate import Findings, Gate
+from inpars.fusion.gate import Findings, Gate, reranker_weight
 from inpars.records import Qrels, Run
 from inpars.reranking import fuse_with_first_stage
 from inpars.runs import rank
@@ -103,13 +103,13 @@ def choose_reranking(
     """The reranker's weight (0 for none) and depth by judged queries, from the default ones; and the trials.
 
     `scores` are the reranker's of the mix's first `depth` documents. Smaller depths are tried, greater ones are not.
-    With the bi-encoders' `shares` of the queries the default weight is what they leave, which is then told as None.
+    With the bi-encoders' `shares` of the queries the default weight follows them, which is then told as None.
     """
     query_ids = [query_id for query_id in mix if qrels.get(query_id)]
     usual = weight if shares is None else None
 
     def values(weight: float | None, depth: int) -> Table:
-        own = {name: 1 - (shares or {})[name] if weight is None else weight for name in query_ids}
+        own = {name: reranker_weight((shares or {})[name]) if weight is None else weight for name in query_ids}
         return np.array([_reranked(name, mix, scores, qrels, own[name], depth) for name in query_ids])
 
     if len(query_ids) < LEAST_QUERIES:

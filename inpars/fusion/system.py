@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from inpars.errors import ConfigError, DataFormatError, PromptError
-from inpars.fusion.gate import Coverage, Gate, findings
+from inpars.fusion.gate import Coverage, Gate, findings, reranker_weight
 from inpars.json_text import JsonError, parse_json
 from inpars.prompting.templates import Example, Prompt
 from inpars.records import Run
@@ -52,9 +52,7 @@ class Reranking:
     model: str
     depth: int  # documents of a query that it scores
     weight: float = 0.5
-    gated: bool = (
-        False  # in place of the weight, what the gate leaves of each query to BM25: 1 - the bi-encoders' share
-    )
+    gated: bool = False  # the weight follows the gate, query by query: `reranker_weight`
     kind: str = "auto"
     max_length: int | None = None
     window_retriever: str | None = None  # bi-encoder that finds the window it reads
@@ -173,8 +171,9 @@ class SearchSystem:
             return fuse_with_first_stage(run, scores, depth=own.depth, weights=(1 - own.weight, own.weight))
         reranked: Run = {}
         for query_id, documents in run.items():
-            weights = (shares[query_id], 1 - shares[query_id])
-            reranked |= fuse_with_first_stage({query_id: documents}, scores, depth=own.depth, weights=weights)
+            weight = reranker_weight(shares[query_id])
+            one = {query_id: documents}
+            reranked |= fuse_with_first_stage(one, scores, depth=own.depth, weights=(1 - weight, weight))
         return reranked
 
     def fused(self, k: int) -> int:

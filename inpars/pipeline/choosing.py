@@ -50,7 +50,7 @@ class _MixOptions:
 @dataclass(frozen=True, slots=True)
 class _RerankingOptions:
     weight: float = option(help="the reranker's, where nothing speaks against it")
-    gated: bool = option(help="what the gate leaves of each query in place of that weight")
+    gated: bool = option(help="the weight follows the gate instead")
     depth: int = option(help="documents that it scores")
 
 

@@ -81,7 +81,7 @@ def test_a_reranker_that_is_as_good_at_any_weight_keeps_its_own():
     assert choose_reranking({}, {}, {}, weight=0.5, depth=20) == (0.5, 20, [])
 
 
-def test_the_weight_that_the_gate_leaves_is_the_default_where_there_are_shares():
+def test_the_weight_follows_the_gate_by_default_where_there_are_shares():
     low, high = dict.fromkeys(QUERIES, 0.1), dict.fromkeys(QUERIES, 0.9)
     assert choose_reranking(each(THIRD), each(FIRST), QRELS, weight=0.5, depth=3, shares=low)[:2] == (None, 3)
     weight, _, trials = choose_reranking(each(THIRD), each(FIRST), QRELS, weight=0.5, depth=3, shares=high)

@@ -75,7 +75,7 @@ def test_the_reranker_counts_by_its_weight():
     assert list(trusted.rerank(run, scores)["q"]) == ["a", "b"]
 
 
-def test_a_gated_reranker_counts_for_what_the_gate_leaves_to_bm25():
+def test_a_gated_reranker_counts_less_where_the_gate_trusts_the_bi_encoders():
     system = replace(SYSTEM, reranking=replace(RERANKING, gated=True))
     run = {"q": {"a": 4.0, "b": 3.0, "c": 1.0}, "r": {"a": 4.0, "b": 3.0, "c": 1.0}}
     scores = {query_id: {"a": 0.0, "b": 5.0} for query_id in run}
@@ -84,7 +84,7 @@ def test_a_gated_reranker_counts_for_what_the_gate_leaves_to_bm25():
         "q": ["a", "b", "c"],
         "r": ["b", "a", "c"],
     }
-    assert reranked["q"]["a"] == pytest.approx(0.9 - 0.1)  # z-scores of two are 1 and -1
+    assert reranked["q"]["a"] == pytest.approx(1 / 1.2 - 0.2 / 1.2)  # z-scores of two are 1 and -1
     assert system.rerank(run, scores) == replace(SYSTEM, reranking=RERANKING).rerank(run, scores)  # without a gate
 
 
