@@ -191,7 +191,7 @@ class _Planner:
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if self.fits(at(middle)) else (low, middle - 1)
-        return at(low)
+        return at(0 if name == "rerank_depth" and low == 1 else low)  # one document has no order to change
 
     def _steps(self, options: PipelineOptions) -> list[tuple[str, int]]:
         """What is raised, and how far, in this order."""

@@ -132,3 +132,9 @@ def test_the_table_has_a_line_per_part_and_a_fact_where_it_is_known():
     assert rows[0].endswith("21 s")
     assert rows[1].endswith("-")
     assert total.endswith("21 s")
+
+
+def test_a_single_document_is_not_reranked():
+    depths = {planned(float(seconds)).settings["rerank_depth"] for seconds in range(200, 480, 2)}
+    assert 1 not in depths
+    assert {0, 2} <= depths
