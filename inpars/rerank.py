@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--queries", help="queries (.jsonl, .tsv) instead of the dataset's")
     parser.add_argument("--device", help="cpu, cuda or cuda:N")
     parser.add_argument("--batch_size", type=int, help="read and left aside")
-    parser.add_argument("--top_k", type=int, default=1000, help="documents a query that are scored (%(default)s)")
+    parser.add_argument("--top_k", type=int, default=1000, help="documents per query that are scored (%(default)s)")
     for name in ("fp16", "torch_compile"):
         parser.add_argument(f"--{name}", action="store_true", help=HARMLESS[name])
     return parser

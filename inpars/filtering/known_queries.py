@@ -17,7 +17,7 @@ BLOCK = 4096
 
 
 class KnownQueries:
-    """Queries that others are held against, those of a test set for instance."""
+    """Queries that others are compared with, such as those of a test set."""
 
     def __init__(self, texts: Collection[str], threshold: float) -> None:
         """Keep a hash of each query and its sketch."""

@@ -90,7 +90,7 @@ class PipelineOptions(ClusterOptions):
         minimum=1,
     )
     reranker_max_length: int = option(160, help="tokens of query and document that the reranker reads", minimum=1)
-    rerank_depth: int = option(20, help="documents a query that are reranked; 0: none", minimum=0)
+    rerank_depth: int = option(20, help="documents per query that are reranked; 0: none", minimum=0)
     window_tokens: int | None = option(
         96,
         help="bi-encoders read longer documents in overlapping windows of so many tokens, and the reranker the window "

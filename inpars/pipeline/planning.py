@@ -79,7 +79,7 @@ def planned_options(
     asked = _asked(dataset, options, free) | {"queries": queries}
     frozen = read_plan(folder)
     if frozen is not None and (changed := _changed(frozen.asked, asked)):
-        steps.note(f"plan: made anew, because {changed}")
+        steps.note(f"rebuilding the plan: {changed}")
         frozen = None
     if frozen is None:
         steps.begin("plan", at_once=True)

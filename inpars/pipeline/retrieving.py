@@ -165,16 +165,16 @@ def _joined(run: Surroundings, name: str, bm25: Path, dense: Path, whole: Path) 
 @dataclass(frozen=True, slots=True)
 class _FusionOptions:
     depth: int = option(FUSION_DEPTH, help="documents of each run that the fusion reads")
-    k: int = option(FUSION_DEPTH, help="documents a query that it keeps")
+    k: int = option(FUSION_DEPTH, help="documents per query that it keeps")
     lexical: tuple[tuple[str, int], ...] = option(
-        (), help="runs of BM25 and the most documents a query of each", changes_result="unless default"
+        (), help="runs of BM25 and the limit of documents per query of each", changes_result="unless default"
     )
 
 
 def fuse_runs(
     sources: Sequence[Path], *, output: Path, k: int = FUSION_DEPTH, depth: int = FUSION_DEPTH, told: Mapping[str, Any]
 ) -> Path:
-    """Write the sum of the runs' z-scores, `k` documents a query, as a stage; returns `output`.
+    """Write the sum of the z-scores of several runs, `k` documents per query, as a stage; returns `output`.
 
     Runs that are BM25's by their manifests get zeros for what it did not find; shorter lists of others are counted in
     a note.
@@ -197,7 +197,7 @@ def fuse_runs(
 
 
 def fused_files(runs: Mapping[str, Run], depth: int, k: int, lexical: Iterable[tuple[str, int]]) -> Run:
-    """The sum of the z-scores of runs by name; `lexical` names those of BM25 and the most documents a query of each."""
+    """The sum of the z-scores of runs by name; `lexical` has the names of BM25's and how many documents each may hold."""
     own, most = {name: cut(run, depth) for name, run in runs.items()}, dict(lexical)
     others = [run for name, run in own.items() if name not in most]
     parts = [with_zeros(run, others, min(depth, most[name])) if name in most else run for name, run in own.items()]
@@ -215,7 +215,7 @@ def _say_short(source: Path, run: Run, depth: int, progress: Progress) -> None:
 
 
 def _lexical_depth(source: Path) -> int | None:
-    """Of a run of BM25 alone, as its manifest says, the most documents a query; None of another."""
+    """Of a run of BM25 alone, as its manifest says, the most documents per query; None of another."""
     manifest = read_manifest(source)
     if manifest is None or manifest.arguments.get("retriever") != [BM25]:
         return None

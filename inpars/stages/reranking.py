@@ -34,7 +34,7 @@ class RerankOptions(ShardedOptions):
 
     model: str = option("smollm2-135m", help="reranker: a folder, an embedded name or a hub id")
     kind: ScorerKind | Literal["auto"] = option("auto", help="what the model is; auto reads its configuration")
-    depth: int = option(100, help="documents a query that are scored; those below keep their order", minimum=1)
+    depth: int = option(100, help="documents per query that are scored; those below keep their order", minimum=1)
     fuse: bool = option(False, help="fuse the reranker with the first stage instead of replacing its scores")
     fusion: Fusion = option(DEFAULT_FUSION, help="how: the sum of z-scores, or reciprocal ranks; several runs too")
     fusion_depth: int = option(100, help="documents of each run that are read where there are several", minimum=1)

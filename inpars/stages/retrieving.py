@@ -50,7 +50,7 @@ class SearchOptions(ClusterOptions):
         DEFAULT_RETRIEVERS,
         help="bm25, or a bi-encoder by embedded name, folder or hub id; given several times their scores are fused",
     )
-    k: int = option(1000, help="documents a query; 10 for one that is typed in", minimum=1)
+    k: int = option(1000, help="documents per query; 10 for one that is typed in", minimum=1)
     fusion_depth: int = option(100, help="documents of each retriever that a fusion reads", minimum=1)
     k1: float = option(DEFAULT_K1, help="BM25's k1", minimum=0)
     b: float = option(DEFAULT_B, help="BM25's b", bounds=SHARE)

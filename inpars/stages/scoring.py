@@ -64,7 +64,7 @@ class ScoreOptions(ShardedOptions):
     max_length: int | None = option(
         None, help="tokens that a reranker, reader or bi-encoder reads (default: the model's limit)", minimum=1
     )
-    depth: int = option(100, help="documents a query that the ranks are looked for in", minimum=1)
+    depth: int = option(100, help="documents per query that the ranks are looked for in", minimum=1)
     k1: float = option(DEFAULT_K1, help="BM25's k1", minimum=0)
     b: float = option(DEFAULT_B, help="BM25's b", bounds=SHARE)
     language: str = option(DEFAULT_LANGUAGE, help="language of BM25's analyser")

@@ -38,7 +38,7 @@ TAG = "measured"
 class SystemSearchOptions(ComputingOptions):
     """How many queries and results; the system says the rest."""
 
-    k: int = option(1000, help="documents a query", minimum=1)
+    k: int = option(1000, help="documents per query", minimum=1)
     limit: int | None = option(None, help="only the first N queries, to try things out", minimum=1)
     batch_size: int = option(64, help="texts encoded together", changes_result=False, minimum=1)
 

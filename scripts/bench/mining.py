@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with collections")
     parser.add_argument("--passages", type=int, default=100_000, help="passages (default: %(default)s)")
     parser.add_argument("--queries", type=int, default=5_000, help="queries (default: %(default)s)")
-    parser.add_argument("--k", type=int, default=100, help="documents a query (default: %(default)s)")
+    parser.add_argument("--k", type=int, default=100, help="documents per query (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="measurements a side (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of passages and queries (default: %(default)s)")
     parser.add_argument("--pyserini-python", default=sys.executable, help="Python with all of pyserini (default: this)")

@@ -269,7 +269,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="the collection and its BM25 run")
     parser.add_argument("--queries", type=int, default=5, help="queries of the slice (default: %(default)s)")
-    parser.add_argument("--depth", type=int, default=100, help="documents a query (default: %(default)s)")
+    parser.add_argument("--depth", type=int, default=100, help="documents per query (default: %(default)s)")
     parser.add_argument("--slow-pairs", type=int, default=96, help="pairs the float32 T5s score (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="rounds, of which medians count (default: %(default)s)")
     parser.add_argument("--only", choices=("t5", "minilm"), help="this network alone (default: both)")
