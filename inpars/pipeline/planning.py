@@ -133,7 +133,7 @@ def read_plan(folder: Path) -> Frozen | None:
     path = folder / FILE
     try:
         found = parse_json(path.read_bytes())
-        if found["format"] != FORMAT or {*found["settings"]} != {*PLANNED}:
+        if found["format"] != FORMAT or {*found["settings"]} != {*PLANNED} or not found["shares"]:
             raise ValueError("of another version")
         shares = [Share(**share) for share in found["shares"]]
         plan = Plan(settings=found["settings"], shares=shares, notes=found["notes"])

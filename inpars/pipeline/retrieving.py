@@ -167,7 +167,7 @@ class _FusionOptions:
     depth: int = option(FUSION_DEPTH, help="documents of each run that the fusion reads")
     k: int = option(FUSION_DEPTH, help="documents per query that it keeps")
     lexical: tuple[tuple[str, int], ...] = option(
-        (), help="runs of BM25 and the limit of documents per query of each", changes_result="unless default"
+        (), help="runs of BM25, each with its limit of documents per query", changes_result="unless default"
     )
 
 
@@ -197,7 +197,7 @@ def fuse_runs(
 
 
 def fused_files(runs: Mapping[str, Run], depth: int, k: int, lexical: Iterable[tuple[str, int]]) -> Run:
-    """The sum of the z-scores of runs by name; `lexical` has the names of BM25's and how many documents each may hold."""
+    """The sum of the z-scores of runs by name; `lexical` names BM25's and how many documents each may hold."""
     own, most = {name: cut(run, depth) for name, run in runs.items()}, dict(lexical)
     others = [run for name, run in own.items() if name not in most]
     parts = [with_zeros(run, others, min(depth, most[name])) if name in most else run for name, run in own.items()]
