@@ -18,6 +18,7 @@ from inpars.mining.pairs import write_pairs
 from inpars.options import add_flags, from_flags
 from inpars.prompting.example_choice import ExampleOptions, choose_prompt
 from inpars.prompting.prompts import load_prompt
+from inpars.stages.engine_options import own_output
 from inpars.stages.generating import (
     SERVER_BACKENDS,
     GenerateOptions,
@@ -26,7 +27,6 @@ from inpars.stages.generating import (
     generate_queries,
     generator_maker,
 )
-from inpars.stages.sharding import own_output
 from inpars.stages.stage import dropped_line
 
 

@@ -21,9 +21,9 @@ from inpars.commands.common import (
 from inpars.distributed import workers_of
 from inpars.errors import ConfigError
 from inpars.options import add_flags, from_flags
-from inpars.stages.reorder import reorder_file
-from inpars.stages.reranking import RerankOptions, rerank_file, run_scorer_maker
-from inpars.stages.sharding import own_output
+from inpars.stages.engine_options import own_output
+from inpars.stages.reranking import RerankOptions, reorder_file, rerank_file, run_scorer_maker
+from inpars.stages.stage import Running
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,7 +80,7 @@ def _reorder(flags: argparse.Namespace, options: RerankOptions) -> None:
     """Without a model: by scores that are there."""
     if len(flags.run) > 1 or options.part is not None:
         raise ConfigError("--scores reorders one --run as a whole; leave --shard and further runs out")
-    told = {"progress": console(flags), "overwrite": flags.overwrite}
-    reorder_file(flags.run[0], flags.scores, options.depth, output=flags.output, told=told)
+    running: Running = {"progress": console(flags), "overwrite": flags.overwrite}
+    reorder_file(flags.run[0], flags.scores, options.depth, output=flags.output, **running)
     text = f"{flags.output}: the first {options.depth} documents of {flags.run[0]} reordered by {flags.scores}"
     print_result(flags, text, {"output": str(flags.output)})

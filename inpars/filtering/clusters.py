@@ -6,17 +6,20 @@ Sculley, "Web-scale k-means clustering", 2010. The centres are learnt from a sam
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.cluster import MiniBatchKMeans
 
+from inpars.batches import chunks
+
 MOST_CLUSTERS = 1000
 SAMPLE = 100_000  # embeddings that the centres are learnt from at most
 BLOCK = 10_000
 
-Embeddings = npt.NDArray[np.float16]
+Embedding = npt.NDArray[np.float16]
 Labels = npt.NDArray[np.int64]
 
 
@@ -26,15 +29,27 @@ def default_clusters(queries: int) -> int:
 
 
 def cluster(
-    embeddings: Embeddings, clusters: int, seed: int, told: Callable[[int], None] = lambda _: None
+    embeddings: Callable[[], Iterator[Embedding]],
+    total: int,
+    clusters: int,
+    seed: int,
+    told: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Labels]:
-    """The cluster of each embedding, block by block; `told` hears how many are done. The array may lie on disk."""
-    total = len(embeddings)
+    """Block by block the cluster of each of `total` embeddings, read twice; `told` hears how many are done."""
     chosen = np.sort(np.random.default_rng(seed).permutation(total)[:SAMPLE])
-    sample = np.asarray(embeddings[chosen], dtype=np.float32)
     means = MiniBatchKMeans(n_clusters=min(clusters, total), random_state=seed, n_init=3, batch_size=4096)
-    means.fit(sample)
-    for start in range(0, total, BLOCK):
-        labels = means.predict(np.asarray(embeddings[start : start + BLOCK], dtype=np.float32))
+    means.fit(_table(_at(embeddings(), chosen)))
+    for block in chunks(embeddings(), BLOCK):
+        labels = means.predict(_table(block))
         told(len(labels))
         yield labels.astype(np.int64)
+
+
+def _at(embeddings: Iterator[Embedding], places: Labels) -> list[Embedding]:
+    """Those at ascending places."""
+    wanted = np.diff(places, prepend=-1) - 1  # how many are passed over before each
+    return [next(islice(embeddings, int(before), None)) for before in wanted]
+
+
+def _table(embeddings: Sequence[Embedding]) -> npt.NDArray[np.float32]:
+    return np.stack(embeddings).astype(np.float32)

@@ -7,9 +7,8 @@ nothing of files; `negatives.py` says what may be drawn.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Literal, TypeAlias
 
 from inpars.errors import ConfigError
@@ -93,7 +92,7 @@ class Mined:
 
 Pair: TypeAlias = tuple[str, str]
 _Found: TypeAlias = tuple[Run, Mapping[Pair, float]]
-Search: TypeAlias = Callable[[Sequence[Query], int, Sequence[Pair]], _Found]
+SearchBeside: TypeAlias = Callable[[Sequence[Query], int, Sequence[Pair]], _Found]
 """Queries, depth and (query_id, positive) pairs to a run and the scores of those pairs that have one."""
 
 
@@ -136,7 +135,7 @@ class Miner:
         self,
         corpus: Documents,
         draw: Draw,
-        searches: Mapping[Source, Search],
+        searches: Mapping[Source, SearchBeside],
         *,
         judged: Judged | None = None,
         scorer: PairScorer | None = None,
@@ -158,11 +157,6 @@ class Miner:
         for one in mined:
             self.counts.sources.update(negative.source for negative in one.negatives)
         return mined, {source: run for source, (run, _) in found.items()}
-
-    @property
-    def scores_are_the_retrievers(self) -> bool:
-        """Whether no scorer is asked."""
-        return self._scorer is None
 
     def _relevant(self, block: Sequence[Asked]) -> dict[str, frozenset[str]]:
         """For each query what is judged relevant, its positives, and the query itself where it is a document."""
@@ -292,10 +286,3 @@ class Miner:
             return mined
         self.counts.dropped["too_near_the_positive" if too_near else "no_negatives"] += 1
         return None
-
-
-def in_blocks(asked: Iterable[Asked], size: int) -> Iterator[list[Asked]]:
-    """Lists of so many, the last one shorter."""
-    stream = iter(asked)
-    while block := list(islice(stream, size)):
-        yield block

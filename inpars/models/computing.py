@@ -29,3 +29,10 @@ class ComputingOptions:
     def computing(self) -> dict[str, Any]:
         """These settings alone, for another stage's options."""
         return {field.name: getattr(self, field.name) for field in fields(ComputingOptions)}
+
+    def set_up(self) -> dict[str, Any]:
+        """Have torch, which is loaded here, take the threads and the engine; the arguments that load a model so."""
+        from inpars.models.hardware import compute_with
+
+        compute_with(self.threads, self.engine_backend)
+        return {"device": self.device, "dtype": self.dtype, "trust_remote_code": self.trust_remote_code}

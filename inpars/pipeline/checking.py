@@ -19,8 +19,8 @@ from inpars.pipeline.folder import RunFolder, topics_of
 from inpars.pipeline.judging import METRICS
 from inpars.pipeline.planning import plan_problems
 from inpars.prompting.prompts import load_prompt
-from inpars.stages.mining import ids_path, negatives_path
 from inpars.stages.partial import partial_path
+from inpars.stages.triple_files import ids_path, negatives_path
 from inpars.storage import open_lines, read_jsonl, to_json_line
 
 HASH_CHARACTERS = 12

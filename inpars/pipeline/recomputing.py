@@ -39,8 +39,7 @@ from inpars.prompting.prompts import load_prompt
 from inpars.records import Document, Query, Run, ScoredDocument
 from inpars.reranking import apply_scores, fuse_with_first_stage
 from inpars.runs import cut, rank
-from inpars.stages.reorder import reordered
-from inpars.stages.reranking import RerankOptions, load_run_scorer
+from inpars.stages.reranking import RerankOptions, load_run_scorer, reordered
 from inpars.stages.retrieving import SearchOptions, retrieve
 from inpars.stages.scoring import ScoreOptions, load_query_scorer
 

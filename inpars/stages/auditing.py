@@ -10,11 +10,10 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -22,22 +21,29 @@ import numpy.typing as npt
 from inpars.batches import chunks
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError
-from inpars.formats import triple_id_lines
-from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.manifest import FileStamp, Manifest, stamp
 from inpars.mining.audit import AuditAction, AuditedTriple, act, tally
 from inpars.models.computing import ComputingOptions
 from inpars.options import option
-from inpars.progress import SILENT, Progress
+from inpars.progress import Progress
 from inpars.prompting.templates import Prompt
 from inpars.protocols import PairScorer
 from inpars.scoring.kinds import ScorerKind
-from inpars.stages.mining import ids_path, negatives_path
-from inpars.stages.partial import Partial
 from inpars.stages.remembered import RememberedScores
 from inpars.stages.reranking import RerankOptions, load_run_scorer
-from inpars.stages.stage import Outcome, model_stamp, refuse_to_overwrite, run_stage
-from inpars.stages.triple_rows import PairKeys, read_triple_rows, scan_pairs
-from inpars.storage import atomic_writer, to_json_line
+from inpars.stages.stage import Outcome, Running, Stage, input_stamps
+from inpars.stages.triple_files import (
+    PairKeys,
+    TripleRow,
+    beside_triples,
+    ids_path,
+    negatives_path,
+    read_triple_rows,
+    scan_pairs,
+    triple_writer,
+)
+from inpars.storage import atomic_writer
+from inpars.training.examples import TripleTexts
 
 STAGE = "audit"
 PAIRS_PER_BATCH = 64  # saved together: some seconds of work on a processor
@@ -76,7 +82,7 @@ def load_auditor(options: AuditOptions, prompt: Prompt | None = None) -> PairSco
 
 def report_path(triples: Path) -> Path:
     """Where the counts and examples lie: `triples.tsv` has `triples.audit.json`."""
-    return triples.with_name(triples.name.removesuffix(".gz").removesuffix(".tsv") + ".audit.json")
+    return beside_triples(triples, "audit.json")
 
 
 def audit_triples(
@@ -88,29 +94,23 @@ def audit_triples(
     corpus: Corpus | None = None,
     corpus_stamp: FileStamp | None = None,
     prompt: Prompt | None = None,
-    progress: Progress = SILENT,
-    overwrite: bool = False,
+    **running: Unpack[Running],
 ) -> Manifest:
     """Write the triples that are left. With a corpus and ids the scorer reads its texts, else those of the triples."""
-    inputs = {"triples": stamp(source), "model": model_stamp(options.model)}
-    sides = {"ids": ids_path, "negatives": negatives_path}
-    inputs |= {name: stamp(path(source)) for name, path in sides.items() if path(source).exists()}
-    if corpus_stamp is not None:
-        inputs["corpus"] = corpus_stamp
-    if prompt is not None:
-        inputs["prompt"] = stamp_text(prompt.name, prompt.text)
-    beside = [report_path(output), *((ids_path(output), negatives_path(output)) if "ids" in inputs else ())]
-    refuse_to_overwrite(beside, [source, *(path(source) for path in sides.values())])
+    inputs = {"triples": stamp(source)} | input_stamps(prompt=prompt, corpus=corpus_stamp, model=options.model)
+    read = {"ids": ids_path(source), "negatives": negatives_path(source)}
+    inputs |= {name: stamp(path) for name, path in read.items() if path.exists()}
+    sides = [report_path(output), *((ids_path(output), negatives_path(output)) if "ids" in inputs else ())]
+    stage = Stage(STAGE, options, output, inputs, sides, **running)
 
     def work() -> Outcome:
         keys = scan_pairs(source, check_order=options.action == "relabel")
-        with RememberedScores(Partial.of(STAGE, options, inputs, output, progress), make_scorer) as scorer:
-            scores = _score(source, keys, scorer, corpus, progress)
+        with RememberedScores(stage.partial, make_scorer) as scorer:
+            scores = _score(source, keys, scorer, corpus, stage.progress)
         found = _write(source, output, scores, options)
         return Outcome(found.written, {"false_negative": found.dropped}, found.results() | {"pairs": keys.pairs})
 
-    redo = overwrite or (output.exists() and not all(path.exists() for path in beside))
-    return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=redo)
+    return stage.run(work)
 
 
 def _score(
@@ -206,28 +206,16 @@ def _write(source: Path, output: Path, scores: npt.NDArray[np.float64], options:
         )
         for row, pair in zip(read_triple_rows(source), scores, strict=True)
     )
-    with ExitStack() as stack:
-        texts = stack.enter_context(atomic_writer(output))
-        beside = [
-            stack.enter_context(atomic_writer(path(output)))
-            for path in (ids_path, negatives_path)
-            if ids_path(source).exists()
-        ]
+    with triple_writer(output, with_ids=ids_path(source).exists()) as write:
         for _, group in groupby(audited, key=lambda triple: (triple.ids.query_id if triple.ids else "", triple.query)):
             before = list(group)
             after = act(before, options.action, options.margin)
             found.add(before, after, options.margin)
-            _write_group(after, texts, beside)
+            for triple in after:
+                texts = TripleTexts(triple.query, triple.positive, triple.negative)
+                write(TripleRow(texts, triple.ids, triple.record()))
         if not found.written:
             raise ConfigError(f"{source}: every negative is called false, no triple is left; audit with another model")
-        report = stack.enter_context(atomic_writer(report_path(output)))
-        json.dump(found.results() | {"examples": found.shown()}, report, ensure_ascii=False, indent=1)
+        with atomic_writer(report_path(output)) as report:
+            json.dump(found.results() | {"examples": found.shown()}, report, ensure_ascii=False, indent=1)
     return found
-
-
-def _write_group(triples: list[AuditedTriple], texts: IO[str], beside: list[IO[str]]) -> None:
-    texts.writelines(f"{triple.query}\t{triple.positive}\t{triple.negative}\n" for triple in triples)
-    if beside:
-        ids, negatives = beside
-        ids.writelines(line + "\n" for line in triple_id_lines(triple.ids for triple in triples if triple.ids))
-        negatives.writelines(to_json_line(triple.record()) + "\n" for triple in triples)

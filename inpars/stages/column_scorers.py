@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
-from inpars.corpus import Corpus
-from inpars.errors import ConfigError, DataFormatError, StaleInputError
+from inpars.errors import ConfigError, StaleInputError
+from inpars.fusion.system import BM25
+from inpars.mining.triples import SearchBeside
 from inpars.progress import Progress
-from inpars.records import Query, Run, SyntheticQuery
+from inpars.records import Query
 from inpars.runs import rank
+from inpars.stages.log_probs import Row, Source
+from inpars.stages.reranking import RerankOptions, load_run_scorer
+from inpars.stages.retrieving import SearchOptions, load_encoder, search_beside
 
 if TYPE_CHECKING:
     from inpars.protocols import PairScorer
+    from inpars.retrieval.dense import Encoder
     from inpars.stages.scoring import ScoreOptions
 
 DIGITS = 6  # decimals kept in files
 SEARCHED_TOGETHER = 500
-Row = tuple[SyntheticQuery, dict[str, Any]]
-TextOf = Callable[[SyntheticQuery, dict[str, Any]], str]
 
 
 class ColumnScorer(Protocol):
@@ -39,19 +42,14 @@ class MarginColumn:
 
     block = 100  # half a minute of a slow reranker
 
-    def __init__(self, name: str, scorer: PairScorer, text_of: TextOf) -> None:
-        self.name, self._scorer, self._text_of = name, scorer, text_of
+    def __init__(self, name: str, scorer: PairScorer, source: Source) -> None:
+        self.name, self._scorer, self._source = name, scorer, source
 
     def score(self, rows: Sequence[Row]) -> Sequence[Mapping[str, float | None]]:
         """Float32 margins, unbounded; no probabilities, of which many would be equal."""
-        margins = self._scorer.score([(query.text, self._text_of(query, record)) for query, record in rows])
+        pairs = [(query.text, self._source.document(query, record).full_text) for query, record in rows]
+        margins = self._scorer.score(pairs)
         return [{self.name: round(margin, DIGITS) if math.isfinite(margin) else None} for margin in margins]
-
-
-Search: TypeAlias = Callable[[Sequence[Query]], Run]
-Similarity: TypeAlias = Callable[
-    [Sequence[Query], Sequence[tuple[str, str]]], tuple[Run, Mapping[tuple[str, str], float]]
-]
 
 
 class RankColumn:
@@ -59,40 +57,28 @@ class RankColumn:
 
     block = SEARCHED_TOGETHER
 
-    def __init__(self, name: str, search: Search, corpus: Corpus, source: Path) -> None:
-        self.name, self._search, self._corpus, self._source = name, search, corpus, source
-
-    def score(self, rows: Sequence[Row]) -> Sequence[Mapping[str, float | None]]:
-        """Ranks. Raises StaleInputError for a document that the corpus lacks."""
-        _check_documents(rows, self._corpus, self._source)
-        run = self._search([Query(query.query_id, query.text) for query, _ in rows])
-        return [{self.name: own_rank(run.get(query.query_id, {}), query.doc_id)} for query, _ in rows]
-
-
-class DenseColumns:
-    """The rank of the query's own document as a bi-encoder sees it, and how near the two are."""
-
-    name, block = "dense_rank", SEARCHED_TOGETHER
-
-    def __init__(self, search: Similarity, corpus: Corpus, source: Path) -> None:
-        self._search, self._corpus, self._source = search, corpus, source
+    def __init__(self, search: SearchBeside, depth: int, source: Source, name: str, similarity: str = "") -> None:
+        """`similarity` names a second column: how near the two are."""
+        self.name, self._similarity = name, similarity
+        self._search, self._depth, self._source = search, depth, source
 
     def score(self, rows: Sequence[Row]) -> Sequence[Mapping[str, float | None]]:
         """Ranks and similarities. Raises StaleInputError for a document that the corpus lacks."""
-        _check_documents(rows, self._corpus, self._source)
+        _check_documents(rows, self._source)
         pairs = [(query.query_id, query.doc_id) for query, _ in rows]
-        run, near = self._search([Query(query.query_id, query.text) for query, _ in rows], pairs)
-        return [
-            {self.name: own_rank(run.get(query_id, {}), doc_id), "dense_score": round(near[query_id, doc_id], DIGITS)}
-            for query_id, doc_id in pairs
-        ]
+        run, near = self._search([Query(query.query_id, query.text) for query, _ in rows], self._depth, pairs)
+        found: list[dict[str, float | None]] = [{self.name: own_rank(run.get(q, {}), d)} for q, d in pairs]
+        if self._similarity:
+            for one, pair in zip(found, pairs, strict=True):
+                one[self._similarity] = round(near[pair], DIGITS)
+        return found
 
 
-def _check_documents(rows: Sequence[Row], corpus: Corpus, source: Path) -> None:
+def _check_documents(rows: Sequence[Row], source: Source) -> None:
     for query, _ in rows:
-        if query.doc_id not in corpus:
+        if source.corpus is not None and query.doc_id not in source.corpus:
             raise StaleInputError(
-                f"{source}: query {query.query_id!r} is about document {query.doc_id!r}, which this corpus lacks; "
+                f"{source.path}: query {query.query_id!r} is about document {query.doc_id!r}, which this corpus lacks; "
                 "give the corpus it was written for"
             )
 
@@ -104,87 +90,38 @@ def own_rank(scores: dict[str, float], doc_id: str) -> int | None:
     return next(place for place, (found, _) in enumerate(rank(scores), start=1) if found == doc_id)
 
 
-def load_column(source: Path, options: ScoreOptions, corpus: Corpus | None, progress: Progress) -> ColumnScorer:
+def load_column(source: Source, options: ScoreOptions, progress: Progress) -> ColumnScorer:
     """The scorer the options name. Torch or the JVM is loaded here and not before."""
-    if options.kind == "bm25-rank":
-        return _bm25_column(source, options, _needed(corpus, options), progress)
-    from inpars.models.hardware import compute_with
-
-    compute_with(options.threads, options.engine_backend)
-    common: dict[str, Any] = {
-        "device": options.device,
-        "dtype": options.dtype,
-        "max_length": options.max_length,
-        "trust_remote_code": options.trust_remote_code,
-    }
-    if options.kind == "dense-rank":
-        return _dense_column(source, options, _needed(corpus, options), common, progress)
-    text_of = text_lookup(source, corpus)
+    if options.kind in ("bm25-rank", "dense-rank"):
+        if source.corpus is None:
+            raise ConfigError(f"--kind {options.kind} searches a corpus; give it with --dataset NAME or --corpus FILE")
+        name = BM25 if options.kind == "bm25-rank" else options.model_name
+        search = search_beside(name, source.corpus, _searching(options), None, progress)
+        columns = ("bm25_rank",) if name == BM25 else ("dense_rank", "dense_score")
+        return RankColumn(search, options.depth, source, *columns)
     if options.kind == "answerability":
+        model, where = options.model_name, options.set_up()
         from inpars.scoring.answerability import AnswerabilityScorer
 
-        reader = AnswerabilityScorer(options.model_name, batch_tokens=options.batch_tokens, **common)
-        return MarginColumn("answerability", reader, text_of)
-    from inpars.scoring import load_scorer
-
-    scorer = load_scorer(
-        options.model_name,
+        reader = AnswerabilityScorer(model, max_length=options.max_length, batch_tokens=options.batch_tokens, **where)
+        return MarginColumn("answerability", reader, source)
+    reranker = RerankOptions(
+        model=options.model_name,
         kind=options.reranker_kind,
-        batch_tokens=options.batch_tokens,
+        max_length=options.max_length,
         true_token=options.true_token,
         false_token=options.false_token,
-        **common,
+        batch_tokens=options.batch_tokens,
+        **options.computing,
     )
-    return MarginColumn("reranker", scorer, text_of)
+    return MarginColumn("reranker", load_run_scorer(reranker), source)
 
 
-def text_lookup(source: Path, corpus: Corpus | None) -> TextOf:
-    """How a query's document is found: in the corpus, else in the query's row."""
-
-    def text_of(query: SyntheticQuery, record: dict[str, Any]) -> str:
-        if corpus is not None:
-            return corpus[query.doc_id].full_text
-        text = record.get("text") or record.get("doc_text")
-        if not isinstance(text, str):
-            raise DataFormatError(
-                f"query {query.query_id!r} has no document text; name the documents with --dataset or --corpus",
-                path=source,
-            )
-        return text
-
-    return text_of
+def load_query_encoder(options: ScoreOptions) -> Encoder:
+    """The bi-encoder of clusters."""
+    return load_encoder(options.model_name, _searching(options))
 
 
-def _bm25_column(source: Path, options: ScoreOptions, corpus: Corpus, progress: Progress) -> ColumnScorer:
-    from inpars.retrieval.bm25 import bm25_index
-
-    index = bm25_index(
-        corpus, k1=options.k1, b=options.b, language=options.language, threads=options.threads, progress=progress
-    )
-
-    def search(queries: Sequence[Query]) -> Run:
-        return index.search(queries, options.depth, threads=options.threads)
-
-    return RankColumn("bm25_rank", search, corpus, source)
-
-
-def _dense_column(
-    source: Path, options: ScoreOptions, corpus: Corpus, common: dict[str, Any], progress: Progress
-) -> ColumnScorer:
-    from inpars.retrieval.dense import DEFAULT_BATCH_SIZE, Encoder, dense_index
-
-    encoder = Encoder(options.model_name, batch_size=options.batch_size or DEFAULT_BATCH_SIZE, **common)
-    index = dense_index(corpus, encoder, progress=progress)
-
-    def search(
-        queries: Sequence[Query], pairs: Sequence[tuple[str, str]]
-    ) -> tuple[Run, Mapping[tuple[str, str], float]]:
-        return index.search_beside(queries, options.depth, pairs)
-
-    return DenseColumns(search, corpus, source)
-
-
-def _needed(corpus: Corpus | None, options: ScoreOptions) -> Corpus:
-    if corpus is None:
-        raise ConfigError(f"--kind {options.kind} searches a corpus; give it with --dataset NAME or --corpus FILE")
-    return corpus
+def _searching(options: ScoreOptions) -> SearchOptions:
+    settings = SearchOptions(max_length=options.max_length, **options.bm25, **options.clustered)
+    return settings if options.batch_size is None else replace(settings, batch_size=options.batch_size)

@@ -6,18 +6,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from inpars.corpus import Corpus
 from inpars.filtering.guards import DEFAULT_SCORE, FilterOptions, Surroundings
 from inpars.filtering.laboratory import Comparison, Kept, compare
 from inpars.manifest import FileStamp, Manifest, read_manifest
 from inpars.options import SEED, option, result_settings
-from inpars.progress import SILENT, Progress
 from inpars.reports.formatting import shorten
 from inpars.reports.laboratory import DOCUMENT_CHARACTERS, render_laboratory, slugs
 from inpars.stages.filtering import Judged, filter_inputs, gather_file, plain_file
-from inpars.stages.stage import Outcome, run_stage
+from inpars.stages.stage import Outcome, Running, Stage
 from inpars.storage import atomic_writer, to_json_line, write_jsonl
 
 STAGE = "compare"
@@ -53,18 +52,18 @@ def compare_file(
     corpus: Corpus | None = None,
     corpus_stamp: FileStamp | None = None,
     write_kept: Path | None = None,
-    progress: Progress = SILENT,
-    overwrite: bool = False,
+    **running: Unpack[Running],
 ) -> Manifest:
     """Write the page to `output`, its numbers beside it as JSON, and into `write_kept` what each filter keeps."""
     inputs = filter_inputs(source, surroundings, scores, corpus_stamp)
     guards = {name: value for name, value in result_settings(options).items() if name not in ("select", "top_k")}
     settings = _Settings(compared.compare_top_k, compared.seed, options.select, guards, str(write_kept or ""))
     alone = replace(options, select=(), scoring_function=options.scoring_function or DEFAULT_SCORE)
+    stage = Stage(STAGE, settings, output, inputs, _sides(output, write_kept), **running)
 
     def work() -> Outcome:
         with plain_file(source, output.parent) as plain:
-            pool, starts = gather_file(plain, alone, surroundings, scores, progress=progress, shown=source)
+            pool, starts = gather_file(plain, alone, surroundings, scores, progress=stage.progress, shown=source)
             found = compare(pool, alone, options.select, compared.compare_top_k, compared.seed)
             judged = Judged(plain, pool, starts, pool.alive)
             results = _results(found, judged, corpus)
@@ -79,15 +78,7 @@ def compare_file(
             stream.write(render_laboratory(f"Filters of {source.name} compared", results))
         return Outcome(None, dict(found.dropped), summary(results))
 
-    return run_stage(
-        STAGE,
-        settings,
-        output=output,
-        inputs=inputs,
-        work=work,
-        progress=progress,
-        overwrite=overwrite or not _all_there(output, write_kept),
-    )
+    return stage.run(work)
 
 
 def json_path(output: Path) -> Path:
@@ -104,12 +95,11 @@ def summary(results: dict[str, Any]) -> dict[str, Any]:
     return {**results, "filters": filters}
 
 
-def _all_there(output: Path, write_kept: Path | None) -> bool:
-    manifest = read_manifest(output)
-    if manifest is None:
-        return True  # the stage is run anyway
-    names = slugs(list(manifest.results.get("filters", ()))).values() if write_kept is not None else ()
-    return json_path(output).exists() and all((write_kept / f"{name}.jsonl").exists() for name in names if write_kept)
+def _sides(output: Path, write_kept: Path | None) -> list[Path]:
+    """The numbers, and what an earlier run of this stage kept."""
+    manifest = read_manifest(output) if write_kept is not None else None
+    names = slugs(list(manifest.results.get("filters", ()))).values() if manifest is not None else ()
+    return [json_path(output), *(write_kept / f"{name}.jsonl" for name in names if write_kept)]
 
 
 def _results(found: Comparison, judged: Judged, corpus: Corpus | None) -> dict[str, Any]:

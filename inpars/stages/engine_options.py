@@ -1,13 +1,16 @@
-"""Where a stage's work is done: in this process, or by the workers of a Ray cluster."""
+"""Where a stage's work is done: in this process, of one shard, or by the workers of a Ray cluster."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
 from inpars.errors import ConfigError
 from inpars.models.computing import ComputingOptions
-from inpars.options import option
+from inpars.options import SHARE, option
+from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE
+from inpars.stages.shards import Shard, shard_path
 
 Engine: TypeAlias = Literal["local", "ray"]
 
@@ -55,3 +58,41 @@ class ClusterOptions(ComputingOptions):
         if self.engine == "local" and (self.address, self.workers) != (None, None):
             raise ConfigError("--address and --workers say where --engine ray works; give that too")
         return self.engine == "ray"
+
+
+@dataclass(frozen=True, kw_only=True)  # without slots, which would not let options have several bases
+class Bm25Options:
+    """How BM25 searches."""
+
+    k1: float = option(DEFAULT_K1, help="BM25's k1", minimum=0)
+    b: float = option(DEFAULT_B, help="BM25's b", bounds=SHARE)
+    language: str = option(DEFAULT_LANGUAGE, help="language of BM25's analyser")
+
+    @property
+    def bm25(self) -> dict[str, Any]:
+        """These settings alone."""
+        return {"k1": self.k1, "b": self.b, "language": self.language}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardedOptions(ClusterOptions):
+    """What the options of a stage that can be done in shards begin with."""
+
+    shard: str | None = option(
+        None,
+        help="do this part of the work alone, 3/64 for the third of 64, to a file beside --output; `inpars merge` puts "
+        "the shards together (default: all)",
+        metavar="I/N",
+    )
+
+    @property
+    def part(self) -> Shard | None:
+        """The same parsed. Raises ConfigError."""
+        if self.shard is not None and self.on_ray:
+            raise ConfigError("--engine ray cuts and merges by itself; leave --shard out")
+        return None if self.shard is None else Shard.parse(self.shard)
+
+
+def own_output(output: Path, options: ShardedOptions) -> Path:
+    """The output itself, or the file of the shard beside it."""
+    return output if options.part is None else shard_path(output, options.part)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 from inpars.errors import ConfigError, DataFormatError
 from inpars.interchange import format_of
@@ -22,8 +23,8 @@ from inpars.interchange.items import Item
 from inpars.interchange.source import Source
 from inpars.manifest import FileStamp, Manifest, read_manifest, sha256_of, stamp
 from inpars.options import option
-from inpars.progress import SILENT, Progress
-from inpars.stages.stage import Outcome, dropped_line, run_stage
+from inpars.progress import Progress
+from inpars.stages.stage import Outcome, Running, Stage, dropped_line
 from inpars.storage import refuse_device, replace_folder, storage_errors
 
 HINT = "; reranker scores come from inpars triples --rescore or inpars audit"
@@ -45,17 +46,16 @@ class ExportOptions:
     layout: Layout = option("triplet", help="columns of sentence-transformers")
 
 
-def import_file(
-    source: Path, options: ImportOptions, *, output: Path, progress: Progress = SILENT, overwrite: bool = False
-) -> Manifest:
+def import_file(source: Path, options: ImportOptions, *, output: Path, **running: Unpack[Running]) -> Manifest:
     """Write what `source` holds into the folder `output`, or its synthetic queries or run into a file."""
     name, found = format_of(options.format)
     ours = _unchanged(output)
     single = SINGLE_FILES.get(output.suffix)
+    stage = Stage("import", options, output, {"input": stamp(source)}, **running)
 
     def work() -> Outcome:
         with _partial(output) as partial:
-            folder = _fill(partial, name, source, found, progress)
+            folder = _fill(partial, name, source, found, stage.progress)
             if not folder.counts:
                 raise ConfigError(f"{source}: nothing of format {name!r} is in there ({dropped_line(folder.dropped)})")
             _settle(partial, output, single, ours)
@@ -63,20 +63,10 @@ def import_file(
         results = {"files": dict(counts), "made_ids": found.made_ids, "not_kept": dict(folder.not_kept)}
         return Outcome(counts.total(), folder.dropped, results)
 
-    return run_stage(
-        "import",
-        options,
-        output=output,
-        inputs={"input": stamp(source)},
-        work=work,
-        progress=progress,
-        overwrite=overwrite,
-    )
+    return stage.run(work)
 
 
-def export_file(
-    source: Source, options: ExportOptions, *, output: Path, progress: Progress = SILENT, overwrite: bool = False
-) -> Manifest:
+def export_file(source: Source, options: ExportOptions, *, output: Path, **running: Unpack[Running]) -> Manifest:
     """Write what the format wants of `source`, a file or a folder."""
     _, found = format_of(options.format)
     ours = _unchanged(output)
@@ -89,16 +79,13 @@ def export_file(
             if found.positives_only and source.run is None:
                 written.not_kept += source.ungraded()
             if not written.counts.total():
-                raise ConfigError(
-                    f"there is nothing that could be written ({dropped_line(written.dropped)}){_hint(written)}"
-                )
+                hint = HINT if any(reason.endswith("_unknown") for reason in written.dropped) else ""
+                raise ConfigError(f"there is nothing that could be written ({dropped_line(written.dropped)}){hint}")
             _settle(partial, output, None if found.folder else output.name, ours)
         results = {"files": dict(written.counts), "not_kept": dict(written.not_kept)}
         return Outcome(written.counts.total(), +written.dropped, results)
 
-    return run_stage(
-        "export", options, output=output, inputs=_stamps(source), work=work, progress=progress, overwrite=overwrite
-    )
+    return Stage("export", options, output, _stamps(source), **running).run(work)
 
 
 def exchanged_line(manifest: Manifest) -> str:
@@ -141,10 +128,6 @@ def _stamps(source: Source) -> Mapping[str, FileStamp]:
     if not stamps:
         raise ConfigError("nothing to export: give --triples, --input, --run or --dataset")
     return stamps
-
-
-def _hint(written: Written) -> str:
-    return HINT if any(reason.endswith("_unknown") for reason in written.dropped) else ""
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from inpars.datasets import Dataset
 from inpars.errors import BackendError, ConfigError
@@ -19,9 +19,8 @@ from inpars.evaluation.measures import evaluate
 from inpars.manifest import FileStamp, Manifest
 from inpars.models.folders import require_utf8
 from inpars.options import SEED, option
-from inpars.progress import SILENT, Progress
 from inpars.records import Qrels, Run
-from inpars.stages.stage import Outcome, model_stamp, run_stage
+from inpars.stages.stage import Outcome, Running, Stage, model_stamp
 from inpars.storage import atomic_folder
 from inpars.topics import Topics
 from inpars.training.examples import Group
@@ -102,50 +101,37 @@ def export_model(
     inputs: Mapping[str, FileStamp],
     *,
     output: Path,
-    progress: Progress = SILENT,
-    overwrite: bool = False,
+    **running: Unpack[Running],
 ) -> Manifest:
     """Fill the folder `output`. Raises BackendError, and leaves nothing, where the float32 graph scores otherwise."""
+    require_utf8(output)
+    stage = Stage(STAGE, options, output, {"model": model_stamp(options.model), **inputs}, **running)
 
     def work() -> Outcome:
         from inpars.export.exportable import load_exportable
         from inpars.models.hardware import use_threads
 
         use_threads(options.threads)
-        model = load_exportable(
-            options.model,
-            options.kind,
-            max_length=options.max_length,
-            true_token=options.true_token,
-            false_token=options.false_token,
-            trust_remote_code=options.trust_remote_code,
-        )
+        names = ("kind", "max_length", "true_token", "false_token", "trust_remote_code")
+        model = load_exportable(options.model, **{name: getattr(options, name) for name in names})
         with atomic_folder(output) as working:
-            rows = _write(model, options, working, output.name, sampled(), progress)
+            rows = _write(model, stage, working, sampled())
         return Outcome(None, {}, {"kind": model.kind, "table": [asdict(row) for row in rows]})
 
-    require_utf8(output)
-    stamps = {"model": model_stamp(options.model), **inputs}
-    return run_stage(STAGE, options, output=output, inputs=stamps, work=work, progress=progress, overwrite=overwrite)
+    return stage.run(work)
 
 
-def _write(
-    model: Exportable,
-    options: ExportModelOptions,
-    folder: Path,
-    called: str,
-    sampled: Sequence[Sampled],
-    progress: Progress,
-) -> list[Measured]:
+def _write(model: Exportable, stage: Stage, folder: Path, sampled: Sequence[Sampled]) -> list[Measured]:
     import torch
 
     from inpars.cards.carried import carry_card
     from inpars.export.onnx_graphs import Session, quantize, write_graph
 
-    progress.note(f"{STAGE}: writing the graph of a {model.kind}")
+    options: ExportModelOptions = stage.options
+    stage.note(f"writing the graph of a {model.kind}")
     write_graph(model.graph, model.example(), folder / GRAPH)
     model.save_beside(folder)
-    carry_card(options.model, folder, called, STAGE.replace(" ", "-"))
+    carry_card(options.model, folder, stage.output.name, STAGE.replace(" ", "-"))
     pairs = [(one.query, document) for one in sampled for document in one.documents]
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.graph.parameters())
     with torch.inference_mode():
@@ -161,7 +147,7 @@ def _write(
             _check_equal(options.model, original, scores)
         rows.append(_measured(form, (folder / name).stat().st_size, speed, sampled, scores, original))
         if rows[-1].ndcg < rows[0].ndcg - LOST:
-            progress.note(f"{STAGE}: {form} LOSES {rows[0].ndcg - rows[-1].ndcg:.3f} of {METRIC} on the sample")
+            stage.note(f"{form} LOSES {rows[0].ndcg - rows[-1].ndcg:.3f} of {METRIC} on the sample")
     return rows
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 from array import array
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -29,12 +29,11 @@ from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.packing import is_packed
 from inpars.progress import SILENT, Progress
 from inpars.records import SyntheticQuery
-from inpars.stages.stage import Outcome, run_stage
+from inpars.stages.stage import Outcome, Running, Stage
 from inpars.storage import open_lines, read_json_at, storage_errors, write_jsonl
 
 STAGE = "filter"
 RESEMBLING = "resembling_the_datasets_queries"
-__all__ = ["FilterOptions", "Judged", "apply_filter", "filter_file", "filter_inputs", "gather_file", "judge_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,33 +63,29 @@ def filter_file(
     own_queries: Collection[str] = (),
     corpus: Corpus | None = None,
     corpus_stamp: FileStamp | None = None,
-    progress: Progress = SILENT,
-    overwrite: bool = False,
+    **running: Unpack[Running],
 ) -> Manifest:
     """Write the kept records, as they were read, from the best score down."""
-    check_selections(options)
+    for text in options.select:
+        parse_selection(text)  # before anything is done
     surroundings = make_surroundings(example_queries, excluded_queries, own_queries, corpus)
-    inputs = filter_inputs(source, surroundings, scores, corpus_stamp)
+    stage = Stage(STAGE, options, output, filter_inputs(source, surroundings, scores, corpus_stamp), **running)
 
     def work() -> Outcome:
         with plain_file(source, output.parent) as plain:
-            judged = judge_file(plain, options, surroundings, scores, progress=progress, shown=source)
-            dropped, pool = judged.pool.dropped(), judged.pool
+            pool, starts = gather_file(plain, options, surroundings, scores, progress=stage.progress, shown=source)
+            judged = Judged(plain, pool, starts, choose(pool, options))
+            dropped = pool.dropped()
             if not len(judged.kept):
                 reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.most_common())
                 raise ConfigError(f"{source}: no query passes the filter ({reasons}); loosen it")
             count = write_jsonl(output, judged.records(judged.kept))
-        ranking = pool.column(options.ranking)
-        results = {
-            "read": len(pool),
-            "ranked_by": options.ranking,
-            "lowest_kept_score": float(ranking[judged.kept[-1]]),
-        }
-        if surroundings.own_queries:
-            results[RESEMBLING] = pool.resembling_own
-        return Outcome(count, dict(dropped), results)
+        lowest = float(pool.column(options.ranking)[judged.kept[-1]])
+        results = {"read": len(pool), "ranked_by": options.ranking, "lowest_kept_score": lowest}
+        resembling = {RESEMBLING: pool.resembling_own} if surroundings.own_queries else {}
+        return Outcome(count, dict(dropped), results | resembling)
 
-    return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
+    return stage.run(work)
 
 
 def make_surroundings(
@@ -100,18 +95,11 @@ def make_surroundings(
     corpus: Corpus | None = None,
 ) -> Surroundings:
     """What the checks look at; documents come from the corpus, else from the rows' own text."""
-    look_up: Callable[[str], str | None] | None = None
-    if corpus is not None:
-        documents = corpus
-
-        def look_up(doc_id: str) -> str | None:
-            return documents[doc_id].full_text
-
     return Surroundings(
         example_queries=example_queries,
         excluded_queries=excluded_queries,
         own_queries=own_queries,
-        document_text=look_up,
+        document_text=None if corpus is None else lambda doc_id: corpus[doc_id].full_text,
     )
 
 
@@ -128,26 +116,6 @@ def filter_inputs(
     if corpus_stamp is not None:
         inputs["corpus"] = corpus_stamp
     return inputs
-
-
-def check_selections(options: FilterOptions) -> None:
-    """Raise ConfigError for a selection that cannot be read, before anything is done."""
-    for text in options.select:
-        parse_selection(text)
-
-
-def judge_file(
-    source: Path,
-    options: FilterOptions,
-    surroundings: Surroundings,
-    scores: Sequence[Path] = (),
-    *,
-    progress: Progress = SILENT,
-    shown: Path | None = None,
-) -> Judged:
-    """The verdict on every query of a file that is not packed, as columns; `shown` is how messages call the file."""
-    pool, starts = gather_file(source, options, surroundings, scores, progress=progress, shown=shown)
-    return Judged(source, pool, starts, choose(pool, options))
 
 
 def gather_file(

@@ -1,17 +1,17 @@
-"""The stage that has queries written: corpus and prompt in, synthetic queries out, saved chunk by chunk.
+"""The stage that has queries written: corpus and prompt in, synthetic queries out.
 
-What is written while it works lies in `<output>.partial`; killed at any moment, the same command goes on after the last
-whole chunk and ends with the same bytes.
+`planned.py` does the work, here or by workers; killed at any moment, it goes on after the last whole chunk.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, Unpack
 
 from inpars.corpus import Corpus
 from inpars.documents.selection import Selection, choose_documents
@@ -20,7 +20,7 @@ from inpars.generation import Metered, QueryGenerator
 from inpars.generation.api.budget import Estimate
 from inpars.generation.api.options import ApiOptions, check_api
 from inpars.generation.api.requests import Endpoint
-from inpars.generation.canary import WINDOW, Canary
+from inpars.generation.canary import WINDOW
 from inpars.generation.local_model import LocalModel
 from inpars.generation.result_notes import result_notes
 from inpars.generation.settings import DecodingSettings
@@ -29,16 +29,18 @@ from inpars.models.folders import refuse_server_model
 from inpars.options import SEED, Bounds, check, option
 from inpars.progress import SILENT, Progress
 from inpars.prompting.prompts import Prompt, PromptSource, load_prompt
+from inpars.stages.engine_options import ShardedOptions
 from inpars.stages.examples import read_ids, write_example_query_ids
 from inpars.stages.generating_api import estimate_cost, load_api_generator, server_stamp
 from inpars.stages.generating_local import load_local_generator
-from inpars.stages.partial import Partial
-from inpars.stages.sharding import ShardedOptions, own_items, shard_results
-from inpars.stages.stage import Outcome, dropped_line, model_stamp, run_stage
+from inpars.stages.planned import Done, work_elsewhere, work_here
+from inpars.stages.shards import own_items
+from inpars.stages.stage import Outcome, Running, Stage, dropped_line, input_stamps, model_stamp
 from inpars.stages.workers import Workers, check_engine
-from inpars.stages.writing import STAGE, WriteTask, write_by_workers, write_part
+from inpars.stages.writing import QueryBlocks, QueryWriting, canary_of, places_in
 from inpars.storage import read_jsonl
 
+STAGE = "generate"
 Backend: TypeAlias = Literal["causal", "seq2seq", "vllm", "completions", "chat"]
 SERVER_BACKENDS: Mapping[Backend, Endpoint] = {"completions": "completions", "chat": "chat"}
 GREEDY = (1, 0.0, 1.0)  # queries a document, temperature, top_p
@@ -96,8 +98,7 @@ def generate_queries(
     make_generator: Callable[[], QueryGenerator],
     api: ApiOptions | None = None,
     workers: Workers | None = None,
-    progress: Progress = SILENT,
-    overwrite: bool = False,
+    **running: Unpack[Running],
 ) -> Manifest:
     """Write `output` (of a shard: its own file) and the manifest. The generator is made only where something is left.
 
@@ -105,85 +106,56 @@ def generate_queries(
     Documents of the prompt's examples get no queries; the ids of examples' queries go to a file beside the output, to
     be left out of evaluation.
     """
-    inputs = _inputs(corpus_stamp, prompt, options, api)
+    inputs = input_stamps(corpus=corpus_stamp, prompt=prompt) | _own_inputs(options, api)
+    stage = Stage(STAGE, options, output, inputs, **running)
     check_engine(options, workers)
 
     def work() -> Outcome:
         chosen = _choose(corpus, prompt, options)
-        partial = Partial.of(STAGE, options, inputs, output, progress)
+        paid: Mapping[str, Any] = {}
         if workers is not None:
-            outcome = write_by_workers(
-                *(workers, chosen, corpus, prompt, make_generator, output, partial.header),
-                model=options.model,
-                canary=options.canary,
-                progress=progress,
-            )
+            place = corpus.path.absolute(), corpus.sha256
+            load = functools.partial(QueryBlocks, place, prompt, make_generator, options.canary)
+            described = {"description": f"generate with {options.model}", "unit": "documents"}
+            places = places_in(chosen.documents)
+            done = work_elsewhere(stage, workers, load, len(places), lambda block: places[block].copy(), **described)
         else:
-            outcome = _write_here(chosen, prompt, options, make_generator(), output, partial)
+            generator, canary = make_generator(), canary_of(prompt) if options.canary else None
+            writing = QueryWriting(chosen.documents, generator, prompt.name, canary, options.part)
+            done, paid = _write_here(stage, writing, generator)
         for line in result_notes((record for _, record in read_jsonl(output)), options.max_new_tokens):
-            progress.note(f"{STAGE}: {line}")
-        return outcome
+            stage.note(line)
+        return Outcome(done.lines, dict(chosen.dropped), {"documents": done.items, **paid, **done.told}, done.device)
 
-    manifest = run_stage(
-        STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite
-    )
+    manifest = stage.run(work)
     write_example_query_ids(prompt, output)
     return manifest
 
 
-def _inputs(
-    corpus_stamp: FileStamp, prompt: PromptSource, options: GenerateOptions, api: ApiOptions | None
-) -> dict[str, FileStamp]:
-    if options.backend in SERVER_BACKENDS and options.on_ray:
+def _own_inputs(options: GenerateOptions, api: ApiOptions | None) -> dict[str, FileStamp]:
+    """The model, a server's by its name; one that only servers have is refused where none was named."""
+    asks_server = options.backend in SERVER_BACKENDS
+    if asks_server and options.on_ray:
         raise ConfigError(
             f"--backend {options.backend} asks a server, --engine ray has workers with models; leave one out"
         )
-    inputs = {
-        "corpus": corpus_stamp,
-        "prompt": stamp_text(prompt.name, prompt.text),
-        "model": _model_stamp(options),
-    }
+    if not asks_server:
+        refuse_server_model(options.model, "`inpars generate --backend chat --base-url URL` asks a server")
+    inputs = {"model": stamp_text(options.model, options.model) if asks_server else model_stamp(options.model)}
     if options.doc_ids is not None:
         inputs["doc_ids"] = stamp(options.doc_ids)
-    if api is not None and options.backend in SERVER_BACKENDS:
-        inputs["server"] = server_stamp(api)
-    return inputs
+    return inputs | ({"server": server_stamp(api)} if api is not None and asks_server else {})
 
 
-def _model_stamp(options: GenerateOptions) -> FileStamp:
-    """A server's model by its name; one that only servers have is refused where none was named."""
-    if options.backend in SERVER_BACKENDS:
-        return stamp_text(options.model, options.model)
-    refuse_server_model(options.model, "`inpars generate --backend chat --base-url URL` asks a server")
-    return model_stamp(options.model)
-
-
-def _write_here(
-    chosen: Selection,
-    prompt: PromptSource,
-    options: GenerateOptions,
-    generator: QueryGenerator,
-    output: Path,
-    partial: Partial,
-) -> Outcome:
-    """In this process: what a killed run has written already is kept, the rest is generated, all is put in order."""
-    canary = Canary(example.query for example in prompt.examples) if options.canary else None
-    task = WriteTask.of(chosen.documents, generator, options.part)
-    try:
-        lines_at = write_part(task, partial, output, prompt.name, canary)
-    finally:
-        if isinstance(generator, Metered):
-            generator.close()
-    if isinstance(generator, Metered):
-        for line in generator.notes():
-            partial.progress.note(f"{STAGE}: {line}")
-    numbered = ((task.first + place, lines) for place, lines in lines_at)
-    results = {
-        "documents": len(lines_at),
-        **(generator.results() if isinstance(generator, Metered) else {}),
-        **shard_results(options.part, len(chosen.documents), numbered),
-    }
-    return Outcome(sum(lines for _, lines in lines_at), dict(chosen.dropped), results, generator.device)
+def _write_here(stage: Stage, writing: QueryWriting, generator: QueryGenerator) -> tuple[Done, Mapping[str, Any]]:
+    """In this process; also what a server was paid."""
+    if not isinstance(generator, Metered):
+        return work_here(stage, writing, stage.options.part), {}
+    with closing(generator):
+        done = work_here(stage, writing, stage.options.part)
+    for line in generator.notes():
+        stage.note(line)
+    return done, generator.results()
 
 
 def _choose(corpus: Corpus, prompt: PromptSource, options: GenerateOptions) -> Selection:

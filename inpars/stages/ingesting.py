@@ -6,11 +6,11 @@ queries.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from inpars.cache import cache_folder
 from inpars.datasets import QUERY_NAMES, Dataset
@@ -26,7 +26,7 @@ from inpars.manifest import Manifest, manifest_path, read_manifest, stamp_text
 from inpars.options import check, option
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query
-from inpars.stages.stage import Outcome, refuse_to_overwrite, run_stage
+from inpars.stages.stage import Outcome, Running, Stage, refuse_to_overwrite
 from inpars.storage import storage_errors
 from inpars.topics import DEFAULT_SPLIT, Topics
 
@@ -57,39 +57,28 @@ def ingest_dataset(
     *,
     output: Path,
     sources: Sequence[Path] = (),
-    progress: Progress = SILENT,
-    overwrite: bool = False,
+    **running: Unpack[Running],
 ) -> Manifest:
     """Write the documents, and beside them queries and judgements; `sources` are input files never to be overwritten.
 
     With a limit, judgements of documents left out go, and so do the queries that then have none.
     """
-    check(options)
     topics = {split: dataset.topics(split) for split in dataset.splits}
-    sides = _sides(output, topics)
-    refuse_to_overwrite([output, *sides], [*_files_of(dataset), *sources])
     inputs = {"corpus": dataset.corpus_stamp} | {f"{split} topics": found.stamp for split, found in topics.items()}
-    former = _former_sides(output)
+    refuse_to_overwrite(_sides(output, topics), read := [*_files_of(dataset), *sources])
+    stage = Stage(STAGE, options, output, inputs, _former_sides(output), read, **running)
 
     def work() -> Outcome:
         for found in topics.values():
-            found.say_remarks(progress)
-        track = progress.track(
-            _first(dataset.corpus, options.limit), total=len(dataset.corpus), description="ingest", unit="documents"
-        )
+            found.say_remarks(stage.progress)
+        first, total = islice(iter(dataset.corpus), options.limit), len(dataset.corpus)
         doc_ids: set[str] = set()
-        count = write_documents(output, _noted(track, doc_ids if options.limit is not None else None))
+        track = stage.progress.track(first, total=total, description="ingest", unit="documents")
+        count = write_documents(output, track if options.limit is None else _noted(track, doc_ids))
         kept = {split: found if options.limit is None else _within(found, doc_ids) for split, found in topics.items()}
-        written = _write_topics(output, kept)
-        _remove(former - set(written))
-        return Outcome(
-            count,
-            {"not_in_limit": len(dataset.corpus) - count},
-            {"files": [path.relative_to(output.parent).as_posix() for path in written]},
-        )
+        return Outcome(count, {"not_in_limit": total - count}, {"files": _settle(stage, kept)})
 
-    redo = overwrite or (output.exists() and not all(path.exists() for path in former))
-    return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=redo)
+    return stage.run(work)
 
 
 def ingest_files(
@@ -112,27 +101,23 @@ def ingest_files(
         if kind is not None:
             kind.check()
     tokenizer = tokenizer_name(options.tokenizer)
+    inputs = {"files": found.stamp, "tokenizer": stamp_text(tokenizer, tokenizer)}
+    stage = Stage(STAGE, options, output, inputs, former, progress=progress, overwrite=overwrite)
 
     def work() -> Outcome:
         collected = collect(found.readable, options, options, tokenizer, cache=cache_folder(), progress=progress)
-        track = progress.track(
-            collected.documents(), total=int(collected.keep.sum()), description="write", unit="documents"
-        )
-        count = write_documents(output, _first(track, options.limit))
+        total = int(collected.keep.sum())
+        track = progress.track(collected.documents(), total=total, description="write", unit="documents")
+        count = write_documents(output, islice(track, options.limit))
         if not count:
             with storage_errors(output):
                 output.unlink()
             raise DataFormatError(_nothing(collected), path=found.where)
-        sides = _write_questions(output, collected, limited=options.limit is not None)
-        _remove(former - set(sides))
-        return _outcome(
-            count, collected, found, fetched, [path.relative_to(output.parent).as_posix() for path in sides]
-        )
+        has_questions = collected.qrels and (options.limit is None or collected.queries)
+        topics = {DEFAULT_SPLIT: Topics(DEFAULT_SPLIT, collected.queries, collected.qrels)} if has_questions else {}
+        return _outcome(count, collected, found, fetched, _settle(stage, topics))
 
-    redo = overwrite or (output.exists() and not all(path.exists() for path in former))
-    inputs = {"files": found.stamp, "tokenizer": stamp_text(tokenizer, tokenizer)}
-    manifest = run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=redo)
-    return manifest, found
+    return stage.run(work), found
 
 
 def _find(
@@ -153,14 +138,6 @@ def _nothing(collected: Collected) -> str:
     return "there is no text in any file here" + (f" ({reasons})" if reasons else "")
 
 
-def _write_questions(output: Path, collected: Collected, *, limited: bool) -> list[Path]:
-    """Queries and judgements of files that have them; with a limit those of documents left out go."""
-    if not collected.qrels:
-        return []
-    topics = Topics(DEFAULT_SPLIT, collected.queries, collected.qrels)
-    return _write_topics(output, {DEFAULT_SPLIT: topics}) if not limited or collected.queries else []
-
-
 def _outcome(count: int, collected: Collected, found: FoundFiles, fetched: Fetched, sides: Sequence[str]) -> Outcome:
     unreadable = collected.unreadable | fetched.failed
     dropped = +collected.dropped
@@ -176,15 +153,10 @@ def _outcome(count: int, collected: Collected, found: FoundFiles, fetched: Fetch
     return Outcome(count, dict(+dropped), results)
 
 
-def _first(documents: Iterable[Document], limit: int | None) -> Iterator[Document]:
-    return islice(iter(documents), limit)
-
-
-def _noted(documents: Iterator[Document], doc_ids: set[str] | None) -> Iterator[Document]:
-    """The documents, their ids noted where they are asked for."""
+def _noted(documents: Iterator[Document], doc_ids: set[str]) -> Iterator[Document]:
+    """The documents, their ids noted."""
     for document in documents:
-        if doc_ids is not None:
-            doc_ids.add(document.doc_id)
+        doc_ids.add(document.doc_id)
         yield document
 
 
@@ -205,16 +177,22 @@ def _sides(output: Path, topics: Mapping[str, Topics]) -> list[Path]:
     return [queries_path(output), *judged] if topics else []
 
 
-def _write_topics(output: Path, topics: Mapping[str, Topics]) -> list[Path]:
-    """Write the queries of all splits as one file and the judgements of each; a split without any has no file."""
+def _settle(stage: Stage, topics: Mapping[str, Topics]) -> list[str]:
+    """Write the queries of all splits as one file and the judgements of each, and remove those of an earlier run.
+
+    The names of what was written; a split without judgements has no file.
+    """
     queries = {query_id: text for found in topics.values() for query_id, text in found.queries.items()}
-    sides = _sides(output, topics) if queries else []
+    sides = _sides(stage.output, topics) if queries else []
     if sides:
-        write_queries(queries_path(output), (Query(query_id, text) for query_id, text in queries.items()))
+        write_queries(queries_path(stage.output), (Query(query_id, text) for query_id, text in queries.items()))
     for split, found in topics.items():
         if found.qrels:
-            write_qrels(qrels_path(output, split), found.qrels)
-    return sides
+            write_qrels(qrels_path(stage.output, split), found.qrels)
+    for path in set(stage.sides) - set(sides):
+        with storage_errors(path):
+            path.unlink(missing_ok=True)
+    return [path.relative_to(stage.output.parent).as_posix() for path in sides]
 
 
 def _files_of(dataset: Dataset) -> list[Path]:
@@ -224,14 +202,8 @@ def _files_of(dataset: Dataset) -> list[Path]:
     return [dataset.corpus.path, *(beside if dataset.splits else [])]
 
 
-def _former_sides(output: Path) -> set[Path]:
+def _former_sides(output: Path) -> list[Path]:
     """The files an earlier run wrote beside this output."""
     manifest = read_manifest(output)
     files = manifest.results.get("files", []) if manifest is not None and manifest.stage == STAGE else []
-    return {output.parent / name for name in files}
-
-
-def _remove(paths: set[Path]) -> None:
-    for path in paths:
-        with storage_errors(path):
-            path.unlink(missing_ok=True)
+    return [output.parent / name for name in files]

@@ -23,8 +23,7 @@ from inpars.manifest import Manifest
 from inpars.progress import SILENT, Progress
 from inpars.provenance import current_argv
 from inpars.stages.examples import SUFFIX as EXAMPLES_SUFFIX
-from inpars.stages.sharding import SHARD_RESULT
-from inpars.stages.shards import Part, Shard, lines_of_places, merged_lines, shard_of_path, shards_beside
+from inpars.stages.shards import SHARD_RESULT, Part, Shard, lines_of_places, merged_lines, shard_of_path, shards_beside
 from inpars.stages.stage import refuse_to_overwrite
 from inpars.storage import storage_errors, write_lines
 

@@ -6,52 +6,45 @@ the same, and the runs that negatives were drawn from: `negatives.trec` of BM25,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Unpack
 
+from inpars.batches import chunks
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError, StaleInputError
 from inpars.fields import one_line
-from inpars.formats import read_synthetic_queries, run_lines, triple_id_lines
+from inpars.formats import read_synthetic_queries, run_lines
+from inpars.fusion.system import BM25
 from inpars.manifest import FileStamp, Manifest, stamp
 from inpars.mining.negatives import Judged, ScoreRule, Source
-from inpars.mining.triples import (
-    Asked,
-    Draw,
-    Mined,
-    Miner,
-    NegativesMode,
-    Pair,
-    Search,
-    in_blocks,
-    parse_ranks,
-    rank_problems,
-)
-from inpars.options import POSITIVE, SEED, SHARE, option
-from inpars.progress import SILENT, Progress
+from inpars.mining.triples import Asked, Draw, Mined, Miner, NegativesMode, parse_ranks, rank_problems
+from inpars.options import POSITIVE, SEED, option
+from inpars.progress import Progress
 from inpars.protocols import PairScorer
-from inpars.records import Query, Run
-from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
-from inpars.stages.engine_options import ClusterOptions
-from inpars.stages.partial import Partial
+from inpars.records import Query
+from inpars.stages.engine_options import Bm25Options, ClusterOptions
 from inpars.stages.remembered import RememberedScores
 from inpars.stages.reranking import RerankOptions, load_run_scorer
-from inpars.stages.retrieving import SearchOptions, encode_by, load_encoder, own_documents
-from inpars.stages.stage import Outcome, dropped_line, model_stamp, refuse_to_overwrite, run_stage
+from inpars.stages.retrieving import SearchOptions, own_documents, search_beside
+from inpars.stages.stage import Outcome, Running, Stage, dropped_line, input_stamps
+from inpars.stages.triple_files import TripleRow, ids_path, negatives_path, triple_writer
 from inpars.stages.workers import Workers
-from inpars.storage import atomic_writer, to_json_line
+from inpars.storage import atomic_writer
 from inpars.topics import Topics
+from inpars.training.examples import TripleTexts
 
 STAGE = "triples"
+RUNS: Mapping[Source, str] = {"bm25": "negatives.trec", "dense": "negatives.dense.trec"}
 QUERIES_PER_BLOCK = 500
 QUERIES_PER_RESCORED_BLOCK = 8  # a block's scores are saved together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TriplesOptions(ClusterOptions):
+class TriplesOptions(ClusterOptions, Bm25Options):
     """How negatives are drawn."""
 
     negatives: NegativesMode = option(
@@ -73,9 +66,6 @@ class TriplesOptions(ClusterOptions):
         None, help="reranker that scores drawn candidates anew; the two rules above are then held against its scores"
     )
     rescore_candidates: int = option(10, help="candidates of each positive that --rescore scores", minimum=1)
-    k1: float = option(DEFAULT_K1, help="BM25's k1", minimum=0)
-    b: float = option(DEFAULT_B, help="BM25's b", bounds=SHARE)
-    language: str = option(DEFAULT_LANGUAGE, help="language of BM25's analyser")
     seed: int = option(0, help="seed of the draw", bounds=SEED)
 
     def problems(self) -> Iterator[str]:
@@ -100,20 +90,6 @@ class TriplesOptions(ClusterOptions):
         )
 
 
-def ids_path(triples: Path) -> Path:
-    """Where the ids of a file of triples lie: `triples.tsv` has `triples.ids.tsv`."""
-    return _beside(triples, ".ids.tsv")
-
-
-def negatives_path(triples: Path) -> Path:
-    """Where the sources and scores of the negatives lie: `triples.tsv` has `triples.negatives.jsonl`."""
-    return _beside(triples, ".negatives.jsonl")
-
-
-def _beside(triples: Path, ending: str) -> Path:
-    return triples.with_name(triples.name.removesuffix(".gz").removesuffix(".tsv") + ending)
-
-
 def write_triples(
     source: Path | Topics,
     corpus: Corpus,
@@ -124,8 +100,7 @@ def write_triples(
     judgements: Sequence[Topics] = (),
     make_scorer: Callable[[], PairScorer] | None = None,
     workers: Workers | None = None,
-    progress: Progress = SILENT,
-    overwrite: bool = False,
+    **running: Unpack[Running],
 ) -> Manifest:
     """Write the triples' texts to `output`, and beside it their ids, their negatives' origins and the runs.
 
@@ -135,61 +110,39 @@ def write_triples(
     `workers` embed where `--retriever` has no index yet.
     """
     draw = options.draw
-    inputs = {"queries": stamp(source) if isinstance(source, Path) else source.stamp, "corpus": corpus_stamp}
+    inputs = {"queries": stamp(source) if isinstance(source, Path) else source.stamp}
     inputs |= {f"judgements {topics.split}": topics.stamp for topics in judgements}
-    if "dense" in draw.searched:
-        inputs["retriever"] = model_stamp(options.retriever)
-    if options.rescore is not None:
-        inputs["rescore"] = model_stamp(options.rescore)
-    files = _Files.of(output, draw.searched)
-    refuse_to_overwrite(files.sides, [source] if isinstance(source, Path) else [])
+    retriever = options.retriever if "dense" in draw.searched else None
+    inputs |= input_stamps(corpus=corpus_stamp, retriever=retriever, rescore=options.rescore)
+    runs = {source: output.with_name(RUNS[source]) for source in draw.searched}
+    stage = Stage(STAGE, options, output, inputs, [ids_path(output), negatives_path(output), *runs.values()], **running)
 
     def work() -> Outcome:
-        queries = _count(source, corpus)
+        queries, progress = _count(source, corpus), stage.progress
         load = make_scorer or (lambda: load_rescorer(options))
+        searching = SearchOptions(**options.bm25, **options.clustered)
+        retrievers: Mapping[Source, str] = {"bm25": BM25, "dense": options.retriever}
         with ExitStack() as stack:
-            scorer = None
-            if options.rescore is not None:
-                saved = Partial.of(STAGE, options, inputs, output, progress)
-                scorer = stack.enter_context(RememberedScores(saved, load))
-            miner = Miner(
-                corpus,
-                draw,
-                {name: _search(name, corpus, options, workers, progress) for name in draw.searched},
-                judged=_judged([*judgements, *([source] if isinstance(source, Topics) else [])], progress),
-                scorer=scorer,
-                own_documents=lambda texts: own_documents(texts, corpus),
+            scorer = stack.enter_context(RememberedScores(stage.partial, load)) if options.rescore else None
+            searches = {
+                name: search_beside(retrievers[name], corpus, searching, workers, progress) for name in draw.searched
+            }
+            judged = _judged([*judgements, *([source] if isinstance(source, Topics) else [])], progress)
+            own = functools.partial(own_documents, corpus=corpus)
+            miner = Miner(corpus, draw, searches, judged=judged, scorer=scorer, own_documents=own)
+            blocks = chunks(
+                _asked(source, corpus, miner), QUERIES_PER_RESCORED_BLOCK if options.rescore else QUERIES_PER_BLOCK
             )
-            count = _write(files, miner, _asked(source, corpus, miner), queries, corpus, progress)
+            tracked = progress.track(blocks, total=queries, description="mine negatives", unit="queries")
+            count = _write(output, runs, miner, tracked, corpus, progress)
         return Outcome(count, dict(miner.counts.dropped), _results(miner))
 
-    redo = overwrite or (output.exists() and not all(side.exists() for side in files.sides))
-    return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=redo)
+    return stage.run(work)
 
 
 def load_rescorer(options: TriplesOptions) -> PairScorer:
     """The scorer that `--rescore` names."""
     return load_run_scorer(RerankOptions(model=str(options.rescore), **options.computing))
-
-
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """All that the stage writes."""
-
-    output: Path
-    ids: Path
-    negatives: Path
-    runs: Mapping[Source, Path]
-
-    @classmethod
-    def of(cls, output: Path, searched: Sequence[Source]) -> _Files:
-        names: Mapping[Source, str] = {"bm25": "negatives.trec", "dense": "negatives.dense.trec"}
-        runs = {source: output.with_name(names[source]) for source in searched}
-        return cls(output, ids_path(output), negatives_path(output), runs)
-
-    @property
-    def sides(self) -> list[Path]:
-        return [self.ids, self.negatives, *self.runs.values()]
 
 
 def _count(source: Path | Topics, corpus: Corpus) -> int:
@@ -232,49 +185,25 @@ def _judged(splits: Sequence[Topics], progress: Progress) -> Judged:
     return judged
 
 
-def _search(
-    source: Source, corpus: Corpus, options: TriplesOptions, workers: Workers | None, progress: Progress
-) -> Search:
-    """One retriever as the miner asks it."""
-    if source == "bm25":
-        index = bm25_index(
-            corpus, k1=options.k1, b=options.b, language=options.language, threads=options.threads, progress=progress
-        )
-
-        def search(queries: Sequence[Query], depth: int, pairs: Sequence[Pair]) -> tuple[Run, Mapping[Pair, float]]:
-            run = index.search(queries, depth, threads=options.threads)
-            return run, {(q, positive): run[q][positive] for q, positive in pairs if positive in run[q]}
-
-        return search
-    from inpars.retrieval.dense import dense_index  # torch, only where a bi-encoder is asked for
-
-    searching = SearchOptions(**options.clustered)
-    encoder, fill = load_encoder(options.retriever, searching), encode_by(workers, options.retriever, searching)
-    return dense_index(corpus, encoder, fill=fill, progress=progress).search_beside
-
-
 def _write(
-    files: _Files, miner: Miner, asked: Iterator[Asked], queries: int, corpus: Corpus, progress: Progress
+    output: Path,
+    runs: Mapping[Source, Path],
+    miner: Miner,
+    blocks: Iterable[Sequence[Asked]],
+    corpus: Corpus,
+    progress: Progress,
 ) -> int:
     """All files in one pass; none of them appears where it fails. Returns the number of triples."""
     count = 0
-    with ExitStack() as stack:
-        texts, ids, negatives = (
-            stack.enter_context(atomic_writer(path)) for path in (files.output, files.ids, files.negatives)
-        )
-        runs = {source: stack.enter_context(atomic_writer(path)) for source, path in files.runs.items()}
-        size = QUERIES_PER_BLOCK if miner.scores_are_the_retrievers else QUERIES_PER_RESCORED_BLOCK
-        tracked = progress.track(in_blocks(asked, size), total=queries, description="mine negatives", unit="queries")
-        for block in tracked:
+    with triple_writer(output, with_ids=True) as write, ExitStack() as stack:
+        streams = {source: stack.enter_context(atomic_writer(path)) for source, path in runs.items()}
+        for block in blocks:
             mined, found = miner.mine(block)
             for source, run in found.items():
-                _write_lines(runs[source], run_lines(run, source))
-            for one in mined:
-                _write_lines(texts, _text_lines(one, corpus))
-                _write_lines(ids, triple_id_lines(one.triples))
-                pair = (one.query.query_id, one.positive.doc_id)
-                _write_lines(negatives, (to_json_line(negative.record(*pair)) for negative in one.negatives))
-                count += len(one.negatives)
+                streams[source].writelines(f"{line}\n" for line in run_lines(run, source))
+            for row in (row for one in mined for row in _rows(one, corpus)):
+                write(row)
+                count += 1
             progress.advance(len(block))
         if not count:
             raise ConfigError(
@@ -284,14 +213,11 @@ def _write(
     return count
 
 
-def _text_lines(mined: Mined, corpus: Corpus) -> Iterator[str]:
+def _rows(mined: Mined, corpus: Corpus) -> Iterator[TripleRow]:
     query, positive = one_line(mined.query.text), one_line(mined.positive.full_text)
-    for negative in mined.negatives:
-        yield f"{query}\t{positive}\t{one_line(corpus[negative.doc_id].full_text)}"
-
-
-def _write_lines(stream: IO[str], lines: Iterator[str]) -> None:
-    stream.writelines(line + "\n" for line in lines)
+    for negative, ids in zip(mined.negatives, mined.triples, strict=True):
+        texts = TripleTexts(query, positive, one_line(corpus[negative.doc_id].full_text))
+        yield TripleRow(texts, ids, negative.record(ids.query_id, ids.positive_doc_id))
 
 
 def _results(miner: Miner) -> dict[str, object]:

@@ -16,12 +16,13 @@ from typing import Any
 from inpars.corpus import Corpus, open_corpus
 from inpars.errors import DataFormatError
 from inpars.interchange.fields import number_of
-from inpars.progress import SILENT, Progress
+from inpars.progress import SILENT
 from inpars.protocols import PairScorer
 from inpars.records import Run, ScoredDocument
 from inpars.reranking import PAIRS_PER_BATCH, Texts, check_ids, pairs_to_score, score_run
 from inpars.stages.partial import Partial
 from inpars.stages.shard_folder import ShardFolder
+from inpars.stages.stage import Stage
 from inpars.stages.workers import WORKERS_RESULT, Workers, do_shards, worker_reports
 from inpars.storage import read_jsonl, to_json_line
 
@@ -35,25 +36,17 @@ def score_top(
     corpus: Texts,
     queries: Mapping[str, str],
     depth: int,
-    partial: Partial,
     make_scorer: Callable[[], PairScorer],
+    saved: Partial,
 ) -> list[ScoredDocument]:
     """All scores of the top of its own queries, those of the partial file first."""
-    keep = partial.kept()
-    known = read_scores(partial.path) if keep else []
+    keep = saved.kept()
+    known = read_scores(saved.path) if keep else []
     done = {(row.query_id, row.doc_id) for row in known}
-    with partial.append(keep) as lines:
-        batches = score_run(
-            run,
-            queries,
-            corpus,
-            make_scorer(),
-            depth=depth,
-            done=done,
-            own=None if len(own) == len(run) else set(own),
-            progress=partial.progress,
-        )
-        for batch in batches:
+    mine = None if len(own) == len(run) else set(own)
+    asked = {"depth": depth, "done": done, "own": mine, "progress": saved.progress}
+    with saved.append(keep) as lines:
+        for batch in score_run(run, queries, corpus, make_scorer(), **asked):
             lines.append(to_json_line({"q": row.query_id, "d": row.doc_id, "s": row.score}) for row in batch)
             known += batch
     return known
@@ -72,31 +65,27 @@ def _read_score(row: Mapping[str, Any], partial: Path, line: int) -> ScoredDocum
 
 
 def score_by_workers(
+    stage: Stage,
     workers: Workers,
     run: Run,
     corpus: Corpus,
     queries: Mapping[str, str],
     depth: int,
     make_scorer: Callable[[], PairScorer],
-    output: Path,
-    header: str,
-    *,
-    model: str,
-    progress: Progress,
 ) -> tuple[list[ScoredDocument], dict[str, Any]]:
     """All scores of the top, and what the workers did; the shards stay until the manifest is there."""
     pairs = pairs_to_score(run, depth)
     check_ids(pairs, queries, corpus)
-    size = PAIRS_PER_BATCH * (GPU_BATCHES if workers.on_gpus else 1)
-    folder = ShardFolder.open(output.absolute(), header, size, len(pairs), progress)
+    size, header = PAIRS_PER_BATCH * (GPU_BATCHES if workers.on_gpus else 1), stage.partial.header
+    folder = ShardFolder.open(stage.output.absolute(), header, size, len(pairs), stage.progress)
     make = functools.partial(RerankWorker, (corpus.path.absolute(), corpus.sha256), make_scorer, header)
 
     def payload(shard: int) -> RerankShard:
         own = pairs[folder.items(shard).start : folder.items(shard).stop]
         return RerankShard(own, {query_id: queries[query_id] for query_id, _ in own})
 
-    description = f"rerank with {Path(model).name}"
-    do_shards(make, folder, payload, workers, description=description, unit="pairs", progress=progress)
+    described = {"description": f"rerank with {Path(stage.options.model).name}", "unit": "pairs"}
+    do_shards(make, folder, payload, workers, **described, progress=stage.progress)
     scored = [row for shard in range(folder.count) for row in read_scores(folder.file(shard))]
     return scored, {WORKERS_RESULT: worker_reports(folder.marks())}
 
@@ -122,8 +111,7 @@ class RerankWorker:
         run: Run = {}
         for place, (query_id, doc_id) in enumerate(shard.pairs):
             run.setdefault(query_id, {})[doc_id] = -float(place)
-        depth, make = len(shard.pairs), lambda: self._scorer
         saved = Partial(STAGE, partial, self._header, SILENT)
-        score_top(run, run, self._corpus, shard.queries, depth, saved, make)
+        score_top(run, run, self._corpus, shard.queries, len(shard.pairs), lambda: self._scorer, saved)
         partial.replace(output)
         return {}

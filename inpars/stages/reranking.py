@@ -6,24 +6,23 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from inpars.datasets import Dataset
-from inpars.errors import ConfigError
+from inpars.errors import ConfigError, StaleInputError
 from inpars.formats import read_run, write_run
-from inpars.manifest import Manifest, stamp, stamp_text
+from inpars.manifest import Manifest, stamp
 from inpars.options import option
-from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt
 from inpars.protocols import PairScorer
 from inpars.records import Run
 from inpars.reranking import apply_scores, fuse_with_first_stage
 from inpars.runs import DEFAULT_FUSION, Fusion, cut, fuse
 from inpars.scoring.kinds import ScorerKind, Windows
+from inpars.stages.engine_options import ShardedOptions
 from inpars.stages.pair_scores import STAGE, score_by_workers, score_top
-from inpars.stages.partial import Partial
-from inpars.stages.sharding import ShardedOptions, own_items, shard_results
-from inpars.stages.stage import Outcome, model_stamp, run_stage
+from inpars.stages.shards import own_items, shard_results
+from inpars.stages.stage import Outcome, Running, Stage, input_stamps
 from inpars.stages.workers import Workers, check_engine
 from inpars.topics import Topics
 
@@ -71,26 +70,13 @@ def run_scorer_maker(options: RerankOptions, prompt: Prompt | None = None) -> Ca
 
 def load_run_scorer(options: RerankOptions, prompt: Prompt | None = None) -> PairScorer:
     """The scorer the options name."""
-    from inpars.models.hardware import compute_with
+    where = options.set_up()
     from inpars.scoring import load_scorer
 
-    compute_with(options.threads, options.engine_backend)
-    return load_scorer(
-        options.model,
-        kind=options.kind,
-        device=options.device,
-        dtype=options.dtype,
-        max_length=options.max_length,
-        batch_tokens=options.batch_tokens,
-        true_token=options.true_token,
-        false_token=options.false_token,
-        prompt=prompt,
-        windows=options.windows,
-        window_tokens=options.window_tokens,
-        window_stride=options.window_stride,
-        window_retriever=options.window_retriever,
-        trust_remote_code=options.trust_remote_code,
-    )
+    names = ("kind", "max_length", "batch_tokens", "true_token", "false_token")
+    of_windows = ("windows", "window_tokens", "window_stride", "window_retriever")
+    settings = {name: getattr(options, name) for name in names + of_windows}
+    return load_scorer(options.model, prompt=prompt, **settings, **where)
 
 
 def rerank_file(
@@ -103,8 +89,7 @@ def rerank_file(
     make_scorer: Callable[[], PairScorer],
     prompt: Prompt | None = None,
     workers: Workers | None = None,
-    progress: Progress = SILENT,
-    overwrite: bool = False,
+    **running: Unpack[Running],
 ) -> Manifest:
     """Write the reranked run; several first stages are fused before. Raises ConfigError where there is nothing.
 
@@ -113,46 +98,31 @@ def rerank_file(
     """
     check_engine(options, workers)
     sources = [source] if isinstance(source, Path) else list(source)
-    names = ["run", *(f"run {number}" for number in range(2, len(sources) + 1))]
-    inputs = {
-        **{name: stamp(path) for name, path in zip(names, sources, strict=True)},
-        "corpus": dataset.corpus_stamp,
-        "queries": topics.query_stamp,
-        "model": model_stamp(options.model),
-    }
-    if prompt is not None:
-        inputs["prompt"] = stamp_text(prompt.name, prompt.text)
-    if options.window_retriever is not None:
-        inputs["window retriever"] = model_stamp(options.window_retriever)
+    inputs = {f"run {number}" if number > 1 else "run": stamp(path) for number, path in enumerate(sources, start=1)}
+    inputs |= {"queries": topics.query_stamp}
+    models = {"model": options.model, "window_retriever": options.window_retriever}
+    inputs |= input_stamps(prompt=prompt, corpus=dataset.corpus_stamp, **models)
+    stage = Stage(STAGE, options, output, inputs, **running)
 
     def work() -> Outcome:
         run = dict(list(_first_stage(sources, options).items())[: options.limit])
         if not run:
             raise ConfigError(f"{', '.join(map(str, sources))}: the run is empty; there is nothing to rerank")
-        partial = Partial.of(STAGE, options, inputs, output, progress)
-        own = own_items(len(run), options.part)
-        query_ids = list(run)[own.start : own.stop]
-        told: dict[str, Any] = {}
+        part = own_items(len(run), options.part)
+        own = {query_id: run[query_id] for query_id in list(run)[part.start : part.stop]}
+        asked, told = (dataset.corpus, topics.queries, options.depth, make_scorer), dict[str, Any]()
         if workers is not None:
-            scored, told = score_by_workers(
-                *(workers, run, dataset.corpus, topics.queries, options.depth, make_scorer, output, partial.header),
-                model=options.model,
-                progress=progress,
-            )
+            scored, told = score_by_workers(stage, workers, run, *asked)
         else:
-            scored = score_top(*(run, query_ids, dataset.corpus, topics.queries, options.depth, partial, make_scorer))
-        total, run = len(run), {query_id: run[query_id] for query_id in query_ids}
-        reranked = apply_scores(run, scored, depth=options.depth)
+            scored = score_top(run, own, *asked, stage.partial)
+        reranked = apply_scores(own, scored, depth=options.depth)
         if options.fuse:
-            reranked = fuse_with_first_stage(run, reranked, depth=options.depth, fusion=options.fusion)
+            reranked = fuse_with_first_stage(own, reranked, depth=options.depth, fusion=options.fusion)
         count = write_run(output, reranked, Path(options.model).name)
-        told |= shard_results(options.part, total, zip(own, map(len, reranked.values()), strict=True))
-        return Outcome(count, {}, {"queries": len(run), "pairs": len(scored), **told})
+        told |= shard_results(options.part, len(run), zip(part, map(len, reranked.values()), strict=True))
+        return Outcome(count, {}, {"queries": len(own), "pairs": len(scored), **told})
 
-    manifest = run_stage(
-        STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite
-    )
-    return manifest
+    return stage.run(work)
 
 
 def _first_stage(sources: Sequence[Path], options: RerankOptions) -> Run:
@@ -161,3 +131,39 @@ def _first_stage(sources: Sequence[Path], options: RerankOptions) -> Run:
         return read_run(sources[0])
     runs = [cut(read_run(path), options.fusion_depth) for path in sources]
     return fuse(runs, len(sources) * options.fusion_depth, options.fusion)
+
+
+@dataclass(frozen=True, slots=True)
+class _Depth:
+    depth: int = option(help="documents of each run")
+
+
+def reorder_file(source: Path, scores: Path, depth: int, *, output: Path, **running: Unpack[Running]) -> Path:
+    """Write the run with its top in the order of the sum of both z-scores, as a stage; returns `output`.
+
+    Raises StaleInputError where `scores`, a run that a reranker scored, lacks a document of the top.
+    """
+    stage = Stage("fuse top", _Depth(depth), output, {"run": stamp(source), "scores": stamp(scores)}, **running)
+
+    def work() -> Outcome:
+        run, scored = read_run(source), read_run(scores)
+        if unscored := len(run.keys() - scored.keys()):
+            stage.progress.note(
+                f"{scores}: {unscored} of {len(run)} queries of {source} have no scores, left as they are"
+            )
+        return Outcome(write_run(output, reordered(run, scored, depth), "reranked"))
+
+    stage.run(work)
+    return output
+
+
+def reordered(run: Run, scores: Run, depth: int) -> Run:
+    """The run with its first `depth` documents in the order of the sum of both z-scores; the tail stays."""
+    known = {query_id: documents for query_id, documents in run.items() if query_id in scores}
+    for query_id, documents in cut(known, depth).items():
+        if missing := [doc_id for doc_id in documents if doc_id not in scores[query_id]]:
+            raise StaleInputError(
+                f"query {query_id!r}: document {missing[0]!r} of the run's top {depth} has no reranker score; give the "
+                "scores of this run, or a smaller --depth"
+            )
+    return run | fuse_with_first_stage(known, scores, depth=depth)

@@ -6,26 +6,27 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, Unpack
 
 from inpars.batches import slices
-from inpars.corpus import Documents
+from inpars.corpus import Corpus, Documents
 from inpars.datasets import Dataset
 from inpars.errors import ConfigError
 from inpars.formats import run_lines
 from inpars.fusion.system import BM25
 from inpars.manifest import FileStamp, Manifest, stamp_text
-from inpars.options import SHARE, option
+from inpars.mining.triples import Pair, SearchBeside
+from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.records import Query, Run
-from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
+from inpars.retrieval.bm25 import bm25_index
 from inpars.retrieval.index_state import size_on_disk
 from inpars.retrieval.index_writing import weights_of
 from inpars.retrieval.vector_index import VectorIndex
 from inpars.runs import completed, cut, fuse_z_scores, without_own_document
 from inpars.stages.encoding import EncodeByWorkers
-from inpars.stages.engine_options import ClusterOptions
-from inpars.stages.stage import Outcome, model_stamp, run_stage
+from inpars.stages.engine_options import Bm25Options, ClusterOptions
+from inpars.stages.stage import Outcome, Running, Stage, model_stamp
 from inpars.stages.workers import Workers, check_engine
 from inpars.storage import write_lines
 from inpars.topics import Topics
@@ -43,7 +44,7 @@ Search: TypeAlias = Callable[[Sequence[Query], int], Run]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchOptions(ClusterOptions):
+class SearchOptions(ClusterOptions, Bm25Options):
     """How documents are retrieved."""
 
     retriever: tuple[str, ...] = option(
@@ -52,9 +53,6 @@ class SearchOptions(ClusterOptions):
     )
     k: int = option(1000, help="documents per query; 10 for one that is typed in", minimum=1)
     fusion_depth: int = option(100, help="documents of each retriever that a fusion reads", minimum=1)
-    k1: float = option(DEFAULT_K1, help="BM25's k1", minimum=0)
-    b: float = option(DEFAULT_B, help="BM25's b", bounds=SHARE)
-    language: str = option(DEFAULT_LANGUAGE, help="language of BM25's analyser")
     limit: int | None = option(None, help="only the first N queries, to try things out", minimum=1)
     max_length: int | None = option(
         None, help="tokens of a text that a bi-encoder reads (default: the model's limit)", minimum=1
@@ -75,17 +73,11 @@ def search_dataset(
     *,
     output: Path,
     workers: Workers | None = None,
-    progress: Progress = SILENT,
-    overwrite: bool = False,
+    **running: Unpack[Running],
 ) -> Manifest:
     """Write the run of a split's queries; `workers` embed where a bi-encoder has no index yet."""
-    return _search(
-        *(dataset.name, dataset.corpus, dataset.corpus_stamp, topics, options),
-        output=output,
-        workers=workers,
-        progress=progress,
-        overwrite=overwrite,
-    )
+    inputs = _inputs(dataset.corpus_stamp, topics, options)
+    return _search(dataset.name, dataset.corpus, topics, workers, Stage(STAGE, options, output, inputs, **running))
 
 
 def search_index(
@@ -95,37 +87,23 @@ def search_index(
     *,
     output: Path,
     workers: Workers | None = None,
-    progress: Progress = SILENT,
-    overwrite: bool = False,
+    **running: Unpack[Running],
 ) -> Manifest:
     """As `search_dataset`, over an index on disk; its own model searches it without embedding anything again."""
     index = VectorIndex(folder)
-    stamp = FileStamp(str(folder), index.sha256, size_on_disk(folder), len(index))
-    return _search(
-        *(str(folder), index, stamp, topics, options),
-        output=output,
-        workers=workers,
-        progress=progress,
-        overwrite=overwrite,
-    )
+    inputs = _inputs(FileStamp(str(folder), index.sha256, size_on_disk(folder), len(index)), topics, options)
+    return _search(str(folder), index, topics, workers, Stage(STAGE, options, output, inputs, **running))
 
 
-def _search(
-    name: str,
-    corpus: Documents,
-    stamp: FileStamp,
-    topics: Topics,
-    options: SearchOptions,
-    *,
-    output: Path,
-    workers: Workers | None,
-    progress: Progress,
-    overwrite: bool,
-) -> Manifest:
-    inputs: dict[str, FileStamp] = {"corpus": stamp, "queries": topics.query_stamp}
+def _inputs(corpus: FileStamp, topics: Topics, options: SearchOptions) -> dict[str, FileStamp]:
+    inputs = {"corpus": corpus, "queries": topics.query_stamp}
     inputs |= {f"retriever {name}": model_stamp(name) for name in options.retriever if name != BM25}
-    if BM25 in options.retriever and len(set(options.retriever)) > 1:
-        inputs["fusion"] = stamp_text("fusion", ZEROS)
+    fuses = BM25 in options.retriever and len(set(options.retriever)) > 1
+    return inputs | ({"fusion": stamp_text("fusion", ZEROS)} if fuses else {})
+
+
+def _search(name: str, corpus: Documents, topics: Topics, workers: Workers | None, stage: Stage) -> Manifest:
+    options: SearchOptions = stage.options
 
     def work() -> Outcome:
         queries = topics.as_queries()[: options.limit]
@@ -135,14 +113,14 @@ def _search(
 
         def lines() -> Iterator[str]:
             nonlocal empty
-            for run in retrieve(corpus, queries, options, workers=workers, progress=progress):
+            for run in retrieve(corpus, queries, options, workers=workers, progress=stage.progress):
                 empty += sum(not scores for scores in run.values())
                 yield from run_lines(run, tag)
 
-        count = write_lines(output, lines())
+        count = write_lines(stage.output, lines())
         return Outcome(count, {}, {"queries": len(queries), "without_results": empty})
 
-    return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
+    return stage.run(work)
 
 
 def retrieve(
@@ -179,9 +157,7 @@ def _open(
 ) -> Search:
     """A retriever; its index is made where there is none yet."""
     if name == BM25:
-        index = bm25_index(
-            corpus, k1=options.k1, b=options.b, language=options.language, threads=options.threads, progress=progress
-        )
+        index = bm25_index(corpus, **options.bm25, threads=options.threads, progress=progress)
         return lambda queries, k: index.search(queries, k, threads=options.threads)
     from inpars.retrieval.dense import dense_index  # torch, only where a bi-encoder is asked for
 
@@ -195,18 +171,11 @@ def _open(
 
 def load_encoder(name: str, options: SearchOptions) -> Encoder:
     """The bi-encoder of that name, with the threads and the engine that the options name."""
-    from inpars.models.hardware import compute_with
+    where = options.set_up()
     from inpars.retrieval.dense import Encoder
 
-    compute_with(options.threads, options.engine_backend)
     return Encoder(
-        name,
-        device=options.device,
-        dtype=options.dtype,
-        max_length=options.max_length,
-        window_tokens=options.window_tokens,
-        batch_size=options.batch_size,
-        trust_remote_code=options.trust_remote_code,
+        name, max_length=options.max_length, window_tokens=options.window_tokens, batch_size=options.batch_size, **where
     )
 
 
@@ -216,6 +185,24 @@ def encode_by(workers: Workers | None, name: str, options: SearchOptions) -> Enc
     if workers is None:
         return None
     return EncodeByWorkers(workers, functools.partial(load_encoder, name, options.for_worker()))
+
+
+def search_beside(
+    name: str, corpus: Corpus, options: SearchOptions, workers: Workers | None, progress: Progress
+) -> SearchBeside:
+    """BM25, or the bi-encoder of that name, which also tells the scores of some pairs."""
+    if name != BM25:
+        from inpars.retrieval.dense import dense_index
+
+        encoder, fill = load_encoder(name, options), encode_by(workers, name, options)
+        return dense_index(corpus, encoder, fill=fill, progress=progress).search_beside
+    index = bm25_index(corpus, **options.bm25, threads=options.threads, progress=progress)
+
+    def search(queries: Sequence[Query], k: int, pairs: Sequence[Pair]) -> tuple[Run, Mapping[Pair, float]]:
+        run = index.search(queries, k, threads=options.threads)
+        return run, {(q, doc_id): run[q][doc_id] for q, doc_id in pairs if doc_id in run.get(q, {})}
+
+    return search
 
 
 def _search_stored(index: VectorIndex, encoder: Encoder, queries: Sequence[Query], k: int) -> Run:

@@ -1,8 +1,6 @@
 """The stage that has queries scored: any query file in, the same rows with one model's log-probabilities out.
 
-Other kinds of scores are `columns.py`'s and `clustering.py`'s; the settings of all stand here.
-
-What is scored lies in `<output>.partial` until all is; killed at any moment, the same command goes on from there.
+Other kinds of scores are `columns.py`'s; the settings of all stand here. `planned.py` does the work.
 """
 
 from __future__ import annotations
@@ -11,25 +9,24 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, Unpack
 
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError
-from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
-from inpars.options import SEED, SHARE, option
-from inpars.progress import SILENT, Progress
+from inpars.manifest import FileStamp, Manifest, stamp
+from inpars.options import SEED, option
 from inpars.prompting.templates import PromptSource
-from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE
 from inpars.scoring.kinds import ScorerKind
-from inpars.stages.log_probs import STAGE, read_task, score_by_workers, score_task, write_scores
-from inpars.stages.partial import Partial
-from inpars.stages.sharding import ShardedOptions, shard_results
-from inpars.stages.stage import Outcome, model_stamp, run_stage
+from inpars.stages.engine_options import Bm25Options, ShardedOptions
+from inpars.stages.log_probs import LogProbBlocks, LogProbScoring, Source, placed_queries
+from inpars.stages.planned import work_elsewhere, work_here
+from inpars.stages.stage import Outcome, Running, Stage, input_stamps
 from inpars.stages.workers import Workers, check_engine
 
 if TYPE_CHECKING:
     from inpars.generation.teacher_forcing import TeacherForcing
 
+STAGE = "score"
 ScoreKind: TypeAlias = Literal["log-probs", "reranker", "bm25-rank", "dense-rank", "answerability", "cluster"]
 DEFAULT_MODELS: Mapping[ScoreKind, str] = {
     "log-probs": "smollm2-135m",
@@ -40,7 +37,7 @@ DEFAULT_MODELS: Mapping[ScoreKind, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreOptions(ShardedOptions):
+class ScoreOptions(ShardedOptions, Bm25Options):
     """How queries are scored."""
 
     kind: ScoreKind = option(
@@ -65,9 +62,6 @@ class ScoreOptions(ShardedOptions):
         None, help="tokens that a reranker, reader or bi-encoder reads (default: the model's limit)", minimum=1
     )
     depth: int = option(100, help="documents per query that the ranks are looked for in", minimum=1)
-    k1: float = option(DEFAULT_K1, help="BM25's k1", minimum=0)
-    b: float = option(DEFAULT_B, help="BM25's b", bounds=SHARE)
-    language: str = option(DEFAULT_LANGUAGE, help="language of BM25's analyser")
     clusters: int | None = option(
         None, help="clusters of queries (default: the square root of their number, at most 1000)", minimum=2
     )
@@ -106,42 +100,33 @@ def score_file(
     corpus: Corpus | None = None,
     corpus_stamp: FileStamp | None = None,
     workers: Workers | None = None,
-    progress: Progress = SILENT,
-    overwrite: bool = False,
+    **running: Unpack[Running],
 ) -> Manifest:
     """Write the rows with new log-probabilities. Documents come from the corpus, else from the rows' own text.
 
     With `workers` the scorer is made in each of them: `make_scorer` is pickled, and so must not hold a model.
     """
     check_engine(options, workers)
-    inputs = {
-        "queries": stamp(source),
-        "prompt": stamp_text(prompt.name, prompt.text),
-        "model": model_stamp(options.model_name),
-    }
-    if corpus_stamp is not None:
-        inputs["corpus"] = corpus_stamp
+    inputs = {"queries": stamp(source)} | input_stamps(prompt=prompt, corpus=corpus_stamp, model=options.model_name)
+    stage, queries = Stage(STAGE, options, output, inputs, **running), Source(source, corpus)
 
     def work() -> Outcome:
-        partial = Partial.of(STAGE, options, inputs, output, progress)
         if workers is not None:
-            return score_by_workers(
-                *(workers, source, corpus, prompt.name, make_scorer, output, partial.header),
-                limit=options.limit,
-                model=options.model_name,
-                progress=progress,
+            load = functools.partial(LogProbBlocks, queries.place(), prompt.name, make_scorer)
+            starts, query_ids = placed_queries(queries, options.limit)
+            described = {"description": f"score with {options.model_name}", "unit": "queries"}
+            done = work_elsewhere(
+                stage, workers, load, len(query_ids), lambda b: (starts[b], query_ids[b]), **described
             )
-        task = read_task(source, options.limit, options.part, corpus, make_scorer)
-        score_task(task, partial)
-        places, (tokens, total) = write_scores(task, partial, output, prompt.name)
-        told = shard_results(options.part, task.total, ((place, 1) for place in places))
-        results = {"tokens": tokens, "mean_log_prob": total / tokens if tokens else None, **told}
-        return Outcome(len(places), {}, results, task.scorer.device)
+        else:
+            scoring = LogProbScoring.of_file(queries, options.limit, options.part, make_scorer, prompt.name)
+            done = work_here(stage, scoring, options.part)
+        tokens = int(done.sums["tokens"])
+        mean = done.sums["log_probs"] / tokens if tokens else None
+        results = {"tokens": tokens, "mean_log_prob": mean, **done.told}
+        return Outcome(done.lines, {}, results, done.device)
 
-    manifest = run_stage(
-        STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite
-    )
-    return manifest
+    return stage.run(work)
 
 
 def scorer_maker(options: ScoreOptions, prompt: PromptSource) -> Callable[[], TeacherForcing]:
@@ -152,15 +137,8 @@ def scorer_maker(options: ScoreOptions, prompt: PromptSource) -> Callable[[], Te
 def load_query_scorer(options: ScoreOptions, prompt: PromptSource) -> TeacherForcing:
     """The scorer the options name. Torch is loaded here and not before."""
     from inpars.generation.teacher_forcing import TeacherForcing
-    from inpars.models.hardware import compute_with
 
-    compute_with(options.threads, options.engine_backend)
+    where = options.set_up()
     return TeacherForcing(
-        options.model_name,
-        prompt,
-        max_doc_tokens=options.max_doc_tokens,
-        batch_size=options.batch_size,
-        device=options.device,
-        dtype=options.dtype,
-        trust_remote_code=options.trust_remote_code,
+        options.model_name, prompt, max_doc_tokens=options.max_doc_tokens, batch_size=options.batch_size, **where
     )

@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from inpars.datasets import Dataset
 from inpars.errors import ConfigError
 from inpars.formats import parse_run_line, run_lines, write_run
-from inpars.fusion.system import BM25, SYSTEM_FILE, FirstStage, Reranking, SearchSystem
+from inpars.fusion.system import BM25, SYSTEM_FILE, FirstStage, SearchSystem
 from inpars.manifest import FileStamp, Manifest, stamp
 from inpars.models.computing import ComputingOptions
 from inpars.options import option
-from inpars.progress import SILENT, Progress
+from inpars.progress import Progress
 from inpars.records import Query, Run
 from inpars.reranking import apply_scores
 from inpars.retrieval.bm25 import bm25_index
-from inpars.retrieval.term_coverage import TermCoverage
 from inpars.runs import cut
+from inpars.stages.engine_options import Bm25Options
 from inpars.stages.pair_scores import score_top
-from inpars.stages.partial import Partial
 from inpars.stages.reranking import RerankOptions, run_scorer_maker
 from inpars.stages.retrieving import SearchOptions, load_encoder, retrieve
-from inpars.stages.stage import Outcome, model_stamp, run_stage
+from inpars.stages.stage import Outcome, Running, Stage, model_stamp
 from inpars.topics import Topics
 
 if TYPE_CHECKING:
@@ -51,14 +50,14 @@ def search_system(
     options: SystemSearchOptions,
     *,
     output: Path,
-    progress: Progress = SILENT,
-    overwrite: bool = False,
+    **running: Unpack[Running],
 ) -> Manifest:
     """Write the run of the queries under the system of the folder.
 
     Scores of an interrupted reranking are kept in `<output>.partial`.
     """
     inputs = _inputs(system, folder) | {"corpus": dataset.corpus_stamp, "queries": topics.query_stamp}
+    stage = Stage(STAGE, options, output, inputs, **running)
 
     def work() -> Outcome:
         queries = topics.as_queries()[: options.limit]
@@ -66,20 +65,26 @@ def search_system(
             raise ConfigError(f"{dataset.name}: there are no queries to search with")
         load = _sharing_loader()
         runs = {
-            stage.name: _retrieved(stage, system, dataset, queries, options, load, progress) for stage in system.stages
+            first.name: _retrieved(first, system, dataset, queries, options, load, stage.progress)
+            for first in system.stages
         }
-        coverage = _coverage(system, dataset, options, progress) if system.gate else None
+        coverage = None
+        if system.gate:
+            bm25 = Bm25Options(k1=system.k1, b=system.b, language=system.language).bm25
+            index = bm25_index(dataset.corpus, **bm25, threads=options.threads, progress=stage.progress)
+            coverage = index.coverage()
         texts = {query.query_id: query.text for query in queries}
         shares = system.shares(texts, runs, coverage, lambda doc_id: dataset.corpus[doc_id].full_text)
         run = as_stored(system.fuse(runs, system.fused(options.k), shares))
-        if system.reranking is not None:
-            partial = Partial.of(STAGE, options, inputs, output, progress)
-            scores = _scores(system.reranking, run, dataset, topics, options, partial)
-            run = system.rerank(run, as_stored(scores), shares)
+        if (reranking := system.reranking) is not None:
+            scorer = RerankOptions(**reranking.scorer, depth=reranking.depth, **options.computing)
+            asked = dataset.corpus, topics.queries, reranking.depth, run_scorer_maker(scorer, reranking.prompt)
+            scored = apply_scores(run, score_top(run, run, *asked, stage.partial), depth=reranking.depth)
+            run = system.rerank(run, as_stored(scored), shares)
         count = write_run(output, cut(run, options.k), TAG)
         return Outcome(count, {}, {"queries": len(queries), "without_results": len(queries) - len(run)})
 
-    return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
+    return stage.run(work)
 
 
 def as_stored(run: Run) -> Run:
@@ -136,25 +141,3 @@ def _sharing_loader() -> Callable[[str, SearchOptions], Encoder]:
         return loaded[name].reading(options.window_tokens)
 
     return load
-
-
-def _coverage(system: SearchSystem, dataset: Dataset, options: SystemSearchOptions, progress: Progress) -> TermCoverage:
-    index = bm25_index(
-        dataset.corpus, k1=system.k1, b=system.b, language=system.language, threads=options.threads, progress=progress
-    )
-    return index.coverage()
-
-
-def _scores(
-    reranking: Reranking,
-    run: Run,
-    dataset: Dataset,
-    topics: Topics,
-    options: SystemSearchOptions,
-    partial: Partial,
-) -> Run:
-    """The reranker's scores of the top of the run."""
-    settings = RerankOptions(**reranking.scorer, depth=reranking.depth, **options.computing)
-    make_scorer = run_scorer_maker(settings, reranking.prompt)
-    scored = score_top(*(run, run, dataset.corpus, topics.queries, reranking.depth, partial, make_scorer))
-    return apply_scores(run, scored, depth=reranking.depth)

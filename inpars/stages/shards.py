@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from inpars.errors import ConfigError
 from inpars.storage import open_lines
@@ -30,6 +30,7 @@ ALIGNMENT = 2048  # borders of large shards are multiples of this, so that no ch
 ALIGNED_FROM = 16  # times the alignment is a large shard: it gets at most a sixteenth more than its share
 NAME = re.compile(r".*\.shard-(\d+)-of-(\d+)(\.\w+)?(\.gz)?")
 PLACES = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?(?:\*(\d{1,18}))?")
+SHARD_RESULT = "shard"  # where a shard's manifest says which items of how many it has
 
 Plan: TypeAlias = Callable[[range], Sequence[Sequence[int]]]
 """Chunks of a block of items, as positions from the block's first; together they are the block."""
@@ -98,7 +99,7 @@ def chunks_of(
     `ends` are the counts of items after which an earlier run had stored a whole chunk; what it stored last is done
     where chunks still end there. Blocks are planned as they are reached.
     """
-    own = range(total) if shard is None else shard.of(total)
+    own = own_items(total, shard)
     reached = own.start + max(ends, default=0)
     if reached >= own.stop:
         return len(own), iter(())
@@ -131,7 +132,7 @@ def _planned(block: range, plan: Plan, own: range) -> Iterator[Chunk]:
 
 def places_of(total: int, plan: Plan, shard: Shard | None = None, *, block: int = BLOCK_ITEMS) -> Iterator[int]:
     """Ascending places of the items that `chunks_of` gives this shard; only blocks that it shares are planned."""
-    own = range(total) if shard is None else shard.of(total)
+    own = own_items(total, shard)
     for part in blocks(total, block):
         if own.start <= part.start and part.stop <= own.stop:
             yield from part
@@ -144,10 +145,9 @@ def planned_items(own: range, total: int, block: int = BLOCK_ITEMS) -> range:
     return range(own.start // block * block, min(-(-own.stop // block) * block, total)) if own else own
 
 
-def batches_of(own: range, size: int, total: int) -> Iterator[range]:
-    """For work that is not planned: the batches of `size` items of the whole input that hold something of `own`."""
-    begin = own.start // size * size if own else own.stop
-    return (range(start, min(start + size, total)) for start in range(begin, own.stop, size))
+def own_items(total: int, part: Shard | None) -> range:
+    """Which of the items are this shard's where they are not planned: all without a shard."""
+    return range(total) if part is None else part.of(total)
 
 
 def shard_path(output: Path, shard: Shard) -> Path:
@@ -196,6 +196,11 @@ def pack_places(lines_at: Iterable[tuple[int, int]]) -> str:
         (f"{group[0][0]}-{group[-1][0]}" if len(group) > 1 else f"{group[0][0]}") + ("" if lines == 1 else f"*{lines}")
         for group, lines in runs
     )
+
+
+def shard_results(part: Shard | None, total: int, lines_at: Iterable[tuple[int, int]]) -> dict[str, Any]:
+    """What the manifest of a shard says of it: (place, lines there) of its items, of so many in all."""
+    return {} if part is None else {SHARD_RESULT: {"items": total, "places": pack_places(lines_at)}}
 
 
 def unpack_places(text: str) -> Iterator[tuple[int, int]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,10 @@ from inpars.formats import read_synthetic_records
 from inpars.judgements import QRELS_HEADER, qrel_row
 from inpars.manifest import FileStamp, Manifest, stamp
 from inpars.mining.splitting import HeldOutBy, Keys, Numbers, SourceGroups, dev_clusters
-from inpars.options import SEED, SHARE, Bounds, check, option
-from inpars.progress import SILENT, Progress
+from inpars.options import SEED, SHARE, Bounds, option
+from inpars.progress import Progress
 from inpars.records import Qrel, SyntheticQuery
-from inpars.stages.stage import Outcome, refuse_to_overwrite, run_stage
+from inpars.stages.stage import Outcome, Running, Stage
 from inpars.storage import atomic_writer, to_json_line
 from inpars.text.hashing import key64
 from inpars.text.minhash import THRESHOLD, NearDuplicateClusters
@@ -86,20 +86,22 @@ def split_file(
     options: SplitOptions,
     *,
     files: SplitFiles,
-    progress: Progress = SILENT,
-    overwrite: bool = False,
+    **running: Unpack[Running],
 ) -> Manifest:
     """Write both sides. Training queries with the words of a development query are left out and counted."""
-    _check(options, files)
-    refuse_to_overwrite(files.sides, [source, corpus.path])
+    paths = [path.resolve() for path in (files.train, *files.sides)]
+    if len(set(paths)) < len(paths):
+        raise ConfigError("the outputs of a split must be different files")
+    inputs = {"queries": stamp(source), "corpus": corpus_stamp}
+    stage = Stage(STAGE, options, files.train, inputs, files.sides, [corpus.path], **running)
 
     def work() -> Outcome:
-        documents = _documents(source, corpus, options, progress)
+        documents = _documents(source, corpus, options, stage.progress)
         chosen = dev_clusters(
             documents.clusters, documents.keys, documents.queries, dev_share=options.dev_share, seed=options.seed
         )
         of_dev = np.isin(documents.clusters, chosen)[documents.of_query]
-        counts = _write(source, files, of_dev, progress)
+        counts = _write(source, files, of_dev)
         sizes = np.unique(documents.clusters, return_counts=True)[1]
         results = {
             "queries": len(of_dev),
@@ -112,16 +114,7 @@ def split_file(
         }
         return Outcome(counts["train"], {"words_of_a_dev_query": counts["words_of_a_dev_query"]}, results)
 
-    inputs = {"queries": stamp(source), "corpus": corpus_stamp}
-    redo = overwrite or (files.train.exists() and not all(side.exists() for side in files.sides))
-    return run_stage(STAGE, options, output=files.train, inputs=inputs, work=work, progress=progress, overwrite=redo)
-
-
-def _check(options: SplitOptions, files: SplitFiles) -> None:
-    check(options)
-    paths = [path.resolve() for path in (files.train, *files.sides)]
-    if len(set(paths)) < len(paths):
-        raise ConfigError("the outputs of a split must be different files")
+    return stage.run(work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +162,7 @@ def _first_ids(source: Path, is_first: npt.NDArray[np.bool_]) -> Iterator[str]:
             yield query.doc_id
 
 
-def _write(source: Path, files: SplitFiles, of_dev: npt.NDArray[np.bool_], progress: Progress) -> dict[str, int]:
+def _write(source: Path, files: SplitFiles, of_dev: npt.NDArray[np.bool_]) -> dict[str, int]:
     """All files; the development side is read first, for its words."""
     seen = np.sort([_words_key(query.text) for query, _ in _side(source, of_dev)])
     counts = {"train": 0, "dev": 0, "words_of_a_dev_query": 0}

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from inpars import manifest as manifests
 from inpars.errors import ConfigError
-from inpars.manifest import FileStamp, Manifest, stamp_text
+from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.models.embedded import EMBEDDED
 from inpars.models.folders import exists, model_folder, model_path
 from inpars.models.processor import return_freed_memory
 from inpars.options import check, result_settings
-from inpars.progress import Progress
+from inpars.progress import SILENT, Progress
+from inpars.prompting.templates import PromptSource
 from inpars.provenance import current_argv
+from inpars.stages.partial import Partial
 from inpars.stages.shard_folder import remove_leftovers
 from inpars.storage import storage_errors
+
+
+class Running(TypedDict, total=False):
+    """What every stage takes beside its own arguments: who hears of it, and whether a finished output is redone."""
+
+    progress: Progress
+    overwrite: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,84 @@ class Outcome:
     device: str = "cpu"
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One output of a stage: what decides it, and the files that are written beside it."""
+
+    name: str
+    options: Any
+    output: Path
+    inputs: Mapping[str, FileStamp]
+    sides: Sequence[Path] = ()
+    read: Sequence[Path] = ()  # files that are read and have no stamp of their own
+    progress: Progress = SILENT
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for numbers out of bounds, and where what is written is also read."""
+        check(self.options)
+        sources = [*(Path(stamped.path) for stamped in self.inputs.values()), *self.read]
+        refuse_to_overwrite([self.output, *self.sides], sources)
+
+    @property
+    def partial(self) -> Partial:
+        """Where the work is saved as it is done."""
+        return Partial.of(self.name, self.options, self.inputs, self.output, self.progress)
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """What a training takes, whose checkpoints are kept outside `partial`."""
+        fingerprint = {**result_settings(self.options), **{name: one.sha256 for name, one in self.inputs.items()}}
+        return {"output": self.output, "fingerprint": fingerprint, "progress": self.progress}
+
+    def note(self, line: str) -> None:
+        """Say a line of this stage."""
+        self.progress.note(f"{self.name}: {line}")
+
+    def run(self, work: Callable[[], Outcome]) -> Manifest:
+        """Do the work unless the output's manifest matches settings and inputs, then write its manifest.
+
+        What the work saved on the way (`partial.py`, `shard_folder.py`) goes once the manifest stands.
+        """
+        settings, reason = result_settings(self.options), self._why()
+        self.progress.stage(self.name, self.output, up_to_date=reason is None)
+        if reason is None:
+            remove_leftovers(self.output)
+            return _known(self.output)
+        if self.output.exists():
+            self.note(f"{self.output} is made again, because {reason}")
+        with storage_errors(self.output):
+            manifests.manifest_path(self.output).unlink(missing_ok=True)
+        started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+        outcome = work()
+        return_freed_memory()
+        manifest = Manifest(
+            stage=self.name,
+            arguments=settings,
+            inputs=dict(self.inputs),
+            output=stamp(self.output, outcome.records),
+            seed=getattr(self.options, "seed", None),
+            dropped=dict(outcome.dropped),
+            results=dict(outcome.results),
+            device=outcome.device,
+            started=started,
+            seconds=round(time.monotonic() - clock, 2),
+            versions=manifests.versions(),
+            git_commit=manifests.git_commit(),
+            argv=current_argv(),
+        )
+        manifests.write_manifest(manifest, self.output)
+        remove_leftovers(self.output)
+        return manifest
+
+    def _why(self) -> str | None:
+        """Why the work has to be done; a file that is missing beside the output is reason enough."""
+        missing = [side for side in self.sides if not side.exists()] if self.output.exists() else []
+        if self.overwrite or missing:
+            return "--overwrite was given" if self.overwrite else f"{missing[0]} is not there"
+        return manifests.why_stale(self.output, self.name, result_settings(self.options), self.inputs)
+
+
 def run_stage(
     stage: str,
     options: Any,
@@ -39,48 +126,10 @@ def run_stage(
     output: Path,
     inputs: Mapping[str, FileStamp],
     work: Callable[[], Outcome],
-    progress: Progress,
-    overwrite: bool = False,
+    **running: Unpack[Running],
 ) -> Manifest:
-    """Do the work unless the output's manifest matches settings and inputs, then write its manifest.
-
-    What the work saved on the way (`partial.py`, `shard_folder.py`) goes once the manifest stands.
-
-    Raises ConfigError for numbers below their minimum, and where the output is one of the inputs.
-    """
-    check(options)
-    refuse_to_overwrite([output], [Path(stamp.path) for stamp in inputs.values()])
-    settings = result_settings(options)
-    reason = "--overwrite was given" if overwrite else manifests.why_stale(output, stage, settings, inputs)
-    progress.stage(stage, output, up_to_date=reason is None)
-    if reason is None:
-        remove_leftovers(output)
-        return _known(output)
-    if output.exists():
-        progress.note(f"{stage}: {output} is made again, because {reason}")
-    with storage_errors(output):
-        manifests.manifest_path(output).unlink(missing_ok=True)
-    started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-    outcome = work()
-    return_freed_memory()
-    manifest = Manifest(
-        stage=stage,
-        arguments=settings,
-        inputs=dict(inputs),
-        output=manifests.stamp(output, outcome.records),
-        seed=getattr(options, "seed", None),
-        dropped=dict(outcome.dropped),
-        results=dict(outcome.results),
-        device=outcome.device,
-        started=started,
-        seconds=round(time.monotonic() - clock, 2),
-        versions=manifests.versions(),
-        git_commit=manifests.git_commit(),
-        argv=current_argv(),
-    )
-    manifests.write_manifest(manifest, output)
-    remove_leftovers(output)
-    return manifest
+    """`Stage.run` of work that needs nothing of its stage."""
+    return Stage(stage, options, output, inputs, **running).run(work)
 
 
 def refuse_to_overwrite(targets: Iterable[Path], sources: Iterable[Path]) -> None:
@@ -112,5 +161,14 @@ def model_stamp(name: str) -> FileStamp:
     """
     path = model_folder(name) or model_path(name)
     if name not in EMBEDDED and exists(path):
-        return manifests.stamp(path)
+        return stamp(path)
     return stamp_text(name, name)
+
+
+def input_stamps(
+    *, prompt: PromptSource | None = None, corpus: FileStamp | None = None, **models: str | None
+) -> dict[str, FileStamp]:
+    """Stamps of the prompt, the corpus and the models that a stage reads, without those that it does not."""
+    found = {name.replace("_", " "): model_stamp(model) for name, model in models.items() if model is not None}
+    found |= {} if prompt is None else {"prompt": stamp_text(prompt.name, prompt.text)}
+    return found | ({} if corpus is None else {"corpus": corpus})

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias, Unpack
 
 from inpars.cards.card import CardFacts, write_card
 from inpars.datasets import Dataset
-from inpars.errors import ConfigError
-from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.manifest import FileStamp, Manifest, stamp
 from inpars.models.folders import require_utf8
 from inpars.options import result_settings
-from inpars.progress import SILENT, Progress
+from inpars.progress import Progress
 from inpars.prompting.prompts import load_prompt
 from inpars.prompting.templates import Prompt
 from inpars.stages.development import development_inputs, separate_development
-from inpars.stages.margins import margins_path, read_margins
-from inpars.stages.mining import negatives_path
-from inpars.stages.stage import Outcome, model_stamp, run_stage
-from inpars.stages.teaching import TeacherScores, TeachOptions, read_mined, read_taught, teach
+from inpars.stages.distillation import (
+    TeacherScores,
+    TeachOptions,
+    margins_path,
+    no_scores,
+    read_margins,
+    read_mined,
+    read_taught,
+    teach,
+)
+from inpars.stages.stage import Outcome, Running, Stage, input_stamps, model_stamp
+from inpars.stages.triple_files import negatives_path
 from inpars.training.examples import TripleTexts, grouped, limited, pairs_once, read_triple_texts
 
 if TYPE_CHECKING:
@@ -37,7 +43,10 @@ class _Material:
     rows: Sequence[TripleTexts]
     dev: DevSet | None
     teacher: TeacherScores | None
-    fingerprint: Mapping[str, Any]
+
+
+Train: TypeAlias = Callable[["Stage", _Material], tuple["Curve", str, int]]
+"""Trains; the curve, the device and the number of examples."""
 
 
 def train_retriever_from_file(
@@ -46,28 +55,20 @@ def train_retriever_from_file(
     *,
     output: Path,
     dataset: Dataset | None = None,
-    progress: Progress = SILENT,
-    overwrite: bool = False,
+    **running: Unpack[Running],
 ) -> Manifest:
     """Fine-tune a bi-encoder; `dataset` is what given dev queries are searched in."""
     from inpars.training.retriever import check_retriever, train_retriever
 
     check_retriever(options)
 
-    def train(material: _Material) -> tuple[Curve, str, int]:
+    def train(stage: Stage, material: _Material) -> tuple[Curve, str, int]:
         rows = material.rows if options.negatives else pairs_once(material.rows)
-        curve, device = train_retriever(
-            rows,
-            options,
-            output=output,
-            fingerprint=material.fingerprint,
-            margins=_margins(material),
-            dev=material.dev,
-            progress=progress,
-        )
+        curve, device = train_retriever(rows, options, margins=_margins(material), dev=material.dev, **stage.training)
         return curve, device, len(rows)
 
-    return _train("train retriever", triples, options, output, train, dataset, progress, overwrite)
+    inputs = _inputs(triples, options, dataset)
+    return _train(Stage("train retriever", options, output, inputs, **running), triples, train, dataset)
 
 
 def train_reranker_from_file(
@@ -77,65 +78,51 @@ def train_reranker_from_file(
     output: Path,
     prompt: Prompt | None = None,
     dataset: Dataset | None = None,
-    progress: Progress = SILENT,
-    overwrite: bool = False,
+    **running: Unpack[Running],
 ) -> Manifest:
     """Fine-tune a reranker; `dataset` is what --dev-queries are searched in, `prompt` a query likelihood's."""
 
-    def train(material: _Material) -> tuple[Curve, str, int]:
+    def train(stage: Stage, material: _Material) -> tuple[Curve, str, int]:
         from inpars.training.reranker import train_reranker
 
         groups = grouped(material.rows)
         curve, device = train_reranker(
-            groups,
-            options,
-            output=output,
-            fingerprint=material.fingerprint,
-            dev=material.dev,
-            teacher=material.teacher,
-            prompt=prompt,
-            progress=progress,
+            groups, options, dev=material.dev, teacher=material.teacher, prompt=prompt, **stage.training
         )
         return curve, device, len(groups)
 
-    shown = {} if prompt is None else {"prompt": stamp_text(prompt.name, prompt.text)}
-    return _train("train reranker", triples, options, output, train, dataset, progress, overwrite, shown)
+    inputs = _inputs(triples, options, dataset, prompt)
+    return _train(Stage("train reranker", options, output, inputs, **running), triples, train, dataset)
 
 
-def _train(
-    stage: str,
-    triples: Path,
-    options: RetrieverOptions | RerankerOptions,
-    output: Path,
-    train: Callable[[_Material], tuple[Curve, str, int]],
-    dataset: Dataset | None,
-    progress: Progress,
-    overwrite: bool,
-    more_inputs: Mapping[str, FileStamp] = MappingProxyType({}),
-) -> Manifest:
-    require_utf8(output)
-    inputs = {"triples": stamp(triples), "model": model_stamp(options.model), **more_inputs}
-    inputs |= development_inputs(options, dataset) | _teacher_inputs(triples, options)
-    fingerprint = {**result_settings(options), **{name: stamp.sha256 for name, stamp in inputs.items()}}
+def _inputs(
+    triples: Path, options: RetrieverOptions | RerankerOptions, dataset: Dataset | None, prompt: Prompt | None = None
+) -> dict[str, FileStamp]:
+    inputs = {"triples": stamp(triples)} | input_stamps(prompt=prompt, model=options.model)
+    return inputs | development_inputs(options, dataset) | _teacher_inputs(triples, options)
+
+
+def _train(stage: Stage, triples: Path, train: Train, dataset: Dataset | None) -> Manifest:
+    require_utf8(stage.output)
+    options: RetrieverOptions | RerankerOptions = stage.options
 
     def work() -> Outcome:
-        from inpars.models.hardware import compute_with
         from inpars.training.validation import validation_results, worse_than_start
 
-        compute_with(options.threads, options.engine_backend)
-        teacher = _teacher(triples, options, progress)
-        read = _scored(limited(read_triple_texts(triples), options.limit), teacher, progress)
-        rows, dev = separate_development(read, options, dataset, progress)
-        curve, device, examples = train(_Material(rows, dev, teacher, fingerprint))
+        options.set_up()
+        teacher = _teacher(triples, options, stage.progress)
+        read = _scored(limited(read_triple_texts(triples), options.limit), teacher, stage.progress)
+        rows, dev = separate_development(read, options, dataset, stage.progress)
+        curve, device, examples = train(stage, _Material(rows, dev, teacher))
         results = {"examples": examples, "curve": asdict(curve), **validation_results(curve)}
         if dev is not None:
             results["validated_by"] = dev.describe()
         if warning := worse_than_start(curve):
-            progress.note(f"{stage}: {warning}")
-        write_card(output, CardFacts(options.model, triples, result_settings(options), results, device))
+            stage.note(warning)
+        write_card(stage.output, CardFacts(options.model, triples, result_settings(options), results, device))
         return Outcome(None, {}, results, device)
 
-    return run_stage(stage, options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
+    return stage.run(work)
 
 
 def _teacher_inputs(triples: Path, options: RetrieverOptions | RerankerOptions) -> dict[str, FileStamp]:
@@ -147,10 +134,7 @@ def _teacher_inputs(triples: Path, options: RetrieverOptions | RerankerOptions) 
     if margins_path(triples).exists():
         return {"teacher's margins": stamp(margins_path(triples))}
     if not negatives_path(triples).exists():
-        raise ConfigError(
-            f"{triples}: no teacher's scores lie beside these triples; give --teacher MODEL, or mine them with "
-            "`inpars triples --rescore MODEL`"
-        )
+        raise no_scores(triples)
     return {"teacher's scores": stamp(negatives_path(triples))}
 
 

@@ -6,15 +6,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from inpars.documents.readers.squad import Paragraph, read_squad
 from inpars.errors import DataFormatError
 from inpars.manifest import Manifest, stamp
 from inpars.models.folders import require_utf8
-from inpars.options import result_settings
-from inpars.progress import SILENT, Progress
-from inpars.stages.stage import Outcome, model_stamp, run_stage
+from inpars.stages.stage import Outcome, Running, Stage, model_stamp
 
 if TYPE_CHECKING:
     from inpars.training.options import ReaderOptions
@@ -22,31 +20,26 @@ if TYPE_CHECKING:
 
 
 def train_reader_from_file(
-    squad: Path, options: ReaderOptions, *, output: Path, progress: Progress = SILENT, overwrite: bool = False
+    squad: Path, options: ReaderOptions, *, output: Path, **running: Unpack[Running]
 ) -> Manifest:
     """Train a reader on a file in SQuAD's form, whose articles in part choose the least score of an answer."""
     require_utf8(output)
     inputs = {"questions": stamp(squad), "model": model_stamp(options.model)}
-    fingerprint = {**result_settings(options), **{name: found.sha256 for name, found in inputs.items()}}
+    stage = Stage("train reader", options, output, inputs, **running)
 
     def work() -> Outcome:
-        from inpars.models.hardware import compute_with
         from inpars.training.reader import train_reader
 
-        compute_with(options.threads, options.engine_backend)
+        options.set_up()
         seen, unseen = (examples_of(part) for part in by_article(read_squad(squad), options.held_out, options.seed))
         seen = seen[: options.limit]
         if not seen:
             raise DataFormatError("no questions are left to train on; lower --held-out", path=squad)
-        curve, measures, device = train_reader(
-            seen, unseen, options, output=output, fingerprint=fingerprint, progress=progress
-        )
+        curve, measures, device = train_reader(seen, unseen, options, **stage.training)
         results = {"examples": len(seen), "curve": asdict(curve), "held_out": measures}
         return Outcome(None, {}, results, device)
 
-    return run_stage(
-        "train reader", options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite
-    )
+    return stage.run(work)
 
 
 def by_article(

@@ -143,8 +143,8 @@ def triple_ids(folder: Path, main: Path) -> None:
 
 def triples(folder: Path, main: Path) -> None:
     """Triples with what lies beside them, as exports, audits and trainings read them."""
-    from inpars.stages.margins import read_margins
-    from inpars.stages.triple_rows import read_triple_rows, scan_pairs
+    from inpars.stages.distillation import read_margins
+    from inpars.stages.triple_files import read_triple_rows, scan_pairs
 
     reasons = []
     for read in (

@@ -127,7 +127,7 @@ def preload() -> None:
             "pypdf",
             "docx",
         ),
-        *("pyarrow.parquet", "scipy.stats", "ir_datasets", "ir_measures", "pytrec_eval", "inpars.stages.margins"),
+        *("pyarrow.parquet", "scipy.stats", "ir_datasets", "ir_measures", "pytrec_eval", "inpars.stages.distillation"),
         *(
             f"inpars.commands.{name}"
             for name in ("ingest", "evaluate", "filter", "import_", "export", "verify", "compare")

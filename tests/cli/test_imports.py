@@ -26,7 +26,7 @@ LIGHT = [
     *("mining.audit", "mining.splitting", "filtering.filters", "text.minhash", "filtering.guards", "filtering.pool"),
     *("filtering.selections", "filtering.known_queries", "filtering.score_files", "filtering.languages"),
     *("filtering.laboratory", "reports.laboratory", "reports.render", "stages.partial"),
-    *("stages.columns", "stages.clustering"),
+    "stages.columns",
     *("answering.engine", "answering.opening", "answering.parts", "answering.reading", "answering.writing"),
     *("answering.measured", "answering.showing", "answering.conversation", "evaluation.squad_metrics"),
     *("retrieval.vector_index", "retrieval.index_writing", "stages.retrieving", "stages.searching"),

@@ -85,12 +85,12 @@ def test_a_finished_output_is_skipped_whoever_made_it(ray_here, tmp_path, collec
 
 
 def test_shards_are_kept_until_the_manifest_stands(ray_here, tmp_path, collection, monkeypatch):
-    from inpars.stages import writing
+    from inpars.stages import planned
 
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(writing, "write_lines", killed)
+    monkeypatch.setattr(planned, "write_lines", killed)
     with pytest.raises(KeyboardInterrupt):
         generate(collection, tmp_path / "q.jsonl", MakeFake(tmp_path / "log"), engine="ray", workers=2)
     monkeypatch.undo()
@@ -128,17 +128,18 @@ def _same(tmp_path):
 
 def test_a_worker_plans_a_block_once_and_writes_the_bytes_of_one_process(tmp_path, collection):
     """150 documents in shards of 64: 3 shards of one block."""
+    from inpars.stages.planned import BlockShard, BlockWorker
     from inpars.stages.shard_folder import ShardFolder
-    from inpars.stages.writing import GenerateShard, GenerateWorker
+    from inpars.stages.writing import QueryBlocks
 
     generate(collection, tmp_path / "local.jsonl", MakeFake(tmp_path / "local"))
     generator, planned = MakeFake(tmp_path / "log")(), []
     plan = generator.plan
     generator.plan = lambda documents: planned.append(len(documents)) or plan(documents)
     place, folder = (collection.path, collection.sha256), ShardFolder.open(tmp_path / "q", "", SHARD, 150, SILENT)
-    worker = GenerateWorker(place, PROMPT, lambda: generator, "{}", False)
+    worker = BlockWorker("generate", "{}", lambda: QueryBlocks(place, PROMPT, lambda: generator, False))
     for shard in range(folder.count):
-        payload = GenerateShard(0, np.arange(150), folder.part(shard))
+        payload = BlockShard(0, np.arange(150), folder.part(shard))
         said = worker.write(payload, tmp_path / "q.partial", folder.file(shard))
         folder.finish(shard, said)
         (tmp_path / "q.partial").unlink()
@@ -166,14 +167,15 @@ def test_a_shard_holds_places_and_no_text(ray_here, tmp_path, collection):
     import pickle
 
     from inpars.documents.selection import choose_documents
+    from inpars.stages.planned import BlockShard
     from inpars.stages.shards import Shard
-    from inpars.stages.writing import GenerateShard, GenerateWorker, places_in
+    from inpars.stages.writing import QueryBlocks, places_in
 
     places = places_in(choose_documents(collection, maximum=None).documents)
-    shard = pickle.dumps(GenerateShard(0, places, Shard(1, 3, SHARD)))
+    shard = pickle.dumps(BlockShard(0, places, Shard(1, 3, SHARD)))
     assert len(shard) < 150 * 8 + 1000
     place = collection.path, collection.sha256
-    job = functools.partial(GenerateWorker, place, PROMPT, MakeFake(tmp_path / "log"), "{}", True)
+    job = functools.partial(QueryBlocks, place, PROMPT, MakeFake(tmp_path / "log"), True)
     assert len(pickle.dumps(job)) < 5000
     assert b"amber" not in shard + pickle.dumps(job)
     assert json.dumps(places.tolist()) == json.dumps(list(range(150)))

@@ -11,7 +11,7 @@ from inpars.formats import read_triple_ids
 from inpars.manifest import read_manifest
 from inpars.stages import auditing
 from inpars.stages.auditing import AuditOptions, audit_triples, report_path
-from inpars.stages.mining import ids_path, negatives_path
+from inpars.stages.triple_files import ids_path, negatives_path
 from inpars.storage import read_jsonl
 
 

@@ -15,7 +15,6 @@ from inpars.stages import shards
 from inpars.stages.shards import (
     Part,
     Shard,
-    batches_of,
     chunks_of,
     lines_of_places,
     merged_lines,
@@ -132,8 +131,12 @@ def test_a_shard_plans_its_own_blocks_only() -> None:
 
 
 def test_batches_that_are_not_planned_lie_as_in_the_whole() -> None:
-    assert list(batches_of(range(7, 12), 5, 14)) == [range(5, 10), range(10, 14)]
-    assert list(batches_of(range(3, 3), 5, 14)) == []
+    """14 items by fives; the second half of two, 7 to 13, reads the whole of 5 to 9 and keeps the last three."""
+    _, chunks = chunks_of(14, lambda block: [range(len(block))], Shard(2, 2), block=5)
+    assert [(chunk.places, chunk.own) for chunk in chunks] == [
+        ((5, 6, 7, 8, 9), (7, 8, 9)),
+        ((10, 11, 12, 13), (10, 11, 12, 13)),
+    ]
 
 
 @given(st.dictionaries(st.integers(0, 60), st.integers(0, 3)))

@@ -10,10 +10,9 @@ from inpars.corpus import Corpus
 from inpars.errors import BackendError, ConfigError, DataFormatError, StaleInputError
 from inpars.formats import write_documents
 from inpars.records import Document
-from inpars.stages import clustering
-from inpars.stages.clustering import cluster_file
-from inpars.stages.column_scorers import DenseColumns, MarginColumn, RankColumn, own_rank, text_lookup
-from inpars.stages.columns import score_column_file
+from inpars.stages.column_scorers import MarginColumn, RankColumn, own_rank
+from inpars.stages.columns import Clustering, cluster_file, score_column_file
+from inpars.stages.log_probs import Source
 from inpars.stages.scoring import ScoreOptions
 from inpars.storage import write_jsonl
 
@@ -60,7 +59,7 @@ class Stage:
 
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
-    monkeypatch.setattr(clustering, "BLOCK", 2)
+    monkeypatch.setattr(Clustering, "block", 2)
     return Stage(tmp_path)
 
 
@@ -107,40 +106,41 @@ def test_margins_are_no_probabilities_and_texts_come_from_corpus_or_rows(stage, 
         def score(self, pairs):
             return [math.inf if "6" in document else len(document) * 100.0 for _, document in pairs]
 
-    stage.columns(MarginColumn("reranker", Pairs(), text_lookup(stage.source, None)))
+    stage.columns(MarginColumn("reranker", Pairs(), Source(stage.source)))
     assert [row["reranker"] for row in stage.rows()] == [1700.0] * 6 + [None]
     write_documents(tmp_path / "c.jsonl", [Document(d.doc_id, "other") for d in DOCUMENTS])
     corpus = Corpus(tmp_path / "c.jsonl", tmp_path / "cache")
-    stage.columns(MarginColumn("reranker", Pairs(), text_lookup(stage.source, corpus)), seed=1)
+    stage.columns(MarginColumn("reranker", Pairs(), Source(stage.source, corpus)), seed=1)
     assert {row["reranker"] for row in stage.rows()} == {500.0}
     write_jsonl(stage.source, [{"doc_id": "d1", "query": "x"}])
     with pytest.raises(DataFormatError, match=r"'d1-q0' has no document text; .*--dataset"):
-        stage.columns(MarginColumn("reranker", Pairs(), text_lookup(stage.source, None)))
+        stage.columns(MarginColumn("reranker", Pairs(), Source(stage.source)))
 
 
 def test_the_rank_of_the_own_document(stage, tmp_path):
     write_documents(tmp_path / "c.jsonl", DOCUMENTS)
     corpus = Corpus(tmp_path / "c.jsonl", tmp_path / "cache")
 
-    def search(queries):
+    def search(queries, depth, pairs):
         # d0 is first for its query, second for that of d1; nothing is found for d2 and the others
-        return {"d0-q0": {"d0": 2.0, "d1": 1.0}, "d1-q0": {"d0": 2.0, "d1": 1.0}, "d2-q0": {}}
+        return {"d0-q0": {"d0": 2.0, "d1": 1.0}, "d1-q0": {"d0": 2.0, "d1": 1.0}, "d2-q0": {}}, {}
 
-    manifest = stage.columns(RankColumn("bm25_rank", search, corpus, stage.source))
+    manifest = stage.columns(RankColumn(search, 100, Source(stage.source, corpus), "bm25_rank"))
     assert [row["bm25_rank"] for row in stage.rows()] == [1, 2, None, None, None, None, None]
     assert manifest.results["missing"] == 5
     write_jsonl(stage.source, [{**ROWS[0], "doc_id": "elsewhere"}])
     with pytest.raises(StaleInputError, match="about document 'elsewhere', which this corpus lacks"):
-        stage.columns(RankColumn("bm25_rank", search, corpus, stage.source))
+        stage.columns(RankColumn(search, 100, Source(stage.source, corpus), "bm25_rank"))
 
 
 def test_a_dense_rank_comes_with_the_similarity(stage, tmp_path):
     write_documents(tmp_path / "c.jsonl", DOCUMENTS)
 
-    def search(queries, pairs):
+    def search(queries, depth, pairs):
         return {"d1-q0": {"d0": 0.9, "d1": 0.8}}, dict.fromkeys(pairs, 0.25)
 
-    stage.columns(DenseColumns(search, Corpus(tmp_path / "c.jsonl", tmp_path / "cache"), stage.source), limit=2)
+    source = Source(stage.source, Corpus(tmp_path / "c.jsonl", tmp_path / "cache"))
+    stage.columns(RankColumn(search, 100, source, "dense_rank", "dense_score"), limit=2)
     assert stage.rows() == [
         {"query_id": "d0-q0", "dense_rank": None, "dense_score": 0.25},
         {"query_id": "d1-q0", "dense_rank": 2, "dense_score": 0.25},
@@ -155,7 +155,7 @@ class Letters:
     """Queries about even documents lie at one end, about odd ones at the other; raises after `blocks` blocks."""
 
     def __init__(self, blocks=99):
-        self.blocks, self.seen = blocks + 1, []  # one more for the width
+        self.blocks, self.seen = blocks, []
 
     def encode_queries(self, texts):
         if not self.blocks:
@@ -184,11 +184,11 @@ def test_an_interrupted_clustering_goes_on_where_it_stopped(stage, blocks):
     with pytest.raises(BackendError):
         stage.clusters(Letters(blocks))
     with stage.output.with_name("scores.jsonl.partial").open("ab") as stream:
-        stream.write(b"\x01")  # a torn row
+        stream.write(b'{"embedding": "AA')  # a torn row
     encoder = Letters()
     stage.clusters(encoder)
     assert stage.output.read_bytes() == expected
-    assert len(encoder.seen) == 1 + 7 - 2 * blocks
+    assert len(encoder.seen) == 7 - 2 * blocks
 
 
 def test_settings_that_cannot_work(stage):

@@ -10,8 +10,9 @@ from inpars.errors import ConfigError, StaleInputError
 from inpars.formats import read_run, read_synthetic_queries, read_triple_ids
 from inpars.manifest import read_manifest
 from inpars.records import Triple
-from inpars.stages import mining
-from inpars.stages.mining import TriplesOptions, ids_path, negatives_path, write_triples
+from inpars.stages import mining, retrieving
+from inpars.stages.mining import TriplesOptions, write_triples
+from inpars.stages.triple_files import ids_path, negatives_path
 from inpars.storage import read_jsonl
 from inpars.topics import Topics
 from inpars.training.examples import TripleTexts, read_triple_texts
@@ -37,7 +38,7 @@ class FakeIndex:
 def index(monkeypatch, tmp_path):
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
     fake = FakeIndex()
-    monkeypatch.setattr(mining, "bm25_index", lambda *_, **__: fake)
+    monkeypatch.setattr(retrieving, "bm25_index", lambda *_, **__: fake)
     return fake
 
 
@@ -198,7 +199,7 @@ def test_judged_queries_have_a_triple_for_each_relevant_document(index, tmp_path
 
 def test_random_negatives_need_no_index(monkeypatch, tmp_path):
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(mining, "bm25_index", None)
+    monkeypatch.setattr(retrieving, "bm25_index", None)
     manifest = mine(tmp_path / "triples.tsv", negatives="random", per_query=3)
     assert manifest.results["sources"] == {"random": 18}
     assert not (tmp_path / "negatives.trec").exists()

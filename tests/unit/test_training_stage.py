@@ -14,8 +14,8 @@ from inpars.commands.train import add_arguments, reranker_options
 from inpars.errors import ConfigError
 from inpars.progress import Silent
 from inpars.scoring import load_scorer
-from inpars.stages import teaching, training
-from inpars.stages.teaching import TeachOptions, read_taught, teach, teacher_path
+from inpars.stages import distillation, training
+from inpars.stages.distillation import TeachOptions, read_taught, teach, teacher_path
 from inpars.stages.training import train_reranker_from_file
 from inpars.storage import write_jsonl
 from inpars.training.answer_tokens import taught_answers
@@ -131,7 +131,7 @@ def test_a_teacher_is_asked_once_and_its_margins_are_learnt(learnt, tiny, tmp_pa
     assert (margins[folder] - margins[tmp_path / "model"]).square().mean() < spread / 50
     assert first.results["curve"]["losses"][-1] < first.results["curve"]["losses"][0] / 20
 
-    monkeypatch.setattr(teaching, "load_run_scorer", lambda *_: pytest.fail("the scores are there"))
+    monkeypatch.setattr(distillation, "load_run_scorer", lambda *_: pytest.fail("the scores are there"))
     train(source, tmp_path / "again", **settings | {"epochs": 1, "loss": "ranknet"})
 
 
@@ -151,7 +151,7 @@ class Failing:
 
 
 def test_an_interrupted_teacher_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(teaching, "PAIRS_PER_PART", 10)
+    monkeypatch.setattr(distillation, "PAIRS_PER_PART", 10)
     source, options = triples(tmp_path), TeachOptions(teacher="anyone", **EXACT)
     with pytest.raises(KeyboardInterrupt):
         teach(source, options, make_scorer=lambda: Failing(3))

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_negatives import Shelf
 
+from inpars.batches import chunks
 from inpars.errors import ConfigError
 from inpars.mining.negatives import Judged, ScoreRule
-from inpars.mining.triples import SOURCES, Asked, Draw, Miner, in_blocks, parse_ranks
+from inpars.mining.triples import SOURCES, Asked, Draw, Miner, parse_ranks
 from inpars.records import Query, Triple
 from inpars.runs import rank
 from inpars.text.words import words
@@ -38,7 +39,7 @@ def asked(positives):
 def mine(positives, run=None, shelf=SHELF, *, size=500, judged=None, scorer=None, dense=None, own=(), **draw):
     searches = {"bm25": finds(RUN if run is None else run), "dense": finds(dense or {})}
     miner = Miner(shelf, Draw(**draw), searches, judged=judged, scorer=scorer, own_documents=lambda _: own)
-    mined = [one for block in in_blocks(asked(positives), size) for one in miner.mine(block)[0]]
+    mined = [one for block in chunks(asked(positives), size) for one in miner.mine(block)[0]]
     return mined, miner.counts
 
 
@@ -256,7 +257,7 @@ def all_mined(case, draw, rescored, size, order):
     judged.add(judged_texts, qrels)
     searches = {"bm25": noisy(shelf, "b"), "dense": noisy(shelf, "d")}
     miner = Miner(shelf, draw, searches, judged=judged, scorer=Noise() if rescored else None)
-    mined = [one for block in in_blocks(order, size) for one in miner.mine(block)[0]]
+    mined = [one for block in chunks(order, size) for one in miner.mine(block)[0]]
     return {(one.query.query_id, one.positive.doc_id): list(one.negatives) for one in mined}, miner.counts
 
 

@@ -1,4 +1,4 @@
-"""Triples as texts together with their ids and origins, line for line, and which of their pairs are the same.
+"""The files of triples: texts, and line for line their ids and where negatives come from; one reader, one writer.
 
 Streams; in memory are some numbers a triple.
 """
@@ -6,7 +6,8 @@ Streams; in memory are some numbers a triple.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,26 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.errors import ConfigError, DataFormatError, StaleInputError
-from inpars.formats import read_triple_ids
+from inpars.formats import read_triple_ids, triple_id_lines
 from inpars.records import Triple
-from inpars.stages.mining import ids_path, negatives_path
-from inpars.storage import read_jsonl
+from inpars.storage import atomic_writer, read_jsonl, to_json_line
 from inpars.text.hashing import key64
 from inpars.training.examples import TripleTexts, stream_triple_texts
+
+
+def ids_path(triples: Path) -> Path:
+    """Where the ids of a file of triples lie: `triples.tsv` has `triples.ids.tsv`."""
+    return beside_triples(triples, "ids.tsv")
+
+
+def negatives_path(triples: Path) -> Path:
+    """Where the sources and scores of the negatives lie: `triples.tsv` has `triples.negatives.jsonl`."""
+    return beside_triples(triples, "negatives.jsonl")
+
+
+def beside_triples(triples: Path, ending: str) -> Path:
+    """A file that belongs to a file of triples: `triples.tsv` has `triples.ENDING`."""
+    return triples.with_name(f"{triples.name.removesuffix('.gz').removesuffix('.tsv')}.{ending}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +45,24 @@ class TripleRow:
     texts: TripleTexts
     ids: Triple | None
     origin: dict[str, Any] | None
+
+
+@contextmanager
+def triple_writer(output: Path, *, with_ids: bool) -> Iterator[Callable[[TripleRow], None]]:
+    """Writes triples to all their files, none of which appears where the block fails."""
+    with ExitStack() as stack:
+        texts = stack.enter_context(atomic_writer(output))
+        beside = [ids_path(output), negatives_path(output)] if with_ids else []
+        sides = [stack.enter_context(atomic_writer(path)) for path in beside]
+
+        def write(row: TripleRow) -> None:
+            texts.write(f"{row.texts.query}\t{row.texts.positive}\t{row.texts.negative}\n")
+            if sides and row.ids is not None:
+                sides[0].writelines(f"{line}\n" for line in triple_id_lines([row.ids]))
+            if sides:
+                sides[1].write(to_json_line(row.origin or {}) + "\n")
+
+        yield write
 
 
 def read_triple_rows(source: Path) -> Iterator[TripleRow]:

@@ -1,4 +1,4 @@
-"""A teacher's scores of every pair of some triples, for distillation: computed once beside the triples, or mined.
+"""A teacher's scores of the pairs of triples, for distillation: computed once beside them, mined, or GPL's margins.
 
 `inpars triples --rescore MODEL` leaves a reranker's scores in `NAME.negatives.jsonl`; `--teacher MODEL` computes those
 of any scorer, saved part by part in `NAME.teacher.jsonl`, which the next training with that teacher reads.
@@ -12,22 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from inpars.errors import ConfigError, StaleInputError
+from inpars.batches import slices
+from inpars.errors import ConfigError, DataFormatError, StaleInputError
+from inpars.fields import checked_id, finite_number
 from inpars.interchange.fields import number_of
-from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.interchange.folder import MARGINS
+from inpars.manifest import Manifest, stamp
 from inpars.models.computing import ComputingOptions
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt
 from inpars.protocols import PairScorer
+from inpars.records import Triple
 from inpars.scoring.kinds import ScorerKind
-from inpars.stages.mining import negatives_path
-from inpars.stages.partial import Partial
 from inpars.stages.remembered import RememberedScores
 from inpars.stages.reranking import RerankOptions, load_run_scorer
-from inpars.stages.stage import Outcome, model_stamp, run_stage
-from inpars.stages.triple_rows import read_triple_rows
-from inpars.storage import read_jsonl, write_jsonl
+from inpars.stages.stage import Outcome, Stage, input_stamps
+from inpars.stages.triple_files import beside_triples, negatives_path, read_triple_rows
+from inpars.storage import read_jsonl, read_lines, write_jsonl
 
 STAGE = "teach"
 PAIRS_PER_PART = 256  # a part's scores are saved together
@@ -56,28 +58,26 @@ def teach(
 ) -> Manifest:
     """Write the teacher's score of every different pair of the triples, in the order of their first lines."""
     output = teacher_path(triples)
-    inputs: dict[str, FileStamp] = {"triples": stamp(triples), "teacher": model_stamp(options.teacher)}
-    if prompt is not None:
-        inputs["prompt"] = stamp_text(prompt.name, prompt.text)
+    inputs = {"triples": stamp(triples)} | input_stamps(prompt=prompt, teacher=options.teacher)
+    stage = Stage(STAGE, options, output, inputs, progress=progress)
 
     def load() -> PairScorer:
-        wanted = RerankOptions(
+        asked = RerankOptions(
             model=options.teacher, kind=options.kind, max_length=options.max_length, **options.computing
         )
-        return load_run_scorer(wanted, prompt)
+        return load_run_scorer(asked, prompt)
 
     def work() -> Outcome:
-        pairs = list(_pairs(triples, options.limit))
-        parts = [pairs[start : start + PAIRS_PER_PART] for start in range(0, len(pairs), PAIRS_PER_PART)]
-        scores: list[float] = []
-        with RememberedScores(Partial.of(STAGE, options, inputs, output, progress), make_scorer or load) as scorer:
-            for part in progress.track(parts, total=len(pairs), description=STAGE, unit="pairs"):
+        pairs, scores = list(_pairs(triples, options.limit)), list[float]()
+        parts = progress.track(slices(pairs, PAIRS_PER_PART), total=len(pairs), description=STAGE, unit="pairs")
+        with RememberedScores(stage.partial, make_scorer or load) as scorer:
+            for part in parts:
                 scores += scorer.score(part)
                 progress.advance(len(part))
         count = write_jsonl(output, ({"score": score} for score in scores))
         return Outcome(count, {}, {"pairs": count})
 
-    return run_stage(STAGE, options, output=output, inputs=inputs, work=work, progress=progress)
+    return stage.run(work)
 
 
 def read_taught(triples: Path, limit: int | None = None) -> TeacherScores:
@@ -97,18 +97,54 @@ def read_mined(triples: Path) -> TeacherScores:
     for line, row in enumerate(read_triple_rows(triples), start=1):
         origin = row.origin or {}
         if any(origin.get(name) is None for name in names):
-            raise ConfigError(
-                f"{triples}: no teacher's scores lie beside these triples; give --teacher MODEL, or mine them with "
-                "`inpars triples --rescore MODEL`"
-            )
+            raise no_scores(triples)
         for text, name in zip((row.texts.positive, row.texts.negative), names, strict=True):
             found[row.texts.query, text] = number_of(origin[name], name, path, line)
     return found
 
 
+def no_scores(triples: Path) -> ConfigError:
+    """What is said where nobody has scored the triples."""
+    return ConfigError(
+        f"{triples}: no teacher's scores lie beside these triples; give --teacher MODEL, or mine them with "
+        "`inpars triples --rescore MODEL`"
+    )
+
+
+def read_margins(triples: Path) -> TeacherScores:
+    """Scores of the pairs that GPL's `margins.tsv` knows. Raises ConfigError where it knows none.
+
+    A margin is a difference, so positives score 0 here and negatives minus their margin. GPL draws margins for some of
+    its hard negatives; the other triples have no score.
+    """
+    path = margins_path(triples)
+    margins, found = dict(_read_margins(path)), dict[tuple[str, str], float]()
+    for row in read_triple_rows(triples):
+        if row.ids in margins:
+            found[row.texts.query, row.texts.positive] = 0.0
+            found[row.texts.query, row.texts.negative] = -margins[row.ids]
+    if not found:
+        raise ConfigError(f"{path}: its margins are of none of these triples, or {triples.name} has no ids beside it")
+    return found
+
+
+def _read_margins(path: Path) -> Iterator[tuple[Triple | None, float]]:
+    for number, line in read_lines(path):
+        fields = line.split("\t")
+        if len(fields) != 4:
+            problem = f"{len(fields)} tab-separated columns, 4 are needed: query, positive, negative, margin"
+            raise DataFormatError(problem, path=path, line=number, excerpt=line)
+        yield Triple(*(checked_id(field, path, number) for field in fields[:3])), finite_number(fields[3], path, number)
+
+
+def margins_path(triples: Path) -> Path:
+    """`margins.tsv` in the folder of the triples, as `inpars import` writes what `gpl-training-data.tsv` holds."""
+    return triples.with_name(MARGINS)
+
+
 def teacher_path(triples: Path) -> Path:
     """`triples.tsv` has `triples.teacher.jsonl` beside it."""
-    return triples.with_name(f"{triples.name.removesuffix('.gz').removesuffix('.tsv')}.teacher.jsonl")
+    return beside_triples(triples, "teacher.jsonl")
 
 
 def _pairs(triples: Path, limit: int | None) -> Iterator[tuple[str, str]]:
