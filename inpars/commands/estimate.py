@@ -14,8 +14,18 @@ from pathlib import Path
 from inpars.cache import cache_folder
 from inpars.commands.common import add_dataset_flags, add_display_flags, console, open_dataset, print_result
 from inpars.options import add_flags, from_flags
-from inpars.stages.estimates import HOUR, Checked, Measurement, Prediction, last_checked, predict, remember
-from inpars.stages.estimating import ITEMS, EstimateOptions, measure_work
+from inpars.stages.estimates import (
+    HOUR,
+    ITEMS,
+    Checked,
+    EstimateOptions,
+    Measurement,
+    Prediction,
+    last_checked,
+    measure_work,
+    predict,
+    remember,
+)
 
 FILE = "estimates.jsonl"  # in the cache
 ASSUMED = (

@@ -1,23 +1,36 @@
 """How long work will take, from a short measurement of it; what was predicted before, and how far off that was.
 
-Items are measured in parts, each part a whole of what a stage computes together, drawn at random. The rate is the ratio
-of all items to all seconds, and its interval comes from how the parts differ. What comes before the first part (loading
-a model, compiling, one part to warm up) is counted apart, once a worker. Knows nothing of models; the clock is a
-parameter.
+Random documents are done in the parts a stage computes together, in random order: chunks of similar length, short ones
+first, would tell of the short ones alone. The rate is the ratio of all items to all seconds, and its interval comes
+from how the parts differ. What comes before the first part (loading a model, compiling, one part to warm up) is counted
+apart, once a worker.
 """
 
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
+from inpars.batches import slices
+from inpars.corpus import Corpus
+from inpars.documents.selection import choose_documents
 from inpars.errors import ConfigError
+from inpars.generation import generate_each
 from inpars.manifest import Manifest, read_manifest
+from inpars.models.computing import ComputingOptions
+from inpars.options import SEED, check, option
+from inpars.prompting.prompts import load_prompt
+from inpars.records import Document
+from inpars.stages.generating import GenerateOptions, load_generator
+from inpars.stages.reranking import RerankOptions, load_run_scorer
+from inpars.stages.retrieving import SearchOptions, load_encoder
 from inpars.storage import AppendedLines, read_jsonl, to_json_line
 
 CONFIDENCE = 0.95
@@ -194,3 +207,101 @@ def _took(manifest: Manifest, prediction: Prediction) -> float | None:
 def _items(manifest: Manifest) -> int | None:
     names = ("documents", "pairs", "queries")
     return next((int(manifest.results[name]) for name in names if name in manifest.results), None)
+
+
+Work: TypeAlias = Literal["generate", "embed", "rerank"]
+DEFAULT_MODELS: dict[Work, str] = {"generate": "smollm2-135m", "embed": "minilm", "rerank": "smollm2-135m"}
+ITEMS: dict[Work, str] = {"generate": "documents", "embed": "documents", "rerank": "pairs"}
+SAMPLE = 4096  # documents drawn at random
+EMBEDDED_TOGETHER, RERANKED_TOGETHER = 256, 128
+QUERY_WORDS = 8  # of another document stand for a query
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EstimateOptions(ComputingOptions):
+    """What is measured, and what for."""
+
+    work: Work = option("generate", help="queries for documents, embeddings of documents, or pairs of a run")
+    model: str | None = option(None, help="embedded name, folder or hub id (default: smollm2-135m; minilm to embed)")
+    seconds: float = option(60.0, help="time to measure, without the start", minimum=0.1)
+    items: int | None = option(None, help="documents, or pairs to rerank (default: the corpus' documents)", minimum=1)
+    workers: int = option(1, help="workers as fast as this machine that share them", minimum=1)
+    price_per_hour: float | None = option(None, help="of one worker; the cost is then told", minimum=0)
+    prompt: str = option("inpars", help="shipped prompt or prompt file, to generate", metavar="NAME|PATH")
+    max_doc_tokens: int = option(256, help="tokens of a document that the generator is shown", minimum=1)
+    max_new_tokens: int = option(64, help="maximum number of tokens per query", minimum=1)
+    batch_size: int | None = option(None, help="documents computed together (default: the stage's)", minimum=1)
+    seed: int = option(0, help="seed of the documents and of their order", bounds=SEED)
+
+    @property
+    def model_name(self) -> str:
+        """The model, or the default of the work."""
+        return self.model or DEFAULT_MODELS[self.work]
+
+
+Parts: TypeAlias = tuple[str, Sequence[Callable[[], int]]]
+"""Where loaded work computes, and its parts."""
+
+
+def measure_work(corpus: Corpus, options: EstimateOptions) -> tuple[Measurement, str]:
+    """The measurement and the device it was made on."""
+    check(options)
+    documents = choose_documents(corpus, maximum=SAMPLE, seed=options.seed).documents
+    device = ""
+
+    def start() -> Iterator[Callable[[], int]]:
+        nonlocal device
+        device, parts = STARTS[options.work](documents, options)
+        shuffled = list(parts)
+        random.Random(options.seed).shuffle(shuffled)
+        return iter(shuffled)
+
+    return measure(start, options.seconds), device
+
+
+def _generating(documents: Sequence[Document], options: EstimateOptions) -> Parts:
+    settings = GenerateOptions(
+        model=options.model_name,
+        max_doc_tokens=options.max_doc_tokens,
+        max_new_tokens=options.max_new_tokens,
+        batch_size=options.batch_size,
+        **options.computing,
+    )
+    generator = load_generator(settings, load_prompt(options.prompt))
+    chunks = generator.plan(documents)
+    random.Random(options.seed).shuffle(chunks)  # here already: several may be under way at once
+    written = generate_each(generator, ([documents[place] for place in chunk] for chunk in chunks))
+    return generator.device, [lambda: len(next(written))] * len(chunks)
+
+
+def _embedding(documents: Sequence[Document], options: EstimateOptions) -> Parts:
+    settings = SearchOptions(**options.computing)
+    encoder = load_encoder(options.model_name, replace(settings, batch_size=options.batch_size or settings.batch_size))
+    texts = [document.full_text for document in documents]
+    return _device(options), _parts(encoder.encode_documents, slices(texts, EMBEDDED_TOGETHER))
+
+
+def _reranking(documents: Sequence[Document], options: EstimateOptions) -> Parts:
+    scorer = load_run_scorer(RerankOptions(model=options.model_name, **options.computing))
+    queries = [" ".join(document.full_text.split()[:QUERY_WORDS]) for document in documents]
+    others = islice(cycle(documents), 1, None)  # the next document
+    pairs = [(query, document.full_text) for query, document in zip(queries, others, strict=False)]
+    return _device(options), _parts(scorer.score, slices(pairs, RERANKED_TOGETHER))
+
+
+def _parts(compute: Callable[[Any], Any], batches: Iterable[Sequence[Any]]) -> list[Callable[[], int]]:
+    return [lambda batch=batch: len(compute(batch)) for batch in batches]  # type: ignore[misc]
+
+
+def _device(options: EstimateOptions) -> str:
+    from inpars.models.hardware import describe, pick_device, pick_dtype
+
+    place = pick_device(options.device)
+    return describe(place, pick_dtype(options.dtype, place))
+
+
+STARTS: dict[Work, Callable[[Sequence[Document], EstimateOptions], Parts]] = {
+    "generate": _generating,
+    "embed": _embedding,
+    "rerank": _reranking,
+}

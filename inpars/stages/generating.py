@@ -116,9 +116,11 @@ def generate_queries(
         if workers is not None:
             place = corpus.path.absolute(), corpus.sha256
             load = functools.partial(QueryBlocks, place, prompt, make_generator, options.canary)
-            described = {"description": f"generate with {options.model}", "unit": "documents"}
+            described = f"generate with {options.model}"
             places = places_in(chosen.documents)
-            done = work_elsewhere(stage, workers, load, len(places), lambda block: places[block].copy(), **described)
+            done = work_elsewhere(
+                stage, workers, load, len(places), lambda b: places[b].copy(), description=described, unit="documents"
+            )
         else:
             generator, canary = make_generator(), canary_of(prompt) if options.canary else None
             writing = QueryWriting(chosen.documents, generator, prompt.name, canary, options.part)

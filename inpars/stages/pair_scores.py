@@ -84,8 +84,8 @@ def score_by_workers(
         own = pairs[folder.items(shard).start : folder.items(shard).stop]
         return RerankShard(own, {query_id: queries[query_id] for query_id, _ in own})
 
-    described = {"description": f"rerank with {Path(stage.options.model).name}", "unit": "pairs"}
-    do_shards(make, folder, payload, workers, **described, progress=stage.progress)
+    described = f"rerank with {Path(stage.options.model).name}"
+    do_shards(make, folder, payload, workers, description=described, unit="pairs", progress=stage.progress)
     scored = [row for shard in range(folder.count) for row in read_scores(folder.file(shard))]
     return scored, {WORKERS_RESULT: worker_reports(folder.marks())}
 

@@ -114,9 +114,9 @@ def score_file(
         if workers is not None:
             load = functools.partial(LogProbBlocks, queries.place(), prompt.name, make_scorer)
             starts, query_ids = placed_queries(queries, options.limit)
-            described = {"description": f"score with {options.model_name}", "unit": "queries"}
+            described, total = f"score with {options.model_name}", len(query_ids)
             done = work_elsewhere(
-                stage, workers, load, len(query_ids), lambda b: (starts[b], query_ids[b]), **described
+                stage, workers, load, total, lambda b: (starts[b], query_ids[b]), description=described, unit="queries"
             )
         else:
             scoring = LogProbScoring.of_file(queries, options.limit, options.part, make_scorer, prompt.name)
