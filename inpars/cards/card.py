@@ -20,6 +20,7 @@ from inpars.filtering.guards import FilterOptions
 from inpars.json_text import JsonError, parse_json
 from inpars.manifest import CARD, MEASURED_BEGIN, MEASURED_END, Manifest
 from inpars.models.embedded import EMBEDDED
+from inpars.scoring.kinds import RERANKERS
 from inpars.storage import atomic_writer
 
 END_OF_TRAINING = "<!-- end of numbers -->"  # of what was measured while the model trained
@@ -29,10 +30,7 @@ MEASURED = "Measured with runs of this model:"
 HEADER = ("| collection | system | measure | value |", "|---|---|---|---|")
 TITLES = {
     BI_ENCODER: "a bi-encoder for search",
-    "monot5": "a monoT5 reranker",
-    "cross-encoder": "a cross-encoder reranker",
-    "causal": "a decoder that reranks by answering yes or no",
-    "query-likelihood": "a decoder that reranks by the likelihood of the query",
+    **{name: kind.title for name, kind in RERANKERS.items()},
 }
 OF_SENTENCE_TRANSFORMERS = (BI_ENCODER, "cross-encoder")
 HUB_LICENCES = {"Apache-2.0": "apache-2.0", "Gemma Terms of Use": "gemma"}

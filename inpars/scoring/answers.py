@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from inpars.errors import ConfigError, UntrainedModelError
+
+Reduction = Literal["mean", "sum"]  # of a query likelihood
 
 # true and false tokens of published rerankers, by the beginning of the hub id (model cards; pygaggle's table)
 PUBLISHED: tuple[tuple[str, str, str], ...] = (

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from inpars.errors import ConfigError
+from inpars.models import loading as models
 from inpars.models.networks import float32_rows, head_replaced, start_tokens
 from inpars.scoring.answers import Answers
+from inpars.scoring.checkpoint import Checkpoint
 from inpars.scoring.kinds import ScorerKind
 from inpars.scoring.pair_model import (
     Batch,
@@ -86,3 +88,25 @@ def _around_document(prompt: Any) -> tuple[str, str]:  # noqa: ANN401 - as it st
     raise ConfigError(
         f"config.json: the prompt of a yes/no reranker needs {DOCUMENT} and then {QUERY}, each once, not {prompt!r}"
     )
+
+
+def load(checkpoint: Checkpoint) -> CausalYesNo:
+    """The checkpoint as this kind; those saved before the prompt was stored were asked like this."""
+    network, tokenizer = models.load_causal_lm(checkpoint.model, **checkpoint.where)
+    answers, asked = checkpoint.answers(tokenizer, TRAINING_TOKENS), checkpoint.saved.get("prompt", PROMPT)
+    return CausalYesNo(network, tokenizer, answers, checkpoint.limit or MAX_LENGTH, asked)
+
+
+def claims(checkpoint: Checkpoint) -> bool:
+    """None: a decoder is useful untrained as a query likelihood, which yes or no is not."""
+    return False
+
+
+def fits(checkpoint: Checkpoint) -> bool:
+    """A decoder."""
+    return checkpoint.can_generate
+
+
+def check_trained(checkpoint: Checkpoint) -> None:
+    """It must be known what it answers."""
+    checkpoint.check_answers()

@@ -1,9 +1,66 @@
-"""The kinds of rerankers, and the ways in which they read long documents."""
+"""The kinds of rerankers, and the ways in which they read long documents. Loads no torch.
+
+A kind is a module and a line of `RERANKERS`. The module has four functions, of a `checkpoint.Checkpoint`: `load` (its
+pair model), `claims` (whether it is read off the configuration), `fits` (whether the network can be trained to it) and
+`check_trained` (raises UntrainedModelError for one that is yet to be trained).
+"""
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-ScorerKind: TypeAlias = Literal["monot5", "cross-encoder", "causal", "query-likelihood"]
 Windows: TypeAlias = Literal["maxp", "firstp", "mean", "nearest"]
-SCORER_KINDS: tuple[ScorerKind, ...] = ("monot5", "cross-encoder", "causal", "query-likelihood")
+
+
+@dataclass(frozen=True, slots=True)
+class RerankerKind:
+    """What is known of a kind without its module."""
+
+    module: str
+    network: str  # for --help
+    title: str  # of a model card
+    loss: str = "listwise"  # the default ones of a training
+    learning_rate: float = 2e-5
+    lora_rank: int = 0
+
+
+RERANKERS: Mapping[str, RerankerKind] = {
+    "monot5": RerankerKind(
+        *("inpars.scoring.monot5", "a T5 that answers true or false", "a monoT5 reranker"),
+        loss="pointwise",
+        learning_rate=3e-4,  # with AdamW; the InPars paper's 1e-3 is Adafactor's
+    ),
+    "cross-encoder": RerankerKind(
+        *("inpars.scoring.cross_encoder", "a BERT that reads query and document", "a cross-encoder reranker"),
+        learning_rate=5e-5,
+    ),
+    "causal": RerankerKind(
+        *("inpars.scoring.causal", "a decoder that answers yes or no"),
+        "a decoder that reranks by answering yes or no",
+        lora_rank=16,
+    ),
+    "query-likelihood": RerankerKind(
+        *("inpars.scoring.query_likelihood", "a decoder that would write the query"),
+        "a decoder that reranks by the likelihood of the query",
+        lora_rank=16,
+    ),
+}
+SCORER_KINDS = tuple(RERANKERS)
+
+if TYPE_CHECKING:
+    ScorerKind: TypeAlias = str
+else:
+    ScorerKind = Literal[SCORER_KINDS]  # the choices of a flag
+
+
+def kind_help(what: str) -> str:
+    """The help of a flag that names a kind."""
+    kinds = ", ".join(f"{name} ({kind.network})" for name, kind in RERANKERS.items())
+    return f"{what}: {kinds}; auto reads its configuration"
+
+
+def learning_rates() -> str:
+    """The default learning rates of trainings, for --help."""
+    return ", ".join(f"{kind.learning_rate:g} for {name}" for name, kind in RERANKERS.items())

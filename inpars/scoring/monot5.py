@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from inpars.models import loading as models
 from inpars.models.networks import float32_rows, head_replaced
 from inpars.scoring.answers import Answers
+from inpars.scoring.checkpoint import Checkpoint
 from inpars.scoring.kinds import ScorerKind
 from inpars.scoring.pair_model import (
     Batch,
@@ -77,3 +79,24 @@ class MonoT5:
     def settings(self) -> dict[str, Any]:
         """The two tokens."""
         return self.answers.settings()
+
+
+def load(checkpoint: Checkpoint) -> MonoT5:
+    """The checkpoint as this kind."""
+    network, tokenizer = models.load_seq2seq(checkpoint.model, **checkpoint.where)
+    return MonoT5(network, tokenizer, checkpoint.answers(tokenizer, TRAINING_TOKENS), checkpoint.limit or MAX_LENGTH)
+
+
+def claims(checkpoint: Checkpoint) -> bool:
+    """An encoder with a decoder."""
+    return bool(checkpoint.config.is_encoder_decoder) and not checkpoint.is_classifier
+
+
+def fits(checkpoint: Checkpoint) -> bool:
+    """The same, by its family."""
+    return checkpoint.can_translate
+
+
+def check_trained(checkpoint: Checkpoint) -> None:
+    """It must be known what it answers."""
+    checkpoint.check_answers()

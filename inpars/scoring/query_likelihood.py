@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicLayer
 
+from inpars.models import loading as models
 from inpars.models.networks import evaluating, head_replaced, start_tokens
+from inpars.scoring.answers import Reduction
+from inpars.scoring.checkpoint import Checkpoint
 from inpars.scoring.kinds import ScorerKind
 from inpars.scoring.pair_model import (
     Batch,
@@ -29,7 +32,6 @@ BARE_PREFIX = "Document: "  # what a model trained for query likelihood sees
 BARE_SUFFIX = "\nRelevant Query:"
 MAX_LENGTH = 512  # document, cue and query; the examples before them are not counted
 MAX_QUERY_TOKENS = 64
-Reduction = Literal["mean", "sum"]
 
 
 class QueryLikelihood:
@@ -128,3 +130,26 @@ def _query_positions(batch: Batch) -> tuple[Tensor, Tensor]:
     of_query = (columns >= ends - batch["second_tokens"][:, None]) & (columns < ends)
     pairs, positions = of_query.nonzero(as_tuple=True)
     return pairs, positions
+
+
+def load(checkpoint: Checkpoint) -> QueryLikelihood:
+    """The checkpoint as this kind, shown the prompt that is given, else the one it was saved with."""
+    network, tokenizer = models.load_causal_lm(checkpoint.model, **checkpoint.where)
+    texts = {key: checkpoint.saved[key] for key in ("prefix", "suffix", "reduction") if key in checkpoint.saved}
+    if checkpoint.prompt is not None:
+        texts |= {"prefix": checkpoint.prompt.prefix, "suffix": checkpoint.prompt.suffix}
+    return QueryLikelihood(network, tokenizer, max_length=checkpoint.limit or MAX_LENGTH, **texts)
+
+
+def claims(checkpoint: Checkpoint) -> bool:
+    """A decoder."""
+    return checkpoint.is_decoder and not checkpoint.is_classifier and not checkpoint.config.is_encoder_decoder
+
+
+def fits(checkpoint: Checkpoint) -> bool:
+    """The same, by its family."""
+    return checkpoint.can_generate
+
+
+def check_trained(checkpoint: Checkpoint) -> None:
+    """It needs no training."""

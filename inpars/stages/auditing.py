@@ -28,7 +28,7 @@ from inpars.options import option
 from inpars.progress import Progress
 from inpars.prompting.templates import Prompt
 from inpars.protocols import PairScorer
-from inpars.scoring.kinds import ScorerKind
+from inpars.scoring.kinds import ScorerKind, kind_help
 from inpars.stages.remembered import RememberedScores
 from inpars.stages.reranking import RerankOptions, load_run_scorer
 from inpars.stages.stage import Outcome, Running, Stage, input_stamps
@@ -55,7 +55,7 @@ class AuditOptions(ComputingOptions):
 
     action: AuditAction = "keep"  # three flags of the command
     model: str = option("smollm2-135m", help="reranker: a folder, an embedded name or a hub id")
-    kind: ScorerKind | Literal["auto"] = option("auto", help="what the model is; auto reads its configuration")
+    kind: ScorerKind | Literal["auto"] = option("auto", help=kind_help("what the model is"))
     margin: float = option(
         0.0, help="a negative is false where it scores above its positive's score minus X", minimum=0
     )

@@ -18,7 +18,7 @@ from inpars.protocols import PairScorer
 from inpars.records import Run
 from inpars.reranking import apply_scores, fuse_with_first_stage
 from inpars.runs import DEFAULT_FUSION, Fusion, cut, fuse
-from inpars.scoring.kinds import ScorerKind, Windows
+from inpars.scoring.kinds import ScorerKind, Windows, kind_help
 from inpars.stages.engine_options import ShardedOptions
 from inpars.stages.pair_scores import STAGE, score_by_workers, score_top
 from inpars.stages.shards import own_items, shard_results
@@ -32,7 +32,7 @@ class RerankOptions(ShardedOptions):
     """How a run is reranked."""
 
     model: str = option("smollm2-135m", help="reranker: a folder, an embedded name or a hub id")
-    kind: ScorerKind | Literal["auto"] = option("auto", help="what the model is; auto reads its configuration")
+    kind: ScorerKind | Literal["auto"] = option("auto", help=kind_help("what the model is"))
     depth: int = option(100, help="documents per query that are scored; those below keep their order", minimum=1)
     fuse: bool = option(False, help="fuse the reranker with the first stage instead of replacing its scores")
     fusion: Fusion = option(DEFAULT_FUSION, help="how: the sum of z-scores, or reciprocal ranks; several runs too")

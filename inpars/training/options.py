@@ -9,7 +9,8 @@ from typing import Literal
 from inpars.errors import ConfigError
 from inpars.models.computing import ComputingOptions
 from inpars.options import POSITIVE, SEED, SHARE, Bounds, option
-from inpars.scoring.kinds import ScorerKind
+from inpars.scoring.kinds import ScorerKind, kind_help, learning_rates
+from inpars.training.losses import LossName, loss_help
 from inpars.training.recipes import RecipeName, described
 
 READER_MAX_LENGTH = 384  # `inpars.scoring.answerability`'s
@@ -63,15 +64,12 @@ class RerankerOptions(ValidatedOptions):
     """How a reranker is trained."""
 
     model: str = option("smollm2-135m", help="the model to start from: an embedded name, a folder or a hub id")
-    kind: ScorerKind | Literal["auto"] = option("auto", help="what it becomes; auto reads its configuration")
+    kind: ScorerKind | Literal["auto"] = option("auto", help=kind_help("what it becomes"))
     recipe: RecipeName = option("none", help=f"settings by name, which flags override ({described()})")
-    loss: Literal["auto", "pointwise", "bce", "pairwise", "listwise", "ranknet", "listnet", "lambda", "margin-mse"] = (
-        option(
-            "auto",
-            help="pointwise: the answer, of monoT5 alone; bce: each document by itself; pairwise and listwise: the "
-            "positive against its negatives; margin-mse, ranknet and listnet: a teacher's scores; lambda: nDCG "
-            "(default: pointwise for monoT5, listwise for the others)",
-        )
+    loss: LossName = option(
+        "auto",
+        help=f"pointwise: the answer, of monoT5 alone; {loss_help()} (default: pointwise for monoT5, margin-mse with a "
+        "teacher, listwise for the others)",
     )
     teacher: str | None = option(
         None, help="scorer whose scores are learnt (default for margin-mse: those that `inpars triples --rescore` left)"
@@ -90,8 +88,7 @@ class RerankerOptions(ValidatedOptions):
     )
     learning_rate: float | None = option(
         None,
-        help="highest learning rate (default: 5e-5 for a cross-encoder, 3e-4 for monoT5, 2e-5 for others, 3e-5 with "
-        "adapters)",
+        help=f"highest learning rate (default: {learning_rates()}, 3e-5 with adapters)",
         bounds=RATE,
     )
     true_token: str | None = option(None, help="what the model shall answer where the document is relevant")

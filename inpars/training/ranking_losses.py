@@ -7,16 +7,15 @@ because sentence-transformers' losses run its own model over texts; a test holds
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-LossName: TypeAlias = Literal["bce", "pairwise", "listwise", "ranknet", "listnet", "lambda", "margin-mse"]
+from inpars.training import losses
+
 MU = 10.0  # weight of NDCG-Loss2 in NDCG-Loss2++, as in the paper
-TEACHING_LABELS = ("margin-mse", "ranknet", "listnet")  # those that read a teacher's scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +88,6 @@ def margin_mse(t: Tables) -> Tensor:
     return wrong[t.present[:, 1:]].square().mean()
 
 
-LOSSES: dict[LossName, Callable[[Tables], Tensor]] = {
-    "bce": bce,
-    "pairwise": pairwise,
-    "listwise": listwise,
-    "ranknet": ranknet,
-    "listnet": listnet,
-    "lambda": lambda_loss,
-    "margin-mse": margin_mse,
-}
-
-
 def _log_softmax(t: Tables) -> Tensor:
     return t.margins.masked_fill(~t.present, -torch.inf).log_softmax(dim=1)
 
@@ -111,3 +99,8 @@ def _differences(table: Tensor) -> Tensor:
 
 def _better(labels: Tensor, present: Tensor) -> Tensor:
     return (_differences(labels) > 0) & present[:, :, None] & present[:, None, :]
+
+
+FUNCTIONS: Mapping[str, Callable[[Tables], Tensor]] = {
+    name: globals()[loss.function] for name, loss in losses.LOSSES.items()
+}

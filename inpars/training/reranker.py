@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -25,9 +25,8 @@ from inpars.models.training_attention import train_with_fast_attention
 from inpars.models.training_t5 import train_t5_with_short_ways
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt
-from inpars.scoring.kinds import ScorerKind
+from inpars.scoring.kinds import RERANKERS, ScorerKind
 from inpars.scoring.loading import load_pair_model
-from inpars.scoring.monot5 import MonoT5
 from inpars.scoring.pair_model import ModelScorer, PairModel, save_pair_model
 from inpars.training.answer_tokens import taught_answers
 from inpars.training.examples import Group, batches_of
@@ -42,15 +41,13 @@ from inpars.training.loop import (
     training_arguments,
     without_dropout,
 )
+from inpars.training.losses import LOSSES, POINTWISE, LossName
 from inpars.training.options import RerankerOptions
-from inpars.training.ranking_losses import LOSSES, TEACHING_LABELS, LossName, tables
+from inpars.training.ranking_losses import FUNCTIONS, tables
 from inpars.training.steps import steps_of
 from inpars.training.validation import BestWeights, DevSet, reranking_value, steps_between
 
-Loss = Literal["auto", "pointwise"] | LossName
 ADAPTER_RATE = 3e-5  # at 2e-4 a query-likelihood reranker ranked worse than before its training
-DEFAULT_RANKS = {"causal": 16, "query-likelihood": 16}
-DEFAULT_RATES = {"monot5": 3e-4, "cross-encoder": 5e-5}  # with AdamW; the InPars paper's 1e-3 is Adafactor's
 
 
 def train_reranker(
@@ -80,8 +77,8 @@ def train_reranker(
     if device.type == "cpu" and model.kind == "monot5" and not fast:
         # its position biases have gradients: torch's joined attention then takes the long way, a third slower
         model.network.set_attn_implementation("eager")
-    rank = options.lora_rank if options.lora_rank is not None else DEFAULT_RANKS.get(model.kind, 0)
-    rate = options.learning_rate or (ADAPTER_RATE if rank else DEFAULT_RATES.get(model.kind, 2e-5))
+    rank = options.lora_rank if options.lora_rank is not None else RERANKERS[model.kind].lora_rank
+    rate = options.learning_rate or (ADAPTER_RATE if rank else RERANKERS[model.kind].learning_rate)
     trained = _with_adapters(model.network, rank) if rank else model.network
     groups = [with_negatives(group, options.negatives, options.seed) for group in groups]
     trainer = LossTrainer(
@@ -91,7 +88,7 @@ def train_reranker(
         data_collator=lambda items: collate_groups(items, pad_id(model.tokenizer)),
     )
     alone = computes_side_by_side(options, device, dtype)
-    alone = alone and (loss == "pointwise" or getattr(model, "thread_safe", False))
+    alone = alone and (loss == POINTWISE or getattr(model, "thread_safe", False))
     trainer.batch_loss, trainer.model_accepts_loss_kwargs = _batch_loss(model, loss, alone), False  # losses are means
     best = None
     if dev is not None:
@@ -110,17 +107,17 @@ def train_reranker(
     return curve, describe(device, dtype)
 
 
-def choose_loss(options: RerankerOptions, kind: ScorerKind, taught: bool) -> Loss:
+def choose_loss(options: RerankerOptions, kind: ScorerKind, taught: bool) -> LossName:
     """The loss by name. Raises ConfigError for one that does not fit the kind or the teacher."""
-    loss: Loss = options.loss
-    if loss == "auto":
-        loss = "margin-mse" if taught else "pointwise" if kind == "monot5" else "listwise"
-    if loss == "pointwise" and kind != "monot5":
+    own = RERANKERS[kind].loss
+    loss = options.loss if options.loss != "auto" else "margin-mse" if taught else own
+    if loss == POINTWISE != own:
         raise ConfigError(
             f"--loss pointwise is monoT5's; {options.model} becomes a {kind} reranker, use listwise or bce"
         )
-    if taught and loss not in TEACHING_LABELS:
-        raise ConfigError(f"--loss {loss} does not read a teacher's scores; use {', '.join(TEACHING_LABELS)}")
+    readers = [name for name, one in LOSSES.items() if one.teacher]
+    if taught and loss not in readers:
+        raise ConfigError(f"--loss {loss} does not read a teacher's scores; use {', '.join(readers)}")
     if loss == "margin-mse" and not taught:
         raise ConfigError("--loss margin-mse learns a teacher's scores; give --teacher MODEL")
     return loss
@@ -183,7 +180,7 @@ def _value(dev: DevSet, model: PairModel, device: torch.device, dtype: torch.dty
         return reranking_value(dev, ModelScorer(model, "in training"))
 
 
-def _batch_loss(model: PairModel, loss: Loss, alone: bool) -> Callable[[dict[str, Any], nn.Module], Tensor]:
+def _batch_loss(model: PairModel, loss: LossName, alone: bool) -> Callable[[dict[str, Any], nn.Module], Tensor]:
     """The loss of a batch as a function of its inputs and the network as training wraps it.
 
     `alone` says whether the batch's parts may have a thread each.
@@ -203,12 +200,13 @@ def _batch_loss(model: PairModel, loss: Loss, alone: bool) -> Callable[[dict[str
             return side_by_side_loss(computed, parts, loss_of, network)
         return plain_loss(compute, parts, loss_of)
 
+    answer_loss: Any = getattr(model, "answer_loss", None)  # of a kind whose loss is pointwise
+
     def answered(inputs: dict[str, Any], network: nn.Module) -> Tensor:
-        assert isinstance(model, MonoT5)
         count = len(inputs["place"])
 
         def share(part: dict[str, Tensor]) -> Tensor:
-            return (model.answer_loss(part, part["place"] == 0, network) * (len(part["place"]) / count))[None]
+            return (answer_loss(part, part["place"] == 0, network) * (len(part["place"]) / count))[None]
 
         return whole(by_length(inputs), share, torch.sum, network)
 
@@ -217,11 +215,11 @@ def _batch_loss(model: PairModel, loss: Loss, alone: bool) -> Callable[[dict[str
         labels, group, place = (torch.cat([part[name] for part in parts]) for name in ("relevance", "group", "place"))
 
         def of_margins(margins: Tensor) -> Tensor:
-            return LOSSES[loss](tables(margins, labels, group, place))  # type: ignore[index]
+            return FUNCTIONS[loss](tables(margins, labels, group, place))
 
         return whole(parts, lambda part: model.margins(part, network), of_margins, network)
 
-    return answered if loss == "pointwise" else ranked
+    return answered if loss == POINTWISE else ranked
 
 
 def _as_trained() -> AbstractContextManager[object]:

@@ -15,8 +15,8 @@ LAYERS = """
     packing  storage  runs  json_stream  fields  tables  record_files  judgements  formats  corpus_files  corpus
     manifest  topics
     models  engines  documents  datasets
-    filtering  cards  prompting  generation
-    retrieval  extras  mining  scoring  export  reranking  fusion
+    filtering  prompting  generation
+    retrieval  extras  mining  scoring  cards  export  reranking  fusion
     evaluation  training
     answering  interchange  reports
     stages  distributed  pipeline

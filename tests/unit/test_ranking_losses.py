@@ -7,7 +7,7 @@ import pytest
 import torch
 from sentence_transformers.cross_encoder import losses as theirs
 
-from inpars.training.ranking_losses import LOSSES, Tables, tables
+from inpars.training.ranking_losses import FUNCTIONS, Tables, tables
 
 ln = math.log
 MARGINS = torch.tensor([[ln(3), 0.0], [0.0, ln(7)]])  # the first query's positive wins, the second's loses
@@ -44,17 +44,17 @@ def two_by_two(labels):
     ],
 )
 def test_each_loss_by_hand(name, labels, expected):
-    assert LOSSES[name](two_by_two(labels)).item() == pytest.approx(expected, abs=1e-6)
+    assert FUNCTIONS[name](two_by_two(labels)).item() == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_what_is_absent_changes_nothing(name):
     labels = TEACHER if name == "margin-mse" else BINARY
     wide = [torch.cat([table, torch.full((2, 1), value)], dim=1) for table, value in ((MARGINS, 9.0), (labels, 5.0))]
     present = torch.tensor([[True, True, False]] * 2)
     wide[0].requires_grad_()
-    loss = LOSSES[name](Tables(*wide, present))
-    assert loss.item() == pytest.approx(LOSSES[name](two_by_two(labels)).item(), abs=1e-6)
+    loss = FUNCTIONS[name](Tables(*wide, present))
+    assert loss.item() == pytest.approx(FUNCTIONS[name](two_by_two(labels)).item(), abs=1e-6)
     loss.backward()
     assert torch.isfinite(wide[0].grad).all()
     assert wide[0].grad[:, 2].tolist() == [0.0, 0.0]
@@ -100,9 +100,9 @@ def test_the_same_values_as_sentence_transformers(name, their_loss, factor):
     group = torch.tensor([number for number, size in enumerate(sizes) for _ in range(size)])
     place = torch.tensor([place for size in sizes for place in range(size)])
     made = tables(torch.tensor([m for row in margins for m in row]), torch.cat(labels), group, place)
-    assert LOSSES[name](made).item() == pytest.approx(expected.item() * factor, rel=1e-5)
+    assert FUNCTIONS[name](made).item() == pytest.approx(expected.item() * factor, rel=1e-5)
 
 
 def test_nothing_to_order_is_no_loss():
     same = SimpleNamespace(margins=MARGINS, labels=torch.ones(2, 2), present=torch.ones(2, 2, dtype=torch.bool))
-    assert [LOSSES[name](same).item() for name in ("ranknet", "lambda")] == [0.0, 0.0]
+    assert [FUNCTIONS[name](same).item() for name in ("ranknet", "lambda")] == [0.0, 0.0]

@@ -12,6 +12,7 @@ from inpars.retrieval.dense import Encoder
 from inpars.scoring import load_scorer
 from inpars.scoring.answerability import AnswerabilityScorer
 from inpars.scoring.answers import find_answers
+from inpars.scoring.checkpoint import Checkpoint
 from inpars.scoring.loading import check_trained, find_kind, load_pair_model
 from inpars.scoring.pair_model import token_budget_batches
 
@@ -37,12 +38,12 @@ def config(architecture=None, encoder_decoder=False):
     ],
 )
 def test_the_kind_is_read_from_the_configuration(architecture, encoder_decoder, saved, kind):
-    assert find_kind("m", config(architecture, encoder_decoder), saved) == kind
+    assert find_kind(Checkpoint("m", config(architecture, encoder_decoder), saved)) == kind
 
 
 def test_a_configuration_that_names_nothing_is_refused():
     with pytest.raises(ConfigError, match=r"^m: .*config.json names no architecture; .*--kind$"):
-        find_kind("m", config(), {})
+        find_kind(Checkpoint("m", config(), {}))
 
 
 def test_toolkit_fault_the_kind_does_not_come_from_the_path(tiny, tmp_path):

@@ -1,0 +1,99 @@
+"""A reranker's checkpoint before it is loaded: its configuration, what inpars saved in it, what the caller wants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, get_args
+
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+)
+
+from inpars.errors import ConfigError
+from inpars.models import loading as models
+from inpars.models.kinds import CAUSAL_ENDINGS, CLASSIFIER_ENDING
+from inpars.scoring.answers import Answers, Reduction, find_answers
+from inpars.scoring.pair_model import SETTINGS_KEY
+
+if TYPE_CHECKING:
+    from inpars.prompting.templates import Prompt
+
+TEXTS = ("prefix", "suffix", "true_token", "false_token")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where a reranker comes from; `where` says in which place and number format it is loaded."""
+
+    model: str
+    config: Any
+    saved: Mapping[str, Any]
+    where: Mapping[str, Any] = field(default_factory=dict)
+    max_length: int | None = None
+    true_token: str | None = None
+    false_token: str | None = None
+    prompt: Prompt | None = None
+    for_training: bool = False
+
+    @property
+    def limit(self) -> int | None:
+        """The input length that was asked for, or saved."""
+        return self.max_length or self.saved.get("max_length")
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether it has a head that classifies."""
+        return any(name.endswith(CLASSIFIER_ENDING) for name in self.config.architectures or [])
+
+    @property
+    def is_decoder(self) -> bool:
+        """Whether it is saved as a language model."""
+        return any(name.endswith(CAUSAL_ENDINGS) for name in self.config.architectures or [])
+
+    @property
+    def can_classify(self) -> bool:
+        """Whether transformers has a classifier of its family."""
+        return self.config.model_type in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+
+    @property
+    def can_translate(self) -> bool:
+        """Whether its family has an encoder and a decoder."""
+        return self.config.model_type in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+
+    @property
+    def can_generate(self) -> bool:
+        """Whether its family is one of decoders."""
+        family, masked = self.config.model_type, MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        return not self.can_translate and family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and family not in masked
+
+    def answers(self, tokenizer: Any, taught: tuple[str, str]) -> Answers:  # noqa: ANN401
+        """The two answers of a generative reranker; one that names none is taught those, where it is trained."""
+        try:
+            return find_answers(tokenizer, self.model, self.saved, self.true_token, self.false_token)
+        except ConfigError:
+            if not self.for_training or self.true_token is not None or self.false_token is not None:
+                raise
+            return find_answers(tokenizer, self.model, {}, *taught)
+
+    def check_answers(self) -> None:
+        """Raise UntrainedModelError where nothing says what it answers."""
+        trusted = bool(self.where.get("trust_remote_code"))
+        find_answers(models.load_tokenizer(self.model, trust_remote_code=trusted), self.model, self.saved)
+
+
+def saved_settings(model: str, config: Any) -> Mapping[str, Any]:  # noqa: ANN401
+    """What a checkpoint of ours says of its scoring, empty for others. Raises ConfigError where it is none of ours."""
+    saved = getattr(config, SETTINGS_KEY, None) or {}
+    if not isinstance(saved, dict):
+        raise ConfigError(f"{model}: config.json: {SETTINGS_KEY} is {saved!r} and no object")
+    limit = saved.get("max_length")
+    wrong = [name for name in TEXTS if name in saved and not isinstance(saved[name], str)]
+    wrong += [] if limit is None or (type(limit) is int and limit > 0) else ["max_length"]
+    wrong += [] if saved.get("reduction") in (None, *get_args(Reduction)) else ["reduction"]
+    if wrong:
+        raise ConfigError(f"{model}: config.json: {SETTINGS_KEY}.{wrong[0]} cannot be {saved[wrong[0]]!r}")
+    return saved
