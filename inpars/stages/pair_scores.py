@@ -44,9 +44,9 @@ def score_top(
     known = read_scores(saved.path) if keep else []
     done = {(row.query_id, row.doc_id) for row in known}
     mine = None if len(own) == len(run) else set(own)
-    asked = {"depth": depth, "done": done, "own": mine, "progress": saved.progress}
     with saved.append(keep) as lines:
-        for batch in score_run(run, queries, corpus, make_scorer(), **asked):
+        scorer, progress = make_scorer(), saved.progress
+        for batch in score_run(run, queries, corpus, scorer, depth=depth, done=done, own=mine, progress=progress):
             lines.append(to_json_line({"q": row.query_id, "d": row.doc_id, "s": row.score}) for row in batch)
             known += batch
     return known
