@@ -15,8 +15,7 @@ from inpars.manifest import Manifest, read_manifest
 from inpars.pipeline.held_out import choice_files, split_files
 from inpars.reports.schema import FunnelRow
 from inpars.training.examples import batches_of
-from inpars.training.options import TrainOptions
-from inpars.training.steps import steps_of
+from inpars.training.options import TrainOptions, steps_of
 
 Reasons = Mapping[str, tuple[str, str]]
 """Why something is left out -> how it reads after a number, and the flag that changes it."""

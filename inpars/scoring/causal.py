@@ -95,18 +95,3 @@ def load(checkpoint: Checkpoint) -> CausalYesNo:
     network, tokenizer = models.load_causal_lm(checkpoint.model, **checkpoint.where)
     answers, asked = checkpoint.answers(tokenizer, TRAINING_TOKENS), checkpoint.saved.get("prompt", PROMPT)
     return CausalYesNo(network, tokenizer, answers, checkpoint.limit or MAX_LENGTH, asked)
-
-
-def claims(checkpoint: Checkpoint) -> bool:
-    """None: a decoder is useful untrained as a query likelihood, which yes or no is not."""
-    return False
-
-
-def fits(checkpoint: Checkpoint) -> bool:
-    """A decoder."""
-    return checkpoint.can_generate
-
-
-def check_trained(checkpoint: Checkpoint) -> None:
-    """It must be known what it answers."""
-    checkpoint.check_answers()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -13,10 +13,11 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
 )
 
-from inpars.errors import ConfigError
+from inpars.errors import ConfigError, UntrainedModelError
 from inpars.models import loading as models
 from inpars.models.kinds import CAUSAL_ENDINGS, CLASSIFIER_ENDING
 from inpars.scoring.answers import Answers, Reduction, find_answers
+from inpars.scoring.kinds import Family
 from inpars.scoring.pair_model import SETTINGS_KEY
 
 if TYPE_CHECKING:
@@ -50,25 +51,23 @@ class Checkpoint:
         return any(name.endswith(CLASSIFIER_ENDING) for name in self.config.architectures or [])
 
     @property
-    def is_decoder(self) -> bool:
-        """Whether it is saved as a language model."""
-        return any(name.endswith(CAUSAL_ENDINGS) for name in self.config.architectures or [])
+    def family(self) -> Family | None:
+        """What it is by its architecture."""
+        if self.is_classifier:
+            return "encoder"
+        if self.config.is_encoder_decoder:
+            return "encoder-decoder"
+        names = self.config.architectures or []
+        return "decoder" if any(name.endswith(CAUSAL_ENDINGS) for name in names) else None
 
-    @property
-    def can_classify(self) -> bool:
-        """Whether transformers has a classifier of its family."""
-        return self.config.model_type in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
-
-    @property
-    def can_translate(self) -> bool:
-        """Whether its family has an encoder and a decoder."""
-        return self.config.model_type in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
-
-    @property
-    def can_generate(self) -> bool:
-        """Whether its family is one of decoders."""
-        family, masked = self.config.model_type, MODEL_FOR_MASKED_LM_MAPPING_NAMES
-        return not self.can_translate and family in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and family not in masked
+    def fits(self, family: Family) -> bool:
+        """Whether transformers has such a network of its type; a decoder is none that also fills in blanks."""
+        kind = self.config.model_type
+        if family == "encoder":
+            return kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+        if (translates := kind in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES) or family == "encoder-decoder":
+            return translates and family == "encoder-decoder"
+        return kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     def answers(self, tokenizer: Any, taught: tuple[str, str]) -> Answers:  # noqa: ANN401
         """The two answers of a generative reranker; one that names none is taught those, where it is trained."""
@@ -79,10 +78,21 @@ class Checkpoint:
                 raise
             return find_answers(tokenizer, self.model, {}, *taught)
 
-    def check_answers(self) -> None:
-        """Raise UntrainedModelError where nothing says what it answers."""
-        trusted = bool(self.where.get("trust_remote_code"))
-        find_answers(models.load_tokenizer(self.model, trust_remote_code=trusted), self.model, self.saved)
+    def check_head(self) -> None:
+        """Raise UntrainedModelError where a head that scores pairs would be a random one."""
+        if not self.is_classifier:
+            raise UntrainedModelError(
+                f"{self.model} has no head that scores pairs, a random one would; `inpars train reranker --model "
+                f"{self.model}` trains one"
+            )
+
+    def check_trained(self, needs: Literal["answers", "head", ""]) -> None:
+        """Raise UntrainedModelError where it lacks what its kind needs."""
+        if needs == "head":
+            self.check_head()
+        elif needs == "answers":
+            trusted = bool(self.where.get("trust_remote_code"))
+            find_answers(models.load_tokenizer(self.model, trust_remote_code=trusted), self.model, self.saved)
 
 
 def saved_settings(model: str, config: Any) -> Mapping[str, Any]:  # noqa: ANN401

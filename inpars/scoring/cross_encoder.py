@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from inpars.errors import ConfigError, UntrainedModelError
+from inpars.errors import ConfigError
 from inpars.models import loading as models
 from inpars.scoring.checkpoint import Checkpoint
 from inpars.scoring.kinds import ScorerKind
@@ -91,26 +91,7 @@ def _find(ids: list[int], part: list[int], start: int) -> int:
 def load(checkpoint: Checkpoint) -> CrossEncoder:
     """The checkpoint as this kind; a head that is yet to be trained has one label."""
     if not checkpoint.for_training:
-        check_trained(checkpoint)
+        checkpoint.check_head()
     labels = int(checkpoint.config.num_labels) if checkpoint.is_classifier else 1
     loaded = models.load_sequence_classifier(checkpoint.model, num_labels=labels, **checkpoint.where)
     return CrossEncoder(*loaded, checkpoint.limit)
-
-
-def claims(checkpoint: Checkpoint) -> bool:
-    """A classifier."""
-    return checkpoint.is_classifier
-
-
-def fits(checkpoint: Checkpoint) -> bool:
-    """A network that can become one."""
-    return checkpoint.can_classify
-
-
-def check_trained(checkpoint: Checkpoint) -> None:
-    """A head that scores pairs must have been trained."""
-    if not checkpoint.is_classifier:
-        raise UntrainedModelError(
-            f"{checkpoint.model} has no head that scores pairs, a random one would; `inpars train reranker --model "
-            f"{checkpoint.model}` trains one"
-        )

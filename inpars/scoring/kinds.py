@@ -1,8 +1,7 @@
 """The kinds of rerankers, and the ways in which they read long documents. Loads no torch.
 
-A kind is a module and a line of `RERANKERS`. The module has four functions, of a `checkpoint.Checkpoint`: `load` (its
-pair model), `claims` (whether it is read off the configuration), `fits` (whether the network can be trained to it) and
-`check_trained` (raises UntrainedModelError for one that is yet to be trained).
+A kind is a module and a line of `RERANKERS`. The module has a pair model, and `load`, which makes one of a
+`checkpoint.Checkpoint`.
 """
 
 from __future__ import annotations
@@ -14,35 +13,45 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 Windows: TypeAlias = Literal["maxp", "firstp", "mean", "nearest"]
 
 
+Family: TypeAlias = Literal["encoder-decoder", "encoder", "decoder"]
+
+
 @dataclass(frozen=True, slots=True)
 class RerankerKind:
     """What is known of a kind without its module."""
 
     module: str
-    network: str  # for --help
+    family: Family  # the networks that can be trained to it
+    network: str  # the same for --help
     title: str  # of a model card
-    loss: str = "listwise"  # the default ones of a training
+    found: bool = True  # whether a checkpoint of that family is taken for this kind
+    needs: Literal["answers", "head", ""] = ""  # what an untrained one lacks
+    loss: str = "listwise"  # the defaults of a training
     learning_rate: float = 2e-5
     lora_rank: int = 0
 
 
 RERANKERS: Mapping[str, RerankerKind] = {
     "monot5": RerankerKind(
-        *("inpars.scoring.monot5", "a T5 that answers true or false", "a monoT5 reranker"),
+        *("inpars.scoring.monot5", "encoder-decoder", "a T5 that answers true or false", "a monoT5 reranker"),
+        needs="answers",
         loss="pointwise",
         learning_rate=3e-4,  # with AdamW; the InPars paper's 1e-3 is Adafactor's
     ),
     "cross-encoder": RerankerKind(
-        *("inpars.scoring.cross_encoder", "a BERT that reads query and document", "a cross-encoder reranker"),
+        *("inpars.scoring.cross_encoder", "encoder", "a BERT that reads both texts", "a cross-encoder reranker"),
+        needs="head",
         learning_rate=5e-5,
     ),
     "causal": RerankerKind(
-        *("inpars.scoring.causal", "a decoder that answers yes or no"),
+        *("inpars.scoring.causal", "decoder", "a decoder that answers yes or no"),
         "a decoder that reranks by answering yes or no",
+        found=False,  # a decoder is useful untrained as the next one
+        needs="answers",
         lora_rank=16,
     ),
     "query-likelihood": RerankerKind(
-        *("inpars.scoring.query_likelihood", "a decoder that would write the query"),
+        *("inpars.scoring.query_likelihood", "decoder", "a decoder that would write the query"),
         "a decoder that reranks by the likelihood of the query",
         lora_rank=16,
     ),

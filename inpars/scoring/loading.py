@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
@@ -53,12 +53,8 @@ def load_pair_model(
         prompt=prompt,
         for_training=for_training,
     )
-    found: PairModel = _module(find_kind(checkpoint, kind)).load(checkpoint)
+    found: PairModel = import_module(RERANKERS[find_kind(checkpoint, kind)].module).load(checkpoint)
     return _fitted(found, model, max_length, before=len(getattr(found, "prefix_ids", ())))
-
-
-def _module(kind: ScorerKind) -> Any:  # noqa: ANN401 - see `kinds`
-    return import_module(RERANKERS[kind].module)
 
 
 def _fitted(found: PairModel, model: str, max_length: int | None, before: int) -> PairModel:
@@ -91,7 +87,7 @@ def check_trained(
     config = models.load_config(model, trust_remote_code=trust_remote_code)
     checkpoint = Checkpoint(model, config, saved_settings(model, config), {"trust_remote_code": trust_remote_code})
     kind = find_kind(checkpoint, kind)
-    _module(kind).check_trained(checkpoint)
+    checkpoint.check_trained(RERANKERS[kind].needs)
     return kind
 
 
@@ -101,10 +97,10 @@ def find_kind(checkpoint: Checkpoint, asked: ScorerKind | Literal["auto"] = "aut
         return _checked(checkpoint, asked)
     if checkpoint.saved.get("kind") in RERANKERS:
         return str(checkpoint.saved["kind"])
-    claimed = next((kind for kind in RERANKERS if _module(kind).claims(checkpoint)), None)
-    if claimed is None and not checkpoint.config.architectures:
+    if not checkpoint.config.architectures and checkpoint.family is None:
         raise ConfigError(f"{checkpoint.model}: its config.json names no architecture; say what it is with --kind")
-    return claimed or "cross-encoder"
+    family = checkpoint.family or "encoder"
+    return next(name for name, kind in RERANKERS.items() if kind.found and kind.family == family)
 
 
 def _checked(checkpoint: Checkpoint, kind: str) -> ScorerKind:
@@ -122,4 +118,4 @@ def fitting_kinds(checkpoint: Checkpoint) -> Sequence[ScorerKind]:
     """What a network of this architecture can be trained to; all kinds where transformers does not know it."""
     if checkpoint.config.model_type not in MODEL_MAPPING_NAMES:
         return SCORER_KINDS
-    return [kind for kind in RERANKERS if _module(kind).fits(checkpoint)] or ["cross-encoder"]
+    return [name for name, kind in RERANKERS.items() if checkpoint.fits(kind.family)] or ["cross-encoder"]

@@ -85,18 +85,3 @@ def load(checkpoint: Checkpoint) -> MonoT5:
     """The checkpoint as this kind."""
     network, tokenizer = models.load_seq2seq(checkpoint.model, **checkpoint.where)
     return MonoT5(network, tokenizer, checkpoint.answers(tokenizer, TRAINING_TOKENS), checkpoint.limit or MAX_LENGTH)
-
-
-def claims(checkpoint: Checkpoint) -> bool:
-    """An encoder with a decoder."""
-    return bool(checkpoint.config.is_encoder_decoder) and not checkpoint.is_classifier
-
-
-def fits(checkpoint: Checkpoint) -> bool:
-    """The same, by its family."""
-    return checkpoint.can_translate
-
-
-def check_trained(checkpoint: Checkpoint) -> None:
-    """It must be known what it answers."""
-    checkpoint.check_answers()

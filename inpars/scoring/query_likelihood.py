@@ -139,17 +139,3 @@ def load(checkpoint: Checkpoint) -> QueryLikelihood:
     if checkpoint.prompt is not None:
         texts |= {"prefix": checkpoint.prompt.prefix, "suffix": checkpoint.prompt.suffix}
     return QueryLikelihood(network, tokenizer, max_length=checkpoint.limit or MAX_LENGTH, **texts)
-
-
-def claims(checkpoint: Checkpoint) -> bool:
-    """A decoder."""
-    return checkpoint.is_decoder and not checkpoint.is_classifier and not checkpoint.config.is_encoder_decoder
-
-
-def fits(checkpoint: Checkpoint) -> bool:
-    """The same, by its family."""
-    return checkpoint.can_generate
-
-
-def check_trained(checkpoint: Checkpoint) -> None:
-    """It needs no training."""

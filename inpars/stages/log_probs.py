@@ -57,7 +57,8 @@ class Source:
         """What travels to a worker. Raises ConfigError for packed queries."""
         if is_packed(self.path):
             raise ConfigError(f"{self.path}: workers read from the middle of a file; unpack it for --engine ray")
-        return self.path.absolute(), self.corpus and (self.corpus.path.absolute(), self.corpus.sha256)
+        corpus = None if self.corpus is None else (self.corpus.path.absolute(), self.corpus.sha256)
+        return self.path.absolute(), corpus
 
 
 class LogProbScoring:

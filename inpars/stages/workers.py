@@ -7,10 +7,8 @@ where the output will be. Whoever calls a stage chooses its workers; without any
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -94,37 +92,22 @@ def do_shards(
             progress.advance(len(folder.items(shard)))
 
 
-@dataclass(slots=True)
-class WorkerReport:
-    """What one worker did, for the manifest; `seconds` are its shards' alone, `began` and `ended` are Unix's."""
-
-    worker: int
-    node: str
-    device: str
-    items: int = 0
-    shards: int = 0
-    seconds: float = 0.0
-    began: float = math.inf
-    ended: float = 0.0
-
-    def add(self, mark: Mapping[str, Any]) -> None:
-        """Count a shard."""
-        self.items += mark["items"]
-        self.shards += 1
-        self.seconds += mark["seconds"]
-        self.began = min(self.began, mark["started"])
-        self.ended = max(self.ended, round(mark["started"] + mark["seconds"], 3))
-
-    def values(self) -> dict[str, Any]:
-        """As JSON, with the throughput."""
-        rate = round(self.items / self.seconds, 3) if self.seconds else None
-        return {**asdict(self), "seconds": round(self.seconds, 2), "items_per_second": rate}
-
-
 def worker_reports(marks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What each worker did, by its number and its node."""
-    reports: dict[tuple[int, str], WorkerReport] = {}
+    """What each worker did, by its number and its node; `seconds` are its shards' alone, `began` and `ended` Unix's."""
+    own: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
     for mark in marks:
-        worker, node = mark["worker"], mark["node"]
-        reports.setdefault((worker, node), WorkerReport(worker, node, mark["device"])).add(mark)
-    return [reports[key].values() for key in sorted(reports)]
+        own.setdefault((mark["worker"], mark["node"]), []).append(mark)
+    return [_report(own[key]) for key in sorted(own)]
+
+
+def _report(marks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    items, seconds = sum(mark["items"] for mark in marks), sum(mark["seconds"] for mark in marks)
+    return {
+        **{name: marks[0][name] for name in ("worker", "node", "device")},
+        "items": items,
+        "shards": len(marks),
+        "seconds": round(seconds, 2),
+        "began": min(mark["started"] for mark in marks),
+        "ended": max(round(mark["started"] + mark["seconds"], 3) for mark in marks),
+        "items_per_second": round(items / seconds, 3) if seconds else None,
+    }

@@ -24,8 +24,7 @@ from inpars.errors import BackendError, ConfigError
 from inpars.models.hardware import pick_dtype
 from inpars.progress import Progress
 from inpars.storage import replace_folder, storage_errors
-from inpars.training.options import TrainOptions
-from inpars.training.steps import processes
+from inpars.training.options import TrainOptions, processes
 
 CHECKPOINT_SUFFIX = ".checkpoints"
 LOGS_PER_TRAINING = 40

@@ -32,8 +32,7 @@ from inpars.training.loop import (
     training_arguments,
     without_dropout,
 )
-from inpars.training.options import ReaderOptions
-from inpars.training.steps import steps_of
+from inpars.training.options import ReaderOptions, steps_of
 
 Window = dict[str, Any]
 """A tokenizer's lists for one window, and `start` and `end`, the places of its answer's first and last token."""

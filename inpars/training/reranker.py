@@ -25,10 +25,10 @@ from inpars.models.training_attention import train_with_fast_attention
 from inpars.models.training_t5 import train_t5_with_short_ways
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt
+from inpars.scoring.answers import PUBLISHED
 from inpars.scoring.kinds import RERANKERS, ScorerKind
 from inpars.scoring.loading import load_pair_model
 from inpars.scoring.pair_model import ModelScorer, PairModel, save_pair_model
-from inpars.training.answer_tokens import taught_answers
 from inpars.training.examples import Group, batches_of
 from inpars.training.gradient_cache import plain_loss, side_by_side_loss
 from inpars.training.group_batches import EncodedGroups, Teacher, by_length, collate_groups, with_negatives
@@ -42,11 +42,15 @@ from inpars.training.loop import (
     without_dropout,
 )
 from inpars.training.losses import LOSSES, POINTWISE, LossName
-from inpars.training.options import RerankerOptions
+from inpars.training.options import RerankerOptions, steps_of
 from inpars.training.ranking_losses import FUNCTIONS, tables
-from inpars.training.steps import steps_of
 from inpars.training.validation import BestWeights, DevSet, reranking_value, steps_between
 
+# What an encoder-decoder that names no answers is taught to say. A vocabulary decides: mT5's has no single token for
+# `false`. FLAN-T5 has learnt to answer yes or no (Chung et al., arXiv 2210.11416). The words are saved with the model.
+YES, TRUE = ("▁yes", "▁no"), ("▁true", "▁false")
+OF_FAMILY = {"t5": TRUE, "mt5": YES, "umt5": YES}  # by model_type of config.json
+INSTRUCTED = "flan"  # in the name of a T5 that answers yes or no
 ADAPTER_RATE = 3e-5  # at 2e-4 a query-likelihood reranker ranked worse than before its training
 
 
@@ -141,6 +145,20 @@ def _load(options: RerankerOptions, device: torch.device, prompt: Prompt | None)
         for_training=True,
         trust_remote_code=options.trust_remote_code,
     )
+
+
+def taught_answers(model: str, config: Any) -> tuple[str, str] | None:  # noqa: ANN401 - a transformers config
+    """The answers to give an encoder-decoder; None where it names its own. Raises ConfigError for other families."""
+    saved = getattr(config, "inpars", None) or {}
+    if "true_token" in saved or any(model.startswith(prefix) for prefix, *_ in PUBLISHED):
+        return None
+    family = getattr(config, "model_type", "")
+    if family not in OF_FAMILY:
+        raise ConfigError(
+            f"{model}: nothing is known of the answers of a {family or 'nameless'!s} checkpoint; name two words of its "
+            "vocabulary, each one token, with --true-token and --false-token"
+        )
+    return YES if family == "t5" and INSTRUCTED in model.lower() else OF_FAMILY[family]
 
 
 def _classifies(config: Any) -> bool:  # noqa: ANN401

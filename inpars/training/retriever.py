@@ -1,11 +1,12 @@
 """Fine-tune a bi-encoder: the query shall be nearer to its positive than to everything else of the batch.
 
-Losses stand in `embedding_losses`, batches without false negatives in `batch_plan`, a teacher's margins are brought to
-the student's scale in `margin_scale`; the loop is transformers'.
+Losses stand in `embedding_losses`, batches without false negatives in `batch_plan`, the loop is
+transformers'.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from transformers import TrainingArguments
 
+from inpars.batches import slices
 from inpars.errors import ConfigError
 from inpars.models import loading as models
 from inpars.models.hardware import describe, pick_device, pick_dtype
@@ -25,8 +27,8 @@ from inpars.models.training_attention import train_with_fast_attention
 from inpars.progress import SILENT, Progress
 from inpars.training.batch_plan import BatchPlan
 from inpars.training.batch_trainer import Batches, BatchTrainer
-from inpars.training.embedding_batches import Autocast, Collator, set_prompts
-from inpars.training.embedding_losses import Objective, margin_objective, matryoshka, ranking_objective
+from inpars.training.embedding_batches import Autocast, Collator, embed, in_place, on_device, set_prompts
+from inpars.training.embedding_losses import Objective, margin_objective, margins_of, matryoshka, ranking_objective
 from inpars.training.examples import TripleTexts
 from inpars.training.loop import (
     Curve,
@@ -37,13 +39,13 @@ from inpars.training.loop import (
     with_less_memory,
     without_dropout,
 )
-from inpars.training.margin_scale import automatic_scale
-from inpars.training.options import RetrieverOptions
-from inpars.training.steps import processes, steps_of
+from inpars.training.options import RetrieverOptions, processes, steps_of
 from inpars.training.validation import BestWeights, DevSet, searching_value, steps_between
 
 COSINE_SCALE, DOT_SCALE = 20.0, 1.0
 RATE, ADAPTER_RATE = 2e-5, 2e-4
+MEASURED = 512  # triples
+AT_ONCE = 64
 MINI_BATCH_SIZES = {"cpu": 16, "cuda": 128}
 
 
@@ -189,3 +191,33 @@ def _value(model: SentenceTransformer, dev: DevSet, autocast: Autocast) -> float
 
     model.eval()
     return searching_value(dev, similarities)
+
+
+def automatic_scale(
+    margins: Mapping[TripleTexts, float],
+    rows: Sequence[TripleTexts],
+    collator: Collator,
+    autocast: Autocast,
+    *,
+    seed: int,
+) -> float:
+    """What brings a teacher's margins to the student's scale, for margin-MSE. Raises ConfigError where one is constant.
+
+    A cosine cannot reach differences of logits, so all margins are multiplied by one number: the untrained student's
+    standard deviation over the teacher's, on some triples. Their zero stays where it is.
+    """
+    chosen = random.Random(seed).sample(list(rows), min(len(rows), MEASURED))
+    teachers = torch.tensor([margins[row] for row in chosen])
+    students = torch.cat([untrained_margins(part, collator, autocast) for part in slices(chosen, AT_ONCE)])
+    if len(chosen) < 2 or not teachers.std() > 0 or not students.std() > 0:
+        raise ConfigError(f"the margins of {len(chosen)} triples do not differ; give --margin-scale")
+    return float(students.std() / teachers.std())
+
+
+def untrained_margins(rows: Sequence[TripleTexts], collator: Collator, autocast: Autocast) -> Tensor:
+    """What the model gives now, (rows,)."""
+    model, batch = collator.model, collator(rows)
+    with torch.no_grad(), autocast():
+        parts = [embed(model, on_device(features, model.device)) for features in batch["batches"]]
+    embedded = in_place(torch.cat(parts).cpu(), batch["places"], batch["queries"])
+    return margins_of(embedded.of_unit_length() if model.similarity_fn_name != "dot" else embedded)

@@ -19,8 +19,7 @@ from inpars.protocols import PairScorer
 from inpars.scoring import load_scorer
 from inpars.training.batch_plan import BatchPlan
 from inpars.training.examples import TripleTexts, batches_of, grouped, limited, pairs_once, read_triple_texts
-from inpars.training.options import RerankerOptions, RetrieverOptions, TrainOptions
-from inpars.training.steps import processes, steps_of
+from inpars.training.options import RerankerOptions, RetrieverOptions, TrainOptions, processes, steps_of
 
 MIN_STEPS = 30
 SAMPLE = 48  # triples that the untrained reranker scores
@@ -112,19 +111,10 @@ def _drawn(rows: Sequence[TripleTexts], seed: int) -> list[TripleTexts]:
 
 def _load(options: RerankerOptions, prompt: Prompt | None) -> PairScorer:
     """The model that the training starts from, reading what the training reads."""
-    from inpars.models.hardware import compute_with  # torch, where a model is loaded
-
-    compute_with(options.threads, options.engine_backend)
+    answers = {"true_token": options.true_token, "false_token": options.false_token}
+    where = options.set_up()
     return load_scorer(
-        options.model,
-        kind=options.kind,
-        device=options.device,
-        dtype=options.dtype,
-        max_length=options.max_length,
-        true_token=options.true_token,
-        false_token=options.false_token,
-        prompt=prompt,
-        trust_remote_code=options.trust_remote_code,
+        options.model, kind=options.kind, max_length=options.max_length, prompt=prompt, **answers, **where
     )
 
 

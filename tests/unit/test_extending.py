@@ -21,9 +21,8 @@ PAIRS = [("amber lake", "the amber lake is cold"), ("amber lake", "a raven")]
 @pytest.fixture
 def example(monkeypatch):
     """The module and the line of the page, as if they stood in the package."""
-    code, line = re.search(
-        r"<!-- example: dot_product.py -->\n```python\n(.*?)```\n\n```python\n(.*?)```", TEXT, re.S
-    ).groups()
+    page = re.search(r"<!-- example: .*? -->\n```python\n(.*?)```\n\n```python\n(.*?)```", TEXT, re.DOTALL)
+    code, line = page.groups()
     module = ModuleType("inpars.scoring.dot_product")
     exec(code, module.__dict__)
     monkeypatch.setitem(sys.modules, module.__name__, module)

@@ -18,9 +18,8 @@ from inpars.stages import distillation, training
 from inpars.stages.distillation import TeachOptions, read_taught, teach, teacher_path
 from inpars.stages.training import train_reranker_from_file
 from inpars.storage import write_jsonl
-from inpars.training.answer_tokens import taught_answers
-from inpars.training.reranker import RerankerOptions
-from inpars.training.steps import steps_of
+from inpars.training.options import steps_of
+from inpars.training.reranker import RerankerOptions, taught_answers
 from inpars.training.validation import hold_out
 
 EXACT = {"device": "cpu", "dtype": "float32"}
