@@ -56,6 +56,7 @@ class Work:
     documents: int
     queries: int | None
     embedded: tuple[str, ...] = ()  # parts whose embeddings the cache holds
+    written: int = 0  # documents that a trial of the prompt has written for
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +215,7 @@ class _Planner:
         queries = work.queries if work.queries is not None else math.ceil(options.dev_share * documents)
         found = [
             Share("prepare", "reading, BM25's index, trial", self.spent),
-            Share("write queries", f"{documents:,} documents", rates.start_writer + documents * rates.write),
+            self._writing(documents),
         ]
         encoders = 0
         if options.retriever != BM25:
@@ -233,6 +234,12 @@ class _Planner:
         asked = (min(CHOSEN_BY, documents) + (SEARCHES - 1) * queries) * encoders
         closing = CLOSING_SECONDS + (SEARCHES - 1) * encoders * rates.start_encoder + asked * QUERY_COST * rates.embed
         return [*found, Share("search and measure", f"{queries:,} queries", closing)]
+
+    def _writing(self, documents: int) -> Share:
+        left = max(0, documents - self.work.written)
+        known = f", {documents - left:,} of them in the trial" if left < documents else ""
+        seconds = self.rates.start_writer + left * self.rates.write if left else 0.0
+        return Share("write queries", f"{documents:,} documents{known}", seconds)
 
     def _training(self, options: PipelineOptions, documents: int) -> Share:
         """A training of the bi-encoder and the embeddings by it; of a reranker that did not write the queries too."""

@@ -20,6 +20,7 @@ from inpars.manifest import MANIFEST_SUFFIX, read_manifest
 from inpars.options import flag_name, result_settings
 from inpars.pipeline.budget import PLANNED, Part, Plan, Share, Work, plan_run, table
 from inpars.pipeline.options import PipelineOptions, budget_seconds
+from inpars.pipeline.prompt_choice import TriedPrompt
 from inpars.pipeline.steps import Steps
 from inpars.prompting.templates import PromptSource
 from inpars.reports.formatting import duration
@@ -66,6 +67,7 @@ def planned_options(
     topics: Topics | None,
     free: frozenset[str],
     steps: Steps,
+    tried: TriedPrompt | None = None,
 ) -> tuple[PipelineOptions, Frozen | None]:
     """The options as the budget leaves them, with the plan; it is made where the folder has none for these settings.
 
@@ -83,7 +85,7 @@ def planned_options(
         frozen = None
     if frozen is None:
         steps.begin("plan", at_once=True)
-        frozen = _made(dataset, prompt, options, free, steps, asked, path)
+        frozen = _made(dataset, prompt, options, free, steps, asked, path, 0 if tried is None else tried.written)
     for line in lines_of(frozen):
         steps.note(line)
     planned = frozen.plan.applied(options)
@@ -99,13 +101,14 @@ def _made(
     steps: Steps,
     asked: Mapping[str, Any],
     path: Path,
+    written: int,
 ) -> Frozen:
     """Measure, plan and write the plan."""
     from inpars.pipeline.trial import measure_rates  # models
 
     bm25_index(dataset.corpus, threads=options.threads, progress=steps)  # the run's own, which every plan has
     rates, embedded = measure_rates(dataset, prompt, options, steps)
-    work = Work(documents=len(dataset.corpus), queries=asked["queries"], embedded=embedded)
+    work = Work(documents=len(dataset.corpus), queries=asked["queries"], embedded=embedded, written=written)
     assert options.budget is not None
     budget, spent = budget_seconds(options.budget), time.monotonic() - steps.began
     plan = plan_run(rates, work, options, frozenset(PLANNED) - free, budget=budget, spent=spent)

@@ -61,7 +61,7 @@ def readme_block(language, start):
 
 def test_every_file_of_the_folder_is_shipped():
     assert prompt_names() == NAMES
-    assert len(NAMES) == 11
+    assert len(NAMES) == 12
 
 
 @pytest.mark.parametrize("name", NAMES)
