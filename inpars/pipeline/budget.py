@@ -29,6 +29,7 @@ CLOSING_SECONDS = 5.0  # measures and report; assumed
 SEARCHES = 4  # a bi-encoder is loaded for: choice, own run, mix, reranked mix
 CHOSEN_BY = 300  # queries that the mix is chosen by, at most
 DEEPEST = 50  # documents per query that are reranked without being asked for
+CURVE = (0.25, 0.5)  # of the triples, that a learning curve trains on too
 NOTHING = "-"
 
 Part: TypeAlias = Literal[
@@ -57,6 +58,7 @@ class Work:
     queries: int | None
     embedded: tuple[str, ...] = ()  # parts whose embeddings the cache holds
     written: int = 0  # documents that a trial of the prompt has written for
+    judged: int | None = None  # dev queries, which the mix and the reranking are chosen by in place of written ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ def table(shares: Sequence[Share], facts: Mapping[Part, float] | None = None) ->
 
 
 def _fact(share: Share, facts: Mapping[Part, float] | None) -> str:
-    if facts is None:
+    if facts is None or share.part == "prepare":  # what was done before the plan is no estimate
         return ""
     return duration(facts[share.part]) if share.part in facts else NOTHING
 
@@ -214,7 +216,7 @@ class _Planner:
         documents = min(options.max_documents or work.documents, work.documents)
         queries = work.queries if work.queries is not None else math.ceil(options.dev_share * documents)
         found = [
-            Share("prepare", "reading, BM25's index, trial", self.spent),
+            Share("prepare", "reading, BM25's index, trials: done", self.spent),
             self._writing(documents),
         ]
         encoders = 0
@@ -227,11 +229,10 @@ class _Planner:
                 found.append(Share(part, f"{left:,} documents", rates.start_encoder + left * each))
         if options.training != "never":
             found.append(self._training(options, documents))
-        if options.rerank_depth and queries:
-            pairs = queries * options.rerank_depth
-            what = f"{queries:,} queries, depth {options.rerank_depth}"
-            found.append(Share("rerank", what, rates.start_reranker + pairs * rates.rerank))
-        asked = (min(CHOSEN_BY, documents) + (SEARCHES - 1) * queries) * encoders
+        judged = 0 if options.retriever == BM25 else work.judged or 0
+        if options.rerank_depth and queries + judged:
+            found.append(self._reranking(queries, judged, options.rerank_depth))
+        asked = ((judged or min(CHOSEN_BY, documents)) + (SEARCHES - 1) * queries) * encoders
         closing = CLOSING_SECONDS + (SEARCHES - 1) * encoders * rates.start_encoder + asked * QUERY_COST * rates.embed
         return [*found, Share("search and measure", f"{queries:,} queries", closing)]
 
@@ -241,17 +242,26 @@ class _Planner:
         seconds = self.rates.start_writer + left * self.rates.write if left else 0.0
         return Share("write queries", f"{documents:,} documents{known}", seconds)
 
+    def _reranking(self, queries: int, judged: int, depth: int) -> Share:
+        """Of what is measured by and, before it, of the dev queries, which choose weight and depth."""
+        starts = bool(queries) + bool(judged)
+        what = f"{queries:,} queries{f' and {judged:,} dev queries' if judged else ''}, depth {depth}"
+        seconds = starts * self.rates.start_reranker + (queries + judged) * depth * self.rates.rerank
+        return Share("rerank", what, seconds)
+
     def _training(self, options: PipelineOptions, documents: int) -> Share:
-        """A training of the bi-encoder and the embeddings by it; of a reranker that did not write the queries too."""
+        """Trainings of the bi-encoder and the embeddings by it; of a reranker that did not write the queries too."""
         rates, triples = self.rates, min(options.top_k, documents) * options.per_query
         each = rates.embed_windows if options.window_tokens else rates.embed
         seconds = 2 * rates.start_encoder
         if options.retriever != BM25:
-            seconds += options.retriever_epochs * triples * 2 * TRAINING_COST * rates.embed
-            seconds += SEARCHES * rates.start_encoder + self.work.documents * each
+            passes, models = (1 + sum(CURVE), 1 + len(CURVE)) if options.learning_curve else (1, 1)
+            seconds += passes * options.retriever_epochs * triples * 2 * TRAINING_COST * rates.embed
+            seconds += models * (SEARCHES * rates.start_encoder + self.work.documents * each)
         if options.training == "always" or options.reranker != options.model:
             seconds += options.reranker_epochs * triples * 2 * TRAINING_COST * rates.rerank
-        return Share("train", f"at most {triples:,} triples", seconds)
+        curve = " and a learning curve" * options.learning_curve
+        return Share("train", f"at most {triples:,} triples{curve}", seconds)
 
 
 def _with_top_k(options: PipelineOptions, named: frozenset[str]) -> PipelineOptions:

@@ -36,6 +36,7 @@ TRIAL_DOCUMENTS = 48  # a multiple of what a generator writes for at once
 LEAST_TRIAL_DOCUMENTS = 16
 DOCUMENTS_PER_BUDGET = 0.1  # of a second: a trial with three prompts takes about a tenth of a budget, with their starts
 MOST_PROMPTS = 3
+ENOUGH = 0.9  # of queries that look like one, from which on nothing else is tried
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,15 +84,21 @@ class PromptTrials:
         return self._chosen(tried, best_prompt)
 
     def default_or_better(self) -> TriedPrompt:
-        """The default prompt, unless too few of its queries look like queries and another one's clearly more do."""
+        """The default prompt, unless too few of its queries look like queries and clearly more of another one's do.
+
+        Others are tried in the order of the look's advice, until nearly all queries of one look like queries.
+        """
         tried = [self._write(DEFAULT, load_prompt(DEFAULT), 1)]
         looks = self._looks(tried[0])
-        if looks.share < LEAST_SHARE and looks.worst:
-            for place, name in enumerate(REMEDIES[looks.worst], start=2):
-                try:
-                    tried.append(self._write(name, load_prompt(name), place))
-                except InparsError as problem:  # a prompt that is too long for the model, for one
-                    self.told["progress"].note(f"prompt {name} cannot be tried: {problem}")
+        advised = REMEDIES[looks.worst] if looks.share < LEAST_SHARE and looks.worst else ()
+        for place, name in enumerate(advised, start=2):
+            try:
+                tried.append(self._write(name, load_prompt(name), place))
+            except InparsError as problem:  # a prompt that is too long for the model, for one
+                self.told["progress"].note(f"prompt {name} cannot be tried: {problem}")
+            else:
+                if self._looks(tried[-1]).share >= ENOUGH:
+                    break
         return self._chosen(tried, clearly_better)
 
     def _write(self, name: str, prompt: PromptSource, place: int) -> TriedPrompt:
@@ -187,13 +194,11 @@ def _means(texts: Collection[str]) -> tuple[float, float]:
 
 def line_about(values: Mapping[str, Any]) -> str:
     """Which prompt was taken, and how many queries of each that was tried look like queries."""
-    trials = values["trials"]
-    counts = ", ".join(
-        f"{trial['good']} of {trial['queries']} with {trial['prompt']}{_away(trial)}" for trial in trials
-    )
-    return f"prompt {values['prompt']}: trial queries that look like queries: {counts}"
+    counts = ", ".join(map(_count, values["trials"]))
+    return f"prompt {values['prompt']}: of the queries of a trial, {counts} look like queries"
 
 
-def _away(trial: Mapping[str, Any]) -> str:
+def _count(trial: Mapping[str, Any]) -> str:
     distance = trial.get("distance")
-    return "" if distance is None else f" ({distance:.2f} from real ones)"
+    away = "" if distance is None else f" ({distance:.2f} from real ones)"
+    return f"{trial['good']} of {trial['queries']} by {trial['prompt']}{away}"

@@ -123,7 +123,7 @@ def test_one_that_writes_programs_gives_way_to_what_the_look_names(trials, tmp_p
     own = trials(dict.fromkeys(prompt_names(), QUERY) | {"inpars": CODE})
     tried = own.default_or_better()
     assert tried.name == REMEDIES["code"][0]
-    assert set(trials.written) == {"inpars", *REMEDIES["code"]}
+    assert set(trials.written) == {"inpars", tried.name}  # which is as good as can be
     values = json.loads((tmp_path / "run" / CHOICE).read_text())
     assert (values["prompt"], tried.manifest.results) == (tried.name, values)
     assert [(one["prompt"], one["good"], one["share"]) for one in values["trials"]][:2] == [
@@ -138,6 +138,7 @@ def test_one_that_writes_programs_gives_way_to_what_the_look_names(trials, tmp_p
 
 def test_the_default_stays_where_nothing_is_better(trials):
     assert trials(dict.fromkeys(prompt_names(), CODE)).default_or_better().name == "inpars"
+    assert set(trials.written) == {"inpars", *REMEDIES["code"]}
 
 
 def test_a_prompt_that_cannot_be_used_is_passed_over(trials, monkeypatch):
@@ -150,7 +151,7 @@ def test_a_prompt_that_cannot_be_used_is_passed_over(trials, monkeypatch):
 
     monkeypatch.setattr(prompt_choice, "load_prompt", load)
     assert trials(dict.fromkeys(prompt_names(), QUERY) | {"inpars": CODE}).default_or_better().name == second
-    assert f"prompt {first} cannot be tried: too long for the model" in trials.notes
+    assert any(first in note and "too long" in note for note in trials.notes)
 
 
 def test_all_that_are_named_are_tried(trials):
