@@ -87,7 +87,8 @@ def run(flags: argparse.Namespace) -> int:
 
 
 def _run(flags: argparse.Namespace, shown: Progress) -> int:
-    options, metrics = from_flags(PipelineOptions, flags), parse_metrics(flags.metrics)
+    named, metrics = frozenset(getattr(flags, "given", ())), parse_metrics(flags.metrics)
+    options = from_flags(PipelineOptions, flags).with_default_top_k(named)
     progress = Steps(shown, options)
     examples = from_flags(ExampleOptions, flags)
     prompts = {name: choose_prompt(load_prompt(name), examples, options.seed) for name in _named(flags, examples)}
@@ -95,7 +96,6 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
     reading = (from_flags(IngestOptions, flags, limit=None),) if from_documents else ()
     evidence = from_flags(EvidenceOptions, flags)
     evidence.check(flags.split)
-    named = frozenset(getattr(flags, "given", ()))
     prompt_name, prompt = next(iter(prompts.items()), (DEFAULT, load_prompt(DEFAULT)))
     settings = settings_of(
         *(options, prompt, *reading),

@@ -21,7 +21,6 @@ from inpars.training.signal import MIN_STEPS
 PLANNED = ("retriever", "window_tokens", "max_documents", "top_k", "rerank_depth", "training")  # what a plan decides
 SPENT = 0.9  # of the budget; the rest is for a machine that is slower later than it was in the trial
 LEAST_DOCUMENTS, LEAST_DEPTH = 32, 10
-KEPT = 0.8  # of the written queries, as the filter's 400 of 500
 MINED = 0.4  # of the documents written for, those whose query becomes a triple; at least
 TRAINING_COST = 8  # embeddings of a text, that a training step with it costs; assumed
 QUERY_COST = 0.3  # of a document's embedding; assumed
@@ -164,13 +163,13 @@ class _Planner:
         depth = LEAST_DEPTH if form.embedding == "windows" else 0
         wanted: dict[str, Any] = {"max_documents": LEAST_DOCUMENTS, "rerank_depth": depth, "training": "never"}
         kept = {name: value for name, value in wanted.items() if name not in self.named}
-        return _with_top_k(replace(form.options, **kept), self.named)
+        return replace(form.options, **kept).with_default_top_k(self.named)
 
     def filled(self, options: PipelineOptions) -> PipelineOptions:
         """As much more as fits, step by step; a step that is not reached is the last."""
         for name, target in self._steps(options):
             if name == "training":
-                larger = _with_top_k(replace(options, training="auto", max_documents=target), self.named)
+                larger = replace(options, training="auto", max_documents=target).with_default_top_k(self.named)
                 if not self.fits(larger):
                     return options
                 options = larger
@@ -188,7 +187,7 @@ class _Planner:
 
         def at(value: int) -> PipelineOptions:
             values: dict[str, Any] = {name: value}
-            return _with_top_k(replace(options, **values), self.named)
+            return replace(options, **values).with_default_top_k(self.named)
 
         high = target
         while low < high:
@@ -262,14 +261,6 @@ class _Planner:
             seconds += options.reranker_epochs * triples * 2 * TRAINING_COST * rates.rerank
         curve = " and a learning curve" * options.learning_curve
         return Share("train", f"at most {triples:,} triples{curve}", seconds)
-
-
-def _with_top_k(options: PipelineOptions, named: frozenset[str]) -> PipelineOptions:
-    """So many queries kept as the default keeps of its 500 documents, and no fewer than it keeps."""
-    if "top_k" in named or options.max_documents is None:
-        return options
-    default = int(PipelineOptions().top_k)
-    return replace(options, top_k=max(default, int(KEPT * options.max_documents)))
 
 
 def _notes(planner: _Planner, forms: Sequence[_Form], chosen: PipelineOptions, budget: float) -> Iterator[str]:

@@ -182,3 +182,11 @@ def test_a_single_document_is_not_reranked():
     depths = {planned(float(seconds)).settings["rerank_depth"] for seconds in range(200, 480, 2)}
     assert 1 not in depths
     assert {0, 2} <= depths
+
+
+def test_the_default_keeps_four_fifths_of_many_documents_and_leaves_named_numbers():
+    options = PipelineOptions(max_documents=2000)
+    assert options.with_default_top_k(frozenset()).top_k == 1600
+    assert replace(options, max_documents=500).with_default_top_k(frozenset()).top_k == 400
+    assert replace(options, max_documents=60).with_default_top_k(frozenset()).top_k == 400
+    assert replace(options, top_k=30).with_default_top_k(frozenset({"top_k"})).top_k == 30
