@@ -29,6 +29,7 @@ from inpars.models.folders import refuse_server_model
 from inpars.options import SEED, Bounds, check, option
 from inpars.progress import SILENT, Progress
 from inpars.prompting.prompts import Prompt, PromptSource, load_prompt
+from inpars.stages.continuing import Continued, known_queries
 from inpars.stages.engine_options import ShardedOptions
 from inpars.stages.examples import read_ids, write_example_query_ids
 from inpars.stages.generating_api import estimate_cost, load_api_generator, server_stamp
@@ -98,11 +99,13 @@ def generate_queries(
     make_generator: Callable[[], QueryGenerator],
     api: ApiOptions | None = None,
     workers: Workers | None = None,
+    written: Path | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
     """Write `output` (of a shard: its own file) and the manifest. The generator is made only where something is left.
 
     With `workers` it is made in each of them: `make_generator` is pickled, and so must not hold a model.
+    Queries of `written`, the output of the same settings for fewer documents, are taken from there.
     Documents of the prompt's examples get no queries; the ids of examples' queries go to a file beside the output, to
     be left out of evaluation.
     """
@@ -113,18 +116,21 @@ def generate_queries(
     def work() -> Outcome:
         chosen = _choose(corpus, prompt, options)
         paid: Mapping[str, Any] = {}
+        known = known_queries(written, options, inputs)
+        begun = stage if known is None else replace(stage, inputs={**inputs, "written": known.stamp})
         if workers is not None:
             place = corpus.path.absolute(), corpus.sha256
             load = functools.partial(QueryBlocks, place, prompt, make_generator, options.canary)
             described = f"generate with {options.model}"
             places = places_in(chosen.documents)
             done = work_elsewhere(
-                stage, workers, load, len(places), lambda b: places[b].copy(), description=described, unit="documents"
+                begun, workers, load, len(places), lambda b: places[b].copy(), description=described, unit="documents"
             )
         else:
-            generator, canary = make_generator(), canary_of(prompt) if options.canary else None
+            generator = make_generator() if known is None else Continued(known, make_generator)
+            canary = canary_of(prompt) if options.canary else None
             writing = QueryWriting(chosen.documents, generator, prompt.name, canary, options.part)
-            done, paid = _write_here(stage, writing, generator)
+            done, paid = _write_here(begun, writing, generator)
         for line in result_notes((record for _, record in read_jsonl(output)), options.max_new_tokens):
             stage.note(line)
         return Outcome(done.lines, dict(chosen.dropped), {"documents": done.items, **paid, **done.told}, done.device)
