@@ -72,4 +72,5 @@ def kind_help(what: str) -> str:
 
 def learning_rates() -> str:
     """The default learning rates of trainings, for --help."""
-    return ", ".join(f"{kind.learning_rate:g} for {name}" for name, kind in RERANKERS.items())
+    rates = {name: f"{kind.learning_rate:.0e}".replace("e-0", "e-") for name, kind in RERANKERS.items()}
+    return ", ".join(f"{rate} for {name}" for name, rate in rates.items())

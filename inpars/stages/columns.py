@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Unpack
@@ -21,7 +22,7 @@ from inpars.corpus import Corpus
 from inpars.errors import ConfigError
 from inpars.filtering.score_files import ID_FIELD
 from inpars.formats import read_synthetic_queries, read_synthetic_records
-from inpars.manifest import FileStamp, Manifest, stamp
+from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.progress import Progress
 from inpars.stages.column_scorers import ColumnScorer, load_column, load_query_encoder
 from inpars.stages.log_probs import Row, Source
@@ -139,7 +140,9 @@ def cluster_file(
 
     def work() -> Outcome:
         make = make_encoder or (lambda: load_query_encoder(options))
-        done = work_here(stage, Clustering(source, options, make, stage.progress), None)
+        form = stamp_text("embeddings", EMBEDDING)  # tells the lines from what earlier releases saved
+        saved = replace(stage, inputs=inputs | {form.path: form})
+        done = work_here(saved, Clustering(source, options, make, stage.progress), None)
         return Outcome(done.lines, {}, {name: int(value) for name, value in done.sums.items()})
 
     return stage.run(work)

@@ -118,10 +118,12 @@ def work_elsewhere(
     *,
     description: str,
     unit: str,
+    summed: Sequence[str] = (),
 ) -> Done:
     """Have workers do the items in shards, which stay until the manifest is there.
 
     `load` travels to every worker, `items` of its block for every shard: paths and numbers, no texts and no model.
+    `summed` are the names of the work's `sums`.
     """
     saved, output = stage.partial, stage.output.absolute()
     folder = ShardFolder.open(output, saved.header, shard_size(total, workers), total, stage.progress)
@@ -134,7 +136,7 @@ def work_elsewhere(
     do_shards(make, folder, payload, workers, description=description, unit=unit, progress=stage.progress)
     lines, marks, sums = write_lines(stage.output, folder.merged()), list(folder.marks()), Counter[str]()
     for mark in marks:
-        sums.update(mark.get("sums", {}))
+        sums.update({name: mark[name] for name in summed})
     reports = worker_reports(marks)
     return Done(total, lines, sums, {WORKERS_RESULT: reports}, reports[0]["device"])
 
@@ -161,4 +163,4 @@ class BlockWorker:
             self._work = self._open(shard.items)
             self._plan, self._block = lru_cache(maxsize=1)(self._work.plan), shard.block
         lines_at = _do(self._work, shard.part, self._plan, Partial(self._stage, partial, self._header, SILENT), output)
-        return {"places": pack_places(lines_at), "sums": dict(self._work.sums)}
+        return {"places": pack_places(lines_at), **self._work.sums}

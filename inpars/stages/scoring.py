@@ -114,9 +114,11 @@ def score_file(
         if workers is not None:
             load = functools.partial(LogProbBlocks, queries.place(), prompt.name, make_scorer)
             starts, query_ids = placed_queries(queries, options.limit)
-            described, total = f"score with {options.model_name}", len(query_ids)
             done = work_elsewhere(
-                stage, workers, load, total, lambda b: (starts[b], query_ids[b]), description=described, unit="queries"
+                *(stage, workers, load, len(query_ids), lambda block: (starts[block], query_ids[block])),
+                description=f"score with {options.model_name}",
+                unit="queries",
+                summed=("tokens", "log_probs"),
             )
         else:
             scoring = LogProbScoring.of_file(queries, options.limit, options.part, make_scorer, prompt.name)

@@ -48,7 +48,7 @@ def test_the_example_scores_is_saved_and_is_known_again(example, tiny, tmp_path)
 
 def test_its_words_come_from_its_line(example):
     assert "dot-product (a BERT whose mean states are multiplied)" in kinds.kind_help("what it is")
-    assert "2e-05 for dot-product" in kinds.learning_rates()
+    assert "2e-5 for dot-product" in kinds.learning_rates()
 
 
 def test_a_model_card_knows_every_kind(tmp_path):
