@@ -7,6 +7,7 @@ import pytest
 from inpars.engines import trial
 from inpars.errors import ConfigError
 from inpars.models import engine_backend as engines
+from inpars.progress import SILENT, Silent
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +66,18 @@ def test_the_environment_names_the_engine_where_no_flag_does(monkeypatch):
     monkeypatch.setenv("INPARS_ENGINE_BACKEND", "abacus")
     with pytest.raises(ConfigError, match="INPARS_ENGINE_BACKEND is 'abacus'"):
         engines.engine()
+
+
+def test_a_trial_says_once_what_it_chooses(monkeypatch):
+    shown = []
+
+    class Shown(Silent):
+        def track(self, items, *, total, description, unit, done=0):
+            shown.append((description, total))
+            yield from items
+
+    monkeypatch.setattr(trial, "_progress", [SILENT])
+    trial.report_to(Shown())
+    for _ in range(2):
+        trial.fastest("minilm", "a network", trials(torch=1.0, openvino=0.5))
+    assert shown == [("choosing the engine for minilm on this machine (once, remembered in the cache)", 2)]
