@@ -211,7 +211,8 @@ def _read_once() -> Iterator[None]:
     """Have transformers parse a GGUF file once instead of every time it asks, and show no bar of its tensors."""
     import gguf
 
-    module, package, bar, reader = cast("Any", gguf_reading), cast("Any", gguf), gguf_reading.tqdm, gguf.GGUFReader
+    module, package = cast("Any", gguf_reading), cast("Any", gguf)
+    bar, reader = module.tqdm, package.GGUFReader
     module.tqdm, package.GGUFReader = functools.partial(bar, disable=True), functools.cache(reader)
     try:
         yield
