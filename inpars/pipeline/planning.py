@@ -71,7 +71,7 @@ def planned_options(
     free: frozenset[str],
     steps: Steps,
     tried: TriedPrompt | None = None,
-    judged: int | None = None,
+    judged: Topics | None = None,
 ) -> tuple[PipelineOptions, Frozen | None]:
     """The options as the budget leaves them, with the plan; it is made where the folder has none for these settings.
 
@@ -82,7 +82,8 @@ def planned_options(
         path.unlink(missing_ok=True)
         return options, None
     queries = None if topics is None else len(topics.first(options.limit).queries)
-    asked = _asked(dataset, options, free) | {"queries": queries, "judged": judged}
+    sizes = {"queries": queries, "judged": None if judged is None else len(judged.queries)}
+    asked = _asked(dataset, options, free) | sizes
     frozen = read_plan(folder)
     if frozen is not None and (changed := _changed(frozen.asked, asked)):
         steps.note(f"rebuilding the plan: {changed}")

@@ -99,8 +99,7 @@ def run_pipeline(
     progress = steps = Steps.over(progress, options)
     known = read_evidence(evidence, dataset, topics, progress)
     where: dict[str, Any] = {"folder": output, "topics": topics, "free": free, "steps": steps, "tried": tried}
-    judged = None if known.judged is None else len(known.judged.queries)
-    options, plan = planned_options(dataset, prompt, options, **where, judged=judged)
+    options, plan = planned_options(dataset, prompt, options, **where, judged=known.judged)
     settings = settings_of(options, prompt, *asked.reading, **told)
     overwrite = refuse_to_replace(output, settings, overwrite=overwrite) and same
     write_mark(output, dataset, asked, mark.get("finished"))

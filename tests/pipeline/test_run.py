@@ -180,12 +180,12 @@ def test_without_a_prompt_one_is_tried_and_what_it_wrote_stays(cache, finished, 
     folder = tmp_path / "chosen"
     command = [*trained[:named], *trained[named + 2 :], "--training", "never", "--output", str(folder)]
     assert main(command) == 0
-    assert "of the queries of a trial" in capsys.readouterr().err
+    assert "8 by inpars" in capsys.readouterr().err
     values = json.loads((folder / "prompts" / "choice.json").read_text())
     assert values["trials"][0]["queries"] == 8  # all that the run writes for
     chosen, other = (list(read_synthetic_queries(one / "queries.synthetic.jsonl")) for one in (folder, finished))
     assert [replace(query, prompt="") for query in chosen] == [replace(query, prompt="") for query in other]
-    assert "of the queries of a trial" in json.loads((folder / "report.json").read_text())["lead"]
+    assert "8 by inpars" in json.loads((folder / "report.json").read_text())["lead"]
     before = contents(folder)
     assert main([*command, "--quiet"]) == 0
     assert contents(folder) == before

@@ -16,14 +16,16 @@ MANY = GenerateOptions(max_documents=9)
 class Writer:
     name, log_prob_kind, device = "smollm2-135m", "raw", "cpu"
 
-    def __init__(self, written):
-        self.written = written
+    def __init__(self, written, most=99):
+        self.written, self.most = written, most
 
     def plan(self, documents):
         places = list(range(len(documents)))
         return [places[:2], places[2:]] if len(places) > 2 else [places]
 
     def generate(self, documents):
+        if len(self.written) + len(documents) > self.most:
+            raise KeyboardInterrupt
         self.written += [document.doc_id for document in documents]
         return [
             [GeneratedQuery(f"what is {document.doc_id}", (1, 2), (-1 / 3, -0.25), -0.1, "stop")]
@@ -37,12 +39,12 @@ def write(tmp_path):
     corpus.write_text("".join(f'{{"_id": "d{n}", "text": "text {n}"}}\n' for n in range(20)))
     dataset = load_dataset(None, corpus=corpus)
 
-    def run(options, name, written=None, prompt="inpars"):
+    def run(options, name, written=None, prompt="inpars", most=99):
         documents, made = [], []
 
         def make():
             made.append(True)
-            return Writer(documents)
+            return Writer(documents, most)
 
         output = tmp_path / name
         place = (dataset.corpus, dataset.corpus_stamp, load_prompt(prompt), options)
@@ -67,6 +69,16 @@ def test_where_all_is_known_no_model_is_loaded(write):
     again, documents, made, _ = write(GenerateOptions(max_documents=3), "again.jsonl", few)
     assert (documents, made) == ([], False)
     assert len(again.read_text().splitlines()) == 3
+
+
+def test_an_interrupted_run_goes_on_with_the_same_bytes(write):
+    few, *_ = write(FEW, "few.jsonl")
+    alone, *_ = write(MANY, "alone.jsonl")
+    with pytest.raises(KeyboardInterrupt):
+        write(MANY, "both.jsonl", few, most=2)  # the four that are known and two others
+    both, documents, *_ = write(MANY, "both.jsonl", few)
+    assert len(documents) == 3
+    assert both.read_bytes() == alone.read_bytes()
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"max_doc_tokens": 9}, {"prompt": "keywords"}])
