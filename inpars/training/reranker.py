@@ -224,7 +224,8 @@ def _batch_loss(model: PairModel, loss: LossName, alone: bool) -> Callable[[dict
         count = len(inputs["place"])
 
         def share(part: dict[str, Tensor]) -> Tensor:
-            return (answer_loss(part, part["place"] == 0, network) * (len(part["place"]) / count))[None]
+            loss: Tensor = answer_loss(part, part["place"] == 0, network)
+            return (loss * (len(part["place"]) / count))[None]
 
         return whole(by_length(inputs), share, torch.sum, network)
 

@@ -111,10 +111,15 @@ def _drawn(rows: Sequence[TripleTexts], seed: int) -> list[TripleTexts]:
 
 def _load(options: RerankerOptions, prompt: Prompt | None) -> PairScorer:
     """The model that the training starts from, reading what the training reads."""
-    answers = {"true_token": options.true_token, "false_token": options.false_token}
     where = options.set_up()
     return load_scorer(
-        options.model, kind=options.kind, max_length=options.max_length, prompt=prompt, **answers, **where
+        options.model,
+        kind=options.kind,
+        max_length=options.max_length,
+        true_token=options.true_token,
+        false_token=options.false_token,
+        prompt=prompt,
+        **where,
     )
 
 
