@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from inpars import corpus as corpora
 from inpars.answering import reading
-from inpars.answering.engine import Engine, Part, Reader, System, TextScorer, Writer
+from inpars.answering.engine import Engine, Part, Reader, System, Writer
 from inpars.answering.focusing import SENTENCES, Focus
 from inpars.answering.parts import LockedScorer, Stage, StoredStage
 from inpars.answering.reading import Judge
@@ -23,6 +23,7 @@ from inpars.models.engine_backend import use_engine
 from inpars.models.folders import refuse_server_model
 from inpars.options import SHARE, check, option
 from inpars.progress import SILENT, Progress
+from inpars.protocols import PairScorer
 from inpars.records import Query, Run
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
 from inpars.retrieval.vector_index import VectorIndex
@@ -205,7 +206,7 @@ def bm25_stage(name: str, options: EngineOptions, documents: corpora.Documents, 
     return Stage(name, documents, search, exclusive=True, coverage=index.coverage())
 
 
-def _load_reranker(options: EngineOptions) -> TextScorer:
+def _load_reranker(options: EngineOptions) -> PairScorer:
     from inpars.scoring import load_scorer
 
     return load_scorer(
@@ -217,7 +218,7 @@ def _load_reranker(options: EngineOptions) -> TextScorer:
 
 
 def _systems(
-    stages: Mapping[str, Part], encoders: Mapping[str, Encoder], reranker: TextScorer | None
+    stages: Mapping[str, Part], encoders: Mapping[str, Encoder], reranker: PairScorer | None
 ) -> dict[str, System]:
     """All of it together first, then each part alone."""
     labels = {name: encoders[name].name if name in encoders else "BM25" for name in stages}
@@ -232,7 +233,7 @@ def _systems(
 def answerers(
     options: EngineOptions,
     answers: AnswerOptions | None,
-    reranker: TextScorer | None,
+    reranker: PairScorer | None,
     encoder: Encoder | None,
     *,
     writes: bool,
@@ -246,7 +247,7 @@ def answerers(
     return reader, _writer(options, answers, judge) if writes or answers.model or answers.base_url else None
 
 
-def _judge(reranker: TextScorer | None, encoder: Encoder | None) -> Judge:
+def _judge(reranker: PairScorer | None, encoder: Encoder | None) -> Judge:
     """What says how near a sentence is to a question."""
     if reranker is not None:
         return reading.by_reranker(reranker)

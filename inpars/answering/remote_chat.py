@@ -28,7 +28,7 @@ class RemoteChat:
         """The reply's text without the model's thoughts. Raises BackendError where the server gives none."""
         body = {"model": self._model, "messages": list(messages), "temperature": 0, "max_tokens": max_new_tokens}
         try:
-            text, finish, thoughts = self._server.ask("chat", body, _read, _Unhindered())
+            text, finish, thoughts = self._server.ask("chat", body, _read)
         except FilteredError as error:
             raise BackendError(f"{self._url}: a content filter refuses the question or its sources ({error})") from None
         except (RefusedError, NoAnswerError) as error:
@@ -39,19 +39,6 @@ class RemoteChat:
             what = "thoughts and no answer" if thoughts else "no text"
             raise BackendError(f"{self._url}: {what} in {max_new_tokens} tokens; raise --max-new-tokens")
         return text
-
-
-class _Unhindered:
-    """A gate that is always open."""
-
-    def enter(self) -> None:
-        """Walk through."""
-
-    def leave(self, *, lost: bool) -> None:
-        """Walk back."""
-
-    def pause(self, seconds: float) -> None:
-        """Ignore it."""
 
 
 def _read(payload: Any, remarks: tuple[str, ...]) -> tuple[str, str, bool]:  # noqa: ANN401 - JSON

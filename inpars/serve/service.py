@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from inpars.answering.engine import Engine, TextEncoder
+from inpars.answering.engine import Engine
 from inpars.answering.records import Answer, Hit
 from inpars.errors import ConfigError, DataFormatError, UnknownNameError
+from inpars.protocols import TextEncoder
 from inpars.serve import wire
-from inpars.serve.batching import DEFAULT_ITEMS, DEFAULT_WAIT_SECONDS, Batcher, one_thread
+from inpars.serve.batching import Batcher, one_thread
 from inpars.serve.feedback import Feedback
 from inpars.serve.metrics import Metrics
+from inpars.serve.options import ServeOptions
 from inpars.serve.rows import Row, answer_row, hit_row, packed, ranked_row, shortened, since, usage
 
 CountTokens: TypeAlias = Callable[[str, Sequence[str]], Sequence[int]]
@@ -32,15 +33,6 @@ Question: TypeAlias = tuple[str, Sequence[Hit], Literal["extractive", "generated
 WARMING = "which words warm a model"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batching:
-    """How requests are joined, and how much one may bring."""
-
-    max_items: int = DEFAULT_ITEMS
-    wait_seconds: float = DEFAULT_WAIT_SECONDS
-    max_texts: int = 256
-
-
 class Service:
     """Search, answers, embeddings and reranking for many clients at once."""
 
@@ -48,22 +40,21 @@ class Service:
         self,
         engine: Engine,
         *,
-        metrics: Metrics,
-        batching: Batching | None = None,
+        options: ServeOptions | None = None,
         feedback: Feedback | None = None,
         fields: Mapping[str, Sequence[str]] | None = None,
         embed_tokens: CountTokens | None = None,
         rerank_tokens: CountTokens | None = None,
     ) -> None:
         """`fields` are the metadata one can filter by; tokens are counted by words where no counter is given."""
-        self.engine, self.metrics, self.feedback = engine, metrics, feedback
+        self.engine, self.metrics, self.feedback = engine, Metrics(), feedback
         self.fields = {name: list(values) for name, values in (fields or {}).items()}
-        self._batching = batching or Batching()
+        self.options = options or ServeOptions()
         self._embed_tokens, self._rerank_tokens = embed_tokens or _words, rerank_tokens or _words
-        observed: dict[str, Any] = {"observe": metrics.observe_batch}
+        observed: dict[str, Any] = {"observe": lambda name, items: self.metrics.batches.labels(name).observe(items)}
         common = observed | {
-            "max_items": self._batching.max_items,
-            "wait_seconds": self._batching.wait_seconds,
+            "max_items": self.options.max_batch,
+            "wait_seconds": self.options.batch_wait_ms / 1000,
             "thread": one_thread("models"),
         }
         self._searches: Batcher[SearchKey, str, list[Hit]] = Batcher("search", self._search, **common)
@@ -189,8 +180,8 @@ class Service:
         raise UnknownNameError("model", model or "", {encoder.name for encoder in encoders.values()})
 
     def _check_count(self, count: int, field: str) -> None:
-        if count > self._batching.max_texts:
-            raise ConfigError(f"{field}: {count} texts; at most {self._batching.max_texts} go in one request")
+        if count > self.options.max_texts:
+            raise ConfigError(f"{field}: {count} texts; at most {self.options.max_texts} go in one request")
 
     # what the batchers' threads do
 

@@ -119,7 +119,7 @@ class Server:
             max_retries=0,
         )
 
-    def ask(self, endpoint: Endpoint, body: dict[str, Any], read: Read[Value], gate: Gate) -> Value:
+    def ask(self, endpoint: Endpoint, body: dict[str, Any], read: Read[Value], gate: Gate | None = None) -> Value:
         """What `read` finds in the server's answer, given the remarks on how it was packed.
 
         Raises RefusedError, NoAnswerError, or BackendError where no request can succeed. The last attempt's place
@@ -140,7 +140,7 @@ class Server:
             self._works = True
             return value
 
-        return self._patiently(attempt, gate, self.retries)
+        return self._patiently(attempt, gate or _OPEN, self.retries)
 
     def call(self, what: Callable[[openai.OpenAI], Value], *, retries: int | None = None) -> Value:
         """Any other call of the SDK, repeated likewise."""
