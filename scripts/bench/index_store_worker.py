@@ -239,7 +239,7 @@ def timed(work: Any, name: str = "result") -> dict[str, Any]:  # noqa: ANN401 - 
 
 
 def memory(name: str) -> float:
-    """Megabytes by Linux's name: VmHWM is the peak with pages of mapped files, RssAnon what is held now without them."""
+    """Megabytes: VmHWM is the peak with pages of mapped files, RssAnon what is held now without them."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith(name))
 
