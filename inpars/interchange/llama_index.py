@@ -12,8 +12,8 @@ from inpars.errors import DataFormatError
 from inpars.fields import checked_id
 from inpars.interchange.fields import text_of, unread, wrong
 from inpars.interchange.format import Layout, Written
+from inpars.interchange.grouping import SeenKeys
 from inpars.interchange.items import Item, Judged
-from inpars.interchange.keys import SeenKeys
 from inpars.interchange.source import Source
 from inpars.json_stream import JsonStream
 from inpars.records import Document, Qrel, Query

@@ -23,8 +23,8 @@ from inpars.interchange.fields import (
     unread,
 )
 from inpars.interchange.format import Layout, Written
+from inpars.interchange.grouping import SeenKeys
 from inpars.interchange.items import Item
-from inpars.interchange.keys import SeenKeys
 from inpars.interchange.source import Source
 from inpars.interchange.trec import scored_documents
 from inpars.json_stream import read_json_list

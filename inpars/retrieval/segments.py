@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.errors import DataFormatError
-from inpars.formats import parse_document, read_documents, write_documents
+from inpars.formats import parse_document, write_documents
 from inpars.json_text import JsonError, parse_json
 from inpars.records import Document
 from inpars.storage import atomic_file, read_json_at
@@ -136,11 +136,6 @@ def write_vectors(folder: Path, blocks: Iterable[Embeddings], count: int, width:
     partial.replace(folder / VECTORS)
 
 
-def read_texts(folder: Path) -> Iterator[str]:
-    """Title and text of every row."""
-    return (document.full_text for document in read_documents(folder / DOCUMENTS))
-
-
 def save_array(path: Path, array: npt.NDArray[Any]) -> None:
     """Write an array's file, which appears when it is whole."""
     with atomic_file(path) as working, working.open("wb") as stream:
@@ -230,8 +225,3 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def similarities(segment: Segment, queries: Embeddings, rows: Sequence[Rows]) -> list[Embeddings]:
-    """The exact products of each query with some rows."""
-    return [segment.vectors[found] @ query for query, found in zip(queries, rows, strict=True)]

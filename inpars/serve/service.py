@@ -5,8 +5,10 @@ Knows the engine and the wire's shapes, nothing of HTTP.
 
 from __future__ import annotations
 
+import base64
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -21,10 +23,11 @@ from inpars.serve.batching import Batcher, one_thread
 from inpars.serve.feedback import Feedback
 from inpars.serve.metrics import Metrics
 from inpars.serve.options import ServeOptions
-from inpars.serve.rows import Row, answer_row, hit_row, packed, ranked_row, shortened, since, usage
 
 CountTokens: TypeAlias = Callable[[str, Sequence[str]], Sequence[int]]
 """(model, texts) -> tokens of each; called from one thread."""
+Row: TypeAlias = dict[str, Any]
+"""A response as JSON has it (wire.py: shapes)."""
 SearchKey: TypeAlias = tuple[str, int, tuple[tuple[str, str], ...]]
 EmbedKey: TypeAlias = tuple[str, Literal["document", "query"]]
 Embedded: TypeAlias = tuple[npt.NDArray[np.float32], int]
@@ -85,8 +88,8 @@ class Service:
         return {
             "query": asked.query,
             "system": system,
-            "hits": [hit_row(hit) for hit in hits],
-            "took_ms": since(started),
+            "hits": [_hit_row(hit) for hit in hits],
+            "took_ms": _since(started),
         }
 
     async def ask(self, asked: wire.AskRequest) -> Row:
@@ -96,7 +99,7 @@ class Service:
             raise ConfigError(f"this server gives no {asked.kind} answers; see /v1/collection")
         hits = await self._hits(asked.question, asked.k, self._system(asked.system), asked.filters)
         [answer] = await self._answers.submit(None, [(asked.question, hits, asked.kind)])
-        return answer_row(answer) | {"took_ms": since(started)}
+        return _answer_row(answer) | {"took_ms": _since(started)}
 
     async def embeddings(self, asked: wire.EmbeddingsRequest) -> Row:
         """As `wire.EmbeddingsResponse`."""
@@ -104,13 +107,13 @@ class Service:
         self._check_count(len(texts), "input")
         name, encoder = self._encoder(asked.model)
         found = await self._embeds.submit((name, asked.input_type), texts)
-        rows = [shortened(vector, asked.dimensions) for vector, _ in found]
+        rows = [_shortened(vector, asked.dimensions) for vector, _ in found]
         as_text = asked.encoding_format == "base64"
         data = [
-            {"object": "embedding", "index": n, "embedding": packed(row) if as_text else row.tolist()}
+            {"object": "embedding", "index": n, "embedding": _packed(row) if as_text else row.tolist()}
             for n, row in enumerate(rows)
         ]
-        return {"object": "list", "data": data, "model": encoder.name, "usage": usage(t for _, t in found)}
+        return {"object": "list", "data": data, "model": encoder.name, "usage": _usage(t for _, t in found)}
 
     async def rerank(self, asked: wire.RerankRequest) -> Row:
         """As `wire.RerankResponse`."""
@@ -122,12 +125,12 @@ class Service:
         documents = [d if isinstance(d, str) else d.text for d in asked.documents]
         found = await self._reranks.submit(None, [(asked.query, text) for text in documents])
         order = sorted(range(len(found)), key=lambda place: (-found[place][0], place))[: asked.top_n]
-        results = [ranked_row(place, found[place][0], raw=asked.raw_scores) for place in order]
+        results = [_ranked_row(place, found[place][0], raw=asked.raw_scores) for place in order]
         if asked.return_documents:
             for row in results:
                 document = asked.documents[row["index"]]
                 row["document"] = {"text": document} if isinstance(document, str) else document.model_dump()
-        return {"model": scorer.name, "results": results, "usage": usage(t for _, t in found)}
+        return {"model": scorer.name, "results": results, "usage": _usage(t for _, t in found)}
 
     def answers(self) -> list[str]:
         """The kinds of answers there are."""
@@ -214,3 +217,70 @@ def _check_model(asked: str | None, name: str, kind: str) -> None:
 
 def _words(_: str, texts: Sequence[str]) -> list[int]:
     return [len(text.split()) for text in texts]
+
+
+def _hit_row(hit: Hit) -> Row:
+    """A hit, as `wire.HitOut`."""
+    return {
+        "doc_id": hit.document.doc_id,
+        "title": hit.document.title,
+        "text": hit.document.text,
+        "score": hit.score,
+        "scores": dict(hit.scores),
+        "spans": [{"start": span.start, "end": span.end} for span in hit.spans],
+        "metadata": dict(hit.metadata),
+    }
+
+
+def _answer_row(answer: Answer) -> Row:
+    """An answer, as `wire.AnswerOut` without its time."""
+    span = answer.span
+    return {
+        "question": answer.question,
+        "kind": answer.kind,
+        "answered": answer.answered,
+        "text": answer.text,
+        "reason": answer.reason,
+        "method": answer.method,
+        "score": answer.score,
+        "span": None if span is None else {"start": span.start, "end": span.end},
+        "cited": list(answer.cited),
+        "sources": [_hit_row(hit) for hit in answer.sources],
+    }
+
+
+def _ranked_row(place: int, score: float, *, raw: bool = False) -> Row:
+    """One document of `wire.RerankResponse`."""
+    return {"index": place, "relevance_score": score if raw else _logistic(score), "score": score}
+
+
+def _logistic(margin: float) -> float:
+    """Between 0 and 1; of monoT5's margin it is the probability of `true`."""
+    return 1 / (1 + math.exp(-margin)) if margin > -700 else 0.0
+
+
+def _shortened(vector: npt.NDArray[np.float32], dimensions: int | None) -> npt.NDArray[np.float32]:
+    """The first numbers, of unit length again, as Matryoshka models are cut."""
+    if dimensions is None or dimensions == len(vector):
+        return vector
+    if dimensions > len(vector):
+        raise ConfigError(f"dimensions: {dimensions} asked for, the model has {len(vector)}")
+    part = vector[:dimensions]
+    norm = float(np.linalg.norm(part))
+    return part / np.float32(norm) if norm else part
+
+
+def _packed(vector: npt.NDArray[np.float32]) -> str:
+    """A vector as OpenAI's base64: little-endian float32."""
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+
+
+def _usage(tokens: Iterable[int]) -> Row:
+    """What a request cost, in tokens."""
+    total = sum(tokens)
+    return {"prompt_tokens": total, "total_tokens": total}
+
+
+def _since(started: float) -> float:
+    """Milliseconds since a value of `time.perf_counter`."""
+    return round((time.perf_counter() - started) * 1000, 2)

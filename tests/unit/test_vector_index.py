@@ -298,7 +298,7 @@ def _steps(monkeypatch, stop_at):
 
         return call
 
-    for name in ("write_rows", "write_vectors", "sync_folder", "commit", "sweep", "_save_rows"):
+    for name in ("write_rows", "write_vectors", "sync_folder", "commit", "sweep", "save_array"):
         monkeypatch.setattr(index_writing, name, counted(getattr(index_writing, name)))
 
 
