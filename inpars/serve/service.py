@@ -9,6 +9,7 @@ import base64
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -234,19 +235,9 @@ def _hit_row(hit: Hit) -> Row:
 
 def _answer_row(answer: Answer) -> Row:
     """An answer, as `wire.AnswerOut` without its time."""
-    span = answer.span
-    return {
-        "question": answer.question,
-        "kind": answer.kind,
-        "answered": answer.answered,
-        "text": answer.text,
-        "reason": answer.reason,
-        "method": answer.method,
-        "score": answer.score,
-        "span": None if span is None else {"start": span.start, "end": span.end},
-        "cited": list(answer.cited),
-        "sources": [_hit_row(hit) for hit in answer.sources],
-    }
+    row = asdict(replace(answer, sources=(), alternatives=()))
+    del row["alternatives"]
+    return row | {"sources": [_hit_row(hit) for hit in answer.sources]}
 
 
 def _ranked_row(place: int, score: float, *, raw: bool = False) -> Row:
