@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +44,7 @@ def list_of(record: Mapping[str, Any], name: str, path: Path, line: int) -> list
 
 def number_of(value: object, name: str, path: Path, line: int) -> float:
     """A finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -math.inf < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise wrong("must be a number", name, value, path, line)
     return float(value)
 
