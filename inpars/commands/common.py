@@ -13,6 +13,7 @@ from typing import Any
 
 from inpars.console import Console
 from inpars.datasets import Dataset, UnknownJudgements, load_dataset
+from inpars.engines import trial
 from inpars.errors import ConfigError
 from inpars.json_text import to_json, well_formed
 from inpars.options import add_flags, from_flags, option
@@ -116,7 +117,9 @@ def add_display_flags(parser: argparse.ArgumentParser) -> None:
 
 def console(flags: argparse.Namespace) -> Console:
     """Progress on stderr, as the flags want it."""
-    return Console(quiet=flags.quiet)
+    shown = Console(quiet=flags.quiet)
+    trial.report_to(shown)
+    return shown
 
 
 def typed_text(text: str) -> str:

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from inpars.engines.openvino_network import OpenVinoNetwork, Output
     from inpars.models.dtypes import DtypeName
 
-PROBE_TEXTS, PROBE_TOKENS = 16, 200  # whose reading is timed; about what documents have
+PROBE_TEXTS, PROBE_TOKENS = 8, 200  # whose reading is timed; about what documents have
 # what `auto` may choose; 8-bit weights are to be named, until nDCG@10 is shown to keep on more collections
 TRIED: tuple[EngineName, ...] = ("openvino",)
 UNUSED_POSITIONS = 2  # RoBERTa's, which it counts among its positions
-TIMED = 3  # times, the fastest of which counts
+TIMED = 3  # times at most, the fastest of which counts
+ENOUGH_SECONDS = 1.5  # after which nothing is timed again
 # of the outputs' deviation: rounding stays far below, another architecture far above
 TOLERANCE: Mapping[EngineName, float] = {"openvino": 0.05, "openvino-int8": 0.2, "torch-int8": 0.2}
 
@@ -54,11 +55,12 @@ def openvino_form(
     output: Output,
     dtype: DtypeName,
     time_torch: Callable[[Callable[[Read], float]], float],
+    model: str,
 ) -> OpenVinoNetwork | None:
     """The form of an encoder or classifier to compute with; None where torch does it.
 
     `time_torch` is given a stop-watch, and calls it with what reads inputs as torch would as shipped; it leaves the
-    network as it was. Raises ConfigError where OpenVINO was named and cannot compute the network.
+    network as it was. `model` is what users call it. Raises ConfigError where OpenVINO was named and cannot compute it.
     """
     if network is None:
         return None
@@ -88,7 +90,7 @@ def openvino_form(
         seconds=lambda form: stop_watch(lambda inputs: form(**inputs)),
         seconds_of_torch=lambda: time_torch(stop_watch),
     )
-    return chosen_form(network, output, dtype, forms)
+    return chosen_form(network, output, dtype, forms, model)
 
 
 def chosen_form(
@@ -96,6 +98,7 @@ def chosen_form(
     subject: str,
     dtype: DtypeName,
     forms: Forms[Form],
+    model: str,
 ) -> Form | None:
     """The form to compute with, named or found by a trial that is remembered; None where torch does it.
 
@@ -110,7 +113,7 @@ def chosen_form(
     tried = [name for name in forms.tried if name == "torch-int8" or has_openvino()]
     if dtype != "auto" or not many or not tried:
         return None
-    return _tried(network, subject, forms, tried)
+    return _tried(network, subject, forms, tried, model)
 
 
 def _named(
@@ -147,6 +150,7 @@ def _tried(
     subject: str,
     forms: Forms[Form],
     names: Sequence[EngineName],
+    model: str,
 ) -> Form | None:
     from inpars.engines.fingerprints import weights_fingerprint
 
@@ -158,7 +162,7 @@ def _tried(
 
     trials: dict[str, trial.Trial] = {"torch": forms.seconds_of_torch}
     trials |= {name: partial(time_openvino, name) for name in names}
-    best = trial.fastest(f"{subject}\0{weights_fingerprint(network)}\0{torch.get_num_threads()}", trials)
+    best = trial.fastest(model, f"{subject}\0{weights_fingerprint(network)}\0{torch.get_num_threads()}", trials)
     if best == "torch":
         return None
     return made[best] if best in made else _form_if_any(forms, best)  # type: ignore[arg-type]
@@ -174,8 +178,8 @@ def _form_if_any(forms: Forms[Form], name: EngineName) -> Form | None:
 
 def processor_seconds(work: Callable[[], Any], times: int = TIMED) -> float:
     """Processor time of some work, the fastest of a few times."""
-    found = []
-    for _ in range(times + 1):  # the first warms up
+    found: list[float] = []
+    while len(found) < 2 or (len(found) <= times and sum(found) < ENOUGH_SECONDS):  # the first warms up
         start = time.process_time()
         with torch.inference_mode():
             work()

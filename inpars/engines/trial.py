@@ -15,6 +15,7 @@ from pathlib import Path
 from inpars.cache import cache_folder
 from inpars.json_text import JsonError, parse_json
 from inpars.models import processor
+from inpars.progress import SILENT, Progress
 from inpars.storage import storage_errors
 
 TRIAL_FORMAT = 2  # raise it where candidates or their meaning change
@@ -24,13 +25,25 @@ MIN_INT8_GAIN = 1.25  # the same for one that rounds to 8 bits
 Trial = Callable[[], float | None]
 """Seconds of processor time for the same work; None where the engine cannot compute the network, or not as exactly."""
 
+_progress: list[Progress] = [SILENT]  # one per process, as the engine
 
-def fastest(subject: str, trials: Mapping[str, Trial]) -> str:
-    """The name of the engine to take; the first is taken where no other one is clearly faster."""
+
+def report_to(progress: Progress) -> None:
+    """Have this show the trials from now on."""
+    _progress[0] = progress
+
+
+def fastest(model: str, subject: str, trials: Mapping[str, Trial]) -> str:
+    """The name of the engine to take; the first is taken where no other one is clearly faster.
+
+    `model` is what users call it; `subject` is all that the choice depends on.
+    """
     path = cache_folder() / "engines" / f"{_key(subject, trials)}.json"
     if (known := _remembered(path, trials)) is not None:
         return known
-    seconds = {name: trial() for name, trial in trials.items()}
+    shown = f"choosing the engine for {model} on this machine (once, remembered in the cache)"
+    names = _progress[0].track(trials, total=len(trials), description=shown, unit="engines")
+    seconds = {name: trials[name]() for name in names}
     best = next(iter(trials))
     for name, spent in seconds.items():
         before, gain = seconds[best], MIN_INT8_GAIN if name.endswith("int8") else MIN_GAIN

@@ -6,6 +6,8 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -41,9 +43,9 @@ PROBE_TEXT = (
     "one line. Ports print tables of the hours at which ships of a given draught can enter, and mills on the coast "
     "once ground their grain with the water that a gate had kept back at high tide."
 )
-PROBE_DOCUMENTS = [Document(f"probe {number}", PROBE_TEXT[5 * number : 60 + 45 * number]) for number in range(8)]
+PROBE_DOCUMENTS = [Document(f"probe {number}", PROBE_TEXT[5 * number : 60 + 45 * number]) for number in range(10)]
 PROBE_NEW_TOKENS = 16
-WARM_UP = 2  # of the probe documents
+WARM_UP, COMPARED = 2, 2  # of the probe documents, the first and the last, which are not timed
 MAX_PROBE_DIFFERENCE = 0.2  # of a token's log-probability, on average; rounding stays below half of it
 
 
@@ -60,8 +62,9 @@ def openvino_generator(wanted: LocalModel, load_torch: Callable[[], QueryGenerat
             return None
         raise MissingDependencyError("openvino-genai", f"for --engine-backend {name}", INSTALL)
     problem = _unfit(wanted)
+    fingerprint = cache(partial(_fingerprint, wanted))
     if name != "auto":
-        generator = None if problem else _load(wanted)
+        generator = None if problem else _load(wanted, fingerprint())
         if generator is None:
             problem = problem or "OpenVINO does not compute this model as torch does"
             raise ConfigError(f"--engine-backend {name}: {problem}; leave it out")
@@ -71,15 +74,15 @@ def openvino_generator(wanted: LocalModel, load_torch: Callable[[], QueryGenerat
     loaded: list[OpenVinoGenerator] = []
 
     def time_openvino() -> float | None:
-        found = _load(wanted)
+        found = _load(wanted, fingerprint())
         loaded.extend([found] if found else [])
         return _seconds(found) if found else None
 
     threads = torch.get_num_threads()
     trials: dict[str, trial.Trial] = {"torch": lambda: _seconds(load_torch()), "openvino": time_openvino}
-    if trial.fastest(f"decoder\0{_fingerprint(wanted)}\0{threads}", trials) == "torch":
+    if trial.fastest(wanted.model, f"decoder\0{fingerprint()}\0{threads}", trials) == "torch":
         return None
-    return loaded[0] if loaded else _load(wanted)
+    return loaded[0] if loaded else _load(wanted, fingerprint())
 
 
 def _unfit(wanted: LocalModel) -> str | None:
@@ -117,23 +120,28 @@ def _network(wanted: LocalModel) -> tuple[Any, Any]:
     )
 
 
-def _load(wanted: LocalModel) -> OpenVinoGenerator | None:
+def _load(wanted: LocalModel, fingerprint: str) -> OpenVinoGenerator | None:
     """The generator; None where the model cannot be written for OpenVINO, or gives something else there."""
-    from inpars.generation.openvino_generator import Decoder, OpenVinoGenerator
+    from inpars.generation.openvino_generator import Decoder, OpenVinoGenerator, load_pipeline
 
-    place = cache_folder() / "models" / f"{_fingerprint(wanted)[:16]}-{gguf_weights.FILE_FORMAT}.q8_0.gguf"
+    place = cache_folder() / "models" / f"{fingerprint[:16]}-{gguf_weights.FILE_FORMAT}.q8_0.gguf"
     note = place.with_suffix(".json")  # written last
-    known = _read(note, place) or _write(wanted, place, note)
+    known, loaded = _read(note, place), None
+    if known is None:
+        known, loaded = _write(wanted, place, note)
     if not known["agrees"]:
         return None
     own = wanted.computing
     tokenizer = models.load_tokenizer(wanted.model, trust_remote_code=own.trust_remote_code)
     config = models.load_config(wanted.model, trust_remote_code=own.trust_remote_code)
-    decoder = Decoder(wanted.model, place, tokenizer, frozenset(known["end_tokens"]), precision_hint(own.dtype))
     PromptTokens(tokenizer, wanted.prompt, wanted.settings.max_doc_tokens).check_room(
         SimpleNamespace(config=config), wanted.model, wanted.settings.max_new_tokens
     )
-    return OpenVinoGenerator(decoder, wanted.prompt, wanted.settings, threads=torch.get_num_threads())
+    precision, ends = precision_hint(own.dtype), frozenset(known["end_tokens"])
+    if loaded is None or loaded.precision != precision:
+        pipeline = load_pipeline(place, precision, torch.get_num_threads())
+        loaded = Decoder(wanted.model, pipeline, tokenizer, ends, precision)
+    return OpenVinoGenerator(replace(loaded, end_tokens=ends), wanted.prompt, wanted.settings)
 
 
 def _read(note: Path, place: Path) -> dict[str, Any] | None:
@@ -151,23 +159,28 @@ class _DisagreesError(Exception):
     """The weights as OpenVINO reads them give other log-probabilities than torch's; they are not kept."""
 
 
-def _write(wanted: LocalModel, place: Path, note: Path) -> dict[str, Any]:
-    """Write the weights, try them, and note whether they give what torch gives, and the tokens that end a text."""
-    from inpars.generation.openvino_generator import Decoder
+def _write(wanted: LocalModel, place: Path, note: Path) -> tuple[dict[str, Any], Decoder | None]:
+    """Write the weights, try them, and note whether they give what torch gives, and the tokens that end a text.
+
+    What was noted, and the decoder as it was tried.
+    """
+    from inpars.generation.openvino_generator import Decoder, load_pipeline
 
     network, tokenizer = _network(wanted)
     ends = end_tokens(network, tokenizer)
     known: dict[str, Any] = {"agrees": False, "end_tokens": ends}
+    decoder: Decoder | None = None
     if gguf_weights.fits(network.config, tokenizer):
         with suppress(_DisagreesError), atomic_file(place, ".tmp.gguf") as working:  # OpenVINO goes by the ending
             gguf_weights.write_gguf(network, tokenizer, working)
-            decoder = Decoder(wanted.model, working, tokenizer, frozenset(), precision_hint())
+            pipeline = load_pipeline(working, precision_hint(), torch.get_num_threads())
+            decoder = Decoder(wanted.model, pipeline, tokenizer, frozenset(), precision_hint())
             if not _agrees(decoder, network):
                 raise _DisagreesError
             known["agrees"] = True
     with atomic_writer(note) as stream:
         json.dump(known, stream)
-    return known
+    return known, decoder
 
 
 def _agrees(decoder: Decoder, network: Any) -> bool:  # noqa: ANN401
@@ -181,9 +194,9 @@ def _agrees(decoder: Decoder, network: Any) -> bool:  # noqa: ANN401
         Prompt(name="probe", form="{document}", stop=()),
         DecodingSettings(max_new_tokens=PROBE_NEW_TOKENS),
     )
-    generator = OpenVinoGenerator(decoder, prompt, settings, threads=torch.get_num_threads())
+    generator = OpenVinoGenerator(decoder, prompt, settings)
     inputs = PromptTokens(decoder.tokenizer, prompt, settings.max_doc_tokens)
-    some = PROBE_DOCUMENTS[::2]
+    some = PROBE_DOCUMENTS[-COMPARED:]
     found = [queries[0] for queries in generator.generate(some)]
     differences = [
         difference
@@ -202,8 +215,8 @@ def _differences(network: Any, prompt: list[int], query: GeneratedQuery) -> list
 
 
 def _seconds(generator: QueryGenerator) -> float:
-    """Processor time of writing for the probe documents that it has not warmed up with, which it may remember."""
+    """Processor time of writing for the probe documents that it has not read yet: it may remember the others."""
     generator.generate(PROBE_DOCUMENTS[:WARM_UP])
     start = time.process_time()
-    generator.generate(PROBE_DOCUMENTS[WARM_UP:])
+    generator.generate(PROBE_DOCUMENTS[WARM_UP:-COMPARED])
     return time.process_time() - start

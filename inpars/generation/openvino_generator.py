@@ -35,13 +35,30 @@ BLOCK_TOKENS = 32  # of the cache on a processor
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """A decoder for OpenVINO: a GGUF file from `gguf_weights`, its tokenizer, and what ends a text, if anything."""
+    """A decoder that OpenVINO has loaded, its tokenizer, and what ends a text, if anything."""
 
     name: str
-    weights: Path
+    pipeline: Any  # from `load_pipeline`; generators that share it take turns
     tokenizer: Any  # a transformers tokenizer
     end_tokens: frozenset[int]
     precision: Literal["bf16", "f32"]
+
+
+def load_pipeline(weights: Path, precision: Literal["bf16", "f32"], threads: int) -> Any:  # noqa: ANN401 - GenAI's
+    """Load a GGUF file from `gguf_weights`, which takes seconds."""
+    openvino_package()
+    import openvino_genai as genai
+
+    scheduler = genai.SchedulerConfig()
+    scheduler.enable_prefix_caching = True
+    scheduler.max_num_batched_tokens = BATCH_TOKENS
+    scheduler.cache_size = CACHE_GIGABYTES
+    properties = {
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": precision,
+        "KV_CACHE_PRECISION": precision,
+    }
+    return genai.ContinuousBatchingPipeline(str(weights), scheduler, "CPU", properties)
 
 
 class OpenVinoGenerator:
@@ -49,9 +66,8 @@ class OpenVinoGenerator:
 
     log_prob_kind: LogProbKind = "raw"
 
-    def __init__(self, decoder: Decoder, prompt: PromptSource, settings: DecodingSettings, *, threads: int) -> None:
-        """Load the decoder and read the prompt's beginning."""
-        openvino_package()
+    def __init__(self, decoder: Decoder, prompt: PromptSource, settings: DecodingSettings) -> None:
+        """Read the prompt's beginning."""
         import openvino_genai as genai
 
         settings.check()
@@ -61,16 +77,7 @@ class OpenVinoGenerator:
         decode = partial(decoder.tokenizer.decode, clean_up_tokenization_spaces=False)
         self._end = TextEnd(decoder.end_tokens, prompt.stop_position, decode)
         self._stop_tokens = set(decoder.end_tokens | _stop_tokens(decoder.tokenizer, prompt))
-        scheduler = genai.SchedulerConfig()
-        scheduler.enable_prefix_caching = True
-        scheduler.max_num_batched_tokens = BATCH_TOKENS
-        scheduler.cache_size = CACHE_GIGABYTES
-        properties = {
-            "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": precision,
-            "KV_CACHE_PRECISION": precision,
-        }
-        self._pipeline = genai.ContinuousBatchingPipeline(str(decoder.weights), scheduler, "CPU", properties)
+        self._pipeline = decoder.pipeline
         self._requests = 0
         self._read_prefix()
 

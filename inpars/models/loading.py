@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
 import torch
 import transformers
@@ -207,15 +207,17 @@ def _converted(parts: Sequence[Path], name: str) -> Path:
 
 
 @contextmanager
-def _without_bar() -> Iterator[None]:
-    """Keep transformers' bar of a GGUF file's tensors off stderr; no setting of its own does."""
-    module: Any = gguf_reading
-    shown = module.tqdm
-    module.tqdm = functools.partial(shown, disable=True)
+def _read_once() -> Iterator[None]:
+    """Have transformers parse a GGUF file once instead of every time it asks, and show no bar of its tensors."""
+    import gguf
+
+    module, package = cast("Any", gguf_reading), cast("Any", gguf)
+    bar, reader = module.tqdm, package.GGUFReader
+    module.tqdm, package.GGUFReader = functools.partial(bar, disable=True), functools.cache(reader)
     try:
         yield
     finally:
-        module.tqdm = shown
+        module.tqdm, package.GGUFReader = bar, reader
 
 
 def _convert(parts: Sequence[Path], working: Path, name: str) -> None:
@@ -229,8 +231,8 @@ def _convert(parts: Sequence[Path], working: Path, name: str) -> None:
                     shutil.copyfileobj(stream, whole)
     where = {"gguf_file": gguf.name}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **where)
-        with _without_bar():
+        with _read_once():
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **where)
             model = AutoModelForCausalLM.from_pretrained(
                 gguf.parent, **where, quantization_config=GgufConfig(dequantize=True), dtype=torch.float32
             )

@@ -89,7 +89,7 @@ class Encoder:
             require_offsets(self._model.tokenizer, model)
         self._number_format = number_format
         network = getattr(self._model[0], "auto_model", None)
-        compiled = openvino_form(network, "last_hidden_state", dtype, self._time_torch)
+        compiled = openvino_form(network, "last_hidden_state", dtype, self._time_torch, model)
         if compiled is not None:
             self._model[0].model = compiled
         self._side_by_side = compiled is not None

@@ -73,7 +73,7 @@ def load_scorer(
         trust_remote_code=trust_remote_code,
     )
     likelihood = packed(pair_model, model, batch_tokens, dtype)
-    scorer = likelihood or ModelScorer(for_scoring(pair_model, dtype), name=model, batch_tokens=batch_tokens)
+    scorer = likelihood or ModelScorer(for_scoring(pair_model, model, dtype), name=model, batch_tokens=batch_tokens)
     if windows is None:
         return scorer
     from inpars.scoring.windows import NearestWindowScorer, WindowedScorer, default_tokens

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from inpars.engines.choice import TOLERANCE, Forms, chosen_form, openvino_form, processor_seconds
+from inpars.engines.choice import TOLERANCE, Forms, Read, chosen_form, openvino_form, processor_seconds
 from inpars.engines.int8_products import with_int8_products
 from inpars.models.networks import evaluating
 from inpars.scoring.cross_encoder import CrossEncoder
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from inpars.models.dtypes import DtypeName
     from inpars.models.engine_backend import EngineName
 
-COMPARED, TIMED = (9, 40), (8, 160)  # pairs, and tokens of each, that forms are compared and timed on
+COMPARED, TIMED = (9, 40), (4, 160)  # pairs, and tokens of each, that forms are compared and timed on
 
 Margins = Callable[[Batch], Tensor]
 
@@ -46,14 +46,18 @@ class CompiledPairModel:
         return self._model.settings()
 
 
-def compiled_cross_encoder(model: CrossEncoder, dtype: DtypeName) -> CompiledPairModel | None:
+def compiled_cross_encoder(model: CrossEncoder, dtype: DtypeName, name: str) -> CompiledPairModel | None:
     """The model in the form to score with; None where torch does it. See `openvino_form`."""
     network = model.network
-    form = openvino_form(network, "logits", dtype, lambda stop_watch: stop_watch(lambda inputs: network(**inputs)))
+
+    def time_torch(stop_watch: Callable[[Read], float]) -> float:
+        return stop_watch(lambda inputs: network(**inputs))
+
+    form = openvino_form(network, "logits", dtype, time_torch, name)
     return None if form is None else CompiledPairModel(model, lambda batch: model.margins(batch, form))
 
 
-def compiled_monot5(model: MonoT5, dtype: DtypeName) -> CompiledPairModel | None:
+def compiled_monot5(model: MonoT5, dtype: DtypeName, name: str) -> CompiledPairModel | None:
     """The same of a T5."""
     network, answers = model.network, model.answers
 
@@ -88,7 +92,7 @@ def compiled_monot5(model: MonoT5, dtype: DtypeName) -> CompiledPairModel | None
             return processor_seconds(lambda: form.margins(given))
 
     forms = Forms(make, agrees, seconds, seconds_of_torch=lambda: seconds(model))
-    return chosen_form(network, "margins", dtype, forms)
+    return chosen_form(network, "margins", dtype, forms, name)
 
 
 class _MarginsModule(nn.Module):

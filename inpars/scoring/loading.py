@@ -97,12 +97,12 @@ def _fitted(found: PairModel, model: str, max_length: int | None, before: int = 
     return found
 
 
-def for_scoring(model: PairModel, dtype: DtypeName = "auto") -> PairModel:
-    """The model in its fastest form that only scores; where there is none, itself."""
+def for_scoring(model: PairModel, name: str, dtype: DtypeName = "auto") -> PairModel:
+    """The model, which users call `name`, in its fastest form that only scores; where there is none, itself."""
     if isinstance(model, CrossEncoder):
-        return compiled_cross_encoder(model, dtype) or model
+        return compiled_cross_encoder(model, dtype, name) or model
     if isinstance(model, MonoT5):
-        return compiled_monot5(model, dtype) or model
+        return compiled_monot5(model, dtype, name) or model
     return model
 
 

@@ -42,7 +42,7 @@ def model(tiny, **settings):
 
 
 def check(plain):
-    compiled = for_scoring(plain, "float32")
+    compiled = for_scoring(plain, "tiny", "float32")
     assert type(compiled) is CompiledPairModel
     assert (compiled.settings(), compiled.encode(PAIRS)) == (plain.settings(), plain.encode(PAIRS))
     expected = torch.tensor(ModelScorer(plain, "x", batch_tokens=256).score(PAIRS))
@@ -69,4 +69,4 @@ def test_mt5_too(tiny):
 def test_torch_scores_where_it_is_named(tiny, monkeypatch):
     monkeypatch.setenv(engine_backend.VARIABLE, "torch")
     plain = model(tiny)
-    assert for_scoring(plain) is plain
+    assert for_scoring(plain, "tiny") is plain

@@ -7,6 +7,7 @@ import pytest
 from inpars.engines import trial
 from inpars.errors import ConfigError
 from inpars.models import engine_backend as engines
+from inpars.progress import SILENT, Silent
 
 
 @pytest.fixture(autouse=True)
@@ -30,28 +31,28 @@ def trials(**seconds):
     ],
 )
 def test_the_fastest_by_a_margin_is_taken(seconds, taken):
-    assert trial.fastest("a network", trials(**seconds)) == taken
+    assert trial.fastest("minilm", "a network", trials(**seconds)) == taken
 
 
 def test_a_trial_is_held_once_for_a_subject():
-    assert trial.fastest("a network", trials(torch=1.0, openvino=0.5)) == "openvino"
-    assert trial.fastest("a network", trials(torch=0.1, openvino=0.5)) == "openvino"
-    assert trial.fastest("another network", trials(torch=0.1, openvino=0.5)) == "torch"
+    assert trial.fastest("minilm", "a network", trials(torch=1.0, openvino=0.5)) == "openvino"
+    assert trial.fastest("minilm", "a network", trials(torch=0.1, openvino=0.5)) == "openvino"
+    assert trial.fastest("minilm", "another network", trials(torch=0.1, openvino=0.5)) == "torch"
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"engine": "abacus"}', '{"engine": 7}'])
 def test_a_torn_memory_is_a_new_trial(tmp_path, content):
-    trial.fastest("a network", trials(torch=1.0, openvino=0.5))
+    trial.fastest("minilm", "a network", trials(torch=1.0, openvino=0.5))
     (known,) = (tmp_path / "engines").glob("*.json")
     known.write_text(content)
-    assert trial.fastest("a network", trials(torch=0.1, openvino=0.5)) == "torch"
+    assert trial.fastest("minilm", "a network", trials(torch=0.1, openvino=0.5)) == "torch"
     assert json.loads(known.read_text())["engine"] == "torch"
 
 
 def test_a_capped_processor_has_trials_of_its_own(monkeypatch):
-    assert trial.fastest("a network", trials(torch=1.0, openvino=0.5)) == "openvino"
+    assert trial.fastest("minilm", "a network", trials(torch=1.0, openvino=0.5)) == "openvino"
     monkeypatch.setattr(trial.processor, "tier", lambda: "another tier")
-    assert trial.fastest("a network", trials(torch=0.1, openvino=0.5)) == "torch"
+    assert trial.fastest("minilm", "a network", trials(torch=0.1, openvino=0.5)) == "torch"
 
 
 def test_the_environment_names_the_engine_where_no_flag_does(monkeypatch):
@@ -65,3 +66,18 @@ def test_the_environment_names_the_engine_where_no_flag_does(monkeypatch):
     monkeypatch.setenv("INPARS_ENGINE_BACKEND", "abacus")
     with pytest.raises(ConfigError, match="INPARS_ENGINE_BACKEND is 'abacus'"):
         engines.engine()
+
+
+def test_a_trial_says_once_what_it_chooses(monkeypatch):
+    shown = []
+
+    class Shown(Silent):
+        def track(self, items, *, total, description, unit, done=0):
+            shown.append((description, total))
+            yield from items
+
+    monkeypatch.setattr(trial, "_progress", [SILENT])
+    trial.report_to(Shown())
+    for _ in range(2):
+        trial.fastest("minilm", "a network", trials(torch=1.0, openvino=0.5))
+    assert shown == [("choosing the engine for minilm on this machine (once, remembered in the cache)", 2)]

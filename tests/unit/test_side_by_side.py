@@ -102,7 +102,7 @@ def test_work_that_is_no_longer_wanted_is_told_so(use_threads):
 
 
 def test_scores_in_bfloat16(tiny, threads, threads_seen):
-    model = for_scoring(load_pair_model(tiny("bert_classifier"), device="cpu", dtype="bfloat16"))
+    model = for_scoring(load_pair_model(tiny("bert_classifier"), device="cpu", dtype="bfloat16"), "tiny")
     expected = ModelScorer(model, "x", batch_tokens=1 << 20).score(PAIRS)
     seen = threads_seen(model, "margins")
     found = ModelScorer(model, "x", batch_tokens=64).score(PAIRS)
