@@ -21,6 +21,8 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+import jsonlines
+
 from inpars.errors import DataFormatError, StorageError
 from inpars.json_text import JsonError, parse_json, to_json
 from inpars.packing import packing, unpacked_stream
@@ -96,14 +98,32 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def read_placed_jsonl(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """As `read_jsonl`, each with the byte (of the unpacked file) that its line begins at."""
-    end, first = 0, True
     with open_lines(path) as stream:
-        for number, raw in enumerate(stream, start=1):
-            start, end = end, end + len(raw)
-            line = decode_line(raw, path, number)
-            if line.strip():
-                yield start, number, parse_object(line, path, number, first=first)
+        lines, first = _CountedLines(stream, path), True
+        reader = jsonlines.Reader(lines, loads=parse_json)  # the same answer whether or not orjson is installed
+        try:
+            for record in reader.iter(type=dict, skip_empty=True):
+                yield lines.start, lines.number, record
                 first = False
+        except jsonlines.InvalidLineError as error:
+            raise _line_error(error.__cause__, str(error.line), path, lines.number, first=first) from None
+
+
+class _CountedLines:
+    """Decoded lines of a stream, with the number and the first byte of the latest one."""
+
+    def __init__(self, stream: IO[bytes], path: Path) -> None:
+        self.number = self.start = self._end = 0
+        self._stream, self._path = stream, path
+
+    def __iter__(self) -> Iterator[str]:
+        try:
+            for raw in self._stream:
+                self.number += 1
+                self.start, self._end = self._end, self._end + len(raw)
+                yield decode_line(raw, self._path, self.number)
+        except EOFError as error:  # of a packed file that is cut off; jsonlines takes it for the end of the lines
+            raise zlib.error(str(error)) from None
 
 
 def parse_object(line: str, path: Path, number: int, *, first: bool = False) -> dict[str, Any]:
@@ -111,11 +131,19 @@ def parse_object(line: str, path: Path, number: int, *, first: bool = False) -> 
     try:
         record = parse_json(line)
     except JsonError as error:
-        raise first_line_error(path, number, line, first) or broken_json(path, number, error, line) from None
+        raise _line_error(error, line, path, number, first=first) from None
     if not isinstance(record, dict):
-        problem = DataFormatError("not a JSON object", path=path, line=number, excerpt=line)
-        raise first_line_error(path, number, line, first) or problem
+        raise _line_error(None, line, path, number, first=first)
     return record
+
+
+def _line_error(cause: object, line: str, path: Path, number: int, *, first: bool) -> DataFormatError:
+    """The error for a line that is no JSON object; `cause` is the reader's where it is no JSON at all."""
+    if other := first_line_error(path, number, line, first):
+        return other
+    if isinstance(cause, JsonError):
+        return broken_json(path, number, cause, line)
+    return DataFormatError("not a JSON object", path=path, line=number, excerpt=line)
 
 
 def read_json_at(path: Path, starts: Iterable[int]) -> Iterator[dict[str, Any]]:
