@@ -12,7 +12,7 @@ from inpars.answering.writing import Message
 from inpars.errors import ConfigError
 from inpars.generation.causal_lm import end_tokens
 from inpars.models import loading as models
-from inpars.models.dtypes import DtypeName
+from inpars.models.computing import DtypeName
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.networks import pad_id
 

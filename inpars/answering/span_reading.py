@@ -12,7 +12,7 @@ from threading import Lock
 
 from inpars.answering.reading import NO_HITS, best_answer, unanswered
 from inpars.answering.records import Answer, Hit, Span
-from inpars.models.dtypes import DtypeName
+from inpars.models.computing import DtypeName
 from inpars.scoring.answerability import AnswerabilityScorer
 
 

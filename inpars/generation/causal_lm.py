@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
@@ -25,8 +25,8 @@ from inpars.generation.sampling import choice
 from inpars.generation.settings import DecodingSettings, chunks_by_length, grouped
 from inpars.generation.shared_prefix import SharedPrefixRows, best_forward
 from inpars.models import loading as models
-from inpars.models.dtypes import DtypeName
-from inpars.models.hardware import describe, pick_device, pick_dtype
+from inpars.models.computing import Placement
+from inpars.models.hardware import describe
 from inpars.models.networks import pad_id
 from inpars.models.side_by_side import computes_in_bfloat16, each_alone
 from inpars.prompting.templates import PromptSource
@@ -46,23 +46,16 @@ class CausalGenerator:
         model: str,
         prompt: PromptSource,
         settings: DecodingSettings | None = None,
-        *,
-        device: str = "auto",
-        dtype: DtypeName = "auto",
-        trust_remote_code: bool = False,
+        **where: Unpack[Placement],
     ) -> None:
         """Load the model and read the prompt's beginning. Raises ConfigError where the prompt is too long for it."""
         self._settings = settings or DecodingSettings()
         self._settings.check()
-        place = pick_device(device)
-        number_format = pick_dtype(dtype, place)
-        self.name, self.device = model, describe(place, number_format)
-        self._network, self._tokenizer = models.load_causal_lm(
-            model, device=place, dtype=number_format, trust_remote_code=trust_remote_code
-        )
-        self._chunk = CHUNK_DOCUMENTS.get(place.type, CHUNK_DOCUMENTS["cpu"])
+        self._network, self._tokenizer = models.load_causal_lm(model, **where)
+        self.name, self.device = model, describe(self._network.device, self._network.dtype)
+        self._chunk = CHUNK_DOCUMENTS.get(self._network.device.type, CHUNK_DOCUMENTS["cpu"])
         self._inputs = PromptTokens(self._tokenizer, prompt, self._settings.max_doc_tokens)
-        self._inputs.check_room(self._network, model, self._settings.max_new_tokens)
+        self._inputs.check_room(self._network.config, model, self._settings.max_new_tokens)
         forward, pad = best_forward(self._network), pad_id(self._tokenizer)
         # chunks may be written side by side: this forward pass keeps nothing of a text outside its state
         self._alone = forward is not None and computes_in_bfloat16(self._network)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from inpars.generation.settings import DecodingSettings
 from inpars.models.computing import ComputingOptions
@@ -18,9 +17,3 @@ class LocalModel:
     prompt: PromptSource
     settings: DecodingSettings
     computing: ComputingOptions
-
-    @property
-    def places(self) -> dict[str, Any]:
-        """Keyword arguments of a generator: device, number format, whether the model's own code may run."""
-        own = self.computing
-        return {"device": own.device, "dtype": own.dtype, "trust_remote_code": own.trust_remote_code}

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -131,7 +130,7 @@ def _load(wanted: LocalModel) -> OpenVinoGenerator | None:
     config = models.load_config(wanted.model, trust_remote_code=own.trust_remote_code)
     decoder = Decoder(wanted.model, place, tokenizer, frozenset(known["end_tokens"]), precision_hint(own.dtype))
     PromptTokens(tokenizer, wanted.prompt, wanted.settings.max_doc_tokens).check_room(
-        SimpleNamespace(config=config), wanted.model, wanted.settings.max_new_tokens
+        config, wanted.model, wanted.settings.max_new_tokens
     )
     return OpenVinoGenerator(decoder, wanted.prompt, wanted.settings, threads=torch.get_num_threads())
 

@@ -29,7 +29,6 @@ class Choice(Protocol):
 
         `rows` says which prompt of the batch each row belongs to; `step` counts tokens from 0.
         """
-        ...
 
 
 def most_likely(logits: Tensor, rows: Sequence[int] = (), step: int = 0) -> tuple[Tensor, Tensor]:

@@ -14,8 +14,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from transformers import GenerationConfig
@@ -26,7 +25,7 @@ from inpars.generation.causal_lm import end_ids
 from inpars.generation.decoding import TextEnd, replayed
 from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.settings import DecodingSettings, grouped
-from inpars.models.dtypes import DtypeName
+from inpars.models.computing import DtypeName, Placement
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.loading import load_config, load_tokenizer, resolve_model
 from inpars.models.processor import memory_bytes
@@ -57,19 +56,17 @@ class VllmGenerator:
         model: str,
         prompt: PromptSource,
         settings: DecodingSettings,
-        *,
-        device: str = "auto",
-        dtype: DtypeName = "auto",
-        trust_remote_code: bool = False,
+        **where: Unpack[Placement],
     ) -> None:
         """Load the model where vLLM computes. Raises ConfigError where the prompt is too long for it."""
         settings.check()
-        place = _place(device)
-        number_format = _number_format(dtype, place)
+        place = _place(where.get("device", "auto"))
+        number_format = _number_format(where.get("dtype", "auto"), place)
+        trust_remote_code = where.get("trust_remote_code", False)
         source, config = resolve_model(model), load_config(model, trust_remote_code=trust_remote_code)
         tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
         self._inputs = PromptTokens(tokenizer, prompt, settings.max_doc_tokens)
-        self._inputs.check_room(SimpleNamespace(config=config), model, settings.max_new_tokens)
+        self._inputs.check_room(config, model, settings.max_new_tokens)
         self._vllm = _vllm()
         self._settings, self.name = settings, model
         self.device = f"vLLM on {describe(place, number_format)}"
@@ -162,7 +159,7 @@ def _without_warnings() -> Iterator[None]:
         yield
 
 
-def _place(device: str) -> torch.device:
+def _place(device: str | torch.device) -> torch.device:
     """The device that the installed vLLM uses. Raises ConfigError if another is asked for."""
     here = pick_device()
     if device not in ("auto", here.type):
@@ -173,7 +170,7 @@ def _place(device: str) -> torch.device:
     return here
 
 
-def _number_format(dtype: DtypeName, place: torch.device) -> torch.dtype:
+def _number_format(dtype: DtypeName | torch.dtype, place: torch.device) -> torch.dtype:
     if dtype == "float64":
         raise ConfigError("--dtype float64: vLLM does not compute in it; give float32, or --backend causal")
     return pick_dtype(dtype, place)

@@ -44,29 +44,23 @@ class PromptSource(Protocol):
     @property
     def name(self) -> str:
         """Its name in records and manifests."""
-        ...
 
     @property
     def text(self) -> str:
         """Everything that decides what a model is shown, to be hashed."""
-        ...
 
     @property
     def examples(self) -> tuple[Example, ...]:
         """All examples that any document may be shown."""
-        ...
 
     def for_document(self, document: Document) -> Prompt:
         """The prompt that this document is put into."""
-        ...
 
     def longest(self) -> Prompt:
         """The longest prompt that any document is put into, as far as characters tell."""
-        ...
 
     def stop_position(self, generated: str) -> int:
         """Where a query ends in a continuation."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from inpars.errors import ConfigError, DataFormatError
 from inpars.json_text import JsonError, parse_json
 from inpars.manifest import sha256_of
 from inpars.models import loading as models
-from inpars.models.dtypes import DtypeName
+from inpars.models.computing import DtypeName
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.networks import check_length
 from inpars.models.side_by_side import in_lone_thread, side_by_side

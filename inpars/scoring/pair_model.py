@@ -56,15 +56,12 @@ class PairModel(Protocol):
 
     def encode(self, pairs: Sequence[Pair]) -> list[EncodedPair]:
         """Token ids of at most `max_length`; only the document is cut."""
-        ...
 
     def margins(self, batch: Batch, network: nn.Module | None = None) -> Tensor:
         """Float32 relevance, (pairs,), differentiable; `network` is the wrapped one where training wraps it."""
-        ...
 
     def settings(self) -> dict[str, Any]:
         """What a later `load_scorer` must know to score as this model was trained."""
-        ...
 
 
 class ModelScorer:

@@ -36,15 +36,12 @@ class DocumentEncoder(Protocol):
 
     def windows_of(self, documents: Sequence[Document]) -> list[list[str]]:
         """The texts that stand for each document."""
-        ...
 
     def encode_documents(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Embeddings, (texts, width)."""
-        ...
 
     def encode_queries(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Embeddings, (texts, width)."""
-        ...
 
 
 class NearestWindowScorer:
