@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
+from inpars.batches import slices
 from inpars.errors import ConfigError
 from inpars.generation import GeneratedQuery
 from inpars.generation.decoding import TextEnd, decode_rows
-from inpars.generation.even_rows import even_rows, even_tokens, rounded_up
+from inpars.generation.even_rows import EvenRows, even_tokens, rounded_up
 from inpars.generation.sampling import choice
-from inpars.generation.settings import DecodingSettings, chunks_by_length, grouped
+from inpars.generation.settings import DecodingSettings, chunks_by_length
 from inpars.models import loading as models
 from inpars.models.computing import Placement
 from inpars.models.hardware import describe
@@ -119,13 +120,13 @@ class Seq2SeqGenerator:
         for start in range(0, len(prompts), self._batch):
             rows = slice(start, start + self._batch)
             queries += decode_rows(
-                even_rows(self._rows, self._network),
+                EvenRows(self._rows, self._network),
                 prompts[rows],
                 max_new_tokens=self._settings.max_new_tokens,
                 end=self._end,
                 choose=choice(self._settings, keys[rows]),
             )
-        return [list(group) for group in grouped(queries, several)]
+        return [list(group) for group in slices(queries, several)]
 
     def _inputs(self, documents: Sequence[Document]) -> list[list[int]]:
         texts = [self._render(document) for document in documents]

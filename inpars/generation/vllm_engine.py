@@ -19,12 +19,13 @@ from typing import Any, Unpack
 import torch
 from transformers import GenerationConfig
 
+from inpars.batches import slices
 from inpars.errors import BackendError, ConfigError
 from inpars.generation import GeneratedQuery
 from inpars.generation.causal_lm import end_ids
 from inpars.generation.decoding import TextEnd, replayed
 from inpars.generation.prompt_tokens import PromptTokens
-from inpars.generation.settings import DecodingSettings, grouped
+from inpars.generation.settings import DecodingSettings
 from inpars.models.computing import DtypeName, Placement
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.loading import load_config, load_tokenizer, resolve_model
@@ -93,7 +94,7 @@ class VllmGenerator:
 
     def plan(self, documents: Sequence[Document]) -> list[list[int]]:
         """Chunks of neighbours: vLLM does not pad."""
-        return [list(chunk) for chunk in grouped(range(len(documents)), self._chunk)]
+        return [list(chunk) for chunk in slices(range(len(documents)), self._chunk)]
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
         """The queries of each document of the chunk."""
@@ -104,7 +105,7 @@ class VllmGenerator:
             self._reset_cache()
             answers = self._answers(prompts, [self._wanted(key) for key in keys])
         queries = [self._query(answer.outputs[0]) for answer in answers]
-        return [list(group) for group in grouped(queries, several)]
+        return [list(group) for group in slices(queries, several)]
 
     def _reset_cache(self) -> None:
         """Leave in vLLM's cache the prefix that all prompts share, and nothing of earlier chunks."""

@@ -25,6 +25,7 @@ from inpars.batches import chunks, slices
 from inpars.cache import cache_folder
 from inpars.corpus import Corpus, Documents, open_corpus
 from inpars.engines.choice import Read, openvino_form
+from inpars.engines.side_by_side import in_lone_thread, side_by_side
 from inpars.errors import ConfigError, DataFormatError
 from inpars.json_text import JsonError, parse_json
 from inpars.manifest import sha256_of
@@ -32,7 +33,6 @@ from inpars.models import loading as models
 from inpars.models.computing import DtypeName
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.networks import check_length
-from inpars.models.side_by_side import in_lone_thread, side_by_side
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run
 from inpars.retrieval.blocks import FillBlocks, SaveBlock, fill_here

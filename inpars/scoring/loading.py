@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
+from typing import Any, Literal, Unpack, get_args
 
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -18,20 +18,15 @@ from inpars.models import loading as models
 from inpars.models.computing import Placement
 from inpars.models.kinds import CAUSAL_ENDINGS, CLASSIFIER_ENDING
 from inpars.models.networks import LEAST_TOKENS, check_length, learned_positions
+from inpars.prompting.templates import Prompt
 from inpars.scoring import causal, monot5, query_likelihood
 from inpars.scoring.answers import Answers, find_answers
 from inpars.scoring.causal import CausalYesNo
-from inpars.scoring.compiled import compiled_cross_encoder, compiled_monot5
 from inpars.scoring.cross_encoder import CrossEncoder
 from inpars.scoring.kinds import SCORER_KINDS, ScorerKind
 from inpars.scoring.monot5 import MonoT5
 from inpars.scoring.pair_model import SETTINGS_KEY, PairModel
 from inpars.scoring.query_likelihood import QueryLikelihood
-
-if TYPE_CHECKING:
-    from inpars.models.computing import DtypeName
-    from inpars.prompting.templates import Prompt
-
 
 TEXTS = ("prefix", "suffix", "true_token", "false_token")
 
@@ -62,7 +57,8 @@ def load_pair_model(
     if kind == "cross-encoder":
         if not for_training:
             _check_head(model, config)
-        network, tokenizer = models.load_sequence_classifier(model, num_labels=_labels(config), **where)
+        labels = int(config.num_labels) if _has_head(config) else 1  # a head that is yet to be trained has one
+        network, tokenizer = models.load_sequence_classifier(model, num_labels=labels, **where)
         return _fitted(CrossEncoder(network, tokenizer, limit), model, max_length)
     network, tokenizer = models.load_causal_lm(model, **where)
     if kind == "causal":
@@ -85,15 +81,6 @@ def _fitted(found: PairModel, model: str, max_length: int | None, before: int = 
         if found.max_length < LEAST_TOKENS:
             raise ConfigError(f"{model} reads at most {most} tokens, of which the prompt takes {before}; shorten it")
     return found
-
-
-def for_scoring(model: PairModel, dtype: DtypeName = "auto") -> PairModel:
-    """The model in its fastest form that only scores; where there is none, itself."""
-    if isinstance(model, CrossEncoder):
-        return compiled_cross_encoder(model, dtype) or model
-    if isinstance(model, MonoT5):
-        return compiled_monot5(model, dtype) or model
-    return model
 
 
 def check_trained(
@@ -125,7 +112,7 @@ def find_kind(model: str, config: Any, saved: Mapping[str, Any]) -> ScorerKind: 
     if saved.get("kind") in SCORER_KINDS:
         return saved["kind"]  # type: ignore[no-any-return]
     names = config.architectures or []
-    if any(name.endswith(CLASSIFIER_ENDING) for name in names):
+    if _has_head(config):
         return "cross-encoder"
     if config.is_encoder_decoder:
         return "monot5"
@@ -173,11 +160,6 @@ def fitting_kinds(config: Any) -> Sequence[ScorerKind]:  # noqa: ANN401
         found = ["causal", "query-likelihood"]
     classifies = family in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
     return ["cross-encoder", *found] if classifies or not found else found
-
-
-def _labels(config: Any) -> int:  # noqa: ANN401
-    """A trained classifier's own number of labels; 1 for a checkpoint whose head is yet to be trained."""
-    return int(config.num_labels) if _has_head(config) else 1
 
 
 def _has_head(config: Any) -> bool:  # noqa: ANN401

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from inpars.engines.choice import TOLERANCE, Forms, chosen_form, processor_seconds
 from inpars.engines.int8_products import with_int8_products
+from inpars.engines.side_by_side import side_by_side
 from inpars.generation.plain_rows import keeps_only_keys_and_values, read_keys_and_values
 from inpars.models.engine_backend import EngineName
 from inpars.models.networks import UNFIT, evaluating, pad_id
 from inpars.models.processor import fast_bfloat16_flags
-from inpars.models.side_by_side import side_by_side
 from inpars.protocols import ScoredPart
 from inpars.scoring.packed_rows import PackedRows, can_pack_rows
 from inpars.scoring.pair_model import EncodedPair, Pair, PairModel, default_batch_tokens, token_budget_batches

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
+from inpars.engines.training_attention import train_with_fast_attention
 from inpars.evaluation.squad_metrics import best_threshold, exact_match, f1
 from inpars.models import loading as models
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.networks import check_length, pad_id
-from inpars.models.training_attention import train_with_fast_attention
 from inpars.progress import SILENT, Progress
 from inpars.scoring.answerability import LEAST_WINDOW, MAX_LENGTH, STRIDE, AnswerabilityScorer
 from inpars.training.loop import (
