@@ -17,9 +17,8 @@ from inpars.engines.fingerprints import weights_fingerprint
 from inpars.engines.openvino_network import computes_in, precision_hint
 from inpars.errors import ConfigError, MissingDependencyError
 from inpars.generation.causal_lm import end_tokens
-from inpars.generation.local_model import LocalModel
 from inpars.generation.prompt_tokens import PromptTokens
-from inpars.generation.settings import DecodingSettings
+from inpars.generation.settings import DecodingSettings, LocalModel
 from inpars.json_text import JsonError, parse_json
 from inpars.manifest import sha256_of, size_of
 from inpars.models import loading as models

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from inpars.batches import slices
 from inpars.errors import ConfigError
+from inpars.models.computing import ComputingOptions
+from inpars.prompting.templates import PromptSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +42,13 @@ def chunks_by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
     """Positions in chunks of similar length, short ones first."""
     order = sorted(range(len(lengths)), key=lambda position: (lengths[position], position))
     return [list(chunk) for chunk in slices(order, size)]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A model, its prompt, how it decodes, and where it computes."""
+
+    model: str
+    prompt: PromptSource
+    settings: DecodingSettings
+    computing: ComputingOptions

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from inpars.errors import MissingDependencyError
 from inpars.extras import EXTRAS, VLLM
 from inpars.generation import QueryGenerator
-from inpars.generation.local_model import LocalModel
+from inpars.generation.settings import LocalModel
 from inpars.records import Document
 
 

@@ -14,8 +14,9 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inpars.errors import BackendError, ConfigError, DataFormatError
 from inpars.generation.api.client import NoAnswerError, Server
@@ -42,7 +43,7 @@ def own_lines(content: bytes, requests: Collection[str]) -> tuple[list[dict[str,
     for line in lines:
         with suppress(JsonError):
             record = parse_json(line)
-            if isinstance(record, dict) and record.get("custom_id") in requests:
+            if isinstance(record, dict) and str(record.get("custom_id")) in requests:
                 records.append(record)
     return records, len(lines) - len(records)
 
@@ -83,6 +84,18 @@ def refuse_open_batches(path: Path, settings: str) -> None:
         raise ConfigError(f"{path} holds a batch that is not collected yet; give --batch, or remove that file")
 
 
+class _Failure(NamedTuple):
+    """Why a line holds no answer; `status` where the server was asked in the right spelling."""
+
+    reason: str
+    status: int | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether sending it again is of no use."""
+        return self.status in REFUSED | FINAL
+
+
 class Batches:
     """Sends, waits and collects until every request has its answer in the journal."""
 
@@ -100,9 +113,7 @@ class Batches:
         self._entries: list[dict[str, Any]] = []
         self._sent: Counter[str] = Counter()  # request -> how often it was sent by this process
         self._estimated = self._used = 0  # input tokens of the answers that came
-        self._reasons: dict[str, str] = {}
-        self._refused: dict[str, str] = {}  # request -> why the server will not do it
-        self._hopeless: dict[str, str] = {}  # the same where it will do none
+        self._failures: dict[str, _Failure] = {}  # request -> why its last line holds no answer
         self._sent_as: dict[str, Body] = {}  # request -> its parameters as they were spelled
 
     def run(self, requests: Sequence[ApiRequest]) -> None:
@@ -115,7 +126,9 @@ class Batches:
             missing = [request for request in requests if request.digest not in self._journal]
             if not missing:
                 return
-            self._check_refused(missing)
+            failures = [self._failures.get(request.digest) for request in missing]
+            if all(failure and failure.refused for failure in failures):
+                raise all_refused(self._server.url, next(failure.reason for failure in failures if failure))
             hopeless = [request for request in missing if self._sent[request.digest] >= MAX_ROUNDS]
             left = [request for request in missing if self._sent[request.digest] < MAX_ROUNDS]
             if not left:
@@ -191,12 +204,8 @@ class Batches:
         """The batch that carries the mark, where the server has one."""
 
         def look(client: Any) -> str | None:  # noqa: ANN401 - the SDK's client
-            for number, batch in enumerate(client.batches.list(limit=100)):
-                if (batch.metadata or {}).get(MARK) == mark:
-                    return str(batch.id)
-                if number >= LISTED:
-                    break
-            return None
+            listed = islice(client.batches.list(limit=100), LISTED)
+            return next((str(batch.id) for batch in listed if (batch.metadata or {}).get(MARK) == mark), None)
 
         return self._server.call(look)
 
@@ -262,55 +271,51 @@ class Batches:
                 if others:
                     self._progress.note(f"{file_id}: {others} lines are broken, doubled or of no request of this batch")
         self._journal.add(self._rows(lines, known))
-        if self._refused and self._journal.written:
+        refused = [name for name, failure in self._failures.items() if failure.status in REFUSED and name in known]
+        if refused and self._journal.written:
             answer = Answer(refusal(), 0, 0, (REFUSED_REMARK,))
-            self._journal.add({name: (known[name].query_id, answer) for name in self._refused if name in known})
-            self._refused.clear()
+            self._journal.add({name: (known[name].query_id, answer) for name in refused})
 
     def _rows(self, lines: Sequence[dict[str, Any]], known: dict[str, ApiRequest]) -> dict[str, tuple[str, Answer]]:
-        """The answers in result lines, the first of several; of lines without one the reason is kept."""
+        """The answers in result lines, the first of several; of lines without one the failure is kept."""
         rows: dict[str, tuple[str, Answer]] = {}
         for record in lines:
             name = record["custom_id"]
             request = known.get(name)
-            if name not in rows and (answer := self._answer(record, request)) is not None:
-                rows[name] = request.query_id if request else "", answer
-                self._reasons.pop(name, None)
-                self._refused.pop(name, None)
+            if name in rows:
+                continue
+            found = self._read(record, request)
+            if isinstance(found, _Failure):
+                self._failures[name] = found
+            else:
+                rows[name] = request.query_id if request else "", found
         return rows
 
-    def _answer(self, record: dict[str, Any], request: ApiRequest | None) -> Answer | None:
+    def _read(self, record: dict[str, Any], request: ApiRequest | None) -> Answer | _Failure:
         try:
             answer = self._wording.read(body_of(record), request)
         except FaultError as error:
             if error.fault.filtered:
                 return Answer(refusal(), 0, 0, (FILTERED,))
-            self._note_failed(record["custom_id"], error.fault, request)
-            return None
+            return self._judged(error.fault, request)
         except OddReplyError as error:
-            self._reasons[record["custom_id"]] = self._server.scrub(str(error))
-            return None
+            return _Failure(self._server.scrub(str(error)))
         self._estimated += request.input_tokens if request else 0
         self._used += answer.input_tokens if request else 0
         return answer
 
-    def _note_failed(self, name: str, fault: Fault, request: ApiRequest | None) -> None:
+    def _judged(self, fault: Fault, request: ApiRequest | None) -> _Failure:
+        """A failure that is final, unless another spelling of the request's parameters may help."""
         reason = self._server.scrub(f"status {fault.status}: {fault.message}" if fault.status else fault.message)
-        self._reasons[name] = reason
-        respelled = request is not None and self._server.spelling.learns(
-            fault.message, self._sent_as.get(name, request.body), request.body
-        )
-        if not respelled and fault.status in REFUSED | FINAL:
-            refused = self._refused if fault.status in REFUSED else self._hopeless
-            refused[name] = f"{reason}; {flag}" if (flag := advice(fault.message)) else reason
-
-    def _check_refused(self, missing: Sequence[ApiRequest]) -> None:
-        refused = self._hopeless | self._refused
-        if refused and all(request.digest in refused for request in missing):
-            raise all_refused(self._server.url, next(iter(refused.values())))
+        if request is not None:
+            sent = self._sent_as.get(request.digest, request.body)
+            if self._server.spelling.learns(fault.message, sent, request.body):
+                return _Failure(reason)
+        return _Failure(f"{reason}; {flag}" if (flag := advice(fault.message)) else reason, fault.status)
 
     def _failure(self, hopeless: Sequence[ApiRequest], total: int) -> BackendError:
-        reasons = Counter(self._reasons.get(request.digest, "no line in the results") for request in hopeless)
+        unanswered = _Failure("no line in the results")
+        reasons = Counter(self._failures.get(request.digest, unanswered).reason for request in hopeless)
         why = "; ".join(f"{count} times {reason}" for reason, count in reasons.most_common(3))
         return BackendError(
             f"{len(hopeless)} of {total} requests have no answer after {MAX_ROUNDS} batches ({why}); the others are "
