@@ -110,9 +110,7 @@ def _fingerprint(wanted: LocalModel) -> str:
 def _network(wanted: LocalModel) -> tuple[Any, Any]:
     """The network in float32, and its tokenizer."""
     own = wanted.computing
-    return models.load_causal_lm(
-        wanted.model, device=torch.device("cpu"), dtype=torch.float32, trust_remote_code=own.trust_remote_code
-    )
+    return models.load_causal_lm(wanted.model, device="cpu", dtype="float32", trust_remote_code=own.trust_remote_code)
 
 
 def _load(wanted: LocalModel) -> OpenVinoGenerator | None:

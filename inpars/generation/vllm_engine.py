@@ -160,7 +160,7 @@ def _without_warnings() -> Iterator[None]:
         yield
 
 
-def _place(device: str | torch.device) -> torch.device:
+def _place(device: str) -> torch.device:
     """The device that the installed vLLM uses. Raises ConfigError if another is asked for."""
     here = pick_device()
     if device not in ("auto", here.type):
@@ -171,7 +171,7 @@ def _place(device: str | torch.device) -> torch.device:
     return here
 
 
-def _number_format(dtype: DtypeName | torch.dtype, place: torch.device) -> torch.dtype:
+def _number_format(dtype: DtypeName, place: torch.device) -> torch.dtype:
     if dtype == "float64":
         raise ConfigError("--dtype float64: vLLM does not compute in it; give float32, or --backend causal")
     return pick_dtype(dtype, place)

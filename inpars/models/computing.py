@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from inpars.models.engine_backend import EngineName
 from inpars.options import option
-
-if TYPE_CHECKING:
-    import torch
 
 DtypeName: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
 
@@ -17,8 +14,8 @@ DtypeName: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
 class Placement(TypedDict, total=False):
     """Keyword arguments of everything that loads a model; `auto` is the default of device and number format."""
 
-    device: str | torch.device
-    dtype: DtypeName | torch.dtype
+    device: str
+    dtype: DtypeName
     trust_remote_code: bool  # run code that comes with a hub model
 
 

@@ -80,7 +80,7 @@ class Encoder:
         self._lock = Lock()  # its tokenizer cannot be used by two threads
         self._of_thread = local()  # so those that compute side by side have one each
         self._model = models.load_sentence_transformer(
-            model, device=place, dtype=torch.float32, trust_remote_code=trust_remote_code
+            model, device=str(place), dtype="float32", trust_remote_code=trust_remote_code
         )
         if max_length is not None:
             check_length(self._model, model, max_length)

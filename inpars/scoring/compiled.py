@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,21 +12,13 @@ from inpars.engines.int8_products import with_int8_products
 from inpars.models.networks import evaluating
 from inpars.scoring.cross_encoder import CrossEncoder
 from inpars.scoring.monot5 import MonoT5
-from inpars.scoring.pair_model import Batch, PairModel
+from inpars.scoring.pair_model import Batch, CompiledMargins, PairModel
 
 if TYPE_CHECKING:
     from inpars.models.computing import DtypeName
     from inpars.models.engine_backend import EngineName
 
 COMPARED, TIMED = (9, 40), (8, 160)  # pairs, and tokens of each, that forms are compared and timed on
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledMargins:
-    """A pair model's margins in another engine's form, not differentiable."""
-
-    margins: Callable[[Batch], Tensor]
-    thread_safe: bool = True
 
 
 def compiled(model: PairModel, dtype: DtypeName = "auto") -> CompiledMargins | None:

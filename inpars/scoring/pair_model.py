@@ -6,7 +6,7 @@ training and in scoring because both encode here.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -21,7 +21,6 @@ from inpars.protocols import ScoredPart
 from inpars.scoring.parts import score_all
 
 if TYPE_CHECKING:
-    from inpars.scoring.compiled import CompiledMargins
     from inpars.scoring.kinds import ScorerKind
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}  # padded tokens of one forward pass; more fall out of a processor's cache
@@ -63,6 +62,14 @@ class PairModel(Protocol):
 
     def settings(self) -> dict[str, Any]:
         """What a later `load_scorer` must know to score as this model was trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledMargins:
+    """A pair model's margins in another engine's form, not differentiable."""
+
+    margins: Callable[[Batch], Tensor]
+    thread_safe: bool = True
 
 
 class ModelScorer:

@@ -66,7 +66,7 @@ def train_reader(
     device = pick_device(options.device)
     torch.manual_seed(options.seed)  # of the new head
     network, tokenizer = models.load_extractive_reader(
-        options.model, device=device, dtype=torch.float32, trust_remote_code=options.trust_remote_code
+        options.model, device=str(device), dtype="float32", trust_remote_code=options.trust_remote_code
     )
     check_length(network, options.model, options.max_length, LEAST_WINDOW)
     without_dropout(network, options.dropout)
@@ -106,9 +106,7 @@ def measure(model: Path, examples: Sequence[Example], options: ReaderOptions) ->
     """
     if not examples:
         return {}
-    scorer = AnswerabilityScorer(
-        str(model), device=options.device, dtype=options.dtype, trust_remote_code=options.trust_remote_code
-    )
+    scorer = AnswerabilityScorer(str(model), **options.placement)
     spans = scorer.spans([(example.question, example.text) for example in examples])
     said = [example.text[span.start : span.end] for span, example in zip(spans, examples, strict=True)]
     margins = [span.margin for span in spans]

@@ -137,8 +137,8 @@ def check_retriever(options: RetrieverOptions) -> None:
 def _load(options: RetrieverOptions, device: torch.device) -> SentenceTransformer:
     model = models.load_sentence_transformer(
         options.model,
-        device=device,
-        dtype=torch.float32,
+        device=str(device),
+        dtype="float32",
         pooling=options.pooling,
         trust_remote_code=options.trust_remote_code,
     )
