@@ -1,8 +1,8 @@
 """Put a tuned model where it serves: a folder for other servers, an archive, or an endpoint on SageMaker.
 
 `folder` is for Text Embeddings Inference and sentence-transformers, or with --run holds the measured system of a run
-with its documents; `archive` holds it with a handler; `sagemaker`
-says first what it costs and how it is taken away, and does nothing before --yes.
+with its documents; `archive` holds the same with a handler and, of a system, with all its models; `sagemaker` says
+first what it costs and how it is taken away, and does nothing before --yes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from inpars.commands.measured import open_run
 from inpars.deploy.sagemaker import INSTANCE_TYPE, Placement, connect, create, delete, invoke, plan, status
 from inpars.deploy.system import export_system
 from inpars.errors import ConfigError
+from inpars.fusion.system import BM25
 from inpars.json_text import parse_json
 from inpars.options import COUNT, add_number
 from inpars.provenance import current_argv
@@ -33,14 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         own = kinds.add_parser(name, help=text, description=f"Write {text}.", allow_abbrev=False)
         models = own.add_mutually_exclusive_group(required=True)
         models.add_argument("--model", metavar="NAME", help="tuned model: a folder, or a hub id")
-        if name == "folder":
-            models.add_argument(
-                "--run",
-                type=Path,
-                metavar="FOLDER",
-                help="the whole measured system of an `inpars run` with its documents, for --run of `inpars serve`",
-            )
-            add_dataset_flags(own)
+        use = "for --run of `inpars serve`" if name == "folder" else "which the handler searches with"
+        models.add_argument(
+            "--run",
+            type=Path,
+            metavar="FOLDER",
+            help=f"the whole measured system of an `inpars run` with its documents, {use}",
+        )
+        add_dataset_flags(own)
         own.add_argument("--trust-remote-code", action="store_true", help="run code that comes with a hub model")
         own.add_argument("--output", type=Path, required=True, metavar="PATH", help=output)
         add_display_flags(own)
@@ -64,16 +65,29 @@ def run(flags: argparse.Namespace) -> None:
     """Deploy."""
     if flags.what == "sagemaker":
         _sagemaker(flags)
-    elif flags.what == "folder" and flags.run is not None:
+    elif flags.run is not None:
         _write_system(flags)
     else:
         _write(flags)
 
 
 def _write_system(flags: argparse.Namespace) -> None:
+    from inpars.deploy.archive import check_name, write_archive
+
+    if archived := flags.what == "archive":
+        check_name(flags.output)
     found = open_run(flags, flags.run, console(flags))
-    models = export_system(flags.run, found.system, found.dataset, flags.output, shlex.join(current_argv()))
+    given = (flags.run, found.system, found.dataset)
     text = f"{flags.output}: {found.system}, with {len(found.dataset.corpus)} documents"
+    if archived:
+        extras = ("train", "bm25") if any(stage.retriever == BM25 for stage in found.system.stages) else ("train",)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "system"
+            models = export_system(*given, folder, shlex.join(current_argv()), all_models=True)
+            count = write_archive(folder, flags.output, extras)
+        text += f", all models and a handler, {count} files, {flags.output.stat().st_size / 1e6:.1f} MB"
+    else:
+        models = export_system(*given, flags.output, shlex.join(current_argv()))
     print_result(flags, text, {"output": str(flags.output), "kind": "search system", "models": models})
 
 

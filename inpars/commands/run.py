@@ -9,7 +9,6 @@ any moment, the same command goes on.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,16 +31,15 @@ from inpars.evaluation.measures import DEFAULT_METRICS, parse_metrics
 from inpars.options import add_flags, flags_of, from_flags
 from inpars.pipeline.commands import Asked
 from inpars.pipeline.evidence import EvidenceOptions, read_evidence
-from inpars.pipeline.options import PipelineOptions
+from inpars.pipeline.options import PipelineOptions, budget_seconds
 from inpars.pipeline.planning import budget_values, closing_lines, free_settings
-from inpars.pipeline.prompt_choice import TRIAL_DOCUMENTS, choose_prompt_by_trial
+from inpars.pipeline.prompt_choice import DEFAULT, TRIAL_DOCUMENTS, PromptTrials, trial_options
 from inpars.pipeline.replacing import refuse_to_replace, settings_of
-from inpars.pipeline.run import generate_options, run_pipeline
+from inpars.pipeline.run import generate_options, known_mark, run_pipeline
 from inpars.pipeline.steps import Steps
 from inpars.progress import SILENT, Progress
 from inpars.prompting.example_choice import ExampleOptions, choose_prompt
 from inpars.prompting.prompts import load_prompt
-from inpars.prompting.templates import PromptSource
 from inpars.provenance import current_argv, shown_command
 from inpars.stages.evaluating import as_values, table
 from inpars.stages.ingesting import IngestOptions, ingest_files
@@ -58,8 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompt",
         action="append",
         metavar="NAME|PATH",
-        help="shipped prompt or prompt file (default: inpars); given two or three times each is tried on "
-        f"{TRIAL_DOCUMENTS} documents, and prompts/choice.json says why which is taken",
+        help="shipped prompt or prompt file; given two or three times each is tried on "
+        f"{TRIAL_DOCUMENTS} documents (default: {DEFAULT}, unless most of what it writes in such a trial does not look "
+        "like queries and another shipped prompt does better); prompts/choice.json says why which is taken",
     )
     add_flags(parser, ExampleOptions)
     add_flags(parser, PipelineOptions)
@@ -88,26 +87,51 @@ def run(flags: argparse.Namespace) -> int:
 
 
 def _run(flags: argparse.Namespace, shown: Progress) -> int:
-    options, metrics = from_flags(PipelineOptions, flags), parse_metrics(flags.metrics)
+    named, metrics = frozenset(getattr(flags, "given", ())), parse_metrics(flags.metrics)
+    options = from_flags(PipelineOptions, flags).with_default_top_k(named)
     progress = Steps(shown, options)
     examples = from_flags(ExampleOptions, flags)
-    prompts = {name: choose_prompt(load_prompt(name), examples, options.seed) for name in flags.prompt or ["inpars"]}
-    prompt_name, prompt = next(iter(prompts.items()))
+    prompts = {name: choose_prompt(load_prompt(name), examples, options.seed) for name in _named(flags, examples)}
     from_documents = names_documents(flags)
     reading = (from_flags(IngestOptions, flags, limit=None),) if from_documents else ()
     evidence = from_flags(EvidenceOptions, flags)
     evidence.check(flags.split)
-    named = frozenset(getattr(flags, "given", ()))
-    free = free_settings(options, named)
-    settings = settings_of(options, prompt, *reading, split=flags.split, metrics=metrics, evidence=evidence, free=free)
-    again = False
-    if len(prompts) == 1:  # now, before documents are read
-        again = refuse_to_replace(flags.output, settings, overwrite=flags.overwrite)
+    prompt_name, prompt = next(iter(prompts.items()), (DEFAULT, load_prompt(DEFAULT)))
+    settings = settings_of(
+        *(options, prompt, *reading),
+        split=flags.split,
+        metrics=metrics,
+        evidence=evidence,
+        free=free_settings(options, named),
+    )
+    if len(prompts) != 1:  # it is not known yet
+        del settings["--prompt"]
+    again = refuse_to_replace(flags.output, settings, overwrite=flags.overwrite)  # now, before documents are read
     progress.begin("read", at_once=True)
     dataset = _ingested(flags, again, progress) if from_documents else open_dataset(flags, progress)
-    if len(prompts) > 1:
-        prompt_name = _tried(dataset, prompts, options, evidence, flags.output, progress)
-        prompt = prompts[prompt_name]
+    asked = Asked(
+        shown_command(current_argv()),
+        {"dataset": dataset.name} if from_documents else dataset_source(flags),
+        prompt_name,
+        " ".join([*map(str, flags.documents), *flags.urls]),
+        _ingest_command(flags) if from_documents else "",
+        examples,
+        reading,
+        named,
+    )
+    tried = None
+    if len(prompts) != 1:
+        known_mark(flags.output, dataset, asked)
+        budget = None if options.budget is None else budget_seconds(options.budget)
+        trials = PromptTrials(
+            dataset,
+            trial_options(generate_options(options), budget),
+            flags.output,
+            {"progress": progress, "overwrite": again},
+            read_evidence(evidence, dataset, None, SILENT).real,
+        )
+        tried = trials.best(prompts) if prompts else trials.default_or_better()
+        prompt, asked = tried.prompt, replace(asked, prompt=tried.name)
     finished = run_pipeline(
         dataset,
         prompt,
@@ -116,16 +140,8 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
         split=flags.split,
         metrics=metrics,
         evidence=evidence,
-        asked=Asked(
-            shown_command(current_argv()),
-            {"dataset": dataset.name} if from_documents else dataset_source(flags),
-            prompt_name,
-            " ".join([*map(str, flags.documents), *flags.urls]),
-            _ingest_command(flags) if from_documents else "",
-            examples,
-            reading,
-            named,
-        ),
+        asked=asked,
+        tried=tried,
         progress=progress,
         overwrite=flags.overwrite,
     )
@@ -147,19 +163,9 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
     return say_no_result(finished.problems if len(finished.problems) == len(finished.results) else ())
 
 
-def _tried(
-    dataset: Dataset,
-    prompts: Mapping[str, PromptSource],
-    options: PipelineOptions,
-    evidence: EvidenceOptions,
-    output: Path,
-    progress: Steps,
-) -> str:
-    """The name of the prompt that is taken."""
-    real = read_evidence(evidence, dataset, None, SILENT).real
-    trial = replace(generate_options(options), max_documents=TRIAL_DOCUMENTS)
-    told = {"progress": progress, "overwrite": False}
-    return choose_prompt_by_trial(dataset, prompts, trial, real, output=output, told=told)
+def _named(flags: argparse.Namespace, examples: ExampleOptions) -> list[str]:
+    """The prompts to choose from; none where a trial finds one, which examples of one's own make needless."""
+    return flags.prompt or ([DEFAULT] if examples != ExampleOptions() else [])
 
 
 def _ingest_command(flags: argparse.Namespace) -> str:

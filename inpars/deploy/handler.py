@@ -5,12 +5,16 @@ and pairs scored there as here. Requests have the shapes of `inpars serve`:
 
     {"input": [...], "input_type": "query"}                        embeddings, OpenAI's shape
     {"query": "...", "documents": [...], "top_n": 3}               reranking, Jina's and Cohere's shape
+    {"query": "...", "k": 10}                                      search by the measured system of a run
+
+`INPARS_DTYPE=float32` computes a system in float32, as `inpars run --dtype float32` did.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,10 +23,15 @@ from inpars.json_text import parse_json
 Row: TypeAlias = dict[str, Any]
 JSON = "application/json"
 MAX_TEXTS = 1024
+DEFAULT_K, MAX_K = 10, 1000
+DTYPE_VARIABLE = "INPARS_DTYPE"
+SYSTEM_FILE, DOCUMENTS = "system.json", "documents"
 
 
 def model_fn(model_dir: str, context: Any = None) -> Any:  # noqa: ANN401, ARG001, RUF100 - the container's signature
-    """The model in the folder: a bi-encoder, or a scorer of pairs."""
+    """What is in the folder: the engine of a search system, a bi-encoder, or a scorer of pairs."""
+    if (Path(model_dir) / SYSTEM_FILE).exists():
+        return _engine(Path(model_dir))
     if (Path(model_dir) / "modules.json").exists():
         from inpars.retrieval.dense import Encoder
 
@@ -44,12 +53,37 @@ def input_fn(body: str | bytes, content_type: str = JSON) -> Row:
 
 def predict_fn(asked: Row, model: Any) -> Row:  # noqa: ANN401 - what model_fn gave
     """The response."""
+    if hasattr(model, "search"):
+        return _found(asked, model)
     return _embedded(asked, model) if hasattr(model, "encode_documents") else _reranked(asked, model)
 
 
 def output_fn(found: Row, accept: str = JSON) -> tuple[str, str]:  # noqa: ARG001, RUF100
     """The response as it is sent."""
     return json.dumps(found), JSON
+
+
+def _engine(folder: Path) -> Any:  # noqa: ANN401
+    from inpars.answering.measured import open_measured
+    from inpars.answering.opening import EngineOptions
+    from inpars.datasets import load_dataset
+    from inpars.fusion.system import read_system
+
+    corpus = load_dataset(str(folder / DOCUMENTS)).corpus
+    options = EngineOptions(dtype=os.environ.get(DTYPE_VARIABLE, "auto"))  # type: ignore[arg-type]
+    return open_measured(read_system(folder), options, corpus=corpus)
+
+
+def _found(asked: Row, engine: Any) -> Row:  # noqa: ANN401
+    queries, k = _texts([asked.get("query")], "query"), asked.get("k", DEFAULT_K)
+    if type(k) is not int or not 1 <= k <= MAX_K:
+        raise ValueError(f"k must be a whole number from 1 to {MAX_K}")
+    [hits] = engine.search(queries, k)
+    documents = [(hit.document, hit.score) for hit in hits]
+    rows = [
+        {"doc_id": found.doc_id, "score": score, "title": found.title, "text": found.text} for found, score in documents
+    ]
+    return {"query": queries[0], "hits": rows}
 
 
 def _embedded(asked: Row, encoder: Any) -> Row:  # noqa: ANN401

@@ -14,6 +14,8 @@ _CODE = re.compile(
     r"|^\s*(import\s+\w+$|from\s+[\w.]+\s+import\s|@\w|#include)"
     r"|\w{2,}\((?!s\))[^)]*(\)|$)"  # a call or a signature, not `file(s)`
     r"|[{}]|=>|==|->|;\s*$|\w+\s*=\s*[\w\"'\[(]"
+    r"|^\s*def\s+\w+\s*$"
+    r"|^\s*[\w.]*([a-z0-9]_|_[a-z]|[a-z]\.[A-Z]|\.\w{2,}\.)[\w.]*\s*$"  # nothing but a name
 )
 
 
@@ -24,7 +26,7 @@ class Looks:
     queries: int
     good: int
     empty: int
-    code: int  # signatures, calls, assignments
+    code: int  # signatures, calls, assignments, names of functions
     copied: int  # words of the document as they stand there
     duplicate: int  # with the words of an earlier query
 

@@ -202,7 +202,7 @@ class SearchSystem:
 
 def write_system(system: SearchSystem, folder: Path) -> Path:
     """Write `system.json` into a run's folder, unless it is there; models of this folder are named relative to it."""
-    values = asdict(_moved(system, lambda model: _inside(model, folder)))
+    values = asdict(with_models(system, lambda model: _inside(model, folder)))
     path = folder / SYSTEM_FILE
     text = json.dumps({"format": FORMAT, **values}, indent=1, ensure_ascii=False) + "\n"
     if not path.is_file() or path.read_bytes() != text.encode():
@@ -224,7 +224,7 @@ def read_system(folder: Path) -> SearchSystem:
         raise DataFormatError(problem, path=path) from None
     except (JsonError, KeyError, TypeError, ValueError, PromptError, ConfigError) as error:
         raise DataFormatError(f"not a search system ({error}); run the same `inpars run` again", path=path) from None
-    return _moved(system, lambda model: str(folder / model) if (folder / model).is_dir() else model)
+    return with_models(system, lambda model: str(folder / model) if (folder / model).is_dir() else model)
 
 
 def _system_of(values: dict[str, Any]) -> SearchSystem:
@@ -242,7 +242,8 @@ def _system_of(values: dict[str, Any]) -> SearchSystem:
     )
 
 
-def _moved(system: SearchSystem, name: Any) -> SearchSystem:  # noqa: ANN401 - a function of a model's name
+def with_models(system: SearchSystem, name: Callable[[str], str]) -> SearchSystem:
+    """The system with each model called what the function of its name says."""
     stages = tuple(replace(stage, retriever=name(stage.retriever)) for stage in system.stages)
     reranking = system.reranking
     if reranking is not None:

@@ -21,7 +21,6 @@ from inpars.training.signal import MIN_STEPS
 PLANNED = ("retriever", "window_tokens", "max_documents", "top_k", "rerank_depth", "training")  # what a plan decides
 SPENT = 0.9  # of the budget; the rest is for a machine that is slower later than it was in the trial
 LEAST_DOCUMENTS, LEAST_DEPTH = 32, 10
-KEPT = 0.8  # of the written queries, as the filter's 400 of 500
 MINED = 0.4  # of the documents written for, those whose query becomes a triple; at least
 TRAINING_COST = 8  # embeddings of a text, that a training step with it costs; assumed
 QUERY_COST = 0.3  # of a document's embedding; assumed
@@ -29,6 +28,7 @@ CLOSING_SECONDS = 5.0  # measures and report; assumed
 SEARCHES = 4  # a bi-encoder is loaded for: choice, own run, mix, reranked mix
 CHOSEN_BY = 300  # queries that the mix is chosen by, at most
 DEEPEST = 50  # documents per query that are reranked without being asked for
+CURVE = (0.25, 0.5)  # of the triples, that a learning curve trains on too
 NOTHING = "-"
 
 Part: TypeAlias = Literal[
@@ -56,6 +56,8 @@ class Work:
     documents: int
     queries: int | None
     embedded: tuple[str, ...] = ()  # parts whose embeddings the cache holds
+    written: int = 0  # documents that a trial of the prompt has written for
+    judged: int | None = None  # dev queries, which the mix and the reranking are chosen by in place of written ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def table(shares: Sequence[Share], facts: Mapping[Part, float] | None = None) ->
 
 
 def _fact(share: Share, facts: Mapping[Part, float] | None) -> str:
-    if facts is None:
+    if facts is None or share.part == "prepare":  # what was done before the plan is no estimate
         return ""
     return duration(facts[share.part]) if share.part in facts else NOTHING
 
@@ -161,13 +163,13 @@ class _Planner:
         depth = LEAST_DEPTH if form.embedding == "windows" else 0
         wanted: dict[str, Any] = {"max_documents": LEAST_DOCUMENTS, "rerank_depth": depth, "training": "never"}
         kept = {name: value for name, value in wanted.items() if name not in self.named}
-        return _with_top_k(replace(form.options, **kept), self.named)
+        return replace(form.options, **kept).with_default_top_k(self.named)
 
     def filled(self, options: PipelineOptions) -> PipelineOptions:
         """As much more as fits, step by step; a step that is not reached is the last."""
         for name, target in self._steps(options):
             if name == "training":
-                larger = _with_top_k(replace(options, training="auto", max_documents=target), self.named)
+                larger = replace(options, training="auto", max_documents=target).with_default_top_k(self.named)
                 if not self.fits(larger):
                     return options
                 options = larger
@@ -185,7 +187,7 @@ class _Planner:
 
         def at(value: int) -> PipelineOptions:
             values: dict[str, Any] = {name: value}
-            return _with_top_k(replace(options, **values), self.named)
+            return replace(options, **values).with_default_top_k(self.named)
 
         high = target
         while low < high:
@@ -213,8 +215,8 @@ class _Planner:
         documents = min(options.max_documents or work.documents, work.documents)
         queries = work.queries if work.queries is not None else math.ceil(options.dev_share * documents)
         found = [
-            Share("prepare", "reading, BM25's index, trial", self.spent),
-            Share("write queries", f"{documents:,} documents", rates.start_writer + documents * rates.write),
+            Share("prepare", "reading, BM25's index, trials: done", self.spent),
+            self._writing(documents),
         ]
         encoders = 0
         if options.retriever != BM25:
@@ -226,33 +228,39 @@ class _Planner:
                 found.append(Share(part, f"{left:,} documents", rates.start_encoder + left * each))
         if options.training != "never":
             found.append(self._training(options, documents))
-        if options.rerank_depth and queries:
-            pairs = queries * options.rerank_depth
-            what = f"{queries:,} queries, depth {options.rerank_depth}"
-            found.append(Share("rerank", what, rates.start_reranker + pairs * rates.rerank))
-        asked = (min(CHOSEN_BY, documents) + (SEARCHES - 1) * queries) * encoders
+        judged = 0 if options.retriever == BM25 else work.judged or 0
+        if options.rerank_depth and queries + judged:
+            found.append(self._reranking(queries, judged, options.rerank_depth))
+        asked = ((judged or min(CHOSEN_BY, documents)) + (SEARCHES - 1) * queries) * encoders
         closing = CLOSING_SECONDS + (SEARCHES - 1) * encoders * rates.start_encoder + asked * QUERY_COST * rates.embed
         return [*found, Share("search and measure", f"{queries:,} queries", closing)]
 
+    def _writing(self, documents: int) -> Share:
+        left = max(0, documents - self.work.written)
+        known = f", {documents - left:,} of them in the trial" if left < documents else ""
+        seconds = self.rates.start_writer + left * self.rates.write if left else 0.0
+        return Share("write queries", f"{documents:,} documents{known}", seconds)
+
+    def _reranking(self, queries: int, judged: int, depth: int) -> Share:
+        """Of what is measured by and, before it, of the dev queries, which choose weight and depth."""
+        starts = bool(queries) + bool(judged)
+        what = f"{queries:,} queries{f' and {judged:,} dev queries' if judged else ''}, depth {depth}"
+        seconds = starts * self.rates.start_reranker + (queries + judged) * depth * self.rates.rerank
+        return Share("rerank", what, seconds)
+
     def _training(self, options: PipelineOptions, documents: int) -> Share:
-        """A training of the bi-encoder and the embeddings by it; of a reranker that did not write the queries too."""
+        """Trainings of the bi-encoder and the embeddings by it; of a reranker that did not write the queries too."""
         rates, triples = self.rates, min(options.top_k, documents) * options.per_query
         each = rates.embed_windows if options.window_tokens else rates.embed
         seconds = 2 * rates.start_encoder
         if options.retriever != BM25:
-            seconds += options.retriever_epochs * triples * 2 * TRAINING_COST * rates.embed
-            seconds += SEARCHES * rates.start_encoder + self.work.documents * each
+            passes, models = (1 + sum(CURVE), 1 + len(CURVE)) if options.learning_curve else (1, 1)
+            seconds += passes * options.retriever_epochs * triples * 2 * TRAINING_COST * rates.embed
+            seconds += models * (SEARCHES * rates.start_encoder + self.work.documents * each)
         if options.training == "always" or options.reranker != options.model:
             seconds += options.reranker_epochs * triples * 2 * TRAINING_COST * rates.rerank
-        return Share("train", f"at most {triples:,} triples", seconds)
-
-
-def _with_top_k(options: PipelineOptions, named: frozenset[str]) -> PipelineOptions:
-    """So many queries kept as the default keeps of its 500 documents, and no fewer than it keeps."""
-    if "top_k" in named or options.max_documents is None:
-        return options
-    default = int(PipelineOptions().top_k)
-    return replace(options, top_k=max(default, int(KEPT * options.max_documents)))
+        curve = " and a learning curve" * options.learning_curve
+        return Share("train", f"at most {triples:,} triples{curve}", seconds)
 
 
 def _notes(planner: _Planner, forms: Sequence[_Form], chosen: PipelineOptions, budget: float) -> Iterator[str]:

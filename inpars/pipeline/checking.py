@@ -18,7 +18,7 @@ from inpars.manifest import MANIFEST_SUFFIX, FileStamp, Manifest, manifest_path,
 from inpars.pipeline.folder import RunFolder, topics_of
 from inpars.pipeline.judging import METRICS
 from inpars.pipeline.planning import plan_problems
-from inpars.prompting.prompts import load_prompt
+from inpars.prompting.prompts import Prompt, load_prompt
 from inpars.stages.mining import ids_path, negatives_path
 from inpars.stages.partial import partial_path
 from inpars.storage import open_lines, read_jsonl, to_json_line
@@ -218,16 +218,17 @@ def _report(run: RunFolder) -> Iterator[str]:
                 yield f"report.json: {metric} of {name} is not that of {METRICS}; run again"
 
 
-def prompt_is_known(run: RunFolder, manifest: Manifest) -> bool:
-    """Whether the prompt that a stage used can be loaded as it was."""
+def known_prompt(run: RunFolder, manifest: Manifest) -> Prompt | None:
+    """The prompt that a stage used, the run's or one that was tried; None where none can be loaded as it was."""
     stamp = manifest.inputs.get("prompt")
-    if stamp is None:
-        return False
-    try:
-        prompt = load_prompt(str(run.mark.get("prompt") or stamp.path))
-    except InparsError:
-        return False
-    return stamp_text(prompt.name, prompt.text).sha256 == stamp.sha256
+    for name in () if stamp is None else dict.fromkeys((str(run.mark.get("prompt") or stamp.path), stamp.path)):
+        try:
+            prompt = load_prompt(name)
+        except InparsError:
+            continue
+        if stamp is not None and stamp_text(prompt.name, prompt.text).sha256 == stamp.sha256:
+            return prompt
+    return None
 
 
 def _lines(path: Path) -> int:

@@ -68,11 +68,12 @@ def _outputs(folder: Path) -> dict[Path, list[Path]]:
     runs = [folder / "runs" / f"{name}.trec" for name in (*STAGES, *FUSED, *OF_OLDER_VERSIONS)]
     names = ("topics", "choice.json", *(f"{name}.trec" for name in ("bm25", *STAGES)), *OF_EVIDENCE)
     choice = [folder / "choice" / name for name in names]
+    tried = [folder / "prompts" / name for name in ("1.jsonl", "2.jsonl", "3.jsonl", "choice.json")]
     return {
         triples: [ids_path(triples), negatives_path(triples), folder / "negatives.trec"],
         split.train: split.sides,
         **{model: [model.with_name(f"{model.name}{CHECKPOINTS}")] for model in models},
-        **{run: [] for run in (*runs, *choice)},
+        **{run: [] for run in (*runs, *choice, *tried)},
     }
 
 

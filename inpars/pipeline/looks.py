@@ -21,11 +21,12 @@ WORDS = {
     "copied": "words of their document as they stand there",
     "duplicate": "words of an earlier query",
 }
-REMEDIES = {
-    "empty": "--prompt no-examples where --model follows instructions, or another --model",
-    "code": "--prompt keywords or --prompt questions-technical",
-    "copied": "--prompt inpars-gbq or --prompt forum",
-    "duplicate": "--prompt inpars-gbq, or more varied documents (--max-documents)",
+ALSO = {"empty": ", or another --model", "duplicate": ", or more varied documents (--max-documents)"}
+REMEDIES = {  # shipped prompts, the likeliest to help first
+    "empty": ("no-examples", "inpars-gbq"),
+    "code": ("code", "questions-technical"),
+    "copied": ("inpars-gbq", "forum"),
+    "duplicate": ("inpars-gbq",),
 }
 
 
@@ -60,5 +61,5 @@ def advice(looks: Looks) -> str | None:
         return None
     return (
         f"only {looks.good} of {looks.queries} written queries look like queries, {getattr(looks, worst)} are "
-        f"{WORDS[worst]}; try {REMEDIES[worst]}"
+        f"{WORDS[worst]}; try {' or '.join(f'--prompt {name}' for name in REMEDIES[worst])}{ALSO.get(worst, '')}"
     )

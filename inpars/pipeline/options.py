@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from inpars.filtering.filters import ScoringFunction
@@ -19,6 +19,8 @@ from inpars.stages.retrieving import LEAST_WINDOW
 BUDGET = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 NAMED_BUDGETS = {"night": 8 * 3600.0}
 HOUR, MINUTE = 3600, 60  # seconds
+DEFAULT_TOP_K = 400
+KEPT_SHARE = 0.8  # of the written queries, as the default's 400 of 500
 
 
 def budget_seconds(text: str) -> float:
@@ -59,7 +61,11 @@ class PipelineOptions(ClusterOptions):
     max_doc_tokens: int = option(160, help="tokens of a document that the language model is shown", minimum=1)
     max_new_tokens: int = option(32, help="maximum number of tokens per query", minimum=1)
     scoring_function: ScoringFunction = option("mean_log_probs", help="how a query's token log-probs become its score")
-    top_k: int = option(400, help="how many of the best queries to keep", minimum=1)
+    top_k: int = option(
+        DEFAULT_TOP_K,
+        help="how many of the best queries to keep (default: four fifths of --max-documents, at least 400)",
+        minimum=1,
+    )
     positive_within: int | None = option(
         20,
         help="leave out queries whose own document BM25 does not find among its first N; 0: keep them all",
@@ -116,6 +122,12 @@ class PipelineOptions(ClusterOptions):
                 yield f"--budget plans for this machine alone; leave --engine {self.engine} or the budget out"
         if self.window_tokens and self.window_tokens < LEAST_WINDOW:
             yield f"--window-tokens is {self.window_tokens}; it must be 0 or at least {LEAST_WINDOW}"
+
+    def with_default_top_k(self, named: Collection[str]) -> PipelineOptions:
+        """Unless `top_k` is among the settings that were named, the share of the queries that the default keeps."""
+        if "top_k" in named or self.max_documents is None:
+            return self
+        return replace(self, top_k=max(DEFAULT_TOP_K, int(KEPT_SHARE * self.max_documents)))
 
     @property
     def filtering(self) -> FilterOptions:

@@ -20,6 +20,7 @@ from inpars.manifest import MANIFEST_SUFFIX, read_manifest
 from inpars.options import flag_name, result_settings
 from inpars.pipeline.budget import PLANNED, Part, Plan, Share, Work, plan_run, table
 from inpars.pipeline.options import PipelineOptions, budget_seconds
+from inpars.pipeline.prompt_choice import TriedPrompt
 from inpars.pipeline.steps import Steps
 from inpars.prompting.templates import PromptSource
 from inpars.reports.formatting import duration
@@ -34,8 +35,11 @@ OUTPUTS: Mapping[Part, tuple[str, ...]] = {  # by their places in the run's fold
     "write queries": ("queries.synthetic.jsonl",),
     "embed documents": ("choice/whole.trec",),
     "embed windows": ("choice/base.trec",),
-    "train": ("queries.to_train_on.jsonl", "triples.tsv", "models/retriever", "models/reranker", "choice/tuned.trec"),
-    "rerank": ("runs/mix.reranked.trec", "runs/bm25.reranked.trec"),
+    "train": (
+        *("queries.to_train_on.jsonl", "triples.tsv", "models/retriever", "models/reranker", "choice/tuned.trec"),
+        *(f"choice/curve-{part}{kind}" for part in ("quarter", "half") for kind in ("", "-run.trec")),
+    ),
+    "rerank": ("choice/mix.scored.trec", "runs/mix.reranked.trec", "runs/bm25.reranked.trec"),
 }
 
 
@@ -66,6 +70,8 @@ def planned_options(
     topics: Topics | None,
     free: frozenset[str],
     steps: Steps,
+    tried: TriedPrompt | None = None,
+    judged: int | None = None,
 ) -> tuple[PipelineOptions, Frozen | None]:
     """The options as the budget leaves them, with the plan; it is made where the folder has none for these settings.
 
@@ -76,14 +82,14 @@ def planned_options(
         path.unlink(missing_ok=True)
         return options, None
     queries = None if topics is None else len(topics.first(options.limit).queries)
-    asked = _asked(dataset, options, free) | {"queries": queries}
+    asked = _asked(dataset, options, free) | {"queries": queries, "judged": judged}
     frozen = read_plan(folder)
     if frozen is not None and (changed := _changed(frozen.asked, asked)):
         steps.note(f"rebuilding the plan: {changed}")
         frozen = None
     if frozen is None:
         steps.begin("plan", at_once=True)
-        frozen = _made(dataset, prompt, options, free, steps, asked, path)
+        frozen = _made(dataset, prompt, options, free, steps, asked, path, 0 if tried is None else tried.written)
     for line in lines_of(frozen):
         steps.note(line)
     planned = frozen.plan.applied(options)
@@ -99,13 +105,15 @@ def _made(
     steps: Steps,
     asked: Mapping[str, Any],
     path: Path,
+    written: int,
 ) -> Frozen:
     """Measure, plan and write the plan."""
     from inpars.pipeline.trial import measure_rates  # models
 
     bm25_index(dataset.corpus, threads=options.threads, progress=steps)  # the run's own, which every plan has
     rates, embedded = measure_rates(dataset, prompt, options, steps)
-    work = Work(documents=len(dataset.corpus), queries=asked["queries"], embedded=embedded)
+    sizes = {name: asked[name] for name in ("queries", "judged")}
+    work = Work(documents=len(dataset.corpus), embedded=embedded, written=written, **sizes)
     assert options.budget is not None
     budget, spent = budget_seconds(options.budget), time.monotonic() - steps.began
     plan = plan_run(rates, work, options, frozenset(PLANNED) - free, budget=budget, spent=spent)
@@ -203,7 +211,9 @@ def closing_lines(frozen: Frozen, facts: Mapping[Part, float]) -> list[str]:
 
 def budget_rows(frozen: Frozen, facts: Mapping[Part, float]) -> list[BudgetRow]:
     """The same for a report."""
-    return [BudgetRow(share.part, share.work, share.seconds, facts.get(share.part)) for share in frozen.plan.shares]
+    first, *others = frozen.plan.shares  # the first was done before the plan
+    rows = [BudgetRow(share.part, share.work, share.seconds, facts.get(share.part)) for share in others]
+    return [BudgetRow(first.part, first.work, first.seconds, None), *rows]
 
 
 def budget_values(frozen: Frozen, facts: Mapping[Part, float]) -> dict[str, Any]:

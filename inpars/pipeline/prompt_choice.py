@@ -1,7 +1,9 @@
-"""Which of several prompts a run writes its queries with: each is tried on a few documents.
+"""Which prompt a run writes its queries with: a trial on a few of the documents that it writes for anyway.
 
-The queries of the best are most like real ones in length and form, where the run has any (`--unlabelled-queries`, dev
-queries); else most of them look like queries. Overlap with the documents is not compared: nothing is searched yet.
+Where no prompt is named, the default is tried, and others only where too few of its queries look like queries. Of
+several that are named the best is taken: its queries are most like real ones in length and form, where the run has any
+(`--unlabelled-queries`, dev queries); else most of them look like queries. Overlap with the documents is not compared:
+nothing is searched yet.
 """
 
 from __future__ import annotations
@@ -9,26 +11,32 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from inpars.datasets import Dataset
-from inpars.errors import ConfigError
-from inpars.filtering.looks import is_code, looks_of
+from inpars.distributed import workers_of
+from inpars.errors import ConfigError, InparsError
+from inpars.filtering.looks import Looks, is_code, looks_of
 from inpars.formats import read_synthetic_queries
 from inpars.fusion.matching import is_question
-from inpars.manifest import FileStamp, stamp, stamp_text
+from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.options import option
-from inpars.pipeline.looks import LEAST_SHARE
+from inpars.pipeline.looks import LEAST_SHARE, REMEDIES
+from inpars.prompting.prompts import load_prompt
 from inpars.prompting.templates import PromptSource
 from inpars.stages.generating import GenerateOptions, generate_queries, generator_maker
 from inpars.stages.stage import Outcome, run_stage
 from inpars.storage import atomic_writer, to_json_line
 
-FOLDER, CHOICE = "prompts", "choice.json"
-TRIAL_DOCUMENTS = 50
+CHOICE = "prompts/choice.json"
+DEFAULT = "inpars"
+TRIAL_DOCUMENTS = 48  # a multiple of what a generator writes for at once
+LEAST_TRIAL_DOCUMENTS = 16
+DOCUMENTS_PER_BUDGET = 0.1  # of a second: a trial with three prompts takes about a tenth of a budget, with their starts
 MOST_PROMPTS = 3
+ENOUGH = 0.9  # of queries that look like one, from which on nothing else is tried
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,54 +44,118 @@ class PromptTrial:
     """What a prompt gave on the trial's documents."""
 
     prompt: str
-    share: float  # of the queries that look like one
-    distance: float | None  # from real queries: of the mean logarithms of the lengths and of the shares of questions
+    good: int  # queries that look like one
+    queries: int
+    distance: float | None = None  # from real ones: of the mean logarithms of lengths and of the shares of questions
+
+    @property
+    def share(self) -> float:
+        """Of the queries that look like one."""
+        return self.good / self.queries if self.queries else 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Options:
-    least_share: float = option(help="of queries that look like one, below which a prompt is not taken")
+class TriedPrompt:
+    """The prompt that is taken, and what it wrote in the trial."""
+
+    name: str
+    prompt: PromptSource
+    queries: Path
+    written: int  # documents
+    manifest: Manifest  # of these queries; once it is chosen, of the choice
 
 
-def choose_prompt_by_trial(
-    dataset: Dataset,
-    prompts: Mapping[str, PromptSource],
-    options: GenerateOptions,
-    real: Collection[str],
-    *,
-    output: Path,
-    told: Mapping[str, Any],
-    make_generator: Callable[[GenerateOptions, PromptSource], Any] = generator_maker,
-) -> str:
-    """The name of the best prompt; the trials stand in `prompts/choice.json`. `real` are queries of people, if any.
+@dataclass(frozen=True, slots=True)
+class PromptTrials:
+    """Where and how prompts are tried; `real` are queries of people, if any. `told` is what every stage is told."""
 
-    Raises ConfigError for more than `MOST_PROMPTS`.
-    """
-    if len(prompts) > MOST_PROMPTS:
-        raise ConfigError(f"{len(prompts)} prompts are too many to try; give at most {MOST_PROMPTS}")
-    paths = {name: output / FOLDER / f"{place}.jsonl" for place, name in enumerate(prompts, start=1)}
-    for name, prompt in prompts.items():
-        generate_queries(
-            *(dataset.corpus, dataset.corpus_stamp, prompt, options),
-            output=paths[name],
-            make_generator=make_generator(options, prompt),
-            **told,
+    dataset: Dataset
+    options: GenerateOptions
+    output: Path
+    told: Mapping[str, Any]
+    real: Collection[str] = ()
+    make_generator: Callable[[GenerateOptions, PromptSource], Any] = generator_maker
+
+    def best(self, prompts: Mapping[str, PromptSource]) -> TriedPrompt:
+        """The best of several that were named. Raises ConfigError for more than `MOST_PROMPTS`."""
+        if len(prompts) > MOST_PROMPTS:
+            raise ConfigError(f"{len(prompts)} prompts are too many to try; give at most {MOST_PROMPTS}")
+        tried = [self._write(name, prompt, place) for place, (name, prompt) in enumerate(prompts.items(), start=1)]
+        return self._chosen(tried, best_prompt)
+
+    def default_or_better(self) -> TriedPrompt:
+        """The default prompt, unless too few of its queries look like queries and clearly more of another one's do.
+
+        Others are tried in the order of the look's advice, until nearly all queries of one look like queries.
+        """
+        tried = [self._write(DEFAULT, load_prompt(DEFAULT), 1)]
+        looks = self._looks(tried[0])
+        advised = REMEDIES[looks.worst] if looks.share < LEAST_SHARE and looks.worst else ()
+        for place, name in enumerate(advised, start=2):
+            try:
+                tried.append(self._write(name, load_prompt(name), place))
+            except InparsError as problem:  # a prompt that is too long for the model, for one
+                self.told["progress"].note(f"prompt {name} cannot be tried: {problem}")
+            else:
+                if self._looks(tried[-1]).share >= ENOUGH:
+                    break
+        return self._chosen(tried, clearly_better)
+
+    def _write(self, name: str, prompt: PromptSource, place: int) -> TriedPrompt:
+        output = (self.output / CHOICE).with_name(f"{place}.jsonl")
+        manifest = generate_queries(
+            *(self.dataset.corpus, self.dataset.corpus_stamp, prompt, self.options),
+            output=output,
+            make_generator=self.make_generator(self.options, prompt),
+            workers=workers_of(self.options),
+            **self.told,
         )
-    chosen = output / FOLDER / CHOICE
+        return TriedPrompt(name, prompt, output, manifest.results.get("documents", 0), manifest)
 
-    def work() -> Outcome:
-        trials = [_tried(name, path, dataset, real) for name, path in paths.items()]
-        best = best_prompt(trials)
-        with atomic_writer(chosen) as stream:
-            json.dump({"prompt": best, "trials": [asdict(trial) for trial in trials]}, stream, indent=1)
-            stream.write("\n")
-        told["progress"].note(f"prompt {best}: {'; '.join(map(_said, trials))}")
-        return Outcome(len(trials), {}, {"prompt": best})
+    def _chosen(self, tried: Sequence[TriedPrompt], best: Callable[[Sequence[PromptTrial]], str]) -> TriedPrompt:
+        """Choose as a stage, and say why."""
+        output = self.output / CHOICE
 
-    inputs: dict[str, FileStamp] = {name: stamp(path) for name, path in paths.items()}
-    inputs["real queries"] = stamp_text("real queries", to_json_line({"queries": sorted(real)}))
-    manifest = run_stage("choose prompt", _Options(LEAST_SHARE), output=chosen, inputs=inputs, work=work, **told)
-    return str(manifest.results["prompt"])
+        def work() -> Outcome:
+            trials = [self._trial(one) for one in tried]
+            values = {"prompt": best(trials), "trials": [asdict(trial) | {"share": trial.share} for trial in trials]}
+            with atomic_writer(output) as stream:
+                json.dump(values, stream, indent=1)
+                stream.write("\n")
+            self.told["progress"].note(line_about(values))
+            return Outcome(len(trials), {}, values)
+
+        inputs: dict[str, FileStamp] = {one.name: stamp(one.queries) for one in tried}
+        inputs["real queries"] = stamp_text("real queries", to_json_line({"queries": sorted(self.real)}))
+        options = _ChoiceOptions(LEAST_SHARE, best.__name__)
+        manifest = run_stage("choose prompt", options, output=output, inputs=inputs, work=work, **self.told)
+        chosen = next(one for one in tried if one.name == manifest.results["prompt"])
+        return replace(chosen, manifest=manifest)
+
+    def _looks(self, tried: TriedPrompt) -> Looks:
+        corpus = self.dataset.corpus
+        return looks_of(read_synthetic_queries(tried.queries), lambda doc_id: corpus[doc_id].full_text)
+
+    def _trial(self, tried: TriedPrompt) -> PromptTrial:
+        looks = self._looks(tried)
+        written = [query.text for query in read_synthetic_queries(tried.queries)]
+        distance = distance_between([text for text in written if text.strip() and not is_code(text)], self.real)
+        return PromptTrial(prompt=tried.name, good=looks.good, queries=looks.queries, distance=distance)
+
+
+@dataclass(frozen=True, slots=True)
+class _ChoiceOptions:
+    least_share: float = option(help="of queries that look like one, below which a prompt is not taken")
+    rule: str = option(help="how one is chosen")
+
+
+def trial_options(options: GenerateOptions, budget_seconds: float | None) -> GenerateOptions:
+    """A run's options for the trial: fewer documents, which the run would take too, by its budget."""
+    documents = TRIAL_DOCUMENTS
+    if budget_seconds is not None:
+        documents = min(documents, max(LEAST_TRIAL_DOCUMENTS, int(DOCUMENTS_PER_BUDGET * budget_seconds)))
+    wanted = documents if options.max_documents is None else min(documents, options.max_documents)
+    return replace(options, max_documents=wanted, canary=False)  # a prompt of no use is what the trial is for
 
 
 def best_prompt(trials: Sequence[PromptTrial]) -> str:
@@ -95,6 +167,16 @@ def best_prompt(trials: Sequence[PromptTrial]) -> str:
     if sound:
         return min(sound, key=lambda trial: trial.distance or 0.0).prompt
     return max(trials, key=lambda trial: trial.share).prompt
+
+
+def clearly_better(trials: Sequence[PromptTrial]) -> str:
+    """The first, unless the share of another is larger by more than the standard error of the difference."""
+    best = trials[0]
+    for trial in trials[1:]:
+        error = math.sqrt(sum(one.share * (1 - one.share) / max(1, one.queries) for one in (best, trial)))
+        if trial.share - best.share > error:
+            best = trial
+    return best.prompt
 
 
 def distance_between(texts: Collection[str], real: Collection[str]) -> float | None:
@@ -110,13 +192,13 @@ def _means(texts: Collection[str]) -> tuple[float, float]:
     return words / len(texts), sum(map(is_question, texts)) / len(texts)
 
 
-def _tried(name: str, path: Path, dataset: Dataset, real: Collection[str]) -> PromptTrial:
-    queries = list(read_synthetic_queries(path))
-    looks = looks_of(queries, lambda doc_id: dataset.corpus[doc_id].full_text)
-    texts = [query.text for query in queries if query.text.strip() and not is_code(query.text)]
-    return PromptTrial(prompt=name, share=looks.share, distance=distance_between(texts, real))
+def line_about(values: Mapping[str, Any]) -> str:
+    """Which prompt was taken, and how many queries of each that was tried look like queries."""
+    counts = ", ".join(map(_count, values["trials"]))
+    return f"prompt {values['prompt']}: of the queries of a trial, {counts} look like queries"
 
 
-def _said(trial: PromptTrial) -> str:
-    away = "" if trial.distance is None else f", {trial.distance:.2f} from real ones"
-    return f"{trial.prompt} gives {trial.share:.0%} that look like queries{away}"
+def _count(trial: Mapping[str, Any]) -> str:
+    distance = trial.get("distance")
+    away = "" if distance is None else f" ({distance:.2f} from real ones)"
+    return f"{trial['good']} of {trial['queries']} by {trial['prompt']}{away}"

@@ -22,7 +22,7 @@ from inpars.formats import read_run, read_synthetic_records
 from inpars.fusion.system import BM25
 from inpars.manifest import Manifest
 from inpars.models.engine_backend import use_engine
-from inpars.pipeline.checking import Findings, prompt_is_known
+from inpars.pipeline.checking import Findings, known_prompt
 from inpars.pipeline.folder import RunFolder, topics_of
 from inpars.pipeline.recomputation import (
     NO_CORPUS,
@@ -35,7 +35,6 @@ from inpars.pipeline.recomputation import (
 from inpars.pipeline.recomputing_system import chosen_again, system_searched
 from inpars.pipeline.retrieving import fused_files
 from inpars.progress import SILENT, Progress
-from inpars.prompting.prompts import load_prompt
 from inpars.records import Document, Query, Run, ScoredDocument
 from inpars.reranking import apply_scores, fuse_with_first_stage
 from inpars.runs import cut, rank
@@ -130,14 +129,13 @@ def _fused_top(recomputed: Recomputation, output: str, manifest: Manifest) -> st
 def _log_probs(recomputed: Recomputation, output: str, manifest: Manifest) -> str | None:
     if manifest.arguments.get("backend", "causal") != "causal":
         return f"log-probs of {manifest.arguments['backend']} cannot be recomputed here"
-    if not prompt_is_known(recomputed.run, manifest):
+    prompt = known_prompt(recomputed.run, manifest)
+    if prompt is None:
         return "the prompt is not the one it was, or had examples of the collection put in"
     rows = {query.query_id: (query, record) for query, record in read_synthetic_records(recomputed.run.path / output)}
     chosen = [rows[name] for name in recomputed.sampled(name for name, (query, _) in rows.items() if query.text)]
     from inpars.generation.teacher_forcing import KnownQuery
 
-    stamp = manifest.inputs["prompt"]
-    prompt = load_prompt(str(recomputed.run.mark.get("prompt") or stamp.path))
     options = ScoreOptions(
         model=manifest.arguments["model"],
         max_doc_tokens=manifest.arguments["max_doc_tokens"],

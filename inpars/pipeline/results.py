@@ -23,6 +23,7 @@ from inpars.pipeline.commands import Asked
 from inpars.pipeline.funnel import funnel_of, with_split
 from inpars.pipeline.judging import Judged
 from inpars.pipeline.options import PipelineOptions
+from inpars.pipeline.prompt_choice import line_about
 from inpars.pipeline.retrieving import BASE_FUSION, MIX, RERANKED, TUNED
 from inpars.prompting.templates import PromptSource
 from inpars.reports.collect import Texts, negatives_of, results_of, stages_of, trainings_of, written_of
@@ -148,8 +149,9 @@ def _lead(prompt: PromptSource, options: PipelineOptions, manifests: Mapping[str
     models = {"retriever": options.retriever, "reranker": options.reranker}
     trained = [f"{model} became the {name}" for name, model in models.items() if name in manifests]
     used = f"paired with hard negatives and trained on: {', '.join(trained)}" if trained else "and used to choose by"
+    tried = f" A trial on a few documents: {line_about(manifests['prompt'].results)}." if "prompt" in manifests else ""
     return (
-        f"Queries written by {options.model} with the prompt {prompt.name!r}, filtered, {used}. Begun {day} on "
+        f"Queries written by {options.model} with the prompt {prompt.name!r}, filtered, {used}.{tried} Begun {day} on "
         f"{made.device}, inpars {made.versions.get('inpars', '')}"
         + (f" at commit {made.git_commit[:10]}." if made.git_commit else ".")
     )

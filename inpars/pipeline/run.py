@@ -30,6 +30,7 @@ from inpars.pipeline.leftovers import remove_leftovers
 from inpars.pipeline.looks import check_looks
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.planning import Frozen, budget_rows, facts_of, free_settings, planned_options
+from inpars.pipeline.prompt_choice import TriedPrompt
 from inpars.pipeline.replacing import refuse_to_replace, settings_of
 from inpars.pipeline.results import Shipped, read_mark, report_of, write_mark
 from inpars.pipeline.retrieving import BASE_FUSION, MIX, RERANKED, SYNTHETIC, Surroundings, all_runs
@@ -74,6 +75,7 @@ def run_pipeline(
     metrics: Sequence[str] = DEFAULT_METRICS,
     evidence: EvidenceOptions = EvidenceOptions(),  # noqa: B008 - frozen
     asked: Asked = Asked(),  # noqa: B008 - frozen
+    tried: TriedPrompt | None = None,
     progress: Progress = SILENT,
     overwrite: bool = False,
 ) -> Finished:
@@ -81,11 +83,12 @@ def run_pipeline(
 
     Raises ConfigError where it holds finished results of other settings, unless `overwrite` lets them be replaced.
 
-    Without judged queries, a share of the written ones is held out to measure by.
+    Without judged queries, a share of the written ones is held out to measure by. What the prompt wrote when it was
+    `tried` is not written again.
     """
     # now, not after the stages before the one that needs it
     require(("train", "bm25"), (options.model, options.retriever, options.reranker), "for a whole run")
-    mark = _known_mark(output, dataset, asked)
+    mark = known_mark(output, dataset, asked)
     topics = dataset.topics(split) if dataset.splits else None
     if topics is not None:
         _check_judged(topics, dataset)
@@ -95,13 +98,15 @@ def run_pipeline(
     same = refuse_to_replace(output, before, overwrite=overwrite)
     progress = steps = Steps.over(progress, options)
     known = read_evidence(evidence, dataset, topics, progress)
-    where: dict[str, Any] = {"folder": output, "topics": topics, "free": free, "steps": steps}
-    options, plan = planned_options(dataset, prompt, options, **where)
+    where: dict[str, Any] = {"folder": output, "topics": topics, "free": free, "steps": steps, "tried": tried}
+    judged = None if known.judged is None else len(known.judged.queries)
+    options, plan = planned_options(dataset, prompt, options, **where, judged=judged)
     settings = settings_of(options, prompt, *asked.reading, **told)
     overwrite = refuse_to_replace(output, settings, overwrite=overwrite) and same
     write_mark(output, dataset, asked, mark.get("finished"))
     run = Surroundings(dataset, prompt, options, output, topics, steps, overwrite, StageCommands(asked), known)
-    manifests = {"generate": _generate(run), "looks": check_looks(run), "filter": _filter(run)}
+    manifests = {"generate": _generate(run, tried), "looks": check_looks(run), "filter": _filter(run)}
+    manifests |= {} if tried is None else {"prompt": tried.manifest}
     held_out = _hold_out(run)
     topics = held_out.topics
     trained, skipped = train_models(run, held_out.train)
@@ -147,7 +152,7 @@ def _check_judged(topics: Topics, dataset: Dataset) -> None:
         raise ConfigError(f"{dataset.name}: {problem}; give the judgements of these documents")
 
 
-def _known_mark(folder: Path, dataset: Dataset, asked: Asked) -> dict[str, Any]:
+def known_mark(folder: Path, dataset: Dataset, asked: Asked) -> dict[str, Any]:
     """The folder's mark, which must be this dataset's; empty where there is none."""
     known = read_mark(folder)
     same_documents = asked.documents and known.get("documents") == asked.documents  # which may have changed
@@ -171,7 +176,7 @@ def generate_options(own: PipelineOptions) -> GenerateOptions:
     )
 
 
-def _generate(run: Surroundings) -> Manifest:
+def _generate(run: Surroundings, tried: TriedPrompt | None) -> Manifest:
     run.progress.begin("generate")
     options = generate_options(run.options)
     run.commands.add("generate", [*run.commands.documents, *run.commands.prompt], run.path(SYNTHETIC), options)
@@ -183,6 +188,7 @@ def _generate(run: Surroundings) -> Manifest:
         output=run.path(SYNTHETIC),
         make_generator=generator_maker(options, run.prompt),
         workers=workers_of(options),
+        written=None if tried is None else tried.queries,
         **run.told,
     )
 

@@ -27,6 +27,7 @@ from inpars.models.folders import refuse_server_model
 from inpars.options import SEED, Bounds, check, option
 from inpars.progress import SILENT, Progress
 from inpars.prompting.prompts import Prompt, PromptSource, load_prompt
+from inpars.stages.continuing import Continued, known_queries
 from inpars.stages.examples import read_ids, write_example_query_ids
 from inpars.stages.generating_api import estimate_cost, load_api_generator, server_stamp
 from inpars.stages.generating_local import load_local_generator
@@ -94,12 +95,14 @@ def generate_queries(
     make_generator: Callable[[], QueryGenerator],
     api: ApiOptions | None = None,
     workers: Workers | None = None,
+    written: Path | None = None,
     progress: Progress = SILENT,
     overwrite: bool = False,
 ) -> Manifest:
     """Write `output` (of a shard: its own file) and the manifest. The generator is made only where something is left.
 
     With `workers` it is made in each of them: `make_generator` is pickled, and so must not hold a model.
+    Queries of `written`, the output of the same settings for fewer documents, are taken from there.
     Documents of the prompt's examples get no queries; the ids of examples' queries go to a file beside the output, to
     be left out of evaluation.
     """
@@ -108,7 +111,9 @@ def generate_queries(
 
     def work() -> Outcome:
         chosen = _choose(corpus, prompt, options)
-        partial = Partial.of(STAGE, options, inputs, output, progress)
+        known = known_queries(written, options, inputs)
+        begun_with = inputs if known is None else {**inputs, "written": known.stamp}
+        partial = Partial.of(STAGE, options, begun_with, output, progress)
         if workers is not None:
             outcome = write_by_workers(
                 *(workers, chosen, corpus, prompt, make_generator, output, partial.header),
@@ -117,7 +122,8 @@ def generate_queries(
                 progress=progress,
             )
         else:
-            outcome = _write_here(chosen, prompt, options, make_generator(), output, partial)
+            generator = make_generator() if known is None else Continued(known, make_generator)
+            outcome = _write_here(chosen, prompt, options, generator, output, partial)
         for line in result_notes((record for _, record in read_jsonl(output)), options.max_new_tokens):
             progress.note(f"{STAGE}: {line}")
         return outcome

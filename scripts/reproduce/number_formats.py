@@ -7,8 +7,8 @@ Every --collection is an `ir_datasets` name, a BEIR folder or zip, or python-doc
 test. The encoder searches the whole corpus, and the language model puts BM25's first --pairs documents of the first
 --pair-queries queries in order by query likelihood; each with every engine below, against float32 as torch computes
 it. Prints nDCG@10 by collection, the differences' means and their 95% intervals (paired, over all queries), and how
-far the mean log-probabilities per token are apart. Every run is a file, so that a killed bench goes on. Under `ONEDNN_MAX_CPU_ISA`
-the same is measured as on a lower tier; use another folder for that.
+far apart the mean log-probs per token are. Every run is a file, so that a killed bench resumes. Under
+`ONEDNN_MAX_CPU_ISA` it measures a lower tier; use another folder for that.
 """
 
 from __future__ import annotations

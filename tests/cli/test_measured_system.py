@@ -3,8 +3,12 @@
 import importlib.util
 import io
 import json
+import os
 import random
 import shutil
+import subprocess
+import sys
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -231,6 +235,53 @@ def test_a_deployed_folder_has_the_order_of_the_run_without_it(run, dense, measu
     moved = Path("carried").rename("elsewhere")
     run("search", "--run", moved, "--queries", "m.tsv", "--k", 9, "--output", "y.trec", *COMPUTING)
     assert ordered(read_run(Path("y.trec"))) == expected
+
+
+HANDLER = """
+import json, sys
+sys.path.insert(0, "code")  # as the container does
+import inference
+engine = inference.model_fn(".")
+assert "unpacked/code/inpars" in sys.modules["inpars"].__file__
+for line in sys.stdin:
+    try:
+        found = inference.predict_fn(inference.input_fn(line), engine)
+        print(json.dumps([hit["doc_id"] for hit in found["hits"]]))
+    except ValueError as error:
+        print(json.dumps(str(error)))
+"""
+
+
+@pytest.mark.parametrize("lexical", [False, pytest.param(True, marks=needs_bm25)])
+def test_a_deployed_archive_has_the_order_of_the_run_without_it(run, dense, measured_run, tmp_path, lexical):
+    folder, expected = measured_run(with_bm25(dense) if lexical else dense)
+    values = json.loads(run("deploy", "archive", "--run", folder, "--output", "a.tar.gz", "--json", "--quiet").out)
+    assert values["models"] == sorted(["reranker", Path(dense.stages[0].retriever).name])
+    shutil.rmtree(folder)
+    Path("c.jsonl").unlink()
+    with tarfile.open("a.tar.gz") as packed:
+        packed.extractall("unpacked", filter="data")
+    assert ("pyserini" in Path("unpacked/code/requirements.txt").read_text()) == lexical
+    for stage in json.loads(Path("unpacked/system.json").read_text())["stages"]:
+        assert stage["retriever"] == "bm25" or Path("unpacked", stage["retriever"]).is_dir()
+    asked = [*({"query": text, "k": 9} for text in MANY.values()), {"query": "amber", "k": 0}, {"query": ""}]
+    done = subprocess.run(
+        [sys.executable, "-c", HANDLER],
+        input="".join(json.dumps(one) + "\n" for one in asked),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="unpacked",
+        env={**os.environ, "INPARS_DTYPE": "float32", "INPARS_CACHE": str(tmp_path / "other"), "PYTHONPATH": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    *found, no_hits, no_query = map(json.loads, done.stdout.splitlines())
+    assert dict(zip(MANY, found, strict=True)) == {name: list(order) for name, order in expected.items()}
+    assert ("k must be" in no_hits, "query must be" in no_query) == (True, True)
+
+
+def test_an_archive_of_another_name_is_refused_before_anything_is_read(run, dense):
+    assert "end in .tar.gz" in run("deploy", "archive", "--run", "nowhere", "--output", "a.zip", code=1).err
 
 
 def test_filters_hold_and_each_stage_is_a_system(dense, tiny):

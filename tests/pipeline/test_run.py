@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from inpars.formats import read_queries, read_run, read_synthetic_queries
 from inpars.fusion.gate import PRIOR
 from inpars.fusion.system import read_system
 from inpars.models.embedded import EMBEDDED, EmbeddedModel
+from inpars.pipeline import prompt_choice
+from inpars.prompting.prompts import load_prompt
 from inpars.retrieval.java import find_jar, find_java
 
 SMALL = [*small_run.SMALL, "--limit", "3", "--k", "100"]
@@ -168,6 +171,27 @@ def test_another_dataset_is_kept_out_of_the_folder(finished, trained, tmp_path, 
     assert error.startswith("inpars: ")
     assert "run of another dataset" in error
     assert error.count("\n") == 1
+
+
+def test_without_a_prompt_one_is_tried_and_what_it_wrote_stays(cache, finished, trained, tmp_path, capsys, monkeypatch):
+    named = trained.index("--prompt")
+    prompt = load_prompt(trained[named + 1])
+    monkeypatch.setattr(prompt_choice, "load_prompt", lambda name: replace(prompt, name=name))
+    folder = tmp_path / "chosen"
+    command = [*trained[:named], *trained[named + 2 :], "--training", "never", "--output", str(folder)]
+    assert main(command) == 0
+    assert "of the queries of a trial" in capsys.readouterr().err
+    values = json.loads((folder / "prompts" / "choice.json").read_text())
+    assert values["trials"][0]["queries"] == 8  # all that the run writes for
+    chosen, other = (list(read_synthetic_queries(one / "queries.synthetic.jsonl")) for one in (folder, finished))
+    assert [replace(query, prompt="") for query in chosen] == [replace(query, prompt="") for query in other]
+    assert "of the queries of a trial" in json.loads((folder / "report.json").read_text())["lead"]
+    before = contents(folder)
+    assert main([*command, "--quiet"]) == 0
+    assert contents(folder) == before
+    assert main(["verify", str(folder), "--sample", "0", "--quiet"]) == 0
+    assert main([*command, "--prompt", trained[named + 1], "--overwrite", "--quiet"]) == 0
+    assert not any((folder / "prompts").glob("*.json*"))  # of a choice that this run did not make
 
 
 def test_another_prompt_is_asked_for_and_redoes_only_what_depends_on_it(finished, trained, tmp_path, capsys):

@@ -129,12 +129,64 @@ def test_the_table_has_a_line_per_part_and_a_fact_where_it_is_known():
     first, *rows, total = table(shares, {"prepare": 21.0})
     assert first.split() == ["part", "work", "estimate", "fact"]
     assert len(rows) == len(shares)
-    assert rows[0].endswith("21 s")
+    assert rows[0].split()[-2:] == ["20", "s"]  # done before the plan, so no estimate that a fact could stand beside
     assert rows[1].endswith("-")
     assert total.endswith("21 s")
+
+
+def part(plan, name):
+    (share,) = [share for share in plan.shares if share.part == name]
+    return share
+
+
+def test_what_the_trial_of_a_prompt_wrote_costs_nothing_more():
+    for written, seconds in ((0, 2 + 0.25 * 200), (48, 2 + 0.25 * 152), (200, 0)):
+        plan = planned(900, work=replace(WORK, written=written), options=replace(OPTIONS, max_documents=200))
+        share = part(plan, "write queries") if plan.settings["max_documents"] == 200 else None
+        assert share is not None
+        assert share.seconds == pytest.approx(seconds)
+        assert (f"{written} of them in the trial" in share.work) == bool(written)
+
+
+def test_dev_queries_are_reranked_too_before_what_is_measured():
+    named = {"rerank_depth", "max_documents", "window_tokens"}
+    options = replace(OPTIONS, max_documents=100, window_tokens=0)
+    without, judged = (
+        planned(3600, options=options, named=named, work=replace(WORK, judged=count)) for count in (None, 300)
+    )
+    assert part(without, "rerank").seconds == pytest.approx(3 + 129 * 20 * 0.2)
+    assert part(judged, "rerank").seconds == pytest.approx(2 * 3 + (129 + 300) * 20 * 0.2)
+    more = part(judged, "search and measure").seconds - part(without, "search and measure").seconds
+    assert more == pytest.approx((300 - 100) * 0.3 * 0.03)  # searched for in place of the written ones
+
+
+def test_dev_queries_choose_nothing_where_bm25_is_all():
+    options = replace(OPTIONS, retriever="bm25")
+    plans = [planned(3600, options=options, work=replace(WORK, judged=count)) for count in (None, 300)]
+    assert plans[0].shares == plans[1].shares
+
+
+def test_a_learning_curve_trains_and_embeds_twice_more():
+    named = {"training", "max_documents", "window_tokens", "top_k"}
+    options = replace(OPTIONS, training="auto", max_documents=1000, window_tokens=0, top_k=400)
+    once, curve = (
+        part(planned(36_000, options=replace(options, learning_curve=wanted), named=named), "train")
+        for wanted in (False, True)
+    )
+    step = 400 * 2 * 8 * 0.03  # a training on all triples
+    assert once.seconds == pytest.approx(2 + step + 4 + 150)
+    assert curve.seconds == pytest.approx(2 + 1.75 * step + 3 * (4 + 150))
 
 
 def test_a_single_document_is_not_reranked():
     depths = {planned(float(seconds)).settings["rerank_depth"] for seconds in range(200, 480, 2)}
     assert 1 not in depths
     assert {0, 2} <= depths
+
+
+def test_the_default_keeps_four_fifths_of_many_documents_and_leaves_named_numbers():
+    options = PipelineOptions(max_documents=2000)
+    assert options.with_default_top_k(frozenset()).top_k == 1600
+    assert replace(options, max_documents=500).with_default_top_k(frozenset()).top_k == 400
+    assert replace(options, max_documents=60).with_default_top_k(frozenset()).top_k == 400
+    assert replace(options, top_k=30).with_default_top_k(frozenset({"top_k"})).top_k == 30

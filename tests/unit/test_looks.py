@@ -3,7 +3,7 @@
 import pytest
 
 from inpars.filtering.looks import Looks, is_code, looks_of
-from inpars.pipeline.looks import REMEDIES, WORDS, advice
+from inpars.pipeline.looks import ALSO, REMEDIES, WORDS, advice
 from inpars.records import SyntheticQuery
 
 
@@ -19,6 +19,10 @@ from inpars.records import SyntheticQuery
         "return self.value;",
         "for (i = 0; i < n; i++) {",
         "@property",
+        "get_parent_folder_name",
+        "typing.DefaultDict",
+        "xml.parsers.expat.ParserCreate",
+        "def to_stdout",
     ],
 )
 def test_lines_of_programs(text):
@@ -36,6 +40,9 @@ def test_lines_of_programs(text):
         "is 3 < 5 true in every ring?",
         "from dusk till dawn",
         "numpy array (two dimensions) to list",
+        "node.js",
+        "pytest_addoption hook example",
+        "U.S. visa",
     ],
 )
 def test_what_people_type(text):
@@ -57,7 +64,7 @@ def test_a_prompt_that_does_not_fit_is_said_with_one_to_try():
     assert advice(Looks(queries=4, good=2, empty=0, code=2, copied=0, duplicate=0)) is None
     line = advice(Looks(queries=10, good=2, empty=1, code=6, copied=1, duplicate=0))
     assert line is not None
-    for part in ("2 of 10", "6 are lines of programs", "--prompt keywords"):
+    for part in ("2 of 10", "6 are lines of programs", "--prompt code or --prompt questions-technical"):
         assert part in line
     assert advice(Looks(queries=0, good=0, empty=0, code=0, copied=0, duplicate=0)) is None
-    assert WORDS.keys() == REMEDIES.keys()
+    assert WORDS.keys() == REMEDIES.keys() >= ALSO.keys()

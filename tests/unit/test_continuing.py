@@ -1,0 +1,82 @@
+"""What was written for some of the documents is not written again."""
+
+import dataclasses
+
+import pytest
+
+from inpars.datasets import load_dataset
+from inpars.generation import GeneratedQuery
+from inpars.prompting.prompts import load_prompt
+from inpars.stages.generating import GenerateOptions, generate_queries
+
+FEW = GenerateOptions(max_documents=4)
+MANY = GenerateOptions(max_documents=9)
+
+
+class Writer:
+    name, log_prob_kind, device = "smollm2-135m", "raw", "cpu"
+
+    def __init__(self, written):
+        self.written = written
+
+    def plan(self, documents):
+        places = list(range(len(documents)))
+        return [places[:2], places[2:]] if len(places) > 2 else [places]
+
+    def generate(self, documents):
+        self.written += [document.doc_id for document in documents]
+        return [
+            [GeneratedQuery(f"what is {document.doc_id}", (1, 2), (-1 / 3, -0.25), -0.1, "stop")]
+            for document in documents
+        ]
+
+
+@pytest.fixture
+def write(tmp_path):
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(f'{{"_id": "d{n}", "text": "text {n}"}}\n' for n in range(20)))
+    dataset = load_dataset(None, corpus=corpus)
+
+    def run(options, name, written=None, prompt="inpars"):
+        documents, made = [], []
+
+        def make():
+            made.append(True)
+            return Writer(documents)
+
+        output = tmp_path / name
+        place = (dataset.corpus, dataset.corpus_stamp, load_prompt(prompt), options)
+        manifest = generate_queries(*place, output=output, make_generator=make, written=written)
+        return output, documents, bool(made), manifest
+
+    return run
+
+
+def test_the_bytes_are_the_same_and_only_the_others_are_written(write):
+    few, first, *_ = write(FEW, "few.jsonl")
+    alone, every, _, manifest = write(MANY, "alone.jsonl")
+    both, others, _, continued = write(MANY, "both.jsonl", few)
+    assert both.read_bytes() == alone.read_bytes()
+    assert (len(first), len(every), len(others)) == (4, 9, 5)
+    assert {*first, *others} == {*every}
+    assert dataclasses.replace(continued.output, path="") == dataclasses.replace(manifest.output, path="")
+
+
+def test_where_all_is_known_no_model_is_loaded(write):
+    few, *_ = write(FEW, "few.jsonl")
+    again, documents, made, _ = write(GenerateOptions(max_documents=3), "again.jsonl", few)
+    assert (documents, made) == ([], False)
+    assert len(again.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"max_doc_tokens": 9}, {"prompt": "keywords"}])
+def test_queries_of_other_settings_are_not_taken(write, change):
+    prompt = change.pop("prompt", "inpars")
+    few, *_ = write(FEW, "few.jsonl")
+    assert len(write(dataclasses.replace(MANY, **change), "other.jsonl", few, prompt)[1]) == 9
+
+
+def test_changed_queries_are_not_taken(write):
+    few, *_ = write(FEW, "few.jsonl")
+    few.write_text(few.read_text().replace("what is", "who is"))
+    assert len(write(MANY, "many.jsonl", few)[1]) == 9
