@@ -162,12 +162,10 @@ def load_encoder(model: str, options: EngineOptions, window_tokens: int | None =
 
     return Encoder(
         model,
-        device=options.device,
-        dtype=options.dtype,
         max_length=options.max_length,
         window_tokens=window_tokens,
         batch_size=options.batch_size,
-        trust_remote_code=options.trust_remote_code,
+        **options.placement,
     )
 
 
@@ -211,9 +209,7 @@ def _load_reranker(options: EngineOptions) -> PairScorer:
 
     return load_scorer(
         str(options.reranker),
-        device=options.device,
-        dtype=options.dtype,
-        trust_remote_code=options.trust_remote_code,
+        **options.placement,
     )
 
 
@@ -262,9 +258,7 @@ def _reader(options: EngineOptions, answers: AnswerOptions, judge: Judge) -> Rea
     return SpanReader(
         answers.reader,
         threshold=answers.threshold,
-        device=options.device,
-        dtype=options.dtype,
-        trust_remote_code=options.trust_remote_code,
+        **options.placement,
     )
 
 
@@ -282,7 +276,7 @@ def _writer(options: EngineOptions, answers: AnswerOptions, judge: Judge) -> Wri
         refuse_server_model(model, "give the server's --base-url")
         from inpars.answering.local_chat import LocalChat  # torch
 
-        chat = LocalChat(model, device=options.device, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
+        chat = LocalChat(model, **options.placement)
         sentences = SENTENCES if sentences is None else sentences
     return SourceWriter(
         chat,

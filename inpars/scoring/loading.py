@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, Unpack, get_args
 
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -15,23 +15,18 @@ from transformers.models.auto.modeling_auto import (
 
 from inpars.errors import ConfigError, UntrainedModelError
 from inpars.models import loading as models
-from inpars.models.hardware import pick_device, pick_dtype
+from inpars.models.computing import Placement
 from inpars.models.kinds import CAUSAL_ENDINGS, CLASSIFIER_ENDING
 from inpars.models.networks import LEAST_TOKENS, check_length, learned_positions
+from inpars.prompting.templates import Prompt
 from inpars.scoring import causal, monot5, query_likelihood
 from inpars.scoring.answers import Answers, find_answers
 from inpars.scoring.causal import CausalYesNo
-from inpars.scoring.compiled import compiled_cross_encoder, compiled_monot5
 from inpars.scoring.cross_encoder import CrossEncoder
 from inpars.scoring.kinds import SCORER_KINDS, ScorerKind
 from inpars.scoring.monot5 import MonoT5
 from inpars.scoring.pair_model import SETTINGS_KEY, PairModel
 from inpars.scoring.query_likelihood import QueryLikelihood
-
-if TYPE_CHECKING:
-    from inpars.models.dtypes import DtypeName
-    from inpars.prompting.templates import Prompt
-
 
 TEXTS = ("prefix", "suffix", "true_token", "false_token")
 
@@ -40,41 +35,32 @@ def load_pair_model(
     model: str,
     *,
     kind: ScorerKind | Literal["auto"] = "auto",
-    device: str = "auto",
-    dtype: DtypeName = "auto",
     max_length: int | None = None,
     true_token: str | None = None,
     false_token: str | None = None,
     prompt: Prompt | None = None,
     for_training: bool = False,
-    trust_remote_code: bool = False,
+    **where: Unpack[Placement],
 ) -> PairModel:
     """Network, tokenizer and settings of a reranker.
 
     `for_training` gives a checkpoint that names no answers the ones it will be taught. Raises ConfigError,
     UnknownNameError, BackendError.
     """
-    place = pick_device(device)
-    config = models.load_config(model, trust_remote_code=trust_remote_code)
-    saved = saved_settings(model, config)
-    kind = find_kind(model, config, saved) if kind == "auto" else _checked(model, config, kind)
+    kind, config, saved = _identified(model, kind, trust_remote_code=where.get("trust_remote_code", False))
     limit = max_length or saved.get("max_length")
-    common: dict[str, Any] = {
-        "device": place,
-        "dtype": pick_dtype(dtype, place),
-        "trust_remote_code": trust_remote_code,
-    }
     answers = (true_token, false_token, saved, for_training)
     if kind == "monot5":
-        network, tokenizer = models.load_seq2seq(model, **common)
+        network, tokenizer = models.load_seq2seq(model, **where)
         found = _answers(tokenizer, model, monot5.TRAINING_TOKENS, *answers)
         return _fitted(MonoT5(network, tokenizer, found, limit or monot5.MAX_LENGTH), model, max_length)
     if kind == "cross-encoder":
         if not for_training:
             _check_head(model, config)
-        network, tokenizer = models.load_sequence_classifier(model, num_labels=_labels(config), **common)
+        labels = int(config.num_labels) if _has_head(config) else 1  # a head that is yet to be trained has one
+        network, tokenizer = models.load_sequence_classifier(model, num_labels=labels, **where)
         return _fitted(CrossEncoder(network, tokenizer, limit), model, max_length)
-    network, tokenizer = models.load_causal_lm(model, **common)
+    network, tokenizer = models.load_causal_lm(model, **where)
     if kind == "causal":
         found = _answers(tokenizer, model, causal.TRAINING_TOKENS, *answers)
         asking = saved.get("prompt", causal.PROMPT)  # rerankers saved before it was stored were asked like this
@@ -97,15 +83,6 @@ def _fitted(found: PairModel, model: str, max_length: int | None, before: int = 
     return found
 
 
-def for_scoring(model: PairModel, name: str, dtype: DtypeName = "auto") -> PairModel:
-    """The model, which users call `name`, in its fastest form that only scores; where there is none, itself."""
-    if isinstance(model, CrossEncoder):
-        return compiled_cross_encoder(model, dtype, name) or model
-    if isinstance(model, MonoT5):
-        return compiled_monot5(model, dtype, name) or model
-    return model
-
-
 def check_trained(
     model: str, *, kind: ScorerKind | Literal["auto"] = "auto", trust_remote_code: bool = False
 ) -> ScorerKind:
@@ -113,9 +90,7 @@ def check_trained(
 
     Raises UntrainedModelError for a model that `load_pair_model` would refuse as such.
     """
-    config = models.load_config(model, trust_remote_code=trust_remote_code)
-    saved = saved_settings(model, config)
-    kind = find_kind(model, config, saved) if kind == "auto" else _checked(model, config, kind)
+    kind, config, saved = _identified(model, kind, trust_remote_code=trust_remote_code)
     if kind == "cross-encoder":
         _check_head(model, config)
     elif kind != "query-likelihood":
@@ -123,12 +98,21 @@ def check_trained(
     return kind
 
 
+def _identified(
+    model: str, kind: ScorerKind | Literal["auto"], *, trust_remote_code: bool
+) -> tuple[ScorerKind, Any, Mapping[str, Any]]:
+    """The kind of a checkpoint, its configuration, and what it was saved with."""
+    config = models.load_config(model, trust_remote_code=trust_remote_code)
+    saved = saved_settings(model, config)
+    return find_kind(model, config, saved) if kind == "auto" else _checked(model, config, kind), config, saved
+
+
 def find_kind(model: str, config: Any, saved: Mapping[str, Any]) -> ScorerKind:  # noqa: ANN401
     """The kind a checkpoint is: what it was saved as, else by its architecture."""
     if saved.get("kind") in SCORER_KINDS:
         return saved["kind"]  # type: ignore[no-any-return]
     names = config.architectures or []
-    if any(name.endswith(CLASSIFIER_ENDING) for name in names):
+    if _has_head(config):
         return "cross-encoder"
     if config.is_encoder_decoder:
         return "monot5"
@@ -176,11 +160,6 @@ def fitting_kinds(config: Any) -> Sequence[ScorerKind]:  # noqa: ANN401
         found = ["causal", "query-likelihood"]
     classifies = family in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
     return ["cross-encoder", *found] if classifies or not found else found
-
-
-def _labels(config: Any) -> int:  # noqa: ANN401
-    """A trained classifier's own number of labels; 1 for a checkpoint whose head is yet to be trained."""
-    return int(config.num_labels) if _has_head(config) else 1
 
 
 def _has_head(config: Any) -> bool:  # noqa: ANN401

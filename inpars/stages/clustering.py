@@ -89,11 +89,9 @@ def _load(options: ScoreOptions) -> QueryEncoder:
     compute_with(options.threads, options.engine_backend)
     return Encoder(
         options.model_name,
-        device=options.device,
-        dtype=options.dtype,
         max_length=options.max_length,
         batch_size=options.batch_size or DEFAULT_BATCH_SIZE,
-        trust_remote_code=options.trust_remote_code,
+        **options.placement,
     )
 
 

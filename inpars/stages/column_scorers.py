@@ -111,12 +111,7 @@ def load_column(source: Path, options: ScoreOptions, corpus: Corpus | None, prog
     from inpars.models.hardware import compute_with
 
     compute_with(options.threads, options.engine_backend)
-    common: dict[str, Any] = {
-        "device": options.device,
-        "dtype": options.dtype,
-        "max_length": options.max_length,
-        "trust_remote_code": options.trust_remote_code,
-    }
+    common: dict[str, Any] = {"max_length": options.max_length, **options.placement}
     if options.kind == "dense-rank":
         return _dense_column(source, options, _needed(corpus, options), common, progress)
     text_of = text_lookup(source, corpus)

@@ -100,10 +100,8 @@ def _start_embedding(documents: Sequence[Document], options: EstimateOptions) ->
     compute_with(options.threads, options.engine_backend)
     encoder = Encoder(
         options.model_name,
-        device=options.device,
-        dtype=options.dtype,
         batch_size=options.batch_size or DEFAULT_BATCH_SIZE,
-        trust_remote_code=options.trust_remote_code,
+        **options.placement,
     )
     place = pick_device(options.device)
     texts = [document.full_text for document in documents]

@@ -78,8 +78,6 @@ def load_run_scorer(options: RerankOptions, prompt: Prompt | None = None) -> Pai
     return load_scorer(
         options.model,
         kind=options.kind,
-        device=options.device,
-        dtype=options.dtype,
         max_length=options.max_length,
         batch_tokens=options.batch_tokens,
         true_token=options.true_token,
@@ -89,7 +87,7 @@ def load_run_scorer(options: RerankOptions, prompt: Prompt | None = None) -> Pai
         window_tokens=options.window_tokens,
         window_stride=options.window_stride,
         window_retriever=options.window_retriever,
-        trust_remote_code=options.trust_remote_code,
+        **options.placement,
     )
 
 

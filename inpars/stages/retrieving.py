@@ -201,12 +201,10 @@ def load_encoder(name: str, options: SearchOptions) -> Encoder:
     compute_with(options.threads, options.engine_backend)
     return Encoder(
         name,
-        device=options.device,
-        dtype=options.dtype,
         max_length=options.max_length,
         window_tokens=options.window_tokens,
         batch_size=options.batch_size,
-        trust_remote_code=options.trust_remote_code,
+        **options.placement,
     )
 
 

@@ -160,7 +160,5 @@ def load_query_scorer(options: ScoreOptions, prompt: PromptSource) -> TeacherFor
         prompt,
         max_doc_tokens=options.max_doc_tokens,
         batch_size=options.batch_size,
-        device=options.device,
-        dtype=options.dtype,
-        trust_remote_code=options.trust_remote_code,
+        **options.placement,
     )

@@ -118,13 +118,11 @@ def _load(options: RerankerOptions, prompt: Prompt | None) -> PairScorer:
     return load_scorer(
         options.model,
         kind=options.kind,
-        device=options.device,
-        dtype=options.dtype,
         max_length=options.max_length,
         true_token=options.true_token,
         false_token=options.false_token,
         prompt=prompt,
-        trust_remote_code=options.trust_remote_code,
+        **options.placement,
     )
 
 
