@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -25,6 +26,7 @@ from inpars.progress import SILENT, Note, Progress
 from inpars.records import Qrels
 from inpars.topics import DEFAULT_SPLIT, Topics, joined
 
+Splits: TypeAlias = Mapping[str, Callable[[], Topics]]
 UnknownJudgements: TypeAlias = Literal["error", "keep", "drop"]
 CORPUS_NAMES = ("corpus.jsonl", "corpus.jsonl.gz", "corpus.tsv", "corpus.tsv.gz", "collection.tsv")
 FILE_SUFFIXES = {".zip", ".json", ".jsonl", ".tsv", ".csv", ".txt", ".parquet", *PACKED_SUFFIXES}
@@ -37,15 +39,11 @@ class Dataset:
 
     name: str
     corpus: Corpus
-    splits: Mapping[str, Callable[[], Topics]] = field(default_factory=dict)
+    splits: Splits = field(default_factory=dict)
 
     def topics(self, split: str = DEFAULT_SPLIT) -> Topics:
         """Queries and judgements of a split. Raises ConfigError where there are no queries at all."""
-        if not self.splits:
-            raise ConfigError(f"{self.name}: there are no queries here; give them with --queries FILE")
-        if split not in self.splits:
-            raise UnknownNameError(f"split of {self.name}", split, self.splits)
-        return self.splits[split]()
+        return _topics(self.name, self.splits, split)
 
     @property
     def corpus_stamp(self) -> FileStamp:
@@ -68,10 +66,8 @@ def load_dataset(
     count as relevant documents nobody can find, as trec_eval has it), or drop them. Raises DataFormatError,
     UnknownNameError, BackendError, ConfigError.
     """
-    found = _named(name, progress) if name is not None else _Parts("", None, {})
-    documents = Corpus(corpus) if corpus is not None else found.corpus
-    if documents is None:
-        raise ConfigError("no documents named: give --dataset NAME or --corpus FILE")
+    found = _named(name, progress) if name is not None else _Parts(_no_documents, {})
+    documents = Corpus(corpus) if corpus is not None else found.corpus()
     for remark in documents.remarks:
         progress.note(remark)
     splits = found.splits
@@ -102,13 +98,10 @@ def load_topics(name: str, split: str = DEFAULT_SPLIT) -> Topics:
 
     Judgements of documents that the corpus lacks are kept.
     """
-    path = Path(name).expanduser()
-    if path.is_dir() or (path.is_file() and path.suffix == ".zip"):
-        splits = _beir_splits(_beir_corpus(path if path.is_dir() else unpacked(path, cache_folder()), name))
-    elif path.is_file() or name == python_docs.NAME or _is_path(name):
-        return load_dataset(name, unknown_judgements="keep").topics(split)
-    else:
-        splits = ir_splits(ir_dataset(name), name)
+    return _topics(name, _named(name, SILENT).splits, split)
+
+
+def _topics(name: str, splits: Splits, split: str) -> Topics:
     if not splits:
         raise ConfigError(f"{name}: there are no queries here; give them with --queries FILE")
     if split not in splits:
@@ -118,27 +111,31 @@ def load_topics(name: str, split: str = DEFAULT_SPLIT) -> Topics:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    name: str
-    corpus: Corpus | None
-    splits: Mapping[str, Callable[[], Topics]]
+    """A collection of which nothing is opened yet."""
+
+    corpus: Callable[[], Corpus]
+    splits: Splits
+
+
+def _no_documents() -> Corpus:
+    raise ConfigError("no documents named: give --dataset NAME or --corpus FILE")
 
 
 def _named(name: str, progress: Progress) -> _Parts:
     if name == python_docs.NAME:
         return _python_docs()
     path = Path(name).expanduser()
-    if path.is_dir():
-        return _beir_folder(path, name, progress.note)
-    if path.is_file() and path.suffix == ".zip":
-        return _beir_folder(unpacked(path, cache_folder()), name, progress.note)
+    if path.is_dir() or (path.is_file() and path.suffix == ".zip"):
+        file = beir_corpus(path if path.is_dir() else unpacked(path, cache_folder()), name)
+        return _Parts(lambda: Corpus(file), _beir_splits(file, progress.note))
     if path.is_file():
-        return _Parts(name, Corpus(path), {})
+        return _Parts(lambda: Corpus(path), {})
     if _is_path(name):
         raise DataFormatError("no such dataset; check the path", path=name)
     dataset = ir_dataset(name)
     if like := like_named(name):
         progress.note(f"--dataset {name} is ir_datasets' own; {' or '.join(like)} is another collection of that name")
-    return _Parts(name, ir_corpus(dataset, name), ir_splits(dataset, name))
+    return _Parts(lambda: ir_corpus(dataset, name), ir_splits(dataset, name))
 
 
 def _is_path(name: str) -> bool:
@@ -147,31 +144,28 @@ def _is_path(name: str) -> bool:
 
 
 def _python_docs() -> _Parts:
-    corpus = cached_corpus(python_docs.cache_key(), python_docs.documents)
+    corpus = cache(lambda: cached_corpus(python_docs.cache_key(), python_docs.documents))
 
     def load(split: python_docs.Split) -> Topics:
-        qrels, missing = python_docs.qrels(split, corpus)
+        qrels, missing = python_docs.qrels(split, corpus())
         remark = f"python-docs: {len(missing)} judged ids do not exist in this Python, left out"
         remarks = (f"{remark} ({missing[0]}, ...)",) if missing else ()
         texts = {query.query_id: query.text for query in python_docs.queries(split)}
         return Topics(split, {query_id: texts[query_id] for query_id in qrels}, qrels, remarks)
 
-    return _Parts(python_docs.NAME, corpus, {"test": lambda: load("test"), "dev": lambda: load("dev")})
+    return _Parts(corpus, {"test": lambda: load("test"), "dev": lambda: load("dev")})
 
 
-def _beir_folder(folder: Path, name: str, note: Note) -> _Parts:
-    path = _beir_corpus(folder, name)
-    return _Parts(name, Corpus(path), _beir_splits(path, note))
+def beir_corpus(folder: Path, name: str) -> Path:
+    """Its corpus in the folder or, as zips often have it, one level below."""
+    for place in (folder, *sorted(part for part in folder.iterdir() if part.is_dir())):
+        for file in CORPUS_NAMES:
+            if (place / file).is_file():
+                return place / file
+    raise DataFormatError(f"no corpus here; a BEIR folder has one of {', '.join(CORPUS_NAMES)}", path=name)
 
 
-def _beir_corpus(folder: Path, name: str) -> Path:
-    path = _find(folder, CORPUS_NAMES)
-    if path is None:
-        raise DataFormatError(f"no corpus here; a BEIR folder has one of {', '.join(CORPUS_NAMES)}", path=name)
-    return path
-
-
-def _beir_splits(corpus: Path, note: Note = SILENT.note) -> dict[str, Callable[[], Topics]]:
+def _beir_splits(corpus: Path, note: Note) -> Splits:
     """The splits of the folder that a corpus file lies in; without judgements all queries are one."""
     folder = corpus.parent
     queries = next((folder / file for file in QUERY_NAMES if (folder / file).is_file()), None)
@@ -182,15 +176,6 @@ def _beir_splits(corpus: Path, note: Note = SILENT.note) -> dict[str, Callable[[
         for file in sorted((folder / "qrels").glob("*.tsv"))
     }
     return splits or {DEFAULT_SPLIT: lambda: _topics_of_files(DEFAULT_SPLIT, queries, None, note)}
-
-
-def _find(folder: Path, names: tuple[str, ...]) -> Path | None:
-    """The first of these names in the folder or, as zips often have it, one level below."""
-    for place in (folder, *sorted(part for part in folder.iterdir() if part.is_dir())):
-        for name in names:
-            if (place / name).is_file():
-                return place / name
-    return None
 
 
 def _topics_of_files(split: str, queries: Path, qrels: Path | None, note: Note) -> Topics:

@@ -25,7 +25,7 @@ from inpars.fields import (
 from inpars.json_text import plain_json, well_formed
 from inpars.judgements import read_qrels, write_qrels  # noqa: F401 - they are imported from here too
 from inpars.progress import SILENT, Note
-from inpars.record_files import IdChoices, read_records, records_form
+from inpars.record_files import IdChoices, RecordsForm, read_records, records_form
 from inpars.records import (
     Document,
     FinishReason,
@@ -46,6 +46,7 @@ from inpars.tables import (
     QUERY_ID_FIELDS,
     QUERY_TEXT_FIELDS,
     Table,
+    Wanted,
 )
 
 MOST_LOG_PROB = 1e300  # so that their sum is a number; models write none of the kind
@@ -60,17 +61,27 @@ SCORE_STEP_RATIO = 2.0**-22  # the same for larger scores: float32 spacing is at
 def read_documents(path: Path, note: Note = SILENT.note) -> Iterator[Document]:
     """Documents of a file in any form of `record_files`, packed or not; what had to be guessed is noted."""
     form = records_form(path, DOCUMENTS)
-    for remark in form.remarks:
-        note(remark)
     if form.table is not None and form.is_plain_table:
+        for remark in form.remarks:
+            note(remark)
         for number, line in read_lines(path):
             yield document_from_tsv(line, path, number, form.table)
         return
-    choices = IdChoices(DOC_ID_FIELDS)
-    for number, record in read_records(path, form, DOCUMENTS):
+    for number, record in _noted_records(path, form, DOCUMENTS, note):
+        yield parse_document(record, path, number)
+
+
+def _noted_records(
+    path: Path, form: RecordsForm, wanted: Wanted, note: Note
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The records with their lines; what had to be guessed is noted."""
+    for remark in form.remarks:
+        note(remark)
+    choices = IdChoices(wanted.ids)
+    for number, record in read_records(path, form, wanted):
         if (choice := choices.new(record)) is not None:
             note(f"{path}:{number}: {choice}")
-        yield parse_document(record, path, number)
+        yield number, record
 
 
 def document_from_tsv(line: str, path: Path, number: int, table: Table) -> Document:
@@ -123,26 +134,9 @@ def _reject_twin(query_id: str, seen: set[str], path: Path, number: int) -> None
 
 def numbered_queries(path: Path, note: Note = SILENT.note) -> Iterator[tuple[int, Query]]:
     """As `read_queries`, each with its line, and twins among them."""
-    form = records_form(path, QUERIES)
-    for remark in form.remarks:
-        note(remark)
-    if form.table is not None and form.is_plain_table:
-        for number, line in read_lines(path):
-            yield number, _query_from_tsv(line, path, number, form.table)
-        return
-    choices = IdChoices(QUERY_ID_FIELDS)
-    for number, record in read_records(path, form, QUERIES):
-        if (choice := choices.new(record)) is not None:
-            note(f"{path}:{number}: {choice}")
+    for number, record in _noted_records(path, records_form(path, QUERIES), QUERIES, note):
         query_id = checked_id(first_of(record, QUERY_ID_FIELDS, path, number), path, number)
         yield number, Query(query_id, text_of(record, QUERY_TEXT_FIELDS, path, number))
-
-
-def _query_from_tsv(line: str, path: Path, number: int, table: Table) -> Query:
-    cells = split_tsv(line, path, number, minimum=2)
-    if len(cells) > len(table.names):
-        raise table.too_wide(cells, path, number)
-    return Query(checked_id(cells[0], path, number), cells[1])
 
 
 def write_queries(path: Path, queries: Iterable[Query]) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -120,6 +120,18 @@ class JsonStream:
             raise DataFormatError(problem, path=self._path, line=self.line) from None
         self._text, self._place = self._text[self._place :] + fresh, 0
         return not self._ended
+
+
+def write_pieces(stream: IO[str], brackets: str, pieces: Iterable[str]) -> int:
+    """Write an object's members or a list's elements, one a line between the brackets, and return their number."""
+    count = 0
+    stream.write(brackets[0])
+    for piece in pieces:
+        stream.write(",\n" if count else "\n")
+        stream.write(piece)
+        count += 1
+    stream.write(f"\n{brackets[1]}")
+    return count
 
 
 def read_json_list(path: Path) -> Iterator[tuple[int, Any]]:

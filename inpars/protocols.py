@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 ScoredPart: TypeAlias = Sequence[tuple[int, float]]
 """Positions of pairs, and their scores."""
@@ -27,4 +31,18 @@ class PartScorer(PairScorer, Protocol):
 
         The batches are those of all pairs, so that a score does not depend on what is wanted.
         """
+        ...
+
+
+class TextEncoder(Protocol):
+    """Embeds texts, as `retrieval.dense.Encoder` does."""
+
+    name: str
+
+    def encode_queries(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Embeddings, (texts, width)."""
+        ...
+
+    def encode_documents(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Embeddings, (texts, width)."""
         ...

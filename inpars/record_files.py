@@ -110,8 +110,11 @@ def read_parquet(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 for record in batch.to_pylist():
                     number += 1
                     yield number, record
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataFormatError(f"damaged, or not parquet ({error}); fetch or write it again", path=path) from None
+    except FileNotFoundError:
+        raise DataFormatError("no such file; check the path", path=path) from None
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # the last two of single values
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataFormatError(f"damaged, or not parquet ({reason}); fetch or write it again", path=path) from None
 
 
 class IdChoices:

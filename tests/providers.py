@@ -1,7 +1,7 @@
 """The shapes in which servers answer that call themselves OpenAI-compatible, and what must come of each.
 
 Made up from their public documentation: fields of their own, log-probabilities in their own form, errors in their own
-words. `PROVIDERS` has the rows of the README's table, in their order.
+words. `PROVIDERS` has the rows of the table in docs/models.md, in their order.
 """
 
 from __future__ import annotations

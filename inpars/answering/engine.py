@@ -13,20 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from inpars.answering.highlighting import query_spans
 from inpars.answering.records import NOTHING, Answer, AnswerKind, Hit, Span
+from inpars.corpus import Documents
 from inpars.errors import ConfigError, UnknownNameError
 from inpars.fusion.gate import Coverage
 from inpars.fusion.system import BM25, SearchSystem
-from inpars.records import Document, FullText, Query, Run
+from inpars.protocols import PairScorer, TextEncoder
+from inpars.records import FullText, Query, Run
 from inpars.reranking import fuse_with_first_stage
 from inpars.runs import completed, cut, fuse_z_scores, rank
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
 
 __all__ = ["Answer", "Engine", "Hit", "Span", "System", "SystemName"]
 
@@ -36,14 +34,6 @@ Filters: TypeAlias = Mapping[str, str]
 
 DEFAULT_K = 10
 DEFAULT_SOURCES = 5
-
-
-class Documents(Protocol):
-    """Looks documents up by id, as `Corpus` does."""
-
-    def __getitem__(self, doc_id: str) -> Document: ...
-
-    def __len__(self) -> int: ...
 
 
 class Part(Protocol):
@@ -76,37 +66,13 @@ class Writer(Protocol):
         ...
 
 
-class TextEncoder(Protocol):
-    """Embeds texts; safe to call from several threads."""
-
-    name: str
-
-    def encode_queries(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Embeddings, (texts, width)."""
-        ...
-
-    def encode_documents(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Embeddings, (texts, width)."""
-        ...
-
-
-class TextScorer(Protocol):
-    """A `PairScorer` that is safe to call from several threads."""
-
-    name: str
-
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """Relevance of each (query, document) pair."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class System:
     """A way to search: first stages, fused by z-scores where they are several, and perhaps a reranker above them."""
 
     parts: tuple[Part, ...]
     description: str  # for people: which models
-    reranker: TextScorer | None = None
+    reranker: PairScorer | None = None
     measured: SearchSystem | None = None  # its weights and depths; else all count alike, at the engine's depth
     coverage: Coverage | None = None  # for a measured system with a gate
 
@@ -120,7 +86,7 @@ class Engine:
         systems: Mapping[str, System],
         *,
         encoders: Mapping[str, TextEncoder] | None = None,
-        reranker: TextScorer | None = None,
+        reranker: PairScorer | None = None,
         reader: Reader | None = None,
         writer: Writer | None = None,
         notes: Sequence[str] = (),
@@ -231,7 +197,7 @@ class Engine:
             return fuse_with_first_stage(run, margins, depth=depth), margins
         return measured.rerank(run, margins, shares), margins
 
-    def _margins(self, reranker: TextScorer, queries: Sequence[Query], top: Run) -> Run:
+    def _margins(self, reranker: PairScorer, queries: Sequence[Query], top: Run) -> Run:
         """The reranker's scores of these documents."""
         texts = {query.query_id: query.text for query in queries}
         pairs = [(query_id, doc_id) for query_id, scores in top.items() for doc_id in scores]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from threading import Lock
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
@@ -12,8 +12,7 @@ from inpars.answering.writing import Message
 from inpars.errors import ConfigError
 from inpars.generation.causal_lm import end_tokens
 from inpars.models import loading as models
-from inpars.models.dtypes import DtypeName
-from inpars.models.hardware import pick_device, pick_dtype
+from inpars.models.computing import Placement
 from inpars.models.networks import pad_id
 
 PLAIN_END = "\n\nAnswer:"  # for models that have no chat template
@@ -22,14 +21,9 @@ PLAIN_END = "\n\nAnswer:"  # for models that have no chat template
 class LocalChat:
     """Replies to messages; safe to call from several threads, which take turns."""
 
-    def __init__(
-        self, model: str, *, device: str = "auto", dtype: DtypeName = "auto", trust_remote_code: bool = False
-    ) -> None:
-        place = pick_device(device)
+    def __init__(self, model: str, **where: Unpack[Placement]) -> None:
         self.name, self._lock = model, Lock()
-        self._network, self._tokenizer = models.load_causal_lm(
-            model, device=place, dtype=pick_dtype(dtype, place), trust_remote_code=trust_remote_code
-        )
+        self._network, self._tokenizer = models.load_causal_lm(model, **where)
         self._limit = int(getattr(self._network.config, "max_position_embeddings", None) or 2048)
 
     def reply(self, messages: Sequence[Message], max_new_tokens: int) -> str:

@@ -116,9 +116,7 @@ def _load_reranker(reranking: Reranking, options: EngineOptions, load: Callable[
     scorer = load_scorer(
         **settings,
         prompt=reranking.prompt,
-        device=options.device,
-        dtype=options.dtype,
-        trust_remote_code=options.trust_remote_code,
+        **options.placement,
     )
     if retriever is None:
         return scorer

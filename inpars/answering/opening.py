@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from inpars import corpus as corpora
 from inpars.answering import reading
-from inpars.answering.engine import Engine, Part, Reader, System, TextScorer, Writer
+from inpars.answering.engine import Engine, Part, Reader, System, Writer
 from inpars.answering.focusing import SENTENCES, Focus
 from inpars.answering.parts import LockedScorer, Stage, StoredStage
 from inpars.answering.reading import Judge
@@ -23,6 +23,7 @@ from inpars.models.engine_backend import use_engine
 from inpars.models.folders import refuse_server_model
 from inpars.options import SHARE, check, option
 from inpars.progress import SILENT, Progress
+from inpars.protocols import PairScorer
 from inpars.records import Query, Run
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
 from inpars.retrieval.vector_index import VectorIndex
@@ -161,12 +162,10 @@ def load_encoder(model: str, options: EngineOptions, window_tokens: int | None =
 
     return Encoder(
         model,
-        device=options.device,
-        dtype=options.dtype,
         max_length=options.max_length,
         window_tokens=window_tokens,
         batch_size=options.batch_size,
-        trust_remote_code=options.trust_remote_code,
+        **options.placement,
     )
 
 
@@ -205,19 +204,17 @@ def bm25_stage(name: str, options: EngineOptions, documents: corpora.Documents, 
     return Stage(name, documents, search, exclusive=True, coverage=index.coverage())
 
 
-def _load_reranker(options: EngineOptions) -> TextScorer:
+def _load_reranker(options: EngineOptions) -> PairScorer:
     from inpars.scoring import load_scorer
 
     return load_scorer(
         str(options.reranker),
-        device=options.device,
-        dtype=options.dtype,
-        trust_remote_code=options.trust_remote_code,
+        **options.placement,
     )
 
 
 def _systems(
-    stages: Mapping[str, Part], encoders: Mapping[str, Encoder], reranker: TextScorer | None
+    stages: Mapping[str, Part], encoders: Mapping[str, Encoder], reranker: PairScorer | None
 ) -> dict[str, System]:
     """All of it together first, then each part alone."""
     labels = {name: encoders[name].name if name in encoders else "BM25" for name in stages}
@@ -232,7 +229,7 @@ def _systems(
 def answerers(
     options: EngineOptions,
     answers: AnswerOptions | None,
-    reranker: TextScorer | None,
+    reranker: PairScorer | None,
     encoder: Encoder | None,
     *,
     writes: bool,
@@ -246,7 +243,7 @@ def answerers(
     return reader, _writer(options, answers, judge) if writes or answers.model or answers.base_url else None
 
 
-def _judge(reranker: TextScorer | None, encoder: Encoder | None) -> Judge:
+def _judge(reranker: PairScorer | None, encoder: Encoder | None) -> Judge:
     """What says how near a sentence is to a question."""
     if reranker is not None:
         return reading.by_reranker(reranker)
@@ -261,9 +258,7 @@ def _reader(options: EngineOptions, answers: AnswerOptions, judge: Judge) -> Rea
     return SpanReader(
         answers.reader,
         threshold=answers.threshold,
-        device=options.device,
-        dtype=options.dtype,
-        trust_remote_code=options.trust_remote_code,
+        **options.placement,
     )
 
 
@@ -281,7 +276,7 @@ def _writer(options: EngineOptions, answers: AnswerOptions, judge: Judge) -> Wri
         refuse_server_model(model, "give the server's --base-url")
         from inpars.answering.local_chat import LocalChat  # torch
 
-        chat = LocalChat(model, device=options.device, dtype=options.dtype, trust_remote_code=options.trust_remote_code)
+        chat = LocalChat(model, **options.placement)
         sentences = SENTENCES if sentences is None else sentences
     return SourceWriter(
         chat,

@@ -11,8 +11,10 @@ from fnmatch import fnmatchcase
 from threading import Lock
 from typing import Any
 
-from inpars.answering.engine import Documents, Filters, TextEncoder, TextScorer
+from inpars.answering.engine import Filters
+from inpars.corpus import Documents
 from inpars.fusion.gate import Coverage
+from inpars.protocols import PairScorer, TextEncoder
 from inpars.records import Document, Query, Run
 from inpars.retrieval.vector_index import VectorIndex
 
@@ -85,7 +87,7 @@ class StoredStage:
 class LockedScorer:
     """A scorer that several threads may call; they take turns."""
 
-    def __init__(self, scorer: TextScorer) -> None:
+    def __init__(self, scorer: PairScorer) -> None:
         self.name, self._scorer, self._lock = scorer.name, scorer, Lock()
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:

@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from inpars.answering.engine import TextEncoder, TextScorer
 from inpars.answering.highlighting import WORD, content_stems, missing_names, stem
 from inpars.answering.records import Answer, Hit, Span
 from inpars.answering.sentences import sentence_spans
+from inpars.protocols import PairScorer, TextEncoder
 
 Score: TypeAlias = Callable[[str, Sequence[str]], list[float]]
 """(question, sentences) -> how well each one fits."""
@@ -135,7 +135,7 @@ def by_encoder(encoder: TextEncoder) -> Judge:
     return Judge(f"the bi-encoder {encoder.name}", score, ENCODER_THRESHOLD)
 
 
-def by_reranker(reranker: TextScorer) -> Judge:
+def by_reranker(reranker: PairScorer) -> Judge:
     """A reranker's margins."""
     return Judge(
         f"the reranker {reranker.name}",

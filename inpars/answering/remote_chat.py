@@ -8,7 +8,7 @@ from typing import Any
 
 from inpars.answering.writing import Message
 from inpars.errors import BackendError
-from inpars.generation.api.client import FilteredError, NoAnswerError, RefusedError, Server
+from inpars.generation.api.client import FilteredError, Gate, NoAnswerError, RefusedError, Server
 from inpars.generation.api.formats import read_reply
 from inpars.generation.api.thoughts import find_answer
 
@@ -28,7 +28,7 @@ class RemoteChat:
         """The reply's text without the model's thoughts. Raises BackendError where the server gives none."""
         body = {"model": self._model, "messages": list(messages), "temperature": 0, "max_tokens": max_new_tokens}
         try:
-            text, finish, thoughts = self._server.ask("chat", body, _read, _Unhindered())
+            text, finish, thoughts = self._server.ask("chat", body, _read, Gate())
         except FilteredError as error:
             raise BackendError(f"{self._url}: a content filter refuses the question or its sources ({error})") from None
         except (RefusedError, NoAnswerError) as error:
@@ -41,20 +41,7 @@ class RemoteChat:
         return text
 
 
-class _Unhindered:
-    """A gate that is always open."""
-
-    def enter(self) -> None:
-        """Walk through."""
-
-    def leave(self, *, lost: bool) -> None:
-        """Walk back."""
-
-    def pause(self, seconds: float) -> None:
-        """Ignore it."""
-
-
-def _read(payload: Any, remarks: tuple[str, ...]) -> tuple[str, str, bool]:  # noqa: ANN401 - JSON
+def _read(payload: Any) -> tuple[str, str, bool]:  # noqa: ANN401 - JSON
     """The text, how it ended, and whether the model thought before it."""
     reply = read_reply(payload)
     answer = find_answer(reply.text)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from threading import Lock
+from typing import Unpack
 
 from inpars.answering.reading import NO_HITS, best_answer, unanswered
 from inpars.answering.records import Answer, Hit, Span
-from inpars.models.dtypes import DtypeName
+from inpars.models.computing import Placement
 from inpars.scoring.answerability import AnswerabilityScorer
 
 
@@ -24,12 +25,10 @@ class SpanReader:
         model: str,
         *,
         threshold: float | None = None,
-        device: str = "auto",
-        dtype: DtypeName = "auto",
-        trust_remote_code: bool = False,
+        **where: Unpack[Placement],
     ) -> None:
         """Load the model. Raises ConfigError where it is not one that marks answers."""
-        self._scorer = AnswerabilityScorer(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+        self._scorer = AnswerabilityScorer(model, **where)
         self.name, self._lock = f"span marked by {model}", Lock()
         self.threshold = self._scorer.threshold if threshold is None else threshold
 

@@ -47,7 +47,7 @@ def run(flags: argparse.Namespace) -> None:
         with open_named_engine(
             flags, flags.run, progress, answers=from_flags(AnswerOptions, flags), writes=options.written_answers
         ) as engine:
-            app = server.application(engine, options, key, documents=engine.documents)
+            app = server.application(engine, options, key)
             _warn(options, key, progress)
             server.run(
                 app,

@@ -19,7 +19,7 @@ from inpars.storage import atomic_file
 
 SUFFIX = ".tar.gz"
 OF_THE_IMAGE = ("torch",)  # whose build must be the container's
-BASE = ("jsonlines>=4.0", "numpy>=1.26", "pyyaml>=6.0", "tqdm>=4.66")
+BASE = ("numpy>=1.26", "pyyaml>=6.0", "tqdm>=4.66")
 LEFT_OUT = ("__pycache__",)
 REQUIREMENTS_FILE, HANDLER_FILE = "code/requirements.txt", "code/inference.py"
 

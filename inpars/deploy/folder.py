@@ -5,58 +5,50 @@ Weights become float32 safetensors, adapters are merged already. https://hugging
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
-import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from inpars.cards.carried import carry_card
 from inpars.errors import BackendError, ConfigError
 from inpars.models import loading as models
+from inpars.models.computing import Placement
 from inpars.models.folders import require_utf8
-from inpars.models.kinds import find_export_kind
+from inpars.models.kinds import ExportKind, find_export_kind
 from inpars.scoring.loading import load_pair_model
 from inpars.scoring.pair_model import ModelScorer, save_pair_model
 from inpars.storage import atomic_folder
-
-Kind: TypeAlias = Literal["bi-encoder", "cross-encoder", "monot5"]
 
 SAMPLE = [("what is amber", "Amber is fossil resin."), ("rivers", "A delta is land that a river builds.")]
 TOLERANCE = 1e-4
 NEEDED = ("config.json", "tokenizer.json", "model.safetensors")
 POOLINGS = ("cls", "mean", "lasttoken")  # that Text Embeddings Inference has
-CPU = torch.device("cpu")
 
 
-def export_folder(model: str, output: Path, *, trust_remote_code: bool = False) -> tuple[Kind, list[str]]:
+def export_folder(model: str, output: Path, *, trust_remote_code: bool = False) -> tuple[ExportKind, list[str]]:
     """Write the folder; its kind, and what other servers will not like about it.
 
     Raises BackendError where the folder, loaded again, does not compute the same.
     """
     require_utf8(output)
     config = models.load_config(model, trust_remote_code=trust_remote_code)
-    kind: Kind = find_export_kind(model, config)
-    save: Callable[..., list[str]] = {"bi-encoder": _bi_encoder, "cross-encoder": _cross_encoder, "monot5": _monot5}[
-        kind
-    ]
+    kind = find_export_kind(model, config)
+    save = {"bi-encoder": _bi_encoder, "cross-encoder": _cross_encoder, "monot5": _monot5}[kind]
     with atomic_folder(output) as working:
-        warnings = save(model, working, trust_remote_code)
+        warnings = save(model, working, {"device": "cpu", "dtype": "float32", "trust_remote_code": trust_remote_code})
         carry_card(model, working, output.name, "deploy folder")
         warnings += [f"{name} is missing" for name in NEEDED if not _has(working, name)]
     return kind, warnings
 
 
-def _bi_encoder(model: str, folder: Path, trust_remote_code: bool) -> list[str]:
-    loaded = models.load_sentence_transformer(
-        model, device=CPU, dtype=torch.float32, trust_remote_code=trust_remote_code
-    )
+def _bi_encoder(model: str, folder: Path, where: Placement) -> list[str]:
+    loaded = models.load_sentence_transformer(model, **where)
     loaded.save_pretrained(str(folder), create_model_card=False)
     texts = [text for pair in SAMPLE for text in pair]
-    again = SentenceTransformer(str(folder), device="cpu", trust_remote_code=trust_remote_code)
+    again = SentenceTransformer(str(folder), device="cpu", trust_remote_code=where["trust_remote_code"])
     _compare(model, loaded.encode_document(texts), again.encode_document(texts))
     parts: list[Any] = list(loaded)
     poolings = [part.pooling_mode for part in parts if isinstance(part, Pooling)]
@@ -64,23 +56,19 @@ def _bi_encoder(model: str, folder: Path, trust_remote_code: bool) -> list[str]:
     return [f"Text Embeddings Inference has no {mode} pooling" for mode in unknown]
 
 
-def _cross_encoder(model: str, folder: Path, trust_remote_code: bool) -> list[str]:
-    labels = models.load_config(model, trust_remote_code=trust_remote_code).num_labels
+def _cross_encoder(model: str, folder: Path, where: Placement) -> list[str]:
+    labels = models.load_config(model, trust_remote_code=where["trust_remote_code"]).num_labels
     if labels > 1:
         raise ConfigError(f"{model}: {labels} labels; other servers rerank with one")
-    loaded = load_pair_model(
-        model, kind="cross-encoder", device="cpu", dtype="float32", trust_remote_code=trust_remote_code
-    )
+    loaded = load_pair_model(model, kind="cross-encoder", **where)
     save_pair_model(loaded, folder)
-    again = CrossEncoder(str(folder), device="cpu", trust_remote_code=trust_remote_code)
+    again = CrossEncoder(str(folder), device="cpu", trust_remote_code=where["trust_remote_code"])
     _compare(model, ModelScorer(loaded, model).score(SAMPLE), again.predict(SAMPLE, show_progress_bar=False))
     return []
 
 
-def _monot5(model: str, folder: Path, trust_remote_code: bool) -> list[str]:
-    network, tokenizer = models.load_seq2seq(
-        model, device=CPU, dtype=torch.float32, trust_remote_code=trust_remote_code
-    )
+def _monot5(model: str, folder: Path, where: Placement) -> list[str]:
+    network, tokenizer = models.load_seq2seq(model, **where)
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return ["Text Embeddings Inference and sentence-transformers do not rerank with a T5; inpars serve does"]

@@ -33,12 +33,10 @@ def _quiet_ir_datasets() -> Any:  # noqa: ANN401 - ir_datasets has no types
     """The module, which logs warnings only; the progress bar of a download stays."""
     import ir_datasets  # takes a third of a second; only for its names
 
-    logging.getLogger("ir_datasets").addFilter(_is_warning)  # it sets the level itself when it first logs
+    logging.getLogger("ir_datasets").addFilter(
+        lambda record: record.levelno >= logging.WARNING
+    )  # it sets the level itself when it first logs
     return ir_datasets
-
-
-def _is_warning(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.WARNING
 
 
 def like_named(name: str) -> list[str]:

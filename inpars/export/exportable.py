@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from inpars.batches import slices
 from inpars.export.onnx_graphs import Classifier, Embedding, EncoderAndStep
 from inpars.models import loading as models
+from inpars.models.computing import Placement
 from inpars.models.kinds import ExportKind, find_export_kind
 from inpars.models.networks import check_length, pad_id
 from inpars.scoring.cross_encoder import CrossEncoder, segments
@@ -27,27 +28,8 @@ BATCH = 32
 EXAMPLE: list[Pair] = [("what is a lake", "a lake is a body of water"), ("what is fog", "a cloud near the ground")]
 
 
-class Exportable(Protocol):
-    """A model with the network that is exported, in float32 on the processor."""
-
-    kind: ExportKind
-    graph: Any  # Embedding, Classifier or EncoderAndStep
-
-    def example(self) -> Batch:
-        """Two texts as the graph reads them."""
-        ...
-
-    def scores(self, pairs: Sequence[Pair], run: Run) -> list[float]:
-        """What the pairs come to by this network or graph."""
-        ...
-
-    def save_beside(self, folder: Path) -> None:
-        """Write tokenizer and configuration."""
-        ...
-
-
 class Reranker:
-    """A cross-encoder or a monoT5."""
+    """A cross-encoder or a monoT5; `graph` is the network that is exported, in float32 on the processor."""
 
     def __init__(self, model: CrossEncoder | MonoT5) -> None:
         self._model = model
@@ -56,11 +38,11 @@ class Reranker:
         self.graph.eval()  # a new module is in training mode, whatever it holds
 
     def example(self) -> Batch:
-        """See `Exportable`."""
+        """Two texts as the graph reads them."""
         return self._batch(self._model.encode(EXAMPLE))
 
     def scores(self, pairs: Sequence[Pair], run: Run) -> list[float]:
-        """See `Exportable`."""
+        """What the pairs come to by this network or graph."""
         encoded, found = self._model.encode(pairs), [0.0] * len(pairs)
         for rows in slices(_longest_first([len(pair) for pair in encoded]), BATCH):
             output = run(self._batch([encoded[row] for row in rows])).float()
@@ -78,7 +60,7 @@ class Reranker:
         return batch
 
     def save_beside(self, folder: Path) -> None:
-        """See `Exportable`."""
+        """Write tokenizer and configuration."""
         keep_settings(self._model)
         self._model.network.config.save_pretrained(folder)
         self._model.tokenizer.save_pretrained(folder)
@@ -95,11 +77,11 @@ class Retriever:
         self._dot = model.similarity_fn_name == "dot"
 
     def example(self) -> Batch:
-        """See `Exportable`."""
+        """Two texts as the graph reads them."""
         return self._batch([text for pair in EXAMPLE for text in pair])
 
     def scores(self, pairs: Sequence[Pair], run: Run) -> list[float]:
-        """See `Exportable`."""
+        """What the pairs come to by this network or graph."""
         prompts = self._model.prompts or {}
         queries = self._embed((query for query, _ in pairs), prompts.get("query") or "", run)
         documents = self._embed((document for _, document in pairs), prompts.get("document") or "", run)
@@ -121,9 +103,12 @@ class Retriever:
         return dict(encoded)
 
     def save_beside(self, folder: Path) -> None:
-        """See `Exportable`."""
+        """Write tokenizer and configuration."""
         self._model[0].auto_model.config.save_pretrained(folder)
         self._model.tokenizer.save_pretrained(folder)
+
+
+Exportable: TypeAlias = Reranker | Retriever
 
 
 def load_exportable(
@@ -136,24 +121,21 @@ def load_exportable(
     trust_remote_code: bool = False,
 ) -> Exportable:
     """A trained model in float32 on the processor. Raises ConfigError for kinds that are not exported."""
+    where: Placement = {"device": "cpu", "dtype": "float32", "trust_remote_code": trust_remote_code}
     if kind == "auto":
         kind = find_export_kind(model, models.load_config(model, trust_remote_code=trust_remote_code))
     if kind == "bi-encoder":
-        encoder = models.load_sentence_transformer(
-            model, device=torch.device("cpu"), dtype=torch.float32, trust_remote_code=trust_remote_code
-        )
+        encoder = models.load_sentence_transformer(model, **where)
         check_length(encoder, model, max_length)
         encoder.max_seq_length = max_length or encoder.max_seq_length
         return Retriever(encoder)
     found = load_pair_model(
         model,
         kind=kind,
-        device="cpu",
-        dtype="float32",
         max_length=max_length,
         true_token=true_token,
         false_token=false_token,
-        trust_remote_code=trust_remote_code,
+        **where,
     )
     assert isinstance(found, CrossEncoder | MonoT5)
     return Reranker(found)

@@ -30,11 +30,9 @@ class QueryGenerator(Protocol):
 
     def plan(self, documents: Sequence[Document]) -> list[list[int]]:
         """Positions of the documents in chunks that are generated and stored as wholes, in order."""
-        ...
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
         """The queries of each document of one chunk."""
-        ...
 
 
 @runtime_checkable
@@ -43,7 +41,6 @@ class SeveralAtOnce(Protocol):
 
     def generate_each(self, chunks: Iterable[Sequence[Document]]) -> Iterator[list[list[GeneratedQuery]]]:
         """The queries of each chunk, in order; chunks are taken as there is room for them."""
-        ...
 
 
 def generate_each(
@@ -61,20 +58,15 @@ class Metered(Protocol):
 
     def status(self) -> str:
         """What it cost so far and what failed, for those who watch."""
-        ...
 
     def results(self) -> Mapping[str, Any]:
         """The same for the manifest."""
-        ...
 
     def skipped(self, documents: Sequence[Document]) -> None:
         """These have been written by an earlier run; only what there is to say of them is wanted."""
-        ...
 
     def notes(self) -> list[str]:
         """What is to be said of the queries at the end, a line each."""
-        ...
 
     def close(self) -> None:
         """End what is under way, keeping what is answered."""
-        ...

@@ -11,24 +11,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
+from inpars.batches import slices
+from inpars.engines.side_by_side import computes_in_bfloat16, each_alone
 from inpars.generation import GeneratedQuery
 from inpars.generation.batch_rows import batch_rows
 from inpars.generation.decoding import TextEnd, decode_rows
-from inpars.generation.even_rows import even_rows
+from inpars.generation.even_rows import EvenRows
 from inpars.generation.plain_rows import PlainRows
 from inpars.generation.prompt_tokens import PromptTokens
-from inpars.generation.sampling import choice
-from inpars.generation.settings import DecodingSettings, chunks_by_length, grouped
+from inpars.generation.sampling import Choice, choice
+from inpars.generation.settings import DecodingSettings, chunks_by_length
 from inpars.generation.shared_prefix import SharedPrefixRows, best_forward
 from inpars.models import loading as models
-from inpars.models.dtypes import DtypeName
-from inpars.models.hardware import describe, pick_device, pick_dtype
+from inpars.models.computing import Placement
+from inpars.models.hardware import describe
 from inpars.models.networks import pad_id
-from inpars.models.side_by_side import computes_in_bfloat16, each_alone
 from inpars.prompting.templates import PromptSource
 from inpars.records import Document, LogProbKind
 
@@ -46,23 +47,16 @@ class CausalGenerator:
         model: str,
         prompt: PromptSource,
         settings: DecodingSettings | None = None,
-        *,
-        device: str = "auto",
-        dtype: DtypeName = "auto",
-        trust_remote_code: bool = False,
+        **where: Unpack[Placement],
     ) -> None:
         """Load the model and read the prompt's beginning. Raises ConfigError where the prompt is too long for it."""
         self._settings = settings or DecodingSettings()
         self._settings.check()
-        place = pick_device(device)
-        number_format = pick_dtype(dtype, place)
-        self.name, self.device = model, describe(place, number_format)
-        self._network, self._tokenizer = models.load_causal_lm(
-            model, device=place, dtype=number_format, trust_remote_code=trust_remote_code
-        )
-        self._chunk = CHUNK_DOCUMENTS.get(place.type, CHUNK_DOCUMENTS["cpu"])
+        self._network, self._tokenizer = models.load_causal_lm(model, **where)
+        self.name, self.device = model, describe(self._network.device, self._network.dtype)
+        self._chunk = CHUNK_DOCUMENTS.get(self._network.device.type, CHUNK_DOCUMENTS["cpu"])
         self._inputs = PromptTokens(self._tokenizer, prompt, self._settings.max_doc_tokens)
-        self._inputs.check_room(self._network, model, self._settings.max_new_tokens)
+        self._inputs.check_room(self._network.config, model, self._settings.max_new_tokens)
         forward, pad = best_forward(self._network), pad_id(self._tokenizer)
         # chunks may be written side by side: this forward pass keeps nothing of a text outside its state
         self._alone = forward is not None and computes_in_bfloat16(self._network)
@@ -124,16 +118,16 @@ class CausalGenerator:
                     raise
                 self._batch //= 2
                 torch.cuda.empty_cache()
-        return [list(group) for group in grouped(queries, self._settings.num_queries)]
+        return [list(group) for group in slices(queries, self._settings.num_queries)]
 
     def _decode_batch(self, writer: _Writer, prompts: Sequence[list[int]], keys: Sequence[str]) -> list[GeneratedQuery]:
         shared = self._inputs.shared(prompts)
         return decode_rows(
-            even_rows(_Started(writer, shared), self._network),
+            EvenRows(writer.rows, self._network, shared),
             [prompt[shared:] for prompt in prompts],
             max_new_tokens=self._settings.max_new_tokens,
             end=writer.end,
-            choose=choice(self._settings, keys),
+            choose=writer.unless_unwanted(choice(self._settings, keys)),
         )
 
 
@@ -153,24 +147,17 @@ class _Writer:
     end: TextEnd
     unwanted: threading.Event | None = None
 
+    def unless_unwanted(self, choose: Choice) -> Choice:
+        unwanted = self.unwanted
+        if unwanted is None:
+            return choose
 
-@dataclass(frozen=True, slots=True)
-class _Started:
-    """The writer's rows, begun with a part of the prefix."""
+        def chosen(logits: torch.Tensor, rows: Sequence[int], step: int) -> tuple[torch.Tensor, torch.Tensor]:
+            if unwanted.is_set():
+                raise CancelledError
+            return choose(logits, rows, step)
 
-    writer: _Writer
-    prefix_tokens: int
-
-    def start(self, prompts: Sequence[Sequence[int]], room: int) -> torch.Tensor:
-        return self.writer.rows.start(prompts, room, self.prefix_tokens)
-
-    def step(self, tokens: torch.Tensor) -> torch.Tensor:
-        if self.writer.unwanted is not None and self.writer.unwanted.is_set():
-            raise CancelledError
-        return self.writer.rows.step(tokens)
-
-    def keep(self, rows: torch.Tensor) -> None:
-        self.writer.rows.keep(rows)
+        return chosen
 
 
 def _decoded(tokenizer: Any, tokens: Sequence[int]) -> str:  # noqa: ANN401

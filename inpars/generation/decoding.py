@@ -24,15 +24,12 @@ class Rows(Protocol):
 
     def start(self, prompts: Sequence[Sequence[int]], room: int) -> Tensor:
         """Read the prompts and make room for further tokens; logits after each prompt, (rows, vocabulary)."""
-        ...
 
     def step(self, tokens: Tensor) -> Tensor:
         """Read one more token a row, (rows,); logits, (rows, vocabulary)."""
-        ...
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows only, in this order."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,10 @@ depend on the batch. Reduced formats are not made even: their sums differ for mo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-
-from inpars.generation.decoding import Rows
 
 ROWS_A_THREAD = 4
 TOKENS = 32
@@ -34,31 +33,30 @@ def rounded_up(number: int, multiple: int) -> int:
     return number + -number % multiple
 
 
-def even_rows(rows: Rows, network: torch.nn.Module) -> Rows:
-    """The rows, with copies beside them where the network computes exactly enough for that to matter."""
-    multiple = even_number_of_rows(network)
-    return EvenRows(rows, multiple) if multiple > 1 else rows
-
-
 def _is_exact(network: torch.nn.Module) -> bool:
     weight = next(network.parameters())
     return weight.device.type == "cpu" and weight.dtype in EXACT
 
 
 class EvenRows:
-    """A `Rows` that repeats its last row up to a whole multiple."""
+    """A `Rows` that repeats its last row up to a whole multiple, where its network computes exactly enough for that.
 
-    def __init__(self, rows: Rows, multiple: int) -> None:
-        self._rows, self._multiple = rows, multiple
+    `prefix_tokens` is what the rows' `start` is told besides, if anything.
+    """
+
+    def __init__(self, rows: Any, network: torch.nn.Module, *prefix_tokens: int) -> None:  # noqa: ANN401
+        self._rows, self._multiple, self._prefix_tokens = rows, even_number_of_rows(network), prefix_tokens
 
     def start(self, prompts: Sequence[Sequence[int]], room: int) -> Tensor:
         """Read the prompts."""
         copies = [prompts[-1]] * (-len(prompts) % self._multiple)
-        return self._rows.start([*prompts, *copies], room)[: len(prompts)]
+        logits: Tensor = self._rows.start([*prompts, *copies], room, *self._prefix_tokens)
+        return logits[: len(prompts)]
 
     def step(self, tokens: Tensor) -> Tensor:
         """Read one token a row."""
-        return self._rows.step(self._repeated(tokens))[: len(tokens)]
+        logits: Tensor = self._rows.step(self._repeated(tokens))
+        return logits[: len(tokens)]
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows."""

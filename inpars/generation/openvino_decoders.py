@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,9 +19,8 @@ from inpars.engines.fingerprints import weights_fingerprint
 from inpars.engines.openvino_network import computes_in, precision_hint
 from inpars.errors import ConfigError, MissingDependencyError
 from inpars.generation.causal_lm import end_tokens
-from inpars.generation.local_model import LocalModel
 from inpars.generation.prompt_tokens import PromptTokens
-from inpars.generation.settings import DecodingSettings
+from inpars.generation.settings import DecodingSettings, LocalModel
 from inpars.json_text import JsonError, parse_json
 from inpars.manifest import sha256_of, size_of
 from inpars.models import loading as models
@@ -115,9 +113,7 @@ def _fingerprint(wanted: LocalModel) -> str:
 def _network(wanted: LocalModel) -> tuple[Any, Any]:
     """The network in float32, and its tokenizer."""
     own = wanted.computing
-    return models.load_causal_lm(
-        wanted.model, device=torch.device("cpu"), dtype=torch.float32, trust_remote_code=own.trust_remote_code
-    )
+    return models.load_causal_lm(wanted.model, device="cpu", dtype="float32", trust_remote_code=own.trust_remote_code)
 
 
 def _load(wanted: LocalModel, fingerprint: str) -> OpenVinoGenerator | None:
@@ -135,7 +131,7 @@ def _load(wanted: LocalModel, fingerprint: str) -> OpenVinoGenerator | None:
     tokenizer = models.load_tokenizer(wanted.model, trust_remote_code=own.trust_remote_code)
     config = models.load_config(wanted.model, trust_remote_code=own.trust_remote_code)
     PromptTokens(tokenizer, wanted.prompt, wanted.settings.max_doc_tokens).check_room(
-        SimpleNamespace(config=config), wanted.model, wanted.settings.max_new_tokens
+        config, wanted.model, wanted.settings.max_new_tokens
     )
     precision, ends = precision_hint(own.dtype), frozenset(known["end_tokens"])
     if loaded is None or loaded.precision != precision:

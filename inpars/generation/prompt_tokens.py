@@ -56,9 +56,9 @@ class PromptTokens:
         """How many of the prefix's tokens all these prompts begin with, short of a whole prompt."""
         return min(_shared(self.prefix, prompt) for prompt in prompts)
 
-    def check_room(self, network: Any, name: str, new_tokens: int) -> None:  # noqa: ANN401
-        """Raise ConfigError where the longest prompt, a document and new tokens are more than the network reads."""
-        limit = getattr(network.config.get_text_config(), "max_position_embeddings", None)
+    def check_room(self, config: Any, name: str, new_tokens: int) -> None:  # noqa: ANN401
+        """Raise ConfigError where the longest prompt, a document and new tokens are more than the model reads."""
+        limit = getattr(config.get_text_config(), "max_position_embeddings", None)
         longest = self._prompt.longest()
         prompt = len(_common_prefix(self.encode([longest.render(text) for text in PROBE_DOCUMENTS])))
         needed = prompt + self._max_doc_tokens + new_tokens

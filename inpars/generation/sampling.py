@@ -7,9 +7,9 @@ Nucleus sampling: Holtzman et al. (arXiv 1904.09751).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,15 +21,11 @@ from inpars.text.hashing import sampling_key
 UNIFORM_STEPS = 2.0**64
 
 
-class Choice(Protocol):
-    """Picks a token for every row."""
+Choice: TypeAlias = Callable[[Tensor, Sequence[int], int], tuple[Tensor, Tensor]]
+"""Tokens and raw natural-log probabilities, both (rows,), for logits (rows, vocabulary), rows and step.
 
-    def __call__(self, logits: Tensor, rows: Sequence[int], step: int) -> tuple[Tensor, Tensor]:
-        """Tokens and raw natural-log probabilities, both (rows,), for logits (rows, vocabulary).
-
-        `rows` says which prompt of the batch each row belongs to; `step` counts tokens from 0.
-        """
-        ...
+Rows say which prompt of the batch each row belongs to; steps count tokens from 0.
+"""
 
 
 def most_likely(logits: Tensor, rows: Sequence[int] = (), step: int = 0) -> tuple[Tensor, Tensor]:

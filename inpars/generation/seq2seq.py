@@ -7,21 +7,22 @@ Nogueira and Lin, "From doc2query to docTTTTTquery", 2019; Thakur et al., BEIR (
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
+from inpars.batches import slices
 from inpars.errors import ConfigError
 from inpars.generation import GeneratedQuery
 from inpars.generation.decoding import TextEnd, decode_rows
-from inpars.generation.even_rows import even_rows, even_tokens, rounded_up
+from inpars.generation.even_rows import EvenRows, even_tokens, rounded_up
 from inpars.generation.sampling import choice
-from inpars.generation.settings import DecodingSettings, chunks_by_length, grouped
+from inpars.generation.settings import DecodingSettings, chunks_by_length
 from inpars.models import loading as models
-from inpars.models.dtypes import DtypeName
-from inpars.models.hardware import describe, pick_device, pick_dtype
+from inpars.models.computing import Placement
+from inpars.models.hardware import describe
 from inpars.models.networks import pad_id
 from inpars.records import Document, LogProbKind
 
@@ -89,23 +90,18 @@ class Seq2SeqGenerator:
         settings: DecodingSettings,
         *,
         render: Callable[[Document], str] = lambda document: document.full_text.strip(),
-        device: str = "auto",
-        dtype: DtypeName = "auto",
-        trust_remote_code: bool = False,
+        **where: Unpack[Placement],
     ) -> None:
         """Load the model; `render` turns a document into what the encoder reads."""
         settings.check()
-        place = pick_device(device)
-        number_format = pick_dtype(dtype, place)
-        self.name, self.device = model, describe(place, number_format)
-        self._network, self._tokenizer = models.load_seq2seq(
-            model, device=place, dtype=number_format, trust_remote_code=trust_remote_code
-        )
+        self._network, self._tokenizer = models.load_seq2seq(model, **where)
+        self.name, self.device = model, describe(self._network.device, self._network.dtype)
         if self._network.config.decoder_start_token_id is None:
             raise ConfigError(f"{model}: its configuration names no first token of the decoder; it cannot generate")
         self._settings, self._render = settings, render
-        self._chunk = CHUNK_DOCUMENTS.get(place.type, CHUNK_DOCUMENTS["cpu"])
-        self._batch = settings.batch_size or BATCH_ROWS.get(place.type, BATCH_ROWS["cpu"])
+        kind = self._network.device.type
+        self._chunk = CHUNK_DOCUMENTS.get(kind, CHUNK_DOCUMENTS["cpu"])
+        self._batch = settings.batch_size or BATCH_ROWS.get(kind, BATCH_ROWS["cpu"])
         eos = self._tokenizer.eos_token_id
         self._end = TextEnd(frozenset([] if eos is None else [eos]), len, self._decode)
         self._rows = Seq2SeqRows(self._network, pad_id(self._tokenizer))
@@ -124,13 +120,13 @@ class Seq2SeqGenerator:
         for start in range(0, len(prompts), self._batch):
             rows = slice(start, start + self._batch)
             queries += decode_rows(
-                even_rows(self._rows, self._network),
+                EvenRows(self._rows, self._network),
                 prompts[rows],
                 max_new_tokens=self._settings.max_new_tokens,
                 end=self._end,
                 choose=choice(self._settings, keys[rows]),
             )
-        return [list(group) for group in grouped(queries, several)]
+        return [list(group) for group in slices(queries, several)]
 
     def _inputs(self, documents: Sequence[Document]) -> list[list[int]]:
         texts = [self._render(document) for document in documents]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
+from inpars.batches import slices
 from inpars.errors import ConfigError
-
-Item = TypeVar("Item")
+from inpars.models.computing import ComputingOptions
+from inpars.prompting.templates import PromptSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,14 @@ class DecodingSettings:
 def chunks_by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
     """Positions in chunks of similar length, short ones first."""
     order = sorted(range(len(lengths)), key=lambda position: (lengths[position], position))
-    return [order[start : start + size] for start in range(0, len(order), size)]
+    return [list(chunk) for chunk in slices(order, size)]
 
 
-def grouped(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
-    """The items in groups of that many neighbours."""
-    return [items[start : start + size] for start in range(0, len(items), size)]
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A model, its prompt, how it decodes, and where it computes."""
+
+    model: str
+    prompt: PromptSource
+    settings: DecodingSettings
+    computing: ComputingOptions

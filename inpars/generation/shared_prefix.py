@@ -29,7 +29,6 @@ class Forward(Protocol):
 
     def __call__(self, ids: Tensor, positions: Tensor, state: RowState, last: Tensor) -> Tensor:
         """Logits after token `last` (rows,) of each row, (rows, vocabulary), for ids (rows, tokens)."""
-        ...
 
 
 class SharedPrefixRows:

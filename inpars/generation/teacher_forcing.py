@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -22,9 +23,9 @@ from inpars.generation.plain_rows import keeps_only_keys_and_values, read_keys_a
 from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.settings import chunks_by_length
 from inpars.models import loading as models
-from inpars.models.dtypes import DtypeName
+from inpars.models.computing import Placement
 from inpars.models.engine_backend import engine
-from inpars.models.hardware import describe, pick_device, pick_dtype
+from inpars.models.hardware import describe
 from inpars.models.networks import head_replaced, pad_id, precise
 from inpars.prompting.templates import PromptSource
 from inpars.records import Document
@@ -63,24 +64,19 @@ class TeacherForcing:
         *,
         max_doc_tokens: int = 256,
         batch_size: int | None = None,
-        device: str = "auto",
-        dtype: DtypeName = "auto",
-        trust_remote_code: bool = False,
+        **where: Unpack[Placement],
     ) -> None:
         """Load the model and read the prompt's beginning. Raises ConfigError where the prompt is too long for it."""
-        place = pick_device(device)
-        number_format = pick_dtype(dtype, place)
-        self.name, self.device = model, describe(place, number_format)
-        self._network, self._tokenizer = models.load_causal_lm(
-            model, device=place, dtype=number_format, trust_remote_code=trust_remote_code
-        )
-        if engine() == "torch-int8" and place.type == "cpu" and number_format == torch.float32:
+        self._network, self._tokenizer = models.load_causal_lm(model, **where)
+        kind = self._network.device.type
+        self.name, self.device = model, describe(self._network.device, self._network.dtype)
+        if engine() == "torch-int8" and kind == "cpu" and self._network.dtype == torch.float32:
             self._network = with_int8_products(self._network)
             self.device += ", 8-bit products"
-        self._chunk = CHUNK_QUERIES.get(place.type, CHUNK_QUERIES["cpu"])
-        self._batch = batch_size or BATCH_ROWS.get(place.type, BATCH_ROWS["cpu"])
+        self._chunk = CHUNK_QUERIES.get(kind, CHUNK_QUERIES["cpu"])
+        self._batch = batch_size or BATCH_ROWS.get(kind, BATCH_ROWS["cpu"])
         self._inputs = PromptTokens(self._tokenizer, prompt, max_doc_tokens)
-        self._inputs.check_room(self._network, model, LIKELY_QUERY_TOKENS)
+        self._inputs.check_room(self._network.config, model, LIKELY_QUERY_TOKENS)
         self._prompt, self._pad = prompt, pad_id(self._tokenizer)
         self._limit = getattr(self._network.config.get_text_config(), "max_position_embeddings", None)
         self._stop_ids = torch.tensor(self._ending_tokens(), device=self._network.device)

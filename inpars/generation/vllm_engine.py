@@ -14,19 +14,19 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from transformers import GenerationConfig
 
+from inpars.batches import slices
 from inpars.errors import BackendError, ConfigError
 from inpars.generation import GeneratedQuery
 from inpars.generation.causal_lm import end_ids
 from inpars.generation.decoding import TextEnd, replayed
 from inpars.generation.prompt_tokens import PromptTokens
-from inpars.generation.settings import DecodingSettings, grouped
-from inpars.models.dtypes import DtypeName
+from inpars.generation.settings import DecodingSettings
+from inpars.models.computing import DtypeName, Placement
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.loading import load_config, load_tokenizer, resolve_model
 from inpars.models.processor import memory_bytes
@@ -57,19 +57,17 @@ class VllmGenerator:
         model: str,
         prompt: PromptSource,
         settings: DecodingSettings,
-        *,
-        device: str = "auto",
-        dtype: DtypeName = "auto",
-        trust_remote_code: bool = False,
+        **where: Unpack[Placement],
     ) -> None:
         """Load the model where vLLM computes. Raises ConfigError where the prompt is too long for it."""
         settings.check()
-        place = _place(device)
-        number_format = _number_format(dtype, place)
+        place = _place(where.get("device", "auto"))
+        number_format = _number_format(where.get("dtype", "auto"), place)
+        trust_remote_code = where.get("trust_remote_code", False)
         source, config = resolve_model(model), load_config(model, trust_remote_code=trust_remote_code)
         tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
         self._inputs = PromptTokens(tokenizer, prompt, settings.max_doc_tokens)
-        self._inputs.check_room(SimpleNamespace(config=config), model, settings.max_new_tokens)
+        self._inputs.check_room(config, model, settings.max_new_tokens)
         self._vllm = _vllm()
         self._settings, self.name = settings, model
         self.device = f"vLLM on {describe(place, number_format)}"
@@ -96,7 +94,7 @@ class VllmGenerator:
 
     def plan(self, documents: Sequence[Document]) -> list[list[int]]:
         """Chunks of neighbours: vLLM does not pad."""
-        return [list(chunk) for chunk in grouped(range(len(documents)), self._chunk)]
+        return [list(chunk) for chunk in slices(range(len(documents)), self._chunk)]
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
         """The queries of each document of the chunk."""
@@ -107,7 +105,7 @@ class VllmGenerator:
             self._reset_cache()
             answers = self._answers(prompts, [self._wanted(key) for key in keys])
         queries = [self._query(answer.outputs[0]) for answer in answers]
-        return [list(group) for group in grouped(queries, several)]
+        return [list(group) for group in slices(queries, several)]
 
     def _reset_cache(self) -> None:
         """Leave in vLLM's cache the prefix that all prompts share, and nothing of earlier chunks."""

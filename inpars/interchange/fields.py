@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -44,16 +44,9 @@ def list_of(record: Mapping[str, Any], name: str, path: Path, line: int) -> list
 
 def number_of(value: object, name: str, path: Path, line: int) -> float:
     """A finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise wrong("must be a number", name, value, path, line)
     return float(value)
-
-
-def _is_finite(value: float) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number beyond what a float holds
-        return False
 
 
 def scores_of(record: Mapping[str, Any], name: str, count: int, path: Path, line: int) -> list[float | None]:

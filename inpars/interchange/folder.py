@@ -23,7 +23,7 @@ from typing import IO, Any
 from inpars.errors import DataFormatError
 from inpars.fields import one_line
 from inpars.formats import document_record, run_lines, synthetic_query_record, triple_id_lines
-from inpars.interchange.grouping import NotTogetherError
+from inpars.interchange.grouping import NotTogetherError, SeenKeys
 from inpars.interchange.items import (
     Example,
     Item,
@@ -36,7 +36,6 @@ from inpars.interchange.items import (
     Unkept,
     of_labels,
 )
-from inpars.interchange.keys import SeenKeys
 from inpars.judgements import QRELS_HEADER, qrel_row
 from inpars.records import Document, Qrel, Query, ScoredDocument, Triple
 from inpars.storage import atomic_writer, to_json_line

@@ -55,7 +55,10 @@ def write(source: Source, folder: Path, layout: Layout, written: Written) -> Non
     write_collection(source, folder, QUERIES, QRELS, written)
     if source.files is None:
         return
-    records = (_record(list(neighbours)) for _, neighbours in groupby(source.together(), key=_query_id))
+    records = (
+        _record(list(neighbours))
+        for _, neighbours in groupby(source.together(), key=lambda example: example.query.query_id)
+    )
     written.counts[HARD_NEGATIVES] = write_jsonl(folder / HARD_NEGATIVES, records)
     kept = (source.files.ids or source.files.texts or folder).with_name(MARGINS)
     lines = (line for _, line in read_lines(kept)) if kept.is_file() else _margin_lines(source, written)
@@ -110,10 +113,6 @@ def _margins(path: Path) -> Iterator[Margin]:
         yield Margin(triple, finite_number(fields[3], path, number))
 
 
-def _query_id(example: Example) -> str:
-    return example.query.query_id
-
-
 def _record(examples: list[Example]) -> dict[str, Any]:
     """One query; the negatives of each retriever in the order of their ranks."""
     found: dict[str, dict[str, int]] = {}
@@ -132,4 +131,4 @@ def _margin_lines(source: Source, written: Written) -> Iterable[str]:
                 written.dropped["margin_unknown"] += 1
                 continue
             margin = example.positive_reranker_score - negative.reranker_score
-            yield f"{_query_id(example)}\t{example.positive.doc_id}\t{negative.document.doc_id}\t{margin:.6f}"
+            yield f"{example.query.query_id}\t{example.positive.doc_id}\t{negative.document.doc_id}\t{margin:.6f}"

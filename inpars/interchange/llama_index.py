@@ -12,10 +12,10 @@ from inpars.errors import DataFormatError
 from inpars.fields import checked_id
 from inpars.interchange.fields import text_of, unread, wrong
 from inpars.interchange.format import Layout, Written
+from inpars.interchange.grouping import SeenKeys
 from inpars.interchange.items import Item, Judged
-from inpars.interchange.keys import SeenKeys
 from inpars.interchange.source import Source
-from inpars.json_stream import JsonStream
+from inpars.json_stream import JsonStream, write_pieces
 from inpars.records import Document, Qrel, Query
 from inpars.storage import atomic_writer, open_lines
 
@@ -76,11 +76,5 @@ def _relevant_ids(source: Source) -> Iterator[tuple[str, list[str]]]:
 
 
 def _write_object(stream: IO[str], entries: Iterable[tuple[str, Any]]) -> int:
-    count = 0
-    stream.write("{")
-    for key, value in entries:
-        stream.write(",\n" if count else "\n")
-        stream.write(f"{json.dumps(key, ensure_ascii=False)}: {json.dumps(value, ensure_ascii=False)}")
-        count += 1
-    stream.write("\n}")
-    return count
+    shown = ((json.dumps(key, ensure_ascii=False), json.dumps(value, ensure_ascii=False)) for key, value in entries)
+    return write_pieces(stream, "{}", (f"{key}: {value}" for key, value in shown))

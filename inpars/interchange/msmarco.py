@@ -19,7 +19,7 @@ from inpars.interchange.items import Item, Judged
 from inpars.interchange.source import TRAINING_SPLIT, Source
 from inpars.interchange.tsv import read_text_triples, write_text_triples
 from inpars.judgements import iterate_qrels
-from inpars.records import Document, Query, Triple
+from inpars.records import Triple
 from inpars.storage import write_lines
 
 KINDS = ("collection", "queries", "qrels", "qidpidtriples")
@@ -42,12 +42,15 @@ def read(folder: Path) -> Iterator[Item]:
 def write(source: Source, folder: Path, layout: Layout, written: Written) -> None:
     """All the files that there is something for."""
     counts = written.counts
-    counts["collection.tsv"] = write_lines(folder / "collection.tsv", map(_document_line, source.documents()))
+    lines = (f"{document.doc_id}\t{one_line(document.full_text)}" for document in source.documents())
+    counts["collection.tsv"] = write_lines(folder / "collection.tsv", lines)
     split = source.split if source.synthetic is None and source.triples is None else TRAINING_SPLIT
     name = f"queries.{split}.tsv"
-    counts[name] = write_lines(folder / name, map(_query_line, source.queries()))
+    counts[name] = write_lines(folder / name, (f"{row.query_id}\t{one_line(row.text)}" for row in source.queries()))
     name = f"qrels.{split}.tsv"
-    counts[name] = write_lines(folder / name, map(qrel_line, source.judged()))
+    qrels = (row.qrel for row in source.judged())
+    lines = (f"{qrel.query_id}\t0\t{qrel.doc_id}\t{qrel.relevance}" for qrel in qrels)
+    counts[name] = write_lines(folder / name, lines)
     if source.triples is not None:
         name = f"qidpidtriples.{split}.tsv"
         counts[name] = write_lines(folder / name, triple_id_lines(_triples(source)))
@@ -75,23 +78,10 @@ def write_ids(source: Source, path: Path, layout: Layout, written: Written) -> N
     written.counts[path.name] = write_lines(path, triple_id_lines(triples))
 
 
-def qrel_line(judged: Judged) -> str:
-    """A judgement in TREC's four columns."""
-    return f"{judged.qrel.query_id}\t0\t{judged.qrel.doc_id}\t{judged.qrel.relevance}"
-
-
 def _triples(source: Source) -> Iterator[Triple]:
     for example in source.examples():
         for negative in example.distinct_negatives:
             yield Triple(example.query.query_id, example.positive.doc_id, negative.document.doc_id)
-
-
-def _document_line(document: Document) -> str:
-    return f"{document.doc_id}\t{one_line(document.full_text)}"
-
-
-def _query_line(query: Query) -> str:
-    return f"{query.query_id}\t{one_line(query.text)}"
 
 
 def _files(folder: Path, kind: str) -> list[Path]:

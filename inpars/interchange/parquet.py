@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pyarrow
 from pyarrow import parquet
 
 from inpars.errors import DataFormatError
+from inpars.record_files import read_parquet
 from inpars.storage import atomic_file
 
 BATCH_ROWS = 1024
@@ -18,21 +19,14 @@ TEXT, TEXTS = pyarrow.string(), pyarrow.list_(pyarrow.string())
 WHOLE, WHOLES, NUMBER = pyarrow.int64(), pyarrow.list_(pyarrow.int64()), pyarrow.float64()
 
 
-def read_rows(path: Path) -> Iterator[tuple[Path, int, dict[str, Any]]]:
+def read_rows(path: Path) -> Iterator[tuple[Path, int, Mapping[str, Any]]]:
     """File, row number from 1, and columns by name in their order; of one file, or of all in a folder."""
-    for file in _files(path):
-        try:
-            with parquet.ParquetFile(file) as source:
-                number = 0
-                for batch in source.iter_batches(batch_size=BATCH_ROWS):
-                    for row in batch.to_pylist():
-                        number += 1
-                        yield file, number, row
-        except FileNotFoundError:
-            raise DataFormatError("no such file; check the path", path=file) from None
-        except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # the last two of single values
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise DataFormatError(f"not a parquet file ({reason}); fetch or write it again", path=file) from None
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise DataFormatError("no .parquet files here", path=path)
+    for file in files:
+        for number, row in read_parquet(file):
+            yield file, number, row
 
 
 def write_rows(path: Path, columns: dict[str, pyarrow.DataType], rows: Iterable[dict[str, Any]]) -> int:
@@ -44,12 +38,3 @@ def write_rows(path: Path, columns: dict[str, pyarrow.DataType], rows: Iterable[
             target.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema=schema))
             count += len(batch)
     return count
-
-
-def _files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    found = sorted(path.rglob("*.parquet"))
-    if not found:
-        raise DataFormatError("no .parquet files here", path=path)
-    return found

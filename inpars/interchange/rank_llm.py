@@ -23,11 +23,11 @@ from inpars.interchange.fields import (
     unread,
 )
 from inpars.interchange.format import Layout, Written
+from inpars.interchange.grouping import SeenKeys
 from inpars.interchange.items import Item
-from inpars.interchange.keys import SeenKeys
 from inpars.interchange.source import Source
 from inpars.interchange.trec import scored_documents
-from inpars.json_stream import read_json_list
+from inpars.json_stream import read_json_list, write_pieces
 from inpars.records import Document, Query
 from inpars.storage import atomic_writer, read_jsonl, to_json_line, write_jsonl
 
@@ -62,7 +62,9 @@ def write(source: Source, path: Path, layout: Layout, written: Written) -> None:
     if path.name.removesuffix(".gz").endswith(".jsonl"):
         written.counts[path.name] = write_jsonl(path, _records(source))
     else:
-        written.counts[path.name] = _write_list(path, map(to_json_line, _records(source)))
+        with atomic_writer(path) as stream:
+            written.counts[path.name] = write_pieces(stream, "[]", map(to_json_line, _records(source)))
+            stream.write("\n")
 
 
 def _requests(path: Path) -> Iterable[tuple[int, Any]]:
@@ -88,15 +90,3 @@ def _records(source: Source) -> Iterator[dict[str, Any]]:
 def _candidate(document: Document, score: float) -> dict[str, Any]:
     doc = {"title": document.title, "text": document.text} if document.title else {"text": document.text}
     return {"docid": document.doc_id, "score": score, "doc": doc}
-
-
-def _write_list(path: Path, elements: Iterable[str]) -> int:
-    count = 0
-    with atomic_writer(path) as stream:
-        stream.write("[")
-        for element in elements:
-            stream.write(",\n" if count else "\n")
-            stream.write(element)
-            count += 1
-        stream.write("\n]\n")
-    return count

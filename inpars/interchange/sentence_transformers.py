@@ -16,7 +16,7 @@ There are no ids in any of them: they are made from the texts.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -74,7 +74,7 @@ def write(source: Source, path: Path, layout: Layout, written: Written) -> None:
 class _Row:
     """One row, its texts apart from its labels."""
 
-    def __init__(self, path: Path, number: int, row: Row) -> None:
+    def __init__(self, path: Path, number: int, row: Mapping[str, Any]) -> None:
         self.path, self.number = path, number
         self.texts = [value for name, value in row.items() if name not in LABELS]
         self.names = [name for name in row if name not in LABELS]

@@ -14,9 +14,8 @@ from inpars.corpus import Corpus, cached_corpus
 from inpars.datasets import Dataset
 from inpars.errors import ConfigError, DataFormatError
 from inpars.formats import iterate_run, read_synthetic_records, read_triple_ids
-from inpars.interchange.grouping import are_together, regrouped
+from inpars.interchange.grouping import SeenKeys, are_together, regrouped
 from inpars.interchange.items import Example, Judged
-from inpars.interchange.keys import SeenKeys
 from inpars.interchange.triples_source import TripleFiles, read_examples, triple_files
 from inpars.manifest import sha256_of
 from inpars.progress import SILENT, Progress

@@ -6,7 +6,7 @@ texts in `corpus.jsonl` beside it (`docid`, `title`, `text`); it is read, not wr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,8 @@ def read(path: Path) -> Iterator[Item]:
         name = "query_text" if "query_text" in record else "query"
         text = text_of(record.get(name), name, path, line)
         query = Query(id_of(record.get("query_id"), text, "q", path, line), text)
-        documents = _by_id(corpus, path, line) if by_ids else _by_value(path, line)
-        positives = documents(record, "positive_document_ids" if by_ids else "positive_passages")
-        negatives = documents(record, "negative_document_ids" if by_ids else "negative_passages")
+        names = ("positive_document_ids", "negative_document_ids") if by_ids else PASSAGES
+        positives, negatives = (_documents(record, name, corpus, path, line) for name in names)
         found = tuple(Negative(document, rank=rank) for rank, document in enumerate(negatives, start=1))
         yield from examples_of(query, tuple(positives), found)
         yield from unread(record, FIELDS)
@@ -49,21 +48,15 @@ def write(source: Source, path: Path, layout: Layout, written: Written) -> None:
     written.counts[path.name] = write_jsonl(path, map(_record, grouped(source.together())))
 
 
-def _by_value(path: Path, line: int) -> Callable[[Mapping[str, Any], str], list[Document]]:
-    def documents(record: Mapping[str, Any], name: str) -> list[Document]:
-        return [document_of_object(value, name, path, line) for value in list_of(record, name, path, line)]
-
-    return documents
-
-
-def _by_id(corpus: Corpus | None, path: Path, line: int) -> Callable[[Mapping[str, Any], str], list[Document]]:
-    def documents(record: Mapping[str, Any], name: str) -> list[Document]:
-        if corpus is None:
-            problem = f"ids without texts; put the {CORPUS} they belong to beside this file"
-            raise DataFormatError(problem, path=path, line=line, field=name)
-        return [corpus[checked_id(value, path, line)] for value in list_of(record, name, path, line)]
-
-    return documents
+def _documents(record: Mapping[str, Any], name: str, corpus: Corpus | None, path: Path, line: int) -> list[Document]:
+    """The documents that are listed, as passages or by their ids."""
+    values = list_of(record, name, path, line)
+    if name in PASSAGES:
+        return [document_of_object(value, name, path, line) for value in values]
+    if corpus is None:
+        problem = f"ids without texts; put the {CORPUS} they belong to beside this file"
+        raise DataFormatError(problem, path=path, line=line, field=name)
+    return [corpus[checked_id(value, path, line)] for value in values]
 
 
 def _record(group: Group) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from inpars.fields import one_line
 from inpars.formats import iterate_run, read_queries, run_lines
 from inpars.interchange.fields import unread_files
 from inpars.interchange.format import Layout, Written
+from inpars.interchange.grouping import SeenKeys
 from inpars.interchange.items import Item, Judged, Unkept
-from inpars.interchange.keys import SeenKeys
 from inpars.interchange.source import Source
 from inpars.judgements import iterate_qrels
 from inpars.records import ScoredDocument

@@ -23,11 +23,6 @@ _QUOTED = re.compile(r'"([^"]*(?:""[^"]*)*)"(?=\t|$)')
 _NEEDS_QUOTES = re.compile(r'["\t]')
 
 
-def split_plain(line: str) -> list[str]:
-    """Fields between tabs."""
-    return line.split("\t")
-
-
 def split_quoted(line: str) -> list[str]:
     """Fields of a line that csv wrote with quotes where they are needed; of any other line, those between tabs."""
     if '"' not in line:
@@ -73,11 +68,10 @@ def _triple_texts(source: Source, written: Written) -> Iterator[tuple[str, str, 
 
 
 def _rows(path: Path, *, quoted: bool) -> Iterator[tuple[str, str, str]]:
-    split = split_quoted if quoted else split_plain
     for number, line in read_lines(path):
-        fields = split(line)
+        fields = split_quoted(line) if quoted else line.split("\t")
         if len(fields) != 3:
-            fields = split_plain(line)  # quotes around the whole of a plain line
+            fields = line.split("\t")  # quotes around the whole of a plain line
         if len(fields) != 3:
             problem = f"{len(fields)} tab-separated columns, a triple has 3 texts: query, positive, negative"
             raise DataFormatError(problem, path=path, line=number, excerpt=line)

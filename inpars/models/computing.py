@@ -1,13 +1,22 @@
-"""Where and in which number format models compute: the options of every stage that has a model."""
+"""Where and in which number format models compute: the options of every stage that has a model. Loads no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal, TypeAlias, TypedDict
 
-from inpars.models.dtypes import DtypeName
 from inpars.models.engine_backend import EngineName
 from inpars.options import option
+
+DtypeName: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
+
+
+class Placement(TypedDict, total=False):
+    """Keyword arguments of everything that loads a model; `auto` is the default of device and number format."""
+
+    device: str
+    dtype: DtypeName
+    trust_remote_code: bool  # run code that comes with a hub model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +35,18 @@ class ComputingOptions:
     trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
 
     @property
+    def placement(self) -> Placement:
+        """Where a model is loaded to."""
+        return {"device": self.device, "dtype": self.dtype, "trust_remote_code": self.trust_remote_code}
+
+    @property
     def computing(self) -> dict[str, Any]:
         """These settings alone, for another stage's options."""
         return {field.name: getattr(self, field.name) for field in fields(ComputingOptions)}
 
-    def set_up(self) -> dict[str, Any]:
-        """Have torch, which is loaded here, take the threads and the engine; the arguments that load a model so."""
+    def set_up(self) -> Placement:
+        """Have torch, which is loaded here, take the threads and the engine; where a model is loaded to."""
         from inpars.models.hardware import compute_with
 
         compute_with(self.threads, self.engine_backend)
-        return {"device": self.device, "dtype": self.dtype, "trust_remote_code": self.trust_remote_code}
+        return self.placement

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from inpars.errors import ConfigError
-from inpars.models.dtypes import DtypeName
+from inpars.models.computing import DtypeName
 from inpars.models.engine_backend import EngineName, use_engine
 from inpars.models.processor import cores, fast_bfloat16_flags
 
@@ -17,8 +17,10 @@ DEVICE = re.compile(r"([a-z]+)(?::([0-9]{1,3}))?")
 GPU_KINDS = ("cuda", "mps", "xpu")
 
 
-def pick_device(name: str = "auto") -> torch.device:
+def pick_device(name: str | torch.device = "auto") -> torch.device:
     """The device of that name; `auto` is the first GPU where there is one. Raises ConfigError for one not here."""
+    if isinstance(name, torch.device):
+        return name
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = DEVICE.fullmatch(name)
@@ -45,8 +47,10 @@ def _count(kind: str) -> int:
     return int(module.device_count()) if known and module.is_available() else 0
 
 
-def pick_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
+def pick_dtype(name: DtypeName | torch.dtype, device: torch.device) -> torch.dtype:
     """The dtype of that name; `auto` is bfloat16 where the device multiplies it faster than float32."""
+    if isinstance(name, torch.dtype):
+        return name
     if name == "auto":
         return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
     return {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}[name]
@@ -62,8 +66,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 def compute_with(threads: int | None, engine: EngineName = "auto") -> None:
     """Use that many threads (None leaves torch's choice, one per core) and that engine from now on."""
     use_engine(engine)
-    if threads is not None:
-        use_threads(threads)
+    use_threads(threads)
 
 
 def use_threads(count: int | None) -> None:

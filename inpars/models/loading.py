@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, Unpack, cast
 
 import torch
 import transformers
@@ -32,8 +32,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from inpars.cache import cache_folder
 from inpars.errors import BackendError, ConfigError, InparsError, MissingDependencyError, UnknownNameError
+from inpars.models.computing import Placement
 from inpars.models.embedded import EMBEDDED
 from inpars.models.folders import GGUF_SUFFIX, exists, model_folder, model_path, saved_kind
+from inpars.models.hardware import pick_device, pick_dtype
 from inpars.storage import atomic_folder
 from inpars.text.hashing import hex_key
 
@@ -77,58 +79,44 @@ def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> Any:  # noq
     return _load(name, lambda source: AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code))
 
 
-def load_causal_lm(
-    name: str, *, device: torch.device, dtype: torch.dtype, trust_remote_code: bool = False
-) -> tuple[Any, Any]:
+def load_causal_lm(name: str, **where: Unpack[Placement]) -> tuple[Any, Any]:
     """A decoder in evaluation mode, and its tokenizer. Raises ConfigError for BERT and its like, which do not write."""
-    config = load_config(name, trust_remote_code=trust_remote_code)
+    config = load_config(name, trust_remote_code=where.get("trust_remote_code", False))
     writes = getattr(config, "is_decoder", False) or config.is_encoder_decoder
     if config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not writes:
         kind = config.model_type
         raise ConfigError(f"{name} is a {kind}: it reads texts and writes none; give a decoder such as {DECODER}")
-    return _load_with(AutoModelForCausalLM, name, device, dtype, trust_remote_code)
+    return _load_with(AutoModelForCausalLM, name, where)
 
 
-def load_seq2seq(
-    name: str, *, device: torch.device, dtype: torch.dtype, trust_remote_code: bool = False
-) -> tuple[Any, Any]:
+def load_seq2seq(name: str, **where: Unpack[Placement]) -> tuple[Any, Any]:
     """An encoder-decoder in evaluation mode, and its tokenizer."""
-    return _load_with(AutoModelForSeq2SeqLM, name, device, dtype, trust_remote_code)
+    return _load_with(AutoModelForSeq2SeqLM, name, where)
 
 
-def load_sequence_classifier(
-    name: str, *, device: torch.device, dtype: torch.dtype, num_labels: int = 1, trust_remote_code: bool = False
-) -> tuple[Any, Any]:
+def load_sequence_classifier(name: str, num_labels: int = 1, **where: Unpack[Placement]) -> tuple[Any, Any]:
     """A classifier in evaluation mode, and its tokenizer; a head the checkpoint lacks starts at random."""
-    return _load_with(AutoModelForSequenceClassification, name, device, dtype, trust_remote_code, num_labels=num_labels)
+    return _load_with(AutoModelForSequenceClassification, name, where, num_labels=num_labels)
 
 
-def load_extractive_reader(
-    name: str, *, device: torch.device, dtype: torch.dtype, trust_remote_code: bool = False
-) -> tuple[Any, Any]:
+def load_extractive_reader(name: str, **where: Unpack[Placement]) -> tuple[Any, Any]:
     """A model that marks where an answer begins and ends, in evaluation mode, and its tokenizer."""
-    return _load_with(AutoModelForQuestionAnswering, name, device, dtype, trust_remote_code)
+    return _load_with(AutoModelForQuestionAnswering, name, where)
 
 
 def load_sentence_transformer(
-    name: str,
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
-    pooling: Pooling | None = None,
-    trust_remote_code: bool = False,
+    name: str, pooling: Pooling | None = None, **where: Unpack[Placement]
 ) -> SentenceTransformer:
     """A bi-encoder in evaluation mode; a plain encoder checkpoint gets mean pooling unless another is named."""
     from sentence_transformers import SentenceTransformer
 
     if (kind := saved_kind(name)) is not None:
         raise ConfigError(f"{name} was saved as a {kind}, a bi-encoder is needed here")
-    settings = {"dtype": dtype, "use_safetensors": True}
+    device, settings = _settings(where)
+    trust = settings.pop("trust_remote_code")
 
     def load(source: str) -> SentenceTransformer:
-        return SentenceTransformer(
-            source, device=str(device), trust_remote_code=trust_remote_code, model_kwargs=settings
-        )
+        return SentenceTransformer(source, device=str(device), trust_remote_code=trust, model_kwargs=settings)
 
     model = _load(name, load, () if name == BM25 else (BM25,)).eval()
     if pooling is not None:
@@ -150,20 +138,19 @@ def _set_pooling(model: SentenceTransformer, pooling: Pooling, name: str) -> Non
         tokenizer.pad_token = tokenizer.eos_token
 
 
-def _load_with(
-    kind: Any,  # noqa: ANN401 - one of transformers' auto classes
-    name: str,
-    device: torch.device,
-    dtype: torch.dtype,
-    trust_remote_code: bool,
-    **settings: Any,  # noqa: ANN401
-) -> tuple[Any, Any]:
-    def load(source: str) -> Any:  # noqa: ANN401
-        return kind.from_pretrained(
-            source, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code, **settings
-        )
+def _load_with(kind: Any, name: str, where: Placement, **more: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    """Network and tokenizer, by one of transformers' auto classes."""
+    device, settings = _settings(where)
+    network = _load(name, lambda source: kind.from_pretrained(source, **settings, **more))
+    return network.to(device).eval(), load_tokenizer(name, trust_remote_code=settings["trust_remote_code"])
 
-    return _load(name, load).to(device).eval(), load_tokenizer(name, trust_remote_code=trust_remote_code)
+
+def _settings(where: Placement) -> tuple[torch.device, dict[str, Any]]:
+    """The device, and what `from_pretrained` is told."""
+    device = pick_device(where.get("device", "auto"))
+    dtype = pick_dtype(where.get("dtype", "auto"), device)
+    trust_remote_code = where.get("trust_remote_code", False)
+    return device, {"dtype": dtype, "use_safetensors": True, "trust_remote_code": trust_remote_code}
 
 
 def _load(name: str, load: Callable[[str], Loaded], others: Sequence[str] = ()) -> Loaded:

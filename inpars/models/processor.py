@@ -1,16 +1,41 @@
-"""What this machine's processor and memory are, for those who must not import torch."""
+"""What this machine's processor and memory are, for those who must not import torch.
+
+A tier says which number formats are fast: `amx` multiplies tiles of bfloat16 and int8, `avx512_bf16` and `avx512_vnni`
+have instructions for bfloat16 and int8 or for int8 alone, `avx2` and `neon` for float32.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import os
+import platform
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Literal, TypeAlias
 
-from inpars.models import tiers
-
+Tier: TypeAlias = Literal["amx", "avx512_bf16", "avx512_vnni", "avx2", "neon", "mps", "cuda"]
+CAP_VARIABLES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # of oneDNN, read when it is first used
+# a tier's instructions as Linux names them, best tier first: the first whose flags are all there is the machine's
+TIER_FLAGS: dict[Tier, tuple[str, ...]] = {
+    "amx": ("amx_bf16", "amx_int8"),
+    "avx512_bf16": ("avx512_bf16", "avx512_vnni"),
+    "avx512_vnni": ("avx512_vnni",),
+    "avx2": (),
+}
+# what each cap of oneDNN leaves of the flags above; caps that are not named here leave all
+CAPS: dict[str, frozenset[str]] = {
+    "SSE41": frozenset(),
+    "AVX": frozenset(),
+    "AVX2": frozenset(),
+    "AVX2_VNNI": frozenset(),
+    "AVX2_VNNI_2": frozenset(),
+    "AVX512_CORE": frozenset(),
+    "AVX512_CORE_VNNI": frozenset({"avx512_vnni"}),
+    "AVX512_CORE_BF16": frozenset({"avx512_vnni", "avx512_bf16"}),
+    "AVX512_CORE_FP16": frozenset({"avx512_vnni", "avx512_bf16"}),
+}
 MATRIX_UNIT = "amx_bf16"
 FAST_BFLOAT16_FLAGS = (MATRIX_UNIT, "avx512_bf16")  # x86 instructions that multiply bfloat16 faster than float32
 MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # containers
@@ -24,12 +49,28 @@ def cpu_flags() -> frozenset[str]:
     path = Path("/proc/cpuinfo")
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     flags = next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split()
-    return tiers.allowed(frozenset(flags))
+    return allowed(frozenset(flags))
 
 
-def tier() -> tiers.Tier:
+def tier() -> Tier:
     """What kind of processor this is, as far as speed goes."""
-    return tiers.processor_tier(cpu_flags())
+    return processor_tier(cpu_flags())
+
+
+def processor_tier(flags: frozenset[str], machine: str = "") -> Tier:
+    """The tier of a processor with these flags, those that a cap forbids left out already."""
+    if (machine or platform.machine()).lower() in ("arm64", "aarch64"):
+        return "neon"
+    return next(tier for tier, needed in TIER_FLAGS.items() if flags.issuperset(needed))
+
+
+def allowed(flags: frozenset[str]) -> frozenset[str]:
+    """The flags that the environment's cap lets the libraries use."""
+    cap = next((os.environ[name].strip().upper() for name in CAP_VARIABLES if os.environ.get(name)), "")
+    if cap not in CAPS:
+        return flags
+    capped_flags = frozenset(flag for needed in TIER_FLAGS.values() for flag in needed)
+    return flags - (capped_flags - CAPS[cap])
 
 
 def fast_bfloat16_flags() -> list[str]:

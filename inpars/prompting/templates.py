@@ -3,25 +3,33 @@
 A prompt is a form with `{document}` and `{query}` in it, filled once for each worked example and once, up to the query,
 for the document in question. Everything before that document is the same for all documents, so that its keys and
 values can be computed once. Knows nothing of files, models or tokens; `prompts.py` reads templates from files.
-Few-shot prompting for queries: InPars (arXiv 2202.05144), Promptagator (2209.11755).
+Few-shot prompting for queries: InPars (arXiv 2202.05144), Promptagator (2209.11755). Examples near to the document and
+drawn anew for each give more varied and better queries than one fixed set; choice by BM25 (Robertson and Zaragoza,
+2009): Rubin et al. (2112.08633).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Literal, TypeAlias
 
 from inpars.errors import PromptError
 from inpars.records import Document
+from inpars.text.hashing import sampling_key
+from inpars.text.words import words
 
 PLACEHOLDERS = ("document", "query", "bad_query", "number")
 DEFAULT_STOP = ("\n",)
 DEFAULT_SEPARATOR = "\n\n"
+K1, B = 0.9, 0.4  # BM25's constants as Anserini has them
+COMPARED_WORDS = 30  # texts that begin with the same words are the same
 NOT_HASHED = ("name", "description", "source")  # they change no output
 
 _PLACEHOLDER = re.compile(r"(?<!\{)\{\{([A-Za-z_]\w*)\}\}(?!\})|\{([A-Za-z_]\w*)\}")
@@ -36,37 +44,6 @@ class Example:
     bad_query: str = ""
     doc_id: str = ""
     query_id: str = ""
-
-
-class PromptSource(Protocol):
-    """What gives each document its prompt: a `Prompt`, the same for all, or a choice of examples for each."""
-
-    @property
-    def name(self) -> str:
-        """Its name in records and manifests."""
-        ...
-
-    @property
-    def text(self) -> str:
-        """Everything that decides what a model is shown, to be hashed."""
-        ...
-
-    @property
-    def examples(self) -> tuple[Example, ...]:
-        """All examples that any document may be shown."""
-        ...
-
-    def for_document(self, document: Document) -> Prompt:
-        """The prompt that this document is put into."""
-        ...
-
-    def longest(self) -> Prompt:
-        """The longest prompt that any document is put into, as far as characters tell."""
-        ...
-
-    def stop_position(self, generated: str) -> int:
-        """Where a query ends in a continuation."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -139,7 +116,7 @@ class Prompt:
         return min(found, default=len(generated))
 
     def for_document(self, document: Document) -> Prompt:
-        """The prompt itself, for any document; see `PromptSource`."""
+        """The prompt itself, for any document."""
         return self
 
     def longest(self) -> Prompt:
@@ -173,6 +150,87 @@ class Prompt:
         """The form up to the query, without the lines that count examples."""
         lines = [line for line in self._head.split("\n") if "{number}" not in line or "{document}" in line]
         return _fill("\n".join(lines), {"document": document.strip()}).strip()
+
+
+@dataclass(frozen=True)
+class PromptChoice:
+    """A prompt whose examples differ from document to document; never a document's own example."""
+
+    prompt: Prompt
+    examples: tuple[Example, ...]
+    how: Literal["random", "nearest"]
+    count: int
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """The prompt's name with the choice, `inpars+nearest3` for instance."""
+        return f"{self.prompt.name}+{self.how}{self.count}"
+
+    @cached_property
+    def text(self) -> str:
+        """Everything that decides what a model is shown, to be hashed."""
+        examples = [asdict(example) for example in self.examples]
+        values = {"prompt": self.prompt.text, "examples": examples, "how": self.how, "count": self.count}
+        return json.dumps({**values, "seed": self.seed}, ensure_ascii=False, sort_keys=True)
+
+    def for_document(self, document: Document) -> Prompt:
+        """The prompt with this document's examples; the likest stands last, next to the document."""
+        positions = [n for n, example in enumerate(self.examples) if not _is_own(example, document)]
+        if self.how == "random":
+            positions.sort(key=lambda n: sampling_key(self.seed, f"{document.doc_id}\0{n}"))
+        else:
+            scores = self._ranking.scores(document.full_text)
+            positions.sort(key=lambda n: (-scores[n], n))
+        return self.prompt.with_examples(self.examples[n] for n in reversed(positions[: self.count]))
+
+    def longest(self) -> Prompt:
+        """The prompt with the longest examples, for checks of room."""
+        by_length = sorted(self.examples, key=lambda example: -len(example.document))
+        return self.prompt.with_examples(by_length[: self.count])
+
+    def stop_position(self, generated: str) -> int:
+        """Where the first stop string begins; the length where there is none."""
+        return self.prompt.stop_position(generated)
+
+    @cached_property
+    def _ranking(self) -> BM25Scores:
+        return BM25Scores([words(example.document) for example in self.examples])
+
+
+class BM25Scores:
+    """BM25 over a few texts, in memory."""
+
+    def __init__(self, texts: Sequence[Sequence[str]]) -> None:
+        self._size = len(texts)
+        mean = sum(map(len, texts)) / max(1, len(texts))
+        self._weights: dict[str, list[tuple[int, float]]] = {}  # word -> (text, weight)
+        for number, text in enumerate(texts):
+            norm = K1 * (1 - B + B * len(text) / mean) if mean else K1
+            for word, count in Counter(text).items():
+                self._weights.setdefault(word, []).append((number, count / (count + norm)))
+
+    def scores(self, query: str) -> list[float]:
+        """Each text's score; every distinct word of the query counts once, as queries here are whole documents."""
+        found = [0.0] * self._size
+        for word in sorted(set(words(query))):
+            holders = self._weights.get(word, ())
+            idf = math.log1p((self._size - len(holders) + 0.5) / (len(holders) + 0.5))
+            for number, weight in holders:
+                found[number] += idf * weight
+        return found
+
+
+PromptSource: TypeAlias = Prompt | PromptChoice
+"""What gives each document its prompt: one for all, or one with examples chosen for each."""
+
+
+def _is_own(example: Example, document: Document) -> bool:
+    """Whether the example was made from this very document."""
+    if example.doc_id and example.doc_id == document.doc_id:
+        return True
+    start = example.document.split()[:COMPARED_WORDS]
+    return start in (document.text.split()[:COMPARED_WORDS], document.full_text.split()[:COMPARED_WORDS])
 
 
 def _turn(role: str, content: str) -> dict[str, str]:

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from inpars.errors import ConfigError, InparsError
 from inpars.manifest import MANIFEST_SUFFIX
-from inpars.remote.mirror import Mirror
-from inpars.remote.objects import is_url
+from inpars.remote.mirror import Mirror, is_url
 from inpars.stages.shards import Shard, shard_path
 
 OUTPUT_FLAGS = {f"--{name}" for name in ("output", "output-train", "output-dev", "queries-dev", "qrels-dev")}

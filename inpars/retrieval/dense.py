@@ -25,14 +25,14 @@ from inpars.batches import chunks, slices
 from inpars.cache import cache_folder
 from inpars.corpus import Corpus, Documents, open_corpus
 from inpars.engines.choice import Read, openvino_form
+from inpars.engines.side_by_side import in_lone_thread, side_by_side
 from inpars.errors import ConfigError, DataFormatError
 from inpars.json_text import JsonError, parse_json
 from inpars.manifest import sha256_of
 from inpars.models import loading as models
-from inpars.models.dtypes import DtypeName
+from inpars.models.computing import DtypeName
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.networks import check_length
-from inpars.models.side_by_side import in_lone_thread, side_by_side
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run
 from inpars.retrieval.blocks import FillBlocks, SaveBlock, fill_here
@@ -80,7 +80,7 @@ class Encoder:
         self._lock = Lock()  # its tokenizer cannot be used by two threads
         self._of_thread = local()  # so those that compute side by side have one each
         self._model = models.load_sentence_transformer(
-            model, device=place, dtype=torch.float32, trust_remote_code=trust_remote_code
+            model, device=str(place), dtype="float32", trust_remote_code=trust_remote_code
         )
         if max_length is not None:
             check_length(self._model, model, max_length)

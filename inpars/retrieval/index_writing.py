@@ -39,7 +39,6 @@ from inpars.retrieval.segments import (
     Embeddings,
     Rows,
     Segment,
-    read_texts,
     read_texts_at,
     save_array,
     sync_folder,
@@ -47,11 +46,12 @@ from inpars.retrieval.segments import (
     write_vectors,
     write_view,
 )
-from inpars.retrieval.vector_index import STRUCTURE_FILE, VectorIndex, choose_structure, faiss_is_missing
+from inpars.retrieval.vector_index import STRUCTURE_FILE, VectorIndex, approximate, choose_structure
 from inpars.storage import storage_errors
 from inpars.text.hashing import hex_key
 
 DOCUMENTS_PER_BLOCK = 2048  # embedded between two saves
+VIEW_BLOCK = "windows-"
 MOST_SEGMENTS = 8  # above which the small ones are merged
 MOST_DELETED = 0.3  # share of a segment's rows above which it is written anew
 
@@ -61,16 +61,11 @@ class DocumentEncoder(Protocol):
 
     name: str
     fingerprint: str
+    window_tokens: int | None
 
     def encode_documents(self, texts: Sequence[str], progress: Progress = SILENT) -> Embeddings:
         """Embeddings, (documents, width)."""
         ...
-
-
-class ViewEncoder(DocumentEncoder, Protocol):
-    """Embeds documents in windows, as `retrieval.dense.Encoder` does."""
-
-    window_tokens: int | None
 
     def encode_in_windows(
         self, documents: Sequence[Document], progress: Progress = SILENT
@@ -79,7 +74,7 @@ class ViewEncoder(DocumentEncoder, Protocol):
         ...
 
 
-Views: TypeAlias = Mapping[str, ViewEncoder]
+Views: TypeAlias = Mapping[str, DocumentEncoder]
 NO_VIEWS: Views = MappingProxyType({})
 
 
@@ -271,47 +266,38 @@ def _new_segment(
         count = write_rows(working, iter(documents))
         if not count:
             return None
+        numbers = range(-(-count // DOCUMENTS_PER_BLOCK))
         if not (working / VECTORS).exists():
-            blocks = [working / f"block-{number:06}.npy" for number in range(-(-count // DOCUMENTS_PER_BLOCK))]
+            blocks = [working / f"block-{number:06}.npy" for number in numbers]
             if fill is not None:
                 fill(SegmentRows(working.absolute()), blocks, DOCUMENTS_PER_BLOCK, count, progress)
             _encode(working, blocks, count, encoder, progress)
             write_vectors(working, (np.load(block) for block in blocks), count, state.width)
         for view, own in views.items():
             if not (working / f"view-{view}.npy").exists():
-                write_view(working, view, _encode_view(working, view, own, count, progress))
-        for block in working.glob("block-*"):
+                blocks = [working / f"{VIEW_BLOCK}{view}-{number:06}.npy" for number in numbers]
+                _encode(working, blocks, count, own, progress)
+                windows = ((np.load(block), np.load(block.with_suffix(".counts.npy"))) for block in blocks)
+                write_view(working, view, windows)
+        for block in [*working.glob("block-*"), *working.glob(f"{VIEW_BLOCK}*")]:
             block.unlink()
     return _finish(folder, working, choose_structure(state.structure, count), progress)
 
 
 def _encode(working: Path, blocks: Sequence[Path], count: int, encoder: DocumentEncoder, progress: Progress) -> None:
-    """Embed the rows block by block, leaving out those that an interrupted run saved."""
+    """Embed the rows block by block, leaving out those that an interrupted run saved; of windows also their numbers."""
 
-    def save(block: Path, texts: Sequence[str]) -> None:
-        save_embeddings(block, texts, encoder, progress)
+    def save(block: Path, documents: Sequence[Document]) -> None:
+        if block.name.startswith(VIEW_BLOCK):
+            vectors, sizes = encoder.encode_in_windows(documents, progress)
+            save_array(block.with_suffix(".counts.npy"), sizes)
+        else:
+            vectors = encoder.encode_documents([document.full_text for document in documents], progress)
+        save_array(block, vectors)  # last: it says that the block is whole
 
-    parts = chunks(read_texts(working), DOCUMENTS_PER_BLOCK)
+    parts = chunks(read_documents(working / DOCUMENTS), DOCUMENTS_PER_BLOCK)
     for _ in fill_here(blocks, parts, save, DOCUMENTS_PER_BLOCK, count, encoder.name, progress):
         pass
-
-
-def _encode_view(
-    working: Path, view: str, encoder: ViewEncoder, count: int, progress: Progress
-) -> Iterator[tuple[Embeddings, Rows]]:
-    """Embeddings and numbers of windows block by block, those that an interrupted run saved read from the disk."""
-    blocks = chunks(read_documents(working / DOCUMENTS), DOCUMENTS_PER_BLOCK)
-    described = progress.track(blocks, total=count, description=f"encode {view} with {encoder.name}", unit="documents")
-    for number, documents in enumerate(described):
-        block = working / f"block-{view}-{number:06}.npy"
-        counts = block.with_suffix(".counts.npy")
-        if block.exists():
-            progress.advance(len(documents))
-        else:
-            vectors, sizes = encoder.encode_in_windows(documents, progress)
-            save_array(counts, sizes)
-            save_array(block, vectors)
-        yield np.load(block), np.load(counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,24 +308,17 @@ class SegmentRows:
 
     def open(self) -> SaveBlock:
         """What embeds some of them, in the worker."""
-        return lambda encoder, rows, block: save_embeddings(block, read_texts_at(self.folder, rows), encoder)
-
-
-def save_embeddings(block: Path, texts: Sequence[str], encoder: DocumentEncoder, progress: Progress = SILENT) -> None:
-    """Write the embeddings of a block's rows."""
-    save_array(block, encoder.encode_documents(texts, progress))
+        return lambda encoder, rows, block: save_array(
+            block, encoder.encode_documents(read_texts_at(self.folder, rows))
+        )
 
 
 def _finish(folder: Path, working: Path, kind: StructureKind, progress: Progress) -> SegmentEntry:
     """Add the search structure, make everything durable, and describe the segment."""
     segment = Segment(working)
     if kind != "exact":
-        try:
-            from inpars.retrieval.approximate import build_structure
-        except ModuleNotFoundError:
-            raise faiss_is_missing() from None
         progress.note(f"index: building {kind} of {len(segment)} documents")
-        build_structure(kind, segment.vectors, working / STRUCTURE_FILE)
+        approximate().build_structure(kind, segment.vectors, working / STRUCTURE_FILE)
     with storage_errors(working):
         sync_folder(working)
         sync_folder(folder / SEGMENTS)
@@ -357,16 +336,11 @@ def _without(folder: Path, index: VectorIndex, doc_ids: Iterable[str]) -> list[S
     entries = list(index.state.segments)
     for number in sorted(touched):
         name = f"{index.state.generation + 1:06}-{entries[number].name}.npy"
-        _save_rows(folder / DELETIONS / name, dead[number])
+        save_array(folder / DELETIONS / name, np.flatnonzero(dead[number]))
         entries[number] = replace(entries[number], deleted=name)
     if touched:
         sync_folder(folder / DELETIONS)
     return entries
-
-
-def _save_rows(path: Path, dead: npt.NDArray[np.bool_]) -> None:
-    with storage_errors(path):
-        np.save(path, np.flatnonzero(dead))
 
 
 def _merged(folder: Path, index: VectorIndex, chosen: Sequence[int]) -> SegmentEntry | None:

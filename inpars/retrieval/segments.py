@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.errors import DataFormatError
-from inpars.formats import parse_document, read_documents, write_documents
+from inpars.formats import parse_document, write_documents
 from inpars.json_text import JsonError, parse_json
 from inpars.records import Document
 from inpars.storage import atomic_file, read_json_at
@@ -33,6 +33,7 @@ TABLE: dict[str, npt.DTypeLike] = {
     "rows": np.int64,
 }  # where each row begins; hashes of the ids in ascending order, and their rows
 ROWS_PER_BLOCK = 16_384  # scored together
+MOST_TIES = 4096  # equal to the k-th score, that are kept beyond k
 
 
 class Segment:
@@ -136,11 +137,6 @@ def write_vectors(folder: Path, blocks: Iterable[Embeddings], count: int, width:
     partial.replace(folder / VECTORS)
 
 
-def read_texts(folder: Path) -> Iterator[str]:
-    """Title and text of every row."""
-    return (document.full_text for document in read_documents(folder / DOCUMENTS))
-
-
 def save_array(path: Path, array: npt.NDArray[Any]) -> None:
     """Write an array's file, which appears when it is whole."""
     with atomic_file(path) as working, working.open("wb") as stream:
@@ -170,7 +166,7 @@ def read_texts_at(folder: Path, rows: range) -> list[str]:
 def nearest_rows(
     vectors: Embeddings, queries: Embeddings, k: int, allowed: npt.NDArray[np.bool_]
 ) -> tuple[Embeddings, Rows]:
-    """Exact search among the allowed rows: products and rows of the k best, (queries, at most k), in no order."""
+    """Exact search among the allowed rows: products and rows as `best` keeps them, (queries, rows), in no order."""
     scores = np.empty((len(queries), 0), dtype=np.float32)
     rows = np.empty((len(queries), 0), dtype=np.int64)
     for start in range(0, len(vectors), ROWS_PER_BLOCK):
@@ -211,10 +207,14 @@ def write_view(folder: Path, name: str, parts: Iterable[tuple[Embeddings, Rows]]
 
 
 def best(scores: Embeddings, rows: Rows, k: int) -> tuple[Embeddings, Rows]:
-    """The k highest scores of each query with their rows, in no order."""
+    """The k highest scores of each query with their rows, in no order, and others that equal the k-th: ids decide."""
     if scores.shape[1] <= k:
         return scores, rows
     kept = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+    least = np.take_along_axis(scores, kept, axis=1).min(axis=1, keepdims=True)
+    width = min(int((scores >= least).sum(axis=1).max()), k + MOST_TIES)
+    if width > k:
+        kept = np.argpartition(-scores, width - 1, axis=1)[:, :width]
     return np.take_along_axis(scores, kept, axis=1), np.take_along_axis(rows, kept, axis=1)
 
 
@@ -230,8 +230,3 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def similarities(segment: Segment, queries: Embeddings, rows: Sequence[Rows]) -> list[Embeddings]:
-    """The exact products of each query with some rows."""
-    return [segment.vectors[found] @ query for query, found in zip(queries, rows, strict=True)]

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy.typing as npt
 from inpars.errors import DataFormatError, MissingDependencyError
 from inpars.records import Document
 from inpars.retrieval.index_state import DELETIONS, SEGMENTS, IndexState, SegmentEntry, StructureKind, read_state
-from inpars.retrieval.segments import Embeddings, Rows, Segment, best, nearest_by_window, nearest_rows, similarities
+from inpars.retrieval.segments import Embeddings, Rows, Segment, best, nearest_by_window, nearest_rows
 
 if TYPE_CHECKING:
     from inpars.retrieval.approximate import Structure
@@ -32,7 +33,6 @@ FEW = 10_000  # allowed rows that are compared exactly whatever the structure
 PROPOSED = 2  # rows proposed for each one wanted, of which exact products pick
 OPENING_ATTEMPTS = 5
 CACHED_FILTERS = 16
-INSTALL_FAISS = "pip install 'faiss-cpu>=1.10'"
 
 
 class VectorIndex:
@@ -129,9 +129,9 @@ class VectorIndex:
         if structure is None or allowed.sum() <= FEW:
             return list(zip(*nearest_rows(segment.vectors, queries, k, allowed), strict=True))
         proposed = structure.propose(queries, PROPOSED * k, allowed)
-        scores = similarities(segment, queries, proposed)
-        pairs = (best(one[None], rows[None], k) for one, rows in zip(scores, proposed, strict=True))
-        return [(one[0], rows[0]) for one, rows in pairs]
+        exact = [segment.vectors[rows] @ query for query, rows in zip(queries, proposed, strict=True)]
+        pairs = (best(scores[None], rows[None], k) for scores, rows in zip(exact, proposed, strict=True))
+        return [(scores[0], rows[0]) for scores, rows in pairs]
 
 
 def choose_structure(wanted: str, documents: int) -> StructureKind:
@@ -143,18 +143,14 @@ def choose_structure(wanted: str, documents: int) -> StructureKind:
     return "hnsw" if documents <= GRAPH_LIMIT else "ivf"
 
 
-def faiss_is_missing() -> MissingDependencyError:
-    """What to say where an approximate structure is wanted and faiss is not there."""
-    return MissingDependencyError("faiss", "for an index with --structure hnsw or ivf", INSTALL_FAISS)
-
-
 def _open(folder: Path) -> tuple[IndexState, list[Segment], list[Structure | None]]:
     """The latest state with its files; a writer may remove those of the one before while they are opened."""
     for attempt in range(OPENING_ATTEMPTS):
         state = read_state(folder)
         try:
-            segments = [_open_segment(folder, entry) for entry in state.segments]
-            return state, segments, [_structure(folder, entry) for entry in state.segments]
+            deleted = [folder / DELETIONS / entry.deleted if entry.deleted else None for entry in state.segments]
+            folders = [folder / SEGMENTS / entry.name for entry in state.segments]
+            return state, list(map(Segment, folders, deleted)), list(map(_structure, folders, state.segments))
         except FileNotFoundError as error:
             if attempt + 1 == OPENING_ATTEMPTS or read_state(folder) == state:
                 raise DataFormatError(
@@ -163,26 +159,28 @@ def _open(folder: Path) -> tuple[IndexState, list[Segment], list[Structure | Non
     raise AssertionError  # the loop returns or raises
 
 
-def _open_segment(folder: Path, entry: SegmentEntry) -> Segment:
-    deleted = folder / DELETIONS / entry.deleted if entry.deleted else None
-    return Segment(folder / SEGMENTS / entry.name, deleted)
+def approximate() -> ModuleType:
+    """What builds and opens search structures. Raises MissingDependencyError without faiss."""
+    try:
+        from inpars.retrieval import approximate
+    except ModuleNotFoundError:
+        what = "for an index with --structure hnsw or ivf"
+        raise MissingDependencyError("faiss", what, "pip install 'faiss-cpu>=1.10'") from None
+    return approximate
 
 
-def _structure(folder: Path, entry: SegmentEntry) -> Structure | None:
+def _structure(segment: Path, entry: SegmentEntry) -> Structure | None:
     if entry.structure == "exact":
         return None
-    try:
-        from inpars.retrieval.approximate import Structure
-    except ModuleNotFoundError:
-        raise faiss_is_missing() from None
-    path = folder / SEGMENTS / entry.name / STRUCTURE_FILE
+    path = segment / STRUCTURE_FILE
     if not path.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     try:
-        return Structure(entry.structure, path)
+        found: Structure = approximate().Structure(entry.structure, path)
     except RuntimeError as error:  # faiss's
         reason = str(error).splitlines()[0][:200]
         raise DataFormatError(f"the search structure is damaged ({reason}); build the index again", path=path) from None
+    return found
 
 
 def _matching(segment: Segment, matches: Callable[[Document], bool]) -> npt.NDArray[np.bool_]:

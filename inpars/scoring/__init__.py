@@ -13,7 +13,7 @@ from inpars.scoring.kinds import SCORER_KINDS, ScorerKind, Windows
 from inpars.scoring.parts import score_all, score_in_parts
 
 if TYPE_CHECKING:
-    from inpars.models.dtypes import DtypeName
+    from inpars.models.computing import DtypeName
     from inpars.prompting.templates import Prompt
 
 __all__ = [
@@ -57,7 +57,8 @@ def load_scorer(
         raise ConfigError("--window-tokens and --window-stride say how --windows reads; give that too")
     if windows != "nearest" and window_retriever is not None:
         raise ConfigError("--window-retriever finds the window of --windows nearest; give that too")
-    from inpars.scoring.loading import for_scoring, load_pair_model
+    from inpars.scoring.compiled import compiled
+    from inpars.scoring.loading import load_pair_model
     from inpars.scoring.packed_likelihood import packed
     from inpars.scoring.pair_model import ModelScorer
 
@@ -72,8 +73,9 @@ def load_scorer(
         prompt=prompt,
         trust_remote_code=trust_remote_code,
     )
-    likelihood = packed(pair_model, model, batch_tokens, dtype)
-    scorer = likelihood or ModelScorer(for_scoring(pair_model, model, dtype), name=model, batch_tokens=batch_tokens)
+    scorer: PairScorer = packed(pair_model, model, batch_tokens, dtype) or ModelScorer(
+        pair_model, model, batch_tokens, compiled(pair_model, model, dtype)
+    )
     if windows is None:
         return scorer
     from inpars.scoring.windows import NearestWindowScorer, WindowedScorer, default_tokens

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from inpars.errors import ConfigError
 from inpars.models import loading as models
-from inpars.models.hardware import pick_device, pick_dtype
+from inpars.models.computing import Placement
 from inpars.models.networks import check_length, evaluating, pad_id
 from inpars.scoring.pair_model import Pair, default_batch_tokens, token_budget_batches
-
-if TYPE_CHECKING:
-    from inpars.models.dtypes import DtypeName
 
 ARCHITECTURE_ENDING = "ForQuestionAnswering"
 MAX_LENGTH = 384  # tokens of a window, as these models are trained
@@ -63,25 +60,20 @@ class AnswerabilityScorer:
         self,
         model: str,
         *,
-        device: str = "auto",
-        dtype: DtypeName = "auto",
         max_length: int | None = None,
         batch_tokens: int | None = None,
-        trust_remote_code: bool = False,
+        **where: Unpack[Placement],
     ) -> None:
         """Load the model. Raises ConfigError where it is not one that marks answers."""
-        config = models.load_config(model, trust_remote_code=trust_remote_code)
+        config = models.load_config(model, trust_remote_code=where.get("trust_remote_code", False))
         if not any(name.endswith(ARCHITECTURE_ENDING) for name in config.architectures or []):
             found = ", ".join(config.architectures or []) or "nothing"
             raise ConfigError(
                 f"{model} is no model that marks answers (its config.json says {found}); give one trained on SQuAD 2.0"
             )
-        place = pick_device(device)
         self.threshold = float((getattr(config, "inpars", None) or {}).get("threshold", 0.0))
-        self.name, self._batch_tokens = model, batch_tokens or default_batch_tokens(place)
-        self._network, self._tokenizer = models.load_extractive_reader(
-            model, device=place, dtype=pick_dtype(dtype, place), trust_remote_code=trust_remote_code
-        )
+        self._network, self._tokenizer = models.load_extractive_reader(model, **where)
+        self.name, self._batch_tokens = model, batch_tokens or default_batch_tokens(self._network.device)
         if not self._tokenizer.is_fast:
             raise ConfigError(f"{model} comes with a slow tokenizer, which cannot tell query and document apart")
         check_length(self._network, model, max_length, LEAST_WINDOW)
@@ -90,16 +82,7 @@ class AnswerabilityScorer:
 
     def score(self, pairs: Sequence[Pair]) -> list[float]:
         """Margins in the order of the pairs."""
-        windows = self._windows(pairs)
-        best = [-torch.inf] * len(pairs)
-        none = [torch.inf] * len(pairs)
-        with evaluating(self._network), torch.inference_mode():
-            for rows in token_budget_batches([len(window) for window in windows], self._batch_tokens):
-                batch = [windows[row] for row in rows]
-                for window, span, no_answer in zip(batch, *self._read(batch), strict=True):
-                    best[window.pair] = max(best[window.pair], span)
-                    none[window.pair] = min(none[window.pair], no_answer)
-        return [span - no_answer for span, no_answer in zip(best, none, strict=True)]
+        return [span.margin for span in self.spans(pairs)]
 
     def spans(self, pairs: Sequence[Pair]) -> list[MarkedSpan]:
         """The best span of each document, whose margin is what `score` gives."""
@@ -110,7 +93,7 @@ class AnswerabilityScorer:
             for rows in token_budget_batches([len(window) for window in windows], self._batch_tokens):
                 batch = [windows[row] for row in rows]
                 start, end, allowed, no_answers = self._logits(batch)
-                found = zip(batch, *best_places(start, end, allowed), no_answers.tolist(), strict=True)
+                found = zip(batch, *best_spans(start, end, allowed), no_answers.tolist(), strict=True)
                 for window, value, first, last, no_answer in found:
                     characters = (value, window.offsets[first][0], window.offsets[last][1])
                     best[window.pair] = max(best[window.pair], characters)
@@ -145,11 +128,6 @@ class AnswerabilityScorer:
         ids: list[int] = self._tokenizer(query, add_special_tokens=False, verbose=False)["input_ids"]
         return query if len(ids) <= limit else str(self._tokenizer.decode(ids[:limit]))
 
-    def _read(self, windows: Sequence[_Window]) -> tuple[list[float], list[float]]:
-        """The best span's and no answer's logits of each window."""
-        start, end, allowed, none = self._logits(windows)
-        return best_spans(start, end, allowed).tolist(), none.tolist()
-
     def _logits(self, windows: Sequence[_Window]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Starts, ends and which tokens are the document's, all (windows, tokens); no answer's logits, (windows,)."""
         width, device = max(map(len, windows)), next(self._network.parameters()).device
@@ -166,28 +144,19 @@ class AnswerabilityScorer:
         return start, end, allowed, none
 
 
-def best_spans(start: Tensor, end: Tensor, allowed: Tensor, max_tokens: int = MAX_ANSWER_TOKENS) -> Tensor:
-    """The highest start + end of a span of at most `max_tokens` allowed tokens, (texts,); arguments (texts, tokens)."""
-    return _totals(start, end, allowed, max_tokens).flatten(1).amax(dim=1)
-
-
-def best_places(
+def best_spans(
     start: Tensor, end: Tensor, allowed: Tensor, max_tokens: int = MAX_ANSWER_TOKENS
 ) -> tuple[list[float], list[int], list[int]]:
-    """As `best_spans`, with the first and the last token of each."""
-    totals = _totals(start, end, allowed, max_tokens).flatten(1)
-    values, places = totals.max(dim=1)
-    width = start.shape[1]
-    return values.tolist(), (places // width).tolist(), (places % width).tolist()
+    """The highest start + end of at most `max_tokens` allowed tokens, and its first and last token, each (texts,).
 
-
-def _totals(start: Tensor, end: Tensor, allowed: Tensor, max_tokens: int) -> Tensor:
-    """Start + end of every span, (texts, tokens, tokens); -inf where it may not be one."""
+    The arguments are (texts, tokens).
+    """
     tokens = start.shape[1]
-    total = start[:, :, None] + end[:, None, :]  # (texts, tokens, tokens)
+    totals = start[:, :, None] + end[:, None, :]  # (texts, tokens, tokens)
     shape = torch.ones(tokens, tokens, dtype=torch.bool).triu().tril(max_tokens - 1)
     fitting = shape & allowed[:, :, None] & allowed[:, None, :]
-    return total.masked_fill(~fitting, -torch.inf)
+    values, places = totals.masked_fill(~fitting, -torch.inf).flatten(1).max(dim=1)
+    return values.tolist(), (places // tokens).tolist(), (places % tokens).tolist()
 
 
 def _padded(values: Sequence[Any], width: int, padding: object) -> list[Any]:

@@ -15,6 +15,7 @@ from transformers.models.auto.modeling_auto import (
 
 from inpars.errors import ConfigError, UntrainedModelError
 from inpars.models import loading as models
+from inpars.models.computing import Placement
 from inpars.models.kinds import CAUSAL_ENDINGS, CLASSIFIER_ENDING
 from inpars.scoring.answers import Answers, Reduction, find_answers
 from inpars.scoring.kinds import Family
@@ -33,7 +34,7 @@ class Checkpoint:
     model: str
     config: Any
     saved: Mapping[str, Any]
-    where: Mapping[str, Any] = field(default_factory=dict)
+    where: Placement = field(default_factory=Placement)
     max_length: int | None = None
     true_token: str | None = None
     false_token: str | None = None
@@ -91,7 +92,7 @@ class Checkpoint:
         if needs == "head":
             self.check_head()
         elif needs == "answers":
-            trusted = bool(self.where.get("trust_remote_code"))
+            trusted = self.where.get("trust_remote_code", False)
             find_answers(models.load_tokenizer(self.model, trust_remote_code=trusted), self.model, self.saved)
 
 

@@ -1,64 +1,42 @@
-"""Pair models that only score, their margins computed in another engine's form where there is a faster one."""
+"""The margins of pair models that only score, in another engine's form where there is a faster one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from inpars.engines.choice import TOLERANCE, Forms, Read, chosen_form, openvino_form, processor_seconds
+from inpars.engines.choice import TOLERANCE, Forms, chosen_form, openvino_form, processor_seconds
 from inpars.engines.int8_products import with_int8_products
 from inpars.models.networks import evaluating
 from inpars.scoring.cross_encoder import CrossEncoder
 from inpars.scoring.monot5 import MonoT5
-from inpars.scoring.pair_model import Batch, EncodedPair, Pair, PairModel
+from inpars.scoring.pair_model import Batch, CompiledMargins, PairModel
 
 if TYPE_CHECKING:
-    from inpars.models.dtypes import DtypeName
+    from inpars.models.computing import DtypeName
     from inpars.models.engine_backend import EngineName
 
 COMPARED, TIMED = (9, 40), (4, 160)  # pairs, and tokens of each, that forms are compared and timed on
 
-Margins = Callable[[Batch], Tensor]
+
+def compiled(model: PairModel, model_name: str, dtype: DtypeName = "auto") -> CompiledMargins | None:
+    """The margins of the model, called `model_name`, in the form to score with; None where torch computes them."""
+    if isinstance(model, CrossEncoder):
+        return _cross_encoder(model, model_name, dtype)
+    return _monot5(model, model_name, dtype) if isinstance(model, MonoT5) else None
 
 
-class CompiledPairModel:
-    """A pair model that only scores."""
-
-    def __init__(self, model: PairModel, margins: Margins, *, thread_safe: bool = True) -> None:
-        self._model, self._margins = model, margins
-        self.kind, self.max_length = model.kind, model.max_length
-        self.network, self.tokenizer = model.network, model.tokenizer
-        self.thread_safe = self.side_by_side = thread_safe
-
-    def encode(self, pairs: Sequence[Pair]) -> list[EncodedPair]:
-        """As the model's own."""
-        return self._model.encode(pairs)
-
-    def margins(self, batch: Batch, network: nn.Module | None = None) -> Tensor:
-        """As the model's own, not differentiable."""
-        return self._margins(batch)
-
-    def settings(self) -> dict[str, Any]:
-        """As the model's own."""
-        return self._model.settings()
-
-
-def compiled_cross_encoder(model: CrossEncoder, dtype: DtypeName, name: str) -> CompiledPairModel | None:
-    """The model in the form to score with; None where torch does it. See `openvino_form`."""
+def _cross_encoder(model: CrossEncoder, model_name: str, dtype: DtypeName) -> CompiledMargins | None:
     network = model.network
-
-    def time_torch(stop_watch: Callable[[Read], float]) -> float:
-        return stop_watch(lambda inputs: network(**inputs))
-
-    form = openvino_form(network, "logits", dtype, time_torch, name)
-    return None if form is None else CompiledPairModel(model, lambda batch: model.margins(batch, form))
+    form = openvino_form(
+        network, "logits", dtype, lambda stop_watch: stop_watch(lambda inputs: network(**inputs)), model_name
+    )
+    return None if form is None else CompiledMargins(lambda batch: model.margins(batch, form))
 
 
-def compiled_monot5(model: MonoT5, dtype: DtypeName, name: str) -> CompiledPairModel | None:
-    """The same of a T5."""
+def _monot5(model: MonoT5, model_name: str, dtype: DtypeName) -> CompiledMargins | None:
     network, answers = model.network, model.answers
 
     def on(other: Any) -> MonoT5:  # noqa: ANN401
@@ -70,29 +48,29 @@ def compiled_monot5(model: MonoT5, dtype: DtypeName, name: str) -> CompiledPairM
         mask[0, tokens // 2 :] = 0
         return {"input_ids": ids, "attention_mask": mask}
 
-    def make(name: EngineName) -> CompiledPairModel:
+    def make(name: EngineName) -> CompiledMargins:
         if name == "torch-int8":
-            return CompiledPairModel(model, on(with_int8_products(network)).margins, thread_safe=False)
+            return CompiledMargins(on(with_int8_products(network)).margins, thread_safe=False)
         from inpars.engines.openvino_network import OpenVinoFunction
 
         subject = f"margins of {answers.true_id} over {answers.false_id}"
         int8, example = name == "openvino-int8", batch(2, 8)
         found = OpenVinoFunction(network, lambda own: _MarginsModule(on(own)), example, subject, int8=int8, dtype=dtype)
-        return CompiledPairModel(model, lambda given: found(given["input_ids"], given["attention_mask"]))
+        return CompiledMargins(lambda given: found(given["input_ids"], given["attention_mask"]))
 
-    def agrees(form: CompiledPairModel, name: EngineName) -> bool:
+    def agrees(form: CompiledMargins, name: EngineName) -> bool:
         given = batch(*COMPARED)
         with torch.inference_mode(), evaluating(network):
             expected, found = model.margins(given).float(), form.margins(given)
         return bool((found - expected).square().mean().sqrt() <= TOLERANCE[name] * expected.std() + 1e-6)
 
-    def seconds(form: MonoT5 | CompiledPairModel) -> float:
+    def seconds(form: MonoT5 | CompiledMargins) -> float:
         given = batch(*TIMED)
         with evaluating(network):
             return processor_seconds(lambda: form.margins(given))
 
     forms = Forms(make, agrees, seconds, seconds_of_torch=lambda: seconds(model))
-    return chosen_form(network, "margins", dtype, forms, name)
+    return chosen_form(network, "margins", dtype, forms, model_name)
 
 
 class _MarginsModule(nn.Module):

@@ -3,50 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Unpack
 
 from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
 from inpars.errors import ConfigError
 from inpars.models import loading as models
-from inpars.models.hardware import pick_device, pick_dtype
+from inpars.models.computing import Placement
 from inpars.models.networks import LEAST_TOKENS, check_length, learned_positions
+from inpars.prompting.templates import Prompt
 from inpars.scoring.checkpoint import Checkpoint, saved_settings
-from inpars.scoring.compiled import compiled_cross_encoder, compiled_monot5
-from inpars.scoring.cross_encoder import CrossEncoder
 from inpars.scoring.kinds import RERANKERS, SCORER_KINDS, ScorerKind
-from inpars.scoring.monot5 import MonoT5
 from inpars.scoring.pair_model import PairModel
-
-if TYPE_CHECKING:
-    from inpars.models.dtypes import DtypeName
-    from inpars.prompting.templates import Prompt
 
 
 def load_pair_model(
     model: str,
     *,
     kind: ScorerKind | Literal["auto"] = "auto",
-    device: str = "auto",
-    dtype: DtypeName = "auto",
     max_length: int | None = None,
     true_token: str | None = None,
     false_token: str | None = None,
     prompt: Prompt | None = None,
     for_training: bool = False,
-    trust_remote_code: bool = False,
+    **where: Unpack[Placement],
 ) -> PairModel:
     """Network, tokenizer and settings of a reranker.
 
     `for_training` gives a checkpoint that names no answers the ones it will be taught. Raises ConfigError,
     UnknownNameError, BackendError.
     """
-    place = pick_device(device)
-    where = {"device": place, "dtype": pick_dtype(dtype, place), "trust_remote_code": trust_remote_code}
-    config = models.load_config(model, trust_remote_code=trust_remote_code)
-    checkpoint = Checkpoint(
-        *(model, config, saved_settings(model, config), where),
+    checkpoint = _opened(model, where)
+    checkpoint = replace(
+        checkpoint,
         max_length=max_length,
         true_token=true_token,
         false_token=false_token,
@@ -55,6 +46,11 @@ def load_pair_model(
     )
     found: PairModel = import_module(RERANKERS[find_kind(checkpoint, kind)].module).load(checkpoint)
     return _fitted(found, model, max_length, before=len(getattr(found, "prefix_ids", ())))
+
+
+def _opened(model: str, where: Placement) -> Checkpoint:
+    config = models.load_config(model, trust_remote_code=where.get("trust_remote_code", False))
+    return Checkpoint(model, config, saved_settings(model, config), where)
 
 
 def _fitted(found: PairModel, model: str, max_length: int | None, before: int) -> PairModel:
@@ -68,15 +64,6 @@ def _fitted(found: PairModel, model: str, max_length: int | None, before: int) -
     return found
 
 
-def for_scoring(model: PairModel, name: str, dtype: DtypeName = "auto") -> PairModel:
-    """The model, which users call `name`, in its fastest form that only scores; where there is none, itself."""
-    if isinstance(model, CrossEncoder):
-        return compiled_cross_encoder(model, dtype, name) or model
-    if isinstance(model, MonoT5):
-        return compiled_monot5(model, dtype, name) or model
-    return model
-
-
 def check_trained(
     model: str, *, kind: ScorerKind | Literal["auto"] = "auto", trust_remote_code: bool = False
 ) -> ScorerKind:
@@ -84,8 +71,7 @@ def check_trained(
 
     Raises UntrainedModelError for a model that `load_pair_model` would refuse as such.
     """
-    config = models.load_config(model, trust_remote_code=trust_remote_code)
-    checkpoint = Checkpoint(model, config, saved_settings(model, config), {"trust_remote_code": trust_remote_code})
+    checkpoint = _opened(model, {"trust_remote_code": trust_remote_code})
     kind = find_kind(checkpoint, kind)
     checkpoint.check_trained(RERANKERS[kind].needs)
     return kind

@@ -6,7 +6,7 @@ training and in scoring because both encode here.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from inpars.engines.side_by_side import computes_in_bfloat16, side_by_side
 from inpars.models.networks import evaluating, pad_id
 from inpars.models.processor import has_matrix_unit
-from inpars.models.side_by_side import computes_in_bfloat16, side_by_side
 from inpars.protocols import ScoredPart
 from inpars.scoring.parts import score_all
 
@@ -56,24 +56,32 @@ class PairModel(Protocol):
 
     def encode(self, pairs: Sequence[Pair]) -> list[EncodedPair]:
         """Token ids of at most `max_length`; only the document is cut."""
-        ...
 
     def margins(self, batch: Batch, network: nn.Module | None = None) -> Tensor:
         """Float32 relevance, (pairs,), differentiable; `network` is the wrapped one where training wraps it."""
-        ...
 
     def settings(self) -> dict[str, Any]:
         """What a later `load_scorer` must know to score as this model was trained."""
-        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledMargins:
+    """A pair model's margins in another engine's form, not differentiable."""
+
+    margins: Callable[[Batch], Tensor]
+    thread_safe: bool = True
 
 
 class ModelScorer:
     """A `PairScorer` over a pair model: sorted by length, batches by token budget, padded no further than needed."""
 
-    def __init__(self, model: PairModel, name: str, batch_tokens: int | None = None) -> None:
-        self.name = name
-        self._model = model
-        self._batch_tokens = batch_tokens
+    def __init__(
+        self, model: PairModel, name: str, batch_tokens: int | None = None, form: CompiledMargins | None = None
+    ) -> None:
+        self.name, self._model, self._batch_tokens = name, model, batch_tokens
+        self._margins = form.margins if form else model.margins
+        alone = getattr(model, "thread_safe", False) and computes_in_bfloat16(model.network)
+        self._side_by_side = form.thread_safe if form else alone
 
     def score(self, pairs: Sequence[Pair]) -> list[float]:
         """Float32 margins in the order of the pairs."""
@@ -90,14 +98,11 @@ class ModelScorer:
         def margins(rows: Sequence[int]) -> list[float]:
             with torch.inference_mode():
                 batch = collate([encoded[row] for row in rows], pad_id(self._model.tokenizer), device)
-                found: list[float] = self._model.margins(batch).tolist()
+                found: list[float] = self._margins(batch).tolist()
             return found
 
-        safe = getattr(self._model, "thread_safe", False) and (
-            getattr(self._model, "side_by_side", False) or computes_in_bfloat16(self._model.network)
-        )
         with evaluating(self._model.network):
-            found = side_by_side(margins, batches, wanted=safe, planned=len(planned))
+            found = side_by_side(margins, batches, wanted=self._side_by_side, planned=len(planned))
             for rows, values in zip(batches, found, strict=True):
                 yield list(zip(rows, values, strict=True))
 

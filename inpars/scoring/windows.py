@@ -10,10 +10,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any
 
 from inpars.errors import ConfigError
 from inpars.protocols import PairScorer, ScoredPart
@@ -23,6 +20,9 @@ from inpars.scoring.kinds import Windows
 from inpars.scoring.pair_model import Pair
 from inpars.scoring.parts import score_all, score_in_parts
 
+if TYPE_CHECKING:
+    from inpars.retrieval.dense import Encoder
+
 SHARE = 0.75  # of what the model reads; the rest is for query and cue
 COMBINE: dict[str, Callable[[Sequence[float]], float]] = {
     "maxp": max,
@@ -31,28 +31,12 @@ COMBINE: dict[str, Callable[[Sequence[float]], float]] = {
 }
 
 
-class DocumentEncoder(Protocol):
-    """Embeds windows of documents, as `inpars.retrieval.dense.Encoder` does."""
-
-    def windows_of(self, documents: Sequence[Document]) -> list[list[str]]:
-        """The texts that stand for each document."""
-        ...
-
-    def encode_documents(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Embeddings, (texts, width)."""
-        ...
-
-    def encode_queries(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Embeddings, (texts, width)."""
-        ...
-
-
 class NearestWindowScorer:
     """A `PairScorer` that shows another one of each document only the window that is nearest to the query."""
 
     reads_documents_once = True  # a document's windows are embedded once for the pairs that come together
 
-    def __init__(self, scorer: PairScorer, encoder: DocumentEncoder) -> None:
+    def __init__(self, scorer: PairScorer, encoder: Encoder) -> None:
         self.name, self._scorer, self._encoder = scorer.name, scorer, encoder
 
     def score(self, pairs: Sequence[Pair]) -> list[float]:

@@ -19,7 +19,7 @@ from inpars.errors import ConfigError
 from inpars.serve import wire
 from inpars.serve.bodies import JsonRoute, check_parameters
 from inpars.serve.faults import Json, add_handlers, fault
-from inpars.serve.gate import Gate, Limits
+from inpars.serve.gate import Gate
 from inpars.serve.metrics import CONTENT_TYPE
 from inpars.serve.service import Service
 
@@ -34,9 +34,7 @@ OTHER = "other"
 DESCRIPTION = "Search, answers, embeddings and reranking over one collection of documents."
 
 
-def create_app(
-    service: Service, *, limits: Limits | None = None, api_key: str | None = None, hosts: tuple[str, ...] = ()
-) -> ASGIApp:
+def create_app(service: Service, *, api_key: str | None = None, hosts: tuple[str, ...] = ()) -> ASGIApp:
     """The whole application behind its gate; closing it closes the service."""
 
     @asynccontextmanager
@@ -53,7 +51,8 @@ def create_app(
     _add_search(app, service)
     _add_operations(app, service)
     label = _add_pages(app)
-    return Gate(app, limits=limits or Limits(), metrics=service.metrics, path_label=label, api_key=api_key, hosts=hosts)
+    shared: dict[str, Any] = {"options": service.options, "metrics": service.metrics}
+    return Gate(app, **shared, path_label=label, api_key=api_key, hosts=hosts)
 
 
 _FAULTS: dict[int | str, dict[str, Any]] = {

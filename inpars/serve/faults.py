@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from inpars.errors import BackendError, ConfigError, InparsError, UnknownNameError
+from inpars.json_text import to_json
 
 STATUS: Mapping[type[InparsError], int] = {ConfigError: 400, UnknownNameError: 404, BackendError: 502}
 JSON = "application/json"
@@ -28,26 +27,8 @@ class Json(Response):
     media_type = JSON
 
     def render(self, content: Any) -> bytes:  # noqa: ANN401
-        """UTF-8, or ASCII with escapes where there are characters that UTF-8 has not."""
-        try:
-            return _dumps(content, ascii_only=False).encode()
-        except UnicodeEncodeError:
-            return _dumps(content, ascii_only=True).encode()
-
-
-def _dumps(content: Any, *, ascii_only: bool) -> str:  # noqa: ANN401
-    try:
-        return json.dumps(content, ensure_ascii=ascii_only, allow_nan=False, separators=(",", ":"))
-    except ValueError:
-        return json.dumps(_finite(content), ensure_ascii=ascii_only, separators=(",", ":"))
-
-
-def _finite(value: Any) -> Any:  # noqa: ANN401
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(part) for key, part in value.items()}
-    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value
+        """Strict JSON in UTF-8."""
+        return to_json(content).encode()
 
 
 def fault(

@@ -13,7 +13,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -22,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from inpars.serve.faults import fault
 from inpars.serve.metrics import Metrics
+from inpars.serve.options import ServeOptions
 
 DRAINED_BYTES = 64 * 1024 * 1024  # of a body that is too large, so that its sender comes to read the refusal
 LENGTH_DIGITS = 18  # of a length that anybody could mean
@@ -45,15 +45,6 @@ SECURITY_HEADERS = {
 Log: TypeAlias = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one client and all together may ask."""
-
-    max_body_bytes: int = 1024 * 1024
-    max_concurrent: int = 64
-    timeout_seconds: float = 60.0
-
-
 class Gate:
     """Lets a request through, or answers it."""
 
@@ -61,7 +52,7 @@ class Gate:
         self,
         app: ASGIApp,
         *,
-        limits: Limits,
+        options: ServeOptions,
         metrics: Metrics,
         path_label: Callable[[str], str],
         api_key: str | None = None,
@@ -69,7 +60,7 @@ class Gate:
         log: Log = lambda line: print(line, file=sys.stderr, flush=True),  # noqa: T201
     ) -> None:
         """`hosts` are the names it answers to, any where empty: pages of other names must not reach a local server."""
-        self._app, self._limits, self._metrics, self._path_label, self._log = app, limits, metrics, path_label, log
+        self._app, self._options, self._metrics, self._path_label, self._log = app, options, metrics, path_label, log
         self._key = _digest(api_key.encode()) if api_key else None
         self._hosts = frozenset(hosts)
 
@@ -102,7 +93,7 @@ class Gate:
             await response(scope, receive, answer)
             return
         try:
-            async with asyncio.timeout(self._limits.timeout_seconds):
+            async with asyncio.timeout(self._options.request_timeout_seconds):
                 await self._answered(scope, receive, answer)
         except TimeoutError:
             self._metrics.refused.labels("timeout").inc()
@@ -121,8 +112,8 @@ class Gate:
             if not hmac.compare_digest(_digest(given.encode("utf-8", "replace")), self._key):
                 message = "a key is needed: Authorization: Bearer KEY"
                 return "key", fault(401, message, "invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
-        if path not in UNLIMITED and self._metrics.in_flight > self._limits.max_concurrent:
-            message = f"{self._limits.max_concurrent} requests are being answered; try again in a moment"
+        if path not in UNLIMITED and self._metrics.in_flight > self._options.max_concurrent:
+            message = f"{self._options.max_concurrent} requests are being answered; try again in a moment"
             return "concurrency", fault(429, message, "too_many_requests", retry_after=RETRY_SECONDS)
         return None
 
@@ -133,7 +124,7 @@ class Gate:
         body = await self._body(scope, receive)
         if body is None:
             self._metrics.refused.labels("size").inc()
-            message = f"the body is larger than {self._limits.max_body_bytes} bytes; send less at a time"
+            message = f"the body is larger than {self._options.max_body_bytes} bytes; send less at a time"
             await fault(413, message, "body_too_large")(scope, receive, answer)
         elif body and not _is_json(Headers(scope=scope).get("content-type", "")):
             self._metrics.refused.labels("type").inc()
@@ -154,12 +145,12 @@ class Gate:
                 return b"".join(parts)
             chunk = message.get("body", b"")
             size += len(chunk)
-            if size <= self._limits.max_body_bytes:
+            if size <= self._options.max_body_bytes:
                 parts.append(chunk)
             elif parts:
                 parts.clear()
             if not message.get("more_body", False) or size > DRAINED_BYTES:
-                return b"".join(parts) if size <= self._limits.max_body_bytes else None
+                return b"".join(parts) if size <= self._options.max_body_bytes else None
 
 
 _TOO_LATE = "this took too long and was given up; try again, or ask for less"

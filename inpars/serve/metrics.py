@@ -32,10 +32,6 @@ class Metrics:
         gauge = Gauge("inpars_in_flight", "Requests being answered now.", registry=own)
         gauge.set_function(lambda: self.in_flight)
 
-    def observe_batch(self, name: str, items: int) -> None:
-        """One pass of a batcher."""
-        self.batches.labels(name).observe(items)
-
     def text(self) -> str:
         """In Prometheus' text form (version 0.0.4)."""
         return generate_latest(self._all).decode()

@@ -7,50 +7,73 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from inpars.answering.engine import Documents, Engine
+from inpars.answering.engine import Engine
 from inpars.errors import ConfigError
+from inpars.models.loading import load_tokenizer
+from inpars.records import Document
 from inpars.serve.app import create_app
 from inpars.serve.feedback import Feedback
-from inpars.serve.fields import metadata_fields
-from inpars.serve.gate import Limits
-from inpars.serve.metrics import Metrics
 from inpars.serve.options import ServeOptions
-from inpars.serve.service import Batching, Service
-from inpars.serve.tokens import TokenCounter
+from inpars.serve.service import Service
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 BACKLOG = 2048
 HIGHEST_PORT = 65535
 STOPPING = (signal.SIGTERM, signal.SIGINT)
+FIELD_DOCUMENTS = 20_000  # looked at for what one can filter by
+FIELD_VALUES = 200
+USUAL_FIELDS = ("source", "headings")
 
 
-def application(engine: Engine, options: ServeOptions, api_key: str, *, documents: Documents) -> ASGIApp:
+def application(engine: Engine, options: ServeOptions, api_key: str) -> ASGIApp:
     """The application with all that the options say; its models have computed once."""
-    metrics = Metrics()
     service = Service(
         engine,
-        metrics=metrics,
-        batching=Batching(
-            max_items=options.max_batch, wait_seconds=options.batch_wait_ms / 1000, max_texts=options.max_texts
-        ),
+        options=options,
         feedback=Feedback(options.feedback) if options.feedback else None,
-        fields=metadata_fields(documents) if isinstance(documents, Iterable) else {},
+        fields=metadata_fields(engine.documents),
         embed_tokens=TokenCounter(),
         rerank_tokens=TokenCounter(),
     )
     service.warm()
-    limits = Limits(
-        max_body_bytes=options.max_body_bytes,
-        max_concurrent=options.max_concurrent,
-        timeout_seconds=options.request_timeout_seconds,
-    )
     hosts = options.allow_host or ((*LOOPBACK, options.host) if is_local(options.host) else ())
-    return create_app(service, limits=limits, api_key=api_key or None, hosts=hosts)
+    return create_app(service, api_key=api_key or None, hosts=hosts)
+
+
+def metadata_fields(documents: Iterable[Document]) -> dict[str, list[str]]:
+    """What hits can be filtered by: source, headings and other texts that documents share; commonest values first."""
+    counts: dict[str, Counter[str]] = {}
+    for document in islice(documents, FIELD_DOCUMENTS):
+        for name, value in getattr(document, "metadata", {}).items():
+            values = value if isinstance(value, list) else [value]
+            counts.setdefault(name, Counter()).update(part for part in values if isinstance(part, str) and part)
+    return {
+        name: [value for value, _ in values.most_common(FIELD_VALUES)]
+        for name, values in sorted(counts.items())
+        if values and (name in USUAL_FIELDS or len(values) < values.total())
+    }
+
+
+class TokenCounter:
+    """Counts with each model's own tokenizer, loaded when it is first asked for. One thread at a time."""
+
+    def __init__(self) -> None:
+        self._tokenizers: dict[str, Any] = {}
+
+    def __call__(self, model: str, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, special ones too, up to the tokenizer's limit."""
+        if model not in self._tokenizers:
+            self._tokenizers[model] = load_tokenizer(model)
+        ids = self._tokenizers[model](list(texts), truncation=True)["input_ids"]
+        return [len(row) for row in ids]
 
 
 def listen(host: str, port: int) -> socket.socket:

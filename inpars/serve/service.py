@@ -5,40 +5,36 @@ Knows the engine and the wire's shapes, nothing of HTTP.
 
 from __future__ import annotations
 
+import base64
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from inpars.answering.engine import Engine, TextEncoder
+from inpars.answering.engine import Engine
 from inpars.answering.records import Answer, Hit
 from inpars.errors import ConfigError, DataFormatError, UnknownNameError
+from inpars.protocols import TextEncoder
 from inpars.serve import wire
-from inpars.serve.batching import DEFAULT_ITEMS, DEFAULT_WAIT_SECONDS, Batcher, one_thread
+from inpars.serve.batching import Batcher, one_thread
 from inpars.serve.feedback import Feedback
 from inpars.serve.metrics import Metrics
-from inpars.serve.rows import Row, answer_row, hit_row, packed, ranked_row, shortened, since, usage
+from inpars.serve.options import ServeOptions
 
 CountTokens: TypeAlias = Callable[[str, Sequence[str]], Sequence[int]]
 """(model, texts) -> tokens of each; called from one thread."""
+Row: TypeAlias = dict[str, Any]
+"""A response as JSON has it (wire.py: shapes)."""
 SearchKey: TypeAlias = tuple[str, int, tuple[tuple[str, str], ...]]
 EmbedKey: TypeAlias = tuple[str, Literal["document", "query"]]
 Embedded: TypeAlias = tuple[npt.NDArray[np.float32], int]
 Question: TypeAlias = tuple[str, Sequence[Hit], Literal["extractive", "generated"]]
 
 WARMING = "which words warm a model"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batching:
-    """How requests are joined, and how much one may bring."""
-
-    max_items: int = DEFAULT_ITEMS
-    wait_seconds: float = DEFAULT_WAIT_SECONDS
-    max_texts: int = 256
 
 
 class Service:
@@ -48,22 +44,21 @@ class Service:
         self,
         engine: Engine,
         *,
-        metrics: Metrics,
-        batching: Batching | None = None,
+        options: ServeOptions | None = None,
         feedback: Feedback | None = None,
         fields: Mapping[str, Sequence[str]] | None = None,
         embed_tokens: CountTokens | None = None,
         rerank_tokens: CountTokens | None = None,
     ) -> None:
         """`fields` are the metadata one can filter by; tokens are counted by words where no counter is given."""
-        self.engine, self.metrics, self.feedback = engine, metrics, feedback
+        self.engine, self.metrics, self.feedback = engine, Metrics(), feedback
         self.fields = {name: list(values) for name, values in (fields or {}).items()}
-        self._batching = batching or Batching()
+        self.options = options or ServeOptions()
         self._embed_tokens, self._rerank_tokens = embed_tokens or _words, rerank_tokens or _words
-        observed: dict[str, Any] = {"observe": metrics.observe_batch}
+        observed: dict[str, Any] = {"observe": lambda name, items: self.metrics.batches.labels(name).observe(items)}
         common = observed | {
-            "max_items": self._batching.max_items,
-            "wait_seconds": self._batching.wait_seconds,
+            "max_items": self.options.max_batch,
+            "wait_seconds": self.options.batch_wait_ms / 1000,
             "thread": one_thread("models"),
         }
         self._searches: Batcher[SearchKey, str, list[Hit]] = Batcher("search", self._search, **common)
@@ -94,8 +89,8 @@ class Service:
         return {
             "query": asked.query,
             "system": system,
-            "hits": [hit_row(hit) for hit in hits],
-            "took_ms": since(started),
+            "hits": [_hit_row(hit) for hit in hits],
+            "took_ms": _since(started),
         }
 
     async def ask(self, asked: wire.AskRequest) -> Row:
@@ -105,7 +100,7 @@ class Service:
             raise ConfigError(f"this server gives no {asked.kind} answers; see /v1/collection")
         hits = await self._hits(asked.question, asked.k, self._system(asked.system), asked.filters)
         [answer] = await self._answers.submit(None, [(asked.question, hits, asked.kind)])
-        return answer_row(answer) | {"took_ms": since(started)}
+        return _answer_row(answer) | {"took_ms": _since(started)}
 
     async def embeddings(self, asked: wire.EmbeddingsRequest) -> Row:
         """As `wire.EmbeddingsResponse`."""
@@ -113,13 +108,13 @@ class Service:
         self._check_count(len(texts), "input")
         name, encoder = self._encoder(asked.model)
         found = await self._embeds.submit((name, asked.input_type), texts)
-        rows = [shortened(vector, asked.dimensions) for vector, _ in found]
+        rows = [_shortened(vector, asked.dimensions) for vector, _ in found]
         as_text = asked.encoding_format == "base64"
         data = [
-            {"object": "embedding", "index": n, "embedding": packed(row) if as_text else row.tolist()}
+            {"object": "embedding", "index": n, "embedding": _packed(row) if as_text else row.tolist()}
             for n, row in enumerate(rows)
         ]
-        return {"object": "list", "data": data, "model": encoder.name, "usage": usage(t for _, t in found)}
+        return {"object": "list", "data": data, "model": encoder.name, "usage": _usage(t for _, t in found)}
 
     async def rerank(self, asked: wire.RerankRequest) -> Row:
         """As `wire.RerankResponse`."""
@@ -131,12 +126,12 @@ class Service:
         documents = [d if isinstance(d, str) else d.text for d in asked.documents]
         found = await self._reranks.submit(None, [(asked.query, text) for text in documents])
         order = sorted(range(len(found)), key=lambda place: (-found[place][0], place))[: asked.top_n]
-        results = [ranked_row(place, found[place][0], raw=asked.raw_scores) for place in order]
+        results = [_ranked_row(place, found[place][0], raw=asked.raw_scores) for place in order]
         if asked.return_documents:
             for row in results:
                 document = asked.documents[row["index"]]
                 row["document"] = {"text": document} if isinstance(document, str) else document.model_dump()
-        return {"model": scorer.name, "results": results, "usage": usage(t for _, t in found)}
+        return {"model": scorer.name, "results": results, "usage": _usage(t for _, t in found)}
 
     def answers(self) -> list[str]:
         """The kinds of answers there are."""
@@ -189,8 +184,8 @@ class Service:
         raise UnknownNameError("model", model or "", {encoder.name for encoder in encoders.values()})
 
     def _check_count(self, count: int, field: str) -> None:
-        if count > self._batching.max_texts:
-            raise ConfigError(f"{field}: {count} texts; at most {self._batching.max_texts} go in one request")
+        if count > self.options.max_texts:
+            raise ConfigError(f"{field}: {count} texts; at most {self.options.max_texts} go in one request")
 
     # what the batchers' threads do
 
@@ -223,3 +218,60 @@ def _check_model(asked: str | None, name: str, kind: str) -> None:
 
 def _words(_: str, texts: Sequence[str]) -> list[int]:
     return [len(text.split()) for text in texts]
+
+
+def _hit_row(hit: Hit) -> Row:
+    """A hit, as `wire.HitOut`."""
+    return {
+        "doc_id": hit.document.doc_id,
+        "title": hit.document.title,
+        "text": hit.document.text,
+        "score": hit.score,
+        "scores": dict(hit.scores),
+        "spans": [{"start": span.start, "end": span.end} for span in hit.spans],
+        "metadata": dict(hit.metadata),
+    }
+
+
+def _answer_row(answer: Answer) -> Row:
+    """An answer, as `wire.AnswerOut` without its time."""
+    row = asdict(replace(answer, sources=(), alternatives=()))
+    del row["alternatives"]
+    return row | {"sources": [_hit_row(hit) for hit in answer.sources]}
+
+
+def _ranked_row(place: int, score: float, *, raw: bool = False) -> Row:
+    """One document of `wire.RerankResponse`."""
+    return {"index": place, "relevance_score": score if raw else _logistic(score), "score": score}
+
+
+def _logistic(margin: float) -> float:
+    """Between 0 and 1; of monoT5's margin it is the probability of `true`."""
+    return 1 / (1 + math.exp(-margin)) if margin > -700 else 0.0
+
+
+def _shortened(vector: npt.NDArray[np.float32], dimensions: int | None) -> npt.NDArray[np.float32]:
+    """The first numbers, of unit length again, as Matryoshka models are cut."""
+    if dimensions is None or dimensions == len(vector):
+        return vector
+    if dimensions > len(vector):
+        raise ConfigError(f"dimensions: {dimensions} asked for, the model has {len(vector)}")
+    part = vector[:dimensions]
+    norm = float(np.linalg.norm(part))
+    return part / np.float32(norm) if norm else part
+
+
+def _packed(vector: npt.NDArray[np.float32]) -> str:
+    """A vector as OpenAI's base64: little-endian float32."""
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+
+
+def _usage(tokens: Iterable[int]) -> Row:
+    """What a request cost, in tokens."""
+    total = sum(tokens)
+    return {"prompt_tokens": total, "total_tokens": total}
+
+
+def _since(started: float) -> float:
+    """Milliseconds since a value of `time.perf_counter`."""
+    return round((time.perf_counter() - started) * 1000, 2)

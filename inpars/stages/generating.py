@@ -20,10 +20,8 @@ from inpars.generation import Metered, QueryGenerator
 from inpars.generation.api.budget import Estimate
 from inpars.generation.api.options import ApiOptions, check_api
 from inpars.generation.api.requests import Endpoint
-from inpars.generation.canary import WINDOW
-from inpars.generation.local_model import LocalModel
-from inpars.generation.result_notes import result_notes
-from inpars.generation.settings import DecodingSettings
+from inpars.generation.canary import WINDOW, result_notes
+from inpars.generation.settings import DecodingSettings, LocalModel
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.models.folders import refuse_server_model
 from inpars.options import SEED, Bounds, check, option

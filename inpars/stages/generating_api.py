@@ -9,7 +9,7 @@ from pathlib import Path
 from inpars.errors import ConfigError, MissingDependencyError, pip_line
 from inpars.extras import EXTRAS
 from inpars.generation import QueryGenerator
-from inpars.generation.api.budget import Estimate, load_prices, total
+from inpars.generation.api.budget import Estimate, load_prices
 from inpars.generation.api.journal import journal_path, read_answers
 from inpars.generation.api.options import ApiOptions, check_api
 from inpars.generation.api.requests import Endpoint, Wording
@@ -63,9 +63,9 @@ def estimate_cost(
     answered = {record.get("request") for record in read_answers(journal_path(output))}
     requests = [request for document in documents for request in wording.requests(document)]
     left = [request for request in requests if request.digest not in answered]
-    count, tokens_in, tokens_out = total((request.input_tokens, request.output_tokens) for request in left)
+    tokens_in, tokens_out = sum(one.input_tokens for one in left), sum(one.output_tokens for one in left)
     usd = price.usd(tokens_in, tokens_out) if price else None
-    return Estimate(count, len(requests) - count, tokens_in, tokens_out, usd, prices.as_of)
+    return Estimate(len(left), len(requests) - len(left), tokens_in, tokens_out, usd, prices.as_of)
 
 
 def _wording(

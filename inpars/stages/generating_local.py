@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from inpars.errors import MissingDependencyError
 from inpars.extras import EXTRAS, VLLM
 from inpars.generation import QueryGenerator
-from inpars.generation.local_model import LocalModel
+from inpars.generation.settings import LocalModel
 from inpars.records import Document
 
 
@@ -25,7 +25,7 @@ def _causal(wanted: LocalModel) -> QueryGenerator:
     from inpars.generation.openvino_decoders import openvino_generator
 
     def load_torch() -> QueryGenerator:
-        return CausalGenerator(wanted.model, wanted.prompt, wanted.settings, **wanted.places)
+        return CausalGenerator(wanted.model, wanted.prompt, wanted.settings, **wanted.computing.placement)
 
     _use_threads(wanted)
     return openvino_generator(wanted, load_torch) or load_torch()
@@ -38,7 +38,7 @@ def _seq2seq(wanted: LocalModel) -> QueryGenerator:
         return wanted.prompt.for_document(document).render(document.full_text).strip()
 
     _use_threads(wanted)
-    return Seq2SeqGenerator(wanted.model, wanted.settings, render=render, **wanted.places)
+    return Seq2SeqGenerator(wanted.model, wanted.settings, render=render, **wanted.computing.placement)
 
 
 def _vllm(wanted: LocalModel) -> QueryGenerator:
@@ -47,7 +47,7 @@ def _vllm(wanted: LocalModel) -> QueryGenerator:
     from inpars.generation.vllm_engine import VllmGenerator
 
     _use_threads(wanted)
-    return VllmGenerator(wanted.model, wanted.prompt, wanted.settings, **wanted.places)
+    return VllmGenerator(wanted.model, wanted.prompt, wanted.settings, **wanted.computing.placement)
 
 
 def _use_threads(wanted: LocalModel) -> None:

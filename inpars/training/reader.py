@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
+from inpars.engines.training_attention import train_with_fast_attention
 from inpars.evaluation.squad_metrics import best_threshold, exact_match, f1
 from inpars.models import loading as models
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.networks import check_length, pad_id
-from inpars.models.training_attention import train_with_fast_attention
 from inpars.progress import SILENT, Progress
 from inpars.scoring.answerability import LEAST_WINDOW, MAX_LENGTH, STRIDE, AnswerabilityScorer
 from inpars.training.loop import (
@@ -65,7 +65,7 @@ def train_reader(
     device = pick_device(options.device)
     torch.manual_seed(options.seed)  # of the new head
     network, tokenizer = models.load_extractive_reader(
-        options.model, device=device, dtype=torch.float32, trust_remote_code=options.trust_remote_code
+        options.model, device=str(device), dtype="float32", trust_remote_code=options.trust_remote_code
     )
     check_length(network, options.model, options.max_length, LEAST_WINDOW)
     without_dropout(network, options.dropout)
@@ -105,9 +105,7 @@ def measure(model: Path, examples: Sequence[Example], options: ReaderOptions) ->
     """
     if not examples:
         return {}
-    scorer = AnswerabilityScorer(
-        str(model), device=options.device, dtype=options.dtype, trust_remote_code=options.trust_remote_code
-    )
+    scorer = AnswerabilityScorer(str(model), **options.placement)
     spans = scorer.spans([(example.question, example.text) for example in examples])
     said = [example.text[span.start : span.end] for span, example in zip(spans, examples, strict=True)]
     margins = [span.margin for span in spans]

@@ -16,13 +16,13 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
+from inpars.engines.side_by_side import in_lone_thread, worth_it
+from inpars.engines.training_attention import train_with_fast_attention
+from inpars.engines.training_t5 import train_t5_with_short_ways
 from inpars.errors import ConfigError
 from inpars.models import loading as models
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.networks import pad_id
-from inpars.models.side_by_side import in_lone_thread, worth_it
-from inpars.models.training_attention import train_with_fast_attention
-from inpars.models.training_t5 import train_t5_with_short_ways
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt
 from inpars.scoring.answers import PUBLISHED

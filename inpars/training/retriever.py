@@ -19,11 +19,11 @@ from torch import Tensor
 from transformers import TrainingArguments
 
 from inpars.batches import slices
+from inpars.engines.training_attention import train_with_fast_attention
 from inpars.errors import ConfigError
 from inpars.models import loading as models
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.networks import check_length
-from inpars.models.training_attention import train_with_fast_attention
 from inpars.progress import SILENT, Progress
 from inpars.training.batch_plan import BatchPlan
 from inpars.training.batch_trainer import Batches, BatchTrainer
@@ -139,8 +139,8 @@ def check_retriever(options: RetrieverOptions) -> None:
 def _load(options: RetrieverOptions, device: torch.device) -> SentenceTransformer:
     model = models.load_sentence_transformer(
         options.model,
-        device=device,
-        dtype=torch.float32,
+        device=str(device),
+        dtype="float32",
         pooling=options.pooling,
         trust_remote_code=options.trust_remote_code,
     )

@@ -10,8 +10,7 @@ from allocator import as_shipped
 from engine_worker import Made, Run, Work
 
 import inpars
-from inpars.generation.local_model import LocalModel
-from inpars.generation.settings import DecodingSettings
+from inpars.generation.settings import DecodingSettings, LocalModel
 from inpars.generation.teacher_forcing import KnownQuery, TeacherForcing
 from inpars.models.computing import ComputingOptions
 from inpars.models.hardware import use_threads

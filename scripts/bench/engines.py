@@ -33,9 +33,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 import numpy as np
-from machine import print_tier
+from machine import CAP_OF, capped, print_tier
 
-from inpars.models import processor, tiers
+from inpars.models import processor
 
 # documents or pairs of each task, and when quick; with fewer ours would not give whole batches to each thread
 DOCUMENTS = {"generation": 256, "scoring": 256, "encoding": 1024, "cross-encoder": 512, "t5": 256}
@@ -210,7 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     tasks = ",".join([*PLANS, "training"])
     parser.add_argument("--only", default=tasks, metavar="TASKS", help="some of them (default: %(default)s)")
-    parser.add_argument("--tier", choices=tiers.CAP_OF, help="compute as on such a processor, in a new process")
+    parser.add_argument("--tier", choices=CAP_OF, help="compute as on such a processor, in a new process")
     parser.add_argument("--threads", type=int, default=processor.cores(), metavar="N", help="of a side (%(default)s)")
     parser.add_argument("--dataset", default="python-docs", metavar="NAME", help="collection (%(default)s)")
     parser.add_argument("--documents", type=int, metavar="N", help="documents or pairs of a task")
@@ -225,7 +225,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _as_on(tier: str) -> int:
     """This command again under the tier's caps, which libraries read when they start."""
-    os.environ.update(tiers.capped(tier))
+    os.environ.update(capped(tier))
     if processor.tier() != tier:
         sys.exit(f"--tier {tier}: this processor is {processor.tier()}; only lower tiers can be had")
     words = iter(sys.argv[1:])
@@ -322,7 +322,7 @@ def _ratio_name(side: Side) -> str:
 
 
 def _is_capped() -> bool:
-    return any(os.environ.get(name) for name in tiers.CAP_VARIABLES)
+    return any(os.environ.get(name) for name in processor.CAP_VARIABLES)
 
 
 def _median(values: Iterable[float]) -> float:

@@ -104,17 +104,16 @@ LOGGED: list[str] = []
 def _app(folder: Path) -> Any:  # noqa: ANN401 - an ASGI application
     from inpars.serve.app import create_app
     from inpars.serve.feedback import Feedback
-    from inpars.serve.fields import metadata_fields
-    from inpars.serve.metrics import Metrics
-    from inpars.serve.service import Batching, Service
+    from inpars.serve.options import ServeOptions
+    from inpars.serve.server import metadata_fields
+    from inpars.serve.service import Service
 
     words = _Words()
     systems = {"words": System((words,), "words"), "both": System((words,), "reranked", words)}
     engine = Engine(DOCUMENTS, systems, encoders={"words": words}, reranker=words, reader=words, writer=words)
     service = Service(
         engine,
-        metrics=Metrics(),
-        batching=Batching(wait_seconds=0.0),
+        options=ServeOptions(batch_wait_ms=0.0),
         feedback=Feedback(folder / "feedback.jsonl"),
         fields=metadata_fields(DOCUMENTS.values()),
     )

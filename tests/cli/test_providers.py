@@ -1,4 +1,4 @@
-"""The README's table of servers: each row's flags, against a server of that shape."""
+"""The table of servers in docs/models.md: each row's flags, against a server of that shape."""
 
 import re
 import shlex
@@ -14,9 +14,8 @@ from inpars.formats import read_synthetic_queries, write_documents
 from inpars.manifest import read_manifest
 from inpars.records import Document
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-SECTION = README.split("## Queries from a server")[1].split("\n## ")[0]
-ROWS = re.findall(r"^\| ([\w. ]+) \| `(--[^`]+)` \| (.+) \|$", SECTION, re.MULTILINE)
+MODELS = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+ROWS = re.findall(r"^\| ([\w. ]+) \| `(--[^`]+)` \| (.+) \|$", MODELS, re.MULTILINE)
 by_name = pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.name)
 
 
@@ -41,7 +40,7 @@ def test_the_table_and_the_fixtures_are_the_same_list():
     assert [row[0] for row in ROWS] == [provider.name for provider in PROVIDERS]
     for (_, flags, log_probs), provider in zip(ROWS, PROVIDERS, strict=True):
         if "behind it" not in log_probs:
-            assert log_probs.startswith("every token's") == (provider.log_probs is not None)
+            assert log_probs.startswith("for every token") == (provider.log_probs is not None)
         address = re.search(r"https?://\S+", flags)
         assert address is None or urlsplit(address[0].strip('"')).hostname
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shutil
 import urllib.request
 
 import pytest
@@ -15,7 +16,6 @@ from inpars.errors import StorageError
 from inpars.formats import write_documents, write_qrels, write_run
 from inpars.records import Document
 from inpars.remote.mirror import Mirror
-from inpars.remote.objects import Objects
 from inpars.storage import write_jsonl
 
 NEEDED = ("obstore", "fsspec", "moto", "flask", "flask_cors")
@@ -91,12 +91,15 @@ def write_inputs(folder, model):
 def test_nothing_is_lost_on_a_server_that_fails(tiny, tmp_path, machine, faults, capsys):
     here = tmp_path / "here"
     write_inputs(here, tiny("llama"))
-    store = Objects("s3")
+    mirror = Mirror(tmp_path / "uploading")
     uploaded = [path for path in here.rglob("*") if path.is_file()] + list((here / "model").resolve().rglob("*.*"))
     for path in uploaded:
         inside = path.is_relative_to(here)
         relative = path.relative_to(here) if inside else "model" / path.relative_to((here / "model").resolve())
-        store.store(path, f"bucket/there/{relative}")
+        copy = mirror.path(f"s3://bucket/there/{relative}")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+        mirror.store(copy)
 
     commands("s3://bucket/there", tiny, machine, shards=2)
     commands(str(here), tiny, machine, shards=1)
@@ -107,7 +110,7 @@ def test_nothing_is_lost_on_a_server_that_fails(tiny, tmp_path, machine, faults,
         there = mirror.fetch(f"s3://bucket/there/{name}").read_text(encoding="utf-8")
         # a query's row names the model and a table the run, by what it was called
         assert there.replace("s3://bucket/there", str(here)) == (here / name).read_text(encoding="utf-8")
-    names = set(store.beside("bucket/there"))
+    names = set(mirror.listed(mirror.path("s3://bucket/there")))
     assert {"q.jsonl.manifest.json", "q.shard-01-of-02.jsonl", "q.shard-02-of-02.jsonl.manifest.json"} <= names
     assert not [name for name in names if "partial" in name]
     merged = json.loads(mirror.fetch("s3://bucket/there/q.jsonl.manifest.json").read_text())
@@ -122,7 +125,9 @@ def test_an_absent_bucket_is_an_error_of_one_line(machine, faults, capsys):
     assert main(["generate", *given]) == 1
     error = capsys.readouterr().err
     assert re.fullmatch(r"inpars: s3://nowhere/corpus\.jsonl: no such object; .*AWS_ENDPOINT_URL\n", error)
-    shard = machine.path / "q.jsonl"
+    mirror = Mirror(machine.path)
+    shard = mirror.path("s3://nowhere/q.jsonl")
+    shard.parent.mkdir(parents=True)
     shard.write_text("")
     with pytest.raises(StorageError, match=r"s3://nowhere/q\.jsonl: .*no such bucket"):
-        Objects("s3").store(shard, "nowhere/q.jsonl")
+        mirror.store(shard)

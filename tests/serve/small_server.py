@@ -19,11 +19,9 @@ from inpars.answering.engine import Answer, Engine, Span, System
 from inpars.records import Document
 from inpars.serve.app import create_app
 from inpars.serve.feedback import Feedback
-from inpars.serve.fields import metadata_fields
-from inpars.serve.gate import Limits
-from inpars.serve.metrics import Metrics
-from inpars.serve.server import listen, run, url_of
-from inpars.serve.service import Batching, Service
+from inpars.serve.options import ServeOptions
+from inpars.serve.server import listen, metadata_fields, run, url_of
+from inpars.serve.service import Service
 
 SCRIPT = "<script>window.hacked = true; document.title = 'hacked'</script>"
 TEXTS = [
@@ -161,16 +159,16 @@ def main():
     parser.add_argument("--max-items", type=int, default=32)
     parser.add_argument("--feedback", type=Path)
     flags = parser.parse_args()
-    metrics = Metrics()
+    options = ServeOptions(
+        max_batch=flags.max_items, max_concurrent=flags.max_concurrent, request_timeout_seconds=flags.timeout
+    )
     service = Service(
         engine(flags.slow),
-        metrics=metrics,
-        batching=Batching(max_items=flags.max_items),
+        options=options,
         feedback=Feedback(flags.feedback) if flags.feedback else None,
         fields=metadata_fields(DOCUMENTS.values()),
     )
-    limits = Limits(max_concurrent=flags.max_concurrent, timeout_seconds=flags.timeout)
-    app = create_app(service, limits=limits, api_key=os.environ.get("INPARS_API_KEY"), hosts=("127.0.0.1", "localhost"))
+    app = create_app(service, api_key=os.environ.get("INPARS_API_KEY"), hosts=("127.0.0.1", "localhost"))
     bound = listen("127.0.0.1", 0)
     run(app, bound, grace_seconds=5, started=lambda: print(url_of(bound, "127.0.0.1"), flush=True))
     print("stopped", file=sys.stderr)

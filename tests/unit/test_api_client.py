@@ -11,7 +11,7 @@ from fake_api import KEY, FakeApi, document, query_of
 
 from inpars.errors import BackendError, ConfigError
 from inpars.generation.api import client as api_client
-from inpars.generation.api.client import FilteredError, NoAnswerError, RefusedError, Server, _delay, _retry_after
+from inpars.generation.api.client import FilteredError, Gate, NoAnswerError, RefusedError, Server, _delay, _retry_after
 from inpars.generation.api.options import OPENAI_URL
 from inpars.generation.api.requests import Wording
 from inpars.generation.settings import DecodingSettings
@@ -20,7 +20,7 @@ from inpars.prompting.templates import Prompt
 PROMPT = Prompt(name="test", form="Document: {document}\nRelevant Query: {query}")
 
 
-class Gate:
+class CountingGate(Gate):
     """Counts attempts, the lost ones and the pauses."""
 
     def __init__(self):
@@ -80,7 +80,7 @@ def test_an_answer(chat):
     ],
 )
 def test_what_passes_is_repeated(fault, lost):
-    gate = Gate()
+    gate = CountingGate()
     with FakeApi(faults(fault, fault)) as api:
         assert ask(api, gate) == query_of(7)
         assert (api.asked[7], api.answered[7]) == (3, 1)
@@ -89,7 +89,7 @@ def test_what_passes_is_repeated(fault, lost):
 
 
 def test_a_timeout_is_repeated():
-    gate = Gate()
+    gate = CountingGate()
     with FakeApi(faults("slow"), slow=1.0) as api:
         assert ask(api, gate, timeout=0.3) == query_of(7)
     assert gate.lost == 1
@@ -103,7 +103,7 @@ def test_a_server_that_never_recovers():
 
 
 def test_nobody_there():
-    gate = Gate()
+    gate = CountingGate()
     with FakeApi() as api:
         url = api.url
     with pytest.raises(NoAnswerError, match="no connection"):
@@ -143,7 +143,7 @@ def test_an_empty_account_is_no_rate_limit(monkeypatch):
 
 
 def test_retry_after_is_waited_for_and_told_to_the_others():
-    gate, began = Gate(), time.monotonic()
+    gate, began = CountingGate(), time.monotonic()
     with FakeApi(faults((429, "slow", {"Retry_After": 0.2}))) as api:
         ask(api, gate)
     assert time.monotonic() - began >= 0.2
@@ -227,19 +227,12 @@ def test_what_cannot_be_a_key_is_not_repeated(monkeypatch, key):
     assert "sk-" not in str(caught.value)
 
 
-def test_other_calls_are_repeated_likewise():
+def test_other_calls_are_repeated_by_the_sdk():
     with FakeApi() as api:
         server = Server(api.url, timeout_seconds=5, retries=1, stopped=threading.Event())
-        tries = []
-
-        def look(client):
-            tries.append(client)
-            return json.loads("{" if len(tries) == 1 else "{}")
-
-        assert server.call(look) == {}
-        tries.clear()
+        assert server.call(lambda client: client.max_retries) == 1
         with pytest.raises(NoAnswerError, match=r"^http://127.*a broken answer \(.*; .*the same command goes on"):
-            server.call(look, retries=0)
+            server.call(lambda client: json.loads("{"))
         server.close()
 
 
@@ -259,7 +252,7 @@ def test_an_error_within_status_200_ends_all_at_once(code):
 
 @pytest.mark.parametrize("code", [429, 502, "rate_limit_exceeded", None])
 def test_a_passing_error_within_status_200_is_repeated(code):
-    gate = Gate()
+    gate = CountingGate()
     with FakeApi(faults(odd_error(code))) as api:
         assert ask(api, gate) == query_of(7)
         assert (api.asked[7], gate.lost) == (2, 0)
@@ -311,7 +304,7 @@ def test_a_web_page_later_is_an_accident():
 @pytest.mark.parametrize("answer", [{"choices": []}, {"choices": [{}]}, b"null"])
 def test_an_answer_without_a_text_every_time_is_a_refusal(answer):
     """BerriAI/litellm#32221 answers null. A row that says so can be completed; asking for ever cannot."""
-    gate = Gate()
+    gate = CountingGate()
     with FakeApi(lambda *_: answer) as api:
         with pytest.raises(RefusedError, match="choice"):
             ask(api, gate, retries=2)
@@ -352,7 +345,7 @@ def refusing(check, message, **error):
     ],
 )
 def test_parameters_of_other_spelling_are_learnt_once(check, message, changed):
-    gate = Gate()
+    gate = CountingGate()
     with refusing(check, message) as api:
         settings = DecodingSettings(temperature=1.0)
         wording = Wording("chat", "fake", PROMPT, settings, api.url)
@@ -389,7 +382,7 @@ def test_a_learnt_spelling_leaves_the_digest_alone():
         wording = Wording("chat", "fake", PROMPT, DecodingSettings(), api.url)
         before = wording.requests(document(7))[0]
         server = Server(api.url, timeout_seconds=5, retries=0, stopped=threading.Event())
-        assert server.spelling.learns("max_tokens unsupported", before.body, ())
+        assert server.spelling.learns("max_tokens unsupported", before.body, before.body)
         assert "max_completion_tokens" in server.spelling.applied(before.body)
         assert wording.requests(document(7))[0] == before
         server.close()

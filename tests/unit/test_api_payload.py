@@ -11,30 +11,15 @@ CATS = "what do cats eat"
 CHAT = {"choices": [{"index": 0, "message": {"content": CATS}, "finish_reason": "stop"}]}
 
 
-def chunk(delta, finish=None, **more):
-    return {"choices": [{"index": 0, "delta": delta, "finish_reason": finish, **more}]}
-
-
-def stream(*events, end="data: [DONE]\n\n"):
-    return ("".join(f"data: {json.dumps(event)}\n\n" for event in events) + end).encode()
-
-
-def read(content, content_type="application/json"):
-    payload, remarks = read_payload(
-        content if isinstance(content, bytes) else json.dumps(content).encode(), content_type
-    )
-    reply = read_reply(payload)
-    return reply.text, reply.finish, remarks
+def read(content):
+    reply = read_reply(read_payload(content if isinstance(content, bytes) else json.dumps(content).encode()))
+    return reply.text, reply.finish
 
 
 @pytest.mark.parametrize(
     "content",
     [
         CHAT,
-        [CHAT],
-        json.dumps(CHAT),  # JSON in a JSON string
-        {"data": CHAT},
-        {"result": CHAT, "success": True},
         {**CHAT, "error": None},
         {**CHAT, "error": {"message": "", "code": 0}},
         b"\xef\xbb\xbf" + json.dumps(CHAT).encode(),
@@ -42,40 +27,7 @@ def read(content, content_type="application/json"):
     ],
 )
 def test_an_answer_in_its_wrappings(content):
-    assert read(content) == (CATS, "stop", ())
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        stream(chunk({"role": "assistant"}), chunk({"content": "what do"}), chunk({"content": " cats eat"}, "stop")),
-        b": PROCESSING\n\n" + stream(chunk({"content": CATS}), chunk({}, "stop"), {"choices": [], "usage": {"a": 1}}),
-        stream(chunk({"content": CATS}, "stop"), end=""),
-        stream(chunk({"content": CATS})),  # no reason, but [DONE]
-        stream(CHAT),
-        b"event: message\r\nid: 1\r\ndata: " + json.dumps(CHAT).encode() + b"\r\n\r\n",
-        b"\n".join(json.dumps(chunk({"content": word})).encode() for word in ("what", " do cats"))
-        + b"\n"
-        + json.dumps(chunk({"content": " eat"}, "stop")).encode(),
-        stream({"choices": [{"text": "what do"}]}, {"choices": [{"text": " cats eat", "finish_reason": "stop"}]}),
-        stream(chunk({"content": "x"}, "stop") | {"choices": [{"index": 1, "delta": {"content": "x"}}]}, CHAT),
-    ],
-)  # fmt: skip
-def test_a_stream_that_nobody_asked_for(content):
-    assert read(content, "text/event-stream") == (CATS, "stop", ("stream",))
-
-
-def test_a_streams_log_probs_and_thoughts_are_joined():
-    def of(token, value):
-        return {"content": [{"token": token, "logprob": value}]}
-
-    first = chunk({"content": "what", "reasoning_content": "I "}, logprobs=of("what", -0.5))
-    second = chunk({"content": " do", "reasoning_content": "think"}, "length", logprobs=of(" do", -0.25))
-    payload, _ = read_payload(stream(first, second))
-    reply = read_reply(payload)
-    assert reply.log_probs == {"content": [*of("what", -0.5)["content"], *of(" do", -0.25)["content"]]}
-    assert (reply.text, reply.finish, reply.thoughts) == ("what do", "length", True)
-    assert payload["choices"][0]["message"]["reasoning_content"] == "I think"
+    assert read(content) == (CATS, "stop")
 
 
 @pytest.mark.parametrize(
@@ -90,9 +42,7 @@ def test_a_streams_log_probs_and_thoughts_are_joined():
         (json.dumps(CHAT).encode()[:-9], "broken JSON.*choices"),
         (b"[" * 100_000, "nested"),
         (b"<html><head><style>a</style></head><body>Sign in &amp; go</body></html>", "^not JSON: <html> Sign in & go$"),
-        (stream(chunk({"content": "what"}), end=""), "broke off: what"),
-        (stream(3), "something else"),
-        (stream()[:-1] + b"x", "broken JSON"),
+        (b'data: {"choices": [{"delta": {"content": "what"}}]}\n\ndata: [DONE]', "broken JSON.*data: .*what"),
         ({"id": "x"}, "no `choices`.*id"),
         ({"choices": []}, "`choices` is empty"),
         ({"choices": None}, "`choices` is empty"),
@@ -125,7 +75,6 @@ def test_what_is_no_answer_is_shown(content, problem):
         ({"object": "error", "message": "no such model", "code": 404}, 404, "no such model"),
         ({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}, 503, "busy"),
         ({"success": False, "message": "Invalid API key"}, 401, "Invalid API key"),
-        (stream(chunk({"content": "wha"}), {"error": {"message": "lost", "code": 502}}), 502, "lost"),
         ({"choices": [{"error": {"message": "lost", "code": 502}, "finish_reason": "error"}]}, 502, "lost"),
     ],
 )
@@ -136,9 +85,6 @@ def test_a_complaint_in_an_answer(content, status, message):
     assert not caught.value.fault.filtered
 
 
-def test_other_encodings():
+def test_letters_that_are_not_utf_8_do_not_end_the_run():
     answer = json.dumps({"choices": [{"text": "café"}]}, ensure_ascii=False)
-    assert read(answer.encode("latin-1"))[::2] == ("café", ("encoding",))
-    assert read(answer.encode("utf-16"), "application/json; charset=utf-16")[::2] == ("café", ())
-    broken = answer.encode().replace(b"caf", b"\xffcaf")
-    assert read(broken)[::2] == ("\ufffdcafé", ("encoding",))
+    assert read(answer.encode("latin-1"))[0] == "caf\ufffd"

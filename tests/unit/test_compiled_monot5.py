@@ -8,8 +8,8 @@ from tiny_models import sentence
 from transformers import MT5Config, MT5ForConditionalGeneration
 
 from inpars.models import engine_backend
-from inpars.scoring.compiled import CompiledPairModel
-from inpars.scoring.loading import for_scoring, load_pair_model
+from inpars.scoring.compiled import compiled
+from inpars.scoring.loading import load_pair_model
 from inpars.scoring.pair_model import ModelScorer
 
 if not find_spec("openvino"):
@@ -42,12 +42,11 @@ def model(tiny, **settings):
 
 
 def check(plain):
-    compiled = for_scoring(plain, "tiny", "float32")
-    assert type(compiled) is CompiledPairModel
-    assert (compiled.settings(), compiled.encode(PAIRS)) == (plain.settings(), plain.encode(PAIRS))
+    form = compiled(plain, "tiny", "float32")
+    assert form is not None
     expected = torch.tensor(ModelScorer(plain, "x", batch_tokens=256).score(PAIRS))
     for batch_tokens in (64, 4096):  # with more and with less padding
-        found = torch.tensor(ModelScorer(compiled, "x", batch_tokens=batch_tokens).score(PAIRS))
+        found = torch.tensor(ModelScorer(plain, "x", batch_tokens, form).score(PAIRS))
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     assert expected.std() > 0.01, "the margins differ, so that equality says something"
 
@@ -69,4 +68,4 @@ def test_mt5_too(tiny):
 def test_torch_scores_where_it_is_named(tiny, monkeypatch):
     monkeypatch.setenv(engine_backend.VARIABLE, "torch")
     plain = model(tiny)
-    assert for_scoring(plain, "tiny") is plain
+    assert compiled(plain, "tiny") is None

@@ -7,9 +7,9 @@ from dataclasses import asdict
 import pytest
 
 from inpars.errors import ConfigError, DataFormatError, PromptError
-from inpars.prompting.example_choice import BM25Scores, ExampleOptions, PromptChoice, choose_prompt
+from inpars.prompting.example_choice import ExampleOptions, choose_prompt
 from inpars.prompting.prompts import load_prompt
-from inpars.prompting.templates import Example, Prompt
+from inpars.prompting.templates import BM25Scores, Example, Prompt, PromptChoice
 from inpars.records import Document
 
 POOL = [

@@ -147,7 +147,7 @@ def test_the_canary_lets_useful_queries_pass(tmp_path):
 
 @pytest.mark.parametrize("backend", ["causal", "seq2seq"])
 def test_a_real_model_is_shown_each_documents_own_examples(stage, tiny, backend):
-    from inpars.prompting.example_choice import PromptChoice
+    from inpars.prompting.templates import PromptChoice
 
     kind = "llama" if backend == "causal" else "t5"
     common = {"max_new_tokens": 6, "device": "cpu", "dtype": "float32", "temperature": 0.0, "num_queries": 1}

@@ -360,7 +360,7 @@ def test_what_is_refused_is_named_by_path_line_and_field(tmp_path, name, file, c
 
 def test_not_a_parquet_file(tmp_path):
     pytest.importorskip("pyarrow")
-    with pytest.raises(DataFormatError, match="not a parquet file"):
+    with pytest.raises(DataFormatError, match="not parquet"):
         read("sentence-transformers", tmp_path / "t.parquet", "x")
 
 

@@ -13,8 +13,8 @@ from inpars import json_stream
 from inpars.errors import ConfigError, DataFormatError, StaleInputError, UnknownNameError
 from inpars.interchange import FORMATS, format_of
 from inpars.interchange.folder import Folder
+from inpars.interchange.grouping import SeenKeys
 from inpars.interchange.items import Example, Judged, Negative, document_of, made_id, query_of
-from inpars.interchange.keys import SeenKeys
 from inpars.interchange.source import Source
 from inpars.interchange.triples_source import read_examples, triple_files
 from inpars.interchange.tsv import join_quoted, split_quoted

@@ -12,10 +12,9 @@ from inpars.engines.openvino_network import computes_in
 from inpars.errors import BackendError, ConfigError
 from inpars.generation import openvino_decoders
 from inpars.generation import openvino_generator as openvino_generator_module
-from inpars.generation.local_model import LocalModel
 from inpars.generation.openvino_decoders import openvino_generator
 from inpars.generation.openvino_generator import BLOCK_TOKENS, LOG_PROB_TOLERANCE
-from inpars.generation.settings import DecodingSettings
+from inpars.generation.settings import DecodingSettings, LocalModel
 from inpars.generation.teacher_forcing import KnownQuery, TeacherForcing
 from inpars.models import engine_backend
 from inpars.models.computing import ComputingOptions

@@ -10,10 +10,9 @@ import pytest
 
 from inpars.errors import BackendError, ConfigError, DataFormatError, StorageError
 from inpars.manifest import manifest_path
-from inpars.remote import objects
+from inpars.remote import mirror as mirrors
 from inpars.remote.arguments import local_paths
-from inpars.remote.mirror import Mirror
-from inpars.remote.objects import ATTEMPTS, ObjectInfo, Objects, is_url
+from inpars.remote.mirror import ATTEMPTS, Mirror, ObjectInfo, is_url
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("fsspec") is None, reason="fsspec is not installed")
 SHARED = "memory://bucket/run"
@@ -97,34 +96,41 @@ def test_a_file_is_stored_when_it_changed(mirror, store):
     assert not store.exists("/bucket/run/out.jsonl")
 
 
+def there(folder, files, wait=lambda seconds: None):
+    """A mirror of this store, and the path of bucket/a in it."""
+    found = Mirror(folder, wait=wait, _stores={"memory": files})
+    return found, found.path("memory://bucket/a")
+
+
 def test_failing_requests_are_repeated(tmp_path, store):
     waits = []
-    there = Objects("memory", wait=waits.append)
-    there._files = Failing(store, 3)  # two of three requests fail
-    source = tmp_path / "a"
-    source.write_bytes(b"bytes")
-    info = there.store(source, "bucket/a")
-    there.fetch("bucket/a", info, tmp_path / "b")
-    assert (tmp_path / "b").read_bytes() == b"bytes"
-    # put and list to store, one part to fetch: 3 good requests, 2 failures before each
-    assert (there._files.calls, len(waits)) == (9, 6)
+    files = Failing(store, 3)  # two of three requests fail
+    one, path = there(tmp_path / "one", files, waits.append)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"bytes")
+    assert one.store(path)
+    two, _ = there(tmp_path / "two", files, waits.append)
+    assert two.fetch("memory://bucket/a").read_bytes() == b"bytes"
+    # put and list to store, list and one part to fetch: 4 good requests, 2 failures before each
+    assert (files.calls, len(waits)) == (12, 8)
 
 
 def test_what_keeps_failing_is_one_line_and_keeps_the_file(tmp_path, store):
     waits = []
-    there = Objects("memory", wait=waits.append)
-    there._files = Failing(store, 1000)
-    (tmp_path / "a").write_bytes(b"bytes")
+    mirror, path = there(tmp_path, Failing(store, 1000), waits.append)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"bytes")
     with pytest.raises(StorageError) as raised:
-        there.remove("bucket/a")
+        mirror.store(path)
     assert re.fullmatch(
         r"memory://bucket/a: failed 8 times \(503 Slow Down\); .*the same command .*", str(raised.value)
     )
+    assert path.read_bytes() == b"bytes"
     assert len(waits) == ATTEMPTS - 1
     assert all(0.5 * 0.2 * 2**n <= wait <= 0.2 * 2**n for n, wait in enumerate(waits))
 
 
-def test_refused_credentials_are_not_tried_again(store):
+def test_refused_credentials_are_not_tried_again(tmp_path):
     class Closed:
         def __getattr__(self, name):
             def call(*_, **__):
@@ -132,27 +138,25 @@ def test_refused_credentials_are_not_tried_again(store):
 
             return call
 
-    there = Objects("memory", wait=lambda seconds: pytest.fail("waited"))
-    there._files = Closed()
+    mirror, path = there(tmp_path, Closed(), lambda seconds: pytest.fail("waited"))
     with pytest.raises(BackendError, match="AccessDenied; check the credentials"):
-        there.beside("bucket")
+        mirror.listed(path.parent)
 
 
-def test_objects_that_arrive_otherwise_are_refused(tmp_path, store):
+def test_objects_that_arrive_otherwise_are_refused(tmp_path, store, monkeypatch):
     store.pipe_file("/bucket/a", b"bytes")
-    there = Objects("memory", wait=lambda seconds: None)
-    wrong = ObjectInfo(5, "0" * 32)  # not the MD5 sum of these
+    mirror, path = there(tmp_path / "cache", store)
+    monkeypatch.setattr(mirrors, "_info", lambda entry: ObjectInfo(5, "0" * 32))  # not the MD5 sum of these
     with pytest.raises(StorageError, match="other bytes"):
-        there.fetch("bucket/a", wrong, tmp_path / "a")
-    assert list(tmp_path.iterdir()) == []
+        mirror.fetch("memory://bucket/a")
+    assert list(path.parent.iterdir()) == []
 
 
 def test_large_objects_come_in_parts(tmp_path, store, monkeypatch):
-    monkeypatch.setattr(objects, "PART_BYTES", 3)
+    monkeypatch.setattr(mirrors, "PART_BYTES", 3)
     store.pipe_file("/bucket/a", b"0123456789")
-    there = Objects("memory", wait=lambda seconds: None)
-    there.fetch("bucket/a", there.beside("bucket")["a"], tmp_path / "a")
-    assert (tmp_path / "a").read_bytes() == b"0123456789"
+    mirror, _ = there(tmp_path, store)
+    assert mirror.fetch("memory://bucket/a").read_bytes() == b"0123456789"
 
 
 @pytest.fixture

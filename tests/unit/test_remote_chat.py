@@ -33,7 +33,7 @@ def said(content, finish="stop", **message):
         said("Mice [1].\n\nAnd fish [2]."),
         said("<think>\nCats.\n</think>\n\nMice [1].\n\nAnd fish [2]."),
         said([{"type": "thinking", "thinking": "a"}, {"type": "text", "text": "Mice [1].\n\nAnd fish [2]."}]),
-        [said("Mice [1].\n\nAnd fish [2].", reasoning_content="Cats.")],
+        said("Mice [1].\n\nAnd fish [2].", reasoning_content="Cats."),
     ],
 )
 def test_all_of_an_answer_is_kept_and_no_thoughts(answer):

@@ -11,7 +11,7 @@ def test_names_and_numbers_as_they_are_exposed():
     metrics.refused.labels("size").inc()
     metrics.votes.labels("none").inc()
     for items in (1, 3, 999):
-        metrics.observe_batch("search", items)
+        metrics.batches.labels("search").observe(items)
     # a bound belongs to its bucket, buckets are cumulative: 1 is at most 1, 3 at most 4, 999 in none but the last
     assert {
         'inpars_requests_total{path="/search",status="200"} 1.0',

@@ -6,9 +6,9 @@ import pytest
 import torch
 from tiny_models import sentence
 
-from inpars.models.side_by_side import each_alone, in_lone_thread, side_by_side
+from inpars.engines.side_by_side import each_alone, in_lone_thread, side_by_side
 from inpars.retrieval.dense import Encoder
-from inpars.scoring.loading import for_scoring, load_pair_model
+from inpars.scoring.loading import load_pair_model
 from inpars.scoring.packed_likelihood import PackedLikelihood
 from inpars.scoring.packed_rows import PackedRows
 from inpars.scoring.pair_model import ModelScorer
@@ -102,7 +102,7 @@ def test_work_that_is_no_longer_wanted_is_told_so(use_threads):
 
 
 def test_scores_in_bfloat16(tiny, threads, threads_seen):
-    model = for_scoring(load_pair_model(tiny("bert_classifier"), device="cpu", dtype="bfloat16"), "tiny")
+    model = load_pair_model(tiny("bert_classifier"), device="cpu", dtype="bfloat16")
     expected = ModelScorer(model, "x", batch_tokens=1 << 20).score(PAIRS)
     seen = threads_seen(model, "margins")
     found = ModelScorer(model, "x", batch_tokens=64).score(PAIRS)

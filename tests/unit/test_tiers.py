@@ -2,12 +2,16 @@
 
 import os
 import platform
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from inpars.models.tiers import allowed, capped, processor_tier
+from inpars.models.processor import allowed, processor_tier
+
+capped = runpy.run_path(str(Path(__file__).parents[2] / "scripts" / "bench" / "machine.py"))["capped"]
 
 FLAGS = {
     "amx": "avx2 avx512f avx512_vnni avx512_bf16 amx_tile amx_int8 amx_bf16",

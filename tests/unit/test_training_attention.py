@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 
-from inpars.models import training_attention
-from inpars.models.training_attention import (
+from inpars.engines import training_attention
+from inpars.engines.training_attention import (
     ATTENTION_NAME,
     attend_from_few,
     attend_with_biases,

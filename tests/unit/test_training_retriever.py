@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from tiny_models import WORDS
 
-from inpars.models.side_by_side import in_lone_thread
+from inpars.engines.side_by_side import in_lone_thread
 from inpars.progress import Silent
 from inpars.stages.training import train_retriever_from_file
 from inpars.training import batch_trainer, loop

@@ -5,8 +5,8 @@ import torch
 from transformers import MT5Config, MT5ForConditionalGeneration, T5Config, T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
-from inpars.models import training_t5
-from inpars.models.training_t5 import norm_in_bfloat16, train_t5_with_short_ways
+from inpars.engines import training_t5
+from inpars.engines.training_t5 import norm_in_bfloat16, train_t5_with_short_ways
 
 SIZES = {"d_model": 16, "d_kv": 4, "d_ff": 32, "num_layers": 2, "num_heads": 2, "vocab_size": 60, "dropout_rate": 0.0}
 NETWORKS = [

@@ -60,6 +60,14 @@ def test_the_nearest_are_found_with_their_products(tmp_path):
     assert list(found(tmp_path / "index", "a", 2)) == ["1", "2"]
 
 
+def test_of_equal_products_the_lower_ids_are_found_wherever_they_lie(tmp_path):
+    index, names = tmp_path / "index", [f"{number:02}" for number in range(40)]
+    random.Random(1).shuffle(names)
+    build_index(index, corpus(tmp_path, dict.fromkeys(names[:30], "a")), Letters())
+    add_documents(index, corpus(tmp_path, dict.fromkeys(names[30:], "a"), "more"), Letters())
+    assert list(found(index, "a", 5)) == ["00", "01", "02", "03", "04"]
+
+
 def test_added_documents_are_found_and_deleted_ones_are_not(tmp_path):
     index = tmp_path / "index"
     assert build_index(index, corpus(tmp_path, {"1": "a", "2": "b"}), Letters()) == Change(added=2)
@@ -298,7 +306,7 @@ def _steps(monkeypatch, stop_at):
 
         return call
 
-    for name in ("write_rows", "write_vectors", "sync_folder", "commit", "sweep", "_save_rows"):
+    for name in ("write_rows", "write_vectors", "sync_folder", "commit", "sweep", "save_array"):
         monkeypatch.setattr(index_writing, name, counted(getattr(index_writing, name)))
 
 

@@ -17,8 +17,7 @@ from inpars.errors import BackendError, ConfigError, MissingDependencyError
 from inpars.generation.causal_lm import CausalGenerator
 from inpars.generation.settings import DecodingSettings
 from inpars.models.loading import load_causal_lm
-from inpars.prompting.example_choice import PromptChoice
-from inpars.prompting.templates import Example, Prompt
+from inpars.prompting.templates import Example, Prompt, PromptChoice
 from inpars.records import Document
 from inpars.stages import generating, generating_local
 from inpars.stages.generating import SERVER_BACKENDS, Backend, GenerateOptions, load_generator, load_on_worker

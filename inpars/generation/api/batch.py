@@ -9,18 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inpars.errors import BackendError, ConfigError, DataFormatError
-from inpars.generation.api.budget import Price
 from inpars.generation.api.client import NoAnswerError, Server
 from inpars.generation.api.faults import FINAL, REFUSED, Fault, FaultError, OddReplyError, fault_in, fault_of_status
 from inpars.generation.api.formats import FILTERED
 from inpars.generation.api.journal import AnswerJournal
-from inpars.generation.api.parameters import State, advice
+from inpars.generation.api.options import ApiOptions
+from inpars.generation.api.parameters import Body, advice
 from inpars.generation.api.requests import PATHS, Answer, ApiRequest, Wording, refusal
 from inpars.generation.api.requests import REFUSED as REFUSED_REMARK
 from inpars.generation.api.worker_pool import all_refused
@@ -32,26 +36,16 @@ if TYPE_CHECKING:
     from openai.types import Batch
 
 
-def own_lines(content: bytes, requests: Collection[str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """The records of these requests, in the file's order, and what is to be said of the other lines."""
-    found: list[dict[str, Any]] = []
-    broken: list[str] = []
-    foreign = 0
-    for number, line in enumerate(content.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
+def own_lines(content: bytes, requests: Collection[str]) -> tuple[list[dict[str, Any]], int]:
+    """The records of these requests, in the file's order, and the number of lines that are broken or another's."""
+    lines = [line for line in content.splitlines() if line.strip()]
+    records = []
+    for line in lines:
+        with suppress(JsonError):
             record = parse_json(line)
-        except JsonError as error:
-            broken.append(f"line {number}: {error}")
-            continue
-        custom_id = record.get("custom_id") if isinstance(record, dict) else None
-        if isinstance(custom_id, str) and custom_id in requests:
-            found.append(record)
-        else:
-            foreign += 1
-    notes = [f"{len(broken)} lines of the results cannot be read ({broken[0]})"] if broken else []
-    return found, notes + [f"{foreign} lines of the results are of no request of this batch"] * bool(foreign)
+            if isinstance(record, dict) and str(record.get("custom_id")) in requests:
+                records.append(record)
+    return records, len(lines) - len(records)
 
 
 def body_of(record: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
@@ -76,7 +70,6 @@ MAX_ROUNDS = 4  # times a request is sent before it counts as failed
 CAUTION = 2.0  # times the estimate that a batch may cost before any answer shows how good the estimate is
 CAUTION_LATER = 1.25  # times what answers came to
 LISTED = 1000  # batches that are looked through for our mark
-Row: TypeAlias = tuple[str, str, Answer, float]  # query, request, its answer, USD
 ENDED = {"completed", "failed", "expired", "cancelled"}
 
 
@@ -91,6 +84,18 @@ def refuse_open_batches(path: Path, settings: str) -> None:
         raise ConfigError(f"{path} holds a batch that is not collected yet; give --batch, or remove that file")
 
 
+class _Failure(NamedTuple):
+    """Why a line holds no answer; `status` where the server was asked in the right spelling."""
+
+    reason: str
+    status: int | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether sending it again is of no use."""
+        return self.status in REFUSED | FINAL
+
+
 class Batches:
     """Sends, waits and collects until every request has its answer in the journal."""
 
@@ -99,37 +104,31 @@ class Batches:
         server: Server,
         wording: Wording,
         journal: AnswerJournal,
-        price: Price | None,
+        options: ApiOptions,
         state: Path,
-        entries: list[dict[str, Any]],
-        max_usd: float | None,
-        *,
-        poll_seconds: float,
-        wait: Callable[[float], object],
         progress: Progress = SILENT,
     ) -> None:
-        """`entries` are those of `read_state(state)`."""
-        self._server, self._wording, self._journal, self._price = server, wording, journal, price
-        self._path, self._max_usd, self._poll_seconds = state, max_usd, poll_seconds
-        self._wait, self._progress = wait, progress
-        self._entries = entries
+        self._server, self._wording, self._journal, self._path = server, wording, journal, state
+        self._max_usd, self._poll_seconds, self._progress = options.max_usd, options.poll_seconds, progress
+        self._entries: list[dict[str, Any]] = []
         self._sent: Counter[str] = Counter()  # request -> how often it was sent by this process
         self._estimated = self._used = 0  # input tokens of the answers that came
-        self._reasons: dict[str, str] = {}
-        self._refused: dict[str, str] = {}  # request -> why the server will not do it
-        self._hopeless: dict[str, str] = {}  # the same where it will do none
-        self._spelled: dict[str, State] = {}  # mark of a batch -> how its parameters were spelled
+        self._failures: dict[str, _Failure] = {}  # request -> why its last line holds no answer
+        self._sent_as: dict[str, Body] = {}  # request -> its parameters as they were spelled
 
     def run(self, requests: Sequence[ApiRequest]) -> None:
         """Fill the journal. Raises BackendError for batches that failed, and for requests that did each time."""
         known = {request.digest: request for request in requests}
+        self._entries = read_state(self._path)
         while True:
             for entry in self._open():
                 self._finish(entry, known)
             missing = [request for request in requests if request.digest not in self._journal]
             if not missing:
                 return
-            self._check_refused(missing)
+            failures = [self._failures.get(request.digest) for request in missing]
+            if all(failure and failure.refused for failure in failures):
+                raise all_refused(self._server.url, next(failure.reason for failure in failures if failure))
             hopeless = [request for request in missing if self._sent[request.digest] >= MAX_ROUNDS]
             left = [request for request in missing if self._sent[request.digest] < MAX_ROUNDS]
             if not left:
@@ -148,7 +147,7 @@ class Batches:
         size, fits = 0, False
         caution = CAUTION_LATER * self._used / self._estimated if self._estimated else CAUTION
         for request in requests:
-            left -= self._usd(math.ceil(caution * request.input_tokens), request.output_tokens)
+            left -= self._journal.usd(replace(request, input_tokens=math.ceil(caution * request.input_tokens)))
             if left < 0:
                 break
             line = len(json.dumps(request.body)) + 200  # with what stands around it
@@ -205,48 +204,43 @@ class Batches:
         """The batch that carries the mark, where the server has one."""
 
         def look(client: Any) -> str | None:  # noqa: ANN401 - the SDK's client
-            for number, batch in enumerate(client.batches.list(limit=100)):
-                if (batch.metadata or {}).get(MARK) == mark:
-                    return str(batch.id)
-                if number >= LISTED:
-                    break
-            return None
+            listed = islice(client.batches.list(limit=100), LISTED)
+            return next((str(batch.id) for batch in listed if (batch.metadata or {}).get(MARK) == mark), None)
 
         return self._server.call(look)
 
     def _send(self, mark: str, requests: Sequence[ApiRequest]) -> str:
         """Send once; after a broken connection look for the batch before sending again."""
-        path, spelling = PATHS[self._wording.endpoint], self._server.spelling
-        lines = [
-            json.dumps(
-                {"custom_id": request.digest, "method": "POST", "url": path, "body": spelling.applied(request.body)}
-            )
-            for request in requests
-        ]
-        self._spelled[mark] = spelling.state
-        content = "".join(line + "\n" for line in lines).encode()
+        path = PATHS[self._wording.endpoint]
+        self._sent_as |= {request.digest: self._server.spelling.applied(request.body) for request in requests}
+        bodies = ((request.digest, self._sent_as[request.digest]) for request in requests)
+        content = "".join(
+            json.dumps({"custom_id": name, "method": "POST", "url": path, "body": body}) + "\n" for name, body in bodies
+        ).encode()
         name = f"{MARK}-{mark[:16]}.jsonl"
         upload = self._server.call(lambda client: client.files.create(file=(name, content), purpose="batch").id)
-        for attempt in range(self._server.retries + 1):
+        attempt = 0
+        while True:
             try:
                 return self._server.call(
                     lambda client: (
-                        client.batches.create(
+                        client.with_options(max_retries=0)
+                        .batches.create(
                             input_file_id=upload,
                             endpoint=path,  # type: ignore[arg-type]
                             completion_window="24h",
                             metadata={MARK: mark},
-                        ).id
-                    ),
-                    retries=0,
+                        )
+                        .id
+                    )
                 )
             except NoAnswerError:
-                self._wait(self._poll_seconds)
+                self._wait()
                 if (found := self._marked(mark)) is not None:
                     return found
                 if attempt == self._server.retries:
                     raise
-        raise NoAnswerError("never sent")  # a negative number of retries
+                attempt += 1
 
     def _ended(self, batch_id: str) -> Batch:
         """The batch once the server is through with it."""
@@ -260,7 +254,10 @@ class Batches:
             if line != shown:
                 self._progress.note(line)
                 shown = line
-            self._wait(self._poll_seconds)
+            self._wait()
+
+    def _wait(self) -> None:
+        time.sleep(self._poll_seconds)
 
     def _collect(self, batch: Batch, entry: dict[str, Any], known: dict[str, ApiRequest]) -> None:
         """Keep what a batch's files answer. Lines may come in any order, more than once, or not at all."""
@@ -268,70 +265,62 @@ class Batches:
         for file_id in (batch.output_file_id, batch.error_file_id):
             if file_id:
                 content = self._server.call(lambda client, name=file_id: client.files.content(name).content)  # type: ignore[misc]
-                found, notes = own_lines(content, frozenset(entry["requests"]))
+                found, others = own_lines(content, frozenset(entry["requests"]))
                 lines += found
-                for note in notes:
-                    self._progress.note(f"{file_id}: {note}")
-        self._journal.add_all(self._rows(lines, entry, known))
-        if self._refused and self._journal.written:
+                others += len(found) - len({record["custom_id"] for record in found})
+                if others:
+                    self._progress.note(f"{file_id}: {others} lines are broken, doubled or of no request of this batch")
+        self._journal.add(self._rows(lines, known))
+        refused = [name for name, failure in self._failures.items() if failure.status in REFUSED and name in known]
+        if refused and self._journal.written:
             answer = Answer(refusal(), 0, 0, (REFUSED_REMARK,))
-            self._journal.add_all((known[name].query_id, name, answer, 0.0) for name in self._refused if name in known)
-            self._refused.clear()
+            self._journal.add({name: (known[name].query_id, answer) for name in refused})
 
-    def _rows(self, lines: Sequence[dict[str, Any]], entry: dict[str, Any], known: dict[str, ApiRequest]) -> list[Row]:
-        """The answers in result lines, the first of several; what failed is left for the next round."""
-        rows: dict[str, Row] = {}
+    def _rows(self, lines: Sequence[dict[str, Any]], known: dict[str, ApiRequest]) -> dict[str, tuple[str, Answer]]:
+        """The answers in result lines, the first of several; of lines without one the failure is kept."""
+        rows: dict[str, tuple[str, Answer]] = {}
         for record in lines:
             name = record["custom_id"]
-            if name not in rows and (row := self._row(record, entry, known.get(name))) is not None:
-                rows[name] = row
-                self._reasons.pop(name, None)
-                self._refused.pop(name, None)
-        if again := len(lines) - len({record["custom_id"] for record in lines}):
-            self._progress.note(f"{again} lines of the results answer a request once more; the first answer counts")
-        return list(rows.values())
+            request = known.get(name)
+            if name in rows:
+                continue
+            found = self._read(record, request)
+            if isinstance(found, _Failure):
+                self._failures[name] = found
+            else:
+                rows[name] = request.query_id if request else "", found
+        return rows
 
-    def _row(self, record: dict[str, Any], entry: dict[str, Any], request: ApiRequest | None) -> Row | None:
-        """One line's answer; of a line without one the reason is kept."""
-        name, query_id = record["custom_id"], request.query_id if request else ""
+    def _read(self, record: dict[str, Any], request: ApiRequest | None) -> Answer | _Failure:
         try:
-            answer = self._wording.read(body_of(record), request=request)
+            answer = self._wording.read(body_of(record), request)
         except FaultError as error:
             if error.fault.filtered:
-                return query_id, name, Answer(refusal(), 0, 0, (FILTERED,)), 0.0
-            self._note_failed(name, error.fault, entry, request)
-            return None
+                return Answer(refusal(), 0, 0, (FILTERED,))
+            return self._judged(error.fault, request)
         except OddReplyError as error:
-            self._reasons[name] = self._server.scrub(str(error))
-            return None
+            return _Failure(self._server.scrub(str(error)))
         self._estimated += request.input_tokens if request else 0
         self._used += answer.input_tokens if request else 0
-        return query_id, name, answer, self._usd(answer.input_tokens, answer.output_tokens)
+        return answer
 
-    def _note_failed(self, name: str, fault: Fault, entry: dict[str, Any], request: ApiRequest | None) -> None:
+    def _judged(self, fault: Fault, request: ApiRequest | None) -> _Failure:
+        """A failure that is final, unless another spelling of the request's parameters may help."""
         reason = self._server.scrub(f"status {fault.status}: {fault.message}" if fault.status else fault.message)
-        self._reasons[name] = reason
-        state = self._spelled.get(entry["mark"], ())
-        respelled = request is not None and self._server.spelling.learns(fault.message, request.body, state)
-        if not respelled and fault.status in REFUSED | FINAL:
-            refused = self._refused if fault.status in REFUSED else self._hopeless
-            refused[name] = f"{reason}; {flag}" if (flag := advice(fault.message)) else reason
-
-    def _check_refused(self, missing: Sequence[ApiRequest]) -> None:
-        refused = self._hopeless | self._refused
-        if refused and all(request.digest in refused for request in missing):
-            raise all_refused(self._server.url, next(iter(refused.values())))
+        if request is not None:
+            sent = self._sent_as.get(request.digest, request.body)
+            if self._server.spelling.learns(fault.message, sent, request.body):
+                return _Failure(reason)
+        return _Failure(f"{reason}; {flag}" if (flag := advice(fault.message)) else reason, fault.status)
 
     def _failure(self, hopeless: Sequence[ApiRequest], total: int) -> BackendError:
-        reasons = Counter(self._reasons.get(request.digest, "no line in the results") for request in hopeless)
+        unanswered = _Failure("no line in the results")
+        reasons = Counter(self._failures.get(request.digest, unanswered).reason for request in hopeless)
         why = "; ".join(f"{count} times {reason}" for reason, count in reasons.most_common(3))
         return BackendError(
             f"{len(hopeless)} of {total} requests have no answer after {MAX_ROUNDS} batches ({why}); the others are "
             f"kept in {self._journal.path}, and the same command asks for these again"
         )
-
-    def _usd(self, input_tokens: int, output_tokens: int) -> float:
-        return self._price.usd(input_tokens, output_tokens) if self._price else 0.0
 
     def _write_state(self) -> None:
         with atomic_writer(self._path) as stream:

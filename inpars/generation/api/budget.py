@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -215,11 +215,3 @@ def cut_text(text: str, max_tokens: int) -> str:
         return text
     kept = raw[: max_tokens * BYTES_PER_TOKEN].decode("utf-8", "ignore")
     return kept if text[len(kept)].isspace() else (kept.rpartition(" ")[0] or kept)
-
-
-def total(requests: Iterable[tuple[int, int]]) -> tuple[int, int, int]:
-    """Number, input and output tokens of requests."""
-    count = input_tokens = output_tokens = 0
-    for tokens_in, tokens_out in requests:
-        count, input_tokens, output_tokens = count + 1, input_tokens + tokens_in, output_tokens + tokens_out
-    return count, input_tokens, output_tokens

@@ -11,10 +11,11 @@ import os
 import random
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import openai
@@ -39,11 +40,15 @@ ADVICE = {
 NO_KEY = "none"  # servers of one's own ask for none, but the SDK does
 AZURE_KEY = "api-key"  # the header that Azure reads
 MESSAGE_CHARACTERS = 200
-Read: TypeAlias = Callable[[dict[str, Any], tuple[str, ...]], Value]
+Read: TypeAlias = Callable[[dict[str, Any]], Value]
 
 
 class RefusedError(BackendError):
-    """The server will not do this request, however often it is asked."""
+    """The server will not do this request, however often it is asked. `said` are the server's own words in full."""
+
+    def __init__(self, reason: str, said: str = "") -> None:
+        super().__init__(reason)
+        self.said = said
 
 
 class FilteredError(RefusedError):
@@ -51,17 +56,11 @@ class FilteredError(RefusedError):
 
 
 class NoAnswerError(BackendError):
-    """All attempts at a request failed. `kind` is the reason without what differs from request to request."""
+    """An attempt that failed and may be repeated, or the last one of several.
 
-    def __init__(self, reason: str, kind: str = "") -> None:
-        super().__init__(reason)
-        self.kind = kind or reason
-
-
-class _AgainError(Exception):
-    """An attempt that failed and may be repeated; `perhaps_paid` where the server may have done its part.
-
-    `settles` where the server did answer, without a text: after the last attempt that is its refusal.
+    `kind` is the reason without what differs from request to request, `after` the seconds that the server asks to wait;
+    `perhaps_paid` where it may have done its part, `settles` where it did answer, without a text: after the last
+    attempt that is its refusal.
     """
 
     def __init__(
@@ -74,27 +73,20 @@ class _AgainError(Exception):
         settles: bool = False,
     ) -> None:
         super().__init__(reason)
-        self.kind, self.after, self.perhaps_paid, self.settles = kind, after, perhaps_paid, settles
+        self.kind, self.after, self.perhaps_paid, self.settles = kind or reason, after, perhaps_paid, settles
 
 
-class _RespelledError(Exception):
-    """A request that was refused for how a parameter is spelled, and is asked again in another way."""
-
-
-class Gate(Protocol):
-    """What every attempt passes: limits on speed and money."""
+class Gate:
+    """What every attempt passes: limits on speed and money. This one is always open."""
 
     def enter(self) -> None:
         """Wait until an attempt may begin."""
-        ...
 
     def leave(self, *, lost: bool) -> None:
         """An attempt failed; `lost` where it was perhaps paid for."""
-        ...
 
     def pause(self, seconds: float) -> None:
         """The server asks everybody to wait."""
-        ...
 
 
 class Server:
@@ -116,36 +108,40 @@ class Server:
             default_query=query,
             default_headers={AZURE_KEY: self._key} if self._key and is_azure(url) else None,
             timeout=timeout_seconds,
-            max_retries=0,
+            max_retries=0,  # each attempt passes the gate
         )
 
     def ask(self, endpoint: Endpoint, body: dict[str, Any], read: Read[Value], gate: Gate) -> Value:
-        """What `read` finds in the server's answer, given the remarks on how it was packed.
+        """What `read` finds in the server's answer.
 
         Raises RefusedError, NoAnswerError, or BackendError where no request can succeed. The last attempt's place
         behind the gate is left to the caller to settle.
         """
-
-        def attempt(client: openai.OpenAI) -> Value:
-            target: Any = client.completions if endpoint == "completions" else client.chat.completions
-            state = self.spelling.state
+        failures = 0
+        while True:
+            gate.enter()
+            sent = self.spelling.applied(body)
             try:
-                response = target.with_raw_response.create(**self.spelling.applied(body, state)).http_response
-                value = read(*read_payload(response.content, response.headers.get("content-type", "")))
-            except (openai.APIStatusError, FaultError) as error:
-                fault = _fault(error)
-                if fault.status in REFUSED and not fault.filtered and self.spelling.learns(fault.message, body, state):
-                    raise _RespelledError from None
-                raise
-            self._works = True
-            return value
+                return self._answer(endpoint, sent, read)
+            except NoAnswerError as error:
+                gate.leave(lost=error.perhaps_paid)
+                if failures == self.retries or self._stopped.is_set():
+                    raise (RefusedError(str(error)) if error.settles else error) from None
+                if error.after is not None:
+                    gate.pause(error.after)
+                self._stopped.wait(_delay(failures, error.after))
+                failures += 1
+            except BaseException as error:
+                gate.leave(lost=False)
+                refused = isinstance(error, RefusedError) and not isinstance(error, FilteredError)
+                if not (refused and self.spelling.learns(error.said, sent, body)):  # type: ignore[attr-defined]
+                    raise
 
-        return self._patiently(attempt, gate, self.retries)
-
-    def call(self, what: Callable[[openai.OpenAI], Value], *, retries: int | None = None) -> Value:
-        """Any other call of the SDK, repeated likewise."""
+    def call(self, what: Callable[[openai.OpenAI], Value]) -> Value:
+        """Any other call of the SDK, which costs nothing and is repeated by the SDK."""
         try:
-            return self._patiently(what, _OPEN, self.retries if retries is None else retries)
+            with self._failures():
+                return what(self._client.with_options(max_retries=self.retries))
         except (RefusedError, NoAnswerError) as error:
             raise type(error)(
                 f"{self.url}: {error}; what is done is kept, the same command goes on from here"
@@ -163,54 +159,34 @@ class Server:
         line = KEY_LIKE.sub("[key]", line)
         return line if len(line) <= MESSAGE_CHARACTERS else line[: MESSAGE_CHARACTERS - 1] + "…"
 
-    def _patiently(self, attempt: Callable[[openai.OpenAI], Value], gate: Gate, retries: int) -> Value:
-        number = 0
-        while number <= retries:
-            gate.enter()
-            try:
-                return self._once(attempt)
-            except _RespelledError:
-                gate.leave(lost=False)
-            except _AgainError as problem:
-                gate.leave(lost=problem.perhaps_paid)
-                if number == retries or self._stopped.is_set():
-                    raise _last(problem) from None
-                if problem.after is not None:
-                    gate.pause(problem.after)
-                self._stopped.wait(_delay(number, problem.after))
-                number += 1
-            except BaseException:
-                gate.leave(lost=False)
-                raise
-        raise NoAnswerError("never asked")  # a negative number of retries
+    def _answer(self, endpoint: Endpoint, body: dict[str, Any], read: Read[Value]) -> Value:
+        target: Any = self._client.completions if endpoint == "completions" else self._client.chat.completions
+        with self._failures():
+            value = read(read_payload(target.with_raw_response.create(**body).http_response.content))
+        self._works = True
+        return value
 
-    def _once(self, attempt: Callable[[openai.OpenAI], Value]) -> Value:
-        """One attempt, its failure as one of our errors."""
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Whatever goes wrong in an attempt, as one of our errors."""
         try:
-            return attempt(self._client)
+            yield
         except openai.APIStatusError as error:
-            raise self._judged(_fault(error), _retry_after(error.response.headers)) from None
+            fault = fault_of_status(error.status_code, error.response.content)
+            raise self._judged(fault, _retry_after(error.response.headers)) from None
         except FaultError as error:
-            raise self._judged(error.fault, None) from None
+            raise self._judged(error.fault) from None
         except OddReplyError as error:
             raise self._odd(error) from None
         except openai.APITimeoutError:
-            raise _AgainError(f"no answer within {self._timeout:g} s", perhaps_paid=True) from None
+            raise NoAnswerError(f"no answer within {self._timeout:g} s", perhaps_paid=True) from None
         except openai.APIConnectionError as error:
-            cause = type(error.__cause__).__name__
-            unsent = cause in ("ConnectError", "ConnectTimeout")
+            unsent = type(error.__cause__).__name__ in ("ConnectError", "ConnectTimeout")
             reason = "no connection" if unsent else "the connection broke"
-            raise _AgainError(reason, perhaps_paid=not unsent) from None
-        except (
-            openai.APIResponseValidationError,
-            ValueError,
-            KeyError,
-            IndexError,
-            TypeError,
-            AttributeError,
-        ) as error:
+            raise NoAnswerError(reason, perhaps_paid=not unsent) from None
+        except (openai.APIResponseValidationError, ValueError, LookupError, TypeError, AttributeError) as error:
             reason = self.scrub(f"a broken answer ({type(error).__name__}: {error})")
-            raise _AgainError(reason, kind="a broken answer", perhaps_paid=True) from None
+            raise NoAnswerError(reason, kind="a broken answer", perhaps_paid=True) from None
         except openai.OpenAIError as error:
             raise BackendError(f"{self.url}: {self.scrub(str(error))}; check the server and its address") from None
 
@@ -219,9 +195,9 @@ class Server:
         reason = self.scrub(str(error))
         if error.page and not self._works:
             return BackendError(f"{self.url} answers with a web page, {reason}; check --base-url, most end in /v1")
-        return _AgainError(reason, kind=error.problem, perhaps_paid=True, settles=error.settles)
+        return NoAnswerError(reason, kind=error.problem, perhaps_paid=True, settles=error.settles)
 
-    def _judged(self, fault: Fault, after: float | None) -> Exception:
+    def _judged(self, fault: Fault, after: float | None = None) -> Exception:
         status, message = fault.status, self.scrub(fault.message)
         said = f"status {status}: {message}" if status else message
         if fault.filtered and (status is None or status < 500):
@@ -229,9 +205,9 @@ class Server:
         if fault.empty_account:
             return BackendError(f"{self.url}: the account is empty ({message}); fill it and run the same command")
         if status is None or status in AGAIN or status >= 500:
-            return _AgainError(said, after=after)
+            return NoAnswerError(said, after=after)
         if status in REFUSED:
-            return RefusedError(f"{said}; {flag}" if (flag := advice(fault.message)) else said)
+            return RefusedError(f"{said}; {flag}" if (flag := advice(fault.message)) else said, fault.message)
         return BackendError(f"{self.url} answers with {said}; {ADVICE.get(status, 'check --base-url')}")
 
 
@@ -245,33 +221,6 @@ def _split(url: str) -> tuple[str, dict[str, object] | None]:
     """The address that paths are added to, and what follows the question mark, which stays behind them."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(query="")), dict(parse_qsl(parts.query)) or None
-
-
-def _fault(error: openai.APIStatusError | FaultError) -> Fault:
-    if isinstance(error, FaultError):
-        return error.fault
-    return fault_of_status(error.status_code, error.response.content)
-
-
-def _last(problem: _AgainError) -> BackendError:
-    """What the last attempt's failure comes to."""
-    return RefusedError(str(problem)) if problem.settles else NoAnswerError(str(problem), problem.kind)
-
-
-class _Open:
-    """A gate without a lock."""
-
-    def enter(self) -> None:
-        """Walk through."""
-
-    def leave(self, *, lost: bool) -> None:
-        """Walk back."""
-
-    def pause(self, seconds: float) -> None:
-        """Ignore it."""
-
-
-_OPEN = _Open()
 
 
 def _delay(attempt: int, after: float | None) -> float:

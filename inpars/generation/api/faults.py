@@ -19,6 +19,7 @@ FINAL = {401, 402, 403, 404, 405}  # no request can succeed
 REFUSED = {400, 413, 414, 422}  # not this one
 AGAIN = {408, 409, 425, 429}  # besides everything from 500 on
 _MESSAGES = ("message", "msg", "detail", "error_description", "error_message", "error_msg", "reason", "title")
+_CODES = ("code", "status", "status_code", "statusCode", "type", "param", "innererror", "inner_error")
 _STATUS_OF_WORDS = (
     (r"insufficient[_ ](?:quota|credits?|funds|balance)|out of credits|billing|payment[_ ]required", 402),
     (r"rate[_ ]?limit|too[_ ]many[_ ]requests|resource_exhausted|throttl", 429),
@@ -37,7 +38,6 @@ _FILTERS = re.compile(
 )
 _HIDDEN = re.compile(r"<(script|style)\b.*?</\1>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<[^<>]*>")
-_NONE = (None, "", "None", "null", 0, "0", 200, "200")  # codes that are none
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,9 @@ def fault_in(payload: Any, status: int | None = None) -> Fault | None:  # noqa: 
     error = _error(payload, failed=status is not None)
     if error is None:
         return None
-    message = _message(error)
-    words = " ".join([message, *_codes(error), *(_codes(payload) if isinstance(payload, dict) else ())])
-    found = status or _number(error) or _number(payload) or _status_of(words)
+    message, codes = _message(error), [*_codes(error), *_codes(payload)]
+    words = " ".join([message, *codes])
+    found = status or next((int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)), None) or _status_of(words)
     empty = "insufficient_quota" in words
     return Fault(found, message or "no reason given", _FILTERS.search(words) is not None or _is_filtered(error), empty)
 
@@ -95,7 +95,7 @@ def _error(payload: Any, *, failed: bool) -> Any:  # noqa: ANN401 - JSON
     if not isinstance(payload, dict):
         return payload if failed and payload else None
     for name in ("error", "errors"):
-        if (error := payload.get(name)) and (_message(error) or not isinstance(error, dict) or _number(error)):
+        if (error := payload.get(name)) and (not isinstance(error, dict) or any(error.values())):
             return error
     bare = any(_message(payload.get(name)) for name in _MESSAGES)
     return payload if failed or (bare and not payload.get("choices")) else None
@@ -120,23 +120,13 @@ def _message(error: Any, depth: int = 3) -> str:  # noqa: ANN401 - JSON
 
 
 def _codes(error: Any) -> Iterator[str]:  # noqa: ANN401 - JSON
-    """Words that name the kind of fault."""
+    """Words and numbers that name the kind of fault."""
     if isinstance(error, dict):
-        for name in ("code", "type", "status", "param", "innererror", "inner_error"):
-            value = error.get(name)
-            if isinstance(value, str):
-                yield value
-            elif isinstance(value, dict):
+        for name in _CODES:
+            if isinstance(value := error.get(name), str | int):
+                yield str(value)
+            else:
                 yield from _codes(value)
-
-
-def _number(error: Any) -> int | None:  # noqa: ANN401 - JSON
-    if isinstance(error, dict):
-        for name in ("code", "status", "status_code", "statusCode"):
-            value = error.get(name)
-            if value not in _NONE and isinstance(value, int | str) and re.fullmatch(r"[1-5]\d\d", str(value)):
-                return int(value)
-    return None
 
 
 def _status_of(words: str) -> int | None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from inpars.generation import GeneratedQuery
-from inpars.generation.api.batch import Batches, read_state, refuse_open_batches, state_path
-from inpars.generation.api.budget import Budget, Price, RateLimits
+from inpars.generation.api.batch import Batches, refuse_open_batches, state_path
+from inpars.generation.api.budget import Price
 from inpars.generation.api.client import Server
 from inpars.generation.api.journal import AnswerJournal, journal_path
 from inpars.generation.api.options import ApiOptions
@@ -35,31 +35,21 @@ class ApiGenerator:
         """Open the journal beside `output`. Raises ConfigError where the key is missing or a batch is under way."""
         self.name, self.device = wording.model, f"server {wording.url}"
         self.log_prob_kind: LogProbKind = options.log_prob_kind
-        self._wording, self._price, self._documents = wording, price, list[Document]()
+        self._wording, self._priced, self._documents = wording, price is not None, list[Document]()
         self._positions: dict[str, int] = {}
         self._remarks, self._answers = Counter[str](), 0  # of the answers that were handed out
         self._made: dict[str, list[ApiRequest]] = {}  # of documents that are asked about and not yet written
         self._ahead = max(CHUNK_DOCUMENTS, 2 * options.concurrency)
-        state = state_path(output)
-        entries = read_state(state)
+        state, stopped = state_path(output), threading.Event()
         if not options.batch:
             refuse_open_batches(state, wording.digest)
-        stopped = threading.Event()
         self._server = Server(
             wording.url, timeout_seconds=options.timeout_seconds, retries=options.retries, stopped=stopped
         )
-        self._journal = AnswerJournal(journal_path(output))
-        budget = Budget(options.max_usd, self._journal.spent.usd)
-        limits = RateLimits(options.requests_per_minute, options.tokens_per_minute, sleep=stopped.wait)
-        self._asker = Asker(self._server, wording, self._journal, limits, budget, price, options.concurrency, stopped)
-        self._batches: Batches | None = None
-        if options.batch:
-            self._batches = Batches(
-                *(self._server, wording, self._journal, price, state, entries, options.max_usd),
-                poll_seconds=options.poll_seconds,
-                wait=stopped.wait,
-                progress=progress,
-            )
+        self._journal = AnswerJournal(journal_path(output), price)
+        self._asker = Asker(self._server, wording, self._journal, options, stopped)
+        self._batches = Batches(self._server, wording, self._journal, options, state, progress)
+        self._in_batches = options.batch
 
     def plan(self, documents: Sequence[Document]) -> list[list[int]]:
         """Chunks of documents in their order."""
@@ -75,7 +65,7 @@ class ApiGenerator:
         """
         wanted = [self._requests_of(document) for document in documents]
         missing = [request for requests in wanted for request in requests if request.digest not in self._journal]
-        if missing and self._batches is not None:
+        if missing and self._in_batches:
             self._batches.run(self._requests(self._rest(documents)))
         elif missing:
             self._ask(documents)
@@ -87,15 +77,14 @@ class ApiGenerator:
     def status(self) -> str:
         """`$0.0123 spent, 2 failed`; tokens where the price is not known."""
         spent, failed = self._journal.spent, len(self._asker.failures) + self._journal.refused
-        cost = (
-            f"{spent.input_tokens + spent.output_tokens:,} tokens" if self._price is None else f"${spent.usd:.4f} spent"
-        )
+        tokens = spent.input_tokens + spent.output_tokens
+        cost = f"${spent.usd:.4f} spent" if self._priced else f"{tokens:,} tokens"
         return f"{cost}, {failed} failed"
 
     def results(self) -> Mapping[str, Any]:
         """What the journal's answers cost, those of earlier runs and other settings included; and what was odd."""
         spent = self._journal.spent
-        usd = None if self._price is None else round(spent.usd, 6)
+        usd = round(spent.usd, 6) if self._priced else None
         odd = {"remarks": dict(sorted(self._remarks.items()))} if self._remarks else {}
         return {"usd": usd, "input_tokens": spent.input_tokens, "output_tokens": spent.output_tokens, **odd}
 

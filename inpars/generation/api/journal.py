@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from inpars.errors import DataFormatError, StorageError
 from inpars.generation import GeneratedQuery
-from inpars.generation.api.requests import Answer
+from inpars.generation.api.budget import Price
+from inpars.generation.api.requests import Answer, ApiRequest
 from inpars.json_text import JsonError, parse_json
 from inpars.storage import AppendedLines, broken_json, open_lines, to_json_line
 
@@ -53,11 +54,11 @@ def read_answers(path: Path) -> Iterator[dict[str, Any]]:
 
 
 class AnswerJournal:
-    """Answers by the digest of their request. Safe to use from many threads."""
+    """Answers by the digest of their request, and their price. Safe to use from many threads."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, price: Price | None = None) -> None:
         """Read what is there and open it for more."""
-        self.path, self.spent, self.refused = path, Spent(), 0
+        self.path, self.spent, self.refused, self._price = path, Spent(), 0, price
         self._lock, self._broken = threading.Lock(), False
         self._answers: dict[str, GeneratedQuery] = {}
         self._remarks: dict[str, tuple[str, ...]] = {}
@@ -87,15 +88,15 @@ class AnswerJournal:
         """Answers that hold a query, refusals left out."""
         return len(self._answers) - self.refused
 
-    def add(self, query_id: str, digest: str, answer: Answer, usd: float) -> None:
-        """Make one answer durable."""
-        self.add_all([(query_id, digest, answer, usd)])
+    def usd(self, asked: ApiRequest | Answer) -> float:
+        """What a request may cost, or an answer did; 0 where nobody knows the price."""
+        return self._price.usd(asked.input_tokens, asked.output_tokens) if self._price else 0.0
 
-    def add_all(self, answers: Iterable[tuple[str, str, Answer, float]]) -> None:
-        """Make answers durable; those that are known already are left out."""
+    def add(self, answers: Mapping[str, tuple[str, Answer]]) -> None:
+        """Make answers durable, by digest with their query's id; those that are known already are left out."""
         with self._lock:
-            rows = {row[1]: row for row in reversed([*answers])}  # the first of several
-            self._append([_record(*row) for row in reversed(rows.values()) if row[1] not in self._answers])
+            new = {digest: row for digest, row in answers.items() if digest not in self._answers}
+            self._append([_record(digest, *row, self.usd(row[1])) for digest, row in new.items()])
 
     def add_lost(self, usd: float) -> None:
         """Note money for an answer that was perhaps written but never arrived."""
@@ -150,7 +151,7 @@ class AnswerJournal:
         self.spent.output_tokens += int(record["output_tokens"])
 
 
-def _record(query_id: str, digest: str, answer: Answer, usd: float) -> dict[str, Any]:
+def _record(digest: str, query_id: str, answer: Answer, usd: float) -> dict[str, Any]:
     query = answer.query
     return {
         "query_id": query_id,

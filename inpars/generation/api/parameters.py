@@ -22,15 +22,11 @@ _UNSUPPORTED = (
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """A change that a server's words ask for, possible for some bodies."""
+    """What a server's words ask for; `apply` leaves bodies alone that it does not concern."""
 
     pattern: re.Pattern[str]
-    possible: Callable[[Body], bool]
     apply: Callable[[Body], Body]
     note: str = ""
-
-
-State: TypeAlias = tuple[_Change, ...]
 
 
 def _both_ways(name: str, more: str = _UNSUPPORTED) -> re.Pattern[str]:
@@ -38,38 +34,26 @@ def _both_ways(name: str, more: str = _UNSUPPORTED) -> re.Pattern[str]:
     return re.compile(rf"\b{name}\b.*{more}|{more}.*\b{name}\b", re.IGNORECASE | re.DOTALL)
 
 
-def _renamed(old: str, new: str) -> Callable[[Body], Body]:
-    return lambda body: {new if name == old else name: value for name, value in body.items()}
+def _renamed(old: str, new: str) -> _Change:
+    return _Change(_both_ways(old), lambda body: {new if name == old else name: value for name, value in body.items()})
+
+
+def _dropped(dropped: str, note: str = "") -> _Change:
+    return _Change(
+        _both_ways(dropped), lambda body: {name: value for name, value in body.items() if name != dropped}, note
+    )
 
 
 _CHANGES = (
-    _Change(
-        _both_ways("max_tokens"),
-        lambda body: "max_tokens" in body,
-        _renamed("max_tokens", "max_completion_tokens"),
-    ),
-    _Change(
-        _both_ways("max_completion_tokens"),
-        lambda body: "max_completion_tokens" in body,
-        _renamed("max_completion_tokens", "max_tokens"),
-    ),
+    _renamed("max_tokens", "max_completion_tokens"),
+    _renamed("max_completion_tokens", "max_tokens"),
     _Change(
         _both_ways(r"top[_ ]logprobs", r"(?:must|required?|needs?|set|missing)"),
-        lambda body: body.get("logprobs") is True and "top_logprobs" not in body,
-        lambda body: body | {"top_logprobs": 1},
+        lambda body: {"top_logprobs": 1} | body if body.get("logprobs") is True else body,
     ),
-    _Change(
-        _both_ways("seed"),
-        lambda body: "seed" in body,
-        lambda body: {name: value for name, value in body.items() if name != "seed"},
-        "the server takes no seed: what it draws cannot be repeated",
-    ),
+    _dropped("seed", "the server takes no seed: what it draws cannot be repeated"),
 )
-_NO_TEMPERATURE = _Change(
-    _both_ways("temperature"),
-    lambda body: "temperature" in body,
-    lambda body: {name: value for name, value in body.items() if name != "temperature"},
-)
+_NO_TEMPERATURE = _dropped("temperature")
 _ADVICE = (
     (r"temperature", "give --temperature 1"),
     (r"log[_ ]?probs?\b", "give --log-prob-kind absent"),
@@ -92,31 +76,24 @@ class Spelling:
         self._lock = threading.Lock()
 
     @property
-    def state(self) -> State:
-        """What is known now, for `applied` and `learns` of a later time."""
-        return self._learnt
-
-    @property
     def notes(self) -> list[str]:
         """What the changes mean for the answers, where they mean anything."""
         return [change.note for change in self._learnt if change.note]
 
-    def applied(self, body: Body, state: State | None = None) -> Body:
-        """The body as this server wants it."""
-        for change in self._learnt if state is None else state:
-            if change.possible(body):
-                body = change.apply(body)
+    def applied(self, body: Body) -> Body:
+        """The body as this server wants it, as far as is known now."""
+        for change in self._learnt:
+            body = change.apply(body)
         return body
 
-    def learns(self, message: str, body: Body, state: State) -> bool:
-        """Whether a refusal of `applied(body, state)` asks for a change that had not been made."""
+    def learns(self, message: str, sent: Body, body: Body) -> bool:
+        """Whether a refusal of `sent`, made of `body`, asks for a change that it was sent without."""
         for change in (*_CHANGES, _NO_TEMPERATURE) if self.may_drop_temperature else _CHANGES:
-            if change in state or not change.possible(body) or not change.pattern.search(message):
-                continue
-            with self._lock:
-                if change not in self._learnt:
-                    self._learnt = (*self._learnt, change)
-            return True
+            if change.pattern.search(message) and change.apply(sent) != sent:
+                with self._lock:
+                    if change not in self._learnt:
+                        self._learnt = (*self._learnt, change)
+                return self.applied(body) != sent
         return False
 
 

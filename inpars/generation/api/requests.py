@@ -16,16 +16,14 @@ from inpars.generation import GeneratedQuery
 from inpars.generation.api.budget import TOKENS_PER_TURN, cut_text, estimate_tokens
 from inpars.generation.api.formats import (
     BROKEN,
-    ENCODING,
     FILTERED,
     NO_FINISH,
     PARTS,
-    STREAM,
     UNKNOWN_FINISH,
     Reply,
+    answer_in,
     read_reply,
     tokens_used,
-    unwrapped,
 )
 from inpars.generation.api.options import OPENAI_URL
 from inpars.generation.api.replies import ECHO, MARKUP, ONLY_THOUGHTS, PREAMBLE, THOUGHTS, find_continued, find_replied
@@ -48,8 +46,6 @@ SENTENCES: Mapping[str, str] = {
     REFUSED: "were refused by the server; their queries are empty, with finish_reason error",
     REFUSED_IN_WORDS: "decline in words to write a query; their queries are empty, with finish_reason error",
     PARTS: "had parts that are no text, which were left out",
-    STREAM: "came as an event stream that was not asked for; its chunks were joined",
-    ENCODING: "were not UTF-8; look at letters beyond ASCII",
     BROKEN: "hold letters that did not arrive whole, shown as U+FFFD",
     NO_FINISH: "have no finish_reason; taken for stop, or for length where the token limit was reached",
     UNKNOWN_FINISH: "have a finish_reason that is not known; taken for stop, or for length at the token limit",
@@ -127,25 +123,19 @@ class Wording:
         """A prompt that reads replies as all documents' prompts do."""
         return self.prompt.longest()
 
-    def read(
-        self,
-        payload: Any,  # noqa: ANN401 - JSON
-        remarks: tuple[str, ...] = (),
-        *,
-        request: ApiRequest | None = None,
-    ) -> Answer:
+    def read(self, payload: Any, request: ApiRequest | None = None) -> Answer:  # noqa: ANN401 - JSON
         """The query in a server's answer, with the remarks on how it had to be read.
 
         Raises OddReplyError where there is none to be found, FaultError where the server complains.
         """
-        reply = read_reply(unwrapped(payload), most_tokens=self.settings.max_new_tokens)
+        reply = read_reply(answer_in(payload), most_tokens=self.settings.max_new_tokens)
         query, about_query = self._query(reply, request)
         expected = (request.input_tokens, request.output_tokens) if request else (0, 0)
         return Answer(
             query,
             tokens_used(reply.usage, "prompt_tokens", expected[0]),
             tokens_used(reply.usage, "completion_tokens", expected[1]),
-            (*remarks, *reply.remarks, *about_query),
+            (*reply.remarks, *about_query),
         )
 
     def _query(self, reply: Reply, request: ApiRequest | None) -> tuple[GeneratedQuery, tuple[str, ...]]:
