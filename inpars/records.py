@@ -26,7 +26,7 @@ class Document:
     """One retrievable passage.
 
     `metadata` is BEIR's: what a collection tells about its documents. What `inpars ingest` puts there is listed in
-    `inpars.documents.chunking`.
+    `inpars.documents.chunks`.
     """
 
     doc_id: str

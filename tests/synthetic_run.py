@@ -18,14 +18,14 @@ from inpars.fusion.choice import OFFSETS, STEPS
 from inpars.fusion.gate import PRIOR
 from inpars.fusion.system import FirstStage, Reranking, SearchSystem
 from inpars.manifest import Manifest, git_commit, stamp, stamp_text, versions, write_manifest
-from inpars.pipeline.judging import judge
+from inpars.pipeline.measurement import judge
 from inpars.pipeline.options import PipelineOptions
-from inpars.pipeline.results import Asked, Shipped, report_of, write_mark
+from inpars.pipeline.results import Invocation, Shipped, report_of, write_mark
 from inpars.progress import SILENT
 from inpars.prompting.prompts import load_prompt
 from inpars.records import Document, SyntheticQuery
 from inpars.reports.render import write_report
-from inpars.stages.filtering import filter_file
+from inpars.stages.filter import filter_file
 from inpars.storage import write_jsonl, write_lines
 from inpars.topics import Topics
 
@@ -56,7 +56,7 @@ def make_run(folder: Path, queries: int, *, depth: int = 100, seed: int = 0) -> 
     chance = random.Random(seed)
     dataset = _dataset(folder, chance)
     options = PipelineOptions(top_k=queries // 2)
-    asked = Asked("inpars run --dataset toy --output toy", {"dataset": "toy", "split": "test"}, "inpars")
+    asked = Invocation("inpars run --dataset toy --output toy", {"dataset": "toy", "split": "test"}, "inpars")
     write_mark(folder, dataset, asked)
     manifests = {"generate": _generate(folder, dataset, queries, chance)}
     manifests["filter"] = filter_file(

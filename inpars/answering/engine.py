@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-from inpars.answering.highlighting import query_spans
+from inpars.answering.highlights import query_spans
 from inpars.answering.records import NOTHING, Answer, AnswerKind, Hit, Span
 from inpars.corpus import Documents
 from inpars.errors import ConfigError, UnknownNameError

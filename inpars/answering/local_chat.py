@@ -8,11 +8,11 @@ from typing import Any, Unpack
 
 import torch
 
-from inpars.answering.writing import Message
+from inpars.answering.generative import Message
 from inpars.errors import ConfigError
 from inpars.generation.causal_lm import end_tokens
 from inpars.models import loading as models
-from inpars.models.computing import Placement
+from inpars.models.compute_options import Placement
 from inpars.models.networks import pad_id
 
 PLAIN_END = "\n\nAnswer:"  # for models that have no chat template

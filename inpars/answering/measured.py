@@ -10,8 +10,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from inpars.answering.engine import Engine, Part, System
-from inpars.answering.opening import (
+from inpars.answering.build_engine import (
     AnswerOptions,
     EngineOptions,
     answerers,
@@ -20,14 +19,15 @@ from inpars.answering.opening import (
     dense_stage,
     load_encoder,
 )
-from inpars.answering.parts import LockedScorer, Stage, StoredStage
+from inpars.answering.engine import Engine, Part, System
+from inpars.answering.retrievers import LockedScorer, Stage, StoredStage
 from inpars.corpus import Documents
 from inpars.errors import BackendError, MissingDependencyError
 from inpars.fusion.system import BM25, FirstStage, Reranking, SearchSystem
 from inpars.options import check
 from inpars.progress import SILENT, Progress
 from inpars.protocols import PairScorer
-from inpars.retrieval.index_writing import check_encoder, check_views
+from inpars.retrieval.index_writer import check_encoder, check_views
 from inpars.retrieval.vector_index import VectorIndex
 
 if TYPE_CHECKING:

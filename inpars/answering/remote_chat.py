@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from inpars.answering.writing import Message
+from inpars.answering.generative import Message
 from inpars.errors import BackendError
 from inpars.generation.api.client import FilteredError, Gate, NoAnswerError, RefusedError, Server
 from inpars.generation.api.formats import read_reply

@@ -16,7 +16,7 @@ from typing import Any
 from inpars import manifest as manifests
 from inpars.cards.snippets import BI_ENCODER, snippets
 from inpars.errors import DataFormatError
-from inpars.filtering.guards import FilterOptions
+from inpars.filtering.checks import FilterOptions
 from inpars.json_text import JsonError, parse_json
 from inpars.manifest import CARD, MEASURED_BEGIN, MEASURED_END, Manifest
 from inpars.models.embedded import EMBEDDED

@@ -17,10 +17,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from inpars.answering.build_engine import AnswerOptions, EngineOptions, parse_filters
 from inpars.answering.engine import DEFAULT_SOURCES
-from inpars.answering.opening import AnswerOptions, EngineOptions, parse_filters
+from inpars.answering.formatting import answer_lines, answer_values
 from inpars.answering.records import AnswerKind
-from inpars.answering.showing import answer_lines, answer_values
 from inpars.commands.common import (
     add_dataset_flags,
     add_display_flags,

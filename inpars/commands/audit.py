@@ -22,7 +22,7 @@ from inpars.commands.common import (
 )
 from inpars.options import add_flags, from_flags
 from inpars.prompting.prompts import load_prompt
-from inpars.stages.auditing import AuditOptions, audit_triples, load_auditor, report_path
+from inpars.stages.audit import AuditOptions, audit_triples, load_auditor, report_path
 
 SHOWN_CHARACTERS = 160
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from inpars.commands.common import add_display_flags, print_result, say_no_result
 from inpars.options import Bounds, add_number
-from inpars.pipeline.comparing import SHOWN, compare_runs
 from inpars.pipeline.folder import read_run_folder
+from inpars.pipeline.run_comparison import SHOWN, compare_runs
 from inpars.reports.comparison import comparison_lines, write_comparison
 
 

@@ -32,11 +32,11 @@ from inpars.prompting.prompts import load_prompt
 from inpars.provenance import current_argv, shown_command
 from inpars.reports.render import write_report
 from inpars.stages.card_numbers import add_numbers_of_evaluation
-from inpars.stages.evaluating import run_names, write_metrics
+from inpars.stages.caveats import Known
+from inpars.stages.evaluate import EvaluateOptions, all_values, evaluate_files, in_full, preset_for
+from inpars.stages.evaluate_files import run_names, write_metrics
 from inpars.stages.examples import leave_out, read_ids
-from inpars.stages.honesty import Known
-from inpars.stages.judging import EvaluateOptions, all_values, evaluate_files, in_full, preset_for
-from inpars.stages.reporting import report_evaluation
+from inpars.stages.report import report_evaluation
 from inpars.topics import Topics
 
 

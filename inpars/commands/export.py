@@ -19,7 +19,7 @@ from inpars.commands.common import (
 from inpars.commands.import_ import LISTING
 from inpars.interchange.source import Source
 from inpars.options import add_flags, from_flags
-from inpars.stages.exchanging import ExportOptions, exchanged_line, export_file
+from inpars.stages.import_export import ExportOptions, exchanged_line, export_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

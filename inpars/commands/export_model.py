@@ -19,7 +19,7 @@ from inpars.commands.common import (
 from inpars.errors import ConfigError
 from inpars.manifest import stamp
 from inpars.options import add_flags, from_flags
-from inpars.stages.exporting_models import ExportModelOptions, export_model, sample_of_dataset, sample_of_groups
+from inpars.stages.model_export import ExportModelOptions, export_model, sample_of_dataset, sample_of_groups
 from inpars.training.examples import grouped, read_triple_texts
 
 

@@ -15,15 +15,15 @@ from typing import Any
 from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset_if_named, print_result
 from inpars.datasets import Dataset
 from inpars.errors import ConfigError
-from inpars.filtering.guards import FilterOptions
+from inpars.filtering.checks import FilterOptions
 from inpars.formats import read_queries
 from inpars.manifest import Manifest
 from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.progress import Note
 from inpars.prompting.prompts import load_prompt, read_examples
-from inpars.reports.laboratory import table_lines
-from inpars.stages.comparing import CompareOptions, compare_file
-from inpars.stages.filtering import RESEMBLING, filter_file, make_surroundings
+from inpars.reports.filter_comparison import table_lines
+from inpars.stages.filter import RESEMBLING, filter_file, make_surroundings
+from inpars.stages.filter_comparison import CompareOptions, compare_file
 from inpars.stages.stage import dropped_line
 
 

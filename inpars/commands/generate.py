@@ -19,7 +19,7 @@ from inpars.options import add_flags, from_flags
 from inpars.prompting.example_choice import ExampleOptions, choose_prompt
 from inpars.prompting.prompts import load_prompt
 from inpars.stages.engine_options import own_output
-from inpars.stages.generating import (
+from inpars.stages.generate import (
     SERVER_BACKENDS,
     GenerateOptions,
     default_prompt,

@@ -11,7 +11,7 @@ from pathlib import Path
 from inpars.commands.common import add_output_flags, console, print_result
 from inpars.interchange import FORMATS, format_of
 from inpars.options import add_flags, from_flags
-from inpars.stages.exchanging import ImportOptions, exchanged_line, import_file
+from inpars.stages.import_export import ImportOptions, exchanged_line, import_file
 
 LISTING = "formats:\n" + "\n".join(f"  {name:22} {found.holds}" for name, found in FORMATS.items())
 

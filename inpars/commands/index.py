@@ -12,9 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from inpars.answering.build_engine import DEFAULT_RETRIEVER, EngineOptions, load_encoder, parse_filters
 from inpars.answering.measured import load_views
-from inpars.answering.opening import DEFAULT_RETRIEVER, EngineOptions, load_encoder, parse_filters
-from inpars.answering.parts import matches
+from inpars.answering.retrievers import matches
 from inpars.commands.common import add_dataset_flags, add_display_flags, console, open_dataset, print_result
 from inpars.commands.measured import is_measured, open_run, read_measured
 from inpars.corpus import Documents
@@ -25,10 +25,10 @@ from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.progress import Progress
 from inpars.retrieval.blocks import FillBlocks
 from inpars.retrieval.index_state import is_index, litter, size_on_disk
-from inpars.retrieval.index_writing import Change, add_documents, build_index, delete_documents
+from inpars.retrieval.index_writer import Change, add_documents, build_index, delete_documents
 from inpars.retrieval.vector_index import VectorIndex
 from inpars.stages.engine_options import ClusterOptions
-from inpars.stages.retrieving import SearchOptions, encode_by
+from inpars.stages.search import SearchOptions, encode_by
 from inpars.storage import read_lines
 
 if TYPE_CHECKING:

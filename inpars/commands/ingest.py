@@ -16,7 +16,7 @@ from inpars.documents.folder import FoundFiles
 from inpars.errors import ConfigError
 from inpars.manifest import Manifest
 from inpars.options import add_flags, from_flags
-from inpars.stages.ingesting import NAMES_SHOWN, IngestOptions, ingest_dataset, ingest_files
+from inpars.stages.ingest import NAMES_SHOWN, IngestOptions, ingest_dataset, ingest_files
 from inpars.stages.stage import dropped_line
 
 

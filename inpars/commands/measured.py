@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
+from inpars.answering.build_engine import AnswerOptions, EngineOptions, open_engine
 from inpars.answering.engine import Engine, SystemName
 from inpars.answering.measured import MEASURED, open_measured
-from inpars.answering.opening import AnswerOptions, EngineOptions, open_engine
 from inpars.commands.common import DatasetFlags, open_dataset, open_dataset_if_named
 from inpars.datasets import Dataset
 from inpars.errors import ConfigError, DataFormatError, InparsError, StaleInputError, UnknownNameError

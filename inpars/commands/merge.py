@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from inpars.commands.common import add_output_flags, console, print_result
-from inpars.stages.merging import merge_shards
+from inpars.stages.merge import merge_shards
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

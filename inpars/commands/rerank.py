@@ -22,7 +22,7 @@ from inpars.distributed import workers_of
 from inpars.errors import ConfigError
 from inpars.options import add_flags, from_flags
 from inpars.stages.engine_options import own_output
-from inpars.stages.reranking import RerankOptions, reorder_file, rerank_file, run_scorer_maker
+from inpars.stages.rerank import RerankOptions, reorder_file, rerank_file, run_scorer_maker
 from inpars.stages.stage import Running
 
 

@@ -24,25 +24,25 @@ from inpars.commands.common import (
 )
 from inpars.commands.ingest import add_documents_flags, lines_about, names_documents
 from inpars.datasets import Dataset, load_dataset
-from inpars.documents.collecting import ChunkOptions
-from inpars.documents.fetching import FetchOptions
+from inpars.documents.collection import ChunkOptions
 from inpars.documents.readers import ReadOptions
+from inpars.documents.web_pages import FetchOptions
 from inpars.evaluation.measures import DEFAULT_METRICS, parse_metrics
 from inpars.options import add_flags, flags_of, from_flags
-from inpars.pipeline.commands import Asked
+from inpars.pipeline.commands import Invocation
 from inpars.pipeline.evidence import EvidenceOptions, read_evidence
+from inpars.pipeline.finished_results import refuse_to_replace, settings_of
 from inpars.pipeline.options import PipelineOptions, budget_seconds
-from inpars.pipeline.planning import budget_values, closing_lines, free_settings
+from inpars.pipeline.plan import budget_values, closing_lines, free_settings
 from inpars.pipeline.prompt_choice import DEFAULT, TRIAL_DOCUMENTS, PromptTrials, trial_options
-from inpars.pipeline.replacing import refuse_to_replace, settings_of
 from inpars.pipeline.run import generate_options, known_mark, run_pipeline
 from inpars.pipeline.steps import Steps
 from inpars.progress import SILENT, Progress
 from inpars.prompting.example_choice import ExampleOptions, choose_prompt
 from inpars.prompting.prompts import load_prompt
 from inpars.provenance import current_argv, shown_command
-from inpars.stages.evaluating import as_values, table
-from inpars.stages.ingesting import IngestOptions, ingest_files
+from inpars.stages.evaluate_files import as_values, table
+from inpars.stages.ingest import IngestOptions, ingest_files
 
 DOCUMENTS = "documents"
 
@@ -109,7 +109,7 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
     again = refuse_to_replace(flags.output, settings, overwrite=flags.overwrite)  # now, before documents are read
     progress.begin("read", at_once=True)
     dataset = _ingested(flags, again, progress) if from_documents else open_dataset(flags, progress)
-    asked = Asked(
+    asked = Invocation(
         shown_command(current_argv()),
         {"dataset": dataset.name} if from_documents else dataset_source(flags),
         prompt_name,

@@ -19,9 +19,9 @@ from inpars.manifest import Manifest
 from inpars.options import add_flags, from_flags
 from inpars.prompting.example_choice import ExampleOptions, choose_prompt
 from inpars.prompting.prompts import load_prompt
-from inpars.stages.columns import cluster_file, score_column_file
 from inpars.stages.engine_options import own_output
-from inpars.stages.scoring import ScoreOptions, score_file, scorer_maker
+from inpars.stages.query_scores import cluster_file, score_column_file
+from inpars.stages.score import ScoreOptions, score_file, scorer_maker
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from inpars.answering.conversation import Conversation, search_lines
+from inpars.answering.build_engine import NO_RETRIEVER, AnswerOptions, EngineOptions, parse_filters
 from inpars.answering.engine import DEFAULT_K
-from inpars.answering.opening import NO_RETRIEVER, AnswerOptions, EngineOptions, parse_filters
-from inpars.answering.showing import hit_values
+from inpars.answering.formatting import hit_values
+from inpars.answering.repl import Conversation, search_lines
 from inpars.commands.ask import add_index_flag, add_search_flags
 from inpars.commands.common import (
     add_dataset_flags,
@@ -34,11 +34,11 @@ from inpars.formats import read_queries
 from inpars.fusion.system import BM25
 from inpars.manifest import Manifest
 from inpars.options import COUNT, add_flags, add_number, from_flags
-from inpars.pipeline.retrieving import fuse_runs
+from inpars.pipeline.system_runs import fuse_runs
 from inpars.retrieval.vector_index import VectorIndex
 from inpars.stages.examples import leave_out, read_ids
-from inpars.stages.retrieving import DEFAULT_RETRIEVERS, SearchOptions, search_dataset, search_index
-from inpars.stages.searching import SystemSearchOptions, search_system
+from inpars.stages.search import DEFAULT_RETRIEVERS, SearchOptions, search_dataset, search_index
+from inpars.stages.system_search import SystemSearchOptions, search_system
 from inpars.topics import DEFAULT_SPLIT, Topics
 
 DEFAULT_RUN_K = 1000
@@ -150,7 +150,7 @@ def _fuse(flags: argparse.Namespace) -> None:
     if flags.index is not None or flags.retriever is not DEFAULT_RETRIEVERS:
         raise ConfigError("--run fuses runs that are there; leave --index and --retriever out")
     told = {"progress": console(flags), "overwrite": flags.overwrite}
-    fuse_runs(flags.run, output=flags.output, k=options.k, depth=options.fusion_depth, told=told)
+    fuse_runs(flags.run, output=flags.output, k=options.k, depth=options.fusion_depth, stage_kwargs=told)
     text = f"{flags.output}: {len(flags.run)} runs fused, {options.fusion_depth} documents of each read"
     print_result(flags, text, {"output": str(flags.output), "runs": list(map(str, flags.run))})
 

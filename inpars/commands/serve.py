@@ -11,8 +11,8 @@ import argparse
 import os
 from pathlib import Path
 
+from inpars.answering.build_engine import AnswerOptions, EngineOptions
 from inpars.answering.engine import Engine
-from inpars.answering.opening import AnswerOptions, EngineOptions
 from inpars.commands.common import add_dataset_flags, console
 from inpars.commands.measured import add_run_flag, open_named_engine, read_measured
 from inpars.errors import ConfigError

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from inpars.commands.common import add_dataset_flags, add_display_flags, console, open_dataset, print_result
 from inpars.options import add_flags, from_flags
-from inpars.stages.splitting import SplitFiles, SplitOptions, split_file
+from inpars.stages.split import SplitFiles, SplitOptions, split_file
 from inpars.stages.stage import dropped_line
 
 

@@ -18,10 +18,10 @@ from inpars.commands.common import (
     print_result,
     shown_prompt,
 )
-from inpars.models.publishing import check_hub_name, push_folder
+from inpars.models.publication import check_hub_name, push_folder
 from inpars.options import add_flags, from_flags
-from inpars.stages.training import train_reranker_from_file, train_retriever_from_file
-from inpars.stages.training_readers import train_reader_from_file
+from inpars.stages.train import train_reranker_from_file, train_retriever_from_file
+from inpars.stages.train_reader import train_reader_from_file
 from inpars.training.options import ReaderOptions, RerankerOptions, RetrieverOptions
 from inpars.training.recipes import OF_RECIPES, with_recipe
 

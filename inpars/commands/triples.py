@@ -20,8 +20,8 @@ from inpars.commands.common import (
 )
 from inpars.distributed import workers_of
 from inpars.options import add_flags, from_flags
-from inpars.stages.mining import TriplesOptions, write_triples
 from inpars.stages.stage import dropped_line
+from inpars.stages.triples import TriplesOptions, write_triples
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

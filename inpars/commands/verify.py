@@ -15,10 +15,10 @@ from inpars.commands.common import add_dataset_flags, add_display_flags, console
 from inpars.datasets import Dataset
 from inpars.errors import InparsError
 from inpars.options import add_flags, check, from_flags
-from inpars.pipeline.checking import Findings, check_folder
 from inpars.pipeline.folder import RunFolder, read_run_folder
-from inpars.pipeline.recomputation import VerifyOptions
-from inpars.pipeline.recomputing import recompute
+from inpars.pipeline.score_samples import VerifyOptions
+from inpars.pipeline.verify import VerifyFindings, check_folder
+from inpars.pipeline.verify_scores import recompute
 from inpars.progress import Progress
 
 SOURCES = ("dataset", "corpus", "queries", "qrels")
@@ -44,7 +44,7 @@ def run(flags: argparse.Namespace) -> int:
     return 1 if found.problems else 0
 
 
-def _dataset(flags: argparse.Namespace, folder: RunFolder, found: Findings, progress: Progress) -> Dataset | None:
+def _dataset(flags: argparse.Namespace, folder: RunFolder, found: VerifyFindings, progress: Progress) -> Dataset | None:
     """The documents that the flags name, else those the run was made with; none where those cannot be had."""
     named = any(getattr(flags, name) is not None for name in SOURCES)
     if not named:
@@ -68,7 +68,7 @@ def _dataset(flags: argparse.Namespace, folder: RunFolder, found: Findings, prog
     return dataset
 
 
-def _lines(folder: RunFolder, found: Findings) -> list[str]:
+def _lines(folder: RunFolder, found: VerifyFindings) -> list[str]:
     checked = ", ".join(f"{count} {what}" for what, count in found.checked.items())
     largest = ", ".join(f"{what} {difference:.2g}" for what, difference in found.largest.items())
     return [
@@ -83,7 +83,7 @@ def _count(problems: int) -> str:
     return "no problems" if not problems else "1 problem" if problems == 1 else f"{problems} problems"
 
 
-def _values(found: Findings) -> dict[str, Any]:
+def _values(found: VerifyFindings) -> dict[str, Any]:
     return {
         "problems": found.problems,
         "checked": found.checked,

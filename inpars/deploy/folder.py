@@ -15,7 +15,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from inpars.cards.carried import carry_card
 from inpars.errors import BackendError, ConfigError
 from inpars.models import loading as models
-from inpars.models.computing import Placement
+from inpars.models.compute_options import Placement
 from inpars.models.folders import require_utf8
 from inpars.models.kinds import ExportKind, find_export_kind
 from inpars.scoring.loading import load_pair_model

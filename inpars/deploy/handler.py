@@ -64,8 +64,8 @@ def output_fn(found: Row, accept: str = JSON) -> tuple[str, str]:  # noqa: ARG00
 
 
 def _engine(folder: Path) -> Any:  # noqa: ANN401
+    from inpars.answering.build_engine import EngineOptions
     from inpars.answering.measured import open_measured
-    from inpars.answering.opening import EngineOptions
     from inpars.datasets import load_dataset
     from inpars.fusion.system import read_system
 

@@ -13,7 +13,7 @@ from inpars.datasets import Dataset, load_dataset
 from inpars.errors import ConfigError
 from inpars.formats import write_documents
 from inpars.fusion.system import BM25, SearchSystem, with_models, write_system
-from inpars.pipeline.results import Asked, write_mark
+from inpars.pipeline.results import Invocation, write_mark
 from inpars.storage import replace_folder, storage_errors
 
 DOCUMENTS, MODELS = "documents", "models"
@@ -39,7 +39,7 @@ def export_system(
             carried = {model: str(working / MODELS / place) for model, place in places.items()}
             write_system(with_models(system, lambda model: carried.get(model, model)), working)
             source = {"dataset": DOCUMENTS, "split": "test"}
-            write_mark(working, load_dataset(str(working / DOCUMENTS)), Asked(command, source, documents=str(run)))
+            write_mark(working, load_dataset(str(working / DOCUMENTS)), Invocation(command, source, documents=str(run)))
         replace_folder(working, output)
     finally:
         shutil.rmtree(working, ignore_errors=True)

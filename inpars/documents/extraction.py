@@ -15,7 +15,7 @@ from typing import Any
 
 from inpars.documents.blocks import Block, FileNotes
 from inpars.documents.boilerplate import Edges
-from inpars.documents.chunking import Chunk
+from inpars.documents.chunks import Chunk
 from inpars.documents.folder import SourceFile
 from inpars.documents.readers import EMPTY, READERS_FORMAT, ReadOptions, kind_of, suffix_of
 from inpars.errors import InparsError, UnreadableFileError

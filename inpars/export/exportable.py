@@ -15,7 +15,7 @@ from torch import Tensor
 from inpars.batches import slices
 from inpars.export.onnx_graphs import Classifier, Embedding, EncoderAndStep
 from inpars.models import loading as models
-from inpars.models.computing import Placement
+from inpars.models.compute_options import Placement
 from inpars.models.kinds import ExportKind, find_export_kind
 from inpars.models.networks import check_length, pad_id
 from inpars.scoring.cross_encoder import CrossEncoder, segments

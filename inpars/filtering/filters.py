@@ -14,19 +14,19 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from inpars.filtering.guards import OPENING, FilterOptions, Surroundings
+from inpars.filtering.checks import OPENING, FilterContext, FilterOptions
 from inpars.filtering.known_queries import MOST_COMPARED
-from inpars.filtering.pool import Gatherer, Pool, ScoringFunction
+from inpars.filtering.query_table import QueryTable, QueryTableBuilder, ScoringFunction
 from inpars.filtering.selections import Positions, Scores, best_first, parse_selection, select, spread_top_k, top_k
 from inpars.records import SyntheticQuery
 from inpars.text.minhash import near_duplicates
 
 __all__ = [
+    "FilterContext",
     "FilterOptions",
+    "FilterOutcome",
     "Filtered",
     "ScoringFunction",
-    "Surroundings",
-    "Verdict",
     "choose",
     "cut",
     "drop_unusable",
@@ -35,7 +35,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class FilterOutcome:
     """A query with its score and, where it was left out, the reason."""
 
     query: SyntheticQuery
@@ -47,36 +47,36 @@ class Verdict:
 class Filtered:
     """Kept queries from the best score down, and every query's verdict in the order of the input."""
 
-    kept: list[Verdict]
-    verdicts: list[Verdict]
+    kept: list[FilterOutcome]
+    verdicts: list[FilterOutcome]
     dropped: Counter[str] = field(default_factory=Counter)
 
 
-NO_SURROUNDINGS = Surroundings()
+NO_SURROUNDINGS = FilterContext()
 
 
 def filter_queries(
     queries: Sequence[SyntheticQuery],
     options: FilterOptions,
-    surroundings: Surroundings = NO_SURROUNDINGS,
+    surroundings: FilterContext = NO_SURROUNDINGS,
     scores: Mapping[str, Sequence[float]] | None = None,
 ) -> Filtered:
     """The queries that pass every guard and every selection; `scores` are columns beside the log-probs, NaN is unknown.
 
     Raises ConfigError and UnknownNameError for settings and scores that cannot work.
     """
-    gatherer = Gatherer(options, surroundings)
+    gatherer = QueryTableBuilder(options, surroundings)
     for query in queries:
         gatherer.add(query)
     pool = gatherer.pool()
     pool.scores |= {name: np.asarray(values, dtype=np.float64) for name, values in (scores or {}).items()}
     kept = choose(pool, options)
     ranking = pool.column(options.ranking).tolist()
-    verdicts = [Verdict(query, ranking[place], pool.reason(place)) for place, query in enumerate(queries)]
+    verdicts = [FilterOutcome(query, ranking[place], pool.reason(place)) for place, query in enumerate(queries)]
     return Filtered([verdicts[place] for place in kept], verdicts, pool.dropped())
 
 
-def choose(pool: Pool, options: FilterOptions) -> Positions:
+def choose(pool: QueryTable, options: FilterOptions) -> Positions:
     """The positions that stay, best first; why the others do not is noted in the pool."""
     drop_unusable(pool, options)
     for selection in map(parse_selection, options.select):
@@ -91,7 +91,7 @@ def choose(pool: Pool, options: FilterOptions) -> Positions:
     return alive[best_first(goodness[alive], pool.ids[alive])]
 
 
-def drop_unusable(pool: Pool, options: FilterOptions) -> None:
+def drop_unusable(pool: QueryTable, options: FilterOptions) -> None:
     """Drop what lacks one of the scores, and of duplicates all but the best."""
     if options.spread_over not in (None, OPENING):
         pool.column(str(options.spread_over))  # before anything is done
@@ -113,7 +113,9 @@ def drop_unusable(pool: Pool, options: FilterOptions) -> None:
         pool.drop(ordered[similar], "near_duplicate")
 
 
-def cut(pool: Pool, positions: Positions, goodness: Scores, k: int, spread_over: str | None) -> npt.NDArray[np.bool_]:
+def cut(
+    pool: QueryTable, positions: Positions, goodness: Scores, k: int, spread_over: str | None
+) -> npt.NDArray[np.bool_]:
     """Which of these positions are the k best, in turn from the groups of `spread_over` where that is named."""
     if spread_over is None:
         return top_k(goodness, pool.ids[positions], k)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from inpars.fusion.gate import Findings, Gate
+from inpars.fusion.gate import Gate, QueryFeatures
 from inpars.records import Qrels, Run
 from inpars.runs import completed, fuse_z_scores, rank
 
@@ -53,7 +53,7 @@ class JudgedMix:
 
 def choose(
     gate: Gate,
-    found: Mapping[str, Findings],
+    found: Mapping[str, QueryFeatures],
     lexical: Run,
     dense: Sequence[Run],
     qrels: Qrels,
@@ -66,7 +66,7 @@ def choose(
 
 def judged_mix(
     gate: Gate,
-    found: Mapping[str, Findings],
+    found: Mapping[str, QueryFeatures],
     lexical: Run,
     dense: Sequence[Run],
     qrels: Qrels,

@@ -22,7 +22,7 @@ LIMIT = 6.0  # of the logarithm of the odds, either way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
+class QueryFeatures:
     """What the first stages found for one query, in three numbers."""
 
     lexical_coverage: float  # share of the query in BM25's first document
@@ -40,7 +40,7 @@ class Gate:
     similarity: float
     offset: float = 0.0  # the collection's own
 
-    def share(self, found: Findings) -> float:
+    def share(self, found: QueryFeatures) -> float:
         """What the bi-encoders count for; BM25 counts for the rest."""
         odds = (
             self.intercept
@@ -71,7 +71,7 @@ def reranker_weight(share: float) -> float:
 
 def findings(
     queries: Mapping[str, str], lexical: Run, dense: Run, coverage: Coverage, text_of: Callable[[str], str]
-) -> dict[str, Findings]:
+) -> dict[str, QueryFeatures]:
     """The findings of each query, from the runs of BM25 and of a bi-encoder."""
 
     def first(run: Run, query_id: str) -> tuple[str, float]:
@@ -84,7 +84,7 @@ def findings(
     found = {}
     for query_id, text in queries.items():
         (lexical_first, _), (dense_first, similarity) = first(lexical, query_id), first(dense, query_id)
-        found[query_id] = Findings(
+        found[query_id] = QueryFeatures(
             lexical_coverage=covered(text, lexical_first),
             dense_coverage=covered(text, dense_first),
             similarity=similarity,

@@ -15,7 +15,7 @@ from dataclasses import asdict, astuple, dataclass
 import numpy as np
 import numpy.typing as npt
 
-from inpars.fusion.gate import Findings
+from inpars.fusion.gate import QueryFeatures
 
 LEAST_QUERIES = 5  # of a target
 NEWTON_STEPS = 50
@@ -50,7 +50,7 @@ class Match:
     effective_queries: float  # as many of equal weight would be as precise (Kish)
 
 
-def traits_of(queries: Mapping[str, str], found: Mapping[str, Findings]) -> dict[str, Traits]:
+def traits_of(queries: Mapping[str, str], found: Mapping[str, QueryFeatures]) -> dict[str, Traits]:
     """The traits of each query that the first stages searched for."""
     return {
         query_id: Traits(

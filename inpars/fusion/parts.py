@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from inpars.fusion.choice import DEPTH, Choice, JudgedMix, Table, judged_mix, ndcg
-from inpars.fusion.gate import Findings, Gate, reranker_weight
+from inpars.fusion.gate import Gate, QueryFeatures, reranker_weight
 from inpars.records import Qrels, Run
 from inpars.reranking import fuse_with_first_stage
 from inpars.runs import rank
@@ -47,7 +47,7 @@ class Headroom:
 
 def choose_stages(
     gate: Gate,
-    found: Mapping[str, Findings],
+    found: Mapping[str, QueryFeatures],
     lexical: Run,
     dense: Mapping[str, Run],
     qrels: Qrels,

@@ -36,7 +36,7 @@ class QueryGenerator(Protocol):
 
 
 @runtime_checkable
-class SeveralAtOnce(Protocol):
+class ConcurrentGenerator(Protocol):
     """A generator that can write for several chunks at the same time."""
 
     def generate_each(self, chunks: Iterable[Sequence[Document]]) -> Iterator[list[list[GeneratedQuery]]]:
@@ -48,12 +48,14 @@ def generate_each(
 ) -> Generator[list[list[GeneratedQuery]]]:
     """What a generator writes for each chunk, in order, as fast as it can; closed, it ends what is under way."""
     yield from (
-        generator.generate_each(chunks) if isinstance(generator, SeveralAtOnce) else map(generator.generate, chunks)
+        generator.generate_each(chunks)
+        if isinstance(generator, ConcurrentGenerator)
+        else map(generator.generate, chunks)
     )
 
 
 @runtime_checkable
-class Metered(Protocol):
+class PaidGenerator(Protocol):
     """A generator that costs money and holds files open."""
 
     def status(self) -> str:

@@ -16,18 +16,18 @@ from typing import Any, Unpack
 import torch
 
 from inpars.batches import slices
-from inpars.engines.side_by_side import computes_in_bfloat16, each_alone
+from inpars.engines.batch_parallel import computes_in_bfloat16, each_alone
 from inpars.generation import GeneratedQuery
-from inpars.generation.batch_rows import batch_rows
-from inpars.generation.decoding import TextEnd, decode_rows
-from inpars.generation.even_rows import EvenRows
-from inpars.generation.plain_rows import PlainRows
+from inpars.generation.auto_batch_size import batch_rows
+from inpars.generation.batch_invariance import BatchInvariantRows
+from inpars.generation.decoding import StopCondition, decode_rows
+from inpars.generation.hf_kv_cache import HFCacheDecoder
 from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.sampling import Choice, choice
 from inpars.generation.settings import DecodingSettings, chunks_by_length
 from inpars.generation.shared_prefix import SharedPrefixRows, best_forward
 from inpars.models import loading as models
-from inpars.models.computing import Placement
+from inpars.models.compute_options import Placement
 from inpars.models.hardware import describe
 from inpars.models.networks import pad_id
 from inpars.prompting.templates import PromptSource
@@ -65,13 +65,13 @@ class CausalGenerator:
         self._batch = self._settings.batch_size or batch_rows(
             self._network, copied + own, torch.get_num_threads() if self._alone else 1
         )
-        rows: SharedPrefixRows | PlainRows = (
-            PlainRows(self._network, self._inputs.prefix, pad)
+        rows: SharedPrefixRows | HFCacheDecoder = (
+            HFCacheDecoder(self._network, self._inputs.prefix, pad)
             if forward is None
             else SharedPrefixRows(self._network, self._inputs.prefix, pad, forward)
         )
         ends = frozenset(end_tokens(self._network, self._tokenizer))
-        self._writer = _Writer(rows, TextEnd(ends, prompt.stop_position, partial(_decoded, self._tokenizer)))
+        self._writer = _Writer(rows, StopCondition(ends, prompt.stop_position, partial(_decoded, self._tokenizer)))
         self._of_thread = threading.local()
 
     def plan(self, documents: Sequence[Document]) -> list[list[int]]:
@@ -123,7 +123,7 @@ class CausalGenerator:
     def _decode_batch(self, writer: _Writer, prompts: Sequence[list[int]], keys: Sequence[str]) -> list[GeneratedQuery]:
         shared = self._inputs.shared(prompts)
         return decode_rows(
-            EvenRows(writer.rows, self._network, shared),
+            BatchInvariantRows(writer.rows, self._network, shared),
             [prompt[shared:] for prompt in prompts],
             max_new_tokens=self._settings.max_new_tokens,
             end=writer.end,
@@ -143,8 +143,8 @@ class _Prompts:
 class _Writer:
     """What one thread writes with; it ends early once that is `unwanted`."""
 
-    rows: SharedPrefixRows | PlainRows
-    end: TextEnd
+    rows: SharedPrefixRows | HFCacheDecoder
+    end: StopCondition
     unwanted: threading.Event | None = None
 
     def unless_unwanted(self, choose: Choice) -> Choice:

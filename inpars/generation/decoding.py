@@ -33,7 +33,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class TextEnd:
+class StopCondition:
     """When a continuation is over: at one of these token ids, or where `position` finds a stop in the decoded text."""
 
     token_ids: frozenset[int]
@@ -46,7 +46,7 @@ class _Row:
     tokens: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
 
-    def finished(self, end: TextEnd) -> GeneratedQuery | None:
+    def finished(self, end: StopCondition) -> GeneratedQuery | None:
         """The query once the latest token has ended it."""
         if self.tokens[-1] in end.token_ids:
             return self._query(end, len(self.tokens) - 1, stop=self.log_probs[-1])
@@ -58,11 +58,11 @@ class _Row:
         stop = self.log_probs[kept] if kept < len(self.tokens) else self.log_probs[-1]
         return self._query(end, kept, stop)
 
-    def cut(self, end: TextEnd) -> GeneratedQuery:
+    def cut(self, end: StopCondition) -> GeneratedQuery:
         """The query as it stands when the length limit ends it."""
         return self._query(end, len(self.tokens), None)
 
-    def _query(self, end: TextEnd, kept: int, stop: float | None) -> GeneratedQuery:
+    def _query(self, end: StopCondition, kept: int, stop: float | None) -> GeneratedQuery:
         text = end.decode(self.tokens[:kept])
         return GeneratedQuery(
             text[: end.position(text)].strip(),
@@ -72,7 +72,7 @@ class _Row:
             "length" if stop is None else "stop",
         )
 
-    def _tokens_of(self, text: str, end: TextEnd) -> int:
+    def _tokens_of(self, text: str, end: StopCondition) -> int:
         """How many leading tokens have a share in a text they begin with; a letter may be several tokens."""
         kept = len(self.tokens)
         while kept and end.decode(self.tokens[: kept - 1]).startswith(text):
@@ -80,7 +80,7 @@ class _Row:
         return kept
 
 
-def replayed(tokens: Sequence[int], log_probs: Sequence[float], end: TextEnd) -> GeneratedQuery:
+def replayed(tokens: Sequence[int], log_probs: Sequence[float], end: StopCondition) -> GeneratedQuery:
     """The query in tokens that somebody else has drawn, as if they had been drawn here."""
     row = _Row()
     for token, log_prob in zip(tokens, log_probs, strict=True):
@@ -96,7 +96,7 @@ def decode_rows(
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
-    end: TextEnd,
+    end: StopCondition,
     choose: Choice = most_likely,
 ) -> list[GeneratedQuery]:
     """A continuation of each prompt, token by token as `choose` picks them."""

@@ -20,7 +20,7 @@ import numpy as np
 from inpars.engines.openvino_network import openvino_package
 from inpars.errors import BackendError
 from inpars.generation import GeneratedQuery
-from inpars.generation.decoding import TextEnd, replayed
+from inpars.generation.decoding import StopCondition, replayed
 from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.settings import DecodingSettings, chunks_by_length
 from inpars.prompting.templates import PromptSource
@@ -75,7 +75,7 @@ class OpenVinoGenerator:
         self.device = f"OpenVINO {genai.__version__.split('-')[0]}, 8-bit products, {precision}"
         self._inputs = PromptTokens(decoder.tokenizer, prompt, settings.max_doc_tokens)
         decode = partial(decoder.tokenizer.decode, clean_up_tokenization_spaces=False)
-        self._end = TextEnd(decoder.end_tokens, prompt.stop_position, decode)
+        self._end = StopCondition(decoder.end_tokens, prompt.stop_position, decode)
         self._stop_tokens = set(decoder.end_tokens | _stop_tokens(decoder.tokenizer, prompt))
         self._pipeline = decoder.pipeline
         self._requests = 0

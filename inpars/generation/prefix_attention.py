@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from inpars.generation.even_rows import rounded_up
+from inpars.generation.batch_invariance import rounded_up
 from inpars.models.networks import precise
 
 

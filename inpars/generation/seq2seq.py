@@ -16,12 +16,12 @@ from transformers.modeling_outputs import BaseModelOutput
 from inpars.batches import slices
 from inpars.errors import ConfigError
 from inpars.generation import GeneratedQuery
-from inpars.generation.decoding import TextEnd, decode_rows
-from inpars.generation.even_rows import EvenRows, even_tokens, rounded_up
+from inpars.generation.batch_invariance import BatchInvariantRows, even_tokens, rounded_up
+from inpars.generation.decoding import StopCondition, decode_rows
 from inpars.generation.sampling import choice
 from inpars.generation.settings import DecodingSettings, chunks_by_length
 from inpars.models import loading as models
-from inpars.models.computing import Placement
+from inpars.models.compute_options import Placement
 from inpars.models.hardware import describe
 from inpars.models.networks import pad_id
 from inpars.records import Document, LogProbKind
@@ -103,7 +103,7 @@ class Seq2SeqGenerator:
         self._chunk = CHUNK_DOCUMENTS.get(kind, CHUNK_DOCUMENTS["cpu"])
         self._batch = settings.batch_size or BATCH_ROWS.get(kind, BATCH_ROWS["cpu"])
         eos = self._tokenizer.eos_token_id
-        self._end = TextEnd(frozenset([] if eos is None else [eos]), len, self._decode)
+        self._end = StopCondition(frozenset([] if eos is None else [eos]), len, self._decode)
         self._rows = Seq2SeqRows(self._network, pad_id(self._tokenizer))
 
     def plan(self, documents: Sequence[Document]) -> list[list[int]]:
@@ -120,7 +120,7 @@ class Seq2SeqGenerator:
         for start in range(0, len(prompts), self._batch):
             rows = slice(start, start + self._batch)
             queries += decode_rows(
-                EvenRows(self._rows, self._network),
+                BatchInvariantRows(self._rows, self._network),
                 prompts[rows],
                 max_new_tokens=self._settings.max_new_tokens,
                 end=self._end,

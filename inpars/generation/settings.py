@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from inpars.batches import slices
 from inpars.errors import ConfigError
-from inpars.models.computing import ComputingOptions
+from inpars.models.compute_options import ComputingOptions
 from inpars.prompting.templates import PromptSource
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from inpars.generation.even_rows import even_tokens, rounded_up
+from inpars.generation.batch_invariance import even_tokens, rounded_up
 from inpars.generation.prefix_attention import RowState, attend
 
 ATTENTION_NAME = "inpars_shared_prefix"

@@ -17,13 +17,13 @@ from transformers import DynamicCache
 
 from inpars.engines.int8_products import with_int8_products
 from inpars.errors import ConfigError
+from inpars.generation.batch_invariance import even_number_of_rows, even_tokens, rounded_up
 from inpars.generation.causal_lm import end_tokens
-from inpars.generation.even_rows import even_number_of_rows, even_tokens, rounded_up
-from inpars.generation.plain_rows import keeps_only_keys_and_values, read_keys_and_values
+from inpars.generation.hf_kv_cache import keeps_only_keys_and_values, read_keys_and_values
 from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.settings import chunks_by_length
 from inpars.models import loading as models
-from inpars.models.computing import Placement
+from inpars.models.compute_options import Placement
 from inpars.models.engine_backend import engine
 from inpars.models.hardware import describe
 from inpars.models.networks import head_replaced, pad_id, precise

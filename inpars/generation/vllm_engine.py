@@ -23,10 +23,10 @@ from inpars.batches import slices
 from inpars.errors import BackendError, ConfigError
 from inpars.generation import GeneratedQuery
 from inpars.generation.causal_lm import end_ids
-from inpars.generation.decoding import TextEnd, replayed
+from inpars.generation.decoding import StopCondition, replayed
 from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.settings import DecodingSettings
-from inpars.models.computing import DtypeName, Placement
+from inpars.models.compute_options import DtypeName, Placement
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.loading import load_config, load_tokenizer, resolve_model
 from inpars.models.processor import memory_bytes
@@ -76,7 +76,7 @@ class VllmGenerator:
         def decode(tokens: Sequence[int]) -> str:
             return str(tokenizer.decode(tokens, clean_up_tokenization_spaces=False))
 
-        self._end = TextEnd(frozenset(_ends(source, config, tokenizer)), prompt.stop_position, decode)
+        self._end = StopCondition(frozenset(_ends(source, config, tokenizer)), prompt.stop_position, decode)
         self._stop = list(prompt.longest().stop)
         with _one_line_errors(model), _without_warnings():
             self._llm: Any = self._vllm.LLM(

@@ -15,7 +15,7 @@ from inpars.formats import document_record, read_documents, read_queries
 from inpars.interchange.fields import unread, unread_files
 from inpars.interchange.folder import CORPUS, QUERIES
 from inpars.interchange.format import Layout, Written
-from inpars.interchange.items import Item, Judged, Unkept
+from inpars.interchange.items import Item, JudgedQuery, Unkept
 from inpars.interchange.source import TRAINING_SPLIT, Source
 from inpars.judgements import QRELS_HEADER, iterate_qrels, qrel_row
 from inpars.storage import read_jsonl, write_jsonl, write_lines
@@ -35,7 +35,7 @@ def read(path: Path) -> Iterator[Item]:
         yield from read_queries(file)
         yield from _query_metadata(file)
     for file in qrels:
-        yield from (Judged(qrel, file.stem) for qrel in iterate_qrels(file))
+        yield from (JudgedQuery(qrel, file.stem) for qrel in iterate_qrels(file))
     yield from unread_files(folder, (corpus, *queries, *qrels), [folder / "qrels"])
 
 

@@ -23,11 +23,11 @@ from typing import IO, Any
 from inpars.errors import DataFormatError
 from inpars.fields import one_line
 from inpars.formats import document_record, run_lines, synthetic_query_record, triple_id_lines
-from inpars.interchange.grouping import NotTogetherError, SeenKeys
+from inpars.interchange.groups import NotTogetherError, SeenKeys
 from inpars.interchange.items import (
     Example,
     Item,
-    Judged,
+    JudgedQuery,
     Labelled,
     Margin,
     Negative,
@@ -62,7 +62,7 @@ class Folder:
         self._writers: dict[type, Callable[[Any], None]] = {
             Document: self._document,
             Query: self._query,
-            Judged: self._judgement,
+            JudgedQuery: self._judgement,
             ScoredDocument: self._scored,
             Triple: self._triple,
             Example: self._example,
@@ -113,7 +113,7 @@ class Folder:
         if self._new("query", query.query_id, query.text):
             self._write(QUERIES, to_json_line({"_id": query.query_id, "text": query.text}))
 
-    def _judgement(self, judged: Judged) -> None:
+    def _judgement(self, judged: JudgedQuery) -> None:
         """A judgement of the input. Raises DataFormatError where it disagrees with one before it."""
         qrel, split = judged.qrel, judged.split
         another = self._grades.add(split, qrel.query_id, qrel.doc_id, str(qrel.relevance))
@@ -126,11 +126,11 @@ class Folder:
 
     def _positive(self, query_id: str, doc_id: str) -> None:
         """That a document answers the query it stands beside; a judgement of the two says more."""
-        judged = Judged(Qrel(query_id, doc_id, 1))
+        judged = JudgedQuery(Qrel(query_id, doc_id, 1))
         if not self._new_pair(judged) and (judged.split, query_id, doc_id) in self._irrelevant:
             self.dropped["positive_judged_otherwise"] += 1
 
-    def _new_pair(self, judged: Judged) -> bool:
+    def _new_pair(self, judged: JudgedQuery) -> bool:
         """Write the first judgement of a pair; whether this is it."""
         qrel, split = judged.qrel, judged.split
         new = self._judged.add(split, qrel.query_id, qrel.doc_id)

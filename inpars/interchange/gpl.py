@@ -21,7 +21,7 @@ from inpars.interchange.beir import write_collection
 from inpars.interchange.fields import list_of, object_of, unread, unread_files
 from inpars.interchange.folder import CORPUS, MARGINS
 from inpars.interchange.format import Layout, Written
-from inpars.interchange.items import Example, Item, Judged, Margin, Negative, examples_of
+from inpars.interchange.items import Example, Item, JudgedQuery, Margin, Negative, examples_of
 from inpars.interchange.source import Source
 from inpars.judgements import iterate_qrels
 from inpars.records import Document, Query, Triple
@@ -41,7 +41,7 @@ def read(folder: Path) -> Iterator[Item]:
     judged = folder / f"{queries.name.removesuffix('queries.jsonl')}qrels"
     qrels = sorted(judged.glob("*.tsv"))
     for file in qrels:
-        yield from (Judged(qrel, file.stem) for qrel in iterate_qrels(file))
+        yield from (JudgedQuery(qrel, file.stem) for qrel in iterate_qrels(file))
     if (folder / HARD_NEGATIVES).is_file():
         yield from _examples(folder, queries)
     if (folder / TRAINING_DATA).is_file():

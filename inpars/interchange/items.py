@@ -56,7 +56,7 @@ class Margin:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedQuery:
     """A judgement and the split it belongs to."""
 
     qrel: Qrel
@@ -96,7 +96,17 @@ class Unkept:
 
 
 Item: TypeAlias = (
-    Document | Query | Judged | ScoredDocument | Triple | Example | Margin | Synthetic | Labelled | Skipped | Unkept
+    Document
+    | Query
+    | JudgedQuery
+    | ScoredDocument
+    | Triple
+    | Example
+    | Margin
+    | Synthetic
+    | Labelled
+    | Skipped
+    | Unkept
 )
 
 
@@ -133,7 +143,7 @@ def of_labels(query: Query, labels: Iterable[tuple[Document, int]]) -> Iterator[
     positives = tuple(document for document, grade in grades.items() if grade > 0)
     negatives = tuple(Negative(document) for document, grade in grades.items() if grade <= 0)
     for document in positives:
-        yield Judged(Qrel(query.query_id, document.doc_id, grades[document]))
+        yield JudgedQuery(Qrel(query.query_id, document.doc_id, grades[document]))
     yield from examples_of(query, positives, negatives)
 
 

@@ -12,8 +12,8 @@ from inpars.errors import DataFormatError
 from inpars.fields import checked_id
 from inpars.interchange.fields import text_of, unread, wrong
 from inpars.interchange.format import Layout, Written
-from inpars.interchange.grouping import SeenKeys
-from inpars.interchange.items import Item, Judged
+from inpars.interchange.groups import SeenKeys
+from inpars.interchange.items import Item, JudgedQuery
 from inpars.interchange.source import Source
 from inpars.json_stream import JsonStream, write_pieces
 from inpars.records import Document, Qrel, Query
@@ -59,11 +59,11 @@ def _entries(walk: JsonStream, path: Path) -> Iterator[tuple[str, Any]]:
         yield checked_id(key, path, walk.line), walk.value()
 
 
-def _relevant(walk: JsonStream, path: Path) -> Iterator[Judged]:
+def _relevant(walk: JsonStream, path: Path) -> Iterator[JudgedQuery]:
     for query_id, doc_ids in _entries(walk, path):
         if not isinstance(doc_ids, list):
             raise wrong("must be a list of ids", "relevant_docs", doc_ids, path, walk.line)
-        yield from (Judged(Qrel(query_id, checked_id(doc_id, path, walk.line), 1)) for doc_id in doc_ids)
+        yield from (JudgedQuery(Qrel(query_id, checked_id(doc_id, path, walk.line), 1)) for doc_id in doc_ids)
 
 
 def _relevant_ids(source: Source) -> Iterator[tuple[str, list[str]]]:

@@ -15,7 +15,7 @@ from inpars.fields import one_line
 from inpars.formats import read_documents, read_queries, read_triple_ids, triple_id_lines
 from inpars.interchange.fields import unread_files
 from inpars.interchange.format import Layout, Written
-from inpars.interchange.items import Item, Judged
+from inpars.interchange.items import Item, JudgedQuery
 from inpars.interchange.source import TRAINING_SPLIT, Source
 from inpars.interchange.tsv import read_text_triples, write_text_triples
 from inpars.judgements import iterate_qrels
@@ -33,7 +33,7 @@ def read(folder: Path) -> Iterator[Item]:
     for path in queries:
         yield from read_queries(path)
     for path in qrels:
-        yield from (Judged(qrel, _split(path)) for qrel in iterate_qrels(path))
+        yield from (JudgedQuery(qrel, _split(path)) for qrel in iterate_qrels(path))
     for path in triples:
         yield from read_triple_ids(path)
     yield from unread_files(folder, (*collection, *queries, *qrels, *triples))

@@ -23,7 +23,7 @@ from inpars.interchange.fields import (
     unread,
 )
 from inpars.interchange.format import Layout, Written
-from inpars.interchange.grouping import SeenKeys
+from inpars.interchange.groups import SeenKeys
 from inpars.interchange.items import Item
 from inpars.interchange.source import Source
 from inpars.interchange.trec import scored_documents

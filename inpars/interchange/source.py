@@ -14,8 +14,8 @@ from inpars.corpus import Corpus, cached_corpus
 from inpars.datasets import Dataset
 from inpars.errors import ConfigError, DataFormatError
 from inpars.formats import iterate_run, read_synthetic_records, read_triple_ids
-from inpars.interchange.grouping import SeenKeys, are_together, regrouped
-from inpars.interchange.items import Example, Judged
+from inpars.interchange.groups import SeenKeys, are_together, regrouped
+from inpars.interchange.items import Example, JudgedQuery
 from inpars.interchange.triples_source import TripleFiles, read_examples, triple_files
 from inpars.manifest import sha256_of
 from inpars.progress import SILENT, Progress
@@ -109,17 +109,17 @@ class Source:
         seen = SeenKeys()
         yield from (example.query for example in self.examples() if seen.add(example.query.query_id))
 
-    def judged(self) -> Iterator[Judged]:
+    def judged(self) -> Iterator[JudgedQuery]:
         """That a document answers the query it was written for; the dataset's judgements where nothing was named."""
         if self.synthetic is None and self.files is None:
             for query_id, grades in self.topics.qrels.items():
-                yield from (Judged(Qrel(query_id, doc_id, grade), self.split) for doc_id, grade in grades.items())
+                yield from (JudgedQuery(Qrel(query_id, doc_id, grade), self.split) for doc_id, grade in grades.items())
             return
         seen = SeenKeys()
         for example in self.together():
             query_id, doc_id = example.query.query_id, example.positive.doc_id
             if seen.add(query_id, doc_id):
-                yield Judged(Qrel(query_id, doc_id, 1), TRAINING_SPLIT)
+                yield JudgedQuery(Qrel(query_id, doc_id, 1), TRAINING_SPLIT)
 
     def rankings(self) -> Iterator[tuple[str, list[tuple[str, float]]]]:
         """Query id and ranked documents of the run, best first."""

@@ -15,8 +15,8 @@ from inpars.fields import one_line
 from inpars.formats import iterate_run, read_queries, run_lines
 from inpars.interchange.fields import unread_files
 from inpars.interchange.format import Layout, Written
-from inpars.interchange.grouping import SeenKeys
-from inpars.interchange.items import Item, Judged, Unkept
+from inpars.interchange.groups import SeenKeys
+from inpars.interchange.items import Item, JudgedQuery, Unkept
 from inpars.interchange.source import Source
 from inpars.judgements import iterate_qrels
 from inpars.records import ScoredDocument
@@ -75,7 +75,7 @@ def _read_file(path: Path) -> Iterator[Item]:
     elif columns == RUN_COLUMNS:
         yield from (scored for _, scored in iterate_run(path))
     elif columns == QREL_COLUMNS:
-        yield from (Judged(qrel, DEFAULT_SPLIT) for qrel in iterate_qrels(path))
+        yield from (JudgedQuery(qrel, DEFAULT_SPLIT) for qrel in iterate_qrels(path))
     else:
         problem = "neither a topic (id, tab, text), nor a judgement (4 columns), nor a line of a run (6 columns)"
         raise DataFormatError(problem, path=path, line=first[0], excerpt=first[1])

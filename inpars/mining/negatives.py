@@ -120,7 +120,7 @@ class ScoreRule:
 NO_RULE = ScoreRule()
 
 
-class Judged:
+class RelevantDocuments:
     """Documents that some judgements call relevant, by the query's id and by its words."""
 
     def __init__(self) -> None:
@@ -144,14 +144,14 @@ def _words_key(text: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Forbidden:
+class ExcludedDocuments:
     """What may not be drawn for one query: these ids and these texts."""
 
     doc_ids: frozenset[str]
     text_keys: frozenset[int]
 
     @classmethod
-    def of(cls, corpus: Documents, doc_ids: Iterable[str]) -> Forbidden:
+    def of(cls, corpus: Documents, doc_ids: Iterable[str]) -> ExcludedDocuments:
         """Positives and what is judged relevant, and all of their texts; judged ids that the corpus lacks count too."""
         ids = frozenset(doc_ids)
         return cls(ids, frozenset(corpus.text_key(doc_id) for doc_id in ids if doc_id in corpus))
@@ -160,7 +160,7 @@ class Forbidden:
 def window(
     source: Source,
     scores: Mapping[str, float],
-    forbidden: Forbidden,
+    forbidden: ExcludedDocuments,
     corpus: Documents,
     *,
     ranks: tuple[int, int],
@@ -176,7 +176,9 @@ def window(
 _Numbered: TypeAlias = tuple[int, tuple[str, float]]
 
 
-def _last(numbered: Sequence[_Numbered], forbidden: Forbidden, corpus: Documents, wanted: int) -> Iterator[_Numbered]:
+def _last(
+    numbered: Sequence[_Numbered], forbidden: ExcludedDocuments, corpus: Documents, wanted: int
+) -> Iterator[_Numbered]:
     """The last ones whose text is allowed."""
     for entry in reversed(numbered):
         if wanted and corpus.text_key(entry[1][0]) not in forbidden.text_keys:
@@ -206,7 +208,7 @@ def from_anywhere(corpus: Documents, key: int, wanted: int) -> Iterator[Negative
 
 def choose(
     candidates: Iterable[Negative],
-    forbidden: Forbidden,
+    forbidden: ExcludedDocuments,
     corpus: Documents,
     *,
     wanted: int,
@@ -232,7 +234,7 @@ def choose(
     return chosen
 
 
-def _refusal(forbidden: Forbidden, corpus: Documents, rule: ScoreRule) -> Callable[[Negative], str | None]:
+def _refusal(forbidden: ExcludedDocuments, corpus: Documents, rule: ScoreRule) -> Callable[[Negative], str | None]:
     seen: set[int] = set()
 
     def refuse(candidate: Negative) -> str | None:

@@ -15,9 +15,9 @@ from inpars.errors import ConfigError
 from inpars.mining.negatives import (
     NO_RULE,
     Documents,
-    Forbidden,
-    Judged,
+    ExcludedDocuments,
     Negative,
+    RelevantDocuments,
     ScoreRule,
     Source,
     choose,
@@ -41,7 +41,7 @@ SOURCES: Mapping[NegativesMode, tuple[Source, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class QueryWithPositives:
     """A query and the documents that answer it."""
 
     query: Query
@@ -77,7 +77,7 @@ class Draw:
 
 
 @dataclass(frozen=True, slots=True)
-class Mined:
+class MinedQuery:
     """One query with one positive and what stands against it."""
 
     query: Query
@@ -128,7 +128,7 @@ def rank_problems(ranks: str, per_query: int) -> Iterator[str]:
         yield f"--per-query is {per_query}, but --ranks {ranks} holds {count}; give more ranks or fewer negatives"
 
 
-class Miner:
+class NegativeMiner:
     """Draws negatives for blocks of queries and counts what it leaves out."""
 
     def __init__(
@@ -137,16 +137,16 @@ class Miner:
         draw: Draw,
         searches: Mapping[Source, SearchBeside],
         *,
-        judged: Judged | None = None,
+        judged: RelevantDocuments | None = None,
         scorer: PairScorer | None = None,
         own_documents: Callable[[Mapping[str, str]], Collection[str]] = lambda _: (),
     ) -> None:
         """`searches` holds one for each of `draw.searched`; `own_documents` says which queries are documents."""
         self._corpus, self._draw, self._searches = corpus, draw, searches
-        self._judged, self._scorer, self._own = judged or Judged(), scorer, own_documents
+        self._judged, self._scorer, self._own = judged or RelevantDocuments(), scorer, own_documents
         self.counts = Counts()
 
-    def mine(self, block: Sequence[Asked]) -> tuple[list[Mined], Mapping[Source, Run]]:
+    def mine(self, block: Sequence[QueryWithPositives]) -> tuple[list[MinedQuery], Mapping[Source, Run]]:
         """The block's queries that have negatives, in order, and the runs these were drawn from."""
         self.counts.queries += len(block)
         self.counts.pairs += sum(len(asked.positives) for asked in block)
@@ -158,7 +158,7 @@ class Miner:
             self.counts.sources.update(negative.source for negative in one.negatives)
         return mined, {source: run for source, (run, _) in found.items()}
 
-    def _relevant(self, block: Sequence[Asked]) -> dict[str, frozenset[str]]:
+    def _relevant(self, block: Sequence[QueryWithPositives]) -> dict[str, frozenset[str]]:
         """For each query what is judged relevant, its positives, and the query itself where it is a document."""
         own = self._own({asked.query.query_id: asked.query.text for asked in block})
         found: dict[str, frozenset[str]] = {}
@@ -168,7 +168,9 @@ class Miner:
             found[query.query_id] = self._judged.relevant(query.query_id, query.text).union(several, itself)
         return found
 
-    def _search(self, source: Source, block: Sequence[Asked], relevant: Mapping[str, Collection[str]]) -> _Found:
+    def _search(
+        self, source: Source, block: Sequence[QueryWithPositives], relevant: Mapping[str, Collection[str]]
+    ) -> _Found:
         """The block's run; queries are asked for as many documents as they themselves need, whatever their block."""
         depths = {asked.query.query_id: self._draw.depth(len(relevant[asked.query.query_id])) for asked in block}
         found: Run = {}
@@ -181,11 +183,13 @@ class Miner:
             scores |= positives
         return {asked.query.query_id: found.get(asked.query.query_id, {}) for asked in block}, scores
 
-    def _pools(self, asked: Asked, relevant: Collection[str], found: Mapping[Source, _Found]) -> Iterator[Mined]:
+    def _pools(
+        self, asked: QueryWithPositives, relevant: Collection[str], found: Mapping[Source, _Found]
+    ) -> Iterator[MinedQuery]:
         """For each positive the candidates that are allowed, as many as are wanted or rescored."""
         query_id = asked.query.query_id
         runs = {source: run[query_id] for source, (run, _) in found.items()}
-        forbidden = Forbidden.of(self._corpus, (*asked.positives, *relevant))
+        forbidden = ExcludedDocuments.of(self._corpus, (*asked.positives, *relevant))
         windows = [
             window(source, scores, forbidden, self._corpus, ranks=self._draw.ranks, per_query=self._draw.per_query)
             for source, scores in runs.items()
@@ -212,9 +216,9 @@ class Miner:
         query: Query,
         positive: Document,
         windows: Sequence[Sequence[Negative]],
-        forbidden: Forbidden,
+        forbidden: ExcludedDocuments,
         positive_scores: Mapping[Source, float],
-    ) -> Mined | None:
+    ) -> MinedQuery | None:
         """The candidates of one positive; None, and counted, where there is none."""
         key = sampling_key(self._draw.seed, f"{query.query_id}\0{positive.doc_id}")
         if self._draw.negatives == "random":
@@ -232,7 +236,7 @@ class Miner:
             positive_scores=positive_scores,
         )
         self.counts.passed_over += passed_over
-        return self._kept(Mined(query, positive, chosen), too_near="too_near_the_positive" in passed_over)
+        return self._kept(MinedQuery(query, positive, chosen), too_near="too_near_the_positive" in passed_over)
 
     @property
     def _pool_size(self) -> int:
@@ -253,7 +257,7 @@ class Miner:
             return "positive_not_retrieved"  # nothing that was found scores below it
         return None
 
-    def _rescored(self, pools: Sequence[Mined], scorer: PairScorer) -> Iterator[Mined]:
+    def _rescored(self, pools: Sequence[MinedQuery], scorer: PairScorer) -> Iterator[MinedQuery]:
         """The candidates with the scorer's scores, and of them those the rule admits, in the order of the draw."""
         documents = {(pool.query.text, pool.positive.doc_id): pool.positive.full_text for pool in pools}
         for pool in pools:
@@ -275,13 +279,13 @@ class Miner:
             admitted = [one for one in rescored if self._draw.rule.admits(one.reranker_score, positive_score)]
             self.counts.passed_over.update({"too_near_the_positive": len(rescored) - len(admitted)})
             kept = self._kept(
-                Mined(pool.query, pool.positive, admitted[: self._draw.per_query]),
+                MinedQuery(pool.query, pool.positive, admitted[: self._draw.per_query]),
                 too_near=len(admitted) < len(rescored),
             )
             if kept is not None:
                 yield kept
 
-    def _kept(self, mined: Mined, *, too_near: bool) -> Mined | None:
+    def _kept(self, mined: MinedQuery, *, too_near: bool) -> MinedQuery | None:
         if mined.negatives:
             return mined
         self.counts.dropped["too_near_the_positive" if too_near else "no_negatives"] += 1

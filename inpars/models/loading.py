@@ -32,7 +32,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from inpars.cache import cache_folder
 from inpars.errors import BackendError, ConfigError, InparsError, MissingDependencyError, UnknownNameError
-from inpars.models.computing import Placement
+from inpars.models.compute_options import Placement
 from inpars.models.embedded import EMBEDDED
 from inpars.models.folders import GGUF_SUFFIX, exists, model_folder, model_path, saved_kind
 from inpars.models.hardware import pick_device, pick_dtype

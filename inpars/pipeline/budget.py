@@ -1,7 +1,7 @@
 """What a run does within a budget of time: a plan from measured rates, and what its parts took in the end.
 
 The plan is a function of rates, sizes, budget and the flags that somebody named; `inpars.pipeline.trial` measures the
-rates, `inpars.pipeline.planning` keeps the plan in the run's folder. The most valuable comes first: the mix of BM25 and
+rates, `inpars.pipeline.plan` keeps the plan in the run's folder. The most valuable comes first: the mix of BM25 and
 the bi-encoder with a few written queries, ten reranked documents per query, windows, more queries and depth, training.
 """
 

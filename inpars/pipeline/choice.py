@@ -9,12 +9,12 @@ from typing import Any
 
 from inpars.corpus import Corpus
 from inpars.formats import read_queries, read_run
-from inpars.fusion.gate import PRIOR, Findings, findings
+from inpars.fusion.gate import PRIOR, QueryFeatures, findings
 from inpars.fusion.matching import matched_weights, traits_of
 from inpars.fusion.parts import choose_stages, headroom
 from inpars.fusion.system import BM25, FirstStage, SearchSystem
-from inpars.pipeline.judging import QUERIES
-from inpars.pipeline.retrieving import FUSION_DEPTH
+from inpars.pipeline.measurement import QUERIES
+from inpars.pipeline.system_runs import FUSION_DEPTH
 from inpars.records import Run
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
 from inpars.runs import cut
@@ -26,7 +26,7 @@ UNTOLD = "written queries cannot tell what a reranker is worth: the model that i
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidenced:
+class ChoiceEvidence:
     """The first stages' runs of the queries that choose, and of real ones without judgements where there are some."""
 
     topics: Topics
@@ -57,11 +57,11 @@ def lines_about(choice: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def choice_of(corpus: Corpus, evidence: Evidenced, *, threads: int | None = None) -> dict[str, Any]:
+def choice_of(corpus: Corpus, evidence: ChoiceEvidence, *, threads: int | None = None) -> dict[str, Any]:
     """What `choice.json` holds: the gate, the stages, the trials behind them, headroom, and how the queries match."""
     coverage = bm25_index(corpus, threads=threads).coverage()
 
-    def found_for(topics: Topics, runs: Mapping[str, Run]) -> dict[str, Findings]:
+    def found_for(topics: Topics, runs: Mapping[str, Run]) -> dict[str, QueryFeatures]:
         first = next(name for name in runs if name != BM25)
         return findings(topics.queries, runs[BM25], runs[first], coverage, lambda doc_id: corpus[doc_id].full_text)
 
@@ -100,7 +100,7 @@ def _mix(names: Sequence[str], offset: float) -> SearchSystem:
     return SearchSystem(stages=stages, gate=PRIOR.moved(offset), fusion_depth=FUSION_DEPTH, **settings)
 
 
-def evidenced(topics: Topics, folder: Path, names: Sequence[str], arguments: Mapping[str, Any]) -> Evidenced:
+def evidenced(topics: Topics, folder: Path, names: Sequence[str], arguments: Mapping[str, Any]) -> ChoiceEvidence:
     """What a finished choice was made of, read from its folder again by its manifest's input names and arguments."""
     own = [name for name in names if name != "queries" and not name.startswith(UNLABELLED)]
     real = [name.removeprefix(f"{UNLABELLED} ") for name in names if name.startswith(f"{UNLABELLED} ")]
@@ -108,7 +108,7 @@ def evidenced(topics: Topics, folder: Path, names: Sequence[str], arguments: Map
     if real:
         queries = read_queries(folder / UNLABELLED / "topics" / QUERIES)
         unlabelled = Topics(UNLABELLED, {query.query_id: query.text for query in queries}, {})
-    return Evidenced(
+    return ChoiceEvidence(
         topics=topics,
         runs=read_lists({name: folder / f"{name}.trec" for name in own}),
         judged=arguments.get("by", WRITTEN) == JUDGED,

@@ -20,7 +20,7 @@ TOPICS = (*DOCUMENTS, "queries", "qrels", "unknown_judgements", "split")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Invocation:
     """How a run was asked for, so that it can be asked for again; empty where nobody says."""
 
     command: str = ""
@@ -37,7 +37,7 @@ class Asked:
 class StageCommands:
     """Commands and comments in the order of the stages."""
 
-    asked: Asked
+    asked: Invocation
     lines: list[str] = field(default_factory=list)
     topics: Sequence[str] = ()  # flags that name the queries that are searched for
 

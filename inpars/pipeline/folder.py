@@ -13,7 +13,7 @@ from inpars.formats import read_queries
 from inpars.json_text import parse_json
 from inpars.judgements import read_qrels
 from inpars.manifest import MANIFEST_SUFFIX, FileStamp, Manifest, read_manifest
-from inpars.pipeline.judging import CHOICE_TOPICS, METRICS, QRELS, QUERIES, TOPICS
+from inpars.pipeline.measurement import CHOICE_TOPICS, METRICS, QRELS, QUERIES, TOPICS
 from inpars.pipeline.results import FOLDER_MARK, read_mark
 from inpars.records import Qrels
 

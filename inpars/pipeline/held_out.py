@@ -16,7 +16,7 @@ from inpars.formats import read_queries
 from inpars.judgements import read_qrels
 from inpars.pipeline.options import PipelineOptions
 from inpars.reports.schema import Report
-from inpars.stages.splitting import SplitFiles, SplitOptions, split_file
+from inpars.stages.split import SplitFiles, SplitOptions, split_file
 from inpars.topics import Topics
 
 DEV_SPLIT = "held-out"
@@ -32,13 +32,13 @@ class HeldOut:
 
 
 def hold_out_queries(
-    queries: Path, dataset: Dataset, options: PipelineOptions, folder: Path, told: Mapping[str, Any]
+    queries: Path, dataset: Dataset, options: PipelineOptions, folder: Path, stage_kwargs: Mapping[str, Any]
 ) -> HeldOut:
     """Set queries of whole files aside; with too few files or queries for that, all are trained on."""
     files = split_files(folder)
     try:
         manifest = split_file(
-            queries, dataset.corpus, dataset.corpus_stamp, split_settings(options), files=files, **told
+            queries, dataset.corpus, dataset.corpus_stamp, split_settings(options), files=files, **stage_kwargs
         )
     except ConfigError as error:
         return HeldOut(queries, None, f"Nothing was measured: {error}.")

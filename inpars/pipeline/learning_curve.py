@@ -18,11 +18,11 @@ from inpars.fusion.system import BM25, FirstStage
 from inpars.manifest import Manifest, stamp
 from inpars.options import option
 from inpars.pipeline.choice import read_lists
-from inpars.pipeline.retrieving import FUSION_DEPTH, Surroundings, search_stage
-from inpars.pipeline.training import TRIPLES, retriever_options
+from inpars.pipeline.system_runs import FUSION_DEPTH, RunContext, search_stage
+from inpars.pipeline.trainings import TRIPLES, retriever_options
 from inpars.retrieval.bm25 import bm25_index
 from inpars.stages.stage import Outcome, run_stage
-from inpars.stages.training import train_retriever_from_file
+from inpars.stages.train import train_retriever_from_file
 from inpars.storage import atomic_writer
 from inpars.topics import Topics
 
@@ -48,7 +48,7 @@ class _CurveOptions:
     judged: bool = option(help="by judged queries, which count alike")
 
 
-def learning_curve(run: Surroundings, topics: Topics, paths: Mapping[str, Path], triples: Manifest) -> Manifest:
+def learning_curve(run: RunContext, topics: Topics, paths: Mapping[str, Path], triples: Manifest) -> Manifest:
     """Train, search and judge; `paths` are the runs of the first stages for the queries, the tuned one's among them."""
     total, output = triples.output.records or 0, run.path(OUTPUT)
     sizes = {name: max(1, round(share * total)) for name, share in PARTS.items()}
@@ -65,7 +65,7 @@ def learning_curve(run: Surroundings, topics: Topics, paths: Mapping[str, Path],
 
     inputs = {"queries": topics.stamp, **{name: stamp(path) for name, path in (untuned | tuned).items()}}
     options = _CurveOptions(FUSION_DEPTH, run.evidence.judged is not None)
-    return run_stage("learning curve", options, output=output, inputs=inputs, work=work, **run.told)
+    return run_stage("learning curve", options, output=output, inputs=inputs, work=work, **run.stage_kwargs)
 
 
 def table(points: list[CurvePoint]) -> list[str]:
@@ -77,18 +77,18 @@ def table(points: list[CurvePoint]) -> list[str]:
     return lines
 
 
-def _searched(run: Surroundings, topics: Topics, name: str, triples: int) -> Path:
+def _searched(run: RunContext, topics: Topics, name: str, triples: int) -> Path:
     """The run of a bi-encoder trained on so many triples."""
     model = run.path(f"choice/curve-{name}")
     options = replace(retriever_options(run), limit=triples)
-    train_retriever_from_file(run.path(TRIPLES), options, output=model, **run.told)
+    train_retriever_from_file(run.path(TRIPLES), options, output=model, **run.stage_kwargs)
     windows = run.options.window_tokens or None
     stage = FirstStage(name=f"curve-{name}", retriever=str(model), window_tokens=windows)
     return search_stage(run, topics, f"choice/curve-{name}-run", stage, k=FUSION_DEPTH, shown=False)
 
 
 def _points(
-    run: Surroundings,
+    run: RunContext,
     topics: Topics,
     untuned: Mapping[str, Path],
     tuned: Mapping[str, Path],

@@ -11,7 +11,7 @@ from pathlib import Path
 from inpars.manifest import manifest_path
 from inpars.pipeline.held_out import choice_files
 from inpars.pipeline.steps import Steps
-from inpars.pipeline.training import TRIPLES
+from inpars.pipeline.trainings import TRIPLES
 from inpars.stages.partial import partial_path
 from inpars.stages.triple_files import ids_path, negatives_path
 from inpars.storage import replace_folder, storage_errors

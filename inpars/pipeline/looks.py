@@ -9,7 +9,7 @@ from inpars.filtering.looks import Looks, looks_of
 from inpars.formats import read_synthetic_queries
 from inpars.manifest import Manifest, stamp
 from inpars.options import option
-from inpars.pipeline.retrieving import SYNTHETIC, Surroundings
+from inpars.pipeline.system_runs import SYNTHETIC, RunContext
 from inpars.stages.stage import Outcome, run_stage
 from inpars.storage import atomic_writer
 
@@ -35,7 +35,7 @@ class _LooksOptions:
     least_share: float = option(help="of queries that look like one")
 
 
-def check_looks(run: Surroundings) -> Manifest:
+def check_looks(run: RunContext) -> Manifest:
     """Count what the written queries look like; below `LEAST_SHARE` a note names the prompts to try."""
     output, source, corpus = run.path(LOOKS), run.path(SYNTHETIC), run.dataset.corpus
 
@@ -51,7 +51,7 @@ def check_looks(run: Surroundings) -> Manifest:
         return Outcome(looks.queries, {}, values)
 
     inputs = {"queries": stamp(source), "corpus": run.dataset.corpus_stamp}
-    return run_stage("looks", _LooksOptions(LEAST_SHARE), output=output, inputs=inputs, work=work, **run.told)
+    return run_stage("looks", _LooksOptions(LEAST_SHARE), output=output, inputs=inputs, work=work, **run.stage_kwargs)
 
 
 def advice(looks: Looks) -> str | None:

@@ -8,13 +8,13 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from inpars.filtering.checks import FilterOptions
 from inpars.filtering.filters import ScoringFunction
-from inpars.filtering.guards import FilterOptions
 from inpars.mining.triples import rank_problems
 from inpars.options import POSITIVE, SEED, Bounds, option
 from inpars.scoring.kinds import ScorerKind
 from inpars.stages.engine_options import ClusterOptions
-from inpars.stages.retrieving import LEAST_WINDOW
+from inpars.stages.search import LEAST_WINDOW
 
 BUDGET = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 NAMED_BUDGETS = {"night": 8 * 3600.0}

@@ -26,7 +26,7 @@ from inpars.options import option
 from inpars.pipeline.looks import LEAST_SHARE, REMEDIES
 from inpars.prompting.prompts import load_prompt
 from inpars.prompting.templates import PromptSource
-from inpars.stages.generating import GenerateOptions, generate_queries, generator_maker
+from inpars.stages.generate import GenerateOptions, generate_queries, generator_maker
 from inpars.stages.stage import Outcome, run_stage
 from inpars.storage import atomic_writer, to_json_line
 
@@ -72,7 +72,7 @@ class PromptTrials:
     dataset: Dataset
     options: GenerateOptions
     output: Path
-    told: Mapping[str, Any]
+    stage_kwargs: Mapping[str, Any]
     real: Collection[str] = ()
     make_generator: Callable[[GenerateOptions, PromptSource], Any] = generator_maker
 
@@ -95,7 +95,7 @@ class PromptTrials:
             try:
                 tried.append(self._write(name, load_prompt(name), place))
             except InparsError as problem:  # a prompt that is too long for the model, for one
-                self.told["progress"].note(f"prompt {name} cannot be tried: {problem}")
+                self.stage_kwargs["progress"].note(f"prompt {name} cannot be tried: {problem}")
             else:
                 if self._looks(tried[-1]).share >= ENOUGH:
                     break
@@ -108,7 +108,7 @@ class PromptTrials:
             output=output,
             make_generator=self.make_generator(self.options, prompt),
             workers=workers_of(self.options),
-            **self.told,
+            **self.stage_kwargs,
         )
         return TriedPrompt(name, prompt, output, manifest.results.get("documents", 0), manifest)
 
@@ -122,13 +122,13 @@ class PromptTrials:
             with atomic_writer(output) as stream:
                 json.dump(values, stream, indent=1)
                 stream.write("\n")
-            self.told["progress"].note(line_about(values))
+            self.stage_kwargs["progress"].note(line_about(values))
             return Outcome(len(trials), {}, values)
 
         inputs: dict[str, FileStamp] = {one.name: stamp(one.queries) for one in tried}
         inputs["real queries"] = stamp_text("real queries", to_json_line({"queries": sorted(self.real)}))
         options = _ChoiceOptions(LEAST_SHARE, best.__name__)
-        manifest = run_stage("choose prompt", options, output=output, inputs=inputs, work=work, **self.told)
+        manifest = run_stage("choose prompt", options, output=output, inputs=inputs, work=work, **self.stage_kwargs)
         chosen = next(one for one in tried if one.name == manifest.results["prompt"])
         return replace(chosen, manifest=manifest)
 

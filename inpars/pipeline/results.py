@@ -12,31 +12,31 @@ from typing import Any
 
 from inpars.datasets import Dataset
 from inpars.errors import DataFormatError
-from inpars.evaluation.wording import counted
+from inpars.evaluation.verdicts import counted
 from inpars.filtering.filters import Filtered
 from inpars.formats import read_synthetic_records
 from inpars.fusion.system import BM25, SearchSystem
 from inpars.json_text import parse_json
 from inpars.manifest import Manifest, read_manifest
 from inpars.models.embedded import EMBEDDED
-from inpars.pipeline.commands import Asked
+from inpars.pipeline.commands import Invocation
 from inpars.pipeline.funnel import funnel_of, with_split
-from inpars.pipeline.judging import Judged
+from inpars.pipeline.measurement import MeasuredSystems
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.prompt_choice import line_about
-from inpars.pipeline.retrieving import BASE_FUSION, MIX, RERANKED, TUNED
+from inpars.pipeline.system_runs import BASE_FUSION, MIX, RERANKED, TUNED
 from inpars.prompting.templates import PromptSource
 from inpars.reports.collect import Texts, negatives_of, results_of, stages_of, trainings_of, written_of
 from inpars.reports.conclusion import conclusion_of, mix_of
 from inpars.reports.formatting import duration
 from inpars.reports.schema import Conclusion, Report
 from inpars.stages.examples import example_query_ids
-from inpars.stages.filtering import RESEMBLING, apply_filter
+from inpars.stages.filter import RESEMBLING, apply_filter
 from inpars.storage import atomic_writer
 
 FOLDER_MARK = "run.json"
 WEIGHTS = (".safetensors", ".bin", ".gguf")
-__all__ = ["FOLDER_MARK", "Asked", "Shipped", "read_mark", "report_of", "texts_of", "write_mark"]
+__all__ = ["FOLDER_MARK", "Invocation", "Shipped", "read_mark", "report_of", "texts_of", "write_mark"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def read_mark(folder: Path) -> dict[str, Any]:
         raise DataFormatError(f"not the mark of a run ({error}); remove it", path=path) from None
 
 
-def write_mark(folder: Path, dataset: Dataset, asked: Asked, finished: Mapping[str, Any] | None = None) -> None:
+def write_mark(folder: Path, dataset: Dataset, asked: Invocation, finished: Mapping[str, Any] | None = None) -> None:
     """Mark the folder as a run of this dataset, with how it was asked for; `finished` are the results' settings."""
     values = {
         "dataset": dataset.name,
@@ -85,9 +85,9 @@ def report_of(
     options: PipelineOptions,
     folder: Path,
     manifests: Mapping[str, Manifest],
-    judged: Judged,
+    judged: MeasuredSystems,
     metrics: Sequence[str],
-    asked: Asked,
+    asked: Invocation,
     *,
     shipped: Shipped | None = None,
     steps: Sequence[str] = (),
@@ -176,7 +176,7 @@ def _definitions(options: PipelineOptions, shipped: Shipped | None) -> dict[str,
 def _conclusion(
     shipped: Shipped,
     folder: Path,
-    judged: Judged,
+    judged: MeasuredSystems,
     metric: str,
     definitions: Mapping[str, str],
     skipped: Mapping[str, str],

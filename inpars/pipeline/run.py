@@ -21,35 +21,35 @@ from inpars.fusion.system import BM25
 from inpars.manifest import Manifest
 from inpars.options import flags_of
 from inpars.pipeline.budget import Part
-from inpars.pipeline.choosing import choose_system, first_stages, lexical_system
-from inpars.pipeline.commands import Asked, StageCommands, run_flags
+from inpars.pipeline.commands import Invocation, StageCommands, run_flags
 from inpars.pipeline.evidence import EvidenceOptions, read_evidence
+from inpars.pipeline.finished_results import refuse_to_replace, settings_of
 from inpars.pipeline.held_out import HeldOut, hold_out_queries, said_beside, split_files, split_settings
-from inpars.pipeline.judging import Judged, judge, verdict_on
 from inpars.pipeline.leftovers import remove_leftovers
 from inpars.pipeline.looks import check_looks
+from inpars.pipeline.measurement import MeasuredSystems, judge, verdict_on
 from inpars.pipeline.options import PipelineOptions
-from inpars.pipeline.planning import Frozen, budget_rows, facts_of, free_settings, planned_options
+from inpars.pipeline.plan import Frozen, budget_rows, facts_of, free_settings, planned_options
 from inpars.pipeline.prompt_choice import TriedPrompt
-from inpars.pipeline.replacing import refuse_to_replace, settings_of
 from inpars.pipeline.results import Shipped, read_mark, report_of, write_mark
-from inpars.pipeline.retrieving import BASE_FUSION, MIX, RERANKED, SYNTHETIC, Surroundings, all_runs
 from inpars.pipeline.steps import Steps
-from inpars.pipeline.training import choice_queries, train_models
+from inpars.pipeline.system_choice import choose_system, first_stages, lexical_system
+from inpars.pipeline.system_runs import BASE_FUSION, MIX, RERANKED, SYNTHETIC, RunContext, all_runs
+from inpars.pipeline.trainings import choice_queries, train_models
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import PromptSource
 from inpars.reports.render import write_report
 from inpars.stages.card_numbers import add_numbers_of_run
 from inpars.stages.examples import without_examples
-from inpars.stages.filtering import filter_file
-from inpars.stages.generating import GenerateOptions, generate_queries, generator_maker
+from inpars.stages.filter import filter_file
+from inpars.stages.generate import GenerateOptions, generate_queries, generator_maker
 from inpars.topics import DEFAULT_SPLIT, Topics
 
 FILTERED = "queries.filtered.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class PipelineResult:
     """What a run ends with; results are empty where nothing was measured, `statement` says what held-out ones prove.
 
     `verdict` sets the shipped system against the fusion of BM25 and the untuned bi-encoder with equal weights.
@@ -74,11 +74,11 @@ def run_pipeline(
     split: str = DEFAULT_SPLIT,
     metrics: Sequence[str] = DEFAULT_METRICS,
     evidence: EvidenceOptions = EvidenceOptions(),  # noqa: B008 - frozen
-    asked: Asked = Asked(),  # noqa: B008 - frozen
+    asked: Invocation = Invocation(),  # noqa: B008 - frozen
     tried: TriedPrompt | None = None,
     progress: Progress = SILENT,
     overwrite: bool = False,
-) -> Finished:
+) -> PipelineResult:
     """Do all stages into the folder `output`. Raises StaleInputError where it holds a run of another dataset.
 
     Raises ConfigError where it holds finished results of other settings, unless `overwrite` lets them be replaced.
@@ -92,18 +92,18 @@ def run_pipeline(
     topics = dataset.topics(split) if dataset.splits else None
     if topics is not None:
         _check_judged(topics, dataset)
-    told: dict[str, Any] = {"split": split, "metrics": metrics, "topics": topics, "evidence": evidence}
+    stage_kwargs: dict[str, Any] = {"split": split, "metrics": metrics, "topics": topics, "evidence": evidence}
     free = free_settings(options, asked.named)
-    before = settings_of(options, prompt, *asked.reading, **told, free=free)
+    before = settings_of(options, prompt, *asked.reading, **stage_kwargs, free=free)
     same = refuse_to_replace(output, before, overwrite=overwrite)
     progress = steps = Steps.over(progress, options)
     known = read_evidence(evidence, dataset, topics, progress)
     where: dict[str, Any] = {"folder": output, "topics": topics, "free": free, "steps": steps, "tried": tried}
     options, plan = planned_options(dataset, prompt, options, **where, judged=known.judged)
-    settings = settings_of(options, prompt, *asked.reading, **told)
+    settings = settings_of(options, prompt, *asked.reading, **stage_kwargs)
     overwrite = refuse_to_replace(output, settings, overwrite=overwrite) and same
     write_mark(output, dataset, asked, mark.get("finished"))
-    run = Surroundings(dataset, prompt, options, output, topics, steps, overwrite, StageCommands(asked), known)
+    run = RunContext(dataset, prompt, options, output, topics, steps, overwrite, StageCommands(asked), known)
     manifests = {"generate": _generate(run, tried), "looks": check_looks(run), "filter": _filter(run)}
     manifests |= {} if tried is None else {"prompt": tried.manifest}
     held_out = _hold_out(run)
@@ -114,7 +114,7 @@ def run_pipeline(
         system = lexical_system(run, trained)
     else:
         system, manifests["choose"] = choose_system(run, choice_queries(run, held_out.train, trained), trained)
-    judged, shipped, paths = Judged(), MIX, dict[str, Path]()
+    judged, shipped, paths = MeasuredSystems(), MIX, dict[str, Path]()
     if topics is not None:
         topics = without_examples(topics.first(options.limit), prompt, progress)
         candidates = system.stages if options.retriever == BM25 else first_stages(run, tuned="retriever" in trained)
@@ -140,7 +140,7 @@ def run_pipeline(
     write_mark(output, dataset, asked, settings)
     steps.end()
     results, differences = dict(judged.evaluations), dict(judged.differences)
-    return Finished(results, differences, report, held_out.statement, verdict, judged.problems, plan, facts)
+    return PipelineResult(results, differences, report, held_out.statement, verdict, judged.problems, plan, facts)
 
 
 def _check_judged(topics: Topics, dataset: Dataset) -> None:
@@ -151,7 +151,7 @@ def _check_judged(topics: Topics, dataset: Dataset) -> None:
         raise ConfigError(f"{dataset.name}: {problem}; give the judgements of these documents")
 
 
-def known_mark(folder: Path, dataset: Dataset, asked: Asked) -> dict[str, Any]:
+def known_mark(folder: Path, dataset: Dataset, asked: Invocation) -> dict[str, Any]:
     """The folder's mark, which must be this dataset's; empty where there is none."""
     known = read_mark(folder)
     same_documents = asked.documents and known.get("documents") == asked.documents  # which may have changed
@@ -175,7 +175,7 @@ def generate_options(own: PipelineOptions) -> GenerateOptions:
     )
 
 
-def _generate(run: Surroundings, tried: TriedPrompt | None) -> Manifest:
+def _generate(run: RunContext, tried: TriedPrompt | None) -> Manifest:
     run.progress.begin("generate")
     options = generate_options(run.options)
     run.commands.add("generate", [*run.commands.documents, *run.commands.prompt], run.path(SYNTHETIC), options)
@@ -188,11 +188,11 @@ def _generate(run: Surroundings, tried: TriedPrompt | None) -> Manifest:
         make_generator=generator_maker(options, run.prompt),
         workers=workers_of(options),
         written=None if tried is None else tried.queries,
-        **run.told,
+        **run.stage_kwargs,
     )
 
 
-def _filter(run: Surroundings) -> Manifest:
+def _filter(run: RunContext) -> Manifest:
     run.progress.begin("filter")
     known = [*run.commands.documents, *run.commands.example_queries]
     run.commands.add("filter", ["--input", run.path(SYNTHETIC), *known], run.path(FILTERED), run.options.filtering)
@@ -202,16 +202,16 @@ def _filter(run: Surroundings) -> Manifest:
         output=run.path(FILTERED),
         example_queries=[example.query for example in run.prompt.examples],
         own_queries=list(run.topics.queries.values()) if run.topics is not None else (),
-        **run.told,
+        **run.stage_kwargs,
     )
 
 
-def _hold_out(run: Surroundings) -> HeldOut:
+def _hold_out(run: RunContext) -> HeldOut:
     """What is trained on and measured by: judged queries where there are some."""
     queries = run.path(FILTERED)
     if run.topics is not None or not run.options.dev_share:
         return HeldOut(queries, run.topics, "")
-    held_out = hold_out_queries(queries, run.dataset, run.options, run.folder, run.told)
+    held_out = hold_out_queries(queries, run.dataset, run.options, run.folder, run.stage_kwargs)
     if held_out.topics is not None:
         files = split_files(run.folder)
         sides = ["--output-train", files.train, "--output-dev", files.dev]
@@ -221,7 +221,7 @@ def _hold_out(run: Surroundings) -> HeldOut:
     return held_out
 
 
-def _say_judged(run: Surroundings, paths: Sequence[Path], metrics: Sequence[str]) -> None:
+def _say_judged(run: RunContext, paths: Sequence[Path], metrics: Sequence[str]) -> None:
     """What measures the runs again, and what is made by `inpars run` alone."""
     run.commands.say(
         "topics/, metrics.json and report.html are written by `inpars run` alone",

@@ -21,9 +21,9 @@ from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt, PromptSource
 from inpars.records import Document
 from inpars.stages.estimates import Measurement, measure
-from inpars.stages.generating import GenerateOptions, load_generator
-from inpars.stages.reranking import RerankOptions, load_run_scorer
-from inpars.stages.retrieving import SearchOptions, load_encoder
+from inpars.stages.generate import GenerateOptions, load_generator
+from inpars.stages.rerank import RerankOptions, load_run_scorer
+from inpars.stages.search import SearchOptions, load_encoder
 
 SAMPLE = 512  # documents drawn at random
 SECONDS = {"write": 5.0, "embed": 3.0, "embed windows": 2.0, "rerank": 5.0}  # each, without the start

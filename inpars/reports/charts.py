@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from inpars.evaluation.wording import counted
+from inpars.evaluation.verdicts import counted
 from inpars.reports.formatting import shorten
 from inpars.reports.svg import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, Plot, drawing, shown, text
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inpars.evaluation.changes import Change, most_changed
 from inpars.evaluation.measures import Evaluation, evaluate
+from inpars.evaluation.run_diff import Change, most_changed
 from inpars.evaluation.significance import Difference, bootstrap_interval
-from inpars.evaluation.wording import power_in_words
-from inpars.filtering.filters import Verdict
+from inpars.evaluation.verdicts import power_in_words
+from inpars.filtering.filters import FilterOutcome
 from inpars.interchange.triples_source import read_negative_rows
 from inpars.manifest import MANIFEST_SUFFIX, Manifest, read_manifest
 from inpars.records import Qrels, Run
@@ -57,24 +57,24 @@ Texts = Callable[[str], str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class RunSummary:
     """What a report keeps of a run, so that no two runs need be in memory together."""
 
     depth_curve: Series
     firsts: Mapping[str, str]  # query_id -> its first document
 
 
-def glance(name: str, run: Run, qrels: Qrels) -> Glance:
+def glance(name: str, run: Run, qrels: Qrels) -> RunSummary:
     """Look at a run once."""
     firsts = {query_id: rank(run[query_id], 1)[0][0] for query_id in qrels if run.get(query_id)}
-    return Glance(depth_curve(name, run, qrels), firsts)
+    return RunSummary(depth_curve(name, run, qrels), firsts)
 
 
 def results_of(
     evaluations: Mapping[str, Evaluation],
     differences: Mapping[str, Mapping[str, Difference]],
     metrics: Sequence[str],
-    glances: Mapping[str, Glance],
+    glances: Mapping[str, RunSummary],
     topics: Topics,
     *,
     texts: Texts,
@@ -153,7 +153,7 @@ def _moved(change: Change, topics: Topics, firsts: tuple[Mapping[str, str], Mapp
     return Moved(query_id, words, change.baseline, change.system, wanted, one, other)
 
 
-def written_of(verdicts: Sequence[Verdict], score_name: str, texts: Texts) -> Written:
+def written_of(verdicts: Sequence[FilterOutcome], score_name: str, texts: Texts) -> Written:
     """The verdicts on all written queries."""
     kept = [verdict for verdict in verdicts if verdict.reason is None]
     passing = sorted((v.score for v in verdicts if v.reason in (None, BELOW) and math.isfinite(v.score)), reverse=True)
@@ -172,15 +172,17 @@ def written_of(verdicts: Sequence[Verdict], score_name: str, texts: Texts) -> Wr
     )
 
 
-def shown_queries(verdicts: Sequence[Verdict], count: int = EXAMPLES) -> tuple[list[Verdict], list[Verdict]]:
+def shown_queries(
+    verdicts: Sequence[FilterOutcome], count: int = EXAMPLES
+) -> tuple[list[FilterOutcome], list[FilterOutcome]]:
     """Kept and dropped queries to show: spread evenly over the scores, dropped ones over the reasons."""
     kept = sorted((v for v in verdicts if v.reason is None), key=lambda v: -v.score)
-    by_reason: dict[str, list[Verdict]] = {}
+    by_reason: dict[str, list[FilterOutcome]] = {}
     for verdict in verdicts:
         if verdict.reason is not None:
             by_reason.setdefault(verdict.reason, []).append(verdict)
     queues = [iter(found) for found in by_reason.values()]
-    dropped: list[Verdict] = []
+    dropped: list[FilterOutcome] = []
     while queues and len(dropped) < count:
         queue = queues.pop(0)
         if (found := next(queue, None)) is not None:
@@ -247,7 +249,7 @@ def stage_facts(output: str, manifest: Manifest) -> StageFacts:
     )
 
 
-def _example(verdict: Verdict, texts: Texts) -> QueryExample:
+def _example(verdict: FilterOutcome, texts: Texts) -> QueryExample:
     query = verdict.query
     return QueryExample(query.query_id, query.text, verdict.score, verdict.reason, passage(query.doc_id, texts))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from inpars.evaluation.significance import Difference
-from inpars.evaluation.wording import adjustment_in_words, in_words, power_in_words
+from inpars.evaluation.verdicts import adjustment_in_words, in_words, power_in_words
 from inpars.reports.formatting import duration, shorten, verdict
 from inpars.reports.render import render_page
 from inpars.reports.schema import Compared, Comparison

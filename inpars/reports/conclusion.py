@@ -7,7 +7,7 @@ from typing import Any
 
 from inpars.evaluation.measures import Evaluation
 from inpars.evaluation.significance import compare_pairs
-from inpars.evaluation.wording import counted, power_in_words
+from inpars.evaluation.verdicts import counted, power_in_words
 from inpars.fusion.choice import OFFSETS, STEPS
 from inpars.fusion.system import SearchSystem
 from inpars.manifest import Manifest

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inpars.evaluation.significance import FEWEST_QUERIES, Difference
-from inpars.evaluation.wording import adjustment_in_words, counted, in_words
+from inpars.evaluation.verdicts import adjustment_in_words, counted, in_words
 from inpars.reports import charts
 from inpars.reports.formatting import MINUS, duration, number, p_value, shorten, span, verdict
 from inpars.reports.schema import DEPTHS, Report, StageFacts

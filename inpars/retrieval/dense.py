@@ -24,13 +24,13 @@ import torch
 from inpars.batches import chunks, slices
 from inpars.cache import cache_folder
 from inpars.corpus import Corpus, Documents, open_corpus
+from inpars.engines.batch_parallel import in_lone_thread, side_by_side
 from inpars.engines.choice import Read, openvino_form
-from inpars.engines.side_by_side import in_lone_thread, side_by_side
 from inpars.errors import ConfigError, DataFormatError
 from inpars.json_text import JsonError, parse_json
 from inpars.manifest import sha256_of
 from inpars.models import loading as models
-from inpars.models.computing import DtypeName
+from inpars.models.compute_options import DtypeName
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.networks import check_length
 from inpars.progress import SILENT, Progress
@@ -175,7 +175,11 @@ class Encoder:
 
         def embedded(rows: Sequence[int]) -> Embeddings:
             some = [texts[row] for row in rows]
-            told: dict[str, Any] = {"batch_size": len(rows), "show_progress_bar": False, "convert_to_tensor": True}
+            told: dict[str, Any] = {
+                "batch_size": len(rows),
+                "show_progress_bar": False,
+                "convert_to_tensor": True,
+            }
             if in_lone_thread():
                 vectors = getattr(self._own_model(), method)(some, **told)
             else:

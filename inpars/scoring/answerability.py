@@ -15,7 +15,7 @@ from torch import Tensor
 
 from inpars.errors import ConfigError
 from inpars.models import loading as models
-from inpars.models.computing import Placement
+from inpars.models.compute_options import Placement
 from inpars.models.networks import check_length, evaluating, pad_id
 from inpars.scoring.pair_model import Pair, default_batch_tokens, token_budget_batches
 

@@ -15,7 +15,7 @@ from transformers.models.auto.modeling_auto import (
 
 from inpars.errors import ConfigError, UntrainedModelError
 from inpars.models import loading as models
-from inpars.models.computing import Placement
+from inpars.models.compute_options import Placement
 from inpars.models.kinds import CAUSAL_ENDINGS, CLASSIFIER_ENDING
 from inpars.scoring.answers import Answers, Reduction, find_answers
 from inpars.scoring.kinds import Family

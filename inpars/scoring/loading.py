@@ -11,7 +11,7 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
 from inpars.errors import ConfigError
 from inpars.models import loading as models
-from inpars.models.computing import Placement
+from inpars.models.compute_options import Placement
 from inpars.models.networks import LEAST_TOKENS, check_length, learned_positions
 from inpars.prompting.templates import Prompt
 from inpars.scoring.checkpoint import Checkpoint, saved_settings

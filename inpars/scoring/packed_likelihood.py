@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from inpars.engines.batch_parallel import side_by_side
 from inpars.engines.choice import TOLERANCE, Forms, chosen_form, processor_seconds
 from inpars.engines.int8_products import with_int8_products
-from inpars.engines.side_by_side import side_by_side
-from inpars.generation.plain_rows import keeps_only_keys_and_values, read_keys_and_values
+from inpars.generation.hf_kv_cache import keeps_only_keys_and_values, read_keys_and_values
 from inpars.models.engine_backend import EngineName
 from inpars.models.networks import UNFIT, evaluating, pad_id
 from inpars.models.processor import fast_bfloat16_flags
@@ -29,7 +29,7 @@ from inpars.scoring.query_likelihood import QueryLikelihood
 
 if TYPE_CHECKING:
     from inpars.engines.openvino_network import OpenVinoFunction
-    from inpars.models.computing import DtypeName
+    from inpars.models.compute_options import DtypeName
 
 ROW_QUERY_TOKENS = 256  # of all queries of one row: what they do not see of each other is computed for nothing
 MAX_LOGITS = 1 << 25  # query tokens by vocabulary that exist at once: 128 MiB in float32

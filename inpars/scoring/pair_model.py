@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from inpars.engines.side_by_side import computes_in_bfloat16, side_by_side
+from inpars.engines.batch_parallel import computes_in_bfloat16, side_by_side
 from inpars.models.networks import evaluating, pad_id
 from inpars.models.processor import has_matrix_unit
 from inpars.protocols import ScoredPart

@@ -17,9 +17,9 @@ from starlette.types import ASGIApp
 from inpars import __version__
 from inpars.errors import ConfigError
 from inpars.serve import wire
+from inpars.serve.admission import Gate
 from inpars.serve.bodies import JsonRoute, check_parameters
-from inpars.serve.faults import Json, add_handlers, fault
-from inpars.serve.gate import Gate
+from inpars.serve.error_responses import Json, add_handlers, fault
 from inpars.serve.metrics import CONTENT_TYPE
 from inpars.serve.service import Service
 

@@ -20,7 +20,7 @@ from inpars.answering.records import Answer, Hit
 from inpars.errors import ConfigError, DataFormatError, UnknownNameError
 from inpars.protocols import TextEncoder
 from inpars.serve import wire
-from inpars.serve.batching import Batcher, one_thread
+from inpars.serve.batcher import Batcher, one_thread
 from inpars.serve.feedback import Feedback
 from inpars.serve.metrics import Metrics
 from inpars.serve.options import ServeOptions

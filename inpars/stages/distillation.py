@@ -18,15 +18,15 @@ from inpars.fields import checked_id, finite_number
 from inpars.interchange.fields import number_of
 from inpars.interchange.folder import MARGINS
 from inpars.manifest import Manifest, stamp
-from inpars.models.computing import ComputingOptions
+from inpars.models.compute_options import ComputingOptions
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt
 from inpars.protocols import PairScorer
 from inpars.records import Triple
 from inpars.scoring.kinds import ScorerKind
-from inpars.stages.remembered import RememberedScores
-from inpars.stages.reranking import RerankOptions, load_run_scorer
+from inpars.stages.rerank import RerankOptions, load_run_scorer
+from inpars.stages.score_cache import ScoreCache
 from inpars.stages.stage import Outcome, Stage, input_stamps
 from inpars.stages.triple_files import beside_triples, negatives_path, read_triple_rows
 from inpars.storage import read_jsonl, read_lines, write_jsonl
@@ -70,7 +70,7 @@ def teach(
     def work() -> Outcome:
         pairs, scores = list(_pairs(triples, options.limit)), list[float]()
         parts = progress.track(slices(pairs, PAIRS_PER_PART), total=len(pairs), description=STAGE, unit="pairs")
-        with RememberedScores(stage.partial, make_scorer or load) as scorer:
+        with ScoreCache(stage.partial, make_scorer or load) as scorer:
             for part in parts:
                 scores += scorer.score(part)
                 progress.advance(len(part))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
 from inpars.errors import ConfigError
-from inpars.models.computing import ComputingOptions
+from inpars.models.compute_options import ComputingOptions
 from inpars.options import SHARE, option
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE
 from inpars.stages.shards import Shard, shard_path

@@ -24,13 +24,13 @@ from inpars.documents.selection import choose_documents
 from inpars.errors import ConfigError
 from inpars.generation import generate_each
 from inpars.manifest import Manifest, read_manifest
-from inpars.models.computing import ComputingOptions
+from inpars.models.compute_options import ComputingOptions
 from inpars.options import SEED, check, option
 from inpars.prompting.prompts import load_prompt
 from inpars.records import Document
-from inpars.stages.generating import GenerateOptions, load_generator
-from inpars.stages.reranking import RerankOptions, load_run_scorer
-from inpars.stages.retrieving import SearchOptions, load_encoder
+from inpars.stages.generate import GenerateOptions, load_generator
+from inpars.stages.rerank import RerankOptions, load_run_scorer
+from inpars.stages.search import SearchOptions, load_encoder
 from inpars.storage import AppendedLines, read_jsonl, to_json_line
 
 CONFIDENCE = 0.95

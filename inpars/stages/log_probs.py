@@ -14,11 +14,11 @@ from inpars.cache import lasting_name
 from inpars.corpus import Corpus, open_corpus
 from inpars.errors import ConfigError, DataFormatError
 from inpars.formats import LOG_PROB_DIGITS, read_placed_synthetic_records, read_synthetic_records, synthetic_query
-from inpars.generation.canary import LATEST_CHARACTERS
+from inpars.generation.degeneration_monitor import LATEST_CHARACTERS
 from inpars.packing import is_packed
 from inpars.records import Document, SyntheticQuery
+from inpars.stages.chunk_loop import Computed
 from inpars.stages.partial import Partial
-from inpars.stages.planned import Computed
 from inpars.stages.shards import BLOCK_ITEMS, Chunk, Plan, Shard, own_items, places_of, planned_items
 from inpars.storage import read_json_at, read_lines, write_jsonl
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, SequentialSampler
 
-from inpars.engines.side_by_side import in_lone_thread, worth_it
+from inpars.engines.batch_parallel import in_lone_thread, worth_it
 from inpars.training.batch_plan import BatchPlan
 from inpars.training.embedding_batches import Autocast, Collator, embed, in_place
 from inpars.training.embedding_losses import Objective

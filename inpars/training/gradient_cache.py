@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 from torch import Tensor, nn
 
-from inpars.engines.side_by_side import side_by_side
+from inpars.engines.batch_parallel import side_by_side
 
 Features: TypeAlias = Mapping[str, Any]
 Embed: TypeAlias = Callable[[Features], Tensor]  # a mini-batch's embeddings, (texts, width)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from inpars.errors import ConfigError
-from inpars.models.computing import ComputingOptions
+from inpars.models.compute_options import ComputingOptions
 from inpars.options import POSITIVE, SEED, SHARE, Bounds, option
 from inpars.scoring.kinds import ScorerKind, kind_help, learning_rates
 from inpars.training.losses import LossName, loss_help

@@ -16,7 +16,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
-from inpars.engines.side_by_side import in_lone_thread, worth_it
+from inpars.engines.batch_parallel import in_lone_thread, worth_it
 from inpars.engines.training_attention import train_with_fast_attention
 from inpars.engines.training_t5 import train_t5_with_short_ways
 from inpars.errors import ConfigError

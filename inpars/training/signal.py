@@ -13,7 +13,7 @@ from pathlib import Path
 
 from inpars.batches import slices
 from inpars.errors import UntrainedModelError
-from inpars.evaluation.wording import counted
+from inpars.evaluation.verdicts import counted
 from inpars.prompting.templates import Prompt
 from inpars.protocols import PairScorer
 from inpars.scoring import load_scorer

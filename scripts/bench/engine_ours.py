@@ -12,13 +12,13 @@ from engine_worker import Made, Run, Work
 import inpars
 from inpars.generation.settings import DecodingSettings, LocalModel
 from inpars.generation.teacher_forcing import KnownQuery, TeacherForcing
-from inpars.models.computing import ComputingOptions
+from inpars.models.compute_options import ComputingOptions
 from inpars.models.hardware import use_threads
 from inpars.prompting.prompts import load_prompt
 from inpars.records import Document
 from inpars.retrieval.dense import Encoder
 from inpars.scoring import load_scorer
-from inpars.stages.generating_local import load_local_generator
+from inpars.stages.generate_locally import load_local_generator
 
 
 def generation(work: Work) -> Made:

@@ -64,17 +64,17 @@ class Ours:
         return np.array(self._vectors[rows])
 
     def build(self, rows: range, structure: str) -> None:
-        from inpars.retrieval.index_writing import build_index
+        from inpars.retrieval.index_writer import build_index
 
         build_index(self._folder, OurDocuments(rows), self, structure=structure)  # type: ignore[arg-type]
 
     def add(self, rows: range) -> None:
-        from inpars.retrieval.index_writing import add_documents
+        from inpars.retrieval.index_writer import add_documents
 
         add_documents(self._folder, OurDocuments(rows), self)  # type: ignore[arg-type]
 
     def delete(self, rows: Sequence[int]) -> None:
-        from inpars.retrieval.index_writing import delete_documents
+        from inpars.retrieval.index_writer import delete_documents
 
         delete_documents(self._folder, map(doc_id, rows))
 

@@ -33,7 +33,7 @@ from inpars.manifest import FileStamp, Manifest
 from inpars.prompting.templates import Prompt
 from inpars.records import Document, LogProbKind
 from inpars.stages.engine_options import ClusterOptions
-from inpars.stages.generating import GenerateOptions, generate_queries
+from inpars.stages.generate import GenerateOptions, generate_queries
 from inpars.stages.workers import WORKERS_RESULT
 
 PROMPT = Prompt(name="bench", form="Document: {document}\nRelevant Query: {query}", stop=("\n",))

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 
 from machine import print_tier
 
-from inpars.stages.merging import merge_shards
+from inpars.stages.merge import merge_shards
 from inpars.stages.shards import Shard, shard_path
 
 WORDS = 60  # a passage; MS MARCO's have 56 on average
@@ -35,7 +35,7 @@ from inpars.corpus import Corpus
 from inpars.generation import GeneratedQuery
 from inpars.manifest import FileStamp
 from inpars.prompting.templates import Prompt
-from inpars.stages.generating import GenerateOptions, generate_queries
+from inpars.stages.generate import GenerateOptions, generate_queries
 corpus, output, shard = Corpus(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
 class Writer:
     name, log_prob_kind, device = "writer", "raw", "none"

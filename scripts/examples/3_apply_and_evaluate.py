@@ -9,8 +9,8 @@ import os
 import shlex
 from pathlib import Path
 
-from inpars.answering.opening import AnswerOptions, EngineOptions, open_engine
-from inpars.answering.showing import answer_lines, hit_lines
+from inpars.answering.build_engine import AnswerOptions, EngineOptions, open_engine
+from inpars.answering.formatting import answer_lines, hit_lines
 from inpars.cli import main
 from inpars.corpus import Corpus
 

@@ -24,7 +24,7 @@ from inpars.interchange.triples_source import read_examples as read_triple_examp
 from inpars.interchange.triples_source import triple_files
 from inpars.reports.collect import negatives_of
 from inpars.runs import rank
-from inpars.stages.exchanging import ImportOptions, import_file
+from inpars.stages.import_export import ImportOptions, import_file
 from inpars.storage import write_jsonl, write_lines
 
 Read = Callable[[Path, Path], None]

@@ -24,7 +24,7 @@ from inpars.prompting.prompts import load_prompt, read_examples
 from inpars.records import Document
 from inpars.retrieval.index_state import read_state as read_index
 from inpars.stages.partial import Partial, header_line, write_in_order
-from inpars.stages.remembered import RememberedScores
+from inpars.stages.score_cache import ScoreCache
 from inpars.storage import to_json_line
 
 
@@ -89,7 +89,7 @@ def partial(folder: Path, main: Path) -> None:
 
 def remembered(folder: Path, main: Path) -> None:
     """Scores that an interrupted stage left."""
-    with RememberedScores(Partial("fuzz", main, header_line("fuzz", {}, {}), SILENT), _Ones) as scorer:
+    with ScoreCache(Partial("fuzz", main, header_line("fuzz", {}, {}), SILENT), _Ones) as scorer:
         same("scores", 2, len(scorer.score([("a", "b"), ("c", "d")])))
 
 
@@ -125,7 +125,7 @@ def index_files() -> Files:
     import tempfile
 
     from inpars.corpus import Corpus
-    from inpars.retrieval.index_writing import build_index
+    from inpars.retrieval.index_writer import build_index
 
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)

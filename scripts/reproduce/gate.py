@@ -27,7 +27,7 @@ import torch
 from inpars.datasets import load_dataset
 from inpars.formats import read_queries, read_run, read_synthetic_queries, write_queries
 from inpars.fusion.choice import STEPS, choose, interpolated, share_table
-from inpars.fusion.gate import Findings, Gate, findings
+from inpars.fusion.gate import Gate, QueryFeatures, findings
 from inpars.judgements import write_qrels
 from inpars.records import Qrels, Query, Run
 from inpars.retrieval.bm25 import bm25_index
@@ -43,7 +43,7 @@ class Side:
     """Queries with what was found for them, and nDCG@10 by share."""
 
     ids: list[str]
-    found: dict[str, Findings]
+    found: dict[str, QueryFeatures]
     table: np.ndarray
     lexical: Run
     dense: Run

@@ -239,7 +239,7 @@ def test_without_a_key_openai_is_not_asked(monkeypatch, run, command, place):
 
 
 def test_without_the_sdk_the_pip_line_is_given(monkeypatch, run, command):
-    monkeypatch.setattr("inpars.stages.generating_api.find_spec", lambda name: None)
+    monkeypatch.setattr("inpars.stages.generate_by_api.find_spec", lambda name: None)
     with FakeApi() as api:
         _, err = run(command(api, 1), code=1)
     assert "openai is needed for --backend completions and is not installed; install it with: pip install" in err

@@ -395,7 +395,7 @@ class Writer:
 def test_a_full_disk_while_generating(small_disk, large, fails, monkeypatch, capsys, place):
     """What was written before the disk was full is neither lost nor asked for again."""
     writer = Writer()
-    monkeypatch.setattr("inpars.stages.generating.load_generator", lambda *_: writer)
+    monkeypatch.setattr("inpars.stages.generate.load_generator", lambda *_: writer)
     command = ["generate", "--quiet", "--corpus", str(large), "--output"]
     assert cli.main([*command, str(place / "undisturbed.jsonl")]) == 0
     capsys.readouterr()
@@ -418,7 +418,7 @@ def test_a_full_disk_while_generating(small_disk, large, fails, monkeypatch, cap
 def test_a_full_disk_without_mounting_one(large, fails, monkeypatch, capsys, place):
     """The same where nobody may mount a disk: the fifth flush fails."""
     writer = Writer()
-    monkeypatch.setattr("inpars.stages.generating.load_generator", lambda *_: writer)
+    monkeypatch.setattr("inpars.stages.generate.load_generator", lambda *_: writer)
     command = ["generate", "--quiet", "--corpus", str(large), "--output"]
     assert cli.main([*command, "undisturbed.jsonl"]) == 0
     capsys.readouterr()

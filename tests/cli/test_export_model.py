@@ -11,7 +11,7 @@ from inpars import cli
 from inpars.datasets import load_dataset
 from inpars.errors import BackendError, ConfigError
 from inpars.scoring import load_scorer
-from inpars.stages.exporting_models import _check_equal, _rank_correlation, sample_of_dataset, sample_of_groups
+from inpars.stages.model_export import _check_equal, _rank_correlation, sample_of_dataset, sample_of_groups
 from inpars.training.examples import Group
 
 TOY = Path(__file__).parents[1] / "data" / "toy"

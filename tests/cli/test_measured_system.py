@@ -16,8 +16,8 @@ import pytest
 import tiny_models
 
 from inpars import cli
+from inpars.answering.build_engine import EngineOptions
 from inpars.answering.measured import open_measured
-from inpars.answering.opening import EngineOptions
 from inpars.datasets import load_dataset
 from inpars.formats import read_run, write_documents, write_run
 from inpars.fusion.system import FirstStage, Reranking, SearchSystem, read_system, write_system

@@ -237,9 +237,9 @@ def test_a_misspelt_bm25_is_guessed(said):
 
 @pytest.mark.parametrize("name", ["gpt-4o-mini", "o3-mini", "claude-sonnet-4-5", "gemini-2.5-flash"])
 def test_a_servers_model_without_a_server_is_said_before_torch_is_there(said, name, monkeypatch):
-    from inpars.stages import generating
+    from inpars.stages import generate as generate_stage
 
-    monkeypatch.setattr(generating, "load_generator", lambda *_: pytest.fail("torch would be imported"))
+    monkeypatch.setattr(generate_stage, "load_generator", lambda *_: pytest.fail("torch would be imported"))
     line = said(*COMMANDS["generate"], name)
     assert name in line
     assert "--backend chat" in line

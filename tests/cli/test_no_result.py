@@ -12,9 +12,9 @@ from inpars.datasets import Dataset
 from inpars.errors import ConfigError
 from inpars.evaluation.measures import Evaluation
 from inpars.pipeline import run as pipeline
-from inpars.pipeline.judging import judge
+from inpars.pipeline.measurement import judge
 from inpars.pipeline.options import PipelineOptions
-from inpars.pipeline.run import Finished, run_pipeline
+from inpars.pipeline.run import PipelineResult, run_pipeline
 from inpars.progress import SILENT
 from inpars.prompting.prompts import load_prompt
 from inpars.topics import Topics
@@ -79,7 +79,7 @@ def test_a_whole_run_knows_systems_without_result(runs):
 def test_a_whole_run_without_any_result_exits_1(runs, monkeypatch, capsys, broken, code):
     results = {name: Evaluation({"RR@10": 0.0}, {"RR@10": {"q1": 0.0}}, 1, 0) for name in ("bm25", "dense")}
     problems = [f"{name} has no results" for name in broken]
-    finished = Finished(results, {"RR@10": {}}, Path("report.html"), problems=problems)
+    finished = PipelineResult(results, {"RR@10": {}}, Path("report.html"), problems=problems)
     monkeypatch.setattr("inpars.commands.run.run_pipeline", lambda *_, **__: finished)
     monkeypatch.setattr("inpars.commands.run.table", lambda *_: "the table")
     flags = ["--corpus", str(TOY / "corpus.tsv"), "--metrics", "RR@10", "--output", "made", "--quiet"]

@@ -12,7 +12,7 @@ from inpars.distributed import workers_of
 from inpars.manifest import stamp
 from inpars.prompting.templates import Prompt
 from inpars.stages import stage
-from inpars.stages.generating import GenerateOptions, generate_queries
+from inpars.stages.generate import GenerateOptions, generate_queries
 
 PROMPT = Prompt(name="test", form="Document: {document}\nRelevant Query: {query}", stop=("\n",))
 

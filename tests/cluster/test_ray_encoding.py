@@ -9,9 +9,9 @@ from inpars.datasets import Dataset
 from inpars.distributed import workers_of
 from inpars.formats import write_documents
 from inpars.records import Document
-from inpars.retrieval import dense, index_writing
+from inpars.retrieval import dense, index_writer
 from inpars.retrieval.vector_index import VectorIndex
-from inpars.stages.retrieving import SearchOptions, encode_by, load_encoder, search_dataset
+from inpars.stages.search import SearchOptions, encode_by, load_encoder, search_dataset
 from inpars.topics import Topics
 
 
@@ -25,7 +25,7 @@ def collection(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(dense, "DOCUMENTS_PER_SHARD", 32)
-    monkeypatch.setattr(index_writing, "DOCUMENTS_PER_BLOCK", 32)
+    monkeypatch.setattr(index_writer, "DOCUMENTS_PER_BLOCK", 32)
 
 
 def options(engine, tiny, **settings):
@@ -56,7 +56,7 @@ def test_an_index_has_the_same_vectors(ray_here, tmp_path, collection, tiny):
         model, chosen = options(engine, tiny)
         folder = tmp_path / engine
         fill = encode_by(workers_of(chosen), model, chosen)
-        index_writing.build_index(folder, collection, load_encoder(model, chosen), fill=fill)
+        index_writer.build_index(folder, collection, load_encoder(model, chosen), fill=fill)
         vectors.append(np.asarray(VectorIndex(folder).segments[0].vectors))
     assert vectors[0].shape == (100, 32)
     assert np.array_equal(*vectors)

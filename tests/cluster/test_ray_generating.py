@@ -17,7 +17,7 @@ from inpars.manifest import read_manifest, stamp
 from inpars.progress import SILENT
 from inpars.prompting.templates import Example, Prompt
 from inpars.records import Document
-from inpars.stages.generating import GenerateOptions, generate_queries, generator_maker
+from inpars.stages.generate import GenerateOptions, generate_queries, generator_maker
 
 PROMPT = Prompt(name="test", form="Document: {document}\nRelevant Query: {query}", stop=("\n",))
 SHARD = 64  # items, where there are few
@@ -85,12 +85,11 @@ def test_a_finished_output_is_skipped_whoever_made_it(ray_here, tmp_path, collec
 
 
 def test_shards_are_kept_until_the_manifest_stands(ray_here, tmp_path, collection, monkeypatch):
-    from inpars.stages import planned
 
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(planned, "write_lines", killed)
+    monkeypatch.setattr("inpars.stages.chunk_loop.write_lines", killed)
     with pytest.raises(KeyboardInterrupt):
         generate(collection, tmp_path / "q.jsonl", MakeFake(tmp_path / "log"), engine="ray", workers=2)
     monkeypatch.undo()
@@ -128,9 +127,9 @@ def _same(tmp_path):
 
 def test_a_worker_plans_a_block_once_and_writes_the_bytes_of_one_process(tmp_path, collection):
     """150 documents in shards of 64: 3 shards of one block."""
-    from inpars.stages.planned import BlockShard, BlockWorker
+    from inpars.stages.chunk_loop import BlockShard, BlockWorker
+    from inpars.stages.query_writer import QueryBlocks
     from inpars.stages.shard_folder import ShardFolder
-    from inpars.stages.writing import QueryBlocks
 
     generate(collection, tmp_path / "local.jsonl", MakeFake(tmp_path / "local"))
     generator, planned = MakeFake(tmp_path / "log")(), []
@@ -167,9 +166,9 @@ def test_a_shard_holds_places_and_no_text(ray_here, tmp_path, collection):
     import pickle
 
     from inpars.documents.selection import choose_documents
-    from inpars.stages.planned import BlockShard
+    from inpars.stages.chunk_loop import BlockShard
+    from inpars.stages.query_writer import QueryBlocks, places_in
     from inpars.stages.shards import Shard
-    from inpars.stages.writing import QueryBlocks, places_in
 
     places = places_in(choose_documents(collection, maximum=None).documents)
     shard = pickle.dumps(BlockShard(0, places, Shard(1, 3, SHARD)))

@@ -11,8 +11,8 @@ from inpars.formats import synthetic_query_record, write_documents, write_run
 from inpars.manifest import stamp
 from inpars.prompting.templates import Prompt
 from inpars.records import Document, SyntheticQuery
-from inpars.stages.reranking import RerankOptions, rerank_file, run_scorer_maker
-from inpars.stages.scoring import ScoreOptions, score_file, scorer_maker
+from inpars.stages.rerank import RerankOptions, rerank_file, run_scorer_maker
+from inpars.stages.score import ScoreOptions, score_file, scorer_maker
 from inpars.storage import write_jsonl
 from inpars.topics import Topics
 

@@ -13,7 +13,7 @@ from inpars.models.loading import resolve_model
 from inpars.prompting.prompts import load_prompt
 from inpars.prompting.templates import Example, Prompt
 from inpars.records import Document
-from inpars.stages.generating import GenerateOptions, generate_queries, load_generator
+from inpars.stages.generate import GenerateOptions, generate_queries, load_generator
 
 TOLERANCE = 1e-4
 

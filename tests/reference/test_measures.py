@@ -16,7 +16,7 @@ from inpars.evaluation.measures import evaluate
 from inpars.evaluation.presets import PRESETS
 from inpars.judgements import read_qrels
 from inpars.runs import rank
-from inpars.stages.evaluating import judge_files
+from inpars.stages.evaluate_files import judge_files
 
 RUNS = 200
 TREC_EVAL = {

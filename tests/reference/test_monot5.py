@@ -10,7 +10,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from inpars.errors import DataFormatError
 from inpars.scoring import load_scorer
 from inpars.scoring.monot5 import TRAINING_TOKENS
-from inpars.stages.training import train_reranker_from_file
+from inpars.stages.train import train_reranker_from_file
 from inpars.training.reranker import RerankerOptions
 
 TRIPLES = 32

@@ -7,17 +7,17 @@ import threading
 import numpy as np
 import pytest
 
-from inpars.answering.conversation import Conversation
 from inpars.answering.engine import Engine, System
-from inpars.answering.focusing import Focus
-from inpars.answering.parts import LockedScorer, Stage, StoredStage, matches
-from inpars.answering.reading import BY_WORDS, SentenceReader, by_encoder, candidates
+from inpars.answering.extractive import BY_WORDS, SentenceReader, by_encoder, candidates
+from inpars.answering.generative import SYSTEM, UNKNOWN, SourceWriter, checked, escaped, messages, short_messages
 from inpars.answering.records import Answer, Hit, Span
-from inpars.answering.writing import SYSTEM, UNKNOWN, SourceWriter, checked, escaped, messages, short_messages
+from inpars.answering.repl import Conversation
+from inpars.answering.retrievers import LockedScorer, Stage, StoredStage, matches
+from inpars.answering.sentence_selection import Focus
 from inpars.errors import ConfigError, UnknownNameError
 from inpars.formats import write_documents
 from inpars.records import Document
-from inpars.retrieval.index_writing import build_index
+from inpars.retrieval.index_writer import build_index
 from inpars.retrieval.vector_index import VectorIndex
 
 DOCUMENTS = {

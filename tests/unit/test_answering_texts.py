@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inpars.answering.highlighting import content_stems, missing_names, names_of, query_spans
+from inpars.answering.formatting import answer_lines, around, excerpt, heading, hit_lines, plain
+from inpars.answering.highlights import content_stems, missing_names, names_of, query_spans
 from inpars.answering.records import Answer, Hit, Span
 from inpars.answering.sentences import LONGEST, sentence_spans
-from inpars.answering.showing import answer_lines, around, excerpt, heading, hit_lines, plain
 from inpars.evaluation.squad_metrics import exact_match, f1
 from inpars.records import Document
 

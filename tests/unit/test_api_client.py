@@ -13,7 +13,7 @@ from inpars.errors import BackendError, ConfigError
 from inpars.generation.api import client as api_client
 from inpars.generation.api.client import FilteredError, Gate, NoAnswerError, RefusedError, Server, _delay, _retry_after
 from inpars.generation.api.options import OPENAI_URL
-from inpars.generation.api.requests import Wording
+from inpars.generation.api.requests import RequestFormat
 from inpars.generation.settings import DecodingSettings
 from inpars.prompting.templates import Prompt
 
@@ -45,7 +45,7 @@ def surroundings(monkeypatch):
 
 
 def ask(api, gate=None, *, retries=3, timeout=5.0, stopped=None, chat=False, url=None):
-    wording = Wording("chat" if chat else "completions", "fake", PROMPT, DecodingSettings(), api.url)
+    wording = RequestFormat("chat" if chat else "completions", "fake", PROMPT, DecodingSettings(), api.url)
     (request,) = wording.requests(document(7))
     stopped = stopped or threading.Event()
     server = Server(url or api.url, timeout_seconds=timeout, retries=retries, stopped=stopped)
@@ -292,7 +292,7 @@ def test_a_web_page_before_any_answer_is_a_wrong_address():
 def test_a_web_page_later_is_an_accident():
     with FakeApi() as api:
         server = Server(api.url, timeout_seconds=5, retries=1, stopped=threading.Event())
-        wording = Wording("chat", "fake", PROMPT, DecodingSettings(), api.url)
+        wording = RequestFormat("chat", "fake", PROMPT, DecodingSettings(), api.url)
         (request,) = wording.requests(document(7))
         assert server.ask("chat", request.body, wording.read, Gate()).query.text == query_of(7)
         api.fault = lambda number, attempt: b"<html>busy</html>" if attempt == 1 else None
@@ -348,7 +348,7 @@ def test_parameters_of_other_spelling_are_learnt_once(check, message, changed):
     gate = CountingGate()
     with refusing(check, message) as api:
         settings = DecodingSettings(temperature=1.0)
-        wording = Wording("chat", "fake", PROMPT, settings, api.url)
+        wording = RequestFormat("chat", "fake", PROMPT, settings, api.url)
         server = Server(api.url, timeout_seconds=5, retries=0, stopped=threading.Event())
         for number in (7, 8):
             (request,) = wording.requests(document(number))
@@ -379,7 +379,7 @@ def test_what_decides_the_answer_is_not_changed_but_named(message, flag):
 
 def test_a_learnt_spelling_leaves_the_digest_alone():
     with FakeApi() as api:
-        wording = Wording("chat", "fake", PROMPT, DecodingSettings(), api.url)
+        wording = RequestFormat("chat", "fake", PROMPT, DecodingSettings(), api.url)
         before = wording.requests(document(7))[0]
         server = Server(api.url, timeout_seconds=5, retries=0, stopped=threading.Event())
         assert server.spelling.learns("max_tokens unsupported", before.body, before.body)

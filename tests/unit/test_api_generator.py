@@ -15,13 +15,13 @@ from fake_api import (
 )
 
 from inpars.errors import BackendError, ConfigError
-from inpars.generation import Metered
+from inpars.generation import PaidGenerator
 from inpars.generation.api import client as api_client
 from inpars.generation.api.journal import journal_path, read_answers
 from inpars.generation.api.options import ApiOptions, check_api
 from inpars.generation.settings import DecodingSettings
 from inpars.prompting.templates import Prompt
-from inpars.stages.generating_api import estimate_cost, load_api_generator, server_stamp
+from inpars.stages.generate_by_api import estimate_cost, load_api_generator, server_stamp
 
 PROMPT = Prompt(name="test", form="Document: {document}\nRelevant Query: {query}")
 DOCUMENTS = [document(number) for number in range(150)]  # three chunks
@@ -42,7 +42,7 @@ def write(tmp_path):
     def call(api, documents=DOCUMENTS, endpoint="completions", settings=DecodingSettings(max_new_tokens=8), **options):  # noqa: B008
         options = ApiOptions(base_url=api.url, price_file=tmp_path / "prices.yaml", **options)
         generator = load_api_generator(endpoint, "fake", PROMPT, settings, options, tmp_path / "q.jsonl")
-        assert isinstance(generator, Metered)
+        assert isinstance(generator, PaidGenerator)
         call.generator, written = generator, []
         try:
             for chunk in generator.plan(documents):

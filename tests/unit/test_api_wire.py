@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inpars.generation.api.options import OPENAI_URL
-from inpars.generation.api.requests import Wording
+from inpars.generation.api.requests import RequestFormat
 from inpars.generation.settings import DecodingSettings
 from inpars.prompting.prompts import load_prompt
 from inpars.prompting.templates import Prompt
@@ -17,7 +17,7 @@ URL = "http://localhost:1/v1"
 
 
 def wording(endpoint="completions", prompt=PROMPT, url=URL, log_probs=True, **settings):
-    return Wording(endpoint, "model", prompt, DecodingSettings(**settings), url, log_probs)
+    return RequestFormat(endpoint, "model", prompt, DecodingSettings(**settings), url, log_probs)
 
 
 def completion(tokens, values=None, text=None, finish="stop"):

@@ -9,8 +9,8 @@ from inpars.datasets import load_dataset
 from inpars.errors import ConfigError, DataFormatError, StaleInputError
 from inpars.formats import read_triple_ids
 from inpars.manifest import read_manifest
-from inpars.stages import auditing
-from inpars.stages.auditing import AuditOptions, audit_triples, report_path
+from inpars.stages import audit as audit_stage
+from inpars.stages.audit import AuditOptions, audit_triples, report_path
 from inpars.stages.triple_files import ids_path, negatives_path
 from inpars.storage import read_jsonl
 
@@ -163,7 +163,7 @@ def test_a_corpus_gives_the_texts_as_they_are(source, tmp_path):
 
 
 def test_scores_that_were_paid_for_are_not_asked_for_again(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(auditing, "PAIRS_PER_BATCH", 2)
+    monkeypatch.setattr(audit_stage, "PAIRS_PER_BATCH", 2)
     first, second, whole = Numbers(breaks_at=2), Numbers(), Numbers()
     output = tmp_path / "out.tsv"
     with pytest.raises(KeyboardInterrupt):

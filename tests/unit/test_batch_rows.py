@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from inpars.generation import batch_rows as module
-from inpars.generation.batch_rows import batch_rows, row_bytes
+from inpars.generation.auto_batch_size import batch_rows, row_bytes
 
 
 class Network:

@@ -3,7 +3,7 @@
 import pytest
 
 from inpars.errors import BackendError
-from inpars.generation.canary import Canary, Tally
+from inpars.generation.degeneration_monitor import Canary, Tally
 from inpars.records import SyntheticQuery
 
 DOCUMENT = "the quick brown fox jumps over the lazy dog in the morning"

@@ -10,10 +10,10 @@ import torch
 from tiny_models import sentence
 
 from inpars.errors import ConfigError
-from inpars.generation import even_rows
+from inpars.generation import batch_invariance
 from inpars.generation.causal_lm import CausalGenerator
-from inpars.generation.decoding import TextEnd, decode_rows
-from inpars.generation.plain_rows import PlainRows
+from inpars.generation.decoding import StopCondition, decode_rows
+from inpars.generation.hf_kv_cache import HFCacheDecoder
 from inpars.generation.settings import DecodingSettings
 from inpars.generation.shared_prefix import SharedPrefixRows, best_forward
 from inpars.models import loading as models
@@ -22,7 +22,7 @@ from inpars.records import Document
 
 SHARING = ["llama", "gpt_neox", "gpt2"]
 OTHERS = ["mistral", "bloom", "lfm2"]  # windows; a bias for positions; a state instead of keys
-NEVER = TextEnd(frozenset(), len, lambda tokens: "")
+NEVER = StopCondition(frozenset(), len, lambda tokens: "")
 NEW_TOKENS = 9
 PREFIX = list(range(40, 53))
 PROMPTS = [[60 + number + position for position in range(length)] for number, length in enumerate([3, 17, 1, 8, 8])]
@@ -81,14 +81,14 @@ def test_shared_prefix_rows_agree_with_generate(tiny, kind, prefix):
 @pytest.mark.parametrize("kind", SHARING + OTHERS)
 def test_plain_rows_agree_with_generate(tiny, kind, prefix):
     expected = by_hugging_face(tiny(kind), [prefix + prompt for prompt in PROMPTS])
-    same(by_rows(PlainRows(load(tiny(kind))[0], prefix, pad=0), PROMPTS), expected)
+    same(by_rows(HFCacheDecoder(load(tiny(kind))[0], prefix, pad=0), PROMPTS), expected)
 
 
 @pytest.mark.parametrize("kind", SHARING + OTHERS)
 def test_rows_that_are_kept_go_on_as_they_would_have(tiny, kind):
     # 3 of 5 rows end after their second token and leave the batch, whatever the network keeps of them
     expected = by_hugging_face(tiny(kind), PROMPTS)
-    rows = PlainRows(load(tiny(kind))[0], [], pad=0)
+    rows = HFCacheDecoder(load(tiny(kind))[0], [], pad=0)
     rows.start(PROMPTS, NEW_TOKENS)
     tokens = torch.tensor([tokens for tokens, _ in expected])
     rows.step(tokens[:, 0])
@@ -98,7 +98,7 @@ def test_rows_that_are_kept_go_on_as_they_would_have(tiny, kind):
         assert rows.step(tokens[kept, step]).argmax(-1).tolist() == tokens[kept, step + 1].tolist()
 
 
-@pytest.mark.parametrize("kind", [SharedPrefixRows, PlainRows])
+@pytest.mark.parametrize("kind", [SharedPrefixRows, HFCacheDecoder])
 def test_a_prefix_may_be_used_in_part_and_rows_be_started_again(tiny, kind):
     rows = kind(load(tiny("llama"))[0], PREFIX, pad=0)
     for used in (len(PREFIX), 5, 0, len(PREFIX)):
@@ -107,7 +107,7 @@ def test_a_prefix_may_be_used_in_part_and_rows_be_started_again(tiny, kind):
         assert tokens == [tokens[0] for tokens, _ in expected]
 
 
-@pytest.mark.parametrize("kind", [SharedPrefixRows, PlainRows])
+@pytest.mark.parametrize("kind", [SharedPrefixRows, HFCacheDecoder])
 @pytest.mark.parametrize("kept", [[4, 2], [1], [0, 2, 3]])
 def test_rows_that_leave_change_nothing_for_the_others(tiny, kind, kept):
     rows = kind(load(tiny("llama"))[0], PREFIX, pad=0)
@@ -204,7 +204,9 @@ def test_what_is_under_way_ends_where_no_more_is_wanted(tiny, monkeypatch):
         shown.generate_each([DOCUMENTS])
 
 
-@pytest.mark.parametrize(("kind", "rows"), [("llama", SharedPrefixRows), ("mistral", PlainRows), ("lfm2", PlainRows)])
+@pytest.mark.parametrize(
+    ("kind", "rows"), [("llama", SharedPrefixRows), ("mistral", HFCacheDecoder), ("lfm2", HFCacheDecoder)]
+)
 def test_networks_that_cannot_share_fall_back(tiny, kind, rows):
     assert type(generator(tiny, kind)._writer.rows) is rows
 
@@ -266,7 +268,7 @@ def test_a_full_gpu_halves_the_batch_and_goes_on(tiny, monkeypatch):
     expected = generator(tiny).generate(DOCUMENTS)
     crowded = generator(tiny, batch_size=8)
     start = crowded._writer.rows.start
-    monkeypatch.setattr(even_rows, "even_number_of_rows", lambda _: 1)  # as on a GPU: no copies beside the rows
+    monkeypatch.setattr(batch_invariance, "even_number_of_rows", lambda _: 1)  # as on a GPU: no copies beside the rows
 
     def start_three(prompts, *rest):
         if len(prompts) > 3:

@@ -1,6 +1,6 @@
 """Queries that gained and lost most, and what is shown of them."""
 
-from inpars.evaluation.changes import Change, most_changed, show
+from inpars.evaluation.run_diff import Change, most_changed, show
 
 BEFORE = {"q1": 0.5, "q2": 0.0, "q3": 1.0, "q4": 0.2, "q5": 0.4}
 AFTER = {"q1": 0.75, "q2": 0.5, "q3": 0.5, "q4": 0.2, "q5": 0.65}

@@ -10,10 +10,10 @@ from inpars.corpus import Corpus
 from inpars.errors import BackendError, ConfigError, DataFormatError, StaleInputError
 from inpars.formats import write_documents
 from inpars.records import Document
-from inpars.stages.column_scorers import MarginColumn, RankColumn, own_rank
-from inpars.stages.columns import Clustering, cluster_file, score_column_file
 from inpars.stages.log_probs import Source
-from inpars.stages.scoring import ScoreOptions
+from inpars.stages.query_scorers import MarginColumn, RankColumn, own_rank
+from inpars.stages.query_scores import Clustering, cluster_file, score_column_file
+from inpars.stages.score import ScoreOptions
 from inpars.storage import write_jsonl
 
 DOCUMENTS = [Document(f"d{number}", f"text of {number}", f"Title {number}") for number in range(7)]

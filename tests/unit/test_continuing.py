@@ -7,7 +7,7 @@ import pytest
 from inpars.datasets import load_dataset
 from inpars.generation import GeneratedQuery
 from inpars.prompting.prompts import load_prompt
-from inpars.stages.generating import GenerateOptions, generate_queries
+from inpars.stages.generate import GenerateOptions, generate_queries
 
 FEW = GenerateOptions(max_documents=4)
 MANY = GenerateOptions(max_documents=9)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inpars.generation.decoding import TextEnd, decode_rows
+from inpars.generation.decoding import StopCondition, decode_rows
 from inpars.generation.sampling import most_likely
 
 PIECES = [
@@ -75,7 +75,7 @@ def text_end(*stops):
     def position(text):
         return min([text.find(stop) for stop in stops if stop in text], default=len(text))
 
-    return TextEnd(frozenset([EOS]), position, decode)
+    return StopCondition(frozenset([EOS]), position, decode)
 
 
 def say(*pieces):

@@ -8,7 +8,7 @@ import pytest
 
 from inpars.errors import ConfigError, StorageError, UnknownNameError
 from inpars.interchange.source import Source
-from inpars.stages.exchanging import ExportOptions, ImportOptions, export_file, import_file
+from inpars.stages.import_export import ExportOptions, ImportOptions, export_file, import_file
 
 LINES = "what\tyes\tno\nwhat\tyes\tperhaps\n"
 

@@ -6,7 +6,7 @@ from threading import Thread
 
 import pytest
 
-from inpars.documents.fetching import FetchOptions, fetch
+from inpars.documents.web_pages import FetchOptions, fetch
 from inpars.errors import DataFormatError
 
 QUICK = FetchOptions(url_delay=0, url_timeout=5)

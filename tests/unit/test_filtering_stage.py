@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError, StaleInputError, UnknownNameError
 from inpars.filtering import pool as query_pool
+from inpars.filtering.checks import FilterContext, FilterOptions
 from inpars.filtering.filters import filter_queries
-from inpars.filtering.guards import FilterOptions, Surroundings
 from inpars.formats import read_synthetic_queries, write_documents
 from inpars.records import Document
-from inpars.stages.filtering import apply_filter, filter_file
+from inpars.stages.filter import apply_filter, filter_file
 from inpars.storage import read_jsonl, write_jsonl
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
@@ -285,7 +285,7 @@ def test_fault_no_duplicates_threshold_or_statistics(stage):
 
 
 def test_surroundings_may_be_empty():
-    assert filter_queries([], FilterOptions(), Surroundings()).kept == []
+    assert filter_queries([], FilterOptions(), FilterContext()).kept == []
 
 
 def test_the_manifest_is_json_that_names_the_scores(stage):

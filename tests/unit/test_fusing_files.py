@@ -4,10 +4,10 @@ from pathlib import Path
 
 from inpars.formats import read_run, write_run
 from inpars.manifest import read_manifest
-from inpars.pipeline.retrieving import fuse_runs
+from inpars.pipeline.system_runs import fuse_runs
 from inpars.progress import SILENT
 from inpars.runs import fuse_z_scores
-from inpars.stages.retrieving import SearchOptions
+from inpars.stages.search import SearchOptions
 from inpars.stages.stage import Outcome, run_stage
 
 LEXICAL = {"q": {"rare": 7.0}, "full": {"a": 2.0, "b": 1.0}}
@@ -36,7 +36,9 @@ def searched(path, run, options, progress=SILENT):
 
 
 def fused(sources, depth, progress=SILENT):
-    output = fuse_runs(sources, output=Path("fused.trec"), depth=depth, told={"progress": progress, "overwrite": False})
+    output = fuse_runs(
+        sources, output=Path("fused.trec"), depth=depth, stage_kwargs={"progress": progress, "overwrite": False}
+    )
     return read_run(output), read_manifest(output)
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from inpars.errors import DataFormatError
 from inpars.manifest import manifest_path, read_manifest
-from inpars.pipeline.checking import _kept_queries
 from inpars.pipeline.folder import RunFolder
+from inpars.pipeline.verify import _kept_queries
 from inpars.tables import QUERIES, table_of
 
 STAMP = {"path": "q.jsonl", "sha256": "0", "size": 1, "records": 1}

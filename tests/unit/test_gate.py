@@ -5,10 +5,10 @@ import math
 import pytest
 
 from inpars.fusion.choice import EASY, OFFSETS, choose
-from inpars.fusion.gate import Findings, Gate, findings
+from inpars.fusion.gate import Gate, QueryFeatures, findings
 
 FLAT = Gate(intercept=0.0, lexical_coverage=0.0, dense_coverage=0.0, similarity=0.0)
-FOUND = Findings(lexical_coverage=0.5, dense_coverage=0.25, similarity=0.8)
+FOUND = QueryFeatures(lexical_coverage=0.5, dense_coverage=0.25, similarity=0.8)
 
 
 def covered(query, text):
@@ -28,8 +28,8 @@ def test_findings_are_of_the_first_documents():
     texts = {"a": "red fox", "b": "fox", "c": "hen"}
     lexical, dense = {"q": {"a": 9.0, "b": 1.0}}, {"q": {"c": 0.4, "b": 0.9}}
     found = findings({"q": "red fox", "none": "hen"}, lexical, dense, covered, texts.__getitem__)
-    assert found["q"] == Findings(lexical_coverage=1.0, dense_coverage=0.5, similarity=0.9)
-    assert found["none"] == Findings(lexical_coverage=0.0, dense_coverage=0.0, similarity=0.0)
+    assert found["q"] == QueryFeatures(lexical_coverage=1.0, dense_coverage=0.5, similarity=0.9)
+    assert found["none"] == QueryFeatures(lexical_coverage=0.0, dense_coverage=0.0, similarity=0.0)
 
 
 def side(good, number=20):

@@ -15,7 +15,7 @@ from inpars.manifest import manifest_path, stamp
 from inpars.progress import Silent
 from inpars.prompting.templates import Prompt
 from inpars.records import Document
-from inpars.stages.generating import GenerateOptions, generate_queries, load_generator
+from inpars.stages.generate import GenerateOptions, generate_queries, load_generator
 
 PROMPT = Prompt(name="test", form="Document: {document}\nRelevant Query: {query}", stop=("\n", "a"))
 DOCUMENTS = [Document(f"d{number}", sentence(number, 2 + number * 5 % 7), f"Title {number}") for number in range(11)]

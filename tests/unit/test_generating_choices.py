@@ -12,7 +12,7 @@ from inpars.progress import Silent
 from inpars.prompting.templates import Example, Prompt
 from inpars.records import Document
 from inpars.stages.examples import example_query_ids, leave_out, read_ids, without_examples
-from inpars.stages.generating import GenerateOptions, generate_queries, load_generator
+from inpars.stages.generate import GenerateOptions, generate_queries, load_generator
 from inpars.topics import Topics
 
 EXAMPLES = (

@@ -6,7 +6,7 @@ import pytest
 
 from inpars.datasets import load_dataset
 from inpars.errors import ConfigError
-from inpars.stages.ingesting import IngestOptions, ingest_dataset
+from inpars.stages.ingest import IngestOptions, ingest_dataset
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
 BEIR = TOY / "beir"

@@ -12,7 +12,7 @@ from inpars.datasets import load_dataset
 from inpars.documents import extraction
 from inpars.errors import ConfigError, DataFormatError, MissingDependencyError
 from inpars.manifest import manifest_path, read_manifest
-from inpars.stages.ingesting import IngestOptions, ingest_files
+from inpars.stages.ingest import IngestOptions, ingest_files
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from inpars.formats import read_run, read_synthetic_queries, read_triple_ids
 from inpars.interchange import FORMATS
 from inpars.interchange.folder import Folder
 from inpars.interchange.format import Written
-from inpars.interchange.items import Example, Judged, Margin, Negative, Unkept, document_of, query_of
+from inpars.interchange.items import Example, JudgedQuery, Margin, Negative, Unkept, document_of, query_of
 from inpars.interchange.source import Source
 from inpars.records import Document, Qrel, Query, ScoredDocument, Triple
 from inpars.storage import read_jsonl
@@ -246,7 +246,7 @@ def test_llama_index_in_any_order_of_its_parts(tmp_path):
         '{"relevant_docs": {"q": ["d"]}, "mode": "text", "corpus": {"d": "t"}, "more": [1], "queries": {"q": "w"}}'
     )
     found = read("llama-index", tmp_path / "l.json", content)
-    assert found == [Judged(Qrel("q", "d", 1)), Document("d", "t"), Unkept("field 'more'"), Query("q", "w")]
+    assert found == [JudgedQuery(Qrel("q", "d", 1)), Document("d", "t"), Unkept("field 'more'"), Query("q", "w")]
 
 
 def test_names_of_columns_do_not_count(tmp_path):
@@ -269,14 +269,14 @@ def test_files_of_msmarco_with_their_splits(tmp_path):
         Document("0", 'The "presence" of'),
         Document("1", '"Manhattan'),
         Query("9", "what is"),
-        Judged(Qrel("9", "1", 1), "dev.small"),
+        JudgedQuery(Qrel("9", "1", 1), "dev.small"),
         Triple("9", "1", "0"),
     ]
 
 
 def test_which_trec_file_it_is_follows_from_its_first_line(tmp_path):
     assert read("trec", tmp_path / "a.tsv", "301\tborn in 1990\n") == [Query("301", "born in 1990")]
-    assert read("trec", tmp_path / "b.txt", "301 0 d1 2\n") == [Judged(Qrel("301", "d1", 2), "test")]
+    assert read("trec", tmp_path / "b.txt", "301 0 d1 2\n") == [JudgedQuery(Qrel("301", "d1", 2), "test")]
     assert read("trec", tmp_path / "c.run", "301 Q0 d1 1 3.5 tag\n") == [ScoredDocument("301", "d1", 3.5)]
     assert len(read("trec", tmp_path)) == 3
     with pytest.raises(DataFormatError, match=r"d.txt:1: neither a topic"):

@@ -7,10 +7,10 @@ import pytest
 
 from inpars.errors import DataFormatError
 from inpars.formats import read_qrels, read_run
-from inpars.interchange.grouping import are_together, regrouped
+from inpars.interchange.groups import are_together, regrouped
 from inpars.interchange.items import document_of, made_id, query_of
 from inpars.interchange.source import Source
-from inpars.stages.exchanging import ExportOptions, ImportOptions, exchanged_line, export_file, import_file
+from inpars.stages.import_export import ExportOptions, ImportOptions, exchanged_line, export_file, import_file
 from inpars.storage import read_jsonl
 
 QRELS_HEADER = "query-id\tcorpus-id\tscore\n"

@@ -13,8 +13,8 @@ from inpars import json_stream
 from inpars.errors import ConfigError, DataFormatError, StaleInputError, UnknownNameError
 from inpars.interchange import FORMATS, format_of
 from inpars.interchange.folder import Folder
-from inpars.interchange.grouping import SeenKeys
-from inpars.interchange.items import Example, Judged, Negative, document_of, made_id, query_of
+from inpars.interchange.groups import SeenKeys
+from inpars.interchange.items import Example, JudgedQuery, Negative, document_of, made_id, query_of
 from inpars.interchange.source import Source
 from inpars.interchange.triples_source import read_examples, triple_files
 from inpars.interchange.tsv import join_quoted, split_quoted
@@ -126,7 +126,7 @@ def test_of_two_texts_with_one_id_the_first_stays_and_the_second_is_counted(tmp_
 
 def test_judgements_are_written_once_and_by_split(tmp_path):
     row = Qrel("q", "d", 2)
-    folder = folder_of(tmp_path / "f", [Judged(row), Judged(row), Judged(row, "dev")])
+    folder = folder_of(tmp_path / "f", [JudgedQuery(row), JudgedQuery(row), JudgedQuery(row, "dev")])
     assert folder.counts == {"qrels/train.tsv": 1, "qrels/dev.tsv": 1}
     assert (tmp_path / "f" / "qrels" / "dev.tsv").read_text() == "query-id\tcorpus-id\tscore\nq\td\t2\n"
 

@@ -12,7 +12,7 @@ from inpars.datasets import load_qrels, load_topics
 from inpars.documents.ir_collections import ir_splits
 from inpars.errors import DataFormatError
 from inpars.interchange.folder import Folder
-from inpars.interchange.items import Document, Example, Judged
+from inpars.interchange.items import Document, Example, JudgedQuery
 from inpars.interchange.trec import read as read_trec
 from inpars.judgements import GRADE_LIMIT, checked_grade, iterate_qrels, read_qrels, write_qrels
 from inpars.records import Qrel, Query
@@ -230,6 +230,6 @@ def test_files_of_one_import_must_agree_too(tmp_path):
 
 def test_what_was_judged_says_more_than_a_positive_of_an_example(tmp_path):
     with Folder(tmp_path / "out", "gpl", tmp_path) as folder:
-        folder.add([Judged(Qrel("q", "d", 0)), Example(Query("q", "words"), Document("d", "text"))])
+        folder.add([JudgedQuery(Qrel("q", "d", 0)), Example(Query("q", "words"), Document("d", "text"))])
     assert folder.dropped == {"positive_judged_otherwise": 1}
     assert read_qrels(tmp_path / "out" / "qrels" / "train.tsv") == {"q": {"d": 0}}

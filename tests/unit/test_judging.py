@@ -8,9 +8,9 @@ import pytest
 from inpars.errors import ConfigError, DataFormatError
 from inpars.evaluation.presets import PRESETS
 from inpars.manifest import Manifest, stamp, stamp_text, write_manifest
-from inpars.stages.evaluating import run_names
-from inpars.stages.honesty import Known, look_behind, read_query_texts
-from inpars.stages.judging import EvaluateOptions, all_values, evaluate_files, in_full, preset_for
+from inpars.stages.caveats import Known, look_behind, read_query_texts
+from inpars.stages.evaluate import EvaluateOptions, all_values, evaluate_files, in_full, preset_for
+from inpars.stages.evaluate_files import run_names
 from inpars.stages.lineage import lineage
 from inpars.topics import Topics
 

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from inpars.errors import ConfigError, UnknownNameError
-from inpars.filtering.guards import FilterOptions, Surroundings
-from inpars.filtering.laboratory import parse_contender
-from inpars.reports.laboratory import slugs, table_lines
-from inpars.stages.comparing import CompareOptions, compare_file
+from inpars.filtering.checks import FilterContext, FilterOptions
+from inpars.filtering.filter_comparison import parse_contender
+from inpars.reports.filter_comparison import slugs, table_lines
+from inpars.stages.filter_comparison import CompareOptions, compare_file
 from inpars.storage import read_jsonl, write_jsonl
 
 ROWS = [
@@ -38,7 +38,7 @@ class Laboratory:
             CompareOptions(compare_top_k=k, seed=seed),
             output=self.output,
             scores=[self.folder / "scores.jsonl"],
-            surroundings=Surroundings(),
+            surroundings=FilterContext(),
             write_kept=self.folder / "kept" if kept else None,
         )
         return json.loads((self.folder / "lab.json").read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inpars.fusion.gate import Findings
+from inpars.fusion.gate import QueryFeatures
 from inpars.fusion.matching import Traits, matched_weights, traits_of
 
 
@@ -15,7 +15,7 @@ def traits(overlap, words=1.0, question=0.0):
 
 
 def test_traits_are_the_overlap_with_what_was_found_the_length_and_the_form():
-    found = Findings(lexical_coverage=1.0, dense_coverage=0.5, similarity=0.3)
+    found = QueryFeatures(lexical_coverage=1.0, dense_coverage=0.5, similarity=0.3)
     queries = {"a": "How tall is it", "b": "tall tower", "c": "the tower?", "d": "whatever goes", "e": "not searched"}
     made = traits_of(queries, dict.fromkeys("abcd", found))
     assert made["a"] == Traits(overlap=0.75, words=math.log(4), question=1.0)

@@ -10,9 +10,10 @@ from inpars.errors import ConfigError, StaleInputError
 from inpars.formats import read_run, read_synthetic_queries, read_triple_ids
 from inpars.manifest import read_manifest
 from inpars.records import Triple
-from inpars.stages import mining, retrieving
-from inpars.stages.mining import TriplesOptions, write_triples
+from inpars.stages import search as search_stage
+from inpars.stages import triples as triples_stage
 from inpars.stages.triple_files import ids_path, negatives_path
+from inpars.stages.triples import TriplesOptions, write_triples
 from inpars.storage import read_jsonl
 from inpars.topics import Topics
 from inpars.training.examples import TripleTexts, read_triple_texts
@@ -38,7 +39,7 @@ class FakeIndex:
 def index(monkeypatch, tmp_path):
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
     fake = FakeIndex()
-    monkeypatch.setattr(retrieving, "bm25_index", lambda *_, **__: fake)
+    monkeypatch.setattr(search_stage, "bm25_index", lambda *_, **__: fake)
     return fake
 
 
@@ -148,7 +149,8 @@ def test_without_any_negative_nothing_is_written(index, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "ids"), [("triples.tsv", "triples.ids.tsv"), ("a.tsv.gz", "a.ids.tsv"), ("pairs", "pairs.ids.tsv")]
+    ("name", "ids"),
+    [("triples.tsv", "triples.ids.tsv"), ("a.tsv.gz", "a.ids.tsv"), ("pairs", "pairs.ids.tsv")],
 )
 def test_where_the_ids_lie(name, ids):
     assert ids_path(Path("folder") / name) == Path("folder") / ids
@@ -157,7 +159,7 @@ def test_where_the_ids_lie(name, ids):
 
 def test_blocks_make_no_difference(index, tmp_path, monkeypatch):
     mine(tmp_path / "a" / "triples.tsv", per_query=2)
-    monkeypatch.setattr(mining, "QUERIES_PER_BLOCK", 4)
+    monkeypatch.setattr(triples_stage, "QUERIES_PER_BLOCK", 4)
     mine(tmp_path / "b" / "triples.tsv", per_query=2)
     assert index.searches == 3  # one block of six, then one of four and one of two
     for name in ("triples.tsv", "triples.ids.tsv", "triples.negatives.jsonl", "negatives.trec"):
@@ -199,7 +201,7 @@ def test_judged_queries_have_a_triple_for_each_relevant_document(index, tmp_path
 
 def test_random_negatives_need_no_index(monkeypatch, tmp_path):
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(retrieving, "bm25_index", None)
+    monkeypatch.setattr(search_stage, "bm25_index", None)
     manifest = mine(tmp_path / "triples.tsv", negatives="random", per_query=3)
     assert manifest.results["sources"] == {"random": 18}
     assert not (tmp_path / "negatives.trec").exists()
@@ -234,7 +236,7 @@ class Lengths:
 
 
 def test_scores_that_were_paid_for_are_not_asked_for_again(index, tmp_path, monkeypatch):
-    monkeypatch.setattr(mining, "QUERIES_PER_RESCORED_BLOCK", 2)
+    monkeypatch.setattr(triples_stage, "QUERIES_PER_RESCORED_BLOCK", 2)
     settings = {"rescore": "lengths", "per_query": 2, "margin": 0.0}
     whole, first, second = Lengths(), Lengths(breaks_at=1), Lengths()
     mine(tmp_path / "a" / "triples.tsv", make_scorer=lambda: whole, **settings)
@@ -255,7 +257,7 @@ def test_scores_that_were_paid_for_are_not_asked_for_again(index, tmp_path, monk
 
 
 def test_scores_of_other_settings_are_thrown_away(index, tmp_path, monkeypatch):
-    monkeypatch.setattr(mining, "QUERIES_PER_RESCORED_BLOCK", 2)
+    monkeypatch.setattr(triples_stage, "QUERIES_PER_RESCORED_BLOCK", 2)
     output, second = tmp_path / "triples.tsv", Lengths()
     with pytest.raises(KeyboardInterrupt):
         mine(output, make_scorer=lambda: Lengths(breaks_at=1), rescore="lengths")

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from inpars.corpus import text_key
 from inpars.errors import ConfigError
 from inpars.mining.negatives import (
-    Forbidden,
-    Judged,
+    ExcludedDocuments,
     Negative,
+    RelevantDocuments,
     ScoreRule,
     choose,
     from_anywhere,
@@ -92,14 +92,14 @@ def test_rules_that_make_no_sense(settings, problem):
 
 
 def test_ranks_are_counted_without_what_is_forbidden():
-    forbidden = Forbidden.of(SHELF, ["d1", "d3"])
+    forbidden = ExcludedDocuments.of(SHELF, ["d1", "d3"])
     found = window("bm25", SCORES, forbidden, SHELF, ranks=(2, 2), per_query=1)
     assert found == [Negative("d4", "bm25", rank=2, score=6.0)]  # d2 is first, d4 second
 
 
 def test_a_window_beyond_a_ranking_moves_to_its_last_allowed_documents():
     shelf = Shelf(SHELF | {"d5": "text 1"})  # the last one has the positive's text
-    found = window("bm25", SCORES, Forbidden.of(shelf, ["d1"]), shelf, ranks=(50, 60), per_query=2)
+    found = window("bm25", SCORES, ExcludedDocuments.of(shelf, ["d1"]), shelf, ranks=(50, 60), per_query=2)
     assert names(found) == ["d4", "d3"]
 
 
@@ -124,7 +124,7 @@ def test_sources_take_turns_and_a_document_comes_once():
 
 def chosen(candidates, shelf=SHELF, forbidden=("d1",), **settings):
     passed_over = Counter()
-    found = choose(candidates, Forbidden.of(shelf, forbidden), shelf, passed_over=passed_over, **settings)
+    found = choose(candidates, ExcludedDocuments.of(shelf, forbidden), shelf, passed_over=passed_over, **settings)
     return names(found), dict(passed_over)
 
 
@@ -155,7 +155,7 @@ def test_random_documents_are_few_tries_and_all_different():
 
 
 def test_what_is_relevant_by_id_or_by_words():
-    judged = Judged()
+    judged = RelevantDocuments()
     judged.add({"q1": "What is bread?", "q2": "???"}, {"q1": {"d1": 2, "d2": 0}, "q2": {"d4": 1}, "q9": {"d5": 1}})
     judged.add({"t1": "what IS bread"}, {"t1": {"d3": 1}})
     assert judged.relevant("q1", "") == {"d1"}

@@ -17,7 +17,7 @@ from inpars.generation.openvino_generator import BLOCK_TOKENS, LOG_PROB_TOLERANC
 from inpars.generation.settings import DecodingSettings, LocalModel
 from inpars.generation.teacher_forcing import KnownQuery, TeacherForcing
 from inpars.models import engine_backend
-from inpars.models.computing import ComputingOptions
+from inpars.models.compute_options import ComputingOptions
 from inpars.prompting.prompts import load_prompt
 from inpars.records import Document
 

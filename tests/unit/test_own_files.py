@@ -9,7 +9,7 @@ from inpars.cards.card import kind_of
 from inpars.errors import DataFormatError, StaleInputError
 from inpars.manifest import FileStamp, Manifest, manifest_path, read_manifest, write_manifest
 from inpars.pipeline.folder import read_run_folder
-from inpars.pipeline.judging import METRICS
+from inpars.pipeline.measurement import METRICS
 from inpars.pipeline.results import FOLDER_MARK
 from inpars.progress import SILENT
 from inpars.records import Document
@@ -19,7 +19,7 @@ from inpars.retrieval.segments import DOCUMENTS, VECTORS, Segment, save_array, w
 from inpars.stages.distillation import read_mined, read_taught, teacher_path
 from inpars.stages.pair_scores import read_scores
 from inpars.stages.partial import CHUNK_END, Partial, header_line, partial_path
-from inpars.stages.remembered import RememberedScores
+from inpars.stages.score_cache import ScoreCache
 from inpars.stages.shard_folder import ShardFolder, shards_path
 from inpars.storage import to_json_line
 
@@ -214,7 +214,7 @@ def test_remembered_scores_that_somebody_changed_are_named(tmp_path, scores):
     pairs = [("q", "a"), ("q", "bb")]
 
     def opened():
-        return RememberedScores(Partial("s", partial_path(tmp_path / "out"), header_line("s", {}, {}), SILENT), Scorer)
+        return ScoreCache(Partial("s", partial_path(tmp_path / "out"), header_line("s", {}, {}), SILENT), Scorer)
 
     with opened() as first:
         assert first.score(pairs) == [1.0, 2.0]

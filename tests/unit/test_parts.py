@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from inpars.fusion.gate import Findings, Gate
+from inpars.fusion.gate import Gate, QueryFeatures
 from inpars.fusion.parts import Headroom, choose_reranking, choose_stages, headroom, paired, shrunk
 
 FLAT = Gate(intercept=0.0, lexical_coverage=0.0, dense_coverage=0.0, similarity=0.0)
-FOUND = Findings(lexical_coverage=0.5, dense_coverage=0.25, similarity=0.8)
+FOUND = QueryFeatures(lexical_coverage=0.5, dense_coverage=0.25, similarity=0.8)
 FIRST, THIRD = {"x": 3.0, "y": 2.0, "z": 1.0}, {"z": 3.0, "y": 2.0, "x": 1.0}
 NEAR = {"y": 3.0, "x": 2.9, "z": 1.0}  # x is first where anything speaks for it
 QUERIES = [f"q{number}" for number in range(20)]

@@ -26,7 +26,7 @@ from inpars.pipeline.prompt_choice import (
 )
 from inpars.progress import SILENT
 from inpars.prompting.prompts import load_prompt, prompt_names
-from inpars.stages.generating import GenerateOptions
+from inpars.stages.generate import GenerateOptions
 
 
 def trial(prompt, good, distance=None, queries=100):

@@ -10,18 +10,18 @@ import pytest
 from inpars.datasets import load_dataset
 from inpars.formats import read_run, write_run
 from inpars.manifest import read_manifest, stamp, write_manifest
-from inpars.pipeline.checking import Findings, check_folder
 from inpars.pipeline.folder import read_run_folder
-from inpars.pipeline.judging import judge
-from inpars.pipeline.recomputation import VerifyOptions
-from inpars.pipeline.recomputing import recompute
-from inpars.pipeline.retrieving import _FusionOptions
+from inpars.pipeline.measurement import judge
+from inpars.pipeline.score_samples import VerifyOptions
+from inpars.pipeline.system_runs import _FusionOptions
+from inpars.pipeline.verify import VerifyFindings, check_folder
+from inpars.pipeline.verify_scores import recompute
 from inpars.progress import SILENT
 from inpars.prompting.prompts import load_prompt
 from inpars.runs import cut, fuse_z_scores
-from inpars.stages.generating import GenerateOptions, generate_queries, load_generator
-from inpars.stages.reranking import RerankOptions, load_run_scorer, rerank_file
-from inpars.stages.retrieving import SearchOptions, search_dataset
+from inpars.stages.generate import GenerateOptions, generate_queries, load_generator
+from inpars.stages.rerank import RerankOptions, load_run_scorer, rerank_file
+from inpars.stages.search import SearchOptions, search_dataset
 from inpars.stages.stage import Outcome, run_stage
 
 TOY = Path(__file__).parents[1] / "data" / "toy" / "beir"
@@ -174,7 +174,7 @@ def test_without_a_sample_no_model_is_loaded(made, dataset):
 
 
 def test_findings_count():
-    found = Findings()
+    found = VerifyFindings()
     found.count("a")
     found.count("a", 2)
     assert found.checked == {"a": 3}

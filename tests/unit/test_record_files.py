@@ -20,7 +20,7 @@ from inpars.formats import read_documents, read_queries, read_synthetic_queries
 from inpars.packing import plain_name
 from inpars.progress import Silent
 from inpars.records import Document, Query
-from inpars.stages.honesty import read_query_texts
+from inpars.stages.caveats import read_query_texts
 from inpars.storage import read_lines
 from inpars.tables import quoting
 

@@ -7,10 +7,10 @@ import pytest
 
 from inpars import cli
 from inpars.errors import ConfigError, DataFormatError
+from inpars.pipeline.finished_results import changes, refuse_to_replace, settings_of
 from inpars.pipeline.options import PipelineOptions
-from inpars.pipeline.replacing import changes, refuse_to_replace, settings_of
 from inpars.prompting.prompts import load_prompt
-from inpars.stages.ingesting import IngestOptions
+from inpars.stages.ingest import IngestOptions
 from inpars.topics import Topics
 
 OPTIONS = PipelineOptions(max_documents=50)

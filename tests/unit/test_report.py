@@ -10,7 +10,7 @@ import pytest
 
 from inpars.evaluation.measures import Evaluation, evaluate
 from inpars.evaluation.significance import Difference, compare
-from inpars.filtering.filters import Verdict
+from inpars.filtering.filters import FilterOutcome
 from inpars.fusion.choice import OFFSETS, STEPS
 from inpars.fusion.system import FirstStage, Reranking, SearchSystem
 from inpars.records import SyntheticQuery
@@ -40,7 +40,7 @@ RUNS = {
 
 def verdict(number, score, reason=None, text="a query"):
     query = SyntheticQuery(f"d{number}-q0", f"d{number}", text, (score,), None, "stop", "raw", "p", "m")
-    return Verdict(query, score, reason)
+    return FilterOutcome(query, score, reason)
 
 
 def results(runs=RUNS, metrics=("nDCG@10", "RR@10")):

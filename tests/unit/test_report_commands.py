@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 
 from inpars.cli import main, module_of
-from inpars.filtering.guards import FilterOptions
+from inpars.filtering.checks import FilterOptions
 from inpars.options import flags_of, from_flags
-from inpars.pipeline.commands import Asked, StageCommands
+from inpars.pipeline.commands import Invocation, StageCommands
 from inpars.pipeline.options import PipelineOptions
 from inpars.prompting.example_choice import ExampleOptions
 from inpars.provenance import current_argv, running, shown_command
-from inpars.stages.generating import GenerateOptions
-from inpars.stages.ingesting import IngestOptions
-from inpars.stages.mining import TriplesOptions
-from inpars.stages.reranking import RerankOptions
-from inpars.stages.retrieving import SearchOptions
-from inpars.stages.splitting import SplitOptions
+from inpars.stages.generate import GenerateOptions
+from inpars.stages.ingest import IngestOptions
+from inpars.stages.rerank import RerankOptions
+from inpars.stages.search import SearchOptions
+from inpars.stages.split import SplitOptions
+from inpars.stages.triples import TriplesOptions
 from inpars.training.options import ReaderOptions, RerankerOptions, RetrieverOptions
 from inpars.usage import Parser
 
@@ -84,7 +84,7 @@ def test_the_command_that_is_carried_out_is_known_while_it_is(tmp_path):
 
 def test_flags_of_documents_queries_and_prompt():
     examples = ExampleOptions(examples=Path("e.jsonl"), num_examples=2)
-    commands = StageCommands(Asked("inpars run", SOURCE, "my prompt.yaml", examples=examples))
+    commands = StageCommands(Invocation("inpars run", SOURCE, "my prompt.yaml", examples=examples))
     commands.add("generate", [*commands.documents, *commands.prompt], FOLDER / "q.jsonl")
     commands.add("filter", ["--input", "q", *commands.example_queries], FOLDER / "kept.jsonl")
     commands.add("search", commands.topics, FOLDER / "bm25.trec")
@@ -98,7 +98,7 @@ def test_flags_of_documents_queries_and_prompt():
 
 
 def test_comments_are_comments_for_a_shell():
-    commands = StageCommands(Asked())
+    commands = StageCommands(Invocation())
     commands.say("it's made by `inpars run` alone", "and so is this")
     assert words(commands.lines[0].replace("'", "")) == []
     assert [line[:2] for line in commands.lines[0].splitlines()] == ["# ", "# "]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from inpars.generation.canary import result_notes
+from inpars.generation.degeneration_monitor import result_notes
 
 
 def records(*pairs):

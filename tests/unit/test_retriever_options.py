@@ -13,7 +13,7 @@ from tiny_models import WORDS
 from inpars.errors import ConfigError
 from inpars.progress import Silent
 from inpars.retrieval.dense import Encoder
-from inpars.stages.training import train_retriever_from_file
+from inpars.stages.train import train_retriever_from_file
 from inpars.training import retriever
 from inpars.training.examples import TripleTexts
 from inpars.training.retriever import RetrieverOptions, train_retriever

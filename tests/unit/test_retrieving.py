@@ -11,8 +11,8 @@ from inpars.datasets import load_dataset
 from inpars.errors import ConfigError
 from inpars.formats import read_run, write_documents
 from inpars.records import Document, Query
-from inpars.stages import retrieving
-from inpars.stages.retrieving import SearchOptions, own_documents, retrieve, search_dataset
+from inpars.stages import search as search_stage
+from inpars.stages.search import SearchOptions, own_documents, retrieve, search_dataset
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
 DOCUMENTS = [
@@ -42,7 +42,7 @@ def corpus(tmp_path, monkeypatch):
 @pytest.fixture
 def bm25(monkeypatch):
     fake = FakeIndex({"a": 4.0, "1": 3.0, "b": 2.0, "c": 1.0})
-    monkeypatch.setattr(retrieving, "bm25_index", lambda *_, **__: fake)
+    monkeypatch.setattr(search_stage, "bm25_index", lambda *_, **__: fake)
     return fake
 
 
@@ -81,7 +81,7 @@ def test_queries_are_searched_block_by_block(corpus, bm25, monkeypatch):
     """A run of a million queries is never in memory as a whole."""
     queries = [Query("a", "Pears."), Query("b", "Pears."), Query("q", "x")]
     whole = retrieved(corpus, queries, SearchOptions(k=2))
-    monkeypatch.setattr(retrieving, "QUERIES_PER_BLOCK", 2)
+    monkeypatch.setattr(search_stage, "QUERIES_PER_BLOCK", 2)
     blocks = list(retrieve(corpus, queries, SearchOptions(k=2)))
     assert [list(run) for run in blocks] == [["a", "b"], ["q"]]
     assert blocks[0] | blocks[1] == whole
@@ -110,7 +110,7 @@ def search(tmp_path, monkeypatch, **options):
 
 def test_the_run_is_written_in_order(tmp_path, monkeypatch):
     fake = FakeIndex({"d02": 1.0, "d01": 2.0})
-    monkeypatch.setattr(retrieving, "bm25_index", lambda *_, **__: fake)
+    monkeypatch.setattr(search_stage, "bm25_index", lambda *_, **__: fake)
     manifest = search(tmp_path, monkeypatch, limit=2)
     assert (tmp_path / "run.trec").read_text(encoding="utf-8").splitlines() == [
         "q1 Q0 d01 1 2.000000 bm25",
@@ -126,7 +126,7 @@ def test_the_run_is_written_in_order(tmp_path, monkeypatch):
 
 
 def test_queries_that_find_nothing_are_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr(retrieving, "bm25_index", lambda *_, **__: FakeIndex({}))
+    monkeypatch.setattr(search_stage, "bm25_index", lambda *_, **__: FakeIndex({}))
     manifest = search(tmp_path, monkeypatch)
     assert (manifest.output.records, manifest.results) == (0, {"queries": 8, "without_results": 8})
 

@@ -11,7 +11,7 @@ from inpars.generation.teacher_forcing import QueryScore
 from inpars.manifest import manifest_path
 from inpars.prompting.templates import Prompt
 from inpars.records import Document
-from inpars.stages.scoring import ScoreOptions, score_file
+from inpars.stages.score import ScoreOptions, score_file
 from inpars.storage import write_jsonl
 
 PROMPT = Prompt(name="test", form="Document: {document}\nQuery: {query}")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from inpars.errors import ConfigError, DataFormatError
-from inpars.fusion.gate import Findings, Gate
+from inpars.fusion.gate import Gate, QueryFeatures
 from inpars.fusion.system import FirstStage, Reranking, SearchSystem, read_system, write_system
 from inpars.prompting.prompts import load_prompt
 from inpars.runs import fuse_z_scores
@@ -14,7 +14,7 @@ from inpars.runs import fuse_z_scores
 STAGES = (FirstStage(name="bm25", retriever="bm25", weight=0.25), FirstStage(name="whole", retriever="minilm"))
 RERANKING = Reranking(model="smollm2-135m", depth=2, weight=0.25, prompt=load_prompt("inpars"))
 SYSTEM = SearchSystem(stages=STAGES, reranking=RERANKING, k1=0.9, b=0.4, language="en")
-FOUND = Findings(lexical_coverage=0.5, dense_coverage=0.5, similarity=0.9)
+FOUND = QueryFeatures(lexical_coverage=0.5, dense_coverage=0.5, similarity=0.9)
 RUNS = {"bm25": {"q": {"a": 3.0, "b": 1.0}}, "whole": {"q": {"b": 0.9, "a": 0.8}}}
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_models import sentence
 
-from inpars.engines.side_by_side import each_alone, in_lone_thread, side_by_side
+from inpars.engines.batch_parallel import each_alone, in_lone_thread, side_by_side
 from inpars.retrieval.dense import Encoder
 from inpars.scoring.loading import load_pair_model
 from inpars.scoring.packed_likelihood import PackedLikelihood

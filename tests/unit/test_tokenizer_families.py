@@ -7,7 +7,7 @@ import torch
 from tiny_models import bert_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from inpars.generation.decoding import TextEnd, decode_rows
+from inpars.generation.decoding import StopCondition, decode_rows
 from inpars.generation.sampling import Sampled
 
 SPOKEN = "what is a lake?\nExample 2: a river"
@@ -98,7 +98,7 @@ def log_prob(step, vocabulary):
 
 
 def say(tokenizer, tokens, *, ends=(), max_new_tokens=200, choose=None):
-    end = TextEnd(
+    end = StopCondition(
         frozenset(ends),
         lambda text: text.find("\n") if "\n" in text else len(text),
         lambda ids: tokenizer.decode(list(ids), skip_special_tokens=False),

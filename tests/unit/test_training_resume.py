@@ -18,7 +18,7 @@ PROGRAM = """
 import json, os, signal, sys
 from pathlib import Path
 from inpars.progress import Silent
-from inpars.stages.training import train_reranker_from_file
+from inpars.stages.train import train_reranker_from_file
 from inpars.training import loop
 from inpars.training.reranker import RerankerOptions
 

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from tiny_models import WORDS
 
-from inpars.engines.side_by_side import in_lone_thread
+from inpars.engines.batch_parallel import in_lone_thread
 from inpars.progress import Silent
-from inpars.stages.training import train_retriever_from_file
+from inpars.stages.train import train_retriever_from_file
 from inpars.training import batch_trainer, loop
 from inpars.training.embedding_batches import Collator
 from inpars.training.examples import TripleTexts

@@ -14,9 +14,10 @@ from inpars.commands.train import add_arguments, reranker_options
 from inpars.errors import ConfigError
 from inpars.progress import Silent
 from inpars.scoring import load_scorer
-from inpars.stages import distillation, training
+from inpars.stages import distillation
+from inpars.stages import train as train_stage
 from inpars.stages.distillation import TeachOptions, read_taught, teach, teacher_path
-from inpars.stages.training import train_reranker_from_file
+from inpars.stages.train import train_reranker_from_file
 from inpars.storage import write_jsonl
 from inpars.training.options import steps_of
 from inpars.training.reranker import RerankerOptions, taught_answers
@@ -87,7 +88,7 @@ def test_training_that_harms_says_so_in_capitals_and_keeps_the_start(learnt, tmp
         return left, type(dev)(dev.queries, dev.candidates, dev.texts, right)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "separate_development", honest)
+        patch.setattr(train_stage, "separate_development", honest)
         settings = {"model": str(folder), "epochs": 8, "learning_rate": 5e-3, "validate_every": 0}
         manifest = train(source, tmp_path / "model", progress=progress, **settings)
     assert [step for step, _ in manifest.results["validation"]] == [0, 48]

@@ -9,8 +9,8 @@ from test_negatives import Shelf
 
 from inpars.batches import chunks
 from inpars.errors import ConfigError
-from inpars.mining.negatives import Judged, ScoreRule
-from inpars.mining.triples import SOURCES, Asked, Draw, Miner, parse_ranks
+from inpars.mining.negatives import RelevantDocuments, ScoreRule
+from inpars.mining.triples import SOURCES, Draw, NegativeMiner, QueryWithPositives, parse_ranks
 from inpars.records import Query, Triple
 from inpars.runs import rank
 from inpars.text.words import words
@@ -31,14 +31,14 @@ def finds(run):
 
 def asked(positives):
     return [
-        Asked(Query(query_id, f"about {query_id}"), (positive,) if isinstance(positive, str) else positive)
+        QueryWithPositives(Query(query_id, f"about {query_id}"), (positive,) if isinstance(positive, str) else positive)
         for query_id, positive in positives.items()
     ]
 
 
 def mine(positives, run=None, shelf=SHELF, *, size=500, judged=None, scorer=None, dense=None, own=(), **draw):
     searches = {"bm25": finds(RUN if run is None else run), "dense": finds(dense or {})}
-    miner = Miner(shelf, Draw(**draw), searches, judged=judged, scorer=scorer, own_documents=lambda _: own)
+    miner = NegativeMiner(shelf, Draw(**draw), searches, judged=judged, scorer=scorer, own_documents=lambda _: own)
     mined = [one for block in chunks(asked(positives), size) for one in miner.mine(block)[0]]
     return mined, miner.counts
 
@@ -87,8 +87,8 @@ def test_an_empty_query_drops_its_own_rows_only():
 
 def test_queries_and_documents_without_text_are_dropped():
     shelf = Shelf(SHELF | {"d2": " \n"})
-    miner = Miner(shelf, Draw(), {"bm25": finds(RUN | {"q2": RUN["q1"], "q3": RUN["q1"]})})
-    mined, _ = miner.mine([Asked(Query("q1", "  "), ("d1",)), *asked({"q2": "d2", "q3": "d3"})])
+    miner = NegativeMiner(shelf, Draw(), {"bm25": finds(RUN | {"q2": RUN["q1"], "q3": RUN["q1"]})})
+    mined, _ = miner.mine([QueryWithPositives(Query("q1", "  "), ("d1",)), *asked({"q2": "d2", "q3": "d3"})])
     assert [one.query.query_id for one in mined] == ["q3"]
     assert dict(miner.counts.dropped) == {"empty_query": 1, "empty_document": 1}
 
@@ -141,7 +141,7 @@ def test_every_relevant_document_is_a_positive_and_no_others_negative():
 
 
 def test_relevant_documents_make_room_in_the_ranking():
-    judged = Judged()
+    judged = RelevantDocuments()
     judged.add({}, {"q1": {"d2": 1, "d3": 1}})
     # ranks 1-1 ask for 2 documents, and for 2 more because two are judged relevant: d4 is the first that is left
     assert drawn({"q1": "d1"}, judged=judged, ranks=(1, 1)) == ["d4"]
@@ -242,7 +242,9 @@ def cases(draw):
     ids = st.sampled_from(sorted(shelf))
     count = draw(st.integers(1, 5))
     queries = [
-        Asked(Query(draw(st.sampled_from([f"q{n}", f"d1-q{n}"])) + f"-{n}", draw(st.sampled_from(TEXTS))), positives)
+        QueryWithPositives(
+            Query(draw(st.sampled_from([f"q{n}", f"d1-q{n}"])) + f"-{n}", draw(st.sampled_from(TEXTS))), positives
+        )
         for n in range(count)
         for positives in [tuple(draw(st.lists(ids, min_size=1, max_size=2, unique=True)))]
     ]
@@ -253,10 +255,10 @@ def cases(draw):
 
 def all_mined(case, draw, rescored, size, order):
     shelf, _, judged_texts, qrels = case
-    judged = Judged()
+    judged = RelevantDocuments()
     judged.add(judged_texts, qrels)
     searches = {"bm25": noisy(shelf, "b"), "dense": noisy(shelf, "d")}
-    miner = Miner(shelf, draw, searches, judged=judged, scorer=Noise() if rescored else None)
+    miner = NegativeMiner(shelf, draw, searches, judged=judged, scorer=Noise() if rescored else None)
     mined = [one for block in chunks(order, size) for one in miner.mine(block)[0]]
     return {(one.query.query_id, one.positive.doc_id): list(one.negatives) for one in mined}, miner.counts
 

@@ -17,10 +17,10 @@ from inpars.corpus import Corpus
 from inpars.errors import ConfigError, DataFormatError, StaleInputError
 from inpars.formats import write_documents
 from inpars.records import Document
-from inpars.retrieval import index_state, index_writing
-from inpars.retrieval.index_writing import Change, add_documents, build_index, delete_documents
+from inpars.retrieval import index_state, index_writer
+from inpars.retrieval.index_writer import Change, add_documents, build_index, delete_documents
 from inpars.retrieval.vector_index import VectorIndex, choose_structure
-from inpars.stages.retrieving import SearchOptions, retrieve
+from inpars.stages.search import SearchOptions, retrieve
 
 WIDTH = 8
 
@@ -100,7 +100,7 @@ def test_small_parts_are_merged_and_nothing_is_lost(tmp_path):
     build_index(index, corpus(tmp_path, {str(n): "abc" for n in range(30)}), Letters())
     for number in range(30, 50):
         add_documents(index, corpus(tmp_path, {str(number): "abd"}, f"c{number}"), Letters())
-    assert len(VectorIndex(index).segments) <= index_writing.MOST_SEGMENTS
+    assert len(VectorIndex(index).segments) <= index_writer.MOST_SEGMENTS
     assert texts_of(index) == {str(n): "abc" if n < 30 else "abd" for n in range(50)}
     assert set(found(index, "d", 20)) == {str(n) for n in range(30, 50)}
     assert index_state.litter(index, VectorIndex(index).state) == []
@@ -183,7 +183,7 @@ def test_two_writers_at_a_time_are_refused(tmp_path):
 
 
 def test_an_interrupted_addition_goes_on_after_its_last_block(tmp_path, monkeypatch):
-    monkeypatch.setattr(index_writing, "DOCUMENTS_PER_BLOCK", 2)
+    monkeypatch.setattr(index_writer, "DOCUMENTS_PER_BLOCK", 2)
     index = tmp_path / "index"
     build_index(index, corpus(tmp_path, {"1": "a"}), Letters())
     more = corpus(tmp_path, {str(n): "abc"[n % 3] for n in range(2, 9)}, "more")
@@ -249,12 +249,12 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_vector_index import Letters, corpus
 from inpars.corpus import Corpus
-from inpars.retrieval import index_writing
-index_writing.DOCUMENTS_PER_BLOCK = 50
+from inpars.retrieval import index_writer
+index_writer.DOCUMENTS_PER_BLOCK = 50
 folder = Path(sys.argv[2])
 for _ in sys.stdin:
     if (child := os.fork()) == 0:  # of a process that has loaded everything
-        index_writing.add_documents(folder / "index", Corpus(folder / "more.jsonl", folder / "cache"), Letters())
+        index_writer.add_documents(folder / "index", Corpus(folder / "more.jsonl", folder / "cache"), Letters())
         os._exit(0)
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
@@ -307,7 +307,7 @@ def _steps(monkeypatch, stop_at):
         return call
 
     for name in ("write_rows", "write_vectors", "sync_folder", "commit", "sweep", "save_array"):
-        monkeypatch.setattr(index_writing, name, counted(getattr(index_writing, name)))
+        monkeypatch.setattr(index_writer, name, counted(getattr(index_writer, name)))
 
 
 @pytest.mark.parametrize("stop_at", range(1, 20))

@@ -19,8 +19,9 @@ from inpars.generation.settings import DecodingSettings
 from inpars.models.loading import load_causal_lm
 from inpars.prompting.templates import Example, Prompt, PromptChoice
 from inpars.records import Document
-from inpars.stages import generating, generating_local
-from inpars.stages.generating import SERVER_BACKENDS, Backend, GenerateOptions, load_generator, load_on_worker
+from inpars.stages import generate as generate_stage
+from inpars.stages import generate_locally
+from inpars.stages.generate import SERVER_BACKENDS, Backend, GenerateOptions, load_generator, load_on_worker
 
 PROMPT = Prompt(name="test", form="Document: {document}\nRelevant Query: {query}", stop=("\n", "a"))
 DOCUMENTS = [Document(f"d{n}", sentence(n, 4 + n)) for n in range(5)]
@@ -150,22 +151,22 @@ def test_what_vllm_raises_is_one_line(vllm, tiny):
 
 
 def test_without_the_package_the_pip_line_is_given(tiny, monkeypatch):
-    monkeypatch.setattr(generating_local, "find_spec", lambda _: None)
+    monkeypatch.setattr(generate_locally, "find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match=r"vllm is needed for --backend vllm .* pip install vllm"):
         load_generator(GenerateOptions(model=tiny("llama"), backend="vllm"), PROMPT)
 
 
 def test_every_backend_has_its_line():
-    assert {*generating_local.LOADERS, *SERVER_BACKENDS} == set(get_args(Backend))
+    assert {*generate_locally.LOADERS, *SERVER_BACKENDS} == set(get_args(Backend))
 
 
 def test_a_worker_takes_vllm_with_a_gpu_alone_and_never_for_float32(vllm, tiny, monkeypatch):
-    monkeypatch.setattr(generating, "find_spec", lambda name: name == "vllm")
+    monkeypatch.setattr(generate_stage, "find_spec", lambda name: name == "vllm")
     common = {"model": tiny("llama"), "max_new_tokens": 2, "device": "cpu", "engine": "ray", "threads": 1}
     kinds = [
         type(load_on_worker(GenerateOptions(**common, **own), PROMPT)).__name__
         for own in ({"gpus_per_worker": 1.0}, {}, {"gpus_per_worker": 1.0, "dtype": "float32"})
     ]
     assert kinds == ["VllmGenerator", "CausalGenerator", "CausalGenerator"]
-    monkeypatch.setattr(generating, "find_spec", lambda _: None)
+    monkeypatch.setattr(generate_stage, "find_spec", lambda _: None)
     assert type(load_on_worker(GenerateOptions(**common, gpus_per_worker=1.0), PROMPT)).__name__ == "CausalGenerator"

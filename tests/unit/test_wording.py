@@ -8,7 +8,7 @@ from inpars.evaluation.contamination import Overlap
 from inpars.evaluation.measures import Evaluation
 from inpars.evaluation.run_files import RunNotes
 from inpars.evaluation.significance import Difference
-from inpars.evaluation.wording import (
+from inpars.evaluation.verdicts import (
     adjustment_in_words,
     file_remarks,
     in_words,
@@ -16,7 +16,7 @@ from inpars.evaluation.wording import (
     overlap_remark,
     power_in_words,
 )
-from inpars.stages.evaluating import verdict
+from inpars.stages.evaluate_files import verdict
 
 FOUND = Difference(
     *(0.0312, 0.0101, 0.0520, 0.004, 43, 0.008),

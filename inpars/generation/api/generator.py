@@ -18,8 +18,8 @@ from inpars.generation.api.budget import Price
 from inpars.generation.api.client import Server
 from inpars.generation.api.journal import AnswerJournal, journal_path
 from inpars.generation.api.options import ApiOptions
-from inpars.generation.api.requests import ApiRequest, Wording, remark_lines
-from inpars.generation.api.worker_pool import Asker
+from inpars.generation.api.requests import ApiRequest, RequestFormat, remark_lines
+from inpars.generation.api.worker_pool import RequestPool
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, LogProbKind
 
@@ -30,7 +30,12 @@ class ApiGenerator:
     """Writes queries by asking a server for completions or for chat replies."""
 
     def __init__(
-        self, wording: Wording, options: ApiOptions, price: Price | None, output: Path, progress: Progress = SILENT
+        self,
+        wording: RequestFormat,
+        options: ApiOptions,
+        price: Price | None,
+        output: Path,
+        progress: Progress = SILENT,
     ) -> None:
         """Open the journal beside `output`. Raises ConfigError where the key is missing or a batch is under way."""
         self.name, self.device = wording.model, f"server {wording.url}"
@@ -47,7 +52,7 @@ class ApiGenerator:
             wording.url, timeout_seconds=options.timeout_seconds, retries=options.retries, stopped=stopped
         )
         self._journal = AnswerJournal(journal_path(output), price)
-        self._asker = Asker(self._server, wording, self._journal, options, stopped)
+        self._asker = RequestPool(self._server, wording, self._journal, options, stopped)
         self._batches = Batches(self._server, wording, self._journal, options, state, progress)
         self._in_batches = options.batch
 

@@ -97,7 +97,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Wording:
+class RequestFormat:
     """How documents become requests and replies become queries, for one model at one server."""
 
     endpoint: Endpoint

@@ -17,7 +17,7 @@ from inpars.generation.api.client import FilteredError, Gate, NoAnswerError, Ref
 from inpars.generation.api.formats import FILTERED
 from inpars.generation.api.journal import AnswerJournal
 from inpars.generation.api.options import ApiOptions
-from inpars.generation.api.requests import REFUSED, Answer, ApiRequest, Wording, refusal
+from inpars.generation.api.requests import REFUSED, Answer, ApiRequest, RequestFormat, refusal
 
 REFUSED_AT_FIRST = 20  # refusals without one answer after which the fault is not with the documents
 FAILED_IN_A_ROW = 20  # requests; no more are tried then
@@ -28,13 +28,13 @@ class _StoppedError(Exception):
     """The request was not made."""
 
 
-class Asker:
+class RequestPool:
     """Threads that ask, one request each at a time."""
 
     def __init__(
         self,
         server: Server,
-        wording: Wording,
+        wording: RequestFormat,
         journal: AnswerJournal,
         options: ApiOptions,
         stopped: threading.Event,
@@ -163,7 +163,7 @@ class Asker:
 class _RequestGate(Gate):
     """What one request passes on each attempt. Raises _StoppedError once nothing more shall be asked."""
 
-    def __init__(self, asker: Asker, request: ApiRequest) -> None:
+    def __init__(self, asker: RequestPool, request: ApiRequest) -> None:
         self._asker, self._usd = asker, asker.journal.usd(request)
         self._tokens = request.input_tokens + request.output_tokens
 

@@ -1,0 +1,297 @@
+"""From settings to an engine: which models there are, what each system is made of, and what is left out and why.
+
+BM25 is left out, with a note, where there is no Java. torch and Java are loaded when an engine is opened, not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inpars import corpus as corpora
+from inpars.answering import extractive
+from inpars.answering.engine import Engine, Part, Reader, System, Writer
+from inpars.answering.extractive import Judge
+from inpars.answering.retrievers import LockedScorer, Stage, StoredStage
+from inpars.answering.sentence_selection import SENTENCES, Focus
+from inpars.errors import BackendError, ConfigError, MissingDependencyError
+from inpars.generation.api.options import ApiOptions, check_api
+from inpars.models.compute_options import ComputingOptions
+from inpars.models.engine_backend import use_engine
+from inpars.models.folders import refuse_server_model
+from inpars.options import SHARE, check, option
+from inpars.progress import SILENT, Progress
+from inpars.protocols import PairScorer
+from inpars.records import Query, Run
+from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
+from inpars.retrieval.vector_index import VectorIndex
+
+if TYPE_CHECKING:
+    from inpars.retrieval.dense import Encoder
+
+NO_RETRIEVER = "none"
+DEFAULT_RETRIEVER = "minilm"
+DEFAULT_WRITER = "smollm2-135m"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions(ComputingOptions):
+    """What an engine searches and answers with."""
+
+    retriever: str | None = option(
+        None,
+        help="bi-encoder: a folder, an embedded name or a hub id; none leaves it out (default: the index's own, "
+        f"else {DEFAULT_RETRIEVER})",
+    )
+    base_retriever: str | None = option(None, help="a second bi-encoder to compare with, the untuned one for instance")
+    reranker: str | None = option(None, help="model that reorders what was found: a folder or a hub id")
+    bm25: bool = option(True, help="search with BM25 as well, where there is Java")
+    depth: int = option(50, help="hits of each retriever that are fused and reranked", minimum=1)
+    k1: float = option(DEFAULT_K1, help="BM25's k1", minimum=0)
+    b: float = option(DEFAULT_B, help="BM25's b", bounds=SHARE)
+    language: str = option(DEFAULT_LANGUAGE, help="language of BM25's analyser")
+    max_length: int | None = option(
+        None, help="tokens of a text that a bi-encoder reads (default: the model's limit)", minimum=1
+    )
+    batch_size: int = option(64, help="texts encoded together", changes_result=False, minimum=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerOptions:
+    """Who answers, and from when on an answer is given."""
+
+    reader: str | None = option(
+        None,
+        help="model that marks answers in texts, trained on SQuAD 2.0 for instance: a folder or a hub id (default: "
+        "none; the sentence that the reranker or the bi-encoder likes best is shown)",
+    )
+    threshold: float | None = option(
+        None,
+        help="least score of an extractive answer: by how much a --reader prefers its words to none (default: what its "
+        "training found, else 0), a reranker's margin (0), or how near a sentence is to the question, which keeps out "
+        "questions about something else and does not tell whether the sentence answers (cosine 0.5)",
+    )
+    names: bool = option(
+        True, help="without --reader, answer only from sources that have all names and numbers of the question"
+    )
+    model: str | None = option(
+        None, help=f"language model that writes answers (default: {DEFAULT_WRITER}, where answers are to be written)"
+    )
+    base_url: str | None = option(
+        None, help="address of the OpenAI-compatible server that has it, http://localhost:8000/v1 for instance"
+    )
+    max_new_tokens: int = option(160, help="longest written answer, in tokens", minimum=1)
+    focus_sentences: int | None = option(
+        None,
+        help="show the language model only this many sentences, those nearest to the question, and do not ask it where "
+        f"none is near; 0: whole sources (default: {SENTENCES}; whole sources with --base-url)",
+        minimum=0,
+    )
+    source_tokens: int = option(220, help="tokens of each source that the language model is shown", minimum=16)
+    timeout_seconds: float = option(120.0, help="wait this long for the server", minimum=0)
+
+
+def open_engine(
+    options: EngineOptions,
+    *,
+    corpus: corpora.Documents | None = None,
+    index: Path | None = None,
+    answers: AnswerOptions | None = None,
+    writes: bool = False,
+    progress: Progress = SILENT,
+) -> Engine:
+    """An engine over a corpus or over an index on disk, with all models loaded.
+
+    Without `answers` it only searches; `writes` loads the language model too. Raises ConfigError where there is nothing
+    to search with, StaleInputError where the index was made with another model.
+    """
+    check(options)
+    if (corpus is None) == (index is None):
+        raise ConfigError("give either documents (--dataset, --corpus) or --index")
+    compute_with(options)
+    stored = VectorIndex(index) if index is not None else None
+    documents: Any = stored if stored is not None else corpus
+    notes: list[str] = []
+    encoders = _encoders(options, stored)
+    stages: dict[str, Part] = {
+        name: dense_stage(name, documents, stored if name == "dense" else None, encoder, progress)
+        for name, encoder in encoders.items()
+    }
+    lexical = _bm25_stage(options, documents, notes, progress) if options.bm25 else None
+    if lexical is not None:
+        stages["bm25"] = lexical
+    reranker = LockedScorer(_load_reranker(options)) if options.reranker else None
+    reader, writer = answerers(options, answers, reranker, encoders.get("dense"), writes=writes)
+    return Engine(
+        documents,
+        _systems(stages, encoders, reranker),
+        encoders=encoders,
+        reranker=reranker,
+        reader=reader,
+        writer=writer,
+        notes=notes,
+        depth=options.depth,
+    )
+
+
+def compute_with(options: EngineOptions) -> None:
+    """Take the engine and the threads that the options name."""
+    use_engine(options.engine_backend)
+    if options.threads is not None:
+        from inpars.models.hardware import use_threads
+
+        use_threads(options.threads)
+
+
+def _encoders(options: EngineOptions, stored: VectorIndex | None) -> dict[str, Encoder]:
+    name = options.retriever or (stored.state.model if stored else DEFAULT_RETRIEVER)
+    names = {"dense": None if name == NO_RETRIEVER else name, "base": options.base_retriever}
+    found = {part: load_encoder(model, options) for part, model in names.items() if model is not None}
+    if stored is not None and "dense" in found:
+        from inpars.retrieval.index_writer import check_encoder
+
+        check_encoder(stored.state, found["dense"])
+    return found
+
+
+def load_encoder(model: str, options: EngineOptions, window_tokens: int | None = None) -> Encoder:
+    """The bi-encoder of that name, which reads documents in windows of so many tokens."""
+    from inpars.retrieval.dense import Encoder  # torch
+
+    return Encoder(
+        model,
+        max_length=options.max_length,
+        window_tokens=window_tokens,
+        batch_size=options.batch_size,
+        **options.placement,
+    )
+
+
+def dense_stage(
+    name: str, documents: corpora.Documents, stored: VectorIndex | None, encoder: Encoder, progress: Progress
+) -> Part:
+    """The bi-encoder over its index: `stored`, or one in the cache, made where there is none yet."""
+    if stored is not None:
+        return StoredStage(name, stored, encoder)
+    from inpars.retrieval.dense import dense_index
+
+    index = dense_index(documents, encoder, progress=progress)
+    return Stage(name, documents, index.search)
+
+
+def _bm25_stage(
+    options: EngineOptions, documents: corpora.Documents, notes: list[str], progress: Progress
+) -> Part | None:
+    """BM25, or None with a note where this machine cannot run it."""
+    try:
+        return bm25_stage("bm25", options, documents, progress)
+    except (MissingDependencyError, BackendError) as error:
+        notes.append(f"BM25 is left out: {error}")
+        progress.note(notes[-1])
+        return None
+
+
+def bm25_stage(name: str, options: EngineOptions, documents: corpora.Documents, progress: Progress) -> Stage:
+    """BM25. Raises MissingDependencyError or BackendError where this machine cannot run it."""
+    settings: dict[str, Any] = {"k1": options.k1, "b": options.b, "language": options.language}
+    index = bm25_index(documents, **settings, threads=options.threads, progress=progress)
+
+    def search(queries: Sequence[Query], k: int) -> Run:
+        return index.search(queries, k, threads=options.threads)
+
+    return Stage(name, documents, search, exclusive=True, coverage=index.coverage())
+
+
+def _load_reranker(options: EngineOptions) -> PairScorer:
+    from inpars.scoring import load_scorer
+
+    return load_scorer(
+        str(options.reranker),
+        **options.placement,
+    )
+
+
+def _systems(
+    stages: Mapping[str, Part], encoders: Mapping[str, Encoder], reranker: PairScorer | None
+) -> dict[str, System]:
+    """All of it together first, then each part alone."""
+    labels = {name: encoders[name].name if name in encoders else "BM25" for name in stages}
+    alone = {name: System((stages[name],), labels[name]) for name in ("dense", "base", "bm25") if name in stages}
+    together = [name for name in ("bm25", "dense") if name in stages]
+    if not together or (len(together) == 1 and reranker is None):
+        return alone
+    text = " + ".join(labels[name] for name in together) + (f", reranked by {reranker.name}" if reranker else "")
+    return {"hybrid": System(tuple(stages[name] for name in together), text, reranker), **alone}
+
+
+def answerers(
+    options: EngineOptions,
+    answers: AnswerOptions | None,
+    reranker: PairScorer | None,
+    encoder: Encoder | None,
+    *,
+    writes: bool,
+) -> tuple[Reader | None, Writer | None]:
+    """Who reads and who writes answers; sentences are judged by the reranker, else by the bi-encoder, else by words."""
+    if answers is None:
+        return None, None
+    check(answers)
+    judge = _judge(reranker, encoder)
+    reader = _reader(options, answers, judge)
+    return reader, _writer(options, answers, judge) if writes or answers.model or answers.base_url else None
+
+
+def _judge(reranker: PairScorer | None, encoder: Encoder | None) -> Judge:
+    """What says how near a sentence is to a question."""
+    if reranker is not None:
+        return extractive.by_reranker(reranker)
+    return extractive.by_encoder(encoder) if encoder is not None else extractive.BY_WORDS
+
+
+def _reader(options: EngineOptions, answers: AnswerOptions, judge: Judge) -> Reader:
+    if answers.reader is None:
+        return extractive.SentenceReader(judge, threshold=answers.threshold, names=answers.names)
+    from inpars.answering.span_reader import SpanReader  # torch
+
+    return SpanReader(
+        answers.reader,
+        threshold=answers.threshold,
+        **options.placement,
+    )
+
+
+def _writer(options: EngineOptions, answers: AnswerOptions, judge: Judge) -> Writer:
+    from inpars.answering.generative import SourceWriter
+
+    model = answers.model or DEFAULT_WRITER
+    sentences = answers.focus_sentences
+    if answers.base_url is not None:
+        from inpars.answering.remote_chat import RemoteChat
+
+        check_api(ApiOptions(base_url=answers.base_url), asks_server=True)
+        chat: Any = RemoteChat(model, answers.base_url.rstrip("/"), timeout_seconds=answers.timeout_seconds)
+    else:
+        refuse_server_model(model, "give the server's --base-url")
+        from inpars.answering.local_chat import LocalChat  # torch
+
+        chat = LocalChat(model, **options.placement)
+        sentences = SENTENCES if sentences is None else sentences
+    return SourceWriter(
+        chat,
+        max_new_tokens=answers.max_new_tokens,
+        source_tokens=answers.source_tokens,
+        focus=Focus(judge, sentences=sentences) if sentences else None,
+    )
+
+
+def parse_filters(pairs: Sequence[str]) -> dict[str, str]:
+    """`field=value` pairs as filters. Raises ConfigError for one without a field or a value."""
+    found = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise ConfigError(f"--filter {pair!r} is none; it looks like source=guide.pdf")
+        found[name] = value
+    return found

@@ -1,0 +1,141 @@
+"""Which queries are of no use whatever their score: the checks that look at one query and its document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from inpars.errors import ConfigError
+from inpars.filtering.languages import language_check
+from inpars.filtering.selections import parse_selection
+from inpars.options import Bounds, check, option
+from inpars.records import SyntheticQuery
+from inpars.text.words import is_copied, words
+
+DEFAULT_SCORE = "mean_log_probs"
+DEFAULT_TOP_K = 10_000
+OPENING = "opening"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterOptions:
+    """Which queries stay."""
+
+    scoring_function: str | None = option(
+        None,
+        metavar="NAME",
+        help="the score that ranks: sum_log_probs, mean_log_probs, mean_probs or a column of --scores; of duplicates "
+        f"the best stays, and the output is best first (default: that of the last --select, else {DEFAULT_SCORE})",
+    )
+    top_k: int | None = option(
+        None,
+        help="how many of the best by that score to keep, after every --select "
+        f"(default: {DEFAULT_TOP_K}, or all that is left with --select)",
+        minimum=1,
+    )
+    select: tuple[str, ...] = option(
+        (),
+        metavar="NAME:RULE=VALUE",
+        help="keep by one more score; RULE is top-k, min, max or best (a share), and several are applied in the order "
+        "given, each to what the former left: --select bm25_rank:max=20 --select reranker:top-k=1000. Of names that "
+        "end in _rank lower is better. A query without one of the scores is left out first, as no_score. "
+        "bm25_rank and dense_rank are a round-trip check (is the query's own document found?), off unless asked for: "
+        "Promptagator's gains on 8 of 11 collections and loses on NFCorpus and SciFact, small ones of expert text",
+    )
+    spread_over: str | None = option(
+        None,
+        metavar="opening|NAME",
+        help="take the top k in turn from groups of queries, the best of each first: those with the same first two "
+        "words, or the same value of a score, cluster for instance",
+    )
+    min_tokens: int = option(3, help="fewest tokens of a query", minimum=0)
+    max_tokens: int | None = option(None, help="most tokens of a query", minimum=1)
+    min_words: int = option(0, help="fewest words of a query", minimum=0)
+    max_words: int | None = option(None, help="most words of a query", minimum=1)
+    languages: str | None = option(
+        None, metavar="en,de", help="leave out queries that are in none of these languages; needs py3langid"
+    )
+    drop_copied: bool = option(True, help="leave out queries that stand in their document word for word")
+    drop_unstopped: bool = option(True, help="leave out queries that the length limit cut off")
+    drop_duplicates: bool = option(True, help="of queries with the same words keep the best alone")
+    drop_near_duplicates: bool = option(False, help="of queries with nearly the same words keep the best alone")
+    near_duplicates_at: float = option(
+        0.8,
+        help="share of words and word pairs in common (Jaccard) from which queries are nearly the same",
+        bounds=Bounds(minimum=0.1, maximum=1),
+    )
+
+    @property
+    def ranking(self) -> str:
+        """The score that ranks."""
+        if self.scoring_function is not None:
+            return self.scoring_function
+        return parse_selection(self.select[-1]).name if self.select else DEFAULT_SCORE
+
+    @property
+    def limit(self) -> int | None:
+        """How many are kept at most."""
+        return DEFAULT_TOP_K if self.top_k is None and not self.select else self.top_k
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterContext:
+    """What the checks must know beside the queries.
+
+    `example_queries` are those of the prompt, which small models repeat; `excluded_queries` and what nearly equals them
+    are left out; what nearly equals `own_queries` is counted. `document_text` gives a document's text by id, None where
+    unknown; without it a query's own record does.
+    """
+
+    example_queries: Collection[str] = ()
+    excluded_queries: Collection[str] = ()
+    own_queries: Collection[str] = ()
+    document_text: Callable[[str], str | None] | None = None
+
+
+@dataclass(slots=True)
+class Guards:
+    """Why a query is left out, seen for itself."""
+
+    options: FilterOptions
+    surroundings: FilterContext
+    _examples: set[tuple[str, ...]] = field(init=False)
+    _is_foreign: Callable[[str], bool] | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        """Check the settings, and load what they need."""
+        check(self.options)
+        self._examples = {words(example) for example in self.surroundings.example_queries}
+        if self.options.languages is not None:
+            names = [name.strip() for name in self.options.languages.split(",") if name.strip()]
+            if not names:
+                raise ConfigError("--languages names none; write en or en,de")
+            self._is_foreign = language_check(names)
+
+    def reason(self, query: SyntheticQuery, found: Sequence[str], own_text: str | None) -> str | None:
+        """The first reason that holds; `found` are the query's words, `own_text` the document's in its record."""
+        reason = self._cheap_reason(query, found)
+        if reason is None and self._is_foreign is not None and self._is_foreign(query.text):
+            reason = "language"
+        if reason is None and self.options.drop_copied and is_copied(query.text, self._document(query, own_text)):
+            reason = "copied"
+        return reason
+
+    def _cheap_reason(self, query: SyntheticQuery, found: Sequence[str]) -> str | None:
+        options, tokens = self.options, len(query.token_log_probs)
+        counted = query.log_prob_kind != "absent"  # else nobody knows how many tokens there are
+        checks: Iterable[tuple[str, bool]] = (
+            ("failed", query.finish_reason == "error"),
+            ("empty", not query.text.strip() or (counted and not tokens)),
+            ("no_stop", options.drop_unstopped and query.finish_reason == "length"),
+            ("too_short", counted and tokens < options.min_tokens),
+            ("too_long", counted and options.max_tokens is not None and tokens > options.max_tokens),
+            ("too_few_words", len(found) < options.min_words),
+            ("too_many_words", options.max_words is not None and len(found) > options.max_words),
+            ("prompt_example", tuple(found) in self._examples),
+        )
+        return next((name for name, holds in checks if holds), None)
+
+    def _document(self, query: SyntheticQuery, own_text: str | None) -> str:
+        look_up = self.surroundings.document_text
+        return (own_text if look_up is None else look_up(query.doc_id)) or ""

@@ -1,0 +1,160 @@
+"""Filters side by side on one pool: what each of them alone would keep, how far they agree, where each one cuts.
+
+Knows nothing of files; a pool and names of filters in, numbers and positions out. A filter is written as one or more
+selections joined by `+`, a score's name alone, `random`, or `spread:GROUPS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from inpars.filtering.checks import OPENING, FilterOptions
+from inpars.filtering.filters import cut, drop_unusable
+from inpars.filtering.query_table import SCORES, QueryTable
+from inpars.filtering.selections import Positions, Scores, Selection, best_first, parse_selection, select
+from inpars.text.hashing import sampling_key
+
+RANDOM, SPREAD = "random", "spread:"
+CLUSTER = "cluster"  # a column of names and not of merits
+BM25_RANK = "bm25_rank"
+SAMPLES = 5
+CURVE_POINTS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class FilterSpec:
+    """One filter of the comparison: its cuts, then the k best by `ranking`."""
+
+    name: str
+    ranking: str
+    selections: tuple[Selection, ...] = ()
+    spread_over: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What is said of some queries."""
+
+    queries: int
+    mean_words: float | None
+    openings: int  # different first two words
+    bm25_finds: float | None  # share whose own document is among BM25's first
+    threshold: float | None = None  # lowest score that was kept
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What one filter keeps."""
+
+    contender: FilterSpec
+    positions: Positions  # best first
+    measures: Measures
+    curve: tuple[list[float], list[float]]  # ranks and scores of the pool, ordered by this filter's score
+    above: list[tuple[int, float]]  # positions and scores just inside
+    below: list[tuple[int, float]]  # just outside
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All filters on one pool."""
+
+    k: int
+    pool: Measures
+    dropped: Mapping[str, int]  # before any of them chose
+    kept: Sequence[Kept]
+    overlap: list[list[float]] = field(default_factory=list)  # Jaccard, (filters, filters)
+
+
+def compare(pool: QueryTable, options: FilterOptions, names: Sequence[str], k: int, seed: int = 0) -> Comparison:
+    """Let each filter keep at most k of the queries that pass the guards; without names all that the pool offers."""
+    drop_unusable(pool, options)
+    alive, dropped = pool.alive, pool.dropped()
+    pool.scores[RANDOM] = _random_scores(pool.query_ids, seed)
+    contenders = [parse_contender(name, options.ranking) for name in names] or default_contenders(pool, options)
+    kept = [_keep(pool, alive, contender, k) for contender in contenders]
+    overlap = [[_jaccard(one.positions, other.positions) for other in kept] for one in kept]
+    return Comparison(k, measure(pool, alive), dropped, kept, overlap)
+
+
+def parse_contender(text: str, ranking: str) -> FilterSpec:
+    """Read a filter: `reranker`, `bm25_rank:max=20+mean_log_probs`, `random`, `spread:opening`. Raises ConfigError."""
+    if text.startswith(SPREAD):
+        return FilterSpec(text, ranking, spread_over=text.removeprefix(SPREAD))
+    *cuts, last = text.split("+")
+    selections = tuple(map(parse_selection, cuts))
+    if ":" not in last:
+        return FilterSpec(text, last, selections)
+    selections = (*selections, parse_selection(last))
+    return FilterSpec(text, selections[-1].name, selections)
+
+
+def default_contenders(pool: QueryTable, options: FilterOptions) -> list[FilterSpec]:
+    """Every score alone, chance, and the ranking score spread over openings and clusters."""
+    names = [name for name in pool.scores if name not in (CLUSTER, RANDOM)]
+    if pool.absent_log_probs:
+        names = [name for name in names if name not in SCORES]
+    groups = [OPENING, *([CLUSTER] if CLUSTER in pool.scores else [])]
+    return [parse_contender(name, options.ranking) for name in [*names, RANDOM, *(SPREAD + group for group in groups)]]
+
+
+def measure(pool: QueryTable, positions: Positions, threshold: float | None = None) -> Measures:
+    """Numbers about the queries at these positions."""
+    found = None
+    if BM25_RANK in pool.scores:
+        ranks = pool.scores[BM25_RANK][positions]
+        known = ranks[~np.isnan(ranks)]
+        found = float(np.isfinite(known).mean()) if len(known) else None
+    return Measures(
+        queries=len(positions),
+        mean_words=float(pool.word_counts[positions].mean()) if len(positions) else None,
+        openings=len(np.unique(pool.openings[positions])),
+        bm25_finds=found,
+        threshold=threshold,
+    )
+
+
+def _keep(pool: QueryTable, alive: Positions, contender: FilterSpec, k: int) -> Kept:
+    raw, goodness = pool.column(contender.ranking), pool.goodness(contender.ranking)
+    candidates = alive
+    for selection in contender.selections:
+        candidates = candidates[pool.known(selection.name)[candidates]]
+        scores = pool.column(selection.name)[candidates]
+        candidates = candidates[select(selection, scores, pool.ids[candidates])]
+    candidates = candidates[pool.known(contender.ranking)[candidates]]
+    mask = cut(pool, candidates, goodness[candidates], k, contender.spread_over)
+    inside = _ordered(candidates[mask], goodness, pool)
+    outside = _ordered(np.setdiff1d(alive[pool.known(contender.ranking)[alive]], inside), goodness, pool)
+    threshold = float(raw[inside[-1]]) if len(inside) else None
+    return Kept(
+        contender,
+        inside,
+        measure(pool, inside, threshold),
+        _curve(raw[_ordered(candidates, goodness, pool)]),
+        [(int(place), float(raw[place])) for place in inside[-SAMPLES:]],
+        [(int(place), float(raw[place])) for place in outside[:SAMPLES]],
+    )
+
+
+def _ordered(positions: Positions, goodness: Scores, pool: QueryTable) -> Positions:
+    return positions[best_first(goodness[positions], pool.ids[positions])]
+
+
+def _curve(scores: Scores) -> tuple[list[float], list[float]]:
+    """Some points of the scores from the best down; what is infinite has no place in a chart."""
+    shown = scores[np.isfinite(scores)]
+    ranks = np.unique(np.linspace(0, len(shown) - 1, CURVE_POINTS).astype(np.int64)) if len(shown) else np.arange(0)
+    return (ranks + 1).astype(float).tolist(), shown[ranks].tolist()
+
+
+def _jaccard(one: Positions, other: Positions) -> float:
+    both = len(np.intersect1d(one, other))
+    union = len(one) + len(other) - both
+    return both / union if union else 1.0
+
+
+def _random_scores(query_ids: Sequence[str], seed: int) -> Scores:
+    """A number for each query that depends on the seed and its id alone."""
+    return np.array([sampling_key(seed, query_id) / 2**64 for query_id in query_ids], dtype=np.float64)

@@ -1,0 +1,167 @@
+"""A million queries as columns: scores, reasons, hashes. Rows come in a stream, only numbers and ids stay.
+
+About 100 bytes and an id a query, and 128 bytes more where near-duplicates are asked for.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from inpars.errors import ConfigError, UnknownNameError
+from inpars.filtering.checks import FilterContext, FilterOptions, Guards
+from inpars.filtering.known_queries import BLOCK, KnownQueries
+from inpars.filtering.selections import Mask, Positions, Scores, id_ranks, oriented
+from inpars.records import SyntheticQuery
+from inpars.text.minhash import Sketches, sketch_queries
+from inpars.text.words import opening, words, words_key
+
+ScoringFunction: TypeAlias = Literal["sum_log_probs", "mean_log_probs", "mean_probs"]
+SCORES: dict[ScoringFunction, Callable[[SyntheticQuery], float]] = {
+    "sum_log_probs": lambda query: query.sum_log_probs,
+    "mean_log_probs": lambda query: query.mean_log_probs,
+    "mean_probs": lambda query: query.mean_probs,
+}
+
+
+@dataclass(slots=True)
+class QueryTable:
+    """Queries as columns in the order they came; a reason of "" stays so far."""
+
+    query_ids: list[str]
+    scores: dict[str, Scores]
+    reasons: npt.NDArray[np.uint8]
+    reason_names: list[str]
+    keys: npt.NDArray[np.uint64]  # of all words
+    openings: npt.NDArray[np.uint64]
+    word_counts: npt.NDArray[np.uint16]
+    sketches: Sketches | None
+    absent_log_probs: int = 0  # queries that should have log-probs and have none
+    resembling_own: int = 0  # queries that nearly equal the collection's own
+    ids: Positions = field(init=False)  # the place of each query by id
+
+    def __post_init__(self) -> None:
+        """Order the ids, since all ties are settled by them."""
+        self.ids = id_ranks(self.query_ids)
+
+    def __len__(self) -> int:
+        return len(self.query_ids)
+
+    @property
+    def alive(self) -> Positions:
+        """Positions of the queries that nothing speaks against so far."""
+        return np.flatnonzero(self.reasons == 0)
+
+    def drop(self, positions: Positions, reason: str) -> None:
+        """Note why these are left out."""
+        if reason not in self.reason_names:
+            self.reason_names.append(reason)
+        self.reasons[positions] = self.reason_names.index(reason)
+
+    def reason(self, position: int) -> str | None:
+        """Why a query is left out, None where it is not."""
+        return self.reason_names[self.reasons[position]] or None
+
+    def dropped(self) -> Counter[str]:
+        """How many are left out for which reason."""
+        counts = np.bincount(self.reasons, minlength=len(self.reason_names))
+        return Counter({name: int(n) for name, n in zip(self.reason_names, counts, strict=True) if name and n})
+
+    def column(self, name: str) -> Scores:
+        """Scores as they were given. Raises UnknownNameError, and ConfigError for log-probs that are absent."""
+        if name not in self.scores:
+            raise UnknownNameError("score", name, self.scores, "columns come from files given with --scores")
+        if name in SCORES and self.absent_log_probs:
+            raise ConfigError(
+                "some of these queries have no log-probabilities; have them scored by a local model first "
+                "(inpars score)"
+            )
+        return self.scores[name]
+
+    def goodness(self, name: str) -> Scores:
+        """Scores with the sign that makes higher better."""
+        return oriented(name, self.column(name))
+
+    def known(self, name: str) -> Mask:
+        """Which queries have the score."""
+        return ~np.isnan(self.column(name))
+
+
+class QueryTableBuilder:
+    """Takes queries one by one and makes the pool of them."""
+
+    def __init__(self, options: FilterOptions, surroundings: FilterContext) -> None:
+        """Load what the checks need."""
+        self._guards = Guards(options, surroundings)
+        at = options.near_duplicates_at
+        self._excluded = KnownQueries(surroundings.excluded_queries, at) if surroundings.excluded_queries else None
+        self._own = KnownQueries(surroundings.own_queries, at) if surroundings.own_queries else None
+        self._keeps_sketches = options.drop_near_duplicates
+        self._names = [""]
+        self._ids: list[str] = []
+        self._scores: dict[str, array[float]] = {name: array("d") for name in SCORES}
+        self._reasons, self._counts = array("B"), array("H")
+        self._keys, self._openings = array("Q"), array("Q")
+        self._block: list[Sequence[str]] = []
+        self._sketches: list[Sketches] = []
+        self._absent = self._resembling = 0
+
+    def add(self, query: SyntheticQuery, own_text: str | None = None) -> None:
+        """Take in one query; `own_text` is the document's text in the query's record."""
+        found = words(query.text)
+        self._ids.append(query.query_id)
+        for name, score in SCORES.items():
+            self._scores[name].append(score(query))
+        self._reasons.append(self._code(self._guards.reason(query, found, own_text)))
+        self._counts.append(min(len(found), 2**16 - 1))
+        self._keys.append(words_key(found))
+        self._openings.append(words_key(opening(found)))
+        self._absent += query.log_prob_kind == "absent" and query.finish_reason != "error"
+        self._block.append(found)
+        if len(self._block) == BLOCK:
+            self._flush()
+
+    def pool(self) -> QueryTable:
+        """The columns of all that came."""
+        self._flush()
+        return QueryTable(
+            query_ids=self._ids,
+            scores={name: np.frombuffer(values, dtype=np.float64) for name, values in self._scores.items()},
+            reasons=np.frombuffer(self._reasons, dtype=np.uint8),
+            reason_names=self._names,
+            keys=np.frombuffer(self._keys, dtype=np.uint64),
+            openings=np.frombuffer(self._openings, dtype=np.uint64),
+            word_counts=np.frombuffer(self._counts, dtype=np.uint16),
+            sketches=np.concatenate([*self._sketches, sketch_queries(())]) if self._keeps_sketches else None,
+            absent_log_probs=self._absent,
+            resembling_own=self._resembling,
+        )
+
+    def _code(self, reason: str | None) -> int:
+        if reason is None:
+            return 0
+        if reason not in self._names:
+            self._names.append(reason)
+        return self._names.index(reason)
+
+    def _flush(self) -> None:
+        """What is done for a whole block at once: sketches, and known queries."""
+        block, self._block = self._block, []
+        if not block or not (self._keeps_sketches or self._excluded or self._own):
+            return
+        sketches, start = sketch_queries(block), len(self._ids) - len(block)
+        if self._keeps_sketches:
+            self._sketches.append(sketches)
+        keys = np.array(self._keys[start:], dtype=np.uint64)
+        if self._own is not None:
+            self._resembling += int(self._own.resembled(keys, sketches).sum())
+        if self._excluded is not None:
+            for row in np.flatnonzero(self._excluded.resembled(keys, sketches)).tolist():
+                if not self._reasons[start + row]:
+                    self._reasons[start + row] = self._code("excluded_query")

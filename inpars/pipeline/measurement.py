@@ -1,0 +1,109 @@
+"""How a whole run's systems are judged: queries and judgements stay beside the runs, the measures have a manifest.
+
+So the folder holds all that is needed to measure again, whatever becomes of the dataset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from inpars.evaluation.common_ground import no_result
+from inpars.evaluation.measures import Evaluation, evaluate
+from inpars.evaluation.significance import Difference, compare
+from inpars.evaluation.verdicts import in_words
+from inpars.formats import read_run, write_queries
+from inpars.judgements import write_qrels
+from inpars.manifest import stamp
+from inpars.options import option
+from inpars.progress import Progress
+from inpars.reports.collect import RunSummary, glance
+from inpars.stages.evaluate_files import as_values, compare_evaluations, write_metrics
+from inpars.stages.stage import Outcome, run_stage
+from inpars.topics import Topics
+
+TOPICS, METRICS = "topics", "metrics.json"
+CHOICE_TOPICS = "choice/topics"  # of the written queries that the system is chosen by
+QUERIES, QRELS = "queries.jsonl", "qrels.tsv"
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredSystems:
+    """The systems of a run and what they are worth; empty where there are no judgements."""
+
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+    differences: Mapping[str, Mapping[str, Difference]] = field(default_factory=dict)
+    glances: Mapping[str, RunSummary] = field(default_factory=dict)
+    topics: Topics | None = None
+    problems: Sequence[str] = ()  # why the measures of some systems are no result
+
+
+@dataclass(frozen=True, slots=True)
+class _TopicsOptions:
+    split: str = option(help="")
+
+
+@dataclass(frozen=True, slots=True)
+class _EvaluateOptions:
+    metrics: str = option(help="")
+
+
+def judge(
+    folder: Path,
+    topics: Topics,
+    paths: Mapping[str, Path],
+    metrics: Sequence[str],
+    *,
+    progress: Progress,
+    overwrite: bool = False,
+) -> MeasuredSystems:
+    """Measure the runs at these paths, and write `topics/` and `metrics.json` into the folder."""
+    keep_topics(folder / TOPICS, topics, progress=progress, overwrite=overwrite)
+    if not topics.qrels:
+        return MeasuredSystems(topics=topics)
+    topics.say_remarks(progress)
+    evaluations, glances = {}, {}
+    problems: list[str] = []
+    for name, path in paths.items():
+        run = read_run(path)
+        problems += filter(None, [no_result(name, run, topics.qrels)])
+        evaluations[name], glances[name] = evaluate(run, topics.qrels, metrics), glance(name, run, topics.qrels)
+    differences = compare_evaluations(evaluations, metrics)
+    output = folder / METRICS
+
+    def work() -> Outcome:
+        write_metrics(output, as_values(evaluations, differences))
+        return Outcome(len(topics.qrels))
+
+    inputs = {"topics": stamp(folder / TOPICS), **{name: stamp(path) for name, path in paths.items()}}
+    options = _EvaluateOptions(" ".join(metrics))
+    run_stage("evaluate", options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
+    return MeasuredSystems(evaluations, differences, glances, topics, problems)
+
+
+def verdict_on(judged: MeasuredSystems, bar: str, system: str, metric: str) -> str:
+    """What a system is worth beside another one, in words; empty where they were not measured."""
+    values = {name: found.per_query[metric] for name, found in judged.evaluations.items() if name in (bar, system)}
+    if len(values) == 1:  # the system is the bar
+        return ""
+    return in_words(system, bar, metric, compare(values[bar], {system: values[system]})[system]) if values else ""
+
+
+def keep_topics(folder: Path, topics: Topics, *, progress: Progress, overwrite: bool = False) -> None:
+    """Write the queries and their judgements into a folder of their own, as a stage."""
+
+    def work() -> Outcome:
+        write_queries(folder / QUERIES, topics.as_queries())
+        write_qrels(folder / QRELS, topics.qrels)
+        return Outcome(len(topics.queries))
+
+    run_stage(
+        "topics",
+        _TopicsOptions(topics.split),
+        output=folder,
+        inputs={"topics": topics.stamp},
+        work=work,
+        progress=progress,
+        overwrite=overwrite,
+    )

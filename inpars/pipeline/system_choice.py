@@ -1,0 +1,251 @@
+"""Which search system a whole run ships: chosen by judged dev queries or by those it wrote, kept in `system.json`.
+
+Each written query has one document that is known to answer it. Queries that are measured by have no part in this.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from inpars.errors import UntrainedModelError
+from inpars.formats import read_run, read_synthetic_queries, write_run
+from inpars.fusion.gate import PRIOR
+from inpars.fusion.parts import choose_reranking
+from inpars.fusion.system import BM25, FirstStage, Reranking, SearchSystem, write_system
+from inpars.manifest import Manifest, stamp
+from inpars.options import option
+from inpars.pipeline.choice import JUDGED, UNLABELLED, WRITTEN, ChoiceEvidence, choice_of, lines_about, read_lists
+from inpars.pipeline.learning_curve import learning_curve
+from inpars.pipeline.measurement import CHOICE_TOPICS, keep_topics
+from inpars.pipeline.options import PipelineOptions
+from inpars.pipeline.system_runs import FUSION_DEPTH, RunContext, search_stage
+from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
+from inpars.stages.rerank import RerankOptions, rerank_file, run_scorer_maker
+from inpars.stages.stage import Outcome, run_stage
+from inpars.storage import atomic_writer
+from inpars.topics import Topics
+
+FOLDER, CHOICE, RERANKING = "choice", "choice.json", "reranking.json"
+MOST_QUERIES = 300  # that the choice is made by
+SPLIT = "choice"
+
+
+@dataclass(frozen=True, slots=True)
+class _ChoiceOptions:
+    depth: int = option(help="documents of each stage that are fused")
+    prior: str = option(help="the gate before the collection's own queries move it")
+    by: str = option(WRITTEN, help="written or judged queries")
+    match: bool = option(False, help="weigh the written ones")
+
+
+@dataclass(frozen=True, slots=True)
+class _MixOptions:
+    depth: int = option(help="documents of the mix")
+
+
+@dataclass(frozen=True, slots=True)
+class _RerankingOptions:
+    weight: float = option(help="the reranker's, where nothing speaks against it")
+    gated: bool = option(help="the weight follows the gate instead")
+    depth: int = option(help="documents that it scores")
+
+
+def choose_system(run: RunContext, queries: Path, done: Mapping[str, Manifest]) -> tuple[SearchSystem, Manifest]:
+    """Choose by judged dev queries, else by these written ones, and write `system.json`.
+
+    `done` are the trainings' manifests.
+    """
+    run.progress.begin("choose")
+    evidence = run.evidence
+    topics = _topics(run, queries)
+    stages = first_stages(run, tuned="retriever" in done)
+    paths = {
+        stage.name: search_stage(run, topics, f"{FOLDER}/{stage.name}", stage, k=FUSION_DEPTH, shown=False)
+        for stage in stages
+    }
+    real = _real_queries(run, stages)
+    output = run.path(FOLDER) / CHOICE
+
+    def work() -> Outcome:
+        found = ChoiceEvidence(
+            topics=topics,
+            runs=read_lists(paths),
+            judged=evidence.judged is not None,
+            unlabelled=evidence.unlabelled,
+            unlabelled_runs=read_lists(real),
+            match=evidence.match,
+        )
+        values = choice_of(run.dataset.corpus, found, threads=run.options.threads)
+        _write(output, values)
+        for line in lines_about(values):
+            run.progress.note(line)
+        return Outcome(values["queries"], {}, values)
+
+    inputs = {"queries": topics.stamp, **{name: stamp(path) for name, path in paths.items()}}
+    inputs |= {f"{UNLABELLED} {name}": stamp(path) for name, path in real.items()}
+    by = WRITTEN if evidence.judged is None else JUDGED
+    options = _ChoiceOptions(FUSION_DEPTH, repr(PRIOR), by, evidence.match)
+    manifest = run_stage("choose", options, output=output, inputs=inputs, work=work, **run.stage_kwargs)
+    if run.options.learning_curve and "retriever" in done:
+        learning_curve(run, topics, paths, done["triples"])
+    chosen = manifest.results["stages"]
+    system = SearchSystem(
+        stages=tuple(stage for stage in stages if stage.name in (BM25, *chosen)),
+        gate=PRIOR.moved(manifest.results["gate"]["offset"]),
+        fusion_depth=FUSION_DEPTH,
+        k1=DEFAULT_K1,
+        b=DEFAULT_B,
+        language=DEFAULT_LANGUAGE,
+    )
+    reranking = reranking_of(run, trained="reranker" in done)
+    if reranking is not None and evidence.judged is not None:
+        reranking = _judged_reranking(run, system, reranking, topics, paths)
+    system = replace(system, reranking=reranking)
+    write_system(system, run.folder)
+    return system, manifest
+
+
+def _judged_reranking(
+    run: RunContext, system: SearchSystem, start: Reranking, topics: Topics, paths: Mapping[str, Path]
+) -> Reranking | None:
+    """The reranker with the weight and depth that judged queries choose; None where they do without."""
+    mix, scored = (run.path(FOLDER) / name for name in ("mix.trec", "mix.scored.trec"))
+    output = run.path(FOLDER) / RERANKING
+
+    def shares() -> dict[str, float] | None:
+        corpus = run.dataset.corpus
+        coverage = bm25_index(corpus, threads=run.options.threads).coverage()
+        return system.shares(topics.queries, read_lists(paths), coverage, lambda doc_id: corpus[doc_id].full_text)
+
+    def fuse() -> Outcome:
+        return Outcome(write_run(mix, system.fuse(read_lists(paths), FUSION_DEPTH, shares()), "mix"))
+
+    inputs = {"choice": stamp(run.path(FOLDER) / CHOICE), **{name: stamp(path) for name, path in paths.items()}}
+    run_stage("choice mix", _MixOptions(FUSION_DEPTH), output=mix, inputs=inputs, work=fuse, **run.stage_kwargs)
+    options = RerankOptions(**start.scorer, depth=start.depth, **run.options.computing)
+    maker = run_scorer_maker(options, start.prompt)
+    rerank_file(
+        mix, run.dataset, topics, options, output=scored, make_scorer=maker, prompt=start.prompt, **run.stage_kwargs
+    )
+
+    def work() -> Outcome:
+        weight, depth, trials = choose_reranking(
+            *(read_run(mix), read_run(scored), topics.qrels),
+            weight=start.weight,
+            depth=start.depth,
+            shares=shares() if start.gated else None,
+        )
+        values = {"weight": weight, "depth": depth, "trials": [asdict(trial) for trial in trials]}
+        _write(output, values)
+        told = "a weight by the gate" if weight is None else f"weight {weight:g}"
+        run.progress.note(f"reranked with {told} to depth {depth}, by {len(topics.queries)} judged queries")
+        return Outcome(len(topics.queries), {}, values)
+
+    chosen = run_stage(
+        "choose reranking",
+        _RerankingOptions(start.weight, start.gated, start.depth),
+        output=output,
+        inputs={"mix": stamp(mix), "scores": stamp(scored), "queries": topics.stamp},
+        work=work,
+        **run.stage_kwargs,
+    ).results
+    if chosen["weight"] is None:
+        return replace(start, depth=chosen["depth"])
+    if not chosen["weight"]:
+        return None
+    return replace(start, weight=chosen["weight"], gated=False, depth=chosen["depth"])
+
+
+def _write(path: Path, values: Mapping[str, Any]) -> None:
+    with atomic_writer(path) as stream:
+        json.dump(values, stream, indent=1)
+        stream.write("\n")
+
+
+def _real_queries(run: RunContext, stages: Sequence[FirstStage]) -> dict[str, Path]:
+    """The runs of BM25 and the first bi-encoder for the queries without judgements; none where nobody gave any."""
+    topics = run.evidence.unlabelled
+    if topics is None:
+        return {}
+    keep_topics(run.path(f"{FOLDER}/{UNLABELLED}/topics"), topics, **run.stage_kwargs)
+    return {
+        stage.name: search_stage(run, topics, f"{FOLDER}/{UNLABELLED}/{stage.name}", stage, k=FUSION_DEPTH, shown=False)
+        for stage in stages[:2]
+    }
+
+
+def lexical_system(run: RunContext, done: Mapping[str, Manifest]) -> SearchSystem:
+    """BM25 alone, reranked where something reranks, written to `system.json`; there is nothing to choose."""
+    system = SearchSystem(
+        stages=(FirstStage(name=BM25, retriever=BM25),),
+        reranking=reranking_of(run, trained="reranker" in done),
+        k1=DEFAULT_K1,
+        b=DEFAULT_B,
+        language=DEFAULT_LANGUAGE,
+    )
+    write_system(system, run.folder)
+    return system
+
+
+def first_stages(run: RunContext, *, tuned: bool) -> tuple[FirstStage, ...]:
+    """BM25, the bi-encoder over whole documents and over windows, and the tuned one where there is one."""
+    own, windows = run.options, run.options.window_tokens or None
+    found = [
+        FirstStage(name=BM25, retriever=BM25),
+        FirstStage(name="whole", retriever=own.retriever),
+        *([FirstStage(name="base", retriever=own.retriever, window_tokens=windows)] if windows else []),
+        *([FirstStage(name="tuned", retriever=str(run.tuned), window_tokens=windows)] if tuned else []),
+    ]
+    return tuple(found)
+
+
+def reranking_of(run: RunContext, *, trained: bool) -> Reranking | None:
+    """The reranker: the trained one, else the one to start from, shown the prompt's examples.
+
+    None where the depth is 0, or, with a note, where that is no reranker yet and was not made one.
+    """
+    own = run.options
+    if not own.rerank_depth:
+        return None
+    try:
+        gated = not trained and _kind(own) == "query-likelihood"
+    except UntrainedModelError as problem:
+        run.progress.note(f"nothing is reranked: {problem}")
+        return None
+    windows = {"window_retriever": own.retriever, "window_tokens": own.window_tokens} if _in_windows(own) else {}
+    return Reranking(
+        model=str(run.path("models") / "reranker") if trained else own.reranker,
+        kind="auto" if trained else own.reranker_kind,
+        gated=gated,
+        depth=own.rerank_depth,
+        max_length=None if trained else own.reranker_max_length,
+        prompt=None if trained else run.shown,
+        **windows,  # type: ignore[arg-type]
+    )
+
+
+def _in_windows(own: PipelineOptions) -> bool:
+    return bool(own.window_tokens) and own.retriever != BM25
+
+
+def _kind(own: PipelineOptions) -> str:
+    """Of the reranker to start from. Raises UntrainedModelError where it cannot score pairs."""
+    from inpars.scoring.loading import check_trained  # torch
+
+    return check_trained(own.reranker, kind=own.reranker_kind, trust_remote_code=own.trust_remote_code)
+
+
+def _topics(run: RunContext, queries: Path) -> Topics:
+    """The judged queries, else the first of the kept ones with their documents as the answers; kept in a folder."""
+    if run.evidence.judged is not None:
+        keep_topics(run.path(CHOICE_TOPICS), run.evidence.judged, **run.stage_kwargs)
+        return run.evidence.judged
+    kept = [query for query, _ in zip(read_synthetic_queries(queries), range(MOST_QUERIES), strict=False)]
+    texts = {query.query_id: query.text for query in kept}
+    topics = Topics(SPLIT, texts, {query.query_id: {query.doc_id: 1} for query in kept})
+    keep_topics(run.path(CHOICE_TOPICS), topics, **run.stage_kwargs)
+    return topics

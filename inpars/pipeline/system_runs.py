@@ -1,0 +1,232 @@
+"""The runs of a whole experiment: every system's documents for the judged queries, first stages and reranked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from inpars.datasets import Dataset
+from inpars.distributed import workers_of
+from inpars.formats import read_run, write_run
+from inpars.fusion.system import BM25, SYSTEM_FILE, FirstStage, SearchSystem
+from inpars.manifest import read_manifest, stamp
+from inpars.options import option
+from inpars.pipeline.commands import StageCommands, run_flags
+from inpars.pipeline.evidence import Evidence
+from inpars.pipeline.options import PipelineOptions
+from inpars.pipeline.steps import Steps
+from inpars.progress import Progress
+from inpars.prompting.templates import Prompt, PromptSource
+from inpars.records import Run
+from inpars.runs import cut, fuse_z_scores, with_zeros
+from inpars.stages.examples import SUFFIX as EXAMPLES_SUFFIX
+from inpars.stages.examples import example_query_ids
+from inpars.stages.search import SearchOptions, search_dataset
+from inpars.stages.stage import Outcome, run_stage
+from inpars.stages.system_search import SystemSearchOptions, search_system
+from inpars.topics import Topics
+
+SYNTHETIC = "queries.synthetic.jsonl"
+FUSION_DEPTH = 100
+BASE_FUSION, TUNED, MIX = "fusion", "tuned", "mix"
+RERANKED = " + reranker"
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What all steps of one whole run share."""
+
+    dataset: Dataset
+    prompt: PromptSource
+    options: PipelineOptions
+    folder: Path
+    topics: Topics | None
+    progress: Steps
+    overwrite: bool
+    commands: StageCommands
+    evidence: Evidence = Evidence()  # noqa: RUF009 - frozen
+
+    def path(self, name: str) -> Path:
+        """A file of the run's folder."""
+        return self.folder / name
+
+    @property
+    def tuned(self) -> Path:
+        """Where the tuned bi-encoder lies once it is trained."""
+        return self.folder / "models" / "retriever"
+
+    @property
+    def stage_kwargs(self) -> dict[str, Any]:
+        """What every stage is told."""
+        return {"progress": self.progress, "overwrite": self.overwrite}
+
+    @property
+    def shown(self) -> Prompt | None:
+        """The examples that a query likelihood is shown: the prompt's, where all documents have the same."""
+        return self.prompt if isinstance(self.prompt, Prompt) else None
+
+    @property
+    def shown_flags(self) -> list[str]:
+        """The flags of the same."""
+        return [] if self.shown is None else self.commands.prompt
+
+    @property
+    def left_out(self) -> list[str]:
+        """The flag that leaves out the queries which the prompt shows."""
+        ids = self.path(SYNTHETIC).with_name(f"{SYNTHETIC}{EXAMPLES_SUFFIX}")
+        return ["--leave-out", str(ids)] if example_query_ids(self.prompt) else []
+
+
+def all_runs(
+    run: RunContext, topics: Topics, system: SearchSystem, candidates: Sequence[FirstStage]
+) -> dict[str, Path]:
+    """The runs of all systems by name, in the order of the table; the system that is shipped comes last.
+
+    `candidates` are the first stages that the system was chosen from.
+    """
+    run.progress.begin("search")
+    stages = {
+        stage.name: search_stage(run, topics, f"runs/{stage.name}", stage, k=run.options.k) for stage in candidates
+    }
+    if len(system.stages) == 1:
+        return _lexical_runs(run, topics, system, stages["bm25"])
+    bm25, whole = stages["bm25"], stages["whole"]
+    base = stages.get("base", whole)
+    equal = _fuse(run, "whole-fusion" if base != whole else "fusion", [bm25, whole])
+    paths = {
+        "bm25": bm25,
+        run.options.retriever: base,
+        BASE_FUSION: _joined(run, "fusion", bm25, base, equal) if base != whole else equal,
+        **({TUNED: stages["tuned"]} if "tuned" in stages else {}),
+        MIX: _measured(run, topics, replace(system, reranking=None), "mix"),
+    }
+    if system.reranking is not None:
+        run.progress.begin("rerank")
+        paths[MIX + RERANKED] = _measured(run, topics, system, "mix.reranked")
+    _say_measured(run, list(paths.values())[-1])
+    return paths
+
+
+def _lexical_runs(run: RunContext, topics: Topics, system: SearchSystem, bm25: Path) -> dict[str, Path]:
+    """BM25's run, and the same reranked."""
+    if system.reranking is None:
+        return {"bm25": bm25}
+    run.progress.begin("rerank")
+    reranked = _measured(run, topics, system, "bm25.reranked")
+    run.commands.say(f"{SYSTEM_FILE}, which the next command searches with, is written by `inpars run` alone")
+    _say_searched(run, reranked)
+    return {"bm25": bm25, f"bm25{RERANKED}": reranked}
+
+
+def _say_measured(run: RunContext, shipped: Path) -> None:
+    run.commands.say(
+        "choice/ and system.json, which the next command searches with, are written by `inpars run` alone, and so is",
+        "runs/mix.trec, which is the same search before the reranker",
+    )
+    _say_searched(run, shipped)
+
+
+def _say_searched(run: RunContext, shipped: Path) -> None:
+    first = ["--limit", str(run.options.limit)] if run.options.limit else []
+    run.commands.add(
+        "search", ["--run", run.folder, *run.commands.topics, *run.left_out, *first, "--k", run.options.k], shipped
+    )
+
+
+def search_stage(run: RunContext, topics: Topics, name: str, stage: FirstStage, *, k: int, shown: bool = True) -> Path:
+    """The run of one first stage; its command is not `shown` where no command finds the queries."""
+    own = run.options
+    options = SearchOptions(retriever=(stage.retriever,), k=k, window_tokens=stage.window_tokens, **own.clustered)
+    output = run.path(f"{name}.trec")
+    first = ["--limit", str(own.limit)] if own.limit else []
+    if shown:
+        run.commands.add("search", [*run.commands.topics, *run.left_out, *first], output, options)
+    search_dataset(run.dataset, topics, options, output=output, workers=workers_of(options), **run.stage_kwargs)
+    return output
+
+
+def _measured(run: RunContext, topics: Topics, system: SearchSystem, name: str) -> Path:
+    """The run of the system as `inpars search --run` gives it."""
+    output = run.path("runs") / f"{name}.trec"
+    options = SystemSearchOptions(k=run.options.k, **run.options.computing)
+    search_system(system, run.folder, run.dataset, topics, options, output=output, **run.stage_kwargs)
+    return output
+
+
+def _joined(run: RunContext, name: str, bm25: Path, dense: Path, whole: Path) -> Path:
+    """The fusion of BM25 and a bi-encoder, fused with that of whole documents."""
+    return _fuse(run, name, [whole, _fuse(run, f"{name}-windows", [bm25, dense])])
+
+
+@dataclass(frozen=True, slots=True)
+class _FusionOptions:
+    depth: int = option(FUSION_DEPTH, help="documents of each run that the fusion reads")
+    k: int = option(FUSION_DEPTH, help="documents per query that it keeps")
+    lexical: tuple[tuple[str, int], ...] = option(
+        (), help="runs of BM25, each with its limit of documents per query", changes_result="unless default"
+    )
+
+
+def fuse_runs(
+    sources: Sequence[Path],
+    *,
+    output: Path,
+    k: int = FUSION_DEPTH,
+    depth: int = FUSION_DEPTH,
+    stage_kwargs: Mapping[str, Any],
+) -> Path:
+    """Write the sum of the z-scores of several runs, `k` documents per query, as a stage; returns `output`.
+
+    Runs that are BM25's by their manifests get zeros for what it did not find; shorter lists of others are counted in
+    a note.
+    """
+    paths = [source.name for source in sources]
+    named = {source.name if paths.count(source.name) == 1 else str(source): source for source in sources}
+    known = {name: _lexical_depth(source) for name, source in named.items()}
+    options = _FusionOptions(depth, k, tuple((name, most) for name, most in known.items() if most is not None))
+
+    def work() -> Outcome:
+        runs = {name: read_run(source) for name, source in named.items()}
+        for name, source in named.items():
+            if read_manifest(source) is None:
+                _say_short(source, runs[name], depth, stage_kwargs["progress"])
+        return Outcome(write_run(output, fused_files(runs, options.depth, options.k, options.lexical), output.stem))
+
+    inputs = {name: stamp(source) for name, source in named.items()}
+    run_stage("fuse", options, output=output, inputs=inputs, work=work, **stage_kwargs)
+    return output
+
+
+def fused_files(runs: Mapping[str, Run], depth: int, k: int, lexical: Iterable[tuple[str, int]]) -> Run:
+    """The sum of the z-scores of runs by name; `lexical` names BM25's and how many documents each may hold."""
+    own, most = {name: cut(run, depth) for name, run in runs.items()}, dict(lexical)
+    others = [run for name, run in own.items() if name not in most]
+    parts = [with_zeros(run, others, min(depth, most[name])) if name in most else run for name, run in own.items()]
+    return fuse_z_scores(parts, k)
+
+
+def _say_short(source: Path, run: Run, depth: int, progress: Progress) -> None:
+    """Say how many lists are short in a run that may be BM25's, which only its manifest would tell."""
+    short = sum(len(scores) < depth for scores in run.values())
+    if short:
+        progress.note(
+            f"{source}: {short} of {len(run)} queries have fewer than {depth} documents, and no manifest says whether "
+            "they are all that hold a word of the query; what the run lacks counts as its lowest score"
+        )
+
+
+def _lexical_depth(source: Path) -> int | None:
+    """Of a run of BM25 alone, as its manifest says, the most documents per query; None of another."""
+    manifest = read_manifest(source)
+    if manifest is None or manifest.arguments.get("retriever") != [BM25]:
+        return None
+    return int(manifest.arguments["k"])
+
+
+def _fuse(run: RunContext, name: str, sources: Sequence[Path]) -> Path:
+    output = run.path("runs") / f"{name}.trec"
+    settings = ["--fusion-depth", FUSION_DEPTH, "--k", run.options.k]
+    run.commands.add("search", [*run_flags(sources), *settings], output)
+    return fuse_runs(sources, output=output, k=run.options.k, stage_kwargs=run.stage_kwargs)

@@ -1,0 +1,117 @@
+"""What must be said beside a run's numbers: which BM25 is behind them, and what of the test was seen before."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from inpars.errors import DataFormatError
+from inpars.evaluation.contamination import Overlap, is_synthetic, overlap
+from inpars.evaluation.verdicts import overlap_remark
+from inpars.fields import is_tsv
+from inpars.json_text import well_formed
+from inpars.record_files import read_records, records_form
+from inpars.records import Qrels
+from inpars.stages.examples import read_ids
+from inpars.stages.lineage import BM25, Lineage, lineage
+from inpars.storage import read_lines
+from inpars.tables import QUERIES, has_header
+
+TEXT_FIELDS = ("query", "question", "text")  # of synthetic queries `text` is the document
+UNKNOWN_BM25 = "BM25 of unknown kind: flat or multifield, k1 and b are not recorded with the run; say them with --bm25"
+
+
+@dataclass(frozen=True, slots=True)
+class Caveats:
+    """BM25 by run, overlaps by run (`all runs` for what was named for all), and all of it in sentences."""
+
+    bm25: dict[str, str]
+    overlaps: dict[str, list[Overlap]]
+    remarks: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the user says was seen before: files of training queries, and queries that prompts show, by their source."""
+
+    training: Sequence[Path] = ()
+    examples: Mapping[str, Collection[str]] | None = None  # source -> texts
+
+
+ALL_RUNS = "all runs"
+
+
+def look_behind(
+    runs: Mapping[str, Path],
+    tags: Mapping[str, str],
+    qrels: Qrels,
+    query_texts: Mapping[str, str],
+    *,
+    known: Known | None = None,
+    bm25: str | None = None,
+) -> Caveats:
+    """All that can be known; without the texts of the test queries overlaps are found by ids of examples alone.
+
+    `tags` are the runs' own names for themselves; `bm25` says which BM25 those are that have no manifest.
+    """
+    known = known or Known()
+    lineages = {name: lineage(path) for name, path in runs.items()}
+    kinds = {name: said for name, found in lineages.items() if (said := _which_bm25(found, tags.get(name, ""), bm25))}
+    texts = {query_id: query_texts[query_id] for query_id in qrels if query_id in query_texts}
+    overlaps = {name: list(_overlaps_behind(found, qrels, texts)) for name, found in lineages.items()}
+    overlaps[ALL_RUNS] = [
+        *(overlap(str(path), read_query_texts(path), texts) for path in known.training),
+        *(overlap(source, shown, texts) for source, shown in (known.examples or {}).items()),
+    ]
+    overlaps = {name: found for name, found in overlaps.items() if found}
+    remarks = [
+        f"{', '.join(name for name in kinds if kinds[name] == said)}: {said}" for said in dict.fromkeys(kinds.values())
+    ]
+    remarks += filter(None, (overlap_remark(name, one) for name, found in overlaps.items() for one in found))
+    remarks += [
+        f"{name}: its weights were chosen by {said}, which a model wrote"
+        for name, found in lineages.items()
+        for said in found.synthetic_validation
+    ]
+    if is_synthetic(qrels):
+        remarks.append(
+            "this test is synthetic: a model wrote every query for its only relevant document; it can tell systems "
+            "apart, but says nothing of people's queries"
+        )
+    if (known.training or known.examples) and not texts:
+        remarks.append("without the texts of the test queries nothing can be said of overlaps; give --queries FILE")
+    return Caveats(kinds, overlaps, remarks)
+
+
+def read_query_texts(path: Path) -> set[str]:
+    """Queries of a file of records, synthetic or plain; of a .tsv without a header `id, text` or triples of texts."""
+    if is_tsv(path) and not has_header(path, QUERIES):
+        return {_of_columns(line.split("\t"), path, number) for number, line in read_lines(path)}
+    return {
+        well_formed(next((str(record[name]) for name in TEXT_FIELDS if record.get(name)), ""))
+        for _, record in read_records(path, records_form(path, QUERIES), QUERIES)
+    }
+
+
+def _of_columns(columns: Sequence[str], path: Path, number: int) -> str:
+    if len(columns) not in (2, 3):
+        problem = f"{len(columns)} columns, queries have 2 (id, text) and triples 3 (query, positive, negative)"
+        raise DataFormatError(problem, path=path, line=number)
+    return columns[1] if len(columns) == 2 else columns[0]
+
+
+def _which_bm25(found: Lineage, tag: str, said: str | None) -> str:
+    """What is known of the BM25 behind a run; empty where there is none, as far as anybody can tell."""
+    if found.steps:
+        return "; ".join(found.bm25)
+    return (said or UNKNOWN_BM25) if BM25 in tag.lower() else ""
+
+
+def _overlaps_behind(found: Lineage, qrels: Qrels, texts: Mapping[str, str]) -> Iterator[Overlap]:
+    for path in found.example_ids:
+        shown = set(read_ids(path))
+        yield Overlap("its prompt's examples", len(shown), len(qrels), tuple(q for q in qrels if q in shown), ())
+    if texts:
+        for path in found.triples:
+            yield overlap(f"its training queries ({path})", read_query_texts(path), texts)

@@ -1,0 +1,219 @@
+"""The stage behind `inpars evaluate`: run files in; measures, comparisons and what must be said beside them out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from inpars.errors import ConfigError
+from inpars.evaluation.measures import Evaluation, parse_metrics
+from inpars.evaluation.presets import PRESETS, Preset, PresetName, preset_of
+from inpars.evaluation.run_diff import ShownChange, most_changed, show
+from inpars.evaluation.run_files import Order
+from inpars.evaluation.significance import Difference, Interval, bootstrap_interval
+from inpars.evaluation.verdicts import adjustment_in_words, file_remarks, in_words, judged_remarks, power_in_words
+from inpars.options import check, option
+from inpars.progress import SILENT, Progress
+from inpars.stages.caveats import Caveats, Known, look_behind
+from inpars.stages.evaluate_files import JudgedFile, as_values, compare_evaluations, judge_files, table
+from inpars.stages.examples import left_out_line
+from inpars.topics import Topics
+
+FIRST_DOCUMENTS = 3  # shown of each run for a query that gained or lost
+
+DocumentText = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateOptions:
+    """What is measured, and how."""
+
+    preset: PresetName | None = option(None, help="what to measure and what ranks (default: by the dataset's name)")
+    metrics: str | None = option(
+        None, metavar="NAMES", help="measures as ir_measures writes them (default: the preset's)"
+    )
+    order: Order | None = option(
+        None,
+        help="what ranks: scores, ties by descending document id as in trec_eval, or the lines of the file as they "
+        "stand (default: the preset's)",
+    )
+    judged_only: bool = option(
+        False,
+        help="leave unjudged documents, and those with grades below 0, out of the runs first, as trec_eval -J does",
+    )
+    baseline: str | None = option(
+        None, metavar="NAME", help="run that the others are compared with (default: the first)"
+    )
+    bm25: str | None = option(None, help="which BM25 it was, for runs of BM25 that have no manifest")
+    wins: int = option(0, help="show N queries of most gain and N of most loss for each run, with texts", minimum=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """Everything that is known of some runs; records for tables, reports and files."""
+
+    preset: Preset
+    baseline: str
+    files: dict[str, JudgedFile]
+    intervals: dict[str, dict[str, Interval]]  # system -> measure
+    differences: dict[str, dict[str, Difference]]  # measure -> system
+    behind: Caveats
+    remarks: list[str]
+    changes: dict[str, tuple[list[ShownChange], list[ShownChange]]] = field(default_factory=dict)  # gains, losses
+    left_out: int = 0
+
+    @property
+    def results(self) -> dict[str, Evaluation]:
+        """The evaluations by system."""
+        return {name: file.evaluation for name, file in self.files.items()}
+
+    @property
+    def problems(self) -> list[str]:
+        """Why measures of some of the runs are no result."""
+        return [file.no_result for file in self.files.values() if file.no_result]
+
+
+def preset_for(options: EvaluateOptions, dataset: str | None) -> Preset:
+    """The preset that is named or the collection's own, with what the options put in its place."""
+    found = PRESETS[options.preset] if options.preset is not None else preset_of(dataset)
+    metrics = found.metrics if options.metrics is None else tuple(parse_metrics(options.metrics))
+    return replace(found, metrics=metrics, order=options.order or found.order)
+
+
+def evaluate_files(
+    paths: Mapping[str, Path],
+    topics: Topics,
+    preset: Preset,
+    options: EvaluateOptions,
+    *,
+    known: Known | None = None,
+    document_text: DocumentText | None = None,
+    left_out: int = 0,
+    progress: Progress = SILENT,
+) -> Evaluated:
+    """Measure and compare run files; `topics.queries` may lack texts. Raises ConfigError for what is not there."""
+    check(options)
+    if options.baseline is not None and options.baseline not in paths:
+        raise ConfigError(f"the baseline {options.baseline!r} is none of the runs ({', '.join(paths)})")
+    baseline = options.baseline or next(iter(paths))
+    files = judge_files(
+        paths,
+        topics.qrels,
+        preset.metrics,
+        order=preset.order,
+        judged_only=options.judged_only,
+        firsts=FIRST_DOCUMENTS if options.wins else 0,
+        progress=progress,
+    )
+    results = {name: file.evaluation for name, file in files.items()}
+    tags = {name: file.notes.tag for name, file in files.items()}
+    behind = look_behind(paths, tags, topics.qrels, topics.queries, known=known, bm25=options.bm25)
+    remarks = [
+        *(
+            line
+            for name, file in files.items()
+            for line in file_remarks(name, file.notes, len(topics.qrels), preset.order)
+        ),
+        *judged_remarks(results, baseline, topics.qrels),
+        *behind.remarks,
+        *filter(None, [left_out_line(left_out)]),
+    ]
+    return Evaluated(
+        preset,
+        baseline,
+        files,
+        {name: _intervals(result) for name, result in results.items()},
+        compare_evaluations(results, preset.metrics, baseline),
+        behind,
+        remarks,
+        _changes(files, baseline, preset.metrics[0], topics, options.wins, document_text),
+        left_out,
+    )
+
+
+def in_full(evaluated: Evaluated) -> str:
+    """What is no result, the table, what its differences mean in words, remarks, and queries that gained or lost."""
+    judged = evaluated.preset.metrics[0]
+    found = evaluated.differences[judged]
+    lines = [f"not a result: {problem}" for problem in evaluated.problems]
+    lines += [table(evaluated.results, evaluated.differences, evaluated.preset.metrics)]
+    lines += [in_words(name, evaluated.baseline, judged, difference) for name, difference in found.items()]
+    lines += list(dict.fromkeys(filter(None, (power_in_words(judged, one) for one in list(found.values())[:1]))))
+    lines += filter(None, [adjustment_in_words(found.values())])
+    lines += [f"note: {remark}" for remark in evaluated.remarks]
+    for name, (gains, losses) in evaluated.changes.items():
+        for title, changes in (("gains", gains), ("losses", losses)):
+            if changes:
+                lines += ["", f"{name} against {evaluated.baseline}, largest {title} in {judged}"]
+                lines += [line for change in changes for line in _change_lines(change, name, evaluated.baseline)]
+    return "\n".join(lines)
+
+
+def all_values(evaluated: Evaluated) -> dict[str, Any]:
+    """Everything as JSON values; `systems` and `differences` as `as_values` has them."""
+    values = as_values(evaluated.results, evaluated.differences)
+    for name, file in evaluated.files.items():
+        values["systems"][name] |= {
+            "intervals": {metric: asdict(one) for metric, one in evaluated.intervals[name].items()},
+            "file": asdict(file.notes),
+        }
+    values |= {
+        "preset": evaluated.preset.name,
+        "order": evaluated.preset.order,
+        "baseline": evaluated.baseline,
+        "bm25": evaluated.behind.bm25,
+        "overlaps": {name: [asdict(one) for one in found] for name, found in evaluated.behind.overlaps.items()},
+        "problems": evaluated.problems,
+        "notes": evaluated.remarks,
+    }
+    if evaluated.changes:
+        values["changes"] = {
+            name: {"gains": [asdict(one) for one in gains], "losses": [asdict(one) for one in losses]}
+            for name, (gains, losses) in evaluated.changes.items()
+        }
+    return values | ({"left_out": evaluated.left_out} if evaluated.left_out else {})
+
+
+def _intervals(result: Evaluation) -> dict[str, Interval]:
+    return {metric: bootstrap_interval(list(values.values())) for metric, values in result.per_query.items()}
+
+
+def _changes(
+    files: Mapping[str, JudgedFile],
+    baseline: str,
+    metric: str,
+    topics: Topics,
+    count: int,
+    document_text: DocumentText | None,
+) -> dict[str, tuple[list[ShownChange], list[ShownChange]]]:
+    if not count:
+        return {}
+    own = files[baseline]
+
+    def shown(name: str) -> tuple[list[ShownChange], list[ShownChange]]:
+        values = files[name].evaluation.per_query[metric]
+        gains, losses = (
+            show(
+                changes,
+                (own.firsts, files[name].firsts),
+                topics.qrels,
+                lambda query_id: topics.queries.get(query_id, ""),
+                document_text or (lambda _: ""),
+            )
+            for changes in most_changed(own.evaluation.per_query[metric], values, count)
+        )
+        return gains, losses
+
+    return {name: shown(name) for name in files if name != baseline}
+
+
+def _change_lines(shown: ShownChange, name: str, baseline: str) -> list[str]:
+    change = shown.change
+    lines = [f"{change.query_id}  {change.baseline:.4f} -> {change.system:.4f}  {shown.query}".rstrip()]
+    for system, documents in ((baseline, shown.baseline_first), (name, shown.system_first)):
+        for document in documents[:1]:
+            grade = "unjudged" if document.relevance is None else f"relevance {document.relevance}"
+            lines.append(f"    {system}: {document.doc_id} ({grade}) {' '.join(document.text.split())}".rstrip())
+    return lines

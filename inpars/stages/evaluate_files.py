@@ -1,0 +1,144 @@
+"""The stage that judges runs: measures side by side, and whether paired tests believe the differences."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from inpars.errors import ConfigError
+from inpars.evaluation.common_ground import no_result
+from inpars.evaluation.measures import Evaluation, evaluate, judged_part
+from inpars.evaluation.run_files import Order, RunNotes, read_checked_run
+from inpars.evaluation.significance import Difference, compare
+from inpars.evaluation.verdicts import counted
+from inpars.progress import SILENT, Progress
+from inpars.records import Qrels
+from inpars.runs import rank
+from inpars.storage import atomic_writer
+
+JUDGED = "Judged@10"
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedFile:
+    """What a run file is worth, what is wrong with it, and the first doc_ids of each judged query."""
+
+    evaluation: Evaluation
+    notes: RunNotes
+    firsts: dict[str, list[str]] = field(default_factory=dict)
+    no_result: str = ""  # why the measures say nothing of the run, where they do not
+
+
+def judge_files(
+    paths: Mapping[str, Path],
+    qrels: Qrels,
+    metrics: Sequence[str],
+    *,
+    order: Order = "score",
+    judged_only: bool = False,
+    firsts: int = 0,
+    progress: Progress = SILENT,
+) -> dict[str, JudgedFile]:
+    """Evaluations by system, one file after the other: no two runs are in memory together.
+
+    `judged_only` leaves unjudged documents out before anything is measured; `firsts` doc_ids of each query are kept.
+    """
+    judged = {}
+    for name, path in progress.track(paths.items(), total=len(paths), description="evaluate", unit="runs"):
+        checked = read_checked_run(path, qrels, order)
+        run = judged_part(checked.run, qrels) if judged_only else checked.run
+        tops = {query_id: _first_ids(scores, firsts) for query_id, scores in run.items()} if firsts else {}
+        problem = no_result(name, checked.run, qrels, checked.notes)
+        judged[name] = JudgedFile(evaluate(run, qrels, metrics), checked.notes, tops, problem)
+        del checked, run  # before the next one is read
+    return judged
+
+
+def compare_evaluations(
+    results: Mapping[str, Evaluation], metrics: Sequence[str], baseline: str | None = None
+) -> dict[str, dict[str, Difference]]:
+    """For each measure the differences from the baseline, the first system by default."""
+    if not results:
+        raise ConfigError("there are no runs to evaluate; name some with --run FILE")
+    chosen = baseline or next(iter(results))
+    if chosen not in results:
+        raise ConfigError(f"the baseline {chosen!r} is none of the runs ({', '.join(results)})")
+    return {
+        metric: compare(
+            results[chosen].per_query[metric],
+            {name: result.per_query[metric] for name, result in results.items() if name != chosen},
+        )
+        for metric in metrics
+    }
+
+
+def run_names(paths: Sequence[Path]) -> dict[str, Path]:
+    """Paths by the shortest name that tells them apart: the file's own, or its path where two share one."""
+    if twice := [str(path) for path in dict.fromkeys(paths) if paths.count(path) > 1]:
+        raise ConfigError(f"--run {', '.join(twice)} is given twice")
+    names = [path.name.removesuffix(".gz").removesuffix(".trec").removesuffix(".txt") for path in paths]
+    return {name if names.count(name) == 1 else str(path): path for name, path in zip(names, paths, strict=True)}
+
+
+def _first_ids(scores: Mapping[str, float], count: int) -> list[str]:
+    return [doc_id for doc_id, _ in rank(scores, count)]
+
+
+def table(
+    results: Mapping[str, Evaluation],
+    differences: Mapping[str, Mapping[str, Difference]],
+    metrics: Sequence[str],
+) -> str:
+    """A text table: measures, and for the first measure gain, interval and verdict against the baseline."""
+    judged = metrics[0]
+    against = next(name for name in results if name not in differences[judged])
+    width = max(len(name) for name in [*results, "system"])
+    column = max(10, *(len(metric) + 2 for metric in metrics))
+    head = [f"{'system':{width}}", *(f"{metric:>{column}}" for metric in metrics), f"{JUDGED:>{column}}"]
+    if len(results) > 1:
+        head.append(f"  {judged} against {against}")
+    lines = ["".join(head)]
+    for name, result in results.items():
+        values = "".join(f"{result.means[metric]:{column}.4f}" for metric in metrics)
+        known = f"{'-':>{column}}" if result.judged_at_10 is None else f"{result.judged_at_10:{column}.4f}"
+        lines.append(f"{name:{width}}{values}{known}  {verdict(differences[judged].get(name))}".rstrip())
+    counts = next(iter(results.values()))
+    lines.append(counted(counts.queries, "judged query", "judged queries"))
+    lines += [
+        f"{name}: {counted(result.missing, 'judged query has', 'judged queries have')} no result, which counts as 0"
+        for name, result in results.items()
+        if result.missing
+    ]
+    return "\n".join(lines)
+
+
+def verdict(difference: Difference | None) -> str:
+    """`+0.0312 [+0.0101, +0.0520] p=0.004 better` for people; empty for the baseline itself."""
+    if difference is None:
+        return ""
+    if difference.interval is None:
+        return f"{difference.mean:+.4f} not tested"
+    believed = ("better" if difference.mean > 0 else "worse") if difference.is_believed() else "not significant"
+    interval = "[{:+.4f}, {:+.4f}]".format(*difference.interval)
+    return f"{difference.mean:+.4f} {interval} p={difference.adjusted_p_value:.3f} {believed}"
+
+
+def as_values(results: Mapping[str, Evaluation], differences: Mapping[str, Mapping[str, Difference]]) -> dict[str, Any]:
+    """Everything as JSON values."""
+    return {
+        "systems": {name: asdict(result) for name, result in results.items()},
+        "differences": {
+            metric: {name: asdict(difference) for name, difference in found.items()}
+            for metric, found in differences.items()
+        },
+    }
+
+
+def write_metrics(path: Path, values: Mapping[str, Any]) -> None:
+    """Write the values as JSON, atomically."""
+    with atomic_writer(path) as stream:
+        json.dump(values, stream, indent=1, ensure_ascii=False)
+        stream.write("\n")

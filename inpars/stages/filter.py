@@ -1,0 +1,179 @@
+"""The stage that keeps the queries worth training on: synthetic queries in, the kept ones out, best first.
+
+The file is read twice: once in a stream, of which numbers and ids stay, then the kept rows alone. A million queries
+take about half a gigabyte.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from array import array
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+
+from inpars.corpus import Corpus
+from inpars.errors import ConfigError, DataFormatError
+from inpars.filtering.checks import FilterContext, FilterOptions
+from inpars.filtering.filters import Filtered, choose, filter_queries
+from inpars.filtering.query_table import QueryTable, QueryTableBuilder
+from inpars.filtering.score_files import read_scores
+from inpars.filtering.selections import Positions, parse_selection
+from inpars.formats import read_placed_synthetic_records
+from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.packing import is_packed
+from inpars.progress import SILENT, Progress
+from inpars.records import SyntheticQuery
+from inpars.stages.stage import Outcome, Running, Stage
+from inpars.storage import open_lines, read_json_at, storage_errors, write_jsonl
+
+STAGE = "filter"
+RESEMBLING = "resembling_the_datasets_queries"
+
+
+@dataclass(frozen=True, slots=True)
+class FilteredFile:
+    """A file of queries as columns, the byte each row begins at, and the positions that are kept, best first."""
+
+    path: Path
+    pool: QueryTable
+    starts: Positions
+    kept: Positions
+
+    def records(self, positions: Sequence[int] | Positions) -> Iterator[dict[str, Any]]:
+        """The rows as they were read, in the order of the positions, each with its query_id."""
+        rows = read_json_at(self.path, (int(self.starts[position]) for position in positions))
+        for position, row in zip(positions, rows, strict=True):
+            yield row if row.get("query_id") else {"query_id": self.pool.query_ids[position], **row}
+
+
+def filter_file(
+    source: Path,
+    options: FilterOptions,
+    *,
+    output: Path,
+    scores: Sequence[Path] = (),
+    example_queries: Collection[str] = (),
+    excluded_queries: Collection[str] = (),
+    own_queries: Collection[str] = (),
+    corpus: Corpus | None = None,
+    corpus_stamp: FileStamp | None = None,
+    **running: Unpack[Running],
+) -> Manifest:
+    """Write the kept records, as they were read, from the best score down."""
+    for text in options.select:
+        parse_selection(text)  # before anything is done
+    surroundings = make_surroundings(example_queries, excluded_queries, own_queries, corpus)
+    stage = Stage(STAGE, options, output, filter_inputs(source, surroundings, scores, corpus_stamp), **running)
+
+    def work() -> Outcome:
+        with plain_file(source, output.parent) as plain:
+            pool, starts = gather_file(plain, options, surroundings, scores, progress=stage.progress, shown=source)
+            judged = FilteredFile(plain, pool, starts, choose(pool, options))
+            dropped = pool.dropped()
+            if not len(judged.kept):
+                reasons = ", ".join(f"{reason} {count}" for reason, count in dropped.most_common())
+                raise ConfigError(f"{source}: no query passes the filter ({reasons}); loosen it")
+            count = write_jsonl(output, judged.records(judged.kept))
+        lowest = float(pool.column(options.ranking)[judged.kept[-1]])
+        results = {"read": len(pool), "ranked_by": options.ranking, "lowest_kept_score": lowest}
+        resembling = {RESEMBLING: pool.resembling_own} if surroundings.own_queries else {}
+        return Outcome(count, dict(dropped), results | resembling)
+
+    return stage.run(work)
+
+
+def make_surroundings(
+    example_queries: Collection[str] = (),
+    excluded_queries: Collection[str] = (),
+    own_queries: Collection[str] = (),
+    corpus: Corpus | None = None,
+) -> FilterContext:
+    """What the checks look at; documents come from the corpus, else from the rows' own text."""
+    return FilterContext(
+        example_queries=example_queries,
+        excluded_queries=excluded_queries,
+        own_queries=own_queries,
+        document_text=None if corpus is None else lambda doc_id: corpus[doc_id].full_text,
+    )
+
+
+def filter_inputs(
+    source: Path, surroundings: FilterContext, scores: Sequence[Path], corpus_stamp: FileStamp | None
+) -> dict[str, FileStamp]:
+    """Stamps of all that decides what is kept."""
+    inputs = {"queries": stamp(source), "examples": _stamp_lines("examples", surroundings.example_queries)}
+    inputs |= {f"scores {number}": stamp(path) for number, path in enumerate(scores, start=1)}
+    if surroundings.excluded_queries:
+        inputs["excluded queries"] = _stamp_lines("excluded queries", surroundings.excluded_queries)
+    if surroundings.own_queries:
+        inputs["own queries"] = _stamp_lines("own queries", surroundings.own_queries)
+    if corpus_stamp is not None:
+        inputs["corpus"] = corpus_stamp
+    return inputs
+
+
+def gather_file(
+    source: Path,
+    options: FilterOptions,
+    surroundings: FilterContext,
+    scores: Sequence[Path] = (),
+    *,
+    progress: Progress = SILENT,
+    shown: Path | None = None,
+) -> tuple[QueryTable, Positions]:
+    """The columns of a file with those of its score files, and the byte each row begins at."""
+    gatherer, starts = QueryTableBuilder(options, surroundings), array("q")
+    rows = progress.track(read_placed_synthetic_records(source), total=None, description="read queries", unit="queries")
+    for query, record, start in rows:
+        text = record.get("text") or record.get("doc_text")
+        gatherer.add(query, text if isinstance(text, str) else None)
+        starts.append(start)
+    if not starts:
+        raise ConfigError(f"{shown or source}: there are no queries to filter; generate some first")
+    pool = gatherer.pool()
+    places = {query_id: place for place, query_id in enumerate(pool.query_ids)} if scores else {}
+    for path in scores:
+        pool.scores |= read_scores(path, places, tuple(pool.scores))
+    return pool, np.frombuffer(starts, dtype=np.int64)
+
+
+def apply_filter(
+    queries: list[SyntheticQuery],
+    options: FilterOptions,
+    records: dict[str, tuple[SyntheticQuery, dict[str, Any]]],
+    example_queries: Collection[str] = (),
+    corpus: Corpus | None = None,
+) -> Filtered:
+    """The verdict on every query in memory; a document's text comes from the corpus, else from the queries' records."""
+    texts = {query.doc_id: record.get("text") or record.get("doc_text") for query, record in records.values()}
+    surroundings = make_surroundings(example_queries, corpus=corpus)
+    if corpus is None:
+        surroundings = FilterContext(example_queries=example_queries, document_text=texts.get)
+    return filter_queries(queries, options, surroundings)
+
+
+@contextmanager
+def plain_file(source: Path, folder: Path) -> Iterator[Path]:
+    """The file itself, or for the time of the block its unpacked copy in the folder."""
+    if not is_packed(source):
+        yield source
+        return
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{source.stem}.", suffix=".tmp") as unpacked:
+            with open_lines(source) as packed:
+                shutil.copyfileobj(packed, unpacked)
+            unpacked.flush()
+            if is_packed(Path(unpacked.name)):
+                raise DataFormatError("packed twice; unpack it once and give what comes out", path=source)
+            yield Path(unpacked.name)
+
+
+def _stamp_lines(name: str, lines: Collection[str]) -> FileStamp:
+    return stamp_text(name, "\n".join(sorted(lines)))

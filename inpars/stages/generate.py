@@ -1,0 +1,251 @@
+"""The stage that has queries written: corpus and prompt in, synthetic queries out.
+
+`planned.py` does the work, here or by workers; killed at any moment, it goes on after the last whole chunk.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, Unpack
+
+from inpars.corpus import Corpus
+from inpars.documents.selection import Selection, choose_documents
+from inpars.errors import ConfigError
+from inpars.generation import PaidGenerator, QueryGenerator
+from inpars.generation.api.budget import Estimate
+from inpars.generation.api.options import ApiOptions, check_api
+from inpars.generation.api.requests import Endpoint
+from inpars.generation.degeneration_monitor import WINDOW, result_notes
+from inpars.generation.settings import DecodingSettings, LocalModel
+from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.models.folders import refuse_server_model
+from inpars.options import SEED, Bounds, check, option
+from inpars.progress import SILENT, Progress
+from inpars.prompting.prompts import Prompt, PromptSource, load_prompt
+from inpars.stages.chunk_loop import Done, work_elsewhere, work_here
+from inpars.stages.continuation import Continued, known_queries
+from inpars.stages.engine_options import ShardedOptions
+from inpars.stages.examples import read_ids, write_example_query_ids
+from inpars.stages.generate_by_api import estimate_cost, load_api_generator, server_stamp
+from inpars.stages.generate_locally import load_local_generator
+from inpars.stages.query_writer import QueryBlocks, QueryWriting, canary_of, places_in
+from inpars.stages.shards import own_items
+from inpars.stages.stage import Outcome, Running, Stage, dropped_line, input_stamps, model_stamp
+from inpars.stages.workers import Workers, check_engine
+from inpars.storage import read_jsonl
+
+STAGE = "generate"
+Backend: TypeAlias = Literal["causal", "seq2seq", "vllm", "completions", "chat"]
+SERVER_BACKENDS: Mapping[Backend, Endpoint] = {"completions": "completions", "chat": "chat"}
+GREEDY = (1, 0.0, 1.0)  # queries a document, temperature, top_p
+BACKEND_DEFAULTS = {"seq2seq": (3, 1.0, 0.95)}  # GenQ's for T5; the others are greedy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateOptions(ShardedOptions):
+    """How queries are written."""
+
+    model: str = option(
+        "smollm2-135m",
+        help="embedded name, folder, GGUF file or hub id of a language model, or a server's name for it",
+    )
+    backend: Backend = option(
+        "causal",
+        help="causal: a decoder continues the prompt; seq2seq: a T5 or BART reads the document alone; vllm: like "
+        "causal, but vLLM computes it, in this process; --batch-size can then change the last digits of log-probs; "
+        "completions, chat: an OpenAI-compatible server does",
+    )
+    max_documents: int | None = option(
+        None, help="write for a uniform sample of this many documents (default: all)", minimum=1
+    )
+    min_doc_characters: int = option(1, help="leave out documents with less text than this many characters", minimum=0)
+    doc_ids: Path | None = option(None, help="write for these documents only: a file with one id a line")
+    skip_near_duplicates: bool = option(False, help="of documents that are nearly the same write for one alone")
+    max_doc_tokens: int = option(256, help="tokens of a document that the model is shown", minimum=1)
+    max_new_tokens: int = option(64, help="maximum number of tokens per query", minimum=1)
+    num_queries: int | None = option(None, help="queries a document (default: 1; seq2seq 3)", minimum=1)
+    temperature: float | None = option(None, help="0 takes the likeliest token (default: 0; seq2seq 1)", minimum=0)
+    top_p: float | None = option(
+        None,
+        help="share of the probability that is drawn from (default: 1; seq2seq 0.95)",
+        bounds=Bounds(above=0, maximum=1),
+    )
+    seed: int = option(0, help="seed of the sample and of drawn tokens", bounds=SEED)
+    batch_size: int | None = option(
+        None,
+        help="documents decoded together (default: by the memory, at most 32 on a processor)",
+        changes_result=False,
+        minimum=1,
+    )
+    canary: bool = option(
+        True, help=f"stop once nearly all of the last {WINDOW} queries are of no use", changes_result=False
+    )
+
+
+def generate_queries(
+    corpus: Corpus,
+    corpus_stamp: FileStamp,
+    prompt: PromptSource,
+    options: GenerateOptions,
+    *,
+    output: Path,
+    make_generator: Callable[[], QueryGenerator],
+    api: ApiOptions | None = None,
+    workers: Workers | None = None,
+    written: Path | None = None,
+    **running: Unpack[Running],
+) -> Manifest:
+    """Write `output` (of a shard: its own file) and the manifest. The generator is made only where something is left.
+
+    With `workers` it is made in each of them: `make_generator` is pickled, and so must not hold a model.
+    Queries of `written`, the output of the same settings for fewer documents, are taken from there.
+    Documents of the prompt's examples get no queries; the ids of examples' queries go to a file beside the output, to
+    be left out of evaluation.
+    """
+    inputs = input_stamps(corpus=corpus_stamp, prompt=prompt) | _own_inputs(options, api)
+    stage = Stage(STAGE, options, output, inputs, **running)
+    check_engine(options, workers)
+
+    def work() -> Outcome:
+        chosen = _choose(corpus, prompt, options)
+        paid: Mapping[str, Any] = {}
+        known = known_queries(written, options, inputs)
+        begun = stage if known is None else replace(stage, inputs={**inputs, "written": known.stamp})
+        if workers is not None:
+            place = corpus.path.absolute(), corpus.sha256
+            load = functools.partial(QueryBlocks, place, prompt, make_generator, options.canary)
+            described = f"generate with {options.model}"
+            places = places_in(chosen.documents)
+            done = work_elsewhere(
+                begun, workers, load, len(places), lambda b: places[b].copy(), description=described, unit="documents"
+            )
+        else:
+            generator = make_generator() if known is None else Continued(known, make_generator)
+            canary = canary_of(prompt) if options.canary else None
+            writing = QueryWriting(chosen.documents, generator, prompt.name, canary, options.part)
+            done, paid = _write_here(begun, writing, generator)
+        for line in result_notes((record for _, record in read_jsonl(output)), options.max_new_tokens):
+            stage.note(line)
+        return Outcome(done.lines, dict(chosen.dropped), {"documents": done.items, **paid, **done.told}, done.device)
+
+    manifest = stage.run(work)
+    write_example_query_ids(prompt, output)
+    return manifest
+
+
+def _own_inputs(options: GenerateOptions, api: ApiOptions | None) -> dict[str, FileStamp]:
+    """The model, a server's by its name; one that only servers have is refused where none was named."""
+    asks_server = options.backend in SERVER_BACKENDS
+    if asks_server and options.on_ray:
+        raise ConfigError(
+            f"--backend {options.backend} asks a server, --engine ray has workers with models; leave one out"
+        )
+    if not asks_server:
+        refuse_server_model(options.model, "`inpars generate --backend chat --base-url URL` asks a server")
+    inputs = {"model": stamp_text(options.model, options.model) if asks_server else model_stamp(options.model)}
+    if options.doc_ids is not None:
+        inputs["doc_ids"] = stamp(options.doc_ids)
+    return inputs | ({"server": server_stamp(api)} if api is not None and asks_server else {})
+
+
+def _write_here(stage: Stage, writing: QueryWriting, generator: QueryGenerator) -> tuple[Done, Mapping[str, Any]]:
+    """In this process; also what a server was paid."""
+    if not isinstance(generator, PaidGenerator):
+        return work_here(stage, writing, stage.options.part), {}
+    with closing(generator):
+        done = work_here(stage, writing, stage.options.part)
+    for line in generator.notes():
+        stage.note(line)
+    return done, generator.results()
+
+
+def _choose(corpus: Corpus, prompt: PromptSource, options: GenerateOptions) -> Selection:
+    chosen = choose_documents(
+        corpus,
+        maximum=options.max_documents,
+        minimum_characters=options.min_doc_characters,
+        seed=options.seed,
+        doc_ids=None if options.doc_ids is None else read_ids(options.doc_ids),
+        examples={example.doc_id for example in prompt.examples if example.doc_id},
+        skip_near_duplicates=options.skip_near_duplicates,
+    )
+    if not chosen.documents:
+        raise ConfigError(_none_chosen(len(corpus), chosen.dropped, options))
+    return chosen
+
+
+def _none_chosen(documents: int, dropped: Mapping[str, int], options: GenerateOptions) -> str:
+    if set(dropped) == {"too_short"}:
+        return (
+            f"none of the {documents} documents has {options.min_doc_characters} characters of text; "
+            "lower --min-doc-characters"
+        )
+    return f"no document is left to write for ({dropped_line(dropped)}); choose others"
+
+
+def dry_run(corpus: Corpus, prompt: PromptSource, options: GenerateOptions, api: ApiOptions, output: Path) -> Estimate:
+    """What asking a server would take; nothing is asked and nothing written."""
+    check(options)
+    check_api(api, asks_server=options.backend in SERVER_BACKENDS)
+    documents, endpoint = _choose(corpus, prompt, options).documents, SERVER_BACKENDS[options.backend]
+    own = own_items(len(documents), options.part)
+    documents = documents[own.start : own.stop]
+    return estimate_cost(documents, endpoint, options.model, prompt, _settings(options), api, output)
+
+
+def generator_maker(
+    options: GenerateOptions,
+    prompt: PromptSource,
+    api: ApiOptions | None = None,
+    output: Path = Path("queries.jsonl"),
+    progress: Progress = SILENT,
+) -> Callable[[], QueryGenerator]:
+    """What loads the generator, here or in a worker."""
+    if options.on_ray:
+        return functools.partial(load_on_worker, options.for_worker(), prompt)
+    return functools.partial(load_generator, options, prompt, api, output, progress)
+
+
+def load_on_worker(options: GenerateOptions, prompt: PromptSource) -> QueryGenerator:
+    """As `load_generator`; vLLM where it is installed and the worker has a GPU, unless float32 is asked for."""
+    if options.backend == "causal" and options.gpus_per_worker and options.dtype != "float32" and find_spec("vllm"):
+        options = replace(options, backend="vllm", device="auto")
+    return load_generator(options, prompt)
+
+
+def load_generator(
+    options: GenerateOptions,
+    prompt: PromptSource,
+    api: ApiOptions | None = None,
+    output: Path = Path("queries.jsonl"),
+    progress: Progress = SILENT,
+) -> QueryGenerator:
+    """The generator the options name; a server's keeps its answers beside `output`. Torch or the SDK is loaded here."""
+    settings, api = _settings(options), api or ApiOptions()
+    check_api(api, asks_server=options.backend in SERVER_BACKENDS)
+    if (endpoint := SERVER_BACKENDS.get(options.backend)) is not None:
+        return load_api_generator(endpoint, options.model, prompt, settings, api, output, progress)
+    return load_local_generator(options.backend, LocalModel(options.model, prompt, settings, options))
+
+
+def _settings(options: GenerateOptions) -> DecodingSettings:
+    num_queries, temperature, top_p = BACKEND_DEFAULTS.get(options.backend, GREEDY)
+    return DecodingSettings(
+        max_doc_tokens=options.max_doc_tokens,
+        max_new_tokens=options.max_new_tokens,
+        num_queries=num_queries if options.num_queries is None else options.num_queries,
+        temperature=temperature if options.temperature is None else options.temperature,
+        top_p=top_p if options.top_p is None else options.top_p,
+        seed=options.seed,
+        batch_size=options.batch_size,
+    )
+
+
+def default_prompt(backend: Backend) -> Prompt:
+    """What is used where no prompt is named: InPars's form, or for a seq2seq model the document alone."""
+    return Prompt(name="document", form="{document}") if backend == "seq2seq" else load_prompt("inpars")

@@ -1,0 +1,209 @@
+"""The stage that prepares a corpus: a dataset, or files and web pages in, BEIR's files out.
+
+Beside `corpus.jsonl` lie `queries.jsonl` and `qrels/<split>.tsv` where the dataset, or a file in SQuAD's form, has
+queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Unpack
+
+from inpars.cache import cache_folder
+from inpars.datasets import QUERY_NAMES, Dataset
+from inpars.documents.collection import ChunkOptions, Collected, collect
+from inpars.documents.folder import FoundFiles, find_files
+from inpars.documents.readers import ReadOptions, kind_of
+from inpars.documents.tokens import tokenizer_name
+from inpars.documents.web_pages import Fetched, FetchOptions, fetch
+from inpars.errors import DataFormatError
+from inpars.formats import write_documents, write_queries
+from inpars.judgements import write_qrels
+from inpars.manifest import Manifest, manifest_path, read_manifest, stamp_text
+from inpars.options import check, option
+from inpars.progress import SILENT, Progress
+from inpars.records import Document, Query
+from inpars.stages.stage import Outcome, Running, Stage, refuse_to_overwrite
+from inpars.storage import storage_errors
+from inpars.topics import DEFAULT_SPLIT, Topics
+
+STAGE = "ingest"
+NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestOptions(ChunkOptions, ReadOptions, FetchOptions):
+    """What becomes a document."""
+
+    limit: int | None = option(None, help="only the first N documents, to try things out", minimum=1)
+
+
+def queries_path(output: Path) -> Path:
+    """Where the queries of an ingested corpus lie."""
+    return output.with_name("queries.jsonl")
+
+
+def qrels_path(output: Path, split: str) -> Path:
+    """Where the judgements of a split of an ingested corpus lie."""
+    return output.with_name("qrels") / f"{split}.tsv"
+
+
+def ingest_dataset(
+    dataset: Dataset,
+    options: IngestOptions,
+    *,
+    output: Path,
+    sources: Sequence[Path] = (),
+    **running: Unpack[Running],
+) -> Manifest:
+    """Write the documents, and beside them queries and judgements; `sources` are input files never to be overwritten.
+
+    With a limit, judgements of documents left out go, and so do the queries that then have none.
+    """
+    topics = {split: dataset.topics(split) for split in dataset.splits}
+    inputs = {"corpus": dataset.corpus_stamp} | {f"{split} topics": found.stamp for split, found in topics.items()}
+    refuse_to_overwrite(_sides(output, topics), read := [*_files_of(dataset), *sources])
+    stage = Stage(STAGE, options, output, inputs, _former_sides(output), read, **running)
+
+    def work() -> Outcome:
+        for found in topics.values():
+            found.say_remarks(stage.progress)
+        first, total = islice(iter(dataset.corpus), options.limit), len(dataset.corpus)
+        doc_ids: set[str] = set()
+        track = stage.progress.track(first, total=total, description="ingest", unit="documents")
+        count = write_documents(output, track if options.limit is None else _noted(track, doc_ids))
+        kept = {split: found if options.limit is None else _within(found, doc_ids) for split, found in topics.items()}
+        return Outcome(count, {"not_in_limit": total - count}, {"files": _settle(stage, kept)})
+
+    return stage.run(work)
+
+
+def ingest_files(
+    places: Sequence[Path],
+    options: IngestOptions,
+    *,
+    output: Path,
+    urls: Sequence[str] = (),
+    progress: Progress = SILENT,
+    overwrite: bool = False,
+) -> tuple[Manifest, FoundFiles]:
+    """Write the texts of files, folders and web pages as documents, and tell which files were not looked at.
+
+    What was read, what could not be read and what was dropped stands in the manifest's `results` and `dropped`.
+    """
+    check(options)
+    former = _former_sides(output)
+    found, fetched = _find(places, urls, options, [output, manifest_path(output), *former], progress)
+    for kind in {kind_of(file.path, options) for file in found.readable}:
+        if kind is not None:
+            kind.check()
+    tokenizer = tokenizer_name(options.tokenizer)
+    inputs = {"files": found.stamp, "tokenizer": stamp_text(tokenizer, tokenizer)}
+    stage = Stage(STAGE, options, output, inputs, former, progress=progress, overwrite=overwrite)
+
+    def work() -> Outcome:
+        collected = collect(found.readable, options, options, tokenizer, cache=cache_folder(), progress=progress)
+        total = int(collected.keep.sum())
+        track = progress.track(collected.documents(), total=total, description="write", unit="documents")
+        count = write_documents(output, islice(track, options.limit))
+        if not count:
+            with storage_errors(output):
+                output.unlink()
+            raise DataFormatError(_nothing(collected), path=found.where)
+        has_questions = collected.qrels and (options.limit is None or collected.queries)
+        topics = {DEFAULT_SPLIT: Topics(DEFAULT_SPLIT, collected.queries, collected.qrels)} if has_questions else {}
+        return _outcome(count, collected, found, fetched, _settle(stage, topics))
+
+    return stage.run(work), found
+
+
+def _find(
+    places: Sequence[Path], urls: Sequence[str], options: IngestOptions, leave_out: Sequence[Path], progress: Progress
+) -> tuple[FoundFiles, Fetched]:
+    """The files below the places, and the pages of the addresses after them."""
+    fetched = fetch(urls, options, cache=cache_folder(), progress=progress) if urls else Fetched([], {}, {})
+    if urls and not fetched.files and not places:
+        reasons = "; ".join(f"{reason}: {names[0]}" for reason, names in fetched.failed.items())
+        raise DataFormatError(f"no page could be fetched ({reasons})", path=", ".join(urls))
+    found = find_files(places, options, leave_out) if places else FoundFiles(", ".join(urls), [])
+    found.readable.extend(fetched.files)
+    return found, fetched
+
+
+def _nothing(collected: Collected) -> str:
+    reasons = "; ".join(f"{reason}: {', '.join(names[:NAMES_SHOWN])}" for reason, names in collected.unreadable.items())
+    return "there is no text in any file here" + (f" ({reasons})" if reasons else "")
+
+
+def _outcome(count: int, collected: Collected, found: FoundFiles, fetched: Fetched, sides: Sequence[str]) -> Outcome:
+    unreadable = collected.unreadable | fetched.failed
+    dropped = +collected.dropped
+    dropped["skipped_files"] = sum(map(len, found.skipped.values()))
+    dropped["unreadable_files"] = sum(map(len, unreadable.values()))
+    results: dict[str, Any] = {
+        "read_files": len(collected.places),
+        "read_anew": collected.read_anew,
+        "unreadable": unreadable,
+        "remarks": collected.remarks | fetched.remarks,
+        "files": list(sides),
+    }
+    return Outcome(count, dict(+dropped), results)
+
+
+def _noted(documents: Iterator[Document], doc_ids: set[str]) -> Iterator[Document]:
+    """The documents, their ids noted."""
+    for document in documents:
+        doc_ids.add(document.doc_id)
+        yield document
+
+
+def _within(topics: Topics, doc_ids: set[str]) -> Topics:
+    """The topics of a corpus that holds these documents alone; those without judgements stay whole."""
+    if not topics.qrels:
+        return topics
+    kept = {
+        query_id: {doc_id: grade for doc_id, grade in grades.items() if doc_id in doc_ids}
+        for query_id, grades in topics.qrels.items()
+    }
+    judged = {query_id: grades for query_id, grades in kept.items() if grades}
+    return replace(topics, queries={query_id: topics.queries[query_id] for query_id in judged}, qrels=judged)
+
+
+def _sides(output: Path, topics: Mapping[str, Topics]) -> list[Path]:
+    judged = [qrels_path(output, split) for split, found in topics.items() if found.qrels]
+    return [queries_path(output), *judged] if topics else []
+
+
+def _settle(stage: Stage, topics: Mapping[str, Topics]) -> list[str]:
+    """Write the queries of all splits as one file and the judgements of each, and remove those of an earlier run.
+
+    The names of what was written; a split without judgements has no file.
+    """
+    queries = {query_id: text for found in topics.values() for query_id, text in found.queries.items()}
+    sides = _sides(stage.output, topics) if queries else []
+    if sides:
+        write_queries(queries_path(stage.output), (Query(query_id, text) for query_id, text in queries.items()))
+    for split, found in topics.items():
+        if found.qrels:
+            write_qrels(qrels_path(stage.output, split), found.qrels)
+    for path in set(stage.sides) - set(sides):
+        with storage_errors(path):
+            path.unlink(missing_ok=True)
+    return [path.relative_to(stage.output.parent).as_posix() for path in sides]
+
+
+def _files_of(dataset: Dataset) -> list[Path]:
+    """The files a dataset on disk is read from."""
+    folder = dataset.corpus.path.parent
+    beside = [*(folder / name for name in QUERY_NAMES), *(folder / "qrels").glob("*.tsv")]
+    return [dataset.corpus.path, *(beside if dataset.splits else [])]
+
+
+def _former_sides(output: Path) -> list[Path]:
+    """The files an earlier run wrote beside this output."""
+    manifest = read_manifest(output)
+    files = manifest.results.get("files", []) if manifest is not None and manifest.stage == STAGE else []
+    return [output.parent / name for name in files]

@@ -1,0 +1,127 @@
+"""What gives queries numbers, by kind: a reranker's margin, a rank among the documents, whether there is an answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from inpars.errors import ConfigError, StaleInputError
+from inpars.fusion.system import BM25
+from inpars.mining.triples import SearchBeside
+from inpars.progress import Progress
+from inpars.records import Query
+from inpars.runs import rank
+from inpars.stages.log_probs import Row, Source
+from inpars.stages.rerank import RerankOptions, load_run_scorer
+from inpars.stages.search import SearchOptions, load_encoder, search_beside
+
+if TYPE_CHECKING:
+    from inpars.protocols import PairScorer
+    from inpars.retrieval.dense import Encoder
+    from inpars.stages.score import ScoreOptions
+
+DIGITS = 6  # decimals kept in files
+SEARCHED_TOGETHER = 500
+
+
+class ColumnScorer(Protocol):
+    """Gives each query of a block a number, or several by name, None where there is none."""
+
+    name: str  # of the first number
+    block: int  # queries that are scored and saved together
+
+    def score(self, rows: Sequence[Row]) -> Sequence[Mapping[str, float | None]]:
+        """Numbers by name, in the order of the rows."""
+        ...
+
+
+class MarginColumn:
+    """How well the query's own document answers it, by any scorer of pairs."""
+
+    block = 100  # half a minute of a slow reranker
+
+    def __init__(self, name: str, scorer: PairScorer, source: Source) -> None:
+        self.name, self._scorer, self._source = name, scorer, source
+
+    def score(self, rows: Sequence[Row]) -> Sequence[Mapping[str, float | None]]:
+        """Float32 margins, unbounded; no probabilities, of which many would be equal."""
+        pairs = [(query.text, self._source.document(query, record).full_text) for query, record in rows]
+        margins = self._scorer.score(pairs)
+        return [{self.name: round(margin, DIGITS) if math.isfinite(margin) else None} for margin in margins]
+
+
+class RankColumn:
+    """The rank of the query's own document, from 1; None where it is not among the first."""
+
+    block = SEARCHED_TOGETHER
+
+    def __init__(self, search: SearchBeside, depth: int, source: Source, name: str, similarity: str = "") -> None:
+        """`similarity` names a second column: how near the two are."""
+        self.name, self._similarity = name, similarity
+        self._search, self._depth, self._source = search, depth, source
+
+    def score(self, rows: Sequence[Row]) -> Sequence[Mapping[str, float | None]]:
+        """Ranks and similarities. Raises StaleInputError for a document that the corpus lacks."""
+        _check_documents(rows, self._source)
+        pairs = [(query.query_id, query.doc_id) for query, _ in rows]
+        run, near = self._search([Query(query.query_id, query.text) for query, _ in rows], self._depth, pairs)
+        found: list[dict[str, float | None]] = [{self.name: own_rank(run.get(q, {}), d)} for q, d in pairs]
+        if self._similarity:
+            for one, pair in zip(found, pairs, strict=True):
+                one[self._similarity] = round(near[pair], DIGITS)
+        return found
+
+
+def _check_documents(rows: Sequence[Row], source: Source) -> None:
+    for query, _ in rows:
+        if source.corpus is not None and query.doc_id not in source.corpus:
+            raise StaleInputError(
+                f"{source.path}: query {query.query_id!r} is about document {query.doc_id!r}, which this corpus lacks; "
+                "give the corpus it was written for"
+            )
+
+
+def own_rank(scores: dict[str, float], doc_id: str) -> int | None:
+    """The place of a document in a ranking, from 1."""
+    if doc_id not in scores:
+        return None
+    return next(place for place, (found, _) in enumerate(rank(scores), start=1) if found == doc_id)
+
+
+def load_column(source: Source, options: ScoreOptions, progress: Progress) -> ColumnScorer:
+    """The scorer the options name. Torch or the JVM is loaded here and not before."""
+    if options.kind in ("bm25-rank", "dense-rank"):
+        if source.corpus is None:
+            raise ConfigError(f"--kind {options.kind} searches a corpus; give it with --dataset NAME or --corpus FILE")
+        name = BM25 if options.kind == "bm25-rank" else options.model_name
+        search = search_beside(name, source.corpus, _searching(options), None, progress)
+        columns = ("bm25_rank",) if name == BM25 else ("dense_rank", "dense_score")
+        return RankColumn(search, options.depth, source, *columns)
+    if options.kind == "answerability":
+        model, where = options.model_name, options.set_up()
+        from inpars.scoring.answerability import AnswerabilityScorer
+
+        reader = AnswerabilityScorer(model, max_length=options.max_length, batch_tokens=options.batch_tokens, **where)
+        return MarginColumn("answerability", reader, source)
+    reranker = RerankOptions(
+        model=options.model_name,
+        kind=options.reranker_kind,
+        max_length=options.max_length,
+        true_token=options.true_token,
+        false_token=options.false_token,
+        batch_tokens=options.batch_tokens,
+        **options.computing,
+    )
+    return MarginColumn("reranker", load_run_scorer(reranker), source)
+
+
+def load_query_encoder(options: ScoreOptions) -> Encoder:
+    """The bi-encoder of clusters."""
+    return load_encoder(options.model_name, _searching(options))
+
+
+def _searching(options: ScoreOptions) -> SearchOptions:
+    settings = SearchOptions(max_length=options.max_length, **options.bm25, **options.clustered)
+    return settings if options.batch_size is None else replace(settings, batch_size=options.batch_size)

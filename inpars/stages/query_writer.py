@@ -1,0 +1,129 @@
+"""Generation in planned chunks: documents in, queries out; a canary watches whether they are of any use."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from itertools import tee
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from inpars.cache import lasting_name
+from inpars.corpus import Picked, open_corpus
+from inpars.formats import synthetic_query_record
+from inpars.generation import GeneratedQuery, PaidGenerator, QueryGenerator, generate_each
+from inpars.generation.degeneration_monitor import WINDOW, Canary, Tally
+from inpars.prompting.prompts import PromptSource
+from inpars.records import Document, SyntheticQuery
+from inpars.stages.chunk_loop import Computed
+from inpars.stages.partial import Partial, write_in_order
+from inpars.stages.shards import BLOCK_ITEMS, Chunk, Plan, Shard, own_items, places_of
+
+
+class QueryWriting:
+    """Documents to write for; a server's answers do not depend on each other, so all its shard is one block."""
+
+    unit = "documents"
+    sums: Mapping[str, float] = MappingProxyType({})
+
+    def __init__(
+        self,
+        documents: Sequence[Document],
+        generator: QueryGenerator,
+        prompt: str,
+        canary: Canary | None,
+        part: Shard | None = None,
+    ) -> None:
+        self._documents, self._generator, self._prompt, self._canary = documents, generator, prompt, canary
+        self.total, self.description = len(documents), f"generate with {generator.name}"
+        self.device, self.block = generator.device, BLOCK_ITEMS
+        self._paid = generator if isinstance(generator, PaidGenerator) else None
+        if self._paid is not None:
+            self.block = max(self.total, 1)
+        self._own = own_items(self.total, part)
+
+    def plan(self, block: range) -> list[list[int]]:
+        """The generator's chunks; a server is asked for its own documents alone, in one plan."""
+        if self._paid is None:
+            return self._generator.plan(self._documents[block.start : block.stop])
+        own = self._own
+        chunks = self._generator.plan(self._documents[own.start : own.stop])
+        within = [[own.start + position for position in chunk] for chunk in chunks]
+        return [list(range(own.start)), *within, list(range(own.stop, self.total))]
+
+    def compute(self, chunks: Iterator[Chunk], saved: Partial, done: int) -> Computed:
+        """Queries of each chunk. Raises BackendError where the canary says that they are of no use."""
+        canary, tally = self._canary, Tally()
+        if done and self._paid is not None:
+            self._paid.skipped(self._documents[self._own.start : self._own.start + done])
+        if canary is not None and done:
+            for record in deque((record for _, record in saved.records() if "query" in record), WINDOW):
+                canary.watch(record)  # what an interrupted run wrote need not be written again to be judged
+        chunks, ahead = tee(chunks)
+        texts = ([self._documents[place] for place in chunk.places] for chunk in ahead)
+        with closing(generate_each(self._generator, texts)) as generated:
+            for chunk, found in zip(chunks, generated, strict=True):
+                answers = zip(chunk.own, found[chunk.first : chunk.stop], strict=True)
+                written = [(query, place) for place, queries in answers for query in self._synthetic(place, queries)]
+                records = [synthetic_query_record(query, self._documents[place]) for query, place in written]
+                tally.add([query for query, _ in written])
+                yield records, f"{self._paid.status()}, {tally}" if self._paid else str(tally)
+                if canary is not None:
+                    for record in records:
+                        canary.watch(record)
+                    canary.check()
+
+    def write(self, part: Shard | None, plan: Plan, saved: Partial, output: Path) -> list[tuple[int, int]]:
+        """The queries in the order of the corpus."""
+        places = list(places_of(self.total, plan, part, block=self.block))
+        counts = write_in_order(saved.path, output, (self._documents[place].doc_id for place in places))
+        return list(zip(places, counts, strict=True))
+
+    def _synthetic(self, place: int, queries: Sequence[GeneratedQuery]) -> Iterator[SyntheticQuery]:
+        doc_id, generator = self._documents[place].doc_id, self._generator
+        for number, query in enumerate(queries):
+            yield SyntheticQuery(
+                query_id=f"{doc_id}-q{number}",
+                doc_id=doc_id,
+                text=query.text,
+                token_log_probs=query.token_log_probs,
+                stop_log_prob=query.stop_log_prob,
+                finish_reason=query.finish_reason,
+                log_prob_kind=query.log_prob_kind or generator.log_prob_kind,
+                prompt=self._prompt,
+                model=lasting_name(generator.name),
+                token_ids=query.token_ids,
+            )
+
+
+def canary_of(prompt: PromptSource) -> Canary:
+    """One that knows the prompt's examples."""
+    return Canary(example.query for example in prompt.examples)
+
+
+class QueryBlocks:
+    """A generator in a worker's process, for documents by their places in the corpus' file."""
+
+    def __init__(
+        self, corpus: tuple[Path, str], prompt: PromptSource, make: Callable[[], QueryGenerator], canary: bool
+    ) -> None:
+        self._placed = open_corpus(*corpus).in_file_order()
+        self._generator, self._prompt = make(), prompt.name
+        self._canary = canary_of(prompt) if canary else None
+        self.device = self._generator.device
+
+    def __call__(self, items: npt.NDArray[np.integer[Any]]) -> QueryWriting:
+        """The work on these documents."""
+        return QueryWriting(Picked(self._placed.__getitem__, items), self._generator, self._prompt, self._canary)
+
+
+def places_in(documents: Sequence[Document]) -> npt.NDArray[np.integer[Any]]:
+    """The places in the corpus' file of documents that were chosen from it."""
+    if not isinstance(documents, Picked):
+        raise TypeError("the documents are not those of a corpus on disk")
+    return documents.places

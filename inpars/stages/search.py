@@ -1,0 +1,223 @@
+"""The stage that retrieves: queries in, a TREC run of BM25, of a bi-encoder or of several fused out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, Unpack
+
+from inpars.batches import slices
+from inpars.corpus import Corpus, Documents
+from inpars.datasets import Dataset
+from inpars.errors import ConfigError
+from inpars.formats import run_lines
+from inpars.fusion.system import BM25
+from inpars.manifest import FileStamp, Manifest, stamp_text
+from inpars.mining.triples import Pair, SearchBeside
+from inpars.options import option
+from inpars.progress import SILENT, Progress
+from inpars.records import Query, Run
+from inpars.retrieval.bm25 import bm25_index
+from inpars.retrieval.index_state import size_on_disk
+from inpars.retrieval.index_writer import weights_of
+from inpars.retrieval.vector_index import VectorIndex
+from inpars.runs import completed, cut, fuse_z_scores, without_own_document
+from inpars.stages.engine_options import Bm25Options, ClusterOptions
+from inpars.stages.stage import Outcome, Running, Stage, model_stamp
+from inpars.stages.worker_embeddings import EncodeByWorkers
+from inpars.stages.workers import Workers, check_engine
+from inpars.storage import write_lines
+from inpars.topics import Topics
+
+if TYPE_CHECKING:
+    from inpars.retrieval.dense import Encoder
+
+STAGE = "search"
+DEFAULT_RETRIEVERS = (BM25,)
+LEAST_WINDOW = 8  # tokens
+ZEROS = "z-scores, with zeros for what BM25 did not find"  # which earlier versions did not put in
+QUERIES_PER_BLOCK = 512  # so many stay in memory with their documents
+
+Search: TypeAlias = Callable[[Sequence[Query], int], Run]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOptions(ClusterOptions, Bm25Options):
+    """How documents are retrieved."""
+
+    retriever: tuple[str, ...] = option(
+        DEFAULT_RETRIEVERS,
+        help="bm25, or a bi-encoder by embedded name, folder or hub id; given several times their scores are fused",
+    )
+    k: int = option(1000, help="documents per query; 10 for one that is typed in", minimum=1)
+    fusion_depth: int = option(100, help="documents of each retriever that a fusion reads", minimum=1)
+    limit: int | None = option(None, help="only the first N queries, to try things out", minimum=1)
+    max_length: int | None = option(
+        None, help="tokens of a text that a bi-encoder reads (default: the model's limit)", minimum=1
+    )
+    window_tokens: int | None = option(
+        None,
+        help="a bi-encoder reads documents in overlapping windows of so many tokens, the best of which counts "
+        "(default: one vector a document)",
+        minimum=LEAST_WINDOW,
+    )
+    batch_size: int = option(64, help="texts encoded together", changes_result=False, minimum=1)
+
+
+def search_dataset(
+    dataset: Dataset,
+    topics: Topics,
+    options: SearchOptions,
+    *,
+    output: Path,
+    workers: Workers | None = None,
+    **running: Unpack[Running],
+) -> Manifest:
+    """Write the run of a split's queries; `workers` embed where a bi-encoder has no index yet."""
+    inputs = _inputs(dataset.corpus_stamp, topics, options)
+    return _search(dataset.name, dataset.corpus, topics, workers, Stage(STAGE, options, output, inputs, **running))
+
+
+def search_index(
+    folder: Path,
+    topics: Topics,
+    options: SearchOptions,
+    *,
+    output: Path,
+    workers: Workers | None = None,
+    **running: Unpack[Running],
+) -> Manifest:
+    """As `search_dataset`, over an index on disk; its own model searches it without embedding anything again."""
+    index = VectorIndex(folder)
+    inputs = _inputs(FileStamp(str(folder), index.sha256, size_on_disk(folder), len(index)), topics, options)
+    return _search(str(folder), index, topics, workers, Stage(STAGE, options, output, inputs, **running))
+
+
+def _inputs(corpus: FileStamp, topics: Topics, options: SearchOptions) -> dict[str, FileStamp]:
+    inputs = {"corpus": corpus, "queries": topics.query_stamp}
+    inputs |= {f"retriever {name}": model_stamp(name) for name in options.retriever if name != BM25}
+    fuses = BM25 in options.retriever and len(set(options.retriever)) > 1
+    return inputs | ({"fusion": stamp_text("fusion", ZEROS)} if fuses else {})
+
+
+def _search(name: str, corpus: Documents, topics: Topics, workers: Workers | None, stage: Stage) -> Manifest:
+    options: SearchOptions = stage.options
+
+    def work() -> Outcome:
+        queries = topics.as_queries()[: options.limit]
+        if not queries:
+            raise ConfigError(f"{name}: there are no queries to search with")
+        tag, empty = "+".join(Path(name).name for name in options.retriever), 0
+
+        def lines() -> Iterator[str]:
+            nonlocal empty
+            for run in retrieve(corpus, queries, options, workers=workers, progress=stage.progress):
+                empty += sum(not scores for scores in run.values())
+                yield from run_lines(run, tag)
+
+        count = write_lines(stage.output, lines())
+        return Outcome(count, {}, {"queries": len(queries), "without_results": empty})
+
+    return stage.run(work)
+
+
+def retrieve(
+    corpus: Documents,
+    queries: Sequence[Query],
+    options: SearchOptions,
+    *,
+    load: Callable[[str, SearchOptions], Encoder] | None = None,
+    workers: Workers | None = None,
+    progress: Progress = SILENT,
+) -> Iterator[Run]:
+    """The k best documents of each query, its own document left out; a run for each block of queries.
+
+    `load` gives encoders that are loaded already; by default each is loaded.
+    """
+    searches = [_open(name, corpus, options, workers, progress, load or load_encoder) for name in options.retriever]
+    lexical = [name == BM25 for name in options.retriever]
+    blocks = list(slices(queries, QUERIES_PER_BLOCK))
+    for block in progress.track(blocks, total=len(queries), description="search", unit="queries"):
+        own = own_documents({query.query_id: query.text for query in block}, corpus)
+        depth = options.k if len(searches) == 1 else options.fusion_depth
+        runs = [cut(without_own_document(search(block, depth + bool(own)), own), depth) for search in searches]
+        yield runs[0] if len(runs) == 1 else fuse_z_scores(completed(runs, lexical, depth), options.k)
+        progress.advance(len(block))
+
+
+def _open(
+    name: str,
+    corpus: Documents,
+    options: SearchOptions,
+    workers: Workers | None,
+    progress: Progress,
+    load: Callable[[str, SearchOptions], Encoder],
+) -> Search:
+    """A retriever; its index is made where there is none yet."""
+    if name == BM25:
+        index = bm25_index(corpus, **options.bm25, threads=options.threads, progress=progress)
+        return lambda queries, k: index.search(queries, k, threads=options.threads)
+    from inpars.retrieval.dense import dense_index  # torch, only where a bi-encoder is asked for
+
+    if isinstance(corpus, VectorIndex) and options.window_tokens is not None:
+        raise ConfigError("an index has one vector a passage; leave --window-tokens out, or search its --corpus")
+    encoder = load(name, options)
+    if isinstance(corpus, VectorIndex) and corpus.state.weights == weights_of(encoder):
+        return lambda queries, k: _search_stored(corpus, encoder, queries, k)
+    return dense_index(corpus, encoder, fill=encode_by(workers, name, options), progress=progress).search
+
+
+def load_encoder(name: str, options: SearchOptions) -> Encoder:
+    """The bi-encoder of that name, with the threads and the engine that the options name."""
+    where = options.set_up()
+    from inpars.retrieval.dense import Encoder
+
+    return Encoder(
+        name, max_length=options.max_length, window_tokens=options.window_tokens, batch_size=options.batch_size, **where
+    )
+
+
+def encode_by(workers: Workers | None, name: str, options: SearchOptions) -> EncodeByWorkers | None:
+    """The workers that embed with the bi-encoder; None where this process does it."""
+    check_engine(options, workers)
+    if workers is None:
+        return None
+    return EncodeByWorkers(workers, functools.partial(load_encoder, name, options.for_worker()))
+
+
+def search_beside(
+    name: str, corpus: Corpus, options: SearchOptions, workers: Workers | None, progress: Progress
+) -> SearchBeside:
+    """BM25, or the bi-encoder of that name, which also tells the scores of some pairs."""
+    if name != BM25:
+        from inpars.retrieval.dense import dense_index
+
+        encoder, fill = load_encoder(name, options), encode_by(workers, name, options)
+        return dense_index(corpus, encoder, fill=fill, progress=progress).search_beside
+    index = bm25_index(corpus, **options.bm25, threads=options.threads, progress=progress)
+
+    def search(queries: Sequence[Query], k: int, pairs: Sequence[Pair]) -> tuple[Run, Mapping[Pair, float]]:
+        run = index.search(queries, k, threads=options.threads)
+        return run, {(q, doc_id): run[q][doc_id] for q, doc_id in pairs if doc_id in run.get(q, {})}
+
+    return search
+
+
+def _search_stored(index: VectorIndex, encoder: Encoder, queries: Sequence[Query], k: int) -> Run:
+    found = index.search(encoder.encode_queries([query.text for query in queries]), k)
+    return {query.query_id: scores for query, scores in zip(queries, found, strict=True)}
+
+
+def own_documents(queries: Mapping[str, str], corpus: Documents) -> set[str]:
+    """Queries that are documents of the corpus: same id and the query's text in the document's."""
+    return {
+        query_id
+        for query_id, text in queries.items()
+        if query_id in corpus and _squeezed(text) in _squeezed(corpus[query_id].full_text)
+    }
+
+
+def _squeezed(text: str) -> str:
+    return " ".join(text.lower().split())

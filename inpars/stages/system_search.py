@@ -1,0 +1,143 @@
+"""The stage that searches with a measured system: queries in, the TREC run of its fused and reranked stages out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+from inpars.datasets import Dataset
+from inpars.errors import ConfigError
+from inpars.formats import parse_run_line, run_lines, write_run
+from inpars.fusion.system import BM25, SYSTEM_FILE, FirstStage, SearchSystem
+from inpars.manifest import FileStamp, Manifest, stamp
+from inpars.models.compute_options import ComputingOptions
+from inpars.options import option
+from inpars.progress import Progress
+from inpars.records import Query, Run
+from inpars.reranking import apply_scores
+from inpars.retrieval.bm25 import bm25_index
+from inpars.runs import cut
+from inpars.stages.engine_options import Bm25Options
+from inpars.stages.pair_scores import score_top
+from inpars.stages.rerank import RerankOptions, run_scorer_maker
+from inpars.stages.search import SearchOptions, load_encoder, retrieve
+from inpars.stages.stage import Outcome, Running, Stage, model_stamp
+from inpars.topics import Topics
+
+if TYPE_CHECKING:
+    from inpars.retrieval.dense import Encoder
+
+STAGE = "search system"
+TAG = "measured"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemSearchOptions(ComputingOptions):
+    """How many queries and results; the system says the rest."""
+
+    k: int = option(1000, help="documents per query", minimum=1)
+    limit: int | None = option(None, help="only the first N queries, to try things out", minimum=1)
+    batch_size: int = option(64, help="texts encoded together", changes_result=False, minimum=1)
+
+
+def search_system(
+    system: SearchSystem,
+    folder: Path,
+    dataset: Dataset,
+    topics: Topics,
+    options: SystemSearchOptions,
+    *,
+    output: Path,
+    **running: Unpack[Running],
+) -> Manifest:
+    """Write the run of the queries under the system of the folder.
+
+    Scores of an interrupted reranking are kept in `<output>.partial`.
+    """
+    inputs = _inputs(system, folder) | {"corpus": dataset.corpus_stamp, "queries": topics.query_stamp}
+    stage = Stage(STAGE, options, output, inputs, **running)
+
+    def work() -> Outcome:
+        queries = topics.as_queries()[: options.limit]
+        if not queries:
+            raise ConfigError(f"{dataset.name}: there are no queries to search with")
+        load = _sharing_loader()
+        runs = {
+            first.name: _retrieved(first, system, dataset, queries, options, load, stage.progress)
+            for first in system.stages
+        }
+        coverage = None
+        if system.gate:
+            bm25 = Bm25Options(k1=system.k1, b=system.b, language=system.language).bm25
+            index = bm25_index(dataset.corpus, **bm25, threads=options.threads, progress=stage.progress)
+            coverage = index.coverage()
+        texts = {query.query_id: query.text for query in queries}
+        shares = system.shares(texts, runs, coverage, lambda doc_id: dataset.corpus[doc_id].full_text)
+        run = as_stored(system.fuse(runs, system.fused(options.k), shares))
+        if (reranking := system.reranking) is not None:
+            scorer = RerankOptions(**reranking.scorer, depth=reranking.depth, **options.computing)
+            asked = dataset.corpus, topics.queries, reranking.depth, run_scorer_maker(scorer, reranking.prompt)
+            scored = apply_scores(run, score_top(run, run, *asked, stage.partial), depth=reranking.depth)
+            run = system.rerank(run, as_stored(scored), shares)
+        count = write_run(output, cut(run, options.k), TAG)
+        return Outcome(count, {}, {"queries": len(queries), "without_results": len(queries) - len(run)})
+
+    return stage.run(work)
+
+
+def as_stored(run: Run) -> Run:
+    """The run as its TREC file gives it back, so that what is made from it is what files would give."""
+    stored: Run = {}
+    for number, line in enumerate(run_lines(run, TAG), start=1):
+        row, _ = parse_run_line(line, Path(TAG), number)
+        stored.setdefault(row.query_id, {})[row.doc_id] = row.score
+    return stored
+
+
+def _inputs(system: SearchSystem, folder: Path) -> dict[str, FileStamp]:
+    """The system's file and all its models."""
+    models = {f"retriever {stage.name}": stage.retriever for stage in system.stages if stage.retriever != BM25}
+    if system.reranking is not None:
+        models["reranker"] = system.reranking.model
+        if system.reranking.window_retriever is not None:
+            models["window retriever"] = system.reranking.window_retriever
+    return {"system": stamp(folder / SYSTEM_FILE), **{name: model_stamp(model) for name, model in models.items()}}
+
+
+def _retrieved(
+    stage: FirstStage,
+    system: SearchSystem,
+    dataset: Dataset,
+    queries: Sequence[Query],
+    options: SystemSearchOptions,
+    load: Callable[[str, SearchOptions], Encoder],
+    progress: Progress,
+) -> Run:
+    settings = SearchOptions(
+        retriever=(stage.retriever,),
+        k=system.retrieved(options.k),
+        k1=system.k1,
+        b=system.b,
+        language=system.language,
+        window_tokens=stage.window_tokens,
+        batch_size=options.batch_size,
+        **options.computing,
+    )
+    run: Run = {}
+    for block in retrieve(dataset.corpus, queries, settings, load=load, progress=progress):
+        run |= block
+    return as_stored(run)
+
+
+def _sharing_loader() -> Callable[[str, SearchOptions], Encoder]:
+    """Loads each bi-encoder once, whatever the windows that its stages read."""
+    loaded: dict[str, Encoder] = {}
+
+    def load(name: str, options: SearchOptions) -> Encoder:
+        if name not in loaded:
+            loaded[name] = load_encoder(name, replace(options, window_tokens=None))
+        return loaded[name].reading(options.window_tokens)
+
+    return load

@@ -1,0 +1,239 @@
+"""The stage that pairs queries with hard negatives: queries in, triples of texts and of ids out, block by block.
+
+Beside `NAME.tsv` lie `NAME.ids.tsv`, `NAME.negatives.jsonl` with each negative's source, rank and scores, line for line
+the same, and the runs that negatives were drawn from: `negatives.trec` of BM25, `negatives.dense.trec` of a bi-encoder.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Unpack
+
+from inpars.batches import chunks
+from inpars.corpus import Corpus
+from inpars.errors import ConfigError, StaleInputError
+from inpars.fields import one_line
+from inpars.formats import read_synthetic_queries, run_lines
+from inpars.fusion.system import BM25
+from inpars.manifest import FileStamp, Manifest, stamp
+from inpars.mining.negatives import RelevantDocuments, ScoreRule, Source
+from inpars.mining.triples import (
+    Draw,
+    MinedQuery,
+    NegativeMiner,
+    NegativesMode,
+    QueryWithPositives,
+    parse_ranks,
+    rank_problems,
+)
+from inpars.options import POSITIVE, SEED, option
+from inpars.progress import Progress
+from inpars.protocols import PairScorer
+from inpars.records import Query
+from inpars.stages.engine_options import Bm25Options, ClusterOptions
+from inpars.stages.rerank import RerankOptions, load_run_scorer
+from inpars.stages.score_cache import ScoreCache
+from inpars.stages.search import SearchOptions, own_documents, search_beside
+from inpars.stages.stage import Outcome, Running, Stage, dropped_line, input_stamps
+from inpars.stages.triple_files import TripleRow, ids_path, negatives_path, triple_writer
+from inpars.stages.workers import Workers
+from inpars.storage import atomic_writer
+from inpars.topics import Topics
+from inpars.training.examples import TripleTexts
+
+STAGE = "triples"
+RUNS: Mapping[Source, str] = {"bm25": "negatives.trec", "dense": "negatives.dense.trec"}
+QUERIES_PER_BLOCK = 500
+QUERIES_PER_RESCORED_BLOCK = 8  # a block's scores are saved together
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriplesOptions(ClusterOptions, Bm25Options):
+    """How negatives are drawn."""
+
+    negatives: NegativesMode = option(
+        "bm25", help="where negatives come from; both: by turns, random: the whole corpus"
+    )
+    ranks: str = option("1-100", help="ranks that negatives are drawn from, of each retriever", metavar="FIRST-LAST")
+    per_query: int = option(1, help="negatives of each positive of a query", minimum=1)
+    positive_within: int | None = option(
+        None,
+        help="leave out queries whose own document BM25 does not find among its first N; 0: keep them all",
+        minimum=0,
+    )
+    retriever: str = option("minilm", help="bi-encoder of --negatives dense and both: embedded name, folder or hub id")
+    margin: float | None = option(None, help="a negative's score must be at least X below its positive's", minimum=0)
+    max_score_share: float | None = option(
+        None, help="a negative's score may be at most this share of its positive's, 0.95 for instance", bounds=POSITIVE
+    )
+    rescore: str | None = option(
+        None, help="reranker that scores drawn candidates anew; the two rules above are then held against its scores"
+    )
+    rescore_candidates: int = option(10, help="candidates of each positive that --rescore scores", minimum=1)
+    seed: int = option(0, help="seed of the draw", bounds=SEED)
+
+    def problems(self) -> Iterator[str]:
+        """What the ranks cannot give."""
+        yield from rank_problems(self.ranks, 1 if self.negatives == "random" else self.per_query)
+
+    @property
+    def draw(self) -> Draw:
+        """The same for the miner. Raises ConfigError for what does not go together."""
+        rule = ScoreRule(self.margin, self.max_score_share)
+        if rule and self.negatives == "random" and self.rescore is None:
+            raise ConfigError("random negatives have no scores to hold --margin against; add --rescore MODEL")
+        ranks = parse_ranks(self.ranks)
+        return Draw(
+            self.negatives,
+            ranks,
+            self.per_query,
+            self.positive_within or None,
+            rule,
+            self.rescore_candidates,
+            self.seed,
+        )
+
+
+def write_triples(
+    source: Path | Topics,
+    corpus: Corpus,
+    corpus_stamp: FileStamp,
+    options: TriplesOptions,
+    *,
+    output: Path,
+    judgements: Sequence[Topics] = (),
+    make_scorer: Callable[[], PairScorer] | None = None,
+    workers: Workers | None = None,
+    **running: Unpack[Running],
+) -> Manifest:
+    """Write the triples' texts to `output`, and beside it their ids, their negatives' origins and the runs.
+
+    `source` is a file of synthetic queries, or judged queries whose relevant documents are the positives.
+    `judgements` are splits whose relevant documents are no negatives of queries with the same id or words.
+    `make_scorer` loads what `--rescore` names; its scores are kept in `<output>.partial` until the stage is done.
+    `workers` embed where `--retriever` has no index yet.
+    """
+    draw = options.draw
+    inputs = {"queries": stamp(source) if isinstance(source, Path) else source.stamp}
+    inputs |= {f"judgements {topics.split}": topics.stamp for topics in judgements}
+    retriever = options.retriever if "dense" in draw.searched else None
+    inputs |= input_stamps(corpus=corpus_stamp, retriever=retriever, rescore=options.rescore)
+    runs = {source: output.with_name(RUNS[source]) for source in draw.searched}
+    stage = Stage(STAGE, options, output, inputs, [ids_path(output), negatives_path(output), *runs.values()], **running)
+
+    def work() -> Outcome:
+        queries, progress = _count(source, corpus), stage.progress
+        load = make_scorer or (lambda: load_rescorer(options))
+        searching = SearchOptions(**options.bm25, **options.clustered)
+        retrievers: Mapping[Source, str] = {"bm25": BM25, "dense": options.retriever}
+        with ExitStack() as stack:
+            scorer = stack.enter_context(ScoreCache(stage.partial, load)) if options.rescore else None
+            searches = {
+                name: search_beside(retrievers[name], corpus, searching, workers, progress) for name in draw.searched
+            }
+            judged = _judged([*judgements, *([source] if isinstance(source, Topics) else [])], progress)
+            own = functools.partial(own_documents, corpus=corpus)
+            miner = NegativeMiner(corpus, draw, searches, judged=judged, scorer=scorer, own_documents=own)
+            blocks = chunks(
+                _asked(source, corpus, miner), QUERIES_PER_RESCORED_BLOCK if options.rescore else QUERIES_PER_BLOCK
+            )
+            tracked = progress.track(blocks, total=queries, description="mine negatives", unit="queries")
+            count = _write(output, runs, miner, tracked, corpus, progress)
+        return Outcome(count, dict(miner.counts.dropped), _results(miner))
+
+    return stage.run(work)
+
+
+def load_rescorer(options: TriplesOptions) -> PairScorer:
+    """The scorer that `--rescore` names."""
+    return load_run_scorer(RerankOptions(model=str(options.rescore), **options.computing))
+
+
+def _count(source: Path | Topics, corpus: Corpus) -> int:
+    """The number of queries. Raises StaleInputError where they are about documents of another corpus."""
+    if isinstance(source, Topics):
+        if not source.qrels:
+            raise ConfigError(f"split {source.split!r} has no judgements to take positives from; give --input FILE")
+        return len(source.queries)
+    count, unknown, first = 0, 0, ""
+    for query in read_synthetic_queries(source):
+        count += 1
+        if query.doc_id not in corpus:
+            unknown, first = unknown + 1, first or query.doc_id
+    if unknown:
+        raise StaleInputError(
+            f"{source}: {unknown} of {count} queries are about documents this corpus lacks, "
+            f"{first!r} first; give the corpus they were written for"
+        )
+    return count
+
+
+def _asked(source: Path | Topics, corpus: Corpus, miner: NegativeMiner) -> Iterator[QueryWithPositives]:
+    if isinstance(source, Path):
+        for query in read_synthetic_queries(source):
+            yield QueryWithPositives(Query(query.query_id, query.text), (query.doc_id,))
+        return
+    for query_id, text in source.queries.items():
+        relevant = [doc_id for doc_id, relevance in source.qrels.get(query_id, {}).items() if relevance > 0]
+        positives = tuple(doc_id for doc_id in relevant if doc_id in corpus)
+        if len(positives) < len(relevant):
+            miner.counts.dropped["positive_not_in_corpus"] += len(relevant) - len(positives)
+        yield QueryWithPositives(Query(query_id, text), positives)
+
+
+def _judged(splits: Sequence[Topics], progress: Progress) -> RelevantDocuments:
+    judged = RelevantDocuments()
+    for topics in splits:
+        topics.say_remarks(progress)
+        judged.add(topics.queries, topics.qrels)
+    return judged
+
+
+def _write(
+    output: Path,
+    runs: Mapping[Source, Path],
+    miner: NegativeMiner,
+    blocks: Iterable[Sequence[QueryWithPositives]],
+    corpus: Corpus,
+    progress: Progress,
+) -> int:
+    """All files in one pass; none of them appears where it fails. Returns the number of triples."""
+    count = 0
+    with triple_writer(output, with_ids=True) as write, ExitStack() as stack:
+        streams = {source: stack.enter_context(atomic_writer(path)) for source, path in runs.items()}
+        for block in blocks:
+            mined, found = miner.mine(block)
+            for source, run in found.items():
+                streams[source].writelines(f"{line}\n" for line in run_lines(run, source))
+            for row in (row for one in mined for row in _rows(one, corpus)):
+                write(row)
+                count += 1
+            progress.advance(len(block))
+        if not count:
+            raise ConfigError(
+                f"no negative is found for any of {miner.counts.queries} queries "
+                f"({dropped_line(miner.counts.dropped)}); give other --ranks or a looser rule"
+            )
+    return count
+
+
+def _rows(mined: MinedQuery, corpus: Corpus) -> Iterator[TripleRow]:
+    query, positive = one_line(mined.query.text), one_line(mined.positive.full_text)
+    for negative, ids in zip(mined.negatives, mined.triples, strict=True):
+        texts = TripleTexts(query, positive, one_line(corpus[negative.doc_id].full_text))
+        yield TripleRow(texts, ids, negative.record(ids.query_id, ids.positive_doc_id))
+
+
+def _results(miner: NegativeMiner) -> dict[str, object]:
+    counts = miner.counts
+    return {
+        "queries": counts.queries,
+        "positives": counts.pairs,
+        "positive_not_retrieved": counts.not_retrieved,
+        "sources": dict(counts.sources),
+        "passed_over": dict(counts.passed_over),
+    }
