@@ -65,6 +65,9 @@ class Parser(argparse.ArgumentParser):
         formatter = self._get_formatter()
         required = [action for action in self._actions if action.required or not action.option_strings]
         formatter.add_usage(None, required, [], prefix="usage: ")
+        usage = formatter.format_help().rstrip()
+        formatter = self._get_formatter()
+        formatter.add_text(f"{usage} [flags]")
         formatter.add_text(self.description)
         hidden = 0
         for group in self._action_groups:
@@ -77,7 +80,8 @@ class Parser(argparse.ArgumentParser):
                 formatter.end_section()
         formatter.add_text(self.epilog)
         if hidden:
-            formatter.add_text(f"{hidden} more flags: {self.prog} --help-all")
+            more = "1 more flag" if hidden == 1 else f"{hidden} more flags"
+            formatter.add_text(f"{more}: {self.prog} --help-all")
         return formatter.format_help()
 
     def error(self, message: str) -> NoReturn:
@@ -177,7 +181,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """argparse's, with `--[no-]fuse` for a switch and `[flags]` at the end of the usage line."""
+    """argparse's, with `--[no-]fuse` for a switch."""
 
     def __init__(self, prog: str, **settings: Any) -> None:  # noqa: ANN401 - argparse's
         super().__init__(prog, max_help_position=HELP_COLUMN, **settings)
@@ -186,9 +190,6 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         if isinstance(action, argparse.BooleanOptionalAction):
             return f"--[no-]{action.option_strings[0].removeprefix('--')}"
         return super()._format_action_invocation(action)
-
-    def _format_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any) -> str:  # noqa: ANN401 - argparse's
-        return super()._format_usage(usage, actions, groups, prefix).rstrip() + " [flags]\n\n"
 
 
 class _HelpAll(argparse.Action):
