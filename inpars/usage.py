@@ -40,7 +40,8 @@ class Parser(argparse.ArgumentParser):
         settings.setdefault("formatter_class", HelpFormatter)
         super().__init__(**{"allow_abbrev": False, **settings})
         self._tolerance = tolerance
-        self.add_argument("--help-all", action=_HelpAll, nargs=0, help=argparse.SUPPRESS)
+        if tolerance is None:  # the InPars toolkit's commands keep their flags
+            self.add_argument("--help-all", action=_HelpAll, nargs=0, help=argparse.SUPPRESS)
         self._negative_number_matcher = re.compile(f"^(?:{NUMBER.pattern})$", re.IGNORECASE)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401 - as argparse has it
