@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 
 from inpars import __version__
+from inpars.config_files import PRINT, add_config_flags, config_text, expanded
 from inpars.errors import InparsError
 from inpars.models.engine_backend import use_engine
 from inpars.models.processor import keep_freed_memory
@@ -130,7 +131,13 @@ def _dispatch(arguments: list[str]) -> int:
     command = importlib.import_module(module_of(name))
     own = Parser(prog=f"inpars {name}", description=command.__doc__)
     command.add_arguments(own)
-    with running(["inpars", *arguments]):
+    add_config_flags(own, like=name == "run")
+    typed, rest = rest, expanded(own, rest)
+    with running(["inpars", name, *(word for word in rest if word != PRINT)]):
+        if PRINT in rest:
+            rest.remove(PRINT)
+            print(config_text(own, own.parse_args(rest), typed, rest))
+            return 0
         if not any("://" in argument for argument in rest):
             return _run(command, own.parse_args(rest))
         from inpars.console import Console  # only where something may lie in an object store

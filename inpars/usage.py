@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**{"allow_abbrev": False, **settings})
         self._tolerance = tolerance
         if tolerance is None:  # the InPars toolkit's commands keep their flags
-            self.add_argument("--help-all", action=_HelpAll, nargs=0, help=argparse.SUPPRESS)
+            self.add_argument("--help-all", action=_HelpAll, nargs=0, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         self._negative_number_matcher = re.compile(f"^(?:{NUMBER.pattern})$", re.IGNORECASE)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401 - as argparse has it
@@ -106,7 +106,7 @@ class Parser(argparse.ArgumentParser):
                 continue
             if self._tolerance is not None and not near_flags(name, self._option_string_actions, self._tolerance):
                 continue
-            kinds = [kind for kind, parser in self._kinds().items() if name in parser._option_string_actions]
+            kinds = [kind for kind, parser in self.kinds().items() if name in parser._option_string_actions]
             if kinds:
                 self.error(f"{name} comes after {' or '.join(kinds)}")
             meant = near_flags(name, self._option_string_actions)
@@ -119,10 +119,11 @@ class Parser(argparse.ArgumentParser):
                 return
             if _is_flag(argument):
                 yield argument.partition("=")[0]
-            elif self._kinds():
+            elif self.kinds():
                 return  # what follows is the matter of that kind's parser
 
-    def _kinds(self) -> dict[str, argparse.ArgumentParser]:
+    def kinds(self) -> dict[str, argparse.ArgumentParser]:
+        """The parsers of the subcommands, by name."""
         return {
             name: parser
             for action in self._actions
@@ -132,7 +133,7 @@ class Parser(argparse.ArgumentParser):
 
     def _refuse_strays(self, arguments: Sequence[str]) -> None:
         """Name the flag of a value that has none."""
-        if self._kinds():
+        if self.kinds():
             return
         extras = self._extras(arguments)
         for before, extra in zip(["", *extras], extras, strict=False):

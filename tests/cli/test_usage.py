@@ -143,7 +143,7 @@ def numeric_flags():
     for name in cli.COMMANDS:
         parser = Parser(prog=f"inpars {name}")
         importlib.import_module(cli.module_of(name)).add_arguments(parser)
-        kinds = parser._kinds() or {"": parser}
+        kinds = parser.kinds() or {"": parser}
         for kind, own in kinds.items():
             for action in own._actions:
                 if action.type in (int, float):
