@@ -259,3 +259,30 @@ def test_wrong_command_lines_load_nothing_heavy():
     for line, (code, loaded) in heavy_after(WRONG).items():
         assert code in (1, 2), line
         assert loaded == [], line
+
+
+def test_every_command_and_a_search_work_without_what_windows_lacks(tmp_path):
+    (tmp_path / "corpus.jsonl").write_text(
+        '{"_id": "a", "text": "amber is resin"}\n{"_id": "b", "text": "basalt is rock"}\n'
+    )
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q", "text": "amber resin"}\n')
+    program = f"""
+import importlib, sys, warnings
+warnings.filterwarnings("ignore", "only soft file lock")  # filelock has another one on Windows
+for name in ("fcntl", "resource", "pwd", "grp", "termios"):
+    sys.modules[name] = None
+import os
+del os.fork
+from inpars.cli import COMMANDS, main, module_of
+for name in COMMANDS:
+    importlib.import_module(module_of(name))
+files = ["--corpus", {str(tmp_path / "corpus.jsonl")!r}, "--queries", {str(tmp_path / "queries.jsonl")!r}]
+assert main(["search", *files, "--k", "1", "--quiet", "--output", {str(tmp_path / "run.trec")!r}]) == 0
+from inpars.retrieval import index_state
+from pathlib import Path
+with index_state.writing(Path({str(tmp_path / "index")!r})):
+    pass
+"""
+    done = run(program)
+    assert done.stderr == ""
+    assert (tmp_path / "run.trec").read_text().startswith("q Q0 a 1 ")
