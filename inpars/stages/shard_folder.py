@@ -50,7 +50,7 @@ class ShardFolder:
             return folder
         with storage_errors(path):
             if path.exists():
-                progress.note(f"{path} was begun with other settings or inputs and is begun anew")
+                progress.note(f"{path}: settings or inputs changed since the interrupted run; starting over")
                 shutil.rmtree(path)
             path.mkdir(parents=True)
         _write(path / HEADER, {"made_from": header, "size": size, "total": total})

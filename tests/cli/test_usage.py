@@ -111,7 +111,7 @@ def test_flags_of_hugging_faces_trainer_are_left_aside_with_the_one_they_may_sta
     flags = ["--output_dir", "o", "--triples", "gone.tsv", "--logging_strategy", "no"]
     assert toolkit("train")(flags) == 1
     aside = capsys.readouterr().err.splitlines()[0]
-    assert aside == "left aside: --logging_strategy is not known (is --logging_steps meant?)"
+    assert aside == "ignored: --logging_strategy is not known (is --logging_steps meant?)"
 
 
 def test_help_of_a_command(capsys):
