@@ -126,15 +126,20 @@ def _file_flags(parser: Parser, path: Path) -> dict[str, list[str]]:
         raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a mapping of flags to values is needed, 'max-documents: 500' for instance")
+    return flag_words(parser, values, str(path))
+
+
+def flag_words(parser: argparse.ArgumentParser, values: Mapping[str, Any], source: str) -> dict[str, list[str]]:
+    """The arguments of each flag. Raises ConfigError with all that is wrong; `source` is named in front of it."""
     known = parser._option_string_actions
     problems, flags = [], {}
     for key, value in values.items():
         name = f"--{str(key).replace('_', '-')}"
         if name not in known or name in (CONFIG, PRINT):
             meant = near_flags(name, known)
-            problems.append(f"{path}: unknown key {key!r}" + (f"; did you mean {meant[0][2:]!r}?" if meant else ""))
+            problems.append(f"{source}: unknown key {key!r}" + (f"; did you mean {meant[0][2:]!r}?" if meant else ""))
         elif isinstance(words := _words(known[name], name, value), str):
-            problems.append(f"{path}: {key}: {words}")
+            problems.append(f"{source}: {key}: {words}")
         else:
             flags[name] = words
     if problems:

@@ -21,7 +21,7 @@ LAYERS = """
     answering  interchange  reports
     stages  distributed  pipeline
     deploy  serve  remote  doctor
-    commands  cli
+    commands  cli  api
     toolkit_commands  generate  filter  generate_triples  train  rerank  evaluate  __main__
 """
 
