@@ -20,7 +20,7 @@ def test_the_table_is_setup_cfgs():
     declared = {
         name: [line for line in text.split("\n") if line and not line.startswith("#")]
         for name, text in parser["options.extras_require"].items()
-        if name not in ("test", "reference", "notebooks", "all")  # for developers, and a sum
+        if name not in ("test", "reference", "notebooks", "docs", "all")  # for developers, and a sum
     }
     assert {extra.name: [package.requirement for package in extra.packages] for extra in EXTRAS.values()} == declared
 
