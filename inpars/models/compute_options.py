@@ -26,7 +26,7 @@ class ComputingOptions:
     dtype: DtypeName = option(
         "auto", help="number format; auto: bfloat16 if the hardware is fast with it, else float32"
     )
-    device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
+    device: str = option("auto", help="auto, cpu, mps, cuda or cuda:N", changes_result=False)
     engine_backend: EngineName = option(
         "auto",
         help="compute engine on a CPU; auto: OpenVINO if installed and a short trial, remembered, finds it "

@@ -17,11 +17,11 @@ GPU_KINDS = ("cuda", "mps", "xpu")
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
-    """The device of that name; `auto` is the first GPU where there is one. Raises ConfigError for one not here."""
+    """The device of that name; `auto` is the first GPU (CUDA, or Apple's MPS) if there is one. Raises ConfigError for one not here."""
     if isinstance(name, torch.device):
         return name
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(next((kind for kind in ("cuda", "mps") if _count(kind)), "cpu"))
     found = DEVICE.fullmatch(name)
     if found and int(found[2] or 0) < _count(found[1]):
         return torch.device(name)
