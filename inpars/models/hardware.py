@@ -17,7 +17,10 @@ GPU_KINDS = ("cuda", "mps", "xpu")
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
-    """The device of that name; `auto` is the first GPU (CUDA, or Apple's MPS) if there is one. Raises ConfigError for one not here."""
+    """The device of that name; `auto` is the first GPU, CUDA or Apple's, if there is one.
+
+    Raises ConfigError for a device that this machine lacks.
+    """
     if isinstance(name, torch.device):
         return name
     if name == "auto":
