@@ -10,6 +10,7 @@ from typing import Literal
 
 from inpars.errors import ConfigError
 from inpars.models.compute_options import ComputingOptions
+from inpars.models.retrievers import DENSE, RetrieverKindName, kind_words
 from inpars.options import POSITIVE, SEED, SHARE, Bounds, option
 from inpars.scoring.kinds import ScorerKind, kind_help, learning_rates
 from inpars.training.losses import LossName, loss_help
@@ -99,8 +100,9 @@ class RerankerOptions(ValidatedOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrieverOptions(ValidatedOptions):
-    """How a bi-encoder is trained."""
+    """How a retriever is trained."""
 
+    kind: RetrieverKindName = option(DENSE, help=f"what it becomes ({kind_words()})", changes_result="unless default")
     loss: Literal["mnrl", "cached-mnrl", "margin-mse"] = option(
         "mnrl",
         help="mnrl: the positive against all documents of the batch; cached-mnrl: the same in the memory of a "
@@ -113,7 +115,7 @@ class RetrieverOptions(ValidatedOptions):
     )
     scale: float | None = option(
         None,
-        help="factor on the similarity before the softmax (default: 20 for a cosine, 1 for a dot product)",
+        help="factor on the similarity before the softmax (default: 20 for a cosine, 1 for a dot product and MaxSim)",
         bounds=POSITIVE,
     )
     teacher: str | None = option(
@@ -128,6 +130,13 @@ class RetrieverOptions(ValidatedOptions):
     matryoshka_dims: str | None = option(
         None, help="train these leading dimensions too, 384,256,128,64 for instance", metavar="N,N"
     )
+    flops_queries: float = option(
+        5e-5,
+        help="weight of the FLOPS regulariser on queries, of sparse ones alone: more of it leaves them fewer words",
+        changes_result="unless default",
+        minimum=0,
+    )
+    flops_documents: float = option(3e-5, help="the same on documents", changes_result="unless default", minimum=0)
     query_prefix: str | None = option(None, help="stands before every query (default: the model's own)")
     document_prefix: str | None = option(None, help="stands before every document (default: the model's own)")
     lora_rank: int = option(0, help="rank of low-rank adapters (LoRA), merged at the end; 0: all weights", minimum=0)
