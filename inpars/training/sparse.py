@@ -6,15 +6,18 @@ queries and documents, whose weights rise over the first third of the steps. All
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+from scipy.sparse import csr_array, vstack
 from sentence_transformers import SparseEncoder
 from sentence_transformers.sparse_encoder import losses
 from sentence_transformers.sparse_encoder.callbacks.splade_callbacks import SpladeRegularizerWeightSchedulerCallback
 from torch import Tensor
 from transformers import TrainerCallback
 
+from inpars.batches import slices
 from inpars.engines.splade_pooling import pool_before_activation
 from inpars.models import retriever_loading
 from inpars.models.compute_options import Placement
@@ -23,6 +26,8 @@ from inpars.training.embedding_batches import embed as embed  # noqa: PLC0414 - 
 from inpars.training.embedding_losses import Embedded, Objective, margins_of
 from inpars.training.library_losses import Given, columns_of
 from inpars.training.options import RetrieverOptions
+
+TOGETHER = 32  # texts that are validated with, each of which has a logit a token and word of the vocabulary
 
 
 def load(options: RetrieverOptions, where: Placement) -> SparseEncoder:
@@ -59,6 +64,13 @@ def margins(model: SparseEncoder, embedded: Embedded) -> Tensor:
 
 def similarities(model: SparseEncoder, queries: Sequence[str], documents: Sequence[str]) -> Tensor:
     """Dot products of each query with each document, (queries, documents)."""
-    settings: dict[str, Any] = {"show_progress_bar": False}
-    found = model.encode_query(list(queries), **settings), model.encode_document(list(documents), **settings)
-    return model.similarity(*(vectors.float() for vectors in found)).cpu()
+    return torch.from_numpy(
+        (_weights(model.encode_query, queries) @ _weights(model.encode_document, documents).T).toarray()
+    )
+
+
+def _weights(encode: Callable[..., Tensor], texts: Sequence[str]) -> csr_array:
+    """Of the words of all texts, (texts, vocabulary), most of which are 0."""
+    settings: dict[str, Any] = {"show_progress_bar": False, "convert_to_sparse_tensor": False}
+    parts = [encode(list(some), batch_size=TOGETHER, **settings) for some in slices(texts, TOGETHER)]
+    return vstack([csr_array(part.float().cpu().numpy()) for part in parts], format="csr")
