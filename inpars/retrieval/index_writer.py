@@ -59,13 +59,13 @@ MOST_DELETED = 0.3  # share of a segment's rows above which it is written anew
 class Fingerprinted(Protocol):
     """A retriever; `fingerprint` changes with its weights."""
 
+    name: str
     fingerprint: str
 
 
 class DocumentEncoder(Fingerprinted, Protocol):
     """Embeds documents, as `retrieval.dense.Encoder` does."""
 
-    name: str
     window_tokens: int | None
 
     def encode_documents(self, texts: Sequence[str], progress: Progress = SILENT) -> Embeddings:
@@ -199,7 +199,7 @@ def weights_of(encoder: Fingerprinted) -> str:
     return encoder.fingerprint.rpartition("\0")[0] or encoder.fingerprint
 
 
-def check_encoder(state: IndexState, encoder: DocumentEncoder) -> None:
+def check_encoder(state: IndexState, encoder: Fingerprinted) -> None:
     """Raise StaleInputError unless the index was made with this encoder."""
     if state.weights != weights_of(encoder):
         raise StaleInputError(
