@@ -31,8 +31,9 @@ Writer = Callable[[Source, Path, Layout, Written], None]
 class Format:
     """One toolkit's files.
 
-    `read` is absent where a format is only written. `made_ids` names the ids that the format lacks and an import makes; `folder` says that an export is a folder, and
-    `positives_only` that it has pairs that belong together, without grades.
+    `read` is absent where a format is only written. `made_ids` names the ids that the format lacks and an import makes;
+    `folder` says that an export is a folder, and `positives_only` that it has pairs that belong together, without
+    grades.
     """
 
     holds: str

@@ -1,7 +1,7 @@
 """Documents and queries with the word weights of a sparse retriever, as search engines take them.
 
-OpenSearch and Elasticsearch: bodies of the bulk API with a `rank_features` or `sparse_vector` field, and queries ready to
-be sent. Qdrant: points with a named sparse vector. Engines that keep 9 significant bits change a weight by up to 0.4%.
+OpenSearch and Elasticsearch: bodies of the bulk API with a `rank_features` or `sparse_vector` field, and queries that
+can be sent. Qdrant: points with a named sparse vector. Lucene keeps 9 significant bits: a weight changes by up to 0.4%.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The score of a document is the sum, over the query's tokens, of the greatest similarity to one of its tokens (Khattab
 and Zaharia, arXiv 2004.12832). All documents are compared, which a small corpus allows; for a large one a first stage's
-run is reranked. Vectors are kept in float16: a score then differs from that of float32 by less than 1e-4.
+run is reranked. Vectors are kept in float16: a score then differs from that of float32 by less than a ten-thousandth.
 """
 
 from __future__ import annotations
