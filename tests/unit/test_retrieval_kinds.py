@@ -70,7 +70,7 @@ def test_scores_are_the_library_s_and_the_best_come_first(tiny, corpus, kind, ba
     for query, own in zip(QUERIES, scores, strict=True):
         found = dict(zip(ids, own.tolist(), strict=True))
         assert list(run[query.query_id]) == [doc_id for doc_id, _ in rank(run[query.query_id])]
-        assert run[query.query_id] == pytest.approx({name: found[name] for name in run[query.query_id]}, rel=1e-4)
+        assert run[query.query_id] == pytest.approx({name: found[name] for name in run[query.query_id]}, rel=5e-4)
         left = set(ids) - set(run[query.query_id])
         assert max(found[name] for name in left) <= min(run[query.query_id].values()) + 1e-3
 
@@ -100,7 +100,7 @@ def test_scores_of_pairs_are_told_whether_found_or_not(tiny, corpus, kind):
     scores = expected(model(tiny, kind), kind)
     _, told = index.search_beside(QUERIES, 1, [("q2", "d07"), ("q2", "d30"), ("q4", "d00")])
     assert told == pytest.approx(
-        {("q2", "d07"): scores[2, 7], ("q2", "d30"): scores[2, 30], ("q4", "d00"): scores[4, 0]}, rel=1e-4
+        {("q2", "d07"): scores[2, 7], ("q2", "d30"): scores[2, 30], ("q4", "d00"): scores[4, 0]}, rel=5e-4
     )
     with pytest.raises(DataFormatError, match="'d99'"):
         index.search_beside(QUERIES, 1, [("q2", "d99")])
