@@ -77,7 +77,7 @@ def test_the_loss_falls_and_plain_sentence_transformers_finds_the_positives(tiny
     assert retriever_kind(str(tmp_path / "model")) == kind
     queries, positives, negatives = ([getattr(row, name) for row in rows()] for name in TripleTexts.__slots__)
     found = similarities(load(kind, tmp_path / "model"), queries, positives + negatives)
-    assert (found.argmax(dim=1) == torch.arange(ROWS)).float().mean() > 0.9
+    assert (found.argmax(dim=1) == torch.arange(ROWS)).float().mean() > 0.7  # by chance 1 of 48
 
 
 def embedded(tiny, kind, size=4):
