@@ -1,15 +1,12 @@
-"""Answer a question from a collection: words of a document, or a text with numbered sources.
+"""Answer a question from a collection: with words of a document, or with generated text and numbered sources.
 
-Documents are found by BM25 and a bi-encoder, put together by their z-scores and reordered by a reranker where one is
-named. Without a model that marks answers (--reader; `inpars train reader` makes one) the sentence nearest to the
-question is shown. Its score is nearness: over SQuAD's paragraphs it keeps out questions about something else, but of
-questions that are close and have no answer there it still answers two in three. Below --threshold, and where the
-sources say nothing, there is no answer, and the exit code is still 0.
+Documents are retrieved by BM25 and a bi-encoder, or by --run's measured system, and reranked if --reranker names one.
+Without a --reader (`inpars train reader` makes one) the answer is the sentence closest to the question: on SQuAD this
+rejects questions about other topics, but still answers two in three of the close questions that have no answer. If
+nothing reaches --threshold there is no answer, and the exit code is still 0.
 
---run FOLDER answers from what the measured system of an `inpars run` finds.
-
-A small language model in this process (smollm2-135m) copies from a few sentences and is often wrong about more than a
-definition or a number: look at the source that it names, or give --base-url with a larger model.
+The embedded smollm2-135m copies from a few sentences and is often wrong beyond a definition or a number: check the
+source it cites, or use a larger model with --base-url.
 """
 
 from __future__ import annotations
@@ -42,10 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--answer",
         choices=("extractive", "generated"),
-        help="words of a document, or a text a language model writes (default: extractive, or generated where --model "
-        "or --base-url is given)",
+        help="extractive: words of a document; generated: text from a language model (default: extractive, or"
+        " generated with --model or --base-url)",
     )
-    add_number(parser, "--k", bounds=COUNT, default=DEFAULT_SOURCES, help="sources read (default: %(default)s)")
+    add_number(parser, "--k", bounds=COUNT, default=DEFAULT_SOURCES, help="sources to read (default: %(default)s)")
     add_search_flags(parser)
     add_flags(parser, AnswerOptions)
     add_flags(parser, EngineOptions)
@@ -69,9 +66,7 @@ def run(flags: argparse.Namespace) -> None:
 
 def add_index_flag(parser: argparse.ArgumentParser) -> None:
     """Add --index."""
-    parser.add_argument(
-        "--index", type=Path, metavar="DIR", help="index on disk, made by `inpars index`, instead of a dataset"
-    )
+    parser.add_argument("--index", type=Path, metavar="DIR", help="index built by `inpars index`, instead of a dataset")
 
 
 def add_search_flags(parser: argparse.ArgumentParser) -> None:
@@ -79,13 +74,13 @@ def add_search_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--system",
         metavar="NAME",
-        help="hybrid: all there is; dense: the bi-encoder alone; base: --base-retriever; bm25; of a measured run: "
-        "measured, or one of its stages (default: the first there is)",
+        help="hybrid: everything available; dense: the bi-encoder; base: --base-retriever; bm25; with --run: "
+        "measured, or one of its stages (default: the first available)",
     )
     parser.add_argument(
         "--filter",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="only documents with this metadata, source=*.pdf for instance; several must all fit",
+        help="only documents with this metadata, source=*.pdf for instance; all must match if repeated",
     )

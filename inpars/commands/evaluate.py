@@ -1,10 +1,10 @@
 """Measure TREC runs against judgements, side by side, with paired tests of their differences.
 
-The first run is the baseline. What is measured follows the collection: BEIR nDCG@10 and R@100, MS MARCO dev RR@10 and
-R@1000 in file order, TREC DL 2019 and 2020 nDCG@10 with RR and AP of grade 2 up, Robust04 nDCG@20 and AP; --preset or
---metrics say otherwise. A judged query that a run lacks scores 0. Below the table stand, in words, which differences
-are noise and what puts numbers in doubt: unjudged results, repeated documents, ranks that contradict scores, test
-queries seen before, which BM25 it was. Runs are TREC's or MS MARCO's (query, document, rank).
+The first run is the baseline. Default measures follow the collection: nDCG@10 and R@100 for BEIR, RR@10 and R@1000 in
+file order for MS MARCO dev, nDCG@10, RR and AP (grade 2 or higher) for TREC DL 2019 and 2020, nDCG@20 and AP for
+Robust04. A judged query missing from a run scores 0. Below the table: which differences are noise, and what puts the
+numbers in doubt (unjudged results, repeated documents, ranks that contradict scores, test queries seen in training,
+the BM25 variant). Runs may be in TREC or MS MARCO format.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_flags(parser)
     add_split_flag(parser)
     parser.add_argument(
-        "--run", type=Path, action="append", required=True, metavar="PATH", help="run; may be given several times"
+        "--run", type=Path, action="append", required=True, metavar="PATH", help="run to evaluate; repeatable"
     )
     add_flags(parser, EvaluateOptions)
     parser.add_argument(
         "--leave-out",
         type=Path,
         metavar="PATH",
-        help="ids of queries not to be judged by, one a line: those that a prompt showed as examples",
+        help="ids of queries to exclude, one per line: those shown as examples in a prompt, for instance",
     )
     parser.add_argument(
         "--train-queries",
@@ -60,15 +60,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="queries or triples that models were trained on, to be looked for in the test (.jsonl or .tsv; those in "
-        "the manifests behind a run are found by themselves)",
+        help="training queries or triples to look for in the test set (.jsonl or .tsv; those of manifests are"
+        " found automatically)",
     )
     parser.add_argument(
-        "--prompt", action="append", default=[], metavar="NAME", help="prompt whose examples are looked for in the test"
+        "--prompt",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="prompt whose examples are looked for in the test set",
     )
-    parser.add_argument("--output", type=Path, metavar="PATH", help="write measures, per query too, to this JSON file")
     parser.add_argument(
-        "--report", type=Path, metavar="PATH", help="write an HTML page with plots, and beside it the same as JSON"
+        "--output", type=Path, metavar="PATH", help="write the measures, also per query, to this JSON file"
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="PATH", help="write an HTML page with plots, and the same as JSON next to it"
     )
     add_display_flags(parser)
 

@@ -1,6 +1,6 @@
-"""Write triples, synthetic queries, a run or a dataset in the form of another toolkit or of a search engine.
+"""Convert triples, synthetic queries, a run or a dataset to the format of another toolkit or search engine.
 
-Documents come from --dataset or --corpus; without them from triples.tsv or the synthetic queries' own texts.
+Document texts come from --dataset or --corpus, else from triples.tsv or the synthetic queries.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's flags."""
     add_flags(parser, ExportOptions)
     parser.add_argument(
-        "--triples", type=Path, metavar="PATH", help="triples.tsv or triples.ids.tsv; what lies beside it is read too"
+        "--triples", type=Path, metavar="PATH", help="triples.tsv or triples.ids.tsv, with the files next to it"
     )
     parser.add_argument("--input", type=Path, metavar="PATH", help="synthetic queries, JSON lines")
     parser.add_argument("--run", type=Path, metavar="PATH", help="TREC run")

@@ -1,7 +1,7 @@
-"""An index on disk: documents with their embeddings, for `search`, `ask` and `serve` with --index.
+"""Build and update an index on disk: documents with their embeddings, for `search`, `ask` and `serve` with --index.
 
-It is searched exactly, or approximately by faiss where it is large. Adding and deleting cost what was added or deleted;
-killed at any moment, an index holds all of a change or nothing of it, and the same command goes on.
+Small indexes are searched exactly, large ones approximately by faiss. Adding and deleting take time in proportion to
+the change. Every change is atomic: after a crash the index holds all of it or none, and the same command resumes.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from inpars.retrieval.dense import Encoder
 
 ACTIONS = {
-    "build": "make an index of documents",
-    "add": "add documents, replacing those whose id is there with another text",
+    "build": "build an index of documents",
+    "add": "add documents; replace those whose text changed",
     "delete": "delete documents by id or by metadata",
-    "info": "say what is in an index",
+    "info": "describe an index",
 }
 
 
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         for name, text in ACTIONS.items()
     }
     for own in parsers.values():
-        own.add_argument("--index", type=Path, required=True, metavar="DIR", help="the index's folder")
+        own.add_argument("--index", type=Path, required=True, metavar="DIR", help="folder of the index")
     for name in ("build", "add"):
         _add_encoding_flags(parsers[name], name)
     parsers["build"].add_argument(
@@ -60,8 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how it is searched; auto: exactly up to 100,000 documents, then by a graph, above 2 million by inverted "
         "lists (default: auto)",
     )
-    parsers["build"].add_argument("--overwrite", action="store_true", help="build anew where there is an index")
-    parsers["add"].add_argument("--sync", action="store_true", help="also delete what these documents lack")
+    parsers["build"].add_argument("--overwrite", action="store_true", help="replace an existing index")
+    parsers["add"].add_argument("--sync", action="store_true", help="also delete documents that are not among these")
     parsers["delete"].add_argument("--ids", nargs="+", default=[], metavar="ID", help="documents to delete")
     parsers["delete"].add_argument("--ids-file", type=Path, metavar="PATH", help="the same, one a line")
     parsers["delete"].add_argument(

@@ -1,9 +1,10 @@
-"""The whole pipeline into one folder: write queries, filter, mine, train, retrieve, rerank, judge.
+"""Run the whole pipeline into one folder: generate queries, filter, mine, train, search, rerank, evaluate.
 
-Begins with a dataset, or with --documents: a folder of PDF, web pages, texts. Where nobody judged queries, a share of
-the written ones is held out by source file to measure by, and the report says what that proves.
-Run again it redoes only what changed settings touch, and replaces finished results with --overwrite alone; killed at
-any moment, the same command goes on.
+Starts from --dataset, or from --documents: PDF files, web pages, Markdown, plain text. Without judged queries, part of
+the generated ones is held out by source file to evaluate on, and the report says what that shows.
+
+Run the same command again to resume after an interruption. With other settings it redoes only what they affect, and
+replaces finished results only with --overwrite.
 """
 
 from __future__ import annotations
@@ -64,18 +65,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, PipelineOptions)
     add_flags(parser, EvidenceOptions)
     for part in (ChunkOptions, ReadOptions, FetchOptions):
-        add_flags(parser, part)
+        add_flags(parser, part, advanced=True)
     parser.add_argument(
         "--metrics",
         default=" ".join(DEFAULT_METRICS),
         metavar="NAMES",
-        help="measures as ir_measures writes them (default: %(default)s)",
+        help="measures in ir_measures notation (default: %(default)s)",
     )
     add_output_flags(
         parser,
-        "folder of this run",
-        overwrite="replace finished results by those of other settings, redoing what these touch; with the same "
-        "settings do all stages again",
+        "folder of the run",
+        overwrite="replace finished results: redo what changed settings affect, or everything if none changed",
     )
 
 

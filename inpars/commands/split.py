@@ -1,7 +1,7 @@
-"""Set a development set of synthetic queries aside, by source document and cluster of near-duplicate documents.
+"""Hold out a development set of synthetic queries, by source document and cluster of near-duplicate documents.
 
-No document, and none that is nearly the same, has queries on both sides. The development queries are also written in
-BEIR's form with judgements, so that search, rerank and evaluate can use them: --queries FILE --qrels FILE.
+No document, nor a near-duplicate, has queries on both sides. The development queries are also written in BEIR format
+with judgements, for search, rerank and evaluate: --queries FILE --qrels FILE.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--qrels-dev", type=Path, metavar="PATH", help="judgements of these, BEIR's form (default: DEV.qrels.tsv)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="make the outputs again even where up to date")
+    parser.add_argument("--overwrite", action="store_true", help="rebuild the outputs even if they are up to date")
     add_display_flags(parser)
 
 

@@ -1,8 +1,8 @@
 """Mine negatives for queries and write training triples, as texts and as ids.
 
-With --input the queries are synthetic; without it they are the judged queries of --split, one set of triples for each
-relevant document. Documents that any split of the dataset judges relevant for a query of the same id or the same words
-are never its negatives; judgements of documents that the corpus lacks do no harm here and are kept.
+With --input the queries are synthetic; without it they are the judged queries of --split, with triples for each
+relevant document. A document judged relevant in any split, for a query of the same id or the same words, is never a
+negative of that query.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--judgements",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="take no document as a negative that the dataset judges relevant (default: on; off in `inpars run`, "
-        "so that nothing of the test reaches the training)",
+        help="never take a document judged relevant as a negative (default: on; off in `inpars run`, so that "
+        "no test judgement reaches training)",
     )
     add_flags(parser, TriplesOptions)
     add_output_flags(

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from inpars.batches import slices
 from inpars.corpus import Documents
 from inpars.errors import ConfigError, DataFormatError
-from inpars.models.compute_options import DtypeName
+from inpars.models.engine_backend import DtypeName
 from inpars.models.retriever_loading import load_multi_vector
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run

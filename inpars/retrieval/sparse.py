@@ -19,7 +19,7 @@ from inpars.batches import slices
 from inpars.corpus import Documents
 from inpars.engines.splade_pooling import pool_before_activation
 from inpars.errors import ConfigError, DataFormatError
-from inpars.models.compute_options import DtypeName
+from inpars.models.engine_backend import DtypeName
 from inpars.models.retriever_loading import load_sparse
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 
 from inpars.batches import slices
-from inpars.models.compute_options import DtypeName
+from inpars.models.engine_backend import DtypeName
 from inpars.protocols import ScoredPart
 from inpars.retrieval.multi_vector import Encoder, Vectors
 from inpars.scoring.parts import score_all
