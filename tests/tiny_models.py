@@ -14,6 +14,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     BertConfig,
+    BertForMaskedLM,
     BertForQuestionAnswering,
     BertForSequenceClassification,
     BertModel,
@@ -190,6 +191,33 @@ def sentence_transformer(folder: Path) -> Path:
 
     encoder = Transformer(str(_save(folder / "encoder", bert_tokenizer(), BertModel, BertConfig, **_bert_settings())))
     model = SentenceTransformer(modules=[encoder, Pooling(32, "mean")], device="cpu")
+    model.save_pretrained(str(folder / "model"), create_model_card=False)
+    return folder / "model"
+
+
+def masked_lm(folder: Path) -> Path:
+    """A BERT that fills in masked words, from which a SPLADE is trained; its head's weights are its embeddings."""
+    return _save(folder, bert_tokenizer(), BertForMaskedLM, BertConfig, **_bert_settings())
+
+
+def multi_vector(folder: Path, skipped: str = "") -> Path:
+    """A BERT's token states, each of unit length; a document's tokens that are `skipped` words do not count."""
+    from sentence_transformers import MultiVectorEncoder
+    from sentence_transformers.base.modules import Normalize, Transformer
+    from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+
+    encoder = Transformer(str(_save(folder / "encoder", bert_tokenizer(), BertModel, BertConfig, **_bert_settings())))
+    modules = [encoder, MultiVectorMask(skipped.split()), Normalize(module_input_name="token_embeddings")]
+    model = MultiVectorEncoder(modules=modules, device="cpu")
+    model.save_pretrained(str(folder / "model"), create_model_card=False)
+    return folder / "model"
+
+
+def sparse(folder: Path) -> Path:
+    """A masked language model with SPLADE's pooling."""
+    from sentence_transformers import SparseEncoder
+
+    model = SparseEncoder(str(masked_lm(folder / "encoder")), device="cpu")
     model.save_pretrained(str(folder / "model"), create_model_card=False)
     return folder / "model"
 

@@ -21,15 +21,18 @@ from inpars.generation.api.options import ApiOptions, check_api
 from inpars.models.compute_options import ComputingOptions
 from inpars.models.engine_backend import use_engine
 from inpars.models.folders import refuse_server_model
+from inpars.models.retrievers import DENSE, retriever_kind
 from inpars.options import SHARE, check, option
 from inpars.progress import SILENT, Progress
-from inpars.protocols import PairScorer
+from inpars.protocols import PairScorer, TextEncoder
 from inpars.records import Query, Run
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
+from inpars.retrieval.retrievers import retriever_class
 from inpars.retrieval.vector_index import VectorIndex
 
 if TYPE_CHECKING:
     from inpars.retrieval.dense import Encoder
+    from inpars.retrieval.retrievers import Retriever
 
 NO_RETRIEVER = "none"
 DEFAULT_RETRIEVER = "minilm"
@@ -42,11 +45,11 @@ class EngineOptions(ComputingOptions):
 
     retriever: str | None = option(
         None,
-        help="bi-encoder: a folder, an embedded name or a hub id; none leaves it out (default: the index's own, "
-        f"else {DEFAULT_RETRIEVER})",
+        help="retriever of any kind: a folder, an embedded name or a hub id; none leaves it out (default: the index's "
+        f"own, else {DEFAULT_RETRIEVER})",
     )
     base_retriever: str | None = option(
-        None, help="a second bi-encoder to compare with, the untuned one for instance", advanced=True
+        None, help="a second retriever to compare with, the untuned one for instance", advanced=True
     )
     reranker: str | None = option(None, help="reranker for the results: folder or hub id")
     bm25: bool = option(True, help="also search with BM25, if Java is available")
@@ -125,6 +128,7 @@ def open_engine(
     documents: Any = stored if stored is not None else corpus
     notes: list[str] = []
     encoders = _encoders(options, stored)
+    dense = dense_alone(encoders)
     stages: dict[str, Part] = {
         name: dense_stage(name, documents, stored if name == "dense" else None, encoder, progress)
         for name, encoder in encoders.items()
@@ -133,11 +137,11 @@ def open_engine(
     if lexical is not None:
         stages["bm25"] = lexical
     reranker = LockedScorer(_load_reranker(options)) if options.reranker else None
-    reader, writer = answerers(options, answers, reranker, encoders.get("dense"), writes=writes)
+    reader, writer = answerers(options, answers, reranker, dense.get("dense"), writes=writes)
     return Engine(
         documents,
         _systems(stages, encoders, reranker),
-        encoders=encoders,
+        encoders=dense,
         reranker=reranker,
         reader=reader,
         writer=writer,
@@ -155,10 +159,16 @@ def compute_with(options: EngineOptions) -> None:
         use_threads(options.threads)
 
 
-def _encoders(options: EngineOptions, stored: VectorIndex | None) -> dict[str, Encoder]:
+def dense_alone(encoders: Mapping[str, Retriever]) -> dict[str, TextEncoder]:
+    """Those that embed a text as one vector, which sentences are judged by and clients may ask for."""
+    found: dict[str, Any] = {name: own for name, own in encoders.items() if retriever_kind(own.name) == DENSE}
+    return found
+
+
+def _encoders(options: EngineOptions, stored: VectorIndex | None) -> dict[str, Retriever]:
     name = options.retriever or (stored.state.model if stored else DEFAULT_RETRIEVER)
     names = {"dense": None if name == NO_RETRIEVER else name, "base": options.base_retriever}
-    found = {part: load_encoder(model, options) for part, model in names.items() if model is not None}
+    found = {part: load_engine_retriever(model, options) for part, model in names.items() if model is not None}
     if stored is not None and "dense" in found:
         from inpars.retrieval.index_writer import check_encoder
 
@@ -166,29 +176,27 @@ def _encoders(options: EngineOptions, stored: VectorIndex | None) -> dict[str, E
     return found
 
 
-def load_encoder(model: str, options: EngineOptions, window_tokens: int | None = None) -> Encoder:
-    """The bi-encoder of that name, which reads documents in windows of so many tokens."""
+def load_engine_retriever(model: str, options: EngineOptions) -> Retriever:
+    """The retriever of that name, of any kind."""
+    settings = {"max_length": options.max_length, "batch_size": options.batch_size}
+    return retriever_class(model)(model, **settings, **options.placement)
+
+
+def load_encoder(model: str, options: EngineOptions) -> Encoder:
+    """The bi-encoder of that name. Raises ConfigError for a retriever of another kind."""
     from inpars.retrieval.dense import Encoder  # torch
 
-    return Encoder(
-        model,
-        max_length=options.max_length,
-        window_tokens=window_tokens,
-        batch_size=options.batch_size,
-        **options.placement,
-    )
+    return Encoder(model, max_length=options.max_length, batch_size=options.batch_size, **options.placement)
 
 
 def dense_stage(
-    name: str, documents: corpora.Documents, stored: VectorIndex | None, encoder: Encoder, progress: Progress
+    name: str, documents: corpora.Documents, stored: VectorIndex | None, encoder: Retriever, progress: Progress
 ) -> Part:
-    """The bi-encoder over its index: `stored`, or one in the cache, made where there is none yet."""
+    """A retriever over its index: `stored`, or one in the cache, made where there is none yet."""
     if stored is not None:
-        return StoredStage(name, stored, encoder)
-    from inpars.retrieval.dense import dense_index
-
-    index = dense_index(documents, encoder, progress=progress)
-    return Stage(name, documents, index.search)
+        of_index: Any = encoder  # a bi-encoder, as the index's own is
+        return StoredStage(name, stored, of_index)
+    return Stage(name, documents, encoder.index(documents, progress=progress).search)
 
 
 def _bm25_stage(
@@ -224,7 +232,7 @@ def _load_reranker(options: EngineOptions) -> PairScorer:
 
 
 def _systems(
-    stages: Mapping[str, Part], encoders: Mapping[str, Encoder], reranker: PairScorer | None
+    stages: Mapping[str, Part], encoders: Mapping[str, Retriever], reranker: PairScorer | None
 ) -> dict[str, System]:
     """All of it together first, then each part alone."""
     labels = {name: encoders[name].name if name in encoders else "BM25" for name in stages}
@@ -240,7 +248,7 @@ def answerers(
     options: EngineOptions,
     answers: AnswerOptions | None,
     reranker: PairScorer | None,
-    encoder: Encoder | None,
+    encoder: TextEncoder | None,
     *,
     writes: bool,
 ) -> tuple[Reader | None, Writer | None]:
@@ -253,7 +261,7 @@ def answerers(
     return reader, _writer(options, answers, judge) if writes or answers.model or answers.base_url else None
 
 
-def _judge(reranker: PairScorer | None, encoder: Encoder | None) -> Judge:
+def _judge(reranker: PairScorer | None, encoder: TextEncoder | None) -> Judge:
     """What says how near a sentence is to a question."""
     if reranker is not None:
         return extractive.by_reranker(reranker)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from inpars.answering.build_engine import (
     AnswerOptions,
@@ -16,17 +16,20 @@ from inpars.answering.build_engine import (
     answerers,
     bm25_stage,
     compute_with,
+    dense_alone,
     dense_stage,
     load_encoder,
+    load_engine_retriever,
 )
 from inpars.answering.engine import Engine, Part, System
 from inpars.answering.retrievers import LockedScorer, Stage, StoredStage
 from inpars.corpus import Documents
-from inpars.errors import BackendError, MissingDependencyError
+from inpars.errors import BackendError, ConfigError, MissingDependencyError
 from inpars.fusion.system import BM25, FirstStage, Reranking, SearchSystem
+from inpars.models.retrievers import DENSE, retriever_kind
 from inpars.options import check
 from inpars.progress import SILENT, Progress
-from inpars.protocols import PairScorer
+from inpars.protocols import PairScorer, TextEncoder
 from inpars.retrieval.index_writer import check_encoder, check_views
 from inpars.retrieval.vector_index import VectorIndex
 
@@ -55,7 +58,7 @@ def open_measured(
     options = replace(options, k1=system.k1, b=system.b, language=system.language, max_length=None)
     lexical = [stage for stage in system.stages if stage.retriever == BM25]  # first: where it cannot run, at once
     bm25 = {stage.name: _bm25(stage, options, corpus, progress) for stage in lexical}
-    load = cache(lambda model: load_encoder(model, options))  # one network for all stages that it serves
+    load = cache(lambda model: load_engine_retriever(model, options))  # one network for all stages that it serves
     encoders = {
         stage.name: load(stage.retriever).reading(stage.window_tokens)
         for stage in system.stages
@@ -68,11 +71,11 @@ def open_measured(
     )
     reranker = None if system.reranking is None else LockedScorer(_load_reranker(system.reranking, options, load))
     # sentences are judged by a bi-encoder: a likelihood's scores have no threshold from which they answer
-    reader, writer = answerers(options, answers, None, _weightiest(system, encoders), writes=writes)
+    reader, writer = answerers(options, answers, None, _weightiest(system, dense_alone(encoders)), writes=writes)
     return Engine(
         corpus,
         _systems(system, bm25, {**bm25, **dense}, reranker),
-        encoders=encoders,
+        encoders=dense_alone(encoders),
         reranker=reranker,
         reader=reader,
         writer=writer,
@@ -89,8 +92,14 @@ def _bm25(stage: FirstStage, options: EngineOptions, corpus: Documents, progress
 def load_views(system: SearchSystem, options: EngineOptions) -> tuple[Encoder, dict[str, Encoder]]:
     """The encoder of whole documents that an index of the system embeds with, and that of each further view.
 
-    Those of one model share its network.
+    Those of one model share its network. Raises ConfigError where the system has a retriever that is no bi-encoder.
     """
+    for stage in system.stages:
+        if stage.retriever != BM25 and (kind := retriever_kind(stage.retriever)) != DENSE:
+            raise ConfigError(
+                f"an index holds the vectors of bi-encoders, and this system has a {kind} retriever ({stage.label}); "
+                "search and serve it with --run in place of an index"
+            )
     load = cache(lambda model: load_encoder(model, options))
     views = {name: load(stage.retriever).reading(stage.window_tokens) for name, stage in system.views.items()}
     return load(system.embedded.retriever), views
@@ -105,7 +114,7 @@ def _stored(system: SearchSystem, index: VectorIndex, encoders: Mapping[str, Enc
     return {name: StoredStage(name, index, encoder, own[name]) for name, encoder in encoders.items()}
 
 
-def _load_reranker(reranking: Reranking, options: EngineOptions, load: Callable[[str], Encoder]) -> PairScorer:
+def _load_reranker(reranking: Reranking, options: EngineOptions, load: Callable[[str], Any]) -> PairScorer:
     from inpars.scoring import NEAREST_TOKENS, load_scorer
     from inpars.scoring.windows import NearestWindowScorer
 
@@ -123,7 +132,7 @@ def _load_reranker(reranking: Reranking, options: EngineOptions, load: Callable[
     return NearestWindowScorer(scorer, load(retriever).reading(tokens or NEAREST_TOKENS))
 
 
-def _weightiest(system: SearchSystem, encoders: Mapping[str, Encoder]) -> Encoder | None:
+def _weightiest(system: SearchSystem, encoders: Mapping[str, TextEncoder]) -> TextEncoder | None:
     dense = [stage for stage in system.stages if stage.name in encoders]
     return encoders[max(dense, key=lambda stage: stage.weight).name] if dense else None
 

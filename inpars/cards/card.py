@@ -20,6 +20,7 @@ from inpars.filtering.checks import FilterOptions
 from inpars.json_text import JsonError, parse_json
 from inpars.manifest import CARD, MEASURED_BEGIN, MEASURED_END, Manifest
 from inpars.models.embedded import EMBEDDED
+from inpars.models.retrievers import DENSE, MULTI_VECTOR, RETRIEVERS, SPARSE, retriever_kind
 from inpars.scoring.kinds import RERANKERS
 from inpars.storage import atomic_writer
 
@@ -29,10 +30,16 @@ NOT_MEASURED = "No run with this model was evaluated yet; `inpars evaluate` and 
 MEASURED = "Measured with runs of this model:"
 HEADER = ("| collection | system | measure | value |", "|---|---|---|---|")
 TITLES = {
-    BI_ENCODER: "a bi-encoder for search",
+    BI_ENCODER: RETRIEVERS[DENSE].title,
+    **{name: kind.title for name, kind in RETRIEVERS.items() if name != DENSE},
     **{name: kind.title for name, kind in RERANKERS.items()},
 }
-OF_SENTENCE_TRANSFORMERS = (BI_ENCODER, "cross-encoder")
+TAGS = {  # a hub's pipeline, and more tags
+    BI_ENCODER: ("sentence-similarity", ()),
+    MULTI_VECTOR: ("sentence-similarity", ("multi-vector", "ColBERT")),
+    SPARSE: ("feature-extraction", ("sparse-encoder", "splade")),
+}
+OF_SENTENCE_TRANSFORMERS = (*TAGS, "cross-encoder")
 HUB_LICENCES = {"Apache-2.0": "apache-2.0", "Gemma Terms of Use": "gemma"}
 UNKNOWN_LICENCE = "see the parent's card"
 OF_NO_INTEREST = ("model", "dtype", "limit", "teacher_prompt", "kind")
@@ -100,7 +107,8 @@ def add_numbers(folder: Path, numbers: Sequence[Measured]) -> None:
 def kind_of(folder: Path) -> str:
     """A key of TITLES, read off the saved files."""
     if (folder / "modules.json").exists():
-        return BI_ENCODER
+        found = retriever_kind(str(folder))
+        return BI_ENCODER if found == DENSE else found
     path = folder / "config.json"
     try:
         config = parse_json(path.read_bytes())
@@ -114,10 +122,11 @@ def kind_of(folder: Path) -> str:
 
 def _front_matter(kind: str, facts: CardFacts) -> str:
     library = "sentence-transformers" if kind in OF_SENTENCE_TRANSFORMERS else "transformers"
+    pipeline, tags = TAGS.get(kind, ("text-ranking", ()))
     lines = [
         f"library_name: {library}",
-        f"pipeline_tag: {'sentence-similarity' if kind == BI_ENCODER else 'text-ranking'}",
-        "tags:\n- inpars\n- synthetic-queries",
+        f"pipeline_tag: {pipeline}",
+        "\n- ".join(["tags:", "inpars", "synthetic-queries", *tags]),
     ]
     if (parent := hub_id(facts.parent)) is not None:
         lines.append(f"base_model: {parent}")

@@ -5,12 +5,21 @@ A decoder's snippet does in plain transformers what `inpars.scoring` does; a tes
 
 from __future__ import annotations
 
+from inpars.models.retrievers import MULTI_VECTOR, RETRIEVERS, SPARSE
+
 BI_ENCODER = "bi-encoder"
 
 _BI_ENCODER = """\
 from sentence_transformers import SentenceTransformer
 
 vectors = SentenceTransformer("{name}").encode(["a query or a passage"])"""
+
+_OF_RETRIEVERS = """\
+from sentence_transformers import {library}
+
+model = {library}("{name}")
+queries, documents = model.encode_query(["a query"]), model.encode_document(["a passage"])
+scores = model.similarity(queries, documents)"""
 
 _CROSS_ENCODER = """\
 from sentence_transformers import CrossEncoder
@@ -75,6 +84,8 @@ print(score("a query", "a passage"))"""
 MAX_QUERY_TOKENS = 64  # of a query likelihood, as in `inpars.scoring.query_likelihood`
 _OF_LIBRARIES = {
     BI_ENCODER: _BI_ENCODER,
+    MULTI_VECTOR: _OF_RETRIEVERS,
+    SPARSE: _OF_RETRIEVERS,
     "cross-encoder": _CROSS_ENCODER,
     "causal": _YES_OR_NO,
     "query-likelihood": _QUERY_LIKELIHOOD,
@@ -84,7 +95,8 @@ _OF_LIBRARIES = {
 def snippets(kind: str, name: str) -> str:
     """How a model is loaded, as Markdown; a decoder's longer form without this package comes second."""
     name = name.replace("\\", "\\\\").replace('"', '\\"')
-    code = _OF_LIBRARIES.get(kind, _SCORER).format(name=name, max_query_tokens=MAX_QUERY_TOKENS)
+    library = RETRIEVERS[kind].loads if kind in RETRIEVERS else ""
+    code = _OF_LIBRARIES.get(kind, _SCORER).format(name=name, max_query_tokens=MAX_QUERY_TOKENS, library=library)
     if kind not in ("causal", "query-likelihood"):
         return _block(code)
     short = _block(_SCORER.format(name=name))

@@ -1,4 +1,4 @@
-"""Convert triples, synthetic queries, a run or a dataset to the format of another toolkit.
+"""Convert triples, synthetic queries, a run or a dataset to the format of another toolkit or search engine.
 
 Document texts come from --dataset or --corpus, else from triples.tsv or the synthetic queries.
 """
@@ -16,7 +16,8 @@ from inpars.commands.common import (
     open_dataset_if_named,
     print_result,
 )
-from inpars.commands.import_ import LISTING
+from inpars.commands.import_ import listing
+from inpars.interchange import FORMATS
 from inpars.interchange.source import Source
 from inpars.options import add_flags, from_flags
 from inpars.stages.import_export import ExportOptions, exchanged_line, export_file
@@ -30,10 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--input", type=Path, metavar="PATH", help="synthetic queries, JSON lines")
     parser.add_argument("--run", type=Path, metavar="PATH", help="TREC run")
+    parser.add_argument(
+        "--retriever", metavar="MODEL", help="sparse retriever that weighs words, for opensearch, elasticsearch, qdrant"
+    )
     add_dataset_flags(parser)
     add_split_flag(parser)
     add_output_flags(parser, "file or folder, as the format has it")
-    parser.epilog = LISTING
+    parser.epilog = listing(FORMATS)
 
 
 def run(flags: argparse.Namespace) -> None:
@@ -45,6 +49,7 @@ def run(flags: argparse.Namespace) -> None:
         run=flags.run,
         dataset=open_dataset_if_named(flags, progress),
         split=flags.split,
+        retriever=flags.retriever,
         progress=progress,
     )
     options = from_flags(ExportOptions, flags)

@@ -6,14 +6,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 from inpars.commands.common import add_output_flags, console, print_result
 from inpars.interchange import FORMATS, format_of
+from inpars.interchange.format import Format
 from inpars.options import add_flags, from_flags
 from inpars.stages.import_export import ImportOptions, exchanged_line, import_file
 
-LISTING = "formats:\n" + "\n".join(f"  {name:22} {found.holds}" for name, found in FORMATS.items())
+
+def listing(formats: Mapping[str, Format]) -> str:
+    """What follows the flags in --help."""
+    return "formats:\n" + "\n".join(f"  {name:22} {found.holds}" for name, found in formats.items())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, ImportOptions)
     parser.add_argument("--input", type=Path, required=True, metavar="PATH", help="file or folder of that format")
     add_output_flags(parser, "folder; or NAME.jsonl for synthetic queries alone, NAME.trec for a run alone")
-    parser.epilog = LISTING
+    parser.epilog = listing({name: found for name, found in FORMATS.items() if found.read is not None})
 
 
 def run(flags: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ from inpars.reranking import fuse_with_first_stage
 from inpars.runs import rank
 
 LEAST_QUERIES = 10  # from which on a standard error says something
-WINDOWS, TUNED = "base", "tuned"  # names of first stages
+WINDOWS, TUNED, VIEW = "base", "tuned", "view"  # names of first stages; of views their beginning
 RERANKER_WEIGHTS = (0.25, 0.5, 0.75, 1.0)
 SPREAD = 0.02  # of what rerankers at another weight or depth gain or lose from one collection to the next, in nDCG@10
 
@@ -58,9 +58,11 @@ def choose_stages(
 
     The gate's offset is chosen with the first bi-encoder alone, as the gate was learned: written queries overrate
     windows. Windows are a default. A tuned bi-encoder is none: it is tried beside the others, and in place of the
-    windows. Fewer than `LEAST_QUERIES` queries leave the default.
+    windows. Views are none either, and are tried one after the other. Fewer than `LEAST_QUERIES` queries leave the
+    default.
     """
-    names = tuple(name for name in dense if name != TUNED)
+    views = [name for name in dense if name.startswith(VIEW)]
+    names = tuple(name for name in dense if name not in (TUNED, *views))
     alone = judged_mix(gate, found, lexical, [dense[name] for name in names[:1]], qrels, depth, weights).choice
 
     def judged(names: Sequence[str]) -> JudgedMix:
@@ -88,6 +90,12 @@ def choose_stages(
         taken = difference > error
         trials.append(_trial(label, with_it, difference, error, taken=taken))
         names, now = (own, with_it) if taken else (names, now)
+    for view in views:
+        with_it = judged((*names, view))
+        difference, error = paired(with_it.values, now.values, now.weights)
+        taken = difference > error
+        trials.append(_trial(view, with_it, difference, error, taken=taken))
+        names, now = ((*names, view), with_it) if taken else (names, now)
     return now.choice, names, trials
 
 

@@ -15,6 +15,7 @@ from inpars.interchange import (
     msmarco,
     rank_llm,
     sentence_transformers,
+    sparse_vectors,
     tevatron,
     toolkit,
     trec,
@@ -91,6 +92,21 @@ FORMATS: dict[str, Format] = {
         llama_index.read,
         llama_index.write,
         positives_only=True,
+    ),
+    "opensearch": Format(
+        "word weights of a sparse --retriever as rank_features: a folder of bulk bodies and neural_sparse queries",
+        None,
+        sparse_vectors.write_opensearch,
+        folder=True,
+    ),
+    "elasticsearch": Format(
+        "the same as a sparse_vector field, with sparse_vector queries",
+        None,
+        sparse_vectors.write_elasticsearch,
+        folder=True,
+    ),
+    "qdrant": Format(
+        "the same as points with a sparse vector, and queries", None, sparse_vectors.write_qdrant, folder=True
     ),
 }
 

@@ -31,12 +31,13 @@ Writer = Callable[[Source, Path, Layout, Written], None]
 class Format:
     """One toolkit's files.
 
-    `made_ids` names the ids that the format lacks and an import makes; `folder` says that an export is a folder, and
-    `positives_only` that it has pairs that belong together, without grades.
+    `read` is absent where a format is only written. `made_ids` names the ids that the format lacks and an import makes;
+    `folder` says that an export is a folder, and `positives_only` that it has pairs that belong together, without
+    grades.
     """
 
     holds: str
-    read: Reader
+    read: Reader | None
     write: Writer
     made_ids: str = ""
     folder: bool = False

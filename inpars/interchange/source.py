@@ -36,6 +36,7 @@ class Source:
     run: Path | None = None
     dataset: Dataset | None = None
     split: str = DEFAULT_SPLIT
+    retriever: str | None = None
     progress: Progress = SILENT
 
     @property
@@ -155,6 +156,12 @@ class Source:
         if self.corpus is None:
             raise ConfigError("this format holds the documents: give them with --dataset NAME or --corpus FILE")
         return self.corpus
+
+    def needed_retriever(self) -> str:
+        """The model that weighs words. Raises ConfigError where none was named."""
+        if self.retriever is None:
+            raise ConfigError("this format holds the word weights of a sparse retriever: name it with --retriever")
+        return self.retriever
 
     def query_text(self) -> Callable[[str], str]:
         """Query id to text. Raises ConfigError where no queries were named."""

@@ -36,13 +36,15 @@ from inpars.models.compute_options import Placement
 from inpars.models.embedded import EMBEDDED
 from inpars.models.folders import GGUF_SUFFIX, exists, model_folder, model_path, saved_kind
 from inpars.models.hardware import pick_device, pick_dtype
+from inpars.models.retrievers import DENSE, retriever_kind
 from inpars.storage import atomic_folder
 from inpars.text.hashing import hex_key
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+    from sentence_transformers import MultiVectorEncoder, SentenceTransformer, SparseEncoder
 
 Loaded = TypeVar("Loaded")
+OfLibrary = TypeVar("OfLibrary", "SentenceTransformer", "MultiVectorEncoder", "SparseEncoder")
 Pooling: TypeAlias = Literal["mean", "cls", "last"]
 CONVERSION_FORMAT = 1  # raise when a conversion writes something else
 DECODER = "smollm2-135m"
@@ -112,16 +114,23 @@ def load_sentence_transformer(
 
     if (kind := saved_kind(name)) is not None:
         raise ConfigError(f"{name} was saved as a {kind}, a bi-encoder is needed here")
-    device, settings = _settings(where)
-    trust = settings.pop("trust_remote_code")
-
-    def load(source: str) -> SentenceTransformer:
-        return SentenceTransformer(source, device=str(device), trust_remote_code=trust, model_kwargs=settings)
-
-    model = _load(name, load, () if name == BM25 else (BM25,)).eval()
+    if (kind := retriever_kind(name)) != DENSE:
+        raise ConfigError(f"{name} is a {kind} retriever, a bi-encoder is needed here")
+    model = load_with_sentence_transformers(name, SentenceTransformer, where)
     if pooling is not None:
         _set_pooling(model, pooling, name)
     return model
+
+
+def load_with_sentence_transformers(name: str, kind: type[OfLibrary], where: Placement) -> OfLibrary:
+    """A model in evaluation mode, by one of the library's classes."""
+    device, settings = _settings(where)
+    trust = settings.pop("trust_remote_code")
+
+    def load(source: str) -> OfLibrary:
+        return kind(source, device=str(device), trust_remote_code=trust, model_kwargs=settings)
+
+    return _load(name, load, () if name == BM25 else (BM25,)).eval()
 
 
 def _set_pooling(model: SentenceTransformer, pooling: Pooling, name: str) -> None:

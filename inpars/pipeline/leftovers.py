@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from inpars.fusion.parts import VIEW
 from inpars.manifest import manifest_path
 from inpars.pipeline.held_out import choice_files
 from inpars.pipeline.steps import Steps
@@ -68,6 +69,7 @@ def _outputs(folder: Path) -> dict[Path, list[Path]]:
     runs = [folder / "runs" / f"{name}.trec" for name in (*STAGES, *FUSED, *OF_OLDER_VERSIONS)]
     names = ("topics", "choice.json", *(f"{name}.trec" for name in ("bm25", *STAGES)), *OF_EVIDENCE)
     choice = [folder / "choice" / name for name in names]
+    choice += [view for place in ("choice", "runs") for view in sorted((folder / place).glob(f"{VIEW}-*.trec"))]
     tried = [folder / "prompts" / name for name in ("1.jsonl", "2.jsonl", "3.jsonl", "choice.json")]
     return {
         triples: [ids_path(triples), negatives_path(triples), folder / "negatives.trec"],

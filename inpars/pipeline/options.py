@@ -10,6 +10,7 @@ from typing import Literal
 
 from inpars.filtering.checks import FilterOptions
 from inpars.filtering.filters import ScoringFunction
+from inpars.fusion.system import BM25
 from inpars.mining.triples import rank_problems
 from inpars.options import POSITIVE, SEED, Bounds, option
 from inpars.scoring.kinds import ScorerKind
@@ -85,6 +86,13 @@ class PipelineOptions(ClusterOptions):
         advanced=True,
     )
     retriever: str = option("minilm", help="bi-encoder to start from; bm25: none")
+    view: tuple[str, ...] = option(
+        (),
+        help="another retriever of any kind for the mix, such as a folder of `inpars train retriever --kind sparse`; "
+        "used if it improves the mix; repeatable",
+        changes_result="unless default",
+        advanced=True,
+    )
     retriever_epochs: float = option(1.0, help="training epochs of the bi-encoder", bounds=POSITIVE, advanced=True)
     reranker: str = option("smollm2-135m", help="reranker to start from")
     reranker_kind: ScorerKind | Literal["auto"] = option(
@@ -130,6 +138,10 @@ class PipelineOptions(ClusterOptions):
             yield from budget_problems(self.budget)
             if self.engine != "local":
                 yield f"--budget plans for this machine alone; leave --engine {self.engine} or the budget out"
+            if self.view:
+                yield "--budget does not plan for further retrievers; leave --view or the budget out"
+        if self.view and self.retriever == BM25:
+            yield "--view is for a mix of BM25 and a bi-encoder; give --retriever one"
         if self.window_tokens and self.window_tokens < LEAST_WINDOW:
             yield f"--window-tokens is {self.window_tokens}; it must be 0 or at least {LEAST_WINDOW}"
 

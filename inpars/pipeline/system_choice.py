@@ -14,7 +14,7 @@ from typing import Any
 from inpars.errors import UntrainedModelError
 from inpars.formats import read_run, read_synthetic_queries, write_run
 from inpars.fusion.gate import PRIOR
-from inpars.fusion.parts import choose_reranking
+from inpars.fusion.parts import TUNED, VIEW, choose_reranking
 from inpars.fusion.system import BM25, FirstStage, Reranking, SearchSystem, write_system
 from inpars.manifest import Manifest, stamp
 from inpars.options import option
@@ -192,13 +192,14 @@ def lexical_system(run: RunContext, done: Mapping[str, Manifest]) -> SearchSyste
 
 
 def first_stages(run: RunContext, *, tuned: bool) -> tuple[FirstStage, ...]:
-    """BM25, the bi-encoder over whole documents and over windows, and the tuned one where there is one."""
+    """BM25, the bi-encoder over whole documents and over windows, the tuned one if there is one, and further views."""
     own, windows = run.options, run.options.window_tokens or None
     found = [
         FirstStage(name=BM25, retriever=BM25),
         FirstStage(name="whole", retriever=own.retriever),
         *([FirstStage(name="base", retriever=own.retriever, window_tokens=windows)] if windows else []),
-        *([FirstStage(name="tuned", retriever=str(run.tuned), window_tokens=windows)] if tuned else []),
+        *([FirstStage(name=TUNED, retriever=str(run.tuned), window_tokens=windows)] if tuned else []),
+        *(FirstStage(name=f"{VIEW}-{number}", retriever=name) for number, name in enumerate(own.view, start=1)),
     ]
     return tuple(found)
 

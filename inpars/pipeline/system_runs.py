@@ -10,6 +10,7 @@ from typing import Any
 from inpars.datasets import Dataset
 from inpars.distributed import workers_of
 from inpars.formats import read_run, write_run
+from inpars.fusion.parts import VIEW
 from inpars.fusion.system import BM25, SYSTEM_FILE, FirstStage, SearchSystem
 from inpars.manifest import read_manifest, stamp
 from inpars.options import option
@@ -100,6 +101,7 @@ def all_runs(
         run.options.retriever: base,
         BASE_FUSION: _joined(run, "fusion", bm25, base, equal) if base != whole else equal,
         **({TUNED: stages["tuned"]} if "tuned" in stages else {}),
+        **{_label(run, stage): stages[stage.name] for stage in candidates if stage.name.startswith(VIEW)},
         MIX: _measured(run, topics, replace(system, reranking=None), "mix"),
     }
     if system.reranking is not None:
@@ -107,6 +109,12 @@ def all_runs(
         paths[MIX + RERANKED] = _measured(run, topics, system, "mix.reranked")
     _say_measured(run, list(paths.values())[-1])
     return paths
+
+
+def _label(run: RunContext, view: FirstStage) -> str:
+    """A view in the table: its folder, with its number where the name is another's."""
+    names = [BM25, run.options.retriever, BASE_FUSION, TUNED, MIX, *(Path(name).name for name in run.options.view)]
+    return view.label if names.count(view.label) == 1 else f"{view.label} ({view.name})"
 
 
 def _lexical_runs(run: RunContext, topics: Topics, system: SearchSystem, bm25: Path) -> dict[str, Path]:

@@ -22,6 +22,7 @@ from inpars.formats import read_run, read_synthetic_records
 from inpars.fusion.system import BM25
 from inpars.manifest import Manifest
 from inpars.models.engine_backend import use_engine
+from inpars.models.retrievers import DENSE, retriever_kind
 from inpars.pipeline.folder import RunFolder, topics_of
 from inpars.pipeline.score_samples import (
     NO_CORPUS,
@@ -221,6 +222,8 @@ def _similarities(
     computing.pop("threads")
     use_engine(computing.pop("engine_backend"))
     name = _model(recomputed.run, manifest, f"retriever {manifest.arguments['retriever'][0]}")
+    if (kind := retriever_kind(name)) != DENSE:
+        return f"scores of a {kind} retriever are not recomputed"
     shown: dict[str, Any] = {key: manifest.arguments.get(key) for key in ("max_length", "window_tokens")}
     encoder = Encoder(name, **shown, **computing)
     first = cut({query.query_id: written[query.query_id] for query in chosen}, DENSE_DEPTH)

@@ -9,10 +9,8 @@ interrupted encoding goes on after its last whole shard.
 from __future__ import annotations
 
 import copy
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,13 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from inpars.batches import chunks, slices
-from inpars.cache import cache_folder
-from inpars.corpus import Corpus, Documents, open_corpus
+from inpars.batches import slices
+from inpars.corpus import Documents
 from inpars.engines.batch_parallel import in_lone_thread, side_by_side
 from inpars.engines.choice import Read, openvino_form
 from inpars.errors import ConfigError, DataFormatError
-from inpars.json_text import JsonError, parse_json
 from inpars.manifest import sha256_of
 from inpars.models import loading as models
 from inpars.models.engine_backend import DtypeName
@@ -35,11 +31,10 @@ from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.networks import check_length
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run
-from inpars.retrieval.blocks import FillBlocks, SaveBlock, fill_here
+from inpars.retrieval.blocks import FillBlocks
+from inpars.retrieval.corpus_shards import ShardFolder
 from inpars.retrieval.passages import document_windows, require_offsets
 from inpars.retrieval.segments import save_array
-from inpars.storage import atomic_writer, storage_errors
-from inpars.text.hashing import hex_key
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -50,7 +45,6 @@ DOCUMENTS_PER_SHARD = 4096
 DOCUMENTS_PER_PASS = 256  # whose windows are sorted by length together
 QUERIES_PER_BLOCK = 512
 INDEX_FORMAT = 2
-IDS = "doc_ids.json"
 
 
 class Encoder:
@@ -93,7 +87,7 @@ class Encoder:
         if compiled is not None:
             self._model[0].model = compiled
         self._side_by_side = compiled is not None
-        self.fingerprint = _fingerprint(model, self._model, number_format) + (f"\0{compiled}" if compiled else "")
+        self.fingerprint = fingerprint(model, self._model, number_format) + (f"\0{compiled}" if compiled else "")
         # else products in bfloat16 over float32 weights: as fast as bfloat16 weights, and nearer to float32
         own_format = number_format != torch.float32 and not self._side_by_side
         self._autocast = torch.autocast(place.type, number_format, enabled=own_format)
@@ -153,6 +147,14 @@ class Encoder:
             found.append(vectors)
             counts += map(len, parts)
         return np.concatenate(found), np.array(counts, dtype=np.int64)
+
+    def save_documents(self, shard: Path, documents: Sequence[Document], progress: Progress = SILENT) -> None:
+        """Write the embeddings of an index's documents."""
+        save_embeddings(shard, documents, self, progress)
+
+    def index(self, corpus: Documents, *, fill: FillBlocks | None = None, progress: Progress = SILENT) -> DenseIndex:
+        """The corpus's, made in the cache where it is not there yet."""
+        return dense_index(corpus, self, fill=fill, progress=progress)
 
     def windows_of(self, documents: Sequence[Document]) -> list[list[str]]:
         """The texts that are embedded for each document."""
@@ -300,65 +302,25 @@ def dense_index(
     corpus: Documents, encoder: Encoder, *, fill: FillBlocks | None = None, progress: Progress = SILENT
 ) -> DenseIndex:
     """The index of a corpus under an encoder, made in the cache where it is not there yet; `fill` has others embed."""
-    folder = _index_folder(corpus, encoder)
-    ids_path = folder / IDS
-    shards = [folder / f"{n:05}.npy" for n in range(-(-len(corpus) // DOCUMENTS_PER_SHARD))]
-    doc_ids = _read_ids(ids_path, len(corpus))
-    if doc_ids is None:
-        with storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            if fill is not None and isinstance(corpus, Corpus):
-                rows = CorpusRows(corpus.path.absolute(), corpus.sha256)
-                fill(rows, shards, DOCUMENTS_PER_SHARD, len(corpus), progress)
-            doc_ids = _encode_corpus(corpus, encoder, shards, progress)
-            with atomic_writer(ids_path) as stream:
-                json.dump(doc_ids, stream)
-    return DenseIndex(shards, doc_ids, encoder)
-
-
-@dataclass(frozen=True, slots=True)
-class CorpusRows:
-    """The documents of a corpus by their places in its file; travels by path."""
-
-    path: Path
-    sha256: str
-
-    def open(self) -> SaveBlock:
-        """What embeds some of them, in the worker."""
-        documents = open_corpus(self.path, self.sha256).in_file_order()
-        return lambda encoder, rows, block: save_embeddings(block, [documents[row] for row in rows], encoder)
-
-
-def is_embedded(corpus: Documents, encoder: Encoder) -> bool:
-    """Whether the cache holds the index of a corpus under an encoder."""
-    return _read_ids(_index_folder(corpus, encoder) / IDS, len(corpus)) is not None
-
-
-def _index_folder(corpus: Documents, encoder: Encoder) -> Path:
-    windows = "" if encoder.window_tokens is None else f"\0windows of {encoder.window_tokens}"
-    key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{encoder.fingerprint}{windows}"
-    return cache_folder() / "dense" / hex_key(key)
-
-
-def _read_ids(path: Path, count: int) -> list[str] | None:
-    """The ids beside the shards; None where they are not there yet, or torn."""
-    try:
-        found = parse_json(path.read_bytes())
-    except (FileNotFoundError, JsonError):
-        return None
-    return found if isinstance(found, list) and len(found) == count else None
-
-
-def _encode_corpus(corpus: Documents, encoder: Encoder, shards: Sequence[Path], progress: Progress) -> list[str]:
-    whole = _index_folder(corpus, encoder.reading(None))  # made before, as a measured system's stages are
+    whole = _folder(corpus, encoder.reading(None)).folder  # made before, as a measured system's stages are
 
     def save(shard: Path, documents: Sequence[Document]) -> None:
         known = whole / shard.name if encoder.window_tokens is not None else None
         save_embeddings(shard, documents, encoder, progress, whole=known)
 
-    parts = chunks(corpus, DOCUMENTS_PER_SHARD)
-    filled = fill_here(shards, parts, save, DOCUMENTS_PER_SHARD, len(corpus), encoder.name, progress)
-    return [document.doc_id for documents in filled for document in documents]
+    shards, doc_ids = _folder(corpus, encoder).fill(corpus, encoder, fill=fill, progress=progress, save=save)
+    return DenseIndex(shards, doc_ids, encoder)
+
+
+def is_embedded(corpus: Documents, encoder: Encoder) -> bool:
+    """Whether the cache holds the index of a corpus under an encoder."""
+    return _folder(corpus, encoder).doc_ids(len(corpus)) is not None
+
+
+def _folder(corpus: Documents, encoder: Encoder) -> ShardFolder:
+    windows = "" if encoder.window_tokens is None else f"\0windows of {encoder.window_tokens}"
+    key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{encoder.fingerprint}{windows}"
+    return ShardFolder.of("dense", key, ".npy", DOCUMENTS_PER_SHARD)
 
 
 def save_embeddings(
@@ -412,7 +374,7 @@ def _rows_of(shard: Path, position: int) -> tuple[int, int]:
     return int(ends[-2]) if position else 0, int(ends[-1])
 
 
-def _fingerprint(name: str, model: Any, dtype: torch.dtype) -> str:  # noqa: ANN401
+def fingerprint(name: str, model: Any, dtype: torch.dtype) -> str:  # noqa: ANN401
     """What decides embeddings: the weights' folder by content (or the hub's commit), length limit, number format."""
     source = models.resolve_model(name)
     weights = sha256_of(Path(source)) if Path(source).is_dir() else _hub_commit(model, source)

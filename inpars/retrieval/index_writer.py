@@ -56,11 +56,16 @@ MOST_SEGMENTS = 8  # above which the small ones are merged
 MOST_DELETED = 0.3  # share of a segment's rows above which it is written anew
 
 
-class DocumentEncoder(Protocol):
-    """Embeds documents, as `retrieval.dense.Encoder` does; `fingerprint` changes with its weights."""
+class Fingerprinted(Protocol):
+    """A retriever; `fingerprint` changes with its weights."""
 
     name: str
     fingerprint: str
+
+
+class DocumentEncoder(Fingerprinted, Protocol):
+    """Embeds documents, as `retrieval.dense.Encoder` does."""
+
     window_tokens: int | None
 
     def encode_documents(self, texts: Sequence[str], progress: Progress = SILENT) -> Embeddings:
@@ -189,12 +194,12 @@ def delete_documents(folder: Path, doc_ids: Iterable[str], *, progress: Progress
         return Change(unchanged=len(wanted) - len(gone), deleted=len(gone))
 
 
-def weights_of(encoder: DocumentEncoder) -> str:
+def weights_of(encoder: Fingerprinted) -> str:
     """What tells an encoder's weights from others; the number format it computes in does not matter here."""
     return encoder.fingerprint.rpartition("\0")[0] or encoder.fingerprint
 
 
-def check_encoder(state: IndexState, encoder: DocumentEncoder) -> None:
+def check_encoder(state: IndexState, encoder: Fingerprinted) -> None:
     """Raise StaleInputError unless the index was made with this encoder."""
     if state.weights != weights_of(encoder):
         raise StaleInputError(

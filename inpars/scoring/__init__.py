@@ -1,4 +1,4 @@
-"""Who says how well a document answers a query: one protocol, four kinds of model.
+"""Who says how well a document answers a query: one protocol, four kinds of model, and MaxSim of a retriever.
 
 `load_scorer` finds the kind from the checkpoint's own configuration. Importing this package loads no torch.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from inpars.errors import ConfigError
+from inpars.models.retrievers import MULTI_VECTOR, retriever_kind
 from inpars.protocols import PairScorer, PartScorer, ScoredPart
 from inpars.scoring.kinds import SCORER_KINDS, ScorerKind, Windows
 from inpars.scoring.parts import score_all, score_in_parts
@@ -57,6 +58,24 @@ def load_scorer(
         raise ConfigError("--window-tokens and --window-stride say how --windows reads; give that too")
     if windows != "nearest" and window_retriever is not None:
         raise ConfigError("--window-retriever finds the window of --windows nearest; give that too")
+
+    def nearest(scorer: PairScorer) -> PairScorer:
+        if window_retriever is None or window_stride is not None:
+            raise ConfigError("--windows nearest wants --window-retriever MODEL, and no --window-stride")
+        from inpars.retrieval.dense import Encoder
+        from inpars.scoring.windows import NearestWindowScorer
+
+        encoder = Encoder(window_retriever, device=device, dtype=dtype, window_tokens=window_tokens or NEAREST_TOKENS)
+        return NearestWindowScorer(scorer, encoder)
+
+    if retriever_kind(model) == MULTI_VECTOR:
+        _check_max_sim(model, kind, windows, true_token or false_token)
+        from inpars.scoring.max_sim import MaxSimScorer
+
+        found: PairScorer = MaxSimScorer(
+            model, device=device, dtype=dtype, max_length=max_length, trust_remote_code=trust_remote_code
+        )
+        return found if windows is None else nearest(found)
     from inpars.scoring.compiled import compiled
     from inpars.scoring.loading import load_pair_model
     from inpars.scoring.packed_likelihood import packed
@@ -78,14 +97,20 @@ def load_scorer(
     )
     if windows is None:
         return scorer
-    from inpars.scoring.windows import NearestWindowScorer, WindowedScorer, default_tokens
-
     if windows == "nearest":
-        if window_retriever is None or window_stride is not None:
-            raise ConfigError("--windows nearest wants --window-retriever MODEL, and no --window-stride")
-        from inpars.retrieval.dense import Encoder
+        return nearest(scorer)
+    from inpars.scoring.windows import WindowedScorer, default_tokens
 
-        encoder = Encoder(window_retriever, device=device, dtype=dtype, window_tokens=window_tokens or NEAREST_TOKENS)
-        return NearestWindowScorer(scorer, encoder)
     tokens = window_tokens or default_tokens(pair_model.max_length)
     return WindowedScorer(scorer, pair_model.tokenizer, windows, tokens=tokens, stride=window_stride)
+
+
+def _check_max_sim(model: str, kind: str, windows: Windows | None, answer: str | None) -> None:
+    """Raise ConfigError for what a late-interaction retriever does not know."""
+    given = {
+        f"--kind {kind}": kind != "auto",
+        f"--windows {windows}": windows not in (None, "nearest"),
+        "--true-token and --false-token": answer is not None,
+    }
+    if wrong := [flag for flag, is_given in given.items() if is_given]:
+        raise ConfigError(f"{model} is a {MULTI_VECTOR} retriever, which reranks by MaxSim; leave {wrong[0]} out")

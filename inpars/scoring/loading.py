@@ -13,6 +13,7 @@ from inpars.errors import ConfigError
 from inpars.models import loading as models
 from inpars.models.compute_options import Placement
 from inpars.models.networks import LEAST_TOKENS, check_length, learned_positions
+from inpars.models.retrievers import MULTI_VECTOR, retriever_kind
 from inpars.prompting.templates import Prompt
 from inpars.scoring.checkpoint import Checkpoint, saved_settings
 from inpars.scoring.kinds import RERANKERS, SCORER_KINDS, ScorerKind
@@ -71,6 +72,8 @@ def check_trained(
 
     Raises UntrainedModelError for a model that `load_pair_model` would refuse as such.
     """
+    if kind == "auto" and retriever_kind(model) == MULTI_VECTOR:
+        return MULTI_VECTOR
     checkpoint = _opened(model, {"trust_remote_code": trust_remote_code})
     kind = find_kind(checkpoint, kind)
     checkpoint.check_trained(RERANKERS[kind].needs)

@@ -17,14 +17,14 @@ from typing import Unpack
 from inpars.errors import ConfigError, DataFormatError
 from inpars.interchange import format_of
 from inpars.interchange.folder import RUN, SYNTHETIC, Folder
-from inpars.interchange.format import Format, Layout, Written
+from inpars.interchange.format import Layout, Reader, Written
 from inpars.interchange.groups import NotTogetherError, together
 from inpars.interchange.items import Item
 from inpars.interchange.source import Source
 from inpars.manifest import FileStamp, Manifest, read_manifest, sha256_of, stamp
 from inpars.options import option
 from inpars.progress import Progress
-from inpars.stages.stage import Outcome, Running, Stage, dropped_line
+from inpars.stages.stage import Outcome, Running, Stage, dropped_line, model_stamp
 from inpars.storage import refuse_device, replace_folder, storage_errors
 
 HINT = "; reranker scores come from inpars triples --rescore or inpars audit"
@@ -49,13 +49,15 @@ class ExportOptions:
 def import_file(source: Path, options: ImportOptions, *, output: Path, **running: Unpack[Running]) -> Manifest:
     """Write what `source` holds into the folder `output`, or its synthetic queries or run into a file."""
     name, found = format_of(options.format)
+    if (read := found.read) is None:
+        raise ConfigError(f"files of format {name!r} are written by `inpars export`, and not read")
     ours = _unchanged(output)
     single = SINGLE_FILES.get(output.suffix)
     stage = Stage("import", options, output, {"input": stamp(source)}, **running)
 
     def work() -> Outcome:
         with _partial(output) as partial:
-            folder = _fill(partial, name, source, found, stage.progress)
+            folder = _fill(partial, name, source, read, stage.progress)
             if not folder.counts:
                 raise ConfigError(f"{source}: nothing of format {name!r} is in there ({dropped_line(folder.dropped)})")
             _settle(partial, output, single, ours)
@@ -95,7 +97,7 @@ def exchanged_line(manifest: Manifest) -> str:
     return f"{listed} ({dropped_line(manifest.dropped)})" + (f"; not kept: {parts}" if parts else "")
 
 
-def _fill(partial: Path, name: str, source: Path, found: Format, progress: Progress) -> Folder:
+def _fill(partial: Path, name: str, source: Path, read: Reader, progress: Progress) -> Folder:
     """Sort all that the input holds; where the rows of a query are apart, once more with those grouped."""
 
     def filled(items: Iterator[Item]) -> Folder:
@@ -104,10 +106,10 @@ def _fill(partial: Path, name: str, source: Path, found: Format, progress: Progr
         return folder
 
     try:
-        return filled(found.read(source))
+        return filled(read(source))
     except NotTogetherError as apart:
         progress.note(f"{source}: rows of query {apart.query_id!r} are apart; reading all once more to group them")
-        return filled(together(found.read(source)))
+        return filled(together(read(source)))
 
 
 def _stamps(source: Source) -> Mapping[str, FileStamp]:
@@ -121,6 +123,8 @@ def _stamps(source: Source) -> Mapping[str, FileStamp]:
         "run": source.run,
     }
     stamps = {name: stamp(path) for name, path in paths.items() if path is not None}
+    if source.retriever is not None:
+        stamps["retriever"] = model_stamp(source.retriever)
     if source.dataset is not None:
         stamps["corpus"] = source.dataset.corpus_stamp
         if source.split in source.dataset.splits:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 from inpars.batches import slices
 from inpars.corpus import Corpus, Documents
@@ -22,6 +22,7 @@ from inpars.records import Query, Run
 from inpars.retrieval.bm25 import bm25_index
 from inpars.retrieval.index_state import size_on_disk
 from inpars.retrieval.index_writer import weights_of
+from inpars.retrieval.retrievers import retriever_class
 from inpars.retrieval.vector_index import VectorIndex
 from inpars.runs import completed, cut, fuse_z_scores, without_own_document
 from inpars.stages.engine_options import Bm25Options, ClusterOptions
@@ -33,6 +34,7 @@ from inpars.topics import Topics
 
 if TYPE_CHECKING:
     from inpars.retrieval.dense import Encoder
+    from inpars.retrieval.retrievers import Retriever
 
 STAGE = "search"
 DEFAULT_RETRIEVERS = (BM25,)
@@ -49,7 +51,8 @@ class SearchOptions(ClusterOptions, Bm25Options):
 
     retriever: tuple[str, ...] = option(
         DEFAULT_RETRIEVERS,
-        help="bm25, or a bi-encoder by embedded name, folder or hub id; repeat it to fuse several",
+        help="bm25, or a bi-encoder, late-interaction or sparse retriever by embedded name, folder or hub id; repeat "
+        "it to fuse several",
     )
     k: int = option(1000, help="results per query; 10 for a query typed on the command line", minimum=1)
     fusion_depth: int = option(100, help="documents per retriever to fuse", minimum=1)
@@ -128,15 +131,15 @@ def retrieve(
     queries: Sequence[Query],
     options: SearchOptions,
     *,
-    load: Callable[[str, SearchOptions], Encoder] | None = None,
+    load: Callable[[str, SearchOptions], Retriever] | None = None,
     workers: Workers | None = None,
     progress: Progress = SILENT,
 ) -> Iterator[Run]:
     """The k best documents of each query, its own document left out; a run for each block of queries.
 
-    `load` gives encoders that are loaded already; by default each is loaded.
+    `load` gives retrievers that are loaded already; by default each is loaded.
     """
-    searches = [_open(name, corpus, options, workers, progress, load or load_encoder) for name in options.retriever]
+    searches = [_open(name, corpus, options, workers, progress, load or load_retriever) for name in options.retriever]
     lexical = [name == BM25 for name in options.retriever]
     blocks = list(slices(queries, QUERIES_PER_BLOCK))
     for block in progress.track(blocks, total=len(queries), description="search", unit="queries"):
@@ -153,49 +156,54 @@ def _open(
     options: SearchOptions,
     workers: Workers | None,
     progress: Progress,
-    load: Callable[[str, SearchOptions], Encoder],
+    load: Callable[[str, SearchOptions], Retriever],
 ) -> Search:
     """A retriever; its index is made where there is none yet."""
     if name == BM25:
         index = bm25_index(corpus, **options.bm25, threads=options.threads, progress=progress)
         return lambda queries, k: index.search(queries, k, threads=options.threads)
-    from inpars.retrieval.dense import dense_index  # torch, only where a bi-encoder is asked for
-
     if isinstance(corpus, VectorIndex) and options.window_tokens is not None:
         raise ConfigError("an index has one vector a passage; leave --window-tokens out, or search its --corpus")
     encoder = load(name, options)
     if isinstance(corpus, VectorIndex) and corpus.state.weights == weights_of(encoder):
-        return lambda queries, k: _search_stored(corpus, encoder, queries, k)
-    return dense_index(corpus, encoder, fill=encode_by(workers, name, options), progress=progress).search
+        stored: Any = encoder  # a bi-encoder, as the index's own is
+        return lambda queries, k: _search_stored(corpus, stored, queries, k)
+    return encoder.index(corpus, fill=encode_by(workers, name, options), progress=progress).search
+
+
+def load_retriever(name: str, options: SearchOptions) -> Retriever:
+    """The retriever of that name, of any kind, with the threads and the engine that the options name."""
+    return retriever_class(name)(name, **_settings(options))
 
 
 def load_encoder(name: str, options: SearchOptions) -> Encoder:
-    """The bi-encoder of that name, with the threads and the engine that the options name."""
-    where = options.set_up()
+    """The same of a bi-encoder alone. Raises ConfigError for another kind."""
+    where = _settings(options)
     from inpars.retrieval.dense import Encoder
 
-    return Encoder(
-        name, max_length=options.max_length, window_tokens=options.window_tokens, batch_size=options.batch_size, **where
-    )
+    return Encoder(name, **where)
+
+
+def _settings(options: SearchOptions) -> dict[str, Any]:
+    names = ("max_length", "window_tokens", "batch_size")
+    return {**{name: getattr(options, name) for name in names}, **options.set_up()}
 
 
 def encode_by(workers: Workers | None, name: str, options: SearchOptions) -> EncodeByWorkers | None:
-    """The workers that embed with the bi-encoder; None where this process does it."""
+    """The workers that embed with the retriever; None where this process does it."""
     check_engine(options, workers)
     if workers is None:
         return None
-    return EncodeByWorkers(workers, functools.partial(load_encoder, name, options.for_worker()))
+    return EncodeByWorkers(workers, functools.partial(load_retriever, name, options.for_worker()))
 
 
 def search_beside(
     name: str, corpus: Corpus, options: SearchOptions, workers: Workers | None, progress: Progress
 ) -> SearchBeside:
-    """BM25, or the bi-encoder of that name, which also tells the scores of some pairs."""
+    """BM25, or the retriever of that name, which also tells the scores of some pairs."""
     if name != BM25:
-        from inpars.retrieval.dense import dense_index
-
-        encoder, fill = load_encoder(name, options), encode_by(workers, name, options)
-        return dense_index(corpus, encoder, fill=fill, progress=progress).search_beside
+        encoder, fill = load_retriever(name, options), encode_by(workers, name, options)
+        return encoder.index(corpus, fill=fill, progress=progress).search_beside
     index = bm25_index(corpus, **options.bm25, threads=options.threads, progress=progress)
 
     def search(queries: Sequence[Query], k: int, pairs: Sequence[Pair]) -> tuple[Run, Mapping[Pair, float]]:

@@ -22,12 +22,12 @@ from inpars.runs import cut
 from inpars.stages.engine_options import Bm25Options
 from inpars.stages.pair_scores import score_top
 from inpars.stages.rerank import RerankOptions, run_scorer_maker
-from inpars.stages.search import SearchOptions, load_encoder, retrieve
+from inpars.stages.search import SearchOptions, load_retriever, retrieve
 from inpars.stages.stage import Outcome, Running, Stage, model_stamp
 from inpars.topics import Topics
 
 if TYPE_CHECKING:
-    from inpars.retrieval.dense import Encoder
+    from inpars.retrieval.retrievers import Retriever
 
 STAGE = "search system"
 TAG = "measured"
@@ -112,7 +112,7 @@ def _retrieved(
     dataset: Dataset,
     queries: Sequence[Query],
     options: SystemSearchOptions,
-    load: Callable[[str, SearchOptions], Encoder],
+    load: Callable[[str, SearchOptions], Retriever],
     progress: Progress,
 ) -> Run:
     settings = SearchOptions(
@@ -131,13 +131,14 @@ def _retrieved(
     return as_stored(run)
 
 
-def _sharing_loader() -> Callable[[str, SearchOptions], Encoder]:
-    """Loads each bi-encoder once, whatever the windows that its stages read."""
-    loaded: dict[str, Encoder] = {}
+def _sharing_loader() -> Callable[[str, SearchOptions], Retriever]:
+    """Loads each retriever once, whatever the windows that its stages read."""
+    loaded: dict[str, Retriever] = {}
 
-    def load(name: str, options: SearchOptions) -> Encoder:
+    def load(name: str, options: SearchOptions) -> Retriever:
         if name not in loaded:
-            loaded[name] = load_encoder(name, replace(options, window_tokens=None))
-        return loaded[name].reading(options.window_tokens)
+            loaded[name] = load_retriever(name, replace(options, window_tokens=None))
+        found: Retriever = loaded[name].reading(options.window_tokens)
+        return found
 
     return load

@@ -17,7 +17,7 @@ from inpars.stages.shard_folder import ShardFolder, remove_leftovers
 from inpars.stages.workers import Workers, do_shards
 
 if TYPE_CHECKING:
-    from inpars.retrieval.dense import Encoder
+    from inpars.retrieval.retrievers import Retriever
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class EncodeByWorkers:
     """`retrieval.blocks.FillBlocks` of workers; `make` loads the encoder in each, and is pickled."""
 
     workers: Workers
-    make: Callable[[], Encoder]
+    make: Callable[[], Retriever]
 
     def __call__(self, rows: Rows, blocks: Sequence[Path], size: int, count: int, progress: Progress) -> None:
         """Write the embeddings of `count` rows, `size` to a file."""
@@ -41,7 +41,7 @@ class EncodeWorker:
 
     device = ""
 
-    def __init__(self, rows: Rows, blocks: Sequence[Path], size: int, make: Callable[[], Encoder]) -> None:
+    def __init__(self, rows: Rows, blocks: Sequence[Path], size: int, make: Callable[[], Retriever]) -> None:
         self._blocks, self._size, self._save, self._encoder = blocks, size, rows.open(), make()
 
     def write(self, shard: range, partial: Path, output: Path) -> Mapping[str, Any]:

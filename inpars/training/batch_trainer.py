@@ -1,9 +1,9 @@
-"""transformers' trainer over batches that are planned as a whole, with losses over a bi-encoder's embeddings."""
+"""transformers' trainer over batches that are planned as a whole, with losses over a retriever's embeddings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from inpars.training.embedding_losses import Objective
 from inpars.training.examples import TripleTexts
 from inpars.training.gradient_cache import Features, cached_loss, plain_loss, side_by_side_loss
 from inpars.training.loop import LossTrainer
+
+Embed: TypeAlias = Callable[[Any, Features], Tensor]  # of a network, which may be wrapped, and a mini-batch
 
 
 class Batches(Dataset[dict[str, Any]]):
@@ -46,6 +48,13 @@ class BatchTrainer(LossTrainer):
     autocast: Autocast
     cached: bool
     side_by_side: bool  # whether mini-batches may have a thread each
+    embedding: Embed | None = None  # of a kind whose embeddings are not a vector a text
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """The weights of a checkpoint, tied ones once."""
+        network: Any = self.model
+        own = {name for name, _ in (*network.named_parameters(), *network.named_buffers())}
+        super()._save(output_dir, {name: tensor for name, tensor in network.state_dict().items() if name in own})
 
     def _get_train_sampler(self, *_: Any) -> SequentialSampler:  # noqa: ANN401
         return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
@@ -55,7 +64,7 @@ class BatchTrainer(LossTrainer):
 
         def embed_one(features: Features) -> Tensor:
             with self.autocast(cache_enabled=not in_lone_thread()):  # one for all threads
-                return embed(model, features)
+                return (self.embedding or embed)(model, features)
 
         def loss_of(embeddings: Tensor) -> Tensor:
             embedded = in_place(embeddings, inputs["places"], inputs["queries"])

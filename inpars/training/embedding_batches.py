@@ -1,4 +1,4 @@
-"""Triples of one batch as mini-batches of tokens, and a bi-encoder's embeddings of them. Knows no loss.
+"""Triples of one batch as mini-batches of tokens, and a retriever's embeddings of them. Knows no loss.
 
 Texts of one kind are sorted by length before they are cut into mini-batches, so that little is padded.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
-from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.model import BaseModel
 from torch import Tensor
 
 from inpars.batches import slices
@@ -21,6 +21,7 @@ from inpars.training.gradient_cache import Features
 
 Autocast: TypeAlias = Callable[..., AbstractContextManager[None]]
 """Makes the context in which a network computes."""
+WIDTH = "tokens_of_batch"  # a feature: of the longest text of all mini-batches
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")  # the names sentence-transformers knows
 
 
@@ -32,7 +33,7 @@ class Prompts:
     document: str
 
 
-def set_prompts(model: SentenceTransformer, query: str | None, document: str | None) -> Prompts:
+def set_prompts(model: BaseModel, query: str | None, document: str | None) -> Prompts:
     """Give the model these prompts; None leaves its own. Returns those it has now."""
     if query is not None:
         model.prompts["query"] = query
@@ -48,10 +49,11 @@ def set_prompts(model: SentenceTransformer, query: str | None, document: str | N
 class Collator:
     """Makes what the trainer hands to the loss from the triples of one batch."""
 
-    model: SentenceTransformer
+    model: BaseModel
     prompts: Prompts
     negatives: bool
     mini_batch_size: int
+    tasks: bool = False  # whether the model is told what is a query, as all but bi-encoders are
 
     def __call__(self, rows: Sequence[TripleTexts], margins: Sequence[float] | None = None) -> dict[str, Any]:
         """`batches` of features, `places` of their rows among queries, positives and negatives, and `margins`."""
@@ -60,10 +62,17 @@ class Collator:
         if self.negatives:
             documents += [row.negative for row in rows]
         batches, places = list[Features](), list[int]()
-        for texts, prompt, start in ((queries, self.prompts.query, 0), (documents, self.prompts.document, len(rows))):
-            for chosen, features in mini_batches(self.model, texts, prompt, self.mini_batch_size):
-                batches.append(features)
+        for task, texts, prompt, start in (
+            ("query", queries, self.prompts.query, 0),
+            ("document", documents, self.prompts.document, len(rows)),
+        ):
+            told = {"task": task} if self.tasks else {}
+            for chosen, features in mini_batches(self.model, texts, prompt, self.mini_batch_size, **told):
+                batches.append({**features, **told})
                 places += [start + place for place in chosen]
+        if self.tasks:
+            longest = max(found["attention_mask"].shape[1] for found in batches if "attention_mask" in found)
+            batches = [{**found, WIDTH: longest} for found in batches]
         return {
             "batches": batches,
             "places": torch.tensor(places),
@@ -73,10 +82,10 @@ class Collator:
 
 
 def mini_batches(
-    model: SentenceTransformer, texts: Sequence[str], prompt: str, size: int
+    model: BaseModel, texts: Sequence[str], prompt: str, size: int, **told: str
 ) -> Iterator[tuple[list[int], Features]]:
     """Positions and features of the texts, the longest first; each mini-batch is as wide as its longest text."""
-    features = model.preprocess(list(texts), prompt=prompt or None)
+    features = model.preprocess(list(texts), prompt=prompt or None, **told)
     mask = features.get("attention_mask")
     if mask is None:  # no transformer: one stream of tokens for all texts
         yield list(range(len(texts))), dict(features)
@@ -103,7 +112,8 @@ def on_device(features: Features, device: torch.device) -> Features:
 
 def embed(model: Any, features: Features) -> Tensor:  # noqa: ANN401 - may be wrapped
     """Embeddings of a mini-batch in float32, (texts, width)."""
-    embeddings: Tensor = model(dict(features))["sentence_embedding"]  # a copy: the model adds to it
+    told = {"task": features["task"]} if "task" in features else {}
+    embeddings: Tensor = model(dict(features), **told)["sentence_embedding"]  # a copy: the model adds to it
     return embeddings.float()
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from inpars.errors import ConfigError
 from inpars.models.compute_options import ComputingOptions
+from inpars.models.retrievers import DENSE, RetrieverKindName, kind_words
 from inpars.options import POSITIVE, SEED, SHARE, Bounds, option
 from inpars.scoring.kinds import ScorerKind, kind_help, learning_rates
 from inpars.training.losses import LossName, loss_help
@@ -107,8 +108,9 @@ class RerankerOptions(ValidatedOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrieverOptions(ValidatedOptions):
-    """How a bi-encoder is trained."""
+    """How a retriever is trained."""
 
+    kind: RetrieverKindName = option(DENSE, help=f"what it becomes ({kind_words()})", changes_result="unless default")
     loss: Literal["mnrl", "cached-mnrl", "margin-mse"] = option(
         "mnrl",
         help="mnrl: in-batch softmax (MultipleNegativesRankingLoss); cached-mnrl: the same for large batches "
@@ -122,7 +124,7 @@ class RetrieverOptions(ValidatedOptions):
     )
     scale: float | None = option(
         None,
-        help="scale of the similarity before the softmax (default: 20 for cosine, 1 for dot product)",
+        help="scale of the similarity before the softmax (default: 20 for cosine, 1 for dot product and MaxSim)",
         bounds=POSITIVE,
         advanced=True,
     )
@@ -140,6 +142,16 @@ class RetrieverOptions(ValidatedOptions):
     )
     matryoshka_dims: str | None = option(
         None, help="Matryoshka dimensions, 384,256,128,64 for instance", metavar="N,N", advanced=True
+    )
+    flops_queries: float = option(
+        5e-5,
+        help="weight of the FLOPS regulariser on queries, for --kind sparse: higher is sparser",
+        changes_result="unless default",
+        minimum=0,
+        advanced=True,
+    )
+    flops_documents: float = option(
+        3e-5, help="the same for documents", changes_result="unless default", minimum=0, advanced=True
     )
     query_prefix: str | None = option(None, help="prefix of every query (default: the model's own)")
     document_prefix: str | None = option(None, help="prefix of every document (default: the model's own)")

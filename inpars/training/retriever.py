@@ -1,7 +1,7 @@
-"""Fine-tune a bi-encoder: the query shall be nearer to its positive than to everything else of the batch.
+"""Fine-tune a retriever: the query shall be nearer to its positive than to everything else of the batch.
 
-Losses stand in `embedding_losses`, batches without false negatives in `batch_plan`, the loop is
-transformers'.
+What is a kind's own, its model and its loss, stands in `dense`, `multi_vector` and `sparse`, batches without false
+negatives in `batch_plan`, the loop is transformers'.
 """
 
 from __future__ import annotations
@@ -9,26 +9,27 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from sentence_transformers import SentenceTransformer
-from torch import Tensor
+from sentence_transformers.base.model import BaseModel
+from torch import Tensor, nn
 from transformers import TrainingArguments
 
 from inpars.batches import slices
 from inpars.engines.training_attention import train_with_fast_attention
 from inpars.errors import ConfigError
-from inpars.models import loading as models
+from inpars.models.compute_options import Placement
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.networks import check_length
+from inpars.models.retrievers import DENSE, RETRIEVERS, SPARSE
 from inpars.progress import SILENT, Progress
 from inpars.training.batch_plan import BatchPlan
 from inpars.training.batch_trainer import Batches, BatchTrainer
-from inpars.training.embedding_batches import Autocast, Collator, embed, in_place, on_device, set_prompts
-from inpars.training.embedding_losses import Objective, margin_objective, margins_of, matryoshka, ranking_objective
+from inpars.training.embedding_batches import Autocast, Collator, in_place, on_device, set_prompts
 from inpars.training.examples import TripleTexts
 from inpars.training.loop import (
     Curve,
@@ -42,7 +43,6 @@ from inpars.training.loop import (
 from inpars.training.options import RetrieverOptions, processes, steps_of
 from inpars.training.validation import BestWeights, DevSet, searching_value, steps_between
 
-COSINE_SCALE, DOT_SCALE = 20.0, 1.0
 RATE, ADAPTER_RATE = 2e-5, 2e-4
 MEASURED = 512  # triples
 AT_ONCE = 64
@@ -65,20 +65,21 @@ def train_retriever(
     """
     device = pick_device(options.device)
     dtype = pick_dtype(options.dtype, device)
-    model = _load(options, device)
+    kind: Any = import_module(RETRIEVERS[options.kind].module("training"))
+    model = _load(kind, options, device)
     train_with_fast_attention(getattr(model[0], "auto_model", None), dtype)
-    objective = _objective(model, options)
+    objective, callbacks = kind.objective(model, options)
     prompts = set_prompts(model, options.query_prefix, options.document_prefix)
     size = options.mini_batch_size or MINI_BATCH_SIZES.get(device.type, MINI_BATCH_SIZES["cpu"])
-    collator = Collator(model, prompts, options.negatives, size)
+    collator = Collator(model, prompts, options.negatives, size, tasks=options.kind != DENSE)
     autocast = partial(torch.autocast, device.type, dtype, enabled=dtype == torch.bfloat16)
     if margins is not None:
-        scale = options.margin_scale or automatic_scale(margins, rows, collator, autocast, seed=options.seed)
+        scale = options.margin_scale or automatic_scale(kind, margins, rows, collator, autocast, seed=options.seed)
         progress.note(f"train retriever: the teacher's margins are multiplied by {scale:.4g} (--margin-scale)")
         margins = {row: scale * margin for row, margin in margins.items()}
     plan = BatchPlan(rows, options.batch_size, seed=options.seed, negatives=options.negatives)
     steps = steps_of(plan.batches, options)
-    start = {name: weight.clone() for name, weight in model.state_dict().items()} if options.start_share else {}
+    start = {name: weight.detach().clone() for name, weight in model.named_parameters() if options.start_share}
     adapters = _adapters(model, options.lora_rank)
     arguments = training_arguments(options, device, checkpoint_folder(output), steps)
     trainer = BatchTrainer(
@@ -86,10 +87,14 @@ def train_retriever(
         args=_whole_batches(arguments, steps, options.learning_rate or (ADAPTER_RATE if adapters else RATE)),
         train_dataset=Batches(rows, plan, collator, margins, steps * options.gradient_accumulation * processes()),
         data_collator=lambda items: items[0],
+        callbacks=callbacks,
     )
     trainer.objective, trainer.autocast, trainer.cached = objective, autocast, options.loss == "cached-mnrl"
     trainer.side_by_side = computes_side_by_side(options, device, dtype)
-    best = None if dev is None else BestWeights(model, lambda: _value(model, dev, autocast), checkpoint_folder(output))
+    trainer.embedding = None if options.kind == DENSE else kind.embed
+    best = None
+    if dev is not None:
+        best = BestWeights(model, lambda: _value(kind, model, dev, autocast), checkpoint_folder(output))
 
     def save(folder: Path) -> None:
         if best is not None:
@@ -128,6 +133,7 @@ def _whole_batches(arguments: dict[str, Any], steps: int, learning_rate: float) 
 def check_retriever(options: RetrieverOptions) -> None:
     """Raise ConfigError where settings do not go together, before anything is computed."""
     options.dimensions  # noqa: B018 - it raises
+    _check_kind(options)
     if options.loss == "margin-mse" and not options.negatives:
         raise ConfigError("--loss margin-mse compares positives with negatives; leave --no-negatives out")
     if options.loss != "margin-mse" and options.teacher is not None:
@@ -136,64 +142,59 @@ def check_retriever(options: RetrieverOptions) -> None:
         raise ConfigError(f"--start-share is {options.start_share:g}, which would undo the training; give less than 1")
 
 
-def _load(options: RetrieverOptions, device: torch.device) -> SentenceTransformer:
-    model = models.load_sentence_transformer(
-        options.model,
-        device=str(device),
-        dtype="float32",
-        pooling=options.pooling,
-        trust_remote_code=options.trust_remote_code,
-    )
+def _check_kind(options: RetrieverOptions) -> None:
+    for flag, given in (("--pooling", options.pooling), ("--matryoshka-dims", options.matryoshka_dims)):
+        if given is not None and options.kind != DENSE:
+            raise ConfigError(f"{flag} is for the one vector of a bi-encoder; leave it out with --kind {options.kind}")
+    usual = RetrieverOptions()
+    flops = (options.flops_queries, options.flops_documents) != (usual.flops_queries, usual.flops_documents)
+    if flops and options.kind != SPARSE:
+        raise ConfigError("--flops-queries and --flops-documents are for --kind sparse; leave them out")
+
+
+def _load(kind: Any, options: RetrieverOptions, device: torch.device) -> Any:  # noqa: ANN401 - a class of each kind
+    where: Placement = {"device": str(device), "dtype": "float32", "trust_remote_code": options.trust_remote_code}
+    model = kind.load(options, where)
     if options.max_length is not None:
         check_length(model, options.model, options.max_length)
         model.max_seq_length = options.max_length
+        if getattr(model[0], "document_length", None) is not None:  # a ColBERT's own, which counts more
+            model[0].document_length = options.max_length
     without_dropout(model, options.dropout)
     if options.gradient_checkpointing:
         with_less_memory(model[0].auto_model)
     return model
 
 
-def _objective(model: SentenceTransformer, options: RetrieverOptions) -> Objective:
-    cosine = model.similarity_fn_name != "dot"
-    if options.loss == "margin-mse":
-        objective = margin_objective(cosine=cosine)
-    else:
-        scale = options.scale if options.scale is not None else (COSINE_SCALE if cosine else DOT_SCALE)
-        objective = ranking_objective(scale, cosine=cosine)
-    width = model.get_embedding_dimension()
-    if width is not None and max(options.dimensions, default=0) > width:
-        raise ConfigError(f"--matryoshka-dims is {options.matryoshka_dims}; embeddings of {options.model} have {width}")
-    return matryoshka(objective, options.dimensions) if options.dimensions else objective
-
-
-def _adapters(model: SentenceTransformer, rank: int) -> Any:  # noqa: ANN401
+def _adapters(model: BaseModel, rank: int) -> Any:  # noqa: ANN401
     """Low-rank matrices put into the network in place, None for rank 0 (Hu et al., arXiv 2106.09685)."""
     network: Any = model[0].auto_model
     settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
     return get_peft_model(network, settings) if rank else None
 
 
-def _mix_in(model: SentenceTransformer, start: Mapping[str, Tensor], share: float) -> None:
+def _mix_in(model: nn.Module, start: Mapping[str, Tensor], share: float) -> None:
     """Move the weights towards those of the start, in place (Wortsman et al., arXiv 2109.01903)."""
-    for name, weight in model.state_dict().items():
-        if name in start and weight.is_floating_point():
-            weight.lerp_(start[name], share)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name in start:
+                weight.lerp_(start[name], share)
 
 
-def _value(model: SentenceTransformer, dev: DevSet, autocast: Autocast) -> float:
+def _value(kind: Any, model: Any, dev: DevSet, autocast: Autocast) -> float:  # noqa: ANN401
     """nDCG@10 of a search among the dev queries' candidates."""
 
     def similarities(queries: list[str], documents: list[str]) -> Tensor:
-        settings: dict[str, Any] = {"show_progress_bar": False, "convert_to_tensor": True}
         with autocast():
-            found, all_of_them = model.encode_query(queries, **settings), model.encode_document(documents, **settings)
-        return model.similarity(found.float(), all_of_them.float()).cpu()
+            found: Tensor = kind.similarities(model, queries, documents)
+        return found
 
     model.eval()
     return searching_value(dev, similarities)
 
 
 def automatic_scale(
+    kind: Any,  # noqa: ANN401
     margins: Mapping[TripleTexts, float],
     rows: Sequence[TripleTexts],
     collator: Collator,
@@ -208,16 +209,16 @@ def automatic_scale(
     """
     chosen = random.Random(seed).sample(list(rows), min(len(rows), MEASURED))
     teachers = torch.tensor([margins[row] for row in chosen])
-    students = torch.cat([untrained_margins(part, collator, autocast) for part in slices(chosen, AT_ONCE)])
+    students = torch.cat([untrained_margins(kind, part, collator, autocast) for part in slices(chosen, AT_ONCE)])
     if len(chosen) < 2 or not teachers.std() > 0 or not students.std() > 0:
         raise ConfigError(f"the margins of {len(chosen)} triples do not differ; give --margin-scale")
     return float(students.std() / teachers.std())
 
 
-def untrained_margins(rows: Sequence[TripleTexts], collator: Collator, autocast: Autocast) -> Tensor:
+def untrained_margins(kind: Any, rows: Sequence[TripleTexts], collator: Collator, autocast: Autocast) -> Tensor:  # noqa: ANN401
     """What the model gives now, (rows,)."""
     model, batch = collator.model, collator(rows)
     with torch.no_grad(), autocast():
-        parts = [embed(model, on_device(features, model.device)) for features in batch["batches"]]
-    embedded = in_place(torch.cat(parts).cpu(), batch["places"], batch["queries"])
-    return margins_of(embedded.of_unit_length() if model.similarity_fn_name != "dot" else embedded)
+        parts = [kind.embed(model, on_device(features, model.device)) for features in batch["batches"]]
+    found: Tensor = kind.margins(model, in_place(torch.cat(parts).cpu(), batch["places"], batch["queries"]))
+    return found

@@ -58,8 +58,15 @@ def test_a_tuned_bi_encoder_has_to_pay(tuned, taken):
     assert trials[-1].name == "tuned bi-encoder"  # the windows are out already
 
 
+def test_further_views_are_tried_one_after_the_other_and_have_to_pay():
+    views = {"view-1": each(THIRD), "view-2": each(FIRST), "view-3": each(FIRST)}
+    _, names, trials = chosen(each(NEAR), whole=each(NEAR), **views)
+    assert names == ("whole", "view-2")  # the third adds nothing to the second
+    assert [(trial.name, trial.taken) for trial in trials] == [("view-1", False), ("view-2", True), ("view-3", False)]
+
+
 def test_without_queries_the_default_stands():
-    _, names, trials = choose_stages(FLAT, {}, {}, {"whole": {}, "base": {}, "tuned": {}}, {}, 100)
+    _, names, trials = choose_stages(FLAT, {}, {}, {"whole": {}, "base": {}, "tuned": {}, "view-1": {}}, {}, 100)
     assert (names, trials) == (("whole", "base"), [])
 
 

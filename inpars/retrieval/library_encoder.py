@@ -1,0 +1,69 @@
+"""A late-interaction or sparse retriever as sentence-transformers encodes with it, batch by batch.
+
+Texts are sorted by length, so that a batch is padded little. Knows nothing of indexes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from threading import Lock
+from typing import Any
+
+import torch
+
+from inpars.batches import slices
+from inpars.errors import ConfigError
+from inpars.models.compute_options import Placement
+from inpars.models.engine_backend import DtypeName
+from inpars.models.hardware import pick_device, pick_dtype
+from inpars.models.networks import check_length
+from inpars.retrieval.dense import fingerprint
+
+DEFAULT_BATCH_SIZE = 64
+
+
+class LibraryEncoder:
+    """A loaded model, its number format and what decides its embeddings. Threads take turns batch by batch."""
+
+    def __init__(
+        self,
+        load: Callable[..., Any],
+        name: str,
+        *,
+        device: str,
+        dtype: DtypeName,
+        max_length: int | None,
+        window_tokens: int | None,
+        trust_remote_code: bool,
+    ) -> None:
+        """Load the model by `load`. Raises ConfigError for windows, which are a bi-encoder's."""
+        refuse_windows(name, window_tokens)
+        place = pick_device(device)
+        number_format = pick_dtype(dtype, place)
+        where: Placement = {"device": str(place), "dtype": "float32", "trust_remote_code": trust_remote_code}
+        self.device, self.model, self._lock = place, load(name, **where), Lock()
+        if max_length is not None:
+            check_length(self.model, name, max_length)
+            self.model.max_seq_length = max_length
+            if getattr(self.model[0], "document_length", None) is not None:
+                self.model[0].document_length = max_length
+        document_length = getattr(self.model[0], "document_length", None)
+        self.fingerprint = f"{fingerprint(name, self.model, number_format)}\0{document_length}"
+        self._autocast = torch.autocast(place.type, number_format, enabled=number_format == torch.bfloat16)
+
+    def encoded(
+        self, method: str, texts: Sequence[str], batch_size: int, **settings: bool
+    ) -> Iterator[tuple[Sequence[int], Any]]:
+        """Positions of a batch's texts and their embeddings, the longest texts first."""
+        order = sorted(range(len(texts)), key=lambda position: -len(texts[position]))
+        for rows in slices(order, batch_size):
+            some = [texts[row] for row in rows]
+            with self._lock, self._autocast:
+                found = getattr(self.model, method)(some, batch_size=len(rows), show_progress_bar=False, **settings)
+            yield rows, found
+
+
+def refuse_windows(name: str, window_tokens: int | None) -> None:
+    """Raise ConfigError where windows are asked for."""
+    if window_tokens is not None:
+        raise ConfigError(f"{name} is no bi-encoder and reads whole documents; leave --window-tokens out")

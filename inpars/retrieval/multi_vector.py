@@ -1,0 +1,192 @@
+"""Search with a late-interaction retriever (ColBERT): every token of a text has a vector, and MaxSim compares.
+
+The score of a document is the sum, over the query's tokens, of the greatest similarity to one of its tokens (Khattab
+and Zaharia, arXiv 2004.12832). All documents are compared, which a small corpus allows; for a large one a first stage's
+run is reranked. Vectors are kept in float16, which changes a score by about one part in 10,000; reranking does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from inpars.batches import slices
+from inpars.corpus import Documents
+from inpars.errors import ConfigError, DataFormatError
+from inpars.models.engine_backend import DtypeName
+from inpars.models.retriever_loading import load_multi_vector
+from inpars.progress import SILENT, Progress
+from inpars.records import Document, Query, Run
+from inpars.retrieval.blocks import FillBlocks
+from inpars.retrieval.corpus_shards import ShardFolder
+from inpars.retrieval.library_encoder import DEFAULT_BATCH_SIZE, LibraryEncoder, refuse_windows
+from inpars.retrieval.segments import save_array
+from inpars.runs import rank
+
+DOCUMENTS_PER_SHARD = 512
+INDEX_FORMAT = 1
+MOST_DOCUMENTS = 100_000  # that all are compared with every query
+QUERIES_PER_BLOCK = 128
+SIMILARITIES_AT_ONCE = 1 << 24  # of query tokens with document tokens
+MEAN = "meanmaxsim"
+
+Vectors: TypeAlias = npt.NDArray[np.float32]  # (tokens, width)
+
+
+class Encoder:
+    """A multi-vector encoder of sentence-transformers; safe to call from several threads."""
+
+    window_tokens = None
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        device: str = "auto",
+        dtype: DtypeName = "auto",
+        max_length: int | None = None,
+        window_tokens: int | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        trust_remote_code: bool = False,
+    ) -> None:
+        """Load the model; `max_length` tokens of a text are read, the model's own limit by default."""
+        settings: dict[str, Any] = {"max_length": max_length, "window_tokens": window_tokens}
+        where: dict[str, Any] = {"device": device, "dtype": dtype, "trust_remote_code": trust_remote_code}
+        self.name, self._encoder = model, LibraryEncoder(load_multi_vector, model, **settings, **where)
+        self.batch_size, self.fingerprint = batch_size, self._encoder.fingerprint
+        self._mean = self._encoder.model.similarity_fn_name == MEAN
+
+    def reading(self, window_tokens: int | None) -> Encoder:
+        """This one, which reads whole documents alone."""
+        refuse_windows(self.name, window_tokens)
+        return self
+
+    def encode_queries(self, texts: Sequence[str]) -> list[Vectors]:
+        """The vectors of each query's tokens."""
+        return self._encode("encode_query", texts, SILENT)
+
+    def encode_documents(self, texts: Sequence[str], progress: Progress = SILENT) -> list[Vectors]:
+        """The vectors of each document's tokens; advances the progress by documents."""
+        return self._encode("encode_document", texts, progress)
+
+    def max_sim(self, queries: Sequence[Vectors], tokens: Vectors, counts: npt.NDArray[np.int64]) -> Vectors:
+        """Scores of documents whose tokens lie one after the other, (queries, documents); -inf of one without any."""
+        lengths = np.array([len(query) for query in queries])
+        similarities = np.concatenate(queries) @ tokens.T  # (tokens of all queries, tokens of all documents)
+        some = counts > 0  # a document of nothing but skipped words has none
+        best = np.maximum.reduceat(similarities, (np.cumsum(counts) - counts)[some], axis=1)
+        scores = np.full((len(queries), len(counts)), -np.inf, dtype=np.float32)
+        scores[:, some] = np.add.reduceat(best, np.cumsum(lengths) - lengths, axis=0)
+        return np.divide(scores, lengths[:, None], dtype=np.float32) if self._mean else scores
+
+    def save_documents(self, shard: Path, documents: Sequence[Document], progress: Progress = SILENT) -> None:
+        """Write the vectors of an index's documents."""
+        found = self.encode_documents([document.full_text for document in documents], progress)
+        save_array(_counts_path(shard), np.array([len(vectors) for vectors in found], dtype=np.int64))
+        save_array(shard, np.concatenate(found).astype(np.float16))  # last: it says that the shard is whole
+
+    def index(
+        self, corpus: Documents, *, fill: FillBlocks | None = None, progress: Progress = SILENT
+    ) -> MultiVectorIndex:
+        """The corpus's, its vectors kept in the cache; `fill` has others encode. Raises ConfigError for a large one."""
+        if len(corpus) > MOST_DOCUMENTS:
+            raise ConfigError(
+                f"{self.name} would be compared with each of {len(corpus):,} documents, and at most {MOST_DOCUMENTS:,} "
+                f"are; search with another retriever, and `inpars rerank --model {self.name}` its run"
+            )
+        key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{self.fingerprint}"
+        folder = ShardFolder.of("multi-vector", key, ".npy", DOCUMENTS_PER_SHARD)
+        return MultiVectorIndex(*folder.fill(corpus, self, fill=fill, progress=progress), self)
+
+    def _encode(self, method: str, texts: Sequence[str], progress: Progress) -> list[Vectors]:
+        found: dict[int, Vectors] = {}
+        for rows, vectors in self._encoder.encoded(method, texts, self.batch_size):
+            found |= {row: own.float().cpu().numpy() for row, own in zip(rows, vectors, strict=True)}
+            progress.advance(len(rows))
+        return [found[row] for row in range(len(texts))]
+
+
+class MultiVectorIndex:
+    """Token vectors on disk, all compared with every query."""
+
+    def __init__(self, shards: Sequence[Path], doc_ids: Sequence[str], encoder: Encoder) -> None:
+        """`doc_ids` name the documents of all shards, one after the other."""
+        self._shards, self._doc_ids, self._encoder = shards, doc_ids, encoder
+
+    def search(self, queries: Sequence[Query], k: int, *, progress: Progress = SILENT) -> Run:
+        """The k best documents of each query by MaxSim, by the house's order of a run."""
+        return self.search_beside(queries, k, (), progress=progress)[0]
+
+    def search_beside(
+        self, queries: Sequence[Query], k: int, pairs: Iterable[tuple[str, str]], *, progress: Progress = SILENT
+    ) -> tuple[Run, dict[tuple[str, str], float]]:
+        """As `search`, and the score of each (query_id, doc_id) pair, whether it is found or not.
+
+        Raises DataFormatError for a document the index lacks.
+        """
+        if k < 1:
+            raise ConfigError(f"k is {k}; it must be at least 1")
+        wanted: dict[str, list[str]] = {}
+        for query_id, doc_id in pairs:
+            wanted.setdefault(query_id, []).append(doc_id)
+        rows = {doc_id: row for row, doc_id in enumerate(self._doc_ids)} if wanted else {}
+        run: Run = {}
+        similarities: dict[tuple[str, str], float] = {}
+        description = f"search {self._encoder.name}"
+        blocks = list(slices(queries, QUERIES_PER_BLOCK))
+        for block in progress.track(blocks, total=len(queries), description=description, unit="queries"):
+            scores = self.scores([query.text for query in block])
+            for query, own in zip(block, scores, strict=True):
+                run[query.query_id] = self._best(own, k)
+                for doc_id in wanted.get(query.query_id, ()):
+                    similarities[query.query_id, doc_id] = float(own[_row(rows, doc_id)])
+            progress.advance(len(block))
+        return run, similarities
+
+    def scores(self, texts: Sequence[str]) -> Vectors:
+        """MaxSim of queries with all documents, (queries, documents)."""
+        queries = self._encoder.encode_queries(texts)
+        most = max(1, SIMILARITIES_AT_ONCE // sum(map(len, queries)))
+        parts = [
+            self._encoder.max_sim(queries, tokens.astype(np.float32), counts)
+            for shard in self._shards
+            for tokens, counts in _parts(shard, most)
+        ]
+        return np.concatenate(parts, axis=1) if parts else np.empty((len(texts), 0), dtype=np.float32)
+
+    def _best(self, scores: npt.NDArray[np.float32], k: int) -> dict[str, float]:
+        """The k best documents; of equals those with the greater id."""
+        least = np.partition(scores, -k)[-k] if len(scores) > k else np.float32(-np.inf)
+        near = np.flatnonzero((scores >= least) & np.isfinite(scores)).tolist()
+        return dict(rank({self._doc_ids[row]: float(scores[row]) for row in near}, k))
+
+
+def _row(rows: Mapping[str, int], doc_id: str) -> int:
+    if doc_id not in rows:
+        raise DataFormatError(f"no document {doc_id!r} in the multi-vector index; its ids belong to another corpus")
+    return rows[doc_id]
+
+
+def _counts_path(shard: Path) -> Path:
+    """Beside a shard: how many tokens each document has."""
+    return shard.with_suffix(".counts.npy")
+
+
+def _parts(shard: Path, most: int) -> Iterator[tuple[npt.NDArray[np.float16], npt.NDArray[np.int64]]]:
+    """Tokens and counts of some documents of a shard after the other, of about `most` tokens."""
+    try:
+        tokens, counts = np.load(shard, mmap_mode="r"), np.load(_counts_path(shard))
+    except (ValueError, EOFError, OSError) as error:
+        problem = f"damaged ({error}); remove {shard.parent} and run the same command again"
+        raise DataFormatError(problem, path=shard) from None
+    ends = np.cumsum(counts)
+    start = 0
+    while start < len(counts):
+        begin = int(ends[start] - counts[start])
+        stop = max(start + 1, int(np.searchsorted(ends, begin + most, side="right")))
+        yield tokens[begin : int(ends[stop - 1])], counts[start:stop]
+        start = stop

@@ -1,0 +1,173 @@
+"""Search with a learned sparse retriever (SPLADE): documents are encoded once, and queries read an inverted index.
+
+A text is a weight for each of a few words of the vocabulary, and a score the dot product of two. The index is scipy's
+sparse matrix of words by documents: the product with a query reads the postings of the query's words alone, in their
+order, so that a score is the same whatever is searched for beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from inpars.batches import slices
+from inpars.corpus import Documents
+from inpars.engines.splade_pooling import pool_before_activation
+from inpars.errors import ConfigError, DataFormatError
+from inpars.models.engine_backend import DtypeName
+from inpars.models.retriever_loading import load_sparse
+from inpars.progress import SILENT, Progress
+from inpars.records import Document, Query, Run
+from inpars.retrieval.blocks import FillBlocks
+from inpars.retrieval.corpus_shards import ShardFolder
+from inpars.retrieval.library_encoder import DEFAULT_BATCH_SIZE, LibraryEncoder, refuse_windows
+from inpars.runs import rank
+from inpars.storage import atomic_file
+
+DOCUMENTS_PER_SHARD = 4096
+INDEX_FORMAT = 1
+SCORES_AT_ONCE = 1 << 25  # of a block of queries with all documents
+ON_PROCESSOR = 16  # texts encoded together there: each has a logit a token and word of the vocabulary
+
+
+class Encoder:
+    """A sparse encoder of sentence-transformers; safe to call from several threads."""
+
+    window_tokens = None
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        device: str = "auto",
+        dtype: DtypeName = "auto",
+        max_length: int | None = None,
+        window_tokens: int | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        trust_remote_code: bool = False,
+    ) -> None:
+        """Load the model; `max_length` tokens of a text are read, the model's own limit by default."""
+        settings: dict[str, Any] = {"max_length": max_length, "window_tokens": window_tokens}
+        where: dict[str, Any] = {"device": device, "dtype": dtype, "trust_remote_code": trust_remote_code}
+        self.name, self._encoder = model, LibraryEncoder(load_sparse, model, **settings, **where)
+        self._batch_size = min(batch_size, ON_PROCESSOR) if self._encoder.device.type == "cpu" else batch_size
+        self.fingerprint = self._encoder.fingerprint
+        pool_before_activation(self._encoder.model)
+
+    def reading(self, window_tokens: int | None) -> Encoder:
+        """This one, which reads whole documents alone."""
+        refuse_windows(self.name, window_tokens)
+        return self
+
+    def encode_queries(self, texts: Sequence[str]) -> sparse.csr_array:
+        """Weights of the words of queries, (queries, vocabulary)."""
+        return self._encode("encode_query", texts, SILENT)
+
+    def encode_documents(self, texts: Sequence[str], progress: Progress = SILENT) -> sparse.csr_array:
+        """Weights of the words of documents, (documents, vocabulary); advances the progress by documents."""
+        return self._encode("encode_document", texts, progress)
+
+    def words(self, columns: Iterable[int]) -> list[str]:
+        """The vocabulary's words of these columns."""
+        found: list[str] = self._encoder.model.tokenizer.convert_ids_to_tokens(list(map(int, columns)))
+        return found
+
+    def save_documents(self, shard: Path, documents: Sequence[Document], progress: Progress = SILENT) -> None:
+        """Write the weights of an index's documents."""
+        found = self.encode_documents([document.full_text for document in documents], progress)
+        with atomic_file(shard) as working, working.open("wb") as stream:
+            sparse.save_npz(stream, found, compressed=False)
+
+    def index(self, corpus: Documents, *, fill: FillBlocks | None = None, progress: Progress = SILENT) -> SparseIndex:
+        """The corpus's, its weights kept in the cache; `fill` has others encode."""
+        key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{self.fingerprint}"
+        folder = ShardFolder.of("sparse", key, ".npz", DOCUMENTS_PER_SHARD)
+        shards, doc_ids = folder.fill(corpus, self, fill=fill, progress=progress)
+        return SparseIndex([_loaded(shard) for shard in shards], doc_ids, self)
+
+    def _encode(self, method: str, texts: Sequence[str], progress: Progress) -> sparse.csr_array:
+        order, parts = list[int](), list[sparse.csr_array]()
+        for rows, weights in self._encoder.encoded(method, texts, self._batch_size, convert_to_sparse_tensor=False):
+            parts.append(sparse.csr_array(weights.float().cpu().numpy()))
+            order += rows
+            progress.advance(len(rows))
+        if not parts:
+            return sparse.csr_array((0, 0), dtype=np.float32)
+        return sparse.vstack(parts, format="csr")[np.argsort(order)]
+
+
+class SparseIndex:
+    """Postings of every word of the vocabulary, in memory."""
+
+    def __init__(self, shards: Sequence[sparse.csr_array], doc_ids: Sequence[str], encoder: Encoder) -> None:
+        """`shards` are the documents' weights, whose rows one after the other have the `doc_ids`."""
+        self._doc_ids, self._encoder = doc_ids, encoder
+        weights = sparse.vstack(shards, format="csr") if shards else sparse.csr_array((0, 0), dtype=np.float32)
+        self._postings = weights.T.tocsr()  # (vocabulary, documents)
+        self._rows: dict[str, int] = {}
+
+    def search(self, queries: Sequence[Query], k: int, *, progress: Progress = SILENT) -> Run:
+        """The k best documents of each query that share a word with it, by the house's order of a run."""
+        return self.search_beside(queries, k, (), progress=progress)[0]
+
+    def search_beside(
+        self, queries: Sequence[Query], k: int, pairs: Iterable[tuple[str, str]], *, progress: Progress = SILENT
+    ) -> tuple[Run, dict[tuple[str, str], float]]:
+        """As `search`, and the score of each (query_id, doc_id) pair, whether it is found or not.
+
+        Raises DataFormatError for a document the index lacks.
+        """
+        if k < 1:
+            raise ConfigError(f"k is {k}; it must be at least 1")
+        wanted: dict[str, list[str]] = {}
+        for query_id, doc_id in pairs:
+            wanted.setdefault(query_id, []).append(doc_id)
+        run: Run = {}
+        similarities: dict[tuple[str, str], float] = {}
+        size = max(1, SCORES_AT_ONCE // max(1, len(self._doc_ids)))
+        description = f"search {self._encoder.name}"
+        blocks = list(slices(queries, size))
+        for block in progress.track(blocks, total=len(queries), description=description, unit="queries"):
+            scores = self.scores([query.text for query in block])
+            for number, query in enumerate(block):
+                own = slice(*scores.indptr[number : number + 2])
+                columns, values = scores.indices[own], scores.data[own]
+                run[query.query_id] = self._best(columns, values, k)
+                if ids := wanted.get(query.query_id):
+                    known = dict(zip(columns.tolist(), values.tolist(), strict=True))
+                    similarities |= {(query.query_id, one): known.get(self._row(one), 0.0) for one in ids}
+            progress.advance(len(block))
+        return run, similarities
+
+    def scores(self, texts: Sequence[str]) -> sparse.csr_array:
+        """Of queries with the documents that share a word with them, (queries, documents)."""
+        found: sparse.csr_array = self._encoder.encode_queries(texts) @ self._postings
+        return found
+
+    def _best(self, columns: npt.NDArray[np.integer], values: npt.NDArray[np.float32], k: int) -> dict[str, float]:
+        """The k best of a query's documents; of equals those with the greater id."""
+        if len(values) > k:
+            near = values >= np.partition(values, -k)[-k]
+            columns, values = columns[near], values[near]
+        found = ((self._doc_ids[column], value) for column, value in zip(columns, values.tolist(), strict=True))
+        return dict(rank(dict(found), k))
+
+    def _row(self, doc_id: str) -> int:
+        if not self._rows:
+            self._rows = {name: row for row, name in enumerate(self._doc_ids)}
+        if doc_id not in self._rows:
+            raise DataFormatError(f"no document {doc_id!r} in the sparse index; its ids belong to another corpus")
+        return self._rows[doc_id]
+
+
+def _loaded(path: Path) -> sparse.csr_array:
+    try:
+        return sparse.csr_array(sparse.load_npz(path))
+    except (ValueError, EOFError, OSError, KeyError) as error:
+        problem = f"damaged ({error}); remove {path.parent} and run the same command again"
+        raise DataFormatError(problem, path=path) from None

@@ -1,0 +1,99 @@
+"""What is a late-interaction retriever's own in a training: a vector a token, the losses of sentence-transformers.
+
+ColBERT (Khattab and Zaharia, arXiv 2004.12832). A mini-batch's embeddings travel as one tensor whose last column is the
+mask of the tokens that count, so that mini-batches and gradient caching are those of a bi-encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from sentence_transformers import MultiVectorEncoder
+from sentence_transformers.multi_vector_encoder import losses, scoring
+from torch import Tensor, nn
+from transformers import TrainerCallback
+
+from inpars.models import retriever_loading
+from inpars.models.compute_options import Placement
+from inpars.models.retrievers import MULTI_VECTOR, RETRIEVERS
+from inpars.training.embedding_batches import WIDTH
+from inpars.training.embedding_losses import Embedded, Objective
+from inpars.training.gradient_cache import Features
+from inpars.training.library_losses import Given, columns_of
+from inpars.training.options import RetrieverOptions
+
+MEAN = "meanmaxsim"  # divided by the query's tokens
+
+
+def load(options: RetrieverOptions, where: Placement) -> MultiVectorEncoder:
+    """A ColBERT as it is, or the token states of an encoder, which need no projection to be of use."""
+    return retriever_loading.load_multi_vector(options.model, for_training=True, **where)
+
+
+def embed(model: Any, features: Features) -> Tensor:  # noqa: ANN401 - may be wrapped
+    """Token embeddings of a mini-batch in float32, (texts, tokens of the batch's longest text, width + 1)."""
+    found = model(dict(features), task=features["task"])
+    states, mask = found["token_embeddings"].float(), found["attention_mask"].float()
+    packed = torch.cat([states, mask[..., None]], dim=-1)
+    return nn.functional.pad(packed, (0, 0, 0, features[WIDTH] - packed.shape[1]))
+
+
+def token_features(packed: Tensor) -> dict[str, Tensor]:
+    """What the library's losses read, from such a tensor."""
+    mask = packed[..., -1] > 0
+    longest = max(1, int(mask.any(dim=0).nonzero().max().item()) + 1 if mask.any() else 1)
+    return {"token_embeddings": packed[:, :longest, :-1], "attention_mask": mask[:, :longest]}
+
+
+def objective(model: MultiVectorEncoder, options: RetrieverOptions) -> tuple[Objective, list[TrainerCallback]]:
+    """The library's loss over a batch's token embeddings."""
+    mean = model.similarity_fn_name == MEAN
+    scale = options.scale if options.scale is not None else RETRIEVERS[MULTI_VECTOR].scale
+    compare = scoring.mean_colbert_scores if mean else scoring.colbert_scores
+    of_pairs = scoring.mean_colbert_scores_pairwise if mean else scoring.colbert_scores_pairwise
+    loss: nn.Module = (
+        losses.MultiVectorMarginMSELoss(Given(), similarity_fct=of_pairs)  # type: ignore[arg-type]
+        if options.loss == "margin-mse"
+        else losses.MultiVectorMultipleNegativesRankingLoss(Given(), scale=scale, similarity_fct=compare)  # type: ignore[arg-type]
+    )
+
+    def found(embedded: Embedded, margins: Tensor | None) -> Tensor:
+        queries, *documents = columns_of(embedded)
+        value: Tensor = loss([token_features(queries), *_of_one_width(documents)], margins)
+        return value
+
+    return found, []
+
+
+def _of_one_width(columns: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+    """Positives and negatives, cut to the longest text of both."""
+    both = token_features(torch.cat(list(columns)))
+    split = {name: torch.split(value, len(columns[0])) for name, value in both.items()}
+    return [{name: parts[place] for name, parts in split.items()} for place in range(len(columns))]
+
+
+def margins(model: MultiVectorEncoder, embedded: Embedded) -> Tensor:
+    """MaxSim with the positive less that with the negative, (queries,)."""
+    compare = (
+        scoring.mean_colbert_scores_pairwise if model.similarity_fn_name == MEAN else scoring.colbert_scores_pairwise
+    )
+    queries, positives, negatives = map(token_features, columns_of(embedded))
+    scores = [
+        compare(
+            queries["token_embeddings"],
+            documents["token_embeddings"],
+            queries_mask=queries["attention_mask"],
+            documents_mask=documents["attention_mask"],
+        )
+        for documents in (positives, negatives)
+    ]
+    return scores[0] - scores[1]
+
+
+def similarities(model: MultiVectorEncoder, queries: Sequence[str], documents: Sequence[str]) -> Tensor:
+    """MaxSim of each query with each document, (queries, documents)."""
+    settings: dict[str, Any] = {"show_progress_bar": False}
+    found = model.encode_query(list(queries), **settings), model.encode_document(list(documents), **settings)
+    return model.similarity(*([vectors.float() for vectors in one] for one in found)).cpu()
