@@ -1,10 +1,11 @@
-"""What the generation stage needs to ask a server: the generator, its stamp, and what it would cost."""
+"""What stages need to ask a server: who asks, the server's stamp, and what it would cost."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from inpars.errors import ConfigError, MissingDependencyError, pip_line
 from inpars.extras import EXTRAS
@@ -12,12 +13,17 @@ from inpars.generation import QueryGenerator
 from inpars.generation.api.budget import Estimate, load_prices
 from inpars.generation.api.journal import journal_path, read_answers
 from inpars.generation.api.options import ApiOptions, check_api
-from inpars.generation.api.requests import Endpoint, RequestFormat
+from inpars.generation.api.requests import Endpoint, RequestFormat, Wording
 from inpars.generation.settings import DecodingSettings
 from inpars.manifest import FileStamp, stamp_text
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import PromptSource
 from inpars.records import Document
+
+if TYPE_CHECKING:
+    from inpars.generation.api.generator import ApiGenerator
+
+Item = TypeVar("Item")
 
 
 def server_stamp(options: ApiOptions) -> FileStamp:
@@ -35,13 +41,21 @@ def load_api_generator(
     progress: Progress = SILENT,
 ) -> QueryGenerator:
     """The generator that asks the server. The SDK is loaded here and not before."""
-    wording = _wording(endpoint, model, prompt, settings, options)
-    price = load_prices(options.price_file).find(model, batch=options.batch)
+    return open_server(_wording(endpoint, model, prompt, settings, options), options, output, progress)
+
+
+def open_server(
+    wording: Wording[Item], options: ApiOptions, output: Path, progress: Progress = SILENT
+) -> ApiGenerator[Item]:
+    """What asks the server; its answers are kept beside `output`. Raises ConfigError for --max-usd without a price."""
+    price = load_prices(options.price_file).find(wording.model, batch=options.batch)
     if options.max_usd is not None and price is None:
-        raise ConfigError(f"--max-usd: no price is known for {model!r}; write it into a file and name it --price-file")
+        raise ConfigError(
+            f"--max-usd: no price is known for {wording.model!r}; write it into a file and name it --price-file"
+        )
     if find_spec("openai") is None:
         install = EXTRAS["api"].install_line() or pip_line(["openai"])
-        raise MissingDependencyError("openai", f"for --backend {endpoint}", install)
+        raise MissingDependencyError("openai", f"for --backend {wording.endpoint}", install)
     from inpars.generation.api.generator import ApiGenerator
 
     return ApiGenerator(wording, options, price, output, progress)
@@ -57,11 +71,15 @@ def estimate_cost(
     output: Path,
 ) -> Estimate:
     """What is left to ask for and what it would cost at most; asks and writes nothing."""
-    wording = _wording(endpoint, model, prompt, settings, options)
+    return estimate_asking(documents, _wording(endpoint, model, prompt, settings, options), options, output)
+
+
+def estimate_asking(items: Iterable[Item], wording: Wording[Item], options: ApiOptions, output: Path) -> Estimate:
+    """The same of any items."""
     prices = load_prices(options.price_file)
-    price = prices.find(model, batch=options.batch)
+    price = prices.find(wording.model, batch=options.batch)
     answered = {record.get("request") for record in read_answers(journal_path(output))}
-    requests = [request for document in documents for request in wording.requests(document)]
+    requests = [request for item in items for request in wording.requests(item)]
     left = [request for request in requests if request.digest not in answered]
     tokens_in, tokens_out = sum(one.input_tokens for one in left), sum(one.output_tokens for one in left)
     usd = price.usd(tokens_in, tokens_out) if price else None
