@@ -40,6 +40,7 @@ COMMANDS = {
     "serve": "search, answers, embeddings and reranking over HTTP, with a page",
     "deploy": "a tuned model to a folder for other servers, an archive or a SageMaker endpoint",
     "evaluate": "measure TREC runs and test their differences",
+    "judge": "a language model judges what runs found, with agreement measured",
     "compare": "two runs side by side: settings, measures with tests, queries that moved",
     "verify": "hold a run's folder against its manifests, and make a sample of its scores again",
     "import": "files of other toolkits, to ours",

@@ -21,11 +21,10 @@ from inpars.commands.common import (
     console,
     open_dataset,
     print_result,
+    query_texts,
     say_no_result,
 )
-from inpars.datasets import load_qrels, load_topics
-from inpars.errors import InparsError
-from inpars.formats import read_queries
+from inpars.datasets import load_qrels
 from inpars.options import add_flags, from_flags
 from inpars.progress import Progress
 from inpars.prompting.prompts import load_prompt
@@ -81,7 +80,7 @@ def run(flags: argparse.Namespace) -> int:
     examples = {f"the examples of prompt {p.name!r}": [example.query for example in p.examples] for p in prompts}
     judged = load_qrels(chosen.dataset, chosen.qrels, flags.split, progress)
     qrels = leave_out(judged, set(read_ids(flags.leave_out)) if flags.leave_out else ())
-    paths, topics = run_names(flags.run), Topics(flags.split, _query_texts(chosen, flags.split, progress), qrels)
+    paths, topics = run_names(flags.run), Topics(flags.split, query_texts(chosen, flags.split, progress), qrels)
     document_text = _document_text(flags, progress) if options.wins or flags.report else None
     evaluated = evaluate_files(
         paths,
@@ -118,21 +117,6 @@ def run(flags: argparse.Namespace) -> int:
 
 def _unknown(_: str) -> None:
     """The text of a document of which only the id is known."""
-
-
-def _query_texts(chosen: DatasetFlags, split: str, progress: Progress) -> dict[str, str]:
-    """The queries' texts where they can be had; without them the numbers are the same."""
-    if chosen.queries is not None:
-        return {query.query_id: query.text for query in read_queries(chosen.queries, progress.note)}
-    if chosen.dataset is None:
-        return {}
-    try:
-        return load_topics(chosen.dataset, split).queries
-    except InparsError as error:
-        if chosen.qrels is None:
-            raise
-        progress.note(f"the queries' texts are not at hand: {error}")
-        return {}
 
 
 def _document_text(flags: argparse.Namespace, progress: Progress) -> Callable[[str], str] | None:

@@ -19,8 +19,8 @@ class Pair:
 
     @property
     def key(self) -> str:
-        """Query and document by their ids, none of which holds a blank that is a line's end."""
-        return f"{self.query_id}\n{self.document.doc_id}"
+        """Query and document by their ids, none of which holds a tab."""
+        return f"{self.query_id}\t{self.document.doc_id}"
 
 
 @dataclass(frozen=True, slots=True)

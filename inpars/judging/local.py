@@ -53,6 +53,11 @@ class LocalJudge:
         self._check_room(max(len(prompt) for prompt, _ in rows))
         self._forward.share(common_prefix([prompt for prompt, _ in rows]))
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers the network has, which says what can be expected of its grades."""
+        return sum(weight.numel() for weight in self._forward.network.parameters())
+
     def plan(self, pairs: Sequence[Pair]) -> list[list[int]]:
         """Positions of the pairs in chunks of similar length, short ones first."""
         cut = self._cut([pair.document.full_text for pair in pairs])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from inpars.errors import ConfigError, MissingDependencyError, pip_line
 from inpars.extras import EXTRAS
-from inpars.generation import QueryGenerator
+from inpars.generation import PaidGenerator, QueryGenerator
 from inpars.generation.api.budget import Estimate, load_prices
 from inpars.generation.api.journal import journal_path, read_answers
 from inpars.generation.api.options import ApiOptions, check_api
@@ -19,6 +20,9 @@ from inpars.manifest import FileStamp, stamp_text
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import PromptSource
 from inpars.records import Document
+from inpars.stages.chunk_loop import Done, PlannedWork, work_here
+from inpars.stages.shards import Shard
+from inpars.stages.stage import Stage
 
 if TYPE_CHECKING:
     from inpars.generation.api.generator import ApiGenerator
@@ -29,6 +33,17 @@ Item = TypeVar("Item")
 def server_stamp(options: ApiOptions) -> FileStamp:
     """What of the server decides the output: its address and the kind of its log-probs."""
     return stamp_text(options.url, f"{options.url}\n{options.log_prob_kind}")
+
+
+def work_and_pay(stage: Stage, work: PlannedWork, part: Shard | None, asker: object) -> tuple[Done, Mapping[str, Any]]:
+    """Do the work in this process, and say what a server was paid where one does it."""
+    if not isinstance(asker, PaidGenerator):
+        return work_here(stage, work, part), {}
+    with closing(asker):
+        done = work_here(stage, work, part)
+    for line in asker.notes():
+        stage.note(line)
+    return done, asker.results()
 
 
 def load_api_generator(
