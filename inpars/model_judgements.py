@@ -51,6 +51,10 @@ class Origin:
         changed = "; the file was changed since" if self.changed else ""
         return f"judged by {self.model}, a language model, not by people; {self._agreement()}{changed}"
 
+    def values(self) -> dict[str, Any]:
+        """As JSON values, for the files that hold what was measured."""
+        return {"model": self.model, "prompt": self.prompt, "pairs": self.pairs, "agreement": dict(self.agreement)}
+
     @property
     def is_poor(self) -> bool:
         """Whether agreement is known and hardly better than chance."""
@@ -94,7 +98,7 @@ def read_judgements(path: Path) -> Iterator[ModelJudgement]:
 
 def write_origin(qrels: Path, origin: Origin) -> None:
     """Say beside the qrels who judged."""
-    values = {name: value for name, value in asdict(origin).items() if name != "changed"}
+    values = origin.values() | {"qrels_sha256": origin.qrels_sha256}
     with atomic_writer(origin_path(qrels)) as stream:
         stream.write(to_json(values, indent=1) + "\n")
 

@@ -25,7 +25,7 @@ from inpars.commands.common import (
     print_result,
     query_texts,
 )
-from inpars.datasets import load_qrels, load_topics
+from inpars.datasets import load_judged, load_topics
 from inpars.errors import ConfigError
 from inpars.evaluation.measures import parse_metrics
 from inpars.formats import read_run
@@ -47,7 +47,7 @@ from inpars.stages.evaluate_files import run_names
 from inpars.stages.judge import SERVERS, JudgeOptions, dry_run, judge_maker, judge_pairs, read_grades
 from inpars.stages.stage import dropped_line
 
-PERSON = "you"
+PERSON, BY_MODEL = "you", " (judged by "
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -116,8 +116,8 @@ def run(flags: argparse.Namespace) -> None:
     grades = read_grades(flags.output)
     if flags.sample is not None:
         _ask(pairs, grades, flags.sample, options.seed, flags.output)
-    others = {name: qrels for name, qrels in (*reference, (PERSON, read_answers(answers_path(flags.output)))) if qrels}
-    _report(flags, manifest, grades, others, runs, metric)
+    others = reference | {PERSON: read_answers(answers_path(flags.output))}
+    _report(flags, manifest, grades, {name: qrels for name, qrels in others.items() if qrels}, runs, metric)
 
 
 def _report(
@@ -136,8 +136,9 @@ def _report(
         for one in agreements
         if one.reference != PERSON and len(runs) > 1
     }
-    warnings = cautions(agreements, manifest.results.get("parameters"))
-    _note_agreement(flags.output, agreements)
+    with_people = [one for one in agreements if BY_MODEL not in one.reference]
+    warnings = cautions(with_people, manifest.results.get("parameters"))
+    _note_agreement(flags.output, with_people)
     counts = ", ".join(f"{grade}: {count}" for grade, count in manifest.results["grades"].items())
     dropped = f"; {dropped_line(manifest.dropped)}" if manifest.dropped else ""
     lines = [f"{flags.output}: {sum(map(len, grades.values()))} pairs judged by {model}, grades {counts}{dropped}"]
@@ -155,13 +156,15 @@ def _one(metrics: Sequence[str]) -> Sequence[str]:
     return metrics
 
 
-def _reference(chosen: DatasetFlags, split: str, progress: Progress) -> list[tuple[str, Qrels]]:
-    """Judgements to compare with and their name: the file that is named, else the dataset's own, else none."""
+def _reference(chosen: DatasetFlags, split: str, progress: Progress) -> dict[str, Qrels]:
+    """Judgements to compare with, by their name: the file that is named, else the dataset's own, else none."""
     if chosen.qrels is not None:
-        return [(chosen.qrels.name, load_qrels(None, chosen.qrels, split, progress))]
-    if chosen.dataset is None or chosen.queries is not None:
-        return []
-    return [(Path(chosen.dataset).name or chosen.dataset, load_topics(chosen.dataset, split).qrels)]
+        topics, name = load_judged(None, chosen.qrels, split, progress), chosen.qrels.name
+    elif chosen.dataset is not None and chosen.queries is None:
+        topics, name = load_topics(chosen.dataset, split), Path(chosen.dataset).name or chosen.dataset
+    else:
+        return {}
+    return {name if topics.origin is None else f"{name}{BY_MODEL}{topics.origin.model})": topics.qrels}
 
 
 def _ask(pairs: Sequence[Pair], grades: Qrels, count: int, seed: int, output: Path) -> None:

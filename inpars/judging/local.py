@@ -121,25 +121,27 @@ class LocalJudge:
             return str(apply([joined, *rest], add_generation_prompt=True, tokenize=False))
 
     def _grade_tokens(self) -> tuple[list[int], list[int]]:
-        """Tokens that all grades begin with, a blank for instance, and the one in which they differ, for each grade."""
+        """Tokens that all grades begin with, a blank for instance, and the one in which they differ, for each grade.
+
+        Grades follow a blank, as words do, where the vocabulary then tells them by one token each, else no blank.
+        """
         before, after = self._around(PROBES[0])
         text = before + PROBES[0] + after
-        blank = "" if text[-1:].isspace() else " "
-        whole = self._ids([text, *(f"{text}{blank}{grade}" for grade in GRADES)])
-        prompt, following = whole[0], whole[1:]
-        if any(ids[: len(prompt)] != prompt for ids in following):
-            alone: list[list[int]] = self._tokenizer([f"{blank}{grade}" for grade in GRADES], add_special_tokens=False)[
-                "input_ids"
-            ]
-            following = [prompt + ids for ids in alone]
-        tails = [ids[len(prompt) :] for ids in following]
-        lead = common_prefix([[*tail, -1] for tail in tails]) if min(map(len, tails)) > 1 else []
-        differing = [tail[len(lead) :] for tail in tails]
-        if any(len(rest) != 1 for rest in differing) or len({rest[0] for rest in differing}) < len(GRADES):
-            raise ConfigError(
-                f"{self.name}: its vocabulary does not tell 0, 1, 2 and 3 by one token each; name another"
-            )
-        return lead, [rest[0] for rest in differing]
+        for blank in ("",) if text[-1:].isspace() else (" ", ""):
+            tails = self._following(text, [blank + grade for grade in GRADES])
+            lead = common_prefix([[*tail, -1] for tail in tails])
+            rest = [tail[len(lead) :] for tail in tails]
+            if all(len(tail) == 1 for tail in rest) and len({tail[0] for tail in rest}) == len(GRADES):
+                return lead, [tail[0] for tail in rest]
+        raise ConfigError(f"{self.name}: its vocabulary does not tell 0, 1, 2 and 3 by one token each; name another")
+
+    def _following(self, text: str, continuations: Sequence[str]) -> list[list[int]]:
+        """Tokens of continuations behind a text, or of them alone where the two share a token."""
+        prompt, *whole = self._ids([text, *(text + one for one in continuations)])
+        if all(ids[: len(prompt)] == prompt for ids in whole):
+            return [ids[len(prompt) :] for ids in whole]
+        alone: list[list[int]] = self._tokenizer(list(continuations), add_special_tokens=False)["input_ids"]
+        return alone
 
     def _cut(self, texts: Sequence[str]) -> list[str]:
         """Each text up to its last allowed token."""
