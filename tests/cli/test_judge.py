@@ -101,7 +101,7 @@ def test_a_server_killed_three_times_is_asked_once_about_each_pair(place, run):
     assert len(lines) == pairs
     for line in lines:
         number = int(line.doc_id[1:])
-        assert (line.grade, line.log_prob, line.reason) == (grade_of(number), -0.125, f"It says n{number}")
+        assert (line.grade, line.log_prob, line.reason) == (grade_of(number), -0.125, f"It says n{number}.")
         assert (line.model, line.prompt, line.grade_log_probs) == ("fake", "relevance", ())
     assert log_probs_of(7)[2] == -0.125  # of the token that is the grade
     assert read_qrels(place / "qrels.tsv")["q0"]["d3"] == 3
@@ -147,13 +147,13 @@ def test_replies_without_a_grade_are_counted_and_not_asked_again(place, run):
         out, err = run(asking(api, depth=3))
         asked = api.asked.total()
         assert "no_grade" in out
-        assert "12 of 60" in err
+        assert "10 of 60" in err
         assert run(asking(api, depth=3))[0] == out
         assert api.asked.total() == asked
     lines = {line.doc_id: line for line in read_judgements(lines_path(place / "qrels.tsv"))}
     assert (lines["d40"].grade, lines["d40"].problem, lines["d39"].problem) == (None, "no_grade", "refused")
     assert "d40" not in read_qrels(place / "qrels.tsv")["q1"]
-    assert read_manifest(place / "qrels.tsv").dropped == {"no_grade": 12, "refused": 1}
+    assert read_manifest(place / "qrels.tsv").dropped == {"no_grade": 10, "refused": 1}
 
 
 def test_a_server_that_never_grades_is_an_error(run):
@@ -292,7 +292,7 @@ def test_evaluate_says_that_a_model_judged(place, judged, run):
     out, _ = run(["evaluate", *flags, "--output", "m.json", "--report", "page.html"])
     assert out.startswith("judged by fake")
     assert json.loads((place / "m.json").read_text())["judged_by"]["model"] == "fake"
-    assert (place / "page.html").read_text().count("judged by fake") >= 2
+    assert (place / "page.html").read_text().lower().count("judged by fake") >= 2
     origin_path(place / "qrels.tsv").unlink()
     out, _ = run(["evaluate", *flags, "--json"])
     assert "judged_by" not in json.loads(out)

@@ -1,6 +1,7 @@
 """The files beside qrels that a model wrote, and how far what says so goes."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -18,6 +19,9 @@ from inpars.model_judgements import (
     write_judgements,
     write_origin,
 )
+from inpars.pipeline.held_out import said_of_judges
+from inpars.pipeline.measurement import keep_topics
+from inpars.progress import SILENT
 
 QRELS = {"q1": {"d1": 2, "d2": 0}}
 
@@ -70,6 +74,18 @@ def test_who_judged_is_known_wherever_the_file_is_read(judged):
         assert topics.qrels == QRELS
         assert topics.origin.model == "m"
         assert topics.first(1).origin == topics.origin
+
+
+def test_a_runs_copy_of_them_says_so_too(judged, tmp_path):
+    topics = load_dataset(str(judged.parents[1])).topics()
+    keep_topics(tmp_path / "topics", topics, progress=SILENT)
+    copy = origin_of(tmp_path / "topics" / "qrels.tsv")
+    assert (copy.model, copy.changed) == ("m", False)
+    said = said_of_judges(topics, topics)
+    assert said.count("judged by m, ") == 2
+    people = replace(topics, origin=None)
+    assert said_of_judges(people, None) == ""
+    assert people.stamp.sha256 != topics.stamp.sha256, "another judge is another input"
 
 
 def test_people_have_no_origin(judged):
