@@ -43,6 +43,7 @@ COMMAND_GROUPS = {
         "score": "score queries for the filter: log-probs, reranker, round trip",
         "split": "hold out a development set of queries",
         "audit": "find false negatives among triples with a reranker",
+        "judge": "have a language model judge what runs retrieved, and measure its agreement with people",
         "merge": "join the shards of an output (--shard I/N)",
         "estimate": "estimate time and cost of N documents on M workers",
     },

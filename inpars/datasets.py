@@ -21,6 +21,7 @@ from inpars.errors import ConfigError, DataFormatError, UnknownNameError
 from inpars.formats import read_queries
 from inpars.judgements import read_qrels
 from inpars.manifest import FileStamp
+from inpars.model_judgements import origin_of
 from inpars.packing import PACKED_SUFFIXES
 from inpars.progress import SILENT, Note, Progress
 from inpars.records import Qrels
@@ -80,17 +81,22 @@ def load_dataset(
     )
 
 
-def load_qrels(name: str | None, qrels: Path | None, split: str = DEFAULT_SPLIT, progress: Progress = SILENT) -> Qrels:
-    """Judgements alone, from a file or of a named collection, whose documents are not opened where they need not be."""
+def load_judged(
+    name: str | None, qrels: Path | None, split: str = DEFAULT_SPLIT, progress: Progress = SILENT
+) -> Topics:
+    """Judgements, and who gave them, from a file or of a named collection.
+
+    Its documents are not opened where they need not be; of a file there are no queries' texts.
+    """
     if qrels is not None:
-        return _given_qrels(qrels, progress)
+        return Topics(split, {}, _given_qrels(qrels, progress), origin=origin_of(qrels))
     if name is None:
         raise ConfigError("no judgements named: give --dataset NAME or --qrels FILE")
     topics = load_topics(name, split)
     if not topics.qrels:
         raise ConfigError(f"{name}: split {split!r} has no judgements; give them with --qrels FILE")
     topics.say_remarks(progress)
-    return topics.qrels
+    return topics
 
 
 def load_topics(name: str, split: str = DEFAULT_SPLIT) -> Topics:
@@ -180,7 +186,9 @@ def _beir_splits(corpus: Path, note: Note) -> Splits:
 
 def _topics_of_files(split: str, queries: Path, qrels: Path | None, note: Note) -> Topics:
     texts = {query.query_id: query.text for query in read_queries(queries, note)}
-    return joined(split, texts, read_qrels(qrels) if qrels else {}, str(queries))
+    if qrels is None:
+        return joined(split, texts, {}, str(queries))
+    return joined(split, texts, read_qrels(qrels), str(queries), origin_of(qrels))
 
 
 def _replaced(
@@ -192,13 +200,15 @@ def _replaced(
         texts = {query.query_id: query.text for query in read_queries(queries, progress.note)}
         if not texts:
             raise DataFormatError("no queries in this file", path=queries)
-        judged = _given_qrels(qrels, progress) if qrels else {}
-        return joined(DEFAULT_SPLIT, texts, judged, str(queries))
+        if qrels is None:
+            return joined(DEFAULT_SPLIT, texts, {}, str(queries))
+        return joined(DEFAULT_SPLIT, texts, _given_qrels(qrels, progress), str(queries), origin_of(qrels))
     if given is None:
         raise ConfigError("--qrels without queries: give --queries FILE too, or a --dataset that has them")
     if qrels is None:
         return given
-    return joined(DEFAULT_SPLIT, given.queries, _given_qrels(qrels, progress), "the dataset's queries")
+    judged = _given_qrels(qrels, progress)
+    return joined(DEFAULT_SPLIT, given.queries, judged, "the dataset's queries", origin_of(qrels))
 
 
 def _given_qrels(path: Path, progress: Progress) -> Qrels:

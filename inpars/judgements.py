@@ -88,8 +88,23 @@ def iterate_qrels(path: Path) -> Iterator[Qrel]:
 
 def write_qrels(path: Path, qrels: Qrels) -> int:
     """Write BEIR's three columns with their header and return the number of judgements."""
-    rows = (qrel_row(Qrel(q, d, relevance)) for q, judged in qrels.items() for d, relevance in judged.items())
-    return write_lines(path, chain([QRELS_HEADER], rows)) - 1
+    return write_lines(path, chain([QRELS_HEADER], map(qrel_row, _each(qrels)))) - 1
+
+
+def write_named_qrels(path: Path, qrels: Qrels) -> int:
+    """As `write_qrels` where the name ends in .tsv, else TREC's four columns."""
+    if path.name.removesuffix(".gz").endswith(".tsv"):
+        return write_qrels(path, qrels)
+    return write_lines(path, map(trec_row, _each(qrels)))
+
+
+def trec_row(qrel: Qrel) -> str:
+    """A judgement in TREC's four columns."""
+    return f"{qrel.query_id} 0 {qrel.doc_id} {qrel.relevance}"
+
+
+def _each(qrels: Qrels) -> Iterator[Qrel]:
+    return (Qrel(q, d, relevance) for q, judged in qrels.items() for d, relevance in judged.items())
 
 
 def qrel_row(qrel: Qrel) -> str:

@@ -7,6 +7,7 @@ from itertools import islice
 
 from inpars.errors import DataFormatError
 from inpars.manifest import FileStamp, stamp_text
+from inpars.model_judgements import Origin
 from inpars.progress import Progress
 from inpars.records import Qrels, Query
 from inpars.storage import to_json_line
@@ -22,11 +23,14 @@ class Topics:
     queries: dict[str, str]  # query_id -> text
     qrels: Qrels
     remarks: tuple[str, ...] = ()  # what to say wherever the judgements are used
+    origin: Origin | None = None  # the model that judged; None where people did, or nobody knows
 
     @property
     def stamp(self) -> FileStamp:
         """Queries and judgements by content."""
-        return stamp_text(f"{self.split} topics", to_json_line({"queries": self.queries, "qrels": self.qrels}))
+        origin = {} if self.origin is None else {"origin": str(self.origin)}
+        values = {"queries": self.queries, "qrels": self.qrels, **origin}
+        return stamp_text(f"{self.split} topics", to_json_line(values))
 
     @property
     def query_stamp(self) -> FileStamp:
@@ -49,9 +53,10 @@ class Topics:
         return [Query(query_id, text) for query_id, text in self.queries.items()]
 
 
-def joined(split: str, texts: dict[str, str], qrels: Qrels, where: str) -> Topics:
+def joined(split: str, texts: dict[str, str], qrels: Qrels, where: str, origin: Origin | None = None) -> Topics:
     """The judged queries; all queries where nothing is judged. Raises DataFormatError where one has no text."""
     unknown = [query_id for query_id in qrels if query_id not in texts]
     if unknown:
         raise DataFormatError(f"{len(unknown)} judged queries have no text here, {unknown[0]!r} first", path=where)
-    return Topics(split, {query_id: text for query_id, text in texts.items() if not qrels or query_id in qrels}, qrels)
+    judged = {query_id: text for query_id, text in texts.items() if not qrels or query_id in qrels}
+    return Topics(split, judged, qrels, origin=origin)

@@ -91,8 +91,11 @@ class Server(ThreadingHTTPServer):
 class FakeApi:
     """`fault(number, attempt)` names what goes wrong with a document's attempt, counted from 0; None is an answer."""
 
-    def __init__(self, fault=lambda number, attempt: None, *, log_probs="openai", delay=0.0, slow=3.0):
+    def __init__(
+        self, fault=lambda number, attempt: None, *, log_probs="openai", delay=0.0, slow=3.0, tokens=tokens_of
+    ):
         self.fault, self.log_probs, self.delay, self.slow = fault, log_probs, delay, slow
+        self.tokens = tokens  # four of each number, as `log_probs_of` has values
         self.asked, self.answered, self.keys, self.usd = Counter(), Counter(), set(), 0.0
         self.paths, self.headers = [], []
         self.bodies, self.under_way, self.most_under_way = [], 0, 0
@@ -161,7 +164,7 @@ class FakeApi:
             self.usd += answers * usd_of_one()
 
     def reply(self, body, chat, number):
-        tokens, values = tokens_of(number), log_probs_of(number)
+        tokens, values = self.tokens(number), log_probs_of(number)
         text, wanted = "".join(tokens), body.get("logprobs") and self.log_probs
         if self.log_probs == "vllm":  # keeps the token of the stop string
             tokens, values = [*tokens, "\n"], [*values, -0.75]

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from inpars.console import Console
-from inpars.datasets import Dataset, UnknownJudgements, load_dataset
+from inpars.datasets import Dataset, UnknownJudgements, load_dataset, load_topics
 from inpars.engines import trial
-from inpars.errors import ConfigError
+from inpars.errors import ConfigError, InparsError
+from inpars.formats import read_queries
 from inpars.json_text import to_json, well_formed
 from inpars.options import FlagGroup, add_flags, from_flags, option
 from inpars.progress import Progress
@@ -64,6 +65,21 @@ def open_dataset(flags: argparse.Namespace, progress: Progress) -> Dataset:
         unknown_judgements=chosen.unknown_judgements,
         progress=progress,
     )
+
+
+def query_texts(chosen: DatasetFlags, split: str, progress: Progress) -> dict[str, str]:
+    """The queries' texts where they can be had; without them the numbers are the same."""
+    if chosen.queries is not None:
+        return {query.query_id: query.text for query in read_queries(chosen.queries, progress.note)}
+    if chosen.dataset is None:
+        return {}
+    try:
+        return load_topics(chosen.dataset, split).queries
+    except InparsError as error:
+        if chosen.qrels is None:
+            raise
+        progress.note(f"the queries' texts are not at hand: {error}")
+        return {}
 
 
 def dataset_source(flags: argparse.Namespace) -> dict[str, str]:

@@ -21,17 +21,16 @@ from inpars.commands.common import (
     console,
     open_dataset,
     print_result,
+    query_texts,
     say_no_result,
 )
-from inpars.datasets import load_qrels, load_topics
-from inpars.errors import InparsError
-from inpars.formats import read_queries
+from inpars.datasets import load_judged
 from inpars.options import add_flags, from_flags
 from inpars.progress import Progress
 from inpars.prompting.prompts import load_prompt
 from inpars.provenance import current_argv, shown_command
 from inpars.reports.render import write_report
-from inpars.stages.card_numbers import add_numbers_of_evaluation
+from inpars.stages.card_numbers import add_numbers_of_evaluation, split_label
 from inpars.stages.caveats import Known
 from inpars.stages.evaluate import EvaluateOptions, all_values, evaluate_files, in_full, preset_for
 from inpars.stages.evaluate_files import run_names, write_metrics
@@ -85,9 +84,10 @@ def run(flags: argparse.Namespace) -> int:
     preset = preset_for(options, chosen.dataset)
     prompts = [load_prompt(name) for name in flags.prompt]
     examples = {f"the examples of prompt {p.name!r}": [example.query for example in p.examples] for p in prompts}
-    judged = load_qrels(chosen.dataset, chosen.qrels, flags.split, progress)
-    qrels = leave_out(judged, set(read_ids(flags.leave_out)) if flags.leave_out else ())
-    paths, topics = run_names(flags.run), Topics(flags.split, _query_texts(chosen, flags.split, progress), qrels)
+    judged = load_judged(chosen.dataset, chosen.qrels, flags.split, progress)
+    qrels = leave_out(judged.qrels, set(read_ids(flags.leave_out)) if flags.leave_out else ())
+    texts, paths = query_texts(chosen, flags.split, progress), run_names(flags.run)
+    topics = Topics(flags.split, texts, qrels, origin=judged.origin)
     document_text = _document_text(flags, progress) if options.wins or flags.report else None
     evaluated = evaluate_files(
         paths,
@@ -96,14 +96,14 @@ def run(flags: argparse.Namespace) -> int:
         options,
         known=Known(flags.train_queries, examples),
         document_text=document_text,
-        left_out=len(judged) - len(qrels),
+        left_out=len(judged.qrels) - len(qrels),
         progress=progress,
     )
     add_numbers_of_evaluation(
         paths,
         evaluated.results,
         preset.metrics[0],
-        (chosen.dataset or str(chosen.qrels), flags.split),
+        (chosen.dataset or str(chosen.qrels), split_label(flags.split, judged.origin)),
         evaluated.baseline,
         progress,
     )
@@ -124,21 +124,6 @@ def run(flags: argparse.Namespace) -> int:
 
 def _unknown(_: str) -> None:
     """The text of a document of which only the id is known."""
-
-
-def _query_texts(chosen: DatasetFlags, split: str, progress: Progress) -> dict[str, str]:
-    """The queries' texts where they can be had; without them the numbers are the same."""
-    if chosen.queries is not None:
-        return {query.query_id: query.text for query in read_queries(chosen.queries, progress.note)}
-    if chosen.dataset is None:
-        return {}
-    try:
-        return load_topics(chosen.dataset, split).queries
-    except InparsError as error:
-        if chosen.qrels is None:
-            raise
-        progress.note(f"the queries' texts are not at hand: {error}")
-        return {}
 
 
 def _document_text(flags: argparse.Namespace, progress: Progress) -> Callable[[str], str] | None:

@@ -153,7 +153,7 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
         text = f"no judged queries, nothing measured; the search system is in {flags.output}\nreport: {finished.report}"
     if finished.statement:
         text = f"{text}\n{finished.statement}"
-    values = {**as_values(finished.results, finished.differences), "verdict": finished.verdict}
+    values = {**as_values(finished.results, finished.differences, finished.origin), "verdict": finished.verdict}
     values |= {"statement": finished.statement} if finished.statement else {}
     values |= {"problems": list(finished.problems)} if finished.problems else {}
     if finished.plan is not None:

@@ -64,8 +64,8 @@ class PaidGenerator(Protocol):
     def results(self) -> Mapping[str, Any]:
         """The same for the manifest."""
 
-    def skipped(self, documents: Sequence[Document]) -> None:
-        """These have been written by an earlier run; only what there is to say of them is wanted."""
+    def skipped(self, items: Sequence[Any]) -> None:
+        """Documents, or pairs, that an earlier run is done with; only what there is to say of them is wanted."""
 
     def notes(self) -> list[str]:
         """What is to be said of the queries at the end, a line each."""

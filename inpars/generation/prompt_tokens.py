@@ -18,7 +18,7 @@ class PromptTokens:
     def __init__(self, tokenizer: Any, prompt: PromptSource, max_doc_tokens: int) -> None:  # noqa: ANN401
         self._tokenizer, self._prompt, self._max_doc_tokens = tokenizer, prompt, max_doc_tokens
         probes = [Document(f"probe {number}", text) for number, text in enumerate(PROBE_DOCUMENTS)]
-        self.prefix = _common_prefix(self.encode([self._prompt.for_document(d).render(d.text) for d in probes]))
+        self.prefix = common_prefix(self.encode([self._prompt.for_document(d).render(d.text) for d in probes]))
 
     def cut(self, documents: Sequence[Document]) -> list[str]:
         """Title and text of each document up to its last allowed token."""
@@ -54,13 +54,13 @@ class PromptTokens:
 
     def shared(self, prompts: Sequence[Sequence[int]]) -> int:
         """How many of the prefix's tokens all these prompts begin with, short of a whole prompt."""
-        return min(_shared(self.prefix, prompt) for prompt in prompts)
+        return min(shared_tokens(self.prefix, prompt) for prompt in prompts)
 
     def check_room(self, config: Any, name: str, new_tokens: int) -> None:  # noqa: ANN401
         """Raise ConfigError where the longest prompt, a document and new tokens are more than the model reads."""
         limit = getattr(config.get_text_config(), "max_position_embeddings", None)
         longest = self._prompt.longest()
-        prompt = len(_common_prefix(self.encode([longest.render(text) for text in PROBE_DOCUMENTS])))
+        prompt = len(common_prefix(self.encode([longest.render(text) for text in PROBE_DOCUMENTS])))
         needed = prompt + self._max_doc_tokens + new_tokens
         if limit is not None and needed > limit:
             raise ConfigError(
@@ -74,15 +74,15 @@ class PromptTokens:
         return ids
 
 
-def _common_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
+def common_prefix(prompts: Sequence[Sequence[int]]) -> list[int]:
     """The longest beginning of all prompts that leaves something of each."""
     first = list(prompts[0])
     shortest = min(len(prompt) for prompt in prompts) - 1
-    shared = min([_shared(first, prompt) for prompt in prompts])
+    shared = min([shared_tokens(first, prompt) for prompt in prompts])
     return first[: max(0, min(shared, shortest))]
 
 
-def _shared(prefix: Sequence[int], prompt: Sequence[int]) -> int:
+def shared_tokens(prefix: Sequence[int], prompt: Sequence[int]) -> int:
     """How many of the prefix's tokens the prompt begins with, short of the whole prompt."""
     count = 0
     for mine, theirs in zip(prefix, prompt[:-1], strict=False):

@@ -18,7 +18,7 @@ from inpars.interchange.format import Layout, Written
 from inpars.interchange.groups import SeenKeys
 from inpars.interchange.items import Item, JudgedQuery, Unkept
 from inpars.interchange.source import Source
-from inpars.judgements import iterate_qrels
+from inpars.judgements import iterate_qrels, trec_row
 from inpars.records import ScoredDocument
 from inpars.storage import read_lines, write_lines
 from inpars.topics import DEFAULT_SPLIT
@@ -49,7 +49,7 @@ def write(source: Source, folder: Path, layout: Layout, written: Written) -> Non
     if _has_queries(source):
         topics = (f"{query.query_id}\t{one_line(query.text)}" for query in source.queries())
         written.counts["topics.tsv"] = write_lines(folder / "topics.tsv", topics)
-        judged = (f"{row.qrel.query_id} 0 {row.qrel.doc_id} {row.qrel.relevance}" for row in source.judged())
+        judged = (trec_row(row.qrel) for row in source.judged())
         written.counts["qrels.txt"] = write_lines(folder / "qrels.txt", judged)
     if source.run is not None:
         written.counts["run.txt"] = write_lines(folder / "run.txt", _run_lines(source))

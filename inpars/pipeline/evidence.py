@@ -15,6 +15,7 @@ from inpars.formats import read_queries
 from inpars.fusion.matching import LEAST_QUERIES
 from inpars.judgements import read_qrels
 from inpars.manifest import stamp
+from inpars.model_judgements import origin_of
 from inpars.options import FlagGroup, option
 from inpars.progress import Progress
 from inpars.topics import Topics, joined
@@ -105,7 +106,8 @@ def _judged(options: EvidenceOptions, dataset: Dataset, progress: Progress) -> T
     if options.dev_queries is None or options.dev_qrels is None:
         return None
     texts = _texts(options.dev_queries, progress)
-    return joined(DEV, texts, read_qrels(options.dev_qrels), str(options.dev_qrels))
+    path = options.dev_qrels
+    return joined(DEV, texts, read_qrels(path), str(path), origin_of(path))
 
 
 def _texts(path: Path, progress: Progress) -> dict[str, str]:
@@ -125,7 +127,7 @@ def _without(judged: Topics, measured: Topics | None, progress: Progress) -> Top
         progress.note(f"the first {MOST_JUDGED} of {len(answered)} judged dev queries choose")
     chosen = answered[:MOST_JUDGED]
     queries, qrels = {name: known[name] for name in chosen}, {name: judged.qrels[name] for name in chosen}
-    return Topics(judged.split, queries, qrels)
+    return Topics(judged.split, queries, qrels, origin=judged.origin)
 
 
 def _squeezed(text: str) -> str:

@@ -13,6 +13,7 @@ from inpars.formats import read_queries
 from inpars.json_text import parse_json
 from inpars.judgements import read_qrels
 from inpars.manifest import MANIFEST_SUFFIX, FileStamp, Manifest, read_manifest
+from inpars.model_judgements import Origin, origin_of
 from inpars.pipeline.measurement import CHOICE_TOPICS, METRICS, QRELS, QUERIES, TOPICS
 from inpars.pipeline.results import FOLDER_MARK, read_mark
 from inpars.records import Qrels
@@ -71,6 +72,11 @@ class RunFolder:
         """The judgements, or what stands for them in another folder of the run."""
         path = self.path / topics / QRELS
         return read_qrels(path) if path.exists() else {}
+
+    @property
+    def origin(self) -> Origin | None:
+        """The model that judged what the run was measured by; None where people did."""
+        return origin_of(self.path / TOPICS / QRELS)
 
 
 def topics_of(output: str) -> str:

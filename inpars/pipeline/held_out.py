@@ -62,11 +62,22 @@ def split_settings(options: PipelineOptions) -> SplitOptions:
     return SplitOptions(dev_share=options.dev_share, by_source=True, seed=options.seed)
 
 
+def said_of_judges(measured: Topics | None, chosen_by: Topics | None) -> str:
+    """What to say beside the numbers where a model judged the queries that measure, or those that choose."""
+    said = [
+        f"{what} {topics.origin}."
+        for what, topics in (("What is measured is", measured), ("The queries that chose the system are", chosen_by))
+        if topics is not None and topics.origin is not None
+    ]
+    return " ".join(said)
+
+
 def said_beside(report: Report, held_out: HeldOut) -> Report:
     """The report with the statement next to its conclusion, else at its head, and next to its results."""
     if not held_out.statement:
         return report
-    facts = {name.replace("judged", "held-out"): value for name, value in report.facts.items()}
+    synthetic = held_out.topics is not None and held_out.topics.split == DEV_SPLIT
+    facts = {name.replace("judged", "held-out") if synthetic else name: fact for name, fact in report.facts.items()}
     results = report.results
     if results is not None:
         results = replace(results, notes=[*results.notes, held_out.statement])

@@ -6,7 +6,7 @@ So the folder holds all that is needed to measure again, whatever becomes of the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from inpars.evaluation.common_ground import no_result
@@ -15,7 +15,8 @@ from inpars.evaluation.significance import Difference, compare
 from inpars.evaluation.verdicts import in_words
 from inpars.formats import read_run, write_queries
 from inpars.judgements import write_qrels
-from inpars.manifest import stamp
+from inpars.manifest import sha256_of, stamp
+from inpars.model_judgements import write_origin
 from inpars.options import option
 from inpars.progress import Progress
 from inpars.reports.collect import RunSummary, glance
@@ -73,7 +74,7 @@ def judge(
     output = folder / METRICS
 
     def work() -> Outcome:
-        write_metrics(output, as_values(evaluations, differences))
+        write_metrics(output, as_values(evaluations, differences, topics.origin))
         return Outcome(len(topics.qrels))
 
     inputs = {"topics": stamp(folder / TOPICS), **{name: stamp(path) for name, path in paths.items()}}
@@ -96,6 +97,8 @@ def keep_topics(folder: Path, topics: Topics, *, progress: Progress, overwrite: 
     def work() -> Outcome:
         write_queries(folder / QUERIES, topics.as_queries())
         write_qrels(folder / QRELS, topics.qrels)
+        if topics.origin is not None:  # a copy of them is a model's too
+            write_origin(folder / QRELS, replace(topics.origin, qrels_sha256=sha256_of(folder / QRELS)))
         return Outcome(len(topics.queries))
 
     run_stage(

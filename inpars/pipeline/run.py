@@ -19,12 +19,20 @@ from inpars.evaluation.significance import Difference
 from inpars.extras import require
 from inpars.fusion.system import BM25
 from inpars.manifest import Manifest
+from inpars.model_judgements import Origin
 from inpars.options import flags_of
 from inpars.pipeline.budget import Part
 from inpars.pipeline.commands import Invocation, StageCommands, run_flags
 from inpars.pipeline.evidence import EvidenceOptions, read_evidence
 from inpars.pipeline.finished_results import refuse_to_replace, settings_of
-from inpars.pipeline.held_out import HeldOut, hold_out_queries, said_beside, split_files, split_settings
+from inpars.pipeline.held_out import (
+    HeldOut,
+    hold_out_queries,
+    said_beside,
+    said_of_judges,
+    split_files,
+    split_settings,
+)
 from inpars.pipeline.leftovers import remove_leftovers
 from inpars.pipeline.looks import check_looks
 from inpars.pipeline.measurement import MeasuredSystems, judge, verdict_on
@@ -39,7 +47,7 @@ from inpars.pipeline.trainings import choice_queries, train_models
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import PromptSource
 from inpars.reports.render import write_report
-from inpars.stages.card_numbers import add_numbers_of_run
+from inpars.stages.card_numbers import add_numbers_of_run, split_label
 from inpars.stages.examples import without_examples
 from inpars.stages.filter import filter_file
 from inpars.stages.generate import GenerateOptions, generate_queries, generator_maker
@@ -63,6 +71,7 @@ class PipelineResult:
     problems: Sequence[str] = ()  # why the measures of some systems are no result
     plan: Frozen | None = None  # of the budget
     facts: Mapping[Part, float] = field(default_factory=dict)  # seconds that its parts took
+    origin: Origin | None = None  # the model that judged what is measured by
 
 
 def run_pipeline(
@@ -123,7 +132,8 @@ def run_pipeline(
         steps.begin("measure")
         judged = judge(output, topics, paths, metrics, progress=progress, overwrite=overwrite)
         _say_judged(run, [path for name, path in paths.items() if name != MIX or shipped == MIX], metrics)
-        add_numbers_of_run(manifests, judged.evaluations, metrics[0], (dataset.name, topics.split), RERANKED, progress)
+        collection = dataset.name, split_label(topics.split, topics.origin)
+        add_numbers_of_run(manifests, judged.evaluations, metrics[0], collection, RERANKED, progress)
     remove_leftovers(output, steps)
     bar = BM25 if options.retriever == BM25 else BASE_FUSION
     report, verdict = output / "report.html", verdict_on(judged, bar, shipped, metrics[0])
@@ -139,8 +149,8 @@ def run_pipeline(
     write_report(said_beside(page, held_out), report)
     write_mark(output, dataset, asked, settings)
     steps.end()
-    results, differences = dict(judged.evaluations), dict(judged.differences)
-    return PipelineResult(results, differences, report, held_out.statement, verdict, judged.problems, plan, facts)
+    found = dict(judged.evaluations), dict(judged.differences), report, held_out.statement, verdict, judged.problems
+    return PipelineResult(*found, plan, facts, None if topics is None else topics.origin)
 
 
 def _check_judged(topics: Topics, dataset: Dataset) -> None:
@@ -210,7 +220,7 @@ def _hold_out(run: RunContext) -> HeldOut:
     """What is trained on and measured by: judged queries where there are some."""
     queries = run.path(FILTERED)
     if run.topics is not None or not run.options.dev_share:
-        return HeldOut(queries, run.topics, "")
+        return HeldOut(queries, run.topics, said_of_judges(run.topics, run.evidence.judged))
     held_out = hold_out_queries(queries, run.dataset, run.options, run.folder, run.stage_kwargs)
     if held_out.topics is not None:
         files = split_files(run.folder)
@@ -218,7 +228,8 @@ def _hold_out(run: RunContext) -> HeldOut:
         settings = flags_of(split_settings(run.options))
         run.commands.add("split", ["--input", queries, *run.commands.documents, *sides, *settings])
         run.commands.hold_out(files.queries_dev, files.qrels_dev)
-    return held_out
+    said = filter(None, [held_out.statement, said_of_judges(None, run.evidence.judged)])
+    return replace(held_out, statement=" ".join(said))
 
 
 def _say_judged(run: RunContext, paths: Sequence[Path], metrics: Sequence[str]) -> None:

@@ -30,6 +30,7 @@ def compare_runs(first: RunFolder, second: RunFolder, shown: int = SHOWN) -> Com
             f"({second.mark.get('dataset')}); compare runs of the same corpus"
         )
     measures, notes = _measures(first, second)
+    notes = [*(f"{run.name}: {run.origin}" for run in (first, second) if run.origin is not None), *notes]
     outputs = list(dict.fromkeys([*first.manifests, *second.manifests]))
     return Comparison(
         runs=_names(first, second),

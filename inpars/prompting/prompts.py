@@ -8,8 +8,8 @@ prompt then yields is `templates.py`'s matter.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, fields
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -27,7 +27,18 @@ __all__ = ["Example", "Prompt", "PromptSource", "load_prompt", "prompt_names", "
 PACKAGED = "inpars.prompt_files"  # the same folder in an installed copy; setup.cfg maps it
 YAML_SUFFIXES = (".yaml", ".yml")
 TEXT_KEYS = ("name", "description", "instruction", "system", "form", "separator")
+KEYS = {*TEXT_KEYS, "examples", "stop"}
 TOOLKIT_SEPARATOR = "\n"  # the InPars toolkit joins dynamic examples with nothing between their lines
+
+
+@dataclass(frozen=True, slots=True)
+class PromptFile:
+    """A prompt's text, where it was read (for messages), and which entry of the file was asked for."""
+
+    text: str
+    source: str
+    path: Path
+    entry: str = ""
 
 
 def load_prompt(name_or_path: str) -> Prompt:
@@ -35,21 +46,27 @@ def load_prompt(name_or_path: str) -> Prompt:
 
     Raises UnknownNameError for a name that is not shipped, PromptError for a file that is absent or wrong.
     """
+    return _parse(read_prompt(name_or_path))
+
+
+def read_prompt(name_or_path: str, folder: str = "") -> PromptFile:
+    """The file of a prompt; shipped ones lie in `folder` below `prompts/`. Raises UnknownNameError, PromptError."""
     path, entry = _split_entry(name_or_path)
     if path.is_file():
-        return _parse(_read(path), str(path), path, entry)
+        return PromptFile(_read(path), str(path), path, entry)
     if entry or path.suffix or path.name != name_or_path:
-        raise PromptError(f"{path}: no such prompt file; check the path, or name one of {', '.join(prompt_names())}")
-    shipped = {Path(file.name).stem: file for file in _shipped()}
+        known = ", ".join(prompt_names(folder))
+        raise PromptError(f"{path}: no such prompt file; check the path, or name one of {known}")
+    shipped = {Path(file.name).stem: file for file in _shipped(folder)}
     if name_or_path not in shipped:
         raise UnknownNameError("prompt", name_or_path, shipped, "or give the path of a prompt file")
     file = shipped[name_or_path]
-    return _parse(file.read_text(encoding="utf-8"), file.name, Path(file.name), "")
+    return PromptFile(file.read_text(encoding="utf-8"), file.name, Path(file.name))
 
 
-def prompt_names() -> list[str]:
+def prompt_names(folder: str = "") -> list[str]:
     """The names of the shipped prompts, sorted."""
-    return sorted(Path(file.name).stem for file in _shipped())
+    return sorted(Path(file.name).stem for file in _shipped(folder))
 
 
 def read_examples(path: Path) -> list[Example]:
@@ -57,14 +74,16 @@ def read_examples(path: Path) -> list[Example]:
     return [_example(record, f"{path}:{number}") for number, record in read_jsonl(path)]
 
 
-def _shipped() -> Iterator[Traversable]:
+def _shipped(folder: str) -> Iterator[Traversable]:
     """The shipped template files, from the installed copy or else from the checkout beside the package."""
     try:
-        folder: Traversable = resources.files(PACKAGED)
+        place: Traversable = resources.files(PACKAGED)
     except ModuleNotFoundError:
-        folder = Path(__file__).resolve().parents[2] / "prompts"
-    if folder.is_dir():
-        yield from (file for file in folder.iterdir() if file.name.endswith(YAML_SUFFIXES))
+        place = Path(__file__).resolve().parents[2] / "prompts"
+    if folder:
+        place = place / folder
+    if place.is_dir():
+        yield from (file for file in place.iterdir() if file.name.endswith(YAML_SUFFIXES))
 
 
 def _split_entry(name_or_path: str) -> tuple[Path, str]:
@@ -80,17 +99,34 @@ def _read(path: Path) -> str:
         raise PromptError(f"{path}: not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
 
 
-def _parse(text: str, source: str, path: Path, entry: str) -> Prompt:
-    if path.suffix not in YAML_SUFFIXES:
-        return Prompt(name=path.stem, form=text.rstrip(), source=source)
-    content = _parse_yaml(text, source)
-    if not isinstance(content, dict) or not content:
-        raise PromptError(f"{source}: not a YAML mapping; prompts/README.md shows the keys a template has")
+def _parse(found: PromptFile) -> Prompt:
+    source = found.source
+    if found.path.suffix not in YAML_SUFFIXES:
+        return Prompt(name=found.path.stem, form=found.text.rstrip(), source=source)
+    content = _mapping(found)
     if all(isinstance(value, dict) and "template" in value for value in content.values()):
-        return _from_toolkit(content, entry, source)
-    if entry:
-        raise PromptError(f"{source}: one template, not a file of several; leave out {':' + entry!r}")
-    return _from_mapping(content, path.stem, source)
+        return _from_toolkit(content, found.entry, source)
+    return _from_mapping(mapping_of(found, KEYS), found.path.stem, source)
+
+
+def mapping_of(found: PromptFile, known: Collection[str]) -> Mapping[str, Any]:
+    """The keys and values of a file of one template. Raises PromptError for other files, and for unknown keys."""
+    content = _mapping(found)
+    if found.entry:
+        raise PromptError(f"{found.source}: one template, not a file of several; leave out {':' + found.entry!r}")
+    unknown = [key if isinstance(key, str) else shortened(key) for key in content if key not in known]
+    if unknown:
+        raise PromptError(f"{found.source}: unknown key {', '.join(unknown)} (known: {', '.join(sorted(known))})")
+    if "form" not in content:
+        raise PromptError(f"{found.source}: no 'form'; it lays out one example, with {{document}} and {{query}}")
+    return content
+
+
+def _mapping(found: PromptFile) -> Mapping[str, Any]:
+    content = _parse_yaml(found.text, found.source)
+    if not isinstance(content, dict) or not content:
+        raise PromptError(f"{found.source}: not a YAML mapping; prompts/README.md shows the keys a template has")
+    return content
 
 
 class _Loader(yaml.SafeLoader):
@@ -146,7 +182,7 @@ def _from_toolkit(content: Mapping[str, Any], entry: str, source: str) -> Prompt
         raise PromptError(f"{where}: unknown mode {shortened(mode)}; it is static or dynamic")
     return Prompt(
         name=name,
-        form=_text(entry_fields, "template", where).rstrip(),
+        form=text_of(entry_fields, "template", where).rstrip(),
         separator=TOOLKIT_SEPARATOR,
         source=where,
         wants_examples=mode == "dynamic",
@@ -154,23 +190,18 @@ def _from_toolkit(content: Mapping[str, Any], entry: str, source: str) -> Prompt
 
 
 def _from_mapping(content: Mapping[str, Any], name: str, source: str) -> Prompt:
-    known = {*TEXT_KEYS, "examples", "stop"}
-    unknown = [key if isinstance(key, str) else shortened(key) for key in content if key not in known]
-    if unknown:
-        raise PromptError(f"{source}: unknown key {', '.join(unknown)} (known: {', '.join(sorted(known))})")
-    if "form" not in content:
-        raise PromptError(f"{source}: no 'form'; it lays out one example, with {{document}} and {{query}}")
     settings: dict[str, Any] = {"name": name}
-    settings |= {key: _text(content, key, source) for key in TEXT_KEYS if key in content}
+    settings |= {key: text_of(content, key, source) for key in TEXT_KEYS if key in content}
     settings["form"] = settings["form"].strip("\n")
     if "stop" in content:
-        settings["stop"] = tuple(_checked_text(stop, "stop", source) for stop in _list(content, "stop", source))
-    examples = enumerate(_list(content, "examples", source), start=1)
+        settings["stop"] = tuple(checked_text(stop, "stop", source) for stop in list_of(content, "stop", source))
+    examples = enumerate(list_of(content, "examples", source), start=1)
     settings["examples"] = tuple(_example(example, f"{source}: example {number}") for number, example in examples)
     return Prompt(**settings, source=source)
 
 
-def _list(content: Mapping[str, Any], key: str, source: str) -> list[Any]:
+def list_of(content: Mapping[str, Any], key: str, source: str) -> list[Any]:
+    """A value that is a list, empty where there is none."""
     value = content.get(key) or []
     if not isinstance(value, list):
         raise PromptError(f"{source}: {key!r} must be a list, one item a line after a dash")
@@ -187,14 +218,16 @@ def _example(record: Any, where: str) -> Example:  # noqa: ANN401 - a YAML or JS
     missing = [key for key in ("document", "query") if key not in record]
     if missing:
         raise PromptError(f"{where}: no {missing[0]!r}")
-    return Example(**{key: _text(record, key, where) for key in record})
+    return Example(**{key: text_of(record, key, where) for key in record})
 
 
-def _text(record: Mapping[str, Any], key: str, where: str) -> str:
-    return _checked_text(record[key], key, where)
+def text_of(record: Mapping[str, Any], key: str, where: str) -> str:
+    """A value that is text."""
+    return checked_text(record[key], key, where)
 
 
-def _checked_text(value: object, key: str, where: str) -> str:
+def checked_text(value: object, key: str, where: str) -> str:
+    """The value, where it is text; `key` is what it is of."""
     if not isinstance(value, str):
         raise PromptError(f"{where}: {key!r} must be text, not {shortened(value)}; put it in quotes")
     return well_formed(value)

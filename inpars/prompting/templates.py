@@ -32,7 +32,7 @@ K1, B = 0.9, 0.4  # BM25's constants as Anserini has them
 COMPARED_WORDS = 30  # texts that begin with the same words are the same
 NOT_HASHED = ("name", "description", "source")  # they change no output
 
-_PLACEHOLDER = re.compile(r"(?<!\{)\{\{([A-Za-z_]\w*)\}\}(?!\})|\{([A-Za-z_]\w*)\}")
+PLACEHOLDER = re.compile(r"(?<!\{)\{\{([A-Za-z_]\w*)\}\}(?!\})|\{([A-Za-z_]\w*)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +83,16 @@ class Prompt:
     @cached_property
     def prefix(self) -> str:
         """What precedes the document, the same for every document."""
-        before, _ = _split_at(self._head, "document")
-        shown = [_fill(self.form, _values(example, n)) for n, example in enumerate(self.examples, start=1)]
-        start = _fill(before, {"number": self._next_number})
+        before, _ = split_at(self._head, "document")
+        shown = [fill(self.form, _values(example, n)) for n, example in enumerate(self.examples, start=1)]
+        start = fill(before, {"number": self._next_number})
         return self.separator.join([*filter(None, [self.instruction.strip()]), *shown, start])
 
     @cached_property
     def suffix(self) -> str:
         """What follows the document, up to the query; a line break where the form has no cue word."""
-        _, after = _split_at(self._head, "document")
-        return _fill(after, {"number": self._next_number}).rstrip() or "\n"
+        _, after = split_at(self._head, "document")
+        return fill(after, {"number": self._next_number}).rstrip() or "\n"
 
     @property
     def cue(self) -> str:
@@ -101,10 +101,10 @@ class Prompt:
 
     def messages(self, document: str) -> list[dict[str, str]]:
         """Turns for an instruct model: system, a user and an assistant turn per example, then the document."""
-        turns = [_turn("system", text)] if (text := (self.system or self.instruction).strip()) else []
+        turns = [turn("system", text)] if (text := (self.system or self.instruction).strip()) else []
         for example in self.examples:
-            turns += [_turn("user", self._question(example.document)), _turn("assistant", example.query)]
-        return [*turns, _turn("user", self._question(document))]
+            turns += [turn("user", self._question(example.document)), turn("assistant", example.query)]
+        return [*turns, turn("user", self._question(document))]
 
     def parse(self, generated: str) -> str:
         """The query in a continuation: up to the first stop string, outer blanks removed."""
@@ -140,7 +140,7 @@ class Prompt:
 
     @property
     def _head(self) -> str:
-        return _split_at(self.form, "query")[0]
+        return split_at(self.form, "query")[0]
 
     @property
     def _next_number(self) -> str:
@@ -149,7 +149,7 @@ class Prompt:
     def _question(self, document: str) -> str:
         """The form up to the query, without the lines that count examples."""
         lines = [line for line in self._head.split("\n") if "{number}" not in line or "{document}" in line]
-        return _fill("\n".join(lines), {"document": document.strip()}).strip()
+        return fill("\n".join(lines), {"document": document.strip()}).strip()
 
 
 @dataclass(frozen=True)
@@ -233,12 +233,13 @@ def _is_own(example: Example, document: Document) -> bool:
     return start in (document.text.split()[:COMPARED_WORDS], document.full_text.split()[:COMPARED_WORDS])
 
 
-def _turn(role: str, content: str) -> dict[str, str]:
+def turn(role: str, content: str) -> dict[str, str]:
+    """A turn of a chat."""
     return {"role": role, "content": content}
 
 
 def _check_form(form: str, where: str) -> None:
-    names = [match[2] for match in _PLACEHOLDER.finditer(form) if match[2]]
+    names = [match[2] for match in PLACEHOLDER.finditer(form) if match[2]]
     unknown = sorted({name for name in names if name not in PLACEHOLDERS})
     if unknown:
         shown = ", ".join(f"{{{name}}}" for name in unknown)
@@ -271,14 +272,14 @@ def _values(example: Example, number: int) -> dict[str, str]:
     }
 
 
-def _fill(form: str, values: Mapping[str, str]) -> str:
+def fill(form: str, values: Mapping[str, str]) -> str:
     """Put values in place of placeholders in one pass, so that braces inside values stay; `{{name}}` gives `{name}`."""
-    return _PLACEHOLDER.sub(lambda match: f"{{{match[1]}}}" if match[1] else values.get(match[2], ""), form)
+    return PLACEHOLDER.sub(lambda match: f"{{{match[1]}}}" if match[1] else values.get(match[2], ""), form)
 
 
-def _split_at(form: str, name: str) -> tuple[str, str]:
+def split_at(form: str, name: str) -> tuple[str, str]:
     """The form before and after the first placeholder of that name; all and nothing where it has none."""
-    for match in _PLACEHOLDER.finditer(form):
+    for match in PLACEHOLDER.finditer(form):
         if match[2] == name:
             return form[: match.start()], form[match.end() :]
     return form, ""

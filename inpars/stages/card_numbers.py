@@ -12,6 +12,7 @@ from inpars.cards.card import Measured, add_numbers, plain_name
 from inpars.errors import InparsError
 from inpars.evaluation.measures import Evaluation
 from inpars.manifest import CARD, FileStamp, Manifest, read_manifest
+from inpars.model_judgements import Origin
 from inpars.progress import Progress
 from inpars.stages.lineage import lineage
 
@@ -38,6 +39,11 @@ def add_numbers_of_run(
         rows = _rows({name: evaluations[name] for name in names}, metric, collection)
         if rows and folder in trained:
             _add(Path(trained[folder].output.path), rows, progress)
+
+
+def split_label(split: str, origin: Origin | None) -> str:
+    """A split, and the model that judged it where none of its judgements is a person's."""
+    return split if origin is None else f"{split}, judged by {origin.model}"
 
 
 def add_numbers_of_evaluation(

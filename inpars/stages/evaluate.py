@@ -14,6 +14,7 @@ from inpars.evaluation.run_diff import ShownChange, most_changed, show
 from inpars.evaluation.run_files import Order
 from inpars.evaluation.significance import Difference, Interval, bootstrap_interval
 from inpars.evaluation.verdicts import adjustment_in_words, file_remarks, in_words, judged_remarks, power_in_words
+from inpars.model_judgements import Origin
 from inpars.options import check, option
 from inpars.progress import SILENT, Progress
 from inpars.stages.caveats import Caveats, Known, look_behind
@@ -59,6 +60,7 @@ class Evaluated:
     remarks: list[str]
     changes: dict[str, tuple[list[ShownChange], list[ShownChange]]] = field(default_factory=dict)  # gains, losses
     left_out: int = 0
+    origin: Origin | None = None  # the model that judged
 
     @property
     def results(self) -> dict[str, Evaluation]:
@@ -126,6 +128,7 @@ def evaluate_files(
         remarks,
         _changes(files, baseline, preset.metrics[0], topics, options.wins, document_text),
         left_out,
+        topics.origin,
     )
 
 
@@ -134,6 +137,7 @@ def in_full(evaluated: Evaluated) -> str:
     judged = evaluated.preset.metrics[0]
     found = evaluated.differences[judged]
     lines = [f"not a result: {problem}" for problem in evaluated.problems]
+    lines += [] if evaluated.origin is None else [str(evaluated.origin)]
     lines += [table(evaluated.results, evaluated.differences, evaluated.preset.metrics)]
     lines += [in_words(name, evaluated.baseline, judged, difference) for name, difference in found.items()]
     lines += list(dict.fromkeys(filter(None, (power_in_words(judged, one) for one in list(found.values())[:1]))))
@@ -149,7 +153,7 @@ def in_full(evaluated: Evaluated) -> str:
 
 def all_values(evaluated: Evaluated) -> dict[str, Any]:
     """Everything as JSON values; `systems` and `differences` as `as_values` has them."""
-    values = as_values(evaluated.results, evaluated.differences)
+    values = as_values(evaluated.results, evaluated.differences, evaluated.origin)
     for name, file in evaluated.files.items():
         values["systems"][name] |= {
             "intervals": {metric: asdict(one) for metric, one in evaluated.intervals[name].items()},

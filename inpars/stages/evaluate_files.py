@@ -14,6 +14,7 @@ from inpars.evaluation.measures import Evaluation, evaluate, judged_part
 from inpars.evaluation.run_files import Order, RunNotes, read_checked_run
 from inpars.evaluation.significance import Difference, compare
 from inpars.evaluation.verdicts import counted
+from inpars.model_judgements import Origin
 from inpars.progress import SILENT, Progress
 from inpars.records import Qrels
 from inpars.runs import rank
@@ -126,9 +127,13 @@ def verdict(difference: Difference | None) -> str:
     return f"{difference.mean:+.4f} {interval} p={difference.adjusted_p_value:.3f} {believed}"
 
 
-def as_values(results: Mapping[str, Evaluation], differences: Mapping[str, Mapping[str, Difference]]) -> dict[str, Any]:
-    """Everything as JSON values."""
-    return {
+def as_values(
+    results: Mapping[str, Evaluation],
+    differences: Mapping[str, Mapping[str, Difference]],
+    origin: Origin | None = None,
+) -> dict[str, Any]:
+    """Everything as JSON values; `judged_by` where a model judged."""
+    return ({} if origin is None else {"judged_by": origin.values()}) | {
         "systems": {name: asdict(result) for name, result in results.items()},
         "differences": {
             metric: {name: asdict(difference) for name, difference in found.items()}

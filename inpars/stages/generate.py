@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, Literal, TypeAlias, Unpack
 from inpars.corpus import Corpus
 from inpars.documents.selection import Selection, choose_documents
 from inpars.errors import ConfigError
-from inpars.generation import PaidGenerator, QueryGenerator
+from inpars.generation import QueryGenerator
 from inpars.generation.api.budget import Estimate
 from inpars.generation.api.options import ApiOptions, check_api
 from inpars.generation.api.requests import Endpoint
@@ -27,11 +26,11 @@ from inpars.models.folders import refuse_server_model
 from inpars.options import SEED, Bounds, check, option
 from inpars.progress import SILENT, Progress
 from inpars.prompting.prompts import Prompt, PromptSource, load_prompt
-from inpars.stages.chunk_loop import Done, work_elsewhere, work_here
+from inpars.stages.chunk_loop import work_elsewhere
 from inpars.stages.continuation import Continued, known_queries
 from inpars.stages.engine_options import ShardedOptions
 from inpars.stages.examples import read_ids, write_example_query_ids
-from inpars.stages.generate_by_api import estimate_cost, load_api_generator, server_stamp
+from inpars.stages.generate_by_api import estimate_cost, load_api_generator, server_stamp, work_and_pay
 from inpars.stages.generate_locally import load_local_generator
 from inpars.stages.query_writer import QueryBlocks, QueryWriting, canary_of, places_in
 from inpars.stages.shards import own_items
@@ -137,7 +136,7 @@ def generate_queries(
             generator = make_generator() if known is None else Continued(known, make_generator)
             canary = canary_of(prompt) if options.canary else None
             writing = QueryWriting(chosen.documents, generator, prompt.name, canary, options.part)
-            done, paid = _write_here(begun, writing, generator)
+            done, paid = work_and_pay(begun, writing, options.part, generator)
         for line in result_notes((record for _, record in read_jsonl(output)), options.max_new_tokens):
             stage.note(line)
         return Outcome(done.lines, dict(chosen.dropped), {"documents": done.items, **paid, **done.told}, done.device)
@@ -160,17 +159,6 @@ def _own_inputs(options: GenerateOptions, api: ApiOptions | None) -> dict[str, F
     if options.doc_ids is not None:
         inputs["doc_ids"] = stamp(options.doc_ids)
     return inputs | ({"server": server_stamp(api)} if api is not None and asks_server else {})
-
-
-def _write_here(stage: Stage, writing: QueryWriting, generator: QueryGenerator) -> tuple[Done, Mapping[str, Any]]:
-    """In this process; also what a server was paid."""
-    if not isinstance(generator, PaidGenerator):
-        return work_here(stage, writing, stage.options.part), {}
-    with closing(generator):
-        done = work_here(stage, writing, stage.options.part)
-    for line in generator.notes():
-        stage.note(line)
-    return done, generator.results()
 
 
 def _choose(corpus: Corpus, prompt: PromptSource, options: GenerateOptions) -> Selection:

@@ -1,28 +1,49 @@
-"""What the generation stage needs to ask a server: the generator, its stamp, and what it would cost."""
+"""What stages need to ask a server: who asks, the server's stamp, and what it would cost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from inpars.errors import ConfigError, MissingDependencyError, pip_line
 from inpars.extras import EXTRAS
-from inpars.generation import QueryGenerator
+from inpars.generation import PaidGenerator, QueryGenerator
 from inpars.generation.api.budget import Estimate, load_prices
 from inpars.generation.api.journal import journal_path, read_answers
 from inpars.generation.api.options import ApiOptions, check_api
-from inpars.generation.api.requests import Endpoint, RequestFormat
+from inpars.generation.api.requests import Endpoint, RequestFormat, Wording
 from inpars.generation.settings import DecodingSettings
 from inpars.manifest import FileStamp, stamp_text
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import PromptSource
 from inpars.records import Document
+from inpars.stages.chunk_loop import Done, PlannedWork, work_here
+from inpars.stages.shards import Shard
+from inpars.stages.stage import Stage
+
+if TYPE_CHECKING:
+    from inpars.generation.api.generator import ApiGenerator
+
+Item = TypeVar("Item")
 
 
 def server_stamp(options: ApiOptions) -> FileStamp:
     """What of the server decides the output: its address and the kind of its log-probs."""
     return stamp_text(options.url, f"{options.url}\n{options.log_prob_kind}")
+
+
+def work_and_pay(stage: Stage, work: PlannedWork, part: Shard | None, asker: object) -> tuple[Done, Mapping[str, Any]]:
+    """Do the work in this process, and say what a server was paid where one does it."""
+    if not isinstance(asker, PaidGenerator):
+        return work_here(stage, work, part), {}
+    with closing(asker):
+        done = work_here(stage, work, part)
+    for line in asker.notes():
+        stage.note(line)
+    return done, asker.results()
 
 
 def load_api_generator(
@@ -35,13 +56,21 @@ def load_api_generator(
     progress: Progress = SILENT,
 ) -> QueryGenerator:
     """The generator that asks the server. The SDK is loaded here and not before."""
-    wording = _wording(endpoint, model, prompt, settings, options)
-    price = load_prices(options.price_file).find(model, batch=options.batch)
+    return open_server(_wording(endpoint, model, prompt, settings, options), options, output, progress)
+
+
+def open_server(
+    wording: Wording[Item], options: ApiOptions, output: Path, progress: Progress = SILENT
+) -> ApiGenerator[Item]:
+    """What asks the server; its answers are kept beside `output`. Raises ConfigError for --max-usd without a price."""
+    price = load_prices(options.price_file).find(wording.model, batch=options.batch)
     if options.max_usd is not None and price is None:
-        raise ConfigError(f"--max-usd: no price is known for {model!r}; write it into a file and name it --price-file")
+        raise ConfigError(
+            f"--max-usd: no price is known for {wording.model!r}; write it into a file and name it --price-file"
+        )
     if find_spec("openai") is None:
         install = EXTRAS["api"].install_line() or pip_line(["openai"])
-        raise MissingDependencyError("openai", f"for --backend {endpoint}", install)
+        raise MissingDependencyError("openai", f"for --backend {wording.endpoint}", install)
     from inpars.generation.api.generator import ApiGenerator
 
     return ApiGenerator(wording, options, price, output, progress)
@@ -57,11 +86,15 @@ def estimate_cost(
     output: Path,
 ) -> Estimate:
     """What is left to ask for and what it would cost at most; asks and writes nothing."""
-    wording = _wording(endpoint, model, prompt, settings, options)
+    return estimate_asking(documents, _wording(endpoint, model, prompt, settings, options), options, output)
+
+
+def estimate_asking(items: Iterable[Item], wording: Wording[Item], options: ApiOptions, output: Path) -> Estimate:
+    """The same of any items."""
     prices = load_prices(options.price_file)
-    price = prices.find(model, batch=options.batch)
+    price = prices.find(wording.model, batch=options.batch)
     answered = {record.get("request") for record in read_answers(journal_path(output))}
-    requests = [request for document in documents for request in wording.requests(document)]
+    requests = [request for item in items for request in wording.requests(item)]
     left = [request for request in requests if request.digest not in answered]
     tokens_in, tokens_out = sum(one.input_tokens for one in left), sum(one.output_tokens for one in left)
     usd = price.usd(tokens_in, tokens_out) if price else None

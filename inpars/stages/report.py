@@ -8,6 +8,7 @@ from pathlib import Path
 
 from inpars.evaluation.run_files import read_checked_run
 from inpars.manifest import read_manifest
+from inpars.model_judgements import Origin
 from inpars.reports.collect import RunSummary, Texts, glance, results_of, stage_facts
 from inpars.reports.schema import Report, StageFacts
 from inpars.stages.evaluate import Evaluated, EvaluateOptions
@@ -31,14 +32,17 @@ def report_evaluation(
     results = evaluated.results
     metrics = evaluated.preset.metrics
     judgements = sum(map(len, topics.qrels.values()))
+    by_model = [] if topics.origin is None else [str(topics.origin)]
+    remarks = [*evaluated.problems, *by_model, *evaluated.remarks]
     return Report(
         title=f"{name}: {len(results)} runs compared" if len(results) > 1 else f"{name}: {next(iter(results))}",
         lead=f"Measured as {', '.join(metrics)}, ranked by {evaluated.preset.order}; {evaluated.baseline} is what the "
-        "others are compared with.",
+        f"others are compared with.{said_of(topics.origin)}",
         facts={
             "runs": str(len(results)),
             "judged queries": f"{len(topics.qrels):,}",
             "judgements": f"{judgements:,}",
+            **({} if topics.origin is None else {"judged by": topics.origin.model}),
         },
         results=results_of(
             results,
@@ -47,12 +51,17 @@ def report_evaluation(
             {name: _glance(name, path, topics, evaluated) for name, path in paths.items()},
             topics,
             texts=texts,
-            notes=[f"{remark[:1].upper()}{remark[1:]}." for remark in [*evaluated.problems, *evaluated.remarks]],
+            notes=[f"{remark[:1].upper()}{remark[1:]}." for remark in remarks],
         ),
         stages=[facts for path in paths.values() if (facts := _facts(path)) is not None],
         settings=asdict(options) | {"order": evaluated.preset.order, "metrics": list(metrics)},
         commands=[command] if command else [],
     )
+
+
+def said_of(origin: Origin | None) -> str:
+    """The sentence that follows a report's lead where a model judged; empty where none did."""
+    return "" if origin is None else f" All of it is {origin}."
 
 
 def _glance(name: str, path: Path, topics: Topics, evaluated: Evaluated) -> RunSummary:

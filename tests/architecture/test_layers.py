@@ -13,12 +13,12 @@ LAYERS = """
     errors  records  protocols  text  cache
     json_text  batches  progress  console  options  data  provenance  usage  config_files
     packing  storage  runs  json_stream  fields  tables  record_files  judgements  formats  corpus_files  corpus
-    manifest  topics
+    manifest  model_judgements  topics
     models  engines  documents  datasets
     filtering  prompting  generation
     retrieval  extras  mining  scoring  cards  export  reranking  fusion
     evaluation  training
-    answering  interchange  reports
+    answering  interchange  reports  judging
     stages  distributed  pipeline
     deploy  serve  remote  doctor
     commands  cli  api

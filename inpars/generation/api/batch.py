@@ -25,7 +25,7 @@ from inpars.generation.api.formats import FILTERED
 from inpars.generation.api.journal import AnswerJournal
 from inpars.generation.api.options import ApiOptions
 from inpars.generation.api.parameters import Body, advice
-from inpars.generation.api.requests import PATHS, Answer, ApiRequest, RequestFormat, refusal
+from inpars.generation.api.requests import PATHS, Answer, ApiRequest, Wording, refusal
 from inpars.generation.api.requests import REFUSED as REFUSED_REMARK
 from inpars.generation.api.worker_pool import all_refused
 from inpars.json_text import JsonError, parse_json
@@ -102,7 +102,7 @@ class Batches:
     def __init__(
         self,
         server: Server,
-        wording: RequestFormat,
+        wording: Wording[Any],
         journal: AnswerJournal,
         options: ApiOptions,
         state: Path,

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server as a query generator.
+"""An OpenAI-compatible server that is asked about items: documents to write queries for, pairs to grade.
 
 Answers lie in a journal beside the output; what is there is never asked for again. Single requests are
 `worker_pool.py`'s matter, batches `batch.py`'s.
@@ -10,28 +10,30 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from inpars.batches import slices
 from inpars.generation import GeneratedQuery
 from inpars.generation.api.batch import Batches, refuse_open_batches, state_path
 from inpars.generation.api.budget import Price
 from inpars.generation.api.client import Server
 from inpars.generation.api.journal import AnswerJournal, journal_path
 from inpars.generation.api.options import ApiOptions
-from inpars.generation.api.requests import ApiRequest, RequestFormat, remark_lines
+from inpars.generation.api.requests import ApiRequest, Wording, remark_lines
 from inpars.generation.api.worker_pool import RequestPool
 from inpars.progress import SILENT, Progress
-from inpars.records import Document, LogProbKind
+from inpars.records import LogProbKind
 
-CHUNK_DOCUMENTS = 64  # stored as a whole; the answers are in the journal before
+Item = TypeVar("Item")
+CHUNK_ITEMS = 64  # stored as a whole; the answers are in the journal before
 
 
-class ApiGenerator:
-    """Writes queries by asking a server for completions or for chat replies."""
+class ApiGenerator(Generic[Item]):
+    """Asks a server for completions or for chat replies; with documents as items it is a query generator."""
 
     def __init__(
         self,
-        wording: RequestFormat,
+        wording: Wording[Item],
         options: ApiOptions,
         price: Price | None,
         output: Path,
@@ -40,11 +42,11 @@ class ApiGenerator:
         """Open the journal beside `output`. Raises ConfigError where the key is missing or a batch is under way."""
         self.name, self.device = wording.model, f"server {wording.url}"
         self.log_prob_kind: LogProbKind = options.log_prob_kind
-        self._wording, self._priced, self._documents = wording, price is not None, list[Document]()
+        self._wording, self._priced, self._items = wording, price is not None, list[Item]()
         self._positions: dict[str, int] = {}
         self._remarks, self._answers = Counter[str](), 0  # of the answers that were handed out
-        self._made: dict[str, list[ApiRequest]] = {}  # of documents that are asked about and not yet written
-        self._ahead = max(CHUNK_DOCUMENTS, 2 * options.concurrency)
+        self._made: dict[str, list[ApiRequest]] = {}  # of items that are asked about and not yet handed out
+        self._ahead = max(CHUNK_ITEMS, 2 * options.concurrency)
         state, stopped = state_path(output), threading.Event()
         if not options.batch:
             refuse_open_batches(state, wording.digest)
@@ -56,26 +58,25 @@ class ApiGenerator:
         self._batches = Batches(self._server, wording, self._journal, options, state, progress)
         self._in_batches = options.batch
 
-    def plan(self, documents: Sequence[Document]) -> list[list[int]]:
-        """Chunks of documents in their order."""
-        self._documents = list(documents)
-        self._positions = {document.doc_id: position for position, document in enumerate(documents)}
-        positions = range(len(documents))
-        return [list(positions[start : start + CHUNK_DOCUMENTS]) for start in range(0, len(documents), CHUNK_DOCUMENTS)]
+    def plan(self, items: Sequence[Item]) -> list[list[int]]:
+        """Chunks of items in their order."""
+        self._items = list(items)
+        self._positions = {self._wording.key(item): position for position, item in enumerate(items)}
+        return [list(chunk) for chunk in slices(range(len(items)), CHUNK_ITEMS)]
 
-    def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
-        """The queries of each document of the chunk; those that follow in the plan are asked for meanwhile.
+    def generate(self, items: Sequence[Item]) -> list[list[GeneratedQuery]]:
+        """The answers about each item of the chunk; those that follow in the plan are asked about meanwhile.
 
-        Raises BackendError where documents are left without an answer, after everything else was asked.
+        Raises BackendError where items are left without an answer, after everything else was asked.
         """
-        wanted = [self._requests_of(document) for document in documents]
+        wanted = [self._requests_of(item) for item in items]
         missing = [request for requests in wanted for request in requests if request.digest not in self._journal]
         if missing and self._in_batches:
-            self._batches.run(self._requests(self._rest(documents)))
+            self._batches.run(self._requests(self._rest(items)))
         elif missing:
-            self._ask(documents)
-        for document in documents:
-            del self._made[document.doc_id]
+            self._ask(items)
+        for item in items:
+            del self._made[self._wording.key(item)]
         self._count(request for requests in wanted for request in requests)
         return [[self._journal[request.digest] for request in requests] for requests in wanted]
 
@@ -97,7 +98,11 @@ class ApiGenerator:
         """What was odd about the answers that the output is made of, a line a kind."""
         reasons = self._asker.refusals.most_common(1)
         example = [f"the server's reason, {reasons[0][1]} times: {reasons[0][0]}"] if reasons else []
-        return [*remark_lines(self._remarks, self._answers), *example, *self._server.spelling.notes]
+        return [
+            *remark_lines(self._remarks, self._answers, self._wording.sentences),
+            *example,
+            *self._server.spelling.notes,
+        ]
 
     def close(self) -> None:
         """Let requests under way come to their end, then close the journal."""
@@ -105,35 +110,36 @@ class ApiGenerator:
         self._server.close()
         self._journal.close()
 
-    def skipped(self, documents: Sequence[Document]) -> None:
+    def skipped(self, items: Sequence[Item]) -> None:
         """Count what was odd about answers that an interrupted run has stored already."""
-        self._count(request for document in documents for request in self._wording.requests(document))
+        self._count(request for item in items for request in self._wording.requests(item))
 
     def _count(self, requests: Iterable[ApiRequest]) -> None:
         for request in requests:
             self._answers += 1
             self._remarks.update(self._journal.remarks(request.digest))
 
-    def _ask(self, documents: Sequence[Document]) -> None:
-        ahead = self._requests(self._rest(documents, len(documents) + self._ahead))
+    def _ask(self, items: Sequence[Item]) -> None:
+        ahead = self._requests(self._rest(items, len(items) + self._ahead))
         self._asker.start(ahead)
-        if self._asker.finish(self._requests(documents)):
-            rest = self._requests(self._rest(documents))
+        if self._asker.finish(self._requests(items)):
+            rest = self._requests(self._rest(items))
             self._asker.start(rest)
             self._asker.finish(rest)
             raise self._asker.failure(rest)
 
-    def _rest(self, documents: Sequence[Document], count: int | None = None) -> list[Document]:
-        """The plan, or `count` documents of it, from these documents on; only they where they are not of the plan."""
-        start = self._positions.get(documents[0].doc_id)
+    def _rest(self, items: Sequence[Item], count: int | None = None) -> list[Item]:
+        """The plan, or `count` items of it, from these items on; only they where they are not of the plan."""
+        start = self._positions.get(self._wording.key(items[0]))
         if start is None:
-            return list(documents)
-        return self._documents[start : None if count is None else start + count]
+            return list(items)
+        return self._items[start : None if count is None else start + count]
 
-    def _requests(self, documents: Sequence[Document]) -> list[ApiRequest]:
-        return [request for document in documents for request in self._requests_of(document)]
+    def _requests(self, items: Sequence[Item]) -> list[ApiRequest]:
+        return [request for item in items for request in self._requests_of(item)]
 
-    def _requests_of(self, document: Document) -> list[ApiRequest]:
-        if document.doc_id not in self._made:
-            self._made[document.doc_id] = self._wording.requests(document)
-        return self._made[document.doc_id]
+    def _requests_of(self, item: Item) -> list[ApiRequest]:
+        key = self._wording.key(item)
+        if key not in self._made:
+            self._made[key] = self._wording.requests(item)
+        return self._made[key]

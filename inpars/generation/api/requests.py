@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 from inpars.generation import GeneratedQuery
 from inpars.generation.api.budget import TOKENS_PER_TURN, cut_text, estimate_tokens
@@ -34,6 +34,7 @@ from inpars.prompting.templates import Prompt, PromptSource
 from inpars.records import Document, FinishReason
 from inpars.text.hashing import sampling_key
 
+Item_contra = TypeVar("Item_contra", contravariant=True)
 REFUSED = "refused"
 SCORE = "`inpars score` computes comparable ones, --log-prob-kind absent asks for none"
 SENTENCES: Mapping[str, str] = {
@@ -57,19 +58,22 @@ SENTENCES: Mapping[str, str] = {
 }
 
 
-def remark_lines(counts: Mapping[str, int], answers: int) -> list[str]:
+def remark_lines(counts: Mapping[str, int], answers: int, sentences: Mapping[str, str] = SENTENCES) -> list[str]:
     """One line a kind: how many of the answers, and what of it."""
     lines = []
-    for remark in SENTENCES:
+    for remark in sentences:
         found = {full: count for full, count in counts.items() if full.partition(":")[0] == remark}
         if found:
             words = ", ".join(name for full in sorted(found) if (name := full.partition(":")[2]))
             shown = f" ({words})" if words else ""
-            lines.append(f"{sum(found.values()):,} of {answers:,} answers {SENTENCES[remark]}{shown}")
+            lines.append(f"{sum(found.values()):,} of {answers:,} answers {sentences[remark]}{shown}")
     return lines
 
 
 Endpoint: TypeAlias = Literal["completions", "chat"]
+Shown: TypeAlias = str | list[dict[str, str]]
+"""A prompt's text, or the turns of a chat."""
+
 PATHS: dict[Endpoint, str] = {"completions": "/v1/completions", "chat": "/v1/chat/completions"}
 STOP_STRINGS = 4  # the most that the API takes
 SEED_BITS = 31
@@ -96,6 +100,47 @@ class Answer:
     remarks: tuple[str, ...] = ()
 
 
+class Wording(Protocol[Item_contra]):
+    """How items (documents, pairs) become requests and replies become answers, for one model at one server."""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Completions or chat."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """The server's name for the model."""
+        ...
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """What decides all answers besides the items."""
+        ...
+
+    @property
+    def sentences(self) -> Mapping[str, str]:
+        """What a remark on an answer means, for people."""
+        ...
+
+    def key(self, item: Item_contra) -> str:
+        """What tells the item from others."""
+        ...
+
+    def requests(self, item: Item_contra) -> list[ApiRequest]:
+        """What is asked about an item."""
+        ...
+
+    def read(self, payload: Any, request: ApiRequest | None = None) -> Answer:  # noqa: ANN401 - JSON
+        """What a server's answer says. Raises OddReplyError where nothing, FaultError where the server complains."""
+        ...
+
+
 @dataclass(frozen=True)
 class RequestFormat:
     """How documents become requests and replies become queries, for one model at one server."""
@@ -106,6 +151,7 @@ class RequestFormat:
     settings: DecodingSettings
     url: str
     log_probs: bool = True
+    sentences: ClassVar[Mapping[str, str]] = SENTENCES
 
     def requests(self, document: Document) -> list[ApiRequest]:
         """One request a query."""
@@ -113,10 +159,14 @@ class RequestFormat:
         shown = self._shown(self.prompt.for_document(document), text)
         return [self._request(f"{document.doc_id}-q{number}", shown) for number in range(self.settings.num_queries)]
 
+    def key(self, document: Document) -> str:
+        """The document's id."""
+        return document.doc_id
+
     @cached_property
     def digest(self) -> str:
         """What decides all answers besides the documents."""
-        return _digest([self.prompt.text, self._request("", self._shown(self._form, "")).digest])
+        return digest_of([self.prompt.text, self._request("", self._shown(self._form, "")).digest])
 
     @cached_property
     def _form(self) -> Prompt:
@@ -161,18 +211,37 @@ class RequestFormat:
             return GeneratedQuery(query, (), (), None, reason, "absent" if query else None), (*remarks, *said)
         return GeneratedQuery(query, (), kept.values, kept.stop if reason == "stop" else None, reason), remarks
 
-    def _shown(self, prompt: Prompt, text: str) -> str | list[dict[str, str]]:
+    def _shown(self, prompt: Prompt, text: str) -> Shown:
         return prompt.render(text) if self.endpoint == "completions" else prompt.messages(text)
 
-    def _request(self, query_id: str, shown: str | list[dict[str, str]]) -> ApiRequest:
+    def _request(self, query_id: str, shown: Shown) -> ApiRequest:
+        log_probs, reading = self.log_probs, [self._form.form, self._form.stop]
+        asked = Asked(self.endpoint, self.model, self.settings, self.url, self._form.stop, log_probs)
+        return asked.request(query_id, shown, reading)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What all requests to one model at one server have in common."""
+
+    endpoint: Endpoint
+    model: str
+    settings: DecodingSettings
+    url: str
+    stop: tuple[str, ...]
+    log_probs: bool
+
+    def request(self, name: str, shown: Shown, reading: Any) -> ApiRequest:  # noqa: ANN401 - JSON
+        """The request for what has this name; `reading` is what decides, beside the reply, how it is understood."""
         own = self.settings
         body: dict[str, Any] = {"model": self.model, "temperature": own.temperature}
         if own.top_p != 1:
             body["top_p"] = own.top_p
         if own.temperature:
-            body["seed"] = sampling_key(own.seed, query_id) >> (64 - SEED_BITS)
+            body["seed"] = sampling_key(own.seed, name) >> (64 - SEED_BITS)
         if isinstance(shown, str):
-            body |= {"prompt": shown, "max_tokens": own.max_new_tokens, **self._stop()}
+            stop = {"stop": list(self.stop[:STOP_STRINGS])} if self.stop else {}
+            body |= {"prompt": shown, "max_tokens": own.max_new_tokens, **stop}
             tokens = estimate_tokens(shown)
         else:
             # OpenAI's newer models know only the longer name, some other servers only the shorter one
@@ -182,12 +251,8 @@ class RequestFormat:
         if self.log_probs:
             body["logprobs"] = 1 if self.endpoint == "completions" else True
         # what is asked and how the answer is understood
-        reading = [self._form.form, self._form.stop]
-        digest = _digest([query_id, self.url, self.endpoint, reading, body])
-        return ApiRequest(query_id, digest, body, tokens, own.max_new_tokens)
-
-    def _stop(self) -> dict[str, list[str]]:
-        return {"stop": list(self._form.stop[:STOP_STRINGS])} if self._form.stop else {}
+        digest = digest_of([name, self.url, self.endpoint, reading, body])
+        return ApiRequest(name, digest, body, tokens, own.max_new_tokens)
 
 
 def refusal() -> GeneratedQuery:
@@ -195,5 +260,6 @@ def refusal() -> GeneratedQuery:
     return GeneratedQuery("", (), (), None, "error")
 
 
-def _digest(values: Any) -> str:  # noqa: ANN401 - JSON
+def digest_of(values: Any) -> str:  # noqa: ANN401 - JSON
+    """A digest of JSON values."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 from inpars.errors import BackendError
 from inpars.generation.api.budget import Budget, CapReachedError, RateLimits
@@ -17,7 +18,7 @@ from inpars.generation.api.client import FilteredError, Gate, NoAnswerError, Ref
 from inpars.generation.api.formats import FILTERED
 from inpars.generation.api.journal import AnswerJournal
 from inpars.generation.api.options import ApiOptions
-from inpars.generation.api.requests import REFUSED, Answer, ApiRequest, RequestFormat, refusal
+from inpars.generation.api.requests import REFUSED, Answer, ApiRequest, Wording, refusal
 
 REFUSED_AT_FIRST = 20  # refusals without one answer after which the fault is not with the documents
 FAILED_IN_A_ROW = 20  # requests; no more are tried then
@@ -34,7 +35,7 @@ class RequestPool:
     def __init__(
         self,
         server: Server,
-        wording: RequestFormat,
+        wording: Wording[Any],
         journal: AnswerJournal,
         options: ApiOptions,
         stopped: threading.Event,

@@ -1,0 +1,232 @@
+"""The stage that has pairs judged: what runs found for queries in, qrels and a line per pair out.
+
+Pairs are graded in chunks that are saved as they come; a server's answers are in its journal before that. Killed at any
+moment, it goes on after the last whole chunk, and nothing that a server answered is asked again.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias, Unpack
+
+from inpars.cache import lasting_name
+from inpars.errors import BackendError, DataFormatError
+from inpars.generation import PaidGenerator
+from inpars.generation.api.budget import Estimate
+from inpars.generation.api.options import ApiOptions, check_api
+from inpars.generation.api.requests import Endpoint
+from inpars.generation.settings import DecodingSettings
+from inpars.judgements import write_named_qrels
+from inpars.judging import Judge, Pair
+from inpars.judging.server import GradeRequests, ServerJudge
+from inpars.manifest import FileStamp, Manifest, sha256_of, stamp_text
+from inpars.model_judgements import (
+    ModelJudgement,
+    Origin,
+    lines_path,
+    origin_path,
+    read_judgements,
+    write_judgements,
+    write_origin,
+)
+from inpars.models.compute_options import ComputingOptions
+from inpars.models.folders import refuse_server_model
+from inpars.options import SEED, option
+from inpars.progress import SILENT, Progress
+from inpars.prompting.judging import JudgingPrompt
+from inpars.records import Qrels
+from inpars.stages.chunk_loop import Computed
+from inpars.stages.generate_by_api import estimate_asking, open_server, server_stamp, work_and_pay
+from inpars.stages.partial import Partial
+from inpars.stages.shards import BLOCK_ITEMS, Chunk, Plan, Shard
+from inpars.stages.stage import Outcome, Running, Stage, model_stamp
+from inpars.storage import to_json_line
+
+STAGE = "judge"
+JudgeBackend: TypeAlias = Literal["causal", "completions", "chat"]
+SERVERS: Mapping[JudgeBackend, Endpoint] = {"completions": "completions", "chat": "chat"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeOptions(ComputingOptions):
+    """Which pairs are judged, and by whom."""
+
+    model: str = option(
+        "smollm2-135m",
+        help="embedded name, folder, GGUF file or hub id of a language model, or a server's name for it; the embedded "
+        "ones grade no better than chance",
+    )
+    backend: JudgeBackend = option(
+        "causal",
+        help="causal: a decoder on this machine reads the pair, and its likeliest grade counts; completions, chat: an "
+        "OpenAI-compatible server writes it",
+    )
+    depth: int = option(10, help="documents of each run and query that are judged", minimum=1)
+    limit: int | None = option(None, help="only the first N queries, to try things out", minimum=1)
+    max_pairs: int | None = option(None, help="judge a uniform sample of this many pairs (default: all)", minimum=1)
+    max_doc_tokens: int = option(256, help="tokens of a document that the model is shown", minimum=1)
+    max_new_tokens: int = option(256, help="maximum number of tokens per reply, of a server", minimum=1)
+    seed: int = option(0, help="seed of samples", bounds=SEED)
+    batch_size: int | None = option(
+        None, help="pairs read together (default: 32 on a processor, 256 on a GPU)", changes_result=False, minimum=1
+    )
+
+
+def judge_pairs(
+    pairs: Sequence[Pair],
+    corpus: FileStamp,
+    prompt: JudgingPrompt,
+    options: JudgeOptions,
+    *,
+    output: Path,
+    make_judge: Callable[[], Judge],
+    api: ApiOptions | None = None,
+    **running: Unpack[Running],
+) -> Manifest:
+    """Write the qrels, the lines and the note of their origin beside them, and the manifest.
+
+    The judge is made only where something is left. Raises BackendError where no pair could be graded.
+    """
+    pool = "\n".join(to_json_line({"query_id": one.query_id, "doc_id": one.document.doc_id}) for one in pairs)
+    queries = to_json_line({pair.query_id: pair.query for pair in pairs})
+    inputs = {"pool": stamp_text("pool", pool), "queries": stamp_text("queries", queries), "corpus": corpus}
+    inputs |= {"prompt": stamp_text(prompt.name, prompt.text)} | _model_inputs(options, api)
+    sides = (lines_path(output), origin_path(output))
+    stage = Stage(STAGE, options, output, inputs, sides, **running)
+
+    def work() -> Outcome:
+        judge = make_judge()
+        judging = Judging(pairs, judge, prompt.name)
+        done, paid = work_and_pay(stage, judging, None, judge)
+        problems = judging.problems
+        results = {"pairs": done.items, "grades": judging.grades, "model": lasting_name(judge.name), **paid}
+        if (parameters := getattr(judge, "parameters", None)) is not None:
+            results["parameters"] = parameters
+        return Outcome(done.items - sum(problems.values()), problems, results, done.device)
+
+    return stage.run(work)
+
+
+def _model_inputs(options: JudgeOptions, api: ApiOptions | None) -> dict[str, FileStamp]:
+    if options.backend in SERVERS:
+        server = {} if api is None else {"server": server_stamp(api)}
+        return {"model": stamp_text(options.model, options.model), **server}
+    refuse_server_model(options.model, "`inpars judge --backend chat --base-url URL` asks a server")
+    return {"model": model_stamp(options.model)}
+
+
+class Judging:
+    """Pairs to grade; a server's replies do not depend on each other, so all of them are one block."""
+
+    unit = "pairs"
+    sums: Mapping[str, float] = MappingProxyType({})
+
+    def __init__(self, pairs: Sequence[Pair], judge: Judge, prompt: str) -> None:
+        self._pairs, self._judge, self._prompt = pairs, judge, prompt
+        self.total, self.description, self.device = len(pairs), f"judge with {judge.name}", judge.device
+        self._paid = judge if isinstance(judge, PaidGenerator) else None
+        self.block = BLOCK_ITEMS if self._paid is None else max(self.total, 1)
+        self.problems, self.grades = dict[str, int](), dict[str, int]()
+
+    def plan(self, block: range) -> list[list[int]]:
+        """The judge's chunks."""
+        return self._judge.plan(self._pairs[block.start : block.stop])
+
+    def compute(self, chunks: Iterator[Chunk], saved: Partial, done: int) -> Computed:
+        """Grades of each chunk."""
+        if done and self._paid is not None:
+            self._paid.skipped(self._pairs[:done])  # a server's chunks are in the order of the pairs
+        for chunk in chunks:
+            pairs = [self._pairs[place] for place in chunk.own]
+            graded = self._judge.judge(pairs)
+            records = [asdict(one) | {"pair": pair.key} for pair, one in zip(pairs, graded, strict=True)]
+            yield records, self._paid.status() if self._paid else ""
+
+    def write(self, part: Shard | None, plan: Plan, saved: Partial, output: Path) -> list[tuple[int, int]]:
+        """The qrels, and beside them each pair's line and who judged."""
+        found = {record["pair"]: record for _, record in saved.records() if "pair" in record}
+        model = lasting_name(self._judge.name)
+        lines = [_judgement(pair, found[pair.key], model, self._prompt) for pair in self._pairs]
+        graded = [line.grade for line in lines if line.grade is not None]
+        self.problems = dict(Counter(line.problem for line in lines if line.grade is None))
+        self.grades = {str(grade): count for grade, count in sorted(Counter(graded).items())}
+        if not graded:
+            raise BackendError(
+                f"none of the {len(lines)} replies of {model} names a grade from 0 to 3; check --model and --prompt"
+            )
+        write_judgements(lines_path(output), lines)
+        write_named_qrels(output, qrels_of(lines))
+        write_origin(output, Origin(model, self._prompt, len(graded), sha256_of(output)))
+        return [(place, 1) for place in range(self.total)]
+
+
+def _judgement(pair: Pair, record: Mapping[str, Any], model: str, prompt: str) -> ModelJudgement:
+    return ModelJudgement(
+        pair.query_id,
+        pair.document.doc_id,
+        record["grade"],
+        record["log_prob"],
+        model,
+        prompt,
+        tuple(record["grade_log_probs"]),
+        record["reason"],
+        record["problem"],
+    )
+
+
+def qrels_of(judgements: Sequence[ModelJudgement]) -> Qrels:
+    """The pairs that have a grade."""
+    found: Qrels = {}
+    for one in judgements:
+        if one.grade is not None:
+            found.setdefault(one.query_id, {})[one.doc_id] = one.grade
+    return found
+
+
+def read_grades(output: Path) -> Qrels:
+    """The grades behind some qrels. Raises DataFormatError where there are none."""
+    qrels = qrels_of(list(read_judgements(lines_path(output))))
+    if not qrels:
+        raise DataFormatError("no pair has a grade here", path=lines_path(output))
+    return qrels
+
+
+def judge_maker(
+    options: JudgeOptions, prompt: JudgingPrompt, api: ApiOptions, output: Path, progress: Progress = SILENT
+) -> Callable[[], Judge]:
+    """What loads the judge."""
+    return functools.partial(load_judge, options, prompt, api, output, progress)
+
+
+def load_judge(
+    options: JudgeOptions, prompt: JudgingPrompt, api: ApiOptions, output: Path, progress: Progress = SILENT
+) -> Judge:
+    """The judge the options name; a server's keeps its answers beside `output`. Torch or the SDK is loaded here."""
+    if options.backend in SERVERS:
+        return ServerJudge(open_server(_wording(options, prompt, api), api, output, progress))
+    check_api(api, asks_server=False)
+    where = options.set_up()
+    from inpars.judging.local import LocalJudge
+
+    limit, batch_size = options.max_doc_tokens, options.batch_size
+    return LocalJudge(options.model, prompt, max_doc_tokens=limit, batch_size=batch_size, **where)
+
+
+def dry_run(
+    pairs: Sequence[Pair], prompt: JudgingPrompt, options: JudgeOptions, api: ApiOptions, output: Path
+) -> Estimate:
+    """What asking a server would take; nothing is asked and nothing written."""
+    check_api(api, asks_server=options.backend in SERVERS)
+    return estimate_asking(pairs, _wording(options, prompt, api), api, output)
+
+
+def _wording(options: JudgeOptions, prompt: JudgingPrompt, api: ApiOptions) -> GradeRequests:
+    check_api(api, asks_server=True)
+    settings = DecodingSettings(max_doc_tokens=options.max_doc_tokens, max_new_tokens=options.max_new_tokens)
+    asks_log_probs = api.log_prob_kind != "absent"
+    return GradeRequests(SERVERS[options.backend], options.model, prompt, settings, api.url, asks_log_probs)
