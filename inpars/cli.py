@@ -27,6 +27,7 @@ COMMANDS = {
     "run": "the whole pipeline: from a corpus to tuned models, a table and a report",
     "ingest": "a folder of documents or a dataset, to corpus.jsonl",
     "generate": "a language model writes queries for documents",
+    "pairs": "training pairs of what people wrote: headings, FAQs, search logs, votes",
     "score": "one local model says how likely it finds queries of any origin",
     "filter": "keep the queries the model itself finds likely",
     "split": "set queries aside as a development set, by document and near-duplicate",

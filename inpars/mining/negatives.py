@@ -1,7 +1,7 @@
 """Which documents stand against a query's positive, and which never may. Pure functions over rankings.
 
 Never drawn: the positive, a document of the same text, a document judged relevant for the query or for one with the
-same words, or one of the same text as that. Rules on scores keep what is probably relevant away: TopK-MarginPos and
+same words, or one of the same text as that; for a query that is a heading, a passage below the same heading. Rules on scores keep what is probably relevant away: TopK-MarginPos and
 TopK-PercPos of NV-Retriever (arXiv 2407.15831).
 """
 
@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeAlias
 
 from inpars.errors import ConfigError
+from inpars.pairs.headings import headings_of
 from inpars.records import Document, Qrels
 from inpars.runs import rank
 from inpars.text.words import words, words_key
@@ -149,6 +150,7 @@ class ExcludedDocuments:
 
     doc_ids: frozenset[str]
     text_keys: frozenset[int]
+    heading: str | None = None  # which the query is; no passage below it may be drawn
 
     @classmethod
     def of(cls, corpus: Documents, doc_ids: Iterable[str]) -> ExcludedDocuments:
@@ -247,6 +249,12 @@ def _refusal(forbidden: ExcludedDocuments, corpus: Documents, rule: ScoreRule) -
             return "text_of_a_positive"
         if key in seen:
             return "text_drawn_already"
+        if forbidden.heading is not None:
+            document = corpus[candidate.doc_id]
+            if forbidden.heading in headings_of(document):
+                return "below_the_same_heading"
+            if not document.text.strip():
+                return "empty_text"
         if candidate.source != "bm25" and not corpus[candidate.doc_id].full_text.strip():  # BM25 finds no empty ones
             return "empty_text"
         seen.add(key)

@@ -172,7 +172,8 @@ def _write(source: Path, files: SplitFiles, of_dev: npt.NDArray[np.bool_]) -> di
         for query, record in _side(source, of_dev):
             dev.write(to_json_line(_with_id(query, record)) + "\n")
             queries.write(to_json_line({"_id": query.query_id, "text": query.text}) + "\n")
-            qrels.write(qrel_row(Qrel(query.query_id, query.doc_id, 1)) + "\n")
+            for doc_id, grade in query.positives.items():
+                qrels.write(qrel_row(Qrel(query.query_id, doc_id, grade)) + "\n")
             counts["dev"] += 1
         for query, record in _side(source, ~of_dev):
             key = _words_key(query.text)

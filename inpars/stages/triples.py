@@ -162,8 +162,8 @@ def _count(source: Path | Topics, corpus: Corpus) -> int:
     count, unknown, first = 0, 0, ""
     for query in read_synthetic_queries(source):
         count += 1
-        if query.doc_id not in corpus:
-            unknown, first = unknown + 1, first or query.doc_id
+        if absent := next((doc_id for doc_id in query.positives if doc_id not in corpus), None):
+            unknown, first = unknown + 1, first or absent
     if unknown:
         raise StaleInputError(
             f"{source}: {unknown} of {count} queries are about documents this corpus lacks, "
@@ -175,7 +175,7 @@ def _count(source: Path | Topics, corpus: Corpus) -> int:
 def _asked(source: Path | Topics, corpus: Corpus, miner: NegativeMiner) -> Iterator[QueryWithPositives]:
     if isinstance(source, Path):
         for query in read_synthetic_queries(source):
-            yield QueryWithPositives(Query(query.query_id, query.text), (query.doc_id,))
+            yield QueryWithPositives(Query(query.query_id, query.text), tuple(query.positives), query.may_stand_above)
         return
     for query_id, text in source.queries.items():
         relevant = [doc_id for doc_id, relevance in source.qrels.get(query_id, {}).items() if relevance > 0]
@@ -222,9 +222,9 @@ def _write(
 
 
 def _rows(mined: MinedQuery, corpus: Corpus) -> Iterator[TripleRow]:
-    query, positive = one_line(mined.query.text), one_line(mined.positive.full_text)
+    query, positive = one_line(mined.query.text), one_line(mined.text_of(mined.positive))
     for negative, ids in zip(mined.negatives, mined.triples, strict=True):
-        texts = TripleTexts(query, positive, one_line(corpus[negative.doc_id].full_text))
+        texts = TripleTexts(query, positive, one_line(mined.text_of(corpus[negative.doc_id])))
         yield TripleRow(texts, ids, negative.record(ids.query_id, ids.positive_doc_id))
 
 
