@@ -67,29 +67,57 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     bounds: Bounds | None = None,
+    advanced: bool = False,
 ) -> Any:
     """A setting with its help line; `changes_result=False` for speed and display settings manifests do not compare.
 
     "unless default" is for settings that came later: what was finished without them stays finished.
 
-    `bounds`, or `minimum` and `maximum`, is what `check` holds a number to.
+    `bounds`, or `minimum` and `maximum`, is what `check` holds a number to. `advanced` flags are in `--help-all` alone.
     """
     metadata = {
         "help": help,
         "changes_result": changes_result,
         "metavar": metavar,
         "bounds": bounds or Bounds(minimum=minimum, maximum=maximum),
+        "advanced": advanced,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def add_flags(parser: argparse.ArgumentParser, kind: type) -> None:
-    """Add one flag for every option of a dataclass, its bases' last: `max_doc_tokens` becomes `--max-doc-tokens`."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class FlagGroup:
+    """A heading of `--help` for the options of a dataclass, which names it as `FLAG_GROUP`; or one of `--help-all`."""
+
+    title: str
+    advanced: bool = False
+
+
+def add_flags(parser: argparse.ArgumentParser, kind: type, *, advanced: bool = False) -> None:
+    """Add one flag for every option of a dataclass, its bases' last: `max_doc_tokens` becomes `--max-doc-tokens`.
+
+    `advanced` leaves them all to `--help-all`.
+    """
     hints = get_type_hints(kind)
     for field in _own_first(kind):
         if "help" in field.metadata:
-            flag = parser.add_argument(flag_name(field.name), **_flag(field, hints[field.name]))
-            flag.bounds = field.metadata["bounds"]  # type: ignore[attr-defined]
+            group = _group_of(kind, field.name)
+            place = parser if group is None else heading(parser, group.title)
+            flag: Any = place.add_argument(flag_name(field.name), **_flag(field, hints[field.name]))
+            flag.bounds = field.metadata["bounds"]
+            flag.advanced = advanced or field.metadata["advanced"] or (group is not None and group.advanced)
+
+
+def heading(parser: argparse.ArgumentParser, title: str) -> argparse._ArgumentGroup:
+    """The group of flags with that title, added where the parser has none."""
+    groups = {group.title: group for group in parser._action_groups}
+    return groups.get(title) or parser.add_argument_group(title)
+
+
+def _group_of(kind: type, name: str) -> FlagGroup | None:
+    """The group of the class that declares the option."""
+    owner = next(base for base in kind.__mro__ if name in get_annotations(base))
+    return vars(owner).get("FLAG_GROUP")
 
 
 def add_number(
@@ -178,7 +206,13 @@ def _flag(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
     required = field.default is dataclasses.MISSING
     kind, several = _value_type(hint)
     text = field.metadata["help"]
-    if not required and "(default" not in text:
+    if (
+        not required
+        and field.default is not None
+        and field.default is not False
+        and field.default != ()
+        and "(default" not in text
+    ):
         text += f" (default: {_shown(field.default)})"
     settings: dict[str, Any] = {"help": text.replace("%", "%%"), "required": required}
     if kind is bool:
@@ -234,8 +268,6 @@ def _value_type(hint: Any) -> tuple[Any, bool]:
 
 
 def _shown(default: Any) -> str:
-    if default is None or default == ():
-        return "none"
     if isinstance(default, bool):
-        return "on" if default else "off"
+        return "on"
     return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)

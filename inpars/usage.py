@@ -17,6 +17,8 @@ from typing import Any, NoReturn
 
 from inpars.errors import ConfigError
 
+HELP_FLAGS = {"-h", "--help", "--help-all"}
+HELP_COLUMN = 30  # where the help of a flag begins
 NEAR = 0.6  # difflib's ratio from which a name is suggested
 PREFIXES_NAMED = 3  # flags that an abbreviation may stand for
 CHOICES_NAMED = 12
@@ -35,15 +37,16 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *, tolerance: float | None = None, **settings: Any) -> None:  # noqa: ANN401 - argparse's
         """Take argparse's settings."""
-        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        settings.setdefault("formatter_class", HelpFormatter)
         super().__init__(**{"allow_abbrev": False, **settings})
         self._tolerance = tolerance
+        self.add_argument("--help-all", action=_HelpAll, nargs=0, help=argparse.SUPPRESS)
         self._negative_number_matcher = re.compile(f"^(?:{NUMBER.pattern})$", re.IGNORECASE)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401 - as argparse has it
         """As argparse does. Raises ConfigError, with all problems at once, for numbers out of their bounds."""
         arguments = list(sys.argv[1:] if args is None else args)
-        if not {"-h", "--help"} & set(arguments):
+        if not HELP_FLAGS & set(arguments):
             self._refuse_unknown_flags(arguments)
             self._refuse_strays(arguments)
         parsed, extras = super().parse_known_args(arguments, namespace)
@@ -56,6 +59,26 @@ class Parser(argparse.ArgumentParser):
         if problems:
             raise ConfigError(problems)
         return parsed, extras
+
+    def format_help(self, *, all_flags: bool = False) -> str:
+        """The help: without the flags marked `advanced` unless `all_flags`, with their number in the last line."""
+        formatter = self._get_formatter()
+        required = [action for action in self._actions if action.required or not action.option_strings]
+        formatter.add_usage(None, required, [], prefix="usage: ")
+        formatter.add_text(self.description)
+        hidden = 0
+        for group in self._action_groups:
+            actions = [action for action in group._group_actions if action.help is not argparse.SUPPRESS]
+            shown = [action for action in actions if all_flags or not getattr(action, "advanced", False)]
+            hidden += len(actions) - len(shown)
+            if shown:
+                formatter.start_section(group.title)
+                formatter.add_arguments(shown)
+                formatter.end_section()
+        formatter.add_text(self.epilog)
+        if hidden:
+            formatter.add_text(f"{hidden} more flags: {self.prog} --help-all")
+        return formatter.format_help()
 
     def error(self, message: str) -> NoReturn:
         """Exit with one line."""
@@ -151,6 +174,30 @@ class Parser(argparse.ArgumentParser):
             return f"{flag} {shlex.quote(stray)}"
         text = action.type in (None, str) and action.choices is None
         return f"{flag} {shlex.quote(f'{value} {stray}')}" if text else None
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """argparse's, with `--[no-]fuse` for a switch and `[flags]` at the end of the usage line."""
+
+    def __init__(self, prog: str, **settings: Any) -> None:  # noqa: ANN401 - argparse's
+        super().__init__(prog, max_help_position=HELP_COLUMN, **settings)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if isinstance(action, argparse.BooleanOptionalAction):
+            return f"--[no-]{action.option_strings[0].removeprefix('--')}"
+        return super()._format_action_invocation(action)
+
+    def _format_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any) -> str:  # noqa: ANN401 - argparse's
+        return super()._format_usage(usage, actions, groups, prefix).rstrip() + " [flags]\n\n"
+
+
+class _HelpAll(argparse.Action):
+    """Print the help with every flag and exit."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_parsed: object) -> None:
+        assert isinstance(parser, Parser)
+        parser._print_message(parser.format_help(all_flags=True), sys.stdout)
+        parser.exit()
 
 
 def near_flags(name: str, known: Iterable[str], cutoff: float = NEAR) -> list[str]:

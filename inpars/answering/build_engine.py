@@ -45,17 +45,22 @@ class EngineOptions(ComputingOptions):
         help="bi-encoder: a folder, an embedded name or a hub id; none leaves it out (default: the index's own, "
         f"else {DEFAULT_RETRIEVER})",
     )
-    base_retriever: str | None = option(None, help="a second bi-encoder to compare with, the untuned one for instance")
-    reranker: str | None = option(None, help="model that reorders what was found: a folder or a hub id")
-    bm25: bool = option(True, help="search with BM25 as well, where there is Java")
-    depth: int = option(50, help="hits of each retriever that are fused and reranked", minimum=1)
-    k1: float = option(DEFAULT_K1, help="BM25's k1", minimum=0)
-    b: float = option(DEFAULT_B, help="BM25's b", bounds=SHARE)
-    language: str = option(DEFAULT_LANGUAGE, help="language of BM25's analyser")
-    max_length: int | None = option(
-        None, help="tokens of a text that a bi-encoder reads (default: the model's limit)", minimum=1
+    base_retriever: str | None = option(
+        None, help="a second bi-encoder to compare with, the untuned one for instance", advanced=True
     )
-    batch_size: int = option(64, help="texts encoded together", changes_result=False, minimum=1)
+    reranker: str | None = option(None, help="reranker for the results: folder or hub id")
+    bm25: bool = option(True, help="also search with BM25, if Java is available")
+    depth: int = option(50, help="results per retriever to fuse and rerank", minimum=1)
+    k1: float = option(DEFAULT_K1, help="BM25's k1", minimum=0, advanced=True)
+    b: float = option(DEFAULT_B, help="BM25's b", bounds=SHARE, advanced=True)
+    language: str = option(DEFAULT_LANGUAGE, help="language of BM25's analyser", advanced=True)
+    max_length: int | None = option(
+        None,
+        help="maximum input length of a bi-encoder in tokens (default: the model's limit)",
+        minimum=1,
+        advanced=True,
+    )
+    batch_size: int = option(64, help="texts per batch", changes_result=False, minimum=1, advanced=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,33 +69,38 @@ class AnswerOptions:
 
     reader: str | None = option(
         None,
-        help="model that marks answers in texts, trained on SQuAD 2.0 for instance: a folder or a hub id (default: "
-        "none; the sentence that the reranker or the bi-encoder likes best is shown)",
+        help="extractive QA model trained on SQuAD 2.0, for instance: folder or hub id (default: none; the "
+        "answer is the best-scoring sentence)",
     )
     threshold: float | None = option(
         None,
-        help="least score of an extractive answer: by how much a --reader prefers its words to none (default: what its "
-        "training found, else 0), a reranker's margin (0), or how near a sentence is to the question, which keeps out "
-        "questions about something else and does not tell whether the sentence answers (cosine 0.5)",
+        help="minimum score of an extractive answer: a --reader's margin over no answer (default: calibrated "
+        "in training, else 0), a reranker's margin (0), or the cosine of question and sentence (0.5), "
+        "which rejects off-topic questions only",
     )
     names: bool = option(
-        True, help="without --reader, answer only from sources that have all names and numbers of the question"
+        True,
+        help="without --reader, answer only from sources with all names and numbers of the question",
+        advanced=True,
     )
     model: str | None = option(
         None, help=f"language model that writes answers (default: {DEFAULT_WRITER}, where answers are to be written)"
     )
     base_url: str | None = option(
-        None, help="address of the OpenAI-compatible server that has it, http://localhost:8000/v1 for instance"
+        None, help="OpenAI-compatible server of that model, http://localhost:8000/v1 for instance"
     )
-    max_new_tokens: int = option(160, help="longest written answer, in tokens", minimum=1)
+    max_new_tokens: int = option(160, help="maximum length of a generated answer in tokens", minimum=1, advanced=True)
     focus_sentences: int | None = option(
         None,
         help="show the language model only this many sentences, those nearest to the question, and do not ask it where "
         f"none is near; 0: whole sources (default: {SENTENCES}; whole sources with --base-url)",
         minimum=0,
+        advanced=True,
     )
-    source_tokens: int = option(220, help="tokens of each source that the language model is shown", minimum=16)
-    timeout_seconds: float = option(120.0, help="wait this long for the server", minimum=0)
+    source_tokens: int = option(
+        220, help="maximum tokens per source in the language model's prompt", minimum=16, advanced=True
+    )
+    timeout_seconds: float = option(120.0, help="timeout per request, in seconds", minimum=0, advanced=True)
 
 
 def open_engine(

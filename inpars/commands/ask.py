@@ -42,10 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--answer",
         choices=("extractive", "generated"),
-        help="words of a document, or a text a language model writes (default: extractive, or generated where --model "
-        "or --base-url is given)",
+        help="extractive: words of a document; generated: text from a language model (default: extractive, or"
+        " generated with --model or --base-url)",
     )
-    add_number(parser, "--k", bounds=COUNT, default=DEFAULT_SOURCES, help="sources read (default: %(default)s)")
+    add_number(parser, "--k", bounds=COUNT, default=DEFAULT_SOURCES, help="sources to read (default: %(default)s)")
     add_search_flags(parser)
     add_flags(parser, AnswerOptions)
     add_flags(parser, EngineOptions)
@@ -69,9 +69,7 @@ def run(flags: argparse.Namespace) -> None:
 
 def add_index_flag(parser: argparse.ArgumentParser) -> None:
     """Add --index."""
-    parser.add_argument(
-        "--index", type=Path, metavar="DIR", help="index on disk, made by `inpars index`, instead of a dataset"
-    )
+    parser.add_argument("--index", type=Path, metavar="DIR", help="index built by `inpars index`, instead of a dataset")
 
 
 def add_search_flags(parser: argparse.ArgumentParser) -> None:
@@ -79,13 +77,13 @@ def add_search_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--system",
         metavar="NAME",
-        help="hybrid: all there is; dense: the bi-encoder alone; base: --base-retriever; bm25; of a measured run: "
-        "measured, or one of its stages (default: the first there is)",
+        help="hybrid: everything available; dense: the bi-encoder; base: --base-retriever; bm25; with --run: "
+        "measured, or one of its stages (default: the first available)",
     )
     parser.add_argument(
         "--filter",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="only documents with this metadata, source=*.pdf for instance; several must all fit",
+        help="only documents with this metadata, source=*.pdf for instance; all must match if repeated",
     )

@@ -41,9 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         actions.add_argument(f"--{action}", dest="action", action="store_const", const=action, help=text)
     parser.set_defaults(action="keep")
-    parser.add_argument(
-        "--prompt", metavar="NAME|PATH", help="for --kind query-likelihood with an untrained model: the prompt"
-    )
+    parser.add_argument("--prompt", metavar="NAME|PATH", help="prompt of an untrained query likelihood")
     add_flags(parser, AuditOptions)
     add_output_flags(
         parser, "triples as texts; beside it NAME.audit.json, and ids and origins where the input has them"

@@ -9,14 +9,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from inpars.console import Console
 from inpars.datasets import Dataset, UnknownJudgements, load_dataset
 from inpars.engines import trial
 from inpars.errors import ConfigError
 from inpars.json_text import to_json, well_formed
-from inpars.options import add_flags, from_flags, option
+from inpars.options import FlagGroup, add_flags, from_flags, option
 from inpars.progress import Progress
 from inpars.prompting.example_choice import ExampleOptions, choose_prompt
 from inpars.prompting.prompts import Prompt, load_prompt
@@ -27,18 +27,21 @@ from inpars.topics import DEFAULT_SPLIT
 class DatasetFlags:
     """Where corpus, queries and judgements come from."""
 
+    FLAG_GROUP: ClassVar = FlagGroup("data")
+
     dataset: str | None = option(
         None, help="ir_datasets name, BEIR folder or zip, corpus file, or python-docs", metavar="NAME"
     )
     corpus: Path | None = option(
-        None, help="corpus file (JSON lines or list, .tsv, .csv, .parquet; packed too) instead of the dataset's"
+        None, help="corpus file (JSON lines or list, .tsv, .csv, .parquet, also compressed) instead of the dataset's"
     )
-    queries: Path | None = option(None, help="query file (of the same forms) instead of the dataset's")
-    qrels: Path | None = option(None, help="judgements (TREC or BEIR form) instead of the dataset's")
+    queries: Path | None = option(None, help="query file (same formats) instead of the dataset's")
+    qrels: Path | None = option(None, help="judgements (TREC or BEIR format) instead of the dataset's")
     unknown_judgements: UnknownJudgements = option(
         "error",
-        help="what to do with judgements of documents that the corpus lacks (default: error; filter, score "
+        help="what to do with judgements of documents missing from the corpus (default: error; filter, score "
         "and triples: keep)",
+        advanced=True,
     )
 
 
@@ -101,7 +104,7 @@ def add_output_flags(
     what: str,
     *,
     required: bool = True,
-    overwrite: str = "make the output again even where it is up to date",
+    overwrite: str = "rebuild the output even if it is up to date",
 ) -> None:
     """Add --output, --overwrite, --json and --quiet."""
     parser.add_argument("--output", type=Path, required=required, metavar="PATH", help=what)
@@ -112,7 +115,7 @@ def add_output_flags(
 def add_display_flags(parser: argparse.ArgumentParser) -> None:
     """Add --json and --quiet."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
-    parser.add_argument("--quiet", action="store_true", help="no progress and no notes on stderr")
+    parser.add_argument("--quiet", action="store_true", help="print no progress and no notes")
 
 
 def console(flags: argparse.Namespace) -> Console:

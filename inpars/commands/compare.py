@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=SHOWN,
         help="queries that gained, and that lost, most of each system to show (default: %(default)s)",
     )
-    parser.add_argument("--report", type=Path, metavar="PATH", help="write it as an HTML page too, with plots")
+    parser.add_argument("--report", type=Path, metavar="PATH", help="also write it as an HTML page with plots")
     add_display_flags(parser)
 
 

@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--instance-type", default=INSTANCE_TYPE, metavar="NAME", help="(%(default)s)")
     add_number(own, "--instances", bounds=COUNT, default=1, help="how many (1)")
     add_number(own, "--serverless-memory-mb", bounds=COUNT, help="serverless with this memory, no instances")
-    own.add_argument("--yes", action="store_true", help="do what was said; without it nothing is made or deleted")
+    own.add_argument("--yes", action="store_true", help="proceed; without it nothing is created or deleted")
     add_display_flags(own)
 
 

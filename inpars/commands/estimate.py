@@ -38,7 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's flags."""
     add_dataset_flags(parser)
     add_flags(parser, EstimateOptions)
-    parser.add_argument("--output", type=Path, metavar="PATH", help="what the work will write, to compare with later")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="PATH",
+        help="output of the planned work, so that the next estimate can report this one's error",
+    )
     add_display_flags(parser)
 
 

@@ -45,14 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_flags(parser)
     add_split_flag(parser)
     parser.add_argument(
-        "--run", type=Path, action="append", required=True, metavar="PATH", help="run; may be given several times"
+        "--run", type=Path, action="append", required=True, metavar="PATH", help="run to evaluate; repeatable"
     )
     add_flags(parser, EvaluateOptions)
     parser.add_argument(
         "--leave-out",
         type=Path,
         metavar="PATH",
-        help="ids of queries not to be judged by, one a line: those that a prompt showed as examples",
+        help="ids of queries to exclude, one per line: those shown as examples in a prompt, for instance",
     )
     parser.add_argument(
         "--train-queries",
@@ -60,15 +60,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="queries or triples that models were trained on, to be looked for in the test (.jsonl or .tsv; those in "
-        "the manifests behind a run are found by themselves)",
+        help="training queries or triples to look for in the test set (.jsonl or .tsv; those of manifests are"
+        " found automatically)",
     )
     parser.add_argument(
-        "--prompt", action="append", default=[], metavar="NAME", help="prompt whose examples are looked for in the test"
+        "--prompt",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="prompt whose examples are looked for in the test set",
     )
-    parser.add_argument("--output", type=Path, metavar="PATH", help="write measures, per query too, to this JSON file")
     parser.add_argument(
-        "--report", type=Path, metavar="PATH", help="write an HTML page with plots, and beside it the same as JSON"
+        "--output", type=Path, metavar="PATH", help="write the measures, also per query, to this JSON file"
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="PATH", help="write an HTML page with plots, and the same as JSON next to it"
     )
     add_display_flags(parser)
 

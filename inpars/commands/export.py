@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's flags."""
     add_flags(parser, ExportOptions)
     parser.add_argument(
-        "--triples", type=Path, metavar="PATH", help="triples.tsv or triples.ids.tsv; what lies beside it is read too"
+        "--triples", type=Path, metavar="PATH", help="triples.tsv or triples.ids.tsv, with the files next to it"
     )
     parser.add_argument("--input", type=Path, metavar="PATH", help="synthetic queries, JSON lines")
     parser.add_argument("--run", type=Path, metavar="PATH", help="TREC run")

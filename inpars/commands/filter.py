@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="scores made with inpars score --kind ...: JSON lines of query_id and numbers by name; may be repeated",
+        help="scores from `inpars score --kind ...`, JSON lines; repeatable",
     )
     parser.add_argument(
         "--exclude-queries",
@@ -44,29 +44,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="queries (.jsonl or .tsv) of a dev or test set: what equals them, or nearly, is left out; may be repeated",
+        help="queries of a dev or test set (.jsonl or .tsv): their duplicates and near-duplicates are "
+        "dropped; repeatable",
     )
     add_dataset_flags(parser)
     parser.set_defaults(unknown_judgements="keep")  # nobody judges here
     parser.add_argument(
-        "--prompt", metavar="NAME|PATH", help="the prompt they were written with: its examples' queries are left out"
+        "--prompt",
+        metavar="NAME|PATH",
+        help="prompt that the queries were generated with: its example queries are dropped",
     )
-    parser.add_argument("--examples", type=Path, metavar="PATH", help="the examples they were written with, likewise")
-    add_number(
-        parser, "--num-examples", bounds=COUNT, help="only the first of these examples were shown (default: all)"
+    parser.add_argument(
+        "--examples",
+        type=Path,
+        metavar="PATH",
+        help="examples that the queries were generated with; their queries are dropped",
     )
+    add_number(parser, "--num-examples", bounds=COUNT, help="number of these examples that were used (default: all)")
     add_flags(parser, FilterOptions)
     parser.add_argument(
         "--compare",
         action="store_true",
-        help="the filter laboratory: let filters keep --compare-top-k each, alone, and write a page of how they differ "
-        "to --output, its numbers beside it as .json. Filters are the --select given, where NAME alone, random, "
-        "spread:opening and cuts joined with + are known too (bm25_rank:max=20+mean_log_probs); else all scores there "
-        "are, random, and spread over openings",
+        help="compare filters instead: write an HTML page to --output, with JSON next to it, on what each "
+        "--select would keep (default: every score, random, and a spread over openings)",
     )
     add_flags(parser, CompareOptions)
     parser.add_argument(
-        "--write-kept", type=Path, metavar="DIR", help="with --compare: write what each filter keeps to DIR/NAME.jsonl"
+        "--write-kept",
+        type=Path,
+        metavar="DIR",
+        help="with --compare: write the queries each filter keeps to DIR/NAME.jsonl",
     )
     add_output_flags(parser, "kept queries, JSON lines, best first; with --compare an HTML page")
 

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         for name, text in ACTIONS.items()
     }
     for own in parsers.values():
-        own.add_argument("--index", type=Path, required=True, metavar="DIR", help="the index's folder")
+        own.add_argument("--index", type=Path, required=True, metavar="DIR", help="folder of the index")
     for name in ("build", "add"):
         _add_encoding_flags(parsers[name], name)
     parsers["build"].add_argument(
@@ -60,8 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how it is searched; auto: exactly up to 100,000 documents, then by a graph, above 2 million by inverted "
         "lists (default: auto)",
     )
-    parsers["build"].add_argument("--overwrite", action="store_true", help="build anew where there is an index")
-    parsers["add"].add_argument("--sync", action="store_true", help="also delete what these documents lack")
+    parsers["build"].add_argument("--overwrite", action="store_true", help="replace an existing index")
+    parsers["add"].add_argument("--sync", action="store_true", help="also delete documents that are not among these")
     parsers["delete"].add_argument("--ids", nargs="+", default=[], metavar="ID", help="documents to delete")
     parsers["delete"].add_argument("--ids-file", type=Path, metavar="PATH", help="the same, one a line")
     parsers["delete"].add_argument(

@@ -37,7 +37,7 @@ def add_documents_flags(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="PATH",
-        help="folders and files instead of a dataset",
+        help="files and folders to read instead of a dataset",
     )
     parser.add_argument(
         "--urls",

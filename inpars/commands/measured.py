@@ -44,7 +44,7 @@ def add_run_flag(parser: argparse.ArgumentParser) -> None:
         "--run",
         type=Path,
         metavar="FOLDER",
-        help="search as this run's measured system does, over the run's own documents unless others are named",
+        help="use the measured system of this `inpars run`, and its documents unless others are given",
     )
 
 

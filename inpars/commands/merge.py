@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="*",
         metavar="SHARD",
-        help="files of all shards, in any order (default: beside --output)",
+        help="shard files, in any order (default: those next to --output)",
     )
     add_output_flags(parser, "what the command without --shard writes")
 

@@ -36,14 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         action="append",
         metavar="PATH",
-        help="TREC run to rerank, or MS MARCO's (query, document, rank); several are fused first",
+        help="TREC or MS MARCO run to rerank; repeat it to fuse several first",
     )
     parser.add_argument(
         "--scores",
         type=Path,
         metavar="PATH",
-        help="run that a reranker scored before, in place of --model: the first --depth documents are put in the order "
-        "of the sum of both z-scores",
+        help="run already scored by a reranker, instead of --model: reorder the top --depth by the sum of "
+        "both z-scores",
     )
     add_prompt_flags(parser, "for --kind query-likelihood with an untrained model: the prompt")
     add_flags(parser, RerankOptions)

@@ -64,12 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, PipelineOptions)
     add_flags(parser, EvidenceOptions)
     for part in (ChunkOptions, ReadOptions, FetchOptions):
-        add_flags(parser, part)
+        add_flags(parser, part, advanced=True)
     parser.add_argument(
         "--metrics",
         default=" ".join(DEFAULT_METRICS),
         metavar="NAMES",
-        help="measures as ir_measures writes them (default: %(default)s)",
+        help="measures in ir_measures notation (default: %(default)s)",
     )
     add_output_flags(
         parser,

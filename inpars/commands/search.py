@@ -46,8 +46,8 @@ DEFAULT_RUN_K = 1000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's flags."""
-    parser.add_argument("query", nargs="?", help="search for this alone and show the hits")
-    parser.add_argument("--interactive", action="store_true", help="read queries from the terminal, one after another")
+    parser.add_argument("query", nargs="?", help="search for this query and print the results")
+    parser.add_argument("--interactive", action="store_true", help="read queries from the terminal, one per line")
     add_index_flag(parser)
     add_dataset_flags(parser)
     add_split_flag(parser)
@@ -61,14 +61,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "sum of their z-scores instead of searching; --fusion-depth and --k hold",
     )
     parser.add_argument(
-        "--leave-out", type=Path, metavar="PATH", help="ids of queries not to search for, one a line, after --limit"
+        "--leave-out", type=Path, metavar="PATH", help="ids of queries to skip, one per line; applied after --limit"
     )
     add_flags(parser, SearchOptions)
     parser.set_defaults(k=None)
-    parser.add_argument("--base-retriever", metavar="TEXT", help="typed in: a second bi-encoder, for --system base")
-    parser.add_argument("--reranker", metavar="TEXT", help="typed in: model that reorders what was found")
+    parser.add_argument(
+        "--base-retriever", metavar="TEXT", help="for a typed query: a second bi-encoder, for --system base"
+    )
+    parser.add_argument("--reranker", metavar="TEXT", help="for a typed query: reranker for the results")
     add_number(
-        parser, "--depth", bounds=COUNT, default=50, help="typed in: hits that are fused and reranked (default: 50)"
+        parser, "--depth", bounds=COUNT, default=50, help="for a typed query: results to fuse and rerank (default: 50)"
     )
     add_search_flags(parser)
     add_output_flags(parser, "TREC run", required=False)

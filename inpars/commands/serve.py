@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, ServeOptions)
     add_flags(parser, EngineOptions)
     add_flags(parser, AnswerOptions)
-    parser.add_argument("--quiet", action="store_true", help="no progress and no notes on stderr")
+    parser.add_argument("--quiet", action="store_true", help="print no progress and no notes")
 
 
 def run(flags: argparse.Namespace) -> None:

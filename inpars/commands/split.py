@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--qrels-dev", type=Path, metavar="PATH", help="judgements of these, BEIR's form (default: DEV.qrels.tsv)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="make the outputs again even where up to date")
+    parser.add_argument("--overwrite", action="store_true", help="rebuild the outputs even if they are up to date")
     add_display_flags(parser)
 
 

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         own.add_argument(
             "--triples", type=Path, required=True, metavar="PATH", help="tab-separated texts: query, positive, negative"
         )
-        own.add_argument("--dataset", metavar="NAME", help="whose documents --dev-queries are searched in")
+        own.add_argument("--dataset", metavar="NAME", help="dataset with the documents of --dev-queries")
         own.add_argument("--corpus", type=Path, metavar="PATH", help="corpus file instead of the dataset's")
         own.add_argument("--push-to-hub", metavar="NAME", help="upload the model; a new repository there is private")
         add_flags(own, options)

@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--judgements",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="take no document as a negative that the dataset judges relevant (default: on; off in `inpars run`, "
-        "so that nothing of the test reaches the training)",
+        help="never take a document judged relevant as a negative (default: on; off in `inpars run`, so that "
+        "no test judgement reaches training)",
     )
     add_flags(parser, TriplesOptions)
     add_output_flags(

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from inpars.documents.readers import ReadOptions
 from inpars.documents.tokens import TokenCounter, token_counter
 from inpars.errors import ConfigError, UnreadableFileError
 from inpars.json_text import well_formed
-from inpars.options import option
+from inpars.options import FlagGroup, option
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Qrels
 from inpars.text.hashing import key64
@@ -35,15 +35,17 @@ from inpars.text.minhash import NearDuplicateClusters
 class ChunkOptions:
     """How files' texts are cut into documents, and which of these are dropped."""
 
-    max_tokens: int = option(MAX_TOKENS, help="tokens of a document that is cut out of a file", minimum=1)
-    overlap: int = option(OVERLAP, help="tokens that neighbours share, in whole sentences", minimum=0)
+    FLAG_GROUP: ClassVar = FlagGroup("files")
+
+    max_tokens: int = option(MAX_TOKENS, help="maximum tokens per passage cut from a file", minimum=1)
+    overlap: int = option(OVERLAP, help="tokens shared by neighbouring passages, in whole sentences", minimum=0)
     tokenizer: str | None = option(
         None,
-        help="embedded name, folder or hub id of a model whose tokens are counted, or words "
-        "(default: minilm where it is installed, else words)",
+        help="model whose tokens are counted (embedded name, folder or hub id), or words (default: minilm if "
+        "installed, else words)",
     )
-    drop_boilerplate: bool = option(True, help="drop what stands at the head or foot of many files or pages")
-    drop_near_duplicates: bool = option(True, help="of documents that are nearly the same keep the first alone")
+    drop_boilerplate: bool = option(True, help="drop headers and footers that many files or pages share")
+    drop_near_duplicates: bool = option(True, help="keep only the first of near-duplicate documents")
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import urldefrag, urlsplit
 from urllib.robotparser import RobotFileParser
 from xml.etree import ElementTree as Tree
@@ -25,7 +26,7 @@ from inpars.documents.folder import SourceFile, as_id
 from inpars.documents.readers import KINDS
 from inpars.errors import DataFormatError
 from inpars.json_text import JsonError, parse_json
-from inpars.options import option
+from inpars.options import FlagGroup, option
 from inpars.progress import SILENT, Progress
 from inpars.storage import atomic_file, atomic_writer, read_lines
 from inpars.text.hashing import hex_key
@@ -51,9 +52,11 @@ _BROKEN = (urllib.error.URLError, http.client.HTTPException, OSError, ValueError
 class FetchOptions:
     """How pages are fetched."""
 
-    max_urls: int = option(1000, help="pages that a sitemap or a list may have fetched", minimum=1)
-    url_delay: float = option(0.5, help="seconds between two requests", changes_result=False, minimum=0)
-    url_timeout: float = option(30.0, help="seconds to wait for an answer", changes_result=False, minimum=0.1)
+    FLAG_GROUP: ClassVar = FlagGroup("web pages")
+
+    max_urls: int = option(1000, help="maximum number of pages to fetch from a sitemap or list", minimum=1)
+    url_delay: float = option(0.5, help="seconds between requests", changes_result=False, minimum=0)
+    url_timeout: float = option(30.0, help="seconds to wait for a response", changes_result=False, minimum=0.1)
 
 
 @dataclass(slots=True)

@@ -24,45 +24,41 @@ class FilterOptions:
     scoring_function: str | None = option(
         None,
         metavar="NAME",
-        help="the score that ranks: sum_log_probs, mean_log_probs, mean_probs or a column of --scores; of duplicates "
-        f"the best stays, and the output is best first (default: that of the last --select, else {DEFAULT_SCORE})",
+        help="score to rank by: sum_log_probs, mean_log_probs, mean_probs or a column of --scores "
+        f"(default: that of the last --select, else {DEFAULT_SCORE})",
     )
     top_k: int | None = option(
         None,
-        help="how many of the best by that score to keep, after every --select "
-        f"(default: {DEFAULT_TOP_K}, or all that is left with --select)",
+        help=f"keep the N best by that score, after every --select (default: {DEFAULT_TOP_K}; with --select all)",
         minimum=1,
     )
     select: tuple[str, ...] = option(
         (),
         metavar="NAME:RULE=VALUE",
-        help="keep by one more score; RULE is top-k, min, max or best (a share), and several are applied in the order "
-        "given, each to what the former left: --select bm25_rank:max=20 --select reranker:top-k=1000. Of names that "
-        "end in _rank lower is better. A query without one of the scores is left out first, as no_score. "
-        "bm25_rank and dense_rank are a round-trip check (is the query's own document found?), off unless asked for: "
-        "Promptagator's gains on 8 of 11 collections and loses on NFCorpus and SciFact, small ones of expert text",
+        help="keep by one more score, bm25_rank:max=20 or reranker:top-k=1000 for instance; RULE is top-k, min, max or "
+        "best (a share). Repeat it to apply several in order. For scores that end in _rank lower is better; queries "
+        "without the score are dropped",
     )
     spread_over: str | None = option(
         None,
         metavar="opening|NAME",
-        help="take the top k in turn from groups of queries, the best of each first: those with the same first two "
-        "words, or the same value of a score, cluster for instance",
+        help="fill the top k in turn from groups of queries: those with the same first two words, or with the same "
+        "value of a score, cluster for instance",
     )
-    min_tokens: int = option(3, help="fewest tokens of a query", minimum=0)
-    max_tokens: int | None = option(None, help="most tokens of a query", minimum=1)
-    min_words: int = option(0, help="fewest words of a query", minimum=0)
-    max_words: int | None = option(None, help="most words of a query", minimum=1)
-    languages: str | None = option(
-        None, metavar="en,de", help="leave out queries that are in none of these languages; needs py3langid"
-    )
-    drop_copied: bool = option(True, help="leave out queries that stand in their document word for word")
-    drop_unstopped: bool = option(True, help="leave out queries that the length limit cut off")
-    drop_duplicates: bool = option(True, help="of queries with the same words keep the best alone")
-    drop_near_duplicates: bool = option(False, help="of queries with nearly the same words keep the best alone")
+    min_tokens: int = option(3, help="minimum tokens per query", minimum=0, advanced=True)
+    max_tokens: int | None = option(None, help="maximum tokens per query", minimum=1, advanced=True)
+    min_words: int = option(0, help="minimum words per query", minimum=0, advanced=True)
+    max_words: int | None = option(None, help="maximum words per query", minimum=1, advanced=True)
+    languages: str | None = option(None, metavar="en,de", help="drop queries in other languages; needs py3langid")
+    drop_copied: bool = option(True, help="drop queries that their document contains word for word", advanced=True)
+    drop_unstopped: bool = option(True, help="drop queries that the length limit cut off", advanced=True)
+    drop_duplicates: bool = option(True, help="keep only the best of queries with the same words", advanced=True)
+    drop_near_duplicates: bool = option(False, help="keep only the best of queries with nearly the same words")
     near_duplicates_at: float = option(
         0.8,
-        help="share of words and word pairs in common (Jaccard) from which queries are nearly the same",
+        help="Jaccard similarity of words and word pairs from which two queries are near-duplicates",
         bounds=Bounds(minimum=0.1, maximum=1),
+        advanced=True,
     )
 
     @property

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Any, ClassVar, Literal, TypeAlias, TypedDict
 
 from inpars.models.engine_backend import EngineName
-from inpars.options import option
+from inpars.options import FlagGroup, option
 
 DtypeName: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
 
@@ -23,15 +23,19 @@ class Placement(TypedDict, total=False):
 class ComputingOptions:
     """What a stage's options begin with; `--help` shows them last."""
 
-    dtype: DtypeName = option("auto", help="number format; auto: bfloat16 where the processor or GPU is fast with it")
+    FLAG_GROUP: ClassVar = FlagGroup("machine", advanced=True)
+
+    dtype: DtypeName = option(
+        "auto", help="number format; auto: bfloat16 if the hardware is fast with it, else float32"
+    )
     device: str = option("auto", help="auto, cpu, cuda or cuda:N", changes_result=False)
     engine_backend: EngineName = option(
         "auto",
-        help="what computes networks on a processor; auto: OpenVINO where it is installed, --dtype is auto, and a "
-        "trial, which is remembered, finds it faster and in agreement with torch",
+        help="compute engine on a CPU; auto: OpenVINO if installed and a short trial, remembered, finds it "
+        "faster than torch with the same results",
         changes_result="unless default",
     )
-    threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False, minimum=1)
+    threads: int | None = option(None, help="CPU threads (default: one per core)", changes_result=False, minimum=1)
     trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
 
     @property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from inpars.datasets import Dataset
 from inpars.errors import ConfigError
@@ -15,7 +15,7 @@ from inpars.formats import read_queries
 from inpars.fusion.matching import LEAST_QUERIES
 from inpars.judgements import read_qrels
 from inpars.manifest import stamp
-from inpars.options import option
+from inpars.options import FlagGroup, option
 from inpars.progress import Progress
 from inpars.topics import Topics, joined
 
@@ -28,21 +28,22 @@ SHORTEST = 12  # characters of a hash
 class EvidenceOptions:
     """Queries of people that the choice of the system may use; those that are measured by are no such."""
 
+    FLAG_GROUP: ClassVar = FlagGroup("real queries")
+
     unlabelled_queries: Path | None = option(
         None,
-        help="real queries without judgements, twenty are enough: choice.json then says how the written ones differ",
+        help="real queries without judgements, twenty are enough; choice.json then reports how the generated "
+        "ones differ",
         metavar="FILE",
     )
     match_queries: bool = option(
         False,
-        help="choose the system by written queries weighted to resemble --unlabelled-queries (no better on the "
-        "collections of EXPERIMENTS.md)",
+        help="weight the generated queries to resemble --unlabelled-queries (no gain in EXPERIMENTS.md)",
+        advanced=True,
     )
-    dev_split: str | None = option(
-        None, help="choose the system by the judged queries of this split of the dataset", metavar="NAME"
-    )
+    dev_split: str | None = option(None, help="choose the system on the judged queries of this split", metavar="NAME")
     dev_queries: Path | None = option(
-        None, help="choose the system by these queries and --dev-qrels, not by written ones", metavar="FILE"
+        None, help="choose the system on these queries and --dev-qrels instead of generated queries", metavar="FILE"
     )
     dev_qrels: Path | None = option(None, help="judgements of --dev-queries", metavar="FILE")
 

@@ -52,66 +52,76 @@ class PipelineOptions(ClusterOptions):
 
     budget: str | None = option(
         None,
-        help="time that the run may take: 90s, 8m, 1h30m, or night for 8 hours; a trial of this machine decides what "
-        "is done, and flags that are given count (default: no limit, and the numbers below)",
+        help="time limit for the whole run: 90s, 8m, 1h30m, or night for 8 hours; a trial of this machine "
+        "sets what the flags leave open (default: none)",
         metavar="TIME",
     )
     model: str = option("smollm2-135m", help="language model that writes the queries")
-    max_documents: int | None = option(500, help="documents that queries are written for", minimum=1)
-    max_doc_tokens: int = option(160, help="tokens of a document that the language model is shown", minimum=1)
-    max_new_tokens: int = option(32, help="maximum number of tokens per query", minimum=1)
-    scoring_function: ScoringFunction = option("mean_log_probs", help="how a query's token log-probs become its score")
+    max_documents: int | None = option(500, help="number of documents to write queries for", minimum=1)
+    max_doc_tokens: int = option(160, help="maximum tokens of a document in the prompt", minimum=1, advanced=True)
+    max_new_tokens: int = option(32, help="maximum tokens per query", minimum=1, advanced=True)
+    scoring_function: ScoringFunction = option(
+        "mean_log_probs", help="score of a query, from its token log-probs", advanced=True
+    )
     top_k: int = option(
         DEFAULT_TOP_K,
-        help="how many of the best queries to keep (default: four fifths of --max-documents, at least 400)",
+        help="number of queries to keep, best first (default: four fifths of --max-documents, at least 400)",
         minimum=1,
     )
     positive_within: int | None = option(
         20,
-        help="leave out queries whose own document BM25 does not find among its first N; 0: keep them all",
+        help="drop queries whose own document BM25 does not rank in its top N; 0: keep all",
         minimum=0,
+        advanced=True,
     )
-    per_query: int = option(1, help="negatives per query", minimum=1)
-    ranks: str = option("1-100", help="BM25 ranks that negatives are drawn from", metavar="FIRST-LAST")
+    per_query: int = option(1, help="negatives per query", minimum=1, advanced=True)
+    ranks: str = option("1-100", help="BM25 ranks that negatives are drawn from", metavar="FIRST-LAST", advanced=True)
     training: Literal["auto", "always", "never"] = option(
-        "auto", help="train the bi-encoder and the reranker; auto: each where it has something to learn"
+        "auto", help="train the bi-encoder and the reranker; auto: each only if the triples can teach it something"
     )
     learning_curve: bool = option(
         False,
-        help="where the bi-encoder is trained, train it on a quarter and a half of the triples too, and say what each "
-        "is worth in the mix",
+        help="also train the bi-encoder on a quarter and a half of the triples and report what each gains",
+        advanced=True,
     )
     retriever: str = option("minilm", help="bi-encoder to start from; bm25: none")
-    retriever_epochs: float = option(1.0, help="passes over the triples for the bi-encoder", bounds=POSITIVE)
-    reranker: str = option("smollm2-135m", help="model the reranker starts from")
+    retriever_epochs: float = option(1.0, help="training epochs of the bi-encoder", bounds=POSITIVE, advanced=True)
+    reranker: str = option("smollm2-135m", help="reranker to start from")
     reranker_kind: ScorerKind | Literal["auto"] = option(
-        "auto", help="what the reranker becomes; auto: of a decoder a query likelihood with the prompt's examples"
+        "auto",
+        help="kind of reranker; auto: a decoder becomes a query likelihood with the prompt's examples",
+        advanced=True,
     )
-    reranker_epochs: float = option(
-        1.0, help="passes over the triples for the reranker; 0: it stays as it is", minimum=0
-    )
+    reranker_epochs: float = option(1.0, help="training epochs of the reranker; 0: untrained", minimum=0, advanced=True)
     reranker_steps: int | None = option(
         None,
-        help="at most so many steps of them, of 8 queries each (default: no limit)",
+        help="maximum training steps of the reranker, of 8 queries each (default: no limit)",
         minimum=1,
+        advanced=True,
     )
-    reranker_max_length: int = option(160, help="tokens of query and document that the reranker reads", minimum=1)
-    rerank_depth: int = option(20, help="documents per query that are reranked; 0: none", minimum=0)
+    reranker_max_length: int = option(
+        160, help="maximum input length of the reranker in tokens", minimum=1, advanced=True
+    )
+    rerank_depth: int = option(20, help="documents per query to rerank; 0: no reranking", minimum=0)
     window_tokens: int | None = option(
         96,
-        help="bi-encoders read longer documents in overlapping windows of so many tokens, and the reranker the window "
-        "that is nearest to the query; 0: they read a document's beginning",
+        help="split longer documents into overlapping windows of this many tokens: bi-encoders use the best, "
+        "the reranker the nearest to the query; 0: truncate documents",
         minimum=0,
+        advanced=True,
     )
-    k: int = option(1000, help="documents that BM25 and each bi-encoder retrieve per query", minimum=1)
-    limit: int | None = option(None, help="only the first N test queries, to try things out", minimum=1)
+    k: int = option(
+        1000, help="documents per query to retrieve from BM25 and each bi-encoder", minimum=1, advanced=True
+    )
+    limit: int | None = option(None, help="use only the first N test queries, for a quick try", minimum=1)
     dev_share: float = option(
         0.1,
-        help="without judged queries: the share of the written queries that is held out by source file to measure by; "
-        "0 measures nothing",
+        help="without judged queries: share of the generated queries held out, by source file, for "
+        "evaluation; 0: no evaluation",
         bounds=Bounds(minimum=0, below=1),
+        advanced=True,
     )
-    seed: int = option(0, help="seed of all samples", bounds=SEED)
+    seed: int = option(0, help="random seed", bounds=SEED)
 
     def problems(self) -> Iterator[str]:
         """What a stage would refuse once its turn comes."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from inpars.errors import ConfigError, PromptError
-from inpars.options import check, option
+from inpars.options import FlagGroup, check, option
 from inpars.prompting.prompts import read_examples
 from inpars.prompting.templates import Example, Prompt, PromptChoice, PromptSource
 
@@ -20,16 +20,18 @@ DEFAULT_COUNT = 3  # of `random` and `nearest`; `all` shows all
 class ExampleOptions:
     """Where the examples come from and which of them a document is shown."""
 
+    FLAG_GROUP: ClassVar = FlagGroup("examples in the prompt", advanced=True)
+
     examples: Path | None = option(
-        None, help="JSON lines with `document` and `query`, shown instead of the prompt's own examples"
+        None, help="JSON lines with `document` and `query` to use instead of the prompt's examples"
     )
     examples_choice: ExamplesChoice = option(
-        "all", help="all in their order; random: drawn for each document; nearest: most like the document by BM25"
+        "all", help="which examples each document gets: all, random, or its nearest by BM25"
     )
     num_examples: int | None = option(
         None, help=f"examples in a prompt (default: all; random and nearest {DEFAULT_COUNT})", minimum=1
     )
-    max_example_words: int = option(200, help="words of a document of --examples that are shown", minimum=1)
+    max_example_words: int = option(200, help="maximum words per example document", minimum=1)
 
 
 def choose_prompt(prompt: Prompt, options: ExampleOptions, seed: int = 0) -> PromptSource:

@@ -54,20 +54,18 @@ class AuditOptions(ComputingOptions):
     """Who looks for false negatives, and what becomes of them."""
 
     action: AuditAction = "keep"  # three flags of the command
-    model: str = option("smollm2-135m", help="reranker: a folder, an embedded name or a hub id")
+    model: str = option("smollm2-135m", help="reranker: embedded name, folder or hub id")
     kind: ScorerKind | Literal["auto"] = option("auto", help=kind_help("what the model is"))
-    margin: float = option(
-        0.0, help="a negative is false where it scores above its positive's score minus X", minimum=0
-    )
-    examples: int = option(10, help="false negatives that are shown, the worst first", minimum=0)
+    margin: float = option(0.0, help="a negative is false if it scores above its positive minus X", minimum=0)
+    examples: int = option(10, help="false negatives to print, worst first", minimum=0)
     max_length: int | None = option(
-        None, help="tokens of query and document together (default: the model's limit)", minimum=1
+        None, help="maximum input length in tokens, query and document together (default: the model's limit)", minimum=1
     )
-    true_token: str | None = option(None, help="what the model answers where the document is relevant")
-    false_token: str | None = option(None, help="what it answers where it is not")
+    true_token: str | None = option(None, help="output token that means relevant")
+    false_token: str | None = option(None, help="output token that means not relevant")
     batch_tokens: int | None = option(
         None,
-        help="padded tokens scored together (default: 1024 on a processor, 2048 with AMX, 8192 on a GPU)",
+        help="padded tokens per batch (default: 1024 on a CPU, 2048 with AMX, 8192 on a GPU)",
         changes_result=False,
         minimum=1,
     )

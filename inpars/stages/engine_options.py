@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 from inpars.errors import ConfigError
 from inpars.models.compute_options import ComputingOptions
-from inpars.options import SHARE, option
+from inpars.options import SHARE, FlagGroup, option
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE
 from inpars.stages.shards import Shard, shard_path
 
@@ -19,28 +19,28 @@ Engine: TypeAlias = Literal["local", "ray"]
 class ClusterOptions(ComputingOptions):
     """What the options of a stage that can be done by several workers begin with; none of it changes the result."""
 
+    FLAG_GROUP: ClassVar = FlagGroup("machine", advanced=True)
+
     engine: Engine = option(
         "local",
-        help="who does the work: this process, or the workers of a Ray cluster, shard by shard",
+        help="where to compute: in this process, or on the workers of a Ray cluster",
         changes_result=False,
     )
     address: str | None = option(
         None,
-        help="with --engine ray, the cluster to join: HOST:PORT or auto (default: RAY_ADDRESS's; where there is none, "
-        "one that lives on this machine as long as the command)",
+        help="with --engine ray, the cluster to join: HOST:PORT or auto (default: RAY_ADDRESS, else a "
+        "temporary cluster on this machine)",
         changes_result=False,
     )
     workers: int | None = option(
         None,
-        help="with --engine ray, workers, each with its own model (default: as many as there is room for)",
+        help="with --engine ray, number of workers, each with its own model (default: as many as fit)",
         changes_result=False,
         minimum=1,
     )
-    cpus_per_worker: float = option(
-        1.0, help="processor cores that each takes, and its threads", changes_result=False, minimum=0
-    )
+    cpus_per_worker: float = option(1.0, help="CPU cores, and threads, per worker", changes_result=False, minimum=0)
     gpus_per_worker: float = option(
-        0.0, help="GPUs that each takes; 0.5 puts two workers on one", changes_result=False, minimum=0
+        0.0, help="GPUs per worker; 0.5 puts two workers on one", changes_result=False, minimum=0
     )
 
     @property
@@ -64,6 +64,8 @@ class ClusterOptions(ComputingOptions):
 class Bm25Options:
     """How BM25 searches."""
 
+    FLAG_GROUP: ClassVar = FlagGroup("BM25", advanced=True)
+
     k1: float = option(DEFAULT_K1, help="BM25's k1", minimum=0)
     b: float = option(DEFAULT_B, help="BM25's b", bounds=SHARE)
     language: str = option(DEFAULT_LANGUAGE, help="language of BM25's analyser")
@@ -78,10 +80,12 @@ class Bm25Options:
 class ShardedOptions(ClusterOptions):
     """What the options of a stage that can be done in shards begin with."""
 
+    FLAG_GROUP: ClassVar = FlagGroup("machine", advanced=True)
+
     shard: str | None = option(
         None,
-        help="do this part of the work alone, 3/64 for the third of 64, to a file beside --output; `inpars merge` puts "
-        "the shards together (default: all)",
+        help="do only this shard, 3/64 for the third of 64, and write it next to --output; join shards with "
+        "`inpars merge` (default: everything)",
         metavar="I/N",
     )
 

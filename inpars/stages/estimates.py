@@ -221,17 +221,17 @@ QUERY_WORDS = 8  # of another document stand for a query
 class EstimateOptions(ComputingOptions):
     """What is measured, and what for."""
 
-    work: Work = option("generate", help="queries for documents, embeddings of documents, or pairs of a run")
+    work: Work = option("generate", help="work to measure: query generation, document embedding, or reranking")
     model: str | None = option(None, help="embedded name, folder or hub id (default: smollm2-135m; minilm to embed)")
-    seconds: float = option(60.0, help="time to measure, without the start", minimum=0.1)
-    items: int | None = option(None, help="documents, or pairs to rerank (default: the corpus' documents)", minimum=1)
-    workers: int = option(1, help="workers as fast as this machine that share them", minimum=1)
-    price_per_hour: float | None = option(None, help="of one worker; the cost is then told", minimum=0)
-    prompt: str = option("inpars", help="shipped prompt or prompt file, to generate", metavar="NAME|PATH")
-    max_doc_tokens: int = option(256, help="tokens of a document that the generator is shown", minimum=1)
-    max_new_tokens: int = option(64, help="maximum number of tokens per query", minimum=1)
-    batch_size: int | None = option(None, help="documents computed together (default: the stage's)", minimum=1)
-    seed: int = option(0, help="seed of the documents and of their order", bounds=SEED)
+    seconds: float = option(60.0, help="seconds to measure, start-up excluded", minimum=0.1)
+    items: int | None = option(None, help="number of documents, or pairs to rerank (default: all documents)", minimum=1)
+    workers: int = option(1, help="number of workers as fast as this machine", minimum=1)
+    price_per_hour: float | None = option(None, help="price per worker and hour, to report the cost", minimum=0)
+    prompt: str = option("inpars", help="prompt name or file for generation", metavar="NAME|PATH")
+    max_doc_tokens: int = option(256, help="maximum tokens of a document in the prompt", minimum=1)
+    max_new_tokens: int = option(64, help="maximum tokens per query", minimum=1)
+    batch_size: int | None = option(None, help="documents per batch (default: the stage's)", minimum=1)
+    seed: int = option(0, help="random seed", bounds=SEED)
 
     @property
     def model_name(self) -> str:

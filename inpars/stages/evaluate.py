@@ -30,24 +30,20 @@ DocumentText = Callable[[str], str]
 class EvaluateOptions:
     """What is measured, and how."""
 
-    preset: PresetName | None = option(None, help="what to measure and what ranks (default: by the dataset's name)")
-    metrics: str | None = option(
-        None, metavar="NAMES", help="measures as ir_measures writes them (default: the preset's)"
-    )
+    preset: PresetName | None = option(None, help="measures and ranking order (default: by the dataset's name)")
+    metrics: str | None = option(None, metavar="NAMES", help="measures in ir_measures notation (default: the preset's)")
     order: Order | None = option(
         None,
-        help="what ranks: scores, ties by descending document id as in trec_eval, or the lines of the file as they "
-        "stand (default: the preset's)",
+        help="ranking: by score, ties by descending document id as in trec_eval, or by file order (default: "
+        "the preset's)",
     )
     judged_only: bool = option(
         False,
-        help="leave unjudged documents, and those with grades below 0, out of the runs first, as trec_eval -J does",
+        help="remove unjudged documents, and those graded below 0, from the runs first, like trec_eval -J",
     )
-    baseline: str | None = option(
-        None, metavar="NAME", help="run that the others are compared with (default: the first)"
-    )
-    bm25: str | None = option(None, help="which BM25 it was, for runs of BM25 that have no manifest")
-    wins: int = option(0, help="show N queries of most gain and N of most loss for each run, with texts", minimum=0)
+    baseline: str | None = option(None, metavar="NAME", help="baseline run of the comparisons (default: the first)")
+    bm25: str | None = option(None, help="BM25 variant of runs that have no manifest")
+    wins: int = option(0, help="show the N queries with the largest gain and loss of each run", minimum=0)
 
 
 @dataclass(frozen=True, slots=True)

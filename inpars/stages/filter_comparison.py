@@ -26,8 +26,8 @@ STAGE = "compare"
 class CompareOptions:
     """What the laboratory compares."""
 
-    compare_top_k: int = option(1000, help="how many queries each filter of --compare keeps", minimum=1)
-    seed: int = option(0, help="seed of the random filter of --compare", bounds=SEED)
+    compare_top_k: int = option(1000, help="queries kept by each filter of --compare", minimum=1)
+    seed: int = option(0, help="seed of --compare's random filter", bounds=SEED)
 
 
 @dataclass(frozen=True, slots=True)

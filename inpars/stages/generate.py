@@ -52,38 +52,47 @@ class GenerateOptions(ShardedOptions):
 
     model: str = option(
         "smollm2-135m",
-        help="embedded name, folder, GGUF file or hub id of a language model, or a server's name for it",
+        help="language model: embedded name, folder, GGUF file or hub id, or a server's name for it",
     )
     backend: Backend = option(
         "causal",
-        help="causal: a decoder continues the prompt; seq2seq: a T5 or BART reads the document alone; vllm: like "
-        "causal, but vLLM computes it, in this process; --batch-size can then change the last digits of log-probs; "
-        "completions, chat: an OpenAI-compatible server does",
+        help="causal: a decoder continues the prompt; seq2seq: a T5 or BART reads only the document (GenQ); "
+        "vllm: causal, computed by vLLM in this process (the batch size can change the last digits of "
+        "log-probs); completions, chat: an OpenAI-compatible server",
     )
     max_documents: int | None = option(
-        None, help="write for a uniform sample of this many documents (default: all)", minimum=1
+        None, help="number of documents to write queries for, sampled uniformly (default: all)", minimum=1
     )
-    min_doc_characters: int = option(1, help="leave out documents with less text than this many characters", minimum=0)
-    doc_ids: Path | None = option(None, help="write for these documents only: a file with one id a line")
-    skip_near_duplicates: bool = option(False, help="of documents that are nearly the same write for one alone")
-    max_doc_tokens: int = option(256, help="tokens of a document that the model is shown", minimum=1)
-    max_new_tokens: int = option(64, help="maximum number of tokens per query", minimum=1)
-    num_queries: int | None = option(None, help="queries a document (default: 1; seq2seq 3)", minimum=1)
-    temperature: float | None = option(None, help="0 takes the likeliest token (default: 0; seq2seq 1)", minimum=0)
+    min_doc_characters: int = option(1, help="skip documents with fewer characters than this", minimum=0, advanced=True)
+    doc_ids: Path | None = option(
+        None, help="write for these documents only: a file with one id per line", advanced=True
+    )
+    skip_near_duplicates: bool = option(False, help="write for only one of several near-duplicate documents")
+    max_doc_tokens: int = option(256, help="maximum tokens of a document in the prompt", minimum=1)
+    max_new_tokens: int = option(64, help="maximum tokens per query", minimum=1)
+    num_queries: int | None = option(None, help="queries per document (default: 1; seq2seq 3)", minimum=1)
+    temperature: float | None = option(
+        None, help="sampling temperature; 0 is greedy (default: 0; seq2seq 1)", minimum=0
+    )
     top_p: float | None = option(
         None,
-        help="share of the probability that is drawn from (default: 1; seq2seq 0.95)",
+        help="nucleus sampling: probability mass to sample from (default: 1; seq2seq 0.95)",
         bounds=Bounds(above=0, maximum=1),
+        advanced=True,
     )
-    seed: int = option(0, help="seed of the sample and of drawn tokens", bounds=SEED)
+    seed: int = option(0, help="seed for sampling documents and tokens", bounds=SEED)
     batch_size: int | None = option(
         None,
-        help="documents decoded together (default: by the memory, at most 32 on a processor)",
+        help="documents per batch (default: by available memory, at most 32 on a CPU)",
         changes_result=False,
         minimum=1,
+        advanced=True,
     )
     canary: bool = option(
-        True, help=f"stop once nearly all of the last {WINDOW} queries are of no use", changes_result=False
+        True,
+        help=f"stop once nearly all of the last {WINDOW} queries are of no use",
+        changes_result=False,
+        advanced=True,
     )
 
 

@@ -35,14 +35,14 @@ SINGLE_FILES = {".jsonl": SYNTHETIC, ".trec": RUN}
 class ImportOptions:
     """What is read."""
 
-    format: str = option(help="whose files these are, one of those below", metavar="NAME")
+    format: str = option(help="input format, see below", metavar="NAME")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
     """What is written."""
 
-    format: str = option(help="whose files to write, one of those below", metavar="NAME")
+    format: str = option(help="output format, see below", metavar="NAME")
     layout: Layout = option("triplet", help="columns of sentence-transformers")
 
 

@@ -38,7 +38,7 @@ NAMES_SHOWN = 5
 class IngestOptions(ChunkOptions, ReadOptions, FetchOptions):
     """What becomes a document."""
 
-    limit: int | None = option(None, help="only the first N documents, to try things out", minimum=1)
+    limit: int | None = option(None, help="use only the first N documents, for a quick try", minimum=1)
 
 
 def queries_path(output: Path) -> Path:

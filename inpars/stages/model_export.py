@@ -40,16 +40,16 @@ LOST = 0.01  # of nDCG@10, from which on int8 is said to have lost
 class ExportModelOptions:
     """What is exported, and how it is checked."""
 
-    model: str = option(help="tuned model: a folder, an embedded name or a hub id")
+    model: str = option(help="tuned model: folder, embedded name or hub id")
     kind: Literal["auto", "bi-encoder", "cross-encoder", "monot5"] = option(
         "auto", help="what the model is; auto reads its configuration"
     )
     int8: bool = option(True, help="also write a graph with int8 weights")
-    max_length: int | None = option(None, help="tokens that are read (default: the model's limit)", minimum=1)
-    true_token: str | None = option(None, help="what a monoT5 answers where the document is relevant")
-    false_token: str | None = option(None, help="what it answers where it is not")
-    sample: int = option(20, help="queries of the check", minimum=1)
-    threads: int | None = option(None, help="processor threads (default: one a core)", changes_result=False, minimum=1)
+    max_length: int | None = option(None, help="maximum input length in tokens (default: the model's limit)", minimum=1)
+    true_token: str | None = option(None, help="monoT5 token that means relevant")
+    false_token: str | None = option(None, help="output token that means not relevant")
+    sample: int = option(20, help="queries for the check", minimum=1)
+    threads: int | None = option(None, help="CPU threads (default: one per core)", changes_result=False, minimum=1)
     trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
     seed: int = option(0, help="seed of the sample", bounds=SEED)
 

@@ -31,35 +31,41 @@ from inpars.topics import Topics
 class RerankOptions(ShardedOptions):
     """How a run is reranked."""
 
-    model: str = option("smollm2-135m", help="reranker: a folder, an embedded name or a hub id")
+    model: str = option("smollm2-135m", help="reranker: embedded name, folder or hub id")
     kind: ScorerKind | Literal["auto"] = option("auto", help=kind_help("what the model is"))
-    depth: int = option(100, help="documents per query that are scored; those below keep their order", minimum=1)
-    fuse: bool = option(False, help="fuse the reranker with the first stage instead of replacing its scores")
-    fusion: Fusion = option(DEFAULT_FUSION, help="how: the sum of z-scores, or reciprocal ranks; several runs too")
-    fusion_depth: int = option(100, help="documents of each run that are read where there are several", minimum=1)
-    max_length: int | None = option(
-        None, help="tokens of query and document together (default: the model's limit)", minimum=1
+    depth: int = option(100, help="documents per query to rerank; those below keep their order", minimum=1)
+    fuse: bool = option(False, help="fuse with the first stage instead of replacing its scores")
+    fusion: Fusion = option(
+        DEFAULT_FUSION, help="fusion method, also for several runs: sum of z-scores, or reciprocal rank fusion"
     )
-    true_token: str | None = option(None, help="what the model answers where the document is relevant")
-    false_token: str | None = option(None, help="what it answers where it is not")
+    fusion_depth: int = option(100, help="documents per run to fuse when there are several", minimum=1, advanced=True)
+    max_length: int | None = option(
+        None, help="maximum input length in tokens, query and document together (default: the model's limit)", minimum=1
+    )
+    true_token: str | None = option(None, help="output token that means relevant", advanced=True)
+    false_token: str | None = option(None, help="output token that means not relevant", advanced=True)
     windows: Windows | None = option(
         None,
-        help="score a long document in windows: its best one, its first one, the mean, or only the one that "
-        "--window-retriever finds nearest to the query (default: cut it)",
+        help="score long documents in windows: the best, the first, the mean, or the one nearest to the query"
+        " by --window-retriever (default: truncate)",
     )
-    window_retriever: str | None = option(None, help="bi-encoder that finds the nearest window", metavar="MODEL")
+    window_retriever: str | None = option(None, help="bi-encoder for --windows nearest", metavar="MODEL", advanced=True)
     window_tokens: int | None = option(
-        None, help="tokens of a window (default: three quarters of --max-length; 96 of nearest ones)", minimum=1
+        None,
+        help="window length in tokens (default: three quarters of --max-length; 96 for nearest)",
+        minimum=1,
+        advanced=True,
     )
     window_stride: int | None = option(
-        None, help="tokens from one window's start to the next (default: half a window)", minimum=1
+        None, help="window stride in tokens (default: half a window)", minimum=1, advanced=True
     )
-    limit: int | None = option(None, help="only the first N queries, to try things out", minimum=1)
+    limit: int | None = option(None, help="use only the first N queries, for a quick try", minimum=1)
     batch_tokens: int | None = option(
         None,
-        help="padded tokens scored together (default: 1024 on a processor, 2048 with AMX, 8192 on a GPU)",
+        help="padded tokens per batch (default: 1024 on a CPU, 2048 with AMX, 8192 on a GPU)",
         changes_result=False,
         minimum=1,
+        advanced=True,
     )
 
 

@@ -42,43 +42,42 @@ class ScoreOptions(ShardedOptions, Bm25Options):
 
     kind: ScoreKind = option(
         "log-probs",
-        help="log-probs: the rows again with a language model's token log-probs; the others write a score file, "
-        "query_id and a number: reranker (how well its document answers the query), bm25-rank and dense-rank (the rank "
-        "of its document for the query, null below --depth; dense-rank adds dense_score, their similarity), "
-        "answerability (extractive question answering), cluster",
+        help="log-probs: the queries with new token log-probs of a language model. The others write a score "
+        "per query_id: reranker (relevance of its document), bm25-rank and dense-rank (rank of its "
+        "document, null below --depth), answerability (by a SQuAD reader), cluster",
     )
     model: str | None = option(
         None,
-        help="embedded name, folder or hub id; a causal language model, a reranker of any kind, a bi-encoder for "
-        "dense-rank and cluster, a SQuAD 2.0 model for answerability (default: smollm2-135m; minilm for the "
-        "bi-encoder; none for answerability)",
+        help="model of that kind: embedded name, folder or hub id (default: smollm2-135m; minilm for dense-"
+        "rank and cluster; required for answerability)",
     )
-    reranker_kind: ScorerKind | Literal["auto"] = option(
-        "auto", help="what the reranker is; auto reads its configuration"
-    )
-    true_token: str | None = option(None, help="what the reranker answers where the document is relevant")
-    false_token: str | None = option(None, help="what it answers where it is not")
-    max_length: int | None = option(
-        None, help="tokens that a reranker, reader or bi-encoder reads (default: the model's limit)", minimum=1
-    )
-    depth: int = option(100, help="documents per query that the ranks are looked for in", minimum=1)
+    reranker_kind: ScorerKind | Literal["auto"] = option("auto", help="kind of reranker; auto: from its configuration")
+    true_token: str | None = option(None, help="output token that means relevant", advanced=True)
+    false_token: str | None = option(None, help="output token that means not relevant", advanced=True)
+    max_length: int | None = option(None, help="maximum input length in tokens (default: the model's limit)", minimum=1)
+    depth: int = option(100, help="search depth for the ranks", minimum=1)
     clusters: int | None = option(
-        None, help="clusters of queries (default: the square root of their number, at most 1000)", minimum=2
+        None,
+        help="clusters of queries (default: the square root of their number, at most 1000)",
+        minimum=2,
+        advanced=True,
     )
-    max_doc_tokens: int = option(256, help="tokens of a document that the model is shown", minimum=1)
-    limit: int | None = option(None, help="only the first N queries, to try things out", minimum=1)
-    seed: int = option(0, help="seed of examples that are drawn", bounds=SEED)
+    max_doc_tokens: int = option(256, help="maximum tokens of a document in the prompt", minimum=1, advanced=True)
+    limit: int | None = option(None, help="use only the first N queries, for a quick try", minimum=1)
+    seed: int = option(0, help="seed of examples that are drawn", bounds=SEED, advanced=True)
     batch_size: int | None = option(
         None,
-        help="queries read together (default: 32 on a processor, 256 on a GPU; 64 by a bi-encoder)",
+        help="queries per batch (default: 32 on a CPU, 256 on a GPU; 64 for a bi-encoder)",
         changes_result=False,
         minimum=1,
+        advanced=True,
     )
     batch_tokens: int | None = option(
         None,
-        help="padded tokens a reranker reads together (default: 1024 on a processor, 2048 with AMX, 8192 on a GPU)",
+        help="padded tokens per batch of a reranker (default: 1024 on a CPU, 2048 with AMX, 8192 on a GPU)",
         changes_result=False,
         minimum=1,
+        advanced=True,
     )
 
     @property

@@ -49,21 +49,21 @@ class SearchOptions(ClusterOptions, Bm25Options):
 
     retriever: tuple[str, ...] = option(
         DEFAULT_RETRIEVERS,
-        help="bm25, or a bi-encoder by embedded name, folder or hub id; given several times their scores are fused",
+        help="bm25, or a bi-encoder by embedded name, folder or hub id; repeat it to fuse several",
     )
-    k: int = option(1000, help="documents per query; 10 for one that is typed in", minimum=1)
-    fusion_depth: int = option(100, help="documents of each retriever that a fusion reads", minimum=1)
-    limit: int | None = option(None, help="only the first N queries, to try things out", minimum=1)
+    k: int = option(1000, help="results per query; 10 for a query typed on the command line", minimum=1)
+    fusion_depth: int = option(100, help="documents per retriever to fuse", minimum=1)
+    limit: int | None = option(None, help="use only the first N queries, for a quick try", minimum=1)
     max_length: int | None = option(
-        None, help="tokens of a text that a bi-encoder reads (default: the model's limit)", minimum=1
+        None, help="maximum input length of a bi-encoder in tokens (default: the model's limit)", minimum=1
     )
     window_tokens: int | None = option(
         None,
-        help="a bi-encoder reads documents in overlapping windows of so many tokens, the best of which counts "
-        "(default: one vector a document)",
+        help="encode documents in overlapping windows of this many tokens; the best counts (default: one "
+        "vector per document)",
         minimum=LEAST_WINDOW,
     )
-    batch_size: int = option(64, help="texts encoded together", changes_result=False, minimum=1)
+    batch_size: int = option(64, help="texts per batch", changes_result=False, minimum=1)
 
 
 def search_dataset(

@@ -39,16 +39,17 @@ class SplitOptions:
     """How queries are split."""
 
     dev_share: float = option(
-        0.1, help="share of the queries that is set aside, at most", bounds=Bounds(above=0, below=1)
+        0.1, help="maximum share of the queries in the development set", bounds=Bounds(above=0, below=1)
     )
     threshold: float = option(
-        THRESHOLD, help="documents of at least this similarity, estimated by MinHash, stay together", bounds=SHARE
+        THRESHOLD, help="MinHash similarity from which documents stay on the same side", bounds=SHARE
     )
     by_source: bool = option(
         False,
-        help="keep documents cut out of one file together too; of fewer than ten files, those of a page or section",
+        help="also keep passages of the same file together (of the same page or section when there are fewer "
+        "than ten files)",
     )
-    seed: int = option(0, help="seed of the choice", bounds=SEED)
+    seed: int = option(0, help="random seed", bounds=SEED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,8 +38,8 @@ class SystemSearchOptions(ComputingOptions):
     """How many queries and results; the system says the rest."""
 
     k: int = option(1000, help="documents per query", minimum=1)
-    limit: int | None = option(None, help="only the first N queries, to try things out", minimum=1)
-    batch_size: int = option(64, help="texts encoded together", changes_result=False, minimum=1)
+    limit: int | None = option(None, help="use only the first N queries, for a quick try", minimum=1)
+    batch_size: int = option(64, help="texts per batch", changes_result=False, minimum=1)
 
 
 def search_system(

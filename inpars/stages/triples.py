@@ -55,26 +55,26 @@ QUERIES_PER_RESCORED_BLOCK = 8  # a block's scores are saved together
 class TriplesOptions(ClusterOptions, Bm25Options):
     """How negatives are drawn."""
 
-    negatives: NegativesMode = option(
-        "bm25", help="where negatives come from; both: by turns, random: the whole corpus"
-    )
-    ranks: str = option("1-100", help="ranks that negatives are drawn from, of each retriever", metavar="FIRST-LAST")
-    per_query: int = option(1, help="negatives of each positive of a query", minimum=1)
+    negatives: NegativesMode = option("bm25", help="source of negatives; both: alternating; random: the whole corpus")
+    ranks: str = option("1-100", help="ranks that negatives are drawn from", metavar="FIRST-LAST")
+    per_query: int = option(1, help="negatives per positive", minimum=1)
     positive_within: int | None = option(
         None,
-        help="leave out queries whose own document BM25 does not find among its first N; 0: keep them all",
+        help="drop queries whose own document BM25 does not rank in its top N; 0: keep all",
         minimum=0,
     )
-    retriever: str = option("minilm", help="bi-encoder of --negatives dense and both: embedded name, folder or hub id")
-    margin: float | None = option(None, help="a negative's score must be at least X below its positive's", minimum=0)
+    retriever: str = option("minilm", help="bi-encoder for --negatives dense and both: embedded name, folder or hub id")
+    margin: float | None = option(
+        None, help="minimum difference between the scores of positive and negative", minimum=0
+    )
     max_score_share: float | None = option(
-        None, help="a negative's score may be at most this share of its positive's, 0.95 for instance", bounds=POSITIVE
+        None, help="maximum ratio of a negative's score to its positive's, 0.95 for instance", bounds=POSITIVE
     )
     rescore: str | None = option(
-        None, help="reranker that scores drawn candidates anew; the two rules above are then held against its scores"
+        None, help="reranker to rescore candidates with; the two rules above then use its scores"
     )
-    rescore_candidates: int = option(10, help="candidates of each positive that --rescore scores", minimum=1)
-    seed: int = option(0, help="seed of the draw", bounds=SEED)
+    rescore_candidates: int = option(10, help="candidates per positive for --rescore", minimum=1)
+    seed: int = option(0, help="random seed", bounds=SEED)
 
     def problems(self) -> Iterator[str]:
         """What the ranks cannot give."""

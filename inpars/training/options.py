@@ -24,23 +24,25 @@ PART = Bounds(minimum=0, below=1)  # a share that leaves something
 class TrainOptions(ComputingOptions):
     """Settings that both trainings know."""
 
-    model: str = option("minilm", help="the model to start from: an embedded name, a folder or a hub id")
-    epochs: float = option(1.0, help="passes over the triples", bounds=POSITIVE)
-    max_steps: int | None = option(None, help="steps in place of --epochs", minimum=1)
-    batch_size: int = option(32, help="queries per training step", minimum=1)
-    gradient_accumulation: int = option(1, help="batches whose gradients make one step", minimum=1)
-    gradient_checkpointing: bool = option(False, help="compute activations twice, for less memory")
+    model: str = option("minilm", help="model to start from: embedded name, folder or hub id")
+    epochs: float = option(1.0, help="training epochs", bounds=POSITIVE)
+    max_steps: int | None = option(None, help="training steps; overrides --epochs", minimum=1)
+    batch_size: int = option(32, help="batch size in queries", minimum=1)
+    gradient_accumulation: int = option(1, help="batches per optimizer step", minimum=1, advanced=True)
+    gradient_checkpointing: bool = option(
+        False, help="recompute activations in the backward pass to save memory", advanced=True
+    )
     learning_rate: float | None = option(
-        2e-5, help="highest learning rate; it rises over the first tenth and falls to 0", bounds=RATE
+        2e-5, help="peak learning rate, after warm-up over the first tenth of the steps, before decay to 0", bounds=RATE
     )
-    warmup: float = option(0.1, help="share of the steps over which the learning rate rises", bounds=SHARE)
-    weight_decay: float = option(0.01, help="weight decay of AdamW", minimum=0)
-    dropout: float = option(0.0, help="dropout of the network; 0 is much faster on a processor", bounds=PART)
+    warmup: float = option(0.1, help="share of the steps spent on warm-up", bounds=SHARE, advanced=True)
+    weight_decay: float = option(0.01, help="weight decay of AdamW", minimum=0, advanced=True)
+    dropout: float = option(0.0, help="dropout; 0 is much faster on a CPU", bounds=PART, advanced=True)
     max_length: int | None = option(
-        None, help="tokens of a text (default: the model's limit, at most 256 or 512)", minimum=1
+        None, help="maximum input length in tokens (default: the model's limit, at most 256 or 512)", minimum=1
     )
-    limit: int | None = option(None, help="only the first N triples, to try things out", minimum=1)
-    seed: int = option(0, help="seed of order and initialisation", bounds=SEED)
+    limit: int | None = option(None, help="use only the first N triples, for a quick try", minimum=1, advanced=True)
+    seed: int = option(0, help="seed for shuffling and initialisation", bounds=SEED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,23 +51,23 @@ class ValidatedOptions(TrainOptions):
 
     validate_every: int | None = option(
         None,
-        help="measure dev nDCG@10 before the first step, every N steps and at the end, and keep the best weights; "
-        "0: before and after only (default: not at all)",
+        help="measure dev nDCG@10 before training, every N steps and at the end, and keep the best weights; "
+        "0: only before and after (default: off)",
         minimum=0,
     )
-    patience: int = option(3, help="stop when so many values in a row were no better than the best", minimum=1)
+    patience: int = option(3, help="stop after this many validations without improvement", minimum=1, advanced=True)
     dev_queries: Path | None = option(
         None, help="held-out queries as `inpars split` writes them (default: 5% of the documents, at most 200 queries)"
     )
     dev_qrels: Path | None = option(None, help="judgements of --dev-queries")
-    dev_depth: int = option(20, help="candidates of each dev query", minimum=2)
+    dev_depth: int = option(20, help="candidates per dev query", minimum=2, advanced=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RerankerOptions(ValidatedOptions):
     """How a reranker is trained."""
 
-    model: str = option("smollm2-135m", help="the model to start from: an embedded name, a folder or a hub id")
+    model: str = option("smollm2-135m", help="model to start from: embedded name, folder or hub id")
     kind: ScorerKind | Literal["auto"] = option("auto", help=kind_help("what it becomes"))
     recipe: RecipeName = option("none", help=f"settings by name, which flags override ({described()})")
     loss: LossName = option(
@@ -74,18 +76,24 @@ class RerankerOptions(ValidatedOptions):
         "teacher, listwise for the others)",
     )
     teacher: str | None = option(
-        None, help="scorer whose scores are learnt (default for margin-mse: those that `inpars triples --rescore` left)"
+        None, help="teacher to distil from (default for margin-mse: the scores stored by `inpars triples --rescore`)"
     )
-    teacher_prompt: str | None = option(None, help="prompt of a teacher that writes queries", metavar="NAME|PATH")
-    batch_size: int = option(8, help="queries per training step, each with its positive and negatives", minimum=1)
+    teacher_prompt: str | None = option(
+        None, help="prompt of a teacher that writes queries", metavar="NAME|PATH", advanced=True
+    )
+    batch_size: int = option(8, help="queries per step, each with its positive and negatives", minimum=1)
     negatives: int | None = option(
-        None, help="negatives of each positive, drawn from its triples (default: all)", minimum=1
+        None, help="negatives per positive, drawn from its triples (default: all)", minimum=1, advanced=True
     )
-    optimizer: Literal["adamw", "adafactor"] = option("adamw", help="which one; adafactor needs less memory")
-    schedule: Literal["linear", "constant"] = option("linear", help="the learning rate after warm-up")
+    optimizer: Literal["adamw", "adafactor"] = option(
+        "adamw", help="optimizer; adafactor needs less memory", advanced=True
+    )
+    schedule: Literal["linear", "constant"] = option(
+        "linear", help="learning rate schedule after warm-up", advanced=True
+    )
     lora_rank: int | None = option(
         None,
-        help="rank of low-rank adapters (LoRA), merged at the end; 0: all weights (default: 16 for decoders)",
+        help="LoRA rank, merged after training; 0: train all weights (default: 16 for decoders)",
         minimum=0,
     )
     learning_rate: float | None = option(
@@ -93,8 +101,8 @@ class RerankerOptions(ValidatedOptions):
         help=f"highest learning rate (default: {learning_rates()}, 3e-5 with adapters)",
         bounds=RATE,
     )
-    true_token: str | None = option(None, help="what the model shall answer where the document is relevant")
-    false_token: str | None = option(None, help="what it shall answer where it is not")
+    true_token: str | None = option(None, help="output token that means relevant", advanced=True)
+    false_token: str | None = option(None, help="output token that means not relevant", advanced=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,48 +111,54 @@ class RetrieverOptions(ValidatedOptions):
 
     loss: Literal["mnrl", "cached-mnrl", "margin-mse"] = option(
         "mnrl",
-        help="mnrl: the positive against all documents of the batch; cached-mnrl: the same in the memory of a "
-        "mini-batch, for batches of thousands; margin-mse: a teacher's score differences",
+        help="mnrl: in-batch softmax (MultipleNegativesRankingLoss); cached-mnrl: the same for large batches "
+        "in constant memory; margin-mse: a teacher's score margins",
     )
-    negatives: bool = option(True, help="use the mined negatives beside those of the batch")
+    negatives: bool = option(True, help="use mined negatives in addition to in-batch negatives")
     pooling: Literal["mean", "cls", "last"] | None = option(
         None,
-        help="how a plain encoder's tokens become one vector (default: mean; sentence-transformers have their own)",
+        help="pooling of a plain encoder (default: mean; sentence-transformers models have their own)",
+        advanced=True,
     )
     scale: float | None = option(
         None,
-        help="factor on the similarity before the softmax (default: 20 for a cosine, 1 for a dot product)",
+        help="scale of the similarity before the softmax (default: 20 for cosine, 1 for dot product)",
         bounds=POSITIVE,
+        advanced=True,
     )
     teacher: str | None = option(
-        None, help="scorer that margin-mse learns from (default: the scores that mining left beside the triples)"
+        None, help="teacher for margin-mse (default: the scores stored by `inpars triples --rescore`)"
     )
-    teacher_prompt: str | None = option(None, help="prompt of a teacher that writes queries", metavar="NAME|PATH")
+    teacher_prompt: str | None = option(
+        None, help="prompt of a teacher that writes queries", metavar="NAME|PATH", advanced=True
+    )
     margin_scale: float | None = option(
         None,
-        help="factor on the teacher's margins (default: they spread as the untrained student's do)",
+        help="scale of the teacher's margins (default: so that they spread like the untrained student's)",
         bounds=POSITIVE,
+        advanced=True,
     )
     matryoshka_dims: str | None = option(
-        None, help="train these leading dimensions too, 384,256,128,64 for instance", metavar="N,N"
+        None, help="Matryoshka dimensions, 384,256,128,64 for instance", metavar="N,N", advanced=True
     )
-    query_prefix: str | None = option(None, help="stands before every query (default: the model's own)")
-    document_prefix: str | None = option(None, help="stands before every document (default: the model's own)")
-    lora_rank: int = option(0, help="rank of low-rank adapters (LoRA), merged at the end; 0: all weights", minimum=0)
+    query_prefix: str | None = option(None, help="prefix of every query (default: the model's own)")
+    document_prefix: str | None = option(None, help="prefix of every document (default: the model's own)")
+    lora_rank: int = option(0, help="LoRA rank, merged after training; 0: train all weights", minimum=0)
     start_share: float = option(
         0.0,
-        help="share of the untuned weights in those that are saved, 0.5 for the mean of both: keeps more of what the "
-        "model could do before",
+        help="interpolate with the untuned weights (WiSE-FT): their share in the saved model, 0.5 for the mean",
         bounds=PART,
+        advanced=True,
     )
     learning_rate: float | None = option(
         None, help="highest learning rate (default: 2e-5; with adapters 2e-4)", bounds=RATE
     )
     mini_batch_size: int | None = option(
         None,
-        help="texts embedded together, of like length (default: 16 on a processor, 128 on a GPU)",
+        help="texts per forward pass, sorted by length (default: 16 on a CPU, 128 on a GPU)",
         changes_result=False,
         minimum=1,
+        advanced=True,
     )
 
     @property
@@ -163,20 +177,23 @@ class RetrieverOptions(ValidatedOptions):
 class ReaderOptions(TrainOptions):
     """How a reader is trained."""
 
-    model: str = option("minilm", help="the encoder to start from: an embedded name, a folder or a hub id")
+    model: str = option("minilm", help="encoder to start from: embedded name, folder or hub id")
     epochs: float = option(3.0, help="passes over the questions", bounds=POSITIVE)
     batch_size: int = option(16, help="text windows per training step", minimum=1)
     learning_rate: float | None = option(
-        1e-4, help="highest learning rate; it rises over the first tenth and falls to 0", bounds=RATE
+        1e-4, help="peak learning rate, after warm-up over the first tenth of the steps, before decay to 0", bounds=RATE
     )
     max_length: int | None = option(
         None,
         help=f"tokens of a question and a window of text (default: the model's limit, at most {READER_MAX_LENGTH})",
         minimum=16,
     )
-    limit: int | None = option(None, help="only the first N questions, to try things out", minimum=1)
+    limit: int | None = option(None, help="use only the first N questions, for a quick try", minimum=1)
     held_out: float = option(
-        0.2, help="share of the articles whose questions choose the least score of an answer", bounds=PART
+        0.2,
+        help="share of the articles held out to calibrate the answer threshold",
+        bounds=PART,
+        advanced=True,
     )
 
 

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import ClassVar
 
 from inpars.documents.blocks import Block, FileNotes
 from inpars.documents.text_files import FALLBACK
 from inpars.errors import MissingDependencyError, UnreadableFileError, pip_line
-from inpars.options import option
+from inpars.options import FlagGroup, option
 
 READERS_FORMAT = (
     2  # raise it where readers give something else than before, so that nothing old is taken from the cache
@@ -28,22 +29,22 @@ EMPTY = "no text in it"
 class ReadOptions:
     """How files are read."""
 
+    FLAG_GROUP: ClassVar = FlagGroup("files")
+
     layout: bool = option(
         False,
-        help="read PDF, docx and HTML by docling, which sees columns and tables (slow, an extra of its own; its models "
-        "for PDF come from a hub when they are first used; of web pages it keeps menus too)",
+        help="read PDF, docx and HTML with docling, which recognises columns and tables (slow; a separate "
+        "extra; downloads its PDF models; keeps the menus of web pages)",
     )
-    encoding: str = option(FALLBACK, help="encoding of text files that are neither UTF-8 nor UTF-16")
+    encoding: str = option(FALLBACK, help="encoding of text files that are not UTF-8 or UTF-16")
     text_column: tuple[str, ...] | None = option(
         None,
-        help="column of jsonl, csv and parquet files that is the text; given several times they are joined "
-        "(default: the first of text, contents, body, passage, paragraphs, ...)",
+        help="text column of jsonl, csv and parquet files; repeat it to join several (default: the first of "
+        "text, contents, body, passage, paragraphs, ...)",
         metavar="NAME",
     )
-    title_column: str = option("title", help="column that is a record's title", metavar="NAME")
-    id_column: str | None = option(
-        None, help="column that is a record's id (default: the file's name and a number)", metavar="NAME"
-    )
+    title_column: str = option("title", help="title column", metavar="NAME")
+    id_column: str | None = option(None, help="id column (default: the file name and a number)", metavar="NAME")
 
 
 @dataclass(frozen=True, slots=True)

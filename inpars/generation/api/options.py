@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from inpars.errors import ConfigError
-from inpars.options import check, option
+from inpars.options import FlagGroup, check, option
 from inpars.records import LogProbKind
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -21,6 +22,8 @@ _VERSION = re.compile(r"v?\d[\w.-]{0,30}|preview|latest")  # what may follow a q
 class ApiOptions:
     """How an OpenAI-compatible server is asked; for --backend completions and chat only."""
 
+    FLAG_GROUP: ClassVar = FlagGroup("server")
+
     base_url: str | None = option(
         None,
         help="address of the server, http://localhost:8000/v1 for instance, with ?api-version=... for Azure "
@@ -28,20 +31,23 @@ class ApiOptions:
     )
     log_prob_kind: LogProbKind = option(
         "raw",
-        help="what the server's log-probs are: before (raw) or after temperature and top-p; absent: not asked for",
+        help="log-probs of the server: raw (before temperature and top-p), after them, or absent (not requested)",
+        advanced=True,
     )
-    batch: bool = option(False, help="send the requests as files to the Batch API, at half the price within a day")
-    poll_seconds: float = option(30.0, help="seconds between two looks at a batch", minimum=0)
-    concurrency: int = option(8, help="requests under way at a time", minimum=1)
-    requests_per_minute: int | None = option(None, help="never ask more often than this", minimum=1)
-    tokens_per_minute: int | None = option(None, help="never ask for more tokens than this, in and out", minimum=1)
-    timeout_seconds: float = option(120.0, help="wait this long for the server", minimum=0)
-    retries: int = option(6, help="times a request is repeated after it failed", minimum=0)
+    batch: bool = option(False, help="use the Batch API: half the price, results within a day")
+    poll_seconds: float = option(30.0, help="seconds between polls of a batch", minimum=0, advanced=True)
+    concurrency: int = option(8, help="maximum concurrent requests", minimum=1, advanced=True)
+    requests_per_minute: int | None = option(None, help="maximum requests per minute", minimum=1, advanced=True)
+    tokens_per_minute: int | None = option(
+        None, help="maximum tokens per minute, input and output", minimum=1, advanced=True
+    )
+    timeout_seconds: float = option(120.0, help="timeout per request, in seconds", minimum=0, advanced=True)
+    retries: int = option(6, help="retries per request", minimum=0, advanced=True)
     max_usd: float | None = option(
-        None, help="stop before this much is spent on the output, former runs included", minimum=0
+        None, help="stop before this output has cost more than this, earlier attempts included", minimum=0
     )
-    price_file: Path | None = option(None, help="prices instead of the shipped inpars/data/prices.yaml")
-    dry_run: bool = option(False, help="print the number of requests, their tokens and price; ask and write nothing")
+    price_file: Path | None = option(None, help="price list to use instead of inpars/data/prices.yaml", advanced=True)
+    dry_run: bool = option(False, help="print the number of requests, tokens and the price, then stop")
 
     @property
     def url(self) -> str:
