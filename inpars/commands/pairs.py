@@ -42,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_dataset_flags(parser)
     parser.set_defaults(unknown_judgements="keep")  # nobody judges here
-    add_output_flags(parser, "queries of people, JSON lines; of --faq without a corpus the answers in NAME.corpus.jsonl")
+    add_output_flags(
+        parser, "queries of people, JSON lines; of --faq without a corpus the answers in NAME.corpus.jsonl"
+    )
 
 
 def run(flags: argparse.Namespace) -> None:

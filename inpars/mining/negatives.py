@@ -1,8 +1,8 @@
 """Which documents stand against a query's positive, and which never may. Pure functions over rankings.
 
 Never drawn: the positive, a document of the same text, a document judged relevant for the query or for one with the
-same words, or one of the same text as that; for a query that is a heading, a passage below the same heading. Rules on scores keep what is probably relevant away: TopK-MarginPos and
-TopK-PercPos of NV-Retriever (arXiv 2407.15831).
+same words, or one of the same text as that; for a query that is a heading, a passage below the same heading. Rules on
+scores keep what is probably relevant away: TopK-MarginPos and TopK-PercPos of NV-Retriever (arXiv 2407.15831).
 """
 
 from __future__ import annotations
@@ -249,15 +249,19 @@ def _refusal(forbidden: ExcludedDocuments, corpus: Documents, rule: ScoreRule) -
             return "text_of_a_positive"
         if key in seen:
             return "text_drawn_already"
-        if forbidden.heading is not None:
-            document = corpus[candidate.doc_id]
-            if forbidden.heading in headings_of(document):
-                return "below_the_same_heading"
-            if not document.text.strip():
-                return "empty_text"
-        if candidate.source != "bm25" and not corpus[candidate.doc_id].full_text.strip():  # BM25 finds no empty ones
-            return "empty_text"
-        seen.add(key)
-        return None
+        reason = _unfit(candidate, forbidden.heading, corpus)
+        if reason is None:
+            seen.add(key)
+        return reason
 
     return refuse
+
+
+def _unfit(candidate: Negative, heading: str | None, corpus: Documents) -> str | None:
+    """Why the document itself cannot be drawn; below the heading that the query is, its title is not shown."""
+    if heading is None and candidate.source == "bm25":  # which finds no empty ones
+        return None
+    document = corpus[candidate.doc_id]
+    if heading is not None and heading in headings_of(document):
+        return "below_the_same_heading"
+    return None if (document.full_text if heading is None else document.text).strip() else "empty_text"

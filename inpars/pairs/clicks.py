@@ -43,9 +43,7 @@ class _Asked:
     impressions: Counter[str] = field(default_factory=Counter)
 
 
-def click_pairs(
-    paths: list[Path], *, min_clicks: int, min_click_rate: float, dropped: Counter[str]
-) -> Iterator[Pair]:
+def click_pairs(paths: list[Path], *, min_clicks: int, min_click_rate: float, dropped: Counter[str]) -> Iterator[Pair]:
     """A pair for each query of the logs with enough clicks, its documents by clicks.
 
     A log without a column of clicks has a line per click; one without impressions, a line per impression.
@@ -90,7 +88,9 @@ def _number(record: Mapping[str, Any], names: tuple[str, ...], default: int, pat
     text = str(value).strip().lower()
     count = TRUTHS[text] if text in TRUTHS else finite_number(text, path, number)
     if count < 0 or not math.isclose(count, round(count)):
-        raise DataFormatError("must be a whole number of at least 0", path=path, line=number, field=names[0], excerpt=text)
+        raise DataFormatError(
+            "must be a whole number of at least 0", path=path, line=number, field=names[0], excerpt=text
+        )
     return round(count)
 
 

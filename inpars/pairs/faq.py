@@ -1,7 +1,7 @@
 """Questions with their answers: tables and JSON lines with a column of each, or pages whose headings ask.
 
-On a page (Markdown, web page, reStructuredText, docx) a heading that ends with a question mark is a question, and so are
-such words in bold at the beginning of a line; what follows up to the next of either is the answer.
+On a page (Markdown, web page, reStructuredText, docx) a heading that ends with a question mark is a question, and so
+are such words in bold at the beginning of a line; what follows up to the next of either is the answer.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def read_faq(path: Path, dropped: Counter[str]) -> Iterator[QuestionAnswer]:
             raise ConfigError(f"{path}: no heading, and no words in bold, ask anything; --headings takes all headings")
         return
     for number, record in read_records(path, records_form(path, COLUMNS), COLUMNS):
-        if any(all(is_gap(record.get(name)) or not str(record[name]).strip() for name in c) for c in (QUESTIONS, ANSWERS)):
+        if any(
+            all(is_gap(record.get(name)) or not str(record[name]).strip() for name in c) for c in (QUESTIONS, ANSWERS)
+        ):
             dropped["empty"] += 1
             continue
         named = next((record[name] for name in DOC_IDS if not is_gap(record.get(name)) and record[name] != ""), None)

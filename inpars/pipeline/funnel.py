@@ -51,13 +51,14 @@ TRAINING_FLAGS = {"retriever": "--retriever-epochs", "reranker": "--reranker-epo
 def funnel_of(manifests: Mapping[str, Manifest], skipped: Mapping[str, str] = MappingProxyType({})) -> list[FunnelRow]:
     """The rows from documents to steps.
 
-    Of the manifests `generate`, `looks`, `filter`, `split`, `choice split`, `triples`, `retriever` and `reranker` those
-    that there are; `skipped` says why one of the last two was not trained.
+    Of the manifests `generate`, `looks`, `filter`, `pairs`, `split`, `choice split`, `triples`, `retriever` and
+    `reranker` those that there are; `skipped` says why one of the last two was not trained.
     """
     rows: dict[str, Callable[[Manifest], Iterator[FunnelRow]]] = {
         "generate": _generated,
         "looks": _looking,
         "filter": _kept,
+        "pairs": _added,
         "split": partial(_held_out, purpose="measure by", flag="--dev-share"),
         "choice split": partial(_held_out, purpose="choose the system by", flag="--training never"),
         "triples": _mined,
@@ -117,10 +118,20 @@ def _kept(manifest: Manifest) -> Iterator[FunnelRow]:
     yield from _records(manifest, "queries kept", "query kept", "--top-k")
 
 
+def _added(manifest: Manifest) -> Iterator[FunnelRow]:
+    yield FunnelRow("queries of people", manifest.results["pairs"], "--pairs")
+    yield from _left_out(manifest.dropped, {"words_of_a_pair": ("with the words of one of these", "--pairs")})
+
+
 def _held_out(manifest: Manifest, purpose: str, flag: str) -> Iterator[FunnelRow]:
     if (held_out := manifest.results.get("dev")) is not None:
         yield FunnelRow(f"held out to {purpose}", held_out, flag, left_out=True)
-    yield from _left_out(manifest.dropped, {"words_of_a_dev_query": ("with the words of one of these", flag)})
+    reasons = {
+        "words_of_a_dev_query": ("with the words of one of these", flag),
+        "heading_of_a_dev_document": ("that are headings above these", flag),
+        "pair_of_a_dev_document": ("of people, about the documents of these", flag),
+    }
+    yield from _left_out(manifest.dropped, reasons)
     yield from _records(manifest, "queries to train on", "query to train on", flag)
 
 
