@@ -60,8 +60,8 @@ class Negative:
     reranker_score: float | None = None
     positive_reranker_score: float | None = None
 
-    def record(self, query_id: str, positive_doc_id: str) -> dict[str, Any]:
-        """The JSON form; the reranker's scores only where it gave any."""
+    def record(self, query_id: str, positive_doc_id: str, positive_grade: int | None = None) -> dict[str, Any]:
+        """The JSON form; the reranker's scores and the positive's grade only where there are any."""
         found: dict[str, Any] = {
             "query_id": query_id,
             "positive_doc_id": positive_doc_id,
@@ -74,7 +74,7 @@ class Negative:
         if self.reranker_score is not None:
             found["reranker_score"] = self.reranker_score
             found["positive_reranker_score"] = self.positive_reranker_score
-        return found
+        return found if positive_grade is None else {**found, "positive_grade": positive_grade}
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ class QueryWithPositives:
     query: Query
     positives: tuple[str, ...]
     may_stand_above: bool = False  # the query may be a heading of its document
+    grades: Mapping[str, int] = field(default_factory=dict)  # of the positives, where they are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class MinedQuery:
     positive: Document
     negatives: Sequence[Negative]
     is_heading: bool = False
+    grade: int | None = None  # of the positive
 
     def text_of(self, document: Document) -> str:
         """What is shown of a document: not its title where the query is a heading, which would give it away."""
@@ -218,7 +220,7 @@ class NegativeMiner:
                 continue
             pool = self._pool(asked.query, document, windows, against, scores)
             if pool is not None:
-                yield pool
+                yield replace(pool, grade=asked.grades.get(positive))
 
     def _pool(
         self,

@@ -75,6 +75,11 @@ class TriplesOptions(ClusterOptions, Bm25Options):
     )
     rescore_candidates: int = option(10, help="candidates per positive for --rescore", minimum=1)
     seed: int = option(0, help="random seed", bounds=SEED)
+    graded: bool = option(
+        False,
+        help="keep the grades of positives, for train reranker to rank all positives of a query in one list",
+        changes_result="unless default",
+    )
 
     def problems(self) -> Iterator[str]:
         """What the ranks cannot give."""
@@ -139,7 +144,8 @@ def write_triples(
             own = functools.partial(own_documents, corpus=corpus)
             miner = NegativeMiner(corpus, draw, searches, judged=judged, scorer=scorer, own_documents=own)
             blocks = chunks(
-                _asked(source, corpus, miner), QUERIES_PER_RESCORED_BLOCK if options.rescore else QUERIES_PER_BLOCK
+                _asked(source, corpus, miner, graded=options.graded),
+                QUERIES_PER_RESCORED_BLOCK if options.rescore else QUERIES_PER_BLOCK,
             )
             tracked = progress.track(blocks, total=queries, description="mine negatives", unit="queries")
             count = _write(output, runs, miner, tracked, corpus, progress)
@@ -172,17 +178,22 @@ def _count(source: Path | Topics, corpus: Corpus) -> int:
     return count
 
 
-def _asked(source: Path | Topics, corpus: Corpus, miner: NegativeMiner) -> Iterator[QueryWithPositives]:
+def _asked(
+    source: Path | Topics, corpus: Corpus, miner: NegativeMiner, *, graded: bool
+) -> Iterator[QueryWithPositives]:
+    """The queries with all documents of a grade above 0; one positive of grade 1 has no grade to keep."""
     if isinstance(source, Path):
-        for query in read_synthetic_queries(source):
-            yield QueryWithPositives(Query(query.query_id, query.text), tuple(query.positives), query.may_stand_above)
-        return
-    for query_id, text in source.queries.items():
-        relevant = [doc_id for doc_id, relevance in source.qrels.get(query_id, {}).items() if relevance > 0]
-        positives = tuple(doc_id for doc_id in relevant if doc_id in corpus)
-        if len(positives) < len(relevant):
-            miner.counts.dropped["positive_not_in_corpus"] += len(relevant) - len(positives)
-        yield QueryWithPositives(Query(query_id, text), positives)
+        found = ((Query(q.query_id, q.text), q.positives, q.may_stand_above) for q in read_synthetic_queries(source))
+    else:
+        qrels = source.qrels
+        found = ((Query(name, text), qrels.get(name, {}), False) for name, text in source.queries.items())
+    for query, judged, may_stand_above in found:
+        relevant = {doc_id: grade for doc_id, grade in judged.items() if grade > 0}
+        grades = {doc_id: grade for doc_id, grade in relevant.items() if doc_id in corpus}
+        if len(grades) < len(relevant):
+            miner.counts.dropped["positive_not_in_corpus"] += len(relevant) - len(grades)
+        keeps = graded and (len(grades) > 1 or any(grade != 1 for grade in grades.values()))
+        yield QueryWithPositives(query, tuple(grades), may_stand_above, grades if keeps else {})
 
 
 def _judged(splits: Sequence[Topics], progress: Progress) -> RelevantDocuments:
@@ -225,7 +236,7 @@ def _rows(mined: MinedQuery, corpus: Corpus) -> Iterator[TripleRow]:
     query, positive = one_line(mined.query.text), one_line(mined.text_of(mined.positive))
     for negative, ids in zip(mined.negatives, mined.triples, strict=True):
         texts = TripleTexts(query, positive, one_line(mined.text_of(corpus[negative.doc_id])))
-        yield TripleRow(texts, ids, negative.record(ids.query_id, ids.positive_doc_id))
+        yield TripleRow(texts, ids, negative.record(ids.query_id, ids.positive_doc_id, mined.grade))
 
 
 def _results(miner: NegativeMiner) -> dict[str, object]:
