@@ -16,8 +16,8 @@ from inpars.formats import read_synthetic_queries
 from inpars.generation.api.options import ApiOptions, check_api
 from inpars.mining.pairs import write_pairs
 from inpars.options import add_flags, from_flags
-from inpars.prompting.example_choice import ExampleOptions, choose_prompt
-from inpars.prompting.prompts import load_prompt
+from inpars.prompting.example_choice import ExampleOptions, choose_prompt, named_prompt
+from inpars.prompting.mixture import PromptSource
 from inpars.stages.engine_options import own_output
 from inpars.stages.generate import (
     SERVER_BACKENDS,
@@ -60,8 +60,10 @@ def run(flags: argparse.Namespace) -> None:
         raise ConfigError(
             "--pairs needs all queries; merge the shards and give it with the same command without --shard"
         )
-    named = load_prompt(flags.prompt) if flags.prompt else default_prompt(options.backend)
-    prompt = choose_prompt(named, from_flags(ExampleOptions, flags), options.seed)
+    examples = from_flags(ExampleOptions, flags)
+    prompt: PromptSource = choose_prompt(default_prompt(options.backend), examples, options.seed)
+    if flags.prompt:
+        prompt = named_prompt(flags.prompt, examples, options.seed)
     dataset = open_dataset(flags, progress)
     if api.dry_run:
         estimate = dry_run(dataset.corpus, prompt, options, api, output)

@@ -27,7 +27,7 @@ from inpars.models.compute_options import Placement
 from inpars.models.engine_backend import engine
 from inpars.models.hardware import describe
 from inpars.models.networks import head_replaced, pad_id, precise
-from inpars.prompting.templates import PromptSource
+from inpars.prompting.mixture import PromptSource
 from inpars.records import Document
 
 CHUNK_QUERIES = {"cpu": 64, "cuda": 2048}  # scored and stored as a whole

@@ -18,7 +18,8 @@ from inpars.models.processor import return_freed_memory
 from inpars.pipeline.budget import Part, Rates
 from inpars.pipeline.options import PipelineOptions
 from inpars.progress import SILENT, Progress
-from inpars.prompting.templates import Prompt, PromptSource
+from inpars.prompting.mixture import PromptSource
+from inpars.prompting.templates import Prompt
 from inpars.records import Document
 from inpars.stages.estimates import Measurement, measure
 from inpars.stages.generate import GenerateOptions, load_generator

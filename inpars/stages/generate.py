@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -26,7 +27,8 @@ from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.models.folders import refuse_server_model
 from inpars.options import SEED, Bounds, check, option
 from inpars.progress import SILENT, Progress
-from inpars.prompting.prompts import Prompt, PromptSource, load_prompt
+from inpars.prompting.mixture import PromptMixture, PromptSource
+from inpars.prompting.prompts import Prompt, load_prompt
 from inpars.stages.chunk_loop import Done, work_elsewhere, work_here
 from inpars.stages.continuation import Continued, known_queries
 from inpars.stages.engine_options import ShardedOptions
@@ -40,6 +42,7 @@ from inpars.stages.workers import Workers, check_engine
 from inpars.storage import read_jsonl
 
 STAGE = "generate"
+BY_PROMPT = "by_prompt"
 Backend: TypeAlias = Literal["causal", "seq2seq", "vllm", "completions", "chat"]
 SERVER_BACKENDS: Mapping[Backend, Endpoint] = {"completions": "completions", "chat": "chat"}
 GREEDY = (1, 0.0, 1.0)  # queries a document, temperature, top_p
@@ -136,11 +139,14 @@ def generate_queries(
         else:
             generator = make_generator() if known is None else Continued(known, make_generator)
             canary = canary_of(prompt) if options.canary else None
-            writing = QueryWriting(chosen.documents, generator, prompt.name, canary, options.part)
+            writing = QueryWriting(chosen.documents, generator, prompt, canary, options.part)
             done, paid = _write_here(begun, writing, generator)
         for line in result_notes((record for _, record in read_jsonl(output)), options.max_new_tokens):
             stage.note(line)
-        return Outcome(done.lines, dict(chosen.dropped), {"documents": done.items, **paid, **done.told}, done.device)
+        results = {"documents": done.items, **paid, **done.told}
+        if isinstance(prompt, PromptMixture):
+            results[BY_PROMPT] = dict(sorted(Counter(str(record["prompt"]) for _, record in read_jsonl(output)).items()))
+        return Outcome(done.lines, dict(chosen.dropped), results, done.device)
 
     manifest = stage.run(work)
     write_example_query_ids(prompt, output)

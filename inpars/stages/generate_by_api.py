@@ -16,7 +16,7 @@ from inpars.generation.api.requests import Endpoint, RequestFormat
 from inpars.generation.settings import DecodingSettings
 from inpars.manifest import FileStamp, stamp_text
 from inpars.progress import SILENT, Progress
-from inpars.prompting.templates import PromptSource
+from inpars.prompting.mixture import PromptSource
 from inpars.records import Document
 
 

@@ -30,7 +30,8 @@ from inpars.generation.api.replies import ECHO, MARKUP, ONLY_THOUGHTS, PREAMBLE,
 from inpars.generation.api.replies import REFUSED as REFUSED_IN_WORDS
 from inpars.generation.settings import DecodingSettings
 from inpars.generation.token_spans import FORM, LENGTH, NONE, TEXT, VALUE, UnusableError, keep, read_tokens
-from inpars.prompting.templates import Prompt, PromptSource
+from inpars.prompting.mixture import PromptSource
+from inpars.prompting.templates import Prompt
 from inpars.records import Document, FinishReason
 from inpars.text.hashing import sampling_key
 
@@ -123,6 +124,10 @@ class RequestFormat:
         """A prompt that reads replies as all documents' prompts do."""
         return self.prompt.longest()
 
+    def _form_of(self, query_id: str) -> Prompt:
+        """As `_form`, of the query's document."""
+        return self.prompt.form_of(query_id.rpartition("-q")[0])
+
     def read(self, payload: Any, request: ApiRequest | None = None) -> Answer:  # noqa: ANN401 - JSON
         """The query in a server's answer, with the remarks on how it had to be read.
 
@@ -144,7 +149,8 @@ class RequestFormat:
         text = reply.text
         prompt = str(request.body.get("prompt", "")) if request else ""
         replied = self.endpoint == "chat" or reply.is_turn
-        span = find_replied(text, self._form) if replied else find_continued(text, self._form, prompt)
+        form = self._form_of(request.query_id) if request else self._form
+        span = find_replied(text, form) if replied else find_continued(text, form, prompt)
         if REFUSED_IN_WORDS in span.remarks:
             return refusal(), span.remarks
         remarks = span.remarks
@@ -182,7 +188,8 @@ class RequestFormat:
         if self.log_probs:
             body["logprobs"] = 1 if self.endpoint == "completions" else True
         # what is asked and how the answer is understood
-        reading = [self._form.form, self._form.stop]
+        form = self._form_of(query_id) if query_id else self._form
+        reading = [form.form, form.stop]
         digest = _digest([query_id, self.url, self.endpoint, reading, body])
         return ApiRequest(query_id, digest, body, tokens, own.max_new_tokens)
 
