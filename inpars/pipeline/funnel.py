@@ -14,6 +14,7 @@ from typing import Any
 from inpars.manifest import Manifest, read_manifest
 from inpars.pipeline.held_out import choice_files, split_files
 from inpars.reports.schema import FunnelRow
+from inpars.stages.filter import BY_PROMPT
 from inpars.training.examples import batches_of
 from inpars.training.options import TrainOptions, steps_of
 
@@ -116,6 +117,11 @@ def _looking(manifest: Manifest) -> Iterator[FunnelRow]:
 def _kept(manifest: Manifest) -> Iterator[FunnelRow]:
     yield from _left_out(manifest.dropped, QUERIES)
     yield from _records(manifest, "queries kept", "query kept", "--top-k")
+    for prompt, counts in manifest.results.get(BY_PROMPT, {}).items():
+        reasons = ", ".join(
+            f"{count} {QUERIES.get(name, (name, ''))[0]}" for name, count in counts.items() if name != "kept"
+        )
+        yield FunnelRow(f"of the {sum(counts.values())} written with prompt {prompt!r}", counts["kept"], reasons)
 
 
 def _added(manifest: Manifest) -> Iterator[FunnelRow]:

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal, TypeAlias
 
 from inpars.errors import ConfigError, PromptError
 from inpars.options import FlagGroup, check, option
-from inpars.prompting.prompts import load_prompt, read_examples
 from inpars.prompting.mixture import PromptSource, mixture_parts, read_mixture
+from inpars.prompting.prompts import load_prompt, read_examples
 from inpars.prompting.templates import Example, Prompt, PromptChoice
 
 ExamplesChoice: TypeAlias = Literal["all", "random", "nearest"]

@@ -32,7 +32,9 @@ class PromptMixture:
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise PromptError(f"the mixture names prompt {twice!r} twice; give it once with the sum of the weights")
         if len({part.longest().stop for part, _ in self.parts}) > 1:
-            raise PromptError(f"the prompts of the mixture ({', '.join(names)}) have different `stop` strings; give them one")
+            raise PromptError(
+                f"the prompts of the mixture ({', '.join(names)}) have different `stop` strings; give them one"
+            )
 
     @cached_property
     def name(self) -> str:
@@ -87,6 +89,12 @@ class PromptMixture:
 
 PromptSource = Prompt | PromptChoice | PromptMixture
 """What gives each document its prompt: one for all, one with examples chosen for each, or one of several."""
+
+
+def shown_of(prompt: PromptSource) -> Prompt | None:
+    """The prompt whose examples a query likelihood is shown: the same for all documents, of a mixture its main one."""
+    main = prompt.main if isinstance(prompt, PromptMixture) else prompt
+    return main if isinstance(main, Prompt) else None
 
 
 def mixture_parts(text: str) -> list[tuple[str, float]] | None:

@@ -19,7 +19,6 @@ import yaml
 
 from inpars.errors import PromptError, UnknownNameError
 from inpars.json_text import well_formed
-from inpars.prompting.mixture import PromptSource
 from inpars.prompting.templates import Example, Prompt
 from inpars.storage import read_jsonl
 

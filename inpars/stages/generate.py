@@ -144,8 +144,9 @@ def generate_queries(
         for line in result_notes((record for _, record in read_jsonl(output)), options.max_new_tokens):
             stage.note(line)
         results = {"documents": done.items, **paid, **done.told}
-        if isinstance(prompt, PromptMixture):
-            results[BY_PROMPT] = dict(sorted(Counter(str(record["prompt"]) for _, record in read_jsonl(output)).items()))
+        if isinstance(prompt, PromptMixture) and options.part is None:
+            kinds = Counter(str(record["prompt"]) for _, record in read_jsonl(output))
+            results[BY_PROMPT] = dict(sorted(kinds.items()))
         return Outcome(done.lines, dict(chosen.dropped), results, done.device)
 
     manifest = stage.run(work)
