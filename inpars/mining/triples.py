@@ -48,6 +48,8 @@ class QueryWithPositives:
     query: Query
     positives: tuple[str, ...]
     may_stand_above: bool = False  # the query may be a heading of its document
+    is_generated: bool = False  # a model wrote it for its only positive, which may be replaced
+    own: str | None = None  # the document it was written for, where another is the positive
     grades: Mapping[str, int] = field(default_factory=dict)  # of the positives, where they are kept
 
 
@@ -62,6 +64,7 @@ class Draw:
     rule: ScoreRule = field(default_factory=ScoreRule)
     rescore_candidates: int = 10
     seed: int = 0
+    best_positives: bool = False
 
     def __post_init__(self) -> None:
         """Raise ConfigError for numbers that make no sense."""
@@ -70,8 +73,8 @@ class Draw:
 
     @property
     def searched(self) -> tuple[Source, ...]:
-        """The retrievers that are asked; random negatives need BM25 for the round trip alone."""
-        return SOURCES[self.negatives] or (("bm25",) if self.positive_within else ())
+        """The retrievers that are asked; random negatives need BM25 for the round trip and for positives alone."""
+        return SOURCES[self.negatives] or (("bm25",) if self.positive_within or self.best_positives else ())
 
     def depth(self, relevant: int) -> int:
         """Documents asked for: the window, the positive, and room for those judged relevant, in few sizes."""
@@ -88,6 +91,7 @@ class MinedQuery:
     negatives: Sequence[Negative]
     is_heading: bool = False
     grade: int | None = None  # of the positive
+    own: str | None = None  # the document that the query was written for, where another is the positive
 
     def text_of(self, document: Document) -> str:
         """What is shown of a document: not its title where the query is a heading, which would give it away."""
@@ -173,7 +177,8 @@ class NegativeMiner:
         found: dict[str, frozenset[str]] = {}
         for asked in block:
             query, several = asked.query, asked.positives if len(asked.positives) > 1 else ()
-            itself = (query.query_id,) if query.query_id in own else ()
+            itself = [query.query_id] if query.query_id in own else []
+            itself += [] if asked.own is None else [asked.own]
             found[query.query_id] = self._judged.relevant(query.query_id, query.text).union(several, itself)
         return found
 
@@ -220,7 +225,7 @@ class NegativeMiner:
                 continue
             pool = self._pool(asked.query, document, windows, against, scores)
             if pool is not None:
-                yield replace(pool, grade=asked.grades.get(positive))
+                yield replace(pool, grade=asked.grades.get(positive), own=asked.own)
 
     def _pool(
         self,

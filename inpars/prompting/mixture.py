@@ -91,6 +91,11 @@ PromptSource = Prompt | PromptChoice | PromptMixture
 """What gives each document its prompt: one for all, one with examples chosen for each, or one of several."""
 
 
+def parts_of(prompt: PromptSource) -> dict[str, Prompt | PromptChoice]:
+    """The prompts by name that documents get: those of a mixture, else the one."""
+    return {part.name: part for part, _ in prompt.parts} if isinstance(prompt, PromptMixture) else {prompt.name: prompt}
+
+
 def shown_of(prompt: PromptSource) -> Prompt | None:
     """The prompt whose examples a query likelihood is shown: the same for all documents, of a mixture its main one."""
     main = prompt.main if isinstance(prompt, PromptMixture) else prompt

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, Unpack
+
+import numpy as np
 
 from inpars.corpus import Corpus
 from inpars.documents.selection import Selection, choose_documents
@@ -29,6 +31,7 @@ from inpars.options import SEED, Bounds, check, option
 from inpars.progress import SILENT, Progress
 from inpars.prompting.mixture import PromptMixture, PromptSource
 from inpars.prompting.prompts import Prompt, load_prompt
+from inpars.records import Document
 from inpars.stages.chunk_loop import Done, work_elsewhere, work_here
 from inpars.stages.continuation import Continued, known_queries
 from inpars.stages.engine_options import ShardedOptions
@@ -70,6 +73,18 @@ class GenerateOptions(ShardedOptions):
     doc_ids: Path | None = option(
         None, help="write for these documents only: a file with one id per line", advanced=True
     )
+    select_documents: Literal["random", "diverse"] = option(
+        "random",
+        help="how the --max-documents are chosen; diverse: from ten times as many the most central of each k-means "
+        "cluster of their embeddings",
+        changes_result="unless default",
+    )
+    select_encoder: str = option(
+        "minilm",
+        help="bi-encoder for --select-documents diverse: embedded name, folder or hub id",
+        changes_result="unless default",
+        advanced=True,
+    )
     skip_near_duplicates: bool = option(False, help="write for only one of several near-duplicate documents")
     max_doc_tokens: int = option(256, help="maximum tokens of a document in the prompt", minimum=1)
     max_new_tokens: int = option(64, help="maximum tokens per query", minimum=1)
@@ -97,6 +112,16 @@ class GenerateOptions(ShardedOptions):
         changes_result=False,
         advanced=True,
     )
+
+    def problems(self) -> Iterator[str]:
+        """What goes with diverse documents."""
+        if self.select_documents == "diverse":
+            if self.max_documents is None:
+                yield "--select-documents diverse chooses some of the documents; give --max-documents N"
+            if self.skip_near_duplicates:
+                yield "--select-documents diverse takes one of each cluster; leave --skip-near-duplicates out"
+            if self.part is not None:
+                yield "--select-documents diverse looks at all documents together; leave --shard out"
 
 
 def generate_queries(
@@ -189,10 +214,21 @@ def _choose(corpus: Corpus, prompt: PromptSource, options: GenerateOptions) -> S
         doc_ids=None if options.doc_ids is None else read_ids(options.doc_ids),
         examples={example.doc_id for example in prompt.examples if example.doc_id},
         skip_near_duplicates=options.skip_near_duplicates,
+        pick=functools.partial(_pick_diverse, options) if options.select_documents == "diverse" else None,
     )
     if not chosen.documents:
         raise ConfigError(_none_chosen(len(corpus), chosen.dropped, options))
     return chosen
+
+
+def _pick_diverse(options: GenerateOptions, documents: Sequence[Document], count: int) -> Sequence[int]:
+    """Places of the most central documents of as many clusters."""
+    from inpars.retrieval.diversity import central_places
+    from inpars.stages.search import SearchOptions, load_encoder
+
+    encoder = load_encoder(options.select_encoder, SearchOptions(**options.clustered))
+    embeddings = encoder.encode_documents([document.full_text for document in documents])
+    return list(map(int, central_places(np.asarray(embeddings, dtype=np.float32), count, options.seed)))
 
 
 def _none_chosen(documents: int, dropped: Mapping[str, int], options: GenerateOptions) -> str:

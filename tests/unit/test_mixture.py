@@ -127,3 +127,25 @@ def test_a_servers_answer_is_read_as_the_documents_prompt_says():
         }
         assert wording.read(reply, request).query.text == "hot bread"
         assert json.dumps(request.body).count(cue.removesuffix(":")) >= 1
+
+
+def test_a_mixture_writes_what_each_prompt_writes_alone(tiny):
+    """By the tiny model: chunks of one prompt each, and the queries and log-probs of that prompt by itself."""
+    from inpars.generation.causal_lm import CausalGenerator
+
+    documents = [Document(f"d{number}", f"amber falcon {'river ' * (number % 4)}{number}") for number in range(12)]
+    settings = DecodingSettings(max_doc_tokens=16, max_new_tokens=6)
+    where = {"device": "cpu", "dtype": "float32"}
+    mixed = CausalGenerator(tiny("llama"), MIXTURE, settings, **where)
+    chunks = mixed.plan(documents)
+    assert sorted(place for chunk in chunks for place in chunk) == list(range(12))
+    assert all(len({MIXTURE.name_for(documents[place].doc_id) for place in chunk}) == 1 for chunk in chunks)
+    written = {}
+    for chunk in chunks:
+        found = mixed.generate([documents[place] for place in chunk])
+        written |= {documents[place].doc_id: queries for place, queries in zip(chunk, found, strict=True)}
+    for part in (ONE, TWO):
+        own = [document for document in documents if MIXTURE.part_of(document.doc_id) is part]
+        alone = CausalGenerator(tiny("llama"), part, settings, **where).generate(own)
+        assert own
+        assert [written[document.doc_id] for document in own] == alone
