@@ -1,7 +1,32 @@
-"""Queries for documents that have none, and the rankers trained on them.
+"""Queries for documents that have none, and the search systems chosen, trained and measured with them.
 
-`import inpars` stays light: no torch, no transformers, no JVM. Take what is needed from the modules:
-`inpars.generation`, `inpars.filtering`, `inpars.mining`, `inpars.training`, `inpars.reranking`, `inpars.evaluation`.
+    import inpars
+
+    queries = inpars.generate("beir/nfcorpus/test", max_documents=500)
+    kept = inpars.filter(queries, top_k=300)
+    bm25 = inpars.search("beir/nfcorpus/test", "bm25")
+    inpars.evaluate({"bm25": bm25}, "beir/nfcorpus/test")
+
+The functions are those of `inpars.api`, which is loaded when one of them is first used: `import inpars` itself loads no
+torch, no transformers and no JVM.
 """
 
+from typing import Any
+
 __version__ = "0.1.0"
+API = (
+    *("load_corpus", "load_prompt", "generate", "score", "filter", "mine_negatives", "train_retriever"),
+    *("train_reranker", "search", "rerank", "evaluate", "run", "System"),
+)
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - functions and a class
+    if name not in API:
+        raise AttributeError(f"module 'inpars' has no attribute {name!r}")
+    from inpars import api
+
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return sorted((*globals(), *API))

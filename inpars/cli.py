@@ -17,39 +17,51 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 
 from inpars import __version__
+from inpars.config_files import PRINT, add_config_flags, config_text, expanded
 from inpars.errors import InparsError
 from inpars.models.engine_backend import use_engine
 from inpars.models.processor import keep_freed_memory
 from inpars.provenance import running
 from inpars.usage import Parser, guess
 
-COMMANDS = {
-    "run": "the whole pipeline: from a corpus to tuned models, a table and a report",
-    "ingest": "a folder of documents or a dataset, to corpus.jsonl",
-    "generate": "a language model writes queries for documents",
-    "pairs": "training pairs of what people wrote: headings, FAQs, search logs, votes",
-    "score": "one local model says how likely it finds queries of any origin",
-    "filter": "keep the queries the model itself finds likely",
-    "split": "set queries aside as a development set, by document and near-duplicate",
-    "triples": "mine negatives and write training triples",
-    "audit": "have a reranker look for false negatives among triples",
-    "train": "train a retriever (bi-encoder), a reranker or a reader of answers",
-    "search": "retrieve with BM25, a bi-encoder or a fusion, to a TREC run or for a query typed in",
-    "index": "documents with their embeddings on disk: build, add, delete, info",
-    "ask": "answer a question from the documents, with sources",
-    "rerank": "rerank a TREC run",
-    "serve": "search, answers, embeddings and reranking over HTTP, with a page",
-    "deploy": "a tuned model to a folder for other servers, an archive or a SageMaker endpoint",
-    "evaluate": "measure TREC runs and test their differences",
-    "compare": "two runs side by side: settings, measures with tests, queries that moved",
-    "verify": "hold a run's folder against its manifests, and make a sample of its scores again",
-    "import": "files of other toolkits, to ours",
-    "export": "our files, to those of other toolkits",
-    "export-model": "a tuned model, to ONNX with int8 weights",
-    "merge": "shards of an output (--shard I/N), to one file",
-    "estimate": "how long N documents take on M workers, and the cost, from a minute of it",
-    "doctor": "what this machine has and lacks",
+COMMAND_GROUPS = {
+    "the whole": {
+        "run": "the whole pipeline: from documents to a measured search system and a report",
+        "doctor": "report what this machine has and lacks",
+    },
+    "stages": {
+        "ingest": "convert files, web pages or a dataset to corpus.jsonl",
+        "generate": "generate queries for documents with a language model",
+        "filter": "keep the queries worth training on",
+        "triples": "mine negatives and write training triples",
+        "train": "train a retriever, a reranker or an extractive reader",
+        "search": "search with BM25, a bi-encoder or a fusion: to a TREC run, or for one query",
+        "rerank": "rerank a TREC run",
+        "evaluate": "measure TREC runs, with paired tests",
+    },
+    "between the stages": {
+        "pairs": "make training pairs of what people wrote: headings, FAQs, search logs, votes",
+        "score": "score queries for the filter: log-probs, reranker, round trip",
+        "split": "hold out a development set of queries",
+        "audit": "find false negatives among triples with a reranker",
+        "merge": "join the shards of an output (--shard I/N)",
+        "estimate": "estimate time and cost of N documents on M workers",
+    },
+    "using the result": {
+        "ask": "answer a question from the documents, with sources",
+        "index": "an index on disk: build, add, delete, info",
+        "serve": "search, answers, embeddings and reranking over HTTP, with a search page",
+        "deploy": "package a tuned model or a run's system: a folder, an archive, SageMaker",
+        "export-model": "export a tuned model to ONNX, with int8 weights",
+    },
+    "files and runs": {
+        "compare": "compare two runs: settings, measures with tests, queries",
+        "verify": "check a run's folder and recompute a sample of its scores",
+        "import": "convert files of other toolkits to ours",
+        "export": "convert our files to those of other toolkits",
+    },
 }
+COMMANDS = {name: text for group in COMMAND_GROUPS.values() for name, text in group.items()}
 ENVIRONMENT_DEFAULTS = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
@@ -120,7 +132,13 @@ def _dispatch(arguments: list[str]) -> int:
     command = importlib.import_module(module_of(name))
     own = Parser(prog=f"inpars {name}", description=command.__doc__)
     command.add_arguments(own)
-    with running(["inpars", *arguments]):
+    add_config_flags(own, like=name == "run")
+    typed, rest = rest, expanded(own, rest)
+    with running(["inpars", name, *(word for word in rest if word != PRINT)]):
+        if PRINT in rest:
+            rest.remove(PRINT)
+            print(config_text(own, own.parse_args(rest), typed, rest))
+            return 0
         if not any("://" in argument for argument in rest):
             return _run(command, own.parse_args(rest))
         from inpars.console import Console  # only where something may lie in an object store
@@ -179,12 +197,15 @@ def _missing(error: ModuleNotFoundError) -> InparsError:
 
 
 def _parser() -> argparse.ArgumentParser:
-    listing = "\n".join(f"  {name:12} {text}" for name, text in COMMANDS.items())
+    listing = "\n\n".join(
+        "\n".join([f"{title}:", *(f"  {name:12} {text}" for name, text in group.items())])
+        for title, group in COMMAND_GROUPS.items()
+    )
     parser = Parser(
         prog="inpars",
-        description="Search for documents that have no labelled queries.",
-        epilog=f"commands:\n{listing}\n\n`inpars COMMAND --help` shows a command's flags with defaults and units.",
+        description="Search that works, from documents without labelled queries.",
+        epilog=f"{listing}\n\n`inpars COMMAND --help` lists a command's common flags, --help-all the rest.",
     )
     parser.add_argument("--version", action="version", version=f"inpars {__version__}")
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="see below")
     return parser

@@ -29,7 +29,7 @@ class Console:
 
     def __init__(self, stream: IO[str] | None = None, *, quiet: bool = False) -> None:
         """Write to `stream` (stderr by default); `quiet` writes nothing."""
-        self._lines = _Lines(stream or sys.stderr)
+        self._lines = _Lines(stream)
         self._quiet = quiet
         self._counters: list[_Counter] = []
         self._doing, self._since = "working", time.monotonic()
@@ -110,8 +110,13 @@ class Console:
 class _Lines:
     """A stream that lines are written to, above any bar, and when the latest one was."""
 
-    def __init__(self, stream: IO[str]) -> None:
-        self.stream, self.latest = stream, time.monotonic()
+    def __init__(self, stream: IO[str] | None) -> None:
+        self._stream, self.latest = stream, time.monotonic()
+
+    @property
+    def stream(self) -> IO[str]:
+        """The stream that was given, else what stderr is now: notebooks and tests replace it."""
+        return self._stream or sys.stderr
 
     def write(self, line: str) -> None:
         """Write one line."""

@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         "--filter_strategy", required=True, choices=STRATEGIES, help="mean log-probability, or a reranker's score"
     )
     parser.add_argument("--dataset", help="BEIR name, ir_datasets name, or path of a corpus; for the reranker")
-    parser.add_argument("--dataset_source", default="ir_datasets", help="read and left aside")
+    parser.add_argument("--dataset_source", default="ir_datasets", help="accepted for compatibility, ignored")
     parser.add_argument("--keep_top_k", type=int, default=10_000, help="how many to keep (%(default)s)")
     parser.add_argument(
         "--model_name_or_path", default="castorini/monot5-3b-msmarco-10k", help="the reranker (%(default)s)"

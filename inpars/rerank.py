@@ -70,11 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--input_run", help="TREC run (default: BM25's, of the dataset's own documents)")
     parser.add_argument("--output_run", required=True, help="TREC run")
     parser.add_argument("--dataset", help="BEIR name, ir_datasets name, or path of a dataset")
-    parser.add_argument("--dataset_source", default="ir_datasets", help="read and left aside")
+    parser.add_argument("--dataset_source", default="ir_datasets", help="accepted for compatibility, ignored")
     parser.add_argument("--corpus", help="documents (.jsonl, .tsv) instead of the dataset's")
     parser.add_argument("--queries", help="queries (.jsonl, .tsv) instead of the dataset's")
     parser.add_argument("--device", help="cpu, cuda or cuda:N")
-    parser.add_argument("--batch_size", type=int, help="read and left aside")
+    parser.add_argument("--batch_size", type=int, help="accepted for compatibility, ignored")
     parser.add_argument("--top_k", type=int, default=1000, help="documents per query that are scored (%(default)s)")
     for name in ("fp16", "torch_compile"):
         parser.add_argument(f"--{name}", action="store_true", help=HARMLESS[name])

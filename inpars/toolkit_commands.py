@@ -48,7 +48,7 @@ def _run(
     commands = translate(flags)
     aside = [*ignored(flags), *(_unknown(flag, parser) for flag in unknown if flag.startswith("-"))]
     if aside:
-        _say(f"left aside: {'; '.join(aside)}")
+        _say(f"ignored: {'; '.join(aside)}")
     for command in commands:
         _say(f"inpars {shlex.join(command)}")
         if code := cli.main(command):

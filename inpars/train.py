@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--learning_rate", type=float, default=5e-5, help="(%(default)s; the papers' is 3e-4)")
     parser.add_argument("--weight_decay", type=float, default=0.0, help="(%(default)s)")
     parser.add_argument("--warmup_ratio", type=float, default=0.0, help="share of the steps (%(default)s)")
-    parser.add_argument("--warmup_steps", type=int, default=0, help="read and left aside")
+    parser.add_argument("--warmup_steps", type=int, default=0, help="accepted for compatibility, ignored")
     parser.add_argument("--optim", default="adamw_torch", help="adamw_torch or adafactor (%(default)s)")
     parser.add_argument("--lr_scheduler_type", default="linear", help="linear or constant (%(default)s)")
     parser.add_argument("--seed", type=int, default=42, help="(%(default)s)")
@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     for name in (*SWITCHES, *SWITCHES_LEFT, "use_cpu", "no_cuda"):
         parser.add_argument(f"--{name}", nargs="?", const=True, default=False, type=_truth, help=HARMLESS.get(name))
     for name in sorted(HARMLESS.keys() - {*SWITCHES, *SWITCHES_LEFT}):
-        parser.add_argument(f"--{name}", help="read and left aside")
+        parser.add_argument(f"--{name}", help="accepted for compatibility, ignored")
     return parser
 
 

@@ -40,7 +40,8 @@ class Parser(argparse.ArgumentParser):
         settings.setdefault("formatter_class", HelpFormatter)
         super().__init__(**{"allow_abbrev": False, **settings})
         self._tolerance = tolerance
-        self.add_argument("--help-all", action=_HelpAll, nargs=0, help=argparse.SUPPRESS)
+        if tolerance is None:  # the InPars toolkit's commands keep their flags
+            self.add_argument("--help-all", action=_HelpAll, nargs=0, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         self._negative_number_matcher = re.compile(f"^(?:{NUMBER.pattern})$", re.IGNORECASE)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # noqa: ANN401 - as argparse has it
@@ -65,6 +66,9 @@ class Parser(argparse.ArgumentParser):
         formatter = self._get_formatter()
         required = [action for action in self._actions if action.required or not action.option_strings]
         formatter.add_usage(None, required, [], prefix="usage: ")
+        usage = formatter.format_help().rstrip()
+        formatter = self._get_formatter()
+        formatter.add_text(f"{usage} [flags]")
         formatter.add_text(self.description)
         hidden = 0
         for group in self._action_groups:
@@ -77,7 +81,8 @@ class Parser(argparse.ArgumentParser):
                 formatter.end_section()
         formatter.add_text(self.epilog)
         if hidden:
-            formatter.add_text(f"{hidden} more flags: {self.prog} --help-all")
+            more = "1 more flag" if hidden == 1 else f"{hidden} more flags"
+            formatter.add_text(f"{more}: {self.prog} --help-all")
         return formatter.format_help()
 
     def error(self, message: str) -> NoReturn:
@@ -101,7 +106,7 @@ class Parser(argparse.ArgumentParser):
                 continue
             if self._tolerance is not None and not near_flags(name, self._option_string_actions, self._tolerance):
                 continue
-            kinds = [kind for kind, parser in self._kinds().items() if name in parser._option_string_actions]
+            kinds = [kind for kind, parser in self.kinds().items() if name in parser._option_string_actions]
             if kinds:
                 self.error(f"{name} comes after {' or '.join(kinds)}")
             meant = near_flags(name, self._option_string_actions)
@@ -114,10 +119,11 @@ class Parser(argparse.ArgumentParser):
                 return
             if _is_flag(argument):
                 yield argument.partition("=")[0]
-            elif self._kinds():
+            elif self.kinds():
                 return  # what follows is the matter of that kind's parser
 
-    def _kinds(self) -> dict[str, argparse.ArgumentParser]:
+    def kinds(self) -> dict[str, argparse.ArgumentParser]:
+        """The parsers of the subcommands, by name."""
         return {
             name: parser
             for action in self._actions
@@ -127,7 +133,7 @@ class Parser(argparse.ArgumentParser):
 
     def _refuse_strays(self, arguments: Sequence[str]) -> None:
         """Name the flag of a value that has none."""
-        if self._kinds():
+        if self.kinds():
             return
         extras = self._extras(arguments)
         for before, extra in zip(["", *extras], extras, strict=False):
@@ -177,7 +183,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """argparse's, with `--[no-]fuse` for a switch and `[flags]` at the end of the usage line."""
+    """argparse's, with `--[no-]fuse` for a switch."""
 
     def __init__(self, prog: str, **settings: Any) -> None:  # noqa: ANN401 - argparse's
         super().__init__(prog, max_help_position=HELP_COLUMN, **settings)
@@ -186,9 +192,6 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         if isinstance(action, argparse.BooleanOptionalAction):
             return f"--[no-]{action.option_strings[0].removeprefix('--')}"
         return super()._format_action_invocation(action)
-
-    def _format_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any) -> str:  # noqa: ANN401 - argparse's
-        return super()._format_usage(usage, actions, groups, prefix).rstrip() + " [flags]\n\n"
 
 
 class _HelpAll(argparse.Action):

@@ -10,4 +10,8 @@ ruff check .
 ruff format --check .
 mypy
 for script in scripts/*.sh scripts/genq/*.sh download_data.sh .ci/run; do bash -n "$script"; done
+if git grep -nIE -f scripts/phrases.txt -- README.md CONTRIBUTING.md docs prompts scripts/README.md inpars; then
+  echo "check: the lines above have phrases of scripts/phrases.txt; say it as docs/glossary.md and CONTRIBUTING.md do" >&2
+  exit 1
+fi
 echo "check: all good"

@@ -3,7 +3,7 @@
 Documents are data: each stands between tags of its own with `<`, `>` and `&` escaped, so that no text can close them,
 open others, or spell a chat template's special tokens, and the model is told to follow nothing they say. What comes
 back counts only where it rests on the sources: numbers of sources that do not exist are taken out, a reply that names
-no source is held against all of them word by word, and a very short one must come from a source about the question.
+no source is compared with all of them word by word, and a very short one must come from a source about the question.
 A small model is shown the few sentences nearest to the question instead of whole passages (`focusing`), and is not
 asked where none is near. None of this makes a model immune to what it reads; it keeps the answer's sources honest.
 Lewis et al., "Retrieval-Augmented Generation", 2020; "spotlighting" of untrusted text: Hines et al. (arXiv 2403.14720).

@@ -1,6 +1,6 @@
 """The README.md of a trained model, for people: what it was made from and how, what it is worth, how it is loaded.
 
-What the triples were made from is read off the manifests that lie beside them; what nobody measured is said not to be.
+The origin of the triples comes from the manifests next to them; what nobody measured is reported as not measured.
 What runs were measured to be worth with the model is put in later, by `add_numbers`; a model's hash does not cover that
 part. Names of files stand in a card, paths do not. Loads no torch.
 """

@@ -1,15 +1,12 @@
-"""Answer a question from a collection: words of a document, or a text with numbered sources.
+"""Answer a question from a collection: with words of a document, or with generated text and numbered sources.
 
-Documents are found by BM25 and a bi-encoder, put together by their z-scores and reordered by a reranker where one is
-named. Without a model that marks answers (--reader; `inpars train reader` makes one) the sentence nearest to the
-question is shown. Its score is nearness: over SQuAD's paragraphs it keeps out questions about something else, but of
-questions that are close and have no answer there it still answers two in three. Below --threshold, and where the
-sources say nothing, there is no answer, and the exit code is still 0.
+Documents are retrieved by BM25 and a bi-encoder, or by --run's measured system, and reranked if --reranker names one.
+Without a --reader (`inpars train reader` makes one) the answer is the sentence closest to the question: on SQuAD this
+rejects questions about other topics, but still answers two in three of the close questions that have no answer. If
+nothing reaches --threshold there is no answer, and the exit code is still 0.
 
---run FOLDER answers from what the measured system of an `inpars run` finds.
-
-A small language model in this process (smollm2-135m) copies from a few sentences and is often wrong about more than a
-definition or a number: look at the source that it names, or give --base-url with a larger model.
+The embedded smollm2-135m copies from a few sentences and is often wrong beyond a definition or a number: check the
+source it cites, or use a larger model with --base-url.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Have a reranker look for false negatives among mined triples, and keep, drop or relabel them.
+"""Find false negatives among mined triples with a reranker, and keep, drop or relabel them.
 
-A negative is false where the reranker scores it above the positive. --keep only counts and shows them (and notes the
-scores), --drop leaves their triples out, --relabel makes them further positives of their queries. Killed at any moment,
-the same command goes on after the last scores that were saved.
+A negative is false if the reranker scores it above the positive. --keep counts and prints them and stores the scores,
+--drop removes their triples, --relabel makes them further positives. Run the same command again to resume after an
+interruption.
 """
 
 from __future__ import annotations

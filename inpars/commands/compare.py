@@ -1,7 +1,7 @@
-"""Two runs side by side: settings that differ, measures with tests of their differences, queries that moved, time.
+"""Compare two runs: settings that differ, measures with paired tests, queries that gained or lost, and time.
 
-The folders are those of `inpars run` over the same documents; what the second has more is positive. Tests are paired
-over the queries that both judged, Holm-adjusted for the number of systems that differ.
+Both are folders of `inpars run` over the same documents; a positive difference favours the second. Tests are paired
+over the queries judged in both, Holm-adjusted for the number of systems that differ.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from inpars.reports.comparison import comparison_lines, write_comparison
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's flags."""
-    for name, text in (("first", "the run that is compared with"), ("second", "the run that is compared")):
+    for name, text in (("first", "baseline run"), ("second", "run to compare with it")):
         parser.add_argument(name, type=Path, metavar="RUN_DIR", help=text)
     add_number(
         parser,
         "--moved",
         bounds=Bounds(minimum=0),
         default=SHOWN,
-        help="queries that gained, and that lost, most of each system to show (default: %(default)s)",
+        help="queries with the largest gains and losses to show per system (default: %(default)s)",
     )
     parser.add_argument("--report", type=Path, metavar="PATH", help="also write it as an HTML page with plots")
     add_display_flags(parser)

@@ -1,8 +1,8 @@
-"""Put a tuned model where it serves: a folder for other servers, an archive, or an endpoint on SageMaker.
+"""Package a tuned model or a run's system for serving: a folder, an archive, or a SageMaker endpoint.
 
-`folder` is for Text Embeddings Inference and sentence-transformers, or with --run holds the measured system of a run
-with its documents; `archive` holds the same with a handler and, of a system, with all its models; `sagemaker` says
-first what it costs and how it is taken away, and does nothing before --yes.
+`folder` is for Text Embeddings Inference and sentence-transformers or, with --run, holds a run's measured system and
+its documents; `archive` adds an inference handler and all models of a system; `sagemaker` prints the cost and how to
+delete the endpoint, and does nothing without --yes.
 """
 
 from __future__ import annotations

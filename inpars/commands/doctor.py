@@ -1,4 +1,4 @@
-"""What this machine has and lacks: processor, Java, models, packages, network, and how to install what is missing."""
+"""Report what this machine has and lacks (processor, Java, models, packages, network) and how to install it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Measure a minute of work here, and say how long N documents take on M workers and what they cost.
+"""Measure a minute of work on this machine and estimate time and cost of N documents on M workers.
 
-Documents are drawn at random over the corpus. Start-up (loading the model, one part to warm up) is told apart from the
-rate and counted once a worker. With --output, the file that the work will make, the next estimate says how far off this
-one was. Of reranking, queries are the first words of other documents.
+Measures documents drawn at random; start-up is measured apart and counted once per worker. With --output, the file that
+the work will write, the next estimate reports how far off this one was. When measuring reranking, the first words of
+other documents stand in for queries.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Measure TREC runs against judgements, side by side, with paired tests of their differences.
 
-The first run is the baseline. What is measured follows the collection: BEIR nDCG@10 and R@100, MS MARCO dev RR@10 and
-R@1000 in file order, TREC DL 2019 and 2020 nDCG@10 with RR and AP of grade 2 up, Robust04 nDCG@20 and AP; --preset or
---metrics say otherwise. A judged query that a run lacks scores 0. Below the table stand, in words, which differences
-are noise and what puts numbers in doubt: unjudged results, repeated documents, ranks that contradict scores, test
-queries seen before, which BM25 it was. Runs are TREC's or MS MARCO's (query, document, rank).
+The first run is the baseline. Default measures follow the collection: nDCG@10 and R@100 for BEIR, RR@10 and R@1000 in
+file order for MS MARCO dev, nDCG@10, RR and AP (grade 2 or higher) for TREC DL 2019 and 2020, nDCG@20 and AP for
+Robust04. A judged query missing from a run scores 0. Below the table: which differences are noise, and what puts the
+numbers in doubt (unjudged results, repeated documents, ranks that contradict scores, test queries seen in training,
+the BM25 variant). Runs may be in TREC or MS MARCO format.
 """
 
 from __future__ import annotations

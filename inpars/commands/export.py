@@ -1,6 +1,6 @@
-"""Write triples, synthetic queries, a run or a dataset in the form of another toolkit.
+"""Convert triples, synthetic queries, a run or a dataset to the format of another toolkit.
 
-Documents come from --dataset or --corpus; without them from triples.tsv or the synthetic queries' own texts.
+Document texts come from --dataset or --corpus, else from triples.tsv or the synthetic queries.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Export a tuned bi-encoder, cross-encoder or monoT5 to ONNX, with int8 weights too, and check that it ranks as before.
+"""Export a tuned bi-encoder, cross-encoder or monoT5 to ONNX, also in int8, and check that it ranks as before.
 
-The check takes judged queries of --dataset, or --triples; the table shows size and speed before and after.
+The check uses judged queries of --dataset, or --triples; the table shows size and speed before and after.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Keep the queries worth training on, and say what was left out and why.
+"""Keep the queries worth training on, and count what was dropped by reason.
 
-Without further flags: the 10,000 queries that the model itself finds likeliest, once copies, duplicates and torn ones
-are gone. Scores of other kinds come from `inpars score --kind ...` as files, given with --scores; choosing again with
-other numbers takes seconds.
+By default: the 10,000 queries with the highest mean log-prob, without copies, duplicates and cut-off queries. Other
+scores come from `inpars score --kind ...` and are given with --scores; filtering again takes seconds.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="with --compare: write the queries each filter keeps to DIR/NAME.jsonl",
     )
-    add_output_flags(parser, "kept queries, JSON lines, best first; with --compare an HTML page")
+    add_output_flags(parser, "kept queries, JSON lines, best first; an HTML page with --compare")
 
 
 def run(flags: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
-"""A language model writes a query for each document, with the log-probability of every token.
+"""Generate queries for documents with a language model, and store the log-probability of every token.
 
-Killed at any moment, the same command goes on after the last part that was saved.
+Run the same command again to resume after an interruption.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Turn files of other toolkits into ours: a folder that every command takes as --dataset, with training data in it.
+"""Convert files of other toolkits to a folder with training data that every command takes as --dataset.
 
 `inpars train` takes FOLDER/triples.tsv, `inpars filter` takes FOLDER/queries.synthetic.jsonl.
 """

@@ -1,7 +1,7 @@
-"""An index on disk: documents with their embeddings, for `search`, `ask` and `serve` with --index.
+"""Build and update an index on disk: documents with their embeddings, for `search`, `ask` and `serve` with --index.
 
-It is searched exactly, or approximately by faiss where it is large. Adding and deleting cost what was added or deleted;
-killed at any moment, an index holds all of a change or nothing of it, and the same command goes on.
+Small indexes are searched exactly, large ones approximately by faiss. Adding and deleting take time in proportion to
+the change. Every change is atomic: after a crash the index holds all of it or none, and the same command resumes.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from inpars.retrieval.dense import Encoder
 
 ACTIONS = {
-    "build": "make an index of documents",
-    "add": "add documents, replacing those whose id is there with another text",
+    "build": "build an index of documents",
+    "add": "add documents; replace those whose text changed",
     "delete": "delete documents by id or by metadata",
-    "info": "say what is in an index",
+    "info": "describe an index",
 }
 
 

@@ -1,9 +1,9 @@
-"""A dataset, or files and web pages, to corpus.jsonl in BEIR's form.
+"""Convert files, web pages or a dataset to a corpus in BEIR format.
 
-Read are PDF, HTML, Markdown, reStructuredText, plain text, docx, jsonl, csv, parquet and SQuAD's json. Files are cut
-into documents of a few sentences, each with its source, page or headings, and place in the file. What cannot be read
-is named and the rest goes on; run again, only files that changed are read again. Where a dataset has queries,
-queries.jsonl and qrels/SPLIT.tsv are written beside the corpus, so that the folder of --output is itself a dataset.
+Reads PDF, HTML, Markdown, reStructuredText, plain text, docx, jsonl, csv, parquet and SQuAD's json, and cuts files into
+passages of a few sentences, each with its source, page or headings, and position. Unreadable files are reported and
+skipped. Running it again reads only files that changed. If a dataset has queries, queries.jsonl and qrels/SPLIT.tsv are
+written next to the corpus, so that the output folder is itself a dataset.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Put the shards of an output together: the bytes and the manifest of a run without --shard.
+"""Join the shards of an output into the file and manifest of a run without --shard.
 
-Without shards named, those beside --output are taken. A shard that is missing, unfinished or of other work is named
-with the --shard to run again.
+Joins the given shards, or those next to --output. Reports a missing, unfinished or foreign shard with the --shard to
+run again.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Rerank the top of a TREC or MS MARCO run, or of several fused; the tail below keeps its order.
+"""Rerank the top documents of a TREC or MS MARCO run, or of several runs fused; the rest keep their order.
 
-Killed at any moment, the same command goes on after the last scores that were saved.
+Run the same command again to resume after an interruption.
 """
 
 from __future__ import annotations

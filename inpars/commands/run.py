@@ -1,9 +1,10 @@
-"""The whole pipeline into one folder: write queries, filter, mine, train, retrieve, rerank, judge.
+"""Run the whole pipeline into one folder: generate queries, filter, mine, train, search, rerank, evaluate.
 
-Begins with a dataset, or with --documents: a folder of PDF, web pages, texts. Where nobody judged queries, a share of
-the written ones is held out by source file to measure by, and the report says what that proves.
-Run again it redoes only what changed settings touch, and replaces finished results with --overwrite alone; killed at
-any moment, the same command goes on.
+Starts from --dataset, or from --documents: PDF files, web pages, Markdown, plain text. Without judged queries, part of
+the generated ones is held out by source file to evaluate on, and the report says what that shows.
+
+Run the same command again to resume after an interruption. With other settings it redoes only what they affect, and
+replaces finished results only with --overwrite.
 """
 
 from __future__ import annotations
@@ -74,9 +75,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_output_flags(
         parser,
-        "folder of this run",
-        overwrite="replace finished results by those of other settings, redoing what these touch; with the same "
-        "settings do all stages again",
+        "folder of the run",
+        overwrite="replace finished results: redo what changed settings affect, or everything if none changed",
     )
 
 

@@ -1,9 +1,8 @@
-"""Give queries of any origin scores that filters can choose by, once and for all.
+"""Score queries, for `inpars filter`.
 
---kind log-probs: one local model says how likely it finds each query, so that filters mean the same for queries of
-different generators; the rows come out as they went in, with new log-probabilities, one for each token. The other kinds
-write a file of query_id and one number for `inpars filter --scores`. Killed at any moment, the same command goes on
-after the last part that was saved.
+--kind log-probs recomputes the token log-probs of queries from any source under one local model, so that queries of
+different generators can be compared. The other kinds write a file with one score per query_id for
+`inpars filter --scores`. Run the same command again to resume after an interruption.
 """
 
 from __future__ import annotations

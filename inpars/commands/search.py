@@ -1,8 +1,8 @@
-"""Retrieve with BM25, a bi-encoder or a fusion of several, to a TREC run; or search for a query that is typed in.
+"""Search with BM25, a bi-encoder or a fusion of several, and write a TREC run; or print the results of one query.
 
-With a query on the command line, or --interactive for a loop of them, hits are shown with the query's words marked;
-without --retriever these are found by BM25 and a bi-encoder together. BM25 is left out, with a note, where there is no
-Java. With --run FOLDER both search as the measured system of an `inpars run` does, over that run's documents.
+With a query on the command line, or with --interactive, results are printed with the query's words highlighted; without
+--retriever, BM25 and a bi-encoder are fused. Without Java, BM25 is left out with a note. With --run FOLDER, search uses
+the measured system of an `inpars run`, over that run's documents.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Serve search, answers, embeddings and reranking over HTTP, with a page, until SIGTERM or Ctrl-C.
+"""Serve search, answers, embeddings and reranking over HTTP, with a search page, until SIGTERM or Ctrl-C.
 
-POST /search, /ask, /v1/embeddings (OpenAI's shape), /v1/rerank (Jina's and Cohere's shape), /feedback; GET /, /docs,
-/v1/collection, /healthz, /metrics. Requests of many clients are joined into one pass through a model. It listens on
-this machine alone unless --host says otherwise; a key in INPARS_API_KEY is then asked of every client.
+POST /search, /ask, /v1/embeddings (OpenAI's format), /v1/rerank (Jina's and Cohere's format), /feedback; GET /, /docs,
+/v1/collection, /healthz, /metrics. Requests from different clients are batched. Listens on localhost unless --host is
+given; if INPARS_API_KEY is set, every client must send that key.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Set a development set of synthetic queries aside, by source document and cluster of near-duplicate documents.
+"""Hold out a development set of synthetic queries, by source document and cluster of near-duplicate documents.
 
-No document, and none that is nearly the same, has queries on both sides. The development queries are also written in
-BEIR's form with judgements, so that search, rerank and evaluate can use them: --queries FILE --qrels FILE.
+No document, nor a near-duplicate, has queries on both sides. The development queries are also written in BEIR format
+with judgements, for search, rerank and evaluate: --queries FILE --qrels FILE.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Train a retriever (bi-encoder) or a reranker on triples, or a reader on questions with marked answers.
 
 A T5 checkpoint becomes a monoT5, a BERT-like one a cross-encoder, a decoder a causal reranker. Killed at any moment,
-the same command goes on after the last checkpoint.
+run the same command again to resume at the last checkpoint.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Mine negatives for queries and write training triples, as texts and as ids.
 
-With --input the queries are synthetic; without it they are the judged queries of --split, one set of triples for each
-relevant document. Documents that any split of the dataset judges relevant for a query of the same id or the same words
-are never its negatives; judgements of documents that the corpus lacks do no harm here and are kept.
+With --input the queries are synthetic; without it they are the judged queries of --split, with triples for each
+relevant document. A document judged relevant in any split, for a query of the same id or the same words, is never a
+negative of that query.
 """
 
 from __future__ import annotations

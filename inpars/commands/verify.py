@@ -1,8 +1,8 @@
-"""Hold a run's folder against its manifests, and make a sample of its scores again. One line a problem; exit 1 on any.
+"""Check a run's folder against its manifests and recompute a sample of its scores. Prints one line per problem.
 
-Checked are the SHA-256 of every output, that each was made from those that lie beside it, that files which belong
-together do, and the report's numbers. A sample of log-probs, BM25's, bi-encoders' and rerankers' scores is computed
-anew, and all measures. The documents are those of the run's own --dataset unless another is named.
+Checks the SHA-256 of every output and of the inputs it was made from, that related files agree, and the report's
+numbers. Recomputes all measures and a sample of log-probs and of BM25, bi-encoder and reranker scores, on the run's own
+--dataset unless another is given. The exit code is 1 if there is a problem.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from inpars.models.networks import UNFIT
 
 if TYPE_CHECKING:
     from inpars.engines.openvino_network import OpenVinoNetwork, Output
-    from inpars.models.compute_options import DtypeName
+    from inpars.models.engine_backend import DtypeName
 
 PROBE_TEXTS, PROBE_TOKENS = 8, 200  # whose reading is timed; about what documents have
 # what `auto` may choose; 8-bit weights are to be named, until nDCG@10 is shown to keep on more collections

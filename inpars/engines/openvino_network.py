@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from inpars.cache import cache_folder
 from inpars.engines.fingerprints import weights_fingerprint
 from inpars.errors import MissingDependencyError
-from inpars.models.compute_options import DtypeName
+from inpars.models.engine_backend import DtypeName
 from inpars.models.processor import fast_bfloat16_flags
 from inpars.storage import storage_errors
 

@@ -1,4 +1,4 @@
-"""Which queries are of no use whatever their score: the checks that look at one query and its document."""
+"""Which queries are unusable whatever their score: the checks that look at one query and its document."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Canary:
         if share >= DEGENERATE_SHARE:
             found = ", ".join(f"{count} {REASONS[reason]}" for reason, count in faults.most_common())
             raise BackendError(
-                f"{share:.0%} of the last {self._window} queries are of no use ({found}); look at them and change the "
+                f"{share:.0%} of the last {self._window} queries are unusable ({found}); look at them and change the "
                 "prompt or the model, or go on with --no-canary; what was written is kept"
             )
 

@@ -33,7 +33,9 @@ class DecodingSettings:
         if not 0 < self.top_p <= 1:
             problems.append(f"--top-p is {self.top_p}; it must be above 0 and at most 1")
         if self.num_queries > 1 and self.temperature == 0:
-            problems.append("several queries a document would all be the same; give --temperature 1 with --num-queries")
+            problems.append(
+                "several queries per document would all be the same; give --temperature 1 with --num-queries"
+            )
         if problems:
             raise ConfigError(problems)
 

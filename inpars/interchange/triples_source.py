@@ -1,6 +1,6 @@
 """Triples of ours as examples: ids, texts and what is known of each negative, joined line by line.
 
-`NAME.tsv` (texts), `NAME.ids.tsv` (ids) and `NAME.negatives.jsonl` (sources and scores) lie beside each other and are
+`NAME.tsv` (texts), `NAME.ids.tsv` (ids) and `NAME.negatives.jsonl` (sources and scores) are files side by side and are
 read in step, so that nothing but one query's lines is in memory.
 """
 
@@ -35,7 +35,7 @@ class TripleFiles:
 
 
 def triple_files(path: Path) -> TripleFiles:
-    """What lies beside `triples.tsv` or `triples.ids.tsv`. Raises DataFormatError where the file is absent."""
+    """The files next to `triples.tsv` or `triples.ids.tsv`. Raises DataFormatError where the file is absent."""
     if not path.is_file():
         raise DataFormatError("no such file of triples; check the path", path=path)
     stem = path.name.removesuffix(".gz").removesuffix(".tsv").removesuffix(".ids")

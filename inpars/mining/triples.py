@@ -55,7 +55,7 @@ class QueryWithPositives:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """How negatives are drawn; with a scorer the rule is held against its scores, of so many candidates a positive."""
+    """How negatives are drawn; with a scorer the rule uses its scores of this many candidates per positive."""
 
     negatives: NegativesMode = "bm25"
     ranks: tuple[int, int] = (1, 100)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, TypeAlias, TypedDict
+from typing import Any, ClassVar, TypedDict
 
-from inpars.models.engine_backend import EngineName
+from inpars.models.engine_backend import DtypeName, EngineName
 from inpars.options import FlagGroup, option
-
-DtypeName: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
 
 
 class Placement(TypedDict, total=False):

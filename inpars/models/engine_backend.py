@@ -1,4 +1,4 @@
-"""The engine that networks are computed with, by name, for those who must not import torch."""
+"""Names of engines and number formats, and the engine in use, for modules that must not import torch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias, get_args
 from inpars.errors import ConfigError
 
 EngineName: TypeAlias = Literal["auto", "torch", "torch-int8", "openvino", "openvino-int8"]
+DtypeName: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
 VARIABLE = "INPARS_ENGINE_BACKEND"  # what `--engine-backend` is where nobody gives it
 
 _chosen: list[EngineName] = ["auto"]  # one choice per process, as torch's number of threads

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from inpars.errors import ConfigError
-from inpars.models.compute_options import DtypeName
-from inpars.models.engine_backend import EngineName, use_engine
+from inpars.models.engine_backend import DtypeName, EngineName, use_engine
 from inpars.models.processor import cores, fast_bfloat16_flags
 
 DEVICE = re.compile(r"([a-z]+)(?::([0-9]{1,3}))?")

@@ -121,7 +121,7 @@ class PipelineOptions(ClusterOptions):
         bounds=Bounds(minimum=0, below=1),
         advanced=True,
     )
-    seed: int = option(0, help="random seed", bounds=SEED)
+    seed: int = option(0, help="random seed", bounds=SEED, advanced=True)
 
     def problems(self) -> Iterator[str]:
         """What a stage would refuse once its turn comes."""

@@ -155,7 +155,7 @@ def trial_options(options: GenerateOptions, budget_seconds: float | None) -> Gen
     if budget_seconds is not None:
         documents = min(documents, max(LEAST_TRIAL_DOCUMENTS, int(DOCUMENTS_PER_BUDGET * budget_seconds)))
     wanted = documents if options.max_documents is None else min(documents, options.max_documents)
-    return replace(options, max_documents=wanted, canary=False)  # a prompt of no use is what the trial is for
+    return replace(options, max_documents=wanted, canary=False)  # finding unusable prompts is what the trial is for
 
 
 def best_prompt(trials: Sequence[PromptTrial]) -> str:

@@ -23,7 +23,7 @@ from inpars.training.options import RerankerOptions, RetrieverOptions
 from inpars.training.signal import reranker_signal, retriever_signal
 
 CHOICE_SHARE = 0.25  # of the queries
-RERANKER_BATCH = 8  # queries a step of the reranker's training
+RERANKER_BATCH = 8  # queries per step of the reranker's training
 RERANKER_PASSES = 2  # that a step's queries go through the network in: a decoder needs 4.1 GB for 6.5 in as much time
 OF_THE_AUTHOR = (
     "it wrote the queries itself and tells their documents from others already; another --reranker, or a teacher, "

@@ -147,7 +147,7 @@ def _unfinished(run: RunFolder) -> Iterator[str]:
                 yield f"{name}: was not finished, it has no manifest; run again"
     for output in run.manifests:
         if partial_path(run.path / output).exists():
-            yield f"{output}: what an interrupted stage left lies beside it; run again"
+            yield f"{output}: an interrupted stage left files next to it; run the command again"
 
 
 def _corpora(run: RunFolder) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Copies of objects in the cache, at places that mirror theirs, so that what lies beside them lies beside the copies.
+"""Copies of objects in the cache, under paths that mirror theirs, so that neighbouring files stay neighbours.
 
 A small file for each copy says which version of the object it is and how it looked then: an object is fetched only when
 it changed, a file is stored only when it did. Where both did, the object wins: whoever stored it was further.

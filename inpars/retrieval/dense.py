@@ -30,7 +30,7 @@ from inpars.errors import ConfigError, DataFormatError
 from inpars.json_text import JsonError, parse_json
 from inpars.manifest import sha256_of
 from inpars.models import loading as models
-from inpars.models.compute_options import DtypeName
+from inpars.models.engine_backend import DtypeName
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.networks import check_length
 from inpars.progress import SILENT, Progress

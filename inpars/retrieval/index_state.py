@@ -7,7 +7,6 @@ a time holds the lock; readers need none.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
+
+from filelock import FileLock, Timeout
 
 from inpars.errors import ConfigError, DataFormatError
 from inpars.json_text import parse_json
@@ -122,11 +123,11 @@ def writing(folder: Path) -> Iterator[None]:
     with storage_errors(folder):
         (folder / SEGMENTS).mkdir(parents=True, exist_ok=True)
         (folder / DELETIONS).mkdir(exist_ok=True)
-        with (folder / LOCK).open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ConfigError(f"{folder}: another process is changing this index; wait until it is done") from None
+        try:
+            lock = FileLock(folder / LOCK).acquire(blocking=False)
+        except Timeout:
+            raise ConfigError(f"{folder}: another process is changing this index; wait until it is done") from None
+        with lock:
             yield
 
 

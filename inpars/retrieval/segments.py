@@ -1,7 +1,7 @@
 """A segment of an index on disk: documents, their embeddings and a table of ids, written once and never changed.
 
 Rows are the documents in the order they were written. Everything is memory-mapped: opening reads a few bytes, and a
-million documents need 32 MB of table. Knows nothing of models, and of faiss only that a structure may lie beside.
+million documents need 32 MB of table. Knows no models, and of faiss only that its index may be next to a segment.
 """
 
 from __future__ import annotations

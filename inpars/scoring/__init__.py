@@ -13,7 +13,7 @@ from inpars.scoring.kinds import SCORER_KINDS, ScorerKind, Windows
 from inpars.scoring.parts import score_all, score_in_parts
 
 if TYPE_CHECKING:
-    from inpars.models.compute_options import DtypeName
+    from inpars.models.engine_backend import DtypeName
     from inpars.prompting.templates import Prompt
 
 __all__ = [

@@ -15,8 +15,7 @@ from inpars.scoring.monot5 import MonoT5
 from inpars.scoring.pair_model import Batch, CompiledMargins, PairModel
 
 if TYPE_CHECKING:
-    from inpars.models.compute_options import DtypeName
-    from inpars.models.engine_backend import EngineName
+    from inpars.models.engine_backend import DtypeName, EngineName
 
 COMPARED, TIMED = (9, 40), (4, 160)  # pairs, and tokens of each, that forms are compared and timed on
 

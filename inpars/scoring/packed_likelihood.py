@@ -29,7 +29,7 @@ from inpars.scoring.query_likelihood import QueryLikelihood
 
 if TYPE_CHECKING:
     from inpars.engines.openvino_network import OpenVinoFunction
-    from inpars.models.compute_options import DtypeName
+    from inpars.models.engine_backend import DtypeName
 
 ROW_QUERY_TOKENS = 256  # of all queries of one row: what they do not see of each other is computed for nothing
 MAX_LOGITS = 1 << 25  # query tokens by vocabulary that exist at once: 128 MiB in float32

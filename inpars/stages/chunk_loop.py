@@ -2,7 +2,7 @@
 
 The same for all items of a command, for one of its shards and for the shards of a cluster's workers. Blocks, plans and
 chunks of these are those of one process, and so are the bytes; what travels for a shard is what its block is read by.
-Killed at any moment, the same command goes on after the last whole chunk.
+Killed at any moment, it resumes after the last whole chunk.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def read_mined(triples: Path) -> TeacherScores:
 def no_scores(triples: Path) -> ConfigError:
     """What is said where nobody has scored the triples."""
     return ConfigError(
-        f"{triples}: no teacher's scores lie beside these triples; give --teacher MODEL, or mine them with "
+        f"{triples}: no teacher's scores found next to these triples; give --teacher MODEL, or mine them with "
         "`inpars triples --rescore MODEL`"
     )
 

@@ -48,7 +48,7 @@ STAGE = "generate"
 BY_PROMPT = "by_prompt"
 Backend: TypeAlias = Literal["causal", "seq2seq", "vllm", "completions", "chat"]
 SERVER_BACKENDS: Mapping[Backend, Endpoint] = {"completions": "completions", "chat": "chat"}
-GREEDY = (1, 0.0, 1.0)  # queries a document, temperature, top_p
+GREEDY = (1, 0.0, 1.0)  # queries per document, temperature, top_p
 BACKEND_DEFAULTS = {"seq2seq": (3, 1.0, 0.95)}  # GenQ's for T5; the others are greedy
 
 
@@ -108,7 +108,7 @@ class GenerateOptions(ShardedOptions):
     )
     canary: bool = option(
         True,
-        help=f"stop once nearly all of the last {WINDOW} queries are of no use",
+        help=f"stop once nearly all of the last {WINDOW} queries are unusable",
         changes_result=False,
         advanced=True,
     )

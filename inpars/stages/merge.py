@@ -87,7 +87,7 @@ def _read_pieces(output: Path, shards: Sequence[Path]) -> list[_Piece]:
     """Every shard with its manifest, in order of their numbers."""
     paths = list(shards) or shards_beside(output)
     if not paths:
-        raise ConfigError(f"no shards lie beside {output}; make them with --shard I/N and this --output, or name them")
+        raise ConfigError(f"no shards found for {output}; make them with --shard I/N and this --output, or name them")
     refuse_to_overwrite([output], paths)
     return sorted((_read_piece(path) for path in paths), key=lambda piece: (piece.shard.count, piece.shard.number))
 

@@ -67,7 +67,9 @@ class Partial:
         if kept and next((line for _, line in read_lines(self.path)), None) == self.header:
             return kept - 1
         if kept:
-            self.progress.note(f"{self.stage}: {self.path} was begun with other settings or inputs and is begun anew")
+            self.progress.note(
+                f"{self.stage}: {self.path}: settings or inputs changed since the interrupted run; starting over"
+            )
         remove_partial(self.path)
         return 0
 
@@ -104,7 +106,7 @@ class Partial:
 
 
 def remove_partial(partial: Path) -> None:
-    """The work is done, or of no use."""
+    """The work is done, or unusable."""
     with storage_errors(partial):
         partial.unlink(missing_ok=True)
 

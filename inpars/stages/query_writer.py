@@ -57,7 +57,7 @@ class QueryWriting:
         return [list(range(own.start)), *within, list(range(own.stop, self.total))]
 
     def compute(self, chunks: Iterator[Chunk], saved: Partial, done: int) -> Computed:
-        """Queries of each chunk. Raises BackendError where the canary says that they are of no use."""
+        """Queries of each chunk. Raises BackendError where the canary finds them unusable."""
         canary, tally = self._canary, Tally()
         if done and self._paid is not None:
             self._paid.skipped(self._documents[self._own.start : self._own.start + done])

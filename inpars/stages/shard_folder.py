@@ -7,17 +7,16 @@ atomically, as a manifest is: a shard that has one is never done again. All work
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import shutil
 import socket
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from inpars.errors import BackendError
 from inpars.json_text import JsonError, parse_json
@@ -28,7 +27,6 @@ from inpars.storage import atomic_writer, storage_errors, to_json_line
 
 HEADER = "header.json"
 LOCK_SECONDS = 30.0  # Ray ends the workers of a dead driver long before
-TAKEN = (errno.EAGAIN, errno.EACCES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class ShardFolder:
             return folder
         with storage_errors(path):
             if path.exists():
-                progress.note(f"{path} was begun with other settings or inputs and is begun anew")
+                progress.note(f"{path}: settings or inputs changed since the interrupted run; starting over")
                 shutil.rmtree(path)
             path.mkdir(parents=True)
         _write(path / HEADER, {"made_from": header, "size": size, "total": total})
@@ -102,8 +100,10 @@ class ShardFolder:
         come, the shard is done in a file of its own.
         """
         partial = self.path / f"{shard:06}.partial"
-        with (self.path / f"{shard:06}.lock").open("w") as lock:
-            if not _locked(lock):
+        with ExitStack() as held:
+            try:
+                held.enter_context(FileLock(self.path / f"{shard:06}.lock", timeout=LOCK_SECONDS))
+            except (Timeout, NotImplementedError, OSError):  # the last two: a file system without locks
                 partial = partial.with_name(f"{shard:06}.{socket.gethostname()}.{os.getpid()}.partial")
             yield partial
             partial.unlink(missing_ok=True)
@@ -130,19 +130,6 @@ class ShardFolder:
 
     def _mark_path(self, shard: int) -> Path:
         return self.path / f"{shard:06}.done.json"
-
-
-def _locked(lock: IO[str]) -> bool:
-    """Whether this process has the lock; False where another keeps it, or the file system knows no locks."""
-    until = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except OSError as error:
-            if error.errno not in TAKEN or time.monotonic() > until:
-                return False
-        time.sleep(0.1)
 
 
 def shards_path(output: Path) -> Path:

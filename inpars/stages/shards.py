@@ -164,7 +164,7 @@ def shard_of_path(path: Path) -> Shard | None:
 
 
 def shards_beside(output: Path) -> list[Path]:
-    """The shards of an output that lie beside it, in order. Raises ConfigError where they are of several cuts."""
+    """The shards next to an output, in order. Raises ConfigError where they are of several cuts."""
     stem, ending = _split_name(output.name)
     pattern = f"{glob.escape(stem)}.shard-*-of-*{glob.escape(ending)}"
     named = {path: shard_of_path(path) for path in output.parent.glob(pattern)}

@@ -86,7 +86,7 @@ class Stage:
             remove_leftovers(self.output)
             return _known(self.output)
         if self.output.exists():
-            self.note(f"{self.output} is made again, because {reason}")
+            self.note(f"rebuilding {self.output}: {reason}")
         with storage_errors(self.output):
             manifests.manifest_path(self.output).unlink(missing_ok=True)
         started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()

@@ -69,7 +69,7 @@ def triple_writer(output: Path, *, with_ids: bool) -> Iterator[Callable[[TripleR
 
 
 def read_triple_rows(source: Path) -> Iterator[TripleRow]:
-    """Triples with what lies beside them, line for line. Raises StaleInputError where they do not fit."""
+    """Triples with the lines of the files next to them. Raises StaleInputError where they do not fit."""
     texts = stream_triple_texts(source)
     ids = read_triple_ids(ids_path(source)) if ids_path(source).exists() else None
     path = negatives_path(source)

@@ -86,6 +86,12 @@ class _Words:
         )
 
 
+class _Encoder:
+    """A bi-encoder alone."""
+
+    encode_queries = encode_documents = _Words.encode_queries
+
+
 class _Pairs:
     """A reranker alone."""
 
@@ -203,7 +209,7 @@ def container(folder: Path, main: Path) -> None:
     """A request to a deployed model; ValueError is how that says no."""
     from inpars.deploy.handler import input_fn, output_fn, predict_fn
 
-    model = _Words() if (content := main.read_bytes()).startswith(b'{"in') else _Pairs()
+    model = _Encoder() if (content := main.read_bytes()).startswith(b'{"in') else _Pairs()
     try:
         found = output_fn(predict_fn(input_fn(content), model))[0]
     except ValueError as error:

@@ -11,7 +11,7 @@ from import_graph import ROOT, Import, circles, imports_of, layer_of, modules_of
 
 LAYERS = """
     errors  records  protocols  text  cache
-    json_text  batches  progress  console  options  data  provenance  usage
+    json_text  batches  progress  console  options  data  provenance  usage  config_files
     packing  storage  runs  json_stream  fields  tables  record_files  judgements  formats  corpus_files  corpus
     manifest  topics
     models  engines  documents  datasets
@@ -21,7 +21,7 @@ LAYERS = """
     answering  interchange  reports
     stages  distributed  pipeline
     deploy  serve  remote  doctor
-    commands  cli
+    commands  cli  api
     toolkit_commands  generate  filter  generate_triples  train  rerank  evaluate  __main__
 """
 

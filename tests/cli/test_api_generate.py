@@ -170,7 +170,7 @@ def test_another_server_writes_anew(place, command, run):
     with FakeApi() as api, FakeApi() as other:
         run(command(api, 3))
         _, err = run(command(other, 3))
-        assert "q.jsonl is made again, because input changed: server" in err
+        assert "rebuilding q.jsonl: input changed: server" in err
         assert (api.asked.total(), other.asked.total()) == (3, 3)
         _, err = run(command(other, 3, "--log-prob-kind", "processed"))
         assert "input changed: server" in err

@@ -98,3 +98,12 @@ def test_notebooks_are_the_scripts(script):
     assert [cell["source"] for cell in made.cells] == ["".join(cell["source"]) for cell in kept["cells"]]
     assert [cell["id"] for cell in made.cells] == [cell["id"] for cell in kept["cells"]]
     assert not any(cell.get("outputs") for cell in kept["cells"])
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_the_code_of_a_notebook_stands_in_its_script(script):
+    cells = json.loads(script.with_suffix(".ipynb").read_text(encoding="utf-8"))["cells"]
+    text = script.read_text(encoding="utf-8")
+    codes = ["".join(cell["source"]).strip() for cell in cells if cell["cell_type"] == "code"]
+    assert codes
+    assert [code for code in codes if code not in text] == []

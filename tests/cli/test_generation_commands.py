@@ -147,7 +147,7 @@ def test_the_toolkits_speed_flags_are_named_in_one_line(run, tiny):
     _, err = run(*toolkit(tiny, *more, "--n_fewshot_examples", 3, "--unheard_of", 7), command=generate.main)
     first, second = err.splitlines()[:2]
     assert first == (
-        "left aside: --tf (PyTorch is used); --fp16 (bfloat16 is used); --max_prompt_length (the model's own limit is "
+        "ignored: --tf (PyTorch is used); --fp16 (bfloat16 is used); --max_prompt_length (the model's own limit is "
         "kept); --dataset_source pyserini (documents come from ir_datasets, whose BEIR collections are the same); "
         "--n_fewshot_examples (the prompt's own examples are shown; give a file with --examples); "
         "--unheard_of is not known"

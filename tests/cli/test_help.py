@@ -4,6 +4,7 @@ After a change that is meant, `INPARS_RENEW=help python -m pytest tests/cli/test
 `git diff tests/data/help` shows what users will see.
 """
 
+import argparse
 import difflib
 import os
 from pathlib import Path
@@ -49,15 +50,36 @@ def test_argparse_shows_the_same_words(texts, monkeypatch, capsys):
     """Nothing of what the files hold is lost on the way to the terminal: the real help has every flag and sentence."""
     monkeypatch.setenv("COLUMNS", "100")
     parser = help_texts.shown(cli.main, ["train", "reranker"])
-    words = "".join(parser.format_help().split())
+    words = "".join(parser.format_help(all_flags=True).split())
     for action in parser._actions:
-        assert all(name in words for name in action.option_strings)
-        assert "".join((action.help or "").replace("%%", "%").split())[:40] in words
+        if action.help is not argparse.SUPPRESS:
+            assert action.option_strings[0].removeprefix("--") in words
+            assert "".join((action.help or "").replace("%%", "%").split())[:40] in words
+    assert "--help-all" not in words
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_fits_a_screen_and_names_the_rest(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    parser = help_texts.shown(cli.main, [command])
+    text = parser.format_help()
+    assert len(text.splitlines()) <= 60
+    hidden = [action for action in parser._actions if getattr(action, "advanced", False)]
+    assert not [flag for flag in hidden if f"\n  {flag.option_strings[0]} " in text]
+    assert ("--help-all" in text) == bool(hidden)
+
+
+def test_help_all_has_the_rest(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["run", "--help-all"])
+    text = capsys.readouterr().out
+    assert stopped.value.code == 0
+    assert "--window-tokens" in text
+    assert "more flags" not in text
 
 
 def test_a_flag_a_default_and_a_word_are_seen(texts):
     """What the files would miss, the test would miss: each change of a parser changes the text."""
-    import argparse
 
     def text(*flags, **settings):
         parser = argparse.ArgumentParser("x")

@@ -22,7 +22,8 @@ from inpars.datasets import load_dataset
 from inpars.formats import read_run, write_documents, write_run
 from inpars.fusion.system import FirstStage, Reranking, SearchSystem, read_system, write_system
 from inpars.manifest import read_manifest
-from inpars.pipeline.results import Asked, write_mark
+from inpars.pipeline.commands import Invocation
+from inpars.pipeline.results import write_mark
 from inpars.prompting.prompts import load_prompt
 from inpars.records import Document
 from inpars.reranking import fuse_with_first_stage
@@ -82,7 +83,9 @@ def saved(system, folder="measured"):
     """A run's folder with this system and the mark of its documents."""
     folder = Path(folder)
     folder.mkdir(exist_ok=True)
-    write_mark(folder, load_dataset(None, corpus=Path("c.jsonl")), Asked(source={"corpus": "c.jsonl", "split": "test"}))
+    write_mark(
+        folder, load_dataset(None, corpus=Path("c.jsonl")), Invocation(source={"corpus": "c.jsonl", "split": "test"})
+    )
     write_system(system, folder)
     return folder
 
@@ -328,7 +331,7 @@ def test_a_moved_folder_of_documents_is_searched(run, dense, tiny):
     Path("c.jsonl").rename(folder / "documents" / "corpus.jsonl")
     retriever = shutil.copytree(tiny("sentence_transformer"), folder / "models" / "retriever")
     dataset = load_dataset(str(folder / "documents"))
-    write_mark(folder, dataset, Asked(source={"dataset": dataset.name}, documents="my/files"))
+    write_mark(folder, dataset, Invocation(source={"dataset": dataset.name}, documents="my/files"))
     write_system(replace(dense, stages=(replace(dense.stages[1], retriever=str(retriever)),)), folder)
     given = ("search", QUERIES["q0"], "--json", *COMPUTING)
     before = json.loads(run(*given, "--run", folder).out)

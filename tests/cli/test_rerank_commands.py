@@ -144,7 +144,7 @@ def test_toolkit_search_and_rerank(tiny, capsys):
     given = ["--corpus", "c.tsv", "--queries", "q.tsv", "--output_run", "o.trec", "--device", "cpu", "--top_k", "3"]
     assert toolkit_rerank.main([*given, "--model", tiny("bert_classifier"), "--batch_size", "16"]) == 0
     aside, *_ = capsys.readouterr().err.splitlines()
-    assert aside == "left aside: --batch_size (batches hold so many tokens, whatever the number of pairs)"
+    assert aside == "ignored: --batch_size (batches hold so many tokens, whatever the number of pairs)"
     assert {query_id: set(scores) for query_id, scores in read_run(Path("o.trec")).items()} == {
         query_id: set(scores) for query_id, scores in read_run(Path("o.bm25.trec")).items()
     }

@@ -125,11 +125,12 @@ def test_a_port_that_is_taken_is_said_before_models_load(files):
 def test_a_measured_run_is_served(files, tiny):
     from inpars.datasets import load_dataset
     from inpars.fusion.system import FirstStage, SearchSystem, write_system
-    from inpars.pipeline.results import Asked, write_mark
+    from inpars.pipeline.commands import Invocation
+    from inpars.pipeline.results import write_mark
 
     folder, corpus, encoder = files / "measured", files / "corpus.jsonl", tiny("sentence_transformer")
     folder.mkdir()
-    write_mark(folder, load_dataset(None, corpus=corpus), Asked(source={"corpus": str(corpus)}))
+    write_mark(folder, load_dataset(None, corpus=corpus), Invocation(source={"corpus": str(corpus)}))
     stages = (
         FirstStage(name="whole", retriever=encoder, weight=0.3),
         FirstStage(name="windows", retriever=encoder, window_tokens=8, weight=0.7),

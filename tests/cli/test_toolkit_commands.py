@@ -50,7 +50,7 @@ def test_the_best_by_mean_log_prob_stay_duplicates_and_copies_too(capsys):
     assert toolkit_filter.main([*README, "--keep_top_k", "3"]) == 0
     assert kept() == ["d01", "d02", "d00"]
     aside, command, *_ = capsys.readouterr().err.splitlines()
-    assert aside == "left aside: --dataset (the queries bring their scores and documents)"
+    assert aside == "ignored: --dataset (the queries bring their scores and documents)"
     assert command.startswith("inpars filter --input=q.jsonl --scoring-function=mean_log_probs --top-k=3")
 
 
@@ -116,7 +116,7 @@ def test_triples_of_the_toolkits_command(capsys):
     assert generate_triples.main([*given, "--n_samples", "2", "--index", "msmarco-passage", "--batch_size", "8"]) == 0
     aside, *_ = capsys.readouterr().err.splitlines()
     assert aside == (
-        "left aside: --index (an index of the dataset's own documents is built); "
+        "ignored: --index (an index of the dataset's own documents is built); "
         "--batch_size (queries are searched in blocks of 500)"
     )
     rows = [line.split("\t") for line in Path("t.ids.tsv").read_text().splitlines()]

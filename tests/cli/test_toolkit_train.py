@@ -54,7 +54,7 @@ def test_the_command_trains(tiny, tmp_path, capsys, monkeypatch):
     assert toolkit_train.main([*given, "--use_cpu", "--do_train", "--logging_steps", "10", "--unheard_of", "1"]) == 0
     aside, command, *_ = capsys.readouterr().err.splitlines()
     assert aside == (
-        "left aside: --do_train (it always trains); --logging_steps (the curve of the loss has forty points); "
+        "ignored: --do_train (it always trains); --logging_steps (the curve of the loss has forty points); "
         "--unheard_of is not known"
     )
     assert command.startswith("inpars train reranker --triples=triples.tsv")

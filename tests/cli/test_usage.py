@@ -111,7 +111,7 @@ def test_flags_of_hugging_faces_trainer_are_left_aside_with_the_one_they_may_sta
     flags = ["--output_dir", "o", "--triples", "gone.tsv", "--logging_strategy", "no"]
     assert toolkit("train")(flags) == 1
     aside = capsys.readouterr().err.splitlines()[0]
-    assert aside == "left aside: --logging_strategy is not known (is --logging_steps meant?)"
+    assert aside == "ignored: --logging_strategy is not known (is --logging_steps meant?)"
 
 
 def test_help_of_a_command(capsys):
@@ -143,7 +143,7 @@ def numeric_flags():
     for name in cli.COMMANDS:
         parser = Parser(prog=f"inpars {name}")
         importlib.import_module(cli.module_of(name)).add_arguments(parser)
-        kinds = parser._kinds() or {"": parser}
+        kinds = parser.kinds() or {"": parser}
         for kind, own in kinds.items():
             for action in own._actions:
                 if action.type in (int, float):

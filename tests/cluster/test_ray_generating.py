@@ -105,13 +105,13 @@ def test_what_one_process_began_goes_when_workers_have_done_it(ray_here, tmp_pat
 
 
 def test_the_canary_of_a_worker_stops_all(ray_here, tmp_path, collection):
-    """A fake that always asks the same is of no use: 200 queries alike."""
+    """A fake that always asks the same is unusable: 200 queries alike."""
     prompt = Prompt(
         name="test", form="{document} {query}", stop=("\n",), examples=(Example("What is this", "this is that"),)
     )
     options = GenerateOptions(model="fake", engine="ray", workers=1)
     monotonous = Corpus(_same(tmp_path))
-    with pytest.raises(BackendError, match=r"of the last \d+ queries .*of no use"):
+    with pytest.raises(BackendError, match=r"of the last \d+ queries .*unusable"):
         generate_queries(
             *(monotonous, stamp(monotonous.path), prompt, options),
             output=tmp_path / "q.jsonl",

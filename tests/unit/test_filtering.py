@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inpars.errors import ConfigError
-from inpars.filtering.filters import FilterOptions, Surroundings
+from inpars.filtering.checks import FilterContext, FilterOptions
 from inpars.filtering.filters import filter_queries as filter_with_options
 from inpars.records import SyntheticQuery
 from inpars.text.words import COPIED_WORDS, is_copied, words
@@ -21,7 +21,7 @@ def query(query_id="d1-q0", text="why does bread rise", log_probs=(-0.5, -0.5, -
 
 
 def filter_queries(queries, scores=None, example_queries=(), document_text=None, **settings):
-    around = Surroundings(example_queries=example_queries, document_text=document_text)
+    around = FilterContext(example_queries=example_queries, document_text=document_text)
     return filter_with_options(queries, FilterOptions(**settings), around, scores)
 
 

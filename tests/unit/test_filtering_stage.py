@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError, StaleInputError, UnknownNameError
-from inpars.filtering import pool as query_pool
+from inpars.filtering import query_table
 from inpars.filtering.checks import FilterContext, FilterOptions
 from inpars.filtering.filters import filter_queries
 from inpars.formats import read_synthetic_queries, write_documents
@@ -118,7 +118,7 @@ def test_near_duplicates_excluded_and_own_queries(stage):
 
 
 def test_blocks_of_queries_are_checked_each_in_its_place(stage, monkeypatch):
-    monkeypatch.setattr(query_pool, "BLOCK", 2)
+    monkeypatch.setattr(query_table, "BLOCK", 2)
     rows = [row(n, f"how does the gluten in dough number {n} hold gas") for n in range(4)]
     rows += [row(9, "Is bread good?"), row(4, "and how does the gluten in dough number 0 hold gas")]
     manifest, kept = stage(rows, around={"excluded_queries": ["is bread good"]}, drop_near_duplicates=True)

@@ -127,7 +127,7 @@ def test_near_duplicates_are_skipped_when_asked(stage):
 @pytest.mark.parametrize("text", ["", "what is it?", "What is a lake?"])
 def test_the_canary_stops_a_run_of_no_use(tmp_path, text):
     stage = Stage(tmp_path, 500)
-    with pytest.raises(BackendError, match=r"of the last 200 queries .*of no use"):
+    with pytest.raises(BackendError, match=r"of the last 200 queries .*unusable"):
         stage(PROMPT, Writer(text))
     partial = tmp_path / "queries.jsonl.partial"
     assert partial.read_text(encoding="utf-8").count('"query"') == 200, "what was written is kept"

@@ -3,12 +3,13 @@
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 
 from inpars.errors import ConfigError
-from inpars.options import Bounds, add_flags, check, from_flags, option, result_settings
+from inpars.options import Bounds, FlagGroup, add_flags, check, from_flags, option, result_settings
+from inpars.usage import Parser
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,9 @@ def test_help_shows_every_default_and_escapes_percent_signs():
     for line in (
         "--output FILE where to write --max",
         "--max-doc-tokens N longest document, 50% of the prompt (default: 256)",
-        "--threshold X least score (default: none)",
+        "--threshold X least score --",  # None says nothing
         "--measure {sum,mean} which score (default: mean)",
-        "--stop TEXT where to stop (default: none)",
+        "--stop TEXT where to stop --",
         "--layer N layers (default: 1 2)",
         "--dedup, --no-dedup drop duplicates (default: on)",
     ):
@@ -139,6 +140,28 @@ def test_bounds_in_words():
     assert Bounds().problem("--x", 2**31) == "--x is 2147483648; it must be at most 2147483647"
     assert Bounds(maximum=2**40).problem("--x", 2**40) is None
     assert Bounds(minimum=1).problem("--x", True) is None  # a switch is no number
+
+
+def test_groups_and_advanced_flags():
+    @dataclass(frozen=True)
+    class Machine:
+        FLAG_GROUP: ClassVar = FlagGroup("machine", advanced=True)
+
+        threads: int = option(2, help="threads")
+
+    @dataclass(frozen=True)
+    class Search(Machine):
+        k: int = option(10, help="results")
+        b: float = option(0.4, help="length normalisation", advanced=True)
+
+    parser = Parser(prog="x")
+    add_flags(parser, Search)
+    short, full = parser.format_help(), parser.format_help(all_flags=True)
+    assert "--k N" in short
+    assert "2 more flags: x --help-all" in short
+    assert all(text not in short for text in ("--b", "--threads", "machine:"))
+    assert full.index("--b X") < full.index("machine:") < full.index("--threads N")
+    assert from_flags(Search, parser.parse_args(["--threads", "3"])).threads == 3
 
 
 def test_a_help_that_names_its_own_default_is_left_alone():

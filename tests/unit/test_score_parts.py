@@ -66,8 +66,8 @@ def test_what_is_left_after_an_interruption_gets_the_same_bits(scorer, stopped_a
 def test_the_rest_does_not_compute_what_is_done(tiny):
     scorer = classifier(tiny)
     seen = []
-    margins = scorer._model.margins
-    scorer._model.margins = lambda batch: seen.append(len(batch["input_ids"])) or margins(batch)
+    margins = scorer._margins
+    scorer._margins = lambda batch: seen.append(len(batch["input_ids"])) or margins(batch)
     pairs = [(query, document) for query in QUERIES.values() for document in DOCUMENTS.values()]
     list(score_in_parts(scorer, pairs, {0}))
     assert len(seen) == 1

@@ -123,9 +123,7 @@ def test_changes_redo_a_stage_and_say_why(runner, change, settings, reason):
         change(runner)
     runner(**settings)
     assert runner.runs == 2
-    assert runner.progress.notes == [
-        f"{settings.get('stage', 'shout')}: {runner.output} is made again, because {reason}"
-    ]
+    assert runner.progress.notes == [f"{settings.get('stage', 'shout')}: rebuilding {runner.output}: {reason}"]
     runner(**settings | {"overwrite": False})
     assert runner.runs == 2
 

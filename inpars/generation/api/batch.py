@@ -92,7 +92,7 @@ class _Failure(NamedTuple):
 
     @property
     def refused(self) -> bool:
-        """Whether sending it again is of no use."""
+        """Whether sending it again is pointless."""
         return self.status in REFUSED | FINAL
 
 

@@ -144,7 +144,7 @@ class Server:
                 return what(self._client.with_options(max_retries=self.retries))
         except (RefusedError, NoAnswerError) as error:
             raise type(error)(
-                f"{self.url}: {error}; what is done is kept, the same command goes on from here"
+                f"{self.url}: {error}; finished work is kept; run the same command again to resume"
             ) from None
 
     def close(self) -> None:

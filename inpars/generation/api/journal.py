@@ -1,6 +1,6 @@
 """The journal of a server's answers: one line each, on the disk before it counts, so that nothing is paid for twice.
 
-It lies beside the output and stays there as the receipt. Lines hold what was answered and what it cost, never a key.
+It stays next to the output as the receipt. Lines hold what was answered and what it cost, never a key.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from inpars.generation import batch_rows as module
+from inpars.generation import auto_batch_size as module
 from inpars.generation.auto_batch_size import batch_rows, row_bytes
 
 

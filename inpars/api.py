@@ -1,0 +1,427 @@
+"""The stages as functions for notebooks and programs: `inpars.generate`, `inpars.search`, `inpars.System` and others.
+
+Each function runs the command of the same work in this process, so every flag is a keyword (`max_documents=500` is
+`--max-documents 500`). Data may be a name, a file, or records in memory. Results are records that know their file; with
+`output=PATH` the file stays there and a repeated call resumes or reuses it, otherwise it goes with this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import contextlib
+import html
+import importlib
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeAlias, TypeVar
+
+from inpars.cli import module_of
+from inpars.config_files import flag_words
+from inpars.datasets import Dataset, load_dataset
+from inpars.errors import ConfigError
+from inpars.formats import (
+    read_run,
+    read_synthetic_queries,
+    synthetic_query_record,
+    write_documents,
+    write_queries,
+    write_run,
+)
+from inpars.judgements import write_qrels
+from inpars.manifest import manifest_path
+from inpars.models.engine_backend import use_engine
+from inpars.prompting.prompts import Prompt, load_prompt
+from inpars.provenance import running
+from inpars.records import Document, Query, SyntheticQuery
+from inpars.stages.triple_files import TripleRow, read_triple_rows
+from inpars.storage import write_jsonl
+from inpars.topics import DEFAULT_SPLIT
+from inpars.usage import Parser
+
+if TYPE_CHECKING:
+    from inpars.answering.engine import Engine, Hit
+    from inpars.answering.records import Answer
+
+Item = TypeVar("Item")
+Data: TypeAlias = "str | Path | Dataset | Iterable[Document | Mapping[str, Any] | str]"
+SHOWN = 10  # records that a notebook shows
+_numbers = count(1)
+
+__all__ = [
+    "Evaluation",
+    "Records",
+    "Run",
+    "System",
+    "evaluate",
+    "filter",
+    "generate",
+    "load_corpus",
+    "load_prompt",
+    "mine_negatives",
+    "rerank",
+    "run",
+    "score",
+    "search",
+    "train_reranker",
+    "train_retriever",
+]
+
+
+class Records(list[Item], Generic[Item]):
+    """Records with the file that holds them; a table in a notebook."""
+
+    def __init__(self, items: Iterable[Item], path: Path) -> None:
+        super().__init__(items)
+        self.path = path
+
+    def to_pandas(self) -> Any:
+        """A DataFrame, a row per record."""
+        return _frame(map(_row, self))
+
+    def _repr_html_(self) -> str:
+        return _table([_row(item) for item in self[:SHOWN]], f"{len(self)} records, {self.path}")
+
+
+class Run(dict[str, dict[str, float]]):
+    """A ranking: query_id -> doc_id -> score, with the TREC run that holds it."""
+
+    def __init__(self, scores: Mapping[str, Mapping[str, float]], path: Path) -> None:
+        super().__init__({query_id: dict(found) for query_id, found in scores.items()})
+        self.path = path
+
+    def to_pandas(self) -> Any:
+        """A DataFrame of query_id, doc_id, rank and score."""
+        return _frame(self._rows())
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        from inpars.runs import rank
+
+        for query_id, scores in self.items():
+            for position, (doc_id, score) in enumerate(rank(scores), start=1):
+                yield {"query_id": query_id, "doc_id": doc_id, "rank": position, "score": score}
+
+    def _repr_html_(self) -> str:
+        rows = [row for row, _ in zip(self._rows(), range(SHOWN), strict=False)]
+        return _table(rows, f"{len(self)} queries, {self.path}")
+
+
+class Evaluation:
+    """Measures of runs with paired tests; `values` is what `inpars evaluate --json` prints, the text its table."""
+
+    def __init__(self, text: str, values: Mapping[str, Any]) -> None:
+        self.text, self.values = text, values
+
+    @property
+    def means(self) -> dict[str, dict[str, float]]:
+        """System -> measure -> mean over the queries."""
+        return {name: dict(result["means"]) for name, result in self.values["systems"].items()}
+
+    def to_pandas(self) -> Any:
+        """A DataFrame of the means, a row per system."""
+        return _frame({"system": name, **means} for name, means in self.means.items())
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.text)}</pre>"
+
+
+class System:
+    """The search system that an `inpars run` measured, in the order that was measured."""
+
+    def __init__(self, folder: Path, engine: Engine) -> None:
+        self.folder, self._engine = folder, engine
+
+    @classmethod
+    def load(cls, folder: str | Path, **flags: Any) -> System:
+        """Open the system of a run's folder, with all its models; flags as `inpars ask --run` has them."""
+        from inpars.answering.build_engine import AnswerOptions
+        from inpars.commands.common import console
+        from inpars.commands.measured import open_named_engine
+        from inpars.options import from_flags
+
+        parsed, words = _parsed("ask", {"run": folder, "quiet": True, **flags}, positional=["-"])
+        with running(["inpars", *words]):
+            answers = from_flags(AnswerOptions, parsed)
+            writes = answers.model is not None or answers.base_url is not None
+            engine = open_named_engine(parsed, Path(folder), console(parsed), answers=answers, writes=writes)
+        return cls(Path(folder), engine)
+
+    def search(self, query: str, k: int = 10) -> list[Hit]:
+        """The k best documents of a query."""
+        return self._engine.search([query], k)[0]
+
+    def rerank(self, query: str, texts: Sequence[str]) -> list[tuple[int, float]]:
+        """Position and score of each text, best first. Raises ConfigError for a system without a reranker."""
+        if self._engine.reranker is None:
+            raise ConfigError(f"{self.folder}: the system has no reranker")
+        scores = self._engine.reranker.score([(query, text) for text in texts])
+        return sorted(enumerate(scores), key=lambda pair: (-pair[1], pair[0]))
+
+    def ask(self, question: str, k: int = 5) -> Answer:
+        """An answer from the k best documents: generated if a model was named, else words of a document."""
+        return self._engine.ask(question, kind="generated" if self._engine.writer else "extractive", k=k)
+
+    def close(self) -> None:
+        """Release indexes and models."""
+        self._engine.close()
+
+    def __enter__(self) -> System:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def load_corpus(
+    data: Data, *, queries: Mapping[str, str] | None = None, qrels: Mapping[str, Mapping[str, int]] | None = None
+) -> Dataset:
+    """A collection by name, file or folder, or of documents in memory: `Document`, dicts with `text`, or texts.
+
+    `queries` (id to text) and `qrels` (query id to document id to grade) belong to documents in memory.
+    """
+    if isinstance(data, Dataset):
+        return data
+    if isinstance(data, str | Path):
+        if queries or qrels:
+            raise ConfigError("queries and qrels belong to documents in memory; a named collection has its own")
+        path = Path(data)
+        return load_dataset(None, corpus=path) if path.is_file() and path.suffix != ".zip" else load_dataset(str(data))
+    folder = _own_path("collection")
+    (folder / "qrels").mkdir(parents=True)
+    write_documents(folder / "corpus.jsonl", (_document(item, n) for n, item in enumerate(data)))
+    write_queries(folder / "queries.jsonl", (Query(name, text) for name, text in (queries or {}).items()))
+    if queries and qrels:
+        write_qrels(folder / "qrels" / f"{DEFAULT_SPLIT}.tsv", {name: dict(found) for name, found in qrels.items()})
+    return load_dataset(str(folder)) if queries and qrels else load_dataset(None, corpus=folder / "corpus.jsonl")
+
+
+def generate(
+    data: Data, *, prompt: str | Prompt = "inpars", output: str | Path | None = None, **flags: Any
+) -> Records[SyntheticQuery]:
+    """Queries for documents, with token log-probs. Flags: `inpars generate --help-all`."""
+    path = _output(output, "queries.jsonl")
+    _call("generate", {**_data(data), "prompt": _prompt(prompt), "output": path, **flags})
+    return Records(read_synthetic_queries(path), path)
+
+
+def score(
+    queries: Iterable[SyntheticQuery], data: Data, *, output: str | Path | None = None, **flags: Any
+) -> Records[SyntheticQuery]:
+    """The queries with new log-probs of one local model. Flags: `inpars score --help-all`."""
+    path = _output(output, "scored.jsonl")
+    _call("score", {**_data(data), "input": _queries(queries), "output": path, **flags})
+    return Records(read_synthetic_queries(path), path)
+
+
+def filter(  # noqa: A001 - the stage's name
+    queries: Iterable[SyntheticQuery], *, output: str | Path | None = None, **flags: Any
+) -> Records[SyntheticQuery]:
+    """The queries worth training on, best first. Flags: `inpars filter --help-all`."""
+    path = _output(output, "kept.jsonl")
+    _call("filter", {"input": _queries(queries), "output": path, **flags})
+    return Records(read_synthetic_queries(path), path)
+
+
+def mine_negatives(
+    queries: Iterable[SyntheticQuery], data: Data, *, output: str | Path | None = None, **flags: Any
+) -> Records[TripleRow]:
+    """Training triples with mined negatives. Flags: `inpars triples --help-all`."""
+    path = _output(output, "triples.tsv")
+    _call("triples", {**_data(data), "input": _queries(queries), "output": path, **flags})
+    return Records(read_triple_rows(path), path)
+
+
+def train_retriever(triples: Records[TripleRow] | str | Path, *, output: str | Path, **flags: Any) -> Path:
+    """Train a bi-encoder; its folder, for `SentenceTransformer`. Flags: `inpars train retriever --help-all`."""
+    return _trained("retriever", triples, output, flags)
+
+
+def train_reranker(triples: Records[TripleRow] | str | Path, *, output: str | Path, **flags: Any) -> Path:
+    """Train a reranker; its folder. Flags: `inpars train reranker --help-all`."""
+    return _trained("reranker", triples, output, flags)
+
+
+def search(
+    data: Data, retriever: str | Path | Sequence[str | Path] = "bm25", *, output: str | Path | None = None, **flags: Any
+) -> Run:
+    """A ranking for every query of the collection; several retrievers are fused. Flags: `inpars search --help-all`."""
+    path = _output(output, "run.trec")
+    named = [retriever] if isinstance(retriever, str | Path) else list(retriever)
+    _call("search", {**_data(data), "retriever": named, "output": path, **flags})
+    return Run(read_run(path), path)
+
+
+def rerank(
+    first: Mapping[str, Mapping[str, float]], data: Data, *, output: str | Path | None = None, **flags: Any
+) -> Run:
+    """The top of a ranking reordered by a reranker. Flags: `inpars rerank --help-all`."""
+    path = _output(output, "reranked.trec")
+    _call("rerank", {**_data(data), "run": [_run_path(first, "first")], "output": path, **flags})
+    return Run(read_run(path), path)
+
+
+def evaluate(runs: Mapping[str, Mapping[str, Mapping[str, float]]], data: Data, **flags: Any) -> Evaluation:
+    """Measures of rankings by name, with paired tests against the first. Flags: `inpars evaluate --help-all`."""
+    paths = [_run_path(scores, name) for name, scores in runs.items()]
+    given = {**_data(data), "run": paths, **flags}
+    text, _ = _call("evaluate", given)
+    values, _ = _call("evaluate", {**given, "json": True})
+    return Evaluation(text.rstrip(), json.loads(values))
+
+
+def run(data: Data | None = None, *, output: str | Path, **flags: Any) -> System:
+    """The whole pipeline; the measured system. `documents=[...]` takes files. Flags: `inpars run --help-all`."""
+    _call("run", {**({} if data is None else _data(data)), "output": output, **flags})
+    return System.load(output)
+
+
+def _trained(kind: str, triples: Records[TripleRow] | str | Path, output: str | Path, flags: Mapping[str, Any]) -> Path:
+    path = triples.path if isinstance(triples, Records) else Path(triples)
+    _call("train", {"triples": path, "output": output, **flags}, positional=[kind])
+    return Path(output)
+
+
+class _ApiParser(Parser):
+    """A parser whose errors are raised."""
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Raise ConfigError."""
+        raise ConfigError((message or "").strip())
+
+
+def _parsed(
+    command: str, flags: Mapping[str, Any], positional: Sequence[str] = ()
+) -> tuple[argparse.Namespace, list[str]]:
+    parser = _ApiParser(prog=f"inpars {command}")
+    importlib.import_module(module_of(command)).add_arguments(parser)
+    own = parser.kinds().get(positional[0], parser) if positional else parser
+    known = {key: _plain(value) for key, value in flags.items() if value is not None}
+    words = [word for part in flag_words(own, known, f"inpars {command}").values() for word in part]
+    parsed: argparse.Namespace = parser.parse_args([*positional, *words])
+    return parsed, [command, *positional, *words]
+
+
+def _call(command: str, flags: Mapping[str, Any], positional: Sequence[str] = ()) -> tuple[str, int]:
+    """What the command printed, and its exit code."""
+    parsed, words = _parsed(command, flags, positional)
+    use_engine(getattr(parsed, "engine_backend", "auto"))
+    printed = io.StringIO()
+    with running(["inpars", *words]), contextlib.redirect_stdout(printed):
+        code = importlib.import_module(module_of(command)).run(parsed)
+    return printed.getvalue(), code or 0
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _data(data: Data) -> dict[str, Any]:
+    """The flags that name a collection."""
+    if isinstance(data, str):
+        return {"corpus": data} if Path(data).is_file() and not data.endswith(".zip") else {"dataset": data}
+    if isinstance(data, Path):
+        return _data(str(data))
+    dataset = load_corpus(data)
+    return {"corpus": dataset.corpus.path} if dataset.name is None or _is_file(dataset) else {"dataset": dataset.name}
+
+
+def _is_file(dataset: Dataset) -> bool:
+    return Path(dataset.name).is_file() and not dataset.name.endswith(".zip")
+
+
+def _queries(queries: Iterable[SyntheticQuery] | str | Path) -> Path:
+    if isinstance(queries, str | Path):
+        return Path(queries)
+    if isinstance(queries, Records) and queries == list(_stored(queries.path)):
+        return queries.path
+    path = _own_path("queries.jsonl")
+    write_jsonl(path, map(synthetic_query_record, queries))
+    return path
+
+
+@cache
+def _home() -> Path:
+    """A folder for files of this process."""
+    folder = Path(tempfile.mkdtemp(prefix="inpars-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _stored(path: Path) -> Iterator[SyntheticQuery]:
+    return read_synthetic_queries(path) if path.exists() else iter(())
+
+
+def _own_path(name: str) -> Path:
+    folder = _home() / str(next(_numbers))
+    folder.mkdir()
+    return folder / name
+
+
+def _output(output: str | Path | None, name: str) -> Path:
+    return _own_path(name) if output is None else Path(output)
+
+
+def _run_path(scores: Mapping[str, Mapping[str, float]], name: str) -> Path:
+    """The ranking as a file of that name, with its manifest if it still is what a stage wrote."""
+    path = _own_path(f"{name}.trec")
+    if isinstance(scores, Run) and scores.path.exists() and read_run(scores.path) == scores:
+        shutil.copyfile(scores.path, path)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(manifest_path(scores.path), manifest_path(path))
+        return path
+    write_run(path, {query_id: dict(found) for query_id, found in scores.items()}, name)
+    return path
+
+
+def _prompt(prompt: str | Prompt) -> str:
+    if isinstance(prompt, Prompt):
+        raise ConfigError("give the prompt by name or path")
+    return prompt
+
+
+def _document(item: Document | Mapping[str, Any] | str, number: int) -> Document:
+    if isinstance(item, Document):
+        return item
+    if isinstance(item, str):
+        return Document(str(number), item)
+    if "text" not in item:
+        raise ConfigError(
+            f"document {number} has no 'text'; give dicts with text, and doc_id and title if there are some"
+        )
+    doc_id = item.get("doc_id", item.get("_id", item.get("id", number)))
+    return Document(str(doc_id), str(item["text"]), str(item.get("title") or ""))
+
+
+def _row(item: Any) -> dict[str, Any]:
+    found = asdict(item)
+    return {name: value for part in found.values() for name, value in part.items()} if "texts" in found else found
+
+
+def _frame(rows: Iterable[Mapping[str, Any]]) -> Any:
+    try:
+        pandas = importlib.import_module("pandas")
+    except ModuleNotFoundError:
+        raise ConfigError("to_pandas needs pandas: pip install pandas") from None
+    return pandas.DataFrame(list(rows))
+
+
+def _table(rows: Sequence[Mapping[str, Any]], caption: str) -> str:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(str(row.get(name, ''))[:200])}</td>" for name in names) + "</tr>"
+        for row in rows
+    )
+    return f"<table><caption>{html.escape(caption)}</caption><tr>{head}</tr>{body}</table>"

@@ -1,0 +1,93 @@
+"""Flags from a YAML file and from an earlier run."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from inpars import cli
+from inpars.config_files import add_config_flags, expanded
+from inpars.errors import ConfigError
+from inpars.usage import Parser
+
+
+@pytest.fixture
+def parser():
+    made = Parser(prog="x")
+    made.add_argument("--depth", type=int, default=3)
+    made.add_argument("--name", action="append", default=[])
+    made.add_argument("--files", nargs="+", default=[])
+    made.add_argument("--overwrite", action="store_true")
+    made.add_argument("--output")
+    add_config_flags(made)
+    return made
+
+
+def expand(parser, tmp_path, text, *typed):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    return expanded(parser, ["--config", str(path), *typed])
+
+
+def test_values_become_flags(parser, tmp_path):
+    text = "depth: 5\nname: [a, b c]\nfiles: [x, 1]\noverwrite: true\noutput: null\n"
+    words = ["--depth=5", "--name=a", "--name=b c", "--files", "x", "1", "--overwrite"]
+    assert expand(parser, tmp_path, text) == words
+    flags = parser.parse_args(words)
+    assert (flags.depth, flags.name, flags.files, flags.overwrite) == (5, ["a", "b c"], ["x", "1"], True)
+
+
+def test_a_typed_flag_replaces_the_files(parser, tmp_path):
+    assert expand(parser, tmp_path, "depth: 5\nname: [a, b]\n", "--name", "c") == ["--depth=5", "--name", "c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("dept: 5", "unknown key 'dept'; did you mean 'depth'?"),
+        ("config: other.yaml", "unknown key 'config'"),
+        ("depth: [1, 2]", "depth: it takes one value, not 2"),
+        ("depth: {a: 1}", "a number, a text or a list of them is needed"),
+        ("overwrite: maybe", "'maybe' is not true or false"),
+        ("- depth", "a mapping of flags to values is needed"),
+        ("depth: [", "not YAML"),
+    ],
+)
+def test_what_is_wrong_is_named_with_the_file(parser, tmp_path, text, problem):
+    with pytest.raises(ConfigError) as error:
+        expand(parser, tmp_path, text)
+    assert problem in str(error.value)
+    assert "c.yaml" in str(error.value)
+
+
+def test_the_flags_of_an_earlier_run_without_its_output(parser, tmp_path):
+    command = "inpars run --depth 9 --name a --name 'b c' \\\n    --output old --overwrite"
+    (tmp_path / "run.json").write_text(json.dumps({"command": command}))
+    words = expanded(parser, ["--like", str(tmp_path), "--output", "new", "--depth=1"])
+    assert words == ["--name", "a", "--name", "b c", "--output", "new", "--depth=1"]
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(ConfigError, match="stored command"):
+        expanded(parser, ["--like", str(tmp_path)])
+
+
+def test_what_is_printed_is_a_config_with_sources(tmp_path, capsys):
+    path = tmp_path / "run.yaml"
+    path.write_text("dataset: python-docs\nmax-documents: 100\nprompt: [inpars, code]\n")
+    typed = ["run", "--config", str(path), "--output", "o", "--top-k", "60"]
+    assert cli.main([*typed, "--print-config"]) == 0
+    printed = capsys.readouterr().out
+    lines = printed.splitlines()
+    assert {"max-documents: 100  # config", "top-k: 60  # command line", "rerank-depth: 20  # default"} <= set(lines)
+    again = tmp_path / "again.yaml"
+    again.write_text(printed)
+    assert cli.main(["run", "--config", str(again), "--print-config"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == yaml.safe_load(printed)
+    assert not Path("o").exists()
+
+
+def test_a_subcommand_takes_it_too(tmp_path, capsys):
+    path = tmp_path / "train.yaml"
+    path.write_text("epochs: 2\ntriples: t.tsv\noutput: m\n")
+    assert cli.main(["train", "retriever", "--config", str(path), "--print-config"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["epochs"] == 2.0
