@@ -48,9 +48,9 @@ class EvidenceOptions:
     dev_qrels: Path | None = option(None, help="judgements of --dev-queries", metavar="FILE")
     pairs: Path | None = option(
         None,
-        help="queries that people wrote, from inpars pairs, to train on next to the generated ones; the choice of the "
-        "system and the measures do not see them",
+        help="train on these queries of people too (inpars pairs)",
         metavar="FILE",
+        advanced=True,
     )
 
     def check(self, split: str) -> None:
