@@ -40,6 +40,7 @@ COMMAND_GROUPS = {
         "evaluate": "measure TREC runs, with paired tests",
     },
     "between the stages": {
+        "pairs": "make training pairs of what people wrote: headings, FAQs, search logs, votes",
         "score": "score queries for the filter: log-probs, reranker, round trip",
         "split": "hold out a development set of queries",
         "audit": "find false negatives among triples with a reranker",

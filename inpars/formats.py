@@ -266,6 +266,7 @@ def synthetic_query(
         prompt=str(record.get("prompt") or ""),
         model=str(record.get("model") or ""),
         token_ids=_token_ids(record.get("token_ids"), path, number),
+        grades=_grades(record.get("grades"), doc_id, path, number),
     )
 
 
@@ -287,6 +288,16 @@ def _token_ids(values: object, path: Path, number: int | None) -> tuple[int, ...
     return tuple(map(int, values))
 
 
+def _grades(values: object, doc_id: str, path: Path, number: int | None) -> dict[str, int]:
+    if values is None:
+        return {}
+    whole = isinstance(values, dict) and all(type(grade) is int and grade > 0 for grade in values.values())
+    if not whole or not isinstance(values, dict) or values.get(doc_id) != max(values.values(), default=0):
+        problem = "must be grades above 0 by document id, of which doc_id has the highest"
+        raise DataFormatError(problem, path=path, line=number, field="grades", excerpt=repr(values))
+    return {checked_id(key, path, number or 0): grade for key, grade in values.items()}
+
+
 def synthetic_query_record(query: SyntheticQuery, document: Document | None = None) -> dict[str, Any]:
     """The JSON form of a synthetic query; `text` is the document's, as in the InPars toolkit's files."""
     stop = query.stop_log_prob
@@ -298,6 +309,8 @@ def synthetic_query_record(query: SyntheticQuery, document: Document | None = No
     record["finish_reason"] = query.finish_reason
     record["log_prob_kind"] = query.log_prob_kind
     record["prompt"], record["model"] = query.prompt, query.model
+    if query.grades:
+        record["grades"] = dict(query.grades)
     if document is not None:
         record["text"] = document.full_text
     return record

@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeAlias
 
 LogProbKind: TypeAlias = Literal["raw", "processed", "absent"]
 FinishReason: TypeAlias = Literal["stop", "length", "error"]
+PEOPLE = "people"  # the `model` of queries that no model wrote
+ABOVE_THE_TEXT = ("title", "heading", "faq")  # the `prompt` of those that may stand above their document's text
 HIGHEST_EXPONENT = 600.0  # of e, whose sum over a query is still a number; no log-probability is above 0
 
 Run: TypeAlias = dict[str, dict[str, float]]
@@ -67,12 +69,13 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class SyntheticQuery:
-    """A query a model wrote for a document.
+    """A query a model, or people, wrote for a document.
 
     `token_log_probs` are natural logs under the model's raw distribution, one for each kept token of `text`;
     `stop_log_prob` is the value of the token that ended it, None where the length limit did. `log_prob_kind`
     says `absent` where the generator gave none. `token_ids` are the kept tokens in the model's vocabulary, empty where
-    unknown.
+    unknown. `grades` are those of all documents that answer it, where these are several or not of grade 1; `doc_id` is
+    one of the best.
     """
 
     query_id: str
@@ -85,6 +88,22 @@ class SyntheticQuery:
     prompt: str
     model: str
     token_ids: tuple[int, ...] = ()
+    grades: Mapping[str, int] = field(default_factory=dict, hash=False)
+
+    @property
+    def positives(self) -> Mapping[str, int]:
+        """Grade by document of all that answer it."""
+        return self.grades or {self.doc_id: 1}
+
+    @property
+    def by_people(self) -> bool:
+        """Whether people wrote it, so that it has no log-probabilities to be ranked by."""
+        return self.model == PEOPLE
+
+    @property
+    def may_stand_above(self) -> bool:
+        """Whether it is of a kind that may be its document's own title or heading."""
+        return self.by_people and self.prompt in ABOVE_THE_TEXT
 
     @property
     def sum_log_probs(self) -> float:

@@ -7,7 +7,7 @@ scores come from `inpars score --kind ...` and are given with --scores; filterin
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from inpars.formats import read_queries
 from inpars.manifest import Manifest
 from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.progress import Note
-from inpars.prompting.prompts import load_prompt, read_examples
+from inpars.prompting.example_choice import ExampleOptions, named_prompt
+from inpars.prompting.prompts import read_examples
 from inpars.reports.filter_comparison import table_lines
-from inpars.stages.filter import RESEMBLING, filter_file, make_surroundings
+from inpars.stages.filter import BY_PROMPT, RESEMBLING, filter_file, make_surroundings
 from inpars.stages.filter_comparison import CompareOptions, compare_file
 from inpars.stages.stage import dropped_line
 
@@ -81,7 +82,7 @@ def run(flags: argparse.Namespace) -> None:
     """Filter, or compare filters."""
     progress = console(flags)
     examples = [
-        *(load_prompt(flags.prompt).examples if flags.prompt else ()),
+        *(named_prompt(flags.prompt, ExampleOptions()).examples if flags.prompt else ()),
         *(read_examples(flags.examples) if flags.examples else ()),
     ][: flags.num_examples]
     dataset = open_dataset_if_named(flags, progress)
@@ -125,7 +126,17 @@ def _tell_kept(flags: argparse.Namespace, manifest: Manifest) -> None:
         "dropped": manifest.dropped,
         **manifest.results,
     }
-    print_result(flags, f"{text} ({dropped_line(manifest.dropped)}){told}", values)
+    kinds = "".join(f"\n  {kind}" for kind in kind_lines(manifest.results.get(BY_PROMPT, {})))
+    print_result(flags, f"{text} ({dropped_line(manifest.dropped)}){told}{kinds}", values)
+
+
+def kind_lines(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """`claim: 40 of 50 kept (10 dropped: copied 10)` for each prompt or kind of pair."""
+    lines = []
+    for kind, found in counts.items():
+        dropped = {reason: count for reason, count in found.items() if reason != "kept"}
+        lines.append(f"{kind}: {found['kept']} of {sum(found.values())} kept ({dropped_line(dropped)})")
+    return lines
 
 
 def _texts(paths: Iterable[Path], note: Note) -> list[str]:

@@ -16,10 +16,11 @@ from inpars.formats import read_synthetic_queries
 from inpars.generation.api.options import ApiOptions, check_api
 from inpars.mining.pairs import write_pairs
 from inpars.options import add_flags, from_flags
-from inpars.prompting.example_choice import ExampleOptions, choose_prompt
-from inpars.prompting.prompts import load_prompt
+from inpars.prompting.example_choice import ExampleOptions, choose_prompt, named_prompt
+from inpars.prompting.mixture import PromptSource
 from inpars.stages.engine_options import own_output
 from inpars.stages.generate import (
+    BY_PROMPT,
     SERVER_BACKENDS,
     GenerateOptions,
     default_prompt,
@@ -36,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prompt",
         metavar="NAME|PATH",
-        help="shipped prompt or prompt file (default: inpars; with --backend seq2seq the document alone)",
+        help="shipped prompt or prompt file (default: inpars; with --backend seq2seq the document alone); "
+        "claim:0.5,keywords:0.5 gives each its share of the documents",
     )
     add_flags(parser, ExampleOptions)
     add_flags(parser, GenerateOptions)
@@ -60,8 +62,12 @@ def run(flags: argparse.Namespace) -> None:
         raise ConfigError(
             "--pairs needs all queries; merge the shards and give it with the same command without --shard"
         )
-    named = load_prompt(flags.prompt) if flags.prompt else default_prompt(options.backend)
-    prompt = choose_prompt(named, from_flags(ExampleOptions, flags), options.seed)
+    examples = from_flags(ExampleOptions, flags)
+    prompt: PromptSource
+    if flags.prompt:
+        prompt = named_prompt(flags.prompt, examples, options.seed)
+    else:
+        prompt = choose_prompt(default_prompt(options.backend), examples, options.seed)
     dataset = open_dataset(flags, progress)
     if api.dry_run:
         estimate = dry_run(dataset.corpus, prompt, options, api, output)
@@ -84,4 +90,8 @@ def run(flags: argparse.Namespace) -> None:
         count = write_pairs(flags.pairs, read_synthetic_queries(flags.output), lambda d: dataset.corpus[d].full_text)
         progress.note(f"{flags.pairs}: {count} pairs")
     text = f"{output}: {manifest.output.records} queries ({dropped_line(manifest.dropped)})"
-    print_result(flags, text, {"output": str(output), "queries": manifest.output.records})
+    values = {"output": str(output), "queries": manifest.output.records}
+    if kinds := manifest.results.get(BY_PROMPT):
+        text += "".join(f"\n  {name}: {count}" for name, count in kinds.items())
+        values[BY_PROMPT] = kinds
+    print_result(flags, text, values)

@@ -39,7 +39,8 @@ from inpars.pipeline.prompt_choice import DEFAULT, TRIAL_DOCUMENTS, PromptTrials
 from inpars.pipeline.run import generate_options, known_mark, run_pipeline
 from inpars.pipeline.steps import Steps
 from inpars.progress import SILENT, Progress
-from inpars.prompting.example_choice import ExampleOptions, choose_prompt
+from inpars.prompting.example_choice import ExampleOptions, named_prompt
+from inpars.prompting.mixture import PromptSource
 from inpars.prompting.prompts import load_prompt
 from inpars.provenance import current_argv, shown_command
 from inpars.stages.evaluate_files import as_values, table
@@ -91,12 +92,13 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
     options = from_flags(PipelineOptions, flags).with_default_top_k(named)
     progress = Steps(shown, options)
     examples = from_flags(ExampleOptions, flags)
-    prompts = {name: choose_prompt(load_prompt(name), examples, options.seed) for name in _named(flags, examples)}
+    prompts = {name: named_prompt(name, examples, options.seed) for name in _named(flags, examples)}
     from_documents = names_documents(flags)
     reading = (from_flags(IngestOptions, flags, limit=None),) if from_documents else ()
     evidence = from_flags(EvidenceOptions, flags)
     evidence.check(flags.split)
-    prompt_name, prompt = next(iter(prompts.items()), (DEFAULT, load_prompt(DEFAULT)))
+    default: PromptSource = load_prompt(DEFAULT)
+    prompt_name, prompt = next(iter(prompts.items()), (DEFAULT, default))
     settings = settings_of(
         *(options, prompt, *reading),
         split=flags.split,

@@ -21,7 +21,7 @@ from inpars.commands.common import (
 from inpars.distributed import workers_of
 from inpars.options import add_flags, from_flags
 from inpars.stages.stage import dropped_line
-from inpars.stages.triples import TriplesOptions, write_triples
+from inpars.stages.triples import REPLACED, TriplesOptions, write_triples
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,4 +69,6 @@ def run(flags: argparse.Namespace) -> None:
     if options.negatives != "random":
         missed = f"{found['positive_not_retrieved']} of {found['positives']} positives"
         text += f"; {missed} are not among the documents found"
+    if REPLACED in found:
+        text += f"; {found[REPLACED]} positives replaced by a document that {options.rescore} scores higher"
     print_result(flags, text, {"output": str(flags.output), "triples": manifest.output.records, **found})

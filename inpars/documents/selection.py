@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -21,6 +21,8 @@ from inpars.errors import ConfigError
 from inpars.records import Document
 from inpars.text.hashing import sampling_key
 from inpars.text.minhash import NearDuplicates
+
+CANDIDATES = 10  # documents that are looked at for each that is picked
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +62,22 @@ def choose_documents(
     doc_ids: Sequence[str] | None = None,
     examples: Collection[str] = (),
     skip_near_duplicates: bool = False,
+    pick: Callable[[Sequence[Document], int], Sequence[int]] | None = None,
 ) -> Selection:
     """Up to `maximum` documents, uniformly at random without replacement; all of them where it is None.
 
     Documents with less text than `minimum_characters`, or with none, are never chosen (`too_short`), nor are those of
-    the `examples`. Raises ConfigError for one of `doc_ids` that is not among the documents.
+    the `examples`. `pick` chooses among the first `CANDIDATES` documents for each that is wanted, by their places.
+    Raises ConfigError for one of `doc_ids` that is not among the documents.
     """
     drawn = maximum is not None or skip_near_duplicates
     places, dropped = _by_key(documents, Wanted(minimum_characters, doc_ids, examples), seed, drawn=drawn)
     placed = documents.in_file_order() if isinstance(documents, Corpus) else documents
+    if pick is not None and maximum is not None and len(places) > maximum:
+        offered = np.sort(places[: CANDIDATES * maximum])
+        picked = pick(Picked(placed.__getitem__, offered), maximum)
+        dropped["not_sampled"] = len(places) - maximum
+        return Selection(Picked(placed.__getitem__, offered[np.sort(np.asarray(picked))]), +dropped)
     chosen = places[:maximum]
     if skip_near_duplicates:
         chosen, looked_at = _without_near_duplicates(places, placed, maximum)

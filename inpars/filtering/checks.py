@@ -133,5 +133,7 @@ class Guards:
         return next((name for name, holds in checks if holds), None)
 
     def _document(self, query: SyntheticQuery, own_text: str | None) -> str:
+        if query.may_stand_above and own_text:
+            return own_text  # the text below the heading, which may be the query itself
         look_up = self.surroundings.document_text
         return (own_text if look_up is None else look_up(query.doc_id)) or ""

@@ -85,8 +85,9 @@ def choose(pool: QueryTable, options: FilterOptions) -> Positions:
         pool.drop(alive[~kept], selection.name)
     alive, goodness = pool.alive, pool.goodness(options.ranking)
     if options.limit is not None:
-        kept = cut(pool, alive, goodness[alive], options.limit, options.spread_over)
-        pool.drop(alive[~kept], "below_top_k")
+        ranked = alive[~pool.by_people[alive]]  # what people wrote is not measured by a model's likelihood
+        kept = cut(pool, ranked, goodness[ranked], options.limit, options.spread_over)
+        pool.drop(ranked[~kept], "below_top_k")
     alive = pool.alive
     return alive[best_first(goodness[alive], pool.ids[alive])]
 

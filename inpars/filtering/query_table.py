@@ -28,6 +28,7 @@ SCORES: dict[ScoringFunction, Callable[[SyntheticQuery], float]] = {
     "mean_log_probs": lambda query: query.mean_log_probs,
     "mean_probs": lambda query: query.mean_probs,
 }
+OF_PEOPLE: dict[ScoringFunction, float] = {"sum_log_probs": 0.0, "mean_log_probs": 0.0, "mean_probs": 1.0}  # certain
 
 
 @dataclass(slots=True)
@@ -42,6 +43,9 @@ class QueryTable:
     openings: npt.NDArray[np.uint64]
     word_counts: npt.NDArray[np.uint16]
     sketches: Sketches | None
+    by_people: Mask  # queries that no model wrote
+    prompts: npt.NDArray[np.uint32]  # of each query, a place in `prompt_names`
+    prompt_names: list[str]
     absent_log_probs: int = 0  # queries that should have log-probs and have none
     resembling_own: int = 0  # queries that nearly equal the collection's own
     ids: Positions = field(init=False)  # the place of each query by id
@@ -72,6 +76,14 @@ class QueryTable:
         """How many are left out for which reason."""
         counts = np.bincount(self.reasons, minlength=len(self.reason_names))
         return Counter({name: int(n) for name, n in zip(self.reason_names, counts, strict=True) if name and n})
+
+    def by_prompt(self) -> dict[str, dict[str, int]]:
+        """For each prompt, or kind of pair, how many of its queries are kept, and how many dropped for which reason."""
+        counts: dict[str, dict[str, int]] = {name: {"kept": 0} for name in sorted(self.prompt_names)}
+        codes, frequencies = np.unique(self.prompts.astype(np.int64) << 8 | self.reasons, return_counts=True)
+        for code, count in zip(codes.tolist(), frequencies.tolist(), strict=True):
+            counts[self.prompt_names[code >> 8]][self.reason_names[code & 255] or "kept"] = count
+        return counts
 
     def column(self, name: str) -> Scores:
         """Scores as they were given. Raises UnknownNameError, and ConfigError for log-probs that are absent."""
@@ -108,6 +120,8 @@ class QueryTableBuilder:
         self._scores: dict[str, array[float]] = {name: array("d") for name in SCORES}
         self._reasons, self._counts = array("B"), array("H")
         self._keys, self._openings = array("Q"), array("Q")
+        self._by_people, self._prompts = array("B"), array("I")
+        self._prompt_names: dict[str, int] = {}
         self._block: list[Sequence[str]] = []
         self._sketches: list[Sketches] = []
         self._absent = self._resembling = 0
@@ -117,12 +131,14 @@ class QueryTableBuilder:
         found = words(query.text)
         self._ids.append(query.query_id)
         for name, score in SCORES.items():
-            self._scores[name].append(score(query))
+            self._scores[name].append(OF_PEOPLE[name] if query.by_people else score(query))
         self._reasons.append(self._code(self._guards.reason(query, found, own_text)))
         self._counts.append(min(len(found), 2**16 - 1))
         self._keys.append(words_key(found))
         self._openings.append(words_key(opening(found)))
-        self._absent += query.log_prob_kind == "absent" and query.finish_reason != "error"
+        self._by_people.append(query.by_people)
+        self._prompts.append(self._prompt_names.setdefault(query.prompt, len(self._prompt_names)))
+        self._absent += query.log_prob_kind == "absent" and query.finish_reason != "error" and not query.by_people
         self._block.append(found)
         if len(self._block) == BLOCK:
             self._flush()
@@ -139,6 +155,9 @@ class QueryTableBuilder:
             openings=np.frombuffer(self._openings, dtype=np.uint64),
             word_counts=np.frombuffer(self._counts, dtype=np.uint16),
             sketches=np.concatenate([*self._sketches, sketch_queries(())]) if self._keeps_sketches else None,
+            by_people=np.frombuffer(self._by_people, dtype=np.bool_),
+            prompts=np.frombuffer(self._prompts, dtype=np.uint32),
+            prompt_names=list(self._prompt_names),
             absent_log_probs=self._absent,
             resembling_own=self._resembling,
         )

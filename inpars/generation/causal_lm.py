@@ -1,6 +1,7 @@
 """A local causal language model as a query generator.
 
-The documents are cut, put into the prompt and sorted by length; what all prompts begin with is read once.
+The documents are cut, put into the prompt and sorted by length; what all prompts begin with is read once, of a mixture
+for each of its prompts, whose documents stand in chunks of their own.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from inpars.models import loading as models
 from inpars.models.compute_options import Placement
 from inpars.models.hardware import describe
 from inpars.models.networks import pad_id
-from inpars.prompting.templates import PromptSource
+from inpars.prompting.mixture import PromptSource, parts_of
 from inpars.records import Document, LogProbKind
 
 CHUNK_DOCUMENTS = {"cpu": 32, "cuda": 1024}  # generated and stored as a whole
@@ -55,33 +56,46 @@ class CausalGenerator:
         self._network, self._tokenizer = models.load_causal_lm(model, **where)
         self.name, self.device = model, describe(self._network.device, self._network.dtype)
         self._chunk = CHUNK_DOCUMENTS.get(self._network.device.type, CHUNK_DOCUMENTS["cpu"])
-        self._inputs = PromptTokens(self._tokenizer, prompt, self._settings.max_doc_tokens)
-        self._inputs.check_room(self._network.config, model, self._settings.max_new_tokens)
+        self._prompt, parts = prompt, parts_of(prompt)
+        self._inputs = {
+            name: PromptTokens(self._tokenizer, part, self._settings.max_doc_tokens) for name, part in parts.items()
+        }
+        for inputs in self._inputs.values():
+            inputs.check_room(self._network.config, model, self._settings.max_new_tokens)
         forward, pad = best_forward(self._network), pad_id(self._tokenizer)
         # chunks may be written side by side: this forward pass keeps nothing of a text outside its state
         self._alone = forward is not None and computes_in_bfloat16(self._network)
         own = self._settings.max_doc_tokens + CUE_TOKENS + self._settings.max_new_tokens
-        copied = 0 if forward else len(self._inputs.prefix)
+        copied = 0 if forward else max(len(inputs.prefix) for inputs in self._inputs.values())
         self._batch = self._settings.batch_size or batch_rows(
             self._network, copied + own, torch.get_num_threads() if self._alone else 1
         )
-        rows: SharedPrefixRows | HFCacheDecoder = (
-            HFCacheDecoder(self._network, self._inputs.prefix, pad)
-            if forward is None
-            else SharedPrefixRows(self._network, self._inputs.prefix, pad, forward)
-        )
         ends = frozenset(end_tokens(self._network, self._tokenizer))
-        self._writer = _Writer(rows, StopCondition(ends, prompt.stop_position, partial(_decoded, self._tokenizer)))
+        stop = StopCondition(ends, prompt.stop_position, partial(_decoded, self._tokenizer))
+        self._writers: dict[str, _Writer] = {}
+        for name, inputs in self._inputs.items():
+            rows: SharedPrefixRows | HFCacheDecoder = (
+                HFCacheDecoder(self._network, inputs.prefix, pad)
+                if forward is None
+                else SharedPrefixRows(self._network, inputs.prefix, pad, forward)
+            )
+            self._writers[name] = _Writer(rows, stop)
         self._of_thread = threading.local()
 
     def plan(self, documents: Sequence[Document]) -> list[list[int]]:
-        """Chunks of documents of similar length, short ones first."""
-        lengths = [len(text) for text in self._inputs.cut(documents)]
-        return chunks_by_length(lengths, self._chunk)
+        """Chunks of documents of one prompt and of similar length, short ones first."""
+        names = [self._prompt.name_for(document.doc_id) for document in documents]
+        chunks: list[list[int]] = []
+        for name, inputs in self._inputs.items():
+            own = [place for place, wanted in enumerate(names) if wanted == name]
+            lengths = [len(text) for text in inputs.cut([documents[place] for place in own])] if own else []
+            chunks += [[own[place] for place in chunk] for chunk in chunks_by_length(lengths, self._chunk)]
+        return chunks
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
         """The queries of each document of the chunk."""
-        return self._written(self._writer, self._prompts(documents))
+        prompts = self._prompts(documents)
+        return self._written(self._writers[prompts.name], prompts)
 
     def generate_each(self, chunks: Iterable[Sequence[Document]]) -> Iterator[list[list[GeneratedQuery]]]:
         """`generate` of each chunk, in order; in bfloat16 on a processor several at once, one thread each."""
@@ -90,21 +104,25 @@ class CausalGenerator:
         unwanted = threading.Event()
 
         def written(prompts: _Prompts) -> list[list[GeneratedQuery]]:
-            return self._written(replace(self._own_writer(), unwanted=unwanted), prompts)
+            return self._written(replace(self._own_writer(prompts.name), unwanted=unwanted), prompts)
 
         return each_alone(written, map(self._prompts, chunks), unwanted.set)
 
     def _prompts(self, documents: Sequence[Document]) -> _Prompts:
         several = self._settings.num_queries
-        prompts = [prompt for prompt in self._inputs.prompts(documents) for _ in range(several)]
-        return _Prompts(prompts, [f"{document.doc_id}-q{n}" for document in documents for n in range(several)])
+        name = self._prompt.name_for(documents[0].doc_id)
+        prompts = [prompt for prompt in self._inputs[name].prompts(documents) for _ in range(several)]
+        return _Prompts(name, prompts, [f"{document.doc_id}-q{n}" for document in documents for n in range(several)])
 
-    def _own_writer(self) -> _Writer:
-        """This thread's: its rows have a state, and a tokenizer cannot encode and decode at once."""
-        if not hasattr(self._of_thread, "writer"):
-            end = replace(self._writer.end, decode=partial(_decoded, copy.deepcopy(self._tokenizer)))
-            self._of_thread.writer = _Writer(copy.copy(self._writer.rows), end)
-        found: _Writer = self._of_thread.writer
+    def _own_writer(self, name: str) -> _Writer:
+        """This thread's of a prompt: its rows have a state, and a tokenizer cannot encode and decode at once."""
+        if not hasattr(self._of_thread, "writers"):
+            decode = partial(_decoded, copy.deepcopy(self._tokenizer))
+            self._of_thread.writers = {
+                known: _Writer(copy.copy(writer.rows), replace(writer.end, decode=decode))
+                for known, writer in self._writers.items()
+            }
+        found: _Writer = self._of_thread.writers[name]
         return found
 
     def _written(self, writer: _Writer, prompts: _Prompts) -> list[list[GeneratedQuery]]:
@@ -112,7 +130,8 @@ class CausalGenerator:
         while len(queries) < len(prompts.tokens):
             rows = slice(len(queries), len(queries) + self._batch)
             try:
-                queries += self._decode_batch(writer, prompts.tokens[rows], prompts.keys[rows])
+                shared = self._inputs[prompts.name].shared(prompts.tokens[rows])
+                queries += self._decode_batch(writer, prompts.tokens[rows], prompts.keys[rows], shared)
             except torch.OutOfMemoryError:
                 if self._batch == 1:
                     raise
@@ -120,8 +139,9 @@ class CausalGenerator:
                 torch.cuda.empty_cache()
         return [list(group) for group in slices(queries, self._settings.num_queries)]
 
-    def _decode_batch(self, writer: _Writer, prompts: Sequence[list[int]], keys: Sequence[str]) -> list[GeneratedQuery]:
-        shared = self._inputs.shared(prompts)
+    def _decode_batch(
+        self, writer: _Writer, prompts: Sequence[list[int]], keys: Sequence[str], shared: int
+    ) -> list[GeneratedQuery]:
         return decode_rows(
             BatchInvariantRows(writer.rows, self._network, shared),
             [prompt[shared:] for prompt in prompts],
@@ -133,8 +153,9 @@ class CausalGenerator:
 
 @dataclass(frozen=True, slots=True)
 class _Prompts:
-    """Token ids of each query's prompt, and what its random numbers are drawn by."""
+    """Token ids of each query's prompt, and what its random numbers are drawn by; all are of the prompt `name`."""
 
+    name: str
     tokens: list[list[int]]
     keys: list[str]
 

@@ -124,9 +124,9 @@ class Folder:
             raise DataFormatError(f"{problem} in split {split!r}; keep one of them", path=self._source)
         self.dropped["repeated_judgement"] += 1
 
-    def _positive(self, query_id: str, doc_id: str) -> None:
+    def _positive(self, query_id: str, doc_id: str, grade: int = 1) -> None:
         """That a document answers the query it stands beside; a judgement of the two says more."""
-        judged = JudgedQuery(Qrel(query_id, doc_id, 1))
+        judged = JudgedQuery(Qrel(query_id, doc_id, grade))
         if not self._new_pair(judged) and (judged.split, query_id, doc_id) in self._irrelevant:
             self.dropped["positive_judged_otherwise"] += 1
 
@@ -190,7 +190,8 @@ class Folder:
         if item.document is not None:
             self._document(item.document)
         self._query(Query(query.query_id, query.text))
-        self._positive(query.query_id, query.doc_id)
+        for doc_id, grade in query.positives.items():
+            self._positive(query.query_id, doc_id, grade)
 
     def _example(self, example: Example) -> None:
         positive = example.positive
@@ -200,7 +201,7 @@ class Folder:
             return
         self._query(example.query)
         self._document(positive)
-        self._positive(example.query.query_id, positive.doc_id)
+        self._positive(example.query.query_id, positive.doc_id, example.grade)
         found = self._finds(example)
         self._count_bare(example, scored=any(finds[0].reranker_score is not None for finds in found.values()))
         for doc_id, finds in found.items():
@@ -256,6 +257,8 @@ class Folder:
         if negative.reranker_score is not None:
             record["reranker_score"] = negative.reranker_score
             record["positive_reranker_score"] = example.positive_reranker_score
+        if example.grade != 1:
+            record["positive_grade"] = example.grade
         if others:
             record["also"] = {other.source or self._origin: other.rank for other in others}
         return record

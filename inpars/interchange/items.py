@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, groupby
 from typing import Any, TypeAlias
 
@@ -37,6 +37,7 @@ class Example:
     negatives: tuple[Negative, ...] = ()
     positive_score: float | None = None
     positive_reranker_score: float | None = None
+    grade: int = 1  # of the positive
 
     @property
     def distinct_negatives(self) -> tuple[Negative, ...]:
@@ -118,6 +119,7 @@ class Group:
     positives: tuple[Document, ...]
     negatives: tuple[Negative, ...]
     positive_scores: tuple[float | None, ...]  # of the reranker, one a positive
+    grades: tuple[int, ...]  # of the positives
 
 
 def grouped(examples: Iterable[Example]) -> Iterator[Group]:
@@ -126,7 +128,8 @@ def grouped(examples: Iterable[Example]) -> Iterator[Group]:
         together = list(neighbours)
         scores = {example.positive: example.positive_reranker_score for example in together}
         everything = Example(together[0].query, together[0].positive, tuple(chain(*(e.negatives for e in together))))
-        yield Group(everything.query, tuple(scores), everything.distinct_negatives, tuple(scores.values()))
+        grades = tuple({example.positive: example.grade for example in together}.values())
+        yield Group(everything.query, tuple(scores), everything.distinct_negatives, tuple(scores.values()), grades)
 
 
 def of_labels(query: Query, labels: Iterable[tuple[Document, int]]) -> Iterator[Item]:
@@ -144,7 +147,8 @@ def of_labels(query: Query, labels: Iterable[tuple[Document, int]]) -> Iterator[
     negatives = tuple(Negative(document) for document, grade in grades.items() if grade <= 0)
     for document in positives:
         yield JudgedQuery(Qrel(query.query_id, document.doc_id, grades[document]))
-    yield from examples_of(query, positives, negatives)
+    for item in examples_of(query, positives, negatives):
+        yield replace(item, grade=grades[item.positive]) if isinstance(item, Example) else item
 
 
 def examples_of(

@@ -5,7 +5,7 @@ The order of columns counts there, not their names, except that `label`, `labels
     triplet       anchor, positive, negative                a row a triple
     n-tuple       anchor, positive, negative_1 ...          a row a query, as many negatives as most queries have
     pair          anchor, positive
-    labeled-pair  query, passage, label                     1 for the positive, 0 for a negative
+    labeled-pair  query, passage, label                     a positive's grade, 0 for a negative
     labeled-list  query, docs, labels                       a row a query
     scored-pair   query, passage, score                     the reranker's, or those of --run
     margin        anchor, positive, negative, score         the reranker's difference, for MarginMSE
@@ -206,14 +206,14 @@ def _run_rows(source: Source) -> Iterator[Row]:
 
 def _list_row(group: Group) -> Row:
     documents = [*group.positives, *(negative.document for negative in group.negatives)]
-    labels = [1] * len(group.positives) + [0] * len(group.negatives)
+    labels = [*group.grades, *[0] * len(group.negatives)]
     return {"query": group.query.text, "docs": [document.full_text for document in documents], "labels": labels}
 
 
 def _pair_rows(group: Group, layout: Layout, written: Written) -> Iterator[Row]:
-    positives = zip(group.positives, group.positive_scores, strict=True)
+    positives = zip(group.positives, group.grades, group.positive_scores, strict=True)
     negatives = ((negative.document, negative.reranker_score) for negative in group.negatives)
-    found = [*((document, 1, score) for document, score in positives), *((d, 0, score) for d, score in negatives)]
+    found = [*positives, *((document, 0, score) for document, score in negatives)]
     for document, label, score in found:
         row = {"query": group.query.text, "passage": document.full_text}
         if layout == "labeled-pair":

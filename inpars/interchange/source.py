@@ -61,7 +61,7 @@ class Source:
         if self.files is not None:
             found = read_examples(self.files, self.corpus, self._query_text())
         elif self.synthetic is not None:
-            found = (Example(Query(query.query_id, query.text), document) for query, document, _ in self.records())
+            found = self._synthetic_examples()
         else:
             found = self._judged_examples()
         return self.progress.track(found, total=None, description="converting", unit="queries")
@@ -120,7 +120,7 @@ class Source:
         for example in self.together():
             query_id, doc_id = example.query.query_id, example.positive.doc_id
             if seen.add(query_id, doc_id):
-                yield JudgedQuery(Qrel(query_id, doc_id, 1), TRAINING_SPLIT)
+                yield JudgedQuery(Qrel(query_id, doc_id, example.grade), TRAINING_SPLIT)
 
     def rankings(self) -> Iterator[tuple[str, list[tuple[str, float]]]]:
         """Query id and ranked documents of the run, best first."""
@@ -142,7 +142,10 @@ class Source:
     def ungraded(self) -> Counter[str]:
         """What of a dataset's judgements is lost where only relevant pairs are written."""
         found: Counter[str] = Counter()
-        if self.files is not None or self.synthetic is not None or self.dataset is None:
+        if self.files is not None or self.synthetic is not None:
+            found["grades above 1"] = sum(example.grade > 1 for example in self.examples())
+            return +found
+        if self.dataset is None:
             return found
         for query_id in self.topics.queries:
             grades = self.topics.qrels.get(query_id, {}).values()
@@ -207,7 +210,15 @@ class Source:
         for query in self.topics.as_queries():
             for doc_id, grade in self.topics.qrels.get(query.query_id, {}).items():
                 if grade > 0:
-                    yield Example(query, corpus[doc_id])
+                    yield Example(query, corpus[doc_id], grade=grade)
+
+    def _synthetic_examples(self) -> Iterator[Example]:
+        """One for each document that answers a query; those besides its own come from the corpus."""
+        for query, document, _ in self.records():
+            asked = Query(query.query_id, query.text)
+            for doc_id, grade in query.positives.items():
+                other = doc_id != query.doc_id
+                yield Example(asked, self.needed_corpus()[doc_id] if other else document, grade=grade)
 
 
 def _as_documents(path: Path) -> Iterator[Document]:

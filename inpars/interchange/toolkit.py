@@ -25,7 +25,7 @@ V1_NAMES = {"text": "doc_text", "query": "question"}
 TEXT_FIELDS = ("text", "doc_text")
 OURS = {
     *("query_id", "doc_id", "query", "question", "text", "doc_text", "log_probs", "token_ids", "stop_log_prob"),
-    *("finish_reason", "log_prob_kind", "prompt", "model"),
+    *("finish_reason", "log_prob_kind", "prompt", "model", "grades"),
 }
 
 

@@ -69,6 +69,7 @@ def _example(query: Query, positive: Document, negatives: list[Document], known:
         tuple(found for document in negatives for found in _negatives(document, known.get(document.doc_id, {}))),
         first.get("positive_score"),
         first.get("positive_reranker_score"),
+        first.get("positive_grade") or 1,
     )
 
 
@@ -147,6 +148,10 @@ def read_negative_rows(path: Path) -> Iterator[dict[str, Any]]:
         for name in ("score", "positive_score", "reranker_score", "positive_reranker_score"):
             if row.get(name) is not None:
                 number_of(row[name], name, path, number)
+        grade = row.get("positive_grade")
+        if grade is not None and (type(grade) is not int or grade < 1):
+            problem = "must be a whole number above 0"
+            raise DataFormatError(problem, path=path, line=number, field="positive_grade", excerpt=repr(grade))
         ranks = row.get("also") or {}
         if not isinstance(ranks, dict) or not all(map(_is_rank, (row.get("rank"), *ranks.values()))):
             raise DataFormatError("ranks must be whole numbers", path=path, line=number, field="rank")

@@ -82,7 +82,9 @@ def _against(false_one: AuditedTriple, true_one: AuditedTriple) -> AuditedTriple
     if false_one.origin is not None and true_one.origin is not None:
         same = false_one.origin.get("source") == true_one.origin.get("source")
         score = false_one.origin.get("score") if same else None  # scores of two retrievers cannot be compared
-        origin = {**true_one.origin, "positive_score": score, "relabelled": True}
+        known = {name: value for name, value in true_one.origin.items() if name != "positive_grade"}
+        graded = {"positive_grade": 1} if "positive_grade" in true_one.origin else {}  # nobody graded the new one
+        origin = {**known, "positive_score": score, "relabelled": True, **graded}
     return AuditedTriple(
         true_one.query,
         false_one.negative,

@@ -1,8 +1,8 @@
 """Which documents stand against a query's positive, and which never may. Pure functions over rankings.
 
 Never drawn: the positive, a document of the same text, a document judged relevant for the query or for one with the
-same words, or one of the same text as that. Rules on scores keep what is probably relevant away: TopK-MarginPos and
-TopK-PercPos of NV-Retriever (arXiv 2407.15831).
+same words, or one of the same text as that; for a query that is a heading, a passage below the same heading. Rules on
+scores keep what is probably relevant away: TopK-MarginPos and TopK-PercPos of NV-Retriever (arXiv 2407.15831).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeAlias
 
 from inpars.errors import ConfigError
+from inpars.pairs.headings import headings_of
 from inpars.records import Document, Qrels
 from inpars.runs import rank
 from inpars.text.words import words, words_key
@@ -59,8 +60,8 @@ class Negative:
     reranker_score: float | None = None
     positive_reranker_score: float | None = None
 
-    def record(self, query_id: str, positive_doc_id: str) -> dict[str, Any]:
-        """The JSON form; the reranker's scores only where it gave any."""
+    def record(self, query_id: str, positive_doc_id: str, positive_grade: int | None = None) -> dict[str, Any]:
+        """The JSON form; the reranker's scores and the positive's grade only where there are any."""
         found: dict[str, Any] = {
             "query_id": query_id,
             "positive_doc_id": positive_doc_id,
@@ -73,7 +74,7 @@ class Negative:
         if self.reranker_score is not None:
             found["reranker_score"] = self.reranker_score
             found["positive_reranker_score"] = self.positive_reranker_score
-        return found
+        return found if positive_grade is None else {**found, "positive_grade": positive_grade}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,7 @@ class ExcludedDocuments:
 
     doc_ids: frozenset[str]
     text_keys: frozenset[int]
+    heading: str | None = None  # which the query is; no passage below it may be drawn
 
     @classmethod
     def of(cls, corpus: Documents, doc_ids: Iterable[str]) -> ExcludedDocuments:
@@ -247,9 +249,19 @@ def _refusal(forbidden: ExcludedDocuments, corpus: Documents, rule: ScoreRule) -
             return "text_of_a_positive"
         if key in seen:
             return "text_drawn_already"
-        if candidate.source != "bm25" and not corpus[candidate.doc_id].full_text.strip():  # BM25 finds no empty ones
-            return "empty_text"
-        seen.add(key)
-        return None
+        reason = _unfit(candidate, forbidden.heading, corpus)
+        if reason is None:
+            seen.add(key)
+        return reason
 
     return refuse
+
+
+def _unfit(candidate: Negative, heading: str | None, corpus: Documents) -> str | None:
+    """Why the document itself cannot be drawn; below the heading that the query is, its title is not shown."""
+    if heading is None and candidate.source == "bm25":  # which finds no empty ones
+        return None
+    document = corpus[candidate.doc_id]
+    if heading is not None and heading in headings_of(document):
+        return "below_the_same_heading"
+    return None if (document.full_text if heading is None else document.text).strip() else "empty_text"

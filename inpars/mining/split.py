@@ -80,13 +80,28 @@ class SourceGroups:
 
     def joined(self, clusters: Numbers) -> Numbers:
         """Clusters that also hold together what comes from one source, (documents,)."""
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
-
         sources = np.array(self._files if self.held_out_by == "file" else self._sections, dtype=np.uint64)
         _, source = np.unique(sources, return_inverse=True)
-        _, cluster = np.unique(clusters, return_inverse=True)
-        size = len(clusters)
-        links = coo_array((np.ones(size), (cluster, size + source)), shape=(2 * size, 2 * size))
-        labels: Numbers = connected_components(links, directed=False)[1][cluster].astype(np.int64)
-        return labels
+        return _components(clusters, source)
+
+
+def linked(clusters: Numbers, one: Numbers, other: Numbers) -> Numbers:
+    """Clusters that also hold pairs of documents together, which are given by their places."""
+    _, cluster = np.unique(clusters, return_inverse=True)
+    return _connected(cluster, cluster[one], cluster[other], int(cluster.max()) + 1)
+
+
+def _components(clusters: Numbers, groups: Numbers) -> Numbers:
+    """Clusters joined where they share a group."""
+    _, cluster = np.unique(clusters, return_inverse=True)
+    size = len(clusters)
+    return _connected(cluster, cluster, size + groups, 2 * size)
+
+
+def _connected(cluster: Numbers, one: Numbers, other: Numbers, size: int) -> Numbers:
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    links = coo_array((np.ones(len(one)), (one, other)), shape=(size, size))
+    labels: Numbers = connected_components(links, directed=False)[1][cluster].astype(np.int64)
+    return labels

@@ -25,6 +25,7 @@ from inpars.mining.negatives import (
     in_random_order,
     window,
 )
+from inpars.pairs.headings import name_in
 from inpars.protocols import PairScorer
 from inpars.records import Document, Query, Run, Triple
 from inpars.runs import rank
@@ -46,6 +47,10 @@ class QueryWithPositives:
 
     query: Query
     positives: tuple[str, ...]
+    may_stand_above: bool = False  # the query may be a heading of its document
+    is_generated: bool = False  # a model wrote it for its only positive, which may be replaced
+    own: str | None = None  # the document it was written for, where another is the positive
+    grades: Mapping[str, int] = field(default_factory=dict)  # of the positives, where they are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class Draw:
     rule: ScoreRule = field(default_factory=ScoreRule)
     rescore_candidates: int = 10
     seed: int = 0
+    best_positives: bool = False
 
     def __post_init__(self) -> None:
         """Raise ConfigError for numbers that make no sense."""
@@ -67,8 +73,8 @@ class Draw:
 
     @property
     def searched(self) -> tuple[Source, ...]:
-        """The retrievers that are asked; random negatives need BM25 for the round trip alone."""
-        return SOURCES[self.negatives] or (("bm25",) if self.positive_within else ())
+        """The retrievers that are asked; random negatives need BM25 for the round trip and for positives alone."""
+        return SOURCES[self.negatives] or (("bm25",) if self.positive_within or self.best_positives else ())
 
     def depth(self, relevant: int) -> int:
         """Documents asked for: the window, the positive, and room for those judged relevant, in few sizes."""
@@ -83,6 +89,13 @@ class MinedQuery:
     query: Query
     positive: Document
     negatives: Sequence[Negative]
+    is_heading: bool = False
+    grade: int | None = None  # of the positive
+    own: str | None = None  # the document that the query was written for, where another is the positive
+
+    def text_of(self, document: Document) -> str:
+        """What is shown of a document: not its title where the query is a heading, which would give it away."""
+        return document.text if self.is_heading else document.full_text
 
     @property
     def triples(self) -> list[Triple]:
@@ -164,7 +177,8 @@ class NegativeMiner:
         found: dict[str, frozenset[str]] = {}
         for asked in block:
             query, several = asked.query, asked.positives if len(asked.positives) > 1 else ()
-            itself = (query.query_id,) if query.query_id in own else ()
+            itself = [query.query_id] if query.query_id in own else []
+            itself += [] if asked.own is None else [asked.own]
             found[query.query_id] = self._judged.relevant(query.query_id, query.text).union(several, itself)
         return found
 
@@ -196,6 +210,8 @@ class NegativeMiner:
         ]
         for positive in asked.positives:
             document = self._corpus[positive]
+            heading = name_in(asked.query.text, document) if asked.may_stand_above else None
+            against = replace(forbidden, heading=heading)
             scores = {
                 source: similar[query_id, positive]
                 for source, (_, similar) in found.items()
@@ -207,9 +223,9 @@ class NegativeMiner:
             if reason is not None:
                 self.counts.dropped[reason] += 1
                 continue
-            pool = self._pool(asked.query, document, windows, forbidden, scores)
+            pool = self._pool(asked.query, document, windows, against, scores)
             if pool is not None:
-                yield pool
+                yield replace(pool, grade=asked.grades.get(positive), own=asked.own)
 
     def _pool(
         self,
@@ -236,7 +252,8 @@ class NegativeMiner:
             positive_scores=positive_scores,
         )
         self.counts.passed_over += passed_over
-        return self._kept(MinedQuery(query, positive, chosen), too_near="too_near_the_positive" in passed_over)
+        mined = MinedQuery(query, positive, chosen, forbidden.heading is not None)
+        return self._kept(mined, too_near="too_near_the_positive" in passed_over)
 
     @property
     def _pool_size(self) -> int:
@@ -259,11 +276,11 @@ class NegativeMiner:
 
     def _rescored(self, pools: Sequence[MinedQuery], scorer: PairScorer) -> Iterator[MinedQuery]:
         """The candidates with the scorer's scores, and of them those the rule admits, in the order of the draw."""
-        documents = {(pool.query.text, pool.positive.doc_id): pool.positive.full_text for pool in pools}
+        documents = {(pool.query.text, pool.positive.doc_id): pool.text_of(pool.positive) for pool in pools}
         for pool in pools:
             for negative in pool.negatives:
                 key = (pool.query.text, negative.doc_id)
-                documents.setdefault(key, self._corpus[negative.doc_id].full_text)
+                documents.setdefault(key, pool.text_of(self._corpus[negative.doc_id]))
         scored = scorer.score([(text, document) for (text, _), document in documents.items()])
         scores = dict(zip(documents, scored, strict=True))
         for pool in pools:
@@ -279,7 +296,7 @@ class NegativeMiner:
             admitted = [one for one in rescored if self._draw.rule.admits(one.reranker_score, positive_score)]
             self.counts.passed_over.update({"too_near_the_positive": len(rescored) - len(admitted)})
             kept = self._kept(
-                MinedQuery(pool.query, pool.positive, admitted[: self._draw.per_query]),
+                replace(pool, negatives=admitted[: self._draw.per_query]),
                 too_near=len(admitted) < len(rescored),
             )
             if kept is not None:

@@ -58,6 +58,7 @@ class Work:
     embedded: tuple[str, ...] = ()  # parts whose embeddings the cache holds
     written: int = 0  # documents that a trial of the prompt has written for
     judged: int | None = None  # dev queries, which the mix and the reranking are chosen by in place of written ones
+    pairs: int = 0  # queries of people that are trained on too
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +251,7 @@ class _Planner:
 
     def _training(self, options: PipelineOptions, documents: int) -> Share:
         """Trainings of the bi-encoder and the embeddings by it; of a reranker that did not write the queries too."""
-        rates, triples = self.rates, min(options.top_k, documents) * options.per_query
+        rates, triples = self.rates, (min(options.top_k, documents) + self.work.pairs) * options.per_query
         each = rates.embed_windows if options.window_tokens else rates.embed
         seconds = 2 * rates.start_encoder
         if options.retriever != BM25:

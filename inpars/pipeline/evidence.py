@@ -5,13 +5,13 @@ Real queries without judgements say how far the written ones are from what peopl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from inpars.datasets import Dataset
-from inpars.errors import ConfigError
-from inpars.formats import read_queries
+from inpars.errors import ConfigError, StaleInputError
+from inpars.formats import read_queries, read_synthetic_queries
 from inpars.fusion.matching import LEAST_QUERIES
 from inpars.judgements import read_qrels
 from inpars.manifest import stamp
@@ -47,6 +47,12 @@ class EvidenceOptions:
         None, help="choose the system on these queries and --dev-qrels instead of generated queries", metavar="FILE"
     )
     dev_qrels: Path | None = option(None, help="judgements of --dev-queries", metavar="FILE")
+    pairs: Path | None = option(
+        None,
+        help="train on these queries of people too (inpars pairs)",
+        metavar="FILE",
+        advanced=True,
+    )
 
     def check(self, split: str) -> None:
         """Raise ConfigError for flags that contradict each other; `split` is the one that is measured by."""
@@ -63,7 +69,7 @@ class EvidenceOptions:
     def settings(self) -> dict[str, Any]:
         """What decides results, files by content."""
         files = {"unlabelled_queries": self.unlabelled_queries, "dev_queries": self.dev_queries}
-        files |= {"dev_qrels": self.dev_qrels}
+        files |= {"dev_qrels": self.dev_qrels, "pairs": self.pairs}
         hashes = {name: None if path is None else stamp(path).sha256[:SHORTEST] for name, path in files.items()}
         return {**hashes, "match_queries": self.match_queries, "dev_split": self.dev_split}
 
@@ -75,6 +81,8 @@ class Evidence:
     judged: Topics | None = None
     unlabelled: Topics | None = None
     match: bool = False
+    pairs: Path | None = None  # queries of people, to train on
+    pair_count: int = 0
 
     @property
     def real(self) -> list[str]:
@@ -88,16 +96,32 @@ def read_evidence(options: EvidenceOptions, dataset: Dataset, measured: Topics |
 
     Raises ConfigError where too few queries are left.
     """
-    found = Evidence(match=options.match_queries)
+    pairs = 0 if options.pairs is None else count_pairs(options.pairs, dataset)
+    found = Evidence(match=options.match_queries, pairs=options.pairs, pair_count=pairs)
     if options.unlabelled_queries is not None:
         texts = _texts(options.unlabelled_queries, progress)
         if len(texts) < LEAST_QUERIES:
             raise ConfigError(f"{options.unlabelled_queries}: {len(texts)} queries are too few, give {LEAST_QUERIES}")
-        found = Evidence(unlabelled=Topics(UNLABELLED, texts, {}), match=options.match_queries)
+        found = replace(found, unlabelled=Topics(UNLABELLED, texts, {}))
     judged = _judged(options, dataset, progress)
     if judged is None:
         return found
-    return Evidence(judged=_without(judged, measured, progress), unlabelled=found.unlabelled, match=found.match)
+    return replace(found, judged=_without(judged, measured, progress))
+
+
+def count_pairs(path: Path, dataset: Dataset) -> int:
+    """How many there are. Raises ConfigError for queries of a model, StaleInputError for those of another corpus."""
+    count = 0
+    for count, query in enumerate(read_synthetic_queries(path), start=1):  # noqa: B007
+        if not query.by_people:
+            raise ConfigError(
+                f"{path}: {query.query_id} is a query of {query.model or 'a model'}; inpars pairs makes pairs"
+            )
+        if absent := next((doc_id for doc_id in query.positives if doc_id not in dataset.corpus), None):
+            raise StaleInputError(
+                f"{path}: document {absent!r} is not in {dataset.name}; make the pairs of this corpus"
+            )
+    return count
 
 
 def _judged(options: EvidenceOptions, dataset: Dataset, progress: Progress) -> Topics | None:

@@ -14,6 +14,7 @@ from typing import Any
 from inpars.manifest import Manifest, read_manifest
 from inpars.pipeline.held_out import choice_files, split_files
 from inpars.reports.schema import FunnelRow
+from inpars.stages.filter import BY_PROMPT
 from inpars.training.examples import batches_of
 from inpars.training.options import TrainOptions, steps_of
 
@@ -51,13 +52,14 @@ TRAINING_FLAGS = {"retriever": "--retriever-epochs", "reranker": "--reranker-epo
 def funnel_of(manifests: Mapping[str, Manifest], skipped: Mapping[str, str] = MappingProxyType({})) -> list[FunnelRow]:
     """The rows from documents to steps.
 
-    Of the manifests `generate`, `looks`, `filter`, `split`, `choice split`, `triples`, `retriever` and `reranker` those
-    that there are; `skipped` says why one of the last two was not trained.
+    Of the manifests `generate`, `looks`, `filter`, `pairs`, `split`, `choice split`, `triples`, `retriever` and
+    `reranker` those that there are; `skipped` says why one of the last two was not trained.
     """
     rows: dict[str, Callable[[Manifest], Iterator[FunnelRow]]] = {
         "generate": _generated,
         "looks": _looking,
         "filter": _kept,
+        "pairs": _added,
         "split": partial(_held_out, purpose="measure by", flag="--dev-share"),
         "choice split": partial(_held_out, purpose="choose the system by", flag="--training never"),
         "triples": _mined,
@@ -115,12 +117,27 @@ def _looking(manifest: Manifest) -> Iterator[FunnelRow]:
 def _kept(manifest: Manifest) -> Iterator[FunnelRow]:
     yield from _left_out(manifest.dropped, QUERIES)
     yield from _records(manifest, "queries kept", "query kept", "--top-k")
+    for prompt, counts in manifest.results.get(BY_PROMPT, {}).items():
+        reasons = ", ".join(
+            f"{count} {QUERIES.get(name, (name, ''))[0]}" for name, count in counts.items() if name != "kept"
+        )
+        yield FunnelRow(f"of the {sum(counts.values())} written with prompt {prompt!r}", counts["kept"], reasons)
+
+
+def _added(manifest: Manifest) -> Iterator[FunnelRow]:
+    yield FunnelRow("queries of people", manifest.results["pairs"], "--pairs")
+    yield from _left_out(manifest.dropped, {"words_of_a_pair": ("with the words of one of these", "--pairs")})
 
 
 def _held_out(manifest: Manifest, purpose: str, flag: str) -> Iterator[FunnelRow]:
     if (held_out := manifest.results.get("dev")) is not None:
         yield FunnelRow(f"held out to {purpose}", held_out, flag, left_out=True)
-    yield from _left_out(manifest.dropped, {"words_of_a_dev_query": ("with the words of one of these", flag)})
+    reasons = {
+        "words_of_a_dev_query": ("with the words of one of these", flag),
+        "heading_of_a_dev_document": ("that are headings above these", flag),
+        "pair_of_a_dev_document": ("of people, about the documents of these", flag),
+    }
+    yield from _left_out(manifest.dropped, reasons)
     yield from _records(manifest, "queries to train on", "query to train on", flag)
 
 

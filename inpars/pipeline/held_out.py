@@ -32,13 +32,23 @@ class HeldOut:
 
 
 def hold_out_queries(
-    queries: Path, dataset: Dataset, options: PipelineOptions, folder: Path, stage_kwargs: Mapping[str, Any]
+    queries: Path,
+    dataset: Dataset,
+    options: PipelineOptions,
+    folder: Path,
+    stage_kwargs: Mapping[str, Any],
+    settings: SplitOptions | None = None,
 ) -> HeldOut:
     """Set queries of whole files aside; with too few files or queries for that, all are trained on."""
     files = split_files(folder)
     try:
         manifest = split_file(
-            queries, dataset.corpus, dataset.corpus_stamp, split_settings(options), files=files, **stage_kwargs
+            queries,
+            dataset.corpus,
+            dataset.corpus_stamp,
+            settings or split_settings(options),
+            files=files,
+            **stage_kwargs,
         )
     except ConfigError as error:
         return HeldOut(queries, None, f"Nothing was measured: {error}.")
@@ -57,9 +67,9 @@ def choice_files(folder: Path) -> SplitFiles:
     return SplitFiles.named(folder / "queries.to_train_on.jsonl", folder / "queries.to_choose_by.jsonl")
 
 
-def split_settings(options: PipelineOptions) -> SplitOptions:
-    """How a run splits its queries."""
-    return SplitOptions(dev_share=options.dev_share, by_source=True, seed=options.seed)
+def split_settings(options: PipelineOptions, *, with_pairs: bool = False) -> SplitOptions:
+    """How a run splits its queries; those of people are never measured by."""
+    return SplitOptions(dev_share=options.dev_share, by_source=True, seed=options.seed, dev_pairs=not with_pairs)
 
 
 def said_of_judges(measured: Topics | None, chosen_by: Topics | None) -> str:

@@ -22,7 +22,7 @@ from inpars.pipeline.budget import PLANNED, Part, Plan, Share, Work, plan_run, t
 from inpars.pipeline.options import PipelineOptions, budget_seconds
 from inpars.pipeline.prompt_choice import TriedPrompt
 from inpars.pipeline.steps import Steps
-from inpars.prompting.templates import PromptSource
+from inpars.prompting.mixture import PromptSource
 from inpars.reports.formatting import duration
 from inpars.reports.schema import BudgetRow
 from inpars.retrieval.bm25 import bm25_index
@@ -72,6 +72,7 @@ def planned_options(
     steps: Steps,
     tried: TriedPrompt | None = None,
     judged: Topics | None = None,
+    pairs: int = 0,
 ) -> tuple[PipelineOptions, Frozen | None]:
     """The options as the budget leaves them, with the plan; it is made where the folder has none for these settings.
 
@@ -83,6 +84,7 @@ def planned_options(
         return options, None
     queries = None if topics is None else len(topics.first(options.limit).queries)
     sizes = {"queries": queries, "judged": None if judged is None else len(judged.queries)}
+    sizes |= {"pairs": pairs} if pairs else {}
     asked = _asked(dataset, options, free) | sizes
     frozen = read_plan(folder)
     if frozen is not None and (changed := _changed(frozen.asked, asked)):
@@ -113,7 +115,7 @@ def _made(
 
     bm25_index(dataset.corpus, threads=options.threads, progress=steps)  # the run's own, which every plan has
     rates, embedded = measure_rates(dataset, prompt, options, steps)
-    sizes = {name: asked[name] for name in ("queries", "judged")}
+    sizes = {name: asked[name] for name in ("queries", "judged", "pairs") if name in asked}
     work = Work(documents=len(dataset.corpus), embedded=embedded, written=written, **sizes)
     assert options.budget is not None
     budget, spent = budget_seconds(options.budget), time.monotonic() - steps.began

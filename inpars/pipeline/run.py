@@ -37,6 +37,7 @@ from inpars.pipeline.leftovers import remove_leftovers
 from inpars.pipeline.looks import check_looks
 from inpars.pipeline.measurement import MeasuredSystems, judge, verdict_on
 from inpars.pipeline.options import PipelineOptions
+from inpars.pipeline.people import join_pairs
 from inpars.pipeline.plan import Frozen, budget_rows, facts_of, free_settings, planned_options
 from inpars.pipeline.prompt_choice import TriedPrompt
 from inpars.pipeline.results import Shipped, read_mark, report_of, write_mark
@@ -45,7 +46,7 @@ from inpars.pipeline.system_choice import choose_system, first_stages, lexical_s
 from inpars.pipeline.system_runs import BASE_FUSION, MIX, RERANKED, SYNTHETIC, RunContext, all_runs
 from inpars.pipeline.trainings import choice_queries, train_models
 from inpars.progress import SILENT, Progress
-from inpars.prompting.templates import PromptSource
+from inpars.prompting.mixture import PromptSource
 from inpars.reports.render import write_report
 from inpars.stages.card_numbers import add_numbers_of_run, split_label
 from inpars.stages.examples import without_examples
@@ -108,14 +109,14 @@ def run_pipeline(
     progress = steps = Steps.over(progress, options)
     known = read_evidence(evidence, dataset, topics, progress)
     where: dict[str, Any] = {"folder": output, "topics": topics, "free": free, "steps": steps, "tried": tried}
-    options, plan = planned_options(dataset, prompt, options, **where, judged=known.judged)
+    options, plan = planned_options(dataset, prompt, options, **where, judged=known.judged, pairs=known.pair_count)
     settings = settings_of(options, prompt, *asked.reading, **stage_kwargs)
     overwrite = refuse_to_replace(output, settings, overwrite=overwrite) and same
     write_mark(output, dataset, asked, mark.get("finished"))
     run = RunContext(dataset, prompt, options, output, topics, steps, overwrite, StageCommands(asked), known)
     manifests = {"generate": _generate(run, tried), "looks": check_looks(run), "filter": _filter(run)}
     manifests |= {} if tried is None else {"prompt": tried.manifest}
-    held_out = _hold_out(run)
+    held_out = _hold_out(run, join_pairs(run, run.path(FILTERED), manifests))
     topics = held_out.topics
     trained, skipped = train_models(run, held_out.train)
     manifests |= trained
@@ -216,17 +217,17 @@ def _filter(run: RunContext) -> Manifest:
     )
 
 
-def _hold_out(run: RunContext) -> HeldOut:
+def _hold_out(run: RunContext, queries: Path) -> HeldOut:
     """What is trained on and measured by: judged queries where there are some."""
-    queries = run.path(FILTERED)
     if run.topics is not None or not run.options.dev_share:
         return HeldOut(queries, run.topics, said_of_judges(run.topics, run.evidence.judged))
-    held_out = hold_out_queries(queries, run.dataset, run.options, run.folder, run.stage_kwargs)
+    with_pairs = run.evidence.pairs is not None
+    settings = split_settings(run.options, with_pairs=with_pairs)
+    held_out = hold_out_queries(queries, run.dataset, run.options, run.folder, run.stage_kwargs, settings)
     if held_out.topics is not None:
         files = split_files(run.folder)
         sides = ["--output-train", files.train, "--output-dev", files.dev]
-        settings = flags_of(split_settings(run.options))
-        run.commands.add("split", ["--input", queries, *run.commands.documents, *sides, *settings])
+        run.commands.add("split", ["--input", queries, *run.commands.documents, *sides, *flags_of(settings)])
         run.commands.hold_out(files.queries_dev, files.qrels_dev)
     said = filter(None, [held_out.statement, said_of_judges(None, run.evidence.judged)])
     return replace(held_out, statement=" ".join(said))

@@ -19,7 +19,8 @@ from inpars.pipeline.evidence import Evidence
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.steps import Steps
 from inpars.progress import Progress
-from inpars.prompting.templates import Prompt, PromptSource
+from inpars.prompting.mixture import PromptMixture, PromptSource, shown_of
+from inpars.prompting.templates import Prompt
 from inpars.records import Run
 from inpars.runs import cut, fuse_z_scores, with_zeros
 from inpars.stages.examples import SUFFIX as EXAMPLES_SUFFIX
@@ -66,11 +67,13 @@ class RunContext:
     @property
     def shown(self) -> Prompt | None:
         """The examples that a query likelihood is shown: the prompt's, where all documents have the same."""
-        return self.prompt if isinstance(self.prompt, Prompt) else None
+        return shown_of(self.prompt)
 
     @property
     def shown_flags(self) -> list[str]:
         """The flags of the same."""
+        if self.shown is not None and isinstance(self.prompt, PromptMixture):
+            return ["--prompt", self.shown.source or self.shown.name]
         return [] if self.shown is None else self.commands.prompt
 
     @property

@@ -14,6 +14,7 @@ from inpars.errors import ConfigError
 from inpars.fusion.system import BM25
 from inpars.manifest import Manifest
 from inpars.pipeline.held_out import choice_files
+from inpars.pipeline.people import written_alone
 from inpars.pipeline.system_runs import RunContext
 from inpars.stages.split import SplitOptions, split_file
 from inpars.stages.train import train_reranker_from_file, train_retriever_from_file
@@ -62,13 +63,15 @@ def train_models(run: RunContext, queries: Path) -> tuple[dict[str, Manifest], d
 def choice_queries(run: RunContext, queries: Path, done: Mapping[str, Manifest]) -> Path:
     """What the system is chosen by: the queries held out from the training, all of them where there was none."""
     files = choice_files(run.folder)
-    return files.dev if "retriever" in done and files.train in run.progress.outputs else queries
+    if "retriever" in done and files.train in run.progress.outputs:
+        return files.dev
+    return written_alone(run, queries)
 
 
 def _to_train_on(run: RunContext, queries: Path) -> Path:
     """The queries without those that are held out; all of them where they are too few to hold any out."""
     files = choice_files(run.folder)
-    options = SplitOptions(dev_share=CHOICE_SHARE, seed=run.options.seed)
+    options = SplitOptions(dev_share=CHOICE_SHARE, seed=run.options.seed, dev_pairs=run.evidence.pairs is None)
     try:
         split_file(queries, run.dataset.corpus, run.dataset.corpus_stamp, options, files=files, **run.stage_kwargs)
     except ConfigError as error:

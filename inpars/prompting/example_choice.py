@@ -9,8 +9,9 @@ from typing import ClassVar, Literal, TypeAlias
 
 from inpars.errors import ConfigError, PromptError
 from inpars.options import FlagGroup, check, option
-from inpars.prompting.prompts import read_examples
-from inpars.prompting.templates import Example, Prompt, PromptChoice, PromptSource
+from inpars.prompting.mixture import PromptSource, mixture_parts, read_mixture
+from inpars.prompting.prompts import load_prompt, read_examples
+from inpars.prompting.templates import Example, Prompt, PromptChoice
 
 ExamplesChoice: TypeAlias = Literal["all", "random", "nearest"]
 DEFAULT_COUNT = 3  # of `random` and `nearest`; `all` shows all
@@ -34,7 +35,15 @@ class ExampleOptions:
     max_example_words: int = option(200, help="maximum words per example document", minimum=1)
 
 
-def choose_prompt(prompt: Prompt, options: ExampleOptions, seed: int = 0) -> PromptSource:
+def named_prompt(text: str, options: ExampleOptions, seed: int = 0) -> PromptSource:
+    """`choose_prompt` of a name or a path, or of each part of a mixture, `claim:0.5,keywords:0.5` for instance."""
+    parts = mixture_parts(text)
+    if parts is None:
+        return choose_prompt(load_prompt(text), options, seed)
+    return read_mixture(parts, lambda name: choose_prompt(load_prompt(name), options, seed), seed)
+
+
+def choose_prompt(prompt: Prompt, options: ExampleOptions, seed: int = 0) -> Prompt | PromptChoice:
     """The prompt with the examples the options name, chosen for each document where they say so.
 
     Raises PromptError for a prompt that is made for examples and has none, ConfigError where there are too few.

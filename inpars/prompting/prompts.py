@@ -19,10 +19,10 @@ import yaml
 
 from inpars.errors import PromptError, UnknownNameError
 from inpars.json_text import well_formed
-from inpars.prompting.templates import Example, Prompt, PromptSource
+from inpars.prompting.templates import Example, Prompt
 from inpars.storage import read_jsonl
 
-__all__ = ["Example", "Prompt", "PromptSource", "load_prompt", "prompt_names", "read_examples"]
+__all__ = ["Example", "Prompt", "load_prompt", "prompt_names", "read_examples"]
 
 PACKAGED = "inpars.prompt_files"  # the same folder in an installed copy; setup.cfg maps it
 YAML_SUFFIXES = (".yaml", ".yml")

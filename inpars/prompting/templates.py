@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from inpars.errors import PromptError
 from inpars.records import Document
@@ -123,6 +123,14 @@ class Prompt:
         """The prompt itself."""
         return self
 
+    def name_for(self, doc_id: str) -> str:
+        """The name, for any document."""
+        return self.name
+
+    def form_of(self, doc_id: str) -> Prompt:
+        """The prompt itself, which reads the replies for any document."""
+        return self
+
     def with_examples(self, examples: Iterable[Example]) -> Prompt:
         """The same prompt with other examples."""
         return replace(self, examples=tuple(examples))
@@ -193,6 +201,14 @@ class PromptChoice:
         """Where the first stop string begins; the length where there is none."""
         return self.prompt.stop_position(generated)
 
+    def name_for(self, doc_id: str) -> str:
+        """The name, for any document."""
+        return self.name
+
+    def form_of(self, doc_id: str) -> Prompt:
+        """A prompt that reads replies as every document's does."""
+        return self.longest()
+
     @cached_property
     def _ranking(self) -> BM25Scores:
         return BM25Scores([words(example.document) for example in self.examples])
@@ -219,10 +235,6 @@ class BM25Scores:
             for number, weight in holders:
                 found[number] += idf * weight
         return found
-
-
-PromptSource: TypeAlias = Prompt | PromptChoice
-"""What gives each document its prompt: one for all, or one with examples chosen for each."""
 
 
 def _is_own(example: Example, document: Document) -> bool:

@@ -26,7 +26,7 @@ from inpars.generation import generate_each
 from inpars.manifest import Manifest, read_manifest
 from inpars.models.compute_options import ComputingOptions
 from inpars.options import SEED, check, option
-from inpars.prompting.prompts import load_prompt
+from inpars.prompting.example_choice import ExampleOptions, named_prompt
 from inpars.records import Document
 from inpars.stages.generate import GenerateOptions, load_generator
 from inpars.stages.rerank import RerankOptions, load_run_scorer
@@ -267,7 +267,7 @@ def _generating(documents: Sequence[Document], options: EstimateOptions) -> Part
         batch_size=options.batch_size,
         **options.computing,
     )
-    generator = load_generator(settings, load_prompt(options.prompt))
+    generator = load_generator(settings, named_prompt(options.prompt, ExampleOptions(), settings.seed))
     chunks = generator.plan(documents)
     random.Random(options.seed).shuffle(chunks)  # here already: several may be under way at once
     written = generate_each(generator, ([documents[place] for place in chunk] for chunk in chunks))

@@ -34,6 +34,7 @@ from inpars.storage import open_lines, read_json_at, storage_errors, write_jsonl
 
 STAGE = "filter"
 RESEMBLING = "resembling_the_datasets_queries"
+BY_PROMPT = "by_prompt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,8 @@ def filter_file(
         lowest = float(pool.column(options.ranking)[judged.kept[-1]])
         results = {"read": len(pool), "ranked_by": options.ranking, "lowest_kept_score": lowest}
         resembling = {RESEMBLING: pool.resembling_own} if surroundings.own_queries else {}
-        return Outcome(count, dict(dropped), results | resembling)
+        kinds = {BY_PROMPT: pool.by_prompt()} if len(pool.prompt_names) > 1 else {}
+        return Outcome(count, dict(dropped), results | resembling | kinds)
 
     return stage.run(work)
 

@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, Unpack
+
+import numpy as np
 
 from inpars.corpus import Corpus
 from inpars.documents.selection import Selection, choose_documents
@@ -25,7 +28,9 @@ from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.models.folders import refuse_server_model
 from inpars.options import SEED, Bounds, check, option
 from inpars.progress import SILENT, Progress
-from inpars.prompting.prompts import Prompt, PromptSource, load_prompt
+from inpars.prompting.mixture import PromptMixture, PromptSource
+from inpars.prompting.prompts import Prompt, load_prompt
+from inpars.records import Document
 from inpars.stages.chunk_loop import work_elsewhere
 from inpars.stages.continuation import Continued, known_queries
 from inpars.stages.engine_options import ShardedOptions
@@ -39,6 +44,7 @@ from inpars.stages.workers import Workers, check_engine
 from inpars.storage import read_jsonl
 
 STAGE = "generate"
+BY_PROMPT = "by_prompt"
 Backend: TypeAlias = Literal["causal", "seq2seq", "vllm", "completions", "chat"]
 SERVER_BACKENDS: Mapping[Backend, Endpoint] = {"completions": "completions", "chat": "chat"}
 GREEDY = (1, 0.0, 1.0)  # queries per document, temperature, top_p
@@ -65,6 +71,18 @@ class GenerateOptions(ShardedOptions):
     min_doc_characters: int = option(1, help="skip documents with fewer characters than this", minimum=0, advanced=True)
     doc_ids: Path | None = option(
         None, help="write for these documents only: a file with one id per line", advanced=True
+    )
+    select_documents: Literal["random", "diverse"] = option(
+        "random",
+        help="how the --max-documents are chosen; diverse: from ten times as many the most central of each k-means "
+        "cluster of their embeddings",
+        changes_result="unless default",
+    )
+    select_encoder: str = option(
+        "minilm",
+        help="bi-encoder for --select-documents diverse: embedded name, folder or hub id",
+        changes_result="unless default",
+        advanced=True,
     )
     skip_near_duplicates: bool = option(False, help="write for only one of several near-duplicate documents")
     max_doc_tokens: int = option(256, help="maximum tokens of a document in the prompt", minimum=1)
@@ -93,6 +111,16 @@ class GenerateOptions(ShardedOptions):
         changes_result=False,
         advanced=True,
     )
+
+    def problems(self) -> Iterator[str]:
+        """What goes with diverse documents."""
+        if self.select_documents == "diverse":
+            if self.max_documents is None:
+                yield "--select-documents diverse chooses some of the documents; give --max-documents N"
+            if self.skip_near_duplicates:
+                yield "--select-documents diverse takes one of each cluster; leave --skip-near-duplicates out"
+            if self.part is not None:
+                yield "--select-documents diverse looks at all documents together; leave --shard out"
 
 
 def generate_queries(
@@ -135,11 +163,15 @@ def generate_queries(
         else:
             generator = make_generator() if known is None else Continued(known, make_generator)
             canary = canary_of(prompt) if options.canary else None
-            writing = QueryWriting(chosen.documents, generator, prompt.name, canary, options.part)
+            writing = QueryWriting(chosen.documents, generator, prompt, canary, options.part)
             done, paid = work_and_pay(begun, writing, options.part, generator)
         for line in result_notes((record for _, record in read_jsonl(output)), options.max_new_tokens):
             stage.note(line)
-        return Outcome(done.lines, dict(chosen.dropped), {"documents": done.items, **paid, **done.told}, done.device)
+        results = {"documents": done.items, **paid, **done.told}
+        if isinstance(prompt, PromptMixture) and options.part is None:
+            kinds = Counter(str(record["prompt"]) for _, record in read_jsonl(output))
+            results[BY_PROMPT] = dict(sorted(kinds.items()))
+        return Outcome(done.lines, dict(chosen.dropped), results, done.device)
 
     manifest = stage.run(work)
     write_example_query_ids(prompt, output)
@@ -170,10 +202,21 @@ def _choose(corpus: Corpus, prompt: PromptSource, options: GenerateOptions) -> S
         doc_ids=None if options.doc_ids is None else read_ids(options.doc_ids),
         examples={example.doc_id for example in prompt.examples if example.doc_id},
         skip_near_duplicates=options.skip_near_duplicates,
+        pick=functools.partial(_pick_diverse, options) if options.select_documents == "diverse" else None,
     )
     if not chosen.documents:
         raise ConfigError(_none_chosen(len(corpus), chosen.dropped, options))
     return chosen
+
+
+def _pick_diverse(options: GenerateOptions, documents: Sequence[Document], count: int) -> Sequence[int]:
+    """Places of the most central documents of as many clusters."""
+    from inpars.retrieval.diversity import central_places
+    from inpars.stages.search import SearchOptions, load_encoder
+
+    encoder = load_encoder(options.select_encoder, SearchOptions(**options.clustered))
+    embeddings = encoder.encode_documents([document.full_text for document in documents])
+    return list(map(int, central_places(np.asarray(embeddings, dtype=np.float32), count, options.seed)))
 
 
 def _none_chosen(documents: int, dropped: Mapping[str, int], options: GenerateOptions) -> str:

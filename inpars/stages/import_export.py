@@ -28,6 +28,7 @@ from inpars.stages.stage import Outcome, Running, Stage, dropped_line, model_sta
 from inpars.storage import refuse_device, replace_folder, storage_errors
 
 HINT = "; reranker scores come from inpars triples --rescore or inpars audit"
+LABELLED = ("labeled-list", "labeled-pair")  # layouts of sentence-transformers whose labels are grades
 SINGLE_FILES = {".jsonl": SYNTHETIC, ".trec": RUN}
 
 
@@ -79,7 +80,10 @@ def export_file(source: Source, options: ExportOptions, *, output: Path, **runni
             target = partial if found.folder else partial / output.name
             found.write(source, target, options.layout, written)
             if found.positives_only and source.run is None:
-                written.not_kept += source.ungraded()
+                lost = source.ungraded()
+                if options.layout in LABELLED:
+                    del lost["grades above 1"]
+                written.not_kept += lost
             if not written.counts.total():
                 hint = HINT if any(reason.endswith("_unknown") for reason in written.dropped) else ""
                 raise ConfigError(f"there is nothing that could be written ({dropped_line(written.dropped)}){hint}")

@@ -18,7 +18,7 @@ from inpars.corpus import Picked, open_corpus
 from inpars.formats import synthetic_query_record
 from inpars.generation import GeneratedQuery, PaidGenerator, QueryGenerator, generate_each
 from inpars.generation.degeneration_monitor import WINDOW, Canary, Tally
-from inpars.prompting.prompts import PromptSource
+from inpars.prompting.mixture import PromptSource
 from inpars.records import Document, SyntheticQuery
 from inpars.stages.chunk_loop import Computed
 from inpars.stages.partial import Partial, write_in_order
@@ -35,7 +35,7 @@ class QueryWriting:
         self,
         documents: Sequence[Document],
         generator: QueryGenerator,
-        prompt: str,
+        prompt: PromptSource,
         canary: Canary | None,
         part: Shard | None = None,
     ) -> None:
@@ -95,7 +95,7 @@ class QueryWriting:
                 stop_log_prob=query.stop_log_prob,
                 finish_reason=query.finish_reason,
                 log_prob_kind=query.log_prob_kind or generator.log_prob_kind,
-                prompt=self._prompt,
+                prompt=self._prompt.name_for(doc_id),
                 model=lasting_name(generator.name),
                 token_ids=query.token_ids,
             )
@@ -113,7 +113,7 @@ class QueryBlocks:
         self, corpus: tuple[Path, str], prompt: PromptSource, make: Callable[[], QueryGenerator], canary: bool
     ) -> None:
         self._placed = open_corpus(*corpus).in_file_order()
-        self._generator, self._prompt = make(), prompt.name
+        self._generator, self._prompt = make(), prompt
         self._canary = canary_of(prompt) if canary else None
         self.device = self._generator.device
 

@@ -21,8 +21,9 @@ from inpars.errors import ConfigError, StaleInputError
 from inpars.formats import read_synthetic_records
 from inpars.judgements import QRELS_HEADER, qrel_row
 from inpars.manifest import FileStamp, Manifest, stamp
-from inpars.mining.split import HeldOutBy, Keys, Numbers, SourceGroups, dev_clusters
+from inpars.mining.split import HeldOutBy, Keys, Numbers, SourceGroups, dev_clusters, linked
 from inpars.options import SEED, SHARE, Bounds, option
+from inpars.pairs.headings import name_in
 from inpars.progress import Progress
 from inpars.records import Qrel, SyntheticQuery
 from inpars.stages.stage import Outcome, Running, Stage
@@ -32,6 +33,7 @@ from inpars.text.minhash import THRESHOLD, NearDuplicateClusters
 from inpars.text.words import words, words_key
 
 STAGE = "split"
+REASONS = ("words_of_a_dev_query", "heading_of_a_dev_document", "pair_of_a_dev_document")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,12 @@ class SplitOptions:
         "than ten files)",
     )
     seed: int = option(0, help="random seed", bounds=SEED)
+    dev_pairs: bool = option(
+        True,
+        help="hold out queries of people too; if not, those about a held-out document are dropped",
+        changes_result="unless default",
+        advanced=True,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +110,7 @@ def split_file(
             documents.clusters, documents.keys, documents.queries, dev_share=options.dev_share, seed=options.seed
         )
         of_dev = np.isin(documents.clusters, chosen)[documents.of_query]
-        counts = _write(source, files, of_dev)
+        counts = _write(source, files, of_dev, None if not options.dev_pairs else corpus)
         sizes = np.unique(documents.clusters, return_counts=True)[1]
         results = {
             "queries": len(of_dev),
@@ -113,7 +121,7 @@ def split_file(
             "dev_clusters": len(chosen),
             "largest_cluster": int(sizes.max()),
         }
-        return Outcome(counts["train"], {"words_of_a_dev_query": counts["words_of_a_dev_query"]}, results)
+        return Outcome(counts["train"], {reason: counts[reason] for reason in REASONS if reason in counts}, results)
 
     return stage.run(work)
 
@@ -130,12 +138,15 @@ class _Documents:
 
 
 def _documents(source: Path, corpus: Corpus, options: SplitOptions, progress: Progress) -> _Documents:
-    hashes = array("Q", (key64(query.doc_id) for query, _ in read_synthetic_records(source)))
+    hashes, starts = array("Q"), array("q")  # of all positives, and where each query's begin
+    for query, _ in read_synthetic_records(source):
+        starts.append(len(hashes))
+        hashes.extend(map(key64, query.positives))
     if not hashes:
         raise ConfigError(f"{source}: there are no queries to split")
-    keys, first, of_query, counts = np.unique(
-        np.frombuffer(hashes, dtype=np.uint64), return_index=True, return_inverse=True, return_counts=True
-    )
+    keys, first, of_positive = np.unique(np.frombuffer(hashes, dtype=np.uint64), return_index=True, return_inverse=True)
+    of_query = of_positive[np.frombuffer(starts, dtype=np.int64)]
+    counts = np.bincount(of_query, minlength=len(keys))
     is_first = np.zeros(len(hashes), dtype=np.bool_)
     is_first[first] = True
     found, sources = NearDuplicateClusters(options.threshold), SourceGroups()
@@ -154,17 +165,22 @@ def _documents(source: Path, corpus: Corpus, options: SplitOptions, progress: Pr
     clusters = sources.joined(found.labels()) if options.by_source else found.labels()
     labels = np.empty(len(keys), dtype=np.int64)
     labels[np.argsort(first)] = clusters  # texts came in the order of their first queries
+    if len(hashes) > len(starts):
+        ends = np.array([*starts, len(hashes)], dtype=np.int64)
+        labels = linked(labels, np.repeat(of_query, ends[1:] - ends[:-1]), of_positive)
     return _Documents(labels, keys, counts, of_query, sources.held_out_by if options.by_source else "document")
 
 
 def _first_ids(source: Path, is_first: npt.NDArray[np.bool_]) -> Iterator[str]:
-    for (query, _), first in zip(read_synthetic_records(source), is_first, strict=True):
+    positives = (doc_id for query, _ in read_synthetic_records(source) for doc_id in query.positives)
+    for doc_id, first in zip(positives, is_first, strict=True):
         if first:
-            yield query.doc_id
+            yield doc_id
 
 
-def _write(source: Path, files: SplitFiles, of_dev: npt.NDArray[np.bool_]) -> dict[str, int]:
-    """All files; the development side is read first, for its words."""
+def _write(source: Path, files: SplitFiles, of_dev: npt.NDArray[np.bool_], corpus: Corpus | None) -> dict[str, int]:
+    """All files; the development side is read first, for its words. Without a corpus it has no queries of people."""
+    of_dev, unfit = _without_unfit(source, of_dev, corpus)
     seen = np.sort([_words_key(query.text) for query, _ in _side(source, of_dev)])
     counts = {"train": 0, "dev": 0, "words_of_a_dev_query": 0}
     with ExitStack() as stack:
@@ -173,9 +189,10 @@ def _write(source: Path, files: SplitFiles, of_dev: npt.NDArray[np.bool_]) -> di
         for query, record in _side(source, of_dev):
             dev.write(to_json_line(_with_id(query, record)) + "\n")
             queries.write(to_json_line({"_id": query.query_id, "text": query.text}) + "\n")
-            qrels.write(qrel_row(Qrel(query.query_id, query.doc_id, 1)) + "\n")
+            for doc_id, grade in query.positives.items():
+                qrels.write(qrel_row(Qrel(query.query_id, doc_id, grade)) + "\n")
             counts["dev"] += 1
-        for query, record in _side(source, ~of_dev):
+        for query, record in _side(source, ~(of_dev | unfit)):
             key = _words_key(query.text)
             place = int(np.searchsorted(seen, key))
             if place < len(seen) and seen[place] == key:
@@ -183,9 +200,31 @@ def _write(source: Path, files: SplitFiles, of_dev: npt.NDArray[np.bool_]) -> di
                 continue
             train.write(to_json_line(_with_id(query, record)) + "\n")
             counts["train"] += 1
+        if unfit.any():
+            counts[REASONS[1 if corpus is not None else 2]] = int(unfit.sum())
+        if not counts["dev"]:
+            raise ConfigError(
+                f"{source}: the {unfit.sum()} queries of the held-out documents are of people and no test of a search "
+                "(headings of their own documents, for instance); train on all of them, or hold out other queries"
+            )
         if not counts["train"]:
             raise ConfigError(f"{source}: every query has the words of one in the development set; nothing to train on")
     return counts
+
+
+def _without_unfit(
+    source: Path, of_dev: npt.NDArray[np.bool_], corpus: Corpus | None
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """The dev queries without those of people that cannot be one, which are on neither side; and which these are.
+
+    A heading of its own document cannot, since any system finds it; without a corpus none can.
+    """
+    unfit = np.zeros_like(of_dev)
+    for place, (query, _) in enumerate(read_synthetic_records(source)):
+        if of_dev[place] and query.by_people:
+            is_heading = query.may_stand_above and corpus is not None and name_in(query.text, corpus[query.doc_id])
+            unfit[place] = corpus is None or bool(is_heading)
+    return of_dev & ~unfit, unfit
 
 
 def _side(source: Path, wanted: npt.NDArray[np.bool_]) -> Iterator[tuple[SyntheticQuery, dict[str, Any]]]:

@@ -30,8 +30,17 @@ from inpars.stages.distillation import (
     teach,
 )
 from inpars.stages.stage import Outcome, Running, Stage, input_stamps, model_stamp
-from inpars.stages.triple_files import negatives_path
-from inpars.training.examples import TripleTexts, grouped, limited, pairs_once, read_triple_texts
+from inpars.stages.triple_files import has_grades, negatives_path, read_grades
+from inpars.training.examples import (
+    NO_GRADES,
+    Grades,
+    TripleTexts,
+    grouped,
+    limited,
+    listed,
+    pairs_once,
+    read_triple_texts,
+)
 
 if TYPE_CHECKING:
     from inpars.training.loop import Curve
@@ -46,6 +55,7 @@ class _Material:
     rows: Sequence[TripleTexts]
     dev: DevSet | None
     teacher: TeacherScores | None
+    grades: Grades
 
 
 Train: TypeAlias = Callable[["Stage", _Material], tuple["Curve", str, int]]
@@ -66,6 +76,8 @@ def train_retriever_from_file(
     check_retriever(options)
 
     def train(stage: Stage, material: _Material) -> tuple[Curve, str, int]:
+        if material.grades:
+            stage.note("each positive counts by itself: no loss of a bi-encoder reads the grades beside the triples")
         rows = material.rows if options.negatives else pairs_once(material.rows)
         curve, device = train_retriever(rows, options, margins=_margins(material), dev=material.dev, **stage.training)
         return curve, device, len(rows)
@@ -88,13 +100,15 @@ def train_reranker_from_file(
     def train(stage: Stage, material: _Material) -> tuple[Curve, str, int]:
         from inpars.training.reranker import train_reranker
 
-        groups = grouped(material.rows)
+        groups = listed(material.rows, material.grades) if graded else grouped(material.rows)
         curve, device = train_reranker(
             groups, options, dev=material.dev, teacher=material.teacher, prompt=prompt, **stage.training
         )
         return curve, device, len(groups)
 
+    graded = has_grades(triples) if options.graded is None else options.graded
     inputs = _inputs(triples, options, dataset, prompt)
+    inputs |= {"grades": stamp(negatives_path(triples))} if graded and has_grades(triples) else {}
     return _train(Stage("train reranker", options, output, inputs, **running), triples, train, dataset)
 
 
@@ -115,8 +129,9 @@ def _train(stage: Stage, triples: Path, train: Train, dataset: Dataset | None) -
         options.set_up()
         teacher = _teacher(triples, options, stage.progress)
         read = _scored(limited(read_triple_texts(triples), options.limit), teacher, stage.progress)
-        rows, dev = separate_development(read, options, dataset, stage.progress)
-        curve, device, examples = train(stage, _Material(rows, dev, teacher))
+        grades = read_grades(triples)
+        rows, dev = separate_development(read, options, dataset, stage.progress, grades)
+        curve, device, examples = train(stage, _Material(rows, dev, teacher, grades))
         results = {"examples": examples, "curve": asdict(curve), **validation_results(curve)}
         if dev is not None:
             results["validated_by"] = dev.describe()
@@ -188,7 +203,11 @@ def development_inputs(options: ValidatedOptions, dataset: Dataset | None) -> di
 
 
 def separate_development(
-    rows: Sequence[TripleTexts], options: ValidatedOptions, dataset: Dataset | None, progress: Progress
+    rows: Sequence[TripleTexts],
+    options: ValidatedOptions,
+    dataset: Dataset | None,
+    progress: Progress,
+    grades: Grades = NO_GRADES,
 ) -> tuple[Sequence[TripleTexts], DevSet | None]:
     """Triples to train on and what they are validated with, None where no validation is wanted."""
     from inpars.training.validation import hold_out
@@ -198,7 +217,7 @@ def separate_development(
     if options.dev_queries is not None and dataset is not None:
         dev = given_development(options, dataset, progress)
     else:
-        rows, dev = hold_out(rows, depth=options.dev_depth, seed=options.seed)
+        rows, dev = hold_out(rows, depth=options.dev_depth, seed=options.seed, grades=grades)
     progress.note(f"validation by {dev.describe()}, {len(rows)} triples to train on")
     return rows, dev
 

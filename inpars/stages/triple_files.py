@@ -18,9 +18,12 @@ import numpy.typing as npt
 from inpars.errors import ConfigError, DataFormatError, StaleInputError
 from inpars.formats import read_triple_ids, triple_id_lines
 from inpars.records import Triple
-from inpars.storage import atomic_writer, read_jsonl, to_json_line
+from inpars.storage import atomic_writer, open_lines, read_jsonl, to_json_line
 from inpars.text.hashing import key64
 from inpars.training.examples import TripleTexts, stream_triple_texts
+
+GRADE = "positive_grade"
+GRADE_FIELD = f'"{GRADE}"'.encode()
 
 
 def ids_path(triples: Path) -> Path:
@@ -84,6 +87,33 @@ def read_triple_rows(source: Path) -> Iterator[TripleRow]:
         f"{source}: its ids or the origins of its negatives belong to other triples; mine again, or remove "
         f"{ids_path(source).name} and {path.name}"
     )
+
+
+def read_grades(source: Path) -> dict[tuple[str, str], int]:
+    """Grades by texts of query and positive, where some were kept beside the triples; else empty.
+
+    Raises DataFormatError for what is no grade, StaleInputError where the files do not fit.
+    """
+    if not has_grades(source):
+        return {}
+    found: dict[tuple[str, str], int] = {}
+    for number, row in enumerate(read_triple_rows(source), start=1):
+        grade = (row.origin or {}).get(GRADE, 1)
+        if type(grade) is not int or grade < 1:
+            path = negatives_path(source)
+            problem = "must be a whole number above 0"
+            raise DataFormatError(problem, path=path, line=number, field=GRADE, excerpt=repr(grade))
+        found[row.texts.query, row.texts.positive] = grade
+    return found
+
+
+def has_grades(source: Path) -> bool:
+    """Whether grades of positives were kept beside the triples."""
+    path = negatives_path(source)
+    if not path.exists() or not ids_path(source).exists():
+        return False
+    with open_lines(path) as stream:
+        return any(GRADE_FIELD in line for line in stream)
 
 
 def _fits(origin: dict[str, Any] | None, triple: Triple | None) -> bool:

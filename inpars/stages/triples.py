@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import Literal, Unpack
 
 from inpars.batches import chunks
 from inpars.corpus import Corpus
@@ -21,6 +21,7 @@ from inpars.formats import read_synthetic_queries, run_lines
 from inpars.fusion.system import BM25
 from inpars.manifest import FileStamp, Manifest, stamp
 from inpars.mining.negatives import RelevantDocuments, ScoreRule, Source
+from inpars.mining.positives import PositiveChooser
 from inpars.mining.triples import (
     Draw,
     MinedQuery,
@@ -46,6 +47,7 @@ from inpars.topics import Topics
 from inpars.training.examples import TripleTexts
 
 STAGE = "triples"
+REPLACED = "replaced_positives"
 RUNS: Mapping[Source, str] = {"bm25": "negatives.trec", "dense": "negatives.dense.trec"}
 QUERIES_PER_BLOCK = 500
 QUERIES_PER_RESCORED_BLOCK = 8  # a block's scores are saved together
@@ -75,9 +77,22 @@ class TriplesOptions(ClusterOptions, Bm25Options):
     )
     rescore_candidates: int = option(10, help="candidates per positive for --rescore", minimum=1)
     seed: int = option(0, help="random seed", bounds=SEED)
+    positives: Literal["source", "best"] = option(
+        "source",
+        help="positive of a generated query; source: the document it was written for; best: what --rescore scores "
+        "highest among that one and the --rescore-candidates found for the query",
+        changes_result="unless default",
+    )
+    graded: bool = option(
+        False,
+        help="keep the grades of positives, for train reranker to rank all positives of a query in one list",
+        changes_result="unless default",
+    )
 
     def problems(self) -> Iterator[str]:
         """What the ranks cannot give."""
+        if self.positives == "best" and self.rescore is None:
+            yield "--positives best needs a reranker to judge; give --rescore MODEL"
         yield from rank_problems(self.ranks, 1 if self.negatives == "random" else self.per_query)
 
     @property
@@ -95,6 +110,7 @@ class TriplesOptions(ClusterOptions, Bm25Options):
             rule,
             self.rescore_candidates,
             self.seed,
+            self.positives == "best",
         )
 
 
@@ -139,11 +155,17 @@ def write_triples(
             own = functools.partial(own_documents, corpus=corpus)
             miner = NegativeMiner(corpus, draw, searches, judged=judged, scorer=scorer, own_documents=own)
             blocks = chunks(
-                _asked(source, corpus, miner), QUERIES_PER_RESCORED_BLOCK if options.rescore else QUERIES_PER_BLOCK
+                _asked(source, corpus, miner, graded=options.graded),
+                QUERIES_PER_RESCORED_BLOCK if options.rescore else QUERIES_PER_BLOCK,
             )
+            chooser = None
+            if scorer is not None and options.positives == "best":
+                chooser = PositiveChooser(corpus, searches, scorer, options.rescore_candidates)
+                blocks = map(chooser.choose, blocks)
             tracked = progress.track(blocks, total=queries, description="mine negatives", unit="queries")
             count = _write(output, runs, miner, tracked, corpus, progress)
-        return Outcome(count, dict(miner.counts.dropped), _results(miner))
+        results = _results(miner) | ({} if chooser is None else {REPLACED: chooser.replaced})
+        return Outcome(count, dict(miner.counts.dropped), results)
 
     return stage.run(work)
 
@@ -162,8 +184,8 @@ def _count(source: Path | Topics, corpus: Corpus) -> int:
     count, unknown, first = 0, 0, ""
     for query in read_synthetic_queries(source):
         count += 1
-        if query.doc_id not in corpus:
-            unknown, first = unknown + 1, first or query.doc_id
+        if absent := next((doc_id for doc_id in query.positives if doc_id not in corpus), None):
+            unknown, first = unknown + 1, first or absent
     if unknown:
         raise StaleInputError(
             f"{source}: {unknown} of {count} queries are about documents this corpus lacks, "
@@ -172,17 +194,25 @@ def _count(source: Path | Topics, corpus: Corpus) -> int:
     return count
 
 
-def _asked(source: Path | Topics, corpus: Corpus, miner: NegativeMiner) -> Iterator[QueryWithPositives]:
+def _asked(
+    source: Path | Topics, corpus: Corpus, miner: NegativeMiner, *, graded: bool
+) -> Iterator[QueryWithPositives]:
+    """The queries with all documents of a grade above 0; one positive of grade 1 has no grade to keep."""
+    found: Iterable[tuple[Query, Mapping[str, int], bool, bool]]
     if isinstance(source, Path):
-        for query in read_synthetic_queries(source):
-            yield QueryWithPositives(Query(query.query_id, query.text), (query.doc_id,))
-        return
-    for query_id, text in source.queries.items():
-        relevant = [doc_id for doc_id, relevance in source.qrels.get(query_id, {}).items() if relevance > 0]
-        positives = tuple(doc_id for doc_id in relevant if doc_id in corpus)
-        if len(positives) < len(relevant):
-            miner.counts.dropped["positive_not_in_corpus"] += len(relevant) - len(positives)
-        yield QueryWithPositives(Query(query_id, text), positives)
+        read = read_synthetic_queries(source)
+        found = ((Query(q.query_id, q.text), q.positives, q.may_stand_above, not q.by_people) for q in read)
+    else:
+        qrels = source.qrels
+        found = ((Query(name, text), qrels.get(name, {}), False, False) for name, text in source.queries.items())
+    for query, judged, may_stand_above, is_generated in found:
+        relevant = {doc_id: grade for doc_id, grade in judged.items() if grade > 0}
+        grades = {doc_id: grade for doc_id, grade in relevant.items() if doc_id in corpus}
+        if len(grades) < len(relevant):
+            miner.counts.dropped["positive_not_in_corpus"] += len(relevant) - len(grades)
+        keeps = graded and (len(grades) > 1 or any(grade != 1 for grade in grades.values()))
+        alone = is_generated and len(grades) == 1
+        yield QueryWithPositives(query, tuple(grades), may_stand_above, alone, None, grades if keeps else {})
 
 
 def _judged(splits: Sequence[Topics], progress: Progress) -> RelevantDocuments:
@@ -222,10 +252,11 @@ def _write(
 
 
 def _rows(mined: MinedQuery, corpus: Corpus) -> Iterator[TripleRow]:
-    query, positive = one_line(mined.query.text), one_line(mined.positive.full_text)
+    query, positive = one_line(mined.query.text), one_line(mined.text_of(mined.positive))
     for negative, ids in zip(mined.negatives, mined.triples, strict=True):
-        texts = TripleTexts(query, positive, one_line(corpus[negative.doc_id].full_text))
-        yield TripleRow(texts, ids, negative.record(ids.query_id, ids.positive_doc_id))
+        texts = TripleTexts(query, positive, one_line(mined.text_of(corpus[negative.doc_id])))
+        origin = negative.record(ids.query_id, ids.positive_doc_id, mined.grade)
+        yield TripleRow(texts, ids, origin if mined.own is None else {**origin, "source_doc_id": mined.own})
 
 
 def _results(miner: NegativeMiner) -> dict[str, object]:

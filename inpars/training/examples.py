@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import TypeAlias
 
 from inpars.errors import ConfigError, DataFormatError
 from inpars.storage import read_lines
@@ -19,18 +21,30 @@ class TripleTexts:
     negative: str
 
 
+Grades: TypeAlias = Mapping[tuple[str, str], int]
+"""(query, positive) -> grade."""
+NO_GRADES: Grades = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A query with its positive and all of its negatives."""
+    """A query with its positive and all of its negatives, or with all positives, the best first, and their grades."""
 
     query: str
     positive: str
     negatives: tuple[str, ...]
+    more: tuple[str, ...] = ()  # further positives
+    grades: tuple[int, ...] = (1,)  # of the positive and of these
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """(query, document) with the positive first."""
-        return [(self.query, document) for document in (self.positive, *self.negatives)]
+        """(query, document) with the positives first."""
+        return [(self.query, document) for document in (self.positive, *self.more, *self.negatives)]
+
+    @property
+    def labels(self) -> list[float]:
+        """The grade of each of the pairs; 0 for a negative."""
+        return [*map(float, self.grades), *(0.0 for _ in self.negatives)]
 
 
 def read_triple_texts(path: Path) -> list[TripleTexts]:
@@ -58,6 +72,24 @@ def grouped(rows: Iterable[TripleTexts]) -> list[Group]:
     for row in rows:
         negatives.setdefault((row.query, row.positive), []).append(row.negative)
     return [Group(query, positive, tuple(found)) for (query, positive), found in negatives.items()]
+
+
+def listed(rows: Iterable[TripleTexts], grades: Grades) -> list[Group]:
+    """Triples of the same query as one list: its positives by their grades, then all negatives, each text once.
+
+    A positive without a grade has 1. What is a positive of the query is none of its negatives.
+    """
+    positives: dict[str, dict[str, int]] = {}
+    negatives: dict[str, dict[str, None]] = {}
+    for row in rows:
+        positives.setdefault(row.query, {})[row.positive] = grades.get((row.query, row.positive), 1)
+        negatives.setdefault(row.query, {})[row.negative] = None
+    found = []
+    for query, known in positives.items():
+        (best, first), *others = sorted(known.items(), key=lambda entry: -entry[1])  # equals in their order
+        against = tuple(text for text in negatives[query] if text not in known)
+        found.append(Group(query, best, against, tuple(text for text, _ in others), (first, *(g for _, g in others))))
+    return found
 
 
 def pairs_once(rows: Iterable[TripleTexts]) -> list[TripleTexts]:

@@ -21,16 +21,16 @@ Teacher: TypeAlias = Mapping[tuple[str, str], float]
 
 
 def with_negatives(group: Group, count: int | None, seed: int) -> Group:
-    """The group with at most so many negatives, drawn by seed and query, in their order."""
-    if count is None or len(group.negatives) <= count:
+    """The group with at most so many negatives of each positive, drawn by seed and query, in their order."""
+    if count is None or len(group.negatives) <= (wanted := count * (1 + len(group.more))):
         return group
-    drawn = random.Random(f"{seed}\0{group.query}\0{group.positive}").sample(range(len(group.negatives)), count)
+    drawn = random.Random(f"{seed}\0{group.query}\0{group.positive}").sample(range(len(group.negatives)), wanted)
     return replace(group, negatives=tuple(group.negatives[place] for place in sorted(drawn)))
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledGroup:
-    """A group's pairs as tokens, positive first, and what each is worth."""
+    """A group's pairs as tokens, positives first, and what each is worth."""
 
     pairs: Sequence[EncodedPair]
     labels: Sequence[float]
@@ -47,15 +47,12 @@ class EncodedGroups(torch.utils.data.Dataset[LabelledGroup]):
 
     def __getitem__(self, position: int) -> LabelledGroup:
         pairs = self._groups[position].pairs
-        if self._teacher is None:
-            labels = [float(place == 0) for place in range(len(pairs))]
-        else:
-            labels = [self._teacher[pair] for pair in pairs]
+        labels = self._groups[position].labels if self._teacher is None else [self._teacher[pair] for pair in pairs]
         return LabelledGroup(self._model.encode(pairs), labels)
 
 
 def collate_groups(groups: Sequence[LabelledGroup], pad: int) -> dict[str, Tensor]:
-    """All pairs of some groups in one batch; `group` and `place` say where each belongs, place 0 being the positive."""
+    """All pairs of some groups in one batch; `group` and `place` say where each belongs, place 0 being the best."""
     batch = collate([pair for group in groups for pair in group.pairs], pad)
     batch["group"] = torch.tensor([number for number, group in enumerate(groups) for _ in group.pairs])
     batch["place"] = torch.tensor([place for group in groups for place in range(len(group.pairs))])

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class RankingLoss:
-    """A function of `ranking_losses`, in words, and whether it reads a teacher's scores."""
+    """A function of `ranking_losses`, in words; whether it reads a teacher's scores, and several positives."""
 
     function: str
     words: str
     teacher: bool = False
+    several: bool = True
 
 
 LOSSES: Mapping[str, RankingLoss] = {
     "bce": RankingLoss("bce", "each document by itself"),
-    "pairwise": RankingLoss("pairwise", "the positive against each negative"),
+    "pairwise": RankingLoss("pairwise", "the positive against each negative", several=False),
     "listwise": RankingLoss("listwise", "the positive among all"),
     "ranknet": RankingLoss("ranknet", "a teacher's order of pairs", teacher=True),
     "listnet": RankingLoss("listnet", "a teacher's shares", teacher=True),

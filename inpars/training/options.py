@@ -86,6 +86,12 @@ class RerankerOptions(ValidatedOptions):
     negatives: int | None = option(
         None, help="negatives per positive, drawn from its triples (default: all)", minimum=1, advanced=True
     )
+    graded: bool | None = option(
+        None,
+        help="rank all positives of a query in one list, by the grades that inpars triples --graded kept (default: if "
+        "there are any)",
+        changes_result="unless default",
+    )
     optimizer: Literal["adamw", "adafactor"] = option(
         "adamw", help="optimizer; adafactor needs less memory", advanced=True
     )

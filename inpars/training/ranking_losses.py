@@ -1,8 +1,9 @@
 """Losses over the margins of a query's documents, each as its paper writes it. Knows nothing of models.
 
-All see tables of (queries, documents): `margins`, `labels` (1 for the positive and 0 for others, or a teacher's scores)
-and `present`, false where a query has fewer documents. The positive stands in column 0. The formulas stand here
-because sentence-transformers' losses run its own model over texts; a test holds both to the same values.
+All see tables of (queries, documents): `margins`, `labels` (grades, 1 for a single positive and 0 for others, or a
+teacher's scores) and `present`, false where a query has fewer documents. The best positive stands in column 0. The
+formulas stand here because sentence-transformers' losses run its own model over texts; a test holds both to the same
+values.
 """
 
 from __future__ import annotations
@@ -39,8 +40,11 @@ def tables(margins: Tensor, labels: Tensor, group: Tensor, place: Tensor) -> Tab
 
 
 def bce(t: Tables) -> Tensor:
-    """Binary cross-entropy of sigmoid(margin), which for two answers is cross-entropy over the two tokens."""
-    return nn.functional.binary_cross_entropy_with_logits(t.margins[t.present], t.labels[t.present])
+    """Binary cross-entropy of sigmoid(margin), which for two answers is cross-entropy over the two tokens.
+
+    A grade above 0 counts as 1.
+    """
+    return nn.functional.binary_cross_entropy_with_logits(t.margins[t.present], t.labels[t.present].clamp(0, 1))
 
 
 def pairwise(t: Tables) -> Tensor:
@@ -50,8 +54,13 @@ def pairwise(t: Tables) -> Tensor:
 
 
 def listwise(t: Tables) -> Tensor:
-    """Mean over queries of -log softmax of the positive among all (RankT5, eq. 5)."""
-    return -_log_softmax(t)[:, 0].mean()
+    """Mean over queries of the cross-entropy of the softmax of margins against the labels' shares (RankT5, eq. 5).
+
+    Of one positive that is -log softmax of it among all; of several, each counts by its grade over the sum of grades.
+    """
+    labels = t.labels * t.present
+    shares = labels / labels.sum(dim=1, keepdim=True)
+    return -(shares * _log_softmax(t).masked_fill(~t.present, 0)).sum(dim=1).mean()
 
 
 def ranknet(t: Tables) -> Tensor:

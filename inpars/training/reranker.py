@@ -41,7 +41,7 @@ from inpars.training.loop import (
     training_arguments,
     without_dropout,
 )
-from inpars.training.losses import LOSSES, POINTWISE, LossName
+from inpars.training.losses import LOSSES, POINTWISE, LossName, RankingLoss
 from inpars.training.options import RerankerOptions, steps_of
 from inpars.training.ranking_losses import FUNCTIONS, tables
 from inpars.training.validation import BestWeights, DevSet, reranking_value, steps_between
@@ -50,6 +50,7 @@ from inpars.training.validation import BestWeights, DevSet, reranking_value, ste
 # `false`. FLAN-T5 has learnt to answer yes or no (Chung et al., arXiv 2210.11416). The words are saved with the model.
 YES, TRUE = ("▁yes", "▁no"), ("▁true", "▁false")
 OF_FAMILY = {"t5": TRUE, "mt5": YES, "umt5": YES}  # by model_type of config.json
+ANY_LOSS = RankingLoss("", "")
 INSTRUCTED = "flan"  # in the name of a T5 that answers yes or no
 ADAPTER_RATE = 3e-5  # at 2e-4 a query-likelihood reranker ranked worse than before its training
 
@@ -74,6 +75,9 @@ def train_reranker(
     dtype = pick_dtype(options.dtype, device)
     model = _load(options, device, prompt)
     loss = choose_loss(options, model.kind, teacher is not None)
+    if not LOSSES.get(loss, ANY_LOSS).several and any(group.more for group in groups):
+        several = [name for name, one in LOSSES.items() if one.several and name != "margin-mse"]
+        raise ConfigError(f"--loss {loss} compares one positive; for several use {', '.join(several)}, or --no-graded")
     without_dropout(model.network, options.dropout)
     model.network.train()
     fast = options.dropout == 0 and train_with_fast_attention(model.network, dtype)  # which draws nothing
@@ -224,7 +228,7 @@ def _batch_loss(model: PairModel, loss: LossName, alone: bool) -> Callable[[dict
         count = len(inputs["place"])
 
         def share(part: dict[str, Tensor]) -> Tensor:
-            loss: Tensor = answer_loss(part, part["place"] == 0, network)
+            loss: Tensor = answer_loss(part, part["relevance"] > 0, network)
             return (loss * (len(part["place"]) / count))[None]
 
         return whole(by_length(inputs), share, torch.sum, network)

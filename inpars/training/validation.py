@@ -24,7 +24,7 @@ from inpars.errors import ConfigError
 from inpars.evaluation.measures import evaluate
 from inpars.protocols import PairScorer
 from inpars.records import Qrels, Run
-from inpars.training.examples import TripleTexts
+from inpars.training.examples import NO_GRADES, Grades, TripleTexts
 from inpars.training.loop import Curve
 from inpars.training.options import ValidatedOptions
 
@@ -49,7 +49,9 @@ class DevSet:
         return f"{len(self.queries)} {self.kind} dev queries"
 
 
-def hold_out(rows: Sequence[TripleTexts], *, depth: int, seed: int) -> tuple[list[TripleTexts], DevSet]:
+def hold_out(
+    rows: Sequence[TripleTexts], *, depth: int, seed: int, grades: Grades = NO_GRADES
+) -> tuple[list[TripleTexts], DevSet]:
     """Triples to train on, and a synthetic development set of other documents.
 
     A positive's triples stand on one side, and no query stands on both. Candidates of a query are its positives, its
@@ -65,15 +67,15 @@ def hold_out(rows: Sequence[TripleTexts], *, depth: int, seed: int) -> tuple[lis
         raise ConfigError(
             f"{len(positives)} documents with queries are too few to hold some out; give --dev-queries and --dev-qrels"
         )
-    return left, _synthetic(held, dev_queries, depth, seed)
+    return left, _synthetic(held, dev_queries, depth, seed, grades)
 
 
-def _synthetic(held: Sequence[TripleTexts], queries: Sequence[str], depth: int, seed: int) -> DevSet:
+def _synthetic(held: Sequence[TripleTexts], queries: Sequence[str], depth: int, seed: int, grades: Grades) -> DevSet:
     found: dict[str, dict[str, None]] = {query: {} for query in queries}
     qrels: Qrels = {}
     for row in held:
         if row.query in found:
-            qrels.setdefault(row.query, {})[_name(row.positive)] = 1
+            qrels.setdefault(row.query, {})[_name(row.positive)] = grades.get((row.query, row.positive), 1)
             found[row.query] |= {row.positive: None, row.negative: None}
     pool = list(dict.fromkeys(text for texts in found.values() for text in texts))
     for query, texts in found.items():

@@ -16,7 +16,7 @@ LAYERS = """
     manifest  model_judgements  topics
     models  engines  documents  datasets
     filtering  prompting  generation
-    retrieval  extras  mining  scoring  cards  export  reranking  fusion
+    retrieval  extras  pairs  mining  scoring  cards  export  reranking  fusion
     evaluation  training
     answering  interchange  reports  judging
     stages  distributed  pipeline

@@ -71,6 +71,31 @@ def test_rules_and_origins(run):
     assert (values["triples"], values["sources"]) == (len(origins), {"bm25": len(origins)})
 
 
+def test_pairs_go_through_filter_split_and_triples(run, fails, place):
+    (place / "faq.csv").write_text("question,answer,doc_id\nwhy does dough rise,Yeast.,d01\nno such,Text.,d99\n")
+    (place / "log.tsv").write_text("query\tdoc_id\tclicks\nsour milk overnight\td03\t4\nsour milk overnight\td02\t1\n")
+    command = ("pairs", "--headings", "--min-words", "1", "--faq", "faq.csv", "--clicks", "log.tsv", "--dataset", BEIR)
+    out = run(*command, "--output", "pairs.jsonl")
+    assert out.startswith("pairs.jsonl: 31 pairs: click 1, faq 1, title 29 (1 dropped: document_not_in_corpus 1)")
+    out = run("filter", "--input", "pairs.jsonl", "--top-k", "1", "--output", "kept.jsonl")
+    assert out == "kept.jsonl: 31 of 31 queries kept (nothing dropped)\n"
+    run("triples", "--input", "kept.jsonl", "--dataset", BEIR, "--negatives", "random", "--output", "triples.tsv")
+    ids = list(read_triple_ids(Path("triples.ids.tsv")))
+    assert {(triple.query_id.partition("-")[0], triple.positive_doc_id) for triple in ids} >= {
+        *(("click", "d03"), ("click", "d02"), ("faq", "d01"), ("title", "d03"))
+    }
+    # a title is not shown above the texts of its own triple
+    first = next(place for place, triple in enumerate(ids) if triple.query_id.startswith("title"))
+    query, positive, _ = Path("triples.tsv").read_text(encoding="utf-8").splitlines()[first].split("\t")
+    assert not positive.startswith(query)
+    assert "give --headings, --faq FILE" in fails("pairs", "--dataset", BEIR, "--output", "none.jsonl")
+    assert "--clicks is about documents" in fails("pairs", "--clicks", "log.tsv", "--output", "none.jsonl")
+    outputs = ("--output-train", "train.jsonl", "--output-dev", "dev.jsonl")
+    lines = Path("pairs.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (place / "titles.jsonl").write_text("".join(line for line in lines if '"title-' in line))
+    assert "train on all of them" in fails("split", "--input", "titles.jsonl", "--dataset", BEIR, *outputs)
+
+
 @needs_bm25
 def test_human_queries_are_mined_by_their_judgements(run):
     run(*TRIPLES, "--split", "dev", "--per-query", "3")

@@ -16,6 +16,7 @@ from inpars.models.embedded import EMBEDDED, EmbeddedModel
 from inpars.pipeline import prompt_choice
 from inpars.prompting.prompts import load_prompt
 from inpars.retrieval.java import find_jar, find_java
+from inpars.storage import read_jsonl
 
 SMALL = [*small_run.SMALL, "--limit", "3", "--k", "100"]
 
@@ -347,6 +348,36 @@ def test_judged_dev_queries_choose_in_place_of_written_ones(cache, small, tmp_pa
     queries.write_text(queries.read_text().replace("please", "now"))
     assert main(command) == 1
     assert "--dev-queries was " in capsys.readouterr().err
+
+
+def test_queries_of_people_are_trained_on_and_nothing_else(cache, trained, finished, copied, tmp_path, capsys):
+    """They are in the triples; what chooses and what measures is as it was."""
+    documents = {row["_id"]: row for _, row in read_jsonl(Path(trained[2]) / "corpus.jsonl")}
+    rows = [f"asked by people {n}\t{doc_id}\t2\n" for n, doc_id in enumerate(documents)]
+    (tmp_path / "log.tsv").write_text("query\tdoc_id\tclicks\n" + "".join(rows))
+    pairs, folder = tmp_path / "pairs.jsonl", tmp_path / "with"
+    assert main(["pairs", "--clicks", str(tmp_path / "log.tsv"), *trained[1:3], "--output", str(pairs), "--quiet"]) == 0
+    command = [*trained, "--pairs", str(pairs), "--quiet"]
+    assert main([*command, "--output", str(folder)]) == 0
+    assert (folder / "queries.filtered.jsonl").read_bytes() == (finished / "queries.filtered.jsonl").read_bytes()
+    to_train_on = list(read_synthetic_queries(folder / "queries.to_train_on.jsonl"))
+    to_choose_by = list(read_synthetic_queries(folder / "queries.to_choose_by.jsonl"))
+    assert sum(query.by_people for query in to_train_on) > len(to_train_on) / 2
+    assert to_choose_by
+    assert not any(query.by_people for query in to_choose_by)
+    assert not {query.doc_id for query in to_train_on} & {query.doc_id for query in to_choose_by}
+    assert "asked by people" in (folder / "triples.tsv").read_text()
+    report = json.loads((folder / "report.json").read_text())
+    assert any(row["what"] == "queries of people" for row in report["funnel"]), report["funnel"]
+    assert "with other settings (--pairs was not given, is " in refused(capsys, [*command, "--output", str(copied)])
+    wrong = str(finished / "queries.filtered.jsonl")
+    assert "inpars pairs makes pairs" in refused(capsys, [*trained, "--pairs", wrong, "--output", str(tmp_path / "no")])
+
+
+def refused(capsys, command):
+    capsys.readouterr()
+    assert main(command) == 1
+    return capsys.readouterr().err
 
 
 def test_a_learning_curve_is_written_where_it_is_asked_for(copied, trained, cache, capsys):

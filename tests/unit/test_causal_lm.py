@@ -34,6 +34,17 @@ PROMPT = Prompt(
 )
 
 
+def inputs_of(generator):
+    """Those of its only prompt."""
+    (inputs,) = generator._inputs.values()
+    return inputs
+
+
+def writer_of(generator):
+    (writer,) = generator._writers.values()
+    return writer
+
+
 def load(folder):
     return models.load_causal_lm(folder, device=torch.device("cpu"), dtype=torch.float32)
 
@@ -208,13 +219,13 @@ def test_what_is_under_way_ends_where_no_more_is_wanted(tiny, monkeypatch):
     ("kind", "rows"), [("llama", SharedPrefixRows), ("mistral", HFCacheDecoder), ("lfm2", HFCacheDecoder)]
 )
 def test_networks_that_cannot_share_fall_back(tiny, kind, rows):
-    assert type(generator(tiny, kind)._writer.rows) is rows
+    assert type(writer_of(generator(tiny, kind)).rows) is rows
 
 
 def test_the_prefix_is_all_that_the_prompts_have_in_common(tiny):
     # all of the worked example and "Document:" of the next; the document's first token carries the blank
     shown = generator(tiny)
-    prefix = shown._tokenizer.decode(shown._inputs.prefix, skip_special_tokens=True)
+    prefix = shown._tokenizer.decode(inputs_of(shown).prefix, skip_special_tokens=True)
     assert prefix == "Document: a lake is a body of water.\nRelevant Query: what is a lake?\n\nDocument:"
 
 
@@ -224,7 +235,11 @@ def test_a_document_that_changes_the_prefixs_last_token_is_read_rightly(tiny):
     documents = [Document("a", "o amber"), Document("b", "amber lake"), Document("c", "o")]
     shown = generator(tiny, prompt=joined, max_new_tokens=NEW_TOKENS)
     prompts = shown._tokenizer([joined.render(document.text) for document in documents])["input_ids"]
-    assert [prompt[: len(shown._inputs.prefix)] == shown._inputs.prefix for prompt in prompts] == [False, True, False]
+    assert [prompt[: len(inputs_of(shown).prefix)] == inputs_of(shown).prefix for prompt in prompts] == [
+        False,
+        True,
+        False,
+    ]
     found = [(query.token_ids, query.token_log_probs) for (query,) in shown.generate(documents)]
     same(found, by_hugging_face(tiny("llama"), prompts))
 
@@ -234,9 +249,9 @@ def test_toolkit_fault_one_long_document_stops_the_run(tiny):
     long = "amber river " * 400
     shown = generator(tiny)
     assert texts(shown.generate([Document("d", long)])) == texts(shown.generate([Document("d", long + "anchor")]))
-    (ids,) = shown._inputs.prompts([Document("d", long)])
+    (ids,) = inputs_of(shown).prompts([Document("d", long)])
     assert shown._tokenizer.decode(ids).endswith("\nRelevant Query:")
-    cut = shown._tokenizer(" " + shown._inputs.cut([Document("d", long)])[0], add_special_tokens=False)["input_ids"]
+    cut = shown._tokenizer(" " + inputs_of(shown).cut([Document("d", long)])[0], add_special_tokens=False)["input_ids"]
     assert 20 <= len(cut) <= 25
 
 
@@ -267,7 +282,7 @@ def test_chunks_hold_documents_of_like_length_short_ones_first(tiny):
 def test_a_full_gpu_halves_the_batch_and_goes_on(tiny, monkeypatch):
     expected = generator(tiny).generate(DOCUMENTS)
     crowded = generator(tiny, batch_size=8)
-    start = crowded._writer.rows.start
+    start = writer_of(crowded).rows.start
     monkeypatch.setattr(batch_invariance, "even_number_of_rows", lambda _: 1)  # as on a GPU: no copies beside the rows
 
     def start_three(prompts, *rest):
@@ -275,7 +290,7 @@ def test_a_full_gpu_halves_the_batch_and_goes_on(tiny, monkeypatch):
             raise torch.OutOfMemoryError("full")
         return start(prompts, *rest)
 
-    monkeypatch.setattr(crowded._writer.rows, "start", start_three)
+    monkeypatch.setattr(writer_of(crowded).rows, "start", start_three)
     assert texts(crowded.generate(DOCUMENTS)) == texts(expected)
     assert crowded._batch == 2  # 8, 4, 2
 

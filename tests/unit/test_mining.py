@@ -9,6 +9,7 @@ from inpars.datasets import load_dataset
 from inpars.errors import ConfigError, StaleInputError
 from inpars.formats import read_run, read_synthetic_queries, read_triple_ids
 from inpars.manifest import read_manifest
+from inpars.mining.positives import best_document
 from inpars.records import Triple
 from inpars.stages import search as search_stage
 from inpars.stages import triples as triples_stage
@@ -310,3 +311,65 @@ def test_dense_negatives_know_the_positives_score_whatever_its_rank(tiny, index,
         limit = origin["positive_score"] * (0.99 if origin["positive_score"] >= 0 else 1 / 0.99)
         assert origin["score"] <= limit
     assert mined.output.records
+
+
+def best(output, source=SYNTHETIC, **settings):
+    """Positives chosen by the length of documents among the own one and the three that the fake index finds."""
+    options = {"rescore": "lengths", "positives": "best", "per_query": 1, **settings}
+    manifest = mine(output, source=source, make_scorer=Lengths, **options)
+    return manifest, [row for _, row in read_jsonl(negatives_path(output))]
+
+
+def test_the_best_document_of_a_query_becomes_its_positive(index, tmp_path):
+    manifest, rows = best(tmp_path / "triples.tsv")
+    corpus = load_dataset(str(TOY / "beir")).corpus
+    own = {query.query_id: query.doc_id for query in read_synthetic_queries(SYNTHETIC)}
+    length = {doc_id: len(corpus[doc_id].full_text) for doc_id in (*own.values(), "d01", "d02", "d03")}
+    for row in rows:
+        offered = [own[row["query_id"]], "d01", "d02", "d03"]
+        assert length[row["positive_doc_id"]] == max(length[doc_id] for doc_id in offered)
+        replaced = row["positive_doc_id"] != own[row["query_id"]]
+        assert row.get("source_doc_id") == (own[row["query_id"]] if replaced else None)
+        assert row["negative_doc_id"] not in (row["positive_doc_id"], own[row["query_id"]])
+    replaced = {row["query_id"] for row in rows if "source_doc_id" in row}
+    assert manifest.results["replaced_positives"] >= len(replaced) > 0
+    texts = (tmp_path / "triples.tsv").read_text(encoding="utf-8").splitlines()
+    assert all(corpus[row["positive_doc_id"]].full_text in line for row, line in zip(rows, texts, strict=True))
+
+
+def test_positives_chosen_anew_do_not_depend_on_blocks_or_order(index, tmp_path, monkeypatch):
+    first = {row["query_id"]: row for row in best(tmp_path / "a" / "triples.tsv")[1]}
+    monkeypatch.setattr(triples_stage, "QUERIES_PER_RESCORED_BLOCK", 1)
+    shuffled = tmp_path / "q.jsonl"
+    shuffled.write_text(
+        "".join(reversed(SYNTHETIC.read_text(encoding="utf-8").splitlines(keepends=True))), encoding="utf-8"
+    )
+    assert {row["query_id"]: row for row in best(tmp_path / "b" / "triples.tsv", shuffled)[1]} == first
+
+
+def test_what_people_chose_is_not_replaced(index, tmp_path):
+    source = tmp_path / "pairs.jsonl"
+    lines = [line.replace('"model": "', '"model": "people", "by": "') for line in SYNTHETIC.read_text().splitlines()]
+    source.write_text("\n".join(lines) + "\n")
+    assert all(query.by_people for query in read_synthetic_queries(source))
+    manifest, rows = best(tmp_path / "triples.tsv", source)
+    assert manifest.results["replaced_positives"] == 0
+    assert not any("source_doc_id" in row for row in rows)
+
+
+def test_someone_must_judge_positives(index, tmp_path):
+    with pytest.raises(ConfigError, match="--positives best needs a reranker"):
+        mine(tmp_path / "triples.tsv", positives="best")
+
+
+@pytest.mark.parametrize(
+    ("scores", "found"),
+    [
+        ({"own": 1.0, "a": 2.0, "b": 3.0}, "b"),
+        ({"own": 3.0, "a": 3.0}, "own"),  # it has to score above
+        ({"own": 1.0, "b": 2.0, "a": 2.0}, "a"),
+        ({"own": 1.0}, "own"),
+    ],
+)
+def test_the_best_of_scores(scores, found):
+    assert best_document("own", scores) == found

@@ -5,8 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sentence_transformers.cross_encoder import losses as theirs
 
+from inpars.training.losses import LOSSES
 from inpars.training.ranking_losses import FUNCTIONS, Tables, tables
 
 ln = math.log
@@ -45,6 +48,68 @@ def two_by_two(labels):
 )
 def test_each_loss_by_hand(name, labels, expected):
     assert FUNCTIONS[name](two_by_two(labels)).item() == pytest.approx(expected, abs=1e-6)
+
+
+LIST = torch.tensor([[ln(2), ln(5), 0.0]])  # softmax 1/4, 5/8, 1/8
+GRADES = torch.tensor([[2.0, 1.0, 0.0]])
+W = 1 / math.log2(3)  # 1/D of rank 2; of rank 3 it is 1/2
+IDEAL = 3 + W  # gains 3, 1 and 0 in this order
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # both grades count as 1; sigmoids 2/3, 5/6 and 1/2
+        ("bce", -(ln(2 / 3) + ln(5 / 6) + ln(1 / 2)) / 3),
+        # shares of the grades are 2/3 and 1/3
+        ("listwise", -(2 * ln(1 / 4) + ln(5 / 8)) / 3),
+        # pairs 2 over 1, 2 over 0, 1 over 0: 2/(2+5), 2/(2+1), 5/(5+1)
+        ("ranknet", -(ln(2 / 7) + ln(2 / 3) + ln(5 / 6)) / 3),
+        # softmax of the grades: e^2, e and 1 over their sum
+        ("listnet", -(math.e**2 * ln(1 / 4) + math.e * ln(5 / 8) + ln(1 / 8)) / (math.e**2 + math.e + 1)),
+        # by margins the order is grade 1, 2, 0. Gains differ by 2, 3 and 1 over the ideal DCG; 2 over 1 are on ranks 2
+        # and 1: delta and 1/D both differ by 1 - W; 2 over 0 on ranks 2 and 3: 1 - W and W - 1/2; 1 over 0 on ranks 1
+        # and 3: W - 1/2 and 1/2. log2(1 + e^-(difference of margins)): 7/2, 3/2 and 6/5
+        (
+            "lambda",
+            (
+                2 * (10 * (1 - W) + (1 - W)) * math.log2(7 / 2)
+                + 3 * (10 * (1 - W) + (W - 1 / 2)) * math.log2(3 / 2)
+                + 1 * (10 * (W - 1 / 2) + 1 / 2) * math.log2(6 / 5)
+            )
+            / IDEAL
+            / 3,
+        ),
+    ],
+)
+def test_graded_lists_by_hand(name, expected):
+    assert LOSSES[name].several
+    whole = Tables(LIST, GRADES, torch.ones(1, 3, dtype=torch.bool))
+    assert FUNCTIONS[name](whole).item() == pytest.approx(expected, abs=1e-6)
+    order = torch.tensor([1, 2, 0])  # which column holds what makes no difference to a graded list
+    assert FUNCTIONS[name](Tables(LIST[:, order], GRADES[:, order], whole.present)).item() == pytest.approx(
+        expected, abs=1e-6
+    )
+
+
+@given(st.integers(1, 5), st.integers(2, 6), st.integers(0, 2**31))
+def test_of_one_positive_of_grade_1_the_numbers_are_those_of_before(queries, documents, seed):
+    """Bit for bit, gradients too: -log softmax of column 0, as listwise was before it read grades."""
+    generator = torch.Generator().manual_seed(seed)
+    present = torch.rand(queries, documents, generator=generator) < 0.7
+    present[:, :2] = True
+    labels = torch.zeros(queries, documents)
+    labels[:, 0] = 1
+    margins = 5 * torch.randn(queries, documents, generator=generator)
+    now, before = (margins.clone().requires_grad_() for _ in range(2))
+    loss = FUNCTIONS["listwise"](Tables(now, labels, present))
+    old = -before.masked_fill(~present, -torch.inf).log_softmax(dim=1)[:, 0].mean()
+    loss.backward()
+    old.backward()
+    assert loss.item() == old.item()
+    assert torch.equal(now.grad, before.grad)
+    plain = torch.nn.functional.binary_cross_entropy_with_logits(margins[present], labels[present])
+    assert FUNCTIONS["bce"](Tables(margins, labels, present)).item() == plain.item()
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

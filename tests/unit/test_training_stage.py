@@ -80,7 +80,7 @@ def test_training_that_harms_says_so_in_capitals_and_keeps_the_start(learnt, tmp
     progress = Noting()
     source = triples(tmp_path, count=24, swapped=True)  # the triples lie, the dev set does not
 
-    def honest(rows, options, dataset, progress):
+    def honest(rows, options, dataset, progress, grades):
         left, dev = hold_out(rows, depth=2, seed=0)
         right = {
             query: {next(d for d in dev.candidates[query] if d not in judged): 1} for query, judged in dev.qrels.items()

@@ -11,7 +11,7 @@ from inpars.batches import chunks
 from inpars.errors import ConfigError
 from inpars.mining.negatives import RelevantDocuments, ScoreRule
 from inpars.mining.triples import SOURCES, Draw, NegativeMiner, QueryWithPositives, parse_ranks
-from inpars.records import Query, Triple
+from inpars.records import Document, Query, Triple
 from inpars.runs import rank
 from inpars.text.words import words
 
@@ -316,3 +316,29 @@ def test_ranks_that_make_no_sense(text):
 def test_at_least_one_negative_is_drawn():
     with pytest.raises(ConfigError, match=r"--per-query is 0; .*at least 1"):
         Draw(per_query=0)
+
+
+class Titled(Shelf):
+    """Documents with titles: doc_id -> (title, text)."""
+
+    def __getitem__(self, doc_id):
+        title, text = dict.__getitem__(self, doc_id)
+        return Document(doc_id, text, title)
+
+
+def test_a_query_that_is_a_heading_is_mined_without_titles_and_not_below_itself():
+    shelf = Titled(
+        {"d1": ("Hot Bread", "one"), "d2": ("Hot Bread", "two"), "d3": ("Bread", "three"), "d4": ("Hot", "")}
+    )
+    run = {"q1": {"d1": 4.0, "d2": 3.0, "d3": 2.0, "d4": 1.0}}
+    for may_stand_above, found in ((True, ["d3"]), (False, ["d2", "d3", "d4"])):
+        query = QueryWithPositives(Query("q1", "hot bread!"), ("d1",), may_stand_above)
+        miner = NegativeMiner(shelf, Draw(per_query=5), {"bm25": finds(run)})
+        (mined,), _ = miner.mine([query])
+        assert sorted(triple.negative_doc_id for triple in mined.triples) == found
+        assert mined.text_of(mined.positive) == ("one" if may_stand_above else "Hot Bread one")
+        reasons = {"below_the_same_heading": 1, "empty_text": 1} if may_stand_above else {}
+        assert miner.counts.passed_over == reasons
+    miner = NegativeMiner(shelf, Draw(per_query=5), {"bm25": finds(run)})
+    (other,), _ = miner.mine([QueryWithPositives(Query("q1", "warm loaf"), ("d1",), True)])  # an FAQ's own question
+    assert other.text_of(other.positive) == "Hot Bread one"

@@ -30,7 +30,8 @@ from inpars.generation.api.replies import ECHO, MARKUP, ONLY_THOUGHTS, PREAMBLE,
 from inpars.generation.api.replies import REFUSED as REFUSED_IN_WORDS
 from inpars.generation.settings import DecodingSettings
 from inpars.generation.token_spans import FORM, LENGTH, NONE, TEXT, VALUE, UnusableError, keep, read_tokens
-from inpars.prompting.templates import Prompt, PromptSource
+from inpars.prompting.mixture import PromptSource
+from inpars.prompting.templates import Prompt
 from inpars.records import Document, FinishReason
 from inpars.text.hashing import sampling_key
 
@@ -173,6 +174,10 @@ class RequestFormat:
         """A prompt that reads replies as all documents' prompts do."""
         return self.prompt.longest()
 
+    def _form_of(self, query_id: str) -> Prompt:
+        """As `_form`, of the query's document."""
+        return self.prompt.form_of(query_id.rpartition("-q")[0])
+
     def read(self, payload: Any, request: ApiRequest | None = None) -> Answer:  # noqa: ANN401 - JSON
         """The query in a server's answer, with the remarks on how it had to be read.
 
@@ -194,7 +199,8 @@ class RequestFormat:
         text = reply.text
         prompt = str(request.body.get("prompt", "")) if request else ""
         replied = self.endpoint == "chat" or reply.is_turn
-        span = find_replied(text, self._form) if replied else find_continued(text, self._form, prompt)
+        form = self._form_of(request.query_id) if request else self._form
+        span = find_replied(text, form) if replied else find_continued(text, form, prompt)
         if REFUSED_IN_WORDS in span.remarks:
             return refusal(), span.remarks
         remarks = span.remarks
@@ -215,9 +221,9 @@ class RequestFormat:
         return prompt.render(text) if self.endpoint == "completions" else prompt.messages(text)
 
     def _request(self, query_id: str, shown: Shown) -> ApiRequest:
-        log_probs, reading = self.log_probs, [self._form.form, self._form.stop]
-        asked = Asked(self.endpoint, self.model, self.settings, self.url, self._form.stop, log_probs)
-        return asked.request(query_id, shown, reading)
+        form = self._form_of(query_id) if query_id else self._form
+        asked = Asked(self.endpoint, self.model, self.settings, self.url, form.stop, self.log_probs)
+        return asked.request(query_id, shown, [form.form, form.stop])
 
 
 @dataclass(frozen=True, slots=True)

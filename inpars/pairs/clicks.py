@@ -1,0 +1,117 @@
+"""Search logs and votes: which documents people took for a query.
+
+A click says that a title looked right at the rank it stood on, not that the document answers; `--min-clicks` and
+`--min-click-rate` ask for more than one chance click. Votes are what the page of `inpars serve` stores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from inpars.errors import DataFormatError
+from inpars.fields import checked_id, finite_number, first_of, is_gap, text_of
+from inpars.pairs.records import Pair
+from inpars.record_files import read_records, records_form
+from inpars.storage import read_jsonl
+from inpars.tables import DOC_ID_FIELDS, Wanted
+from inpars.text.words import words
+
+QUERY_FIELDS = ("query", "query_text", "search_term", "q", "text")
+DOCUMENT_FIELDS = ("doc_id", "docid", "document_id", "clicked_doc_id", *DOC_ID_FIELDS)
+CLICKS, IMPRESSIONS = ("clicks", "clicked", "click"), ("impressions", "impression", "shown")
+COLUMNS = Wanted(
+    "a search log",
+    QUERY_FIELDS,
+    DOCUMENT_FIELDS,
+    (*CLICKS, *IMPRESSIONS),
+    ("query", "doc_id", "clicked", "impressions"),
+)
+TRUTHS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What the log has on one query."""
+
+    spellings: Counter[str] = field(default_factory=Counter)
+    clicks: Counter[str] = field(default_factory=Counter)  # by document
+    impressions: Counter[str] = field(default_factory=Counter)
+
+
+def click_pairs(paths: list[Path], *, min_clicks: int, min_click_rate: float, dropped: Counter[str]) -> Iterator[Pair]:
+    """A pair for each query of the logs with enough clicks, its documents by clicks.
+
+    A log without a column of clicks has a line per click; one without impressions, a line per impression.
+    """
+    asked: dict[tuple[str, ...], _Asked] = {}
+    for path in paths:
+        for number, record in read_records(path, records_form(path, COLUMNS), COLUMNS):
+            _count(record, path, number, asked, dropped)
+    for one in asked.values():
+        kept = {}
+        for doc_id, clicks in sorted(one.clicks.items(), key=lambda entry: (-entry[1], entry[0])):
+            if clicks < min_clicks:
+                dropped["too_few_clicks" if clicks else "not_clicked"] += 1
+            elif clicks < min_click_rate * one.impressions[doc_id]:
+                dropped["low_click_rate"] += 1
+            else:
+                kept[doc_id] = clicks
+        if kept:
+            text = min(one.spellings, key=lambda spelling: (-one.spellings[spelling], spelling))
+            shown = {doc_id: one.impressions[doc_id] for doc_id in kept}
+            yield Pair(text, "click", dict.fromkeys(kept, 1), {"clicks": kept, "impressions": shown})
+
+
+def _count(
+    record: Mapping[str, Any], path: Path, number: int, asked: dict[tuple[str, ...], _Asked], dropped: Counter[str]
+) -> None:
+    text = " ".join(text_of(record, QUERY_FIELDS, path, number).split())
+    if not text:
+        dropped["empty"] += 1
+        return
+    doc_id = checked_id(first_of(record, DOCUMENT_FIELDS, path, number), path, number)
+    clicks, shown = _number(record, CLICKS, 1, path, number), _number(record, IMPRESSIONS, 1, path, number)
+    one = asked.setdefault(words(text) or tuple(text.split()), _Asked())
+    one.spellings[text] += 1
+    one.clicks[doc_id] += clicks
+    one.impressions[doc_id] += max(shown, clicks)
+
+
+def _number(record: Mapping[str, Any], names: tuple[str, ...], default: int, path: Path, number: int) -> int:
+    """A count: a whole number of at least 0, or true or false."""
+    value = next((record[name] for name in names if not is_gap(record.get(name)) and record[name] != ""), default)
+    text = str(value).strip().lower()
+    count = TRUTHS[text] if text in TRUTHS else finite_number(text, path, number)
+    if count < 0 or not math.isclose(count, round(count)):
+        raise DataFormatError(
+            "must be a whole number of at least 0", path=path, line=number, field=names[0], excerpt=text
+        )
+    return round(count)
+
+
+def vote_pairs(paths: list[Path], dropped: Counter[str]) -> Iterator[Pair]:
+    """A pair for each query with a thumb up; the last vote on a query and a document counts."""
+    votes: dict[tuple[str, ...], dict[str, int | None]] = {}
+    texts: dict[tuple[str, ...], str] = {}
+    for path in paths:
+        for number, record in read_jsonl(path):
+            text = " ".join(text_of(record, ("query",), path, number).split())
+            doc_id = checked_id(first_of(record, ("doc_id",), path, number), path, number)
+            relevance = record.get("relevance")
+            if relevance is not None and type(relevance) is not int:
+                problem = "must be a whole number, or null for a vote that was taken back"
+                raise DataFormatError(problem, path=path, line=number, field="relevance", excerpt=repr(relevance))
+            key = words(text) or tuple(text.split())
+            texts.setdefault(key, text)
+            votes.setdefault(key, {})[doc_id] = relevance
+    for key, found in votes.items():
+        dropped["taken_back"] += sum(relevance is None for relevance in found.values())
+        dropped["voted_down"] += sum(relevance is not None and relevance <= 0 for relevance in found.values())
+        grades = {doc_id: relevance for doc_id, relevance in found.items() if relevance is not None and relevance > 0}
+        if grades and key:
+            yield Pair(texts[key], "vote", grades)

@@ -1,0 +1,86 @@
+"""Questions with their answers: tables and JSON lines with a column of each, or pages whose headings ask.
+
+On a page (Markdown, web page, reStructuredText, docx) a heading that ends with a question mark is a question, and so
+are such words in bold at the beginning of a line; what follows up to the next of either is the answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from inpars.documents.blocks import Block, FileNotes, clean
+from inpars.documents.readers import DOCX, HTML, MARKDOWN, RST, ReadOptions, kind_of
+from inpars.errors import ConfigError
+from inpars.fields import checked_id, is_gap, text_of
+from inpars.record_files import read_records, records_form
+from inpars.tables import Wanted
+
+QUESTIONS = ("question", "query", "q", "title")
+ANSWERS = ("answer", "answers", "a", "response", "text")
+DOC_IDS = ("doc_id", "answer_id", "docid", "document_id")
+COLUMNS = Wanted("questions and answers", QUESTIONS, ANSWERS, DOC_IDS, ("question", "answer", "doc_id"))
+PAGES = (MARKDOWN, HTML, RST, DOCX)
+_BOLD = re.compile(r"^[ \t]*(?:[-+*][ \t]+|\d{1,9}[.)][ \t]+)?(\*\*|__)(?P<text>\S[^\n]*?\?)\1", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionAnswer:
+    """A question, what answers it, the document where the file names one, and where it stands."""
+
+    question: str
+    answer: str
+    doc_id: str | None
+    source: str
+
+
+def read_faq(path: Path, dropped: Counter[str]) -> Iterator[QuestionAnswer]:
+    """The questions of a file in its order. Raises DataFormatError, and ConfigError for a page without any."""
+    kind = kind_of(path, ReadOptions())
+    if kind in PAGES and kind is not None:
+        found = 0
+        for found, pair in enumerate(_of_page(kind.read(path, FileNotes(), ReadOptions()), path), start=1):  # noqa: B007
+            yield pair
+        if not found:
+            raise ConfigError(f"{path}: no heading, and no words in bold, ask anything; --headings takes all headings")
+        return
+    for number, record in read_records(path, records_form(path, COLUMNS), COLUMNS):
+        if any(
+            all(is_gap(record.get(name)) or not str(record[name]).strip() for name in c) for c in (QUESTIONS, ANSWERS)
+        ):
+            dropped["empty"] += 1
+            continue
+        named = next((record[name] for name in DOC_IDS if not is_gap(record.get(name)) and record[name] != ""), None)
+        yield QuestionAnswer(
+            " ".join(text_of(record, QUESTIONS, path, number).split()),
+            text_of(record, ANSWERS, path, number),
+            None if named is None else checked_id(named, path, number),
+            f"{path.name}:{number}",
+        )
+
+
+def _of_page(blocks: Iterator[Block], path: Path) -> Iterator[QuestionAnswer]:
+    for heading, section in groupby(blocks, key=lambda block: block.headings[-1] if block.headings else ""):
+        question, answer = heading if _asks(heading) else "", list[str]()
+        for block in section:
+            end = 0
+            for bold in _BOLD.finditer(block.text) if block.markup == "markdown" else ():
+                answer.append(clean(block.text[end : bold.start()], block.markup))
+                yield from _pair(question, answer, path)
+                question, answer, end = clean(bold["text"], block.markup), [], bold.end()
+            answer.append(clean(block.text[end:], block.markup))
+        yield from _pair(question, answer, path)
+
+
+def _pair(question: str, answer: list[str], path: Path) -> Iterator[QuestionAnswer]:
+    text = "\n".join(filter(None, answer))
+    if question and text:
+        yield QuestionAnswer(question, text, None, path.name)
+
+
+def _asks(heading: str) -> bool:
+    return heading.rstrip().endswith(("?", "\uff1f", "\u061f"))

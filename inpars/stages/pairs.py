@@ -1,0 +1,202 @@
+"""The stage that makes training pairs of what people wrote: headings, FAQs, search logs and votes in, queries out.
+
+The output is a file of synthetic queries without log-probs, so that every later stage takes it; `prompt` is the kind of
+each pair. Queries pass the guards of the filter and are in the order they were found.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+
+from inpars.corpus import Corpus
+from inpars.errors import ConfigError
+from inpars.filtering.checks import FilterContext, FilterOptions
+from inpars.filtering.filters import choose
+from inpars.filtering.query_table import QueryTableBuilder
+from inpars.formats import synthetic_query_record, write_documents
+from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.options import SHARE, option
+from inpars.pairs.clicks import click_pairs, vote_pairs
+from inpars.pairs.faq import QuestionAnswer, read_faq
+from inpars.pairs.headings import heading_pairs
+from inpars.pairs.matching import match_answers
+from inpars.pairs.records import Pair, united
+from inpars.records import Document, SyntheticQuery
+from inpars.stages.filter import BY_PROMPT, RESEMBLING
+from inpars.stages.stage import Outcome, Running, Stage, dropped_line
+from inpars.storage import write_jsonl
+from inpars.text.hashing import hex_key
+from inpars.text.words import words
+
+STAGE = "pairs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairsOptions:
+    """What is taken for a pair."""
+
+    headings: bool = option(
+        False,
+        help="titles and headings of the corpus; of a section that was cut into several passages the first is taken",
+    )
+    min_clicks: int = option(1, help="fewest clicks on a document for a query", minimum=1)
+    min_click_rate: float = option(0.0, help="least share of a document's impressions that were clicked", bounds=SHARE)
+    min_words: int = option(2, help="fewest words of a query", minimum=0)
+    max_words: int | None = option(32, help="most words of a query", minimum=1)
+    languages: str | None = option(
+        None, metavar="en,de", help="leave out queries that are in none of these languages; needs py3langid"
+    )
+    drop_copied: bool = option(True, help="leave out queries that stand in their document word for word")
+    drop_near_duplicates: bool = option(False, help="of queries with nearly the same words keep one")
+
+    @property
+    def filtering(self) -> FilterOptions:
+        """The guards."""
+        return FilterOptions(
+            min_words=self.min_words,
+            max_words=self.max_words,
+            languages=self.languages,
+            drop_copied=self.drop_copied,
+            drop_near_duplicates=self.drop_near_duplicates,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairFiles:
+    """The files that people's queries are in."""
+
+    faq: Sequence[Path] = ()
+    clicks: Sequence[Path] = ()
+    votes: Sequence[Path] = ()
+
+    def stamps(self) -> dict[str, FileStamp]:
+        """Of all of them."""
+        named = (("faq", self.faq), ("clicks", self.clicks), ("votes", self.votes))
+        return {f"{name} {number}": stamp(path) for name, paths in named for number, path in enumerate(paths, start=1)}
+
+
+def answers_path(output: Path) -> Path:
+    """Where the answers of an FAQ without a corpus go: `pairs.jsonl` has `pairs.corpus.jsonl`."""
+    return output.with_name(f"{output.name.removesuffix('.gz').removesuffix('.jsonl')}.corpus.jsonl")
+
+
+def write_pairs_file(
+    files: PairFiles,
+    options: PairsOptions,
+    *,
+    output: Path,
+    corpus: Corpus | None = None,
+    corpus_stamp: FileStamp | None = None,
+    excluded_queries: Collection[str] = (),
+    own_queries: Collection[str] = (),
+    **running: Unpack[Running],
+) -> Manifest:
+    """Write the pairs to `output`; without a corpus the answers of the FAQs are written as one beside it."""
+    _check(files, options, corpus)
+    inputs = files.stamps() | ({} if corpus_stamp is None else {"corpus": corpus_stamp})
+    for name, texts in (("excluded queries", excluded_queries), ("own queries", own_queries)):
+        inputs |= {name: stamp_text(name, "\n".join(sorted(texts)))} if texts else {}
+    sides = [answers_path(output)] if corpus is None else []
+    stage = Stage(STAGE, options, output, inputs, sides, **running)
+
+    def work() -> Outcome:
+        dropped: Counter[str] = Counter()
+        documents: dict[str, Document] = {}
+        pairs = united(_found(files, options, corpus, documents, dropped), dropped)
+        document_of: Callable[[str], Document] = documents.__getitem__ if corpus is None else corpus.__getitem__
+        shown = [(pair, pair.query(), _shown(pair, document_of)) for pair in pairs]
+        guards = FilterContext(excluded_queries=excluded_queries, own_queries=own_queries)
+        builder = QueryTableBuilder(options.filtering, guards)
+        for _, query, document in shown:
+            builder.add(query, document.full_text)
+        table = builder.pool()
+        kept = np.sort(choose(table, options.filtering))
+        dropped += table.dropped()
+        if not len(kept):
+            raise ConfigError(f"no pair is left of what was read ({dropped_line(dropped)}); give other files or limits")
+        count = write_jsonl(output, (_record(*shown[place]) for place in kept.tolist()))
+        if corpus is None:
+            write_documents(answers_path(output), documents.values())
+        resembling = {RESEMBLING: table.resembling_own} if own_queries else {}
+        results = {"read": len(pairs) + dropped["duplicate"], BY_PROMPT: table.by_prompt(), **resembling}
+        return Outcome(count, dict(+dropped), results)
+
+    return stage.run(work)
+
+
+def _check(files: PairFiles, options: PairsOptions, corpus: Corpus | None) -> None:
+    if not (options.headings or files.faq or files.clicks or files.votes):
+        raise ConfigError("nothing to make pairs of: give --headings, --faq FILE, --clicks FILE or --votes FILE")
+    if corpus is None and (options.headings or files.clicks or files.votes):
+        wanted = "--headings" if options.headings else "--clicks" if files.clicks else "--votes"
+        raise ConfigError(f"{wanted} is about documents of a corpus; give --dataset NAME or --corpus FILE")
+
+
+def _found(
+    files: PairFiles,
+    options: PairsOptions,
+    corpus: Corpus | None,
+    documents: dict[str, Document],
+    dropped: Counter[str],
+) -> Iterator[Pair]:
+    """All pairs whose documents are there, the surest kind first; of an FAQ alone the answers become `documents`."""
+    known = vote_pairs(list(files.votes), dropped)
+    yield from (one for pair in known for one in _present(pair, corpus, dropped))
+    clicked = click_pairs(
+        list(files.clicks), min_clicks=options.min_clicks, min_click_rate=options.min_click_rate, dropped=dropped
+    )
+    yield from (one for pair in clicked for one in _present(pair, corpus, dropped))
+    asked = [pair for path in files.faq for pair in read_faq(path, dropped)]
+    if corpus is None:
+        yield from _with_answers(asked, documents)
+    elif asked:
+        yield from _in_corpus(asked, corpus, dropped)
+    if options.headings and corpus is not None:
+        yield from heading_pairs(corpus, dropped)
+
+
+def _present(pair: Pair, corpus: Corpus | None, dropped: Counter[str]) -> Iterator[Pair]:
+    grades = {doc_id: grade for doc_id, grade in pair.grades.items() if corpus is not None and doc_id in corpus}
+    dropped["document_not_in_corpus"] += len(pair.grades) - len(grades)
+    if grades:
+        yield replace(pair, grades=grades)
+
+
+def _with_answers(asked: Sequence[QuestionAnswer], documents: dict[str, Document]) -> Iterator[Pair]:
+    """Pairs with documents made of the answers, each once."""
+    for one in asked:
+        doc_id = one.doc_id or f"answer-{hex_key(' '.join(words(one.answer)))}"
+        documents.setdefault(doc_id, Document(doc_id, one.answer))
+        yield Pair(one.question, "faq", {doc_id: 1}, {"source": one.source})
+
+
+def _in_corpus(asked: Sequence[QuestionAnswer], corpus: Corpus, dropped: Counter[str]) -> Iterator[Pair]:
+    """Pairs with the documents that the files name, else with those that are the answer or a part of it."""
+    unnamed = [one for one in asked if one.doc_id is None]
+    matched = iter(match_answers([one.answer for one in unnamed], corpus) if unnamed else ())
+    for one in asked:
+        if one.doc_id is not None:
+            yield from _present(Pair(one.question, "faq", {one.doc_id: 1}, {"source": one.source}), corpus, dropped)
+        elif grades := next(matched):
+            yield Pair(one.question, "faq", grades, {"source": one.source})
+        else:
+            dropped["answer_not_in_corpus"] += 1
+
+
+def _shown(pair: Pair, document_of: Callable[[str], Document]) -> Document:
+    """The best document as a model is to read it; what may stand above a text is not shown with its title."""
+    query = pair.query()
+    document = document_of(query.doc_id)
+    return replace(document, title="") if query.may_stand_above else document
+
+
+def _record(pair: Pair, query: SyntheticQuery, document: Document) -> dict[str, Any]:
+    record = synthetic_query_record(query, document)
+    text = record.pop("text")
+    return {**record, **pair.about, "text": text}
