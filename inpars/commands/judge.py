@@ -1,10 +1,9 @@
-"""A language model judges what runs found, with grades from 0 to 3 as in TREC: qrels for documents that nobody judged.
+"""Have a language model judge what runs retrieved, with TREC's grades from 0 to 3, and write qrels.
 
-The first documents of all runs are pooled. Beside the qrels lie a line per pair (grade, log-probability, reason) and a
-note by which `evaluate`, `run` and reports name what is measured with them as judged by a model. Where people's
-judgements are known (--qrels, the dataset's own, or --sample, which asks you in the terminal), agreement is reported:
-Cohen's kappa, and Kendall's tau over the runs. Killed at any moment, the same command goes on, and nothing is asked
-twice.
+Pools the top documents of all runs. Next to the qrels it writes one line per pair (grade, log-prob, reason) and a note
+by which `evaluate`, `run` and reports mark numbers as judged by a model. With people's judgements (--qrels, the
+dataset's own, or --sample, which asks you in the terminal) it reports agreement: Cohen's kappa, and Kendall's tau over
+the runs. Run the same command again to resume; no pair is judged twice.
 """
 
 from __future__ import annotations

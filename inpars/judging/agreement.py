@@ -10,9 +10,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy.stats import kendalltau
-from sklearn.metrics import cohen_kappa_score, confusion_matrix
-
 from inpars.evaluation.measures import evaluate
 from inpars.judging.sample import Pair
 from inpars.model_judgements import POOR_KAPPA
@@ -75,6 +72,8 @@ def compare_with(
     pairs = [pair for pair in model if pair in given]
     theirs, ours = [max(given[pair], 0) for pair in pairs], [model[pair] for pair in pairs]
     highest = max(grade for judged in reference.values() for grade in judged.values()) if top is None else top
+    from sklearn.metrics import confusion_matrix
+
     start = RELEVANT_FROM if highest >= TOP_GRADE else 1
     grades = list(range(max(TOP_GRADE, *theirs) + 1))
     by_weight = None if weights is None else [weights[pair] for pair in pairs]
@@ -102,6 +101,8 @@ def order_systems(runs: Mapping[str, Run], reference: Qrels, model: Qrels, metri
         name: (evaluate(run, by_reference, [metric]).means[metric], evaluate(run, by_model, [metric]).means[metric])
         for name, run in (runs.items() if shared else ())
     }
+    from scipy.stats import kendalltau
+
     tau = kendalltau(*zip(*values.values(), strict=True)).statistic if len(values) > 1 else math.nan
     return SystemOrder(metric, values, float(tau) if math.isfinite(tau) else None)
 
@@ -115,4 +116,6 @@ def _kappa(
 ) -> float | None:
     if len({*first, *second}) < 2:  # chance alone would agree always
         return None
+    from sklearn.metrics import cohen_kappa_score
+
     return float(cohen_kappa_score(first, second, labels=grades, weights=how, sample_weight=weights))

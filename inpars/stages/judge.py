@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
 
 from inpars.cache import lasting_name
 from inpars.errors import BackendError, DataFormatError
@@ -23,7 +23,6 @@ from inpars.generation.api.requests import Endpoint
 from inpars.generation.settings import DecodingSettings
 from inpars.judgements import write_named_qrels
 from inpars.judging import Judge, Pair
-from inpars.judging.server import GradeRequests, ServerJudge
 from inpars.manifest import FileStamp, Manifest, sha256_of, stamp_text
 from inpars.model_judgements import (
     ModelJudgement,
@@ -46,6 +45,9 @@ from inpars.stages.partial import Partial
 from inpars.stages.shards import BLOCK_ITEMS, Chunk, Plan, Shard
 from inpars.stages.stage import Outcome, Running, Stage, model_stamp
 from inpars.storage import to_json_line
+
+if TYPE_CHECKING:
+    from inpars.judging.server import GradeRequests
 
 STAGE = "judge"
 JudgeBackend: TypeAlias = Literal["causal", "completions", "chat"]
@@ -208,6 +210,8 @@ def load_judge(
 ) -> Judge:
     """The judge the options name; a server's keeps its answers beside `output`. Torch or the SDK is loaded here."""
     if options.backend in SERVERS:
+        from inpars.judging.server import ServerJudge  # loads openai
+
         return ServerJudge(open_server(_wording(options, prompt, api), api, output, progress))
     check_api(api, asks_server=False)
     where = options.set_up()
@@ -229,4 +233,6 @@ def _wording(options: JudgeOptions, prompt: JudgingPrompt, api: ApiOptions) -> G
     check_api(api, asks_server=True)
     settings = DecodingSettings(max_doc_tokens=options.max_doc_tokens, max_new_tokens=options.max_new_tokens)
     asks_log_probs = api.log_prob_kind != "absent"
+    from inpars.judging.server import GradeRequests
+
     return GradeRequests(SERVERS[options.backend], options.model, prompt, settings, api.url, asks_log_probs)

@@ -128,7 +128,7 @@ def test_documents_are_encoded_once_and_after_an_interruption_only_the_rest(tiny
     assert retriever(tiny, kind).index(corpus).search(QUERIES, 5) == whole
     assert len(encoded) == LONG - 32
     last.write_bytes(b"torn")
-    with pytest.raises(DataFormatError, match=r"damaged .* run the same command again"):
+    with pytest.raises(DataFormatError, match=r"damaged .* again"):
         retriever(tiny, kind).index(corpus).search(QUERIES, 5)
 
 
