@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from inpars.datasets import load_dataset, load_qrels, load_topics
+from inpars.datasets import load_dataset, load_judged, load_topics
 from inpars.documents import ir_collections, python_docs
 from inpars.documents.ir_collections import like_named
 from inpars.errors import BackendError, ConfigError, DataFormatError, UnknownNameError
@@ -179,16 +179,16 @@ def test_unknown_names_are_answered_with_near_ones():
 
 def test_judgements_alone_need_no_corpus(tmp_path):
     """Toolkit fault: a mistyped file of judgements was silently replaced by those of the dataset."""
-    assert load_qrels(None, TOY / "qrels.trec")["q1"] == {"d01": 2, "d02": 1}
-    assert load_qrels(str(BEIR), None, "dev")["q9"] == {"d23": 2}
+    assert load_judged(None, TOY / "qrels.trec").qrels["q1"] == {"d01": 2, "d02": 1}
+    assert load_judged(str(BEIR), None, "dev").qrels["q9"] == {"d23": 2}
     with pytest.raises(DataFormatError, match="no such file"):
-        load_qrels(str(BEIR), tmp_path / "typo.tsv")
+        load_judged(str(BEIR), tmp_path / "typo.tsv")
     with pytest.raises(ConfigError, match="no judgements named: give --dataset NAME or --qrels FILE"):
-        load_qrels(None, None)
+        load_judged(None, None)
     shutil.copy(BEIR / "corpus.jsonl", tmp_path)
     shutil.copy(BEIR / "queries.jsonl", tmp_path)
     with pytest.raises(ConfigError, match=r"split 'test' has no judgements; .*--qrels FILE"):
-        load_qrels(str(tmp_path), None)
+        load_judged(str(tmp_path), None)
 
 
 def test_python_docs(cache):
@@ -210,7 +210,7 @@ def test_what_python_docs_lacks_is_said_where_judgements_are_used_alone(cache, m
     topics = load_dataset("python-docs", progress=notes).topics()
     assert topics.qrels == {"q01": {"os.path.join": 2}}
     assert notes.notes == []
-    load_qrels("python-docs", None, progress=notes)
+    load_judged("python-docs", None, progress=notes)
     assert ["gone.from.here" in note for note in notes.notes] == [True]
 
 
@@ -299,7 +299,7 @@ def test_judgements_are_read_without_the_documents(tmp_path, monkeypatch):
     topics = load_topics(str(BEIR), "dev")
     assert topics.qrels["q9"] == {"d23": 2}
     assert topics.queries.keys() == topics.qrels.keys()
-    assert load_qrels(str(BEIR), None, "dev") == topics.qrels
+    assert load_judged(str(BEIR), None, "dev").qrels == topics.qrels
     with pytest.raises(UnknownNameError, match=r"split of .* 'train'"):
         load_topics(str(BEIR), "train")
     (tmp_path / "corpus.jsonl").write_text('{"_id": "a", "text": "b"}\n', encoding="utf-8")

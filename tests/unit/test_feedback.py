@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from inpars.datasets import load_qrels
+from inpars.datasets import load_judged
 from inpars.errors import ConfigError, DataFormatError
 from inpars.formats import read_queries
 from inpars.judgements import iterate_qrels, read_qrels
@@ -67,7 +67,7 @@ def test_what_is_kept_under_any_name_is_read_again(tmp_path, name):
         feedback = Feedback(path)
         query_id = vote(feedback, "duck typing", "1", relevance)
         feedback.close()
-    assert read_qrels(path) == load_qrels(None, path) == {query_id: {"1": 0}}
+    assert read_qrels(path) == load_judged(None, path).qrels == {query_id: {"1": 0}}
     assert [query.query_id for query in read_queries(feedback.queries_path)] == [query_id]
 
 

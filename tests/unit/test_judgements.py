@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inpars.datasets import load_qrels, load_topics
+from inpars.datasets import load_judged, load_topics
 from inpars.documents.ir_collections import ir_splits
 from inpars.errors import DataFormatError
 from inpars.interchange.folder import Folder
@@ -163,7 +163,7 @@ def test_json_that_is_no_judgement_is_named(tmp_path):
 
 def test_a_file_without_judgements_is_named(tmp_path):
     with pytest.raises(DataFormatError, match=r"q\.tsv: no judgements"):
-        load_qrels(None, written(tmp_path / "q.tsv", HEADER))
+        load_judged(None, written(tmp_path / "q.tsv", HEADER))
 
 
 def test_a_zip_of_beir_has_the_same_rule(tmp_path, monkeypatch):
