@@ -11,6 +11,7 @@ The functions are those of `inpars.api`, which is loaded when one of them is fir
 torch, no transformers and no JVM.
 """
 
+from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
@@ -18,11 +19,14 @@ API = (
     *("load_corpus", "load_prompt", "generate", "score", "filter", "mine_negatives", "train_retriever"),
     *("train_reranker", "search", "rerank", "evaluate", "run", "System"),
 )
+CALLABLE_MODULES = ("generate", "filter", "rerank", "evaluate")  # `python -m inpars.generate` is the toolkit's command
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - functions and a class
     if name not in API:
         raise AttributeError(f"module 'inpars' has no attribute {name!r}")
+    if name in CALLABLE_MODULES:
+        return import_module(f"inpars.{name}")
     from inpars import api
 
     return getattr(api, name)

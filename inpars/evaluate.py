@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inpars.errors import ConfigError
-from inpars.toolkit_commands import dataset_name, flags_of, run_translated, toolkit_parser
+from inpars.toolkit_commands import CallableModule, dataset_name, flags_of, run_translated, toolkit_parser
 
 MS_MARCO = "msmarco-passage/dev/small"
 BM25 = "bm25"
@@ -72,5 +72,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+sys.modules[__name__].__class__ = CallableModule
 if __name__ == "__main__":
     sys.exit(main())

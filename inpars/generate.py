@@ -12,7 +12,15 @@ from collections.abc import Sequence
 
 from inpars.errors import ConfigError
 from inpars.prompting.prompts import load_prompt
-from inpars.toolkit_commands import dataset_name, flags_of, named, other_source, run_translated, toolkit_parser
+from inpars.toolkit_commands import (
+    CallableModule,
+    dataset_name,
+    flags_of,
+    named,
+    other_source,
+    run_translated,
+    toolkit_parser,
+)
 
 PROMPTS = {  # the toolkit's dynamic forms, to ours for the same collections, which bring examples of their own
     "promptagator-arguana": "counter-argument",
@@ -104,5 +112,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+sys.modules[__name__].__class__ = CallableModule
 if __name__ == "__main__":
     sys.exit(main())

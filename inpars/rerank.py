@@ -12,7 +12,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inpars.errors import ConfigError
-from inpars.toolkit_commands import dataset_name, flags_of, named, other_source, run_translated, toolkit_parser
+from inpars.toolkit_commands import (
+    CallableModule,
+    dataset_name,
+    flags_of,
+    named,
+    other_source,
+    run_translated,
+    toolkit_parser,
+)
 
 HARMLESS = {
     "fp16": "bfloat16 is used",
@@ -81,5 +89,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+sys.modules[__name__].__class__ = CallableModule
 if __name__ == "__main__":
     sys.exit(main())

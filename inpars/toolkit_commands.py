@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from inpars import cli
@@ -17,6 +18,15 @@ from inpars.usage import NEAR, Parser, near_flags
 
 TYPO = 0.75  # how near to a known flag an unknown one is taken for a misspelling, and refused
 PYSERINI = "documents come from ir_datasets, whose BEIR collections are the same"
+
+
+class CallableModule(ModuleType):
+    """A module of the toolkit's command that is a function of `inpars.api` too: `inpars.generate(...)` calls that."""
+
+    def __call__(self, *arguments: Any, **flags: Any) -> Any:  # noqa: ANN401 - the function's
+        from inpars import api
+
+        return getattr(api, self.__name__.rpartition(".")[2])(*arguments, **flags)
 
 
 def toolkit_parser(name: str, more: str, tolerance: float = TYPO) -> Parser:

@@ -78,7 +78,12 @@ def test_pairs_go_through_filter_split_and_triples(run, fails, place):
     out = run(*command, "--output", "pairs.jsonl")
     assert out.startswith("pairs.jsonl: 31 pairs: click 1, faq 1, title 29 (1 dropped: document_not_in_corpus 1)")
     out = run("filter", "--input", "pairs.jsonl", "--top-k", "1", "--output", "kept.jsonl")
-    assert out == "kept.jsonl: 31 of 31 queries kept (nothing dropped)\n"
+    assert out.splitlines() == [
+        "kept.jsonl: 31 of 31 queries kept (nothing dropped)",
+        "  click: 1 of 1 kept (nothing dropped)",
+        "  faq: 1 of 1 kept (nothing dropped)",
+        "  title: 29 of 29 kept (nothing dropped)",
+    ]
     run("triples", "--input", "kept.jsonl", "--dataset", BEIR, "--negatives", "random", "--output", "triples.tsv")
     ids = list(read_triple_ids(Path("triples.ids.tsv")))
     assert {(triple.query_id.partition("-")[0], triple.positive_doc_id) for triple in ids} >= {

@@ -156,7 +156,7 @@ def test_other_settings_begin_anew(stage, change):
     writer = Writer()
     stage(writer, **change)
     assert len(writer.written) == 10
-    assert any("other settings or inputs" in note for note in stage.progress.notes)
+    assert any("settings or inputs changed" in note for note in stage.progress.notes)
 
 
 @pytest.mark.parametrize("change", [{"batch_size": 3}, {"threads": 1}, {"device": "cpu"}])

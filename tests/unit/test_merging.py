@@ -132,7 +132,7 @@ def test_missing_shards_are_named(stage):
 
 
 def test_none_beside_says_how_to_make_them(stage):
-    with pytest.raises(ConfigError, match=r"no shards lie beside .*--shard I/N"):
+    with pytest.raises(ConfigError, match=r"no shards .*--shard I/N"):
         merge_shards(stage.output)
 
 

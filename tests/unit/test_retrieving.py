@@ -91,8 +91,7 @@ def test_queries_are_searched_block_by_block(corpus, bm25, monkeypatch):
 def test_fused_retrievers_are_read_to_the_fusion_depth(corpus, bm25, monkeypatch):
     dense = FakeIndex({"b": 0.9, "c": 0.5, "a": 0.1})
     module = types.ModuleType("inpars.retrieval.dense")
-    module.Encoder = lambda name, **_: name
-    module.dense_index = lambda *_, **__: dense
+    module.Encoder = lambda *_, **__: types.SimpleNamespace(index=lambda *_, **__: dense)
     monkeypatch.setitem(sys.modules, "inpars.retrieval.dense", module)
     run = retrieved(corpus, [Query("q", "x")], SearchOptions(retriever=("bm25", "minilm"), k=2, fusion_depth=3))
     assert bm25.asked == dense.asked == [(["q"], 3)]

@@ -235,7 +235,7 @@ def test_the_stage_validates_writes_a_card_and_is_done_once(tiny, tmp_path, kind
 def test_training_that_harms_keeps_the_start(tiny, tmp_path, monkeypatch, kind):
     train(tiny, kind, tmp_path / "good", rows(40), epochs=12)  # knows the dev queries' answers
 
-    def known(found, options, dataset, progress):
+    def known(found, *_):
         return [TripleTexts(row.query, row.negative, row.positive) for row in found], hold_out(found, depth=2, seed=0)[
             1
         ]
