@@ -23,7 +23,7 @@ PYSERINI = "documents come from ir_datasets, whose BEIR collections are the same
 class CallableModule(ModuleType):
     """A module of the toolkit's command that is a function of `inpars.api` too: `inpars.generate(...)` calls that."""
 
-    def __call__(self, *arguments: Any, **flags: Any) -> Any:  # noqa: ANN401 - the function's
+    def __call__(self, *arguments: Any, **flags: Any) -> Any:  # noqa: ANN401, D102 - the function's
         from inpars import api
 
         return getattr(api, self.__name__.rpartition(".")[2])(*arguments, **flags)
