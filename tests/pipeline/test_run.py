@@ -195,21 +195,21 @@ def test_without_a_prompt_one_is_tried_and_what_it_wrote_stays(cache, finished, 
     assert not any((folder / "prompts").glob("*.json*"))  # of a choice that this run did not make
 
 
-def test_another_prompt_is_asked_for_and_redoes_only_what_depends_on_it(finished, trained, tmp_path, capsys):
-    moment = now(finished)
+def test_another_prompt_is_asked_for_and_redoes_only_what_depends_on_it(copied, trained, tmp_path, capsys):
+    moment = now(copied)
     prompt = tmp_path / "other.yaml"
     prompt.write_text(small_run.PROMPT.replace("falcon", "raven"))
     named = trained.index("--prompt") + 1
-    command = [*trained[:named], str(prompt), *trained[named + 1 :], "--output", str(finished), "--quiet"]
+    command = [*trained[:named], str(prompt), *trained[named + 1 :], "--output", str(copied), "--quiet"]
     assert main(command) == 1
     error = capsys.readouterr().err
     assert "--prompt was two examples " in error
     assert error.count("\n") == 1
-    assert changed_after(finished, moment) == set()
+    assert changed_after(copied, moment) == set()
     assert main([*command, "--overwrite"]) == 0
-    redone = changed_after(finished, moment)
+    redone = changed_after(copied, moment)
     assert {"queries.synthetic.jsonl", "queries.filtered.jsonl", "triples.tsv", "retriever", "reranker"} <= redone
-    searched = {path.relative_to(finished).as_posix() for path in finished.rglob("*.trec") if is_newer(path, moment)}
+    searched = {path.relative_to(copied).as_posix() for path in copied.rglob("*.trec") if is_newer(path, moment)}
     assert {f"choice/{name}.trec" for name in ("bm25", "base", "whole", "tuned")} <= searched
     assert searched.isdisjoint({f"runs/{name}.trec" for name in ("bm25", "base", "whole", "fusion")})
 
