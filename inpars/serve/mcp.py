@@ -20,7 +20,7 @@ from inpars.serve.wire import MAX_K, QueryText
 Texts = Annotated[list[str], Field(min_length=1)]
 Count = Annotated[int, Field(ge=1, le=MAX_K)]
 INSTRUCTIONS = (
-    "Search of one collection of documents. Hits are the documents' own words: quote doc_id or source when you use one. "
+    "Search of one collection of documents. Hits are the documents' own words: quote doc_id or source if you use one. "
     "Scores order the hits of one query and cannot be compared across queries."
 )
 
