@@ -75,7 +75,8 @@ class PgVector:
     def nearest(self, vector: npt.NDArray[np.float32], k: int) -> list[tuple[str, float]]:
         """Nearest rows."""
         query = sql.SQL(NEAREST).format(table=self._table)
-        return self._connection.execute(query, (vector, vector, k)).fetchall()
+        rows: list[tuple[str, float]] = self._connection.execute(query, (vector, vector, k)).fetchall()
+        return rows
 
     def close(self) -> None:
         """Close the connection."""
