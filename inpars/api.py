@@ -160,6 +160,10 @@ class System:
         """The k best documents of a query."""
         return self._engine.search([query], k)[0]
 
+    def search_batch(self, queries: Sequence[str], k: int = 10) -> list[list[Hit]]:
+        """The k best documents of each query, in the order of the queries."""
+        return self._engine.search(queries, k)
+
     def rerank(self, query: str, texts: Sequence[str]) -> list[tuple[int, float]]:
         """Position and score of each text, best first. Raises ConfigError for a system without a reranker."""
         if self._engine.reranker is None:

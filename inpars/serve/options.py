@@ -14,6 +14,7 @@ KEY_VARIABLE = "INPARS_API_KEY"
 class ServeOptions:
     """Where it listens, and what one client and all together may ask."""
 
+    mcp: bool = option(False, help="offer search, ask and rerank to an agent over stdin and stdout (MCP), not HTTP")
     host: str = option("127.0.0.1", help="address to listen on; 0.0.0.0 accepts connections from the network")
     port: int = option(8000, help="port to listen on; 0 picks a free one", minimum=0)
     allow_host: tuple[str, ...] = option(

@@ -9,7 +9,6 @@ import base64
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -24,11 +23,10 @@ from inpars.serve.batcher import Batcher, one_thread
 from inpars.serve.feedback import Feedback
 from inpars.serve.metrics import Metrics
 from inpars.serve.options import ServeOptions
+from inpars.serve.rows import Row, answer_row, hit_row
 
 CountTokens: TypeAlias = Callable[[str, Sequence[str]], Sequence[int]]
 """(model, texts) -> tokens of each; called from one thread."""
-Row: TypeAlias = dict[str, Any]
-"""A response as JSON has it (wire.py: shapes)."""
 SearchKey: TypeAlias = tuple[str, int, tuple[tuple[str, str], ...]]
 EmbedKey: TypeAlias = tuple[str, Literal["document", "query"]]
 Embedded: TypeAlias = tuple[npt.NDArray[np.float32], int]
@@ -89,7 +87,7 @@ class Service:
         return {
             "query": asked.query,
             "system": system,
-            "hits": [_hit_row(hit) for hit in hits],
+            "hits": [hit_row(hit) for hit in hits],
             "took_ms": _since(started),
         }
 
@@ -100,7 +98,7 @@ class Service:
             raise ConfigError(f"this server gives no {asked.kind} answers; see /v1/collection")
         hits = await self._hits(asked.question, asked.k, self._system(asked.system), asked.filters)
         [answer] = await self._answers.submit(None, [(asked.question, hits, asked.kind)])
-        return _answer_row(answer) | {"took_ms": _since(started)}
+        return answer_row(answer) | {"took_ms": _since(started)}
 
     async def embeddings(self, asked: wire.EmbeddingsRequest) -> Row:
         """As `wire.EmbeddingsResponse`."""
@@ -218,26 +216,6 @@ def _check_model(asked: str | None, name: str, kind: str) -> None:
 
 def _words(_: str, texts: Sequence[str]) -> list[int]:
     return [len(text.split()) for text in texts]
-
-
-def _hit_row(hit: Hit) -> Row:
-    """A hit, as `wire.HitOut`."""
-    return {
-        "doc_id": hit.document.doc_id,
-        "title": hit.document.title,
-        "text": hit.document.text,
-        "score": hit.score,
-        "scores": dict(hit.scores),
-        "spans": [{"start": span.start, "end": span.end} for span in hit.spans],
-        "metadata": dict(hit.metadata),
-    }
-
-
-def _answer_row(answer: Answer) -> Row:
-    """An answer, as `wire.AnswerOut` without its time."""
-    row = asdict(replace(answer, sources=(), alternatives=()))
-    del row["alternatives"]
-    return row | {"sources": [_hit_row(hit) for hit in answer.sources]}
 
 
 def _ranked_row(place: int, score: float, *, raw: bool = False) -> Row:

@@ -18,10 +18,10 @@ LAYERS = """
     filtering  prompting  generation
     retrieval  extras  pairs  mining  scoring  cards  export  reranking  fusion
     evaluation  training
-    answering  interchange  reports  judging
+    answering  interchange  reports  judging  stores
     stages  distributed  pipeline
     deploy  serve  remote  doctor
-    commands  cli  api
+    commands  cli  api  integrations
     toolkit_commands  generate  filter  generate_triples  train  rerank  evaluate  __main__
 """
 

@@ -1,0 +1,39 @@
+"""MTEB measures a run's system on our collection: the same nDCG@10 as `inpars evaluate`, with no hub asked."""
+
+import pytest
+from small_run import FLAGS
+
+import inpars
+from inpars import cli
+from inpars.errors import ConfigError
+from inpars.formats import read_run
+
+pytest.importorskip("mteb", reason="the mteb extra is not installed")
+import mteb
+
+from inpars.integrations.mteb import InparsModel, retrieval_task
+
+
+def test_ndcg_is_ours(run_folder, collection, tmp_path):
+    given = ["--run", run_folder, "--dataset", collection, "--output", tmp_path / "run.trec", "--device", "cpu"]
+    assert cli.main([str(word) for word in ["search", *given, "--dtype", "float32", "--quiet"]]) == 0
+    ours = inpars.evaluate(
+        {"run": read_run(tmp_path / "run.trec")}, str(collection), metrics="nDCG@10", quiet=True
+    ).means["run"]["nDCG@10"]
+    assert 0 < ours < 1
+    model, task = InparsModel(run_folder, **FLAGS), retrieval_task(str(collection), name="Small")
+    try:
+        result = mteb.evaluate(model, task, cache=None, show_progress_bar=False)
+        [scores] = result.task_results[0].scores["test"]
+    finally:
+        model.close()
+    assert scores["ndcg_at_10"] == pytest.approx(ours, abs=1e-4)
+    assert scores["main_score"] == scores["ndcg_at_10"]
+    assert (result.task_results[0].task_name, result.model_name) == ("Small", f"inpars/{run_folder.name}")
+
+
+def test_what_is_no_task_is_refused(collection, run_folder):
+    with pytest.raises(ConfigError, match="index"):
+        InparsModel(run_folder).search([], top_k=3)
+    with pytest.raises(ConfigError, match="reranking"):
+        InparsModel(run_folder).search([], top_k=3, top_ranked={})
