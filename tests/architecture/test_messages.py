@@ -14,7 +14,6 @@ OVERLONG = {
     "cli/test_interchange.py": 1,
     "unit/test_api_answers.py": 1,
     "unit/test_api_batch.py": 4,
-    "unit/test_api_client.py": 1,
     "unit/test_api_generator.py": 4,
     "unit/test_corpus.py": 2,
     "unit/test_evaluation.py": 2,
