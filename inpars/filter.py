@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--skip_questions_copied_from_context",
         action="store_true",
-        help="leave out queries that stand in their document word for word",
+        help="drop queries that their document contains word for word",
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:N")
     parser.add_argument("--fp16", action="store_true", help=HARMLESS["fp16"])

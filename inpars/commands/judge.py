@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="PATH",
-        help="run whose first documents are judged; may be given several times",
+        help="run whose top documents are judged; repeatable",
     )
     parser.add_argument(
         "--prompt",
@@ -73,8 +73,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "--sample",
         bounds=COUNT,
-        help="then show this many pairs, of all grades alike, to be judged by you in the terminal; answers are kept "
-        "beside the output (default: none)",
+        help="afterwards show you this many pairs, equally from all grades, to judge in the terminal; answers"
+        " are stored next to the output",
     )
     parser.add_argument(
         "--metric", default="nDCG@10", metavar="NAME", help="measure by which systems are ordered (default: nDCG@10)"

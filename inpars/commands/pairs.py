@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="queries (.jsonl or .tsv) of a dev or test set: what equals them, or nearly, is left out; may be repeated",
+        help="queries of a dev or test set (.jsonl or .tsv): their duplicates and near-duplicates are "
+        "dropped; repeatable",
     )
     add_dataset_flags(parser)
     parser.set_defaults(unknown_judgements="keep")  # nobody judges here

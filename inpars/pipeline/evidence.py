@@ -49,7 +49,7 @@ class EvidenceOptions:
     dev_qrels: Path | None = option(None, help="judgements of --dev-queries", metavar="FILE")
     pairs: Path | None = option(
         None,
-        help="train on these queries of people too (inpars pairs)",
+        help="also train on these queries of people (from `inpars pairs`)",
         metavar="FILE",
         advanced=True,
     )

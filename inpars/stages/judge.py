@@ -68,14 +68,14 @@ class JudgeOptions(ComputingOptions):
         help="causal: a decoder on this machine reads the pair, and its likeliest grade counts; completions, chat: an "
         "OpenAI-compatible server writes it",
     )
-    depth: int = option(10, help="documents of each run and query that are judged", minimum=1)
-    limit: int | None = option(None, help="only the first N queries, to try things out", minimum=1)
+    depth: int = option(10, help="documents per run and query to judge", minimum=1)
+    limit: int | None = option(None, help="use only the first N queries, for a quick try", minimum=1)
     max_pairs: int | None = option(None, help="judge a uniform sample of this many pairs (default: all)", minimum=1)
-    max_doc_tokens: int = option(256, help="tokens of a document that the model is shown", minimum=1)
-    max_new_tokens: int = option(256, help="maximum number of tokens per reply, of a server", minimum=1)
-    seed: int = option(0, help="seed of samples", bounds=SEED)
+    max_doc_tokens: int = option(256, help="maximum tokens of a document in the prompt", minimum=1)
+    max_new_tokens: int = option(256, help="maximum tokens per reply of a server", minimum=1)
+    seed: int = option(0, help="random seed", bounds=SEED)
     batch_size: int | None = option(
-        None, help="pairs read together (default: 32 on a processor, 256 on a GPU)", changes_result=False, minimum=1
+        None, help="pairs per batch (default: 32 on a CPU, 256 on a GPU)", changes_result=False, minimum=1
     )
 
 

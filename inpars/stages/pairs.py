@@ -43,17 +43,15 @@ class PairsOptions:
 
     headings: bool = option(
         False,
-        help="titles and headings of the corpus; of a section that was cut into several passages the first is taken",
+        help="titles and headings of the corpus, each with the first passage of its section",
     )
-    min_clicks: int = option(1, help="fewest clicks on a document for a query", minimum=1)
-    min_click_rate: float = option(0.0, help="least share of a document's impressions that were clicked", bounds=SHARE)
-    min_words: int = option(2, help="fewest words of a query", minimum=0)
-    max_words: int | None = option(32, help="most words of a query", minimum=1)
-    languages: str | None = option(
-        None, metavar="en,de", help="leave out queries that are in none of these languages; needs py3langid"
-    )
-    drop_copied: bool = option(True, help="leave out queries that stand in their document word for word")
-    drop_near_duplicates: bool = option(False, help="of queries with nearly the same words keep one")
+    min_clicks: int = option(1, help="minimum clicks on a document for a query", minimum=1)
+    min_click_rate: float = option(0.0, help="minimum clicks per impression of a document", bounds=SHARE)
+    min_words: int = option(2, help="minimum words per query", minimum=0)
+    max_words: int | None = option(32, help="maximum words per query", minimum=1)
+    languages: str | None = option(None, metavar="en,de", help="drop queries in other languages; needs py3langid")
+    drop_copied: bool = option(True, help="drop queries that their document contains word for word")
+    drop_near_duplicates: bool = option(False, help="keep only one of queries with nearly the same words")
 
     @property
     def filtering(self) -> FilterOptions:
