@@ -25,17 +25,11 @@ from inpars.records import Document
 from inpars.topics import DEFAULT_SPLIT
 
 LANGUAGE = "eng-Latn"
-UNKNOWN: tuple[str, ...] = (
-    "release_date",
-    "n_parameters",
-    "memory_usage_mb",
-    "max_tokens",
-    "embed_dim",
-    "license",
-    "open_weights",
+UNKNOWN = (
+    *("release_date", "n_parameters", "memory_usage_mb", "max_tokens", "embed_dim", "license", "open_weights"),
+    *("public_training_code", "public_training_data", "similarity_fn_name", "use_instructions"),
+    *("training_datasets", "loader", "languages"),
 )
-UNKNOWN += ("public_training_code", "public_training_data", "similarity_fn_name", "use_instructions")
-UNKNOWN += ("training_datasets", "loader", "languages")
 
 
 class InparsModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import lancedb
@@ -25,14 +26,15 @@ class LanceDB:
 
     def __init__(self, database: lancedb.DBConnection, name: str) -> None:
         self._database, self._name = database, name
-        self._table: Any = None
 
     def prepare(self, width: int) -> None:
         """Make it unless it is there."""
         fields = [pa.field(name, pa.string()) for name in FIELDS[:-1]]
         schema = pa.schema([*fields, pa.field("vector", pa.list_(pa.float32(), width))])
-        self._table = self._database.create_table(self._name, schema=schema, exist_ok=True)
-        found = self._table.schema
+        try:
+            found = self._database.open_table(self._name).schema
+        except ValueError:  # not found
+            found = self._database.create_table(self._name, schema=schema).schema
         check_fields(found.names, self._name)
         check_width(getattr(found.field("vector").type, "list_size", None), width, self._name)
 
@@ -57,6 +59,10 @@ class LanceDB:
         query = self._table.search(vector, vector_column_name="vector").distance_type("dot")
         rows = query.bypass_vector_index().select(["doc_id", "_distance"]).limit(k).to_list()
         return [(row["doc_id"], 1 - row["_distance"]) for row in rows]
+
+    @cached_property
+    def _table(self) -> Any:  # noqa: ANN401 - of a package that need not be there
+        return self._database.open_table(self._name)
 
     def close(self) -> None:
         """Nothing to close."""

@@ -81,6 +81,7 @@ class Milvus:
 
     def nearest(self, vector: npt.NDArray[np.float32], k: int) -> list[tuple[str, float]]:
         """Nearest entities."""
+        self._client.load_collection(self._name)
         [found] = self._client.search(self._name, data=[vector.tolist()], limit=k, output_fields=["doc_id"])
         return [(row["entity"]["doc_id"], row["distance"]) for row in found]
 

@@ -15,6 +15,7 @@ from qdrant_client.http.exceptions import ApiException
 from inpars.stores.push import Row, check_width, fields_of
 
 PAGE = 1000
+EXACT = models.SearchParams(exact=True)
 ERRORS = (ApiException, RuntimeError)  # the latter from a folder that another process has open
 NAMESPACE = uuid.UUID("6f5b3a53-8a52-5c26-9d0c-4b5a3e0a7c11")  # ids there are numbers or UUIDs
 
@@ -22,15 +23,16 @@ NAMESPACE = uuid.UUID("6f5b3a53-8a52-5c26-9d0c-4b5a3e0a7c11")  # ids there are n
 def open_collection(target: str, collection: str) -> Qdrant:
     """The collection at an address or in a folder."""
     if target.startswith(("http://", "https://")):
-        return Qdrant(QdrantClient(url=target, api_key=os.environ.get("QDRANT_API_KEY")), collection)
+        return Qdrant(QdrantClient(url=target, api_key=os.environ.get("QDRANT_API_KEY")), collection, EXACT)
     return Qdrant(QdrantClient(path=target), collection)
 
 
 class Qdrant:
     """A collection: doc_id, title, text, metadata and digest in the payload."""
 
-    def __init__(self, client: QdrantClient, name: str) -> None:
-        self._client, self._name = client, name
+    def __init__(self, client: QdrantClient, name: str, exact: models.SearchParams | None = None) -> None:
+        """`exact` asks a server for exact search; the local mode knows no other."""
+        self._client, self._name, self._exact = client, name, exact
 
     def prepare(self, width: int) -> None:
         """Make it unless it is there."""
@@ -74,7 +76,7 @@ class Qdrant:
             query=vector.tolist(),
             limit=k,
             with_payload=["doc_id"],
-            search_params=models.SearchParams(exact=True),
+            search_params=self._exact,
         )
         return [((point.payload or {})["doc_id"], point.score) for point in found.points]
 
