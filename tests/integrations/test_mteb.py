@@ -3,8 +3,7 @@
 import pytest
 from small_run import FLAGS
 
-import inpars
-from inpars import cli
+from inpars import api, cli
 from inpars.errors import ConfigError
 from inpars.formats import read_run
 
@@ -17,9 +16,9 @@ from inpars.integrations.mteb import InparsModel, retrieval_task
 def test_ndcg_is_ours(run_folder, collection, tmp_path):
     given = ["--run", run_folder, "--dataset", collection, "--output", tmp_path / "run.trec", "--device", "cpu"]
     assert cli.main([str(word) for word in ["search", *given, "--dtype", "float32", "--quiet"]]) == 0
-    ours = inpars.evaluate(
-        {"run": read_run(tmp_path / "run.trec")}, str(collection), metrics="nDCG@10", quiet=True
-    ).means["run"]["nDCG@10"]
+    ours = api.evaluate({"run": read_run(tmp_path / "run.trec")}, str(collection), metrics="nDCG@10", quiet=True).means[
+        "run"
+    ]["nDCG@10"]
     assert 0 < ours < 1
     model, task = InparsModel(run_folder, **FLAGS), retrieval_task(str(collection), name="Small")
     try:
