@@ -55,7 +55,7 @@ def test_a_flag_that_is_not_known_is_named_before_one_that_is_missing(wrong, lin
         ("eval --run x", "did you mean 'evaluate'?"),
         ("help genrate", "did you mean 'generate'?"),
         ("train retriver", "'retriver'; did you mean 'retriever'?"),
-        ("index create", "'create' (known: build, add, delete, info)"),
+        ("index create", "'create' (known: build, add, delete, info, push)"),
         ("rerank --output x --run y --kind monot", "--kind is 'monot'; did you mean 'monot5'?"),
     ],
 )

@@ -12,7 +12,7 @@ from inpars.judgements import write_qrels
 
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 sys.path.insert(0, str(Path(__file__).parent))
-from small_run import FLAGS, QUERIES, documents, make_run
+from made_run import FLAGS, QUERIES, documents, make_run
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import importlib
 
 import pytest
-from small_run import FLAGS, QUERIES
+from made_run import FLAGS, QUERIES
 
 from inpars.errors import ConfigError
 from inpars.records import Document, FullText

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_run import QUERIES
+from made_run import QUERIES
 
 from inpars import cli
 

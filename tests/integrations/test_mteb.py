@@ -1,7 +1,7 @@
 """MTEB measures a run's system on our collection: the same nDCG@10 as `inpars evaluate`, with no hub asked."""
 
 import pytest
-from small_run import FLAGS
+from made_run import FLAGS
 
 from inpars import api, cli
 from inpars.errors import ConfigError
