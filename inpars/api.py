@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeAlias, TypeVar
 from inpars.cli import module_of
 from inpars.config_files import flag_words
 from inpars.datasets import Dataset, load_dataset
-from inpars.errors import ConfigError
+from inpars.errors import ConfigError, InparsError
 from inpars.formats import (
     read_run,
     read_synthetic_queries,
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Data: TypeAlias = "str | Path | Dataset | Iterable[Document | Mapping[str, Any] | str]"
+QUERIES = "queries.jsonl"
 SHOWN = 10  # records that a notebook shows
 _numbers = count(1)
 
@@ -200,13 +201,19 @@ def load_corpus(
             raise ConfigError("queries and qrels belong to documents in memory; a named collection has its own")
         path = Path(data)
         return load_dataset(None, corpus=path) if path.is_file() and path.suffix != ".zip" else load_dataset(str(data))
+    if qrels and not queries:
+        raise ConfigError("qrels need the texts of their queries; give queries too")
     folder = _own_path("collection")
     (folder / "qrels").mkdir(parents=True)
-    write_documents(folder / "corpus.jsonl", (_document(item, n) for n, item in enumerate(data)))
-    write_queries(folder / "queries.jsonl", (Query(name, text) for name, text in (queries or {}).items()))
-    if queries and qrels:
-        write_qrels(folder / "qrels" / f"{DEFAULT_SPLIT}.tsv", {name: dict(found) for name, found in qrels.items()})
-    return load_dataset(str(folder)) if queries and qrels else load_dataset(None, corpus=folder / "corpus.jsonl")
+    corpus, topics = folder / "corpus.jsonl", folder / QUERIES
+    write_documents(corpus, (_document(item, n) for n, item in enumerate(data)))
+    if not queries:
+        return load_dataset(None, corpus=corpus)
+    write_queries(topics, (Query(name, text) for name, text in queries.items()))
+    if not qrels:
+        return load_dataset(None, corpus=corpus, queries=topics)
+    write_qrels(folder / "qrels" / f"{DEFAULT_SPLIT}.tsv", {name: dict(found) for name, found in qrels.items()})
+    return load_dataset(str(folder))
 
 
 def generate(
@@ -277,10 +284,11 @@ def rerank(
 def evaluate(runs: Mapping[str, Mapping[str, Mapping[str, float]]], data: Data, **flags: Any) -> Evaluation:
     """Measures of rankings by name, with paired tests against the first. Flags: `inpars evaluate --help-all`."""
     paths = [_run_path(scores, name) for name, scores in runs.items()]
-    given = {**_data(data), "run": paths, **flags}
-    text, _ = _call("evaluate", given)
-    values, _ = _call("evaluate", {**given, "json": True})
-    return Evaluation(text.rstrip(), json.loads(values))
+    output = flags.pop("output", None) or _own_path("metrics.json")
+    text, code = _call("evaluate", {**_data(data), "run": paths, "output": output, **flags})
+    if code:
+        raise ConfigError("not a result: a run and the judgements have no query or document in common")
+    return Evaluation(text.rstrip(), json.loads(Path(output).read_text(encoding="utf-8")))
 
 
 def run(data: Data | None = None, *, output: str | Path, **flags: Any) -> System:
@@ -338,7 +346,11 @@ def _data(data: Data) -> dict[str, Any]:
     if isinstance(data, Path):
         return _data(str(data))
     dataset = load_corpus(data)
-    return {"corpus": dataset.corpus.path} if dataset.name is None or _is_file(dataset) else {"dataset": dataset.name}
+    if dataset.name is not None and not _is_file(dataset):
+        return {"dataset": dataset.name}
+    topics = dataset.corpus.path.with_name(QUERIES)
+    own = topics.is_relative_to(_home()) and topics.exists()  # of documents in memory
+    return {"corpus": dataset.corpus.path, **({"queries": topics} if own else {})}
 
 
 def _is_file(dataset: Dataset) -> bool:
@@ -390,9 +402,14 @@ def _run_path(scores: Mapping[str, Mapping[str, float]], name: str) -> Path:
 
 
 def _prompt(prompt: str | Prompt) -> str:
-    if isinstance(prompt, Prompt):
-        raise ConfigError("give the prompt by name or path")
-    return prompt
+    """The name or path of a prompt. Raises ConfigError for one that was changed after it was loaded."""
+    if isinstance(prompt, str):
+        return prompt
+    for name in (prompt.name, prompt.source):
+        with contextlib.suppress(InparsError):
+            if name and load_prompt(name) == prompt:
+                return name
+    raise ConfigError(f"prompt {prompt.name!r} is not that of a file; write it to a YAML file and give its path")
 
 
 def _document(item: Document | Mapping[str, Any] | str, number: int) -> Document:

@@ -7,7 +7,7 @@ keep scores that differ apart.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from inpars.records import Run
@@ -18,6 +18,14 @@ Fusion: TypeAlias = Literal["z-score", "rrf"]
 """How runs are put together: by the sum of their z-scores, or of their reciprocal ranks."""
 
 DEFAULT_FUSION: Fusion = "z-score"
+
+
+def by_query(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Document ids per query id of (query_id, doc_id) pairs, in their order."""
+    found: dict[str, list[str]] = {}
+    for query_id, doc_id in pairs:
+        found.setdefault(query_id, []).append(doc_id)
+    return found
 
 
 def rank(scores: Mapping[str, float], depth: int | None = None) -> list[tuple[str, float]]:

@@ -171,3 +171,16 @@ def say_no_result(problems: Sequence[str]) -> int:
 def add_split_flag(parser: argparse.ArgumentParser) -> None:
     """Add --split."""
     parser.add_argument("--split", default=DEFAULT_SPLIT, metavar="NAME", help="queries of this split (default: test)")
+
+
+def add_exclude_queries_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --exclude-queries."""
+    parser.add_argument(
+        "--exclude-queries",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="queries of a dev or test set (.jsonl or .tsv): their duplicates and near-duplicates are "
+        "dropped; repeatable",
+    )

@@ -2,7 +2,7 @@
 
 Measures documents drawn at random; start-up is measured apart and counted once per worker. With --output, the file that
 the work will write, the next estimate reports how far off this one was. When measuring reranking, the first words of
-other documents stand in for queries.
+other documents serve as queries.
 """
 
 from __future__ import annotations

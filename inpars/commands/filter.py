@@ -11,7 +11,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset_if_named, print_result
+from inpars.commands.common import (
+    add_dataset_flags,
+    add_exclude_queries_flag,
+    add_output_flags,
+    console,
+    open_dataset_if_named,
+    print_result,
+)
 from inpars.datasets import Dataset
 from inpars.errors import ConfigError
 from inpars.filtering.checks import FilterOptions
@@ -38,15 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="scores from `inpars score --kind ...`, JSON lines; repeatable",
     )
-    parser.add_argument(
-        "--exclude-queries",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="queries of a dev or test set (.jsonl or .tsv): their duplicates and near-duplicates are "
-        "dropped; repeatable",
-    )
+    add_exclude_queries_flag(parser)
     add_dataset_flags(parser)
     parser.set_defaults(unknown_judgements="keep")  # nobody judges here
     parser.add_argument(

@@ -9,7 +9,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from inpars.commands.common import add_dataset_flags, add_output_flags, console, open_dataset_if_named, print_result
+from inpars.commands.common import (
+    add_dataset_flags,
+    add_exclude_queries_flag,
+    add_output_flags,
+    console,
+    open_dataset_if_named,
+    print_result,
+)
 from inpars.formats import read_queries
 from inpars.options import add_flags, from_flags
 from inpars.stages.filter import BY_PROMPT, RESEMBLING
@@ -32,15 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             f"--{name}", type=Path, action="append", default=[], metavar="PATH", help=f"{text}; may be repeated"
         )
     add_flags(parser, PairsOptions)
-    parser.add_argument(
-        "--exclude-queries",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="queries of a dev or test set (.jsonl or .tsv): their duplicates and near-duplicates are "
-        "dropped; repeatable",
-    )
+    add_exclude_queries_flag(parser)
     add_dataset_flags(parser)
     parser.set_defaults(unknown_judgements="keep")  # nobody judges here
     add_output_flags(

@@ -94,12 +94,13 @@ def _cached(name: str) -> dict[str, Path]:
     if model_path(name).exists() or name.count("/") != 1:
         return {}
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
 
     found = {}
     for file in (SETTINGS_FILE, "config.json"):
         try:
             found[file] = Path(hf_hub_download(name, file))
-        except Exception:  # whoever loads the model says what is wrong with it
+        except (OSError, ValueError, HfHubHTTPError):  # loading the model reports what is wrong with it
             continue
     return found
 

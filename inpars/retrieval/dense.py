@@ -35,6 +35,7 @@ from inpars.retrieval.blocks import FillBlocks
 from inpars.retrieval.corpus_shards import ShardFolder
 from inpars.retrieval.passages import document_windows, require_offsets
 from inpars.retrieval.segments import save_array
+from inpars.runs import by_query
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -247,9 +248,7 @@ class DenseIndex:
         if k < 1:
             raise ConfigError(f"k is {k}; it must be at least 1")
         run: Run = {}
-        wanted: dict[str, list[str]] = {}
-        for query_id, doc_id in pairs:
-            wanted.setdefault(query_id, []).append(doc_id)
+        wanted = by_query(pairs)
         similarities: dict[tuple[str, str], float] = {}
         for block in progress.track(
             list(slices(queries, QUERIES_PER_BLOCK)),

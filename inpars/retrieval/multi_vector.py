@@ -25,7 +25,7 @@ from inpars.retrieval.blocks import FillBlocks
 from inpars.retrieval.corpus_shards import ShardFolder
 from inpars.retrieval.library_encoder import DEFAULT_BATCH_SIZE, LibraryEncoder, refuse_windows
 from inpars.retrieval.segments import save_array
-from inpars.runs import rank
+from inpars.runs import by_query, rank
 
 DOCUMENTS_PER_SHARD = 512
 INDEX_FORMAT = 1
@@ -130,9 +130,7 @@ class MultiVectorIndex:
         """
         if k < 1:
             raise ConfigError(f"k is {k}; it must be at least 1")
-        wanted: dict[str, list[str]] = {}
-        for query_id, doc_id in pairs:
-            wanted.setdefault(query_id, []).append(doc_id)
+        wanted = by_query(pairs)
         rows = {doc_id: row for row, doc_id in enumerate(self._doc_ids)} if wanted else {}
         run: Run = {}
         similarities: dict[tuple[str, str], float] = {}

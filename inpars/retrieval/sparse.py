@@ -26,7 +26,7 @@ from inpars.records import Document, Query, Run
 from inpars.retrieval.blocks import FillBlocks
 from inpars.retrieval.corpus_shards import ShardFolder
 from inpars.retrieval.library_encoder import DEFAULT_BATCH_SIZE, LibraryEncoder, refuse_windows
-from inpars.runs import rank
+from inpars.runs import by_query, rank
 from inpars.storage import atomic_file
 
 DOCUMENTS_PER_SHARD = 4096
@@ -124,9 +124,7 @@ class SparseIndex:
         """
         if k < 1:
             raise ConfigError(f"k is {k}; it must be at least 1")
-        wanted: dict[str, list[str]] = {}
-        for query_id, doc_id in pairs:
-            wanted.setdefault(query_id, []).append(doc_id)
+        wanted = by_query(pairs)
         run: Run = {}
         similarities: dict[tuple[str, str], float] = {}
         size = max(1, SCORES_AT_ONCE // max(1, len(self._doc_ids)))

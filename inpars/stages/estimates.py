@@ -1,9 +1,9 @@
 """How long work will take, from a short measurement of it; what was predicted before, and how far off that was.
 
-Random documents are done in the parts a stage computes together, in random order: chunks of similar length, short ones
-first, would tell of the short ones alone. The rate is the ratio of all items to all seconds, and its interval comes
-from how the parts differ. What comes before the first part (loading a model, compiling, one part to warm up) is counted
-apart, once a worker.
+Random documents are measured in the parts that a stage computes together, in random order: chunks are sorted by
+length, so timing the first ones would measure short inputs only. The rate is the ratio of all items to all seconds, and
+its interval comes from how the parts differ. Start-up (loading a model, compiling, one part to warm up) is counted
+apart, once per worker.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class ColumnScoring:
             yield scored[chunk.first : chunk.stop], ""
 
     def write(self, part: Shard | None, plan: Plan, saved: Partial, output: Path) -> list[tuple[int, int]]:
-        """The numbers; `sums` tell of the first column."""
+        """The numbers; `sums` are those of the first column."""
         self.sums = {"missing": 0, "total": 0.0}
         write_jsonl(output, self._counted(row for _, row in saved.records() if CHUNK_END not in row))
         return [(place, 1) for place in own_items(self.total, part)]

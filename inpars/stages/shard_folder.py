@@ -7,6 +7,7 @@ atomically, as a manifest is: a shard that has one is never done again. All work
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -26,6 +27,7 @@ from inpars.stages.shards import BLOCK_ITEMS, Part, Shard, merged_lines
 from inpars.storage import atomic_writer, storage_errors, to_json_line
 
 HEADER = "header.json"
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 LOCK_SECONDS = 30.0  # Ray ends the workers of a dead driver long before
 
 
@@ -103,7 +105,9 @@ class ShardFolder:
         with ExitStack() as held:
             try:
                 held.enter_context(FileLock(self.path / f"{shard:06}.lock", timeout=LOCK_SECONDS))
-            except (Timeout, NotImplementedError, OSError):  # the last two: a file system without locks
+            except (Timeout, NotImplementedError, OSError) as error:
+                if isinstance(error, OSError) and not isinstance(error, Timeout) and error.errno not in NO_LOCKS:
+                    raise  # a full disk or a folder that cannot be written, not a file system without locks
                 partial = partial.with_name(f"{shard:06}.{socket.gethostname()}.{os.getpid()}.partial")
             yield partial
             partial.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,22 @@ def test_the_python_of_the_documentation(capsys):
         assert {*re.findall(r"inpars\.(\w+)\(", block)} <= {*inpars.API}
     exec(blocks[1])
     assert "'nDCG@10': 1.0" in capsys.readouterr().out
+
+
+def test_queries_without_judgements_are_searched():
+    data = inpars.load_corpus(DOCUMENTS, queries={"q1": "metal that conducts heat"})
+    assert next(iter(inpars.search(data, "bm25", k=1, quiet=True)["q1"])) == "copper"
+    with pytest.raises(ConfigError, match="give queries"):
+        inpars.load_corpus(DOCUMENTS, qrels=QRELS)
+
+
+def test_a_run_of_other_queries_is_no_result(data):
+    with pytest.raises(ConfigError, match="not a result"):
+        inpars.evaluate({"foreign": {"q99": {"copper": 1.0}}}, data, quiet=True)
+
+
+def test_a_prompt_that_was_changed_is_refused():
+    prompt = inpars.load_prompt("inpars")
+    assert api._prompt(prompt) == "inpars"
+    with pytest.raises(ConfigError, match="YAML"):
+        api._prompt(replace(prompt, form=prompt.form + " "))
