@@ -47,8 +47,8 @@ from inpars.topics import DEFAULT_SPLIT
 from inpars.usage import Parser
 
 if TYPE_CHECKING:
-    from inpars.answering.engine import Engine, Hit
-    from inpars.answering.records import Answer
+    from inpars.qa.engine import Engine, Hit
+    from inpars.qa.records import Answer
 
 Item = TypeVar("Item")
 Data: TypeAlias = "str | Path | Dataset | Iterable[Document | Mapping[str, Any] | str]"
@@ -145,10 +145,10 @@ class System:
     @classmethod
     def load(cls, folder: str | Path, **flags: Any) -> System:
         """Open the system of a run's folder, with all its models; flags as `inpars ask --run` has them."""
-        from inpars.answering.build_engine import AnswerOptions
         from inpars.commands.common import console
         from inpars.commands.measured import open_named_engine
         from inpars.options import from_flags
+        from inpars.qa.build_engine import AnswerOptions
 
         parsed, words = _parsed("ask", {"run": folder, "quiet": True, **flags}, positional=["-"])
         with running(["inpars", *words]):

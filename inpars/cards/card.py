@@ -21,7 +21,7 @@ from inpars.json_text import JsonError, parse_json
 from inpars.manifest import CARD, MEASURED_BEGIN, MEASURED_END, Manifest
 from inpars.models.embedded import EMBEDDED
 from inpars.models.retrievers import DENSE, MULTI_VECTOR, RETRIEVERS, SPARSE, retriever_kind
-from inpars.scoring.kinds import RERANKERS
+from inpars.rerankers.kinds import RERANKERS
 from inpars.storage import atomic_writer
 
 END_OF_TRAINING = "<!-- end of numbers -->"  # of what was measured while the model trained

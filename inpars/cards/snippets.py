@@ -1,6 +1,6 @@
 """The code that a model card shows: how a saved model is loaded, by us and by the libraries it was made with.
 
-A decoder's snippet does in plain transformers what `inpars.scoring` does; a test holds both to the same numbers.
+A decoder's snippet does in plain transformers what `inpars.rerankers` does; a test holds both to the same numbers.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def score(query, document):
 print(score("a query", "a passage"))"""
 )
 
-MAX_QUERY_TOKENS = 64  # of a query likelihood, as in `inpars.scoring.query_likelihood`
+MAX_QUERY_TOKENS = 64  # of a query likelihood, as in `inpars.rerankers.query_likelihood`
 _OF_LIBRARIES = {
     BI_ENCODER: _BI_ENCODER,
     MULTI_VECTOR: _OF_RETRIEVERS,

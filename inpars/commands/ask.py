@@ -14,10 +14,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from inpars.answering.build_engine import AnswerOptions, EngineOptions, parse_filters
-from inpars.answering.engine import DEFAULT_SOURCES
-from inpars.answering.formatting import answer_lines, answer_values
-from inpars.answering.records import AnswerKind
 from inpars.commands.common import (
     add_dataset_flags,
     add_display_flags,
@@ -28,6 +24,10 @@ from inpars.commands.common import (
 from inpars.commands.measured import add_run_flag, open_named_engine
 from inpars.errors import ConfigError
 from inpars.options import COUNT, add_flags, add_number, from_flags
+from inpars.qa.build_engine import AnswerOptions, EngineOptions, parse_filters
+from inpars.qa.engine import DEFAULT_SOURCES
+from inpars.qa.formatting import answer_lines, answer_values
+from inpars.qa.records import AnswerKind
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

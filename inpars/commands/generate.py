@@ -14,7 +14,7 @@ from inpars.distributed import workers_of
 from inpars.errors import ConfigError
 from inpars.formats import read_synthetic_queries
 from inpars.generation.api.options import ApiOptions, check_api
-from inpars.mining.pairs import write_pairs
+from inpars.interchange.genq_pairs import write_pairs
 from inpars.options import add_flags, from_flags
 from inpars.prompting.example_choice import ExampleOptions, choose_prompt, named_prompt
 from inpars.prompting.mixture import PromptSource

@@ -12,9 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inpars.answering.build_engine import DEFAULT_RETRIEVER, EngineOptions, load_encoder, parse_filters
-from inpars.answering.measured import load_views
-from inpars.answering.retrievers import matches
 from inpars.commands.common import add_dataset_flags, add_display_flags, console, open_dataset, print_result
 from inpars.commands.measured import is_measured, open_run, read_measured
 from inpars.commands.push import add_push_arguments, run_push
@@ -24,6 +21,9 @@ from inpars.errors import ConfigError
 from inpars.fusion.system import SYSTEM_FILE, SearchSystem, write_system
 from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.progress import Progress
+from inpars.qa.build_engine import DEFAULT_RETRIEVER, EngineOptions, load_encoder, parse_filters
+from inpars.qa.measured import load_views
+from inpars.qa.retrievers import matches
 from inpars.retrieval.blocks import FillBlocks
 from inpars.retrieval.index_state import is_index, litter, size_on_disk
 from inpars.retrieval.index_writer import Change, add_documents, build_index, delete_documents

@@ -41,7 +41,7 @@ from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.progress import Progress
 from inpars.prompting.judging import load_judging_prompt
 from inpars.records import Qrels, Run
-from inpars.reranking import check_ids
+from inpars.rerankers.rerank import check_ids
 from inpars.stages.evaluate_files import run_names
 from inpars.stages.judge import SERVERS, JudgeOptions, dry_run, judge_maker, judge_pairs, read_grades
 from inpars.stages.stage import dropped_line

@@ -8,9 +8,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
-from inpars.answering.build_engine import AnswerOptions, EngineOptions, open_engine
-from inpars.answering.engine import Engine, SystemName
-from inpars.answering.measured import MEASURED, open_measured
 from inpars.commands.common import DatasetFlags, open_dataset, open_dataset_if_named
 from inpars.datasets import Dataset
 from inpars.errors import ConfigError, DataFormatError, InparsError, StaleInputError, UnknownNameError
@@ -19,6 +16,9 @@ from inpars.options import flag_name, from_flags
 from inpars.pipeline.results import FOLDER_MARK, read_mark
 from inpars.progress import Progress
 from inpars.provenance import current_argv
+from inpars.qa.build_engine import AnswerOptions, EngineOptions, open_engine
+from inpars.qa.engine import Engine, SystemName
+from inpars.qa.measured import MEASURED, open_measured
 from inpars.retrieval.vector_index import VectorIndex
 
 FIXED = (  # by the system, or unused with one

@@ -12,10 +12,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from inpars.answering.build_engine import NO_RETRIEVER, AnswerOptions, EngineOptions, parse_filters
-from inpars.answering.engine import DEFAULT_K
-from inpars.answering.formatting import hit_values
-from inpars.answering.repl import Conversation, search_lines
 from inpars.commands.ask import add_index_flag, add_search_flags
 from inpars.commands.common import (
     add_dataset_flags,
@@ -35,6 +31,10 @@ from inpars.fusion.system import BM25
 from inpars.manifest import Manifest
 from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.pipeline.system_runs import fuse_runs
+from inpars.qa.build_engine import NO_RETRIEVER, AnswerOptions, EngineOptions, parse_filters
+from inpars.qa.engine import DEFAULT_K
+from inpars.qa.formatting import hit_values
+from inpars.qa.repl import Conversation, search_lines
 from inpars.retrieval.vector_index import VectorIndex
 from inpars.stages.examples import leave_out, read_ids
 from inpars.stages.search import DEFAULT_RETRIEVERS, SearchOptions, search_dataset, search_index

@@ -12,14 +12,14 @@ import argparse
 import os
 from pathlib import Path
 
-from inpars.answering.build_engine import AnswerOptions, EngineOptions
-from inpars.answering.engine import Engine
 from inpars.commands.common import add_dataset_flags, console
 from inpars.commands.measured import add_run_flag, open_named_engine, read_measured
 from inpars.errors import ConfigError
 from inpars.options import add_flags, check, from_flags
 from inpars.progress import Progress
 from inpars.provenance import current_argv
+from inpars.qa.build_engine import AnswerOptions, EngineOptions
+from inpars.qa.engine import Engine
 from inpars.serve.options import ServeOptions
 
 HTTP_FLAGS = {"--host", "--port", "--allow-host", "--api-key-variable", "--feedback"}

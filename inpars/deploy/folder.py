@@ -18,8 +18,8 @@ from inpars.models import loading as models
 from inpars.models.compute_options import Placement
 from inpars.models.folders import require_utf8
 from inpars.models.kinds import ExportKind, find_export_kind
-from inpars.scoring.loading import load_pair_model
-from inpars.scoring.pair_model import ModelScorer, save_pair_model
+from inpars.rerankers.load import load_pair_model
+from inpars.rerankers.pair_model import ModelScorer, save_pair_model
 from inpars.storage import atomic_folder
 
 SAMPLE = [("what is amber", "Amber is fossil resin."), ("rivers", "A delta is land that a river builds.")]

@@ -36,7 +36,7 @@ def model_fn(model_dir: str, context: Any = None) -> Any:  # noqa: ANN401, ARG00
         from inpars.retrieval.dense import Encoder
 
         return Encoder(model_dir)
-    from inpars.scoring import load_scorer
+    from inpars.rerankers import load_scorer
 
     return load_scorer(model_dir)
 
@@ -64,10 +64,10 @@ def output_fn(found: Row, accept: str = JSON) -> tuple[str, str]:  # noqa: ARG00
 
 
 def _engine(folder: Path) -> Any:  # noqa: ANN401
-    from inpars.answering.build_engine import EngineOptions
-    from inpars.answering.measured import open_measured
     from inpars.datasets import load_dataset
     from inpars.fusion.system import read_system
+    from inpars.qa.build_engine import EngineOptions
+    from inpars.qa.measured import open_measured
 
     corpus = load_dataset(str(folder / DOCUMENTS)).corpus
     options = EngineOptions(dtype=os.environ.get(DTYPE_VARIABLE, "auto"))  # type: ignore[arg-type]

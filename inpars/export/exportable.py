@@ -18,10 +18,10 @@ from inpars.models import loading as models
 from inpars.models.compute_options import Placement
 from inpars.models.kinds import ExportKind, find_export_kind
 from inpars.models.networks import check_length, pad_id
-from inpars.scoring.cross_encoder import CrossEncoder, segments
-from inpars.scoring.loading import load_pair_model
-from inpars.scoring.monot5 import MonoT5
-from inpars.scoring.pair_model import Batch, EncodedPair, Pair, collate, keep_settings
+from inpars.rerankers.cross_encoder import CrossEncoder, segments
+from inpars.rerankers.load import load_pair_model
+from inpars.rerankers.monot5 import MonoT5
+from inpars.rerankers.pair_model import Batch, EncodedPair, Pair, collate, keep_settings
 
 Run: TypeAlias = Callable[[Batch], Tensor]
 BATCH = 32

@@ -21,8 +21,8 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
 from inpars.models.networks import evaluating
-from inpars.scoring.monot5 import MonoT5
-from inpars.scoring.pair_model import Batch
+from inpars.rerankers.monot5 import MonoT5
+from inpars.rerankers.pair_model import Batch
 
 OPSET = 18
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")

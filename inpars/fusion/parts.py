@@ -16,7 +16,7 @@ import numpy as np
 from inpars.fusion.choice import DEPTH, Choice, JudgedMix, Table, judged_mix, ndcg
 from inpars.fusion.gate import Gate, QueryFeatures, reranker_weight
 from inpars.records import Qrels, Run
-from inpars.reranking import fuse_with_first_stage
+from inpars.rerankers.rerank import fuse_with_first_stage
 from inpars.runs import rank
 
 LEAST_QUERIES = 10  # from which on a standard error says something

@@ -18,7 +18,7 @@ from inpars.fusion.gate import Coverage, Gate, findings, reranker_weight
 from inpars.json_text import JsonError, parse_json
 from inpars.prompting.templates import Example, Prompt
 from inpars.records import Run
-from inpars.reranking import fuse_with_first_stage
+from inpars.rerankers.rerank import fuse_with_first_stage
 from inpars.runs import completed, cut, fuse_z_scores
 from inpars.storage import atomic_writer
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inpars.answering.records import Hit
 from inpars.api import System
+from inpars.qa.records import Hit
 from inpars.records import Document, FullText
 
 

@@ -11,9 +11,9 @@ from typing import Literal
 from inpars.filtering.checks import FilterOptions
 from inpars.filtering.filters import ScoringFunction
 from inpars.fusion.system import BM25
-from inpars.mining.triples import rank_problems
+from inpars.negatives.miner import rank_problems
 from inpars.options import POSITIVE, SEED, Bounds, option
-from inpars.scoring.kinds import ScorerKind
+from inpars.rerankers.kinds import ScorerKind
 from inpars.stages.engine_options import ClusterOptions
 from inpars.stages.search import LEAST_WINDOW
 

@@ -235,7 +235,7 @@ def _in_windows(own: PipelineOptions) -> bool:
 
 def _kind(own: PipelineOptions) -> str:
     """Of the reranker to start from. Raises UntrainedModelError where it cannot score pairs."""
-    from inpars.scoring.loading import check_trained  # torch
+    from inpars.rerankers.load import check_trained  # torch
 
     return check_trained(own.reranker, kind=own.reranker_kind, trust_remote_code=own.trust_remote_code)
 

@@ -37,7 +37,7 @@ from inpars.pipeline.verify import VerifyFindings, known_prompt
 from inpars.pipeline.verify_system import chosen_again, system_searched
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run, ScoredDocument
-from inpars.reranking import apply_scores, fuse_with_first_stage
+from inpars.rerankers.rerank import apply_scores, fuse_with_first_stage
 from inpars.runs import cut, rank
 from inpars.stages.rerank import RerankOptions, load_run_scorer, reordered
 from inpars.stages.score import ScoreOptions, load_query_scorer

@@ -17,7 +17,7 @@ from inpars.pipeline.choice import choice_of, evidenced
 from inpars.pipeline.folder import topics_of
 from inpars.pipeline.score_samples import NO_CORPUS, Recomputation, computing_of, number_of, score_differences
 from inpars.records import Run, ScoredDocument
-from inpars.reranking import apply_scores
+from inpars.rerankers.rerank import apply_scores
 from inpars.retrieval.bm25 import bm25_index
 from inpars.runs import cut, rank
 from inpars.stages.rerank import RerankOptions, load_run_scorer

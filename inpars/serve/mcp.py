@@ -12,8 +12,8 @@ from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import Field
 
 from inpars import __version__
-from inpars.answering.engine import DEFAULT_K, DEFAULT_SOURCES, Engine
 from inpars.errors import InparsError
+from inpars.qa.engine import DEFAULT_K, DEFAULT_SOURCES, Engine
 from inpars.serve.rows import Row, answer_row, hit_row
 from inpars.serve.wire import MAX_K, QueryText
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any, TypeAlias
 
-from inpars.answering.records import Answer, Hit
+from inpars.qa.records import Answer, Hit
 
 Row: TypeAlias = dict[str, Any]
 """A response as JSON has it."""

@@ -15,9 +15,9 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from inpars.answering.engine import Engine
 from inpars.errors import ConfigError
 from inpars.models.loading import load_tokenizer
+from inpars.qa.engine import Engine
 from inpars.records import Document
 from inpars.serve.app import create_app
 from inpars.serve.feedback import Feedback

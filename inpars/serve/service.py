@@ -14,10 +14,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from inpars.answering.engine import Engine
-from inpars.answering.records import Answer, Hit
 from inpars.errors import ConfigError, DataFormatError, UnknownNameError
 from inpars.protocols import TextEncoder
+from inpars.qa.engine import Engine
+from inpars.qa.records import Answer, Hit
 from inpars.serve import wire
 from inpars.serve.batcher import Batcher, one_thread
 from inpars.serve.feedback import Feedback

@@ -22,13 +22,13 @@ from inpars.batches import chunks
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError
 from inpars.manifest import FileStamp, Manifest, stamp
-from inpars.mining.audit import AuditAction, AuditedTriple, act, tally
 from inpars.models.compute_options import ComputingOptions
+from inpars.negatives.audit import AuditAction, AuditedTriple, act, tally
 from inpars.options import option
 from inpars.progress import Progress
 from inpars.prompting.templates import Prompt
 from inpars.protocols import PairScorer
-from inpars.scoring.kinds import ScorerKind, kind_help
+from inpars.rerankers.kinds import ScorerKind, kind_help
 from inpars.stages.rerank import RerankOptions, load_run_scorer
 from inpars.stages.score_cache import ScoreCache
 from inpars.stages.stage import Outcome, Running, Stage, input_stamps

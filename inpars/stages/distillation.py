@@ -24,7 +24,7 @@ from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt
 from inpars.protocols import PairScorer
 from inpars.records import Triple
-from inpars.scoring.kinds import ScorerKind
+from inpars.rerankers.kinds import ScorerKind
 from inpars.stages.rerank import RerankOptions, load_run_scorer
 from inpars.stages.score_cache import ScoreCache
 from inpars.stages.stage import Outcome, Stage, input_stamps

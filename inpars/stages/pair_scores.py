@@ -19,7 +19,7 @@ from inpars.interchange.fields import number_of
 from inpars.progress import SILENT
 from inpars.protocols import PairScorer
 from inpars.records import Run, ScoredDocument
-from inpars.reranking import PAIRS_PER_BATCH, Texts, check_ids, pairs_to_score, score_run
+from inpars.rerankers.rerank import PAIRS_PER_BATCH, Texts, check_ids, pairs_to_score, score_run
 from inpars.stages.partial import Partial
 from inpars.stages.shard_folder import ShardFolder
 from inpars.stages.stage import Stage

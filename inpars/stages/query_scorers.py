@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from inpars.errors import ConfigError, StaleInputError
 from inpars.fusion.system import BM25
-from inpars.mining.triples import SearchBeside
+from inpars.negatives.miner import SearchBeside
 from inpars.progress import Progress
 from inpars.records import Query
 from inpars.runs import rank
@@ -101,7 +101,7 @@ def load_column(source: Source, options: ScoreOptions, progress: Progress) -> Co
         return RankColumn(search, options.depth, source, *columns)
     if options.kind == "answerability":
         model, where = options.model_name, options.set_up()
-        from inpars.scoring.answerability import AnswerabilityScorer
+        from inpars.rerankers.answerability import AnswerabilityScorer
 
         reader = AnswerabilityScorer(model, max_length=options.max_length, batch_tokens=options.batch_tokens, **where)
         return MarginColumn("answerability", reader, source)

@@ -16,9 +16,9 @@ from inpars.options import option
 from inpars.prompting.templates import Prompt
 from inpars.protocols import PairScorer
 from inpars.records import Run
-from inpars.reranking import apply_scores, fuse_with_first_stage
+from inpars.rerankers.kinds import ScorerKind, Windows, kind_help
+from inpars.rerankers.rerank import apply_scores, fuse_with_first_stage
 from inpars.runs import DEFAULT_FUSION, Fusion, cut, fuse
-from inpars.scoring.kinds import ScorerKind, Windows, kind_help
 from inpars.stages.engine_options import ShardedOptions
 from inpars.stages.pair_scores import STAGE, score_by_workers, score_top
 from inpars.stages.shards import own_items, shard_results
@@ -77,7 +77,7 @@ def run_scorer_maker(options: RerankOptions, prompt: Prompt | None = None) -> Ca
 def load_run_scorer(options: RerankOptions, prompt: Prompt | None = None) -> PairScorer:
     """The scorer the options name."""
     where = options.set_up()
-    from inpars.scoring import load_scorer
+    from inpars.rerankers import load_scorer
 
     names = ("kind", "max_length", "batch_tokens", "true_token", "false_token")
     of_windows = ("windows", "window_tokens", "window_stride", "window_retriever")

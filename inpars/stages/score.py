@@ -16,7 +16,7 @@ from inpars.errors import ConfigError
 from inpars.manifest import FileStamp, Manifest, stamp
 from inpars.options import SEED, option
 from inpars.prompting.mixture import PromptSource
-from inpars.scoring.kinds import ScorerKind
+from inpars.rerankers.kinds import ScorerKind
 from inpars.stages.chunk_loop import work_elsewhere, work_here
 from inpars.stages.engine_options import Bm25Options, ShardedOptions
 from inpars.stages.log_probs import LogProbBlocks, LogProbScoring, Source, placed_queries

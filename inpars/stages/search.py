@@ -15,7 +15,7 @@ from inpars.errors import ConfigError
 from inpars.formats import run_lines
 from inpars.fusion.system import BM25
 from inpars.manifest import FileStamp, Manifest, stamp_text
-from inpars.mining.triples import Pair, SearchBeside
+from inpars.negatives.miner import Pair, SearchBeside
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.records import Query, Run

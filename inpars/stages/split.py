@@ -21,7 +21,7 @@ from inpars.errors import ConfigError, StaleInputError
 from inpars.formats import read_synthetic_records
 from inpars.judgements import QRELS_HEADER, qrel_row
 from inpars.manifest import FileStamp, Manifest, stamp
-from inpars.mining.split import HeldOutBy, Keys, Numbers, SourceGroups, dev_clusters, linked
+from inpars.negatives.split import HeldOutBy, Keys, Numbers, SourceGroups, dev_clusters, linked
 from inpars.options import SEED, SHARE, Bounds, option
 from inpars.pairs.headings import name_in
 from inpars.progress import Progress

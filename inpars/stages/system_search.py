@@ -16,7 +16,7 @@ from inpars.models.compute_options import ComputingOptions
 from inpars.options import option
 from inpars.progress import Progress
 from inpars.records import Query, Run
-from inpars.reranking import apply_scores
+from inpars.rerankers.rerank import apply_scores
 from inpars.retrieval.bm25 import bm25_index
 from inpars.runs import cut
 from inpars.stages.engine_options import Bm25Options

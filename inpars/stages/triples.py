@@ -20,9 +20,7 @@ from inpars.fields import one_line
 from inpars.formats import read_synthetic_queries, run_lines
 from inpars.fusion.system import BM25
 from inpars.manifest import FileStamp, Manifest, stamp
-from inpars.mining.negatives import RelevantDocuments, ScoreRule, Source
-from inpars.mining.positives import PositiveChooser
-from inpars.mining.triples import (
+from inpars.negatives.miner import (
     Draw,
     MinedQuery,
     NegativeMiner,
@@ -31,6 +29,8 @@ from inpars.mining.triples import (
     parse_ranks,
     rank_problems,
 )
+from inpars.negatives.positives import PositiveChooser
+from inpars.negatives.rules import RelevantDocuments, ScoreRule, Source
 from inpars.options import POSITIVE, SEED, option
 from inpars.progress import Progress
 from inpars.protocols import PairScorer

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from inpars.scoring.pair_model import EncodedPair, PairModel, collate
+from inpars.rerankers.pair_model import EncodedPair, PairModel, collate
 from inpars.training.examples import Group
 
 ROWS_OF_A_PASS = {"cpu": 8}  # pairs of like length that go through the network together

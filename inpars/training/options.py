@@ -12,11 +12,11 @@ from inpars.errors import ConfigError
 from inpars.models.compute_options import ComputingOptions
 from inpars.models.retrievers import DENSE, RetrieverKindName, kind_words
 from inpars.options import POSITIVE, SEED, SHARE, Bounds, option
-from inpars.scoring.kinds import ScorerKind, kind_help, learning_rates
+from inpars.rerankers.kinds import ScorerKind, kind_help, learning_rates
 from inpars.training.losses import LossName, loss_help
 from inpars.training.recipes import RecipeName, described
 
-READER_MAX_LENGTH = 384  # `inpars.scoring.answerability`'s
+READER_MAX_LENGTH = 384  # `inpars.rerankers.answerability`'s
 RATE = Bounds(above=0, below=100)
 PART = Bounds(minimum=0, below=1)  # a share that leaves something
 

@@ -23,7 +23,7 @@ from inpars.models import loading as models
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.networks import check_length, pad_id
 from inpars.progress import SILENT, Progress
-from inpars.scoring.answerability import LEAST_WINDOW, MAX_LENGTH, STRIDE, AnswerabilityScorer
+from inpars.rerankers.answerability import LEAST_WINDOW, MAX_LENGTH, STRIDE, AnswerabilityScorer
 from inpars.training.loop import (
     Curve,
     LossTrainer,

@@ -25,10 +25,10 @@ from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.networks import pad_id
 from inpars.progress import SILENT, Progress
 from inpars.prompting.templates import Prompt
-from inpars.scoring.answers import PUBLISHED
-from inpars.scoring.kinds import RERANKERS, ScorerKind
-from inpars.scoring.loading import load_pair_model
-from inpars.scoring.pair_model import ModelScorer, PairModel, save_pair_model
+from inpars.rerankers.answer_tokens import PUBLISHED
+from inpars.rerankers.kinds import RERANKERS, ScorerKind
+from inpars.rerankers.load import load_pair_model
+from inpars.rerankers.pair_model import ModelScorer, PairModel, save_pair_model
 from inpars.training.examples import Group, batches_of
 from inpars.training.gradient_cache import plain_loss, side_by_side_loss
 from inpars.training.group_batches import EncodedGroups, Teacher, by_length, collate_groups, with_negatives

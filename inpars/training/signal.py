@@ -16,7 +16,7 @@ from inpars.errors import UntrainedModelError
 from inpars.evaluation.verdicts import counted
 from inpars.prompting.templates import Prompt
 from inpars.protocols import PairScorer
-from inpars.scoring import load_scorer
+from inpars.rerankers import load_scorer
 from inpars.training.batch_plan import BatchPlan
 from inpars.training.examples import TripleTexts, batches_of, grouped, limited, pairs_once, read_triple_texts
 from inpars.training.options import RerankerOptions, RetrieverOptions, TrainOptions, processes, steps_of

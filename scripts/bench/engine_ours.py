@@ -16,8 +16,8 @@ from inpars.models.compute_options import ComputingOptions
 from inpars.models.hardware import use_threads
 from inpars.prompting.prompts import load_prompt
 from inpars.records import Document
+from inpars.rerankers import load_scorer
 from inpars.retrieval.dense import Encoder
-from inpars.scoring import load_scorer
 from inpars.stages.generate_locally import load_local_generator
 
 

@@ -27,9 +27,9 @@ from inpars.documents.selection import choose_documents
 from inpars.evaluation.measures import evaluate
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.records import Query, Run
+from inpars.rerankers import load_scorer
 from inpars.retrieval.bm25 import bm25_index
 from inpars.retrieval.dense import Encoder
-from inpars.scoring import load_scorer
 from inpars.training.examples import TripleTexts, read_triple_texts
 
 MODULES = {"retriever": "training_retriever", "rerankers": "training_rerankers"}

@@ -15,7 +15,7 @@ import numpy as np
 
 from fuzzing.checks import BrokenPromiseError, RefusedError, strict
 from fuzzing.seeds import Seed, one
-from inpars.answering.engine import Answer, Engine, Span, System
+from inpars.qa.engine import Answer, Engine, Span, System
 from inpars.records import Document
 
 READS = Callable[[Path, Path], None]

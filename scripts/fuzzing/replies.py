@@ -217,7 +217,7 @@ def generating(backend: str, *flags: str) -> Any:  # noqa: ANN401
 
 def chat(folder: Path, main: Path) -> None:
     """A written answer."""
-    from inpars.answering.remote_chat import RemoteChat
+    from inpars.qa.remote_chat import RemoteChat
 
     found = RemoteChat("m", _serve(main), timeout_seconds=5, retries=0).reply([{"role": "user", "content": "x"}], 16)
     found.encode()

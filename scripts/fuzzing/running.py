@@ -136,7 +136,7 @@ def preload() -> None:
             "inpars.commands.merge",
             "inpars.commands.generate",
             "inpars.generation.api.generator",
-            "inpars.answering.remote_chat",
+            "inpars.qa.remote_chat",
         ),
     ):
         try:

@@ -16,9 +16,9 @@ LAYERS = """
     manifest  model_judgements  topics
     models  engines  documents  datasets
     filtering  prompting  generation
-    retrieval  extras  pairs  mining  scoring  cards  export  reranking  fusion
+    retrieval  extras  pairs  negatives  rerankers  scoring  cards  export  fusion
     evaluation  training
-    answering  interchange  reports  judging  stores
+    qa  interchange  reports  judging  stores
     stages  distributed  pipeline
     deploy  serve  remote  doctor
     commands  cli  api  integrations

@@ -10,7 +10,7 @@ from tiny_models import sentence
 from inpars import cli
 from inpars.datasets import load_dataset
 from inpars.errors import BackendError, ConfigError
-from inpars.scoring import load_scorer
+from inpars.rerankers import load_scorer
 from inpars.stages.model_export import _check_equal, _rank_correlation, sample_of_dataset, sample_of_groups
 from inpars.training.examples import Group
 

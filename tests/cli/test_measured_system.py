@@ -16,8 +16,6 @@ import pytest
 import tiny_models
 
 from inpars import cli
-from inpars.answering.build_engine import EngineOptions
-from inpars.answering.measured import open_measured
 from inpars.datasets import load_dataset
 from inpars.formats import read_run, write_documents, write_run
 from inpars.fusion.system import FirstStage, Reranking, SearchSystem, read_system, write_system
@@ -25,8 +23,10 @@ from inpars.manifest import read_manifest
 from inpars.pipeline.commands import Invocation
 from inpars.pipeline.results import write_mark
 from inpars.prompting.prompts import load_prompt
+from inpars.qa.build_engine import EngineOptions
+from inpars.qa.measured import open_measured
 from inpars.records import Document
-from inpars.reranking import fuse_with_first_stage
+from inpars.rerankers.rerank import fuse_with_first_stage
 from inpars.retrieval import java
 from inpars.retrieval.java import find_jar, find_java
 from inpars.retrieval.vector_index import VectorIndex

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from inpars import cli
-from inpars.scoring.loading import load_pair_model
-from inpars.scoring.pair_model import save_pair_model
+from inpars.rerankers.load import load_pair_model
+from inpars.rerankers.pair_model import save_pair_model
 from inpars.stages import stage
 
 TOY = Path(__file__).parents[1] / "data" / "toy"

@@ -80,7 +80,7 @@ def test_the_openai_client_gets_its_embeddings(server):
 
 
 def test_rerank_orders_as_the_scorer_does(server):
-    from inpars.scoring import load_scorer
+    from inpars.rerankers import load_scorer
 
     texts = [text for _, _, text, _ in DOCUMENTS]
     body = server.post("/v1/rerank", {"query": "river", "documents": texts})[2]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from inpars import train as toolkit_train
-from inpars.scoring.loading import load_pair_model
+from inpars.rerankers.load import load_pair_model
 
 README = ["--triples=triples.tsv", "--base_model=castorini/monot5-3b-msmarco-10k", "--output_dir=./reranker/"]
 

@@ -8,8 +8,8 @@ from tiny_models import WORDS
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from inpars.errors import DataFormatError
-from inpars.scoring import load_scorer
-from inpars.scoring.monot5 import TRAINING_TOKENS
+from inpars.rerankers import load_scorer
+from inpars.rerankers.monot5 import TRAINING_TOKENS
 from inpars.stages.train import train_reranker_from_file
 from inpars.training.reranker import RerankerOptions
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from inpars.answering.engine import Answer, Engine, Span, System
+from inpars.qa.engine import Answer, Engine, Span, System
 from inpars.records import Document
 from inpars.serve.app import create_app
 from inpars.serve.feedback import Feedback

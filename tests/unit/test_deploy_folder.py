@@ -30,7 +30,7 @@ def test_a_bi_encoder_loads_in_sentence_transformers_with_equal_embeddings(tiny,
 def test_a_cross_encoder_loads_in_sentence_transformers_with_equal_order(tiny, tmp_path):
     from sentence_transformers import CrossEncoder
 
-    from inpars.scoring import load_scorer
+    from inpars.rerankers import load_scorer
 
     model = tiny("bert_classifier")
     assert export_folder(model, tmp_path / "out") == ("cross-encoder", [])
@@ -101,7 +101,7 @@ def test_the_archives_handler_embeds(tiny, tmp_path):
 
 
 def test_the_archives_handler_reranks(tiny, tmp_path):
-    from inpars.scoring import load_scorer
+    from inpars.rerankers import load_scorer
 
     model = tiny("bert_classifier")
     export_folder(model, tmp_path / "model")
@@ -127,7 +127,7 @@ def test_the_same_model_gives_the_same_archive(tmp_path):
     with tarfile.open(tmp_path / "a.tar.gz") as packed:
         names = packed.getnames()
         requirements = packed.extractfile("code/requirements.txt").read().decode()
-    assert {"config.json", "code/inference.py", "code/inpars/scoring/__init__.py"} <= set(names)
+    assert {"config.json", "code/inference.py", "code/inpars/rerankers/__init__.py"} <= set(names)
     assert not any("__pycache__" in name or name.startswith(("/", "..")) for name in names)
     assert "sentence-transformers>=6.0,<7\n" in requirements
     assert "torch" not in requirements  # the container's own build stays

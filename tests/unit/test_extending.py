@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from inpars.cards.card import kind_of
-from inpars.scoring import kinds, load_scorer
-from inpars.scoring.loading import load_pair_model
-from inpars.scoring.pair_model import save_pair_model
+from inpars.rerankers import kinds, load_scorer
+from inpars.rerankers.load import load_pair_model
+from inpars.rerankers.pair_model import save_pair_model
 
 TEXT = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
 EXACT = {"device": "cpu", "dtype": "float32"}
@@ -23,11 +23,11 @@ def example(monkeypatch):
     """The module and the line of the page, as if they stood in the package."""
     page = re.search(r"<!-- example: .*? -->\n```python\n(.*?)```\n\n```python\n(.*?)```", TEXT, re.DOTALL)
     code, line = page.groups()
-    module = ModuleType("inpars.scoring.dot_product")
+    module = ModuleType("inpars.rerankers.dot_product")
     exec(code, module.__dict__)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     registry = {**kinds.RERANKERS, **eval(f"{{{line}}}", vars(kinds))}
-    for user in ("inpars.scoring.kinds", "inpars.scoring.loading"):
+    for user in ("inpars.rerankers.kinds", "inpars.rerankers.load"):
         monkeypatch.setattr(f"{user}.RERANKERS", MappingProxyType(registry))
     return module
 

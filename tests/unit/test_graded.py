@@ -15,7 +15,7 @@ from inpars.formats import synthetic_query_record
 from inpars.interchange.items import grouped as grouped_examples
 from inpars.interchange.source import Source
 from inpars.judgements import read_qrels
-from inpars.mining.audit import AuditedTriple, act
+from inpars.negatives.audit import AuditedTriple, act
 from inpars.pairs.records import Pair
 from inpars.progress import Silent
 from inpars.records import Triple
@@ -162,7 +162,7 @@ def test_losses_for_one_positive_are_refused(tiny, graded_triples, tmp_path):
 
 @pytest.mark.parametrize("loss", ["bce", "listwise", "ranknet", "listnet", "lambda"])
 def test_graded_losses_learn_the_order_of_grades(tiny, graded_triples, tmp_path, loss):
-    from inpars.scoring import load_scorer
+    from inpars.rerankers import load_scorer
 
     options = RerankerOptions(model=tiny("bert_classifier"), loss=loss, epochs=40, learning_rate=5e-3, **EXACT)
     train_reranker_from_file(graded_triples, options, output=tmp_path / "model", progress=Silent())

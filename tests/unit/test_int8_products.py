@@ -9,9 +9,9 @@ from torch import nn
 from inpars.engines.int8_products import Int8Linear, with_int8_products
 from inpars.errors import ConfigError
 from inpars.models import engine_backend
+from inpars.rerankers import load_scorer
+from inpars.rerankers.load import load_pair_model
 from inpars.retrieval.dense import Encoder
-from inpars.scoring import load_scorer
-from inpars.scoring.loading import load_pair_model
 
 TEXTS = [tiny_models.sentence(seed, 3 + 5 * seed) for seed in range(12)]
 

@@ -15,7 +15,7 @@ from inpars.generation import GeneratedQuery
 from inpars.manifest import manifest_path, read_manifest, stamp
 from inpars.prompting.templates import Prompt
 from inpars.records import Document
-from inpars.reranking import score_run
+from inpars.rerankers.rerank import score_run
 from inpars.stages.generate import GenerateOptions, generate_queries
 from inpars.stages.merge import merge_shards
 from inpars.stages.shards import Shard, shard_path

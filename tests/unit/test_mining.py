@@ -9,7 +9,7 @@ from inpars.datasets import load_dataset
 from inpars.errors import ConfigError, StaleInputError
 from inpars.formats import read_run, read_synthetic_queries, read_triple_ids
 from inpars.manifest import read_manifest
-from inpars.mining.positives import best_document
+from inpars.negatives.positives import best_document
 from inpars.records import Triple
 from inpars.stages import search as search_stage
 from inpars.stages import triples as triples_stage

@@ -13,9 +13,9 @@ from inpars.deploy.folder import export_folder
 from inpars.errors import ConfigError
 from inpars.manifest import CARD
 from inpars.models.loading import resolve_model
-from inpars.scoring import causal, load_scorer
-from inpars.scoring.loading import load_pair_model
-from inpars.scoring.pair_model import IDENTITY, keep_settings, save_pair_model
+from inpars.rerankers import load_scorer, yes_no
+from inpars.rerankers.load import load_pair_model
+from inpars.rerankers.pair_model import IDENTITY, keep_settings, save_pair_model
 from inpars.storage import replace_folder
 from inpars.training.examples import Group
 from inpars.training.reader import Example, ReaderOptions, train_reader
@@ -96,7 +96,7 @@ def test_a_yes_no_reranker_asks_by_the_prompt_it_was_saved_with(tiny, tmp_path):
     config = json.loads(path.read_text(encoding="utf-8"))
     expected = load_scorer(str(tmp_path / "model"), **EXACT).score(PAIRS)
     stored = config["inpars"].pop("prompt")
-    assert stored == causal.PROMPT
+    assert stored == yes_no.PROMPT
 
     def scores(prompt):
         settings = config["inpars"] | ({} if prompt is None else {"prompt": prompt})

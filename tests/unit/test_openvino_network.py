@@ -20,8 +20,8 @@ from inpars.engines.openvino_network import OpenVinoNetwork, agrees, probe
 from inpars.errors import ConfigError
 from inpars.models import engine_backend
 from inpars.models.loading import load_sentence_transformer
+from inpars.rerankers import load_scorer
 from inpars.retrieval.dense import Encoder
-from inpars.scoring import load_scorer
 
 TEXTS = [tiny_models.sentence(seed, 3 + 5 * seed) for seed in range(12)]
 

@@ -13,10 +13,10 @@ from inpars.errors import ConfigError, DataFormatError, UntrainedModelError
 from inpars.formats import write_documents
 from inpars.models.retrievers import retriever_kind
 from inpars.records import Document, Query
+from inpars.rerankers import load_scorer
 from inpars.retrieval import multi_vector, sparse
 from inpars.retrieval.retrievers import retriever_class
 from inpars.runs import rank
-from inpars.scoring import load_scorer
 
 EXACT = {"device": "cpu", "dtype": "float32"}
 KINDS = ["multi-vector", "sparse"]

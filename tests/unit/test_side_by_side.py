@@ -7,11 +7,11 @@ import torch
 from tiny_models import sentence
 
 from inpars.engines.batch_parallel import each_alone, in_lone_thread, side_by_side
+from inpars.rerankers.load import load_pair_model
+from inpars.rerankers.packed_likelihood import PackedLikelihood
+from inpars.rerankers.packed_rows import PackedRows
+from inpars.rerankers.pair_model import ModelScorer
 from inpars.retrieval.dense import Encoder
-from inpars.scoring.loading import load_pair_model
-from inpars.scoring.packed_likelihood import PackedLikelihood
-from inpars.scoring.packed_rows import PackedRows
-from inpars.scoring.pair_model import ModelScorer
 
 PAIRS = [(sentence(n, 1 + n % 4)[:-1], sentence(50 + n, 1 + n * 7 % 40)) for n in range(40)]
 

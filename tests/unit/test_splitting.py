@@ -12,7 +12,7 @@ from tiny_models import sentence
 from inpars.datasets import load_dataset
 from inpars.errors import ConfigError, StaleInputError
 from inpars.formats import read_synthetic_queries
-from inpars.mining.split import SourceGroups, dev_clusters
+from inpars.negatives.split import SourceGroups, dev_clusters
 from inpars.records import Document
 from inpars.stages.split import SplitFiles, SplitOptions, split_file
 from inpars.text.hashing import key64

@@ -8,11 +8,11 @@ import tiny_models
 import torch
 
 from inpars import cli
-from inpars.answering.records import Hit
-from inpars.answering.span_reader import SpanReader
 from inpars.documents.readers.squad import Paragraph
 from inpars.errors import DataFormatError
 from inpars.evaluation.squad_metrics import best_threshold
+from inpars.qa.records import Hit
+from inpars.qa.span_reader import SpanReader
 from inpars.records import Document
 from inpars.stages.train_reader import by_article, train_reader_from_file
 from inpars.training.reader import Example, ReaderOptions, answer_windows, collate_windows, span_loss

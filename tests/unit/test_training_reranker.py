@@ -11,9 +11,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from inpars.errors import ConfigError
 from inpars.progress import Silent
 from inpars.prompting.templates import Example, Prompt
-from inpars.scoring import load_scorer
-from inpars.scoring.loading import load_pair_model
-from inpars.scoring.pair_model import EncodedPair
+from inpars.rerankers import load_scorer
+from inpars.rerankers.load import load_pair_model
+from inpars.rerankers.pair_model import EncodedPair
 from inpars.training import loop, reranker
 from inpars.training.examples import Group, TripleTexts, grouped, limited
 from inpars.training.group_batches import LabelledGroup, collate_groups

@@ -13,7 +13,7 @@ from inpars.cards.card import CARD, NOT_MEASURED
 from inpars.commands.train import add_arguments, reranker_options
 from inpars.errors import ConfigError
 from inpars.progress import Silent
-from inpars.scoring import load_scorer
+from inpars.rerankers import load_scorer
 from inpars.stages import distillation
 from inpars.stages import train as train_stage
 from inpars.stages.distillation import TeachOptions, read_taught, teach, teacher_path

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_models import WORDS
 
-from inpars.scoring.loading import load_pair_model
+from inpars.rerankers.load import load_pair_model
 from inpars.training.examples import Group
 from inpars.training.group_batches import EncodedGroups, by_length, collate_groups
 

@@ -1,0 +1,116 @@
+"""Who says how well a document answers a query: one protocol, four kinds of model, and MaxSim of a retriever.
+
+`load_scorer` finds the kind from the checkpoint's own configuration. Importing this package loads no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from inpars.errors import ConfigError
+from inpars.models.retrievers import MULTI_VECTOR, retriever_kind
+from inpars.protocols import PairScorer, PartScorer, ScoredPart
+from inpars.rerankers.incremental import score_all, score_in_parts
+from inpars.rerankers.kinds import SCORER_KINDS, ScorerKind, Windows
+
+if TYPE_CHECKING:
+    from inpars.models.engine_backend import DtypeName
+    from inpars.prompting.templates import Prompt
+
+__all__ = [
+    "SCORER_KINDS",
+    "PairScorer",
+    "PartScorer",
+    "ScoredPart",
+    "ScorerKind",
+    "Windows",
+    "load_scorer",
+    "score_all",
+    "score_in_parts",
+]
+NEAREST_TOKENS = 96
+
+
+def load_scorer(
+    model: str,
+    *,
+    kind: ScorerKind | Literal["auto"] = "auto",
+    device: str = "auto",
+    dtype: DtypeName = "auto",
+    max_length: int | None = None,
+    batch_tokens: int | None = None,
+    true_token: str | None = None,
+    false_token: str | None = None,
+    prompt: Prompt | None = None,
+    windows: Windows | None = None,
+    window_tokens: int | None = None,
+    window_stride: int | None = None,
+    window_retriever: str | None = None,
+    trust_remote_code: bool = False,
+) -> PairScorer:
+    """A scorer from a folder, an embedded name or a hub id.
+
+    `true_token` and `false_token` name the two answers where the checkpoint does not. `prompt` is for untrained query
+    likelihood. `batch_tokens` bounds the padded tokens of a batch. `windows` reads long documents in parts;
+    `window_retriever` is the bi-encoder that finds the nearest. Raises ConfigError, UnknownNameError, BackendError.
+    """
+    if windows is None and (window_tokens, window_stride) != (None, None):
+        raise ConfigError("--window-tokens and --window-stride say how --windows reads; give that too")
+    if windows != "nearest" and window_retriever is not None:
+        raise ConfigError("--window-retriever finds the window of --windows nearest; give that too")
+
+    def nearest(scorer: PairScorer) -> PairScorer:
+        if window_retriever is None or window_stride is not None:
+            raise ConfigError("--windows nearest wants --window-retriever MODEL, and no --window-stride")
+        from inpars.rerankers.windows import NearestWindowScorer
+        from inpars.retrieval.dense import Encoder
+
+        encoder = Encoder(window_retriever, device=device, dtype=dtype, window_tokens=window_tokens or NEAREST_TOKENS)
+        return NearestWindowScorer(scorer, encoder)
+
+    if retriever_kind(model) == MULTI_VECTOR:
+        _check_max_sim(model, kind, windows, true_token or false_token)
+        from inpars.rerankers.max_sim import MaxSimScorer
+
+        found: PairScorer = MaxSimScorer(
+            model, device=device, dtype=dtype, max_length=max_length, trust_remote_code=trust_remote_code
+        )
+        return found if windows is None else nearest(found)
+    from inpars.rerankers.compiled import compiled
+    from inpars.rerankers.load import load_pair_model
+    from inpars.rerankers.packed_likelihood import packed
+    from inpars.rerankers.pair_model import ModelScorer
+
+    pair_model = load_pair_model(
+        model,
+        kind=kind,
+        device=device,
+        dtype=dtype,
+        max_length=max_length,
+        true_token=true_token,
+        false_token=false_token,
+        prompt=prompt,
+        trust_remote_code=trust_remote_code,
+    )
+    scorer: PairScorer = packed(pair_model, model, batch_tokens, dtype) or ModelScorer(
+        pair_model, model, batch_tokens, compiled(pair_model, model, dtype)
+    )
+    if windows is None:
+        return scorer
+    if windows == "nearest":
+        return nearest(scorer)
+    from inpars.rerankers.windows import WindowedScorer, default_tokens
+
+    tokens = window_tokens or default_tokens(pair_model.max_length)
+    return WindowedScorer(scorer, pair_model.tokenizer, windows, tokens=tokens, stride=window_stride)
+
+
+def _check_max_sim(model: str, kind: str, windows: Windows | None, answer: str | None) -> None:
+    """Raise ConfigError for what a late-interaction retriever does not know."""
+    given = {
+        f"--kind {kind}": kind != "auto",
+        f"--windows {windows}": windows not in (None, "nearest"),
+        "--true-token and --false-token": answer is not None,
+    }
+    if wrong := [flag for flag, is_given in given.items() if is_given]:
+        raise ConfigError(f"{model} is a {MULTI_VECTOR} retriever, which reranks by MaxSim; leave {wrong[0]} out")

@@ -1,0 +1,163 @@
+"""Whether a document answers a query, by a model that marks answers in texts (SQuAD 2.0 and its like).
+
+The score is the best span's logits less those of "no answer", which such models put on their first special token;
+long documents are read in overlapping windows. Rajpurkar, Jia and Liang, "Know What You Don't Know", 2018.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Unpack
+
+import torch
+from torch import Tensor
+
+from inpars.errors import ConfigError
+from inpars.models import loading as models
+from inpars.models.compute_options import Placement
+from inpars.models.networks import check_length, evaluating, pad_id
+from inpars.rerankers.pair_model import Pair, default_batch_tokens, token_budget_batches
+
+ARCHITECTURE_ENDING = "ForQuestionAnswering"
+MAX_LENGTH = 384  # tokens of a window, as these models are trained
+STRIDE = 128  # tokens that neighbouring windows share
+LEAST_WINDOW = 16  # tokens
+MAX_ANSWER_TOKENS = 30
+LONGEST_LIMIT = 1_000_000  # tokenizers without a limit say 1e30
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """One part of a document after its query."""
+
+    pair: int  # which pair it belongs to
+    inputs: dict[str, list[int]]
+    in_document: list[bool]  # (tokens,)
+    no_answer: int  # the place of the special token that stands for none
+    offsets: list[tuple[int, int]]  # characters of the document that each token covers
+
+    def __len__(self) -> int:
+        return len(self.in_document)
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedSpan:
+    """Characters `start` up to `end` of a document, and by how much the model prefers them to no answer."""
+
+    start: int
+    end: int
+    margin: float
+
+
+class AnswerabilityScorer:
+    """A `PairScorer`: above 0 the model prefers a span of the document to no answer.
+
+    `threshold` is the margin from which an answer is better than none, as its training found; 0 where it is not known.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        max_length: int | None = None,
+        batch_tokens: int | None = None,
+        **where: Unpack[Placement],
+    ) -> None:
+        """Load the model. Raises ConfigError where it is not one that marks answers."""
+        config = models.load_config(model, trust_remote_code=where.get("trust_remote_code", False))
+        if not any(name.endswith(ARCHITECTURE_ENDING) for name in config.architectures or []):
+            found = ", ".join(config.architectures or []) or "nothing"
+            raise ConfigError(
+                f"{model} is no model that marks answers (its config.json says {found}); give one trained on SQuAD 2.0"
+            )
+        self.threshold = float((getattr(config, "inpars", None) or {}).get("threshold", 0.0))
+        self._network, self._tokenizer = models.load_extractive_reader(model, **where)
+        self.name, self._batch_tokens = model, batch_tokens or default_batch_tokens(self._network.device)
+        if not self._tokenizer.is_fast:
+            raise ConfigError(f"{model} comes with a slow tokenizer, which cannot tell query and document apart")
+        check_length(self._network, model, max_length, LEAST_WINDOW)
+        own = int(self._tokenizer.model_max_length)
+        self._max_length = max_length or min(MAX_LENGTH, own if own < LONGEST_LIMIT else MAX_LENGTH)
+
+    def score(self, pairs: Sequence[Pair]) -> list[float]:
+        """Margins in the order of the pairs."""
+        return [span.margin for span in self.spans(pairs)]
+
+    def spans(self, pairs: Sequence[Pair]) -> list[MarkedSpan]:
+        """The best span of each document, whose margin is what `score` gives."""
+        windows = self._windows(pairs)
+        best: list[tuple[float, int, int]] = [(-torch.inf, 0, 0)] * len(pairs)
+        none = [torch.inf] * len(pairs)
+        with evaluating(self._network), torch.inference_mode():
+            for rows in token_budget_batches([len(window) for window in windows], self._batch_tokens):
+                batch = [windows[row] for row in rows]
+                start, end, allowed, no_answers = self._logits(batch)
+                found = zip(batch, *best_spans(start, end, allowed), no_answers.tolist(), strict=True)
+                for window, value, first, last, no_answer in found:
+                    characters = (value, window.offsets[first][0], window.offsets[last][1])
+                    best[window.pair] = max(best[window.pair], characters)
+                    none[window.pair] = min(none[window.pair], no_answer)
+        return [MarkedSpan(first, last, value - no) for (value, first, last), no in zip(best, none, strict=True)]
+
+    def _windows(self, pairs: Sequence[Pair]) -> list[_Window]:
+        encoded = self._tokenizer(
+            [self._cut(query) for query, _ in pairs],
+            [document if document.strip() else "." for _, document in pairs],  # an empty text has no window
+            truncation="only_second",
+            max_length=self._max_length,
+            stride=min(STRIDE, self._max_length // 4),
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+        )
+        offsets = encoded.pop("offset_mapping")
+        owners = encoded.pop("overflow_to_sample_mapping")
+        cls = self._tokenizer.cls_token_id
+        windows = []
+        for row, owner in enumerate(owners):
+            inputs = {name: list(values[row]) for name, values in encoded.items()}
+            parts = encoded.sequence_ids(row)
+            ids = inputs["input_ids"]
+            place = ids.index(cls) if cls in ids else 0
+            windows.append(_Window(owner, inputs, [part == 1 for part in parts], place, offsets[row]))
+        return windows
+
+    def _cut(self, query: str) -> str:
+        """The query, cut where it would leave no room for the document."""
+        limit = self._max_length // 2
+        ids: list[int] = self._tokenizer(query, add_special_tokens=False, verbose=False)["input_ids"]
+        return query if len(ids) <= limit else str(self._tokenizer.decode(ids[:limit]))
+
+    def _logits(self, windows: Sequence[_Window]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Starts, ends and which tokens are the document's, all (windows, tokens); no answer's logits, (windows,)."""
+        width, device = max(map(len, windows)), next(self._network.parameters()).device
+        padding = {"input_ids": pad_id(self._tokenizer)}
+        batch = {
+            name: torch.tensor([_padded(window.inputs[name], width, padding.get(name, 0)) for window in windows])
+            for name in windows[0].inputs
+        }
+        found: Any = self._network(**{name: tensor.to(device) for name, tensor in batch.items()})
+        start, end = found.start_logits.float().cpu(), found.end_logits.float().cpu()
+        allowed = torch.tensor([_padded(window.in_document, width, False) for window in windows])
+        places = torch.tensor([window.no_answer for window in windows])[:, None]
+        none = (start.gather(1, places) + end.gather(1, places))[:, 0]
+        return start, end, allowed, none
+
+
+def best_spans(
+    start: Tensor, end: Tensor, allowed: Tensor, max_tokens: int = MAX_ANSWER_TOKENS
+) -> tuple[list[float], list[int], list[int]]:
+    """The highest start + end of at most `max_tokens` allowed tokens, and its first and last token, each (texts,).
+
+    The arguments are (texts, tokens).
+    """
+    tokens = start.shape[1]
+    totals = start[:, :, None] + end[:, None, :]  # (texts, tokens, tokens)
+    shape = torch.ones(tokens, tokens, dtype=torch.bool).triu().tril(max_tokens - 1)
+    fitting = shape & allowed[:, :, None] & allowed[:, None, :]
+    values, places = totals.masked_fill(~fitting, -torch.inf).flatten(1).max(dim=1)
+    return values.tolist(), (places // tokens).tolist(), (places % tokens).tolist()
+
+
+def _padded(values: Sequence[Any], width: int, padding: object) -> list[Any]:
+    return [*values, *[padding] * (width - len(values))]

@@ -1,0 +1,83 @@
+"""The margins of pair models that only score, in another engine's form where there is a faster one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from inpars.engines.choice import TOLERANCE, Forms, chosen_form, openvino_form, processor_seconds
+from inpars.engines.int8_products import with_int8_products
+from inpars.models.networks import evaluating
+from inpars.rerankers.cross_encoder import CrossEncoder
+from inpars.rerankers.monot5 import MonoT5
+from inpars.rerankers.pair_model import Batch, CompiledMargins, PairModel
+
+if TYPE_CHECKING:
+    from inpars.models.engine_backend import DtypeName, EngineName
+
+COMPARED, TIMED = (9, 40), (4, 160)  # pairs, and tokens of each, that forms are compared and timed on
+
+
+def compiled(model: PairModel, model_name: str, dtype: DtypeName = "auto") -> CompiledMargins | None:
+    """The margins of the model, called `model_name`, in the form to score with; None where torch computes them."""
+    if isinstance(model, CrossEncoder):
+        return _cross_encoder(model, model_name, dtype)
+    return _monot5(model, model_name, dtype) if isinstance(model, MonoT5) else None
+
+
+def _cross_encoder(model: CrossEncoder, model_name: str, dtype: DtypeName) -> CompiledMargins | None:
+    network = model.network
+    form = openvino_form(
+        network, "logits", dtype, lambda stop_watch: stop_watch(lambda inputs: network(**inputs)), model_name
+    )
+    return None if form is None else CompiledMargins(lambda batch: model.margins(batch, form))
+
+
+def _monot5(model: MonoT5, model_name: str, dtype: DtypeName) -> CompiledMargins | None:
+    network, answers = model.network, model.answers
+
+    def on(other: Any) -> MonoT5:  # noqa: ANN401
+        return MonoT5(other, model.tokenizer, answers, model.max_length)
+
+    def batch(pairs: int, tokens: int) -> Batch:
+        ids = torch.arange(pairs * tokens).view(pairs, tokens) * 7919 % (network.config.vocab_size - 1) + 1
+        mask = torch.ones_like(ids)
+        mask[0, tokens // 2 :] = 0
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def make(name: EngineName) -> CompiledMargins:
+        if name == "torch-int8":
+            return CompiledMargins(on(with_int8_products(network)).margins, thread_safe=False)
+        from inpars.engines.openvino_network import OpenVinoFunction
+
+        subject = f"margins of {answers.true_id} over {answers.false_id}"
+        int8, example = name == "openvino-int8", batch(2, 8)
+        found = OpenVinoFunction(network, lambda own: _MarginsModule(on(own)), example, subject, int8=int8, dtype=dtype)
+        return CompiledMargins(lambda given: found(given["input_ids"], given["attention_mask"]))
+
+    def agrees(form: CompiledMargins, name: EngineName) -> bool:
+        given = batch(*COMPARED)
+        with torch.inference_mode(), evaluating(network):
+            expected, found = model.margins(given).float(), form.margins(given)
+        return bool((found - expected).square().mean().sqrt() <= TOLERANCE[name] * expected.std() + 1e-6)
+
+    def seconds(form: MonoT5 | CompiledMargins) -> float:
+        given = batch(*TIMED)
+        with evaluating(network):
+            return processor_seconds(lambda: form.margins(given))
+
+    forms = Forms(make, agrees, seconds, seconds_of_torch=lambda: seconds(model))
+    return chosen_form(network, "margins", dtype, forms, model_name)
+
+
+class _MarginsModule(nn.Module):
+    """The margins as a function of tensors by place, which is what can be traced."""
+
+    def __init__(self, model: MonoT5) -> None:
+        super().__init__()
+        self._network, self._model = model.network, model
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return self._model.margins({"input_ids": ids, "attention_mask": mask})

@@ -1,0 +1,68 @@
+"""Rerank with a late-interaction retriever: every document of a run is encoded once and compared by MaxSim.
+
+Scores are those of sentence-transformers in float32. Knows nothing of indexes on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
+
+from inpars.batches import slices
+from inpars.models.engine_backend import DtypeName
+from inpars.protocols import ScoredPart
+from inpars.rerankers.incremental import score_all
+from inpars.retrieval.multi_vector import Encoder, Vectors
+
+DOCUMENTS_AT_ONCE = 32
+
+
+class MaxSimScorer:
+    """A `PartScorer` over a multi-vector encoder."""
+
+    reads_documents_once = True  # so a document's pairs should come one after the other
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        device: str = "auto",
+        dtype: DtypeName = "auto",
+        max_length: int | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        """Load the model; `max_length` tokens of a text are read, the model's own limit by default."""
+        self.name = model
+        self._encoder = Encoder(
+            model, device=device, dtype=dtype, max_length=max_length, trust_remote_code=trust_remote_code
+        )
+        self._queries: dict[str, Vectors] = {}  # few texts, which many documents are compared with
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """MaxSim in the order of the pairs."""
+        return score_all(self, pairs)
+
+    def score_in_parts(self, pairs: Sequence[tuple[str, str]], wanted: Collection[int]) -> Iterator[ScoredPart]:
+        """Positions and scores of some documents' pairs after the other; those with nothing `wanted` are left out."""
+        self._encode_queries(dict.fromkeys(query for query, _ in pairs))
+        places: dict[str, list[int]] = {}
+        for place, (_, document) in enumerate(pairs):
+            places.setdefault(document, []).append(place)
+        for documents in slices(sorted(places, key=lambda text: (-len(text), text)), DOCUMENTS_AT_ONCE):
+            if any(place in wanted for document in documents for place in places[document]):
+                yield self._scored(pairs, [places[document] for document in documents], documents)
+
+    def _scored(
+        self, pairs: Sequence[tuple[str, str]], places: Sequence[Sequence[int]], documents: Sequence[str]
+    ) -> ScoredPart:
+        scored: list[tuple[int, float]] = []
+        for own, vectors in zip(places, self._encoder.encode_documents(documents), strict=True):
+            queries = [self._queries[pairs[place][0]] for place in own]
+            scores = self._encoder.max_sim(queries, vectors, np.array([len(vectors)]))
+            scored += zip(own, scores[:, 0].tolist(), strict=True)
+        return scored
+
+    def _encode_queries(self, queries: Collection[str]) -> None:
+        new = [query for query in queries if query not in self._queries]
+        self._queries |= zip(new, self._encoder.encode_queries(new), strict=True)

@@ -1,0 +1,274 @@
+"""Query likelihoods on a processor, each document read once for all the queries that ask about it.
+
+A row holds a document and, one after the other, its queries, none of which sees another; the examples before the
+document are read once for all rows. The numbers are those of `query_likelihood.py` up to rounding, which depends on
+what else is in the row as it does on what else is in a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from inpars.engines.batch_parallel import side_by_side
+from inpars.engines.choice import TOLERANCE, Forms, chosen_form, processor_seconds
+from inpars.engines.int8_products import with_int8_products
+from inpars.generation.hf_kv_cache import keeps_only_keys_and_values, read_keys_and_values
+from inpars.models.engine_backend import EngineName
+from inpars.models.networks import UNFIT, evaluating, pad_id
+from inpars.models.processor import fast_bfloat16_flags
+from inpars.protocols import ScoredPart
+from inpars.rerankers.incremental import score_all
+from inpars.rerankers.packed_rows import PackedRows, can_pack_rows
+from inpars.rerankers.pair_model import EncodedPair, Pair, PairModel, default_batch_tokens, token_budget_batches
+from inpars.rerankers.query_likelihood import QueryLikelihood
+
+if TYPE_CHECKING:
+    from inpars.engines.openvino_network import OpenVinoFunction
+    from inpars.models.engine_backend import DtypeName
+
+ROW_QUERY_TOKENS = 256  # of all queries of one row: what they do not see of each other is computed for nothing
+MAX_LOGITS = 1 << 25  # query tokens by vocabulary that exist at once: 128 MiB in float32
+WIDTH_MULTIPLE = 16
+FORMATS = (torch.bfloat16, torch.float32)
+HIDDEN = -1e9  # added to the scores of what a token does not see
+# lengths of the rows that forms are compared on, and timed on: documents, then queries of each
+COMPARED, TIMED = ((23, 9, 40), (5, 1)), ((96, 128), (12, 8))
+COMPARED_PREFIX = 12
+PACKED_TOLERANCE = 0.2  # of the log-probabilities' deviation; bfloat16 rounding stays far below, a wrong mask far above
+
+# What `auto` tries. OpenVINO in float32 has .8 of torch's speed here, and converting a decoder takes 40 seconds.
+# Products in 8 bits, 1.4 times as fast on tier avx2, are to be named until nDCG@10 is shown to keep.
+TRIED_IN_BFLOAT16: tuple[EngineName, ...] = ("openvino",)
+
+Read = Callable[..., Tensor]
+"""`PackedRows.forward`, by whichever engine."""
+
+
+@dataclass(slots=True)
+class _Row:
+    document: list[int]  # with the cue behind it
+    queries: list[tuple[int, list[int]]] = field(default_factory=list)  # position of the pair, token ids
+    width: int = 0
+
+    def add(self, position: int, query: list[int]) -> None:
+        self.width = self.width + len(query) if self.queries else len(self.document) + len(query)
+        self.queries.append((position, query))
+
+    @property
+    def targets(self) -> int:
+        """Query tokens."""
+        return sum(len(query) for _, query in self.queries)
+
+    def holds(self, wanted: Collection[int]) -> bool:
+        """Whether one of its pairs is wanted."""
+        return any(position in wanted for position, _ in self.queries)
+
+
+class PackedLikelihood:
+    """A `PairScorer`; `model` stays as it is."""
+
+    reads_documents_once = True
+
+    def __init__(
+        self, model: QueryLikelihood, read: PackedRows | OpenVinoFunction, name: str, batch_tokens: int | None = None
+    ) -> None:
+        self.name = name
+        self._model, self._read, self._batch_tokens = model, read, batch_tokens
+        in_float32 = not isinstance(read, PackedRows)
+        self._prefix = _prefix_states(model.network, model.prefix_ids, in_float32=in_float32)
+
+    def score(self, pairs: Sequence[Pair]) -> list[float]:
+        """Float32 log-likelihoods in the order of the pairs."""
+        return score_all(self, pairs)
+
+    def score_in_parts(self, pairs: Sequence[Pair], wanted: Collection[int]) -> Iterator[ScoredPart]:
+        """Positions and log-likelihoods of one batch of rows after the other."""
+        rows = _rows(pairs, self._model.encode(pairs))
+        budget = self._batch_tokens or default_batch_tokens(self._model.network.device)
+        most = MAX_LOGITS // self._model.network.config.get_text_config().vocab_size
+        planned = [
+            part
+            for batch in token_budget_batches([row.width for row in rows], budget)
+            for part in _with_few_targets([rows[number] for number in batch], most)
+        ]
+        batches = [batch for batch in planned if any(row.holds(wanted) for row in batch)]
+        with evaluating(self._model.network):
+            yield from side_by_side(self._score, batches, planned=len(planned))
+
+    @torch.inference_mode()
+    def _score(self, rows: Sequence[_Row]) -> list[tuple[int, float]]:
+        """Positions of pairs, and their scores."""
+        inputs = _inputs(rows, len(self._model.prefix_ids), pad_id(self._model.tokenizer))
+        log_probs = self._read(*inputs, *self._prefix).tolist() if any(row.targets for row in rows) else []
+        start = 0
+        found = []
+        for row in rows:
+            for position, query in row.queries:
+                total = sum(log_probs[start : start + len(query)])
+                start += len(query)
+                found.append((position, total / max(len(query), 1) if self._model.reduction == "mean" else total))
+        return found
+
+
+def packed(
+    model: PairModel, name: str, batch_tokens: int | None = None, dtype: DtypeName = "auto"
+) -> PackedLikelihood | None:
+    """The model in this form where it is a query likelihood on a processor that can be; else None.
+
+    Raises ConfigError where OpenVINO was named and cannot compute it.
+    """
+    if not isinstance(model, QueryLikelihood):
+        return None
+    network = model.network
+    suits = network.dtype in FORMATS and network.device.type == "cpu" and can_pack_rows(network)
+    if not (suits and keeps_only_keys_and_values(network)):
+        return None
+    with evaluating(network), torch.inference_mode():
+        rows = PackedRows(network)
+        if not _agrees_with_network(rows, network):
+            return None
+        subject = f"likelihood, {'a' if model.prefix_ids else 'no'} prefix"
+        form = chosen_form(network, subject, dtype, _forms(model, rows, subject, dtype), name)
+    return PackedLikelihood(model, form or rows, name, batch_tokens)
+
+
+def _forms(
+    model: QueryLikelihood, rows: PackedRows, subject: str, dtype: DtypeName
+) -> Forms[PackedRows | OpenVinoFunction]:
+    network, prefix_ids = model.network, model.prefix_ids
+
+    def inputs(
+        lengths: tuple[Sequence[int], Sequence[int]], prefix: Sequence[int], *, in_float32: bool
+    ) -> list[Tensor]:
+        some = _probe(network.config.get_text_config().vocab_size, *lengths)
+        return [*_inputs(some, len(prefix), pad=0), *_prefix_states(network, prefix, in_float32=in_float32)]
+
+    def make(name: EngineName) -> PackedRows | OpenVinoFunction:
+        if name == "torch-int8":
+            return PackedRows(with_int8_products(network))
+        from inpars.engines.openvino_network import OpenVinoFunction
+
+        example = dict(enumerate(inputs(COMPARED, prefix_ids[:2], in_float32=True)))
+        named = {f"input {place}": tensor for place, tensor in example.items()}
+        return OpenVinoFunction(network, PackedRows, named, subject, int8=name == "openvino-int8", dtype=dtype)
+
+    def agrees(form: PackedRows | OpenVinoFunction, name: EngineName) -> bool:
+        prefix = prefix_ids[:COMPARED_PREFIX]
+        expected = rows(*inputs(COMPARED, prefix, in_float32=False))
+        found = form(*inputs(COMPARED, prefix, in_float32=True))
+        return bool((found - expected).square().mean().sqrt() <= TOLERANCE[name] * expected.std())
+
+    def seconds(read: Read, *, in_float32: bool) -> float:
+        given = inputs(TIMED, prefix_ids, in_float32=in_float32)
+        return processor_seconds(lambda: read(*given), times=1)
+
+    return Forms(
+        make,
+        agrees,
+        seconds=lambda form: seconds(form, in_float32=True),
+        seconds_of_torch=lambda: seconds(rows, in_float32=False),
+        tried=TRIED_IN_BFLOAT16 if fast_bfloat16_flags() else (),
+    )
+
+
+def _agrees_with_network(rows: PackedRows, network: Any) -> bool:  # noqa: ANN401
+    """Whether packed rows give the log-probabilities of the network itself, which reads prefix, document and query."""
+    size = network.config.get_text_config().vocab_size
+    prefix, some = _spread(size, COMPARED_PREFIX), _probe(size, *COMPARED)
+    try:
+        found = rows(*_inputs(some, len(prefix), pad=0), *_prefix_states(network, prefix))
+        expected = [
+            network(input_ids=torch.tensor([[*prefix, *row.document, *query]]))
+            .logits[0, -len(query) - 1 : -1]
+            .float()
+            .log_softmax(-1)[torch.arange(len(query)), query]
+            for row in some
+            for _, query in row.queries
+        ]
+    except UNFIT:
+        return False
+    difference = (found - torch.cat(expected)).square().mean().sqrt()
+    return bool(difference <= PACKED_TOLERANCE * torch.cat(expected).std() + 1e-4)
+
+
+def _probe(size: int, documents: Sequence[int], queries: Sequence[int]) -> list[_Row]:
+    """Rows of documents and queries of these lengths, made of tokens from all over the vocabulary."""
+    rows = []
+    for number, length in enumerate(documents):
+        row = _Row(_spread(size, length, number))
+        for position, tokens in enumerate(queries):
+            row.add(position, _spread(size, tokens, 31 * number + position + 1))
+        rows.append(row)
+    return rows
+
+
+def _spread(size: int, length: int, start: int = 0) -> list[int]:
+    return [(start * 104729 + place * 7919) % (size - 1) + 1 for place in range(length)]
+
+
+def _prefix_states(network: Any, prefix: Sequence[int], *, in_float32: bool = False) -> list[Tensor]:  # noqa: ANN401
+    """Keys and values of all layers in turn, (key heads, tokens, width); none where there is no prefix."""
+    found = [part for layer in read_keys_and_values(network, prefix) for part in layer] if prefix else []
+    return [part.float() for part in found] if in_float32 else found
+
+
+def _with_few_targets(rows: Sequence[_Row], most: int) -> Iterator[list[_Row]]:
+    """The rows in parts with at most so many query tokens, or of one row."""
+    part: list[_Row] = []
+    for row in rows:
+        if part and sum(each.targets for each in (*part, row)) > most:
+            yield part
+            part = []
+        part.append(row)
+    yield part
+
+
+def _rows(pairs: Sequence[Pair], encoded: Sequence[EncodedPair]) -> list[_Row]:
+    """Rows of one document each; a document cut to another length for a longer query has a row of its own."""
+    open_rows: dict[tuple[str, int], _Row] = {}
+    rows: list[_Row] = []
+    for position, ((_, text), pair) in enumerate(zip(pairs, encoded, strict=True)):
+        document, query = pair.ids[: len(pair) - pair.second_tokens], pair.ids[len(pair) - pair.second_tokens :]
+        row = open_rows.get((text, len(document)))
+        if row is None or row.width - len(document) + len(query) > ROW_QUERY_TOKENS:
+            row = open_rows[text, len(document)] = _Row(document)
+            rows.append(row)
+        row.add(position, query)
+    return rows
+
+
+def _inputs(rows: Sequence[_Row], prefix_tokens: int, pad: int) -> tuple[Tensor, ...]:
+    """What `PackedRows` takes before the prefix's keys and values."""
+    width = -(-max(row.width for row in rows) // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
+    ids = torch.full((len(rows), width), pad)
+    positions = torch.zeros_like(ids)
+    part = torch.full_like(ids, -1)  # 0 the document, 1 and more its queries, -1 padding
+    places: list[tuple[int, int]] = []  # of the token before each query token
+    targets: list[int] = []
+    for number, row in enumerate(rows):
+        start = document = len(row.document)
+        ids[number, :start], part[number, :start] = torch.tensor(row.document), 0
+        positions[number, :start] = torch.arange(start)
+        for which, (_, query) in enumerate(row.queries, start=1):
+            own = slice(start, start + len(query))
+            ids[number, own], part[number, own] = torch.tensor(query, dtype=ids.dtype), which
+            positions[number, own] = torch.arange(document, document + len(query))
+            before = [document - 1, *range(start, start + len(query) - 1)][: len(query)]
+            places += [(number, column) for column in before]
+            targets += query
+            start += len(query)
+    together = ((part[:, :, None] == part[:, None, :]) | (part[:, None, :] == 0)).tril()
+    added = torch.zeros(len(rows), 1, width, prefix_tokens + width)
+    added[:, 0, :, prefix_tokens:].masked_fill_(~together, HIDDEN)
+    return (
+        ids,
+        positions + prefix_tokens,
+        added,
+        torch.tensor(places, dtype=torch.long).view(-1, 2).T,
+        torch.tensor(targets, dtype=torch.long),
+    )

@@ -1,0 +1,184 @@
+"""Scoring and training see a pair model only: a network that gives a differentiable margin for each encoded pair.
+
+How pairs become tokens, and hidden states a margin, is each model's own matter; the length limit is the same in
+training and in scoring because both encode here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from inpars.engines.batch_parallel import computes_in_bfloat16, side_by_side
+from inpars.models.networks import evaluating, pad_id
+from inpars.models.processor import has_matrix_unit
+from inpars.protocols import ScoredPart
+from inpars.rerankers.incremental import score_all
+
+if TYPE_CHECKING:
+    from inpars.rerankers.kinds import ScorerKind
+
+BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}  # padded tokens of one forward pass; more fall out of a processor's cache
+TILED_BATCH_TOKENS = 2048  # of a processor with a matrix unit, which waits for memory rather than computes
+IDENTITY = "torch.nn.modules.linear.Identity"
+SETTINGS_KEY = "inpars"  # where a saved checkpoint's config.json keeps what its scorer must know
+
+Pair: TypeAlias = tuple[str, str]
+"""(query text, document text)."""
+
+Batch: TypeAlias = dict[str, Tensor]
+"""`input_ids` and `attention_mask`, both (pairs, tokens), and `second_tokens`, (pairs,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPair:
+    """Token ids of one pair; the last `second_tokens` are the second text's where a model tells them apart."""
+
+    ids: list[int]
+    second_tokens: int = 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class PairModel(Protocol):
+    """A network with its tokenizer and its way of reading a margin off it."""
+
+    kind: ScorerKind
+    network: Any  # a transformers model: nn.Module with config and save_pretrained
+    tokenizer: Any
+    max_length: int
+
+    def encode(self, pairs: Sequence[Pair]) -> list[EncodedPair]:
+        """Token ids of at most `max_length`; only the document is cut."""
+
+    def margins(self, batch: Batch, network: nn.Module | None = None) -> Tensor:
+        """Float32 relevance, (pairs,), differentiable; `network` is the wrapped one where training wraps it."""
+
+    def settings(self) -> dict[str, Any]:
+        """What a later `load_scorer` must know to score as this model was trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledMargins:
+    """A pair model's margins in another engine's form, not differentiable."""
+
+    margins: Callable[[Batch], Tensor]
+    thread_safe: bool = True
+
+
+class ModelScorer:
+    """A `PairScorer` over a pair model: sorted by length, batches by token budget, padded no further than needed."""
+
+    def __init__(
+        self, model: PairModel, name: str, batch_tokens: int | None = None, form: CompiledMargins | None = None
+    ) -> None:
+        self.name, self._model, self._batch_tokens = name, model, batch_tokens
+        self._margins = form.margins if form else model.margins
+        alone = getattr(model, "thread_safe", False) and computes_in_bfloat16(model.network)
+        self._side_by_side = form.thread_safe if form else alone
+
+    def score(self, pairs: Sequence[Pair]) -> list[float]:
+        """Float32 margins in the order of the pairs."""
+        return score_all(self, pairs)
+
+    def score_in_parts(self, pairs: Sequence[Pair], wanted: Collection[int]) -> Iterator[ScoredPart]:
+        """Positions and margins of one batch after the other; batches with nothing `wanted` are left out."""
+        encoded = self._model.encode(pairs)
+        device = next(self._model.network.parameters()).device
+        budget = self._batch_tokens or default_batch_tokens(device)
+        planned = list(token_budget_batches([len(pair) for pair in encoded], budget))
+        batches = [rows for rows in planned if any(row in wanted for row in rows)]
+
+        def margins(rows: Sequence[int]) -> list[float]:
+            with torch.inference_mode():
+                batch = collate([encoded[row] for row in rows], pad_id(self._model.tokenizer), device)
+                found: list[float] = self._margins(batch).tolist()
+            return found
+
+        with evaluating(self._model.network):
+            found = side_by_side(margins, batches, wanted=self._side_by_side, planned=len(planned))
+            for rows, values in zip(batches, found, strict=True):
+                yield list(zip(rows, values, strict=True))
+
+
+def default_batch_tokens(device: torch.device) -> int:
+    """The budget where none is given."""
+    if device.type == "cpu" and has_matrix_unit():
+        return TILED_BATCH_TOKENS
+    return BATCH_TOKENS.get(device.type, BATCH_TOKENS["cuda"])
+
+
+def token_budget_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Positions sorted from long to short, cut into batches whose padded size stays within the budget."""
+    batch: list[int] = []
+    for position in sorted(range(len(lengths)), key=lambda position: (-lengths[position], position)):
+        if batch and lengths[batch[0]] * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(position)
+    if batch:
+        yield batch
+
+
+def collate(pairs: Sequence[EncodedPair], pad: int, device: torch.device | None = None) -> Batch:
+    """Pad on the right to the longest pair."""
+    width = max(len(pair) for pair in pairs)
+    ids = torch.full((len(pairs), width), pad)
+    mask = torch.zeros((len(pairs), width), dtype=torch.long)
+    for row, pair in enumerate(pairs):
+        ids[row, : len(pair)] = torch.tensor(pair.ids)
+        mask[row, : len(pair)] = 1
+    second = torch.tensor([pair.second_tokens for pair in pairs])
+    batch = {"input_ids": ids, "attention_mask": mask, "second_tokens": second}
+    return {name: tensor.to(device) for name, tensor in batch.items()} if device else batch
+
+
+def token_ids(tokenizer: Any, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:  # noqa: ANN401
+    """Ids of each text without special tokens, of at most `limit`."""
+    if not texts:
+        return []
+    cut = {"truncation": True, "max_length": limit} if limit else {}
+    encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, verbose=False, **cut)["input_ids"]
+    return encoded
+
+
+def distinct_token_ids(tokenizer: Any, texts: Sequence[str], limit: int) -> list[list[int]]:  # noqa: ANN401
+    """As `token_ids`, each distinct text tokenised once."""
+    distinct = list(dict.fromkeys(texts))
+    known = dict(zip(distinct, token_ids(tokenizer, distinct, limit), strict=True))
+    return [known[text] for text in texts]
+
+
+def fit(head: list[int], document: list[int], tail: list[int], max_length: int) -> list[int]:
+    """Head, document and tail within the limit: the document gives way first, then the head's end, never the tail."""
+    head = head[: max(max_length - len(tail), 0)]
+    room = max_length - len(head) - len(tail)
+    return head + document[: max(room, 0)] + tail
+
+
+def keep_settings(model: PairModel) -> None:
+    """Put into the model's configuration what a later `load_scorer`, or another library, must know to score with it."""
+    setattr(model.network.config, SETTINGS_KEY, {"kind": model.kind, "max_length": model.max_length} | model.settings())
+    if model.kind == "cross-encoder":
+        _rank_by_logits_elsewhere(model)
+
+
+def _rank_by_logits_elsewhere(model: PairModel) -> None:
+    """Have `sentence_transformers.CrossEncoder(folder).predict` give our scores: its default is a sigmoid of them."""
+    config = model.network.config
+    known = getattr(config, "sentence_transformers", None)
+    config.sentence_transformers = {**(known if isinstance(known, dict) else {}), "activation_fn": IDENTITY}
+    model.tokenizer.model_max_length = model.max_length
+
+
+def save_pair_model(model: PairModel, folder: Path) -> None:
+    """An ordinary Hugging Face folder, weights as safetensors, whose config also says how to score with it."""
+    keep_settings(model)
+    model.network.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)

@@ -1,0 +1,177 @@
+"""Reorder the top of a run by a scorer and leave the tail as it was.
+
+Yields its scores every few seconds, so that a stage can store them as they come and carry on where it stopped: what is
+scored together depends on the run alone. Knows nothing of models or files.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from inpars.batches import slices
+from inpars.errors import ConfigError, StaleInputError
+from inpars.progress import SILENT, Progress
+from inpars.protocols import PairScorer, ScoredPart
+from inpars.records import Run, ScoredDocument
+from inpars.rerankers.incremental import score_in_parts
+from inpars.runs import DEFAULT_FUSION, Fusion, cut, fuse, fuse_z_scores, rank
+
+DEFAULT_DEPTH = 100
+PAIRS_PER_BATCH = 512  # planned together, so that a scorer can sort them by length
+SECONDS_PER_PART = 2.0  # after which what is scored of them is handed over
+
+
+class Texts(Protocol):
+    """Looks a document's text up by id, as `Corpus` does."""
+
+    def __contains__(self, doc_id: object) -> bool: ...
+
+    def texts(self, doc_ids: Iterable[str]) -> list[str]:
+        """Texts in the order asked for."""
+        ...
+
+
+def score_run(
+    run: Run,
+    queries: Mapping[str, str],
+    texts: Texts,
+    scorer: PairScorer,
+    *,
+    depth: int = DEFAULT_DEPTH,
+    done: Collection[tuple[str, str]] = (),
+    own: Collection[str] | None = None,
+    pairs_per_batch: int = PAIRS_PER_BATCH,
+    seconds_per_part: float = SECONDS_PER_PART,
+    progress: Progress = SILENT,
+) -> Iterator[list[ScoredDocument]]:
+    """Scores of the first `depth` documents of every query, batch by batch in a fixed order, a batch in timed parts.
+
+    `done` are the (query_id, doc_id) already scored by an earlier run. Of a shard only the `own` queries are wanted;
+    their batches are those of all queries, so that the scores are the same. A scorer that reads a document once for all
+    its queries gets a document's pairs one after the other, of its own queries alone. Raises StaleInputError for ids
+    that the queries or the corpus lack.
+    """
+    wanted = pairs_to_score(run, depth)
+    if getattr(scorer, "reads_documents_once", False):
+        wanted = [pair for pair in wanted if own is None or pair[0] in own]
+        first = {doc_id: place for place, (_, doc_id) in reversed(list(enumerate(wanted)))}
+        wanted.sort(key=lambda pair: first[pair[1]])
+    check_ids(wanted, queries, texts)
+    mine = sum(own is None or query_id in own for query_id, _ in wanted)
+    for batch, left in progress.track(
+        _batches_left(wanted, done, own, pairs_per_batch, whole=hasattr(scorer, "score_in_parts")),
+        total=mine,
+        description="rerank",
+        unit="pairs",
+        done=len(done),
+    ):
+        found = texts.texts(doc_id for _, doc_id in batch)
+        pairs = [(queries[query_id], text) for (query_id, _), text in zip(batch, found, strict=True)]
+        for part in _timed(score_in_parts(scorer, pairs, left), seconds_per_part):
+            scored = [ScoredDocument(*batch[place], score) for place, score in sorted(part) if place in left]
+            yield scored
+            progress.advance(len(scored))
+
+
+def _batches_left(
+    wanted: Sequence[tuple[str, str]],
+    done: Collection[tuple[str, str]],
+    own: Collection[str] | None,
+    pairs_per_batch: int,
+    *,
+    whole: bool,
+) -> Iterator[tuple[Sequence[tuple[str, str]], set[int]]]:
+    """The batches that hold something to do, and which of their pairs that is; without what is done unless `whole`."""
+    for planned in slices(wanted, pairs_per_batch):
+        batch = planned if whole else [pair for pair in planned if pair not in done]
+        left = {place for place, pair in enumerate(batch) if pair not in done and (own is None or pair[0] in own)}
+        if left:
+            yield batch, left
+
+
+def _timed(parts: Iterable[ScoredPart], seconds: float) -> Iterator[list[tuple[int, float]]]:
+    """Parts put together until they took so long."""
+    start, waiting = time.monotonic(), list[tuple[int, float]]()
+    for part in parts:
+        waiting += part
+        if waiting and time.monotonic() - start >= seconds:
+            yield waiting
+            start, waiting = time.monotonic(), []
+    if waiting:
+        yield waiting
+
+
+def pairs_to_score(run: Run, depth: int) -> list[tuple[str, str]]:
+    """(query_id, doc_id) in the order of the run's queries and of `runs.rank`."""
+    if depth < 1:
+        raise ConfigError(f"depth is {depth}; it must be at least 1")
+    return [(query_id, doc_id) for query_id, scores in run.items() for doc_id, _ in rank(scores, depth)]
+
+
+def apply_scores(run: Run, scored: Iterable[ScoredDocument], *, depth: int = DEFAULT_DEPTH) -> Run:
+    """Put the scores at the top of the run; the tail follows beneath in its former order.
+
+    Raises StaleInputError where a document of the top has no score.
+    """
+    margins: Run = {}
+    for row in scored:
+        margins.setdefault(row.query_id, {})[row.doc_id] = row.score
+    return {
+        query_id: _reordered(query_id, scores, margins.get(query_id, {}), depth) for query_id, scores in run.items()
+    }
+
+
+def fuse_with_first_stage(
+    run: Run,
+    reranked: Run,
+    *,
+    depth: int = DEFAULT_DEPTH,
+    fusion: Fusion = DEFAULT_FUSION,
+    weights: Sequence[float] | None = None,
+) -> Run:
+    """First stage and reranker together over the top `depth`; the tail stays. `weights` are those of z-scores."""
+    top = cut(run, depth)
+    margins = {query_id: {doc_id: reranked[query_id][doc_id] for doc_id in scores} for query_id, scores in top.items()}
+    fused = fuse_z_scores([top, margins], depth, weights) if weights else fuse([top, margins], depth, fusion)
+    return {query_id: _reordered(query_id, scores, fused[query_id], depth) for query_id, scores in run.items()}
+
+
+def _reordered(
+    query_id: str, scores: Mapping[str, float], margins: Mapping[str, float], depth: int
+) -> dict[str, float]:
+    ordered = [doc_id for doc_id, _ in rank(scores)]
+    top, tail = ordered[:depth], ordered[depth:]
+    missing = [doc_id for doc_id in top if doc_id not in margins]
+    if missing:
+        raise StaleInputError(
+            f"query {query_id!r}: document {missing[0]!r} is in the top {depth} of the run but has no reranker score; "
+            "the scores belong to another run or depth, rerank again"
+        )
+    kept = {doc_id: margins[doc_id] for doc_id in top}
+    return dict(rank(kept)) | _beneath(tail, min(kept.values(), default=0.0))
+
+
+def _beneath(doc_ids: Sequence[str], ceiling: float) -> dict[str, float]:
+    """Scores below the ceiling, strictly falling, and still different when a reader keeps them in float32."""
+    step = max(1.0, float(np.spacing(np.float32(abs(ceiling)))) * 2)
+    first = math.floor(ceiling)
+    return {doc_id: first - position * step for position, doc_id in enumerate(doc_ids, start=1)}
+
+
+def check_ids(pairs: Sequence[tuple[str, str]], queries: Mapping[str, str], texts: Texts) -> None:
+    """Raise StaleInputError for ids that the queries or the corpus lack."""
+    query_ids = list(dict.fromkeys(query_id for query_id, _ in pairs))
+    unknown_queries = [query_id for query_id in query_ids if query_id not in queries]
+    unknown = [doc_id for doc_id in dict.fromkeys(doc_id for _, doc_id in pairs) if doc_id not in texts]
+    problems = [
+        f"{len(ids)} {what} of the run are not in the {where} ({', '.join(map(repr, ids[:3]))})"
+        for ids, what, where in ((unknown_queries, "queries", "queries given"), (unknown, "documents", "corpus"))
+        if ids
+    ]
+    if problems:
+        raise StaleInputError("; ".join(problems) + "; give the queries and the corpus the run was made with")
