@@ -95,7 +95,7 @@ class Run(dict[str, dict[str, float]]):
     """A ranking: query_id -> doc_id -> score, with the TREC run that holds it."""
 
     def __init__(self, scores: Mapping[str, Mapping[str, float]], path: Path) -> None:
-        super().__init__({query_id: dict(found) for query_id, found in scores.items()})
+        super().__init__({query_id: dict(hits) for query_id, hits in scores.items()})
         self.path = path
 
     def to_pandas(self) -> Any:
@@ -212,7 +212,7 @@ def load_corpus(
     write_queries(topics, (Query(name, text) for name, text in queries.items()))
     if not qrels:
         return load_dataset(None, corpus=corpus, queries=topics)
-    write_qrels(folder / "qrels" / f"{DEFAULT_SPLIT}.tsv", {name: dict(found) for name, found in qrels.items()})
+    write_qrels(folder / "qrels" / f"{DEFAULT_SPLIT}.tsv", {name: dict(grades) for name, grades in qrels.items()})
     return load_dataset(str(folder))
 
 
@@ -316,9 +316,9 @@ def _parsed(
 ) -> tuple[argparse.Namespace, list[str]]:
     parser = _ApiParser(prog=f"inpars {command}")
     importlib.import_module(module_of(command)).add_arguments(parser)
-    own = parser.kinds().get(positional[0], parser) if positional else parser
+    subparser = parser.kinds().get(positional[0], parser) if positional else parser
     known = {key: _plain(value) for key, value in flags.items() if value is not None}
-    words = [word for part in flag_words(own, known, f"inpars {command}").values() for word in part]
+    words = [word for part in flag_words(subparser, known, f"inpars {command}").values() for word in part]
     parsed: argparse.Namespace = parser.parse_args([*positional, *words])
     return parsed, [command, *positional, *words]
 
@@ -349,8 +349,8 @@ def _data(data: Data) -> dict[str, Any]:
     if dataset.name is not None and not _is_file(dataset):
         return {"dataset": dataset.name}
     topics = dataset.corpus.path.with_name(QUERIES)
-    own = topics.is_relative_to(_home()) and topics.exists()  # of documents in memory
-    return {"corpus": dataset.corpus.path, **({"queries": topics} if own else {})}
+    from_memory = topics.is_relative_to(_home()) and topics.exists()  # of documents in memory
+    return {"corpus": dataset.corpus.path, **({"queries": topics} if from_memory else {})}
 
 
 def _is_file(dataset: Dataset) -> bool:
@@ -397,7 +397,7 @@ def _run_path(scores: Mapping[str, Mapping[str, float]], name: str) -> Path:
         with contextlib.suppress(FileNotFoundError):
             shutil.copyfile(manifest_path(scores.path), manifest_path(path))
         return path
-    write_run(path, {query_id: dict(found) for query_id, found in scores.items()}, name)
+    write_run(path, {query_id: dict(hits) for query_id, hits in scores.items()}, name)
     return path
 
 
@@ -426,8 +426,8 @@ def _document(item: Document | Mapping[str, Any] | str, number: int) -> Document
 
 
 def _row(item: Any) -> dict[str, Any]:
-    found = asdict(item)
-    return {name: value for part in found.values() for name, value in part.items()} if "texts" in found else found
+    fields = asdict(item)
+    return {name: value for part in fields.values() for name, value in part.items()} if "texts" in fields else fields
 
 
 def _frame(rows: Iterable[Mapping[str, Any]]) -> Any:

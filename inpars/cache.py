@@ -19,7 +19,7 @@ def remote_folder() -> Path:
     return cache_folder() / "remote"
 
 
-def lasting_name(name: str) -> str:
+def canonical_name(name: str) -> str:
     """The address of a copy; other names as they are."""
     path = Path(name)
     if not path.is_absolute() or not path.is_relative_to(remote_folder()):

@@ -131,23 +131,23 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in COMMANDS:
         _refuse(name, arguments)
     command = importlib.import_module(module_of(name))
-    own = Parser(prog=f"inpars {name}", description=command.__doc__)
-    command.add_arguments(own)
-    add_config_flags(own, like=name == "run")
-    typed, rest = rest, expanded(own, rest)
+    parser = Parser(prog=f"inpars {name}", description=command.__doc__)
+    command.add_arguments(parser)
+    add_config_flags(parser, like=name == "run")
+    typed, rest = rest, expanded(parser, rest)
     with running(["inpars", name, *(word for word in rest if word != PRINT)]):
         if PRINT in rest:
             rest.remove(PRINT)
-            print(config_text(own, own.parse_args(rest), typed, rest))
+            print(config_text(parser, parser.parse_args(rest), typed, rest))
             return 0
         if not any("://" in argument for argument in rest):
-            return _run(command, own.parse_args(rest))
+            return _run(command, parser.parse_args(rest))
         from inpars.console import Console  # only where something may lie in an object store
         from inpars.remote.arguments import local_paths
 
-        own.parse_args(rest)  # wrong usage is told before anything is fetched
+        parser.parse_args(rest)  # wrong usage is told before anything is fetched
         with local_paths(name, rest, Console(quiet="--quiet" in rest).note) as local:
-            return _run(command, own.parse_args(local))
+            return _run(command, parser.parse_args(local))
 
 
 def _run(command: ModuleType, flags: argparse.Namespace) -> int:

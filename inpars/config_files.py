@@ -27,8 +27,8 @@ RUN_MARK = "run.json"
 def add_config_flags(parser: Parser, *, like: bool = False) -> None:
     """Add --config and --print-config, and --like of a run, to a command or to each of its subcommands."""
     kinds = parser.kinds().values()
-    for own in kinds or [parser]:
-        group = heading(own, "configuration")
+    for subparser in kinds or [parser]:
+        group = heading(subparser, "configuration")
         group.add_argument(CONFIG, metavar="FILE", help="YAML file with flags; typed flags replace its values")
         group.add_argument(PRINT, action="store_true", help="print every value and where it comes from, then stop")
         if like:
@@ -45,12 +45,12 @@ def expanded(parser: Parser, arguments: Sequence[str]) -> list[str]:
     rest, like = _taken(rest, LIKE)
     if config is None and like is None:
         return rest
-    own, head = _parser_of(parser, rest)
+    subparser, head = _parser_of(parser, rest)
     tail = rest[len(head) :]
     if like is not None:
-        tail = _before(own, _run_flags(Path(like)), tail)
+        tail = _before(subparser, _run_flags(Path(like)), tail)
     if config is not None:
-        tail = _before(own, _file_flags(own, Path(config)), tail)
+        tail = _before(subparser, _file_flags(subparser, Path(config)), tail)
     return [*head, *tail]
 
 
@@ -58,9 +58,9 @@ def config_text(parser: Parser, flags: argparse.Namespace, typed: Sequence[str],
     """All values in the form of --config, each with its source; `typed` are the arguments before `expanded`."""
     import yaml
 
-    own, _ = _parser_of(parser, arguments)
+    subparser, _ = _parser_of(parser, arguments)
     lines = []
-    for action in own._actions:
+    for action in subparser._actions:
         if not action.option_strings or action.dest not in vars(flags) or {CONFIG, LIKE, PRINT} & _names(action):
             continue
         name = action.option_strings[0]
@@ -96,17 +96,17 @@ def _parser_of(parser: Parser, arguments: Sequence[str]) -> tuple[Parser, list[s
     kinds = parser.kinds()
     for position, argument in enumerate(arguments):
         if argument in kinds:
-            own, head = _parser_of(kinds[argument], arguments[position + 1 :])  # type: ignore[arg-type]
-            return own, [*arguments[: position + 1], *head]
+            subparser, head = _parser_of(kinds[argument], arguments[position + 1 :])  # type: ignore[arg-type]
+            return subparser, [*arguments[: position + 1], *head]
     return parser, []
 
 
 def _before(parser: Parser, flags: Mapping[str, Sequence[str]], typed: Sequence[str]) -> list[str]:
     """The typed arguments behind those of the flags that were not typed."""
-    given = _flags_in(typed)
+    typed_flags = _flags_in(typed)
     aliases = {name: _names(action) for name, action in parser._option_string_actions.items()}
-    kept = [words for name, words in flags.items() if not aliases.get(name, {name}) & given]
-    return [*(word for words in kept for word in words), *typed]
+    added = [words for name, words in flags.items() if not aliases.get(name, {name}) & typed_flags]
+    return [*(word for words in added for word in words), *typed]
 
 
 def _flags_in(arguments: Iterable[str]) -> set[str]:

@@ -68,9 +68,9 @@ class Console:
         else:
             self.doing(name)
 
-    def doing(self, what: str) -> None:
+    def doing(self, activity: str) -> None:
         """Name the work that a watched console shows while nothing is counted."""
-        self._doing, self._since = what, time.monotonic()
+        self._doing, self._since = activity, time.monotonic()
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -78,17 +78,17 @@ class Console:
         if self._quiet:
             yield
             return
-        done = threading.Event()
-        watcher = threading.Thread(target=self._watch, args=(done,), name="inpars-console", daemon=True)
+        finished = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(finished,), name="inpars-console", daemon=True)
         watcher.start()
         try:
             yield
         finally:
-            done.set()
+            finished.set()
             watcher.join()
 
-    def _watch(self, done: threading.Event) -> None:
-        while not done.wait(SECONDS_BETWEEN_LOOKS):
+    def _watch(self, finished: threading.Event) -> None:
+        while not finished.wait(SECONDS_BETWEEN_LOOKS):
             try:
                 self.look()
             except (OSError, ValueError):
@@ -136,7 +136,7 @@ class _Counter:
         self._lines, self._total, self._description, self._unit = lines, total, description, unit
         self._hidden = hidden
         self._start, self._first, self._count = time.monotonic(), done, done
-        self._last_line, self._shown, self._detail = self._start, -1, ""
+        self._last_line, self._printed_count, self._detail = self._start, -1, ""
         self._bar: tqdm[Any] | None = None
         if lines.stream.isatty() and not hidden:
             self._bar = tqdm(
@@ -155,7 +155,7 @@ class _Counter:
 
     def show(self) -> None:
         """Write the line."""
-        self._last_line, self._shown = time.monotonic(), self._count
+        self._last_line, self._printed_count = time.monotonic(), self._count
         self._lines.write(self._line(self._detail))
 
     def refresh(self) -> bool:
@@ -171,7 +171,7 @@ class _Counter:
             self._bar.close()
         elif self._hidden or self._lines.stream.closed:
             return  # nobody listens any more
-        elif time.monotonic() - self._start >= 1.0 and self._count != self._shown:
+        elif time.monotonic() - self._start >= 1.0 and self._count != self._printed_count:
             self._lines.write(self._line(""))
 
     def _line(self, detail: str) -> str:

@@ -116,14 +116,14 @@ class Corpus:
 
     def in_file_order(self) -> Sequence[Document]:
         """The documents by their places in the file, from 0; each is read when it is asked for."""
-        return Picked(self._read_at, np.sort(self._index.offsets))
+        return SelectedDocuments(self._read_at, np.sort(self._index.offsets))
 
     def _unknown(self, doc_id: str) -> DataFormatError:
         return DataFormatError(f"no document {doc_id!r}; {UNKNOWN_ID_HINT}", path=self.path)
 
     def _find(self, doc_id: str) -> int | None:
         """The position of a document in the index, told apart from others whose id has the same hash."""
-        return next((place for place in self._positions(doc_id) if self._read(place).doc_id == doc_id), None)
+        return next((position for position in self._positions(doc_id) if self._read(position).doc_id == doc_id), None)
 
     def _positions(self, doc_id: str) -> range:
         key, hashes = np.uint64(_hash(doc_id)), self._index.hashes
@@ -141,30 +141,30 @@ class Corpus:
         return _parse_line(raw, self._lines.path, number, self._lines.table)
 
 
-class Picked(Sequence[Document]):
-    """Documents at some places (file offsets, or positions in another sequence), each read when it is asked for."""
+class SelectedDocuments(Sequence[Document]):
+    """Documents at some positions of a sequence or offsets of a file, each read when it is accessed."""
 
-    def __init__(self, read: Callable[[int], Document], places: npt.NDArray[np.integer[Any]]) -> None:
-        self._read, self._places = read, places
+    def __init__(self, read: Callable[[int], Document], positions: npt.NDArray[np.integer[Any]]) -> None:
+        self._read, self._positions = read, positions
 
     @property
-    def places(self) -> npt.NDArray[np.integer[Any]]:
-        """Where they are."""
-        return self._places
+    def positions(self) -> npt.NDArray[np.integer[Any]]:
+        """File offsets, or positions in the other sequence, (documents,)."""
+        return self._positions
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._positions)
 
     @overload
-    def __getitem__(self, place: int) -> Document: ...
+    def __getitem__(self, position: int) -> Document: ...
 
     @overload
-    def __getitem__(self, place: slice) -> Sequence[Document]: ...
+    def __getitem__(self, position: slice) -> Sequence[Document]: ...
 
-    def __getitem__(self, place: int | slice) -> Document | Sequence[Document]:
-        if isinstance(place, slice):
-            return Picked(self._read, self._places[place])
-        return self._read(int(self._places[place]))
+    def __getitem__(self, position: int | slice) -> Document | Sequence[Document]:
+        if isinstance(position, slice):
+            return SelectedDocuments(self._read, self._positions[position])
+        return self._read(int(self._positions[position]))
 
 
 def text_key(text: str) -> int:
@@ -191,11 +191,11 @@ def open_corpus(path: Path, sha256: str) -> Corpus:
     return corpus
 
 
-def _index(lines: CorpusLines, shown: Path, cache: Path) -> _Index:
+def _index(lines: CorpusLines, display_path: Path, cache: Path) -> _Index:
     """The index of a file, built the first time."""
     folder = cache / "indexes" / f"{file_key(lines.path)}.{INDEX_FORMAT}"
     if not (folder / "meta.json").exists():
-        _build_index(lines, shown, folder)
+        _build_index(lines, display_path, folder)
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     hashes, offsets, text_keys = (
         np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("hashes", "offsets", "text_keys")
@@ -203,13 +203,13 @@ def _index(lines: CorpusLines, shown: Path, cache: Path) -> _Index:
     return _Index(hashes, offsets, text_keys, meta["sha256"], tuple(meta["remarks"]))
 
 
-def _build_index(lines: CorpusLines, shown: Path, folder: Path) -> None:
-    index = _scan(lines, shown)
+def _build_index(lines: CorpusLines, display_path: Path, folder: Path) -> None:
+    index = _scan(lines, display_path)
     if not len(index.hashes):
-        raise DataFormatError("the corpus is empty; it needs at least one document", path=shown)
+        raise DataFormatError("the corpus is empty; it needs at least one document", path=display_path)
     order = np.argsort(index.hashes, kind="stable")
     hashes, offsets = index.hashes[order], index.offsets[order]
-    _reject_duplicates(hashes, offsets, lines, shown, (*lines.remarks, *index.remarks))
+    _reject_duplicates(hashes, offsets, lines, display_path, (*lines.remarks, *index.remarks))
     with atomic_folder(folder) as working:
         np.save(working / "hashes.npy", hashes)
         np.save(working / "offsets.npy", offsets)
@@ -218,7 +218,7 @@ def _build_index(lines: CorpusLines, shown: Path, folder: Path) -> None:
         (working / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
 
 
-def _scan(lines: CorpusLines, shown: Path) -> _Index:
+def _scan(lines: CorpusLines, display_path: Path) -> _Index:
     """The index in the order of the file."""
     hashes, offsets, text_keys, digest, offset = array("Q"), array("Q"), array("Q"), hashlib.sha256(), 0
     choices, remarks = IdChoices(DOC_ID_FIELDS), list[str]()
@@ -226,7 +226,7 @@ def _scan(lines: CorpusLines, shown: Path) -> _Index:
         for number, raw in enumerate(stream, start=1):
             digest.update(raw)
             if raw.strip():
-                document = _parse_line(raw, shown, number, lines.table, choices, remarks)
+                document = _parse_line(raw, display_path, number, lines.table, choices, remarks)
                 hashes.append(_hash(document.doc_id))
                 offsets.append(offset)
                 text_keys.append(text_key(document.full_text))
@@ -242,7 +242,9 @@ def _as_keys(numbers: array[int]) -> Keys:
     return np.frombuffer(numbers, dtype=np.uint64)
 
 
-def _reject_duplicates(hashes: Keys, offsets: Keys, lines: CorpusLines, shown: Path, remarks: Sequence[str]) -> None:
+def _reject_duplicates(
+    hashes: Keys, offsets: Keys, lines: CorpusLines, display_path: Path, remarks: Sequence[str]
+) -> None:
     collisions = np.flatnonzero(hashes[1:] == hashes[:-1])
     if not len(collisions):
         return
@@ -255,7 +257,7 @@ def _reject_duplicates(hashes: Keys, offsets: Keys, lines: CorpusLines, shown: P
                 twins.append(_parse_line(stream.readline(), lines.path, number, lines.table).doc_id)
             if twins[0] == twins[1]:
                 problem = f"duplicate document id {twins[0]!r} ({len(collisions)} in all); ids must be unique"
-                raise DataFormatError("; ".join([problem, *remarks]), path=shown)
+                raise DataFormatError("; ".join([problem, *remarks]), path=display_path)
 
 
 def _parse_line(

@@ -67,13 +67,13 @@ def load_dataset(
     count as relevant documents nobody can find, as trec_eval has it), or drop them. Raises DataFormatError,
     UnknownNameError, BackendError, ConfigError.
     """
-    found = _named(name, progress) if name is not None else _Parts(_no_documents, {})
-    documents = Corpus(corpus) if corpus is not None else found.corpus()
+    parts = _named(name, progress) if name is not None else _Parts(_no_documents, {})
+    documents = Corpus(corpus) if corpus is not None else parts.corpus()
     for remark in documents.remarks:
         progress.note(remark)
-    splits = found.splits
+    splits = parts.splits
     if queries is not None or qrels is not None:
-        splits = {DEFAULT_SPLIT: lambda: _replaced(found.splits, queries, qrels, progress)}
+        splits = {DEFAULT_SPLIT: lambda: _replaced(parts.splits, queries, qrels, progress)}
     return Dataset(
         name or str(documents.path),
         documents,
@@ -164,10 +164,10 @@ def _python_docs() -> _Parts:
 
 def beir_corpus(folder: Path, name: str) -> Path:
     """Its corpus in the folder or, as zips often have it, one level below."""
-    for place in (folder, *sorted(part for part in folder.iterdir() if part.is_dir())):
+    for directory in (folder, *sorted(child for child in folder.iterdir() if child.is_dir())):
         for file in CORPUS_NAMES:
-            if (place / file).is_file():
-                return place / file
+            if (directory / file).is_file():
+                return directory / file
     raise DataFormatError(f"no corpus here; a BEIR folder has one of {', '.join(CORPUS_NAMES)}", path=name)
 
 
@@ -195,7 +195,7 @@ def _replaced(
     splits: Mapping[str, Callable[[], Topics]], queries: Path | None, qrels: Path | None, progress: Progress
 ) -> Topics:
     """The default split with its queries or judgements, or both, from files."""
-    given = splits[DEFAULT_SPLIT]() if DEFAULT_SPLIT in splits and (queries is None or qrels is None) else None
+    topics = splits[DEFAULT_SPLIT]() if DEFAULT_SPLIT in splits and (queries is None or qrels is None) else None
     if queries is not None:
         texts = {query.query_id: query.text for query in read_queries(queries, progress.note)}
         if not texts:
@@ -203,12 +203,12 @@ def _replaced(
         if qrels is None:
             return joined(DEFAULT_SPLIT, texts, {}, str(queries))
         return joined(DEFAULT_SPLIT, texts, _given_qrels(qrels, progress), str(queries), origin_of(qrels))
-    if given is None:
+    if topics is None:
         raise ConfigError("--qrels without queries: give --queries FILE too, or a --dataset that has them")
     if qrels is None:
-        return given
+        return topics
     judged = _given_qrels(qrels, progress)
-    return joined(DEFAULT_SPLIT, given.queries, judged, "the dataset's queries", origin_of(qrels))
+    return joined(DEFAULT_SPLIT, topics.queries, judged, "the dataset's queries", origin_of(qrels))
 
 
 def _given_qrels(path: Path, progress: Progress) -> Qrels:
@@ -230,20 +230,21 @@ def _checked(
         unknown = [doc_id for doc_id in judged if doc_id not in corpus]
         if not unknown or policy == "keep":
             return topics
-        what = f"{len(unknown)} of {len(judged)} judged documents are not in the corpus, {unknown[0]!r} first"
+        problem = f"{len(unknown)} of {len(judged)} judged documents are not in the corpus, {unknown[0]!r} first"
         where = f"{corpus.path} ({topics.split} judgements)"
         if policy == "error":
             raise DataFormatError(
-                f"{what}; check that they belong together, or go on with --unknown-judgements keep or drop", path=where
+                f"{problem}; check that they belong together, or go on with --unknown-judgements keep or drop",
+                path=where,
             )
         if len(unknown) == len(judged):
-            raise DataFormatError(f"{what}; none would be left", path=where)
-        progress.note(f"{what}; their judgements are dropped")
-        left = set(unknown)
-        kept = {
-            query_id: {doc_id: grade for doc_id, grade in grades.items() if doc_id not in left}
+            raise DataFormatError(f"{problem}; none would be left", path=where)
+        progress.note(f"{problem}; their judgements are dropped")
+        missing = set(unknown)
+        qrels = {
+            query_id: {doc_id: grade for doc_id, grade in grades.items() if doc_id not in missing}
             for query_id, grades in topics.qrels.items()
         }
-        return replace(topics, qrels={query_id: grades for query_id, grades in kept.items() if grades})
+        return replace(topics, qrels={query_id: grades for query_id, grades in qrels.items() if grades})
 
     return loaded

@@ -32,7 +32,7 @@ from inpars.stages.engine_options import ClusterOptions
 from inpars.stages.shard_folder import ShardFolder
 from inpars.stages.workers import MakeWorker, Payload, Worker
 
-MOST_ATTEMPTS = 5  # of a shard, or of starting a worker, each of which died or failed
+MAX_ATTEMPTS = 5  # of a shard, or of starting a worker, each of which died or failed
 PATIENCE_SECONDS = 30.0  # without any worker, before it is said that the cluster has no room
 OBJECT_STORE_BYTES = 200 << 20  # nothing large travels; the shards' files carry the results
 STARTS = 3  # Ray gives a node half a minute, which a machine that is busy elsewhere may not keep to
@@ -105,10 +105,10 @@ class _Actor:
             if folder.mark(shard) is not None:
                 return
             started, clock = time.time(), time.monotonic()
-            said = self._worker.write(payload, partial, folder.file(shard))
+            results = self._worker.write(payload, partial, folder.file(shard))
             mark = {"items": len(folder.items(shard)), "worker": self._number, "node": socket.gethostname()}
             times = {"started": round(started, 3), "seconds": round(time.monotonic() - clock, 6)}
-            folder.finish(shard, {**mark, "device": self._worker.device, **times, **said})
+            folder.finish(shard, {**mark, "device": self._worker.device, **times, **results})
 
 
 @dataclass(slots=True)
@@ -184,12 +184,12 @@ class _Pool:
         cause = getattr(error, "cause", None)  # of a RayTaskError: what the worker raised
         if isinstance(cause, InparsError):
             raise cause
-        what = _name_of(slot) if shard is None else f"shard {shard + 1} of {self._folder.count}"
-        self._deaths[what] += 1
-        if self._deaths[what] == MOST_ATTEMPTS:
+        subject = _name_of(slot) if shard is None else f"shard {shard + 1} of {self._folder.count}"
+        self._deaths[subject] += 1
+        if self._deaths[subject] == MAX_ATTEMPTS:
             raise BackendError(
-                f"{what} failed {MOST_ATTEMPTS} times, last with {_told(cause or error)}; run the same command again "
-                "once that is mended, what is done is kept"
+                f"{subject} failed {MAX_ATTEMPTS} times, last with {_first_line(cause or error)}; fix that and run the "
+                "same command again, finished work is kept"
             ) from error
         ray.kill(slot.actor)
         if shard is not None:
@@ -202,7 +202,7 @@ def _name_of(slot: _Slot) -> str:
     return f"worker {slot.number}"
 
 
-def _told(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     """The kind of an error and its first line."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
@@ -236,13 +236,13 @@ def _start(address: str | None, options: ClusterOptions) -> None:
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         settings |= {"num_cpus": _cores(options), "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
-    for left in reversed(range(STARTS)):
+    for retries in reversed(range(STARTS)):
         try:
             ray.init(address or "local", **settings)
             return
         except Exception as error:  # Ray raises any kind
             ray.shutdown()
-            if address or not left:
+            if address or not retries:
                 where = f"at {address}" if address else "on this machine"
                 lines = str(error).strip().splitlines() or [type(error).__name__]
                 raise BackendError(

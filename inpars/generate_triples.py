@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from inpars.errors import ConfigError
 from inpars.toolkit_commands import dataset_name, flags_of, named, other_source, run_translated, toolkit_parser
 
-HARMLESS = {
+IGNORED_FLAGS = {
     "index": "an index of the dataset's own documents is built",
     "batch_size": "queries are searched in blocks of 500",
 }
@@ -28,7 +28,7 @@ def translate(flags: argparse.Namespace) -> list[str]:
     """The arguments of the `inpars` command that does the same."""
     if flags.dataset is None:
         raise ConfigError("the documents are needed: give them with --dataset")
-    given = {
+    options = {
         "input": flags.input,
         "dataset": dataset_name(flags.dataset),
         "negatives": "bm25",
@@ -38,11 +38,11 @@ def translate(flags: argparse.Namespace) -> list[str]:
         "threads": flags.threads,
         "output": flags.output,
     }
-    return ["triples", *flags_of(given)]
+    return ["triples", *flags_of(options)]
 
 
 def _ignored(flags: argparse.Namespace) -> list[str]:
-    return [*named(flags, HARMLESS), *other_source(flags)]
+    return [*named(flags, IGNORED_FLAGS), *other_source(flags)]
 
 
 def _parser() -> argparse.ArgumentParser:

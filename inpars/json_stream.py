@@ -26,17 +26,17 @@ class JsonStream:
         """Read the stream as it is needed; `path` is for messages."""
         self.line = 1
         self._stream, self._path = stream, path
-        self._text, self._place, self._ended = "", 0, False
+        self._text, self._offset, self._ended = "", 0, False
         self._decoder = json.JSONDecoder()
         self._characters = codecs.getincrementaldecoder("utf-8-sig")()
 
     def peek(self) -> str:
         """The next sign that is not blank, empty at the end."""
         while True:
-            while self._place < len(self._text) and self._text[self._place] in BLANKS:
+            while self._offset < len(self._text) and self._text[self._offset] in BLANKS:
                 self._step(1)
-            if self._place < len(self._text) or not self._refill():
-                return self._text[self._place : self._place + 1]
+            if self._offset < len(self._text) or not self._refill():
+                return self._text[self._offset : self._offset + 1]
 
     def take(self, expected: str) -> None:
         """Go past one sign, which must be this one."""
@@ -49,19 +49,19 @@ class JsonStream:
         self.peek()
         while True:
             try:
-                found, end = self._decoder.raw_decode(self._text, self._place)
+                value, end = self._decoder.raw_decode(self._text, self._offset)
             except json.JSONDecodeError as error:
                 if self._refill(double=True):
                     continue
-                raise broken_json(self._path, self.line, json_error(error), self._text[self._place :][:200]) from None
+                raise broken_json(self._path, self.line, json_error(error), self._text[self._offset :][:200]) from None
             except (ValueError, RecursionError) as error:
-                raise broken_json(self._path, self.line, json_error(error), self._text[self._place :][:200]) from None
+                raise broken_json(self._path, self.line, json_error(error), self._text[self._offset :][:200]) from None
             torn = not self._text[end : end + 3].strip(".eE+-") and end + 3 > len(self._text)
             if not torn or not self._refill():  # a number at the end of the chunk may go on in the next
-                odd = "\\u" in self._text[self._place : end]  # may be half a surrogate pair
-                found = parse_json(self._text[self._place : end]) if odd else found
-                self._step(end - self._place)
-                return found
+                odd = "\\u" in self._text[self._offset : end]  # may be half a surrogate pair
+                value = parse_json(self._text[self._offset : end]) if odd else value
+                self._step(end - self._offset)
+                return value
 
     def members(self) -> Iterator[str]:
         """The keys of an object; after each one its value has to be taken."""
@@ -90,7 +90,7 @@ class JsonStream:
             f"broken JSON: {problem}; mend it or write the file again",
             path=self._path,
             line=self.line,
-            excerpt=self._text[self._place :][:200],
+            excerpt=self._text[self._offset :][:200],
         )
 
     def _until(self, closing: str) -> Iterator[None]:
@@ -104,21 +104,21 @@ class JsonStream:
         self.take(closing)
 
     def _step(self, count: int) -> None:
-        self.line += self._text.count("\n", self._place, self._place + count)
-        self._place += count
+        self.line += self._text.count("\n", self._offset, self._offset + count)
+        self._offset += count
 
     def _refill(self, *, double: bool = False) -> bool:
         """Drop what was read and add more; False at the end. `double` keeps the cost of a long value linear."""
         if self._ended:
             return False
-        raw = self._stream.read(max(CHUNK, len(self._text) - self._place) if double else CHUNK)
+        raw = self._stream.read(max(CHUNK, len(self._text) - self._offset) if double else CHUNK)
         self._ended = not raw
         try:
             fresh = self._characters.decode(raw, final=self._ended)
         except UnicodeDecodeError as error:
             problem = f"not UTF-8 ({error.reason}); convert the file to UTF-8"
             raise DataFormatError(problem, path=self._path, line=self.line) from None
-        self._text, self._place = self._text[self._place :] + fresh, 0
+        self._text, self._offset = self._text[self._offset :] + fresh, 0
         return not self._ended
 
 

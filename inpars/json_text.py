@@ -39,7 +39,7 @@ def json_error(error: ValueError | RecursionError) -> JsonError:
     return JsonError(f"JSON with an unusable number: {error}".partition(";")[0])  # more digits than Python converts
 
 
-def well_formed(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     r"""Text with unpaired surrogates (JSON can hold `\ud83d` alone) replaced, since no file or tokenizer takes them."""
     try:
         text.encode()
@@ -55,7 +55,7 @@ def to_json(value: Any, *, indent: int | None = None, default: Callable[[Any], A
         text = _encode(value) if indent is None and default is None else json.dumps(value, **options)
     except ValueError:
         text = json.dumps(plain_json(value), **options)
-    return well_formed(text)
+    return replace_surrogates(text)
 
 
 def plain_json(value: Any) -> Any:  # noqa: ANN401
@@ -63,11 +63,11 @@ def plain_json(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):
-        return well_formed(value)
+        return replace_surrogates(value)
     if isinstance(value, list | tuple):
         return [plain_json(item) for item in value]
     if isinstance(value, dict):
-        return {well_formed(str(name)): plain_json(item) for name, item in value.items()}
+        return {replace_surrogates(str(name)): plain_json(item) for name, item in value.items()}
     return value
 
 
@@ -76,9 +76,9 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 def _well_formed(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, str):
-        return well_formed(value)
+        return replace_surrogates(value)
     if isinstance(value, list):
         return [_well_formed(item) for item in value]
     if isinstance(value, dict):
-        return {well_formed(name): _well_formed(item) for name, item in value.items()}
+        return {replace_surrogates(name): _well_formed(item) for name, item in value.items()}
     return value

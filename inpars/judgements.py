@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from inpars.errors import DataFormatError
-from inpars.fields import MOST_DIGITS, checked_id, first_of, is_whole_number, whole_number
+from inpars.fields import MAX_DIGITS, checked_id, first_present, is_whole_number, whole_number
 from inpars.json_text import JsonError, parse_json
 from inpars.progress import SILENT, Progress
 from inpars.records import Qrel, Qrels
@@ -75,10 +75,10 @@ class Judgements:
 
 def read_qrels(path: Path, progress: Progress = SILENT) -> Qrels:
     """Judgements in TREC's four columns, in BEIR's three with a header line, or as JSON lines."""
-    found = Judgements(path)
-    for _ in _collected(path, found, progress):
+    judgements = Judgements(path)
+    for _ in _collected(path, judgements, progress):
         pass
-    return found.qrels
+    return judgements.qrels
 
 
 def iterate_qrels(path: Path) -> Iterator[Qrel]:
@@ -114,14 +114,14 @@ def qrel_row(qrel: Qrel) -> str:
 
 def checked_grade(value: object) -> int:
     """A grade that comes from no file of ours. Raises ValueError unless it is a whole number within the limits."""
-    if isinstance(value, str) and is_whole_number(value) and len(value) <= MOST_DIGITS:
+    if isinstance(value, str) and is_whole_number(value) and len(value) <= MAX_DIGITS:
         value = int(value)
     if not isinstance(value, int | float) or value != value // 1 or abs(value) > GRADE_LIMIT:
         raise ValueError(f"relevance must be a whole number from {-GRADE_LIMIT} to {GRADE_LIMIT} (found {value!r:.40})")
     return int(value)
 
 
-def _collected(path: Path, found: Judgements, progress: Progress) -> Iterator[Qrel]:
+def _collected(path: Path, judgements: Judgements, progress: Progress) -> Iterator[Qrel]:
     """The judgements that are new, as they come."""
     lines = read_lines(path)
     first = next(lines, None)
@@ -129,21 +129,21 @@ def _collected(path: Path, found: Judgements, progress: Progress) -> Iterator[Qr
         return
     lines = chain([first], lines)
     if path.name.removesuffix(".gz").endswith(".jsonl") or first[1].startswith("{"):
-        yield from _votes(lines, path, found, progress)
+        yield from _votes(lines, path, judgements, progress)
     else:
         for number, qrel, subtopic in _columns(lines, path):
-            if found.add(qrel, number, subtopic):
+            if judgements.add(qrel, number, subtopic):
                 yield qrel
-    found.check()
+    judgements.check()
 
 
 def _columns(lines: Lines, path: Path) -> Iterator[tuple[int, Qrel, str]]:
     """Line, judgement and TREC's second column, which names a subtopic where there are any."""
-    for place, (number, line) in enumerate(lines):
+    for index, (number, line) in enumerate(lines):
         fields = [field.strip() for field in line.split("\t")] if "\t" in line else line.split()
         if len(fields) == 3:
             fields = [_plain_field(field) for field in fields]
-            if place == 0 and not any(character.isdigit() for character in fields[-1]):
+            if index == 0 and not any(character.isdigit() for character in fields[-1]):
                 continue  # BEIR's header
         if len(fields) not in (3, 4):
             problem = f"{len(fields)} columns, qrels have 4 (TREC) or 3 (BEIR)"
@@ -152,23 +152,23 @@ def _columns(lines: Lines, path: Path) -> Iterator[tuple[int, Qrel, str]]:
         yield number, Qrel(query_id, doc_id, _grade(fields[-1], path, number)), fields[1] if len(fields) > 3 else ""
 
 
-def _votes(lines: Lines, path: Path, found: Judgements, progress: Progress) -> Iterator[Qrel]:
+def _votes(lines: Lines, path: Path, judgements: Judgements, progress: Progress) -> Iterator[Qrel]:
     """What `inpars serve --feedback` keeps: the last vote on a document counts, null takes the earlier ones back."""
     votes: dict[tuple[str, str], tuple[int, Qrel | None]] = {}
     changed = 0
     for number, line in lines:
         record = _json_object(line, path, number)
-        query_id = checked_id(first_of(record, QUERY_ID_FIELDS, path, number), path, number)
-        doc_id = checked_id(first_of(record, ("doc_id",), path, number), path, number)
+        query_id = checked_id(first_present(record, QUERY_ID_FIELDS, path, number), path, number)
+        doc_id = checked_id(first_present(record, ("doc_id",), path, number), path, number)
         relevance = record.get("relevance")
-        shown = str(relevance) if type(relevance) is int else repr(relevance)
-        qrel = None if relevance is None else Qrel(query_id, doc_id, _grade(shown, path, number))
+        grade_text = str(relevance) if type(relevance) is int else repr(relevance)
+        qrel = None if relevance is None else Qrel(query_id, doc_id, _grade(grade_text, path, number))
         if qrel is None or "time" in record:
             changed += votes.get((query_id, doc_id), (0, qrel))[1] != qrel
             votes[query_id, doc_id] = number, qrel
-        elif found.add(qrel, number):
+        elif judgements.add(qrel, number):
             yield qrel
-    yield from (vote for number, vote in votes.values() if vote is not None and found.add(vote, number))
+    yield from (vote for number, vote in votes.values() if vote is not None and judgements.add(vote, number))
     if changed:
         progress.note(f"{path}: {changed} votes replace an earlier one on the same document; the last vote counts")
 

@@ -109,12 +109,12 @@ class Results(dict[str, Any]):
 
 
 def _stamp_of(fields: Mapping[str, Any]) -> FileStamp:
-    found = FileStamp(**fields)
-    if not isinstance(found.path, str) or not isinstance(found.sha256, str) or type(found.size) is not int:
+    stamp = FileStamp(**fields)
+    if not isinstance(stamp.path, str) or not isinstance(stamp.sha256, str) or type(stamp.size) is not int:
         raise ValueError("a stamp has a path, a hash and a size")
-    if found.records is not None and type(found.records) is not int:
+    if stamp.records is not None and type(stamp.records) is not int:
         raise ValueError("the number of records must be whole")
-    return found
+    return stamp
 
 
 def _check(manifest: Manifest) -> None:
@@ -204,13 +204,13 @@ def _lasting(card: Path) -> bytes:
 
 def versions() -> dict[str, str]:
     """Versions of Python, this package and the packages whose results enter ours."""
-    found = {"python": platform.python_version(), "inpars": __version__}
+    versions = {"python": platform.python_version(), "inpars": __version__}
     for name in TRACKED_PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def git_commit() -> str | None:

@@ -65,10 +65,10 @@ class Origin:
         if not self.agreement:
             return "nobody compared its grades with a person's"
         kappa = self.agreement.get("weighted_kappa")
-        shown = "undefined" if kappa is None else f"{kappa:.2f}"
+        kappa_text = "undefined" if kappa is None else f"{kappa:.2f}"
         poor = ", which is poor" if self.is_poor else ""
         pairs, reference = self.agreement["pairs"], self.agreement["with"]
-        return f"weighted kappa with {reference} {shown} over {pairs} pairs{poor}"
+        return f"weighted kappa with {reference} {kappa_text} over {pairs} pairs{poor}"
 
 
 def lines_path(qrels: Path) -> Path:

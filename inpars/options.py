@@ -17,14 +17,14 @@ from inspect import get_annotations
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from inpars.cache import lasting_name
+from inpars.cache import canonical_name
 from inpars.errors import ConfigError
 
 Options = TypeVar("Options")
 
 
 MOST = 2**31 - 1  # of whole numbers that have no other maximum: what Java and 32-bit indices hold
-MOST_SEED = 2**32 - 1  # numpy's
+MAX_SEED = 2**32 - 1  # numpy's
 BEYOND = {"at least": operator.lt, "above": operator.le, "at most": operator.gt, "below": operator.ge}
 
 
@@ -55,7 +55,7 @@ class Bounds:
 POSITIVE = Bounds(above=0)
 COUNT = Bounds(minimum=1)
 SHARE = Bounds(minimum=0, maximum=1)
-SEED = Bounds(minimum=0, maximum=MOST_SEED)
+SEED = Bounds(minimum=0, maximum=MAX_SEED)
 
 
 def option(
@@ -99,11 +99,11 @@ def add_flags(parser: argparse.ArgumentParser, kind: type, *, advanced: bool = F
     `advanced` leaves them all to `--help-all`.
     """
     hints = get_type_hints(kind)
-    for field in _own_first(kind):
+    for field in _declared_first(kind):
         if "help" in field.metadata:
             group = _group_of(kind, field.name)
-            place = parser if group is None else heading(parser, group.title)
-            flag: Any = place.add_argument(flag_name(field.name), **_flag(field, hints[field.name]))
+            target = parser if group is None else heading(parser, group.title)
+            flag: Any = target.add_argument(flag_name(field.name), **_flag(field, hints[field.name]))
             flag.bounds = field.metadata["bounds"]
             flag.advanced = advanced or field.metadata["advanced"] or (group is not None and group.advanced)
 
@@ -133,9 +133,9 @@ def flag_name(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _own_first(kind: type) -> list[dataclasses.Field[Any]]:
-    own = get_annotations(kind)
-    return sorted(dataclasses.fields(kind), key=lambda field: field.name not in own)
+def _declared_first(kind: type) -> list[dataclasses.Field[Any]]:
+    declared = get_annotations(kind)
+    return sorted(dataclasses.fields(kind), key=lambda field: field.name not in declared)
 
 
 def from_flags(kind: type[Options], flags: argparse.Namespace, **fixed: Any) -> Options:
@@ -153,10 +153,10 @@ def flags_of(options: Any) -> list[str]:
     A path or a copy of something remote is written as it was named; None and empty lists are what no flag gives.
     """
     written: list[str] = []
-    for field in _own_first(type(options)):
+    for field in _declared_first(type(options)):
         value = getattr(options, field.name)
-        wanted = _changes_result(field, value) or value != field.default
-        if "help" in field.metadata and wanted:
+        is_needed = _changes_result(field, value) or value != field.default
+        if "help" in field.metadata and is_needed:
             written += _written(flag_name(field.name), value)
     return written
 
@@ -168,7 +168,7 @@ def _written(flag: str, value: Any) -> list[str]:
         return [flag if value else f"--no-{flag.removeprefix('--')}"]
     if isinstance(value, tuple):
         return [word for part in value for word in _written(flag, part)]
-    text = lasting_name(str(value))
+    text = canonical_name(str(value))
     return [f"{flag}={text}"] if text.startswith("-") or not text else [flag, text]
 
 
@@ -179,7 +179,7 @@ def check(options: Any) -> None:
     """
     problems = [
         problem
-        for field in _own_first(type(options))
+        for field in _declared_first(type(options))
         if (bounds := field.metadata.get("bounds")) is not None
         and (problem := bounds.problem(flag_name(field.name), getattr(options, field.name)))
     ]
@@ -191,7 +191,7 @@ def check(options: Any) -> None:
 def result_settings(options: Any) -> dict[str, Any]:
     """The settings that decide what comes out, as a manifest compares them; paths are compared by content instead."""
     return {
-        field.name: lasting_name(value) if isinstance(value := getattr(options, field.name), str) else value
+        field.name: canonical_name(value) if isinstance(value := getattr(options, field.name), str) else value
         for field in dataclasses.fields(options)
         if _changes_result(field, getattr(options, field.name)) and not isinstance(getattr(options, field.name), Path)
     }
@@ -213,7 +213,7 @@ def _flag(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
         and field.default != ()
         and "(default" not in text
     ):
-        text += f" (default: {_shown(field.default)})"
+        text += f" (default: {_default_text(field.default)})"
     settings: dict[str, Any] = {"help": text.replace("%", "%%"), "required": required}
     if kind is bool:
         return settings | {
@@ -247,9 +247,9 @@ class _Several(argparse.Action):
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: Any = None
     ) -> None:
-        given = getattr(namespace, self.dest)
-        before = () if given is self.default else given
-        setattr(namespace, self.dest, (*before, values))
+        earlier = getattr(namespace, self.dest)
+        values_before = () if earlier is self.default else earlier
+        setattr(namespace, self.dest, (*values_before, values))
 
 
 _METAVARS: Mapping[Any, str] = {int: "N", float: "X", Path: "PATH"}
@@ -267,7 +267,7 @@ def _value_type(hint: Any) -> tuple[Any, bool]:
     return hint, False
 
 
-def _shown(default: Any) -> str:
+def _default_text(default: Any) -> str:
     if isinstance(default, bool):
         return "on"
     return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)

@@ -26,8 +26,8 @@ class PairScorer(Protocol):
 class PartScorer(PairScorer, Protocol):
     """A scorer that hands over its scores while it still computes others."""
 
-    def score_in_parts(self, pairs: Sequence[tuple[str, str]], wanted: Collection[int]) -> Iterator[ScoredPart]:
-        """The scores of the pairs at the `wanted` positions, and perhaps of others, batch by batch.
+    def score_in_parts(self, pairs: Sequence[tuple[str, str]], positions: Collection[int]) -> Iterator[ScoredPart]:
+        """The scores of the pairs at the `positions` positions, and perhaps of others, batch by batch.
 
         The batches are those of all pairs, so that a score does not depend on what is wanted.
         """

@@ -16,7 +16,7 @@ from inpars.fields import is_tsv
 from inpars.json_stream import read_json_list
 from inpars.packing import is_parquet
 from inpars.storage import open_lines, read_jsonl
-from inpars.tables import Table, Wanted, is_csv, read_rows, table_of
+from inpars.tables import RecordSchema, Table, is_csv, read_rows, table_of
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 BLANKS = b" \t\r\n"
@@ -47,7 +47,7 @@ class RecordsForm:
         return self.table.remarks if self.table else ()
 
 
-def records_form(path: Path, wanted: Wanted) -> RecordsForm:
+def records_form(path: Path, schema: RecordSchema) -> RecordsForm:
     """The form of a file. Raises DataFormatError for what is none, or whose columns are not clear."""
     is_table = is_tsv(path) or is_csv(path)
     if path.exists() and not path.is_file() and not path.is_dir():  # a pipe, which can be read once
@@ -57,29 +57,29 @@ def records_form(path: Path, wanted: Wanted) -> RecordsForm:
     if path.is_file() and is_parquet(path):
         return RecordsForm("parquet")
     if is_table:
-        return RecordsForm("table", table_of(path, wanted))
+        return RecordsForm("table", table_of(path, schema))
     return RecordsForm("list" if first_sign(path) == b"[" else "lines")
 
 
-def read_records(path: Path, form: RecordsForm, wanted: Wanted) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def read_records(path: Path, form: RecordsForm, schema: RecordSchema) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """The records, each with its line (of parquet, its row). Raises DataFormatError for what is no record."""
     if form.table is not None:
         return read_rows(path, form.table)
     if form.kind == "lines":
         return read_jsonl(path)
     records = read_parquet(path) if form.kind == "parquet" else _list_of_objects(path)
-    return _with_known_fields(records, path, form, wanted)
+    return _with_known_fields(records, path, form, schema)
 
 
 def _with_known_fields(
-    records: Iterator[tuple[int, Mapping[str, Any]]], path: Path, form: RecordsForm, wanted: Wanted
+    records: Iterator[tuple[int, Mapping[str, Any]]], path: Path, form: RecordsForm, schema: RecordSchema
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """The records. Raises DataFormatError where the first one has neither a field for an id nor one for a text."""
-    for place, (number, record) in enumerate(records):
-        if not place and not all(any(name in record for name in names) for names in (wanted.ids, wanted.texts)):
+    for index, (number, record) in enumerate(records):
+        if not index and not all(any(name in record for name in names) for names in (schema.ids, schema.texts)):
             raise DataFormatError(
-                f"a {FORM_NAMES[form.kind]} of records without fields for id and text ({wanted.ids[0]}, "
-                f"{wanted.texts[0]}); rename them, or for documents take inpars ingest --documents, which has "
+                f"a {FORM_NAMES[form.kind]} of records without fields for id and text ({schema.ids[0]}, "
+                f"{schema.texts[0]}); rename them, or for documents take inpars ingest --documents, which has "
                 "--id-column and --text-column",
                 path=path,
                 excerpt=", ".join(record),
@@ -130,17 +130,17 @@ class IdChoices:
 
     def new(self, record: Mapping[str, Any]) -> str | None:
         """What is chosen in this record, where it is unclear and was not said before."""
-        if (own := record.get("_id")) is not None:
-            if isinstance(own, float):
+        if (explicit := record.get("_id")) is not None:
+            if isinstance(explicit, float):
                 self.seen.add(("_id",))
             return None
-        found = [name for name in self._names if record.get(name) is not None]
-        names = tuple(name for name in found if record[name] != record[found[0]])
-        if not names or (found[0], *names) in self.seen:
+        present = [name for name in self._names if record.get(name) is not None]
+        names = tuple(name for name in present if record[name] != record[present[0]])
+        if not names or (present[0], *names) in self.seen:
             return None
-        self.seen.add((found[0], *names))
+        self.seen.add((present[0], *names))
         return (
-            f"field {found[0]!r} is taken as the id, not {' or '.join(map(repr, names))}; "
+            f"field {present[0]!r} is taken as the id, not {' or '.join(map(repr, names))}; "
             "name the right one '_id' if that is wrong"
         )
 

@@ -22,7 +22,7 @@ from inpars.toolkit_commands import (
     toolkit_parser,
 )
 
-HARMLESS = {
+IGNORED_FLAGS = {
     "fp16": "bfloat16 is used",
     "torch_compile": "not needed",
     "batch_size": "batches hold so many tokens, whatever the number of pairs",
@@ -48,7 +48,7 @@ def translate(flags: argparse.Namespace) -> list[list[str]]:
     }
     search = flags.input_run is None or (flags.input_run == flags.dataset and not Path(flags.input_run).is_file())
     run = first_stage_path(Path(flags.output_run)) if search else flags.input_run
-    given = {
+    options = {
         **texts,
         "run": run,
         "model": flags.model,
@@ -58,7 +58,7 @@ def translate(flags: argparse.Namespace) -> list[list[str]]:
         "output": flags.output_run,
     }
     first = [["search", *flags_of({**texts, "retriever": "bm25", "k": flags.top_k, "output": run})]] if search else []
-    return [*first, ["rerank", *flags_of(given)]]
+    return [*first, ["rerank", *flags_of(options)]]
 
 
 def first_stage_path(output: Path) -> Path:
@@ -67,7 +67,7 @@ def first_stage_path(output: Path) -> Path:
 
 
 def _ignored(flags: argparse.Namespace) -> list[str]:
-    return [*named(flags, HARMLESS), *other_source(flags)]
+    return [*named(flags, IGNORED_FLAGS), *other_source(flags)]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch_size", type=int, help="accepted for compatibility, ignored")
     parser.add_argument("--top_k", type=int, default=1000, help="documents per query that are scored (%(default)s)")
     for name in ("fp16", "torch_compile"):
-        parser.add_argument(f"--{name}", action="store_true", help=HARMLESS[name])
+        parser.add_argument(f"--{name}", action="store_true", help=IGNORED_FLAGS[name])
     return parser
 
 

@@ -22,10 +22,10 @@ DEFAULT_FUSION: Fusion = "z-score"
 
 def by_query(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     """Document ids per query id of (query_id, doc_id) pairs, in their order."""
-    found: dict[str, list[str]] = {}
+    doc_ids: dict[str, list[str]] = {}
     for query_id, doc_id in pairs:
-        found.setdefault(query_id, []).append(doc_id)
-    return found
+        doc_ids.setdefault(query_id, []).append(doc_id)
+    return doc_ids
 
 
 def rank(scores: Mapping[str, float], depth: int | None = None) -> list[tuple[str, float]]:
@@ -39,10 +39,12 @@ def cut(run: Run, depth: int) -> Run:
     return {query_id: dict(rank(scores, depth)) for query_id, scores in run.items()}
 
 
-def without_own_document(run: Run, own: Collection[str]) -> Run:
-    """Drop the document with the query's id for the queries in `own`, those that are documents of the collection."""
+def without_own_document(run: Run, document_queries: Collection[str]) -> Run:
+    """Drop each query's own document; `document_queries` are the ids of queries that are documents themselves."""
     return {
-        query_id: {doc_id: score for doc_id, score in scores.items() if doc_id != query_id or query_id not in own}
+        query_id: {
+            doc_id: score for doc_id, score in scores.items() if doc_id != query_id or query_id not in document_queries
+        }
         for query_id, scores in run.items()
     }
 
@@ -88,17 +90,17 @@ def with_zeros(lexical: Run, others: Sequence[Run], depth: int) -> Run:
     """
     filled: Run = {}
     for query_id in _query_ids([lexical, *others]):
-        own = lexical.get(query_id, {})
-        zeros = {doc_id: 0.0 for run in others for doc_id in run.get(query_id, {})} if len(own) < depth else {}
-        filled[query_id] = zeros | own
+        scores = lexical.get(query_id, {})
+        zeros = {doc_id: 0.0 for run in others for doc_id in run.get(query_id, {})} if len(scores) < depth else {}
+        filled[query_id] = zeros | scores
     return filled
 
 
 def completed(runs: Sequence[Run], lexical: Sequence[bool], depth: int) -> list[Run]:
     """The first `depth` documents of first stages' runs, BM25's (`lexical`) with zeros for what only others found."""
-    own = [cut(run, depth) for run in runs]
-    others = [run for run, by_words in zip(own, lexical, strict=True) if not by_words]
-    return [with_zeros(run, others, depth) if by_words else run for run, by_words in zip(own, lexical, strict=True)]
+    tops = [cut(run, depth) for run in runs]
+    others = [run for run, by_words in zip(tops, lexical, strict=True) if not by_words]
+    return [with_zeros(run, others, depth) if by_words else run for run, by_words in zip(tops, lexical, strict=True)]
 
 
 def _query_ids(runs: Sequence[Run]) -> list[str]:

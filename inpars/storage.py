@@ -93,10 +93,10 @@ def decode_line(raw: bytes, path: Path, number: int) -> str:
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line number from 1 and the JSON object on it."""
-    return ((number, record) for _, number, record in read_placed_jsonl(path))
+    return ((number, record) for _, number, record in read_jsonl_with_offsets(path))
 
 
-def read_placed_jsonl(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
+def read_jsonl_with_offsets(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """As `read_jsonl`, each with the byte (of the unpacked file) that its line begins at."""
     with open_lines(path) as stream:
         lines, first = _CountedLines(stream, path), True
@@ -246,8 +246,8 @@ def remove_abandoned(folder: Path) -> None:
     """Remove what commands that were killed on this machine left of unfinished files and folders; once a process."""
     machine = _writer().partition("-")[2]
     for path in folder.iterdir() if os.name == "posix" else ():  # elsewhere asking for a process could end it
-        found = UNFINISHED.fullmatch(path.name)
-        if found and found["machine"] == machine and not _is_running(int(found["process"])):
+        match = UNFINISHED.fullmatch(path.name)
+        if match and match["machine"] == machine and not _is_running(int(match["process"])):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 

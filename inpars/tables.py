@@ -29,8 +29,8 @@ DOCUMENT_TEXT_FIELDS = ("text", "contents", "doc_text", "passage", "body", "cont
 QUERY_TEXT_FIELDS = ("text", "query", "question", "query_text")
 MSMARCO_DOCUMENTS = ("docid", "url", "title", "body")  # of msmarco-docs.tsv, which has no header
 SAMPLE_LINES = 1000  # from which the columns of a table without a header are told
-MOST_FIELD_CHARACTERS = 1 << 27
-MOST_HELD_CHARACTERS = 1 << 16  # of a field that goes on behind tabs and line ends
+MAX_FIELD_CHARACTERS = 1 << 27
+MAX_HELD_CHARACTERS = 1 << 16  # of a field that goes on behind tabs and line ends
 
 _URL = re.compile(r"https?://\S+")
 _NAME = re.compile(r"[A-Za-z_][\w.-]{0,39}|")
@@ -41,22 +41,22 @@ Evidence: TypeAlias = Literal["quoted", "plain", "unclear", "none"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Names of the columns that are looked for, the likeliest first, and the columns of a table without a header."""
+class RecordSchema:
+    """Column names of an id, a text and more, most likely first, and the columns of a table without a header."""
 
-    what: str
+    name: str
     ids: tuple[str, ...]
     texts: tuple[str, ...]
     others: tuple[str, ...]
-    positions: tuple[str, ...]
+    default_columns: tuple[str, ...]
 
     def is_known(self, name: str) -> bool:
         """Whether a column is read."""
         return name in self.ids or name in self.texts or name in self.others
 
 
-DOCUMENTS = Wanted("documents", DOC_ID_FIELDS, DOCUMENT_TEXT_FIELDS, ("title",), ("_id", "text", "title"))
-QUERIES = Wanted("queries", QUERY_ID_FIELDS, QUERY_TEXT_FIELDS, (), ("_id", "text"))
+DOCUMENTS = RecordSchema("documents", DOC_ID_FIELDS, DOCUMENT_TEXT_FIELDS, ("title",), ("_id", "text", "title"))
+QUERIES = RecordSchema("queries", QUERY_ID_FIELDS, QUERY_TEXT_FIELDS, (), ("_id", "text"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,27 +87,27 @@ def is_csv(path: Path) -> bool:
     return plain_name(path).lower().endswith(".csv")
 
 
-def table_of(path: Path, wanted: Wanted) -> Table:
+def table_of(path: Path, schema: RecordSchema) -> Table:
     """The columns of a file. Raises DataFormatError where it is not clear which one is the text."""
     first = next(read_lines(path), None)
     if first is None:
-        return Table(wanted.positions)
+        return Table(schema.default_columns)
     if is_csv(path):
-        return _csv_table(path, wanted)
+        return _csv_table(path, schema)
     number, line = first
     cells = [_bare(cell) for cell in line.split("\t")]
-    names = header_names(cells, wanted)
+    names = header_names(cells, schema)
     if names is None:
-        _refuse_half_header(cells, wanted, path, number)
-        return _table_without_header(path, wanted)
+        _refuse_half_header(cells, schema, path, number)
+        return _table_without_header(path, schema)
     evidence = "quoted" if line.startswith('"') else quoting(lines_with_quotes(path))
-    return Table(names, True, evidence == "quoted", remarks=_header_remarks(names, wanted, path, evidence))
+    return Table(names, True, evidence == "quoted", remarks=_header_remarks(names, schema, path, evidence))
 
 
-def has_header(path: Path, wanted: Wanted) -> bool:
+def has_header(path: Path, schema: RecordSchema) -> bool:
     """Whether the first row of a tab-separated file names its columns."""
     first = next(read_lines(path), None)
-    return first is not None and header_names(first[1].split("\t"), wanted) is not None
+    return first is not None and header_names(first[1].split("\t"), schema) is not None
 
 
 def read_rows(path: Path, table: Table) -> Iterator[tuple[int, dict[str, str]]]:
@@ -127,31 +127,31 @@ def column_name(cell: str) -> str:
     return _bare(cell).strip().lstrip("#").casefold().replace("-", "_").replace(" ", "_")
 
 
-def header_names(cells: Sequence[str], wanted: Wanted) -> tuple[str, ...] | None:
+def header_names(cells: Sequence[str], schema: RecordSchema) -> tuple[str, ...] | None:
     """The names in a header row, None for a row that does not name both an id and a text."""
     names = tuple(map(column_name, cells))
-    named = any(name in wanted.ids for name in names) and any(name in wanted.texts for name in names)
+    named = any(name in schema.ids for name in names) and any(name in schema.texts for name in names)
     return names if named else None
 
 
 def quoting(lines: Iterable[str]) -> Evidence:
     """Whether lines are quoted as csv quotes; the first field that only one of both would have written decides."""
-    found: Evidence = "none"
+    result: Evidence = "none"
     for field in _fields_with_quotes(lines):
         evidence = _evidence(field)
         if evidence in ("quoted", "plain"):
             return evidence
-        found = evidence if found == "none" else found
-    return found
+        result = evidence if result == "none" else result
+    return result
 
 
 def _fields_with_quotes(lines: Iterable[str]) -> Iterator[str]:
     """The fields that have quotes in them; those that csv would go on with behind a tab or a line's end, so far."""
     held = ""
     for line in lines:
-        for place, cell in enumerate(line.split("\t")):
-            field = held + ("\t" if place else "\n") + cell if held else cell
-            held = field if _is_open(field) and len(field) < MOST_HELD_CHARACTERS else ""
+        for column, cell in enumerate(line.split("\t")):
+            field = held + ("\t" if column else "\n") + cell if held else cell
+            held = field if _is_open(field) and len(field) < MAX_HELD_CHARACTERS else ""
             if '"' in field and not held:
                 yield field
 
@@ -176,8 +176,8 @@ def separator_of(header: str) -> str:
 
 def named_separator(line: str) -> str | None:
     """The separator that the first line of a csv file for Excel names (`sep=;`), None for any other line."""
-    found = _SEPARATOR_LINE.fullmatch(line)
-    return found[1] if found else None
+    match = _SEPARATOR_LINE.fullmatch(line)
+    return match[1] if match else None
 
 
 def _evidence(field: str) -> Evidence:
@@ -194,56 +194,56 @@ def _bare(cell: str) -> str:
     return cell[1:-1] if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
 
 
-def _header_remarks(names: Sequence[str], wanted: Wanted, path: Path, evidence: Evidence) -> tuple[str, ...]:
+def _header_remarks(names: Sequence[str], schema: RecordSchema, path: Path, evidence: Evidence) -> tuple[str, ...]:
     remarks = [f"{path}: the first row is a header ({', '.join(names)})"]
     if evidence == "quoted":
         remarks[0] += "; quotes are read as csv has them"
     elif evidence == "unclear":
         remarks[0] += "; quotes around fields are kept, as none of them shows that csv wrote it"
-    if unread := [name or "without a name" for name in names if not wanted.is_known(name)]:
+    if unread := [name or "without a name" for name in names if not schema.is_known(name)]:
         remarks.append(f"{path}: columns that are not read: {', '.join(unread)}")
     return tuple(remarks)
 
 
-def _refuse_half_header(cells: Sequence[str], wanted: Wanted, path: Path, number: int) -> None:
+def _refuse_half_header(cells: Sequence[str], schema: RecordSchema, path: Path, number: int) -> None:
     """A first row of column names of which only the id, or only the text, is known."""
     names = list(map(column_name, cells))
-    has_id, has_text = (any(name in known for name in names) for known in (wanted.ids, wanted.texts))
+    has_id, has_text = (any(name in known for name in names) for known in (schema.ids, schema.texts))
     if len(names) > 1 and all(map(_NAME.fullmatch, cells)) and (has_id or has_text):
-        lacking, known = ("text", wanted.texts) if has_id else ("id", wanted.ids)
+        lacking, known = ("text", schema.texts) if has_id else ("id", schema.ids)
         problem = f"a header row in which no column is known to be the {lacking}; name it {' or '.join(known[:3])}"
         raise DataFormatError(problem, path=path, line=number, excerpt=", ".join(cells))
 
 
-def _table_without_header(path: Path, wanted: Wanted) -> Table:
+def _table_without_header(path: Path, schema: RecordSchema) -> Table:
     rows = [(number, line.split("\t")) for number, line in islice(read_lines(path), SAMPLE_LINES)]
     number, widest = max(rows, key=lambda row: len(row[1]))
-    _refuse_other_text(rows[0][1], wanted, path, rows[0][0])
+    _refuse_other_text(rows[0][1], schema, path, rows[0][0])
     second = [cells[1].strip() for _, cells in rows if len(cells) > 1 and cells[1].strip()]
     has_urls = len(widest) > 2 and bool(second) and all(map(_URL.fullmatch, second))
-    if len(widest) == len(MSMARCO_DOCUMENTS) and has_urls and wanted is DOCUMENTS:
+    if len(widest) == len(MSMARCO_DOCUMENTS) and has_urls and schema is DOCUMENTS:
         remark = f"{path}: no header row, read as MS MARCO's documents (docid, url, title, body); url is not read"
         return Table(MSMARCO_DOCUMENTS, remarks=(remark,))
-    if len(widest) > len(wanted.positions) or has_urls:
-        raise _unclear(len(widest), wanted, path, number)
-    return Table(wanted.positions[: max(2, len(widest))], remarks=_doubts(rows, path))
+    if len(widest) > len(schema.default_columns) or has_urls:
+        raise _unclear(len(widest), schema, path, number)
+    return Table(schema.default_columns[: max(2, len(widest))], remarks=_doubts(rows, path))
 
 
-def _unclear(count: int, wanted: Wanted, path: Path, number: int) -> DataFormatError:
-    names = " TAB ".join(name.removeprefix("_") for name in wanted.positions)
+def _unclear(count: int, schema: RecordSchema, path: Path, number: int) -> DataFormatError:
+    names = " TAB ".join(name.removeprefix("_") for name in schema.default_columns)
     problem = f"{count} tab-separated columns without a header row, and it is not clear which are id and text"
     return DataFormatError(
         f"{problem}; put a row of names on top ({names}), or keep those columns", path=path, line=number
     )
 
 
-def _refuse_other_text(cells: Sequence[str], wanted: Wanted, path: Path, number: int) -> None:
+def _refuse_other_text(cells: Sequence[str], schema: RecordSchema, path: Path, number: int) -> None:
     """Raise DataFormatError where a first line without tabs shows another kind of text."""
     start = cells[0].lstrip()[:1]
     if len(cells) > 1 or start not in ("<", "{", "["):
         return
     if start == "<":
-        problem = f"XML or SGML (TREC's topics, for instance), not {wanted.what}; write one per line: id, tab, text"
+        problem = f"XML or SGML (TREC's topics, for instance), not {schema.name}; write one per line: id, tab, text"
     else:
         problem = "JSON in a file that is named as a table; name it .jsonl for one object per line, or .json"
     raise DataFormatError(problem, path=path, line=number, excerpt=cells[0])
@@ -252,7 +252,7 @@ def _refuse_other_text(cells: Sequence[str], wanted: Wanted, path: Path, number:
 def _doubts(rows: Sequence[tuple[int, Sequence[str]]], path: Path) -> tuple[str, ...]:
     """What a reader of a table without a header may want to know; MS MARCO's collection gives no cause."""
     remarks = []
-    texts, titles = (sum(len(cells[place]) for _, cells in rows if len(cells) > place) for place in (1, 2))
+    texts, titles = (sum(len(cells[column]) for _, cells in rows if len(cells) > column) for column in (1, 2))
     if titles > texts:
         remarks.append(
             f"{path}: no header row, read as id, text, title, but the third column is the longer one; "
@@ -263,16 +263,16 @@ def _doubts(rows: Sequence[tuple[int, Sequence[str]]], path: Path) -> tuple[str,
     return tuple(remarks)
 
 
-def _csv_table(path: Path, wanted: Wanted) -> Table:
+def _csv_table(path: Path, schema: RecordSchema) -> Table:
     separator, (number, line) = _csv_header(path)
     try:
-        names = header_names(next(csv.reader([line], delimiter=separator), []), wanted)
+        names = header_names(next(csv.reader([line], delimiter=separator), []), schema)
     except csv.Error:  # a carriage return alone, for instance
         names = None
     if names is None:
-        problem = f"a csv file whose first line must name its columns, {wanted.positions[0]},text for instance"
+        problem = f"a csv file whose first line must name its columns, {schema.default_columns[0]},text for instance"
         raise DataFormatError(problem, path=path, line=number, excerpt=line)
-    return Table(names, True, True, separator, _header_remarks(names, wanted, path, "none")[1:])
+    return Table(names, True, True, separator, _header_remarks(names, schema, path, "none")[1:])
 
 
 def _csv_header(path: Path) -> tuple[str, tuple[int, str]]:
@@ -284,7 +284,7 @@ def _csv_header(path: Path) -> tuple[str, tuple[int, str]]:
 
 
 def _quoted_rows(path: Path, table: Table) -> Iterator[tuple[int, dict[str, str]]]:
-    csv.field_size_limit(MOST_FIELD_CHARACTERS)
+    csv.field_size_limit(MAX_FIELD_CHARACTERS)
     with open_lines(path) as stream:
         lines = (decode_line(raw, path, number) + "\n" for number, raw in enumerate(stream, start=1))
         rows = csv.reader(lines, delimiter=table.separator, strict=True)

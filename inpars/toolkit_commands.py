@@ -71,9 +71,9 @@ def _unknown(flag: str, parser: argparse.ArgumentParser) -> str:
     return f"{flag} is not known" + (f" (is {near[0]} meant?)" if near else "")
 
 
-def flags_of(given: Mapping[str, Any]) -> list[str]:
+def flags_of(options: Mapping[str, Any]) -> list[str]:
     """`--name=value` for every value that is not None."""
-    return [f"--{name}={value}" for name, value in given.items() if value is not None]
+    return [f"--{name}={value}" for name, value in options.items() if value is not None]
 
 
 def dataset_name(name: str) -> str:

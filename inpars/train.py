@@ -14,7 +14,7 @@ from inpars.errors import ConfigError
 from inpars.toolkit_commands import flags_of, named, run_translated, toolkit_parser
 
 TYPO = 0.9  # Hugging Face's trainer has many flags that are like those read here
-HARMLESS = {  # what is done instead
+IGNORED_FLAGS = {  # what is done instead
     "do_train": "it always trains",
     "do_eval": "--validate-every of `inpars train reranker` does",
     "fp16": "bfloat16 is used",
@@ -50,7 +50,7 @@ def translate(flags: argparse.Namespace) -> list[str]:
         raise ConfigError(f"--lr_scheduler_type {flags.lr_scheduler_type}: use {', '.join(SCHEDULES)}")
     if not flags.optim.startswith(("adamw", "adafactor")):
         raise ConfigError(f"--optim {flags.optim}: use adamw_torch or adafactor")
-    given = {
+    options = {
         "triples": flags.triples,
         "model": flags.base_model,
         "output": flags.output_dir,
@@ -71,16 +71,16 @@ def translate(flags: argparse.Namespace) -> list[str]:
         "push-to-hub": flags.hub_model_id,
     }
     switches = {"overwrite": flags.overwrite_output_dir, "gradient-checkpointing": flags.gradient_checkpointing}
-    return ["train", "reranker", *flags_of(given), *(f"--{name}" for name, wanted in switches.items() if wanted)]
+    return ["train", "reranker", *flags_of(options), *(f"--{name}" for name, is_set in switches.items() if is_set)]
 
 
 def _ignored(flags: argparse.Namespace) -> list[str]:
-    found = named(flags, HARMLESS)
+    ignored = named(flags, IGNORED_FLAGS)
     if flags.pairs is not None:
-        found.append("--pairs (the triples are read)")
+        ignored.append("--pairs (the triples are read)")
     if flags.warmup_steps:
-        found.append("--warmup_steps (give --warmup_ratio, a share of the steps)")
-    return found
+        ignored.append("--warmup_steps (give --warmup_ratio, a share of the steps)")
+    return ignored
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -113,8 +113,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=42, help="(%(default)s)")
     parser.add_argument("--hub_model_id", help="upload the model to this repository")
     for name in (*SWITCHES, *SWITCHES_LEFT, "use_cpu", "no_cuda"):
-        parser.add_argument(f"--{name}", nargs="?", const=True, default=False, type=_truth, help=HARMLESS.get(name))
-    for name in sorted(HARMLESS.keys() - {*SWITCHES, *SWITCHES_LEFT}):
+        parser.add_argument(
+            f"--{name}", nargs="?", const=True, default=False, type=_truth, help=IGNORED_FLAGS.get(name)
+        )
+    for name in sorted(IGNORED_FLAGS.keys() - {*SWITCHES, *SWITCHES_LEFT}):
         parser.add_argument(f"--{name}", help="accepted for compatibility, ignored")
     return parser
 

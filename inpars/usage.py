@@ -73,11 +73,11 @@ class Parser(argparse.ArgumentParser):
         hidden = 0
         for group in self._action_groups:
             actions = [action for action in group._group_actions if action.help is not argparse.SUPPRESS]
-            shown = [action for action in actions if all_flags or not getattr(action, "advanced", False)]
-            hidden += len(actions) - len(shown)
-            if shown:
+            visible = [action for action in actions if all_flags or not getattr(action, "advanced", False)]
+            hidden += len(actions) - len(visible)
+            if visible:
                 formatter.start_section(group.title)
-                formatter.add_arguments(shown)
+                formatter.add_arguments(visible)
                 formatter.end_section()
         formatter.add_text(self.epilog)
         if hidden:
@@ -96,9 +96,9 @@ class Parser(argparse.ArgumentParser):
         if action.choices is None or value in action.choices:
             return
         choices = [str(choice) for choice in action.choices]
-        what = f"{action.option_strings[0]} is {value!r}" if action.option_strings else f"unknown kind {value!r}"
+        problem = f"{action.option_strings[0]} is {value!r}" if action.option_strings else f"unknown kind {value!r}"
         listed = f" (known: {', '.join(choices)})" if len(choices) <= CHOICES_NAMED else ""
-        raise argparse.ArgumentError(None, f"{what}{guess(str(value), choices)}{listed}")
+        raise argparse.ArgumentError(None, f"{problem}{guess(str(value), choices)}{listed}")
 
     def _refuse_unknown_flags(self, arguments: Sequence[str]) -> None:
         for name in self._flags(arguments):
@@ -152,20 +152,20 @@ class Parser(argparse.ArgumentParser):
                 action.required = True
 
     def _meant_by(self, stray: str, arguments: list[str]) -> str:
-        place, quoted = arguments.index(stray), shlex.quote(stray)
-        if (continued := self._continued(arguments[:place], stray)) is not None:
+        position, quoted = arguments.index(stray), shlex.quote(stray)
+        if (continued := self._continued(arguments[:position], stray)) is not None:
             return f"; did you mean {continued}?"
-        flag = self._option_string_actions.get(arguments[place - 1]) if place else None
+        flag = self._option_string_actions.get(arguments[position - 1]) if position else None
         if flag is not None and flag.nargs == 0:
-            return f"; {arguments[place - 1]} takes no value"
-        given = set(self._flags(arguments))
+            return f"; {arguments[position - 1]} takes no value"
+        typed = set(self._flags(arguments))
         missing = [
             action.option_strings[0]
             for action in self._actions
-            if action.required and action.option_strings and not given & set(action.option_strings)
+            if action.required and action.option_strings and not typed & set(action.option_strings)
         ]
         known = [flag for flag in PATH_FLAGS if flag in self._option_string_actions]
-        likely = [*missing, *(flag for flag in known if not given & set(known) and Path(stray).exists())]
+        likely = [*missing, *(flag for flag in known if not typed & set(known) and Path(stray).exists())]
         return f"; did you mean {likely[0]} {quoted}?" if likely else ""
 
     def _continued(self, before: Sequence[str], stray: str) -> str | None:
@@ -204,20 +204,20 @@ class _HelpAll(argparse.Action):
 
 
 def near_flags(name: str, known: Iterable[str], cutoff: float = NEAR) -> list[str]:
-    """The flags that a misspelt one may stand for: underscores and capitals aside, then what it begins, then the like.
+    """Known flags that a misspelt one may mean: other case or underscores, else its completions, else the most similar.
 
     `--no-...` is suggested for nothing but itself.
     """
     plain = {flag.lower().replace("_", "-"): flag for flag in known if flag.startswith("--")}
-    wanted = name.lower().replace("_", "-")
-    wanted = wanted if wanted.startswith("--") else f"-{wanted}"
-    if wanted in plain:
-        return [plain[wanted]]
-    fit = {flag for flag in plain if flag.startswith("--no-") == wanted.startswith("--no-")}
-    begun = sorted(flag for flag in fit if flag.startswith(wanted))
-    if cutoff == NEAR and 0 < len(begun) <= PREFIXES_NAMED and len(wanted) > len("--"):
-        return [plain[flag] for flag in begun]
-    return [plain[flag] for flag in difflib.get_close_matches(wanted, sorted(fit), n=1, cutoff=cutoff)]
+    typed = name.lower().replace("_", "-")
+    typed = typed if typed.startswith("--") else f"-{typed}"
+    if typed in plain:
+        return [plain[typed]]
+    fit = {flag for flag in plain if flag.startswith("--no-") == typed.startswith("--no-")}
+    completions = sorted(flag for flag in fit if flag.startswith(typed))
+    if cutoff == NEAR and 0 < len(completions) <= PREFIXES_NAMED and len(typed) > len("--"):
+        return [plain[flag] for flag in completions]
+    return [plain[flag] for flag in difflib.get_close_matches(typed, sorted(fit), n=1, cutoff=cutoff)]
 
 
 def guess(name: str, known: Collection[str]) -> str:

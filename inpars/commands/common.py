@@ -16,7 +16,7 @@ from inpars.datasets import Dataset, UnknownJudgements, load_dataset, load_topic
 from inpars.engines import trial
 from inpars.errors import ConfigError, InparsError
 from inpars.formats import read_queries
-from inpars.json_text import to_json, well_formed
+from inpars.json_text import replace_surrogates, to_json
 from inpars.options import FlagGroup, add_flags, from_flags, option
 from inpars.progress import Progress
 from inpars.prompting.example_choice import ExampleOptions, choose_prompt
@@ -148,7 +148,7 @@ def typed_text(text: str) -> str:
 
 def print_result(flags: argparse.Namespace, text: str, values: Mapping[str, Any]) -> None:
     """Print the result: JSON where it was asked for, else the text."""
-    print(_json(values) if flags.json else well_formed(text), file=sys.stdout)
+    print(_json(values) if flags.json else replace_surrogates(text), file=sys.stdout)
 
 
 def _json(values: Mapping[str, Any]) -> str:

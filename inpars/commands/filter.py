@@ -29,7 +29,7 @@ from inpars.progress import Note
 from inpars.prompting.example_choice import ExampleOptions, named_prompt
 from inpars.prompting.prompts import read_examples
 from inpars.reports.filter_comparison import table_lines
-from inpars.stages.filter import BY_PROMPT, RESEMBLING, filter_file, make_surroundings
+from inpars.stages.filter import BY_PROMPT, RESEMBLING, filter_file, make_context
 from inpars.stages.filter_comparison import CompareOptions, compare_file
 from inpars.stages.stage import dropped_line
 
@@ -100,11 +100,9 @@ def run(flags: argparse.Namespace) -> None:
     }
     options = from_flags(FilterOptions, flags)
     if flags.compare:
-        around = make_surroundings(**queries, corpus=common["corpus"])
+        around = make_context(**queries, corpus=common["corpus"])
         compared = from_flags(CompareOptions, flags)
-        manifest = compare_file(
-            flags.input, options, compared, surroundings=around, write_kept=flags.write_kept, **common
-        )
+        manifest = compare_file(flags.input, options, compared, context=around, write_kept=flags.write_kept, **common)
         lines = [*table_lines(manifest.results), "", f"{flags.output}: the page"]
         print_result(flags, "\n".join(lines), {"output": str(flags.output), **manifest.results})
         return

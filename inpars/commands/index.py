@@ -25,7 +25,7 @@ from inpars.qa.build_engine import DEFAULT_RETRIEVER, EngineOptions, load_encode
 from inpars.qa.measured import load_views
 from inpars.qa.retrievers import matches
 from inpars.retrieval.blocks import FillBlocks
-from inpars.retrieval.index_state import is_index, litter, size_on_disk
+from inpars.retrieval.index_state import is_index, size_on_disk, stale_files
 from inpars.retrieval.index_writer import Change, add_documents, build_index, delete_documents
 from inpars.retrieval.vector_index import VectorIndex
 from inpars.stages.engine_options import ClusterOptions
@@ -181,7 +181,7 @@ def _ids(path: Path) -> Iterator[str]:
 
 def _info(folder: Path) -> dict[str, Any]:
     index = VectorIndex(folder)
-    left = len(litter(folder, index.state))
+    left = len(stale_files(folder, index.state))
     return {"index": str(folder), **index.info(), "bytes": size_on_disk(folder), "unfinished": left}
 
 

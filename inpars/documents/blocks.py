@@ -34,8 +34,8 @@ class Block:
     key: str = ""  # the record's own id
 
     @property
-    def place(self) -> tuple[Any, ...]:
-        """What a document made from it never crosses."""
+    def origin(self) -> tuple[Any, ...]:
+        """Page, record and headings, which a passage never crosses."""
         return self.page, self.record, self.headings
 
 
@@ -95,9 +95,9 @@ def _clean_markdown(text: str) -> str:
     """Without marks; what stands between backticks is left as it is."""
     text = _COMMENT.sub(" ", _LIST_MARK.sub("", text, count=1))
     parts, end = [], 0
-    for found in _CODE_SPAN.finditer(text):
-        parts += [_without_marks(text[end : found.start()]), found[2]]
-        end = found.end()
+    for code in _CODE_SPAN.finditer(text):
+        parts += [_without_marks(text[end : code.start()]), code[2]]
+        end = code.end()
     return "".join([*parts, _without_marks(text[end:])])
 
 
@@ -115,7 +115,7 @@ _RST_LIST_MARK = re.compile(r"^[ \t]*(?:[-+*\u2022][ \t]+|(?:\d{1,9}|#)[.)][ \t]
 
 def _clean_rst(text: str) -> str:
     text = _RST_LINK.sub(r"\1", _ROLE.sub(r"\1", _RST_LIST_MARK.sub("", text, count=1)))
-    return _RST_MARK.sub(lambda found: next(part for part in found.groups() if part is not None), text)
+    return _RST_MARK.sub(lambda match: next(part for part in match.groups() if part is not None), text)
 
 
 _SOFT_HYPHEN = re.compile("\u00ad[ \t]*\n?[ \t]*")

@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterable, Iterator
 from inpars.documents.blocks import Block
 
 EDGE_BLOCKS = 20
-MOST_CHARACTERS = 300
-LEAST_FILES, LEAST_SHARE = 3, 0.2  # of the files of one kind
+MAX_CHARACTERS = 300
+MIN_FILES, MIN_SHARE = 3, 0.2  # of the files of one kind
 _NUMBER = re.compile(r"\d+")
 
 
@@ -50,9 +50,9 @@ def repeated(edges: Iterable[Collection[int]]) -> dict[int, int]:
     number = -1
     for number, keys in enumerate(edges):
         for key in keys:
-            found = files.setdefault(key, [number, 0])
-            found[1] += 1
-    least = max(LEAST_FILES, math.ceil(LEAST_SHARE * (number + 1)))
+            first_and_count = files.setdefault(key, [number, 0])
+            first_and_count[1] += 1
+    least = max(MIN_FILES, math.ceil(MIN_SHARE * (number + 1)))
     return {key: first for key, (first, count) in files.items() if count >= least}
 
 
@@ -66,7 +66,7 @@ def without(blocks: Iterable[Block], count: int, unwanted: Collection[int]) -> I
 
 def _key(block: Block) -> int | None:
     """A hash of a short block's words, None for long ones and for records."""
-    if block.record is not None or len(block.text) > MOST_CHARACTERS:
+    if block.record is not None or len(block.text) > MAX_CHARACTERS:
         return None
     shape = _NUMBER.sub("0", " ".join(block.text.split())).casefold()
     return int.from_bytes(hashlib.blake2b(shape.encode("utf-8", "replace"), digest_size=6).digest(), "little")

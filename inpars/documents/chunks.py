@@ -44,9 +44,9 @@ class Chunk:
     def as_document(self, doc_id: str, source: str, title: str) -> Document:
         """The document; `title` is the file's, which the path of headings follows."""
         path = dict.fromkeys(name for name in (self.title or title, *self.headings) if name)
-        shown = TITLE_SEPARATOR.join(path)
+        heading = TITLE_SEPARATOR.join(path)
         metadata: dict[str, Any] = {"source": source}
-        if title and title != shown and not self.title:
+        if title and title != heading and not self.title:
             metadata["title"] = title
         if self.page is not None:
             metadata["page"] = self.page
@@ -54,7 +54,7 @@ class Chunk:
             metadata["headings"] = list(self.headings)
         if self.record is not None:
             metadata["record"] = self.record
-        return Document(doc_id, self.text, shown, metadata | {"start": self.start, "end": self.end})
+        return Document(doc_id, self.text, heading, metadata | {"start": self.start, "end": self.end})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +75,10 @@ def chunks(
     held: list[_Unit] = []
     tokens = 0
     for unit in _units(blocks, count, max_tokens):
-        same_place = bool(held) and unit.block.place == held[-1].block.place
-        if held and (not same_place or tokens + unit.tokens > max_tokens):
+        same_origin = bool(held) and unit.block.origin == held[-1].block.origin
+        if held and (not same_origin or tokens + unit.tokens > max_tokens):
             yield _chunk(held)
-            held = _tail(held, min(overlap, max_tokens - unit.tokens)) if same_place else []
+            held = _tail(held, min(overlap, max_tokens - unit.tokens)) if same_origin else []
             tokens = sum(unit.tokens for unit in held)
         held.append(unit)
         tokens += unit.tokens
@@ -92,8 +92,8 @@ def _chunk(units: Sequence[_Unit]) -> Chunk:
         within = unit.block is before.block and unit.block.markup != "code"
         parts += [" " if within else "\n", unit.text]
     block = units[0].block
-    place = (block.headings, block.page, block.record, block.title, block.key)
-    return Chunk("".join(parts), units[0].start, units[-1].end, *place)
+    origin = (block.headings, block.page, block.record, block.title, block.key)
+    return Chunk("".join(parts), units[0].start, units[-1].end, *origin)
 
 
 def _tail(units: Sequence[_Unit], overlap: int) -> list[_Unit]:
@@ -122,8 +122,8 @@ def _sentences(block: Block) -> Iterator[tuple[int, int]]:
     """First and last character of each sentence, or of each line of a listing."""
     pattern = _LINE_END if block.markup == "code" else _SENTENCE_END
     first = 0
-    for found in [*pattern.finditer(block.text), None]:
-        last = found.end() if found else len(block.text)
+    for match in [*pattern.finditer(block.text), None]:
+        last = match.end() if match else len(block.text)
         yield from _trimmed(block, first, last)
         first = last
 
@@ -137,7 +137,7 @@ def _trimmed(block: Block, first: int, last: int) -> Iterator[tuple[int, int]]:
 
 def _pieces(block: Block, first: int, last: int, count: TokenCounter, max_tokens: int) -> Iterator[_Unit]:
     """A long sentence between words, each piece as long as it may be."""
-    words = [(first + found.start(), first + found.end()) for found in _WORDS.finditer(block.text[first:last])]
+    words = [(first + match.start(), first + match.end()) for match in _WORDS.finditer(block.text[first:last])]
     sizes = count([clean(block.text[begin:end], block.markup) for begin, end in words])
     begin, tokens = first, 0
     for (start, _), size in zip([*words, (last, last)], [*sizes, max_tokens + 1], strict=True):

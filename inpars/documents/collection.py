@@ -23,7 +23,7 @@ from inpars.documents.folder import SourceFile, as_id
 from inpars.documents.readers import ReadOptions
 from inpars.documents.tokens import TokenCounter, token_counter
 from inpars.errors import ConfigError, UnreadableFileError
-from inpars.json_text import well_formed
+from inpars.json_text import replace_surrogates
 from inpars.options import FlagGroup, option
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Qrels
@@ -52,7 +52,7 @@ class ChunkOptions:
 class Collected:
     """What files gave; the counts are complete once the documents were all read."""
 
-    places: list[_Place]
+    files: list[_CutFile]
     keep: npt.NDArray[np.bool_]
     unreadable: dict[str, list[str]]  # reason -> names
     remarks: dict[str, list[str]]  # name -> remarks
@@ -64,35 +64,35 @@ class Collected:
     def documents(self) -> Iterator[Document]:
         """The documents in the order of the files; questions are judged on the way."""
         start, keys = 0, Counter[str]()
-        for place in self.places:
-            kept: list[tuple[str, Chunk]] = []
+        for file in self.files:
+            written: list[tuple[str, Chunk]] = []
             numbers = Counter[str]()
-            for position, chunk in enumerate(read_chunks(place.path), start=start):
+            for position, chunk in enumerate(read_chunks(file.path), start=start):
                 start += 1
-                doc_id = _doc_id(place.file.name, chunk, keys if chunk.key else numbers)
+                doc_id = _doc_id(file.file.name, chunk, keys if chunk.key else numbers)
                 if self.keep[position]:
-                    title = place.extracted.title or well_formed(place.file.path.stem)
-                    yield chunk.as_document(doc_id, place.file.source, title)
-                    if place.extracted.questions:
-                        kept.append((doc_id, chunk))
-            self._judge(place.extracted.questions, kept)
+                    title = file.extracted.title or replace_surrogates(file.file.path.stem)
+                    yield chunk.as_document(doc_id, file.file.source, title)
+                    if file.extracted.questions:
+                        written.append((doc_id, chunk))
+            self._judge(file.extracted.questions, written)
 
-    def _judge(self, questions: Sequence[dict[str, Any]], kept: Sequence[tuple[str, Chunk]]) -> None:
+    def _judge(self, questions: Sequence[dict[str, Any]], chunks: Sequence[tuple[str, Chunk]]) -> None:
         """Each question that has answers, with the documents that hold one."""
         by_record: dict[int | None, list[tuple[str, Chunk]]] = {}
-        for doc_id, chunk in kept:
+        for doc_id, chunk in chunks:
             by_record.setdefault(chunk.record, []).append((doc_id, chunk))
         for question in questions:
-            found = _holding(question["answers"], by_record.get(question["record"], []))
-            if found:
+            doc_ids = _holding(question["answers"], by_record.get(question["record"], []))
+            if doc_ids:
                 self.queries[question["id"]] = question["text"]
-                self.qrels[question["id"]] = dict.fromkeys(found, 1)
+                self.qrels[question["id"]] = dict.fromkeys(doc_ids, 1)
             else:
                 self.dropped["question_without_document" if question["answers"] else "question_without_answer"] += 1
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _CutFile:
     """A file, what was read out of it, and where its chunks lie."""
 
     file: SourceFile
@@ -122,10 +122,10 @@ def collect(
     dropped: Counter[str] = Counter()
     for _, extracted in read:
         dropped.update(extracted.dropped)
-    places = list(_cut(read, cutting, tokenizer, cache, dropped, progress))
-    keep = _kept(places, cutting, dropped, progress)
+    cut_files = list(_cut(read, cutting, tokenizer, cache, dropped, progress))
+    keep = _kept(cut_files, cutting, dropped, progress)
     remarks = {file.name: extracted.remarks for file, extracted in read if extracted.remarks}
-    return Collected(places, keep, unreadable, remarks, dropped, sum(extracted.fresh for _, extracted in read))
+    return Collected(cut_files, keep, unreadable, remarks, dropped, sum(extracted.fresh for _, extracted in read))
 
 
 def _cut(
@@ -135,7 +135,7 @@ def _cut(
     cache: Path,
     dropped: Counter[str],
     progress: Progress,
-) -> Iterator[_Place]:
+) -> Iterator[_CutFile]:
     """The chunks of each file without what it shares with many others of its kind."""
     unwanted = _boilerplate(read) if options.drop_boilerplate else {}
     counters: list[TokenCounter] = []  # the tokenizer is loaded once there is something to cut
@@ -151,7 +151,7 @@ def _cut(
         settings = [tokenizer, options.max_tokens, options.overlap, keys]
         path = cached_chunks(extracted, settings, lambda e=extracted, k=keys: make(e, k))  # type: ignore[misc]
         dropped["boilerplate"] += len(keys)
-        yield _Place(file, extracted, path)
+        yield _CutFile(file, extracted, path)
 
 
 def _boilerplate(read: Sequence[tuple[SourceFile, Extracted]]) -> dict[int, list[int]]:
@@ -162,22 +162,22 @@ def _boilerplate(read: Sequence[tuple[SourceFile, Extracted]]) -> dict[int, list
         for number, (_, extracted) in enumerate(read):
             if extracted.kind == kind:
                 numbers.setdefault(extracted.key, number)
-        own = list(numbers.values())
-        found = repeated(read[number][1].edges for number in own)
-        for place, number in enumerate(own):
-            keys = [key for key in read[number][1].edges if found.get(key, place) != place]
+        distinct = list(numbers.values())
+        first_files = repeated(read[number][1].edges for number in distinct)
+        for position, number in enumerate(distinct):
+            keys = [key for key in read[number][1].edges if first_files.get(key, position) != position]
             if keys:
                 unwanted[number] = keys
     return unwanted
 
 
 def _kept(
-    places: Sequence[_Place], options: ChunkOptions, dropped: Counter[str], progress: Progress
+    files: Sequence[_CutFile], options: ChunkOptions, dropped: Counter[str], progress: Progress
 ) -> npt.NDArray[np.bool_]:
     """Which chunks neither equal nor resemble an earlier one, in the order of the files."""
     keys, looked_at = array("Q"), NearDuplicateClusters()
-    for place in progress.track(places, total=len(places), description="compare", unit="files"):
-        for chunk in read_chunks(place.path):
+    for file in progress.track(files, total=len(files), description="compare", unit="files"):
+        for chunk in read_chunks(file.path):
             keys.append(_text_key(chunk.text))
             if options.drop_near_duplicates:
                 looked_at.add(chunk.text)
@@ -196,14 +196,14 @@ def _text_key(text: str) -> int:
     return key64(squeezed)
 
 
-def _doc_id(file_name: str, chunk: Chunk, seen: Counter[str]) -> str:
+def _doc_id(file_name: str, chunk: Chunk, counts: Counter[str]) -> str:
     """The record's own id, numbered where it became several documents; else the file's name and a number."""
     name = as_id(chunk.key) or file_name
-    seen[name] += 1
-    return name if chunk.key and seen[name] == 1 else f"{name}#{seen[name]}"
+    counts[name] += 1
+    return name if chunk.key and counts[name] == 1 else f"{name}#{counts[name]}"
 
 
-def _holding(answers: Sequence[Sequence[int]], kept: Sequence[tuple[str, Chunk]]) -> list[str]:
+def _holding(answers: Sequence[Sequence[int]], chunks: Sequence[tuple[str, Chunk]]) -> list[str]:
     """Documents with a whole answer, or where sentences were cut apart with a part of one."""
-    whole = [doc_id for doc_id, chunk in kept if any(chunk.start <= a and b <= chunk.end for a, b in answers)]
-    return whole or [doc_id for doc_id, chunk in kept if any(chunk.start < b and a < chunk.end for a, b in answers)]
+    whole = [doc_id for doc_id, chunk in chunks if any(chunk.start <= a and b <= chunk.end for a, b in answers)]
+    return whole or [doc_id for doc_id, chunk in chunks if any(chunk.start < b and a < chunk.end for a, b in answers)]

@@ -113,9 +113,9 @@ def _module_names() -> list[str]:
     while waiting:
         name = waiting.pop()
         names.add(name)
-        for found in pkgutil.iter_modules(getattr(_imported(name), "__path__", ())):
-            if _is_wanted(found.name):
-                waiting.append(f"{name}.{found.name}")
+        for submodule in pkgutil.iter_modules(getattr(_imported(name), "__path__", ())):
+            if _is_wanted(submodule.name):
+                waiting.append(f"{name}.{submodule.name}")
     return sorted(names)
 
 
@@ -145,8 +145,8 @@ def _named_objects(modules: dict[str, ModuleType]) -> dict[int, tuple[str, objec
                 guessed = not listed and definer not in modules and definer.lstrip("_") != module_name
                 unlike = name != getattr(value, "__name__", name)
                 order = _Order(module is not builtins, guessed, path.count("."), not listed, unlike, path)
-                found = order, path, value
-                best[id(value)] = min(best.get(id(value), found), found)
+                candidate = order, path, value
+                best[id(value)] = min(best.get(id(value), candidate), candidate)
     return {key: (path, value) for key, (_, path, value) in best.items()}
 
 
@@ -193,9 +193,9 @@ def _members(owner: type) -> Iterator[tuple[str, type]]:
 def _own_doc(value: object) -> str | None:
     """The docstring an object was given itself; a class's is followed by its constructor's."""
     if inspect.isclass(value):
-        own = (_class_doc(value), getattr(vars(value).get("__init__"), "__doc__", None))
-        given = [inspect.cleandoc(doc) for doc in own if isinstance(doc, str) and _is_written(doc, value.__name__)]
-        return "\n\n".join(given) or None
+        docs = (_class_doc(value), getattr(vars(value).get("__init__"), "__doc__", None))
+        written = [inspect.cleandoc(doc) for doc in docs if isinstance(doc, str) and _is_written(doc, value.__name__)]
+        return "\n\n".join(written) or None
     doc = _attribute(value, "__doc__")
     return doc if isinstance(doc, str) and doc is not type(value).__doc__ and _is_written(doc, "") else None
 
@@ -230,8 +230,8 @@ def _signature(value: object) -> str:
         return ""
     stars: dict[object, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     names = [stars.get(p.kind, "") + p.name for p in parameters if p.name not in {"self", "cls"}]
-    shown = f"({', '.join(names)})"
-    return shown if len(shown) <= MAX_SIGNATURE_CHARACTERS else ""
+    signature = f"({', '.join(names)})"
+    return signature if len(signature) <= MAX_SIGNATURE_CHARACTERS else ""
 
 
 if __name__ == "__main__":

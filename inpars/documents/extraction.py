@@ -19,7 +19,7 @@ from inpars.documents.chunks import Chunk
 from inpars.documents.folder import SourceFile
 from inpars.documents.readers import EMPTY, READERS_FORMAT, ReadOptions, kind_of, suffix_of
 from inpars.errors import InparsError, UnreadableFileError
-from inpars.json_text import well_formed
+from inpars.json_text import replace_surrogates
 from inpars.storage import atomic_folder, write_jsonl
 
 BLOCKS, CHUNKS, NOTES = "blocks.jsonl", "chunks.jsonl", "notes.json"
@@ -63,10 +63,10 @@ def extract(file: SourceFile, options: ReadOptions, cache: Path) -> Extracted:
             write_jsonl(working / BLOCKS, map(_block_row, blocks))
             if not edges.count:
                 raise UnreadableFileError(EMPTY, path=file.path)
-            told = {"count": edges.count, "edges": edges.keys, "kind": kind.name, **_told(notes)}
-            (working / NOTES).write_text(json.dumps(told, ensure_ascii=True), encoding="utf-8")
-    told = json.loads((folder / NOTES).read_text(encoding="utf-8"))
-    return Extracted(key=key, folder=folder, fresh=fresh, **told)
+            stored = {"count": edges.count, "edges": edges.keys, "kind": kind.name, **_fields_of(notes)}
+            (working / NOTES).write_text(json.dumps(stored, ensure_ascii=True), encoding="utf-8")
+    stored = json.loads((folder / NOTES).read_text(encoding="utf-8"))
+    return Extracted(key=key, folder=folder, fresh=fresh, **stored)
 
 
 def cached_chunks(
@@ -88,10 +88,10 @@ def read_chunks(path: Path) -> Iterator[Chunk]:
         yield Chunk(**({"start": 0} | row | {"headings": tuple(row.get("headings", ()))}))
 
 
-def _told(notes: FileNotes) -> dict[str, Any]:
+def _fields_of(notes: FileNotes) -> dict[str, Any]:
     """What goes into a file of JSON."""
-    own = {"title": well_formed(notes.title), "dropped": dict(+notes.dropped)}
-    return own | {"remarks": notes.remarks, "questions": notes.questions}
+    fields = {"title": replace_surrogates(notes.title), "dropped": dict(+notes.dropped)}
+    return fields | {"remarks": notes.remarks, "questions": notes.questions}
 
 
 def _key(parts: Any) -> str:  # noqa: ANN401
@@ -102,8 +102,8 @@ def _block_row(block: Block) -> dict[str, Any]:
     """The fields that say something; surrogates, which broken PDF and web pages yield, are replaced."""
     row = {name: value for name, value in asdict(block).items() if value or name == "start"}
     return row | {
-        "text": well_formed(block.text).replace("\0", " "),
-        "headings": [well_formed(heading) for heading in block.headings],
+        "text": replace_surrogates(block.text).replace("\0", " "),
+        "headings": [replace_surrogates(heading) for heading in block.headings],
     }
 
 

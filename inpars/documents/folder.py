@@ -51,7 +51,7 @@ class FoundFiles:
 
 
 def find_files(
-    places: Sequence[Path], options: ReadOptions | None = None, leave_out: Collection[Path] = ()
+    sources: Sequence[Path], options: ReadOptions | None = None, leave_out: Collection[Path] = ()
 ) -> FoundFiles:
     """The files named, and those below the folders but hidden ones and those of `leave_out`.
 
@@ -59,22 +59,22 @@ def find_files(
     """
     options = options or ReadOptions()
     unwanted = {path.resolve() for path in leave_out}
-    found = FoundFiles(", ".join(map(str, places)), [])
-    for place in places:
-        if not place.exists():
-            raise DataFormatError("no such folder of documents; check the path", path=place)
-        files = [(place, place.parent)] if place.is_file() else [(path, place) for path in _below(place)]
+    files_found = FoundFiles(", ".join(map(str, sources)), [])
+    for source in sources:
+        if not source.exists():
+            raise DataFormatError("no such folder of documents; check the path", path=source)
+        files = [(source, source.parent)] if source.is_file() else [(path, source) for path in _below(source)]
         for path, folder in files:
             name = relative_name(path, folder)
             if path.resolve() in unwanted:
                 continue
             if kind_of(path, options) is None:
-                found.skipped.setdefault(NOT_READ, []).append(name)
+                files_found.skipped.setdefault(NOT_READ, []).append(name)
             else:
-                found.readable.append(SourceFile(path, name, name))
-    _check(found)
-    found.readable.sort(key=lambda file: file.name)
-    return found
+                files_found.readable.append(SourceFile(path, name, name))
+    _check(files_found)
+    files_found.readable.sort(key=lambda file: file.name)
+    return files_found
 
 
 def relative_name(path: Path, folder: Path) -> str:
@@ -84,7 +84,7 @@ def relative_name(path: Path, folder: Path) -> str:
 
 def as_id(name: str) -> str:
     """A name as one word."""
-    return _NOT_IN_IDS.sub(lambda found: quote(found[0], safe="", errors="surrogateescape"), name)
+    return _NOT_IN_IDS.sub(lambda match: quote(match[0], safe="", errors="surrogateescape"), name)
 
 
 def _below(folder: Path) -> Iterable[Path]:
@@ -93,14 +93,14 @@ def _below(folder: Path) -> Iterable[Path]:
             yield path
 
 
-def _check(found: FoundFiles) -> None:
+def _check(files: FoundFiles) -> None:
     names: dict[str, Path] = {}
-    for file in found.readable:
+    for file in files.readable:
         if file.name in names:
             raise ConfigError(f"{names[file.name]} and {file.path} have one name; give the folder above both")
         names[file.name] = file.path
-    if not found.readable:
-        others = sum(map(len, found.skipped.values()))
+    if not files.readable:
+        others = sum(map(len, files.skipped.values()))
         raise DataFormatError(
-            f"no file here that can be read, {others} others; read are {', '.join(KINDS)}", path=found.where
+            f"no file here that can be read, {others} others; read are {', '.join(KINDS)}", path=files.where
         )

@@ -46,13 +46,13 @@ def like_named(name: str) -> list[str]:
     """
     import ir_datasets
 
-    found = []
+    names = []
     for other in getattr(ir_datasets, "registry", ()):
         parts = other.split("/")
         if other != name and parts[1 : 1 + len(name.split("/"))] == name.split("/"):
-            found.append(other)
-    tests = [other for other in found if other.endswith("/test")]
-    return tests or found[:1]
+            names.append(other)
+    tests = [other for other in names if other.endswith("/test")]
+    return tests or names[:1]
 
 
 def ir_corpus(dataset: Any, name: str) -> Corpus:  # noqa: ANN401 - ir_datasets has no types
@@ -90,15 +90,15 @@ def ir_splits(dataset: Any, name: str) -> dict[str, Callable[[], Topics]]:  # no
 
 def _qrels(dataset: Any, name: str) -> Qrels:  # noqa: ANN401 - ir_datasets has no types
     """Its judgements by the rules that files have. Raises DataFormatError."""
-    found = Judgements(name, "judgement")
+    judgements = Judgements(name, "judgement")
     for number, row in enumerate(dataset.qrels_iter() if dataset.has_qrels() else (), start=1):
         try:
             grade = checked_grade(row.relevance)
         except ValueError as error:
             raise DataFormatError(str(error), path=f"{name}, judgement {number}") from None
-        found.add(Qrel(row.query_id, row.doc_id, grade), number, str(getattr(row, "subtopic_id", "")))
-    found.check()
-    return found.qrels
+        judgements.add(Qrel(row.query_id, row.doc_id, grade), number, str(getattr(row, "subtopic_id", "")))
+    judgements.check()
+    return judgements.qrels
 
 
 def _documents(dataset: Any, name: str) -> Iterator[Document]:  # noqa: ANN401 - ir_datasets has no types

@@ -50,16 +50,16 @@ def documents() -> Iterator[Document]:
 
 
 def _output_of(command: list[str]) -> str:
-    done = None
+    process = None
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
+        process = subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
     except (OSError, ValueError) as error:
         reason = str(error)
     except subprocess.CalledProcessError as error:
         reason = (error.stderr.strip().splitlines() or [f"exit status {error.returncode}"])[-1]
-    if done is None:
+    if process is None:
         raise BackendError(f"{NAME}: Python could not read its own documentation ({reason}); run `{' '.join(command)}`")
-    return done.stdout
+    return process.stdout
 
 
 def queries(split: Split | None = None) -> list[Query]:

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from inpars.corpus import Corpus, Picked
+from inpars.corpus import Corpus, SelectedDocuments
 from inpars.errors import ConfigError
 from inpars.records import Document
 from inpars.text.hashing import sampling_key
@@ -34,7 +34,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DocumentCondition:
     """Which documents may be chosen at all.
 
     `doc_ids` are the only ones where given; `examples` are documents of the prompt's worked examples, never chosen.
@@ -44,8 +44,8 @@ class Wanted:
     doc_ids: Sequence[str] | None = None
     examples: Collection[str] = ()
 
-    def why_not(self, document: Document, listed: Collection[str]) -> str | None:
-        """Why the document is left out; None where it may be chosen."""
+    def rejection(self, document: Document, listed: Collection[str]) -> str | None:
+        """The reason to leave a document out; None where it may be chosen."""
         if self.doc_ids is not None and document.doc_id not in listed:
             return "not_listed"
         if document.doc_id in self.examples:
@@ -71,59 +71,61 @@ def choose_documents(
     Raises ConfigError for one of `doc_ids` that is not among the documents.
     """
     drawn = maximum is not None or skip_near_duplicates
-    places, dropped = _by_key(documents, Wanted(minimum_characters, doc_ids, examples), seed, drawn=drawn)
-    placed = documents.in_file_order() if isinstance(documents, Corpus) else documents
-    if pick is not None and maximum is not None and len(places) > maximum:
-        offered = np.sort(places[: CANDIDATES * maximum])
-        picked = pick(Picked(placed.__getitem__, offered), maximum)
-        dropped["not_sampled"] = len(places) - maximum
-        return Selection(Picked(placed.__getitem__, offered[np.sort(np.asarray(picked))]), +dropped)
-    chosen = places[:maximum]
+    positions, dropped = _by_key(documents, DocumentCondition(minimum_characters, doc_ids, examples), seed, drawn=drawn)
+    ordered = documents.in_file_order() if isinstance(documents, Corpus) else documents
+    if pick is not None and maximum is not None and len(positions) > maximum:
+        offered = np.sort(positions[: CANDIDATES * maximum])
+        picked = pick(SelectedDocuments(ordered.__getitem__, offered), maximum)
+        dropped["not_sampled"] = len(positions) - maximum
+        return Selection(SelectedDocuments(ordered.__getitem__, offered[np.sort(np.asarray(picked))]), +dropped)
+    chosen = positions[:maximum]
     if skip_near_duplicates:
-        chosen, looked_at = _without_near_duplicates(places, placed, maximum)
+        chosen, looked_at = _without_near_duplicates(positions, ordered, maximum)
         dropped["near_duplicate"] = looked_at - len(chosen)
-        dropped["not_sampled"] = len(places) - looked_at
+        dropped["not_sampled"] = len(positions) - looked_at
     else:
-        dropped["not_sampled"] = len(places) - len(chosen)
-    return Selection(Picked(placed.__getitem__, np.sort(chosen)), +dropped)
+        dropped["not_sampled"] = len(positions) - len(chosen)
+    return Selection(SelectedDocuments(ordered.__getitem__, np.sort(chosen)), +dropped)
 
 
 Places: TypeAlias = npt.NDArray[np.int64]
 
 
 def _by_key(
-    documents: Corpus | Sequence[Document], wanted: Wanted, seed: int, *, drawn: bool
+    documents: Corpus | Sequence[Document], condition: DocumentCondition, seed: int, *, drawn: bool
 ) -> tuple[Places, Counter[str]]:
     """The places of all that may be chosen, and why the others may not: the smallest key first where some are drawn."""
     dropped: Counter[str] = Counter()
-    keys, places = array("Q"), array("q")
-    listed, unseen = set(wanted.doc_ids or ()), dict.fromkeys(wanted.doc_ids or ())
-    for place, document in enumerate(documents):
+    keys, positions = array("Q"), array("q")
+    listed, unseen = set(condition.doc_ids or ()), dict.fromkeys(condition.doc_ids or ())
+    for position, document in enumerate(documents):
         unseen.pop(document.doc_id, None)
-        reason = wanted.why_not(document, listed)
+        reason = condition.rejection(document, listed)
         if reason is not None:
             dropped[reason] += 1
             continue
         if drawn:
             keys.append(sampling_key(seed, document.doc_id))
-        places.append(place)
+        positions.append(position)
     if unseen:
         raise ConfigError(
             f"{len(unseen)} of {len(listed)} ids of --doc-ids are not in the corpus, {next(iter(unseen))!r} first; "
             "check that list and corpus belong together"
         )
-    found = np.frombuffer(places, dtype=np.int64)
-    return found[np.argsort(np.frombuffer(keys, dtype=np.uint64), kind="stable")] if drawn else found, dropped
+    in_order = np.frombuffer(positions, dtype=np.int64)
+    return in_order[np.argsort(np.frombuffer(keys, dtype=np.uint64), kind="stable")] if drawn else in_order, dropped
 
 
-def _without_near_duplicates(places: Places, documents: Sequence[Document], maximum: int | None) -> tuple[Places, int]:
+def _without_near_duplicates(
+    positions: Places, documents: Sequence[Document], maximum: int | None
+) -> tuple[Places, int]:
     """The first `maximum` that resemble none before them, and how many were looked at."""
-    kept: list[int] = []
+    chosen: list[int] = []
     seen, looked_at = NearDuplicates(), 0
-    for place in places.tolist():
-        if len(kept) == maximum:
+    for position in positions.tolist():
+        if len(chosen) == maximum:
             break
         looked_at += 1
-        if seen.add(documents[place].full_text):
-            kept.append(place)
-    return np.array(kept, dtype=np.int64), looked_at
+        if seen.add(documents[position].full_text):
+            chosen.append(position)
+    return np.array(chosen, dtype=np.int64), looked_at

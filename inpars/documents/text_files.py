@@ -21,7 +21,7 @@ FALLBACK = "cp1252"  # Latin-1 with the quotation marks and dashes that Windows 
 NOT_TEXT = "not text (binary data)"
 CHUNK_BYTES = 1 << 18
 LINE_CHARACTERS = 1 << 13  # longer lines come in pieces, so that a file of one line needs no memory
-MOST_CONTROLS = 0.01  # of all bytes; terminal colours and form feeds occur in texts
+MAX_CONTROLS = 0.01  # of all bytes; terminal colours and form feeds occur in texts
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -45,7 +45,7 @@ def encoding_of(path: Path, fallback: str = FALLBACK) -> str:
         return marked
     if b"\0" in head:
         return _unmarked_wide(head, path)
-    if len(head.translate(None, _CONTROLS)) < (1 - MOST_CONTROLS) * len(head):
+    if len(head.translate(None, _CONTROLS)) < (1 - MAX_CONTROLS) * len(head):
         raise UnreadableFileError(NOT_TEXT, path=path)
     return "utf-8" if _is_utf8(path) else fallback
 

@@ -38,12 +38,14 @@ def token_counter(name: str) -> TokenCounter:
         )
     from tokenizers import Tokenizer
 
-    place = EMBEDDED[name].locate()[0] if name in EMBEDDED else Path(name).expanduser()
+    folder = EMBEDDED[name].locate()[0] if name in EMBEDDED else Path(name).expanduser()
     try:
-        tokenizer = Tokenizer.from_file(str(place / _FILE)) if place.is_dir() else Tokenizer.from_pretrained(name)
+        tokenizer = Tokenizer.from_file(str(folder / _FILE)) if folder.is_dir() else Tokenizer.from_pretrained(name)
     except Exception as error:  # the library has no errors of its own
         problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"--tokenizer {name}: no tokenizer there ({problem}); give words or {DEFAULT}") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    return lambda texts: [len(found.ids) for found in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+    return lambda texts: [
+        len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    ]

@@ -32,8 +32,8 @@ from inpars.storage import atomic_file, atomic_writer, read_lines
 from inpars.text.hashing import hex_key
 
 AGENT = f"inpars/{__version__}"
-MOST_BYTES = 64 << 20
-MOST_SITEMAPS = 100
+MAX_BYTES = 64 << 20
+MAX_SITEMAPS = 100
 TYPES = {
     "text/html": ".html",
     "application/xhtml+xml": ".xhtml",
@@ -82,28 +82,28 @@ class _Refused(Exception):
     """A page that is not had; its message is the reason."""
 
 
-def fetch(places: Iterable[str], options: FetchOptions, *, cache: Path, progress: Progress = SILENT) -> Fetched:
+def fetch(sources: Iterable[str], options: FetchOptions, *, cache: Path, progress: Progress = SILENT) -> Fetched:
     """The pages of addresses, of sitemaps' addresses, and of files with one address a line."""
-    client, found = _Client(options, cache), Fetched([], {}, {})
-    urls = list(dict.fromkeys(urldefrag(url).url for place in places for url in _named(place)))
+    client, fetched = _Client(options, cache), Fetched([], {}, {})
+    urls = list(dict.fromkeys(urldefrag(url).url for source in sources for url in _named(source)))
     waiting, pages = urls[::-1], dict[str, None]()
     for url in progress.track(_popped(waiting), total=None, description="fetch", unit="addresses"):
         if len(pages) >= options.max_urls:
-            found.failed.setdefault("beyond --max-urls", []).append(url)
+            fetched.failed.setdefault("beyond --max-urls", []).append(url)
             continue
         try:
-            page = client.get(url, found.remarks)
+            page = client.get(url, fetched.remarks)
         except _Refused as refusal:
-            found.failed.setdefault(str(refusal), []).append(url)
+            fetched.failed.setdefault(str(refusal), []).append(url)
             continue
-        inner = _sitemap(page.path) if client.sitemaps < MOST_SITEMAPS else None
+        inner = _sitemap(page.path) if client.sitemaps < MAX_SITEMAPS else None
         if inner is not None:
             client.sitemaps += 1
             waiting += [link for link in reversed(inner) if link not in pages and link not in waiting]
         elif url not in pages:
             pages[url] = None
-            found.files.append(SourceFile(page.path, as_id(url), url))
-    return found
+            fetched.files.append(SourceFile(page.path, as_id(url), url))
+    return fetched
 
 
 def _popped(waiting: list[str]) -> Iterator[str]:
@@ -111,16 +111,16 @@ def _popped(waiting: list[str]) -> Iterator[str]:
         yield waiting.pop()
 
 
-def _named(place: str) -> Iterator[str]:
+def _named(source: str) -> Iterator[str]:
     """The place itself where it is an address, else the lines of the file."""
-    if _is_address(place):
-        yield place
+    if _is_address(source):
+        yield source
         return
-    for number, line in read_lines(Path(place)):
+    for number, line in read_lines(Path(source)):
         url = line.strip()
         if not url.startswith("#"):
             if not _is_address(url):
-                raise DataFormatError("not an http address", path=place, line=number, excerpt=url)
+                raise DataFormatError("not an http address", path=source, line=number, excerpt=url)
             yield url
 
 
@@ -138,7 +138,7 @@ class _Client:
         self.sitemaps = 0
         self._options, self._folder = options, cache / "pages"
         self._robots: dict[str, RobotFileParser] = {}
-        self._asked = 0.0
+        self._last_request = 0.0
 
     def get(self, url: str, remarks: dict[str, list[str]]) -> _Page:
         """The page, from the cache where the server says it is still the same. Raises _Refused."""
@@ -146,7 +146,7 @@ class _Client:
             raise _Refused("forbidden by robots.txt")
         stored = self._stored(url)
         try:
-            return self._asked_for(url, stored)
+            return self._requested(url, stored)
         except urllib.error.HTTPError as error:
             if error.code == http.HTTPStatus.NOT_MODIFIED and stored is not None:
                 return stored
@@ -158,47 +158,47 @@ class _Client:
             remarks[as_id(url)] = [f"not reached now ({reason}), a copy from before is used"]
             return stored
 
-    def _asked_for(self, url: str, stored: _Page | None) -> _Page:
+    def _requested(self, url: str, stored: _Page | None) -> _Page:
         headers = {"User-Agent": AGENT, "Accept-Encoding": "gzip"}
         if stored is not None:
             headers |= {"If-None-Match": stored.etag} if stored.etag else {}
             headers |= {"If-Modified-Since": stored.modified} if stored.modified else {}
         with self._open(urllib.request.Request(url, headers=headers)) as answer:
-            body = answer.read(MOST_BYTES + 1)
-            if len(body) > MOST_BYTES:
-                raise _Refused(f"larger than {MOST_BYTES >> 20} MB")
+            body = answer.read(MAX_BYTES + 1)
+            if len(body) > MAX_BYTES:
+                raise _Refused(f"larger than {MAX_BYTES >> 20} MB")
             packing = (answer.headers.get("Content-Encoding") or "identity").lower()
             if packing in ("gzip", "x-gzip") or body.startswith(b"\x1f\x8b"):
                 body = _unpacked(body)
             elif packing != "identity":
                 raise _Refused(f"packed as {packing}, which was not asked for")
             suffix = _suffix(url, answer.headers.get_content_type())
-            told = {"etag": answer.headers.get("ETag", ""), "modified": answer.headers.get("Last-Modified", "")}
-        return self._keep(url, suffix, body, told)
+            validators = {"etag": answer.headers.get("ETag", ""), "modified": answer.headers.get("Last-Modified", "")}
+        return self._keep(url, suffix, body, validators)
 
     def _open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        time.sleep(max(0.0, self._asked + self._options.url_delay - time.monotonic()))
-        self._asked = time.monotonic()
+        time.sleep(max(0.0, self._last_request + self._options.url_delay - time.monotonic()))
+        self._last_request = time.monotonic()
         answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=self._options.url_timeout)
         return answer
 
-    def _keep(self, url: str, suffix: str, body: bytes, told: dict[str, str]) -> _Page:
-        folder = self._place(url)
+    def _keep(self, url: str, suffix: str, body: bytes, validators: dict[str, str]) -> _Page:
+        folder = self._page_folder(url)
         path = folder / f"page{suffix}"
         with atomic_file(path) as working:
             working.write_bytes(body)
         with atomic_writer(folder / "told.json") as stream:
-            json.dump({"path": path.name, "url": url, **told}, stream)
-        return _Page(path, url, told["etag"], told["modified"])
+            json.dump({"path": path.name, "url": url, **validators}, stream)
+        return _Page(path, url, validators["etag"], validators["modified"])
 
     def _stored(self, url: str) -> _Page | None:
         try:
-            told = parse_json((self._place(url) / "told.json").read_bytes())
-            return _Page(self._place(url) / told["path"], url, told["etag"], told["modified"])
+            fields = parse_json((self._page_folder(url) / "told.json").read_bytes())
+            return _Page(self._page_folder(url) / fields["path"], url, fields["etag"], fields["modified"])
         except (FileNotFoundError, JsonError, KeyError, TypeError):
             return None
 
-    def _place(self, url: str) -> Path:
+    def _page_folder(self, url: str) -> Path:
         return self._folder / hex_key(url, digits=24)
 
     def _may(self, url: str) -> bool:
@@ -219,12 +219,12 @@ class _Client:
 def _unpacked(body: bytes) -> bytes:
     """A gzipped body. Raises _Refused where it is broken or grows too large."""
     try:
-        found = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(body, MOST_BYTES + 1)
+        text = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(body, MAX_BYTES + 1)
     except (zlib.error, gzip.BadGzipFile):
         raise _Refused("broken gzip") from None
-    if len(found) > MOST_BYTES:
-        raise _Refused(f"larger than {MOST_BYTES >> 20} MB")
-    return found
+    if len(text) > MAX_BYTES:
+        raise _Refused(f"larger than {MAX_BYTES >> 20} MB")
+    return text
 
 
 def _suffix(url: str, content_type: str) -> str:
@@ -250,5 +250,5 @@ def _sitemap(path: Path) -> list[str] | None:
         return None
     if root.tag.rpartition("}")[2] not in ("urlset", "sitemapindex"):
         return None
-    places = (element.text or "" for element in root.iter() if element.tag.rpartition("}")[2] == "loc")
-    return [place.strip() for place in places if _is_address(place.strip())]
+    urls = (element.text or "" for element in root.iter() if element.tag.rpartition("}")[2] == "loc")
+    return [url.strip() for url in urls if _is_address(url.strip())]

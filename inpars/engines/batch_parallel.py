@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-LEAST_BATCHES = 2  # a thread; with fewer the threads share each batch, which is done sooner
+MIN_BATCHES = 2  # a thread; with fewer the threads share each batch, which is done sooner
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,7 +26,7 @@ _making = Lock()
 _thread = local()
 
 
-def side_by_side(
+def map_batches(
     work: Callable[[Item], Result], items: Sequence[Item], *, wanted: bool = True, planned: int | None = None
 ) -> Iterator[Result]:
     """`work` of each item, in order, by as many threads as torch has; one after the other where there are few.
@@ -34,28 +34,30 @@ def side_by_side(
     `planned` is the number of items without those that an interrupted run has done: the choice is that run's.
     `work` must be safe to call from several threads, and set torch's modes (inference, autocast) itself.
     """
-    if not wanted or not worth_it(len(items) if planned is None else planned):
+    if not wanted or not should_parallelize(len(items) if planned is None else planned):
         return map(work, items)
     return _pool(torch.get_num_threads()).map(work, items)
 
 
-def worth_it(items: int) -> bool:
+def should_parallelize(items: int) -> bool:
     """Whether there are threads for so many items, and enough items for them."""
     threads = torch.get_num_threads()
-    return threads > 1 and not in_lone_thread() and items >= LEAST_BATCHES * threads
+    return threads > 1 and not in_worker_thread() and items >= MIN_BATCHES * threads
 
 
-def each_alone(work: Callable[[Item], Result], items: Iterable[Item], stop: Callable[[], None]) -> Iterator[Result]:
+def map_single_threaded(
+    work: Callable[[Item], Result], items: Iterable[Item], stop: Callable[[], None]
+) -> Iterator[Result]:
     """`work` of each item, in order, as many at once as torch has threads, each by one thread however few there are.
 
     So what comes out does not depend on the number of threads. Items are taken when there is a thread for them. `stop`
     is called where no more results are wanted, so that long work can end.
     """
     threads = torch.get_num_threads()
-    if threads == 1 or in_lone_thread():
+    if threads == 1 or in_worker_thread():
         yield from map(work, items)
         return
-    pool, waiting, done = _pool(threads), deque[Future[Result]](), False
+    pool, waiting, finished = _pool(threads), deque[Future[Result]](), False
     try:
         for item in items:
             waiting.append(pool.submit(work, item))
@@ -63,15 +65,15 @@ def each_alone(work: Callable[[Item], Result], items: Iterable[Item], stop: Call
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-        done = True
+        finished = True
     finally:
         for future in waiting:
             future.cancel()
-        if not done:
+        if not finished:
             stop()
 
 
-def in_lone_thread() -> bool:
+def in_worker_thread() -> bool:
     """Whether the caller is one of the threads that work side by side."""
     return getattr(_thread, "is_alone", False)
 

@@ -104,41 +104,41 @@ def chosen_form(
 
     `subject` says what is computed of the network. Raises ConfigError where OpenVINO was named and cannot compute it.
     """
-    wanted = engine()
-    if wanted == "torch" or network.device.type != "cpu":
+    name = engine()
+    if name == "torch" or network.device.type != "cpu":
         return None
-    if wanted != "auto":
-        return _named(network, wanted, dtype, forms)
-    many = sum(weight.numel() for weight in network.parameters()) >= MIN_PARAMETERS
+    if name != "auto":
+        return _named(network, name, dtype, forms)
+    is_large = sum(weight.numel() for weight in network.parameters()) >= MIN_PARAMETERS
     tried = [name for name in forms.tried if name == "torch-int8" or has_openvino()]
-    if dtype != "auto" or not many or not tried:
+    if dtype != "auto" or not is_large or not tried:
         return None
     return _tried(network, subject, forms, tried, model)
 
 
 def _named(
     network: Any,  # noqa: ANN401
-    wanted: EngineName,
+    name: EngineName,
     dtype: DtypeName,
     forms: Forms[Form],
 ) -> Form:
-    kind, maker = type(network).__name__, "torch" if wanted == "torch-int8" else "OpenVINO"
-    if not _computes_in(wanted, dtype):
-        problem = f"--engine-backend {wanted}: {maker} does not compute in {dtype} here; leave one of the two out"
+    kind, maker = type(network).__name__, "torch" if name == "torch-int8" else "OpenVINO"
+    if not _computes_in(name, dtype):
+        problem = f"--engine-backend {name}: {maker} does not compute in {dtype} here; leave one of the two out"
         raise ConfigError(problem)
     try:
-        found = forms.agreeing(wanted)
+        form = forms.agreeing(name)
     except UNFIT as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        problem = f"--engine-backend {wanted}: {maker} cannot compute a {kind} ({reason}); leave it out"
+        problem = f"--engine-backend {name}: {maker} cannot compute a {kind} ({reason}); leave it out"
         raise ConfigError(problem) from error
-    if found is None:
-        raise ConfigError(f"--engine-backend {wanted}: it and torch disagree on this {kind}; leave it out")
-    return found
+    if form is None:
+        raise ConfigError(f"--engine-backend {name}: it and torch disagree on this {kind}; leave it out")
+    return form
 
 
-def _computes_in(wanted: EngineName, dtype: DtypeName) -> bool:
-    if wanted == "torch-int8":
+def _computes_in(name: EngineName, dtype: DtypeName) -> bool:
+    if name == "torch-int8":
         return dtype in ("auto", "float32")
     from inpars.engines.openvino_network import computes_in
 
@@ -154,10 +154,10 @@ def _tried(
 ) -> Form | None:
     from inpars.engines.fingerprints import weights_fingerprint
 
-    made: dict[str, Form | None] = {}
+    loaded_forms: dict[str, Form | None] = {}
 
     def time_openvino(name: EngineName) -> float | None:
-        form = made[name] = _form_if_any(forms, name)
+        form = loaded_forms[name] = _form_if_any(forms, name)
         return None if form is None else forms.seconds(form)
 
     trials: dict[str, trial.Trial] = {"torch": forms.seconds_of_torch}
@@ -165,7 +165,7 @@ def _tried(
     best = trial.fastest(model, f"{subject}\0{weights_fingerprint(network)}\0{torch.get_num_threads()}", trials)
     if best == "torch":
         return None
-    return made[best] if best in made else _form_if_any(forms, best)  # type: ignore[arg-type]
+    return loaded_forms[best] if best in loaded_forms else _form_if_any(forms, best)  # type: ignore[arg-type]
 
 
 def _form_if_any(forms: Forms[Form], name: EngineName) -> Form | None:
@@ -178,10 +178,10 @@ def _form_if_any(forms: Forms[Form], name: EngineName) -> Form | None:
 
 def processor_seconds(work: Callable[[], Any], times: int = TIMED) -> float:
     """Processor time of some work, the fastest of a few times."""
-    found: list[float] = []
-    while len(found) < 2 or (len(found) <= times and sum(found) < ENOUGH_SECONDS):  # the first warms up
+    seconds: list[float] = []
+    while len(seconds) < 2 or (len(seconds) <= times and sum(seconds) < ENOUGH_SECONDS):  # the first warms up
         start = time.process_time()
         with torch.inference_mode():
             work()
-        found.append(time.process_time() - start)
-    return min(found[1:])
+        seconds.append(time.process_time() - start)
+    return min(seconds[1:])

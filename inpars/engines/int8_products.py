@@ -35,12 +35,12 @@ class Int8Linear(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """The product in float32, from inputs (..., width)."""
         rounded, scales = _rounded(inputs)
-        found: Tensor = torch.ops.onednn.qlinear_pointwise(
+        product: Tensor = torch.ops.onednn.qlinear_pointwise(
             rounded, 1.0, ZERO, self._packed, self._scales, self._zeros, None,
             1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
-        found = found.view(*inputs.shape[:-1], -1).mul_(scales)
-        return found if self._bias is None else found.add_(self._bias)
+        product = product.view(*inputs.shape[:-1], -1).mul_(scales)
+        return product if self._bias is None else product.add_(self._bias)
 
 
 _last = local()
@@ -56,8 +56,8 @@ def _rounded(inputs: Tensor) -> tuple[Tensor, Tensor]:
         scales = inputs.abs().amax(-1, keepdim=True).float().clamp(min=TINY) / INPUT_LEVELS
         rounded = (inputs / scales).add_(ZERO + 0.5).to(torch.uint8).flatten(0, -2)
         _last.inputs, _last.found = inputs, (rounded, scales)
-    found: tuple[Tensor, Tensor] = _last.found
-    return found
+    result: tuple[Tensor, Tensor] = _last.found
+    return result
 
 
 def with_int8_products(network: Any) -> Any:  # noqa: ANN401
@@ -66,11 +66,11 @@ def with_int8_products(network: Any) -> Any:  # noqa: ANN401
     Raises one of `networks.UNFIT` where it has no such layers, or torch or processor cannot.
     """
     shared = {id(weight): weight for weight in (*network.parameters(), *network.buffers())}
-    found = copy.deepcopy(network, shared)
-    head = found.get_output_embeddings() if hasattr(found, "get_output_embeddings") else None
+    rounded = copy.deepcopy(network, shared)
+    head = rounded.get_output_embeddings() if hasattr(rounded, "get_output_embeddings") else None
     layers = [
         (parent, name, layer)
-        for parent in list(found.modules())
+        for parent in list(rounded.modules())
         for name, layer in parent.named_children()
         if type(layer) is nn.Linear and layer is not head
     ]
@@ -78,4 +78,4 @@ def with_int8_products(network: Any) -> Any:  # noqa: ANN401
         raise ValueError("no linear layers in float32")
     for parent, name, layer in layers:
         setattr(parent, name, Int8Linear(layer))
-    return found
+    return rounded

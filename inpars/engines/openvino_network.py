@@ -70,9 +70,9 @@ class OpenVinoFunction:
         """The output, in float32."""
         if not hasattr(self._of_thread, "request"):
             self._of_thread.request = self._compiled.create_infer_request()
-        given = {place: np.ascontiguousarray(tensor.numpy()) for place, tensor in enumerate(inputs)}
-        found = self._of_thread.request.infer(given, share_inputs=True)
-        return torch.from_numpy(np.array(found[0]))  # the request's own memory is written again
+        arrays = {number: np.ascontiguousarray(tensor.numpy()) for number, tensor in enumerate(inputs)}
+        outputs = self._of_thread.request.infer(arrays, share_inputs=True)
+        return torch.from_numpy(np.array(outputs[0]))  # the request's own memory is written again
 
 
 class OpenVinoNetwork(nn.Module):
@@ -93,7 +93,7 @@ class OpenVinoNetwork(nn.Module):
         example = probe(network, 2, 8)
         self._inputs = list(example)
         self._function = OpenVinoFunction(
-            network, lambda own: _OneOutput(own, output, self._inputs), example, output, int8=int8, dtype=dtype
+            network, lambda traced: _OneOutput(traced, output, self._inputs), example, output, int8=int8, dtype=dtype
         )
 
     @property
@@ -124,8 +124,8 @@ class _Outputs(SimpleNamespace):
         super().__init__(last_hidden_state=states)
 
     def __getitem__(self, key: int | str) -> Tensor:
-        found: Tensor = self.last_hidden_state if key == 0 else getattr(self, str(key))
-        return found
+        tensor: Tensor = self.last_hidden_state if key == 0 else getattr(self, str(key))
+        return tensor
 
     def __contains__(self, key: object) -> bool:
         return key == "last_hidden_state"
@@ -136,11 +136,11 @@ def agrees(network: Any, other: Any, output: Output, tolerance: float) -> bool: 
     for texts, tokens in ((8, 12), (9, 40)):
         inputs = probe(network, texts, tokens)
         inputs["attention_mask"][0, tokens // 2 :] = 0
-        shown = inputs["attention_mask"] > 0
+        visible = inputs["attention_mask"] > 0
         with torch.inference_mode():
             one, two = (getattr(each(**inputs), output).float() for each in (network, other))
         if output == "last_hidden_state":
-            one, two = one[shown], two[shown]
+            one, two = one[visible], two[visible]
         if one.shape != two.shape or not (one - two).square().mean().sqrt() <= tolerance * one.std() + 1e-6:
             return False
     return True
@@ -201,8 +201,8 @@ def _converted(
         warnings.simplefilter("ignore")  # of tracing: what it keeps as a constant is tried with other lengths
         traced = _traced(module(network), tuple(example.values()))
         graph = openvino.convert_model(traced)
-        for given, name in zip(graph.inputs, example, strict=True):
-            given.get_tensor().set_names({name})
+        for graph_input, name in zip(graph.inputs, example, strict=True):
+            graph_input.get_tensor().set_names({name})
         if int8:
             heads = _nncf().IgnoredScope(patterns=[".*classifier.*"], validate=False)  # wrong with several streams
             graph = _nncf().compress_weights(graph, mode=_nncf().CompressWeightsMode.INT8_SYM, ignored_scope=heads)
@@ -224,8 +224,8 @@ class _OneOutput(nn.Module):
         self._network, self._output, self._inputs = network, output, inputs
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        found: Tensor = getattr(self._network(**dict(zip(self._inputs, inputs, strict=True))), self._output)
-        return found
+        tensor: Tensor = getattr(self._network(**dict(zip(self._inputs, inputs, strict=True))), self._output)
+        return tensor
 
 
 def _compiled(graph: Path, precision: str) -> Any:  # noqa: ANN401

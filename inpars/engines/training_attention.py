@@ -51,36 +51,36 @@ def _attention(
     suits = dropout == 0 and _suits(module, query) and query.shape[1] == key.shape[1] and key.shape == value.shape
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if suits and query.shape[2] <= FEW_QUERIES < key.shape[2]:
-        found = attend_from_few(query, key, value, attention_mask, position_bias, scale)
-        return found.transpose(1, 2).contiguous(), None
+        output = attend_from_few(query, key, value, attention_mask, position_bias, scale)
+        return output.transpose(1, 2).contiguous(), None
     if not (suits and 1 < query.shape[2] == key.shape[2] and _hides_keys_alone(attention_mask)):
         others |= {} if position_bias is None else {"position_bias": position_bias}
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
         )
-    shown = None if attention_mask is None else attention_mask[:, 0, 0]  # (texts, tokens)
+    visible = None if attention_mask is None else attention_mask[:, 0, 0]  # (texts, tokens)
     if position_bias is None:
-        found = attend_with_gradients(query, key, value, shown, scale)
+        output = attend_with_gradients(query, key, value, visible, scale)
     else:
-        found = attend_with_biases(query, key, value, position_bias, shown, scale)
-    return found.transpose(1, 2).contiguous(), None
+        output = attend_with_biases(query, key, value, position_bias, visible, scale)
+    return output.transpose(1, 2).contiguous(), None
 
 
-def attend_with_gradients(query: Tensor, key: Tensor, value: Tensor, shown: Tensor | None, scale: float) -> Tensor:
+def attend_with_gradients(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, scale: float) -> Tensor:
     """Attention of bfloat16 (texts, heads, tokens, width) to the keys of the tokens shown, (texts, tokens)."""
-    found: Tensor = _Attention.apply(query, key, value, shown, scale)  # type: ignore[no-untyped-call]
-    return found
+    output: Tensor = _Attention.apply(query, key, value, visible, scale)  # type: ignore[no-untyped-call]
+    return output
 
 
 def attend_with_biases(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, shown: Tensor | None, scale: float
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, visible: Tensor | None, scale: float
 ) -> Tensor:
     """The same with a bias of each pair of positions, (1, heads, tokens, tokens), which learns too (T5)."""
     texts, _, tokens, _ = query.shape
-    places = torch.arange(1, tokens + 1)
-    ends = [tokens] * texts if shown is None else (shown * places).amax(1).clamp(min=1).tolist()
-    found: Tensor = _BiasedAttention.apply(query, key, value, bias, shown, ends, scale)  # type: ignore[no-untyped-call]
-    return found
+    positions = torch.arange(1, tokens + 1)
+    ends = [tokens] * texts if visible is None else (visible * positions).amax(1).clamp(min=1).tolist()
+    output: Tensor = _BiasedAttention.apply(query, key, value, bias, visible, ends, scale)  # type: ignore[no-untyped-call]
+    return output
 
 
 def attend_from_few(
@@ -96,27 +96,27 @@ def attend_from_few(
 
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, shown: Tensor | None, scale: float) -> Tensor:  # noqa: ANN401
-        mask = None if shown is None else _bias(shown)[:, None, None].expand(-1, 1, query.shape[2], -1)
-        found, log_sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, scale: float) -> Tensor:  # noqa: ANN401
+        mask = None if visible is None else _bias(visible)[:, None, None].expand(-1, 1, query.shape[2], -1)
+        output, log_sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             query, key, value, attn_mask=mask, scale=scale
         )
-        ctx.save_for_backward(query, key, value, found, log_sums, shown)
+        ctx.save_for_backward(query, key, value, output, log_sums, visible)
         ctx.scale = scale
-        return found  # type: ignore[no-any-return]
+        return output  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        query, key, value, found, log_sums, shown = ctx.saved_tensors
+        query, key, value, output, log_sums, visible = ctx.saved_tensors
         texts, heads, tokens, _ = query.shape
         results = _empty(query, 3)
         ones = query.new_ones(heads, tokens, 1)
         zeros = torch.zeros_like(ones)
-        hidden = None if shown is None else _bias(shown)[:, None, :, None].expand(-1, heads, -1, -1)
+        hidden = None if visible is None else _bias(visible)[:, None, :, None].expand(-1, heads, -1, -1)
         for text in range(texts):
-            own = query[text].contiguous(), key[text].contiguous(), value[text], gradient[text].contiguous()
+            tensors = query[text].contiguous(), key[text].contiguous(), value[text], gradient[text].contiguous()
             mask = zeros if hidden is None else hidden[text]
-            part = _gradients(*own, found[text], log_sums[text].view(heads, tokens, 1), ctx.scale, ones, mask)
+            part = _gradients(*tensors, output[text], log_sums[text].view(heads, tokens, 1), ctx.scale, ones, mask)
             torch.stack(part[:3], out=results[:, text])
         results[:2].mul_(ctx.scale)
         return results[0], results[1], results[2], None, None
@@ -132,38 +132,42 @@ class _BiasedAttention(torch.autograd.Function):
         key: Tensor,
         value: Tensor,
         bias: Tensor,
-        shown: Tensor | None,
+        visible: Tensor | None,
         ends: Sequence[int],
         scale: float,
     ) -> Tensor:
-        found, log_sums = _empty(query, 1)[0], query.new_zeros(query.shape[:3], dtype=torch.float32)
+        output, log_sums = _empty(query, 1)[0], query.new_zeros(query.shape[:3], dtype=torch.float32)
         for text, end in enumerate(ends):
-            own = (part[text : text + 1, :, :end] for part in (query, key, value))
+            tensors = (part[text : text + 1, :, :end] for part in (query, key, value))
             mask = bias[:, :, :end, :end]
-            if shown is not None and not shown[text, :end].all():
-                mask = mask + _bias(shown[text, :end])
+            if visible is not None and not visible[text, :end].all():
+                mask = mask + _bias(visible[text, :end])
             result, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-                *own, attn_mask=mask.float(), scale=scale
+                *tensors, attn_mask=mask.float(), scale=scale
             )
-            found[text, :, end:] = 0
-            found[text, :, :end], log_sums[text, :, :end] = result[0], sums.view(-1, end)
-        ctx.save_for_backward(query, key, value, bias, shown, found, log_sums)
+            output[text, :, end:] = 0
+            output[text, :, :end], log_sums[text, :, :end] = result[0], sums.view(-1, end)
+        ctx.save_for_backward(query, key, value, bias, visible, output, log_sums)
         ctx.ends, ctx.scale = ends, scale
-        return found
+        return output
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        query, key, value, bias, shown, found, log_sums = ctx.saved_tensors
+        query, key, value, bias, visible, output, log_sums = ctx.saved_tensors
         results = _empty(query, 3)
         of_bias, rounded = torch.zeros_like(bias, dtype=torch.float32), bias[0].bfloat16()
         for text, end in enumerate(ctx.ends):
-            asking, asked, values, wanted, got = (
-                part[text, :, :end].contiguous() for part in (query, key, value, gradient, found)
+            queries, keys, values, gradients, outputs = (
+                part[text, :, :end].contiguous() for part in (query, key, value, gradient, output)
             )
             ones = query.new_ones(query.shape[1], end, 1)
-            mask = torch.zeros_like(ones) if shown is None else _bias(shown[text, :end])[None, :, None].expand_as(ones)
+            mask = (
+                torch.zeros_like(ones) if visible is None else _bias(visible[text, :end])[None, :, None].expand_as(ones)
+            )
             sums, biases = log_sums[text, :, :end, None], rounded[:, :end, :end]
-            *parts, of_scores = _gradients(asking, asked, values, wanted, got, sums, ctx.scale, ones, mask, biases)
+            *parts, of_scores = _gradients(
+                queries, keys, values, gradients, outputs, sums, ctx.scale, ones, mask, biases
+            )
             results[:, text, :, end:] = 0
             for result, part in zip(results, parts, strict=True):
                 result[text, :, :end] = part
@@ -179,7 +183,7 @@ def _gradients(
     key: Tensor,
     value: Tensor,
     gradient: Tensor,
-    found: Tensor,
+    output: Tensor,
     log_sums: Tensor,
     scale: float,
     ones: Tensor,
@@ -187,22 +191,22 @@ def _gradients(
     bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of one text's queries and keys, the scale left out, its values, (heads, tokens, width), and scores."""
-    asking = torch.cat([query, *_in_two(-log_sums / scale), ones], dim=-1)
-    asked = torch.cat([key, ones, ones, mask], dim=-1)
+    extended_queries = torch.cat([query, *_in_two(-log_sums / scale), ones], dim=-1)
+    extended_keys = torch.cat([key, ones, ones, mask], dim=-1)
     # scaled within the product: a query times the scale, rounded, would change the larger scores
     start, share = (ones, 0) if bias is None else (bias, 1)
-    weights = torch.baddbmm(start, asking, asked.transpose(1, 2), beta=share, alpha=scale).exp_()
+    weights = torch.baddbmm(start, extended_queries, extended_keys.transpose(1, 2), beta=share, alpha=scale).exp_()
     of_values = weights.transpose(1, 2) @ gradient
-    means = (gradient.float() * found.float()).sum(-1, keepdim=True)
+    means = (gradient.float() * output.float()).sum(-1, keepdim=True)
     changes = torch.cat([gradient, *_in_two(-means)], dim=-1)
     weights.mul_(changes @ torch.cat([value, ones, ones], dim=-1).transpose(1, 2))
     return weights @ key, weights.transpose(1, 2) @ query, of_values, weights
 
 
-def _empty(like: Tensor, count: int) -> Tensor:
+def _empty(tensor: Tensor, count: int) -> Tensor:
     """So many of (texts, heads, tokens, width) in the network's own order of (texts, tokens, heads, width)."""
-    texts, heads, tokens, width = like.shape
-    return like.new_empty(count, texts, tokens, heads, width).transpose(2, 3)
+    texts, heads, tokens, width = tensor.shape
+    return tensor.new_empty(count, texts, tokens, heads, width).transpose(2, 3)
 
 
 def _in_two(numbers: Tensor) -> tuple[Tensor, Tensor]:
@@ -211,8 +215,8 @@ def _in_two(numbers: Tensor) -> tuple[Tensor, Tensor]:
     return large, (numbers - large.float()).bfloat16()
 
 
-def _bias(shown: Tensor) -> Tensor:
-    return torch.zeros(shown.shape, dtype=torch.bfloat16, device=shown.device).masked_fill_(~shown, HIDDEN)
+def _bias(visible: Tensor) -> Tensor:
+    return torch.zeros(visible.shape, dtype=torch.bfloat16, device=visible.device).masked_fill_(~visible, HIDDEN)
 
 
 def _suits(module: nn.Module, query: Tensor) -> bool:

@@ -41,8 +41,8 @@ def fastest(model: str, subject: str, trials: Mapping[str, Trial]) -> str:
     path = cache_folder() / "engines" / f"{_key(subject, trials)}.json"
     if (known := _remembered(path, trials)) is not None:
         return known
-    shown = f"choosing the engine for {model} on this machine (once, remembered in the cache)"
-    names = _progress[0].track(trials, total=len(trials), description=shown, unit="engines")
+    description = f"choosing the engine for {model} on this machine (once, remembered in the cache)"
+    names = _progress[0].track(trials, total=len(trials), description=description, unit="engines")
     seconds = {name: trials[name]() for name in names}
     best = next(iter(trials))
     for name, spent in seconds.items():
@@ -64,8 +64,8 @@ def _key(subject: str, trials: Mapping[str, Trial]) -> str:
 
 def _remembered(path: Path, trials: Mapping[str, Trial]) -> str | None:
     try:
-        found = parse_json(path.read_bytes())
+        stored = parse_json(path.read_bytes())
     except (FileNotFoundError, JsonError):
         return None
-    name = found.get("engine") if isinstance(found, dict) else None
+    name = stored.get("engine") if isinstance(stored, dict) else None
     return name if name in trials else None

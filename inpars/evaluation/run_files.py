@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from inpars.fields import MOST_DIGITS
+from inpars.fields import MAX_DIGITS
 from inpars.formats import parse_run_line
 from inpars.records import Run
 from inpars.storage import decode_line, open_lines
@@ -97,7 +97,7 @@ def _rows(path: Path) -> Iterator[tuple[str, str, int, float | None]]:
             try:
                 query, _, doc_id, rank, score, _ = raw.split()
                 value = float(score)
-                if value - value != 0.0 or len(rank) > MOST_DIGITS or b"_" in score or not raw.isascii():
+                if value - value != 0.0 or len(rank) > MAX_DIGITS or b"_" in score or not raw.isascii():
                     raise ValueError  # infinite, or what Python reads and trec_eval does not, or blanks beyond ASCII's
                 if query != latest:
                     latest, query_id = query, query.decode()
@@ -117,7 +117,7 @@ def _careful(line: str, path: Path, number: int) -> tuple[str, str, int, float |
 
 
 def _rank(text: bytes) -> int:
-    return int(text) if text.isdigit() and len(text) <= MOST_DIGITS else NO_RANK
+    return int(text) if text.isdigit() and len(text) <= MAX_DIGITS else NO_RANK
 
 
 def _tag(path: Path) -> str:

@@ -30,7 +30,7 @@ LEVEL = 0.05  # of tests; intervals hold the rest
 POWER = 0.8  # chance to see a difference of the size that is called detectable
 FEWEST_QUERIES = 10  # for a test
 WORTHWHILE = 0.05  # the true difference for which the number of queries is named
-MOST_QUERIES = 1_000_000  # that anybody is told to judge
+MAX_QUERIES = 1_000_000  # that anybody is told to judge
 BLOCK_NUMBERS = 4_000_000  # random numbers held in memory at once
 ROUNDING = 1e-12  # differences of means below this come from the order of additions
 COUNT_ROUNDING = 1e-6  # the same of numbers of permutations
@@ -236,12 +236,12 @@ def queries_needed(differences: Sequence[float] | Values, difference: float = WO
     """How many queries of this spread show such a true difference, at 5%, with 80% chance; None where nobody knows."""
     if len(differences) < 2:
         return None
-    deviation, fewest, most = float(np.std(differences, ddof=1)), FEWEST_QUERIES - 1, MOST_QUERIES
+    deviation, fewest, most = float(np.std(differences, ddof=1)), FEWEST_QUERIES - 1, MAX_QUERIES
     while most - fewest > 1:
         count = (fewest + most) // 2
         enough = _reach(count) * deviation / math.sqrt(count) <= difference
         fewest, most = (fewest, count) if enough else (count, most)
-    return most if most < MOST_QUERIES else None
+    return most if most < MAX_QUERIES else None
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

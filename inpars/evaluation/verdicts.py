@@ -14,7 +14,7 @@ MANY_TIES = 0.1  # share of queries with ties among the first ten
 LITTLE_JUDGED = 0.7  # Judged@10 of pooled judgements
 JUDGED_LESS = 0.1  # Judged@10 below the baseline's
 NAMED_QUERIES = 3
-LEAST_SHOWN = 0.0005  # a detectable difference that would be shown as 0.000
+MIN_SHOWN = 0.0005  # a detectable difference that would be shown as 0.000
 TAILS = {"score": "scores rank here", "file": "the order of the file ranks here"}
 
 
@@ -51,7 +51,7 @@ def adjustment_in_words(differences: Collection[Difference]) -> str:
 
 def power_in_words(metric: str, difference: Difference) -> str:
     """How small a difference the queries can show, and how many show a small one; empty where nobody can say."""
-    if difference.detectable is not None and difference.detectable < LEAST_SHOWN:
+    if difference.detectable is not None and difference.detectable < MIN_SHOWN:
         return ""
     count, needed = difference.queries, difference.queries_needed
     if not difference.is_tested:

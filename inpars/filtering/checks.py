@@ -94,30 +94,30 @@ class Guards:
     """Why a query is left out, seen for itself."""
 
     options: FilterOptions
-    surroundings: FilterContext
+    context: FilterContext
     _examples: set[tuple[str, ...]] = field(init=False)
     _is_foreign: Callable[[str], bool] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         """Check the settings, and load what they need."""
         check(self.options)
-        self._examples = {words(example) for example in self.surroundings.example_queries}
+        self._examples = {words(example) for example in self.context.example_queries}
         if self.options.languages is not None:
             names = [name.strip() for name in self.options.languages.split(",") if name.strip()]
             if not names:
                 raise ConfigError("--languages names none; write en or en,de")
             self._is_foreign = language_check(names)
 
-    def reason(self, query: SyntheticQuery, found: Sequence[str], own_text: str | None) -> str | None:
-        """The first reason that holds; `found` are the query's words, `own_text` the document's in its record."""
-        reason = self._cheap_reason(query, found)
+    def reason(self, query: SyntheticQuery, query_words: Sequence[str], own_text: str | None) -> str | None:
+        """The first reason that holds; `query_words` are the query's words, `own_text` the document's in its record."""
+        reason = self._cheap_reason(query, query_words)
         if reason is None and self._is_foreign is not None and self._is_foreign(query.text):
             reason = "language"
         if reason is None and self.options.drop_copied and is_copied(query.text, self._document(query, own_text)):
             reason = "copied"
         return reason
 
-    def _cheap_reason(self, query: SyntheticQuery, found: Sequence[str]) -> str | None:
+    def _cheap_reason(self, query: SyntheticQuery, query_words: Sequence[str]) -> str | None:
         options, tokens = self.options, len(query.token_log_probs)
         counted = query.log_prob_kind != "absent"  # else nobody knows how many tokens there are
         checks: Iterable[tuple[str, bool]] = (
@@ -126,14 +126,14 @@ class Guards:
             ("no_stop", options.drop_unstopped and query.finish_reason == "length"),
             ("too_short", counted and tokens < options.min_tokens),
             ("too_long", counted and options.max_tokens is not None and tokens > options.max_tokens),
-            ("too_few_words", len(found) < options.min_words),
-            ("too_many_words", options.max_words is not None and len(found) > options.max_words),
-            ("prompt_example", tuple(found) in self._examples),
+            ("too_few_words", len(query_words) < options.min_words),
+            ("too_many_words", options.max_words is not None and len(query_words) > options.max_words),
+            ("prompt_example", tuple(query_words) in self._examples),
         )
         return next((name for name, holds in checks if holds), None)
 
     def _document(self, query: SyntheticQuery, own_text: str | None) -> str:
         if query.may_stand_above and own_text:
             return own_text  # the text below the heading, which may be the query itself
-        look_up = self.surroundings.document_text
+        look_up = self.context.document_text
         return (own_text if look_up is None else look_up(query.doc_id)) or ""

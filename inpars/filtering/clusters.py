@@ -15,7 +15,7 @@ from sklearn.cluster import MiniBatchKMeans
 
 from inpars.batches import chunks
 
-MOST_CLUSTERS = 1000
+MAX_CLUSTERS = 1000
 SAMPLE = 100_000  # embeddings that the centres are learnt from at most
 BLOCK = 10_000
 
@@ -25,7 +25,7 @@ Labels = npt.NDArray[np.int64]
 
 def default_clusters(queries: int) -> int:
     """The square root of the number of queries, from 2 to 1,000."""
-    return max(2, min(MOST_CLUSTERS, round(math.sqrt(queries))))
+    return max(2, min(MAX_CLUSTERS, round(math.sqrt(queries))))
 
 
 def cluster(
@@ -33,22 +33,22 @@ def cluster(
     total: int,
     clusters: int,
     seed: int,
-    told: Callable[[int], None] = lambda _: None,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Labels]:
-    """Block by block the cluster of each of `total` embeddings, read twice; `told` hears how many are done."""
+    """Block by block the cluster of each of `total` embeddings, read twice; `advance` hears how many are done."""
     chosen = np.sort(np.random.default_rng(seed).permutation(total)[:SAMPLE])
     means = MiniBatchKMeans(n_clusters=min(clusters, total), random_state=seed, n_init=3, batch_size=4096)
     means.fit(_table(_at(embeddings(), chosen)))
     for block in chunks(embeddings(), BLOCK):
         labels = means.predict(_table(block))
-        told(len(labels))
+        advance(len(labels))
         yield labels.astype(np.int64)
 
 
-def _at(embeddings: Iterator[Embedding], places: Labels) -> list[Embedding]:
+def _at(embeddings: Iterator[Embedding], positions: Labels) -> list[Embedding]:
     """Those at ascending places."""
-    wanted = np.diff(places, prepend=-1) - 1  # how many are passed over before each
-    return [next(islice(embeddings, int(before), None)) for before in wanted]
+    gaps = np.diff(positions, prepend=-1) - 1  # how many are passed over before each
+    return [next(islice(embeddings, int(before), None)) for before in gaps]
 
 
 def _table(embeddings: Sequence[Embedding]) -> npt.NDArray[np.float32]:

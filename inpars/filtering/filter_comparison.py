@@ -49,7 +49,7 @@ class Measures:
 class Kept:
     """What one filter keeps."""
 
-    contender: FilterSpec
+    spec: FilterSpec
     positions: Positions  # best first
     measures: Measures
     curve: tuple[list[float], list[float]]  # ranks and scores of the pool, ordered by this filter's score
@@ -73,13 +73,13 @@ def compare(pool: QueryTable, options: FilterOptions, names: Sequence[str], k: i
     drop_unusable(pool, options)
     alive, dropped = pool.alive, pool.dropped()
     pool.scores[RANDOM] = _random_scores(pool.query_ids, seed)
-    contenders = [parse_contender(name, options.ranking) for name in names] or default_contenders(pool, options)
-    kept = [_keep(pool, alive, contender, k) for contender in contenders]
-    overlap = [[_jaccard(one.positions, other.positions) for other in kept] for one in kept]
-    return Comparison(k, measure(pool, alive), dropped, kept, overlap)
+    specs = [parse_filter_spec(name, options.ranking) for name in names] or default_filter_specs(pool, options)
+    selections = [_keep(pool, alive, spec, k) for spec in specs]
+    overlap = [[_jaccard(one.positions, other.positions) for other in selections] for one in selections]
+    return Comparison(k, measure(pool, alive), dropped, selections, overlap)
 
 
-def parse_contender(text: str, ranking: str) -> FilterSpec:
+def parse_filter_spec(text: str, ranking: str) -> FilterSpec:
     """Read a filter: `reranker`, `bm25_rank:max=20+mean_log_probs`, `random`, `spread:opening`. Raises ConfigError."""
     if text.startswith(SPREAD):
         return FilterSpec(text, ranking, spread_over=text.removeprefix(SPREAD))
@@ -91,50 +91,52 @@ def parse_contender(text: str, ranking: str) -> FilterSpec:
     return FilterSpec(text, selections[-1].name, selections)
 
 
-def default_contenders(pool: QueryTable, options: FilterOptions) -> list[FilterSpec]:
+def default_filter_specs(pool: QueryTable, options: FilterOptions) -> list[FilterSpec]:
     """Every score alone, chance, and the ranking score spread over openings and clusters."""
     names = [name for name in pool.scores if name not in (CLUSTER, RANDOM)]
     if pool.absent_log_probs:
         names = [name for name in names if name not in SCORES]
     groups = [OPENING, *([CLUSTER] if CLUSTER in pool.scores else [])]
-    return [parse_contender(name, options.ranking) for name in [*names, RANDOM, *(SPREAD + group for group in groups)]]
+    return [
+        parse_filter_spec(name, options.ranking) for name in [*names, RANDOM, *(SPREAD + group for group in groups)]
+    ]
 
 
 def measure(pool: QueryTable, positions: Positions, threshold: float | None = None) -> Measures:
     """Numbers about the queries at these positions."""
-    found = None
+    found_share = None
     if BM25_RANK in pool.scores:
         ranks = pool.scores[BM25_RANK][positions]
         known = ranks[~np.isnan(ranks)]
-        found = float(np.isfinite(known).mean()) if len(known) else None
+        found_share = float(np.isfinite(known).mean()) if len(known) else None
     return Measures(
         queries=len(positions),
         mean_words=float(pool.word_counts[positions].mean()) if len(positions) else None,
         openings=len(np.unique(pool.openings[positions])),
-        bm25_finds=found,
+        bm25_finds=found_share,
         threshold=threshold,
     )
 
 
-def _keep(pool: QueryTable, alive: Positions, contender: FilterSpec, k: int) -> Kept:
-    raw, goodness = pool.column(contender.ranking), pool.goodness(contender.ranking)
+def _keep(pool: QueryTable, alive: Positions, spec: FilterSpec, k: int) -> Kept:
+    raw, goodness = pool.column(spec.ranking), pool.goodness(spec.ranking)
     candidates = alive
-    for selection in contender.selections:
+    for selection in spec.selections:
         candidates = candidates[pool.known(selection.name)[candidates]]
         scores = pool.column(selection.name)[candidates]
         candidates = candidates[select(selection, scores, pool.ids[candidates])]
-    candidates = candidates[pool.known(contender.ranking)[candidates]]
-    mask = cut(pool, candidates, goodness[candidates], k, contender.spread_over)
+    candidates = candidates[pool.known(spec.ranking)[candidates]]
+    mask = cut(pool, candidates, goodness[candidates], k, spec.spread_over)
     inside = _ordered(candidates[mask], goodness, pool)
-    outside = _ordered(np.setdiff1d(alive[pool.known(contender.ranking)[alive]], inside), goodness, pool)
+    outside = _ordered(np.setdiff1d(alive[pool.known(spec.ranking)[alive]], inside), goodness, pool)
     threshold = float(raw[inside[-1]]) if len(inside) else None
     return Kept(
-        contender,
+        spec,
         inside,
         measure(pool, inside, threshold),
         _curve(raw[_ordered(candidates, goodness, pool)]),
-        [(int(place), float(raw[place])) for place in inside[-SAMPLES:]],
-        [(int(place), float(raw[place])) for place in outside[:SAMPLES]],
+        [(int(position), float(raw[position])) for position in inside[-SAMPLES:]],
+        [(int(position), float(raw[position])) for position in outside[:SAMPLES]],
     )
 
 
@@ -144,9 +146,9 @@ def _ordered(positions: Positions, goodness: Scores, pool: QueryTable) -> Positi
 
 def _curve(scores: Scores) -> tuple[list[float], list[float]]:
     """Some points of the scores from the best down; what is infinite has no place in a chart."""
-    shown = scores[np.isfinite(scores)]
-    ranks = np.unique(np.linspace(0, len(shown) - 1, CURVE_POINTS).astype(np.int64)) if len(shown) else np.arange(0)
-    return (ranks + 1).astype(float).tolist(), shown[ranks].tolist()
+    finite = scores[np.isfinite(scores)]
+    ranks = np.unique(np.linspace(0, len(finite) - 1, CURVE_POINTS).astype(np.int64)) if len(finite) else np.arange(0)
+    return (ranks + 1).astype(float).tolist(), finite[ranks].tolist()
 
 
 def _jaccard(one: Positions, other: Positions) -> float:

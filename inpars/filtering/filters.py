@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.filtering.checks import OPENING, FilterContext, FilterOptions
-from inpars.filtering.known_queries import MOST_COMPARED
+from inpars.filtering.known_queries import MAX_COMPARED
 from inpars.filtering.query_table import QueryTable, QueryTableBuilder, ScoringFunction
 from inpars.filtering.selections import Positions, Scores, best_first, parse_selection, select, spread_top_k, top_k
 from inpars.records import SyntheticQuery
@@ -52,28 +52,30 @@ class Filtered:
     dropped: Counter[str] = field(default_factory=Counter)
 
 
-NO_SURROUNDINGS = FilterContext()
+NO_CONTEXT = FilterContext()
 
 
 def filter_queries(
     queries: Sequence[SyntheticQuery],
     options: FilterOptions,
-    surroundings: FilterContext = NO_SURROUNDINGS,
+    context: FilterContext = NO_CONTEXT,
     scores: Mapping[str, Sequence[float]] | None = None,
 ) -> Filtered:
     """The queries that pass every guard and every selection; `scores` are columns beside the log-probs, NaN is unknown.
 
     Raises ConfigError and UnknownNameError for settings and scores that cannot work.
     """
-    gatherer = QueryTableBuilder(options, surroundings)
+    builder = QueryTableBuilder(options, context)
     for query in queries:
-        gatherer.add(query)
-    pool = gatherer.pool()
+        builder.add(query)
+    pool = builder.pool()
     pool.scores |= {name: np.asarray(values, dtype=np.float64) for name, values in (scores or {}).items()}
-    kept = choose(pool, options)
+    positions = choose(pool, options)
     ranking = pool.column(options.ranking).tolist()
-    verdicts = [FilterOutcome(query, ranking[place], pool.reason(place)) for place, query in enumerate(queries)]
-    return Filtered([verdicts[place] for place in kept], verdicts, pool.dropped())
+    outcomes = [
+        FilterOutcome(query, ranking[position], pool.reason(position)) for position, query in enumerate(queries)
+    ]
+    return Filtered([outcomes[position] for position in positions], outcomes, pool.dropped())
 
 
 def choose(pool: QueryTable, options: FilterOptions) -> Positions:
@@ -81,13 +83,13 @@ def choose(pool: QueryTable, options: FilterOptions) -> Positions:
     drop_unusable(pool, options)
     for selection in map(parse_selection, options.select):
         alive = pool.alive
-        kept = select(selection, pool.column(selection.name)[alive], pool.ids[alive])
-        pool.drop(alive[~kept], selection.name)
+        mask = select(selection, pool.column(selection.name)[alive], pool.ids[alive])
+        pool.drop(alive[~mask], selection.name)
     alive, goodness = pool.alive, pool.goodness(options.ranking)
     if options.limit is not None:
         ranked = alive[~pool.by_people[alive]]  # what people wrote is not measured by a model's likelihood
-        kept = cut(pool, ranked, goodness[ranked], options.limit, options.spread_over)
-        pool.drop(ranked[~kept], "below_top_k")
+        mask = cut(pool, ranked, goodness[ranked], options.limit, options.spread_over)
+        pool.drop(ranked[~mask], "below_top_k")
     alive = pool.alive
     return alive[best_first(goodness[alive], pool.ids[alive])]
 
@@ -110,7 +112,7 @@ def drop_unusable(pool: QueryTable, options: FilterOptions) -> None:
         pool.drop(ordered[repeated], "duplicate")
         ordered = ordered[~repeated]
     if options.drop_near_duplicates and pool.sketches is not None:
-        similar = near_duplicates(pool.sketches[ordered], options.near_duplicates_at, MOST_COMPARED)
+        similar = near_duplicates(pool.sketches[ordered], options.near_duplicates_at, MAX_COMPARED)
         pool.drop(ordered[similar], "near_duplicate")
 
 

@@ -12,7 +12,7 @@ from inpars.batches import slices
 from inpars.text.minhash import BANDS, Mask, Sketches, resembles_any, sketch_queries
 from inpars.text.words import words, words_key
 
-MOST_COMPARED = 50  # queries of one band that a query is compared with, so that time stays linear
+MAX_COMPARED = 50  # queries of one band that a query is compared with, so that time stays linear
 BLOCK = 4096
 
 
@@ -23,9 +23,9 @@ class KnownQueries:
         """Keep a hash of each query and its sketch."""
         keys, sketches = array("Q"), [sketch_queries(())]
         for block in slices(list(texts), BLOCK):
-            found = [words(text) for text in block]
-            keys.extend(map(words_key, found))
-            sketches.append(sketch_queries(found))
+            block_words = [words(text) for text in block]
+            keys.extend(map(words_key, block_words))
+            sketches.append(sketch_queries(block_words))
         self._keys = np.unique(np.array(keys, dtype=np.uint64))
         self._sketches = np.concatenate(sketches)
         self._threshold = threshold
@@ -35,16 +35,16 @@ class KnownQueries:
 
     def resembled(self, keys: npt.NDArray[np.uint64], sketches: Sketches) -> Mask:
         """Which queries have the same words as a known one, or nearly."""
-        found = np.isin(keys, self._keys)
+        matches = np.isin(keys, self._keys)
         if not len(self._keys):
-            return found
+            return matches
         bands = sketches.view(np.uint64)
         for band in range(BANDS):
             known = self._sorted[:, band]
             first = np.searchsorted(known, bands[:, band])
             hits = known[np.minimum(first, len(known) - 1)] == bands[:, band]
-            for row in np.flatnonzero(hits & ~found).tolist():
+            for row in np.flatnonzero(hits & ~matches).tolist():
                 end = np.searchsorted(known, bands[row, band], side="right")
-                others = self._orders[first[row] : min(int(end), int(first[row]) + MOST_COMPARED), band]
-                found[row] = resembles_any(self._sketches[others], sketches[row], self._threshold)
-        return found
+                others = self._orders[first[row] : min(int(end), int(first[row]) + MAX_COMPARED), band]
+                matches[row] = resembles_any(self._sketches[others], sketches[row], self._threshold)
+        return matches

@@ -10,23 +10,23 @@ from collections.abc import Callable, Collection
 
 from inpars.errors import MissingDependencyError, UnknownNameError
 
-SURE = 0.5  # of 43 English MS MARCO queries five have another likeliest language, none of them above 0.4
+MIN_CONFIDENCE = 0.5  # of 43 English MS MARCO queries five have another likeliest language, none of them above 0.4
 
 
-def language_check(wanted: Collection[str]) -> Callable[[str], bool]:
+def language_check(languages: Collection[str]) -> Callable[[str], bool]:
     """A function that says whether a text is in none of the wanted languages (ISO 639-1: `en`, `de`)."""
     try:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError as error:
         raise MissingDependencyError("py3langid", "for --languages", "pip install py3langid") from error
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    for name in wanted:
+    for name in languages:
         if name not in identifier.labels:
             raise UnknownNameError("language", name, identifier.labels)
-    chosen = frozenset(wanted)
+    allowed = frozenset(languages)
 
     def is_foreign(text: str) -> bool:
         name, share = identifier.rank(text)[0]
-        return name not in chosen and float(share) > SURE
+        return name not in allowed and float(share) > MIN_CONFIDENCE
 
     return is_foreign

@@ -47,9 +47,9 @@ def looks_of(queries: Iterable[SyntheticQuery], text_of: Callable[[str], str]) -
     """Look at each query, and at its document for copies."""
     counts, seen = dict.fromkeys(("good", "empty", "code", "copied", "duplicate"), 0), set[int]()
     for query in queries:
-        found = words(query.text)
-        key = words_key(found)
-        counts[_kind(query, found, key in seen, text_of)] += 1
+        query_words = words(query.text)
+        key = words_key(query_words)
+        counts[_kind(query, query_words, key in seen, text_of)] += 1
         seen.add(key)
     return Looks(queries=sum(counts.values()), **counts)
 
@@ -59,8 +59,8 @@ def is_code(text: str) -> bool:
     return bool(_CODE.search(text))
 
 
-def _kind(query: SyntheticQuery, found: tuple[str, ...], known: bool, text_of: Callable[[str], str]) -> str:
-    if not found:
+def _kind(query: SyntheticQuery, query_words: tuple[str, ...], known: bool, text_of: Callable[[str], str]) -> str:
+    if not query_words:
         return "empty"
     if is_code(query.text):
         return "code"

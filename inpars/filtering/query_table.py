@@ -108,12 +108,12 @@ class QueryTable:
 class QueryTableBuilder:
     """Takes queries one by one and makes the pool of them."""
 
-    def __init__(self, options: FilterOptions, surroundings: FilterContext) -> None:
+    def __init__(self, options: FilterOptions, context: FilterContext) -> None:
         """Load what the checks need."""
-        self._guards = Guards(options, surroundings)
+        self._guards = Guards(options, context)
         at = options.near_duplicates_at
-        self._excluded = KnownQueries(surroundings.excluded_queries, at) if surroundings.excluded_queries else None
-        self._own = KnownQueries(surroundings.own_queries, at) if surroundings.own_queries else None
+        self._excluded = KnownQueries(context.excluded_queries, at) if context.excluded_queries else None
+        self._own = KnownQueries(context.own_queries, at) if context.own_queries else None
         self._keeps_sketches = options.drop_near_duplicates
         self._names = [""]
         self._ids: list[str] = []
@@ -128,18 +128,18 @@ class QueryTableBuilder:
 
     def add(self, query: SyntheticQuery, own_text: str | None = None) -> None:
         """Take in one query; `own_text` is the document's text in the query's record."""
-        found = words(query.text)
+        query_words = words(query.text)
         self._ids.append(query.query_id)
         for name, score in SCORES.items():
             self._scores[name].append(OF_PEOPLE[name] if query.by_people else score(query))
-        self._reasons.append(self._code(self._guards.reason(query, found, own_text)))
-        self._counts.append(min(len(found), 2**16 - 1))
-        self._keys.append(words_key(found))
-        self._openings.append(words_key(opening(found)))
+        self._reasons.append(self._code(self._guards.reason(query, query_words, own_text)))
+        self._counts.append(min(len(query_words), 2**16 - 1))
+        self._keys.append(words_key(query_words))
+        self._openings.append(words_key(opening(query_words)))
         self._by_people.append(query.by_people)
         self._prompts.append(self._prompt_names.setdefault(query.prompt, len(self._prompt_names)))
         self._absent += query.log_prob_kind == "absent" and query.finish_reason != "error" and not query.by_people
-        self._block.append(found)
+        self._block.append(query_words)
         if len(self._block) == BLOCK:
             self._flush()
 

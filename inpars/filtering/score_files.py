@@ -20,26 +20,26 @@ from inpars.storage import read_jsonl
 ID_FIELD = "query_id"
 
 
-def read_scores(path: Path, places: Mapping[str, int], taken: Sequence[str] = ()) -> dict[str, Scores]:
-    """Every column of a score file, one value for each place; `places` says where a query_id stands.
+def read_scores(path: Path, positions: Mapping[str, int], taken: Sequence[str] = ()) -> dict[str, Scores]:
+    """Every column of a score file, one value for each place; `positions` says where a query_id stands.
 
     Rows of other queries are passed over. Raises StaleInputError where all are, DataFormatError for a value that is no
     number, a query scored twice and a column that is `taken`.
     """
     columns: dict[str, Scores] = {}
-    seen = np.zeros(len(places), dtype=bool)
+    seen = np.zeros(len(positions), dtype=bool)
     for number, row in read_jsonl(path):
-        place = places.get(_query_id(row, path, number))
-        if place is None:
+        position = positions.get(_query_id(row, path, number))
+        if position is None:
             continue
-        if seen[place]:
+        if seen[position]:
             raise DataFormatError("this query is scored twice", path=path, line=number, excerpt=str(row[ID_FIELD]))
-        seen[place] = True
+        seen[position] = True
         for name, value in row.items():
             if name != ID_FIELD:
                 if name not in columns:
-                    columns[name] = np.full(len(places), np.nan)
-                columns[name][place] = _number(name, value, path, number)
+                    columns[name] = np.full(len(positions), np.nan)
+                columns[name][position] = _number(name, value, path, number)
     if not seen.any():
         raise StaleInputError(f"{path}: it scores none of these queries; give the scores of this file of queries")
     for name in columns.keys() & set(taken):

@@ -75,10 +75,10 @@ def top_k(scores: Scores, ids: Positions, k: int) -> Mask:
     if k >= len(scores):
         return np.ones(len(scores), dtype=bool)
     threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
-    kept: Mask = scores > threshold
+    mask: Mask = scores > threshold
     tied = np.flatnonzero(scores == threshold)
-    kept[tied[np.argsort(ids[tied])][: k - int(kept.sum())]] = True
-    return kept
+    mask[tied[np.argsort(ids[tied])][: k - int(mask.sum())]] = True
+    return mask
 
 
 def select(selection: Selection, scores: Scores, ids: Positions) -> Mask:
@@ -100,6 +100,6 @@ def spread_top_k(scores: Scores, ids: Positions, groups: npt.NDArray[np.uint64],
     sizes = np.diff(np.append(starts, len(ordered)))
     rounds = np.empty(len(scores), dtype=np.int64)  # how many of its group are better
     rounds[by_group] = np.arange(len(ordered)) - np.repeat(starts, sizes)
-    kept = np.zeros(len(scores), dtype=bool)
-    kept[np.lexsort((ids, -scores, rounds))[:k]] = True
-    return kept
+    mask = np.zeros(len(scores), dtype=bool)
+    mask[np.lexsort((ids, -scores, rounds))[:k]] = True
+    return mask

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from inpars.fusion.gate import QueryFeatures
 
-LEAST_QUERIES = 5  # of a target
+MIN_QUERIES = 5  # of a target
 NEWTON_STEPS = 50
 HALVINGS = 30
 TOLERANCE = 1e-10

@@ -19,7 +19,7 @@ from inpars.records import Qrels, Run
 from inpars.rerankers.rerank import fuse_with_first_stage
 from inpars.runs import rank
 
-LEAST_QUERIES = 10  # from which on a standard error says something
+MIN_QUERIES = 10  # from which on a standard error says something
 WINDOWS, TUNED, VIEW = "base", "tuned", "view"  # names of first stages; of views their beginning
 RERANKER_WEIGHTS = (0.25, 0.5, 0.75, 1.0)
 SPREAD = 0.02  # of what rerankers at another weight or depth gain or lose from one collection to the next, in nDCG@10
@@ -58,7 +58,7 @@ def choose_stages(
 
     The gate's offset is chosen with the first bi-encoder alone, as the gate was learned: written queries overrate
     windows. Windows are a default. A tuned bi-encoder is none: it is tried beside the others, and in place of the
-    windows. Views are none either, and are tried one after the other. Fewer than `LEAST_QUERIES` queries leave the
+    windows. Views are none either, and are tried one after the other. Fewer than `MIN_QUERIES` queries leave the
     default.
     """
     views = [name for name in dense if name.startswith(VIEW)]
@@ -70,7 +70,7 @@ def choose_stages(
         return judged_mix(gate, found, lexical, runs, qrels, depth, weights, at=alone.gate.offset)
 
     now, trials = judged(names), list[Trial]()
-    if now.choice.queries < LEAST_QUERIES:
+    if now.choice.queries < MIN_QUERIES:
         return now.choice, names, trials
     if WINDOWS in names and len(names) > 1:
         fewer = tuple(name for name in names if name != WINDOWS)
@@ -120,7 +120,7 @@ def choose_reranking(
         own = {name: reranker_weight((shares or {})[name]) if weight is None else weight for name in query_ids}
         return np.array([_reranked(name, mix, scores, qrels, own[name], depth) for name in query_ids])
 
-    if len(query_ids) < LEAST_QUERIES:
+    if len(query_ids) < MIN_QUERIES:
         return usual, depth, []
     default, counts = values(usual, depth), np.full(len(query_ids), 1 / len(query_ids))
     depths = sorted({max(1, depth // 4), max(1, depth // 2), depth})

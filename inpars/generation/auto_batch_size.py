@@ -11,7 +11,7 @@ import torch
 
 from inpars.models.processor import memory_bytes
 
-MOST_ROWS = {"cpu": 32, "cuda": 1024}  # more are not quicker
+MAX_ROWS = {"cpu": 32, "cuda": 1024}  # more are not quicker
 MEMORY_SHARE = {"cpu": 0.25, "cuda": 0.5}  # of the total, for what grows with the rows
 COPIES = 2  # keys and values are copied when finished rows leave
 
@@ -23,9 +23,9 @@ def batch_rows(network: Any, tokens: int, batches: int = 1) -> int:  # noqa: ANN
     weights = sum(weight.numel() * weight.element_size() for weight in network.parameters())
     total = torch.cuda.get_device_properties(device).total_memory if kind == "cuda" else memory_bytes()
     if total is None:
-        return MOST_ROWS[kind]
+        return MAX_ROWS[kind]
     room = max(0, total - 2 * weights) * MEMORY_SHARE[kind]
-    return max(1, min(MOST_ROWS[kind], int(room // (batches * row_bytes(network, tokens)))))
+    return max(1, min(MAX_ROWS[kind], int(room // (batches * row_bytes(network, tokens)))))
 
 
 def row_bytes(network: Any, tokens: int) -> int:  # noqa: ANN401

@@ -17,7 +17,7 @@ from typing import Any, Unpack
 import torch
 
 from inpars.batches import slices
-from inpars.engines.batch_parallel import computes_in_bfloat16, each_alone
+from inpars.engines.batch_parallel import computes_in_bfloat16, map_single_threaded
 from inpars.generation import GeneratedQuery
 from inpars.generation.auto_batch_size import batch_rows
 from inpars.generation.batch_invariance import BatchInvariantRows
@@ -65,10 +65,10 @@ class CausalGenerator:
         forward, pad = best_forward(self._network), pad_id(self._tokenizer)
         # chunks may be written side by side: this forward pass keeps nothing of a text outside its state
         self._alone = forward is not None and computes_in_bfloat16(self._network)
-        own = self._settings.max_doc_tokens + CUE_TOKENS + self._settings.max_new_tokens
+        own_tokens = self._settings.max_doc_tokens + CUE_TOKENS + self._settings.max_new_tokens
         copied = 0 if forward else max(len(inputs.prefix) for inputs in self._inputs.values())
         self._batch = self._settings.batch_size or batch_rows(
-            self._network, copied + own, torch.get_num_threads() if self._alone else 1
+            self._network, copied + own_tokens, torch.get_num_threads() if self._alone else 1
         )
         ends = frozenset(end_tokens(self._network, self._tokenizer))
         stop = StopCondition(ends, prompt.stop_position, partial(_decoded, self._tokenizer))
@@ -87,9 +87,11 @@ class CausalGenerator:
         names = [self._prompt.name_for(document.doc_id) for document in documents]
         chunks: list[list[int]] = []
         for name, inputs in self._inputs.items():
-            own = [place for place, wanted in enumerate(names) if wanted == name]
-            lengths = [len(text) for text in inputs.cut([documents[place] for place in own])] if own else []
-            chunks += [[own[place] for place in chunk] for chunk in chunks_by_length(lengths, self._chunk)]
+            positions = [position for position, prompt_name in enumerate(names) if prompt_name == name]
+            lengths = (
+                [len(text) for text in inputs.cut([documents[position] for position in positions])] if positions else []
+            )
+            chunks += [[positions[position] for position in chunk] for chunk in chunks_by_length(lengths, self._chunk)]
         return chunks
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
@@ -106,7 +108,7 @@ class CausalGenerator:
         def written(prompts: _Prompts) -> list[list[GeneratedQuery]]:
             return self._written(replace(self._own_writer(prompts.name), unwanted=unwanted), prompts)
 
-        return each_alone(written, map(self._prompts, chunks), unwanted.set)
+        return map_single_threaded(written, map(self._prompts, chunks), unwanted.set)
 
     def _prompts(self, documents: Sequence[Document]) -> _Prompts:
         several = self._settings.num_queries
@@ -122,8 +124,8 @@ class CausalGenerator:
                 known: _Writer(copy.copy(writer.rows), replace(writer.end, decode=decode))
                 for known, writer in self._writers.items()
             }
-        found: _Writer = self._of_thread.writers[name]
-        return found
+        writer: _Writer = self._of_thread.writers[name]
+        return writer
 
     def _written(self, writer: _Writer, prompts: _Prompts) -> list[list[GeneratedQuery]]:
         queries: list[GeneratedQuery] = []
@@ -188,8 +190,8 @@ def _decoded(tokenizer: Any, tokens: Sequence[int]) -> str:  # noqa: ANN401
 
 def end_tokens(network: Any, tokenizer: Any) -> list[int]:  # noqa: ANN401
     """Every token that model or tokenizer name as the end of a text."""
-    found = [network.generation_config.eos_token_id, network.config.eos_token_id, tokenizer.eos_token_id]
-    return end_ids(*found)
+    ids = [network.generation_config.eos_token_id, network.config.eos_token_id, tokenizer.eos_token_id]
+    return end_ids(*ids)
 
 
 def end_ids(*named: int | list[int] | None) -> list[int]:

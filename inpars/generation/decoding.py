@@ -16,7 +16,7 @@ from torch import Tensor
 from inpars.generation import GeneratedQuery
 from inpars.generation.sampling import Choice, most_likely
 
-KEPT_SHARE = 0.75  # rows are moved together once fewer than this share of them is still unfinished
+COMPACT_BELOW = 0.75  # rows are moved together once fewer than this share of them is still unfinished
 
 
 class Rows(Protocol):
@@ -54,33 +54,33 @@ class _Row:
         position = end.position(text)
         if position == len(text):
             return None
-        kept = self._tokens_of(text[:position].rstrip(), end)
-        stop = self.log_probs[kept] if kept < len(self.tokens) else self.log_probs[-1]
-        return self._query(end, kept, stop)
+        count = self._tokens_of(text[:position].rstrip(), end)
+        stop = self.log_probs[count] if count < len(self.tokens) else self.log_probs[-1]
+        return self._query(end, count, stop)
 
     def cut(self, end: StopCondition) -> GeneratedQuery:
         """The query as it stands when the length limit ends it."""
         return self._query(end, len(self.tokens), None)
 
-    def _query(self, end: StopCondition, kept: int, stop: float | None) -> GeneratedQuery:
-        text = end.decode(self.tokens[:kept])
+    def _query(self, end: StopCondition, count: int, stop: float | None) -> GeneratedQuery:
+        text = end.decode(self.tokens[:count])
         return GeneratedQuery(
             text[: end.position(text)].strip(),
-            tuple(self.tokens[:kept]),
-            tuple(self.log_probs[:kept]),
+            tuple(self.tokens[:count]),
+            tuple(self.log_probs[:count]),
             stop,
             "length" if stop is None else "stop",
         )
 
     def _tokens_of(self, text: str, end: StopCondition) -> int:
         """How many leading tokens have a share in a text they begin with; a letter may be several tokens."""
-        kept = len(self.tokens)
-        while kept and end.decode(self.tokens[: kept - 1]).startswith(text):
-            kept -= 1
-        return kept
+        count = len(self.tokens)
+        while count and end.decode(self.tokens[: count - 1]).startswith(text):
+            count -= 1
+        return count
 
 
-def replayed(tokens: Sequence[int], log_probs: Sequence[float], end: StopCondition) -> GeneratedQuery:
+def truncate_at_stop(tokens: Sequence[int], log_probs: Sequence[float], end: StopCondition) -> GeneratedQuery:
     """The query in tokens that somebody else has drawn, as if they had been drawn here."""
     row = _Row()
     for token, log_prob in zip(tokens, log_probs, strict=True):
@@ -100,23 +100,23 @@ def decode_rows(
     choose: Choice = most_likely,
 ) -> list[GeneratedQuery]:
     """A continuation of each prompt, token by token as `choose` picks them."""
-    found: list[GeneratedQuery | None] = [None] * len(prompts)
+    queries: list[GeneratedQuery | None] = [None] * len(prompts)
     states = [_Row() for _ in prompts]
     active = list(range(len(prompts)))  # which prompt each row of the batch belongs to
     logits = rows.start(prompts, max_new_tokens)
     for step in range(max_new_tokens):
         tokens, log_probs = choose(logits, active, step)
         for position, token, log_prob in zip(active, tokens.tolist(), log_probs.tolist(), strict=True):
-            if found[position] is None:
+            if queries[position] is None:
                 states[position].tokens.append(token)
                 states[position].log_probs.append(log_prob)
-                found[position] = states[position].finished(end)
-        left = [row for row, position in enumerate(active) if found[position] is None]
-        if not left or step == max_new_tokens - 1:
+                queries[position] = states[position].finished(end)
+        unfinished = [row for row, position in enumerate(active) if queries[position] is None]
+        if not unfinished or step == max_new_tokens - 1:
             break
-        if len(left) < KEPT_SHARE * len(active):
-            chosen = torch.tensor(left, device=tokens.device)
+        if len(unfinished) < COMPACT_BELOW * len(active):
+            chosen = torch.tensor(unfinished, device=tokens.device)
             rows.keep(chosen)
-            tokens, active = tokens[chosen], [active[row] for row in left]
+            tokens, active = tokens[chosen], [active[row] for row in unfinished]
         logits = rows.step(tokens)
-    return [query or state.cut(end) for query, state in zip(found, states, strict=True)]
+    return [query or state.cut(end) for query, state in zip(queries, states, strict=True)]

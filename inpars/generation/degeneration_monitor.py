@@ -49,9 +49,9 @@ class Canary:
         faults = self.faults()
         share = faults.total() / self._window
         if share >= DEGENERATE_SHARE:
-            found = ", ".join(f"{count} {REASONS[reason]}" for reason, count in faults.most_common())
+            causes = ", ".join(f"{count} {REASONS[reason]}" for reason, count in faults.most_common())
             raise BackendError(
-                f"{share:.0%} of the last {self._window} queries are unusable ({found}); look at them and change the "
+                f"{share:.0%} of the last {self._window} queries are unusable ({causes}); look at them and change the "
                 "prompt or the model, or go on with --no-canary; what was written is kept"
             )
 
@@ -67,10 +67,10 @@ class Canary:
         return faults
 
     def _fault(self, text: str, document: str) -> str | None:
-        own = words(text)
-        if not own:
+        query_words = words(text)
+        if not query_words:
             return "empty"
-        if own in self._examples:
+        if query_words in self._examples:
             return "prompt_example"
         return "copied" if is_copied(text, document) else None
 

@@ -47,7 +47,7 @@ WARM_UP, COMPARED = 2, 2  # of the probe documents, the first and the last, whic
 MAX_PROBE_DIFFERENCE = 0.2  # of a token's log-probability, on average; rounding stays below half of it
 
 
-def openvino_generator(wanted: LocalModel, load_torch: Callable[[], QueryGenerator]) -> OpenVinoGenerator | None:
+def openvino_generator(local: LocalModel, load_torch: Callable[[], QueryGenerator]) -> OpenVinoGenerator | None:
     """The generator to write with; None where torch does it.
 
     Raises ConfigError where OpenVINO was named and cannot do what is wanted, MissingDependencyError where it is absent.
@@ -59,118 +59,120 @@ def openvino_generator(wanted: LocalModel, load_torch: Callable[[], QueryGenerat
         if name == "auto":
             return None
         raise MissingDependencyError("openvino-genai", f"for --engine-backend {name}", INSTALL)
-    problem = _unfit(wanted)
-    fingerprint = cache(partial(_fingerprint, wanted))
+    problem = _unfit(local)
+    fingerprint = cache(partial(_fingerprint, local))
     if name != "auto":
-        generator = None if problem else _load(wanted, fingerprint())
+        generator = None if problem else _load(local, fingerprint())
         if generator is None:
             problem = problem or "OpenVINO does not compute this model as torch does"
             raise ConfigError(f"--engine-backend {name}: {problem}; leave it out")
         return generator
-    if problem or wanted.computing.dtype != "auto" or not _large(wanted):
+    if problem or local.computing.dtype != "auto" or not _large(local):
         return None
     loaded: list[OpenVinoGenerator] = []
 
     def time_openvino() -> float | None:
-        found = _load(wanted, fingerprint())
-        loaded.extend([found] if found else [])
-        return _seconds(found) if found else None
+        generator = _load(local, fingerprint())
+        loaded.extend([generator] if generator else [])
+        return _seconds(generator) if generator else None
 
     threads = torch.get_num_threads()
     trials: dict[str, trial.Trial] = {"torch": lambda: _seconds(load_torch()), "openvino": time_openvino}
-    if trial.fastest(wanted.model, f"decoder\0{fingerprint()}\0{threads}", trials) == "torch":
+    if trial.fastest(local.model, f"decoder\0{fingerprint()}\0{threads}", trials) == "torch":
         return None
-    return loaded[0] if loaded else _load(wanted, fingerprint())
+    return loaded[0] if loaded else _load(local, fingerprint())
 
 
-def _unfit(wanted: LocalModel) -> str | None:
+def _unfit(local: LocalModel) -> str | None:
     """Why OpenVINO cannot generate this, before anything is loaded."""
-    settings = wanted.settings
+    settings = local.settings
     if settings.temperature > 0 or settings.num_queries > 1:
         return "it decodes greedily, one query per document"
-    if pick_device(wanted.computing.device).type != "cpu":
+    if pick_device(local.computing.device).type != "cpu":
         return "it computes on the processor"
-    if not computes_in(wanted.computing.dtype):
-        return f"it does not compute in {wanted.computing.dtype} here"
-    config = models.load_config(wanted.model, trust_remote_code=wanted.computing.trust_remote_code)
+    if not computes_in(local.computing.dtype):
+        return f"it does not compute in {local.computing.dtype} here"
+    config = models.load_config(local.model, trust_remote_code=local.computing.trust_remote_code)
     if (getattr(config, "architectures", None) or [""])[0] not in gguf_weights.ARCHITECTURES:
         return f"it reads {', '.join(gguf_weights.ARCHITECTURES)} and none of {config.architectures}"
     return None
 
 
-def _large(wanted: LocalModel) -> bool:
+def _large(local: LocalModel) -> bool:
     """Whether the network is large enough for a trial; one from a hub is taken to be."""
-    folder = Path(models.resolve_model(wanted.model))
+    folder = Path(models.resolve_model(local.model))
     return not folder.is_dir() or size_of(folder) >= 2 * MIN_PARAMETERS
 
 
-def _fingerprint(wanted: LocalModel) -> str:
+def _fingerprint(local: LocalModel) -> str:
     """A hash of the weights."""
-    folder = Path(models.resolve_model(wanted.model))
-    return sha256_of(folder) if folder.is_dir() else weights_fingerprint(_network(wanted)[0])
+    folder = Path(models.resolve_model(local.model))
+    return sha256_of(folder) if folder.is_dir() else weights_fingerprint(_network(local)[0])
 
 
-def _network(wanted: LocalModel) -> tuple[Any, Any]:
+def _network(local: LocalModel) -> tuple[Any, Any]:
     """The network in float32, and its tokenizer."""
-    own = wanted.computing
-    return models.load_causal_lm(wanted.model, device="cpu", dtype="float32", trust_remote_code=own.trust_remote_code)
+    computing = local.computing
+    return models.load_causal_lm(
+        local.model, device="cpu", dtype="float32", trust_remote_code=computing.trust_remote_code
+    )
 
 
-def _load(wanted: LocalModel, fingerprint: str) -> OpenVinoGenerator | None:
+def _load(local: LocalModel, fingerprint: str) -> OpenVinoGenerator | None:
     """The generator; None where the model cannot be written for OpenVINO, or gives something else there."""
     from inpars.generation.openvino_generator import Decoder, OpenVinoGenerator, load_pipeline
 
-    place = cache_folder() / "models" / f"{fingerprint[:16]}-{gguf_weights.FILE_FORMAT}.q8_0.gguf"
-    note = place.with_suffix(".json")  # written last
-    known, loaded = _read(note, place), None
+    path = cache_folder() / "models" / f"{fingerprint[:16]}-{gguf_weights.FILE_FORMAT}.q8_0.gguf"
+    note = path.with_suffix(".json")  # written last
+    known, loaded = _read(note, path), None
     if known is None:
-        known, loaded = _write(wanted, place, note)
+        known, loaded = _write(local, path, note)
     if not known["agrees"]:
         return None
-    own = wanted.computing
-    tokenizer = models.load_tokenizer(wanted.model, trust_remote_code=own.trust_remote_code)
-    config = models.load_config(wanted.model, trust_remote_code=own.trust_remote_code)
-    PromptTokens(tokenizer, wanted.prompt, wanted.settings.max_doc_tokens).check_room(
-        config, wanted.model, wanted.settings.max_new_tokens
+    computing = local.computing
+    tokenizer = models.load_tokenizer(local.model, trust_remote_code=computing.trust_remote_code)
+    config = models.load_config(local.model, trust_remote_code=computing.trust_remote_code)
+    PromptTokens(tokenizer, local.prompt, local.settings.max_doc_tokens).check_room(
+        config, local.model, local.settings.max_new_tokens
     )
-    precision, ends = precision_hint(own.dtype), frozenset(known["end_tokens"])
+    precision, ends = precision_hint(computing.dtype), frozenset(known["end_tokens"])
     if loaded is None or loaded.precision != precision:
-        pipeline = load_pipeline(place, precision, torch.get_num_threads())
-        loaded = Decoder(wanted.model, pipeline, tokenizer, ends, precision)
-    return OpenVinoGenerator(replace(loaded, end_tokens=ends), wanted.prompt, wanted.settings)
+        pipeline = load_pipeline(path, precision, torch.get_num_threads())
+        loaded = Decoder(local.model, pipeline, tokenizer, ends, precision)
+    return OpenVinoGenerator(replace(loaded, end_tokens=ends), local.prompt, local.settings)
 
 
-def _read(note: Path, place: Path) -> dict[str, Any] | None:
+def _read(note: Path, path: Path) -> dict[str, Any] | None:
     """What was noted when the weights were written; None where that is to be done, or done again."""
     try:
-        found = parse_json(note.read_bytes())
+        noted = parse_json(note.read_bytes())
     except (FileNotFoundError, JsonError):
         return None
-    if not isinstance(found, dict) or not {"agrees", "end_tokens"} <= found.keys():
+    if not isinstance(noted, dict) or not {"agrees", "end_tokens"} <= noted.keys():
         return None
-    return found if not found["agrees"] or place.exists() else None
+    return noted if not noted["agrees"] or path.exists() else None
 
 
 class _DisagreesError(Exception):
     """The weights as OpenVINO reads them give other log-probabilities than torch's; they are not kept."""
 
 
-def _write(wanted: LocalModel, place: Path, note: Path) -> tuple[dict[str, Any], Decoder | None]:
+def _write(local: LocalModel, path: Path, note: Path) -> tuple[dict[str, Any], Decoder | None]:
     """Write the weights, try them, and note whether they give what torch gives, and the tokens that end a text.
 
     What was noted, and the decoder as it was tried.
     """
     from inpars.generation.openvino_generator import Decoder, load_pipeline
 
-    network, tokenizer = _network(wanted)
+    network, tokenizer = _network(local)
     ends = end_tokens(network, tokenizer)
     known: dict[str, Any] = {"agrees": False, "end_tokens": ends}
     decoder: Decoder | None = None
     if gguf_weights.fits(network.config, tokenizer):
-        with suppress(_DisagreesError), atomic_file(place, ".tmp.gguf") as working:  # OpenVINO goes by the ending
+        with suppress(_DisagreesError), atomic_file(path, ".tmp.gguf") as working:  # OpenVINO goes by the ending
             gguf_weights.write_gguf(network, tokenizer, working)
             pipeline = load_pipeline(working, precision_hint(), torch.get_num_threads())
-            decoder = Decoder(wanted.model, pipeline, tokenizer, frozenset(), precision_hint())
+            decoder = Decoder(local.model, pipeline, tokenizer, frozenset(), precision_hint())
             if not _agrees(decoder, network):
                 raise _DisagreesError
             known["agrees"] = True
@@ -193,10 +195,10 @@ def _agrees(decoder: Decoder, network: Any) -> bool:  # noqa: ANN401
     generator = OpenVinoGenerator(decoder, prompt, settings)
     inputs = PromptTokens(decoder.tokenizer, prompt, settings.max_doc_tokens)
     some = PROBE_DOCUMENTS[-COMPARED:]
-    found = [queries[0] for queries in generator.generate(some)]
+    queries = [written[0] for written in generator.generate(some)]
     differences = [
         difference
-        for prompt, query in zip(inputs.prompts(some), found, strict=True)
+        for prompt, query in zip(inputs.prompts(some), queries, strict=True)
         for difference in _differences(network, prompt, query)
     ]
     return sum(differences) / len(differences) <= MAX_PROBE_DIFFERENCE
@@ -206,8 +208,8 @@ def _differences(network: Any, prompt: list[int], query: GeneratedQuery) -> list
     """Of each token's log-probability, from what torch's network says of it."""
     with torch.inference_mode():
         logits = network(input_ids=torch.tensor([[*prompt, *query.token_ids]])).logits[0, len(prompt) - 1 : -1]
-    own = logits.float().log_softmax(-1)[torch.arange(len(query.token_ids)), list(query.token_ids)]
-    return (own - torch.tensor(query.token_log_probs)).abs().tolist()  # type: ignore[no-any-return]
+    expected = logits.float().log_softmax(-1)[torch.arange(len(query.token_ids)), list(query.token_ids)]
+    return (expected - torch.tensor(query.token_log_probs)).abs().tolist()  # type: ignore[no-any-return]
 
 
 def _seconds(generator: QueryGenerator) -> float:

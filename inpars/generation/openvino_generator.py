@@ -20,7 +20,7 @@ import numpy as np
 from inpars.engines.openvino_network import openvino_package
 from inpars.errors import BackendError
 from inpars.generation import GeneratedQuery
-from inpars.generation.decoding import StopCondition, replayed
+from inpars.generation.decoding import StopCondition, truncate_at_stop
 from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.settings import DecodingSettings, chunks_by_length
 from inpars.prompting.mixture import PromptSource
@@ -101,21 +101,21 @@ class OpenVinoGenerator:
     def _begin(self, prompt: Sequence[int], max_new_tokens: int | None = None) -> Any:  # noqa: ANN401 - GenAI's handle
         import openvino_genai as genai
 
-        wanted = genai.GenerationConfig()
-        wanted.do_sample, wanted.ignore_eos = False, not self._stop_tokens
-        wanted.max_new_tokens = max_new_tokens or self._settings.max_new_tokens
-        wanted.logprobs = 1
-        wanted.stop_token_ids = self._stop_tokens
-        wanted.include_stop_str_in_output = True  # its log-probability is kept apart
+        config = genai.GenerationConfig()
+        config.do_sample, config.ignore_eos = False, not self._stop_tokens
+        config.max_new_tokens = max_new_tokens or self._settings.max_new_tokens
+        config.logprobs = 1
+        config.stop_token_ids = self._stop_tokens
+        config.include_stop_str_in_output = True  # its log-probability is kept apart
         self._requests += 1
         ids = openvino_package().Tensor(np.array([prompt], dtype=np.int64))
-        return self._pipeline.add_request(self._requests, ids, wanted)
+        return self._pipeline.add_request(self._requests, ids, config)
 
     def _finish(self, handles: Sequence[Any]) -> list[list[GeneratedQuery]]:
-        found: list[GeneratedQuery | None] = [None] * len(handles)
-        while any(query is None for query in found):
+        finished: list[GeneratedQuery | None] = [None] * len(handles)
+        while any(query is None for query in finished):
             for row, handle in enumerate(handles):
-                if found[row] is None and _is_finished(handle):
+                if finished[row] is None and _is_finished(handle):
                     outputs = handle.read_all()
                     if not outputs:
                         raise BackendError(
@@ -123,10 +123,10 @@ class OpenVinoGenerator:
                             "lower --max-doc-tokens, or give --engine-backend torch"
                         )
                     (output,) = outputs
-                    found[row] = replayed(output.generated_ids, output.generated_log_probs, self._end)
-            if any(query is None for query in found):
+                    finished[row] = truncate_at_stop(output.generated_ids, output.generated_log_probs, self._end)
+            if any(query is None for query in finished):
                 self._pipeline.step()
-        return [[query] for query in found if query is not None]
+        return [[query] for query in finished if query is not None]
 
 
 def _is_finished(handle: Any) -> bool:  # noqa: ANN401
@@ -136,6 +136,6 @@ def _is_finished(handle: Any) -> bool:  # noqa: ANN401
 
 
 def _stop_tokens(tokenizer: Any, prompt: PromptSource) -> frozenset[int]:  # noqa: ANN401
-    """Tokens that hold a whole stop string. A stop made of several tokens ends a query afterwards, in `replayed`."""
+    """Tokens that hold a whole stop string; `truncate_at_stop` handles stop strings of several tokens."""
     texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))], clean_up_tokenization_spaces=False)
     return frozenset(token for token, text in enumerate(texts) if prompt.stop_position(text) < len(text))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from inpars.generation.batch_invariance import rounded_up
-from inpars.models.networks import precise
+from inpars.models.networks import upcast_to_float32
 
 
 class RowState:
@@ -113,8 +113,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, state: RowState, layer: in
     prefix = state.prefix[layer] if state.prefix else None
     if state.stepping:
         return _attend_one(query, key, value, prefix, state.hidden(), scale)
-    seen = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool, device=query.device).tril()
-    return _attend_prompts(query, key, value, prefix, seen[None] if state.seen is None else state.seen, scale)
+    visible = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool, device=query.device).tril()
+    return _attend_prompts(query, key, value, prefix, visible[None] if state.seen is None else state.seen, scale)
 
 
 def _attend_one(
@@ -125,13 +125,13 @@ def _attend_one(
     kinds = key.shape[1]  # heads that have keys of their own
     group = heads // kinds
     grouped = query.reshape(rows, kinds, group, width) * scale
-    own = precise(torch.matmul(grouped, key.transpose(2, 3))).masked_fill(hidden, -torch.inf)
+    scores = upcast_to_float32(torch.matmul(grouped, key.transpose(2, 3))).masked_fill(hidden, -torch.inf)
     if prefix is None:
-        return torch.matmul(own.softmax(-1).to(value.dtype), value).view(rows, heads, 1, -1)
+        return torch.matmul(scores.softmax(-1).to(value.dtype), value).view(rows, heads, 1, -1)
     keys, values = prefix  # (kinds, prefix tokens, width)
     stacked = grouped.transpose(0, 1).reshape(kinds, rows * group, width)
-    shared = precise(torch.matmul(stacked, keys.transpose(1, 2)).view(kinds, rows, group, -1).transpose(0, 1))
-    weights = torch.cat([shared, own], dim=-1).softmax(-1).to(value.dtype)
+    shared = upcast_to_float32(torch.matmul(stacked, keys.transpose(1, 2)).view(kinds, rows, group, -1).transpose(0, 1))
+    weights = torch.cat([shared, scores], dim=-1).softmax(-1).to(value.dtype)
     tokens = keys.shape[1]
     to_prefix = weights[..., :tokens].transpose(0, 1).reshape(kinds, rows * group, tokens)
     of_prefix = torch.matmul(to_prefix, values).view(kinds, rows, group, -1).transpose(0, 1)
@@ -139,9 +139,9 @@ def _attend_one(
 
 
 def _attend_prompts(
-    query: Tensor, key: Tensor, value: Tensor, prefix: tuple[Tensor, Tensor] | None, seen: Tensor, scale: float
+    query: Tensor, key: Tensor, value: Tensor, prefix: tuple[Tensor, Tensor] | None, visible: Tensor, scale: float
 ) -> Tensor:
-    """Whole prompts: each token sees the prefix and what is `seen` (1 or rows, tokens, tokens) of its own row."""
+    """Whole prompts: each token sees the prefix and what is `visible` (1 or rows, tokens, tokens) of its own row."""
     rows, heads, tokens, width = query.shape
     kinds = key.shape[1]
     grouped = query.reshape(rows, kinds, heads // kinds * tokens, width)  # heads of one kind share its keys unexpanded
@@ -149,8 +149,8 @@ def _attend_prompts(
         keys, values = prefix
         key = torch.cat([keys.expand(rows, -1, -1, -1), key], dim=2)
         value = torch.cat([values.expand(rows, -1, -1, -1), value], dim=2)
-        seen = torch.cat([seen.new_ones(len(seen), tokens, keys.shape[1]), seen], dim=2)
-    found = nn.functional.scaled_dot_product_attention(
-        grouped, key, value, attn_mask=seen.repeat(1, heads // kinds, 1)[:, None], scale=scale
+        visible = torch.cat([visible.new_ones(len(visible), tokens, keys.shape[1]), visible], dim=2)
+    output = nn.functional.scaled_dot_product_attention(
+        grouped, key, value, attn_mask=visible.repeat(1, heads // kinds, 1)[:, None], scale=scale
     )
-    return found.reshape(rows, heads, tokens, -1)
+    return output.reshape(rows, heads, tokens, -1)

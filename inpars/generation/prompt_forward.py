@@ -21,7 +21,7 @@ from inpars.models import loading as models
 from inpars.models.compute_options import Placement
 from inpars.models.engine_backend import engine
 from inpars.models.hardware import describe
-from inpars.models.networks import head_replaced, pad_id, precise
+from inpars.models.networks import head_replaced, pad_id, upcast_to_float32
 
 BATCH_ROWS = {"cpu": 32, "cuda": 256}
 MAX_LOGITS = 1 << 26  # tokens that are foretold by vocabulary of one batch: 256 MiB in float32
@@ -53,8 +53,8 @@ class PromptForward:
     @property
     def limit(self) -> int | None:
         """Tokens that the network can read; None where nothing says."""
-        found: int | None = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
-        return found
+        positions: int | None = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
+        return positions
 
     def share(self, prefix: Sequence[int]) -> None:
         """Read what the prompts are likely to begin with, once for all rows."""
@@ -67,11 +67,11 @@ class PromptForward:
 
         The logits are (tokens that follow and ends, vocabulary), row after row, in float32 or float64.
         """
-        found: dict[int, Found] = {}
+        results: dict[int, Found] = {}
         for positions in self._batches(rows):
             batch = [rows[position] for position in positions]
-            found |= zip(positions, self._read(batch, read_off), strict=True)
-        return [found[position] for position in range(len(rows))]
+            results |= zip(positions, self._read(batch, read_off), strict=True)
+        return [results[position] for position in range(len(rows))]
 
     def _batches(self, rows: Sequence[Row]) -> Iterator[list[int]]:
         """Positions of rows that are read together, by length; few where the vocabulary is large."""
@@ -104,7 +104,7 @@ class PromptForward:
 
     def _logits(self, rows: Sequence[Row]) -> Tensor:
         """One pass: each token that follows is foretold by the position before it, the end by the last one."""
-        wanted, even = sum(len(following) + 1 for _, following in rows), even_number_of_rows(self.network)
+        count, even = sum(len(following) + 1 for _, following in rows), even_number_of_rows(self.network)
         rows = [*rows, *[rows[-1]] * (-len(rows) % even)]
         device, cached = self.network.device, self._shared(rows) if self._states else 0
         longest = max(len(prompt) + len(following) for prompt, following in rows)
@@ -112,16 +112,16 @@ class PromptForward:
         ids = torch.full((len(rows), width), pad_id(self.tokenizer))
         mask = torch.zeros(len(rows), cached + width, dtype=torch.long)
         for row, (prompt, following) in enumerate(rows):
-            own = torch.tensor(prompt[cached:] + following)
-            ids[row, : len(own)], mask[row, : cached + len(own)] = own, 1
-        foretelling = [
+            tokens = torch.tensor(prompt[cached:] + following)
+            ids[row, : len(tokens)], mask[row, : cached + len(tokens)] = tokens, 1
+        predicting = [
             (row, len(prompt) - cached - 1 + n)
             for row, (prompt, following) in enumerate(rows)
             for n in range(len(following) + 1)
         ]
-        foretelling += [foretelling[-1]] * (-len(foretelling) % even)
-        chosen, places = torch.tensor(foretelling, device=device).T
-        with torch.inference_mode(), head_replaced(self.network, lambda head, x: head(x[chosen, places])[None]):
+        predicting += [predicting[-1]] * (-len(predicting) % even)
+        chosen, columns = torch.tensor(predicting, device=device).T
+        with torch.inference_mode(), head_replaced(self.network, lambda head, x: head(x[chosen, columns])[None]):
             logits = self.network(
                 input_ids=ids.to(device),
                 attention_mask=mask.to(device),
@@ -129,7 +129,7 @@ class PromptForward:
                 past_key_values=self._cache(len(rows), cached),
                 use_cache=cached > 0,
             ).logits[0]  # (tokens that follow and ends, vocabulary)
-        return precise(logits[:wanted])
+        return upcast_to_float32(logits[:count])
 
     def _shared(self, rows: Sequence[Row]) -> int:
         """How many of the prefix's tokens all these prompts begin with, short of a whole prompt."""

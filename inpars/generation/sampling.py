@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from inpars.generation.settings import DecodingSettings
-from inpars.models.networks import precise
+from inpars.models.networks import upcast_to_float32
 from inpars.text.hashing import sampling_key
 
 UNIFORM_STEPS = 2.0**64
@@ -31,7 +31,7 @@ Rows say which prompt of the batch each row belongs to; steps count tokens from 
 def most_likely(logits: Tensor, rows: Sequence[int] = (), step: int = 0) -> tuple[Tensor, Tensor]:
     """The likeliest token of each row and its natural-log probability in float32, both (rows,)."""
     best, tokens = logits.max(dim=-1)
-    return tokens, precise(best) - torch.logsumexp(precise(logits), dim=-1)
+    return tokens, upcast_to_float32(best) - torch.logsumexp(upcast_to_float32(logits), dim=-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Sampled:
 
     def __call__(self, logits: Tensor, rows: Sequence[int], step: int) -> tuple[Tensor, Tensor]:
         """See `Choice`."""
-        raw = precise(logits).log_softmax(dim=-1)
+        raw = upcast_to_float32(logits).log_softmax(dim=-1)
         uniform = [sampling_key(self.seed, f"{self.keys[row]}\0{step}") / UNIFORM_STEPS for row in rows]
         tokens = draw(raw / self.temperature, torch.tensor(uniform, device=raw.device), self.top_p)
         return tokens, raw.gather(1, tokens[:, None])[:, 0]
@@ -53,12 +53,12 @@ class Sampled:
 
 def draw(logits: Tensor, uniform: Tensor, top_p: float) -> Tensor:
     """The token at each row's uniform number in the cumulated nucleus, likeliest first; ties by token id, (rows,)."""
-    ordered, tokens = precise(logits).softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+    ordered, tokens = upcast_to_float32(logits).softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
     reached = ordered.cumsum(dim=-1)
     inside = (reached - ordered < top_p).sum(dim=-1)  # the token that crosses top_p is still inside
     total = reached.gather(1, inside[:, None] - 1)
-    place = (reached < uniform[:, None] * total).sum(dim=-1).clamp(max=inside - 1)
-    return tokens.gather(1, place[:, None])[:, 0]
+    drawn = (reached < uniform[:, None] * total).sum(dim=-1).clamp(max=inside - 1)
+    return tokens.gather(1, drawn[:, None])[:, 0]
 
 
 def choice(settings: DecodingSettings, keys: Sequence[str]) -> Choice:

@@ -121,8 +121,8 @@ class _HeadAtLast(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         rows = torch.arange(len(hidden), device=hidden.device)
-        found: Tensor = self.head(hidden[rows, _of_thread.last])[:, None]
-        return found
+        logits: Tensor = self.head(hidden[rows, _of_thread.last])[:, None]
+        return logits
 
 
 _of_thread = local()  # what the thread reads; attention functions get no other word from their caller
@@ -174,7 +174,7 @@ def _agreeing(network: Any) -> Forward | None:  # noqa: ANN401
             forward = ExchangedAttention(network)
             rows = SharedPrefixRows(network, prefix, pad=0, forward=forward)
             rows.start([continuation[:-1]] * 2, room=1)
-            found = rows.step(torch.tensor(continuation[-1:] * 2, device=network.device))[1].float()
+            logits = rows.step(torch.tensor(continuation[-1:] * 2, device=network.device))[1].float()
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError):
         return None
-    return forward if (found - expected).std() < PROBE_TOLERANCE * expected.std() + 1e-4 else None
+    return forward if (logits - expected).std() < PROBE_TOLERANCE * expected.std() + 1e-4 else None

@@ -87,8 +87,8 @@ class TeacherForcing:
     def _own_tokens(self, query: KnownQuery) -> list[int]:
         """The query's token ids where they say its text; none where somebody changed it."""
         text = self._decode(query.token_ids)
-        said = text[: self._prompt.stop_position(text)].strip() == query.text.strip()
-        return list(query.token_ids) if said else []
+        unchanged = text[: self._prompt.stop_position(text)].strip() == query.text.strip()
+        return list(query.token_ids) if unchanged else []
 
     def _continuation(self, text: str, prompt: list[int], query: str) -> list[int]:
         """A text's tokens as they follow the prompt, with the blank that generation would begin with."""
@@ -119,12 +119,12 @@ class TeacherForcing:
     def _ending_tokens(self) -> list[int]:
         """Tokens after which a query is over: the model's own ends and those that begin with a stop string."""
         network = self._forward.network
-        own = set(end_tokens(network, self._tokenizer))
+        ends = set(end_tokens(network, self._tokenizer))
         texts = [self._decode([token]) for token in range(len(self._tokenizer))]
         stops = {
             n for n, text in enumerate(texts) if text.strip(" ") and not self._prompt.stop_position(text.lstrip(" "))
         }
-        return sorted(token for token in own | stops if token < network.config.get_text_config().vocab_size)
+        return sorted(token for token in ends | stops if token < network.config.get_text_config().vocab_size)
 
     def _decode(self, tokens: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(tokens, clean_up_tokenization_spaces=False)

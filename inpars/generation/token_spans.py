@@ -94,36 +94,41 @@ def keep(tokens: Sequence[Token], text: str, start: int, end: int, *, last: bool
 def _kept(
     tokens: Sequence[Token], pieces: Sequence[bytes], spans: Sequence[tuple[int, int]], raw: bytes, first: int, end: int
 ) -> Kept:
-    places = [place for place, (begin, stop) in enumerate(spans) if _shares(begin, stop, first, end)]
+    positions = [position for position, (begin, stop) in enumerate(spans) if _shares(begin, stop, first, end)]
     if first == end:
-        behind = next((place for place, (begin, _) in enumerate(spans) if begin >= first), len(tokens))
+        behind = next((position for position, (begin, _) in enumerate(spans) if begin >= first), len(tokens))
         return Kept((), _stop_value(tokens, behind))
     if (
-        not places
-        or places != list(range(places[0], places[-1] + 1))
-        or not _covered(places, pieces, spans, raw, first, end)
+        not positions
+        or positions != list(range(positions[0], positions[-1] + 1))
+        or not _covered(positions, pieces, spans, raw, first, end)
     ):
         raise UnusableError(TEXT)
-    values = tuple(_number(tokens[place].value) for place in places)
-    begin, stop = spans[places[-1]]
-    if stop > end and pieces[places[-1]][end - begin :].strip(b" "):
+    values = tuple(_number(tokens[position].value) for position in positions)
+    begin, stop = spans[positions[-1]]
+    if stop > end and pieces[positions[-1]][end - begin :].strip(b" "):
         return Kept(values, values[-1])  # one token holds the query's end and what stopped it
-    return Kept(values, _stop_value(tokens, places[-1] + 1))
+    return Kept(values, _stop_value(tokens, positions[-1] + 1))
 
 
 def _covered(
-    places: Sequence[int], pieces: Sequence[bytes], spans: Sequence[tuple[int, int]], raw: bytes, first: int, end: int
+    token_positions: Sequence[int],
+    pieces: Sequence[bytes],
+    spans: Sequence[tuple[int, int]],
+    raw: bytes,
+    first: int,
+    end: int,
 ) -> bool:
     """Whether nothing but blanks, or letters that the server shows as broken, lies between the tokens."""
     position, broken = first, False
-    for place in places:
-        begin, stop = spans[place]
-        broken = broken or _BROKEN in pieces[place]
+    for number in token_positions:
+        begin, stop = spans[number]
+        broken = broken or _BROKEN in pieces[number]
         if not _may_lack(raw[position : max(position, begin)], broken):
             return False
         position = max(position, stop)
         if stop > begin:
-            broken = _BROKEN in pieces[place]
+            broken = _BROKEN in pieces[number]
     return _may_lack(raw[position : max(position, end)], broken)
 
 
@@ -139,9 +144,9 @@ def _number(value: Any) -> float:  # noqa: ANN401 - JSON
     return min(float(value), 0.0)
 
 
-def _stop_value(tokens: Sequence[Token], place: int) -> float | None:
+def _stop_value(tokens: Sequence[Token], position: int) -> float | None:
     try:
-        return _number(tokens[place].value)
+        return _number(tokens[position].value)
     except (UnusableError, IndexError):
         return None
 
@@ -154,19 +159,19 @@ def _shares(begin: int, stop: int, first: int, last: int) -> bool:
 
 def _spellings(tokens: Sequence[Token]) -> list[list[bytes]]:
     """The tokens' bytes in each way that they may be written, the likeliest first."""
-    ways: list[Callable[[Token], bytes]] = [
+    spellers: list[Callable[[Token], bytes]] = [
         lambda token: _plain(token.text) if token.raw is None else token.raw,
         lambda token: _plain(token.text),
     ]
     if any("▁" in token.text or _BYTE.search(token.text) for token in tokens):
-        ways.append(lambda token: _sentence_piece(token.text))
+        spellers.append(lambda token: _sentence_piece(token.text))
     if any(not token.text.isascii() for token in tokens):
-        ways.append(lambda token: _byte_level(token.text))
-    found: list[list[bytes]] = []
-    for way in ways:
-        if (pieces := [way(token) for token in tokens]) not in found:
-            found.append(pieces)
-    return found
+        spellers.append(lambda token: _byte_level(token.text))
+    spellings: list[list[bytes]] = []
+    for spell in spellers:
+        if (pieces := [spell(token) for token in tokens]) not in spellings:
+            spellings.append(pieces)
+    return spellings
 
 
 def _plain(text: str) -> bytes:
@@ -195,7 +200,7 @@ def _byte_signs() -> dict[str, int]:
     """GPT-2's sign for each byte: itself where it prints, else the next one from 256 on (Radford et al., 2019)."""
     printed = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printed]
-    return {chr(byte): byte for byte in printed} | {chr(256 + place): byte for place, byte in enumerate(others)}
+    return {chr(byte): byte for byte in printed} | {chr(256 + number): byte for number, byte in enumerate(others)}
 
 
 def _exact(raw: bytes, pieces: Sequence[bytes], *, last: bool) -> list[tuple[int, int]] | None:
@@ -215,10 +220,10 @@ def _searched(raw: bytes, pieces: Sequence[bytes]) -> list[tuple[int, int]]:
     """Where each token is found, one behind the other; what is not found lies at the text's end."""
     spans, position = [], 0
     for piece in (piece.replace(_BROKEN, b"") for piece in pieces):
-        found = raw.find(piece, position, position + len(piece) + _LEAP)
-        if found < 0:  # behind the text, or a sign of the model's own
+        start = raw.find(piece, position, position + len(piece) + _LEAP)
+        if start < 0:  # behind the text, or a sign of the model's own
             spans.append((len(raw), len(raw)))
             continue
-        spans.append((found, found + len(piece)))
-        position = found + len(piece)
+        spans.append((start, start + len(piece)))
+        position = start + len(piece)
     return spans

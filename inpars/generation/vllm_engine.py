@@ -23,7 +23,7 @@ from inpars.batches import slices
 from inpars.errors import BackendError, ConfigError
 from inpars.generation import GeneratedQuery
 from inpars.generation.causal_lm import end_ids
-from inpars.generation.decoding import StopCondition, replayed
+from inpars.generation.decoding import StopCondition, truncate_at_stop
 from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.settings import DecodingSettings
 from inpars.models.compute_options import Placement
@@ -62,8 +62,8 @@ class VllmGenerator:
     ) -> None:
         """Load the model where vLLM computes. Raises ConfigError where the prompt is too long for it."""
         settings.check()
-        place = _place(where.get("device", "auto"))
-        number_format = _number_format(where.get("dtype", "auto"), place)
+        device = _place(where.get("device", "auto"))
+        number_format = _number_format(where.get("dtype", "auto"), device)
         trust_remote_code = where.get("trust_remote_code", False)
         source, config = resolve_model(model), load_config(model, trust_remote_code=trust_remote_code)
         tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
@@ -71,8 +71,8 @@ class VllmGenerator:
         self._inputs.check_room(config, model, settings.max_new_tokens)
         self._vllm = _vllm()
         self._settings, self.name = settings, model
-        self.device = f"vLLM on {describe(place, number_format)}"
-        self._chunk = CHUNK_DOCUMENTS.get(place.type, CHUNK_DOCUMENTS["cuda"])
+        self.device = f"vLLM on {describe(device, number_format)}"
+        self._chunk = CHUNK_DOCUMENTS.get(device.type, CHUNK_DOCUMENTS["cuda"])
 
         def decode(tokens: Sequence[int]) -> str:
             return str(tokenizer.decode(tokens, clean_up_tokenization_spaces=False))
@@ -90,7 +90,7 @@ class VllmGenerator:
                 logprobs_mode="raw_logprobs",  # of the model, not of what temperature and top-p make of it
                 use_tqdm_on_load=False,
                 **({} if settings.batch_size is None else {"max_num_seqs": settings.batch_size}),
-                **(_processor_settings() if place.type == "cpu" else {}),
+                **(_processor_settings() if device.type == "cpu" else {}),
             )
 
     def plan(self, documents: Sequence[Document]) -> list[list[int]]:
@@ -114,11 +114,11 @@ class VllmGenerator:
         if self._inputs.prefix:
             self._answers([self._inputs.prefix], [self._vllm.SamplingParams(temperature=0.0, max_tokens=1)])
 
-    def _answers(self, prompts: Sequence[list[int]], wanted: Sequence[Any]) -> Sequence[Any]:
-        found: Sequence[Any] = self._llm.generate(
-            [{"prompt_token_ids": tokens} for tokens in prompts], list(wanted), use_tqdm=False
+    def _answers(self, prompts: Sequence[list[int]], parameters: Sequence[Any]) -> Sequence[Any]:
+        outputs: Sequence[Any] = self._llm.generate(
+            [{"prompt_token_ids": tokens} for tokens in prompts], list(parameters), use_tqdm=False
         )
-        return found
+        return outputs
 
     def _wanted(self, key: str) -> Any:  # noqa: ANN401 - vLLM's class
         """The request's settings; sampled tokens depend on the seed and the query's key alone."""
@@ -135,8 +135,8 @@ class VllmGenerator:
 
     def _query(self, sequence: Any) -> GeneratedQuery:  # noqa: ANN401 - vLLM's class
         tokens = [int(token) for token in sequence.token_ids]
-        values = [float(found[token].logprob) for token, found in zip(tokens, sequence.logprobs, strict=True)]
-        return replayed(tokens, values, self._end)
+        values = [float(choices[token].logprob) for token, choices in zip(tokens, sequence.logprobs, strict=True)]
+        return truncate_at_stop(tokens, values, self._end)
 
     def _longest(self, config: Any) -> int:  # noqa: ANN401 - transformers' configs
         """Maximum sequence length in tokens: what is needed here, which may be far less than the model reads."""
@@ -172,10 +172,10 @@ def _place(device: str) -> torch.device:
     return here
 
 
-def _number_format(dtype: DtypeName, place: torch.device) -> torch.dtype:
+def _number_format(dtype: DtypeName, device: torch.device) -> torch.dtype:
     if dtype == "float64":
         raise ConfigError("--dtype float64: vLLM does not compute in it; give float32, or --backend causal")
-    return pick_dtype(dtype, place)
+    return pick_dtype(dtype, device)
 
 
 def _processor_settings() -> dict[str, int | bool]:

@@ -12,7 +12,7 @@ from inpars.errors import DataFormatError
 from inpars.fields import checked_id
 from inpars.formats import parse_document
 from inpars.interchange.items import Unkept, made_id
-from inpars.json_text import well_formed
+from inpars.json_text import replace_surrogates
 from inpars.records import Document
 from inpars.tables import DOC_ID_FIELDS, DOCUMENT_TEXT_FIELDS
 
@@ -24,7 +24,7 @@ def text_of(value: object, name: str, path: Path, line: int) -> str:
     """A text."""
     if not isinstance(value, str):
         raise wrong("must be text", name, value, path, line)
-    return well_formed(value)
+    return replace_surrogates(value)
 
 
 def texts_of(record: Mapping[str, Any], name: str, path: Path, line: int) -> list[str]:

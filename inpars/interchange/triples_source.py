@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from inpars.corpus import Corpus
 from inpars.errors import ConfigError, DataFormatError, StaleInputError
-from inpars.fields import MOST_EXACT
+from inpars.fields import MAX_EXACT
 from inpars.formats import read_triple_ids
 from inpars.interchange.fields import number_of
 from inpars.interchange.items import Example, Negative, document_of, query_of
@@ -159,7 +159,7 @@ def read_negative_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _is_rank(value: object) -> bool:
-    return value is None or (type(value) is int and 0 <= value < MOST_EXACT)
+    return value is None or (type(value) is int and 0 <= value < MAX_EXACT)
 
 
 def _present(path: Path) -> Path | None:

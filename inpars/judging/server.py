@@ -26,7 +26,16 @@ from inpars.generation.api.formats import (
 from inpars.generation.api.generator import ApiGenerator
 from inpars.generation.api.replies import ONLY_THOUGHTS, THOUGHTS, refuses
 from inpars.generation.api.replies import REFUSED as REFUSED_IN_WORDS
-from inpars.generation.api.requests import REFUSED, Answer, ApiRequest, Asked, Endpoint, Shown, digest_of, refusal
+from inpars.generation.api.requests import (
+    REFUSED,
+    Answer,
+    ApiRequest,
+    Endpoint,
+    PayloadFormat,
+    Shown,
+    digest_of,
+    refusal,
+)
 from inpars.generation.api.thoughts import find_answer
 from inpars.generation.settings import DecodingSettings
 from inpars.generation.token_spans import FORM, LENGTH, NONE, TEXT, VALUE, UnusableError, keep, read_tokens
@@ -110,7 +119,7 @@ class GradeRequests:
 
     def _request(self, name: str, query: str, document: str) -> ApiRequest:
         prompt = self.prompt
-        asked = Asked(self.endpoint, self.model, self.settings, self.url, prompt.stop, self.log_probs)
+        asked = PayloadFormat(self.endpoint, self.model, self.settings, self.url, prompt.stop, self.log_probs)
         shown: Shown = (
             prompt.render(query, document) if self.endpoint == "completions" else prompt.messages(query, document)
         )
@@ -120,36 +129,36 @@ class GradeRequests:
 class ServerJudge:
     """A `Judge` that asks, and a `PaidGenerator`: it costs money and holds files open."""
 
-    def __init__(self, asker: ApiGenerator[Pair]) -> None:
-        self.name, self.device, self._asker = asker.name, asker.device, asker
+    def __init__(self, generator: ApiGenerator[Pair]) -> None:
+        self.name, self.device, self._generator = generator.name, generator.device, generator
 
     def plan(self, pairs: Sequence[Pair]) -> list[list[int]]:
         """Chunks of pairs in their order."""
-        return self._asker.plan(pairs)
+        return self._generator.plan(pairs)
 
     def judge(self, pairs: Sequence[Pair]) -> list[Graded]:
         """The grades of one chunk's pairs; those that follow in the plan are asked for meanwhile."""
-        return [graded(reply) for (reply,) in self._asker.generate(pairs)]
+        return [graded(reply) for (reply,) in self._generator.generate(pairs)]
 
     def status(self) -> str:
         """What it cost so far and what failed."""
-        return self._asker.status()
+        return self._generator.status()
 
     def results(self) -> Mapping[str, Any]:
         """The same for the manifest."""
-        return self._asker.results()
+        return self._generator.results()
 
     def skipped(self, pairs: Sequence[Pair]) -> None:
         """These were graded by an earlier run."""
-        self._asker.skipped(pairs)
+        self._generator.skipped(pairs)
 
     def notes(self) -> list[str]:
         """What was odd about the replies."""
-        return self._asker.notes()
+        return self._generator.notes()
 
     def close(self) -> None:
         """Let requests under way come to their end, then close the journal."""
-        self._asker.close()
+        self._generator.close()
 
 
 def graded(reply: GeneratedQuery) -> Graded:

@@ -30,10 +30,10 @@ class EmbeddedModel:
 
     def locate(self) -> list[Path]:
         """Where its files lie. Raises MissingDependencyError with the pip line."""
-        found = [_inside(package, path) for package, path in self.files]
-        if not all(found):
+        paths = [_inside(package, path) for package, path in self.files]
+        if not all(paths):
             raise MissingDependencyError(f"the model {self.name!r}", self.purpose, self.install)
-        return [path for path in found if path]
+        return [path for path in paths if path]
 
     @property
     def installed(self) -> bool:
@@ -76,6 +76,6 @@ EMBEDDED: dict[str, EmbeddedModel] = {
 def _inside(package: str, path: str) -> Path | None:
     spec = importlib.util.find_spec(package)
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        if (found := Path(folder) / path).exists():
-            return found
+        if (file := Path(folder) / path).exists():
+            return file
     return None

@@ -108,13 +108,13 @@ def exists(path: Path) -> bool:
 
 
 def _check_json(path: Path) -> None:
-    wanted = list if path.name in LISTS else dict
+    expected = list if path.name in LISTS else dict
     try:
         value = parse_json(path.read_bytes())
     except JsonError as error:
         raise DataFormatError(f"{error}; fetch or train the model again", path=path) from None
-    if not isinstance(value, wanted):
-        raise DataFormatError(f"holds no JSON {'list' if wanted is list else 'object'}; not a model's", path=path)
+    if not isinstance(value, expected):
+        raise DataFormatError(f"holds no JSON {'list' if expected is list else 'object'}; not a model's", path=path)
 
 
 def _check_weights(path: Path) -> None:

@@ -25,8 +25,8 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
         return name
     if name == "auto":
         return torch.device(next((kind for kind in ("cuda", "mps") if _count(kind)), "cpu"))
-    found = DEVICE.fullmatch(name)
-    if found and int(found[2] or 0) < _count(found[1]):
+    match = DEVICE.fullmatch(name)
+    if match and int(match[2] or 0) < _count(match[1]):
         return torch.device(name)
     raise ConfigError(f"--device {name!r} is not on this machine, which has {', '.join(['auto', *devices_here()])}")
 

@@ -137,11 +137,11 @@ def _set_pooling(model: SentenceTransformer, pooling: Pooling, name: str) -> Non
     from sentence_transformers.sentence_transformer import modules
 
     parts: list[Any] = list(model)
-    place = next((n for n, part in enumerate(parts) if isinstance(part, modules.Pooling)), None)
-    if place is None:
+    position = next((n for n, part in enumerate(parts) if isinstance(part, modules.Pooling)), None)
+    if position is None:
         raise BackendError(f"model {name!r} does not pool tokens; leave --pooling out")
-    width = parts[place].embedding_dimension
-    model[place] = modules.Pooling(width, {"last": "lasttoken"}.get(pooling, pooling))
+    width = parts[position].embedding_dimension
+    model[position] = modules.Pooling(width, {"last": "lasttoken"}.get(pooling, pooling))
     tokenizer = model.tokenizer
     if tokenizer.pad_token_id is None:  # decoders often have none
         tokenizer.pad_token = tokenizer.eos_token

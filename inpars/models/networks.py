@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from inpars.errors import ConfigError
 
-LEAST_TOKENS = 8  # of a text, or of query and document: special tokens, and a few of each
+MIN_TOKENS = 8  # of a text, or of query and document: special tokens, and a few of each
 # what a network built otherwise raises where its parts are taken, exchanged or converted
 UNFIT = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError)
 POSITIONS = ("position_embeddings", "wpe", "embed_positions")  # BERT's and its like, GPT-2's, OPT's and BART's
@@ -67,17 +67,17 @@ def start_tokens(tokenizer: Any) -> list[int]:  # noqa: ANN401
     return whole[: whole.index(plain[0])] if plain and plain[0] in whole else []
 
 
-def check_length(network: nn.Module, name: str, length: int | None, least: int = LEAST_TOKENS, before: int = 0) -> None:
+def check_length(network: nn.Module, name: str, length: int | None, minimum: int = MIN_TOKENS, before: int = 0) -> None:
     """Raise ConfigError for a --max-length that leaves no text to read, or is more than the network has positions.
 
     `before` tokens are read besides.
     """
-    most = learned_positions(network)
-    if length is not None and length < least:
-        raise ConfigError(f"--max-length is {length}; it must be at least {least}, or nothing of a text is read")
-    if length is not None and most is not None and length + before > most:
+    maximum = learned_positions(network)
+    if length is not None and length < minimum:
+        raise ConfigError(f"--max-length is {length}; it must be at least {minimum}, or nothing of a text is read")
+    if length is not None and maximum is not None and length + before > maximum:
         more = f", {before} of them the prompt's" if before else ""
-        raise ConfigError(f"--max-length is {length}; {name} reads at most {most} tokens{more}")
+        raise ConfigError(f"--max-length is {length}; {name} reads at most {maximum} tokens{more}")
 
 
 def learned_positions(network: nn.Module) -> int | None:
@@ -89,7 +89,7 @@ def learned_positions(network: nn.Module) -> int | None:
     return None
 
 
-def precise(values: Tensor) -> Tensor:
+def upcast_to_float32(values: Tensor) -> Tensor:
     """Values in float32, or in float64 where they are."""
     return values if values.dtype == torch.float64 else values.float()
 

@@ -35,9 +35,9 @@ def push_folder(folder: Path, name: str) -> str:
         repository = api.create_repo(name, private=True, exist_ok=True)
         api.upload_folder(folder_path=folder, repo_id=repository.repo_id, commit_message=f"Upload {folder.name}")
     except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BackendError(
-            f"{folder} was not pushed to {name}: {said}; log in with `hf auth login` or set HF_TOKEN, and run the same "
-            "command again, the model is kept"
+            f"{folder} was not pushed to {name}: {reason}; log in with `hf auth login` or set HF_TOKEN, and run the "
+            "same command again, the model is kept"
         ) from error
     return str(repository)

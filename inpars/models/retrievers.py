@@ -73,9 +73,9 @@ def retriever_kind(name: str) -> RetrieverKindName:
     folder = model_folder(name)
     files = _cached(name) if folder is None else {path: folder / path for path in (SETTINGS_FILE, "config.json")}
     settings, config = (_object(files.get(path)) for path in (SETTINGS_FILE, "config.json"))
-    classes = {kind.loads: found for found, kind in RETRIEVERS.items()} | OTHER_NAMES
-    if (found := classes.get(str(settings.get("model_type")))) is not None:
-        return found
+    classes = {spec.loads: kind for kind, spec in RETRIEVERS.items()} | OTHER_NAMES
+    if (kind := classes.get(str(settings.get("model_type")))) is not None:
+        return kind
     architectures = config.get("architectures")
     return MULTI_VECTOR if isinstance(architectures, list) and COLBERT in architectures else DENSE
 
@@ -96,19 +96,19 @@ def _cached(name: str) -> dict[str, Path]:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
-    found = {}
+    files = {}
     for file in (SETTINGS_FILE, "config.json"):
         try:
-            found[file] = Path(hf_hub_download(name, file))
+            files[file] = Path(hf_hub_download(name, file))
         except (OSError, ValueError, HfHubHTTPError):  # loading the model reports what is wrong with it
             continue
-    return found
+    return files
 
 
 def _object(path: Path | None) -> dict[str, Any]:
     """A JSON file's object, empty where there is none."""
     try:
-        found = {} if path is None else parse_json(path.read_bytes())
+        value = {} if path is None else parse_json(path.read_bytes())
     except (OSError, JsonError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}

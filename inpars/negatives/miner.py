@@ -54,7 +54,7 @@ class QueryWithPositives:
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class MiningConfig:
     """How negatives are drawn; with a scorer the rule uses its scores of this many candidates per positive."""
 
     negatives: NegativesMode = "bm25"
@@ -147,7 +147,7 @@ class NegativeMiner:
     def __init__(
         self,
         corpus: Documents,
-        draw: Draw,
+        draw: MiningConfig,
         searches: Mapping[Source, SearchBeside],
         *,
         judged: RelevantDocuments | None = None,

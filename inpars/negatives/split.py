@@ -21,7 +21,7 @@ from inpars.text.hashing import sampling_key
 Numbers = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
 HeldOutBy: TypeAlias = Literal["document", "file", "page or section"]
-LEAST_FILES = 10  # below, a split by file leaves little on one side
+MIN_FILES = 10  # below, a split by file leaves little on one side
 
 
 def key64(doc_id: str) -> int:
@@ -76,7 +76,7 @@ class SourceGroups:
     @property
     def held_out_by(self) -> HeldOutBy:
         """What is never divided."""
-        return "file" if len(set(self._files)) >= LEAST_FILES else "page or section"
+        return "file" if len(set(self._files)) >= MIN_FILES else "page or section"
 
     def joined(self, clusters: Numbers) -> Numbers:
         """Clusters that also hold together what comes from one source, (documents,)."""

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from inpars.errors import DataFormatError
-from inpars.fields import checked_id, finite_number, first_of, is_gap, text_of
+from inpars.fields import checked_id, finite_number, first_present, is_gap, text_of
 from inpars.pairs.records import Pair
 from inpars.record_files import read_records, records_form
 from inpars.storage import read_jsonl
-from inpars.tables import DOC_ID_FIELDS, Wanted
+from inpars.tables import DOC_ID_FIELDS, RecordSchema
 from inpars.text.words import words
 
 QUERY_FIELDS = ("query", "query_text", "search_term", "q", "text")
 DOCUMENT_FIELDS = ("doc_id", "docid", "document_id", "clicked_doc_id", *DOC_ID_FIELDS)
 CLICKS, IMPRESSIONS = ("clicks", "clicked", "click"), ("impressions", "impression", "shown")
-COLUMNS = Wanted(
+COLUMNS = RecordSchema(
     "a search log",
     QUERY_FIELDS,
     DOCUMENT_FIELDS,
@@ -74,7 +74,7 @@ def _count(
     if not text:
         dropped["empty"] += 1
         return
-    doc_id = checked_id(first_of(record, DOCUMENT_FIELDS, path, number), path, number)
+    doc_id = checked_id(first_present(record, DOCUMENT_FIELDS, path, number), path, number)
     clicks, shown = _number(record, CLICKS, 1, path, number), _number(record, IMPRESSIONS, 1, path, number)
     one = asked.setdefault(words(text) or tuple(text.split()), _Asked())
     one.spellings[text] += 1
@@ -101,7 +101,7 @@ def vote_pairs(paths: list[Path], dropped: Counter[str]) -> Iterator[Pair]:
     for path in paths:
         for number, record in read_jsonl(path):
             text = " ".join(text_of(record, ("query",), path, number).split())
-            doc_id = checked_id(first_of(record, ("doc_id",), path, number), path, number)
+            doc_id = checked_id(first_present(record, ("doc_id",), path, number), path, number)
             relevance = record.get("relevance")
             if relevance is not None and type(relevance) is not int:
                 problem = "must be a whole number, or null for a vote that was taken back"

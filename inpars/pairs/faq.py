@@ -18,12 +18,12 @@ from inpars.documents.readers import DOCX, HTML, MARKDOWN, RST, ReadOptions, kin
 from inpars.errors import ConfigError
 from inpars.fields import checked_id, is_gap, text_of
 from inpars.record_files import read_records, records_form
-from inpars.tables import Wanted
+from inpars.tables import RecordSchema
 
 QUESTIONS = ("question", "query", "q", "title")
 ANSWERS = ("answer", "answers", "a", "response", "text")
 DOC_IDS = ("doc_id", "answer_id", "docid", "document_id")
-COLUMNS = Wanted("questions and answers", QUESTIONS, ANSWERS, DOC_IDS, ("question", "answer", "doc_id"))
+COLUMNS = RecordSchema("questions and answers", QUESTIONS, ANSWERS, DOC_IDS, ("question", "answer", "doc_id"))
 PAGES = (MARKDOWN, HTML, RST, DOCX)
 _BOLD = re.compile(r"^[ \t]*(?:[-+*][ \t]+|\d{1,9}[.)][ \t]+)?(\*\*|__)(?P<text>\S[^\n]*?\?)\1", re.MULTILINE)
 

@@ -15,7 +15,7 @@ from inpars.pairs.records import Pair, PairKind
 from inpars.records import Document
 from inpars.text.words import words, words_key
 
-LEAST_WORDS = 8  # of a passage below a heading; a shorter one is another heading, or a link
+MIN_WORDS = 8  # of a passage below a heading; a shorter one is another heading, or a link
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def _sections(documents: Iterable[Document], dropped: Counter[str]) -> Iterator[
         new = [(kind, name, place) for kind, name, place in names if name.strip() and place not in seen]
         if not new:
             continue
-        if len(words(document.text)) < LEAST_WORDS:
+        if len(words(document.text)) < MIN_WORDS:
             dropped["short_passage"] += len(new)
             continue
         for kind, name, place in new:

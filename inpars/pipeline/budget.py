@@ -20,7 +20,7 @@ from inpars.training.signal import MIN_STEPS
 
 PLANNED = ("retriever", "window_tokens", "max_documents", "top_k", "rerank_depth", "training")  # what a plan decides
 SPENT = 0.9  # of the budget; the rest is for a machine that is slower later than it was in the trial
-LEAST_DOCUMENTS, LEAST_DEPTH = 32, 10
+MIN_DOCUMENTS, MIN_DEPTH = 32, 10
 MINED = 0.4  # of the documents written for, those whose query becomes a triple; at least
 TRAINING_COST = 8  # embeddings of a text, that a training step with it costs; assumed
 QUERY_COST = 0.3  # of a document's embedding; assumed
@@ -161,8 +161,8 @@ class _Planner:
 
     def least(self, form: _Form) -> PipelineOptions:
         """What a form must leave room for: the mix is worth more than the reranker, windows are worth less."""
-        depth = LEAST_DEPTH if form.embedding == "windows" else 0
-        wanted: dict[str, Any] = {"max_documents": LEAST_DOCUMENTS, "rerank_depth": depth, "training": "never"}
+        depth = MIN_DEPTH if form.embedding == "windows" else 0
+        wanted: dict[str, Any] = {"max_documents": MIN_DOCUMENTS, "rerank_depth": depth, "training": "never"}
         kept = {name: value for name, value in wanted.items() if name not in self.named}
         return replace(form.options, **kept).with_default_top_k(self.named)
 
@@ -201,7 +201,7 @@ class _Planner:
         most = self.work.documents
         if options.retriever == BM25 and self.work.queries is not None:  # written queries would serve nothing
             return [("rerank_depth", DEEPEST)]
-        steps = [("rerank_depth", LEAST_DEPTH), ("max_documents", 200), ("rerank_depth", 20), ("max_documents", 500)]
+        steps = [("rerank_depth", MIN_DEPTH), ("max_documents", 200), ("rerank_depth", 20), ("max_documents", 500)]
         steps = [(name, min(target, most) if name == "max_documents" else target) for name, target in steps]
         steps.append(("rerank_depth", DEEPEST))
         trained = math.ceil(MIN_STEPS * RetrieverOptions(model="").batch_size / MINED)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from inpars.cache import lasting_name
+from inpars.cache import canonical_name
 from inpars.options import flags_of
 from inpars.prompting.example_choice import ExampleOptions
 from inpars.provenance import shown_command
@@ -56,7 +56,7 @@ class StageCommands:
         """A command with these flags, all its settings and its output."""
         words = [*command.split(), *map(str, flags), *(() if options is None else flags_of(options))]
         words += [] if output is None else ["--output", str(output)]
-        self.lines.append(shown_command(["inpars", *map(lasting_name, words)]))
+        self.lines.append(shown_command(["inpars", *map(canonical_name, words)]))
 
     def say(self, *lines: str) -> None:
         """A comment."""

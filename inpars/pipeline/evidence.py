@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from inpars.datasets import Dataset
 from inpars.errors import ConfigError, StaleInputError
 from inpars.formats import read_queries, read_synthetic_queries
-from inpars.fusion.matching import LEAST_QUERIES
+from inpars.fusion.matching import MIN_QUERIES
 from inpars.judgements import read_qrels
 from inpars.manifest import stamp
 from inpars.model_judgements import origin_of
@@ -21,7 +21,7 @@ from inpars.progress import Progress
 from inpars.topics import Topics, joined
 
 DEV, UNLABELLED = "dev", "unlabelled"
-MOST_JUDGED = 300  # dev queries that the choice is made by
+MAX_JUDGED = 300  # dev queries that the choice is made by
 SHORTEST = 12  # characters of a hash
 
 
@@ -100,8 +100,8 @@ def read_evidence(options: EvidenceOptions, dataset: Dataset, measured: Topics |
     found = Evidence(match=options.match_queries, pairs=options.pairs, pair_count=pairs)
     if options.unlabelled_queries is not None:
         texts = _texts(options.unlabelled_queries, progress)
-        if len(texts) < LEAST_QUERIES:
-            raise ConfigError(f"{options.unlabelled_queries}: {len(texts)} queries are too few, give {LEAST_QUERIES}")
+        if len(texts) < MIN_QUERIES:
+            raise ConfigError(f"{options.unlabelled_queries}: {len(texts)} queries are too few, give {MIN_QUERIES}")
         found = replace(found, unlabelled=Topics(UNLABELLED, texts, {}))
     judged = _judged(options, dataset, progress)
     if judged is None:
@@ -139,7 +139,7 @@ def _texts(path: Path, progress: Progress) -> dict[str, str]:
 
 
 def _without(judged: Topics, measured: Topics | None, progress: Progress) -> Topics:
-    """The dev queries with a relevant document, without those that are measured by; at most `MOST_JUDGED`."""
+    """The dev queries with a relevant document, without those that are measured by; at most `MAX_JUDGED`."""
     test = {_squeezed(text) for text in measured.queries.values()} if measured is not None else set[str]()
     known = {query_id: text for query_id, text in judged.queries.items() if _squeezed(text) not in test}
     if left_out := len(judged.queries) - len(known):
@@ -147,9 +147,9 @@ def _without(judged: Topics, measured: Topics | None, progress: Progress) -> Top
     answered = [name for name in known if any(grade > 0 for grade in judged.qrels.get(name, {}).values())]
     if not answered:
         raise ConfigError("none of the dev queries has a relevant document and is not measured by")
-    if len(answered) > MOST_JUDGED:
-        progress.note(f"the first {MOST_JUDGED} of {len(answered)} judged dev queries choose")
-    chosen = answered[:MOST_JUDGED]
+    if len(answered) > MAX_JUDGED:
+        progress.note(f"the first {MAX_JUDGED} of {len(answered)} judged dev queries choose")
+    chosen = answered[:MAX_JUDGED]
     queries, qrels = {name: known[name] for name in chosen}, {name: judged.qrels[name] for name in chosen}
     return Topics(judged.split, queries, qrels, origin=judged.origin)
 

@@ -14,7 +14,7 @@ from inpars.stages.stage import Outcome, run_stage
 from inpars.storage import atomic_writer
 
 LOOKS = "choice/looks.json"
-LEAST_SHARE = 0.5  # of queries that look like one, below which another prompt is named
+MIN_SHARE = 0.5  # of queries that look like one, below which another prompt is named
 WORDS = {
     "empty": "empty",
     "code": "lines of programs",
@@ -36,7 +36,7 @@ class _LooksOptions:
 
 
 def check_looks(run: RunContext) -> Manifest:
-    """Count what the written queries look like; below `LEAST_SHARE` a note names the prompts to try."""
+    """Count what the written queries look like; below `MIN_SHARE` a note names the prompts to try."""
     output, source, corpus = run.path(LOOKS), run.path(SYNTHETIC), run.dataset.corpus
 
     def work() -> Outcome:
@@ -51,13 +51,13 @@ def check_looks(run: RunContext) -> Manifest:
         return Outcome(looks.queries, {}, values)
 
     inputs = {"queries": stamp(source), "corpus": run.dataset.corpus_stamp}
-    return run_stage("looks", _LooksOptions(LEAST_SHARE), output=output, inputs=inputs, work=work, **run.stage_kwargs)
+    return run_stage("looks", _LooksOptions(MIN_SHARE), output=output, inputs=inputs, work=work, **run.stage_kwargs)
 
 
 def advice(looks: Looks) -> str | None:
     """What is wrong with the queries and what to try; None where most look like queries."""
     worst = looks.worst
-    if looks.share >= LEAST_SHARE or not worst:
+    if looks.share >= MIN_SHARE or not worst:
         return None
     return (
         f"only {looks.good} of {looks.queries} written queries look like queries, {getattr(looks, worst)} are "

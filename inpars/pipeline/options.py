@@ -15,7 +15,7 @@ from inpars.negatives.miner import rank_problems
 from inpars.options import POSITIVE, SEED, Bounds, option
 from inpars.rerankers.kinds import ScorerKind
 from inpars.stages.engine_options import ClusterOptions
-from inpars.stages.search import LEAST_WINDOW
+from inpars.stages.search import MIN_WINDOW
 
 BUDGET = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 NAMED_BUDGETS = {"night": 8 * 3600.0}
@@ -142,8 +142,8 @@ class PipelineOptions(ClusterOptions):
                 yield "--budget does not plan for further retrievers; leave --view or the budget out"
         if self.view and self.retriever == BM25:
             yield "--view is for a mix of BM25 and a bi-encoder; give --retriever one"
-        if self.window_tokens and self.window_tokens < LEAST_WINDOW:
-            yield f"--window-tokens is {self.window_tokens}; it must be 0 or at least {LEAST_WINDOW}"
+        if self.window_tokens and self.window_tokens < MIN_WINDOW:
+            yield f"--window-tokens is {self.window_tokens}; it must be 0 or at least {MIN_WINDOW}"
 
     def with_default_top_k(self, named: Collection[str]) -> PipelineOptions:
         """Unless `top_k` is among the settings that were named, the share of the queries that the default keeps."""

@@ -23,7 +23,7 @@ from inpars.formats import read_synthetic_queries
 from inpars.fusion.matching import is_question
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.options import option
-from inpars.pipeline.looks import LEAST_SHARE, REMEDIES
+from inpars.pipeline.looks import MIN_SHARE, REMEDIES
 from inpars.prompting.mixture import PromptSource
 from inpars.prompting.prompts import load_prompt
 from inpars.stages.generate import GenerateOptions, generate_queries, generator_maker
@@ -33,9 +33,9 @@ from inpars.storage import atomic_writer, to_json_line
 CHOICE = "prompts/choice.json"
 DEFAULT = "inpars"
 TRIAL_DOCUMENTS = 48  # a multiple of what a generator writes for at once
-LEAST_TRIAL_DOCUMENTS = 16
+MIN_TRIAL_DOCUMENTS = 16
 DOCUMENTS_PER_BUDGET = 0.1  # of a second: a trial with three prompts takes about a tenth of a budget, with their starts
-MOST_PROMPTS = 3
+MAX_PROMPTS = 3
 ENOUGH = 0.9  # of queries that look like one, from which on nothing else is tried
 
 
@@ -77,9 +77,9 @@ class PromptTrials:
     make_generator: Callable[[GenerateOptions, PromptSource], Any] = generator_maker
 
     def best(self, prompts: Mapping[str, PromptSource]) -> TriedPrompt:
-        """The best of several that were named. Raises ConfigError for more than `MOST_PROMPTS`."""
-        if len(prompts) > MOST_PROMPTS:
-            raise ConfigError(f"{len(prompts)} prompts are too many to try; give at most {MOST_PROMPTS}")
+        """The best of several that were named. Raises ConfigError for more than `MAX_PROMPTS`."""
+        if len(prompts) > MAX_PROMPTS:
+            raise ConfigError(f"{len(prompts)} prompts are too many to try; give at most {MAX_PROMPTS}")
         tried = [self._write(name, prompt, place) for place, (name, prompt) in enumerate(prompts.items(), start=1)]
         return self._chosen(tried, best_prompt)
 
@@ -90,7 +90,7 @@ class PromptTrials:
         """
         tried = [self._write(DEFAULT, load_prompt(DEFAULT), 1)]
         looks = self._looks(tried[0])
-        advised = REMEDIES[looks.worst] if looks.share < LEAST_SHARE and looks.worst else ()
+        advised = REMEDIES[looks.worst] if looks.share < MIN_SHARE and looks.worst else ()
         for place, name in enumerate(advised, start=2):
             try:
                 tried.append(self._write(name, load_prompt(name), place))
@@ -127,7 +127,7 @@ class PromptTrials:
 
         inputs: dict[str, FileStamp] = {one.name: stamp(one.queries) for one in tried}
         inputs["real queries"] = stamp_text("real queries", to_json_line({"queries": sorted(self.real)}))
-        options = _ChoiceOptions(LEAST_SHARE, best.__name__)
+        options = _ChoiceOptions(MIN_SHARE, best.__name__)
         manifest = run_stage("choose prompt", options, output=output, inputs=inputs, work=work, **self.stage_kwargs)
         chosen = next(one for one in tried if one.name == manifest.results["prompt"])
         return replace(chosen, manifest=manifest)
@@ -153,7 +153,7 @@ def trial_options(options: GenerateOptions, budget_seconds: float | None) -> Gen
     """A run's options for the trial: fewer documents, which the run would take too, by its budget."""
     documents = TRIAL_DOCUMENTS
     if budget_seconds is not None:
-        documents = min(documents, max(LEAST_TRIAL_DOCUMENTS, int(DOCUMENTS_PER_BUDGET * budget_seconds)))
+        documents = min(documents, max(MIN_TRIAL_DOCUMENTS, int(DOCUMENTS_PER_BUDGET * budget_seconds)))
     wanted = documents if options.max_documents is None else min(documents, options.max_documents)
     return replace(options, max_documents=wanted, canary=False)  # finding unusable prompts is what the trial is for
 
@@ -163,7 +163,7 @@ def best_prompt(trials: Sequence[PromptTrial]) -> str:
 
     Of equals the first that was named.
     """
-    sound = [trial for trial in trials if trial.share >= LEAST_SHARE and trial.distance is not None]
+    sound = [trial for trial in trials if trial.share >= MIN_SHARE and trial.distance is not None]
     if sound:
         return min(sound, key=lambda trial: trial.distance or 0.0).prompt
     return max(trials, key=lambda trial: trial.share).prompt

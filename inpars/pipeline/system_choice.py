@@ -30,7 +30,7 @@ from inpars.storage import atomic_writer
 from inpars.topics import Topics
 
 FOLDER, CHOICE, RERANKING = "choice", "choice.json", "reranking.json"
-MOST_QUERIES = 300  # that the choice is made by
+MAX_QUERIES = 300  # that the choice is made by
 SPLIT = "choice"
 
 
@@ -245,7 +245,7 @@ def _topics(run: RunContext, queries: Path) -> Topics:
     if run.evidence.judged is not None:
         keep_topics(run.path(CHOICE_TOPICS), run.evidence.judged, **run.stage_kwargs)
         return run.evidence.judged
-    kept = [query for query, _ in zip(read_synthetic_queries(queries), range(MOST_QUERIES), strict=False)]
+    kept = [query for query, _ in zip(read_synthetic_queries(queries), range(MAX_QUERIES), strict=False)]
     texts = {query.query_id: query.text for query in kept}
     topics = Topics(SPLIT, texts, {query.query_id: {query.doc_id: 1} for query in kept})
     keep_topics(run.path(CHOICE_TOPICS), topics, **run.stage_kwargs)

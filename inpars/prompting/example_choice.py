@@ -65,16 +65,16 @@ def choose_prompt(prompt: Prompt, options: ExampleOptions, seed: int = 0) -> Pro
 def _cut_examples(options: ExampleOptions) -> tuple[Example, ...]:
     if options.examples is None:
         return ()
-    shown = re.compile(rf"\s*(?:\S+\s*){{0,{options.max_example_words}}}")
-    found = read_examples(options.examples)
-    if not found:
+    beginning = re.compile(rf"\s*(?:\S+\s*){{0,{options.max_example_words}}}")
+    examples = read_examples(options.examples)
+    if not examples:
         raise PromptError(f"{options.examples}: no examples in this file; write some, one JSON object a line")
-    return tuple(replace(example, document=_first(shown, example.document)) for example in found)
+    return tuple(replace(example, document=_first(beginning, example.document)) for example in examples)
 
 
-def _first(shown: re.Pattern[str], text: str) -> str:
-    found = shown.match(text)
-    return found[0].strip() if found else text
+def _first(beginning: re.Pattern[str], text: str) -> str:
+    match = beginning.match(text)
+    return match[0].strip() if match else text
 
 
 def _refuse_without_examples(prompt: Prompt, options: ExampleOptions) -> None:

@@ -53,10 +53,10 @@ class JudgingPrompt:
         where = self.source or f"prompt {self.name!r}"
         names = [match[2] for match in PLACEHOLDER.finditer(self.form) if match[2]]
         if sorted(names) != sorted(PLACEHOLDERS) or names[-1] != "grade" or not self.form.rstrip().endswith("{grade}"):
-            shown = ", ".join(f"{{{name}}}" for name in names) or "no placeholder"
+            placeholders = ", ".join(f"{{{name}}}" for name in names) or "no placeholder"
             raise PromptError(
                 f"{where}: a form for judging holds {{query}} and {{document}}, each once, and ends in {{grade}}; this "
-                f"one has {shown}"
+                f"one has {placeholders}"
             )
         if not all(self.stop):
             raise PromptError(f"{where}: an empty stop string would end every reply at once; remove it")
@@ -81,15 +81,15 @@ class JudgingPrompt:
         """Turns for an instruct model: system, a user and an assistant turn per example, then the pair."""
         turns = [turn("system", text)] if (text := (self.system or self.instruction).strip()) else []
         for example in self.examples:
-            shown = self._question(example.query, example.document)
-            turns += [turn("user", shown), turn("assistant", example.grade)]
+            question = self._question(example.query, example.document)
+            turns += [turn("user", question), turn("assistant", example.grade)]
         return [*turns, turn("user", self._question(query, document))]
 
     @cached_property
     def lead(self) -> str:
         """What precedes the pair's own part, the same for all pairs."""
-        shown = [fill(self.form, asdict(example)) for example in self.examples]
-        parts = [*filter(None, [self.instruction.strip()]), *shown]
+        filled = [fill(self.form, asdict(example)) for example in self.examples]
+        parts = [*filter(None, [self.instruction.strip()]), *filled]
         return "".join(part + self.separator for part in parts)
 
     @cached_property
@@ -108,18 +108,18 @@ class JudgingPrompt:
 
 def load_judging_prompt(name_or_path: str) -> JudgingPrompt:
     """The judging prompt of a shipped name or of a file. Raises UnknownNameError, PromptError."""
-    found = read_prompt(name_or_path, FOLDER)
-    content = mapping_of(found, KEYS)
-    settings: dict[str, Any] = {"name": found.path.stem}
-    settings |= {key: text_of(content, key, found.source) for key in TEXT_KEYS if key in content}
+    file = read_prompt(name_or_path, FOLDER)
+    content = mapping_of(file, KEYS)
+    settings: dict[str, Any] = {"name": file.path.stem}
+    settings |= {key: text_of(content, key, file.source) for key in TEXT_KEYS if key in content}
     settings["form"] = settings["form"].strip("\n")
     if "stop" in content:
         settings["stop"] = tuple(
-            checked_text(stop, "stop", found.source) for stop in list_of(content, "stop", found.source)
+            checked_text(stop, "stop", file.source) for stop in list_of(content, "stop", file.source)
         )
-    examples = enumerate(list_of(content, "examples", found.source), start=1)
-    settings["examples"] = tuple(_example(record, f"{found.source}: example {number}") for number, record in examples)
-    return JudgingPrompt(**settings, source=found.source)
+    examples = enumerate(list_of(content, "examples", file.source), start=1)
+    settings["examples"] = tuple(_example(record, f"{file.source}: example {number}") for number, record in examples)
+    return JudgingPrompt(**settings, source=file.source)
 
 
 def _example(record: Any, where: str) -> GradedExample:  # noqa: ANN401 - a YAML value

@@ -59,10 +59,10 @@ class PromptMixture:
 
     def part_of(self, doc_id: str) -> Prompt | PromptChoice:
         """The prompt that a document gets."""
-        place, total = sampling_key(self.seed, f"prompt of {doc_id}") / KEYS, 0.0
+        point, total = sampling_key(self.seed, f"prompt of {doc_id}") / KEYS, 0.0
         for part, share in self.parts:
             total += share
-            if place < total:
+            if point < total:
                 return part
         return self.parts[-1][0]
 
@@ -106,9 +106,9 @@ def mixture_parts(text: str) -> list[tuple[str, float]] | None:
     """Names and shares of `claim:0.5,keywords:0.5`; None for the name or path of one prompt. Raises PromptError."""
     if "," not in text or Path(text).is_file():
         return None
-    found = [_part(part.strip(), text) for part in text.split(",")]
-    total = math.fsum(weight for _, weight in found)
-    return [(name, weight / total) for name, weight in found]
+    weighted = [_part(part.strip(), text) for part in text.split(",")]
+    total = math.fsum(weight for _, weight in weighted)
+    return [(name, weight / total) for name, weight in weighted]
 
 
 def _part(part: str, text: str) -> tuple[str, float]:

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from inpars.errors import PromptError, UnknownNameError
-from inpars.json_text import well_formed
+from inpars.json_text import replace_surrogates
 from inpars.prompting.templates import Example, Prompt
 from inpars.storage import read_jsonl
 
@@ -77,13 +77,13 @@ def read_examples(path: Path) -> list[Example]:
 def _shipped(folder: str) -> Iterator[Traversable]:
     """The shipped template files, from the installed copy or else from the checkout beside the package."""
     try:
-        place: Traversable = resources.files(PACKAGED)
+        directory: Traversable = resources.files(PACKAGED)
     except ModuleNotFoundError:
-        place = Path(__file__).resolve().parents[2] / "prompts"
+        directory = Path(__file__).resolve().parents[2] / "prompts"
     if folder:
-        place = place / folder
-    if place.is_dir():
-        yield from (file for file in place.iterdir() if file.name.endswith(YAML_SUFFIXES))
+        directory = directory / folder
+    if directory.is_dir():
+        yield from (file for file in directory.iterdir() if file.name.endswith(YAML_SUFFIXES))
 
 
 def _split_entry(name_or_path: str) -> tuple[Path, str]:
@@ -99,33 +99,33 @@ def _read(path: Path) -> str:
         raise PromptError(f"{path}: not UTF-8 at byte {error.start}; convert the file to UTF-8") from None
 
 
-def _parse(found: PromptFile) -> Prompt:
-    source = found.source
-    if found.path.suffix not in YAML_SUFFIXES:
-        return Prompt(name=found.path.stem, form=found.text.rstrip(), source=source)
-    content = _mapping(found)
+def _parse(file: PromptFile) -> Prompt:
+    source = file.source
+    if file.path.suffix not in YAML_SUFFIXES:
+        return Prompt(name=file.path.stem, form=file.text.rstrip(), source=source)
+    content = _mapping(file)
     if all(isinstance(value, dict) and "template" in value for value in content.values()):
-        return _from_toolkit(content, found.entry, source)
-    return _from_mapping(mapping_of(found, KEYS), found.path.stem, source)
+        return _from_toolkit(content, file.entry, source)
+    return _from_mapping(mapping_of(file, KEYS), file.path.stem, source)
 
 
-def mapping_of(found: PromptFile, known: Collection[str]) -> Mapping[str, Any]:
+def mapping_of(file: PromptFile, known: Collection[str]) -> Mapping[str, Any]:
     """The keys and values of a file of one template. Raises PromptError for other files, and for unknown keys."""
-    content = _mapping(found)
-    if found.entry:
-        raise PromptError(f"{found.source}: one template, not a file of several; leave out {':' + found.entry!r}")
+    content = _mapping(file)
+    if file.entry:
+        raise PromptError(f"{file.source}: one template, not a file of several; leave out {':' + file.entry!r}")
     unknown = [key if isinstance(key, str) else shortened(key) for key in content if key not in known]
     if unknown:
-        raise PromptError(f"{found.source}: unknown key {', '.join(unknown)} (known: {', '.join(sorted(known))})")
+        raise PromptError(f"{file.source}: unknown key {', '.join(unknown)} (known: {', '.join(sorted(known))})")
     if "form" not in content:
-        raise PromptError(f"{found.source}: no 'form'; it lays out one example, with {{document}} and {{query}}")
+        raise PromptError(f"{file.source}: no 'form'; it lays out one example, with {{document}} and {{query}}")
     return content
 
 
-def _mapping(found: PromptFile) -> Mapping[str, Any]:
-    content = _parse_yaml(found.text, found.source)
+def _mapping(file: PromptFile) -> Mapping[str, Any]:
+    content = _parse_yaml(file.text, file.source)
     if not isinstance(content, dict) or not content:
-        raise PromptError(f"{found.source}: not a YAML mapping; prompts/README.md shows the keys a template has")
+        raise PromptError(f"{file.source}: not a YAML mapping; prompts/README.md shows the keys a template has")
     return content
 
 
@@ -230,4 +230,4 @@ def checked_text(value: object, key: str, where: str) -> str:
     """The value, where it is text; `key` is what it is of."""
     if not isinstance(value, str):
         raise PromptError(f"{where}: {key!r} must be text, not {shortened(value)}; put it in quotes")
-    return well_formed(value)
+    return replace_surrogates(value)

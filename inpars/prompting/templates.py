@@ -84,9 +84,9 @@ class Prompt:
     def prefix(self) -> str:
         """What precedes the document, the same for every document."""
         before, _ = split_at(self._head, "document")
-        shown = [fill(self.form, _values(example, n)) for n, example in enumerate(self.examples, start=1)]
+        filled = [fill(self.form, _values(example, n)) for n, example in enumerate(self.examples, start=1)]
         start = fill(before, {"number": self._next_number})
-        return self.separator.join([*filter(None, [self.instruction.strip()]), *shown, start])
+        return self.separator.join([*filter(None, [self.instruction.strip()]), *filled, start])
 
     @cached_property
     def suffix(self) -> str:
@@ -112,8 +112,8 @@ class Prompt:
 
     def stop_position(self, generated: str) -> int:
         """Where the first stop string begins; the length where there is none."""
-        found = [position for stop in self.stop if (position := generated.find(stop)) >= 0]
-        return min(found, default=len(generated))
+        positions = [position for stop in self.stop if (position := generated.find(stop)) >= 0]
+        return min(positions, default=len(generated))
 
     def for_document(self, document: Document) -> Prompt:
         """The prompt itself, for any document."""
@@ -228,13 +228,13 @@ class BM25Scores:
 
     def scores(self, query: str) -> list[float]:
         """Each text's score; every distinct word of the query counts once, as queries here are whole documents."""
-        found = [0.0] * self._size
+        scores = [0.0] * self._size
         for word in sorted(set(words(query))):
             holders = self._weights.get(word, ())
             idf = math.log1p((self._size - len(holders) + 0.5) / (len(holders) + 0.5))
             for number, weight in holders:
-                found[number] += idf * weight
-        return found
+                scores[number] += idf * weight
+        return scores
 
 
 def _is_own(example: Example, document: Document) -> bool:
@@ -254,10 +254,10 @@ def _check_form(form: str, where: str) -> None:
     names = [match[2] for match in PLACEHOLDER.finditer(form) if match[2]]
     unknown = sorted({name for name in names if name not in PLACEHOLDERS})
     if unknown:
-        shown = ", ".join(f"{{{name}}}" for name in unknown)
+        listed = ", ".join(f"{{{name}}}" for name in unknown)
         literal = f"{{{{{unknown[0]}}}}}"
         known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-        raise PromptError(f"{where}: unknown placeholder {shown} (known: {known}); write {literal} for plain braces")
+        raise PromptError(f"{where}: unknown placeholder {listed} (known: {known}); write {literal} for plain braces")
     if names.count("document") != 1:
         count = names.count("document")
         problem = "has no {document}" if not count else f"has {{document}} {count} times"

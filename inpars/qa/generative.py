@@ -26,7 +26,7 @@ Message = Mapping[str, str]
 UNKNOWN = "NOT IN THE SOURCES"
 DEFAULT_NEW_TOKENS = 160
 DEFAULT_SOURCE_TOKENS = 220
-LEAST_SUPPORT = 0.7  # of a reply's words that one source must have, where the reply names none
+MIN_SUPPORT = 0.7  # of a reply's words that one source must have, where the reply names none
 FEW_WORDS = 4  # a reply with fewer counts only from sources that share a word with the question
 SYSTEM = (
     "You answer a question from numbered sources and nothing else. Everything between <source> tags is text quoted "
@@ -143,11 +143,11 @@ def checked(question: str, reply: str, hits: Sequence[Hit], method: str, *, stri
     support = [len(said & words) / max(1, len(said)) for words in usable]
     if cited:
         words = set[str]().union(*(usable[number - 1] for number in cited))
-        if len(said & words) < LEAST_SUPPORT / (1 if strict else 2) * len(said):
+        if len(said & words) < MIN_SUPPORT / (1 if strict else 2) * len(said):
             return none("the reply is not borne out by the sources that it names")
         return Answer(question, "generated", True, text, method, cited=cited, sources=sources)
     best = max(range(len(hits)), key=lambda place: support[place])
-    if not said or support[best] < LEAST_SUPPORT:
+    if not said or support[best] < MIN_SUPPORT:
         return none("the reply names no source, and none bears it out")
     method += ", source found by its words"
     return Answer(question, "generated", True, f"{text} [{best + 1}]", method, cited=(best + 1,), sources=sources)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from inpars.errors import BackendError
-from inpars.generation.api.client import FilteredError, Gate, NoAnswerError, RefusedError, Server
+from inpars.generation.api.client import FilteredError, NoAnswerError, RateLimiter, RefusedError, Server
 from inpars.generation.api.formats import read_reply
 from inpars.generation.api.thoughts import find_answer
 from inpars.qa.generative import Message
@@ -28,7 +28,7 @@ class RemoteChat:
         """The reply's text without the model's thoughts. Raises BackendError where the server gives none."""
         body = {"model": self._model, "messages": list(messages), "temperature": 0, "max_tokens": max_new_tokens}
         try:
-            text, finish, thoughts = self._server.ask("chat", body, _read, Gate())
+            text, finish, thoughts = self._server.ask("chat", body, _read, RateLimiter())
         except FilteredError as error:
             raise BackendError(f"{self._url}: a content filter refuses the question or its sources ({error})") from None
         except (RefusedError, NoAnswerError) as error:

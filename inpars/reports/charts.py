@@ -16,7 +16,7 @@ from inpars.reports.formatting import shorten
 from inpars.reports.svg import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, Plot, drawing, shown, text
 
 BINS = 40
-MOST_POINTS = 200
+MAX_POINTS = 200
 STYLES = 8  # of lines, `c0` to `c7`
 ROW_HEIGHT, NAME_WIDTH, NAME_CHARACTERS = 26, 160, 24
 HEADROOM = 1.04
@@ -198,7 +198,7 @@ def bar(share: float, classes: str = "kept") -> str:
     )
 
 
-def evenly(values: Sequence[float], most: int = MOST_POINTS) -> list[float]:
+def evenly(values: Sequence[float], most: int = MAX_POINTS) -> list[float]:
     """At most so many of the values, in equal steps, the first and the last among them."""
     if len(values) <= most:
         return list(values)

@@ -22,7 +22,7 @@ from inpars.rerankers.pair_model import Pair, default_batch_tokens, token_budget
 ARCHITECTURE_ENDING = "ForQuestionAnswering"
 MAX_LENGTH = 384  # tokens of a window, as these models are trained
 STRIDE = 128  # tokens that neighbouring windows share
-LEAST_WINDOW = 16  # tokens
+MIN_WINDOW = 16  # tokens
 MAX_ANSWER_TOKENS = 30
 LONGEST_LIMIT = 1_000_000  # tokenizers without a limit say 1e30
 
@@ -76,7 +76,7 @@ class AnswerabilityScorer:
         self.name, self._batch_tokens = model, batch_tokens or default_batch_tokens(self._network.device)
         if not self._tokenizer.is_fast:
             raise ConfigError(f"{model} comes with a slow tokenizer, which cannot tell query and document apart")
-        check_length(self._network, model, max_length, LEAST_WINDOW)
+        check_length(self._network, model, max_length, MIN_WINDOW)
         own = int(self._tokenizer.model_max_length)
         self._max_length = max_length or min(MAX_LENGTH, own if own < LONGEST_LIMIT else MAX_LENGTH)
 

@@ -12,7 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 from inpars.errors import ConfigError
 from inpars.models import loading as models
 from inpars.models.compute_options import Placement
-from inpars.models.networks import LEAST_TOKENS, check_length, learned_positions
+from inpars.models.networks import MIN_TOKENS, check_length, learned_positions
 from inpars.models.retrievers import MULTI_VECTOR, retriever_kind
 from inpars.prompting.templates import Prompt
 from inpars.rerankers.checkpoint import Checkpoint, saved_settings
@@ -60,7 +60,7 @@ def _fitted(found: PairModel, model: str, max_length: int | None, before: int) -
     most = learned_positions(found.network)
     if most is not None and found.max_length + before > most:
         found.max_length = most - before
-        if found.max_length < LEAST_TOKENS:
+        if found.max_length < MIN_TOKENS:
             raise ConfigError(f"{model} reads at most {most} tokens, of which the prompt takes {before}; shorten it")
     return found
 

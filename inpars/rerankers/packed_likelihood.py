@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from inpars.engines.batch_parallel import side_by_side
+from inpars.engines.batch_parallel import map_batches
 from inpars.engines.choice import TOLERANCE, Forms, chosen_form, processor_seconds
 from inpars.engines.int8_products import with_int8_products
 from inpars.generation.hf_kv_cache import keeps_only_keys_and_values, read_keys_and_values
@@ -98,7 +98,7 @@ class PackedLikelihood:
         ]
         batches = [batch for batch in planned if any(row.holds(wanted) for row in batch)]
         with evaluating(self._model.network):
-            yield from side_by_side(self._score, batches, planned=len(planned))
+            yield from map_batches(self._score, batches, planned=len(planned))
 
     @torch.inference_mode()
     def _score(self, rows: Sequence[_Row]) -> list[tuple[int, float]]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from inpars.models.networks import precise
+from inpars.models.networks import upcast_to_float32
 
 ATTENTION_NAME = "inpars_packed_rows"
 
@@ -43,7 +43,7 @@ class PackedRows(nn.Module):
         """
         _read.prefix, _read.seen, _read.places = list(zip(prefix[::2], prefix[1::2], strict=True)), seen, places
         with self._exchanged():
-            logits = precise(self._network(input_ids=ids, position_ids=positions, use_cache=False).logits[0])
+            logits = upcast_to_float32(self._network(input_ids=ids, position_ids=positions, use_cache=False).logits[0])
         shifted = logits - logits.amax(1, keepdim=True)  # (targets, vocabulary)
         found: Tensor = shifted.gather(1, targets[:, None])[:, 0] - shifted.exp().sum(1).log()
         return found

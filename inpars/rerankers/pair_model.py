@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from inpars.engines.batch_parallel import computes_in_bfloat16, side_by_side
+from inpars.engines.batch_parallel import computes_in_bfloat16, map_batches
 from inpars.models.networks import evaluating, pad_id
 from inpars.models.processor import has_matrix_unit
 from inpars.protocols import ScoredPart
@@ -102,7 +102,7 @@ class ModelScorer:
             return found
 
         with evaluating(self._model.network):
-            found = side_by_side(margins, batches, wanted=self._side_by_side, planned=len(planned))
+            found = map_batches(margins, batches, wanted=self._side_by_side, planned=len(planned))
             for rows, values in zip(batches, found, strict=True):
                 yield list(zip(rows, values, strict=True))
 

@@ -18,7 +18,7 @@ from inpars.records import Document, FullText
 from inpars.rerankers.incremental import score_all, score_in_parts
 from inpars.rerankers.kinds import Windows
 from inpars.rerankers.pair_model import Pair
-from inpars.retrieval.passages import require_offsets, token_places, window_spans
+from inpars.retrieval.passages import require_offsets, token_offsets, window_spans
 
 if TYPE_CHECKING:
     from inpars.retrieval.dense import Encoder
@@ -114,7 +114,7 @@ class WindowedScorer:
                 for start, end in itertools.islice(window_spans(places, self._tokens, self._stride), limit)
             ]
             or [document]
-            for document, places in zip(documents, token_places(self._tokenizer, documents), strict=True)
+            for document, places in zip(documents, token_offsets(self._tokenizer, documents), strict=True)
         ]
 
 

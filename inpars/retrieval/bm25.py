@@ -36,8 +36,8 @@ DEFAULT_LANGUAGE = "en"
 INDEX_FORMAT = 1
 QUERIES_PER_BATCH = 250
 SPARE = 10  # hits looked at beyond k and a quarter of it, since ids decide among those equal to the k-th
-MOST_INDEXING_MEGABYTES = 2048
-MOST_CLAUSES = 1 << 16  # whole documents serve as queries in some collections; Lucene's own limit is 1,024 words
+MAX_INDEXING_MEGABYTES = 2048
+MAX_CLAUSES = 1 << 16  # whole documents serve as queries in some collections; Lucene's own limit is 1,024 words
 
 
 class BM25Index:
@@ -51,7 +51,7 @@ class BM25Index:
             raise ConfigError(f"BM25 needs k1 >= 0 and 0 <= b <= 1; k1 is {k1}, b is {b}")
         self.folder = folder
         try:
-            java_class("org.apache.lucene.search.IndexSearcher").setMaxClauseCount(MOST_CLAUSES)
+            java_class("org.apache.lucene.search.IndexSearcher").setMaxClauseCount(MAX_CLAUSES)
             self._searcher = java_class("io.anserini.search.SimpleSearcher")(str(folder))
             self._searcher.set_bm25(k1, b)
             if language != DEFAULT_LANGUAGE:
@@ -174,7 +174,7 @@ def _build(corpus: Documents, folder: Path, language: str, threads: int, progres
 def _indexing_megabytes() -> int:
     """Memory for documents not yet on disk. Anserini's 4 GB do not fit Java's usual heap, a quarter of the memory."""
     heap = int(java_class("java.lang.Runtime").getRuntime().maxMemory())
-    return max(MOST_INDEXING_MEGABYTES // 32, min(MOST_INDEXING_MEGABYTES, heap // 4 // 2**20))
+    return max(MAX_INDEXING_MEGABYTES // 32, min(MAX_INDEXING_MEGABYTES, heap // 4 // 2**20))
 
 
 def _write_shards(corpus: Documents, folder: Path, shards: int, progress: Progress) -> int:

@@ -21,7 +21,7 @@ import torch
 
 from inpars.batches import slices
 from inpars.corpus import Documents
-from inpars.engines.batch_parallel import in_lone_thread, side_by_side
+from inpars.engines.batch_parallel import in_worker_thread, map_batches
 from inpars.engines.choice import Read, openvino_form
 from inpars.errors import ConfigError, DataFormatError
 from inpars.manifest import sha256_of
@@ -183,7 +183,7 @@ class Encoder:
                 "show_progress_bar": False,
                 "convert_to_tensor": True,
             }
-            if in_lone_thread():
+            if in_worker_thread():
                 vectors = getattr(self._own_model(), method)(some, **told)
             else:
                 with self._lock, self._autocast:
@@ -195,7 +195,7 @@ class Encoder:
             return found
 
         parts: list[Embeddings] = []
-        for rows, vectors in zip(batches, side_by_side(embedded, batches, wanted=self._side_by_side), strict=True):
+        for rows, vectors in zip(batches, map_batches(embedded, batches, wanted=self._side_by_side), strict=True):
             parts.append(vectors)
             done(rows)
         width = self._model.get_embedding_dimension() or 0

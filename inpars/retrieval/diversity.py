@@ -13,7 +13,7 @@ import numpy.typing as npt
 BATCH = 4096
 
 
-def central_places(embeddings: npt.NDArray[np.float32], count: int, seed: int) -> npt.NDArray[np.int64]:
+def central_positions(embeddings: npt.NDArray[np.float32], count: int, seed: int) -> npt.NDArray[np.int64]:
     """Ascending places of `count` of (documents, width) embeddings, each the nearest to the centre of its cluster.
 
     Where clusters are fewer, as of equal documents, the first others make up the number.

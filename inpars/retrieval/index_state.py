@@ -1,8 +1,8 @@
 """Which segments an index on disk consists of: one small file, replaced atomically, that decides what counts.
 
-Writers make new files beside the old ones, flush them, and then replace `index.json`. Killed before that, the index is
-what it was; after it, what it was to become. What no state names is litter, removed by the next writer. One writer at
-a time holds the lock; readers need none.
+Writers make new files next to the old ones, flush them, and then replace `index.json`: killed before that, the index is
+unchanged; killed after it, it is complete. The next writer removes stale files, which no state names. One writer at a
+time holds the lock; readers need none.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def writing(folder: Path) -> Iterator[None]:
             yield
 
 
-def litter(folder: Path, state: IndexState | None) -> list[Path]:
+def stale_files(folder: Path, state: IndexState | None) -> list[Path]:
     """Files and folders that no state names: left behind by killed writers, or replaced."""
     entries = state.segments if state else ()
     kept = {folder / SEGMENTS / entry.name for entry in entries}
@@ -140,9 +140,9 @@ def litter(folder: Path, state: IndexState | None) -> list[Path]:
     return [path for path in found if path not in kept] + list(folder.glob(f".{STATE}.*.tmp"))
 
 
-def sweep(folder: Path, state: IndexState | None, *, keep: str | None = None) -> None:
-    """Remove the litter, but for unfinished work of this name that will be carried on."""
-    for path in litter(folder, state):
+def remove_stale(folder: Path, state: IndexState | None, *, keep: str | None = None) -> None:
+    """Remove stale files, but for unfinished work of this name that will be resumed."""
+    for path in stale_files(folder, state):
         if path.name == keep:
             continue
         if path.is_dir():

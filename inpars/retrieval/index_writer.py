@@ -30,7 +30,7 @@ from inpars.retrieval.index_state import (
     commit,
     is_index,
     read_state,
-    sweep,
+    remove_stale,
     writing,
 )
 from inpars.retrieval.segments import (
@@ -52,8 +52,8 @@ from inpars.text.hashing import hex_key
 
 DOCUMENTS_PER_BLOCK = 2048  # embedded between two saves
 VIEW_BLOCK = "windows-"
-MOST_SEGMENTS = 8  # above which the small ones are merged
-MOST_DELETED = 0.3  # share of a segment's rows above which it is written anew
+MAX_SEGMENTS = 8  # above which the small ones are merged
+MAX_DELETED = 0.3  # share of a segment's rows above which it is written anew
 
 
 class Fingerprinted(Protocol):
@@ -120,7 +120,7 @@ def build_index(
         state = replace(state, generation=former.generation if former else 0, views=_weights_of(views))
         entry = _new_segment(folder, former, state, documents, encoder, progress, fill, views)
         commit(folder, state.after(*([entry] if entry else [])))
-        sweep(folder, read_state(folder))
+        remove_stale(folder, read_state(folder))
         return Change(added=entry.documents if entry else 0)
 
 
@@ -220,15 +220,17 @@ def check_views(state: IndexState, views: Views) -> None:
 
 
 def merge_small(folder: Path, progress: Progress = SILENT) -> None:
-    """Merge segments where they are many, write those anew that are mostly deleted, and sweep. Embeddings are copied.
+    """Merge segments where there are many, rewrite those mostly deleted, remove stale files. Embeddings are copied.
 
     The caller holds the lock.
     """
     index = VectorIndex(folder)
     rows = [len(segment) for segment in index.segments]
-    worn = [len(segment) - segment.live_count > MOST_DELETED * len(segment) for segment in index.segments]
-    many = len(rows) > MOST_SEGMENTS
-    chosen = [number for number, count in enumerate(rows) if worn[number] or (many and count * 2 <= max(rows))]
+    mostly_deleted = [len(segment) - segment.live_count > MAX_DELETED * len(segment) for segment in index.segments]
+    many = len(rows) > MAX_SEGMENTS
+    chosen = [
+        number for number, count in enumerate(rows) if mostly_deleted[number] or (many and count * 2 <= max(rows))
+    ]
     if many and len(chosen) < 2:
         chosen = list(range(len(rows)))
     if chosen:
@@ -236,7 +238,7 @@ def merge_small(folder: Path, progress: Progress = SILENT) -> None:
         entry = _merged(folder, index, chosen)
         kept = [entry for number, entry in enumerate(index.state.segments) if number not in chosen]
         commit(folder, index.state.after(*kept, *([entry] if entry else [])))
-    sweep(folder, read_state(folder))
+    remove_stale(folder, read_state(folder))
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +266,7 @@ def _new_segment(
     key = f"{state.weights}\0{state.structure}\0{state.digest}\0{state.generation}\0{documents.sha256}"
     key += "".join(f"\0{name}\0{weights}" for name, weights in state.views.items())
     name = f"{state.generation + 1:06}-{hex_key(key, digits=12)}"
-    sweep(folder, former, keep=name)
+    remove_stale(folder, former, keep=name)
     working = folder / SEGMENTS / name
     with storage_errors(working):
         working.mkdir(exist_ok=True)

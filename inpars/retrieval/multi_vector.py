@@ -29,7 +29,7 @@ from inpars.runs import by_query, rank
 
 DOCUMENTS_PER_SHARD = 512
 INDEX_FORMAT = 1
-MOST_DOCUMENTS = 100_000  # that all are compared with every query
+MAX_DOCUMENTS = 100_000  # that all are compared with every query
 QUERIES_PER_BLOCK = 128
 SIMILARITIES_AT_ONCE = 1 << 24  # of query tokens with document tokens
 MEAN = "meanmaxsim"
@@ -93,9 +93,9 @@ class Encoder:
         self, corpus: Documents, *, fill: FillBlocks | None = None, progress: Progress = SILENT
     ) -> MultiVectorIndex:
         """The corpus's, its vectors kept in the cache; `fill` has others encode. Raises ConfigError for a large one."""
-        if len(corpus) > MOST_DOCUMENTS:
+        if len(corpus) > MAX_DOCUMENTS:
             raise ConfigError(
-                f"{self.name} would be compared with each of {len(corpus):,} documents, and at most {MOST_DOCUMENTS:,} "
+                f"{self.name} would be compared with each of {len(corpus):,} documents, and at most {MAX_DOCUMENTS:,} "
                 f"are; search with another retriever, and `inpars rerank --model {self.name}` its run"
             )
         key = f"{INDEX_FORMAT}\0{corpus.sha256}\0{self.fingerprint}"

@@ -21,7 +21,7 @@ def require_offsets(tokenizer: Any, name: str) -> None:  # noqa: ANN401
         raise ConfigError(f"{name} comes with a slow tokenizer, which does not say where its tokens lie")
 
 
-def token_places(tokenizer: Any, texts: Sequence[str]) -> list[list[tuple[int, int]]]:  # noqa: ANN401
+def token_offsets(tokenizer: Any, texts: Sequence[str]) -> list[list[tuple[int, int]]]:  # noqa: ANN401
     """First and last character of every token of the texts."""
     if not texts:
         return []
@@ -46,7 +46,7 @@ def document_windows(documents: Sequence[Document], tokenizer: Any, tokens: int)
     stride = max(1, int(tokens * STRIDE))
     found = []
     for document, places in zip(
-        documents, token_places(tokenizer, [document.text for document in documents]), strict=True
+        documents, token_offsets(tokenizer, [document.text for document in documents]), strict=True
     ):
         if len(places) <= tokens + tokens // 2:
             found.append([document.full_text])

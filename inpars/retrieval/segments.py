@@ -33,7 +33,7 @@ TABLE: dict[str, npt.DTypeLike] = {
     "rows": np.int64,
 }  # where each row begins; hashes of the ids in ascending order, and their rows
 ROWS_PER_BLOCK = 16_384  # scored together
-MOST_TIES = 4096  # equal to the k-th score, that are kept beyond k
+MAX_TIES = 4096  # equal to the k-th score, that are kept beyond k
 
 
 class Segment:
@@ -212,7 +212,7 @@ def best(scores: Embeddings, rows: Rows, k: int) -> tuple[Embeddings, Rows]:
         return scores, rows
     kept = np.argpartition(-scores, k - 1, axis=1)[:, :k]
     least = np.take_along_axis(scores, kept, axis=1).min(axis=1, keepdims=True)
-    width = min(int((scores >= least).sum(axis=1).max()), k + MOST_TIES)
+    width = min(int((scores >= least).sum(axis=1).max()), k + MAX_TIES)
     if width > k:
         kept = np.argpartition(-scores, width - 1, axis=1)[:, :width]
     return np.take_along_axis(scores, kept, axis=1), np.take_along_axis(rows, kept, axis=1)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 STRUCTURE_FILE = "structure.faiss"
 EXACT_LIMIT = 100_000  # documents of a segment that are searched exactly where nothing else was asked for
 GRAPH_LIMIT = 2_000_000  # and above which lists are smaller than a graph and built sooner
-FEW = 10_000  # allowed rows that are compared exactly whatever the structure
+EXACT_SEARCH_BELOW = 10_000  # allowed rows that are compared exactly whatever the structure
 PROPOSED = 2  # rows proposed for each one wanted, of which exact products pick
 OPENING_ATTEMPTS = 5
 CACHED_FILTERS = 16
@@ -126,7 +126,7 @@ class VectorIndex:
         segment, structure = self.segments[number], self._structures[number]
         if view is not None:
             return list(zip(*nearest_by_window(segment.view(view), queries, k, allowed), strict=True))
-        if structure is None or allowed.sum() <= FEW:
+        if structure is None or allowed.sum() <= EXACT_SEARCH_BELOW:
             return list(zip(*nearest_rows(segment.vectors, queries, k, allowed), strict=True))
         proposed = structure.propose(queries, PROPOSED * k, allowed)
         exact = [segment.vectors[rows] @ query for query, rows in zip(queries, proposed, strict=True)]

@@ -32,7 +32,7 @@ class Wire(BaseModel):
     model_config = ConfigDict(strict=True, protected_namespaces=())
 
 
-class Asked(Wire):
+class RequestBody(Wire):
     """A request: other servers' names for its fields are taken, and a field that is not understood is refused."""
 
     dialect: ClassVar[dialects.Dialect] = dialects.OURS
@@ -43,7 +43,7 @@ class Asked(Wire):
         return dialects.translated(body, cls.model_fields, cls.dialect) if isinstance(body, dict) else body
 
 
-class EmbeddingsRequest(Asked):
+class EmbeddingsRequest(RequestBody):
     """OpenAI's request; `input_type` is ours."""
 
     dialect = dialects.EMBEDDINGS
@@ -89,7 +89,7 @@ class RerankDocument(Wire):
     text: str
 
 
-class RerankRequest(Asked):
+class RerankRequest(RequestBody):
     """Jina's and Cohere's request; `texts` and `top_k`, as others call two of its fields, are taken too."""
 
     dialect = dialects.RERANK
@@ -118,7 +118,7 @@ class RerankResponse(Wire):
     usage: Usage
 
 
-class SearchRequest(Asked):
+class SearchRequest(RequestBody):
     """A query, and with what and where to search."""
 
     dialect = dialects.SEARCH
@@ -156,7 +156,7 @@ class SearchResponse(Wire):
     took_ms: float
 
 
-class AskRequest(Asked):
+class AskRequest(RequestBody):
     """A question."""
 
     question: QueryText
@@ -182,7 +182,7 @@ class AnswerOut(Wire):
     took_ms: float
 
 
-class Vote(Asked):
+class Vote(RequestBody):
     """A judgement: 1 is relevant, 0 is not, null takes an earlier one back."""
 
     query: QueryText

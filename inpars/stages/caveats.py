@@ -10,7 +10,7 @@ from inpars.errors import DataFormatError
 from inpars.evaluation.contamination import Overlap, is_synthetic, overlap
 from inpars.evaluation.verdicts import overlap_remark
 from inpars.fields import is_tsv
-from inpars.json_text import well_formed
+from inpars.json_text import replace_surrogates
 from inpars.record_files import read_records, records_form
 from inpars.records import Qrels
 from inpars.stages.examples import read_ids
@@ -89,7 +89,7 @@ def read_query_texts(path: Path) -> set[str]:
     if is_tsv(path) and not has_header(path, QUERIES):
         return {_of_columns(line.split("\t"), path, number) for number, line in read_lines(path)}
     return {
-        well_formed(next((str(record[name]) for name in TEXT_FIELDS if record.get(name)), ""))
+        replace_surrogates(next((str(record[name]) for name in TEXT_FIELDS if record.get(name)), ""))
         for _, record in read_records(path, records_form(path, QUERIES), QUERIES)
     }
 

@@ -24,7 +24,7 @@ from inpars.filtering.filters import Filtered, choose, filter_queries
 from inpars.filtering.query_table import QueryTable, QueryTableBuilder
 from inpars.filtering.score_files import read_scores
 from inpars.filtering.selections import Positions, parse_selection
-from inpars.formats import read_placed_synthetic_records
+from inpars.formats import read_synthetic_with_offsets
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.packing import is_packed
 from inpars.progress import SILENT, Progress
@@ -69,12 +69,12 @@ def filter_file(
     """Write the kept records, as they were read, from the best score down."""
     for text in options.select:
         parse_selection(text)  # before anything is done
-    surroundings = make_surroundings(example_queries, excluded_queries, own_queries, corpus)
-    stage = Stage(STAGE, options, output, filter_inputs(source, surroundings, scores, corpus_stamp), **running)
+    context = make_context(example_queries, excluded_queries, own_queries, corpus)
+    stage = Stage(STAGE, options, output, filter_inputs(source, context, scores, corpus_stamp), **running)
 
     def work() -> Outcome:
         with plain_file(source, output.parent) as plain:
-            pool, starts = gather_file(plain, options, surroundings, scores, progress=stage.progress, shown=source)
+            pool, starts = gather_file(plain, options, context, scores, progress=stage.progress, shown=source)
             judged = FilteredFile(plain, pool, starts, choose(pool, options))
             dropped = pool.dropped()
             if not len(judged.kept):
@@ -83,14 +83,14 @@ def filter_file(
             count = write_jsonl(output, judged.records(judged.kept))
         lowest = float(pool.column(options.ranking)[judged.kept[-1]])
         results = {"read": len(pool), "ranked_by": options.ranking, "lowest_kept_score": lowest}
-        resembling = {RESEMBLING: pool.resembling_own} if surroundings.own_queries else {}
+        resembling = {RESEMBLING: pool.resembling_own} if context.own_queries else {}
         kinds = {BY_PROMPT: pool.by_prompt()} if len(pool.prompt_names) > 1 else {}
         return Outcome(count, dict(dropped), results | resembling | kinds)
 
     return stage.run(work)
 
 
-def make_surroundings(
+def make_context(
     example_queries: Collection[str] = (),
     excluded_queries: Collection[str] = (),
     own_queries: Collection[str] = (),
@@ -106,15 +106,15 @@ def make_surroundings(
 
 
 def filter_inputs(
-    source: Path, surroundings: FilterContext, scores: Sequence[Path], corpus_stamp: FileStamp | None
+    source: Path, context: FilterContext, scores: Sequence[Path], corpus_stamp: FileStamp | None
 ) -> dict[str, FileStamp]:
     """Stamps of all that decides what is kept."""
-    inputs = {"queries": stamp(source), "examples": _stamp_lines("examples", surroundings.example_queries)}
+    inputs = {"queries": stamp(source), "examples": _stamp_lines("examples", context.example_queries)}
     inputs |= {f"scores {number}": stamp(path) for number, path in enumerate(scores, start=1)}
-    if surroundings.excluded_queries:
-        inputs["excluded queries"] = _stamp_lines("excluded queries", surroundings.excluded_queries)
-    if surroundings.own_queries:
-        inputs["own queries"] = _stamp_lines("own queries", surroundings.own_queries)
+    if context.excluded_queries:
+        inputs["excluded queries"] = _stamp_lines("excluded queries", context.excluded_queries)
+    if context.own_queries:
+        inputs["own queries"] = _stamp_lines("own queries", context.own_queries)
     if corpus_stamp is not None:
         inputs["corpus"] = corpus_stamp
     return inputs
@@ -123,22 +123,22 @@ def filter_inputs(
 def gather_file(
     source: Path,
     options: FilterOptions,
-    surroundings: FilterContext,
+    context: FilterContext,
     scores: Sequence[Path] = (),
     *,
     progress: Progress = SILENT,
     shown: Path | None = None,
 ) -> tuple[QueryTable, Positions]:
     """The columns of a file with those of its score files, and the byte each row begins at."""
-    gatherer, starts = QueryTableBuilder(options, surroundings), array("q")
-    rows = progress.track(read_placed_synthetic_records(source), total=None, description="read queries", unit="queries")
+    builder, starts = QueryTableBuilder(options, context), array("q")
+    rows = progress.track(read_synthetic_with_offsets(source), total=None, description="read queries", unit="queries")
     for query, record, start in rows:
         text = record.get("text") or record.get("doc_text")
-        gatherer.add(query, text if isinstance(text, str) else None)
+        builder.add(query, text if isinstance(text, str) else None)
         starts.append(start)
     if not starts:
         raise ConfigError(f"{shown or source}: there are no queries to filter; generate some first")
-    pool = gatherer.pool()
+    pool = builder.pool()
     places = {query_id: place for place, query_id in enumerate(pool.query_ids)} if scores else {}
     for path in scores:
         pool.scores |= read_scores(path, places, tuple(pool.scores))
@@ -154,10 +154,10 @@ def apply_filter(
 ) -> Filtered:
     """The verdict on every query in memory; a document's text comes from the corpus, else from the queries' records."""
     texts = {query.doc_id: record.get("text") or record.get("doc_text") for query, record in records.values()}
-    surroundings = make_surroundings(example_queries, corpus=corpus)
+    context = make_context(example_queries, corpus=corpus)
     if corpus is None:
-        surroundings = FilterContext(example_queries=example_queries, document_text=texts.get)
-    return filter_queries(queries, options, surroundings)
+        context = FilterContext(example_queries=example_queries, document_text=texts.get)
+    return filter_queries(queries, options, context)
 
 
 @contextmanager

@@ -48,14 +48,14 @@ def compare_file(
     *,
     output: Path,
     scores: Sequence[Path] = (),
-    surroundings: FilterContext,
+    context: FilterContext,
     corpus: Corpus | None = None,
     corpus_stamp: FileStamp | None = None,
     write_kept: Path | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
     """Write the page to `output`, its numbers beside it as JSON, and into `write_kept` what each filter keeps."""
-    inputs = filter_inputs(source, surroundings, scores, corpus_stamp)
+    inputs = filter_inputs(source, context, scores, corpus_stamp)
     guards = {name: value for name, value in result_settings(options).items() if name not in ("select", "top_k")}
     settings = _Settings(compared.compare_top_k, compared.seed, options.select, guards, str(write_kept or ""))
     alone = replace(options, select=(), scoring_function=options.scoring_function or DEFAULT_SCORE)
@@ -63,14 +63,14 @@ def compare_file(
 
     def work() -> Outcome:
         with plain_file(source, output.parent) as plain:
-            pool, starts = gather_file(plain, alone, surroundings, scores, progress=stage.progress, shown=source)
+            pool, starts = gather_file(plain, alone, context, scores, progress=stage.progress, shown=source)
             found = compare(pool, alone, options.select, compared.compare_top_k, compared.seed)
             judged = FilteredFile(plain, pool, starts, pool.alive)
             results = _results(found, judged, corpus)
             if write_kept is not None:
-                names = slugs([kept.contender.name for kept in found.kept])
+                names = slugs([kept.spec.name for kept in found.kept])
                 for kept in found.kept:
-                    path = write_kept / f"{names[kept.contender.name]}.jsonl"
+                    path = write_kept / f"{names[kept.spec.name]}.jsonl"
                     write_jsonl(path, judged.records(kept.positions))
         with atomic_writer(json_path(output)) as stream:
             stream.write(to_json_line(results) + "\n")
@@ -103,13 +103,13 @@ def _sides(output: Path, write_kept: Path | None) -> list[Path]:
 
 
 def _results(found: Comparison, judged: FilteredFile, corpus: Corpus | None) -> dict[str, Any]:
-    names = [kept.contender.name for kept in found.kept]
+    names = [kept.spec.name for kept in found.kept]
     return {
         "read": len(judged.pool),
         "k": found.k,
         "dropped": dict(found.dropped),
         "pool": asdict(found.pool),
-        "filters": {kept.contender.name: _of_filter(kept, judged, corpus) for kept in found.kept},
+        "filters": {kept.spec.name: _of_filter(kept, judged, corpus) for kept in found.kept},
         "overlap": {name: dict(zip(names, row, strict=True)) for name, row in zip(names, found.overlap, strict=True)},
     }
 

@@ -211,12 +211,12 @@ def _choose(corpus: Corpus, prompt: PromptSource, options: GenerateOptions) -> S
 
 def _pick_diverse(options: GenerateOptions, documents: Sequence[Document], count: int) -> Sequence[int]:
     """Places of the most central documents of as many clusters."""
-    from inpars.retrieval.diversity import central_places
+    from inpars.retrieval.diversity import central_positions
     from inpars.stages.search import SearchOptions, load_encoder
 
     encoder = load_encoder(options.select_encoder, SearchOptions(**options.clustered))
     embeddings = encoder.encode_documents([document.full_text for document in documents])
-    return list(map(int, central_places(np.asarray(embeddings, dtype=np.float32), count, options.seed)))
+    return list(map(int, central_positions(np.asarray(embeddings, dtype=np.float32), count, options.seed)))
 
 
 def _none_chosen(documents: int, dropped: Mapping[str, int], options: GenerateOptions) -> str:

@@ -14,7 +14,7 @@ from inpars.generation import PaidGenerator, QueryGenerator
 from inpars.generation.api.budget import Estimate, load_prices
 from inpars.generation.api.journal import journal_path, read_answers
 from inpars.generation.api.options import ApiOptions, check_api
-from inpars.generation.api.requests import Endpoint, RequestFormat, Wording
+from inpars.generation.api.requests import Endpoint, RequestAdapter, RequestFormat
 from inpars.generation.settings import DecodingSettings
 from inpars.manifest import FileStamp, stamp_text
 from inpars.progress import SILENT, Progress
@@ -35,15 +35,17 @@ def server_stamp(options: ApiOptions) -> FileStamp:
     return stamp_text(options.url, f"{options.url}\n{options.log_prob_kind}")
 
 
-def work_and_pay(stage: Stage, work: PlannedWork, part: Shard | None, asker: object) -> tuple[Done, Mapping[str, Any]]:
+def work_and_pay(
+    stage: Stage, work: PlannedWork, part: Shard | None, generator: object
+) -> tuple[Done, Mapping[str, Any]]:
     """Do the work in this process, and say what a server was paid where one does it."""
-    if not isinstance(asker, PaidGenerator):
+    if not isinstance(generator, PaidGenerator):
         return work_here(stage, work, part), {}
-    with closing(asker):
+    with closing(generator):
         done = work_here(stage, work, part)
-    for line in asker.notes():
+    for line in generator.notes():
         stage.note(line)
-    return done, asker.results()
+    return done, generator.results()
 
 
 def load_api_generator(
@@ -56,11 +58,11 @@ def load_api_generator(
     progress: Progress = SILENT,
 ) -> QueryGenerator:
     """The generator that asks the server. The SDK is loaded here and not before."""
-    return open_server(_wording(endpoint, model, prompt, settings, options), options, output, progress)
+    return open_server(_adapter(endpoint, model, prompt, settings, options), options, output, progress)
 
 
 def open_server(
-    wording: Wording[Item], options: ApiOptions, output: Path, progress: Progress = SILENT
+    wording: RequestAdapter[Item], options: ApiOptions, output: Path, progress: Progress = SILENT
 ) -> ApiGenerator[Item]:
     """What asks the server; its answers are kept beside `output`. Raises ConfigError for --max-usd without a price."""
     price = load_prices(options.price_file).find(wording.model, batch=options.batch)
@@ -86,10 +88,12 @@ def estimate_cost(
     output: Path,
 ) -> Estimate:
     """What is left to ask for and what it would cost at most; asks and writes nothing."""
-    return estimate_asking(documents, _wording(endpoint, model, prompt, settings, options), options, output)
+    return estimate_asking(documents, _adapter(endpoint, model, prompt, settings, options), options, output)
 
 
-def estimate_asking(items: Iterable[Item], wording: Wording[Item], options: ApiOptions, output: Path) -> Estimate:
+def estimate_asking(
+    items: Iterable[Item], wording: RequestAdapter[Item], options: ApiOptions, output: Path
+) -> Estimate:
     """The same of any items."""
     prices = load_prices(options.price_file)
     price = prices.find(wording.model, batch=options.batch)
@@ -101,7 +105,7 @@ def estimate_asking(items: Iterable[Item], wording: Wording[Item], options: ApiO
     return Estimate(len(left), len(requests) - len(left), tokens_in, tokens_out, usd, prices.as_of)
 
 
-def _wording(
+def _adapter(
     endpoint: Endpoint, model: str, prompt: PromptSource, settings: DecodingSettings, options: ApiOptions
 ) -> RequestFormat:
     check_api(options, asks_server=True)

@@ -144,7 +144,7 @@ def _outcome(count: int, collected: Collected, found: FoundFiles, fetched: Fetch
     dropped["skipped_files"] = sum(map(len, found.skipped.values()))
     dropped["unreadable_files"] = sum(map(len, unreadable.values()))
     results: dict[str, Any] = {
-        "read_files": len(collected.places),
+        "read_files": len(collected.files),
         "read_anew": collected.read_anew,
         "unreadable": unreadable,
         "remarks": collected.remarks | fetched.remarks,

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
 
-from inpars.cache import lasting_name
+from inpars.cache import canonical_name
 from inpars.errors import BackendError, DataFormatError
 from inpars.generation import PaidGenerator
 from inpars.generation.api.budget import Estimate
@@ -106,7 +106,7 @@ def judge_pairs(
         judging = Judging(pairs, judge, prompt.name)
         done, paid = work_and_pay(stage, judging, None, judge)
         problems = judging.problems
-        results = {"pairs": done.items, "grades": judging.grades, "model": lasting_name(judge.name), **paid}
+        results = {"pairs": done.items, "grades": judging.grades, "model": canonical_name(judge.name), **paid}
         if (parameters := getattr(judge, "parameters", None)) is not None:
             results["parameters"] = parameters
         return Outcome(done.items - sum(problems.values()), problems, results, done.device)
@@ -152,7 +152,7 @@ class Judging:
     def write(self, part: Shard | None, plan: Plan, saved: Partial, output: Path) -> list[tuple[int, int]]:
         """The qrels, and beside them each pair's line and who judged."""
         found = {record["pair"]: record for _, record in saved.records() if "pair" in record}
-        model = lasting_name(self._judge.name)
+        model = canonical_name(self._judge.name)
         lines = [_judgement(pair, found[pair.key], model, self._prompt) for pair in self._pairs]
         graded = [line.grade for line in lines if line.grade is not None]
         self.problems = dict(Counter(line.problem for line in lines if line.grade is None))
@@ -212,7 +212,7 @@ def load_judge(
     if options.backend in SERVERS:
         from inpars.judging.server import ServerJudge  # loads openai
 
-        return ServerJudge(open_server(_wording(options, prompt, api), api, output, progress))
+        return ServerJudge(open_server(_adapter(options, prompt, api), api, output, progress))
     check_api(api, asks_server=False)
     where = options.set_up()
     from inpars.judging.local import LocalJudge
@@ -226,10 +226,10 @@ def dry_run(
 ) -> Estimate:
     """What asking a server would take; nothing is asked and nothing written."""
     check_api(api, asks_server=options.backend in SERVERS)
-    return estimate_asking(pairs, _wording(options, prompt, api), api, output)
+    return estimate_asking(pairs, _adapter(options, prompt, api), api, output)
 
 
-def _wording(options: JudgeOptions, prompt: JudgingPrompt, api: ApiOptions) -> GradeRequests:
+def _adapter(options: JudgeOptions, prompt: JudgingPrompt, api: ApiOptions) -> GradeRequests:
     check_api(api, asks_server=True)
     settings = DecodingSettings(max_doc_tokens=options.max_doc_tokens, max_new_tokens=options.max_new_tokens)
     asks_log_probs = api.log_prob_kind != "absent"

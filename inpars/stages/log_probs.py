@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from inpars.cache import lasting_name
+from inpars.cache import canonical_name
 from inpars.corpus import Corpus, open_corpus
 from inpars.errors import ConfigError, DataFormatError
-from inpars.formats import LOG_PROB_DIGITS, read_placed_synthetic_records, read_synthetic_records, synthetic_query
+from inpars.formats import LOG_PROB_DIGITS, read_synthetic_records, read_synthetic_with_offsets, synthetic_query
 from inpars.generation.degeneration_monitor import LATEST_CHARACTERS
 from inpars.packing import is_packed
 from inpars.records import Document, SyntheticQuery
@@ -72,7 +72,7 @@ class LogProbScoring:
         from inpars.generation.teacher_forcing import KnownQuery
 
         self._rows, self._first, self._scorer, self.total = rows, first, scorer, total
-        self._scored_by, own = {"model": lasting_name(scorer.name), "prompt": prompt}, lasting_name(scorer.name)
+        self._scored_by, own = {"model": canonical_name(scorer.name), "prompt": prompt}, canonical_name(scorer.name)
         self._known = [
             KnownQuery(source.document(query, record), query.text, query.token_ids if query.model == own else ())
             for query, record in rows
@@ -137,7 +137,7 @@ def _score_record(query: SyntheticQuery, score: QueryScore) -> dict[str, Any]:
 def placed_queries(source: Source, limit: int | None) -> tuple[array[int], list[str]]:
     """Where each query's line begins, and the queries' ids. Raises ConfigError where there are none."""
     starts, query_ids = array("Q"), list[str]()
-    for query, _, start in itertools.islice(read_placed_synthetic_records(source.path), limit):
+    for query, _, start in itertools.islice(read_synthetic_with_offsets(source.path), limit):
         starts.append(start)
         query_ids.append(query.query_id)
     if not query_ids:

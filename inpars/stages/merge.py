@@ -18,7 +18,7 @@ from typing import Any
 
 from inpars import manifest as manifests
 from inpars.errors import ConfigError, DataFormatError, StaleInputError
-from inpars.fields import MOST_EXACT
+from inpars.fields import MAX_EXACT
 from inpars.manifest import Manifest
 from inpars.progress import SILENT, Progress
 from inpars.provenance import current_argv
@@ -125,7 +125,7 @@ def _check_counts(manifest: Manifest) -> None:
         raise ValueError(f"{records} records, {lines} lines at its places")
     for name in (*MEANS, *COUNTS):
         value = manifest.results.get(name)
-        if value is not None and not (isinstance(value, int | float) and abs(value) < MOST_EXACT):
+        if value is not None and not (isinstance(value, int | float) and abs(value) < MAX_EXACT):
             raise ValueError(f"{name!r} must be a number")
 
 

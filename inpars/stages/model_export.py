@@ -33,7 +33,7 @@ METRIC = "nDCG@10"
 GRAPH, SMALL_GRAPH = "model.onnx", "model.int8.onnx"
 OTHERS = 20  # documents of a dataset that a sampled query is compared with, beside those judged
 TOLERANCE = 1e-3  # of a float32 graph's scores
-LOST = 0.01  # of nDCG@10, from which on int8 is said to have lost
+MAX_NDCG_LOSS = 0.01  # of nDCG@10, from which on int8 is said to have lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +146,7 @@ def _write(model: Exportable, stage: Stage, folder: Path, sampled: Sequence[Samp
         if name == GRAPH:
             _check_equal(options.model, original, scores)
         rows.append(_measured(form, (folder / name).stat().st_size, speed, sampled, scores, original))
-        if rows[-1].ndcg < rows[0].ndcg - LOST:
+        if rows[-1].ndcg < rows[0].ndcg - MAX_NDCG_LOSS:
             stage.note(f"{form} LOSES {rows[0].ndcg - rows[-1].ndcg:.3f} of {METRIC} on the sample")
     return rows
 

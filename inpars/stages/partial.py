@@ -20,8 +20,8 @@ from inpars.progress import Progress
 from inpars.storage import (
     AppendedLines,
     read_jsonl,
+    read_jsonl_with_offsets,
     read_lines,
-    read_placed_jsonl,
     storage_errors,
     to_json_line,
     write_lines,
@@ -117,7 +117,7 @@ def write_in_order(partial: Path, output: Path, doc_ids: Iterable[str]) -> list[
     The partial file is left. Lines are looked up by their place in it, so that memory holds a number for each.
     """
     starts: dict[str, list[int]] = {}
-    for start, number, record in read_placed_jsonl(partial):
+    for start, number, record in read_jsonl_with_offsets(partial):
         doc_id = record.get("doc_id")  # the first line and the ends of chunks have none
         if doc_id is not None and not isinstance(doc_id, str):
             problem = "must be text; remove this file to begin again"

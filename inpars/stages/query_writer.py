@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from inpars.cache import lasting_name
-from inpars.corpus import Picked, open_corpus
+from inpars.cache import canonical_name
+from inpars.corpus import SelectedDocuments, open_corpus
 from inpars.formats import synthetic_query_record
 from inpars.generation import GeneratedQuery, PaidGenerator, QueryGenerator, generate_each
 from inpars.generation.degeneration_monitor import WINDOW, Canary, Tally
@@ -96,7 +96,7 @@ class QueryWriting:
                 finish_reason=query.finish_reason,
                 log_prob_kind=query.log_prob_kind or generator.log_prob_kind,
                 prompt=self._prompt.name_for(doc_id),
-                model=lasting_name(generator.name),
+                model=canonical_name(generator.name),
                 token_ids=query.token_ids,
             )
 
@@ -119,11 +119,13 @@ class QueryBlocks:
 
     def __call__(self, items: npt.NDArray[np.integer[Any]]) -> QueryWriting:
         """The work on these documents."""
-        return QueryWriting(Picked(self._placed.__getitem__, items), self._generator, self._prompt, self._canary)
+        return QueryWriting(
+            SelectedDocuments(self._placed.__getitem__, items), self._generator, self._prompt, self._canary
+        )
 
 
 def places_in(documents: Sequence[Document]) -> npt.NDArray[np.integer[Any]]:
     """The places in the corpus' file of documents that were chosen from it."""
-    if not isinstance(documents, Picked):
+    if not isinstance(documents, SelectedDocuments):
         raise TypeError("the documents are not those of a corpus on disk")
-    return documents.places
+    return documents.positions

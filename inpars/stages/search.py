@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 STAGE = "search"
 DEFAULT_RETRIEVERS = (BM25,)
-LEAST_WINDOW = 8  # tokens
+MIN_WINDOW = 8  # tokens
 ZEROS = "z-scores, with zeros for what BM25 did not find"  # which earlier versions did not put in
 QUERIES_PER_BLOCK = 512  # so many stay in memory with their documents
 
@@ -64,7 +64,7 @@ class SearchOptions(ClusterOptions, Bm25Options):
         None,
         help="encode documents in overlapping windows of this many tokens; the best counts (default: one "
         "vector per document)",
-        minimum=LEAST_WINDOW,
+        minimum=MIN_WINDOW,
     )
     batch_size: int = option(64, help="texts per batch", changes_result=False, minimum=1)
 

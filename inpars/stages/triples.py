@@ -21,8 +21,8 @@ from inpars.formats import read_synthetic_queries, run_lines
 from inpars.fusion.system import BM25
 from inpars.manifest import FileStamp, Manifest, stamp
 from inpars.negatives.miner import (
-    Draw,
     MinedQuery,
+    MiningConfig,
     NegativeMiner,
     NegativesMode,
     QueryWithPositives,
@@ -96,13 +96,13 @@ class TriplesOptions(ClusterOptions, Bm25Options):
         yield from rank_problems(self.ranks, 1 if self.negatives == "random" else self.per_query)
 
     @property
-    def draw(self) -> Draw:
+    def draw(self) -> MiningConfig:
         """The same for the miner. Raises ConfigError for what does not go together."""
         rule = ScoreRule(self.margin, self.max_score_share)
         if rule and self.negatives == "random" and self.rescore is None:
             raise ConfigError("random negatives have no scores to hold --margin against; add --rescore MODEL")
         ranks = parse_ranks(self.ranks)
-        return Draw(
+        return MiningConfig(
             self.negatives,
             ranks,
             self.per_query,

@@ -16,7 +16,7 @@ from inpars.stores.push import Row, check_fields, check_width, fields_of
 
 PAGE = 1000
 ERRORS = (MilvusException,)
-MOST_BYTES = 65_535  # of a text
+MAX_BYTES = 65_535  # of a text
 
 
 def open_collection(target: str, collection: str) -> Milvus:
@@ -36,9 +36,9 @@ class Milvus:
         """Make it unless it is there, with an exact index by products."""
         if not self._client.has_collection(self._name):
             schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
-            schema.add_field("doc_id", DataType.VARCHAR, is_primary=True, max_length=MOST_BYTES)
+            schema.add_field("doc_id", DataType.VARCHAR, is_primary=True, max_length=MAX_BYTES)
             for name in ("title", "text", "digest"):
-                schema.add_field(name, DataType.VARCHAR, max_length=MOST_BYTES)
+                schema.add_field(name, DataType.VARCHAR, max_length=MAX_BYTES)
             schema.add_field("metadata", DataType.JSON)
             schema.add_field("vector", DataType.FLOAT_VECTOR, dim=width)
             params = self._client.prepare_index_params()
@@ -65,9 +65,9 @@ class Milvus:
         data: list[dict[str, Any]] = []
         for row in rows:
             fields = fields_of(row) | {"metadata": dict(row.document.metadata)}
-            if (length := max(len(fields[name].encode()) for name in ("doc_id", "title", "text"))) > MOST_BYTES:
+            if (length := max(len(fields[name].encode()) for name in ("doc_id", "title", "text"))) > MAX_BYTES:
                 raise ConfigError(
-                    f"document {row.document.doc_id!r} has a text of {length} bytes, Milvus takes {MOST_BYTES}; "
+                    f"document {row.document.doc_id!r} has a text of {length} bytes, Milvus takes {MAX_BYTES}; "
                     "cut documents to passages with `inpars ingest`"
                 )
             data.append(fields)

@@ -46,8 +46,8 @@ def sketch_document(text: Sequence[str]) -> Sketches:
     with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is meant
         for offset in range(min(SHINGLE_WORDS, len(single))):
             runs = runs * WORD_STEP + single[offset : offset + count] + np.uint64(1)
-    found: Sketches = _minima(_mixed(runs), np.zeros(1, dtype=np.int64), OF_DOCUMENTS)[0]
-    return found
+    sketch: Sketches = _minima(_mixed(runs), np.zeros(1, dtype=np.int64), OF_DOCUMENTS)[0]
+    return sketch
 
 
 def sketch_queries(texts: Sequence[Sequence[str]]) -> Sketches:
@@ -65,8 +65,8 @@ def sketch_queries(texts: Sequence[Sequence[str]]) -> Sketches:
     return _minima(mixed ^ (mixed >> np.uint64(32)), 2 * starts, OF_QUERIES)
 
 
-def _word_hashes(found: Iterable[str]) -> Features:
-    return np.array([zlib.crc32(word.encode()) for word in found], dtype=np.uint64)
+def _word_hashes(words: Iterable[str]) -> Features:
+    return np.array([zlib.crc32(word.encode()) for word in words], dtype=np.uint64)
 
 
 def _mixed(features: Features) -> Features:
@@ -94,24 +94,24 @@ def near_duplicates(sketches: Sketches, threshold: float, most_compared: int | N
     groups = np.full((len(sketches), BANDS), -1, dtype=np.int64)
     for number, (band, rows) in enumerate(_buckets(sketches)):
         groups[rows, band] = number
-    found = np.zeros(len(sketches), dtype=np.bool_)
+    repeats = np.zeros(len(sketches), dtype=np.bool_)
     leaders: dict[int, list[int]] = {}
     for row in np.flatnonzero((groups >= 0).any(axis=1)).tolist():
-        own = [group for group in groups[row].tolist() if group >= 0]
-        near = {other for group in own for other in leaders.get(group, ())}
+        buckets = [group for group in groups[row].tolist() if group >= 0]
+        near = {other for group in buckets for other in leaders.get(group, ())}
         if near and resembles_any(sketches[list(near)], sketches[row], threshold):
-            found[row] = True
+            repeats[row] = True
             continue
-        for group in own:
+        for group in buckets:
             known = leaders.setdefault(group, [])
             if most_compared is None or len(known) < most_compared:
                 known.append(row)
-    return found
+    return repeats
 
 
-def resembles_any(others: Sketches, own: Sketches, threshold: float) -> bool:
+def resembles_any(others: Sketches, sketch: Sketches, threshold: float) -> bool:
     """Whether one sketch agrees with any of the others."""
-    return bool(((others == own).mean(axis=1) >= threshold).any())
+    return bool(((others == sketch).mean(axis=1) >= threshold).any())
 
 
 class NearDuplicates:
@@ -127,17 +127,17 @@ class NearDuplicates:
 
         A text without words resembles nothing.
         """
-        found = words(text)
-        if not found:
+        text_words = words(text)
+        if not text_words:
             return True
-        own = sketch_document(found)
-        bands = list(enumerate(own.view(np.uint64).tolist()))
+        sketch = sketch_document(text_words)
+        bands = list(enumerate(sketch.view(np.uint64).tolist()))
         near = {number for band in bands for number in self._bands.get(band, ())}
-        if near and resembles_any(np.stack([self._sketches[number] for number in near]), own, self._threshold):
+        if near and resembles_any(np.stack([self._sketches[number] for number in near]), sketch, self._threshold):
             return False
         for band in bands:
             self._bands.setdefault(band, []).append(len(self._sketches))
-        self._sketches.append(own)
+        self._sketches.append(sketch)
         return True
 
 
@@ -153,23 +153,23 @@ class NearDuplicateClusters:
 
     def add(self, text: str) -> None:
         """Take in the next text; one without words resembles nothing."""
-        found = words(text)
-        self._has_words.append(bool(found))
-        if found:
-            self._minima.frombytes(sketch_document(found).tobytes())
+        text_words = words(text)
+        self._has_words.append(bool(text_words))
+        if text_words:
+            self._minima.frombytes(sketch_document(text_words).tobytes())
 
     def repeats(self) -> Mask:
         """Which texts resemble an earlier one that is none of these, (texts,): what `NearDuplicates` would not add."""
-        found = np.zeros(len(self._has_words), dtype=np.bool_)
-        found[self._worded()] = near_duplicates(self._sketches(), self._threshold)
-        return found
+        repeats = np.zeros(len(self._has_words), dtype=np.bool_)
+        repeats[self._worded()] = near_duplicates(self._sketches(), self._threshold)
+        return repeats
 
     def labels(self) -> npt.NDArray[np.int64]:
         """For each text the number of the first text of its cluster, (texts,)."""
         worded = self._worded()
-        found = np.arange(len(self._has_words), dtype=np.int64)
-        found[worded] = worded[clusters(self._sketches(), self._threshold)]
-        return found
+        labels = np.arange(len(self._has_words), dtype=np.int64)
+        labels[worded] = worded[clusters(self._sketches(), self._threshold)]
+        return labels
 
     def _worded(self) -> npt.NDArray[np.int64]:
         return np.flatnonzero(np.frombuffer(self._has_words, dtype=np.uint8))
@@ -195,13 +195,13 @@ def clusters(sketches: Sketches, threshold: float) -> npt.NDArray[np.int64]:
 def _links(sketches: Sketches, rows: npt.NDArray[np.int64], threshold: float) -> npt.NDArray[np.int64]:
     """The pairs of a bucket that resemble each other, (pairs, 2); texts of one sketch stand for each other."""
     _, first, same = np.unique(sketches[rows], axis=0, return_index=True, return_inverse=True)
-    found = [np.stack([rows, rows[first[same.reshape(-1)]]], axis=1)]
+    links = [np.stack([rows, rows[first[same.reshape(-1)]]], axis=1)]
     apart = rows[first]
     for position, text in enumerate(apart[:-1]):
         others = apart[position + 1 :]
         near = others[(sketches[others] == sketches[text]).mean(axis=1) >= threshold]
-        found.append(np.stack([np.full(len(near), text), near], axis=1))
-    return np.concatenate(found)
+        links.append(np.stack([np.full(len(near), text), near], axis=1))
+    return np.concatenate(links)
 
 
 def _buckets(sketches: Sketches) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:

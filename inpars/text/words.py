@@ -19,17 +19,17 @@ def words(text: str) -> tuple[str, ...]:
 
 def is_copied(query: str, document: str) -> bool:
     """Whether a query of some length stands in the document word for word."""
-    wanted = words(query)
-    if len(wanted) < COPIED_WORDS:
+    query_words = words(query)
+    if len(query_words) < COPIED_WORDS:
         return False
-    return f" {' '.join(wanted)} " in f" {' '.join(words(document))} "
+    return f" {' '.join(query_words)} " in f" {' '.join(words(document))} "
 
 
-def opening(found: Sequence[str]) -> tuple[str, ...]:
+def opening(words: Sequence[str]) -> tuple[str, ...]:
     """The words a query begins with: `what is`, `how to`."""
-    return tuple(found[:OPENING_WORDS])
+    return tuple(words[:OPENING_WORDS])
 
 
-def words_key(found: Sequence[str]) -> int:
+def words_key(words: Sequence[str]) -> int:
     """A 64-bit hash, equal for the same words in the same order."""
-    return key64(" ".join(found))
+    return key64(" ".join(words))

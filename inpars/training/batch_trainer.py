@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, SequentialSampler
 
-from inpars.engines.batch_parallel import in_lone_thread, worth_it
+from inpars.engines.batch_parallel import in_worker_thread, should_parallelize
 from inpars.training.batch_plan import BatchPlan
 from inpars.training.embedding_batches import Autocast, Collator, embed, in_place
 from inpars.training.embedding_losses import Objective
@@ -47,7 +47,7 @@ class BatchTrainer(LossTrainer):
     objective: Objective
     autocast: Autocast
     cached: bool
-    side_by_side: bool  # whether mini-batches may have a thread each
+    map_batches: bool  # whether mini-batches may have a thread each
     embedding: Embed | None = None  # of a kind whose embeddings are not a vector a text
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
@@ -63,7 +63,7 @@ class BatchTrainer(LossTrainer):
         """Loss of one batch."""
 
         def embed_one(features: Features) -> Tensor:
-            with self.autocast(cache_enabled=not in_lone_thread()):  # one for all threads
+            with self.autocast(cache_enabled=not in_worker_thread()):  # one for all threads
                 return (self.embedding or embed)(model, features)
 
         def loss_of(embeddings: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class BatchTrainer(LossTrainer):
                 return self.objective(embedded, inputs["margins"])
 
         batches = inputs["batches"]
-        if self.side_by_side and not self.cached and torch.is_grad_enabled() and worth_it(len(batches)):
+        if self.map_batches and not self.cached and torch.is_grad_enabled() and should_parallelize(len(batches)):
             return side_by_side_loss(embed_one, batches, loss_of, model)
         with self.autocast():  # weights are turned into bfloat16 once for all mini-batches
             return (cached_loss if self.cached else plain_loss)(embed_one, batches, loss_of)

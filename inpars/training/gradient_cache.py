@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 from torch import Tensor, nn
 
-from inpars.engines.batch_parallel import side_by_side
+from inpars.engines.batch_parallel import map_batches
 
 Features: TypeAlias = Mapping[str, Any]
 Embed: TypeAlias = Callable[[Features], Tensor]  # a mini-batch's embeddings, (texts, width)
@@ -60,7 +60,7 @@ def side_by_side_loss(
     Gradients are added in the order of the parts, so that the sum does not depend on which thread is the quicker one.
     `compute` must draw no random numbers, and set torch's modes itself.
     """
-    computed = list(side_by_side(compute, parts))
+    computed = list(map_batches(compute, parts))
     joined = torch.cat([part.detach() for part in computed]).requires_grad_()
     value = loss(joined)
     (gradient,) = torch.autograd.grad(value, joined)
@@ -71,7 +71,7 @@ def side_by_side_loss(
         def followed(number: int) -> Sequence[Tensor | None]:
             return torch.autograd.grad(computed[number], weights, shares[number] * factor, allow_unused=True)
 
-        for gradients in side_by_side(followed, range(len(computed))):
+        for gradients in map_batches(followed, range(len(computed))):
             for weight, found in zip(weights, gradients, strict=True):
                 if found is not None:
                     weight.grad = found.clone() if weight.grad is None else weight.grad.add_(found)

@@ -222,7 +222,7 @@ def checkpoint_folder(output: Path) -> Path:
     return output.with_name(output.name + CHECKPOINT_SUFFIX)
 
 
-def without_dropout(network: torch.nn.Module, dropout: float) -> None:
+def set_dropout(network: torch.nn.Module, dropout: float) -> None:
     """Set every dropout of a network to one rate."""
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout):

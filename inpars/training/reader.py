@@ -23,14 +23,14 @@ from inpars.models import loading as models
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.networks import check_length, pad_id
 from inpars.progress import SILENT, Progress
-from inpars.rerankers.answerability import LEAST_WINDOW, MAX_LENGTH, STRIDE, AnswerabilityScorer
+from inpars.rerankers.answerability import MAX_LENGTH, MIN_WINDOW, STRIDE, AnswerabilityScorer
 from inpars.training.loop import (
     Curve,
     LossTrainer,
     checkpoint_folder,
     run_trainer,
+    set_dropout,
     training_arguments,
-    without_dropout,
 )
 from inpars.training.options import ReaderOptions, steps_of
 
@@ -67,8 +67,8 @@ def train_reader(
     network, tokenizer = models.load_extractive_reader(
         options.model, device=str(device), dtype="float32", trust_remote_code=options.trust_remote_code
     )
-    check_length(network, options.model, options.max_length, LEAST_WINDOW)
-    without_dropout(network, options.dropout)
+    check_length(network, options.model, options.max_length, MIN_WINDOW)
+    set_dropout(network, options.dropout)
     train_with_fast_attention(network, pick_dtype(options.dtype, device))
     network.train()
     length = options.max_length or min(MAX_LENGTH, int(network.config.max_position_embeddings))

@@ -16,9 +16,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
-from inpars.engines.batch_parallel import in_lone_thread, worth_it
+from inpars.engines.batch_parallel import in_worker_thread, should_parallelize
 from inpars.engines.training_attention import train_with_fast_attention
-from inpars.engines.training_t5 import train_t5_with_short_ways
+from inpars.engines.training_t5 import patch_t5_for_bfloat16_training
 from inpars.errors import ConfigError
 from inpars.models import loading as models
 from inpars.models.hardware import describe, pick_device, pick_dtype
@@ -38,8 +38,8 @@ from inpars.training.loop import (
     checkpoint_folder,
     computes_side_by_side,
     run_trainer,
+    set_dropout,
     training_arguments,
-    without_dropout,
 )
 from inpars.training.losses import LOSSES, POINTWISE, LossName, RankingLoss
 from inpars.training.options import RerankerOptions, steps_of
@@ -78,10 +78,10 @@ def train_reranker(
     if not LOSSES.get(loss, ANY_LOSS).several and any(group.more for group in groups):
         several = [name for name, one in LOSSES.items() if one.several and name != "margin-mse"]
         raise ConfigError(f"--loss {loss} compares one positive; for several use {', '.join(several)}, or --no-graded")
-    without_dropout(model.network, options.dropout)
+    set_dropout(model.network, options.dropout)
     model.network.train()
     fast = options.dropout == 0 and train_with_fast_attention(model.network, dtype)  # which draws nothing
-    train_t5_with_short_ways(model.network, dtype)
+    patch_t5_for_bfloat16_training(model.network, dtype)
     if device.type == "cpu" and model.kind == "monot5" and not fast:
         # its position biases have gradients: torch's joined attention then takes the long way, a third slower
         model.network.set_attn_implementation("eager")
@@ -218,7 +218,7 @@ def _batch_loss(model: PairModel, loss: LossName, alone: bool) -> Callable[[dict
             with _as_trained():
                 return compute(part)
 
-        if alone and torch.is_grad_enabled() and worth_it(len(parts)):
+        if alone and torch.is_grad_enabled() and should_parallelize(len(parts)):
             return side_by_side_loss(computed, parts, loss_of, network)
         return plain_loss(compute, parts, loss_of)
 
@@ -247,4 +247,4 @@ def _batch_loss(model: PairModel, loss: LossName, alone: bool) -> Callable[[dict
 
 def _as_trained() -> AbstractContextManager[object]:
     """The number format of the training, which the trainer sets for its own thread alone."""
-    return torch.autocast("cpu", torch.bfloat16, cache_enabled=False) if in_lone_thread() else nullcontext()
+    return torch.autocast("cpu", torch.bfloat16, cache_enabled=False) if in_worker_thread() else nullcontext()

@@ -36,9 +36,9 @@ from inpars.training.loop import (
     checkpoint_folder,
     computes_side_by_side,
     run_trainer,
+    set_dropout,
     training_arguments,
     with_less_memory,
-    without_dropout,
 )
 from inpars.training.options import RetrieverOptions, processes, steps_of
 from inpars.training.validation import BestWeights, DevSet, searching_value, steps_between
@@ -90,7 +90,7 @@ def train_retriever(
         callbacks=callbacks,
     )
     trainer.objective, trainer.autocast, trainer.cached = objective, autocast, options.loss == "cached-mnrl"
-    trainer.side_by_side = computes_side_by_side(options, device, dtype)
+    trainer.map_batches = computes_side_by_side(options, device, dtype)
     trainer.embedding = None if options.kind == DENSE else kind.embed
     best = None
     if dev is not None:
@@ -160,7 +160,7 @@ def _load(kind: Any, options: RetrieverOptions, device: torch.device) -> Any:  #
         model.max_seq_length = options.max_length
         if getattr(model[0], "document_length", None) is not None:  # a ColBERT's own, which counts more
             model[0].document_length = options.max_length
-    without_dropout(model, options.dropout)
+    set_dropout(model, options.dropout)
     if options.gradient_checkpointing:
         with_less_memory(model[0].auto_model)
     return model

@@ -25,7 +25,7 @@ MIN_STEPS = 30
 SAMPLE = 48  # triples that the untrained reranker scores
 BLOCK = 8  # of them together
 CHANCE = math.log(2)  # the pairwise loss of a model that cannot tell
-LEAST_SHARE = 0.1  # of the loss by chance, from which on there is something to learn
+MIN_SHARE = 0.1  # of the loss by chance, from which on there is something to learn
 
 
 def retriever_signal(triples: Path, options: RetrieverOptions, *, records: int | None = None) -> str | None:
@@ -89,7 +89,7 @@ def _known_already(rows: Sequence[TripleTexts], make_scorer: Callable[[], PairSc
         scorer = make_scorer()
     except UntrainedModelError:
         return None
-    ahead, most = list[float](), LEAST_SHARE * CHANCE * len(rows)
+    ahead, most = list[float](), MIN_SHARE * CHANCE * len(rows)
     for block in slices(rows, BLOCK):
         scores = scorer.score([(row.query, text) for row in block for text in (row.positive, row.negative)])
         ahead += [positive - negative for positive, negative in zip(scores[::2], scores[1::2], strict=True)]

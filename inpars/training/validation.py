@@ -30,7 +30,7 @@ from inpars.training.options import ValidatedOptions
 
 METRIC = "nDCG@10"
 DEV_SHARE = 0.05  # of the positives' documents
-MOST_DEV_QUERIES = 200
+MAX_DEV_QUERIES = 200
 BEST_WEIGHTS, BEST_VALUE = "best.safetensors", "best.json"
 
 
@@ -59,9 +59,9 @@ def hold_out(
     """
     positives = sorted({row.positive for row in rows}, key=lambda text: _key(seed, text))
     wanted = max(1, round(DEV_SHARE * len(positives)))
-    chosen = set(positives[: min(wanted, MOST_DEV_QUERIES)])
+    chosen = set(positives[: min(wanted, MAX_DEV_QUERIES)])
     held = [row for row in rows if row.positive in chosen]
-    dev_queries = list(dict.fromkeys(row.query for row in held))[:MOST_DEV_QUERIES]
+    dev_queries = list(dict.fromkeys(row.query for row in held))[:MAX_DEV_QUERIES]
     left = [row for row in rows if row.positive not in chosen and row.query not in set(dev_queries)]
     if not left:
         raise ConfigError(

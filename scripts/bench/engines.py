@@ -42,7 +42,7 @@ DOCUMENTS = {"generation": 256, "scoring": 256, "encoding": 1024, "cross-encoder
 QUICK_DOCUMENTS = {"generation": 32, "scoring": 32, "encoding": 256, "cross-encoder": 128, "t5": 128}
 BACKENDS = ("auto", "torch", "openvino", "openvino-int8")
 UNEVEN = 1.3  # of the cores two sides used
-LEAST_AGREEMENT = 0.9  # of cosines and rank correlations; below, a side computes something else
+MIN_AGREEMENT = 0.9  # of cosines and rank correlations; below, a side computes something else
 ALIKE = 1.3  # times as many words as the other side writes; rates of shorter queries say nothing
 LARGEST_GAP = 0.5  # of a token's log-probabilities on average; 8-bit weights stay below
 UNCAPPED = ("onnxruntime", "llama-server")  # they pick their instructions without asking oneDNN's variables
@@ -353,13 +353,13 @@ def _log_prob_difference(mine: list[Any], theirs: list[Any]) -> Agreement:
 def _cosine(mine: list[Any], theirs: list[Any]) -> Agreement:
     one, other = (np.array(rows) / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (mine, theirs))
     mean = float((one * other).sum(1).mean())
-    return f"cosine {mean:.4f}", mean > LEAST_AGREEMENT
+    return f"cosine {mean:.4f}", mean > MIN_AGREEMENT
 
 
 def _rank_correlation(mine: list[Any], theirs: list[Any]) -> Agreement:
     ranks = [np.argsort(np.argsort(scores)) for scores in (mine, theirs)]
     found = float(np.corrcoef(*ranks)[0, 1])
-    return f"{found:.4f}", found > LEAST_AGREEMENT
+    return f"{found:.4f}", found > MIN_AGREEMENT
 
 
 AGREEMENT: dict[str, tuple[str, Callable[[list[Any], list[Any]], Agreement]]] = {

@@ -20,7 +20,7 @@ from fuzzing.workers import POLL_SECONDS, Worker
 CHUNK_SECONDS = 0.3  # of work that a worker is given at once
 LARGEST_CHUNK = 200
 SECONDS_BETWEEN_LINES = 5.0
-LEAST_SHRINKING_SECONDS = 20.0  # for all faults together, else half of the campaign's time
+MIN_SHRINKING_SECONDS = 20.0  # for all faults together, else half of the campaign's time
 
 
 @dataclass(slots=True)
@@ -141,7 +141,7 @@ class Campaign:
             _say("no faults")
             return
         folder = self._folder or Path(tempfile.mkdtemp(prefix="fuzz-faults-"))
-        end = time.monotonic() + max(LEAST_SHRINKING_SECONDS, self._seconds / 2)
+        end = time.monotonic() + max(MIN_SHRINKING_SECONDS, self._seconds / 2)
         for rank, (key, fault) in enumerate(self.faults.items()):
             case = make_case(fault.reader, self._seed, fault.number)
             share = (end - time.monotonic()) / (len(self.faults) - rank)

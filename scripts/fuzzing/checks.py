@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from inpars.cli import main
 from inpars.errors import ConfigError, InparsError
 
-MOST_MESSAGE_CHARACTERS = 3000
+MAX_MESSAGE_CHARACTERS = 3000
 
 
 class BrokenPromiseError(Exception):
@@ -76,7 +76,7 @@ def one_line(error: InparsError) -> None:
     message = str(error)
     if "\n" in message or "\r" in message:
         _broken("message of several lines", repr(message[:200]))
-    if len(message) > MOST_MESSAGE_CHARACTERS:
+    if len(message) > MAX_MESSAGE_CHARACTERS:
         _broken("message without end", f"{len(message)} characters: {message[:100]!r}")
 
 

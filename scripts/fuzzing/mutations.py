@@ -17,7 +17,7 @@ from fuzzing.json_changes import change_json, change_json_lines
 
 Change: TypeAlias = Callable[[bytes, random.Random], bytes]
 
-MOST_BYTES = 1 << 20
+MAX_BYTES = 1 << 20
 LOOKED_AT = 4096  # bytes in which a word is looked for
 WORD = re.compile(r'"[^"\n]*"|[-+]?\d[\w.+-]*|\w+|[^\w\s]')
 
@@ -30,7 +30,7 @@ def mutated(case: Case, rng: random.Random, others: Sequence[bytes]) -> Case:
         if rng.random() < 0.07:
             main = _change_file(files, name, main, rng, others)
         else:
-            files[name] = changed(files[name], name, rng)[:MOST_BYTES]
+            files[name] = changed(files[name], name, rng)[:MAX_BYTES]
         if not files:
             break
     return Case(case.reader, main, files)

@@ -18,7 +18,7 @@ from inpars.documents.readers import ReadOptions
 from inpars.errors import InparsError, UnreadableFileError
 from inpars.evaluation.measures import evaluate
 from inpars.evaluation.run_files import read_checked_run
-from inpars.fields import MOST_EXACT
+from inpars.fields import MAX_EXACT
 from inpars.interchange import FORMATS
 from inpars.interchange.triples_source import read_examples as read_triple_examples
 from inpars.interchange.triples_source import triple_files
@@ -54,7 +54,7 @@ def ids_are_ids(main: Path, names: Sequence[str]) -> None:
         if not isinstance(record, dict):  # the file is a JSON list
             continue
         value = next((record[name] for name in names if record.get(name) is not None), "")
-        whole = isinstance(value, float) and value.is_integer() and abs(value) < MOST_EXACT
+        whole = isinstance(value, float) and value.is_integer() and abs(value) < MAX_EXACT
         if isinstance(value, bool) or not (whole or isinstance(value, str | int)):
             raise BrokenPromiseError(f"no id was taken for one: {value!r}")
 
@@ -131,7 +131,7 @@ def synthetic(folder: Path, main: Path) -> None:
     again = formats.read_synthetic_queries(folder / "again.jsonl")
     rounded = [formats.synthetic_query_record(query) for query in found]
     same_rows("synthetic query read, written, read", rounded, map(formats.synthetic_query_record, again))
-    same("placed", len(found), sum(1 for _ in formats.read_placed_synthetic_records(main)))
+    same("placed", len(found), sum(1 for _ in formats.read_synthetic_with_offsets(main)))
 
 
 def triple_ids(folder: Path, main: Path) -> None:

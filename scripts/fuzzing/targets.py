@@ -87,7 +87,7 @@ _TABLE = (
     Target("formats/iterate_run", readers.run_lines, RUNS, ("iterate_run",)),
     Target(
         *("formats/read_synthetic", readers.synthetic, ROWS),
-        ("read_synthetic_queries", "read_synthetic_records", "read_placed_synthetic_records"),
+        ("read_synthetic_queries", "read_synthetic_records", "read_synthetic_with_offsets"),
     ),
     Target("formats/read_triple_ids", readers.triple_ids, ("ids", "ids toy"), ("read_triple_ids",)),
     Target("corpus/Corpus", readers.corpus, CORPORA),

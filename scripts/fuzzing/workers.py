@@ -25,7 +25,7 @@ from fuzzing.cases import Case
 from fuzzing.running import Outcome, execute, make_case
 
 HANG_SECONDS = 20.0  # of a processor; six times as long by the clock for a process that sleeps
-MOST_BYTES = 2 << 30  # resident
+MAX_BYTES = 2 << 30  # resident
 POLL_SECONDS = 0.1
 FRAME = re.compile(r'File "([^"]+)", line (\d+) in (\S+)')
 PAGE, TICKS = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
@@ -106,7 +106,7 @@ class Worker:
 
     def _overdue(self) -> str:
         waited, worked = time.monotonic() - self.since, _cpu_seconds(self._process.pid) - self._worked
-        if _resident(self._process.pid) > MOST_BYTES:
+        if _resident(self._process.pid) > MAX_BYTES:
             return "memory"
         asleep = waited > 6 * HANG_SECONDS and _is_asleep(self._process.pid)  # not merely short of a processor
         return "hang" if worked > HANG_SECONDS or asleep else ""
@@ -184,7 +184,7 @@ def _serve(connection: Connection, folder: Path, dump: Path) -> None:
             os._exit(0)
         for job in jobs:
             outcome = execute(job if isinstance(job, Case) else make_case(*job), folder)
-            if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > MOST_BYTES:
+            if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > MAX_BYTES:
                 outcome = Outcome("fault", "memory", "more than 2 GB were resident", outcome.trace)
             connection.send(outcome)
 

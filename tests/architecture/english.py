@@ -1,7 +1,7 @@
 """What tests demand of messages: the strings they compare errors and stderr with, and how much of these is prose.
 
-A message's wording is no promise; its paths, ids, numbers and flags are. A demand is over-long where more than
-`MOST_WORDS` words stand in a row with none of these, and no `.*`, between them.
+A message's adapter is no promise; its paths, ids, numbers and flags are. A demand is over-long where more than
+`MAX_WORDS` words stand in a row with none of these, and no `.*`, between them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-MOST_WORDS = 4
+MAX_WORDS = 4
 ABOUT_MESSAGES = re.compile(r"err\b|error|caught|raised|stderr|str\(|\bnotes?\b")
 WORD = re.compile(r"[A-Z]?[a-z]+(?:'[a-z]*)?[,;:.!?]*|[aA]")  # `--flag`, `d12`, `a.tsv`, `query_id`, `BM25` are none
 ANYTHING = re.compile(r"\.[*+]\??")
@@ -45,7 +45,7 @@ def prose(text: str) -> list[str]:
 
 def overlong(path: Path) -> list[Demand]:
     """The demands of a test's file that are too long, in order."""
-    return sorted(one for one in demands(path.read_text(encoding="utf-8")) if len(prose(one.text)) > MOST_WORDS)
+    return sorted(one for one in demands(path.read_text(encoding="utf-8")) if len(prose(one.text)) > MAX_WORDS)
 
 
 def _texts(node: ast.AST) -> Iterator[ast.expr]:

@@ -9,7 +9,7 @@ from visits import Visit
 from inpars.reports.filter_comparison import render_laboratory
 
 WIDTHS = (360, 1280)
-MOST_BYTES = 5_000_000
+MAX_BYTES = 5_000_000
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def large(tmp_path_factory):
 
 
 def check(report, visit, axe):
-    assert report.stat().st_size < MOST_BYTES
-    assert report.with_suffix(".json").stat().st_size < MOST_BYTES
+    assert report.stat().st_size < MAX_BYTES
+    assert report.with_suffix(".json").stat().st_size < MAX_BYTES
     for width in WIDTHS:
         for scheme in ("light", "dark"):
             opened = visit(report, width=width, scheme=scheme)

@@ -188,7 +188,7 @@ sys.path[:0] = [{scripts!r}, {root!r}]
 from fuzzing import workers
 from fuzzing.running import make_case
 from fuzzing.targets import TARGETS
-workers.HANG_SECONDS, workers.MOST_BYTES = {seconds}, 400 << 20
+workers.HANG_SECONDS, workers.MAX_BYTES = {seconds}, 400 << 20
 
 def read(folder, main):
     {code}

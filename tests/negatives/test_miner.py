@@ -9,7 +9,7 @@ from test_rules import Shelf
 
 from inpars.batches import chunks
 from inpars.errors import ConfigError
-from inpars.negatives.miner import SOURCES, Draw, NegativeMiner, QueryWithPositives, parse_ranks
+from inpars.negatives.miner import SOURCES, MiningConfig, NegativeMiner, QueryWithPositives, parse_ranks
 from inpars.negatives.rules import RelevantDocuments, ScoreRule
 from inpars.records import Document, Query, Triple
 from inpars.runs import rank
@@ -38,7 +38,9 @@ def asked(positives):
 
 def mine(positives, run=None, shelf=SHELF, *, size=500, judged=None, scorer=None, dense=None, own=(), **draw):
     searches = {"bm25": finds(RUN if run is None else run), "dense": finds(dense or {})}
-    miner = NegativeMiner(shelf, Draw(**draw), searches, judged=judged, scorer=scorer, own_documents=lambda _: own)
+    miner = NegativeMiner(
+        shelf, MiningConfig(**draw), searches, judged=judged, scorer=scorer, own_documents=lambda _: own
+    )
     mined = [one for block in chunks(asked(positives), size) for one in miner.mine(block)[0]]
     return mined, miner.counts
 
@@ -87,7 +89,7 @@ def test_an_empty_query_drops_its_own_rows_only():
 
 def test_queries_and_documents_without_text_are_dropped():
     shelf = Shelf(SHELF | {"d2": " \n"})
-    miner = NegativeMiner(shelf, Draw(), {"bm25": finds(RUN | {"q2": RUN["q1"], "q3": RUN["q1"]})})
+    miner = NegativeMiner(shelf, MiningConfig(), {"bm25": finds(RUN | {"q2": RUN["q1"], "q3": RUN["q1"]})})
     mined, _ = miner.mine([QueryWithPositives(Query("q1", "  "), ("d1",)), *asked({"q2": "d2", "q3": "d3"})])
     assert [one.query.query_id for one in mined] == ["q3"]
     assert dict(miner.counts.dropped) == {"empty_query": 1, "empty_document": 1}
@@ -200,7 +202,7 @@ IDS = ["d1", "d 2", "ü", "null", "NA", "文書", "d7", "d1-q0"]
 TEXTS = ["", "  ", "null", "NA", "bread", "bread ", "Bread", "why bread rises", "why bread rises\n", "fish"]
 SHELVES = st.dictionaries(st.sampled_from(IDS), st.sampled_from(TEXTS), min_size=1).map(Shelf)
 DRAWS = st.builds(
-    Draw,
+    MiningConfig,
     negatives=st.sampled_from(list(SOURCES)),
     ranks=st.tuples(st.integers(1, 4), st.integers(0, 6)).map(lambda pair: (pair[0], sum(pair))),
     per_query=st.integers(1, 3),
@@ -315,7 +317,7 @@ def test_ranks_that_make_no_sense(text):
 
 def test_at_least_one_negative_is_drawn():
     with pytest.raises(ConfigError, match=r"--per-query is 0; .*at least 1"):
-        Draw(per_query=0)
+        MiningConfig(per_query=0)
 
 
 class Titled(Shelf):
@@ -333,12 +335,12 @@ def test_a_query_that_is_a_heading_is_mined_without_titles_and_not_below_itself(
     run = {"q1": {"d1": 4.0, "d2": 3.0, "d3": 2.0, "d4": 1.0}}
     for may_stand_above, found in ((True, ["d3"]), (False, ["d2", "d3", "d4"])):
         query = QueryWithPositives(Query("q1", "hot bread!"), ("d1",), may_stand_above)
-        miner = NegativeMiner(shelf, Draw(per_query=5), {"bm25": finds(run)})
+        miner = NegativeMiner(shelf, MiningConfig(per_query=5), {"bm25": finds(run)})
         (mined,), _ = miner.mine([query])
         assert sorted(triple.negative_doc_id for triple in mined.triples) == found
         assert mined.text_of(mined.positive) == ("one" if may_stand_above else "Hot Bread one")
         reasons = {"below_the_same_heading": 1, "empty_text": 1} if may_stand_above else {}
         assert miner.counts.passed_over == reasons
-    miner = NegativeMiner(shelf, Draw(per_query=5), {"bm25": finds(run)})
+    miner = NegativeMiner(shelf, MiningConfig(per_query=5), {"bm25": finds(run)})
     (other,), _ = miner.mine([QueryWithPositives(Query("q1", "warm loaf"), ("d1",), True)])  # an FAQ's own question
     assert other.text_of(other.positive) == "Hot Bread one"

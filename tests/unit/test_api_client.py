@@ -11,7 +11,15 @@ from fake_api import KEY, FakeApi, document, query_of
 
 from inpars.errors import BackendError, ConfigError
 from inpars.generation.api import client as api_client
-from inpars.generation.api.client import FilteredError, Gate, NoAnswerError, RefusedError, Server, _delay, _retry_after
+from inpars.generation.api.client import (
+    FilteredError,
+    NoAnswerError,
+    RateLimiter,
+    RefusedError,
+    Server,
+    _delay,
+    _retry_after,
+)
 from inpars.generation.api.options import OPENAI_URL
 from inpars.generation.api.requests import RequestFormat
 from inpars.generation.settings import DecodingSettings
@@ -20,16 +28,16 @@ from inpars.prompting.templates import Prompt
 PROMPT = Prompt(name="test", form="Document: {document}\nRelevant Query: {query}")
 
 
-class CountingGate(Gate):
+class CountingLimiter(RateLimiter):
     """Counts attempts, the lost ones and the pauses."""
 
     def __init__(self):
         self.entered, self.lost, self.free, self.pauses = 0, 0, 0, []
 
-    def enter(self):
+    def acquire(self):
         self.entered += 1
 
-    def leave(self, *, lost):
+    def release(self, *, lost):
         self.lost += lost
         self.free += not lost
 
@@ -44,13 +52,13 @@ def surroundings(monkeypatch):
     monkeypatch.setattr(api_client, "FIRST_DELAY_SECONDS", 0.01)
 
 
-def ask(api, gate=None, *, retries=3, timeout=5.0, stopped=None, chat=False, url=None):
-    wording = RequestFormat("chat" if chat else "completions", "fake", PROMPT, DecodingSettings(), api.url)
-    (request,) = wording.requests(document(7))
+def ask(api, limiter=None, *, retries=3, timeout=5.0, stopped=None, chat=False, url=None):
+    adapter = RequestFormat("chat" if chat else "completions", "fake", PROMPT, DecodingSettings(), api.url)
+    (request,) = adapter.requests(document(7))
     stopped = stopped or threading.Event()
     server = Server(url or api.url, timeout_seconds=timeout, retries=retries, stopped=stopped)
     try:
-        return server.ask(wording.endpoint, request.body, wording.read, gate or Gate()).query.text
+        return server.ask(adapter.endpoint, request.body, adapter.read, limiter or RateLimiter()).query.text
     finally:
         server.close()
 
@@ -80,19 +88,19 @@ def test_an_answer(chat):
     ],
 )
 def test_what_passes_is_repeated(fault, lost):
-    gate = CountingGate()
+    limiter = CountingLimiter()
     with FakeApi(faults(fault, fault)) as api:
-        assert ask(api, gate) == query_of(7)
+        assert ask(api, limiter) == query_of(7)
         assert (api.asked[7], api.answered[7]) == (3, 1)
     # three attempts, of which two came to nothing and the last one is left to settle
-    assert (gate.entered, gate.lost, gate.free) == (3, 2 * lost, 2 - 2 * lost)
+    assert (limiter.entered, limiter.lost, limiter.free) == (3, 2 * lost, 2 - 2 * lost)
 
 
 def test_a_timeout_is_repeated():
-    gate = CountingGate()
+    limiter = CountingLimiter()
     with FakeApi(faults("slow"), slow=1.0) as api:
-        assert ask(api, gate, timeout=0.3) == query_of(7)
-    assert gate.lost == 1
+        assert ask(api, limiter, timeout=0.3) == query_of(7)
+    assert limiter.lost == 1
 
 
 def test_a_server_that_never_recovers():
@@ -103,12 +111,12 @@ def test_a_server_that_never_recovers():
 
 
 def test_nobody_there():
-    gate = CountingGate()
+    limiter = CountingLimiter()
     with FakeApi() as api:
         url = api.url
     with pytest.raises(NoAnswerError, match="no connection"):
-        ask(api, gate, retries=1, url=url)
-    assert (gate.entered, gate.lost) == (2, 0), "what never arrived was not paid for"
+        ask(api, limiter, retries=1, url=url)
+    assert (limiter.entered, limiter.lost) == (2, 0), "what never arrived was not paid for"
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
@@ -143,11 +151,11 @@ def test_an_empty_account_is_no_rate_limit(monkeypatch):
 
 
 def test_retry_after_is_waited_for_and_told_to_the_others():
-    gate, began = CountingGate(), time.monotonic()
+    limiter, began = CountingLimiter(), time.monotonic()
     with FakeApi(faults((429, "slow", {"Retry_After": 0.2}))) as api:
-        ask(api, gate)
+        ask(api, limiter)
     assert time.monotonic() - began >= 0.2
-    assert gate.pauses == [0.2]
+    assert limiter.pauses == [0.2]
 
 
 def test_a_stop_ends_the_waiting():
@@ -252,10 +260,10 @@ def test_an_error_within_status_200_ends_all_at_once(code):
 
 @pytest.mark.parametrize("code", [429, 502, "rate_limit_exceeded", None])
 def test_a_passing_error_within_status_200_is_repeated(code):
-    gate = CountingGate()
+    limiter = CountingLimiter()
     with FakeApi(faults(odd_error(code))) as api:
-        assert ask(api, gate) == query_of(7)
-        assert (api.asked[7], gate.lost) == (2, 0)
+        assert ask(api, limiter) == query_of(7)
+        assert (api.asked[7], limiter.lost) == (2, 0)
 
 
 def test_a_refused_request_within_status_200_is_not_repeated():
@@ -292,11 +300,11 @@ def test_a_web_page_before_any_answer_is_a_wrong_address():
 def test_a_web_page_later_is_an_accident():
     with FakeApi() as api:
         server = Server(api.url, timeout_seconds=5, retries=1, stopped=threading.Event())
-        wording = RequestFormat("chat", "fake", PROMPT, DecodingSettings(), api.url)
-        (request,) = wording.requests(document(7))
-        assert server.ask("chat", request.body, wording.read, Gate()).query.text == query_of(7)
+        adapter = RequestFormat("chat", "fake", PROMPT, DecodingSettings(), api.url)
+        (request,) = adapter.requests(document(7))
+        assert server.ask("chat", request.body, adapter.read, RateLimiter()).query.text == query_of(7)
         api.fault = lambda number, attempt: b"<html>busy</html>" if attempt == 1 else None
-        assert server.ask("chat", request.body, wording.read, Gate()).query.text == query_of(7)
+        assert server.ask("chat", request.body, adapter.read, RateLimiter()).query.text == query_of(7)
         assert api.asked[7] == 3
         server.close()
 
@@ -304,11 +312,11 @@ def test_a_web_page_later_is_an_accident():
 @pytest.mark.parametrize("answer", [{"choices": []}, {"choices": [{}]}, b"null"])
 def test_an_answer_without_a_text_every_time_is_a_refusal(answer):
     """BerriAI/litellm#32221 answers null. A row that says so can be completed; asking for ever cannot."""
-    gate = CountingGate()
+    limiter = CountingLimiter()
     with FakeApi(lambda *_: answer) as api:
         with pytest.raises(RefusedError, match="choice"):
-            ask(api, gate, retries=2)
-        assert (api.asked[7], gate.lost) == (3, 3)
+            ask(api, limiter, retries=2)
+        assert (api.asked[7], limiter.lost) == (3, 3)
 
 
 def test_a_broken_answer_is_shown():
@@ -345,17 +353,17 @@ def refusing(check, message, **error):
     ],
 )
 def test_parameters_of_other_spelling_are_learnt_once(check, message, changed):
-    gate = CountingGate()
+    limiter = CountingLimiter()
     with refusing(check, message) as api:
         settings = DecodingSettings(temperature=1.0)
-        wording = RequestFormat("chat", "fake", PROMPT, settings, api.url)
+        adapter = RequestFormat("chat", "fake", PROMPT, settings, api.url)
         server = Server(api.url, timeout_seconds=5, retries=0, stopped=threading.Event())
         for number in (7, 8):
-            (request,) = wording.requests(document(number))
-            assert server.ask("chat", request.body, wording.read, gate).query.text == query_of(number)
+            (request,) = adapter.requests(document(number))
+            assert server.ask("chat", request.body, adapter.read, limiter).query.text == query_of(number)
         server.close()
         assert (api.asked[7], api.asked[8]) == (2, 1)
-        assert (gate.lost, gate.free) == (0, 1), "the refused one is not paid for"
+        assert (limiter.lost, limiter.free) == (0, 1), "the refused one is not paid for"
         assert {name: api.bodies[-1].get(name) for name in changed} == changed
         assert bool(server.spelling.notes) == ("seed" in changed)
 
@@ -379,12 +387,12 @@ def test_what_decides_the_answer_is_not_changed_but_named(message, flag):
 
 def test_a_learnt_spelling_leaves_the_digest_alone():
     with FakeApi() as api:
-        wording = RequestFormat("chat", "fake", PROMPT, DecodingSettings(), api.url)
-        before = wording.requests(document(7))[0]
+        adapter = RequestFormat("chat", "fake", PROMPT, DecodingSettings(), api.url)
+        before = adapter.requests(document(7))[0]
         server = Server(api.url, timeout_seconds=5, retries=0, stopped=threading.Event())
         assert server.spelling.learns("max_tokens unsupported", before.body, before.body)
         assert "max_completion_tokens" in server.spelling.applied(before.body)
-        assert wording.requests(document(7))[0] == before
+        assert adapter.requests(document(7))[0] == before
         server.close()
 
 

@@ -16,7 +16,7 @@ DOCUMENT = Document("d1", "a text about nothing")
 URL = "http://localhost:1/v1"
 
 
-def wording(endpoint="completions", prompt=PROMPT, url=URL, log_probs=True, **settings):
+def adapter(endpoint="completions", prompt=PROMPT, url=URL, log_probs=True, **settings):
     return RequestFormat(endpoint, "model", prompt, DecodingSettings(**settings), url, log_probs)
 
 
@@ -42,7 +42,7 @@ def found(query):
 
 
 def test_a_completion_is_the_prompt_continued():
-    (request,) = wording().requests(DOCUMENT)
+    (request,) = adapter().requests(DOCUMENT)
     assert request.query_id == "d1-q0"
     assert request.body == {
         "model": "model",
@@ -56,11 +56,11 @@ def test_a_completion_is_the_prompt_continued():
 
 
 def test_a_chat_is_the_prompts_turns():
-    (request,) = wording("chat").requests(DOCUMENT)
+    (request,) = adapter("chat").requests(DOCUMENT)
     assert request.body["messages"] == PROMPT.messages(DOCUMENT.text)
     assert (request.body["logprobs"], request.body["max_tokens"]) == (True, 64)
     assert "stop" not in request.body
-    (request,) = wording("chat", url=OPENAI_URL, log_probs=False).requests(DOCUMENT)
+    (request,) = adapter("chat", url=OPENAI_URL, log_probs=False).requests(DOCUMENT)
     assert "max_tokens" not in request.body
     assert request.body["max_completion_tokens"] == 64
     assert "logprobs" not in request.body
@@ -69,7 +69,7 @@ def test_a_chat_is_the_prompts_turns():
 @pytest.mark.parametrize("endpoint", ["completions", "chat"])
 def test_what_all_documents_share_comes_first(endpoint):
     """So that prefix caches hit: all but the last line of the text, all but the last turn."""
-    own = wording(endpoint, load_prompt("inpars"))
+    own = adapter(endpoint, load_prompt("inpars"))
     one, other = (own.requests(Document(name, name * 9))[0].body for name in ("ab", "cd"))
     if endpoint == "chat":
         assert len(one["messages"]) > 3
@@ -82,7 +82,7 @@ def test_what_all_documents_share_comes_first(endpoint):
 
 
 def test_drawn_queries_have_seeds_of_their_own():
-    first, second = wording(num_queries=2, temperature=1.0, top_p=0.9).requests(DOCUMENT)
+    first, second = adapter(num_queries=2, temperature=1.0, top_p=0.9).requests(DOCUMENT)
     assert (first.query_id, second.query_id) == ("d1-q0", "d1-q1")
     assert first.body["seed"] != second.body["seed"]
     assert 0 <= first.body["seed"] < 2**31
@@ -92,13 +92,13 @@ def test_drawn_queries_have_seeds_of_their_own():
 
 def test_digests_tell_requests_apart():
     digests = {
-        wording(**change).requests(document)[0].digest
+        adapter(**change).requests(document)[0].digest
         for change in ({}, {"url": "http://other/v1"}, {"max_new_tokens": 9}, {"endpoint": "chat"})
         for document in (DOCUMENT, Document("d2", DOCUMENT.text), Document("d1", "another"))
     }
     assert len(digests) == 12
-    assert wording().requests(DOCUMENT) == wording().requests(DOCUMENT)
-    assert wording().digest != wording(max_doc_tokens=9, max_new_tokens=9).digest
+    assert adapter().requests(DOCUMENT) == adapter().requests(DOCUMENT)
+    assert adapter().digest != adapter(max_doc_tokens=9, max_new_tokens=9).digest
 
 
 @pytest.mark.parametrize(
@@ -110,11 +110,11 @@ def test_digests_tell_requests_apart():
 )
 def test_answers_of_former_versions_are_found_again(endpoint, digest):
     """As 5ae80e1 wrote them into its journals."""
-    assert wording(endpoint).requests(DOCUMENT)[0].digest == digest
+    assert adapter(endpoint).requests(DOCUMENT)[0].digest == digest
 
 
 def test_documents_are_cut_and_never_the_cue():
-    (request,) = wording(max_doc_tokens=2).requests(DOCUMENT)
+    (request,) = adapter(max_doc_tokens=2).requests(DOCUMENT)
     assert request.body["prompt"].endswith("Document: a text\nRelevant Query:")
 
 
@@ -153,7 +153,7 @@ def test_documents_are_cut_and_never_the_cue():
     ],
 )  # fmt: skip
 def test_which_tokens_a_completion_keeps(answer, expected):
-    assert found(wording().read(answer).query) == expected
+    assert found(adapter().read(answer).query) == expected
 
 
 @pytest.mark.parametrize(
@@ -176,33 +176,33 @@ def test_which_tokens_a_completion_keeps(answer, expected):
     ],
 )  # fmt: skip
 def test_which_tokens_a_reply_keeps(answer, expected):
-    assert found(wording("chat").read(answer).query) == expected
+    assert found(adapter("chat").read(answer).query) == expected
 
 
 def test_llama_cpps_completions_have_the_chats_log_probs():
     answer = chat([" what", " now"])
     answer["choices"][0] |= {"text": " what now"}
-    assert found(wording().read(answer).query) == ("what now", (-0.125, -0.25), None, "stop", None)
+    assert found(adapter().read(answer).query) == ("what now", (-0.125, -0.25), None, "stop", None)
 
 
 @pytest.mark.parametrize("log_probs", [None, {}, {"tokens": [], "token_logprobs": []}, {"content": None}])
 def test_a_server_without_log_probs(log_probs):
     answer = {"choices": [{"text": " what", "finish_reason": "stop", "logprobs": log_probs}]}
-    assert found(wording().read(answer).query) == ("what", (), None, "stop", "absent")
+    assert found(adapter().read(answer).query) == ("what", (), None, "stop", "absent")
 
 
 def test_usage_is_what_the_server_says_and_else_the_estimate():
-    (request,) = wording().requests(DOCUMENT)
-    answer = wording().read(
+    (request,) = adapter().requests(DOCUMENT)
+    answer = adapter().read(
         {**completion([" a"]), "usage": {"prompt_tokens": 7, "completion_tokens": 3}}, request=request
     )
     assert (answer.input_tokens, answer.output_tokens) == (7, 3)
-    answer = wording().read(completion([" a"]), request=request)
+    answer = adapter().read(completion([" a"]), request=request)
     assert (answer.input_tokens, answer.output_tokens) == (request.input_tokens, 64)
 
 
 def test_what_a_content_filter_took_is_an_error():
-    assert found(wording().read(completion([" a"], finish="content_filter")).query) == ("", (), None, "error", None)
+    assert found(adapter().read(completion([" a"], finish="content_filter")).query) == ("", (), None, "error", None)
 
 
 @pytest.mark.parametrize(
@@ -218,17 +218,17 @@ def test_what_a_content_filter_took_is_an_error():
 )
 def test_what_is_no_answer_raises(payload):
     with pytest.raises((KeyError, IndexError, TypeError, ValueError, AttributeError)):
-        wording().read(payload)
+        adapter().read(payload)
 
 
 def test_half_a_letter_in_json_does_not_end_the_run():
-    assert wording().read({"choices": [{"text": "a\ud83d"}]}).query.text == "a\ufffd"
+    assert adapter().read({"choices": [{"text": "a\ud83d"}]}).query.text == "a\ufffd"
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1), st.booleans())
 def test_every_letter_of_the_query_has_its_token(tokens, by_chat):
     answer = chat(tokens) if by_chat else completion([token for token in tokens if not token.startswith("bytes:")])
-    query = wording("chat" if by_chat else "completions").read(answer).query
+    query = adapter("chat" if by_chat else "completions").read(answer).query
     if query.text:
         assert 1 <= len(query.token_log_probs) <= len(tokens)
         assert query.text in "".join(tokens)

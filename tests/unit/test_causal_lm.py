@@ -209,7 +209,9 @@ def test_chunks_side_by_side_are_written_as_one_after_the_other(tiny, monkeypatc
 
 
 def test_what_is_under_way_ends_where_no_more_is_wanted(tiny, monkeypatch):
-    monkeypatch.setattr("inpars.generation.causal_lm.each_alone", lambda work, items, stop: (stop(), work(next(items))))
+    monkeypatch.setattr(
+        "inpars.generation.causal_lm.map_single_threaded", lambda work, items, stop: (stop(), work(next(items)))
+    )
     shown = CausalGenerator(tiny("llama"), PROMPT, DecodingSettings(), device="cpu", dtype="bfloat16")
     with pytest.raises(CancelledError):
         shown.generate_each([DOCUMENTS])

@@ -9,29 +9,29 @@ from inpars.documents.selection import CANDIDATES, choose_documents
 from inpars.errors import ConfigError
 from inpars.options import check
 from inpars.records import Document
-from inpars.retrieval.diversity import central_places
+from inpars.retrieval.diversity import central_positions
 from inpars.stages.generate import GenerateOptions
 
 
 def test_one_of_each_group_the_most_central():
     """Three groups on a line: around 0, 10 and 20; the mean of each is nearest to its middle document."""
     points = np.array([[0.0], [10.0], [20.0], [1.0], [11.0], [21.0], [-1.0], [9.0], [19.0]], dtype=np.float32)
-    assert central_places(points, 3, seed=0).tolist() == [0, 1, 2]
+    assert central_positions(points, 3, seed=0).tolist() == [0, 1, 2]
 
 
 def test_equal_documents_make_up_the_number():
     points = np.zeros((6, 4), dtype=np.float32)
-    assert central_places(points, 3, seed=0).tolist() == sorted({*central_places(points, 3, seed=0).tolist()})
-    assert len(central_places(points, 3, seed=0)) == 3
+    assert central_positions(points, 3, seed=0).tolist() == sorted({*central_positions(points, 3, seed=0).tolist()})
+    assert len(central_positions(points, 3, seed=0)) == 3
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 5))
 def test_as_many_as_are_wanted_each_once(total, count, seed):
     points = np.random.default_rng(seed).normal(size=(total, 3)).astype(np.float32)
-    places = central_places(points, count, seed).tolist()
+    places = central_positions(points, count, seed).tolist()
     assert len(places) == min(total, count)
     assert places == sorted({*places})
-    assert places == central_places(points, count, seed).tolist()
+    assert places == central_positions(points, count, seed).tolist()
 
 
 def test_a_pick_sees_ten_times_as_many_as_are_wanted():

@@ -7,7 +7,7 @@ import pytest
 
 from inpars.datasets import load_dataset
 from inpars.errors import ConfigError
-from inpars.pipeline.evidence import MOST_JUDGED, EvidenceOptions, read_evidence
+from inpars.pipeline.evidence import MAX_JUDGED, EvidenceOptions, read_evidence
 from inpars.progress import SILENT
 from inpars.topics import Topics
 
@@ -69,9 +69,9 @@ def test_what_is_measured_by_and_what_has_no_answer_is_left_out(dataset, tmp_pat
 
 def test_so_many_judged_queries_are_enough(dataset, tmp_path):
     progress = Noted()
-    found = read_evidence(judged(tmp_path, MOST_JUDGED + 1), dataset, None, progress)
-    assert len(found.judged.queries) == MOST_JUDGED
-    assert str(MOST_JUDGED) in progress.notes[0]
+    found = read_evidence(judged(tmp_path, MAX_JUDGED + 1), dataset, None, progress)
+    assert len(found.judged.queries) == MAX_JUDGED
+    assert str(MAX_JUDGED) in progress.notes[0]
 
 
 def test_too_few_real_queries_are_refused(dataset, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from inpars.engines.batch_parallel import in_lone_thread
+from inpars.engines.batch_parallel import in_worker_thread
 from inpars.training.embedding_losses import Embedded, ranking_objective
 from inpars.training.gradient_cache import cached_loss, plain_loss, side_by_side_loss
 
@@ -82,7 +82,7 @@ def threads(request, use_threads):
 
 def alone(model, seen):
     def embed(batch):
-        seen.append(in_lone_thread())
+        seen.append(in_worker_thread())
         return model(batch["x"])
 
     return embed

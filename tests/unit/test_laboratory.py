@@ -6,7 +6,7 @@ import pytest
 
 from inpars.errors import ConfigError, UnknownNameError
 from inpars.filtering.checks import FilterContext, FilterOptions
-from inpars.filtering.filter_comparison import parse_contender
+from inpars.filtering.filter_comparison import parse_filter_spec
 from inpars.reports.filter_comparison import slugs, table_lines
 from inpars.stages.filter_comparison import CompareOptions, compare_file
 from inpars.storage import read_jsonl, write_jsonl
@@ -141,7 +141,7 @@ def test_names_that_cannot_be_read(laboratory):
     with pytest.raises(UnknownNameError, match="unknown score 'perplexity'"):
         laboratory(select=("perplexity",))
     with pytest.raises(ConfigError, match="write NAME:RULE=VALUE"):
-        parse_contender("a:b+mean_log_probs", "x")
+        parse_filter_spec("a:b+mean_log_probs", "x")
 
 
 def test_file_names_are_plain_and_different():

@@ -118,14 +118,14 @@ def test_records_name_the_prompt_that_was_shown():
 
 
 def test_a_servers_answer_is_read_as_the_documents_prompt_says():
-    wording = RequestFormat("chat", "m", MIXTURE, DecodingSettings(), "http://localhost")
+    adapter = RequestFormat("chat", "m", MIXTURE, DecodingSettings(), "http://localhost")
     doc_ids = {MIXTURE.name_for(f"d{number}"): f"d{number}" for number in range(20)}
     for name, cue in (("one", "Ask:"), ("two", "Keywords:")):
-        (request,) = wording.requests(Document(doc_ids[name], "text"))
+        (request,) = adapter.requests(Document(doc_ids[name], "text"))
         reply = {
             "choices": [{"message": {"role": "assistant", "content": f"{cue} hot bread"}, "finish_reason": "stop"}]
         }
-        assert wording.read(reply, request).query.text == "hot bread"
+        assert adapter.read(reply, request).query.text == "hot bread"
         assert json.dumps(request.body).count(cue.removesuffix(":")) >= 1
 
 

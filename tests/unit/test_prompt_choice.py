@@ -13,8 +13,8 @@ from inpars.pipeline import prompt_choice
 from inpars.pipeline.looks import REMEDIES
 from inpars.pipeline.prompt_choice import (
     CHOICE,
-    LEAST_TRIAL_DOCUMENTS,
-    MOST_PROMPTS,
+    MAX_PROMPTS,
+    MIN_TRIAL_DOCUMENTS,
     TRIAL_DOCUMENTS,
     PromptTrial,
     PromptTrials,
@@ -61,7 +61,7 @@ def test_the_distance_is_of_length_and_form():
 
 def test_a_small_budget_has_a_small_trial():
     options = GenerateOptions(max_documents=500)
-    sizes = {None: TRIAL_DOCUMENTS, 28_800.0: TRIAL_DOCUMENTS, 240.0: 24, 60.0: LEAST_TRIAL_DOCUMENTS}
+    sizes = {None: TRIAL_DOCUMENTS, 28_800.0: TRIAL_DOCUMENTS, 240.0: 24, 60.0: MIN_TRIAL_DOCUMENTS}
     assert {budget: trial_options(options, budget).max_documents for budget in sizes} == sizes
     assert trial_options(GenerateOptions(max_documents=8), 240.0).max_documents == 8
     assert trial_options(GenerateOptions(), None).max_documents == TRIAL_DOCUMENTS
@@ -163,8 +163,8 @@ def test_all_that_are_named_are_tried(trials):
 
 def test_too_many_prompts_are_refused(trials):
     prompts = dict.fromkeys("abcd", load_prompt("inpars"))
-    assert len(prompts) > MOST_PROMPTS
-    with pytest.raises(ConfigError, match=str(MOST_PROMPTS)):
+    assert len(prompts) > MAX_PROMPTS
+    with pytest.raises(ConfigError, match=str(MAX_PROMPTS)):
         trials({}).best(prompts)
 
 

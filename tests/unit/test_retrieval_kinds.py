@@ -149,7 +149,7 @@ def test_a_document_of_skipped_words_alone_is_not_found_by_max_sim(tiny, tmp_pat
 
 
 def test_a_large_corpus_is_refused_for_max_sim_with_what_to_do(tiny, corpus, monkeypatch):
-    monkeypatch.setattr(multi_vector, "MOST_DOCUMENTS", LONG - 1)
+    monkeypatch.setattr(multi_vector, "MAX_DOCUMENTS", LONG - 1)
     with pytest.raises(ConfigError, match=r"40 documents.*inpars rerank --model"):
         retriever(tiny, "multi-vector").index(corpus)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_models import sentence
 
-from inpars.engines.batch_parallel import each_alone, in_lone_thread, side_by_side
+from inpars.engines.batch_parallel import in_worker_thread, map_batches, map_single_threaded
 from inpars.rerankers.load import load_pair_model
 from inpars.rerankers.packed_likelihood import PackedLikelihood
 from inpars.rerankers.packed_rows import PackedRows
@@ -42,44 +42,44 @@ def threads_seen(monkeypatch):
 
 
 def test_results_come_in_order_from_threads_that_compute_alone(threads):
-    seen = [(n, torch.get_num_threads(), in_lone_thread()) for n in side_by_side(lambda n: n, range(50))]
+    seen = [(n, torch.get_num_threads(), in_worker_thread()) for n in map_batches(lambda n: n, range(50))]
     assert [n for n, *_ in seen] == list(range(50))
-    found = list(side_by_side(lambda n: (n * n, torch.get_num_threads(), in_lone_thread()), range(50)))
+    found = list(map_batches(lambda n: (n * n, torch.get_num_threads(), in_worker_thread()), range(50)))
     assert found == [(n * n, 1, threads > 1) for n in range(50)]
-    assert not in_lone_thread()
+    assert not in_worker_thread()
 
 
 def test_few_items_and_unwanted_ones_are_the_callers(threads):
     for items, wanted in ((range(2 * threads - 1), True), (range(50), False)):
-        found = list(side_by_side(lambda _: (torch.get_num_threads(), in_lone_thread()), items, wanted=wanted))
+        found = list(map_batches(lambda _: (torch.get_num_threads(), in_worker_thread()), items, wanted=wanted))
         assert found == [(threads, False)] * len(items)
 
 
 def test_a_lone_thread_does_the_items_of_its_item_itself(threads):
     def inner(n):
-        return [threading.get_ident() for _ in side_by_side(lambda m: m, range(n))], threading.get_ident()
+        return [threading.get_ident() for _ in map_batches(lambda m: m, range(n))], threading.get_ident()
 
-    for within, own in side_by_side(inner, [20] * 10):
+    for within, own in map_batches(inner, [20] * 10):
         assert set(within) <= {own}
 
 
 def test_errors_reach_the_caller_and_the_next_call_works(threads):
     with pytest.raises(ZeroDivisionError):
-        list(side_by_side(lambda n: 1 / (n - 7), range(20)))
-    assert list(side_by_side(lambda n: n, range(20))) == list(range(20))
+        list(map_batches(lambda n: 1 / (n - 7), range(20)))
+    assert list(map_batches(lambda n: n, range(20))) == list(range(20))
 
 
 def test_each_item_has_a_thread_of_its_own_however_few_there_are(threads):
     stopped = []
     for items in (range(1), range(20)):
-        found = list(each_alone(lambda n: (n, torch.get_num_threads()), items, lambda: stopped.append(True)))
+        found = list(map_single_threaded(lambda n: (n, torch.get_num_threads()), items, lambda: stopped.append(True)))
         assert found == [(n, 1) for n in items]
     assert not stopped
 
 
 def test_items_are_taken_as_there_is_room_for_them(threads):
     taken = []
-    results = each_alone(lambda n: n, (taken.append(n) or n for n in range(50)), lambda: None)
+    results = map_single_threaded(lambda n: n, (taken.append(n) or n for n in range(50)), lambda: None)
     assert next(results) == 0
     assert len(taken) == (1 if threads == 1 else threads + 1)
 
@@ -94,7 +94,7 @@ def test_work_that_is_no_longer_wanted_is_told_so(use_threads):
             assert stop.wait(60)
         return n
 
-    results = each_alone(work, range(50), stop.set)
+    results = map_single_threaded(work, range(50), stop.set)
     assert next(results) == 0
     assert started.wait(60)
     results.close()

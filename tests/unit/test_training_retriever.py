@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from tiny_models import WORDS
 
-from inpars.engines.batch_parallel import in_lone_thread
+from inpars.engines.batch_parallel import in_worker_thread
 from inpars.progress import Silent
 from inpars.stages.train import train_retriever_from_file
 from inpars.training import batch_trainer, loop
@@ -194,7 +194,7 @@ def test_mini_batches_side_by_side_learn_the_same(tiny, tmp_path, monkeypatch, u
     seen, whole = [], batch_trainer.embed
 
     def watched(model, features):
-        seen.append(in_lone_thread())
+        seen.append(in_worker_thread())
         return whole(model, features)
 
     monkeypatch.setattr(batch_trainer, "embed", watched)

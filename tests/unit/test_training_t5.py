@@ -6,7 +6,7 @@ from transformers import MT5Config, MT5ForConditionalGeneration, T5Config, T5For
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 from inpars.engines import training_t5
-from inpars.engines.training_t5 import norm_in_bfloat16, train_t5_with_short_ways
+from inpars.engines.training_t5 import norm_in_bfloat16, patch_t5_for_bfloat16_training
 
 SIZES = {"d_model": 16, "d_kv": 4, "d_ff": 32, "num_layers": 2, "num_heads": 2, "vocab_size": 60, "dropout_rate": 0.0}
 NETWORKS = [
@@ -48,7 +48,7 @@ def test_a_network_learns_the_same(kind, config, monkeypatch):
     exact, usual = gradients_of(network, torch.float32), gradients_of(network, torch.bfloat16)
     norms, own = [], training_t5.norm_in_bfloat16
     monkeypatch.setattr(training_t5, "norm_in_bfloat16", lambda *given: norms.append(1) or own(*given))
-    train_t5_with_short_ways(network, torch.bfloat16)
+    patch_t5_for_bfloat16_training(network, torch.bfloat16)
     widest, layer = [], network.encoder.block[0].layer
     layer[1].DenseReluDense.wo.register_forward_pre_hook(lambda _, given: widest.append(given[0].dtype))
     found = gradients_of(network, torch.bfloat16)
@@ -63,9 +63,9 @@ def test_a_network_learns_the_same(kind, config, monkeypatch):
 def test_float32_stays_as_it_was(kind, config, tmp_path):
     network = kind(config).train()
     expected = gradients_of(network, torch.float32)
-    train_t5_with_short_ways(network, torch.float32)
+    patch_t5_for_bfloat16_training(network, torch.float32)
     assert all("forward" not in vars(module) for module in network.modules())
-    train_t5_with_short_ways(network, torch.bfloat16)
+    patch_t5_for_bfloat16_training(network, torch.bfloat16)
     for name, gradient in gradients_of(network, torch.float32).items():
         assert torch.equal(gradient, expected[name]), name
     network.save_pretrained(tmp_path)

@@ -100,10 +100,10 @@ def test_small_parts_are_merged_and_nothing_is_lost(tmp_path):
     build_index(index, corpus(tmp_path, {str(n): "abc" for n in range(30)}), Letters())
     for number in range(30, 50):
         add_documents(index, corpus(tmp_path, {str(number): "abd"}, f"c{number}"), Letters())
-    assert len(VectorIndex(index).segments) <= index_writer.MOST_SEGMENTS
+    assert len(VectorIndex(index).segments) <= index_writer.MAX_SEGMENTS
     assert texts_of(index) == {str(n): "abc" if n < 30 else "abd" for n in range(50)}
     assert set(found(index, "d", 20)) == {str(n) for n in range(30, 50)}
-    assert index_state.litter(index, VectorIndex(index).state) == []
+    assert index_state.stale_files(index, VectorIndex(index).state) == []
 
 
 def test_a_mostly_deleted_part_is_written_anew(tmp_path):
@@ -215,7 +215,7 @@ def test_approximate_search_finds_nearly_all_with_exact_products(tmp_path, monke
     pytest.importorskip("faiss", reason="faiss is an extra")
     from inpars.retrieval import vector_index
 
-    monkeypatch.setattr(vector_index, "FEW", 100)
+    monkeypatch.setattr(vector_index, "EXACT_SEARCH_BELOW", 100)
     chooser = np.random.default_rng(0)
     centres = chooser.normal(size=(40, WIDTH))  # embeddings come in clusters, and so do queries
     near_centres = centres[chooser.integers(40, size=2050)] + 0.3 * chooser.normal(size=(2050, WIDTH))
@@ -289,7 +289,7 @@ def test_a_killed_addition_leaves_all_or_nothing(tmp_path):
         process.stdin.close()
     add_documents(index, Corpus(tmp_path / "more.jsonl", tmp_path / "cache"), Letters())
     assert texts_of(index) == old | new
-    assert index_state.litter(index, VectorIndex(index).state) == []
+    assert index_state.stale_files(index, VectorIndex(index).state) == []
 
 
 def _steps(monkeypatch, stop_at):
@@ -306,7 +306,7 @@ def _steps(monkeypatch, stop_at):
 
         return call
 
-    for name in ("write_rows", "write_vectors", "sync_folder", "commit", "sweep", "save_array"):
+    for name in ("write_rows", "write_vectors", "sync_folder", "commit", "remove_stale", "save_array"):
         monkeypatch.setattr(index_writer, name, counted(getattr(index_writer, name)))
 
 
@@ -327,7 +327,7 @@ def test_stopped_before_any_step_the_index_is_old_or_new(tmp_path, monkeypatch, 
             assert texts_of(index) == old | new
     add_documents(index, more, Letters())
     assert texts_of(index) == old | new
-    assert index_state.litter(index, VectorIndex(index).state) == []
+    assert index_state.stale_files(index, VectorIndex(index).state) == []
 
 
 @pytest.mark.parametrize("structure", ["exact", "hnsw", "ivf"])

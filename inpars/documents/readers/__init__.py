@@ -59,8 +59,8 @@ class Kind:
     def read(self, path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
         """The blocks of a file."""
         module, _, function = self.reader.partition(":")
-        found = getattr(importlib.import_module(f"inpars.documents.readers.{module}"), function)
-        blocks: Iterator[Block] = found(path, notes, options)
+        reader = getattr(importlib.import_module(f"inpars.documents.readers.{module}"), function)
+        blocks: Iterator[Block] = reader(path, notes, options)
         return blocks
 
     def check(self) -> None:
@@ -107,15 +107,15 @@ def suffix_of(path: Path) -> str:
 
 def kind_of(path: Path, options: ReadOptions) -> Kind | None:
     """How a file is read, None for kinds that are not."""
-    found = KINDS.get(suffix_of(path))
-    return LAYOUT if options.layout and found in (PDF, DOCX, HTML) else found
+    kind = KINDS.get(suffix_of(path))
+    return LAYOUT if options.layout and kind in (PDF, DOCX, HTML) else kind
 
 
-MOST_BYTES = 256 << 20  # of files that have to be read whole
+MAX_BYTES = 256 << 20  # of files that have to be read whole
 
 
 def read_whole(path: Path) -> bytes:
     """A file's bytes. Raises UnreadableFileError for one that is too large to be held in memory."""
-    if path.stat().st_size > MOST_BYTES:
-        raise UnreadableFileError(f"larger than {MOST_BYTES >> 20} MB in one document; split it", path=path)
+    if path.stat().st_size > MAX_BYTES:
+        raise UnreadableFileError(f"larger than {MAX_BYTES >> 20} MB in one document; split it", path=path)
     return path.read_bytes()

@@ -16,7 +16,7 @@ from docx.opc.exceptions import PackageNotFoundError
 from docx.table import Table
 
 from inpars.documents.blocks import Block, FileNotes, Headings, placed
-from inpars.documents.readers import EMPTY, MOST_BYTES, ReadOptions
+from inpars.documents.readers import EMPTY, MAX_BYTES, ReadOptions
 from inpars.errors import UnreadableFileError
 
 _OLE = bytes.fromhex("d0cf11e0a1b11ae1")  # encrypted documents, and .doc files under another name
@@ -30,8 +30,8 @@ def read_docx(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator[B
             raise UnreadableFileError("encrypted, or an old .doc; save it as .docx without a password", path=path)
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MOST_BYTES:
-                raise UnreadableFileError(f"larger than {MOST_BYTES >> 20} MB unpacked; split it", path=path)
+            if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
+                raise UnreadableFileError(f"larger than {MAX_BYTES >> 20} MB unpacked; split it", path=path)
         document = docx.Document(str(path))
     except (zipfile.BadZipFile, PackageNotFoundError, KeyError, ValueError, SyntaxError):
         raise UnreadableFileError("damaged or cut off", path=path) from None

@@ -27,7 +27,7 @@ def read_layout(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator
     except Exception as error:  # docling and what it calls raise what they like
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UnreadableFileError(f"docling could not read it ({reason})", path=path) from error
-    headings, ends, found = Headings(), dict[int | None, int](), False
+    headings, ends, has_text = Headings(), dict[int | None, int](), False
     for item, _ in document.iterate_items():
         label, page = str(getattr(item.label, "value", item.label)), _page(item)
         text = getattr(item, "text", "").strip()
@@ -40,9 +40,9 @@ def read_layout(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator
             for part in _rows(item, document) if label == "table" else [text]:
                 if part.strip():
                     start = ends.get(page, 0)
-                    ends[page], found = start + len(part) + 1, True
+                    ends[page], has_text = start + len(part) + 1, True
                     yield Block(part, start, headings.path, "code" if label == "code" else "plain", page)
-    if not found:
+    if not has_text:
         raise UnreadableFileError(EMPTY, path=path)
 
 
@@ -54,8 +54,8 @@ def _converter() -> DocumentConverter:
 
 
 def _page(item: Any) -> int | None:  # noqa: ANN401 - docling's items
-    places = getattr(item, "prov", None) or ()
-    return places[0].page_no if places else None
+    provenance = getattr(item, "prov", None) or ()
+    return provenance[0].page_no if provenance else None
 
 
 def _rows(table: Any, document: Any) -> list[str]:  # noqa: ANN401

@@ -26,7 +26,7 @@ ENCRYPTED = "encrypted; save it without its password"
 SCANNED = "scanned: pictures of pages without text; run OCR over it"
 DAMAGED = "damaged or cut off"
 EDGE_LINES = 3  # of the top and of the bottom of a page, where headers and footers stand
-LEAST_PAGES = 3  # that share a line before it counts as a header
+MIN_PAGES = 3  # that share a line before it counts as a header
 FULL_LINE = 0.7  # of the page's usual line, so that the next one goes on with it
 _END_MARK, _TAIL_BYTES = b"%%EOF", 2048
 _NEW_END = b"\nstartxref\n0\n%%EOF\n"  # for a file that was cut off
@@ -95,10 +95,10 @@ def _is_whole(path: Path) -> bool:
 
 def _title(reader: PdfReader) -> str:
     try:
-        found = reader.metadata.title if reader.metadata is not None else None
+        title = reader.metadata.title if reader.metadata is not None else None
     except _BROKEN:
-        found = None
-    return " ".join(str(found or "").split())
+        title = None
+    return " ".join(str(title or "").split())
 
 
 def _repeated(texts: list[str]) -> set[str]:
@@ -108,14 +108,14 @@ def _repeated(texts: list[str]) -> set[str]:
         lines = [line for line in text.splitlines() if line.strip()]
         counts.update({shape for line in (*lines[:EDGE_LINES], *lines[-EDGE_LINES:]) for shape in _shapes(line, page)})
     pages = sum(bool(text.strip()) for text in texts)
-    return {shape for shape, count in counts.items() if count >= max(LEAST_PAGES, pages / 2)}
+    return {shape for shape, count in counts.items() if count >= max(MIN_PAGES, pages / 2)}
 
 
 def _shapes(line: str, page: int) -> set[str]:
     """The line as it is, and with each number as its distance from the page's: a page number keeps that, a sum not."""
     text = " ".join(line.split()).casefold()
     return {text} | {
-        f"{text[: found.start()]}#{int(found[0]) - page}{text[found.end() :]}" for found in _NUMBER.finditer(text)
+        f"{text[: number.start()]}#{int(number[0]) - page}{text[number.end() :]}" for number in _NUMBER.finditer(text)
     }
 
 

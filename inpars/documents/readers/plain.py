@@ -15,7 +15,7 @@ from inpars.documents.blocks import Block, FileNotes, Headings, Markup, clean
 from inpars.documents.readers import ReadOptions
 from inpars.documents.text_files import encoding_of, lines_of, open_text
 
-MOST_CHARACTERS = 1 << 13  # of a paragraph; a longer one is several
+MAX_CHARACTERS = 1 << 13  # of a paragraph; a longer one is several
 
 Lines = Iterator[tuple[int, str]]
 
@@ -59,17 +59,17 @@ def read_lines_of(
     path: Path, notes: FileNotes, options: ReadOptions, blocks: Callable[[Lines, FileNotes], Iterator[Block]]
 ) -> Iterator[Block]:
     """The blocks of a text file in whatever encoding."""
-    found = encoding_of(path, options.encoding)
-    if found not in ("utf-8", "utf-8-sig"):
-        notes.remarks.append(f"read as {found}")
-    with open_text(path, found) as stream:
+    encoding = encoding_of(path, options.encoding)
+    if encoding not in ("utf-8", "utf-8-sig"):
+        notes.remarks.append(f"read as {encoding}")
+    with open_text(path, encoding) as stream:
         yield from blocks(lines_of(stream), notes)
 
 
 def _plain_blocks(lines: Lines, _notes: FileNotes) -> Iterator[Block]:
     held = Paragraph("plain")
     for start, line in lines:
-        if not line.strip() or len(held.text) >= MOST_CHARACTERS:
+        if not line.strip() or len(held.text) >= MAX_CHARACTERS:
             yield from held.take()
         if line.strip():
             held.add(start, line)
@@ -113,7 +113,7 @@ class _Markdown:
         elif not bare.strip() or _RULER.match(bare):
             yield from self.end()
         else:
-            if _ITEM.match(bare) or _ROW.match(bare) or len(self.held.text) >= MOST_CHARACTERS:
+            if _ITEM.match(bare) or _ROW.match(bare) or len(self.held.text) >= MAX_CHARACTERS:
                 yield from self.end()
             self.held.add(start, line)
 
@@ -123,7 +123,7 @@ class _Markdown:
             yield from self.end()
             self._fence = ""
             return
-        if len(self.held.text) >= MOST_CHARACTERS:
+        if len(self.held.text) >= MAX_CHARACTERS:
             yield from self.end()
         self.held.add(start, line)
 

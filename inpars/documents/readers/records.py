@@ -16,9 +16,9 @@ from inpars.documents.readers import ReadOptions
 from inpars.documents.text_files import encoding_of, open_text
 from inpars.errors import DataFormatError, UnreadableFileError
 from inpars.fields import is_gap
-from inpars.json_text import JsonError, parse_json, well_formed
+from inpars.json_text import JsonError, parse_json, replace_surrogates
 from inpars.record_files import read_parquet as parquet_rows
-from inpars.tables import DOCUMENT_TEXT_FIELDS, MOST_FIELD_CHARACTERS, named_separator, quoting, separator_of
+from inpars.tables import DOCUMENT_TEXT_FIELDS, MAX_FIELD_CHARACTERS, named_separator, quoting, separator_of
 
 TEXT_COLUMNS = (*DOCUMENT_TEXT_FIELDS, "paragraphs", "context", "abstract", "document")
 COLUMNS_SHOWN = 8
@@ -32,7 +32,7 @@ def read_json_lines(path: Path, notes: FileNotes, options: ReadOptions) -> Itera
 
 def read_csv(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
     """A header and rows; commas, semicolons, tabs or bars between them, whichever the header has most of."""
-    csv.field_size_limit(MOST_FIELD_CHARACTERS)
+    csv.field_size_limit(MAX_FIELD_CHARACTERS)
     encoding = encoding_of(path, options.encoding)
     with open_text(path, encoding) as stream:
         header = stream.readline()
@@ -85,8 +85,8 @@ def record_blocks(
     first: Mapping[str, Any] = {}
     for number, record in enumerate(records, start=1):
         first = first or record
-        found = columns or _text_column(record)
-        if not found or any(name not in record for name in found):
+        text_columns = columns or _text_column(record)
+        if not text_columns or any(name not in record for name in text_columns):
             without += 1
             continue
         title, key = record.get(options.title_column), record.get(options.id_column or "")
@@ -96,7 +96,7 @@ def record_blocks(
             "key": _as_line(int(key) if isinstance(key, float) and key.is_integer() else key),
         }
         start = 0
-        for name in found:
+        for name in text_columns:
             for text, begin in _paragraphs(record[name]):
                 yield Block(text, start + begin, **fields)
             start += len(_joined(record[name])) + 2
@@ -126,17 +126,17 @@ def _text_column(record: Mapping[str, Any]) -> Sequence[str] | None:
 
 def _no_column(record: Mapping[str, Any], columns: Sequence[str] | None) -> str:
     names = ", ".join(map(str, [*record][:COLUMNS_SHOWN])) or "none"
-    wanted = f"no column {' and '.join(map(repr, columns))}" if columns else "no column that is known to be text"
-    return f"{wanted}; its columns: {names} (--text-column NAME)"
+    problem = f"no column {' and '.join(map(repr, columns))}" if columns else "no column that is known to be text"
+    return f"{problem}; its columns: {names} (--text-column NAME)"
 
 
 def _as_line(value: Any) -> str:  # noqa: ANN401 - a JSON value
-    return "" if is_gap(value) else well_formed(" ".join(str(value).split()))
+    return "" if is_gap(value) else replace_surrogates(" ".join(str(value).split()))
 
 
 def _joined(value: Any) -> str:  # noqa: ANN401
     parts = value if isinstance(value, list) else [value]
-    return well_formed("\n\n".join(str(part) for part in parts if not is_gap(part)))
+    return replace_surrogates("\n\n".join(str(part) for part in parts if not is_gap(part)))
 
 
 def _paragraphs(value: Any) -> Iterator[tuple[str, int]]:  # noqa: ANN401

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from inpars.documents.blocks import Block, FileNotes, Headings
 from inpars.documents.readers import ReadOptions
-from inpars.documents.readers.plain import MOST_CHARACTERS, Lines, Paragraph, enter, read_lines_of
+from inpars.documents.readers.plain import MAX_CHARACTERS, Lines, Paragraph, enter, read_lines_of
 
 _ADORNMENT = re.compile(r"^([!-/:-@\[-`{-~])\1{2,}[ \t]*$")
 _DIRECTIVE = re.compile(r"^[ \t]*\.\.(?:[ \t]+(?:\|[^|]*\|[ \t]*)?([\w:+.-]+)::[ \t]*(.*))?$")
@@ -55,7 +55,7 @@ class _State:
         bare = line.rstrip()
         indent = len(bare) - len(bare.lstrip())
         if self._is_inside(self._listing, bare, indent):
-            if len(self.held.text) >= MOST_CHARACTERS:
+            if len(self.held.text) >= MAX_CHARACTERS:
                 yield from self.end()
             if self.held.text or not _OPTION.match(bare):
                 self.held.add(start, line)
@@ -89,9 +89,9 @@ class _State:
             yield from self.end()
             self._over = True
 
-    def _directive(self, found: re.Match[str], start: int, line: str, indent: int) -> Iterator[Block]:
+    def _directive(self, match: re.Match[str], start: int, line: str, indent: int) -> Iterator[Block]:
         yield from self.end()
-        name, argument = found[1] or "", found[2] or ""
+        name, argument = match[1] or "", match[2] or ""
         if name in _LISTINGS:
             self._listing = indent
         elif name in _WORDLESS or not name:
@@ -105,7 +105,7 @@ class _State:
             self._over = False
             yield from self.end()
             return
-        if _RST_ITEM.match(bare) or len(self.held.text) >= MOST_CHARACTERS:
+        if _RST_ITEM.match(bare) or len(self.held.text) >= MAX_CHARACTERS:
             yield from self.end()
         self.held.add(start, line)
         if bare.endswith("::"):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from inpars.documents.blocks import Block, FileNotes
-from inpars.documents.readers import MOST_BYTES, ReadOptions
+from inpars.documents.readers import MAX_BYTES, ReadOptions
 from inpars.documents.readers.records import record_blocks
 from inpars.documents.text_files import encoding_of, open_text
 from inpars.errors import DataFormatError, UnreadableFileError
@@ -68,8 +68,8 @@ def read_json(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Bl
 
 
 def _loaded(path: Path, encoding: str = "cp1252") -> Any:  # noqa: ANN401 - a JSON value
-    if path.stat().st_size > MOST_BYTES:
-        raise UnreadableFileError(f"larger than {MOST_BYTES >> 20} MB; make JSON lines of it", path=path)
+    if path.stat().st_size > MAX_BYTES:
+        raise UnreadableFileError(f"larger than {MAX_BYTES >> 20} MB; make JSON lines of it", path=path)
     with open_text(path, encoding_of(path, encoding)) as stream:
         try:
             return parse_json(stream.read())
@@ -81,26 +81,26 @@ def _squad(content: Any, path: Path) -> list[Paragraph] | None:  # noqa: ANN401
     articles = content.get("data") if isinstance(content, dict) else None
     if not (isinstance(articles, list) and articles and isinstance(articles[0], dict) and "paragraphs" in articles[0]):
         return None
-    found: list[Paragraph] = []
+    paragraphs: list[Paragraph] = []
     try:
         for article in articles:
             for paragraph in article["paragraphs"]:
-                number = len(found) + 1
+                number = len(paragraphs) + 1
                 questions = tuple(_question(row, number) for row in paragraph.get("qas", ()))
-                found.append(
+                paragraphs.append(
                     Paragraph(number, _text(article.get("title") or ""), _text(paragraph["context"]), questions)
                 )
     except (KeyError, TypeError, AttributeError) as error:
         raise UnreadableFileError(
-            f"SQuAD's form, but broken after {len(found)} paragraphs ({error!r})", path=path
+            f"SQuAD's form, but broken after {len(paragraphs)} paragraphs ({error!r})", path=path
         ) from None
-    return found
+    return paragraphs
 
 
 def _question(row: dict[str, Any], paragraph: int) -> Question:
     answers = () if row.get("is_impossible") else row.get("answers", ())
-    places = dict.fromkeys((_text(answer["text"]), _whole(answer["answer_start"])) for answer in answers)
-    return Question(str(row["id"]), row["question"].strip(), paragraph, tuple(places))
+    spans = dict.fromkeys((_text(answer["text"]), _whole(answer["answer_start"])) for answer in answers)
+    return Question(str(row["id"]), row["question"].strip(), paragraph, tuple(spans))
 
 
 def _text(value: object) -> str:

@@ -45,7 +45,7 @@ def _main_text(tree: Any) -> Any:  # noqa: ANN401 - lxml's elements
     settings.set("DEFAULT", "MIN_EXTRACTED_SIZE", "0")
     settings.set("DEFAULT", "MIN_OUTPUT_SIZE", "0")
     settings.set("DEFAULT", "EXTRACTION_TIMEOUT", "0")  # its clock is a signal, which threads other than the first lack
-    found = trafilatura.extract(
+    xml = trafilatura.extract(
         tree,
         output_format="xml",
         include_comments=False,
@@ -54,7 +54,7 @@ def _main_text(tree: Any) -> Any:  # noqa: ANN401 - lxml's elements
         prune_xpath=BUTTONS,
         config=settings,
     )
-    return etree.fromstring(found.encode()).find("main") if found else None
+    return etree.fromstring(xml.encode()).find("main") if xml else None
 
 
 def _title(tree: Any) -> str:  # noqa: ANN401

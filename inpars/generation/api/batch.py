@@ -25,7 +25,7 @@ from inpars.generation.api.formats import FILTERED
 from inpars.generation.api.journal import AnswerJournal
 from inpars.generation.api.options import ApiOptions
 from inpars.generation.api.parameters import Body, advice
-from inpars.generation.api.requests import PATHS, Answer, ApiRequest, Wording, refusal
+from inpars.generation.api.requests import PATHS, Answer, ApiRequest, RequestAdapter, refusal
 from inpars.generation.api.requests import REFUSED as REFUSED_REMARK
 from inpars.generation.api.worker_pool import all_refused
 from inpars.json_text import JsonError, parse_json
@@ -56,8 +56,8 @@ def body_of(record: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
     status, body = response.get("status_code"), response.get("body")
     if status not in (200, "200", None):
         code = int(status) if str(status).isdecimal() else 0
-        said = body if isinstance(body, str) else json.dumps(body)
-        fault = fault_of_status(code, said.encode("utf-8", "replace")) if body else fault_in(record, code)
+        content = body if isinstance(body, str) else json.dumps(body)
+        fault = fault_of_status(code, content.encode("utf-8", "replace")) if body else fault_in(record, code)
         raise FaultError(fault or Fault(code, "no reason given"))
     return body
 
@@ -67,8 +67,8 @@ MARK = "inpars"  # the key of our mark in a batch's metadata
 MAX_REQUESTS = 50_000  # of one batch; OpenAI's limit
 MAX_BYTES = 150_000_000  # of one batch's file; OpenAI allows 200 MB
 MAX_ROUNDS = 4  # times a request is sent before it counts as failed
-CAUTION = 2.0  # times the estimate that a batch may cost before any answer shows how good the estimate is
-CAUTION_LATER = 1.25  # times what answers came to
+COST_SAFETY_FACTOR = 2.0  # times the estimate that a batch may cost before any answer shows how good the estimate is
+LATER_COST_SAFETY_FACTOR = 1.25  # times what answers came to
 LISTED = 1000  # batches that are looked through for our mark
 ENDED = {"completed", "failed", "expired", "cancelled"}
 
@@ -102,13 +102,13 @@ class Batches:
     def __init__(
         self,
         server: Server,
-        wording: Wording[Any],
+        adapter: RequestAdapter[Any],
         journal: AnswerJournal,
         options: ApiOptions,
         state: Path,
         progress: Progress = SILENT,
     ) -> None:
-        self._server, self._wording, self._journal, self._path = server, wording, journal, state
+        self._server, self._adapter, self._journal, self._path = server, adapter, journal, state
         self._max_usd, self._poll_seconds, self._progress = options.max_usd, options.poll_seconds, progress
         self._entries: list[dict[str, Any]] = []
         self._sent: Counter[str] = Counter()  # request -> how often it was sent by this process
@@ -130,25 +130,25 @@ class Batches:
             if all(failure and failure.refused for failure in failures):
                 raise all_refused(self._server.url, next(failure.reason for failure in failures if failure))
             hopeless = [request for request in missing if self._sent[request.digest] >= MAX_ROUNDS]
-            left = [request for request in missing if self._sent[request.digest] < MAX_ROUNDS]
-            if not left:
+            remaining = [request for request in missing if self._sent[request.digest] < MAX_ROUNDS]
+            if not remaining:
                 raise self._failure(hopeless, len(requests))
-            for part in self._affordable(left):
+            for part in self._affordable(remaining):
                 self._begin(part)
 
     def _open(self) -> list[dict[str, Any]]:
-        own = self._wording.digest
-        return [entry for entry in self._entries if entry["settings"] == own and not entry["collected"]]
+        digest = self._adapter.digest
+        return [entry for entry in self._entries if entry["settings"] == digest and not entry["collected"]]
 
     def _affordable(self, requests: Sequence[ApiRequest]) -> Iterator[list[ApiRequest]]:
         """Parts that keep the API's limits, as many requests as the cap allows for."""
-        left = float("inf") if self._max_usd is None else self._max_usd - self._journal.spent.usd
+        usd_left = float("inf") if self._max_usd is None else self._max_usd - self._journal.spent.usd
         part: list[ApiRequest] = []
         size, fits = 0, False
-        caution = CAUTION_LATER * self._used / self._estimated if self._estimated else CAUTION
+        caution = LATER_COST_SAFETY_FACTOR * self._used / self._estimated if self._estimated else COST_SAFETY_FACTOR
         for request in requests:
-            left -= self._journal.usd(replace(request, input_tokens=math.ceil(caution * request.input_tokens)))
-            if left < 0:
+            usd_left -= self._journal.usd(replace(request, input_tokens=math.ceil(caution * request.input_tokens)))
+            if usd_left < 0:
                 break
             line = len(json.dumps(request.body)) + 200  # with what stands around it
             if part and (len(part) == MAX_REQUESTS or size + line > MAX_BYTES):
@@ -167,11 +167,11 @@ class Batches:
 
     def _begin(self, requests: Sequence[ApiRequest]) -> None:
         """Write a batch down, then send it."""
-        number = sum(entry["settings"] == self._wording.digest for entry in self._entries)
+        number = sum(entry["settings"] == self._adapter.digest for entry in self._entries)
         names = [request.digest for request in requests]
-        mark = hashlib.sha256(json.dumps([self._wording.digest, number, names]).encode()).hexdigest()
+        mark = hashlib.sha256(json.dumps([self._adapter.digest, number, names]).encode()).hexdigest()
         self._entries.append(
-            {"mark": mark, "settings": self._wording.digest, "requests": names, "batch_id": None, "collected": False}
+            {"mark": mark, "settings": self._adapter.digest, "requests": names, "batch_id": None, "collected": False}
         )
         self._write_state()
         self._progress.note(f"batch {mark[:8]}: {len(requests)} requests")
@@ -180,12 +180,12 @@ class Batches:
         """Send a batch unless the server has it already, wait for its end, and collect."""
         if entry["batch_id"] is None:
             requests = [known[name] for name in entry["requests"] if name in known]
-            found = self._marked(entry["mark"])
-            if found is None and len(requests) < len(entry["requests"]):
+            batch_id = self._marked(entry["mark"])
+            if batch_id is None and len(requests) < len(entry["requests"]):
                 self._entries.remove(entry)  # never sent, and now other documents are wanted
                 self._write_state()
                 return
-            entry["batch_id"] = found or self._send(entry["mark"], requests)
+            entry["batch_id"] = batch_id or self._send(entry["mark"], requests)
             self._write_state()
         batch = self._ended(entry["batch_id"])
         self._collect(batch, entry, known)
@@ -211,7 +211,7 @@ class Batches:
 
     def _send(self, mark: str, requests: Sequence[ApiRequest]) -> str:
         """Send once; after a broken connection look for the batch before sending again."""
-        path = PATHS[self._wording.endpoint]
+        path = PATHS[self._adapter.endpoint]
         self._sent_as |= {request.digest: self._server.spelling.applied(request.body) for request in requests}
         bodies = ((request.digest, self._sent_as[request.digest]) for request in requests)
         content = "".join(
@@ -236,24 +236,24 @@ class Batches:
                 )
             except NoAnswerError:
                 self._wait()
-                if (found := self._marked(mark)) is not None:
-                    return found
+                if (batch_id := self._marked(mark)) is not None:
+                    return batch_id
                 if attempt == self._server.retries:
                     raise
                 attempt += 1
 
     def _ended(self, batch_id: str) -> Batch:
         """The batch once the server is through with it."""
-        shown = ""
+        last_line = ""
         while True:
             batch = self._server.call(lambda client: client.batches.retrieve(batch_id))
             if batch.status in ENDED:
                 return batch
             counts = batch.request_counts
             line = f"batch {batch_id}: {batch.status}" + (f", {counts.completed}/{counts.total}" if counts else "")
-            if line != shown:
+            if line != last_line:
                 self._progress.note(line)
-                shown = line
+                last_line = line
             self._wait()
 
     def _wait(self) -> None:
@@ -265,9 +265,9 @@ class Batches:
         for file_id in (batch.output_file_id, batch.error_file_id):
             if file_id:
                 content = self._server.call(lambda client, name=file_id: client.files.content(name).content)  # type: ignore[misc]
-                found, others = own_lines(content, frozenset(entry["requests"]))
-                lines += found
-                others += len(found) - len({record["custom_id"] for record in found})
+                own, others = own_lines(content, frozenset(entry["requests"]))
+                lines += own
+                others += len(own) - len({record["custom_id"] for record in own})
                 if others:
                     self._progress.note(f"{file_id}: {others} lines are broken, doubled or of no request of this batch")
         self._journal.add(self._rows(lines, known))
@@ -284,16 +284,16 @@ class Batches:
             request = known.get(name)
             if name in rows:
                 continue
-            found = self._read(record, request)
-            if isinstance(found, _Failure):
-                self._failures[name] = found
+            outcome = self._read(record, request)
+            if isinstance(outcome, _Failure):
+                self._failures[name] = outcome
             else:
-                rows[name] = request.query_id if request else "", found
+                rows[name] = request.query_id if request else "", outcome
         return rows
 
     def _read(self, record: dict[str, Any], request: ApiRequest | None) -> Answer | _Failure:
         try:
-            answer = self._wording.read(body_of(record), request)
+            answer = self._adapter.read(body_of(record), request)
         except FaultError as error:
             if error.fault.filtered:
                 return Answer(refusal(), 0, 0, (FILTERED,))

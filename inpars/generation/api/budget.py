@@ -213,5 +213,5 @@ def cut_text(text: str, max_tokens: int) -> str:
     raw = text.encode("utf-8", "replace")
     if len(raw) <= max_tokens * BYTES_PER_TOKEN:
         return text
-    kept = raw[: max_tokens * BYTES_PER_TOKEN].decode("utf-8", "ignore")
-    return kept if text[len(kept)].isspace() else (kept.rpartition(" ")[0] or kept)
+    beginning = raw[: max_tokens * BYTES_PER_TOKEN].decode("utf-8", "ignore")
+    return beginning if text[len(beginning)].isspace() else (beginning.rpartition(" ")[0] or beginning)

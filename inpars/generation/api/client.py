@@ -76,13 +76,13 @@ class NoAnswerError(BackendError):
         self.kind, self.after, self.perhaps_paid, self.settles = kind or reason, after, perhaps_paid, settles
 
 
-class Gate:
+class RateLimiter:
     """What every attempt passes: limits on speed and money. This one is always open."""
 
-    def enter(self) -> None:
+    def acquire(self) -> None:
         """Wait until an attempt may begin."""
 
-    def leave(self, *, lost: bool) -> None:
+    def release(self, *, lost: bool) -> None:
         """An attempt failed; `lost` where it was perhaps paid for."""
 
     def pause(self, seconds: float) -> None:
@@ -108,40 +108,40 @@ class Server:
             default_query=query,
             default_headers={AZURE_KEY: self._key} if self._key and is_azure(url) else None,
             timeout=timeout_seconds,
-            max_retries=0,  # each attempt passes the gate
+            max_retries=0,  # each attempt passes the limiter
         )
 
-    def ask(self, endpoint: Endpoint, body: dict[str, Any], read: Read[Value], gate: Gate) -> Value:
+    def ask(self, endpoint: Endpoint, body: dict[str, Any], read: Read[Value], limiter: RateLimiter) -> Value:
         """What `read` finds in the server's answer.
 
         Raises RefusedError, NoAnswerError, or BackendError where no request can succeed. The last attempt's place
-        behind the gate is left to the caller to settle.
+        behind the limiter is left to the caller to settle.
         """
         failures = 0
         while True:
-            gate.enter()
+            limiter.acquire()
             sent = self.spelling.applied(body)
             try:
                 return self._answer(endpoint, sent, read)
             except NoAnswerError as error:
-                gate.leave(lost=error.perhaps_paid)
+                limiter.release(lost=error.perhaps_paid)
                 if failures == self.retries or self._stopped.is_set():
                     raise (RefusedError(str(error)) if error.settles else error) from None
                 if error.after is not None:
-                    gate.pause(error.after)
+                    limiter.pause(error.after)
                 self._stopped.wait(_delay(failures, error.after))
                 failures += 1
             except BaseException as error:
-                gate.leave(lost=False)
+                limiter.release(lost=False)
                 refused = isinstance(error, RefusedError) and not isinstance(error, FilteredError)
                 if not (refused and self.spelling.learns(error.said, sent, body)):  # type: ignore[attr-defined]
                     raise
 
-    def call(self, what: Callable[[openai.OpenAI], Value]) -> Value:
+    def call(self, request: Callable[[openai.OpenAI], Value]) -> Value:
         """Any other call of the SDK, which costs nothing and is repeated by the SDK."""
         try:
             with self._failures():
-                return what(self._client.with_options(max_retries=self.retries))
+                return request(self._client.with_options(max_retries=self.retries))
         except (RefusedError, NoAnswerError) as error:
             raise type(error)(
                 f"{self.url}: {error}; finished work is kept; run the same command again to resume"
@@ -199,16 +199,16 @@ class Server:
 
     def _judged(self, fault: Fault, after: float | None = None) -> Exception:
         status, message = fault.status, self.scrub(fault.message)
-        said = f"status {status}: {message}" if status else message
+        reason = f"status {status}: {message}" if status else message
         if fault.filtered and (status is None or status < 500):
-            return FilteredError(said)
+            return FilteredError(reason)
         if fault.empty_account:
             return BackendError(f"{self.url}: the account is empty ({message}); fill it and run the same command")
         if status is None or status in AGAIN or status >= 500:
-            return NoAnswerError(said, after=after)
+            return NoAnswerError(reason, after=after)
         if status in REFUSED:
-            return RefusedError(f"{said}; {flag}" if (flag := advice(fault.message)) else said, fault.message)
-        return BackendError(f"{self.url} answers with {said}; {ADVICE.get(status, 'check --base-url')}")
+            return RefusedError(f"{reason}; {flag}" if (flag := advice(fault.message)) else reason, fault.message)
+        return BackendError(f"{self.url} answers with {reason}; {ADVICE.get(status, 'check --base-url')}")
 
 
 def is_azure(url: str) -> bool:

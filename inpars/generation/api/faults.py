@@ -61,9 +61,9 @@ class FaultError(Exception):
 class OddReplyError(ValueError):
     """An answer in which no text is to be found: what is odd about it, and how it begins."""
 
-    def __init__(self, problem: str, shown: str = "", *, page: bool = False, settles: bool = False) -> None:
+    def __init__(self, problem: str, excerpt: str = "", *, page: bool = False, settles: bool = False) -> None:
         """`page` for a web page; `settles` where the server is through and another try is a matter of luck."""
-        super().__init__(f"{problem}: {shown}" if shown else problem)
+        super().__init__(f"{problem}: {excerpt}" if excerpt else problem)
         self.problem, self.page, self.settles = problem, page, settles
 
 
@@ -84,9 +84,9 @@ def fault_in(payload: Any, status: int | None = None) -> Fault | None:  # noqa: 
         return None
     message, codes = _message(error), [*_codes(error), *_codes(payload)]
     words = " ".join([message, *codes])
-    found = status or next((int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)), None) or _status_of(words)
+    code = status or next((int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)), None) or _status_of(words)
     empty = "insufficient_quota" in words
-    return Fault(found, message or "no reason given", _FILTERS.search(words) is not None or _is_filtered(error), empty)
+    return Fault(code, message or "no reason given", _FILTERS.search(words) is not None or _is_filtered(error), empty)
 
 
 def _error(payload: Any, *, failed: bool) -> Any:  # noqa: ANN401 - JSON
@@ -111,12 +111,12 @@ def _message(error: Any, depth: int = 3) -> str:  # noqa: ANN401 - JSON
         return "; ".join(filter(None, (_message(entry, depth - 1) for entry in error[:3])))
     if not isinstance(error, dict):
         return ""
-    said = next((text for name in _MESSAGES if (text := _message(error.get(name), depth - 1))), "")
-    place, metadata = error.get("loc"), error.get("metadata")
-    where = ".".join(map(str, place)) if isinstance(place, list) else ""
+    message = next((text for name in _MESSAGES if (text := _message(error.get(name), depth - 1))), "")
+    location, metadata = error.get("loc"), error.get("metadata")
+    where = ".".join(map(str, location)) if isinstance(location, list) else ""
     behind = metadata.get("raw") if isinstance(metadata, dict) else None  # OpenRouter: the provider's own words
-    said = f"{said} ({behind})" if said and isinstance(behind, str) else said
-    return f"{where}: {said}" if where and said else said or _message(error.get("error"), depth - 1)
+    message = f"{message} ({behind})" if message and isinstance(behind, str) else message
+    return f"{where}: {message}" if where and message else message or _message(error.get("error"), depth - 1)
 
 
 def _codes(error: Any) -> Iterator[str]:  # noqa: ANN401 - JSON

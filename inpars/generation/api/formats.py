@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inpars.generation.api.faults import FaultError, OddReplyError, fault_in, is_filtered, visible
-from inpars.json_text import JsonError, parse_json, well_formed
+from inpars.json_text import JsonError, parse_json, replace_surrogates
 from inpars.records import FinishReason
 
 BROKEN = "broken_letters"
@@ -98,7 +98,13 @@ def read_reply(payload: Mapping[str, Any], *, most_tokens: int | None = None) ->
     places = (choice.get("logprobs"), turn.get("logprobs") if isinstance(turn, dict) else None, payload.get("logprobs"))
     log_probs = next((value for value in places if value), None)
     return Reply(
-        well_formed(text), finish, log_probs, thoughts, isinstance(turn, dict), usage, (*remarks, *finish_remarks)
+        replace_surrogates(text),
+        finish,
+        log_probs,
+        thoughts,
+        isinstance(turn, dict),
+        usage,
+        (*remarks, *finish_remarks),
     )
 
 
@@ -167,14 +173,14 @@ def _finish(
 ) -> tuple[FinishReason, tuple[str, ...]]:
     """How the answer ended. Raises OddReplyError where the server says that it failed."""
     names = ("finish_reason", "finishReason", "stop_reason", "finish_details", "native_finish_reason", "done_reason")
-    given = next((value for source in (choice, payload) for name in names if (value := source.get(name))), None)
-    word = _word(given)
+    reason = next((value for source in (choice, payload) for name in names if (value := source.get(name))), None)
+    word = _word(reason)
     if word in FINISH:
         return FINISH[word], ()
     if word in _FAILED:
-        raise OddReplyError(f"an answer that ended with {given!r}", shown(dict(choice)))
+        raise OddReplyError(f"an answer that ended with {reason!r}", shown(dict(choice)))
     cut = most_tokens is not None and tokens_used(usage, "completion_tokens", 0) >= most_tokens > 0
-    remark = f"{UNKNOWN_FINISH}:{shown(given)}" if word else NO_FINISH
+    remark = f"{UNKNOWN_FINISH}:{shown(reason)}" if word else NO_FINISH
     return "length" if cut else "stop", (remark,)
 
 

@@ -19,7 +19,7 @@ from inpars.generation.api.budget import Price
 from inpars.generation.api.client import Server
 from inpars.generation.api.journal import AnswerJournal, journal_path
 from inpars.generation.api.options import ApiOptions
-from inpars.generation.api.requests import ApiRequest, Wording, remark_lines
+from inpars.generation.api.requests import ApiRequest, RequestAdapter, remark_lines
 from inpars.generation.api.worker_pool import RequestPool
 from inpars.progress import SILENT, Progress
 from inpars.records import LogProbKind
@@ -33,35 +33,35 @@ class ApiGenerator(Generic[Item]):
 
     def __init__(
         self,
-        wording: Wording[Item],
+        adapter: RequestAdapter[Item],
         options: ApiOptions,
         price: Price | None,
         output: Path,
         progress: Progress = SILENT,
     ) -> None:
         """Open the journal beside `output`. Raises ConfigError where the key is missing or a batch is under way."""
-        self.name, self.device = wording.model, f"server {wording.url}"
+        self.name, self.device = adapter.model, f"server {adapter.url}"
         self.log_prob_kind: LogProbKind = options.log_prob_kind
-        self._wording, self._priced, self._items = wording, price is not None, list[Item]()
+        self._adapter, self._priced, self._items = adapter, price is not None, list[Item]()
         self._positions: dict[str, int] = {}
         self._remarks, self._answers = Counter[str](), 0  # of the answers that were handed out
         self._made: dict[str, list[ApiRequest]] = {}  # of items that are asked about and not yet handed out
         self._ahead = max(CHUNK_ITEMS, 2 * options.concurrency)
         state, stopped = state_path(output), threading.Event()
         if not options.batch:
-            refuse_open_batches(state, wording.digest)
+            refuse_open_batches(state, adapter.digest)
         self._server = Server(
-            wording.url, timeout_seconds=options.timeout_seconds, retries=options.retries, stopped=stopped
+            adapter.url, timeout_seconds=options.timeout_seconds, retries=options.retries, stopped=stopped
         )
         self._journal = AnswerJournal(journal_path(output), price)
-        self._asker = RequestPool(self._server, wording, self._journal, options, stopped)
-        self._batches = Batches(self._server, wording, self._journal, options, state, progress)
+        self._request_pool = RequestPool(self._server, adapter, self._journal, options, stopped)
+        self._batches = Batches(self._server, adapter, self._journal, options, state, progress)
         self._in_batches = options.batch
 
     def plan(self, items: Sequence[Item]) -> list[list[int]]:
         """Chunks of items in their order."""
         self._items = list(items)
-        self._positions = {self._wording.key(item): position for position, item in enumerate(items)}
+        self._positions = {self._adapter.key(item): position for position, item in enumerate(items)}
         return [list(chunk) for chunk in slices(range(len(items)), CHUNK_ITEMS)]
 
     def generate(self, items: Sequence[Item]) -> list[list[GeneratedQuery]]:
@@ -69,20 +69,22 @@ class ApiGenerator(Generic[Item]):
 
         Raises BackendError where items are left without an answer, after everything else was asked.
         """
-        wanted = [self._requests_of(item) for item in items]
-        missing = [request for requests in wanted for request in requests if request.digest not in self._journal]
+        requests_per_item = [self._requests_of(item) for item in items]
+        missing = [
+            request for requests in requests_per_item for request in requests if request.digest not in self._journal
+        ]
         if missing and self._in_batches:
             self._batches.run(self._requests(self._rest(items)))
         elif missing:
             self._ask(items)
         for item in items:
-            del self._made[self._wording.key(item)]
-        self._count(request for requests in wanted for request in requests)
-        return [[self._journal[request.digest] for request in requests] for requests in wanted]
+            del self._made[self._adapter.key(item)]
+        self._count(request for requests in requests_per_item for request in requests)
+        return [[self._journal[request.digest] for request in requests] for requests in requests_per_item]
 
     def status(self) -> str:
         """`$0.0123 spent, 2 failed`; tokens where the price is not known."""
-        spent, failed = self._journal.spent, len(self._asker.failures) + self._journal.refused
+        spent, failed = self._journal.spent, len(self._request_pool.failures) + self._journal.refused
         tokens = spent.input_tokens + spent.output_tokens
         cost = f"${spent.usd:.4f} spent" if self._priced else f"{tokens:,} tokens"
         return f"{cost}, {failed} failed"
@@ -96,23 +98,23 @@ class ApiGenerator(Generic[Item]):
 
     def notes(self) -> list[str]:
         """What was odd about the answers that the output is made of, a line a kind."""
-        reasons = self._asker.refusals.most_common(1)
+        reasons = self._request_pool.refusals.most_common(1)
         example = [f"the server's reason, {reasons[0][1]} times: {reasons[0][0]}"] if reasons else []
         return [
-            *remark_lines(self._remarks, self._answers, self._wording.sentences),
+            *remark_lines(self._remarks, self._answers, self._adapter.sentences),
             *example,
             *self._server.spelling.notes,
         ]
 
     def close(self) -> None:
         """Let requests under way come to their end, then close the journal."""
-        self._asker.close()
+        self._request_pool.close()
         self._server.close()
         self._journal.close()
 
     def skipped(self, items: Sequence[Item]) -> None:
         """Count what was odd about answers that an interrupted run has stored already."""
-        self._count(request for item in items for request in self._wording.requests(item))
+        self._count(request for item in items for request in self._adapter.requests(item))
 
     def _count(self, requests: Iterable[ApiRequest]) -> None:
         for request in requests:
@@ -121,16 +123,16 @@ class ApiGenerator(Generic[Item]):
 
     def _ask(self, items: Sequence[Item]) -> None:
         ahead = self._requests(self._rest(items, len(items) + self._ahead))
-        self._asker.start(ahead)
-        if self._asker.finish(self._requests(items)):
+        self._request_pool.start(ahead)
+        if self._request_pool.finish(self._requests(items)):
             rest = self._requests(self._rest(items))
-            self._asker.start(rest)
-            self._asker.finish(rest)
-            raise self._asker.failure(rest)
+            self._request_pool.start(rest)
+            self._request_pool.finish(rest)
+            raise self._request_pool.failure(rest)
 
     def _rest(self, items: Sequence[Item], count: int | None = None) -> list[Item]:
         """The plan, or `count` items of it, from these items on; only they where they are not of the plan."""
-        start = self._positions.get(self._wording.key(items[0]))
+        start = self._positions.get(self._adapter.key(items[0]))
         if start is None:
             return list(items)
         return self._items[start : None if count is None else start + count]
@@ -139,7 +141,7 @@ class ApiGenerator(Generic[Item]):
         return [request for item in items for request in self._requests_of(item)]
 
     def _requests_of(self, item: Item) -> list[ApiRequest]:
-        key = self._wording.key(item)
+        key = self._adapter.key(item)
         if key not in self._made:
-            self._made[key] = self._wording.requests(item)
+            self._made[key] = self._adapter.requests(item)
         return self._made[key]

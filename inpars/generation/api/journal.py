@@ -88,9 +88,9 @@ class AnswerJournal:
         """Answers that hold a query, refusals left out."""
         return len(self._answers) - self.refused
 
-    def usd(self, asked: ApiRequest | Answer) -> float:
+    def usd(self, item: ApiRequest | Answer) -> float:
         """What a request may cost, or an answer did; 0 where nobody knows the price."""
-        return self._price.usd(asked.input_tokens, asked.output_tokens) if self._price else 0.0
+        return self._price.usd(item.input_tokens, item.output_tokens) if self._price else 0.0
 
     def add(self, answers: Mapping[str, tuple[str, Answer]]) -> None:
         """Make answers durable, by digest with their query's id; those that are known already are left out."""

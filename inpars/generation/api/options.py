@@ -60,9 +60,9 @@ def check_api(options: ApiOptions, *, asks_server: bool) -> None:
     """Raise ConfigError for an address that cannot be used and, where no server is asked, for flags that need one."""
     check(options)
     if not asks_server:
-        given = [name for name in ("base_url", "batch", "max_usd", "dry_run") if getattr(options, name)]
-        if given:
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        unused = [name for name in ("base_url", "batch", "max_usd", "dry_run") if getattr(options, name)]
+        if unused:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
             raise ConfigError(f"{flags}: no server is asked; give --backend completions or --backend chat as well")
         return
     parts = urlsplit(options.url)
@@ -80,9 +80,9 @@ def _secret(parts: SplitResult) -> str | None:
         return f"has what looks like a key in it; the key goes into {KEY_VARIABLE}"
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name not in ("api-version", "api_version") or not _VERSION.fullmatch(value):
-            shown = repr(name) if value else "something"
+            parameter = repr(name) if value else "something"
             return (
-                f"has {shown} behind its question mark, where only ?api-version=... may stand; a key goes into "
+                f"has {parameter} behind its question mark, where only ?api-version=... may stand; a key goes into "
                 f"{KEY_VARIABLE}"
             )
     return None

@@ -83,7 +83,7 @@ def _quoted(text: str, start: int, end: int) -> Span | None:
     inner, close = text[start + 1 : end - 1], text[end - 1]
     if close in "'’":  # apostrophes are no quotes
         inner = re.sub(r"(?<=\w)['’](?=\w)", "", inner)
-    if (place := inner.find(close)) >= 0 and (place == 0 or not inner[place - 1].isspace()):
+    if (position := inner.find(close)) >= 0 and (position == 0 or not inner[position - 1].isspace()):
         return None  # two quoted phrases
     return start + 1, end - 1
 
@@ -211,9 +211,9 @@ def find_replied(text: str, form: Prompt) -> QuerySpan:
     begin = lines[first][0]
     listed = first > 0 or any(_SECOND.match(text, *line) for line in lines[first + 1 :])
     span = trimmed(text, begin, begin + form.stop_position(text[begin:end]))
-    found = _bare(text, *span, form.cue, listed=listed)
-    remarks += (PREAMBLE,) * (first > 0) + (MARKUP,) * (found != span)
-    return QuerySpan(*found, remarks)
+    bare = _bare(text, *span, form.cue, listed=listed)
+    remarks += (PREAMBLE,) * (first > 0) + (MARKUP,) * (bare != span)
+    return QuerySpan(*bare, remarks)
 
 
 def _thought_remarks(thoughts: bool, nothing_else: bool) -> tuple[str, ...]:

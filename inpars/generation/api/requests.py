@@ -63,11 +63,11 @@ def remark_lines(counts: Mapping[str, int], answers: int, sentences: Mapping[str
     """One line a kind: how many of the answers, and what of it."""
     lines = []
     for remark in sentences:
-        found = {full: count for full, count in counts.items() if full.partition(":")[0] == remark}
-        if found:
-            words = ", ".join(name for full in sorted(found) if (name := full.partition(":")[2]))
-            shown = f" ({words})" if words else ""
-            lines.append(f"{sum(found.values()):,} of {answers:,} answers {sentences[remark]}{shown}")
+        matching = {full: count for full, count in counts.items() if full.partition(":")[0] == remark}
+        if matching:
+            words = ", ".join(name for full in sorted(matching) if (name := full.partition(":")[2]))
+            details = f" ({words})" if words else ""
+            lines.append(f"{sum(matching.values()):,} of {answers:,} answers {sentences[remark]}{details}")
     return lines
 
 
@@ -101,7 +101,7 @@ class Answer:
     remarks: tuple[str, ...] = ()
 
 
-class Wording(Protocol[Item_contra]):
+class RequestAdapter(Protocol[Item_contra]):
     """How items (documents, pairs) become requests and replies become answers, for one model at one server."""
 
     @property
@@ -157,8 +157,8 @@ class RequestFormat:
     def requests(self, document: Document) -> list[ApiRequest]:
         """One request a query."""
         text = cut_text(document.full_text, self.settings.max_doc_tokens)
-        shown = self._shown(self.prompt.for_document(document), text)
-        return [self._request(f"{document.doc_id}-q{number}", shown) for number in range(self.settings.num_queries)]
+        content = self._shown(self.prompt.for_document(document), text)
+        return [self._request(f"{document.doc_id}-q{number}", content) for number in range(self.settings.num_queries)]
 
     def key(self, document: Document) -> str:
         """The document's id."""
@@ -211,23 +211,23 @@ class RequestFormat:
         unstopped = reply.finish == "length" and self._form.stop_position(rest) == len(rest)
         reason: FinishReason = "length" if unstopped else "stop"
         try:
-            kept = keep(read_tokens(reply.log_probs), text, span.start, span.end, last=reply.thoughts)
+            tokens = keep(read_tokens(reply.log_probs), text, span.start, span.end, last=reply.thoughts)
         except UnusableError as error:
-            said = (str(error),) if query and self.log_probs else ()
-            return GeneratedQuery(query, (), (), None, reason, "absent" if query else None), (*remarks, *said)
-        return GeneratedQuery(query, (), kept.values, kept.stop if reason == "stop" else None, reason), remarks
+            problems = (str(error),) if query and self.log_probs else ()
+            return GeneratedQuery(query, (), (), None, reason, "absent" if query else None), (*remarks, *problems)
+        return GeneratedQuery(query, (), tokens.values, tokens.stop if reason == "stop" else None, reason), remarks
 
     def _shown(self, prompt: Prompt, text: str) -> Shown:
         return prompt.render(text) if self.endpoint == "completions" else prompt.messages(text)
 
-    def _request(self, query_id: str, shown: Shown) -> ApiRequest:
+    def _request(self, query_id: str, content: Shown) -> ApiRequest:
         form = self._form_of(query_id) if query_id else self._form
-        asked = Asked(self.endpoint, self.model, self.settings, self.url, form.stop, self.log_probs)
-        return asked.request(query_id, shown, [form.form, form.stop])
+        payload = PayloadFormat(self.endpoint, self.model, self.settings, self.url, form.stop, self.log_probs)
+        return payload.request(query_id, content, [form.form, form.stop])
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PayloadFormat:
     """What all requests to one model at one server have in common."""
 
     endpoint: Endpoint
@@ -237,28 +237,28 @@ class Asked:
     stop: tuple[str, ...]
     log_probs: bool
 
-    def request(self, name: str, shown: Shown, reading: Any) -> ApiRequest:  # noqa: ANN401 - JSON
+    def request(self, name: str, content: Shown, reading: Any) -> ApiRequest:  # noqa: ANN401 - JSON
         """The request for what has this name; `reading` is what decides, beside the reply, how it is understood."""
-        own = self.settings
-        body: dict[str, Any] = {"model": self.model, "temperature": own.temperature}
-        if own.top_p != 1:
-            body["top_p"] = own.top_p
-        if own.temperature:
-            body["seed"] = sampling_key(own.seed, name) >> (64 - SEED_BITS)
-        if isinstance(shown, str):
+        settings = self.settings
+        body: dict[str, Any] = {"model": self.model, "temperature": settings.temperature}
+        if settings.top_p != 1:
+            body["top_p"] = settings.top_p
+        if settings.temperature:
+            body["seed"] = sampling_key(settings.seed, name) >> (64 - SEED_BITS)
+        if isinstance(content, str):
             stop = {"stop": list(self.stop[:STOP_STRINGS])} if self.stop else {}
-            body |= {"prompt": shown, "max_tokens": own.max_new_tokens, **stop}
-            tokens = estimate_tokens(shown)
+            body |= {"prompt": content, "max_tokens": settings.max_new_tokens, **stop}
+            tokens = estimate_tokens(content)
         else:
             # OpenAI's newer models know only the longer name, some other servers only the shorter one
             limit = "max_completion_tokens" if self.url == OPENAI_URL else "max_tokens"
-            body |= {"messages": shown, limit: own.max_new_tokens}
-            tokens = sum(estimate_tokens(turn["content"]) + TOKENS_PER_TURN for turn in shown)
+            body |= {"messages": content, limit: settings.max_new_tokens}
+            tokens = sum(estimate_tokens(turn["content"]) + TOKENS_PER_TURN for turn in content)
         if self.log_probs:
             body["logprobs"] = 1 if self.endpoint == "completions" else True
         # what is asked and how the answer is understood
         digest = digest_of([name, self.url, self.endpoint, reading, body])
-        return ApiRequest(name, digest, body, tokens, own.max_new_tokens)
+        return ApiRequest(name, digest, body, tokens, settings.max_new_tokens)
 
 
 def refusal() -> GeneratedQuery:

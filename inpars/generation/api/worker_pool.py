@@ -14,11 +14,11 @@ from typing import Any
 
 from inpars.errors import BackendError
 from inpars.generation.api.budget import Budget, CapReachedError, RateLimits
-from inpars.generation.api.client import FilteredError, Gate, NoAnswerError, RefusedError, Server
+from inpars.generation.api.client import FilteredError, NoAnswerError, RateLimiter, RefusedError, Server
 from inpars.generation.api.formats import FILTERED
 from inpars.generation.api.journal import AnswerJournal
 from inpars.generation.api.options import ApiOptions
-from inpars.generation.api.requests import REFUSED, Answer, ApiRequest, Wording, refusal
+from inpars.generation.api.requests import REFUSED, Answer, ApiRequest, RequestAdapter, refusal
 
 REFUSED_AT_FIRST = 20  # refusals without one answer after which the fault is not with the documents
 FAILED_IN_A_ROW = 20  # requests; no more are tried then
@@ -35,7 +35,7 @@ class RequestPool:
     def __init__(
         self,
         server: Server,
-        wording: Wording[Any],
+        adapter: RequestAdapter[Any],
         journal: AnswerJournal,
         options: ApiOptions,
         stopped: threading.Event,
@@ -45,7 +45,7 @@ class RequestPool:
         self.limits = RateLimits(options.requests_per_minute, options.tokens_per_minute, sleep=stopped.wait)
         self.budget = Budget(options.max_usd, journal.spent.usd)
         self.journal, self.stopped = journal, stopped
-        self._server, self._wording = server, wording
+        self._server, self._adapter = server, adapter
         self._patience = max(FAILED_IN_A_ROW, 2 * options.concurrency)
         self._in_a_row = 0
         self._refused: dict[str, tuple[ApiRequest, str]] = {}  # until an answer shows that the server works
@@ -106,8 +106,8 @@ class RequestPool:
         if self.stopped.is_set():
             return
         try:
-            read = partial(self._wording.read, request=request)
-            answer = self._server.ask(self._wording.endpoint, request.body, read, _RequestGate(self, request))
+            read = partial(self._adapter.read, request=request)
+            answer = self._server.ask(self._adapter.endpoint, request.body, read, _RequestLimiter(self, request))
             self._note_answer(request, answer)
         except _StoppedError:
             return
@@ -161,27 +161,27 @@ class RequestPool:
         return all_refused(self._server.url, f"{len(reasons)} so far; {reasons[0]}")
 
 
-class _RequestGate(Gate):
+class _RequestLimiter(RateLimiter):
     """What one request passes on each attempt. Raises _StoppedError once nothing more shall be asked."""
 
-    def __init__(self, asker: RequestPool, request: ApiRequest) -> None:
-        self._asker, self._usd = asker, asker.journal.usd(request)
+    def __init__(self, request_pool: RequestPool, request: ApiRequest) -> None:
+        self._request_pool, self._usd = request_pool, request_pool.journal.usd(request)
         self._tokens = request.input_tokens + request.output_tokens
 
-    def enter(self) -> None:
-        self._asker.limits.wait(self._tokens)
-        self._asker.budget.reserve(self._usd)
-        if self._asker.stopped.is_set():
-            self._asker.budget.settle(self._usd, 0.0)
+    def acquire(self) -> None:
+        self._request_pool.limits.wait(self._tokens)
+        self._request_pool.budget.reserve(self._usd)
+        if self._request_pool.stopped.is_set():
+            self._request_pool.budget.settle(self._usd, 0.0)
             raise _StoppedError
 
-    def leave(self, *, lost: bool) -> None:
+    def release(self, *, lost: bool) -> None:
         if lost:
-            self._asker.journal.add_lost(self._usd)
-        self._asker.budget.settle(self._usd, self._usd if lost else 0.0)
+            self._request_pool.journal.add_lost(self._usd)
+        self._request_pool.budget.settle(self._usd, self._usd if lost else 0.0)
 
     def pause(self, seconds: float) -> None:
-        self._asker.limits.pause(seconds)
+        self._request_pool.limits.pause(seconds)
 
 
 def all_refused(url: str, reason: str) -> BackendError:
