@@ -29,7 +29,7 @@ class PartScorer(PairScorer, Protocol):
     def score_in_parts(self, pairs: Sequence[tuple[str, str]], positions: Collection[int]) -> Iterator[ScoredPart]:
         """The scores of the pairs at the `positions` positions, and perhaps of others, batch by batch.
 
-        The batches are those of all pairs, so that a score does not depend on what is wanted.
+        Batches are planned over all pairs, so that a score does not depend on `positions`.
         """
         ...
 

@@ -53,7 +53,7 @@ class JudgedMix:
 
 def choose(
     gate: Gate,
-    found: Mapping[str, QueryFeatures],
+    features: Mapping[str, QueryFeatures],
     lexical: Run,
     dense: Sequence[Run],
     qrels: Qrels,
@@ -61,12 +61,12 @@ def choose(
     weights: Mapping[str, float] | None = None,
 ) -> Choice:
     """Choose the offset by queries with known answers; see `judged_mix`."""
-    return judged_mix(gate, found, lexical, dense, qrels, depth, weights).choice
+    return judged_mix(gate, features, lexical, dense, qrels, depth, weights).choice
 
 
 def judged_mix(
     gate: Gate,
-    found: Mapping[str, QueryFeatures],
+    features: Mapping[str, QueryFeatures],
     lexical: Run,
     dense: Sequence[Run],
     qrels: Qrels,
@@ -80,7 +80,7 @@ def judged_mix(
     `weights` say what each query counts for; without them easy ones count for `EASY` and all others for 1. `at` is an
     offset of `OFFSETS` that is chosen already.
     """
-    query_ids = [query_id for query_id in found if qrels.get(query_id)]
+    query_ids = [query_id for query_id in features if qrels.get(query_id)]
     if not query_ids:
         nothing = Choice(gate=gate, queries=0, easy=0, curve=(), offsets=(), chosen=0.0, before=0.0, equal=0.0)
         return JudgedMix(nothing, np.zeros(0), np.zeros(0))
@@ -92,13 +92,13 @@ def judged_mix(
 
     def of_each(offset: float) -> Table:
         moved = gate.moved(offset)
-        return interpolated(table, np.array([moved.share(found[query_id]) for query_id in query_ids]))
+        return interpolated(table, np.array([moved.share(features[query_id]) for query_id in query_ids]))
 
     values = [float(counts @ of_each(offset)) for offset in OFFSETS]
-    around = [_mean(values[max(0, place - AROUND) : place + AROUND + 1]) for place in range(len(OFFSETS))]
+    around = [_mean(values[max(0, position - AROUND) : position + AROUND + 1]) for position in range(len(OFFSETS))]
     best = max(
         range(len(OFFSETS)) if at is None else [OFFSETS.index(at)],
-        key=lambda place: (around[place] - PENALTY * OFFSETS[place] ** 2, -abs(OFFSETS[place])),
+        key=lambda position: (around[position] - PENALTY * OFFSETS[position] ** 2, -abs(OFFSETS[position])),
     )
     curve = tuple((counts @ table).tolist())
     choice = Choice(
@@ -124,11 +124,11 @@ def share_table(query_ids: Sequence[str], lexical: Run, dense: Sequence[Run], qr
 
 def interpolated(table: Table, shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """The value of each row at its share."""
-    place = shares * (table.shape[1] - 1)
-    low = np.minimum(place.astype(int), table.shape[1] - 2)
-    rows, above = np.arange(len(table)), place - low
-    found: npt.NDArray[np.float64] = table[rows, low] * (1 - above) + table[rows, low + 1] * above
-    return found
+    points = shares * (table.shape[1] - 1)
+    low = np.minimum(points.astype(int), table.shape[1] - 2)
+    rows, above = np.arange(len(table)), points - low
+    values: npt.NDArray[np.float64] = table[rows, low] * (1 - above) + table[rows, low + 1] * above
+    return values
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -148,8 +148,8 @@ def _fused(query_id: str, lexical: Run, dense: Sequence[Run], share: float) -> d
 def ndcg(scores: Mapping[str, float], grades: Mapping[str, int]) -> float:
     """nDCG@10 of one query."""
     gain = math.fsum(
-        max(0, grades.get(doc_id, 0)) / math.log2(place + 2) for place, (doc_id, _) in enumerate(rank(scores, DEPTH))
+        max(0, grades.get(doc_id, 0)) / math.log2(index + 2) for index, (doc_id, _) in enumerate(rank(scores, DEPTH))
     )
     best = sorted((max(0, grade) for grade in grades.values()), reverse=True)[:DEPTH]
-    ideal = math.fsum(grade / math.log2(place + 2) for place, grade in enumerate(best))
+    ideal = math.fsum(grade / math.log2(index + 2) for index, grade in enumerate(best))
     return gain / ideal if ideal else 0.0

@@ -40,14 +40,14 @@ class Gate:
     similarity: float
     offset: float = 0.0  # the collection's own
 
-    def share(self, found: QueryFeatures) -> float:
+    def share(self, features: QueryFeatures) -> float:
         """What the bi-encoders count for; BM25 counts for the rest."""
         odds = (
             self.intercept
             + self.offset
-            + self.lexical_coverage * found.lexical_coverage
-            + self.dense_coverage * found.dense_coverage
-            + self.similarity * found.similarity
+            + self.lexical_coverage * features.lexical_coverage
+            + self.dense_coverage * features.dense_coverage
+            + self.similarity * features.similarity
         )
         return 1 / (1 + math.exp(-max(-LIMIT, min(LIMIT, odds))))
 
@@ -81,12 +81,12 @@ def findings(
     def covered(text: str, doc_id: str) -> float:
         return coverage(text, text_of(doc_id)) if doc_id else 0.0
 
-    found = {}
+    features = {}
     for query_id, text in queries.items():
         (lexical_first, _), (dense_first, similarity) = first(lexical, query_id), first(dense, query_id)
-        found[query_id] = QueryFeatures(
+        features[query_id] = QueryFeatures(
             lexical_coverage=covered(text, lexical_first),
             dense_coverage=covered(text, dense_first),
             similarity=similarity,
         )
-    return found
+    return features

@@ -50,16 +50,16 @@ class Match:
     effective_queries: float  # as many of equal weight would be as precise (Kish)
 
 
-def traits_of(queries: Mapping[str, str], found: Mapping[str, QueryFeatures]) -> dict[str, Traits]:
+def traits_of(queries: Mapping[str, str], features: Mapping[str, QueryFeatures]) -> dict[str, Traits]:
     """The traits of each query that the first stages searched for."""
     return {
         query_id: Traits(
-            overlap=(found[query_id].lexical_coverage + found[query_id].dense_coverage) / 2,
+            overlap=(features[query_id].lexical_coverage + features[query_id].dense_coverage) / 2,
             words=math.log(max(1, len(text.split()))),
             question=float(is_question(text)),
         )
         for query_id, text in queries.items()
-        if query_id in found
+        if query_id in features
     }
 
 
@@ -69,21 +69,21 @@ def is_question(text: str) -> bool:
 
 
 def matched_weights(
-    own: Sequence[Traits], target: Sequence[Traits], before: Sequence[float] | None = None
+    written: Sequence[Traits], target: Sequence[Traits], before: Sequence[float] | None = None
 ) -> tuple[list[float], Match]:
     """Weights of the own queries, 1 in sum, that come near the target's means; `before` are those to stay near to.
 
     Raises ValueError where either side has no query.
     """
-    if not own or not target:
+    if not written or not target:
         raise ValueError("nothing to match")
-    mine, theirs = np.array([astuple(one) for one in own]), np.array([astuple(one) for one in target])
-    start = np.ones(len(own)) if before is None else np.array(before, dtype=float)
+    mine, theirs = np.array([astuple(one) for one in written]), np.array([astuple(one) for one in target])
+    start = np.ones(len(written)) if before is None else np.array(before, dtype=float)
     start /= start.sum()
     spread = np.concatenate([mine, theirs]).std(axis=0)
     scaled = (mine - theirs.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     weights = _tilted(scaled, start, 1 / len(target))
-    names = tuple(asdict(own[0]))
+    names = tuple(asdict(written[0]))
 
     def means(values: Array) -> dict[str, float]:
         return dict(zip(names, values.tolist(), strict=True))

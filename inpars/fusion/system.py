@@ -106,13 +106,13 @@ class SearchSystem:
         if len(self.stages) == 1:
             return cut(runs[self.stages[0].name], k)
         lexical = [stage.retriever == BM25 for stage in self.stages]
-        own = completed([runs[stage.name] for stage in self.stages], lexical, self.fusion_depth)
+        completed_runs = completed([runs[stage.name] for stage in self.stages], lexical, self.fusion_depth)
         if shares is None:
-            return fuse_z_scores(own, k, self.weights)
+            return fuse_z_scores(completed_runs, k, self.weights)
         fused: Run = {}
         for query_id, share in shares.items():
-            one: list[Run] = [{query_id: run.get(query_id, {})} for run in own]
-            fused |= fuse_z_scores(one, k, self.weights_of(share))
+            query_runs: list[Run] = [{query_id: run.get(query_id, {})} for run in completed_runs]
+            fused |= fuse_z_scores(query_runs, k, self.weights_of(share))
         return fused
 
     def shares(
@@ -128,8 +128,8 @@ class SearchSystem:
         if coverage is None:
             raise ConfigError("a system with a gate needs the coverage of BM25's index")
         lexical, dense = (self.first(lexical=lexical).name for lexical in (True, False))
-        found = findings(queries, runs[lexical], runs[dense], coverage, text_of)
-        return {query_id: self.gate.share(one) for query_id, one in found.items()}
+        features = findings(queries, runs[lexical], runs[dense], coverage, text_of)
+        return {query_id: self.gate.share(query_features) for query_id, query_features in features.items()}
 
     def first(self, *, lexical: bool) -> FirstStage:
         """The first stage that is BM25, or the first that is not."""
@@ -146,8 +146,8 @@ class SearchSystem:
     @property
     def views(self) -> dict[str, FirstStage]:
         """The other bi-encoders' stages by name, each of which embeds the documents once more."""
-        own = self.embedded if self.embedded.window_tokens is None else None
-        return {stage.name: stage for stage in self.stages if stage.retriever != BM25 and stage is not own}
+        main = self.embedded if self.embedded.window_tokens is None else None
+        return {stage.name: stage for stage in self.stages if stage.retriever != BM25 and stage is not main}
 
     def weights_of(self, share: float) -> list[float]:
         """The weight of each stage where the bi-encoders count for this share."""
@@ -164,16 +164,18 @@ class SearchSystem:
 
         `shares` are those of `shares`, for a reranker that is gated.
         """
-        own = self.reranking
-        if own is None:
+        reranking = self.reranking
+        if reranking is None:
             return run
-        if not own.gated or shares is None:
-            return fuse_with_first_stage(run, scores, depth=own.depth, weights=(1 - own.weight, own.weight))
+        if not reranking.gated or shares is None:
+            return fuse_with_first_stage(
+                run, scores, depth=reranking.depth, weights=(1 - reranking.weight, reranking.weight)
+            )
         reranked: Run = {}
         for query_id, documents in run.items():
             weight = reranker_weight(shares[query_id])
-            one = {query_id: documents}
-            reranked |= fuse_with_first_stage(one, scores, depth=own.depth, weights=(1 - weight, weight))
+            query_run = {query_id: documents}
+            reranked |= fuse_with_first_stage(query_run, scores, depth=reranking.depth, weights=(1 - weight, weight))
         return reranked
 
     def fused(self, k: int) -> int:

@@ -50,7 +50,7 @@ class AuditedTriple:
         }
 
 
-def act(triples: Sequence[AuditedTriple], action: AuditAction, margin: float = 0.0) -> list[AuditedTriple]:
+def apply_action(triples: Sequence[AuditedTriple], action: AuditAction, margin: float = 0.0) -> list[AuditedTriple]:
     """What is left of the triples of one query."""
     if action == "keep":
         return list(triples)
@@ -62,19 +62,19 @@ def act(triples: Sequence[AuditedTriple], action: AuditAction, margin: float = 0
 def _relabelled(triples: Sequence[AuditedTriple], margin: float) -> list[AuditedTriple]:
     """The triples of true negatives, then each false negative as a positive against those that score below it."""
     positives = {triple.positive for triple in triples}
-    found = {triple.negative: triple for triple in triples if triple.is_false(margin)}
-    kept = [triple for triple in triples if triple.negative not in found]
-    true_negatives = list({triple.negative: triple for triple in kept}.values())
+    false_negatives = {triple.negative: triple for triple in triples if triple.is_false(margin)}
+    remaining = [triple for triple in triples if triple.negative not in false_negatives]
+    true_negatives = list({triple.negative: triple for triple in remaining}.values())
     new = (
-        _against(false_one, true_one)
-        for text, false_one in found.items()
+        _relabelled_triple(false_one, true_one)
+        for text, false_one in false_negatives.items()
         if text not in positives
         for true_one in true_negatives
     )
-    return [*kept, *(triple for triple in new if not triple.is_false(margin))]
+    return [*remaining, *(triple for triple in new if not triple.is_false(margin))]
 
 
-def _against(false_one: AuditedTriple, true_one: AuditedTriple) -> AuditedTriple:
+def _relabelled_triple(false_one: AuditedTriple, true_one: AuditedTriple) -> AuditedTriple:
     """The false negative as the positive of a triple with another one's negative."""
     ids = origin = None
     if false_one.ids is not None and true_one.ids is not None:
@@ -100,7 +100,7 @@ def tally(triples: Iterable[AuditedTriple], margin: float, counts: dict[str, dic
     """Count triples, and those whose negative scores too high, for each source of negatives."""
     for triple in triples:
         source = str((triple.origin or {}).get("source") or "unknown")
-        found = counts.setdefault(source, {"triples": 0, "above_positive": 0, "above_margin": 0})
-        found["triples"] += 1
-        found["above_positive"] += triple.is_false()
-        found["above_margin"] += triple.is_false(margin)
+        source_counts = counts.setdefault(source, {"triples": 0, "above_positive": 0, "above_margin": 0})
+        source_counts["triples"] += 1
+        source_counts["above_positive"] += triple.is_false()
+        source_counts["above_margin"] += triple.is_false(margin)

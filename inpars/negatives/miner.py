@@ -1,7 +1,7 @@
-"""Triples block by block: each query's positives, and the negatives drawn against them.
+"""Mines negatives block by block, for each query and each of its positives.
 
-What is drawn depends on the seed, the query's id and its positive alone: not on blocks, order or other queries. Knows
-nothing of files; `negatives.py` says what may be drawn.
+What is drawn depends on the seed, the query's id and its positive alone, not on blocks, order or other queries. Knows
+nothing of files; `rules.py` says what may be drawn.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from inpars.negatives.rules import (
     NO_RULE,
     Documents,
     ExcludedDocuments,
+    MarginRule,
     Negative,
     RelevantDocuments,
-    ScoreRule,
     Source,
-    choose,
-    from_anywhere,
-    in_random_order,
-    window,
+    interleave_shuffled,
+    random_documents,
+    rank_window,
+    select_negatives,
 )
 from inpars.pairs.headings import name_in
 from inpars.protocols import PairScorer
@@ -49,19 +49,19 @@ class QueryWithPositives:
     positives: tuple[str, ...]
     may_stand_above: bool = False  # the query may be a heading of its document
     is_generated: bool = False  # a model wrote it for its only positive, which may be replaced
-    own: str | None = None  # the document it was written for, where another is the positive
+    original_positive: str | None = None  # the document it was written for, where another is the positive
     grades: Mapping[str, int] = field(default_factory=dict)  # of the positives, where they are kept
 
 
 @dataclass(frozen=True, slots=True)
 class MiningConfig:
-    """How negatives are drawn; with a scorer the rule uses its scores of this many candidates per positive."""
+    """How negatives are drawn; with a scorer, the rule uses its scores of `rescore_candidates` per positive."""
 
     negatives: NegativesMode = "bm25"
     ranks: tuple[int, int] = (1, 100)
     per_query: int = 1
     positive_within: int | None = None
-    rule: ScoreRule = field(default_factory=ScoreRule)
+    rule: MarginRule = field(default_factory=MarginRule)
     rescore_candidates: int = 10
     seed: int = 0
     best_positives: bool = False
@@ -73,50 +73,50 @@ class MiningConfig:
 
     @property
     def searched(self) -> tuple[Source, ...]:
-        """The retrievers that are asked; random negatives need BM25 for the round trip and for positives alone."""
+        """The retrievers to search with; random negatives need BM25 for the round trip and for best positives only."""
         return SOURCES[self.negatives] or (("bm25",) if self.positive_within or self.best_positives else ())
 
     def depth(self, relevant: int) -> int:
-        """Documents asked for: the window, the positive, and room for those judged relevant, in few sizes."""
+        """How many documents to retrieve: the window, the positive and the relevant ones, rounded to few sizes."""
         room = 1 << (relevant - 1).bit_length() if relevant else 0
         return max(self.ranks[1] + 1 + room, self.positive_within or 1)
 
 
 @dataclass(frozen=True, slots=True)
 class MinedQuery:
-    """One query with one positive and what stands against it."""
+    """One query with one positive and its negatives."""
 
     query: Query
     positive: Document
     negatives: Sequence[Negative]
     is_heading: bool = False
     grade: int | None = None  # of the positive
-    own: str | None = None  # the document that the query was written for, where another is the positive
+    original_positive: str | None = None  # the document that the query was written for, where another is the positive
 
     def text_of(self, document: Document) -> str:
-        """What is shown of a document: not its title where the query is a heading, which would give it away."""
+        """A document's text; without its title where the query is a heading, which the title would give away."""
         return document.text if self.is_heading else document.full_text
 
     @property
     def triples(self) -> list[Triple]:
-        """The ids."""
+        """One triple of ids per negative."""
         return [Triple(self.query.query_id, self.positive.doc_id, negative.doc_id) for negative in self.negatives]
 
 
 Pair: TypeAlias = tuple[str, str]
-_Found: TypeAlias = tuple[Run, Mapping[Pair, float]]
-SearchBeside: TypeAlias = Callable[[Sequence[Query], int, Sequence[Pair]], _Found]
+_Searched: TypeAlias = tuple[Run, Mapping[Pair, float]]
+SearchWithScores: TypeAlias = Callable[[Sequence[Query], int, Sequence[Pair]], _Searched]
 """Queries, depth and (query_id, positive) pairs to a run and the scores of those pairs that have one."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """What happened to queries and candidates, by reason."""
+    """Queries, pairs and candidates dropped or skipped, by reason."""
 
     queries: int = 0
     pairs: int = 0
     dropped: Counter[str] = field(default_factory=Counter)  # (query, positive) pairs
-    passed_over: Counter[str] = field(default_factory=Counter)  # candidates
+    skipped: Counter[str] = field(default_factory=Counter)  # candidates
     sources: Counter[str] = field(default_factory=Counter)  # negatives
     not_retrieved: int = 0  # positives that BM25, or else the first retriever, does not find
 
@@ -131,7 +131,7 @@ def parse_ranks(text: str) -> tuple[int, int]:
 
 
 def rank_problems(ranks: str, per_query: int) -> Iterator[str]:
-    """What is wrong with ranks that so many negatives of each positive are to be drawn from."""
+    """Problems of drawing `per_query` negatives from these ranks."""
     try:
         first, last = parse_ranks(ranks)
     except ConfigError as error:
@@ -142,124 +142,127 @@ def rank_problems(ranks: str, per_query: int) -> Iterator[str]:
 
 
 class NegativeMiner:
-    """Draws negatives for blocks of queries and counts what it leaves out."""
+    """Draws negatives for blocks of queries and counts what it drops."""
 
     def __init__(
         self,
         corpus: Documents,
-        draw: MiningConfig,
-        searches: Mapping[Source, SearchBeside],
+        config: MiningConfig,
+        searches: Mapping[Source, SearchWithScores],
         *,
         judged: RelevantDocuments | None = None,
         scorer: PairScorer | None = None,
-        own_documents: Callable[[Mapping[str, str]], Collection[str]] = lambda _: (),
+        document_queries: Callable[[Mapping[str, str]], Collection[str]] = lambda _: (),
     ) -> None:
-        """`searches` holds one for each of `draw.searched`; `own_documents` says which queries are documents."""
-        self._corpus, self._draw, self._searches = corpus, draw, searches
-        self._judged, self._scorer, self._own = judged or RelevantDocuments(), scorer, own_documents
+        """`searches` holds one for each of `config.searched`; `document_queries` says which queries are documents."""
+        self._corpus, self._config, self._searches = corpus, config, searches
+        self._judged, self._scorer, self._document_queries = judged or RelevantDocuments(), scorer, document_queries
         self.counts = Counts()
 
     def mine(self, block: Sequence[QueryWithPositives]) -> tuple[list[MinedQuery], Mapping[Source, Run]]:
         """The block's queries that have negatives, in order, and the runs these were drawn from."""
         self.counts.queries += len(block)
-        self.counts.pairs += sum(len(asked.positives) for asked in block)
+        self.counts.pairs += sum(len(item.positives) for item in block)
         relevant = self._relevant(block)
-        found = {source: self._search(source, block, relevant) for source in self._draw.searched}
-        pools = [pool for asked in block for pool in self._pools(asked, relevant[asked.query.query_id], found)]
-        mined = pools if self._scorer is None else list(self._rescored(pools, self._scorer))
-        for one in mined:
-            self.counts.sources.update(negative.source for negative in one.negatives)
-        return mined, {source: run for source, (run, _) in found.items()}
+        searched = {source: self._search(source, block, relevant) for source in self._config.searched}
+        mined = [one for item in block for one in self._mine_query(item, relevant[item.query.query_id], searched)]
+        if self._scorer is not None:
+            mined = list(self._rescored(mined, self._scorer))
+        for query_negatives in mined:
+            self.counts.sources.update(negative.source for negative in query_negatives.negatives)
+        return mined, {source: run for source, (run, _) in searched.items()}
 
     def _relevant(self, block: Sequence[QueryWithPositives]) -> dict[str, frozenset[str]]:
-        """For each query what is judged relevant, its positives, and the query itself where it is a document."""
-        own = self._own({asked.query.query_id: asked.query.text for asked in block})
-        found: dict[str, frozenset[str]] = {}
-        for asked in block:
-            query, several = asked.query, asked.positives if len(asked.positives) > 1 else ()
-            itself = [query.query_id] if query.query_id in own else []
-            itself += [] if asked.own is None else [asked.own]
-            found[query.query_id] = self._judged.relevant(query.query_id, query.text).union(several, itself)
-        return found
+        """Per query the relevant documents, its positives, and the query itself where it is a document."""
+        documents = self._document_queries({item.query.query_id: item.query.text for item in block})
+        relevant: dict[str, frozenset[str]] = {}
+        for item in block:
+            query, several = item.query, item.positives if len(item.positives) > 1 else ()
+            itself = [query.query_id] if query.query_id in documents else []
+            itself += [] if item.original_positive is None else [item.original_positive]
+            relevant[query.query_id] = self._judged.relevant(query.query_id, query.text).union(several, itself)
+        return relevant
 
     def _search(
         self, source: Source, block: Sequence[QueryWithPositives], relevant: Mapping[str, Collection[str]]
-    ) -> _Found:
-        """The block's run; queries are asked for as many documents as they themselves need, whatever their block."""
-        depths = {asked.query.query_id: self._draw.depth(len(relevant[asked.query.query_id])) for asked in block}
-        found: Run = {}
+    ) -> _Searched:
+        """The block's run; how many documents a query retrieves does not depend on its block."""
+        depths = {item.query.query_id: self._config.depth(len(relevant[item.query.query_id])) for item in block}
+        block_run: Run = {}
         scores: dict[Pair, float] = {}
         for depth in sorted(set(depths.values())):
-            group = [asked for asked in block if depths[asked.query.query_id] == depth]
-            pairs = [(asked.query.query_id, positive) for asked in group for positive in asked.positives]
-            run, positives = self._searches[source]([asked.query for asked in group], depth, pairs)
-            found |= run
+            group = [item for item in block if depths[item.query.query_id] == depth]
+            pairs = [(item.query.query_id, positive) for item in group for positive in item.positives]
+            run, positives = self._searches[source]([item.query for item in group], depth, pairs)
+            block_run |= run
             scores |= positives
-        return {asked.query.query_id: found.get(asked.query.query_id, {}) for asked in block}, scores
+        return {item.query.query_id: block_run.get(item.query.query_id, {}) for item in block}, scores
 
-    def _pools(
-        self, asked: QueryWithPositives, relevant: Collection[str], found: Mapping[Source, _Found]
+    def _mine_query(
+        self, item: QueryWithPositives, relevant: Collection[str], searched: Mapping[Source, _Searched]
     ) -> Iterator[MinedQuery]:
-        """For each positive the candidates that are allowed, as many as are wanted or rescored."""
-        query_id = asked.query.query_id
-        runs = {source: run[query_id] for source, (run, _) in found.items()}
-        forbidden = ExcludedDocuments.of(self._corpus, (*asked.positives, *relevant))
+        """Per positive the allowed candidates, as many as are needed or rescored."""
+        query_id = item.query.query_id
+        runs = {source: run[query_id] for source, (run, _) in searched.items()}
+        excluded = ExcludedDocuments.of(self._corpus, (*item.positives, *relevant))
         windows = [
-            window(source, scores, forbidden, self._corpus, ranks=self._draw.ranks, per_query=self._draw.per_query)
+            rank_window(
+                source, scores, excluded, self._corpus, ranks=self._config.ranks, per_query=self._config.per_query
+            )
             for source, scores in runs.items()
         ]
-        for positive in asked.positives:
+        for positive in item.positives:
             document = self._corpus[positive]
-            heading = name_in(asked.query.text, document) if asked.may_stand_above else None
-            against = replace(forbidden, heading=heading)
+            heading = name_in(item.query.text, document) if item.may_stand_above else None
+            excluded_below = replace(excluded, heading=heading)
             scores = {
                 source: similar[query_id, positive]
-                for source, (_, similar) in found.items()
+                for source, (_, similar) in searched.items()
                 if (query_id, positive) in similar
             }
             if runs:
                 self.counts.not_retrieved += positive not in next(iter(runs.values()))
-            reason = self._why_not(asked.query, document, runs, scores)
+            reason = self._drop_reason(item.query, document, runs, scores)
             if reason is not None:
                 self.counts.dropped[reason] += 1
                 continue
-            pool = self._pool(asked.query, document, windows, against, scores)
-            if pool is not None:
-                yield replace(pool, grade=asked.grades.get(positive), own=asked.own)
+            mined = self._mine_positive(item.query, document, windows, excluded_below, scores)
+            if mined is not None:
+                yield replace(mined, grade=item.grades.get(positive), original_positive=item.original_positive)
 
-    def _pool(
+    def _mine_positive(
         self,
         query: Query,
         positive: Document,
         windows: Sequence[Sequence[Negative]],
-        forbidden: ExcludedDocuments,
+        excluded: ExcludedDocuments,
         positive_scores: Mapping[Source, float],
     ) -> MinedQuery | None:
-        """The candidates of one positive; None, and counted, where there is none."""
-        key = sampling_key(self._draw.seed, f"{query.query_id}\0{positive.doc_id}")
-        if self._draw.negatives == "random":
-            candidates = from_anywhere(self._corpus, key, self._pool_size)
+        """The negatives of one positive; None, and counted, where there are none."""
+        key = sampling_key(self._config.seed, f"{query.query_id}\0{positive.doc_id}")
+        if self._config.negatives == "random":
+            candidates = random_documents(self._corpus, key, self._candidate_count)
         else:
-            candidates = in_random_order(windows, key)
-        passed_over: Counter[str] = Counter()
-        chosen = choose(
+            candidates = interleave_shuffled(windows, key)
+        skipped: Counter[str] = Counter()
+        chosen = select_negatives(
             candidates,
-            forbidden,
+            excluded,
             self._corpus,
-            wanted=self._draw.per_query if self._scorer is None else self._pool_size,
-            passed_over=passed_over,
-            rule=self._draw.rule if self._scorer is None else NO_RULE,
+            count=self._config.per_query if self._scorer is None else self._candidate_count,
+            skipped=skipped,
+            rule=self._config.rule if self._scorer is None else NO_RULE,
             positive_scores=positive_scores,
         )
-        self.counts.passed_over += passed_over
-        mined = MinedQuery(query, positive, chosen, forbidden.heading is not None)
-        return self._kept(mined, too_near="too_near_the_positive" in passed_over)
+        self.counts.skipped += skipped
+        mined = MinedQuery(query, positive, chosen, excluded.heading is not None)
+        return self._unless_empty(mined, too_near="too_near_the_positive" in skipped)
 
     @property
-    def _pool_size(self) -> int:
-        return max(self._draw.rescore_candidates, self._draw.per_query)
+    def _candidate_count(self) -> int:
+        return max(self._config.rescore_candidates, self._config.per_query)
 
-    def _why_not(
+    def _drop_reason(
         self, query: Query, positive: Document, runs: Mapping[Source, Mapping[str, float]], scores: Collection[Source]
     ) -> str | None:
         """Why a positive is dropped before anything is drawn against it; `scores` are the retrievers that score it."""
@@ -267,15 +270,15 @@ class NegativeMiner:
             return "empty_query"
         if not positive.full_text.strip():
             return "empty_document"
-        within = self._draw.positive_within
+        within = self._config.positive_within
         if within is not None and positive.doc_id not in dict(rank(next(iter(runs.values())), within)):
             return "positive_not_retrieved"
-        if self._draw.rule and self._scorer is None and not scores:
+        if self._config.rule and self._scorer is None and not scores:
             return "positive_not_retrieved"  # nothing that was found scores below it
         return None
 
     def _rescored(self, pools: Sequence[MinedQuery], scorer: PairScorer) -> Iterator[MinedQuery]:
-        """The candidates with the scorer's scores, and of them those the rule admits, in the order of the draw."""
+        """The candidates with the scorer's scores, and of them those the rule allows, in drawing order."""
         documents = {(pool.query.text, pool.positive.doc_id): pool.text_of(pool.positive) for pool in pools}
         for pool in pools:
             for negative in pool.negatives:
@@ -293,16 +296,17 @@ class NegativeMiner:
                 )
                 for negative in pool.negatives
             ]
-            admitted = [one for one in rescored if self._draw.rule.admits(one.reranker_score, positive_score)]
-            self.counts.passed_over.update({"too_near_the_positive": len(rescored) - len(admitted)})
-            kept = self._kept(
-                replace(pool, negatives=admitted[: self._draw.per_query]),
+            rule = self._config.rule
+            admitted = [negative for negative in rescored if rule.allows(negative.reranker_score, positive_score)]
+            self.counts.skipped.update({"too_near_the_positive": len(rescored) - len(admitted)})
+            result = self._unless_empty(
+                replace(pool, negatives=admitted[: self._config.per_query]),
                 too_near=len(admitted) < len(rescored),
             )
-            if kept is not None:
-                yield kept
+            if result is not None:
+                yield result
 
-    def _kept(self, mined: MinedQuery, *, too_near: bool) -> MinedQuery | None:
+    def _unless_empty(self, mined: MinedQuery, *, too_near: bool) -> MinedQuery | None:
         if mined.negatives:
             return mined
         self.counts.dropped["too_near_the_positive" if too_near else "no_negatives"] += 1

@@ -1,7 +1,7 @@
-"""Positives chosen anew: a query's best document need not be the one it was written for (Gecko, arXiv 2403.20327).
+"""Replaced positives: a query's best document need not be the one it was written for (Gecko, arXiv 2403.20327).
 
-Among what a retriever finds for the query and its own document the reranker's favourite becomes the positive, where it
-scores above the own one. Pure functions over rankings; what a model scores depends on the query alone.
+A reranker scores the original positive and what the retrievers find; the best document becomes the positive if it
+scores above the original. Pure functions over rankings; what is scored depends on the query alone.
 """
 
 from __future__ import annotations
@@ -15,53 +15,57 @@ from inpars.protocols import PairScorer
 from inpars.runs import rank
 
 if TYPE_CHECKING:
-    from inpars.negatives.miner import QueryWithPositives, SearchBeside
+    from inpars.negatives.miner import QueryWithPositives, SearchWithScores
 
 
-def best_document(own: str, scores: Mapping[str, float]) -> str:
-    """The document with the highest score; the own one where none scores above it, of equals the lower id."""
-    found = min(scores, key=lambda doc_id: (-scores[doc_id], doc_id != own, doc_id))
-    return found if scores[found] > scores[own] else own
+def best_document(original: str, scores: Mapping[str, float]) -> str:
+    """The document with the highest score; the original where none scores above it, the lower id of equals."""
+    best = min(scores, key=lambda doc_id: (-scores[doc_id], doc_id != original, doc_id))
+    return best if scores[best] > scores[original] else original
 
 
 class PositiveChooser:
-    """Gives the generated queries of a block their best documents, and counts how many are others than before."""
+    """Gives the generated queries of a block their best documents and counts the replaced ones."""
 
     def __init__(
-        self, corpus: Documents, searches: Mapping[Source, SearchBeside], scorer: PairScorer, candidates: int
+        self, corpus: Documents, searches: Mapping[Source, SearchWithScores], scorer: PairScorer, candidates: int
     ) -> None:
-        """`candidates` of each retriever are scored."""
-        self._corpus, self._searches, self._scorer, self._candidates = corpus, searches, scorer, candidates
+        """`candidates` documents of each retriever are scored."""
+        self._corpus, self._searches, self._scorer, self._depth = corpus, searches, scorer, candidates
         self.replaced = 0
 
     def choose(self, block: Sequence[QueryWithPositives]) -> list[QueryWithPositives]:
-        """The same queries; where the positive was replaced, `own` is the one that they were written for."""
-        open_ones = [asked for asked in block if asked.is_generated and asked.query.text.strip()]
-        found = self._found(open_ones)
-        pairs = [(asked.query.text, doc_id) for asked in open_ones for doc_id in found[asked.query.query_id]]
-        texts = dict.fromkeys(pairs)
-        scored = self._scorer.score([(text, self._corpus[doc_id].full_text) for text, doc_id in texts]) if texts else []
-        scores = dict(zip(texts, scored, strict=True))
+        """The same queries; `original_positive` is the document they were written for where another replaced it."""
+        generated = [item for item in block if item.is_generated and item.query.text.strip()]
+        candidates = self._candidates(generated)
+        pairs = dict.fromkeys(
+            (item.query.text, doc_id) for item in generated for doc_id in candidates[item.query.query_id]
+        )
+        scored = self._scorer.score([(text, self._corpus[doc_id].full_text) for text, doc_id in pairs]) if pairs else []
+        scores = dict(zip(pairs, scored, strict=True))
         best = {
-            asked.query.query_id: best_document(
-                asked.positives[0], {d: scores[asked.query.text, d] for d in found[asked.query.query_id]}
+            item.query.query_id: best_document(
+                item.positives[0],
+                {doc_id: scores[item.query.text, doc_id] for doc_id in candidates[item.query.query_id]},
             )
-            for asked in open_ones
+            for item in generated
         }
-        return [self._with(asked, best.get(asked.query.query_id)) for asked in block]
+        return [self._with_positive(item, best.get(item.query.query_id)) for item in block]
 
-    def _found(self, block: Sequence[QueryWithPositives]) -> dict[str, list[str]]:
-        """The own document of each query and what the retrievers find, each once."""
-        found = {asked.query.query_id: [asked.positives[0]] for asked in block}
+    def _candidates(self, block: Sequence[QueryWithPositives]) -> dict[str, list[str]]:
+        """Per query its original positive and what the retrievers find, without duplicates."""
+        candidates = {item.query.query_id: [item.positives[0]] for item in block}
         for search in self._searches.values():
-            run, _ = search([asked.query for asked in block], self._candidates, []) if block else ({}, {})
-            for query_id, known in found.items():
-                known += [doc_id for doc_id, _ in rank(run.get(query_id, {}), self._candidates) if doc_id not in known]
-        return found
+            run, _ = search([item.query for item in block], self._depth, []) if block else ({}, {})
+            for query_id, doc_ids in candidates.items():
+                doc_ids += [doc_id for doc_id, _ in rank(run.get(query_id, {}), self._depth) if doc_id not in doc_ids]
+        return candidates
 
-    def _with(self, asked: QueryWithPositives, best: str | None) -> QueryWithPositives:
-        own = asked.positives[0] if asked.positives else None
-        if best is None or own is None or best == own or self._corpus.text_key(best) == self._corpus.text_key(own):
-            return asked
+    def _with_positive(self, item: QueryWithPositives, best: str | None) -> QueryWithPositives:
+        original = item.positives[0] if item.positives else None
+        if best is None or original is None or best == original:
+            return item
+        if self._corpus.text_key(best) == self._corpus.text_key(original):
+            return item
         self.replaced += 1
-        return replace(asked, positives=(best,), own=own)
+        return replace(item, positives=(best,), original_positive=original)

@@ -1,4 +1,4 @@
-"""Which documents stand against a query's positive, and which never may. Pure functions over rankings.
+"""Which documents may be a query's negatives. Pure functions over rankings.
 
 Never drawn: the positive, a document of the same text, a document judged relevant for the query or for one with the
 same words, or one of the same text as that; for a query that is a heading, a passage below the same heading. Rules on
@@ -23,11 +23,11 @@ from inpars.runs import rank
 from inpars.text.words import words, words_key
 
 Source: TypeAlias = Literal["bm25", "dense", "random"]
-RANDOM_TRIES = 100  # documents looked at for each random negative that is wanted
+RANDOM_TRIES = 100  # documents drawn per random negative, at most
 
 
 class Documents(Protocol):
-    """What is asked of a corpus."""
+    """What mining needs of a corpus."""
 
     def __len__(self) -> int: ...
 
@@ -46,7 +46,7 @@ class Documents(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Negative:
-    """A document that may stand against the positive, and where it comes from.
+    """A document that may be a negative, and where it comes from.
 
     `rank` counts from 1 as `--ranks` does: without the positive and what is judged relevant. Random ones have no rank
     and no score; `positive_score` is None where the same retriever did not find the positive.
@@ -62,7 +62,7 @@ class Negative:
 
     def record(self, query_id: str, positive_doc_id: str, positive_grade: int | None = None) -> dict[str, Any]:
         """The JSON form; the reranker's scores and the positive's grade only where there are any."""
-        found: dict[str, Any] = {
+        record: dict[str, Any] = {
             "query_id": query_id,
             "positive_doc_id": positive_doc_id,
             "negative_doc_id": self.doc_id,
@@ -72,13 +72,13 @@ class Negative:
             "positive_score": self.positive_score,
         }
         if self.reranker_score is not None:
-            found["reranker_score"] = self.reranker_score
-            found["positive_reranker_score"] = self.positive_reranker_score
-        return found if positive_grade is None else {**found, "positive_grade": positive_grade}
+            record["reranker_score"] = self.reranker_score
+            record["positive_reranker_score"] = self.positive_reranker_score
+        return record if positive_grade is None else {**record, "positive_grade": positive_grade}
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreRule:
+class MarginRule:
     """How far below the positive a negative must score; both limits hold where both are given."""
 
     margin: float | None = None
@@ -94,13 +94,13 @@ class ScoreRule:
     def __bool__(self) -> bool:
         return self.margin is not None or self.max_score_share is not None
 
-    def admits(self, score: float | None, positive_score: float | None) -> bool:
+    def allows(self, score: float | None, positive_score: float | None) -> bool:
         """Whether score <= positive - margin and score <= share * positive.
 
-        Scores may be negative (sums of log-probabilities, logit margins). A share of a negative number would lie above
-        it and let in what beats the positive, so there the limit is positive / share, as far below as a share of the
-        same size lies below a positive number in proportion. Without a score of the positive nothing passes: a
-        retriever that did not find it holds it for no better than anything that was found.
+        Scores may be negative (sums of log-probabilities, logit margins). A share of a negative number lies above it,
+        so there the limit is positive / share: a share of 0.8 allows at most 8 for a positive of 10, and at most -12.5
+        for one of -10. Without a score of the positive nothing is allowed: a retriever that did not find the positive
+        ranks it below everything that it found.
         """
         if not self:
             return True
@@ -118,7 +118,7 @@ class ScoreRule:
         return min(limits)
 
 
-NO_RULE = ScoreRule()
+NO_RULE = MarginRule()
 
 
 class RelevantDocuments:
@@ -130,10 +130,10 @@ class RelevantDocuments:
     def add(self, queries: Mapping[str, str], qrels: Qrels) -> None:
         """Take in the judgements of one split."""
         for query_id, grades in qrels.items():
-            found = tuple(doc_id for doc_id, relevance in grades.items() if relevance > 0)
+            doc_ids = tuple(doc_id for doc_id, relevance in grades.items() if relevance > 0)
             keys = (query_id, *((_words_key(queries[query_id]),) if query_id in queries else ()))
-            for key in keys if found else ():
-                self._relevant[key] = (*self._relevant.get(key, ()), *found)
+            for key in keys if doc_ids else ():
+                self._relevant[key] = (*self._relevant.get(key, ()), *doc_ids)
 
     def relevant(self, query_id: str, text: str) -> frozenset[str]:
         """Documents judged relevant for a query of this id, or of the same words."""
@@ -146,7 +146,7 @@ def _words_key(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ExcludedDocuments:
-    """What may not be drawn for one query: these ids and these texts."""
+    """Documents that cannot be negatives of one query, by id and by text."""
 
     doc_ids: frozenset[str]
     text_keys: frozenset[int]
@@ -154,42 +154,42 @@ class ExcludedDocuments:
 
     @classmethod
     def of(cls, corpus: Documents, doc_ids: Iterable[str]) -> ExcludedDocuments:
-        """Positives and what is judged relevant, and all of their texts; judged ids that the corpus lacks count too."""
+        """Positives and relevant documents with their texts; judged ids that the corpus lacks count too."""
         ids = frozenset(doc_ids)
         return cls(ids, frozenset(corpus.text_key(doc_id) for doc_id in ids if doc_id in corpus))
 
 
-def window(
+def rank_window(
     source: Source,
     scores: Mapping[str, float],
-    forbidden: ExcludedDocuments,
+    excluded: ExcludedDocuments,
     corpus: Documents,
     *,
     ranks: tuple[int, int],
     per_query: int,
 ) -> list[Negative]:
-    """The candidates of a rank window, best first; one beyond a short ranking is moved up to its end."""
-    ranked = [entry for entry in rank(scores) if entry[0] not in forbidden.doc_ids]
+    """The candidates of a window of ranks, best first; a window beyond a short ranking's end moves up to its end."""
+    ranked = [entry for entry in rank(scores) if entry[0] not in excluded.doc_ids]
     numbered = list(enumerate(ranked, start=1))
-    found = numbered[ranks[0] - 1 : ranks[1]] or list(_last(numbered, forbidden, corpus, per_query))
-    return [Negative(doc_id, source, position, score) for position, (doc_id, score) in found]
+    in_window = numbered[ranks[0] - 1 : ranks[1]] or list(_last(numbered, excluded, corpus, per_query))
+    return [Negative(doc_id, source, position, score) for position, (doc_id, score) in in_window]
 
 
 _Numbered: TypeAlias = tuple[int, tuple[str, float]]
 
 
 def _last(
-    numbered: Sequence[_Numbered], forbidden: ExcludedDocuments, corpus: Documents, wanted: int
+    numbered: Sequence[_Numbered], excluded: ExcludedDocuments, corpus: Documents, count: int
 ) -> Iterator[_Numbered]:
-    """The last ones whose text is allowed."""
+    """The last `count` whose text is allowed."""
     for entry in reversed(numbered):
-        if wanted and corpus.text_key(entry[1][0]) not in forbidden.text_keys:
-            wanted -= 1
+        if count and corpus.text_key(entry[1][0]) not in excluded.text_keys:
+            count -= 1
             yield entry
 
 
-def in_random_order(windows: Iterable[Sequence[Negative]], key: int) -> Iterator[Negative]:
-    """All candidates in an order that depends on the key, turn by turn from each window, a document once."""
+def interleave_shuffled(windows: Iterable[Sequence[Negative]], key: int) -> Iterator[Negative]:
+    """All candidates, drawn alternately from the windows in an order that depends on the key, each document once."""
     generator = random.Random(key)
     orders = [generator.sample(candidates, len(candidates)) for candidates in windows]
     generator.shuffle(orders)
@@ -201,55 +201,55 @@ def in_random_order(windows: Iterable[Sequence[Negative]], key: int) -> Iterator
                 yield candidate
 
 
-def from_anywhere(corpus: Documents, key: int, wanted: int) -> Iterator[Negative]:
+def random_documents(corpus: Documents, key: int, count: int) -> Iterator[Negative]:
     """Documents drawn uniformly without replacement; a bounded number of them."""
-    tries = min(len(corpus), max(1, wanted) * RANDOM_TRIES)
+    tries = min(len(corpus), max(1, count) * RANDOM_TRIES)
     for position in random.Random(key).sample(range(len(corpus)), tries):
         yield Negative(corpus.at(position).doc_id, "random")
 
 
-def choose(
+def select_negatives(
     candidates: Iterable[Negative],
-    forbidden: ExcludedDocuments,
+    excluded: ExcludedDocuments,
     corpus: Documents,
     *,
-    wanted: int,
-    passed_over: Counter[str],
-    rule: ScoreRule = NO_RULE,
+    count: int,
+    skipped: Counter[str],
+    rule: MarginRule = NO_RULE,
     positive_scores: Mapping[Source, float] = MappingProxyType({}),
 ) -> list[Negative]:
-    """The first `wanted` candidates that are allowed, no two of the same text; counts why others were passed over.
+    """The first `count` candidates that are allowed, no two of the same text; counts why others are skipped.
 
     `positive_scores` are the positive's with each retriever that has one.
     """
-    refuse = _refusal(forbidden, corpus, rule)
-    chosen: list[Negative] = []
-    for found in candidates:
-        candidate = replace(found, positive_score=positive_scores.get(found.source))
+    refuse = _refusal(excluded, corpus, rule)
+    selected: list[Negative] = []
+    for drawn in candidates:
+        candidate = replace(drawn, positive_score=positive_scores.get(drawn.source))
         reason = refuse(candidate)
         if reason is not None:
-            passed_over[reason] += 1
+            skipped[reason] += 1
             continue
-        chosen.append(candidate)
-        if len(chosen) == wanted:
+        selected.append(candidate)
+        if len(selected) == count:
             break
-    return chosen
+    return selected
 
 
-def _refusal(forbidden: ExcludedDocuments, corpus: Documents, rule: ScoreRule) -> Callable[[Negative], str | None]:
+def _refusal(excluded: ExcludedDocuments, corpus: Documents, rule: MarginRule) -> Callable[[Negative], str | None]:
     seen: set[int] = set()
 
     def refuse(candidate: Negative) -> str | None:
-        if candidate.doc_id in forbidden.doc_ids:
+        if candidate.doc_id in excluded.doc_ids:
             return "positive_or_relevant"
-        if not rule.admits(candidate.score, candidate.positive_score):
+        if not rule.allows(candidate.score, candidate.positive_score):
             return "too_near_the_positive"
         key = corpus.text_key(candidate.doc_id)
-        if key in forbidden.text_keys:
+        if key in excluded.text_keys:
             return "text_of_a_positive"
         if key in seen:
             return "text_drawn_already"
-        reason = _unfit(candidate, forbidden.heading, corpus)
+        reason = _unfit(candidate, excluded.heading, corpus)
         if reason is None:
             seen.add(key)
         return reason
@@ -258,8 +258,8 @@ def _refusal(forbidden: ExcludedDocuments, corpus: Documents, rule: ScoreRule) -
 
 
 def _unfit(candidate: Negative, heading: str | None, corpus: Documents) -> str | None:
-    """Why the document itself cannot be drawn; below the heading that the query is, its title is not shown."""
-    if heading is None and candidate.source == "bm25":  # which finds no empty ones
+    """Why the document itself cannot be a negative; where the query is a heading, the title does not count as text."""
+    if heading is None and candidate.source == "bm25":  # BM25 finds no empty documents
         return None
     document = corpus[candidate.doc_id]
     if heading is not None and heading in headings_of(document):

@@ -67,11 +67,11 @@ class SourceGroups:
 
     def add(self, document: Document) -> None:
         """Take in the next document."""
-        told = document.metadata
-        source = told.get("source") or document.doc_id
+        metadata = document.metadata
+        source = metadata.get("source") or document.doc_id
         self._files.append(key64(json.dumps([source], default=str)))
-        place = [source, *(told.get(name) for name in ("page", "record", "headings"))]
-        self._sections.append(key64(json.dumps(place, default=str)))
+        section = [source, *(metadata.get(name) for name in ("page", "record", "headings"))]
+        self._sections.append(key64(json.dumps(section, default=str)))
 
     @property
     def held_out_by(self) -> HeldOutBy:

@@ -48,38 +48,38 @@ def click_pairs(paths: list[Path], *, min_clicks: int, min_click_rate: float, dr
 
     A log without a column of clicks has a line per click; one without impressions, a line per impression.
     """
-    asked: dict[tuple[str, ...], _Asked] = {}
+    logged: dict[tuple[str, ...], _Asked] = {}
     for path in paths:
         for number, record in read_records(path, records_form(path, COLUMNS), COLUMNS):
-            _count(record, path, number, asked, dropped)
-    for one in asked.values():
-        kept = {}
-        for doc_id, clicks in sorted(one.clicks.items(), key=lambda entry: (-entry[1], entry[0])):
+            _count(record, path, number, logged, dropped)
+    for entry in logged.values():
+        clicked = {}
+        for doc_id, clicks in sorted(entry.clicks.items(), key=lambda entry: (-entry[1], entry[0])):
             if clicks < min_clicks:
                 dropped["too_few_clicks" if clicks else "not_clicked"] += 1
-            elif clicks < min_click_rate * one.impressions[doc_id]:
+            elif clicks < min_click_rate * entry.impressions[doc_id]:
                 dropped["low_click_rate"] += 1
             else:
-                kept[doc_id] = clicks
-        if kept:
-            text = min(one.spellings, key=lambda spelling: (-one.spellings[spelling], spelling))
-            shown = {doc_id: one.impressions[doc_id] for doc_id in kept}
-            yield Pair(text, "click", dict.fromkeys(kept, 1), {"clicks": kept, "impressions": shown})
+                clicked[doc_id] = clicks
+        if clicked:
+            text = min(entry.spellings, key=lambda spelling: (-entry.spellings[spelling], spelling))
+            impressions = {doc_id: entry.impressions[doc_id] for doc_id in clicked}
+            yield Pair(text, "click", dict.fromkeys(clicked, 1), {"clicks": clicked, "impressions": impressions})
 
 
 def _count(
-    record: Mapping[str, Any], path: Path, number: int, asked: dict[tuple[str, ...], _Asked], dropped: Counter[str]
+    record: Mapping[str, Any], path: Path, number: int, logged: dict[tuple[str, ...], _Asked], dropped: Counter[str]
 ) -> None:
     text = " ".join(text_of(record, QUERY_FIELDS, path, number).split())
     if not text:
         dropped["empty"] += 1
         return
     doc_id = checked_id(first_present(record, DOCUMENT_FIELDS, path, number), path, number)
-    clicks, shown = _number(record, CLICKS, 1, path, number), _number(record, IMPRESSIONS, 1, path, number)
-    one = asked.setdefault(words(text) or tuple(text.split()), _Asked())
-    one.spellings[text] += 1
-    one.clicks[doc_id] += clicks
-    one.impressions[doc_id] += max(shown, clicks)
+    clicks, impressions = _number(record, CLICKS, 1, path, number), _number(record, IMPRESSIONS, 1, path, number)
+    entry = logged.setdefault(words(text) or tuple(text.split()), _Asked())
+    entry.spellings[text] += 1
+    entry.clicks[doc_id] += clicks
+    entry.impressions[doc_id] += max(impressions, clicks)
 
 
 def _number(record: Mapping[str, Any], names: tuple[str, ...], default: int, path: Path, number: int) -> int:
@@ -109,9 +109,11 @@ def vote_pairs(paths: list[Path], dropped: Counter[str]) -> Iterator[Pair]:
             key = words(text) or tuple(text.split())
             texts.setdefault(key, text)
             votes.setdefault(key, {})[doc_id] = relevance
-    for key, found in votes.items():
-        dropped["taken_back"] += sum(relevance is None for relevance in found.values())
-        dropped["voted_down"] += sum(relevance is not None and relevance <= 0 for relevance in found.values())
-        grades = {doc_id: relevance for doc_id, relevance in found.items() if relevance is not None and relevance > 0}
+    for key, query_votes in votes.items():
+        dropped["taken_back"] += sum(relevance is None for relevance in query_votes.values())
+        dropped["voted_down"] += sum(relevance is not None and relevance <= 0 for relevance in query_votes.values())
+        grades = {
+            doc_id: relevance for doc_id, relevance in query_votes.items() if relevance is not None and relevance > 0
+        }
         if grades and key:
             yield Pair(texts[key], "vote", grades)

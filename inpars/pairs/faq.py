@@ -42,10 +42,10 @@ def read_faq(path: Path, dropped: Counter[str]) -> Iterator[QuestionAnswer]:
     """The questions of a file in its order. Raises DataFormatError, and ConfigError for a page without any."""
     kind = kind_of(path, ReadOptions())
     if kind in PAGES and kind is not None:
-        found = 0
-        for found, pair in enumerate(_of_page(kind.read(path, FileNotes(), ReadOptions()), path), start=1):  # noqa: B007
+        count = 0
+        for count, pair in enumerate(_of_page(kind.read(path, FileNotes(), ReadOptions()), path), start=1):  # noqa: B007
             yield pair
-        if not found:
+        if not count:
             raise ConfigError(f"{path}: no heading, and no words in bold, ask anything; --headings takes all headings")
         return
     for number, record in read_records(path, records_form(path, COLUMNS), COLUMNS):

@@ -30,8 +30,8 @@ class _Section:
     @property
     def in_full(self) -> str:
         """With the page's title, where that says something else."""
-        alike = not self.page or set(words(self.heading)) >= set(words(self.page))
-        return self.heading if alike else f"{self.page} {self.heading}"
+        says_page = not self.page or set(words(self.heading)) >= set(words(self.page))
+        return self.heading if says_page else f"{self.page} {self.heading}"
 
 
 def heading_pairs(documents: Iterable[Document], dropped: Counter[str]) -> Iterator[Pair]:
@@ -49,16 +49,16 @@ def heading_pairs(documents: Iterable[Document], dropped: Counter[str]) -> Itera
 
 def headings_of(document: Document) -> list[str]:
     """The title of a document, and of one that was cut out of a file also the file's and each heading above it."""
-    told = document.metadata
-    path = told.get("headings")
+    metadata = document.metadata
+    path = metadata.get("headings")
     above = [str(heading) for heading in path] if isinstance(path, list) else []
-    return list(dict.fromkeys(name for name in (document.title, str(told.get("title") or ""), *above) if name))
+    return list(dict.fromkeys(name for name in (document.title, str(metadata.get("title") or ""), *above) if name))
 
 
 def name_in(query: str, document: Document) -> str | None:
     """The innermost of a document's headings whose words are all in the query; None where there is none."""
-    found = set(words(query))
-    named = [name for name in headings_of(document) if words(name) and found.issuperset(words(name))]
+    query_words = set(words(query))
+    named = [name for name in headings_of(document) if words(name) and query_words.issuperset(words(name))]
     return named[-1] if named else None
 
 
@@ -66,22 +66,22 @@ def _sections(documents: Iterable[Document], dropped: Counter[str]) -> Iterator[
     """Each title and heading once, with the first passage that says something."""
     seen: set[tuple[object, ...]] = set()
     for document in documents:
-        told = document.metadata
-        path = told.get("headings")
+        metadata = document.metadata
+        path = metadata.get("headings")
         path = tuple(map(str, path)) if isinstance(path, list) else ()
-        page = str(told.get("title") or "") or (path[0] if path else document.title)
-        file = told.get("source"), told.get("record")
+        page = str(metadata.get("title") or "") or (path[0] if path else document.title)
+        file = metadata.get("source"), metadata.get("record")
         names: list[tuple[PairKind, str, tuple[object, ...]]] = [("title", page, (*file, page))]
         if path and path[-1] != page:
             names.append(("heading", path[-1], (*file, path)))
-        new = [(kind, name, place) for kind, name, place in names if name.strip() and place not in seen]
+        new = [(kind, name, key) for kind, name, key in names if name.strip() and key not in seen]
         if not new:
             continue
         if len(words(document.text)) < MIN_WORDS:
             dropped["short_passage"] += len(new)
             continue
-        for kind, name, place in new:
-            seen.add(place)
+        for kind, name, key in new:
+            seen.add(key)
             yield _Section(kind, name, page if kind == "heading" else "", document.doc_id)
 
 

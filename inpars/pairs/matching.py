@@ -16,7 +16,7 @@ SPAN = 8  # words; shorter texts have to be equal
 
 def match_answers(answers: Sequence[str], documents: Iterable[Document]) -> list[dict[str, int]]:
     """For each answer the documents with grades: 2 for the same words, 1 for a part or what holds it."""
-    found: list[dict[str, int]] = [{} for _ in answers]
+    grades_of: list[dict[str, int]] = [{} for _ in answers]
     texts = [words(answer) for answer in answers]
     whole = _index((number, [text]) for number, text in enumerate(texts))
     starts = _index((number, [text[:SPAN]]) for number, text in enumerate(texts) if len(text) >= SPAN)
@@ -25,14 +25,14 @@ def match_answers(answers: Sequence[str], documents: Iterable[Document]) -> list
         for text in {words(document.text), words(document.full_text)}:
             same = whole.get(words_key(text), ()) if text else ()
             for number in same:
-                found[number][document.doc_id] = 2
+                grades_of[number][document.doc_id] = 2
             if len(text) < SPAN:
                 continue
             parts = {n for n in inside.get(words_key(text[:SPAN]), ()) if _holds(texts[n], text)}
             holders = {n for span in _spans(text) for n in starts.get(words_key(span), ()) if _holds(text, texts[n])}
             for number in parts | holders:
-                found[number].setdefault(document.doc_id, 1)
-    return [_best(grades) for grades in found]
+                grades_of[number].setdefault(document.doc_id, 1)
+    return [_best(grades) for grades in grades_of]
 
 
 def _best(grades: dict[str, int]) -> dict[str, int]:

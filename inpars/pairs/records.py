@@ -47,17 +47,17 @@ class Pair:
 
 def united(pairs: Iterable[Pair], dropped: Counter[str]) -> list[Pair]:
     """Pairs of the same words as one with the documents of all, in the order of the first; the others are counted."""
-    found: dict[tuple[str, ...], Pair] = {}
+    merged: dict[tuple[str, ...], Pair] = {}
     for pair in pairs:
-        first = found.setdefault(_key(pair.text), pair)
+        first = merged.setdefault(_key(pair.text), pair)
         if first is pair:
             continue
         dropped["duplicate"] += 1
         grades = dict(first.grades)
         for doc_id, grade in pair.grades.items():
             grades[doc_id] = max(grade, grades.get(doc_id, grade))
-        found[_key(pair.text)] = replace(first, grades=grades)
-    return list(found.values())
+        merged[_key(pair.text)] = replace(first, grades=grades)
+    return list(merged.values())
 
 
 def _key(text: str) -> tuple[str, ...]:

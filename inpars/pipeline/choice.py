@@ -11,7 +11,7 @@ from inpars.corpus import Corpus
 from inpars.formats import read_queries, read_run
 from inpars.fusion.gate import PRIOR, QueryFeatures, findings
 from inpars.fusion.matching import matched_weights, traits_of
-from inpars.fusion.parts import choose_stages, headroom
+from inpars.fusion.stage_choice import choose_stages, headroom
 from inpars.fusion.system import BM25, FirstStage, SearchSystem
 from inpars.pipeline.measurement import QUERIES
 from inpars.pipeline.system_runs import FUSION_DEPTH

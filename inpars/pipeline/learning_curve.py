@@ -13,7 +13,7 @@ from pathlib import Path
 
 from inpars.fusion.choice import judged_mix
 from inpars.fusion.gate import PRIOR, findings
-from inpars.fusion.parts import TUNED, paired
+from inpars.fusion.stage_choice import TUNED, paired
 from inpars.fusion.system import BM25, FirstStage
 from inpars.manifest import Manifest, stamp
 from inpars.options import option

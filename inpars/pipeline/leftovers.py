@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from inpars.fusion.parts import VIEW
+from inpars.fusion.stage_choice import VIEW
 from inpars.manifest import manifest_path
 from inpars.pipeline.held_out import choice_files
 from inpars.pipeline.steps import Steps

@@ -14,7 +14,7 @@ from typing import Any
 from inpars.errors import UntrainedModelError
 from inpars.formats import read_run, read_synthetic_queries, write_run
 from inpars.fusion.gate import PRIOR
-from inpars.fusion.parts import TUNED, VIEW, choose_reranking
+from inpars.fusion.stage_choice import TUNED, VIEW, choose_reranking
 from inpars.fusion.system import BM25, FirstStage, Reranking, SearchSystem, write_system
 from inpars.manifest import Manifest, stamp
 from inpars.options import option

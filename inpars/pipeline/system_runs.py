@@ -10,7 +10,7 @@ from typing import Any
 from inpars.datasets import Dataset
 from inpars.distributed import workers_of
 from inpars.formats import read_run, write_run
-from inpars.fusion.parts import VIEW
+from inpars.fusion.stage_choice import VIEW
 from inpars.fusion.system import BM25, SYSTEM_FILE, FirstStage, SearchSystem
 from inpars.manifest import read_manifest, stamp
 from inpars.options import option

@@ -72,10 +72,10 @@ def load_scorer(
         _check_max_sim(model, kind, windows, true_token or false_token)
         from inpars.rerankers.max_sim import MaxSimScorer
 
-        found: PairScorer = MaxSimScorer(
+        max_sim: PairScorer = MaxSimScorer(
             model, device=device, dtype=dtype, max_length=max_length, trust_remote_code=trust_remote_code
         )
-        return found if windows is None else nearest(found)
+        return max_sim if windows is None else nearest(max_sim)
     from inpars.rerankers.compiled import compiled
     from inpars.rerankers.load import load_pair_model
     from inpars.rerankers.packed_likelihood import packed
@@ -107,10 +107,10 @@ def load_scorer(
 
 def _check_max_sim(model: str, kind: str, windows: Windows | None, answer: str | None) -> None:
     """Raise ConfigError for what a late-interaction retriever does not know."""
-    given = {
+    flags = {
         f"--kind {kind}": kind != "auto",
         f"--windows {windows}": windows not in (None, "nearest"),
         "--true-token and --false-token": answer is not None,
     }
-    if wrong := [flag for flag, is_given in given.items() if is_given]:
+    if wrong := [flag for flag, is_given in flags.items() if is_given]:
         raise ConfigError(f"{model} is a {MULTI_VECTOR} retriever, which reranks by MaxSim; leave {wrong[0]} out")

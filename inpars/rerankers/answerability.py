@@ -67,9 +67,10 @@ class AnswerabilityScorer:
         """Load the model. Raises ConfigError where it is not one that marks answers."""
         config = models.load_config(model, trust_remote_code=where.get("trust_remote_code", False))
         if not any(name.endswith(ARCHITECTURE_ENDING) for name in config.architectures or []):
-            found = ", ".join(config.architectures or []) or "nothing"
+            architectures = ", ".join(config.architectures or []) or "nothing"
             raise ConfigError(
-                f"{model} is no model that marks answers (its config.json says {found}); give one trained on SQuAD 2.0"
+                f"{model} is no model that marks answers (its config.json says {architectures}); give one trained on "
+                "SQuAD 2.0"
             )
         self.threshold = float((getattr(config, "inpars", None) or {}).get("threshold", 0.0))
         self._network, self._tokenizer = models.load_extractive_reader(model, **where)
@@ -77,8 +78,10 @@ class AnswerabilityScorer:
         if not self._tokenizer.is_fast:
             raise ConfigError(f"{model} comes with a slow tokenizer, which cannot tell query and document apart")
         check_length(self._network, model, max_length, MIN_WINDOW)
-        own = int(self._tokenizer.model_max_length)
-        self._max_length = max_length or min(MAX_LENGTH, own if own < LONGEST_LIMIT else MAX_LENGTH)
+        tokenizer_limit = int(self._tokenizer.model_max_length)
+        self._max_length = max_length or min(
+            MAX_LENGTH, tokenizer_limit if tokenizer_limit < LONGEST_LIMIT else MAX_LENGTH
+        )
 
     def score(self, pairs: Sequence[Pair]) -> list[float]:
         """Margins in the order of the pairs."""
@@ -93,8 +96,8 @@ class AnswerabilityScorer:
             for rows in token_budget_batches([len(window) for window in windows], self._batch_tokens):
                 batch = [windows[row] for row in rows]
                 start, end, allowed, no_answers = self._logits(batch)
-                found = zip(batch, *best_spans(start, end, allowed), no_answers.tolist(), strict=True)
-                for window, value, first, last, no_answer in found:
+                marked = zip(batch, *best_spans(start, end, allowed), no_answers.tolist(), strict=True)
+                for window, value, first, last, no_answer in marked:
                     characters = (value, window.offsets[first][0], window.offsets[last][1])
                     best[window.pair] = max(best[window.pair], characters)
                     none[window.pair] = min(none[window.pair], no_answer)
@@ -118,8 +121,8 @@ class AnswerabilityScorer:
             inputs = {name: list(values[row]) for name, values in encoded.items()}
             parts = encoded.sequence_ids(row)
             ids = inputs["input_ids"]
-            place = ids.index(cls) if cls in ids else 0
-            windows.append(_Window(owner, inputs, [part == 1 for part in parts], place, offsets[row]))
+            cls_position = ids.index(cls) if cls in ids else 0
+            windows.append(_Window(owner, inputs, [part == 1 for part in parts], cls_position, offsets[row]))
         return windows
 
     def _cut(self, query: str) -> str:
@@ -136,11 +139,11 @@ class AnswerabilityScorer:
             name: torch.tensor([_padded(window.inputs[name], width, padding.get(name, 0)) for window in windows])
             for name in windows[0].inputs
         }
-        found: Any = self._network(**{name: tensor.to(device) for name, tensor in batch.items()})
-        start, end = found.start_logits.float().cpu(), found.end_logits.float().cpu()
+        outputs: Any = self._network(**{name: tensor.to(device) for name, tensor in batch.items()})
+        start, end = outputs.start_logits.float().cpu(), outputs.end_logits.float().cpu()
         allowed = torch.tensor([_padded(window.in_document, width, False) for window in windows])
-        places = torch.tensor([window.no_answer for window in windows])[:, None]
-        none = (start.gather(1, places) + end.gather(1, places))[:, 0]
+        cls_positions = torch.tensor([window.no_answer for window in windows])[:, None]
+        none = (start.gather(1, cls_positions) + end.gather(1, cls_positions))[:, 0]
         return start, end, allowed, none
 
 
@@ -155,8 +158,8 @@ def best_spans(
     totals = start[:, :, None] + end[:, None, :]  # (texts, tokens, tokens)
     shape = torch.ones(tokens, tokens, dtype=torch.bool).triu().tril(max_tokens - 1)
     fitting = shape & allowed[:, :, None] & allowed[:, None, :]
-    values, places = totals.masked_fill(~fitting, -torch.inf).flatten(1).max(dim=1)
-    return values.tolist(), (places // tokens).tolist(), (places % tokens).tolist()
+    values, positions = totals.masked_fill(~fitting, -torch.inf).flatten(1).max(dim=1)
+    return values.tolist(), (positions // tokens).tolist(), (positions % tokens).tolist()
 
 
 def _padded(values: Sequence[Any], width: int, padding: object) -> list[Any]:

@@ -54,19 +54,21 @@ def _monot5(model: MonoT5, model_name: str, dtype: DtypeName) -> CompiledMargins
 
         subject = f"margins of {answers.true_id} over {answers.false_id}"
         int8, example = name == "openvino-int8", batch(2, 8)
-        found = OpenVinoFunction(network, lambda own: _MarginsModule(on(own)), example, subject, int8=int8, dtype=dtype)
-        return CompiledMargins(lambda given: found(given["input_ids"], given["attention_mask"]))
+        function = OpenVinoFunction(
+            network, lambda traced: _MarginsModule(on(traced)), example, subject, int8=int8, dtype=dtype
+        )
+        return CompiledMargins(lambda inputs: function(inputs["input_ids"], inputs["attention_mask"]))
 
     def agrees(form: CompiledMargins, name: EngineName) -> bool:
-        given = batch(*COMPARED)
+        inputs = batch(*COMPARED)
         with torch.inference_mode(), evaluating(network):
-            expected, found = model.margins(given).float(), form.margins(given)
-        return bool((found - expected).square().mean().sqrt() <= TOLERANCE[name] * expected.std() + 1e-6)
+            expected, margins = model.margins(inputs).float(), form.margins(inputs)
+        return bool((margins - expected).square().mean().sqrt() <= TOLERANCE[name] * expected.std() + 1e-6)
 
     def seconds(form: MonoT5 | CompiledMargins) -> float:
-        given = batch(*TIMED)
+        inputs = batch(*TIMED)
         with evaluating(network):
-            return processor_seconds(lambda: form.margins(given))
+            return processor_seconds(lambda: form.margins(inputs))
 
     forms = Forms(make, agrees, seconds, seconds_of_torch=lambda: seconds(model))
     return chosen_form(network, "margins", dtype, forms, model_name)

@@ -8,12 +8,12 @@ from inpars.protocols import PairScorer, PartScorer, ScoredPart
 
 
 def score_in_parts(
-    scorer: PairScorer, pairs: Sequence[tuple[str, str]], wanted: Collection[int]
+    scorer: PairScorer, pairs: Sequence[tuple[str, str]], positions: Collection[int]
 ) -> Iterator[ScoredPart]:
     """As `PartScorer.score_in_parts`; one part with all scores where the scorer gives no parts."""
     in_parts = getattr(scorer, "score_in_parts", None)
     if in_parts is not None:
-        yield from in_parts(pairs, wanted)
+        yield from in_parts(pairs, positions)
         return
     yield list(enumerate(scorer.score(pairs)))
 

@@ -64,10 +64,10 @@ else:
     ScorerKind = Literal[SCORER_KINDS]  # the choices of a flag
 
 
-def kind_help(what: str) -> str:
+def kind_help(subject: str) -> str:
     """The help of a flag that names a kind."""
     kinds = ", ".join(f"{name} ({kind.network})" for name, kind in RERANKERS.items())
-    return f"{what}: {kinds}; auto reads its configuration"
+    return f"{subject}: {kinds}; auto reads its configuration"
 
 
 def learning_rates() -> str:

@@ -45,8 +45,8 @@ def load_pair_model(
         prompt=prompt,
         for_training=for_training,
     )
-    found: PairModel = import_module(RERANKERS[find_kind(checkpoint, kind)].module).load(checkpoint)
-    return _fitted(found, model, max_length, before=len(getattr(found, "prefix_ids", ())))
+    pair_model: PairModel = import_module(RERANKERS[find_kind(checkpoint, kind)].module).load(checkpoint)
+    return _fitted(pair_model, model, max_length, before=len(getattr(pair_model, "prefix_ids", ())))
 
 
 def _opened(model: str, where: Placement) -> Checkpoint:
@@ -54,15 +54,17 @@ def _opened(model: str, where: Placement) -> Checkpoint:
     return Checkpoint(model, config, saved_settings(model, config), where)
 
 
-def _fitted(found: PairModel, model: str, max_length: int | None, before: int) -> PairModel:
+def _fitted(pair_model: PairModel, model: str, max_length: int | None, before: int) -> PairModel:
     """The model, whose own limit is no more than it has positions. Raises ConfigError where --max-length is."""
-    check_length(found.network, model, max_length, before=before)
-    most = learned_positions(found.network)
-    if most is not None and found.max_length + before > most:
-        found.max_length = most - before
-        if found.max_length < MIN_TOKENS:
-            raise ConfigError(f"{model} reads at most {most} tokens, of which the prompt takes {before}; shorten it")
-    return found
+    check_length(pair_model.network, model, max_length, before=before)
+    positions = learned_positions(pair_model.network)
+    if positions is not None and pair_model.max_length + before > positions:
+        pair_model.max_length = positions - before
+        if pair_model.max_length < MIN_TOKENS:
+            raise ConfigError(
+                f"{model} reads at most {positions} tokens, of which the prompt takes {before}; shorten it"
+            )
+    return pair_model
 
 
 def check_trained(
@@ -80,16 +82,16 @@ def check_trained(
     return kind
 
 
-def find_kind(checkpoint: Checkpoint, asked: ScorerKind | Literal["auto"] = "auto") -> ScorerKind:
+def find_kind(checkpoint: Checkpoint, kind: ScorerKind | Literal["auto"] = "auto") -> ScorerKind:
     """The kind that is asked for, where the network can be one, or what it was saved as, else by its architecture."""
-    if asked != "auto":
-        return _checked(checkpoint, asked)
+    if kind != "auto":
+        return _checked(checkpoint, kind)
     if checkpoint.saved.get("kind") in RERANKERS:
         return str(checkpoint.saved["kind"])
     if not checkpoint.config.architectures and checkpoint.family is None:
         raise ConfigError(f"{checkpoint.model}: its config.json names no architecture; say what it is with --kind")
     family = checkpoint.family or "encoder"
-    return next(name for name, kind in RERANKERS.items() if kind.found and kind.family == family)
+    return next(name for name, reranker in RERANKERS.items() if reranker.found and reranker.family == family)
 
 
 def _checked(checkpoint: Checkpoint, kind: str) -> ScorerKind:

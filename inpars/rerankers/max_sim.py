@@ -43,24 +43,24 @@ class MaxSimScorer:
         """MaxSim in the order of the pairs."""
         return score_all(self, pairs)
 
-    def score_in_parts(self, pairs: Sequence[tuple[str, str]], wanted: Collection[int]) -> Iterator[ScoredPart]:
-        """Positions and scores of some documents' pairs after the other; those with nothing `wanted` are left out."""
+    def score_in_parts(self, pairs: Sequence[tuple[str, str]], positions: Collection[int]) -> Iterator[ScoredPart]:
+        """Positions and scores of some documents' pairs at a time; documents outside `positions` are skipped."""
         self._encode_queries(dict.fromkeys(query for query, _ in pairs))
-        places: dict[str, list[int]] = {}
-        for place, (_, document) in enumerate(pairs):
-            places.setdefault(document, []).append(place)
-        for documents in slices(sorted(places, key=lambda text: (-len(text), text)), DOCUMENTS_AT_ONCE):
-            if any(place in wanted for document in documents for place in places[document]):
-                yield self._scored(pairs, [places[document] for document in documents], documents)
+        positions_of: dict[str, list[int]] = {}
+        for position, (_, document) in enumerate(pairs):
+            positions_of.setdefault(document, []).append(position)
+        for documents in slices(sorted(positions_of, key=lambda text: (-len(text), text)), DOCUMENTS_AT_ONCE):
+            if any(position in positions for document in documents for position in positions_of[document]):
+                yield self._scored(pairs, [positions_of[document] for document in documents], documents)
 
     def _scored(
-        self, pairs: Sequence[tuple[str, str]], places: Sequence[Sequence[int]], documents: Sequence[str]
+        self, pairs: Sequence[tuple[str, str]], positions: Sequence[Sequence[int]], documents: Sequence[str]
     ) -> ScoredPart:
         scored: list[tuple[int, float]] = []
-        for own, vectors in zip(places, self._encoder.encode_documents(documents), strict=True):
-            queries = [self._queries[pairs[place][0]] for place in own]
+        for document_positions, vectors in zip(positions, self._encoder.encode_documents(documents), strict=True):
+            queries = [self._queries[pairs[position][0]] for position in document_positions]
             scores = self._encoder.max_sim(queries, vectors, np.array([len(vectors)]))
-            scored += zip(own, scores[:, 0].tolist(), strict=True)
+            scored += zip(document_positions, scores[:, 0].tolist(), strict=True)
         return scored
 
     def _encode_queries(self, queries: Collection[str]) -> None:

@@ -64,9 +64,9 @@ class _Row:
         """Query tokens."""
         return sum(len(query) for _, query in self.queries)
 
-    def holds(self, wanted: Collection[int]) -> bool:
-        """Whether one of its pairs is wanted."""
-        return any(position in wanted for position, _ in self.queries)
+    def holds(self, positions: Collection[int]) -> bool:
+        """Whether one of its pairs is at one of the positions."""
+        return any(position in positions for position, _ in self.queries)
 
 
 class PackedLikelihood:
@@ -86,17 +86,17 @@ class PackedLikelihood:
         """Float32 log-likelihoods in the order of the pairs."""
         return score_all(self, pairs)
 
-    def score_in_parts(self, pairs: Sequence[Pair], wanted: Collection[int]) -> Iterator[ScoredPart]:
+    def score_in_parts(self, pairs: Sequence[Pair], positions: Collection[int]) -> Iterator[ScoredPart]:
         """Positions and log-likelihoods of one batch of rows after the other."""
         rows = _rows(pairs, self._model.encode(pairs))
         budget = self._batch_tokens or default_batch_tokens(self._model.network.device)
-        most = MAX_LOGITS // self._model.network.config.get_text_config().vocab_size
+        max_targets = MAX_LOGITS // self._model.network.config.get_text_config().vocab_size
         planned = [
             part
             for batch in token_budget_batches([row.width for row in rows], budget)
-            for part in _with_few_targets([rows[number] for number in batch], most)
+            for part in _with_few_targets([rows[number] for number in batch], max_targets)
         ]
-        batches = [batch for batch in planned if any(row.holds(wanted) for row in batch)]
+        batches = [batch for batch in planned if any(row.holds(positions) for row in batch)]
         with evaluating(self._model.network):
             yield from map_batches(self._score, batches, planned=len(planned))
 
@@ -106,13 +106,13 @@ class PackedLikelihood:
         inputs = _inputs(rows, len(self._model.prefix_ids), pad_id(self._model.tokenizer))
         log_probs = self._read(*inputs, *self._prefix).tolist() if any(row.targets for row in rows) else []
         start = 0
-        found = []
+        scores = []
         for row in rows:
             for position, query in row.queries:
                 total = sum(log_probs[start : start + len(query)])
                 start += len(query)
-                found.append((position, total / max(len(query), 1) if self._model.reduction == "mean" else total))
-        return found
+                scores.append((position, total / max(len(query), 1) if self._model.reduction == "mean" else total))
+        return scores
 
 
 def packed(
@@ -154,18 +154,18 @@ def _forms(
         from inpars.engines.openvino_network import OpenVinoFunction
 
         example = dict(enumerate(inputs(COMPARED, prefix_ids[:2], in_float32=True)))
-        named = {f"input {place}": tensor for place, tensor in example.items()}
+        named = {f"input {number}": tensor for number, tensor in example.items()}
         return OpenVinoFunction(network, PackedRows, named, subject, int8=name == "openvino-int8", dtype=dtype)
 
     def agrees(form: PackedRows | OpenVinoFunction, name: EngineName) -> bool:
         prefix = prefix_ids[:COMPARED_PREFIX]
         expected = rows(*inputs(COMPARED, prefix, in_float32=False))
-        found = form(*inputs(COMPARED, prefix, in_float32=True))
-        return bool((found - expected).square().mean().sqrt() <= TOLERANCE[name] * expected.std())
+        log_probs = form(*inputs(COMPARED, prefix, in_float32=True))
+        return bool((log_probs - expected).square().mean().sqrt() <= TOLERANCE[name] * expected.std())
 
     def seconds(read: Read, *, in_float32: bool) -> float:
-        given = inputs(TIMED, prefix_ids, in_float32=in_float32)
-        return processor_seconds(lambda: read(*given), times=1)
+        example = inputs(TIMED, prefix_ids, in_float32=in_float32)
+        return processor_seconds(lambda: read(*example), times=1)
 
     return Forms(
         make,
@@ -181,7 +181,7 @@ def _agrees_with_network(rows: PackedRows, network: Any) -> bool:  # noqa: ANN40
     size = network.config.get_text_config().vocab_size
     prefix, some = _spread(size, COMPARED_PREFIX), _probe(size, *COMPARED)
     try:
-        found = rows(*_inputs(some, len(prefix), pad=0), *_prefix_states(network, prefix))
+        log_probs = rows(*_inputs(some, len(prefix), pad=0), *_prefix_states(network, prefix))
         expected = [
             network(input_ids=torch.tensor([[*prefix, *row.document, *query]]))
             .logits[0, -len(query) - 1 : -1]
@@ -192,7 +192,7 @@ def _agrees_with_network(rows: PackedRows, network: Any) -> bool:  # noqa: ANN40
         ]
     except UNFIT:
         return False
-    difference = (found - torch.cat(expected)).square().mean().sqrt()
+    difference = (log_probs - torch.cat(expected)).square().mean().sqrt()
     return bool(difference <= PACKED_TOLERANCE * torch.cat(expected).std() + 1e-4)
 
 
@@ -208,20 +208,20 @@ def _probe(size: int, documents: Sequence[int], queries: Sequence[int]) -> list[
 
 
 def _spread(size: int, length: int, start: int = 0) -> list[int]:
-    return [(start * 104729 + place * 7919) % (size - 1) + 1 for place in range(length)]
+    return [(start * 104729 + index * 7919) % (size - 1) + 1 for index in range(length)]
 
 
 def _prefix_states(network: Any, prefix: Sequence[int], *, in_float32: bool = False) -> list[Tensor]:  # noqa: ANN401
     """Keys and values of all layers in turn, (key heads, tokens, width); none where there is no prefix."""
-    found = [part for layer in read_keys_and_values(network, prefix) for part in layer] if prefix else []
-    return [part.float() for part in found] if in_float32 else found
+    states = [part for layer in read_keys_and_values(network, prefix) for part in layer] if prefix else []
+    return [part.float() for part in states] if in_float32 else states
 
 
-def _with_few_targets(rows: Sequence[_Row], most: int) -> Iterator[list[_Row]]:
+def _with_few_targets(rows: Sequence[_Row], max_targets: int) -> Iterator[list[_Row]]:
     """The rows in parts with at most so many query tokens, or of one row."""
     part: list[_Row] = []
     for row in rows:
-        if part and sum(each.targets for each in (*part, row)) > most:
+        if part and sum(each.targets for each in (*part, row)) > max_targets:
             yield part
             part = []
         part.append(row)
@@ -248,18 +248,18 @@ def _inputs(rows: Sequence[_Row], prefix_tokens: int, pad: int) -> tuple[Tensor,
     ids = torch.full((len(rows), width), pad)
     positions = torch.zeros_like(ids)
     part = torch.full_like(ids, -1)  # 0 the document, 1 and more its queries, -1 padding
-    places: list[tuple[int, int]] = []  # of the token before each query token
+    predicting: list[tuple[int, int]] = []  # of the token before each query token
     targets: list[int] = []
     for number, row in enumerate(rows):
         start = document = len(row.document)
         ids[number, :start], part[number, :start] = torch.tensor(row.document), 0
         positions[number, :start] = torch.arange(start)
-        for which, (_, query) in enumerate(row.queries, start=1):
-            own = slice(start, start + len(query))
-            ids[number, own], part[number, own] = torch.tensor(query, dtype=ids.dtype), which
-            positions[number, own] = torch.arange(document, document + len(query))
+        for query_number, (_, query) in enumerate(row.queries, start=1):
+            columns = slice(start, start + len(query))
+            ids[number, columns], part[number, columns] = torch.tensor(query, dtype=ids.dtype), query_number
+            positions[number, columns] = torch.arange(document, document + len(query))
             before = [document - 1, *range(start, start + len(query) - 1)][: len(query)]
-            places += [(number, column) for column in before]
+            predicting += [(number, position) for position in before]
             targets += query
             start += len(query)
     together = ((part[:, :, None] == part[:, None, :]) | (part[:, None, :] == 0)).tril()
@@ -269,6 +269,6 @@ def _inputs(rows: Sequence[_Row], prefix_tokens: int, pad: int) -> tuple[Tensor,
         ids,
         positions + prefix_tokens,
         added,
-        torch.tensor(places, dtype=torch.long).view(-1, 2).T,
+        torch.tensor(predicting, dtype=torch.long).view(-1, 2).T,
         torch.tensor(targets, dtype=torch.long),
     )

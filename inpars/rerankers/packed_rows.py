@@ -34,19 +34,19 @@ class PackedRows(nn.Module):
         self._network, self._readers, self._lock = network, 0, Lock()
 
     def forward(
-        self, ids: Tensor, positions: Tensor, seen: Tensor, places: Tensor, targets: Tensor, *prefix: Tensor
+        self, ids: Tensor, positions: Tensor, mask: Tensor, predicting: Tensor, targets: Tensor, *prefix: Tensor
     ) -> Tensor:
-        """Log-probabilities of the targets, (targets,), each foretold by the token at its place.
+        """Log-probabilities of the targets, (targets,), each predicted by the token before it.
 
-        `ids` and `positions` are (rows, tokens); `seen` (rows, 1, tokens, prefix + tokens) is added to scores; `places`
-        (2, targets) are rows and columns; `prefix` are keys and values of all layers in turn.
+        `ids` and `positions` are (rows, tokens); `mask` (rows, 1, tokens, prefix + tokens) is added to scores;
+        `predicting` (2, targets) are rows and columns; `prefix` are keys and values of all layers in turn.
         """
-        _read.prefix, _read.seen, _read.places = list(zip(prefix[::2], prefix[1::2], strict=True)), seen, places
+        _read.prefix, _read.mask, _read.predicting = list(zip(prefix[::2], prefix[1::2], strict=True)), mask, predicting
         with self._exchanged():
             logits = upcast_to_float32(self._network(input_ids=ids, position_ids=positions, use_cache=False).logits[0])
         shifted = logits - logits.amax(1, keepdim=True)  # (targets, vocabulary)
-        found: Tensor = shifted.gather(1, targets[:, None])[:, 0] - shifted.exp().sum(1).log()
-        return found
+        log_probs: Tensor = shifted.gather(1, targets[:, None])[:, 0] - shifted.exp().sum(1).log()
+        return log_probs
 
     @contextmanager
     def _exchanged(self) -> Iterator[None]:
@@ -74,9 +74,9 @@ class _HeadAtPlaces(nn.Module):
         self._head = head
 
     def forward(self, hidden: Tensor) -> Tensor:
-        rows, columns = _read.places
-        found: Tensor = self._head(hidden[rows, columns])[None]
-        return found
+        rows, columns = _read.predicting
+        logits: Tensor = self._head(hidden[rows, columns])[None]
+        return logits
 
 
 def can_pack_rows(network: Any) -> bool:  # noqa: ANN401
@@ -109,10 +109,10 @@ def _attention(
         value = torch.cat([values[None].expand(rows, -1, -1, -1), value], dim=2)
     group = heads // kinds
     grouped = query.reshape(rows, kinds, group * tokens, width)
-    mask = _read.seen.to(query.dtype).repeat(1, 1, group, 1)
+    mask = _read.mask.to(query.dtype).repeat(1, 1, group, 1)
     scale = width**-0.5 if scaling is None else scaling
-    found = nn.functional.scaled_dot_product_attention(grouped, key, value, attn_mask=mask, scale=scale)
-    return found.reshape(rows, heads, tokens, -1).transpose(1, 2), None
+    output = nn.functional.scaled_dot_product_attention(grouped, key, value, attn_mask=mask, scale=scale)
+    return output.reshape(rows, heads, tokens, -1).transpose(1, 2), None
 
 
 AttentionInterface.register(ATTENTION_NAME, _attention)

@@ -87,23 +87,23 @@ class ModelScorer:
         """Float32 margins in the order of the pairs."""
         return score_all(self, pairs)
 
-    def score_in_parts(self, pairs: Sequence[Pair], wanted: Collection[int]) -> Iterator[ScoredPart]:
-        """Positions and margins of one batch after the other; batches with nothing `wanted` are left out."""
+    def score_in_parts(self, pairs: Sequence[Pair], positions: Collection[int]) -> Iterator[ScoredPart]:
+        """Positions and margins, batch by batch; batches outside `positions` are skipped."""
         encoded = self._model.encode(pairs)
         device = next(self._model.network.parameters()).device
         budget = self._batch_tokens or default_batch_tokens(device)
         planned = list(token_budget_batches([len(pair) for pair in encoded], budget))
-        batches = [rows for rows in planned if any(row in wanted for row in rows)]
+        batches = [rows for rows in planned if any(row in positions for row in rows)]
 
         def margins(rows: Sequence[int]) -> list[float]:
             with torch.inference_mode():
                 batch = collate([encoded[row] for row in rows], pad_id(self._model.tokenizer), device)
-                found: list[float] = self._margins(batch).tolist()
-            return found
+                batch_margins: list[float] = self._margins(batch).tolist()
+            return batch_margins
 
         with evaluating(self._model.network):
-            found = map_batches(margins, batches, wanted=self._side_by_side, planned=len(planned))
-            for rows, values in zip(batches, found, strict=True):
+            batch_margins = map_batches(margins, batches, wanted=self._side_by_side, planned=len(planned))
+            for rows, values in zip(batches, batch_margins, strict=True):
                 yield list(zip(rows, values, strict=True))
 
 

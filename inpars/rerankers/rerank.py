@@ -44,54 +44,60 @@ def score_run(
     *,
     depth: int = DEFAULT_DEPTH,
     done: Collection[tuple[str, str]] = (),
-    own: Collection[str] | None = None,
+    query_ids: Collection[str] | None = None,
     pairs_per_batch: int = PAIRS_PER_BATCH,
     seconds_per_part: float = SECONDS_PER_PART,
     progress: Progress = SILENT,
 ) -> Iterator[list[ScoredDocument]]:
     """Scores of the first `depth` documents of every query, batch by batch in a fixed order, a batch in timed parts.
 
-    `done` are the (query_id, doc_id) already scored by an earlier run. Of a shard only the `own` queries are wanted;
-    their batches are those of all queries, so that the scores are the same. A scorer that reads a document once for all
-    its queries gets a document's pairs one after the other, of its own queries alone. Raises StaleInputError for ids
-    that the queries or the corpus lack.
+    `done` are the (query_id, doc_id) already scored by an earlier run. `query_ids` are the queries of a shard; batches
+    are planned over all queries, so that scores do not depend on shards. A scorer that reads each document once for all
+    its queries gets a document's pairs together, of the shard's queries only. Raises StaleInputError for ids that the
+    queries or the corpus lack.
     """
-    wanted = pairs_to_score(run, depth)
+    planned = pairs_to_score(run, depth)
     if getattr(scorer, "reads_documents_once", False):
-        wanted = [pair for pair in wanted if own is None or pair[0] in own]
-        first = {doc_id: place for place, (_, doc_id) in reversed(list(enumerate(wanted)))}
-        wanted.sort(key=lambda pair: first[pair[1]])
-    check_ids(wanted, queries, texts)
-    mine = sum(own is None or query_id in own for query_id, _ in wanted)
-    for batch, left in progress.track(
-        _batches_left(wanted, done, own, pairs_per_batch, whole=hasattr(scorer, "score_in_parts")),
-        total=mine,
+        planned = [pair for pair in planned if query_ids is None or pair[0] in query_ids]
+        first = {doc_id: position for position, (_, doc_id) in reversed(list(enumerate(planned)))}
+        planned.sort(key=lambda pair: first[pair[1]])
+    check_ids(planned, queries, texts)
+    total = sum(query_ids is None or query_id in query_ids for query_id, _ in planned)
+    for batch, remaining in progress.track(
+        _batches_left(planned, done, query_ids, pairs_per_batch, whole=hasattr(scorer, "score_in_parts")),
+        total=total,
         description="rerank",
         unit="pairs",
         done=len(done),
     ):
-        found = texts.texts(doc_id for _, doc_id in batch)
-        pairs = [(queries[query_id], text) for (query_id, _), text in zip(batch, found, strict=True)]
-        for part in _timed(score_in_parts(scorer, pairs, left), seconds_per_part):
-            scored = [ScoredDocument(*batch[place], score) for place, score in sorted(part) if place in left]
+        documents = texts.texts(doc_id for _, doc_id in batch)
+        pairs = [(queries[query_id], text) for (query_id, _), text in zip(batch, documents, strict=True)]
+        for part in _timed(score_in_parts(scorer, pairs, remaining), seconds_per_part):
+            scored = [
+                ScoredDocument(*batch[position], score) for position, score in sorted(part) if position in remaining
+            ]
             yield scored
             progress.advance(len(scored))
 
 
 def _batches_left(
-    wanted: Sequence[tuple[str, str]],
+    pairs: Sequence[tuple[str, str]],
     done: Collection[tuple[str, str]],
-    own: Collection[str] | None,
+    query_ids: Collection[str] | None,
     pairs_per_batch: int,
     *,
     whole: bool,
 ) -> Iterator[tuple[Sequence[tuple[str, str]], set[int]]]:
     """The batches that hold something to do, and which of their pairs that is; without what is done unless `whole`."""
-    for planned in slices(wanted, pairs_per_batch):
+    for planned in slices(pairs, pairs_per_batch):
         batch = planned if whole else [pair for pair in planned if pair not in done]
-        left = {place for place, pair in enumerate(batch) if pair not in done and (own is None or pair[0] in own)}
-        if left:
-            yield batch, left
+        remaining = {
+            position
+            for position, pair in enumerate(batch)
+            if pair not in done and (query_ids is None or pair[0] in query_ids)
+        }
+        if remaining:
+            yield batch, remaining
 
 
 def _timed(parts: Iterable[ScoredPart], seconds: float) -> Iterator[list[tuple[int, float]]]:
@@ -152,8 +158,8 @@ def _reordered(
             f"query {query_id!r}: document {missing[0]!r} is in the top {depth} of the run but has no reranker score; "
             "the scores belong to another run or depth, rerank again"
         )
-    kept = {doc_id: margins[doc_id] for doc_id in top}
-    return dict(rank(kept)) | _beneath(tail, min(kept.values(), default=0.0))
+    reranked = {doc_id: margins[doc_id] for doc_id in top}
+    return dict(rank(reranked)) | _beneath(tail, min(reranked.values(), default=0.0))
 
 
 def _beneath(doc_ids: Sequence[str], ceiling: float) -> dict[str, float]:
@@ -169,8 +175,8 @@ def check_ids(pairs: Sequence[tuple[str, str]], queries: Mapping[str, str], text
     unknown_queries = [query_id for query_id in query_ids if query_id not in queries]
     unknown = [doc_id for doc_id in dict.fromkeys(doc_id for _, doc_id in pairs) if doc_id not in texts]
     problems = [
-        f"{len(ids)} {what} of the run are not in the {where} ({', '.join(map(repr, ids[:3]))})"
-        for ids, what, where in ((unknown_queries, "queries", "queries given"), (unknown, "documents", "corpus"))
+        f"{len(ids)} {noun} of the run are not in the {where} ({', '.join(map(repr, ids[:3]))})"
+        for ids, noun, where in ((unknown_queries, "queries", "queries given"), (unknown, "documents", "corpus"))
         if ids
     ]
     if problems:

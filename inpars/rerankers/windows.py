@@ -43,9 +43,9 @@ class NearestWindowScorer:
         """One score a pair, in their order."""
         return score_all(self, pairs)
 
-    def score_in_parts(self, pairs: Sequence[Pair], wanted: Collection[int]) -> Iterator[ScoredPart]:
+    def score_in_parts(self, pairs: Sequence[Pair], positions: Collection[int]) -> Iterator[ScoredPart]:
         """Positions and scores as the other scorer gives them."""
-        yield from score_in_parts(self._scorer, self._nearest(pairs), wanted)
+        yield from score_in_parts(self._scorer, self._nearest(pairs), positions)
 
     def _nearest(self, pairs: Sequence[Pair]) -> list[Pair]:
         """Each query with the nearest window of its document."""
@@ -54,11 +54,11 @@ class NearestWindowScorer:
         parts = dict(zip(documents, self._encoder.windows_of(whole), strict=True))
         texts = [text for part in parts.values() if len(part) > 1 for text in part]
         vectors = dict(zip(texts, self._encoder.encode_documents(texts), strict=True))
-        asked = dict(zip(queries, self._encoder.encode_queries(queries), strict=True)) if texts else {}
+        query_vectors = dict(zip(queries, self._encoder.encode_queries(queries), strict=True)) if texts else {}
 
         def nearest(query: str, document: str) -> str:
             part = parts[document]
-            return max(part, key=lambda text: float(vectors[text] @ asked[query])) if len(part) > 1 else part[0]
+            return max(part, key=lambda text: float(vectors[text] @ query_vectors[query])) if len(part) > 1 else part[0]
 
         return [(query, nearest(query, document)) for query, document in pairs]
 
@@ -86,23 +86,23 @@ class WindowedScorer:
         """One score a pair, in their order."""
         return score_all(self, pairs)
 
-    def score_in_parts(self, pairs: Sequence[Pair], wanted: Collection[int]) -> Iterator[ScoredPart]:
+    def score_in_parts(self, pairs: Sequence[Pair], positions: Collection[int]) -> Iterator[ScoredPart]:
         """Positions and scores of the pairs whose windows have all been scored."""
         documents = list(dict.fromkeys(document for _, document in pairs))
         parts = dict(zip(documents, self._split(documents), strict=True))
-        asked = [(query, part) for query, document in pairs for part in parts[document]]
+        window_pairs = [(query, part) for query, document in pairs for part in parts[document]]
         owners = [position for position, (_, document) in enumerate(pairs) for _ in parts[document]]
-        left, scores = Counter(owners), dict[int, dict[int, float]]()
+        windows_per_pair, scores = Counter(owners), dict[int, dict[int, float]]()
         combine = COMBINE[self._windows]
-        windows = {window for window, owner in enumerate(owners) if owner in wanted}
-        for part in score_in_parts(self._scorer, asked, windows):
+        windows = {window for window, owner in enumerate(owners) if owner in positions}
+        for part in score_in_parts(self._scorer, window_pairs, windows):
             whole: list[tuple[int, float]] = []
             for window, score in part:
                 owner = owners[window]
-                own = scores.setdefault(owner, {})
-                own[window] = score
-                if len(own) == left[owner]:
-                    whole.append((owner, combine([own[place] for place in sorted(own)])))
+                window_scores = scores.setdefault(owner, {})
+                window_scores[window] = score
+                if len(window_scores) == windows_per_pair[owner]:
+                    whole.append((owner, combine([window_scores[index] for index in sorted(window_scores)])))
             yield whole
 
     def _split(self, documents: Sequence[str]) -> list[list[str]]:
@@ -111,10 +111,10 @@ class WindowedScorer:
         return [
             [
                 document[start:end]
-                for start, end in itertools.islice(window_spans(places, self._tokens, self._stride), limit)
+                for start, end in itertools.islice(window_spans(offsets, self._tokens, self._stride), limit)
             ]
             or [document]
-            for document, places in zip(documents, token_offsets(self._tokenizer, documents), strict=True)
+            for document, offsets in zip(documents, token_offsets(self._tokenizer, documents), strict=True)
         ]
 
 

@@ -93,5 +93,5 @@ def _around_document(prompt: Any) -> tuple[str, str]:  # noqa: ANN401 - as it st
 def load(checkpoint: Checkpoint) -> CausalYesNo:
     """The checkpoint as this kind; those saved before the prompt was stored were asked like this."""
     network, tokenizer = models.load_causal_lm(checkpoint.model, **checkpoint.where)
-    answers, asked = checkpoint.answers(tokenizer, TRAINING_TOKENS), checkpoint.saved.get("prompt", PROMPT)
-    return CausalYesNo(network, tokenizer, answers, checkpoint.limit or MAX_LENGTH, asked)
+    answers, prompt = checkpoint.answers(tokenizer, TRAINING_TOKENS), checkpoint.saved.get("prompt", PROMPT)
+    return CausalYesNo(network, tokenizer, answers, checkpoint.limit or MAX_LENGTH, prompt)

@@ -44,32 +44,32 @@ def cut_inside_tie(hits: Hits, k: int) -> list[int]:
 
 def ids_in_order(hits: Hits, names: Sequence[str], k: int) -> list[list[str]]:
     """The ids of the k best of each query, equal scores in ascending order of ids; `names` are those of all hits."""
-    given, found = iter(names), []
+    remaining, ids = iter(names), []
     for scores, count in zip((-hits.scores).tolist(), hits.counts.tolist(), strict=True):
-        best = sorted(zip(scores[:count], given, strict=False))[:k]
-        found.append([name for _, name in best])
-    return found
+        best = sorted(zip(scores[:count], remaining, strict=False))[:k]
+        ids.append([name for _, name in best])
+    return ids
 
 
 def unequal_scores(hits: Hits) -> npt.NDArray[np.float64]:
-    """Anserini's scores: rounded to four decimals, each further one of a tie a little lower, in single precision.
+    """Anserini's tie-breaking: scores are rounded to four decimals, each later tied one lowered a little (float32).
 
     Where that precision leaves two of them equal, the later one is the next smaller double, so that scores alone give
     the order; as single precision numbers they are Anserini's to the last bit.
     """
     scores = np.where(hits.filled, hits.scores, np.float32(0)).astype(np.float64)
     rounded = (np.floor(scores * _DECIMALS + 0.5) / _DECIMALS).astype(np.float32)
-    place_in_tie = np.zeros(len(rounded), dtype=np.float32)
-    for place in range(1, rounded.shape[1]):
-        apart = rounded[:, place - 1] - rounded[:, place] > _TIE
-        place_in_tie = np.where(apart, np.float32(0), place_in_tie + np.float32(1))
-        rounded[:, place] -= _STEP * place_in_tie
+    rank_in_tie = np.zeros(len(rounded), dtype=np.float32)
+    for column in range(1, rounded.shape[1]):
+        apart = rounded[:, column - 1] - rounded[:, column] > _TIE
+        rank_in_tie = np.where(apart, np.float32(0), rank_in_tie + np.float32(1))
+        rounded[:, column] -= _STEP * rank_in_tie
     return decreasing(rounded)
 
 
 def decreasing(scores: Scores) -> npt.NDArray[np.float64]:
     """The scores of rows, none equal to the one before it in its row: the next smaller number in its place."""
     lowered = scores.astype(np.float64)
-    for place in range(1, lowered.shape[1]):
-        lowered[:, place] = np.minimum(lowered[:, place], np.nextafter(lowered[:, place - 1], -np.inf))
+    for column in range(1, lowered.shape[1]):
+        lowered[:, column] = np.minimum(lowered[:, column], np.nextafter(lowered[:, column - 1], -np.inf))
     return lowered

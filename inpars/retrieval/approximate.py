@@ -60,7 +60,7 @@ class Structure:
         bits = np.packbits(allowed, bitorder="little")
         selector = faiss.IDSelectorBitmap(bits)
         _, rows = self._index.search(np.ascontiguousarray(queries), k, params=self._settings(selector, k))
-        return [found[found >= 0] for found in rows]
+        return [neighbours[neighbours >= 0] for neighbours in rows]
 
     def _settings(self, selector: Any, k: int) -> Any:  # noqa: ANN401 - faiss has no types
         if self._kind == "hnsw":

@@ -75,9 +75,9 @@ class BM25Index:
         batches = list(slices(queries, QUERIES_PER_BATCH))
         track = progress.track(batches, total=len(queries), description="search BM25", unit="queries")
         with closing(Pool(threads)) as pool:
-            found = self._hits(batches, k + k // 4 + SPARE, pool)
+            hits = self._hits(batches, k + k // 4 + SPARE, pool)
             for batch in track:
-                run |= self._as_run(batch, next(found), k, threads)
+                run |= self._as_run(batch, next(hits), k, threads)
                 progress.advance(len(batch))
         return run
 
@@ -102,7 +102,7 @@ class BM25Index:
         slow = self._search_in_order([queries[row] for row in cut_inside_tie(hits, k)], k, threads)
         ids = ids_in_order(hits, self._lucene.doc_ids[hits.documents[hits.filled]], k)
         rows = zip(queries, ids, unequal_scores(hits).tolist(), strict=True)
-        return {query.query_id: dict(zip(found, scores, strict=False)) for query, found, scores in rows} | slow
+        return {query.query_id: dict(zip(doc_ids, scores, strict=False)) for query, doc_ids, scores in rows} | slow
 
     def _search_in_order(self, queries: Sequence[Query], k: int, threads: int) -> Run:
         """Anserini's own search, which lets Lucene order equal scores by id; several times slower."""
@@ -111,10 +111,10 @@ class BM25Index:
             texts.add(query.text)
             ids.add(query.query_id)
         try:
-            found = self._searcher.batch_search(texts, ids, k, threads) if queries else {}
+            hits = self._searcher.batch_search(texts, ids, k, threads) if queries else {}
         except Exception as error:
             raise _failed("BM25 search failed", error) from error
-        return {query.query_id: _scores(found.get(query.query_id)) for query in queries}
+        return {query.query_id: _scores(hits.get(query.query_id)) for query in queries}
 
     def close(self) -> None:
         """Let the index go."""
@@ -163,10 +163,10 @@ def _build(corpus: Documents, folder: Path, language: str, threads: int, progres
             )
         except Exception as error:
             raise _failed("BM25 indexing failed", error) from error
-        if (found := _document_count(working)) < texts:  # Anserini logs a full disk and goes on
+        if (indexed := _document_count(working)) < texts:  # Anserini logs a full disk and goes on
             raise BackendError(
-                f"BM25: {found} of {texts} documents could be indexed; see that the disk of {folder.parent} has room, "
-                "and run the same command again"
+                f"BM25: only {indexed} of {texts} documents were indexed; free disk space in {folder.parent} and run "
+                "the same command again"
             )
         shutil.rmtree(texts_folder)
 
@@ -194,10 +194,10 @@ def _write_shards(corpus: Documents, folder: Path, shards: int, progress: Progre
 def _languages() -> list[str]:
     """The languages Anserini has an analyser for."""
     keys = java_class("io.anserini.analysis.AnalyzerMap").analyzerMap.keySet().iterator()
-    found = [DEFAULT_LANGUAGE]
+    languages = [DEFAULT_LANGUAGE]
     while keys.hasNext():
-        found.append(str(keys.next()))
-    return found
+        languages.append(str(keys.next()))
+    return languages
 
 
 def _document_count(index: Path) -> int:
@@ -218,10 +218,10 @@ def _indexed(document: Document) -> dict[str, str]:
 
 
 def _scores(hits: Any) -> dict[str, float]:  # noqa: ANN401 - Java objects
-    found = [(hit.docid, hit.score) for hit in hits or ()]
-    scores = decreasing(np.array([[score for _, score in found]], dtype=np.float32))[0].tolist()
-    return {doc_id: score for (doc_id, _), score in zip(found, scores, strict=True)}
+    pairs = [(hit.docid, hit.score) for hit in hits or ()]
+    scores = decreasing(np.array([[score for _, score in pairs]], dtype=np.float32))[0].tolist()
+    return {doc_id: score for (doc_id, _), score in zip(pairs, scores, strict=True)}
 
 
-def _failed(what: str, error: Exception) -> BackendError:
-    return BackendError(f"{what}: {java_error(error)}")
+def _failed(step: str, error: Exception) -> BackendError:
+    return BackendError(f"{step}: {java_error(error)}")

@@ -55,10 +55,10 @@ class ShardFolder:
     def doc_ids(self, count: int) -> list[str] | None:
         """The ids beside the files; None where they are not there yet, or torn."""
         try:
-            found = parse_json((self.folder / IDS).read_bytes())
+            ids = parse_json((self.folder / IDS).read_bytes())
         except (FileNotFoundError, JsonError):
             return None
-        return found if isinstance(found, list) and len(found) == count else None
+        return ids if isinstance(ids, list) and len(ids) == count else None
 
     def fill(
         self,

@@ -69,13 +69,13 @@ class Encoder:
 
         With `window_tokens`, an index has a vector for each window of so many tokens of a document.
         """
-        place = pick_device(device)
-        number_format = pick_dtype(dtype, place)
+        torch_device = pick_device(device)
+        number_format = pick_dtype(dtype, torch_device)
         self.name, self.batch_size, self.window_tokens = model, batch_size, window_tokens
         self._lock = Lock()  # its tokenizer cannot be used by two threads
         self._of_thread = local()  # so those that compute side by side have one each
         self._model = models.load_sentence_transformer(
-            model, device=str(place), dtype="float32", trust_remote_code=trust_remote_code
+            model, device=str(torch_device), dtype="float32", trust_remote_code=trust_remote_code
         )
         if max_length is not None:
             check_length(self._model, model, max_length)
@@ -91,7 +91,7 @@ class Encoder:
         self.fingerprint = fingerprint(model, self._model, number_format) + (f"\0{compiled}" if compiled else "")
         # else products in bfloat16 over float32 weights: as fast as bfloat16 weights, and nearer to float32
         own_format = number_format != torch.float32 and not self._side_by_side
-        self._autocast = torch.autocast(place.type, number_format, enabled=own_format)
+        self._autocast = torch.autocast(torch_device.type, number_format, enabled=own_format)
 
     def reading(self, window_tokens: int | None) -> Encoder:
         """The same network for whole documents or for windows of another size; nothing is loaded again."""
@@ -130,7 +130,7 @@ class Encoder:
         if self.window_tokens is None or not documents:
             vectors = self.encode_documents([document.full_text for document in documents], progress)
             return vectors, np.ones(len(documents), dtype=np.int64)
-        found: list[Embeddings] = []
+        embeddings: list[Embeddings] = []
         counts: list[int] = []
         for start in range(0, len(documents), DOCUMENTS_PER_PASS):
             some = documents[start : start + DOCUMENTS_PER_PASS]
@@ -145,9 +145,9 @@ class Encoder:
                 both = np.empty((len(of_known), whole.shape[1]), dtype=np.float32)
                 both[of_known], both[~of_known] = whole[start : start + len(some)][known], vectors
                 vectors = both
-            found.append(vectors)
+            embeddings.append(vectors)
             counts += map(len, parts)
-        return np.concatenate(found), np.array(counts, dtype=np.int64)
+        return np.concatenate(embeddings), np.array(counts, dtype=np.int64)
 
     def save_documents(self, shard: Path, documents: Sequence[Document], progress: Progress = SILENT) -> None:
         """Write the embeddings of an index's documents."""
@@ -168,8 +168,8 @@ class Encoder:
         if not hasattr(self._of_thread, "model"):
             with self._lock:
                 self._of_thread.model = _twin(self._model)
-        found: SentenceTransformer = self._of_thread.model
-        return found
+        model: SentenceTransformer = self._of_thread.model
+        return model
 
     def _encode(self, method: str, texts: Sequence[str], done: Callable[[Sequence[int]], object]) -> Embeddings:
         """Sorted by length, so that a batch is padded little; `done` is called with the positions of each batch."""
@@ -178,21 +178,21 @@ class Encoder:
 
         def embedded(rows: Sequence[int]) -> Embeddings:
             some = [texts[row] for row in rows]
-            told: dict[str, Any] = {
+            settings: dict[str, Any] = {
                 "batch_size": len(rows),
                 "show_progress_bar": False,
                 "convert_to_tensor": True,
             }
             if in_worker_thread():
-                vectors = getattr(self._own_model(), method)(some, **told)
+                vectors = getattr(self._own_model(), method)(some, **settings)
             else:
                 with self._lock, self._autocast:
-                    vectors = getattr(self._model, method)(some, **told)
+                    vectors = getattr(self._model, method)(some, **settings)
             vectors = vectors.float()
             if self._model.similarity_fn_name != "dot":
                 vectors = torch.nn.functional.normalize(vectors, dim=-1)
-            found: Embeddings = vectors.cpu().numpy()
-            return found
+            embeddings: Embeddings = vectors.cpu().numpy()
+            return embeddings
 
         parts: list[Embeddings] = []
         for rows, vectors in zip(batches, map_batches(embedded, batches, wanted=self._side_by_side), strict=True):
@@ -208,11 +208,11 @@ class Encoder:
 def _whole_documents(parts: Sequence[Sequence[str]], progress: Progress) -> Callable[[Sequence[int]], None]:
     """Advances the progress by the documents whose windows are all embedded."""
     owners = [document for document, part in enumerate(parts) for _ in part]
-    left = Counter(owners)
+    remaining = Counter(owners)
 
     def done(rows: Sequence[int]) -> None:
-        left.subtract(owners[row] for row in rows)
-        progress.advance(sum(not left[owner] for owner in {owners[row] for row in rows}))
+        remaining.subtract(owners[row] for row in rows)
+        progress.advance(sum(not remaining[owner] for owner in {owners[row] for row in rows}))
 
     return done
 
@@ -236,9 +236,9 @@ class DenseIndex:
 
     def search(self, queries: Sequence[Query], k: int, *, progress: Progress = SILENT) -> Run:
         """The k nearest documents of each query with their similarity."""
-        return self.search_beside(queries, k, (), progress=progress)[0]
+        return self.search_with_scores(queries, k, (), progress=progress)[0]
 
-    def search_beside(
+    def search_with_scores(
         self, queries: Sequence[Query], k: int, pairs: Iterable[tuple[str, str]], *, progress: Progress = SILENT
     ) -> tuple[Run, dict[tuple[str, str], float]]:
         """As `search`, and the similarity of each (query_id, doc_id) pair, whether it is found or not.
@@ -248,7 +248,7 @@ class DenseIndex:
         if k < 1:
             raise ConfigError(f"k is {k}; it must be at least 1")
         run: Run = {}
-        wanted = by_query(pairs)
+        positives = by_query(pairs)
         similarities: dict[tuple[str, str], float] = {}
         for block in progress.track(
             list(slices(queries, QUERIES_PER_BLOCK)),
@@ -259,7 +259,7 @@ class DenseIndex:
             vectors = torch.from_numpy(self._encoder.encode_queries([query.text for query in block]))
             scores, rows = self._nearest(vectors, k)
             for query, vector in zip(block, vectors, strict=True):
-                for doc_id in wanted.get(query.query_id, ()):
+                for doc_id in positives.get(query.query_id, ()):
                     similarities[query.query_id, doc_id] = float((self._vectors(doc_id) @ vector).max())
             for query, values, positions in zip(block, scores.tolist(), rows.tolist(), strict=True):
                 run[query.query_id] = {self._doc_ids[row]: score for score, row in zip(values, positions, strict=True)}
@@ -272,14 +272,14 @@ class DenseIndex:
             hashes = np.array([hash(name) for name in self._doc_ids], dtype=np.int64)
             self._order = np.argsort(hashes)
             self._hashes = hashes[self._order]
-        place = int(np.searchsorted(self._hashes, hash(doc_id)))
-        while place < len(self._hashes) and self._hashes[place] == hash(doc_id):
-            row = int(self._order[place])
+        index = int(np.searchsorted(self._hashes, hash(doc_id)))
+        while index < len(self._hashes) and self._hashes[index] == hash(doc_id):
+            row = int(self._order[index])
             if self._doc_ids[row] == doc_id:
                 shard, position = divmod(row, DOCUMENTS_PER_SHARD)
                 start, end = _rows_of(self._shards[shard], position)
                 return torch.from_numpy(np.array(_loaded(self._shards[shard], "r")[start:end]))
-            place += 1
+            index += 1
         raise DataFormatError(f"no document {doc_id!r} in the dense index; its ids belong to another corpus")
 
     def _nearest(self, queries: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -287,13 +287,13 @@ class DenseIndex:
         scores, rows = torch.empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.long)
         start = 0
         for shard in self._shards:
-            found = _of_documents(queries @ torch.from_numpy(_loaded(shard, "c")).T, shard)
-            best = found.topk(min(k, found.shape[1]), dim=1)
+            similarities = _of_documents(queries @ torch.from_numpy(_loaded(shard, "c")).T, shard)
+            best = similarities.topk(min(k, similarities.shape[1]), dim=1)
             scores = torch.cat([scores, best.values], dim=1)
             rows = torch.cat([rows, best.indices + start], dim=1)
-            kept = scores.topk(min(k, scores.shape[1]), dim=1)
-            scores, rows = kept.values, rows.gather(1, kept.indices)
-            start += found.shape[1]
+            top = scores.topk(min(k, scores.shape[1]), dim=1)
+            scores, rows = top.values, rows.gather(1, top.indices)
+            start += similarities.shape[1]
         return scores, rows
 
 
@@ -341,11 +341,11 @@ def save_embeddings(
 def _loaded(path: Path, mode: Literal["c", "r"] | None = None) -> npt.NDArray[Any]:
     """An array's file. Raises DataFormatError where it is torn."""
     try:
-        found: npt.NDArray[Any] = np.load(path, mmap_mode=mode)
+        array: npt.NDArray[Any] = np.load(path, mmap_mode=mode)
     except (ValueError, EOFError) as error:
         problem = f"damaged ({error}); remove {path.parent} and run the same command again"
         raise DataFormatError(problem, path=path) from None
-    return found
+    return array
 
 
 def _counts_path(shard: Path) -> Path:
@@ -353,15 +353,15 @@ def _counts_path(shard: Path) -> Path:
     return shard.with_suffix(".counts.npy")
 
 
-def _of_documents(found: torch.Tensor, shard: Path) -> torch.Tensor:
+def _of_documents(similarities: torch.Tensor, shard: Path) -> torch.Tensor:
     """From the similarities of a shard's rows, (queries, rows), those of its documents, (queries, documents)."""
     path = _counts_path(shard)
     if not path.exists():
-        return found
+        return similarities
     counts = torch.from_numpy(_loaded(path))
-    owners = torch.repeat_interleave(torch.arange(len(counts)), counts).expand(len(found), -1)
-    best = torch.full((len(found), len(counts)), -torch.inf)
-    return best.scatter_reduce(1, owners, found, "amax")
+    owners = torch.repeat_interleave(torch.arange(len(counts)), counts).expand(len(similarities), -1)
+    best = torch.full((len(similarities), len(counts)), -torch.inf)
+    return best.scatter_reduce(1, owners, similarities, "amax")
 
 
 def _rows_of(shard: Path, position: int) -> tuple[int, int]:

@@ -134,10 +134,10 @@ def writing(folder: Path) -> Iterator[None]:
 def stale_files(folder: Path, state: IndexState | None) -> list[Path]:
     """Files and folders that no state names: left behind by killed writers, or replaced."""
     entries = state.segments if state else ()
-    kept = {folder / SEGMENTS / entry.name for entry in entries}
-    kept |= {folder / DELETIONS / entry.deleted for entry in entries if entry.deleted}
-    found = [path for part in (SEGMENTS, DELETIONS) for path in sorted((folder / part).glob("*"))]
-    return [path for path in found if path not in kept] + list(folder.glob(f".{STATE}.*.tmp"))
+    current = {folder / SEGMENTS / entry.name for entry in entries}
+    current |= {folder / DELETIONS / entry.deleted for entry in entries if entry.deleted}
+    existing = [path for part in (SEGMENTS, DELETIONS) for path in sorted((folder / part).glob("*"))]
+    return [path for path in existing if path not in current] + list(folder.glob(f".{STATE}.*.tmp"))
 
 
 def remove_stale(folder: Path, state: IndexState | None, *, keep: str | None = None) -> None:

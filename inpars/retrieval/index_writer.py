@@ -160,11 +160,11 @@ def add_documents(
             gone.clear()
             unchanged = 0
             for document in documents:
-                place = index.find(document.doc_id)
-                if place is not None and index.segments[place[0]].document(place[1]) == document:
+                location = index.find(document.doc_id)
+                if location is not None and index.segments[location[0]].document(location[1]) == document:
                     unchanged += 1
                     continue
-                if place is not None:
+                if location is not None:
                     gone.append(document.doc_id)
                 yield document
 
@@ -174,8 +174,8 @@ def add_documents(
         if sync:
             gone += [document.doc_id for document in index if document.doc_id not in documents]
         if entry or gone:
-            kept = _without(folder, index, gone)
-            commit(folder, index.state.after(*kept, *([entry] if entry else [])))
+            remaining = _without(folder, index, gone)
+            commit(folder, index.state.after(*remaining, *([entry] if entry else [])))
         merge_small(folder, progress)
         added = (entry.documents if entry else 0) - replaced
         return Change(added, replaced, unchanged, len(gone) - replaced)
@@ -186,12 +186,12 @@ def delete_documents(folder: Path, doc_ids: Iterable[str], *, progress: Progress
     read_state(folder)
     with writing(folder):
         index = VectorIndex(folder)
-        wanted = list(dict.fromkeys(doc_ids))
-        gone = [doc_id for doc_id in wanted if doc_id in index]
+        unique_ids = list(dict.fromkeys(doc_ids))
+        gone = [doc_id for doc_id in unique_ids if doc_id in index]
         if gone:
             commit(folder, index.state.after(*_without(folder, index, gone)))
             merge_small(folder, progress)
-        return Change(unchanged=len(wanted) - len(gone), deleted=len(gone))
+        return Change(unchanged=len(unique_ids) - len(gone), deleted=len(gone))
 
 
 def weights_of(encoder: Fingerprinted) -> str:
@@ -215,8 +215,8 @@ def _weights_of(views: Views) -> dict[str, str]:
 def check_views(state: IndexState, views: Views) -> None:
     """Raise StaleInputError unless the index has the embeddings of these views."""
     if dict(state.views) != _weights_of(views):
-        own = ", ".join(sorted(state.views)) or "none"
-        raise StaleInputError(f"the index was made with other models or windows (views: {own}); build it again")
+        names = ", ".join(sorted(state.views)) or "none"
+        raise StaleInputError(f"the index was made with other models or windows (views: {names}); build it again")
 
 
 def merge_small(folder: Path, progress: Progress = SILENT) -> None:
@@ -236,8 +236,8 @@ def merge_small(folder: Path, progress: Progress = SILENT) -> None:
     if chosen:
         progress.note(f"index: {len(chosen)} of {len(rows)} parts are merged")
         entry = _merged(folder, index, chosen)
-        kept = [entry for number, entry in enumerate(index.state.segments) if number not in chosen]
-        commit(folder, index.state.after(*kept, *([entry] if entry else [])))
+        remaining = [entry for number, entry in enumerate(index.state.segments) if number not in chosen]
+        commit(folder, index.state.after(*remaining, *([entry] if entry else [])))
     remove_stale(folder, read_state(folder))
 
 
@@ -280,10 +280,10 @@ def _new_segment(
                 fill(SegmentRows(working.absolute()), blocks, DOCUMENTS_PER_BLOCK, count, progress)
             _encode(working, blocks, count, encoder, progress)
             write_vectors(working, (np.load(block) for block in blocks), count, state.width)
-        for view, own in views.items():
+        for view, view_encoder in views.items():
             if not (working / f"view-{view}.npy").exists():
                 blocks = [working / f"{VIEW_BLOCK}{view}-{number:06}.npy" for number in numbers]
-                _encode(working, blocks, count, own, progress)
+                _encode(working, blocks, count, view_encoder, progress)
                 windows = ((np.load(block), np.load(block.with_suffix(".counts.npy"))) for block in blocks)
                 write_view(working, view, windows)
         for block in [*working.glob("block-*"), *working.glob(f"{VIEW_BLOCK}*")]:
@@ -337,9 +337,9 @@ def _without(folder: Path, index: VectorIndex, doc_ids: Iterable[str]) -> list[S
     dead = [~segment.live for segment in index.segments]
     touched: set[int] = set()
     for doc_id in doc_ids:
-        if (place := index.find(doc_id)) is not None:
-            dead[place[0]][place[1]] = True
-            touched.add(place[0])
+        if (location := index.find(doc_id)) is not None:
+            dead[location[0]][location[1]] = True
+            touched.add(location[0])
     entries = list(index.state.segments)
     for number in sorted(touched):
         name = f"{index.state.generation + 1:06}-{entries[number].name}.npy"

@@ -60,8 +60,8 @@ def java_version(home: Path) -> int | None:
     """The major version of the Java in a folder, None where there is none that runs."""
     release = home / "release"
     text = release.read_text(encoding="utf-8", errors="replace") if release.is_file() else _ask_java(home)
-    found = re.search(r'(?:JAVA_VERSION="|version ")(\d+)', text)
-    return int(found[1]) if found else None
+    match = re.search(r'(?:JAVA_VERSION="|version ")(\d+)', text)
+    return int(match[1]) if match else None
 
 
 def find_jar() -> Path | None:
@@ -146,12 +146,12 @@ def _java_home(home: Path) -> Iterator[None]:
 
 def _ask_java(home: Path) -> str:
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [str(home / "bin" / "java"), "-version"], capture_output=True, text=True, check=False, timeout=20
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stderr
+    return process.stderr
 
 
 def _jvm_library(home: Path) -> bool:

@@ -65,9 +65,9 @@ def taking_function(handle: Handle, interface: str, function: Handle) -> Handle:
     kind, signature = class_named(interface), "(Ljava/lang/Class;Ljava/lang/invoke/MethodHandle;)Ljava/lang/Object;"
     if java_class("java.lang.Runtime").version().feature() < _NAMELESS_SINCE:
         return with_arguments(handle, 1, java_class(_PROXIES).asInterfaceInstance(kind, function))
-    made = with_arguments(static_method(_PROXIES, "asInterfaceInstance", signature), 0, kind, function)
+    proxy = with_arguments(static_method(_PROXIES, "asInterfaceInstance", signature), 0, kind, function)
     give = static_method(_HANDLES, "insertArguments", f"({_HANDLE}I[Ljava/lang/Object;){_HANDLE}")
-    give = _handles().collectArguments(give.asCollector(class_named("[Ljava.lang.Object;"), 1), 2, made)
+    give = _handles().collectArguments(give.asCollector(class_named("[Ljava.lang.Object;"), 1), 2, proxy)
     return java_cast("java.lang.invoke.MethodHandle", call(give, [handle, java_class("java.lang.Integer")(1)]))
 
 

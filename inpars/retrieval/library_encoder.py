@@ -38,10 +38,10 @@ class LibraryEncoder:
     ) -> None:
         """Load the model by `load`. Raises ConfigError for windows, which are a bi-encoder's."""
         refuse_windows(name, window_tokens)
-        place = pick_device(device)
-        number_format = pick_dtype(dtype, place)
-        where: Placement = {"device": str(place), "dtype": "float32", "trust_remote_code": trust_remote_code}
-        self.device, self.model, self._lock = place, load(name, **where), Lock()
+        torch_device = pick_device(device)
+        number_format = pick_dtype(dtype, torch_device)
+        where: Placement = {"device": str(torch_device), "dtype": "float32", "trust_remote_code": trust_remote_code}
+        self.device, self.model, self._lock = torch_device, load(name, **where), Lock()
         if max_length is not None:
             check_length(self.model, name, max_length)
             self.model.max_seq_length = max_length
@@ -49,7 +49,7 @@ class LibraryEncoder:
                 self.model[0].document_length = max_length
         document_length = getattr(self.model[0], "document_length", None)
         self.fingerprint = f"{fingerprint(name, self.model, number_format)}\0{document_length}"
-        self._autocast = torch.autocast(place.type, number_format, enabled=number_format == torch.bfloat16)
+        self._autocast = torch.autocast(torch_device.type, number_format, enabled=number_format == torch.bfloat16)
 
     def encoded(
         self, method: str, texts: Sequence[str], batch_size: int, **settings: bool
@@ -59,8 +59,10 @@ class LibraryEncoder:
         for rows in slices(order, batch_size):
             some = [texts[row] for row in rows]
             with self._lock, self._autocast:
-                found = getattr(self.model, method)(some, batch_size=len(rows), show_progress_bar=False, **settings)
-            yield rows, found
+                embeddings = getattr(self.model, method)(
+                    some, batch_size=len(rows), show_progress_bar=False, **settings
+                )
+            yield rows, embeddings
 
 
 def refuse_windows(name: str, window_tokens: int | None) -> None:

@@ -66,9 +66,9 @@ class LuceneSearch:
 
 def finish(task: Any, depth: int) -> Hits:  # noqa: ANN401
     """The hits of a search that was started with this depth; whatever Java threw comes through."""
-    found: list[str] = task.join()
-    counts = np.array([text.count("=") // _NUMBERS_A_HIT for text in found], dtype=np.int64)
-    numbers = _numbers(" ".join(found), int(counts.sum()) * _NUMBERS_A_HIT).reshape(-1, _NUMBERS_A_HIT)
+    lines: list[str] = task.join()
+    counts = np.array([text.count("=") // _NUMBERS_A_HIT for text in lines], dtype=np.int64)
+    numbers = _numbers(" ".join(lines), int(counts.sum()) * _NUMBERS_A_HIT).reshape(-1, _NUMBERS_A_HIT)
     filled = np.arange(depth) < counts[:, None]
     documents = np.full(filled.shape, -1, dtype=np.int64)
     scores = np.full(filled.shape, -np.inf, dtype=np.float32)
@@ -85,8 +85,8 @@ def _numbers(text: str, count: int) -> npt.NDArray[np.float64]:
 
 def open_reader(folder: Path) -> Any:  # noqa: ANN401
     """A reader of an index; whatever Java throws comes through."""
-    place = java_class("java.io.File")(str(folder)).toPath()
-    directory = java_class("org.apache.lucene.store.FSDirectory").open(place)
+    path = java_class("java.io.File")(str(folder)).toPath()
+    directory = java_class("org.apache.lucene.store.FSDirectory").open(path)
     return java_cast(
         "org.apache.lucene.index.IndexReader", java_class("org.apache.lucene.index.DirectoryReader").open(directory)
     )

@@ -85,9 +85,9 @@ class Encoder:
 
     def save_documents(self, shard: Path, documents: Sequence[Document], progress: Progress = SILENT) -> None:
         """Write the vectors of an index's documents."""
-        found = self.encode_documents([document.full_text for document in documents], progress)
-        save_array(_counts_path(shard), np.array([len(vectors) for vectors in found], dtype=np.int64))
-        save_array(shard, np.concatenate(found).astype(np.float16))  # last: it says that the shard is whole
+        vectors = self.encode_documents([document.full_text for document in documents], progress)
+        save_array(_counts_path(shard), np.array([len(vectors) for vectors in vectors], dtype=np.int64))
+        save_array(shard, np.concatenate(vectors).astype(np.float16))  # last: it says that the shard is whole
 
     def index(
         self, corpus: Documents, *, fill: FillBlocks | None = None, progress: Progress = SILENT
@@ -103,11 +103,11 @@ class Encoder:
         return MultiVectorIndex(*folder.fill(corpus, self, fill=fill, progress=progress), self)
 
     def _encode(self, method: str, texts: Sequence[str], progress: Progress) -> list[Vectors]:
-        found: dict[int, Vectors] = {}
+        encoded: dict[int, Vectors] = {}
         for rows, vectors in self._encoder.encoded(method, texts, self.batch_size):
-            found |= {row: own.float().cpu().numpy() for row, own in zip(rows, vectors, strict=True)}
+            encoded |= {row: tensor.float().cpu().numpy() for row, tensor in zip(rows, vectors, strict=True)}
             progress.advance(len(rows))
-        return [found[row] for row in range(len(texts))]
+        return [encoded[row] for row in range(len(texts))]
 
 
 class MultiVectorIndex:
@@ -119,9 +119,9 @@ class MultiVectorIndex:
 
     def search(self, queries: Sequence[Query], k: int, *, progress: Progress = SILENT) -> Run:
         """The k best documents of each query by MaxSim, by the house's order of a run."""
-        return self.search_beside(queries, k, (), progress=progress)[0]
+        return self.search_with_scores(queries, k, (), progress=progress)[0]
 
-    def search_beside(
+    def search_with_scores(
         self, queries: Sequence[Query], k: int, pairs: Iterable[tuple[str, str]], *, progress: Progress = SILENT
     ) -> tuple[Run, dict[tuple[str, str], float]]:
         """As `search`, and the score of each (query_id, doc_id) pair, whether it is found or not.
@@ -130,29 +130,29 @@ class MultiVectorIndex:
         """
         if k < 1:
             raise ConfigError(f"k is {k}; it must be at least 1")
-        wanted = by_query(pairs)
-        rows = {doc_id: row for row, doc_id in enumerate(self._doc_ids)} if wanted else {}
+        positives = by_query(pairs)
+        rows = {doc_id: row for row, doc_id in enumerate(self._doc_ids)} if positives else {}
         run: Run = {}
         similarities: dict[tuple[str, str], float] = {}
         description = f"search {self._encoder.name}"
         blocks = list(slices(queries, QUERIES_PER_BLOCK))
         for block in progress.track(blocks, total=len(queries), description=description, unit="queries"):
             scores = self.scores([query.text for query in block])
-            for query, own in zip(block, scores, strict=True):
-                run[query.query_id] = self._best(own, k)
-                for doc_id in wanted.get(query.query_id, ()):
-                    similarities[query.query_id, doc_id] = float(own[_row(rows, doc_id)])
+            for query, query_scores in zip(block, scores, strict=True):
+                run[query.query_id] = self._best(query_scores, k)
+                for doc_id in positives.get(query.query_id, ()):
+                    similarities[query.query_id, doc_id] = float(query_scores[_row(rows, doc_id)])
             progress.advance(len(block))
         return run, similarities
 
     def scores(self, texts: Sequence[str]) -> Vectors:
         """MaxSim of queries with all documents, (queries, documents)."""
         queries = self._encoder.encode_queries(texts)
-        most = max(1, SIMILARITIES_AT_ONCE // sum(map(len, queries)))
+        max_tokens = max(1, SIMILARITIES_AT_ONCE // sum(map(len, queries)))
         parts = [
             self._encoder.max_sim(queries, tokens.astype(np.float32), counts)
             for shard in self._shards
-            for tokens, counts in _parts(shard, most)
+            for tokens, counts in _parts(shard, max_tokens)
         ]
         return np.concatenate(parts, axis=1) if parts else np.empty((len(texts), 0), dtype=np.float32)
 
@@ -174,8 +174,8 @@ def _counts_path(shard: Path) -> Path:
     return shard.with_suffix(".counts.npy")
 
 
-def _parts(shard: Path, most: int) -> Iterator[tuple[npt.NDArray[np.float16], npt.NDArray[np.int64]]]:
-    """Tokens and counts of some documents of a shard after the other, of about `most` tokens."""
+def _parts(shard: Path, max_tokens: int) -> Iterator[tuple[npt.NDArray[np.float16], npt.NDArray[np.int64]]]:
+    """Tokens and counts of some documents of a shard after the other, of about `max_tokens` tokens."""
     try:
         tokens, counts = np.load(shard, mmap_mode="r"), np.load(_counts_path(shard))
     except (ValueError, EOFError, OSError) as error:
@@ -185,6 +185,6 @@ def _parts(shard: Path, most: int) -> Iterator[tuple[npt.NDArray[np.float16], np
     start = 0
     while start < len(counts):
         begin = int(ends[start] - counts[start])
-        stop = max(start + 1, int(np.searchsorted(ends, begin + most, side="right")))
+        stop = max(start + 1, int(np.searchsorted(ends, begin + max_tokens, side="right")))
         yield tokens[begin : int(ends[stop - 1])], counts[start:stop]
         start = stop

@@ -25,15 +25,15 @@ def token_offsets(tokenizer: Any, texts: Sequence[str]) -> list[list[tuple[int, 
     """First and last character of every token of the texts."""
     if not texts:
         return []
-    found = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    return list(found["offset_mapping"])
+    encoding = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    return list(encoding["offset_mapping"])
 
 
-def window_spans(places: Sequence[tuple[int, int]], tokens: int, stride: int) -> Iterator[tuple[int, int]]:
+def window_spans(offsets: Sequence[tuple[int, int]], tokens: int, stride: int) -> Iterator[tuple[int, int]]:
     """First and last character of each window; the last window ends with the text. None for a text without tokens."""
     start = 0
-    while places and (start == 0 or start + tokens - stride < len(places)):
-        window = places[start : start + tokens]
+    while offsets and (start == 0 or start + tokens - stride < len(offsets)):
+        window = offsets[start : start + tokens]
         yield (window[0][0] if start else 0), window[-1][1]
         start += stride
 
@@ -44,13 +44,13 @@ def document_windows(documents: Sequence[Document], tokenizer: Any, tokens: int)
     A document that fits into one window and a half stays whole.
     """
     stride = max(1, int(tokens * STRIDE))
-    found = []
-    for document, places in zip(
+    windows = []
+    for document, offsets in zip(
         documents, token_offsets(tokenizer, [document.text for document in documents]), strict=True
     ):
-        if len(places) <= tokens + tokens // 2:
-            found.append([document.full_text])
+        if len(offsets) <= tokens + tokens // 2:
+            windows.append([document.full_text])
             continue
-        spans = window_spans(places, tokens, stride)
-        found.append([f"{document.title} {document.text[start:end]}".strip() for start, end in spans])
-    return found
+        spans = window_spans(offsets, tokens, stride)
+        windows.append([f"{document.title} {document.text[start:end]}".strip() for start, end in spans])
+    return windows

@@ -24,7 +24,7 @@ class Index(Protocol):
         """The k best documents of each query."""
         ...
 
-    def search_beside(
+    def search_with_scores(
         self, queries: Sequence[Query], k: int, pairs: Iterable[tuple[str, str]], *, progress: Progress = SILENT
     ) -> tuple[Run, dict[tuple[str, str], float]]:
         """The same, and the score of each (query_id, doc_id) pair."""
@@ -52,5 +52,5 @@ class Retriever(Protocol):
 
 def retriever_class(name: str) -> Callable[..., Retriever]:
     """What loads a model of that name; it takes the settings of `dense.Encoder`."""
-    found: Callable[..., Retriever] = import_module(RETRIEVERS[retriever_kind(name)].module("retrieval")).Encoder
-    return found
+    encoder: Callable[..., Retriever] = import_module(RETRIEVERS[retriever_kind(name)].module("retrieval")).Encoder
+    return encoder

@@ -97,14 +97,14 @@ class Segment:
     def find(self, doc_id: str) -> int | None:
         """The row of a document that is not deleted."""
         key = np.uint64(key64(doc_id))
-        place = int(np.searchsorted(self._hashes, key))
-        while place < len(self._hashes) and self._hashes[place] == key:
-            row = int(self._rows[place])
+        position = int(np.searchsorted(self._hashes, key))
+        while position < len(self._hashes) and self._hashes[position] == key:
+            row = int(self._rows[position])
             if not 0 <= row < len(self):
                 raise _torn(self.folder, f"row {row} of {len(self)}")
             if self.live[row] and self.document(row).doc_id == doc_id:
                 return row
-            place += 1
+            position += 1
         return None
 
 
@@ -174,9 +174,9 @@ def nearest_rows(
         if not len(chosen):
             continue
         block = vectors[start : start + ROWS_PER_BLOCK]
-        found = queries @ (block if len(chosen) == len(block) else block[chosen]).T  # (queries, rows of the block)
-        scores = np.concatenate([scores, found], axis=1)
-        rows = np.concatenate([rows, np.broadcast_to(chosen + start, found.shape)], axis=1)
+        products = queries @ (block if len(chosen) == len(block) else block[chosen]).T  # (queries, rows of the block)
+        scores = np.concatenate([scores, products], axis=1)
+        rows = np.concatenate([rows, np.broadcast_to(chosen + start, products.shape)], axis=1)
         scores, rows = best(scores, rows, k)
     return scores, rows
 
@@ -191,9 +191,11 @@ def nearest_by_window(
     for start in range(0, len(counts), ROWS_PER_BLOCK):
         stop = min(len(counts), start + ROWS_PER_BLOCK)
         products = queries @ vectors[ends[start] : ends[stop]].T  # (queries, windows of the block)
-        found = np.maximum.reduceat(products, ends[start:stop] - ends[start], axis=1)  # (queries, rows of the block)
+        row_products = np.maximum.reduceat(
+            products, ends[start:stop] - ends[start], axis=1
+        )  # (queries, rows of the block)
         chosen = np.flatnonzero(allowed[start:stop])
-        scores = np.concatenate([scores, found[:, chosen]], axis=1)
+        scores = np.concatenate([scores, row_products[:, chosen]], axis=1)
         rows = np.concatenate([rows, np.broadcast_to(chosen + start, (len(queries), len(chosen)))], axis=1)
         scores, rows = best(scores, rows, k)
     return scores, rows
@@ -210,12 +212,12 @@ def best(scores: Embeddings, rows: Rows, k: int) -> tuple[Embeddings, Rows]:
     """The k highest scores of each query with their rows, in no order, and others that equal the k-th: ids decide."""
     if scores.shape[1] <= k:
         return scores, rows
-    kept = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-    least = np.take_along_axis(scores, kept, axis=1).min(axis=1, keepdims=True)
+    top = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+    least = np.take_along_axis(scores, top, axis=1).min(axis=1, keepdims=True)
     width = min(int((scores >= least).sum(axis=1).max()), k + MAX_TIES)
     if width > k:
-        kept = np.argpartition(-scores, width - 1, axis=1)[:, :width]
-    return np.take_along_axis(scores, kept, axis=1), np.take_along_axis(rows, kept, axis=1)
+        top = np.argpartition(-scores, width - 1, axis=1)[:, :width]
+    return np.take_along_axis(scores, top, axis=1), np.take_along_axis(rows, top, axis=1)
 
 
 def _torn(folder: Path, reason: str) -> DataFormatError:

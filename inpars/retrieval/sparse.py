@@ -74,14 +74,14 @@ class Encoder:
 
     def words(self, columns: Iterable[int]) -> list[str]:
         """The vocabulary's words of these columns."""
-        found: list[str] = self._encoder.model.tokenizer.convert_ids_to_tokens(list(map(int, columns)))
-        return found
+        words: list[str] = self._encoder.model.tokenizer.convert_ids_to_tokens(list(map(int, columns)))
+        return words
 
     def save_documents(self, shard: Path, documents: Sequence[Document], progress: Progress = SILENT) -> None:
         """Write the weights of an index's documents."""
-        found = self.encode_documents([document.full_text for document in documents], progress)
+        weights = self.encode_documents([document.full_text for document in documents], progress)
         with atomic_file(shard) as working, working.open("wb") as stream:
-            sparse.save_npz(stream, found, compressed=False)
+            sparse.save_npz(stream, weights, compressed=False)
 
     def index(self, corpus: Documents, *, fill: FillBlocks | None = None, progress: Progress = SILENT) -> SparseIndex:
         """The corpus's, its weights kept in the cache; `fill` has others encode."""
@@ -113,9 +113,9 @@ class SparseIndex:
 
     def search(self, queries: Sequence[Query], k: int, *, progress: Progress = SILENT) -> Run:
         """The k best documents of each query that share a word with it, by the house's order of a run."""
-        return self.search_beside(queries, k, (), progress=progress)[0]
+        return self.search_with_scores(queries, k, (), progress=progress)[0]
 
-    def search_beside(
+    def search_with_scores(
         self, queries: Sequence[Query], k: int, pairs: Iterable[tuple[str, str]], *, progress: Progress = SILENT
     ) -> tuple[Run, dict[tuple[str, str], float]]:
         """As `search`, and the score of each (query_id, doc_id) pair, whether it is found or not.
@@ -124,7 +124,7 @@ class SparseIndex:
         """
         if k < 1:
             raise ConfigError(f"k is {k}; it must be at least 1")
-        wanted = by_query(pairs)
+        positives = by_query(pairs)
         run: Run = {}
         similarities: dict[tuple[str, str], float] = {}
         size = max(1, SCORES_AT_ONCE // max(1, len(self._doc_ids)))
@@ -133,27 +133,27 @@ class SparseIndex:
         for block in progress.track(blocks, total=len(queries), description=description, unit="queries"):
             scores = self.scores([query.text for query in block])
             for number, query in enumerate(block):
-                own = slice(*scores.indptr[number : number + 2])
-                columns, values = scores.indices[own], scores.data[own]
+                entries = slice(*scores.indptr[number : number + 2])
+                columns, values = scores.indices[entries], scores.data[entries]
                 run[query.query_id] = self._best(columns, values, k)
-                if ids := wanted.get(query.query_id):
+                if ids := positives.get(query.query_id):
                     known = dict(zip(columns.tolist(), values.tolist(), strict=True))
-                    similarities |= {(query.query_id, one): known.get(self._row(one), 0.0) for one in ids}
+                    similarities |= {(query.query_id, doc_id): known.get(self._row(doc_id), 0.0) for doc_id in ids}
             progress.advance(len(block))
         return run, similarities
 
     def scores(self, texts: Sequence[str]) -> sparse.csr_array:
         """Of queries with the documents that share a word with them, (queries, documents)."""
-        found: sparse.csr_array = self._encoder.encode_queries(texts) @ self._postings
-        return found
+        scores: sparse.csr_array = self._encoder.encode_queries(texts) @ self._postings
+        return scores
 
     def _best(self, columns: npt.NDArray[np.integer], values: npt.NDArray[np.float32], k: int) -> dict[str, float]:
         """The k best of a query's documents; of equals those with the greater id."""
         if len(values) > k:
             near = values >= np.partition(values, -k)[-k]
             columns, values = columns[near], values[near]
-        found = ((self._doc_ids[column], value) for column, value in zip(columns, values.tolist(), strict=True))
-        return dict(rank(dict(found), k))
+        pairs = ((self._doc_ids[column], value) for column, value in zip(columns, values.tolist(), strict=True))
+        return dict(rank(dict(pairs), k))
 
     def _row(self, doc_id: str) -> int:
         if not self._rows:

@@ -29,9 +29,9 @@ class TermCoverage:
     def __call__(self, query: str, text: str) -> float:
         """Between 0 and 1; 0 for a query without a term."""
         with self._lock:
-            wanted, present = self._terms(query), self._terms(text)
-            total = math.fsum(map(self._weight, wanted))
-            return math.fsum(map(self._weight, wanted & present)) / total if total else 0.0
+            terms, present = self._terms(query), self._terms(text)
+            total = math.fsum(map(self._weight, terms))
+            return math.fsum(map(self._weight, terms & present)) / total if total else 0.0
 
     def _terms(self, text: str) -> set[str]:
         written = self._analyze(self._analyzer, text).toString()  # [one, another]: one call, whatever their number

@@ -60,10 +60,10 @@ class VectorIndex:
         return isinstance(doc_id, str) and self.find(doc_id) is not None
 
     def __getitem__(self, doc_id: str) -> Document:
-        place = self.find(doc_id)
-        if place is None:
+        location = self.find(doc_id)
+        if location is None:
             raise DataFormatError(f"no document {doc_id!r} in this index", path=self.folder)
-        return self.segments[place[0]].document(place[1])
+        return self.segments[location[0]].document(location[1])
 
     def texts(self, doc_ids: Iterable[str]) -> list[str]:
         """Title and text of each document, in the order asked for."""
@@ -88,13 +88,13 @@ class VectorIndex:
 
         `allowed` narrows each segment's rows, as `matching` gives it; a `view` is searched exactly.
         """
-        found: list[dict[str, float]] = [{} for _ in range(len(queries))]
+        results: list[dict[str, float]] = [{} for _ in range(len(queries))]
         for number, segment in enumerate(self.segments):
             rows = segment.live if allowed is None else segment.live & allowed[number]
-            for position, (scores, places) in enumerate(self._nearest(number, queries, k, rows, view)):
-                for score, row in zip(scores.tolist(), places.tolist(), strict=True):
-                    found[position][segment.document(row).doc_id] = score
-        return [dict(sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:k]) for scores in found]
+            for position, (scores, neighbours) in enumerate(self._nearest(number, queries, k, rows, view)):
+                for score, row in zip(scores.tolist(), neighbours.tolist(), strict=True):
+                    results[position][segment.document(row).doc_id] = score
+        return [dict(sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:k]) for scores in results]
 
     def matching(self, key: str, matches: Callable[[Document], bool]) -> list[npt.NDArray[np.bool_]]:
         """The rows of each segment whose documents match; read once for each `key` and remembered for a while."""
@@ -134,10 +134,10 @@ class VectorIndex:
         return [(scores[0], rows[0]) for scores, rows in pairs]
 
 
-def choose_structure(wanted: str, documents: int) -> StructureKind:
+def choose_structure(name: str, documents: int) -> StructureKind:
     """How a segment of that many documents is searched: as wanted, or by its size."""
-    if wanted in ("exact", "hnsw", "ivf"):
-        return wanted  # type: ignore[return-value]
+    if name in ("exact", "hnsw", "ivf"):
+        return name  # type: ignore[return-value]
     if documents <= EXACT_LIMIT:
         return "exact"
     return "hnsw" if documents <= GRAPH_LIMIT else "ivf"
@@ -164,8 +164,8 @@ def approximate() -> ModuleType:
     try:
         from inpars.retrieval import approximate
     except ModuleNotFoundError:
-        what = "for an index with --structure hnsw or ivf"
-        raise MissingDependencyError("faiss", what, "pip install 'faiss-cpu>=1.10'") from None
+        purpose = "for an index with --structure hnsw or ivf"
+        raise MissingDependencyError("faiss", purpose, "pip install 'faiss-cpu>=1.10'") from None
     return approximate
 
 
@@ -176,11 +176,11 @@ def _structure(segment: Path, entry: SegmentEntry) -> Structure | None:
     if not path.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     try:
-        found: Structure = approximate().Structure(entry.structure, path)
+        structure: Structure = approximate().Structure(entry.structure, path)
     except RuntimeError as error:  # faiss's
         reason = str(error).splitlines()[0][:200]
         raise DataFormatError(f"the search structure is damaged ({reason}); build the index again", path=path) from None
-    return found
+    return structure
 
 
 def _matching(segment: Segment, matches: Callable[[Document], bool]) -> npt.NDArray[np.bool_]:

@@ -23,7 +23,7 @@ from inpars.corpus import Corpus
 from inpars.errors import ConfigError
 from inpars.manifest import FileStamp, Manifest, stamp
 from inpars.models.compute_options import ComputingOptions
-from inpars.negatives.audit import AuditAction, AuditedTriple, act, tally
+from inpars.negatives.audit import AuditAction, AuditedTriple, apply_action, tally
 from inpars.options import option
 from inpars.progress import Progress
 from inpars.prompting.templates import Prompt
@@ -207,7 +207,7 @@ def _write(source: Path, output: Path, scores: npt.NDArray[np.float64], options:
     with triple_writer(output, with_ids=ids_path(source).exists()) as write:
         for _, group in groupby(audited, key=lambda triple: (triple.ids.query_id if triple.ids else "", triple.query)):
             before = list(group)
-            after = act(before, options.action, options.margin)
+            after = apply_action(before, options.action, options.margin)
             found.add(before, after, options.margin)
             for triple in after:
                 texts = TripleTexts(triple.query, triple.positive, triple.negative)

@@ -46,7 +46,7 @@ def score_top(
     mine = None if len(own) == len(run) else set(own)
     with saved.append(keep) as lines:
         scorer, progress = make_scorer(), saved.progress
-        for batch in score_run(run, queries, corpus, scorer, depth=depth, done=done, own=mine, progress=progress):
+        for batch in score_run(run, queries, corpus, scorer, depth=depth, done=done, query_ids=mine, progress=progress):
             lines.append(to_json_line({"q": row.query_id, "d": row.doc_id, "s": row.score}) for row in batch)
             known += batch
     return known

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from inpars.errors import ConfigError, StaleInputError
 from inpars.fusion.system import BM25
-from inpars.negatives.miner import SearchBeside
+from inpars.negatives.miner import SearchWithScores
 from inpars.progress import Progress
 from inpars.records import Query
 from inpars.runs import rank
 from inpars.stages.log_probs import Row, Source
 from inpars.stages.rerank import RerankOptions, load_run_scorer
-from inpars.stages.search import SearchOptions, load_encoder, search_beside
+from inpars.stages.search import SearchOptions, load_encoder, search_with_scores
 
 if TYPE_CHECKING:
     from inpars.protocols import PairScorer
@@ -57,7 +57,7 @@ class RankColumn:
 
     block = SEARCHED_TOGETHER
 
-    def __init__(self, search: SearchBeside, depth: int, source: Source, name: str, similarity: str = "") -> None:
+    def __init__(self, search: SearchWithScores, depth: int, source: Source, name: str, similarity: str = "") -> None:
         """`similarity` names a second column: how near the two are."""
         self.name, self._similarity = name, similarity
         self._search, self._depth, self._source = search, depth, source
@@ -96,7 +96,7 @@ def load_column(source: Source, options: ScoreOptions, progress: Progress) -> Co
         if source.corpus is None:
             raise ConfigError(f"--kind {options.kind} searches a corpus; give it with --dataset NAME or --corpus FILE")
         name = BM25 if options.kind == "bm25-rank" else options.model_name
-        search = search_beside(name, source.corpus, _searching(options), None, progress)
+        search = search_with_scores(name, source.corpus, _searching(options), None, progress)
         columns = ("bm25_rank",) if name == BM25 else ("dense_rank", "dense_score")
         return RankColumn(search, options.depth, source, *columns)
     if options.kind == "answerability":

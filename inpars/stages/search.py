@@ -15,7 +15,7 @@ from inpars.errors import ConfigError
 from inpars.formats import run_lines
 from inpars.fusion.system import BM25
 from inpars.manifest import FileStamp, Manifest, stamp_text
-from inpars.negatives.miner import Pair, SearchBeside
+from inpars.negatives.miner import Pair, SearchWithScores
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.records import Query, Run
@@ -197,13 +197,13 @@ def encode_by(workers: Workers | None, name: str, options: SearchOptions) -> Enc
     return EncodeByWorkers(workers, functools.partial(load_retriever, name, options.for_worker()))
 
 
-def search_beside(
+def search_with_scores(
     name: str, corpus: Corpus, options: SearchOptions, workers: Workers | None, progress: Progress
-) -> SearchBeside:
+) -> SearchWithScores:
     """BM25, or the retriever of that name, which also tells the scores of some pairs."""
     if name != BM25:
         encoder, fill = load_retriever(name, options), encode_by(workers, name, options)
-        return encoder.index(corpus, fill=fill, progress=progress).search_beside
+        return encoder.index(corpus, fill=fill, progress=progress).search_with_scores
     index = bm25_index(corpus, **options.bm25, threads=options.threads, progress=progress)
 
     def search(queries: Sequence[Query], k: int, pairs: Sequence[Pair]) -> tuple[Run, Mapping[Pair, float]]:

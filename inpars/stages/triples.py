@@ -30,7 +30,7 @@ from inpars.negatives.miner import (
     rank_problems,
 )
 from inpars.negatives.positives import PositiveChooser
-from inpars.negatives.rules import RelevantDocuments, ScoreRule, Source
+from inpars.negatives.rules import MarginRule, RelevantDocuments, Source
 from inpars.options import POSITIVE, SEED, option
 from inpars.progress import Progress
 from inpars.protocols import PairScorer
@@ -38,7 +38,7 @@ from inpars.records import Query
 from inpars.stages.engine_options import Bm25Options, ClusterOptions
 from inpars.stages.rerank import RerankOptions, load_run_scorer
 from inpars.stages.score_cache import ScoreCache
-from inpars.stages.search import SearchOptions, own_documents, search_beside
+from inpars.stages.search import SearchOptions, own_documents, search_with_scores
 from inpars.stages.stage import Outcome, Running, Stage, dropped_line, input_stamps
 from inpars.stages.triple_files import TripleRow, ids_path, negatives_path, triple_writer
 from inpars.stages.workers import Workers
@@ -96,9 +96,9 @@ class TriplesOptions(ClusterOptions, Bm25Options):
         yield from rank_problems(self.ranks, 1 if self.negatives == "random" else self.per_query)
 
     @property
-    def draw(self) -> MiningConfig:
+    def mining_config(self) -> MiningConfig:
         """The same for the miner. Raises ConfigError for what does not go together."""
-        rule = ScoreRule(self.margin, self.max_score_share)
+        rule = MarginRule(self.margin, self.max_score_share)
         if rule and self.negatives == "random" and self.rescore is None:
             raise ConfigError("random negatives have no scores to hold --margin against; add --rescore MODEL")
         ranks = parse_ranks(self.ranks)
@@ -133,12 +133,12 @@ def write_triples(
     `make_scorer` loads what `--rescore` names; its scores are kept in `<output>.partial` until the stage is done.
     `workers` embed where `--retriever` has no index yet.
     """
-    draw = options.draw
+    config = options.mining_config
     inputs = {"queries": stamp(source) if isinstance(source, Path) else source.stamp}
     inputs |= {f"judgements {topics.split}": topics.stamp for topics in judgements}
-    retriever = options.retriever if "dense" in draw.searched else None
+    retriever = options.retriever if "dense" in config.searched else None
     inputs |= input_stamps(corpus=corpus_stamp, retriever=retriever, rescore=options.rescore)
-    runs = {source: output.with_name(RUNS[source]) for source in draw.searched}
+    runs = {source: output.with_name(RUNS[source]) for source in config.searched}
     stage = Stage(STAGE, options, output, inputs, [ids_path(output), negatives_path(output), *runs.values()], **running)
 
     def work() -> Outcome:
@@ -149,11 +149,14 @@ def write_triples(
         with ExitStack() as stack:
             scorer = stack.enter_context(ScoreCache(stage.partial, load)) if options.rescore else None
             searches = {
-                name: search_beside(retrievers[name], corpus, searching, workers, progress) for name in draw.searched
+                name: search_with_scores(retrievers[name], corpus, searching, workers, progress)
+                for name in config.searched
             }
             judged = _judged([*judgements, *([source] if isinstance(source, Topics) else [])], progress)
-            own = functools.partial(own_documents, corpus=corpus)
-            miner = NegativeMiner(corpus, draw, searches, judged=judged, scorer=scorer, own_documents=own)
+            queries_in_corpus = functools.partial(own_documents, corpus=corpus)
+            miner = NegativeMiner(
+                corpus, config, searches, judged=judged, scorer=scorer, document_queries=queries_in_corpus
+            )
             blocks = chunks(
                 _asked(source, corpus, miner, graded=options.graded),
                 QUERIES_PER_RESCORED_BLOCK if options.rescore else QUERIES_PER_BLOCK,
@@ -256,7 +259,11 @@ def _rows(mined: MinedQuery, corpus: Corpus) -> Iterator[TripleRow]:
     for negative, ids in zip(mined.negatives, mined.triples, strict=True):
         texts = TripleTexts(query, positive, one_line(mined.text_of(corpus[negative.doc_id])))
         origin = negative.record(ids.query_id, ids.positive_doc_id, mined.grade)
-        yield TripleRow(texts, ids, origin if mined.own is None else {**origin, "source_doc_id": mined.own})
+        yield TripleRow(
+            texts,
+            ids,
+            origin if mined.original_positive is None else {**origin, "source_doc_id": mined.original_positive},
+        )
 
 
 def _results(miner: NegativeMiner) -> dict[str, object]:
@@ -266,5 +273,5 @@ def _results(miner: NegativeMiner) -> dict[str, object]:
         "positives": counts.pairs,
         "positive_not_retrieved": counts.not_retrieved,
         "sources": dict(counts.sources),
-        "passed_over": dict(counts.passed_over),
+        "passed_over": dict(counts.skipped),
     }

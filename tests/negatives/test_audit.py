@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inpars.negatives.audit import AuditedTriple, act, tally
+from inpars.negatives.audit import AuditedTriple, apply_action, tally
 from inpars.records import Triple
 
 
@@ -35,33 +35,33 @@ def ids(triples):
 )
 def test_what_is_false_and_dropped(margin, false):
     assert "".join(one.ids.negative_doc_id for one in TRIPLES if one.is_false(margin)) == false
-    assert ids(act(TRIPLES, "drop", margin)) == [("p", name) for name in "abcd" if name not in false]
+    assert ids(apply_action(TRIPLES, "drop", margin)) == [("p", name) for name in "abcd" if name not in false]
 
 
 def test_keep_keeps():
-    assert act(TRIPLES, "keep", 9.0) == TRIPLES
+    assert apply_action(TRIPLES, "keep", 9.0) == TRIPLES
 
 
 def test_a_false_negative_becomes_a_positive_against_the_others():
-    found = act(TRIPLES, "relabel")
+    found = apply_action(TRIPLES, "relabel")
     assert ids(found) == [("p", "b"), ("p", "c"), ("p", "d"), ("a", "b"), ("a", "c"), ("a", "d")]
     assert (found[3].positive, found[3].positive_score) == ("text a", 7.0)
     # margin 0.6: a, b and d are false, c alone is true; each of them is a positive against c
-    assert ids(act(TRIPLES, "relabel", 0.6)) == [("p", "c"), ("a", "c"), ("b", "c"), ("d", "c")]
+    assert ids(apply_action(TRIPLES, "relabel", 0.6)) == [("p", "c"), ("a", "c"), ("b", "c"), ("d", "c")]
 
 
 def test_without_a_true_negative_nothing_is_left():
-    assert act(TRIPLES[:1], "relabel") == []
+    assert apply_action(TRIPLES[:1], "relabel") == []
 
 
 def test_a_document_is_never_on_both_sides():
     # with two positives a is false for p (7 > 5) and true for r (7 < 9): it is no negative any more
     scores = SCORES | {"r": 9.0}
     triples = [triple("p", "a", scores), triple("p", "c", scores), triple("r", "a", scores), triple("r", "c", scores)]
-    assert ids(act(triples, "relabel")) == [("p", "c"), ("r", "c"), ("a", "c")]
+    assert ids(apply_action(triples, "relabel")) == [("p", "c"), ("r", "c"), ("a", "c")]
     # r stands as a negative of p and is a positive already
     triples = [triple("p", "r", scores), triple("p", "c", scores), triple("r", "c", scores)]
-    assert ids(act(triples, "relabel")) == [("p", "c"), ("r", "c")]
+    assert ids(apply_action(triples, "relabel")) == [("p", "c"), ("r", "c")]
 
 
 def test_origins_follow_and_scores_of_two_retrievers_are_not_mixed():
@@ -70,7 +70,7 @@ def test_origins_follow_and_scores_of_two_retrievers_are_not_mixed():
         triple("p", "b", SCORES, source="bm25", rank=2, score=18.0, positive_score=22.0),
         triple("p", "c", SCORES, source="dense", rank=1, score=0.5, positive_score=0.6),
     ]
-    records = [one.record() for one in act(triples, "relabel")[2:]]
+    records = [one.record() for one in apply_action(triples, "relabel")[2:]]
     assert records[0] == {
         "query_id": "q",
         "positive_doc_id": "a",
@@ -104,9 +104,9 @@ def test_tally():
 def test_what_always_holds(negatives, positives, margin):
     scores = {**negatives, **{f"p{n}": score for n, score in enumerate(positives)}}
     triples = [triple(f"p{n}", name, scores) for n in range(len(positives)) for name in negatives]
-    dropped = act(triples, "drop", margin)
+    dropped = apply_action(triples, "drop", margin)
     assert [one for one in triples if one in dropped] == dropped
-    relabelled = act(triples, "relabel", margin)
+    relabelled = apply_action(triples, "relabel", margin)
     assert not any(one.is_false(margin) for one in [*dropped, *relabelled])
     assert not {one.positive for one in relabelled} & {one.negative for one in relabelled}
     assert len(set(ids(relabelled))) == len(relabelled)

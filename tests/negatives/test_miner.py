@@ -10,7 +10,7 @@ from test_rules import Shelf
 from inpars.batches import chunks
 from inpars.errors import ConfigError
 from inpars.negatives.miner import SOURCES, MiningConfig, NegativeMiner, QueryWithPositives, parse_ranks
-from inpars.negatives.rules import RelevantDocuments, ScoreRule
+from inpars.negatives.rules import MarginRule, RelevantDocuments
 from inpars.records import Document, Query, Triple
 from inpars.runs import rank
 from inpars.text.words import words
@@ -39,7 +39,7 @@ def asked(positives):
 def mine(positives, run=None, shelf=SHELF, *, size=500, judged=None, scorer=None, dense=None, own=(), **draw):
     searches = {"bm25": finds(RUN if run is None else run), "dense": finds(dense or {})}
     miner = NegativeMiner(
-        shelf, MiningConfig(**draw), searches, judged=judged, scorer=scorer, own_documents=lambda _: own
+        shelf, MiningConfig(**draw), searches, judged=judged, scorer=scorer, document_queries=lambda _: own
     )
     mined = [one for block in chunks(asked(positives), size) for one in miner.mine(block)[0]]
     return mined, miner.counts
@@ -102,19 +102,19 @@ def test_a_short_ranking_gives_what_it_has():
 
 def test_a_margin_by_hand():
     # the positive d2 scores 8: a margin of 1.5 lets in at most 6.5, d4 and d5
-    mined, counts = mine({"q1": "d2"}, rule=ScoreRule(1.5), per_query=9)
+    mined, counts = mine({"q1": "d2"}, rule=MarginRule(1.5), per_query=9)
     assert sorted(negative.doc_id for negative in mined[0].negatives) == ["d4", "d5"]
     assert {(negative.rank, negative.score, negative.positive_score) for negative in mined[0].negatives} == {
         *((3, 6.0, 8.0), (4, 5.0, 8.0))
     }
-    assert dict(counts.passed_over) == {"too_near_the_positive": 2}
-    assert mine({"q1": "d5"}, rule=ScoreRule(1.5))[1].dropped == {"too_near_the_positive": 1}
+    assert dict(counts.skipped) == {"too_near_the_positive": 2}
+    assert mine({"q1": "d5"}, rule=MarginRule(1.5))[1].dropped == {"too_near_the_positive": 1}
 
 
 def test_without_the_positives_score_no_rule_lets_anything_in():
     # d9 is not found, so BM25 holds it for no better than any of those found
     shelf = Shelf(SHELF | {"d9": "text 9"})
-    mined, counts = mine({"q1": "d9"}, shelf=shelf, rule=ScoreRule(0.0))
+    mined, counts = mine({"q1": "d9"}, shelf=shelf, rule=MarginRule(0.0))
     assert (mined, dict(counts.dropped), counts.not_retrieved) == ([], {"positive_not_retrieved": 1}, 1)
     assert drawn({"q1": "d9"}, shelf=shelf) != []
 
@@ -172,7 +172,7 @@ class Numbers:
 def test_a_reranker_scores_candidates_and_the_rule_is_held_against_its_scores():
     # scores: d1 1, d2 20, d3 3, d4 40, d5 5; positive d3, at most 3 - 1: d1 alone, though BM25 puts it above d3
     scorer = Numbers()
-    mined, counts = mine({"q1": "d3"}, scorer=scorer, rule=ScoreRule(1.0), per_query=3)
+    mined, counts = mine({"q1": "d3"}, scorer=scorer, rule=MarginRule(1.0), per_query=3)
     assert [negative.record("q1", "d3") for negative in mined[0].negatives] == [
         {
             "query_id": "q1",
@@ -187,8 +187,8 @@ def test_a_reranker_scores_candidates_and_the_rule_is_held_against_its_scores():
         }
     ]
     assert sorted(scorer.asked) == [("about q1", f"text {number}") for number in range(1, 6)]  # each once
-    assert dict(counts.passed_over) == {"too_near_the_positive": 3}
-    assert mine({"q1": "d1"}, scorer=Numbers(), rule=ScoreRule(1.0))[1].dropped == {"too_near_the_positive": 1}
+    assert dict(counts.skipped) == {"too_near_the_positive": 3}
+    assert mine({"q1": "d1"}, scorer=Numbers(), rule=MarginRule(1.0))[1].dropped == {"too_near_the_positive": 1}
 
 
 def test_so_many_candidates_are_scored():
@@ -207,7 +207,7 @@ DRAWS = st.builds(
     ranks=st.tuples(st.integers(1, 4), st.integers(0, 6)).map(lambda pair: (pair[0], sum(pair))),
     per_query=st.integers(1, 3),
     positive_within=st.none() | st.integers(1, 8),
-    rule=st.builds(ScoreRule, st.none() | st.floats(0, 4), st.none() | st.floats(0.1, 1)),
+    rule=st.builds(MarginRule, st.none() | st.floats(0, 4), st.none() | st.floats(0.1, 1)),
     rescore_candidates=st.integers(1, 4),
     seed=st.integers(0, 9),
 )
@@ -340,7 +340,7 @@ def test_a_query_that_is_a_heading_is_mined_without_titles_and_not_below_itself(
         assert sorted(triple.negative_doc_id for triple in mined.triples) == found
         assert mined.text_of(mined.positive) == ("one" if may_stand_above else "Hot Bread one")
         reasons = {"below_the_same_heading": 1, "empty_text": 1} if may_stand_above else {}
-        assert miner.counts.passed_over == reasons
+        assert miner.counts.skipped == reasons
     miner = NegativeMiner(shelf, MiningConfig(per_query=5), {"bm25": finds(run)})
     (other,), _ = miner.mine([QueryWithPositives(Query("q1", "warm loaf"), ("d1",), True)])  # an FAQ's own question
     assert other.text_of(other.positive) == "Hot Bread one"

@@ -10,13 +10,13 @@ from inpars.corpus import text_key
 from inpars.errors import ConfigError
 from inpars.negatives.rules import (
     ExcludedDocuments,
+    MarginRule,
     Negative,
     RelevantDocuments,
-    ScoreRule,
-    choose,
-    from_anywhere,
-    in_random_order,
-    window,
+    interleave_shuffled,
+    random_documents,
+    rank_window,
+    select_negatives,
 )
 from inpars.records import Document
 
@@ -56,25 +56,25 @@ def names(candidates):
     ],
 )
 def test_limits_by_hand(margin, share, positive, limit):
-    rule = ScoreRule(margin, share)
+    rule = MarginRule(margin, share)
     assert rule.limit(positive) == pytest.approx(limit)
-    assert rule.admits(limit, positive)
-    assert not rule.admits(limit + 0.001, positive)
+    assert rule.allows(limit, positive)
+    assert not rule.allows(limit + 0.001, positive)
 
 
 @given(st.floats(-1e6, 1e6), st.floats(0, 100), st.floats(0.01, 1))
 def test_no_limit_lies_above_the_positive(positive, margin, share):
-    assert ScoreRule(margin, share).limit(positive) <= positive
+    assert MarginRule(margin, share).limit(positive) <= positive
 
 
 def test_without_a_rule_everything_passes_and_with_one_nothing_without_scores():
-    assert ScoreRule().admits(None, None)
-    assert not ScoreRule()
-    rule = ScoreRule(0.0)  # a margin of nothing is a rule: no better than the positive
+    assert MarginRule().allows(None, None)
+    assert not MarginRule()
+    rule = MarginRule(0.0)  # a margin of nothing is a rule: no better than the positive
     assert rule
-    assert rule.admits(1.0, 1.0)
-    assert not rule.admits(1.0, None)
-    assert not rule.admits(None, 1.0)
+    assert rule.allows(1.0, 1.0)
+    assert not rule.allows(1.0, None)
+    assert not rule.allows(None, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -88,18 +88,18 @@ def test_without_a_rule_everything_passes_and_with_one_nothing_without_scores():
 )
 def test_rules_that_make_no_sense(settings, problem):
     with pytest.raises(ConfigError, match=problem):
-        ScoreRule(**settings)
+        MarginRule(**settings)
 
 
 def test_ranks_are_counted_without_what_is_forbidden():
     forbidden = ExcludedDocuments.of(SHELF, ["d1", "d3"])
-    found = window("bm25", SCORES, forbidden, SHELF, ranks=(2, 2), per_query=1)
+    found = rank_window("bm25", SCORES, forbidden, SHELF, ranks=(2, 2), per_query=1)
     assert found == [Negative("d4", "bm25", rank=2, score=6.0)]  # d2 is first, d4 second
 
 
 def test_a_window_beyond_a_ranking_moves_to_its_last_allowed_documents():
     shelf = Shelf(SHELF | {"d5": "text 1"})  # the last one has the positive's text
-    found = window("bm25", SCORES, ExcludedDocuments.of(shelf, ["d1"]), shelf, ranks=(50, 60), per_query=2)
+    found = rank_window("bm25", SCORES, ExcludedDocuments.of(shelf, ["d1"]), shelf, ranks=(50, 60), per_query=2)
     assert names(found) == ["d4", "d3"]
 
 
@@ -108,7 +108,7 @@ def test_sources_take_turns_and_a_document_comes_once():
     dense = [Negative(f"c{n}", "dense") for n in range(4)] + [Negative("x", "dense")]
     firsts = set()
     for key in range(40):
-        found = list(in_random_order([bm25, dense], key))
+        found = list(interleave_shuffled([bm25, dense], key))
         assert len(found) == len(set(names(found))) == 9
         assert Counter(candidate.source for candidate in found[:4])["bm25"] in (2, 1, 3)
         firsts.add(found[0].source)
@@ -117,15 +117,15 @@ def test_sources_take_turns_and_a_document_comes_once():
     assert all(
         {found[n].source, found[n + 1].source} == {"bm25", "dense"}
         for key in range(20)
-        for found in [list(in_random_order(without, key))]
+        for found in [list(interleave_shuffled(without, key))]
         for n in (0, 2, 4, 6)
     )
 
 
 def chosen(candidates, shelf=SHELF, forbidden=("d1",), **settings):
-    passed_over = Counter()
-    found = choose(candidates, ExcludedDocuments.of(shelf, forbidden), shelf, passed_over=passed_over, **settings)
-    return names(found), dict(passed_over)
+    skipped = Counter()
+    found = select_negatives(candidates, ExcludedDocuments.of(shelf, forbidden), shelf, skipped=skipped, **settings)
+    return names(found), dict(skipped)
 
 
 def test_what_is_passed_over_is_counted():
@@ -141,17 +141,17 @@ def test_what_is_passed_over_is_counted():
 def test_rules_compare_scores_of_one_retriever():
     # BM25 gives the positive 10, the bi-encoder 0.5: a margin of 1 lets in at most 9, and at most -0.5
     candidates = [Negative("d2", "bm25", 1, 9.5), Negative("d3", "bm25", 2, 9.0), Negative("d4", "dense", 1, 0.4)]
-    settings = {"rule": ScoreRule(1.0), "positive_scores": {"bm25": 10.0, "dense": 0.5}, "wanted": 3}
+    settings = {"rule": MarginRule(1.0), "positive_scores": {"bm25": 10.0, "dense": 0.5}, "wanted": 3}
     assert chosen(candidates, **settings) == (["d3"], {"too_near_the_positive": 2})
 
 
 def test_random_documents_are_few_tries_and_all_different():
     shelf = Shelf({f"d{number}": str(number) for number in range(500)})
-    found = names(from_anywhere(shelf, 3, wanted=1))
+    found = names(random_documents(shelf, 3, wanted=1))
     assert len(set(found)) == len(found) == 100
-    assert found == names(from_anywhere(shelf, 3, wanted=1))
-    assert found != names(from_anywhere(shelf, 4, wanted=1))
-    assert sorted(names(from_anywhere(SHELF, 3, wanted=1))) == sorted(SHELF)
+    assert found == names(random_documents(shelf, 3, wanted=1))
+    assert found != names(random_documents(shelf, 4, wanted=1))
+    assert sorted(names(random_documents(SHELF, 3, wanted=1))) == sorted(SHELF)
 
 
 def test_what_is_relevant_by_id_or_by_words():

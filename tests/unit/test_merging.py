@@ -354,7 +354,7 @@ def test_pairs_are_scored_in_the_batches_of_the_whole(count):
     texts = Texts({document.doc_id: document.text for document in DOCUMENTS})
 
     def scored(own=None, done=()):
-        batches = score_run(run, QUERIES, texts, BatchSums(), depth=3, own=own, done=done, pairs_per_batch=5)
+        batches = score_run(run, QUERIES, texts, BatchSums(), depth=3, query_ids=own, done=done, pairs_per_batch=5)
         return [row for batch in batches for row in batch]
 
     whole = scored()

@@ -52,7 +52,7 @@ def test_a_document_is_as_near_as_its_nearest_window(tiny, tmp_path, monkeypatch
     documents = [Document(f"d{n}", " ".join(WORDS[(n + i) % 10] for i in range(5 * n + 1))) for n in range(7)]
     index = dense_index(FakeCorpus(documents), encoder)
     asked = [Query("q", "snow town")]
-    run, beside = index.search_beside(asked, 3, [("q", document.doc_id) for document in documents])
+    run, beside = index.search_with_scores(asked, 3, [("q", document.doc_id) for document in documents])
     vectors, counts = encoder.encode_in_windows(documents)
     assert counts.sum() > len(documents)
     near = np.split(vectors @ encoder.encode_queries(["snow town"])[0], np.cumsum(counts)[:-1])

@@ -98,12 +98,12 @@ def test_what_is_searched_together_does_not_matter(tiny, corpus, kind, size, mon
 def test_scores_of_pairs_are_told_whether_found_or_not(tiny, corpus, kind):
     index = retriever(tiny, kind).index(corpus)
     scores = expected(model(tiny, kind), kind)
-    _, told = index.search_beside(QUERIES, 1, [("q2", "d07"), ("q2", "d30"), ("q4", "d00")])
+    _, told = index.search_with_scores(QUERIES, 1, [("q2", "d07"), ("q2", "d30"), ("q4", "d00")])
     assert told == pytest.approx(
         {("q2", "d07"): scores[2, 7], ("q2", "d30"): scores[2, 30], ("q4", "d00"): scores[4, 0]}, rel=5e-4
     )
     with pytest.raises(DataFormatError, match="'d99'"):
-        index.search_beside(QUERIES, 1, [("q2", "d99")])
+        index.search_with_scores(QUERIES, 1, [("q2", "d99")])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -47,7 +47,7 @@ class Headroom:
 
 def choose_stages(
     gate: Gate,
-    found: Mapping[str, QueryFeatures],
+    features: Mapping[str, QueryFeatures],
     lexical: Run,
     dense: Mapping[str, Run],
     qrels: Qrels,
@@ -63,11 +63,11 @@ def choose_stages(
     """
     views = [name for name in dense if name.startswith(VIEW)]
     names = tuple(name for name in dense if name not in (TUNED, *views))
-    alone = judged_mix(gate, found, lexical, [dense[name] for name in names[:1]], qrels, depth, weights).choice
+    alone = judged_mix(gate, features, lexical, [dense[name] for name in names[:1]], qrels, depth, weights).choice
 
     def judged(names: Sequence[str]) -> JudgedMix:
         runs = [dense[name] for name in names]
-        return judged_mix(gate, found, lexical, runs, qrels, depth, weights, at=alone.gate.offset)
+        return judged_mix(gate, features, lexical, runs, qrels, depth, weights, at=alone.gate.offset)
 
     now, trials = judged(names), list[Trial]()
     if now.choice.queries < MIN_QUERIES:
@@ -84,12 +84,12 @@ def choose_stages(
         if WINDOWS in names:
             fewer = tuple(name for name in names if name != WINDOWS)
             sets["tuned bi-encoder in place of the windows"] = (*fewer, TUNED)
-        found_sets = [(label, own, judged(own)) for label, own in sets.items()]
-        label, own, with_it = max(found_sets, key=lambda one: one[2].choice.chosen)
+        judged_sets = [(label, stages, judged(stages)) for label, stages in sets.items()]
+        label, stages, with_it = max(judged_sets, key=lambda candidate: candidate[2].choice.chosen)
         difference, error = paired(with_it.values, now.values, now.weights)
         taken = difference > error
         trials.append(_trial(label, with_it, difference, error, taken=taken))
-        names, now = (own, with_it) if taken else (names, now)
+        names, now = (stages, with_it) if taken else (names, now)
     for view in views:
         with_it = judged((*names, view))
         difference, error = paired(with_it.values, now.values, now.weights)
@@ -117,28 +117,28 @@ def choose_reranking(
     usual = weight if shares is None else None
 
     def values(weight: float | None, depth: int) -> Table:
-        own = {name: reranker_weight((shares or {})[name]) if weight is None else weight for name in query_ids}
-        return np.array([_reranked(name, mix, scores, qrels, own[name], depth) for name in query_ids])
+        query_values = {name: reranker_weight((shares or {})[name]) if weight is None else weight for name in query_ids}
+        return np.array([_reranked(name, mix, scores, qrels, query_values[name], depth) for name in query_ids])
 
     if len(query_ids) < MIN_QUERIES:
         return usual, depth, []
     default, counts = values(usual, depth), np.full(len(query_ids), 1 / len(query_ids))
     depths = sorted({max(1, depth // 4), max(1, depth // 2), depth})
     weights = RERANKER_WEIGHTS if shares is None else (None, *RERANKER_WEIGHTS)
-    tried = [(0.0, depth), *((share, most) for most in depths for share in weights)]
-    found = {one: values(*one) for one in tried if one != (usual, depth)}
-    differences = {one: paired(own, default, counts) for one, own in found.items()}
-    best = max(found, key=lambda one: (shrunk(*differences[one]), -one[1], -(one[0] or 0)))
+    settings = [(0.0, depth), *((share, smaller) for smaller in depths for share in weights)]
+    tried_values = {setting: values(*setting) for setting in settings if setting != (usual, depth)}
+    differences = {setting: paired(query_values, default, counts) for setting, query_values in tried_values.items()}
+    best = max(tried_values, key=lambda setting: (shrunk(*differences[setting]), -setting[1], -(setting[0] or 0)))
     trials = []
-    for one, own in found.items():
-        difference, error = differences[one]
+    for setting, query_values in tried_values.items():
+        difference, error = differences[setting]
         trials.append(
             Trial(
-                name=_reranking_name(*one),
-                value=float(own.mean()),
+                name=_reranking_name(*setting),
+                value=float(query_values.mean()),
                 difference=difference,
                 standard_error=error,
-                taken=one == best and difference > 0,
+                taken=setting == best and difference > 0,
             )
         )
     return (*(best if any(trial.taken for trial in trials) else (usual, depth)), trials)
@@ -150,16 +150,18 @@ def _reranking_name(weight: float | None, depth: int) -> str:
     return f"weight {'by the gate' if weight is None else f'{weight:g}'}, depth {depth}"
 
 
-def headroom(run: Run, qrels: Qrels, most: int = 100) -> Headroom:
+def headroom(run: Run, qrels: Qrels, depth: int = 100) -> Headroom:
     """Where the first relevant document of each judged query stands."""
-    places = list[int]()
+    positions = list[int]()
     for query_id, grades in qrels.items():
-        ranked = rank(run.get(query_id, {}), most)
-        places.append(next((at for at, (doc_id, _) in enumerate(ranked) if grades.get(doc_id, 0) > 0), most))
-    total = len(places) or 1
-    near = sum(place < DEPTH for place in places)
-    beyond = sum(place >= most for place in places)
-    return Headroom(first_10=near / total, first_100=(len(places) - near - beyond) / total, beyond=beyond / total)
+        ranked = rank(run.get(query_id, {}), depth)
+        positions.append(
+            next((position for position, (doc_id, _) in enumerate(ranked) if grades.get(doc_id, 0) > 0), depth)
+        )
+    total = len(positions) or 1
+    near = sum(position < DEPTH for position in positions)
+    beyond = sum(position >= depth for position in positions)
+    return Headroom(first_10=near / total, first_100=(len(positions) - near - beyond) / total, beyond=beyond / total)
 
 
 def paired(values: Table, others: Table, weights: Table) -> tuple[float, float]:
@@ -181,6 +183,6 @@ def _trial(name: str, mix: JudgedMix, difference: float, error: float, *, taken:
 def _reranked(query_id: str, mix: Run, scores: Run, qrels: Qrels, weight: float, depth: int) -> float:
     run: Run = {query_id: mix[query_id]}
     if weight:
-        own: Run = {query_id: scores.get(query_id, {})}
-        run = fuse_with_first_stage(run, own, depth=depth, weights=(1 - weight, weight))
+        reranked: Run = {query_id: scores.get(query_id, {})}
+        run = fuse_with_first_stage(run, reranked, depth=depth, weights=(1 - weight, weight))
     return ndcg(run[query_id], qrels[query_id])

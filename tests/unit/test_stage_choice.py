@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inpars.fusion.gate import Gate, QueryFeatures
-from inpars.fusion.parts import Headroom, choose_reranking, choose_stages, headroom, paired, shrunk
+from inpars.fusion.stage_choice import Headroom, choose_reranking, choose_stages, headroom, paired, shrunk
 
 FLAT = Gate(intercept=0.0, lexical_coverage=0.0, dense_coverage=0.0, similarity=0.0)
 FOUND = QueryFeatures(lexical_coverage=0.5, dense_coverage=0.25, similarity=0.8)
