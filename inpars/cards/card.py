@@ -68,7 +68,7 @@ class CardFacts:
 
 def write_card(folder: Path, facts: CardFacts) -> None:
     """Write the model folder's README.md."""
-    kind, history = kind_of(folder), {found.stage: found for found in _history(facts.triples)}
+    kind, history = kind_of(folder), {manifest.stage: manifest for manifest in _history(facts.triples)}
     parts = [
         _front_matter(kind, facts),
         f"# {folder.name}: {TITLES[kind]}",
@@ -107,8 +107,8 @@ def add_numbers(folder: Path, numbers: Sequence[Measured]) -> None:
 def kind_of(folder: Path) -> str:
     """A key of TITLES, read off the saved files."""
     if (folder / "modules.json").exists():
-        found = retriever_kind(str(folder))
-        return BI_ENCODER if found == DENSE else found
+        kind = retriever_kind(str(folder))
+        return BI_ENCODER if kind == DENSE else kind
     path = folder / "config.json"
     try:
         config = parse_json(path.read_bytes())
@@ -157,15 +157,17 @@ def _data(facts: CardFacts, history: Mapping[str, Manifest]) -> str:
             f"- negatives: {arguments.get('negatives')}, ranks {arguments.get('ranks')}, "
             f"{arguments.get('per_query')} of each positive"
         )
-    if (kept := history.get("filter")) is not None:
-        lines.append(f"- of the queries {kept.output.records} were kept by `{_ranked_by(kept.arguments)}`")
+    if (filtered := history.get("filter")) is not None:
+        lines.append(f"- of the queries {filtered.output.records} were kept by `{_ranked_by(filtered.arguments)}`")
     return "\n".join(lines)
 
 
 def _ranked_by(arguments: Mapping[str, Any]) -> str:
     """The score that a filter kept the best by, which its last --select or its default names where no flag did."""
-    given = {name: arguments.get(name) for name in ("scoring_function", "select")}
-    return FilterOptions(scoring_function=given["scoring_function"], select=tuple(given["select"] or ())).ranking
+    filter_arguments = {name: arguments.get(name) for name in ("scoring_function", "select")}
+    return FilterOptions(
+        scoring_function=filter_arguments["scoring_function"], select=tuple(filter_arguments["select"] or ())
+    ).ranking
 
 
 def _documents(generated: Manifest) -> list[str]:
@@ -175,8 +177,10 @@ def _documents(generated: Manifest) -> list[str]:
 
 def _recipe(facts: CardFacts) -> str:
     """A table of the settings that decide what comes out."""
-    shown = {name: value for name, value in facts.settings.items() if value is not None and name not in OF_NO_INTEREST}
-    rows = [f"| {name.replace('_', ' ')} | {plain_name(str(value))} |" for name, value in shown.items()]
+    settings = {
+        name: value for name, value in facts.settings.items() if value is not None and name not in OF_NO_INTEREST
+    }
+    rows = [f"| {name.replace('_', ' ')} | {plain_name(str(value))} |" for name, value in settings.items()]
     return "\n".join(["| setting | value |", "|---|---|", *rows, f"| computed on | {facts.device} |"])
 
 
@@ -248,8 +252,8 @@ def _named_in_card(folder: Path, key: str) -> str | None:
     except (OSError, ValueError):
         return None
     header = text.split("\n---", 1)[0] if text.startswith("---") else ""
-    found = re.search(rf"^{key}: *(\S+)\s*$", header, re.MULTILINE)
-    return found[1] if found else None
+    match = re.search(rf"^{key}: *(\S+)\s*$", header, re.MULTILINE)
+    return match[1] if match else None
 
 
 def plain_name(name: str) -> str:
@@ -261,16 +265,16 @@ def plain_name(name: str) -> str:
 def _history(output: Path) -> Iterator[Manifest]:
     """Manifests of a file and of what it was made from, as far as they lie where they were."""
     seen: set[Path] = set()
-    left = [output]
-    while left:
-        path = left.pop()
+    remaining = [output]
+    while remaining:
+        path = remaining.pop()
         if path in seen:
             continue
         seen.add(path)
         try:
-            found = manifests.read_manifest(path)
+            manifest = manifests.read_manifest(path)
         except DataFormatError:  # the card then says that it is not recorded
             continue
-        if found is not None:
-            yield found
-            left += [Path(stamp.path) for stamp in found.inputs.values()]
+        if manifest is not None:
+            yield manifest
+            remaining += [Path(stamp.path) for stamp in manifest.inputs.values()]

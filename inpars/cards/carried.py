@@ -20,10 +20,10 @@ def carry_card(model: str, folder: Path, name: str, command: str) -> None:
     A model without a card gets one that names its parent.
     """
     source = Path(resolve_model(model))
-    made = f"Written by `inpars {command}` from `{plain_name(model)}`."
+    origin = f"Written by `inpars {command}` from `{plain_name(model)}`."
     text = _own_card(source, name) if (source / CARD).is_file() else _new_card(model, name)
     with atomic_writer(folder / CARD) as stream:
-        stream.write(f"{text.rstrip()}\n\n{made}\n")
+        stream.write(f"{text.rstrip()}\n\n{origin}\n")
     for path in sorted(source.iterdir()) if source.is_dir() else ():
         if LICENCE_FILES.fullmatch(path.name) and path.is_file():
             shutil.copyfile(path, folder / path.name)

@@ -17,24 +17,24 @@ def no_result(name: str, run: Run, qrels: Qrels, notes: RunNotes | None = None) 
     """
     others = [query_id for query_id in run if query_id not in qrels] if notes is None else []
     stranger = next(iter(others), "") if notes is None else notes.first_unjudged
-    found = {query_id: run[query_id] for query_id in qrels if run.get(query_id)}
-    if not found and not stranger:
+    results_of = {query_id: run[query_id] for query_id in qrels if run.get(query_id)}
+    if not results_of and not stranger:
         return f"{name} has no results"
-    if not found:
+    if not results_of:
         judged = next(iter(qrels))
         return (
             f"{name} has none of the {len(qrels):,} judged queries (judged is {judged!r}, the run has {stranger!r}); "
             "give the judgements of its queries"
         )
-    if not any(doc_id in qrels[query_id] for query_id, scores in found.items() for doc_id in scores):
-        query_id = next(iter(found))
-        judged, first = next(iter(qrels[query_id]), ""), next(iter(found[query_id]))
-        results = sum(map(len, found.values()))
+    if not any(doc_id in qrels[query_id] for query_id, scores in results_of.items() for doc_id in scores):
+        query_id = next(iter(results_of))
+        judged, first = next(iter(qrels[query_id]), ""), next(iter(results_of[query_id]))
+        results = sum(map(len, results_of.values()))
         return (
             f"none of the {results:,} results of {name} is judged (for query {query_id!r} {judged!r} is judged, the "
             f"run has {first!r}); give the judgements of its documents"
         )
-    return _quotes(name, found, qrels)
+    return _quotes(name, results_of, qrels)
 
 
 def _quotes(name: str, run: Run, qrels: Qrels) -> str:
@@ -43,10 +43,10 @@ def _quotes(name: str, run: Run, qrels: Qrels) -> str:
     missed = list(_missed_by_quotes(run, qrels))
     if len(missed) <= met:
         return ""
-    judged, found = missed[0]
+    judged, other = missed[0]
     return (
         f"{len(missed):,} results of {name} are judged under an id that differs in quotes alone (judged is {judged}, "
-        f"the run has {found}); write both alike"
+        f"the run has {other}); write both alike"
     )
 
 

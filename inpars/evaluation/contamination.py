@@ -39,11 +39,11 @@ class Overlap:
 
 def overlap(source: str, known: Collection[str], tested: Mapping[str, str]) -> Overlap:
     """Which test queries (query_id -> text) are in a collection of texts."""
-    found = {query_id: words(text) for query_id, text in tested.items()}
-    keys = {query_id: words_key(parts) for query_id, parts in found.items()}
+    query_words = {query_id: words(text) for query_id, text in tested.items()}
+    keys = {query_id: words_key(parts) for query_id, parts in query_words.items()}
     known_keys = {words_key(words(text)) for text in known}
     resembled = KnownQueries(known, SIMILAR).resembled(
-        np.array(list(keys.values()), dtype=np.uint64), sketch_queries(list(found.values()))
+        np.array(list(keys.values()), dtype=np.uint64), sketch_queries(list(query_words.values()))
     )
     same = tuple(query_id for query_id, key in keys.items() if key in known_keys)
     near = tuple(query_id for query_id, near in zip(keys, resembled, strict=True) if near)

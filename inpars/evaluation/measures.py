@@ -47,23 +47,23 @@ def parse_metrics(names: str | Sequence[str]) -> list[str]:
 
     Raises ConfigError with what cannot be had, and what it may stand for.
     """
-    wanted = split_measures(names) if isinstance(names, str) else list(names)
-    wanted = list(dict.fromkeys(map(in_notation, wanted)))
-    unknown = [name for name in wanted if not _is_measure(name)]
-    if unknown or not wanted:
-        near = [found for name in unknown if (found := nearest_measure(name)) is not None]
+    measures = split_measures(names) if isinstance(names, str) else list(names)
+    measures = list(dict.fromkeys(map(in_notation, measures)))
+    unknown = [name for name in measures if not _is_measure(name)]
+    if unknown or not measures:
+        near = [nearest for name in unknown if (nearest := nearest_measure(name)) is not None]
         guess = f"; did you mean {', '.join(near)}?" if near else ""
         raise ConfigError(
             f"unknown measure {', '.join(unknown) or 'list, it is empty'}{guess} (try: nDCG@10 RR@10 R@100 AP P@10)"
         )
-    if beyond := [name for name in wanted if not _is_within_limits(ir_measures.parse_measure(name))]:
+    if beyond := [name for name in measures if not _is_within_limits(ir_measures.parse_measure(name))]:
         limits = f"depths run from 1 to {DEPTH_LIMIT:,}, the least relevant grade (rel) from 1 to {GRADE_LIMIT:,}"
         raise ConfigError(f"{', '.join(beyond)}: {limits}")
-    if by_subtopic := [name for name in wanted if type(ir_measures.parse_measure(name)).__module__ == BY_SUBTOPIC]:
+    if by_subtopic := [name for name in measures if type(ir_measures.parse_measure(name)).__module__ == BY_SUBTOPIC]:
         raise ConfigError(f"{', '.join(by_subtopic)}: needs judgements by subtopic, which are not read here")
-    if beyond := [name for name in wanted if not _is_supported(ir_measures.parse_measure(name))]:
+    if beyond := [name for name in measures if not _is_supported(ir_measures.parse_measure(name))]:
         raise ConfigError(f"nothing installed here computes {', '.join(beyond)}; name measures without it")
-    return wanted
+    return measures
 
 
 def evaluate(run: Run, qrels: Qrels, metrics: Sequence[str] = DEFAULT_METRICS) -> Evaluation:
@@ -77,10 +77,10 @@ def evaluate(run: Run, qrels: Qrels, metrics: Sequence[str] = DEFAULT_METRICS) -
     for block in slices([query_id for query_id in qrels if run.get(query_id)], QUERIES_PER_BLOCK):
         ranked = [_ranked(run[query_id]) for query_id in block]
         judged_shares += [judged_share(first, qrels[query_id]) for query_id, first in zip(block, ranked, strict=True)]
-        grades = {str(place): _for_trec_eval(_safe_grades(qrels[query_id])) for place, query_id in enumerate(block)}
-        shown = {str(place): _for_trec_eval(scores) for place, scores in enumerate(ranked)}
-        for name, place, value in _values(measures, shown, grades):
-            per_query[name][block[int(place)]] = value
+        grades = {str(key): _for_trec_eval(_safe_grades(qrels[query_id])) for key, query_id in enumerate(block)}
+        rankings = {str(key): _for_trec_eval(scores) for key, scores in enumerate(ranked)}
+        for name, key, value in _values(measures, rankings, grades):
+            per_query[name][block[int(key)]] = value
     means = {name: math.fsum(values.values()) / len(values) for name, values in per_query.items()}
     judged = math.fsum(judged_shares) / len(judged_shares) if judged_shares else None
     return Evaluation(means, per_query, len(qrels), len(qrels) - len(judged_shares), judged)
@@ -126,14 +126,14 @@ def _values(measures: Mapping[str, Any], ranked: Run, grades: Qrels) -> Iterator
     for name, measure in measures.items():  # aliases such as RR and MRR are one measure
         depths.setdefault(_depth(measure), {}).setdefault(measure, []).append(name)
     for depth, names in depths.items():
-        shown = {query_id: dict(islice(scores.items(), depth)) for query_id, scores in ranked.items()}
+        rankings = {query_id: dict(islice(scores.items(), depth)) for query_id, scores in ranked.items()}
         try:
-            found = list(ir_measures.iter_calc(list(names), grades, shown))
+            values = list(ir_measures.iter_calc(list(names), grades, rankings))
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            wanted = ", ".join(name for alike in names.values() for name in alike)
-            raise BackendError(f"{wanted} could not be computed by ir_measures ({reason})") from error
-        yield from ((name, one.query_id, float(one.value)) for one in found for name in names[one.measure])
+            measure_names = ", ".join(name for aliases in names.values() for name in aliases)
+            raise BackendError(f"{measure_names} could not be computed by ir_measures ({reason})") from error
+        yield from ((name, value.query_id, float(value.value)) for value in values for name in names[value.measure])
 
 
 def _depth(measure: Any) -> int | None:  # noqa: ANN401 - ir_measures has no types
@@ -160,7 +160,7 @@ def _ranked(scores: Mapping[str, float]) -> dict[str, float]:
     if len(np.unique(values)) < len(values):
         ordered = [doc_id for doc_id, _ in rank(dict(zip(doc_ids, values.tolist(), strict=True)))]
     else:
-        ordered = [doc_ids[place] for place in order.tolist()]
+        ordered = [doc_ids[index] for index in order.tolist()]
     return {doc_id: -float(position) for position, doc_id in enumerate(ordered, start=1)}
 
 

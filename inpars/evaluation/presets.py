@@ -49,5 +49,5 @@ COLLECTIONS: tuple[tuple[re.Pattern[str], PresetName], ...] = (  # names of ir_d
 
 def preset_of(dataset: str | None) -> Preset:
     """The custom of a collection that ir_datasets has; folders, files and other names are measured generally."""
-    found = (preset for pattern, preset in COLLECTIONS if dataset is not None and pattern.fullmatch(dataset))
-    return PRESETS[next(found, GENERAL.name)]
+    matching = (preset for pattern, preset in COLLECTIONS if dataset is not None and pattern.fullmatch(dataset))
+    return PRESETS[next(matching, GENERAL.name)]

@@ -59,16 +59,16 @@ class _Results:
 
 def read_checked_run(path: Path, judged: Container[str] | None = None, order: Order = "score") -> CheckedRun:
     """The results of the judged queries (all of them by default). Raises DataFormatError for lines that are none."""
-    found: dict[str, _Results] = {}
+    results_of: dict[str, _Results] = {}
     others: dict[str, None] = {}
     lines = twice = 0
     for query_id, doc_id, rank, score in _rows(path):
-        results = found.get(query_id)
+        results = results_of.get(query_id)
         if results is None:
             if judged is not None and query_id not in judged:
                 others[query_id] = None
                 continue
-            results = found[query_id] = _Results()
+            results = results_of[query_id] = _Results()
         lines += 1
         if doc_id in results.scores:
             twice += 1
@@ -81,12 +81,12 @@ def read_checked_run(path: Path, judged: Container[str] | None = None, order: Or
         tag=_tag(path),
         results=lines,
         twice=twice,
-        misordered=tuple(query_id for query_id, results in found.items() if _disagree(results)),
-        tied=sum(_has_ties(results) for results in found.values()),
+        misordered=tuple(query_id for query_id, results in results_of.items() if _disagree(results)),
+        tied=sum(_has_ties(results) for results in results_of.values()),
         unjudged_queries=len(others),
         first_unjudged=next(iter(others), ""),
     )
-    return CheckedRun({query_id: _ordered(results, order) for query_id, results in found.items()}, notes)
+    return CheckedRun({query_id: _ordered(results, order) for query_id, results in results_of.items()}, notes)
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str, int, float | None]]:
@@ -136,10 +136,10 @@ def _disagree(results: _Results) -> bool:
     ranks = np.frombuffer(results.ranks, dtype=np.int64)
     if (ranks == NO_RANK).any():
         return False
-    places = np.argsort(ranks, kind="stable")
+    order = np.argsort(ranks, kind="stable")
     with np.errstate(over="ignore"):
-        scores = np.fromiter(results.scores.values(), dtype=np.float32, count=len(ranks))[places]
-    later = ranks[places][1:] > ranks[places][:-1]
+        scores = np.fromiter(results.scores.values(), dtype=np.float32, count=len(ranks))[order]
+    later = ranks[order][1:] > ranks[order][:-1]
     return bool((later & (scores[1:] > scores[:-1])).any())
 
 
@@ -158,5 +158,5 @@ def _ordered(results: _Results, order: Order) -> dict[str, float]:
     doc_ids = list(results.scores)
     if not results.has_scores:
         ranks = results.ranks
-        doc_ids = [doc_ids[place] for place in sorted(range(len(doc_ids)), key=lambda place: ranks[place])]
-    return {doc_id: -float(place) for place, doc_id in enumerate(doc_ids, start=1)}
+        doc_ids = [doc_ids[position] for position in sorted(range(len(doc_ids)), key=lambda position: ranks[position])]
+    return {doc_id: -float(position) for position, doc_id in enumerate(doc_ids, start=1)}

@@ -113,11 +113,11 @@ def compare_pairs(
     adjusted = dict(zip(tested, holm([one.p_value for one in signed.values()]), strict=True))
     students = {name: t_test_p_value(values) for name, values in tested.items()}
     adjusted_t = dict(zip(tested, holm(list(students.values())), strict=True))
-    found = {name: _untested(values) for name, values in differences.items()}
+    results = {name: _untested(values) for name, values in differences.items()}
     for name, signs in signed.items():
         low, high = signs.interval(LEVEL * signs.p_value / adjusted[name])
-        found[name] = replace(
-            found[name],
+        results[name] = replace(
+            results[name],
             low=low,
             high=high,
             p_value=signs.p_value,
@@ -126,7 +126,7 @@ def compare_pairs(
             adjusted_t_p_value=adjusted_t[name],
             detectable=detectable_difference(tested[name]),
         )
-    return found
+    return results
 
 
 def bootstrap_interval(values: Sequence[float], resamples: int = BOOTSTRAPS) -> Interval:
@@ -180,8 +180,8 @@ class _RandomSigns:
 
     def interval(self, level: float) -> tuple[float, float]:
         """The true differences whose p-value is not below `level`."""
-        place = max(1, math.ceil(level * (len(self._lower) + 1) - 1 - COUNT_ROUNDING))
-        return self._within(float(self._lower[place - 1])), self._within(float(self._upper[-place]))
+        rank = max(1, math.ceil(level * (len(self._lower) + 1) - 1 - COUNT_ROUNDING))
+        return self._within(float(self._lower[rank - 1])), self._within(float(self._upper[-rank]))
 
     def _within(self, bound: float) -> float:
         """The bound; where the queries are too few for one, what they have and no difference at all lie within."""
@@ -228,20 +228,20 @@ def detectable_difference(differences: Sequence[float] | Values) -> float | None
     count = len(differences)
     if count < FEWEST_QUERIES:
         return None
-    found = _reach(count) * float(np.std(differences, ddof=1)) / math.sqrt(count)
-    return found if found <= 1 else None
+    smallest = _reach(count) * float(np.std(differences, ddof=1)) / math.sqrt(count)
+    return smallest if smallest <= 1 else None
 
 
 def queries_needed(differences: Sequence[float] | Values, difference: float = WORTHWHILE) -> int | None:
     """How many queries of this spread show such a true difference, at 5%, with 80% chance; None where nobody knows."""
     if len(differences) < 2:
         return None
-    deviation, fewest, most = float(np.std(differences, ddof=1)), FEWEST_QUERIES - 1, MAX_QUERIES
-    while most - fewest > 1:
-        count = (fewest + most) // 2
+    deviation, too_few, enough_queries = float(np.std(differences, ddof=1)), FEWEST_QUERIES - 1, MAX_QUERIES
+    while enough_queries - too_few > 1:
+        count = (too_few + enough_queries) // 2
         enough = _reach(count) * deviation / math.sqrt(count) <= difference
-        fewest, most = (fewest, count) if enough else (count, most)
-    return most if most < MAX_QUERIES else None
+        too_few, enough_queries = (too_few, count) if enough else (count, enough_queries)
+    return enough_queries if enough_queries < MAX_QUERIES else None
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -29,22 +29,22 @@ def answer_words(text: str) -> list[str]:
     return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
 
 
-def _overlap(said: Sequence[str], right: Sequence[str]) -> float:
-    if not said or not right:
-        return float(said == right)
-    common = sum((Counter(said) & Counter(right)).values())
-    return 2 * common / (len(said) + len(right))
+def _overlap(given: Sequence[str], right: Sequence[str]) -> float:
+    if not given or not right:
+        return float(given == right)
+    common = sum((Counter(given) & Counter(right)).values())
+    return 2 * common / (len(given) + len(right))
 
 
-def best_threshold(found: Sequence[tuple[float, str, Sequence[str]]]) -> float:
+def best_threshold(scored_answers: Sequence[tuple[float, str, Sequence[str]]]) -> float:
     """The least score to answer from that gives the highest mean F1 over (score, answer, right answers) of questions.
 
     One of the scores; no answer is the empty text. Rajpurkar et al., 2018, choose it in the same way.
     """
-    order = sorted(found, key=lambda entry: -entry[0])
+    order = sorted(scored_answers, key=lambda entry: -entry[0])
     value, best, limit = 0.0, float("-inf"), 0.0  # F1 above that of answering nothing, summed over the questions
-    for place, (score, answer, right) in enumerate(order):
+    for index, (score, answer, right) in enumerate(order):
         value += f1(answer, right) - f1("", right)
-        if value > best and (place + 1 == len(order) or order[place + 1][0] < score):
+        if value > best and (index + 1 == len(order) or order[index + 1][0] < score):
             best, limit = value, score
     return limit

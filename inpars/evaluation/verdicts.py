@@ -62,11 +62,11 @@ def power_in_words(metric: str, difference: Difference) -> str:
     if difference.detectable is None:
         no_less = f"{queries(count)} that vary like these show no true difference in {metric} reliably"
         return f"{no_less}; {enough}" if enough else no_less
-    shown = (
+    detectable = (
         f"{queries(count)} that vary like these show a true difference in {metric} of {difference.detectable:.3f} four "
         "times in five; of smaller ones they tell little"
     )
-    return f"{shown}; {enough}" if enough and difference.detectable > WORTHWHILE else shown
+    return f"{detectable}; {enough}" if enough and difference.detectable > WORTHWHILE else detectable
 
 
 def _test_in_words(difference: Difference) -> str:
@@ -148,13 +148,13 @@ def judged_remarks(results: Mapping[str, Evaluation], baseline: str, qrels: Qrel
     return remarks
 
 
-def overlap_remark(name: str, found: Overlap) -> str:
+def overlap_remark(name: str, overlap: Overlap) -> str:
     """What of the test was seen before; empty where nothing was."""
-    if not found.query_ids:
+    if not overlap.query_ids:
         return ""
     return (
-        f"{name}: {len(found.query_ids)} of {found.tested} test queries stand in {found.source} "
-        f"({len(found.same)} word for word, {len(found.similar)} nearly): {_some(found.query_ids)}"
+        f"{name}: {len(overlap.query_ids)} of {overlap.tested} test queries stand in {overlap.source} "
+        f"({len(overlap.same)} word for word, {len(overlap.similar)} nearly): {_some(overlap.query_ids)}"
     )
 
 

@@ -43,14 +43,14 @@ class Reranker:
 
     def scores(self, pairs: Sequence[Pair], run: Run) -> list[float]:
         """What the pairs come to by this network or graph."""
-        encoded, found = self._model.encode(pairs), [0.0] * len(pairs)
+        encoded, scores = self._model.encode(pairs), [0.0] * len(pairs)
         for rows in slices(_longest_first([len(pair) for pair in encoded]), BATCH):
             output = run(self._batch([encoded[row] for row in rows])).float()
             if output.ndim == 2:
                 output = output[:, -1] - output[:, 0] if output.shape[1] == 2 else output[:, 0]
             for row, score in zip(rows, output.tolist(), strict=True):
-                found[row] = score
-        return found
+                scores[row] = score
+        return scores
 
     def _batch(self, encoded: Sequence[EncodedPair]) -> Batch:
         batch = collate(encoded, pad_id(self._model.tokenizer))
@@ -89,12 +89,12 @@ class Retriever:
 
     def _embed(self, texts: Iterable[str], prompt: str, run: Run) -> dict[str, Tensor]:
         distinct = list(dict.fromkeys(texts))
-        found: dict[str, Tensor] = {}
+        embeddings: dict[str, Tensor] = {}
         for rows in slices(_longest_first([len(text) for text in distinct]), BATCH):
             vectors = run(self._batch([prompt + distinct[row] for row in rows])).float()
             vectors = vectors if self._dot else torch.nn.functional.normalize(vectors, dim=-1)
-            found |= {distinct[row]: vector for row, vector in zip(rows, vectors, strict=True)}
-        return found
+            embeddings |= {distinct[row]: vector for row, vector in zip(rows, vectors, strict=True)}
+        return embeddings
 
     def _batch(self, texts: Sequence[str]) -> Batch:
         encoded = self._model.tokenizer(
@@ -129,7 +129,7 @@ def load_exportable(
         check_length(encoder, model, max_length)
         encoder.max_seq_length = max_length or encoder.max_seq_length
         return Retriever(encoder)
-    found = load_pair_model(
+    pair_model = load_pair_model(
         model,
         kind=kind,
         max_length=max_length,
@@ -137,8 +137,8 @@ def load_exportable(
         false_token=false_token,
         **where,
     )
-    assert isinstance(found, CrossEncoder | MonoT5)
-    return Reranker(found)
+    assert isinstance(pair_model, CrossEncoder | MonoT5)
+    return Reranker(pair_model)
 
 
 def _longest_first(lengths: Sequence[int]) -> list[int]:

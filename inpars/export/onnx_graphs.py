@@ -40,8 +40,8 @@ class Embedding(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """(texts, width)."""
-        found: Tensor = self.model(_given(input_ids, attention_mask, token_type_ids))[self.output]
-        return found
+        embeddings: Tensor = self.model(_given(input_ids, attention_mask, token_type_ids))[self.output]
+        return embeddings
 
 
 class Classifier(nn.Module):
@@ -55,8 +55,8 @@ class Classifier(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """(pairs, labels)."""
-        found: Tensor = self.network(**_given(input_ids, attention_mask, token_type_ids)).logits
-        return found
+        logits: Tensor = self.network(**_given(input_ids, attention_mask, token_type_ids)).logits
+        return logits
 
 
 class EncoderAndStep(nn.Module):

@@ -51,4 +51,4 @@ class InparsRanker(_OfRun):
         """The reranked documents. Raises ConfigError for a system without a reranker."""
         pairs = [(document.content, document.meta) for document in documents]
         order = reranked(self._opened(), query, pairs, top_k or self.top_k)
-        return {"documents": [replace(documents[place], score=score) for place, score in order]}
+        return {"documents": [replace(documents[index], score=score) for index, score in order]}

@@ -55,6 +55,6 @@ class InparsReranker(BaseDocumentCompressor):
         """The reranked documents. Raises ConfigError for a system without a reranker."""
         pairs = [(document.page_content, document.metadata) for document in documents]
         return [
-            documents[place].model_copy(update={"metadata": {**documents[place].metadata, "score": score}})
-            for place, score in reranked(self.system, query, pairs, self.top_n)
+            documents[index].model_copy(update={"metadata": {**documents[index].metadata, "score": score}})
+            for index, score in reranked(self.system, query, pairs, self.top_n)
         ]

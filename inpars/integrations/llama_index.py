@@ -62,4 +62,4 @@ class InparsReranker(BaseNodePostprocessor):
             raise ConfigError("a reranker needs the query: give query_bundle or query_str")
         pairs = [(node.get_content(), node.node.metadata) for node in nodes]
         order = reranked(self.system, query_bundle.query_str, pairs, self.top_n)
-        return [NodeWithScore(node=nodes[place].node, score=score) for place, score in order]
+        return [NodeWithScore(node=nodes[index].node, score=score) for index, score in order]

@@ -69,9 +69,9 @@ class InparsModel:
         if self._system is None:
             raise ConfigError("no documents yet: MTEB calls index() before search()")
         rows = list(queries)
-        found = self._system.search_batch([row["text"] for row in rows], top_k)
+        results = self._system.search_batch([row["text"] for row in rows], top_k)
         return {
-            row["id"]: {hit.document.doc_id: hit.score for hit in hits} for row, hits in zip(rows, found, strict=True)
+            row["id"]: {hit.document.doc_id: hit.score for hit in hits} for row, hits in zip(rows, results, strict=True)
         }
 
     def close(self) -> None:

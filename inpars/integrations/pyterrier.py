@@ -28,11 +28,11 @@ class InparsRetriever(pt.Transformer):
         """One row per document found; further columns of the queries are kept."""
         pt.validate.query_frame(inp, extra_columns=["query"])
         queries = inp.drop(columns=["docno", "title", "text", "score", "rank"], errors="ignore")
-        found = self.system.search_batch(list(queries["query"]), self.k)
+        results = self.system.search_batch(list(queries["query"]), self.k)
         rows = [
             {"docno": hit.document.doc_id, "title": hit.document.title, "text": hit.document.text, "score": hit.score}
             | {"rank": rank, **query}
-            for query, hits in zip(queries.to_dict("records"), found, strict=True)
+            for query, hits in zip(queries.to_dict("records"), results, strict=True)
             for rank, hit in enumerate(hits)
         ]
         return pd.DataFrame(rows, columns=[*queries.columns, "docno", "title", "text", "score", "rank"])
@@ -56,6 +56,6 @@ class InparsReranker(pt.Transformer):
         ranked = [inp.iloc[:0].assign(score=pd.Series(dtype=float), rank=pd.Series(dtype=int))]
         for _, group in inp.groupby("qid", sort=False):
             pairs = [(row["text"], row) for row in group.to_dict("records")]
-            places, scores = zip(*reranked(self.system, group["query"].iloc[0], pairs), strict=True)
-            ranked.append(group.iloc[list(places)].assign(score=scores, rank=range(len(group))))
+            order, scores = zip(*reranked(self.system, group["query"].iloc[0], pairs), strict=True)
+            ranked.append(group.iloc[list(order)].assign(score=scores, rank=range(len(group))))
         return pd.concat(ranked[1:] or ranked, ignore_index=True)

@@ -161,19 +161,21 @@ def compute_with(options: EngineOptions) -> None:
 
 def dense_alone(encoders: Mapping[str, Retriever]) -> dict[str, TextEncoder]:
     """Those that embed a text as one vector, which sentences are judged by and clients may ask for."""
-    found: dict[str, Any] = {name: own for name, own in encoders.items() if retriever_kind(own.name) == DENSE}
-    return found
+    dense: dict[str, Any] = {
+        name: encoder for name, encoder in encoders.items() if retriever_kind(encoder.name) == DENSE
+    }
+    return dense
 
 
 def _encoders(options: EngineOptions, stored: VectorIndex | None) -> dict[str, Retriever]:
     name = options.retriever or (stored.state.model if stored else DEFAULT_RETRIEVER)
     names = {"dense": None if name == NO_RETRIEVER else name, "base": options.base_retriever}
-    found = {part: load_engine_retriever(model, options) for part, model in names.items() if model is not None}
-    if stored is not None and "dense" in found:
+    encoders = {part: load_engine_retriever(model, options) for part, model in names.items() if model is not None}
+    if stored is not None and "dense" in encoders:
         from inpars.retrieval.index_writer import check_encoder
 
-        check_encoder(stored.state, found["dense"])
-    return found
+        check_encoder(stored.state, encoders["dense"])
+    return encoders
 
 
 def load_engine_retriever(model: str, options: EngineOptions) -> Retriever:
@@ -306,10 +308,10 @@ def _writer(options: EngineOptions, answers: AnswerOptions, judge: Judge) -> Wri
 
 def parse_filters(pairs: Sequence[str]) -> dict[str, str]:
     """`field=value` pairs as filters. Raises ConfigError for one without a field or a value."""
-    found = {}
+    filters = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not name or not equals:
             raise ConfigError(f"--filter {pair!r} is none; it looks like source=guide.pdf")
-        found[name] = value
-    return found
+        filters[name] = value
+    return filters

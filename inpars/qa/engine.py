@@ -124,13 +124,13 @@ class Engine:
         if k < 1:
             raise ConfigError(f"k is {k}; it must be at least 1")
         chosen = self._system(system)
-        asked = [Query(str(number), text) for number, text in enumerate(queries)]
+        numbered = [Query(str(number), text) for number, text in enumerate(queries)]
         depth = max(k, self._depth) if chosen.measured is None else chosen.measured.retrieved(k)
-        runs = {part.name: part.search(asked, depth, filters) for part in chosen.parts}
-        order, margins = self._ordered(chosen, asked, runs, k)
+        runs = {part.name: part.search(numbered, depth, filters) for part in chosen.parts}
+        order, margins = self._ordered(chosen, numbered, runs, k)
         if margins is not None:
             runs["reranker"] = margins
-        return [self._hits(query, order.get(query.query_id, {}), runs, k) for query in asked]
+        return [self._hits(query, order.get(query.query_id, {}), runs, k) for query in numbered]
 
     def ask(
         self,
@@ -211,7 +211,7 @@ class Engine:
         hits = []
         for doc_id, score in rank(scores, k):
             document = self.documents[doc_id]
-            found = {name: run.get(query.query_id, {}) for name, run in runs.items()}
-            said = {name: scored[doc_id] for name, scored in found.items() if doc_id in scored}
-            hits.append(Hit(document, score, said, query_spans(query.text, document.text)))
+            scores_of = {name: run.get(query.query_id, {}) for name, run in runs.items()}
+            part_scores = {name: scored[doc_id] for name, scored in scores_of.items() if doc_id in scored}
+            hits.append(Hit(document, score, part_scores, query_spans(query.text, document.text)))
         return hits

@@ -52,32 +52,32 @@ class SentenceReader:
 
     def read(self, question: str, hits: Sequence[Hit]) -> Answer:
         """The best sentence as an answer; with `alternatives`, the best of each other hit."""
-        places = candidates(question, hits)
-        if not places:
+        sentences = candidates(question, hits)
+        if not sentences:
             return unanswered(question, self.name, hits, NO_HITS if not hits else "no source has a whole sentence")
         if self._names:
             lacking = [missing_names(question, hit.document.full_text) for hit in hits]
-            places = [(number, span) for number, span in places if not lacking[number - 1]]
-            if not places:
+            sentences = [(number, span) for number, span in sentences if not lacking[number - 1]]
+            if not sentences:
                 fewest = min(len(names) for names in lacking if names)
                 absent = ", ".join(next(names for names in lacking if len(names) == fewest))
                 return unanswered(question, self.name, hits, f"no source has all that the question names ({absent})")
-        scores = self._judge.score(question, [in_context(hits[number - 1], span) for number, span in places])
+        scores = self._judge.score(question, [in_context(hits[number - 1], span) for number, span in sentences])
         return best_answer(
             question,
             hits,
-            [(n, span, s) for (n, span), s in zip(places, scores, strict=True)],
+            [(n, span, s) for (n, span), s in zip(sentences, scores, strict=True)],
             self.name,
             self.threshold,
         )
 
 
 def best_answer(
-    question: str, hits: Sequence[Hit], found: Sequence[tuple[int, Span, float]], method: str, threshold: float
+    question: str, hits: Sequence[Hit], scored_spans: Sequence[tuple[int, Span, float]], method: str, threshold: float
 ) -> Answer:
     """The answer of highest score among (source number, span, score), no answer where that is below the threshold."""
     best: dict[int, tuple[Span, float]] = {}
-    for number, span, score in found:
+    for number, span, score in scored_spans:
         if number not in best or score > best[number][1]:
             best[number] = (span, score)
     order = sorted(best.items(), key=lambda item: (-item[1][1], item[0]))
@@ -107,15 +107,15 @@ def candidates(question: str, hits: Sequence[Hit]) -> list[tuple[int, Span]]:
     They are whole, ask nothing, and say something that the question does not; where no hit has such a one, all with
     enough words.
     """
-    found = [
+    sentences = [
         (number, span, span.of(hit.document.text))
         for number, hit in enumerate(hits, start=1)
         for span in sentence_spans(hit.document.text)
     ]
-    found = [entry for entry in found if _says_something(entry[2])]
-    asked = content_stems(question)
-    whole = [entry for entry in found if _WHOLE.fullmatch(entry[2]) and content_stems(entry[2]) - asked]
-    return [(number, span) for number, span, _ in whole or found]
+    sentences = [entry for entry in sentences if _says_something(entry[2])]
+    question_stems = content_stems(question)
+    whole = [entry for entry in sentences if _WHOLE.fullmatch(entry[2]) and content_stems(entry[2]) - question_stems]
+    return [(number, span) for number, span, _ in whole or sentences]
 
 
 def _says_something(sentence: str) -> bool:
@@ -129,8 +129,8 @@ def by_encoder(encoder: TextEncoder) -> Judge:
 
     def score(question: str, sentences: Sequence[str]) -> list[float]:
         query = encoder.encode_queries([question])[0]
-        found: list[float] = (encoder.encode_documents(list(sentences)) @ query).tolist()
-        return found
+        similarities: list[float] = (encoder.encode_documents(list(sentences)) @ query).tolist()
+        return similarities
 
     return Judge(f"the bi-encoder {encoder.name}", score, ENCODER_THRESHOLD)
 
@@ -146,9 +146,9 @@ def by_reranker(reranker: PairScorer) -> Judge:
 
 def shared_words(question: str, sentences: Sequence[str]) -> list[float]:
     """The share of the question's words that each sentence has."""
-    wanted = content_stems(question)
+    question_stems = content_stems(question)
     return [
-        len(wanted & {stem(word.lower()) for word in WORD.findall(sentence)}) / max(1, len(wanted))
+        len(question_stems & {stem(word.lower()) for word in WORD.findall(sentence)}) / max(1, len(question_stems))
         for sentence in sentences
     ]
 

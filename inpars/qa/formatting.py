@@ -15,8 +15,8 @@ LINE_BREAKS = "\n\t\r\v\f\u2028\u2029"
 
 def hit_lines(number: int, hit: Hit) -> list[str]:
     """A hit: its number, score, title and place, then what it says around the query's words."""
-    said = ", ".join(f"{name} {score:.3f}" for name, score in hit.scores.items())
-    lines = [f"{number:>2}. {hit.score:.3f}  {heading(hit)}" + (f"  ({said})" if said else "")]
+    part_scores = ", ".join(f"{name} {score:.3f}" for name, score in hit.scores.items())
+    lines = [f"{number:>2}. {hit.score:.3f}  {heading(hit)}" + (f"  ({part_scores})" if part_scores else "")]
     return [*lines, f"    {excerpt(hit.document.text, hit.spans)}"]
 
 
@@ -31,8 +31,8 @@ def answer_lines(answer: Answer) -> Iterator[str]:
         yield plain(answer.text) if answer.kind == "generated" else around(answer)
         yield f"({score}{answer.method})"
         yield "Sources:"
-    shown = answer.cited if answer.answered else range(1, min(3, len(answer.sources)) + 1)
-    for number in shown:
+    numbers = answer.cited if answer.answered else range(1, min(3, len(answer.sources)) + 1)
+    for number in numbers:
         hit = answer.sources[number - 1]
         yield f"[{number}] {heading(hit)}"
         yield f"    {excerpt(hit.document.text, hit.spans)}"
@@ -40,17 +40,17 @@ def answer_lines(answer: Answer) -> Iterator[str]:
 
 def heading(hit: Hit) -> str:
     """Title and id of a hit, and where it comes from as far as that is known."""
-    document, place = hit.document, where(hit)
+    document, origin = hit.document, where(hit)
     name = f"{plain(document.title)} [{plain(document.doc_id)}]" if document.title else plain(document.doc_id)
-    return f"{name}, {place}" if place else name
+    return f"{name}, {origin}" if origin else name
 
 
 def where(hit: Hit) -> str:
     """Source, page and headings that ingestion wrote down."""
-    told = hit.metadata
-    parts = [str(told[name]) for name in ("source",) if told.get(name)]
-    parts += [f"page {told['page']}"] if told.get("page") is not None else []
-    headings = told.get("headings") or told.get("heading")
+    metadata = hit.metadata
+    parts = [str(metadata[name]) for name in ("source",) if metadata.get(name)]
+    parts += [f"page {metadata['page']}"] if metadata.get("page") is not None else []
+    headings = metadata.get("headings") or metadata.get("heading")
     if headings:
         parts.append(" > ".join(map(str, headings)) if isinstance(headings, list) else str(headings))
     return plain(", ".join(parts))
@@ -74,13 +74,13 @@ def excerpt(text: str, spans: Sequence[Span]) -> str:
     begin = _densest(spans)
     begin = 0 if begin < EXCERPT // 4 else text.rfind(" ", 0, begin - EXCERPT // 8) + 1
     end = min(len(text), begin + EXCERPT)
-    parts, place = [], begin
+    parts, position = [], begin
     for span in spans:
         if span.start >= begin and span.end <= end:
-            parts += [text[place : span.start], MARKS[0], span.of(text), MARKS[1]]
-            place = span.end
-    shown = "".join([*parts, text[place:end]])
-    return plain(("…" if begin else "") + shown + ("…" if end < len(text) else ""))
+            parts += [text[position : span.start], MARKS[0], span.of(text), MARKS[1]]
+            position = span.end
+    marked = "".join([*parts, text[position:end]])
+    return plain(("…" if begin else "") + marked + ("…" if end < len(text) else ""))
 
 
 def plain(text: str) -> str:

@@ -81,10 +81,10 @@ class SourceWriter:
             if focused.best_score < self._focus.limit:
                 reason = f"nothing near the question was found (best {focused.best_score:.3f} of {self._focus.limit:g})"
                 return Answer(question, "generated", False, "", self.name, sources=tuple(hits), reason=reason)
-            told = short_messages(question, focused.sources)
+            prompt = short_messages(question, focused.sources)
         else:
-            told = messages(question, list(enumerate(hits, start=1)), self._source_tokens)
-        reply = self._chat.reply(told, self._max_new_tokens)
+            prompt = messages(question, list(enumerate(hits, start=1)), self._source_tokens)
+        reply = self._chat.reply(prompt, self._max_new_tokens)
         return checked(question, reply, hits, self.name, strict=self._focus is not None)
 
 
@@ -93,9 +93,9 @@ def messages(
 ) -> list[Message]:
     """What the model is told: rules, then the sources by number as data, then the question."""
     sources = "\n".join(_source(number, hit, source_tokens) for number, hit in numbered)
-    asked = f"<sources>\n{sources}\n</sources>\n<question>{escaped(question)}</question>"
+    prompt = f"<sources>\n{sources}\n</sources>\n<question>{escaped(question)}</question>"
     reminder = f"Answer the question from the sources, with their numbers, or reply {UNKNOWN}."
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": f"{asked}\n{reminder}"}]
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": f"{prompt}\n{reminder}"}]
 
 
 def short_messages(question: str, numbered: Sequence[tuple[int, Hit]]) -> list[Message]:
@@ -104,8 +104,8 @@ def short_messages(question: str, numbered: Sequence[tuple[int, Hit]]) -> list[M
         (number, f"{hit.document.title}: " * bool(hit.document.title) + hit.document.text) for number, hit in numbered
     ]
     lines = [f"[{number}] {_one_line(text)}" for number, text in texts]
-    asked = "\n".join([*lines, "", f"Question: {_one_line(question)}"])
-    return [{"role": "system", "content": SHORT_SYSTEM}, {"role": "user", "content": asked}]
+    prompt = "\n".join([*lines, "", f"Question: {_one_line(question)}"])
+    return [{"role": "system", "content": SHORT_SYSTEM}, {"role": "user", "content": prompt}]
 
 
 def _one_line(text: str) -> str:
@@ -135,31 +135,31 @@ def checked(question: str, reply: str, hits: Sequence[Hit], method: str, *, stri
     if not text or text.upper().startswith(UNKNOWN) or (not cited and _REFUSAL.search(text)):
         return none("the language model finds no answer in the sources")
     bare = _CITATION.sub(" ", text)
-    there = " ".join([question, *(hit.document.full_text for hit in hits)])
-    if strict and (absent := missing_names(bare, there, titles=False)):
+    evidence = " ".join([question, *(hit.document.full_text for hit in hits)])
+    if strict and (absent := missing_names(bare, evidence, titles=False)):
         return none(f"the reply names what no source has ({', '.join(absent)})")
-    said = _content(bare)
-    usable = [_bearing(question, said, hit) for hit in hits]
-    support = [len(said & words) / max(1, len(said)) for words in usable]
+    reply_words = _content(bare)
+    usable = [_bearing(question, reply_words, hit) for hit in hits]
+    support = [len(reply_words & words) / max(1, len(reply_words)) for words in usable]
     if cited:
         words = set[str]().union(*(usable[number - 1] for number in cited))
-        if len(said & words) < MIN_SUPPORT / (1 if strict else 2) * len(said):
+        if len(reply_words & words) < MIN_SUPPORT / (1 if strict else 2) * len(reply_words):
             return none("the reply is not borne out by the sources that it names")
         return Answer(question, "generated", True, text, method, cited=cited, sources=sources)
-    best = max(range(len(hits)), key=lambda place: support[place])
-    if not said or support[best] < MIN_SUPPORT:
+    best = max(range(len(hits)), key=lambda index: support[index])
+    if not reply_words or support[best] < MIN_SUPPORT:
         return none("the reply names no source, and none bears it out")
     method += ", source found by its words"
     return Answer(question, "generated", True, f"{text} [{best + 1}]", method, cited=(best + 1,), sources=sources)
 
 
-def _bearing(question: str, said: set[str], hit: Hit) -> set[str]:
+def _bearing(question: str, reply_words: set[str], hit: Hit) -> set[str]:
     """The words of a hit that may bear a reply out.
 
     A document's command that was obeyed comes back as a few of its words: such a hit must share some with the question.
     """
     words = _content(hit.document.full_text)
-    return words if len(said) >= FEW_WORDS or words & _content(question) else set()
+    return words if len(reply_words) >= FEW_WORDS or words & _content(question) else set()
 
 
 def _source(number: int, hit: Hit, source_tokens: int) -> str:
@@ -184,8 +184,8 @@ def _with_known_sources(text: str, count: int) -> tuple[str, tuple[int, ...]]:
         cited.extend(numbers)
         return "".join(f"[{number}]" for number in numbers)
 
-    shown = _CITATION.sub(known, text)
-    return re.sub(r"\s+([.,;])", r"\1", re.sub(r"[ \t]{2,}", " ", shown)).strip(), tuple(dict.fromkeys(cited))
+    renumbered = _CITATION.sub(known, text)
+    return re.sub(r"\s+([.,;])", r"\1", re.sub(r"[ \t]{2,}", " ", renumbered)).strip(), tuple(dict.fromkeys(cited))
 
 
 def _content(text: str) -> set[str]:

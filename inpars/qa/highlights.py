@@ -23,9 +23,9 @@ STOP_WORDS = frozenset(
 
 def query_spans(query: str, text: str) -> tuple[Span, ...]:
     """The words of a text that the query has too, in order; words of grammar only where it has no others."""
-    wanted = content_stems(query)
+    stems = content_stems(query)
     return tuple(
-        Span(match.start(), match.end()) for match in WORD.finditer(text) if stem(match.group().lower()) in wanted
+        Span(match.start(), match.end()) for match in WORD.finditer(text) if stem(match.group().lower()) in stems
     )
 
 
@@ -41,7 +41,7 @@ def names_of(question: str, *, titles: bool = True) -> list[str]:
     What is asked about them can only be answered from a text that has them. With `titles` False capitals always count.
     """
     words = WORD.findall(question)
-    capital = [place > 0 and word[0].isupper() for place, word in enumerate(words)]
+    capital = [index > 0 and word[0].isupper() for index, word in enumerate(words)]
     written_large = titles and sum(capital) > len(words) / 2
     return [
         word

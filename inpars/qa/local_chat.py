@@ -36,7 +36,7 @@ class LocalChat:
                     f"{max_new_tokens}; lower --k or --source-tokens"
                 )
             prompt = torch.tensor([ids], device=self._network.device)  # (1, tokens)
-            found = self._network.generate(
+            generated = self._network.generate(
                 prompt,
                 attention_mask=torch.ones_like(prompt),
                 max_new_tokens=max_new_tokens,
@@ -44,7 +44,7 @@ class LocalChat:
                 eos_token_id=end_tokens(self._network, self._tokenizer) or None,
                 pad_token_id=pad_id(self._tokenizer),
             )
-            return str(self._tokenizer.decode(found[0, len(ids) :], skip_special_tokens=True))
+            return str(self._tokenizer.decode(generated[0, len(ids) :], skip_special_tokens=True))
 
     def _ids(self, messages: Sequence[Message]) -> list[int]:
         if not self._tokenizer.chat_template:

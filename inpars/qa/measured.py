@@ -110,8 +110,8 @@ def _stored(system: SearchSystem, index: VectorIndex, encoders: Mapping[str, Enc
     check_views(index.state, {name: encoders[name] for name in system.views})
     for name in encoders.keys() - system.views.keys():
         check_encoder(index.state, encoders[name])
-    own = {name: name if name in system.views else None for name in encoders}
-    return {name: StoredStage(name, index, encoder, own[name]) for name, encoder in encoders.items()}
+    view_names = {name: name if name in system.views else None for name in encoders}
+    return {name: StoredStage(name, index, encoder, view_names[name]) for name, encoder in encoders.items()}
 
 
 def _load_reranker(reranking: Reranking, options: EngineOptions, load: Callable[[str], Any]) -> PairScorer:

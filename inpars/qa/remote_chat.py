@@ -36,8 +36,8 @@ class RemoteChat:
         if finish == "error":
             raise BackendError(f"{self._url}: the model or a content filter refuses the question or its sources")
         if not text and (thoughts or finish == "length"):
-            what = "thoughts and no answer" if thoughts else "no text"
-            raise BackendError(f"{self._url}: {what} in {max_new_tokens} tokens; raise --max-new-tokens")
+            problem = "thoughts and no answer" if thoughts else "no text"
+            raise BackendError(f"{self._url}: {problem} in {max_new_tokens} tokens; raise --max-new-tokens")
         return text
 
 

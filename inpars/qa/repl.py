@@ -40,7 +40,7 @@ class Conversation:
             if line in ("", ":quit", ":q"):
                 return
             try:
-                answers.writelines(f"{shown}\n" for shown in self.respond(line))
+                answers.writelines(f"{response}\n" for response in self.respond(line))
                 answers.flush()
             except InparsError as error:
                 prompts.write(f"{error}\n")
@@ -66,7 +66,7 @@ class Conversation:
             return f"{value}: {self.engine.systems[value].description}"
         if command == "filter":
             self.filters = self.filters | parse_filters([value]) if value else {}  # type: ignore[operator]
-            return ", ".join(f"{name}={wanted}" for name, wanted in self.filters.items()) or "no filters"
+            return ", ".join(f"{name}={required}" for name, required in self.filters.items()) or "no filters"
         raise ConfigError(f":{command} {value}".rstrip() + " is not understood; :help lists what is")
 
 

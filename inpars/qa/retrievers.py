@@ -43,17 +43,17 @@ class Stage:
         """The k best documents of each query that match."""
         if not filters:
             return self._search(queries, k)
-        depth, found = k, Run()
+        depth, matching = k, Run()
         waiting = list(queries)
         while waiting:
             depth = min(depth * DEEPER, len(self._documents))
             run = self._search(waiting, depth)
             for query in waiting:
-                found[query.query_id] = self._matching(run.get(query.query_id, {}), k, filters)
-            waiting = [query for query in waiting if _wants_more(found, run, query, k, depth)]
+                matching[query.query_id] = self._matching(run.get(query.query_id, {}), k, filters)
+            waiting = [query for query in waiting if _wants_more(matching, run, query, k, depth)]
             if depth == len(self._documents):
                 break
-        return found
+        return matching
 
     def _search(self, queries: Sequence[Query], k: int) -> Run:
         if self._lock is None:
@@ -63,8 +63,8 @@ class Stage:
 
     def _matching(self, scores: Mapping[str, float], k: int, filters: Filters) -> dict[str, float]:
         best = sorted(scores.items(), key=lambda item: (item[1], item[0]), reverse=True)
-        kept = ((doc_id, score) for doc_id, score in best if matches(self._documents[doc_id], filters))
-        return dict(item for item, _ in zip(kept, range(k), strict=False))
+        matching = ((doc_id, score) for doc_id, score in best if matches(self._documents[doc_id], filters))
+        return dict(item for item, _ in zip(matching, range(k), strict=False))
 
 
 class StoredStage:
@@ -80,8 +80,8 @@ class StoredStage:
             key = repr(sorted(filters.items()))
             allowed = self._index.matching(key, lambda document: matches(document, filters))
         vectors = self._encoder.encode_queries([query.text for query in queries])
-        found = self._index.search(vectors, k, allowed=allowed, view=self._view)
-        return {query.query_id: scores for query, scores in zip(queries, found, strict=True)}
+        results = self._index.search(vectors, k, allowed=allowed, view=self._view)
+        return {query.query_id: scores for query, scores in zip(queries, results, strict=True)}
 
 
 class LockedScorer:
@@ -108,6 +108,6 @@ def _fits(value: Any, pattern: str) -> bool:  # noqa: ANN401 - a JSON value
     return text == pattern or ("*" in pattern and fnmatchcase(text, pattern.replace("[", "[[]")))
 
 
-def _wants_more(found: Run, run: Run, query: Query, k: int, depth: int) -> bool:
+def _wants_more(matching: Run, run: Run, query: Query, k: int, depth: int) -> bool:
     """Whether too few hits match and there are more to look at."""
-    return len(found[query.query_id]) < k and len(run.get(query.query_id, {})) >= depth
+    return len(matching[query.query_id]) < k and len(run.get(query.query_id, {})) >= depth

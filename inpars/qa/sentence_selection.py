@@ -38,13 +38,15 @@ class Focus:
 
     def choose(self, question: str, hits: Sequence[Hit]) -> Focused:
         """The sentences of highest score, in the order of the hits and of their texts."""
-        places = candidates(question, hits)
-        if not places:
+        sentences = candidates(question, hits)
+        if not sentences:
             return Focused((), float("-inf"))
-        scores = self.judge.score(question, [in_context(hits[number - 1], span) for number, span in places])
-        order = sorted(range(len(places)), key=lambda place: -scores[place])[: self.sentences]
+        scores = self.judge.score(question, [in_context(hits[number - 1], span) for number, span in sentences])
+        order = sorted(range(len(sentences)), key=lambda index: -scores[index])[: self.sentences]
         chosen: dict[int, list[Span]] = {}
-        for number, span in sorted((places[place] for place in order), key=lambda found: (found[0], found[1].start)):
+        for number, span in sorted(
+            (sentences[index] for index in order), key=lambda sentence: (sentence[0], sentence[1].start)
+        ):
             chosen.setdefault(number, []).append(span)
         sources = tuple((number, _narrowed(hits[number - 1], spans)) for number, spans in chosen.items())
         return Focused(sources, max(scores))

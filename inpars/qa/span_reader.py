@@ -38,11 +38,11 @@ class SpanReader:
             return unanswered(question, self.name, hits, NO_HITS)
         with self._lock:
             spans = self._scorer.spans([(question, hit.document.text) for hit in hits])
-        found = [
+        candidates = [
             (number, Span(span.start, span.end), span.margin)
             for number, (span, hit) in enumerate(zip(spans, hits, strict=True), start=1)
             if hit.document.text[span.start : span.end].strip()
         ]
-        if not found:
+        if not candidates:
             return unanswered(question, self.name, hits, "no source has any text")
-        return best_answer(question, hits, found, self.name, self.threshold)
+        return best_answer(question, hits, candidates, self.name, self.threshold)

@@ -87,10 +87,10 @@ class Encoder:
         compiled = openvino_form(network, "last_hidden_state", dtype, self._time_torch, model)
         if compiled is not None:
             self._model[0].model = compiled
-        self._side_by_side = compiled is not None
+        self._parallel = compiled is not None
         self.fingerprint = fingerprint(model, self._model, number_format) + (f"\0{compiled}" if compiled else "")
         # else products in bfloat16 over float32 weights: as fast as bfloat16 weights, and nearer to float32
-        own_format = number_format != torch.float32 and not self._side_by_side
+        own_format = number_format != torch.float32 and not self._parallel
         self._autocast = torch.autocast(torch_device.type, number_format, enabled=own_format)
 
     def reading(self, window_tokens: int | None) -> Encoder:
@@ -195,7 +195,7 @@ class Encoder:
             return embeddings
 
         parts: list[Embeddings] = []
-        for rows, vectors in zip(batches, map_batches(embedded, batches, wanted=self._side_by_side), strict=True):
+        for rows, vectors in zip(batches, map_batches(embedded, batches, wanted=self._parallel), strict=True):
             parts.append(vectors)
             done(rows)
         width = self._model.get_embedding_dimension() or 0

@@ -32,11 +32,11 @@ class LanceDB:
         fields = [pa.field(name, pa.string()) for name in FIELDS[:-1]]
         schema = pa.schema([*fields, pa.field("vector", pa.list_(pa.float32(), width))])
         try:
-            found = self._database.open_table(self._name).schema
+            stored = self._database.open_table(self._name).schema
         except ValueError:  # not found
-            found = self._database.create_table(self._name, schema=schema).schema
-        check_fields(found.names, self._name)
-        check_width(getattr(found.field("vector").type, "list_size", None), width, self._name)
+            stored = self._database.create_table(self._name, schema=schema).schema
+        check_fields(stored.names, self._name)
+        check_width(getattr(stored.field("vector").type, "list_size", None), width, self._name)
 
     def contents(self) -> Mapping[str, str]:
         """doc_id -> digest."""

@@ -51,14 +51,14 @@ class Milvus:
 
     def contents(self) -> Mapping[str, str]:
         """doc_id -> digest."""
-        found: dict[str, str] = {}
+        digests: dict[str, str] = {}
         pages = self._client.query_iterator(self._name, filter="", output_fields=["doc_id", "digest"], batch_size=PAGE)
         try:
             while rows := pages.next():
-                found |= {row["doc_id"]: row["digest"] for row in rows}
+                digests |= {row["doc_id"]: row["digest"] for row in rows}
         finally:
             pages.close()
-        return found
+        return digests
 
     def put(self, rows: Sequence[Row]) -> None:
         """Upsert. Raises ConfigError for a text that is too long for a field of Milvus."""
@@ -82,8 +82,8 @@ class Milvus:
     def nearest(self, vector: npt.NDArray[np.float32], k: int) -> list[tuple[str, float]]:
         """Nearest entities."""
         self._client.load_collection(self._name)
-        [found] = self._client.search(self._name, data=[vector.tolist()], limit=k, output_fields=["doc_id"])
-        return [(row["entity"]["doc_id"], row["distance"]) for row in found]
+        [results] = self._client.search(self._name, data=[vector.tolist()], limit=k, output_fields=["doc_id"])
+        return [(row["entity"]["doc_id"], row["distance"]) for row in results]
 
     def close(self) -> None:
         """Close the client."""

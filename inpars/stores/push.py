@@ -102,9 +102,9 @@ def push(index: VectorIndex, store: Store, *, sync: bool = False, progress: Prog
     sent = 0
     digests: dict[str, str] = {}
     for batch in chunks(progress.track(rows_of(index), total=len(index), description="pushing", unit="passage"), BATCH):
-        own = {row.document.doc_id: row.digest for row in batch}
-        digests |= own
-        changed = [row for row in batch if before.get(row.document.doc_id) != own[row.document.doc_id]]
+        batch_digests = {row.document.doc_id: row.digest for row in batch}
+        digests |= batch_digests
+        changed = [row for row in batch if before.get(row.document.doc_id) != batch_digests[row.document.doc_id]]
         if changed:
             store.put(changed)
         sent += len(changed)
@@ -135,18 +135,18 @@ def metadata_json(document: Document) -> str:
     return json.dumps(dict(document.metadata), ensure_ascii=False, sort_keys=True)
 
 
-def check_width(found: object, width: int, name: str) -> None:
+def check_width(stored_width: object, width: int, name: str) -> None:
     """Raise ConfigError where a collection is of another width."""
-    if found != width:
+    if stored_width != width:
         raise ConfigError(
-            f"collection {name!r} is there already with embeddings of width {found}, the index has {width}; "
+            f"collection {name!r} is there already with embeddings of width {stored_width}, the index has {width}; "
             "give another --collection"
         )
 
 
-def check_fields(found: Sequence[str] | set[str], name: str) -> None:
+def check_fields(stored: Sequence[str] | set[str], name: str) -> None:
     """Raise ConfigError where a collection lacks what a push writes."""
-    if lacking := [field for field in FIELDS if field not in found]:
+    if lacking := [field for field in FIELDS if field not in stored]:
         raise ConfigError(
             f"collection {name!r} is there already and lacks {', '.join(lacking)}: it is not of `inpars index push`; "
             "give another --collection"

@@ -44,16 +44,16 @@ class Qdrant:
 
     def contents(self) -> Mapping[str, str]:
         """doc_id -> digest."""
-        found: dict[str, str] = {}
-        place: Any = None
+        digests: dict[str, str] = {}
+        offset: Any = None
         while True:
-            points, place = self._client.scroll(
-                self._name, limit=PAGE, offset=place, with_payload=["doc_id", "digest"], with_vectors=False
+            points, offset = self._client.scroll(
+                self._name, limit=PAGE, offset=offset, with_payload=["doc_id", "digest"], with_vectors=False
             )
             payloads = [point.payload or {} for point in points]
-            found |= {p.get("doc_id", str(o.id)): p.get("digest", "") for p, o in zip(payloads, points, strict=True)}
-            if place is None:
-                return found
+            digests |= {p.get("doc_id", str(o.id)): p.get("digest", "") for p, o in zip(payloads, points, strict=True)}
+            if offset is None:
+                return digests
 
     def put(self, rows: Sequence[Row]) -> None:
         """Upsert."""
@@ -71,14 +71,14 @@ class Qdrant:
 
     def nearest(self, vector: npt.NDArray[np.float32], k: int) -> list[tuple[str, float]]:
         """Nearest points."""
-        found = self._client.query_points(
+        results = self._client.query_points(
             self._name,
             query=vector.tolist(),
             limit=k,
             with_payload=["doc_id"],
             search_params=self._exact,
         )
-        return [((point.payload or {})["doc_id"], point.score) for point in found.points]
+        return [((point.payload or {})["doc_id"], point.score) for point in results.points]
 
     def close(self) -> None:
         """Close the client."""

@@ -29,8 +29,8 @@ class BatchPlan:
 
     def batch(self, number: int) -> list[int]:
         """Positions of the triples of a batch; numbers go on from pass to pass."""
-        place, inside = divmod(number, self.batches)
-        return self._pass(place)[inside]
+        number_of_pass, inside = divmod(number, self.batches)
+        return self._pass(number_of_pass)[inside]
 
     def _make_pass(self, number: int) -> list[list[int]]:
         return _exactly(self._filled(self._shuffled(number)), self.batches)
@@ -89,7 +89,7 @@ def _exactly(batches: list[list[int]], count: int) -> list[list[int]]:
     """As many batches as pass 0 had: the last are left out of this pass, or the largest are halved."""
     batches = batches[:count]
     while len(batches) < count:
-        largest = max(range(len(batches)), key=lambda place: len(batches[place]))
+        largest = max(range(len(batches)), key=lambda index: len(batches[index]))
         half = len(batches[largest]) // 2
         batches[largest : largest + 1] = [batches[largest][:half], batches[largest][half:]]
     return batches

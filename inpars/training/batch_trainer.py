@@ -11,10 +11,10 @@ from torch.utils.data import Dataset, SequentialSampler
 
 from inpars.engines.batch_parallel import in_worker_thread, should_parallelize
 from inpars.training.batch_plan import BatchPlan
-from inpars.training.embedding_batches import Autocast, Collator, embed, in_place
+from inpars.training.embedding_batches import Autocast, Collator, embed, reordered
 from inpars.training.embedding_losses import Objective
 from inpars.training.examples import TripleTexts
-from inpars.training.gradient_cache import Features, cached_loss, plain_loss, side_by_side_loss
+from inpars.training.gradient_cache import Features, cached_loss, parallel_loss, plain_loss
 from inpars.training.loop import LossTrainer
 
 Embed: TypeAlias = Callable[[Any, Features], Tensor]  # of a network, which may be wrapped, and a mini-batch
@@ -53,8 +53,8 @@ class BatchTrainer(LossTrainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """The weights of a checkpoint, tied ones once."""
         network: Any = self.model
-        own = {name for name, _ in (*network.named_parameters(), *network.named_buffers())}
-        super()._save(output_dir, {name: tensor for name, tensor in network.state_dict().items() if name in own})
+        names = {name for name, _ in (*network.named_parameters(), *network.named_buffers())}
+        super()._save(output_dir, {name: tensor for name, tensor in network.state_dict().items() if name in names})
 
     def _get_train_sampler(self, *_: Any) -> SequentialSampler:  # noqa: ANN401
         return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
@@ -67,12 +67,12 @@ class BatchTrainer(LossTrainer):
                 return (self.embedding or embed)(model, features)
 
         def loss_of(embeddings: Tensor) -> Tensor:
-            embedded = in_place(embeddings, inputs["places"], inputs["queries"])
+            embedded = reordered(embeddings, inputs["places"], inputs["queries"])
             with torch.autocast(embeddings.device.type, enabled=False):
                 return self.objective(embedded, inputs["margins"])
 
         batches = inputs["batches"]
         if self.map_batches and not self.cached and torch.is_grad_enabled() and should_parallelize(len(batches)):
-            return side_by_side_loss(embed_one, batches, loss_of, model)
+            return parallel_loss(embed_one, batches, loss_of, model)
         with self.autocast():  # weights are turned into bfloat16 once for all mini-batches
             return (cached_loss if self.cached else plain_loss)(embed_one, batches, loss_of)

@@ -35,14 +35,14 @@ def objective(model: SentenceTransformer, options: RetrieverOptions) -> tuple[Ob
     """The loss over a batch's embeddings. Raises ConfigError for dimensions that the embeddings have not."""
     cosine = model.similarity_fn_name != "dot"
     if options.loss == "margin-mse":
-        found = margin_objective(cosine=cosine)
+        loss = margin_objective(cosine=cosine)
     else:
         scale = options.scale if options.scale is not None else (COSINE_SCALE if cosine else DOT_SCALE)
-        found = ranking_objective(scale, cosine=cosine)
+        loss = ranking_objective(scale, cosine=cosine)
     width = model.get_embedding_dimension()
     if width is not None and max(options.dimensions, default=0) > width:
         raise ConfigError(f"--matryoshka-dims is {options.matryoshka_dims}; embeddings of {options.model} have {width}")
-    return (matryoshka(found, options.dimensions) if options.dimensions else found), []
+    return (matryoshka(loss, options.dimensions) if options.dimensions else loss), []
 
 
 def margins(model: SentenceTransformer, embedded: Embedded) -> Tensor:
@@ -53,5 +53,5 @@ def margins(model: SentenceTransformer, embedded: Embedded) -> Tensor:
 def similarities(model: SentenceTransformer, queries: Sequence[str], documents: Sequence[str]) -> Tensor:
     """Of each query with each document, (queries, documents)."""
     settings: dict[str, Any] = {"show_progress_bar": False, "convert_to_tensor": True}
-    found = model.encode_query(list(queries), **settings), model.encode_document(list(documents), **settings)
-    return model.similarity(*(vectors.float() for vectors in found)).cpu()
+    embeddings = model.encode_query(list(queries), **settings), model.encode_document(list(documents), **settings)
+    return model.similarity(*(vectors.float() for vectors in embeddings)).cpu()

@@ -56,36 +56,36 @@ class Collator:
     tasks: bool = False  # whether the model is told what is a query, as all but bi-encoders are
 
     def __call__(self, rows: Sequence[TripleTexts], margins: Sequence[float] | None = None) -> dict[str, Any]:
-        """`batches` of features, `places` of their rows among queries, positives and negatives, and `margins`."""
+        """`batches` of features, `positions` of their rows among queries, positives and negatives, and `margins`."""
         queries = [row.query for row in rows]
         documents = [row.positive for row in rows]
         if self.negatives:
             documents += [row.negative for row in rows]
-        batches, places = list[Features](), list[int]()
+        batches, positions = list[Features](), list[int]()
         for task, texts, prompt, start in (
             ("query", queries, self.prompts.query, 0),
             ("document", documents, self.prompts.document, len(rows)),
         ):
-            told = {"task": task} if self.tasks else {}
-            for chosen, features in mini_batches(self.model, texts, prompt, self.mini_batch_size, **told):
-                batches.append({**features, **told})
-                places += [start + place for place in chosen]
+            task_kwargs = {"task": task} if self.tasks else {}
+            for chosen, features in mini_batches(self.model, texts, prompt, self.mini_batch_size, **task_kwargs):
+                batches.append({**features, **task_kwargs})
+                positions += [start + position for position in chosen]
         if self.tasks:
-            longest = max(found["attention_mask"].shape[1] for found in batches if "attention_mask" in found)
-            batches = [{**found, WIDTH: longest} for found in batches]
+            longest = max(features["attention_mask"].shape[1] for features in batches if "attention_mask" in features)
+            batches = [{**features, WIDTH: longest} for features in batches]
         return {
             "batches": batches,
-            "places": torch.tensor(places),
+            "places": torch.tensor(positions),
             "queries": len(rows),
             "margins": None if margins is None else torch.tensor(margins, dtype=torch.float32),
         }
 
 
 def mini_batches(
-    model: BaseModel, texts: Sequence[str], prompt: str, size: int, **told: str
+    model: BaseModel, texts: Sequence[str], prompt: str, size: int, **task_kwargs: str
 ) -> Iterator[tuple[list[int], Features]]:
     """Positions and features of the texts, the longest first; each mini-batch is as wide as its longest text."""
-    features = model.preprocess(list(texts), prompt=prompt or None, **told)
+    features = model.preprocess(list(texts), prompt=prompt or None, **task_kwargs)
     mask = features.get("attention_mask")
     if mask is None:  # no transformer: one stream of tokens for all texts
         yield list(range(len(texts))), dict(features)
@@ -112,12 +112,12 @@ def on_device(features: Features, device: torch.device) -> Features:
 
 def embed(model: Any, features: Features) -> Tensor:  # noqa: ANN401 - may be wrapped
     """Embeddings of a mini-batch in float32, (texts, width)."""
-    told = {"task": features["task"]} if "task" in features else {}
-    embeddings: Tensor = model(dict(features), **told)["sentence_embedding"]  # a copy: the model adds to it
+    task_kwargs = {"task": features["task"]} if "task" in features else {}
+    embeddings: Tensor = model(dict(features), **task_kwargs)["sentence_embedding"]  # a copy: the model adds to it
     return embeddings.float()
 
 
-def in_place(embeddings: Tensor, places: Tensor, queries: int) -> Embedded:
+def reordered(embeddings: Tensor, positions: Tensor, queries: int) -> Embedded:
     """Embeddings of the mini-batches, one after the other, as those of queries and documents."""
-    ordered = embeddings[places.argsort()]
+    ordered = embeddings[positions.argsort()]
     return Embedded(ordered[:queries], ordered[queries:])

@@ -71,7 +71,7 @@ def grouped(rows: Iterable[TripleTexts]) -> list[Group]:
     negatives: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         negatives.setdefault((row.query, row.positive), []).append(row.negative)
-    return [Group(query, positive, tuple(found)) for (query, positive), found in negatives.items()]
+    return [Group(query, positive, tuple(texts)) for (query, positive), texts in negatives.items()]
 
 
 def listed(rows: Iterable[TripleTexts], grades: Grades) -> list[Group]:
@@ -84,12 +84,14 @@ def listed(rows: Iterable[TripleTexts], grades: Grades) -> list[Group]:
     for row in rows:
         positives.setdefault(row.query, {})[row.positive] = grades.get((row.query, row.positive), 1)
         negatives.setdefault(row.query, {})[row.negative] = None
-    found = []
+    groups = []
     for query, known in positives.items():
         (best, first), *others = sorted(known.items(), key=lambda entry: -entry[1])  # equals in their order
-        against = tuple(text for text in negatives[query] if text not in known)
-        found.append(Group(query, best, against, tuple(text for text, _ in others), (first, *(g for _, g in others))))
-    return found
+        hard_negatives = tuple(text for text in negatives[query] if text not in known)
+        groups.append(
+            Group(query, best, hard_negatives, tuple(text for text, _ in others), (first, *(g for _, g in others)))
+        )
+    return groups
 
 
 def pairs_once(rows: Iterable[TripleTexts]) -> list[TripleTexts]:

@@ -52,7 +52,7 @@ def cached_loss(embed: Embed, batches: Sequence[Features], loss: Callable[[Tenso
     return value
 
 
-def side_by_side_loss(
+def parallel_loss(
     compute: Callable[[Part], Tensor], parts: Sequence[Part], loss: Callable[[Tensor], Tensor], network: nn.Module
 ) -> Tensor:
     """The loss of what is computed of all parts; a thread each computes them and, in `backward`, their gradients.
@@ -72,9 +72,9 @@ def side_by_side_loss(
             return torch.autograd.grad(computed[number], weights, shares[number] * factor, allow_unused=True)
 
         for gradients in map_batches(followed, range(len(computed))):
-            for weight, found in zip(weights, gradients, strict=True):
-                if found is not None:
-                    weight.grad = found.clone() if weight.grad is None else weight.grad.add_(found)
+            for weight, part_gradient in zip(weights, gradients, strict=True):
+                if part_gradient is not None:
+                    weight.grad = part_gradient.clone() if weight.grad is None else weight.grad.add_(part_gradient)
 
     value = value.detach().requires_grad_()
     value.register_hook(backward)  # type: ignore[no-untyped-call]

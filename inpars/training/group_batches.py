@@ -22,10 +22,10 @@ Teacher: TypeAlias = Mapping[tuple[str, str], float]
 
 def with_negatives(group: Group, count: int | None, seed: int) -> Group:
     """The group with at most so many negatives of each positive, drawn by seed and query, in their order."""
-    if count is None or len(group.negatives) <= (wanted := count * (1 + len(group.more))):
+    if count is None or len(group.negatives) <= (limit := count * (1 + len(group.more))):
         return group
-    drawn = random.Random(f"{seed}\0{group.query}\0{group.positive}").sample(range(len(group.negatives)), wanted)
-    return replace(group, negatives=tuple(group.negatives[place] for place in sorted(drawn)))
+    drawn = random.Random(f"{seed}\0{group.query}\0{group.positive}").sample(range(len(group.negatives)), limit)
+    return replace(group, negatives=tuple(group.negatives[index] for index in sorted(drawn)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,10 @@ class EncodedGroups(torch.utils.data.Dataset[LabelledGroup]):
 
 
 def collate_groups(groups: Sequence[LabelledGroup], pad: int) -> dict[str, Tensor]:
-    """All pairs of some groups in one batch; `group` and `place` say where each belongs, place 0 being the best."""
+    """All pairs of some groups in one batch; `group` and `column` say where each belongs, place 0 being the best."""
     batch = collate([pair for group in groups for pair in group.pairs], pad)
     batch["group"] = torch.tensor([number for number, group in enumerate(groups) for _ in group.pairs])
-    batch["place"] = torch.tensor([place for group in groups for place in range(len(group.pairs))])
+    batch["place"] = torch.tensor([column for group in groups for column in range(len(group.pairs))])
     batch["relevance"] = torch.tensor([label for group in groups for label in group.labels])
     return batch
 

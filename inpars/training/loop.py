@@ -54,9 +54,9 @@ class _Reporter(TrainerCallback):
         self._saved = time.monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
-        left = range(state.global_step, state.max_steps)
+        steps = range(state.global_step, state.max_steps)
         track = self._progress.track(
-            left, total=state.max_steps, description=self._description, unit="steps", done=state.global_step
+            steps, total=state.max_steps, description=self._description, unit="steps", done=state.global_step
         )
         self._track = iter(track)
         next(self._track, None)
@@ -239,18 +239,18 @@ def with_less_memory(network: Any) -> None:  # noqa: ANN401 - a transformers mod
 
 
 def _usable_checkpoint(folder: Path, settings: Mapping[str, Any], progress: Progress) -> str | None:
-    marker, wanted = folder / SETTINGS_FILE, json.dumps(dict(settings), sort_keys=True, default=str)
+    marker, fingerprint = folder / SETTINGS_FILE, json.dumps(dict(settings), sort_keys=True, default=str)
     with storage_errors(folder):
-        if not marker.exists() or marker.read_text(encoding="utf-8") != wanted:
+        if not marker.exists() or marker.read_text(encoding="utf-8") != fingerprint:
             if marker.exists():
                 progress.note(f"{folder}: these checkpoints were made with other settings and are removed")
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-        marker.write_text(wanted, encoding="utf-8")
-    found: str | None = get_last_checkpoint(str(folder))  # type: ignore[no-untyped-call]
-    if found is not None and not (Path(found) / "trainer_state.json").exists():
-        shutil.rmtree(found)  # the machine stopped while it was written
-        found = get_last_checkpoint(str(folder))  # type: ignore[no-untyped-call]
-    if found is not None:
-        progress.note(f"going on from {found}")
-    return found
+        marker.write_text(fingerprint, encoding="utf-8")
+    checkpoint: str | None = get_last_checkpoint(str(folder))  # type: ignore[no-untyped-call]
+    if checkpoint is not None and not (Path(checkpoint) / "trainer_state.json").exists():
+        shutil.rmtree(checkpoint)  # the machine stopped while it was written
+        checkpoint = get_last_checkpoint(str(folder))  # type: ignore[no-untyped-call]
+    if checkpoint is not None:
+        progress.note(f"going on from {checkpoint}")
+    return checkpoint

@@ -34,8 +34,8 @@ def load(options: RetrieverOptions, where: Placement) -> MultiVectorEncoder:
 
 def embed(model: Any, features: Features) -> Tensor:  # noqa: ANN401 - may be wrapped
     """Token embeddings of a mini-batch in float32, (texts, tokens of the batch's longest text, width + 1)."""
-    found = model(dict(features), task=features["task"])
-    states, mask = found["token_embeddings"].float(), found["attention_mask"].float()
+    outputs = model(dict(features), task=features["task"])
+    states, mask = outputs["token_embeddings"].float(), outputs["attention_mask"].float()
     packed = torch.cat([states, mask[..., None]], dim=-1)
     return nn.functional.pad(packed, (0, 0, 0, features[WIDTH] - packed.shape[1]))
 
@@ -59,19 +59,19 @@ def objective(model: MultiVectorEncoder, options: RetrieverOptions) -> tuple[Obj
         else losses.MultiVectorMultipleNegativesRankingLoss(Given(), scale=scale, similarity_fct=compare)  # type: ignore[arg-type]
     )
 
-    def found(embedded: Embedded, margins: Tensor | None) -> Tensor:
+    def batch_loss(embedded: Embedded, margins: Tensor | None) -> Tensor:
         queries, *documents = columns_of(embedded)
-        value: Tensor = loss([token_features(queries), *_of_one_width(documents)], margins)
-        return value
+        loss_value: Tensor = loss([token_features(queries), *_of_one_width(documents)], margins)
+        return loss_value
 
-    return found, []
+    return batch_loss, []
 
 
 def _of_one_width(columns: Sequence[Tensor]) -> list[dict[str, Tensor]]:
     """Positives and negatives, cut to the longest text of both."""
     both = token_features(torch.cat(list(columns)))
     split = {name: torch.split(value, len(columns[0])) for name, value in both.items()}
-    return [{name: parts[place] for name, parts in split.items()} for place in range(len(columns))]
+    return [{name: parts[column] for name, parts in split.items()} for column in range(len(columns))]
 
 
 def margins(model: MultiVectorEncoder, embedded: Embedded) -> Tensor:
@@ -95,5 +95,5 @@ def margins(model: MultiVectorEncoder, embedded: Embedded) -> Tensor:
 def similarities(model: MultiVectorEncoder, queries: Sequence[str], documents: Sequence[str]) -> Tensor:
     """MaxSim of each query with each document, (queries, documents)."""
     settings: dict[str, Any] = {"show_progress_bar": False}
-    found = model.encode_query(list(queries), **settings), model.encode_document(list(documents), **settings)
-    return model.similarity(*([vectors.float() for vectors in one] for one in found)).cpu()
+    embeddings = model.encode_query(list(queries), **settings), model.encode_document(list(documents), **settings)
+    return model.similarity(*([vectors.float() for vectors in one] for one in embeddings)).cpu()

@@ -183,12 +183,12 @@ class RetrieverOptions(ValidatedOptions):
     def dimensions(self) -> tuple[int, ...]:
         """The numbers of leading dimensions, empty for the whole embedding alone. Raises ConfigError."""
         try:
-            found = tuple(int(part) for part in (self.matryoshka_dims or "").split(",") if part.strip())
+            dimensions = tuple(int(part) for part in (self.matryoshka_dims or "").split(",") if part.strip())
         except ValueError:
-            found = (0,)
-        if any(width < 1 for width in found):
+            dimensions = (0,)
+        if any(width < 1 for width in dimensions):
             raise ConfigError(f"--matryoshka-dims is {self.matryoshka_dims!r}; give numbers like 384,256,128,64")
-        return found
+        return dimensions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,10 +28,10 @@ class Tables:
     present: Tensor
 
 
-def tables(margins: Tensor, labels: Tensor, group: Tensor, place: Tensor) -> Tables:
-    """Flat pairs, all (pairs,), as tables; `group` and `place` are their row and column."""
-    shape = int(group.max()) + 1, int(place.max()) + 1
-    where = (group, place)
+def tables(margins: Tensor, labels: Tensor, group: Tensor, column: Tensor) -> Tables:
+    """Flat pairs, all (pairs,), as tables; `group` and `column` are their row and column."""
+    shape = int(group.max()) + 1, int(column.max()) + 1
+    where = (group, column)
     return Tables(
         margins.new_zeros(shape).index_put(where, margins),
         margins.new_zeros(shape).index_put(where, labels.to(margins)),

@@ -74,10 +74,12 @@ def train_reader(
     length = options.max_length or min(MAX_LENGTH, int(network.config.max_position_embeddings))
     windows = [window for example in examples for window in answer_windows(example, tokenizer, length)]
     steps = steps_of(-(-len(windows) // options.batch_size), options)
-    own = {"remove_unused_columns": False, "train_sampling_strategy": "group_by_length"}
+    reader_arguments = {"remove_unused_columns": False, "train_sampling_strategy": "group_by_length"}
     trainer = LossTrainer(
         model=network,
-        args=TrainingArguments(**training_arguments(options, device, checkpoint_folder(output), steps) | own),
+        args=TrainingArguments(
+            **training_arguments(options, device, checkpoint_folder(output), steps) | reader_arguments
+        ),
         train_dataset=windows,
         data_collator=lambda rows: collate_windows(rows, pad_id(tokenizer)),
     )
@@ -107,12 +109,12 @@ def measure(model: Path, examples: Sequence[Example], options: ReaderOptions) ->
         return {}
     scorer = AnswerabilityScorer(str(model), **options.placement)
     spans = scorer.spans([(example.question, example.text) for example in examples])
-    said = [example.text[span.start : span.end] for span, example in zip(spans, examples, strict=True)]
+    answers = [example.text[span.start : span.end] for span, example in zip(spans, examples, strict=True)]
     margins = [span.margin for span in spans]
-    limit = best_threshold(list(zip(margins, said, (example.right for example in examples), strict=True)))
-    given = [text if margin >= limit else "" for text, margin in zip(said, margins, strict=True)]
-    answerable = [(text, example.right) for text, example in zip(said, examples, strict=True) if example.answers]
-    rows = [(text, example.right) for text, example in zip(given, examples, strict=True)]
+    limit = best_threshold(list(zip(margins, answers, (example.right for example in examples), strict=True)))
+    thresholded = [text if margin >= limit else "" for text, margin in zip(answers, margins, strict=True)]
+    answerable = [(text, example.right) for text, example in zip(answers, examples, strict=True) if example.answers]
+    rows = [(text, example.right) for text, example in zip(thresholded, examples, strict=True)]
     return {
         "questions": len(rows),
         "threshold": round(limit, 4),
@@ -144,7 +146,7 @@ def answer_windows(example: Example, tokenizer: Any, max_length: int) -> list[Wi
         window: Window = {name: list(values[row]) for name, values in encoded.items()}
         ids, parts = window["input_ids"], encoded.sequence_ids(row)
         none = ids.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in ids else 0
-        inside = [place for place, part in enumerate(parts) if part == 1]
+        inside = [position for position, part in enumerate(parts) if part == 1]
         start, end = _places(example.answers, covered, inside) or (none, none)
         windows.append({**window, "start": start, "end": end})
     return windows
@@ -160,7 +162,7 @@ def _places(
     last = first + len(text)
     if first < covered[inside[0]][0] or last > covered[inside[-1]][1]:
         return None
-    touched = [place for place in inside if covered[place][0] < last and covered[place][1] > first]
+    touched = [position for position in inside if covered[position][0] < last and covered[position][1] > first]
     return (touched[0], touched[-1]) if touched else None
 
 
@@ -189,8 +191,8 @@ def span_loss(start: Tensor, end: Tensor, inputs: Mapping[str, Tensor]) -> Tenso
 
 def _batch_loss(inputs: dict[str, Any], network: nn.Module) -> Tensor:
     """Loss of one batch of windows."""
-    found: Any = network(**{name: tensor for name, tensor in inputs.items() if name not in ("start", "end")})
-    return span_loss(found.start_logits, found.end_logits, inputs)
+    outputs: Any = network(**{name: tensor for name, tensor in inputs.items() if name not in ("start", "end")})
+    return span_loss(outputs.start_logits, outputs.end_logits, inputs)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -42,16 +42,16 @@ RECIPES: MappingProxyType[RecipeName, dict[str, Any]] = MappingProxyType(
 OF_RECIPES = frozenset(name for settings in RECIPES.values() for name in settings)
 
 
-def with_recipe(recipe: RecipeName, given: dict[str, Any]) -> dict[str, Any]:
+def with_recipe(recipe: RecipeName, settings: dict[str, Any]) -> dict[str, Any]:
     """The recipe's settings beneath those that were given."""
-    return {**RECIPES[recipe], **given}
+    return {**RECIPES[recipe], **settings}
 
 
 def described() -> str:
     """The table as one line for `--help`."""
-    shown = (
+    lines = (
         f"{name}: " + ", ".join(f"{key.replace('_', '-')} {value}" for key, value in settings.items())
         for name, settings in RECIPES.items()
         if settings
     )
-    return "; ".join(shown)
+    return "; ".join(lines)

@@ -30,7 +30,7 @@ from inpars.rerankers.kinds import RERANKERS, ScorerKind
 from inpars.rerankers.load import load_pair_model
 from inpars.rerankers.pair_model import ModelScorer, PairModel, save_pair_model
 from inpars.training.examples import Group, batches_of
-from inpars.training.gradient_cache import plain_loss, side_by_side_loss
+from inpars.training.gradient_cache import parallel_loss, plain_loss
 from inpars.training.group_batches import EncodedGroups, Teacher, by_length, collate_groups, with_negatives
 from inpars.training.loop import (
     Curve,
@@ -117,9 +117,9 @@ def train_reranker(
 
 def choose_loss(options: RerankerOptions, kind: ScorerKind, taught: bool) -> LossName:
     """The loss by name. Raises ConfigError for one that does not fit the kind or the teacher."""
-    own = RERANKERS[kind].loss
-    loss = options.loss if options.loss != "auto" else "margin-mse" if taught else own
-    if loss == POINTWISE != own:
+    default_loss = RERANKERS[kind].loss
+    loss = options.loss if options.loss != "auto" else "margin-mse" if taught else default_loss
+    if loss == POINTWISE != default_loss:
         raise ConfigError(
             f"--loss pointwise is monoT5's; {options.model} becomes a {kind} reranker, use listwise or bce"
         )
@@ -173,13 +173,13 @@ def _arguments(
     options: RerankerOptions, device: torch.device, output: Path, steps: int, rate: float
 ) -> TrainingArguments:
     common = training_arguments(options, device, checkpoint_folder(output), steps)
-    own = {
+    reranker_arguments = {
         "learning_rate": rate,
         "lr_scheduler_type": "linear" if options.schedule == "linear" else "constant_with_warmup",
         "optim": "adafactor" if options.optimizer == "adafactor" else "adamw_torch_fused",
         "remove_unused_columns": False,
     }
-    return TrainingArguments(**common | own)
+    return TrainingArguments(**common | reranker_arguments)
 
 
 def _with_adapters(network: Any, rank: int) -> Any:  # noqa: ANN401
@@ -219,7 +219,7 @@ def _batch_loss(model: PairModel, loss: LossName, alone: bool) -> Callable[[dict
                 return compute(part)
 
         if alone and torch.is_grad_enabled() and should_parallelize(len(parts)):
-            return side_by_side_loss(computed, parts, loss_of, network)
+            return parallel_loss(computed, parts, loss_of, network)
         return plain_loss(compute, parts, loss_of)
 
     answer_loss: Any = getattr(model, "answer_loss", None)  # of a kind whose loss is pointwise
@@ -235,10 +235,10 @@ def _batch_loss(model: PairModel, loss: LossName, alone: bool) -> Callable[[dict
 
     def ranked(inputs: dict[str, Any], network: nn.Module) -> Tensor:
         parts = by_length(inputs)
-        labels, group, place = (torch.cat([part[name] for part in parts]) for name in ("relevance", "group", "place"))
+        labels, group, column = (torch.cat([part[name] for part in parts]) for name in ("relevance", "group", "place"))
 
         def of_margins(margins: Tensor) -> Tensor:
-            return FUNCTIONS[loss](tables(margins, labels, group, place))
+            return FUNCTIONS[loss](tables(margins, labels, group, column))
 
         return whole(parts, lambda part: model.margins(part, network), of_margins, network)
 

@@ -29,7 +29,7 @@ from inpars.models.retrievers import DENSE, RETRIEVERS, SPARSE
 from inpars.progress import SILENT, Progress
 from inpars.training.batch_plan import BatchPlan
 from inpars.training.batch_trainer import Batches, BatchTrainer
-from inpars.training.embedding_batches import Autocast, Collator, in_place, on_device, set_prompts
+from inpars.training.embedding_batches import Autocast, Collator, on_device, reordered, set_prompts
 from inpars.training.examples import TripleTexts
 from inpars.training.loop import (
     Curve,
@@ -120,14 +120,14 @@ def train_retriever(
 
 def _whole_batches(arguments: dict[str, Any], steps: int, learning_rate: float) -> TrainingArguments:
     """The trainer's settings where an item of the dataset is a whole batch."""
-    own = {
+    batch_arguments = {
         "max_steps": steps,
         "learning_rate": learning_rate,
         "per_device_train_batch_size": 1,
         "remove_unused_columns": False,
         "bf16": False,  # we compute in autocast, the loss itself in float32
     }
-    return TrainingArguments(**(arguments | own))
+    return TrainingArguments(**(arguments | batch_arguments))
 
 
 def check_retriever(options: RetrieverOptions) -> None:
@@ -143,8 +143,8 @@ def check_retriever(options: RetrieverOptions) -> None:
 
 
 def _check_kind(options: RetrieverOptions) -> None:
-    for flag, given in (("--pooling", options.pooling), ("--matryoshka-dims", options.matryoshka_dims)):
-        if given is not None and options.kind != DENSE:
+    for flag, value in (("--pooling", options.pooling), ("--matryoshka-dims", options.matryoshka_dims)):
+        if value is not None and options.kind != DENSE:
             raise ConfigError(f"{flag} is for the one vector of a bi-encoder; leave it out with --kind {options.kind}")
     usual = RetrieverOptions()
     flops = (options.flops_queries, options.flops_documents) != (usual.flops_queries, usual.flops_documents)
@@ -186,8 +186,8 @@ def _value(kind: Any, model: Any, dev: DevSet, autocast: Autocast) -> float:  # 
 
     def similarities(queries: list[str], documents: list[str]) -> Tensor:
         with autocast():
-            found: Tensor = kind.similarities(model, queries, documents)
-        return found
+            scores: Tensor = kind.similarities(model, queries, documents)
+        return scores
 
     model.eval()
     return searching_value(dev, similarities)
@@ -220,5 +220,5 @@ def untrained_margins(kind: Any, rows: Sequence[TripleTexts], collator: Collator
     model, batch = collator.model, collator(rows)
     with torch.no_grad(), autocast():
         parts = [kind.embed(model, on_device(features, model.device)) for features in batch["batches"]]
-    found: Tensor = kind.margins(model, in_place(torch.cat(parts).cpu(), batch["places"], batch["queries"]))
-    return found
+    margins: Tensor = kind.margins(model, reordered(torch.cat(parts).cpu(), batch["places"], batch["queries"]))
+    return margins

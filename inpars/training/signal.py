@@ -89,11 +89,11 @@ def _known_already(rows: Sequence[TripleTexts], make_scorer: Callable[[], PairSc
         scorer = make_scorer()
     except UntrainedModelError:
         return None
-    ahead, most = list[float](), MIN_SHARE * CHANCE * len(rows)
+    ahead, max_loss = list[float](), MIN_SHARE * CHANCE * len(rows)
     for block in slices(rows, BLOCK):
         scores = scorer.score([(row.query, text) for row in block for text in (row.positive, row.negative)])
         ahead += [positive - negative for positive, negative in zip(scores[::2], scores[1::2], strict=True)]
-        if not math.fsum(map(_logistic, ahead)) < most:  # nor NaN
+        if not math.fsum(map(_logistic, ahead)) < max_loss:  # nor NaN
             return None
     return _Start(math.fsum(map(_logistic, ahead)) / len(rows), sum(margin > 0 for margin in ahead), len(rows))
 
@@ -105,8 +105,8 @@ def _logistic(margin: float) -> float:
 
 def _drawn(rows: Sequence[TripleTexts], seed: int) -> list[TripleTexts]:
     """An even sample of all triples, in their order."""
-    places = random.Random(seed).sample(range(len(rows)), min(SAMPLE, len(rows)))
-    return [rows[place] for place in sorted(places)]
+    positions = random.Random(seed).sample(range(len(rows)), min(SAMPLE, len(rows)))
+    return [rows[position] for position in sorted(positions)]
 
 
 def _load(options: RerankerOptions, prompt: Prompt | None) -> PairScorer:

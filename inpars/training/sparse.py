@@ -49,12 +49,12 @@ def objective(model: SparseEncoder, options: RetrieverOptions) -> tuple[Objectiv
         query_regularizer_weight=options.flops_queries,
     )
 
-    def found(embedded: Embedded, margins: Tensor | None) -> Tensor:
+    def batch_loss(embedded: Embedded, margins: Tensor | None) -> Tensor:
         parts: dict[str, Tensor] = loss([{"sentence_embedding": column} for column in columns_of(embedded)], margins)
         first, *others = parts.values()
         return sum(others, first)
 
-    return found, [SpladeRegularizerWeightSchedulerCallback(loss)]
+    return batch_loss, [SpladeRegularizerWeightSchedulerCallback(loss)]
 
 
 def margins(model: SparseEncoder, embedded: Embedded) -> Tensor:

@@ -58,32 +58,32 @@ def hold_out(
     negatives and, up to `depth`, what was mined for other dev queries. Raises ConfigError where nothing would be left.
     """
     positives = sorted({row.positive for row in rows}, key=lambda text: _key(seed, text))
-    wanted = max(1, round(DEV_SHARE * len(positives)))
-    chosen = set(positives[: min(wanted, MAX_DEV_QUERIES)])
+    dev_size = max(1, round(DEV_SHARE * len(positives)))
+    chosen = set(positives[: min(dev_size, MAX_DEV_QUERIES)])
     held = [row for row in rows if row.positive in chosen]
     dev_queries = list(dict.fromkeys(row.query for row in held))[:MAX_DEV_QUERIES]
-    left = [row for row in rows if row.positive not in chosen and row.query not in set(dev_queries)]
-    if not left:
+    training = [row for row in rows if row.positive not in chosen and row.query not in set(dev_queries)]
+    if not training:
         raise ConfigError(
             f"{len(positives)} documents with queries are too few to hold some out; give --dev-queries and --dev-qrels"
         )
-    return left, _synthetic(held, dev_queries, depth, seed, grades)
+    return training, _synthetic(held, dev_queries, depth, seed, grades)
 
 
 def _synthetic(held: Sequence[TripleTexts], queries: Sequence[str], depth: int, seed: int, grades: Grades) -> DevSet:
-    found: dict[str, dict[str, None]] = {query: {} for query in queries}
+    candidates: dict[str, dict[str, None]] = {query: {} for query in queries}
     qrels: Qrels = {}
     for row in held:
-        if row.query in found:
+        if row.query in candidates:
             qrels.setdefault(row.query, {})[_name(row.positive)] = grades.get((row.query, row.positive), 1)
-            found[row.query] |= {row.positive: None, row.negative: None}
-    pool = list(dict.fromkeys(text for texts in found.values() for text in texts))
-    for query, texts in found.items():
+            candidates[row.query] |= {row.positive: None, row.negative: None}
+    pool = list(dict.fromkeys(text for texts in candidates.values() for text in texts))
+    for query, texts in candidates.items():
         drawn = random.Random(f"{seed}\0{query}").sample(pool, min(len(pool), depth + len(texts)))
         texts.update(dict.fromkeys([text for text in drawn if text not in texts][: max(0, depth - len(texts))]))
     return DevSet(
-        {query: query for query in found},
-        {query: [_name(text) for text in texts] for query, texts in found.items()},
+        {query: query for query in candidates},
+        {query: [_name(text) for text in texts] for query, texts in candidates.items()},
         {_name(text): text for text in pool},
         qrels,
         "synthetic",
@@ -100,14 +100,14 @@ def reranking_value(dev: DevSet, scorer: PairScorer) -> float:
     return evaluate(run, dev.qrels, [METRIC]).means[METRIC]
 
 
-def searching_value(dev: DevSet, similarities: Callable[[list[str], list[str]], Any], most: int = 100) -> float:
+def searching_value(dev: DevSet, similarities: Callable[[list[str], list[str]], Any], depth: int = 100) -> float:
     """nDCG@10 of a search among the candidates of all queries; `similarities` gives (queries, documents)."""
     query_ids, doc_ids = list(dev.queries), list(dev.texts)
     table = np.asarray(similarities([dev.queries[name] for name in query_ids], [dev.texts[name] for name in doc_ids]))
     run: Run = {}
     for query_id, row in zip(query_ids, table, strict=True):
-        best = np.argsort(-row, kind="stable")[:most]
-        run[query_id] = {doc_ids[place]: float(row[place]) for place in best}
+        best = np.argsort(-row, kind="stable")[:depth]
+        run[query_id] = {doc_ids[column]: float(row[column]) for column in best}
     return evaluate(run, dev.qrels, [METRIC]).means[METRIC]
 
 
@@ -157,8 +157,8 @@ def validation_results(curve: Curve) -> dict[str, Any]:
     if not points:
         return {}
     step, value = max(points, key=lambda point: point[1])  # the earliest of equals
-    found: dict[str, Any] = {"validation": points, "start": points[0][1], "best": {"step": step, METRIC: value}}
-    return found | ({"warning": warning} if (warning := worse_than_start(curve)) else {})
+    results: dict[str, Any] = {"validation": points, "start": points[0][1], "best": {"step": step, METRIC: value}}
+    return results | ({"warning": warning} if (warning := worse_than_start(curve)) else {})
 
 
 def worse_than_start(curve: Curve) -> str | None:

@@ -6,7 +6,7 @@ from torch import nn
 
 from inpars.engines.batch_parallel import in_worker_thread
 from inpars.training.embedding_losses import Embedded, ranking_objective
-from inpars.training.gradient_cache import cached_loss, plain_loss, side_by_side_loss
+from inpars.training.gradient_cache import cached_loss, parallel_loss, plain_loss
 
 SIZES = (3, 4, 1, 4)  # 4 queries and 8 documents
 
@@ -93,7 +93,7 @@ def test_side_by_side_the_loss_and_its_gradients_are_the_plain_ones(threads, fac
     plain, gradients = run(plain_loss, factor=factor)
     for _ in range(5):
         model, seen = network(), []
-        loss = side_by_side_loss(alone(model, seen), batches(), loss_of, model)
+        loss = parallel_loss(alone(model, seen), batches(), loss_of, model)
         (factor * loss).backward()
         again = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
         assert seen == [threads > 1] * len(SIZES)
@@ -104,7 +104,7 @@ def test_side_by_side_the_loss_and_its_gradients_are_the_plain_ones(threads, fac
 def test_side_by_side_gradients_are_added_and_weights_without_any_stay_so(threads):
     model = nn.ModuleDict({"used": network(), "idle": nn.Linear(2, 2), "fixed": nn.Linear(2, 2).requires_grad_(False)})
     for _ in range(2):
-        side_by_side_loss(alone(model["used"], []), batches(), loss_of, model).backward()
+        parallel_loss(alone(model["used"], []), batches(), loss_of, model).backward()
     _, once = run(plain_loss)
     found = torch.cat([parameter.grad.flatten() for parameter in model["used"].parameters()])
     assert torch.allclose(found, 2 * once, atol=1e-6)

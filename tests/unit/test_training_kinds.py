@@ -25,7 +25,7 @@ from inpars.progress import Silent
 from inpars.stages import train as train_stage
 from inpars.stages.train import train_retriever_from_file
 from inpars.training import loop
-from inpars.training.embedding_batches import Collator, in_place, set_prompts
+from inpars.training.embedding_batches import Collator, reordered, set_prompts
 from inpars.training.examples import TripleTexts
 from inpars.training.retriever import RetrieverOptions, train_retriever
 from inpars.training.validation import hold_out
@@ -90,7 +90,7 @@ def embedded(tiny, kind, size=4):
     collator = Collator(model, set_prompts(model, None, None), negatives=True, mini_batch_size=size, tasks=True)
     batch = collator(rows(7))
     parts = [module.embed(model, features) for features in batch["batches"]]
-    return module, model, in_place(torch.cat(parts), batch["places"], batch["queries"])
+    return module, model, reordered(torch.cat(parts), batch["places"], batch["queries"])
 
 
 def library_loss(model, kind, loss, margins=None):
@@ -137,7 +137,7 @@ def test_skipped_words_do_not_count_in_a_training_either(tiny):
     words = [word for row in rows(7) for word in f"{row.positive} {row.negative}".split()]
     count = words.count(model[1].skiplist_words[0])
     batch = collator(rows(7))
-    fewer = module.token_features(in_place(torch.cat(parts), batch["places"], 7).documents)["attention_mask"].sum()
+    fewer = module.token_features(reordered(torch.cat(parts), batch["places"], 7).documents)["attention_mask"].sum()
     assert plain - fewer == count > 0
 
 

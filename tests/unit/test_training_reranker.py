@@ -189,13 +189,13 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(tiny, tmp_p
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_parts_side_by_side_learn_the_same(tiny, tmp_path, monkeypatch, use_threads, kind):
-    seen, whole = [], reranker.side_by_side_loss
+    seen, whole = [], reranker.parallel_loss
 
     def watched(*arguments):
         seen.append(True)
         return whole(*arguments)
 
-    monkeypatch.setattr(reranker, "side_by_side_loss", watched)
+    monkeypatch.setattr(reranker, "parallel_loss", watched)
     curves = []
     for threads in (1, 2):
         use_threads(threads)
