@@ -32,7 +32,7 @@ from inpars.provenance import current_argv, shown_command
 from inpars.reports.render import write_report
 from inpars.stages.card_numbers import add_numbers_of_evaluation, split_label
 from inpars.stages.caveats import Known
-from inpars.stages.evaluate import EvaluateOptions, all_values, evaluate_files, in_full, preset_for
+from inpars.stages.evaluate import EvaluateOptions, evaluate_files, evaluation_text, evaluation_values, preset_for
 from inpars.stages.evaluate_files import run_names, write_metrics
 from inpars.stages.examples import leave_out, read_ids
 from inpars.stages.report import report_evaluation
@@ -107,7 +107,7 @@ def run(flags: argparse.Namespace) -> int:
         evaluated.baseline,
         progress,
     )
-    values = all_values(evaluated)
+    values = evaluation_values(evaluated)
     if flags.output:
         write_metrics(flags.output, values)
     if flags.report:
@@ -118,7 +118,7 @@ def run(flags: argparse.Namespace) -> int:
             ),
             flags.report,
         )
-    print_result(flags, in_full(evaluated), values)
+    print_result(flags, evaluation_text(evaluated), values)
     return say_no_result(evaluated.problems)
 
 

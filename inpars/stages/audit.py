@@ -105,8 +105,8 @@ def audit_triples(
         keys = scan_pairs(source, check_order=options.action == "relabel")
         with ScoreCache(stage.partial, make_scorer) as scorer:
             scores = _score(source, keys, scorer, corpus, stage.progress)
-        found = _write(source, output, scores, options)
-        return Outcome(found.written, {"false_negative": found.dropped}, found.results() | {"pairs": keys.pairs})
+        audited = _write(source, output, scores, options)
+        return Outcome(audited.written, {"false_negative": audited.dropped}, audited.results() | {"pairs": keys.pairs})
 
     return stage.run(work)
 
@@ -124,8 +124,8 @@ def _score(
         scores[done : done + len(batch)] = scorer.score(batch)
         done += len(batch)
         progress.advance(len(batch))
-    found: npt.NDArray[np.float64] = scores[keys.number].reshape(-1, 2)
-    return found
+    pairs_of_triples: npt.NDArray[np.float64] = scores[keys.number].reshape(-1, 2)
+    return pairs_of_triples
 
 
 def _pairs(source: Path, keys: PairKeys, corpus: Corpus | None) -> Iterator[tuple[str, str]]:
@@ -139,7 +139,7 @@ def _pairs(source: Path, keys: PairKeys, corpus: Corpus | None) -> Iterator[tupl
 
 
 @dataclass(slots=True)
-class _Found:
+class _Audit:
     """What the audit has to tell."""
 
     examples: int
@@ -156,9 +156,9 @@ class _Found:
         self.queries += 1
         tally(before, margin, self.by_source)
         self.written += len(after)
-        kept = set(map(id, before)) & set(map(id, after))
-        self.dropped += len(before) - len(kept)
-        self.relabelled += len(after) - len(kept)
+        unchanged = set(map(id, before)) & set(map(id, after))
+        self.dropped += len(before) - len(unchanged)
+        self.relabelled += len(after) - len(unchanged)
         for triple in before:
             if triple.is_false(margin) and self.examples:
                 self.false += 1
@@ -179,7 +179,7 @@ class _Found:
             "by_source": self.by_source,
         }
 
-    def shown(self) -> list[dict[str, Any]]:
+    def worst_examples(self) -> list[dict[str, Any]]:
         """The worst examples, the worst first."""
         ordered = sorted(self.worst, key=lambda entry: (-entry[0], -entry[1]))
         return [
@@ -195,9 +195,9 @@ class _Found:
         ]
 
 
-def _write(source: Path, output: Path, scores: npt.NDArray[np.float64], options: AuditOptions) -> _Found:
+def _write(source: Path, output: Path, scores: npt.NDArray[np.float64], options: AuditOptions) -> _Audit:
     """All files in one pass over the triples, query by query; none appears where it fails."""
-    found = _Found(options.examples)
+    result = _Audit(options.examples)
     audited = (
         AuditedTriple(
             row.texts.query, row.texts.positive, row.texts.negative, float(pair[0]), float(pair[1]), row.ids, row.origin
@@ -208,12 +208,12 @@ def _write(source: Path, output: Path, scores: npt.NDArray[np.float64], options:
         for _, group in groupby(audited, key=lambda triple: (triple.ids.query_id if triple.ids else "", triple.query)):
             before = list(group)
             after = apply_action(before, options.action, options.margin)
-            found.add(before, after, options.margin)
+            result.add(before, after, options.margin)
             for triple in after:
                 texts = TripleTexts(triple.query, triple.positive, triple.negative)
                 write(TripleRow(texts, triple.ids, triple.record()))
-        if not found.written:
+        if not result.written:
             raise ConfigError(f"{source}: every negative is called false, no triple is left; audit with another model")
         with atomic_writer(report_path(output)) as report:
-            json.dump(found.results() | {"examples": found.shown()}, report, ensure_ascii=False, indent=1)
-    return found
+            json.dump(result.results() | {"examples": result.worst_examples()}, report, ensure_ascii=False, indent=1)
+    return result

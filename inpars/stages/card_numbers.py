@@ -66,22 +66,24 @@ def add_numbers_of_evaluation(
 
 def models_behind(run: Path) -> list[Path]:
     """The model folders with a card that a run was made with and that are still what they were."""
-    stamps = (s for _, found in lineage(run).steps if found.stage in USING_MODELS for s in found.inputs.values())
+    stamps = (
+        s for _, manifest in lineage(run).steps if manifest.stage in USING_MODELS for s in manifest.inputs.values()
+    )
     return list(dict.fromkeys(Path(stamp.path) for stamp in stamps if _has_card(stamp)))
 
 
 def _has_card(stamp: FileStamp) -> bool:
     folder = Path(stamp.path)
-    found = read_manifest(folder) if (folder / CARD).is_file() else None
-    return found is not None and found.output.sha256 == stamp.sha256
+    manifest = read_manifest(folder) if (folder / CARD).is_file() else None
+    return manifest is not None and manifest.output.sha256 == stamp.sha256
 
 
 def _rows(evaluations: Mapping[str, Evaluation], metric: str, collection: tuple[str, str]) -> list[Measured]:
     dataset, split = collection
     measured_on = f"{plain_name(dataset)}, {split}"
     return [
-        Measured(f"{measured_on} ({found.queries} queries)", metric, _system(name), found.means[metric])
-        for name, found in evaluations.items()
+        Measured(f"{measured_on} ({evaluation.queries} queries)", metric, _system(name), evaluation.means[metric])
+        for name, evaluation in evaluations.items()
     ]
 
 

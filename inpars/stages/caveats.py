@@ -42,7 +42,7 @@ class Known:
 ALL_RUNS = "all runs"
 
 
-def look_behind(
+def find_caveats(
     runs: Mapping[str, Path],
     tags: Mapping[str, str],
     qrels: Qrels,
@@ -51,28 +51,30 @@ def look_behind(
     known: Known | None = None,
     bm25: str | None = None,
 ) -> Caveats:
-    """All that can be known; without the texts of the test queries overlaps are found by ids of examples alone.
+    """Caveats of the runs; without the texts of the test queries, overlaps are found by ids of examples alone.
 
-    `tags` are the runs' own names for themselves; `bm25` says which BM25 those are that have no manifest.
+    `tags` are the names inside the run files; `bm25` describes BM25 runs without a manifest.
     """
     known = known or Known()
     lineages = {name: lineage(path) for name, path in runs.items()}
-    kinds = {name: said for name, found in lineages.items() if (said := _which_bm25(found, tags.get(name, ""), bm25))}
+    kinds = {
+        name: kind for name, history in lineages.items() if (kind := _which_bm25(history, tags.get(name, ""), bm25))
+    }
     texts = {query_id: query_texts[query_id] for query_id in qrels if query_id in query_texts}
-    overlaps = {name: list(_overlaps_behind(found, qrels, texts)) for name, found in lineages.items()}
+    overlaps = {name: list(_overlaps_behind(history, qrels, texts)) for name, history in lineages.items()}
     overlaps[ALL_RUNS] = [
         *(overlap(str(path), read_query_texts(path), texts) for path in known.training),
-        *(overlap(source, shown, texts) for source, shown in (known.examples or {}).items()),
+        *(overlap(source, example_texts, texts) for source, example_texts in (known.examples or {}).items()),
     ]
     overlaps = {name: found for name, found in overlaps.items() if found}
     remarks = [
-        f"{', '.join(name for name in kinds if kinds[name] == said)}: {said}" for said in dict.fromkeys(kinds.values())
+        f"{', '.join(name for name in kinds if kinds[name] == kind)}: {kind}" for kind in dict.fromkeys(kinds.values())
     ]
     remarks += filter(None, (overlap_remark(name, one) for name, found in overlaps.items() for one in found))
     remarks += [
-        f"{name}: its weights were chosen by {said}, which a model wrote"
-        for name, found in lineages.items()
-        for said in found.synthetic_validation
+        f"{name}: its weights were chosen by {kind}, which a model wrote"
+        for name, history in lineages.items()
+        for kind in history.synthetic_validation
     ]
     if is_synthetic(qrels):
         remarks.append(
@@ -101,17 +103,19 @@ def _of_columns(columns: Sequence[str], path: Path, number: int) -> str:
     return columns[1] if len(columns) == 2 else columns[0]
 
 
-def _which_bm25(found: Lineage, tag: str, said: str | None) -> str:
+def _which_bm25(history: Lineage, tag: str, named: str | None) -> str:
     """What is known of the BM25 behind a run; empty where there is none, as far as anybody can tell."""
-    if found.steps:
-        return "; ".join(found.bm25)
-    return (said or UNKNOWN_BM25) if BM25 in tag.lower() else ""
+    if history.steps:
+        return "; ".join(history.bm25)
+    return (named or UNKNOWN_BM25) if BM25 in tag.lower() else ""
 
 
-def _overlaps_behind(found: Lineage, qrels: Qrels, texts: Mapping[str, str]) -> Iterator[Overlap]:
-    for path in found.example_ids:
-        shown = set(read_ids(path))
-        yield Overlap("its prompt's examples", len(shown), len(qrels), tuple(q for q in qrels if q in shown), ())
+def _overlaps_behind(history: Lineage, qrels: Qrels, texts: Mapping[str, str]) -> Iterator[Overlap]:
+    for path in history.example_ids:
+        example_ids = set(read_ids(path))
+        yield Overlap(
+            "its prompt's examples", len(example_ids), len(qrels), tuple(q for q in qrels if q in example_ids), ()
+        )
     if texts:
-        for path in found.triples:
+        for path in history.triples:
             yield overlap(f"its training queries ({path})", read_query_texts(path), texts)

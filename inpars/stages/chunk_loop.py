@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeAlias
 from inpars.progress import SILENT
 from inpars.stages.partial import CHUNK_END, Partial
 from inpars.stages.shard_folder import ShardFolder
-from inpars.stages.shards import Chunk, Plan, Shard, chunks_of, own_items, pack_places, shard_results
+from inpars.stages.shards import Chunk, Plan, Shard, chunks_of, own_items, pack_positions, shard_results
 from inpars.stages.stage import Stage
 from inpars.stages.workers import WORKERS_RESULT, Workers, do_shards, shard_size, worker_reports
 from inpars.storage import to_json_line, write_lines
@@ -62,30 +62,30 @@ class PlannedWork(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of a stage's items; `told` says in its manifest who did which of them."""
+    """What became of a stage's items; `results` tells in the manifest who did which."""
 
     items: int
     lines: int
     sums: Mapping[str, float]
-    told: Mapping[str, Any]
+    results: Mapping[str, Any]
     device: str
 
 
 def work_here(stage: Stage, work: PlannedWork, part: Shard | None) -> Done:
     """Do all items, or those of a shard, in this process."""
     lines_at = _do(work, part, work.plan, stage.partial, stage.output)
-    told = shard_results(part, work.total, lines_at)
-    return Done(len(lines_at), sum(lines for _, lines in lines_at), work.sums, told, work.device)
+    results = shard_results(part, work.total, lines_at)
+    return Done(len(lines_at), sum(lines for _, lines in lines_at), work.sums, results, work.device)
 
 
 def _do(work: PlannedWork, part: Shard | None, plan: Plan, saved: Partial, output: Path) -> list[tuple[int, int]]:
-    own = own_items(work.total, part)
-    ends = saved.chunk_ends(len(own))
-    done = len(own)
+    items = own_items(work.total, part)
+    ends = saved.chunk_ends(len(items))
+    done = len(items)
     chunks: Iterator[Chunk] = iter(())
     if max(ends) < done:
         done, chunks = chunks_of(work.total, plan, part, ends=ends, block=work.block)
-    _compute(work, chunks, saved, ends[done], done, len(own))
+    _compute(work, chunks, saved, ends[done], done, len(items))
     return work.write(part, plan, saved, output)
 
 
@@ -95,8 +95,8 @@ def _compute(work: PlannedWork, chunks: Iterator[Chunk], saved: Partial, keep: i
     track = saved.progress.track(chunks, total=total, description=work.description, unit=work.unit, done=done)
     with saved.append(keep) as lines, closing(work.compute(ahead, saved, done)) as computed:
         for chunk, (records, detail) in zip(track, computed, strict=True):
-            lines.append(map(to_json_line, [*records, {CHUNK_END: len(chunk.own)}]))
-            saved.progress.advance(len(chunk.own), detail)
+            lines.append(map(to_json_line, [*records, {CHUNK_END: len(chunk.shard_positions)}]))
+            saved.progress.advance(len(chunk.shard_positions), detail)
 
 
 class OpenBlock(Protocol):
@@ -163,4 +163,4 @@ class BlockWorker:
             self._work = self._open(shard.items)
             self._plan, self._block = lru_cache(maxsize=1)(self._work.plan), shard.block
         lines_at = _do(self._work, shard.part, self._plan, Partial(self._stage, partial, self._header, SILENT), output)
-        return {"places": pack_places(lines_at), **self._work.sums}
+        return {"places": pack_positions(lines_at), **self._work.sums}

@@ -37,10 +37,10 @@ def known_queries(path: Path | None, options: object, inputs: Mapping[str, FileS
     settings = {**result_settings(options), SIZE: manifest.arguments.get(SIZE)}
     if why_stale(path, manifest.stage, settings, inputs) is not None:
         return None
-    found: dict[str, list[GeneratedQuery]] = {}
+    per_document: dict[str, list[GeneratedQuery]] = {}
     queries = list(read_synthetic_queries(path))
     for query in queries:
-        found.setdefault(query.doc_id, []).append(
+        per_document.setdefault(query.doc_id, []).append(
             GeneratedQuery(
                 *(query.text, query.token_ids, query.token_log_probs, query.stop_log_prob, query.finish_reason),
                 query.log_prob_kind,
@@ -48,7 +48,7 @@ def known_queries(path: Path | None, options: object, inputs: Mapping[str, FileS
         )
     if not queries:
         return None
-    return KnownQueries(queries[0].model, manifest.device, queries[0].log_prob_kind, found, manifest.output)
+    return KnownQueries(queries[0].model, manifest.device, queries[0].log_prob_kind, per_document, manifest.output)
 
 
 class Continued:
@@ -65,7 +65,7 @@ class Continued:
         for position, document in enumerate(documents):
             (known if document.doc_id in self._known else others).append(position)
         chunks = self._generator.plan([documents[position] for position in others]) if others else []
-        return [*([known] if known else []), *([others[place] for place in chunk] for chunk in chunks)]
+        return [*([known] if known else []), *([others[index] for index in chunk] for chunk in chunks)]
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
         """The queries of one chunk."""

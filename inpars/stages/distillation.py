@@ -62,10 +62,10 @@ def teach(
     stage = Stage(STAGE, options, output, inputs, progress=progress)
 
     def load() -> PairScorer:
-        asked = RerankOptions(
+        scorer_options = RerankOptions(
             model=options.teacher, kind=options.kind, max_length=options.max_length, **options.computing
         )
-        return load_run_scorer(asked, prompt)
+        return load_run_scorer(scorer_options, prompt)
 
     def work() -> Outcome:
         pairs, scores = list(_pairs(triples, options.limit)), list[float]()
@@ -93,14 +93,14 @@ def read_taught(triples: Path, limit: int | None = None) -> TeacherScores:
 def read_mined(triples: Path) -> TeacherScores:
     """A reranker's scores that mining left beside the triples. Raises ConfigError where there are none."""
     path, names = negatives_path(triples), ("positive_reranker_score", "reranker_score")
-    found: dict[tuple[str, str], float] = {}
+    scores: dict[tuple[str, str], float] = {}
     for line, row in enumerate(read_triple_rows(triples), start=1):
         origin = row.origin or {}
         if any(origin.get(name) is None for name in names):
             raise no_scores(triples)
         for text, name in zip((row.texts.positive, row.texts.negative), names, strict=True):
-            found[row.texts.query, text] = number_of(origin[name], name, path, line)
-    return found
+            scores[row.texts.query, text] = number_of(origin[name], name, path, line)
+    return scores
 
 
 def no_scores(triples: Path) -> ConfigError:
@@ -118,14 +118,14 @@ def read_margins(triples: Path) -> TeacherScores:
     its hard negatives; the other triples have no score.
     """
     path = margins_path(triples)
-    margins, found = dict(_read_margins(path)), dict[tuple[str, str], float]()
+    margins, scores = dict(_read_margins(path)), dict[tuple[str, str], float]()
     for row in read_triple_rows(triples):
         if row.ids in margins:
-            found[row.texts.query, row.texts.positive] = 0.0
-            found[row.texts.query, row.texts.negative] = -margins[row.ids]
-    if not found:
+            scores[row.texts.query, row.texts.positive] = 0.0
+            scores[row.texts.query, row.texts.negative] = -margins[row.ids]
+    if not scores:
         raise ConfigError(f"{path}: its margins are of none of these triples, or {triples.name} has no ids beside it")
-    return found
+    return scores
 
 
 def _read_margins(path: Path) -> Iterator[tuple[Triple | None, float]]:

@@ -175,10 +175,10 @@ def remember(prediction: Prediction, file: Path) -> None:
 
 def last_checked(file: Path, work: str, model: str) -> Checked | None:
     """The latest prediction for the same work and model whose output is there by now, made after it."""
-    found = [
+    matching = [
         checked for checked in _checked(file) if (checked.prediction.work, checked.prediction.model) == (work, model)
     ]
-    return found[-1] if found else None
+    return matching[-1] if matching else None
 
 
 def _checked(file: Path) -> Iterator[Checked]:
@@ -270,7 +270,7 @@ def _generating(documents: Sequence[Document], options: EstimateOptions) -> Part
     generator = load_generator(settings, named_prompt(options.prompt, ExampleOptions(), settings.seed))
     chunks = generator.plan(documents)
     random.Random(options.seed).shuffle(chunks)  # here already: several may be under way at once
-    written = generate_each(generator, ([documents[place] for place in chunk] for chunk in chunks))
+    written = generate_each(generator, ([documents[position] for position in chunk] for chunk in chunks))
     return generator.device, [lambda: len(next(written))] * len(chunks)
 
 
@@ -296,8 +296,8 @@ def _parts(compute: Callable[[Any], Any], batches: Iterable[Sequence[Any]]) -> l
 def _device(options: EstimateOptions) -> str:
     from inpars.models.hardware import describe, pick_device, pick_dtype
 
-    place = pick_device(options.device)
-    return describe(place, pick_dtype(options.dtype, place))
+    device = pick_device(options.device)
+    return describe(device, pick_dtype(options.dtype, device))
 
 
 STARTS: dict[Work, Callable[[Sequence[Document], EstimateOptions], Parts]] = {

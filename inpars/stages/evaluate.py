@@ -17,7 +17,7 @@ from inpars.evaluation.verdicts import adjustment_in_words, file_remarks, in_wor
 from inpars.model_judgements import Origin
 from inpars.options import check, option
 from inpars.progress import SILENT, Progress
-from inpars.stages.caveats import Caveats, Known, look_behind
+from inpars.stages.caveats import Caveats, Known, find_caveats
 from inpars.stages.evaluate_files import JudgedFile, as_values, compare_evaluations, judge_files, table
 from inpars.stages.examples import left_out_line
 from inpars.topics import Topics
@@ -56,7 +56,7 @@ class Evaluated:
     files: dict[str, JudgedFile]
     intervals: dict[str, dict[str, Interval]]  # system -> measure
     differences: dict[str, dict[str, Difference]]  # measure -> system
-    behind: Caveats
+    caveats: Caveats
     remarks: list[str]
     changes: dict[str, tuple[list[ShownChange], list[ShownChange]]] = field(default_factory=dict)  # gains, losses
     left_out: int = 0
@@ -75,9 +75,9 @@ class Evaluated:
 
 def preset_for(options: EvaluateOptions, dataset: str | None) -> Preset:
     """The preset that is named or the collection's own, with what the options put in its place."""
-    found = PRESETS[options.preset] if options.preset is not None else preset_of(dataset)
-    metrics = found.metrics if options.metrics is None else tuple(parse_metrics(options.metrics))
-    return replace(found, metrics=metrics, order=options.order or found.order)
+    preset = PRESETS[options.preset] if options.preset is not None else preset_of(dataset)
+    metrics = preset.metrics if options.metrics is None else tuple(parse_metrics(options.metrics))
+    return replace(preset, metrics=metrics, order=options.order or preset.order)
 
 
 def evaluate_files(
@@ -107,7 +107,7 @@ def evaluate_files(
     )
     results = {name: file.evaluation for name, file in files.items()}
     tags = {name: file.notes.tag for name, file in files.items()}
-    behind = look_behind(paths, tags, topics.qrels, topics.queries, known=known, bm25=options.bm25)
+    caveats = find_caveats(paths, tags, topics.qrels, topics.queries, known=known, bm25=options.bm25)
     remarks = [
         *(
             line
@@ -115,7 +115,7 @@ def evaluate_files(
             for line in file_remarks(name, file.notes, len(topics.qrels), preset.order)
         ),
         *judged_remarks(results, baseline, topics.qrels),
-        *behind.remarks,
+        *caveats.remarks,
         *filter(None, [left_out_line(left_out)]),
     ]
     return Evaluated(
@@ -124,7 +124,7 @@ def evaluate_files(
         files,
         {name: _intervals(result) for name, result in results.items()},
         compare_evaluations(results, preset.metrics, baseline),
-        behind,
+        caveats,
         remarks,
         _changes(files, baseline, preset.metrics[0], topics, options.wins, document_text),
         left_out,
@@ -132,16 +132,16 @@ def evaluate_files(
     )
 
 
-def in_full(evaluated: Evaluated) -> str:
+def evaluation_text(evaluated: Evaluated) -> str:
     """What is no result, the table, what its differences mean in words, remarks, and queries that gained or lost."""
     judged = evaluated.preset.metrics[0]
-    found = evaluated.differences[judged]
+    differences = evaluated.differences[judged]
     lines = [f"not a result: {problem}" for problem in evaluated.problems]
     lines += [] if evaluated.origin is None else [str(evaluated.origin)]
     lines += [table(evaluated.results, evaluated.differences, evaluated.preset.metrics)]
-    lines += [in_words(name, evaluated.baseline, judged, difference) for name, difference in found.items()]
-    lines += list(dict.fromkeys(filter(None, (power_in_words(judged, one) for one in list(found.values())[:1]))))
-    lines += filter(None, [adjustment_in_words(found.values())])
+    lines += [in_words(name, evaluated.baseline, judged, difference) for name, difference in differences.items()]
+    lines += list(dict.fromkeys(filter(None, (power_in_words(judged, one) for one in list(differences.values())[:1]))))
+    lines += filter(None, [adjustment_in_words(differences.values())])
     lines += [f"note: {remark}" for remark in evaluated.remarks]
     for name, (gains, losses) in evaluated.changes.items():
         for title, changes in (("gains", gains), ("losses", losses)):
@@ -151,7 +151,7 @@ def in_full(evaluated: Evaluated) -> str:
     return "\n".join(lines)
 
 
-def all_values(evaluated: Evaluated) -> dict[str, Any]:
+def evaluation_values(evaluated: Evaluated) -> dict[str, Any]:
     """Everything as JSON values; `systems` and `differences` as `as_values` has them."""
     values = as_values(evaluated.results, evaluated.differences, evaluated.origin)
     for name, file in evaluated.files.items():
@@ -163,8 +163,8 @@ def all_values(evaluated: Evaluated) -> dict[str, Any]:
         "preset": evaluated.preset.name,
         "order": evaluated.preset.order,
         "baseline": evaluated.baseline,
-        "bm25": evaluated.behind.bm25,
-        "overlaps": {name: [asdict(one) for one in found] for name, found in evaluated.behind.overlaps.items()},
+        "bm25": evaluated.caveats.bm25,
+        "overlaps": {name: [asdict(one) for one in overlaps] for name, overlaps in evaluated.caveats.overlaps.items()},
         "problems": evaluated.problems,
         "notes": evaluated.remarks,
     }
@@ -190,29 +190,29 @@ def _changes(
 ) -> dict[str, tuple[list[ShownChange], list[ShownChange]]]:
     if not count:
         return {}
-    own = files[baseline]
+    baseline_file = files[baseline]
 
-    def shown(name: str) -> tuple[list[ShownChange], list[ShownChange]]:
+    def changes_of(name: str) -> tuple[list[ShownChange], list[ShownChange]]:
         values = files[name].evaluation.per_query[metric]
         gains, losses = (
             show(
                 changes,
-                (own.firsts, files[name].firsts),
+                (baseline_file.firsts, files[name].firsts),
                 topics.qrels,
                 lambda query_id: topics.queries.get(query_id, ""),
                 document_text or (lambda _: ""),
             )
-            for changes in most_changed(own.evaluation.per_query[metric], values, count)
+            for changes in most_changed(baseline_file.evaluation.per_query[metric], values, count)
         )
         return gains, losses
 
-    return {name: shown(name) for name in files if name != baseline}
+    return {name: changes_of(name) for name in files if name != baseline}
 
 
-def _change_lines(shown: ShownChange, name: str, baseline: str) -> list[str]:
-    change = shown.change
-    lines = [f"{change.query_id}  {change.baseline:.4f} -> {change.system:.4f}  {shown.query}".rstrip()]
-    for system, documents in ((baseline, shown.baseline_first), (name, shown.system_first)):
+def _change_lines(changed: ShownChange, name: str, baseline: str) -> list[str]:
+    change = changed.change
+    lines = [f"{change.query_id}  {change.baseline:.4f} -> {change.system:.4f}  {changed.query}".rstrip()]
+    for system, documents in ((baseline, changed.baseline_first), (name, changed.system_first)):
         for document in documents[:1]:
             grade = "unjudged" if document.relevance is None else f"relevance {document.relevance}"
             lines.append(f"    {system}: {document.doc_id} ({grade}) {' '.join(document.text.split())}".rstrip())

@@ -136,8 +136,8 @@ def as_values(
     return ({} if origin is None else {"judged_by": origin.values()}) | {
         "systems": {name: asdict(result) for name, result in results.items()},
         "differences": {
-            metric: {name: asdict(difference) for name, difference in found.items()}
-            for metric, found in differences.items()
+            metric: {name: asdict(difference) for name, difference in per_system.items()}
+            for metric, per_system in differences.items()
         },
     }
 

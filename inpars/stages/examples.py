@@ -38,21 +38,21 @@ def read_ids(path: Path) -> list[str]:
 
 def leave_out(qrels: Qrels, query_ids: Collection[str]) -> Qrels:
     """Judgements of the other queries. Raises ConfigError where none is left."""
-    left = {query_id: grades for query_id, grades in qrels.items() if query_id not in query_ids}
-    if qrels and not left:
+    remaining = {query_id: grades for query_id, grades in qrels.items() if query_id not in query_ids}
+    if qrels and not remaining:
         raise ConfigError("all judged queries are examples of the prompt; take the examples from another split")
-    return left
+    return remaining
 
 
 def without_examples(topics: Topics, prompt: PromptSource, progress: Progress = SILENT) -> Topics:
     """The topics without those queries that the prompt shows; their number is told."""
-    shown = set(example_query_ids(prompt))
-    queries = {query_id: text for query_id, text in topics.queries.items() if query_id not in shown}
+    example_ids = set(example_query_ids(prompt))
+    queries = {query_id: text for query_id, text in topics.queries.items() if query_id not in example_ids}
     count = len(topics.queries) - len(queries)
     if not count:
         return topics
     progress.note(left_out_line(count))
-    return replace(topics, queries=queries, qrels=leave_out(topics.qrels, shown))
+    return replace(topics, queries=queries, qrels=leave_out(topics.qrels, example_ids))
 
 
 def left_out_line(count: int) -> str:

@@ -74,7 +74,7 @@ def filter_file(
 
     def work() -> Outcome:
         with plain_file(source, output.parent) as plain:
-            pool, starts = gather_file(plain, options, context, scores, progress=stage.progress, shown=source)
+            pool, starts = gather_file(plain, options, context, scores, progress=stage.progress, named=source)
             judged = FilteredFile(plain, pool, starts, choose(pool, options))
             dropped = pool.dropped()
             if not len(judged.kept):
@@ -127,7 +127,7 @@ def gather_file(
     scores: Sequence[Path] = (),
     *,
     progress: Progress = SILENT,
-    shown: Path | None = None,
+    named: Path | None = None,
 ) -> tuple[QueryTable, Positions]:
     """The columns of a file with those of its score files, and the byte each row begins at."""
     builder, starts = QueryTableBuilder(options, context), array("q")
@@ -137,11 +137,11 @@ def gather_file(
         builder.add(query, text if isinstance(text, str) else None)
         starts.append(start)
     if not starts:
-        raise ConfigError(f"{shown or source}: there are no queries to filter; generate some first")
+        raise ConfigError(f"{named or source}: there are no queries to filter; generate some first")
     pool = builder.pool()
-    places = {query_id: place for place, query_id in enumerate(pool.query_ids)} if scores else {}
+    positions = {query_id: position for position, query_id in enumerate(pool.query_ids)} if scores else {}
     for path in scores:
-        pool.scores |= read_scores(path, places, tuple(pool.scores))
+        pool.scores |= read_scores(path, positions, tuple(pool.scores))
     return pool, np.frombuffer(starts, dtype=np.int64)
 
 

@@ -63,20 +63,20 @@ def compare_file(
 
     def work() -> Outcome:
         with plain_file(source, output.parent) as plain:
-            pool, starts = gather_file(plain, alone, context, scores, progress=stage.progress, shown=source)
-            found = compare(pool, alone, options.select, compared.compare_top_k, compared.seed)
+            pool, starts = gather_file(plain, alone, context, scores, progress=stage.progress, named=source)
+            comparison = compare(pool, alone, options.select, compared.compare_top_k, compared.seed)
             judged = FilteredFile(plain, pool, starts, pool.alive)
-            results = _results(found, judged, corpus)
+            results = _results(comparison, judged, corpus)
             if write_kept is not None:
-                names = slugs([kept.spec.name for kept in found.kept])
-                for kept in found.kept:
-                    path = write_kept / f"{names[kept.spec.name]}.jsonl"
-                    write_jsonl(path, judged.records(kept.positions))
+                names = slugs([kept_queries.spec.name for kept_queries in comparison.kept])
+                for kept_queries in comparison.kept:
+                    path = write_kept / f"{names[kept_queries.spec.name]}.jsonl"
+                    write_jsonl(path, judged.records(kept_queries.positions))
         with atomic_writer(json_path(output)) as stream:
             stream.write(to_json_line(results) + "\n")
         with atomic_writer(output) as stream:
             stream.write(render_laboratory(f"Filters of {source.name} compared", results))
-        return Outcome(None, dict(found.dropped), summary(results))
+        return Outcome(None, dict(comparison.dropped), summary(results))
 
     return stage.run(work)
 
@@ -102,31 +102,39 @@ def _sides(output: Path, write_kept: Path | None) -> list[Path]:
     return [json_path(output), *(write_kept / f"{name}.jsonl" for name in names if write_kept)]
 
 
-def _results(found: Comparison, judged: FilteredFile, corpus: Corpus | None) -> dict[str, Any]:
-    names = [kept.spec.name for kept in found.kept]
+def _results(comparison: Comparison, judged: FilteredFile, corpus: Corpus | None) -> dict[str, Any]:
+    names = [kept_queries.spec.name for kept_queries in comparison.kept]
     return {
         "read": len(judged.pool),
-        "k": found.k,
-        "dropped": dict(found.dropped),
-        "pool": asdict(found.pool),
-        "filters": {kept.spec.name: _of_filter(kept, judged, corpus) for kept in found.kept},
-        "overlap": {name: dict(zip(names, row, strict=True)) for name, row in zip(names, found.overlap, strict=True)},
+        "k": comparison.k,
+        "dropped": dict(comparison.dropped),
+        "pool": asdict(comparison.pool),
+        "filters": {
+            kept_queries.spec.name: _of_filter(kept_queries, judged, corpus) for kept_queries in comparison.kept
+        },
+        "overlap": {
+            name: dict(zip(names, row, strict=True)) for name, row in zip(names, comparison.overlap, strict=True)
+        },
     }
 
 
-def _of_filter(kept: Kept, judged: FilteredFile, corpus: Corpus | None) -> dict[str, Any]:
-    ranks, scores = kept.curve
+def _of_filter(kept_queries: Kept, judged: FilteredFile, corpus: Corpus | None) -> dict[str, Any]:
+    ranks, scores = kept_queries.curve
     return {
-        **asdict(kept.measures),
+        **asdict(kept_queries.measures),
         "curve": {"ranks": ranks, "scores": scores},
-        "above": _samples(kept.above, judged, corpus),
-        "below": _samples(kept.below, judged, corpus),
+        "above": _samples(kept_queries.above, judged, corpus),
+        "below": _samples(kept_queries.below, judged, corpus),
     }
 
 
-def _samples(places: Sequence[tuple[int, float]], judged: FilteredFile, corpus: Corpus | None) -> list[dict[str, Any]]:
+def _samples(
+    scored_positions: Sequence[tuple[int, float]], judged: FilteredFile, corpus: Corpus | None
+) -> list[dict[str, Any]]:
     samples = []
-    for (_, score), record in zip(places, judged.records([place for place, _ in places]), strict=True):
+    for (_, score), record in zip(
+        scored_positions, judged.records([position for position, _ in scored_positions]), strict=True
+    ):
         doc_id = str(record["doc_id"])
         text = corpus[doc_id].full_text if corpus is not None else record.get("text") or record.get("doc_text") or ""
         query = record.get("query") or record.get("question") or ""

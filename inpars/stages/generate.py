@@ -37,7 +37,7 @@ from inpars.stages.engine_options import ShardedOptions
 from inpars.stages.examples import read_ids, write_example_query_ids
 from inpars.stages.generate_by_api import estimate_cost, load_api_generator, server_stamp, work_and_pay
 from inpars.stages.generate_locally import load_local_generator
-from inpars.stages.query_writer import QueryBlocks, QueryWriting, canary_of, places_in
+from inpars.stages.query_writer import QueryBlocks, QueryWriting, canary_of, positions_in
 from inpars.stages.shards import own_items
 from inpars.stages.stage import Outcome, Running, Stage, dropped_line, input_stamps, model_stamp
 from inpars.stages.workers import Workers, check_engine
@@ -151,27 +151,33 @@ def generate_queries(
         chosen = _choose(corpus, prompt, options)
         paid: Mapping[str, Any] = {}
         known = known_queries(written, options, inputs)
-        begun = stage if known is None else replace(stage, inputs={**inputs, "written": known.stamp})
+        continued = stage if known is None else replace(stage, inputs={**inputs, "written": known.stamp})
         if workers is not None:
-            place = corpus.path.absolute(), corpus.sha256
-            load = functools.partial(QueryBlocks, place, prompt, make_generator, options.canary)
+            corpus_key = corpus.path.absolute(), corpus.sha256
+            load = functools.partial(QueryBlocks, corpus_key, prompt, make_generator, options.canary)
             described = f"generate with {options.model}"
-            places = places_in(chosen.documents)
-            done = work_elsewhere(
-                begun, workers, load, len(places), lambda b: places[b].copy(), description=described, unit="documents"
+            positions = positions_in(chosen.documents)
+            finished = work_elsewhere(
+                continued,
+                workers,
+                load,
+                len(positions),
+                lambda b: positions[b].copy(),
+                description=described,
+                unit="documents",
             )
         else:
             generator = make_generator() if known is None else Continued(known, make_generator)
             canary = canary_of(prompt) if options.canary else None
             writing = QueryWriting(chosen.documents, generator, prompt, canary, options.part)
-            done, paid = work_and_pay(begun, writing, options.part, generator)
+            finished, paid = work_and_pay(continued, writing, options.part, generator)
         for line in result_notes((record for _, record in read_jsonl(output)), options.max_new_tokens):
             stage.note(line)
-        results = {"documents": done.items, **paid, **done.told}
+        results = {"documents": finished.items, **paid, **finished.results}
         if isinstance(prompt, PromptMixture) and options.part is None:
             kinds = Counter(str(record["prompt"]) for _, record in read_jsonl(output))
             results[BY_PROMPT] = dict(sorted(kinds.items()))
-        return Outcome(done.lines, dict(chosen.dropped), results, done.device)
+        return Outcome(finished.lines, dict(chosen.dropped), results, finished.device)
 
     manifest = stage.run(work)
     write_example_query_ids(prompt, output)
@@ -233,8 +239,8 @@ def dry_run(corpus: Corpus, prompt: PromptSource, options: GenerateOptions, api:
     check(options)
     check_api(api, asks_server=options.backend in SERVER_BACKENDS)
     documents, endpoint = _choose(corpus, prompt, options).documents, SERVER_BACKENDS[options.backend]
-    own = own_items(len(documents), options.part)
-    documents = documents[own.start : own.stop]
+    items = own_items(len(documents), options.part)
+    documents = documents[items.start : items.stop]
     return estimate_cost(documents, endpoint, options.model, prompt, _settings(options), api, output)
 
 

@@ -92,17 +92,20 @@ def estimate_cost(
 
 
 def estimate_asking(
-    items: Iterable[Item], wording: RequestAdapter[Item], options: ApiOptions, output: Path
+    items: Iterable[Item], adapter: RequestAdapter[Item], options: ApiOptions, output: Path
 ) -> Estimate:
     """The same of any items."""
     prices = load_prices(options.price_file)
-    price = prices.find(wording.model, batch=options.batch)
+    price = prices.find(adapter.model, batch=options.batch)
     answered = {record.get("request") for record in read_answers(journal_path(output))}
-    requests = [request for item in items for request in wording.requests(item)]
-    left = [request for request in requests if request.digest not in answered]
-    tokens_in, tokens_out = sum(one.input_tokens for one in left), sum(one.output_tokens for one in left)
+    requests = [request for item in items for request in adapter.requests(item)]
+    remaining = [request for request in requests if request.digest not in answered]
+    tokens_in, tokens_out = (
+        sum(request.input_tokens for request in remaining),
+        sum(request.output_tokens for request in remaining),
+    )
     usd = price.usd(tokens_in, tokens_out) if price else None
-    return Estimate(len(left), len(requests) - len(left), tokens_in, tokens_out, usd, prices.as_of)
+    return Estimate(len(remaining), len(requests) - len(remaining), tokens_in, tokens_out, usd, prices.as_of)
 
 
 def _adapter(

@@ -20,40 +20,40 @@ def load_local_generator(backend: str, model: LocalModel) -> QueryGenerator:
     return LOADERS[backend](model)
 
 
-def _causal(wanted: LocalModel) -> QueryGenerator:
+def _causal(local: LocalModel) -> QueryGenerator:
     from inpars.generation.causal_lm import CausalGenerator
     from inpars.generation.openvino_decoders import openvino_generator
 
     def load_torch() -> QueryGenerator:
-        return CausalGenerator(wanted.model, wanted.prompt, wanted.settings, **wanted.computing.placement)
+        return CausalGenerator(local.model, local.prompt, local.settings, **local.computing.placement)
 
-    _use_threads(wanted)
-    return openvino_generator(wanted, load_torch) or load_torch()
+    _use_threads(local)
+    return openvino_generator(local, load_torch) or load_torch()
 
 
-def _seq2seq(wanted: LocalModel) -> QueryGenerator:
+def _seq2seq(local: LocalModel) -> QueryGenerator:
     from inpars.generation.seq2seq import Seq2SeqGenerator
 
     def render(document: Document) -> str:
-        return wanted.prompt.for_document(document).render(document.full_text).strip()
+        return local.prompt.for_document(document).render(document.full_text).strip()
 
-    _use_threads(wanted)
-    return Seq2SeqGenerator(wanted.model, wanted.settings, render=render, **wanted.computing.placement)
+    _use_threads(local)
+    return Seq2SeqGenerator(local.model, local.settings, render=render, **local.computing.placement)
 
 
-def _vllm(wanted: LocalModel) -> QueryGenerator:
+def _vllm(local: LocalModel) -> QueryGenerator:
     if find_spec("vllm") is None:
         raise MissingDependencyError("vllm", "for --backend vllm", EXTRAS["vllm"].install_line() or VLLM)
     from inpars.generation.vllm_engine import VllmGenerator
 
-    _use_threads(wanted)
-    return VllmGenerator(wanted.model, wanted.prompt, wanted.settings, **wanted.computing.placement)
+    _use_threads(local)
+    return VllmGenerator(local.model, local.prompt, local.settings, **local.computing.placement)
 
 
-def _use_threads(wanted: LocalModel) -> None:
+def _use_threads(local: LocalModel) -> None:
     from inpars.models.hardware import compute_with
 
-    compute_with(wanted.computing.threads, wanted.computing.engine_backend)
+    compute_with(local.computing.threads, local.computing.engine_backend)
 
 
 LOADERS: Mapping[str, Callable[[LocalModel], QueryGenerator]] = {

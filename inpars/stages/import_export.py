@@ -49,8 +49,8 @@ class ExportOptions:
 
 def import_file(source: Path, options: ImportOptions, *, output: Path, **running: Unpack[Running]) -> Manifest:
     """Write what `source` holds into the folder `output`, or its synthetic queries or run into a file."""
-    name, found = format_of(options.format)
-    if (read := found.read) is None:
+    name, file_format = format_of(options.format)
+    if (read := file_format.read) is None:
         raise ConfigError(f"files of format {name!r} are written by `inpars export`, and not read")
     ours = _unchanged(output)
     single = SINGLE_FILES.get(output.suffix)
@@ -63,7 +63,7 @@ def import_file(source: Path, options: ImportOptions, *, output: Path, **running
                 raise ConfigError(f"{source}: nothing of format {name!r} is in there ({dropped_line(folder.dropped)})")
             _settle(partial, output, single, ours)
         counts = Counter({single: folder.counts[single]}) if single else folder.counts
-        results = {"files": dict(counts), "made_ids": found.made_ids, "not_kept": dict(folder.not_kept)}
+        results = {"files": dict(counts), "made_ids": file_format.made_ids, "not_kept": dict(folder.not_kept)}
         return Outcome(counts.total(), folder.dropped, results)
 
     return stage.run(work)
@@ -71,23 +71,23 @@ def import_file(source: Path, options: ImportOptions, *, output: Path, **running
 
 def export_file(source: Source, options: ExportOptions, *, output: Path, **running: Unpack[Running]) -> Manifest:
     """Write what the format wants of `source`, a file or a folder."""
-    _, found = format_of(options.format)
+    _, file_format = format_of(options.format)
     ours = _unchanged(output)
 
     def work() -> Outcome:
         written = Written()
         with _partial(output) as partial:
-            target = partial if found.folder else partial / output.name
-            found.write(source, target, options.layout, written)
-            if found.positives_only and source.run is None:
-                lost = source.ungraded()
+            target = partial if file_format.folder else partial / output.name
+            file_format.write(source, target, options.layout, written)
+            if file_format.positives_only and source.run is None:
+                not_kept = source.ungraded()
                 if options.layout in LABELLED:
-                    del lost["grades above 1"]
-                written.not_kept += lost
+                    del not_kept["grades above 1"]
+                written.not_kept += not_kept
             if not written.counts.total():
                 hint = HINT if any(reason.endswith("_unknown") for reason in written.dropped) else ""
                 raise ConfigError(f"there is nothing that could be written ({dropped_line(written.dropped)}){hint}")
-            _settle(partial, output, None if found.folder else output.name, ours)
+            _settle(partial, output, None if file_format.folder else output.name, ours)
         results = {"files": dict(written.counts), "not_kept": dict(written.not_kept)}
         return Outcome(written.counts.total(), +written.dropped, results)
 
@@ -97,7 +97,7 @@ def export_file(source: Source, options: ExportOptions, *, output: Path, **runni
 def exchanged_line(manifest: Manifest) -> str:
     """What an import or an export wrote and what it left out, for people."""
     listed = ", ".join(f"{name} {count}" for name, count in manifest.results["files"].items())
-    parts = ", ".join(f"{what} {count}" for what, count in manifest.results.get("not_kept", {}).items())
+    parts = ", ".join(f"{name} {count}" for name, count in manifest.results.get("not_kept", {}).items())
     return f"{listed} ({dropped_line(manifest.dropped)})" + (f"; not kept: {parts}" if parts else "")
 
 

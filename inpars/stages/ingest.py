@@ -64,25 +64,30 @@ def ingest_dataset(
     With a limit, judgements of documents left out go, and so do the queries that then have none.
     """
     topics = {split: dataset.topics(split) for split in dataset.splits}
-    inputs = {"corpus": dataset.corpus_stamp} | {f"{split} topics": found.stamp for split, found in topics.items()}
+    inputs = {"corpus": dataset.corpus_stamp} | {
+        f"{split} topics": split_topics.stamp for split, split_topics in topics.items()
+    }
     refuse_to_overwrite(_sides(output, topics), read := [*_files_of(dataset), *sources])
     stage = Stage(STAGE, options, output, inputs, _former_sides(output), read, **running)
 
     def work() -> Outcome:
-        for found in topics.values():
-            found.say_remarks(stage.progress)
+        for split_topics in topics.values():
+            split_topics.say_remarks(stage.progress)
         first, total = islice(iter(dataset.corpus), options.limit), len(dataset.corpus)
         doc_ids: set[str] = set()
         track = stage.progress.track(first, total=total, description="ingest", unit="documents")
         count = write_documents(output, track if options.limit is None else _noted(track, doc_ids))
-        kept = {split: found if options.limit is None else _within(found, doc_ids) for split, found in topics.items()}
-        return Outcome(count, {"not_in_limit": total - count}, {"files": _settle(stage, kept)})
+        limited = {
+            split: split_topics if options.limit is None else _within(split_topics, doc_ids)
+            for split, split_topics in topics.items()
+        }
+        return Outcome(count, {"not_in_limit": total - count}, {"files": _settle(stage, limited)})
 
     return stage.run(work)
 
 
 def ingest_files(
-    places: Sequence[Path],
+    sources: Sequence[Path],
     options: IngestOptions,
     *,
     output: Path,
@@ -96,41 +101,41 @@ def ingest_files(
     """
     check(options)
     former = _former_sides(output)
-    found, fetched = _find(places, urls, options, [output, manifest_path(output), *former], progress)
-    for kind in {kind_of(file.path, options) for file in found.readable}:
+    files, fetched = _find(sources, urls, options, [output, manifest_path(output), *former], progress)
+    for kind in {kind_of(file.path, options) for file in files.readable}:
         if kind is not None:
             kind.check()
     tokenizer = tokenizer_name(options.tokenizer)
-    inputs = {"files": found.stamp, "tokenizer": stamp_text(tokenizer, tokenizer)}
+    inputs = {"files": files.stamp, "tokenizer": stamp_text(tokenizer, tokenizer)}
     stage = Stage(STAGE, options, output, inputs, former, progress=progress, overwrite=overwrite)
 
     def work() -> Outcome:
-        collected = collect(found.readable, options, options, tokenizer, cache=cache_folder(), progress=progress)
+        collected = collect(files.readable, options, options, tokenizer, cache=cache_folder(), progress=progress)
         total = int(collected.keep.sum())
         track = progress.track(collected.documents(), total=total, description="write", unit="documents")
         count = write_documents(output, islice(track, options.limit))
         if not count:
             with storage_errors(output):
                 output.unlink()
-            raise DataFormatError(_nothing(collected), path=found.where)
+            raise DataFormatError(_nothing(collected), path=files.where)
         has_questions = collected.qrels and (options.limit is None or collected.queries)
         topics = {DEFAULT_SPLIT: Topics(DEFAULT_SPLIT, collected.queries, collected.qrels)} if has_questions else {}
-        return _outcome(count, collected, found, fetched, _settle(stage, topics))
+        return _outcome(count, collected, files, fetched, _settle(stage, topics))
 
-    return stage.run(work), found
+    return stage.run(work), files
 
 
 def _find(
-    places: Sequence[Path], urls: Sequence[str], options: IngestOptions, leave_out: Sequence[Path], progress: Progress
+    sources: Sequence[Path], urls: Sequence[str], options: IngestOptions, leave_out: Sequence[Path], progress: Progress
 ) -> tuple[FoundFiles, Fetched]:
     """The files below the places, and the pages of the addresses after them."""
     fetched = fetch(urls, options, cache=cache_folder(), progress=progress) if urls else Fetched([], {}, {})
-    if urls and not fetched.files and not places:
+    if urls and not fetched.files and not sources:
         reasons = "; ".join(f"{reason}: {names[0]}" for reason, names in fetched.failed.items())
         raise DataFormatError(f"no page could be fetched ({reasons})", path=", ".join(urls))
-    found = find_files(places, options, leave_out) if places else FoundFiles(", ".join(urls), [])
-    found.readable.extend(fetched.files)
-    return found, fetched
+    files = find_files(sources, options, leave_out) if sources else FoundFiles(", ".join(urls), [])
+    files.readable.extend(fetched.files)
+    return files, fetched
 
 
 def _nothing(collected: Collected) -> str:
@@ -138,10 +143,10 @@ def _nothing(collected: Collected) -> str:
     return "there is no text in any file here" + (f" ({reasons})" if reasons else "")
 
 
-def _outcome(count: int, collected: Collected, found: FoundFiles, fetched: Fetched, sides: Sequence[str]) -> Outcome:
+def _outcome(count: int, collected: Collected, files: FoundFiles, fetched: Fetched, sides: Sequence[str]) -> Outcome:
     unreadable = collected.unreadable | fetched.failed
     dropped = +collected.dropped
-    dropped["skipped_files"] = sum(map(len, found.skipped.values()))
+    dropped["skipped_files"] = sum(map(len, files.skipped.values()))
     dropped["unreadable_files"] = sum(map(len, unreadable.values()))
     results: dict[str, Any] = {
         "read_files": len(collected.files),
@@ -164,16 +169,16 @@ def _within(topics: Topics, doc_ids: set[str]) -> Topics:
     """The topics of a corpus that holds these documents alone; those without judgements stay whole."""
     if not topics.qrels:
         return topics
-    kept = {
+    qrels = {
         query_id: {doc_id: grade for doc_id, grade in grades.items() if doc_id in doc_ids}
         for query_id, grades in topics.qrels.items()
     }
-    judged = {query_id: grades for query_id, grades in kept.items() if grades}
+    judged = {query_id: grades for query_id, grades in qrels.items() if grades}
     return replace(topics, queries={query_id: topics.queries[query_id] for query_id in judged}, qrels=judged)
 
 
 def _sides(output: Path, topics: Mapping[str, Topics]) -> list[Path]:
-    judged = [qrels_path(output, split) for split, found in topics.items() if found.qrels]
+    judged = [qrels_path(output, split) for split, split_topics in topics.items() if split_topics.qrels]
     return [queries_path(output), *judged] if topics else []
 
 
@@ -182,13 +187,13 @@ def _settle(stage: Stage, topics: Mapping[str, Topics]) -> list[str]:
 
     The names of what was written; a split without judgements has no file.
     """
-    queries = {query_id: text for found in topics.values() for query_id, text in found.queries.items()}
+    queries = {query_id: text for split_topics in topics.values() for query_id, text in split_topics.queries.items()}
     sides = _sides(stage.output, topics) if queries else []
     if sides:
         write_queries(queries_path(stage.output), (Query(query_id, text) for query_id, text in queries.items()))
-    for split, found in topics.items():
-        if found.qrels:
-            write_qrels(qrels_path(stage.output, split), found.qrels)
+    for split, split_topics in topics.items():
+        if split_topics.qrels:
+            write_qrels(qrels_path(stage.output, split), split_topics.qrels)
     for path in set(stage.sides) - set(sides):
         with storage_errors(path):
             path.unlink(missing_ok=True)

@@ -144,16 +144,16 @@ class Judging:
         if done and self._paid is not None:
             self._paid.skipped(self._pairs[:done])  # a server's chunks are in the order of the pairs
         for chunk in chunks:
-            pairs = [self._pairs[place] for place in chunk.own]
+            pairs = [self._pairs[position] for position in chunk.shard_positions]
             graded = self._judge.judge(pairs)
             records = [asdict(one) | {"pair": pair.key} for pair, one in zip(pairs, graded, strict=True)]
             yield records, self._paid.status() if self._paid else ""
 
     def write(self, part: Shard | None, plan: Plan, saved: Partial, output: Path) -> list[tuple[int, int]]:
         """The qrels, and beside them each pair's line and who judged."""
-        found = {record["pair"]: record for _, record in saved.records() if "pair" in record}
+        records = {record["pair"]: record for _, record in saved.records() if "pair" in record}
         model = canonical_name(self._judge.name)
-        lines = [_judgement(pair, found[pair.key], model, self._prompt) for pair in self._pairs]
+        lines = [_judgement(pair, records[pair.key], model, self._prompt) for pair in self._pairs]
         graded = [line.grade for line in lines if line.grade is not None]
         self.problems = dict(Counter(line.problem for line in lines if line.grade is None))
         self.grades = {str(grade): count for grade, count in sorted(Counter(graded).items())}
@@ -164,7 +164,7 @@ class Judging:
         write_judgements(lines_path(output), lines)
         write_named_qrels(output, qrels_of(lines))
         write_origin(output, Origin(model, self._prompt, len(graded), sha256_of(output)))
-        return [(place, 1) for place in range(self.total)]
+        return [(position, 1) for position in range(self.total)]
 
 
 def _judgement(pair: Pair, record: Mapping[str, Any], model: str, prompt: str) -> ModelJudgement:
@@ -183,11 +183,11 @@ def _judgement(pair: Pair, record: Mapping[str, Any], model: str, prompt: str) -
 
 def qrels_of(judgements: Sequence[ModelJudgement]) -> Qrels:
     """The pairs that have a grade."""
-    found: Qrels = {}
+    qrels: Qrels = {}
     for one in judgements:
         if one.grade is not None:
-            found.setdefault(one.query_id, {})[one.doc_id] = one.grade
-    return found
+            qrels.setdefault(one.query_id, {})[one.doc_id] = one.grade
+    return qrels
 
 
 def read_grades(output: Path) -> Qrels:

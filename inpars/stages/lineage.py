@@ -47,8 +47,8 @@ class Lineage:
     @property
     def synthetic_validation(self) -> tuple[str, ...]:
         """What chose the weights of models behind the run, where those were queries a model wrote."""
-        said = (str(m.results.get("validated_by", "")) for _, m in self.steps if m.stage.startswith("train"))
-        return tuple(dict.fromkeys(text for text in said if "synthetic" in text))
+        validated_by = (str(m.results.get("validated_by", "")) for _, m in self.steps if m.stage.startswith("train"))
+        return tuple(dict.fromkeys(text for text in validated_by if "synthetic" in text))
 
 
 def lineage(run: Path) -> Lineage:

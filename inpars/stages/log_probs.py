@@ -19,7 +19,7 @@ from inpars.packing import is_packed
 from inpars.records import Document, SyntheticQuery
 from inpars.stages.chunk_loop import Computed
 from inpars.stages.partial import Partial
-from inpars.stages.shards import BLOCK_ITEMS, Chunk, Plan, Shard, own_items, places_of, planned_items
+from inpars.stages.shards import BLOCK_ITEMS, Chunk, Plan, Shard, own_items, planned_items, positions_of
 from inpars.storage import read_json_at, read_lines, write_jsonl
 
 if TYPE_CHECKING:
@@ -72,9 +72,14 @@ class LogProbScoring:
         from inpars.generation.teacher_forcing import KnownQuery
 
         self._rows, self._first, self._scorer, self.total = rows, first, scorer, total
-        self._scored_by, own = {"model": canonical_name(scorer.name), "prompt": prompt}, canonical_name(scorer.name)
+        self._scored_by, scorer_name = (
+            {"model": canonical_name(scorer.name), "prompt": prompt},
+            canonical_name(scorer.name),
+        )
         self._known = [
-            KnownQuery(source.document(query, record), query.text, query.token_ids if query.model == own else ())
+            KnownQuery(
+                source.document(query, record), query.text, query.token_ids if query.model == scorer_name else ()
+            )
             for query, record in rows
         ]
         self.description, self.device = f"score with {scorer.name}", scorer.device
@@ -99,20 +104,20 @@ class LogProbScoring:
     def compute(self, chunks: Iterator[Chunk], saved: Partial, done: int) -> Computed:
         """New numbers of each chunk's own queries."""
         for chunk in chunks:
-            scores = self._scorer.score([self._known[place - self._first] for place in chunk.places])
-            queries = [self._rows[place - self._first][0] for place in chunk.own]
-            kept = zip(queries, scores[chunk.first : chunk.stop], strict=True)
-            yield [_score_record(*one) for one in kept], queries[-1].text[:LATEST_CHARACTERS]
+            scores = self._scorer.score([self._known[position - self._first] for position in chunk.positions])
+            queries = [self._rows[position - self._first][0] for position in chunk.shard_positions]
+            scored = zip(queries, scores[chunk.first : chunk.stop], strict=True)
+            yield [_score_record(*one) for one in scored], queries[-1].text[:LATEST_CHARACTERS]
 
     def write(self, part: Shard | None, plan: Plan, saved: Partial, output: Path) -> list[tuple[int, int]]:
         """The rows with their new numbers; `sums` are their number and their sum."""
         scores = {record["query_id"]: record for _, record in saved.records() if "query_id" in record}
-        places = list(places_of(self.total, plan, part))
-        rows = (self._rows[place - self._first] for place in places)
+        positions = list(positions_of(self.total, plan, part))
+        rows = (self._rows[position - self._first] for position in positions)
         write_jsonl(output, (self._scored(*row, scores[row[0].query_id]) for row in rows))
         values = [value for record in scores.values() for value in record["log_probs"]]
         self.sums = {"tokens": len(values), "log_probs": math.fsum(values)}
-        return [(place, 1) for place in places]
+        return [(position, 1) for position in positions]
 
     def _scored(self, query: SyntheticQuery, record: Mapping[str, Any], score: Mapping[str, Any]) -> dict[str, Any]:
         """The row with its new numbers. Its token ids stay only where they are those that were scored."""
@@ -134,7 +139,7 @@ def _score_record(query: SyntheticQuery, score: QueryScore) -> dict[str, Any]:
     }
 
 
-def placed_queries(source: Source, limit: int | None) -> tuple[array[int], list[str]]:
+def query_offsets(source: Source, limit: int | None) -> tuple[array[int], list[str]]:
     """Where each query's line begins, and the queries' ids. Raises ConfigError where there are none."""
     starts, query_ids = array("Q"), list[str]()
     for query, _, start in itertools.islice(read_synthetic_with_offsets(source.path), limit):
@@ -149,9 +154,9 @@ class LogProbBlocks:
     """A scorer in a worker's process, for queries by their ids and where their lines begin."""
 
     def __init__(
-        self, place: tuple[Path, tuple[Path, str] | None], prompt: str, make: Callable[[], TeacherForcing]
+        self, location: tuple[Path, tuple[Path, str] | None], prompt: str, make: Callable[[], TeacherForcing]
     ) -> None:
-        path, corpus = place
+        path, corpus = location
         self._source = Source(path, None if corpus is None else open_corpus(*corpus))
         self._scorer, self._prompt = make(), prompt
         self.device = self._scorer.device

@@ -23,7 +23,7 @@ from inpars.manifest import Manifest
 from inpars.progress import SILENT, Progress
 from inpars.provenance import current_argv
 from inpars.stages.examples import SUFFIX as EXAMPLES_SUFFIX
-from inpars.stages.shards import SHARD_RESULT, Part, Shard, lines_of_places, merged_lines, shard_of_path, shards_beside
+from inpars.stages.shards import SHARD_RESULT, Part, Shard, count_lines, merged_lines, shard_of_path, shards_of
 from inpars.stages.stage import refuse_to_overwrite
 from inpars.storage import storage_errors, write_lines
 
@@ -45,8 +45,12 @@ class _Piece:
         by_content = {"shard", *self.manifest.inputs}  # a folder may have other names on other machines
         settings = {name: value for name, value in self.manifest.arguments.items() if name not in by_content}
         inputs = {f"input {name}": stamp.sha256 for name, stamp in self.manifest.inputs.items()}
-        own = self.manifest.results[SHARD_RESULT]
-        return settings | inputs | {"stage": self.manifest.stage, "items": own["items"], "count": self.shard.count}
+        shard_result = self.manifest.results[SHARD_RESULT]
+        return (
+            settings
+            | inputs
+            | {"stage": self.manifest.stage, "items": shard_result["items"], "count": self.shard.count}
+        )
 
 
 def merge_shards(
@@ -85,7 +89,7 @@ def merge_shards(
 
 def _read_pieces(output: Path, shards: Sequence[Path]) -> list[_Piece]:
     """Every shard with its manifest, in order of their numbers."""
-    paths = list(shards) or shards_beside(output)
+    paths = list(shards) or shards_of(output)
     if not paths:
         raise ConfigError(f"no shards found for {output}; make them with --shard I/N and this --output, or name them")
     refuse_to_overwrite([output], paths)
@@ -98,12 +102,12 @@ def _read_piece(path: Path) -> _Piece:
         named = shard_of_path(path)
         again = f"--shard {named}" if named else "its --shard"
         raise ConfigError(f"{path} is not finished; run its command again with {again}")
-    told = manifest.arguments.get("shard")
-    if SHARD_RESULT not in manifest.results or told is None:
+    shard_text = manifest.arguments.get("shard")
+    if SHARD_RESULT not in manifest.results or shard_text is None:
         raise ConfigError(f"{path} is no shard: it was made without --shard; leave it out")
     try:
         _check_counts(manifest)
-        return _Piece(path, Shard.parse(told), manifest)
+        return _Piece(path, Shard.parse(shard_text), manifest)
     except (TypeError, ValueError) as error:
         problem = f"not the manifest of a shard ({error}); run the shard again"
         raise DataFormatError(problem, path=manifests.manifest_path(path)) from None
@@ -111,16 +115,20 @@ def _read_piece(path: Path) -> _Piece:
 
 def _lines(manifest: Manifest) -> int:
     """How many records a shard has."""
-    own = manifest.results[SHARD_RESULT]
-    return lines_of_places(own["places"], own["items"])
+    shard_result = manifest.results[SHARD_RESULT]
+    return count_lines(shard_result["places"], shard_result["items"])
 
 
 def _check_counts(manifest: Manifest) -> None:
     """Raise TypeError or ValueError unless the manifest's counts are numbers that fit together."""
-    own, records = manifest.results[SHARD_RESULT], manifest.output.records
-    if not isinstance(own, Mapping) or type(own.get("items")) is not int or not isinstance(own.get("places"), str):
+    shard_result, records = manifest.results[SHARD_RESULT], manifest.output.records
+    if (
+        not isinstance(shard_result, Mapping)
+        or type(shard_result.get("items")) is not int
+        or not isinstance(shard_result.get("places"), str)
+    ):
         raise ValueError(f"{SHARD_RESULT!r} needs items and places")
-    lines = lines_of_places(own["places"], own["items"])
+    lines = count_lines(shard_result["places"], shard_result["items"])
     if records is not None and records != lines:
         raise ValueError(f"{records} records, {lines} lines at its places")
     for name in (*MEANS, *COUNTS):
@@ -154,9 +162,11 @@ def _check_all_there(pieces: Sequence[_Piece], output: Path) -> None:
         paths[piece.shard.number] = piece.path
     if missing := count - len(paths):
         named = islice((number for number in range(1, count + 1) if number not in paths), NAMED)
-        shown = ", ".join(f"{number}/{count}" for number in named)
+        missing_shards = ", ".join(f"{number}/{count}" for number in named)
         more = f" and {missing - NAMED} more" if missing > NAMED else ""
-        raise ConfigError(f"{output} lacks shards: {shown}{more}; run the command again with each as its --shard")
+        raise ConfigError(
+            f"{output} lacks shards: {missing_shards}{more}; run the command again with each as its --shard"
+        )
 
 
 def _check_bytes(piece: _Piece) -> None:
@@ -172,25 +182,25 @@ def _still_is(manifest: Manifest, made_of: Sequence[Mapping[str, Any]], output: 
 
 
 def _named(piece: _Piece) -> dict[str, Any]:
-    stamp, made = piece.manifest.output, piece.manifest
-    about = {"records": stamp.records, "seconds": made.seconds, "device": made.device}
+    stamp, manifest = piece.manifest.output, piece.manifest
+    about = {"records": stamp.records, "seconds": manifest.seconds, "device": manifest.device}
     return {"shard": str(piece.shard), "file": piece.path.name, "sha256": stamp.sha256, **about}
 
 
 def _merged(pieces: Sequence[_Piece], output: Path, made_of: Sequence[Mapping[str, Any]]) -> Manifest:
     """The manifest of a run without shards; seconds are the sum, and the shards are named."""
     first = pieces[0].manifest
-    made = [piece.manifest for piece in pieces]
-    results = _combined([manifest.results for manifest in made])
-    results |= {name: _mean(name, weight, made) for name, weight in MEANS.items() if name in results}
+    shard_manifests = [piece.manifest for piece in pieces]
+    results = _combined([manifest.results for manifest in shard_manifests])
+    results |= {name: _mean(name, weight, shard_manifests) for name, weight in MEANS.items() if name in results}
     return dataclasses.replace(
         first,
         arguments={**first.arguments, "shard": None},
-        output=manifests.stamp(output, sum(map(_lines, made))),
+        output=manifests.stamp(output, sum(map(_lines, shard_manifests))),
         results=results | {MERGED_RESULT: list(made_of)},
-        device=", ".join(dict.fromkeys(manifest.device for manifest in made)),
-        started=min(manifest.started for manifest in made),
-        seconds=round(sum(manifest.seconds for manifest in made), 2),
+        device=", ".join(dict.fromkeys(manifest.device for manifest in shard_manifests)),
+        started=min(manifest.started for manifest in shard_manifests),
+        seconds=round(sum(manifest.seconds for manifest in shard_manifests), 2),
         argv=current_argv(),
     )
 
@@ -211,9 +221,11 @@ def _together(values: Sequence[Any]) -> Any:  # noqa: ANN401
     return values[0] if all(value == values[0] for value in values) else list(values)
 
 
-def _mean(name: str, weight: Callable[[Manifest], int], made: Sequence[Manifest]) -> float | None:
+def _mean(name: str, weight: Callable[[Manifest], int], shard_manifests: Sequence[Manifest]) -> float | None:
     """The mean over all of what a shard's mean is over."""
-    known = [(manifest.results[name], weight(manifest)) for manifest in made if manifest.results[name] is not None]
+    known = [
+        (manifest.results[name], weight(manifest)) for manifest in shard_manifests if manifest.results[name] is not None
+    ]
     total = sum(count for _, count in known)
     return math.fsum(mean * count for mean, count in known) / total if total else None
 

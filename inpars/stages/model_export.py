@@ -86,13 +86,13 @@ def sample_of_dataset(dataset: Dataset, topics: Topics, count: int, seed: int) -
     if not judged:
         raise ConfigError(f"{dataset.name}: there are no judged queries to check with; give --triples instead")
     chooser, every = random.Random(seed), [document.doc_id for document in dataset.corpus]
-    found = []
+    samples = []
     for query_id in chooser.sample(judged, min(count, len(judged))):
         gains = {doc_id: gain for doc_id, gain in topics.qrels[query_id].items() if doc_id in dataset.corpus}
         others = [doc_id for doc_id in chooser.sample(every, min(OTHERS, len(every))) if doc_id not in gains]
         texts = dataset.corpus.texts([*gains, *others])
-        found.append(Sampled(topics.queries[query_id], tuple(texts), (*gains.values(), *[0] * len(others))))
-    return found
+        samples.append(Sampled(topics.queries[query_id], tuple(texts), (*gains.values(), *[0] * len(others))))
+    return samples
 
 
 def export_model(
@@ -155,8 +155,8 @@ def _timed(score: Callable[[], list[float]], pairs: int) -> tuple[list[float], f
     """Scores and pairs a second, of the second time."""
     score()
     start = time.perf_counter()
-    found = score()
-    return found, pairs / (time.perf_counter() - start)
+    scores = score()
+    return scores, pairs / (time.perf_counter() - start)
 
 
 def _check_equal(model: str, original: Sequence[float], scores: Sequence[float]) -> None:

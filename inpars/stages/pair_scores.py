@@ -32,7 +32,7 @@ GPU_BATCHES = 8  # in a shard
 
 def score_top(
     run: Run,
-    own: Collection[str],
+    query_ids: Collection[str],
     corpus: Texts,
     queries: Mapping[str, str],
     depth: int,
@@ -43,7 +43,7 @@ def score_top(
     keep = saved.kept()
     known = read_scores(saved.path) if keep else []
     done = {(row.query_id, row.doc_id) for row in known}
-    mine = None if len(own) == len(run) else set(own)
+    mine = None if len(query_ids) == len(run) else set(query_ids)
     with saved.append(keep) as lines:
         scorer, progress = make_scorer(), saved.progress
         for batch in score_run(run, queries, corpus, scorer, depth=depth, done=done, query_ids=mine, progress=progress):
@@ -81,8 +81,8 @@ def score_by_workers(
     make = functools.partial(RerankWorker, (corpus.path.absolute(), corpus.sha256), make_scorer, header)
 
     def payload(shard: int) -> RerankShard:
-        own = pairs[folder.items(shard).start : folder.items(shard).stop]
-        return RerankShard(own, {query_id: queries[query_id] for query_id, _ in own})
+        shard_pairs = pairs[folder.items(shard).start : folder.items(shard).stop]
+        return RerankShard(shard_pairs, {query_id: queries[query_id] for query_id, _ in shard_pairs})
 
     described = f"rerank with {Path(stage.options.model).name}"
     do_shards(make, folder, payload, workers, description=described, unit="pairs", progress=stage.progress)
@@ -109,8 +109,8 @@ class RerankWorker:
     def write(self, shard: RerankShard, partial: Path, output: Path) -> Mapping[str, Any]:
         """The scores of one shard."""
         run: Run = {}
-        for place, (query_id, doc_id) in enumerate(shard.pairs):
-            run.setdefault(query_id, {})[doc_id] = -float(place)
+        for position, (query_id, doc_id) in enumerate(shard.pairs):
+            run.setdefault(query_id, {})[doc_id] = -float(position)
         saved = Partial(STAGE, partial, self._header, SILENT)
         score_top(run, run, self._corpus, shard.queries, len(shard.pairs), lambda: self._scorer, saved)
         partial.replace(output)

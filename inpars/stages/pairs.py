@@ -106,19 +106,19 @@ def write_pairs_file(
     def work() -> Outcome:
         dropped: Counter[str] = Counter()
         documents: dict[str, Document] = {}
-        pairs = united(_found(files, options, corpus, documents, dropped), dropped)
+        pairs = united(_all_pairs(files, options, corpus, documents, dropped), dropped)
         document_of: Callable[[str], Document] = documents.__getitem__ if corpus is None else corpus.__getitem__
-        shown = [(pair, pair.query(), _shown(pair, document_of)) for pair in pairs]
+        candidates = [(pair, pair.query(), _for_model(pair, document_of)) for pair in pairs]
         guards = FilterContext(excluded_queries=excluded_queries, own_queries=own_queries)
         builder = QueryTableBuilder(options.filtering, guards)
-        for _, query, document in shown:
+        for _, query, document in candidates:
             builder.add(query, document.full_text)
         table = builder.pool()
-        kept = np.sort(choose(table, options.filtering))
+        positions = np.sort(choose(table, options.filtering))
         dropped += table.dropped()
-        if not len(kept):
+        if not len(positions):
             raise ConfigError(f"no pair is left of what was read ({dropped_line(dropped)}); give other files or limits")
-        count = write_jsonl(output, (_record(*shown[place]) for place in kept.tolist()))
+        count = write_jsonl(output, (_record(*candidates[position]) for position in positions.tolist()))
         if corpus is None:
             write_documents(answers_path(output), documents.values())
         resembling = {RESEMBLING: table.resembling_own} if own_queries else {}
@@ -132,11 +132,11 @@ def _check(files: PairFiles, options: PairsOptions, corpus: Corpus | None) -> No
     if not (options.headings or files.faq or files.clicks or files.votes):
         raise ConfigError("nothing to make pairs of: give --headings, --faq FILE, --clicks FILE or --votes FILE")
     if corpus is None and (options.headings or files.clicks or files.votes):
-        wanted = "--headings" if options.headings else "--clicks" if files.clicks else "--votes"
-        raise ConfigError(f"{wanted} is about documents of a corpus; give --dataset NAME or --corpus FILE")
+        flag = "--headings" if options.headings else "--clicks" if files.clicks else "--votes"
+        raise ConfigError(f"{flag} is about documents of a corpus; give --dataset NAME or --corpus FILE")
 
 
-def _found(
+def _all_pairs(
     files: PairFiles,
     options: PairsOptions,
     corpus: Corpus | None,
@@ -150,11 +150,11 @@ def _found(
         list(files.clicks), min_clicks=options.min_clicks, min_click_rate=options.min_click_rate, dropped=dropped
     )
     yield from (one for pair in clicked for one in _present(pair, corpus, dropped))
-    asked = [pair for path in files.faq for pair in read_faq(path, dropped)]
+    faqs = [pair for path in files.faq for pair in read_faq(path, dropped)]
     if corpus is None:
-        yield from _with_answers(asked, documents)
-    elif asked:
-        yield from _in_corpus(asked, corpus, dropped)
+        yield from _with_answers(faqs, documents)
+    elif faqs:
+        yield from _in_corpus(faqs, corpus, dropped)
     if options.headings and corpus is not None:
         yield from heading_pairs(corpus, dropped)
 
@@ -166,19 +166,19 @@ def _present(pair: Pair, corpus: Corpus | None, dropped: Counter[str]) -> Iterat
         yield replace(pair, grades=grades)
 
 
-def _with_answers(asked: Sequence[QuestionAnswer], documents: dict[str, Document]) -> Iterator[Pair]:
+def _with_answers(faqs: Sequence[QuestionAnswer], documents: dict[str, Document]) -> Iterator[Pair]:
     """Pairs with documents made of the answers, each once."""
-    for one in asked:
+    for one in faqs:
         doc_id = one.doc_id or f"answer-{hex_key(' '.join(words(one.answer)))}"
         documents.setdefault(doc_id, Document(doc_id, one.answer))
         yield Pair(one.question, "faq", {doc_id: 1}, {"source": one.source})
 
 
-def _in_corpus(asked: Sequence[QuestionAnswer], corpus: Corpus, dropped: Counter[str]) -> Iterator[Pair]:
+def _in_corpus(faqs: Sequence[QuestionAnswer], corpus: Corpus, dropped: Counter[str]) -> Iterator[Pair]:
     """Pairs with the documents that the files name, else with those that are the answer or a part of it."""
-    unnamed = [one for one in asked if one.doc_id is None]
+    unnamed = [one for one in faqs if one.doc_id is None]
     matched = iter(match_answers([one.answer for one in unnamed], corpus) if unnamed else ())
-    for one in asked:
+    for one in faqs:
         if one.doc_id is not None:
             yield from _present(Pair(one.question, "faq", {one.doc_id: 1}, {"source": one.source}), corpus, dropped)
         elif grades := next(matched):
@@ -187,7 +187,7 @@ def _in_corpus(asked: Sequence[QuestionAnswer], corpus: Corpus, dropped: Counter
             dropped["answer_not_in_corpus"] += 1
 
 
-def _shown(pair: Pair, document_of: Callable[[str], Document]) -> Document:
+def _for_model(pair: Pair, document_of: Callable[[str], Document]) -> Document:
     """The best document as a model is to read it; what may stand above a text is not shown with its title."""
     query = pair.query()
     document = document_of(query.doc_id)

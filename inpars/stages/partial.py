@@ -93,9 +93,9 @@ class Partial:
         self.note_done(items, total)
         return ends
 
-    def note_done(self, items: int, total: int, what: str = "") -> None:
+    def note_done(self, items: int, total: int, noun: str = "") -> None:
         """Say how far the last run came."""
-        self.progress.note(f"{self.stage}: going on where the last run stopped, {items} of {total} {what}are done")
+        self.progress.note(f"{self.stage}: going on where the last run stopped, {items} of {total} {noun}are done")
 
     def append(self, keep: int) -> AppendedLines:
         """The file for appending behind the header and `keep` lines."""
@@ -129,9 +129,9 @@ def write_in_order(partial: Path, output: Path, doc_ids: Iterable[str]) -> list[
     def lines() -> Iterator[str]:
         with partial.open("rb") as stream:
             for doc_id in doc_ids:
-                own = starts.get(doc_id, ())
-                counts.append(len(own))
-                for start in own:
+                line_starts = starts.get(doc_id, ())
+                counts.append(len(line_starts))
+                for start in line_starts:
                     stream.seek(start)
                     yield _text(stream.readline(), partial)
 

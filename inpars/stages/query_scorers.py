@@ -67,11 +67,11 @@ class RankColumn:
         _check_documents(rows, self._source)
         pairs = [(query.query_id, query.doc_id) for query, _ in rows]
         run, near = self._search([Query(query.query_id, query.text) for query, _ in rows], self._depth, pairs)
-        found: list[dict[str, float | None]] = [{self.name: own_rank(run.get(q, {}), d)} for q, d in pairs]
+        columns: list[dict[str, float | None]] = [{self.name: rank_of(run.get(q, {}), d)} for q, d in pairs]
         if self._similarity:
-            for one, pair in zip(found, pairs, strict=True):
+            for one, pair in zip(columns, pairs, strict=True):
                 one[self._similarity] = round(near[pair], DIGITS)
-        return found
+        return columns
 
 
 def _check_documents(rows: Sequence[Row], source: Source) -> None:
@@ -83,11 +83,11 @@ def _check_documents(rows: Sequence[Row], source: Source) -> None:
             )
 
 
-def own_rank(scores: dict[str, float], doc_id: str) -> int | None:
+def rank_of(scores: dict[str, float], doc_id: str) -> int | None:
     """The place of a document in a ranking, from 1."""
     if doc_id not in scores:
         return None
-    return next(place for place, (found, _) in enumerate(rank(scores), start=1) if found == doc_id)
+    return next(position for position, (other, _) in enumerate(rank(scores), start=1) if other == doc_id)
 
 
 def load_column(source: Source, options: ScoreOptions, progress: Progress) -> ColumnScorer:

@@ -67,7 +67,7 @@ def score_column_file(
         done = work_here(stage, scoring, options.part)
         missing, known = int(done.sums["missing"]), done.lines - int(done.sums["missing"])
         mean = done.sums["total"] / known if known else None
-        return Outcome(done.lines, {}, {"missing": missing, "mean": mean, **done.told})
+        return Outcome(done.lines, {}, {"missing": missing, "mean": mean, **done.results})
 
     return stage.run(work)
 
@@ -105,7 +105,7 @@ class ColumnScoring:
         """The numbers; `sums` are those of the first column."""
         self.sums = {"missing": 0, "total": 0.0}
         write_jsonl(output, self._counted(row for _, row in saved.records() if CHUNK_END not in row))
-        return [(place, 1) for place in own_items(self.total, part)]
+        return [(position, 1) for position in own_items(self.total, part)]
 
     def _counted(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for row in rows:
@@ -119,7 +119,7 @@ def _with_rows(source: Path, chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, l
     """Each chunk of neighbours with its rows; the file is read once."""
     rows, read = read_synthetic_records(source), 0
     for chunk in chunks:
-        start, stop = chunk.places[0], chunk.places[-1] + 1
+        start, stop = chunk.positions[0], chunk.positions[-1] + 1
         yield chunk, list(itertools.islice(rows, start - read, stop - read))
         read = stop
 
@@ -198,4 +198,4 @@ class Clustering:
 
         write_jsonl(output, rows())
         self.sums = {"clusters": int((sizes > 0).sum()), "largest": int(sizes.max())}
-        return [(place, 1) for place in range(self.total)]
+        return [(position, 1) for position in range(self.total)]

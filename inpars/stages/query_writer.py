@@ -22,7 +22,7 @@ from inpars.prompting.mixture import PromptSource
 from inpars.records import Document, SyntheticQuery
 from inpars.stages.chunk_loop import Computed
 from inpars.stages.partial import Partial, write_in_order
-from inpars.stages.shards import BLOCK_ITEMS, Chunk, Plan, Shard, own_items, places_of
+from inpars.stages.shards import BLOCK_ITEMS, Chunk, Plan, Shard, own_items, positions_of
 
 
 class QueryWriting:
@@ -51,10 +51,10 @@ class QueryWriting:
         """The generator's chunks; a server is asked for its own documents alone, in one plan."""
         if self._paid is None:
             return self._generator.plan(self._documents[block.start : block.stop])
-        own = self._own
-        chunks = self._generator.plan(self._documents[own.start : own.stop])
-        within = [[own.start + position for position in chunk] for chunk in chunks]
-        return [list(range(own.start)), *within, list(range(own.stop, self.total))]
+        items = self._own
+        chunks = self._generator.plan(self._documents[items.start : items.stop])
+        within = [[items.start + position for position in chunk] for chunk in chunks]
+        return [list(range(items.start)), *within, list(range(items.stop, self.total))]
 
     def compute(self, chunks: Iterator[Chunk], saved: Partial, done: int) -> Computed:
         """Queries of each chunk. Raises BackendError where the canary finds them unusable."""
@@ -65,12 +65,14 @@ class QueryWriting:
             for record in deque((record for _, record in saved.records() if "query" in record), WINDOW):
                 canary.watch(record)  # what an interrupted run wrote need not be written again to be judged
         chunks, ahead = tee(chunks)
-        texts = ([self._documents[place] for place in chunk.places] for chunk in ahead)
+        texts = ([self._documents[position] for position in chunk.positions] for chunk in ahead)
         with closing(generate_each(self._generator, texts)) as generated:
-            for chunk, found in zip(chunks, generated, strict=True):
-                answers = zip(chunk.own, found[chunk.first : chunk.stop], strict=True)
-                written = [(query, place) for place, queries in answers for query in self._synthetic(place, queries)]
-                records = [synthetic_query_record(query, self._documents[place]) for query, place in written]
+            for chunk, generated_queries in zip(chunks, generated, strict=True):
+                answers = zip(chunk.shard_positions, generated_queries[chunk.first : chunk.stop], strict=True)
+                written = [
+                    (query, position) for position, queries in answers for query in self._synthetic(position, queries)
+                ]
+                records = [synthetic_query_record(query, self._documents[position]) for query, position in written]
                 tally.add([query for query, _ in written])
                 yield records, f"{self._paid.status()}, {tally}" if self._paid else str(tally)
                 if canary is not None:
@@ -80,12 +82,12 @@ class QueryWriting:
 
     def write(self, part: Shard | None, plan: Plan, saved: Partial, output: Path) -> list[tuple[int, int]]:
         """The queries in the order of the corpus."""
-        places = list(places_of(self.total, plan, part, block=self.block))
-        counts = write_in_order(saved.path, output, (self._documents[place].doc_id for place in places))
-        return list(zip(places, counts, strict=True))
+        positions = list(positions_of(self.total, plan, part, block=self.block))
+        counts = write_in_order(saved.path, output, (self._documents[position].doc_id for position in positions))
+        return list(zip(positions, counts, strict=True))
 
-    def _synthetic(self, place: int, queries: Sequence[GeneratedQuery]) -> Iterator[SyntheticQuery]:
-        doc_id, generator = self._documents[place].doc_id, self._generator
+    def _synthetic(self, position: int, queries: Sequence[GeneratedQuery]) -> Iterator[SyntheticQuery]:
+        doc_id, generator = self._documents[position].doc_id, self._generator
         for number, query in enumerate(queries):
             yield SyntheticQuery(
                 query_id=f"{doc_id}-q{number}",
@@ -124,7 +126,7 @@ class QueryBlocks:
         )
 
 
-def places_in(documents: Sequence[Document]) -> npt.NDArray[np.integer[Any]]:
+def positions_in(documents: Sequence[Document]) -> npt.NDArray[np.integer[Any]]:
     """The places in the corpus' file of documents that were chosen from it."""
     if not isinstance(documents, SelectedDocuments):
         raise TypeError("the documents are not those of a corpus on disk")

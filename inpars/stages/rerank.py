@@ -115,18 +115,18 @@ def rerank_file(
         if not run:
             raise ConfigError(f"{', '.join(map(str, sources))}: the run is empty; there is nothing to rerank")
         part = own_items(len(run), options.part)
-        own = {query_id: run[query_id] for query_id in list(run)[part.start : part.stop]}
-        asked, told = (dataset.corpus, topics.queries, options.depth, make_scorer), dict[str, Any]()
+        shard_run = {query_id: run[query_id] for query_id in list(run)[part.start : part.stop]}
+        scoring, results = (dataset.corpus, topics.queries, options.depth, make_scorer), dict[str, Any]()
         if workers is not None:
-            scored, told = score_by_workers(stage, workers, run, *asked)
+            scored, results = score_by_workers(stage, workers, run, *scoring)
         else:
-            scored = score_top(run, own, *asked, stage.partial)
-        reranked = apply_scores(own, scored, depth=options.depth)
+            scored = score_top(run, shard_run, *scoring, stage.partial)
+        reranked = apply_scores(shard_run, scored, depth=options.depth)
         if options.fuse:
-            reranked = fuse_with_first_stage(own, reranked, depth=options.depth, fusion=options.fusion)
+            reranked = fuse_with_first_stage(shard_run, reranked, depth=options.depth, fusion=options.fusion)
         count = write_run(output, reranked, Path(options.model).name)
-        told |= shard_results(options.part, len(run), zip(part, map(len, reranked.values()), strict=True))
-        return Outcome(count, {}, {"queries": len(own), "pairs": len(scored), **told})
+        results |= shard_results(options.part, len(run), zip(part, map(len, reranked.values()), strict=True))
+        return Outcome(count, {}, {"queries": len(shard_run), "pairs": len(scored), **results})
 
     return stage.run(work)
 

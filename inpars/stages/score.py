@@ -19,7 +19,7 @@ from inpars.prompting.mixture import PromptSource
 from inpars.rerankers.kinds import ScorerKind
 from inpars.stages.chunk_loop import work_elsewhere, work_here
 from inpars.stages.engine_options import Bm25Options, ShardedOptions
-from inpars.stages.log_probs import LogProbBlocks, LogProbScoring, Source, placed_queries
+from inpars.stages.log_probs import LogProbBlocks, LogProbScoring, Source, query_offsets
 from inpars.stages.stage import Outcome, Running, Stage, input_stamps
 from inpars.stages.workers import Workers, check_engine
 
@@ -112,7 +112,7 @@ def score_file(
     def work() -> Outcome:
         if workers is not None:
             load = functools.partial(LogProbBlocks, queries.place(), prompt.name, make_scorer)
-            starts, query_ids = placed_queries(queries, options.limit)
+            starts, query_ids = query_offsets(queries, options.limit)
             done = work_elsewhere(
                 *(stage, workers, load, len(query_ids), lambda block: (starts[block], query_ids[block])),
                 description=f"score with {options.model_name}",
@@ -124,7 +124,7 @@ def score_file(
             done = work_here(stage, scoring, options.part)
         tokens = int(done.sums["tokens"])
         mean = done.sums["log_probs"] / tokens if tokens else None
-        results = {"tokens": tokens, "mean_log_prob": mean, **done.told}
+        results = {"tokens": tokens, "mean_log_prob": mean, **done.results}
         return Outcome(done.lines, {}, results, done.device)
 
     return stage.run(work)

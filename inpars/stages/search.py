@@ -143,9 +143,12 @@ def retrieve(
     lexical = [name == BM25 for name in options.retriever]
     blocks = list(slices(queries, QUERIES_PER_BLOCK))
     for block in progress.track(blocks, total=len(queries), description="search", unit="queries"):
-        own = own_documents({query.query_id: query.text for query in block}, corpus)
+        document_queries = own_documents({query.query_id: query.text for query in block}, corpus)
         depth = options.k if len(searches) == 1 else options.fusion_depth
-        runs = [cut(without_own_document(search(block, depth + bool(own)), own), depth) for search in searches]
+        runs = [
+            cut(without_own_document(search(block, depth + bool(document_queries)), document_queries), depth)
+            for search in searches
+        ]
         yield runs[0] if len(runs) == 1 else fuse_z_scores(completed(runs, lexical, depth), options.k)
         progress.advance(len(block))
 
@@ -214,8 +217,8 @@ def search_with_scores(
 
 
 def _search_stored(index: VectorIndex, encoder: Encoder, queries: Sequence[Query], k: int) -> Run:
-    found = index.search(encoder.encode_queries([query.text for query in queries]), k)
-    return {query.query_id: scores for query, scores in zip(queries, found, strict=True)}
+    results = index.search(encoder.encode_queries([query.text for query in queries]), k)
+    return {query.query_id: scores for query, scores in zip(queries, results, strict=True)}
 
 
 def own_documents(queries: Mapping[str, str], corpus: Documents) -> set[str]:

@@ -43,9 +43,9 @@ class ShardFolder:
     def open(cls, output: Path, header: str, size: int, total: int, progress: Progress) -> ShardFolder:
         """The folder of an interrupted run of the same settings and inputs, else a new one."""
         path = shards_path(output)
-        begun = _read(path / HEADER) or {}
-        size_before = begun.get("size")
-        same = (begun.get("made_from"), begun.get("total")) == (header, total)
+        stored = _read(path / HEADER) or {}
+        size_before = stored.get("size")
+        same = (stored.get("made_from"), stored.get("total")) == (header, total)
         if same and type(size_before) is int and size_before > 0:
             folder = cls(path, size_before, total)
             progress.note(f"{path}: going on, {len(folder.done())} of {folder.count} shards are done")
@@ -153,10 +153,10 @@ def remove_leftovers(output: Path) -> None:
 def _read(path: Path) -> dict[str, Any] | None:
     """A small JSON file; None where there is none, or half of one."""
     try:
-        found = parse_json(path.read_bytes())
+        value = parse_json(path.read_bytes())
     except (FileNotFoundError, JsonError):
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:

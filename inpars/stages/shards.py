@@ -7,8 +7,8 @@ that order, which depends on nothing but the number of items and of shards. A ch
 computed by both neighbours, each of which keeps its own items; so any number of shards gives the same bytes. Borders of
 large shards fall between chunks, and a shard plans no more than its own blocks.
 
-Each shard says where its lines belong: `places`, which items of the input it has and how many lines each. Merging goes
-by the places alone, line by line, whatever the lines are. Knows nothing of models, stages and manifests.
+Each shard says where its lines belong: `places`, its items of the input with their numbers of lines. Merging goes
+by these alone, line by line, whatever the lines are. Knows nothing of models, stages and manifests.
 """
 
 from __future__ import annotations
@@ -74,16 +74,16 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Items computed together, by their places in the input, and how many of them from which on are kept."""
+    """Items computed together, by their positions in the input; `first` and `stop` bound those of the shard."""
 
-    places: tuple[int, ...]
+    positions: tuple[int, ...]
     first: int
     stop: int
 
     @property
-    def own(self) -> tuple[int, ...]:
-        """The places of the items that are kept."""
-        return self.places[self.first : self.stop]
+    def shard_positions(self) -> tuple[int, ...]:
+        """The positions of the items that belong to the shard."""
+        return self.positions[self.first : self.stop]
 
 
 def blocks(total: int, size: int = BLOCK_ITEMS) -> Iterator[range]:
@@ -99,50 +99,50 @@ def chunks_of(
     `ends` are the counts of items after which an earlier run had stored a whole chunk; what it stored last is done
     where chunks still end there. Blocks are planned as they are reached.
     """
-    own = own_items(total, shard)
-    reached = own.start + max(ends, default=0)
-    if reached >= own.stop:
-        return len(own), iter(())
+    items = own_items(total, shard)
+    reached = items.start + max(ends, default=0)
+    if reached >= items.stop:
+        return len(items), iter(())
     here = next(part for part in blocks(total, block) if reached in part)
-    planned = list(_planned(here, plan, own))
-    sums = [max(here.start, own.start)]
+    planned = list(_planned(here, plan, items))
+    sums = [max(here.start, items.start)]
     for chunk in planned:
-        sums.append(sums[-1] + len(chunk.own))
-    done = max((place for place, end in enumerate(sums) if end <= reached and end - own.start in ends), default=0)
-    later = (part for part in blocks(total, block) if here.stop <= part.start < own.stop)
+        sums.append(sums[-1] + len(chunk.shard_positions))
+    done = max((index for index, end in enumerate(sums) if end <= reached and end - items.start in ends), default=0)
+    later = (part for part in blocks(total, block) if here.stop <= part.start < items.stop)
 
-    def left() -> Iterator[Chunk]:
+    def remaining() -> Iterator[Chunk]:
         yield from planned[done:]
         for part in later:
-            yield from _planned(part, plan, own)
+            yield from _planned(part, plan, items)
 
-    return sums[done] - own.start, left()
+    return sums[done] - items.start, remaining()
 
 
-def _planned(block: range, plan: Plan, own: range) -> Iterator[Chunk]:
+def _planned(block: range, plan: Plan, items: range) -> Iterator[Chunk]:
     """The chunks of one block that hold something of the shard's own."""
     start = block.start
     for positions in plan(block):
         stop = start + len(positions)
-        first, last = max(own.start - start, 0), min(own.stop, stop) - start
+        first, last = max(items.start - start, 0), min(items.stop, stop) - start
         if first < last:
             yield Chunk(tuple(block.start + position for position in positions), first, last)
         start = stop
 
 
-def places_of(total: int, plan: Plan, shard: Shard | None = None, *, block: int = BLOCK_ITEMS) -> Iterator[int]:
-    """Ascending places of the items that `chunks_of` gives this shard; only blocks that it shares are planned."""
-    own = own_items(total, shard)
+def positions_of(total: int, plan: Plan, shard: Shard | None = None, *, block: int = BLOCK_ITEMS) -> Iterator[int]:
+    """Ascending positions of the items that `chunks_of` gives this shard; only blocks that it shares are planned."""
+    items = own_items(total, shard)
     for part in blocks(total, block):
-        if own.start <= part.start and part.stop <= own.stop:
+        if items.start <= part.start and part.stop <= items.stop:
             yield from part
-        elif part.start < own.stop and own.start < part.stop:
-            yield from sorted(place for chunk in _planned(part, plan, own) for place in chunk.own)
+        elif part.start < items.stop and items.start < part.stop:
+            yield from sorted(position for chunk in _planned(part, plan, items) for position in chunk.shard_positions)
 
 
-def planned_items(own: range, total: int, block: int = BLOCK_ITEMS) -> range:
+def planned_items(items: range, total: int, block: int = BLOCK_ITEMS) -> range:
     """The items of all blocks that a slice of the planned order lies in."""
-    return range(own.start // block * block, min(-(-own.stop // block) * block, total)) if own else own
+    return range(items.start // block * block, min(-(-items.stop // block) * block, total)) if items else items
 
 
 def own_items(total: int, part: Shard | None) -> range:
@@ -163,17 +163,17 @@ def shard_of_path(path: Path) -> Shard | None:
     return None if match is None else Shard(int(match[1]), int(match[2]))
 
 
-def shards_beside(output: Path) -> list[Path]:
+def shards_of(output: Path) -> list[Path]:
     """The shards next to an output, in order. Raises ConfigError where they are of several cuts."""
     stem, ending = _split_name(output.name)
     pattern = f"{glob.escape(stem)}.shard-*-of-*{glob.escape(ending)}"
     named = {path: shard_of_path(path) for path in output.parent.glob(pattern)}
-    found = {path: shard for path, shard in named.items() if shard and shard_path(output, shard) == path}
-    counts = sorted({shard.count for shard in found.values()})
+    shards = {path: shard for path, shard in named.items() if shard and shard_path(output, shard) == path}
+    counts = sorted({shard.count for shard in shards.values()})
     if len(counts) > 1:
         cuts = " and of ".join(map(str, counts))
         raise ConfigError(f"beside {output} lie shards of {cuts}; name those to merge, or remove the others")
-    return sorted(found, key=lambda path: found[path].number)
+    return sorted(shards, key=lambda path: shards[path].number)
 
 
 def _split_name(name: str) -> tuple[str, str]:
@@ -183,12 +183,12 @@ def _split_name(name: str) -> tuple[str, str]:
     return plain.stem, plain.suffix + packed
 
 
-def pack_places(lines_at: Iterable[tuple[int, int]]) -> str:
-    """(place, lines there) in ascending places, as text: `0-4095 4097*0 5000-5002*3`, one line each unless said."""
+def pack_positions(lines_at: Iterable[tuple[int, int]]) -> str:
+    """(position, lines) in ascending positions as text: `0-4095 4097*0 5000-5002*3`, one line each unless said."""
     runs = (
         (list(group), lines)
         for (_, lines), group in groupby(
-            ((place, lines, place - number) for number, (place, lines) in enumerate(lines_at)),
+            ((position, lines, position - number) for number, (position, lines) in enumerate(lines_at)),
             key=lambda item: (item[2], item[1]),
         )
     )
@@ -200,19 +200,19 @@ def pack_places(lines_at: Iterable[tuple[int, int]]) -> str:
 
 def shard_results(part: Shard | None, total: int, lines_at: Iterable[tuple[int, int]]) -> dict[str, Any]:
     """What the manifest of a shard says of it: (place, lines there) of its items, of so many in all."""
-    return {} if part is None else {SHARD_RESULT: {"items": total, "places": pack_places(lines_at)}}
+    return {} if part is None else {SHARD_RESULT: {"items": total, "places": pack_positions(lines_at)}}
 
 
-def unpack_places(text: str) -> Iterator[tuple[int, int]]:
-    """What `pack_places` was given."""
+def unpack_positions(text: str) -> Iterator[tuple[int, int]]:
+    """What `pack_positions` was given."""
     for part in text.split():
         ends, _, lines = part.partition("*")
         first, _, last = ends.partition("-")
-        yield from ((place, int(lines or 1)) for place in range(int(first), int(last or first) + 1))
+        yield from ((position, int(lines or 1)) for position in range(int(first), int(last or first) + 1))
 
 
-def lines_of_places(text: str, items: int) -> int:
-    """How many lines places have, of `items` in all. Raises ValueError for what `pack_places` does not write."""
+def count_lines(text: str, items: int) -> int:
+    """The number of lines at the positions, of `items` in all. Raises ValueError for text of another form."""
     total = expected = 0
     for part in text.split():
         if (match := PLACES.fullmatch(part)) is None:
@@ -229,38 +229,40 @@ class Part:
     """A file of lines and where they belong."""
 
     path: Path
-    places: str
+    positions: str
 
 
 def merged_lines(parts: Sequence[Part]) -> Iterator[str]:
     """The lines of all parts in the order of the input; a part is open from its first line to its last.
 
-    Raises ConfigError for places that two parts have, or none.
+    Raises ConfigError for positions that two parts have, or none.
     """
     streams = [_lines(part.path) for part in parts]
-    left = [sum(lines for _, lines in unpack_places(part.places)) for part in parts]
+    remaining = [sum(lines for _, lines in unpack_positions(part.positions)) for part in parts]
     expected, before = 0, 0
-    for place, number, lines in heapq.merge(*(_numbered(number, part) for number, part in enumerate(parts))):
-        if place != expected:
-            raise _misplaced(parts[number].path, parts[before].path, place, expected)
-        found = list(islice(streams[number], lines))
-        if len(found) < lines:
+    for position, number, lines in heapq.merge(*(_numbered(number, part) for number, part in enumerate(parts))):
+        if position != expected:
+            raise _misplaced(parts[number].path, parts[before].path, position, expected)
+        chunk = list(islice(streams[number], lines))
+        if len(chunk) < lines:
             raise ConfigError(f"{parts[number].path} has fewer lines than it should; run its shard again")
-        yield from found
-        left[number] -= lines
-        if not left[number]:
+        yield from chunk
+        remaining[number] -= lines
+        if not remaining[number]:
             streams[number].close()
-        expected, before = place + 1, number
+        expected, before = position + 1, number
 
 
 def _numbered(number: int, part: Part) -> Iterator[tuple[int, int, int]]:
-    return ((place, number, lines) for place, lines in unpack_places(part.places))
+    return ((position, number, lines) for position, lines in unpack_positions(part.positions))
 
 
-def _misplaced(path: Path, before: Path, place: int, expected: int) -> ConfigError:
-    if place < expected:
-        return ConfigError(f"{path} and {before} both have item {place} of the input; run one of them again")
-    return ConfigError(f"no shard has items {expected} to {place - 1} of the input; run the shard before {path} again")
+def _misplaced(path: Path, before: Path, position: int, expected: int) -> ConfigError:
+    if position < expected:
+        return ConfigError(f"{path} and {before} both have item {position} of the input; run one of them again")
+    return ConfigError(
+        f"no shard has items {expected} to {position - 1} of the input; run the shard before {path} again"
+    )
 
 
 def _lines(path: Path) -> Generator[str, None, None]:

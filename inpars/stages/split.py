@@ -149,7 +149,7 @@ def _documents(source: Path, corpus: Corpus, options: SplitOptions, progress: Pr
     counts = np.bincount(of_query, minlength=len(keys))
     is_first = np.zeros(len(hashes), dtype=np.bool_)
     is_first[first] = True
-    found, sources = NearDuplicateClusters(options.threshold), SourceGroups()
+    clusterer, sources = NearDuplicateClusters(options.threshold), SourceGroups()
     tracked = progress.track(
         _first_ids(source, is_first), total=len(keys), description="compare documents", unit="documents"
     )
@@ -159,10 +159,10 @@ def _documents(source: Path, corpus: Corpus, options: SplitOptions, progress: Pr
                 f"{source}: document {doc_id!r} is not in this corpus; give the corpus of the queries"
             )
         document = corpus[doc_id]
-        found.add(document.full_text)
+        clusterer.add(document.full_text)
         if options.by_source:
             sources.add(document)
-    clusters = sources.joined(found.labels()) if options.by_source else found.labels()
+    clusters = sources.joined(clusterer.labels()) if options.by_source else clusterer.labels()
     labels = np.empty(len(keys), dtype=np.int64)
     labels[np.argsort(first)] = clusters  # texts came in the order of their first queries
     if len(hashes) > len(starts):
@@ -181,7 +181,7 @@ def _first_ids(source: Path, is_first: npt.NDArray[np.bool_]) -> Iterator[str]:
 def _write(source: Path, files: SplitFiles, of_dev: npt.NDArray[np.bool_], corpus: Corpus | None) -> dict[str, int]:
     """All files; the development side is read first, for its words. Without a corpus it has no queries of people."""
     of_dev, unfit = _without_unfit(source, of_dev, corpus)
-    seen = np.sort([_words_key(query.text) for query, _ in _side(source, of_dev)])
+    dev_keys = np.sort([_words_key(query.text) for query, _ in _side(source, of_dev)])
     counts = {"train": 0, "dev": 0, "words_of_a_dev_query": 0}
     with ExitStack() as stack:
         train, dev, queries, qrels = (stack.enter_context(atomic_writer(path)) for path in (files.train, *files.sides))
@@ -194,8 +194,8 @@ def _write(source: Path, files: SplitFiles, of_dev: npt.NDArray[np.bool_], corpu
             counts["dev"] += 1
         for query, record in _side(source, ~(of_dev | unfit)):
             key = _words_key(query.text)
-            place = int(np.searchsorted(seen, key))
-            if place < len(seen) and seen[place] == key:
+            position = int(np.searchsorted(dev_keys, key))
+            if position < len(dev_keys) and dev_keys[position] == key:
                 counts["words_of_a_dev_query"] += 1
                 continue
             train.write(to_json_line(_with_id(query, record)) + "\n")
@@ -220,16 +220,16 @@ def _without_unfit(
     A heading of its own document cannot, since any system finds it; without a corpus none can.
     """
     unfit = np.zeros_like(of_dev)
-    for place, (query, _) in enumerate(read_synthetic_records(source)):
-        if of_dev[place] and query.by_people:
+    for index, (query, _) in enumerate(read_synthetic_records(source)):
+        if of_dev[index] and query.by_people:
             is_heading = query.may_stand_above and corpus is not None and name_in(query.text, corpus[query.doc_id])
-            unfit[place] = corpus is None or bool(is_heading)
+            unfit[index] = corpus is None or bool(is_heading)
     return of_dev & ~unfit, unfit
 
 
-def _side(source: Path, wanted: npt.NDArray[np.bool_]) -> Iterator[tuple[SyntheticQuery, dict[str, Any]]]:
-    for row, chosen in zip(read_synthetic_records(source), wanted, strict=True):
-        if chosen:
+def _side(source: Path, selected: npt.NDArray[np.bool_]) -> Iterator[tuple[SyntheticQuery, dict[str, Any]]]:
+    for row, is_selected in zip(read_synthetic_records(source), selected, strict=True):
+        if is_selected:
             yield row
 
 

@@ -169,6 +169,6 @@ def input_stamps(
     *, prompt: PromptSource | None = None, corpus: FileStamp | None = None, **models: str | None
 ) -> dict[str, FileStamp]:
     """Stamps of the prompt, the corpus and the models that a stage reads, without those that it does not."""
-    found = {name.replace("_", " "): model_stamp(model) for name, model in models.items() if model is not None}
-    found |= {} if prompt is None else {"prompt": stamp_text(prompt.name, prompt.text)}
-    return found | ({} if corpus is None else {"corpus": corpus})
+    stamps = {name.replace("_", " "): model_stamp(model) for name, model in models.items() if model is not None}
+    stamps |= {} if prompt is None else {"prompt": stamp_text(prompt.name, prompt.text)}
+    return stamps | ({} if corpus is None else {"corpus": corpus})

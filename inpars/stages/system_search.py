@@ -78,8 +78,8 @@ def search_system(
         run = as_stored(system.fuse(runs, system.fused(options.k), shares))
         if (reranking := system.reranking) is not None:
             scorer = RerankOptions(**reranking.scorer, depth=reranking.depth, **options.computing)
-            asked = dataset.corpus, topics.queries, reranking.depth, run_scorer_maker(scorer, reranking.prompt)
-            scored = apply_scores(run, score_top(run, run, *asked, stage.partial), depth=reranking.depth)
+            scoring = dataset.corpus, topics.queries, reranking.depth, run_scorer_maker(scorer, reranking.prompt)
+            scored = apply_scores(run, score_top(run, run, *scoring, stage.partial), depth=reranking.depth)
             run = system.rerank(run, as_stored(scored), shares)
         count = write_run(output, cut(run, options.k), TAG)
         return Outcome(count, {}, {"queries": len(queries), "without_results": len(queries) - len(run)})
@@ -138,7 +138,7 @@ def _sharing_loader() -> Callable[[str, SearchOptions], Retriever]:
     def load(name: str, options: SearchOptions) -> Retriever:
         if name not in loaded:
             loaded[name] = load_retriever(name, replace(options, window_tokens=None))
-        found: Retriever = loaded[name].reading(options.window_tokens)
-        return found
+        retriever: Retriever = loaded[name].reading(options.window_tokens)
+        return retriever
 
     return load

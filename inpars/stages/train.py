@@ -162,8 +162,8 @@ def _teacher(triples: Path, options: RetrieverOptions | RerankerOptions, progres
     if options.teacher is None:
         return read_margins(triples) if margins_path(triples).exists() else read_mined(triples)
     prompt = load_prompt(options.teacher_prompt) if options.teacher_prompt else None
-    asked = TeachOptions(teacher=options.teacher, limit=options.limit, **options.computing)
-    teach(triples, asked, prompt=prompt, progress=progress)
+    teach_options = TeachOptions(teacher=options.teacher, limit=options.limit, **options.computing)
+    teach(triples, teach_options, prompt=prompt, progress=progress)
     return read_taught(triples, options.limit)
 
 
@@ -171,10 +171,10 @@ def _scored(rows: Sequence[TripleTexts], teacher: TeacherScores | None, progress
     """The rows whose two pairs the teacher has scored; all of them where there is none."""
     if teacher is None:
         return rows
-    kept = [row for row in rows if {(row.query, row.positive), (row.query, row.negative)} <= teacher.keys()]
-    if len(kept) < len(rows):
-        progress.note(f"{len(rows) - len(kept)} of {len(rows)} triples have no teacher's score and are left out")
-    return kept
+    scored = [row for row in rows if {(row.query, row.positive), (row.query, row.negative)} <= teacher.keys()]
+    if len(scored) < len(rows):
+        progress.note(f"{len(rows) - len(scored)} of {len(rows)} triples have no teacher's score and are left out")
+    return scored
 
 
 def _margins(material: _Material) -> dict[TripleTexts, float] | None:
@@ -229,8 +229,8 @@ def given_development(options: ValidatedOptions, dataset: Dataset, progress: Pro
 
     queries_path, qrels_path = _given(options.dev_queries), _given(options.dev_qrels)
     qrels = read_qrels(qrels_path)
-    found = read_queries(queries_path, progress.note)
-    queries = {query.query_id: query.text for query in found if query.query_id in qrels}
+    dev_queries = read_queries(queries_path, progress.note)
+    queries = {query.query_id: query.text for query in dev_queries if query.query_id in qrels}
     if not queries:
         raise ConfigError(
             f"{qrels_path}: none of its queries is in {queries_path}; give the judgements of these queries"
@@ -238,10 +238,10 @@ def given_development(options: ValidatedOptions, dataset: Dataset, progress: Pro
     if not any(doc_id in dataset.corpus for query_id in queries for doc_id in qrels[query_id]):
         raise ConfigError(f"{qrels_path}: none of its documents is in {dataset.name}; give the judgements of these")
     index = bm25_index(dataset.corpus, threads=options.threads, progress=progress)
-    asked = [Query(query_id, text) for query_id, text in queries.items()]
-    run = index.search(asked, options.dev_depth, threads=options.threads)
+    numbered = [Query(query_id, text) for query_id, text in queries.items()]
+    run = index.search(numbered, options.dev_depth, threads=options.threads)
     candidates = {query_id: list(run.get(query_id, {})) for query_id in queries}
-    doc_ids = list(dict.fromkeys(doc_id for found in candidates.values() for doc_id in found))
+    doc_ids = list(dict.fromkeys(doc_id for dev_queries in candidates.values() for doc_id in dev_queries))
     texts = dict(zip(doc_ids, dataset.corpus.texts(doc_ids), strict=True))
     return DevSet(queries, candidates, texts, {query_id: qrels[query_id] for query_id in queries})
 

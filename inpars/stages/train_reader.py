@@ -31,12 +31,14 @@ def train_reader_from_file(
         from inpars.training.reader import train_reader
 
         options.set_up()
-        seen, unseen = (examples_of(part) for part in by_article(read_squad(squad), options.held_out, options.seed))
-        seen = seen[: options.limit]
-        if not seen:
+        training, held_out = (
+            examples_of(part) for part in by_article(read_squad(squad), options.held_out, options.seed)
+        )
+        training = training[: options.limit]
+        if not training:
             raise DataFormatError("no questions are left to train on; lower --held-out", path=squad)
-        curve, measures, device = train_reader(seen, unseen, options, **stage.training)
-        results = {"examples": len(seen), "curve": asdict(curve), "held_out": measures}
+        curve, measures, device = train_reader(training, held_out, options, **stage.training)
+        results = {"examples": len(training), "curve": asdict(curve), "held_out": measures}
         return Outcome(None, {}, results, device)
 
     return stage.run(work)
@@ -53,7 +55,9 @@ def by_article(
     random.Random(seed).shuffle(order)
     chosen = set(order[: round(share * len(order))])
     pairs = list(zip(names, paragraphs, strict=True))
-    return [found for name, found in pairs if name not in chosen], [found for name, found in pairs if name in chosen]
+    return [paragraph for name, paragraph in pairs if name not in chosen], [
+        paragraph for name, paragraph in pairs if name in chosen
+    ]
 
 
 def examples_of(paragraphs: Sequence[Paragraph]) -> Sequence[Example]:

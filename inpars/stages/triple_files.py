@@ -96,15 +96,15 @@ def read_grades(source: Path) -> dict[tuple[str, str], int]:
     """
     if not has_grades(source):
         return {}
-    found: dict[tuple[str, str], int] = {}
+    grades: dict[tuple[str, str], int] = {}
     for number, row in enumerate(read_triple_rows(source), start=1):
         grade = (row.origin or {}).get(GRADE, 1)
         if type(grade) is not int or grade < 1:
             path = negatives_path(source)
             problem = "must be a whole number above 0"
             raise DataFormatError(problem, path=path, line=number, field=GRADE, excerpt=repr(grade))
-        found[row.texts.query, row.texts.positive] = grade
-    return found
+        grades[row.texts.query, row.texts.positive] = grade
+    return grades
 
 
 def has_grades(source: Path) -> bool:
@@ -138,16 +138,16 @@ class PairKeys:
 
 def scan_pairs(source: Path, *, check_order: bool) -> PairKeys:
     """Which pairs of query and document there are; `check_order` wants the triples of a query to stand together."""
-    found, queries = array("Q"), array("Q")
+    pair_keys, queries = array("Q"), array("Q")
     for row in read_triple_rows(source):
-        found.extend(_key(row.texts.query, text) for text in (row.texts.positive, row.texts.negative))
+        pair_keys.extend(_key(row.texts.query, text) for text in (row.texts.positive, row.texts.negative))
         queries.append(_key(row.ids.query_id if row.ids else "", row.texts.query))
-    if not found:
+    if not pair_keys:
         raise ConfigError(f"{source}: there are no triples to audit")
     if check_order:
         _check_order(np.frombuffer(queries, dtype=np.uint64), source)
-    _, index, inverse = np.unique(np.frombuffer(found, dtype=np.uint64), return_index=True, return_inverse=True)
-    first = np.zeros(len(found), dtype=np.bool_)
+    _, index, inverse = np.unique(np.frombuffer(pair_keys, dtype=np.uint64), return_index=True, return_inverse=True)
+    first = np.zeros(len(pair_keys), dtype=np.bool_)
     first[index] = True
     numbers = np.empty(len(index), dtype=np.int64)
     numbers[np.argsort(index)] = np.arange(len(index))

@@ -158,7 +158,7 @@ def write_triples(
                 corpus, config, searches, judged=judged, scorer=scorer, document_queries=queries_in_corpus
             )
             blocks = chunks(
-                _asked(source, corpus, miner, graded=options.graded),
+                _queries_with_positives(source, corpus, miner, graded=options.graded),
                 QUERIES_PER_RESCORED_BLOCK if options.rescore else QUERIES_PER_BLOCK,
             )
             chooser = None
@@ -197,18 +197,18 @@ def _count(source: Path | Topics, corpus: Corpus) -> int:
     return count
 
 
-def _asked(
+def _queries_with_positives(
     source: Path | Topics, corpus: Corpus, miner: NegativeMiner, *, graded: bool
 ) -> Iterator[QueryWithPositives]:
     """The queries with all documents of a grade above 0; one positive of grade 1 has no grade to keep."""
-    found: Iterable[tuple[Query, Mapping[str, int], bool, bool]]
+    queries: Iterable[tuple[Query, Mapping[str, int], bool, bool]]
     if isinstance(source, Path):
         read = read_synthetic_queries(source)
-        found = ((Query(q.query_id, q.text), q.positives, q.may_stand_above, not q.by_people) for q in read)
+        queries = ((Query(q.query_id, q.text), q.positives, q.may_stand_above, not q.by_people) for q in read)
     else:
         qrels = source.qrels
-        found = ((Query(name, text), qrels.get(name, {}), False, False) for name, text in source.queries.items())
-    for query, judged, may_stand_above, is_generated in found:
+        queries = ((Query(name, text), qrels.get(name, {}), False, False) for name, text in source.queries.items())
+    for query, judged, may_stand_above, is_generated in queries:
         relevant = {doc_id: grade for doc_id, grade in judged.items() if grade > 0}
         grades = {doc_id: grade for doc_id, grade in relevant.items() if doc_id in corpus}
         if len(grades) < len(relevant):
@@ -239,8 +239,8 @@ def _write(
     with triple_writer(output, with_ids=True) as write, ExitStack() as stack:
         streams = {source: stack.enter_context(atomic_writer(path)) for source, path in runs.items()}
         for block in blocks:
-            mined, found = miner.mine(block)
-            for source, run in found.items():
+            mined, runs_of_block = miner.mine(block)
+            for source, run in runs_of_block.items():
                 streams[source].writelines(f"{line}\n" for line in run_lines(run, source))
             for row in (row for one in mined for row in _rows(one, corpus)):
                 write(row)

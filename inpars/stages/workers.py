@@ -77,10 +77,10 @@ def do_shards(
 ) -> None:
     """Have all shards done that are not."""
     done = folder.done()
-    left = [shard for shard in range(folder.count) if shard not in done]
-    if not left:
+    remaining = [shard for shard in range(folder.count) if shard not in done]
+    if not remaining:
         return
-    with closing(workers.work(make, folder, left, payload, progress)) as finished:
+    with closing(workers.work(make, folder, remaining, payload, progress)) as finished:
         track = progress.track(
             finished,
             total=folder.total,
@@ -94,10 +94,10 @@ def do_shards(
 
 def worker_reports(marks: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What each worker did, by its number and its node; `seconds` are its shards' alone, `began` and `ended` Unix's."""
-    own: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
+    marks_of: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
     for mark in marks:
-        own.setdefault((mark["worker"], mark["node"]), []).append(mark)
-    return [_report(own[key]) for key in sorted(own)]
+        marks_of.setdefault((mark["worker"], mark["node"]), []).append(mark)
+    return [_report(marks_of[key]) for key in sorted(marks_of)]
 
 
 def _report(marks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -167,10 +167,10 @@ def test_a_shard_holds_places_and_no_text(ray_here, tmp_path, collection):
 
     from inpars.documents.selection import choose_documents
     from inpars.stages.chunk_loop import BlockShard
-    from inpars.stages.query_writer import QueryBlocks, places_in
+    from inpars.stages.query_writer import QueryBlocks, positions_in
     from inpars.stages.shards import Shard
 
-    places = places_in(choose_documents(collection, maximum=None).documents)
+    places = positions_in(choose_documents(collection, maximum=None).documents)
     shard = pickle.dumps(BlockShard(0, places, Shard(1, 3, SHARD)))
     assert len(shard) < 150 * 8 + 1000
     place = collection.path, collection.sha256

@@ -16,13 +16,13 @@ from inpars.stages.shards import (
     Part,
     Shard,
     chunks_of,
-    lines_of_places,
+    count_lines,
     merged_lines,
-    pack_places,
+    pack_positions,
     shard_of_path,
     shard_path,
-    shards_beside,
-    unpack_places,
+    shards_of,
+    unpack_positions,
 )
 
 
@@ -72,16 +72,16 @@ def test_shards_have_every_item_once_in_chunks_of_the_whole(
     plan = shuffled_plan(seed, size)
     _, all_chunks = chunks_of(total, plan, block=block)
     whole = list(all_chunks)
-    assert sorted(place for chunk in whole for place in chunk.own) == list(range(total))
+    assert sorted(place for chunk in whole for place in chunk.shard_positions) == list(range(total))
     parts = [list(chunks_of(total, plan, Shard(number, count), block=block)[1]) for number in range(1, count + 1)]
-    assert [place for part in parts for chunk in part for place in chunk.own] == [
-        place for chunk in whole for place in chunk.own
+    assert [place for part in parts for chunk in part for place in chunk.shard_positions] == [
+        place for chunk in whole for place in chunk.shard_positions
     ]
     for number, part in enumerate(parts, start=1):
-        own = sorted(place for chunk in part for place in chunk.own)
-        assert list(shards.places_of(total, plan, Shard(number, count), block=block)) == own
-    together = {chunk.places for chunk in whole}
-    assert all(chunk.places in together for part in parts for chunk in part)
+        own = sorted(place for chunk in part for place in chunk.shard_positions)
+        assert list(shards.positions_of(total, plan, Shard(number, count), block=block)) == own
+    together = {chunk.positions for chunk in whole}
+    assert all(chunk.positions in together for part in parts for chunk in part)
 
 
 @given(total=st.integers(1, 200), count=st.integers(1, 5), data=st.data())
@@ -89,7 +89,11 @@ def test_whose_item_is_whose_does_not_depend_on_the_size_of_chunks(total: int, c
     """A processor and a GPU have chunks of different sizes and may each do some of the shards."""
     number = data.draw(st.integers(1, count))
     kept = [
-        [p for c in chunks_of(total, shuffled_plan(0, size), Shard(number, count), block=64)[1] for p in c.own]
+        [
+            p
+            for c in chunks_of(total, shuffled_plan(0, size), Shard(number, count), block=64)[1]
+            for p in c.shard_positions
+        ]
         for size in (1, 8, 32)
     ]
     assert kept[0] == kept[1] == kept[2]
@@ -107,15 +111,15 @@ def test_an_interrupted_shard_goes_on(total: int, stopped: int, count: int, size
     chunks = list(chunks_of(total, order, shard, block=block)[1])[:stopped]
     ends = {0}
     for chunk in chunks:
-        ends.add(max(ends) + len(chunk.own))
-    kept = [place for chunk in chunks for place in chunk.own]
+        ends.add(max(ends) + len(chunk.shard_positions))
+    kept = [place for chunk in chunks for place in chunk.shard_positions]
     done, left = chunks_of(total, shuffled_plan(0, sizes[1]), shard, ends=ends, block=block)
     assert done in ends
     if sizes[0] == sizes[1]:
         assert done == max(ends)
-    after = [place for chunk in left for place in chunk.own]
+    after = [place for chunk in left for place in chunk.shard_positions]
     assert kept[:done] + after == [
-        p for c in chunks_of(total, shuffled_plan(0, sizes[1]), shard, block=block)[1] for p in c.own
+        p for c in chunks_of(total, shuffled_plan(0, sizes[1]), shard, block=block)[1] for p in c.shard_positions
     ]
 
 
@@ -133,7 +137,7 @@ def test_a_shard_plans_its_own_blocks_only() -> None:
 def test_batches_that_are_not_planned_lie_as_in_the_whole() -> None:
     """14 items by fives; the second half of two, 7 to 13, reads the whole of 5 to 9 and keeps the last three."""
     _, chunks = chunks_of(14, lambda block: [range(len(block))], Shard(2, 2), block=5)
-    assert [(chunk.places, chunk.own) for chunk in chunks] == [
+    assert [(chunk.positions, chunk.shard_positions) for chunk in chunks] == [
         ((5, 6, 7, 8, 9), (7, 8, 9)),
         ((10, 11, 12, 13), (10, 11, 12, 13)),
     ]
@@ -142,12 +146,12 @@ def test_batches_that_are_not_planned_lie_as_in_the_whole() -> None:
 @given(st.dictionaries(st.integers(0, 60), st.integers(0, 3)))
 def test_places_round_trip(lines_at: dict[int, int]) -> None:
     ordered = sorted(lines_at.items())
-    assert list(unpack_places(pack_places(ordered))) == ordered
+    assert list(unpack_positions(pack_positions(ordered))) == ordered
 
 
 def test_places_are_short() -> None:
-    assert pack_places([(0, 1), (1, 1), (2, 1), (4, 0), (7, 3), (8, 3)]) == "0-2 4*0 7-8*3"
-    assert pack_places([]) == ""
+    assert pack_positions([(0, 1), (1, 1), (2, 1), (4, 0), (7, 3), (8, 3)]) == "0-2 4*0 7-8*3"
+    assert pack_positions([]) == ""
 
 
 @given(owners=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), max_size=40))
@@ -158,7 +162,7 @@ def test_merging_restores_the_order(tmp_path_factory: pytest.TempPathFactory, ow
         mine = [(place, lines) for place, (owner, lines) in enumerate(owners) if owner == number]
         path = folder / f"{number}.jsonl"
         path.write_text("".join(f"{place}.{line}é\n" for place, lines in mine for line in range(lines)))
-        parts.append(Part(path, pack_places(mine)))
+        parts.append(Part(path, pack_positions(mine)))
     expected = [f"{place}.{line}é" for place, (_, lines) in enumerate(owners) for line in range(lines)]
     assert list(merged_lines(parts)) == expected
 
@@ -174,14 +178,14 @@ def test_overlapping_and_missing_places_are_refused(tmp_path: Path) -> None:
 
 
 def test_lines_of_places_are_counted() -> None:
-    assert lines_of_places("0-2 4*0 7-8*3", items=9) == 3 + 0 + 2 * 3
-    assert lines_of_places("", items=0) == 0
+    assert count_lines("0-2 4*0 7-8*3", items=9) == 3 + 0 + 2 * 3
+    assert count_lines("", items=0) == 0
 
 
 @pytest.mark.parametrize("places", ["0-9", "3-2", "2 1", "1 1", "a", "1-", "-1", "0*", "0*-1", "1e3", "9" * 5000])
 def test_places_that_nobody_writes_are_refused(places: str) -> None:
     with pytest.raises(ValueError, match=re.escape(places.rsplit(maxsplit=1)[-1][:20])):
-        lines_of_places(places, items=9)
+        count_lines(places, items=9)
 
 
 def test_a_shard_with_fewer_lines_than_its_places_is_refused(tmp_path: Path) -> None:
@@ -199,7 +203,7 @@ def test_names_of_shards(tmp_path: Path) -> None:
     for path in names:
         path.touch()
     (tmp_path / "queries[1].synthetic.shard-01-of-03.jsonl.gz.manifest.json").touch()
-    assert shards_beside(output) == [names[1], names[2], names[0]]
+    assert shards_of(output) == [names[1], names[2], names[0]]
     shard_path(output, Shard(1, 2)).touch()
     with pytest.raises(ConfigError, match="shards of 2 and of 3"):
-        shards_beside(output)
+        shards_of(output)

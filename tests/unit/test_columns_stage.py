@@ -11,7 +11,7 @@ from inpars.errors import BackendError, ConfigError, DataFormatError, StaleInput
 from inpars.formats import write_documents
 from inpars.records import Document
 from inpars.stages.log_probs import Source
-from inpars.stages.query_scorers import MarginColumn, RankColumn, own_rank
+from inpars.stages.query_scorers import MarginColumn, RankColumn, rank_of
 from inpars.stages.query_scores import Clustering, cluster_file, score_column_file
 from inpars.stages.score import ScoreOptions
 from inpars.storage import write_jsonl
@@ -148,7 +148,7 @@ def test_a_dense_rank_comes_with_the_similarity(stage, tmp_path):
 
 
 def test_ranks_are_those_of_trec_eval_under_ties():
-    assert [own_rank({"a": 1.0, "b": 1.0, "c": 0.5}, doc_id) for doc_id in "bacd"] == [1, 2, 3, None]
+    assert [rank_of({"a": 1.0, "b": 1.0, "c": 0.5}, doc_id) for doc_id in "bacd"] == [1, 2, 3, None]
 
 
 class Letters:

@@ -8,8 +8,8 @@ import pytest
 from inpars.errors import ConfigError, DataFormatError
 from inpars.evaluation.presets import PRESETS
 from inpars.manifest import Manifest, stamp, stamp_text, write_manifest
-from inpars.stages.caveats import Known, look_behind, read_query_texts
-from inpars.stages.evaluate import EvaluateOptions, all_values, evaluate_files, in_full, preset_for
+from inpars.stages.caveats import Known, find_caveats, read_query_texts
+from inpars.stages.evaluate import EvaluateOptions, evaluate_files, evaluation_text, evaluation_values, preset_for
 from inpars.stages.evaluate_files import run_names
 from inpars.stages.lineage import lineage
 from inpars.topics import Topics
@@ -78,7 +78,7 @@ def test_files_without_manifests_say_nothing(tmp_path):
 
 
 def test_what_was_seen_before_is_said(reranked):
-    found = look_behind({"reranked": reranked}, {"reranked": "t"}, QRELS, TEXTS)
+    found = find_caveats({"reranked": reranked}, {"reranked": "t"}, QRELS, TEXTS)
     assert found.bm25 == {"reranked": "BM25 flat (title and text in one field), k1 0.9, b 0.4"}
     examples, training = found.overlaps["reranked"]
     assert (examples.same, training.same) == (("q2",), ("q1",))
@@ -92,7 +92,7 @@ def test_runs_of_the_same_bm25_share_a_line(made):
     search = {"retriever": ["bm25"], "k1": 0.9, "b": 0.4, "language": "en"}
     runs = {name: made(f"{name}.trec", "search", arguments=search) for name in ("one", "two")}
     runs["three"] = made("three.trec", "search", arguments=search | {"k1": 1.2})
-    found = look_behind(runs, {}, QRELS, TEXTS).remarks
+    found = find_caveats(runs, {}, QRELS, TEXTS).remarks
     assert [line for line in found if "BM25" in line] == [
         "one, two: BM25 flat (title and text in one field), k1 0.9, b 0.4",
         "three: BM25 flat (title and text in one field), k1 1.2, b 0.4",
@@ -102,17 +102,17 @@ def test_runs_of_the_same_bm25_share_a_line(made):
 def test_what_the_user_names_is_looked_for_too(tmp_path):
     (tmp_path / "train.jsonl").write_text('{"query": "Why is the sky blue", "text": "a document"}\n', encoding="utf-8")
     known = Known([tmp_path / "train.jsonl"], {"the examples of prompt 'p'": ["how do bees dance"]})
-    found = look_behind({"run": tmp_path / "run.trec"}, {}, QRELS, TEXTS, known=known)
+    found = find_caveats({"run": tmp_path / "run.trec"}, {}, QRELS, TEXTS, known=known)
     assert [one.same for one in found.overlaps["all runs"]] == [("q2",), ("q1",)]
-    (line,) = look_behind({"run": tmp_path / "run.trec"}, {}, QRELS, {}, known=known).remarks
+    (line,) = find_caveats({"run": tmp_path / "run.trec"}, {}, QRELS, {}, known=known).remarks
     assert line.startswith("without the texts of the test queries nothing can be said")
 
 
 def test_which_bm25_is_asked_for_where_nobody_knows(tmp_path):
     runs, tags = {"run": tmp_path / "run.trec"}, {"run": "Anserini-BM25"}
-    assert look_behind(runs, tags, QRELS, {}).bm25["run"].startswith("BM25 of unknown kind: flat or multifield, k1")
-    assert look_behind(runs, tags, QRELS, {}, bm25="multifield, k1 0.9").bm25 == {"run": "multifield, k1 0.9"}
-    assert look_behind(runs, {"run": "dense"}, QRELS, {}, bm25="multifield").bm25 == {}
+    assert find_caveats(runs, tags, QRELS, {}).bm25["run"].startswith("BM25 of unknown kind: flat or multifield, k1")
+    assert find_caveats(runs, tags, QRELS, {}, bm25="multifield, k1 0.9").bm25 == {"run": "multifield, k1 0.9"}
+    assert find_caveats(runs, {"run": "dense"}, QRELS, {}, bm25="multifield").bm25 == {}
 
 
 def test_queries_of_all_kinds_of_files(tmp_path):
@@ -160,7 +160,7 @@ def test_a_whole_evaluation(runs):
     assert gains == []
     assert [(one.change.query_id, one.query) for one in losses] == [("q2", TEXTS["q2"]), ("q1", TEXTS["q1"])]
     assert [one.doc_id for one in losses[1].system_first] == ["u", "a"]
-    text = in_full(found)
+    text = evaluation_text(found)
     assert "second: 1 judged query has no result, which counts as 0" in text
     assert "2 judged queries\n" in text
     assert "note: second: 1 result repeats a document of their query" in text
@@ -171,7 +171,7 @@ def test_a_whole_evaluation(runs):
 
 
 def test_all_of_it_is_json(runs):
-    values = all_values(judge(runs, wins=1))
+    values = evaluation_values(judge(runs, wins=1))
     assert json.loads(json.dumps(values, allow_nan=False)) == json.loads(json.dumps(values))
     assert values["systems"]["first"]["intervals"]["RR@10"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
     assert values["systems"]["second"]["file"]["twice"] == 1
@@ -209,8 +209,8 @@ def test_a_run_of_other_queries_is_called_no_result_first(tmp_path):
     path = tmp_path / "other.trec"
     path.write_text("1 Q0 a 1 2.0 t\n", encoding="utf-8")
     found = judge({"other": path})
-    assert in_full(found).startswith("not a result: other has none of the 2 judged queries")
-    assert all_values(found)["problems"] == found.problems != []
+    assert evaluation_text(found).startswith("not a result: other has none of the 2 judged queries")
+    assert evaluation_values(found)["problems"] == found.problems != []
 
 
 def test_another_baseline(runs):

@@ -111,7 +111,7 @@ class Fake:
 def test_records_name_the_prompt_that_was_shown():
     documents = [Document(f"d{number}", "text") for number in range(20)]
     writing = QueryWriting(documents, Fake(MIXTURE), MIXTURE, None)
-    chunks = iter([SimpleNamespace(places=[n], own=[n], first=0, stop=1) for n in range(20)])
+    chunks = iter([SimpleNamespace(positions=[n], shard_positions=[n], first=0, stop=1) for n in range(20)])
     records = [record for found, _ in writing.compute(chunks, None, 0) for record in found]
     assert {(record["prompt"], record["query"]) for record in records} == {("one", "One"), ("two", "Two")}
     assert [record["prompt"] for record in records] == [MIXTURE.name_for(document.doc_id) for document in documents]
