@@ -65,20 +65,20 @@ def run(flags: argparse.Namespace) -> None:
         progress=progress,
         overwrite=flags.overwrite,
     )
-    found = json.loads(report_path(flags.output).read_text(encoding="utf-8"))
-    print_result(flags, _text(found, flags.output, options.margin), {"output": str(flags.output), **found})
+    report = json.loads(report_path(flags.output).read_text(encoding="utf-8"))
+    print_result(flags, _text(report, flags.output, options.margin), {"output": str(flags.output), **report})
 
 
-def _text(found: Mapping[str, Any], output: Path, margin: float) -> str:
+def _text(report: Mapping[str, Any], output: Path, margin: float) -> str:
     lines = [
-        f"{output}: {found['written']} triples ({found['dropped']} dropped, {found['relabelled']} new ones)",
-        f"{_share(found, 'above_positive')} score above their positive",
+        f"{output}: {report['written']} triples ({report['dropped']} dropped, {report['relabelled']} new ones)",
+        f"{_share(report, 'above_positive')} score above their positive",
     ]
     if margin:
-        lines.append(f"{_share(found, 'above_margin')} score above it minus {margin:g}")
-    if len(found["by_source"]) > 1:
-        lines += [f"  {source}: {_share(counts, 'above_margin')}" for source, counts in found["by_source"].items()]
-    for example in found["examples"]:
+        lines.append(f"{_share(report, 'above_margin')} score above it minus {margin:g}")
+    if len(report["by_source"]) > 1:
+        lines += [f"  {source}: {_share(counts, 'above_margin')}" for source, counts in report["by_source"].items()]
+    for example in report["examples"]:
         lines += ["", f"query     {_shortened(example['query'])}"]
         lines += [
             f"{name}  {example[score]:8.3f}  {_shortened(example[name])}"

@@ -84,8 +84,8 @@ def query_texts(chosen: DatasetFlags, split: str, progress: Progress) -> dict[st
 
 def dataset_source(flags: argparse.Namespace) -> dict[str, str]:
     """The flags that name the dataset and were given, with the split, so that it can be opened again."""
-    given = {field.name: getattr(flags, field.name) for field in fields(DatasetFlags)} | {"split": flags.split}
-    return {name: str(value) for name, value in given.items() if value is not None}
+    values = {field.name: getattr(flags, field.name) for field in fields(DatasetFlags)} | {"split": flags.split}
+    return {name: str(value) for name, value in values.items() if value is not None}
 
 
 def add_prompt_flags(parser: argparse.ArgumentParser, text: str) -> None:
@@ -117,13 +117,13 @@ def open_dataset_if_named(flags: argparse.Namespace, progress: Progress) -> Data
 
 def add_output_flags(
     parser: argparse.ArgumentParser,
-    what: str,
+    help_text: str,
     *,
     required: bool = True,
     overwrite: str = "rebuild the output even if it is up to date",
 ) -> None:
     """Add --output, --overwrite, --json and --quiet."""
-    parser.add_argument("--output", type=Path, required=required, metavar="PATH", help=what)
+    parser.add_argument("--output", type=Path, required=required, metavar="PATH", help=help_text)
     parser.add_argument("--overwrite", action="store_true", help=overwrite)
     add_display_flags(parser)
 
@@ -136,9 +136,9 @@ def add_display_flags(parser: argparse.ArgumentParser) -> None:
 
 def console(flags: argparse.Namespace) -> Console:
     """Progress on stderr, as the flags want it."""
-    shown = Console(quiet=flags.quiet)
-    trial.report_to(shown)
-    return shown
+    progress = Console(quiet=flags.quiet)
+    trial.report_to(progress)
+    return progress
 
 
 def typed_text(text: str) -> str:

@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("folder", "a folder that Text Embeddings Inference and sentence-transformers load", "folder to write"),
         ("archive", "a model archive with its inference handler", "archive to write, ending in .tar.gz"),
     ):
-        own = kinds.add_parser(name, help=text, description=f"Write {text}.", allow_abbrev=False)
-        models = own.add_mutually_exclusive_group(required=True)
+        subparser = kinds.add_parser(name, help=text, description=f"Write {text}.", allow_abbrev=False)
+        models = subparser.add_mutually_exclusive_group(required=True)
         models.add_argument("--model", metavar="NAME", help="tuned model: a folder, or a hub id")
         use = "for --run of `inpars serve`" if name == "folder" else "which the handler searches with"
         models.add_argument(
@@ -41,24 +41,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="FOLDER",
             help=f"the whole measured system of an `inpars run` with its documents, {use}",
         )
-        add_dataset_flags(own)
-        own.add_argument("--trust-remote-code", action="store_true", help="run code that comes with a hub model")
-        own.add_argument("--output", type=Path, required=True, metavar="PATH", help=output)
-        add_display_flags(own)
-    own = kinds.add_parser("sagemaker", help="an endpoint", description="An endpoint.", allow_abbrev=False)
-    own.add_argument("action", choices=("create", "update", "status", "invoke", "delete"))
-    own.add_argument("--name", required=True, metavar="NAME", help="the endpoint's name")
-    own.add_argument("--region", metavar="NAME", help="region (default: boto3's)")
-    own.add_argument("--archive", type=Path, metavar="PATH", help="what `inpars deploy archive` wrote")
-    own.add_argument("--body", metavar="JSON", help="for invoke: the request")
-    own.add_argument("--role", metavar="ARN", help="role that the endpoint runs as")
-    own.add_argument("--image", metavar="URI", help="Hugging Face inference container of your region")
-    own.add_argument("--bucket", metavar="NAME", help="bucket for the archive")
-    own.add_argument("--instance-type", default=INSTANCE_TYPE, metavar="NAME", help="(%(default)s)")
-    add_number(own, "--instances", bounds=COUNT, default=1, help="how many (1)")
-    add_number(own, "--serverless-memory-mb", bounds=COUNT, help="serverless with this memory, no instances")
-    own.add_argument("--yes", action="store_true", help="proceed; without it nothing is created or deleted")
-    add_display_flags(own)
+        add_dataset_flags(subparser)
+        subparser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with a hub model")
+        subparser.add_argument("--output", type=Path, required=True, metavar="PATH", help=output)
+        add_display_flags(subparser)
+    subparser = kinds.add_parser("sagemaker", help="an endpoint", description="An endpoint.", allow_abbrev=False)
+    subparser.add_argument("action", choices=("create", "update", "status", "invoke", "delete"))
+    subparser.add_argument("--name", required=True, metavar="NAME", help="the endpoint's name")
+    subparser.add_argument("--region", metavar="NAME", help="region (default: boto3's)")
+    subparser.add_argument("--archive", type=Path, metavar="PATH", help="what `inpars deploy archive` wrote")
+    subparser.add_argument("--body", metavar="JSON", help="for invoke: the request")
+    subparser.add_argument("--role", metavar="ARN", help="role that the endpoint runs as")
+    subparser.add_argument("--image", metavar="URI", help="Hugging Face inference container of your region")
+    subparser.add_argument("--bucket", metavar="NAME", help="bucket for the archive")
+    subparser.add_argument("--instance-type", default=INSTANCE_TYPE, metavar="NAME", help="(%(default)s)")
+    add_number(subparser, "--instances", bounds=COUNT, default=1, help="how many (1)")
+    add_number(subparser, "--serverless-memory-mb", bounds=COUNT, help="serverless with this memory, no instances")
+    subparser.add_argument("--yes", action="store_true", help="proceed; without it nothing is created or deleted")
+    add_display_flags(subparser)
 
 
 def run(flags: argparse.Namespace) -> None:
@@ -76,18 +76,18 @@ def _write_system(flags: argparse.Namespace) -> None:
 
     if archived := flags.what == "archive":
         check_name(flags.output)
-    found = open_run(flags, flags.run, console(flags))
-    given = (flags.run, found.system, found.dataset)
-    text = f"{flags.output}: {found.system}, with {len(found.dataset.corpus)} documents"
+    measured = open_run(flags, flags.run, console(flags))
+    measured_system = (flags.run, measured.system, measured.dataset)
+    text = f"{flags.output}: {measured.system}, with {len(measured.dataset.corpus)} documents"
     if archived:
-        extras = ("train", "bm25") if any(stage.retriever == BM25 for stage in found.system.stages) else ("train",)
+        extras = ("train", "bm25") if any(stage.retriever == BM25 for stage in measured.system.stages) else ("train",)
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "system"
-            models = export_system(*given, folder, shlex.join(current_argv()), all_models=True)
+            models = export_system(*measured_system, folder, shlex.join(current_argv()), all_models=True)
             count = write_archive(folder, flags.output, extras)
         text += f", all models and a handler, {count} files, {flags.output.stat().st_size / 1e6:.1f} MB"
     else:
-        models = export_system(*given, flags.output, shlex.join(current_argv()))
+        models = export_system(*measured_system, flags.output, shlex.join(current_argv()))
     print_result(flags, text, {"output": str(flags.output), "kind": "search system", "models": models})
 
 
@@ -117,11 +117,11 @@ def _sagemaker(flags: argparse.Namespace) -> None:
     elif flags.action == "delete":
         _delete(flags)
     elif flags.action == "status":
-        found = status(connect(flags.region), flags.name)
-        print_result(flags, ", ".join(f"{name} {value}" for name, value in found.items()), found)
+        response = status(connect(flags.region), flags.name)
+        print_result(flags, ", ".join(f"{name} {value}" for name, value in response.items()), response)
     else:
-        found = invoke(connect(flags.region), flags.name, _body(flags.body))
-        print_result(flags, json.dumps(found, ensure_ascii=False), found)
+        response = invoke(connect(flags.region), flags.name, _body(flags.body))
+        print_result(flags, json.dumps(response, ensure_ascii=False), response)
 
 
 def _create(flags: argparse.Namespace) -> None:
@@ -131,7 +131,7 @@ def _create(flags: argparse.Namespace) -> None:
         raise ConfigError(missing)
     if not flags.archive.is_file():
         raise ConfigError(f"--archive {flags.archive}: no such file; write it with `inpars deploy archive`")
-    place = Placement(
+    placement = Placement(
         role=flags.role,
         image=flags.image,
         bucket=flags.bucket,
@@ -139,23 +139,23 @@ def _create(flags: argparse.Namespace) -> None:
         instances=flags.instances,
         serverless_memory_mb=flags.serverless_memory_mb,
     )
-    lines = plan(flags.name, place, flags.archive)
+    lines = plan(flags.name, placement, flags.archive)
     if not flags.yes:
         text = "\n".join([*lines, "nothing was made; add --yes to go on"])
         print_result(flags, text, {"plan": lines, "done": None})
         return
     for line in lines:
         console(flags).note(line)
-    done = create(connect(flags.region), flags.name, place, flags.archive)
-    text = f"endpoint {flags.name} {done}; it takes some minutes, see `inpars deploy sagemaker status`"
-    print_result(flags, text, {"plan": lines, "done": done})
+    outcome = create(connect(flags.region), flags.name, placement, flags.archive)
+    text = f"endpoint {flags.name} {outcome}; it takes some minutes, see `inpars deploy sagemaker status`"
+    print_result(flags, text, {"plan": lines, "done": outcome})
 
 
 def _delete(flags: argparse.Namespace) -> None:
     if not flags.yes:
         raise ConfigError(f"this deletes endpoint {flags.name} with its models and archives; add --yes")
     taken = delete(connect(flags.region), flags.name, flags.bucket)
-    print_result(flags, "\n".join(f"deleted {what}" for what in taken) or "there was nothing left", {"deleted": taken})
+    print_result(flags, "\n".join(f"deleted {name}" for name in taken) or "there was nothing left", {"deleted": taken})
 
 
 def _body(text: str | None) -> dict[str, object]:

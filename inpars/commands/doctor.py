@@ -25,23 +25,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(flags: argparse.Namespace) -> None:
     """Examine."""
     findings = examine()
-    print_result(flags, shown(findings), {"inpars": __version__, "findings": [asdict(found) for found in findings]})
+    print_result(flags, shown(findings), {"inpars": __version__, "findings": [asdict(finding) for finding in findings]})
 
 
 def shown(findings: Sequence[Finding]) -> str:
     """The findings by topic, `+` before what is there and `-` before what is not, then the lines that install it."""
-    width = max(len(found.name) for found in findings)
+    width = max(len(finding.name) for finding in findings)
     lines = [f"inpars {__version__}"]
-    for topic, members in groupby(findings, key=lambda found: found.topic):
-        lines += ["", topic, *(f"  {MARKS[found.state]} {found.name:{width}}  {found.value}" for found in members)]
+    for topic, members in groupby(findings, key=lambda finding: finding.topic):
+        lines += [
+            "",
+            topic,
+            *(f"  {MARKS[finding.state]} {finding.name:{width}}  {finding.value}" for finding in members),
+        ]
     missing: dict[str, list[str]] = {}
-    for found in findings:
-        if found.install and found.name not in missing.setdefault(found.install, []):
-            missing[found.install].append(found.name)
+    for finding in findings:
+        if finding.install and finding.name not in missing.setdefault(finding.install, []):
+            missing[finding.install].append(finding.name)
     if missing:
         lines += ["", "to install what is missing"]
         lines += [f"  {install}\n      for {', '.join(names)}" for install, names in missing.items()]
-    usual = {found.install: None for found in findings if found.install and found.topic not in LEFT_OUT}
+    usual = {finding.install: None for finding in findings if finding.install and finding.topic not in LEFT_OUT}
     if len(usual) > 1:
         lines += ["", f"or all at once, but for {' and '.join(HEAVY)}", f"  {one_line(map(str, usual))}"]
     return "\n".join(lines)

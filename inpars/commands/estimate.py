@@ -78,14 +78,14 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def _lines(measured: Measurement, predicted: Prediction, price: float | None, before: Checked | None) -> list[str]:
-    what, margin = ITEMS[predicted.work], measured.margin  # type: ignore[index]
+    unit, margin = ITEMS[predicted.work], measured.margin  # type: ignore[index]
     spread = "one part only, no interval" if margin is None else f"± {margin:.0%} at 95%"
     interval = "" if predicted.low is None else f" ({_time(predicted.low)} to {_time(predicted.high or 0)})"
     cost = "" if price is None else f", {predicted.worker_hours * price:,.2f} at {price:g} an hour"
     lines = [
-        f"{predicted.work} with {predicted.model} on {predicted.device}: {1 / measured.seconds_per_item:.2f} {what}/s "
-        f"({spread}; {measured.items} {what} in {measured.seconds:.1f} s), {measured.startup_seconds:.1f} s to start",
-        f"{predicted.items:,} {what} on {predicted.workers} workers: {_time(predicted.seconds)}{interval}, "
+        f"{predicted.work} with {predicted.model} on {predicted.device}: {1 / measured.seconds_per_item:.2f} {unit}/s "
+        f"({spread}; {measured.items} {unit} in {measured.seconds:.1f} s), {measured.startup_seconds:.1f} s to start",
+        f"{predicted.items:,} {unit} on {predicted.workers} workers: {_time(predicted.seconds)}{interval}, "
         f"{predicted.worker_hours:,.2f} worker hours{cost}",
         ASSUMED,
     ]
@@ -95,10 +95,10 @@ def _lines(measured: Measurement, predicted: Prediction, price: float | None, be
 def _last(before: Checked | None) -> str:
     if before is None:
         return "last time: no earlier estimate with --output has been carried out yet"
-    told = "too much" if before.error > 0 else "too little"
+    direction = "too much" if before.error > 0 else "too little"
     return (
         f"last time ({before.prediction.made[:10]}, {before.prediction.items:,} items): predicted "
-        f"{_time(before.prediction.seconds)}, it took {_time(before.seconds)}: {abs(before.error):.0%} {told}"
+        f"{_time(before.prediction.seconds)}, it took {_time(before.seconds)}: {abs(before.error):.0%} {direction}"
     )
 
 

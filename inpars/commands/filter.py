@@ -108,14 +108,16 @@ def run(flags: argparse.Namespace) -> None:
         return
     if flags.write_kept is not None:
         raise ConfigError("--write-kept goes with --compare; a filter alone writes to --output")
-    _tell_kept(flags, filter_file(flags.input, options, **queries, **common))
+    _print_kept(flags, filter_file(flags.input, options, **queries, **common))
 
 
-def _tell_kept(flags: argparse.Namespace, manifest: Manifest) -> None:
+def _print_kept(flags: argparse.Namespace, manifest: Manifest) -> None:
     text = f"{flags.output}: {manifest.output.records} of {manifest.results['read']} queries kept"
-    own = manifest.results.get(RESEMBLING)
-    told = (
-        f"; {own} of all equal the dataset's own queries or nearly (--exclude-queries leaves them out)" if own else ""
+    resembling = manifest.results.get(RESEMBLING)
+    remark = (
+        f"; {resembling} of all equal the dataset's own queries or nearly (--exclude-queries leaves them out)"
+        if resembling
+        else ""
     )
     values = {
         "output": str(flags.output),
@@ -124,15 +126,15 @@ def _tell_kept(flags: argparse.Namespace, manifest: Manifest) -> None:
         **manifest.results,
     }
     kinds = "".join(f"\n  {kind}" for kind in kind_lines(manifest.results.get(BY_PROMPT, {})))
-    print_result(flags, f"{text} ({dropped_line(manifest.dropped)}){told}{kinds}", values)
+    print_result(flags, f"{text} ({dropped_line(manifest.dropped)}){remark}{kinds}", values)
 
 
 def kind_lines(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
     """`claim: 40 of 50 kept (10 dropped: copied 10)` for each prompt or kind of pair."""
     lines = []
-    for kind, found in counts.items():
-        dropped = {reason: count for reason, count in found.items() if reason != "kept"}
-        lines.append(f"{kind}: {found['kept']} of {sum(found.values())} kept ({dropped_line(dropped)})")
+    for kind, kind_counts in counts.items():
+        dropped = {reason: count for reason, count in kind_counts.items() if reason != "kept"}
+        lines.append(f"{kind}: {kind_counts['kept']} of {sum(kind_counts.values())} kept ({dropped_line(dropped)})")
     return lines
 
 

@@ -18,7 +18,7 @@ from inpars.stages.import_export import ImportOptions, exchanged_line, import_fi
 
 def listing(formats: Mapping[str, Format]) -> str:
     """What follows the flags in --help."""
-    return "formats:\n" + "\n".join(f"  {name:22} {found.holds}" for name, found in formats.items())
+    return "formats:\n" + "\n".join(f"  {name:22} {file_format.holds}" for name, file_format in formats.items())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, ImportOptions)
     parser.add_argument("--input", type=Path, required=True, metavar="PATH", help="file or folder of that format")
     add_output_flags(parser, "folder; or NAME.jsonl for synthetic queries alone, NAME.trec for a run alone")
-    parser.epilog = listing({name: found for name, found in FORMATS.items() if found.read is not None})
+    parser.epilog = listing(
+        {name: file_format for name, file_format in FORMATS.items() if file_format.read is not None}
+    )
 
 
 def run(flags: argparse.Namespace) -> None:
@@ -38,7 +40,7 @@ def run(flags: argparse.Namespace) -> None:
         progress=console(flags),
         overwrite=flags.overwrite,
     )
-    made = format_of(flags.format)[1].made_ids
-    note = f"; {made} are made from the texts, this format has none" if made else ""
-    values = {"output": str(flags.output), **manifest.results, "dropped": manifest.dropped, "made_ids": made}
+    made_ids = format_of(flags.format)[1].made_ids
+    note = f"; {made_ids} are made from the texts, this format has none" if made_ids else ""
+    values = {"output": str(flags.output), **manifest.results, "dropped": manifest.dropped, "made_ids": made_ids}
     print_result(flags, f"{flags.output}: {exchanged_line(manifest)}{note}", values)

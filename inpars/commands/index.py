@@ -51,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         name: actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
         for name, text in ACTIONS.items()
     }
-    for own in parsers.values():
-        own.add_argument("--index", type=Path, required=True, metavar="DIR", help="folder of the index")
+    for subparser in parsers.values():
+        subparser.add_argument("--index", type=Path, required=True, metavar="DIR", help="folder of the index")
     for name in ("build", "add"):
         _add_encoding_flags(parsers[name], name)
     parsers["build"].add_argument(
@@ -77,8 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "index then searches in the very order that was measured",
     )
     add_push_arguments(parsers["push"])
-    for own in parsers.values():
-        add_display_flags(own)
+    for subparser in parsers.values():
+        add_display_flags(subparser)
 
 
 def _add_encoding_flags(parser: argparse.ArgumentParser, action: str) -> None:
@@ -116,8 +116,8 @@ def _write(flags: argparse.Namespace) -> Change:
 
         use_threads(flags.threads)
     if flags.action == "build" and flags.run is not None:
-        found = open_run(flags, flags.run, progress, named="--index")
-        return _build(flags, found.dataset.corpus, found.system, progress)
+        measured = open_run(flags, flags.run, progress, named="--index")
+        return _build(flags, measured.dataset.corpus, measured.system, progress)
     documents = open_dataset(flags, progress).corpus
     if flags.action == "build":
         return _build(flags, documents, None, progress)
@@ -181,11 +181,11 @@ def _ids(path: Path) -> Iterator[str]:
 
 def _info(folder: Path) -> dict[str, Any]:
     index = VectorIndex(folder)
-    left = len(stale_files(folder, index.state))
-    return {"index": str(folder), **index.info(), "bytes": size_on_disk(folder), "unfinished": left}
+    unfinished = len(stale_files(folder, index.state))
+    return {"index": str(folder), **index.info(), "bytes": size_on_disk(folder), "unfinished": unfinished}
 
 
 def _info_lines(values: Mapping[str, Any]) -> Iterator[str]:
     for name, value in values.items():
-        shown = ", ".join(value) if isinstance(value, list) else f"{value:,}" if isinstance(value, int) else value
-        yield f"{name:12} {shown}"
+        text = ", ".join(value) if isinstance(value, list) else f"{value:,}" if isinstance(value, int) else value
+        yield f"{name:12} {text}"

@@ -51,11 +51,11 @@ def add_documents_flags(parser: argparse.ArgumentParser) -> None:
 
 def names_documents(flags: argparse.Namespace) -> bool:
     """Whether files or pages were named. Raises ConfigError where a dataset was named too."""
-    given = [name for name in ("documents", "urls") if getattr(flags, name)]
+    sources = [name for name in ("documents", "urls") if getattr(flags, name)]
     named = [name for name in ("dataset", "corpus", "queries", "qrels") if getattr(flags, name) is not None]
-    if given and named:
-        raise ConfigError(f"--{given[0]} stands for itself; leave out --{' --'.join(named)}")
-    return bool(given)
+    if sources and named:
+        raise ConfigError(f"--{sources[0]} stands for itself; leave out --{' --'.join(named)}")
+    return bool(sources)
 
 
 def run(flags: argparse.Namespace) -> None:
@@ -67,7 +67,7 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def _ingest_files(flags: argparse.Namespace) -> None:
-    manifest, found = ingest_files(
+    manifest, files = ingest_files(
         flags.documents,
         from_flags(IngestOptions, flags),
         output=flags.output,
@@ -80,13 +80,13 @@ def _ingest_files(flags: argparse.Namespace) -> None:
         "output": str(flags.output),
         "documents": manifest.output.records,
         **{name: results[name] for name in ("read_files", "read_anew", "unreadable", "remarks", "files")},
-        "skipped": found.skipped,
+        "skipped": files.skipped,
         "dropped": manifest.dropped,
     }
-    print_result(flags, "\n".join(lines_about(manifest, found)), values)
+    print_result(flags, "\n".join(lines_about(manifest, files)), values)
 
 
-def lines_about(manifest: Manifest, found: FoundFiles) -> list[str]:
+def lines_about(manifest: Manifest, files: FoundFiles) -> list[str]:
     """What became of the files, for people."""
     results = manifest.results
     pieces = {name: n for name, n in manifest.dropped.items() if name not in ("skipped_files", "unreadable_files")}
@@ -95,7 +95,7 @@ def lines_about(manifest: Manifest, found: FoundFiles) -> list[str]:
     lines += [dropped_line(pieces)] if any(pieces.values()) else []
     lines += [f"{len(names)} not read, {reason}: {_some(names)}" for reason, names in results["unreadable"].items()]
     lines += [f"{name}: {'; '.join(remarks)}" for name, remarks in results["remarks"].items()]
-    return lines + [f"{len(names)} files skipped, {reason}: {_some(names)}" for reason, names in found.skipped.items()]
+    return lines + [f"{len(names)} files skipped, {reason}: {_some(names)}" for reason, names in files.skipped.items()]
 
 
 def _ingest_dataset(flags: argparse.Namespace) -> None:

@@ -191,5 +191,5 @@ def _note_agreement(output: Path, agreements: Sequence[Agreement]) -> None:
     """Say beside the qrels how far they agree with those of whoever judged most of the pairs."""
     origin = origin_of(output)
     if origin is not None and agreements:
-        most = max(agreements, key=lambda one: one.pairs)
-        write_origin(output, replace(origin, agreement=summary(most)))
+        largest = max(agreements, key=lambda one: one.pairs)
+        write_origin(output, replace(origin, agreement=summary(largest)))

@@ -50,9 +50,9 @@ def add_run_flag(parser: argparse.ArgumentParser) -> None:
 
 def read_measured(flags: argparse.Namespace, folder: Path, *, named: str = "--run") -> SearchSystem:
     """The system of the folder. Raises ConfigError for flags that contradict it, UnknownNameError for --system."""
-    given = {word.partition("=")[0] for word in current_argv() if word.startswith("--")}
+    typed_flags = {word.partition("=")[0] for word in current_argv() if word.startswith("--")}
     free = ("index",) if named == "--index" else ()
-    if fixed := [flag for flag in map(flag_name, FIXED) if flag in given and flag.removeprefix("--") not in free]:
+    if fixed := [flag for flag in map(flag_name, FIXED) if flag in typed_flags and flag.removeprefix("--") not in free]:
         raise ConfigError(f"{', '.join(fixed)}: fixed by {folder / SYSTEM_FILE}; leave it out, or {named} {folder}")
     if not folder.is_dir():
         raise DataFormatError("no such folder; give the --output of an `inpars run`", path=folder)
@@ -98,8 +98,8 @@ def open_named_engine(
     options = options or from_flags(EngineOptions, flags)
     common: dict[str, Any] = {"answers": answers, "writes": writes, "progress": progress}
     if folder is not None:
-        found = open_run(flags, folder, progress)
-        return open_measured(found.system, options, corpus=found.dataset.corpus, **common)
+        measured = open_run(flags, folder, progress)
+        return open_measured(measured.system, options, corpus=measured.dataset.corpus, **common)
     if is_measured(flags.index):
         system = read_measured(flags, flags.index, named="--index")
         return open_measured(system, options, corpus=VectorIndex(flags.index), **common)
@@ -134,8 +134,8 @@ def _own_dataset(flags: argparse.Namespace, folder: Path, mark: dict[str, object
 
 def _named(flags: argparse.Namespace, source: dict[str, str]) -> argparse.Namespace:
     """Flags that name the run's documents, and its queries where the flags name none."""
-    own = {} if flags.queries is not None or flags.qrels is not None else source
-    values = {field.name: own.get(field.name, getattr(flags, field.name)) for field in fields(DatasetFlags)}
+    queries_source = {} if flags.queries is not None or flags.qrels is not None else source
+    values = {field.name: queries_source.get(field.name, getattr(flags, field.name)) for field in fields(DatasetFlags)}
     values |= {name: source.get(name) for name in ("dataset", "corpus")}
     paths = {name: Path(value) for name in ("corpus", "queries", "qrels") if (value := values[name]) is not None}
     return argparse.Namespace(**values | paths)

@@ -67,8 +67,8 @@ def run(flags: argparse.Namespace) -> None:
     results = manifest.results
     kinds = ", ".join(f"{kind} {counts['kept']}" for kind, counts in results[BY_PROMPT].items() if counts["kept"])
     text = f"{flags.output}: {manifest.output.records} pairs: {kinds} ({dropped_line(manifest.dropped)})"
-    if own := results.get(RESEMBLING):
-        text += f"; {own} equal the dataset's own queries or nearly (--exclude-queries leaves them out)"
+    if resembling := results.get(RESEMBLING):
+        text += f"; {resembling} equal the dataset's own queries or nearly (--exclude-queries leaves them out)"
     if dataset is None:
         text += f"\ntheir documents: {answers_path(flags.output)}"
     values = {"output": str(flags.output), "pairs": manifest.output.records, "dropped": manifest.dropped, **results}

@@ -37,15 +37,15 @@ def run_push(flags: argparse.Namespace) -> None:
         progress.note(f"embeddings of windows are not pushed: {', '.join(sorted(index.state.views))}")
     with store_errors(flags.to), closing(open_store(flags.to, flags.target, flags.collection)) as store:
         pushed = push(index, store, sync=flags.sync, progress=progress)
-    place = f"{flags.to} collection {flags.collection!r}"
-    print_result(flags, "\n".join(_lines(place, pushed)), {"collection": flags.collection, **asdict(pushed)})
+    target = f"{flags.to} collection {flags.collection!r}"
+    print_result(flags, "\n".join(_lines(target, pushed)), {"collection": flags.collection, **asdict(pushed)})
     if pushed.missing or pushed.changed:
-        raise BackendError(f"{place} differs from the index ({'; '.join(pushed.differences)}); run the same again")
+        raise BackendError(f"{target} differs from the index ({'; '.join(pushed.differences)}); run the same again")
 
 
-def _lines(place: str, pushed: Pushed) -> Iterator[str]:
-    held = pushed.documents - len(pushed.missing) + len(pushed.extra)
+def _lines(target: str, pushed: Pushed) -> Iterator[str]:
+    stored = pushed.documents - len(pushed.missing) + len(pushed.extra)
     counts = f"{pushed.sent} sent, {pushed.unchanged} unchanged, {pushed.deleted} deleted"
-    yield f"{place}: {counts}; {held} passages there, {pushed.documents} in the index"
+    yield f"{target}: {counts}; {stored} passages there, {pushed.documents} in the index"
     if pushed.extra:
         yield f"{pushed.differences[-1]}; --sync deletes them"

@@ -82,15 +82,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(flags: argparse.Namespace) -> int:
     """Run everything."""
-    shown = console(flags)
-    with shown.watched():
-        return _run(flags, shown)
+    progress = console(flags)
+    with progress.watched():
+        return _run(flags, progress)
 
 
-def _run(flags: argparse.Namespace, shown: Progress) -> int:
+def _run(flags: argparse.Namespace, console_progress: Progress) -> int:
     named, metrics = frozenset(getattr(flags, "given", ())), parse_metrics(flags.metrics)
     options = from_flags(PipelineOptions, flags).with_default_top_k(named)
-    progress = Steps(shown, options)
+    progress = Steps(console_progress, options)
     examples = from_flags(ExampleOptions, flags)
     prompts = {name: named_prompt(name, examples, options.seed) for name in _named(flags, examples)}
     from_documents = names_documents(flags)
@@ -111,7 +111,7 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
     again = refuse_to_replace(flags.output, settings, overwrite=flags.overwrite)  # now, before documents are read
     progress.begin("read", at_once=True)
     dataset = _ingested(flags, again, progress) if from_documents else open_dataset(flags, progress)
-    asked = Invocation(
+    invocation = Invocation(
         shown_command(current_argv()),
         {"dataset": dataset.name} if from_documents else dataset_source(flags),
         prompt_name,
@@ -123,7 +123,7 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
     )
     tried = None
     if len(prompts) != 1:
-        known_mark(flags.output, dataset, asked)
+        known_mark(flags.output, dataset, invocation)
         budget = None if options.budget is None else budget_seconds(options.budget)
         trials = PromptTrials(
             dataset,
@@ -133,7 +133,7 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
             read_evidence(evidence, dataset, None, SILENT).real,
         )
         tried = trials.best(prompts) if prompts else trials.default_or_better()
-        prompt, asked = tried.prompt, replace(asked, prompt=tried.name)
+        prompt, invocation = tried.prompt, replace(invocation, prompt=tried.name)
     finished = run_pipeline(
         dataset,
         prompt,
@@ -142,7 +142,7 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
         split=flags.split,
         metrics=metrics,
         evidence=evidence,
-        asked=asked,
+        invocation=invocation,
         tried=tried,
         progress=progress,
         overwrite=flags.overwrite,
@@ -186,9 +186,9 @@ def _ingested(flags: argparse.Namespace, overwrite: bool, progress: Progress) ->
     """The files and pages as a dataset in the run's folder."""
     output = _corpus(flags)
     options = from_flags(IngestOptions, flags, limit=None)
-    manifest, found = ingest_files(
+    manifest, files = ingest_files(
         flags.documents, options, output=output, urls=flags.urls, progress=progress, overwrite=overwrite
     )
-    for line in lines_about(manifest, found):
+    for line in lines_about(manifest, files):
         progress.note(line)
     return load_dataset(str(output.parent))

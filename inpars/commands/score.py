@@ -64,17 +64,17 @@ def run(flags: argparse.Namespace) -> None:
     else:
         manifest = score_column_file(flags.input, options, **documents, **common)
     values = {"output": str(output), "queries": manifest.output.records, **manifest.results}
-    print_result(flags, f"{output}: {manifest.output.records} queries scored {_told(options, manifest)}", values)
+    print_result(flags, f"{output}: {manifest.output.records} queries scored {_summary(options, manifest)}", values)
 
 
-def _told(options: ScoreOptions, manifest: Manifest) -> str:
+def _summary(options: ScoreOptions, manifest: Manifest) -> str:
     results = manifest.results
     if options.kind == "cluster":
         return f"by {options.model_name}: {results['clusters']} clusters, {results['largest']} queries in the largest"
     if options.kind == "log-probs":
         mean = results["mean_log_prob"]
-        shown = "no tokens" if mean is None else f"mean log-probability of a token {mean:.4f}"
-        return f"with {options.model_name}, {shown}"
+        mean_text = "no tokens" if mean is None else f"mean log-probability of a token {mean:.4f}"
+        return f"with {options.model_name}, {mean_text}"
     mean = "none has a score" if results["mean"] is None else f"mean {results['mean']:.4f}"
     absent = f", {results['missing']} of them not among the first {options.depth}"
     return f"by {options.kind}{absent if options.kind.endswith('-rank') else ''}, {mean}"

@@ -112,12 +112,12 @@ def _folder(flags: argparse.Namespace) -> Path | None:
 
 def _search_measured(flags: argparse.Namespace, folder: Path) -> Manifest:
     progress = console(flags)
-    found = open_run(flags, folder, progress)
+    measured = open_run(flags, folder, progress)
     return search_system(
-        found.system,
+        measured.system,
         folder,
-        found.dataset,
-        _left(flags, found.dataset.topics(flags.split)),
+        measured.dataset,
+        _remaining_topics(flags, measured.dataset.topics(flags.split)),
         from_flags(SystemSearchOptions, flags, k=DEFAULT_RUN_K if flags.k is None else flags.k),
         output=flags.output,
         progress=progress,
@@ -131,7 +131,7 @@ def _search_all(flags: argparse.Namespace) -> Manifest:
     if flags.index is None:
         dataset = open_dataset(flags, progress)
         options = _run_options(flags, DEFAULT_RETRIEVERS)
-        topics = _left(flags, dataset.topics(flags.split))
+        topics = _remaining_topics(flags, dataset.topics(flags.split))
         return search_dataset(dataset, topics, options, workers=workers_of(options), **common)
     if is_measured(flags.index):
         raise ConfigError(
@@ -139,7 +139,9 @@ def _search_all(flags: argparse.Namespace) -> Manifest:
             "give --run FOLDER in place of --index"
         )
     options = _run_options(flags, (VectorIndex(flags.index).state.model,))
-    return search_index(flags.index, _left(flags, _topics(flags)), options, workers=workers_of(options), **common)
+    return search_index(
+        flags.index, _remaining_topics(flags, _topics(flags)), options, workers=workers_of(options), **common
+    )
 
 
 def _fuse(flags: argparse.Namespace) -> None:
@@ -151,19 +153,19 @@ def _fuse(flags: argparse.Namespace) -> None:
         )
     if flags.index is not None or flags.retriever is not DEFAULT_RETRIEVERS:
         raise ConfigError("--run fuses runs that are there; leave --index and --retriever out")
-    told = {"progress": console(flags), "overwrite": flags.overwrite}
-    fuse_runs(flags.run, output=flags.output, k=options.k, depth=options.fusion_depth, stage_kwargs=told)
+    stage_kwargs = {"progress": console(flags), "overwrite": flags.overwrite}
+    fuse_runs(flags.run, output=flags.output, k=options.k, depth=options.fusion_depth, stage_kwargs=stage_kwargs)
     text = f"{flags.output}: {len(flags.run)} runs fused, {options.fusion_depth} documents of each read"
     print_result(flags, text, {"output": str(flags.output), "runs": list(map(str, flags.run))})
 
 
-def _left(flags: argparse.Namespace, topics: Topics) -> Topics:
+def _remaining_topics(flags: argparse.Namespace, topics: Topics) -> Topics:
     """The queries without those of --leave-out; --limit counts them before."""
     if flags.leave_out is None:
         return topics
     left_out, first = set(read_ids(flags.leave_out)), topics.first(flags.limit)
-    kept = {query_id: text for query_id, text in first.queries.items() if query_id not in left_out}
-    return Topics(topics.split, kept, leave_out(first.qrels, left_out))
+    queries = {query_id: text for query_id, text in first.queries.items() if query_id not in left_out}
+    return Topics(topics.split, queries, leave_out(first.qrels, left_out))
 
 
 def _run_options(flags: argparse.Namespace, retrievers: tuple[str, ...]) -> SearchOptions:

@@ -68,8 +68,8 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def _serve_agent(flags: argparse.Namespace, options: ServeOptions, progress: Progress) -> None:
-    given = {word.partition("=")[0] for word in current_argv()}
-    if fixed := sorted(given & HTTP_FLAGS):
+    typed_flags = {word.partition("=")[0] for word in current_argv()}
+    if fixed := sorted(typed_flags & HTTP_FLAGS):
         raise ConfigError(f"{', '.join(fixed)}: of HTTP, which --mcp does not serve; leave it out")
     from inpars.serve.mcp import create_mcp  # the SDK, needed only from here
 

@@ -47,13 +47,13 @@ def run(flags: argparse.Namespace) -> None:
         progress=progress,
         overwrite=flags.overwrite,
     )
-    found = manifest.results
+    counts = manifest.results
     text = (
-        f"{found['queries']} queries of {found['documents']} documents in {found['clusters']} clusters "
-        f"(the largest of {found['largest_cluster']})\n"
-        f"{files.train}: {found['train']} queries of {found['clusters'] - found['dev_clusters']} clusters "
+        f"{counts['queries']} queries of {counts['documents']} documents in {counts['clusters']} clusters "
+        f"(the largest of {counts['largest_cluster']})\n"
+        f"{files.train}: {counts['train']} queries of {counts['clusters'] - counts['dev_clusters']} clusters "
         f"({dropped_line(manifest.dropped)})\n"
-        f"{files.dev}: {found['dev']} queries of {found['dev_clusters']} clusters\n"
+        f"{files.dev}: {counts['dev']} queries of {counts['dev_clusters']} clusters\n"
         f"to judge by them: --queries {files.queries_dev} --qrels {files.qrels_dev}"
     )
-    print_result(flags, text, {"train": str(files.train), "dev": str(files.dev), "counts": found})
+    print_result(flags, text, {"train": str(files.train), "dev": str(files.dev), "counts": counts})

@@ -33,29 +33,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("retriever", RetrieverOptions, "a bi-encoder"),
         ("reranker", RerankerOptions, "a monoT5, a cross-encoder or a causal reranker"),
     ):
-        own = kinds.add_parser(name, help=f"train {text}", description=f"Train {text} on triples.", allow_abbrev=False)
-        own.add_argument(
+        subparser = kinds.add_parser(
+            name, help=f"train {text}", description=f"Train {text} on triples.", allow_abbrev=False
+        )
+        subparser.add_argument(
             "--triples", type=Path, required=True, metavar="PATH", help="tab-separated texts: query, positive, negative"
         )
-        own.add_argument("--dataset", metavar="NAME", help="dataset with the documents of --dev-queries")
-        own.add_argument("--corpus", type=Path, metavar="PATH", help="corpus file instead of the dataset's")
-        own.add_argument("--push-to-hub", metavar="NAME", help="upload the model; a new repository there is private")
-        add_flags(own, options)
+        subparser.add_argument("--dataset", metavar="NAME", help="dataset with the documents of --dev-queries")
+        subparser.add_argument("--corpus", type=Path, metavar="PATH", help="corpus file instead of the dataset's")
+        subparser.add_argument(
+            "--push-to-hub", metavar="NAME", help="upload the model; a new repository there is private"
+        )
+        add_flags(subparser, options)
         if options is RerankerOptions:
-            own.set_defaults(**dict.fromkeys(OF_RECIPES))  # None: not given, so that a recipe may say
-            add_prompt_flags(own, "that a query likelihood is shown around each document, and keeps")
-        add_output_flags(own, "folder of the trained model")
+            subparser.set_defaults(**dict.fromkeys(OF_RECIPES))  # None: not given, so that a recipe may say
+            add_prompt_flags(subparser, "that a query likelihood is shown around each document, and keeps")
+        add_output_flags(subparser, "folder of the trained model")
     _add_reader(kinds)
 
 
 def _add_reader(kinds: Any) -> None:  # noqa: ANN401 - argparse's subparsers
     text = "Train a reader, for `inpars ask --reader`: it marks an answer's words in a text, or finds none."
-    own = kinds.add_parser(
+    subparser = kinds.add_parser(
         "reader", help="train a model that marks answers in texts", description=text, allow_abbrev=False
     )
-    own.add_argument("--squad", type=Path, required=True, metavar="PATH", help="questions in SQuAD's json, .gz too")
-    add_flags(own, ReaderOptions)
-    add_output_flags(own, "folder of the trained model")
+    subparser.add_argument(
+        "--squad", type=Path, required=True, metavar="PATH", help="questions in SQuAD's json, .gz too"
+    )
+    add_flags(subparser, ReaderOptions)
+    add_output_flags(subparser, "folder of the trained model")
 
 
 def run(flags: argparse.Namespace) -> None:
@@ -93,19 +99,19 @@ def _run_reader(flags: argparse.Namespace) -> None:
         progress=console(flags),
         overwrite=flags.overwrite,
     )
-    found, losses = manifest.results["held_out"], manifest.results["curve"]["losses"]
+    held_out, losses = manifest.results["held_out"], manifest.results["curve"]["losses"]
     text = f"{flags.output}: trained on {manifest.results['examples']} questions in {manifest.seconds:.0f} s"
-    if found:
+    if held_out:
         text += (
-            f"; {found['questions']:.0f} held out: EM {found['exact_match']:.3f}, F1 {found['f1']:.3f}, answers from "
-            f"{found['threshold']:g} on; of those with an answer, always answered: EM "
-            f"{found['answerable_exact_match']:.3f}, F1 {found['answerable_f1']:.3f}"
+            f"; {held_out['questions']:.0f} held out: EM {held_out['exact_match']:.3f}, F1 {held_out['f1']:.3f}, "
+            f"answers from {held_out['threshold']:g} on; of those with an answer, always answered: EM "
+            f"{held_out['answerable_exact_match']:.3f}, F1 {held_out['answerable_f1']:.3f}"
         )
-    print_result(flags, text, {"output": str(flags.output), "losses": losses, "held_out": found})
+    print_result(flags, text, {"output": str(flags.output), "losses": losses, "held_out": held_out})
 
 
 def reranker_options(flags: argparse.Namespace) -> RerankerOptions:
     """Options from flags: what was given, beneath it the recipe, beneath that the defaults."""
-    given = {name: value for name, value in vars(flags).items() if name in OF_RECIPES and value is not None}
-    left = argparse.Namespace(**{name: value for name, value in vars(flags).items() if name not in OF_RECIPES})
-    return from_flags(RerankerOptions, left, **with_recipe(flags.recipe, given))
+    recipe_flags = {name: value for name, value in vars(flags).items() if name in OF_RECIPES and value is not None}
+    other_flags = argparse.Namespace(**{name: value for name, value in vars(flags).items() if name not in OF_RECIPES})
+    return from_flags(RerankerOptions, other_flags, **with_recipe(flags.recipe, recipe_flags))

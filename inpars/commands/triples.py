@@ -61,14 +61,14 @@ def run(flags: argparse.Namespace) -> None:
         progress=progress,
         overwrite=flags.overwrite,
     )
-    found = manifest.results
+    results = manifest.results
     text = (
-        f"{flags.output}: {manifest.output.records} triples of {found['queries']} queries "
+        f"{flags.output}: {manifest.output.records} triples of {results['queries']} queries "
         f"({dropped_line(manifest.dropped)})"
     )
     if options.negatives != "random":
-        missed = f"{found['positive_not_retrieved']} of {found['positives']} positives"
+        missed = f"{results['positive_not_retrieved']} of {results['positives']} positives"
         text += f"; {missed} are not among the documents found"
-    if REPLACED in found:
-        text += f"; {found[REPLACED]} positives replaced by a document that {options.rescore} scores higher"
-    print_result(flags, text, {"output": str(flags.output), "triples": manifest.output.records, **found})
+    if REPLACED in results:
+        text += f"; {results[REPLACED]} positives replaced by a document that {options.rescore} scores higher"
+    print_result(flags, text, {"output": str(flags.output), "triples": manifest.output.records, **results})

@@ -37,14 +37,16 @@ def run(flags: argparse.Namespace) -> int:
     options, progress = from_flags(VerifyOptions, flags), console(flags)
     check(options)
     folder = read_run_folder(flags.folder)
-    found = check_folder(folder)
-    dataset = _dataset(flags, folder, found, progress) if options.sample else None
-    recompute(folder, options, dataset, found, progress)
-    print_result(flags, "\n".join(_lines(folder, found)), _values(found))
-    return 1 if found.problems else 0
+    findings = check_folder(folder)
+    dataset = _dataset(flags, folder, findings, progress) if options.sample else None
+    recompute(folder, options, dataset, findings, progress)
+    print_result(flags, "\n".join(_lines(folder, findings)), _values(findings))
+    return 1 if findings.problems else 0
 
 
-def _dataset(flags: argparse.Namespace, folder: RunFolder, found: VerifyFindings, progress: Progress) -> Dataset | None:
+def _dataset(
+    flags: argparse.Namespace, folder: RunFolder, findings: VerifyFindings, progress: Progress
+) -> Dataset | None:
     """The documents that the flags name, else those the run was made with; none where those cannot be had."""
     named = any(getattr(flags, name) is not None for name in SOURCES)
     if not named:
@@ -60,22 +62,22 @@ def _dataset(flags: argparse.Namespace, folder: RunFolder, found: VerifyFindings
     except InparsError as error:
         if named:
             raise
-        found.unchecked.append(f"the documents of the run cannot be opened: {error}")
+        findings.unchecked.append(f"the documents of the run cannot be opened: {error}")
         return None
     if folder.mark.get("corpus_sha256") not in (None, dataset.corpus.sha256):
-        found.problems.append(f"{dataset.name}: these are not the documents the run was made with")
+        findings.problems.append(f"{dataset.name}: these are not the documents the run was made with")
         return None
     return dataset
 
 
-def _lines(folder: RunFolder, found: VerifyFindings) -> list[str]:
-    checked = ", ".join(f"{count} {what}" for what, count in found.checked.items())
-    largest = ", ".join(f"{what} {difference:.2g}" for what, difference in found.largest.items())
+def _lines(folder: RunFolder, findings: VerifyFindings) -> list[str]:
+    checked = ", ".join(f"{count} {subject}" for subject, count in findings.checked.items())
+    largest = ", ".join(f"{subject} {difference:.2g}" for subject, difference in findings.largest.items())
     return [
-        *found.problems,
-        *(f"not checked: {line}" for line in found.unchecked),
+        *findings.problems,
+        *(f"not checked: {line}" for line in findings.unchecked),
         f"checked: {checked or 'nothing'}" + (f" (largest difference: {largest})" if largest else ""),
-        f"{folder.path}: {_count(len(found.problems))}",
+        f"{folder.path}: {_count(len(findings.problems))}",
     ]
 
 
@@ -83,10 +85,10 @@ def _count(problems: int) -> str:
     return "no problems" if not problems else "1 problem" if problems == 1 else f"{problems} problems"
 
 
-def _values(found: VerifyFindings) -> dict[str, Any]:
+def _values(findings: VerifyFindings) -> dict[str, Any]:
     return {
-        "problems": found.problems,
-        "checked": found.checked,
-        "not_checked": found.unchecked,
-        "largest_differences": found.largest,
+        "problems": findings.problems,
+        "checked": findings.checked,
+        "not_checked": findings.unchecked,
+        "largest_differences": findings.largest,
     }

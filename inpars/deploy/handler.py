@@ -45,22 +45,22 @@ def input_fn(body: str | bytes, content_type: str = JSON) -> Row:
     """The request. Raises ValueError, which the container answers with 400, for what is none."""
     if content_type.partition(";")[0].strip() != JSON:
         raise ValueError(f"content type {content_type!r} is not taken; send {JSON}")
-    asked = parse_json(body)
-    if not isinstance(asked, dict):
+    request = parse_json(body)
+    if not isinstance(request, dict):
         raise ValueError("a JSON object is needed")
-    return asked
+    return request
 
 
-def predict_fn(asked: Row, model: Any) -> Row:  # noqa: ANN401 - what model_fn gave
+def predict_fn(request: Row, model: Any) -> Row:  # noqa: ANN401 - what model_fn gave
     """The response."""
     if hasattr(model, "search"):
-        return _found(asked, model)
-    return _embedded(asked, model) if hasattr(model, "encode_documents") else _reranked(asked, model)
+        return _search(request, model)
+    return _embedded(request, model) if hasattr(model, "encode_documents") else _reranked(request, model)
 
 
-def output_fn(found: Row, accept: str = JSON) -> tuple[str, str]:  # noqa: ARG001, RUF100
+def output_fn(response: Row, accept: str = JSON) -> tuple[str, str]:  # noqa: ARG001, RUF100
     """The response as it is sent."""
-    return json.dumps(found), JSON
+    return json.dumps(response), JSON
 
 
 def _engine(folder: Path) -> Any:  # noqa: ANN401
@@ -74,47 +74,48 @@ def _engine(folder: Path) -> Any:  # noqa: ANN401
     return open_measured(read_system(folder), options, corpus=corpus)
 
 
-def _found(asked: Row, engine: Any) -> Row:  # noqa: ANN401
-    queries, k = _texts([asked.get("query")], "query"), asked.get("k", DEFAULT_K)
+def _search(request: Row, engine: Any) -> Row:  # noqa: ANN401
+    queries, k = _texts([request.get("query")], "query"), request.get("k", DEFAULT_K)
     if type(k) is not int or not 1 <= k <= MAX_K:
         raise ValueError(f"k must be a whole number from 1 to {MAX_K}")
     [hits] = engine.search(queries, k)
     documents = [(hit.document, hit.score) for hit in hits]
     rows = [
-        {"doc_id": found.doc_id, "score": score, "title": found.title, "text": found.text} for found, score in documents
+        {"doc_id": document.doc_id, "score": score, "title": document.title, "text": document.text}
+        for document, score in documents
     ]
     return {"query": queries[0], "hits": rows}
 
 
-def _embedded(asked: Row, encoder: Any) -> Row:  # noqa: ANN401
-    given = asked.get("input", asked.get("inputs"))
-    texts = _texts([given] if isinstance(given, str) else given, "input")
-    vectors = encoder.encode_queries(texts) if asked.get("input_type") == "query" else encoder.encode_documents(texts)
+def _embedded(request: Row, encoder: Any) -> Row:  # noqa: ANN401
+    inputs = request.get("input", request.get("inputs"))
+    texts = _texts([inputs] if isinstance(inputs, str) else inputs, "input")
+    vectors = encoder.encode_queries(texts) if request.get("input_type") == "query" else encoder.encode_documents(texts)
     data = [{"object": "embedding", "index": n, "embedding": row.tolist()} for n, row in enumerate(vectors)]
     return {"object": "list", "data": data}
 
 
-def _reranked(asked: Row, scorer: Any) -> Row:  # noqa: ANN401
-    [query] = _texts([asked.get("query")], "query")
-    documents = asked.get("documents")
+def _reranked(request: Row, scorer: Any) -> Row:  # noqa: ANN401
+    [query] = _texts([request.get("query")], "query")
+    documents = request.get("documents")
     if isinstance(documents, list):
         documents = [part.get("text") if isinstance(part, dict) else part for part in documents]
     texts = _texts(documents, "documents")
-    top_n = asked.get("top_n", len(texts))
+    top_n = request.get("top_n", len(texts))
     if type(top_n) is not int or top_n < 1:
         raise ValueError("top_n must be a whole number from 1")
     scores = scorer.score([(query, text) for text in texts])
-    order = sorted(range(len(scores)), key=lambda place: (-scores[place], place))[:top_n]
+    order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[:top_n]
     results = [{"index": n, "relevance_score": _logistic(scores[n]), "score": scores[n]} for n in order]
     return {"results": results}
 
 
-def _texts(given: Any, field: str) -> list[str]:  # noqa: ANN401
-    if not isinstance(given, list) or not given or not all(isinstance(text, str) and text for text in given):
+def _texts(texts: Any, field: str) -> list[str]:  # noqa: ANN401
+    if not isinstance(texts, list) or not texts or not all(isinstance(one, str) and one for one in texts):
         raise ValueError(f"{field} must be a text, or a list of texts, none of them empty")
-    if len(given) > MAX_TEXTS:
-        raise ValueError(f"{field}: {len(given)} texts; at most {MAX_TEXTS} go in one request")
-    return given
+    if len(texts) > MAX_TEXTS:
+        raise ValueError(f"{field}: {len(texts)} texts; at most {MAX_TEXTS} go in one request")
+    return texts
 
 
 def _logistic(margin: float) -> float:

@@ -62,37 +62,37 @@ def connect(region: str | None) -> Clients:
         raise BackendError(f"SageMaker cannot be reached: {error}; see --region and your credentials") from error
 
 
-def plan(name: str, place: Placement, archive: Path) -> list[str]:
+def plan(name: str, placement: Placement, archive: Path) -> list[str]:
     """What will be made, what it costs and how it is taken away again."""
-    _check(name, place)
+    _check(name, placement)
     megabytes = archive.stat().st_size / 1e6
-    if place.serverless_memory_mb is None:
-        runs = f"{place.instances} x {place.instance_type}"
+    if placement.serverless_memory_mb is None:
+        runs = f"{placement.instances} x {placement.instance_type}"
         cost = f"{runs} is billed for every hour that the endpoint exists, whether it is asked or not"
     else:
-        runs = f"serverless, {place.serverless_memory_mb} MB"
+        runs = f"serverless, {placement.serverless_memory_mb} MB"
         cost = "serverless is billed for the time of each request; a first request after a pause waits longer"
     return [
-        f"endpoint {name}: {runs}, image {place.image}",
-        f"upload: {megabytes:.1f} MB to s3://{place.bucket}/{_key(name, archive)}, billed by size and month",
+        f"endpoint {name}: {runs}, image {placement.image}",
+        f"upload: {megabytes:.1f} MB to s3://{placement.bucket}/{_key(name, archive)}, billed by size and month",
         f"cost: {cost}; look the price up for your region before you go on",
         f"clean-up: inpars deploy sagemaker delete --name {name} takes away endpoint, configurations, models, archives",
     ]
 
 
-def create(clients: Clients, name: str, place: Placement, archive: Path) -> str:
+def create(clients: Clients, name: str, placement: Placement, archive: Path) -> str:
     """Create the endpoint, or update the one that is there; what was done."""
-    _check(name, place)
+    _check(name, placement)
     exists = _described(clients, name) is not None
-    version = f"{name}-{_version(place, archive)}"
+    version = f"{name}-{_version(placement, archive)}"
     key = _key(name, archive)
-    with _aws(f"s3://{place.bucket}/{key} cannot be written"):
-        clients.storage.upload_file(str(archive), place.bucket, key)
+    with _aws(f"s3://{placement.bucket}/{key} cannot be written"):
+        clients.storage.upload_file(str(archive), placement.bucket, key)
     with _aws(f"endpoint {name} cannot be made"):
-        if not _found(clients.sagemaker.describe_model, ModelName=version):
-            _create_model(clients, version, place, f"s3://{place.bucket}/{key}")
-        if not _found(clients.sagemaker.describe_endpoint_config, EndpointConfigName=version):
-            _create_configuration(clients, version, place)
+        if not _described_or_none(clients.sagemaker.describe_model, ModelName=version):
+            _create_model(clients, version, placement, f"s3://{placement.bucket}/{key}")
+        if not _described_or_none(clients.sagemaker.describe_endpoint_config, EndpointConfigName=version):
+            _create_configuration(clients, version, placement)
         if not exists:
             clients.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=version, Tags=[TAG])
             return "created"
@@ -104,11 +104,11 @@ def create(clients: Clients, name: str, place: Placement, archive: Path) -> str:
 
 def status(clients: Clients, name: str) -> Row:
     """State, configuration and, where it failed, why."""
-    found = _described(clients, name)
-    if found is None:
+    description = _described(clients, name)
+    if description is None:
         raise BackendError(f"there is no endpoint {name!r}; see --name and --region")
     names = ("EndpointName", "EndpointStatus", "EndpointConfigName", "FailureReason")
-    return {key: found[key] for key in names if key in found}
+    return {key: description[key] for key in names if key in description}
 
 
 def invoke(clients: Clients, name: str, body: Row) -> Row:
@@ -119,10 +119,10 @@ def invoke(clients: Clients, name: str, body: Row) -> Row:
         )
         raw = answer["Body"].read()
     try:
-        found = json.loads(raw)
+        response = json.loads(raw)
     except ValueError:
         raise BackendError(f"endpoint {name} did not answer with JSON (found {raw[:80]!r})") from None
-    return found if isinstance(found, dict) else {"answer": found}
+    return response if isinstance(response, dict) else {"answer": response}
 
 
 def delete(clients: Clients, name: str, bucket: str | None = None) -> list[str]:
@@ -148,45 +148,45 @@ def delete(clients: Clients, name: str, bucket: str | None = None) -> list[str]:
     return taken
 
 
-def _check(name: str, place: Placement) -> None:
+def _check(name: str, placement: Placement) -> None:
     problems = []
     if not NAME.fullmatch(name):
         problems.append(f"--name {name!r}: letters, digits and single dashes, at most 48")
-    if not re.fullmatch(r"arn:[\w-]+:iam::\d{12}:role/\S+", place.role):
-        problems.append(f"--role {place.role!r}: give the role's ARN")
-    if place.instances < 1:
-        problems.append(f"--instances is {place.instances}; it must be at least 1")
-    memory = place.serverless_memory_mb
+    if not re.fullmatch(r"arn:[\w-]+:iam::\d{12}:role/\S+", placement.role):
+        problems.append(f"--role {placement.role!r}: give the role's ARN")
+    if placement.instances < 1:
+        problems.append(f"--instances is {placement.instances}; it must be at least 1")
+    memory = placement.serverless_memory_mb
     if memory is not None and memory not in range(1024, 6145, 1024):
         problems.append(f"--serverless-memory-mb is {memory}; it must be 1024 to 6144 in steps of 1024")
     if problems:
         raise ConfigError(problems)
 
 
-def _create_model(clients: Clients, version: str, place: Placement, address: str) -> None:
+def _create_model(clients: Clients, version: str, placement: Placement, address: str) -> None:
     container = {
-        "Image": place.image,
+        "Image": placement.image,
         "ModelDataUrl": address,
         "Environment": {"SAGEMAKER_PROGRAM": "inference.py", "HF_HUB_OFFLINE": "1"},
     }
     clients.sagemaker.create_model(
-        ModelName=version, ExecutionRoleArn=place.role, PrimaryContainer=container, Tags=[TAG]
+        ModelName=version, ExecutionRoleArn=placement.role, PrimaryContainer=container, Tags=[TAG]
     )
 
 
-def _create_configuration(clients: Clients, version: str, place: Placement) -> None:
+def _create_configuration(clients: Clients, version: str, placement: Placement) -> None:
     variant: Row = {"VariantName": VARIANT, "ModelName": version}
-    if place.serverless_memory_mb is None:
-        variant |= {"InstanceType": place.instance_type, "InitialInstanceCount": place.instances}
+    if placement.serverless_memory_mb is None:
+        variant |= {"InstanceType": placement.instance_type, "InitialInstanceCount": placement.instances}
     else:
-        concurrency = place.serverless_concurrency
-        variant["ServerlessConfig"] = {"MemorySizeInMB": place.serverless_memory_mb, "MaxConcurrency": concurrency}
+        concurrency = placement.serverless_concurrency
+        variant["ServerlessConfig"] = {"MemorySizeInMB": placement.serverless_memory_mb, "MaxConcurrency": concurrency}
     clients.sagemaker.create_endpoint_config(EndpointConfigName=version, ProductionVariants=[variant], Tags=[TAG])
 
 
-def _version(place: Placement, archive: Path) -> str:
+def _version(placement: Placement, archive: Path) -> str:
     """Changes with the archive and with where it runs."""
-    digest = hashlib.sha256(f"{place}\0{_digest(archive)}".encode())
+    digest = hashlib.sha256(f"{placement}\0{_digest(archive)}".encode())
     return digest.hexdigest()[:HASH_DIGITS]
 
 
@@ -203,8 +203,8 @@ def _versions(clients: Clients, method: str, rows: str, field: str, name: str) -
     """Names that `create` made for this endpoint; another's that begins alike is not among them."""
     ours = re.compile(rf"{re.escape(name)}-[0-9a-f]{{{HASH_DIGITS}}}")
     pages = clients.sagemaker.get_paginator(method).paginate(NameContains=name)
-    found = [row[field] for page in pages for row in page[rows]]
-    return (version for version in found if ours.fullmatch(version))
+    listed = [row[field] for page in pages for row in page[rows]]
+    return (version for version in listed if ours.fullmatch(version))
 
 
 def _delete_archive(clients: Clients, address: str) -> list[str]:
@@ -215,14 +215,14 @@ def _delete_archive(clients: Clients, address: str) -> list[str]:
 
 def _described(clients: Clients, name: str) -> Row | None:
     with _aws(f"endpoint {name} cannot be looked at"):
-        return _found(clients.sagemaker.describe_endpoint, EndpointName=name)
+        return _described_or_none(clients.sagemaker.describe_endpoint, EndpointName=name)
 
 
-def _found(describe: Any, **what: str) -> Row | None:  # noqa: ANN401 - boto3's methods have no types
+def _described_or_none(describe: Any, **query: str) -> Row | None:  # noqa: ANN401 - boto3's methods have no types
     from botocore.exceptions import ClientError
 
     try:
-        answer: Row = describe(**what)
+        answer: Row = describe(**query)
     except ClientError as error:
         if any(words in str(error) for words in ABSENT):
             return None

@@ -28,22 +28,22 @@ def export_system(
     """
     working = output.with_name(f".{output.name}.tmp")
     sources = _sources(run, system, all_models=all_models)
-    places = dict(zip(sources, _distinct([folder.name for folder in sources.values()]), strict=True))
+    folder_names = dict(zip(sources, _distinct([folder.name for folder in sources.values()]), strict=True))
     try:
         with storage_errors(output):
             shutil.rmtree(working, ignore_errors=True)
             (working / DOCUMENTS).mkdir(parents=True)
             write_documents(working / DOCUMENTS / "corpus.jsonl", dataset.corpus)
             for model, folder in sources.items():
-                shutil.copytree(folder, working / MODELS / places[model])
-            carried = {model: str(working / MODELS / place) for model, place in places.items()}
+                shutil.copytree(folder, working / MODELS / folder_names[model])
+            carried = {model: str(working / MODELS / folder_name) for model, folder_name in folder_names.items()}
             write_system(with_models(system, lambda model: carried.get(model, model)), working)
             source = {"dataset": DOCUMENTS, "split": "test"}
             write_mark(working, load_dataset(str(working / DOCUMENTS)), Invocation(command, source, documents=str(run)))
         replace_folder(working, output)
     finally:
         shutil.rmtree(working, ignore_errors=True)
-    return sorted(places.values())
+    return sorted(folder_names.values())
 
 
 def _sources(run: Path, system: SearchSystem, *, all_models: bool) -> dict[str, Path]:
@@ -51,8 +51,10 @@ def _sources(run: Path, system: SearchSystem, *, all_models: bool) -> dict[str, 
     reranking = system.reranking
     names = [stage.retriever for stage in system.stages if stage.retriever != BM25]
     names += [name for name in (reranking.model, reranking.window_retriever) if name] if reranking else []
-    own = {name: Path(name) for name in names if Path(name).parent == run / MODELS}
-    return {name: own.get(name) or _folder_of(name) for name in dict.fromkeys(names) if all_models or name in own}
+    trained = {name: Path(name) for name in names if Path(name).parent == run / MODELS}
+    return {
+        name: trained.get(name) or _folder_of(name) for name in dict.fromkeys(names) if all_models or name in trained
+    }
 
 
 def _folder_of(model: str) -> Path:
@@ -68,4 +70,4 @@ def _folder_of(model: str) -> Path:
 
 def _distinct(names: list[str]) -> list[str]:
     """The names, numbered where one stands again."""
-    return [name if names.index(name) == place else f"{name}-{place}" for place, name in enumerate(names)]
+    return [name if names.index(name) == index else f"{name}-{index}" for index, name in enumerate(names)]

@@ -55,8 +55,8 @@ def _rounded(inputs: Tensor) -> tuple[Tensor, Tensor]:
     if getattr(_last, "inputs", None) is not inputs:
         scales = inputs.abs().amax(-1, keepdim=True).float().clamp(min=TINY) / INPUT_LEVELS
         rounded = (inputs / scales).add_(ZERO + 0.5).to(torch.uint8).flatten(0, -2)
-        _last.inputs, _last.found = inputs, (rounded, scales)
-    result: tuple[Tensor, Tensor] = _last.found
+        _last.inputs, _last.rounded = inputs, (rounded, scales)
+    result: tuple[Tensor, Tensor] = _last.rounded
     return result
 
 

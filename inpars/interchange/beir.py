@@ -55,8 +55,8 @@ def write_collection(source: Source, folder: Path, queries: str, qrels: str, wri
     counts = written.counts
     documents = (document_record(row) | {"metadata": dict(row.metadata)} for row in source.documents())
     counts[CORPUS] = write_jsonl(folder / CORPUS, documents)
-    asked = ({"_id": query.query_id, "text": query.text, "metadata": {}} for query in source.queries())
-    counts[queries] = write_jsonl(folder / queries, asked)
+    queries_rows = ({"_id": query.query_id, "text": query.text, "metadata": {}} for query in source.queries())
+    counts[queries] = write_jsonl(folder / queries, queries_rows)
     split = source.split if source.synthetic is None and source.triples is None else TRAINING_SPLIT
     name = f"{qrels}/{split}.tsv"
     lines = (qrel_row(row.qrel) for row in source.judged())

@@ -74,10 +74,10 @@ def id_of(value: object, text: str, kind: str, path: Path, line: int) -> str:
 def document_of_object(value: object, name: str, path: Path, line: int, doc_id: object = None) -> Document:
     """A passage with its `docid` (or `doc_id` beside it), `title` and text."""
     record = object_of(value, name, path, line)
-    found = record if doc_id is None else {**record, "_id": doc_id}
-    if any(found.get(key) not in (None, "") for key in DOC_ID_FIELDS):
-        return parse_document(found, path, line)
-    document = parse_document({**found, "_id": "none"}, path, line)
+    fields = record if doc_id is None else {**record, "_id": doc_id}
+    if any(fields.get(key) not in (None, "") for key in DOC_ID_FIELDS):
+        return parse_document(fields, path, line)
+    document = parse_document({**fields, "_id": "none"}, path, line)
     return replace(document, doc_id=made_id("d", document.full_text))
 
 

@@ -30,11 +30,11 @@ def read(path: Path) -> Iterator[Item]:
             raise DataFormatError("at least one text is needed", path=path, line=line, field="pos")
         pos_scores = scores_of(record, "pos_scores", len(positives), path, line)
         neg_scores = scores_of(record, "neg_scores", len(negatives), path, line)
-        found = tuple(
+        hard_negatives = tuple(
             Negative(document_of(text), rank=rank, reranker_score=score)
             for rank, (text, score) in enumerate(zip(negatives, neg_scores, strict=True), start=1)
         )
-        yield from examples_of(query, tuple(map(document_of, positives)), found, tuple(pos_scores))
+        yield from examples_of(query, tuple(map(document_of, positives)), hard_negatives, tuple(pos_scores))
         yield from unread(record, FIELDS)
 
 
@@ -51,8 +51,8 @@ def _scored(source: Source) -> tuple[int, int]:
     """How many queries have the reranker's scores of all of their documents, and how many have not."""
     if not source.triples:
         return 0, 0
-    found = Counter(map(_is_scored, grouped(source.together())))
-    return found[True], found[False]
+    counts = Counter(map(_is_scored, grouped(source.together())))
+    return counts[True], counts[False]
 
 
 def _is_scored(group: Group) -> bool:

@@ -202,9 +202,9 @@ class Folder:
         self._query(example.query)
         self._document(positive)
         self._positive(example.query.query_id, positive.doc_id, example.grade)
-        found = self._finds(example)
-        self._count_bare(example, scored=any(finds[0].reranker_score is not None for finds in found.values()))
-        for doc_id, finds in found.items():
+        by_document = self._finds(example)
+        self._count_bare(example, scored=any(finds[0].reranker_score is not None for finds in by_document.values()))
+        for doc_id, finds in by_document.items():
             document = finds[0].document
             self._document(document)
             self._write(NEGATIVES, to_json_line(self._negative_record(example, finds)))
@@ -221,14 +221,14 @@ class Folder:
 
     def _finds(self, example: Example) -> dict[str, list[Negative]]:
         """The usable negatives by document, each as everyone who found it has it."""
-        found: dict[str, list[Negative]] = {}
+        by_document: dict[str, list[Negative]] = {}
         for negative in self._usable(example):
-            finds = found.setdefault(negative.document.doc_id, [])
+            finds = by_document.setdefault(negative.document.doc_id, [])
             if any(other.source == negative.source for other in finds):
                 self.dropped["repeated_negative"] += 1
             else:
                 finds.append(negative)
-        return found
+        return by_document
 
     def _usable(self, example: Example) -> Iterator[Negative]:
         """The negatives that are neither the positive, nor its text, nor empty; the others are counted."""

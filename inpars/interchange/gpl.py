@@ -60,8 +60,8 @@ def write(source: Source, folder: Path, layout: Layout, written: Written) -> Non
         for _, neighbours in groupby(source.together(), key=lambda example: example.query.query_id)
     )
     written.counts[HARD_NEGATIVES] = write_jsonl(folder / HARD_NEGATIVES, records)
-    kept = (source.files.ids or source.files.texts or folder).with_name(MARGINS)
-    lines = (line for _, line in read_lines(kept)) if kept.is_file() else _margin_lines(source, written)
+    margins = (source.files.ids or source.files.texts or folder).with_name(MARGINS)
+    lines = (line for _, line in read_lines(margins)) if margins.is_file() else _margin_lines(source, written)
     if count := write_lines(folder / TRAINING_DATA, lines):
         written.counts[TRAINING_DATA] = count
     else:
@@ -70,10 +70,10 @@ def write(source: Source, folder: Path, layout: Layout, written: Written) -> Non
 
 def _queries_file(folder: Path) -> Path:
     """`qgen-queries.jsonl`, or under another --qgen_prefix."""
-    found = sorted(folder.glob("*-queries.jsonl"))
-    if not (folder / CORPUS).is_file() or not found:
+    paths = sorted(folder.glob("*-queries.jsonl"))
+    if not (folder / CORPUS).is_file() or not paths:
         raise DataFormatError(f"not a GPL folder: it needs {CORPUS} and {QUERIES}", path=folder)
-    return folder / QUERIES if folder / QUERIES in found else found[0]
+    return folder / QUERIES if folder / QUERIES in paths else paths[0]
 
 
 def _examples(folder: Path, queries: Path) -> Iterator[Item]:
@@ -82,8 +82,8 @@ def _examples(folder: Path, queries: Path) -> Iterator[Item]:
     for line, record in read_jsonl(path):
         query_id = checked_id(record.get("qid"), path, line)
         query = Query(query_id, _known(texts, query_id, path, line).text)
-        found = object_of(record.get("neg"), "neg", path, line)
-        negatives = tuple(_negatives(found, corpus, path, line))
+        by_retriever = object_of(record.get("neg"), "neg", path, line)
+        negatives = tuple(_negatives(by_retriever, corpus, path, line))
         positives = (_known(corpus, doc_id, path, line) for doc_id in list_of(record, "pos", path, line))
         yield from examples_of(query, tuple(positives), negatives)
         yield from unread(record, ("qid", "pos", "neg"))
@@ -97,9 +97,9 @@ def _known(texts: Corpus, text_id: object, path: Path, line: int) -> Document:
     return texts[name]
 
 
-def _negatives(found: dict[str, Any], corpus: Corpus, path: Path, line: int) -> Iterator[Negative]:
-    for retriever in found:
-        for rank, doc_id in enumerate(list_of(found, retriever, path, line), start=1):
+def _negatives(by_retriever: dict[str, Any], corpus: Corpus, path: Path, line: int) -> Iterator[Negative]:
+    for retriever in by_retriever:
+        for rank, doc_id in enumerate(list_of(by_retriever, retriever, path, line), start=1):
             yield Negative(_known(corpus, doc_id, path, line), source=retriever, rank=rank)
 
 
@@ -115,11 +115,11 @@ def _margins(path: Path) -> Iterator[Margin]:
 
 def _record(examples: list[Example]) -> dict[str, Any]:
     """One query; the negatives of each retriever in the order of their ranks."""
-    found: dict[str, dict[str, int]] = {}
+    by_retriever: dict[str, dict[str, int]] = {}
     for negative in (negative for example in examples for negative in example.negatives):
-        ranks = found.setdefault(negative.source or UNKNOWN_RETRIEVER, {})
+        ranks = by_retriever.setdefault(negative.source or UNKNOWN_RETRIEVER, {})
         ranks.setdefault(negative.document.doc_id, len(ranks) + 1 if negative.rank is None else negative.rank)
-    neg = {retriever: sorted(ranks, key=ranks.__getitem__) for retriever, ranks in found.items()}
+    neg = {retriever: sorted(ranks, key=ranks.__getitem__) for retriever, ranks in by_retriever.items()}
     pos = list(dict.fromkeys(example.positive.doc_id for example in examples))
     return {"qid": examples[0].query.query_id, "pos": pos, "neg": neg}
 

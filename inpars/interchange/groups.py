@@ -59,8 +59,8 @@ class SeenKeys:
         return True
 
     def _merged(self, key: int) -> bool:
-        place = int(self._sorted.searchsorted(np.uint64(key)))
-        return place < len(self._sorted) and int(self._sorted[place]) == key
+        index = int(self._sorted.searchsorted(np.uint64(key)))
+        return index < len(self._sorted) and int(self._sorted[index]) == key
 
     def _merge(self) -> None:
         fresh = np.fromiter(self._recent, dtype=np.uint64, count=len(self._recent))

@@ -166,11 +166,11 @@ def examples_of(
         if document.doc_id in scores:
             yield Skipped("repeated_positive")
         scores.setdefault(document.doc_id, (document, score))
-    kept = tuple(negative for negative in negatives if negative.document.doc_id not in scores)
-    for _ in range(len(negatives) - len(kept)):
+    usable = tuple(negative for negative in negatives if negative.document.doc_id not in scores)
+    for _ in range(len(negatives) - len(usable)):
         yield Skipped("positive_as_negative")
     for document, score in scores.values():
-        yield Example(query, document, kept, positive_reranker_score=score)
+        yield Example(query, document, usable, positive_reranker_score=score)
     if not scores:
         yield query
         yield from (negative.document for negative in negatives)

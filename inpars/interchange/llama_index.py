@@ -76,5 +76,5 @@ def _relevant_ids(source: Source) -> Iterator[tuple[str, list[str]]]:
 
 
 def _write_object(stream: IO[str], entries: Iterable[tuple[str, Any]]) -> int:
-    shown = ((json.dumps(key, ensure_ascii=False), json.dumps(value, ensure_ascii=False)) for key, value in entries)
-    return write_pieces(stream, "{}", (f"{key}: {value}" for key, value in shown))
+    encoded = ((json.dumps(key, ensure_ascii=False), json.dumps(value, ensure_ascii=False)) for key, value in entries)
+    return write_pieces(stream, "{}", (f"{key}: {value}" for key, value in encoded))

@@ -85,10 +85,10 @@ def _triples(source: Source) -> Iterator[Triple]:
 
 
 def _files(folder: Path, kind: str) -> list[Path]:
-    found = sorted(path for path in folder.glob(f"{kind}*") if path.name.removesuffix(".gz").endswith(".tsv"))
-    if kind == "collection" and not found:
+    paths = sorted(path for path in folder.glob(f"{kind}*") if path.name.removesuffix(".gz").endswith(".tsv"))
+    if kind == "collection" and not paths:
         raise DataFormatError("no collection.tsv here; --input is the folder that holds it", path=folder)
-    return found
+    return paths
 
 
 def _split(path: Path) -> str:

@@ -143,8 +143,8 @@ def _listed(row: _Row) -> Iterator[Item]:
     if not isinstance(labels, list) or len(labels) != len(row.texts[1]):
         raise row.wrong(f"must be a list of {len(row.texts[1])} labels", name)
     texts = [text_of(text, row.names[1], row.path, row.number) for text in row.texts[1]]
-    found = ((document_of(text), _grade(row, name, value)) for text, value in zip(texts, labels, strict=True))
-    yield from of_labels(query_of(row.query), found)
+    labelled = ((document_of(text), _grade(row, name, value)) for text, value in zip(texts, labels, strict=True))
+    yield from of_labels(query_of(row.query), labelled)
 
 
 def _scored(row: _Row) -> Iterator[Item]:
@@ -213,8 +213,8 @@ def _list_row(group: Group) -> Row:
 def _pair_rows(group: Group, layout: Layout, written: Written) -> Iterator[Row]:
     positives = zip(group.positives, group.grades, group.positive_scores, strict=True)
     negatives = ((negative.document, negative.reranker_score) for negative in group.negatives)
-    found = [*positives, *((document, 0, score) for document, score in negatives)]
-    for document, label, score in found:
+    scored = [*positives, *((document, 0, score) for document, score in negatives)]
+    for document, label, score in scored:
         row = {"query": group.query.text, "passage": document.full_text}
         if layout == "labeled-pair":
             yield {**row, "label": label}

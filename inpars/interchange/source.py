@@ -59,12 +59,12 @@ class Source:
     def examples(self) -> Iterator[Example]:
         """Queries with positives and negatives of the triples; of the synthetic queries or judgements without them."""
         if self.files is not None:
-            found = read_examples(self.files, self.corpus, self._query_text())
+            examples = read_examples(self.files, self.corpus, self._query_text())
         elif self.synthetic is not None:
-            found = self._synthetic_examples()
+            examples = self._synthetic_examples()
         else:
-            found = self._judged_examples()
-        return self.progress.track(found, total=None, description="converting", unit="queries")
+            examples = self._judged_examples()
+        return self.progress.track(examples, total=None, description="converting", unit="queries")
 
     def together(self) -> Iterator[Example]:
         """As `examples`, those of one query one after the other."""
@@ -131,9 +131,11 @@ class Source:
         if not are_together(line.split(maxsplit=1)[0] for _, line in read_lines(path)):
             lines = regrouped(lines, lambda line: line[1].query_id)
         rankings = groupby(lines, key=lambda line: line[1].query_id)
-        for query_id, own in self.progress.track(rankings, total=None, description="converting", unit="queries"):
+        for query_id, ranked_lines in self.progress.track(
+            rankings, total=None, description="converting", unit="queries"
+        ):
             scores: dict[str, float] = {}
-            for number, scored in own:
+            for number, scored in ranked_lines:
                 if scored.doc_id in scores:
                     raise DataFormatError(f"document {scored.doc_id!r} is ranked twice", path=path, line=number)
                 scores[scored.doc_id] = scored.score
@@ -141,18 +143,18 @@ class Source:
 
     def ungraded(self) -> Counter[str]:
         """What of a dataset's judgements is lost where only relevant pairs are written."""
-        found: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         if self.files is not None or self.synthetic is not None:
-            found["grades above 1"] = sum(example.grade > 1 for example in self.examples())
-            return +found
+            counts["grades above 1"] = sum(example.grade > 1 for example in self.examples())
+            return +counts
         if self.dataset is None:
-            return found
+            return counts
         for query_id in self.topics.queries:
             grades = self.topics.qrels.get(query_id, {}).values()
-            found["grades above 1"] += sum(grade > 1 for grade in grades)
-            found["judgements of 0 and less"] += sum(grade <= 0 for grade in grades)
-            found["queries without a relevant document"] += not any(grade > 0 for grade in grades)
-        return +found
+            counts["grades above 1"] += sum(grade > 1 for grade in grades)
+            counts["judgements of 0 and less"] += sum(grade <= 0 for grade in grades)
+            counts["queries without a relevant document"] += not any(grade > 0 for grade in grades)
+        return +counts
 
     def needed_corpus(self) -> Corpus:
         """The documents. Raises ConfigError where none were named."""
@@ -168,10 +170,10 @@ class Source:
 
     def query_text(self) -> Callable[[str], str]:
         """Query id to text. Raises ConfigError where no queries were named."""
-        found = self._query_text()
-        if found is None:
+        query_text = self._query_text()
+        if query_text is None:
             raise ConfigError("this format holds the queries: give them with --input, --dataset or --queries")
-        return found
+        return query_text
 
     def _query_text(self) -> Callable[[str], str] | None:
         if self.synthetic is not None:
@@ -215,10 +217,10 @@ class Source:
     def _synthetic_examples(self) -> Iterator[Example]:
         """One for each document that answers a query; those besides its own come from the corpus."""
         for query, document, _ in self.records():
-            asked = Query(query.query_id, query.text)
+            written_query = Query(query.query_id, query.text)
             for doc_id, grade in query.positives.items():
                 other = doc_id != query.doc_id
-                yield Example(asked, self.needed_corpus()[doc_id] if other else document, grade=grade)
+                yield Example(written_query, self.needed_corpus()[doc_id] if other else document, grade=grade)
 
 
 def _as_documents(path: Path) -> Iterator[Document]:

@@ -99,8 +99,8 @@ def _weighed(
         matrix = encode([text_of(item) for item in part])
         matrix.sort_indices()
         for row, item in enumerate(part):
-            own = slice(*matrix.indptr[row : row + 2])
-            yield item, list(zip(matrix.indices[own].tolist(), matrix.data[own].tolist(), strict=True))
+            entries = slice(*matrix.indptr[row : row + 2])
+            yield item, list(zip(matrix.indices[entries].tolist(), matrix.data[entries].tolist(), strict=True))
 
 
 def _columns(weights: Weights) -> dict[str, Any]:

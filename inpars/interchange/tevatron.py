@@ -36,8 +36,8 @@ def read(path: Path) -> Iterator[Item]:
         query = Query(id_of(record.get("query_id"), text, "q", path, line), text)
         names = ("positive_document_ids", "negative_document_ids") if by_ids else PASSAGES
         positives, negatives = (_documents(record, name, corpus, path, line) for name in names)
-        found = tuple(Negative(document, rank=rank) for rank, document in enumerate(negatives, start=1))
-        yield from examples_of(query, tuple(positives), found)
+        hard_negatives = tuple(Negative(document, rank=rank) for rank, document in enumerate(negatives, start=1))
+        yield from examples_of(query, tuple(positives), hard_negatives)
         yield from unread(record, FIELDS)
         for passage in (passage for name in PASSAGES for passage in list_of(record, name, path, line)):
             yield from unread(passage, PASSAGE_FIELDS)

@@ -79,7 +79,7 @@ def _document(doc_id: str, record: Mapping[str, Any], path: Path) -> Document | 
     return Document(doc_id, record[name])
 
 
-def _record(query: SyntheticQuery, document: Document, found: Mapping[str, Any], written: Written) -> dict[str, Any]:
+def _record(query: SyntheticQuery, document: Document, fields: Mapping[str, Any], written: Written) -> dict[str, Any]:
     ours = synthetic_query_record(query)
     if ours["log_probs"] is None:
         written.dropped["log_probs_absent"] += 1
@@ -88,10 +88,12 @@ def _record(query: SyntheticQuery, document: Document, found: Mapping[str, Any],
         "text": document.full_text,
         "query": query.text,
         "log_probs": ours["log_probs"],
-        "prompt_text": found.get("prompt_text") or "",
-        "fewshot_examples": found.get("fewshot_examples") or [],
+        "prompt_text": fields.get("prompt_text") or "",
+        "fewshot_examples": fields.get("fewshot_examples") or [],
     }
     return {
         **theirs,
-        **{name: value for name, value in {**found, **ours}.items() if name not in (*theirs, *TEXT_FIELDS, "question")},
+        **{
+            name: value for name, value in {**fields, **ours}.items() if name not in (*theirs, *TEXT_FIELDS, "question")
+        },
     }

@@ -34,9 +34,9 @@ def read(path: Path) -> Iterator[Item]:
     if path.is_dir():
         yield from unread_files(path, files)
     for file in files:
-        own = SeenKeys()
+        ranked_in_file = SeenKeys()
         for item in _read_file(file):
-            if isinstance(item, ScoredDocument) and own.add(item.query_id) and not ranked.add(item.query_id):
+            if isinstance(item, ScoredDocument) and ranked_in_file.add(item.query_id) and not ranked.add(item.query_id):
                 problem = f"another run of this folder ranks query {item.query_id!r} too; import one run at a time"
                 raise DataFormatError(problem, path=file)
             yield item
@@ -82,10 +82,10 @@ def _read_file(path: Path) -> Iterator[Item]:
 
 
 def _files(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.iterdir() if path.name.removesuffix(".gz").endswith(SUFFIXES))
-    if not found:
+    paths = sorted(path for path in folder.iterdir() if path.name.removesuffix(".gz").endswith(SUFFIXES))
+    if not paths:
         raise DataFormatError(f"no files that end in one of {', '.join(SUFFIXES)} here", path=folder)
-    return found
+    return paths
 
 
 def scored_documents(query_id: str, doc_ids: list[str], scores: list[float]) -> Iterator[Item]:

@@ -66,7 +66,7 @@ def _example(query: Query, positive: Document, negatives: list[Document], known:
     return Example(
         query,
         positive,
-        tuple(found for document in negatives for found in _negatives(document, known.get(document.doc_id, {}))),
+        tuple(negative for document in negatives for negative in _negatives(document, known.get(document.doc_id, {}))),
         first.get("positive_score"),
         first.get("positive_reranker_score"),
         first.get("positive_grade") or 1,

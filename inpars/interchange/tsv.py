@@ -27,17 +27,17 @@ def split_quoted(line: str) -> list[str]:
     """Fields of a line that csv wrote with quotes where they are needed; of any other line, those between tabs."""
     if '"' not in line:
         return line.split("\t")
-    fields, place = [], 0
+    fields, start = [], 0
     while True:
-        quoted = _QUOTED.match(line, place)
-        end = quoted.end() if quoted else _end_of_field(line, place)
-        found = quoted[1].replace('""', '"') if quoted else line[place:end]
-        if not quoted and '"' in found:
+        quoted = _QUOTED.match(line, start)
+        end = quoted.end() if quoted else _end_of_field(line, start)
+        field = quoted[1].replace('""', '"') if quoted else line[start:end]
+        if not quoted and '"' in field:
             return line.split("\t")
-        fields.append(found)
+        fields.append(field)
         if end >= len(line):
             return fields
-        place = end + 1
+        start = end + 1
 
 
 def join_quoted(fields: tuple[str, ...]) -> str:
@@ -78,8 +78,8 @@ def _rows(path: Path, *, quoted: bool) -> Iterator[tuple[str, str, str]]:
         yield fields[0], fields[1], fields[2]
 
 
-def _end_of_field(line: str, place: int) -> int:
-    end = line.find("\t", place)
+def _end_of_field(line: str, start: int) -> int:
+    end = line.find("\t", start)
     return len(line) if end < 0 else end
 
 

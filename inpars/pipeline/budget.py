@@ -98,8 +98,8 @@ def table(shares: Sequence[Share], facts: Mapping[Part, float] | None = None) ->
     rows = [("part", "work", "estimate", "" if facts is None else "fact"), *rows, ("total", "", duration(total), whole)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
-        f"{part:{widths[0]}}  {what:{widths[1]}}  {planned:>{widths[2]}}  {took:>{widths[3]}}".rstrip()
-        for part, what, planned, took in rows
+        f"{part:{widths[0]}}  {work:{widths[1]}}  {planned:>{widths[2]}}  {took:>{widths[3]}}".rstrip()
+        for part, work, planned, took in rows
     ]
 
 
@@ -119,7 +119,7 @@ def plan_run(
     planner = _Planner(rates, work, named, SPENT * budget, spent)
     forms = list(_forms(options, named))
     least = {form.embedding: planner.least(form) for form in forms}
-    best = next((found for found in least.values() if planner.fits(found)), None)
+    best = next((options_of_form for options_of_form in least.values() if planner.fits(options_of_form)), None)
     chosen = [*least.values()][-1] if best is None else planner.filled(best)  # the last is the cheapest
     shares = planner.shares(chosen)
     settings = {name: getattr(chosen, name) for name in PLANNED}
@@ -162,9 +162,9 @@ class _Planner:
     def least(self, form: _Form) -> PipelineOptions:
         """What a form must leave room for: the mix is worth more than the reranker, windows are worth less."""
         depth = MIN_DEPTH if form.embedding == "windows" else 0
-        wanted: dict[str, Any] = {"max_documents": MIN_DOCUMENTS, "rerank_depth": depth, "training": "never"}
-        kept = {name: value for name, value in wanted.items() if name not in self.named}
-        return replace(form.options, **kept).with_default_top_k(self.named)
+        minimum: dict[str, Any] = {"max_documents": MIN_DOCUMENTS, "rerank_depth": depth, "training": "never"}
+        changed = {name: value for name, value in minimum.items() if name not in self.named}
+        return replace(form.options, **changed).with_default_top_k(self.named)
 
     def filled(self, options: PipelineOptions) -> PipelineOptions:
         """As much more as fits, step by step; a step that is not reached is the last."""
@@ -198,24 +198,24 @@ class _Planner:
 
     def _steps(self, options: PipelineOptions) -> list[tuple[str, int]]:
         """What is raised, and how far, in this order."""
-        most = self.work.documents
+        documents = self.work.documents
         if options.retriever == BM25 and self.work.queries is not None:  # written queries would serve nothing
             return [("rerank_depth", DEEPEST)]
         steps = [("rerank_depth", MIN_DEPTH), ("max_documents", 200), ("rerank_depth", 20), ("max_documents", 500)]
-        steps = [(name, min(target, most) if name == "max_documents" else target) for name, target in steps]
+        steps = [(name, min(target, documents) if name == "max_documents" else target) for name, target in steps]
         steps.append(("rerank_depth", DEEPEST))
         trained = math.ceil(MIN_STEPS * RetrieverOptions(model="").batch_size / MINED)
         free = not self.named & {"training", "max_documents"}
-        if options.retriever != BM25 and free and most >= trained:
+        if options.retriever != BM25 and free and documents >= trained:
             steps += [("training", trained)]
-        return [*steps, ("max_documents", most)]
+        return [*steps, ("max_documents", documents)]
 
     def shares(self, options: PipelineOptions) -> list[Share]:
         """The estimate per part."""
         rates, work = self.rates, self.work
         documents = min(options.max_documents or work.documents, work.documents)
         queries = work.queries if work.queries is not None else math.ceil(options.dev_share * documents)
-        found = [
+        shares = [
             Share("prepare", "reading, BM25's index, trials: done", self.spent),
             self._writing(documents),
         ]
@@ -225,29 +225,33 @@ class _Planner:
             views += [("embed windows", rates.embed_windows)] if options.window_tokens else []
             encoders = len(views)
             for part, each in views:
-                left = 0 if part in work.embedded else work.documents
-                found.append(Share(part, f"{left:,} documents", rates.start_encoder + left * each))
+                remaining = 0 if part in work.embedded else work.documents
+                shares.append(Share(part, f"{remaining:,} documents", rates.start_encoder + remaining * each))
         if options.training != "never":
-            found.append(self._training(options, documents))
+            shares.append(self._training(options, documents))
         judged = 0 if options.retriever == BM25 else work.judged or 0
         if options.rerank_depth and queries + judged:
-            found.append(self._reranking(queries, judged, options.rerank_depth))
-        asked = ((judged or min(CHOSEN_BY, documents)) + (SEARCHES - 1) * queries) * encoders
-        closing = CLOSING_SECONDS + (SEARCHES - 1) * encoders * rates.start_encoder + asked * QUERY_COST * rates.embed
-        return [*found, Share("search and measure", f"{queries:,} queries", closing)]
+            shares.append(self._reranking(queries, judged, options.rerank_depth))
+        query_embeddings = ((judged or min(CHOSEN_BY, documents)) + (SEARCHES - 1) * queries) * encoders
+        closing = (
+            CLOSING_SECONDS
+            + (SEARCHES - 1) * encoders * rates.start_encoder
+            + query_embeddings * QUERY_COST * rates.embed
+        )
+        return [*shares, Share("search and measure", f"{queries:,} queries", closing)]
 
     def _writing(self, documents: int) -> Share:
-        left = max(0, documents - self.work.written)
-        known = f", {documents - left:,} of them in the trial" if left < documents else ""
-        seconds = self.rates.start_writer + left * self.rates.write if left else 0.0
+        remaining = max(0, documents - self.work.written)
+        known = f", {documents - remaining:,} of them in the trial" if remaining < documents else ""
+        seconds = self.rates.start_writer + remaining * self.rates.write if remaining else 0.0
         return Share("write queries", f"{documents:,} documents{known}", seconds)
 
     def _reranking(self, queries: int, judged: int, depth: int) -> Share:
         """Of what is measured by and, before it, of the dev queries, which choose weight and depth."""
         starts = bool(queries) + bool(judged)
-        what = f"{queries:,} queries{f' and {judged:,} dev queries' if judged else ''}, depth {depth}"
+        work = f"{queries:,} queries{f' and {judged:,} dev queries' if judged else ''}, depth {depth}"
         seconds = starts * self.rates.start_reranker + (queries + judged) * depth * self.rates.rerank
-        return Share("rerank", what, seconds)
+        return Share("rerank", work, seconds)
 
     def _training(self, options: PipelineOptions, documents: int) -> Share:
         """Trainings of the bi-encoder and the embeddings by it; of a reranker that did not write the queries too."""

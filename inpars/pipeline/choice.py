@@ -39,10 +39,10 @@ class ChoiceEvidence:
 
 def lines_about(choice: Mapping[str, Any]) -> list[str]:
     """What was chosen by, what was left out of the system, what reranking can gain, in lines for people."""
-    place = choice["headroom"]
+    shares = choice["headroom"]
     lines = [
-        f"chosen by {choice['queries']} {choice['by']} queries; the mix has the answer of {place['first_10']:.0%} in "
-        f"its first 10 documents, of {place['first_100']:.0%} further down in its first 100, which reranking can gain"
+        f"chosen by {choice['queries']} {choice['by']} queries; the mix has the answer of {shares['first_10']:.0%} in "
+        f"its first 10 documents, of {shares['first_100']:.0%} further down in its first 100, which reranking can gain"
     ]
     for trial in choice["trials"]:
         is_in = "in" if trial["taken"] else "out"
@@ -61,24 +61,24 @@ def choice_of(corpus: Corpus, evidence: ChoiceEvidence, *, threads: int | None =
     """What `choice.json` holds: the gate, the stages, the trials behind them, headroom, and how the queries match."""
     coverage = bm25_index(corpus, threads=threads).coverage()
 
-    def found_for(topics: Topics, runs: Mapping[str, Run]) -> dict[str, QueryFeatures]:
+    def features_for(topics: Topics, runs: Mapping[str, Run]) -> dict[str, QueryFeatures]:
         first = next(name for name in runs if name != BM25)
         return findings(topics.queries, runs[BM25], runs[first], coverage, lambda doc_id: corpus[doc_id].full_text)
 
     topics, runs = evidence.topics, evidence.runs
-    found, lexical = found_for(topics, runs), runs[BM25]
+    features, lexical = features_for(topics, runs), runs[BM25]
     dense = {name: run for name, run in runs.items() if name != BM25}
     weights = dict.fromkeys(topics.queries, 1.0) if evidence.judged else None
     match = None
-    if evidence.unlabelled is not None and evidence.unlabelled_runs is not None and found:
-        real = traits_of(evidence.unlabelled.queries, found_for(evidence.unlabelled, evidence.unlabelled_runs))
-        own = traits_of(topics.queries, found)
-        tilted, match = matched_weights(list(own.values()), list(real.values()))
+    if evidence.unlabelled is not None and evidence.unlabelled_runs is not None and features:
+        real = traits_of(evidence.unlabelled.queries, features_for(evidence.unlabelled, evidence.unlabelled_runs))
+        traits = traits_of(topics.queries, features)
+        tilted, match = matched_weights(list(traits.values()), list(real.values()))
         if evidence.match and not evidence.judged:
-            weights = dict(zip(own, tilted, strict=True))
-    choice, names, trials = choose_stages(PRIOR, found, lexical, dense, topics.qrels, FUSION_DEPTH, weights)
+            weights = dict(zip(traits, tilted, strict=True))
+    choice, names, trials = choose_stages(PRIOR, features, lexical, dense, topics.qrels, FUSION_DEPTH, weights)
     system = _mix(names, choice.gate.offset)
-    shares = {query_id: system.gate.share(one) for query_id, one in found.items()} if system.gate else None
+    shares = {query_id: system.gate.share(one) for query_id, one in features.items()} if system.gate else None
     mix = system.fuse(runs, FUSION_DEPTH, shares)
     weighing = "alike" if evidence.judged else "matched" if weights else "easy ones a quarter"
     return {
@@ -102,7 +102,7 @@ def _mix(names: Sequence[str], offset: float) -> SearchSystem:
 
 def evidenced(topics: Topics, folder: Path, names: Sequence[str], arguments: Mapping[str, Any]) -> ChoiceEvidence:
     """What a finished choice was made of, read from its folder again by its manifest's input names and arguments."""
-    own = [name for name in names if name != "queries" and not name.startswith(UNLABELLED)]
+    run_names = [name for name in names if name != "queries" and not name.startswith(UNLABELLED)]
     real = [name.removeprefix(f"{UNLABELLED} ") for name in names if name.startswith(f"{UNLABELLED} ")]
     unlabelled = None
     if real:
@@ -110,7 +110,7 @@ def evidenced(topics: Topics, folder: Path, names: Sequence[str], arguments: Map
         unlabelled = Topics(UNLABELLED, {query.query_id: query.text for query in queries}, {})
     return ChoiceEvidence(
         topics=topics,
-        runs=read_lists({name: folder / f"{name}.trec" for name in own}),
+        runs=read_lists({name: folder / f"{name}.trec" for name in run_names}),
         judged=arguments.get("by", WRITTEN) == JUDGED,
         unlabelled=unlabelled,
         unlabelled_runs=read_lists({name: folder / UNLABELLED / f"{name}.trec" for name in real}),

@@ -37,13 +37,13 @@ class Invocation:
 class StageCommands:
     """Commands and comments in the order of the stages."""
 
-    asked: Invocation
+    invocation: Invocation
     lines: list[str] = field(default_factory=list)
     topics: Sequence[str] = ()  # flags that name the queries that are searched for
 
     def __post_init__(self) -> None:
         """Begin with the documents; with the dataset's own queries until others are held out."""
-        self.lines += [self.asked.ingest] if self.asked.ingest else []
+        self.lines += [self.invocation.ingest] if self.invocation.ingest else []
         self.topics = self._source(TOPICS)
 
     def add(
@@ -74,23 +74,23 @@ class StageCommands:
     @property
     def prompt(self) -> list[str]:
         """Flags of the prompt with the examples that were chosen."""
-        chosen = self.asked.examples
+        chosen = self.invocation.examples
         return [
-            *(["--prompt", self.asked.prompt] if self.asked.prompt else []),
+            *(["--prompt", self.invocation.prompt] if self.invocation.prompt else []),
             *(flags_of(chosen) if chosen != ExampleOptions() else []),
         ]
 
     @property
     def example_queries(self) -> list[str]:
         """Flags by which `inpars filter` knows the examples of the prompt."""
-        chosen = self.asked.examples
+        chosen = self.invocation.examples
         first = ["--num-examples", str(chosen.num_examples)] if chosen.num_examples else []
-        named = ["--prompt", self.asked.prompt] if self.asked.prompt else []
-        shown = ["--examples", str(chosen.examples)] if chosen.examples else named
-        return [*shown, *(first if chosen.examples_choice == "all" else [])]
+        named = ["--prompt", self.invocation.prompt] if self.invocation.prompt else []
+        source = ["--examples", str(chosen.examples)] if chosen.examples else named
+        return [*source, *(first if chosen.examples_choice == "all" else [])]
 
     def _source(self, names: Sequence[str]) -> list[str]:
-        source = self.asked.source
+        source = self.invocation.source
         return [word for name in names if name in source for word in (f"--{name.replace('_', '-')}", source[name])]
 
 

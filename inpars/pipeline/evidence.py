@@ -97,16 +97,16 @@ def read_evidence(options: EvidenceOptions, dataset: Dataset, measured: Topics |
     Raises ConfigError where too few queries are left.
     """
     pairs = 0 if options.pairs is None else count_pairs(options.pairs, dataset)
-    found = Evidence(match=options.match_queries, pairs=options.pairs, pair_count=pairs)
+    evidence = Evidence(match=options.match_queries, pairs=options.pairs, pair_count=pairs)
     if options.unlabelled_queries is not None:
         texts = _texts(options.unlabelled_queries, progress)
         if len(texts) < MIN_QUERIES:
             raise ConfigError(f"{options.unlabelled_queries}: {len(texts)} queries are too few, give {MIN_QUERIES}")
-        found = replace(found, unlabelled=Topics(UNLABELLED, texts, {}))
+        evidence = replace(evidence, unlabelled=Topics(UNLABELLED, texts, {}))
     judged = _judged(options, dataset, progress)
     if judged is None:
-        return found
-    return replace(found, judged=_without(judged, measured, progress))
+        return evidence
+    return replace(evidence, judged=_without(judged, measured, progress))
 
 
 def count_pairs(path: Path, dataset: Dataset) -> int:

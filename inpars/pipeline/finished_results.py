@@ -47,8 +47,8 @@ def settings_of(
     values |= {"--queries and --qrels": topics.stamp.sha256[:SHORTEST]} if topics is not None else {}
     values |= {flag_name(name): value for name, value in evidence.settings.items()}
     for one in (*more_options, options):  # whose --limit is that of the queries
-        found = result_settings(one).items()
-        values |= {flag_name(name): value for name, value in found if one is not options or name not in free}
+        settings = result_settings(one).items()
+        values |= {flag_name(name): value for name, value in settings if one is not options or name not in free}
     return dict(json.loads(json.dumps(values, default=str)))
 
 
@@ -85,8 +85,8 @@ def changes(folder: Path, settings: Mapping[str, Any]) -> list[str]:
 
 def _before(folder: Path) -> dict[str, Any]:
     """The settings of the results: from the mark, or of a run that did not write them there, from its report."""
-    if isinstance(found := read_mark(folder).get("finished"), dict):
-        return found
+    if isinstance(finished := read_mark(folder).get("finished"), dict):
+        return finished
     path = folder / REPORT_VALUES
     try:
         settings = parse_json(path.read_text(encoding="utf-8"))["settings"]

@@ -38,7 +38,7 @@ class RunFolder:
 
     def find(self, stage: str) -> tuple[str, Manifest] | None:
         """The first output of a stage."""
-        return next(((name, found) for name, found in self.manifests.items() if found.stage == stage), None)
+        return next(((name, manifest) for name, manifest in self.manifests.items() if manifest.stage == stage), None)
 
     def inside(self, stamp: FileStamp) -> str | None:
         """Where in this folder an input lies, even if the folder was moved or copied; None where it is not of it."""
@@ -92,8 +92,8 @@ def read_run_folder(path: Path) -> RunFolder:
     mark = _mark(path)
     manifests: dict[str, Manifest] = {}
     broken: list[str] = []
-    for found in sorted(path.rglob(f"*{MANIFEST_SUFFIX}")):
-        output = found.with_name(found.name.removesuffix(MANIFEST_SUFFIX))
+    for manifest_file in sorted(path.rglob(f"*{MANIFEST_SUFFIX}")):
+        output = manifest_file.with_name(manifest_file.name.removesuffix(MANIFEST_SUFFIX))
         try:
             manifest = read_manifest(output)
         except DataFormatError as error:
@@ -117,7 +117,7 @@ def _mark(folder: Path) -> dict[str, Any]:
 
 def _per_query(values: Mapping[str, Mapping[str, float]]) -> PerQuery:
     """The values of each measure. Raises ValueError for what is no number, OverflowError for a number without end."""
-    for measure, found in values.items():
-        if not all(isinstance(value, int | float) and math.isfinite(value) for value in found.values()):
+    for measure, per_query in values.items():
+        if not all(isinstance(value, int | float) and math.isfinite(value) for value in per_query.values()):
             raise ValueError(f"{measure} of some query is no number")
     return values

@@ -64,23 +64,23 @@ def funnel_of(manifests: Mapping[str, Manifest], skipped: Mapping[str, str] = Ma
         "choice split": partial(_held_out, purpose="choose the system by", flag="--training never"),
         "triples": _mined,
     }
-    found = [row for name, of in rows.items() if name in manifests for row in of(manifests[name])]
+    funnel = [row for name, of in rows.items() if name in manifests for row in of(manifests[name])]
     for name in TRAINED:
         if name in skipped:
-            found.append(_steps_row(name, 0, f"not trained: {skipped[name]}"))
+            funnel.append(_steps_row(name, 0, f"not trained: {skipped[name]}"))
         elif name in manifests and (steps := steps_taken(manifests[name])) is not None:
-            found.append(_steps_row(name, steps, TRAINING_FLAGS[name]))
-    return found
+            funnel.append(_steps_row(name, steps, TRAINING_FLAGS[name]))
+    return funnel
 
 
 def with_split(manifests: Mapping[str, Manifest], folder: Path) -> dict[str, Manifest]:
     """The manifests with those of the queries' splits that the run's triples come from."""
-    found, user = dict(manifests), manifests.get("triples")
+    extended, user = dict(manifests), manifests.get("triples")
     for name, files in (("choice split", choice_files(folder)), ("split", split_files(folder))):
         split, source = read_manifest(files.train), user.inputs.get("queries") if user is not None else None
         if split is not None and source is not None and source.sha256 == split.output.sha256:
-            found[name] = user = split
-    return found
+            extended[name] = user = split
+    return extended
 
 
 def steps_taken(training: Manifest) -> int | None:

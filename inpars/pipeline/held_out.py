@@ -72,17 +72,20 @@ def split_settings(options: PipelineOptions, *, with_pairs: bool = False) -> Spl
     return SplitOptions(dev_share=options.dev_share, by_source=True, seed=options.seed, dev_pairs=not with_pairs)
 
 
-def said_of_judges(measured: Topics | None, chosen_by: Topics | None) -> str:
+def judge_statement(measured: Topics | None, chosen_by: Topics | None) -> str:
     """What to say beside the numbers where a model judged the queries that measure, or those that choose."""
-    said = [
-        f"{what} {topics.origin}."
-        for what, topics in (("What is measured is", measured), ("The queries that chose the system are", chosen_by))
+    sentences = [
+        f"{beginning} {topics.origin}."
+        for beginning, topics in (
+            ("What is measured is", measured),
+            ("The queries that chose the system are", chosen_by),
+        )
         if topics is not None and topics.origin is not None
     ]
-    return " ".join(said)
+    return " ".join(sentences)
 
 
-def said_beside(report: Report, held_out: HeldOut) -> Report:
+def with_statements(report: Report, held_out: HeldOut) -> Report:
     """The report with the statement next to its conclusion, else at its head, and next to its results."""
     if not held_out.statement:
         return report
@@ -99,13 +102,13 @@ def said_beside(report: Report, held_out: HeldOut) -> Report:
 
 def _statement(results: Mapping[str, Any], options: PipelineOptions) -> str:
     unit = results["held_out_by"]
-    own = " The reranker starts from the model that wrote them, which favours it." if _is_own_judge(options) else ""
+    favours = " The reranker starts from the model that wrote them, which favours it." if _is_own_judge(options) else ""
     return (
         f"Measured by {results['dev']} synthetic queries, held out by {unit}: nothing cut from the same {unit}, and "
         "nothing nearly the same, was trained on. This shows how well each system finds this collection's documents "
         f"for queries as {options.model} writes them. It does not show how people's own queries fare: they are "
         "worded otherwise, several documents may answer one while only the one it was written for counts here, and "
-        f"unlikely, harder ones were filtered out.{own} Judge a few dozen real queries before relying on it "
+        f"unlikely, harder ones were filtered out.{favours} Judge a few dozen real queries before relying on it "
         "(--queries, --qrels)."
     )
 

@@ -95,15 +95,15 @@ def _points(
     sizes: Mapping[str, int],
 ) -> list[CurvePoint]:
     corpus, runs, more = run.dataset.corpus, read_lists(untuned), read_lists(tuned)
-    dense = [found for name, found in runs.items() if name != BM25]
+    dense = [features for name, features in runs.items() if name != BM25]
     coverage = bm25_index(corpus, threads=run.options.threads).coverage()
-    found = findings(topics.queries, runs[BM25], dense[0], coverage, lambda doc_id: corpus[doc_id].full_text)
-    weights = dict.fromkeys(found, 1.0) if run.evidence.judged is not None else None
-    given = (topics.qrels, FUSION_DEPTH, weights)
-    base = judged_mix(PRIOR, found, runs[BM25], dense, *given)
+    features = findings(topics.queries, runs[BM25], dense[0], coverage, lambda doc_id: corpus[doc_id].full_text)
+    weights = dict.fromkeys(features, 1.0) if run.evidence.judged is not None else None
+    mix_options = (topics.qrels, FUSION_DEPTH, weights)
+    base = judged_mix(PRIOR, features, runs[BM25], dense, *mix_options)
     points = [CurvePoint(name=UNTUNED, triples=0, value=base.choice.chosen, difference=0.0, standard_error=0.0)]
-    for name, own in more.items():
-        mix = judged_mix(PRIOR, found, runs[BM25], [*dense, own], *given)
+    for name, tuned_run in more.items():
+        mix = judged_mix(PRIOR, features, runs[BM25], [*dense, tuned_run], *mix_options)
         difference, error = paired(mix.values, base.values, base.weights)
         value = mix.choice.chosen
         points.append(

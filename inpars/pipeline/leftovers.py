@@ -69,7 +69,7 @@ def _outputs(folder: Path) -> dict[Path, list[Path]]:
     runs = [folder / "runs" / f"{name}.trec" for name in (*STAGES, *FUSED, *OF_OLDER_VERSIONS)]
     names = ("topics", "choice.json", *(f"{name}.trec" for name in ("bm25", *STAGES)), *OF_EVIDENCE)
     choice = [folder / "choice" / name for name in names]
-    choice += [view for place in ("choice", "runs") for view in sorted((folder / place).glob(f"{VIEW}-*.trec"))]
+    choice += [view for subfolder in ("choice", "runs") for view in sorted((folder / subfolder).glob(f"{VIEW}-*.trec"))]
     tried = [folder / "prompts" / name for name in ("1.jsonl", "2.jsonl", "3.jsonl", "choice.json")]
     return {
         triples: [ids_path(triples), negatives_path(triples), folder / "negatives.trec"],

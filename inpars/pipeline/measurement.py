@@ -85,7 +85,9 @@ def judge(
 
 def verdict_on(judged: MeasuredSystems, bar: str, system: str, metric: str) -> str:
     """What a system is worth beside another one, in words; empty where they were not measured."""
-    values = {name: found.per_query[metric] for name, found in judged.evaluations.items() if name in (bar, system)}
+    values = {
+        name: evaluation.per_query[metric] for name, evaluation in judged.evaluations.items() if name in (bar, system)
+    }
     if len(values) == 1:  # the system is the bar
         return ""
     return in_words(system, bar, metric, compare(values[bar], {system: values[system]})[system]) if values else ""

@@ -26,10 +26,10 @@ KEPT_SHARE = 0.8  # of the written queries, as the default's 400 of 500
 
 def budget_seconds(text: str) -> float:
     """Seconds of `90s`, `8m`, `1h30m` or `night`; NaN for anything else."""
-    found = BUDGET.fullmatch(text)
-    if text in NAMED_BUDGETS or found is None:
+    match = BUDGET.fullmatch(text)
+    if text in NAMED_BUDGETS or match is None:
         return NAMED_BUDGETS.get(text, math.nan)
-    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return float(hours * HOUR + minutes * MINUTE + seconds) or math.nan
 
 

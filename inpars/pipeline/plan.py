@@ -49,7 +49,7 @@ class Frozen:
 
     budget: str
     plan: Plan
-    asked: Mapping[str, Any]
+    basis: Mapping[str, Any]
     resumed: bool = False
 
 
@@ -85,14 +85,14 @@ def planned_options(
     queries = None if topics is None else len(topics.first(options.limit).queries)
     sizes = {"queries": queries, "judged": None if judged is None else len(judged.queries)}
     sizes |= {"pairs": pairs} if pairs else {}
-    asked = _asked(dataset, options, free) | sizes
+    basis = plan_basis(dataset, options, free) | sizes
     frozen = read_plan(folder)
-    if frozen is not None and (changed := _changed(frozen.asked, asked)):
+    if frozen is not None and (changed := _changed(frozen.basis, basis)):
         steps.note(f"rebuilding the plan: {changed}")
         frozen = None
     if frozen is None:
         steps.begin("plan", at_once=True)
-        frozen = _made(dataset, prompt, options, free, steps, asked, path, 0 if tried is None else tried.written)
+        frozen = _made(dataset, prompt, options, free, steps, basis, path, 0 if tried is None else tried.written)
     for line in lines_of(frozen):
         steps.note(line)
     planned = frozen.plan.applied(options)
@@ -106,7 +106,7 @@ def _made(
     options: PipelineOptions,
     free: frozenset[str],
     steps: Steps,
-    asked: Mapping[str, Any],
+    basis: Mapping[str, Any],
     path: Path,
     written: int,
 ) -> Frozen:
@@ -115,12 +115,12 @@ def _made(
 
     bm25_index(dataset.corpus, threads=options.threads, progress=steps)  # the run's own, which every plan has
     rates, embedded = measure_rates(dataset, prompt, options, steps)
-    sizes = {name: asked[name] for name in ("queries", "judged", "pairs") if name in asked}
+    sizes = {name: basis[name] for name in ("queries", "judged", "pairs") if name in basis}
     work = Work(documents=len(dataset.corpus), embedded=embedded, written=written, **sizes)
     assert options.budget is not None
     budget, spent = budget_seconds(options.budget), time.monotonic() - steps.began
     plan = plan_run(rates, work, options, frozenset(PLANNED) - free, budget=budget, spent=spent)
-    frozen = Frozen(options.budget, plan, asked)
+    frozen = Frozen(options.budget, plan, basis)
     path.parent.mkdir(parents=True, exist_ok=True)
     values = {
         "format": FORMAT,
@@ -131,7 +131,7 @@ def _made(
         "notes": list(plan.notes),
         "rates": asdict(rates),
         "work": asdict(work),
-        "asked": asked,
+        "asked": basis,
     }
     with atomic_writer(path) as stream:
         json.dump(values, stream, indent=1)
@@ -143,12 +143,12 @@ def read_plan(folder: Path) -> Frozen | None:
     """The folder's plan, None where there is none. Raises DataFormatError."""
     path = folder / FILE
     try:
-        found = parse_json(path.read_bytes())
-        if found["format"] != FORMAT or {*found["settings"]} != {*PLANNED} or not found["shares"]:
+        stored = parse_json(path.read_bytes())
+        if stored["format"] != FORMAT or {*stored["settings"]} != {*PLANNED} or not stored["shares"]:
             raise ValueError("of another version")
-        shares = [Share(**share) for share in found["shares"]]
-        plan = Plan(settings=found["settings"], shares=shares, notes=found["notes"])
-        return Frozen(found["budget"], plan, dict(found["asked"]), resumed=True)
+        shares = [Share(**share) for share in stored["shares"]]
+        plan = Plan(settings=stored["settings"], shares=shares, notes=stored["notes"])
+        return Frozen(stored["budget"], plan, dict(stored["asked"]), resumed=True)
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:
@@ -156,7 +156,7 @@ def read_plan(folder: Path) -> Frozen | None:
         raise DataFormatError(problem, path=path) from None
 
 
-def _asked(dataset: Dataset, options: PipelineOptions, free: frozenset[str]) -> dict[str, Any]:
+def plan_basis(dataset: Dataset, options: PipelineOptions, free: frozenset[str]) -> dict[str, Any]:
     """All that a plan depends on but the machine, by flag, as JSON has it."""
     settings = {flag_name(name): value for name, value in result_settings(options).items() if name not in free}
     return dict(json.loads(json.dumps({"documents": dataset.corpus.sha256, **settings}, default=str)))
@@ -181,14 +181,14 @@ def facts_of(folder: Path, frozen: Frozen, elapsed: float) -> dict[Part, float]:
 
     Of a run that was gone on with, the rest of the manifests is the last part.
     """
-    places = {place: part for part, some in OUTPUTS.items() for place in some}
+    parts = {output_name: part for part, some in OUTPUTS.items() for output_name in some}
     facts: dict[Part, float] = {share.part: 0.0 for share in frozen.plan.shares}
     first, last = frozen.plan.shares[0], frozen.plan.shares[-1]
     for path in folder.rglob(f"*{MANIFEST_SUFFIX}"):
         output = path.with_name(path.name.removesuffix(MANIFEST_SUFFIX))
         manifest = read_manifest(output)
         if manifest is not None:
-            part = places.get(output.relative_to(folder).as_posix(), last.part)
+            part = parts.get(output.relative_to(folder).as_posix(), last.part)
             facts[part] = facts.get(part, 0.0) + manifest.seconds
     facts[first.part] = first.seconds
     if not frozen.resumed:
@@ -236,7 +236,7 @@ def plan_problems(folder: Path, finished: Mapping[str, Any]) -> Iterator[str]:
         if finished.get("--budget") is not None:
             yield f"{FILE}: is gone, the results are those of --budget {finished['--budget']}"
         return
-    wanted = {flag_name(name): value for name, value in frozen.plan.settings.items()} | {"--budget": frozen.budget}
-    for name, value in wanted.items():
+    expected = {flag_name(name): value for name, value in frozen.plan.settings.items()} | {"--budget": frozen.budget}
+    for name, value in expected.items():
         if finished and finished.get(name) != value:
             yield f"{FILE}: says {name} {value}, the results were made with {finished.get(name)}"

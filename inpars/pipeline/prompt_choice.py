@@ -80,7 +80,7 @@ class PromptTrials:
         """The best of several that were named. Raises ConfigError for more than `MAX_PROMPTS`."""
         if len(prompts) > MAX_PROMPTS:
             raise ConfigError(f"{len(prompts)} prompts are too many to try; give at most {MAX_PROMPTS}")
-        tried = [self._write(name, prompt, place) for place, (name, prompt) in enumerate(prompts.items(), start=1)]
+        tried = [self._write(name, prompt, number) for number, (name, prompt) in enumerate(prompts.items(), start=1)]
         return self._chosen(tried, best_prompt)
 
     def default_or_better(self) -> TriedPrompt:
@@ -91,9 +91,9 @@ class PromptTrials:
         tried = [self._write(DEFAULT, load_prompt(DEFAULT), 1)]
         looks = self._looks(tried[0])
         advised = REMEDIES[looks.worst] if looks.share < MIN_SHARE and looks.worst else ()
-        for place, name in enumerate(advised, start=2):
+        for number, name in enumerate(advised, start=2):
             try:
-                tried.append(self._write(name, load_prompt(name), place))
+                tried.append(self._write(name, load_prompt(name), number))
             except InparsError as problem:  # a prompt that is too long for the model, for one
                 self.stage_kwargs["progress"].note(f"prompt {name} cannot be tried: {problem}")
             else:
@@ -101,8 +101,8 @@ class PromptTrials:
                     break
         return self._chosen(tried, clearly_better)
 
-    def _write(self, name: str, prompt: PromptSource, place: int) -> TriedPrompt:
-        output = (self.output / CHOICE).with_name(f"{place}.jsonl")
+    def _write(self, name: str, prompt: PromptSource, number: int) -> TriedPrompt:
+        output = (self.output / CHOICE).with_name(f"{number}.jsonl")
         manifest = generate_queries(
             *(self.dataset.corpus, self.dataset.corpus_stamp, prompt, self.options),
             output=output,
@@ -154,8 +154,10 @@ def trial_options(options: GenerateOptions, budget_seconds: float | None) -> Gen
     documents = TRIAL_DOCUMENTS
     if budget_seconds is not None:
         documents = min(documents, max(MIN_TRIAL_DOCUMENTS, int(DOCUMENTS_PER_BUDGET * budget_seconds)))
-    wanted = documents if options.max_documents is None else min(documents, options.max_documents)
-    return replace(options, max_documents=wanted, canary=False)  # finding unusable prompts is what the trial is for
+    max_documents = documents if options.max_documents is None else min(documents, options.max_documents)
+    return replace(
+        options, max_documents=max_documents, canary=False
+    )  # finding unusable prompts is what the trial is for
 
 
 def best_prompt(trials: Sequence[PromptTrial]) -> str:

@@ -56,22 +56,24 @@ def read_mark(folder: Path) -> dict[str, Any]:
     """What the mark says; empty where there is none. Raises DataFormatError."""
     path = folder / FOLDER_MARK
     try:
-        found = parse_json(path.read_bytes())
-        if not isinstance(found, dict) or not isinstance(found.get("source") or {}, dict):
+        mark = parse_json(path.read_bytes())
+        if not isinstance(mark, dict) or not isinstance(mark.get("source") or {}, dict):
             raise TypeError("an object is needed")
-        return found
+        return mark
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError) as error:
         raise DataFormatError(f"not the mark of a run ({error}); remove it", path=path) from None
 
 
-def write_mark(folder: Path, dataset: Dataset, asked: Invocation, finished: Mapping[str, Any] | None = None) -> None:
+def write_mark(
+    folder: Path, dataset: Dataset, invocation: Invocation, finished: Mapping[str, Any] | None = None
+) -> None:
     """Mark the folder as a run of this dataset, with how it was asked for; `finished` are the results' settings."""
     values = {
         "dataset": dataset.name,
         "corpus_sha256": dataset.corpus.sha256,
-        **{name: getattr(asked, name) for name in ("command", "source", "prompt", "documents")},
+        **{name: getattr(invocation, name) for name in ("command", "source", "prompt", "documents")},
         **({"finished": finished} if finished is not None else {}),
     }
     with atomic_writer(folder / FOLDER_MARK) as stream:
@@ -87,7 +89,7 @@ def report_of(
     manifests: Mapping[str, Manifest],
     judged: MeasuredSystems,
     metrics: Sequence[str],
-    asked: Invocation,
+    invocation: Invocation,
     *,
     shipped: Shipped | None = None,
     steps: Sequence[str] = (),
@@ -133,7 +135,7 @@ def report_of(
         trainings=trainings_of({name: manifests[name] for name in ("retriever", "reranker") if name in manifests}),
         stages=stages,
         settings=_settings(options, prompt, manifests),
-        commands=[asked.command, *steps] if asked.command else [],
+        commands=[invocation.command, *steps] if invocation.command else [],
     )
 
 
@@ -144,16 +146,16 @@ def texts_of(dataset: Dataset) -> Texts:
 
 
 def _lead(prompt: PromptSource, options: PipelineOptions, manifests: Mapping[str, Manifest]) -> str:
-    made = manifests["generate"]
-    day = made.started.split("T")[0]
+    generated = manifests["generate"]
+    day = generated.started.split("T")[0]
     models = {"retriever": options.retriever, "reranker": options.reranker}
     trained = [f"{model} became the {name}" for name, model in models.items() if name in manifests]
     used = f"paired with hard negatives and trained on: {', '.join(trained)}" if trained else "and used to choose by"
     tried = f" A trial on a few documents: {line_about(manifests['prompt'].results)}." if "prompt" in manifests else ""
     return (
         f"Queries written by {options.model} with the prompt {prompt.name!r}, filtered, {used}.{tried} Begun {day} on "
-        f"{made.device}, inpars {made.versions.get('inpars', '')}"
-        + (f" at commit {made.git_commit[:10]}." if made.git_commit else ".")
+        f"{generated.device}, inpars {generated.versions.get('inpars', '')}"
+        + (f" at commit {generated.git_commit[:10]}." if generated.git_commit else ".")
     )
 
 
@@ -181,7 +183,7 @@ def _conclusion(
     definitions: Mapping[str, str],
     skipped: Mapping[str, str],
 ) -> Conclusion:
-    system, name, shown = shipped.system, shipped.name, shlex.quote(str(folder))
+    system, name, quoted_folder = shipped.system, shipped.name, shlex.quote(str(folder))
     models = [stage.retriever for stage in system.stages if stage.retriever != BM25]
     unreranked = name.removesuffix(RERANKED)
     others = [other for other in judged.evaluations if other not in (TUNED, unreranked, name)]
@@ -197,33 +199,34 @@ def _conclusion(
         weight_bytes=_weight_bytes([*models, *([system.reranking.model] if system.reranking else [])]),
         skipped=skipped,
         commands=[
-            f'inpars search --run {shown} "your question"',
-            f"inpars serve --run {shown} --port 8000",
-            f"inpars deploy folder --run {shown} --output {shlex.quote(f'{folder}.system')}",
+            f'inpars search --run {quoted_folder} "your question"',
+            f"inpars serve --run {quoted_folder} --port 8000",
+            f"inpars deploy folder --run {quoted_folder} --output {shlex.quote(f'{folder}.system')}",
         ],
     )
 
 
 def _weight_bytes(models: Sequence[str]) -> dict[str, int]:
     """The size of each model's weights, of those that lie on this machine as files."""
-    found = {}
+    sizes = {}
     for model in dict.fromkeys(models):
-        own = EMBEDDED.get(model)
-        paths = (own.locate() if own.installed else []) if own is not None else [Path(model)]
+        embedded = EMBEDDED.get(model)
+        paths = (embedded.locate() if embedded.installed else []) if embedded is not None else [Path(model)]
         files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*"))]
         if size := sum(file.stat().st_size for file in files if file.suffix in WEIGHTS):
-            found[Path(model).name] = size
-    return found
+            sizes[Path(model).name] = size
+    return sizes
 
 
 def _notes(manifests: Mapping[str, Manifest], prompt: PromptSource) -> list[str]:
-    resembling, shown = manifests["filter"].results.get(RESEMBLING), example_query_ids(prompt)
+    resembling, example_ids = manifests["filter"].results.get(RESEMBLING), example_query_ids(prompt)
     notes = []
     if resembling is not None:
         notes.append(f"{resembling} of the written queries equal, or nearly equal, one of the dataset's own queries.")
-    if shown:
+    if example_ids:
         notes.append(
-            f"Left out here because the prompt shows them: {counted(len(shown), 'query', 'queries')} of the dataset."
+            f"Left out here because the prompt shows them: {counted(len(example_ids), 'query', 'queries')} of the "
+            "dataset."
         )
     return notes
 
@@ -242,6 +245,6 @@ def _settings(options: PipelineOptions, prompt: PromptSource, manifests: Mapping
 
 def _verdicts(queries: Path, prompt: PromptSource, options: PipelineOptions) -> Filtered:
     """The filter's verdicts once more, for the histogram: it is quick and its output holds the kept ones only."""
-    found = {query.query_id: (query, record) for query, record in read_synthetic_records(queries)}
+    records = {query.query_id: (query, record) for query, record in read_synthetic_records(queries)}
     examples = [example.query for example in prompt.examples]
-    return apply_filter([query for query, _ in found.values()], options.filtering, found, examples)
+    return apply_filter([query for query, _ in records.values()], options.filtering, records, examples)

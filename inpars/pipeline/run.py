@@ -28,10 +28,10 @@ from inpars.pipeline.finished_results import refuse_to_replace, settings_of
 from inpars.pipeline.held_out import (
     HeldOut,
     hold_out_queries,
-    said_beside,
-    said_of_judges,
+    judge_statement,
     split_files,
     split_settings,
+    with_statements,
 )
 from inpars.pipeline.leftovers import remove_leftovers
 from inpars.pipeline.looks import check_looks
@@ -84,7 +84,7 @@ def run_pipeline(
     split: str = DEFAULT_SPLIT,
     metrics: Sequence[str] = DEFAULT_METRICS,
     evidence: EvidenceOptions = EvidenceOptions(),  # noqa: B008 - frozen
-    asked: Invocation = Invocation(),  # noqa: B008 - frozen
+    invocation: Invocation = Invocation(),  # noqa: B008 - frozen
     tried: TriedPrompt | None = None,
     progress: Progress = SILENT,
     overwrite: bool = False,
@@ -98,22 +98,22 @@ def run_pipeline(
     """
     # now, not after the stages before the one that needs it
     require(("train", "bm25"), (options.model, options.retriever, options.reranker), "for a whole run")
-    mark = known_mark(output, dataset, asked)
+    mark = known_mark(output, dataset, invocation)
     topics = dataset.topics(split) if dataset.splits else None
     if topics is not None:
         _check_judged(topics, dataset)
     stage_kwargs: dict[str, Any] = {"split": split, "metrics": metrics, "topics": topics, "evidence": evidence}
-    free = free_settings(options, asked.named)
-    before = settings_of(options, prompt, *asked.reading, **stage_kwargs, free=free)
+    free = free_settings(options, invocation.named)
+    before = settings_of(options, prompt, *invocation.reading, **stage_kwargs, free=free)
     same = refuse_to_replace(output, before, overwrite=overwrite)
     progress = steps = Steps.over(progress, options)
     known = read_evidence(evidence, dataset, topics, progress)
     where: dict[str, Any] = {"folder": output, "topics": topics, "free": free, "steps": steps, "tried": tried}
     options, plan = planned_options(dataset, prompt, options, **where, judged=known.judged, pairs=known.pair_count)
-    settings = settings_of(options, prompt, *asked.reading, **stage_kwargs)
+    settings = settings_of(options, prompt, *invocation.reading, **stage_kwargs)
     overwrite = refuse_to_replace(output, settings, overwrite=overwrite) and same
-    write_mark(output, dataset, asked, mark.get("finished"))
-    run = RunContext(dataset, prompt, options, output, topics, steps, overwrite, StageCommands(asked), known)
+    write_mark(output, dataset, invocation, mark.get("finished"))
+    run = RunContext(dataset, prompt, options, output, topics, steps, overwrite, StageCommands(invocation), known)
     manifests = {"generate": _generate(run, tried), "looks": check_looks(run), "filter": _filter(run)}
     manifests |= {} if tried is None else {"prompt": tried.manifest}
     held_out = _hold_out(run, join_pairs(run, run.path(FILTERED), manifests))
@@ -139,7 +139,7 @@ def run_pipeline(
     bar = BM25 if options.retriever == BM25 else BASE_FUSION
     report, verdict = output / "report.html", verdict_on(judged, bar, shipped, metrics[0])
     page = report_of(
-        *(dataset, prompt, options, output, manifests, judged, metrics, asked),
+        *(dataset, prompt, options, output, manifests, judged, metrics, invocation),
         shipped=Shipped(shipped, system, paths),
         steps=run.commands.lines,
         skipped=skipped,
@@ -147,11 +147,11 @@ def run_pipeline(
     facts = {} if plan is None else facts_of(output, plan, time.monotonic() - steps.began)
     if plan is not None:
         page = replace(page, budget=budget_rows(plan, facts))
-    write_report(said_beside(page, held_out), report)
-    write_mark(output, dataset, asked, settings)
+    write_report(with_statements(page, held_out), report)
+    write_mark(output, dataset, invocation, settings)
     steps.end()
-    found = dict(judged.evaluations), dict(judged.differences), report, held_out.statement, verdict, judged.problems
-    return PipelineResult(*found, plan, facts, None if topics is None else topics.origin)
+    outcome = dict(judged.evaluations), dict(judged.differences), report, held_out.statement, verdict, judged.problems
+    return PipelineResult(*outcome, plan, facts, None if topics is None else topics.origin)
 
 
 def _check_judged(topics: Topics, dataset: Dataset) -> None:
@@ -162,10 +162,10 @@ def _check_judged(topics: Topics, dataset: Dataset) -> None:
         raise ConfigError(f"{dataset.name}: {problem}; give the judgements of these documents")
 
 
-def known_mark(folder: Path, dataset: Dataset, asked: Invocation) -> dict[str, Any]:
+def known_mark(folder: Path, dataset: Dataset, invocation: Invocation) -> dict[str, Any]:
     """The folder's mark, which must be this dataset's; empty where there is none."""
     known = read_mark(folder)
-    same_documents = asked.documents and known.get("documents") == asked.documents  # which may have changed
+    same_documents = invocation.documents and known.get("documents") == invocation.documents  # which may have changed
     if known and known.get("corpus_sha256") != dataset.corpus.sha256 and not same_documents:
         raise StaleInputError(
             f"{folder} holds a run of another dataset ({known.get('dataset')}), not of {dataset.name}; "
@@ -174,15 +174,15 @@ def known_mark(folder: Path, dataset: Dataset, asked: Invocation) -> dict[str, A
     return known
 
 
-def generate_options(own: PipelineOptions) -> GenerateOptions:
+def generate_options(options: PipelineOptions) -> GenerateOptions:
     """How a run writes its queries."""
     return GenerateOptions(
-        model=own.model,
-        max_documents=own.max_documents,
-        max_doc_tokens=own.max_doc_tokens,
-        max_new_tokens=own.max_new_tokens,
-        seed=own.seed,
-        **own.clustered,
+        model=options.model,
+        max_documents=options.max_documents,
+        max_doc_tokens=options.max_doc_tokens,
+        max_new_tokens=options.max_new_tokens,
+        seed=options.seed,
+        **options.clustered,
     )
 
 
@@ -220,7 +220,7 @@ def _filter(run: RunContext) -> Manifest:
 def _hold_out(run: RunContext, queries: Path) -> HeldOut:
     """What is trained on and measured by: judged queries where there are some."""
     if run.topics is not None or not run.options.dev_share:
-        return HeldOut(queries, run.topics, said_of_judges(run.topics, run.evidence.judged))
+        return HeldOut(queries, run.topics, judge_statement(run.topics, run.evidence.judged))
     with_pairs = run.evidence.pairs is not None
     settings = split_settings(run.options, with_pairs=with_pairs)
     held_out = hold_out_queries(queries, run.dataset, run.options, run.folder, run.stage_kwargs, settings)
@@ -229,8 +229,8 @@ def _hold_out(run: RunContext, queries: Path) -> HeldOut:
         sides = ["--output-train", files.train, "--output-dev", files.dev]
         run.commands.add("split", ["--input", queries, *run.commands.documents, *sides, *flags_of(settings)])
         run.commands.hold_out(files.queries_dev, files.qrels_dev)
-    said = filter(None, [held_out.statement, said_of_judges(None, run.evidence.judged)])
-    return replace(held_out, statement=" ".join(said))
+    sentences = filter(None, [held_out.statement, judge_statement(None, run.evidence.judged)])
+    return replace(held_out, statement=" ".join(sentences))
 
 
 def _say_judged(run: RunContext, paths: Sequence[Path], metrics: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ SHOWN = 5
 KEPT = "queries.filtered.jsonl"
 
 
-def compare_runs(first: RunFolder, second: RunFolder, shown: int = SHOWN) -> Comparison:
+def compare_runs(first: RunFolder, second: RunFolder, count: int = SHOWN) -> Comparison:
     """Compare two runs. Raises ConfigError where they are about other documents or have nothing in common."""
     corpora = [run.mark.get("corpus_sha256") for run in (first, second)]
     if None not in corpora and corpora[0] != corpora[1]:
@@ -36,7 +36,7 @@ def compare_runs(first: RunFolder, second: RunFolder, shown: int = SHOWN) -> Com
         runs=_names(first, second),
         settings=[setting for output in outputs for setting in _settings(output, first, second)],
         measures=measures,
-        moved=_moved(first, second, measures, shown),
+        moved=_moved(first, second, measures, count),
         records={output: (_records(first, output), _records(second, output)) for output in outputs},
         seconds={output: (_seconds(first, output), _seconds(second, output)) for output in outputs},
         notes=[*notes, *_kept(first, second)],
@@ -54,7 +54,7 @@ def _settings(output: str, first: RunFolder, second: RunFolder) -> list[Setting]
     if one is None or other is None:
         return []
     names = dict.fromkeys([*one.arguments, *other.arguments])
-    found = [
+    changes = [
         Setting(output, name, one.arguments.get(name), other.arguments.get(name))
         for name in names
         if one.arguments.get(name) != other.arguments.get(name) and not _is_own_path(name, one.arguments, first)
@@ -63,10 +63,10 @@ def _settings(output: str, first: RunFolder, second: RunFolder) -> list[Setting]
         stamps = one.inputs.get(name), other.inputs.get(name)
         if any(stamp is not None and run.inside(stamp) for run, stamp in zip((first, second), stamps, strict=True)):
             continue  # made by the run itself: that it differs follows from the rest
-        shown = [None if stamp is None else f"{Path(stamp.path).name} ({stamp.sha256[:12]})" for stamp in stamps]
-        if shown[0] != shown[1] and not (stamps[0] and stamps[1] and stamps[0].sha256 == stamps[1].sha256):
-            found.append(Setting(output, f"input {name}", *shown))
-    return found
+        stamp_texts = [None if stamp is None else f"{Path(stamp.path).name} ({stamp.sha256[:12]})" for stamp in stamps]
+        if stamp_texts[0] != stamp_texts[1] and not (stamps[0] and stamps[1] and stamps[0].sha256 == stamps[1].sha256):
+            changes.append(Setting(output, f"input {name}", *stamp_texts))
+    return changes
 
 
 def _is_own_path(name: str, arguments: Mapping[str, Any], run: RunFolder) -> bool:
@@ -96,24 +96,24 @@ def _measures(first: RunFolder, second: RunFolder) -> tuple[list[Compared], list
         notes.append(f"{len(common) - len(shared)} queries have one id and another text in each run; they are left out")
     if not shared:
         return [], [*notes, "no query is judged in both"]
-    left = len(_ids(one[systems[0]])) + len(_ids(other[systems[0]])) - 2 * len(shared)
-    if left:
-        notes.append(f"{left} queries are judged in one of the runs alone and left out; {len(shared)} are in both")
-    if first.qrels() != second.qrels() and not left:
+    left_out = len(_ids(one[systems[0]])) + len(_ids(other[systems[0]])) - 2 * len(shared)
+    if left_out:
+        notes.append(f"{left_out} queries are judged in one of the runs alone and left out; {len(shared)} are in both")
+    if first.qrels() != second.qrels() and not left_out:
         notes.append("the judgements of the two runs differ: differences may come from them")
-    found: list[Compared] = []
+    compared: list[Compared] = []
     for metric in dict.fromkeys(metric for name in systems for metric in one[name]):
         measured = [name for name in systems if metric in one[name] and metric in other[name]]
         pairs = {name: (_on(one[name], metric, shared), _on(other[name], metric, shared)) for name in measured}
         moved = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
         same = {name: pair for name, pair in pairs.items() if name not in moved}
         differences = compare_pairs(moved) | compare_pairs(same)  # what is the same cannot be called different
-        found += [Compared(name, metric, _mean(a), _mean(b), differences[name]) for name, (a, b) in pairs.items()]
-    return found, notes
+        compared += [Compared(name, metric, _mean(a), _mean(b), differences[name]) for name, (a, b) in pairs.items()]
+    return compared, notes
 
 
 def _moved(
-    first: RunFolder, second: RunFolder, measures: Sequence[Compared], shown: int
+    first: RunFolder, second: RunFolder, measures: Sequence[Compared], count: int
 ) -> dict[str, tuple[list[Shift], list[Shift]]]:
     if not measures:
         return {}
@@ -123,14 +123,14 @@ def _moved(
     def shift(change: Change) -> Shift:
         return Shift(change.query_id, words.get(change.query_id, ""), change.baseline, change.system)
 
-    found = {}
+    moved = {}
     for system in (compared.system for compared in measures if compared.metric == metric):
         before, after = one[system][metric], other[system][metric]
         shared = {query_id: value for query_id, value in before.items() if query_id in after}
-        gains, losses = most_changed(shared, after, shown)
+        gains, losses = most_changed(shared, after, count)
         if gains or losses:
-            found[system] = (list(map(shift, gains)), list(map(shift, losses)))
-    return found
+            moved[system] = (list(map(shift, gains)), list(map(shift, losses)))
+    return moved
 
 
 def _kept(first: RunFolder, second: RunFolder) -> list[str]:

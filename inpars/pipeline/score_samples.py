@@ -41,25 +41,25 @@ class Recomputation:
     run: RunFolder
     options: VerifyOptions
     dataset: Dataset | None
-    found: VerifyFindings
+    findings: VerifyFindings
     progress: Progress
 
     def sampled(self, ids: Iterable[str]) -> list[str]:
         """Some of the ids, the same ones each time."""
         return sorted(ids, key=lambda name: (sampling_key(self.options.seed, name), name))[: self.options.sample]
 
-    def hold(self, what: str, where: str, differences: Mapping[str, float], *, rough: bool = False) -> None:
+    def hold(self, subject: str, where: str, differences: Mapping[str, float], *, rough: bool = False) -> None:
         """Note the differences by id, and a problem where one is too large; `rough` for numbers of bfloat16."""
-        tolerance = ROUGH[what] if rough else (EXACT | FLOAT32)[what]
+        tolerance = ROUGH[subject] if rough else (EXACT | FLOAT32)[subject]
         if not differences:
             return
-        self.found.count(f"{what} recomputed", len(differences))
+        self.findings.count(f"{subject} recomputed", len(differences))
         worst = max(differences, key=lambda name: differences[name])
-        self.found.largest[what] = max(differences[worst], self.found.largest.get(what, 0.0))
+        self.findings.largest[subject] = max(differences[worst], self.findings.largest.get(subject, 0.0))
         if not differences[worst] <= tolerance:
             many = sum(not value <= tolerance for value in differences.values())
-            self.found.problems.append(
-                f"{where}: {what} of {many} of {len(differences)} queries come out differently, "
+            self.findings.problems.append(
+                f"{where}: {subject} of {many} of {len(differences)} queries come out differently, "
                 f"{worst!r} by {differences[worst]:.4g} (at most {tolerance:g} is rounding)"
             )
 
@@ -72,17 +72,17 @@ def number_of(manifest: Manifest, name: str) -> int:
     return value
 
 
-def score_differences(made: Run, written: Run, query_ids: Sequence[str]) -> dict[str, float]:
+def score_differences(recomputed: Run, written: Run, query_ids: Sequence[str]) -> dict[str, float]:
     """The largest difference of each query's scores; infinite where other documents are found.
 
     What was made goes the way that a file's scores go, on which equal ones are pushed apart.
     """
-    found = {}
+    differences = {}
     for query_id in query_ids:
-        one, other = _as_written(made.get(query_id, {})), written.get(query_id, {})
+        one, other = _as_written(recomputed.get(query_id, {})), written.get(query_id, {})
         same = one.keys() == other.keys()
-        found[query_id] = max((abs(one[d] - other[d]) for d in other), default=0.0) if same else float("inf")
-    return found
+        differences[query_id] = max((abs(one[d] - other[d]) for d in other), default=0.0) if same else float("inf")
+    return differences
 
 
 def _as_written(scores: Mapping[str, float]) -> dict[str, float]:

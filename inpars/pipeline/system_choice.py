@@ -71,7 +71,7 @@ def choose_system(run: RunContext, queries: Path, done: Mapping[str, Manifest]) 
     output = run.path(FOLDER) / CHOICE
 
     def work() -> Outcome:
-        found = ChoiceEvidence(
+        choice_evidence = ChoiceEvidence(
             topics=topics,
             runs=read_lists(paths),
             judged=evidence.judged is not None,
@@ -79,7 +79,7 @@ def choose_system(run: RunContext, queries: Path, done: Mapping[str, Manifest]) 
             unlabelled_runs=read_lists(real),
             match=evidence.match,
         )
-        values = choice_of(run.dataset.corpus, found, threads=run.options.threads)
+        values = choice_of(run.dataset.corpus, choice_evidence, threads=run.options.threads)
         _write(output, values)
         for line in lines_about(values):
             run.progress.note(line)
@@ -141,8 +141,8 @@ def _judged_reranking(
         )
         values = {"weight": weight, "depth": depth, "trials": [asdict(trial) for trial in trials]}
         _write(output, values)
-        told = "a weight by the gate" if weight is None else f"weight {weight:g}"
-        run.progress.note(f"reranked with {told} to depth {depth}, by {len(topics.queries)} judged queries")
+        description = "a weight by the gate" if weight is None else f"weight {weight:g}"
+        run.progress.note(f"reranked with {description} to depth {depth}, by {len(topics.queries)} judged queries")
         return Outcome(len(topics.queries), {}, values)
 
     chosen = run_stage(
@@ -193,15 +193,15 @@ def lexical_system(run: RunContext, done: Mapping[str, Manifest]) -> SearchSyste
 
 def first_stages(run: RunContext, *, tuned: bool) -> tuple[FirstStage, ...]:
     """BM25, the bi-encoder over whole documents and over windows, the tuned one if there is one, and further views."""
-    own, windows = run.options, run.options.window_tokens or None
-    found = [
+    options, windows = run.options, run.options.window_tokens or None
+    stages = [
         FirstStage(name=BM25, retriever=BM25),
-        FirstStage(name="whole", retriever=own.retriever),
-        *([FirstStage(name="base", retriever=own.retriever, window_tokens=windows)] if windows else []),
+        FirstStage(name="whole", retriever=options.retriever),
+        *([FirstStage(name="base", retriever=options.retriever, window_tokens=windows)] if windows else []),
         *([FirstStage(name=TUNED, retriever=str(run.tuned), window_tokens=windows)] if tuned else []),
-        *(FirstStage(name=f"{VIEW}-{number}", retriever=name) for number, name in enumerate(own.view, start=1)),
+        *(FirstStage(name=f"{VIEW}-{number}", retriever=name) for number, name in enumerate(options.view, start=1)),
     ]
-    return tuple(found)
+    return tuple(stages)
 
 
 def reranking_of(run: RunContext, *, trained: bool) -> Reranking | None:
@@ -209,35 +209,37 @@ def reranking_of(run: RunContext, *, trained: bool) -> Reranking | None:
 
     None where the depth is 0, or, with a note, where that is no reranker yet and was not made one.
     """
-    own = run.options
-    if not own.rerank_depth:
+    options = run.options
+    if not options.rerank_depth:
         return None
     try:
-        gated = not trained and _kind(own) == "query-likelihood"
+        gated = not trained and _kind(options) == "query-likelihood"
     except UntrainedModelError as problem:
         run.progress.note(f"nothing is reranked: {problem}")
         return None
-    windows = {"window_retriever": own.retriever, "window_tokens": own.window_tokens} if _in_windows(own) else {}
+    windows = (
+        {"window_retriever": options.retriever, "window_tokens": options.window_tokens} if _in_windows(options) else {}
+    )
     return Reranking(
-        model=str(run.path("models") / "reranker") if trained else own.reranker,
-        kind="auto" if trained else own.reranker_kind,
+        model=str(run.path("models") / "reranker") if trained else options.reranker,
+        kind="auto" if trained else options.reranker_kind,
         gated=gated,
-        depth=own.rerank_depth,
-        max_length=None if trained else own.reranker_max_length,
+        depth=options.rerank_depth,
+        max_length=None if trained else options.reranker_max_length,
         prompt=None if trained else run.shown,
         **windows,  # type: ignore[arg-type]
     )
 
 
-def _in_windows(own: PipelineOptions) -> bool:
-    return bool(own.window_tokens) and own.retriever != BM25
+def _in_windows(options: PipelineOptions) -> bool:
+    return bool(options.window_tokens) and options.retriever != BM25
 
 
-def _kind(own: PipelineOptions) -> str:
+def _kind(options: PipelineOptions) -> str:
     """Of the reranker to start from. Raises UntrainedModelError where it cannot score pairs."""
     from inpars.rerankers.load import check_trained  # torch
 
-    return check_trained(own.reranker, kind=own.reranker_kind, trust_remote_code=own.trust_remote_code)
+    return check_trained(options.reranker, kind=options.reranker_kind, trust_remote_code=options.trust_remote_code)
 
 
 def _topics(run: RunContext, queries: Path) -> Topics:
@@ -245,8 +247,8 @@ def _topics(run: RunContext, queries: Path) -> Topics:
     if run.evidence.judged is not None:
         keep_topics(run.path(CHOICE_TOPICS), run.evidence.judged, **run.stage_kwargs)
         return run.evidence.judged
-    kept = [query for query, _ in zip(read_synthetic_queries(queries), range(MAX_QUERIES), strict=False)]
-    texts = {query.query_id: query.text for query in kept}
-    topics = Topics(SPLIT, texts, {query.query_id: {query.doc_id: 1} for query in kept})
+    queries_kept = [query for query, _ in zip(read_synthetic_queries(queries), range(MAX_QUERIES), strict=False)]
+    texts = {query.query_id: query.text for query in queries_kept}
+    topics = Topics(SPLIT, texts, {query.query_id: {query.doc_id: 1} for query in queries_kept})
     keep_topics(run.path(CHOICE_TOPICS), topics, **run.stage_kwargs)
     return topics

@@ -148,10 +148,12 @@ def _say_searched(run: RunContext, shipped: Path) -> None:
 
 def search_stage(run: RunContext, topics: Topics, name: str, stage: FirstStage, *, k: int, shown: bool = True) -> Path:
     """The run of one first stage; its command is not `shown` where no command finds the queries."""
-    own = run.options
-    options = SearchOptions(retriever=(stage.retriever,), k=k, window_tokens=stage.window_tokens, **own.clustered)
+    run_options = run.options
+    options = SearchOptions(
+        retriever=(stage.retriever,), k=k, window_tokens=stage.window_tokens, **run_options.clustered
+    )
     output = run.path(f"{name}.trec")
-    first = ["--limit", str(own.limit)] if own.limit else []
+    first = ["--limit", str(run_options.limit)] if run_options.limit else []
     if shown:
         run.commands.add("search", [*run.commands.topics, *run.left_out, *first], output, options)
     search_dataset(run.dataset, topics, options, output=output, workers=workers_of(options), **run.stage_kwargs)
@@ -196,7 +198,9 @@ def fuse_runs(
     paths = [source.name for source in sources]
     named = {source.name if paths.count(source.name) == 1 else str(source): source for source in sources}
     known = {name: _lexical_depth(source) for name, source in named.items()}
-    options = _FusionOptions(depth, k, tuple((name, most) for name, most in known.items() if most is not None))
+    options = _FusionOptions(
+        depth, k, tuple((name, lexical_depth) for name, lexical_depth in known.items() if lexical_depth is not None)
+    )
 
     def work() -> Outcome:
         runs = {name: read_run(source) for name, source in named.items()}
@@ -212,9 +216,12 @@ def fuse_runs(
 
 def fused_files(runs: Mapping[str, Run], depth: int, k: int, lexical: Iterable[tuple[str, int]]) -> Run:
     """The sum of the z-scores of runs by name; `lexical` names BM25's and how many documents each may hold."""
-    own, most = {name: cut(run, depth) for name, run in runs.items()}, dict(lexical)
-    others = [run for name, run in own.items() if name not in most]
-    parts = [with_zeros(run, others, min(depth, most[name])) if name in most else run for name, run in own.items()]
+    cut_runs, lexical_depths = {name: cut(run, depth) for name, run in runs.items()}, dict(lexical)
+    others = [run for name, run in cut_runs.items() if name not in lexical_depths]
+    parts = [
+        with_zeros(run, others, min(depth, lexical_depths[name])) if name in lexical_depths else run
+        for name, run in cut_runs.items()
+    ]
     return fuse_z_scores(parts, k)
 
 

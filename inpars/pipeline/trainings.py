@@ -34,28 +34,32 @@ TRIPLES = "triples.tsv"
 
 def train_models(run: RunContext, queries: Path) -> tuple[dict[str, Manifest], dict[str, str]]:
     """Manifests of what was done (`triples`, `retriever`, `reranker`), and why each other training was not."""
-    own = run.options
-    wanted = {"retriever": own.retriever != BM25, "reranker": own.reranker_epochs > 0}
-    never = "--training never was given" if own.budget is None else f"--training never, by the plan for {own.budget}"
-    skipped = dict.fromkeys([name for name in wanted if own.training == "never"], never)
-    if own.training == "auto" and own.reranker == own.model and wanted["reranker"]:
+    options = run.options
+    needed = {"retriever": options.retriever != BM25, "reranker": options.reranker_epochs > 0}
+    never = (
+        "--training never was given"
+        if options.budget is None
+        else f"--training never, by the plan for {options.budget}"
+    )
+    skipped = dict.fromkeys([name for name in needed if options.training == "never"], never)
+    if options.training == "auto" and options.reranker == options.model and needed["reranker"]:
         skipped["reranker"] = OF_THE_AUTHOR
-    left = [name for name, want in wanted.items() if want and name not in skipped]
+    remaining = [name for name, want in needed.items() if want and name not in skipped]
     done: dict[str, Manifest] = {}
-    if left:
+    if remaining:
         done["triples"] = _mine(run, _to_train_on(run, queries))
     trainings: dict[str, Callable[[], Manifest | str]] = {
         "retriever": lambda: _train_retriever(run, done["triples"]),
         "reranker": lambda: _train_reranker(run, done["triples"]),
     }
-    for name in left:
-        found = trainings[name]()
-        if isinstance(found, Manifest):
-            done[name] = found
+    for name in remaining:
+        outcome = trainings[name]()
+        if isinstance(outcome, Manifest):
+            done[name] = outcome
         else:
-            skipped[name] = found
+            skipped[name] = outcome
     for name, reason in skipped.items():
-        if wanted[name]:
+        if needed[name]:
             run.progress.note(f"the {name} is not trained: {reason}")
     return done, skipped
 
@@ -85,13 +89,13 @@ def _to_train_on(run: RunContext, queries: Path) -> Path:
 
 def _mine(run: RunContext, queries: Path) -> Manifest:
     run.progress.begin("mine")
-    own = run.options
+    run_options = run.options
     options = TriplesOptions(
-        ranks=own.ranks,
-        per_query=own.per_query,
-        positive_within=own.positive_within,
-        seed=own.seed,
-        threads=own.threads,
+        ranks=run_options.ranks,
+        per_query=run_options.per_query,
+        positive_within=run_options.positive_within,
+        seed=run_options.seed,
+        threads=run_options.threads,
     )
     source = ["--input", queries, *run.commands.documents, "--no-judgements"]
     run.commands.add("triples", source, run.path(TRIPLES), options)
@@ -107,8 +111,10 @@ def _mine(run: RunContext, queries: Path) -> Manifest:
 
 def retriever_options(run: RunContext) -> RetrieverOptions:
     """How a run trains its bi-encoder."""
-    own = run.options
-    return RetrieverOptions(model=own.retriever, epochs=own.retriever_epochs, seed=own.seed, **own.computing)
+    options = run.options
+    return RetrieverOptions(
+        model=options.retriever, epochs=options.retriever_epochs, seed=options.seed, **options.computing
+    )
 
 
 def _train_retriever(run: RunContext, triples: Manifest) -> Manifest | str:
@@ -127,20 +133,20 @@ def _train_retriever(run: RunContext, triples: Manifest) -> Manifest | str:
 def _train_reranker(run: RunContext, triples: Manifest) -> Manifest | str:
     """The training's manifest, or why there was none."""
     run.progress.begin("train reranker")
-    own = run.options
-    batches = (triples.output.records or 0) / own.per_query / RERANKER_BATCH
-    limit = own.reranker_steps or math.inf
+    run_options = run.options
+    batches = (triples.output.records or 0) / run_options.per_query / RERANKER_BATCH
+    limit = run_options.reranker_steps or math.inf
     options = RerankerOptions(
-        model=own.reranker,
-        kind=own.reranker_kind,
+        model=run_options.reranker,
+        kind=run_options.reranker_kind,
         batch_size=RERANKER_BATCH // RERANKER_PASSES,
         gradient_accumulation=RERANKER_PASSES,
-        max_steps=max(1, math.ceil(min(own.reranker_epochs * batches, limit))),
-        max_length=own.reranker_max_length,
-        seed=own.seed,
-        **own.computing,
+        max_steps=max(1, math.ceil(min(run_options.reranker_epochs * batches, limit))),
+        max_length=run_options.reranker_max_length,
+        seed=run_options.seed,
+        **run_options.computing,
     )
-    if own.training == "auto" and (reason := reranker_signal(run.path(TRIPLES), options, prompt=run.shown)):
+    if run_options.training == "auto" and (reason := reranker_signal(run.path(TRIPLES), options, prompt=run.shown)):
         return reason
     output = run.path("models") / "reranker"
     run.commands.add("train reranker", ["--triples", run.path(TRIPLES), *run.shown_flags], output, options)

@@ -73,11 +73,11 @@ def measure_rates(
 
 def _measured(start: Callable[[], Iterator[Callable[[], int]]], seconds: float) -> Measurement:
     """As `measure`, with the start that the run's stage will have: a first one may convert weights or try engines."""
-    found = measure(start, seconds)
-    if found.startup_seconds <= QUICK_START:
-        return found
+    measurement = measure(start, seconds)
+    if measurement.startup_seconds <= QUICK_START:
+        return measurement
     return_freed_memory()
-    return replace(found, startup_seconds=measure(start, 0.0).startup_seconds)
+    return replace(measurement, startup_seconds=measure(start, 0.0).startup_seconds)
 
 
 def _each(measured: Measurement | None) -> float:

@@ -47,40 +47,40 @@ class VerifyFindings:
     unchecked: list[str] = field(default_factory=list)
     largest: dict[str, float] = field(default_factory=dict)  # difference that was found where scores were made again
 
-    def count(self, what: str, number: int = 1) -> None:
+    def count(self, subject: str, number: int = 1) -> None:
         """Note that something was checked."""
-        self.checked[what] = self.checked.get(what, 0) + number
+        self.checked[subject] = self.checked.get(subject, 0) + number
 
 
 def check_folder(run: RunFolder) -> VerifyFindings:
     """All that can be said without a model."""
-    found = VerifyFindings(problems=list(run.broken))
-    sound = {output for output, manifest in run.manifests.items() if _check_output(run, output, manifest, found)}
+    findings = VerifyFindings(problems=list(run.broken))
+    sound = {output for output, manifest in run.manifests.items() if _check_output(run, output, manifest, findings)}
     for output, manifest in run.manifests.items():
-        _check_inputs(run, output, manifest, found)
-    found.problems += _unfinished(run)
-    found.problems += _corpora(run)
+        _check_inputs(run, output, manifest, findings)
+    findings.problems += _unfinished(run)
+    findings.problems += _corpora(run)
     for output, manifest in run.manifests.items():
         if output in sound and manifest.stage in PARTNERS:
-            found.problems += PARTNERS[manifest.stage](run, output)
-            found.count("outputs whose rows fit what they were made from")
-    found.problems += _report(run)
-    found.problems += plan_problems(run.path, run.mark.get("finished") or {})
-    return found
+            findings.problems += PARTNERS[manifest.stage](run, output)
+            findings.count("outputs whose rows fit what they were made from")
+    findings.problems += _report(run)
+    findings.problems += plan_problems(run.path, run.mark.get("finished") or {})
+    return findings
 
 
-def _check_output(run: RunFolder, output: str, manifest: Manifest, found: VerifyFindings) -> bool:
+def _check_output(run: RunFolder, output: str, manifest: Manifest, findings: VerifyFindings) -> bool:
     path = run.path / output
     if not path.exists():
-        found.problems.append(f"{output}: is gone, its manifest is still there")
+        findings.problems.append(f"{output}: is gone, its manifest is still there")
         return False
     size = size_of(path)
     if size != manifest.output.size:
-        found.problems.append(f"{output}: was changed after it was made: {size} bytes, not {manifest.output.size}")
+        findings.problems.append(f"{output}: was changed after it was made: {size} bytes, not {manifest.output.size}")
         return False
-    found.count("outputs by SHA-256")
+    findings.count("outputs by SHA-256")
     if (sha256 := sha256_of(path)) != manifest.output.sha256:
-        found.problems.append(
+        findings.problems.append(
             f"{output}: was changed after it was made: SHA-256 {sha256[:HASH_CHARACTERS]}…, "
             f"{manifest.output.sha256[:HASH_CHARACTERS]}… was written"
         )
@@ -88,28 +88,30 @@ def _check_output(run: RunFolder, output: str, manifest: Manifest, found: Verify
     if path.suffix in COUNTED and manifest.output.records is not None:
         lines = _lines(path)
         if lines != manifest.output.records:
-            found.problems.append(f"{output}: has {lines} records, its manifest says {manifest.output.records}")
+            findings.problems.append(f"{output}: has {lines} records, its manifest says {manifest.output.records}")
     return True
 
 
-def _check_inputs(run: RunFolder, output: str, manifest: Manifest, found: VerifyFindings) -> None:
+def _check_inputs(run: RunFolder, output: str, manifest: Manifest, findings: VerifyFindings) -> None:
     for name, stamp in manifest.inputs.items():
         inside = run.inside(stamp)
         if inside is not None and inside in run.manifests:
-            found.count("links of the chain")
+            findings.count("links of the chain")
             if run.manifests[inside].output.sha256 != stamp.sha256:
-                found.problems.append(f"{output}: was made from another {inside} than the one that is here; run again")
+                findings.problems.append(
+                    f"{output}: was made from another {inside} than the one that is here; run again"
+                )
         elif manifest.stage == "search system" and name == "system":
-            found.problems += _system(run, output, stamp)
+            findings.problems += _system(run, output, stamp)
         elif (path := Path(stamp.path)).is_absolute() and path.exists():
-            found.count("inputs from elsewhere by SHA-256")
+            findings.count("inputs from elsewhere by SHA-256")
             if _sha256_as_stamped(path, name, manifest) != stamp.sha256:
-                found.problems.append(f"{output}: its input {name} ({path}) has changed since; run again")
+                findings.problems.append(f"{output}: its input {name} ({path}) has changed since; run again")
         elif name == "queries" and (topics := topics_of(output)) in run.manifests and manifest.stage in SEARCHING:
-            found.count("links of the chain")
+            findings.count("links of the chain")
             split = run.manifests[topics].arguments.get("split")
             if stamp_text(f"{split} queries", to_json_line(run.queries(topics))).sha256 != stamp.sha256:
-                found.problems.append(f"{output}: was made for other queries than those in {topics}; run again")
+                findings.problems.append(f"{output}: was made for other queries than those in {topics}; run again")
 
 
 def _system(run: RunFolder, output: str, stamp: FileStamp) -> Iterator[str]:
@@ -152,10 +154,10 @@ def _unfinished(run: RunFolder) -> Iterator[str]:
 
 def _corpora(run: RunFolder) -> Iterator[str]:
     """Stages that read another corpus than the run's."""
-    wanted = run.mark.get("corpus_sha256")
+    expected = run.mark.get("corpus_sha256")
     for output, manifest in run.manifests.items():
         corpus = manifest.inputs.get("corpus")
-        if wanted is not None and corpus is not None and corpus.sha256 != wanted:
+        if expected is not None and corpus is not None and corpus.sha256 != expected:
             yield f"{output}: was made from another corpus than the run's"
 
 
@@ -169,11 +171,11 @@ def _kept_queries(run: RunFolder, output: str) -> Iterator[str]:
     if source is None or not (run.path / source).exists():
         return
     written = {json.dumps(record, sort_keys=True) for _, record in read_jsonl(run.path / source)}
-    kept = [json.dumps(record, sort_keys=True) for _, record in read_jsonl(run.path / output)]
-    strangers = [number for number, record in enumerate(kept, start=1) if record not in written]
+    records = [json.dumps(record, sort_keys=True) for _, record in read_jsonl(run.path / output)]
+    strangers = [number for number, record in enumerate(records, start=1) if record not in written]
     if strangers:
         yield f"{output}:{strangers[0]}: {len(strangers)} kept queries are not those of {source}"
-    if len(set(kept)) < len(kept):
+    if len(set(records)) < len(records):
         yield f"{output}: the same query is kept twice"
 
 
@@ -204,14 +206,16 @@ def _report(run: RunFolder) -> Iterator[str]:
         return
     try:
         systems = (parse_json(path.read_bytes()).get("results") or {}).get("systems", [])
-        said = {system["name"]: {metric: float(mean) for metric, mean in system["means"].items()} for system in systems}
+        reported = {
+            system["name"]: {metric: float(mean) for metric, mean in system["means"].items()} for system in systems
+        }
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         yield f"report.json: cannot be read ({error}); run again"
         return
-    if said.keys() != measures.keys():
+    if reported.keys() != measures.keys():
         yield f"report.json: is about other systems than {METRICS}; run again"
         return
-    for name, means in said.items():
+    for name, means in reported.items():
         for metric, mean in means.items():
             values = measures[name].get(metric, {})
             if not values or abs(sum(values.values()) / len(values) - mean) > SCORE_TOLERANCE:

@@ -47,10 +47,14 @@ DENSE_DEPTH = 5  # documents of each sampled query that are encoded again
 
 
 def recompute(
-    run: RunFolder, options: VerifyOptions, dataset: Dataset | None, found: VerifyFindings, progress: Progress = SILENT
+    run: RunFolder,
+    options: VerifyOptions,
+    dataset: Dataset | None,
+    findings: VerifyFindings,
+    progress: Progress = SILENT,
 ) -> None:
     """Recompute a sample of every kind of score; differences become problems, what cannot be recomputed is named."""
-    recomputed = Recomputation(run, options, dataset, found, progress)
+    recomputed = Recomputation(run, options, dataset, findings, progress)
     _guard(recomputed, "measures", partial(_measures, recomputed))
     for output, manifest in run.manifests.items():
         work = STAGES.get(manifest.stage)
@@ -70,7 +74,7 @@ def _guard(recomputed: Recomputation, where: str, work: Callable[[], str | None]
     except KeyError as error:
         reason = f"its manifest does not name {error}"
     if reason:
-        recomputed.found.unchecked.append(f"{where}: {reason}")
+        recomputed.findings.unchecked.append(f"{where}: {reason}")
 
 
 def _measures(recomputed: Recomputation) -> str | None:
@@ -82,14 +86,15 @@ def _measures(recomputed: Recomputation) -> str | None:
         return "the judgements are not in the folder"
     for name, per_query in measures.items():
         stamp = stage[1].inputs.get(name)
-        place = None if stamp is None else run.inside(stamp)
-        if place is None or not (run.path / place).exists():
-            recomputed.found.unchecked.append(f"measures of {name}: its run is not in the folder")
+        run_path = None if stamp is None else run.inside(stamp)
+        if run_path is None or not (run.path / run_path).exists():
+            recomputed.findings.unchecked.append(f"measures of {name}: its run is not in the folder")
             continue
-        made = evaluate(read_run(run.path / place), qrels, list(per_query)).per_query
+        recomputed_values = evaluate(read_run(run.path / run_path), qrels, list(per_query)).per_query
         for metric, values in per_query.items():
             differences = {
-                query_id: abs(values.get(query_id, float("nan")) - value) for query_id, value in made[metric].items()
+                query_id: abs(values.get(query_id, float("nan")) - value)
+                for query_id, value in recomputed_values[metric].items()
             }
             recomputed.hold("measures", f"{stage[0]}: {metric} of {name}", differences)
     return None
@@ -107,22 +112,22 @@ def _fusion(recomputed: Recomputation, output: str, manifest: Manifest) -> str |
     chosen = recomputed.sampled(written)
     parts = {name: {query_id: run[query_id] for query_id in chosen if query_id in run} for name, run in runs.items()}
     try:
-        made = fused_files(parts, depth, k, manifest.arguments.get("lexical", ()))
+        fused = fused_files(parts, depth, k, manifest.arguments.get("lexical", ()))
     except (TypeError, ValueError):
         return "its manifest does not say which runs are BM25's"
-    recomputed.hold("fused scores", output, score_differences(made, written, chosen))
+    recomputed.hold("fused scores", output, score_differences(fused, written, chosen))
     return None
 
 
 def _fused_top(recomputed: Recomputation, output: str, manifest: Manifest) -> str | None:
-    places = {name: recomputed.run.inside(manifest.inputs[name]) for name in ("run", "scores")}
-    if None in places.values():
+    paths = {name: recomputed.run.inside(manifest.inputs[name]) for name in ("run", "scores")}
+    if None in paths.values():
         return "the runs it was made of are not in the folder"
-    run, scores = (read_run(recomputed.run.path / str(place)) for place in places.values())
+    run, scores = (read_run(recomputed.run.path / str(path)) for path in paths.values())
     written = read_run(recomputed.run.path / output)
     chosen = recomputed.sampled(written)
-    made = reordered({query_id: run[query_id] for query_id in chosen}, scores, number_of(manifest, "depth"))
-    recomputed.hold("fused scores", output, score_differences(made, written, chosen))
+    fused = reordered({query_id: run[query_id] for query_id in chosen}, scores, number_of(manifest, "depth"))
+    recomputed.hold("fused scores", output, score_differences(fused, written, chosen))
     return None
 
 
@@ -166,8 +171,8 @@ def _reranked(recomputed: Recomputation, output: str, manifest: Manifest) -> str
     if "prompt" in manifest.inputs:
         return "its prompt is not known"
     names = {field.name for field in fields(RerankOptions)} - {"model", "dtype", "trust_remote_code"}
-    given = {name: value for name, value in manifest.arguments.items() if name in names}
-    options = RerankOptions(model=folder, **given, **computing_of(recomputed.options, manifest))
+    rerank_settings = {name: value for name, value in manifest.arguments.items() if name in names}
+    options = RerankOptions(model=folder, **rerank_settings, **computing_of(recomputed.options, manifest))
     written, queries, corpus = (
         read_run(recomputed.run.path / output),
         recomputed.run.queries(),
@@ -181,11 +186,11 @@ def _reranked(recomputed: Recomputation, output: str, manifest: Manifest) -> str
     texts = corpus.texts(doc_id for _, doc_id in pairs)
     scores = load_run_scorer(options).score([(queries[q], text) for (q, _), text in zip(pairs, texts, strict=True)])
     scored = [ScoredDocument(q, doc_id, score) for (q, doc_id), score in zip(pairs, scores, strict=True)]
-    made = apply_scores(first, scored, depth=options.depth)
+    reranked = apply_scores(first, scored, depth=options.depth)
     if options.fuse:
-        made = fuse_with_first_stage(first, made, depth=options.depth, fusion=options.fusion)
+        reranked = fuse_with_first_stage(first, reranked, depth=options.depth, fusion=options.fusion)
     recomputed.hold(
-        "reranked scores", output, score_differences(made, written, chosen), rough=options.dtype != "float32"
+        "reranked scores", output, score_differences(reranked, written, chosen), rough=options.dtype != "float32"
     )
     return None
 
@@ -203,12 +208,12 @@ def _searched(recomputed: Recomputation, output: str, manifest: Manifest) -> str
     if not chosen:
         return "its queries are not in the folder"
     if retrievers[0] == BM25:
-        given = {name: manifest.arguments[name] for name in ("k", "k1", "b", "language")}
-        options = SearchOptions(retriever=(BM25,), **given, **computing_of(recomputed.options, manifest))
-        made: Run = {}
+        search_settings = {name: manifest.arguments[name] for name in ("k", "k1", "b", "language")}
+        options = SearchOptions(retriever=(BM25,), **search_settings, **computing_of(recomputed.options, manifest))
+        searched: Run = {}
         for block in retrieve(recomputed.dataset.corpus, chosen, options):
-            made |= block
-        recomputed.hold("BM25 scores", output, score_differences(made, written, [q.query_id for q in chosen]))
+            searched |= block
+        recomputed.hold("BM25 scores", output, score_differences(searched, written, [q.query_id for q in chosen]))
         return None
     return _similarities(recomputed, recomputed.dataset.corpus, output, manifest, chosen, written)
 
@@ -224,27 +229,27 @@ def _similarities(
     name = _model(recomputed.run, manifest, f"retriever {manifest.arguments['retriever'][0]}")
     if (kind := retriever_kind(name)) != DENSE:
         return f"scores of a {kind} retriever are not recomputed"
-    shown: dict[str, Any] = {key: manifest.arguments.get(key) for key in ("max_length", "window_tokens")}
-    encoder = Encoder(name, **shown, **computing)
+    encoder_settings: dict[str, Any] = {key: manifest.arguments.get(key) for key in ("max_length", "window_tokens")}
+    encoder = Encoder(name, **encoder_settings, **computing)
     first = cut({query.query_id: written[query.query_id] for query in chosen}, DENSE_DEPTH)
     doc_ids = list(dict.fromkeys(doc_id for scores in first.values() for doc_id in scores))
     vectors_of, counts = encoder.encode_in_windows([corpus[doc_id] for doc_id in doc_ids])
     rows = dict(zip(doc_ids, np.split(vectors_of, np.cumsum(counts)[:-1]), strict=True))
     vectors = encoder.encode_queries([query.text for query in chosen])
-    made = {
+    similarities = {
         query.query_id: {doc_id: float((rows[doc_id] @ vector).max()) for doc_id in first[query.query_id]}
         for query, vector in zip(chosen, vectors, strict=True)
     }
-    differences = score_differences(made, first, list(made))
+    differences = score_differences(similarities, first, list(similarities))
     recomputed.hold("similarities", output, differences, rough=computing["dtype"] != "float32")
     return None
 
 
-def _mean_difference(written: Sequence[float], made: Sequence[float]) -> float:
+def _mean_difference(written: Sequence[float], recomputed: Sequence[float]) -> float:
     """Of the means of two rows of log-probs; infinite where they are of different lengths."""
-    if len(written) != len(made) or not made:
+    if len(written) != len(recomputed) or not recomputed:
         return float("inf")
-    return abs(sum(written) - sum(made)) / len(made)
+    return abs(sum(written) - sum(recomputed)) / len(recomputed)
 
 
 def _document(recomputed: Recomputation, doc_id: str, record: Mapping[str, Any]) -> Document:

@@ -33,16 +33,16 @@ def system_searched(recomputed: Recomputation, output: str, manifest: Manifest) 
     if "reranker" not in manifest.inputs:
         system = replace(system, reranking=None)
     paths = {stage.name: Path(output).with_name(f"{stage.name}.trec").as_posix() for stage in system.stages}
-    known = [recomputed.run.manifests.get(place) for place in paths.values()]
-    if not all(found and number_of(found, "k") >= system.retrieved(k) for found in known):
+    known = [recomputed.run.manifests.get(path) for path in paths.values()]
+    if not all(differences and number_of(differences, "k") >= system.retrieved(k) for differences in known):
         return f"the runs of its stages in the folder hold fewer than the {system.retrieved(k)} documents that it reads"
     written, queries = read_run(recomputed.run.path / output), recomputed.run.queries()
     texts = {query_id: queries[query_id] for query_id in recomputed.sampled(q for q in written if q in queries)}
     runs = {
         name: {
-            query_id: scores for query_id, scores in read_run(recomputed.run.path / place).items() if query_id in texts
+            query_id: scores for query_id, scores in read_run(recomputed.run.path / path).items() if query_id in texts
         }
-        for name, place in paths.items()
+        for name, path in paths.items()
     }
     corpus = recomputed.dataset.corpus
     coverage = None
@@ -52,14 +52,16 @@ def system_searched(recomputed: Recomputation, output: str, manifest: Manifest) 
         )
         coverage = index.coverage()
     shares = system.shares(texts, runs, coverage, lambda doc_id: corpus[doc_id].full_text)
-    made = as_stored(system.fuse(runs, system.fused(k), shares))
+    recomputed_run = as_stored(system.fuse(runs, system.fused(k), shares))
     if system.reranking is None:
-        recomputed.hold("fused scores", output, score_differences(cut(made, k), written, list(texts)))
+        recomputed.hold("fused scores", output, score_differences(cut(recomputed_run, k), written, list(texts)))
         return None
     computing = computing_of(recomputed.options, manifest)
-    made = _reranked(recomputed, system, made, texts, shares, RerankOptions(**system.reranking.scorer, **computing))
-    found = score_differences(cut(made, k), written, list(texts))
-    recomputed.hold("reranked scores", output, found, rough=computing["dtype"] != "float32")
+    recomputed_run = _reranked(
+        recomputed, system, recomputed_run, texts, shares, RerankOptions(**system.reranking.scorer, **computing)
+    )
+    differences = score_differences(cut(recomputed_run, k), written, list(texts))
+    recomputed.hold("reranked scores", output, differences, rough=computing["dtype"] != "float32")
     return None
 
 

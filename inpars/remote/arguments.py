@@ -31,21 +31,23 @@ QUIET_SECONDS = 10.0  # files of a folder are stored meanwhile once nothing was 
 @contextmanager
 def local_paths(command: str, arguments: Sequence[str], note: Callable[[str], None]) -> Iterator[list[str]]:
     """The arguments with paths for addresses; what the block writes is stored, whether or not it ends well."""
-    given = list(_with_flags(arguments))
+    parsed = list(_with_flags(arguments))
     mirror = Mirror()
-    shard = next((Shard.parse(value) for flag, value, _ in given if flag == "--shard" and value), None)
+    shard = next((Shard.parse(value) for flag, value, _ in parsed if flag == "--shard" and value), None)
     outputs = [
         Output(mirror, mirror.path(value), shard, merges=command == "merge")
-        for flag, value, _ in given
+        for flag, value, _ in parsed
         if flag in OUTPUT_FLAGS and is_url(value)
     ]
     for output in outputs:
         output.fetch()
-    for flag, value, _ in given:
+    for flag, value, _ in parsed:
         if is_url(value) and flag not in OUTPUT_FLAGS:
             note(f"fetching {value}")
             mirror.fetch(value, siblings=_belongs_to(mirror.path(value)))
-    local = [shown.replace(value, str(mirror.path(value))) if is_url(value) else shown for _, value, shown in given]
+    local = [
+        argument.replace(value, str(mirror.path(value))) if is_url(value) else argument for _, value, argument in parsed
+    ]
     with _stored_meanwhile(outputs, note):
         yield local
     for output in outputs:
@@ -87,17 +89,17 @@ class Output:
 
     def fetch(self) -> None:
         """What another machine has done of it."""
-        belongs, own = _belongs_to(self.own), self.own.name
+        belongs, name = _belongs_to(self.own), self.own.name
         stem = self.path.name.removesuffix(".gz").partition(".")[0]
 
-        def wanted(name: str) -> bool:
-            if self.merges and ".shard-" in name:
-                return name.startswith(f"{stem}.") and not name.endswith(PARTIAL)
-            return name == own or name == own + PARTIAL or belongs(name) or name in RUNS_BESIDE
+        def wanted(other: str) -> bool:
+            if self.merges and ".shard-" in other:
+                return other.startswith(f"{stem}.") and not other.endswith(PARTIAL)
+            return other == name or other == name + PARTIAL or belongs(other) or other in RUNS_BESIDE
 
         self.mirror.fetch_beside(self.own, wanted)
         self.mirror.fetch_below(self.own)
-        self.mirror.fetch_below(self.own.with_name(f"{own}.shards"))
+        self.mirror.fetch_below(self.own.with_name(f"{name}.shards"))
 
     def store_meanwhile(self) -> None:
         """What has been saved so far: files beside the output, which are replaced whole or appended to, as they are.
@@ -151,12 +153,12 @@ def _seconds_between() -> float:
 @contextmanager
 def _stored_meanwhile(outputs: Sequence[Output], note: Callable[[str], None]) -> Iterator[None]:
     """Store partial files from a thread while the block works, everything when it ends or fails."""
-    done = threading.Event()
+    stopped = threading.Event()
     seconds = _seconds_between()
 
     def work() -> None:
         wait = seconds
-        while not done.wait(wait):
+        while not stopped.wait(wait):
             began = time.monotonic()
             for output in outputs:
                 try:
@@ -171,7 +173,7 @@ def _stored_meanwhile(outputs: Sequence[Output], note: Callable[[str], None]) ->
     try:
         yield
     finally:
-        done.set()
+        stopped.set()
         if outputs:
             thread.join()
         for output in outputs:

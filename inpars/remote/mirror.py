@@ -79,36 +79,36 @@ class Mirror:
         Raises DataFormatError where there is neither.
         """
         path = self.path(url)
-        found = self.fetch_beside(path, lambda name: name == path.name or siblings(name))
-        if path.name not in found and not self.fetch_below(path):
+        fetched = self.fetch_beside(path, lambda name: name == path.name or siblings(name))
+        if path.name not in fetched and not self.fetch_below(path):
             raise DataFormatError("no such object; check the address and AWS_ENDPOINT_URL", path=url)
         return path
 
-    def fetch_beside(self, path: Path, wanted: Callable[[str], bool]) -> list[str]:
+    def fetch_beside(self, path: Path, accepts: Callable[[str], bool]) -> list[str]:
         """Fetch the objects in the folder of `path` whose names are wanted, and name them."""
-        found = {name: info for name, info in self.listed(path.parent).items() if wanted(name)}
-        for name, info in found.items():
+        listed = {name: info for name, info in self.listed(path.parent).items() if accepts(name)}
+        for name, info in listed.items():
             self._fetch(path.parent / name, info)
-        return list(found)
+        return list(listed)
 
     def fetch_below(self, path: Path) -> list[str]:
         """Fetch all objects of a folder, and name them."""
-        found = self.listed(path, below=True)
-        for name, info in found.items():
+        listed = self.listed(path, below=True)
+        for name, info in listed.items():
             self._fetch(path / name, info)
-        return list(found)
+        return list(listed)
 
     def store(self, path: Path) -> bool:
         """Store a file where it changed since it was fetched or stored; whether it did. Stores show whole objects."""
         status = path.stat()
-        seen = [status.st_size, status.st_mtime_ns]
-        if self._state(path).get("seen") == seen:
+        file_state = [status.st_size, status.st_mtime_ns]
+        if self._state(path).get("seen") == file_state:
             return False
         try:
             info = self._try(path, lambda files, key: self._upload(files, key, path))
         except FileNotFoundError:
             raise StorageError(f"{self.url(path)}: there is no such bucket; make it first") from None
-        self._remember(path, info, seen)
+        self._remember(path, info, file_state)
         return True
 
     def remove(self, path: Path) -> None:
@@ -132,8 +132,8 @@ class Mirror:
         except FileNotFoundError:
             return {}
         start = "/".join(folder.relative_to(self.root).parts[1:]) + "/"
-        found = {entry["name"].strip("/"): _info(entry) for entry in entries if entry["type"] == "file"}
-        return {name.removeprefix(start): info for name, info in found.items() if name.startswith(start)}
+        objects = {entry["name"].strip("/"): _info(entry) for entry in entries if entry["type"] == "file"}
+        return {name.removeprefix(start): info for name, info in objects.items() if name.startswith(start)}
 
     def _fetch(self, path: Path, info: ObjectInfo) -> None:
         """Copy an object to its file, which appears when it is whole."""
@@ -197,20 +197,20 @@ class Mirror:
 
     def _state(self, path: Path) -> dict[str, object]:
         try:
-            found = parse_json(self._state_path(path).read_bytes())
+            state = parse_json(self._state_path(path).read_bytes())
         except (FileNotFoundError, JsonError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return state if isinstance(state, dict) else {}
 
-    def _remember(self, path: Path, info: ObjectInfo, seen: list[int]) -> None:
+    def _remember(self, path: Path, info: ObjectInfo, file_state: list[int]) -> None:
         with atomic_writer(self._state_path(path)) as stream:
-            json.dump({"version": info.version, "seen": seen}, stream)
+            json.dump({"version": info.version, "seen": file_state}, stream)
 
 
 def _file_system(scheme: str) -> Any:  # noqa: ANN401
     """What fsspec reaches a kind of store with. Raises MissingDependencyError where no package does."""
-    own = scheme == "memory" or importlib.util.find_spec({"s3": "s3fs", "gs": "gcsfs"}.get(scheme, "adlfs"))
-    for package in ("fsspec", *(() if own else ("obstore",))):
+    has_own_package = scheme == "memory" or importlib.util.find_spec({"s3": "s3fs", "gs": "gcsfs"}.get(scheme, "adlfs"))
+    for package in ("fsspec", *(() if has_own_package else ("obstore",))):
         if importlib.util.find_spec(package) is None:
             raise MissingDependencyError(package, f"for {scheme}:// addresses", "pip install fsspec obstore")
     import fsspec
@@ -234,8 +234,8 @@ def _md5() -> Any:  # noqa: ANN401 - hashlib's type has no public name
 
 
 def _info(entry: dict[str, Any]) -> ObjectInfo:
-    said = (entry.get(name) for name in ("e_tag", "ETag", "etag", "last_modified", "LastModified", "created"))
-    version = next((str(value).strip('"') for value in said if value), "")
+    versions = (entry.get(name) for name in ("e_tag", "ETag", "etag", "last_modified", "LastModified", "created"))
+    version = next((str(value).strip('"') for value in versions if value), "")
     return ObjectInfo(int(entry["size"]), version)
 
 

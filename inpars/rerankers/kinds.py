@@ -24,7 +24,7 @@ class RerankerKind:
     family: Family  # the networks that can be trained to it
     network: str  # the same for --help
     title: str  # of a model card
-    found: bool = True  # whether a checkpoint of that family is taken for this kind
+    detected: bool = True  # whether a checkpoint of that family is taken for this kind
     needs: Literal["answers", "head", ""] = ""  # what an untrained one lacks
     loss: str = "listwise"  # the defaults of a training
     learning_rate: float = 2e-5
@@ -46,7 +46,7 @@ RERANKERS: Mapping[str, RerankerKind] = {
     "causal": RerankerKind(
         *("inpars.rerankers.yes_no", "decoder", "a decoder that answers yes or no"),
         "a decoder that reranks by answering yes or no",
-        found=False,  # a decoder is useful untrained as the next one
+        detected=False,  # a decoder is useful untrained as the next one
         needs="answers",
         lora_rank=16,
     ),

@@ -91,7 +91,7 @@ def find_kind(checkpoint: Checkpoint, kind: ScorerKind | Literal["auto"] = "auto
     if not checkpoint.config.architectures and checkpoint.family is None:
         raise ConfigError(f"{checkpoint.model}: its config.json names no architecture; say what it is with --kind")
     family = checkpoint.family or "encoder"
-    return next(name for name, reranker in RERANKERS.items() if reranker.found and reranker.family == family)
+    return next(name for name, reranker in RERANKERS.items() if reranker.detected and reranker.family == family)
 
 
 def _checked(checkpoint: Checkpoint, kind: str) -> ScorerKind:

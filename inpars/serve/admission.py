@@ -99,8 +99,8 @@ class Gate:
             self._metrics.refused.labels("timeout").inc()
             await answer.instead(fault(503, _TOO_LATE, "timeout", retry_after=RETRY_SECONDS), scope, receive)
         except Exception as error:  # noqa: BLE001, RUF100 - the last one who can say so
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            self._log(f"inpars: {scope['path']}: {type(error).__name__} in {place.filename}:{place.lineno}")
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            self._log(f"inpars: {scope['path']}: {type(error).__name__} in {frame.filename}:{frame.lineno}")
             await answer.instead(fault(500, "the server failed; its log says where", "server_error"), scope, receive)
 
     def _refusal(self, scope: Scope) -> tuple[str, Response] | None:
@@ -108,8 +108,8 @@ class Gate:
         if self._hosts and _host_name(headers.get("host", "")) not in self._hosts:
             return "host", fault(421, "this server does not answer to that host name; see --allow-host", "unknown_host")
         if self._key is not None and not (path in KEYLESS or path.startswith(KEYLESS_FOLDER)):
-            given = headers.get("authorization", "").removeprefix("Bearer ") or headers.get("x-api-key", "")
-            if not hmac.compare_digest(_digest(given.encode("utf-8", "replace")), self._key):
+            key = headers.get("authorization", "").removeprefix("Bearer ") or headers.get("x-api-key", "")
+            if not hmac.compare_digest(_digest(key.encode("utf-8", "replace")), self._key):
                 message = "a key is needed: Authorization: Bearer KEY"
                 return "key", fault(401, message, "invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
         if path not in UNLIMITED and self._metrics.in_flight > self._options.max_concurrent:
@@ -180,13 +180,13 @@ class _Answer:
 
 def _replay(body: bytes, receive: Receive) -> Receive:
     """Gives the body that was read, then what comes after it."""
-    told = False
+    replayed = False
 
     async def again() -> Message:
-        nonlocal told
-        if told:
+        nonlocal replayed
+        if replayed:
             return await receive()
-        told = True
+        replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again

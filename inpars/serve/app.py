@@ -73,15 +73,15 @@ def _add_models(app: FastAPI, service: Service) -> None:
     shared: dict[str, Any] = {"responses": _FAULTS, "tags": ["models"]}
 
     @app.post("/v1/embeddings", response_model=wire.EmbeddingsResponse, **shared)
-    async def embeddings(asked: wire.EmbeddingsRequest) -> Response:
+    async def embeddings(body: wire.EmbeddingsRequest) -> Response:
         """Embed texts, in OpenAI's shape."""
-        return Json(await service.embeddings(asked))
+        return Json(await service.embeddings(body))
 
     @app.post("/v1/rerank", response_model=wire.RerankResponse, **shared)
     @app.post("/rerank", include_in_schema=False)
-    async def rerank(asked: wire.RerankRequest) -> Response:
+    async def rerank(body: wire.RerankRequest) -> Response:
         """Order documents by their relevance to a query, in Jina's and Cohere's shape."""
-        return Json(await service.rerank(asked))
+        return Json(await service.rerank(body))
 
     @app.get("/v1/models", tags=["models"])
     async def models() -> Response:
@@ -94,9 +94,9 @@ def _add_search(app: FastAPI, service: Service) -> None:
     shared: dict[str, Any] = {"responses": _FAULTS, "tags": ["search"]}
 
     @app.post("/search", response_model=wire.SearchResponse, **shared)
-    async def search(asked: wire.SearchRequest) -> Response:
+    async def search(body: wire.SearchRequest) -> Response:
         """The documents that fit a query best."""
-        return Json(await service.search(asked))
+        return Json(await service.search(body))
 
     @app.get("/search", response_model=wire.SearchResponse, **shared)
     async def search_by_address(
@@ -111,15 +111,15 @@ def _add_search(app: FastAPI, service: Service) -> None:
         check_parameters(request, ("q", "k", "system", "source", "heading"))
         filters = {name: value for name, value in (("source", source), ("headings", heading)) if value}
         try:
-            asked = wire.SearchRequest(query=q, k=k, system=system, filters=filters)
+            body = wire.SearchRequest(query=q, k=k, system=system, filters=filters)
         except ValidationError as error:
             raise RequestValidationError(error.errors()) from None
-        return Json(await service.search(asked))
+        return Json(await service.search(body))
 
     @app.post("/ask", response_model=wire.AnswerOut, **shared)
-    async def ask(asked: wire.AskRequest) -> Response:
+    async def ask(body: wire.AskRequest) -> Response:
         """An answer from the documents alone, with its sources, or that there is none."""
-        return Json(await service.ask(asked))
+        return Json(await service.ask(body))
 
     @app.get("/v1/collection", response_model=wire.Collection, tags=["search"])
     async def collection() -> Response:

@@ -107,19 +107,19 @@ class Batcher(Generic[Key, Item, Result]):
         """Jobs of the key that has waited longest, without those that nobody waits for any more."""
         alive = [job for job in self._jobs if not job.results.done()]
         taken: list[_Job[Key, Item, Result]] = []
-        left: deque[_Job[Key, Item, Result]] = deque()
+        waiting: deque[_Job[Key, Item, Result]] = deque()
         room = self._max_items
         for job in alive:
             if job.key == alive[0].key and (not taken or len(job.items) <= room):
                 taken.append(job)
                 room -= len(job.items)
             else:
-                left.append(job)
+                waiting.append(job)
         spare = _spare(taken)
-        left.extendleft(reversed(taken[len(taken) - spare :]))
+        waiting.extendleft(reversed(taken[len(taken) - spare :]))
         taken = taken[: len(taken) - spare]
-        self._jobs = left
-        if not left:
+        self._jobs = waiting
+        if not waiting:
             self._arrived.clear()
         return taken
 

@@ -58,21 +58,21 @@ OURS = Dialect(harmless=WHO_ASKS)
 
 def translated(body: Mapping[str, Any], fields: Collection[str], dialect: Dialect) -> dict[str, Any]:
     """The body in our fields. Raises PydanticCustomError for what is not understood, or said twice in two ways."""
-    found = {name: value for name, value in body.items() if name in fields}
+    ours_by_name = {name: value for name, value in body.items() if name in fields}
     for name, value in body.items():
         if name in fields or value is None or name in dialect.harmless:
             continue
         ours = dialect.synonyms.get(name)
         if ours is None:
             _refuse_unless_usual(name, value, fields, dialect)
-        elif found.get(ours) in (None, value):
-            found[ours] = value
+        elif ours_by_name.get(ours) in (None, value):
+            ours_by_name[ours] = value
         else:
             raise _refusal(f"{_shown(name)} and {ours!r} mean the same and say different things; send one of them")
     for name, known in dialect.values.items():
-        if isinstance(found.get(name), str):
-            found[name] = known.get(found[name], found[name])
-    return found
+        if isinstance(ours_by_name.get(name), str):
+            ours_by_name[name] = known.get(ours_by_name[name], ours_by_name[name])
+    return ours_by_name
 
 
 def unknown_field(name: str, known: Collection[str]) -> str:

@@ -53,9 +53,9 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         problems = error.errors()
-        shown = "; ".join(map(_problem, problems[:SHOWN_PROBLEMS]))
+        listed = "; ".join(map(_problem, problems[:SHOWN_PROBLEMS]))
         more = f"; and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
-        return fault(422, shown + more, "invalid_value", param=_place(problems[0]) if problems else None)
+        return fault(422, listed + more, "invalid_value", param=_place(problems[0]) if problems else None)
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> Response:

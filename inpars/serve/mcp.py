@@ -71,8 +71,8 @@ def _add_rerank(server: MCPServer, engine: Engine, max_texts: int) -> None:
             raise ToolError(f"{len(texts)} texts; at most {max_texts} go in one request")
         assert scorer is not None  # noqa: S101, RUF100 - `create_mcp` has looked
         scores = scorer.score([(query, text) for text in texts])
-        order = sorted(range(len(texts)), key=lambda place: (-scores[place], place))
-        return {"results": [{"index": place, "score": scores[place]} for place in order]}
+        order = sorted(range(len(texts)), key=lambda index: (-scores[index], index))
+        return {"results": [{"index": index, "score": scores[index]} for index in order]}
 
 
 def _hit(row: Row) -> Row:

@@ -17,19 +17,23 @@ class Metrics:
 
     def __init__(self) -> None:
         self.in_flight = 0
-        self._all = own = CollectorRegistry()
-        self.requests = Counter("inpars_requests", "Requests by path and status.", ["path", "status"], registry=own)
+        self._all = registry = CollectorRegistry()
+        self.requests = Counter(
+            "inpars_requests", "Requests by path and status.", ["path", "status"], registry=registry
+        )
         self.seconds = Histogram(
-            "inpars_request_seconds", "Time to the whole response.", ["path"], buckets=SECONDS, registry=own
+            "inpars_request_seconds", "Time to the whole response.", ["path"], buckets=SECONDS, registry=registry
         )
         self.refused = Counter(
-            "inpars_refused", "Requests refused before any work, by reason.", ["reason"], registry=own
+            "inpars_refused", "Requests refused before any work, by reason.", ["reason"], registry=registry
         )
         self.batches = Histogram(
-            "inpars_batch_items", "Items of one pass through a model.", ["batcher"], buckets=SIZES, registry=own
+            "inpars_batch_items", "Items of one pass through a model.", ["batcher"], buckets=SIZES, registry=registry
         )
-        self.votes = Counter("inpars_votes", "Judgements left on the page, by relevance.", ["relevance"], registry=own)
-        gauge = Gauge("inpars_in_flight", "Requests being answered now.", registry=own)
+        self.votes = Counter(
+            "inpars_votes", "Judgements left on the page, by relevance.", ["relevance"], registry=registry
+        )
+        gauge = Gauge("inpars_in_flight", "Requests being answered now.", registry=registry)
         gauge.set_function(lambda: self.in_flight)
 
     def text(self) -> str:

@@ -90,8 +90,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 def url_of(bound: socket.socket, host: str) -> str:
     """What to type into a browser."""
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{bound.getsockname()[1]}"
+    host_text = f"[{host}]" if ":" in host else host
+    return f"http://{host_text}:{bound.getsockname()[1]}"
 
 
 def is_local(host: str) -> bool:

@@ -79,57 +79,57 @@ class Service:
         for batcher in (self._searches, self._embeds, self._reranks, self._answers):
             await batcher.close()
 
-    async def search(self, asked: wire.SearchRequest) -> Row:
+    async def search(self, request: wire.SearchRequest) -> Row:
         """As `wire.SearchResponse`."""
         started = time.perf_counter()
-        system = self._system(asked.system)
-        hits = await self._hits(asked.query, asked.k, system, asked.filters)
+        system = self._system(request.system)
+        hits = await self._hits(request.query, request.k, system, request.filters)
         return {
-            "query": asked.query,
+            "query": request.query,
             "system": system,
             "hits": [hit_row(hit) for hit in hits],
             "took_ms": _since(started),
         }
 
-    async def ask(self, asked: wire.AskRequest) -> Row:
+    async def ask(self, request: wire.AskRequest) -> Row:
         """As `wire.AnswerOut`."""
         started = time.perf_counter()
-        if asked.kind not in self.answers():
-            raise ConfigError(f"this server gives no {asked.kind} answers; see /v1/collection")
-        hits = await self._hits(asked.question, asked.k, self._system(asked.system), asked.filters)
-        [answer] = await self._answers.submit(None, [(asked.question, hits, asked.kind)])
+        if request.kind not in self.answers():
+            raise ConfigError(f"this server gives no {request.kind} answers; see /v1/collection")
+        hits = await self._hits(request.question, request.k, self._system(request.system), request.filters)
+        [answer] = await self._answers.submit(None, [(request.question, hits, request.kind)])
         return answer_row(answer) | {"took_ms": _since(started)}
 
-    async def embeddings(self, asked: wire.EmbeddingsRequest) -> Row:
+    async def embeddings(self, request: wire.EmbeddingsRequest) -> Row:
         """As `wire.EmbeddingsResponse`."""
-        texts = [asked.input] if isinstance(asked.input, str) else asked.input
+        texts = [request.input] if isinstance(request.input, str) else request.input
         self._check_count(len(texts), "input")
-        name, encoder = self._encoder(asked.model)
-        found = await self._embeds.submit((name, asked.input_type), texts)
-        rows = [_shortened(vector, asked.dimensions) for vector, _ in found]
-        as_text = asked.encoding_format == "base64"
+        name, encoder = self._encoder(request.model)
+        encoded = await self._embeds.submit((name, request.input_type), texts)
+        rows = [_shortened(vector, request.dimensions) for vector, _ in encoded]
+        as_text = request.encoding_format == "base64"
         data = [
             {"object": "embedding", "index": n, "embedding": _packed(row) if as_text else row.tolist()}
             for n, row in enumerate(rows)
         ]
-        return {"object": "list", "data": data, "model": encoder.name, "usage": _usage(t for _, t in found)}
+        return {"object": "list", "data": data, "model": encoder.name, "usage": _usage(t for _, t in encoded)}
 
-    async def rerank(self, asked: wire.RerankRequest) -> Row:
+    async def rerank(self, request: wire.RerankRequest) -> Row:
         """As `wire.RerankResponse`."""
         scorer = self.engine.reranker
         if scorer is None:
-            raise UnknownNameError("model", asked.model or "", [], "this server has no reranker; see --reranker")
-        _check_model(asked.model, scorer.name, "reranker")
-        self._check_count(len(asked.documents), "documents")
-        documents = [d if isinstance(d, str) else d.text for d in asked.documents]
-        found = await self._reranks.submit(None, [(asked.query, text) for text in documents])
-        order = sorted(range(len(found)), key=lambda place: (-found[place][0], place))[: asked.top_n]
-        results = [_ranked_row(place, found[place][0], raw=asked.raw_scores) for place in order]
-        if asked.return_documents:
+            raise UnknownNameError("model", request.model or "", [], "this server has no reranker; see --reranker")
+        _check_model(request.model, scorer.name, "reranker")
+        self._check_count(len(request.documents), "documents")
+        documents = [d if isinstance(d, str) else d.text for d in request.documents]
+        scored = await self._reranks.submit(None, [(request.query, text) for text in documents])
+        order = sorted(range(len(scored)), key=lambda index: (-scored[index][0], index))[: request.top_n]
+        results = [_ranked_row(index, scored[index][0], raw=request.raw_scores) for index in order]
+        if request.return_documents:
             for row in results:
-                document = asked.documents[row["index"]]
+                document = request.documents[row["index"]]
                 row["document"] = {"text": document} if isinstance(document, str) else document.model_dump()
-        return {"model": scorer.name, "results": results, "usage": _usage(t for _, t in found)}
+        return {"model": scorer.name, "results": results, "usage": _usage(t for _, t in scored)}
 
     def answers(self) -> list[str]:
         """The kinds of answers there are."""
@@ -209,18 +209,18 @@ class Service:
         return [self.engine.answer_from(question, hits, kind=kind) for question, hits, kind in questions]
 
 
-def _check_model(asked: str | None, name: str, kind: str) -> None:
-    if asked not in (None, name, kind):
-        raise UnknownNameError("model", asked or "", [name])
+def _check_model(requested: str | None, name: str, kind: str) -> None:
+    if requested not in (None, name, kind):
+        raise UnknownNameError("model", requested or "", [name])
 
 
 def _words(_: str, texts: Sequence[str]) -> list[int]:
     return [len(text.split()) for text in texts]
 
 
-def _ranked_row(place: int, score: float, *, raw: bool = False) -> Row:
+def _ranked_row(index: int, score: float, *, raw: bool = False) -> Row:
     """One document of `wire.RerankResponse`."""
-    return {"index": place, "relevance_score": score if raw else _logistic(score), "score": score}
+    return {"index": index, "relevance_score": score if raw else _logistic(score), "score": score}
 
 
 def _logistic(margin: float) -> float:

@@ -112,7 +112,7 @@ def test_a_whole_run_leaves_them_out_too(monkeypatch):
     monkeypatch.setattr(pipeline, "train_models", lambda *_: ({}, {}))
     monkeypatch.setattr(pipeline, "choose_system", lambda *_: (SimpleNamespace(reranking=None, stages=()), None))
     monkeypatch.setattr(pipeline, "all_runs", retrieve)
-    monkeypatch.setattr(pipeline, "said_beside", lambda *_: None)
+    monkeypatch.setattr(pipeline, "with_statements", lambda *_: None)
     monkeypatch.setattr(pipeline, "write_report", lambda *_: None)
     monkeypatch.setattr(pipeline, "add_numbers_of_run", lambda *_: None)
     prompt = load_prompt("form.txt").with_examples(read_examples(Path("examples.jsonl")))

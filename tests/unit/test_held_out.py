@@ -8,7 +8,7 @@ from tiny_models import sentence
 
 from inpars.datasets import load_dataset
 from inpars.formats import read_synthetic_queries
-from inpars.pipeline.held_out import DEV_SPLIT, HeldOut, hold_out_queries, said_beside
+from inpars.pipeline.held_out import DEV_SPLIT, HeldOut, hold_out_queries, with_statements
 from inpars.pipeline.options import PipelineOptions
 from inpars.reports.schema import Report, Results
 from inpars.topics import Topics
@@ -58,11 +58,11 @@ def report():
 
 
 def test_the_report_says_it_at_its_head_and_beside_its_numbers(report):
-    said = said_beside(report, HeldOut(SimpleNamespace(), Topics(DEV_SPLIT, {}, {}), "Held out."))
+    said = with_statements(report, HeldOut(SimpleNamespace(), Topics(DEV_SPLIT, {}, {}), "Held out."))
     assert said.lead == "Made. Held out."
     assert said.facts == {"held-out queries": "5", "documents": "20"}
     assert said.results.notes == ["small", "Held out."]
 
 
 def test_a_report_of_judged_queries_stays_as_it_is(report):
-    assert said_beside(report, HeldOut(SimpleNamespace(), None, "")) is report
+    assert with_statements(report, HeldOut(SimpleNamespace(), None, "")) is report

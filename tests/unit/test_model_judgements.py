@@ -19,7 +19,7 @@ from inpars.model_judgements import (
     write_judgements,
     write_origin,
 )
-from inpars.pipeline.held_out import said_of_judges
+from inpars.pipeline.held_out import judge_statement
 from inpars.pipeline.measurement import keep_topics
 from inpars.progress import SILENT
 
@@ -81,10 +81,10 @@ def test_a_runs_copy_of_them_says_so_too(judged, tmp_path):
     keep_topics(tmp_path / "topics", topics, progress=SILENT)
     copy = origin_of(tmp_path / "topics" / "qrels.tsv")
     assert (copy.model, copy.changed) == ("m", False)
-    said = said_of_judges(topics, topics)
+    said = judge_statement(topics, topics)
     assert said.count("judged by m, ") == 2
     people = replace(topics, origin=None)
-    assert said_of_judges(people, None) == ""
+    assert judge_statement(people, None) == ""
     assert people.stamp.sha256 != topics.stamp.sha256, "another judge is another input"
 
 
