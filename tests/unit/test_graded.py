@@ -15,7 +15,7 @@ from inpars.formats import synthetic_query_record
 from inpars.interchange.items import grouped as grouped_examples
 from inpars.interchange.source import Source
 from inpars.judgements import read_qrels
-from inpars.negatives.audit import AuditedTriple, act
+from inpars.negatives.audit import AuditedTriple, apply_action
 from inpars.pairs.records import Pair
 from inpars.progress import Silent
 from inpars.records import Triple
@@ -191,7 +191,7 @@ def test_a_relabelled_positive_has_a_grade_of_its_own():
         origin = {"source": "bm25", "score": 1.0, "positive_score": 2.0, "positive_grade": 3}
         return AuditedTriple("q", "p", negative, 5.0, score, Triple("q1", "d1", negative), origin)
 
-    kept, new = act([triple("true", 1.0), triple("false", 9.0)], "relabel")
+    kept, new = apply_action([triple("true", 1.0), triple("false", 9.0)], "relabel")
     assert (kept.record()["positive_grade"], new.record()["positive_grade"]) == (3, 1)
     assert new.ids == Triple("q1", "false", "true")
 
