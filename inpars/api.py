@@ -307,7 +307,6 @@ class _ApiParser(Parser):
     """A parser whose errors are raised."""
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """Raise ConfigError."""
         raise ConfigError((message or "").strip())
 
 

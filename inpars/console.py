@@ -119,7 +119,6 @@ class _Lines:
         return self._stream or sys.stderr
 
     def write(self, line: str) -> None:
-        """Write one line."""
         with tqdm.external_write_mode(file=self.stream):
             self.stream.write(line + "\n")
             self.stream.flush()
@@ -154,7 +153,6 @@ class _Counter:
             self.show()
 
     def show(self) -> None:
-        """Write the line."""
         self._last_line, self._printed_count = time.monotonic(), self._count
         self._lines.write(self._line(self._detail))
 

@@ -85,8 +85,6 @@ class RayWorkers:
 
 
 class _Actor:
-    """One worker's process."""
-
     _folder: ShardFolder
     _worker: Worker
 

@@ -36,7 +36,6 @@ class Parser(argparse.ArgumentParser):
     """A parser that exits with one line. `tolerance` lets flags pass that are less near to a known one than that."""
 
     def __init__(self, *, tolerance: float | None = None, **settings: Any) -> None:  # noqa: ANN401 - argparse's
-        """Take argparse's settings."""
         settings.setdefault("formatter_class", HelpFormatter)
         super().__init__(**{"allow_abbrev": False, **settings})
         self._tolerance = tolerance

@@ -31,7 +31,6 @@ from inpars.qa.records import AnswerKind
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     parser.add_argument("question", help="what you want to know, in quotes")
     add_index_flag(parser)
     add_dataset_flags(parser)
@@ -50,7 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Answer."""
     question = typed_text(flags.question)
     if not question.strip():
         raise ConfigError("the question is empty; ask something")

@@ -28,7 +28,6 @@ SHOWN_CHARACTERS = 160
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     parser.add_argument(
         "--triples", type=Path, required=True, metavar="PATH", help="triples as texts; NAME.ids.tsv beside it is used"
     )
@@ -49,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Audit."""
     progress = console(flags)
     options = from_flags(AuditOptions, flags)
     prompt = load_prompt(flags.prompt) if flags.prompt else None

@@ -18,7 +18,6 @@ from inpars.reports.comparison import comparison_lines, write_comparison
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     for name, text in (("first", "baseline run"), ("second", "run to compare with it")):
         parser.add_argument(name, type=Path, metavar="RUN_DIR", help=text)
     add_number(

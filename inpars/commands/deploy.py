@@ -62,7 +62,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Deploy."""
     if flags.what == "sagemaker":
         _sagemaker(flags)
     elif flags.run is not None:

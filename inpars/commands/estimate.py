@@ -35,7 +35,6 @@ ASSUMED = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     add_dataset_flags(parser)
     add_flags(parser, EstimateOptions)
     parser.add_argument(
@@ -48,7 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Estimate."""
     progress, options = console(flags), from_flags(EstimateOptions, flags)
     corpus = open_dataset(flags, progress).corpus
     file = cache_folder() / FILE

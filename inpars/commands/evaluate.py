@@ -40,7 +40,6 @@ from inpars.topics import Topics
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     add_dataset_flags(parser)
     add_split_flag(parser)
     parser.add_argument(

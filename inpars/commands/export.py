@@ -24,7 +24,6 @@ from inpars.stages.import_export import ExportOptions, exchanged_line, export_fi
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     add_flags(parser, ExportOptions)
     parser.add_argument(
         "--triples", type=Path, metavar="PATH", help="triples.tsv or triples.ids.tsv, with the files next to it"
@@ -41,7 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Export."""
     progress = console(flags)
     source = Source(
         triples=flags.triples,

@@ -24,7 +24,6 @@ from inpars.training.examples import grouped, read_triple_texts
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     add_flags(parser, ExportModelOptions)
     parser.add_argument("--triples", type=Path, metavar="PATH", help="tab-separated texts: query, positive, negative")
     add_dataset_flags(parser)
@@ -33,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Export."""
     progress, options = console(flags), from_flags(ExportModelOptions, flags)
     if (flags.triples is None) == (flags.dataset is None and flags.corpus is None):
         raise ConfigError("queries to check with are needed: give --dataset, or --triples, and not both")

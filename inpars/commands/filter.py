@@ -35,7 +35,6 @@ from inpars.stages.stage import dropped_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     parser.add_argument("--input", type=Path, required=True, metavar="PATH", help="synthetic queries, JSON lines")
     parser.add_argument(
         "--scores",
@@ -78,7 +77,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Filter, or compare filters."""
     progress = console(flags)
     examples = [
         *(named_prompt(flags.prompt, ExampleOptions()).examples if flags.prompt else ()),

@@ -32,7 +32,6 @@ from inpars.stages.stage import dropped_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     add_dataset_flags(parser)
     parser.add_argument(
         "--prompt",
@@ -53,7 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Generate."""
     progress = console(flags)
     options, api = from_flags(GenerateOptions, flags), from_flags(ApiOptions, flags)
     check_api(api, asks_server=options.backend in SERVER_BACKENDS)

@@ -22,7 +22,6 @@ def listing(formats: Mapping[str, Format]) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     add_flags(parser, ImportOptions)
     parser.add_argument("--input", type=Path, required=True, metavar="PATH", help="file or folder of that format")
     add_output_flags(parser, "folder; or NAME.jsonl for synthetic queries alone, NAME.trec for a run alone")
@@ -32,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Import."""
     manifest = import_file(
         flags.input,
         from_flags(ImportOptions, flags),

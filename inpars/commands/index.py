@@ -95,7 +95,6 @@ def _add_encoding_flags(parser: argparse.ArgumentParser, action: str) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Do it."""
     if flags.action == "info":
         print_result(flags, "\n".join(_info_lines(values := _info(flags.index))), values)
         return

@@ -21,7 +21,6 @@ from inpars.stages.stage import dropped_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     add_documents_flags(parser)
     add_dataset_flags(parser)
     add_flags(parser, IngestOptions)
@@ -59,7 +58,6 @@ def names_documents(flags: argparse.Namespace) -> bool:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Ingest."""
     if names_documents(flags):
         _ingest_files(flags)
     else:

@@ -50,7 +50,6 @@ PERSON, BY_MODEL = "you", " (judged by "
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     add_dataset_flags(parser)
     parser.set_defaults(unknown_judgements="keep")  # they are only compared with
     add_split_flag(parser)
@@ -84,7 +83,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Judge, ask, compare."""
     progress, options, api = console(flags), from_flags(JudgeOptions, flags), from_flags(ApiOptions, flags)
     check_api(api, asks_server=options.backend in SERVERS)
     (metric,) = _one(parse_metrics(flags.metric))

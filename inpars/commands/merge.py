@@ -14,7 +14,6 @@ from inpars.stages.merge import merge_shards
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     parser.add_argument(
         "shards",
         type=Path,
@@ -26,7 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Merge."""
     manifest = merge_shards(flags.output, flags.shards, progress=console(flags), overwrite=flags.overwrite)
     shards = manifest.results["shards"]
     text = f"{flags.output}: {manifest.output.records} records of {len(shards)} shards"

@@ -33,7 +33,6 @@ SOURCES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     for name, text in SOURCES.items():
         parser.add_argument(
             f"--{name}", type=Path, action="append", default=[], metavar="PATH", help=f"{text}; may be repeated"
@@ -48,7 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Make pairs."""
     progress = console(flags)
     options = from_flags(PairsOptions, flags)
     dataset = open_dataset_if_named(flags, progress)

@@ -27,7 +27,6 @@ from inpars.stages.stage import Running
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     add_dataset_flags(parser)
     add_split_flag(parser)
     parser.add_argument(
@@ -51,7 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Rerank."""
     progress = console(flags)
     options = from_flags(RerankOptions, flags)
     if flags.scores is not None:

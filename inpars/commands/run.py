@@ -50,7 +50,6 @@ DOCUMENTS = "documents"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     add_documents_flags(parser)
     add_dataset_flags(parser)
     add_split_flag(parser)
@@ -81,7 +80,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> int:
-    """Run everything."""
     progress = console(flags)
     with progress.watched():
         return _run(flags, progress)

@@ -24,7 +24,6 @@ from inpars.stages.score import ScoreOptions, score_file, scorer_maker
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     parser.add_argument("--input", type=Path, required=True, metavar="PATH", help="queries with doc_id, JSON lines")
     add_dataset_flags(parser)
     parser.set_defaults(unknown_judgements="keep")  # nobody judges here
@@ -37,7 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Score."""
     progress, options = console(flags), from_flags(ScoreOptions, flags)
     if options.on_ray and options.kind != "log-probs":
         raise ConfigError(f"--kind {options.kind} is not done by workers; leave --engine ray out, or use --shard")

@@ -45,7 +45,6 @@ DEFAULT_RUN_K = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     parser.add_argument("query", nargs="?", help="search for this query and print the results")
     parser.add_argument("--interactive", action="store_true", help="read queries from the terminal, one per line")
     add_index_flag(parser)
@@ -77,7 +76,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Search."""
     if (folder := _folder(flags)) is not None:
         read_measured(flags, folder)  # refuses flags that contradict it
     if flags.query is not None or flags.interactive:

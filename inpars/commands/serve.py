@@ -26,7 +26,6 @@ HTTP_FLAGS = {"--host", "--port", "--allow-host", "--api-key-variable", "--feedb
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     add_dataset_flags(parser)
     parser.add_argument("--index", type=Path, metavar="FOLDER", help="index on disk instead of --dataset or --corpus")
     add_run_flag(parser)
@@ -37,7 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Serve."""
     options = from_flags(ServeOptions, flags)
     check(options)
     progress = console(flags)

@@ -16,7 +16,6 @@ from inpars.stages.stage import dropped_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     parser.add_argument("--input", type=Path, required=True, metavar="PATH", help="synthetic queries, JSON lines")
     add_dataset_flags(parser)
     add_flags(parser, SplitOptions)
@@ -33,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Split."""
     progress = console(flags)
     options = from_flags(SplitOptions, flags)
     dataset = open_dataset(flags, progress)

@@ -65,7 +65,6 @@ def _add_reader(kinds: Any) -> None:  # noqa: ANN401 - argparse's subparsers
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Train."""
     if flags.what == "reader":
         return _run_reader(flags)
     if flags.push_to_hub is not None:

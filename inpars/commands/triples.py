@@ -25,7 +25,6 @@ from inpars.stages.triples import REPLACED, TriplesOptions, write_triples
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     parser.add_argument(
         "--input", type=Path, metavar="PATH", help="kept queries, JSON lines (default: the judged queries of --split)"
     )
@@ -46,7 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Mine."""
     progress = console(flags)
     options = from_flags(TriplesOptions, flags)
     dataset = open_dataset(flags, progress)

@@ -25,7 +25,6 @@ SOURCES = ("dataset", "corpus", "queries", "qrels")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     parser.add_argument("folder", type=Path, metavar="RUN_DIR", help="the --output of an `inpars run`")
     add_dataset_flags(parser)
     add_flags(parser, VerifyOptions)
@@ -33,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> int:
-    """Verify."""
     options, progress = from_flags(VerifyOptions, flags), console(flags)
     check(options)
     folder = read_run_folder(flags.folder)

@@ -70,8 +70,6 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """A stored answer."""
-
     path: Path
     url: str
     etag: str

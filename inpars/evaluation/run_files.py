@@ -50,8 +50,6 @@ class CheckedRun:
 
 @dataclass(slots=True)
 class _Results:
-    """One query's lines."""
-
     scores: dict[str, float] = field(default_factory=dict)
     ranks: array[int] = field(default_factory=lambda: array("q"))
     has_scores: bool = True

@@ -60,7 +60,6 @@ class Reranker:
         return batch
 
     def save_beside(self, folder: Path) -> None:
-        """Write tokenizer and configuration."""
         keep_settings(self._model)
         self._model.network.config.save_pretrained(folder)
         self._model.tokenizer.save_pretrained(folder)
@@ -103,7 +102,6 @@ class Retriever:
         return dict(encoded)
 
     def save_beside(self, folder: Path) -> None:
-        """Write tokenizer and configuration."""
         self._model[0].auto_model.config.save_pretrained(folder)
         self._model.tokenizer.save_pretrained(folder)
 

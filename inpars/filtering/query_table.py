@@ -109,7 +109,6 @@ class QueryTableBuilder:
     """Takes queries one by one and makes the pool of them."""
 
     def __init__(self, options: FilterOptions, context: FilterContext) -> None:
-        """Load what the checks need."""
         self._guards = Guards(options, context)
         at = options.near_duplicates_at
         self._excluded = KnownQueries(context.excluded_queries, at) if context.excluded_queries else None

@@ -48,18 +48,15 @@ class BatchInvariantRows:
         self._rows, self._multiple, self._prefix_tokens = rows, even_number_of_rows(network), prefix_tokens
 
     def start(self, prompts: Sequence[Sequence[int]], room: int) -> Tensor:
-        """Read the prompts."""
         copies = [prompts[-1]] * (-len(prompts) % self._multiple)
         logits: Tensor = self._rows.start([*prompts, *copies], room, *self._prefix_tokens)
         return logits[: len(prompts)]
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Read one token a row."""
         logits: Tensor = self._rows.step(self._repeated(tokens))
         return logits[: len(tokens)]
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows."""
         self._rows.keep(self._repeated(rows))
 
     def _repeated(self, values: Tensor) -> Tensor:

@@ -25,7 +25,6 @@ class HFCacheDecoder:
 
     @property
     def prefix_tokens(self) -> int:
-        """Tokens of the shared prefix."""
         return len(self._prefix)
 
     def start(self, prompts: Sequence[Sequence[int]], room: int, prefix_tokens: int | None = None) -> Tensor:
@@ -61,13 +60,11 @@ class HFCacheDecoder:
         return cache
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Read one token a row."""
         self._positions = self._positions + 1
         self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
         return self._forward(tokens[:, None], self._positions)
 
     def keep(self, rows: Tensor) -> None:
-        """Drop the other rows."""
         self._cache.reorder_cache(rows)  # unlike its selection of rows it knows states that are no keys
         self._mask, self._positions = self._mask[rows], self._positions[rows]
 

@@ -67,7 +67,6 @@ class OpenVinoGenerator:
     log_prob_kind: LogProbKind = "raw"
 
     def __init__(self, decoder: Decoder, prompt: PromptSource, settings: DecodingSettings) -> None:
-        """Read the prompt's beginning."""
         import openvino_genai as genai
 
         settings.check()

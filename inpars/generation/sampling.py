@@ -44,7 +44,6 @@ class Sampled:
     seed: int
 
     def __call__(self, logits: Tensor, rows: Sequence[int], step: int) -> tuple[Tensor, Tensor]:
-        """See `Choice`."""
         raw = upcast_to_float32(logits).log_softmax(dim=-1)
         uniform = [sampling_key(self.seed, f"{self.keys[row]}\0{step}") / UNIFORM_STEPS for row in rows]
         tokens = draw(raw / self.temperature, torch.tensor(uniform, device=raw.device), self.top_p)

@@ -60,7 +60,6 @@ class Seq2SeqRows:
         return self.step(torch.full((len(prompts),), self._network.config.decoder_start_token_id, device=device))
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Read one token a row."""
         with torch.inference_mode():
             output = self._network(
                 encoder_outputs=BaseModelOutput(last_hidden_state=self._encoded),
@@ -74,7 +73,6 @@ class Seq2SeqRows:
         return logits
 
     def keep(self, rows: Tensor) -> None:
-        """Drop the other rows."""
         self._encoded, self._mask = self._encoded[rows], self._mask[rows]
         self._cache.reorder_cache(rows)
 

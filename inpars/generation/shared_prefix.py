@@ -68,7 +68,6 @@ class SharedPrefixRows:
         return torch.cat(parts)
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Read one token a row."""
         state = self._state
         with torch.inference_mode():
             logits = self._forward(tokens[:, None], state.next_positions()[:, None], state, torch.zeros_like(tokens))
@@ -81,7 +80,6 @@ class SharedPrefixRows:
 
     @property
     def prefix_tokens(self) -> int:
-        """Tokens of the shared prefix."""
         return int(self._prefix[0][0].shape[1]) if self._prefix else 0
 
     def _read(self, ids: Tensor, lengths: Tensor, first: int) -> Tensor:
@@ -103,7 +101,6 @@ class ExchangedAttention:
         self._network = network
 
     def __call__(self, ids: Tensor, positions: Tensor, state: RowState, last: Tensor) -> Tensor:
-        """See `Forward`."""
         _of_thread.state, _of_thread.last = state, last
         try:
             logits: Tensor = self._network(

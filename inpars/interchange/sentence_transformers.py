@@ -95,11 +95,9 @@ class _Row:
         return "scored" if self.label[0].startswith("score") else "labeled"
 
     def document(self, column: int) -> Document:
-        """The text of a column."""
         return document_of(text_of(self.texts[column], self.names[column], self.path, self.number))
 
     def wrong(self, problem: str, field: str | None) -> DataFormatError:
-        """The error for this row."""
         return DataFormatError(problem, path=self.path, line=self.number, field=field)
 
 

@@ -211,7 +211,6 @@ class _Planner:
         return [*steps, ("max_documents", documents)]
 
     def shares(self, options: PipelineOptions) -> list[Share]:
-        """The estimate per part."""
         rates, work = self.rates, self.work
         documents = min(options.max_documents or work.documents, work.documents)
         queries = work.queries if work.queries is not None else math.ceil(options.dev_share * documents)

@@ -68,15 +68,12 @@ class Steps:
     def track(
         self, items: Iterable[Item], *, total: int | None, description: str, unit: str, done: int = 0
     ) -> Iterator[Item]:
-        """As the other progress does."""
         return self._progress.track(items, total=total, description=description, unit=unit, done=done)
 
     def advance(self, count: int, detail: str = "") -> None:
-        """As the other progress does."""
         self._progress.advance(count, detail)
 
     def note(self, message: str) -> None:
-        """As the other progress does."""
         self._progress.note(message)
 
     def stage(self, name: str, output: Path, *, up_to_date: bool) -> None:

@@ -133,7 +133,6 @@ class _Loader(yaml.SafeLoader):
     """YAML's plain types; a key that stands twice is an error, since the second would replace the first unsaid."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping."""
         seen: set[str] = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:

@@ -50,7 +50,6 @@ class Structure:
     """A structure on disk, mapped into memory where faiss can; safe to search from several threads."""
 
     def __init__(self, kind: Approximation, path: Path) -> None:
-        """Open it."""
         self._kind = kind
         flags = faiss.IO_FLAG_MMAP_IFC if kind == "hnsw" else faiss.IO_FLAG_MMAP | _READ
         self._index: Any = faiss.read_index(str(path), flags)

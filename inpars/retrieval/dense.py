@@ -164,7 +164,6 @@ class Encoder:
         return document_windows(documents, self._model.tokenizer, self.window_tokens)
 
     def _own_model(self) -> SentenceTransformer:
-        """This thread's."""
         if not hasattr(self._of_thread, "model"):
             with self._lock:
                 self._of_thread.model = _twin(self._model)

@@ -167,7 +167,6 @@ class _Audit:
                     heapq.heappop(self.worst)
 
     def results(self) -> dict[str, Any]:
-        """The counts."""
         names = ("triples", "above_positive", "above_margin")
         total = {name: sum(counts[name] for counts in self.by_source.values()) for name in names}
         return {

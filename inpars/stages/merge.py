@@ -33,8 +33,6 @@ NAMED = 8  # missing shards that an error names
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A shard on disk."""
-
     path: Path
     shard: Shard
     manifest: Manifest

@@ -39,7 +39,6 @@ class LanceDB:
         check_width(getattr(stored.field("vector").type, "list_size", None), width, self._name)
 
     def contents(self) -> Mapping[str, str]:
-        """doc_id -> digest."""
         rows = self._table.search().select(["doc_id", "digest"]).limit(max(1, self._table.count_rows())).to_arrow()
         return dict(zip(rows["doc_id"].to_pylist(), rows["digest"].to_pylist(), strict=True))
 
@@ -50,7 +49,6 @@ class LanceDB:
         merge.execute(data)
 
     def delete(self, doc_ids: Sequence[str]) -> None:
-        """Remove rows."""
         quoted = ", ".join("'" + doc_id.replace("'", "''") + "'" for doc_id in doc_ids)
         self._table.delete(f"doc_id IN ({quoted})")
 

@@ -50,7 +50,6 @@ class Milvus:
         self._client.load_collection(self._name)
 
     def contents(self) -> Mapping[str, str]:
-        """doc_id -> digest."""
         digests: dict[str, str] = {}
         pages = self._client.query_iterator(self._name, filter="", output_fields=["doc_id", "digest"], batch_size=PAGE)
         try:
@@ -75,16 +74,13 @@ class Milvus:
         self._client.flush(self._name)
 
     def delete(self, doc_ids: Sequence[str]) -> None:
-        """Remove entities."""
         self._client.delete(self._name, filter=f"doc_id in {json.dumps(list(doc_ids), ensure_ascii=False)}")
         self._client.flush(self._name)
 
     def nearest(self, vector: npt.NDArray[np.float32], k: int) -> list[tuple[str, float]]:
-        """Nearest entities."""
         self._client.load_collection(self._name)
         [results] = self._client.search(self._name, data=[vector.tolist()], limit=k, output_fields=["doc_id"])
         return [(row["entity"]["doc_id"], row["distance"]) for row in results]
 
     def close(self) -> None:
-        """Close the client."""
         self._client.close()

@@ -52,7 +52,6 @@ class PgVector:
         check_width(columns["vector"], width, self._name)
 
     def contents(self) -> Mapping[str, str]:
-        """doc_id -> digest."""
         query = sql.SQL("SELECT doc_id, digest FROM {table}").format(table=self._table)
         return dict(self._connection.execute(query).fetchall())
 
@@ -68,16 +67,13 @@ class PgVector:
             cursor.executemany(sql.SQL(UPSERT).format(table=self._table), values)
 
     def delete(self, doc_ids: Sequence[str]) -> None:
-        """Remove rows."""
         query = sql.SQL("DELETE FROM {table} WHERE doc_id = ANY(%s)").format(table=self._table)
         self._connection.execute(query, (list(doc_ids),))
 
     def nearest(self, vector: npt.NDArray[np.float32], k: int) -> list[tuple[str, float]]:
-        """Nearest rows."""
         query = sql.SQL(NEAREST).format(table=self._table)
         rows: list[tuple[str, float]] = self._connection.execute(query, (vector, vector, k)).fetchall()
         return rows
 
     def close(self) -> None:
-        """Close the connection."""
         self._connection.close()

@@ -43,7 +43,6 @@ class Qdrant:
         check_width(getattr(vectors, "size", "several vectors"), width, self._name)
 
     def contents(self) -> Mapping[str, str]:
-        """doc_id -> digest."""
         digests: dict[str, str] = {}
         offset: Any = None
         while True:
@@ -56,7 +55,6 @@ class Qdrant:
                 return digests
 
     def put(self, rows: Sequence[Row]) -> None:
-        """Upsert."""
         points = []
         for row in rows:
             payload = fields_of(row) | {"metadata": dict(row.document.metadata)}
@@ -65,12 +63,10 @@ class Qdrant:
         self._client.upsert(self._name, points=points, wait=True)
 
     def delete(self, doc_ids: Sequence[str]) -> None:
-        """Remove points."""
         ids: list[Any] = [_point_id(doc_id) for doc_id in doc_ids]
         self._client.delete(self._name, points_selector=models.PointIdsList(points=ids), wait=True)
 
     def nearest(self, vector: npt.NDArray[np.float32], k: int) -> list[tuple[str, float]]:
-        """Nearest points."""
         results = self._client.query_points(
             self._name,
             query=vector.tolist(),
@@ -81,7 +77,6 @@ class Qdrant:
         return [((point.payload or {})["doc_id"], point.score) for point in results.points]
 
     def close(self) -> None:
-        """Close the client."""
         self._client.close()
 
 

@@ -59,8 +59,6 @@ class BatchPlan:
 
 
 class _Batch:
-    """A batch in the making."""
-
     def __init__(self, positives: dict[int, set[int]]) -> None:
         self.rows: list[int] = []
         self._positives = positives

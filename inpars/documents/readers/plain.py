@@ -93,7 +93,6 @@ class _Markdown:
         self._fence = ""
 
     def end(self) -> Iterator[Block]:
-        """The block that is open."""
         return self.held.take(self.headings.path, "code" if self._fence else None)
 
     def line(self, start: int, line: str) -> Iterator[Block]:

@@ -47,7 +47,6 @@ class _State:
         self._over = False  # an adornment stood on the line before
 
     def end(self) -> Iterator[Block]:
-        """The block that is open."""
         return self.held.take(self.headings.path, "code" if self._listing is not None else None)
 
     def line(self, start: int, line: str) -> Iterator[Block]:
