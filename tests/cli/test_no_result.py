@@ -105,4 +105,6 @@ def test_unknown_documents_stop_a_whole_run_before_its_prompt_is_tried(runs, mon
     (runs / "queries.tsv").write_text("q1\twhat is it\n")
     given = ["--corpus", str(TOY / "corpus.tsv"), "--queries", "queries.tsv", "--qrels", "qrels.txt"]
     assert main(["run", *given, "--output", "made", "--quiet"]) == 1
-    assert "1 of 2 judged documents" in (error := capsys.readouterr().err) and "'d99' first" in error
+    error = capsys.readouterr().err
+    assert "1 of 2 judged documents" in error
+    assert "'d99' first" in error
