@@ -15,7 +15,7 @@ def cache_folder() -> Path:
 
 
 def remote_folder() -> Path:
-    """Where the copies lie."""
+    """The folder of the local copies."""
     return cache_folder() / "remote"
 
 

@@ -142,10 +142,10 @@ def _dispatch(arguments: list[str]) -> int:
             return 0
         if not any("://" in argument for argument in rest):
             return _run(command, parser.parse_args(rest))
-        from inpars.console import Console  # only where something may lie in an object store
+        from inpars.console import Console  # only for paths that may be in an object store
         from inpars.remote.arguments import local_paths
 
-        parser.parse_args(rest)  # wrong usage is told before anything is fetched
+        parser.parse_args(rest)  # report wrong usage before anything is fetched
         with local_paths(name, rest, Console(quiet="--quiet" in rest).note) as local:
             return _run(command, parser.parse_args(local))
 
@@ -180,7 +180,7 @@ def _system_error(error: OSError) -> str:
 
 
 def _unexpected(error: Exception) -> str:
-    """What is said of an error that nobody foresaw."""
+    """The message of an unexpected error."""
     reason = " ".join(str(error).split()) or "no reason given"
     return (
         f"{type(error).__name__}: {reason}; this is a fault of inpars: please report it with the command and what "

@@ -102,7 +102,7 @@ def _parser_of(parser: Parser, arguments: Sequence[str]) -> tuple[Parser, list[s
 
 
 def _before(parser: Parser, flags: Mapping[str, Sequence[str]], typed: Sequence[str]) -> list[str]:
-    """The typed arguments behind those of the flags that were not typed."""
+    """The config's flags that were not typed, then the typed arguments."""
     typed_flags = _flags_in(typed)
     aliases = {name: _names(action) for name, action in parser._option_string_actions.items()}
     added = [words for name, words in flags.items() if not aliases.get(name, {name}) & typed_flags]

@@ -92,7 +92,7 @@ class Console:
             try:
                 self.look()
             except (OSError, ValueError):
-                return  # nobody listens any more
+                return  # stderr is closed
 
     def look(self) -> None:
         """Break a silence that is too long."""
@@ -126,7 +126,7 @@ class _Lines:
 
 
 class _Counter:
-    """One bar, or the plain lines that stand for it."""
+    """One progress bar, or plain lines where there is no terminal."""
 
     def __init__(
         self, lines: _Lines, total: int | None, description: str, unit: str, done: int, *, hidden: bool
@@ -168,7 +168,7 @@ class _Counter:
         if self._bar is not None:
             self._bar.close()
         elif self._hidden or self._lines.stream.closed:
-            return  # nobody listens any more
+            return  # stderr is closed
         elif time.monotonic() - self._start >= 1.0 and self._count != self._printed_count:
             self._lines.write(self._line(""))
 

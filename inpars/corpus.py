@@ -37,7 +37,7 @@ Keys = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True)
 class _Index:
-    """One entry a document in all three arrays, in ascending order of the hashes of the ids."""
+    """One entry per document in all three arrays, ascending by the hash of its id."""
 
     hashes: Keys
     offsets: Keys
@@ -47,7 +47,7 @@ class _Index:
 
 
 class Documents(Protocol):
-    """A collection that can be read again and again, a `Corpus` for instance; `sha256` tells it from others."""
+    """A collection that can be read repeatedly, such as a `Corpus`; `sha256` identifies its content."""
 
     @property
     def sha256(self) -> str:
@@ -96,7 +96,7 @@ class Corpus:
         raise self._unknown(doc_id)
 
     def texts(self, doc_ids: Iterable[str]) -> list[str]:
-        """Title and text of each document as a `FullText`, in the order asked for."""
+        """Title and text of each document as a `FullText`, in the order of the ids."""
         return [FullText.of(self[doc_id]) for doc_id in doc_ids]
 
     def at(self, position: int) -> Document:
@@ -115,14 +115,14 @@ class Corpus:
         return int(self._index.text_keys[position])
 
     def in_file_order(self) -> Sequence[Document]:
-        """The documents by their places in the file, from 0; each is read when it is asked for."""
+        """The documents in file order; each is read when it is accessed."""
         return SelectedDocuments(self._read_at, np.sort(self._index.offsets))
 
     def _unknown(self, doc_id: str) -> DataFormatError:
         return DataFormatError(f"no document {doc_id!r}; {UNKNOWN_ID_HINT}", path=self.path)
 
     def _find(self, doc_id: str) -> int | None:
-        """The position of a document in the index, told apart from others whose id has the same hash."""
+        """The position of a document in the index, by its id and not only by the id's hash."""
         return next((position for position in self._positions(doc_id) if self._read(position).doc_id == doc_id), None)
 
     def _positions(self, doc_id: str) -> range:
@@ -234,7 +234,7 @@ def _scan(lines: CorpusLines, display_path: Path) -> _Index:
     if choices.seen or (lines.table is not None and lines.table.names == MSMARCO_DOCUMENTS):
         digest.update(
             repr((sorted(choices.seen), lines.table and lines.table.names)).encode()
-        )  # the same bytes, read anew
+        )  # the same bytes, read differently
     return _Index(_as_keys(hashes), _as_keys(offsets), _as_keys(text_keys), digest.hexdigest(), tuple(remarks))
 
 

@@ -1,4 +1,4 @@
-"""A corpus file as one with a document per line, made in the cache where it is none. Knows nothing of indexes."""
+"""Converts corpus files to one document per line, in the cache. Knows nothing of indexes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COPY_FORMAT = "records-1"  # change it where copies become others
 
 @dataclass(frozen=True, slots=True)
 class CorpusLines:
-    """A file with one document per line: the corpus itself, or what was made of it; `table` where it is one."""
+    """A file with one document per line: the corpus or its conversion; `table` describes a table's columns."""
 
     path: Path
     table: Table | None
@@ -37,7 +37,7 @@ def file_key(path: Path) -> str:
 
 
 def corpus_lines(path: Path, cache: Path) -> CorpusLines:
-    """The file as one of lines, made in the cache where it is none."""
+    """The file itself if it has one document per line, else its conversion in the cache."""
     if not path.is_file():
         raise DataFormatError("no such corpus file; check the path", path=path)
     folder = cache / "corpora" / f"{file_key(path)}.{COPY_FORMAT}"
@@ -51,7 +51,7 @@ def corpus_lines(path: Path, cache: Path) -> CorpusLines:
 
 
 def _copy(folder: Path) -> CorpusLines | None:
-    """The JSON lines that were made of a file in another form."""
+    """The JSON lines that a file of another form was converted to."""
     if not (folder / REMARKS).is_file():
         return None
     remarks = json.loads((folder / REMARKS).read_text(encoding="utf-8"))

@@ -172,7 +172,7 @@ def beir_corpus(folder: Path, name: str) -> Path:
 
 
 def _beir_splits(corpus: Path, note: Note) -> Splits:
-    """The splits of the folder that a corpus file lies in; without judgements all queries are one."""
+    """The splits in the folder of a corpus file; without judgements all queries form one split."""
     folder = corpus.parent
     queries = next((folder / file for file in QUERY_NAMES if (folder / file).is_file()), None)
     if queries is None:
@@ -212,7 +212,7 @@ def _replaced(
 
 
 def _given_qrels(path: Path, progress: Progress) -> Qrels:
-    """The judgements of a file that was named. Raises DataFormatError where it has none."""
+    """The judgements of a named file. Raises DataFormatError for a file without any."""
     judged = read_qrels(path, progress)
     if not judged:
         raise DataFormatError("no judgements in this file", path=path)

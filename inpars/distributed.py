@@ -97,7 +97,7 @@ class _Actor:
         self._folder, self._worker = folder, make()
 
     def do(self, shard: int, payload: Any) -> None:  # noqa: ANN401
-        """Do a shard, unless somebody has: a driver that died may have given it to another."""
+        """Do a shard unless it is done: a driver that died may have given it to another worker."""
         folder = self._folder
         with folder.begun(shard) as partial:
             if folder.mark(shard) is not None:
@@ -249,14 +249,14 @@ def _start(address: str | None, options: ClusterOptions) -> None:
 
 
 def _cores(options: ClusterOptions) -> int | None:
-    """Room for the workers that were asked for, though they be more than the machine has cores."""
+    """CPU slots for all requested workers, even if there are more than cores."""
     if options.workers is None:
         return None
     return max(os.cpu_count() or 1, math.ceil(options.workers * options.cpus_per_worker))
 
 
 def _number_of_workers(options: ClusterOptions, resources: Mapping[str, float]) -> int:
-    """As asked for, else as many as the cluster has room for now. Raises ConfigError where there is room for none."""
+    """The requested number, else as many as fit now. Raises ConfigError if not even one fits."""
     if options.workers is not None:
         return options.workers
     needed = {"CPU": options.cpus_per_worker, "GPU": options.gpus_per_worker}

@@ -32,7 +32,7 @@ GIGABYTE = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One fact; `install` is the shell line that mends it, where there is one."""
+    """One fact; `install` is the shell line that fixes it, if any."""
 
     topic: str
     name: str

@@ -42,7 +42,7 @@ class InparsError(Exception):
 
 
 def _restored(kind: type[InparsError], args: tuple[object, ...], fields: dict[str, object]) -> InparsError:
-    """The error as it was, without asking its constructor, which wants the parts of the message."""
+    """Restore the error without calling its constructor, which takes the parts of the message."""
     error = kind.__new__(kind, *args)
     error.__dict__.update(fields)
     return error
@@ -92,7 +92,7 @@ class PromptError(InparsError):
 
 
 class UnknownNameError(InparsError):
-    """A name that is none of the valid ones."""
+    """An unknown name; the message lists the valid ones."""
 
     def __init__(self, kind: str, name: str, valid: Iterable[str], hint: str = "") -> None:
         names = sorted(valid)
@@ -103,7 +103,7 @@ class UnknownNameError(InparsError):
 
 
 class StaleInputError(InparsError):
-    """Files that were made from other inputs than the ones given now."""
+    """Files that were made from inputs other than the current ones."""
 
 
 class MissingDependencyError(InparsError):

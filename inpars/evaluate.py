@@ -20,7 +20,7 @@ K = 1000  # of the toolkit's BM25 runs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `inpars evaluate` as the toolkit's flags want it; the exit code."""
+    """Run `inpars evaluate` with the toolkit's flags; returns the exit code."""
     return run_translated(_parser(), arguments, translate, lambda _: [])
 
 

@@ -83,7 +83,7 @@ class Package:
 
     @property
     def version(self) -> str | None:
-        """The version that is installed, None where there is none."""
+        """The installed version, None if it is not installed."""
         for name in (self.name, *self.builds):
             try:
                 return metadata.version(name)
@@ -100,7 +100,7 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """A group of optional packages; `install` stands where a plain pip line will not do."""
+    """A group of optional packages; `install` is set where a plain pip line is not enough."""
 
     name: str
     purpose: str
@@ -142,7 +142,7 @@ EXTRAS = {
 
 
 def owner_of(module: str | None) -> Extra | None:
-    """The extra whose package holds a module, None for modules of nobody here."""
+    """The extra whose package provides a module; None if no extra does."""
     root = (module or "").partition(".")[0]
     return next((extra for extra in EXTRAS.values() if root in {p.module for p in extra.packages}), None)
 

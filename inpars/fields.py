@@ -84,7 +84,7 @@ def _number_as_id(value: object) -> str:
 
 
 def is_gap(value: object) -> bool:
-    """Whether a value stands for none: null, or NaN, as pandas has it."""
+    """Whether a value is missing: null, or NaN as pandas writes it."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 

@@ -27,7 +27,7 @@ STRATEGIES = ("scores", "reranker")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `inpars filter` as the toolkit's flags want it; the exit code."""
+    """Run `inpars filter` with the toolkit's flags; returns the exit code."""
     return run_translated(_parser(), arguments, translate, _ignored)
 
 

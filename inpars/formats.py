@@ -160,7 +160,7 @@ def read_run(path: Path) -> Run:
 
 
 def twice_ranked(scored: ScoredDocument, path: Path, number: int) -> DataFormatError:
-    """The error for a document that a run has twice for one query."""
+    """The error for a document that occurs twice for one query of a run."""
     problem = f"document {scored.doc_id!r} is ranked twice for query {scored.query_id!r}"
     return DataFormatError(problem, path=path, line=number)
 

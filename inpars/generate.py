@@ -45,7 +45,7 @@ IGNORED_FLAGS = {  # what is done instead
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `inpars generate` as the toolkit's flags want it; the exit code."""
+    """Run `inpars generate` with the toolkit's flags; returns the exit code."""
     return run_translated(_parser(), arguments, lambda flags: [translate(flags)], _ignored)
 
 

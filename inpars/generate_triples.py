@@ -20,7 +20,7 @@ IGNORED_FLAGS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `inpars triples` as the toolkit's flags want it; the exit code."""
+    """Run `inpars triples` with the toolkit's flags; returns the exit code."""
     return run_translated(_parser(), arguments, lambda flags: [translate(flags)], _ignored)
 
 

@@ -43,7 +43,7 @@ _MEASURED = re.compile(f"{MEASURED_BEGIN}\n.*?{MEASURED_END}\n".encode(), re.DOT
 
 @dataclass(frozen=True, slots=True)
 class FileStamp:
-    """A file or folder by content; `records` is None where nobody counted."""
+    """A file or folder by content; `records` is None if not counted."""
 
     path: str
     sha256: str
@@ -71,7 +71,7 @@ class Manifest:
 
 
 def manifest_path(output: Path) -> Path:
-    """Where the manifest of an output lies, for files and folders alike."""
+    """The manifest of an output file or folder."""
     return output.with_name(output.name + MANIFEST_SUFFIX)
 
 
@@ -82,7 +82,7 @@ def write_manifest(manifest: Manifest, output: Path) -> None:
 
 
 def read_manifest(output: Path) -> Manifest | None:
-    """The manifest of `output`, None where there is none."""
+    """The manifest of `output`, None if it has none."""
     path = manifest_path(output)
     try:
         fields = plain_json(parse_json(path.read_bytes()))
@@ -98,7 +98,7 @@ def read_manifest(output: Path) -> Manifest | None:
 
 
 class Results(dict[str, Any]):
-    """What a stage told of itself; a name that was taken out of the file ends as a line that says so."""
+    """The results of a stage; a name missing from the file raises a one-line error."""
 
     def __init__(self, values: Any = (), path: Path | None = None) -> None:  # noqa: ANN401  as dict takes it
         super().__init__(values)

@@ -72,7 +72,7 @@ class Origin:
 
 
 def lines_path(qrels: Path) -> Path:
-    """Where the lines behind some qrels lie."""
+    """The file of the judgements behind some qrels."""
     return qrels.with_name(qrels.name + LINES_SUFFIX)
 
 
@@ -97,7 +97,7 @@ def read_judgements(path: Path) -> Iterator[ModelJudgement]:
 
 
 def write_origin(qrels: Path, origin: Origin) -> None:
-    """Say beside the qrels who judged."""
+    """Record next to the qrels who judged."""
     values = origin.values() | {"qrels_sha256": origin.qrels_sha256}
     with atomic_writer(origin_path(qrels)) as stream:
         stream.write(to_json(values, indent=1) + "\n")

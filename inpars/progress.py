@@ -1,4 +1,4 @@
-"""How long work tells how far it is, without knowing who listens.
+"""Progress reporting, independent of what displays it.
 
 Library functions take a `Progress`; `SILENT` is the default. The command line passes one that draws bars.
 """
@@ -28,7 +28,7 @@ class Progress(Protocol):
         ...
 
     def note(self, message: str) -> None:
-        """Say one line that stays."""
+        """Print one line that stays."""
         ...
 
     def stage(self, name: str, output: Path, *, up_to_date: bool) -> None:

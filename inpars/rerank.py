@@ -30,7 +30,7 @@ IGNORED_FLAGS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `inpars rerank` as the toolkit's flags want it; the exit code."""
+    """Run `inpars rerank` with the toolkit's flags; returns the exit code."""
     return run_translated(_parser(), arguments, translate, _ignored)
 
 

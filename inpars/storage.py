@@ -31,7 +31,7 @@ BYTE_ORDER_MARK = "\ufeff"  # several where files that begin with one were joine
 UNFINISHED = re.compile(r"\..+\.(?P<process>\d+)-(?P<machine>[0-9a-f]{8})\.tmp(?:\.\w+)?")  # see `_writer`
 NOT_WRITABLE = {
     errno.EACCES,
-    errno.EEXIST,  # a file stands where a folder is needed
+    errno.EEXIST,  # a file is in the place of a folder
     errno.EFBIG,  # a file system or a process limit allows no files of this size
     errno.EISDIR,
     errno.ENAMETOOLONG,
@@ -138,7 +138,7 @@ def parse_object(line: str, path: Path, number: int, *, first: bool = False) -> 
 
 
 def _line_error(cause: object, line: str, path: Path, number: int, *, first: bool) -> DataFormatError:
-    """The error for a line that is no JSON object; `cause` is the reader's where it is no JSON at all."""
+    """The error for a line that is not a JSON object; `cause` is set if it is not JSON at all."""
     if other := first_line_error(path, number, line, first):
         return other
     if isinstance(cause, JsonError):

@@ -16,7 +16,7 @@ from typing import Any
 from inpars import cli
 from inpars.usage import NEAR, Parser, near_flags
 
-TYPO = 0.75  # how near to a known flag an unknown one is taken for a misspelling, and refused
+TYPO = 0.75  # similarity to a known flag above which an unknown flag is refused as a misspelling
 PYSERINI = "documents come from ir_datasets, whose BEIR collections are the same"
 
 
@@ -44,7 +44,7 @@ def run_translated(
     translate: Callable[[argparse.Namespace], list[list[str]]],
     ignored: Callable[[argparse.Namespace], list[str]],
 ) -> int:
-    """Run the commands that do what the flags want; the exit code of the first that fails, else 0."""
+    """Run the translated commands; returns the exit code of the first that fails, else 0."""
     return cli.guarded(lambda: _run(parser, arguments, translate, ignored))
 
 

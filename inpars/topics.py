@@ -23,7 +23,7 @@ class Topics:
     queries: dict[str, str]  # query_id -> text
     qrels: Qrels
     remarks: tuple[str, ...] = ()  # what to say wherever the judgements are used
-    origin: Origin | None = None  # the model that judged; None where people did, or nobody knows
+    origin: Origin | None = None  # the model that judged; None for people or unknown judges
 
     @property
     def stamp(self) -> FileStamp:
@@ -44,7 +44,7 @@ class Topics:
         return replace(self, queries=queries, qrels=qrels)
 
     def say_remarks(self, progress: Progress) -> None:
-        """Say what is to be known of the judgements; for whoever uses them."""
+        """Print the remarks about the judgements; called by every stage that uses them."""
         for remark in self.remarks:
             progress.note(remark)
 

@@ -38,7 +38,7 @@ SCHEDULES = {"linear": "linear", "constant": "constant", "constant_with_warmup":
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `inpars train reranker` as the toolkit's flags want it; the exit code."""
+    """Run `inpars train reranker` with the toolkit's flags; returns the exit code."""
     return run_translated(_parser(), arguments, lambda flags: [translate(flags)], _ignored)
 
 

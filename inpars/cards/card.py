@@ -263,7 +263,7 @@ def plain_name(name: str) -> str:
 
 
 def _history(output: Path) -> Iterator[Manifest]:
-    """Manifests of a file and of what it was made from, as far as they lie where they were."""
+    """Manifests of a file and, transitively, of its inputs that are still in place."""
     seen: set[Path] = set()
     remaining = [output]
     while remaining:

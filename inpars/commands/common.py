@@ -135,7 +135,7 @@ def add_display_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def console(flags: argparse.Namespace) -> Console:
-    """Progress on stderr, as the flags want it."""
+    """Progress on stderr, as the flags say."""
     progress = Console(quiet=flags.quiet)
     trial.report_to(progress)
     return progress
@@ -147,7 +147,7 @@ def typed_text(text: str) -> str:
 
 
 def print_result(flags: argparse.Namespace, text: str, values: Mapping[str, Any]) -> None:
-    """Print the result: JSON where it was asked for, else the text."""
+    """Print the result: JSON with --json, else the text."""
     print(_json(values) if flags.json else replace_surrogates(text), file=sys.stdout)
 
 

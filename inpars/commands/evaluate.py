@@ -122,7 +122,7 @@ def run(flags: argparse.Namespace) -> int:
 
 
 def _unknown(_: str) -> None:
-    """The text of a document of which only the id is known."""
+    """The text of a document by its id."""
 
 
 def _document_text(flags: argparse.Namespace, progress: Progress) -> Callable[[str], str] | None:

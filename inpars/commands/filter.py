@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_exclude_queries_flag(parser)
     add_dataset_flags(parser)
-    parser.set_defaults(unknown_judgements="keep")  # nobody judges here
+    parser.set_defaults(unknown_judgements="keep")  # nothing is evaluated here
     parser.add_argument(
         "--prompt",
         metavar="NAME|PATH",

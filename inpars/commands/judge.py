@@ -186,7 +186,7 @@ def _agreement(grades: Qrels, name: str, qrels: Qrels) -> Agreement | None:
 
 
 def _note_agreement(output: Path, agreements: Sequence[Agreement]) -> None:
-    """Say beside the qrels how far they agree with those of whoever judged most of the pairs."""
+    """Record next to the qrels their agreement with the judge of the most pairs."""
     origin = origin_of(output)
     if origin is not None and agreements:
         largest = max(agreements, key=lambda one: one.pairs)

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, PairsOptions)
     add_exclude_queries_flag(parser)
     add_dataset_flags(parser)
-    parser.set_defaults(unknown_judgements="keep")  # nobody judges here
+    parser.set_defaults(unknown_judgements="keep")  # nothing is evaluated here
     add_output_flags(
         parser, "queries of people, JSON lines; of --faq without a corpus the answers in NAME.corpus.jsonl"
     )

@@ -26,7 +26,7 @@ from inpars.stages.score import ScoreOptions, score_file, scorer_maker
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", type=Path, required=True, metavar="PATH", help="queries with doc_id, JSON lines")
     add_dataset_flags(parser)
-    parser.set_defaults(unknown_judgements="keep")  # nobody judges here
+    parser.set_defaults(unknown_judgements="keep")  # nothing is evaluated here
     parser.add_argument(
         "--prompt", default="inpars", metavar="NAME|PATH", help="shipped prompt or prompt file (default: inpars)"
     )

@@ -173,7 +173,7 @@ def _run_options(flags: argparse.Namespace, retrievers: tuple[str, ...]) -> Sear
 
 
 def _topics(flags: argparse.Namespace) -> Topics:
-    """The queries for an index, which has none of its own."""
+    """The queries for an index, which has none itself."""
     if flags.queries is not None:
         queries = read_queries(flags.queries, console(flags).note)
         return Topics(DEFAULT_SPLIT, {query.query_id: query.text for query in queries}, {})
@@ -210,7 +210,7 @@ def _search_typed(flags: argparse.Namespace, folder: Path | None) -> None:
 
 
 def _engine_options(flags: argparse.Namespace) -> EngineOptions:
-    """What --retriever says of a run, for an engine: several are fused, one alone stands for itself."""
+    """--retriever as an engine's system: several are fused, one is used alone."""
     if flags.retriever is DEFAULT_RETRIEVERS or flags.retriever is None:
         return from_flags(EngineOptions, flags, retriever=None)
     encoders = [name for name in flags.retriever if name != BM25]

@@ -42,7 +42,7 @@ def model_fn(model_dir: str, context: Any = None) -> Any:  # noqa: ANN401, ARG00
 
 
 def input_fn(body: str | bytes, content_type: str = JSON) -> Row:
-    """The request. Raises ValueError, which the container answers with 400, for what is none."""
+    """The parsed request. Raises ValueError, which the container answers with 400, for anything else."""
     if content_type.partition(";")[0].strip() != JSON:
         raise ValueError(f"content type {content_type!r} is not taken; send {JSON}")
     request = parse_json(body)

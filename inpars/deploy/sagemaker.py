@@ -200,7 +200,7 @@ def _digest(archive: Path) -> str:
 
 
 def _versions(clients: Clients, method: str, rows: str, field: str, name: str) -> Iterator[str]:
-    """Names that `create` made for this endpoint; another's that begins alike is not among them."""
+    """Names that `create` made for this endpoint, without those of endpoints whose names begin the same."""
     ours = re.compile(rf"{re.escape(name)}-[0-9a-f]{{{HASH_DIGITS}}}")
     pages = clients.sagemaker.get_paginator(method).paginate(NameContains=name)
     listed = [row[field] for page in pages for row in page[rows]]

@@ -69,5 +69,5 @@ def _folder_of(model: str) -> Path:
 
 
 def _distinct(names: list[str]) -> list[str]:
-    """The names, numbered where one stands again."""
+    """The names, with numbers appended to repeated ones."""
     return [name if names.index(name) == index else f"{name}-{index}" for index, name in enumerate(names)]

@@ -92,7 +92,7 @@ _LIST_MARK = re.compile(r"^[ \t]*(?:>[ \t]?)*(?:[-+*][ \t]+|\d{1,9}[.)][ \t]+)?"
 
 
 def _clean_markdown(text: str) -> str:
-    """Without marks; what stands between backticks is left as it is."""
+    """The text without markup; code between backticks is unchanged."""
     text = _COMMENT.sub(" ", _LIST_MARK.sub("", text, count=1))
     parts, end = [], 0
     for code in _CODE_SPAN.finditer(text):

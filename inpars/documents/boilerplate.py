@@ -1,4 +1,4 @@
-"""Text that stands at the head or foot of many files: menus, copyright lines, banners.
+"""Text at the head or foot of many files: menus, copyright lines, banners.
 
 Looked at are the short blocks at both ends of each file, numbers in them apart. The first file that has one keeps it,
 so that nothing is lost altogether. Headers and footers of the pages of one PDF are its reader's.
@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"\d+")
 
 
 class Edges:
-    """Passes blocks on and remembers what stands at both ends; memory does not grow with their number."""
+    """Passes blocks on and keeps the first and last ones; memory does not grow with their number."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -45,7 +45,7 @@ class Edges:
 
 
 def repeated(edges: Iterable[Collection[int]]) -> dict[int, int]:
-    """The keys that so many of the files share that they say nothing, each with the number of the first such file."""
+    """Keys shared by so many files that they are boilerplate, each with the number of its first file."""
     files: dict[int, list[int]] = {}
     number = -1
     for number, keys in enumerate(edges):

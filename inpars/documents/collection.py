@@ -93,7 +93,7 @@ class Collected:
 
 @dataclass(frozen=True, slots=True)
 class _CutFile:
-    """A file, what was read out of it, and where its chunks lie."""
+    """A file, its extracted text, and the path of its chunks."""
 
     file: SourceFile
     extracted: Extracted

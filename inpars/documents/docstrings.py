@@ -206,7 +206,7 @@ def _class_doc(owner: type) -> object:
 
 
 def _is_written(doc: str, class_name: str) -> bool:
-    """Whether somebody wrote it; data classes and named tuples get their signature for a docstring."""
+    """Whether a docstring was written; data classes and named tuples get their signature as one."""
     generated = bool(class_name) and doc.startswith(f"{class_name}(") and "\n" not in doc.strip()
     return not generated and not doc.startswith(_GENERATED_DOCS)
 

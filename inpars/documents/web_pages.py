@@ -200,7 +200,7 @@ class _Client:
         return self._folder / hex_key(url, digits=24)
 
     def _may(self, url: str) -> bool:
-        """What the server's robots.txt allows; everything where it has none."""
+        """The rules of the server's robots.txt; everything is allowed without one."""
         parts = urlsplit(url)
         root = f"{parts.scheme}://{parts.netloc}"
         if root not in self._robots:

@@ -40,7 +40,7 @@ def map_batches(
 
 
 def should_parallelize(items: int) -> bool:
-    """Whether there are threads for so many items, and enough items for them."""
+    """Whether there are several threads and enough items for them."""
     threads = torch.get_num_threads()
     return threads > 1 and not in_worker_thread() and items >= MIN_BATCHES * threads
 
@@ -91,7 +91,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 @cache
 def _lone_threads(count: int, _process: int) -> ThreadPoolExecutor:
-    """So many threads for which torch computes with one thread, each; a forked process has none of its parent's."""
+    """A pool of threads that each compute with one torch thread; a forked process makes its own."""
     pool, all_here = ThreadPoolExecutor(count, "inpars-batch"), Barrier(count)
 
     def alone(_: int) -> None:

@@ -1,4 +1,4 @@
-"""What a network's weights are, in a few bytes, for files that are made from them."""
+"""A short fingerprint of a network's weights, for files derived from them."""
 
 from __future__ import annotations
 

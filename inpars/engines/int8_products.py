@@ -22,7 +22,7 @@ class Int8Linear(nn.Module):
     """Stands for a linear layer, not differentiable."""
 
     def __init__(self, linear: nn.Linear) -> None:
-        """Round and lay out the weights. Raises AttributeError or RuntimeError where torch or processor cannot."""
+        """Round and pack the weights. Raises AttributeError or RuntimeError if torch or the processor cannot."""
         super().__init__()
         self.weight = linear.weight  # whose number format T5 asks for
         weight = linear.weight.detach().float()

@@ -98,7 +98,7 @@ class OpenVinoNetwork(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where its inputs lie."""
+        """The device of its inputs."""
         return torch.device("cpu")
 
     @property
@@ -147,7 +147,7 @@ def agrees(network: Any, other: Any, output: Output, tolerance: float) -> bool: 
 
 
 def probe(network: Any, texts: int, tokens: int) -> dict[str, Tensor]:  # noqa: ANN401
-    """Inputs of so many texts, made of tokens from all over the vocabulary."""
+    """Inputs of `texts` texts, with tokens from all over the vocabulary."""
     size = network.config.vocab_size
     ids = torch.arange(texts * tokens).view(texts, tokens) * 7919 % (size - 1) + 1
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}

@@ -59,5 +59,5 @@ def _missed_by_quotes(run: Run, qrels: Qrels) -> Iterator[tuple[str, str]]:
 
 
 def is_quoted(doc_id: str) -> bool:
-    """Whether an id stands in double quotes."""
+    """Whether an id is in double quotes."""
     return len(doc_id) > 2 and doc_id[0] == doc_id[-1] == QUOTE

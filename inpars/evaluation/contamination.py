@@ -23,7 +23,7 @@ NUMBERED_BY_GPL = re.compile(r"genQ\d+")
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Test queries that stand in `source` too."""
+    """Test queries that also occur in `source`."""
 
     source: str
     known: int  # queries of the source

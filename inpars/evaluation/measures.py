@@ -33,7 +33,7 @@ NO_DOCUMENT = "no document"  # an id that no file can have
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What one run is worth: means over all judged queries, and the values behind them."""
+    """Measures of one run: means over all judged queries, and the values per query."""
 
     means: dict[str, float]  # measure -> mean over judged queries
     per_query: dict[str, dict[str, float]]  # measure -> query_id -> value
@@ -106,7 +106,7 @@ def _check_grades(qrels: Qrels) -> None:
 
 
 def _safe_grades(grades: dict[str, int]) -> dict[str, int]:
-    """Grades that are the same to trec_eval's code, which fails where a query has none from 0 up."""
+    """Equivalent grades for trec_eval's code, which fails on a query without a grade of 0 or more."""
     if min(grades.values(), default=UNJUDGED_GRADE) >= 0:
         return grades
     safe = {doc_id: max(grade, UNJUDGED_GRADE) for doc_id, grade in grades.items()}
@@ -143,7 +143,7 @@ def _depth(measure: Any) -> int | None:  # noqa: ANN401 - ir_measures has no typ
 
 
 def judged_share(ranked: Mapping[str, float], grades: Mapping[str, int], depth: int = JUDGED_DEPTH) -> float:
-    """Share of a query's first results that somebody judged, relevant or not; of fewer results, of all."""
+    """Share of a query's first results that are judged, relevant or not."""
     first = list(islice(ranked, depth))
     return sum(doc_id in grades for doc_id in first) / len(first)
 

@@ -26,7 +26,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class ShownDocument:
-    """A document as it is shown; its relevance is None where nobody judged it, its text empty where unknown."""
+    """A document as it is displayed; relevance is None if unjudged, the text is empty if unknown."""
 
     doc_id: str
     relevance: int | None

@@ -150,7 +150,7 @@ def _has_ties(results: _Results) -> bool:
 
 
 def _ordered(results: _Results, order: Order) -> dict[str, float]:
-    """The scores, or places in the file in their stead."""
+    """The scores, or scores by position in the file."""
     if order == "score":
         return results.scores
     doc_ids = list(results.scores)

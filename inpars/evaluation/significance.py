@@ -224,7 +224,7 @@ def t_test_p_value(differences: Sequence[float] | Values) -> float:
 
 
 def detectable_difference(differences: Sequence[float] | Values) -> float | None:
-    """The least true difference that as many queries of this spread show, at 5%, with 80% chance; None above 1."""
+    """The smallest true difference that these queries can show (5% level, 80% power); None above 1."""
     count = len(differences)
     if count < FEWEST_QUERIES:
         return None
@@ -233,7 +233,7 @@ def detectable_difference(differences: Sequence[float] | Values) -> float | None
 
 
 def queries_needed(differences: Sequence[float] | Values, difference: float = WORTHWHILE) -> int | None:
-    """How many queries of this spread show such a true difference, at 5%, with 80% chance; None where nobody knows."""
+    """How many queries of this spread show such a true difference (5% level, 80% power); None if unknown."""
     if len(differences) < 2:
         return None
     deviation, too_few, enough_queries = float(np.std(differences, ddof=1)), FEWEST_QUERIES - 1, MAX_QUERIES

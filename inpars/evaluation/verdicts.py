@@ -50,7 +50,7 @@ def adjustment_in_words(differences: Collection[Difference]) -> str:
 
 
 def power_in_words(metric: str, difference: Difference) -> str:
-    """How small a difference the queries can show, and how many show a small one; empty where nobody can say."""
+    """The detectable difference, and how many queries would show a small one; empty if unknown."""
     if difference.detectable is not None and difference.detectable < MIN_SHOWN:
         return ""
     count, needed = difference.queries, difference.queries_needed

@@ -42,7 +42,7 @@ class Reranker:
         return self._batch(self._model.encode(EXAMPLE))
 
     def scores(self, pairs: Sequence[Pair], run: Run) -> list[float]:
-        """What the pairs come to by this network or graph."""
+        """Scores of the pairs by this network or graph."""
         encoded, scores = self._model.encode(pairs), [0.0] * len(pairs)
         for rows in slices(_longest_first([len(pair) for pair in encoded]), BATCH):
             output = run(self._batch([encoded[row] for row in rows])).float()
@@ -80,7 +80,7 @@ class Retriever:
         return self._batch([text for pair in EXAMPLE for text in pair])
 
     def scores(self, pairs: Sequence[Pair], run: Run) -> list[float]:
-        """What the pairs come to by this network or graph."""
+        """Scores of the pairs by this network or graph."""
         prompts = self._model.prompts or {}
         queries = self._embed((query for query, _ in pairs), prompts.get("query") or "", run)
         documents = self._embed((document for _, document in pairs), prompts.get("document") or "", run)

@@ -76,7 +76,7 @@ class FilterOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterContext:
-    """What the checks must know beside the queries.
+    """What the checks need besides the queries.
 
     `example_queries` are those of the prompt, which small models repeat; `excluded_queries` and what nearly equals them
     are left out; what nearly equals `own_queries` is counted. `document_text` gives a document's text by id, None where
@@ -91,7 +91,7 @@ class FilterContext:
 
 @dataclass(slots=True)
 class Guards:
-    """Why a query is left out, seen for itself."""
+    """Why a query is dropped, judged on its own."""
 
     options: FilterOptions
     context: FilterContext

@@ -14,7 +14,7 @@ MIN_CONFIDENCE = 0.5  # of 43 English MS MARCO queries five have another likelie
 
 
 def language_check(languages: Collection[str]) -> Callable[[str], bool]:
-    """A function that says whether a text is in none of the wanted languages (ISO 639-1: `en`, `de`)."""
+    """A function that says whether a text is in none of the languages (ISO 639-1: `en`, `de`)."""
     try:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError as error:

@@ -69,7 +69,7 @@ class QueryTable:
         self.reasons[positions] = self.reason_names.index(reason)
 
     def reason(self, position: int) -> str | None:
-        """Why a query is left out, None where it is not."""
+        """Why a query is dropped, None if it is not."""
         return self.reason_names[self.reasons[position]] or None
 
     def dropped(self) -> Counter[str]:

@@ -32,7 +32,7 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
-    """What a query looks like, in three numbers."""
+    """Three numbers that describe a query."""
 
     overlap: float  # share of it in the first documents of BM25 and of the bi-encoder, on average
     words: float  # natural logarithm of their number

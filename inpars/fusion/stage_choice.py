@@ -151,7 +151,7 @@ def _reranking_name(weight: float | None, depth: int) -> str:
 
 
 def headroom(run: Run, qrels: Qrels, depth: int = 100) -> Headroom:
-    """Where the first relevant document of each judged query stands."""
+    """Shares of judged queries by the rank of their first relevant document."""
     positions = list[int]()
     for query_id, grades in qrels.items():
         ranked = rank(run.get(query_id, {}), depth)

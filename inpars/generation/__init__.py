@@ -68,7 +68,7 @@ class PaidGenerator(Protocol):
         """Documents, or pairs, that an earlier run is done with; only what there is to say of them is wanted."""
 
     def notes(self) -> list[str]:
-        """What is to be said of the queries at the end, a line each."""
+        """Remarks about the queries, printed at the end, one per line."""
 
     def close(self) -> None:
         """End what is under way, keeping what is answered."""

@@ -59,7 +59,7 @@ class _Row:
         return self._query(end, count, stop)
 
     def cut(self, end: StopCondition) -> GeneratedQuery:
-        """The query as it stands when the length limit ends it."""
+        """The query as cut off by the length limit."""
         return self._query(end, len(self.tokens), None)
 
     def _query(self, end: StopCondition, count: int, stop: float | None) -> GeneratedQuery:
@@ -81,7 +81,7 @@ class _Row:
 
 
 def truncate_at_stop(tokens: Sequence[int], log_probs: Sequence[float], end: StopCondition) -> GeneratedQuery:
-    """The query in tokens that somebody else has drawn, as if they had been drawn here."""
+    """The query in tokens drawn by another engine, truncated as `decode_rows` would."""
     row = _Row()
     for token, log_prob in zip(tokens, log_probs, strict=True):
         row.tokens.append(token)

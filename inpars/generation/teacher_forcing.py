@@ -85,7 +85,7 @@ class TeacherForcing:
         return self._forward.each(rows, self._read_off)
 
     def _own_tokens(self, query: KnownQuery) -> list[int]:
-        """The query's token ids where they say its text; none where somebody changed it."""
+        """The query's token ids if they decode to its text; none if the text was changed."""
         text = self._decode(query.token_ids)
         unchanged = text[: self._prompt.stop_position(text)].strip() == query.text.strip()
         return list(query.token_ids) if unchanged else []

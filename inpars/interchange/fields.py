@@ -82,14 +82,14 @@ def document_of_object(value: object, name: str, path: Path, line: int, doc_id: 
 
 
 def unread(record: Mapping[str, Any], known: Collection[str]) -> Iterator[Unkept]:
-    """The fields of an object that have a value and are none of those that are read."""
+    """Fields with a value that the reader ignores."""
     for name, value in record.items():
         if name not in known and value not in (None, "", [], {}):
             yield Unkept(f"field {name[:NAME_CHARACTERS]!r}")
 
 
 def unread_files(folder: Path, read: Iterable[Path], parts: Iterable[Path] = ()) -> Iterator[Unkept]:
-    """The files of a folder, and of some of its parts, that are none of those that are read."""
+    """Files of a folder, and of some subfolders, that the reader ignores."""
     known = set(read)
     for path in sorted(file for part in (folder, *parts) if part.is_dir() for file in part.iterdir()):
         if path.is_file() and path not in known and not path.name.startswith("."):

@@ -39,7 +39,7 @@ def read(path: Path) -> Iterator[Item]:
 
 
 def write(source: Source, path: Path, layout: Layout, written: Written) -> None:
-    """One line a query."""
+    """One line per query."""
     scored, without = _scored(source)
     if scored and without:
         written.not_kept["scores of queries, since others lack some"] = scored

@@ -1,4 +1,4 @@
-"""Where an import goes: a folder in BEIR's form, with the training data beside it.
+"""The output of an import: a folder in BEIR's form, with the training data next to it.
 
     corpus.jsonl queries.jsonl qrels/SPLIT.tsv   `--dataset FOLDER` of every command
     queries.synthetic.jsonl                      `inpars filter --input`

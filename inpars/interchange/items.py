@@ -113,7 +113,7 @@ Item: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A query with all of its positives and negatives that stand together, each document once."""
+    """A query with all its neighbouring positives and negatives, each document once."""
 
     query: Query
     positives: tuple[Document, ...]

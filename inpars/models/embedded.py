@@ -29,7 +29,7 @@ class EmbeddedModel:
         return not any(path.endswith("gguf") or ".gguf." in path for _, path in self.files)
 
     def locate(self) -> list[Path]:
-        """Where its files lie. Raises MissingDependencyError with the pip line."""
+        """The paths of its files. Raises MissingDependencyError with the pip line."""
         paths = [_inside(package, path) for package, path in self.files]
         if not all(paths):
             raise MissingDependencyError(f"the model {self.name!r}", self.purpose, self.install)

@@ -85,7 +85,7 @@ def check_folder(folder: Path) -> None:
 
 
 def refuse_server_model(name: str, advice: str) -> None:
-    """Raise ConfigError for the name of a model that only servers have, where a local one is wanted."""
+    """Raise ConfigError for the name of a server-only model where a local one is needed."""
     if OF_SERVERS.match(name) and "/" not in name and not exists(Path(name)):
         raise ConfigError(f"{name} is a model of a server, and a local one was asked for; {advice}")
 

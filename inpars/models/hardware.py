@@ -1,4 +1,4 @@
-"""Which processor computes, and in which number format: found out at start-up, so that nobody needs a flag for it."""
+"""Chooses the device and number format at start-up, so that no flag is needed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def devices_here() -> list[str]:
 
 
 def _count(kind: str) -> int:
-    """How many devices of a kind torch can use; 0 for kinds that are none."""
+    """How many devices of a kind torch can use; 0 for unknown kinds."""
     if kind == "cpu":
         return 1
     if kind == "mps":

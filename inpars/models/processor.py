@@ -53,7 +53,7 @@ def cpu_flags() -> frozenset[str]:
 
 
 def tier() -> Tier:
-    """What kind of processor this is, as far as speed goes."""
+    """What this processor computes fast."""
     return processor_tier(cpu_flags())
 
 

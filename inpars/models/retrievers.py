@@ -106,7 +106,7 @@ def _cached(name: str) -> dict[str, Path]:
 
 
 def _object(path: Path | None) -> dict[str, Any]:
-    """A JSON file's object, empty where there is none."""
+    """The object in a JSON file; empty if there is none."""
     try:
         value = {} if path is None else parse_json(path.read_bytes())
     except (OSError, JsonError):

@@ -139,7 +139,7 @@ def _sha256_as_stamped(path: Path, name: str, manifest: Manifest) -> str:
 
 
 def _unfinished(run: RunFolder) -> Iterator[str]:
-    """Files of stages that nobody says are complete."""
+    """Outputs without a manifest that says they are complete."""
     for pattern in STAGE_FILES:
         for path in sorted(run.path.rglob(pattern)):
             name = path.relative_to(run.path).as_posix()
@@ -162,7 +162,7 @@ def _corpora(run: RunFolder) -> Iterator[str]:
 
 
 def _kept_queries(run: RunFolder, output: str) -> Iterator[str]:
-    """Kept queries that were not written, or stand in the wrong order."""
+    """Kept queries that were never written, or are out of order."""
     manifest = run.manifests[output]
     if "queries" not in manifest.inputs:
         yield f"{output}: its manifest names no queries that it was made from"
@@ -180,7 +180,7 @@ def _kept_queries(run: RunFolder, output: str) -> Iterator[str]:
 
 
 def _triples(run: RunFolder, output: str) -> Iterator[str]:
-    """Files beside the triples that do not go with them, line for line."""
+    """Files next to the triples that do not match them line by line."""
     texts, ids, negatives = (run.path / output, ids_path(run.path / output), negatives_path(run.path / output))
     for path in (ids, negatives):
         if not path.exists():

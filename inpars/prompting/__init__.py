@@ -1,1 +1,1 @@
-"""What a language model is shown before it writes a query."""
+"""Prompts for query generation."""

@@ -19,7 +19,7 @@ DEFAULT_COUNT = 3  # of `random` and `nearest`; `all` shows all
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExampleOptions:
-    """Where the examples come from and which of them a document is shown."""
+    """The source of the examples, and how each document's examples are chosen."""
 
     FLAG_GROUP: ClassVar = FlagGroup("examples in the prompt", advanced=True)
 

@@ -58,7 +58,7 @@ class PromptMixture:
         return max(self.parts, key=lambda part: part[1])[0]
 
     def part_of(self, doc_id: str) -> Prompt | PromptChoice:
-        """The prompt that a document gets."""
+        """The prompt of a document."""
         point, total = sampling_key(self.seed, f"prompt of {doc_id}") / KEYS, 0.0
         for part, share in self.parts:
             total += share

@@ -194,7 +194,7 @@ def load_encoder(model: str, options: EngineOptions) -> Encoder:
 def dense_stage(
     name: str, documents: corpora.Documents, stored: VectorIndex | None, encoder: Retriever, progress: Progress
 ) -> Part:
-    """A retriever over its index: `stored`, or one in the cache, made where there is none yet."""
+    """A retriever over its index: `stored`, or one in the cache, built if needed."""
     if stored is not None:
         of_index: Any = encoder  # a bi-encoder, as the index's own is
         return StoredStage(name, stored, of_index)

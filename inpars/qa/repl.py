@@ -46,7 +46,7 @@ class Conversation:
                 prompts.write(f"{error}\n")
 
     def respond(self, line: str) -> Iterator[str]:
-        """What is to be shown for a line. Raises ConfigError or UnknownNameError for what cannot be done."""
+        """The response to a line. Raises ConfigError or UnknownNameError."""
         if not line.startswith(":"):
             return search_lines(self.engine, line, self.k, self.system, self.filters)
         command, _, rest = line[1:].partition(" ")

@@ -74,7 +74,7 @@ def _belongs_to(path: Path) -> Callable[[str], bool]:
 
 @dataclass(slots=True)
 class Output:
-    """A file or folder that a command writes, with what it writes beside it."""
+    """A file or folder that a command writes, with the files next to it."""
 
     mirror: Mirror
     path: Path

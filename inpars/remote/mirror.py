@@ -48,7 +48,7 @@ def is_url(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """An object as the store tells it; `version` changes with the content."""
+    """An object as the store lists it; `version` changes with the content."""
 
     size: int
     version: str
@@ -63,7 +63,7 @@ class Mirror:
     _stores: dict[str, Any] = field(default_factory=dict)  # fsspec's file systems, which have no types, by scheme
 
     def path(self, url: str) -> Path:
-        """Where the copy of an object or a folder lies."""
+        """The local path of an object or a folder."""
         match = URL.fullmatch(url)
         assert match is not None
         return self.root / match[1] / match[2].strip("/")

@@ -1,4 +1,4 @@
-"""Who says how well a document answers a query: one protocol, four kinds of model, and MaxSim of a retriever.
+"""Rerankers score how well a document answers a query: one protocol, four kinds of model, and MaxSim of a retriever.
 
 `load_scorer` finds the kind from the checkpoint's own configuration. Importing this package loads no torch.
 """

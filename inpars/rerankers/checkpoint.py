@@ -43,7 +43,7 @@ class Checkpoint:
 
     @property
     def limit(self) -> int | None:
-        """The input length that was asked for, or saved."""
+        """The input length from the caller, else the saved one."""
         return self.max_length or self.saved.get("max_length")
 
     @property

@@ -218,7 +218,7 @@ def _prefix_states(network: Any, prefix: Sequence[int], *, in_float32: bool = Fa
 
 
 def _with_few_targets(rows: Sequence[_Row], max_targets: int) -> Iterator[list[_Row]]:
-    """The rows in parts with at most so many query tokens, or of one row."""
+    """The rows in parts of at most `max_targets` query tokens, or of one row."""
     part: list[_Row] = []
     for row in rows:
         if part and sum(each.targets for each in (*part, row)) > max_targets:

@@ -27,12 +27,12 @@ SECONDS_PER_PART = 2.0  # after which what is scored of them is handed over
 
 
 class Texts(Protocol):
-    """Looks a document's text up by id, as `Corpus` does."""
+    """Looks up texts by document id, as `Corpus` does."""
 
     def __contains__(self, doc_id: object) -> bool: ...
 
     def texts(self, doc_ids: Iterable[str]) -> list[str]:
-        """Texts in the order asked for."""
+        """The texts in the order of the ids."""
         ...
 
 

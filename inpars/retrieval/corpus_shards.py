@@ -37,7 +37,7 @@ class ShardEncoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ShardFolder:
-    """Where the files lie, what their names end in, and how many documents each has."""
+    """The folder, the file suffix, and the documents per file."""
 
     folder: Path
     suffix: str
@@ -49,11 +49,11 @@ class ShardFolder:
         return cls(cache_folder() / kind / hex_key(key), suffix, size)
 
     def shards(self, count: int) -> list[Path]:
-        """The files of so many documents."""
+        """The files of `count` documents."""
         return [self.folder / f"{number:05}{self.suffix}" for number in range(-(-count // self.size))]
 
     def doc_ids(self, count: int) -> list[str] | None:
-        """The ids beside the files; None where they are not there yet, or torn."""
+        """The ids next to the files; None if missing or torn."""
         try:
             ids = parse_json((self.folder / IDS).read_bytes())
         except (FileNotFoundError, JsonError):

@@ -67,12 +67,12 @@ class IndexState:
 
 
 def is_index(folder: Path) -> bool:
-    """Whether an index lies in the folder."""
+    """Whether the folder holds an index."""
     return (folder / STATE).is_file()
 
 
 def read_state(folder: Path) -> IndexState:
-    """The state of an index. Raises DataFormatError where there is none that this version reads."""
+    """The state of an index. Raises DataFormatError if missing or of another version."""
     path = folder / STATE
     try:
         fields = parse_json(path.read_bytes())

@@ -125,7 +125,7 @@ def build_index(
 
 
 def _former(folder: Path) -> IndexState | None:
-    """The state that is built over; None where there is none, or a damaged one."""
+    """The state to build over; None if missing or damaged."""
     try:
         return read_state(folder)
     except DataFormatError:

@@ -66,6 +66,6 @@ class LibraryEncoder:
 
 
 def refuse_windows(name: str, window_tokens: int | None) -> None:
-    """Raise ConfigError where windows are asked for."""
+    """Raise ConfigError if windows are requested."""
     if window_tokens is not None:
         raise ConfigError(f"{name} is no bi-encoder and reads whole documents; leave --window-tokens out")

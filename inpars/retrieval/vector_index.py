@@ -47,7 +47,7 @@ class VectorIndex:
 
     @property
     def sha256(self) -> str:
-        """What tells these documents from others."""
+        """A hash of the documents' content."""
         return self.state.digest
 
     def __len__(self) -> int:
@@ -66,7 +66,7 @@ class VectorIndex:
         return self.segments[location[0]].document(location[1])
 
     def texts(self, doc_ids: Iterable[str]) -> list[str]:
-        """Title and text of each document, in the order asked for."""
+        """Title and text of each document, in the order of the ids."""
         return [self[doc_id].full_text for doc_id in doc_ids]
 
     def find(self, doc_id: str) -> tuple[int, int] | None:

@@ -79,7 +79,7 @@ def load_auditor(options: AuditOptions, prompt: Prompt | None = None) -> PairSco
 
 
 def report_path(triples: Path) -> Path:
-    """Where the counts and examples lie: `triples.tsv` has `triples.audit.json`."""
+    """The file of counts and examples: `triples.tsv` has `triples.audit.json`."""
     return beside_triples(triples, "audit.json")
 
 

@@ -1,4 +1,4 @@
-"""What must be said beside a run's numbers: which BM25 is behind them, and what of the test was seen before."""
+"""Caveats to print with results: which BM25 variant was used, and test queries seen in training."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _of_columns(columns: Sequence[str], path: Path, number: int) -> str:
 
 
 def _which_bm25(history: Lineage, tag: str, named: str | None) -> str:
-    """What is known of the BM25 behind a run; empty where there is none, as far as anybody can tell."""
+    """Which BM25 a run is based on; empty if none is known."""
     if history.steps:
         return "; ".join(history.bm25)
     return (named or UNKNOWN_BM25) if BM25 in tag.lower() else ""

@@ -1,4 +1,4 @@
-"""A teacher's scores of the pairs of triples, for distillation: computed once beside them, mined, or GPL's margins.
+"""A teacher's scores of the pairs of triples, for distillation: computed once, mined, or GPL's margins.
 
 `inpars triples --rescore MODEL` leaves a reranker's scores in `NAME.negatives.jsonl`; `--teacher MODEL` computes those
 of any scorer, saved part by part in `NAME.teacher.jsonl`, which the next training with that teacher reads.
@@ -91,7 +91,7 @@ def read_taught(triples: Path, limit: int | None = None) -> TeacherScores:
 
 
 def read_mined(triples: Path) -> TeacherScores:
-    """A reranker's scores that mining left beside the triples. Raises ConfigError where there are none."""
+    """A reranker's scores that mining wrote next to the triples. Raises ConfigError if there are none."""
     path, names = negatives_path(triples), ("positive_reranker_score", "reranker_score")
     scores: dict[tuple[str, str], float] = {}
     for line, row in enumerate(read_triple_rows(triples), start=1):
@@ -104,7 +104,7 @@ def read_mined(triples: Path) -> TeacherScores:
 
 
 def no_scores(triples: Path) -> ConfigError:
-    """What is said where nobody has scored the triples."""
+    """The error for triples without a teacher's scores."""
     return ConfigError(
         f"{triples}: no teacher's scores found next to these triples; give --teacher MODEL, or mine them with "
         "`inpars triples --rescore MODEL`"
@@ -143,7 +143,7 @@ def margins_path(triples: Path) -> Path:
 
 
 def teacher_path(triples: Path) -> Path:
-    """`triples.tsv` has `triples.teacher.jsonl` beside it."""
+    """`triples.tsv` has `triples.teacher.jsonl` next to it."""
     return beside_triples(triples, "teacher.jsonl")
 
 

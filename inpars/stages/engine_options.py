@@ -98,5 +98,5 @@ class ShardedOptions(ClusterOptions):
 
 
 def own_output(output: Path, options: ShardedOptions) -> Path:
-    """The output itself, or the file of the shard beside it."""
+    """The output itself, or the shard's file next to it."""
     return output if options.part is None else shard_path(output, options.part)

@@ -156,7 +156,7 @@ def predict(
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """An earlier prediction beside what it came to."""
+    """An earlier prediction and the actual result."""
 
     prediction: Prediction
     seconds: float

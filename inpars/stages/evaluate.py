@@ -1,4 +1,4 @@
-"""The stage behind `inpars evaluate`: run files in; measures, comparisons and what must be said beside them out."""
+"""The stage of `inpars evaluate`: run files in; measures, comparisons and caveats out."""
 
 from __future__ import annotations
 

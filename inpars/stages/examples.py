@@ -22,7 +22,7 @@ def example_query_ids(prompt: PromptSource) -> list[str]:
 
 
 def write_example_query_ids(prompt: PromptSource, output: Path) -> None:
-    """Write the ids beside the output, one a line; no file where there are none."""
+    """Write the ids next to the output, one per line; no file if there are none."""
     path, ids = output.with_name(output.name + SUFFIX), example_query_ids(prompt)
     if ids:
         write_lines(path, ids)
@@ -32,7 +32,7 @@ def write_example_query_ids(prompt: PromptSource, output: Path) -> None:
 
 
 def read_ids(path: Path) -> list[str]:
-    """Ids of a file with one a line; what follows a tab is ignored, as in the InPars toolkit's file."""
+    """Ids of a file, one per line; text after a tab is ignored, as in the InPars toolkit's file."""
     return [line.split("\t")[0].strip() for _, line in read_lines(path)]
 
 
@@ -45,7 +45,7 @@ def leave_out(qrels: Qrels, query_ids: Collection[str]) -> Qrels:
 
 
 def without_examples(topics: Topics, prompt: PromptSource, progress: Progress = SILENT) -> Topics:
-    """The topics without those queries that the prompt shows; their number is told."""
+    """The topics without the prompt's example queries; their number is noted."""
     example_ids = set(example_query_ids(prompt))
     queries = {query_id: text for query_id, text in topics.queries.items() if query_id not in example_ids}
     count = len(topics.queries) - len(queries)
@@ -56,5 +56,5 @@ def without_examples(topics: Topics, prompt: PromptSource, progress: Progress = 
 
 
 def left_out_line(count: int) -> str:
-    """`3 queries are left out: ...` for people; empty where there are none."""
+    """`3 queries are left out: ...`; empty if there are none."""
     return f"{count} judged queries are left out: the prompt shows them as examples" if count else ""

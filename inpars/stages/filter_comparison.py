@@ -82,7 +82,7 @@ def compare_file(
 
 
 def json_path(output: Path) -> Path:
-    """Where the numbers of a page lie."""
+    """The JSON file with a page's numbers."""
     return output.with_suffix(".json")
 
 

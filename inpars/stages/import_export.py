@@ -140,7 +140,7 @@ def _stamps(source: Source) -> Mapping[str, FileStamp]:
 
 @contextmanager
 def _partial(output: Path) -> Iterator[Path]:
-    """An empty folder beside the output, removed in the end."""
+    """An empty folder next to the output, removed at the end."""
     partial = output.with_name(f".{output.name}.partial")
     with storage_errors(partial):
         refuse_device(output)
@@ -176,7 +176,7 @@ def _refuse_foreign(partial: Path, output: Path, ours: bool) -> None:
 
 
 def _unchanged(output: Path) -> bool:
-    """Whether the output stands as one of these stages left it."""
+    """Whether the output is unchanged since one of these stages wrote it."""
     try:
         manifest = read_manifest(output)
     except DataFormatError:

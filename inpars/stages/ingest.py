@@ -42,12 +42,12 @@ class IngestOptions(ChunkOptions, ReadOptions, FetchOptions):
 
 
 def queries_path(output: Path) -> Path:
-    """Where the queries of an ingested corpus lie."""
+    """The query file of an ingested corpus."""
     return output.with_name("queries.jsonl")
 
 
 def qrels_path(output: Path, split: str) -> Path:
-    """Where the judgements of a split of an ingested corpus lie."""
+    """The qrels file of a split of an ingested corpus."""
     return output.with_name("qrels") / f"{split}.tsv"
 
 
@@ -208,7 +208,7 @@ def _files_of(dataset: Dataset) -> list[Path]:
 
 
 def _former_sides(output: Path) -> list[Path]:
-    """The files an earlier run wrote beside this output."""
+    """The files that an earlier run wrote next to this output."""
     manifest = read_manifest(output)
     files = manifest.results.get("files", []) if manifest is not None and manifest.stage == STAGE else []
     return [output.parent / name for name in files]

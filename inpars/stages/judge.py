@@ -150,7 +150,7 @@ class Judging:
             yield records, self._paid.status() if self._paid else ""
 
     def write(self, part: Shard | None, plan: Plan, saved: Partial, output: Path) -> list[tuple[int, int]]:
-        """The qrels, and beside them each pair's line and who judged."""
+        """The qrels and, next to them, each pair's judgement and the judge."""
         records = {record["pair"]: record for _, record in saved.records() if "pair" in record}
         model = canonical_name(self._judge.name)
         lines = [_judgement(pair, records[pair.key], model, self._prompt) for pair in self._pairs]

@@ -1,4 +1,4 @@
-"""Where a run comes from, by the manifests behind it: which BM25, which reranker, which training queries.
+"""The lineage of a run, by its manifests: BM25 variant, reranker, training queries.
 
 A step back is taken only where a file still is what the later stage read, by its hash.
 """
@@ -18,13 +18,13 @@ BM25 = "bm25"
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What the manifests behind a run say; empty where there are none."""
+    """The manifests of a run and its inputs; empty if there are none."""
 
     steps: tuple[tuple[Path, Manifest], ...] = ()  # the run's own first
 
     @property
     def bm25(self) -> tuple[str, ...]:
-        """Each BM25 behind the run, in words."""
+        """A description of each BM25 the run is based on."""
         settings = (
             manifest.arguments
             for _, manifest in self.steps
@@ -34,7 +34,7 @@ class Lineage:
 
     @property
     def triples(self) -> tuple[Path, ...]:
-        """The triples that models behind the run were trained on."""
+        """The triples that the run's models were trained on."""
         stamps = (m.inputs.get("triples") for _, m in self.steps if m.stage.startswith("train"))
         return tuple(dict.fromkeys(path for stamp in stamps if stamp and (path := Path(stamp.path)).is_file()))
 
@@ -52,7 +52,7 @@ class Lineage:
 
 
 def lineage(run: Path) -> Lineage:
-    """The manifests behind a run, as far back as they go; files that have changed since are not followed."""
+    """The manifests of a run and, transitively, of its unchanged inputs."""
     seen: dict[Path, Manifest] = {}
     waiting = [run]
     while waiting:

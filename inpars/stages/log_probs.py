@@ -37,14 +37,14 @@ class Source:
     corpus: Corpus | None = None
 
     def count(self, limit: int | None) -> int:
-        """How many queries there are to score. Raises ConfigError where there are none."""
+        """How many queries to score. Raises ConfigError if there are none."""
         total = sum(1 for _ in itertools.islice(read_lines(self.path), limit))
         if not total:
             raise ConfigError(f"{self.path}: there are no queries to score")
         return total
 
     def document(self, query: SyntheticQuery, record: Mapping[str, Any]) -> Document:
-        """A query's own document. Raises DataFormatError where nobody has its text."""
+        """A query's document. Raises DataFormatError if neither the corpus nor the row has its text."""
         if self.corpus is not None:
             return self.corpus[query.doc_id]
         text = record.get("text") or record.get("doc_text")
@@ -94,7 +94,7 @@ class LogProbScoring:
         span = planned_items(own_items(total, part), total)
         rows = list(itertools.islice(read_synthetic_records(source.path), span.start, span.stop))
         for row in rows:
-            source.document(*row)  # what is missing is told before a model is loaded
+            source.document(*row)  # report a missing document before a model is loaded
         return cls(rows, source, make(), prompt, span.start, total)
 
     def plan(self, block: range) -> list[list[int]]:

@@ -54,7 +54,7 @@ class _Piece:
 def merge_shards(
     output: Path, shards: Sequence[Path] = (), *, progress: Progress = SILENT, overwrite: bool = False
 ) -> Manifest:
-    """Write `output` from its shards, those named or those beside it, and return its manifest.
+    """Write `output` from its shards, named or found next to it, and return its manifest.
 
     Raises ConfigError for shards that are missing, unfinished or there twice, StaleInputError for those of other work.
     """

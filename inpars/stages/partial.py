@@ -1,4 +1,4 @@
-"""What a stage that was interrupted left behind: `<output>.partial`, lines of one header and of what is done.
+"""The partial file of an interrupted stage, `<output>.partial`: a header, then finished lines.
 
 The header says what the lines were made from; lines of other settings or inputs are thrown away. A torn last line is
 dropped. Where the work goes chunk by chunk, a line behind each chunk's lines says that it is whole.
@@ -31,7 +31,7 @@ CHUNK_END = "whole_chunk_of"  # the key of a line behind the lines of each chunk
 
 
 def partial_path(output: Path) -> Path:
-    """Where the lines lie until all are there."""
+    """The partial file of an output."""
     return output.with_name(output.name + ".partial")
 
 
@@ -74,7 +74,7 @@ class Partial:
         return 0
 
     def records(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The lines behind the header, with their numbers in the file."""
+        """The lines after the header, with their line numbers."""
         return ((number, record) for number, record in read_jsonl(self.path) if number > 1)
 
     def chunk_ends(self, total: int) -> dict[int, int]:
@@ -98,7 +98,7 @@ class Partial:
         self.progress.note(f"{self.stage}: going on where the last run stopped, {items} of {total} {noun}are done")
 
     def append(self, keep: int) -> AppendedLines:
-        """The file for appending behind the header and `keep` lines."""
+        """The file, opened for appending after the header and `keep` lines."""
         lines = AppendedLines(self.path, keep_lines=keep + 1 if keep else 0)
         if not lines.kept:
             lines.append([self.header])

@@ -84,7 +84,7 @@ def _check_documents(rows: Sequence[Row], source: Source) -> None:
 
 
 def rank_of(scores: dict[str, float], doc_id: str) -> int | None:
-    """The place of a document in a ranking, from 1."""
+    """The rank of a document, from 1; None if it is not ranked."""
     if doc_id not in scores:
         return None
     return next(position for position, (other, _) in enumerate(rank(scores), start=1) if other == doc_id)

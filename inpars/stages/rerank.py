@@ -132,7 +132,7 @@ def rerank_file(
 
 
 def _first_stage(sources: Sequence[Path], options: RerankOptions) -> Run:
-    """The run as it is, or what several ones come to."""
+    """The run itself, or the fusion of several."""
     if len(sources) == 1:
         return read_run(sources[0])
     runs = [cut(read_run(path), options.fusion_depth) for path in sources]

@@ -82,7 +82,7 @@ class ScoreOptions(ShardedOptions, Bm25Options):
 
     @property
     def model_name(self) -> str:
-        """The model, or the default of the kind. Raises ConfigError where there is none."""
+        """The model, or the kind's default. Raises ConfigError if there is none."""
         name = DEFAULT_MODELS.get(self.kind) if self.model is None else self.model
         if name is None:
             raise ConfigError(f"--kind {self.kind} needs a --model; none of that kind comes with the package")

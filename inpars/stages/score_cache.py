@@ -57,7 +57,7 @@ class ScoreCache:
         return scores
 
     def _scores(self, line: int, row: Mapping[str, Any], count: int) -> list[float]:
-        """A batch's scores as they were kept. Raises DataFormatError where somebody changed them."""
+        """The stored scores of a batch. Raises DataFormatError if they were edited."""
         scores = [number_of(score, "scores", self.path, line) for score in list_of(row, "scores", self.path, line)]
         if len(scores) != count:
             problem = f"{len(scores)} scores for {count} pairs; remove this file to begin again"

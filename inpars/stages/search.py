@@ -161,7 +161,7 @@ def _open(
     progress: Progress,
     load: Callable[[str, SearchOptions], Retriever],
 ) -> Search:
-    """A retriever; its index is made where there is none yet."""
+    """A retriever; its index is built if needed."""
     if name == BM25:
         index = bm25_index(corpus, **options.bm25, threads=options.threads, progress=progress)
         return lambda queries, k: index.search(queries, k, threads=options.threads)

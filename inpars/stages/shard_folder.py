@@ -1,4 +1,4 @@
-"""What the workers of a cluster leave behind: `<output>.shards/`, a file for each shard and a mark that it is whole.
+"""The workers' output, `<output>.shards/`: a file per shard, and a mark once it is complete.
 
 A folder's header says what its shards were made from and how the work was cut; a folder of other settings or inputs is
 thrown away, and one that was begun goes on as it was cut, whatever the number of workers. A mark is written last and
@@ -137,7 +137,7 @@ class ShardFolder:
 
 
 def shards_path(output: Path) -> Path:
-    """Where the shards of an output lie."""
+    """The folder of an output's shards."""
     return output.with_name(output.name + ".shards")
 
 
@@ -151,7 +151,7 @@ def remove_leftovers(output: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """A small JSON file; None where there is none, or half of one."""
+    """The object in a small JSON file; None if it is missing or torn."""
     try:
         value = parse_json(path.read_bytes())
     except (FileNotFoundError, JsonError):

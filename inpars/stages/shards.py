@@ -151,7 +151,7 @@ def own_items(total: int, part: Shard | None) -> range:
 
 
 def shard_path(output: Path, shard: Shard) -> Path:
-    """Where a shard of an output lies: `queries.jsonl` has `queries.shard-03-of-64.jsonl`."""
+    """The path of a shard: `queries.jsonl` has `queries.shard-03-of-64.jsonl`."""
     stem, ending = _split_name(output.name)
     digits = max(2, len(str(shard.count)))
     return output.with_name(f"{stem}.shard-{shard.number:0{digits}}-of-{shard.count:0{digits}}{ending}")

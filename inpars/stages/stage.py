@@ -25,7 +25,7 @@ from inpars.storage import storage_errors
 
 
 class Running(TypedDict, total=False):
-    """What every stage takes beside its own arguments: who hears of it, and whether a finished output is redone."""
+    """Arguments of every stage: where progress goes, and whether a finished output is redone."""
 
     progress: Progress
     overwrite: bool
@@ -72,7 +72,7 @@ class Stage:
         return {"output": self.output, "fingerprint": fingerprint, "progress": self.progress}
 
     def note(self, line: str) -> None:
-        """Say a line of this stage."""
+        """Print a line prefixed with this stage."""
         self.progress.note(f"{self.name}: {line}")
 
     def run(self, work: Callable[[], Outcome]) -> Manifest:

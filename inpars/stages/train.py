@@ -144,7 +144,7 @@ def _train(stage: Stage, triples: Path, train: Train, dataset: Dataset | None) -
 
 
 def _teacher_inputs(triples: Path, options: RetrieverOptions | RerankerOptions) -> dict[str, FileStamp]:
-    """What the teacher's scores come from. Raises ConfigError where margin-mse has none."""
+    """The source of the teacher's scores. Raises ConfigError if margin-mse has none."""
     if options.teacher is not None:
         return {"teacher": model_stamp(options.teacher)}
     if options.loss != "margin-mse":
@@ -168,7 +168,7 @@ def _teacher(triples: Path, options: RetrieverOptions | RerankerOptions, progres
 
 
 def _scored(rows: Sequence[TripleTexts], teacher: TeacherScores | None, progress: Progress) -> Sequence[TripleTexts]:
-    """The rows whose two pairs the teacher has scored; all of them where there is none."""
+    """The rows whose two pairs have a teacher's score; all of them without a teacher."""
     if teacher is None:
         return rows
     scored = [row for row in rows if {(row.query, row.positive), (row.query, row.negative)} <= teacher.keys()]
@@ -209,7 +209,7 @@ def separate_development(
     progress: Progress,
     grades: Grades = NO_GRADES,
 ) -> tuple[Sequence[TripleTexts], DevSet | None]:
-    """Triples to train on and what they are validated with, None where no validation is wanted."""
+    """Triples to train on and the dev set, None without validation."""
     from inpars.training.validation import hold_out
 
     if options.validate_every is None:

@@ -27,12 +27,12 @@ GRADE_FIELD = f'"{GRADE}"'.encode()
 
 
 def ids_path(triples: Path) -> Path:
-    """Where the ids of a file of triples lie: `triples.tsv` has `triples.ids.tsv`."""
+    """The ids of a file of triples: `triples.tsv` has `triples.ids.tsv`."""
     return beside_triples(triples, "ids.tsv")
 
 
 def negatives_path(triples: Path) -> Path:
-    """Where the sources and scores of the negatives lie: `triples.tsv` has `triples.negatives.jsonl`."""
+    """Sources and scores of the negatives: `triples.tsv` has `triples.negatives.jsonl`."""
     return beside_triples(triples, "negatives.jsonl")
 
 
@@ -52,7 +52,7 @@ class TripleRow:
 
 @contextmanager
 def triple_writer(output: Path, *, with_ids: bool) -> Iterator[Callable[[TripleRow], None]]:
-    """Writes triples to all their files, none of which appears where the block fails."""
+    """Writes triples to all their files; none appears if the block fails."""
     with ExitStack() as stack:
         texts = stack.enter_context(atomic_writer(output))
         beside = [ids_path(output), negatives_path(output)] if with_ids else []
@@ -108,7 +108,7 @@ def read_grades(source: Path) -> dict[tuple[str, str], int]:
 
 
 def has_grades(source: Path) -> bool:
-    """Whether grades of positives were kept beside the triples."""
+    """Whether grades of positives are stored next to the triples."""
     path = negatives_path(source)
     if not path.exists() or not ids_path(source).exists():
         return False
@@ -155,7 +155,7 @@ def scan_pairs(source: Path, *, check_order: bool) -> PairKeys:
 
 
 def _check_order(queries: npt.NDArray[np.uint64], source: Path) -> None:
-    """A query's triples must stand together to be relabelled."""
+    """Raise DataFormatError unless the triples of each query are adjacent."""
     begins = queries[np.flatnonzero(np.concatenate([[True], queries[1:] != queries[:-1]]))]
     if len(np.unique(begins)) != len(begins):
         raise DataFormatError("the triples of a query do not stand together; sort the file by query", path=source)

@@ -126,7 +126,7 @@ def write_triples(
     workers: Workers | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
-    """Write the triples' texts to `output`, and beside it their ids, their negatives' origins and the runs.
+    """Write the triples' texts to `output` and, next to it, their ids, the origins of the negatives, and the runs.
 
     `source` is a file of synthetic queries, or judged queries whose relevant documents are the positives.
     `judgements` are splits whose relevant documents are no negatives of queries with the same id or words.
@@ -234,7 +234,7 @@ def _write(
     corpus: Corpus,
     progress: Progress,
 ) -> int:
-    """All files in one pass; none of them appears where it fails. Returns the number of triples."""
+    """Write all files in one pass, atomically. Returns the number of triples."""
     count = 0
     with triple_writer(output, with_ids=True) as write, ExitStack() as stack:
         streams = {source: stack.enter_context(atomic_writer(path)) for source, path in runs.items()}

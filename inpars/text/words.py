@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from inpars.text.hashing import key64
 
-COPIED_WORDS = 6  # a query of at least this many words that stands in its document word for word is a copy
+COPIED_WORDS = 6  # a query of at least this many words that occurs verbatim in its document is a copy
 OPENING_WORDS = 2
 _WORD = re.compile(r"\w+")
 
@@ -18,7 +18,7 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def is_copied(query: str, document: str) -> bool:
-    """Whether a query of some length stands in the document word for word."""
+    """Whether a query of at least `COPIED_WORDS` words occurs verbatim in the document."""
     query_words = words(query)
     if len(query_words) < COPIED_WORDS:
         return False

@@ -27,7 +27,7 @@ DOCUMENT_PROMPTS = ("document", "passage", "corpus")  # the names sentence-trans
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """What stands before every query and before every document."""
+    """The prompts before every query and before every document."""
 
     query: str
     document: str

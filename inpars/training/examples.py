@@ -100,7 +100,7 @@ def pairs_once(rows: Iterable[TripleTexts]) -> list[TripleTexts]:
 
 
 def batches_of(count: int, size: int) -> int:
-    """Batches that hold so many examples."""
+    """Batches of `size` examples."""
     return -(-count // size)
 
 

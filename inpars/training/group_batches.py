@@ -37,7 +37,7 @@ class LabelledGroup:
 
 
 class EncodedGroups(torch.utils.data.Dataset[LabelledGroup]):
-    """Groups as tokens, made when they are asked for."""
+    """Groups as tokens, encoded on access."""
 
     def __init__(self, groups: Sequence[Group], model: PairModel, teacher: Teacher | None) -> None:
         self._groups, self._model, self._teacher = groups, model, teacher

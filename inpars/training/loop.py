@@ -141,7 +141,7 @@ class LossTrainer(Trainer):
 
 
 def training_arguments(options: TrainOptions, device: torch.device, folder: Path, total_steps: int) -> dict[str, Any]:
-    """What both trainers are told."""
+    """Arguments of both trainers."""
     return {
         "output_dir": str(folder),
         "num_train_epochs": options.epochs,

@@ -1,4 +1,4 @@
-"""Fine-tune a retriever: the query shall be nearer to its positive than to everything else of the batch.
+"""Fine-tune a retriever: each query should score its positive above every other document of the batch.
 
 What is a kind's own, its model and its loss, stands in `dense`, `multi_vector` and `sparse`, batches without false
 negatives in `batch_plan`, the loop is transformers'.

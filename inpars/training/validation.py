@@ -1,4 +1,4 @@
-"""What a model is worth while it trains: nDCG@10 on queries that are held out of its triples, and the best weights.
+"""Validation during training: nDCG@10 on queries held out of the triples, and the best weights.
 
 Development queries come with candidates: BM25's of real ones, or of synthetic ones their own documents, their negatives
 and other queries'. A reranker orders each query's candidates, a bi-encoder the candidates of all. Reads no files but
@@ -147,7 +147,7 @@ class BestWeights:
 
 
 def steps_between(options: ValidatedOptions) -> int:
-    """Steps between validations, for the loop; so many that none comes where only the ends are wanted."""
+    """Steps between validations; more than the training has where only start and end are validated."""
     return options.validate_every or 1_000_000_000
 
 

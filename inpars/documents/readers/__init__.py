@@ -115,7 +115,7 @@ MAX_BYTES = 256 << 20  # of files that have to be read whole
 
 
 def read_whole(path: Path) -> bytes:
-    """A file's bytes. Raises UnreadableFileError for one that is too large to be held in memory."""
+    """A file's bytes. Raises UnreadableFileError for a file too large for memory."""
     if path.stat().st_size > MAX_BYTES:
         raise UnreadableFileError(f"larger than {MAX_BYTES >> 20} MB in one document; split it", path=path)
     return path.read_bytes()

@@ -102,7 +102,7 @@ def _title(reader: PdfReader) -> str:
 
 
 def _repeated(texts: list[str]) -> set[str]:
-    """The shapes of lines that stand at the edge of most pages."""
+    """The shapes of lines at the edge of most pages."""
     counts: Counter[str] = Counter()
     for page, text in enumerate(texts, start=1):
         lines = [line for line in text.splitlines() if line.strip()]

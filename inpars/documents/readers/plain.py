@@ -29,13 +29,13 @@ class Paragraph:
     text: str = ""
 
     def add(self, start: int, line: str) -> None:
-        """Go on with a line."""
+        """Append a line."""
         if not self.text:
             self.start = start
         self.text += line
 
     def take(self, headings: tuple[str, ...] = (), markup: Markup | None = None) -> Iterator[Block]:
-        """The block, where there is something in it; then begin anew."""
+        """The block, unless it is empty; then start a new one."""
         text, self.text = self.text, ""
         if text.strip():
             body = text.rstrip()
@@ -96,7 +96,7 @@ class _Markdown:
         return self.held.take(self.headings.path, "code" if self._fence else None)
 
     def line(self, start: int, line: str) -> Iterator[Block]:
-        """Take a line in; the blocks that end with it."""
+        """Read a line; yields the blocks that end with it."""
         bare = line.rstrip("\r\n")
         if self._fence:
             yield from self._listing(start, line)

@@ -26,7 +26,7 @@ _PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
 
 
 def read_json_lines(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Block]:
-    """An object a line; a broken line is left out and counted."""
+    """One JSON object per line; broken lines are dropped and counted."""
     yield from record_blocks(_json_records(path, notes, options), path, notes, options)
 
 

@@ -50,7 +50,7 @@ class _State:
         return self.held.take(self.headings.path, "code" if self._listing is not None else None)
 
     def line(self, start: int, line: str) -> Iterator[Block]:
-        """Take a line in; the blocks that end with it."""
+        """Read a line; yields the blocks that end with it."""
         bare = line.rstrip()
         indent = len(bare) - len(bare.lstrip())
         if self._is_inside(self._listing, bare, indent):

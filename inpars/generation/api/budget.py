@@ -1,4 +1,4 @@
-"""How fast and how dearly a server may be asked: requests and tokens per minute, prices, estimates, a cap on spending.
+"""Rate limits (requests and tokens per minute), prices, estimates and a spending cap for API calls.
 
 Prices stand in an editable file; tokens are estimated from bytes, since the server's tokenizer is not at hand. Knows
 nothing of HTTP. Limits and the cap may be used by many threads at once.
@@ -24,11 +24,11 @@ BURST_SECONDS = 6.0  # a bucket that was left alone holds what flows into it in 
 
 
 class CapReachedError(BackendError):
-    """The next request could cost more than what is left."""
+    """The next request could exceed the spending cap."""
 
 
 class Bucket:
-    """A token bucket that may be overdrawn: whoever takes too much waits until it is level again."""
+    """A token bucket that may be overdrawn; the caller then waits until it is level again."""
 
     def __init__(self, per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = per_minute / 60
@@ -46,7 +46,7 @@ class Bucket:
 
 
 class RateLimits:
-    """Requests and tokens a minute, and pauses that the server asked for."""
+    """Limits of requests and tokens per minute, and pauses requested by the server."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class RateLimits:
         self._clock, self._sleep, self._paused_until = clock, sleep, 0.0
 
     def wait(self, tokens: int) -> None:
-        """Wait for one more request of so many tokens to be due."""
+        """Wait until a request of this many tokens is allowed."""
         delays = [self._paused_until - self._clock()]
         if self._requests:
             delays.append(self._requests.take(1))
@@ -132,7 +132,7 @@ class Price:
     output: float
 
     def usd(self, input_tokens: int, output_tokens: int) -> float:
-        """What so many tokens cost."""
+        """The cost of these tokens in USD."""
         return (input_tokens * self.input + output_tokens * self.output) / PER_PRICE
 
     def times(self, factor: float) -> Price:
@@ -149,7 +149,7 @@ class Prices:
     models: dict[str, Price]
 
     def find(self, model: str, *, batch: bool = False) -> Price | None:
-        """The price of a model, dated snapshots of a listed one included; None where nobody wrote it down."""
+        """The price of a model or of a dated snapshot of it; None if it is not listed."""
         price = self.models.get(model) or self.models.get(re.sub(r"-\d{4}(-?\d\d){0,2}$", "", model))
         return price.times(self.batch_factor) if price and batch else price
 

@@ -32,7 +32,7 @@ class Spent:
 
 
 def journal_path(output: Path) -> Path:
-    """Where the journal of an output lies."""
+    """The journal of an output: `<output>.answers.jsonl`."""
     return output.with_name(output.name + SUFFIX)
 
 
@@ -89,7 +89,7 @@ class AnswerJournal:
         return len(self._answers) - self.refused
 
     def usd(self, item: ApiRequest | Answer) -> float:
-        """What a request may cost, or an answer did; 0 where nobody knows the price."""
+        """What a request may cost, or an answer did, in USD; 0 without a price."""
         return self._price.usd(item.input_tokens, item.output_tokens) if self._price else 0.0
 
     def add(self, answers: Mapping[str, tuple[str, Answer]]) -> None:

@@ -65,7 +65,7 @@ _ADVICE = (
 
 
 class Spelling:
-    """The changes that this server asked for. Safe to use from many threads.
+    """The parameter changes that this server requires. Thread-safe.
 
     `may_drop_temperature` for requests that take whatever temperature there is.
     """
@@ -81,7 +81,7 @@ class Spelling:
         return [change.note for change in self._learnt if change.note]
 
     def applied(self, body: Body) -> Body:
-        """The body as this server wants it, as far as is known now."""
+        """The body spelled as this server accepts it, as far as known."""
         for change in self._learnt:
             body = change.apply(body)
         return body

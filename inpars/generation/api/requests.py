@@ -60,7 +60,7 @@ SENTENCES: Mapping[str, str] = {
 
 
 def remark_lines(counts: Mapping[str, int], answers: int, sentences: Mapping[str, str] = SENTENCES) -> list[str]:
-    """One line a kind: how many of the answers, and what of it."""
+    """One line per kind of remark, with the number of answers that have it."""
     lines = []
     for remark in sentences:
         matching = {full: count for full, count in counts.items() if full.partition(":")[0] == remark}
@@ -155,7 +155,7 @@ class RequestFormat:
     sentences: ClassVar[Mapping[str, str]] = SENTENCES
 
     def requests(self, document: Document) -> list[ApiRequest]:
-        """One request a query."""
+        """One request per query."""
         text = cut_text(document.full_text, self.settings.max_doc_tokens)
         content = self._shown(self.prompt.for_document(document), text)
         return [self._request(f"{document.doc_id}-q{number}", content) for number in range(self.settings.num_queries)]
@@ -262,7 +262,7 @@ class PayloadFormat:
 
 
 def refusal() -> GeneratedQuery:
-    """What stands for a query that the server will never write."""
+    """The placeholder for a query that the server refuses to write."""
     return GeneratedQuery("", (), (), None, "error")
 
 
