@@ -131,27 +131,27 @@ def chosen(candidates, shelf=SHELF, forbidden=("d1",), **settings):
 def test_what_is_passed_over_is_counted():
     shelf = Shelf({"d1": "one", "d2": " one\n", "d3": "two", "d4": "two", "d5": "", "d6": "three"})
     candidates = [Negative(doc_id, "random") for doc_id in ("d1", "d2", "d3", "d4", "d5", "d6")]
-    assert chosen(candidates, shelf, wanted=9) == (
+    assert chosen(candidates, shelf, count=9) == (
         ["d3", "d6"],
         {"positive_or_relevant": 1, "text_of_a_positive": 1, "text_drawn_already": 1, "empty_text": 1},
     )
-    assert chosen(candidates, shelf, wanted=1) == (["d3"], {"positive_or_relevant": 1, "text_of_a_positive": 1})
+    assert chosen(candidates, shelf, count=1) == (["d3"], {"positive_or_relevant": 1, "text_of_a_positive": 1})
 
 
 def test_rules_compare_scores_of_one_retriever():
     # BM25 gives the positive 10, the bi-encoder 0.5: a margin of 1 lets in at most 9, and at most -0.5
     candidates = [Negative("d2", "bm25", 1, 9.5), Negative("d3", "bm25", 2, 9.0), Negative("d4", "dense", 1, 0.4)]
-    settings = {"rule": MarginRule(1.0), "positive_scores": {"bm25": 10.0, "dense": 0.5}, "wanted": 3}
+    settings = {"rule": MarginRule(1.0), "positive_scores": {"bm25": 10.0, "dense": 0.5}, "count": 3}
     assert chosen(candidates, **settings) == (["d3"], {"too_near_the_positive": 2})
 
 
 def test_random_documents_are_few_tries_and_all_different():
     shelf = Shelf({f"d{number}": str(number) for number in range(500)})
-    found = names(random_documents(shelf, 3, wanted=1))
+    found = names(random_documents(shelf, 3, count=1))
     assert len(set(found)) == len(found) == 100
-    assert found == names(random_documents(shelf, 3, wanted=1))
-    assert found != names(random_documents(shelf, 4, wanted=1))
-    assert sorted(names(random_documents(SHELF, 3, wanted=1))) == sorted(SHELF)
+    assert found == names(random_documents(shelf, 3, count=1))
+    assert found != names(random_documents(shelf, 4, count=1))
+    assert sorted(names(random_documents(SHELF, 3, count=1))) == sorted(SHELF)
 
 
 def test_what_is_relevant_by_id_or_by_words():

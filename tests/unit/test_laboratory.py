@@ -38,7 +38,7 @@ class Laboratory:
             CompareOptions(compare_top_k=k, seed=seed),
             output=self.output,
             scores=[self.folder / "scores.jsonl"],
-            surroundings=FilterContext(),
+            context=FilterContext(),
             write_kept=self.folder / "kept" if kept else None,
         )
         return json.loads((self.folder / "lab.json").read_text(encoding="utf-8"))
