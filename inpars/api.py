@@ -38,7 +38,7 @@ from inpars.formats import (
 from inpars.judgements import write_qrels
 from inpars.manifest import manifest_path
 from inpars.models.engine_backend import use_engine
-from inpars.prompting.prompts import Prompt, load_prompt
+from inpars.prompts.load import Prompt, load_prompt
 from inpars.provenance import running
 from inpars.records import Document, Query, SyntheticQuery
 from inpars.stages.triple_files import TripleRow, read_triple_rows

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from inpars.errors import ConfigError
-from inpars.prompting.prompts import load_prompt
+from inpars.prompts.load import load_prompt
 from inpars.toolkit_commands import (
     CallableModule,
     dataset_name,

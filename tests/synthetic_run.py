@@ -22,7 +22,7 @@ from inpars.pipeline.measurement import judge
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.results import Invocation, Shipped, report_of, write_mark
 from inpars.progress import SILENT
-from inpars.prompting.prompts import load_prompt
+from inpars.prompts.load import load_prompt
 from inpars.records import Document, SyntheticQuery
 from inpars.reports.render import write_report
 from inpars.stages.filter import filter_file

@@ -21,7 +21,7 @@ from inpars.commands.common import (
     print_result,
 )
 from inpars.options import add_flags, from_flags
-from inpars.prompting.prompts import load_prompt
+from inpars.prompts.load import load_prompt
 from inpars.stages.audit import AuditOptions, audit_triples, load_auditor, report_path
 
 SHOWN_CHARACTERS = 160

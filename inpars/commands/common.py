@@ -19,8 +19,8 @@ from inpars.formats import read_queries
 from inpars.json_text import replace_surrogates, to_json
 from inpars.options import FlagGroup, add_flags, from_flags, option
 from inpars.progress import Progress
-from inpars.prompting.example_choice import ExampleOptions, choose_prompt
-from inpars.prompting.prompts import Prompt, load_prompt
+from inpars.prompts.few_shot import ExampleOptions, choose_prompt
+from inpars.prompts.load import Prompt, load_prompt
 from inpars.topics import DEFAULT_SPLIT
 
 

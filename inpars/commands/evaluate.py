@@ -27,7 +27,7 @@ from inpars.commands.common import (
 from inpars.datasets import load_judged
 from inpars.options import add_flags, from_flags
 from inpars.progress import Progress
-from inpars.prompting.prompts import load_prompt
+from inpars.prompts.load import load_prompt
 from inpars.provenance import current_argv, shown_command
 from inpars.reports.render import write_report
 from inpars.stages.card_numbers import add_numbers_of_evaluation, split_label

@@ -26,8 +26,8 @@ from inpars.formats import read_queries
 from inpars.manifest import Manifest
 from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.progress import Note
-from inpars.prompting.example_choice import ExampleOptions, named_prompt
-from inpars.prompting.prompts import read_examples
+from inpars.prompts.few_shot import ExampleOptions, named_prompt
+from inpars.prompts.load import read_examples
 from inpars.reports.filter_comparison import table_lines
 from inpars.stages.filter import BY_PROMPT, RESEMBLING, filter_file, make_context
 from inpars.stages.filter_comparison import CompareOptions, compare_file

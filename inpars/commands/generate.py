@@ -16,8 +16,8 @@ from inpars.formats import read_synthetic_queries
 from inpars.generation.api.options import ApiOptions, check_api
 from inpars.interchange.genq_pairs import write_pairs
 from inpars.options import add_flags, from_flags
-from inpars.prompting.example_choice import ExampleOptions, choose_prompt, named_prompt
-from inpars.prompting.mixture import PromptSource
+from inpars.prompts.few_shot import ExampleOptions, choose_prompt, named_prompt
+from inpars.prompts.mixture import PromptSource
 from inpars.stages.engine_options import own_output
 from inpars.stages.generate import (
     BY_PROMPT,

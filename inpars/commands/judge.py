@@ -39,7 +39,7 @@ from inpars.manifest import Manifest
 from inpars.model_judgements import origin_of, write_origin
 from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.progress import Progress
-from inpars.prompting.judging import load_judging_prompt
+from inpars.prompts.judging import load_judging_prompt
 from inpars.records import Qrels, Run
 from inpars.rerankers.rerank import check_ids
 from inpars.stages.evaluate_files import run_names

@@ -39,9 +39,9 @@ from inpars.pipeline.prompt_choice import DEFAULT, TRIAL_DOCUMENTS, PromptTrials
 from inpars.pipeline.run import generate_options, judged_topics, known_mark, run_pipeline
 from inpars.pipeline.steps import Steps
 from inpars.progress import SILENT, Progress
-from inpars.prompting.example_choice import ExampleOptions, named_prompt
-from inpars.prompting.mixture import PromptSource
-from inpars.prompting.prompts import load_prompt
+from inpars.prompts.few_shot import ExampleOptions, named_prompt
+from inpars.prompts.load import load_prompt
+from inpars.prompts.mixture import PromptSource
 from inpars.provenance import current_argv, shown_command
 from inpars.stages.evaluate_files import as_values, table
 from inpars.stages.ingest import IngestOptions, ingest_files

@@ -16,7 +16,7 @@ from typing import Any
 from inpars.errors import ConfigError, DataFormatError, PromptError
 from inpars.fusion.gate import Coverage, Gate, findings, reranker_weight
 from inpars.json_text import JsonError, parse_json
-from inpars.prompting.templates import Example, Prompt
+from inpars.prompts.templates import Example, Prompt
 from inpars.records import Run
 from inpars.rerankers.rerank import fuse_with_first_stage
 from inpars.runs import completed, cut, fuse_z_scores

@@ -31,7 +31,7 @@ from inpars.models import loading as models
 from inpars.models.compute_options import Placement
 from inpars.models.hardware import describe
 from inpars.models.networks import pad_id
-from inpars.prompting.mixture import PromptSource, parts_of
+from inpars.prompts.mixture import PromptSource, parts_of
 from inpars.records import Document, LogProbKind
 
 CHUNK_DOCUMENTS = {"cpu": 32, "cuda": 1024}  # generated and stored as a whole

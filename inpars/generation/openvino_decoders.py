@@ -26,7 +26,7 @@ from inpars.manifest import sha256_of, size_of
 from inpars.models import loading as models
 from inpars.models.engine_backend import engine
 from inpars.models.hardware import pick_device
-from inpars.prompting.templates import Prompt
+from inpars.prompts.templates import Prompt
 from inpars.records import Document
 from inpars.storage import atomic_file, atomic_writer
 

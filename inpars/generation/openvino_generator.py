@@ -23,7 +23,7 @@ from inpars.generation import GeneratedQuery
 from inpars.generation.decoding import StopCondition, truncate_at_stop
 from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.settings import DecodingSettings, chunks_by_length
-from inpars.prompting.mixture import PromptSource
+from inpars.prompts.mixture import PromptSource
 from inpars.records import Document, LogProbKind
 
 LOG_PROB_TOLERANCE = 0.15

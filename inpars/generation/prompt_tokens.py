@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from inpars.errors import ConfigError
-from inpars.prompting.mixture import PromptSource
+from inpars.prompts.mixture import PromptSource
 from inpars.records import Document
 
 PROBE_DOCUMENTS = ("The first of two", "another, 2nd one", "(3) Third")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from inpars.batches import slices
 from inpars.errors import ConfigError
 from inpars.models.compute_options import ComputingOptions
-from inpars.prompting.mixture import PromptSource
+from inpars.prompts.mixture import PromptSource
 
 
 @dataclass(frozen=True, slots=True)

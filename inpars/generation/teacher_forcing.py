@@ -20,7 +20,7 @@ from inpars.generation.prompt_forward import PromptForward, Row
 from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.settings import chunks_by_length
 from inpars.models.compute_options import Placement
-from inpars.prompting.mixture import PromptSource
+from inpars.prompts.mixture import PromptSource
 from inpars.records import Document
 
 CHUNK_QUERIES = {"cpu": 64, "cuda": 2048}  # scored and stored as a whole

@@ -31,7 +31,7 @@ from inpars.models.engine_backend import DtypeName
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.loading import load_config, load_tokenizer, resolve_model
 from inpars.models.processor import memory_bytes
-from inpars.prompting.mixture import PromptSource
+from inpars.prompts.mixture import PromptSource
 from inpars.records import Document, LogProbKind
 from inpars.text.hashing import sampling_key
 

@@ -19,7 +19,7 @@ from inpars.generation.prompt_tokens import common_prefix
 from inpars.generation.settings import chunks_by_length
 from inpars.judging import Graded, Pair
 from inpars.models.compute_options import Placement
-from inpars.prompting.judging import GRADES, JudgingPrompt
+from inpars.prompts.judging import GRADES, JudgingPrompt
 
 CHUNK_PAIRS = {"cpu": 32, "cuda": 1024}  # graded and stored as a whole
 DIGITS = 6  # decimals kept of a log-probability

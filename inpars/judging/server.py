@@ -41,7 +41,7 @@ from inpars.generation.settings import DecodingSettings
 from inpars.generation.token_spans import FORM, LENGTH, NONE, TEXT, VALUE, UnusableError, keep, read_tokens
 from inpars.judging import Graded, Pair
 from inpars.judging.replies import find_grade, reason_in
-from inpars.prompting.judging import JudgingPrompt
+from inpars.prompts.judging import JudgingPrompt
 
 NO_GRADE = "no_grade"
 COUNTS = ("prompt_tokens", "completion_tokens")

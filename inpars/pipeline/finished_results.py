@@ -16,7 +16,7 @@ from inpars.pipeline.evidence import EvidenceOptions
 from inpars.pipeline.measurement import METRICS
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.results import read_mark
-from inpars.prompting.mixture import PromptSource
+from inpars.prompts.mixture import PromptSource
 from inpars.topics import Topics
 
 REPORT, REPORT_VALUES = "report.html", "report.json"

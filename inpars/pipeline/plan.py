@@ -22,7 +22,7 @@ from inpars.pipeline.budget import PLANNED, Part, Plan, Share, Work, plan_run, t
 from inpars.pipeline.options import PipelineOptions, budget_seconds
 from inpars.pipeline.prompt_choice import TriedPrompt
 from inpars.pipeline.steps import Steps
-from inpars.prompting.mixture import PromptSource
+from inpars.prompts.mixture import PromptSource
 from inpars.reports.formatting import duration
 from inpars.reports.schema import BudgetRow
 from inpars.retrieval.bm25 import bm25_index

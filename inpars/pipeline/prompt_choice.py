@@ -24,8 +24,8 @@ from inpars.fusion.matching import is_question
 from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.options import option
 from inpars.pipeline.looks import MIN_SHARE, REMEDIES
-from inpars.prompting.mixture import PromptSource
-from inpars.prompting.prompts import load_prompt
+from inpars.prompts.load import load_prompt
+from inpars.prompts.mixture import PromptSource
 from inpars.stages.generate import GenerateOptions, generate_queries, generator_maker
 from inpars.stages.stage import Outcome, run_stage
 from inpars.storage import atomic_writer, to_json_line

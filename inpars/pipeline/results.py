@@ -25,7 +25,7 @@ from inpars.pipeline.measurement import MeasuredSystems
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.prompt_choice import line_about
 from inpars.pipeline.system_runs import BASE_FUSION, MIX, RERANKED, TUNED
-from inpars.prompting.mixture import PromptSource
+from inpars.prompts.mixture import PromptSource
 from inpars.reports.collect import Texts, negatives_of, results_of, stages_of, trainings_of, written_of
 from inpars.reports.conclusion import conclusion_of, mix_of
 from inpars.reports.formatting import duration

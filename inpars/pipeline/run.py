@@ -46,7 +46,7 @@ from inpars.pipeline.system_choice import choose_system, first_stages, lexical_s
 from inpars.pipeline.system_runs import BASE_FUSION, MIX, RERANKED, SYNTHETIC, RunContext, all_runs
 from inpars.pipeline.trainings import choice_queries, train_models
 from inpars.progress import SILENT, Progress
-from inpars.prompting.mixture import PromptSource
+from inpars.prompts.mixture import PromptSource
 from inpars.reports.render import write_report
 from inpars.stages.card_numbers import add_numbers_of_run, split_label
 from inpars.stages.examples import without_examples

@@ -19,8 +19,8 @@ from inpars.pipeline.evidence import Evidence
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.steps import Steps
 from inpars.progress import Progress
-from inpars.prompting.mixture import PromptMixture, PromptSource, shown_of
-from inpars.prompting.templates import Prompt
+from inpars.prompts.mixture import PromptMixture, PromptSource, shown_of
+from inpars.prompts.templates import Prompt
 from inpars.records import Run
 from inpars.runs import cut, fuse_z_scores, with_zeros
 from inpars.stages.examples import SUFFIX as EXAMPLES_SUFFIX

@@ -18,7 +18,7 @@ from inpars.models.processor import return_freed_memory
 from inpars.pipeline.budget import Part, Rates
 from inpars.pipeline.options import PipelineOptions
 from inpars.progress import SILENT, Progress
-from inpars.prompting.mixture import PromptSource, shown_of
+from inpars.prompts.mixture import PromptSource, shown_of
 from inpars.records import Document
 from inpars.stages.estimates import Measurement, measure
 from inpars.stages.generate import GenerateOptions, load_generator

@@ -18,7 +18,7 @@ from inpars.manifest import MANIFEST_SUFFIX, FileStamp, Manifest, manifest_path,
 from inpars.pipeline.folder import RunFolder, topics_of
 from inpars.pipeline.measurement import METRICS
 from inpars.pipeline.plan import plan_problems
-from inpars.prompting.prompts import Prompt, load_prompt
+from inpars.prompts.load import Prompt, load_prompt
 from inpars.stages.partial import partial_path
 from inpars.stages.triple_files import ids_path, negatives_path
 from inpars.storage import open_lines, read_jsonl, to_json_line

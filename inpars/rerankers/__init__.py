@@ -15,7 +15,7 @@ from inpars.rerankers.kinds import SCORER_KINDS, ScorerKind, Windows
 
 if TYPE_CHECKING:
     from inpars.models.engine_backend import DtypeName
-    from inpars.prompting.templates import Prompt
+    from inpars.prompts.templates import Prompt
 
 __all__ = [
     "SCORER_KINDS",

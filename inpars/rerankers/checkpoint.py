@@ -22,7 +22,7 @@ from inpars.rerankers.kinds import Family
 from inpars.rerankers.pair_model import SETTINGS_KEY
 
 if TYPE_CHECKING:
-    from inpars.prompting.templates import Prompt
+    from inpars.prompts.templates import Prompt
 
 TEXTS = ("prefix", "suffix", "true_token", "false_token")
 

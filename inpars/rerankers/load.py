@@ -14,7 +14,7 @@ from inpars.models import loading as models
 from inpars.models.compute_options import Placement
 from inpars.models.networks import MIN_TOKENS, check_length, learned_positions
 from inpars.models.retrievers import MULTI_VECTOR, retriever_kind
-from inpars.prompting.templates import Prompt
+from inpars.prompts.templates import Prompt
 from inpars.rerankers.checkpoint import Checkpoint, saved_settings
 from inpars.rerankers.kinds import RERANKERS, SCORER_KINDS, ScorerKind
 from inpars.rerankers.pair_model import PairModel

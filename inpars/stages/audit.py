@@ -26,7 +26,7 @@ from inpars.models.compute_options import ComputingOptions
 from inpars.negatives.audit import AuditAction, AuditedTriple, apply_action, tally
 from inpars.options import option
 from inpars.progress import Progress
-from inpars.prompting.templates import Prompt
+from inpars.prompts.templates import Prompt
 from inpars.protocols import PairScorer
 from inpars.rerankers.kinds import ScorerKind, kind_help
 from inpars.stages.rerank import RerankOptions, load_run_scorer

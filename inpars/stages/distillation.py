@@ -21,7 +21,7 @@ from inpars.manifest import Manifest, stamp
 from inpars.models.compute_options import ComputingOptions
 from inpars.options import option
 from inpars.progress import SILENT, Progress
-from inpars.prompting.templates import Prompt
+from inpars.prompts.templates import Prompt
 from inpars.protocols import PairScorer
 from inpars.records import Triple
 from inpars.rerankers.kinds import ScorerKind

@@ -26,7 +26,7 @@ from inpars.generation import generate_each
 from inpars.manifest import Manifest, read_manifest
 from inpars.models.compute_options import ComputingOptions
 from inpars.options import SEED, check, option
-from inpars.prompting.example_choice import ExampleOptions, named_prompt
+from inpars.prompts.few_shot import ExampleOptions, named_prompt
 from inpars.records import Document
 from inpars.stages.generate import GenerateOptions, load_generator
 from inpars.stages.rerank import RerankOptions, load_run_scorer

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from inpars.errors import ConfigError
 from inpars.progress import SILENT, Progress
-from inpars.prompting.mixture import PromptSource
+from inpars.prompts.mixture import PromptSource
 from inpars.records import Qrels
 from inpars.storage import read_lines, storage_errors, write_lines
 from inpars.topics import Topics

@@ -28,8 +28,8 @@ from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.models.folders import refuse_server_model
 from inpars.options import SEED, Bounds, check, option
 from inpars.progress import SILENT, Progress
-from inpars.prompting.mixture import PromptMixture, PromptSource
-from inpars.prompting.prompts import Prompt, load_prompt
+from inpars.prompts.load import Prompt, load_prompt
+from inpars.prompts.mixture import PromptMixture, PromptSource
 from inpars.records import Document
 from inpars.stages.chunk_loop import work_elsewhere
 from inpars.stages.continuation import Continued, known_queries

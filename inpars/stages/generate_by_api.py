@@ -18,7 +18,7 @@ from inpars.generation.api.requests import Endpoint, RequestAdapter, RequestForm
 from inpars.generation.settings import DecodingSettings
 from inpars.manifest import FileStamp, stamp_text
 from inpars.progress import SILENT, Progress
-from inpars.prompting.mixture import PromptSource
+from inpars.prompts.mixture import PromptSource
 from inpars.records import Document
 from inpars.stages.chunk_loop import Done, PlannedWork, work_here
 from inpars.stages.shards import Shard

@@ -37,7 +37,7 @@ from inpars.models.compute_options import ComputingOptions
 from inpars.models.folders import refuse_server_model
 from inpars.options import SEED, option
 from inpars.progress import SILENT, Progress
-from inpars.prompting.judging import JudgingPrompt
+from inpars.prompts.judging import JudgingPrompt
 from inpars.records import Qrels
 from inpars.stages.chunk_loop import Computed
 from inpars.stages.generate_by_api import estimate_asking, open_server, server_stamp, work_and_pay

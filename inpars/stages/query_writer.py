@@ -18,7 +18,7 @@ from inpars.corpus import SelectedDocuments, open_corpus
 from inpars.formats import synthetic_query_record
 from inpars.generation import GeneratedQuery, PaidGenerator, QueryGenerator, generate_each
 from inpars.generation.degeneration_monitor import WINDOW, Canary, Tally
-from inpars.prompting.mixture import PromptSource
+from inpars.prompts.mixture import PromptSource
 from inpars.records import Document, SyntheticQuery
 from inpars.stages.chunk_loop import Computed
 from inpars.stages.partial import Partial, write_in_order

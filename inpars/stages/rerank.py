@@ -13,7 +13,7 @@ from inpars.errors import ConfigError, StaleInputError
 from inpars.formats import read_run, write_run
 from inpars.manifest import Manifest, stamp
 from inpars.options import option
-from inpars.prompting.templates import Prompt
+from inpars.prompts.templates import Prompt
 from inpars.protocols import PairScorer
 from inpars.records import Run
 from inpars.rerankers.kinds import ScorerKind, Windows, kind_help

@@ -15,7 +15,7 @@ from inpars.corpus import Corpus
 from inpars.errors import ConfigError
 from inpars.manifest import FileStamp, Manifest, stamp
 from inpars.options import SEED, option
-from inpars.prompting.mixture import PromptSource
+from inpars.prompts.mixture import PromptSource
 from inpars.rerankers.kinds import ScorerKind
 from inpars.stages.chunk_loop import work_elsewhere, work_here
 from inpars.stages.engine_options import Bm25Options, ShardedOptions

@@ -17,7 +17,7 @@ from inpars.models.folders import exists, model_folder, model_path
 from inpars.models.processor import return_freed_memory
 from inpars.options import check, result_settings
 from inpars.progress import SILENT, Progress
-from inpars.prompting.mixture import PromptSource
+from inpars.prompts.mixture import PromptSource
 from inpars.provenance import current_argv
 from inpars.stages.partial import Partial
 from inpars.stages.shard_folder import remove_leftovers

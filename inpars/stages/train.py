@@ -16,8 +16,8 @@ from inpars.manifest import FileStamp, Manifest, stamp
 from inpars.models.folders import require_utf8
 from inpars.options import result_settings
 from inpars.progress import Progress
-from inpars.prompting.prompts import load_prompt
-from inpars.prompting.templates import Prompt
+from inpars.prompts.load import load_prompt
+from inpars.prompts.templates import Prompt
 from inpars.records import Query
 from inpars.stages.distillation import (
     TeacherScores,

@@ -24,7 +24,7 @@ from inpars.models import loading as models
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.networks import pad_id
 from inpars.progress import SILENT, Progress
-from inpars.prompting.templates import Prompt
+from inpars.prompts.templates import Prompt
 from inpars.rerankers.answer_tokens import PUBLISHED
 from inpars.rerankers.kinds import RERANKERS, ScorerKind
 from inpars.rerankers.load import load_pair_model

@@ -14,7 +14,7 @@ from pathlib import Path
 from inpars.batches import slices
 from inpars.errors import UntrainedModelError
 from inpars.evaluation.verdicts import counted
-from inpars.prompting.templates import Prompt
+from inpars.prompts.templates import Prompt
 from inpars.protocols import PairScorer
 from inpars.rerankers import load_scorer
 from inpars.training.batch_plan import BatchPlan

@@ -14,7 +14,7 @@ from inpars.generation.settings import DecodingSettings, LocalModel
 from inpars.generation.teacher_forcing import KnownQuery, TeacherForcing
 from inpars.models.compute_options import ComputingOptions
 from inpars.models.hardware import use_threads
-from inpars.prompting.prompts import load_prompt
+from inpars.prompts.load import load_prompt
 from inpars.records import Document
 from inpars.rerankers import load_scorer
 from inpars.retrieval.dense import Encoder

@@ -21,7 +21,7 @@ from inpars.generation.prompt_tokens import PromptTokens
 from inpars.models.embedded import EMBEDDED
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.loading import load_causal_lm, load_sentence_transformer, load_tokenizer, resolve_model
-from inpars.prompting.prompts import load_prompt
+from inpars.prompts.load import load_prompt
 from inpars.records import Document
 
 DECODER, ENCODER, PROMPT, STOP = "smollm2-135m", "minilm", "inpars", "\n"

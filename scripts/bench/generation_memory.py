@@ -20,7 +20,7 @@ from inpars.documents.selection import choose_documents
 from inpars.generation.causal_lm import CausalGenerator
 from inpars.generation.settings import DecodingSettings
 from inpars.models.loading import load_config
-from inpars.prompting.prompts import load_prompt
+from inpars.prompts.load import load_prompt
 
 ROWS, FEW, MANY = 32, 16, 64
 NEVER = "\0"  # a stop string no model says, so that all rows go on to the limit

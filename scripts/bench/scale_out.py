@@ -30,7 +30,7 @@ from inpars.formats import write_documents
 from inpars.generation import GeneratedQuery
 from inpars.generation.settings import chunks_by_length
 from inpars.manifest import FileStamp, Manifest
-from inpars.prompting.templates import Prompt
+from inpars.prompts.templates import Prompt
 from inpars.records import Document, LogProbKind
 from inpars.stages.engine_options import ClusterOptions
 from inpars.stages.generate import GenerateOptions, generate_queries

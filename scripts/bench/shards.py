@@ -34,7 +34,7 @@ from inpars.stages.shards import Shard, shard_path
 from inpars.corpus import Corpus
 from inpars.generation import GeneratedQuery
 from inpars.manifest import FileStamp
-from inpars.prompting.templates import Prompt
+from inpars.prompts.templates import Prompt
 from inpars.stages.generate import GenerateOptions, generate_queries
 corpus, output, shard = Corpus(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
 class Writer:

@@ -15,7 +15,7 @@ LAYERS = """
     packing  storage  runs  json_stream  fields  tables  record_files  judgements  formats  corpus_files  corpus
     manifest  model_judgements  topics
     models  engines  documents  datasets
-    filtering  prompting  generation
+    filtering  prompts  generation
     retrieval  extras  pairs  negatives  rerankers  scoring  cards  export  fusion
     evaluation  training
     qa  interchange  reports  judging  stores

@@ -11,7 +11,7 @@ from inpars.datasets import load_dataset
 from inpars.formats import read_synthetic_queries
 from inpars.pipeline import run as pipeline
 from inpars.pipeline.options import PipelineOptions
-from inpars.prompting.prompts import load_prompt, read_examples
+from inpars.prompts.load import load_prompt, read_examples
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
 BEIR = TOY / "beir"
@@ -177,6 +177,6 @@ def test_the_toolkits_revision_is_refused(capsys, tiny):
 
 
 def test_every_prompt_of_the_toolkit_has_one_of_ours():
-    from inpars.prompting.prompts import prompt_names
+    from inpars.prompts.load import prompt_names
 
     assert set(generate.PROMPTS.values()) < set(prompt_names())

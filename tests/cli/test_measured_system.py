@@ -22,7 +22,7 @@ from inpars.fusion.system import FirstStage, Reranking, SearchSystem, read_syste
 from inpars.manifest import read_manifest
 from inpars.pipeline.commands import Invocation
 from inpars.pipeline.results import write_mark
-from inpars.prompting.prompts import load_prompt
+from inpars.prompts.load import load_prompt
 from inpars.qa.build_engine import EngineOptions
 from inpars.qa.measured import open_measured
 from inpars.records import Document

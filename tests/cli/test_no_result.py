@@ -16,7 +16,7 @@ from inpars.pipeline.measurement import judge
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.run import PipelineResult, run_pipeline
 from inpars.progress import SILENT
-from inpars.prompting.prompts import load_prompt
+from inpars.prompts.load import load_prompt
 from inpars.topics import Topics
 
 TOY = Path(__file__).parents[1] / "data" / "toy"

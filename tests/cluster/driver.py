@@ -10,7 +10,7 @@ from inpars.console import Console
 from inpars.corpus import Corpus
 from inpars.distributed import workers_of
 from inpars.manifest import stamp
-from inpars.prompting.templates import Prompt
+from inpars.prompts.templates import Prompt
 from inpars.stages import stage
 from inpars.stages.generate import GenerateOptions, generate_queries
 

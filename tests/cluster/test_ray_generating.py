@@ -15,7 +15,7 @@ from inpars.errors import BackendError, ConfigError
 from inpars.formats import write_documents
 from inpars.manifest import read_manifest, stamp
 from inpars.progress import SILENT
-from inpars.prompting.templates import Example, Prompt
+from inpars.prompts.templates import Example, Prompt
 from inpars.records import Document
 from inpars.stages.generate import GenerateOptions, generate_queries, generator_maker
 

@@ -9,7 +9,7 @@ from inpars.distributed import workers_of
 from inpars.errors import ConfigError, StaleInputError
 from inpars.formats import synthetic_query_record, write_documents, write_run
 from inpars.manifest import stamp
-from inpars.prompting.templates import Prompt
+from inpars.prompts.templates import Prompt
 from inpars.records import Document, SyntheticQuery
 from inpars.stages.rerank import RerankOptions, rerank_file, run_scorer_maker
 from inpars.stages.score import ScoreOptions, score_file, scorer_maker

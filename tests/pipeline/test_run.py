@@ -14,7 +14,7 @@ from inpars.fusion.gate import PRIOR
 from inpars.fusion.system import read_system
 from inpars.models.embedded import EMBEDDED, EmbeddedModel
 from inpars.pipeline import prompt_choice
-from inpars.prompting.prompts import load_prompt
+from inpars.prompts.load import load_prompt
 from inpars.retrieval.java import find_jar, find_java
 from inpars.storage import read_jsonl
 

@@ -10,8 +10,8 @@ from inpars.formats import read_synthetic_queries, write_documents
 from inpars.manifest import stamp
 from inpars.models.embedded import EMBEDDED
 from inpars.models.loading import resolve_model
-from inpars.prompting.prompts import load_prompt
-from inpars.prompting.templates import Example, Prompt
+from inpars.prompts.load import load_prompt
+from inpars.prompts.templates import Example, Prompt
 from inpars.records import Document
 from inpars.stages.generate import GenerateOptions, generate_queries, load_generator
 

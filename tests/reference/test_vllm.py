@@ -29,8 +29,8 @@ from inpars.generation.settings import DecodingSettings
 from inpars.generation.teacher_forcing import KnownQuery, TeacherForcing
 from inpars.models.embedded import EMBEDDED
 from inpars.models.loading import resolve_model
-from inpars.prompting.prompts import load_prompt
-from inpars.prompting.templates import Example, Prompt
+from inpars.prompts.load import load_prompt
+from inpars.prompts.templates import Example, Prompt
 from inpars.records import Document
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from inpars.errors import ConfigError
-from inpars.prompting.templates import Example, Prompt
+from inpars.prompts.templates import Example, Prompt
 from inpars.rerankers import load_scorer
 from inpars.rerankers.cross_encoder import CrossEncoder
 from inpars.rerankers.load import load_pair_model

@@ -12,7 +12,7 @@ from inpars.generation.api.batch import Batches, state_path
 from inpars.generation.api.journal import journal_path
 from inpars.generation.api.options import ApiOptions
 from inpars.generation.settings import DecodingSettings
-from inpars.prompting.templates import Prompt
+from inpars.prompts.templates import Prompt
 from inpars.stages.generate_by_api import load_api_generator
 
 PROMPT = Prompt(name="test", form="Document: {document}\nRelevant Query: {query}")

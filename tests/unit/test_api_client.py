@@ -23,7 +23,7 @@ from inpars.generation.api.client import (
 from inpars.generation.api.options import OPENAI_URL
 from inpars.generation.api.requests import RequestFormat
 from inpars.generation.settings import DecodingSettings
-from inpars.prompting.templates import Prompt
+from inpars.prompts.templates import Prompt
 
 PROMPT = Prompt(name="test", form="Document: {document}\nRelevant Query: {query}")
 

@@ -20,7 +20,7 @@ from inpars.generation.api import client as api_client
 from inpars.generation.api.journal import journal_path, read_answers
 from inpars.generation.api.options import ApiOptions, check_api
 from inpars.generation.settings import DecodingSettings
-from inpars.prompting.templates import Prompt
+from inpars.prompts.templates import Prompt
 from inpars.stages.generate_by_api import estimate_cost, load_api_generator, server_stamp
 
 PROMPT = Prompt(name="test", form="Document: {document}\nRelevant Query: {query}")

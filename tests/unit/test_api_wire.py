@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from inpars.generation.api.options import OPENAI_URL
 from inpars.generation.api.requests import RequestFormat
 from inpars.generation.settings import DecodingSettings
-from inpars.prompting.prompts import load_prompt
-from inpars.prompting.templates import Prompt
+from inpars.prompts.load import load_prompt
+from inpars.prompts.templates import Prompt
 from inpars.records import Document
 
 PROMPT = Prompt(name="test", form="Document: {document}\nRelevant Query: {query}", instruction="Write a query.")

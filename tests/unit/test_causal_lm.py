@@ -17,7 +17,7 @@ from inpars.generation.hf_kv_cache import HFCacheDecoder
 from inpars.generation.settings import DecodingSettings
 from inpars.generation.shared_prefix import SharedPrefixRows, best_forward
 from inpars.models import loading as models
-from inpars.prompting.templates import Example, Prompt
+from inpars.prompts.templates import Example, Prompt
 from inpars.records import Document
 
 SHARING = ["llama", "gpt_neox", "gpt2"]

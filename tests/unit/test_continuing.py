@@ -6,7 +6,7 @@ import pytest
 
 from inpars.datasets import load_dataset
 from inpars.generation import GeneratedQuery
-from inpars.prompting.prompts import load_prompt
+from inpars.prompts.load import load_prompt
 from inpars.stages.generate import GenerateOptions, generate_queries
 
 FEW = GenerateOptions(max_documents=4)

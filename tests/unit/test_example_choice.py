@@ -7,9 +7,9 @@ from dataclasses import asdict
 import pytest
 
 from inpars.errors import ConfigError, DataFormatError, PromptError
-from inpars.prompting.example_choice import ExampleOptions, choose_prompt
-from inpars.prompting.prompts import load_prompt
-from inpars.prompting.templates import BM25Scores, Example, Prompt, PromptChoice
+from inpars.prompts.few_shot import ExampleOptions, choose_prompt
+from inpars.prompts.load import load_prompt
+from inpars.prompts.templates import BM25Scores, Example, Prompt, PromptChoice
 from inpars.records import Document
 
 POOL = [

@@ -13,7 +13,7 @@ from inpars.formats import read_synthetic_queries, write_documents
 from inpars.generation import GeneratedQuery
 from inpars.manifest import manifest_path, stamp
 from inpars.progress import Silent
-from inpars.prompting.templates import Prompt
+from inpars.prompts.templates import Prompt
 from inpars.records import Document
 from inpars.stages.generate import GenerateOptions, generate_queries, load_generator
 

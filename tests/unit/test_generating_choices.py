@@ -9,7 +9,7 @@ from inpars.formats import read_synthetic_queries, write_documents
 from inpars.generation import GeneratedQuery
 from inpars.manifest import stamp
 from inpars.progress import Silent
-from inpars.prompting.templates import Example, Prompt
+from inpars.prompts.templates import Example, Prompt
 from inpars.records import Document
 from inpars.stages.examples import example_query_ids, leave_out, read_ids, without_examples
 from inpars.stages.generate import GenerateOptions, generate_queries, load_generator
@@ -147,7 +147,7 @@ def test_the_canary_lets_useful_queries_pass(tmp_path):
 
 @pytest.mark.parametrize("backend", ["causal", "seq2seq"])
 def test_a_real_model_is_shown_each_documents_own_examples(stage, tiny, backend):
-    from inpars.prompting.templates import PromptChoice
+    from inpars.prompts.templates import PromptChoice
 
     kind = "llama" if backend == "causal" else "t5"
     common = {"max_new_tokens": 6, "device": "cpu", "dtype": "float32", "temperature": 0.0, "num_queries": 1}

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from inpars.errors import ConfigError
 from inpars.judging import Pair
 from inpars.judging.local import LocalJudge
-from inpars.prompting.judging import JudgingPrompt, load_judging_prompt
+from inpars.prompts.judging import JudgingPrompt, load_judging_prompt
 from inpars.records import Document
 
 PROMPT = JudgingPrompt("own", "Query: {query}\nPassage: {document}\nGrade: {grade}", instruction="From 0 to 3.")

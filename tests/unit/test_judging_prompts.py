@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from inpars.errors import PromptError, UnknownNameError
-from inpars.prompting.judging import FOLDER, JudgingPrompt, load_judging_prompt
-from inpars.prompting.prompts import load_prompt, prompt_names
+from inpars.prompts.judging import FOLDER, JudgingPrompt, load_judging_prompt
+from inpars.prompts.load import load_prompt, prompt_names
 
 FILES = Path(__file__).resolve().parents[2] / "prompts" / FOLDER
 NAMES = sorted(path.stem for path in FILES.glob("*.yaml"))

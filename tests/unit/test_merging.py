@@ -13,7 +13,7 @@ from inpars.errors import BackendError, ConfigError, DataFormatError, StaleInput
 from inpars.formats import write_documents, write_run
 from inpars.generation import GeneratedQuery
 from inpars.manifest import manifest_path, read_manifest, stamp
-from inpars.prompting.templates import Prompt
+from inpars.prompts.templates import Prompt
 from inpars.records import Document
 from inpars.rerankers.rerank import score_run
 from inpars.stages.generate import GenerateOptions, generate_queries

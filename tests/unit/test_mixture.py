@@ -12,10 +12,10 @@ from inpars.errors import PromptError
 from inpars.generation import GeneratedQuery
 from inpars.generation.api.requests import RequestFormat
 from inpars.generation.settings import DecodingSettings
-from inpars.prompting.example_choice import ExampleOptions, named_prompt
-from inpars.prompting.mixture import PromptMixture, mixture_parts, shown_of
-from inpars.prompting.prompts import load_prompt
-from inpars.prompting.templates import Example, Prompt, PromptChoice
+from inpars.prompts.few_shot import ExampleOptions, named_prompt
+from inpars.prompts.load import load_prompt
+from inpars.prompts.mixture import PromptMixture, mixture_parts, shown_of
+from inpars.prompts.templates import Example, Prompt, PromptChoice
 from inpars.records import Document
 from inpars.stages.query_writer import QueryWriting
 

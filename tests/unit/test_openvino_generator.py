@@ -18,7 +18,7 @@ from inpars.generation.settings import DecodingSettings, LocalModel
 from inpars.generation.teacher_forcing import KnownQuery, TeacherForcing
 from inpars.models import engine_backend
 from inpars.models.compute_options import ComputingOptions
-from inpars.prompting.prompts import load_prompt
+from inpars.prompts.load import load_prompt
 from inpars.records import Document
 
 MODEL = "smollm2-135m"

@@ -25,7 +25,7 @@ from inpars.pipeline.prompt_choice import (
     trial_options,
 )
 from inpars.progress import SILENT
-from inpars.prompting.prompts import load_prompt, prompt_names
+from inpars.prompts.load import load_prompt, prompt_names
 from inpars.stages.generate import GenerateOptions
 
 

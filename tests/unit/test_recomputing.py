@@ -17,7 +17,7 @@ from inpars.pipeline.system_runs import _FusionOptions
 from inpars.pipeline.verify import VerifyFindings, check_folder
 from inpars.pipeline.verify_scores import recompute
 from inpars.progress import SILENT
-from inpars.prompting.prompts import load_prompt
+from inpars.prompts.load import load_prompt
 from inpars.runs import cut, fuse_z_scores
 from inpars.stages.generate import GenerateOptions, generate_queries, load_generator
 from inpars.stages.rerank import RerankOptions, load_run_scorer, rerank_file

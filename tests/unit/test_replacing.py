@@ -9,7 +9,7 @@ from inpars import cli
 from inpars.errors import ConfigError, DataFormatError
 from inpars.pipeline.finished_results import changes, refuse_to_replace, settings_of
 from inpars.pipeline.options import PipelineOptions
-from inpars.prompting.prompts import load_prompt
+from inpars.prompts.load import load_prompt
 from inpars.stages.ingest import IngestOptions
 from inpars.topics import Topics
 

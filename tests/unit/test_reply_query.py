@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inpars.generation.api.replies import find_continued, find_replied
-from inpars.prompting.templates import Prompt
+from inpars.prompts.templates import Prompt
 
 FORM = Prompt("p", "Document: {document}\nRelevant Query: {query}")
 CATS = "what do cats eat"

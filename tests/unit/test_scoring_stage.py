@@ -9,7 +9,7 @@ from inpars.errors import BackendError, ConfigError, DataFormatError
 from inpars.formats import write_documents
 from inpars.generation.teacher_forcing import QueryScore
 from inpars.manifest import manifest_path
-from inpars.prompting.templates import Prompt
+from inpars.prompts.templates import Prompt
 from inpars.records import Document
 from inpars.stages.score import ScoreOptions, score_file
 from inpars.storage import write_jsonl

@@ -7,7 +7,7 @@ import pytest
 from tiny_models import WORDS
 
 from inpars.errors import ConfigError, UntrainedModelError
-from inpars.prompting.templates import Example, Prompt
+from inpars.prompts.templates import Example, Prompt
 from inpars.training import signal
 from inpars.training.options import RerankerOptions, RetrieverOptions
 from inpars.training.signal import SAMPLE, reranker_signal, retriever_signal

@@ -10,7 +10,7 @@ from inpars.generation.causal_lm import CausalGenerator
 from inpars.generation.settings import DecodingSettings
 from inpars.generation.teacher_forcing import KnownQuery, TeacherForcing
 from inpars.models import loading as models
-from inpars.prompting.templates import Example, Prompt, PromptChoice
+from inpars.prompts.templates import Example, Prompt, PromptChoice
 from inpars.records import Document
 
 PROMPT = Prompt(

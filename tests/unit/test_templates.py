@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inpars.errors import PromptError
-from inpars.prompting.templates import Example, Prompt
+from inpars.prompts.templates import Example, Prompt
 
 FORM = "Example {number}:\nDocument: {document}\nGood: {query}\nBad: {bad_query}"
 TWO = (Example("Cats purr.", "why do cats purr", "cats"), Example(" Dogs bark.\n", "barking dog", "dogs"))

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from inpars.errors import ConfigError
 from inpars.progress import Silent
-from inpars.prompting.templates import Example, Prompt
+from inpars.prompts.templates import Example, Prompt
 from inpars.rerankers import load_scorer
 from inpars.rerankers.load import load_pair_model
 from inpars.rerankers.pair_model import EncodedPair

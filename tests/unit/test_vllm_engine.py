@@ -17,7 +17,7 @@ from inpars.errors import BackendError, ConfigError, MissingDependencyError
 from inpars.generation.causal_lm import CausalGenerator
 from inpars.generation.settings import DecodingSettings
 from inpars.models.loading import load_causal_lm
-from inpars.prompting.templates import Example, Prompt, PromptChoice
+from inpars.prompts.templates import Example, Prompt, PromptChoice
 from inpars.records import Document
 from inpars.stages import generate as generate_stage
 from inpars.stages import generate_locally

@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from inpars.generation.api.thoughts import find_answer
-from inpars.prompting.templates import Prompt
+from inpars.prompts.templates import Prompt
 
 QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "„": "“", "‚": "‘", "「": "」", "『": "』", "`": "`"}
 _EMPHASIS = ("```", "**", "__", "~~", "*", "_")

@@ -30,8 +30,8 @@ from inpars.generation.api.replies import ECHO, MARKUP, ONLY_THOUGHTS, PREAMBLE,
 from inpars.generation.api.replies import REFUSED as REFUSED_IN_WORDS
 from inpars.generation.settings import DecodingSettings
 from inpars.generation.token_spans import FORM, LENGTH, NONE, TEXT, VALUE, UnusableError, keep, read_tokens
-from inpars.prompting.mixture import PromptSource
-from inpars.prompting.templates import Prompt
+from inpars.prompts.mixture import PromptSource
+from inpars.prompts.templates import Prompt
 from inpars.records import Document, FinishReason
 from inpars.text.hashing import sampling_key
 

@@ -19,7 +19,7 @@ import yaml
 
 from inpars.errors import PromptError, UnknownNameError
 from inpars.json_text import replace_surrogates
-from inpars.prompting.templates import Example, Prompt
+from inpars.prompts.templates import Example, Prompt
 from inpars.storage import read_jsonl
 
 __all__ = ["Example", "Prompt", "load_prompt", "prompt_names", "read_examples"]

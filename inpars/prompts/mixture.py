@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from inpars.errors import PromptError
-from inpars.prompting.templates import Example, Prompt, PromptChoice
+from inpars.prompts.templates import Example, Prompt, PromptChoice
 from inpars.records import Document
 from inpars.text.hashing import sampling_key
 

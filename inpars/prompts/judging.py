@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import Any
 
 from inpars.errors import PromptError
-from inpars.prompting.prompts import KEYS, TEXT_KEYS, checked_text, list_of, mapping_of, read_prompt, text_of
-from inpars.prompting.templates import DEFAULT_SEPARATOR, DEFAULT_STOP, NOT_HASHED, PLACEHOLDER, fill, split_at, turn
+from inpars.prompts.load import KEYS, TEXT_KEYS, checked_text, list_of, mapping_of, read_prompt, text_of
+from inpars.prompts.templates import DEFAULT_SEPARATOR, DEFAULT_STOP, NOT_HASHED, PLACEHOLDER, fill, split_at, turn
 
 PLACEHOLDERS = ("query", "document", "grade")
 FOLDER = "judging"  # of the shipped ones, below `prompts/`

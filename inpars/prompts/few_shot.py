@@ -9,9 +9,9 @@ from typing import ClassVar, Literal, TypeAlias
 
 from inpars.errors import ConfigError, PromptError
 from inpars.options import FlagGroup, check, option
-from inpars.prompting.mixture import PromptSource, mixture_parts, read_mixture
-from inpars.prompting.prompts import load_prompt, read_examples
-from inpars.prompting.templates import Example, Prompt, PromptChoice
+from inpars.prompts.load import load_prompt, read_examples
+from inpars.prompts.mixture import PromptSource, mixture_parts, read_mixture
+from inpars.prompts.templates import Example, Prompt, PromptChoice
 
 ExamplesChoice: TypeAlias = Literal["all", "random", "nearest"]
 DEFAULT_COUNT = 3  # of `random` and `nearest`; `all` shows all
