@@ -41,8 +41,8 @@ def add_config_flags(parser: Parser, *, like: bool = False) -> None:
 
 def expanded(parser: Parser, arguments: Sequence[str]) -> list[str]:
     """The arguments with those of --config and --like in place of these two. Raises ConfigError."""
-    rest, config = _taken(list(arguments), CONFIG)
-    rest, like = _taken(rest, LIKE)
+    rest, config = _pop_flag(list(arguments), CONFIG)
+    rest, like = _pop_flag(rest, LIKE)
     if config is None and like is None:
         return rest
     subparser, head = _parser_of(parser, rest)
@@ -79,7 +79,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a flag holds
     return value if value is None or isinstance(value, bool | int | float) else str(value)
 
 
-def _taken(arguments: list[str], flag: str) -> tuple[list[str], str | None]:
+def _pop_flag(arguments: list[str], flag: str) -> tuple[list[str], str | None]:
     """The arguments without the flag and its value, and the value."""
     for position, argument in enumerate(arguments):
         if argument == flag:

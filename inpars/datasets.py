@@ -67,7 +67,7 @@ def load_dataset(
     count as relevant documents nobody can find, as trec_eval has it), or drop them. Raises DataFormatError,
     UnknownNameError, BackendError, ConfigError.
     """
-    parts = _named(name, progress) if name is not None else _Parts(_no_documents, {})
+    parts = _open_named(name, progress) if name is not None else _Parts(_no_documents, {})
     documents = Corpus(corpus) if corpus is not None else parts.corpus()
     for remark in documents.remarks:
         progress.note(remark)
@@ -104,7 +104,7 @@ def load_topics(name: str, split: str = DEFAULT_SPLIT) -> Topics:
 
     Judgements of documents that the corpus lacks are kept.
     """
-    return _topics(name, _named(name, SILENT).splits, split)
+    return _topics(name, _open_named(name, SILENT).splits, split)
 
 
 def _topics(name: str, splits: Splits, split: str) -> Topics:
@@ -127,7 +127,7 @@ def _no_documents() -> Corpus:
     raise ConfigError("no documents named: give --dataset NAME or --corpus FILE")
 
 
-def _named(name: str, progress: Progress) -> _Parts:
+def _open_named(name: str, progress: Progress) -> _Parts:
     if name == python_docs.NAME:
         return _python_docs()
     path = Path(name).expanduser()

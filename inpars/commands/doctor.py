@@ -23,10 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(flags: argparse.Namespace) -> None:
     findings = examine()
-    print_result(flags, shown(findings), {"inpars": __version__, "findings": [asdict(finding) for finding in findings]})
+    print_result(
+        flags, findings_text(findings), {"inpars": __version__, "findings": [asdict(finding) for finding in findings]}
+    )
 
 
-def shown(findings: Sequence[Finding]) -> str:
+def findings_text(findings: Sequence[Finding]) -> str:
     """The findings by topic, `+` before what is there and `-` before what is not, then the lines that install it."""
     width = max(len(finding.name) for finding in findings)
     lines = [f"inpars {__version__}"]

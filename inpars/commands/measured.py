@@ -127,12 +127,12 @@ def _own_dataset(flags: argparse.Namespace, folder: Path, mark: dict[str, object
     if not source.keys() & {"dataset", "corpus"}:
         raise DataFormatError(f"{FOLDER_MARK} names no documents; give --dataset or --corpus", path=folder)
     try:
-        return open_dataset(_named(flags, source), progress)
+        return open_dataset(_dataset_flags(flags, source), progress)
     except InparsError as error:
         raise StaleInputError(f"{folder}: the run's documents: {error}; or give --dataset or --corpus") from error
 
 
-def _named(flags: argparse.Namespace, source: dict[str, str]) -> argparse.Namespace:
+def _dataset_flags(flags: argparse.Namespace, source: dict[str, str]) -> argparse.Namespace:
     """Flags that name the run's documents, and its queries where the flags name none."""
     queries_source = {} if flags.queries is not None or flags.qrels is not None else source
     values = {field.name: queries_source.get(field.name, getattr(flags, field.name)) for field in fields(DatasetFlags)}

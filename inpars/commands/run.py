@@ -90,7 +90,7 @@ def _run(flags: argparse.Namespace, console_progress: Progress) -> int:
     options = from_flags(PipelineOptions, flags).with_default_top_k(named)
     progress = Steps(console_progress, options)
     examples = from_flags(ExampleOptions, flags)
-    prompts = {name: named_prompt(name, examples, options.seed) for name in _named(flags, examples)}
+    prompts = {name: named_prompt(name, examples, options.seed) for name in _prompt_names(flags, examples)}
     from_documents = names_documents(flags)
     reading = (from_flags(IngestOptions, flags, limit=None),) if from_documents else ()
     evidence = from_flags(EvidenceOptions, flags)
@@ -164,7 +164,7 @@ def _run(flags: argparse.Namespace, console_progress: Progress) -> int:
     return say_no_result(finished.problems if len(finished.problems) == len(finished.results) else ())
 
 
-def _named(flags: argparse.Namespace, examples: ExampleOptions) -> list[str]:
+def _prompt_names(flags: argparse.Namespace, examples: ExampleOptions) -> list[str]:
     """The prompts to choose from; none where a trial finds one, which examples of one's own make needless."""
     return flags.prompt or ([DEFAULT] if examples != ExampleOptions() else [])
 

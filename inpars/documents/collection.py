@@ -123,7 +123,7 @@ def collect(
     for _, extracted in read:
         dropped.update(extracted.dropped)
     cut_files = list(_cut(read, cutting, tokenizer, cache, dropped, progress))
-    keep = _kept(cut_files, cutting, dropped, progress)
+    keep = _unique_chunks(cut_files, cutting, dropped, progress)
     remarks = {file.name: extracted.remarks for file, extracted in read if extracted.remarks}
     return Collected(cut_files, keep, unreadable, remarks, dropped, sum(extracted.fresh for _, extracted in read))
 
@@ -171,7 +171,7 @@ def _boilerplate(read: Sequence[tuple[SourceFile, Extracted]]) -> dict[int, list
     return unwanted
 
 
-def _kept(
+def _unique_chunks(
     files: Sequence[_CutFile], options: ChunkOptions, dropped: Counter[str], progress: Progress
 ) -> npt.NDArray[np.bool_]:
     """Which chunks neither equal nor resemble an earlier one, in the order of the files."""

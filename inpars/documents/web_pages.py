@@ -83,7 +83,7 @@ class _Refused(Exception):
 def fetch(sources: Iterable[str], options: FetchOptions, *, cache: Path, progress: Progress = SILENT) -> Fetched:
     """The pages of addresses, of sitemaps' addresses, and of files with one address a line."""
     client, fetched = _Client(options, cache), Fetched([], {}, {})
-    urls = list(dict.fromkeys(urldefrag(url).url for source in sources for url in _named(source)))
+    urls = list(dict.fromkeys(urldefrag(url).url for source in sources for url in _urls_of(source)))
     waiting, pages = urls[::-1], dict[str, None]()
     for url in progress.track(_popped(waiting), total=None, description="fetch", unit="addresses"):
         if len(pages) >= options.max_urls:
@@ -109,7 +109,7 @@ def _popped(waiting: list[str]) -> Iterator[str]:
         yield waiting.pop()
 
 
-def _named(source: str) -> Iterator[str]:
+def _urls_of(source: str) -> Iterator[str]:
     """The place itself where it is an address, else the lines of the file."""
     if _is_address(source):
         yield source

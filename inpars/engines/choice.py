@@ -108,7 +108,7 @@ def chosen_form(
     if name == "torch" or network.device.type != "cpu":
         return None
     if name != "auto":
-        return _named(network, name, dtype, forms)
+        return _named_form(network, name, dtype, forms)
     is_large = sum(weight.numel() for weight in network.parameters()) >= MIN_PARAMETERS
     tried = [name for name in forms.tried if name == "torch-int8" or has_openvino()]
     if dtype != "auto" or not is_large or not tried:
@@ -116,7 +116,7 @@ def chosen_form(
     return _tried(network, subject, forms, tried, model)
 
 
-def _named(
+def _named_form(
     network: Any,  # noqa: ANN401
     name: EngineName,
     dtype: DtypeName,

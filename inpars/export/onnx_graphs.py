@@ -40,7 +40,7 @@ class Embedding(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """(texts, width)."""
-        embeddings: Tensor = self.model(_given(input_ids, attention_mask, token_type_ids))[self.output]
+        embeddings: Tensor = self.model(_named_inputs(input_ids, attention_mask, token_type_ids))[self.output]
         return embeddings
 
 
@@ -55,7 +55,7 @@ class Classifier(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """(pairs, labels)."""
-        logits: Tensor = self.network(**_given(input_ids, attention_mask, token_type_ids)).logits
+        logits: Tensor = self.network(**_named_inputs(input_ids, attention_mask, token_type_ids)).logits
         return logits
 
 
@@ -70,10 +70,10 @@ class EncoderAndStep(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(pairs,)."""
-        return self._model.margins(_given(input_ids, attention_mask, None))
+        return self._model.margins(_named_inputs(input_ids, attention_mask, None))
 
 
-def _given(input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> Batch:
+def _named_inputs(input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> Batch:
     common = {"input_ids": input_ids, "attention_mask": attention_mask}
     return common if token_type_ids is None else common | {"token_type_ids": token_type_ids}
 

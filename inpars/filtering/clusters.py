@@ -38,14 +38,14 @@ def cluster(
     """Block by block the cluster of each of `total` embeddings, read twice; `advance` hears how many are done."""
     chosen = np.sort(np.random.default_rng(seed).permutation(total)[:SAMPLE])
     means = MiniBatchKMeans(n_clusters=min(clusters, total), random_state=seed, n_init=3, batch_size=4096)
-    means.fit(_table(_at(embeddings(), chosen)))
+    means.fit(_table(_embeddings_at(embeddings(), chosen)))
     for block in chunks(embeddings(), BLOCK):
         labels = means.predict(_table(block))
         advance(len(labels))
         yield labels.astype(np.int64)
 
 
-def _at(embeddings: Iterator[Embedding], positions: Labels) -> list[Embedding]:
+def _embeddings_at(embeddings: Iterator[Embedding], positions: Labels) -> list[Embedding]:
     """Those at ascending places."""
     gaps = np.diff(positions, prepend=-1) - 1  # how many are passed over before each
     return [next(islice(embeddings, int(before), None)) for before in gaps]

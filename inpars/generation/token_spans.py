@@ -82,16 +82,16 @@ def keep(tokens: Sequence[Token], text: str, start: int, end: int, *, last: bool
     for pieces in _spellings(tokens):
         spans = _exact(raw, pieces, last=last)
         if spans is not None:
-            return _kept(tokens, pieces, spans, raw, first, stop)
+            return _kept_tokens(tokens, pieces, spans, raw, first, stop)
     for pieces in _spellings(tokens):
         try:
-            return _kept(tokens, pieces, _searched(raw, pieces), raw, first, stop)
+            return _kept_tokens(tokens, pieces, _searched(raw, pieces), raw, first, stop)
         except UnusableError as error:
             reason = error
     raise reason
 
 
-def _kept(
+def _kept_tokens(
     tokens: Sequence[Token], pieces: Sequence[bytes], spans: Sequence[tuple[int, int]], raw: bytes, first: int, end: int
 ) -> Kept:
     positions = [position for position, (begin, stop) in enumerate(spans) if _shares(begin, stop, first, end)]

@@ -62,7 +62,7 @@ class VllmGenerator:
     ) -> None:
         """Load the model where vLLM computes. Raises ConfigError where the prompt is too long for it."""
         settings.check()
-        device = _place(where.get("device", "auto"))
+        device = _torch_device(where.get("device", "auto"))
         number_format = _number_format(where.get("dtype", "auto"), device)
         trust_remote_code = where.get("trust_remote_code", False)
         source, config = resolve_model(model), load_config(model, trust_remote_code=trust_remote_code)
@@ -104,7 +104,7 @@ class VllmGenerator:
         keys = [f"{document.doc_id}-q{number}" for document in documents for number in range(several)]
         with _one_line_errors(self.name):
             self._reset_cache()
-            answers = self._answers(prompts, [self._wanted(key) for key in keys])
+            answers = self._answers(prompts, [self._sampling_parameters(key) for key in keys])
         queries = [self._query(answer.outputs[0]) for answer in answers]
         return [list(group) for group in slices(queries, several)]
 
@@ -120,7 +120,7 @@ class VllmGenerator:
         )
         return outputs
 
-    def _wanted(self, key: str) -> Any:  # noqa: ANN401 - vLLM's class
+    def _sampling_parameters(self, key: str) -> Any:  # noqa: ANN401 - vLLM's class
         """The request's settings; sampled tokens depend on the seed and the query's key alone."""
         return self._vllm.SamplingParams(
             temperature=self._settings.temperature,
@@ -161,7 +161,7 @@ def _without_warnings() -> Iterator[None]:
         yield
 
 
-def _place(device: str) -> torch.device:
+def _torch_device(device: str) -> torch.device:
     """The device that the installed vLLM uses. Raises ConfigError if another is asked for."""
     here = pick_device()
     if device not in ("auto", here.type):

@@ -98,10 +98,10 @@ def unread_files(folder: Path, read: Iterable[Path], parts: Iterable[Path] = ())
 
 def wrong(problem: str, name: str, value: object, path: Path, line: int) -> DataFormatError:
     """The error for a field."""
-    return DataFormatError(problem, path=path, line=line, field=name, excerpt=_shown(value))
+    return DataFormatError(problem, path=path, line=line, field=name, excerpt=_excerpt(value))
 
 
-def _shown(value: object) -> str:
+def _excerpt(value: object) -> str:
     """The value as it is written, as far as an excerpt goes; Python writes no whole number of thousands of digits."""
     try:
         return repr(value)

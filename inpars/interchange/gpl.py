@@ -81,15 +81,15 @@ def _examples(folder: Path, queries: Path) -> Iterator[Item]:
     corpus, texts = Corpus(folder / CORPUS), Corpus(queries)
     for line, record in read_jsonl(path):
         query_id = checked_id(record.get("qid"), path, line)
-        query = Query(query_id, _known(texts, query_id, path, line).text)
+        query = Query(query_id, _document_of(texts, query_id, path, line).text)
         by_retriever = object_of(record.get("neg"), "neg", path, line)
         negatives = tuple(_negatives(by_retriever, corpus, path, line))
-        positives = (_known(corpus, doc_id, path, line) for doc_id in list_of(record, "pos", path, line))
+        positives = (_document_of(corpus, doc_id, path, line) for doc_id in list_of(record, "pos", path, line))
         yield from examples_of(query, tuple(positives), negatives)
         yield from unread(record, ("qid", "pos", "neg"))
 
 
-def _known(texts: Corpus, text_id: object, path: Path, line: int) -> Document:
+def _document_of(texts: Corpus, text_id: object, path: Path, line: int) -> Document:
     """A document, or a query as one. Raises DataFormatError, with the line that names it, where there is none."""
     name = checked_id(text_id, path, line)
     if name not in texts:
@@ -100,7 +100,7 @@ def _known(texts: Corpus, text_id: object, path: Path, line: int) -> Document:
 def _negatives(by_retriever: dict[str, Any], corpus: Corpus, path: Path, line: int) -> Iterator[Negative]:
     for retriever in by_retriever:
         for rank, doc_id in enumerate(list_of(by_retriever, retriever, path, line), start=1):
-            yield Negative(_known(corpus, doc_id, path, line), source=retriever, rank=rank)
+            yield Negative(_document_of(corpus, doc_id, path, line), source=retriever, rank=rank)
 
 
 def _margins(path: Path) -> Iterator[Margin]:

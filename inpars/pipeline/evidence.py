@@ -103,7 +103,7 @@ def read_evidence(options: EvidenceOptions, dataset: Dataset, measured: Topics |
         if len(texts) < MIN_QUERIES:
             raise ConfigError(f"{options.unlabelled_queries}: {len(texts)} queries are too few, give {MIN_QUERIES}")
         evidence = replace(evidence, unlabelled=Topics(UNLABELLED, texts, {}))
-    judged = _judged(options, dataset, progress)
+    judged = _judged_queries(options, dataset, progress)
     if judged is None:
         return evidence
     return replace(evidence, judged=_without(judged, measured, progress))
@@ -124,7 +124,7 @@ def count_pairs(path: Path, dataset: Dataset) -> int:
     return count
 
 
-def _judged(options: EvidenceOptions, dataset: Dataset, progress: Progress) -> Topics | None:
+def _judged_queries(options: EvidenceOptions, dataset: Dataset, progress: Progress) -> Topics | None:
     if options.dev_split is not None:
         return dataset.topics(options.dev_split)
     if options.dev_queries is None or options.dev_qrels is None:

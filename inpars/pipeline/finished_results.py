@@ -77,7 +77,7 @@ def changes(folder: Path, settings: Mapping[str, Any]) -> list[str]:
     before = _before(folder)
     defaults: dict[str, Any] = {flag_name(field.name): field.default for field in fields(PipelineOptions)} | BEFORE
     return [
-        f"{name} was {_shown(was)}, is {_shown(now)}"
+        f"{name} was {_value_text(was)}, is {_value_text(now)}"
         for name, now in settings.items()
         if before and (was := before.get(name, defaults.get(name, now))) != now
     ]
@@ -102,5 +102,5 @@ def _before(folder: Path) -> dict[str, Any]:
         ) from None
 
 
-def _shown(value: Any) -> str:  # noqa: ANN401 - a JSON value
+def _value_text(value: Any) -> str:  # noqa: ANN401 - a JSON value
     return "not given" if value is None else str(value)

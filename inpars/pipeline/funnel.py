@@ -58,7 +58,7 @@ def funnel_of(manifests: Mapping[str, Manifest], skipped: Mapping[str, str] = Ma
     rows: dict[str, Callable[[Manifest], Iterator[FunnelRow]]] = {
         "generate": _generated,
         "looks": _looking,
-        "filter": _kept,
+        "filter": _filtered_rows,
         "pairs": _added,
         "split": partial(_held_out, purpose="measure by", flag="--dev-share"),
         "choice split": partial(_held_out, purpose="choose the system by", flag="--training never"),
@@ -114,7 +114,7 @@ def _looking(manifest: Manifest) -> Iterator[FunnelRow]:
         yield FunnelRow("that look like queries" if good != 1 else "that looks like a query", good, "--prompt")
 
 
-def _kept(manifest: Manifest) -> Iterator[FunnelRow]:
+def _filtered_rows(manifest: Manifest) -> Iterator[FunnelRow]:
     yield from _left_out(manifest.dropped, QUERIES)
     yield from _records(manifest, "queries kept", "query kept", "--top-k")
     for prompt, counts in manifest.results.get(BY_PROMPT, {}).items():

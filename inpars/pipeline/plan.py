@@ -92,7 +92,7 @@ def planned_options(
         frozen = None
     if frozen is None:
         steps.begin("plan", at_once=True)
-        frozen = _made(dataset, prompt, options, free, steps, basis, path, 0 if tried is None else tried.written)
+        frozen = _new_plan(dataset, prompt, options, free, steps, basis, path, 0 if tried is None else tried.written)
     for line in lines_of(frozen):
         steps.note(line)
     planned = frozen.plan.applied(options)
@@ -100,7 +100,7 @@ def planned_options(
     return planned, frozen
 
 
-def _made(
+def _new_plan(
     dataset: Dataset,
     prompt: PromptSource,
     options: PipelineOptions,

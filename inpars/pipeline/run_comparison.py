@@ -39,7 +39,7 @@ def compare_runs(first: RunFolder, second: RunFolder, count: int = SHOWN) -> Com
         moved=_moved(first, second, measures, count),
         records={output: (_records(first, output), _records(second, output)) for output in outputs},
         seconds={output: (_seconds(first, output), _seconds(second, output)) for output in outputs},
-        notes=[*notes, *_kept(first, second)],
+        notes=[*notes, *_common_queries(first, second)],
         problems=notes[-1:] if not measures and first.measures() and second.measures() else [],
     )
 
@@ -133,7 +133,7 @@ def _moved(
     return moved
 
 
-def _kept(first: RunFolder, second: RunFolder) -> list[str]:
+def _common_queries(first: RunFolder, second: RunFolder) -> list[str]:
     """How far the two runs kept the same queries."""
     paths = [run.path / KEPT for run in (first, second)]
     if not all(path.exists() for path in paths):

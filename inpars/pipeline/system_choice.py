@@ -226,7 +226,7 @@ def reranking_of(run: RunContext, *, trained: bool) -> Reranking | None:
         gated=gated,
         depth=options.rerank_depth,
         max_length=None if trained else options.reranker_max_length,
-        prompt=None if trained else run.shown,
+        prompt=None if trained else run.example_prompt,
         **windows,  # type: ignore[arg-type]
     )
 

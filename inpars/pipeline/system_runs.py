@@ -19,7 +19,7 @@ from inpars.pipeline.evidence import Evidence
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.steps import Steps
 from inpars.progress import Progress
-from inpars.prompts.mixture import PromptMixture, PromptSource, shown_of
+from inpars.prompts.mixture import PromptMixture, PromptSource, example_prompt_of
 from inpars.prompts.templates import Prompt
 from inpars.records import Run
 from inpars.runs import cut, fuse_z_scores, with_zeros
@@ -61,20 +61,20 @@ class RunContext:
 
     @property
     def stage_kwargs(self) -> dict[str, Any]:
-        """What every stage is told."""
+        """Arguments of every stage."""
         return {"progress": self.progress, "overwrite": self.overwrite}
 
     @property
-    def shown(self) -> Prompt | None:
+    def example_prompt(self) -> Prompt | None:
         """The examples that a query likelihood is shown: the prompt's, where all documents have the same."""
-        return shown_of(self.prompt)
+        return example_prompt_of(self.prompt)
 
     @property
-    def shown_flags(self) -> list[str]:
-        """The flags of the same."""
-        if self.shown is not None and isinstance(self.prompt, PromptMixture):
-            return ["--prompt", self.shown.source or self.shown.name]
-        return [] if self.shown is None else self.commands.prompt
+    def example_flags(self) -> list[str]:
+        """The flags that name those examples."""
+        if self.example_prompt is not None and isinstance(self.prompt, PromptMixture):
+            return ["--prompt", self.example_prompt.source or self.example_prompt.name]
+        return [] if self.example_prompt is None else self.commands.prompt
 
     @property
     def left_out(self) -> list[str]:

@@ -47,7 +47,7 @@ def train_models(run: RunContext, queries: Path) -> tuple[dict[str, Manifest], d
     remaining = [name for name, want in needed.items() if want and name not in skipped]
     done: dict[str, Manifest] = {}
     if remaining:
-        done["triples"] = _mine(run, _to_train_on(run, queries))
+        done["triples"] = _mine_triples(run, _to_train_on(run, queries))
     trainings: dict[str, Callable[[], Manifest | str]] = {
         "retriever": lambda: _train_retriever(run, done["triples"]),
         "reranker": lambda: _train_reranker(run, done["triples"]),
@@ -87,7 +87,7 @@ def _to_train_on(run: RunContext, queries: Path) -> Path:
     return files.train
 
 
-def _mine(run: RunContext, queries: Path) -> Manifest:
+def _mine_triples(run: RunContext, queries: Path) -> Manifest:
     run.progress.begin("mine")
     run_options = run.options
     options = TriplesOptions(
@@ -146,8 +146,12 @@ def _train_reranker(run: RunContext, triples: Manifest) -> Manifest | str:
         seed=run_options.seed,
         **run_options.computing,
     )
-    if run_options.training == "auto" and (reason := reranker_signal(run.path(TRIPLES), options, prompt=run.shown)):
+    if run_options.training == "auto" and (
+        reason := reranker_signal(run.path(TRIPLES), options, prompt=run.example_prompt)
+    ):
         return reason
     output = run.path("models") / "reranker"
-    run.commands.add("train reranker", ["--triples", run.path(TRIPLES), *run.shown_flags], output, options)
-    return train_reranker_from_file(run.path(TRIPLES), options, output=output, prompt=run.shown, **run.stage_kwargs)
+    run.commands.add("train reranker", ["--triples", run.path(TRIPLES), *run.example_flags], output, options)
+    return train_reranker_from_file(
+        run.path(TRIPLES), options, output=output, prompt=run.example_prompt, **run.stage_kwargs
+    )

@@ -18,7 +18,7 @@ from inpars.models.processor import return_freed_memory
 from inpars.pipeline.budget import Part, Rates
 from inpars.pipeline.options import PipelineOptions
 from inpars.progress import SILENT, Progress
-from inpars.prompts.mixture import PromptSource, shown_of
+from inpars.prompts.mixture import PromptSource, example_prompt_of
 from inpars.records import Document
 from inpars.stages.estimates import Measurement, measure
 from inpars.stages.generate import GenerateOptions, load_generator
@@ -157,7 +157,7 @@ def _reranking(
         window_tokens=windows,
         **options.computing,
     )
-    scorer = load_run_scorer(settings, shown_of(prompt))
+    scorer = load_run_scorer(settings, example_prompt_of(prompt))
     queries = itertools.cycle(" ".join(document.full_text.split()[:QUERY_WORDS]) for document in reversed(documents))
     for part in even_parts(documents, RERANKED_TOGETHER):
         query = next(queries)  # a query with its documents, as they come

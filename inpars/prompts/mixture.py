@@ -96,7 +96,7 @@ def parts_of(prompt: PromptSource) -> dict[str, Prompt | PromptChoice]:
     return {part.name: part for part, _ in prompt.parts} if isinstance(prompt, PromptMixture) else {prompt.name: prompt}
 
 
-def shown_of(prompt: PromptSource) -> Prompt | None:
+def example_prompt_of(prompt: PromptSource) -> Prompt | None:
     """The prompt whose examples a query likelihood is shown: the same for all documents, of a mixture its main one."""
     main = prompt.main if isinstance(prompt, PromptMixture) else prompt
     return main if isinstance(main, Prompt) else None

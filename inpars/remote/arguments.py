@@ -83,23 +83,23 @@ class Output:
     began: float = field(default_factory=time.time)
 
     @property
-    def own(self) -> Path:
+    def file(self) -> Path:
         """The file of the shard where there is one."""
         return self.path if self.shard is None else shard_path(self.path, self.shard)
 
     def fetch(self) -> None:
         """What another machine has done of it."""
-        belongs, name = _belongs_to(self.own), self.own.name
+        belongs, name = _belongs_to(self.file), self.file.name
         stem = self.path.name.removesuffix(".gz").partition(".")[0]
 
-        def wanted(other: str) -> bool:
+        def is_fetched(other: str) -> bool:
             if self.merges and ".shard-" in other:
                 return other.startswith(f"{stem}.") and not other.endswith(PARTIAL)
             return other == name or other == name + PARTIAL or belongs(other) or other in RUNS_BESIDE
 
-        self.mirror.fetch_beside(self.own, wanted)
-        self.mirror.fetch_below(self.own)
-        self.mirror.fetch_below(self.own.with_name(f"{name}.shards"))
+        self.mirror.fetch_beside(self.file, is_fetched)
+        self.mirror.fetch_below(self.file)
+        self.mirror.fetch_below(self.file.with_name(f"{name}.shards"))
 
     def store_meanwhile(self) -> None:
         """What has been saved so far: files beside the output, which are replaced whole or appended to, as they are.
@@ -107,7 +107,7 @@ class Output:
         Those in a folder once nobody writes to them.
         """
         for path in self._changed():
-            beside = path.parent == self.own.parent
+            beside = path.parent == self.file.parent
             if path.exists() and (beside or time.time() - path.stat().st_mtime > QUIET_SECONDS):
                 self.mirror.store(path)
 
@@ -116,19 +116,19 @@ class Output:
         for path in sorted(self._changed(), key=lambda path: path.name.endswith(MANIFEST_SUFFIX)):
             if path.exists():
                 self.mirror.store(path)
-        partial = self.own.with_name(self.own.name + PARTIAL)
+        partial = self.file.with_name(self.file.name + PARTIAL)
         if self.mirror.is_stored(partial) and not partial.exists():
             self.mirror.remove(partial)
 
     def _changed(self) -> list[Path]:
         """Files written since the command began: in the output's folder but for others' shards, and below it."""
-        folders = [folder for folder in (self.own, self.own.with_name(f"{self.own.name}.shards")) if folder.is_dir()]
+        folders = [folder for folder in (self.file, self.file.with_name(f"{self.file.name}.shards")) if folder.is_dir()]
         below = [path for folder in folders for path in sorted(folder.rglob("*"))]
-        beside = sorted(self.own.parent.iterdir()) if self.own.parent.is_dir() else []
+        beside = sorted(self.file.parent.iterdir()) if self.file.parent.is_dir() else []
         return [path for path in (*below, *(path for path in beside if self._is_own(path.name))) if self._is_new(path)]
 
     def _is_own(self, name: str) -> bool:
-        return name.startswith(self.own.name) if self.shard is not None else ".shard-" not in name
+        return name.startswith(self.file.name) if self.shard is not None else ".shard-" not in name
 
     def _is_new(self, path: Path) -> bool:
         hidden = path.name.startswith(".")

@@ -56,14 +56,14 @@ def find_answers(
     if (true_token is None) != (false_token is None):
         raise ConfigError("--true-token and --false-token belong together; give both or neither")
     if true_token is None or false_token is None:
-        true_token, false_token = _known(model, saved)
+        true_token, false_token = _saved_or_published(model, saved)
     answers = Answers(true_token, false_token, _id(tokenizer, true_token, model), _id(tokenizer, false_token, model))
     if answers.true_id == answers.false_id:
         raise ConfigError(f"{model}: {true_token!r} and {false_token!r} are the same token; name two different ones")
     return answers
 
 
-def _known(model: str, saved: Mapping[str, Any]) -> tuple[str, str]:
+def _saved_or_published(model: str, saved: Mapping[str, Any]) -> tuple[str, str]:
     if "true_token" in saved and "false_token" in saved:
         return str(saved["true_token"]), str(saved["false_token"])
     for prefix, true_token, false_token in PUBLISHED:

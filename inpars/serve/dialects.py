@@ -68,7 +68,7 @@ def translated(body: Mapping[str, Any], fields: Collection[str], dialect: Dialec
         elif ours_by_name.get(ours) in (None, value):
             ours_by_name[ours] = value
         else:
-            raise _refusal(f"{_shown(name)} and {ours!r} mean the same and say different things; send one of them")
+            raise _refusal(f"{_excerpt(name)} and {ours!r} mean the same and say different things; send one of them")
     for name, known in dialect.values.items():
         if isinstance(ours_by_name.get(name), str):
             ours_by_name[name] = known.get(ours_by_name[name], ours_by_name[name])
@@ -79,7 +79,7 @@ def unknown_field(name: str, known: Collection[str]) -> str:
     """Why a field is refused."""
     close = difflib.get_close_matches(name[:NAME_CHARACTERS], sorted(known), n=1)
     guess = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{_shown(name)} is not understood here and could change the result{guess} (known: {', '.join(known)})"
+    return f"{_excerpt(name)} is not understood here and could change the result{guess} (known: {', '.join(known)})"
 
 
 def _refuse_unless_usual(name: str, value: object, fields: Collection[str], dialect: Dialect) -> None:
@@ -87,12 +87,12 @@ def _refuse_unless_usual(name: str, value: object, fields: Collection[str], dial
     if usual is None:
         raise _refusal(unknown_field(name, [*fields, *dialect.synonyms]))
     if not any(type(value) is type(other) and value == other for other in usual):
-        raise _refusal(f"{_shown(name)} can only be {' or '.join(map(repr, usual))} here; leave it out")
+        raise _refusal(f"{_excerpt(name)} can only be {' or '.join(map(repr, usual))} here; leave it out")
 
 
 def _refusal(reason: str) -> PydanticCustomError:
     return PydanticCustomError("unknown_field", "{reason}", {"reason": reason})
 
 
-def _shown(name: str) -> str:
+def _excerpt(name: str) -> str:
     return repr(name[:NAME_CHARACTERS])

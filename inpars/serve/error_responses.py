@@ -55,7 +55,7 @@ def add_handlers(app: FastAPI) -> None:
         problems = error.errors()
         listed = "; ".join(map(_problem, problems[:SHOWN_PROBLEMS]))
         more = f"; and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
-        return fault(422, listed + more, "invalid_value", param=_place(problems[0]) if problems else None)
+        return fault(422, listed + more, "invalid_value", param=_location(problems[0]) if problems else None)
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> Response:
@@ -73,9 +73,9 @@ def add_handlers(app: FastAPI) -> None:
 
 
 def _problem(problem: Mapping[str, Any]) -> str:
-    return f"{_place(problem)}: {problem['msg']}"
+    return f"{_location(problem)}: {problem['msg']}"
 
 
-def _place(problem: Mapping[str, Any]) -> str:
+def _location(problem: Mapping[str, Any]) -> str:
     """`body.documents.3`; a name that a client made up is cut."""
     return ".".join(str(part)[:40] for part in problem["loc"][:6]) or "request"

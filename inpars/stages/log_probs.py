@@ -53,7 +53,7 @@ class Source:
             raise DataFormatError(problem, path=self.path)
         return Document(query.doc_id, text)
 
-    def place(self) -> tuple[Path, tuple[Path, str] | None]:
+    def location(self) -> tuple[Path, tuple[Path, str] | None]:
         """What travels to a worker. Raises ConfigError for packed queries."""
         if is_packed(self.path):
             raise ConfigError(f"{self.path}: workers read from the middle of a file; unpack it for --engine ray")

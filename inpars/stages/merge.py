@@ -61,7 +61,7 @@ def merge_shards(
     pieces = _read_pieces(output, shards)
     _check_same_work(pieces)
     _check_all_there(pieces, output)
-    made_of = [_named(piece) for piece in pieces]
+    made_of = [_shard_summary(piece) for piece in pieces]
     before = None if overwrite or not output.exists() else manifests.read_manifest(output)
     if before is not None and _still_is(before, made_of, output):
         progress.stage("merge", output, up_to_date=True)
@@ -179,7 +179,7 @@ def _still_is(manifest: Manifest, made_of: Sequence[Mapping[str, Any]], output: 
     return manifest.results.get(MERGED_RESULT) == made_of and manifests.sha256_of(output) == manifest.output.sha256
 
 
-def _named(piece: _Piece) -> dict[str, Any]:
+def _shard_summary(piece: _Piece) -> dict[str, Any]:
     stamp, manifest = piece.manifest.output, piece.manifest
     about = {"records": stamp.records, "seconds": manifest.seconds, "device": manifest.device}
     return {"shard": str(piece.shard), "file": piece.path.name, "sha256": stamp.sha256, **about}

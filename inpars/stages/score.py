@@ -111,7 +111,7 @@ def score_file(
 
     def work() -> Outcome:
         if workers is not None:
-            load = functools.partial(LogProbBlocks, queries.place(), prompt.name, make_scorer)
+            load = functools.partial(LogProbBlocks, queries.location(), prompt.name, make_scorer)
             starts, query_ids = query_offsets(queries, options.limit)
             done = work_elsewhere(
                 *(stage, workers, load, len(query_ids), lambda block: (starts[block], query_ids[block])),

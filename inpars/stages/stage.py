@@ -84,7 +84,7 @@ class Stage:
         self.progress.stage(self.name, self.output, up_to_date=reason is None)
         if reason is None:
             remove_leftovers(self.output)
-            return _known(self.output)
+            return _written_manifest(self.output)
         if self.output.exists():
             self.note(f"rebuilding {self.output}: {reason}")
         with storage_errors(self.output):
@@ -140,7 +140,7 @@ def refuse_to_overwrite(targets: Iterable[Path], sources: Iterable[Path]) -> Non
             raise ConfigError(f"{target} is an input and would be overwritten; choose another --output")
 
 
-def _known(output: Path) -> Manifest:
+def _written_manifest(output: Path) -> Manifest:
     manifest = manifests.read_manifest(output)
     if manifest is None:
         raise RuntimeError(f"{output} lost its manifest while the stage ran")

@@ -196,8 +196,8 @@ def development_inputs(options: ValidatedOptions, dataset: Dataset | None) -> di
     if dataset is None:
         raise ConfigError("--dev-queries are searched in a corpus; give --dataset NAME or --corpus FILE")
     return {
-        "dev queries": stamp(_given(options.dev_queries)),
-        "dev qrels": stamp(_given(options.dev_qrels)),
+        "dev queries": stamp(_required_path(options.dev_queries)),
+        "dev qrels": stamp(_required_path(options.dev_qrels)),
         "dev corpus": dataset.corpus_stamp,
     }
 
@@ -227,7 +227,7 @@ def given_development(options: ValidatedOptions, dataset: Dataset, progress: Pro
     from inpars.retrieval.bm25 import bm25_index
     from inpars.training.validation import DevSet
 
-    queries_path, qrels_path = _given(options.dev_queries), _given(options.dev_qrels)
+    queries_path, qrels_path = _required_path(options.dev_queries), _required_path(options.dev_qrels)
     qrels = read_qrels(qrels_path)
     dev_queries = read_queries(queries_path, progress.note)
     queries = {query.query_id: query.text for query in dev_queries if query.query_id in qrels}
@@ -246,6 +246,6 @@ def given_development(options: ValidatedOptions, dataset: Dataset, progress: Pro
     return DevSet(queries, candidates, texts, {query_id: qrels[query_id] for query_id in queries})
 
 
-def _given(path: Path | None) -> Path:
+def _required_path(path: Path | None) -> Path:
     assert path is not None
     return path

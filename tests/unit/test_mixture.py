@@ -14,7 +14,7 @@ from inpars.generation.api.requests import RequestFormat
 from inpars.generation.settings import DecodingSettings
 from inpars.prompts.few_shot import ExampleOptions, named_prompt
 from inpars.prompts.load import load_prompt
-from inpars.prompts.mixture import PromptMixture, mixture_parts, shown_of
+from inpars.prompts.mixture import PromptMixture, example_prompt_of, mixture_parts
 from inpars.prompts.templates import Example, Prompt, PromptChoice
 from inpars.records import Document
 from inpars.stages.query_writer import QueryWriting
@@ -85,8 +85,8 @@ def test_a_mixture_in_words_and_for_a_reranker():
     assert [example.doc_id for example in MIXTURE.examples] == ["e1", "e2"]
     assert MIXTURE.longest() == ONE  # by characters: its example is the longer one
     assert MIXTURE.stop_position("a query\nmore") == 7
-    assert shown_of(MIXTURE) == ONE
-    assert shown_of(PromptMixture(((PromptChoice(ONE, ONE.examples, "random", 1), 0.9), (TWO, 0.1)))) is None
+    assert example_prompt_of(MIXTURE) == ONE
+    assert example_prompt_of(PromptMixture(((PromptChoice(ONE, ONE.examples, "random", 1), 0.9), (TWO, 0.1)))) is None
     shipped = named_prompt("claim:0.5,keywords:0.5", ExampleOptions(), seed=3)
     assert [part for part, _ in shipped.parts] == [load_prompt("claim"), load_prompt("keywords")]
     assert named_prompt("claim", ExampleOptions()) == load_prompt("claim")

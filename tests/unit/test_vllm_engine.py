@@ -105,7 +105,7 @@ def test_vllm_is_asked_for_raw_log_probs_and_for_no_more_room_than_needed(vllm, 
 
 def test_draws_of_a_query_depend_on_the_seed_and_its_key_alone(vllm, tiny):
     generator = vllm.VllmGenerator(tiny("llama"), PROMPT, DRAWN)
-    first, again, second = (generator._wanted(key) for key in ("d0-q0", "d0-q0", "d0-q1"))
+    first, again, second = (generator._sampling_parameters(key) for key in ("d0-q0", "d0-q0", "d0-q1"))
     assert (first.temperature, first.top_p, first.logprobs, first.stop) == (1.0, 0.9, 0, ["\n", "a"])
     assert first.seed == again.seed != second.seed
     assert first.stop_token_ids == [1]
@@ -127,7 +127,7 @@ def test_every_chunk_begins_with_the_prefix_alone_in_the_cache(vllm, tiny):
 def test_a_prompt_with_each_documents_own_examples_has_its_stops(vllm, tiny):
     examples = (Example(document="amber", query="apple"), Example(document="cedar", query="cherry"))
     generator = vllm.VllmGenerator(tiny("llama"), PromptChoice(PROMPT, examples, "random", 1), DecodingSettings())
-    assert generator._wanted("d0-q0").stop == ["\n", "a"]
+    assert generator._sampling_parameters("d0-q0").stop == ["\n", "a"]
 
 
 @pytest.mark.parametrize(

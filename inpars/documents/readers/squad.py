@@ -99,7 +99,7 @@ def _squad(content: Any, path: Path) -> list[Paragraph] | None:  # noqa: ANN401
 
 def _question(row: dict[str, Any], paragraph: int) -> Question:
     answers = () if row.get("is_impossible") else row.get("answers", ())
-    spans = dict.fromkeys((_text(answer["text"]), _whole(answer["answer_start"])) for answer in answers)
+    spans = dict.fromkeys((_text(answer["text"]), _whole_number(answer["answer_start"])) for answer in answers)
     return Question(str(row["id"]), row["question"].strip(), paragraph, tuple(spans))
 
 
@@ -109,7 +109,7 @@ def _text(value: object) -> str:
     return value
 
 
-def _whole(value: object) -> int:
+def _whole_number(value: object) -> int:
     if type(value) is not int:
         raise TypeError(f"no whole number: {repr(value)[:SHOWN]}")
     return value

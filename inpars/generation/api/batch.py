@@ -297,14 +297,14 @@ class Batches:
         except FaultError as error:
             if error.fault.filtered:
                 return Answer(refusal(), 0, 0, (FILTERED,))
-            return self._judged(error.fault, request)
+            return self._classified(error.fault, request)
         except OddReplyError as error:
             return _Failure(self._server.scrub(str(error)))
         self._estimated += request.input_tokens if request else 0
         self._used += answer.input_tokens if request else 0
         return answer
 
-    def _judged(self, fault: Fault, request: ApiRequest | None) -> _Failure:
+    def _classified(self, fault: Fault, request: ApiRequest | None) -> _Failure:
         """A failure that is final, unless another spelling of the request's parameters may help."""
         reason = self._server.scrub(f"status {fault.status}: {fault.message}" if fault.status else fault.message)
         if request is not None:

@@ -173,9 +173,9 @@ class Server:
             yield
         except openai.APIStatusError as error:
             fault = fault_of_status(error.status_code, error.response.content)
-            raise self._judged(fault, _retry_after(error.response.headers)) from None
+            raise self._error_for(fault, _retry_after(error.response.headers)) from None
         except FaultError as error:
-            raise self._judged(error.fault) from None
+            raise self._error_for(error.fault) from None
         except OddReplyError as error:
             raise self._odd(error) from None
         except openai.APITimeoutError:
@@ -197,7 +197,7 @@ class Server:
             return BackendError(f"{self.url} answers with a web page, {reason}; check --base-url, most end in /v1")
         return NoAnswerError(reason, kind=error.problem, perhaps_paid=True, settles=error.settles)
 
-    def _judged(self, fault: Fault, after: float | None = None) -> Exception:
+    def _error_for(self, fault: Fault, after: float | None = None) -> Exception:
         status, message = fault.status, self.scrub(fault.message)
         reason = f"status {status}: {message}" if status else message
         if fault.filtered and (status is None or status < 500):

@@ -157,7 +157,7 @@ class RequestFormat:
     def requests(self, document: Document) -> list[ApiRequest]:
         """One request per query."""
         text = cut_text(document.full_text, self.settings.max_doc_tokens)
-        content = self._shown(self.prompt.for_document(document), text)
+        content = self._content(self.prompt.for_document(document), text)
         return [self._request(f"{document.doc_id}-q{number}", content) for number in range(self.settings.num_queries)]
 
     def key(self, document: Document) -> str:
@@ -167,7 +167,7 @@ class RequestFormat:
     @cached_property
     def digest(self) -> str:
         """What decides all answers besides the documents."""
-        return digest_of([self.prompt.text, self._request("", self._shown(self._form, "")).digest])
+        return digest_of([self.prompt.text, self._request("", self._content(self._form, "")).digest])
 
     @cached_property
     def _form(self) -> Prompt:
@@ -217,7 +217,7 @@ class RequestFormat:
             return GeneratedQuery(query, (), (), None, reason, "absent" if query else None), (*remarks, *problems)
         return GeneratedQuery(query, (), tokens.values, tokens.stop if reason == "stop" else None, reason), remarks
 
-    def _shown(self, prompt: Prompt, text: str) -> Shown:
+    def _content(self, prompt: Prompt, text: str) -> Shown:
         return prompt.render(text) if self.endpoint == "completions" else prompt.messages(text)
 
     def _request(self, query_id: str, content: Shown) -> ApiRequest:
