@@ -48,7 +48,7 @@ def _ignored(flags: argparse.Namespace) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = toolkit_parser("generate_triples", "triples")
     parser.add_argument("--input", required=True, help="kept queries, JSON lines")
-    parser.add_argument("--output", required=True, help="triples as texts, tab-separated; ids and origins beside it")
+    parser.add_argument("--output", required=True, help="triples as texts, tab-separated; ids and origins next to it")
     parser.add_argument("--dataset", help="BEIR name, ir_datasets name, or path of a corpus")
     parser.add_argument("--dataset_source", default="ir_datasets", help="accepted for compatibility, ignored")
     parser.add_argument("--index", help="accepted for compatibility, ignored")

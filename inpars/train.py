@@ -22,15 +22,15 @@ IGNORED_FLAGS = {  # what is done instead
     "save_strategy": "a checkpoint is saved every two minutes",
     "save_total_limit": "the last checkpoint is kept while it trains",
     "logging_steps": "the curve of the loss has forty points",
-    "logging_dir": "the curve lies in the manifest",
+    "logging_dir": "the curve is in the manifest",
     "evaluation_strategy": "--validate-every of `inpars train reranker` does",
     "eval_strategy": "--validate-every of `inpars train reranker` does",
-    "report_to": "nobody else is told",
+    "report_to": "nothing is reported elsewhere",
     "predict_with_generate": "two logits are read",
     "per_device_eval_batch_size": "not needed",
     "dataloader_num_workers": "not needed",
     "generation_max_length": "one token is generated",
-    "resume_from_checkpoint": "it always goes on after the last checkpoint",
+    "resume_from_checkpoint": "it always resumes from the last checkpoint",
 }
 SWITCHES = ("do_train", "do_eval", "fp16", "bf16", "overwrite_output_dir", "gradient_checkpointing")
 SWITCHES_LEFT = ("predict_with_generate",)

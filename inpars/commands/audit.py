@@ -29,7 +29,7 @@ SHOWN_CHARACTERS = 160
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--triples", type=Path, required=True, metavar="PATH", help="triples as texts; NAME.ids.tsv beside it is used"
+        "--triples", type=Path, required=True, metavar="PATH", help="triples as texts; NAME.ids.tsv next to it is used"
     )
     add_dataset_flags(parser)
     actions = parser.add_mutually_exclusive_group()
@@ -42,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(action="keep")
     parser.add_argument("--prompt", metavar="NAME|PATH", help="prompt of an untrained query likelihood")
     add_flags(parser, AuditOptions)
-    add_output_flags(
-        parser, "triples as texts; beside it NAME.audit.json, and ids and origins where the input has them"
-    )
+    add_output_flags(parser, "triples as texts; next to it NAME.audit.json, and ids and origins if the input has them")
 
 
 def run(flags: argparse.Namespace) -> None:

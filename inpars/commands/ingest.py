@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_documents_flags(parser)
     add_dataset_flags(parser)
     add_flags(parser, IngestOptions)
-    add_output_flags(parser, "corpus, JSON lines; queries and judgements beside it")
+    add_output_flags(parser, "corpus, JSON lines; queries and judgements next to it")
 
 
 def add_documents_flags(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +89,7 @@ def lines_about(manifest: Manifest, files: FoundFiles) -> list[str]:
     results = manifest.results
     pieces = {name: n for name, n in manifest.dropped.items() if name not in ("skipped_files", "unreadable_files")}
     first = f"{manifest.output.path}: {manifest.output.records} documents of {results['read_files']} files"
-    lines = [first + (f"; beside it {', '.join(results['files'])}" if results["files"] else "")]
+    lines = [first + (f"; next to it {', '.join(results['files'])}" if results["files"] else "")]
     lines += [dropped_line(pieces)] if any(pieces.values()) else []
     lines += [f"{len(names)} not read, {reason}: {_some(names)}" for reason, names in results["unreadable"].items()]
     lines += [f"{name}: {'; '.join(remarks)}" for name, remarks in results["remarks"].items()]
@@ -107,7 +107,9 @@ def _ingest_dataset(flags: argparse.Namespace) -> None:
         overwrite=flags.overwrite,
     )
     files = manifest.results["files"]
-    text = f"{flags.output}: {manifest.output.records} documents" + (f"; beside it {', '.join(files)}" if files else "")
+    text = f"{flags.output}: {manifest.output.records} documents" + (
+        f"; next to it {', '.join(files)}" if files else ""
+    )
     print_result(flags, text, {"output": str(flags.output), "documents": manifest.output.records, "files": files})
 
 

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_flags(parser, TriplesOptions)
     add_output_flags(
-        parser, "triples as texts, tab-separated; beside it NAME.ids.tsv, NAME.negatives.jsonl and negatives.trec"
+        parser, "triples as texts, tab-separated; next to it NAME.ids.tsv, NAME.negatives.jsonl and negatives.trec"
     )
 
 

@@ -25,7 +25,7 @@ _SENTENCE_END = re.compile(
     r"[.!?\u2026]+[\"'\u201d\u2019)\]]*\s+(?=[^a-z\s])|[\u3002\uff01\uff1f]+[\"'\u201d\u300d\uff09]*"
 )
 _LINE_END = re.compile(r"\n+")
-_WORDS = re.compile(r"\S{1,200}\s*")  # a longer one is cut: nobody reads it, but a model may have to
+_WORDS = re.compile(r"\S{1,200}\s*")  # longer words are split, since a model may have to read them
 
 
 @dataclass(frozen=True, slots=True)

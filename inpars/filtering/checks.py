@@ -119,7 +119,7 @@ class Guards:
 
     def _cheap_reason(self, query: SyntheticQuery, query_words: Sequence[str]) -> str | None:
         options, tokens = self.options, len(query.token_log_probs)
-        counted = query.log_prob_kind != "absent"  # else nobody knows how many tokens there are
+        counted = query.log_prob_kind != "absent"  # else the number of tokens is unknown
         checks: Iterable[tuple[str, bool]] = (
             ("failed", query.finish_reason == "error"),
             ("empty", not query.text.strip() or (counted and not tokens)),

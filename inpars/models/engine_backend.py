@@ -9,7 +9,7 @@ from inpars.errors import ConfigError
 
 EngineName: TypeAlias = Literal["auto", "torch", "torch-int8", "openvino", "openvino-int8"]
 DtypeName: TypeAlias = Literal["auto", "float64", "float32", "bfloat16"]
-VARIABLE = "INPARS_ENGINE_BACKEND"  # what `--engine-backend` is where nobody gives it
+VARIABLE = "INPARS_ENGINE_BACKEND"  # the default of `--engine-backend`
 
 _chosen: list[EngineName] = ["auto"]  # one choice per process, as torch's number of threads
 

@@ -40,7 +40,7 @@ MATRIX_UNIT = "amx_bf16"
 FAST_BFLOAT16_FLAGS = (MATRIX_UNIT, "avx512_bf16")  # x86 instructions that multiply bfloat16 faster than float32
 MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # containers
 KEPT_BLOCK = 1 << 30  # bytes of the largest block that malloc keeps when it is freed
-MALLOC_SETTINGS = ("GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")  # somebody has chosen already
+MALLOC_SETTINGS = ("GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")  # set by the user
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 

@@ -83,7 +83,7 @@ def _relabelled_triple(false_one: AuditedTriple, true_one: AuditedTriple) -> Aud
         same = false_one.origin.get("source") == true_one.origin.get("source")
         score = false_one.origin.get("score") if same else None  # scores of two retrievers cannot be compared
         known = {name: value for name, value in true_one.origin.items() if name != "positive_grade"}
-        graded = {"positive_grade": 1} if "positive_grade" in true_one.origin else {}  # nobody graded the new one
+        graded = {"positive_grade": 1} if "positive_grade" in true_one.origin else {}  # the new positive has no grade
         origin = {**known, "positive_score": score, "relabelled": True, **graded}
     return AuditedTriple(
         true_one.query,

@@ -96,7 +96,7 @@ def _before(folder: Path) -> dict[str, Any]:
         return {}
     except (JsonError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
         raise DataFormatError(
-            "not the report of a run, so nobody can tell which settings its results are of; remove it, or choose "
+            "not the report of a run, so the settings of its results are unknown; remove it, or choose "
             "another --output",
             path=path,
         ) from None

@@ -18,7 +18,7 @@ STRIDE = 2 / 3  # of a window, from one's start to the next
 def require_offsets(tokenizer: Any, name: str) -> None:  # noqa: ANN401
     """Raise ConfigError for a tokenizer without token offsets."""
     if not getattr(tokenizer, "is_fast", False):
-        raise ConfigError(f"{name} comes with a slow tokenizer, which does not say where its tokens lie")
+        raise ConfigError(f"{name} comes with a slow tokenizer, which gives no token offsets")
 
 
 def token_offsets(tokenizer: Any, texts: Sequence[str]) -> list[list[tuple[int, int]]]:  # noqa: ANN401

@@ -93,7 +93,7 @@ class ShardedOptions(ClusterOptions):
     def part(self) -> Shard | None:
         """The same parsed. Raises ConfigError."""
         if self.shard is not None and self.on_ray:
-            raise ConfigError("--engine ray cuts and merges by itself; leave --shard out")
+            raise ConfigError("--engine ray splits and merges the work itself; leave --shard out")
         return None if self.shard is None else Shard.parse(self.shard)
 
 

@@ -95,7 +95,7 @@ class Partial:
 
     def note_done(self, items: int, total: int, noun: str = "") -> None:
         """Say how far the last run came."""
-        self.progress.note(f"{self.stage}: going on where the last run stopped, {items} of {total} {noun}are done")
+        self.progress.note(f"{self.stage}: resuming, {items} of {total} {noun}are done")
 
     def append(self, keep: int) -> AppendedLines:
         """The file, opened for appending after the header and `keep` lines."""

@@ -25,14 +25,12 @@ class ScoreCache:
         partial: Partial,
         make_scorer: Callable[[], PairScorer],
     ) -> None:
-        """Go on with the partial file of these settings and inputs where there is one."""
+        """Resume from the partial file of these settings and inputs, if there is one."""
         self.name, self._make_scorer = "remembered", make_scorer
         self._partial, self.path = partial, partial.path
         batches = partial.kept()
         if batches:
-            partial.progress.note(
-                f"{partial.stage}: going on where the last run stopped, {batches} batches of scores are there"
-            )
+            partial.progress.note(f"{partial.stage}: resuming, {batches} batches of scores are stored")
         self._known = self._read(batches)
         self._used = 0
         self._lines: AppendedLines | None = None

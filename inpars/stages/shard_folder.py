@@ -48,7 +48,7 @@ class ShardFolder:
         same = (stored.get("made_from"), stored.get("total")) == (header, total)
         if same and type(size_before) is int and size_before > 0:
             folder = cls(path, size_before, total)
-            progress.note(f"{path}: going on, {len(folder.done())} of {folder.count} shards are done")
+            progress.note(f"{path}: resuming, {len(folder.done())} of {folder.count} shards are done")
             return folder
         with storage_errors(path):
             if path.exists():

@@ -172,7 +172,7 @@ def shards_of(output: Path) -> list[Path]:
     counts = sorted({shard.count for shard in shards.values()})
     if len(counts) > 1:
         cuts = " and of ".join(map(str, counts))
-        raise ConfigError(f"beside {output} lie shards of {cuts}; name those to merge, or remove the others")
+        raise ConfigError(f"{output} has shards of {cuts}; name those to merge, or remove the others")
     return sorted(shards, key=lambda path: shards[path].number)
 
 

@@ -158,7 +158,7 @@ def _check_order(queries: npt.NDArray[np.uint64], source: Path) -> None:
     """Raise DataFormatError unless the triples of each query are adjacent."""
     begins = queries[np.flatnonzero(np.concatenate([[True], queries[1:] != queries[:-1]]))]
     if len(np.unique(begins)) != len(begins):
-        raise DataFormatError("the triples of a query do not stand together; sort the file by query", path=source)
+        raise DataFormatError("the triples of a query are not adjacent; sort the file by query", path=source)
 
 
 def _key(query: str, text: str) -> int:

@@ -252,5 +252,5 @@ def _usable_checkpoint(folder: Path, settings: Mapping[str, Any], progress: Prog
         shutil.rmtree(checkpoint)  # the machine stopped while it was written
         checkpoint = get_last_checkpoint(str(folder))  # type: ignore[no-untyped-call]
     if checkpoint is not None:
-        progress.note(f"going on from {checkpoint}")
+        progress.note(f"resuming from {checkpoint}")
     return checkpoint

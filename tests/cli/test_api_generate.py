@@ -213,7 +213,7 @@ def test_the_cap_stops_with_a_message_and_the_next_run_goes_on(place, command, r
         out, err = run(command(api, 300, "--max-usd", str(cap), "--concurrency", "4"), code=1)
         assert out == ""
         assert "inpars: --max-usd: $" in err
-        assert "the same command with a higher --max-usd goes on from there" in err
+        assert "the same command with a higher --max-usd resumes from there" in err
         assert api.usd <= cap + 4 * usd_of_one()
         run(command(api, 300, "--max-usd", "10"))
         assert set(api.answered.values()) == {1}

@@ -60,7 +60,7 @@ def test_doctor(run, monkeypatch):
 def test_ingest_makes_a_dataset(run, place):
     out, err = run("ingest", "--dataset", BEIR, "--output", "made/corpus.jsonl")
     beside = "queries.jsonl, qrels/dev.tsv, qrels/test.tsv"
-    assert (out, err) == (f"made/corpus.jsonl: 30 documents; beside it {beside}\n", "")
+    assert (out, err) == (f"made/corpus.jsonl: 30 documents; next to it {beside}\n", "")
     assert load_dataset("made").topics() == load_dataset(str(BEIR)).topics()
     out, err = run("ingest", "--dataset", BEIR, "--output", "made/corpus.jsonl")
     assert re.fullmatch(r"ingest: made/corpus\.jsonl .*up to date.*\n", err)

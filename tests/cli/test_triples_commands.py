@@ -178,7 +178,7 @@ CASES = {
     "no scores": ((*MINE, SYNTHETIC, "--margin", "1"), ["random negatives have no scores", "add --rescore MODEL"]),
     "two columns": ((*AUDIT, "two.tsv"), ["two.tsv:1: a triple has 3 tab-separated texts"]),
     "missing triples": ((*AUDIT, "gone.tsv"), ["gone.tsv: no such file"]),
-    "queries apart": ((*AUDIT, "apart.tsv", "--relabel"), ["do not stand together; sort the file by query"]),
+    "queries apart": ((*AUDIT, "apart.tsv", "--relabel"), ["are not adjacent; sort the file by query"]),
     "ids of others": ((*AUDIT, "ids.tsv"), ["ids.tsv: its ids", "belong to other triples; mine again, or remove"]),
     "split of a broken file": ((*SPLIT, "broken.jsonl"), ["broken.jsonl:2: broken JSON"]),
     "split of a foreign file": ((*SPLIT, "foreign.jsonl"), ["document 'zzz' is not in this corpus"]),

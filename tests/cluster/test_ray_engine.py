@@ -150,7 +150,7 @@ def test_a_folder_of_other_settings_is_begun_anew(tmp_path):
     assert (again.size, again.done()) == (3, {0}), "it goes on as it was cut"
     assert ShardFolder.open(output, "b", 5, 10, progress).done() == set()
     assert [note.partition(": ")[2] or note for note in progress.notes] == [
-        "going on, 1 of 4 shards are done",
+        "resuming, 1 of 4 shards are done",
         "settings or inputs changed since the interrupted run; starting over",
     ]
 

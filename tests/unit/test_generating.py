@@ -128,7 +128,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(stage, undisturbed, chunks)
     stage(writer)
     assert stage.output.read_bytes() == undisturbed
     assert len(writer.written) == 10 - chunks * CHUNK, "nothing is written twice"
-    assert any("the last run stopped" in note for note in stage.progress.notes)
+    assert any("resuming" in note for note in stage.progress.notes)
 
 
 @given(st.integers(0, 5000), st.binary(max_size=4))

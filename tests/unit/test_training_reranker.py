@@ -181,7 +181,7 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_weights(tiny, tmp_p
     progress = Interrupting(None)
     curve = train(tiny, kind, tmp_path / "model", epochs=3, progress=progress)
     assert progress.step == 3, "of six steps three were done when the fourth was interrupted"
-    assert any("going on from" in note for note in progress.notes)
+    assert any("resuming from" in note for note in progress.notes)
     assert (curve.steps, curve.losses) == (whole.steps, pytest.approx(whole.losses, abs=1e-4))
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "model"))
     assert all(torch.allclose(tensor, two[name], atol=1e-6) for name, tensor in one.items())

@@ -162,7 +162,7 @@ class Batches:
             raise BackendError(
                 f"--max-usd: ${self._journal.spent.usd:.4f} of ${self._max_usd} are spent, the next request may cost "
                 f"more; {len(self._journal)} answers are kept in {self._journal.path}, the same command with a higher "
-                "--max-usd goes on from there"
+                "--max-usd resumes from there"
             )
 
     def _begin(self, requests: Sequence[ApiRequest]) -> None:

@@ -74,7 +74,7 @@ class RequestPool:
                     self.close()
                     raise BackendError(
                         f"--max-usd: {error}; {len(self.journal)} answers are kept in {self.journal.path}, "
-                        "the same command with a higher --max-usd goes on from there"
+                        "the same command with a higher --max-usd resumes from there"
                     ) from None
                 if request.digest in self.journal:
                     del self._under_way[request.digest]
