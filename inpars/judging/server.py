@@ -92,7 +92,7 @@ class GradeRequests:
 
     def read(self, payload: Any, request: ApiRequest | None = None) -> Answer:  # noqa: ANN401 - JSON
         """The reply without the model's thoughts, with the log-probs of its grade."""
-        reply = read_reply(answer_in(payload), most_tokens=self.settings.max_new_tokens)
+        reply = read_reply(answer_in(payload), token_limit=self.settings.max_new_tokens)
         expected = (request.input_tokens, request.output_tokens) if request else (0, 0)
         tokens = [tokens_used(reply.usage, name, most) for name, most in zip(COUNTS, expected, strict=True)]
         span = find_answer(reply.text)

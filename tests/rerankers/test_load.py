@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from tiny_models import byte_level_tokenizer, t5_tokenizer
 
+from inpars import scoring
 from inpars.errors import ConfigError, UntrainedModelError
 from inpars.rerankers import load_scorer
 from inpars.rerankers.answer_tokens import find_answers
@@ -21,6 +22,10 @@ EXACT = {"device": "cpu", "dtype": "float32"}
 
 def config(architecture=None, encoder_decoder=False):
     return SimpleNamespace(architectures=architecture and [architecture], is_encoder_decoder=encoder_decoder)
+
+
+def test_the_path_that_model_cards_show_stays_importable():
+    assert scoring.load_scorer is load_scorer
 
 
 @pytest.mark.parametrize(

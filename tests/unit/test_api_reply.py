@@ -77,7 +77,7 @@ def test_reasons_to_finish_in_all_spellings(word, finish):
 )
 def test_unknown_reasons_are_told(word, tokens, finish, remark):
     payload = chat(finish=word) | {"usage": {"completion_tokens": tokens}}
-    reply = read_reply(payload, most_tokens=64)
+    reply = read_reply(payload, token_limit=64)
     assert (reply.finish, reply.remarks) == (finish, (remark,))
 
 

@@ -30,7 +30,7 @@ def read_payload(content: bytes) -> dict[str, Any]:
     try:
         return answer_in(parse_json(text))
     except JsonError as error:
-        raise OddReplyError(str(error), shown(text)) from None
+        raise OddReplyError(str(error), excerpt(text)) from None
 
 
 def answer_in(payload: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
@@ -40,11 +40,11 @@ def answer_in(payload: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     if isinstance(payload, dict):
         return payload
     if isinstance(payload, str) and payload.strip():
-        raise OddReplyError("a text in place of an answer", shown(payload))
-    raise OddReplyError("no object with `choices`", shown(payload), settles=True)
+        raise OddReplyError("a text in place of an answer", excerpt(payload))
+    raise OddReplyError("no object with `choices`", excerpt(payload), settles=True)
 
 
-def shown(value: Any) -> str:  # noqa: ANN401 - JSON
+def excerpt(value: Any) -> str:  # noqa: ANN401 - JSON
     """The beginning of an answer, for a message."""
     line = " ".join(str(value).split())
     return line if len(line) <= SHOWN_CHARACTERS else line[: SHOWN_CHARACTERS - 1] + "…"
@@ -80,8 +80,8 @@ class Reply:
     remarks: tuple[str, ...] = ()
 
 
-def read_reply(payload: Mapping[str, Any], *, most_tokens: int | None = None) -> Reply:
-    """The first answer; one that has `most_tokens` tokens and no reason to finish was cut by length.
+def read_reply(payload: Mapping[str, Any], *, token_limit: int | None = None) -> Reply:
+    """The first answer; one that has `token_limit` tokens and no reason to finish was cut by length.
 
     Raises FaultError for a failure in its place, and OddReplyError where no text is to be found.
     """
@@ -90,13 +90,17 @@ def read_reply(payload: Mapping[str, Any], *, most_tokens: int | None = None) ->
     if choice is None:
         return Reply("", "error", None, False, False, usage, (FILTERED,))
     text, thoughts, remarks = _text(choice)
-    finish, finish_remarks = _finish(payload, choice, usage, most_tokens)
+    finish, finish_remarks = _finish(payload, choice, usage, token_limit)
     turn = choice.get("message")
     refused = isinstance(turn, dict) and bool(turn.get("refusal")) and not text.strip()
     if refused or (finish == "error") or (not text.strip() and is_filtered(choice)):
         return Reply("", "error", None, thoughts, False, usage, (*remarks, FILTERED))
-    places = (choice.get("logprobs"), turn.get("logprobs") if isinstance(turn, dict) else None, payload.get("logprobs"))
-    log_probs = next((value for value in places if value), None)
+    sources = (
+        choice.get("logprobs"),
+        turn.get("logprobs") if isinstance(turn, dict) else None,
+        payload.get("logprobs"),
+    )
+    log_probs = next((value for value in sources if value), None)
     return Reply(
         replace_surrogates(text),
         finish,
@@ -121,13 +125,13 @@ def tokens_used(usage: Mapping[str, Any], name: str, otherwise: int) -> int:
 def _choice(payload: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The answer of index 0; None where a filter took it."""
     choices = payload.get("choices")
-    found = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
-    if not found:
+    usable = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
+    if not usable:
         if is_filtered(payload):
             return None
         problem = "`choices` is empty" if "choices" in payload else "no `choices`"
-        raise OddReplyError(problem, shown(dict(payload)), settles=True)
-    choice = next((choice for choice in found if choice.get("index") == 0), found[0])
+        raise OddReplyError(problem, excerpt(dict(payload)), settles=True)
+    choice = next((choice for choice in usable if choice.get("index") == 0), usable[0])
     if (fault := fault_in({"error": choice.get("error")})) is not None:
         raise FaultError(fault)
     return choice
@@ -136,23 +140,25 @@ def _choice(payload: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def _text(choice: Mapping[str, Any]) -> tuple[str, bool, tuple[str, ...]]:
     """The text of an answer, whether thoughts came beside it, and remarks."""
     turn = choice["message"] if isinstance(choice.get("message"), dict) else None
-    places = (choice.get(name) for name in ("text", "content", "message"))
-    content = turn.get("content") if turn is not None else next((value for value in places if value is not None), None)
+    candidates = (choice.get(name) for name in ("text", "content", "message"))
+    content = (
+        turn.get("content") if turn is not None else next((value for value in candidates if value is not None), None)
+    )
     if turn is None and content is None and not {"text", "finish_reason", "message"} & choice.keys():
-        raise OddReplyError("a choice without a text", shown(dict(choice)), settles=True)
+        raise OddReplyError("a choice without a text", excerpt(dict(choice)), settles=True)
     thoughts = turn is not None and any(turn.get(name) for name in _THOUGHT_FIELDS)
     if content is None or isinstance(content, str):
         return content or "", thoughts, ()
     parts = content if isinstance(content, list) else [content]
-    texts, others = [], False
+    texts, has_others = [], False
     for part in parts:
-        said, thought = _part(part)
+        text_part, thought = _part(part)
         thoughts = thoughts or thought
-        others = others or (said is None and not thought)
-        texts.append(said or "")
-    if others and not any(texts):
-        raise OddReplyError("content that is no text", shown(content), settles=True)
-    return "".join(texts), thoughts, (PARTS,) if others else ()
+        has_others = has_others or (text_part is None and not thought)
+        texts.append(text_part or "")
+    if has_others and not any(texts):
+        raise OddReplyError("content that is no text", excerpt(content), settles=True)
+    return "".join(texts), thoughts, (PARTS,) if has_others else ()
 
 
 def _part(part: Any) -> tuple[str | None, bool]:  # noqa: ANN401 - JSON
@@ -169,7 +175,7 @@ def _part(part: Any) -> tuple[str | None, bool]:  # noqa: ANN401 - JSON
 
 
 def _finish(
-    payload: Mapping[str, Any], choice: Mapping[str, Any], usage: Mapping[str, Any], most_tokens: int | None
+    payload: Mapping[str, Any], choice: Mapping[str, Any], usage: Mapping[str, Any], token_limit: int | None
 ) -> tuple[FinishReason, tuple[str, ...]]:
     """How the answer ended. Raises OddReplyError where the server says that it failed."""
     names = ("finish_reason", "finishReason", "stop_reason", "finish_details", "native_finish_reason", "done_reason")
@@ -178,9 +184,9 @@ def _finish(
     if word in FINISH:
         return FINISH[word], ()
     if word in _FAILED:
-        raise OddReplyError(f"an answer that ended with {reason!r}", shown(dict(choice)))
-    cut = most_tokens is not None and tokens_used(usage, "completion_tokens", 0) >= most_tokens > 0
-    remark = f"{UNKNOWN_FINISH}:{shown(reason)}" if word else NO_FINISH
+        raise OddReplyError(f"an answer that ended with {reason!r}", excerpt(dict(choice)))
+    cut = token_limit is not None and tokens_used(usage, "completion_tokens", 0) >= token_limit > 0
+    remark = f"{UNKNOWN_FINISH}:{excerpt(reason)}" if word else NO_FINISH
     return "length" if cut else "stop", (remark,)
 
 

@@ -183,7 +183,7 @@ class RequestFormat:
 
         Raises OddReplyError where there is none to be found, FaultError where the server complains.
         """
-        reply = read_reply(answer_in(payload), most_tokens=self.settings.max_new_tokens)
+        reply = read_reply(answer_in(payload), token_limit=self.settings.max_new_tokens)
         query, about_query = self._query(reply, request)
         expected = (request.input_tokens, request.output_tokens) if request else (0, 0)
         return Answer(
