@@ -1,6 +1,6 @@
 """Weights that come inside Python packages, so that everything runs where no model hub can be reached.
 
-The packages are looked up, never imported. Knows nothing of torch; `models.py` loads what is found here.
+The packages are looked up, never imported. Knows nothing of torch; `loading.py` loads these models.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a language model is shown before it grades how well a document answers a query.
 
-The same files as `prompts.py` reads, with a form that ends in `{grade}`: it is filled once for each worked example and
+The same files as `load.py` reads, with a form that ends in `{grade}`: it is filled once for each worked example and
 once, up to the grade, for the pair in question. Knows nothing of models.
 """
 

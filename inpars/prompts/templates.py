@@ -2,7 +2,7 @@
 
 A prompt is a form with `{document}` and `{query}` in it, filled once for each worked example and once, up to the query,
 for the document in question. Everything before that document is the same for all documents, so that its keys and
-values can be computed once. Knows nothing of files, models or tokens; `prompts.py` reads templates from files.
+values can be computed once. Knows nothing of files, models or tokens; `load.py` reads templates from files.
 Few-shot prompting for queries: InPars (arXiv 2202.05144), Promptagator (2209.11755). Examples near to the document and
 drawn anew for each give more varied and better queries than one fixed set; choice by BM25 (Robertson and Zaragoza,
 2009): Rubin et al. (2112.08633).

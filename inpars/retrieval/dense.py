@@ -3,7 +3,7 @@
 A document is one vector, or one for each of its windows, the nearest of which counts.
 
 Embeddings depend on documents, model and number format; they are kept in the cache under their hashes, and an
-interrupted encoding goes on after its last whole shard.
+interrupted encoding resumes after its last whole shard.
 """
 
 from __future__ import annotations

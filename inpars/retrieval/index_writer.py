@@ -1,6 +1,6 @@
 """Changes to an index on disk: build, add, delete, and merging of small parts; each happens as a whole or not at all.
 
-An interrupted `add` of the same documents goes on after its last whole block of embeddings.
+An interrupted `add` of the same documents resumes after its last whole block of embeddings.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """An index on disk: documents with their embeddings, opened by memory mapping, searched exactly or approximately.
 
 It is a collection as `Corpus` is one, so that BM25 and other models can read it. An opened index stays as it was when
-it was opened, whatever is added meanwhile. `index_writing.py` changes it.
+it was opened, whatever is added meanwhile. `index_writer.py` changes it.
 """
 
 from __future__ import annotations

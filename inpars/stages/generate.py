@@ -1,6 +1,6 @@
 """The stage that has queries written: corpus and prompt in, synthetic queries out.
 
-`planned.py` does the work, here or by workers; killed at any moment, it goes on after the last whole chunk.
+`chunk_loop.py` does the work, here or by workers; killed at any moment, it resumes after the last whole chunk.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The stage that has pairs judged: what runs found for queries in, qrels and a line per pair out.
 
 Pairs are graded in chunks that are saved as they come; a server's answers are in its journal before that. Killed at any
-moment, it goes on after the last whole chunk, and nothing that a server answered is asked again.
+moment, it resumes after the last whole chunk, and no answered request is sent again.
 """
 
 from __future__ import annotations

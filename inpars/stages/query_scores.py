@@ -1,8 +1,8 @@
 """The stages that give each query one number of another kind than log-probs: score files to choose by.
 
-Rows are read in a stream, scored block by block as the whole file is cut and saved as `planned.py` does. The clusters
-of `--kind cluster` are found once every query is embedded; what is saved are float16 embeddings, and memory does not
-grow with the number of queries.
+Rows are read in a stream, scored block by block as the whole file is cut and saved as `chunk_loop.py` does. The
+clusters of `--kind cluster` are found once every query is embedded; what is saved are float16 embeddings, and memory
+does not grow with the number of queries.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The stage that has queries scored: any query file in, the same rows with one model's log-probabilities out.
 
-Other kinds of scores are `columns.py`'s; the settings of all stand here. `planned.py` does the work.
+Other kinds of scores are in `query_scores.py`; the options of all kinds are here. `chunk_loop.py` does the work.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which triples make a batch when every other query's documents are negatives: none that would be false ones.
 
 No text stands twice in a batch, and no document of a batch is a known positive of another query in it. Order and
-batches of a pass depend on seed and pass alone, so that an interrupted training goes on where it was. Loads no torch.
+batches of a pass depend on seed and pass alone, so that an interrupted training resumes exactly. Loads no torch.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What training a bi-encoder and training a reranker have in common: number format, checkpoints, progress, curve.
 
-The loop itself is transformers'. A killed training goes on after its last checkpoint, which lies in
+The loop itself is transformers'. A killed training resumes from its last checkpoint, which is in
 `<output>.checkpoints` until the model is saved. What a validation measures, and which weights it keeps, is not known
 here: see `inpars.training.validation`.
 """
