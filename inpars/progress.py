@@ -42,7 +42,6 @@ class Silent:
     def track(
         self, items: Iterable[Item], *, total: int | None, description: str, unit: str, done: int = 0
     ) -> Iterator[Item]:
-        """Pass the items on."""
         yield from items
 
     def advance(self, count: int, detail: str = "") -> None:

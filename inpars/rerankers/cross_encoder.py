@@ -55,7 +55,6 @@ class CrossEncoder:
         return logits[:, -1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0]
 
     def settings(self) -> dict[str, Any]:
-        """Nothing beyond kind and length."""
         return {}
 
 

@@ -77,7 +77,6 @@ class MonoT5:
         return nn.functional.cross_entropy(logits[:, 0].float(), answers.to(logits.device))
 
     def settings(self) -> dict[str, Any]:
-        """The two tokens."""
         return self.answers.settings()
 
 

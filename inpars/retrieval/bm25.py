@@ -117,7 +117,6 @@ class BM25Index:
         return {query.query_id: _scores(hits.get(query.query_id)) for query in queries}
 
     def close(self) -> None:
-        """Let the index go."""
         self._lucene.close()
         self._searcher.close()
 

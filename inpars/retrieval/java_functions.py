@@ -91,7 +91,6 @@ class Pool:
         return call(taking_function(submit, _TASK, handle), [self._pool])
 
     def close(self) -> None:
-        """Let the threads go."""
         self._pool.shutdown()
 
 

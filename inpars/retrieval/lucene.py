@@ -60,7 +60,6 @@ class LuceneSearch:
         return java.pipe(self._query, java.with_arguments(search, 1, limit), hits, text)
 
     def close(self) -> None:
-        """Let the index go."""
         self.reader.close()
 
 

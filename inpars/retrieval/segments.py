@@ -69,7 +69,6 @@ class Segment:
         return int(self.live.sum())
 
     def document(self, row: int) -> Document:
-        """The document of a row."""
         offset = int(self._offsets[row])
         if not 0 <= offset < len(self._bytes):
             raise _torn(self.folder, f"document {row + 1} is beyond its file")

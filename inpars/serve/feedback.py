@@ -53,7 +53,6 @@ class Feedback:
         return query_id
 
     def close(self) -> None:
-        """Close the files."""
         self._votes.close()
         self._queries.close()
 

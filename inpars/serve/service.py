@@ -75,12 +75,10 @@ class Service:
             self._embed((name, "document"), [WARMING])
 
     async def close(self) -> None:
-        """Let go of the threads."""
         for batcher in (self._searches, self._embeds, self._reranks, self._answers):
             await batcher.close()
 
     async def search(self, request: wire.SearchRequest) -> Row:
-        """As `wire.SearchResponse`."""
         started = time.perf_counter()
         system = self._system(request.system)
         hits = await self._hits(request.query, request.k, system, request.filters)
@@ -92,7 +90,6 @@ class Service:
         }
 
     async def ask(self, request: wire.AskRequest) -> Row:
-        """As `wire.AnswerOut`."""
         started = time.perf_counter()
         if request.kind not in self.answers():
             raise ConfigError(f"this server gives no {request.kind} answers; see /v1/collection")
@@ -101,7 +98,6 @@ class Service:
         return answer_row(answer) | {"took_ms": _since(started)}
 
     async def embeddings(self, request: wire.EmbeddingsRequest) -> Row:
-        """As `wire.EmbeddingsResponse`."""
         texts = [request.input] if isinstance(request.input, str) else request.input
         self._check_count(len(texts), "input")
         name, encoder = self._encoder(request.model)
@@ -115,7 +111,6 @@ class Service:
         return {"object": "list", "data": data, "model": encoder.name, "usage": _usage(t for _, t in encoded)}
 
     async def rerank(self, request: wire.RerankRequest) -> Row:
-        """As `wire.RerankResponse`."""
         scorer = self.engine.reranker
         if scorer is None:
             raise UnknownNameError("model", request.model or "", [], "this server has no reranker; see --reranker")
@@ -137,7 +132,6 @@ class Service:
         return [kind for kind, part in kinds.items() if part is not None]
 
     def collection(self) -> Row:
-        """As `wire.Collection`."""
         engine = self.engine
         systems = [
             {"name": name, "description": system.description, "default": name == engine.default_system}
@@ -219,7 +213,6 @@ def _words(_: str, texts: Sequence[str]) -> list[int]:
 
 
 def _ranked_row(index: int, score: float, *, raw: bool = False) -> Row:
-    """One document of `wire.RerankResponse`."""
     return {"index": index, "relevance_score": score if raw else _logistic(score), "score": score}
 
 

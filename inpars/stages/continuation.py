@@ -68,7 +68,6 @@ class Continued:
         return [*([known] if known else []), *([others[index] for index in chunk] for chunk in chunks)]
 
     def generate(self, documents: Sequence[Document]) -> list[list[GeneratedQuery]]:
-        """The queries of one chunk."""
         return self._remembered(documents) or self._generator.generate(documents)
 
     def generate_each(self, chunks: Iterable[Sequence[Document]]) -> Iterator[list[list[GeneratedQuery]]]:

@@ -98,11 +98,9 @@ class LogProbScoring:
         return cls(rows, source, make(), prompt, span.start, total)
 
     def plan(self, block: range) -> list[list[int]]:
-        """A block's chunks."""
         return self._scorer.plan(self._known[block.start - self._first : block.stop - self._first])
 
     def compute(self, chunks: Iterator[Chunk], saved: Partial, done: int) -> Computed:
-        """New numbers of each chunk's own queries."""
         for chunk in chunks:
             scores = self._scorer.score([self._known[position - self._first] for position in chunk.positions])
             queries = [self._rows[position - self._first][0] for position in chunk.shard_positions]

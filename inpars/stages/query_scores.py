@@ -87,15 +87,12 @@ class ColumnScoring:
 
     @property
     def block(self) -> int:
-        """Queries that are scored together."""
         return self._scorer.block
 
     def plan(self, block: range) -> list[range]:
-        """One chunk."""
         return [range(len(block))]
 
     def compute(self, chunks: Iterator[Chunk], saved: Partial, done: int) -> Computed:
-        """The numbers of each chunk's own queries."""
         for chunk, rows in _with_rows(self._source, chunks):
             values = self._scorer.score(rows)
             scored = [{ID_FIELD: query.query_id, **value} for (query, _), value in zip(rows, values, strict=True)]
@@ -161,11 +158,9 @@ class Clustering:
         self.sums: dict[str, float] = {}
 
     def plan(self, block: range) -> list[range]:
-        """One chunk."""
         return [range(len(block))]
 
     def compute(self, chunks: Iterator[Chunk], saved: Partial, done: int) -> Computed:
-        """The embeddings of each chunk's queries."""
         encoder: QueryEncoder | None = None
         for _, rows in _with_rows(self._source, chunks):
             encoder = encoder or self._make()

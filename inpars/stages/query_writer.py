@@ -81,7 +81,6 @@ class QueryWriting:
                     canary.check()
 
     def write(self, part: Shard | None, plan: Plan, saved: Partial, output: Path) -> list[tuple[int, int]]:
-        """The queries in the order of the corpus."""
         positions = list(positions_of(self.total, plan, part, block=self.block))
         counts = write_in_order(saved.path, output, (self._documents[position].doc_id for position in positions))
         return list(zip(positions, counts, strict=True))

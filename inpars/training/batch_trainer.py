@@ -60,8 +60,6 @@ class BatchTrainer(LossTrainer):
         return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
 
     def batch_loss(self, inputs: dict[str, Any], model: nn.Module) -> Tensor:
-        """Loss of one batch."""
-
         def embed_one(features: Features) -> Tensor:
             with self.autocast(cache_enabled=not in_worker_thread()):  # one for all threads
                 return (self.embedding or embed)(model, features)

@@ -18,7 +18,6 @@ class Given(nn.Module):
     """Stands where a loss expects the model: its features are the embeddings."""
 
     def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:  # noqa: ANN401
-        """The features as they are."""
         return features
 
 

@@ -135,7 +135,6 @@ class LossTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:  # noqa: ANN401
-        """Loss of one batch."""
         loss = self.batch_loss(inputs, model)
         return (loss, {}) if return_outputs else loss
 

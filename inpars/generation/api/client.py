@@ -148,7 +148,6 @@ class Server:
             ) from None
 
     def close(self) -> None:
-        """Close the connections."""
         self._client.close()
 
     def scrub(self, text: str) -> str:

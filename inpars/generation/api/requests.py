@@ -155,13 +155,11 @@ class RequestFormat:
     sentences: ClassVar[Mapping[str, str]] = SENTENCES
 
     def requests(self, document: Document) -> list[ApiRequest]:
-        """One request per query."""
         text = cut_text(document.full_text, self.settings.max_doc_tokens)
         content = self._content(self.prompt.for_document(document), text)
         return [self._request(f"{document.doc_id}-q{number}", content) for number in range(self.settings.num_queries)]
 
     def key(self, document: Document) -> str:
-        """The document's id."""
         return document.doc_id
 
     @cached_property
