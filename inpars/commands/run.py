@@ -10,8 +10,10 @@ replaces finished results only with --overwrite.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from inpars.commands.common import (
     add_dataset_flags,
@@ -33,6 +35,7 @@ from inpars.options import add_flags, flags_of, from_flags
 from inpars.pipeline.commands import Invocation
 from inpars.pipeline.evidence import EvidenceOptions, read_evidence
 from inpars.pipeline.finished_results import refuse_to_replace, settings_of
+from inpars.pipeline.judged import JudgedSystems, JudgingOptions
 from inpars.pipeline.options import PipelineOptions, budget_seconds
 from inpars.pipeline.plan import budget_values, closing_lines, free_settings
 from inpars.pipeline.prompt_choice import DEFAULT, TRIAL_DOCUMENTS, PromptTrials, trial_options
@@ -58,13 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompt",
         action="append",
         metavar="NAME|PATH",
-        help="shipped prompt or prompt file; given two or three times each is tried on "
-        f"{TRIAL_DOCUMENTS} documents (default: {DEFAULT}, unless most of what it writes in such a trial does not look "
-        "like queries and another shipped prompt does better); prompts/choice.json says why which is taken",
+        help=f"shipped prompt or prompt file; two or three are tried on {TRIAL_DOCUMENTS} documents each (default: "
+        f"{DEFAULT}, unless a trial finds that most of its queries do not look like queries and another prompt's do); "
+        "see prompts/choice.json",
     )
     add_flags(parser, ExampleOptions)
     add_flags(parser, PipelineOptions)
     add_flags(parser, EvidenceOptions)
+    add_flags(parser, JudgingOptions)
     for part in (ChunkOptions, ReadOptions, FetchOptions):
         add_flags(parser, part, advanced=True)
     parser.add_argument(
@@ -90,7 +94,9 @@ def run(flags: argparse.Namespace) -> int:
 def _run(flags: argparse.Namespace, shown: Progress) -> int:
     named, metrics = frozenset(getattr(flags, "given", ())), parse_metrics(flags.metrics)
     options = from_flags(PipelineOptions, flags).with_default_top_k(named)
-    progress = Steps(shown, options)
+    judging = from_flags(JudgingOptions, flags)
+    judging.check()
+    progress = Steps(shown, options, judging.judge)
     examples = from_flags(ExampleOptions, flags)
     prompts = {name: named_prompt(name, examples, options.seed) for name in _named(flags, examples)}
     from_documents = names_documents(flags)
@@ -104,6 +110,7 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
         split=flags.split,
         metrics=metrics,
         evidence=evidence,
+        judging=judging,
         free=free_settings(options, named),
     )
     if len(prompts) != 1:  # it is not known yet
@@ -142,6 +149,7 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
         split=flags.split,
         metrics=metrics,
         evidence=evidence,
+        judging=judging,
         asked=asked,
         tried=tried,
         progress=progress,
@@ -155,14 +163,30 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
         text = f"no judged queries, nothing measured; the search system is in {flags.output}\nreport: {finished.report}"
     if finished.statement:
         text = f"{text}\n{finished.statement}"
+    if finished.judged is not None:
+        text = f"{text}\n\n{_by_model(finished.judged, metrics)}"
     values = {**as_values(finished.results, finished.differences, finished.origin), "verdict": finished.verdict}
     values |= {"statement": finished.statement} if finished.statement else {}
+    values |= {} if finished.judged is None else {"judged": _judged_values(finished.judged)}
     values |= {"problems": list(finished.problems)} if finished.problems else {}
     if finished.plan is not None:
         text = "\n".join([text, *closing_lines(finished.plan, finished.facts)])
         values["budget"] = budget_values(finished.plan, finished.facts)
     print_result(flags, text, values)
     return say_no_result(finished.problems if len(finished.problems) == len(finished.results) else ())
+
+
+def _by_model(judged: JudgedSystems, metrics: Sequence[str]) -> str:
+    found = judged.measured
+    lines = table(found.evaluations, found.differences, metrics)
+    return "\n".join(
+        [f"{judged.origin}:", *(f"not a result: {problem}" for problem in found.problems), lines, *judged.trust]
+    )
+
+
+def _judged_values(judged: JudgedSystems) -> dict[str, Any]:
+    values = as_values(judged.measured.evaluations, judged.measured.differences, judged.origin)
+    return values | {"trust": list(judged.trust), "problems": list(judged.measured.problems)}
 
 
 def _named(flags: argparse.Namespace, examples: ExampleOptions) -> list[str]:

@@ -29,12 +29,11 @@ SHORTEST = 12  # characters of a hash
 class EvidenceOptions:
     """Queries of people that the choice of the system may use; those that are measured by are no such."""
 
-    FLAG_GROUP: ClassVar = FlagGroup("real queries")
+    FLAG_GROUP: ClassVar = FlagGroup("real queries and judges")
 
     unlabelled_queries: Path | None = option(
         None,
-        help="real queries without judgements, twenty are enough; choice.json then reports how the generated "
-        "ones differ",
+        help="real queries without judgements, to compare generated ones with",
         metavar="FILE",
     )
     match_queries: bool = option(
@@ -44,7 +43,7 @@ class EvidenceOptions:
     )
     dev_split: str | None = option(None, help="choose the system on the judged queries of this split", metavar="NAME")
     dev_queries: Path | None = option(
-        None, help="choose the system on these queries and --dev-qrels instead of generated queries", metavar="FILE"
+        None, help="choose the system on these queries, not on generated ones", metavar="FILE"
     )
     dev_qrels: Path | None = option(None, help="judgements of --dev-queries", metavar="FILE")
     pairs: Path | None = option(

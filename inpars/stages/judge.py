@@ -35,12 +35,12 @@ from inpars.model_judgements import (
 )
 from inpars.models.compute_options import ComputingOptions
 from inpars.models.folders import refuse_server_model
-from inpars.options import SEED, option
+from inpars.options import SEED, check, option
 from inpars.progress import SILENT, Progress
 from inpars.prompting.judging import JudgingPrompt
 from inpars.records import Qrels
 from inpars.stages.chunk_loop import Computed
-from inpars.stages.generate_by_api import estimate_asking, open_server, server_stamp, work_and_pay
+from inpars.stages.generate_by_api import estimate_asking, open_server, priced, server_stamp, work_and_pay
 from inpars.stages.partial import Partial
 from inpars.stages.shards import BLOCK_ITEMS, Chunk, Plan, Shard
 from inpars.stages.stage import Outcome, Running, Stage, model_stamp
@@ -97,7 +97,7 @@ def judge_pairs(
     pool = "\n".join(to_json_line({"query_id": one.query_id, "doc_id": one.document.doc_id}) for one in pairs)
     queries = to_json_line({pair.query_id: pair.query for pair in pairs})
     inputs = {"pool": stamp_text("pool", pool), "queries": stamp_text("queries", queries), "corpus": corpus}
-    inputs |= {"prompt": stamp_text(prompt.name, prompt.text)} | _model_inputs(options, api)
+    inputs |= {"prompt": stamp_text(prompt.name, prompt.text)} | model_inputs(options, api)
     sides = (lines_path(output), origin_path(output))
     stage = Stage(STAGE, options, output, inputs, sides, **running)
 
@@ -114,7 +114,18 @@ def judge_pairs(
     return stage.run(work)
 
 
-def _model_inputs(options: JudgeOptions, api: ApiOptions | None) -> dict[str, FileStamp]:
+def check_judge(options: JudgeOptions, api: ApiOptions) -> None:
+    """Raise what would be raised once there are pairs: for flags, a model or a price that cannot be."""
+    check(options)
+    endpoint = SERVERS.get(options.backend)
+    check_api(api, asks_server=endpoint is not None)
+    model_inputs(options, api)
+    if endpoint is not None:
+        priced(endpoint, options.model, api)
+
+
+def model_inputs(options: JudgeOptions, api: ApiOptions | None) -> dict[str, FileStamp]:
+    """What the judge is. Raises ConfigError for a local model that only servers have."""
     if options.backend in SERVERS:
         server = {} if api is None else {"server": server_stamp(api)}
         return {"model": stamp_text(options.model, options.model), **server}
