@@ -1,7 +1,7 @@
 """The stage that has pairs judged: what runs found for queries in, qrels and a line per pair out.
 
 Pairs are graded in chunks that are saved as they come; a server's answers are in its journal before that. Killed at any
-moment, it goes on after the last whole chunk, and nothing that a server answered is asked again.
+moment, it goes on after the last whole chunk, and no pair that was graded is graded again, also where the pool grew.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ from inpars.model_judgements import (
 )
 from inpars.models.compute_options import ComputingOptions
 from inpars.models.folders import refuse_server_model
-from inpars.options import SEED, check, option
+from inpars.options import SEED, check, option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompting.judging import JudgingPrompt
 from inpars.records import Qrels
 from inpars.stages.chunk_loop import Computed
 from inpars.stages.generate_by_api import estimate_asking, open_server, priced, server_stamp, work_and_pay
+from inpars.stages.judge_cache import KeptGrades, grades_path
 from inpars.stages.partial import Partial
 from inpars.stages.shards import BLOCK_ITEMS, Chunk, Plan, Shard
 from inpars.stages.stage import Outcome, Running, Stage, model_stamp
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 STAGE = "judge"
 JudgeBackend: TypeAlias = Literal["causal", "completions", "chat"]
+OF_THE_POOL = ("depth", "limit", "max_pairs", "seed")  # settings that choose pairs and do not decide a grade
 SERVERS: Mapping[JudgeBackend, Endpoint] = {"completions": "completions", "chat": "chat"}
 
 
@@ -102,6 +104,8 @@ def judge_pairs(
     stage = Stage(STAGE, options, output, inputs, sides, **running)
 
     def work() -> Outcome:
+        if stage.overwrite:
+            grades_path(output).unlink(missing_ok=True)
         judge = make_judge()
         judging = Judging(pairs, judge, prompt.name)
         done, paid = work_and_pay(stage, judging, None, judge)
@@ -229,7 +233,14 @@ def load_judge(
     from inpars.judging.local import LocalJudge
 
     limit, batch_size = options.max_doc_tokens, options.batch_size
-    return LocalJudge(options.model, prompt, max_doc_tokens=limit, batch_size=batch_size, **where)
+    judge = LocalJudge(options.model, prompt, max_doc_tokens=limit, batch_size=batch_size, **where)
+    return KeptGrades(judge, grades_path(output), _settings_of_a_grade(options, prompt))
+
+
+def _settings_of_a_grade(options: JudgeOptions, prompt: JudgingPrompt) -> str:
+    """All that decides the grade of a pair, in one string."""
+    settings = {name: value for name, value in result_settings(options).items() if name not in OF_THE_POOL}
+    return to_json_line({**settings, "model": model_stamp(options.model).sha256, "prompt": prompt.text})
 
 
 def dry_run(
