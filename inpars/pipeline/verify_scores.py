@@ -146,7 +146,7 @@ def _log_probs(recomputed: Recomputation, output: str, manifest: Manifest) -> st
     )
     documents = [_document(recomputed, query.doc_id, record) for query, record in chosen]
     known = [
-        KnownQuery(document, query.text, query.token_ids)
+        KnownQuery(document, query.text, query.token_ids, query.prompt)
         for (query, _), document in zip(chosen, documents, strict=True)
     ]
     scorer = load_query_scorer(options, prompt)
