@@ -30,11 +30,13 @@ from inpars.datasets import Dataset, load_dataset
 from inpars.documents.collection import ChunkOptions
 from inpars.documents.readers import ReadOptions
 from inpars.documents.web_pages import FetchOptions
+from inpars.errors import ConfigError
 from inpars.evaluation.measures import DEFAULT_METRICS, parse_metrics
 from inpars.options import add_flags, flags_of, from_flags
 from inpars.pipeline.commands import Invocation
 from inpars.pipeline.evidence import EvidenceOptions, read_evidence
 from inpars.pipeline.finished_results import refuse_to_replace, settings_of
+from inpars.pipeline.generated import with_generated
 from inpars.pipeline.judged import JudgedSystems, JudgingOptions
 from inpars.pipeline.options import PipelineOptions, budget_seconds
 from inpars.pipeline.plan import budget_values, closing_lines, free_settings
@@ -93,7 +95,10 @@ def run(flags: argparse.Namespace) -> int:
 
 def _run(flags: argparse.Namespace, shown: Progress) -> int:
     named, metrics = frozenset(getattr(flags, "given", ())), parse_metrics(flags.metrics)
-    options = from_flags(PipelineOptions, flags).with_default_top_k(named)
+    options, evidence = from_flags(PipelineOptions, flags), from_flags(EvidenceOptions, flags)
+    if evidence.generated is not None:
+        options = with_generated(options, evidence.generated, named)
+    options = options.with_default_top_k(named)
     judging = from_flags(JudgingOptions, flags)
     judging.check()
     progress = Steps(shown, options, judging.judge)
@@ -101,7 +106,6 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
     prompts = {name: named_prompt(name, examples, options.seed) for name in _named(flags, examples)}
     from_documents = names_documents(flags)
     reading = (from_flags(IngestOptions, flags, limit=None),) if from_documents else ()
-    evidence = from_flags(EvidenceOptions, flags)
     evidence.check(flags.split)
     default: PromptSource = load_prompt(DEFAULT)
     prompt_name, prompt = next(iter(prompts.items()), (DEFAULT, default))
@@ -190,8 +194,13 @@ def _judged_values(judged: JudgedSystems) -> dict[str, Any]:
 
 
 def _named(flags: argparse.Namespace, examples: ExampleOptions) -> list[str]:
-    """The prompts to choose from; none where a trial finds one, which examples of one's own make needless."""
-    return flags.prompt or ([DEFAULT] if examples != ExampleOptions() else [])
+    """The prompts to choose from; none where a trial finds one.
+
+    Examples of one's own make that needless, and so do queries that were generated before.
+    """
+    if flags.generated is not None and len(flags.prompt or ()) > 1:
+        raise ConfigError("--prompt given several times is tried by writing queries; give one beside --generated")
+    return flags.prompt or ([DEFAULT] if examples != ExampleOptions() or flags.generated is not None else [])
 
 
 def _ingest_command(flags: argparse.Namespace) -> str:

@@ -161,8 +161,9 @@ def _lead(prompt: PromptSource, options: PipelineOptions, manifests: Mapping[str
     trained = [f"{model} became the {name}" for name, model in models.items() if name in manifests]
     used = f"paired with hard negatives and trained on: {', '.join(trained)}" if trained else "and used to choose by"
     tried = f" A trial on a few documents: {line_about(manifests['prompt'].results)}." if "prompt" in manifests else ""
+    shown = made.results.get("prompts", prompt.name)  # of queries that were generated before
     return (
-        f"Queries written by {options.model} with the prompt {prompt.name!r}, filtered, {used}.{tried} Begun {day} on "
+        f"Queries written by {options.model} with the prompt {shown!r}, filtered, {used}.{tried} Begun {day} on "
         f"{made.device}, inpars {made.versions.get('inpars', '')}"
         + (f" at commit {made.git_commit[:10]}." if made.git_commit else ".")
     )

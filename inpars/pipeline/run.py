@@ -25,6 +25,7 @@ from inpars.pipeline.budget import Part
 from inpars.pipeline.commands import Invocation, StageCommands, run_flags
 from inpars.pipeline.evidence import EvidenceOptions, read_evidence
 from inpars.pipeline.finished_results import refuse_to_replace, settings_of
+from inpars.pipeline.generated import take_generated
 from inpars.pipeline.held_out import (
     HeldOut,
     hold_out_queries,
@@ -199,6 +200,8 @@ def generate_options(own: PipelineOptions) -> GenerateOptions:
 
 
 def _generate(run: RunContext, tried: TriedPrompt | None) -> Manifest:
+    if run.evidence.generated is not None:
+        return take_generated(run, run.evidence.generated)
     run.progress.begin("generate")
     options = generate_options(run.options)
     run.commands.add("generate", [*run.commands.documents, *run.commands.prompt], run.path(SYNTHETIC), options)
