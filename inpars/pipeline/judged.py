@@ -241,7 +241,7 @@ def _of_grades(
         verdict = f"a model of {parameters / 1e6:.0f}M parameters grades close to chance, so conclude nothing from them"
     else:
         verdict = "take them as a second opinion until you have judged a sample (`inpars judge --sample 50`)"
-    return f"{origin.pairs} grades are {'; '.join([str(origin), *signs, verdict])}."
+    return f"What {origin.pairs} grades measure is {'; '.join([str(origin), *signs, verdict])}."
 
 
 def _of_sources(grades: Qrels, topics: Topics | None) -> list[str]:
