@@ -23,7 +23,7 @@ from inpars.pipeline.commands import Invocation
 from inpars.pipeline.folder import read_run_folder
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.prompt_choice import PromptTrials
-from inpars.pipeline.run import generate_options, run_pipeline
+from inpars.pipeline.run import generate_options, judged_topics, run_pipeline
 from inpars.progress import Progress
 from inpars.prompting.prompts import TEXT_KEYS, load_prompt
 from inpars.prompting.templates import Prompt
@@ -93,7 +93,7 @@ def search_prompts(
         path = output / CANDIDATES / f"{prompt.name}.yaml"
         write_prompt(path, prompt)
         prompts[prompt.name] = load_prompt(str(path))
-    topics = dataset.topics(split) if split in dataset.splits else None
+    topics = judged_topics(dataset, split)
     if topics is None or not topics.qrels:
         found = _by_looks(dataset, prompts, options, output, {"progress": progress, "overwrite": overwrite})
     else:
