@@ -45,6 +45,7 @@ COMMAND_GROUPS = {
         "split": "hold out a development set of queries",
         "audit": "find false negatives among triples with a reranker",
         "judge": "have a language model judge what runs retrieved, and measure its agreement with people",
+        "search-prompts": "compare wordings and examples of a prompt by small runs",
         "merge": "join the shards of an output (--shard I/N)",
         "estimate": "estimate time and cost of N documents on M workers",
     },

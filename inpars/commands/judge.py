@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from inpars.commands.common import (
@@ -30,13 +30,13 @@ from inpars.evaluation.measures import parse_metrics
 from inpars.formats import read_run
 from inpars.generation.api.options import ApiOptions, check_api
 from inpars.judging import Pair
-from inpars.judging.agreement import TOP_GRADE, Agreement, compare_with, order_systems
+from inpars.judging.agreement import order_systems
 from inpars.judging.pool import chosen_pairs, pooled
-from inpars.judging.report import agreement_lines, as_values, cautions, order_lines, summary
-from inpars.judging.sample import drawn, pairs_of, weights
+from inpars.judging.references import BY_MODEL, PERSON, agreements_with, note_agreement
+from inpars.judging.report import agreement_lines, as_values, cautions, order_lines
+from inpars.judging.sample import drawn, pairs_of
 from inpars.judging.terminal import answers_path, ask_person, read_answers
 from inpars.manifest import Manifest
-from inpars.model_judgements import origin_of, write_origin
 from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.progress import Progress
 from inpars.prompts.judging import load_judging_prompt
@@ -45,8 +45,6 @@ from inpars.rerankers.rerank import check_ids
 from inpars.stages.evaluate_files import run_names
 from inpars.stages.judge import SERVERS, JudgeOptions, dry_run, judge_maker, judge_pairs, read_grades
 from inpars.stages.stage import dropped_line
-
-PERSON, BY_MODEL = "you", " (judged by "
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -127,7 +125,7 @@ def _report(
 ) -> None:
     """Print what was judged, how far it agrees with others, and what to think of it."""
     model = str(manifest.results["model"])
-    agreements = list(filter(None, (_agreement(grades, name, qrels) for name, qrels in others.items())))
+    agreements = agreements_with(grades, others)
     orders = {
         one.reference: order_systems(runs, others[one.reference], grades, metric)
         for one in agreements
@@ -135,7 +133,7 @@ def _report(
     }
     with_people = [one for one in agreements if BY_MODEL not in one.reference]
     warnings = cautions(with_people, manifest.results.get("parameters"))
-    _note_agreement(flags.output, with_people)
+    note_agreement(flags.output, with_people)
     counts = ", ".join(f"{grade}: {count}" for grade, count in manifest.results["grades"].items())
     dropped = f"; {dropped_line(manifest.dropped)}" if manifest.dropped else ""
     lines = [f"{flags.output}: {sum(map(len, grades.values()))} pairs judged by {model}, grades {counts}{dropped}"]
@@ -174,20 +172,3 @@ def _ask(pairs: Sequence[Pair], grades: Qrels, count: int, seed: int, output: Pa
 
     ask_person(sample, answers_path(output), sys.stdin.readline, show)
     show("\n")
-
-
-def _agreement(grades: Qrels, name: str, qrels: Qrels) -> Agreement | None:
-    model = pairs_of(grades)
-    if name != PERSON:
-        return compare_with(model, qrels, name)
-    answered = [pair for pair in pairs_of(qrels) if pair in model]
-    shares = dict(zip(answered, weights(model, answered), strict=True))
-    return compare_with({pair: model[pair] for pair in answered}, qrels, name, shares, TOP_GRADE)
-
-
-def _note_agreement(output: Path, agreements: Sequence[Agreement]) -> None:
-    """Record next to the qrels their agreement with the judge of the most pairs."""
-    origin = origin_of(output)
-    if origin is not None and agreements:
-        largest = max(agreements, key=lambda one: one.pairs)
-        write_origin(output, replace(origin, agreement=summary(largest)))

@@ -10,8 +10,10 @@ replaces finished results only with --overwrite.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from inpars.commands.common import (
     add_dataset_flags,
@@ -28,11 +30,14 @@ from inpars.datasets import Dataset, load_dataset
 from inpars.documents.collection import ChunkOptions
 from inpars.documents.readers import ReadOptions
 from inpars.documents.web_pages import FetchOptions
+from inpars.errors import ConfigError
 from inpars.evaluation.measures import DEFAULT_METRICS, parse_metrics
 from inpars.options import add_flags, flags_of, from_flags
 from inpars.pipeline.commands import Invocation
 from inpars.pipeline.evidence import EvidenceOptions, read_evidence
 from inpars.pipeline.finished_results import refuse_to_replace, settings_of
+from inpars.pipeline.generated import with_generated
+from inpars.pipeline.judged import JudgedSystems, JudgingOptions
 from inpars.pipeline.options import PipelineOptions, budget_seconds
 from inpars.pipeline.plan import budget_values, closing_lines, free_settings
 from inpars.pipeline.prompt_choice import DEFAULT, TRIAL_DOCUMENTS, PromptTrials, trial_options
@@ -57,13 +62,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prompt",
         action="append",
         metavar="NAME|PATH",
-        help="shipped prompt or prompt file; given two or three times each is tried on "
-        f"{TRIAL_DOCUMENTS} documents (default: {DEFAULT}, unless most of what it writes in such a trial does not look "
-        "like queries and another shipped prompt does better); prompts/choice.json says why which is taken",
+        help=f"shipped prompt or prompt file; two or three are tried on {TRIAL_DOCUMENTS} documents each (default: "
+        f"{DEFAULT}, unless a trial finds that most of its queries do not look like queries and another prompt's do); "
+        "see prompts/choice.json",
     )
     add_flags(parser, ExampleOptions)
     add_flags(parser, PipelineOptions)
     add_flags(parser, EvidenceOptions)
+    add_flags(parser, JudgingOptions)
     for part in (ChunkOptions, ReadOptions, FetchOptions):
         add_flags(parser, part, advanced=True)
     parser.add_argument(
@@ -87,13 +93,17 @@ def run(flags: argparse.Namespace) -> int:
 
 def _run(flags: argparse.Namespace, console_progress: Progress) -> int:
     named, metrics = frozenset(getattr(flags, "given", ())), parse_metrics(flags.metrics)
-    options = from_flags(PipelineOptions, flags).with_default_top_k(named)
-    progress = Steps(console_progress, options)
+    options, evidence = from_flags(PipelineOptions, flags), from_flags(EvidenceOptions, flags)
+    if evidence.generated is not None:
+        options = with_generated(options, evidence.generated, named)
+    options = options.with_default_top_k(named)
+    judging = from_flags(JudgingOptions, flags)
+    judging.check()
+    progress = Steps(console_progress, options, judging.judge)
     examples = from_flags(ExampleOptions, flags)
     prompts = {name: named_prompt(name, examples, options.seed) for name in _prompt_names(flags, examples)}
     from_documents = names_documents(flags)
     reading = (from_flags(IngestOptions, flags, limit=None),) if from_documents else ()
-    evidence = from_flags(EvidenceOptions, flags)
     evidence.check(flags.split)
     default: PromptSource = load_prompt(DEFAULT)
     prompt_name, prompt = next(iter(prompts.items()), (DEFAULT, default))
@@ -102,6 +112,7 @@ def _run(flags: argparse.Namespace, console_progress: Progress) -> int:
         split=flags.split,
         metrics=metrics,
         evidence=evidence,
+        judging=judging,
         free=free_settings(options, named),
     )
     if len(prompts) != 1:  # it is not known yet
@@ -141,6 +152,7 @@ def _run(flags: argparse.Namespace, console_progress: Progress) -> int:
         split=flags.split,
         metrics=metrics,
         evidence=evidence,
+        judging=judging,
         invocation=invocation,
         tried=tried,
         progress=progress,
@@ -154,8 +166,11 @@ def _run(flags: argparse.Namespace, console_progress: Progress) -> int:
         text = f"no judged queries, nothing measured; the search system is in {flags.output}\nreport: {finished.report}"
     if finished.statement:
         text = f"{text}\n{finished.statement}"
+    if finished.judged is not None:
+        text = f"{text}\n\n{_by_model(finished.judged, metrics)}"
     values = {**as_values(finished.results, finished.differences, finished.origin), "verdict": finished.verdict}
     values |= {"statement": finished.statement} if finished.statement else {}
+    values |= {} if finished.judged is None else {"judged": _judged_values(finished.judged)}
     values |= {"problems": list(finished.problems)} if finished.problems else {}
     if finished.plan is not None:
         text = "\n".join([text, *closing_lines(finished.plan, finished.facts)])
@@ -164,9 +179,27 @@ def _run(flags: argparse.Namespace, console_progress: Progress) -> int:
     return say_no_result(finished.problems if len(finished.problems) == len(finished.results) else ())
 
 
+def _by_model(judged: JudgedSystems, metrics: Sequence[str]) -> str:
+    found = judged.measured
+    lines = table(found.evaluations, found.differences, metrics)
+    return "\n".join(
+        [f"{judged.origin}:", *(f"not a result: {problem}" for problem in found.problems), lines, *judged.trust]
+    )
+
+
+def _judged_values(judged: JudgedSystems) -> dict[str, Any]:
+    values = as_values(judged.measured.evaluations, judged.measured.differences, judged.origin)
+    return values | {"trust": list(judged.trust), "problems": list(judged.measured.problems)}
+
+
 def _prompt_names(flags: argparse.Namespace, examples: ExampleOptions) -> list[str]:
-    """The prompts to choose from; none where a trial finds one, which examples of one's own make needless."""
-    return flags.prompt or ([DEFAULT] if examples != ExampleOptions() else [])
+    """The prompts to choose from; none where a trial finds one.
+
+    Examples of one's own make that needless, and so do queries that were generated before.
+    """
+    if flags.generated is not None and len(flags.prompt or ()) > 1:
+        raise ConfigError("--prompt given several times is tried by writing queries; give one beside --generated")
+    return flags.prompt or ([DEFAULT] if examples != ExampleOptions() or flags.generated is not None else [])
 
 
 def _ingest_command(flags: argparse.Namespace) -> str:

@@ -16,8 +16,7 @@ from inpars.distributed import workers_of
 from inpars.errors import ConfigError
 from inpars.manifest import Manifest
 from inpars.options import add_flags, from_flags
-from inpars.prompts.few_shot import ExampleOptions, choose_prompt
-from inpars.prompts.load import load_prompt
+from inpars.prompts.few_shot import ExampleOptions, named_prompt
 from inpars.stages.engine_options import own_output
 from inpars.stages.query_scores import cluster_file, score_column_file
 from inpars.stages.score import ScoreOptions, score_file, scorer_maker
@@ -28,7 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset_flags(parser)
     parser.set_defaults(unknown_judgements="keep")  # nothing is evaluated here
     parser.add_argument(
-        "--prompt", default="inpars", metavar="NAME|PATH", help="shipped prompt or prompt file (default: inpars)"
+        "--prompt",
+        default="inpars",
+        metavar="NAME|PATH",
+        help="shipped prompt or prompt file; of a mixture (claim:0.5,inpars:0.5) each query gets the prompt that its "
+        "record names (default: inpars)",
     )
     add_flags(parser, ExampleOptions)
     add_flags(parser, ScoreOptions)
@@ -47,7 +50,7 @@ def run(flags: argparse.Namespace) -> None:
         "corpus_stamp": dataset.corpus_stamp if dataset else None,
     }
     if options.kind == "log-probs":
-        prompt = choose_prompt(load_prompt(flags.prompt), from_flags(ExampleOptions, flags), options.seed)
+        prompt = named_prompt(flags.prompt, from_flags(ExampleOptions, flags), options.seed)
         manifest = score_file(
             flags.input,
             prompt,

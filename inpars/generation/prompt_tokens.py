@@ -35,11 +35,12 @@ class PromptTokens:
             for text, offsets in zip(texts, encoded["offset_mapping"], strict=True)
         ]
 
-    def texts(self, documents: Sequence[Document]) -> list[str]:
-        """Each document's whole prompt."""
+    def texts(self, documents: Sequence[Document], prompts: Sequence[PromptSource] | None = None) -> list[str]:
+        """Each document's whole prompt; `prompts` are other ones, one per document."""
+        named = prompts or [self._prompt] * len(documents)
         return [
-            self._prompt.for_document(document).render(text)
-            for document, text in zip(documents, self.cut(documents), strict=True)
+            prompt.for_document(document).render(text)
+            for prompt, document, text in zip(named, documents, self.cut(documents), strict=True)
         ]
 
     def prompts(self, documents: Sequence[Document]) -> list[list[int]]:

@@ -20,7 +20,7 @@ from inpars.generation.prompt_forward import PromptForward, Row
 from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.settings import chunks_by_length
 from inpars.models.compute_options import Placement
-from inpars.prompts.mixture import PromptSource
+from inpars.prompts.mixture import PromptSource, prompt_named
 from inpars.records import Document
 
 CHUNK_QUERIES = {"cpu": 64, "cuda": 2048}  # scored and stored as a whole
@@ -29,11 +29,12 @@ LIKELY_QUERY_TOKENS = 32  # a query of this length must have room before anythin
 
 @dataclass(frozen=True, slots=True)
 class KnownQuery:
-    """A query for a document; `token_ids` are the model's own where it wrote the query."""
+    """A query for a document; `token_ids` are the model's own where it wrote the query, `prompt` names a mixture's."""
 
     document: Document
     text: str
     token_ids: tuple[int, ...] = ()
+    prompt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ class TeacherForcing:
 
     def score(self, queries: Sequence[KnownQuery]) -> list[QueryScore]:
         """The score of each query, in their order."""
-        texts = self._inputs.texts([query.document for query in queries])
+        named = [prompt_named(self._prompt, query.prompt) for query in queries]
+        texts = self._inputs.texts([query.document for query in queries], named)
         prompts = self._inputs.encode(texts)
         rows = [
             (prompt, self._own_tokens(query) or self._continuation(text, prompt, query.text))

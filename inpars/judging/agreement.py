@@ -101,10 +101,15 @@ def order_systems(runs: Mapping[str, Run], reference: Qrels, model: Qrels, metri
         name: (evaluate(run, by_reference, [metric]).means[metric], evaluate(run, by_model, [metric]).means[metric])
         for name, run in (runs.items() if shared else ())
     }
+    return SystemOrder(metric, values, tau_of(list(values.values())))
+
+
+def tau_of(values: Sequence[tuple[float, float]]) -> float | None:
+    """Kendall's tau of pairs of values; None for fewer than two, or where one side is all alike."""
     from scipy.stats import kendalltau
 
-    tau = kendalltau(*zip(*values.values(), strict=True)).statistic if len(values) > 1 else math.nan
-    return SystemOrder(metric, values, float(tau) if math.isfinite(tau) else None)
+    tau = kendalltau(*zip(*values, strict=True)).statistic if len(values) > 1 else math.nan
+    return float(tau) if math.isfinite(tau) else None
 
 
 def _kappa(

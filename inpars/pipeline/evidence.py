@@ -27,14 +27,13 @@ SHORTEST = 12  # characters of a hash
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceOptions:
-    """Queries of people that the choice of the system may use; those that are measured by are no such."""
+    """Queries from files, beside or in place of those that a run writes; those that are measured by are no such."""
 
-    FLAG_GROUP: ClassVar = FlagGroup("real queries")
+    FLAG_GROUP: ClassVar = FlagGroup("real queries and judges")
 
     unlabelled_queries: Path | None = option(
         None,
-        help="real queries without judgements, twenty are enough; choice.json then reports how the generated "
-        "ones differ",
+        help="real queries without judgements, to compare generated ones with",
         metavar="FILE",
     )
     match_queries: bool = option(
@@ -44,9 +43,12 @@ class EvidenceOptions:
     )
     dev_split: str | None = option(None, help="choose the system on the judged queries of this split", metavar="NAME")
     dev_queries: Path | None = option(
-        None, help="choose the system on these queries and --dev-qrels instead of generated queries", metavar="FILE"
+        None, help="choose the system on these queries, not on generated ones", metavar="FILE"
     )
     dev_qrels: Path | None = option(None, help="judgements of --dev-queries", metavar="FILE")
+    generated: Path | None = option(
+        None, help="use these queries of `inpars generate` instead of writing any", metavar="FILE"
+    )
     pairs: Path | None = option(
         None,
         help="also train on these queries of people (from `inpars pairs`)",
@@ -69,7 +71,7 @@ class EvidenceOptions:
     def settings(self) -> dict[str, Any]:
         """What decides results, files by content."""
         files = {"unlabelled_queries": self.unlabelled_queries, "dev_queries": self.dev_queries}
-        files |= {"dev_qrels": self.dev_qrels, "pairs": self.pairs}
+        files |= {"dev_qrels": self.dev_qrels, "pairs": self.pairs, "generated": self.generated}
         hashes = {name: None if path is None else stamp(path).sha256[:SHORTEST] for name, path in files.items()}
         return {**hashes, "match_queries": self.match_queries, "dev_split": self.dev_split}
 
@@ -83,6 +85,7 @@ class Evidence:
     match: bool = False
     pairs: Path | None = None  # queries of people, to train on
     pair_count: int = 0
+    generated: Path | None = None  # queries in place of the run's own
 
     @property
     def real(self) -> list[str]:
@@ -97,7 +100,7 @@ def read_evidence(options: EvidenceOptions, dataset: Dataset, measured: Topics |
     Raises ConfigError where too few queries are left.
     """
     pairs = 0 if options.pairs is None else count_pairs(options.pairs, dataset)
-    evidence = Evidence(match=options.match_queries, pairs=options.pairs, pair_count=pairs)
+    evidence = Evidence(match=options.match_queries, pairs=options.pairs, pair_count=pairs, generated=options.generated)
     if options.unlabelled_queries is not None:
         texts = _texts(options.unlabelled_queries, progress)
         if len(texts) < MIN_QUERIES:
@@ -115,7 +118,7 @@ def count_pairs(path: Path, dataset: Dataset) -> int:
     for count, query in enumerate(read_synthetic_queries(path), start=1):  # noqa: B007
         if not query.by_people:
             raise ConfigError(
-                f"{path}: {query.query_id} is a query of {query.model or 'a model'}; inpars pairs makes pairs"
+                f"{path}: {query.query_id} is a query of {query.model or 'a model'}; give it with --generated"
             )
         if absent := next((doc_id for doc_id in query.positives if doc_id not in dataset.corpus), None):
             raise StaleInputError(

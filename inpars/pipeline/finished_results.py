@@ -13,6 +13,7 @@ from inpars.json_text import JsonError, parse_json
 from inpars.manifest import stamp_text
 from inpars.options import flag_name, result_settings
 from inpars.pipeline.evidence import EvidenceOptions
+from inpars.pipeline.judged import JudgingOptions
 from inpars.pipeline.measurement import METRICS
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.results import read_mark
@@ -36,6 +37,7 @@ def settings_of(
     metrics: Sequence[str],
     topics: Topics | None = None,
     evidence: EvidenceOptions = EvidenceOptions(),  # noqa: B008 - frozen
+    judging: JudgingOptions = JudgingOptions(),  # noqa: B008 - frozen
     free: Collection[str] = (),
 ) -> dict[str, Any]:
     """All that decides a run's results beside its documents, by flag, as JSON has it.
@@ -45,7 +47,7 @@ def settings_of(
     hashed = stamp_text(prompt.name, prompt.text).sha256[:SHORTEST]
     values = {"--prompt": f"{prompt.name} {hashed}", "--split": split, "--metrics": " ".join(metrics)}
     values |= {"--queries and --qrels": topics.stamp.sha256[:SHORTEST]} if topics is not None else {}
-    values |= {flag_name(name): value for name, value in evidence.settings.items()}
+    values |= {flag_name(name): value for name, value in {**evidence.settings, **judging.settings}.items()}
     for one in (*more_options, options):  # whose --limit is that of the queries
         settings = result_settings(one).items()
         values |= {flag_name(name): value for name, value in settings if one is not options or name not in free}

@@ -14,7 +14,7 @@ from inpars.json_text import parse_json
 from inpars.judgements import read_qrels
 from inpars.manifest import MANIFEST_SUFFIX, FileStamp, Manifest, read_manifest
 from inpars.model_judgements import Origin, origin_of
-from inpars.pipeline.measurement import CHOICE_TOPICS, METRICS, QRELS, QUERIES, TOPICS
+from inpars.pipeline.measurement import CHOICE_TOPICS, JUDGED, METRICS, QRELS, QUERIES, TOPICS
 from inpars.pipeline.results import FOLDER_MARK, read_mark
 from inpars.records import Qrels
 
@@ -51,9 +51,9 @@ class RunFolder:
                 return name
         return None
 
-    def measures(self) -> dict[str, PerQuery]:
+    def measures(self, place: str = METRICS) -> dict[str, PerQuery]:
         """Values of each system for each query."""
-        path = self.path / METRICS
+        path = self.path / place
         if not path.exists():
             return {}
         try:
@@ -82,6 +82,8 @@ class RunFolder:
 def topics_of(output: str) -> str:
     """The folder of the queries that a run of this place was searched for."""
     folder, choice = Path(output).parent, Path(CHOICE_TOPICS).parent
+    if output.startswith(f"{JUDGED}/"):
+        return f"{JUDGED}/{TOPICS}"
     return (folder / Path(CHOICE_TOPICS).name).as_posix() if choice in (folder, *folder.parents) else TOPICS
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from inpars.fusion.stage_choice import VIEW
 from inpars.manifest import manifest_path
 from inpars.pipeline.held_out import choice_files
+from inpars.pipeline.measurement import JUDGED, METRICS, TOPICS
 from inpars.pipeline.steps import Steps
 from inpars.pipeline.trainings import TRIPLES
 from inpars.stages.partial import partial_path
@@ -69,13 +70,15 @@ def _outputs(folder: Path) -> dict[Path, list[Path]]:
     runs = [folder / "runs" / f"{name}.trec" for name in (*STAGES, *FUSED, *OF_OLDER_VERSIONS)]
     names = ("topics", "choice.json", *(f"{name}.trec" for name in ("bm25", *STAGES)), *OF_EVIDENCE)
     choice = [folder / "choice" / name for name in names]
-    choice += [view for subfolder in ("choice", "runs") for view in sorted((folder / subfolder).glob(f"{VIEW}-*.trec"))]
+    choice += [view for place in ("choice", "runs") for view in sorted((folder / place).glob(f"{VIEW}-*.trec"))]
+    judged = folder / JUDGED  # but for the grades, which may have been paid for
+    judged_by = [judged / TOPICS, judged / METRICS, *sorted(judged.glob("runs/*.trec"))]
     tried = [folder / "prompts" / name for name in ("1.jsonl", "2.jsonl", "3.jsonl", "choice.json")]
     return {
         triples: [ids_path(triples), negatives_path(triples), folder / "negatives.trec"],
         split.train: split.sides,
         **{model: [model.with_name(f"{model.name}{CHECKPOINTS}")] for model in models},
-        **{run: [] for run in (*runs, *choice, *tried)},
+        **{run: [] for run in (*runs, *choice, *judged_by, *tried)},
     }
 
 

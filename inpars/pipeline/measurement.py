@@ -26,6 +26,7 @@ from inpars.topics import Topics
 
 TOPICS, METRICS = "topics", "metrics.json"
 CHOICE_TOPICS = "choice/topics"  # of the written queries that the system is chosen by
+JUDGED = "judged"  # folder of what a model's grades measure, with topics and measures of its own
 QUERIES, QRELS = "queries.jsonl", "qrels.tsv"
 
 

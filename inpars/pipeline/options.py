@@ -53,8 +53,8 @@ class PipelineOptions(ClusterOptions):
 
     budget: str | None = option(
         None,
-        help="time limit for the whole run: 90s, 8m, 1h30m, or night for 8 hours; a trial of this machine "
-        "sets what the flags leave open (default: none)",
+        help="time limit: 90s, 8m, 1h30m, or night for 8 hours; a trial of this machine sets what the flags leave open "
+        "(default: none)",
         metavar="TIME",
     )
     model: str = option("smollm2-135m", help="language model that writes the queries")

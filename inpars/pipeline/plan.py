@@ -19,6 +19,7 @@ from inpars.json_text import parse_json
 from inpars.manifest import MANIFEST_SUFFIX, read_manifest
 from inpars.options import flag_name, result_settings
 from inpars.pipeline.budget import PLANNED, Part, Plan, Share, Work, plan_run, table
+from inpars.pipeline.measurement import JUDGED
 from inpars.pipeline.options import PipelineOptions, budget_seconds
 from inpars.pipeline.prompt_choice import TriedPrompt
 from inpars.pipeline.steps import Steps
@@ -185,6 +186,8 @@ def facts_of(folder: Path, frozen: Frozen, elapsed: float) -> dict[Part, float]:
     facts: dict[Part, float] = {share.part: 0.0 for share in frozen.plan.shares}
     first, last = frozen.plan.shares[0], frozen.plan.shares[-1]
     for path in folder.rglob(f"*{MANIFEST_SUFFIX}"):
+        if path.is_relative_to(folder / JUDGED):
+            continue  # no plan has it
         output = path.with_name(path.name.removesuffix(MANIFEST_SUFFIX))
         manifest = read_manifest(output)
         if manifest is not None:

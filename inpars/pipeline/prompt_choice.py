@@ -80,7 +80,7 @@ class PromptTrials:
         """The best of several that were named. Raises ConfigError for more than `MAX_PROMPTS`."""
         if len(prompts) > MAX_PROMPTS:
             raise ConfigError(f"{len(prompts)} prompts are too many to try; give at most {MAX_PROMPTS}")
-        tried = [self._write(name, prompt, number) for number, (name, prompt) in enumerate(prompts.items(), start=1)]
+        tried = [self.write(name, prompt, number) for number, (name, prompt) in enumerate(prompts.items(), start=1)]
         return self._chosen(tried, best_prompt)
 
     def default_or_better(self) -> TriedPrompt:
@@ -88,20 +88,25 @@ class PromptTrials:
 
         Others are tried in the order of the look's advice, until nearly all queries of one look like queries.
         """
-        tried = [self._write(DEFAULT, load_prompt(DEFAULT), 1)]
+        tried = [self.write(DEFAULT, load_prompt(DEFAULT), 1)]
         looks = self._looks(tried[0])
         advised = REMEDIES[looks.worst] if looks.share < MIN_SHARE and looks.worst else ()
         for number, name in enumerate(advised, start=2):
             try:
-                tried.append(self._write(name, load_prompt(name), number))
+                tried.append(self.write(name, load_prompt(name), number))
             except InparsError as problem:  # a prompt that is too long for the model, for one
                 self.stage_kwargs["progress"].note(f"prompt {name} cannot be tried: {problem}")
             else:
                 if self._looks(tried[-1]).share >= ENOUGH:
                     break
+        return self.clearly_best(tried)
+
+    def clearly_best(self, tried: Sequence[TriedPrompt]) -> TriedPrompt:
+        """The first, or one that is clearly better."""
         return self._chosen(tried, clearly_better)
 
-    def _write(self, name: str, prompt: PromptSource, number: int) -> TriedPrompt:
+    def write(self, name: str, prompt: PromptSource, number: int) -> TriedPrompt:
+        """The queries that one prompt writes."""
         output = (self.output / CHOICE).with_name(f"{number}.jsonl")
         manifest = generate_queries(
             *(self.dataset.corpus, self.dataset.corpus_stamp, prompt, self.options),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +21,7 @@ from inpars.manifest import Manifest, read_manifest
 from inpars.models.embedded import EMBEDDED
 from inpars.pipeline.commands import Invocation
 from inpars.pipeline.funnel import funnel_of, with_split
+from inpars.pipeline.judged import JudgedSystems
 from inpars.pipeline.measurement import MeasuredSystems
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.prompt_choice import line_about
@@ -29,7 +30,7 @@ from inpars.prompts.mixture import PromptSource
 from inpars.reports.collect import Texts, negatives_of, results_of, stages_of, trainings_of, written_of
 from inpars.reports.conclusion import conclusion_of, mix_of
 from inpars.reports.formatting import duration
-from inpars.reports.schema import Conclusion, Report
+from inpars.reports.schema import Conclusion, Judged, Report
 from inpars.stages.examples import example_query_ids
 from inpars.stages.filter import RESEMBLING, apply_filter
 from inpars.storage import atomic_writer
@@ -139,6 +140,16 @@ def report_of(
     )
 
 
+def with_judged(report: Report, by_model: JudgedSystems | None, metrics: Sequence[str], texts: Texts) -> Report:
+    """The report with the systems by a model's grades, named as such."""
+    if by_model is None or by_model.measured.topics is None:
+        return report
+    found = by_model.measured
+    by = found.evaluations, found.differences, metrics, found.glances, by_model.measured.topics
+    results = results_of(*by, texts=texts, notes=by_model.trust)
+    return report if results is None else replace(report, judged=Judged(str(by_model.origin), results))
+
+
 def texts_of(dataset: Dataset) -> Texts:
     """Looks texts up in the dataset's corpus; a document that it lacks has none."""
     corpus = dataset.corpus
@@ -152,8 +163,9 @@ def _lead(prompt: PromptSource, options: PipelineOptions, manifests: Mapping[str
     trained = [f"{model} became the {name}" for name, model in models.items() if name in manifests]
     used = f"paired with hard negatives and trained on: {', '.join(trained)}" if trained else "and used to choose by"
     tried = f" A trial on a few documents: {line_about(manifests['prompt'].results)}." if "prompt" in manifests else ""
+    used_prompts = generated.results.get("prompts", prompt.name)  # of queries that were generated before
     return (
-        f"Queries written by {options.model} with the prompt {prompt.name!r}, filtered, {used}.{tried} Begun {day} on "
+        f"Queries written by {options.model} with the prompt {used_prompts!r}, filtered, {used}.{tried} Begun {day} on "
         f"{generated.device}, inpars {generated.versions.get('inpars', '')}"
         + (f" at commit {generated.git_commit[:10]}." if generated.git_commit else ".")
     )

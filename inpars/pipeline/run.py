@@ -25,6 +25,7 @@ from inpars.pipeline.budget import Part
 from inpars.pipeline.commands import Invocation, StageCommands, run_flags
 from inpars.pipeline.evidence import EvidenceOptions, read_evidence
 from inpars.pipeline.finished_results import refuse_to_replace, settings_of
+from inpars.pipeline.generated import take_generated
 from inpars.pipeline.held_out import (
     HeldOut,
     hold_out_queries,
@@ -33,6 +34,7 @@ from inpars.pipeline.held_out import (
     split_settings,
     with_statements,
 )
+from inpars.pipeline.judged import JudgedSystems, JudgingOptions, judge_systems
 from inpars.pipeline.leftovers import remove_leftovers
 from inpars.pipeline.looks import check_looks
 from inpars.pipeline.measurement import MeasuredSystems, judge, verdict_on
@@ -40,7 +42,7 @@ from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.people import join_pairs
 from inpars.pipeline.plan import Frozen, budget_rows, facts_of, free_settings, planned_options
 from inpars.pipeline.prompt_choice import TriedPrompt
-from inpars.pipeline.results import Shipped, read_mark, report_of, write_mark
+from inpars.pipeline.results import Shipped, read_mark, report_of, texts_of, with_judged, write_mark
 from inpars.pipeline.steps import Steps
 from inpars.pipeline.system_choice import choose_system, first_stages, lexical_system
 from inpars.pipeline.system_runs import BASE_FUSION, MIX, RERANKED, SYNTHETIC, RunContext, all_runs
@@ -73,6 +75,7 @@ class PipelineResult:
     plan: Frozen | None = None  # of the budget
     facts: Mapping[Part, float] = field(default_factory=dict)  # seconds that its parts took
     origin: Origin | None = None  # the model that judged what is measured by
+    judged: JudgedSystems | None = None  # the systems by the grades of a model
 
 
 def run_pipeline(
@@ -84,6 +87,7 @@ def run_pipeline(
     split: str = DEFAULT_SPLIT,
     metrics: Sequence[str] = DEFAULT_METRICS,
     evidence: EvidenceOptions = EvidenceOptions(),  # noqa: B008 - frozen
+    judging: JudgingOptions = JudgingOptions(),  # noqa: B008 - frozen
     invocation: Invocation = Invocation(),  # noqa: B008 - frozen
     tried: TriedPrompt | None = None,
     progress: Progress = SILENT,
@@ -100,11 +104,17 @@ def run_pipeline(
     require(("train", "bm25"), (options.model, options.retriever, options.reranker), "for a whole run")
     mark = known_mark(output, dataset, invocation)
     topics = judged_topics(dataset, split)
-    stage_kwargs: dict[str, Any] = {"split": split, "metrics": metrics, "topics": topics, "evidence": evidence}
+    stage_kwargs: dict[str, Any] = {
+        "split": split,
+        "metrics": metrics,
+        "topics": topics,
+        "evidence": evidence,
+        "judging": judging,
+    }
     free = free_settings(options, invocation.named)
     before = settings_of(options, prompt, *invocation.reading, **stage_kwargs, free=free)
     same = refuse_to_replace(output, before, overwrite=overwrite)
-    progress = steps = Steps.over(progress, options)
+    progress = steps = Steps.over(progress, options, judging.judge)
     known = read_evidence(evidence, dataset, topics, progress)
     where: dict[str, Any] = {"folder": output, "topics": topics, "free": free, "steps": steps, "tried": tried}
     options, plan = planned_options(dataset, prompt, options, **where, judged=known.judged, pairs=known.pair_count)
@@ -123,9 +133,9 @@ def run_pipeline(
     else:
         system, manifests["choose"] = choose_system(run, choice_queries(run, held_out.train, trained), trained)
     judged, shipped, paths = MeasuredSystems(), MIX, dict[str, Path]()
+    candidates = system.stages if options.retriever == BM25 else first_stages(run, tuned="retriever" in trained)
     if topics is not None:
         topics = without_examples(topics.first(options.limit), prompt, progress)
-        candidates = system.stages if options.retriever == BM25 else first_stages(run, tuned="retriever" in trained)
         paths = all_runs(run, topics, system, candidates)
         shipped = list(paths)[-1]
         steps.begin("measure")
@@ -133,6 +143,8 @@ def run_pipeline(
         _say_judged(run, [path for name, path in paths.items() if name != MIX or shipped == MIX], metrics)
         collection = dataset.name, split_label(topics.split, topics.origin)
         add_numbers_of_run(manifests, judged.evaluations, metrics[0], collection, RERANKED, progress)
+    facts = {} if plan is None else facts_of(output, plan, time.monotonic() - steps.began)
+    by_model = judge_systems(run, judging, system, candidates, judged, paths, metrics)
     remove_leftovers(output, steps)
     bar = BM25 if options.retriever == BM25 else BASE_FUSION
     report, verdict = output / "report.html", verdict_on(judged, bar, shipped, metrics[0])
@@ -142,14 +154,15 @@ def run_pipeline(
         steps=run.commands.lines,
         skipped=skipped,
     )
-    facts = {} if plan is None else facts_of(output, plan, time.monotonic() - steps.began)
     if plan is not None:
         page = replace(page, budget=budget_rows(plan, facts))
-    write_report(with_statements(page, held_out), report)
+    write_report(with_judged(with_statements(page, held_out), by_model, metrics, texts_of(dataset)), report)
     write_mark(output, dataset, invocation, settings)
     steps.end()
-    outcome = dict(judged.evaluations), dict(judged.differences), report, held_out.statement, verdict, judged.problems
-    return PipelineResult(*outcome, plan, facts, None if topics is None else topics.origin)
+    return PipelineResult(
+        *(dict(judged.evaluations), dict(judged.differences), report, held_out.statement, verdict, judged.problems),
+        *(plan, facts, None if topics is None else topics.origin, by_model),
+    )
 
 
 def judged_topics(dataset: Dataset, split: str) -> Topics | None:
@@ -192,6 +205,8 @@ def generate_options(options: PipelineOptions) -> GenerateOptions:
 
 
 def _generate(run: RunContext, tried: TriedPrompt | None) -> Manifest:
+    if run.evidence.generated is not None:
+        return take_generated(run, run.evidence.generated)
     run.progress.begin("generate")
     options = generate_options(run.options)
     run.commands.add("generate", [*run.commands.documents, *run.commands.prompt], run.path(SYNTHETIC), options)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar, get_args
 
 from inpars.fusion.system import BM25
 from inpars.pipeline.options import PipelineOptions
@@ -27,6 +27,7 @@ StepName: TypeAlias = Literal[
     "search",
     "rerank",
     "measure",
+    "judge",
 ]
 TRAINING: tuple[StepName, ...] = ("mine", "train retriever", "train reranker")
 
@@ -34,27 +35,33 @@ TRAINING: tuple[StepName, ...] = ("mine", "train retriever", "train reranker")
 class Steps:
     """A `Progress` in front of another one, for one whole run."""
 
-    def __init__(self, progress: Progress, options: PipelineOptions) -> None:
-        """Know the steps of a run with these options."""
-        self._progress, self._texts = progress, step_texts(options)
+    def __init__(self, progress: Progress, options: PipelineOptions, judge: str | None = None) -> None:
+        """Know the steps of a run with these options; `judge` is the model that judges it in the end."""
+        self._progress, self._judge, self._texts = progress, judge, step_texts(options, judge)
         self._total = "" if options.budget else f" of {len(self._texts)}"  # a plan may leave some out
         self.began = time.monotonic()
-        self._waiting = ""
+        self._waiting, self._begun = "", 0
         self._stages = self._up_to_date = 0
         self.outputs: set[Path] = set()  # of all stages so far
 
     @classmethod
-    def over(cls, progress: Progress, options: PipelineOptions) -> Steps:
+    def over(cls, progress: Progress, options: PipelineOptions, judge: str | None = None) -> Steps:
         """The steps that the progress shows already, else those in front of it."""
-        return progress if isinstance(progress, cls) else cls(progress, options)
+        return progress if isinstance(progress, cls) else cls(progress, options, judge)
 
     def revise(self, options: PipelineOptions) -> None:
         """From now on the steps are those of a run with these options."""
-        self._texts = step_texts(options)
+        self._texts = step_texts(options, self._judge)
         self._total = f" of {len(self._texts)}"
 
     def begin(self, name: StepName, *, at_once: bool = False) -> None:
-        """A step begins; it is announced with its first stage that has something to do, or `at_once`."""
+        """A step begins; it is announced with its first stage that has something to do, or `at_once`.
+
+        One before the present step is a part of it: a judge searches too.
+        """
+        if self._begun > (place := get_args(StepName).index(name)):
+            return
+        self._begun = place
         number = list(self._texts).index(name) + 1
         self._waiting = f"step {number}{self._total}: {self._texts[name]}"
         if at_once:
@@ -96,7 +103,7 @@ class Steps:
         self._waiting = ""
 
 
-def step_texts(options: PipelineOptions) -> dict[StepName, str]:
+def step_texts(options: PipelineOptions, judge: str | None = None) -> dict[StepName, str]:
     """What each step is and what it is for, in their order."""
     documents = "all" if options.max_documents is None else f"{options.max_documents:,}"
     texts: dict[StepName, str] = {
@@ -111,7 +118,10 @@ def step_texts(options: PipelineOptions) -> dict[StepName, str]:
         "search": f"searching (BM25 and the bi-encoders find up to {options.k:,} documents per test query)",
         "rerank": f"reranking (the reranker scores the first {options.rerank_depth:,} documents per test query)",
         "measure": "measuring (the systems are compared, and the report is written)",
+        "judge": f"judging ({judge} grades what the systems find, and they are compared by its grades)",
     }
+    if judge is None:
+        texts.pop("judge")
     if options.budget is None:
         texts.pop("plan")
     if options.retriever == BM25:

@@ -49,6 +49,7 @@ class RunContext:
     overwrite: bool
     commands: StageCommands
     evidence: Evidence = Evidence()  # noqa: RUF009 - frozen
+    runs: str = "runs"  # folder of the systems' runs
 
     def path(self, name: str) -> Path:
         """A file of the run's folder."""
@@ -92,7 +93,8 @@ def all_runs(
     """
     run.progress.begin("search")
     stages = {
-        stage.name: search_stage(run, topics, f"runs/{stage.name}", stage, k=run.options.k) for stage in candidates
+        stage.name: search_stage(run, topics, f"{run.runs}/{stage.name}", stage, k=run.options.k)
+        for stage in candidates
     }
     if len(system.stages) == 1:
         return _lexical_runs(run, topics, system, stages["bm25"])
@@ -134,7 +136,7 @@ def _lexical_runs(run: RunContext, topics: Topics, system: SearchSystem, bm25: P
 def _say_measured(run: RunContext, shipped: Path) -> None:
     run.commands.say(
         "choice/ and system.json, which the next command searches with, are written by `inpars run` alone, and so is",
-        "runs/mix.trec, which is the same search before the reranker",
+        f"{run.runs}/mix.trec, which is the same search before the reranker",
     )
     _say_searched(run, shipped)
 
@@ -162,7 +164,7 @@ def search_stage(run: RunContext, topics: Topics, name: str, stage: FirstStage, 
 
 def _measured(run: RunContext, topics: Topics, system: SearchSystem, name: str) -> Path:
     """The run of the system as `inpars search --run` gives it."""
-    output = run.path("runs") / f"{name}.trec"
+    output = run.path(run.runs) / f"{name}.trec"
     options = SystemSearchOptions(k=run.options.k, **run.options.computing)
     search_system(system, run.folder, run.dataset, topics, options, output=output, **run.stage_kwargs)
     return output
@@ -244,7 +246,7 @@ def _lexical_depth(source: Path) -> int | None:
 
 
 def _fuse(run: RunContext, name: str, sources: Sequence[Path]) -> Path:
-    output = run.path("runs") / f"{name}.trec"
+    output = run.path(run.runs) / f"{name}.trec"
     settings = ["--fusion-depth", FUSION_DEPTH, "--k", run.options.k]
     run.commands.add("search", [*run_flags(sources), *settings], output)
     return fuse_runs(sources, output=output, k=run.options.k, stage_kwargs=run.stage_kwargs)

@@ -18,7 +18,8 @@ from inpars.manifest import MANIFEST_SUFFIX, FileStamp, Manifest, manifest_path,
 from inpars.pipeline.folder import RunFolder, topics_of
 from inpars.pipeline.measurement import METRICS
 from inpars.pipeline.plan import plan_problems
-from inpars.prompts.load import Prompt, load_prompt
+from inpars.prompts.few_shot import ExampleOptions, named_prompt
+from inpars.prompts.mixture import PromptSource
 from inpars.stages.partial import partial_path
 from inpars.stages.triple_files import ids_path, negatives_path
 from inpars.storage import open_lines, read_jsonl, to_json_line
@@ -222,12 +223,12 @@ def _report(run: RunFolder) -> Iterator[str]:
                 yield f"report.json: {metric} of {name} is not that of {METRICS}; run again"
 
 
-def known_prompt(run: RunFolder, manifest: Manifest) -> Prompt | None:
+def known_prompt(run: RunFolder, manifest: Manifest) -> PromptSource | None:
     """The prompt that a stage used, the run's or one that was tried; None where none can be loaded as it was."""
     stamp = manifest.inputs.get("prompt")
     for name in () if stamp is None else dict.fromkeys((str(run.mark.get("prompt") or stamp.path), stamp.path)):
         try:
-            prompt = load_prompt(name)
+            prompt = named_prompt(name, ExampleOptions(), manifest.seed or 0)
         except InparsError:
             continue
         if stamp is not None and stamp_text(prompt.name, prompt.text).sha256 == stamp.sha256:

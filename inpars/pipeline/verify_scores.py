@@ -24,6 +24,7 @@ from inpars.manifest import Manifest
 from inpars.models.engine_backend import use_engine
 from inpars.models.retrievers import DENSE, retriever_kind
 from inpars.pipeline.folder import RunFolder, topics_of
+from inpars.pipeline.measurement import JUDGED, METRICS
 from inpars.pipeline.score_samples import (
     NO_CORPUS,
     Recomputation,
@@ -55,7 +56,9 @@ def recompute(
 ) -> None:
     """Recompute a sample of every kind of score; differences become problems, what cannot be recomputed is named."""
     recomputed = Recomputation(run, options, dataset, findings, progress)
-    _guard(recomputed, "measures", partial(_measures, recomputed))
+    for place in (METRICS, f"{JUDGED}/{METRICS}"):
+        if place == METRICS or place in run.manifests:
+            _guard(recomputed, place, partial(_measures, recomputed, place))
     for output, manifest in run.manifests.items():
         work = STAGES.get(manifest.stage)
         if work is not None and options.sample and (run.path / output).exists():
@@ -77,15 +80,15 @@ def _guard(recomputed: Recomputation, where: str, work: Callable[[], str | None]
         recomputed.findings.unchecked.append(f"{where}: {reason}")
 
 
-def _measures(recomputed: Recomputation) -> str | None:
-    run, measures, qrels = recomputed.run, recomputed.run.measures(), recomputed.run.qrels()
-    stage = run.find("evaluate")
+def _measures(recomputed: Recomputation, output: str) -> str | None:
+    run, measures = recomputed.run, recomputed.run.measures(output)
+    qrels, stage = run.qrels(topics_of(output)), run.manifests.get(output)
     if not measures or stage is None:
         return "there are none"
     if not qrels:
         return "the judgements are not in the folder"
     for name, per_query in measures.items():
-        stamp = stage[1].inputs.get(name)
+        stamp = stage.inputs.get(name)
         run_path = None if stamp is None else run.inside(stamp)
         if run_path is None or not (run.path / run_path).exists():
             recomputed.findings.unchecked.append(f"measures of {name}: its run is not in the folder")
@@ -96,7 +99,7 @@ def _measures(recomputed: Recomputation) -> str | None:
                 query_id: abs(values.get(query_id, float("nan")) - value)
                 for query_id, value in recomputed_values[metric].items()
             }
-            recomputed.hold("measures", f"{stage[0]}: {metric} of {name}", differences)
+            recomputed.hold("measures", f"{output}: {metric} of {name}", differences)
     return None
 
 
@@ -148,7 +151,7 @@ def _log_probs(recomputed: Recomputation, output: str, manifest: Manifest) -> st
     )
     documents = [_document(recomputed, query.doc_id, record) for query, record in chosen]
     known = [
-        KnownQuery(document, query.text, query.token_ids)
+        KnownQuery(document, query.text, query.token_ids, query.prompt)
         for (query, _), document in zip(chosen, documents, strict=True)
     ]
     scorer = load_query_scorer(options, prompt)

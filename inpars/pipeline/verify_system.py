@@ -36,7 +36,7 @@ def system_searched(recomputed: Recomputation, output: str, manifest: Manifest) 
     known = [recomputed.run.manifests.get(path) for path in paths.values()]
     if not all(differences and number_of(differences, "k") >= system.retrieved(k) for differences in known):
         return f"the runs of its stages in the folder hold fewer than the {system.retrieved(k)} documents that it reads"
-    written, queries = read_run(recomputed.run.path / output), recomputed.run.queries()
+    written, queries = read_run(recomputed.run.path / output), recomputed.run.queries(topics_of(output))
     texts = {query_id: queries[query_id] for query_id in recomputed.sampled(q for q in written if q in queries)}
     runs = {
         name: {

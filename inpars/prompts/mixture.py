@@ -96,6 +96,21 @@ def parts_of(prompt: PromptSource) -> dict[str, Prompt | PromptChoice]:
     return {part.name: part for part, _ in prompt.parts} if isinstance(prompt, PromptMixture) else {prompt.name: prompt}
 
 
+def prompt_named(prompt: PromptSource, name: str) -> PromptSource:
+    """The prompt of a mixture that a query was written with, by the name in its record; any other prompt as it is.
+
+    Raises PromptError for a name that the mixture lacks.
+    """
+    if not isinstance(prompt, PromptMixture):
+        return prompt
+    found = parts_of(prompt).get(name)
+    if found is None:
+        raise PromptError(
+            f"the mixture {prompt.name} has no prompt {name!r}; give --prompt the one it was written with"
+        )
+    return found
+
+
 def example_prompt_of(prompt: PromptSource) -> Prompt | None:
     """The prompt whose examples a query likelihood is shown: the same for all documents, of a mixture its main one."""
     main = prompt.main if isinstance(prompt, PromptMixture) else prompt

@@ -82,6 +82,14 @@ class Results:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """What systems are worth by the grades of a language model."""
+
+    by: str  # who judged, in words
+    results: Results
+
+
+@dataclass(frozen=True, slots=True)
 class Gain:
     """What the system to deploy is worth beside another one."""
 
@@ -250,10 +258,13 @@ class Report:
     budget: Sequence[BudgetRow] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     commands: Sequence[str] = ()
+    judged: Judged | None = None
 
     def values(self) -> dict[str, Any]:
         """The same as JSON values; what is infinite is null."""
         found: dict[str, Any] = _finite(asdict(self))
+        if self.judged is None:  # most reports have no such part
+            del found["judged"]
         return found
 
 

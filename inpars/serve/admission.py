@@ -180,13 +180,13 @@ class _Answer:
 
 def _replay(body: bytes, receive: Receive) -> Receive:
     """Gives the body that was read, then what comes after it."""
-    replayed = False
+    truncate_at_stop = False
 
     async def again() -> Message:
-        nonlocal replayed
-        if replayed:
+        nonlocal truncate_at_stop
+        if truncate_at_stop:
             return await receive()
-        replayed = True
+        truncate_at_stop = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from inpars.errors import ConfigError, MissingDependencyError, pip_line
 from inpars.extras import EXTRAS
 from inpars.generation import PaidGenerator, QueryGenerator
-from inpars.generation.api.budget import Estimate, load_prices
+from inpars.generation.api.budget import Estimate, Price, load_prices
 from inpars.generation.api.journal import journal_path, read_answers
 from inpars.generation.api.options import ApiOptions, check_api
 from inpars.generation.api.requests import Endpoint, RequestAdapter, RequestFormat
@@ -64,18 +64,22 @@ def load_api_generator(
 def open_server(
     wording: RequestAdapter[Item], options: ApiOptions, output: Path, progress: Progress = SILENT
 ) -> ApiGenerator[Item]:
-    """What asks the server; its answers are kept beside `output`. Raises ConfigError for --max-usd without a price."""
-    price = load_prices(options.price_file).find(wording.model, batch=options.batch)
-    if options.max_usd is not None and price is None:
-        raise ConfigError(
-            f"--max-usd: no price is known for {wording.model!r}; write it into a file and name it --price-file"
-        )
-    if find_spec("openai") is None:
-        install = EXTRAS["api"].install_line() or pip_line(["openai"])
-        raise MissingDependencyError("openai", f"for --backend {wording.endpoint}", install)
+    """What asks the server; its answers are kept beside `output`. Raises what `priced` raises."""
+    price = priced(wording.endpoint, wording.model, options)
     from inpars.generation.api.generator import ApiGenerator
 
     return ApiGenerator(wording, options, price, output, progress)
+
+
+def priced(endpoint: Endpoint, model: str, options: ApiOptions) -> Price | None:
+    """What a model costs, if known. Raises ConfigError for --max-usd without a price, and where the SDK is missing."""
+    price = load_prices(options.price_file).find(model, batch=options.batch)
+    if options.max_usd is not None and price is None:
+        raise ConfigError(f"--max-usd: no price is known for {model!r}; write it into a file and name it --price-file")
+    if find_spec("openai") is None:
+        install = EXTRAS["api"].install_line() or pip_line(["openai"])
+        raise MissingDependencyError("openai", f"for --backend {endpoint}", install)
+    return price
 
 
 def estimate_cost(

@@ -1,7 +1,7 @@
 """The stage that has pairs judged: what runs found for queries in, qrels and a line per pair out.
 
 Pairs are graded in chunks that are saved as they come; a server's answers are in its journal before that. Killed at any
-moment, it resumes after the last whole chunk, and no answered request is sent again.
+moment, it goes on after the last whole chunk, and no pair that was graded is graded again, also where the pool grew.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ from inpars.model_judgements import (
 )
 from inpars.models.compute_options import ComputingOptions
 from inpars.models.folders import refuse_server_model
-from inpars.options import SEED, option
+from inpars.options import SEED, check, option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompts.judging import JudgingPrompt
 from inpars.records import Qrels
 from inpars.stages.chunk_loop import Computed
-from inpars.stages.generate_by_api import estimate_asking, open_server, server_stamp, work_and_pay
+from inpars.stages.generate_by_api import estimate_asking, open_server, priced, server_stamp, work_and_pay
+from inpars.stages.judge_cache import KeptGrades, grades_path
 from inpars.stages.partial import Partial
 from inpars.stages.shards import BLOCK_ITEMS, Chunk, Plan, Shard
 from inpars.stages.stage import Outcome, Running, Stage, model_stamp
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 STAGE = "judge"
 JudgeBackend: TypeAlias = Literal["causal", "completions", "chat"]
+OF_THE_POOL = ("depth", "limit", "max_pairs", "seed")  # settings that choose pairs and do not decide a grade
 SERVERS: Mapping[JudgeBackend, Endpoint] = {"completions": "completions", "chat": "chat"}
 
 
@@ -97,11 +99,13 @@ def judge_pairs(
     pool = "\n".join(to_json_line({"query_id": one.query_id, "doc_id": one.document.doc_id}) for one in pairs)
     queries = to_json_line({pair.query_id: pair.query for pair in pairs})
     inputs = {"pool": stamp_text("pool", pool), "queries": stamp_text("queries", queries), "corpus": corpus}
-    inputs |= {"prompt": stamp_text(prompt.name, prompt.text)} | _model_inputs(options, api)
+    inputs |= {"prompt": stamp_text(prompt.name, prompt.text)} | model_inputs(options, api)
     sides = (lines_path(output), origin_path(output))
     stage = Stage(STAGE, options, output, inputs, sides, **running)
 
     def work() -> Outcome:
+        if stage.overwrite:
+            grades_path(output).unlink(missing_ok=True)
         judge = make_judge()
         judging = Judging(pairs, judge, prompt.name)
         done, paid = work_and_pay(stage, judging, None, judge)
@@ -114,7 +118,18 @@ def judge_pairs(
     return stage.run(work)
 
 
-def _model_inputs(options: JudgeOptions, api: ApiOptions | None) -> dict[str, FileStamp]:
+def check_judge(options: JudgeOptions, api: ApiOptions) -> None:
+    """Raise what would be raised once there are pairs: for flags, a model or a price that cannot be."""
+    check(options)
+    endpoint = SERVERS.get(options.backend)
+    check_api(api, asks_server=endpoint is not None)
+    model_inputs(options, api)
+    if endpoint is not None:
+        priced(endpoint, options.model, api)
+
+
+def model_inputs(options: JudgeOptions, api: ApiOptions | None) -> dict[str, FileStamp]:
+    """What the judge is. Raises ConfigError for a local model that only servers have."""
     if options.backend in SERVERS:
         server = {} if api is None else {"server": server_stamp(api)}
         return {"model": stamp_text(options.model, options.model), **server}
@@ -218,7 +233,14 @@ def load_judge(
     from inpars.judging.local import LocalJudge
 
     limit, batch_size = options.max_doc_tokens, options.batch_size
-    return LocalJudge(options.model, prompt, max_doc_tokens=limit, batch_size=batch_size, **where)
+    judge = LocalJudge(options.model, prompt, max_doc_tokens=limit, batch_size=batch_size, **where)
+    return KeptGrades(judge, grades_path(output), _settings_of_a_grade(options, prompt))
+
+
+def _settings_of_a_grade(options: JudgeOptions, prompt: JudgingPrompt) -> str:
+    """All that decides the grade of a pair, in one string."""
+    settings = {name: value for name, value in result_settings(options).items() if name not in OF_THE_POOL}
+    return to_json_line({**settings, "model": model_stamp(options.model).sha256, "prompt": prompt.text})
 
 
 def dry_run(

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inpars.cache import canonical_name
 from inpars.corpus import Corpus, open_corpus
-from inpars.errors import ConfigError, DataFormatError
+from inpars.errors import ConfigError, DataFormatError, PromptError
 from inpars.formats import LOG_PROB_DIGITS, read_synthetic_records, read_synthetic_with_offsets, synthetic_query
 from inpars.generation.degeneration_monitor import LATEST_CHARACTERS
 from inpars.packing import is_packed
+from inpars.prompts.mixture import PromptSource, prompt_named
 from inpars.records import Document, SyntheticQuery
 from inpars.stages.chunk_loop import Computed
 from inpars.stages.partial import Partial
@@ -53,6 +54,13 @@ class Source:
             raise DataFormatError(problem, path=self.path)
         return Document(query.doc_id, text)
 
+    def prompt(self, prompt: PromptSource, query: SyntheticQuery) -> str:
+        """The name of the prompt that a query is scored with. Raises DataFormatError where a mixture lacks its own."""
+        try:
+            return prompt_named(prompt, query.prompt).name
+        except PromptError as error:
+            raise DataFormatError(f"query {query.query_id!r}: {error}", path=self.path) from None
+
     def location(self) -> tuple[Path, tuple[Path, str] | None]:
         """What travels to a worker. Raises ConfigError for packed queries."""
         if is_packed(self.path):
@@ -67,18 +75,18 @@ class LogProbScoring:
     unit, block = "queries", BLOCK_ITEMS
 
     def __init__(
-        self, rows: Sequence[Row], source: Source, scorer: TeacherForcing, prompt: str, first: int, total: int
+        self, rows: Sequence[Row], source: Source, scorer: TeacherForcing, prompt: PromptSource, first: int, total: int
     ) -> None:
         from inpars.generation.teacher_forcing import KnownQuery
 
         self._rows, self._first, self._scorer, self.total = rows, first, scorer, total
-        self._scored_by, scorer_name = (
-            {"model": canonical_name(scorer.name), "prompt": prompt},
-            canonical_name(scorer.name),
-        )
+        self._prompt, self._model = prompt, canonical_name(scorer.name)
         self._known = [
             KnownQuery(
-                source.document(query, record), query.text, query.token_ids if query.model == scorer_name else ()
+                source.document(query, record),
+                query.text,
+                query.token_ids if query.model == self._model else (),
+                query.prompt,
             )
             for query, record in rows
         ]
@@ -87,7 +95,12 @@ class LogProbScoring:
 
     @classmethod
     def of_file(
-        cls, source: Source, limit: int | None, part: Shard | None, make: Callable[[], TeacherForcing], prompt: str
+        cls,
+        source: Source,
+        limit: int | None,
+        part: Shard | None,
+        make: Callable[[], TeacherForcing],
+        prompt: PromptSource,
     ) -> LogProbScoring:
         """Read what the shard has to read and no more."""
         total = source.count(limit)
@@ -95,6 +108,7 @@ class LogProbScoring:
         rows = list(itertools.islice(read_synthetic_records(source.path), span.start, span.stop))
         for row in rows:
             source.document(*row)  # report a missing document before a model is loaded
+            source.prompt(prompt, row[0])
         return cls(rows, source, make(), prompt, span.start, total)
 
     def plan(self, block: range) -> list[list[int]]:
@@ -123,7 +137,8 @@ class LogProbScoring:
         if list(query.token_ids) != score["token_ids"]:
             row.pop("token_ids", None)
         stop = {"stop_log_prob": score["stop_log_prob"], "log_prob_kind": "raw"}
-        return {**row, **stop, "scored_by": dict(self._scored_by)}
+        scored_by = {"model": self._model, "prompt": prompt_named(self._prompt, query.prompt).name}
+        return {**row, **stop, "scored_by": scored_by}
 
 
 def _score_record(query: SyntheticQuery, score: QueryScore) -> dict[str, Any]:
@@ -152,7 +167,7 @@ class LogProbBlocks:
     """A scorer in a worker's process, for queries by their ids and where their lines begin."""
 
     def __init__(
-        self, location: tuple[Path, tuple[Path, str] | None], prompt: str, make: Callable[[], TeacherForcing]
+        self, location: tuple[Path, tuple[Path, str] | None], prompt: PromptSource, make: Callable[[], TeacherForcing]
     ) -> None:
         path, corpus = location
         self._source = Source(path, None if corpus is None else open_corpus(*corpus))

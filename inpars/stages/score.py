@@ -111,7 +111,7 @@ def score_file(
 
     def work() -> Outcome:
         if workers is not None:
-            load = functools.partial(LogProbBlocks, queries.location(), prompt.name, make_scorer)
+            load = functools.partial(LogProbBlocks, queries.location(), prompt, make_scorer)
             starts, query_ids = query_offsets(queries, options.limit)
             done = work_elsewhere(
                 *(stage, workers, load, len(query_ids), lambda block: (starts[block], query_ids[block])),
@@ -120,7 +120,7 @@ def score_file(
                 summed=("tokens", "log_probs"),
             )
         else:
-            scoring = LogProbScoring.of_file(queries, options.limit, options.part, make_scorer, prompt.name)
+            scoring = LogProbScoring.of_file(queries, options.limit, options.part, make_scorer, prompt)
             done = work_here(stage, scoring, options.part)
         tokens = int(done.sums["tokens"])
         mean = done.sums["log_probs"] / tokens if tokens else None

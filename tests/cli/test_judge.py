@@ -216,6 +216,34 @@ def test_a_local_model_goes_on_where_it_was_killed(place, run, local, monkeypatc
     assert lines_path(place / "qrels.tsv").read_bytes() == whole
 
 
+def test_a_local_model_reads_only_what_a_pool_has_more(place, run, local, monkeypatch):
+    from inpars.judging.local import LocalJudge
+
+    read, judge = [], LocalJudge.judge
+    monkeypatch.setattr(
+        LocalJudge, "judge", lambda self, pairs: read.extend(p.key for p in pairs) or judge(self, pairs)
+    )
+    run([*local, "--limit", 5])
+    before = lines_path(place / "qrels.tsv").read_text().splitlines()
+    assert len(read) == len(before) == 40
+    run([*local, "--depth", 6])  # five more queries, and four more documents for each
+    lines = lines_path(place / "qrels.tsv").read_text().splitlines()
+    assert len(lines) == 120
+    assert set(before) <= set(lines)
+    assert len(read) == len(set(read)) == 120, "no pair is read twice"
+    run([*local, "--depth", 6, "--overwrite"])
+    assert (lines_path(place / "qrels.tsv").read_text().splitlines(), len(read)) == (lines, 240)
+    (place / "tiny.yaml").write_text('form: "{document} {query} Grade: {grade}"\n', encoding="utf-8")
+    run(local)
+    assert len(read) == 240 + 80, "another prompt, other grades"
+    kept = place / "qrels.tsv.grades.jsonl"
+    kept.write_text(kept.read_text() + '{"pair": "torn')
+    run([*local, "--max-pairs", 7])
+    assert len(read) == 240 + 80
+    kept.write_text("{}\n")
+    assert "qrels.tsv.grades.jsonl" in run([*local, "--max-pairs", 8], code=1)[1]
+
+
 @pytest.fixture
 def judged(place, run):
     """Grades of a server that everybody agrees with."""

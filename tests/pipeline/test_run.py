@@ -371,7 +371,7 @@ def test_queries_of_people_are_trained_on_and_nothing_else(cache, trained, finis
     assert any(row["what"] == "queries of people" for row in report["funnel"]), report["funnel"]
     assert "with other settings (--pairs was not given, is " in refused(capsys, [*command, "--output", str(copied)])
     wrong = str(finished / "queries.filtered.jsonl")
-    assert "inpars pairs makes pairs" in refused(capsys, [*trained, "--pairs", wrong, "--output", str(tmp_path / "no")])
+    assert "--generated" in refused(capsys, [*trained, "--pairs", wrong, "--output", str(tmp_path / "no")])
 
 
 def refused(capsys, command):

@@ -17,9 +17,10 @@ from inpars.pipeline.system_runs import _FusionOptions
 from inpars.pipeline.verify import VerifyFindings, check_folder
 from inpars.pipeline.verify_scores import recompute
 from inpars.progress import SILENT
+from inpars.prompts.few_shot import ExampleOptions, named_prompt
 from inpars.prompts.load import load_prompt
 from inpars.runs import cut, fuse_z_scores
-from inpars.stages.generate import GenerateOptions, generate_queries, load_generator
+from inpars.stages.generate import BY_PROMPT, GenerateOptions, generate_queries, load_generator
 from inpars.stages.rerank import RerankOptions, load_run_scorer, rerank_file
 from inpars.stages.search import SearchOptions, search_dataset
 from inpars.stages.stage import Outcome, run_stage
@@ -165,6 +166,25 @@ def test_another_prompt_than_the_one_that_was_used_is_named(copy, dataset):
     found = findings(copy, dataset)
     assert any(line.startswith("queries.synthetic.jsonl: the prompt is not the one it was") for line in found.unchecked)
     assert "log-probs recomputed" not in found.checked
+
+
+def test_a_mixture_is_recomputed(copy, dataset, tiny):
+    other, short = copy.with_name("other.txt"), copy.with_name("short.txt")
+    other.write_text("{document}\nQuery: {query}")
+    short.write_text("Document: {document}\nRelevant Query: {query}")
+    mixture = f"{short}:0.5,{other}:0.5"
+    prompt = named_prompt(mixture, ExampleOptions(), seed=5)
+    written = GenerateOptions(model=tiny("llama"), max_documents=5, seed=5, **SHORT, **FLOAT32)
+    manifest = generate_queries(
+        *(dataset.corpus, dataset.corpus_stamp, prompt, written),
+        output=copy / "queries.synthetic.jsonl",
+        make_generator=lambda: load_generator(written, prompt),
+    )
+    assert len(manifest.results[BY_PROMPT]) == 2
+    (copy / "run.json").write_text(json.dumps({"dataset": "toy", "prompt": mixture}))
+    found = findings(copy, dataset)
+    assert (found.problems, found.unchecked) == ([], [])
+    assert found.largest["log-probs"] <= 1e-4
 
 
 def test_without_a_sample_no_model_is_loaded(made, dataset):

@@ -9,6 +9,7 @@ from inpars.errors import BackendError, ConfigError, DataFormatError
 from inpars.formats import write_documents
 from inpars.generation.teacher_forcing import QueryScore
 from inpars.manifest import manifest_path
+from inpars.prompts.mixture import PromptMixture
 from inpars.prompts.templates import Prompt
 from inpars.records import Document
 from inpars.stages.score import ScoreOptions, score_file
@@ -98,6 +99,16 @@ def test_token_ids_are_used_and_kept_only_of_the_same_model(stage):
     assert {query.document.doc_id: query.token_ids for query in stage.abacus.seen}["d1"] == (5, 6)
     assert [query.token_ids for query in stage.abacus.seen].count(()) == 6
     assert [row.get("token_ids") for row in rows] == [None, [5, 6], None, None, None, None, None]
+
+
+def test_of_a_mixture_each_row_has_the_prompt_that_it_names(tmp_path):
+    other = Prompt(name="other", form="{document} {query}")
+    stage = Stage(tmp_path, [row | {"prompt": "other" if row["mark"] % 3 else "test"} for row in ROWS])
+    _, rows = stage(prompt=PromptMixture(((PROMPT, 0.5), (other, 0.5))))
+    assert [row["scored_by"]["prompt"] for row in rows] == ["test", "other", "other"] * 2 + ["test"]
+    assert {(q.document.doc_id, q.prompt) for q in stage.abacus.seen} == {(r["doc_id"], r["prompt"]) for r in rows}
+    with pytest.raises(DataFormatError, match=r"'d1-q0'.*'other'"):
+        stage(prompt=PromptMixture(((PROMPT, 1.0),)))
 
 
 def test_documents_come_from_the_rows_or_the_corpus(stage):

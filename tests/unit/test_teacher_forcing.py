@@ -1,5 +1,7 @@
 """Scores of queries that are there already: those of generation, and those of a plain forward pass."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny_models import sentence
@@ -10,6 +12,7 @@ from inpars.generation.causal_lm import CausalGenerator
 from inpars.generation.settings import DecodingSettings
 from inpars.generation.teacher_forcing import KnownQuery, TeacherForcing
 from inpars.models import loading as models
+from inpars.prompts.mixture import PromptMixture
 from inpars.prompts.templates import Example, Prompt, PromptChoice
 from inpars.records import Document
 
@@ -37,13 +40,31 @@ def scorer(tiny, kind="llama", prompt=PROMPT, **settings):
 def generated(tiny, kind, prompt=PROMPT, **settings):
     decoding = DecodingSettings(max_doc_tokens=24, max_new_tokens=9, **settings)
     model = CausalGenerator(tiny(kind), prompt, decoding, device="cpu", dtype="float32")
-    return [query for queries in model.generate(DOCUMENTS) for query in queries]
+    found = {}
+    for chunk in model.plan(DOCUMENTS):  # of one prompt
+        found |= zip(chunk, model.generate([DOCUMENTS[place] for place in chunk]), strict=True)
+    return [query for place in range(len(DOCUMENTS)) for query in found[place]]
 
 
 def known(queries):
     return [
         KnownQuery(document, query.text, query.token_ids) for document, query in zip(DOCUMENTS, queries, strict=True)
     ]
+
+
+def test_of_a_mixture_each_query_is_read_with_its_own_prompt(tiny):
+    other = replace(PROMPT, name="other", form="About {document} they ask {query}")
+    mixture = PromptMixture(((PROMPT, 0.5), (other, 0.5)), seed=2)
+    written = generated(tiny, "llama", mixture)
+    named = [replace(q, prompt=mixture.name_for(q.document.doc_id)) for q in known(written)]
+    scores = scorer(tiny, prompt=mixture).score(named)
+    for query, score in zip(written, scores, strict=True):
+        assert list(score.token_log_probs) == pytest.approx(list(query.token_log_probs), abs=1e-3)
+    swapped = [replace(q, prompt="other" if q.prompt == "test" else "test") for q in named]  # whatever the seed gives
+    for query, score in zip(swapped, scorer(tiny, prompt=mixture).score(swapped), strict=True):
+        alone = scorer(tiny, prompt=other if query.prompt == "other" else PROMPT).score([query])[0]
+        assert list(score.token_log_probs) == pytest.approx(list(alone.token_log_probs), abs=1e-4)
+    assert {query.prompt for query in named} == {"test", "other"}
 
 
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "seed": 3}], ids=["greedy", "drawn"])

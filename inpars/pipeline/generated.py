@@ -1,0 +1,77 @@
+"""Queries that were generated before, by a server for one, in place of those that a run writes itself."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from inpars.errors import ConfigError, StaleInputError
+from inpars.formats import read_synthetic_queries, read_synthetic_records
+from inpars.manifest import Manifest, stamp, stamp_text
+from inpars.options import flag_name
+from inpars.pipeline.options import PipelineOptions
+from inpars.pipeline.system_runs import SYNTHETIC, RunContext
+from inpars.stages.stage import Outcome, run_stage
+from inpars.storage import write_jsonl
+
+OF_WRITING = ("model", "max_documents", "max_doc_tokens", "max_new_tokens", "budget")
+
+
+@dataclass(frozen=True, slots=True)
+class _NoOptions:
+    """The file alone decides."""
+
+
+def with_generated(options: PipelineOptions, path: Path, named: Collection[str]) -> PipelineOptions:
+    """The options with the model and the number of documents of these queries.
+
+    Raises ConfigError for settings of writing, and for queries that nobody can filter by their log-probs.
+    """
+    if given := [flag_name(name) for name in OF_WRITING if name in named]:
+        raise ConfigError(
+            f"{', '.join(given)}: of queries that a run writes itself; leave out, or leave --generated out"
+        )
+    models, documents = set[str](), set[str]()
+    for query in read_synthetic_queries(path):
+        if query.by_people:
+            raise ConfigError(f"{path}: {query.query_id} is a query of people; give these with --pairs")
+        if query.log_prob_kind == "absent" and query.finish_reason != "error":
+            raise ConfigError(
+                f"{path}: {query.query_id} has no log-probs, by which a run keeps the best; have a local model score "
+                f"them (inpars score --input {path}) and give its output"
+            )
+        models.add(query.model)
+        documents.add(query.doc_id)
+    if not documents:
+        raise ConfigError(f"{path}: no queries in this file; give the output of `inpars generate`")
+    return replace(options, model=", ".join(sorted(models)) or "a model", max_documents=len(documents))
+
+
+def take_generated(run: RunContext, path: Path) -> Manifest:
+    """The queries as if the run had written them. Raises StaleInputError for those of another corpus."""
+    output, corpus = run.path(SYNTHETIC), run.dataset.corpus
+    prompts, documents = set[str](), set[str]()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for query, record in read_synthetic_records(path):
+            if query.doc_id not in corpus:
+                raise StaleInputError(
+                    f"{path}: {query.query_id} is about document {query.doc_id!r}, which {run.dataset.name} lacks; "
+                    "give the documents that it was generated for"
+                )
+            prompts.add(query.prompt)
+            documents.add(query.doc_id)
+            yield {**record, "query_id": query.query_id}
+
+    def work() -> Outcome:
+        count = write_jsonl(output, rows())
+        return Outcome(count, {}, {"documents": len(documents), "prompts": ", ".join(sorted(prompts))})
+
+    inputs = {"queries": stamp(path), "corpus": run.dataset.corpus_stamp}
+    inputs["prompt"] = stamp_text(run.prompt.name, run.prompt.text)  # whose examples filter and reranker know
+    manifest = run_stage("generated", _NoOptions(), output=output, inputs=inputs, work=work, **run.stage_kwargs)
+    run.progress.note(f"{manifest.output.records} queries of {run.options.model} from {path}")
+    run.commands.say(f"{SYNTHETIC}: the queries of {path}")
+    return manifest
