@@ -209,7 +209,7 @@ def test_large_batches_are_cut(write, monkeypatch):
 def test_the_cap_holds_for_batches(write):
     cap = 20.5 * usd_of_one() / 2
     with FakeApi() as api:
-        with pytest.raises(BackendError, match=r"--max-usd: .* higher --max-usd goes on"):
+        with pytest.raises(BackendError, match=r"--max-usd: .* higher --max-usd resumes"):
             write(api, max_usd=cap)
         # 36 x 2 x 18 tokens read and 8 written are $0.0083 x 2; what is left then buys some more, by what they did cost
         assert cap * 0.8 <= api.answered.total() * usd_of_one() / 2 <= cap
