@@ -76,7 +76,7 @@ def manifest_path(output: Path) -> Path:
 
 
 def write_manifest(manifest: Manifest, output: Path) -> None:
-    """Write the manifest of `output`; this must be the stage's last apply_action."""
+    """Write the manifest of `output`; this must be the stage's last act."""
     with atomic_writer(manifest_path(output)) as stream:
         stream.write(to_json(asdict(manifest), indent=1, default=str) + "\n")
 

@@ -59,9 +59,9 @@ def _feed_forward(module: Any, hidden: Tensor) -> Tensor:  # noqa: ANN401
         return output
     if hasattr(module, "wi"):
         inner = module.wi(hidden)
-        inner = inner.relu_() if isinstance(module.apply_action, nn.ReLU) else module.apply_action(inner)
+        inner = inner.relu_() if isinstance(module.act, nn.ReLU) else module.act(inner)
     else:
-        inner = module.apply_action(module.wi_0(hidden)) * module.wi_1(hidden)
+        inner = module.act(module.wi_0(hidden)) * module.wi_1(hidden)
     result: Tensor = module.wo(module.dropout(inner))
     return result
 

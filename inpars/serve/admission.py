@@ -180,13 +180,13 @@ class _Answer:
 
 def _replay(body: bytes, receive: Receive) -> Receive:
     """Gives the body that was read, then what comes after it."""
-    truncate_at_stop = False
+    replayed = False
 
     async def again() -> Message:
-        nonlocal truncate_at_stop
-        if truncate_at_stop:
+        nonlocal replayed
+        if replayed:
             return await receive()
-        truncate_at_stop = True
+        replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again

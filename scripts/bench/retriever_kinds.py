@@ -82,7 +82,7 @@ def made_rows(count: int) -> list[TripleTexts]:
     words = [
         f"{first}{last}"
         for first in ("re", "un", "out", "over")
-        for last in ("apply_action", "do", "run", "turn", "come")
+        for last in ("act", "do", "run", "turn", "come")
     ]
 
     def text(low: int, high: int) -> str:
