@@ -29,11 +29,12 @@ from inpars.documents.collection import ChunkOptions
 from inpars.documents.readers import ReadOptions
 from inpars.documents.web_pages import FetchOptions
 from inpars.evaluation.measures import DEFAULT_METRICS, parse_metrics
+from inpars.extras import require
 from inpars.options import add_flags, flags_of, from_flags
 from inpars.pipeline.commands import Invocation
 from inpars.pipeline.evidence import EvidenceOptions, read_evidence
 from inpars.pipeline.finished_results import refuse_to_replace, settings_of
-from inpars.pipeline.options import PipelineOptions, budget_seconds
+from inpars.pipeline.options import EXTRAS, PipelineOptions, budget_seconds
 from inpars.pipeline.plan import budget_values, closing_lines, free_settings
 from inpars.pipeline.prompt_choice import DEFAULT, TRIAL_DOCUMENTS, PromptTrials, trial_options
 from inpars.pipeline.run import generate_options, known_mark, run_pipeline
@@ -90,6 +91,7 @@ def run(flags: argparse.Namespace) -> int:
 def _run(flags: argparse.Namespace, shown: Progress) -> int:
     named, metrics = frozenset(getattr(flags, "given", ())), parse_metrics(flags.metrics)
     options = from_flags(PipelineOptions, flags).with_default_top_k(named)
+    require(EXTRAS, options.models, "for a whole run")  # now, not after the steps before the one that needs it
     progress = Steps(shown, options)
     examples = from_flags(ExampleOptions, flags)
     prompts = {name: named_prompt(name, examples, options.seed) for name in _named(flags, examples)}
