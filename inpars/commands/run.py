@@ -17,11 +17,13 @@ from inpars.commands.common import (
     add_dataset_flags,
     add_output_flags,
     add_split_flag,
+    add_track_flag,
     console,
     dataset_source,
     open_dataset,
     print_result,
     say_no_result,
+    tracked,
 )
 from inpars.commands.ingest import add_documents_flags, lines_about, names_documents
 from inpars.datasets import Dataset, load_dataset
@@ -46,6 +48,7 @@ from inpars.prompting.prompts import load_prompt
 from inpars.provenance import current_argv, shown_command
 from inpars.stages.evaluate_files import as_values, table
 from inpars.stages.ingest import IngestOptions, ingest_files
+from inpars.tracking import log_results
 
 DOCUMENTS = "documents"
 
@@ -79,12 +82,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folder of the run",
         overwrite="replace finished results: redo what changed settings affect, or everything if none changed",
     )
+    add_track_flag(parser)
 
 
 def run(flags: argparse.Namespace) -> int:
     """Run everything."""
     shown = console(flags)
-    with shown.watched():
+    with shown.watched(), tracked(flags, shown):
         return _run(flags, shown)
 
 
@@ -149,6 +153,7 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
         progress=progress,
         overwrite=flags.overwrite,
     )
+    log_results({name: found.means for name, found in finished.results.items()})
     if finished.results:
         lines = table(finished.results, finished.differences, metrics)
         first = [f"not a result: {problem}" for problem in finished.problems]
