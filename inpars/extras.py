@@ -55,6 +55,7 @@ PURPOSES = {
     "mcp": "serve --mcp",
     **{name: f"index push --to {name}" for name in ("qdrant", "lancedb", "milvus", "pgvector")},
     **{name: f"--track {name}" for name in ("tensorboard", "mlflow", "wandb", "trackio")},
+    "litellm": "--base-url litellm:, for Azure, Anthropic, Gemini, Bedrock",
     "completion": "completion of commands and flags in shells",
     "embedded": "weights that travel as Python packages",
 }
