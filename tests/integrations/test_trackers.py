@@ -201,4 +201,4 @@ def test_a_client_that_is_missing_is_named_with_its_line(name, monkeypatch, tmp_
     monkeypatch.setitem(sys.modules, name, None)
     (tmp_path / "t.tsv").write_text("a\tb\tc\n", encoding="utf-8")
     assert cli.main(["train", "reranker", "--triples", "t.tsv", "--output", "m", "--quiet", "--track", name]) == 1
-    assert f"inpars: {name} is needed for this command (--track {name})" in capsys.readouterr().err
+    assert f"(--track {name})" in capsys.readouterr().err
