@@ -10,10 +10,7 @@ from itertools import groupby
 from inpars import __version__
 from inpars.commands.common import print_result
 from inpars.doctor import Finding, examine
-from inpars.extras import one_line
 
-HEAVY = ("layout", "vllm")  # gigabytes that few need
-LEFT_OUT = {f"packages for {name}" for name in HEAVY}
 MARKS = {"ok": "+", "missing": "-", "info": " "}
 
 
@@ -29,19 +26,12 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def shown(findings: Sequence[Finding]) -> str:
-    """The findings by topic, `+` before what is there and `-` before what is not, then the lines that install it."""
+    """The findings by topic: `+` before what is there, `-` before what is not, with the line that installs it."""
     width = max(len(found.name) for found in findings)
     lines = [f"inpars {__version__}"]
     for topic, members in groupby(findings, key=lambda found: found.topic):
-        lines += ["", topic, *(f"  {MARKS[found.state]} {found.name:{width}}  {found.value}" for found in members)]
-    missing: dict[str, list[str]] = {}
-    for found in findings:
-        if found.install and found.name not in missing.setdefault(found.install, []):
-            missing[found.install].append(found.name)
-    if missing:
-        lines += ["", "to install what is missing"]
-        lines += [f"  {install}\n      for {', '.join(names)}" for install, names in missing.items()]
-    usual = {found.install: None for found in findings if found.install and found.topic not in LEFT_OUT}
-    if len(usual) > 1:
-        lines += ["", f"or all at once, but for {' and '.join(HEAVY)}", f"  {one_line(map(str, usual))}"]
+        lines += ["", topic]
+        for found in members:
+            lines += [f"  {MARKS[found.state]} {found.name:{width}}  {found.value}"]
+            lines += [f"    {'':{width}}  {found.install}"] if found.install else []
     return "\n".join(lines)

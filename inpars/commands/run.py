@@ -19,11 +19,13 @@ from inpars.commands.common import (
     add_dataset_flags,
     add_output_flags,
     add_split_flag,
+    add_track_flag,
     console,
     dataset_source,
     open_dataset,
     print_result,
     say_no_result,
+    tracked,
 )
 from inpars.commands.ingest import add_documents_flags, lines_about, names_documents
 from inpars.datasets import Dataset, load_dataset
@@ -32,13 +34,14 @@ from inpars.documents.readers import ReadOptions
 from inpars.documents.web_pages import FetchOptions
 from inpars.errors import ConfigError
 from inpars.evaluation.measures import DEFAULT_METRICS, parse_metrics
+from inpars.extras import require
 from inpars.options import add_flags, flags_of, from_flags
 from inpars.pipeline.commands import Invocation
 from inpars.pipeline.evidence import EvidenceOptions, read_evidence
 from inpars.pipeline.finished_results import refuse_to_replace, settings_of
 from inpars.pipeline.generated import with_generated
 from inpars.pipeline.judged import JudgedSystems, JudgingOptions
-from inpars.pipeline.options import PipelineOptions, budget_seconds
+from inpars.pipeline.options import EXTRAS, PipelineOptions, budget_seconds
 from inpars.pipeline.plan import budget_values, closing_lines, free_settings
 from inpars.pipeline.prompt_choice import DEFAULT, TRIAL_DOCUMENTS, PromptTrials, trial_options
 from inpars.pipeline.run import generate_options, judged_topics, known_mark, run_pipeline
@@ -50,6 +53,7 @@ from inpars.prompting.prompts import load_prompt
 from inpars.provenance import current_argv, shown_command
 from inpars.stages.evaluate_files import as_values, table
 from inpars.stages.ingest import IngestOptions, ingest_files
+from inpars.tracking import log_results
 
 DOCUMENTS = "documents"
 
@@ -84,12 +88,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folder of the run",
         overwrite="replace finished results: redo what changed settings affect, or everything if none changed",
     )
+    add_track_flag(parser)
 
 
 def run(flags: argparse.Namespace) -> int:
     """Run everything."""
     shown = console(flags)
-    with shown.watched():
+    with shown.watched(), tracked(flags, shown):
         return _run(flags, shown)
 
 
@@ -99,6 +104,7 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
     if evidence.generated is not None:
         options = with_generated(options, evidence.generated, named)
     options = options.with_default_top_k(named)
+    require(EXTRAS, options.models, "for a whole run")  # now, not after the steps before the one that needs it
     judging = from_flags(JudgingOptions, flags)
     judging.check()
     progress = Steps(shown, options, judging.judge)
@@ -160,6 +166,7 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
         progress=progress,
         overwrite=flags.overwrite,
     )
+    log_results({name: found.means for name, found in finished.results.items()})
     if finished.results:
         lines = table(finished.results, finished.differences, metrics)
         first = [f"not a result: {problem}" for problem in finished.problems]

@@ -16,7 +16,6 @@ from inpars.distributed import workers_of
 from inpars.errors import ConfigError, StaleInputError
 from inpars.evaluation.measures import DEFAULT_METRICS, Evaluation
 from inpars.evaluation.significance import Difference
-from inpars.extras import require
 from inpars.fusion.system import BM25
 from inpars.manifest import Manifest
 from inpars.model_judgements import Origin
@@ -100,8 +99,6 @@ def run_pipeline(
     Without judged queries, a share of the written ones is held out to measure by. What the prompt wrote when it was
     `tried` is not written again.
     """
-    # now, not after the stages before the one that needs it
-    require(("train", "bm25"), (options.model, options.retriever, options.reranker), "for a whole run")
     mark = known_mark(output, dataset, asked)
     topics = judged_topics(dataset, split)
     stage_kwargs: dict[str, Any] = {
