@@ -44,7 +44,7 @@ from inpars.pipeline.judged import JudgedSystems, JudgingOptions
 from inpars.pipeline.options import EXTRAS, PipelineOptions, budget_seconds
 from inpars.pipeline.plan import budget_values, closing_lines, free_settings
 from inpars.pipeline.prompt_choice import DEFAULT, TRIAL_DOCUMENTS, PromptTrials, trial_options
-from inpars.pipeline.run import generate_options, judged_topics, known_mark, run_pipeline
+from inpars.pipeline.run import PipelineResult, generate_options, judged_topics, known_mark, run_pipeline
 from inpars.pipeline.steps import Steps
 from inpars.progress import SILENT, Progress
 from inpars.prompting.example_choice import ExampleOptions, named_prompt
@@ -166,6 +166,11 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
         progress=progress,
         overwrite=flags.overwrite,
     )
+    return _end(flags, finished, metrics)
+
+
+def _end(flags: argparse.Namespace, finished: PipelineResult, metrics: Sequence[str]) -> int:
+    """Show what was measured; the exit status, 1 where no system has a result."""
     log_results({name: found.means for name, found in finished.results.items()})
     if finished.results:
         lines = table(finished.results, finished.differences, metrics)
