@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 Embeddings = npt.NDArray[np.float32]
 DEFAULT_BATCH_SIZE = 64
+MAX_ON_PROCESSOR = 16  # texts per batch: more are padded more, and are no quicker
 DOCUMENTS_PER_SHARD = 4096
 DOCUMENTS_PER_PASS = 256  # whose windows are sorted by length together
 QUERIES_PER_BLOCK = 512
@@ -71,7 +72,8 @@ class Encoder:
         """
         place = pick_device(device)
         number_format = pick_dtype(dtype, place)
-        self.name, self.batch_size, self.window_tokens = model, batch_size, window_tokens
+        self.name, self.window_tokens = model, window_tokens
+        self.batch_size = min(batch_size, MAX_ON_PROCESSOR) if place.type == "cpu" else batch_size
         self._lock = Lock()  # its tokenizer cannot be used by two threads
         self._of_thread = local()  # so those that compute side by side have one each
         self._model = models.load_sentence_transformer(
