@@ -55,7 +55,6 @@ from inpars.stages.generate import GenerateOptions, generate_queries, generator_
 from inpars.topics import DEFAULT_SPLIT, Topics
 
 
-
 @dataclass(frozen=True, slots=True)
 class PipelineResult:
     """What a run ends with; results are empty where nothing was measured, `statement` says what held-out ones prove.

@@ -34,5 +34,5 @@ def answer_row(answer: Answer) -> Row:
     """An answer, as `wire.AnswerOut` without its time."""
     row = asdict(replace(answer, sources=(), alternatives=()))
     del row["alternatives"]
-    quoted = {number: answer.span for number in answer.cited}
+    quoted = dict.fromkeys(answer.cited, answer.span)
     return row | {"sources": [hit_row(hit, quoted.get(number)) for number, hit in enumerate(answer.sources, start=1)]}

@@ -1,4 +1,4 @@
-"""The files that documents were read from, as a browser may have them: what a file holds never runs as the server's own.
+"""The files that documents were read from, as a browser may have them: nothing in them runs as the server's own.
 
 Clients name documents, never paths: only a file that the metadata of a document names is given, and none outside the
 folder.
@@ -14,7 +14,13 @@ from starlette.responses import FileResponse
 
 from inpars.records import Document
 
-TYPES = {".pdf": "application/pdf", ".html": "text/html", ".htm": "text/html", ".md": "text/plain", ".txt": "text/plain"}
+TYPES = {
+    ".pdf": "application/pdf",
+    ".html": "text/html",
+    ".htm": "text/html",
+    ".md": "text/plain",
+    ".txt": "text/plain",
+}
 OTHER = "application/octet-stream"
 POLICIES = {
     "text/html": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:",

@@ -229,7 +229,9 @@ def test_titles_questions_and_what_was_asked_are_no_answers():
     texts = ('^ "Duck typing - Example"', "What is duck typing?", "Duck typing.", "Duck typing looks at what is there.")
     found = SentenceReader(BY_WORDS).read("what is duck typing", hits(*texts))
     assert (found.text, found.cited) == (texts[3], (4,))
-    assert SentenceReader(BY_WORDS).read("what is duck typing", hits(*texts[:3])).cited == (2,)  # the first is a reference
+    assert SentenceReader(BY_WORDS).read("what is duck typing", hits(*texts[:3])).cited == (
+        2,
+    )  # the first is a reference
     short = hits("2020-06-28.", "docs.python.org.", "はい。", "東京は日本の首都です。", texts[3])
     assert [number for number, _ in candidates("what is it", short)] == [4, 5]  # no date, no address
 
