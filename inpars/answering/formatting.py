@@ -127,5 +127,5 @@ def answer_values(answer: Answer) -> dict[str, Any]:
 
 def _wrapped(text: str, first: str = INDENT, rest: str = INDENT) -> list[str]:
     """Lines for a terminal; what is longer than one, an id perhaps, stays whole."""
-    settings = {"break_long_words": False, "break_on_hyphens": False}
-    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=rest, **settings)
+    wrapper = textwrap.TextWrapper(WIDTH, first, rest, break_long_words=False, break_on_hyphens=False)
+    return wrapper.wrap(text)

@@ -270,6 +270,12 @@ def test_the_next_command_comes_before_the_table():
     assert text.index("it is better than") < text.index("inpars serve --run runs/x") < text.index("compared with")
 
 
+def test_too_few_queries_tell_nothing():
+    untested = Gain("bm25", "words", 0.3, Difference(0.2, None, None, None, 3, None))
+    text = Reader(render(Report("t", "l", {}, results(), conclusion(queries=3, gains=[untested])))).text
+    assert "3 judged queries are too few to tell it from simpler systems." in text
+
+
 def test_a_system_without_others_was_measured_all_the_same():
     text = Reader(render(Report("t", "l", {}, results(), conclusion(gains=[], reranker=None)))).text
     assert "Measured on 129 judged queries" in text
