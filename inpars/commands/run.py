@@ -36,7 +36,7 @@ from inpars.pipeline.finished_results import refuse_to_replace, settings_of
 from inpars.pipeline.options import PipelineOptions, budget_seconds
 from inpars.pipeline.plan import budget_values, closing_lines, free_settings
 from inpars.pipeline.prompt_choice import DEFAULT, TRIAL_DOCUMENTS, PromptTrials, trial_options
-from inpars.pipeline.run import generate_options, known_mark, run_pipeline
+from inpars.pipeline.run import generate_options, judged_topics, known_mark, run_pipeline
 from inpars.pipeline.steps import Steps
 from inpars.progress import SILENT, Progress
 from inpars.prompting.example_choice import ExampleOptions, named_prompt
@@ -124,6 +124,7 @@ def _run(flags: argparse.Namespace, shown: Progress) -> int:
     tried = None
     if len(prompts) != 1:
         known_mark(flags.output, dataset, asked)
+        judged_topics(dataset, flags.split)  # what is wrong with them is said before minutes of a trial
         budget = None if options.budget is None else budget_seconds(options.budget)
         trials = PromptTrials(
             dataset,

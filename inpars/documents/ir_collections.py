@@ -6,6 +6,7 @@ import difflib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partialmethod
 from typing import Any
 
 from inpars.corpus import Corpus, cached_corpus
@@ -16,6 +17,7 @@ from inpars.records import Document, Qrel, Qrels
 from inpars.topics import DEFAULT_SPLIT, Topics, joined
 
 IR_DATASETS_TEXT_FIELDS = ("text", "body", "abstract")
+BAR_DELAY = 5.0  # seconds
 
 
 def ir_dataset(name: str) -> Any:  # noqa: ANN401 - ir_datasets has no types
@@ -30,12 +32,15 @@ def ir_dataset(name: str) -> Any:  # noqa: ANN401 - ir_datasets has no types
 
 
 def _quiet_ir_datasets() -> Any:  # noqa: ANN401 - ir_datasets has no types
-    """The module, which logs warnings only; the progress bar of a download stays."""
+    """The module, which logs warnings only, and shows a bar for what takes longer than a few seconds."""
     import ir_datasets  # takes a third of a second; only for its names
+    from ir_datasets.log import Logger
 
     logging.getLogger("ir_datasets").addFilter(
         lambda record: record.levelno >= logging.WARNING
     )  # it sets the level itself when it first logs
+    if not isinstance(vars(Logger)["pbar"], partialmethod):
+        Logger.pbar = partialmethod(Logger.pbar, delay=BAR_DELAY)
     return ir_datasets
 
 
@@ -65,10 +70,28 @@ def ir_corpus(dataset: Any, name: str) -> Corpus:  # noqa: ANN401 - ir_datasets 
 
 
 def ir_splits(dataset: Any, name: str) -> dict[str, Callable[[], Topics]]:  # noqa: ANN401 - ir_datasets has no types
-    """What reads its queries and judgements, by split; empty where it has none. Reading raises BackendError."""
-    if not dataset.has_queries():
-        return {}
+    """What reads its queries and judgements, by split; empty where it has none. Reading raises BackendError.
 
+    A collection without judgements has the splits that ir_datasets keeps below its name: `beir/nfcorpus` those of
+    `beir/nfcorpus/test` and its siblings.
+    """
+    splits = {DEFAULT_SPLIT: _reader(dataset, name)} if dataset.has_queries() else {}
+    return splits if dataset.has_qrels() else splits | _judged_parts(name)
+
+
+def _judged_parts(name: str) -> dict[str, Callable[[], Topics]]:
+    import ir_datasets
+
+    names = [other for other in getattr(ir_datasets, "registry", ()) if other.startswith(f"{name}/")]
+    parts = {other.removeprefix(f"{name}/"): ir_datasets.load(other) for other in names}
+    return {
+        split: _reader(part, f"{name}/{split}")
+        for split, part in parts.items()
+        if part.has_qrels() and part.has_queries()
+    }
+
+
+def _reader(dataset: Any, name: str) -> Callable[[], Topics]:  # noqa: ANN401 - ir_datasets has no types
     def load() -> Topics:
         try:
             texts = {query.query_id: str(query.default_text()) for query in dataset.queries_iter()}
@@ -85,7 +108,7 @@ def ir_splits(dataset: Any, name: str) -> dict[str, Callable[[], Topics]]:  # no
             topics = replace(topics, remarks=(remark,))
         return topics
 
-    return {DEFAULT_SPLIT: load}
+    return load
 
 
 def _qrels(dataset: Any, name: str) -> Qrels:  # noqa: ANN401 - ir_datasets has no types

@@ -34,7 +34,7 @@ from inpars.models.processor import fast_bfloat16_flags
 from inpars.storage import storage_errors
 
 INSTALL = "pip install openvino nncf"
-GRAPH_FORMAT = 2  # raise when a graph is converted otherwise
+GRAPH_FORMAT = 3  # raise when a graph is converted otherwise
 QUANTIZATION_GROUP = 128  # inputs of a product with one scale; the row's width where that is no multiple
 
 Output: TypeAlias = Literal["last_hidden_state", "logits"]
@@ -203,10 +203,29 @@ def _converted(
         graph = openvino.convert_model(traced)
         for given, name in zip(graph.inputs, example, strict=True):
             given.get_tensor().set_names({name})
+        _turn_last_products(graph)
         if int8:
             heads = _nncf().IgnoredScope(patterns=[".*classifier.*"], validate=False)  # wrong with several streams
             graph = _nncf().compress_weights(graph, mode=_nncf().CompressWeightsMode.INT8_SYM, ignored_scope=heads)
     return graph
+
+
+def _turn_last_products(graph: Any) -> None:  # noqa: ANN401
+    """Store the weights of products of products, the last of a gated MLP, as (inputs, outputs).
+
+    OpenVINO 2026.4 fuses such an MLP on AMX where its weights are (outputs, inputs), with a kernel that divides by zero
+    in a stream of one thread: the process ends with SIGFPE.
+    """
+    from openvino import opset13 as operations
+
+    for product in graph.get_ordered_ops():
+        if product.get_type_name() != "MatMul" or not product.get_attributes()["transpose_b"]:
+            continue
+        states, weights = (given.get_source_output().get_node() for given in product.inputs())
+        if states.get_type_name() == "Multiply" and weights.get_type_name() == "Constant":
+            turned = operations.constant(np.ascontiguousarray(weights.data.T))
+            transposed = product.get_attributes()["transpose_a"]
+            product.output(0).replace(operations.matmul(states.output(0), turned, transposed, False).output(0))
 
 
 def _traced(module: nn.Module, example: tuple[Tensor, ...]) -> Any:  # noqa: ANN401

@@ -211,8 +211,16 @@ def _differences(network: Any, prompt: list[int], query: GeneratedQuery) -> list
 
 
 def _seconds(generator: QueryGenerator) -> float:
-    """Processor time of writing for the probe documents that it has not read yet: it may remember the others."""
-    generator.generate(PROBE_DOCUMENTS[:WARM_UP])
-    start = time.process_time()
-    generator.generate(PROBE_DOCUMENTS[WARM_UP:-COMPARED])
-    return time.process_time() - start
+    """Processor time of writing for the probe documents that it has not read yet: it may remember the others.
+
+    One thread of torch's computes: two would count the time that each waits for the other, on a busy machine minutes.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        generator.generate(PROBE_DOCUMENTS[:WARM_UP])
+        start = time.process_time()
+        generator.generate(PROBE_DOCUMENTS[WARM_UP:-COMPARED])
+        return time.process_time() - start
+    finally:
+        torch.set_num_threads(threads)

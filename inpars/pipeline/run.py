@@ -97,9 +97,7 @@ def run_pipeline(
     # now, not after the stages before the one that needs it
     require(("train", "bm25"), (options.model, options.retriever, options.reranker), "for a whole run")
     mark = known_mark(output, dataset, asked)
-    topics = dataset.topics(split) if dataset.splits else None
-    if topics is not None:
-        _check_judged(topics, dataset)
+    topics = judged_topics(dataset, split)
     stage_kwargs: dict[str, Any] = {"split": split, "metrics": metrics, "topics": topics, "evidence": evidence}
     free = free_settings(options, asked.named)
     before = settings_of(options, prompt, *asked.reading, **stage_kwargs, free=free)
@@ -152,12 +150,19 @@ def run_pipeline(
     return PipelineResult(*found, plan, facts, None if topics is None else topics.origin)
 
 
-def _check_judged(topics: Topics, dataset: Dataset) -> None:
-    """Say now, not after hours, that nothing can be measured."""
+def judged_topics(dataset: Dataset, split: str) -> Topics | None:
+    """The queries to measure by; None where the dataset has none.
+
+    Raises ConfigError, now and not after hours, where none of the judged documents is there.
+    """
+    if not dataset.splits:
+        return None
+    topics = dataset.topics(split)
     judged = {doc_id: None for grades in topics.qrels.values() for doc_id in grades}
     if judged and not any(doc_id in dataset.corpus for doc_id in judged):
         problem = f"none of the {len(judged):,} judged documents is in the corpus, {next(iter(judged))!r} for instance"
         raise ConfigError(f"{dataset.name}: {problem}; give the judgements of these documents")
+    return topics
 
 
 def known_mark(folder: Path, dataset: Dataset, asked: Invocation) -> dict[str, Any]:

@@ -7,7 +7,7 @@ r"""What `inpars run` ships, beside BM25, the encoder and their equal sum, on ma
 Every --collection is an `ir_datasets` name, a BEIR folder or zip, or python-docs, with :SPLIT for a split other than
 test. Every --recipe is a name, with flags of `inpars run` after a colon; without one the default is measured. Each
 recipe runs on each collection in a folder of its own, so that a killed bench resumes, and no judgement is read before
-the last stage of a run.
+the last stage of a run. A run that fails is named at the end, after the tables of the others; the exit status is 1.
 
 The table of a recipe has nDCG@10 of each system by collection, then what is shipped less the best of the other three
 (its negative is the regret) and less the equal sum, each with its p-value (paired randomisation test, unadjusted; with
@@ -69,15 +69,21 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     flags = parser.parse_args()
     recipes = dict(_parsed(recipe) for recipe in flags.recipe or ["default"])
-    results = {
-        name: [_run(flags.output / name, collection, settings) for collection in flags.collection]
-        for name, settings in recipes.items()
-    }
+    results: dict[str, dict[str, Result]] = {name: {} for name in recipes}
+    failures = []
+    for collection in flags.collection:
+        for name, settings in recipes.items():
+            try:
+                results[name][collection] = _run(flags.output / name, collection, settings)
+            except subprocess.CalledProcessError as error:
+                failures.append(f"{name} on {collection}: exit status {error.returncode}")
     print(f"tier {tier()}, seed 0 unless a recipe names another")
     first = next(iter(results.values()))
-    for name, found in results.items():
+    for name, by_collection in results.items():
         print(f"\nrecipe {name}: {shlex.join(recipes[name]) or 'the defaults of inpars run'}")
-        _print_table(found, first if found is not first else None)
+        _print_table(by_collection, first if by_collection is not first else None)
+    if failures:
+        raise SystemExit("failed: " + "; ".join(failures))
 
 
 def _parsed(recipe: str) -> tuple[str, list[str]]:
@@ -103,20 +109,22 @@ def _run(folder: Path, collection: str, settings: Sequence[str]) -> Result:
     return Result(Path(dataset).stem, systems, time.monotonic() - started)
 
 
-def _print_table(results: Sequence[Result], first: Sequence[Result] | None) -> None:
-    width = max(len(result.collection) for result in results)
+def _print_table(results: Mapping[str, Result], first: Mapping[str, Result] | None) -> None:
+    if not results:
+        return
+    width = max(len(result.collection) for result in results.values())
     names = (*BASELINES, SHIPPED)
     against = "over the first recipe" if first else ""
     print(f"{'':{width}} queries", *(f"{name:>9}" for name in names), "  over the best    over the sum  ", against)
-    for place, result in enumerate(results):
+    for collection, result in results.items():
         cells = [f"{result.mean(name):9.4f}" for name in names]
         gains = [result.gain_over(result.best_baseline), result.gain_over("equal sum")]
-        if first:
-            gains.append(_gain(first[place].systems[SHIPPED], result.systems[SHIPPED]))
+        if first and collection in first:
+            gains.append(_gain(first[collection].systems[SHIPPED], result.systems[SHIPPED]))
         queries = len(result.systems[SHIPPED])
         print(f"{result.collection:{width}} {queries:7}", *cells, *map(_in_words, gains), f" {result.seconds:.0f} s")
-    over_best = [result.gain_over(result.best_baseline) for result in results]
-    over_sum = [result.gain_over("equal sum") for result in results]
+    over_best = [result.gain_over(result.best_baseline) for result in results.values()]
+    over_sum = [result.gain_over("equal sum") for result in results.values()]
     regrets = [max(0.0, -gain) for gain, _ in over_best]
     print(f"regret: mean {statistics.fmean(regrets):.4f}, largest {max(regrets):.4f}")
     print(f"gain over the equal sum: mean {statistics.fmean(gain for gain, _ in over_sum):+.4f}")

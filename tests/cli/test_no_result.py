@@ -97,3 +97,12 @@ def test_judgements_of_other_documents_stop_a_whole_run_before_its_work(runs, mo
     with pytest.raises(ConfigError, match=r"none of the 2 judged documents .*'x1'"):
         run_pipeline(dataset, load_prompt("inpars"), PipelineOptions(), output=runs / "made")
     assert not (runs / "made").exists()
+
+
+def test_unknown_documents_stop_a_whole_run_before_its_prompt_is_tried(runs, monkeypatch, capsys):
+    monkeypatch.setattr("inpars.commands.run.PromptTrials", None)  # whoever tries a prompt fails
+    (runs / "qrels.txt").write_text("q1 0 d01 1\nq1 0 d99 1\n")
+    (runs / "queries.tsv").write_text("q1\twhat is it\n")
+    given = ["--corpus", str(TOY / "corpus.tsv"), "--queries", "queries.tsv", "--qrels", "qrels.txt"]
+    assert main(["run", *given, "--output", "made", "--quiet"]) == 1
+    assert "1 of 2 judged documents are not in the corpus, 'd99' first" in capsys.readouterr().err

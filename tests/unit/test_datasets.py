@@ -11,7 +11,7 @@ import pytest
 
 from inpars.datasets import load_dataset, load_judged, load_topics
 from inpars.documents import ir_collections, python_docs
-from inpars.documents.ir_collections import like_named
+from inpars.documents.ir_collections import ir_splits, like_named
 from inpars.errors import BackendError, ConfigError, DataFormatError, UnknownNameError
 from inpars.formats import read_documents
 from inpars.progress import Silent
@@ -257,7 +257,10 @@ def ir_datasets(monkeypatch):
         module = types.ModuleType("ir_datasets")
         module.load = lambda _: dataset
         module.docs_parent_id = lambda name: name.split("/")[0]
+        log = types.ModuleType("ir_datasets.log")
+        log.Logger = type("Logger", (), {"pbar": lambda self, items, **_: items})
         monkeypatch.setitem(sys.modules, "ir_datasets", module)
+        monkeypatch.setitem(sys.modules, "ir_datasets.log", log)
 
     return install
 
@@ -321,6 +324,20 @@ def test_judgements_are_read_without_the_documents(tmp_path, monkeypatch):
 )
 def test_collections_of_the_same_name_within_another_one(name, like):
     assert like_named(name) == like
+
+
+def test_a_collection_without_judgements_has_the_splits_below_its_name():
+    """`--dataset beir/nfcorpus --split test` searched with all 3,237 queries, judged or not."""
+    names = {name: ir_splits(ir_collections.ir_dataset(name), name) for name in ("beir/nfcorpus", "msmarco-passage")}
+    assert set(names["beir/nfcorpus"]) == {"train", "dev", "test"}
+    assert {"dev/small", "trec-dl-2019/judged"} <= set(names["msmarco-passage"])
+    assert "test" not in names["msmarco-passage"]
+
+
+def test_ir_datasets_shows_no_bar_for_what_takes_no_time(capfd):
+    module = ir_collections._quiet_ir_datasets()
+    assert list(module.log.easy().pbar(["a"])) == ["a"]
+    assert capfd.readouterr().err == ""
 
 
 def test_ir_datasets_keeps_its_own_progress_to_itself(ir_datasets):

@@ -179,9 +179,40 @@ def test_nobody_is_told_that_it_is_used(tiny, tmp_path):
     program = (
         "import sys\n"
         "from inpars.retrieval.dense import Encoder\n"
-        "Encoder(sys.argv[1]).encode_queries(['a lake'])\n"
+        "Encoder(sys.argv[1], dtype='float32').encode_queries(['a lake'])\n"
         "import nncf, openvino, openvino_genai\n"
         "assert 'nncf' in sys.modules and sys.modules['openvino_telemetry'] is None\n"
     )
     environment = os.environ | {engine_backend.VARIABLE: "openvino-int8", "INPARS_CACHE": str(tmp_path)}
     subprocess.run([sys.executable, "-c", program, tiny("sentence_transformer")], env=environment, check=True)
+
+
+GATED_MLP = """
+import sys, torch
+from torch import nn
+from inpars.engines import openvino_network
+
+class Mlp(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.down = nn.Linear(256, 256), nn.Linear(512, 256, bias=False)
+        self.gate, self.up = nn.Linear(256, 512, bias=False), nn.Linear(256, 512, bias=False)
+        self.dtype = torch.float32
+
+    def forward(self, states):
+        states = self.first(states)
+        return states + self.down(nn.functional.silu(self.gate(states)) * self.up(states))
+
+torch.set_num_threads(1)
+network, states = Mlp().eval(), torch.randn(2, 7, 256)
+with torch.inference_mode():
+    form = openvino_network.OpenVinoFunction(network, lambda whole: whole, {"states": states}, "mlp")
+    print(float((form(states) - network(states)).abs().max()))
+"""
+
+
+def test_a_gated_mlp_with_one_thread():
+    """On AMX, in bfloat16, OpenVINO's fused kernel of one divided by zero, and the process was gone."""
+    done = subprocess.run([sys.executable, "-c", GATED_MLP], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 0.05
