@@ -97,7 +97,7 @@ class Service:
         return {
             "query": asked.query,
             "system": system,
-            "hits": [hit_row(hit) for hit in hits],
+            "hits": [hit_row(hit) | self._file_of(hit) for hit in hits],
             "took_ms": _since(started),
         }
 
@@ -108,7 +108,9 @@ class Service:
             raise ConfigError(f"this server gives no {asked.kind} answers; see /v1/collection")
         hits = await self._hits(asked.question, asked.k, self._system(asked.system), asked.filters)
         [answer] = await self._answers.submit(None, [(asked.question, hits, asked.kind)])
-        return answer_row(answer) | {"took_ms": _since(started)}
+        row = answer_row(answer)
+        sources = [source | self._file_of(hit) for source, hit in zip(row["sources"], answer.sources, strict=True)]
+        return row | {"sources": sources, "took_ms": _since(started)}
 
     async def embeddings(self, asked: wire.EmbeddingsRequest) -> Row:
         """As `wire.EmbeddingsResponse`."""
@@ -161,7 +163,6 @@ class Service:
             "fields": self.fields,
             "counted": min(len(engine.documents), MAX_DOCUMENTS),
             "examples": self.examples,
-            "files": self.files is not None,
             "reranker": engine.reranker.name if engine.reranker else None,
             "feedback": self.feedback is not None,
             "notes": list(engine.notes),
@@ -178,6 +179,9 @@ class Service:
         if path is None:
             raise UnknownNameError("file of", doc_id[:80], [], "it is not in the folder of --files")
         return path
+
+    def _file_of(self, hit: Hit) -> Row:
+        return {"file": self.files is not None and self.files.path_of(hit.document) is not None}
 
     def document(self, doc_id: str) -> Document:
         """Raises UnknownNameError for a document that is not served."""

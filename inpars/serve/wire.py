@@ -147,6 +147,7 @@ class HitOut(Wire):
     spans: list[SpanOut] = Field(description="The query's words in the text.")
     snippet: SpanOut = Field(description="The whole sentences of the text with most of the query's words.")
     metadata: dict[str, Any]
+    file: bool = Field(description="Whether GET /file?doc_id=ID gives the file that it was read from.")
 
 
 class SearchResponse(Wire):
@@ -215,7 +216,6 @@ class Collection(Wire):
     )
     counted: int = Field(description="Documents that were looked at for `fields`.")
     examples: list[str] = Field(description="Queries to try.")
-    files: bool = Field(description="Whether GET /file?doc_id=ID has the file that a document was read from.")
     reranker: str | None
     feedback: bool
     notes: list[str]

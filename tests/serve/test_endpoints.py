@@ -89,7 +89,7 @@ def test_collection_and_models(server):
         ("broken", False),
     ]
     assert (body["answers"], body["feedback"], body["notes"]) == (["extractive", "generated"], False, ["a note"])
-    assert (body["closest"], body["counted"], body["files"]) == (False, len(TEXTS), False)
+    assert (body["closest"], body["counted"], body["examples"]) == (False, len(TEXTS), ["amber beads"])
     assert next(iter(body["fields"]["source"].items())) == ("stones.pdf", 3)  # the commonest: three of seven
     assert next(iter(body["fields"]["headings"].items())) == ("Rocks", 2)
     assert {row["id"] for row in server.get("/v1/models")[2]["data"]} == {"letters", "letters-base", "words"}

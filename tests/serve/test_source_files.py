@@ -55,6 +55,9 @@ def test_a_document_gives_its_file(folder):
         assert headers["content-security-policy"].startswith("sandbox; default-src 'none'")
         assert headers["x-content-type-options"] == "nosniff"
         assert server.get("/file?doc_id=emoji")[0] == 404  # signs.md is not there
+        assert [hit["file"] for hit in server.get("/search?q=river&k=1")[2]["hits"]] == [True]
+        assert [hit["file"] for hit in server.get("/search?q=volcano&k=1")[2]["hits"]] == [False]
+        assert all(source["file"] for source in server.post("/ask", {"question": "a river", "k": 1})[2]["sources"])
         assert server.get("/file?doc_id=../secret.txt")[0] == 404
         assert server.get("/file?path=land.html")[0] in (400, 422)
     with small_server() as server:

@@ -166,8 +166,7 @@ function show(query, results) {
   }
   const described = Object.fromEntries(collection.systems.map((system) => [system.name, system.description]));
   const parts = { ...described, reranker: `the reranker ${collection.reranker}` };
-  const { fields, files } = collection;
-  const context = { query, vote: collection.feedback ? vote : null, filter: narrow, fields, files, parts };
+  const context = { query, vote: collection.feedback ? vote : null, filter: narrow, fields: collection.fields, parts };
   $("results").replaceChildren(
     ...results.map((result, at) => column(result, described[result.system] ?? "", results[1 - at], context)),
   );

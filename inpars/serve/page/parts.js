@@ -45,10 +45,10 @@ function item(hit, rank, system, other, context) {
 }
 
 /** Where the file of a hit can be opened, at its page; null where nobody knows. */
-function address(hit, context) {
+function address(hit) {
   const { url, source, page } = hit.metadata;
   const web = [url, source].find((value) => typeof value === "string" && /^https?:\/\//i.test(value));
-  const known = web ?? (context.files && source && !locked() ? `/file?doc_id=${encodeURIComponent(hit.doc_id)}` : null);
+  const known = web ?? (hit.file && !locked() ? `/file?doc_id=${encodeURIComponent(hit.doc_id)}` : null);
   return known && page ? `${known}#page=${page}` : known;
 }
 
@@ -56,7 +56,7 @@ function address(hit, context) {
 function places(hit, context) {
   const { page, source } = hit.metadata;
   const parts = [];
-  const link = address(hit, context);
+  const link = address(hit);
   const words = [source, page ? `page ${page}` : ""].filter((value) => typeof value === "string" && value).join(", ");
   if (link) parts.push(element("a", { href: link, target: "_blank", rel: "noopener noreferrer" }, words || "Open"));
   else if (page) parts.push(`page ${page}`);
@@ -84,13 +84,14 @@ function reasons(hit, context) {
 
 function text(hit) {
   const short = passage(hit, hit.spans, false);
-  const shown = element("p", { className: "passage" }, ...short.nodes);
+  const shown = element("p", { className: short.cut ? "passage short" : "passage" }, ...short.nodes);
   if (!short.cut) return [shown];
   const more = element("button", { type: "button", className: "more", "aria-expanded": "false" }, "Whole passage");
   more.addEventListener("click", () => {
     const whole = more.getAttribute("aria-expanded") === "false";
     more.setAttribute("aria-expanded", whole);
     more.textContent = whole ? "Less" : "Whole passage";
+    shown.classList.toggle("short", !whole);
     shown.replaceChildren(...passage(hit, hit.spans, whole).nodes);
   });
   return [shown, more];
