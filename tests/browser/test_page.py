@@ -197,7 +197,7 @@ def test_no_answer_is_said(wide):
     page.click("#ask")
     wide.settled()
     assert "No answer" in page.locator("#answer h2").inner_text()
-    assert page.locator("#answer .text").inner_text() == "no source says"
+    assert page.locator("#answer .text").inner_text() == "no source says."
 
 
 def test_votes_are_stored_and_taken_back(wide, server):
