@@ -1,5 +1,7 @@
 // Elements and marked texts. Everything a document contains becomes a text node, never markup.
 
+const MAX_LINES = 12; // of a passage that is shown with its line breaks at once
+
 export function element(name, properties = {}, ...children) {
   const { data = {}, ...rest } = properties;
   const made = document.createElement(name);
@@ -44,6 +46,6 @@ function marked(points, spans, from, to, className) {
 export function passage({ text, snippet }, spans, whole, className = "") {
   const points = codePoints(text);
   const [from, to] = whole ? [0, points.length] : [snippet.start, snippet.end];
-  const cut = points.part(0, from).trim() !== "" || points.part(to, points.length).trim() !== "";
+  const cut = points.part(0, from).trim() !== "" || points.part(to, points.length).trim() !== "" || text.split("\n").length > MAX_LINES;
   return { nodes: marked(points, spans, from, to, className), cut };
 }
