@@ -11,7 +11,7 @@ import torch
 
 from inpars.models.processor import memory_bytes
 
-MOST_ROWS = {"cpu": 32, "cuda": 1024}  # more are not quicker
+MOST_ROWS = {"cpu": 128, "cuda": 1024}  # more are not quicker
 MEMORY_SHARE = {"cpu": 0.25, "cuda": 0.5}  # of the total, for what grows with the rows
 COPIES = 2  # keys and values are copied when finished rows leave
 

@@ -41,7 +41,8 @@ def _is_exact(network: torch.nn.Module) -> bool:
 class BatchInvariantRows:
     """A `Rows` that repeats its last row up to a whole multiple, where its network computes exactly enough for that.
 
-    `prefix_tokens` is what the rows' `start` is told besides, if anything.
+    Equal prompts, of several queries for one document, are read once. `prefix_tokens` is what the rows' `start` is told
+    besides, if anything.
     """
 
     def __init__(self, rows: Any, network: torch.nn.Module, *prefix_tokens: int) -> None:  # noqa: ANN401
@@ -49,9 +50,16 @@ class BatchInvariantRows:
 
     def start(self, prompts: Sequence[Sequence[int]], room: int) -> Tensor:
         """Read the prompts."""
-        copies = [prompts[-1]] * (-len(prompts) % self._multiple)
-        logits: Tensor = self._rows.start([*prompts, *copies], room, *self._prefix_tokens)
-        return logits[: len(prompts)]
+        numbers: dict[tuple[int, ...], int] = {}
+        row_of = [numbers.setdefault(tuple(prompt), len(numbers)) for prompt in prompts]
+        distinct = list(numbers)
+        copies = [distinct[-1]] * (-len(distinct) % self._multiple)
+        logits: Tensor = self._rows.start([*distinct, *copies], room, *self._prefix_tokens)
+        if len(distinct) == len(prompts):
+            return logits[: len(prompts)]
+        rows = torch.tensor(row_of, device=logits.device)
+        self.keep(rows)
+        return logits[rows]
 
     def step(self, tokens: Tensor) -> Tensor:
         """Read one token a row."""

@@ -19,6 +19,8 @@ from inpars.models.networks import precise
 from inpars.text.hashing import sampling_key
 
 UNIFORM_STEPS = 2.0**64
+SORTED_TOKENS = 1024  # more than nearly every nucleus has
+ROUNDING = 1e-5  # of a sum of probabilities
 
 
 Choice: TypeAlias = Callable[[Tensor, Sequence[int], int], tuple[Tensor, Tensor]]
@@ -53,12 +55,32 @@ class Sampled:
 
 def draw(logits: Tensor, uniform: Tensor, top_p: float) -> Tensor:
     """The token at each row's uniform number in the cumulated nucleus, likeliest first; ties by token id, (rows,)."""
-    ordered, tokens = precise(logits).softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+    probabilities = precise(logits).softmax(dim=-1)
+    ordered, tokens = _likeliest(probabilities)
+    drawn = _drawn(ordered, tokens, uniform, top_p)
+    wide = ordered.sum(dim=-1) < top_p + ROUNDING  # the nucleus goes beyond them
+    if wide.any():
+        whole = probabilities[wide].sort(dim=-1, descending=True, stable=True)
+        drawn[wide] = _drawn(*whole, uniform[wide], top_p)
+    return drawn
+
+
+def _drawn(ordered: Tensor, tokens: Tensor, uniform: Tensor, top_p: float) -> Tensor:
+    """`draw` from probabilities in order, (rows, tokens), and whose they are."""
     reached = ordered.cumsum(dim=-1)
     inside = (reached - ordered < top_p).sum(dim=-1)  # the token that crosses top_p is still inside
     total = reached.gather(1, inside[:, None] - 1)
     place = (reached < uniform[:, None] * total).sum(dim=-1).clamp(max=inside - 1)
     return tokens.gather(1, place[:, None])[:, 0]
+
+
+def _likeliest(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """The first of all tokens in the order of a whole sort, a sixth of its time; 0 for those that tie with the next."""
+    values, tokens = probabilities.topk(min(SORTED_TOKENS + 1, probabilities.shape[-1]), dim=-1)
+    by_id, order = tokens[:, :SORTED_TOKENS].sort(dim=-1)
+    known = values[:, :SORTED_TOKENS].gather(1, order)
+    ordered, places = known.where(known > values[:, -1:], 0).sort(dim=-1, descending=True, stable=True)
+    return ordered, by_id.gather(1, places)
 
 
 def choice(settings: DecodingSettings, keys: Sequence[str]) -> Choice:

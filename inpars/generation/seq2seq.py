@@ -31,7 +31,7 @@ BATCH_ROWS = {"cpu": 96, "cuda": 1024}
 
 
 class Seq2SeqRows:
-    """A `Rows` whose prompts go through the encoder; equal neighbours are encoded once."""
+    """A `Rows` whose prompts go through the encoder."""
 
     def __init__(self, network: Any, pad: int) -> None:  # noqa: ANN401
         self._network, self._pad = network, pad
@@ -40,23 +40,17 @@ class Seq2SeqRows:
 
     def start(self, prompts: Sequence[Sequence[int]], room: int) -> Tensor:
         """Encode the prompts with their attention mask and read the decoder's first token."""
-        distinct = [prompt for n, prompt in enumerate(prompts) if n == 0 or prompt != prompts[n - 1]]
-        repeats, number = [], -1
-        for n, prompt in enumerate(prompts):
-            number += n == 0 or prompt != prompts[n - 1]
-            repeats.append(number)
         device = self._network.device
-        width = rounded_up(max(len(prompt) for prompt in distinct), even_tokens(self._network))
-        ids = torch.full((len(distinct), width), self._pad)
-        mask = torch.zeros((len(distinct), width), dtype=torch.long)
-        for row, prompt in enumerate(distinct):
+        width = rounded_up(max(map(len, prompts)), even_tokens(self._network))
+        ids = torch.full((len(prompts), width), self._pad)
+        mask = torch.zeros((len(prompts), width), dtype=torch.long)
+        for row, prompt in enumerate(prompts):
             ids[row, : len(prompt)] = torch.tensor(list(prompt))
             mask[row, : len(prompt)] = 1
-        chosen = torch.tensor(repeats, device=device)
         with torch.inference_mode():
             encoder = self._network.get_encoder()
             states = encoder(input_ids=ids.to(device), attention_mask=mask.to(device)).last_hidden_state
-        self._encoded, self._mask, self._cache = states[chosen], mask.to(device)[chosen], None
+        self._encoded, self._mask, self._cache = states, mask.to(device), None
         return self.step(torch.full((len(prompts),), self._network.config.decoder_start_token_id, device=device))
 
     def step(self, tokens: Tensor) -> Tensor:

@@ -34,8 +34,8 @@ def test_a_row_takes_its_keys_and_values_twice_and_one_steps_scores():
         (4_000 + 4 * 20_200 * 7, 7),
         (4_000 + 4 * 20_200 * 7 - 4, 6),
         (10, 1),
-        (1 << 40, 32),
-        (None, 32),
+        (1 << 40, 128),
+        (None, 128),
     ],
 )
 def test_rows_fill_a_share_of_the_total_memory(monkeypatch, memory, rows):

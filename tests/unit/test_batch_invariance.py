@@ -1,10 +1,12 @@
 """In float32 and float64 the file of queries has the same bytes whatever the batch size."""
 
 import pytest
+import torch
 from tiny_models import sentence
 
 from inpars.cli import main
 from inpars.formats import write_documents
+from inpars.generation.batch_invariance import BatchInvariantRows
 from inpars.records import Document
 
 DOCUMENTS = [Document(f"d{number}", sentence(number, 2 + number % 6 * 4)) for number in range(37)]
@@ -42,3 +44,24 @@ def test_any_batch_size_gives_the_same_scores(tiny, tmp_path):
         assert main(["score", "--input", str(queries), *flags, *model, "--output", str(output), "--quiet"]) == 0
         found.add(output.read_bytes())
     assert len(found) == 1
+
+
+class NotedRows:
+    """A `Rows` whose logits are the first tokens of its prompts."""
+
+    def start(self, prompts, _room):
+        self.prompts, self.rows = prompts, torch.tensor([prompt[0] for prompt in prompts])
+        return self.rows[:, None]
+
+    def keep(self, rows):
+        self.rows = self.rows[rows]
+
+
+@pytest.mark.parametrize(("dtype", "read"), [(torch.bfloat16, 3), (torch.float32, 4)])
+def test_a_document_is_read_once_for_all_its_queries(monkeypatch, dtype, read):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    prompts = [[7, 1], [7, 1], [5, 2], [5, 2], [9, 3], [9, 3]]
+    rows = NotedRows()
+    logits = BatchInvariantRows(rows, torch.nn.Linear(1, 1, dtype=dtype)).start(prompts, 1)
+    assert len(rows.prompts) == read
+    assert logits[:, 0].tolist() == [7, 7, 5, 5, 9, 9] == rows.rows[:6].tolist()

