@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from inpars.answering.highlights import WORD, content_stems, missing_names, stem
 from inpars.answering.records import Answer, Hit, Span
-from inpars.answering.sentences import sentence_spans
+from inpars.answering.sentences import only_points, sentence_spans
 from inpars.protocols import PairScorer, TextEncoder
 
 Score: TypeAlias = Callable[[str, Sequence[str]], list[float]]
@@ -44,6 +44,8 @@ class Judge:
 class SentenceReader:
     """Gives the best sentence of all hits; the earlier hit's of equal ones."""
 
+    closest = True
+
     def __init__(self, judge: Judge, *, threshold: float | None = None, names: bool = True) -> None:
         """`names`: only sources that have all names and numbers of the question are read."""
         self._judge, self._names = judge, names
@@ -52,6 +54,9 @@ class SentenceReader:
 
     def read(self, question: str, hits: Sequence[Hit]) -> Answer:
         """The best sentence as an answer; with `alternatives`, the best of each other hit."""
+        return replace(self._read(question, hits), closest=True)
+
+    def _read(self, question: str, hits: Sequence[Hit]) -> Answer:
         places = candidates(question, hits)
         if not places:
             return unanswered(question, self.name, hits, NO_HITS if not hits else "no source has a whole sentence")
@@ -63,13 +68,8 @@ class SentenceReader:
                 absent = ", ".join(next(names for names in lacking if len(names) == fewest))
                 return unanswered(question, self.name, hits, f"no source has all that the question names ({absent})")
         scores = self._judge.score(question, [in_context(hits[number - 1], span) for number, span in places])
-        return best_answer(
-            question,
-            hits,
-            [(n, span, s) for (n, span), s in zip(places, scores, strict=True)],
-            self.name,
-            self.threshold,
-        )
+        scored = [(n, span, s) for (n, span), s in zip(places, scores, strict=True)]
+        return best_answer(question, hits, scored, self.name, self.threshold)
 
 
 def best_answer(
@@ -105,14 +105,14 @@ def candidates(question: str, hits: Sequence[Hit]) -> list[tuple[int, Span]]:
     """Source number and place of the sentences that could be answers.
 
     They are whole, ask nothing, and say something that the question does not; where no hit has such a one, all with
-    enough words.
+    enough words. None only points elsewhere.
     """
     found = [
         (number, span, span.of(hit.document.text))
         for number, hit in enumerate(hits, start=1)
         for span in sentence_spans(hit.document.text)
     ]
-    found = [entry for entry in found if _says_something(entry[2])]
+    found = [entry for entry in found if _says_something(entry[2]) and not only_points(entry[2])]
     asked = content_stems(question)
     whole = [entry for entry in found if _WHOLE.fullmatch(entry[2]) and content_stems(entry[2]) - asked]
     return [(number, span) for number, span, _ in whole or found]

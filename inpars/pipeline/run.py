@@ -44,7 +44,7 @@ from inpars.pipeline.prompt_choice import TriedPrompt
 from inpars.pipeline.results import Shipped, read_mark, report_of, texts_of, with_judged, write_mark
 from inpars.pipeline.steps import Steps
 from inpars.pipeline.system_choice import choose_system, first_stages, lexical_system
-from inpars.pipeline.system_runs import BASE_FUSION, MIX, RERANKED, SYNTHETIC, RunContext, all_runs
+from inpars.pipeline.system_runs import BASE_FUSION, FILTERED, MIX, RERANKED, SYNTHETIC, RunContext, all_runs
 from inpars.pipeline.trainings import choice_queries, train_models
 from inpars.progress import SILENT, Progress
 from inpars.prompting.mixture import PromptSource
@@ -54,8 +54,6 @@ from inpars.stages.examples import without_examples
 from inpars.stages.filter import filter_file
 from inpars.stages.generate import GenerateOptions, generate_queries, generator_maker
 from inpars.topics import DEFAULT_SPLIT, Topics
-
-FILTERED = "queries.filtered.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
