@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """The `inpars` command: parse, call one command module, exit.
 
 Exit codes: 0 done, 1 an error explained in one line on stderr, 2 wrong usage, 130 interrupted. Command modules are
@@ -72,10 +73,13 @@ RAISING = ("strict", "surrogateescape")  # at letters that an encoding lacks; th
 INTERRUPTED = "interrupted; run the same command again to resume"
 TRACEBACK_VARIABLE = "INPARS_TRACEBACK"
 HELP = "help"
+COMPLETING = "_ARGCOMPLETE"  # in the environment while a shell completes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
+    if COMPLETING in os.environ and arguments is None:
+        _complete()
     parsed = list(sys.argv[1:] if arguments is None else arguments)
     return guarded(lambda: _dispatch(parsed))
 
@@ -100,6 +104,26 @@ def guarded(work: Callable[[], int]) -> int:
             traceback.print_exception(error, file=sys.stderr)
         print(f"inpars: {line}", file=sys.stderr)
         return 1
+
+
+def _complete() -> None:
+    """Answer a shell that completes the line it is at (docs/tasks.md), and exit."""
+    import argcomplete  # of whoever registered the completion
+
+    _, *words = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])].split(" ")
+    if len(words) > 1 and words[0] in COMMANDS:  # else the command itself is being typed
+        os.environ[COMPLETING] = "2"  # where the words of the parser begin
+        parser = _parser_of(words[0], importlib.import_module(module_of(words[0])))
+    else:
+        parser = _parser()
+    argcomplete.autocomplete(parser)
+
+
+def _parser_of(name: str, command: ModuleType) -> Parser:
+    own = Parser(prog=f"inpars {name}", description=command.__doc__)
+    command.add_arguments(own)
+    add_config_flags(own, like=name == "run")
+    return own
 
 
 def _explanation(error: Exception) -> str:
@@ -132,9 +156,7 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in COMMANDS:
         _refuse(name, arguments)
     command = importlib.import_module(module_of(name))
-    parser = Parser(prog=f"inpars {name}", description=command.__doc__)
-    command.add_arguments(parser)
-    add_config_flags(parser, like=name == "run")
+    parser = _parser_of(name, command)
     typed, rest = rest, expanded(parser, rest)
     with running(["inpars", name, *(word for word in rest if word != PRINT)]):
         if PRINT in rest:
@@ -198,7 +220,7 @@ def _missing(error: ModuleNotFoundError) -> InparsError:
     return missing_module(error.name)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     listing = "\n\n".join(
         "\n".join([f"{title}:", *(f"  {name:12} {text}" for name, text in group.items())])
         for title, group in COMMAND_GROUPS.items()

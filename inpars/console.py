@@ -1,4 +1,4 @@
-"""Progress and notes on stderr: bars on a terminal, plain lines every few seconds elsewhere.
+"""Progress and notes on stderr: bars on a terminal and in notebooks, plain lines every few seconds elsewhere.
 
 stdout is left to results.
 """
@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -137,8 +138,8 @@ class _Counter:
         self._start, self._first, self._count = time.monotonic(), done, done
         self._last_line, self._printed_count, self._detail = self._start, -1, ""
         self._bar: tqdm[Any] | None = None
-        if lines.stream.isatty() and not hidden:
-            self._bar = tqdm(
+        if not hidden and (bar := _bar_class(lines.stream)) is not None:
+            self._bar = bar(
                 total=total, initial=done, desc=description, unit=f" {unit}", file=lines.stream, dynamic_ncols=True
             )
 
@@ -182,6 +183,17 @@ class _Counter:
         if self._total is not None and rate and self._count < self._total:
             line += f", {_duration((self._total - self._count) / rate)} left"
         return f"{line} | {detail}" if detail else line
+
+
+def _bar_class(stream: IO[str]) -> type[tqdm[Any]] | None:
+    """What draws a bar: on a terminal or in a notebook, whose kernel has been imported and which has widgets."""
+    if stream.isatty():
+        return tqdm
+    if stream is sys.stderr and "ipykernel.zmqshell" in sys.modules and find_spec("ipywidgets"):
+        from tqdm.notebook import tqdm_notebook  # imports IPython
+
+        return tqdm_notebook
+    return None
 
 
 def _rate(per_second: float) -> str:

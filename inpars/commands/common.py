@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,6 +23,9 @@ from inpars.progress import Progress
 from inpars.prompts.few_shot import ExampleOptions, choose_prompt
 from inpars.prompts.load import Prompt, load_prompt
 from inpars.topics import DEFAULT_SPLIT
+from inpars.tracking import TRACKERS, tracking
+
+UNTRACKED = {"given", "json", "quiet", "overwrite", "track"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +143,22 @@ def console(flags: argparse.Namespace) -> Console:
     progress = Console(quiet=flags.quiet)
     trial.report_to(progress)
     return progress
+
+
+def add_track_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --track."""
+    flag: Any = parser.add_argument(
+        "--track",
+        choices=TRACKERS,
+        help="log settings, losses, dev values and measures with this tracker's own client (docs/integrations.md)",
+    )
+    flag.advanced = True
+
+
+def tracked(flags: argparse.Namespace, shown: Progress) -> AbstractContextManager[None]:
+    """The tracker that --track names, open for a block."""
+    settings = {name: value for name, value in vars(flags).items() if name not in UNTRACKED}
+    return tracking(flags.track, flags.output, settings, shown.note)
 
 
 def typed_text(text: str) -> str:

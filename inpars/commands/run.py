@@ -19,11 +19,13 @@ from inpars.commands.common import (
     add_dataset_flags,
     add_output_flags,
     add_split_flag,
+    add_track_flag,
     console,
     dataset_source,
     open_dataset,
     print_result,
     say_no_result,
+    tracked,
 )
 from inpars.commands.ingest import add_documents_flags, lines_about, names_documents
 from inpars.datasets import Dataset, load_dataset
@@ -32,16 +34,17 @@ from inpars.documents.readers import ReadOptions
 from inpars.documents.web_pages import FetchOptions
 from inpars.errors import ConfigError
 from inpars.evaluation.measures import DEFAULT_METRICS, parse_metrics
+from inpars.extras import require
 from inpars.options import add_flags, flags_of, from_flags
 from inpars.pipeline.commands import Invocation
 from inpars.pipeline.evidence import EvidenceOptions, read_evidence
 from inpars.pipeline.finished_results import refuse_to_replace, settings_of
 from inpars.pipeline.generated import with_generated
 from inpars.pipeline.judged import JudgedSystems, JudgingOptions
-from inpars.pipeline.options import PipelineOptions, budget_seconds
+from inpars.pipeline.options import EXTRAS, PipelineOptions, budget_seconds
 from inpars.pipeline.plan import budget_values, closing_lines, free_settings
 from inpars.pipeline.prompt_choice import DEFAULT, TRIAL_DOCUMENTS, PromptTrials, trial_options
-from inpars.pipeline.run import generate_options, judged_topics, known_mark, run_pipeline
+from inpars.pipeline.run import PipelineResult, generate_options, judged_topics, known_mark, run_pipeline
 from inpars.pipeline.steps import Steps
 from inpars.progress import SILENT, Progress
 from inpars.prompts.few_shot import ExampleOptions, named_prompt
@@ -50,11 +53,13 @@ from inpars.prompts.mixture import PromptSource
 from inpars.provenance import current_argv, shown_command
 from inpars.stages.evaluate_files import as_values, table
 from inpars.stages.ingest import IngestOptions, ingest_files
+from inpars.tracking import log_results
 
 DOCUMENTS = "documents"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's flags."""
     add_documents_flags(parser)
     add_dataset_flags(parser)
     add_split_flag(parser)
@@ -83,11 +88,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folder of the run",
         overwrite="replace finished results: redo what changed settings affect, or everything if none changed",
     )
+    add_track_flag(parser)
 
 
 def run(flags: argparse.Namespace) -> int:
+    """Run everything."""
     progress = console(flags)
-    with progress.watched():
+    with progress.watched(), tracked(flags, progress):
         return _run(flags, progress)
 
 
@@ -97,11 +104,12 @@ def _run(flags: argparse.Namespace, console_progress: Progress) -> int:
     if evidence.generated is not None:
         options = with_generated(options, evidence.generated, named)
     options = options.with_default_top_k(named)
+    require(EXTRAS, options.models, "for a whole run")  # now, not after the steps before the one that needs it
     judging = from_flags(JudgingOptions, flags)
     judging.check()
     progress = Steps(console_progress, options, judging.judge)
     examples = from_flags(ExampleOptions, flags)
-    prompts = {name: named_prompt(name, examples, options.seed) for name in _prompt_names(flags, examples)}
+    prompts = {name: named_prompt(name, examples, options.seed) for name in _named(flags, examples)}
     from_documents = names_documents(flags)
     reading = (from_flags(IngestOptions, flags, limit=None),) if from_documents else ()
     evidence.check(flags.split)
@@ -158,6 +166,12 @@ def _run(flags: argparse.Namespace, console_progress: Progress) -> int:
         progress=progress,
         overwrite=flags.overwrite,
     )
+    return _end(flags, finished, metrics)
+
+
+def _end(flags: argparse.Namespace, finished: PipelineResult, metrics: Sequence[str]) -> int:
+    """Show what was measured; the exit status, 1 where no system has a result."""
+    log_results({name: found.means for name, found in finished.results.items()})
     if finished.results:
         lines = table(finished.results, finished.differences, metrics)
         first = [f"not a result: {problem}" for problem in finished.problems]
@@ -192,7 +206,7 @@ def _judged_values(judged: JudgedSystems) -> dict[str, Any]:
     return values | {"trust": list(judged.trust), "problems": list(judged.measured.problems)}
 
 
-def _prompt_names(flags: argparse.Namespace, examples: ExampleOptions) -> list[str]:
+def _named(flags: argparse.Namespace, examples: ExampleOptions) -> list[str]:
     """The prompts to choose from; none where a trial finds one.
 
     Examples of one's own make that needless, and so do queries that were generated before.

@@ -10,19 +10,25 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from inpars.commands.common import add_dataset_flags, console
 from inpars.commands.measured import add_run_flag, open_named_engine, read_measured
 from inpars.errors import ConfigError
+from inpars.filtering.looks import is_code
+from inpars.formats import read_synthetic_queries
+from inpars.manifest import read_manifest
 from inpars.options import add_flags, check, from_flags
+from inpars.pipeline.system_runs import FILTERED
 from inpars.progress import Progress
 from inpars.provenance import current_argv
 from inpars.qa.build_engine import AnswerOptions, EngineOptions
 from inpars.qa.engine import Engine
 from inpars.serve.options import ServeOptions
 
-HTTP_FLAGS = {"--host", "--port", "--allow-host", "--api-key-variable", "--feedback"}
+EXAMPLES, EXAMPLE_CHARACTERS = 6, 80  # queries that the page offers to try
+HTTP_FLAGS = {"--host", "--port", "--allow-host", "--api-key-variable", "--feedback", "--files"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(flags: argparse.Namespace) -> None:
     options = from_flags(ServeOptions, flags)
     check(options)
+    if options.files is not None and not options.files.is_dir():
+        raise ConfigError(f"--files: {options.files} is no folder")
     progress = console(flags)
     _check_documents(flags)
     if options.mcp:
@@ -52,7 +60,8 @@ def run(flags: argparse.Namespace) -> None:
         with open_named_engine(
             flags, flags.run, progress, answers=from_flags(AnswerOptions, flags), writes=options.written_answers
         ) as engine:
-            app = server.application(engine, options, key)
+            options = replace(options, files=options.files or _ingested_folder(engine, progress))
+            app = server.application(engine, options, key, _examples(flags.run))
             _warn(options, key, progress)
             server.run(
                 app,
@@ -63,6 +72,26 @@ def run(flags: argparse.Namespace) -> None:
     finally:
         bound.close()
     progress.note("stopped")
+
+
+def _ingested_folder(engine: Engine, progress: Progress) -> Path | None:
+    """The folder that the documents were read from, where it is still there."""
+    corpus = getattr(engine.documents, "path", None)
+    manifest = read_manifest(corpus) if corpus is not None else None
+    files = manifest.inputs.get("files") if manifest is not None else None
+    if files is None or not Path(files.path).is_dir():
+        return None
+    progress.note(f"results link to the files in {files.path}")
+    return Path(files.path)
+
+
+def _examples(run: Path | None) -> list[str]:
+    """A few of the queries that a run wrote and kept, from all over its documents; none without a run."""
+    if run is None or not (run / FILTERED).is_file():
+        return []
+    found = [one.text for one in read_synthetic_queries(run / FILTERED) if not is_code(one.text)]
+    found = [text for text in dict.fromkeys(found) if len(text) <= EXAMPLE_CHARACTERS]
+    return found[:: max(1, len(found) // EXAMPLES)][:EXAMPLES]
 
 
 def _serve_agent(flags: argparse.Namespace, options: ServeOptions, progress: Progress) -> None:

@@ -13,15 +13,19 @@ from typing import Any
 from inpars.commands.common import (
     add_output_flags,
     add_prompt_flags,
+    add_track_flag,
     console,
     open_dataset_if_named,
     print_result,
     shown_prompt,
+    tracked,
 )
 from inpars.models.publication import check_hub_name, push_folder
 from inpars.options import add_flags, from_flags
+from inpars.progress import Progress
 from inpars.stages.train import train_reranker_from_file, train_retriever_from_file
 from inpars.stages.train_reader import train_reader_from_file
+from inpars.tracking import log_results
 from inpars.training.options import ReaderOptions, RerankerOptions, RetrieverOptions
 from inpars.training.recipes import OF_RECIPES, with_recipe
 
@@ -49,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             subparser.set_defaults(**dict.fromkeys(OF_RECIPES))  # None: not given, so that a recipe may say
             add_prompt_flags(subparser, "that a query likelihood is shown around each document, and keeps")
         add_output_flags(subparser, "folder of the trained model")
+        add_track_flag(subparser)
     _add_reader(kinds)
 
 
@@ -62,14 +67,21 @@ def _add_reader(kinds: Any) -> None:  # noqa: ANN401 - argparse's subparsers
     )
     add_flags(subparser, ReaderOptions)
     add_output_flags(subparser, "folder of the trained model")
+    add_track_flag(subparser)
 
 
 def run(flags: argparse.Namespace) -> None:
-    if flags.what == "reader":
-        return _run_reader(flags)
+    """Train."""
+    progress = console(flags)
+    with tracked(flags, progress):
+        if flags.what == "reader":
+            return _run_reader(flags, progress)
+        return _run(flags, progress)
+
+
+def _run(flags: argparse.Namespace, progress: Progress) -> None:
     if flags.push_to_hub is not None:
         check_hub_name(flags.push_to_hub)
-    progress = console(flags)
     common: dict[str, Any] = {"output": flags.output, "progress": progress, "overwrite": flags.overwrite}
     if flags.dev_queries is not None:
         common["dataset"] = open_dataset_if_named(flags, progress)
@@ -84,23 +96,27 @@ def run(flags: argparse.Namespace) -> None:
     examples, losses = results["examples"], results["curve"]["losses"]
     loss = f", loss {losses[0]:.4f} to {losses[-1]:.4f}" if losses else ""
     worth = f", dev nDCG@10 {results['start']:.4f} to {results['best']['nDCG@10']:.4f}" if "best" in results else ""
+    if "best" in results:
+        ends = {"start": results["start"], "best": results["best"]["nDCG@10"]}
+        log_results({name: {"dev nDCG@10": value} for name, value in ends.items()})
     text = f"{flags.output}: trained on {examples} examples in {manifest.seconds:.0f} s{loss}{worth}"
     values = {"output": str(flags.output), "examples": examples, "losses": losses, **pushed}
     values |= {name: results[name] for name in ("validation", "warning") if name in results}
     print_result(flags, "\n".join([text, *pushed.values()]), values)
 
 
-def _run_reader(flags: argparse.Namespace) -> None:
+def _run_reader(flags: argparse.Namespace, progress: Progress) -> None:
     manifest = train_reader_from_file(
         flags.squad,
         from_flags(ReaderOptions, flags),
         output=flags.output,
-        progress=console(flags),
+        progress=progress,
         overwrite=flags.overwrite,
     )
     held_out, losses = manifest.results["held_out"], manifest.results["curve"]["losses"]
     text = f"{flags.output}: trained on {manifest.results['examples']} questions in {manifest.seconds:.0f} s"
     if held_out:
+        log_results({"held out": held_out})
         text += (
             f"; {held_out['questions']:.0f} held out: EM {held_out['exact_match']:.3f}, F1 {held_out['f1']:.3f}, "
             f"answers from {held_out['threshold']:g} on; of those with an answer, always answered: EM "

@@ -13,7 +13,7 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from inpars.cards.carried import carry_card
-from inpars.errors import BackendError, ConfigError
+from inpars.errors import BackendError
 from inpars.models import loading as models
 from inpars.models.compute_options import Placement
 from inpars.models.folders import require_utf8
@@ -57,9 +57,6 @@ def _bi_encoder(model: str, folder: Path, where: Placement) -> list[str]:
 
 
 def _cross_encoder(model: str, folder: Path, where: Placement) -> list[str]:
-    labels = models.load_config(model, trust_remote_code=where["trust_remote_code"]).num_labels
-    if labels > 1:
-        raise ConfigError(f"{model}: {labels} labels; other servers rerank with one")
     loaded = load_pair_model(model, kind="cross-encoder", **where)
     save_pair_model(loaded, folder)
     again = CrossEncoder(str(folder), device="cpu", trust_remote_code=where["trust_remote_code"])

@@ -10,6 +10,8 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from inpars.models.networks import cache_of, with_cache
+
 
 class HFCacheDecoder:
     """A `Rows` whose prefix is computed once and copied for every batch, where the network allows it."""
@@ -74,11 +76,11 @@ class HFCacheDecoder:
                 input_ids=ids,
                 attention_mask=self._mask,
                 position_ids=positions,
-                past_key_values=self._cache,
+                **with_cache(self._network, self._cache),
                 use_cache=True,
                 logits_to_keep=1,
             )
-        self._cache = output.past_key_values
+        self._cache = cache_of(output)
         logits: Tensor = output.logits[:, -1]
         return logits
 
@@ -87,7 +89,7 @@ def keeps_only_keys_and_values(network: Any) -> bool:  # noqa: ANN401
     """Whether all that the network keeps of a text are keys and values of each token, which can be moved about."""
     start = torch.zeros(1, 1, dtype=torch.long, device=network.device)
     with torch.inference_mode():  # a network that was trained says in its config that it keeps nothing
-        cache: Any = network(input_ids=start, use_cache=True).past_key_values
+        cache = cache_of(network(input_ids=start, use_cache=True))
     layers: Sequence[Any] = cache.layers if isinstance(cache, DynamicCache) else []
     kinds = (DynamicLayer, DynamicSlidingWindowLayer)
     return bool(layers) and all(type(layer) in kinds and layer.keys is not None for layer in layers)
@@ -97,5 +99,6 @@ def read_keys_and_values(network: Any, tokens: Sequence[int]) -> list[tuple[Tens
     """Keys and values of every layer, none left out where a window slides, (key heads, tokens, width)."""
     cache: Any = DynamicCache()
     with torch.inference_mode():
-        network(input_ids=torch.tensor([list(tokens)], device=network.device), past_key_values=cache, use_cache=True)
+        ids = torch.tensor([list(tokens)], device=network.device)
+        network(input_ids=ids, use_cache=True, **with_cache(network, cache))
     return [(layer.keys[0], layer.values[0]) for layer in cache.layers]

@@ -21,7 +21,7 @@ from inpars.models import loading as models
 from inpars.models.compute_options import Placement
 from inpars.models.engine_backend import engine
 from inpars.models.hardware import describe
-from inpars.models.networks import head_replaced, pad_id, upcast_to_float32
+from inpars.models.networks import head_replaced, pad_id, upcast_to_float32, with_cache
 
 BATCH_ROWS = {"cpu": 32, "cuda": 256}
 MAX_LOGITS = 1 << 26  # tokens that are foretold by vocabulary of one batch: 256 MiB in float32
@@ -126,7 +126,7 @@ class PromptForward:
                 input_ids=ids.to(device),
                 attention_mask=mask.to(device),
                 position_ids=torch.arange(cached, cached + width, device=device)[None].expand(len(rows), -1),
-                past_key_values=self._cache(len(rows), cached),
+                **with_cache(self.network, self._cache(len(rows), cached)),
                 use_cache=cached > 0,
             ).logits[0]  # (tokens that follow and ends, vocabulary)
         return upcast_to_float32(logits[:count])

@@ -23,7 +23,7 @@ from inpars.generation.settings import DecodingSettings, chunks_by_length
 from inpars.models import loading as models
 from inpars.models.compute_options import Placement
 from inpars.models.hardware import describe
-from inpars.models.networks import pad_id
+from inpars.models.networks import cache_of, pad_id, with_cache
 from inpars.records import Document, LogProbKind
 
 CHUNK_DOCUMENTS = {"cpu": 32, "cuda": 512}
@@ -59,10 +59,10 @@ class Seq2SeqRows:
                 encoder_outputs=BaseModelOutput(last_hidden_state=self._encoded),
                 attention_mask=self._mask,
                 decoder_input_ids=tokens[:, None],
-                past_key_values=self._cache,
+                **with_cache(self._network, self._cache),
                 use_cache=True,
             )
-        self._cache = output.past_key_values
+        self._cache = cache_of(output)
         logits: Tensor = output.logits[:, -1]
         return logits
 

@@ -17,6 +17,7 @@ from transformers import AttentionInterface
 
 from inpars.generation.batch_invariance import even_tokens, rounded_up
 from inpars.generation.prefix_attention import RowState, attend
+from inpars.models.networks import with_cache
 
 ATTENTION_NAME = "inpars_shared_prefix"
 PREFILL_TOKENS = 4096  # padded prompt tokens read in one pass
@@ -104,7 +105,7 @@ class ExchangedAttention:
         _of_thread.state, _of_thread.last = state, last
         try:
             logits: Tensor = self._network(
-                input_ids=ids, position_ids=positions, past_key_values=state, use_cache=True
+                input_ids=ids, position_ids=positions, use_cache=True, **with_cache(self._network, state)
             ).logits
         finally:
             _of_thread.state = None

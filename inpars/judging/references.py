@@ -21,7 +21,7 @@ def agreements_with(grades: Qrels, others: Mapping[str, Qrels]) -> list[Agreemen
 
 
 def note_agreement(output: Path, agreements: Sequence[Agreement]) -> None:
-    """Say beside the qrels how far they agree with those of whoever judged most of the pairs."""
+    """Record next to the qrels their agreement with the judge of the most pairs."""
     origin = origin_of(output)
     if origin is not None and agreements:
         most = max(agreements, key=lambda one: one.pairs)

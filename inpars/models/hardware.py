@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from inpars.errors import ConfigError
-from inpars.models.engine_backend import DtypeName, EngineName, use_engine
+from inpars.models.engine_backend import DtypeName, EngineName, engine, use_engine
 from inpars.models.processor import cores, fast_bfloat16_flags
 
 DEVICE = re.compile(r"([a-z]+)(?::([0-9]{1,3}))?")
@@ -50,11 +50,15 @@ def _count(kind: str) -> int:
 
 
 def pick_dtype(name: DtypeName | torch.dtype, device: torch.device) -> torch.dtype:
-    """The dtype of that name; `auto` is bfloat16 where the device multiplies it faster than float32."""
+    """The dtype of that name; `auto` is bfloat16 where the device multiplies it faster than float32.
+
+    Products in 8 bits are made of float32 layers, so that `auto` is float32 where torch-int8 is named.
+    """
     if isinstance(name, torch.dtype):
         return name
     if name == "auto":
-        return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
+        rounds = engine() == "torch-int8" and device.type == "cpu"
+        return torch.bfloat16 if has_fast_bfloat16(device) and not rounds else torch.float32
     return {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -47,6 +48,16 @@ def float32_rows(head: nn.Module, hidden: Tensor, rows: Sequence[int]) -> Tensor
         weight: Tensor = head.weight[list(rows)].float()  # type: ignore[index]
         bias = getattr(head, "bias", None)
         return nn.functional.linear(hidden.float(), weight, None if bias is None else bias[list(rows)].float())
+
+
+def with_cache(network: Any, cache: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Keys and values as the keyword that the network takes: transformers 5.24 renamed `past_key_values` to `cache`."""
+    return {"cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values": cache}
+
+
+def cache_of(output: Any) -> Any:  # noqa: ANN401
+    """The keys and values in what a network returned, under either name."""
+    return output.cache if hasattr(output, "cache") else output.past_key_values
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from inpars.rerankers.kinds import ScorerKind
 from inpars.stages.engine_options import ClusterOptions
 from inpars.stages.search import MIN_WINDOW
 
+EXTRAS = ("train", "bm25")  # those that a run cannot do without
 BUDGET = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 NAMED_BUDGETS = {"night": 8 * 3600.0}
 HOUR, MINUTE = 3600, 60  # seconds
@@ -150,6 +151,11 @@ class PipelineOptions(ClusterOptions):
         if "top_k" in named or self.max_documents is None:
             return self
         return replace(self, top_k=max(DEFAULT_TOP_K, int(KEPT_SHARE * self.max_documents)))
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Every model that is named."""
+        return self.model, self.retriever, self.reranker
 
     @property
     def filtering(self) -> FilterOptions:

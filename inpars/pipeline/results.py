@@ -29,6 +29,7 @@ from inpars.pipeline.system_runs import BASE_FUSION, MIX, RERANKED, TUNED
 from inpars.prompts.mixture import PromptSource
 from inpars.reports.collect import Texts, negatives_of, results_of, stages_of, trainings_of, written_of
 from inpars.reports.conclusion import conclusion_of, mix_of
+from inpars.reports.diagram import Step
 from inpars.reports.formatting import duration
 from inpars.reports.schema import Conclusion, Judged, Report
 from inpars.stages.examples import example_query_ids
@@ -123,12 +124,14 @@ def report_of(
         )
     definitions = _definitions(options, shipped)
     return Report(
-        title=f"{dataset.name}: search without labelled queries",
+        title=f"{Path(dataset.name).name if Path(dataset.name).is_dir() else dataset.name}: search without labelled "
+        "queries",
         lead=_lead(prompt, options, manifests),
         facts=facts,
         results=results,
         conclusion=None if shipped is None else _conclusion(shipped, folder, judged, metrics[0], definitions, skipped),
         mix=mix_of(manifests["choose"].results) if "choose" in manifests else None,
+        pipeline=_pipeline(dataset, prompt, options, manifests, judged, len(filtered.kept)),
         definitions=definitions,
         funnel=funnel_of(with_split(manifests, folder), skipped),
         written=written_of(filtered.verdicts, options.scoring_function, texts),
@@ -169,6 +172,35 @@ def _lead(prompt: PromptSource, options: PipelineOptions, manifests: Mapping[str
         f"{generated.device}, inpars {generated.versions.get('inpars', '')}"
         + (f" at commit {generated.git_commit[:10]}." if generated.git_commit else ".")
     )
+
+
+def _pipeline(
+    dataset: Dataset,
+    prompt: PromptSource,
+    options: PipelineOptions,
+    manifests: Mapping[str, Manifest],
+    judged: MeasuredSystems,
+    kept: int,
+) -> list[Step]:
+    """What the run did, from the documents to the measures."""
+    generated, triples = manifests["generate"], manifests.get("triples")
+    written = counted(generated.output.records or 0, "query", "queries")
+    trained = [getattr(options, name) for name in ("retriever", "reranker") if name in manifests]
+    steps = [
+        Step(counted(len(dataset.corpus), "document")),
+        Step(f"{written} written", f"by {options.model} with the prompt {prompt.name}"),
+        Step(f"{kept:,} kept", "by the filter"),
+    ]
+    if triples is not None:
+        count = counted(triples.output.records or 0, "triple")
+        steps.append(Step(count, "a query, its document, and one that ranks high without being it"))
+    steps.append(Step("Trained", " and ".join(trained)) if trained else Step("Nothing trained", "models as they come"))
+    if (chosen := manifests.get("choose")) is not None and (by := chosen.results.get("queries")):
+        steps.append(Step("Mix chosen", f"by {counted(by, 'written query', 'written queries')}"))
+    if not judged.evaluations or judged.topics is None:
+        return [*steps, Step("Nothing measured", "there are no judged queries")]
+    queries = counted(len(judged.topics.qrels), "judged query", "judged queries")
+    return [*steps, Step(f"{counted(len(judged.evaluations), 'system')} measured", f"on {queries}")]
 
 
 def _definitions(options: PipelineOptions, shipped: Shipped | None) -> dict[str, str]:

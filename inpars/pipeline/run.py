@@ -16,7 +16,6 @@ from inpars.distributed import workers_of
 from inpars.errors import ConfigError, StaleInputError
 from inpars.evaluation.measures import DEFAULT_METRICS, Evaluation
 from inpars.evaluation.significance import Difference
-from inpars.extras import require
 from inpars.fusion.system import BM25
 from inpars.manifest import Manifest
 from inpars.model_judgements import Origin
@@ -45,7 +44,7 @@ from inpars.pipeline.prompt_choice import TriedPrompt
 from inpars.pipeline.results import Shipped, read_mark, report_of, texts_of, with_judged, write_mark
 from inpars.pipeline.steps import Steps
 from inpars.pipeline.system_choice import choose_system, first_stages, lexical_system
-from inpars.pipeline.system_runs import BASE_FUSION, MIX, RERANKED, SYNTHETIC, RunContext, all_runs
+from inpars.pipeline.system_runs import BASE_FUSION, FILTERED, MIX, RERANKED, SYNTHETIC, RunContext, all_runs
 from inpars.pipeline.trainings import choice_queries, train_models
 from inpars.progress import SILENT, Progress
 from inpars.prompts.mixture import PromptSource
@@ -55,8 +54,6 @@ from inpars.stages.examples import without_examples
 from inpars.stages.filter import filter_file
 from inpars.stages.generate import GenerateOptions, generate_queries, generator_maker
 from inpars.topics import DEFAULT_SPLIT, Topics
-
-FILTERED = "queries.filtered.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +97,6 @@ def run_pipeline(
     Without judged queries, a share of the written ones is held out to measure by. What the prompt wrote when it was
     `tried` is not written again.
     """
-    # now, not after the stages before the one that needs it
-    require(("train", "bm25"), (options.model, options.retriever, options.reranker), "for a whole run")
     mark = known_mark(output, dataset, invocation)
     topics = judged_topics(dataset, split)
     stage_kwargs: dict[str, Any] = {

@@ -31,6 +31,7 @@ from inpars.stages.system_search import SystemSearchOptions, search_system
 from inpars.topics import Topics
 
 SYNTHETIC = "queries.synthetic.jsonl"
+FILTERED = "queries.filtered.jsonl"
 FUSION_DEPTH = 100
 BASE_FUSION, TUNED, MIX = "fusion", "tuned", "mix"
 RERANKED = " + reranker"

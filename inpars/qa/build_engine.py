@@ -63,7 +63,13 @@ class EngineOptions(ComputingOptions):
         minimum=1,
         advanced=True,
     )
-    batch_size: int = option(64, help="texts per batch", changes_result=False, minimum=1, advanced=True)
+    batch_size: int = option(
+        64,
+        help="texts per batch; a bi-encoder on a processor reads at most 16",
+        changes_result=False,
+        minimum=1,
+        advanced=True,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

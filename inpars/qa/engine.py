@@ -50,6 +50,7 @@ class Reader(Protocol):
     """Finds an answer's words in hits; safe to call from several threads."""
 
     name: str
+    closest: bool  # it only finds the sentence closest to the question: `Answer.closest`
 
     def read(self, question: str, hits: Sequence[Hit]) -> Answer:
         """The best span of all hits as an extractive answer, unanswered where the score is below the threshold."""
@@ -208,10 +209,15 @@ class Engine:
         return margins
 
     def _hits(self, query: Query, scores: Mapping[str, float], runs: Mapping[str, Run], k: int) -> list[Hit]:
+        scores_of = {name: run.get(query.query_id, {}) for name, run in runs.items()}
+        orders = {
+            name: {doc_id: number for number, (doc_id, _) in enumerate(rank(scored, len(scored)), start=1)}
+            for name, scored in scores_of.items()
+        }
         hits = []
         for doc_id, score in rank(scores, k):
             document = self.documents[doc_id]
-            scores_of = {name: run.get(query.query_id, {}) for name, run in runs.items()}
             part_scores = {name: scored[doc_id] for name, scored in scores_of.items() if doc_id in scored}
-            hits.append(Hit(document, score, part_scores, query_spans(query.text, document.text)))
+            ranks = {name: order[doc_id] for name, order in orders.items() if doc_id in order}
+            hits.append(Hit(document, score, part_scores, query_spans(query.text, document.text), ranks))
         return hits

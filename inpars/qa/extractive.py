@@ -18,7 +18,7 @@ from typing import TypeAlias
 from inpars.protocols import PairScorer, TextEncoder
 from inpars.qa.highlights import WORD, content_stems, missing_names, stem
 from inpars.qa.records import Answer, Hit, Span
-from inpars.qa.sentences import sentence_spans
+from inpars.qa.sentences import only_points, sentence_spans
 
 Score: TypeAlias = Callable[[str, Sequence[str]], list[float]]
 """(question, sentences) -> how well each one fits."""
@@ -44,6 +44,8 @@ class Judge:
 class SentenceReader:
     """Gives the best sentence of all hits; the earlier hit's of equal ones."""
 
+    closest = True
+
     def __init__(self, judge: Judge, *, threshold: float | None = None, names: bool = True) -> None:
         """`names`: only sources that have all names and numbers of the question are read."""
         self._judge, self._names = judge, names
@@ -52,24 +54,22 @@ class SentenceReader:
 
     def read(self, question: str, hits: Sequence[Hit]) -> Answer:
         """The best sentence as an answer; with `alternatives`, the best of each other hit."""
-        sentences = candidates(question, hits)
-        if not sentences:
+        return replace(self._read(question, hits), closest=True)
+
+    def _read(self, question: str, hits: Sequence[Hit]) -> Answer:
+        places = candidates(question, hits)
+        if not places:
             return unanswered(question, self.name, hits, NO_HITS if not hits else "no source has a whole sentence")
         if self._names:
             lacking = [missing_names(question, hit.document.full_text) for hit in hits]
-            sentences = [(number, span) for number, span in sentences if not lacking[number - 1]]
-            if not sentences:
+            places = [(number, span) for number, span in places if not lacking[number - 1]]
+            if not places:
                 fewest = min(len(names) for names in lacking if names)
                 absent = ", ".join(next(names for names in lacking if len(names) == fewest))
                 return unanswered(question, self.name, hits, f"no source has all that the question names ({absent})")
-        scores = self._judge.score(question, [in_context(hits[number - 1], span) for number, span in sentences])
-        return best_answer(
-            question,
-            hits,
-            [(n, span, s) for (n, span), s in zip(sentences, scores, strict=True)],
-            self.name,
-            self.threshold,
-        )
+        scores = self._judge.score(question, [in_context(hits[number - 1], span) for number, span in places])
+        scored = [(n, span, s) for (n, span), s in zip(places, scores, strict=True)]
+        return best_answer(question, hits, scored, self.name, self.threshold)
 
 
 def best_answer(
@@ -105,14 +105,14 @@ def candidates(question: str, hits: Sequence[Hit]) -> list[tuple[int, Span]]:
     """Source number and place of the sentences that could be answers.
 
     They are whole, ask nothing, and say something that the question does not; where no hit has such a one, all with
-    enough words.
+    enough words. None only points elsewhere.
     """
     sentences = [
         (number, span, span.of(hit.document.text))
         for number, hit in enumerate(hits, start=1)
         for span in sentence_spans(hit.document.text)
     ]
-    sentences = [entry for entry in sentences if _says_something(entry[2])]
+    sentences = [entry for entry in sentences if _says_something(entry[2]) and not only_points(entry[2])]
     question_stems = content_stems(question)
     whole = [entry for entry in sentences if _WHOLE.fullmatch(entry[2]) and content_stems(entry[2]) - question_stems]
     return [(number, span) for number, span, _ in whole or sentences]

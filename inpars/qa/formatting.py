@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from inpars.qa.records import Answer, Hit, Span
+from inpars.qa.sentences import snippet
 
+WIDTH = 80  # columns
+INDENT = " " * 4
 EXCERPT = 240  # characters of a hit
 AROUND = 80  # characters shown beside an answer
 MARKS = ("»", "«")
@@ -14,10 +18,15 @@ LINE_BREAKS = "\n\t\r\v\f\u2028\u2029"
 
 
 def hit_lines(number: int, hit: Hit) -> list[str]:
-    """A hit: its number, score, title and place, then what it says around the query's words."""
-    part_scores = ", ".join(f"{name} {score:.3f}" for name, score in hit.scores.items())
-    lines = [f"{number:>2}. {hit.score:.3f}  {heading(hit)}" + (f"  ({part_scores})" if part_scores else "")]
-    return [*lines, f"    {excerpt(hit.document.text, hit.spans)}"]
+    """A hit: its number and title, the sentences with the query's words, then its place and where each part had it."""
+    ranks = ", ".join(f"{name} {rank}" for name, rank in hit.ranks.items())
+    found = f"score {hit.score:.3f}" + (f" (rank: {ranks})" if ranks else "")
+    title = plain(hit.document.title) or plain(hit.document.doc_id)
+    return [
+        *_wrapped(title, f"{number:>2}. "),
+        *_wrapped(excerpt(hit.document.text, hit.spans)),
+        *_wrapped(" · ".join(filter(None, [where(hit), found]))),
+    ]
 
 
 def answer_lines(answer: Answer) -> Iterator[str]:
@@ -28,32 +37,30 @@ def answer_lines(answer: Answer) -> Iterator[str]:
             yield "Nearest sources:"
     else:
         score = "" if answer.score is None else f"score {answer.score:.3f}, "
-        yield plain(answer.text) if answer.kind == "generated" else around(answer)
+        if answer.closest:
+            yield "Closest passage; no reader has judged whether it answers:"
+        yield from _wrapped(plain(answer.text) if answer.kind == "generated" else around(answer), "", "")
         yield f"({score}{answer.method})"
         yield "Sources:"
     numbers = answer.cited if answer.answered else range(1, min(3, len(answer.sources)) + 1)
     for number in numbers:
         hit = answer.sources[number - 1]
-        yield f"[{number}] {heading(hit)}"
-        yield f"    {excerpt(hit.document.text, hit.spans)}"
-
-
-def heading(hit: Hit) -> str:
-    """Title and id of a hit, and where it comes from as far as that is known."""
-    document, origin = hit.document, where(hit)
-    name = f"{plain(document.title)} [{plain(document.doc_id)}]" if document.title else plain(document.doc_id)
-    return f"{name}, {origin}" if origin else name
+        yield from _wrapped(plain(hit.document.title) or plain(hit.document.doc_id), f"[{number}] ")
+        yield from _wrapped(excerpt(hit.document.text, hit.spans))
+        yield from _wrapped(where(hit))
 
 
 def where(hit: Hit) -> str:
-    """Source, page and headings that ingestion wrote down."""
-    metadata = hit.metadata
-    parts = [str(metadata[name]) for name in ("source",) if metadata.get(name)]
-    parts += [f"page {metadata['page']}"] if metadata.get("page") is not None else []
-    headings = metadata.get("headings") or metadata.get("heading")
-    if headings:
-        parts.append(" > ".join(map(str, headings)) if isinstance(headings, list) else str(headings))
-    return plain(", ".join(parts))
+    """Id, source, page and headings, as far as the title and the id do not say them already."""
+    document, metadata = hit.document, hit.metadata
+    said = [document.title] if document.title else [document.doc_id]
+    parts = [f"[{document.doc_id}]"] if document.title else []
+    headings = metadata.get("headings") or metadata.get("heading") or []
+    for value in (metadata.get("source"), *(headings if isinstance(headings, list) else [headings])):
+        if value and not any(str(value) in text for text in (*said, *parts)):
+            parts.append(str(value))
+    page = metadata.get("page")
+    return plain(", ".join([*parts, *([] if page is None else [f"page {page}"])]))
 
 
 def around(answer: Answer) -> str:
@@ -70,17 +77,14 @@ def around(answer: Answer) -> str:
 
 
 def excerpt(text: str, spans: Sequence[Span]) -> str:
-    """The part of a text with most of the query's words, which are marked."""
-    begin = _densest(spans)
-    begin = 0 if begin < EXCERPT // 4 else text.rfind(" ", 0, begin - EXCERPT // 8) + 1
-    end = min(len(text), begin + EXCERPT)
-    parts, position = [], begin
+    """The sentences of a text with most of the query's words, which are marked."""
+    marked = snippet(text, spans, EXCERPT)
+    parts, position = [], marked.start
     for span in spans:
-        if span.start >= begin and span.end <= end:
+        if span.start >= position and span.end <= marked.end:
             parts += [text[position : span.start], MARKS[0], span.of(text), MARKS[1]]
             position = span.end
-    marked = "".join([*parts, text[position:end]])
-    return plain(("…" if begin else "") + marked + ("…" if end < len(text) else ""))
+    return plain("".join([*parts, text[position : marked.end]]))
 
 
 def plain(text: str) -> str:
@@ -96,6 +100,7 @@ def hit_values(hit: Hit, number: int) -> dict[str, Any]:
         "doc_id": hit.document.doc_id,
         "score": hit.score,
         "scores": dict(hit.scores),
+        "ranks": dict(hit.ranks),
         "title": hit.document.title,
         "text": hit.document.text,
         "spans": [[span.start, span.end] for span in hit.spans],
@@ -115,12 +120,12 @@ def answer_values(answer: Answer) -> dict[str, Any]:
         "cited": list(answer.cited),
         "method": answer.method,
         "reason": answer.reason,
+        "closest": answer.closest,
         "sources": [hit_values(hit, number) for number, hit in enumerate(answer.sources, start=1)],
     }
 
 
-def _densest(spans: Iterable[Span]) -> int:
-    """Where the stretch of an excerpt's length begins that has most spans."""
-    starts = [span.start for span in spans]
-    counts = [sum(first <= start < first + EXCERPT for start in starts) for first in starts]
-    return starts[counts.index(max(counts))] if starts else 0
+def _wrapped(text: str, first: str = INDENT, rest: str = INDENT) -> list[str]:
+    """Lines for a terminal; what is longer than one, an id perhaps, stays whole."""
+    wrapper = textwrap.TextWrapper(WIDTH, first, rest, break_long_words=False, break_on_hyphens=False)
+    return wrapper.wrap(text)

@@ -35,14 +35,15 @@ class Hit:
     """One document that was found.
 
     `score` orders the hits of one query and means nothing across queries. `scores` holds what each part said of the
-    document (`bm25`, `dense`, `base`, `reranker`), without those that did not find it. `spans` are the query's words in
-    `document.text`, in order, without overlap.
+    document (`bm25`, `dense`, `base`, `reranker`), without those that did not find it, and `ranks` where each part has
+    it, from 1. `spans` are the query's words in `document.text`, in order, without overlap.
     """
 
     document: Document
     score: float
     scores: Mapping[str, float] = field(default_factory=dict)
     spans: tuple[Span, ...] = ()
+    ranks: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -57,7 +58,7 @@ class Answer:
     `sources` are the retrieved hits that could be used; their numbers are their places, from 1. `cited` are the
     numbers of those the answer rests on. An extractive answer is `span` of the text of the source it cites; `score`
     is the reader's, comparable for one reader only, and None for generated answers. `method` names the model that
-    answered and how.
+    answered and how. `closest` says that the text is only the sentence closest to the question, which no model read.
     """
 
     question: str
@@ -70,6 +71,7 @@ class Answer:
     cited: tuple[int, ...] = ()
     sources: tuple[Hit, ...] = ()
     reason: str = ""
+    closest: bool = False
     alternatives: tuple[Answer, ...] = field(default=(), repr=False)
 
     @property

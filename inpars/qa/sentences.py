@@ -7,7 +7,8 @@ does the end of a short line before one that begins with a capital: a heading, a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 
 from inpars.qa.records import Span
 
@@ -17,6 +18,11 @@ _END = re.compile(
     r"|\n(?=[ \t]*[^\W\d_])"  # the end of a line, if it is short
 )
 _SHORT_FORM = re.compile(r"(?:^|[\s(])(?:[A-Z]|e\.g|i\.e|cf|vs|etc|al|Dr|Mr|Mrs|Ms|St|No|Fig|approx|Inc|Ltd|Co|Jr|Sr)$")
+_POINTER = re.compile(  # an entry of a list of references, or a sentence that sends the reader elsewhere
+    r"\^\s|(?:Retrieved|Archived)\b|(?:For (?:more|further) (?:information|details)|See also|[Rr]efer to)\b"
+    r"|See (?:the )?(?:[Ss]tep|[Ss]ection|[Cc]hapter|[Ff]igure|[Tt]able)\b|.*\b(?:ISBN[ -]?\d|doi:)",
+    re.DOTALL,
+)
 SHORT_LINE = 50  # characters; printed paragraphs have more
 LONGEST = 600  # characters; a longer one is cut at a blank
 
@@ -24,6 +30,30 @@ LONGEST = 600  # characters; a longer one is cut at a blank
 def sentence_spans(text: str) -> list[Span]:
     """The sentences in order, without blanks around them."""
     return [part for begin, end in _rough(text) for part in _cut(text, begin, end)]
+
+
+def only_points(sentence: str) -> bool:
+    """Whether a sentence names another text and says nothing itself, as far as English forms tell."""
+    return _POINTER.match(sentence) is not None
+
+
+def snippet(text: str, spans: Sequence[Span], characters: int) -> Span:
+    """The whole sentences, about so many characters in all, that hold most of the spans; the first of equal ones.
+
+    A sentence that only points elsewhere is left out at both ends, where there are others.
+    """
+    sentences = sentence_spans(text)
+    sentences = [one for one in sentences if not only_points(one.of(text))] or sentences
+    starts = [span.start for span in spans]
+    best, most, first = Span(0, 0), -1, 0
+    for last, sentence in enumerate(sentences):
+        while first < last and sentence.end - sentences[first].start > characters:
+            first += 1
+        start = sentences[first].start
+        held = bisect_left(starts, sentence.end) - bisect_left(starts, start)
+        if held > most or (held == most and start == best.start):
+            best, most = Span(start, sentence.end), held
+    return best
 
 
 def _rough(text: str) -> Iterator[tuple[int, int]]:

@@ -20,6 +20,8 @@ from inpars.rerankers.answerability import AnswerabilityScorer
 class SpanReader:
     """Marks the answer in the text of a hit; safe to call from several threads, which take turns."""
 
+    closest = False
+
     def __init__(
         self,
         model: str,

@@ -7,11 +7,12 @@ from typing import Any
 
 from inpars.evaluation.measures import Evaluation
 from inpars.evaluation.significance import compare_pairs
-from inpars.evaluation.verdicts import counted, power_in_words
+from inpars.evaluation.verdicts import power_in_words
 from inpars.fusion.choice import OFFSETS, STEPS
 from inpars.fusion.system import SearchSystem
 from inpars.manifest import Manifest
 from inpars.reports.charts import Series
+from inpars.reports.diagram import Step
 from inpars.reports.schema import Conclusion, Gain, Mix
 
 
@@ -49,8 +50,9 @@ def conclusion_of(
         seconds_without_reranker=_seconds_per_query(search_unreranked) if unreranked != name else None,
         device="" if search is None else search.device,
         weight_bytes=weight_bytes,
+        peak_bytes=0 if search is None else search.peak_bytes,
         steps=_steps(system),
-        advice=list(_advice(metric, gains, reranker, skipped)),
+        advice=list(_advice(metric, gains, reranker, skipped, measured=own is not None)),
         commands=commands,
     )
 
@@ -84,15 +86,20 @@ def _gains(name: str, evaluations: Mapping[str, Evaluation], names: Mapping[str,
     ]
 
 
-def _steps(system: SearchSystem) -> list[str]:
+def _steps(system: SearchSystem) -> list[Step]:
     """From a query to its results."""
     stages = [stage.label for stage in system.stages]
-    steps = [f"{' + '.join(stages)}: the first {system.fusion_depth} documents of each"]
-    if len(stages) > 1:
-        steps.append("weighed query by query" if system.gate else "added with fixed weights")
+    if len(stages) == 1:
+        steps = [Step(stages[0])]
+    else:
+        gate = Step("Weighed query by query", "BM25 counts more where its first document holds the query's rare words")
+        steps = [
+            Step(" + ".join(stages), f"each finds {system.fusion_depth} documents"),
+            gate if system.gate else Step("Added with fixed weights"),
+        ]
     if system.reranking is not None:
-        steps.append(f"the first {system.reranking.depth} reordered by {system.reranking.label}")
-    return steps
+        steps.append(Step(f"The first {system.reranking.depth} reordered", f"by {system.reranking.label}"))
+    return [Step("Query"), *steps, Step("Results")]
 
 
 def _seconds_per_query(search: Manifest | None) -> float | None:
@@ -100,20 +107,18 @@ def _seconds_per_query(search: Manifest | None) -> float | None:
     return search.seconds / queries if search is not None and queries else None
 
 
-def _advice(metric: str, gains: Sequence[Gain], reranker: Gain | None, skipped: Mapping[str, str]) -> Iterator[str]:
+def _advice(
+    metric: str, gains: Sequence[Gain], reranker: Gain | None, skipped: Mapping[str, str], *, measured: bool
+) -> Iterator[str]:
     """What would help next, the most useful first."""
-    if not gains:
+    if not measured:
         yield "Judge queries (--queries, --qrels): nothing was measured."
-    else:
+    elif gains:
         main = gains[-1].difference  # the hardest to beat comes last
         if power := power_in_words(metric, main):
             yield f"{power}."
     if reranker is not None and not reranker.difference.is_believed():
-        yield "Without the reranker a query takes less time, and what it adds may be chance."
+        found = "adds nothing" if reranker.difference.better == reranker.difference.worse == 0 else "may add nothing"
+        yield f"Leave the reranker out (--rerank-depth 0): queries take less time, and it {found}."
     for model, reason in skipped.items():
         yield f"The {model} was not trained: {reason}."
-
-
-def weighed_by(mix: Mix) -> str:
-    """What the choice was made from."""
-    return f"{counted(mix.queries, 'written query', 'written queries')}, {mix.easy:,} of them easy"

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from inpars.evaluation.significance import Difference
 
+RELATIONS = {  # of a system to another one, by the verdict
+    "better": "better than",
+    "worse": "worse than",
+    "may be chance": "not shown to differ from",
+    "the same": "the same as",
+    "not tested": "not tested against",
+}
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -46,6 +55,23 @@ def verdict(gain: Difference) -> tuple[str, str]:
     if not gain.is_believed():
         return "may be chance", "noise"
     return ("better", "better") if gain.mean > 0 else ("worse", "worse")
+
+
+def size(count: int) -> str:
+    """Bytes as `91 MB` or `1.9 GB`."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def comparisons(gains: Iterable[tuple[str, Difference]]) -> str:
+    """How a system compares with those named: `better than bm25 (+0.28), not shown to differ from fusion (+0.06)`."""
+    found: dict[str, list[str]] = {}
+    for name, gain in gains:
+        found.setdefault(verdict(gain)[0], []).append(f"{name} ({number(gain.mean, '+.4f')})")
+    return ", ".join(f"{RELATIONS[word]} {_listed(found[word])}" for word in RELATIONS if word in found)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def p_value(gain: Difference) -> str:

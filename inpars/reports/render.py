@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from inpars.evaluation.significance import FEWEST_QUERIES, Difference
 from inpars.evaluation.verdicts import adjustment_in_words, counted, in_words
 from inpars.reports import charts
-from inpars.reports.formatting import MINUS, duration, number, p_value, shorten, span, verdict
+from inpars.reports.diagram import diagram
+from inpars.reports.formatting import MINUS, comparisons, duration, number, p_value, shorten, size, span, verdict
 from inpars.reports.schema import DEPTHS, Report, StageFacts
 from inpars.storage import atomic_writer, to_json_line
 
@@ -88,6 +89,7 @@ def _environment() -> Environment:
     found.filters |= {
         "number": number,
         "duration": duration,
+        "size": size,
         "shorten": shorten,
         "plain": lambda name: name.replace("_", " "),
         "as_json": lambda values: json.dumps(values, indent=1, ensure_ascii=False, default=str),
@@ -95,6 +97,8 @@ def _environment() -> Environment:
     drawn: dict[str, Callable[..., str]] = {name: _markup(getattr(charts, name)) for name in CHARTS}
     found.globals |= drawn | {
         "intervals": _markup(intervals),
+        "diagram": _markup(diagram),
+        "comparisons": lambda gains: comparisons((gain.against, gain.difference) for gain in gains),
         "Series": charts.Series,
         "verdict": verdict,
         "p_value": p_value,

@@ -12,6 +12,7 @@ from typing import Any
 
 from inpars.evaluation.significance import Difference, Interval
 from inpars.reports.charts import Bins, Series
+from inpars.reports.diagram import Step
 
 DEPTHS = (1, 3, 5, 10, 20, 50, 100)  # of the curves of nDCG by depth
 
@@ -114,7 +115,8 @@ class Conclusion:
     seconds_without_reranker: float | None
     device: str
     weight_bytes: Mapping[str, int]  # size of each model's weights on disk
-    steps: Sequence[str]  # from a query to its results
+    steps: Sequence[Step]  # from a query to its results
+    peak_bytes: int = 0  # of the process that searched, 0 where nobody knows
     advice: Sequence[str] = ()
     commands: Sequence[str] = ()  # the next ones to type
     caveat: str = ""  # what the measures do not show
@@ -249,6 +251,7 @@ class Report:
     results: Results | None
     conclusion: Conclusion | None = None
     mix: Mix | None = None
+    pipeline: Sequence[Step] = ()  # from the documents to the measures, as this run did it
     definitions: Mapping[str, str] = field(default_factory=dict)  # of the systems by name
     funnel: Sequence[FunnelRow] = ()
     written: Written | None = None

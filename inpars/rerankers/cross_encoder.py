@@ -1,6 +1,7 @@
 """A BERT-like sequence classifier over query and document; its logit ranks.
 
-Of a classifier with two labels the margin between them is taken. Nogueira and Cho (arXiv 1901.04085).
+Of a classifier with two labels the margin between them is taken (Nogueira and Cho, arXiv 1901.04085): its head is made
+one that computes the margin, so that what is saved scores alike in libraries that take one label's logit.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ MAX_LENGTH = 512
 
 
 class CrossEncoder:
-    """A sequence classifier with one label, or with two, as a pair model."""
+    """A sequence classifier with one label as a pair model; the head of one with two labels is joined in place."""
 
     kind: ScorerKind = "cross-encoder"
     thread_safe = True
@@ -29,6 +30,8 @@ class CrossEncoder:
     def __init__(self, network: Any, tokenizer: Any, max_length: int | None = None) -> None:  # noqa: ANN401
         if network.config.num_labels > 2:
             raise ConfigError(f"a reranker has one label or two, this classifier has {network.config.num_labels}")
+        if network.config.num_labels == 2:
+            _join_labels(network)
         self.network, self.tokenizer = network, tokenizer
         self.max_length = max_length or _limit(network.config, tokenizer)
         self._start, self._middle, self._end = _special_ids(tokenizer)
@@ -47,15 +50,29 @@ class CrossEncoder:
         return EncodedPair(self._start + query + self._middle + second, len(second))
 
     def margins(self, batch: Batch, network: nn.Module | None = None) -> Tensor:
-        """The logit, or the difference of the two, (pairs,)."""
+        """The logit, (pairs,)."""
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
         if self.has_segments:
             inputs["token_type_ids"] = segments(batch)
-        logits: Tensor = (network or self.network)(**inputs).logits.float()  # (pairs, labels)
-        return logits[:, -1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, 0]
+        logits: Tensor = (network or self.network)(**inputs).logits.float()  # (pairs, 1)
+        return logits[:, 0]
 
     def settings(self) -> dict[str, Any]:
         return {}
+
+
+def _join_labels(network: Any) -> None:  # noqa: ANN401
+    """Give the network one label whose logit is the second label's less the first's."""
+    body = set(network.base_model.modules())
+    heads = [part for part in network.modules() if isinstance(part, nn.Linear) and part not in body]
+    last = [head for head in heads if head.out_features == 2]
+    if len(last) != 1:
+        raise ConfigError(f"a {network.config.model_type} classifier with two labels has no head that can be joined")
+    head = last[0]
+    for name, values in list(head.named_parameters()):
+        joined = (values[1:].float() - values[:1].float()).to(values.dtype)
+        setattr(head, name, nn.Parameter(joined.detach(), requires_grad=values.requires_grad))
+    head.out_features = network.num_labels = network.config.num_labels = 1
 
 
 def segments(batch: Batch) -> Tensor:

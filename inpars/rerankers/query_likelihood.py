@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import DynamicLayer
 
 from inpars.models import loading as models
-from inpars.models.networks import evaluating, head_replaced, start_tokens
+from inpars.models.networks import cache_of, evaluating, head_replaced, start_tokens, with_cache
 from inpars.rerankers.answer_tokens import Reduction
 from inpars.rerankers.checkpoint import Checkpoint
 from inpars.rerankers.kinds import ScorerKind
@@ -101,7 +101,7 @@ class QueryLikelihood:
         return {
             "input_ids": ids,
             "attention_mask": whole_mask,
-            "past_key_values": cache,
+            **with_cache(self.network, cache),
             "use_cache": True,
             "offset": 0,
         }
@@ -115,7 +115,7 @@ class QueryLikelihood:
 
     def _read_prefix(self, device: torch.device) -> Any:  # noqa: ANN401
         ids = torch.tensor([self.prefix_ids], device=device)
-        return self.network(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+        return cache_of(self.network(input_ids=ids, use_cache=True, logits_to_keep=1))
 
     def settings(self) -> dict[str, Any]:
         """The text around the document and the reduction."""

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 Embeddings = npt.NDArray[np.float32]
 DEFAULT_BATCH_SIZE = 64
+MAX_ON_PROCESSOR = 16  # texts per batch: more are padded more, and are no quicker
 DOCUMENTS_PER_SHARD = 4096
 DOCUMENTS_PER_PASS = 256  # whose windows are sorted by length together
 QUERIES_PER_BLOCK = 512
@@ -71,7 +72,8 @@ class Encoder:
         """
         torch_device = pick_device(device)
         number_format = pick_dtype(dtype, torch_device)
-        self.name, self.batch_size, self.window_tokens = model, batch_size, window_tokens
+        self.name, self.window_tokens = model, window_tokens
+        self.batch_size = min(batch_size, MAX_ON_PROCESSOR) if torch_device.type == "cpu" else batch_size
         self._lock = Lock()  # its tokenizer cannot be used by two threads
         self._of_thread = local()  # so those that compute side by side have one each
         self._model = models.load_sentence_transformer(
@@ -87,10 +89,10 @@ class Encoder:
         compiled = openvino_form(network, "last_hidden_state", dtype, self._time_torch, model)
         if compiled is not None:
             self._model[0].model = compiled
-        self._parallel = compiled is not None
+        self._side_by_side = compiled is not None
         self.fingerprint = fingerprint(model, self._model, number_format) + (f"\0{compiled}" if compiled else "")
         # else products in bfloat16 over float32 weights: as fast as bfloat16 weights, and nearer to float32
-        own_format = number_format != torch.float32 and not self._parallel
+        own_format = number_format != torch.float32 and not self._side_by_side
         self._autocast = torch.autocast(torch_device.type, number_format, enabled=own_format)
 
     def reading(self, window_tokens: int | None) -> Encoder:
@@ -164,6 +166,7 @@ class Encoder:
         return document_windows(documents, self._model.tokenizer, self.window_tokens)
 
     def _own_model(self) -> SentenceTransformer:
+        """This thread's."""
         if not hasattr(self._of_thread, "model"):
             with self._lock:
                 self._of_thread.model = _twin(self._model)
@@ -194,7 +197,7 @@ class Encoder:
             return embeddings
 
         parts: list[Embeddings] = []
-        for rows, vectors in zip(batches, map_batches(embedded, batches, wanted=self._parallel), strict=True):
+        for rows, vectors in zip(batches, map_batches(embedded, batches, wanted=self._side_by_side), strict=True):
             parts.append(vectors)
             done(rows)
         width = self._model.get_embedding_dimension() or 0

@@ -22,6 +22,7 @@ from inpars.serve.bodies import JsonRoute, check_parameters
 from inpars.serve.error_responses import Json, add_handlers, fault
 from inpars.serve.metrics import CONTENT_TYPE
 from inpars.serve.service import Service
+from inpars.serve.source_files import file_response
 
 MEDIA_TYPES = {
     "html": "text/html; charset=utf-8",
@@ -126,12 +127,18 @@ def _add_search(app: FastAPI, service: Service) -> None:
         """What is served: systems, kinds of answers, fields to filter by."""
         return Json(service.collection())
 
+    @app.get("/file", response_class=Response, **shared)
+    async def file(request: Request, doc_id: Annotated[str, Query(max_length=1000)]) -> Response:
+        """The file that a document was read from, where the server has the folder."""
+        check_parameters(request, ("doc_id",))
+        return file_response(await run_in_threadpool(service.source_file, doc_id))
+
     @app.post("/feedback", status_code=201, **shared)
     async def feedback(vote: wire.Vote) -> Response:
         """Keep a judgement of one hit."""
         if service.feedback is None:
             raise ConfigError("this server keeps no judgements; see --feedback")
-        service.check_document(vote.doc_id)
+        service.document(vote.doc_id)
         add = service.feedback.add
         query_id = await run_in_threadpool(
             add, vote.query, vote.doc_id, vote.relevance, system=vote.system, rank=vote.rank

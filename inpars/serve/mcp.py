@@ -76,5 +76,5 @@ def _add_rerank(server: MCPServer, engine: Engine, max_texts: int) -> None:
 
 
 def _hit(row: Row) -> Row:
-    """A hit as an agent needs it: without the places of its words."""
-    return {name: value for name, value in row.items() if name not in ("spans", "scores")}
+    """A hit as an agent needs it: its whole text, not the places of words."""
+    return {name: value for name, value in row.items() if name not in ("spans", "scores", "ranks", "snippet")}

@@ -5,21 +5,27 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any, TypeAlias
 
-from inpars.qa.records import Answer, Hit
+from inpars.qa.records import Answer, Hit, Span
+from inpars.qa.sentences import snippet
+
+SNIPPET = 420  # characters
 
 Row: TypeAlias = dict[str, Any]
 """A response as JSON has it."""
 
 
-def hit_row(hit: Hit) -> Row:
-    """A hit, as `wire.HitOut`."""
+def hit_row(hit: Hit, quoted: Span | None = None) -> Row:
+    """A hit, as `wire.HitOut`; the snippet is around what an answer quotes of it, if anything."""
+    spans = hit.spans if quoted is None else (quoted,)
     return {
         "doc_id": hit.document.doc_id,
         "title": hit.document.title,
         "text": hit.document.text,
         "score": hit.score,
         "scores": dict(hit.scores),
-        "spans": [{"start": span.start, "end": span.end} for span in hit.spans],
+        "ranks": dict(hit.ranks),
+        "spans": [asdict(span) for span in hit.spans],
+        "snippet": asdict(snippet(hit.document.text, spans, SNIPPET)),
         "metadata": dict(hit.metadata),
     }
 
@@ -28,4 +34,5 @@ def answer_row(answer: Answer) -> Row:
     """An answer, as `wire.AnswerOut` without its time."""
     row = asdict(replace(answer, sources=(), alternatives=()))
     del row["alternatives"]
-    return row | {"sources": [hit_row(hit) for hit in answer.sources]}
+    quoted = dict.fromkeys(answer.cited, answer.span)
+    return row | {"sources": [hit_row(hit, quoted.get(number)) for number, hit in enumerate(answer.sources, start=1)]}

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import uvicorn
@@ -18,48 +16,34 @@ from starlette.types import ASGIApp
 from inpars.errors import ConfigError
 from inpars.models.loading import load_tokenizer
 from inpars.qa.engine import Engine
-from inpars.records import Document
 from inpars.serve.app import create_app
+from inpars.serve.facets import metadata_fields
 from inpars.serve.feedback import Feedback
 from inpars.serve.options import ServeOptions
 from inpars.serve.service import Service
+from inpars.serve.source_files import SourceFiles
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 BACKLOG = 2048
 HIGHEST_PORT = 65535
 STOPPING = (signal.SIGTERM, signal.SIGINT)
-FIELD_DOCUMENTS = 20_000  # looked at for what one can filter by
-FIELD_VALUES = 200
-USUAL_FIELDS = ("source", "headings")
 
 
-def application(engine: Engine, options: ServeOptions, api_key: str) -> ASGIApp:
-    """The application with all that the options say; its models have computed once."""
+def application(engine: Engine, options: ServeOptions, api_key: str, examples: Sequence[str] = ()) -> ASGIApp:
+    """The application with all that the options say; its models have computed once. `examples` are queries to try."""
     service = Service(
         engine,
         options=options,
         feedback=Feedback(options.feedback) if options.feedback else None,
         fields=metadata_fields(engine.documents),
+        examples=examples,
+        files=SourceFiles(options.files) if options.files else None,
         embed_tokens=TokenCounter(),
         rerank_tokens=TokenCounter(),
     )
     service.warm()
     hosts = options.allow_host or ((*LOOPBACK, options.host) if is_local(options.host) else ())
     return create_app(service, api_key=api_key or None, hosts=hosts)
-
-
-def metadata_fields(documents: Iterable[Document]) -> dict[str, list[str]]:
-    """What hits can be filtered by: source, headings and other texts that documents share; commonest values first."""
-    counts: dict[str, Counter[str]] = {}
-    for document in islice(documents, FIELD_DOCUMENTS):
-        for name, value in getattr(document, "metadata", {}).items():
-            values = value if isinstance(value, list) else [value]
-            counts.setdefault(name, Counter()).update(part for part in values if isinstance(part, str) and part)
-    return {
-        name: [value for value, _ in values.most_common(FIELD_VALUES)]
-        for name, values in sorted(counts.items())
-        if values and (name in USUAL_FIELDS or len(values) < values.total())
-    }
 
 
 class TokenCounter:
@@ -130,6 +114,7 @@ class _Announcing(uvicorn.Server):
         self._announce = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
         await super().startup(sockets)
         if self.started:
             self._announce()

@@ -9,6 +9,7 @@ import base64
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -18,12 +19,15 @@ from inpars.errors import ConfigError, DataFormatError, UnknownNameError
 from inpars.protocols import TextEncoder
 from inpars.qa.engine import Engine
 from inpars.qa.records import Answer, Hit
+from inpars.records import Document
 from inpars.serve import wire
 from inpars.serve.batcher import Batcher, one_thread
+from inpars.serve.facets import MAX_DOCUMENTS
 from inpars.serve.feedback import Feedback
 from inpars.serve.metrics import Metrics
 from inpars.serve.options import ServeOptions
 from inpars.serve.rows import Row, answer_row, hit_row
+from inpars.serve.source_files import SourceFiles
 
 CountTokens: TypeAlias = Callable[[str, Sequence[str]], Sequence[int]]
 """(model, texts) -> tokens of each; called from one thread."""
@@ -44,13 +48,19 @@ class Service:
         *,
         options: ServeOptions | None = None,
         feedback: Feedback | None = None,
-        fields: Mapping[str, Sequence[str]] | None = None,
+        fields: Mapping[str, Mapping[str, int]] | None = None,
+        examples: Sequence[str] = (),
+        files: SourceFiles | None = None,
         embed_tokens: CountTokens | None = None,
         rerank_tokens: CountTokens | None = None,
     ) -> None:
-        """`fields` are the metadata one can filter by; tokens are counted by words where no counter is given."""
+        """`fields` are the metadata one can filter by, `examples` queries to try.
+
+        Tokens are counted by words where no counter is given.
+        """
         self.engine, self.metrics, self.feedback = engine, Metrics(), feedback
-        self.fields = {name: list(values) for name, values in (fields or {}).items()}
+        self.fields = {name: dict(values) for name, values in (fields or {}).items()}
+        self.examples, self.files = list(examples), files
         self.options = options or ServeOptions()
         self._embed_tokens, self._rerank_tokens = embed_tokens or _words, rerank_tokens or _words
         observed: dict[str, Any] = {"observe": lambda name, items: self.metrics.batches.labels(name).observe(items)}
@@ -75,29 +85,35 @@ class Service:
             self._embed((name, "document"), [WARMING])
 
     async def close(self) -> None:
+        """Let go of the threads."""
         for batcher in (self._searches, self._embeds, self._reranks, self._answers):
             await batcher.close()
 
     async def search(self, request: wire.SearchRequest) -> Row:
+        """As `wire.SearchResponse`."""
         started = time.perf_counter()
         system = self._system(request.system)
         hits = await self._hits(request.query, request.k, system, request.filters)
         return {
             "query": request.query,
             "system": system,
-            "hits": [hit_row(hit) for hit in hits],
+            "hits": [hit_row(hit) | self._file_of(hit) for hit in hits],
             "took_ms": _since(started),
         }
 
     async def ask(self, request: wire.AskRequest) -> Row:
+        """As `wire.AnswerOut`."""
         started = time.perf_counter()
         if request.kind not in self.answers():
             raise ConfigError(f"this server gives no {request.kind} answers; see /v1/collection")
         hits = await self._hits(request.question, request.k, self._system(request.system), request.filters)
         [answer] = await self._answers.submit(None, [(request.question, hits, request.kind)])
-        return answer_row(answer) | {"took_ms": _since(started)}
+        row = answer_row(answer)
+        sources = [source | self._file_of(hit) for source, hit in zip(row["sources"], answer.sources, strict=True)]
+        return row | {"sources": sources, "took_ms": _since(started)}
 
     async def embeddings(self, request: wire.EmbeddingsRequest) -> Row:
+        """As `wire.EmbeddingsResponse`."""
         texts = [request.input] if isinstance(request.input, str) else request.input
         self._check_count(len(texts), "input")
         name, encoder = self._encoder(request.model)
@@ -111,6 +127,7 @@ class Service:
         return {"object": "list", "data": data, "model": encoder.name, "usage": _usage(t for _, t in encoded)}
 
     async def rerank(self, request: wire.RerankRequest) -> Row:
+        """As `wire.RerankResponse`."""
         scorer = self.engine.reranker
         if scorer is None:
             raise UnknownNameError("model", request.model or "", [], "this server has no reranker; see --reranker")
@@ -132,6 +149,7 @@ class Service:
         return [kind for kind, part in kinds.items() if part is not None]
 
     def collection(self) -> Row:
+        """As `wire.Collection`."""
         engine = self.engine
         systems = [
             {"name": name, "description": system.description, "default": name == engine.default_system}
@@ -141,7 +159,10 @@ class Service:
             "documents": len(engine.documents),
             "systems": systems,
             "answers": self.answers(),
+            "closest": engine.reader is not None and engine.reader.closest,
             "fields": self.fields,
+            "counted": min(len(engine.documents), MAX_DOCUMENTS),
+            "examples": self.examples,
             "reranker": engine.reranker.name if engine.reranker else None,
             "feedback": self.feedback is not None,
             "notes": list(engine.notes),
@@ -152,10 +173,20 @@ class Service:
         reranker = [self.engine.reranker.name] if self.engine.reranker else []
         return list(dict.fromkeys([encoder.name for encoder in self.engine.encoders.values()] + reranker))
 
-    def check_document(self, doc_id: str) -> None:
+    def source_file(self, doc_id: str) -> Path:
+        """The file that a document was read from. Raises UnknownNameError where it is not there."""
+        path = self.files.path_of(self.document(doc_id)) if self.files is not None else None
+        if path is None:
+            raise UnknownNameError("file of", doc_id[:80], [], "it is not in the folder of --files")
+        return path
+
+    def _file_of(self, hit: Hit) -> Row:
+        return {"file": self.files is not None and self.files.path_of(hit.document) is not None}
+
+    def document(self, doc_id: str) -> Document:
         """Raises UnknownNameError for a document that is not served."""
         try:
-            self.engine.documents[doc_id]
+            return self.engine.documents[doc_id]
         except (KeyError, DataFormatError) as error:
             raise UnknownNameError("document", doc_id[:80], [], "it is not in this collection") from error
 
@@ -213,6 +244,7 @@ def _words(_: str, texts: Sequence[str]) -> list[int]:
 
 
 def _ranked_row(index: int, score: float, *, raw: bool = False) -> Row:
+    """One document of `wire.RerankResponse`."""
     return {"index": index, "relevance_score": score if raw else _logistic(score), "score": score}
 
 

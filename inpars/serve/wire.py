@@ -142,9 +142,12 @@ class HitOut(Wire):
     title: str
     text: str
     score: float | None
-    scores: dict[str, float | None]
-    spans: list[SpanOut]
+    scores: dict[str, float | None] = Field(description="What each part of the system said of it.")
+    ranks: dict[str, int] = Field(description="Where each part of the system has it, from 1.")
+    spans: list[SpanOut] = Field(description="The query's words in the text.")
+    snippet: SpanOut = Field(description="The whole sentences of the text with most of the query's words.")
     metadata: dict[str, Any]
+    file: bool = Field(description="Whether GET /file?doc_id=ID gives the file that it was read from.")
 
 
 class SearchResponse(Wire):
@@ -176,6 +179,7 @@ class AnswerOut(Wire):
     reason: str
     method: str
     score: float | None
+    closest: bool = Field(description="The text is the sentence closest to the question, which no model has read.")
     span: SpanOut | None = Field(description="Where an extractive answer stands in the first cited source.")
     cited: list[int] = Field(description="Places of the sources it rests on, from 1.")
     sources: list[HitOut]
@@ -206,7 +210,12 @@ class Collection(Wire):
     documents: int
     systems: list[SystemOut]
     answers: list[str] = Field(description="Kinds of answers there are.")
-    fields: dict[str, list[str]] = Field(description="Metadata to filter by, with the commonest values.")
+    closest: bool = Field(description="Extractive answers are only the sentences closest to the question.")
+    fields: dict[str, dict[str, int]] = Field(
+        description="Metadata to filter by: the commonest values, each with the documents that have it."
+    )
+    counted: int = Field(description="Documents that were looked at for `fields`.")
+    examples: list[str] = Field(description="Queries to try.")
     reranker: str | None
     feedback: bool
     notes: list[str]

@@ -66,7 +66,9 @@ class SearchOptions(ClusterOptions, Bm25Options):
         "vector per document)",
         minimum=MIN_WINDOW,
     )
-    batch_size: int = option(64, help="texts per batch", changes_result=False, minimum=1)
+    batch_size: int = option(
+        64, help="texts per batch; a bi-encoder on a processor reads at most 16", changes_result=False, minimum=1
+    )
 
 
 def search_dataset(

@@ -105,6 +105,7 @@ class Stage:
             seconds=round(time.monotonic() - clock, 2),
             versions=manifests.versions(),
             git_commit=manifests.git_commit(),
+            peak_bytes=manifests.peak_memory(),
             argv=current_argv(),
         )
         manifests.write_manifest(manifest, self.output)

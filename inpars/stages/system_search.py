@@ -39,7 +39,9 @@ class SystemSearchOptions(ComputingOptions):
 
     k: int = option(1000, help="documents per query", minimum=1)
     limit: int | None = option(None, help="use only the first N queries, for a quick try", minimum=1)
-    batch_size: int = option(64, help="texts per batch", changes_result=False, minimum=1)
+    batch_size: int = option(
+        64, help="texts per batch; a bi-encoder on a processor reads at most 16", changes_result=False, minimum=1
+    )
 
 
 def search_system(

@@ -15,6 +15,8 @@ STORES = {
     "lancedb": "folder, or an address of LanceDB or an object store",
     "milvus": "address, or a file that ends in .db for Milvus Lite",
     "pgvector": "PostgreSQL address: postgresql://USER@HOST/DATABASE",
+    "elasticsearch": "address, http://localhost:9200 for instance",
+    "opensearch": "address, as Elasticsearch's",
 }
 
 

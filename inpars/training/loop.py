@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
+from inpars import tracking
 from inpars.errors import BackendError, ConfigError
 from inpars.models.hardware import pick_dtype
 from inpars.progress import Progress
@@ -28,6 +29,7 @@ from inpars.training.options import TrainOptions, processes
 
 CHECKPOINT_SUFFIX = ".checkpoints"
 LOGS_PER_TRAINING = 40
+TRACKED = ("loss", "grad_norm", "learning_rate")
 SECONDS_BETWEEN_CHECKPOINTS = 120.0
 SETTINGS_FILE = "settings.json"
 VALIDATION_KEY = "validation"
@@ -49,6 +51,7 @@ class _Reporter(TrainerCallback):
     def __init__(self, progress: Progress, description: str, batch_size: int) -> None:
         self.curve = Curve()
         self._progress, self._description, self._batch_size = progress, description, batch_size
+        self._subject = subject(description)
         self._track: Any = None
         self._loss = ""
         self._saved = time.monotonic()
@@ -72,6 +75,8 @@ class _Reporter(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ANN401
         if "loss" in (logs or {}):
             self._loss = f"loss {float(logs['loss']):.4f}"
+            tracked = {f"{self._subject}/{name}": float(logs[name]) for name in TRACKED if name in logs}
+            tracking.log(tracked, state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
         self.curve = _curve(state.log_history)
@@ -96,8 +101,8 @@ class _Validating(TrainerCallback):
     Values lie in the trainer's log, which is part of a checkpoint.
     """
 
-    def __init__(self, validate: Callable[[], float], every: int, patience: int | None) -> None:
-        self._validate, self._every, self._patience = validate, every, patience
+    def __init__(self, validate: Callable[[], float], every: int, patience: int | None, name: str) -> None:
+        self._validate, self._every, self._patience, self._name = validate, every, patience, name
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ANN401
         if state.global_step == 0:
@@ -113,6 +118,7 @@ class _Validating(TrainerCallback):
     def _ask(self, state: Any) -> list[float]:  # noqa: ANN401
         with torch.random.fork_rng():  # dropout and order do not depend on whether there is a validation
             value = self._validate()
+        tracking.log({self._name: value}, state.global_step)
         state.log_history.append({VALIDATION_KEY: value, "step": state.global_step})
         return [entry[VALIDATION_KEY] for entry in state.log_history if VALIDATION_KEY in entry]
 
@@ -195,7 +201,7 @@ def run_trainer(
         if isinstance(callback, PrinterCallback | ProgressCallback) or "ModelCard" in type(callback).__name__:
             trainer.remove_callback(callback)
     if validate is not None:
-        trainer.add_callback(_Validating(validate, validate_every, patience))
+        trainer.add_callback(_Validating(validate, validate_every, patience, f"{subject(description)}/dev"))
     trainer.add_callback(reporter)
     with storage_errors(folder):
         try:
@@ -214,6 +220,11 @@ def run_trainer(
     replace_folder(working, output)
     shutil.rmtree(folder, ignore_errors=True)
     return reporter.curve
+
+
+def subject(description: str) -> str:
+    """What is trained, `reranker` of `train reranker (monot5)`."""
+    return description.split()[1]
 
 
 def checkpoint_folder(output: Path) -> Path:

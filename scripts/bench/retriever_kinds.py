@@ -79,11 +79,7 @@ def main() -> None:
 def made_rows(count: int) -> list[TripleTexts]:
     """Texts of words that any vocabulary has, with lengths as passages and queries have them."""
     chooser = random.Random(0)
-    words = [
-        f"{first}{last}"
-        for first in ("re", "un", "out", "over")
-        for last in ("act", "do", "run", "turn", "come")
-    ]
+    words = [f"{first}{last}" for first in ("re", "un", "out", "over") for last in ("act", "do", "run", "turn", "come")]
 
     def text(low: int, high: int) -> str:
         return " ".join(chooser.choices(words, k=chooser.randint(low, high)))

@@ -11,7 +11,7 @@ from import_graph import ROOT, Import, circles, imports_of, layer_of, modules_of
 
 LAYERS = """
     errors  records  protocols  text  cache
-    json_text  batches  progress  console  options  data  provenance  usage  config_files
+    json_text  batches  progress  console  options  data  provenance  usage  config_files  tracking
     packing  storage  runs  json_stream  fields  tables  record_files  judgements  formats  corpus_files  corpus
     manifest  model_judgements  topics
     models  engines  documents  datasets

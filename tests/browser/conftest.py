@@ -39,6 +39,9 @@ def server(tmp_path_factory):
     from processes import small_server
 
     votes = tmp_path_factory.mktemp("votes") / "feedback.jsonl"
-    with small_server("--feedback", votes) as running:
+    files = tmp_path_factory.mktemp("files")
+    (files / "stones.pdf").write_bytes(b"%PDF-1.4")
+    (files / "land.html").write_text("<title>Land</title><script>document.title = 'hacked'</script>A river.")
+    with small_server("--feedback", votes, "--files", files) as running:
         running.votes = votes
         yield running

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,53 @@ def test_search_compares_two_systems_and_marks_words(wide, server):
     assert all(url.startswith(server.url) for url in wide.asked)
 
 
+def test_the_page_opens_with_what_is_here_and_a_query_to_try(wide):
+    page = wide.open()
+    assert "7 passages, searched with words in common." in page.locator("#start").inner_text()
+    page.click("#start button")
+    wide.settled()
+    assert titles(page)[0] == "Amber"
+    assert not page.is_visible("#start")
+    assert re.fullmatch(r"tuned: 1 result in \d+ ms, base: 7 results in \d+ ms", page.locator("#status").inner_text())
+
+
+def test_a_hit_says_why_it_was_found_and_links_to_its_file(wide, server):
+    page = wide.open()
+    wide.search("where rivers meet the ocean")
+    delta = page.locator("#results section:nth-child(1) article[data-document=delta]")
+    why = delta.locator(".why").inner_text()
+    assert why == "Found by words in common (rank 1); query words in the text: river, meets, ocean"
+    link = delta.locator(".where a")
+    assert (link.inner_text(), link.get_attribute("href")) == ("land.html", "/file?doc_id=delta")
+    with wide.page.context.expect_page() as opened:
+        link.click()
+    opened.value.wait_for_load_state()
+    assert opened.value.url == f"{server.url}/file?doc_id=delta"
+    assert opened.value.title() == "Land", "its script did not run"
+
+
+def test_the_closest_passage_is_not_called_an_answer(wide):
+    page = wide.page
+    page.route("**/v1/collection", lambda route: answered(route, closest=True, answers=["extractive"]))
+    page.route("**/ask", lambda route: answered(route, closest=True))
+    wide.open()
+    assert page.locator("#ask").inner_text() == "Closest passage"
+    page.fill("#query", "what is the dark volcanic")
+    page.click("#ask")
+    wide.settled()
+    shown = page.locator("#answer").inner_text()
+    assert shown.startswith("Closest passage")
+    assert "Answer" not in shown
+    assert "score" not in shown
+    assert shown.count("Basalt is a dark volcanic rock") == 1
+
+
+def answered(route, **changes):
+    """The server's own response with some of it changed."""
+    response = route.fetch()
+    route.fulfill(response=response, json=response.json() | changes)
+
+
 def test_one_system_alone(wide):
     page = wide.open()
     page.select_option("#second", "")
@@ -149,7 +197,7 @@ def test_no_answer_is_said(wide):
     page.click("#ask")
     wide.settled()
     assert "No answer" in page.locator("#answer h2").inner_text()
-    assert page.locator("#answer .text").inner_text() == "no source says"
+    assert page.locator("#answer .text").inner_text() == "no source says."
 
 
 def test_votes_are_stored_and_taken_back(wide, server):
@@ -208,12 +256,20 @@ def test_a_server_that_is_gone_is_said_and_can_be_tried_again(wide):
 
 def test_filters_by_hand_and_by_pressing_a_source(wide):
     page = wide.open()
-    page.fill("#filter-source", "*.html")
+    assert page.locator("#filter-source option").all_inner_texts()[:2] == ["any", "stones.pdf (3)"]
+    page.select_option("#filter-source", "land.html")
     wide.search("ocean river")
     assert sorted(titles(page)) == ["Canyon", "Delta"]  # Basalt's ocean is in a pdf
     page.locator(".where button", has_text="Rivers").first.click()
     page.wait_for_selector("#results section:nth-child(1) li:only-child")
     assert titles(page) == ["Delta"]
+
+
+def test_a_filter_of_the_address_may_be_a_pattern(wide):
+    page = wide.open("/?q=ocean&second=&f.source=*.html")
+    wide.settled()
+    assert titles(page) == ["Delta"]
+    assert page.input_value("#filter-source") == "*.html"
 
 
 def test_the_address_keeps_the_state(wide):

@@ -51,7 +51,7 @@ def test_doctor(run, monkeypatch):
     assert "not-to-be-seen" not in out
     found = json.loads(run("doctor", "--json").out)
     assert found["inpars"] == __version__
-    assert {"machine", "compute", "java", "models", "packages for train", "services"} <= {
+    assert {"machine", "compute", "java", "models", "what works here, by extra", "services"} <= {
         finding["topic"] for finding in found["findings"]
     }
     assert all(finding["install"] for finding in found["findings"] if finding["state"] == "missing")

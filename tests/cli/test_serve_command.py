@@ -48,7 +48,7 @@ def test_search_over_all_systems(server):
     for name in names:
         status, _, body = server.post("/search", {"query": "river valley", "system": name})
         assert (status, len(body["hits"])) == (200, 3)
-    assert server.get("/v1/collection")[2]["fields"] == {"source": ["b.md", "a.md"]}
+    assert server.get("/v1/collection")[2]["fields"] == {"source": {"b.md": 2, "a.md": 1}}
     filtered = server.post("/search", {"query": "river", "filters": {"source": "a.md"}})[2]["hits"]
     assert [hit["doc_id"] for hit in filtered] == ["1"]
 

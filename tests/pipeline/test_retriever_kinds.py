@@ -105,7 +105,8 @@ def test_views_are_tried_in_the_mix_and_what_is_taken_is_searched_with(tiny, tmp
 
 
 @pytest.mark.parametrize("name", ["opensearch", "elasticsearch", "qdrant"])
-def test_word_weights_are_written_as_engines_take_them(tiny, tmp_path, collection, name):
+def test_word_weights_are_written_as_engines_take_them(tiny, tmp_path, collection, monkeypatch, name):
+    monkeypatch.setattr("inpars.models.hardware.fast_bfloat16_flags", tuple)  # compared with float32's
     told = ["--retriever", tiny("sparse"), "--dataset", collection, "--output", tmp_path / "out"]
     assert inpars("export", "--format", name, *told) == 0
     rows = [json.loads(line) for line in (tmp_path / "out" / "documents.jsonl").read_text().splitlines()]

@@ -229,7 +229,9 @@ def test_titles_questions_and_what_was_asked_are_no_answers():
     texts = ('^ "Duck typing - Example"', "What is duck typing?", "Duck typing.", "Duck typing looks at what is there.")
     found = SentenceReader(BY_WORDS).read("what is duck typing", hits(*texts))
     assert (found.text, found.cited) == (texts[3], (4,))
-    assert SentenceReader(BY_WORDS).read("what is duck typing", hits(*texts[:3])).cited == (1,)  # there is nothing else
+    assert SentenceReader(BY_WORDS).read("what is duck typing", hits(*texts[:3])).cited == (
+        2,
+    )  # the first is a reference
     short = hits("2020-06-28.", "docs.python.org.", "はい。", "東京は日本の首都です。", texts[3])
     assert [number for number, _ in candidates("what is it", short)] == [4, 5]  # no date, no address
 
@@ -385,7 +387,7 @@ def said(*lines):
 def test_a_conversation_searches_until_it_is_ended():
     answers, prompts = said("danube", "", "never read")
     assert answers.startswith(" 1. ")
-    assert "Rivers [2], water.pdf, page 2" in answers
+    assert "    [2], water.pdf, page 2 · score" in answers
     assert prompts.startswith("3 documents; systems: hybrid, fused, bm25; :help\nquery> ")
     assert prompts.count("query> ") == 2
 
@@ -396,13 +398,13 @@ def test_a_conversation_takes_settings_and_goes_on_after_mistakes():
         *(":system tuned", ":filter x", ":nonsense", ":ask", ":help"),
     )
     shown = answers.splitlines()
-    assert shown[:4] == [
-        "1 hits",
-        "bm25: one",
-        "source=air.html",
-        " 1. 1.000  3, air.html, Gases > Oxygen  (bm25 1.000)",
+    assert shown[:6] == [
+        *("1 hits", "bm25: one", "source=air.html", " 1. 3", "    Oxygen is a gas."),
+        "    air.html, Gases, Oxygen · score 1.000 (rank: bm25 1)",
     ]
-    assert shown[5:7] == ["no filters", "»The Seine flows through Paris.«"]
+    assert shown[6] == "no filters"
+    assert shown[7].startswith("Closest passage")
+    assert shown[8] == "»The Seine flows through Paris.«"
     assert "unknown system 'tuned'" in prompts
     assert "--filter 'x' is none" in prompts
     assert ":nonsense is not understood" in prompts

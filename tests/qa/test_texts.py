@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inpars.evaluation.squad_metrics import exact_match, f1
-from inpars.qa.formatting import answer_lines, around, excerpt, heading, hit_lines, plain
+from inpars.qa.formatting import WIDTH, answer_lines, around, excerpt, hit_lines, plain
 from inpars.qa.highlights import content_stems, missing_names, names_of, query_spans
 from inpars.qa.records import Answer, Hit, Span
-from inpars.qa.sentences import LONGEST, sentence_spans
+from inpars.qa.sentences import LONGEST, only_points, sentence_spans, snippet
 from inpars.records import Document
 
 
@@ -103,16 +103,29 @@ HIT = Hit(
     2.0,
     {"bm25": 1.5},
     (Span(4, 9),),
+    {"bm25": 2},
 )
 
 
 def test_a_hit_says_where_it_comes_from():
-    assert heading(HIT) == "Rivers [d1], a.pdf, page 3, A > B"
-    assert heading(Hit(Document("d2", "text"), 1.0)) == "d2"
     assert hit_lines(1, HIT) == [
-        " 1. 2.000  Rivers [d1], a.pdf, page 3, A > B  (bm25 1.500)",
+        " 1. Rivers",
         "    The »Seine« is in France. It is long.",
+        "    [d1], a.pdf, A, B, page 3 · score 2.000 (rank: bm25 2)",
     ]
+    assert hit_lines(2, Hit(Document("d2", "text"), 1.0)) == [" 2. d2", "    text", "    score 1.000"]
+
+
+def test_a_hit_names_its_title_and_source_once_and_fits_a_terminal():
+    title = "Python (programming language) / Languages influenced by Python and by what came before it, at length"
+    told = {"source": "html/Python.html", "headings": title.split(" / ")}
+    hit = Hit(
+        Document("html/Python.html#72", "Its design philosophy emphasizes code readability. " * 9, title, told), 2.0
+    )
+    lines = hit_lines(10, hit)
+    assert max(map(len, lines)) <= WIDTH == 80
+    shown = " ".join(line.strip() for line in lines)
+    assert [shown.count(part) for part in ("Languages influenced", "Python.html", "language)")] == [1, 1, 1]
 
 
 def test_an_answer_is_marked_in_its_sentence():
@@ -124,7 +137,7 @@ def test_an_answer_is_marked_in_its_sentence():
 
 def test_no_answer_says_why_and_what_was_nearest():
     answer = Answer("?", "extractive", False, "", "m", 0.1, sources=(HIT,), reason="too low")
-    assert list(answer_lines(answer))[:3] == ["No answer: too low. (m)", "Nearest sources:", f"[1] {heading(HIT)}"]
+    assert list(answer_lines(answer))[:3] == ["No answer: too low. (m)", "Nearest sources:", "[1] Rivers"]
     assert answer.source is None
 
 
@@ -139,4 +152,31 @@ def test_documents_cannot_steer_the_terminal():
 def test_an_excerpt_never_fails_and_stays_short(text, places):
     starts = sorted({place for place in places if place < len(text)})
     shown = excerpt(text, [Span(place, place + 1) for place in starts])
-    assert len(shown) <= 240 + 2 * len(starts) + 2
+    assert len(shown) <= LONGEST + 2 * len(starts)
+
+
+def test_a_snippet_is_of_whole_sentences_with_most_of_the_words():
+    text = "One two three. Four amber five. Amber beads and amber rings. Six seven."
+    amber = query_spans("amber", text)
+    assert snippet(text, amber, 30).of(text) == "Amber beads and amber rings."  # 28 characters, 2 of the words
+    assert snippet(text, amber, 50).of(text) == "Four amber five. Amber beads and amber rings."  # 45, all 3
+    assert snippet(text, (), 35).of(text) == "One two three. Four amber five."  # 31: the beginning
+    assert snippet("", (), 30) == Span(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "points"),
+    [
+        ("^ Pemberton, Steven (2012-02-22).", True),
+        ("Retrieved 11 May 2013.", True),
+        ("For more information, see Step 4: Train a Model.", True),
+        ("See Step 4.", True),
+        ("Common Lisp Drill, Academic Press, 1988, ISBN 0-12-774861-X.", True),
+        ("All threads refer to the same binding.", False),
+        ("See what happens.", False),
+    ],
+)
+def test_sentences_that_only_point_elsewhere(sentence, points):
+    assert only_points(sentence) is points
+    text = f"{sentence} Amber is a resin.\n"
+    assert (snippet(text, query_spans("amber", text), 400).of(text) == "Amber is a resin.") is points

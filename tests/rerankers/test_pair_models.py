@@ -94,6 +94,13 @@ def test_a_classifier_with_three_labels_is_no_reranker(tiny):
         load_scorer(tiny("bert_classifier", labels=3), **EXACT)
 
 
+def test_a_classifier_with_two_labels_and_no_plain_head_is_refused(tiny):
+    network, tokenizer = plain(AutoModelForSequenceClassification, tiny("bert_classifier", labels=2))
+    network.classifier = torch.nn.Bilinear(3, 3, 2)
+    with pytest.raises(ConfigError, match="no head"):
+        CrossEncoder(network, tokenizer)
+
+
 def test_a_decoder_is_the_margin_of_yes_over_no_after_the_cue(tiny):
     network, tokenizer = plain(AutoModelForCausalLM, tiny("llama"))
     yes, no = (tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in (" yes", " no"))

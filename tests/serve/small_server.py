@@ -18,10 +18,12 @@ import numpy as np
 from inpars.qa.engine import Answer, Engine, Span, System
 from inpars.records import Document
 from inpars.serve.app import create_app
+from inpars.serve.facets import metadata_fields
 from inpars.serve.feedback import Feedback
 from inpars.serve.options import ServeOptions
-from inpars.serve.server import listen, metadata_fields, run, url_of
+from inpars.serve.server import listen, run, url_of
 from inpars.serve.service import Service
+from inpars.serve.source_files import SourceFiles
 
 SCRIPT = "<script>window.hacked = true; document.title = 'hacked'</script>"
 TEXTS = [
@@ -115,7 +117,7 @@ class Reranker:
 
 
 class Reader:
-    name = "next-word"
+    name, closest = "next-word", False
 
     def read(self, question, hits):
         last = words(question)[-1]
@@ -158,6 +160,7 @@ def main():
     parser.add_argument("--max-concurrent", type=int, default=64)
     parser.add_argument("--max-items", type=int, default=32)
     parser.add_argument("--feedback", type=Path)
+    parser.add_argument("--files", type=Path)
     flags = parser.parse_args()
     options = ServeOptions(
         max_batch=flags.max_items, max_concurrent=flags.max_concurrent, request_timeout_seconds=flags.timeout
@@ -167,6 +170,8 @@ def main():
         options=options,
         feedback=Feedback(flags.feedback) if flags.feedback else None,
         fields=metadata_fields(DOCUMENTS.values()),
+        examples=("amber beads",),
+        files=SourceFiles(flags.files) if flags.files else None,
     )
     app = create_app(service, api_key=os.environ.get("INPARS_API_KEY"), hosts=("127.0.0.1", "localhost"))
     bound = listen("127.0.0.1", 0)

@@ -49,6 +49,7 @@ def test_search_gives_texts_spans_and_metadata(server):
     [hit] = body["hits"]
     assert (hit["doc_id"], hit["score"], hit["metadata"]["source"]) == ("basalt", 2.0, "stones.pdf")
     assert [hit["text"][span["start"] : span["end"]] for span in hit["spans"]] == ["volcanic", "rock"]
+    assert (hit["ranks"], hit["snippet"]) == ({"tuned": 1}, {"start": 0, "end": len(hit["text"])})
 
 
 def test_search_by_address_is_the_same(server):
@@ -88,8 +89,9 @@ def test_collection_and_models(server):
         ("broken", False),
     ]
     assert (body["answers"], body["feedback"], body["notes"]) == (["extractive", "generated"], False, ["a note"])
-    assert body["fields"]["source"][0] == "stones.pdf"  # the commonest: three of seven
-    assert body["fields"]["headings"][0] == "Rocks"  # of two documents
+    assert (body["closest"], body["counted"], body["examples"]) == (False, len(TEXTS), ["amber beads"])
+    assert next(iter(body["fields"]["source"].items())) == ("stones.pdf", 3)  # the commonest: three of seven
+    assert next(iter(body["fields"]["headings"].items())) == ("Rocks", 2)
     assert {row["id"] for row in server.get("/v1/models")[2]["data"]} == {"letters", "letters-base", "words"}
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fake_search_server
 import numpy as np
 import pytest
 import tiny_models
@@ -20,6 +21,7 @@ from inpars.stores import push as module
 from inpars.stores.kinds import STORES, open_store
 
 MODULES = {"qdrant": "qdrant_client", "lancedb": "lancedb", "milvus": "milvus_lite", "pgvector": "pgvector"}
+MODULES |= {"elasticsearch": "elasticsearch", "opensearch": "opensearchpy"}
 COUNT = 60
 
 
@@ -42,6 +44,16 @@ def postgres(tmp_path_factory):
     server.cleanup()
 
 
+@pytest.fixture
+def search_server(monkeypatch):
+    """A stand-in: neither engine can be had here."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = fake_search_server.started()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
 @pytest.fixture(params=STORES)
 def store(request, tmp_path):
     """A kind of store and a place that is empty."""
@@ -53,6 +65,9 @@ def store(request, tmp_path):
         with psycopg.connect(address, autocommit=True) as connection:
             connection.execute("DROP TABLE IF EXISTS passages")
         return request.param, address
+    if request.param in ("elasticsearch", "opensearch"):
+        server = request.getfixturevalue("search_server")
+        return request.param, f"http://127.0.0.1:{server.server_port}"
     return request.param, str(tmp_path / ("store.db" if request.param == "milvus" else "store"))
 
 

@@ -196,3 +196,19 @@ def test_a_stage_that_is_skipped_is_one_line():
     out = io.StringIO()
     Console(out).stage("filter", Path("kept.jsonl"), up_to_date=True)
     assert out.getvalue() == "filter: kept.jsonl is up to date, skipped\n"
+
+
+@pytest.mark.filterwarnings("default")  # of the kernel
+def test_a_notebook_gets_a_bar_of_widgets(tmp_path):
+    nbclient = pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("ipywidgets")
+    pytest.importorskip("ipykernel")
+    cell = "from inpars.console import Console\n"
+    cell += "for n in Console().track('abc', total=3, description='reading', unit='documents'): pass"
+    page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+    nbclient.NotebookClient(page, timeout=120, kernel_name="python3").execute()
+    (output,) = page.cells[0].outputs
+    assert "application/vnd.jupyter.widget-view+json" in output["data"]
+    states = page.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"].values()
+    assert any("3/3" in str(one["state"].get("value")) for one in states)

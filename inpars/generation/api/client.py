@@ -23,7 +23,7 @@ import openai
 from inpars.errors import BackendError, ConfigError
 from inpars.generation.api.faults import AGAIN, REFUSED, Fault, FaultError, OddReplyError, fault_of_status
 from inpars.generation.api.formats import read_payload
-from inpars.generation.api.options import KEY_LIKE, KEY_VARIABLE, OPENAI_URL
+from inpars.generation.api.options import KEY_LIKE, KEY_VARIABLE, LITELLM, OPENAI_URL
 from inpars.generation.api.parameters import Spelling, advice
 from inpars.generation.api.requests import Endpoint
 
@@ -159,11 +159,18 @@ class Server:
         return line if len(line) <= MESSAGE_CHARACTERS else line[: MESSAGE_CHARACTERS - 1] + "…"
 
     def _answer(self, endpoint: Endpoint, body: dict[str, Any], read: Read[Value]) -> Value:
-        target: Any = self._client.completions if endpoint == "completions" else self._client.chat.completions
         with self._failures():
-            value = read(read_payload(target.with_raw_response.create(**body).http_response.content))
+            value = read(self._sent(endpoint, body))
         self._works = True
         return value
+
+    def _sent(self, endpoint: Endpoint, body: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
+        if self.url == LITELLM:
+            from inpars.generation.api import litellm_client  # an extra of its own, slow to import
+
+            return litellm_client.ask(endpoint, body, self._timeout)
+        target: Any = self._client.completions if endpoint == "completions" else self._client.chat.completions
+        return read_payload(target.with_raw_response.create(**body).http_response.content)
 
     @contextmanager
     def _failures(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ from inpars.options import FlagGroup, check, option
 from inpars.records import LogProbKind
 
 OPENAI_URL = "https://api.openai.com/v1"
+LITELLM = "litellm:"  # in place of an address: no server of one kind, LiteLLM in this process
 KEY_VARIABLE = "OPENAI_API_KEY"
 KEY_LIKE = re.compile(r"\bsk-[\w*.-]{4,}")
 _VERSION = re.compile(r"v?\d[\w.-]{0,30}|preview|latest")  # what may follow a question mark: Azure's ?api-version=
@@ -26,8 +27,8 @@ class ApiOptions:
 
     base_url: str | None = option(
         None,
-        help="address of the server, http://localhost:8000/v1 for instance, with ?api-version=... for Azure "
-        f"(default: {OPENAI_URL})",
+        help="address of the server, http://localhost:8000/v1 for instance, with ?api-version=... for Azure; "
+        f"{LITELLM} for LiteLLM in this process, with models as anthropic/NAME (default: {OPENAI_URL})",
     )
     log_prob_kind: LogProbKind = option(
         "raw",
@@ -64,6 +65,10 @@ def check_api(options: ApiOptions, *, asks_server: bool) -> None:
         if unused:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
             raise ConfigError(f"{flags}: no server is asked; give --backend completions or --backend chat as well")
+        return
+    if options.url == LITELLM:
+        if options.batch:
+            raise ConfigError(f"--batch: there is no Batch API behind --base-url {LITELLM}; leave one of them out")
         return
     parts = urlsplit(options.url)
     if parts.scheme not in ("http", "https") or not parts.hostname:

@@ -30,19 +30,20 @@ function bounds(schema) {
   return found.join(", ");
 }
 
-function table(title, schema) {
+function table(title, schema, of) {
   const needed = schema.required ?? [];
   const rows = Object.entries(schema.properties ?? {}).map(([name, field]) =>
     element("tr", {}, element("td", {}, element("code", {}, name)), element("td", {}, kind(field) + (needed.includes(name) ? ", needed" : "")), element("td", {}, bounds(field)), element("td", {}, field.description ?? "")),
   );
   if (!rows.length) return null;
   const head = element("tr", {}, ...["field", "type", "limits", "what"].map((text) => element("th", {}, text)));
-  return element("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": title }, element("p", {}, title), element("table", {}, head, ...rows));
+  return element("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": `${title} of ${of}` }, element("p", {}, title), element("table", {}, head, ...rows));
 }
 
 function tryLine(path, method) {
   const body = EXAMPLES[path];
-  const address = `${location.origin}${path}${path === "/search" && method === "get" ? "?q=a+question" : ""}`;
+  const asked = { "/search": "?q=a+question", "/file": "?doc_id=id" };
+  const address = `${location.origin}${path}${method === "get" ? asked[path] ?? "" : ""}`;
   if (method === "get") return `curl '${address}'`;
   return `curl ${address} -H 'Content-Type: application/json' \\\n  -d '${JSON.stringify(body ?? {})}'`;
 }
@@ -53,8 +54,9 @@ function operation(path, method, told) {
   const response = resolve(good?.content?.["application/json"]?.schema);
   const summary = element("summary", {}, element("span", { className: "method" }, method.toUpperCase()), " ", element("code", {}, path), ` ${told.description ?? ""}`);
   const parameters = { properties: Object.fromEntries((told.parameters ?? []).map((p) => [p.name, { ...p.schema, description: p.description }])) };
+  const name = `${method.toUpperCase()} ${path}`;
   const example = element("pre", { tabIndex: 0 }, tryLine(path, method));
-  const parts = [example, table("Parameters", parameters), request && table("Request", request), response && table("Response", response)];
+  const parts = [example, table("Parameters", parameters, name), request && table("Request", request, name), response && table("Response", response, name)];
   return element("details", {}, summary, ...parts.filter(Boolean));
 }
 

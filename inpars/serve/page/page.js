@@ -1,20 +1,20 @@
 // The page's flow: what was typed and chosen, to requests, to what is shown. The address keeps the state.
 
-import { answerCard, column, nothing, problem } from "./parts.js";
+import { answerCard, column, nothing, problem, welcome } from "./parts.js";
 import { call, useKey } from "./server.js";
 import { element } from "./text.js";
 
 const HITS = 10;
 const $ = (id) => document.getElementById(id);
-let collection = { systems: [], answers: [], fields: {}, feedback: false };
+let collection = { systems: [], answers: [], fields: {}, examples: [], feedback: false };
 let running = null; // aborts the requests of the query before
 let asked = false; // whether the last query was a question
 
 const chosen = () => [$("first").value, $("second").value].filter((name, at, all) => name && all.indexOf(name) === at);
 
 function filters() {
-  const filled = [...document.querySelectorAll("#filters input")].filter((input) => input.value.trim());
-  return Object.fromEntries(filled.map((input) => [input.name, input.value.trim()]));
+  const filled = [...document.querySelectorAll("#filters select")].filter((select) => select.value);
+  return Object.fromEntries(filled.map((select) => [select.name, select.value]));
 }
 
 async function start() {
@@ -24,9 +24,12 @@ async function start() {
   $("about").title = collection.notes.join("; ");
   fillSystems();
   fillFilters();
+  $("vote-keys").hidden = !collection.feedback;
+  $("start").replaceChildren(...welcome(collection, tryOut));
   $("ask").hidden = collection.answers.length === 0;
+  $("ask").textContent = collection.closest && collection.answers.length === 1 ? "Closest passage" : "Ask";
   $("kind-choice").hidden = collection.answers.length < 2;
-  const names = { extractive: "quoted", generated: "written" };
+  const names = { extractive: collection.closest ? "closest passage" : "quoted", generated: "written" };
   $("kind").replaceChildren(...collection.answers.map((kind) => new Option(names[kind] ?? kind, kind)));
   fromAddress();
 }
@@ -42,14 +45,25 @@ function fillSystems() {
 }
 
 function fillFilters() {
+  const all = collection.counted === collection.documents; // else the counts would be too low
   const labels = Object.entries(collection.fields).map(([name, values]) => {
-    const list = element("datalist", { id: `values-${name}` }, ...values.map((value) => new Option(value)));
-    const input = element("input", { name, id: `filter-${name}`, placeholder: "any, * for a part", autocomplete: "off" });
-    input.setAttribute("list", list.id);
-    input.addEventListener("change", () => submit(asked));
-    return element("label", {}, `${name} `, input, list);
+    const options = Object.entries(values).map(([value, count]) => new Option(all ? `${value} (${count})` : value, value));
+    const select = element("select", { name, id: `filter-${name}` }, new Option("any", ""), ...options);
+    select.addEventListener("change", () => $("query").value.trim() && submit(asked));
+    return element("label", {}, `${name} `, select);
   });
   $("filters").replaceChildren(...labels);
+}
+
+/** Choose a value; one that is not listed, a rare one or a pattern such as *.pdf, becomes an option of its own. */
+function choose(select, value) {
+  if (![...select.options].some((option) => option.value === value)) select.add(new Option(value, value));
+  select.value = value;
+}
+
+function tryOut(query) {
+  $("query").value = query;
+  submit(false);
 }
 
 /** Fill the form from the address and search, where there is a query. */
@@ -57,7 +71,7 @@ function fromAddress() {
   const state = new URLSearchParams(location.search);
   $("query").value = state.get("q") ?? "";
   for (const id of ["first", "second", "kind"]) if (state.has(id)) $(id).value = state.get(id);
-  for (const input of document.querySelectorAll("#filters input")) input.value = state.get(`f.${input.name}`) ?? "";
+  for (const select of document.querySelectorAll("#filters select")) choose(select, state.get(`f.${select.name}`) ?? "");
   if ($("query").value.trim()) return run(state.has("ask"));
   clear();
 }
@@ -86,6 +100,7 @@ function clear() {
   $("results").replaceChildren();
   $("alert").replaceChildren();
   $("answer").hidden = $("switch").hidden = true;
+  $("start").hidden = false;
   $("status").textContent = "";
 }
 
@@ -98,6 +113,7 @@ async function run(question) {
   main.ariaBusy = "true";
   $("status").textContent = question ? "Looking for an answer" : "Searching";
   $("alert").replaceChildren();
+  $("start").hidden = true;
   const [results] = await Promise.all([
     searchAll(query, mine.signal),
     question ? answer(query, mine.signal) : ($("answer").hidden = true),
@@ -149,11 +165,17 @@ function show(query, results) {
     return;
   }
   const described = Object.fromEntries(collection.systems.map((system) => [system.name, system.description]));
-  const context = { query, vote: collection.feedback ? vote : null, filter: narrow, fields: collection.fields };
+  const parts = { ...described, reranker: `the reranker ${collection.reranker}` };
+  const context = { query, vote: collection.feedback ? vote : null, filter: narrow, fields: collection.fields, parts };
   $("results").replaceChildren(
     ...results.map((result, at) => column(result, described[result.system] ?? "", results[1 - at], context)),
   );
-  $("status").textContent = results.map((result) => `${result.system}: ${result.hits.length} found`).join(", ");
+  $("status").textContent = results.filter((result) => !result.failed).map(counted).join(", ");
+}
+
+function counted({ system, hits, took_ms: milliseconds }) {
+  const count = hits.length === HITS ? `first ${HITS}` : `${hits.length} ${hits.length === 1 ? "result" : "results"}`;
+  return `${system}: ${count} in ${Math.max(1, Math.round(milliseconds))} ms`;
 }
 
 function shownButton(name, at) {
@@ -192,9 +214,7 @@ async function vote(query, hit, system, rank, relevance) {
 }
 
 function narrow(name, value) {
-  const input = $(`filter-${name}`);
-  if (!input) return;
-  input.value = value;
+  choose($(`filter-${name}`), value);
   submit(asked);
 }
 

@@ -15,6 +15,9 @@ export function useKey(value) {
   sessionStorage.setItem("inpars-key", value);
 }
 
+/** Whether requests need a key, which a link cannot bring. */
+export const locked = () => key !== "";
+
 export async function call(path, body, signal) {
   const headers = key ? { Authorization: `Bearer ${key}` } : {};
   const stop = AbortSignal.any([AbortSignal.timeout(PATIENCE), ...(signal ? [signal] : [])]);

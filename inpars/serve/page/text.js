@@ -1,7 +1,6 @@
 // Elements and marked texts. Everything a document contains becomes a text node, never markup.
 
-const SNIPPET = 420; // characters of a passage that are shown before "Whole passage" is pressed
-const LEAD = 90; // of them before the first mark
+const MAX_LINES = 12; // of a passage that is shown with its line breaks at once
 
 export function element(name, properties = {}, ...children) {
   const { data = {}, ...rest } = properties;
@@ -22,6 +21,12 @@ function codePoints(text) {
   return { length: points.length, part: (from, to) => points.slice(from, to).join("") };
 }
 
+/** The words of a hit that the query has too. */
+export function spanTexts({ text, spans }) {
+  const points = codePoints(text);
+  return spans.map(({ start, end }) => points.part(start, end));
+}
+
 /** Nodes of a text from `from` up to `to` with its spans marked; spans are in order and do not overlap. */
 function marked(points, spans, from, to, className) {
   const nodes = [];
@@ -37,25 +42,10 @@ function marked(points, spans, from, to, className) {
   return nodes;
 }
 
-/** The stretch of a long text that has the most marks. */
-function window_(length, spans) {
-  if (length <= SNIPPET * 1.25) return [0, length];
-  let best = 0;
-  let most = -1;
-  for (let first = 0, last = 0; first < spans.length; first += 1) {
-    while (last < spans.length && spans[last].start < spans[first].start - LEAD + SNIPPET) last += 1;
-    if (last - first > most) [most, best] = [last - first, Math.max(0, spans[first].start - LEAD)];
-  }
-  const from = Math.min(best, length - SNIPPET);
-  return [from, from + SNIPPET];
-}
-
-/** The passage with its marks; `whole` or the stretch that matters. Returns the nodes and whether something is cut. */
-export function passage(text, spans, whole, className = "") {
+/** The snippet of a hit, or all of it, with its marks. Returns the nodes and whether something is cut. */
+export function passage({ text, snippet }, spans, whole, className = "") {
   const points = codePoints(text);
-  const [from, to] = whole ? [0, points.length] : window_(points.length, spans);
-  const nodes = marked(points, spans, from, to, className);
-  if (from > 0) nodes.unshift("… ");
-  if (to < points.length) nodes.push(" …");
-  return { nodes, cut: from > 0 || to < points.length };
+  const [from, to] = whole ? [0, points.length] : [snippet.start, snippet.end];
+  const cut = points.part(0, from).trim() !== "" || points.part(to, points.length).trim() !== "" || text.split("\n").length > MAX_LINES;
+  return { nodes: marked(points, spans, from, to, className), cut };
 }
