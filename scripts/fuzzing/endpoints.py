@@ -37,6 +37,7 @@ QUERIES: dict[str, bytes] = {
     "GET /search": b"q=fossil+resin&k=2&system=words&source=*.pdf&heading=Resins",
     "GET /v1/models": b"a=b",
     "GET /v1/collection": b"",
+    "GET /file": b"doc_id=a",
     "GET /healthz": b"",
     "GET /metrics": b"",
     "GET /openapi.json": b"",
@@ -60,7 +61,7 @@ ENDPOINTS: dict[str, Seed] = {name: one("body.json", body) for name, body in BOD
 class _Words:
     """A first stage, an encoder, a reranker, a reader and a writer in one."""
 
-    name = "words"
+    name, closest = "words", False
 
     def search(self, queries: Sequence[Any], k: int, filters: Any) -> Any:  # noqa: ANN401
         return {query.query_id: {name: float(len(name) + n) for n, name in enumerate(DOCUMENTS)} for query in queries}
@@ -113,7 +114,9 @@ def _app(folder: Path) -> Any:  # noqa: ANN401 - an ASGI application
     from inpars.serve.options import ServeOptions
     from inpars.serve.server import metadata_fields
     from inpars.serve.service import Service
+    from inpars.serve.source_files import SourceFiles
 
+    (folder / "stones.pdf").write_bytes(b"%PDF-1.4")
     words = _Words()
     systems = {"words": System((words,), "words"), "both": System((words,), "reranked", words)}
     engine = Engine(DOCUMENTS, systems, encoders={"words": words}, reranker=words, reader=words, writer=words)
@@ -122,6 +125,7 @@ def _app(folder: Path) -> Any:  # noqa: ANN401 - an ASGI application
         options=ServeOptions(batch_wait_ms=0.0),
         feedback=Feedback(folder / "feedback.jsonl"),
         fields=metadata_fields(DOCUMENTS.values()),
+        files=SourceFiles(folder),
     )
     app = create_app(service, hosts=("localhost",))
     app._log = LOGGED.append  # type: ignore[attr-defined]

@@ -318,7 +318,7 @@ def test_typed_queries_are_shown_with_the_scores_of_the_stages(run, dense, monke
     monkeypatch.setattr("sys.stdin", io.StringIO(f":system windows\n{QUERIES['q0']}\n"))
     out, err = run("search", "--run", folder, "--interactive", *COMPUTING)
     assert "systems: measured, whole, windows" in err
-    assert "(windows " in out
+    assert "(rank: windows 1)" in out
     values = json.loads(run("ask", "--run", folder, QUERIES["q0"], "--threshold", "-1", "--json", *COMPUTING).out)
     assert values["system"] == "measured"
     assert [source["doc_id"] for source in values["sources"]] == ids(typed(dense, 5))["q0"]
@@ -348,7 +348,7 @@ def test_changed_documents_are_refused_unless_they_are_named(run, dense):
     assert "c.jsonl" in err
     assert "--corpus" in err
     out, err = run(*given, "--corpus", "c.jsonl")
-    assert " d1 " in out
+    assert " 1. d1\n" in out
     assert "c.jsonl: not the documents" in err
     Path("c.jsonl").unlink()
     err = run(*given, code=1).err

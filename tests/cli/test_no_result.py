@@ -16,7 +16,7 @@ from inpars.pipeline.measurement import judge
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.run import PipelineResult, run_pipeline
 from inpars.progress import SILENT
-from inpars.prompts.load import load_prompt
+from inpars.prompting.prompts import load_prompt
 from inpars.topics import Topics
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
@@ -91,7 +91,6 @@ def test_a_whole_run_without_any_result_exits_1(runs, monkeypatch, capsys, broke
 
 def test_judgements_of_other_documents_stop_a_whole_run_before_its_work(runs, monkeypatch):
     monkeypatch.setattr(pipeline, "_generate", None)  # whoever begins fails
-    monkeypatch.setattr(pipeline, "require", lambda *_: None)
     strange = Topics("test", {"q1": "what"}, {"q1": {"x1": 1, "x2": 0}})
     dataset = Dataset("toy", Corpus(TOY / "corpus.tsv"), {"test": lambda: strange})
     with pytest.raises(ConfigError, match=r"none of the 2 judged documents .*'x1'"):
@@ -105,6 +104,4 @@ def test_unknown_documents_stop_a_whole_run_before_its_prompt_is_tried(runs, mon
     (runs / "queries.tsv").write_text("q1\twhat is it\n")
     given = ["--corpus", str(TOY / "corpus.tsv"), "--queries", "queries.tsv", "--qrels", "qrels.txt"]
     assert main(["run", *given, "--output", "made", "--quiet"]) == 1
-    error = capsys.readouterr().err
-    assert "1 of 2 judged documents" in error
-    assert "'d99' first" in error
+    assert "'d99' first" in capsys.readouterr().err

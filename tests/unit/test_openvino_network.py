@@ -88,9 +88,8 @@ def test_scores_are_those_of_torch(tiny, use, labels):
     pairs = [(TEXTS[0], text) for text in TEXTS]
     expected = np.array(load_scorer(tiny("bert_classifier", labels=labels), dtype="float32").score(pairs))
     use("openvino")
-    found = np.array(load_scorer(tiny("bert_classifier", labels=labels)).score(pairs))
-    assert np.corrcoef(found, expected)[0, 1] > 0.99
-    assert np.square(found - expected).mean() ** 0.5 < 0.15 * expected.std()  # bfloat16, random weights
+    found = np.array(load_scorer(tiny("bert_classifier", labels=labels), dtype="float32").score(pairs))
+    assert found == pytest.approx(expected, abs=1e-4)
 
 
 def test_shuffled_weights_are_other_weights(tiny):
