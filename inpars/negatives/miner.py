@@ -186,7 +186,7 @@ class NegativeMiner:
     def _search(
         self, source: Source, block: Sequence[QueryWithPositives], relevant: Mapping[str, Collection[str]]
     ) -> _Searched:
-        """The block's run; how many documents a query retrieves does not depend on its block."""
+        """The block's run; its length does not depend on the block."""
         depths = {item.query.query_id: self._config.depth(len(relevant[item.query.query_id])) for item in block}
         block_run: Run = {}
         scores: dict[Pair, float] = {}

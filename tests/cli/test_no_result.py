@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from inpars.prompting.prompts import load_prompt
 
 from inpars import evaluate as toolkit
 from inpars.cli import main
@@ -17,6 +16,7 @@ from inpars.pipeline.measurement import judge
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.run import PipelineResult, run_pipeline
 from inpars.progress import SILENT
+from inpars.prompts.load import load_prompt
 from inpars.topics import Topics
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
