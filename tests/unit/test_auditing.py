@@ -199,7 +199,7 @@ def test_what_cannot_be_audited(tmp_path):
     with pytest.raises(DataFormatError, match=r"t\.tsv:2: a triple has 3 tab-separated texts"):
         audit(path, tmp_path / "out.tsv")
     write(path, [("q1", 5, 1), ("q2", 5, 1), ("q1", 5, 2)])
-    with pytest.raises(DataFormatError, match=r"not adjacent; sort the file"):
+    with pytest.raises(DataFormatError, match=r"not adjacent; .*sort"):
         audit(path, tmp_path / "out.tsv", action="relabel")
     audit(path, tmp_path / "out.tsv", action="drop")
     write(path, [("q1", 1, 2)])
