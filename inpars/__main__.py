@@ -2,7 +2,7 @@
 
 import sys
 
-from inpars.cli import main
+from inpars.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -23,11 +23,12 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeAlias, TypeVar
 
-from inpars.cli import module_of
-from inpars.config_files import flag_words
-from inpars.datasets import Dataset, load_dataset
+from inpars.cli.config_files import flag_words
+from inpars.cli.main import module_of
+from inpars.cli.usage import Parser
+from inpars.documents.datasets import Dataset, load_dataset
 from inpars.errors import ConfigError, InparsError
-from inpars.formats import (
+from inpars.io.formats import (
     read_run,
     read_synthetic_queries,
     synthetic_query_record,
@@ -35,20 +36,19 @@ from inpars.formats import (
     write_queries,
     write_run,
 )
-from inpars.judgements import write_qrels
-from inpars.manifest import manifest_path
+from inpars.io.judgements import write_qrels
+from inpars.io.manifest import manifest_path
+from inpars.io.storage import write_jsonl
+from inpars.io.topics import DEFAULT_SPLIT
 from inpars.models.engine_backend import use_engine
 from inpars.prompts.load import Prompt, load_prompt
 from inpars.provenance import running
 from inpars.records import Document, Query, SyntheticQuery
 from inpars.stages.triple_files import TripleRow, read_triple_rows
-from inpars.storage import write_jsonl
-from inpars.topics import DEFAULT_SPLIT
-from inpars.usage import Parser
 
 if TYPE_CHECKING:
-    from inpars.qa.engine import Engine, Hit
-    from inpars.qa.records import Answer
+    from inpars.apps.qa.engine import Engine, Hit
+    from inpars.apps.qa.records import Answer
 
 Item = TypeVar("Item")
 Data: TypeAlias = "str | Path | Dataset | Iterable[Document | Mapping[str, Any] | str]"
@@ -103,7 +103,7 @@ class Run(dict[str, dict[str, float]]):
         return _frame(self._rows())
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        from inpars.runs import rank
+        from inpars.io.runs import rank
 
         for query_id, scores in self.items():
             for position, (doc_id, score) in enumerate(rank(scores), start=1):
@@ -145,10 +145,10 @@ class System:
     @classmethod
     def load(cls, folder: str | Path, **flags: Any) -> System:
         """Open the system of a run's folder, with all its models; flags as `inpars ask --run` has them."""
-        from inpars.commands.common import console
-        from inpars.commands.measured import open_named_engine
+        from inpars.apps.qa.build_engine import AnswerOptions
+        from inpars.cli.common import console
+        from inpars.cli.measured import open_named_engine
         from inpars.options import from_flags
-        from inpars.qa.build_engine import AnswerOptions
 
         parsed, words = _parsed("ask", {"run": folder, "quiet": True, **flags}, positional=["-"])
         with running(["inpars", *words]):

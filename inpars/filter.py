@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inpars.errors import ConfigError
-from inpars.toolkit_commands import (
+from inpars.toolkit import (
     CallableModule,
     dataset_name,
     flags_of,

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from inpars.errors import ConfigError
-from inpars.toolkit_commands import dataset_name, flags_of, named, other_source, run_translated, toolkit_parser
+from inpars.toolkit import dataset_name, flags_of, named, other_source, run_translated, toolkit_parser
 
 IGNORED_FLAGS = {
     "index": "an index of the dataset's own documents is built",

@@ -17,7 +17,7 @@ ABOVE_THE_TEXT = ("title", "heading", "faq")  # the `prompt` of those that may s
 HIGHEST_EXPONENT = 600.0  # of e, whose sum over a query is still a number; no log-probability is above 0
 
 Run: TypeAlias = dict[str, dict[str, float]]
-"""query_id -> doc_id -> score. Order inside is not trusted: `inpars.runs.rank` decides."""
+"""query_id -> doc_id -> score. Order inside is not trusted: `inpars.io.runs.rank` decides."""
 
 Qrels: TypeAlias = dict[str, dict[str, int]]
 """query_id -> doc_id -> relevance grade; above 0 is relevant unless a measure says otherwise."""

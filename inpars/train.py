@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from inpars.errors import ConfigError
-from inpars.toolkit_commands import flags_of, named, run_translated, toolkit_parser
+from inpars.toolkit import flags_of, named, run_translated, toolkit_parser
 
 TYPO = 0.9  # Hugging Face's trainer has many flags that are like those read here
 IGNORED_FLAGS = {  # what is done instead

@@ -61,9 +61,9 @@ def _relinked(text: str, folder: Path) -> str:
 
 def _commands() -> Iterator[str]:
     os.environ["COLUMNS"] = "100"
-    from inpars.cli import COMMAND_GROUPS, module_of
-    from inpars.config_files import add_config_flags
-    from inpars.usage import Parser
+    from inpars.cli.config_files import add_config_flags
+    from inpars.cli.main import COMMAND_GROUPS, module_of
+    from inpars.cli.usage import Parser
 
     yield "# Commands\n\nEvery flag of every command, as `inpars COMMAND --help-all` prints them.\n"
     for group, commands in COMMAND_GROUPS.items():

@@ -11,13 +11,15 @@ import random
 import sys
 from pathlib import Path
 
-from inpars.corpus import Corpus
-from inpars.datasets import Dataset
-from inpars.formats import synthetic_query_record, write_documents, write_run
+from inpars.documents.datasets import Dataset
 from inpars.fusion.choice import OFFSETS, STEPS
 from inpars.fusion.gate import PRIOR
 from inpars.fusion.system import FirstStage, Reranking, SearchSystem
-from inpars.manifest import Manifest, git_commit, stamp, stamp_text, versions, write_manifest
+from inpars.io.corpus import Corpus
+from inpars.io.formats import synthetic_query_record, write_documents, write_run
+from inpars.io.manifest import Manifest, git_commit, stamp, stamp_text, versions, write_manifest
+from inpars.io.storage import write_jsonl, write_lines
+from inpars.io.topics import Topics
 from inpars.pipeline.measurement import judge
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.results import Invocation, Shipped, report_of, write_mark
@@ -26,8 +28,6 @@ from inpars.prompts.load import load_prompt
 from inpars.records import Document, SyntheticQuery
 from inpars.reports.render import write_report
 from inpars.stages.filter import filter_file
-from inpars.storage import write_jsonl, write_lines
-from inpars.topics import Topics
 
 NASTY = [
     "<script>document.title = 'run'</script>",

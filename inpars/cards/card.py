@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inpars import manifest as manifests
 from inpars.cards.snippets import BI_ENCODER, snippets
 from inpars.errors import DataFormatError
 from inpars.filtering.checks import FilterOptions
-from inpars.json_text import JsonError, parse_json
-from inpars.manifest import CARD, MEASURED_BEGIN, MEASURED_END, Manifest
+from inpars.io import manifest as manifests
+from inpars.io.json_text import JsonError, parse_json
+from inpars.io.manifest import CARD, MEASURED_BEGIN, MEASURED_END, Manifest
+from inpars.io.storage import atomic_writer
 from inpars.models.embedded import EMBEDDED
 from inpars.models.retrievers import DENSE, MULTI_VECTOR, RETRIEVERS, SPARSE, retriever_kind
 from inpars.rerankers.kinds import RERANKERS
-from inpars.storage import atomic_writer
 
 END_OF_TRAINING = "<!-- end of numbers -->"  # of what was measured while the model trained
 NOT_VALIDATED = "Nothing was measured while it trained; `--validate-every` does that."

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 from inpars.cards.card import UNKNOWN_LICENCE, front_matter, hub_id, plain_name
-from inpars.manifest import CARD
+from inpars.io.manifest import CARD
+from inpars.io.storage import atomic_writer
 from inpars.models.loading import resolve_model
-from inpars.storage import atomic_writer
 
 LICENCE_FILES = re.compile(r"(licen[cs]e|notice|copying)([.-].*)?", re.IGNORECASE)
 

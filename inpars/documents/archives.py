@@ -9,9 +9,9 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from inpars.corpus_files import file_key
 from inpars.errors import DataFormatError
-from inpars.storage import atomic_folder
+from inpars.io.corpus_files import file_key
+from inpars.io.storage import atomic_folder
 
 DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),

@@ -23,7 +23,7 @@ from inpars.documents.folder import SourceFile, as_id
 from inpars.documents.readers import ReadOptions
 from inpars.documents.tokens import TokenCounter, token_counter
 from inpars.errors import ConfigError, UnreadableFileError
-from inpars.json_text import replace_surrogates
+from inpars.io.json_text import replace_surrogates
 from inpars.options import FlagGroup, option
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Qrels

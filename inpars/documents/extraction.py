@@ -19,8 +19,8 @@ from inpars.documents.chunks import Chunk
 from inpars.documents.folder import SourceFile
 from inpars.documents.readers import EMPTY, READERS_FORMAT, ReadOptions, kind_of, suffix_of
 from inpars.errors import InparsError, UnreadableFileError
-from inpars.json_text import replace_surrogates
-from inpars.storage import atomic_folder, write_jsonl
+from inpars.io.json_text import replace_surrogates
+from inpars.io.storage import atomic_folder, write_jsonl
 
 BLOCKS, CHUNKS, NOTES = "blocks.jsonl", "chunks.jsonl", "notes.json"
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from inpars.documents.readers import KINDS, ReadOptions, kind_of
 from inpars.errors import ConfigError, DataFormatError
-from inpars.manifest import FileStamp, sha256_of
+from inpars.io.manifest import FileStamp, sha256_of
 
 NOT_READ = "of no kind that is read"
 _NOT_IN_IDS = re.compile(r"[\s%\ud800-\udfff]")  # ids are one word; names that are not UTF-8 hold surrogates

@@ -9,12 +9,12 @@ from dataclasses import replace
 from functools import partialmethod
 from typing import Any
 
-from inpars.corpus import Corpus, cached_corpus
 from inpars.documents import python_docs
 from inpars.errors import BackendError, ConfigError, DataFormatError, InparsError, UnknownNameError
-from inpars.judgements import Judgements, checked_grade
+from inpars.io.corpus import Corpus, cached_corpus
+from inpars.io.judgements import Judgements, checked_grade
+from inpars.io.topics import DEFAULT_SPLIT, Topics, joined
 from inpars.records import Document, Qrel, Qrels
-from inpars.topics import DEFAULT_SPLIT, Topics, joined
 
 IR_DATASETS_TEXT_FIELDS = ("text", "body", "abstract")
 BAR_DELAY = 5.0  # seconds

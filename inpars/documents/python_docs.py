@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from inpars.errors import BackendError
-from inpars.formats import read_queries
-from inpars.judgements import read_qrels
+from inpars.io.formats import read_queries
+from inpars.io.judgements import read_qrels
 from inpars.records import Document, Qrels, Query
 
 NAME = "python-docs"

@@ -16,8 +16,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from inpars.corpus import Corpus, SelectedDocuments
 from inpars.errors import ConfigError
+from inpars.io.corpus import Corpus, SelectedDocuments
 from inpars.records import Document
 from inpars.text.hashing import sampling_key
 from inpars.text.minhash import NearDuplicates

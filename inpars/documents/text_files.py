@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TextIO, cast
 
 from inpars.errors import ConfigError, UnreadableFileError
-from inpars.storage import is_gzip
+from inpars.io.storage import is_gzip
 
 FALLBACK = "cp1252"  # Latin-1 with the quotation marks and dashes that Windows put into its gaps
 NOT_TEXT = "not text (binary data)"

@@ -25,10 +25,10 @@ from inpars import __version__
 from inpars.documents.folder import SourceFile, as_id
 from inpars.documents.readers import KINDS
 from inpars.errors import DataFormatError
-from inpars.json_text import JsonError, parse_json
+from inpars.io.json_text import JsonError, parse_json
+from inpars.io.storage import atomic_file, atomic_writer, read_lines
 from inpars.options import FlagGroup, option
 from inpars.progress import SILENT, Progress
-from inpars.storage import atomic_file, atomic_writer, read_lines
 from inpars.text.hashing import hex_key
 
 AGENT = f"inpars/{__version__}"

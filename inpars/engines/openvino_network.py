@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from inpars.cache import cache_folder
 from inpars.engines.fingerprints import weights_fingerprint
 from inpars.errors import MissingDependencyError
+from inpars.io.storage import storage_errors
 from inpars.models.engine_backend import DtypeName
 from inpars.models.processor import fast_bfloat16_flags
-from inpars.storage import storage_errors
 
 INSTALL = "pip install openvino nncf"
 GRAPH_FORMAT = 3  # raise when a graph is converted otherwise

@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from inpars.cache import cache_folder
-from inpars.json_text import JsonError, parse_json
+from inpars.io.json_text import JsonError, parse_json
+from inpars.io.storage import storage_errors
 from inpars.models import processor
 from inpars.progress import SILENT, Progress
-from inpars.storage import storage_errors
 
 TRIAL_FORMAT = 2  # raise it where candidates or their meaning change
 MIN_GAIN = 1.1  # a candidate must be this many times as fast as the best of those before it

@@ -17,9 +17,9 @@ import numpy as np
 from inpars.batches import slices
 from inpars.errors import BackendError, ConfigError
 from inpars.evaluation.measure_names import in_notation, nearest_measure, split_measures
-from inpars.judgements import GRADE_LIMIT, checked_grade
+from inpars.io.judgements import GRADE_LIMIT, checked_grade
+from inpars.io.runs import rank
 from inpars.records import Qrels, Run
-from inpars.runs import rank
 
 DEFAULT_METRICS = ("nDCG@10", "RR@10", "R@100")
 DEPTH_LIMIT = 1_000_000  # of what a measure looks at

@@ -14,10 +14,10 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from inpars.fields import MAX_DIGITS
-from inpars.formats import parse_run_line
+from inpars.io.fields import MAX_DIGITS
+from inpars.io.formats import parse_run_line
+from inpars.io.storage import decode_line, open_lines
 from inpars.records import Run
-from inpars.storage import decode_line, open_lines
 
 Order: TypeAlias = Literal["score", "file"]
 """What ranks: scores with trec_eval's rule for ties, or the lines as they stand (MS MARCO's own evaluation)."""

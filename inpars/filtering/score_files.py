@@ -15,7 +15,7 @@ import numpy as np
 
 from inpars.errors import DataFormatError, StaleInputError
 from inpars.filtering.selections import RANK_SUFFIX, Scores
-from inpars.storage import read_jsonl
+from inpars.io.storage import read_jsonl
 
 ID_FIELD = "query_id"
 

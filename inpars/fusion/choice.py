@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.fusion.gate import Gate, QueryFeatures
+from inpars.io.runs import completed, fuse_z_scores, rank
 from inpars.records import Qrels, Run
-from inpars.runs import completed, fuse_z_scores, rank
 
 DEPTH = 10  # nDCG@10 is what is chosen by
 STEPS = 20  # shares of the bi-encoders that are tried, between 0 and 1

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from inpars.io.runs import rank
 from inpars.records import Run
-from inpars.runs import rank
 
 Coverage: TypeAlias = Callable[[str, str], float]
 """Share of a query that stands in a text, by `inpars.retrieval.term_coverage`."""

@@ -15,9 +15,9 @@ import numpy as np
 
 from inpars.fusion.choice import DEPTH, Choice, JudgedMix, Table, judged_mix, ndcg
 from inpars.fusion.gate import Gate, QueryFeatures, reranker_weight
+from inpars.io.runs import rank
 from inpars.records import Qrels, Run
 from inpars.rerankers.rerank import fuse_with_first_stage
-from inpars.runs import rank
 
 MIN_QUERIES = 10  # from which on a standard error says something
 WINDOWS, TUNED, VIEW = "base", "tuned", "view"  # names of first stages; of views their beginning

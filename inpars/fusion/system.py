@@ -15,12 +15,12 @@ from typing import Any
 
 from inpars.errors import ConfigError, DataFormatError, PromptError
 from inpars.fusion.gate import Coverage, Gate, findings, reranker_weight
-from inpars.json_text import JsonError, parse_json
+from inpars.io.json_text import JsonError, parse_json
+from inpars.io.runs import completed, cut, fuse_z_scores
+from inpars.io.storage import atomic_writer
 from inpars.prompts.templates import Example, Prompt
 from inpars.records import Run
 from inpars.rerankers.rerank import fuse_with_first_stage
-from inpars.runs import completed, cut, fuse_z_scores
-from inpars.storage import atomic_writer
 
 SYSTEM_FILE = "system.json"
 FORMAT = 1

@@ -21,14 +21,14 @@ from inpars.errors import ConfigError, MissingDependencyError
 from inpars.generation.causal_lm import end_tokens
 from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.settings import DecodingSettings, LocalModel
-from inpars.json_text import JsonError, parse_json
-from inpars.manifest import sha256_of, size_of
+from inpars.io.json_text import JsonError, parse_json
+from inpars.io.manifest import sha256_of, size_of
+from inpars.io.storage import atomic_file, atomic_writer
 from inpars.models import loading as models
 from inpars.models.engine_backend import engine
 from inpars.models.hardware import pick_device
 from inpars.prompts.templates import Prompt
 from inpars.records import Document
-from inpars.storage import atomic_file, atomic_writer
 
 if TYPE_CHECKING:
     from inpars.generation import GeneratedQuery, QueryGenerator

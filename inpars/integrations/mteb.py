@@ -20,9 +20,9 @@ from mteb.models.model_meta import ModelMeta
 
 from inpars.api import Data, System, load_corpus
 from inpars.errors import ConfigError
-from inpars.formats import write_documents
+from inpars.io.formats import write_documents
+from inpars.io.topics import DEFAULT_SPLIT
 from inpars.records import Document
-from inpars.topics import DEFAULT_SPLIT
 
 LANGUAGE = "eng-Latn"
 UNKNOWN = (

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inpars.api import System
-from inpars.qa.records import Hit
+from inpars.apps.qa.records import Hit
 from inpars.records import Document, FullText
 
 

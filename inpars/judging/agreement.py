@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from inpars.evaluation.measures import evaluate
+from inpars.io.model_judgements import POOR_KAPPA
 from inpars.judging.sample import Pair
-from inpars.model_judgements import POOR_KAPPA
 from inpars.records import Qrels, Run
 
 TOP_GRADE = 3

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from inpars.errors import ConfigError
+from inpars.io.runs import rank
 from inpars.records import Run
-from inpars.runs import rank
 from inpars.text.hashing import sampling_key
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from inpars.io.model_judgements import origin_of, write_origin
 from inpars.judging.agreement import TOP_GRADE, Agreement, compare_with
 from inpars.judging.report import summary
 from inpars.judging.sample import pairs_of, weights
-from inpars.model_judgements import origin_of, write_origin
 from inpars.records import Qrels
 
 PERSON, BY_MODEL = "you", " (judged by "

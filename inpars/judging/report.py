@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from inpars.io.model_judgements import POOR_KAPPA
 from inpars.judging.agreement import RELEVANT_FROM, TOP_GRADE, Agreement, SystemOrder
-from inpars.model_judgements import POOR_KAPPA
 
 FEW_PARAMETERS = 1_000_000_000  # below, nothing published shows agreement beyond chance
 FEW_PAIRS = 50  # a kappa over fewer says little

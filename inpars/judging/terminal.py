@@ -9,10 +9,10 @@ import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from inpars.judgements import read_qrels
+from inpars.io.judgements import read_qrels
+from inpars.io.storage import AppendedLines, to_json_line
 from inpars.judging import Pair
 from inpars.records import Qrels
-from inpars.storage import AppendedLines, to_json_line
 
 SUFFIX = ".person.jsonl"
 WIDTH = 100

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from inpars.errors import ConfigError, DataFormatError
-from inpars.json_text import JsonError, parse_json
+from inpars.io.json_text import JsonError, parse_json
 from inpars.models.embedded import EMBEDDED
 
 GGUF_SUFFIX = ".gguf"

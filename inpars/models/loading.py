@@ -32,12 +32,12 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from inpars.cache import cache_folder
 from inpars.errors import BackendError, ConfigError, InparsError, MissingDependencyError, UnknownNameError
+from inpars.io.storage import atomic_folder
 from inpars.models.compute_options import Placement
 from inpars.models.embedded import EMBEDDED
 from inpars.models.folders import GGUF_SUFFIX, exists, model_folder, model_path, saved_kind
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.retrievers import DENSE, retriever_kind
-from inpars.storage import atomic_folder
 from inpars.text.hashing import hex_key
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from inpars.errors import BackendError, ConfigError, MissingDependencyError
-from inpars.manifest import manifest_path
+from inpars.io.manifest import manifest_path
 
 HUB_NAME = re.compile(r"([\w.-]+/)?[\w.-]+")
 

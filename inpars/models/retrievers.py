@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from inpars.json_text import JsonError, parse_json
+from inpars.io.json_text import JsonError, parse_json
 from inpars.models.embedded import EMBEDDED
 from inpars.models.folders import model_folder, model_path
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from inpars.errors import ConfigError
+from inpars.io.runs import rank
 from inpars.negatives.rules import (
     NO_RULE,
     Documents,
@@ -28,7 +29,6 @@ from inpars.negatives.rules import (
 from inpars.pairs.headings import name_in
 from inpars.protocols import PairScorer
 from inpars.records import Document, Query, Run, Triple
-from inpars.runs import rank
 from inpars.text.hashing import sampling_key
 
 RANK_DIGITS = 9  # Java counts documents in 32 bits

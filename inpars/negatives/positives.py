@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from inpars.io.runs import rank
 from inpars.negatives.rules import Documents, Source
 from inpars.protocols import PairScorer
-from inpars.runs import rank
 
 if TYPE_CHECKING:
     from inpars.negatives.miner import QueryWithPositives, SearchWithScores

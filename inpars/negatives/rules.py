@@ -17,9 +17,9 @@ from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeAlias
 
 from inpars.errors import ConfigError
+from inpars.io.runs import rank
 from inpars.pairs.headings import headings_of
 from inpars.records import Document, Qrels
-from inpars.runs import rank
 from inpars.text.words import words, words_key
 
 Source: TypeAlias = Literal["bm25", "dense", "random"]

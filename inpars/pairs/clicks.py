@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from inpars.errors import DataFormatError
-from inpars.fields import checked_id, finite_number, first_present, is_gap, text_of
+from inpars.io.fields import checked_id, finite_number, first_present, is_gap, text_of
+from inpars.io.record_files import read_records, records_form
+from inpars.io.storage import read_jsonl
+from inpars.io.tables import DOC_ID_FIELDS, RecordSchema
 from inpars.pairs.records import Pair
-from inpars.record_files import read_records, records_form
-from inpars.storage import read_jsonl
-from inpars.tables import DOC_ID_FIELDS, RecordSchema
 from inpars.text.words import words
 
 QUERY_FIELDS = ("query", "query_text", "search_term", "q", "text")

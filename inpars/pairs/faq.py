@@ -16,9 +16,9 @@ from pathlib import Path
 from inpars.documents.blocks import Block, FileNotes, clean
 from inpars.documents.readers import DOCX, HTML, MARKDOWN, RST, ReadOptions, kind_of
 from inpars.errors import ConfigError
-from inpars.fields import checked_id, is_gap, text_of
-from inpars.record_files import read_records, records_form
-from inpars.tables import RecordSchema
+from inpars.io.fields import checked_id, is_gap, text_of
+from inpars.io.record_files import read_records, records_form
+from inpars.io.tables import RecordSchema
 
 QUESTIONS = ("question", "query", "q", "title")
 ANSWERS = ("answer", "answers", "a", "response", "text")

@@ -7,18 +7,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from inpars.corpus import Corpus
-from inpars.formats import read_queries, read_run
 from inpars.fusion.gate import PRIOR, QueryFeatures, findings
 from inpars.fusion.matching import matched_weights, traits_of
 from inpars.fusion.stage_choice import choose_stages, headroom
 from inpars.fusion.system import BM25, FirstStage, SearchSystem
+from inpars.io.corpus import Corpus
+from inpars.io.formats import read_queries, read_run
+from inpars.io.runs import cut
+from inpars.io.topics import Topics
 from inpars.pipeline.measurement import QUERIES
 from inpars.pipeline.system_runs import FUSION_DEPTH
 from inpars.records import Run
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
-from inpars.runs import cut
-from inpars.topics import Topics
 
 UNLABELLED = "unlabelled"  # folder of the real queries without judgements
 WRITTEN, JUDGED = "written", "judged"

@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from inpars.datasets import Dataset
+from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError, StaleInputError
-from inpars.formats import read_queries, read_synthetic_queries
 from inpars.fusion.matching import MIN_QUERIES
-from inpars.judgements import read_qrels
-from inpars.manifest import stamp
-from inpars.model_judgements import origin_of
+from inpars.io.formats import read_queries, read_synthetic_queries
+from inpars.io.judgements import read_qrels
+from inpars.io.manifest import stamp
+from inpars.io.model_judgements import origin_of
+from inpars.io.topics import Topics, joined
 from inpars.options import FlagGroup, option
 from inpars.progress import Progress
-from inpars.topics import Topics, joined
 
 DEV, UNLABELLED = "dev", "unlabelled"
 MAX_JUDGED = 300  # dev queries that the choice is made by

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from inpars.errors import ConfigError, DataFormatError
-from inpars.json_text import JsonError, parse_json
-from inpars.manifest import stamp_text
+from inpars.io.json_text import JsonError, parse_json
+from inpars.io.manifest import stamp_text
+from inpars.io.topics import Topics
 from inpars.options import flag_name, result_settings
 from inpars.pipeline.evidence import EvidenceOptions
 from inpars.pipeline.judged import JudgingOptions
@@ -18,7 +19,6 @@ from inpars.pipeline.measurement import METRICS
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.results import read_mark
 from inpars.prompts.mixture import PromptSource
-from inpars.topics import Topics
 
 REPORT, REPORT_VALUES = "report.html", "report.json"
 NAMED = 4  # changed settings that an error names

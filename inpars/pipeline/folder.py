@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from inpars.errors import DataFormatError
-from inpars.formats import read_queries
-from inpars.json_text import parse_json
-from inpars.judgements import read_qrels
-from inpars.manifest import MANIFEST_SUFFIX, FileStamp, Manifest, read_manifest
-from inpars.model_judgements import Origin, origin_of
+from inpars.io.formats import read_queries
+from inpars.io.json_text import parse_json
+from inpars.io.judgements import read_qrels
+from inpars.io.manifest import MANIFEST_SUFFIX, FileStamp, Manifest, read_manifest
+from inpars.io.model_judgements import Origin, origin_of
 from inpars.pipeline.measurement import CHOICE_TOPICS, JUDGED, METRICS, QRELS, QUERIES, TOPICS
 from inpars.pipeline.results import FOLDER_MARK, read_mark
 from inpars.records import Qrels

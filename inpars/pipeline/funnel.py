@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from inpars.manifest import Manifest, read_manifest
+from inpars.io.manifest import Manifest, read_manifest
 from inpars.pipeline.held_out import choice_files, split_files
 from inpars.reports.schema import FunnelRow
 from inpars.stages.filter import BY_PROMPT

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from inpars.errors import ConfigError, StaleInputError
-from inpars.formats import read_synthetic_queries, read_synthetic_records
-from inpars.manifest import Manifest, stamp, stamp_text
+from inpars.io.formats import read_synthetic_queries, read_synthetic_records
+from inpars.io.manifest import Manifest, stamp, stamp_text
+from inpars.io.storage import write_jsonl
 from inpars.options import flag_name
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.system_runs import SYNTHETIC, RunContext
 from inpars.stages.stage import Outcome, run_stage
-from inpars.storage import write_jsonl
 
 OF_WRITING = ("model", "max_documents", "max_doc_tokens", "max_new_tokens", "budget")
 

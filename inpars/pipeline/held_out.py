@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from inpars.datasets import Dataset
+from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError
-from inpars.formats import read_queries
-from inpars.judgements import read_qrels
+from inpars.io.formats import read_queries
+from inpars.io.judgements import read_qrels
+from inpars.io.topics import Topics
 from inpars.pipeline.options import PipelineOptions
 from inpars.reports.schema import Report
 from inpars.stages.split import SplitFiles, SplitOptions, split_file
-from inpars.topics import Topics
 
 DEV_SPLIT = "held-out"
 

@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from inpars.cache import canonical_name
-from inpars.formats import read_run
 from inpars.fusion.system import FirstStage, SearchSystem
 from inpars.generation.api.options import ApiOptions
+from inpars.io.formats import read_run
+from inpars.io.manifest import Manifest, stamp_text
+from inpars.io.model_judgements import Origin, origin_of
+from inpars.io.topics import Topics
 from inpars.judging import Pair
 from inpars.judging.agreement import RELEVANT_FROM, tau_of
 from inpars.judging.pool import chosen_pairs, pooled
@@ -22,8 +25,6 @@ from inpars.judging.references import PERSON, agreements_with, note_agreement
 from inpars.judging.report import FEW_PARAMETERS
 from inpars.judging.sample import pairs_of
 from inpars.judging.terminal import answers_path, read_answers
-from inpars.manifest import Manifest, stamp_text
-from inpars.model_judgements import Origin, origin_of
 from inpars.options import FlagGroup, flag_name, option, result_settings
 from inpars.pipeline.commands import StageCommands, run_flags
 from inpars.pipeline.held_out import DEV_SPLIT
@@ -32,7 +33,6 @@ from inpars.pipeline.system_runs import RunContext, all_runs
 from inpars.prompts.judging import JudgingPrompt, load_judging_prompt
 from inpars.records import Qrels
 from inpars.stages.judge import JudgeBackend, JudgeOptions, check_judge, judge_maker, judge_pairs, read_grades
-from inpars.topics import Topics
 
 QRELS = "qrels.txt"
 SHORTEST = 12  # characters of a hash

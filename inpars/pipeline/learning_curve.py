@@ -15,7 +15,9 @@ from inpars.fusion.choice import judged_mix
 from inpars.fusion.gate import PRIOR, findings
 from inpars.fusion.stage_choice import TUNED, paired
 from inpars.fusion.system import BM25, FirstStage
-from inpars.manifest import Manifest, stamp
+from inpars.io.manifest import Manifest, stamp
+from inpars.io.storage import atomic_writer
+from inpars.io.topics import Topics
 from inpars.options import option
 from inpars.pipeline.choice import read_lists
 from inpars.pipeline.system_runs import FUSION_DEPTH, RunContext, search_stage
@@ -23,8 +25,6 @@ from inpars.pipeline.trainings import TRIPLES, retriever_options
 from inpars.retrieval.bm25 import bm25_index
 from inpars.stages.stage import Outcome, run_stage
 from inpars.stages.train import train_retriever_from_file
-from inpars.storage import atomic_writer
-from inpars.topics import Topics
 
 OUTPUT = "choice/learning-curve.json"
 PARTS = {"quarter": 0.25, "half": 0.5}

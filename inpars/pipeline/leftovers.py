@@ -9,14 +9,14 @@ import shutil
 from pathlib import Path
 
 from inpars.fusion.stage_choice import VIEW
-from inpars.manifest import manifest_path
+from inpars.io.manifest import manifest_path
+from inpars.io.storage import replace_folder, storage_errors
 from inpars.pipeline.held_out import choice_files
 from inpars.pipeline.measurement import JUDGED, METRICS, TOPICS
 from inpars.pipeline.steps import Steps
 from inpars.pipeline.trainings import TRIPLES
 from inpars.stages.partial import partial_path
 from inpars.stages.triple_files import ids_path, negatives_path
-from inpars.storage import replace_folder, storage_errors
 
 CHECKPOINTS = ".checkpoints"  # of an interrupted training
 EARLIER = "models.earlier"

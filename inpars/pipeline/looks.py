@@ -6,12 +6,12 @@ import json
 from dataclasses import asdict, dataclass
 
 from inpars.filtering.looks import Looks, looks_of
-from inpars.formats import read_synthetic_queries
-from inpars.manifest import Manifest, stamp
+from inpars.io.formats import read_synthetic_queries
+from inpars.io.manifest import Manifest, stamp
+from inpars.io.storage import atomic_writer
 from inpars.options import option
 from inpars.pipeline.system_runs import SYNTHETIC, RunContext
 from inpars.stages.stage import Outcome, run_stage
-from inpars.storage import atomic_writer
 
 LOOKS = "choice/looks.json"
 MIN_SHARE = 0.5  # of queries that look like one, below which another prompt is named

@@ -13,16 +13,16 @@ from inpars.evaluation.common_ground import no_result
 from inpars.evaluation.measures import Evaluation, evaluate
 from inpars.evaluation.significance import Difference, compare
 from inpars.evaluation.verdicts import in_words
-from inpars.formats import read_run, write_queries
-from inpars.judgements import write_qrels
-from inpars.manifest import sha256_of, stamp
-from inpars.model_judgements import write_origin
+from inpars.io.formats import read_run, write_queries
+from inpars.io.judgements import write_qrels
+from inpars.io.manifest import sha256_of, stamp
+from inpars.io.model_judgements import write_origin
+from inpars.io.topics import Topics
 from inpars.options import option
 from inpars.progress import Progress
 from inpars.reports.collect import RunSummary, glance
 from inpars.stages.evaluate_files import as_values, compare_evaluations, write_metrics
 from inpars.stages.stage import Outcome, run_stage
-from inpars.topics import Topics
 
 TOPICS, METRICS = "topics", "metrics.json"
 CHOICE_TOPICS = "choice/topics"  # of the written queries that the system is chosen by

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inpars.formats import read_synthetic_records
-from inpars.manifest import Manifest, stamp
+from inpars.io.formats import read_synthetic_records
+from inpars.io.manifest import Manifest, stamp
+from inpars.io.storage import write_jsonl
 from inpars.pipeline.system_runs import RunContext
 from inpars.stages.stage import Outcome, run_stage
-from inpars.storage import write_jsonl
 from inpars.text.words import words, words_key
 
 JOINED, WRITTEN = "queries.with_pairs.jsonl", "queries.written.jsonl"

@@ -13,10 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from inpars.datasets import Dataset
+from inpars.documents.datasets import Dataset
 from inpars.errors import DataFormatError
-from inpars.json_text import parse_json
-from inpars.manifest import MANIFEST_SUFFIX, read_manifest
+from inpars.io.json_text import parse_json
+from inpars.io.manifest import MANIFEST_SUFFIX, read_manifest
+from inpars.io.storage import atomic_writer
+from inpars.io.topics import Topics
 from inpars.options import flag_name, result_settings
 from inpars.pipeline.budget import PLANNED, Part, Plan, Share, Work, plan_run, table
 from inpars.pipeline.measurement import JUDGED
@@ -27,8 +29,6 @@ from inpars.prompts.mixture import PromptSource
 from inpars.reports.formatting import duration
 from inpars.reports.schema import BudgetRow
 from inpars.retrieval.bm25 import bm25_index
-from inpars.storage import atomic_writer
-from inpars.topics import Topics
 
 FILE = "plan.json"
 FORMAT = 1

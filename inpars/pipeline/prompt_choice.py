@@ -15,20 +15,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from inpars.datasets import Dataset
 from inpars.distributed import workers_of
+from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError, InparsError
 from inpars.filtering.looks import Looks, is_code, looks_of
-from inpars.formats import read_synthetic_queries
 from inpars.fusion.matching import is_question
-from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.io.formats import read_synthetic_queries
+from inpars.io.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.io.storage import atomic_writer, to_json_line
 from inpars.options import option
 from inpars.pipeline.looks import MIN_SHARE, REMEDIES
 from inpars.prompts.load import load_prompt
 from inpars.prompts.mixture import PromptSource
 from inpars.stages.generate import GenerateOptions, generate_queries, generator_maker
 from inpars.stages.stage import Outcome, run_stage
-from inpars.storage import atomic_writer, to_json_line
 
 CHOICE = "prompts/choice.json"
 DEFAULT = "inpars"

@@ -15,10 +15,11 @@ from typing import Any
 
 import yaml
 
-from inpars.datasets import Dataset
+from inpars.documents.datasets import Dataset
 from inpars.errors import PromptError
 from inpars.evaluation.measures import Evaluation
 from inpars.evaluation.significance import Difference
+from inpars.io.storage import atomic_writer
 from inpars.pipeline.commands import Invocation
 from inpars.pipeline.folder import read_run_folder
 from inpars.pipeline.options import PipelineOptions
@@ -28,7 +29,6 @@ from inpars.progress import Progress
 from inpars.prompts.load import TEXT_KEYS, load_prompt
 from inpars.prompts.templates import Prompt
 from inpars.stages.evaluate_files import compare_evaluations
-from inpars.storage import atomic_writer
 
 WINNER, CANDIDATES = "winner.yaml", "candidates"
 

@@ -10,14 +10,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from inpars.datasets import Dataset
+from inpars.documents.datasets import Dataset
 from inpars.errors import DataFormatError
 from inpars.evaluation.verdicts import counted
 from inpars.filtering.filters import Filtered
-from inpars.formats import read_synthetic_records
 from inpars.fusion.system import BM25, SearchSystem
-from inpars.json_text import parse_json
-from inpars.manifest import Manifest, read_manifest
+from inpars.io.formats import read_synthetic_records
+from inpars.io.json_text import parse_json
+from inpars.io.manifest import Manifest, read_manifest
+from inpars.io.storage import atomic_writer
 from inpars.models.embedded import EMBEDDED
 from inpars.pipeline.commands import Invocation
 from inpars.pipeline.funnel import funnel_of, with_split
@@ -34,7 +35,6 @@ from inpars.reports.formatting import duration
 from inpars.reports.schema import Conclusion, Judged, Report
 from inpars.stages.examples import example_query_ids
 from inpars.stages.filter import RESEMBLING, apply_filter
-from inpars.storage import atomic_writer
 
 FOLDER_MARK = "run.json"
 WEIGHTS = (".safetensors", ".bin", ".gguf")

@@ -11,14 +11,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from inpars.datasets import Dataset
 from inpars.distributed import workers_of
+from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError, StaleInputError
 from inpars.evaluation.measures import DEFAULT_METRICS, Evaluation
 from inpars.evaluation.significance import Difference
 from inpars.fusion.system import BM25
-from inpars.manifest import Manifest
-from inpars.model_judgements import Origin
+from inpars.io.manifest import Manifest
+from inpars.io.model_judgements import Origin
+from inpars.io.topics import DEFAULT_SPLIT, Topics
 from inpars.options import flags_of
 from inpars.pipeline.budget import Part
 from inpars.pipeline.commands import Invocation, StageCommands, run_flags
@@ -53,7 +54,6 @@ from inpars.stages.card_numbers import add_numbers_of_run, split_label
 from inpars.stages.examples import without_examples
 from inpars.stages.filter import filter_file
 from inpars.stages.generate import GenerateOptions, generate_queries, generator_maker
-from inpars.topics import DEFAULT_SPLIT, Topics
 
 
 @dataclass(frozen=True, slots=True)

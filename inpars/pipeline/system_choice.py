@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from inpars.errors import UntrainedModelError
-from inpars.formats import read_run, read_synthetic_queries, write_run
 from inpars.fusion.gate import PRIOR
 from inpars.fusion.stage_choice import TUNED, VIEW, choose_reranking
 from inpars.fusion.system import BM25, FirstStage, Reranking, SearchSystem, write_system
-from inpars.manifest import Manifest, stamp
+from inpars.io.formats import read_run, read_synthetic_queries, write_run
+from inpars.io.manifest import Manifest, stamp
+from inpars.io.storage import atomic_writer
+from inpars.io.topics import Topics
 from inpars.options import option
 from inpars.pipeline.choice import JUDGED, UNLABELLED, WRITTEN, ChoiceEvidence, choice_of, lines_about, read_lists
 from inpars.pipeline.learning_curve import learning_curve
@@ -26,8 +28,6 @@ from inpars.pipeline.system_runs import FUSION_DEPTH, RunContext, search_stage
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
 from inpars.stages.rerank import RerankOptions, rerank_file, run_scorer_maker
 from inpars.stages.stage import Outcome, run_stage
-from inpars.storage import atomic_writer
-from inpars.topics import Topics
 
 FOLDER, CHOICE, RERANKING = "choice", "choice.json", "reranking.json"
 MAX_QUERIES = 300  # that the choice is made by

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from inpars.datasets import Dataset
 from inpars.distributed import workers_of
-from inpars.formats import read_run, write_run
+from inpars.documents.datasets import Dataset
 from inpars.fusion.stage_choice import VIEW
 from inpars.fusion.system import BM25, SYSTEM_FILE, FirstStage, SearchSystem
-from inpars.manifest import read_manifest, stamp
+from inpars.io.formats import read_run, write_run
+from inpars.io.manifest import read_manifest, stamp
+from inpars.io.runs import cut, fuse_z_scores, with_zeros
+from inpars.io.topics import Topics
 from inpars.options import option
 from inpars.pipeline.commands import StageCommands, run_flags
 from inpars.pipeline.evidence import Evidence
@@ -22,13 +24,11 @@ from inpars.progress import Progress
 from inpars.prompts.mixture import PromptMixture, PromptSource, example_prompt_of
 from inpars.prompts.templates import Prompt
 from inpars.records import Run
-from inpars.runs import cut, fuse_z_scores, with_zeros
 from inpars.stages.examples import SUFFIX as EXAMPLES_SUFFIX
 from inpars.stages.examples import example_query_ids
 from inpars.stages.search import SearchOptions, search_dataset
 from inpars.stages.stage import Outcome, run_stage
 from inpars.stages.system_search import SystemSearchOptions, search_system
-from inpars.topics import Topics
 
 SYNTHETIC = "queries.synthetic.jsonl"
 FILTERED = "queries.filtered.jsonl"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from inpars.errors import ConfigError
 from inpars.fusion.system import BM25
-from inpars.manifest import Manifest
+from inpars.io.manifest import Manifest
 from inpars.pipeline.held_out import choice_files
 from inpars.pipeline.people import written_alone
 from inpars.pipeline.system_runs import RunContext

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from inpars.datasets import Dataset
+from inpars.documents.datasets import Dataset
 from inpars.documents.selection import choose_documents
 from inpars.errors import ConfigError, UntrainedModelError
 from inpars.fusion.system import BM25

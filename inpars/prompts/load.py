@@ -18,9 +18,9 @@ from typing import Any
 import yaml
 
 from inpars.errors import PromptError, UnknownNameError
-from inpars.json_text import replace_surrogates
+from inpars.io.json_text import replace_surrogates
+from inpars.io.storage import read_jsonl
 from inpars.prompts.templates import Example, Prompt
-from inpars.storage import read_jsonl
 
 __all__ = ["Example", "Prompt", "load_prompt", "prompt_names", "read_examples"]
 

@@ -18,8 +18,10 @@ from inpars.evaluation.run_diff import Change, most_changed
 from inpars.evaluation.significance import Difference, bootstrap_interval
 from inpars.evaluation.verdicts import power_in_words
 from inpars.filtering.filters import FilterOutcome
-from inpars.interchange.triples_source import read_negative_rows
-from inpars.manifest import MANIFEST_SUFFIX, Manifest, read_manifest
+from inpars.io.manifest import MANIFEST_SUFFIX, Manifest, read_manifest
+from inpars.io.runs import cut, rank
+from inpars.io.topics import Topics
+from inpars.io.triples import read_negative_rows
 from inpars.records import Qrels, Run
 from inpars.reports.charts import Series, bins_of, evenly
 from inpars.reports.schema import (
@@ -36,8 +38,6 @@ from inpars.reports.schema import (
     Training,
     Written,
 )
-from inpars.runs import cut, rank
-from inpars.topics import Topics
 
 RESAMPLES = 2_000  # for intervals of means, of which there are many
 SHOWN = 5  # wins and losses

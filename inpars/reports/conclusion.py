@@ -10,7 +10,7 @@ from inpars.evaluation.significance import compare_pairs
 from inpars.evaluation.verdicts import power_in_words
 from inpars.fusion.choice import OFFSETS, STEPS
 from inpars.fusion.system import SearchSystem
-from inpars.manifest import Manifest
+from inpars.io.manifest import Manifest
 from inpars.reports.charts import Series
 from inpars.reports.diagram import Step
 from inpars.reports.schema import Conclusion, Gain, Mix

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from inpars.evaluation.significance import FEWEST_QUERIES, Difference
 from inpars.evaluation.verdicts import adjustment_in_words, counted, in_words
+from inpars.io.storage import atomic_writer, to_json_line
 from inpars.reports import charts
 from inpars.reports.diagram import diagram
 from inpars.reports.formatting import MINUS, comparisons, duration, number, p_value, shorten, size, span, verdict
 from inpars.reports.schema import DEPTHS, Report, StageFacts
-from inpars.storage import atomic_writer, to_json_line
 
 if TYPE_CHECKING:
     from jinja2 import Environment

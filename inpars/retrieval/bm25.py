@@ -18,8 +18,9 @@ import numpy as np
 
 from inpars.batches import slices
 from inpars.cache import cache_folder
-from inpars.corpus import Documents
 from inpars.errors import BackendError, ConfigError, InparsError, UnknownNameError
+from inpars.io.corpus import Documents
+from inpars.io.storage import atomic_folder, to_json_line
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run
 from inpars.retrieval.anserini_order import Hits, cut_inside_tie, decreasing, ids_in_order, unequal_scores
@@ -27,7 +28,6 @@ from inpars.retrieval.java import find_jar, java_class, java_error
 from inpars.retrieval.java_functions import Pool
 from inpars.retrieval.lucene import LuceneSearch, finish, open_reader
 from inpars.retrieval.term_coverage import TermCoverage
-from inpars.storage import atomic_folder, to_json_line
 from inpars.text.hashing import hex_key
 
 DEFAULT_K1 = 0.9

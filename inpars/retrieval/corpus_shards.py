@@ -14,12 +14,12 @@ from typing import Protocol
 
 from inpars.batches import chunks
 from inpars.cache import cache_folder
-from inpars.corpus import Corpus, Documents, open_corpus
-from inpars.json_text import JsonError, parse_json
+from inpars.io.corpus import Corpus, Documents, open_corpus
+from inpars.io.json_text import JsonError, parse_json
+from inpars.io.storage import atomic_writer, storage_errors
 from inpars.progress import Progress
 from inpars.records import Document
 from inpars.retrieval.blocks import FillBlocks, SaveBlock, fill_here
-from inpars.storage import atomic_writer, storage_errors
 from inpars.text.hashing import hex_key
 
 IDS = "doc_ids.json"

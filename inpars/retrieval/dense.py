@@ -20,11 +20,12 @@ import numpy.typing as npt
 import torch
 
 from inpars.batches import slices
-from inpars.corpus import Documents
 from inpars.engines.batch_parallel import in_worker_thread, map_batches
 from inpars.engines.choice import Read, openvino_form
 from inpars.errors import ConfigError, DataFormatError
-from inpars.manifest import sha256_of
+from inpars.io.corpus import Documents
+from inpars.io.manifest import sha256_of
+from inpars.io.runs import by_query
 from inpars.models import loading as models
 from inpars.models.engine_backend import DtypeName
 from inpars.models.hardware import pick_device, pick_dtype
@@ -35,7 +36,6 @@ from inpars.retrieval.blocks import FillBlocks
 from inpars.retrieval.corpus_shards import ShardFolder
 from inpars.retrieval.passages import document_windows, require_offsets
 from inpars.retrieval.segments import save_array
-from inpars.runs import by_query
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -18,9 +18,9 @@ from typing import Any, Literal, TypeAlias, get_args
 from filelock import FileLock, Timeout
 
 from inpars.errors import ConfigError, DataFormatError
-from inpars.json_text import parse_json
+from inpars.io.json_text import parse_json
+from inpars.io.storage import atomic_writer, storage_errors
 from inpars.retrieval.segments import sync_folder
-from inpars.storage import atomic_writer, storage_errors
 from inpars.text.hashing import hex_key
 
 INDEX_FORMAT = 1

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.batches import chunks
-from inpars.corpus import Documents
 from inpars.errors import ConfigError, DataFormatError, StaleInputError
-from inpars.formats import read_documents
+from inpars.io.corpus import Documents
+from inpars.io.formats import read_documents
+from inpars.io.storage import storage_errors
 from inpars.progress import SILENT, Progress
 from inpars.records import Document
 from inpars.retrieval.blocks import FillBlocks, SaveBlock, fill_here
@@ -47,7 +48,6 @@ from inpars.retrieval.segments import (
     write_view,
 )
 from inpars.retrieval.vector_index import STRUCTURE_FILE, VectorIndex, approximate, choose_structure
-from inpars.storage import storage_errors
 from inpars.text.hashing import hex_key
 
 DOCUMENTS_PER_BLOCK = 2048  # embedded between two saves

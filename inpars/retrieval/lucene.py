@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from inpars.io.storage import atomic_file, storage_errors
 from inpars.retrieval import java_functions as java
 from inpars.retrieval.anserini_order import Hits, Numbers
 from inpars.retrieval.java import java_cast, java_class
-from inpars.storage import atomic_file, storage_errors
 
 CONTENTS, ID = "contents", "id"  # Anserini's fields
 IDS_AT_ONCE = 100_000

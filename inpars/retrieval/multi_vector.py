@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.batches import slices
-from inpars.corpus import Documents
 from inpars.errors import ConfigError, DataFormatError
+from inpars.io.corpus import Documents
+from inpars.io.runs import by_query, rank
 from inpars.models.engine_backend import DtypeName
 from inpars.models.retriever_loading import load_multi_vector
 from inpars.progress import SILENT, Progress
@@ -25,7 +26,6 @@ from inpars.retrieval.blocks import FillBlocks
 from inpars.retrieval.corpus_shards import ShardFolder
 from inpars.retrieval.library_encoder import DEFAULT_BATCH_SIZE, LibraryEncoder, refuse_windows
 from inpars.retrieval.segments import save_array
-from inpars.runs import by_query, rank
 
 DOCUMENTS_PER_SHARD = 512
 INDEX_FORMAT = 1

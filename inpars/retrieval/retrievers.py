@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from inpars.corpus import Documents
+from inpars.io.corpus import Documents
 from inpars.models.retrievers import RETRIEVERS, retriever_kind
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.errors import DataFormatError
-from inpars.formats import parse_document, write_documents
-from inpars.json_text import JsonError, parse_json
+from inpars.io.formats import parse_document, write_documents
+from inpars.io.json_text import JsonError, parse_json
+from inpars.io.storage import atomic_file, read_json_at
 from inpars.records import Document
-from inpars.storage import atomic_file, read_json_at
 from inpars.text.hashing import key64
 
 Embeddings = npt.NDArray[np.float32]

@@ -16,9 +16,11 @@ import numpy.typing as npt
 from scipy import sparse
 
 from inpars.batches import slices
-from inpars.corpus import Documents
 from inpars.engines.splade_pooling import pool_before_activation
 from inpars.errors import ConfigError, DataFormatError
+from inpars.io.corpus import Documents
+from inpars.io.runs import by_query, rank
+from inpars.io.storage import atomic_file
 from inpars.models.engine_backend import DtypeName
 from inpars.models.retriever_loading import load_sparse
 from inpars.progress import SILENT, Progress
@@ -26,8 +28,6 @@ from inpars.records import Document, Query, Run
 from inpars.retrieval.blocks import FillBlocks
 from inpars.retrieval.corpus_shards import ShardFolder
 from inpars.retrieval.library_encoder import DEFAULT_BATCH_SIZE, LibraryEncoder, refuse_windows
-from inpars.runs import by_query, rank
-from inpars.storage import atomic_file
 
 DOCUMENTS_PER_SHARD = 4096
 INDEX_FORMAT = 1

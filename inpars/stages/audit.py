@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.batches import chunks
-from inpars.corpus import Corpus
 from inpars.errors import ConfigError
-from inpars.manifest import FileStamp, Manifest, stamp
+from inpars.io.corpus import Corpus
+from inpars.io.manifest import FileStamp, Manifest, stamp
+from inpars.io.storage import atomic_writer
 from inpars.models.compute_options import ComputingOptions
 from inpars.negatives.audit import AuditAction, AuditedTriple, apply_action, tally
 from inpars.options import option
@@ -42,7 +43,6 @@ from inpars.stages.triple_files import (
     scan_pairs,
     triple_writer,
 )
-from inpars.storage import atomic_writer
 from inpars.training.examples import TripleTexts
 
 STAGE = "audit"

@@ -9,14 +9,14 @@ from pathlib import Path
 from inpars.errors import DataFormatError
 from inpars.evaluation.contamination import Overlap, is_synthetic, overlap
 from inpars.evaluation.verdicts import overlap_remark
-from inpars.fields import is_tsv
-from inpars.json_text import replace_surrogates
-from inpars.record_files import read_records, records_form
+from inpars.io.fields import is_tsv
+from inpars.io.json_text import replace_surrogates
+from inpars.io.record_files import read_records, records_form
+from inpars.io.storage import read_lines
+from inpars.io.tables import QUERIES, has_header
 from inpars.records import Qrels
 from inpars.stages.examples import read_ids
 from inpars.stages.lineage import BM25, Lineage, lineage
-from inpars.storage import read_lines
-from inpars.tables import QUERIES, has_header
 
 TEXT_FIELDS = ("query", "question", "text")  # of synthetic queries `text` is the document
 UNKNOWN_BM25 = "BM25 of unknown kind: flat or multifield, k1 and b are not recorded with the run; say them with --bm25"

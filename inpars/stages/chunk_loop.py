@@ -17,13 +17,13 @@ from itertools import tee
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+from inpars.io.storage import to_json_line, write_lines
 from inpars.progress import SILENT
 from inpars.stages.partial import CHUNK_END, Partial
 from inpars.stages.shard_folder import ShardFolder
 from inpars.stages.shards import Chunk, Plan, Shard, chunks_of, own_items, pack_positions, shard_results
 from inpars.stages.stage import Stage
 from inpars.stages.workers import WORKERS_RESULT, Workers, do_shards, shard_size, worker_reports
-from inpars.storage import to_json_line, write_lines
 
 Computed: TypeAlias = Generator[tuple[list[dict[str, Any]], str], None, None]
 """For each chunk the records of the items that are kept, and a detail for those who watch."""

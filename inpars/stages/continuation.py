@@ -9,9 +9,9 @@ from functools import cached_property
 from itertools import tee
 from pathlib import Path
 
-from inpars.formats import read_synthetic_queries
 from inpars.generation import GeneratedQuery, QueryGenerator, generate_each
-from inpars.manifest import FileStamp, read_manifest, why_stale
+from inpars.io.formats import read_synthetic_queries
+from inpars.io.manifest import FileStamp, read_manifest, why_stale
 from inpars.options import result_settings
 from inpars.records import Document, LogProbKind
 

@@ -14,10 +14,10 @@ from typing import Literal, TypeAlias
 
 from inpars.batches import slices
 from inpars.errors import ConfigError, DataFormatError, StaleInputError
-from inpars.fields import checked_id, finite_number
-from inpars.interchange.fields import number_of
-from inpars.interchange.folder import MARGINS
-from inpars.manifest import Manifest, stamp
+from inpars.io.fields import checked_id, finite_number, number_of
+from inpars.io.manifest import Manifest, stamp
+from inpars.io.storage import read_jsonl, read_lines, write_jsonl
+from inpars.io.triples import MARGINS
 from inpars.models.compute_options import ComputingOptions
 from inpars.options import option
 from inpars.progress import SILENT, Progress
@@ -29,7 +29,6 @@ from inpars.stages.rerank import RerankOptions, load_run_scorer
 from inpars.stages.score_cache import ScoreCache
 from inpars.stages.stage import Outcome, Stage, input_stamps
 from inpars.stages.triple_files import beside_triples, negatives_path, read_triple_rows
-from inpars.storage import read_jsonl, read_lines, write_jsonl
 
 STAGE = "teach"
 PAIRS_PER_PART = 256  # a part's scores are saved together

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from inpars.batches import slices
-from inpars.corpus import Corpus
 from inpars.documents.selection import choose_documents
 from inpars.errors import ConfigError
 from inpars.generation import generate_each
-from inpars.manifest import Manifest, read_manifest
+from inpars.io.corpus import Corpus
+from inpars.io.manifest import Manifest, read_manifest
+from inpars.io.storage import AppendedLines, read_jsonl, to_json_line
 from inpars.models.compute_options import ComputingOptions
 from inpars.options import SEED, check, option
 from inpars.prompts.few_shot import ExampleOptions, named_prompt
@@ -31,7 +32,6 @@ from inpars.records import Document
 from inpars.stages.generate import GenerateOptions, load_generator
 from inpars.stages.rerank import RerankOptions, load_run_scorer
 from inpars.stages.search import SearchOptions, load_encoder
-from inpars.storage import AppendedLines, read_jsonl, to_json_line
 
 CONFIDENCE = 0.95
 HOUR = 3600.0

@@ -14,13 +14,13 @@ from inpars.evaluation.run_diff import ShownChange, most_changed, show
 from inpars.evaluation.run_files import Order
 from inpars.evaluation.significance import Difference, Interval, bootstrap_interval
 from inpars.evaluation.verdicts import adjustment_in_words, file_remarks, in_words, judged_remarks, power_in_words
-from inpars.model_judgements import Origin
+from inpars.io.model_judgements import Origin
+from inpars.io.topics import Topics
 from inpars.options import check, option
 from inpars.progress import SILENT, Progress
 from inpars.stages.caveats import Caveats, Known, find_caveats
 from inpars.stages.evaluate_files import JudgedFile, as_values, compare_evaluations, judge_files, table
 from inpars.stages.examples import left_out_line
-from inpars.topics import Topics
 
 FIRST_DOCUMENTS = 3  # shown of each run for a query that gained or lost
 

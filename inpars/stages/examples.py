@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from inpars.errors import ConfigError
+from inpars.io.storage import read_lines, storage_errors, write_lines
+from inpars.io.topics import Topics
 from inpars.progress import SILENT, Progress
 from inpars.prompts.mixture import PromptSource
 from inpars.records import Qrels
-from inpars.storage import read_lines, storage_errors, write_lines
-from inpars.topics import Topics
 
 SUFFIX = ".example_query_ids.txt"
 

@@ -17,20 +17,20 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from inpars.corpus import Corpus
 from inpars.errors import ConfigError, DataFormatError
 from inpars.filtering.checks import FilterContext, FilterOptions
 from inpars.filtering.filters import Filtered, choose, filter_queries
 from inpars.filtering.query_table import QueryTable, QueryTableBuilder
 from inpars.filtering.score_files import read_scores
 from inpars.filtering.selections import Positions, parse_selection
-from inpars.formats import read_synthetic_with_offsets
-from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
-from inpars.packing import is_packed
+from inpars.io.corpus import Corpus
+from inpars.io.formats import read_synthetic_with_offsets
+from inpars.io.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.io.packing import is_packed
+from inpars.io.storage import open_lines, read_json_at, storage_errors, write_jsonl
 from inpars.progress import SILENT, Progress
 from inpars.records import SyntheticQuery
 from inpars.stages.stage import Outcome, Running, Stage
-from inpars.storage import open_lines, read_json_at, storage_errors, write_jsonl
 
 STAGE = "filter"
 RESEMBLING = "resembling_the_datasets_queries"

@@ -15,7 +15,6 @@ from typing import Any, Literal, TypeAlias, Unpack
 
 import numpy as np
 
-from inpars.corpus import Corpus
 from inpars.documents.selection import Selection, choose_documents
 from inpars.errors import ConfigError
 from inpars.generation import QueryGenerator
@@ -24,7 +23,9 @@ from inpars.generation.api.options import ApiOptions, check_api
 from inpars.generation.api.requests import Endpoint
 from inpars.generation.degeneration_monitor import WINDOW, result_notes
 from inpars.generation.settings import DecodingSettings, LocalModel
-from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.io.corpus import Corpus
+from inpars.io.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.io.storage import read_jsonl
 from inpars.models.folders import refuse_server_model
 from inpars.options import SEED, Bounds, check, option
 from inpars.progress import SILENT, Progress
@@ -41,7 +42,6 @@ from inpars.stages.query_writer import QueryBlocks, QueryWriting, canary_of, pos
 from inpars.stages.shards import own_items
 from inpars.stages.stage import Outcome, Running, Stage, dropped_line, input_stamps, model_stamp
 from inpars.stages.workers import Workers, check_engine
-from inpars.storage import read_jsonl
 
 STAGE = "generate"
 BY_PROMPT = "by_prompt"

@@ -16,7 +16,7 @@ from inpars.generation.api.journal import journal_path, read_answers
 from inpars.generation.api.options import ApiOptions, check_api
 from inpars.generation.api.requests import Endpoint, RequestAdapter, RequestFormat
 from inpars.generation.settings import DecodingSettings
-from inpars.manifest import FileStamp, stamp_text
+from inpars.io.manifest import FileStamp, stamp_text
 from inpars.progress import SILENT, Progress
 from inpars.prompts.mixture import PromptSource
 from inpars.records import Document

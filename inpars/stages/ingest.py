@@ -13,22 +13,22 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from inpars.cache import cache_folder
-from inpars.datasets import QUERY_NAMES, Dataset
 from inpars.documents.collection import ChunkOptions, Collected, collect
+from inpars.documents.datasets import QUERY_NAMES, Dataset
 from inpars.documents.folder import FoundFiles, find_files
 from inpars.documents.readers import ReadOptions, kind_of
 from inpars.documents.tokens import tokenizer_name
 from inpars.documents.web_pages import Fetched, FetchOptions, fetch
 from inpars.errors import DataFormatError
-from inpars.formats import write_documents, write_queries
-from inpars.judgements import write_qrels
-from inpars.manifest import Manifest, manifest_path, read_manifest, stamp_text
+from inpars.io.formats import write_documents, write_queries
+from inpars.io.judgements import write_qrels
+from inpars.io.manifest import Manifest, manifest_path, read_manifest, stamp_text
+from inpars.io.storage import storage_errors
+from inpars.io.topics import DEFAULT_SPLIT, Topics
 from inpars.options import check, option
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query
 from inpars.stages.stage import Outcome, Running, Stage, refuse_to_overwrite
-from inpars.storage import storage_errors
-from inpars.topics import DEFAULT_SPLIT, Topics
 
 STAGE = "ingest"
 NAMES_SHOWN = 5

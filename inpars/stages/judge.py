@@ -21,10 +21,9 @@ from inpars.generation.api.budget import Estimate
 from inpars.generation.api.options import ApiOptions, check_api
 from inpars.generation.api.requests import Endpoint
 from inpars.generation.settings import DecodingSettings
-from inpars.judgements import write_named_qrels
-from inpars.judging import Judge, Pair
-from inpars.manifest import FileStamp, Manifest, sha256_of, stamp_text
-from inpars.model_judgements import (
+from inpars.io.judgements import write_named_qrels
+from inpars.io.manifest import FileStamp, Manifest, sha256_of, stamp_text
+from inpars.io.model_judgements import (
     ModelJudgement,
     Origin,
     lines_path,
@@ -33,6 +32,8 @@ from inpars.model_judgements import (
     write_judgements,
     write_origin,
 )
+from inpars.io.storage import to_json_line
+from inpars.judging import Judge, Pair
 from inpars.models.compute_options import ComputingOptions
 from inpars.models.folders import refuse_server_model
 from inpars.options import SEED, check, option, result_settings
@@ -45,7 +46,6 @@ from inpars.stages.judge_cache import KeptGrades, grades_path
 from inpars.stages.partial import Partial
 from inpars.stages.shards import BLOCK_ITEMS, Chunk, Plan, Shard
 from inpars.stages.stage import Outcome, Running, Stage, model_stamp
-from inpars.storage import to_json_line
 
 if TYPE_CHECKING:
     from inpars.judging.server import GradeRequests

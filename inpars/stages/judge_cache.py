@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inpars.errors import DataFormatError
+from inpars.io.storage import AppendedLines, read_jsonl, to_json_line
 from inpars.judging import Graded, Pair
-from inpars.storage import AppendedLines, read_jsonl, to_json_line
 
 if TYPE_CHECKING:
     from inpars.judging.local import LocalJudge

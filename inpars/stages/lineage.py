@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inpars.manifest import FileStamp, Manifest, read_manifest
+from inpars.io.manifest import FileStamp, Manifest, read_manifest
 from inpars.stages.examples import SUFFIX
 
 BM25 = "bm25"

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inpars.cache import canonical_name
-from inpars.corpus import Corpus, open_corpus
 from inpars.errors import ConfigError, DataFormatError, PromptError
-from inpars.formats import LOG_PROB_DIGITS, read_synthetic_records, read_synthetic_with_offsets, synthetic_query
 from inpars.generation.degeneration_monitor import LATEST_CHARACTERS
-from inpars.packing import is_packed
+from inpars.io.corpus import Corpus, open_corpus
+from inpars.io.formats import LOG_PROB_DIGITS, read_synthetic_records, read_synthetic_with_offsets, synthetic_query
+from inpars.io.packing import is_packed
+from inpars.io.storage import read_json_at, read_lines, write_jsonl
 from inpars.prompts.mixture import PromptSource, prompt_named
 from inpars.records import Document, SyntheticQuery
 from inpars.stages.chunk_loop import Computed
 from inpars.stages.partial import Partial
 from inpars.stages.shards import BLOCK_ITEMS, Chunk, Plan, Shard, own_items, planned_items, positions_of
-from inpars.storage import read_json_at, read_lines, write_jsonl
 
 if TYPE_CHECKING:
     from inpars.generation.teacher_forcing import QueryScore, TeacherForcing

@@ -16,16 +16,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from inpars import manifest as manifests
 from inpars.errors import ConfigError, DataFormatError, StaleInputError
-from inpars.fields import MAX_EXACT
-from inpars.manifest import Manifest
+from inpars.io import manifest as manifests
+from inpars.io.fields import MAX_EXACT
+from inpars.io.manifest import Manifest
+from inpars.io.storage import storage_errors, write_lines
 from inpars.progress import SILENT, Progress
 from inpars.provenance import current_argv
 from inpars.stages.examples import SUFFIX as EXAMPLES_SUFFIX
 from inpars.stages.shards import SHARD_RESULT, Part, Shard, count_lines, merged_lines, shard_of_path, shards_of
 from inpars.stages.stage import refuse_to_overwrite
-from inpars.storage import storage_errors, write_lines
 
 MERGED_RESULT = "shards"  # where a merged file's manifest names them
 NAMED = 8  # missing shards that an error names

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inpars.corpus import Corpus, open_corpus
 from inpars.errors import DataFormatError
-from inpars.interchange.fields import number_of
+from inpars.io.corpus import Corpus, open_corpus
+from inpars.io.fields import number_of
+from inpars.io.storage import read_jsonl, to_json_line
 from inpars.progress import SILENT
 from inpars.protocols import PairScorer
 from inpars.records import Run, ScoredDocument
@@ -24,7 +25,6 @@ from inpars.stages.partial import Partial
 from inpars.stages.shard_folder import ShardFolder
 from inpars.stages.stage import Stage
 from inpars.stages.workers import WORKERS_RESULT, Workers, do_shards, worker_reports
-from inpars.storage import read_jsonl, to_json_line
 
 STAGE = "rerank"
 GPU_BATCHES = 8  # in a shard

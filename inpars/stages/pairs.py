@@ -14,13 +14,14 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from inpars.corpus import Corpus
 from inpars.errors import ConfigError
 from inpars.filtering.checks import FilterContext, FilterOptions
 from inpars.filtering.filters import choose
 from inpars.filtering.query_table import QueryTableBuilder
-from inpars.formats import synthetic_query_record, write_documents
-from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.io.corpus import Corpus
+from inpars.io.formats import synthetic_query_record, write_documents
+from inpars.io.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.io.storage import write_jsonl
 from inpars.options import SHARE, option
 from inpars.pairs.clicks import click_pairs, vote_pairs
 from inpars.pairs.faq import QuestionAnswer, read_faq
@@ -30,7 +31,6 @@ from inpars.pairs.records import Pair, united
 from inpars.records import Document, SyntheticQuery
 from inpars.stages.filter import BY_PROMPT, RESEMBLING
 from inpars.stages.stage import Outcome, Running, Stage, dropped_line
-from inpars.storage import write_jsonl
 from inpars.text.hashing import hex_key
 from inpars.text.words import words
 

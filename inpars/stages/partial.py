@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from inpars.errors import DataFormatError
-from inpars.manifest import FileStamp
-from inpars.options import result_settings
-from inpars.progress import Progress
-from inpars.storage import (
+from inpars.io.manifest import FileStamp
+from inpars.io.storage import (
     AppendedLines,
     read_jsonl,
     read_jsonl_with_offsets,
@@ -26,6 +24,8 @@ from inpars.storage import (
     to_json_line,
     write_lines,
 )
+from inpars.options import result_settings
+from inpars.progress import Progress
 
 CHUNK_END = "whole_chunk_of"  # the key of a line behind the lines of each chunk: how many items it had
 

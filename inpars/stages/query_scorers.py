@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from inpars.errors import ConfigError, StaleInputError
 from inpars.fusion.system import BM25
+from inpars.io.runs import rank
 from inpars.negatives.miner import SearchWithScores
 from inpars.progress import Progress
 from inpars.records import Query
-from inpars.runs import rank
 from inpars.stages.log_probs import Row, Source
 from inpars.stages.rerank import RerankOptions, load_run_scorer
 from inpars.stages.search import SearchOptions, load_encoder, search_with_scores

@@ -18,11 +18,12 @@ from typing import Any, Protocol, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from inpars.corpus import Corpus
 from inpars.errors import ConfigError
 from inpars.filtering.score_files import ID_FIELD
-from inpars.formats import read_synthetic_queries, read_synthetic_records
-from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.io.corpus import Corpus
+from inpars.io.formats import read_synthetic_queries, read_synthetic_records
+from inpars.io.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.io.storage import write_jsonl
 from inpars.progress import Progress
 from inpars.stages.chunk_loop import Computed, work_here
 from inpars.stages.log_probs import Row, Source
@@ -31,7 +32,6 @@ from inpars.stages.query_scorers import ColumnScorer, load_column, load_query_en
 from inpars.stages.score import STAGE, ScoreOptions
 from inpars.stages.shards import Chunk, Plan, Shard, own_items
 from inpars.stages.stage import Outcome, Running, Stage, input_stamps
-from inpars.storage import write_jsonl
 
 NUMBER = np.dtype("<f2")
 EMBEDDED_TOGETHER = 500  # queries embedded and saved together

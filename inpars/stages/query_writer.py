@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.cache import canonical_name
-from inpars.corpus import SelectedDocuments, open_corpus
-from inpars.formats import synthetic_query_record
 from inpars.generation import GeneratedQuery, PaidGenerator, QueryGenerator, generate_each
 from inpars.generation.degeneration_monitor import WINDOW, Canary, Tally
+from inpars.io.corpus import SelectedDocuments, open_corpus
+from inpars.io.formats import synthetic_query_record
 from inpars.prompts.mixture import PromptSource
 from inpars.records import Document, SyntheticQuery
 from inpars.stages.chunk_loop import Computed

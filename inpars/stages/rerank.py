@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
-from inpars.datasets import Dataset
+from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError, StaleInputError
-from inpars.formats import read_run, write_run
-from inpars.manifest import Manifest, stamp
+from inpars.io.formats import read_run, write_run
+from inpars.io.manifest import Manifest, stamp
+from inpars.io.runs import DEFAULT_FUSION, Fusion, cut, fuse
+from inpars.io.topics import Topics
 from inpars.options import option
 from inpars.prompts.templates import Prompt
 from inpars.protocols import PairScorer
 from inpars.records import Run
 from inpars.rerankers.kinds import ScorerKind, Windows, kind_help
 from inpars.rerankers.rerank import apply_scores, fuse_with_first_stage
-from inpars.runs import DEFAULT_FUSION, Fusion, cut, fuse
 from inpars.stages.engine_options import ShardedOptions
 from inpars.stages.pair_scores import STAGE, score_by_workers, score_top
 from inpars.stages.shards import own_items, shard_results
 from inpars.stages.stage import Outcome, Running, Stage, input_stamps
 from inpars.stages.workers import Workers, check_engine
-from inpars.topics import Topics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

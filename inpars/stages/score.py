@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, Unpack
 
-from inpars.corpus import Corpus
 from inpars.errors import ConfigError
-from inpars.manifest import FileStamp, Manifest, stamp
+from inpars.io.corpus import Corpus
+from inpars.io.manifest import FileStamp, Manifest, stamp
 from inpars.options import SEED, option
 from inpars.prompts.mixture import PromptSource
 from inpars.rerankers.kinds import ScorerKind

@@ -11,10 +11,10 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 from inpars.errors import DataFormatError
-from inpars.interchange.fields import list_of, number_of
+from inpars.io.fields import list_of, number_of
+from inpars.io.storage import AppendedLines, to_json_line
 from inpars.protocols import PairScorer
 from inpars.stages.partial import Partial
-from inpars.storage import AppendedLines, to_json_line
 
 
 class ScoreCache:

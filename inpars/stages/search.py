@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 from inpars.batches import slices
-from inpars.corpus import Corpus, Documents
-from inpars.datasets import Dataset
+from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError
-from inpars.formats import run_lines
 from inpars.fusion.system import BM25
-from inpars.manifest import FileStamp, Manifest, stamp_text
+from inpars.io.corpus import Corpus, Documents
+from inpars.io.formats import run_lines
+from inpars.io.manifest import FileStamp, Manifest, stamp_text
+from inpars.io.runs import completed, cut, fuse_z_scores, without_own_document
+from inpars.io.storage import write_lines
+from inpars.io.topics import Topics
 from inpars.negatives.miner import Pair, SearchWithScores
 from inpars.options import option
 from inpars.progress import SILENT, Progress
@@ -24,13 +27,10 @@ from inpars.retrieval.index_state import size_on_disk
 from inpars.retrieval.index_writer import weights_of
 from inpars.retrieval.retrievers import retriever_class
 from inpars.retrieval.vector_index import VectorIndex
-from inpars.runs import completed, cut, fuse_z_scores, without_own_document
 from inpars.stages.engine_options import Bm25Options, ClusterOptions
 from inpars.stages.stage import Outcome, Running, Stage, model_stamp
 from inpars.stages.worker_embeddings import EncodeByWorkers
 from inpars.stages.workers import Workers, check_engine
-from inpars.storage import write_lines
-from inpars.topics import Topics
 
 if TYPE_CHECKING:
     from inpars.retrieval.dense import Encoder

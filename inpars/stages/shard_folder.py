@@ -20,11 +20,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from inpars.errors import BackendError
-from inpars.json_text import JsonError, parse_json
+from inpars.io.json_text import JsonError, parse_json
+from inpars.io.storage import atomic_writer, storage_errors, to_json_line
 from inpars.progress import Progress
 from inpars.stages.partial import partial_path, remove_partial
 from inpars.stages.shards import BLOCK_ITEMS, Part, Shard, merged_lines
-from inpars.storage import atomic_writer, storage_errors, to_json_line
 
 HEADER = "header.json"
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from inpars.errors import ConfigError
-from inpars.storage import open_lines
+from inpars.io.storage import open_lines
 
 BLOCK_ITEMS = 4096  # planned together; a multiple of every model's chunk
 ALIGNMENT = 2048  # borders of large shards are multiples of this, so that no chunk is computed twice

@@ -16,18 +16,18 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from inpars.corpus import Corpus
 from inpars.errors import ConfigError, StaleInputError
-from inpars.formats import read_synthetic_records
-from inpars.judgements import QRELS_HEADER, qrel_row
-from inpars.manifest import FileStamp, Manifest, stamp
+from inpars.io.corpus import Corpus
+from inpars.io.formats import read_synthetic_records
+from inpars.io.judgements import QRELS_HEADER, qrel_row
+from inpars.io.manifest import FileStamp, Manifest, stamp
+from inpars.io.storage import atomic_writer, to_json_line
 from inpars.negatives.split import HeldOutBy, Keys, Numbers, SourceGroups, dev_clusters, linked
 from inpars.options import SEED, SHARE, Bounds, option
 from inpars.pairs.headings import name_in
 from inpars.progress import Progress
 from inpars.records import Qrel, SyntheticQuery
 from inpars.stages.stage import Outcome, Running, Stage
-from inpars.storage import atomic_writer, to_json_line
 from inpars.text.hashing import key64
 from inpars.text.minhash import THRESHOLD, NearDuplicateClusters
 from inpars.text.words import words, words_key

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from inpars import manifest as manifests
 from inpars.errors import ConfigError
-from inpars.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.io import manifest as manifests
+from inpars.io.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.io.storage import storage_errors
 from inpars.models.embedded import EMBEDDED
 from inpars.models.folders import exists, model_folder, model_path
 from inpars.models.processor import return_freed_memory
@@ -21,7 +22,6 @@ from inpars.prompts.mixture import PromptSource
 from inpars.provenance import current_argv
 from inpars.stages.partial import Partial
 from inpars.stages.shard_folder import remove_leftovers
-from inpars.storage import storage_errors
 
 
 class Running(TypedDict, total=False):

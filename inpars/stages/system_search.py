@@ -7,24 +7,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from inpars.datasets import Dataset
+from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError
-from inpars.formats import parse_run_line, run_lines, write_run
 from inpars.fusion.system import BM25, SYSTEM_FILE, FirstStage, SearchSystem
-from inpars.manifest import FileStamp, Manifest, stamp
+from inpars.io.formats import parse_run_line, run_lines, write_run
+from inpars.io.manifest import FileStamp, Manifest, stamp
+from inpars.io.runs import cut
+from inpars.io.topics import Topics
 from inpars.models.compute_options import ComputingOptions
 from inpars.options import option
 from inpars.progress import Progress
 from inpars.records import Query, Run
 from inpars.rerankers.rerank import apply_scores
 from inpars.retrieval.bm25 import bm25_index
-from inpars.runs import cut
 from inpars.stages.engine_options import Bm25Options
 from inpars.stages.pair_scores import score_top
 from inpars.stages.rerank import RerankOptions, run_scorer_maker
 from inpars.stages.search import SearchOptions, load_retriever, retrieve
 from inpars.stages.stage import Outcome, Running, Stage, model_stamp
-from inpars.topics import Topics
 
 if TYPE_CHECKING:
     from inpars.retrieval.retrievers import Retriever

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Unpack
 
 from inpars.cards.card import CardFacts, write_card
-from inpars.datasets import Dataset
+from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError
-from inpars.formats import read_queries
-from inpars.judgements import read_qrels
-from inpars.manifest import FileStamp, Manifest, stamp
+from inpars.io.formats import read_queries
+from inpars.io.judgements import read_qrels
+from inpars.io.manifest import FileStamp, Manifest, stamp
 from inpars.models.folders import require_utf8
 from inpars.options import result_settings
 from inpars.progress import Progress

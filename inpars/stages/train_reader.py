@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from inpars.documents.readers.squad import Paragraph, read_squad
 from inpars.errors import DataFormatError
-from inpars.manifest import Manifest, stamp
+from inpars.io.manifest import Manifest, stamp
 from inpars.models.folders import require_utf8
 from inpars.stages.stage import Outcome, Running, Stage, model_stamp
 

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.errors import ConfigError, DataFormatError, StaleInputError
-from inpars.formats import read_triple_ids, triple_id_lines
+from inpars.io.storage import atomic_writer, open_lines, read_jsonl, to_json_line
+from inpars.io.triples import read_triple_ids, triple_id_lines
 from inpars.records import Triple
-from inpars.storage import atomic_writer, open_lines, read_jsonl, to_json_line
 from inpars.text.hashing import key64
 from inpars.training.examples import TripleTexts, stream_triple_texts
 

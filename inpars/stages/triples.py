@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Literal, Unpack
 
 from inpars.batches import chunks
-from inpars.corpus import Corpus
 from inpars.errors import ConfigError, StaleInputError
-from inpars.fields import one_line
-from inpars.formats import read_synthetic_queries, run_lines
 from inpars.fusion.system import BM25
-from inpars.manifest import FileStamp, Manifest, stamp
+from inpars.io.corpus import Corpus
+from inpars.io.fields import one_line
+from inpars.io.formats import read_synthetic_queries, run_lines
+from inpars.io.manifest import FileStamp, Manifest, stamp
+from inpars.io.storage import atomic_writer
+from inpars.io.topics import Topics
 from inpars.negatives.miner import (
     MinedQuery,
     MiningConfig,
@@ -42,8 +44,6 @@ from inpars.stages.search import SearchOptions, own_documents, search_with_score
 from inpars.stages.stage import Outcome, Running, Stage, dropped_line, input_stamps
 from inpars.stages.triple_files import TripleRow, ids_path, negatives_path, triple_writer
 from inpars.stages.workers import Workers
-from inpars.storage import atomic_writer
-from inpars.topics import Topics
 from inpars.training.examples import TripleTexts
 
 STAGE = "triples"

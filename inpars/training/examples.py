@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from inpars.errors import ConfigError, DataFormatError
-from inpars.storage import read_lines
+from inpars.io.storage import read_lines
 
 
 @dataclass(frozen=True, slots=True)

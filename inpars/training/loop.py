@@ -22,9 +22,9 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from inpars import tracking
 from inpars.errors import BackendError, ConfigError
+from inpars.io.storage import replace_folder, storage_errors
 from inpars.models.hardware import pick_dtype
 from inpars.progress import Progress
-from inpars.storage import replace_folder, storage_errors
 from inpars.training.options import TrainOptions, processes
 
 CHECKPOINT_SUFFIX = ".checkpoints"

@@ -25,17 +25,17 @@ from pathlib import Path
 import numpy as np
 from machine import print_tier
 
+from inpars.apps.qa.build_engine import AnswerOptions, EngineOptions, open_engine
+from inpars.apps.qa.engine import Engine, Reader
+from inpars.apps.qa.extractive import SentenceReader, by_encoder
+from inpars.apps.qa.records import Answer, Hit
+from inpars.apps.qa.span_reader import SpanReader
 from inpars.console import Console
-from inpars.corpus import Corpus
 from inpars.documents.readers.squad import Paragraph, read_squad
 from inpars.evaluation.squad_metrics import best_threshold, exact_match, f1
-from inpars.formats import read_queries, write_documents
+from inpars.io.corpus import Corpus
+from inpars.io.formats import read_queries, write_documents
 from inpars.protocols import TextEncoder
-from inpars.qa.build_engine import AnswerOptions, EngineOptions, open_engine
-from inpars.qa.engine import Engine, Reader
-from inpars.qa.extractive import SentenceReader, by_encoder
-from inpars.qa.records import Answer, Hit
-from inpars.qa.span_reader import SpanReader
 from inpars.records import Document
 from inpars.stages.train_reader import by_article, train_reader_from_file
 from inpars.training.reader import ReaderOptions

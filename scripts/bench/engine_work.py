@@ -14,7 +14,7 @@ import reranking
 import torch
 
 from inpars.cache import cache_folder
-from inpars.datasets import load_dataset
+from inpars.documents.datasets import load_dataset
 from inpars.documents.selection import choose_documents
 from inpars.engines.gguf_weights import write_gguf
 from inpars.generation.prompt_tokens import PromptTokens

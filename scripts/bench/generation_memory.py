@@ -15,7 +15,7 @@ import sys
 
 from machine import print_tier
 
-from inpars.datasets import load_dataset
+from inpars.documents.datasets import load_dataset
 from inpars.documents.selection import choose_documents
 from inpars.generation.causal_lm import CausalGenerator
 from inpars.generation.settings import DecodingSettings

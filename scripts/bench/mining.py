@@ -31,11 +31,11 @@ from typing import Any
 
 from machine import print_tier
 
-from inpars.corpus import Corpus
-from inpars.formats import read_run, write_documents
+from inpars.io.corpus import Corpus
+from inpars.io.formats import read_run, write_documents
+from inpars.io.storage import write_lines
 from inpars.records import Document, Query
 from inpars.retrieval.bm25 import bm25_index
-from inpars.storage import write_lines
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 SENTENCE_WORDS, PASSAGE_WORDS, QUERY_WORDS = (5, 60), 50, (4, 12)
@@ -59,7 +59,7 @@ OURS = """
 import sys, time
 from pathlib import Path
 from inpars.retrieval.bm25 import BM25Index
-from inpars.formats import read_queries
+from inpars.io.formats import read_queries
 index, topics, k, output = sys.argv[1:]
 queries = list(read_queries(Path(topics)))
 searcher = BM25Index(Path(index))

@@ -41,12 +41,12 @@ from transformers import (
 )
 
 from inpars.evaluation.measures import evaluate
-from inpars.formats import read_documents, read_qrels, read_queries, read_run
+from inpars.io.formats import read_documents, read_qrels, read_queries, read_run
+from inpars.io.runs import rank
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.loading import resolve_model
 from inpars.records import Run
 from inpars.rerankers import load_scorer
-from inpars.runs import rank
 
 TRUE, FALSE = "▁true", "▁false"
 TOOLKIT_BATCH, PYGAGGLE_BATCH = 16, 8

@@ -30,7 +30,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from machine import print_tier
 
-from inpars.datasets import load_dataset
+from inpars.documents.datasets import load_dataset
 
 WORDS_A_PASSAGE, VOCABULARY, ZIPF_EXPONENT, ZIPF_SHIFT = 60, 300_000, 1.07, 5.0
 PASSAGES_AT_ONCE = 100_000
@@ -43,11 +43,11 @@ SAMPLE = """
 import sys
 from pathlib import Path
 import numpy as np
-from inpars.corpus import Corpus
-from inpars.formats import synthetic_query_record
+from inpars.io.corpus import Corpus
+from inpars.io.formats import synthetic_query_record
 from inpars.records import SyntheticQuery
 from inpars.documents.selection import choose_documents
-from inpars.storage import write_jsonl
+from inpars.io.storage import write_jsonl
 corpus, count, output = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
 random = np.random.default_rng(0)
 def queries():

@@ -24,12 +24,12 @@ from tempfile import TemporaryDirectory
 
 from machine import print_tier
 
-from inpars.corpus import Corpus
 from inpars.distributed import connected, workers_of
-from inpars.formats import write_documents
 from inpars.generation import GeneratedQuery
 from inpars.generation.settings import chunks_by_length
-from inpars.manifest import FileStamp, Manifest
+from inpars.io.corpus import Corpus
+from inpars.io.formats import write_documents
+from inpars.io.manifest import FileStamp, Manifest
 from inpars.prompts.templates import Prompt
 from inpars.records import Document, LogProbKind
 from inpars.stages.engine_options import ClusterOptions

@@ -31,7 +31,7 @@ from urllib.request import urlopen
 
 from machine import print_tier
 
-from inpars.datasets import load_dataset
+from inpars.documents.datasets import load_dataset
 
 ADDRESS = re.compile(r"http://[\d.:]+")
 SERIAL = ("--max-batch", "1", "--batch-wait-ms", "0")

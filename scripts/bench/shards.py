@@ -31,9 +31,9 @@ WRITER = """
 import sys
 from pathlib import Path
 from inpars.stages.shards import Shard, shard_path
-from inpars.corpus import Corpus
+from inpars.io.corpus import Corpus
 from inpars.generation import GeneratedQuery
-from inpars.manifest import FileStamp
+from inpars.io.manifest import FileStamp
 from inpars.prompts.templates import Prompt
 from inpars.stages.generate import GenerateOptions, generate_queries
 corpus, output, shard = Corpus(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
@@ -64,7 +64,7 @@ def main() -> None:
         corpus, output = Path(folder) / "corpus.jsonl", Path(folder) / "queries.jsonl"
         write_corpus(corpus, flags.passages)
         environment = {**os.environ, "INPARS_CACHE": str(Path(folder) / "cache")}
-        build = f"from pathlib import Path; from inpars.corpus import Corpus; Corpus(Path({str(corpus)!r}))"
+        build = f"from pathlib import Path; from inpars.io.corpus import Corpus; Corpus(Path({str(corpus)!r}))"
         print(f"{'':12} {'passages':>9} {'seconds':>8} {'own MB':>7} {'mapped MB':>9} {'file MB':>8}")
         show("index", flags.passages, measured([sys.executable, "-c", build], environment), corpus)
         for number in numbers:

@@ -22,7 +22,7 @@ from allocator import as_shipped
 from machine import print_tier
 from training_cases import Case, Settings
 
-from inpars.datasets import load_dataset
+from inpars.documents.datasets import load_dataset
 from inpars.documents.selection import choose_documents
 from inpars.evaluation.measures import evaluate
 from inpars.models.hardware import describe, pick_device, pick_dtype

@@ -13,10 +13,10 @@ import os
 import shlex
 from pathlib import Path
 
-from inpars.cli import main
-from inpars.corpus import Corpus
-from inpars.formats import read_synthetic_queries
-from inpars.manifest import read_manifest
+from inpars.cli.main import main
+from inpars.io.corpus import Corpus
+from inpars.io.formats import read_synthetic_queries
+from inpars.io.manifest import read_manifest
 
 DOCUMENTS = os.environ.get("DOCUMENTS", "documents")  # a folder, or a file: PDF, web pages, Word, SQuAD's json, ...
 RUN = Path(os.environ.get("RUN", "runs/example"))  # where everything that is made lies

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from sentence_transformers import SentenceTransformer
 
-from inpars.cli import main
-from inpars.manifest import read_manifest
+from inpars.cli.main import main
+from inpars.io.manifest import read_manifest
 from inpars.training.examples import read_triple_texts
 
 RUN = Path(os.environ.get("RUN", "runs/example"))  # the folder of the first part

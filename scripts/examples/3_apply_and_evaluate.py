@@ -9,10 +9,10 @@ import os
 import shlex
 from pathlib import Path
 
-from inpars.cli import main
-from inpars.corpus import Corpus
-from inpars.qa.build_engine import AnswerOptions, EngineOptions, open_engine
-from inpars.qa.formatting import answer_lines, hit_lines
+from inpars.apps.qa.build_engine import AnswerOptions, EngineOptions, open_engine
+from inpars.apps.qa.formatting import answer_lines, hit_lines
+from inpars.cli.main import main
+from inpars.io.corpus import Corpus
 
 RUN = Path(os.environ.get("RUN", "runs/example"))  # the folder of the first two parts
 RETRIEVER = os.environ.get("RETRIEVER", "minilm")  # the bi-encoder that was started from

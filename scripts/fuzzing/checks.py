@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from inpars.cli import main
+from inpars.cli.main import main
 from inpars.errors import ConfigError, InparsError
 
 MAX_MESSAGE_CHARACTERS = 3000

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from fuzzing.checks import BrokenPromiseError, finite, run, same, shares, strict_lines
-from inpars import formats
-from inpars.corpus import Corpus
 from inpars.errors import InparsError
+from inpars.io import formats
+from inpars.io.corpus import Corpus
 
 
 def ingest(folder: Path, main: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from fuzzing.checks import BrokenPromiseError, RefusedError, strict
 from fuzzing.seeds import Seed, one
-from inpars.qa.engine import Answer, Engine, Span, System
+from inpars.apps.qa.engine import Answer, Engine, Span, System
 from inpars.records import Document
 
 READS = Callable[[Path, Path], None]
@@ -109,12 +109,12 @@ LOGGED: list[str] = []
 
 @cache
 def _app(folder: Path) -> Any:  # noqa: ANN401 - an ASGI application
-    from inpars.serve.app import create_app
-    from inpars.serve.feedback import Feedback
-    from inpars.serve.options import ServeOptions
-    from inpars.serve.server import metadata_fields
-    from inpars.serve.service import Service
-    from inpars.serve.source_files import SourceFiles
+    from inpars.apps.serve.app import create_app
+    from inpars.apps.serve.feedback import Feedback
+    from inpars.apps.serve.options import ServeOptions
+    from inpars.apps.serve.server import metadata_fields
+    from inpars.apps.serve.service import Service
+    from inpars.apps.serve.source_files import SourceFiles
 
     (folder / "stones.pdf").write_bytes(b"%PDF-1.4")
     words = _Words()
@@ -211,7 +211,7 @@ def ask(folder: Path, method: str, path: str, query: bytes, headers: list[tuple[
 
 def container(folder: Path, main: Path) -> None:
     """A request to a deployed model; ValueError is how that says no."""
-    from inpars.deploy.handler import input_fn, output_fn, predict_fn
+    from inpars.contrib.deploy.handler import input_fn, output_fn, predict_fn
 
     model = _Encoder() if (content := main.read_bytes()).startswith(b'{"in') else _Pairs()
     try:

@@ -9,23 +9,23 @@ from typing import Any
 
 from fuzzing.checks import BrokenPromiseError, finite, same, same_rows, shares, strict_lines
 from fuzzing.containers import gunzip, shuffled
-from inpars import formats
-from inpars.corpus import Corpus
-from inpars.datasets import load_dataset, load_topics
+from inpars.contrib.interchange import FORMATS
+from inpars.contrib.interchange.stage import ImportOptions, import_file
+from inpars.contrib.interchange.triples_source import read_examples as read_triple_examples
+from inpars.contrib.interchange.triples_source import triple_files
+from inpars.documents.datasets import load_dataset, load_topics
 from inpars.documents.extraction import extract
 from inpars.documents.folder import SourceFile
 from inpars.documents.readers import ReadOptions
 from inpars.errors import InparsError, UnreadableFileError
 from inpars.evaluation.measures import evaluate
 from inpars.evaluation.run_files import read_checked_run
-from inpars.fields import MAX_EXACT
-from inpars.interchange import FORMATS
-from inpars.interchange.triples_source import read_examples as read_triple_examples
-from inpars.interchange.triples_source import triple_files
+from inpars.io import formats
+from inpars.io.corpus import Corpus
+from inpars.io.fields import MAX_EXACT
+from inpars.io.runs import rank
+from inpars.io.storage import write_jsonl, write_lines
 from inpars.reports.collect import negatives_of
-from inpars.runs import rank
-from inpars.stages.import_export import ImportOptions, import_file
-from inpars.storage import write_jsonl, write_lines
 
 Read = Callable[[Path, Path], None]
 """(folder for what is written, the file or folder that the reader is told of)"""

@@ -21,8 +21,8 @@ from fuzzing.checks import BrokenPromiseError, finite, run, same, strict_lines
 from fuzzing.document_seeds import CSV, HTML
 from fuzzing.seeds import BREAD, RISE, Seed, jsonl, pretty
 from fuzzing.state_seeds import SITEMAP
-from inpars import formats
 from inpars.errors import InparsError
+from inpars.io import formats
 
 HEAD = {"status": 200, "headers": {"Content-Type": "application/json"}}
 USAGE = {"prompt_tokens": 30, "completion_tokens": 4, "total_tokens": 34}
@@ -217,7 +217,7 @@ def generating(backend: str, *flags: str) -> Any:  # noqa: ANN401
 
 def chat(folder: Path, main: Path) -> None:
     """A written answer."""
-    from inpars.qa.remote_chat import RemoteChat
+    from inpars.apps.qa.remote_chat import RemoteChat
 
     found = RemoteChat("m", _serve(main), timeout_seconds=5, retries=0).reply([{"role": "user", "content": "x"}], 16)
     found.encode()

@@ -19,8 +19,8 @@ from fuzzing.cases import Case
 from fuzzing.checks import BrokenPromiseError, one_line
 from fuzzing.mutations import mutated
 from fuzzing.targets import ALL_SEEDS, TARGETS, all_contents
-from inpars import manifest
 from inpars.errors import InparsError
+from inpars.io import manifest
 
 Verdict: TypeAlias = Literal["accepted", "refused", "fault"]
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,7 +119,7 @@ def preload() -> None:
 
     for name in (
         *(
-            "inpars.serve.app",
+            "inpars.apps.serve.app",
             "openai",
             "openai.resources.chat",
             "openai.resources.batches",
@@ -128,15 +128,12 @@ def preload() -> None:
             "docx",
         ),
         *("pyarrow.parquet", "scipy.stats", "ir_datasets", "ir_measures", "pytrec_eval", "inpars.stages.distillation"),
+        *(f"inpars.cli.{name}" for name in ("ingest", "evaluate", "filter", "import_", "export", "verify", "compare")),
         *(
-            f"inpars.commands.{name}"
-            for name in ("ingest", "evaluate", "filter", "import_", "export", "verify", "compare")
-        ),
-        *(
-            "inpars.commands.merge",
-            "inpars.commands.generate",
+            "inpars.cli.merge",
+            "inpars.cli.generate",
             "inpars.generation.api.generator",
-            "inpars.qa.remote_chat",
+            "inpars.apps.qa.remote_chat",
         ),
     ):
         try:

@@ -17,7 +17,8 @@ from inpars.generation.api.batch import refuse_open_batches
 from inpars.generation.api.budget import load_prices
 from inpars.generation.api.journal import AnswerJournal, read_answers
 from inpars.generation.api.replies import find_replied
-from inpars.manifest import FileStamp, read_manifest, why_stale, write_manifest
+from inpars.io.manifest import FileStamp, read_manifest, why_stale, write_manifest
+from inpars.io.storage import to_json_line
 from inpars.progress import SILENT
 from inpars.prompts.few_shot import ExampleOptions, choose_prompt
 from inpars.prompts.load import load_prompt, read_examples
@@ -25,7 +26,6 @@ from inpars.records import Document
 from inpars.retrieval.index_state import read_state as read_index
 from inpars.stages.partial import Partial, header_line, write_in_order
 from inpars.stages.score_cache import ScoreCache
-from inpars.storage import to_json_line
 
 
 def prompt(folder: Path, main: Path) -> None:
@@ -124,7 +124,7 @@ def index_files() -> Files:
     """An index of two documents."""
     import tempfile
 
-    from inpars.corpus import Corpus
+    from inpars.io.corpus import Corpus
     from inpars.retrieval.index_writer import build_index
 
     with tempfile.TemporaryDirectory() as name:

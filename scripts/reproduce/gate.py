@@ -24,14 +24,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from inpars.datasets import load_dataset
-from inpars.formats import read_queries, read_run, read_synthetic_queries, write_queries
+from inpars.documents.datasets import load_dataset
 from inpars.fusion.choice import STEPS, choose, interpolated, share_table
 from inpars.fusion.gate import Gate, QueryFeatures, findings
-from inpars.judgements import write_qrels
+from inpars.io.formats import read_queries, read_run, read_synthetic_queries, write_queries
+from inpars.io.judgements import write_qrels
+from inpars.io.runs import completed, cut
 from inpars.records import Qrels, Query, Run
 from inpars.retrieval.bm25 import bm25_index
-from inpars.runs import completed, cut
 
 DEPTH = 100
 SMOOTHING = (-0.8, -0.4, 0.0, 0.4, 0.8)  # offsets that the learned gate has to bear

@@ -20,10 +20,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from inpars.datasets import load_dataset
+from inpars.documents.datasets import load_dataset
 from inpars.evaluation.measures import evaluate
 from inpars.evaluation.significance import bootstrap_interval
-from inpars.formats import read_run
+from inpars.io.formats import read_run
 from inpars.models.processor import tier
 from inpars.records import Run
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from inpars.datasets import load_dataset
+from inpars.documents.datasets import load_dataset
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))
 from untrained_t5 import WORDS, untrained_t5

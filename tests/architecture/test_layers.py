@@ -11,18 +11,18 @@ from import_graph import ROOT, Import, circles, imports_of, layer_of, modules_of
 
 LAYERS = """
     errors  records  protocols  text  cache
-    json_text  batches  progress  console  options  data  provenance  usage  config_files  tracking
-    packing  storage  runs  json_stream  fields  tables  record_files  judgements  formats  corpus_files  corpus
-    manifest  model_judgements  topics
-    models  engines  documents  datasets
+    batches  progress  console  options  data  provenance  tracking
+    io
+    models  engines  documents
     filtering  prompts  generation
-    retrieval  extras  pairs  negatives  rerankers  scoring  cards  export  fusion
+    retrieval  extras  pairs  negatives  rerankers  scoring  cards  fusion
     evaluation  training
-    qa  interchange  reports  judging  stores
+    reports  judging
     stages  distributed  pipeline
-    deploy  serve  remote  doctor
-    commands  cli  api  integrations
-    toolkit_commands  generate  filter  generate_triples  train  rerank  evaluate  __main__
+    apps  contrib
+    cli  api  integrations
+    toolkit
+    generate  filter  generate_triples  train  rerank  evaluate  __main__
 """
 
 
@@ -56,12 +56,12 @@ def test_every_package_has_its_layer():
 
 @pytest.fixture
 def small(tmp_path):
-    """A package of three files: stages above storage above errors, and nothing wrong."""
+    """A package of three files: stages above progress above errors, and nothing wrong."""
     (tmp_path / "inpars" / "stages").mkdir(parents=True)
     write(tmp_path, "errors", "")
-    write(tmp_path, "storage", "from inpars.errors import InparsError\n")
+    write(tmp_path, "progress", "from inpars.errors import InparsError\n")
     write(tmp_path, "stages/__init__", "")
-    write(tmp_path, "stages/one", "import os\nfrom inpars import storage\n")
+    write(tmp_path, "stages/one", "import os\nfrom inpars import progress\n")
     return tmp_path
 
 
@@ -71,8 +71,8 @@ def write(root: Path, name: str, text: str) -> None:
 
 def test_a_package_with_nothing_wrong(small):
     assert [one.pair for one in imports_of(small)] == [
-        ("inpars.stages.one", "inpars.storage"),
-        ("inpars.storage", "inpars.errors"),
+        ("inpars.progress", "inpars.errors"),
+        ("inpars.stages.one", "inpars.progress"),
     ]
     assert faults(imports_of(small)) == []
 
@@ -80,21 +80,21 @@ def test_a_package_with_nothing_wrong(small):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("import inpars.storage\n", 1),
-        ("from inpars.storage import read_lines\n", 1),
-        ("from inpars import storage\n", 1),
-        ("\n\ndef late():\n    from inpars.storage import read_lines\n", 4),
-        ("if TYPE_CHECKING:\n    from inpars.storage import read_lines\n", 2),
+        ("import inpars.progress\n", 1),
+        ("from inpars.progress import read_lines\n", 1),
+        ("from inpars import progress\n", 1),
+        ("\n\ndef late():\n    from inpars.progress import read_lines\n", 4),
+        ("if TYPE_CHECKING:\n    from inpars.progress import read_lines\n", 2),
     ],
 )
 def test_an_import_that_goes_up_is_named_with_its_line(small, text, line):
     write(small, "errors", text)
     place = f"inpars/errors.py:{line}"
     up, circle = faults(imports_of(small))
-    assert up == f"{place} imports inpars.storage (up, from inpars.errors)"
-    assert "circle of inpars.errors, inpars.storage" in circle
+    assert up == f"{place} imports inpars.progress (up, from inpars.errors)"
+    assert "circle of inpars.errors, inpars.progress" in circle
     assert place in circle
-    assert "inpars/storage.py:1" in circle
+    assert "inpars/progress.py:1" in circle
 
 
 def test_a_circle_within_a_package_is_named(small):

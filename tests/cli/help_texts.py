@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from inpars import cli
+from inpars.cli import main as cli
 
 WIDTH = 100
 TOOLKIT = ["generate", "filter", "generate_triples", "train", "rerank", "evaluate"]  # python -m inpars.NAME

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from inpars import cli
-from inpars.formats import read_run, write_documents
+from inpars.cli import main as cli
 from inpars.generation.api import client as api_client
+from inpars.io.formats import read_run, write_documents
 from inpars.records import Document
 from inpars.retrieval import java
 from inpars.retrieval.java import find_jar, find_java

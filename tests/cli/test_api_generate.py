@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from fake_api import KEY, PRICES, FakeApi, document, log_probs_of, query_of, usd_of_one
 
-from inpars import cli
-from inpars.formats import read_synthetic_queries, write_documents
+from inpars.cli import main as cli
 from inpars.generation.api import client as api_client
-from inpars.manifest import read_manifest
+from inpars.io.formats import read_synthetic_queries, write_documents
+from inpars.io.manifest import read_manifest
 
 DOCUMENTS, WORKERS, KILLED_AT = 800, 8, (200, 500)
 FAULTS = {0: "limit", 1: "500", 2: "broken", 3: "cut", 4: (503, "busy", {"Retry_After": 0.01})}

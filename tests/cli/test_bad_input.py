@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from inpars import cli
+from inpars.cli import main as cli
 from inpars.generation import GeneratedQuery
 from inpars.retrieval.java import find_jar, find_java
 
@@ -305,19 +305,19 @@ def raising(error):
 
 def test_what_the_system_refuses_is_one_line(fails, monkeypatch):
     refused = PermissionError(errno.EACCES, "Permission denied", "secret.trec")
-    monkeypatch.setattr("inpars.commands.evaluate.evaluate_files", raising(refused))
+    monkeypatch.setattr("inpars.cli.evaluate.evaluate_files", raising(refused))
     line = fails("evaluate", "--run", "secret.trec", "--qrels", QRELS)
     assert line == "inpars: secret.trec: Permission denied; check the path, your rights to it and the disk\n"
 
 
 def test_an_interrupt_is_no_error(monkeypatch, capsys):
-    monkeypatch.setattr("inpars.commands.evaluate.evaluate_files", raising(KeyboardInterrupt()))
+    monkeypatch.setattr("inpars.cli.evaluate.evaluate_files", raising(KeyboardInterrupt()))
     assert cli.main(["evaluate", "--run", str(RUN), "--qrels", str(QRELS)]) == 130
     assert capsys.readouterr().err == "inpars: interrupted; run the same command again to resume\n"
 
 
 def test_a_library_that_was_never_installed_is_one_line(fails, monkeypatch):
-    monkeypatch.setattr("inpars.commands.evaluate.evaluate_files", raising(ModuleNotFoundError("x", name="tqdm.auto")))
+    monkeypatch.setattr("inpars.cli.evaluate.evaluate_files", raising(ModuleNotFoundError("x", name="tqdm.auto")))
     line = fails("evaluate", "--run", str(RUN), "--qrels", str(QRELS))
     assert line.startswith("inpars: tqdm.auto is needed by this command (")
     assert "pip install 'tqdm>=4.66', or all that inpars needs: pip install -e ." in line
@@ -325,9 +325,7 @@ def test_a_library_that_was_never_installed_is_one_line(fails, monkeypatch):
 
 def test_our_own_missing_modules_are_faults(monkeypatch):
     """They must not be explained away."""
-    monkeypatch.setattr(
-        "inpars.commands.evaluate.evaluate_files", raising(ModuleNotFoundError("x", name="inpars.typo"))
-    )
+    monkeypatch.setattr("inpars.cli.evaluate.evaluate_files", raising(ModuleNotFoundError("x", name="inpars.typo")))
     with pytest.raises(ModuleNotFoundError):
         cli.main(["evaluate", "--run", str(RUN), "--qrels", str(QRELS)])
 
@@ -441,7 +439,7 @@ def test_a_full_disk_without_mounting_one(large, fails, monkeypatch, capsys, pla
 
 LIMITED = """
 import resource, sys
-from inpars.cli import main
+from inpars.cli.main import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 sys.exit(main(sys.argv[1:]))
 """

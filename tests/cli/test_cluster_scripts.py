@@ -12,9 +12,9 @@ import yaml
 from test_readme import commands, parse
 from tiny_models import sentence
 
-from inpars.cli import main
-from inpars.formats import write_documents
-from inpars.manifest import read_manifest
+from inpars.cli.main import main
+from inpars.io.formats import write_documents
+from inpars.io.manifest import read_manifest
 from inpars.records import Document
 from inpars.stages.shards import Shard
 

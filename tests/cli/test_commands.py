@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from inpars import __version__, cli
-from inpars.datasets import load_dataset
-from inpars.formats import read_run, read_synthetic_queries, read_triple_ids
-from inpars.manifest import read_manifest
+from inpars import __version__
+from inpars.cli import main as cli
+from inpars.documents.datasets import load_dataset
+from inpars.io.formats import read_run, read_synthetic_queries
+from inpars.io.manifest import read_manifest
+from inpars.io.storage import read_jsonl, write_jsonl
+from inpars.io.triples import read_triple_ids
 from inpars.retrieval.java import find_jar, find_java
-from inpars.storage import read_jsonl, write_jsonl
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
 BEIR = TOY / "beir"

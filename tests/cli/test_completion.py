@@ -11,7 +11,7 @@ def completions(line, folder):
     answer = folder / "answer"
     told = {"COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9", "_ARGCOMPLETE": "1"}
     told |= {"_ARGCOMPLETE_STDOUT_FILENAME": str(answer), "_ARGCOMPLETE_IFS": "\n"}
-    code = "import sys; from inpars.cli import main; sys.argv = ['inpars']; main()"
+    code = "import sys; from inpars.cli.main import main; sys.argv = ['inpars']; main()"
     subprocess.run([sys.executable, "-c", code], env=os.environ | told, cwd=folder, check=True, timeout=120)
     return answer.read_text(encoding="utf-8").split("\n")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from inpars import cli
+from inpars.cli import main as cli
 from inpars.retrieval.java import find_jar, find_java
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
@@ -23,8 +23,8 @@ NARROW = {
 SHOWS = """
 import sys
 from inpars import cli
-from inpars.commands import doctor
-from inpars.commands.common import print_result
+from inpars.cli import doctor
+from inpars.cli.common import print_result
 from inpars.console import Console
 
 def run(flags):
@@ -95,7 +95,7 @@ EVALUATE = ["evaluate", "--run", str(TOY / "run.trec"), "--qrels", str(TOY / "qr
 )
 def test_what_nobody_foresaw_is_one_line_with_a_way_to_report_it(monkeypatch, capsys, error):
     monkeypatch.delenv("INPARS_TRACEBACK", raising=False)
-    monkeypatch.setattr("inpars.commands.evaluate.evaluate_files", raising(error))
+    monkeypatch.setattr("inpars.cli.evaluate.evaluate_files", raising(error))
     assert cli.main(EVALUATE) == 1
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
@@ -107,7 +107,7 @@ def test_what_nobody_foresaw_is_one_line_with_a_way_to_report_it(monkeypatch, ca
 
 
 def test_memory_that_is_not_enough_is_no_fault(monkeypatch, capsys):
-    monkeypatch.setattr("inpars.commands.evaluate.evaluate_files", raising(MemoryError()))
+    monkeypatch.setattr("inpars.cli.evaluate.evaluate_files", raising(MemoryError()))
     assert cli.main(EVALUATE) == 1
     assert capsys.readouterr().err.startswith("inpars: out of memory; ")
 
@@ -122,6 +122,6 @@ def test_a_traceback_is_shown_of_errors_in_one_line_too(monkeypatch, capsys):
 
 @pytest.mark.parametrize("error", [AssertionError("ours"), KeyError("ours"), ModuleNotFoundError("x", name="inpars.x")])
 def test_faults_of_ours_are_not_hidden(monkeypatch, error):
-    monkeypatch.setattr("inpars.commands.evaluate.evaluate_files", raising(error))
+    monkeypatch.setattr("inpars.cli.evaluate.evaluate_files", raising(error))
     with pytest.raises(type(error)):
         cli.main(EVALUATE)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inpars.manifest import read_manifest
+from inpars.io.manifest import read_manifest
 from inpars.models.embedded import EMBEDDED
 from inpars.retrieval.java import find_jar, find_java
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from tiny_models import sentence
 
-from inpars import cli
-from inpars.datasets import load_dataset
+from inpars.cli import main as cli
+from inpars.contrib.export.stage import _check_equal, _rank_correlation, sample_of_dataset, sample_of_groups
+from inpars.documents.datasets import load_dataset
 from inpars.errors import BackendError, ConfigError
 from inpars.rerankers import load_scorer
-from inpars.stages.model_export import _check_equal, _rank_correlation, sample_of_dataset, sample_of_groups
 from inpars.training.examples import Group
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
@@ -40,8 +40,8 @@ def _here(tmp_path, monkeypatch):
 def test_graphs_rank_as_the_model(tiny, capsys, kind):
     import torch
 
-    from inpars.export.exportable import load_exportable
-    from inpars.export.onnx_graphs import Session
+    from inpars.contrib.export.exportable import load_exportable
+    from inpars.contrib.export.onnx_graphs import Session
 
     name, answers = KINDS[kind]
     given = ["export-model", "--model", tiny(name), *answers, "--triples", "t.tsv", "--threads", "1"]
@@ -75,7 +75,7 @@ def test_queries_to_check_with_are_needed(tiny, capsys):
 
 @needs_onnx
 def test_a_decoder_is_not_exported(tiny):
-    from inpars.export.exportable import load_exportable
+    from inpars.contrib.export.exportable import load_exportable
 
     with pytest.raises(ConfigError, match="is a decoder; bi-encoders, cross-encoders and monoT5s are exported"):
         load_exportable(tiny("llama"))

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from inpars import cli, generate
-from inpars.datasets import load_dataset
-from inpars.formats import read_synthetic_queries
+from inpars import generate
+from inpars.cli import main as cli
+from inpars.documents.datasets import load_dataset
+from inpars.io.formats import read_synthetic_queries
 from inpars.pipeline import run as pipeline
 from inpars.pipeline.options import PipelineOptions
 from inpars.prompts.load import load_prompt, read_examples

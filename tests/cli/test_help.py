@@ -12,7 +12,7 @@ from pathlib import Path
 import help_texts
 import pytest
 
-from inpars import cli
+from inpars.cli import main as cli
 
 FOLDER = Path(__file__).parents[1] / "data" / "help"
 

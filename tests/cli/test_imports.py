@@ -11,23 +11,23 @@ from pathlib import Path
 import pytest
 
 import inpars
-from inpars import commands
+from inpars import cli
 
 HEAVY = ("torch", "transformers", "sentence_transformers", "jnius", "ray", "pyserini", "openai")
 LIGHT = [
     "records",
     "errors",
-    "runs",
-    "formats",
-    "storage",
-    "manifest",
-    "corpus",
-    "datasets",
+    "io.runs",
+    "io.formats",
+    "io.storage",
+    "io.manifest",
+    "io.corpus",
+    "documents.datasets",
     "options",
     "console",
     "progress",
     "extras",
-    "doctor",
+    "contrib.doctor",
     "generate",
     "documents.archives",
     "documents.python_docs",
@@ -70,18 +70,18 @@ LIGHT = [
     "filtering.score_files",
     "filtering.languages",
     "filtering.filter_comparison",
-    "reports.filter_comparison",
+    "contrib.comparison.filters_page",
     "reports.render",
     "stages.partial",
     "stages.query_scores",
-    "qa.engine",
-    "qa.build_engine",
-    "qa.retrievers",
-    "qa.extractive",
-    "qa.generative",
-    "qa.measured",
-    "qa.formatting",
-    "qa.repl",
+    "apps.qa.engine",
+    "apps.qa.build_engine",
+    "apps.qa.retrievers",
+    "apps.qa.extractive",
+    "apps.qa.generative",
+    "apps.qa.measured",
+    "apps.qa.formatting",
+    "apps.qa.repl",
     "evaluation.squad_metrics",
     "retrieval.vector_index",
     "retrieval.index_writer",
@@ -93,15 +93,15 @@ LIGHT = [
     "stages.pair_scores",
     "stages.worker_embeddings",
     "rerankers",
-    "stages.filter_comparison",
-    "interchange",
-    "stages.import_export",
-    "serve.options",
-    "serve.feedback",
-    "serve.metrics",
-    "serve.batcher",
+    "contrib.comparison.filters",
+    "contrib.interchange",
+    "contrib.interchange.stage",
+    "apps.serve.options",
+    "apps.serve.feedback",
+    "apps.serve.metrics",
+    "apps.serve.batcher",
 ]
-COMMANDS = [f"commands.{module.name}" for module in pkgutil.iter_modules(commands.__path__)]
+COMMANDS = [f"cli.{module.name}" for module in pkgutil.iter_modules(cli.__path__)]
 
 
 def run(program, *arguments, **environment):
@@ -122,7 +122,7 @@ LOADED = f"loaded = [name for name in {HEAVY!r} if name in sys.modules]"
 def test_help_and_version_load_nothing_heavy(arguments):
     program = f"""
 import json, sys
-from inpars.cli import main
+from inpars.cli.main import main
 try:
     main(sys.argv[1:])
 except SystemExit as exit_:
@@ -136,12 +136,12 @@ print(json.dumps(loaded), file=sys.stderr)
 
 
 def test_version_is_the_packages():
-    assert run("from inpars.cli import main; main(['--version'])").stdout == f"inpars {inpars.__version__}\n"
+    assert run("from inpars.cli.main import main; main(['--version'])").stdout == f"inpars {inpars.__version__}\n"
 
 
 def test_light_modules_load_nothing_heavy():
     """In one process, each module after the others: the first that loads something is named."""
-    names = [f"inpars.{name}" for name in ["cli", *LIGHT, *COMMANDS]]
+    names = [f"inpars.{name}" for name in ["cli.main", *LIGHT, *COMMANDS]]
     program = f"""
 import importlib, json, sys
 offenders = {{}}
@@ -159,11 +159,11 @@ print(json.dumps(offenders))
 
 
 def test_every_command_has_its_module():
-    from inpars.cli import COMMANDS as NAMES
-    from inpars.cli import module_of
+    from inpars.cli.main import COMMANDS as NAMES
+    from inpars.cli.main import module_of
 
     written = {f"inpars.{name}" for name in COMMANDS} - {
-        f"inpars.commands.{name}" for name in ("common", "measured", "push")
+        f"inpars.cli.{name}" for name in ("common", "config_files", "main", "measured", "push", "usage")
     }
     assert written == {module_of(name) for name in NAMES}
     assert all(importlib.util.find_spec(name) for name in written)
@@ -172,7 +172,7 @@ def test_every_command_has_its_module():
 WITHOUT_TORCH = """
 import sys
 sys.modules["torch"] = None  # as if it were not installed
-from inpars.cli import main
+from inpars.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 CORPUS = Path(__file__).parents[1] / "data" / "toy" / "corpus.tsv"
@@ -204,7 +204,7 @@ def heavy_after(lines):
     """The exit code of each command line and what is loaded by the time it ends; in one process, one after another."""
     program = f"""
 import json, sys
-from inpars.cli import main
+from inpars.cli.main import main
 ended = []
 for line in json.loads(sys.argv[1]):
     try:
@@ -247,7 +247,7 @@ def test_help_of_every_command_loads_nothing_heavy():
     """In one process, each after the others."""
     program = f"""
 import contextlib, io, json, sys
-from inpars.cli import COMMANDS, main
+from inpars.cli.main import COMMANDS, main
 for name in COMMANDS:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
         main([name, "--help"])
@@ -275,7 +275,7 @@ for name in ("fcntl", "resource", "pwd", "grp", "termios"):
     sys.modules[name] = None
 import os
 del os.fork
-from inpars.cli import COMMANDS, main, module_of
+from inpars.cli.main import COMMANDS, main, module_of
 for name in COMMANDS:
     importlib.import_module(module_of(name))
 files = ["--corpus", {str(tmp_path / "corpus.jsonl")!r}, "--queries", {str(tmp_path / "queries.jsonl")!r}]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from inpars.cli import main
-from inpars.interchange import FORMATS
+from inpars.cli.main import main
+from inpars.contrib.interchange import FORMATS
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
 DATA = Path(os.environ.get("INPARS_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
@@ -83,7 +83,7 @@ def test_an_error_is_one_line(tmp_path, capsys):
 
 def test_without_pyarrow_the_pip_line_is_given(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    monkeypatch.delitem(sys.modules, "inpars.interchange.parquet", raising=False)
+    monkeypatch.delitem(sys.modules, "inpars.contrib.interchange.parquet", raising=False)
     (tmp_path / "t.parquet").write_text("x")
     given = ("--format", "sentence-transformers", "--input", tmp_path / "t.parquet", "--output", tmp_path / "f")
     assert inpars("import", *given) == 1

@@ -15,22 +15,22 @@ from pathlib import Path
 import pytest
 import tiny_models
 
-from inpars import cli
-from inpars.datasets import load_dataset
-from inpars.formats import read_run, write_documents, write_run
+from inpars.apps.qa.build_engine import EngineOptions
+from inpars.apps.qa.measured import open_measured
+from inpars.cli import main as cli
+from inpars.documents.datasets import load_dataset
 from inpars.fusion.system import FirstStage, Reranking, SearchSystem, read_system, write_system
-from inpars.manifest import read_manifest
+from inpars.io.formats import read_run, write_documents, write_run
+from inpars.io.manifest import read_manifest
+from inpars.io.runs import completed, fuse_z_scores, rank
 from inpars.pipeline.commands import Invocation
 from inpars.pipeline.results import write_mark
 from inpars.prompts.load import load_prompt
-from inpars.qa.build_engine import EngineOptions
-from inpars.qa.measured import open_measured
 from inpars.records import Document
 from inpars.rerankers.rerank import fuse_with_first_stage
 from inpars.retrieval import java
 from inpars.retrieval.java import find_jar, find_java
 from inpars.retrieval.vector_index import VectorIndex
-from inpars.runs import completed, fuse_z_scores, rank
 
 HAS_BM25 = bool(find_java() and find_jar() and importlib.util.find_spec("jnius"))
 needs_bm25 = pytest.mark.skipif(not HAS_BM25, reason="pyserini, pyjnius or Java is missing")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inpars import cli
+from inpars.cli import main as cli
 from inpars.rerankers.load import load_pair_model
 from inpars.rerankers.pair_model import save_pair_model
 from inpars.stages import stage

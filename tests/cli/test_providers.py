@@ -9,9 +9,9 @@ import pytest
 from fake_api import KEY
 from providers import PROVIDERS, QUERY, running
 
-from inpars import cli
-from inpars.formats import read_synthetic_queries, write_documents
-from inpars.manifest import read_manifest
+from inpars.cli import main as cli
+from inpars.io.formats import read_synthetic_queries, write_documents
+from inpars.io.manifest import read_manifest
 from inpars.records import Document
 
 MODELS = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from inpars.cli import COMMANDS, TRACEBACK_VARIABLE, module_of
+from inpars.cli.main import COMMANDS, TRACEBACK_VARIABLE, module_of
 from inpars.generation.api.options import KEY_VARIABLE
 
 ROOT = Path(__file__).parents[2]

@@ -11,12 +11,12 @@ import urllib.request
 import pytest
 from tiny_models import sentence
 
-from inpars.cli import main
+from inpars.cli.main import main
+from inpars.contrib.remote.mirror import Mirror
 from inpars.errors import StorageError
-from inpars.formats import write_documents, write_qrels, write_run
+from inpars.io.formats import write_documents, write_qrels, write_run
+from inpars.io.storage import write_jsonl
 from inpars.records import Document
-from inpars.remote.mirror import Mirror
-from inpars.storage import write_jsonl
 
 NEEDED = ("obstore", "fsspec", "moto", "flask", "flask_cors")
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]

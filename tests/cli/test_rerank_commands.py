@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from inpars import cli
 from inpars import rerank as toolkit_rerank
-from inpars.formats import read_run
+from inpars.cli import main as cli
+from inpars.io.formats import read_run
+from inpars.io.runs import rank
 from inpars.retrieval.java import find_jar, find_java
-from inpars.runs import rank
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
 needs_bm25 = pytest.mark.skipif(

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from synthetic_run import make_run
 
-from inpars.cli import main
-from inpars.manifest import manifest_path, read_manifest, stamp, write_manifest
+from inpars.cli.main import main
+from inpars.io.manifest import manifest_path, read_manifest, stamp, write_manifest
 from inpars.models.embedded import EMBEDDED
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import tiny_models
 
-from inpars import cli
+from inpars.cli import main as cli
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
 SOURCE = TOY / "queries.synthetic.jsonl"

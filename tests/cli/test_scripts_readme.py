@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_readme import commands, parse
 
-from inpars.cli import module_of
+from inpars.cli.main import module_of
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 README = (SCRIPTS / "README.md").read_text(encoding="utf-8")

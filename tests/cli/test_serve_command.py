@@ -123,7 +123,7 @@ def test_a_port_that_is_taken_is_said_before_models_load(files):
 
 
 def test_a_measured_run_is_served(files, tiny):
-    from inpars.datasets import load_dataset
+    from inpars.documents.datasets import load_dataset
     from inpars.fusion.system import FirstStage, SearchSystem, write_system
     from inpars.pipeline.commands import Invocation
     from inpars.pipeline.results import write_mark
@@ -159,7 +159,9 @@ def test_settings_that_cannot_be_are_said():
 
 
 def test_without_fastapi_the_pip_line_is_given(files):
-    program = "import sys; sys.modules['fastapi'] = None; from inpars.cli import main; sys.exit(main(sys.argv[1:]))"
+    program = (
+        "import sys; sys.modules['fastapi'] = None; from inpars.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program, "serve", "--corpus", str(files / "corpus.jsonl")],
         capture_output=True,

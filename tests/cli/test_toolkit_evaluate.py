@@ -7,7 +7,7 @@ import pytest
 import pytrec_eval
 
 from inpars import evaluate as toolkit
-from inpars.formats import read_qrels, read_run
+from inpars.io.formats import read_qrels, read_run
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
 RUN, QRELS = TOY / "run.trec", TOY / "qrels.trec"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from inpars import cli
-from inpars.datasets import load_dataset
-from inpars.formats import read_triple_ids
+from inpars.cli import main as cli
+from inpars.documents.datasets import load_dataset
+from inpars.io.storage import read_jsonl
+from inpars.io.triples import read_triple_ids
 from inpars.retrieval.java import find_jar, find_java
-from inpars.storage import read_jsonl
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
 BEIR, SYNTHETIC = TOY / "beir", TOY / "queries.synthetic.jsonl"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from inpars import cli
-from inpars.usage import Parser, near_flags
+from inpars.cli import main as cli
+from inpars.cli.usage import Parser, near_flags
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
 TOOLKIT = ("generate", "filter", "generate_triples", "train", "rerank", "evaluate")

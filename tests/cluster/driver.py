@@ -7,9 +7,9 @@ from pathlib import Path
 from fake_generators import MakeFake
 
 from inpars.console import Console
-from inpars.corpus import Corpus
 from inpars.distributed import workers_of
-from inpars.manifest import stamp
+from inpars.io.corpus import Corpus
+from inpars.io.manifest import stamp
 from inpars.prompts.templates import Prompt
 from inpars.stages import stage
 from inpars.stages.generate import GenerateOptions, generate_queries

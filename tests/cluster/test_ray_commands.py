@@ -5,8 +5,8 @@ import json
 import pytest
 from tiny_models import sentence
 
-from inpars.cli import main
-from inpars.formats import write_documents, write_queries, write_run
+from inpars.cli.main import main
+from inpars.io.formats import write_documents, write_queries, write_run
 from inpars.records import Document, Query
 
 RAY = ["--engine", "ray", "--workers", "2", "--cpus-per-worker", "0.5"]

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from tiny_models import sentence
 
-from inpars.corpus import Corpus
-from inpars.datasets import Dataset
 from inpars.distributed import workers_of
-from inpars.formats import write_documents
+from inpars.documents.datasets import Dataset
+from inpars.io.corpus import Corpus
+from inpars.io.formats import write_documents
+from inpars.io.topics import Topics
 from inpars.records import Document
 from inpars.retrieval import dense, index_writer
 from inpars.retrieval.vector_index import VectorIndex
 from inpars.stages.search import SearchOptions, encode_by, load_encoder, search_dataset
-from inpars.topics import Topics
 
 
 @pytest.fixture(scope="module")

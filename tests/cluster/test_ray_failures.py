@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from tiny_models import sentence
 
-from inpars.formats import write_documents
+from inpars.io.formats import write_documents
 from inpars.records import Document
 
 DRIVER = Path(__file__).with_name("driver.py")

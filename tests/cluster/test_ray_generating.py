@@ -9,11 +9,11 @@ import pytest
 from fake_generators import MakeFake
 from tiny_models import sentence
 
-from inpars.corpus import Corpus
 from inpars.distributed import workers_of
 from inpars.errors import BackendError, ConfigError
-from inpars.formats import write_documents
-from inpars.manifest import read_manifest, stamp
+from inpars.io.corpus import Corpus
+from inpars.io.formats import write_documents
+from inpars.io.manifest import read_manifest, stamp
 from inpars.progress import SILENT
 from inpars.prompts.templates import Example, Prompt
 from inpars.records import Document

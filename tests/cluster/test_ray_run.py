@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from inpars.cli import main
+from inpars.cli.main import main
 from inpars.models.embedded import EMBEDDED
 from inpars.retrieval.java import find_jar, find_java
 

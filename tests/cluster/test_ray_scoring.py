@@ -3,18 +3,18 @@
 import pytest
 from tiny_models import WORDS, sentence
 
-from inpars.corpus import Corpus
-from inpars.datasets import Dataset
 from inpars.distributed import workers_of
+from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError, StaleInputError
-from inpars.formats import synthetic_query_record, write_documents, write_run
-from inpars.manifest import stamp
+from inpars.io.corpus import Corpus
+from inpars.io.formats import synthetic_query_record, write_documents, write_run
+from inpars.io.manifest import stamp
+from inpars.io.storage import write_jsonl
+from inpars.io.topics import Topics
 from inpars.prompts.templates import Prompt
 from inpars.records import Document, SyntheticQuery
 from inpars.stages.rerank import RerankOptions, rerank_file, run_scorer_maker
 from inpars.stages.score import ScoreOptions, score_file, scorer_maker
-from inpars.storage import write_jsonl
-from inpars.topics import Topics
 
 UNKNOWN = ("stop", "absent", "prompt", "model")
 PROMPT = Prompt(name="test", form="Document: {document}\nRelevant Query: {query}", stop=("\n",))

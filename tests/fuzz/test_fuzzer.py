@@ -18,10 +18,10 @@ from fuzzing.running import Outcome, execute, make_case
 from fuzzing.shrinking import shrunk
 from fuzzing.targets import TARGETS
 
-from inpars import formats, judgements
+from inpars.contrib.interchange import FORMATS
 from inpars.documents.readers import KINDS
 from inpars.errors import DataFormatError
-from inpars.interchange import FORMATS
+from inpars.io import formats, judgements
 
 PROGRAM = Path(__file__).parents[2] / "scripts" / "fuzz.py"
 AVAILABLE = [name for name, target in TARGETS.items() if not target.missing and name != "command/search bm25"]

@@ -18,7 +18,7 @@ from fake_api import KEY, FakeApi
 from golden_files import HASHES, digest, files_of, portrait, stable_manifest
 from golden_steps import API, EXACT, STEPS, Step
 
-from inpars import cli
+from inpars.cli import main as cli
 from inpars.retrieval.java import find_jar, find_java
 
 HAS_JAVA = bool(find_java() and find_jar())

@@ -19,7 +19,7 @@ def main(jobs):
     import sentence_transformers  # noqa: F401 - loaded once, here
     import torch
 
-    from inpars import cli
+    from inpars.cli import main as cli
 
     torch.set_num_threads(1)
     for job in jobs:

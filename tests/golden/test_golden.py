@@ -18,7 +18,7 @@ from golden_files import FLOAT, differences, digest, files_of, machine, portrait
 from golden_pipeline import HAS_JAVA, pipeline
 from golden_steps import STEPS
 
-from inpars import cli
+from inpars.cli import main as cli
 
 NAMED = {step.name: step for step in STEPS}
 ROOT = Path(__file__).parents[2]

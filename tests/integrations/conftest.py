@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import inpars
-from inpars.formats import write_documents
-from inpars.judgements import write_qrels
+from inpars.io.formats import write_documents
+from inpars.io.judgements import write_qrels
 
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 sys.path.insert(0, str(Path(__file__).parent))

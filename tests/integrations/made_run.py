@@ -2,9 +2,9 @@
 
 import tiny_models
 
-from inpars.datasets import load_dataset
-from inpars.formats import write_documents
+from inpars.documents.datasets import load_dataset
 from inpars.fusion.system import FirstStage, Reranking, SearchSystem, write_system
+from inpars.io.formats import write_documents
 from inpars.pipeline.commands import Invocation
 from inpars.pipeline.results import write_mark
 from inpars.records import Document

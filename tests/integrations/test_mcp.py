@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from made_run import QUERIES
 
-from inpars import cli
+from inpars.cli import main as cli
 
 pytest.importorskip("mcp", reason="the mcp extra is not installed")
 import anyio

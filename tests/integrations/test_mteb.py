@@ -3,9 +3,10 @@
 import pytest
 from made_run import FLAGS
 
-from inpars import api, cli
+from inpars import api
+from inpars.cli import main as cli
 from inpars.errors import ConfigError
-from inpars.formats import read_run
+from inpars.io.formats import read_run
 
 pytest.importorskip("mteb", reason="the mteb extra is not installed")
 import mteb

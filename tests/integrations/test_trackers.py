@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from inpars import cli, tracking
+from inpars import tracking
+from inpars.cli import main as cli
 from inpars.errors import BackendError
 from inpars.tracking import TRACKERS, log, log_results
 

@@ -9,10 +9,10 @@ from test_rules import Shelf
 
 from inpars.batches import chunks
 from inpars.errors import ConfigError
+from inpars.io.runs import rank
 from inpars.negatives.miner import SOURCES, MiningConfig, NegativeMiner, QueryWithPositives, parse_ranks
 from inpars.negatives.rules import MarginRule, RelevantDocuments
 from inpars.records import Document, Query, Triple
-from inpars.runs import rank
 from inpars.text.words import words
 
 RUN = {"q1": {"d1": 9.0, "d2": 8.0, "d3": 7.0, "d4": 6.0, "d5": 5.0}}

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inpars.corpus import text_key
 from inpars.errors import ConfigError
+from inpars.io.corpus import text_key
 from inpars.negatives.rules import (
     ExcludedDocuments,
     MarginRule,

@@ -6,10 +6,10 @@ import pytest
 import small_run
 from fake_api import KEY, PRICES, FakeApi
 
-from inpars.cli import main
-from inpars.formats import read_synthetic_queries
+from inpars.cli.main import main
+from inpars.io.formats import read_synthetic_queries
+from inpars.io.storage import read_jsonl, write_jsonl
 from inpars.retrieval.java import find_jar, find_java
-from inpars.storage import read_jsonl, write_jsonl
 
 pytestmark = pytest.mark.skipif(not (find_jar() and find_java()), reason="needs pyserini with a Java")
 SMALL = ["--positive-within", "0", "--rerank-depth", "3", "--k", "10", "--window-tokens", "0", "--threads", "1"]

@@ -8,15 +8,15 @@ import pytest
 import small_run
 from fake_api import KEY, PRICES, FakeApi
 
-from inpars.cli import main
-from inpars.formats import read_run
+from inpars.cli.main import main
 from inpars.generation.api import client as api_client
-from inpars.judgements import read_qrels
+from inpars.io.formats import read_run
+from inpars.io.judgements import read_qrels
+from inpars.io.manifest import read_manifest
+from inpars.io.model_judgements import origin_of
+from inpars.io.runs import rank
 from inpars.judging.terminal import answers_path
-from inpars.manifest import read_manifest
-from inpars.model_judgements import origin_of
 from inpars.retrieval.java import find_jar, find_java
-from inpars.runs import rank
 
 pytestmark = pytest.mark.skipif(not (find_jar() and find_java()), reason="needs pyserini with a Java")
 QUERIES = 6

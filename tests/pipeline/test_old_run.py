@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from inpars import cli
-from inpars.formats import read_run, read_synthetic_queries, read_triple_ids
-from inpars.manifest import read_manifest
+from inpars.cli import main as cli
+from inpars.io.formats import read_run, read_synthetic_queries
+from inpars.io.manifest import read_manifest
+from inpars.io.triples import read_triple_ids
 from inpars.retrieval.java import find_jar, find_java
 
 DATA = Path(__file__).parents[1] / "data"

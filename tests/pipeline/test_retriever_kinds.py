@@ -7,10 +7,10 @@ import pytest
 from sentence_transformers import SparseEncoder
 from small_run import SMALL, dataset, models
 
-from inpars.cli import main
-from inpars.formats import read_run, write_run
+from inpars.cli.main import main
 from inpars.fusion.system import read_system
-from inpars.runs import cut
+from inpars.io.formats import read_run, write_run
+from inpars.io.runs import cut
 
 EXACT = ["--device", "cpu", "--dtype", "float32", "--threads", "1"]
 KINDS = {"multi-vector": "multi_vector", "sparse": "sparse"}

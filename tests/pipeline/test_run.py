@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import small_run
 
-from inpars.cli import main
-from inpars.formats import read_queries, read_run, read_synthetic_queries
+from inpars.cli.main import main
 from inpars.fusion.gate import PRIOR
 from inpars.fusion.system import read_system
+from inpars.io.formats import read_queries, read_run, read_synthetic_queries
+from inpars.io.storage import read_jsonl
 from inpars.models.embedded import EMBEDDED, EmbeddedModel
 from inpars.pipeline import prompt_choice
 from inpars.prompts.load import load_prompt
 from inpars.retrieval.java import find_jar, find_java
-from inpars.storage import read_jsonl
 
 SMALL = [*small_run.SMALL, "--limit", "3", "--k", "100"]
 

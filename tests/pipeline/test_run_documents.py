@@ -6,8 +6,8 @@ import json
 import pytest
 import small_run
 
-from inpars.cli import main
-from inpars.formats import read_documents, read_qrels
+from inpars.cli.main import main
+from inpars.io.formats import read_documents, read_qrels
 from inpars.models.embedded import EMBEDDED
 from inpars.retrieval.java import find_jar, find_java
 

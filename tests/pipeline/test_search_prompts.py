@@ -5,7 +5,7 @@ import json
 import pytest
 import small_run
 
-from inpars.cli import main
+from inpars.cli.main import main
 from inpars.evaluation.measures import Evaluation
 from inpars.pipeline.prompt_search import best_of, candidates_of, write_prompt
 from inpars.prompts.load import load_prompt, prompt_names

@@ -11,8 +11,8 @@ import shutil
 import pytest
 import small_run
 
-from inpars.cli import main
-from inpars.manifest import manifest_path, read_manifest, sha256_of
+from inpars.cli.main import main
+from inpars.io.manifest import manifest_path, read_manifest, sha256_of
 from inpars.models.embedded import EMBEDDED
 from inpars.pipeline import trial
 from inpars.pipeline.budget import Rates

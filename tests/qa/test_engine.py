@@ -7,15 +7,15 @@ import threading
 import numpy as np
 import pytest
 
+from inpars.apps.qa.engine import Engine, System
+from inpars.apps.qa.extractive import BY_WORDS, SentenceReader, by_encoder, candidates
+from inpars.apps.qa.generative import SYSTEM, UNKNOWN, SourceWriter, checked, escaped, messages, short_messages
+from inpars.apps.qa.records import Answer, Hit, Span
+from inpars.apps.qa.repl import Conversation
+from inpars.apps.qa.retrievers import LockedScorer, Stage, StoredStage, matches
+from inpars.apps.qa.sentence_selection import Focus
 from inpars.errors import ConfigError, UnknownNameError
-from inpars.formats import write_documents
-from inpars.qa.engine import Engine, System
-from inpars.qa.extractive import BY_WORDS, SentenceReader, by_encoder, candidates
-from inpars.qa.generative import SYSTEM, UNKNOWN, SourceWriter, checked, escaped, messages, short_messages
-from inpars.qa.records import Answer, Hit, Span
-from inpars.qa.repl import Conversation
-from inpars.qa.retrievers import LockedScorer, Stage, StoredStage, matches
-from inpars.qa.sentence_selection import Focus
+from inpars.io.formats import write_documents
 from inpars.records import Document
 from inpars.retrieval.index_writer import build_index
 from inpars.retrieval.vector_index import VectorIndex
@@ -420,7 +420,7 @@ def test_answers_are_values_of_their_own():
 
 
 def test_corpora_serve_as_documents_of_an_engine(tmp_path):
-    from inpars.corpus import Corpus
+    from inpars.io.corpus import Corpus
 
     write_documents(tmp_path / "c.jsonl", DOCUMENTS.values())
     corpus = Corpus(tmp_path / "c.jsonl", tmp_path)

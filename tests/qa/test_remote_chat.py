@@ -3,9 +3,9 @@
 import pytest
 from fake_api import KEY, FakeApi
 
+from inpars.apps.qa.remote_chat import RemoteChat
 from inpars.errors import BackendError
 from inpars.generation.api import client as api_client
-from inpars.qa.remote_chat import RemoteChat
 
 ASKED = [{"role": "user", "content": "document number 7"}]
 

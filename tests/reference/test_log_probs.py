@@ -5,9 +5,9 @@ import torch
 from tiny_models import sentence
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from inpars.corpus import Corpus
-from inpars.formats import read_synthetic_queries, write_documents
-from inpars.manifest import stamp
+from inpars.io.corpus import Corpus
+from inpars.io.formats import read_synthetic_queries, write_documents
+from inpars.io.manifest import stamp
 from inpars.models.embedded import EMBEDDED
 from inpars.models.loading import resolve_model
 from inpars.prompts.load import load_prompt

@@ -14,8 +14,8 @@ import pytrec_eval
 
 from inpars.evaluation.measures import evaluate
 from inpars.evaluation.presets import PRESETS
-from inpars.judgements import read_qrels
-from inpars.runs import rank
+from inpars.io.judgements import read_qrels
+from inpars.io.runs import rank
 from inpars.stages.evaluate_files import judge_files
 
 RUNS = 200

@@ -8,7 +8,7 @@ import pytest
 from inpars.evaluation.measures import evaluate
 from inpars.evaluation.presets import PRESETS
 from inpars.evaluation.run_files import read_checked_run
-from inpars.formats import read_qrels
+from inpars.io.formats import read_qrels
 
 DATA = Path(os.environ.get("INPARS_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
 DL19 = DATA / "msmarco-dl19"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from inpars.cli import main
+from inpars.cli.main import main
 from inpars.models.embedded import EMBEDDED
 
 pytestmark = [

@@ -22,11 +22,11 @@ from pathlib import Path
 import pytest
 from tiny_models import sentence
 
-from inpars.datasets import load_dataset
-from inpars.formats import read_synthetic_queries, write_documents
+from inpars.documents.datasets import load_dataset
 from inpars.generation.causal_lm import CausalGenerator
 from inpars.generation.settings import DecodingSettings
 from inpars.generation.teacher_forcing import KnownQuery, TeacherForcing
+from inpars.io.formats import read_synthetic_queries, write_documents
 from inpars.models.embedded import EMBEDDED
 from inpars.models.loading import resolve_model
 from inpars.prompts.load import load_prompt

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inpars.errors import ConfigError, StaleInputError
+from inpars.io.runs import rank
 from inpars.records import ScoredDocument
 from inpars.rerankers.rerank import apply_scores, fuse_with_first_stage, pairs_to_score, score_run
-from inpars.runs import rank
 
 RUN = {
     "q1": {"d1": 9.0, "d2": 8.0, "d3": 7.0, "d4": 6.0},

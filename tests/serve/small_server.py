@@ -15,15 +15,15 @@ from pathlib import Path
 
 import numpy as np
 
-from inpars.qa.engine import Answer, Engine, Span, System
+from inpars.apps.qa.engine import Answer, Engine, Span, System
+from inpars.apps.serve.app import create_app
+from inpars.apps.serve.facets import metadata_fields
+from inpars.apps.serve.feedback import Feedback
+from inpars.apps.serve.options import ServeOptions
+from inpars.apps.serve.server import listen, run, url_of
+from inpars.apps.serve.service import Service
+from inpars.apps.serve.source_files import SourceFiles
 from inpars.records import Document
-from inpars.serve.app import create_app
-from inpars.serve.facets import metadata_fields
-from inpars.serve.feedback import Feedback
-from inpars.serve.options import ServeOptions
-from inpars.serve.server import listen, run, url_of
-from inpars.serve.service import Service
-from inpars.serve.source_files import SourceFiles
 
 SCRIPT = "<script>window.hacked = true; document.title = 'hacked'</script>"
 TEXTS = [

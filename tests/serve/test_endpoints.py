@@ -122,7 +122,7 @@ def test_the_documentation_is_complete_and_local(server):
 
 
 def test_votes_are_judgements_that_the_readers_read(tmp_path):
-    from inpars.formats import read_qrels, read_queries
+    from inpars.io.formats import read_qrels, read_queries
 
     path = tmp_path / "votes" / "feedback.jsonl"
     with small_server("--feedback", path) as server:

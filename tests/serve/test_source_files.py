@@ -3,8 +3,8 @@
 import pytest
 from processes import small_server
 
+from inpars.apps.serve.source_files import SourceFiles, file_response
 from inpars.records import Document
-from inpars.serve.source_files import SourceFiles, file_response
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import tiny_models
 
-from inpars import cli
+from inpars.cli import main as cli
+from inpars.contrib.stores import push as module
+from inpars.contrib.stores.kinds import STORES, open_store
 from inpars.errors import ConfigError
-from inpars.formats import write_documents
+from inpars.io.formats import write_documents
 from inpars.records import Document
 from inpars.retrieval.vector_index import VectorIndex
-from inpars.stores import push as module
-from inpars.stores.kinds import STORES, open_store
 
 MODULES = {"qdrant": "qdrant_client", "lancedb": "lancedb", "milvus": "milvus_lite", "pgvector": "pgvector"}
 MODULES |= {"elasticsearch": "elasticsearch", "opensearch": "opensearchpy"}
@@ -146,7 +146,7 @@ def test_the_nearest_are_those_of_the_index(store, index, push):
 KILLED = """
 import os, signal, sys
 from inpars import cli
-from inpars.stores import push
+from inpars.contrib.stores import push
 push.BATCH = 10
 put, done = None, 0
 def killing(store):
@@ -159,7 +159,7 @@ def killing(store):
         done += 1
     store.put = one
     return store
-from inpars.commands import push as command
+from inpars.cli import push as command
 opened = command.open_store
 command.open_store = lambda *given: killing(opened(*given))
 cli.main(sys.argv[2:])
@@ -214,7 +214,7 @@ def test_what_differs_is_said_and_fails(index, monkeypatch, capsys):
     own.rows["x"] = "y"
     pushed = module.push(VectorIndex(index), own)
     assert (pushed.missing, pushed.changed, pushed.extra) == (("d'2/ü",), ("d'1/ü",), ("x",))
-    from inpars.commands import push as command
+    from inpars.cli import push as command
 
     monkeypatch.setattr(command, "open_store", lambda *_: own)
     monkeypatch.setattr(command, "store_errors", lambda _: __import__("contextlib").nullcontext())

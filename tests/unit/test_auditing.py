@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from inpars.datasets import load_dataset
+from inpars.documents.datasets import load_dataset
 from inpars.errors import ConfigError, DataFormatError, StaleInputError
-from inpars.formats import read_triple_ids
-from inpars.manifest import read_manifest
+from inpars.io.manifest import read_manifest
+from inpars.io.storage import read_jsonl
+from inpars.io.triples import read_triple_ids
 from inpars.stages import audit as audit_stage
 from inpars.stages.audit import AuditOptions, audit_triples, report_path
 from inpars.stages.triple_files import ids_path, negatives_path
-from inpars.storage import read_jsonl
 
 
 class Numbers:

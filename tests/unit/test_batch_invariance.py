@@ -4,9 +4,9 @@ import pytest
 import torch
 from tiny_models import sentence
 
-from inpars.cli import main
-from inpars.formats import write_documents
+from inpars.cli.main import main
 from inpars.generation.batch_invariance import BatchInvariantRows
+from inpars.io.formats import write_documents
 from inpars.records import Document
 
 DOCUMENTS = [Document(f"d{number}", sentence(number, 2 + number % 6 * 4)) for number in range(37)]

@@ -7,15 +7,15 @@ from random import Random
 import numpy as np
 import pytest
 
-from inpars.corpus import Corpus
 from inpars.errors import BackendError, ConfigError, UnknownNameError
-from inpars.formats import write_documents
+from inpars.io.corpus import Corpus
+from inpars.io.formats import write_documents
+from inpars.io.runs import rank
 from inpars.progress import Silent
 from inpars.records import Document, Query
 from inpars.retrieval import bm25 as module
 from inpars.retrieval.bm25 import BM25Index, bm25_index
 from inpars.retrieval.java import find_jar, find_java, java_class
-from inpars.runs import rank
 
 LACKING = [
     name

@@ -2,10 +2,10 @@
 
 import pytest
 
-from inpars import cli
 from inpars.cards.card import NOT_MEASURED, CardFacts, write_card
+from inpars.cli import main as cli
 from inpars.evaluation.measures import evaluate
-from inpars.manifest import CARD, Manifest, stamp, why_stale, write_manifest
+from inpars.io.manifest import CARD, Manifest, stamp, why_stale, write_manifest
 from inpars.progress import Silent
 from inpars.stages.card_numbers import add_numbers_of_run
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from inpars import cli
-from inpars.config_files import add_config_flags, expanded
+from inpars.cli import main as cli
+from inpars.cli.config_files import add_config_flags, expanded
+from inpars.cli.usage import Parser
 from inpars.errors import ConfigError
-from inpars.usage import Parser
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from inpars.datasets import load_dataset
+from inpars.documents.datasets import load_dataset
 from inpars.generation import GeneratedQuery
 from inpars.prompts.load import load_prompt
 from inpars.stages.generate import GenerateOptions, generate_queries

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inpars import corpus as module
 from inpars.cache import cache_folder
-from inpars.corpus import Corpus, cached_corpus, text_key
 from inpars.errors import DataFormatError
-from inpars.formats import read_documents, write_documents
+from inpars.io import corpus as module
+from inpars.io.corpus import Corpus, cached_corpus, text_key
+from inpars.io.formats import read_documents, write_documents
 from inpars.records import Document
 
 TOY = Path(__file__).parents[1] / "data" / "toy"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from inpars.datasets import load_dataset, load_judged, load_topics
 from inpars.documents import ir_collections, python_docs
+from inpars.documents.datasets import load_dataset, load_judged, load_topics
 from inpars.documents.ir_collections import ir_splits, like_named
 from inpars.errors import BackendError, ConfigError, DataFormatError, UnknownNameError
-from inpars.formats import read_documents
+from inpars.io.formats import read_documents
 from inpars.progress import Silent
 from inpars.records import Query
 
@@ -298,7 +298,7 @@ def test_ir_datasets_that_cannot_be_fetched(ir_datasets, cache):
 
 def test_judgements_are_read_without_the_documents(tmp_path, monkeypatch):
     """Millions of documents need not be indexed, or fetched, to read a file of judgements."""
-    monkeypatch.setattr("inpars.datasets.Corpus", None)  # whoever opens one fails
+    monkeypatch.setattr("inpars.documents.datasets.Corpus", None)  # whoever opens one fails
     topics = load_topics(str(BEIR), "dev")
     assert topics.qrels["q9"] == {"d23": 2}
     assert topics.queries.keys() == topics.qrels.keys()

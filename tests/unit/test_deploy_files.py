@@ -7,7 +7,7 @@ import re
 import shlex
 from pathlib import Path
 
-from inpars.commands import serve
+from inpars.cli import serve
 from inpars.extras import EXTRAS
 
 ROOT = Path(__file__).parents[2]

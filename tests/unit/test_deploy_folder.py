@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inpars.deploy.archive import write_archive
-from inpars.deploy.folder import export_folder
+from inpars.contrib.deploy.archive import write_archive
+from inpars.contrib.deploy.folder import export_folder
 from inpars.errors import ConfigError
 
 TEXTS = ["amber apple", "river valley willow winter", "copper desert"]

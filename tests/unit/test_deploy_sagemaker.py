@@ -10,8 +10,8 @@ pytest.importorskip("moto", reason="moto stands in for the service: pip install 
 import boto3
 import moto
 
-from inpars.cli import main
-from inpars.deploy.sagemaker import Clients, Placement, create, delete, invoke, plan, status
+from inpars.cli.main import main
+from inpars.contrib.deploy.sagemaker import Clients, Placement, create, delete, invoke, plan, status
 from inpars.errors import BackendError, ConfigError
 
 REGION, BUCKET = "eu-west-1", "archives"

@@ -7,7 +7,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from inpars import cli
+from inpars.cli import main as cli
 from inpars.retrieval.java import find_jar, find_java
 
 TOY = Path(__file__).parents[1] / "data" / "toy"

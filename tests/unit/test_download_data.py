@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from inpars.formats import read_run
+from inpars.io.formats import read_run
 from inpars.records import Document, Query
 
 SCRIPT = Path(__file__).parents[2] / "download_data.sh"
@@ -287,7 +287,7 @@ def test_what_is_whole_is_kept_when_a_later_file_fails(download, server, tmp_pat
 
 
 def test_msmarco_becomes_a_folder_that_opens_as_a_dataset(download, server, tmp_path, monkeypatch):
-    from inpars.datasets import load_dataset
+    from inpars.documents.datasets import load_dataset
 
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz") as tar:

@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from inpars.cli import main
+from inpars.cli.main import main
 from inpars.errors import ConfigError
-from inpars.formats import write_documents
-from inpars.manifest import Manifest, stamp, write_manifest
+from inpars.io.formats import write_documents
+from inpars.io.manifest import Manifest, stamp, write_manifest
 from inpars.records import Document
 from inpars.stages.estimates import (
     Checked,

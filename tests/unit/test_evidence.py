@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from inpars.datasets import load_dataset
+from inpars.documents.datasets import load_dataset
 from inpars.errors import ConfigError
+from inpars.io.topics import Topics
 from inpars.pipeline.evidence import MAX_JUDGED, EvidenceOptions, read_evidence
 from inpars.progress import SILENT
-from inpars.topics import Topics
 
 TOY = Path(__file__).parents[1] / "data" / "toy" / "beir"
 NOTHING = EvidenceOptions()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from inpars.contrib.interchange.source import Source
+from inpars.contrib.interchange.stage import ExportOptions, ImportOptions, export_file, import_file
 from inpars.errors import ConfigError, StorageError, UnknownNameError
-from inpars.interchange.source import Source
-from inpars.stages.import_export import ExportOptions, ImportOptions, export_file, import_file
 
 LINES = "what\tyes\tno\nwhat\tyes\tperhaps\n"
 
@@ -29,7 +29,7 @@ OPTIONS = ImportOptions(format="msmarco-triples")
 
 
 def test_an_import_is_a_folder_that_every_command_takes(triples, tmp_path):
-    from inpars.datasets import load_dataset
+    from inpars.documents.datasets import load_dataset
 
     manifest = import_file(triples, OPTIONS, output=tmp_path / "f")
     assert manifest.results["files"] == {

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from inpars.datasets import load_judged
+from inpars.apps.serve.feedback import Feedback, query_id_of
+from inpars.documents.datasets import load_judged
 from inpars.errors import ConfigError, DataFormatError
-from inpars.formats import read_queries
-from inpars.judgements import iterate_qrels, read_qrels
-from inpars.serve.feedback import Feedback, query_id_of
+from inpars.io.formats import read_queries
+from inpars.io.judgements import iterate_qrels, read_qrels
 
 
 def vote(feedback, query, doc_id, relevance):

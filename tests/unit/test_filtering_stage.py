@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inpars.corpus import Corpus
 from inpars.errors import ConfigError, StaleInputError, UnknownNameError
 from inpars.filtering import query_table
 from inpars.filtering.checks import FilterContext, FilterOptions
 from inpars.filtering.filters import filter_queries
-from inpars.formats import read_synthetic_queries, write_documents
+from inpars.io.corpus import Corpus
+from inpars.io.formats import read_synthetic_queries, write_documents
+from inpars.io.storage import read_jsonl, write_jsonl
 from inpars.records import Document
 from inpars.stages.filter import apply_filter, filter_file
-from inpars.storage import read_jsonl, write_jsonl
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
 OPENINGS = ("what is", "how does", "why do")

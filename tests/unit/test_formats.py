@@ -10,24 +10,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inpars.errors import DataFormatError
-from inpars.fields import is_tsv, one_line
-from inpars.formats import (
+from inpars.io.fields import is_tsv, one_line
+from inpars.io.formats import (
     read_documents,
     read_queries,
     read_run,
     read_synthetic_queries,
-    read_triple_ids,
     run_lines,
     synthetic_query_record,
-    triple_id_lines,
     write_documents,
     write_queries,
     write_run,
 )
-from inpars.judgements import read_qrels, write_qrels
+from inpars.io.judgements import read_qrels, write_qrels
+from inpars.io.runs import rank
+from inpars.io.storage import write_jsonl, write_lines
+from inpars.io.triples import read_triple_ids, triple_id_lines
 from inpars.records import Document, Query, SyntheticQuery, Triple
-from inpars.runs import rank
-from inpars.storage import write_jsonl, write_lines
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
 TEXTS = st.text(max_size=30)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inpars.manifest import FileStamp, Manifest, read_manifest, write_manifest
+from inpars.io.manifest import FileStamp, Manifest, read_manifest, write_manifest
 from inpars.pipeline.funnel import funnel_of, steps_taken, with_split
 
 OLD_RUN = Path(__file__).parents[1] / "data" / "old_run" / "run"

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from inpars.formats import read_run, write_run
-from inpars.manifest import read_manifest
+from inpars.io.formats import read_run, write_run
+from inpars.io.manifest import read_manifest
+from inpars.io.runs import fuse_z_scores
 from inpars.pipeline.system_runs import fuse_runs
 from inpars.progress import SILENT
-from inpars.runs import fuse_z_scores
 from inpars.stages.search import SearchOptions
 from inpars.stages.stage import Outcome, run_stage
 

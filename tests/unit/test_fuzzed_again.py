@@ -4,11 +4,11 @@ import json
 
 import pytest
 
+from inpars.contrib.verify.run import _kept_queries
 from inpars.errors import DataFormatError
-from inpars.manifest import manifest_path, read_manifest
+from inpars.io.manifest import manifest_path, read_manifest
+from inpars.io.tables import QUERIES, table_of
 from inpars.pipeline.folder import RunFolder
-from inpars.pipeline.verify import _kept_queries
-from inpars.tables import QUERIES, table_of
 
 STAMP = {"path": "q.jsonl", "sha256": "0", "size": 1, "records": 1}
 

@@ -7,11 +7,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_models import sentence
 
-from inpars.corpus import Corpus
 from inpars.errors import BackendError, ConfigError
-from inpars.formats import read_synthetic_queries, write_documents
 from inpars.generation import GeneratedQuery
-from inpars.manifest import manifest_path, stamp
+from inpars.io.corpus import Corpus
+from inpars.io.formats import read_synthetic_queries, write_documents
+from inpars.io.manifest import manifest_path, stamp
 from inpars.progress import Silent
 from inpars.prompts.templates import Prompt
 from inpars.records import Document

@@ -3,17 +3,17 @@
 import pytest
 from tiny_models import sentence
 
-from inpars.corpus import Corpus
 from inpars.errors import BackendError, ConfigError
-from inpars.formats import read_synthetic_queries, write_documents
 from inpars.generation import GeneratedQuery
-from inpars.manifest import stamp
+from inpars.io.corpus import Corpus
+from inpars.io.formats import read_synthetic_queries, write_documents
+from inpars.io.manifest import stamp
+from inpars.io.topics import Topics
 from inpars.progress import Silent
 from inpars.prompts.templates import Example, Prompt
 from inpars.records import Document
 from inpars.stages.examples import example_query_ids, leave_out, read_ids, without_examples
 from inpars.stages.generate import GenerateOptions, generate_queries, load_generator
-from inpars.topics import Topics
 
 EXAMPLES = (
     Example("a lake is water", "what is a lake?", doc_id="d3", query_id="q7"),

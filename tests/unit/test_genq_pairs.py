@@ -1,6 +1,6 @@
 """GenQ's shards."""
 
-from inpars.interchange.genq_pairs import write_pairs
+from inpars.contrib.interchange.genq_pairs import write_pairs
 from inpars.records import SyntheticQuery
 
 

@@ -9,22 +9,22 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from tiny_models import WORDS
 
-from inpars.datasets import load_dataset
+from inpars.contrib.interchange.items import grouped as grouped_examples
+from inpars.contrib.interchange.source import Source
+from inpars.contrib.interchange.stage import ExportOptions, ImportOptions, export_file, import_file
+from inpars.documents.datasets import load_dataset
 from inpars.errors import ConfigError, DataFormatError
-from inpars.formats import synthetic_query_record
-from inpars.interchange.items import grouped as grouped_examples
-from inpars.interchange.source import Source
-from inpars.judgements import read_qrels
+from inpars.io.formats import synthetic_query_record
+from inpars.io.judgements import read_qrels
+from inpars.io.storage import read_jsonl, write_jsonl
+from inpars.io.topics import Topics
 from inpars.negatives.audit import AuditedTriple, apply_action
 from inpars.pairs.records import Pair
 from inpars.progress import Silent
 from inpars.records import Triple
-from inpars.stages.import_export import ExportOptions, ImportOptions, export_file, import_file
 from inpars.stages.train import train_reranker_from_file, train_retriever_from_file
 from inpars.stages.triple_files import has_grades, read_grades
 from inpars.stages.triples import TriplesOptions, write_triples
-from inpars.storage import read_jsonl, write_jsonl
-from inpars.topics import Topics
 from inpars.training.examples import Group, TripleTexts, grouped, listed, read_triple_texts
 from inpars.training.group_batches import with_negatives
 from inpars.training.options import RerankerOptions, RetrieverOptions

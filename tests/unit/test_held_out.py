@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import pytest
 from tiny_models import sentence
 
-from inpars.datasets import load_dataset
-from inpars.formats import read_synthetic_queries
+from inpars.documents.datasets import load_dataset
+from inpars.io.formats import read_synthetic_queries
+from inpars.io.topics import Topics
 from inpars.pipeline.held_out import DEV_SPLIT, HeldOut, hold_out_queries, with_statements
 from inpars.pipeline.options import PipelineOptions
 from inpars.reports.schema import Report, Results
-from inpars.topics import Topics
 
 
 def held_out(folder, monkeypatch, documents, **options):

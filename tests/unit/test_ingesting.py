@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from inpars.datasets import load_dataset
+from inpars.documents.datasets import load_dataset
 from inpars.errors import ConfigError
 from inpars.stages.ingest import IngestOptions, ingest_dataset
 

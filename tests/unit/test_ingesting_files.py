@@ -8,10 +8,10 @@ import pytest
 from made_documents import PAGE, full_lines, pdf_bytes, write_pdf
 from tiny_models import sentence
 
-from inpars.datasets import load_dataset
 from inpars.documents import extraction
+from inpars.documents.datasets import load_dataset
 from inpars.errors import ConfigError, DataFormatError, MissingDependencyError
-from inpars.manifest import manifest_path, read_manifest
+from inpars.io.manifest import manifest_path, read_manifest
 from inpars.stages.ingest import IngestOptions, ingest_files
 
 

@@ -6,17 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from inpars.corpus import Corpus
-from inpars.datasets import load_dataset
+from inpars.contrib.interchange import FORMATS
+from inpars.contrib.interchange.folder import Folder
+from inpars.contrib.interchange.format import Written
+from inpars.contrib.interchange.items import Example, JudgedQuery, Margin, Negative, Unkept, document_of, query_of
+from inpars.contrib.interchange.source import Source
+from inpars.documents.datasets import load_dataset
 from inpars.errors import ConfigError, DataFormatError
-from inpars.formats import read_run, read_synthetic_queries, read_triple_ids
-from inpars.interchange import FORMATS
-from inpars.interchange.folder import Folder
-from inpars.interchange.format import Written
-from inpars.interchange.items import Example, JudgedQuery, Margin, Negative, Unkept, document_of, query_of
-from inpars.interchange.source import Source
+from inpars.io.corpus import Corpus
+from inpars.io.formats import read_run, read_synthetic_queries
+from inpars.io.storage import read_jsonl
+from inpars.io.triples import read_triple_ids
 from inpars.records import Document, Qrel, Query, ScoredDocument, Triple
-from inpars.storage import read_jsonl
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
 DATA = Path(os.environ.get("INPARS_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from inpars.contrib.interchange.groups import are_together, regrouped
+from inpars.contrib.interchange.items import document_of, made_id, query_of
+from inpars.contrib.interchange.source import Source
+from inpars.contrib.interchange.stage import ExportOptions, ImportOptions, exchanged_line, export_file, import_file
 from inpars.errors import DataFormatError
-from inpars.formats import read_qrels, read_run
-from inpars.interchange.groups import are_together, regrouped
-from inpars.interchange.items import document_of, made_id, query_of
-from inpars.interchange.source import Source
-from inpars.stages.import_export import ExportOptions, ImportOptions, exchanged_line, export_file, import_file
-from inpars.storage import read_jsonl
+from inpars.io.formats import read_qrels, read_run
+from inpars.io.storage import read_jsonl
 
 QRELS_HEADER = "query-id\tcorpus-id\tscore\n"
 CORPUS = '{"_id": "d", "text": "yes", "metadata": {"page": 7}}\n{"_id": "e", "text": "no"}\n'
@@ -277,7 +277,7 @@ def test_triples_of_a_query_that_stand_apart_are_one_line(tmp_path):
 
 
 def test_a_run_whose_lines_stand_apart_is_exported(tmp_path):
-    from inpars.datasets import load_dataset
+    from inpars.documents.datasets import load_dataset
 
     imported(tmp_path / "b", "beir", {**GPL, "queries.jsonl": '{"_id": "q", "text": "w"}\n{"_id": "r", "text": "v"}\n'})
     (tmp_path / "r.run").write_text("q Q0 d 1 2 x\nr Q0 d 1 1e-9 x\nq Q0 e 2 3 x\n")
@@ -293,7 +293,7 @@ def test_a_run_whose_lines_stand_apart_is_exported(tmp_path):
 
 
 def test_grades_that_a_format_lacks_are_counted(tmp_path):
-    from inpars.datasets import load_dataset
+    from inpars.documents.datasets import load_dataset
 
     (tmp_path / "b" / "qrels").mkdir(parents=True)
     (tmp_path / "b" / "corpus.jsonl").write_text(CORPUS)

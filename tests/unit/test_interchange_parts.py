@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inpars import json_stream
+from inpars.contrib.interchange import FORMATS, format_of
+from inpars.contrib.interchange.folder import Folder
+from inpars.contrib.interchange.groups import SeenKeys
+from inpars.contrib.interchange.items import Example, JudgedQuery, Negative, document_of, made_id, query_of
+from inpars.contrib.interchange.source import Source
+from inpars.contrib.interchange.triples_source import read_examples, triple_files
+from inpars.contrib.interchange.tsv import join_quoted, split_quoted
 from inpars.errors import ConfigError, DataFormatError, StaleInputError, UnknownNameError
-from inpars.interchange import FORMATS, format_of
-from inpars.interchange.folder import Folder
-from inpars.interchange.groups import SeenKeys
-from inpars.interchange.items import Example, JudgedQuery, Negative, document_of, made_id, query_of
-from inpars.interchange.source import Source
-from inpars.interchange.triples_source import read_examples, triple_files
-from inpars.interchange.tsv import join_quoted, split_quoted
-from inpars.json_stream import JsonStream, read_json_list
+from inpars.io import json_stream
+from inpars.io.json_stream import JsonStream, read_json_list
 from inpars.records import Document, Qrel, Query, ScoredDocument
 
 FIELDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n")) | st.text('"a\t', max_size=5)
@@ -193,7 +193,7 @@ def test_ids_alone_need_documents_and_queries(tmp_path):
 
 
 def test_ids_alone_are_looked_up(tmp_path, monkeypatch):
-    from inpars.datasets import load_dataset
+    from inpars.documents.datasets import load_dataset
 
     monkeypatch.setenv("INPARS_CACHE", str(tmp_path / "cache"))
     (tmp_path / "c.tsv").write_text("p1\tgood\nn1\tbad\n")

@@ -7,17 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inpars.corpus import Corpus
-from inpars.datasets import load_dataset
-from inpars.fields import one_line
-from inpars.formats import read_run, read_triple_ids
-from inpars.interchange import FORMATS
-from inpars.interchange.folder import CORPUS, QUERIES, RUN, Folder
-from inpars.interchange.format import Written
-from inpars.interchange.items import Example, Negative, Synthetic, document_of, grouped, query_of
-from inpars.interchange.source import Source
+from inpars.contrib.interchange import FORMATS
+from inpars.contrib.interchange.folder import CORPUS, QUERIES, RUN, Folder
+from inpars.contrib.interchange.format import Written
+from inpars.contrib.interchange.items import Example, Negative, Synthetic, document_of, grouped, query_of
+from inpars.contrib.interchange.source import Source
+from inpars.documents.datasets import load_dataset
+from inpars.io.corpus import Corpus
+from inpars.io.fields import one_line
+from inpars.io.formats import read_run
+from inpars.io.storage import read_jsonl
+from inpars.io.triples import read_triple_ids
 from inpars.records import Document, Query, ScoredDocument, SyntheticQuery
-from inpars.storage import read_jsonl
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufeff"), max_size=20) | st.sampled_from(
     [

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inpars.datasets import load_judged, load_topics
+from inpars.contrib.interchange.folder import Folder
+from inpars.contrib.interchange.items import Document, Example, JudgedQuery
+from inpars.contrib.interchange.trec import read as read_trec
+from inpars.documents.datasets import load_judged, load_topics
 from inpars.documents.ir_collections import ir_splits
 from inpars.errors import DataFormatError
-from inpars.interchange.folder import Folder
-from inpars.interchange.items import Document, Example, JudgedQuery
-from inpars.interchange.trec import read as read_trec
-from inpars.judgements import GRADE_LIMIT, checked_grade, iterate_qrels, read_qrels, write_qrels
+from inpars.io.judgements import GRADE_LIMIT, checked_grade, iterate_qrels, read_qrels, write_qrels
 from inpars.records import Qrel, Query
 
 HEADER = "query-id\tcorpus-id\tscore"

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
+from inpars.contrib.comparison.filters import CompareOptions, compare_file
+from inpars.contrib.comparison.filters_page import slugs, table_lines
 from inpars.errors import ConfigError, UnknownNameError
 from inpars.filtering.checks import FilterContext, FilterOptions
 from inpars.filtering.filter_comparison import parse_filter_spec
-from inpars.reports.filter_comparison import slugs, table_lines
-from inpars.stages.filter_comparison import CompareOptions, compare_file
-from inpars.storage import read_jsonl, write_jsonl
+from inpars.io.storage import read_jsonl, write_jsonl
 
 ROWS = [
     {

@@ -3,13 +3,13 @@
 import pytest
 from fake_api import KEY, FakeApi, document, log_probs_of, query_of
 
+from inpars.apps.qa.remote_chat import RemoteChat
 from inpars.errors import BackendError, ConfigError
 from inpars.generation import generate_each
 from inpars.generation.api import client as api_client
 from inpars.generation.api.options import LITELLM, ApiOptions, check_api
 from inpars.generation.settings import DecodingSettings
 from inpars.prompts.load import load_prompt
-from inpars.qa.remote_chat import RemoteChat
 from inpars.stages.generate_by_api import load_api_generator
 
 pytestmark = pytest.mark.filterwarnings("default")  # its own

@@ -8,7 +8,7 @@ import pytest
 
 from inpars import __version__
 from inpars.errors import DataFormatError
-from inpars.manifest import (
+from inpars.io.manifest import (
     FileStamp,
     Manifest,
     manifest_path,

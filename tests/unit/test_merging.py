@@ -8,18 +8,18 @@ import json
 import pytest
 from tiny_models import sentence
 
-from inpars.cli import main
+from inpars.cli.main import main
 from inpars.errors import BackendError, ConfigError, DataFormatError, StaleInputError
-from inpars.formats import write_documents, write_run
 from inpars.generation import GeneratedQuery
-from inpars.manifest import manifest_path, read_manifest, stamp
+from inpars.io.formats import write_documents, write_run
+from inpars.io.manifest import manifest_path, read_manifest, stamp
+from inpars.io.storage import write_jsonl
 from inpars.prompts.templates import Prompt
 from inpars.records import Document
 from inpars.rerankers.rerank import score_run
 from inpars.stages.generate import GenerateOptions, generate_queries
 from inpars.stages.merge import merge_shards
 from inpars.stages.shards import Shard, shard_path
-from inpars.storage import write_jsonl
 
 DOCUMENTS = [Document(f"d{number}", sentence(number, 2 + number % 6 * 4)) for number in range(37)]
 QUERIES = {f"q{number}": sentence(number, 3) for number in range(9)}

@@ -5,18 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from inpars.datasets import load_dataset
+from inpars.documents.datasets import load_dataset
 from inpars.errors import ConfigError, StaleInputError
-from inpars.formats import read_run, read_synthetic_queries, read_triple_ids
-from inpars.manifest import read_manifest
+from inpars.io.formats import read_run, read_synthetic_queries
+from inpars.io.manifest import read_manifest
+from inpars.io.storage import read_jsonl
+from inpars.io.topics import Topics
+from inpars.io.triples import read_triple_ids
 from inpars.negatives.positives import best_document
 from inpars.records import Triple
 from inpars.stages import search as search_stage
 from inpars.stages import triples as triples_stage
 from inpars.stages.triple_files import ids_path, negatives_path
 from inpars.stages.triples import TriplesOptions, write_triples
-from inpars.storage import read_jsonl
-from inpars.topics import Topics
 from inpars.training.examples import TripleTexts, read_triple_texts
 
 TOY = Path(__file__).parents[1] / "data" / "toy"

@@ -9,7 +9,7 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 
 from inpars.cards.card import CARD, NOT_MEASURED, NOT_VALIDATED, CardFacts, Measured, add_numbers, kind_of, write_card
 from inpars.errors import BackendError, ConfigError, DataFormatError
-from inpars.manifest import FileStamp, Manifest, manifest_path, stamp, why_stale, write_manifest
+from inpars.io.manifest import FileStamp, Manifest, manifest_path, stamp, why_stale, write_manifest
 from inpars.models.publication import push_folder
 
 LICENCES = "- the documents have licences of their own"

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from inpars.datasets import load_dataset, load_judged
+from inpars.documents.datasets import load_dataset, load_judged
 from inpars.errors import DataFormatError
-from inpars.judgements import read_qrels, write_named_qrels, write_qrels
-from inpars.manifest import sha256_of
-from inpars.model_judgements import (
+from inpars.io.judgements import read_qrels, write_named_qrels, write_qrels
+from inpars.io.manifest import sha256_of
+from inpars.io.model_judgements import (
     ModelJudgement,
     Origin,
     lines_path,

@@ -9,14 +9,14 @@ import pytest
 from tiny_models import WORDS, sentence
 
 from inpars.cards.card import CardFacts, write_card
-from inpars.deploy.folder import export_folder
+from inpars.contrib.deploy.folder import export_folder
 from inpars.errors import ConfigError
-from inpars.manifest import CARD
+from inpars.io.manifest import CARD
+from inpars.io.storage import replace_folder
 from inpars.models.loading import resolve_model
 from inpars.rerankers import load_scorer, yes_no
 from inpars.rerankers.load import load_pair_model
 from inpars.rerankers.pair_model import IDENTITY, keep_settings, save_pair_model
-from inpars.storage import replace_folder
 from inpars.training.examples import Group
 from inpars.training.reader import Example, ReaderOptions, train_reader
 from inpars.training.reranker import RerankerOptions, train_reranker

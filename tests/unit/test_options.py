@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 
 import pytest
 
+from inpars.cli.usage import Parser
 from inpars.errors import ConfigError
 from inpars.options import Bounds, FlagGroup, add_flags, check, from_flags, option, result_settings
-from inpars.usage import Parser
 
 
 @dataclass(frozen=True)

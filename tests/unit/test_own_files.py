@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from inpars.cards.card import kind_of
+from inpars.contrib.remote.mirror import Mirror
 from inpars.errors import DataFormatError, StaleInputError
-from inpars.manifest import FileStamp, Manifest, manifest_path, read_manifest, write_manifest
+from inpars.io.manifest import FileStamp, Manifest, manifest_path, read_manifest, write_manifest
+from inpars.io.storage import to_json_line
 from inpars.pipeline.folder import read_run_folder
 from inpars.pipeline.measurement import METRICS
 from inpars.pipeline.results import FOLDER_MARK
 from inpars.progress import SILENT
 from inpars.records import Document
-from inpars.remote.mirror import Mirror
 from inpars.retrieval.index_state import STATE, read_state
 from inpars.retrieval.segments import DOCUMENTS, VECTORS, Segment, save_array, write_rows, write_vectors
 from inpars.stages.distillation import read_mined, read_taught, teacher_path
@@ -21,7 +22,6 @@ from inpars.stages.pair_scores import read_scores
 from inpars.stages.partial import CHUNK_END, Partial, header_line, partial_path
 from inpars.stages.score_cache import ScoreCache
 from inpars.stages.shard_folder import ShardFolder, shards_path
-from inpars.storage import to_json_line
 
 NOT_JSON = ["", "{", "\0", "[" * 100_000, "9" * 5000, '{"a": ' + "9" * 5000 + "}"]
 OTHER_JSON = ["[]", "null", "5", '"text"', "{}"]

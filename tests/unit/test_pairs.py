@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inpars.datasets import load_dataset
+from inpars.documents.datasets import load_dataset
 from inpars.errors import ConfigError, DataFormatError
 from inpars.filtering.filters import FilterOptions, filter_queries
-from inpars.formats import read_synthetic_queries, synthetic_query, synthetic_query_record
+from inpars.io.formats import read_synthetic_queries, synthetic_query, synthetic_query_record
 from inpars.pairs.clicks import click_pairs, vote_pairs
 from inpars.pairs.faq import read_faq
 from inpars.pairs.headings import heading_pairs, name_in

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from inpars.manifest import FileStamp
+from inpars.io.manifest import FileStamp
+from inpars.io.storage import to_json_line
 from inpars.progress import SILENT
 from inpars.stages.partial import (
     CHUNK_END,
@@ -14,7 +15,6 @@ from inpars.stages.partial import (
     remove_partial,
     write_in_order,
 )
-from inpars.storage import to_json_line
 
 HEADER = header_line("stage", {"k": 1}, {})
 

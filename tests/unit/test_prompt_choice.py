@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inpars.datasets import load_dataset
+from inpars.documents.datasets import load_dataset
 from inpars.errors import ConfigError, PromptError
 from inpars.generation import GeneratedQuery
 from inpars.pipeline import prompt_choice

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from inpars.datasets import load_dataset
-from inpars.formats import read_run, write_run
-from inpars.manifest import read_manifest, stamp, write_manifest
+from inpars.contrib.verify.run import VerifyFindings, check_folder
+from inpars.contrib.verify.samples import VerifyOptions
+from inpars.contrib.verify.scores import recompute
+from inpars.documents.datasets import load_dataset
+from inpars.io.formats import read_run, write_run
+from inpars.io.manifest import read_manifest, stamp, write_manifest
+from inpars.io.runs import cut, fuse_z_scores
 from inpars.pipeline.folder import read_run_folder
 from inpars.pipeline.measurement import judge
-from inpars.pipeline.score_samples import VerifyOptions
 from inpars.pipeline.system_runs import _FusionOptions
-from inpars.pipeline.verify import VerifyFindings, check_folder
-from inpars.pipeline.verify_scores import recompute
 from inpars.progress import SILENT
 from inpars.prompts.few_shot import ExampleOptions, named_prompt
 from inpars.prompts.load import load_prompt
-from inpars.runs import cut, fuse_z_scores
 from inpars.stages.generate import BY_PROMPT, GenerateOptions, generate_queries, load_generator
 from inpars.stages.rerank import RerankOptions, load_run_scorer, rerank_file
 from inpars.stages.search import SearchOptions, search_dataset

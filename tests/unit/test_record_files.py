@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inpars.corpus import Corpus
-from inpars.datasets import load_dataset
+from inpars.documents.datasets import load_dataset
 from inpars.errors import DataFormatError
-from inpars.formats import read_documents, read_queries, read_synthetic_queries
-from inpars.packing import plain_name
+from inpars.io.corpus import Corpus
+from inpars.io.formats import read_documents, read_queries, read_synthetic_queries
+from inpars.io.packing import plain_name
+from inpars.io.storage import read_lines
+from inpars.io.tables import quoting
 from inpars.progress import Silent
 from inpars.records import Document, Query
 from inpars.stages.caveats import read_query_texts
-from inpars.storage import read_lines
-from inpars.tables import quoting
 
 
 @pytest.fixture(autouse=True)
@@ -260,7 +260,7 @@ def test_files_that_are_read_otherwise_than_before_count_as_other_inputs(tmp_pat
     chosen = written(tmp_path / "chosen.jsonl", '{"pid": "p", "docid": "a", "text": "x"}\n')
     floats = written(tmp_path / "floats.jsonl", '{"_id": 1.0, "text": "x"}\n')
     docs = written(tmp_path / "docs.tsv", "D\thttp://a\tT\tx\n")
-    from inpars.manifest import sha256_of
+    from inpars.io.manifest import sha256_of
 
     assert [Corpus(path).sha256 == sha256_of(path) for path in (plain, chosen, floats, docs)] == [True] + 3 * [False]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from inpars.contrib.remote import mirror as mirrors
+from inpars.contrib.remote.arguments import local_paths
+from inpars.contrib.remote.mirror import ATTEMPTS, Mirror, ObjectInfo, is_url
 from inpars.errors import BackendError, ConfigError, DataFormatError, StorageError
-from inpars.manifest import manifest_path
-from inpars.remote import mirror as mirrors
-from inpars.remote.arguments import local_paths
-from inpars.remote.mirror import ATTEMPTS, Mirror, ObjectInfo, is_url
+from inpars.io.manifest import manifest_path
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("fsspec") is None, reason="fsspec is not installed")
 SHARED = "memory://bucket/run"

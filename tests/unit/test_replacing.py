@@ -5,13 +5,13 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from inpars import cli
+from inpars.cli import main as cli
 from inpars.errors import ConfigError, DataFormatError
+from inpars.io.topics import Topics
 from inpars.pipeline.finished_results import changes, refuse_to_replace, settings_of
 from inpars.pipeline.options import PipelineOptions
 from inpars.prompts.load import load_prompt
 from inpars.stages.ingest import IngestOptions
-from inpars.topics import Topics
 
 OPTIONS = PipelineOptions(max_documents=50)
 PROMPT = load_prompt("inpars")

@@ -14,6 +14,7 @@ from inpars.evaluation.significance import Difference, compare
 from inpars.filtering.filters import FilterOutcome
 from inpars.fusion.choice import OFFSETS, STEPS
 from inpars.fusion.system import FirstStage, Reranking, SearchSystem
+from inpars.io.topics import Topics
 from inpars.records import SyntheticQuery
 from inpars.reports.charts import Series
 from inpars.reports.collect import glance, movement, negatives_of, results_of, shown_queries, written_of
@@ -22,7 +23,6 @@ from inpars.reports.diagram import CHARACTERS, Step, diagram
 from inpars.reports.formatting import MINUS, duration, number
 from inpars.reports.render import render, write_report
 from inpars.reports.schema import Conclusion, FunnelRow, Gain, Report, StageFacts, Training
-from inpars.topics import Topics
 
 NASTY = [
     "<script>document.title = 'run'</script>",

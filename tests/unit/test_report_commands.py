@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from inpars.cli import main, module_of
+from inpars.cli.main import main, module_of
+from inpars.cli.usage import Parser
 from inpars.filtering.checks import FilterOptions
 from inpars.options import flags_of, from_flags
 from inpars.pipeline.commands import Invocation, StageCommands
@@ -20,7 +21,6 @@ from inpars.stages.search import SearchOptions
 from inpars.stages.split import SplitOptions
 from inpars.stages.triples import TriplesOptions
 from inpars.training.options import ReaderOptions, RerankerOptions, RetrieverOptions
-from inpars.usage import Parser
 
 SOURCE = {"dataset": "toy; rm -rf x", "unknown_judgements": "keep", "split": "dev"}
 FOLDER = Path("runs/it's mine")
@@ -59,7 +59,7 @@ def test_the_flags_of_options_give_the_same_options(command, options):
     output = [] if command.startswith("split") else ["--output", "o"]
     flags = parsed(shown_command(["inpars", *command.split(), *flags_of(options), *output]))
     if isinstance(options, RerankerOptions):
-        from inpars.commands.train import reranker_options
+        from inpars.cli.train import reranker_options
 
         assert reranker_options(flags) == options
     else:

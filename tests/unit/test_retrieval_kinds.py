@@ -8,15 +8,15 @@ import pytest
 from sentence_transformers import MultiVectorEncoder, SparseEncoder
 from tiny_models import WORDS, sentence
 
-from inpars.corpus import Corpus
 from inpars.errors import ConfigError, DataFormatError, UntrainedModelError
-from inpars.formats import write_documents
+from inpars.io.corpus import Corpus
+from inpars.io.formats import write_documents
+from inpars.io.runs import rank
 from inpars.models.retrievers import retriever_kind
 from inpars.records import Document, Query
 from inpars.rerankers import load_scorer
 from inpars.retrieval import multi_vector, sparse
 from inpars.retrieval.retrievers import retriever_class
-from inpars.runs import rank
 
 EXACT = {"device": "cpu", "dtype": "float32"}
 KINDS = ["multi-vector", "sparse"]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from inpars.corpus import Corpus
-from inpars.datasets import load_dataset
+from inpars.documents.datasets import load_dataset
 from inpars.errors import ConfigError
-from inpars.formats import read_run, write_documents
+from inpars.io.corpus import Corpus
+from inpars.io.formats import read_run, write_documents
 from inpars.records import Document, Query
 from inpars.stages import search as search_stage
 from inpars.stages.search import SearchOptions, own_documents, retrieve, search_dataset

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from inpars.errors import DataFormatError
 from inpars.evaluation.run_files import read_checked_run
-from inpars.formats import read_run, write_run
+from inpars.io.formats import read_run, write_run
 
 
 def checked(tmp_path, text, judged=None, order="score", name="run.trec"):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inpars.runs import completed, cut, fuse_reciprocal_ranks, fuse_z_scores, rank, without_own_document
+from inpars.io.runs import completed, cut, fuse_reciprocal_ranks, fuse_z_scores, rank, without_own_document
 
 SCORES = st.dictionaries(st.text("abc123", min_size=1, max_size=4), st.floats(-1e6, 1e6, width=32), max_size=8)
 RUNS = st.dictionaries(st.sampled_from(["q1", "q2", "q3"]), SCORES, max_size=3)

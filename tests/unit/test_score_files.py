@@ -7,7 +7,7 @@ import pytest
 
 from inpars.errors import DataFormatError, StaleInputError
 from inpars.filtering.score_files import read_scores
-from inpars.storage import write_jsonl
+from inpars.io.storage import write_jsonl
 
 PLACES = {"q0": 0, "q1": 1, "q2": 2}
 

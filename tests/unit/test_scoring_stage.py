@@ -4,16 +4,16 @@ import json
 
 import pytest
 
-from inpars.corpus import Corpus
 from inpars.errors import BackendError, ConfigError, DataFormatError
-from inpars.formats import write_documents
 from inpars.generation.teacher_forcing import QueryScore
-from inpars.manifest import manifest_path
+from inpars.io.corpus import Corpus
+from inpars.io.formats import write_documents
+from inpars.io.manifest import manifest_path
+from inpars.io.storage import write_jsonl
 from inpars.prompts.mixture import PromptMixture
 from inpars.prompts.templates import Prompt
 from inpars.records import Document
 from inpars.stages.score import ScoreOptions, score_file
-from inpars.storage import write_jsonl
 
 PROMPT = Prompt(name="test", form="Document: {document}\nQuery: {query}")
 DOCUMENTS = [Document(f"d{number}", f"text of {number}", f"Title {number}") for number in range(7)]

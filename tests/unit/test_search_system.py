@@ -8,8 +8,8 @@ import pytest
 from inpars.errors import ConfigError, DataFormatError
 from inpars.fusion.gate import Gate, QueryFeatures
 from inpars.fusion.system import FirstStage, Reranking, SearchSystem, read_system, write_system
+from inpars.io.runs import fuse_z_scores
 from inpars.prompts.load import load_prompt
-from inpars.runs import fuse_z_scores
 
 STAGES = (FirstStage(name="bm25", retriever="bm25", weight=0.25), FirstStage(name="whole", retriever="minilm"))
 RERANKING = Reranking(model="smollm2-135m", depth=2, weight=0.25, prompt=load_prompt("inpars"))

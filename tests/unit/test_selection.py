@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import sentence
 
-from inpars.corpus import Corpus
 from inpars.documents.selection import choose_documents
 from inpars.errors import ConfigError
-from inpars.formats import write_documents
+from inpars.io.corpus import Corpus
+from inpars.io.formats import write_documents
 from inpars.records import Document
 
 CORPUS = [Document(f"d{n}", "some text here", "") for n in range(40)]

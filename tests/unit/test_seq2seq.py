@@ -5,11 +5,11 @@ import torch
 from tiny_models import sentence
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from inpars.cli import main
+from inpars.cli.main import main
 from inpars.errors import ConfigError
-from inpars.formats import read_synthetic_queries, write_documents
 from inpars.generation.seq2seq import Seq2SeqGenerator
 from inpars.generation.settings import DecodingSettings
+from inpars.io.formats import read_synthetic_queries, write_documents
 from inpars.records import Document
 
 DOCUMENTS = [Document(f"d{number}", sentence(number, 2 + number % 5 * 3)) for number in range(11)]

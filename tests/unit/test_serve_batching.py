@@ -10,7 +10,7 @@ pytest.importorskip("fastapi", reason="the serve extra is not installed")
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inpars.serve.batcher import Batcher
+from inpars.apps.serve.batcher import Batcher
 
 
 class Work:

@@ -1,6 +1,6 @@
 """The service's numbers under the names that dashboards know."""
 
-from inpars.serve.metrics import Metrics
+from inpars.apps.serve.metrics import Metrics
 
 
 def test_names_and_numbers_as_they_are_exposed():

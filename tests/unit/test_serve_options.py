@@ -4,8 +4,8 @@ import pytest
 
 pytest.importorskip("uvicorn")
 
+from inpars.apps.serve.server import listen
 from inpars.errors import ConfigError
-from inpars.serve.server import listen
 
 
 @pytest.mark.parametrize("port", [80_000, 65_536, -1, 10**30])

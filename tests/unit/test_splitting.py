@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tiny_models import sentence
 
-from inpars.datasets import load_dataset
+from inpars.documents.datasets import load_dataset
 from inpars.errors import ConfigError, StaleInputError
-from inpars.formats import read_synthetic_queries
+from inpars.io.formats import read_synthetic_queries
 from inpars.negatives.split import SourceGroups, dev_clusters
 from inpars.records import Document
 from inpars.stages.split import SplitFiles, SplitOptions, split_file

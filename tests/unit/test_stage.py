@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from inpars.errors import ConfigError, DataFormatError, StorageError
-from inpars.manifest import manifest_path, read_manifest, stamp, stamp_text
+from inpars.io.manifest import manifest_path, read_manifest, stamp, stamp_text
 from inpars.options import option
 from inpars.progress import Silent
 from inpars.stages.stage import Outcome, dropped_line, model_stamp, run_stage

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inpars.errors import DataFormatError, StorageError
-from inpars.storage import (
+from inpars.io.storage import (
     AppendedLines,
     atomic_file,
     atomic_folder,
@@ -269,7 +269,7 @@ def test_a_folder_appears_when_its_block_ends_well(tmp_path):
 WRITE = """
 import os, signal, sys
 from pathlib import Path
-from inpars.storage import atomic_file, atomic_folder
+from inpars.io.storage import atomic_file, atomic_folder
 with atomic_folder(Path(sys.argv[1]) / "model") as folder, atomic_file(Path(sys.argv[1]) / "a.tsv") as file:
     (folder / "weights").write_text("1")
     file.write_text("1")

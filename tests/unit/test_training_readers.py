@@ -7,12 +7,12 @@ import pytest
 import tiny_models
 import torch
 
-from inpars import cli
+from inpars.apps.qa.records import Hit
+from inpars.apps.qa.span_reader import SpanReader
+from inpars.cli import main as cli
 from inpars.documents.readers.squad import Paragraph
 from inpars.errors import DataFormatError
 from inpars.evaluation.squad_metrics import best_threshold
-from inpars.qa.records import Hit
-from inpars.qa.span_reader import SpanReader
 from inpars.records import Document
 from inpars.stages.train_reader import by_article, train_reader_from_file
 from inpars.training.reader import Example, ReaderOptions, answer_windows, collate_windows, span_loss

@@ -10,15 +10,15 @@ from tiny_models import WORDS
 from transformers import T5Config
 
 from inpars.cards.card import CARD, NOT_MEASURED
-from inpars.commands.train import add_arguments, reranker_options
+from inpars.cli.train import add_arguments, reranker_options
 from inpars.errors import ConfigError
+from inpars.io.storage import write_jsonl
 from inpars.progress import Silent
 from inpars.rerankers import load_scorer
 from inpars.stages import distillation
 from inpars.stages import train as train_stage
 from inpars.stages.distillation import TeachOptions, read_taught, teach, teacher_path
 from inpars.stages.train import train_reranker_from_file
-from inpars.storage import write_jsonl
 from inpars.training.options import steps_of
 from inpars.training.reranker import RerankerOptions, taught_answers
 from inpars.training.validation import hold_out

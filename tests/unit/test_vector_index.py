@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from inpars.corpus import Corpus
 from inpars.errors import ConfigError, DataFormatError, StaleInputError
-from inpars.formats import write_documents
+from inpars.io.corpus import Corpus
+from inpars.io.formats import write_documents
 from inpars.records import Document
 from inpars.retrieval import index_state, index_writer
 from inpars.retrieval.index_writer import Change, add_documents, build_index, delete_documents
@@ -248,7 +248,7 @@ import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_vector_index import Letters, corpus
-from inpars.corpus import Corpus
+from inpars.io.corpus import Corpus
 from inpars.retrieval import index_writer
 index_writer.DOCUMENTS_PER_BLOCK = 50
 folder = Path(sys.argv[2])

@@ -15,10 +15,10 @@ from inpars.documents.blocks import Block, FileNotes
 from inpars.documents.readers import ReadOptions
 from inpars.documents.text_files import encoding_of, open_text
 from inpars.errors import DataFormatError, UnreadableFileError
-from inpars.fields import is_gap
-from inpars.json_text import JsonError, parse_json, replace_surrogates
-from inpars.record_files import read_parquet as parquet_rows
-from inpars.tables import DOCUMENT_TEXT_FIELDS, MAX_FIELD_CHARACTERS, named_separator, quoting, separator_of
+from inpars.io.fields import is_gap
+from inpars.io.json_text import JsonError, parse_json, replace_surrogates
+from inpars.io.record_files import read_parquet as parquet_rows
+from inpars.io.tables import DOCUMENT_TEXT_FIELDS, MAX_FIELD_CHARACTERS, named_separator, quoting, separator_of
 
 TEXT_COLUMNS = (*DOCUMENT_TEXT_FIELDS, "paragraphs", "context", "abstract", "document")
 COLUMNS_SHOWN = 8

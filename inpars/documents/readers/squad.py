@@ -16,7 +16,7 @@ from inpars.documents.readers import MAX_BYTES, ReadOptions
 from inpars.documents.readers.records import record_blocks
 from inpars.documents.text_files import encoding_of, open_text
 from inpars.errors import DataFormatError, UnreadableFileError
-from inpars.json_text import JsonError, parse_json
+from inpars.io.json_text import JsonError, parse_json
 
 NOT_SQUAD = "JSON, but neither SQuAD's form nor a list of records"
 SHOWN = 40  # characters of a value that is of the wrong kind

@@ -28,9 +28,9 @@ from inpars.generation.api.parameters import Body, advice
 from inpars.generation.api.requests import PATHS, Answer, ApiRequest, RequestAdapter, refusal
 from inpars.generation.api.requests import REFUSED as REFUSED_REMARK
 from inpars.generation.api.worker_pool import all_refused
-from inpars.json_text import JsonError, parse_json
+from inpars.io.json_text import JsonError, parse_json
+from inpars.io.storage import atomic_writer
 from inpars.progress import SILENT, Progress
-from inpars.storage import atomic_writer
 
 if TYPE_CHECKING:
     from openai.types import Batch

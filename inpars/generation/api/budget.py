@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from inpars.errors import BackendError, DataFormatError
-from inpars.storage import open_lines
+from inpars.io.storage import open_lines
 
 BURST_SECONDS = 6.0  # a bucket that was left alone holds what flows into it in this time
 

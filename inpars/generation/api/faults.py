@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from html import unescape
 from typing import Any
 
-from inpars.json_text import JsonError, parse_json
+from inpars.io.json_text import JsonError, parse_json
 
 FINAL = {401, 402, 403, 404, 405}  # no request can succeed
 REFUSED = {400, 413, 414, 422}  # not this one

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inpars.generation.api.faults import FaultError, OddReplyError, fault_in, is_filtered, visible
-from inpars.json_text import JsonError, parse_json, replace_surrogates
+from inpars.io.json_text import JsonError, parse_json, replace_surrogates
 from inpars.records import FinishReason
 
 BROKEN = "broken_letters"

@@ -16,8 +16,8 @@ from inpars.errors import DataFormatError, StorageError
 from inpars.generation import GeneratedQuery
 from inpars.generation.api.budget import Price
 from inpars.generation.api.requests import Answer, ApiRequest
-from inpars.json_text import JsonError, parse_json
-from inpars.storage import AppendedLines, broken_json, open_lines, to_json_line
+from inpars.io.json_text import JsonError, parse_json
+from inpars.io.storage import AppendedLines, broken_json, open_lines, to_json_line
 
 SUFFIX = ".answers.jsonl"
 

@@ -1,0 +1,1 @@
+"""Programs on top of the core: search and answers over HTTP, question answering."""

@@ -1,0 +1,223 @@
+"""One object that searches and answers: models are loaded once, many threads may call it.
+
+    with open_engine(EngineOptions(retriever="models/retriever"), corpus=corpus) as engine:
+        engine.search(["what is duck typing"], 10)
+        engine.ask("what is duck typing")
+
+An engine has several systems, which can be compared on the same query: `hybrid` (all there is), `dense` (the
+retriever), `base` (a second retriever, the untuned one for instance) and `bm25`; or `measured`, the one that a run
+measured, and each of its first stages. Knows nothing of HTTP and terminals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from inpars.apps.qa.highlights import query_spans
+from inpars.apps.qa.records import NOTHING, Answer, AnswerKind, Hit, Span
+from inpars.errors import ConfigError, UnknownNameError
+from inpars.fusion.gate import Coverage
+from inpars.fusion.system import BM25, SearchSystem
+from inpars.io.corpus import Documents
+from inpars.io.runs import completed, cut, fuse_z_scores, rank
+from inpars.protocols import PairScorer, TextEncoder
+from inpars.records import FullText, Query, Run
+from inpars.rerankers.rerank import fuse_with_first_stage
+
+__all__ = ["Answer", "Engine", "Hit", "Span", "System", "SystemName"]
+
+SystemName: TypeAlias = Literal["hybrid", "dense", "base", "bm25"]
+Filters: TypeAlias = Mapping[str, str]
+"""Metadata fields and the value each must have; `source=*.pdf` may use `*`."""
+
+DEFAULT_K = 10
+DEFAULT_SOURCES = 5
+
+
+class Part(Protocol):
+    """One first stage; safe to call from several threads."""
+
+    name: str
+
+    def search(self, queries: Sequence[Query], k: int, filters: Filters) -> Run:
+        """The k best documents of each query."""
+        ...
+
+
+class Reader(Protocol):
+    """Finds an answer's words in hits; safe to call from several threads."""
+
+    name: str
+    closest: bool  # it only finds the sentence closest to the question: `Answer.closest`
+
+    def read(self, question: str, hits: Sequence[Hit]) -> Answer:
+        """The best span of all hits as an extractive answer, unanswered where the score is below the threshold."""
+        ...
+
+
+class Writer(Protocol):
+    """Writes an answer from hits; safe to call from several threads."""
+
+    name: str
+
+    def write(self, question: str, hits: Sequence[Hit]) -> Answer:
+        """A generated answer that cites hits by number, unanswered where the model says it does not know."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A way to search: first stages, fused by z-scores where they are several, and perhaps a reranker above them."""
+
+    parts: tuple[Part, ...]
+    description: str  # for people: which models
+    reranker: PairScorer | None = None
+    measured: SearchSystem | None = None  # its weights and depths; else all count alike, at the engine's depth
+    coverage: Coverage | None = None  # for a measured system with a gate
+
+
+class Engine:
+    """Searches a collection with several systems, and answers questions from what they find."""
+
+    def __init__(
+        self,
+        documents: Documents,
+        systems: Mapping[str, System],
+        *,
+        encoders: Mapping[str, TextEncoder] | None = None,
+        reranker: PairScorer | None = None,
+        reader: Reader | None = None,
+        writer: Writer | None = None,
+        notes: Sequence[str] = (),
+        depth: int = 50,
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`systems` come best first; the first is the default. `notes` say what is missing, Java for instance.
+
+        `encoders` are the retrievers by the name of their system; `depth` hits of each part are fused and reranked.
+        """
+        if not systems:
+            raise ConfigError("there is nothing to search with; name a retriever, or install BM25")
+        self.documents, self.systems, self.notes = documents, dict(systems), tuple(notes)
+        self.encoders, self.reranker = dict(encoders or {}), reranker
+        self.reader, self.writer = reader, writer
+        self._depth, self._close = depth, close
+
+    @property
+    def default_system(self) -> str:
+        """The best one there is."""
+        return next(iter(self.systems))
+
+    def search(
+        self,
+        queries: Sequence[str],
+        k: int = DEFAULT_K,
+        *,
+        system: str | None = None,
+        filters: Filters = NOTHING,
+    ) -> list[list[Hit]]:
+        """The k best hits of each query, in the order of the queries; one batch through every model.
+
+        Raises UnknownNameError for a system that this engine lacks, ConfigError for k below 1.
+        """
+        if k < 1:
+            raise ConfigError(f"k is {k}; it must be at least 1")
+        chosen = self._system(system)
+        numbered = [Query(str(number), text) for number, text in enumerate(queries)]
+        depth = max(k, self._depth) if chosen.measured is None else chosen.measured.retrieved(k)
+        runs = {part.name: part.search(numbered, depth, filters) for part in chosen.parts}
+        order, margins = self._ordered(chosen, numbered, runs, k)
+        if margins is not None:
+            runs["reranker"] = margins
+        return [self._hits(query, order.get(query.query_id, {}), runs, k) for query in numbered]
+
+    def ask(
+        self,
+        question: str,
+        *,
+        kind: AnswerKind = "extractive",
+        k: int = DEFAULT_SOURCES,
+        system: str | None = None,
+        filters: Filters = NOTHING,
+    ) -> Answer:
+        """An answer from the k best hits and from nothing else.
+
+        Raises ConfigError where this engine has no reader or writer for that kind.
+        """
+        if not question.strip():
+            raise ConfigError("the question is empty; ask something")
+        return self.answer_from(question, self.search([question], k, system=system, filters=filters)[0], kind=kind)
+
+    def answer_from(self, question: str, hits: Sequence[Hit], *, kind: AnswerKind = "extractive") -> Answer:
+        """As `ask`, from hits that were found before."""
+        if kind == "extractive":
+            if self.reader is None:
+                raise ConfigError("this engine reads no answers; open it with a reader")
+            return self.reader.read(question, hits)
+        if self.writer is None:
+            raise ConfigError("this engine writes no answers; name a language model with --model or a --base-url")
+        return self.writer.write(question, hits)
+
+    def close(self) -> None:
+        """Let indexes and connections go."""
+        self._close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _system(self, name: str | None) -> System:
+        if name is None:
+            name = self.default_system
+        if name not in self.systems:
+            raise UnknownNameError("system", name, self.systems)
+        return self.systems[name]
+
+    def _ordered(
+        self, system: System, queries: Sequence[Query], runs: Mapping[str, Run], k: int
+    ) -> tuple[Run, Run | None]:
+        """The final run, and what the reranker said of its top."""
+        measured, shares = system.measured, None
+        if measured is None:
+            first, depth = list(runs.values()), max(k, self._depth)
+            lexical = [name == BM25 for name in runs]
+            run = first[0] if len(first) == 1 else fuse_z_scores(completed(first, lexical, depth), depth)
+        else:
+            texts = {query.query_id: query.text for query in queries}
+            shares = measured.shares(texts, runs, system.coverage, lambda doc_id: self.documents[doc_id].full_text)
+            run = measured.fuse(runs, measured.fused(k), shares)
+        if system.reranker is None:
+            return run, None
+        depth = self._depth if measured is None or measured.reranking is None else measured.reranking.depth
+        margins = self._margins(system.reranker, queries, cut(run, depth))
+        if measured is None:
+            return fuse_with_first_stage(run, margins, depth=depth), margins
+        return measured.rerank(run, margins, shares), margins
+
+    def _margins(self, reranker: PairScorer, queries: Sequence[Query], top: Run) -> Run:
+        """The reranker's scores of these documents."""
+        texts = {query.query_id: query.text for query in queries}
+        pairs = [(query_id, doc_id) for query_id, scores in top.items() for doc_id in scores]
+        scores = reranker.score([(texts[q], FullText.of(self.documents[d])) for q, d in pairs])
+        margins: Run = {query_id: {} for query_id in top}
+        for (query_id, doc_id), score in zip(pairs, scores, strict=True):
+            margins[query_id][doc_id] = score
+        return margins
+
+    def _hits(self, query: Query, scores: Mapping[str, float], runs: Mapping[str, Run], k: int) -> list[Hit]:
+        scores_of = {name: run.get(query.query_id, {}) for name, run in runs.items()}
+        orders = {
+            name: {doc_id: number for number, (doc_id, _) in enumerate(rank(scored, len(scored)), start=1)}
+            for name, scored in scores_of.items()
+        }
+        hits = []
+        for doc_id, score in rank(scores, k):
+            document = self.documents[doc_id]
+            part_scores = {name: scored[doc_id] for name, scored in scores_of.items() if doc_id in scored}
+            ranks = {name: order[doc_id] for name, order in orders.items() if doc_id in order}
+            hits.append(Hit(document, score, part_scores, query_spans(query.text, document.text), ranks))
+        return hits

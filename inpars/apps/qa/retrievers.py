@@ -1,0 +1,113 @@
+"""The engine's first stages over real indexes, and a lock for what only one thread may use at a time.
+
+Filters narrow what is searched: an index on disk knows which rows match; elsewhere hits are read deeper and deeper
+until enough of them do. Importing it loads neither torch nor Java.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from threading import Lock
+from typing import Any
+
+from inpars.apps.qa.engine import Filters
+from inpars.fusion.gate import Coverage
+from inpars.io.corpus import Documents
+from inpars.protocols import PairScorer, TextEncoder
+from inpars.records import Document, Query, Run
+from inpars.retrieval.vector_index import VectorIndex
+
+DEEPER = 8  # times as many hits are looked at in each further attempt
+
+
+class Stage:
+    """A first stage that is called for the k best documents of queries; `exclusive` for one thread at a time.
+
+    BM25 has a `coverage`, which says how much of a query a text holds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        documents: Documents,
+        search: Callable[[Sequence[Query], int], Run],
+        *,
+        exclusive: bool = False,
+        coverage: Coverage | None = None,
+    ) -> None:
+        self.name, self._documents, self._call, self.coverage = name, documents, search, coverage
+        self._lock = Lock() if exclusive else None
+
+    def search(self, queries: Sequence[Query], k: int, filters: Filters) -> Run:
+        """The k best documents of each query that match."""
+        if not filters:
+            return self._search(queries, k)
+        depth, matching = k, Run()
+        waiting = list(queries)
+        while waiting:
+            depth = min(depth * DEEPER, len(self._documents))
+            run = self._search(waiting, depth)
+            for query in waiting:
+                matching[query.query_id] = self._matching(run.get(query.query_id, {}), k, filters)
+            waiting = [query for query in waiting if _wants_more(matching, run, query, k, depth)]
+            if depth == len(self._documents):
+                break
+        return matching
+
+    def _search(self, queries: Sequence[Query], k: int) -> Run:
+        if self._lock is None:
+            return self._call(queries, k)
+        with self._lock:
+            return self._call(queries, k)
+
+    def _matching(self, scores: Mapping[str, float], k: int, filters: Filters) -> dict[str, float]:
+        best = sorted(scores.items(), key=lambda item: (item[1], item[0]), reverse=True)
+        matching = ((doc_id, score) for doc_id, score in best if matches(self._documents[doc_id], filters))
+        return dict(item for item, _ in zip(matching, range(k), strict=False))
+
+
+class StoredStage:
+    """A first stage over an index on disk, or over a view of it; only the rows that match are searched."""
+
+    def __init__(self, name: str, index: VectorIndex, encoder: TextEncoder, view: str | None = None) -> None:
+        self.name, self._index, self._encoder, self._view = name, index, encoder, view
+
+    def search(self, queries: Sequence[Query], k: int, filters: Filters) -> Run:
+        """The k nearest documents of each query that match."""
+        allowed = None
+        if filters:
+            key = repr(sorted(filters.items()))
+            allowed = self._index.matching(key, lambda document: matches(document, filters))
+        vectors = self._encoder.encode_queries([query.text for query in queries])
+        results = self._index.search(vectors, k, allowed=allowed, view=self._view)
+        return {query.query_id: scores for query, scores in zip(queries, results, strict=True)}
+
+
+class LockedScorer:
+    """A scorer that several threads may call; they take turns."""
+
+    def __init__(self, scorer: PairScorer) -> None:
+        self.name, self._scorer, self._lock = scorer.name, scorer, Lock()
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Relevance of each (query, document) pair."""
+        with self._lock:
+            return self._scorer.score(pairs)
+
+
+def matches(document: Document, filters: Filters) -> bool:
+    """Whether a document's metadata has all these values; `*` stands for anything, and of a list one is enough."""
+    return all(_fits(document.metadata.get(name), pattern) for name, pattern in filters.items())
+
+
+def _fits(value: Any, pattern: str) -> bool:  # noqa: ANN401 - a JSON value
+    if isinstance(value, list):
+        return any(_fits(item, pattern) for item in value)
+    text = "" if value is None else str(value)
+    return text == pattern or ("*" in pattern and fnmatchcase(text, pattern.replace("[", "[[]")))
+
+
+def _wants_more(matching: Run, run: Run, query: Query, k: int, depth: int) -> bool:
+    """Whether too few hits match and there are more to look at."""
+    return len(matching[query.query_id]) < k and len(run.get(query.query_id, {})) >= depth

@@ -1,0 +1,193 @@
+"""The endpoints. Each takes a shape of wire.py, asks the service and answers; everything else is the gate's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib import resources
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from inpars import __version__
+from inpars.apps.serve import wire
+from inpars.apps.serve.admission import Gate
+from inpars.apps.serve.bodies import JsonRoute, check_parameters
+from inpars.apps.serve.error_responses import Json, add_handlers, fault
+from inpars.apps.serve.metrics import CONTENT_TYPE
+from inpars.apps.serve.service import Service
+from inpars.apps.serve.source_files import file_response
+from inpars.errors import ConfigError
+
+MEDIA_TYPES = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+PAGE_FOLDER = "page"
+OTHER = "other"
+DESCRIPTION = "Search, answers, embeddings and reranking over one collection of documents."
+
+
+def create_app(service: Service, *, api_key: str | None = None, hosts: tuple[str, ...] = ()) -> ASGIApp:
+    """The whole application behind its gate; closing it closes the service."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await service.close()
+
+    app = FastAPI(
+        title="inpars", description=DESCRIPTION, version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan
+    )
+    app.router.route_class = JsonRoute
+    add_handlers(app)
+    _add_models(app, service)
+    _add_search(app, service)
+    _add_operations(app, service)
+    label = _add_pages(app)
+    shared: dict[str, Any] = {"options": service.options, "metrics": service.metrics}
+    return Gate(app, **shared, path_label=label, api_key=api_key, hosts=hosts)
+
+
+_FAULTS: dict[int | str, dict[str, Any]] = {
+    code: {"model": wire.Fault, "description": text}
+    for code, text in (
+        (400, "It asks for what cannot be"),
+        (401, "A key is needed"),
+        (404, "There is no such model, system or document"),
+        (413, "The body is too large"),
+        (422, "A field is missing or wrong"),
+        (429, "Too many requests at once; see Retry-After"),
+        (503, "It took too long"),
+    )
+}
+
+
+def _add_models(app: FastAPI, service: Service) -> None:
+    shared: dict[str, Any] = {"responses": _FAULTS, "tags": ["models"]}
+
+    @app.post("/v1/embeddings", response_model=wire.EmbeddingsResponse, **shared)
+    async def embeddings(body: wire.EmbeddingsRequest) -> Response:
+        """Embed texts, in OpenAI's shape."""
+        return Json(await service.embeddings(body))
+
+    @app.post("/v1/rerank", response_model=wire.RerankResponse, **shared)
+    @app.post("/rerank", include_in_schema=False)
+    async def rerank(body: wire.RerankRequest) -> Response:
+        """Order documents by their relevance to a query, in Jina's and Cohere's shape."""
+        return Json(await service.rerank(body))
+
+    @app.get("/v1/models", tags=["models"])
+    async def models() -> Response:
+        """The models that are loaded, in OpenAI's shape."""
+        rows = [{"id": name, "object": "model", "created": 0, "owned_by": "inpars"} for name in service.models()]
+        return Json({"object": "list", "data": rows})
+
+
+def _add_search(app: FastAPI, service: Service) -> None:
+    shared: dict[str, Any] = {"responses": _FAULTS, "tags": ["search"]}
+
+    @app.post("/search", response_model=wire.SearchResponse, **shared)
+    async def search(body: wire.SearchRequest) -> Response:
+        """The documents that fit a query best."""
+        return Json(await service.search(body))
+
+    @app.get("/search", response_model=wire.SearchResponse, **shared)
+    async def search_by_address(
+        request: Request,
+        q: Annotated[str, Query(description="The query.")],
+        k: int = 10,
+        system: str | None = None,
+        source: str | None = None,
+        heading: str | None = None,
+    ) -> Response:
+        """The same for a browser's address line."""
+        check_parameters(request, ("q", "k", "system", "source", "heading"))
+        filters = {name: value for name, value in (("source", source), ("headings", heading)) if value}
+        try:
+            body = wire.SearchRequest(query=q, k=k, system=system, filters=filters)
+        except ValidationError as error:
+            raise RequestValidationError(error.errors()) from None
+        return Json(await service.search(body))
+
+    @app.post("/ask", response_model=wire.AnswerOut, **shared)
+    async def ask(body: wire.AskRequest) -> Response:
+        """An answer from the documents alone, with its sources, or that there is none."""
+        return Json(await service.ask(body))
+
+    @app.get("/v1/collection", response_model=wire.Collection, tags=["search"])
+    async def collection() -> Response:
+        """What is served: systems, kinds of answers, fields to filter by."""
+        return Json(service.collection())
+
+    @app.get("/file", response_class=Response, **shared)
+    async def file(request: Request, doc_id: Annotated[str, Query(max_length=1000)]) -> Response:
+        """The file that a document was read from, where the server has the folder."""
+        check_parameters(request, ("doc_id",))
+        return file_response(await run_in_threadpool(service.source_file, doc_id))
+
+    @app.post("/feedback", status_code=201, **shared)
+    async def feedback(vote: wire.Vote) -> Response:
+        """Keep a judgement of one hit."""
+        if service.feedback is None:
+            raise ConfigError("this server keeps no judgements; see --feedback")
+        service.document(vote.doc_id)
+        add = service.feedback.add
+        query_id = await run_in_threadpool(
+            add, vote.query, vote.doc_id, vote.relevance, system=vote.system, rank=vote.rank
+        )
+        service.metrics.votes.labels("none" if vote.relevance is None else str(vote.relevance)).inc()
+        return Json({"query_id": query_id, "doc_id": vote.doc_id, "relevance": vote.relevance}, status_code=201)
+
+
+def _add_operations(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz", tags=["operations"])
+    async def healthz() -> Response:
+        """Whether it answers."""
+        return Json({"status": "ok", "version": __version__, "documents": len(service.engine.documents)})
+
+    @app.get("/metrics", tags=["operations"])
+    async def metrics() -> Response:
+        """Counters in Prometheus' text form."""
+        return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+
+def _add_pages(app: FastAPI) -> Callable[[str], str]:
+    """The page, the documentation and what they load; returns how paths are called in metrics."""
+    files = {
+        file.name: (file.read_bytes(), MEDIA_TYPES[file.name.rpartition(".")[2]])
+        for file in resources.files("inpars.apps.serve").joinpath(PAGE_FOLDER).iterdir()
+        if file.name.rpartition(".")[2] in MEDIA_TYPES
+    }
+
+    def page_file(name: str) -> Response:
+        if name not in files:
+            return fault(404, "there is no such file", "not_found")
+        content, media_type = files[name]
+        return Response(content, headers={"Content-Type": media_type, "Cache-Control": "no-cache"})
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return page_file("index.html")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return page_file("docs.html")
+
+    @app.get("/page/{name}", include_in_schema=False)
+    async def asset(name: str) -> Response:
+        return page_file(name)
+
+    known = {getattr(route, "path", "") for route in app.routes}
+
+    def label(path: str) -> str:
+        return path if path in known else "/page" if path.startswith("/page/") else OTHER
+
+    return label

@@ -1,0 +1,206 @@
+"""Flags and closing words that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+from inpars.console import Console
+from inpars.documents.datasets import Dataset, UnknownJudgements, load_dataset, load_topics
+from inpars.engines import trial
+from inpars.errors import ConfigError, InparsError
+from inpars.io.formats import read_queries
+from inpars.io.json_text import replace_surrogates, to_json
+from inpars.io.topics import DEFAULT_SPLIT
+from inpars.options import FlagGroup, add_flags, from_flags, option
+from inpars.progress import Progress
+from inpars.prompts.few_shot import ExampleOptions, choose_prompt
+from inpars.prompts.load import Prompt, load_prompt
+from inpars.tracking import TRACKERS, tracking
+
+UNTRACKED = {"given", "json", "quiet", "overwrite", "track"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetFlags:
+    """Where corpus, queries and judgements come from."""
+
+    FLAG_GROUP: ClassVar = FlagGroup("data")
+
+    dataset: str | None = option(
+        None, help="ir_datasets name, BEIR folder or zip, corpus file, or python-docs", metavar="NAME"
+    )
+    corpus: Path | None = option(
+        None, help="corpus file (JSON lines or list, .tsv, .csv, .parquet, also compressed) instead of the dataset's"
+    )
+    queries: Path | None = option(None, help="query file (same formats) instead of the dataset's")
+    qrels: Path | None = option(None, help="judgements (TREC or BEIR format) instead of the dataset's")
+    unknown_judgements: UnknownJudgements = option(
+        "error",
+        help="what to do with judgements of documents missing from the corpus (default: error; filter, score "
+        "and triples: keep)",
+        advanced=True,
+    )
+
+
+def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
+    """Add --dataset, --corpus, --queries and --qrels."""
+    add_flags(parser, DatasetFlags)
+
+
+def open_dataset(flags: argparse.Namespace, progress: Progress) -> Dataset:
+    """The dataset that the flags name."""
+    chosen = from_flags(DatasetFlags, flags)
+    if chosen.dataset is None and chosen.corpus is None:
+        also = " (or --documents FOLDER)" if hasattr(flags, "documents") else ""
+        raise ConfigError(f"no documents named: give --dataset NAME or --corpus FILE{also}")
+    return load_dataset(
+        chosen.dataset,
+        corpus=chosen.corpus,
+        queries=chosen.queries,
+        qrels=chosen.qrels,
+        unknown_judgements=chosen.unknown_judgements,
+        progress=progress,
+    )
+
+
+def query_texts(chosen: DatasetFlags, split: str, progress: Progress) -> dict[str, str]:
+    """The queries' texts where they can be had; without them the numbers are the same."""
+    if chosen.queries is not None:
+        return {query.query_id: query.text for query in read_queries(chosen.queries, progress.note)}
+    if chosen.dataset is None:
+        return {}
+    try:
+        return load_topics(chosen.dataset, split).queries
+    except InparsError as error:
+        if chosen.qrels is None:
+            raise
+        progress.note(f"the queries' texts are not at hand: {error}")
+        return {}
+
+
+def dataset_source(flags: argparse.Namespace) -> dict[str, str]:
+    """The flags that name the dataset and were given, with the split, so that it can be opened again."""
+    values = {field.name: getattr(flags, field.name) for field in fields(DatasetFlags)} | {"split": flags.split}
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def add_prompt_flags(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add --prompt and the flags of its examples, for models that are shown the same prompt for every document."""
+    parser.add_argument("--prompt", metavar="NAME|PATH", help=text)
+    add_flags(parser, ExampleOptions)
+
+
+def shown_prompt(flags: argparse.Namespace) -> Prompt | None:
+    """The prompt that the flags of `add_prompt_flags` name; None where they name none."""
+    examples = from_flags(ExampleOptions, flags)
+    if flags.prompt is None:
+        if examples != ExampleOptions():
+            raise ConfigError("the flags of examples go with --prompt; give that too, or leave them out")
+        return None
+    named = load_prompt(flags.prompt)
+    prompt = named if examples == ExampleOptions() else choose_prompt(named, examples)
+    if not isinstance(prompt, Prompt):
+        raise ConfigError(
+            f"--examples-choice {examples.examples_choice}: a reranker is shown all documents' examples alike"
+        )
+    return prompt
+
+
+def open_dataset_if_named(flags: argparse.Namespace, progress: Progress) -> Dataset | None:
+    """The dataset that the flags name, None where they name none."""
+    return open_dataset(flags, progress) if flags.dataset is not None or flags.corpus is not None else None
+
+
+def add_output_flags(
+    parser: argparse.ArgumentParser,
+    help_text: str,
+    *,
+    required: bool = True,
+    overwrite: str = "rebuild the output even if it is up to date",
+) -> None:
+    """Add --output, --overwrite, --json and --quiet."""
+    parser.add_argument("--output", type=Path, required=required, metavar="PATH", help=help_text)
+    parser.add_argument("--overwrite", action="store_true", help=overwrite)
+    add_display_flags(parser)
+
+
+def add_display_flags(parser: argparse.ArgumentParser) -> None:
+    """Add --json and --quiet."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
+    parser.add_argument("--quiet", action="store_true", help="print no progress and no notes")
+
+
+def console(flags: argparse.Namespace) -> Console:
+    """Progress on stderr, as the flags say."""
+    progress = Console(quiet=flags.quiet)
+    trial.report_to(progress)
+    return progress
+
+
+def add_track_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --track."""
+    flag: Any = parser.add_argument(
+        "--track",
+        choices=TRACKERS,
+        help="log settings, losses, dev values and measures with this tracker's own client (docs/integrations.md)",
+    )
+    flag.advanced = True
+
+
+def tracked(flags: argparse.Namespace, shown: Progress) -> AbstractContextManager[None]:
+    """The tracker that --track names, open for a block."""
+    settings = {name: value for name, value in vars(flags).items() if name not in UNTRACKED}
+    return tracking(flags.track, flags.output, settings, shown.note)
+
+
+def typed_text(text: str) -> str:
+    """Words typed on a command line whose locale could not read all of their letters, as UTF-8."""
+    return os.fsencode(text).decode(errors="replace")
+
+
+def print_result(flags: argparse.Namespace, text: str, values: Mapping[str, Any]) -> None:
+    """Print the result: JSON with --json, else the text."""
+    print(_json(values) if flags.json else replace_surrogates(text), file=sys.stdout)
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    """The values; letters that stdout cannot write as JSON's own escapes."""
+    text = to_json(values, indent=1, default=str)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(json.loads(text), indent=1)
+    return text
+
+
+def say_no_result(problems: Sequence[str]) -> int:
+    """Exit code 1, and on stderr why, where what was printed is no result."""
+    if problems:
+        print(f"inpars: {'; '.join(problems)}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def add_split_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --split."""
+    parser.add_argument("--split", default=DEFAULT_SPLIT, metavar="NAME", help="queries of this split (default: test)")
+
+
+def add_exclude_queries_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --exclude-queries."""
+    parser.add_argument(
+        "--exclude-queries",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="queries of a dev or test set (.jsonl or .tsv): their duplicates and near-duplicates are "
+        "dropped; repeatable",
+    )

@@ -1,0 +1,186 @@
+"""Flags from a YAML file (`--config`) or from an earlier run (`--like`), put before those that were typed.
+
+A file maps flags without their dashes to values: a list for a flag that takes several, true or false for a switch. A
+flag that is typed replaces the file's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from inpars.cli.usage import Parser, near_flags
+from inpars.errors import ConfigError
+from inpars.io.json_text import parse_json
+from inpars.options import heading
+from inpars.provenance import DISPLAY_FLAGS
+
+CONFIG, LIKE, PRINT = "--config", "--like", "--print-config"
+SCALARS = (str, int, float)
+NOT_INHERITED = {"--output", *DISPLAY_FLAGS}  # by --like
+RUN_MARK = "run.json"
+
+
+def add_config_flags(parser: Parser, *, like: bool = False) -> None:
+    """Add --config and --print-config, and --like of a run, to a command or to each of its subcommands."""
+    kinds = parser.kinds().values()
+    for subparser in kinds or [parser]:
+        group = heading(subparser, "configuration")
+        group.add_argument(CONFIG, metavar="FILE", help="YAML file with flags; typed flags replace its values")
+        group.add_argument(PRINT, action="store_true", help="print every value and where it comes from, then stop")
+        if like:
+            group.add_argument(
+                LIKE, metavar="FOLDER", help="repeat the flags of an earlier run; typed flags replace them"
+            )
+        for action in group._group_actions:
+            action.advanced = True  # type: ignore[attr-defined]
+
+
+def expanded(parser: Parser, arguments: Sequence[str]) -> list[str]:
+    """The arguments with those of --config and --like in place of these two. Raises ConfigError."""
+    rest, config = _pop_flag(list(arguments), CONFIG)
+    rest, like = _pop_flag(rest, LIKE)
+    if config is None and like is None:
+        return rest
+    subparser, head = _parser_of(parser, rest)
+    tail = rest[len(head) :]
+    if like is not None:
+        tail = _before(subparser, _run_flags(Path(like)), tail)
+    if config is not None:
+        tail = _before(subparser, _file_flags(subparser, Path(config)), tail)
+    return [*head, *tail]
+
+
+def config_text(parser: Parser, flags: argparse.Namespace, typed: Sequence[str], arguments: Sequence[str]) -> str:
+    """All values in the form of --config, each with its source; `typed` are the arguments before `expanded`."""
+    import yaml
+
+    subparser, _ = _parser_of(parser, arguments)
+    lines = []
+    for action in subparser._actions:
+        if not action.option_strings or action.dest not in vars(flags) or {CONFIG, LIKE, PRINT} & _names(action):
+            continue
+        name = action.option_strings[0]
+        if _names(action) & _flags_in(typed):
+            source = "command line"
+        else:
+            source = "config" if _names(action) & _flags_in(arguments) else "default"
+        value = yaml.safe_dump({name.removeprefix("--"): _plain(getattr(flags, action.dest))}, allow_unicode=True)
+        lines.append(f"{value.rstrip()}  # {source}" if "\n" not in value.rstrip() else f"# {source}\n{value.rstrip()}")
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a flag holds
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def _pop_flag(arguments: list[str], flag: str) -> tuple[list[str], str | None]:
+    """The arguments without the flag and its value, and the value."""
+    for position, argument in enumerate(arguments):
+        if argument == flag:
+            if position + 1 == len(arguments):
+                raise ConfigError(f"{flag} needs a value")
+            return arguments[:position] + arguments[position + 2 :], arguments[position + 1]
+        if argument.startswith(f"{flag}="):
+            return arguments[:position] + arguments[position + 1 :], argument.partition("=")[2]
+    return arguments, None
+
+
+def _parser_of(parser: Parser, arguments: Sequence[str]) -> tuple[Parser, list[str]]:
+    """The parser of the subcommand that the arguments name, and the words up to there."""
+    kinds = parser.kinds()
+    for position, argument in enumerate(arguments):
+        if argument in kinds:
+            subparser, head = _parser_of(kinds[argument], arguments[position + 1 :])  # type: ignore[arg-type]
+            return subparser, [*arguments[: position + 1], *head]
+    return parser, []
+
+
+def _before(parser: Parser, flags: Mapping[str, Sequence[str]], typed: Sequence[str]) -> list[str]:
+    """The config's flags that were not typed, then the typed arguments."""
+    typed_flags = _flags_in(typed)
+    aliases = {name: _names(action) for name, action in parser._option_string_actions.items()}
+    added = [words for name, words in flags.items() if not aliases.get(name, {name}) & typed_flags]
+    return [*(word for words in added for word in words), *typed]
+
+
+def _flags_in(arguments: Iterable[str]) -> set[str]:
+    return {argument.partition("=")[0] for argument in arguments if argument.startswith("--")}
+
+
+def _names(action: argparse.Action) -> set[str]:
+    return set(action.option_strings)
+
+
+def _file_flags(parser: Parser, path: Path) -> dict[str, list[str]]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_bytes())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a mapping of flags to values is needed, 'max-documents: 500' for instance")
+    return flag_words(parser, values, str(path))
+
+
+def flag_words(parser: argparse.ArgumentParser, values: Mapping[str, Any], source: str) -> dict[str, list[str]]:
+    """The arguments of each flag. Raises ConfigError with all that is wrong; `source` is named in front of it."""
+    known = parser._option_string_actions
+    problems, flags = [], {}
+    for key, value in values.items():
+        name = f"--{str(key).replace('_', '-')}"
+        if name not in known or name in (CONFIG, PRINT):
+            meant = near_flags(name, known)
+            problems.append(f"{source}: unknown key {key!r}" + (f"; did you mean {meant[0][2:]!r}?" if meant else ""))
+        elif isinstance(words := _words(known[name], name, value), str):
+            problems.append(f"{source}: {key}: {words}")
+        else:
+            flags[name] = words
+    if problems:
+        raise ConfigError(problems)
+    return flags
+
+
+def _words(action: argparse.Action, name: str, value: Any) -> list[str] | str:  # noqa: ANN401 - of any YAML
+    """The words of a flag with that value, or what is wrong with it."""
+    if value is None:
+        return []
+    if action.nargs == 0:
+        return _switch(action, name, value) if isinstance(value, bool) else f"{value!r} is not true or false"
+    parts = value if isinstance(value, list) else [value]
+    if isinstance(value, bool) or not all(isinstance(part, SCALARS) and not isinstance(part, bool) for part in parts):
+        return "a number, a text or a list of them is needed"
+    if action.nargs in ("+", "*"):
+        return [name, *map(str, parts)] if parts else []
+    several = isinstance(action, argparse._AppendAction) or getattr(action, "several", False)
+    if len(parts) != 1 and not several:
+        return f"it takes one value, not {len(parts)}"
+    return [f"{name}={part}" for part in parts]
+
+
+def _switch(action: argparse.Action, name: str, value: bool) -> list[str]:
+    off = [f"--no-{name[2:]}"] if isinstance(action, argparse.BooleanOptionalAction) else []
+    return [name] if value else off
+
+
+def _run_flags(folder: Path) -> dict[str, list[str]]:
+    """The flags of an earlier `inpars run`, by name."""
+    try:
+        mark = parse_json((folder / RUN_MARK).read_bytes())
+        words = shlex.split(mark["command"].replace(" \\\n", " "))
+    except (FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError, AttributeError):
+        raise ConfigError(f"--like {folder}: no `inpars run` with a stored command there") from None
+    flags: dict[str, list[str]] = {}
+    name = ""
+    for word in words:
+        if word.startswith("--"):
+            name = word.partition("=")[0]
+        if name and name not in NOT_INHERITED:
+            flags.setdefault(name, []).append(word)
+    return flags

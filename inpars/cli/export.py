@@ -1,0 +1,56 @@
+"""Convert triples, synthetic queries, a run or a dataset to the format of another toolkit or search engine.
+
+Document texts come from --dataset or --corpus, else from triples.tsv or the synthetic queries.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from inpars.cli.common import (
+    add_dataset_flags,
+    add_output_flags,
+    add_split_flag,
+    console,
+    open_dataset_if_named,
+    print_result,
+)
+from inpars.cli.import_ import listing
+from inpars.contrib.interchange import FORMATS
+from inpars.contrib.interchange.source import Source
+from inpars.contrib.interchange.stage import ExportOptions, exchanged_line, export_file
+from inpars.options import add_flags, from_flags
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_flags(parser, ExportOptions)
+    parser.add_argument(
+        "--triples", type=Path, metavar="PATH", help="triples.tsv or triples.ids.tsv, with the files next to it"
+    )
+    parser.add_argument("--input", type=Path, metavar="PATH", help="synthetic queries, JSON lines")
+    parser.add_argument("--run", type=Path, metavar="PATH", help="TREC run")
+    parser.add_argument(
+        "--retriever", metavar="MODEL", help="sparse retriever that weighs words, for opensearch, elasticsearch, qdrant"
+    )
+    add_dataset_flags(parser)
+    add_split_flag(parser)
+    add_output_flags(parser, "file or folder, as the format has it")
+    parser.epilog = listing(FORMATS)
+
+
+def run(flags: argparse.Namespace) -> None:
+    progress = console(flags)
+    source = Source(
+        triples=flags.triples,
+        synthetic=flags.input,
+        run=flags.run,
+        dataset=open_dataset_if_named(flags, progress),
+        split=flags.split,
+        retriever=flags.retriever,
+        progress=progress,
+    )
+    options = from_flags(ExportOptions, flags)
+    manifest = export_file(source, options, output=flags.output, progress=progress, overwrite=flags.overwrite)
+    values = {"output": str(flags.output), **manifest.results, "dropped": manifest.dropped}
+    print_result(flags, f"{flags.output}: {exchanged_line(manifest)}", values)

@@ -1,0 +1,146 @@
+"""Keep the queries worth training on, and count what was dropped by reason.
+
+By default: the 10,000 queries with the highest mean log-prob, without copies, duplicates and cut-off queries. Other
+scores come from `inpars score --kind ...` and are given with --scores; filtering again takes seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from inpars.cli.common import (
+    add_dataset_flags,
+    add_exclude_queries_flag,
+    add_output_flags,
+    console,
+    open_dataset_if_named,
+    print_result,
+)
+from inpars.contrib.comparison.filters import CompareOptions, compare_file
+from inpars.contrib.comparison.filters_page import table_lines
+from inpars.documents.datasets import Dataset
+from inpars.errors import ConfigError
+from inpars.filtering.checks import FilterOptions
+from inpars.io.formats import read_queries
+from inpars.io.manifest import Manifest
+from inpars.options import COUNT, add_flags, add_number, from_flags
+from inpars.progress import Note
+from inpars.prompts.few_shot import ExampleOptions, named_prompt
+from inpars.prompts.load import read_examples
+from inpars.stages.filter import BY_PROMPT, RESEMBLING, filter_file, make_context
+from inpars.stages.stage import dropped_line
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--input", type=Path, required=True, metavar="PATH", help="synthetic queries, JSON lines")
+    parser.add_argument(
+        "--scores",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="scores from `inpars score --kind ...`, JSON lines; repeatable",
+    )
+    add_exclude_queries_flag(parser)
+    add_dataset_flags(parser)
+    parser.set_defaults(unknown_judgements="keep")  # nothing is evaluated here
+    parser.add_argument(
+        "--prompt",
+        metavar="NAME|PATH",
+        help="prompt that the queries were generated with: its example queries are dropped",
+    )
+    parser.add_argument(
+        "--examples",
+        type=Path,
+        metavar="PATH",
+        help="examples that the queries were generated with; their queries are dropped",
+    )
+    add_number(parser, "--num-examples", bounds=COUNT, help="number of these examples that were used (default: all)")
+    add_flags(parser, FilterOptions)
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="compare filters instead: write an HTML page to --output, with JSON next to it, on what each "
+        "--select would keep (default: every score, random, and a spread over openings)",
+    )
+    add_flags(parser, CompareOptions)
+    parser.add_argument(
+        "--write-kept",
+        type=Path,
+        metavar="DIR",
+        help="with --compare: write the queries each filter keeps to DIR/NAME.jsonl",
+    )
+    add_output_flags(parser, "kept queries, JSON lines, best first; an HTML page with --compare")
+
+
+def run(flags: argparse.Namespace) -> None:
+    progress = console(flags)
+    examples = [
+        *(named_prompt(flags.prompt, ExampleOptions()).examples if flags.prompt else ()),
+        *(read_examples(flags.examples) if flags.examples else ()),
+    ][: flags.num_examples]
+    dataset = open_dataset_if_named(flags, progress)
+    common: dict[str, Any] = {
+        "output": flags.output,
+        "scores": flags.scores,
+        "corpus": dataset.corpus if dataset else None,
+        "corpus_stamp": dataset.corpus_stamp if dataset else None,
+        "progress": progress,
+        "overwrite": flags.overwrite,
+    }
+    queries: dict[str, Any] = {
+        "example_queries": [example.query for example in examples],
+        "excluded_queries": _texts(flags.exclude_queries, console(flags).note),
+        "own_queries": _own_queries(dataset),
+    }
+    options = from_flags(FilterOptions, flags)
+    if flags.compare:
+        around = make_context(**queries, corpus=common["corpus"])
+        compared = from_flags(CompareOptions, flags)
+        manifest = compare_file(flags.input, options, compared, context=around, write_kept=flags.write_kept, **common)
+        lines = [*table_lines(manifest.results), "", f"{flags.output}: the page"]
+        print_result(flags, "\n".join(lines), {"output": str(flags.output), **manifest.results})
+        return
+    if flags.write_kept is not None:
+        raise ConfigError("--write-kept goes with --compare; a filter alone writes to --output")
+    _print_kept(flags, filter_file(flags.input, options, **queries, **common))
+
+
+def _print_kept(flags: argparse.Namespace, manifest: Manifest) -> None:
+    text = f"{flags.output}: {manifest.output.records} of {manifest.results['read']} queries kept"
+    resembling = manifest.results.get(RESEMBLING)
+    remark = (
+        f"; {resembling} of all equal the dataset's own queries or nearly (--exclude-queries leaves them out)"
+        if resembling
+        else ""
+    )
+    values = {
+        "output": str(flags.output),
+        "kept": manifest.output.records,
+        "dropped": manifest.dropped,
+        **manifest.results,
+    }
+    kinds = "".join(f"\n  {kind}" for kind in kind_lines(manifest.results.get(BY_PROMPT, {})))
+    print_result(flags, f"{text} ({dropped_line(manifest.dropped)}){remark}{kinds}", values)
+
+
+def kind_lines(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """`claim: 40 of 50 kept (10 dropped: copied 10)` for each prompt or kind of pair."""
+    lines = []
+    for kind, kind_counts in counts.items():
+        dropped = {reason: count for reason, count in kind_counts.items() if reason != "kept"}
+        lines.append(f"{kind}: {kind_counts['kept']} of {sum(kind_counts.values())} kept ({dropped_line(dropped)})")
+    return lines
+
+
+def _texts(paths: Iterable[Path], note: Note) -> list[str]:
+    return [query.text for path in paths for query in read_queries(path, note)]
+
+
+def _own_queries(dataset: Dataset | None) -> list[str]:
+    """The dataset's queries of all splits."""
+    splits = dataset.splits if dataset else {}
+    return list({text for load in splits.values() for text in load().queries.values()})

@@ -1,0 +1,141 @@
+"""What `search`, `ask` and `serve` share of --run FOLDER: the system that a run measured, over the run's documents."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, get_args
+
+from inpars.apps.qa.build_engine import AnswerOptions, EngineOptions, open_engine
+from inpars.apps.qa.engine import Engine, SystemName
+from inpars.apps.qa.measured import MEASURED, open_measured
+from inpars.cli.common import DatasetFlags, open_dataset, open_dataset_if_named
+from inpars.documents.datasets import Dataset
+from inpars.errors import ConfigError, DataFormatError, InparsError, StaleInputError, UnknownNameError
+from inpars.fusion.system import SYSTEM_FILE, SearchSystem, read_system
+from inpars.options import flag_name, from_flags
+from inpars.pipeline.results import FOLDER_MARK, read_mark
+from inpars.progress import Progress
+from inpars.provenance import current_argv
+from inpars.retrieval.vector_index import VectorIndex
+
+FIXED = (  # by the system, or unused with one
+    *("retriever", "base_retriever", "reranker", "bm25", "no_bm25", "index", "depth", "fusion_depth"),
+    *("k1", "b", "language", "max_length", "window_tokens", "engine", "address", "workers"),
+    *("cpus_per_worker", "gpus_per_worker"),
+)
+DOCUMENTS = "documents"  # where a run of --documents keeps what it read
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredRun:
+    """A run's folder with its system and the documents to search."""
+
+    folder: Path
+    system: SearchSystem
+    dataset: Dataset
+
+
+def add_run_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --run."""
+    parser.add_argument(
+        "--run",
+        type=Path,
+        metavar="FOLDER",
+        help="use the measured system of this `inpars run`, and its documents unless others are given",
+    )
+
+
+def read_measured(flags: argparse.Namespace, folder: Path, *, named: str = "--run") -> SearchSystem:
+    """The system of the folder. Raises ConfigError for flags that contradict it, UnknownNameError for --system."""
+    typed_flags = {word.partition("=")[0] for word in current_argv() if word.startswith("--")}
+    free = ("index",) if named == "--index" else ()
+    if fixed := [flag for flag in map(flag_name, FIXED) if flag in typed_flags and flag.removeprefix("--") not in free]:
+        raise ConfigError(f"{', '.join(fixed)}: fixed by {folder / SYSTEM_FILE}; leave it out, or {named} {folder}")
+    if not folder.is_dir():
+        raise DataFormatError("no such folder; give the --output of an `inpars run`", path=folder)
+    system = read_system(folder)
+    names = [MEASURED, *(stage.name for stage in system.stages)]
+    _check_name(flags, names)
+    return system
+
+
+def open_run(flags: argparse.Namespace, folder: Path, progress: Progress, *, named: str = "--run") -> MeasuredRun:
+    """The system with the documents that the flags name, else those of the run; `named` is the flag of its folder.
+
+    Raises StaleInputError where these have changed; others that were named are searched, with a note.
+    """
+    system, mark = read_measured(flags, folder, named=named), read_mark(folder)
+    if flags.dataset is not None or flags.corpus is not None:
+        dataset = open_dataset(flags, progress)
+        if dataset.corpus.sha256 != mark.get("corpus_sha256"):
+            progress.note(f"{dataset.name}: not the documents that the system of {folder} was measured on")
+        return MeasuredRun(folder, system, dataset)
+    dataset = _own_dataset(flags, folder, mark, progress)
+    if dataset.corpus.sha256 != mark.get("corpus_sha256"):
+        raise StaleInputError(
+            f"{dataset.corpus.path}: not the documents that {folder} was measured on, they have changed since; run "
+            "`inpars run` again, or name them with --corpus to search them nevertheless"
+        )
+    return MeasuredRun(folder, system, dataset)
+
+
+def open_named_engine(
+    flags: argparse.Namespace,
+    folder: Path | None,
+    progress: Progress,
+    *,
+    answers: AnswerOptions | None = None,
+    writes: bool = False,
+    options: EngineOptions | None = None,
+) -> Engine:
+    """The engine of a run's folder, else over the documents or the index that the flags name.
+
+    An index of a run searches as the run does. Its options are those of the flags where none are given.
+    """
+    options = options or from_flags(EngineOptions, flags)
+    common: dict[str, Any] = {"answers": answers, "writes": writes, "progress": progress}
+    if folder is not None:
+        measured = open_run(flags, folder, progress)
+        return open_measured(measured.system, options, corpus=measured.dataset.corpus, **common)
+    if is_measured(flags.index):
+        system = read_measured(flags, flags.index, named="--index")
+        return open_measured(system, options, corpus=VectorIndex(flags.index), **common)
+    _check_name(flags, get_args(SystemName))
+    dataset = open_dataset_if_named(flags, progress)
+    return open_engine(options, corpus=dataset.corpus if dataset else None, index=flags.index, **common)
+
+
+def is_measured(index: Path | None) -> bool:
+    """Whether an index was built for the system of a run."""
+    return index is not None and (index / SYSTEM_FILE).is_file()
+
+
+def _check_name(flags: argparse.Namespace, names: Sequence[str]) -> None:
+    name = getattr(flags, "system", None)
+    if name is not None and name not in names:
+        raise UnknownNameError("system", name, names)
+
+
+def _own_dataset(flags: argparse.Namespace, folder: Path, mark: dict[str, object], progress: Progress) -> Dataset:
+    """The dataset of the run as its mark names it; of a run of --documents, the one in the folder, if it was moved."""
+    source = dict(mark.get("source") or {})  # type: ignore[call-overload]
+    if mark.get("documents"):
+        source["dataset"] = str(folder / DOCUMENTS)
+    if not source.keys() & {"dataset", "corpus"}:
+        raise DataFormatError(f"{FOLDER_MARK} names no documents; give --dataset or --corpus", path=folder)
+    try:
+        return open_dataset(_dataset_flags(flags, source), progress)
+    except InparsError as error:
+        raise StaleInputError(f"{folder}: the run's documents: {error}; or give --dataset or --corpus") from error
+
+
+def _dataset_flags(flags: argparse.Namespace, source: dict[str, str]) -> argparse.Namespace:
+    """Flags that name the run's documents, and its queries where the flags name none."""
+    queries_source = {} if flags.queries is not None or flags.qrels is not None else source
+    values = {field.name: queries_source.get(field.name, getattr(flags, field.name)) for field in fields(DatasetFlags)}
+    values |= {name: source.get(name) for name in ("dataset", "corpus")}
+    paths = {name: Path(value) for name in ("corpus", "queries", "qrels") if (value := values[name]) is not None}
+    return argparse.Namespace(**values | paths)

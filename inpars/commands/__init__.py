@@ -1,1 +1,0 @@
-"""The commands: flags in, stage called, result printed. One module a command."""

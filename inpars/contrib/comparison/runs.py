@@ -1,0 +1,162 @@
+"""Two runs side by side: what they were told differently, what either is worth, which queries moved, how long it took.
+
+Measures are compared query by query over those that both runs judged, with the tests of `inpars.evaluation`, Holm-
+adjusted for the number of systems that differ between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from inpars.errors import ConfigError
+from inpars.evaluation.run_diff import Change, most_changed
+from inpars.evaluation.significance import compare_pairs
+from inpars.io.formats import read_synthetic_queries
+from inpars.pipeline.folder import PerQuery, RunFolder
+from inpars.reports.schema import Compared, Comparison, Setting, Shift
+
+SHOWN = 5
+KEPT = "queries.filtered.jsonl"
+
+
+def compare_runs(first: RunFolder, second: RunFolder, count: int = SHOWN) -> Comparison:
+    """Compare two runs. Raises ConfigError where they are about other documents or have nothing in common."""
+    corpora = [run.mark.get("corpus_sha256") for run in (first, second)]
+    if None not in corpora and corpora[0] != corpora[1]:
+        raise ConfigError(
+            f"{first.path} is a run of {first.mark.get('dataset')}, {second.path} one of other documents "
+            f"({second.mark.get('dataset')}); compare runs of the same corpus"
+        )
+    measures, notes = _measures(first, second)
+    notes = [*(f"{run.name}: {run.origin}" for run in (first, second) if run.origin is not None), *notes]
+    outputs = list(dict.fromkeys([*first.manifests, *second.manifests]))
+    return Comparison(
+        runs=_names(first, second),
+        settings=[setting for output in outputs for setting in _settings(output, first, second)],
+        measures=measures,
+        moved=_moved(first, second, measures, count),
+        records={output: (_records(first, output), _records(second, output)) for output in outputs},
+        seconds={output: (_seconds(first, output), _seconds(second, output)) for output in outputs},
+        notes=[*notes, *_common_queries(first, second)],
+        problems=notes[-1:] if not measures and first.measures() and second.measures() else [],
+    )
+
+
+def _names(first: RunFolder, second: RunFolder) -> tuple[str, str]:
+    """The folders' own names, or the paths where those are the same."""
+    return (first.name, second.name) if first.name != second.name else (str(first.path), str(second.path))
+
+
+def _settings(output: str, first: RunFolder, second: RunFolder) -> list[Setting]:
+    one, other = first.manifests.get(output), second.manifests.get(output)
+    if one is None or other is None:
+        return []
+    names = dict.fromkeys([*one.arguments, *other.arguments])
+    changes = [
+        Setting(output, name, one.arguments.get(name), other.arguments.get(name))
+        for name in names
+        if one.arguments.get(name) != other.arguments.get(name) and not _is_own_path(name, one.arguments, first)
+    ]
+    for name in dict.fromkeys([*one.inputs, *other.inputs]):
+        stamps = one.inputs.get(name), other.inputs.get(name)
+        if any(stamp is not None and run.inside(stamp) for run, stamp in zip((first, second), stamps, strict=True)):
+            continue  # made by the run itself: that it differs follows from the rest
+        stamp_texts = [None if stamp is None else f"{Path(stamp.path).name} ({stamp.sha256[:12]})" for stamp in stamps]
+        if stamp_texts[0] != stamp_texts[1] and not (stamps[0] and stamps[1] and stamps[0].sha256 == stamps[1].sha256):
+            changes.append(Setting(output, f"input {name}", *stamp_texts))
+    return changes
+
+
+def _is_own_path(name: str, arguments: Mapping[str, Any], run: RunFolder) -> bool:
+    """Whether a setting is the path of something in the run's own folder, a tuned model for instance."""
+    values = arguments.get(name)
+    parts = values if isinstance(values, list) else [values]
+    return any(isinstance(part, str) and Path(part).parts[-2:-1] == ("models",) for part in parts) and bool(
+        run.manifests
+    )
+
+
+def _measures(first: RunFolder, second: RunFolder) -> tuple[list[Compared], list[str]]:
+    one, other = first.measures(), second.measures()
+    systems = [name for name in one if one[name] and other.get(name)]
+    notes = [
+        f"only {run.name} has {', '.join(alone)}"
+        for run, alone in ((first, [s for s in one if s not in other]), (second, [s for s in other if s not in one]))
+        if alone
+    ]
+    if not systems:
+        return [], [*notes, "no system was measured in both"]
+    per_query = [values for run in (one, other) for system in systems for values in run[system].values()]
+    common = [query_id for query_id in _ids(one[systems[0]]) if all(query_id in values for values in per_query)]
+    texts, others = first.queries(), second.queries()
+    shared = [query_id for query_id in common if texts.get(query_id) == others.get(query_id)]
+    if len(shared) < len(common):
+        notes.append(f"{len(common) - len(shared)} queries have one id and another text in each run; they are left out")
+    if not shared:
+        return [], [*notes, "no query is judged in both"]
+    left_out = len(_ids(one[systems[0]])) + len(_ids(other[systems[0]])) - 2 * len(shared)
+    if left_out:
+        notes.append(f"{left_out} queries are judged in one of the runs alone and left out; {len(shared)} are in both")
+    if first.qrels() != second.qrels() and not left_out:
+        notes.append("the judgements of the two runs differ: differences may come from them")
+    compared: list[Compared] = []
+    for metric in dict.fromkeys(metric for name in systems for metric in one[name]):
+        measured = [name for name in systems if metric in one[name] and metric in other[name]]
+        pairs = {name: (_on(one[name], metric, shared), _on(other[name], metric, shared)) for name in measured}
+        moved = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+        same = {name: pair for name, pair in pairs.items() if name not in moved}
+        differences = compare_pairs(moved) | compare_pairs(same)  # what is the same cannot be called different
+        compared += [Compared(name, metric, _mean(a), _mean(b), differences[name]) for name, (a, b) in pairs.items()]
+    return compared, notes
+
+
+def _moved(
+    first: RunFolder, second: RunFolder, measures: Sequence[Compared], count: int
+) -> dict[str, tuple[list[Shift], list[Shift]]]:
+    if not measures:
+        return {}
+    metric, words = measures[0].metric, first.queries() | second.queries()
+    one, other = first.measures(), second.measures()
+
+    def shift(change: Change) -> Shift:
+        return Shift(change.query_id, words.get(change.query_id, ""), change.baseline, change.system)
+
+    moved = {}
+    for system in (compared.system for compared in measures if compared.metric == metric):
+        before, after = one[system][metric], other[system][metric]
+        shared = {query_id: value for query_id, value in before.items() if query_id in after}
+        gains, losses = most_changed(shared, after, count)
+        if gains or losses:
+            moved[system] = (list(map(shift, gains)), list(map(shift, losses)))
+    return moved
+
+
+def _common_queries(first: RunFolder, second: RunFolder) -> list[str]:
+    """How far the two runs kept the same queries."""
+    paths = [run.path / KEPT for run in (first, second)]
+    if not all(path.exists() for path in paths):
+        return []
+    one, other = ({(q.doc_id, q.text) for q in read_synthetic_queries(path)} for path in paths)
+    return [f"{len(one & other)} queries are kept by both, of {len(one)} and of {len(other)}"]
+
+
+def _ids(system: PerQuery) -> Mapping[str, float]:
+    return next(iter(system.values()), {})
+
+
+def _on(system: PerQuery, metric: str, query_ids: Sequence[str]) -> dict[str, float]:
+    return {query_id: system[metric][query_id] for query_id in query_ids}
+
+
+def _mean(values: Mapping[str, float]) -> float:
+    return sum(values.values()) / len(values)
+
+
+def _records(run: RunFolder, output: str) -> int | None:
+    return run.manifests[output].output.records if output in run.manifests else None
+
+
+def _seconds(run: RunFolder, output: str) -> float | None:
+    return run.manifests[output].seconds if output in run.manifests else None

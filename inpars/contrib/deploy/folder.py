@@ -1,0 +1,81 @@
+"""A tuned model as a folder that sentence-transformers and Text Embeddings Inference load, checked by loading it.
+
+Weights become float32 safetensors, adapters are merged already. https://huggingface.co/docs/text-embeddings-inference
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+
+from inpars.cards.carried import carry_card
+from inpars.errors import BackendError
+from inpars.io.storage import atomic_folder
+from inpars.models import loading as models
+from inpars.models.compute_options import Placement
+from inpars.models.folders import require_utf8
+from inpars.models.kinds import ExportKind, find_export_kind
+from inpars.rerankers.load import load_pair_model
+from inpars.rerankers.pair_model import ModelScorer, save_pair_model
+
+SAMPLE = [("what is amber", "Amber is fossil resin."), ("rivers", "A delta is land that a river builds.")]
+TOLERANCE = 1e-4
+NEEDED = ("config.json", "tokenizer.json", "model.safetensors")
+POOLINGS = ("cls", "mean", "lasttoken")  # that Text Embeddings Inference has
+
+
+def export_folder(model: str, output: Path, *, trust_remote_code: bool = False) -> tuple[ExportKind, list[str]]:
+    """Write the folder; its kind, and what other servers will not like about it.
+
+    Raises BackendError where the folder, loaded again, does not compute the same.
+    """
+    require_utf8(output)
+    config = models.load_config(model, trust_remote_code=trust_remote_code)
+    kind = find_export_kind(model, config)
+    save = {"bi-encoder": _bi_encoder, "cross-encoder": _cross_encoder, "monot5": _monot5}[kind]
+    with atomic_folder(output) as working:
+        warnings = save(model, working, {"device": "cpu", "dtype": "float32", "trust_remote_code": trust_remote_code})
+        carry_card(model, working, output.name, "deploy folder")
+        warnings += [f"{name} is missing" for name in NEEDED if not _has(working, name)]
+    return kind, warnings
+
+
+def _bi_encoder(model: str, folder: Path, where: Placement) -> list[str]:
+    loaded = models.load_sentence_transformer(model, **where)
+    loaded.save_pretrained(str(folder), create_model_card=False)
+    texts = [text for pair in SAMPLE for text in pair]
+    again = SentenceTransformer(str(folder), device="cpu", trust_remote_code=where["trust_remote_code"])
+    _compare(model, loaded.encode_document(texts), again.encode_document(texts))
+    parts: list[Any] = list(loaded)
+    poolings = [part.pooling_mode for part in parts if isinstance(part, Pooling)]
+    unknown = [mode for mode in poolings if mode not in POOLINGS]
+    return [f"Text Embeddings Inference has no {mode} pooling" for mode in unknown]
+
+
+def _cross_encoder(model: str, folder: Path, where: Placement) -> list[str]:
+    loaded = load_pair_model(model, kind="cross-encoder", **where)
+    save_pair_model(loaded, folder)
+    again = CrossEncoder(str(folder), device="cpu", trust_remote_code=where["trust_remote_code"])
+    _compare(model, ModelScorer(loaded, model).score(SAMPLE), again.predict(SAMPLE, show_progress_bar=False))
+    return []
+
+
+def _monot5(model: str, folder: Path, where: Placement) -> list[str]:
+    network, tokenizer = models.load_seq2seq(model, **where)
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return ["Text Embeddings Inference and sentence-transformers do not rerank with a T5; inpars serve does"]
+
+
+def _compare(model: str, before: Any, after: Any) -> None:  # noqa: ANN401 - arrays of either library
+    difference = float(np.abs(np.asarray(before) - np.asarray(after)).max())
+    if not difference <= TOLERANCE:
+        raise BackendError(f"{model}: loaded from its folder again it differs by {difference:.2g}; it was not exported")
+
+
+def _has(folder: Path, name: str) -> bool:
+    return any(folder.rglob(name)) or (name == "model.safetensors" and any(folder.rglob("model-*.safetensors")))

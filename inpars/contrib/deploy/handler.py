@@ -1,0 +1,122 @@
+"""What answers inside a SageMaker container: the four functions of the Hugging Face inference toolkit.
+
+The archive holds this file as `code/inference.py`, this package beside it and the model above it, so that texts are cut
+and pairs scored there as here. Requests have the shapes of `inpars serve`:
+
+    {"input": [...], "input_type": "query"}                        embeddings, OpenAI's shape
+    {"query": "...", "documents": [...], "top_n": 3}               reranking, Jina's and Cohere's shape
+    {"query": "...", "k": 10}                                      search by the measured system of a run
+
+`INPARS_DTYPE=float32` computes a system in float32, as `inpars run --dtype float32` did.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from inpars.io.json_text import parse_json
+
+Row: TypeAlias = dict[str, Any]
+JSON = "application/json"
+MAX_TEXTS = 1024
+DEFAULT_K, MAX_K = 10, 1000
+DTYPE_VARIABLE = "INPARS_DTYPE"
+SYSTEM_FILE, DOCUMENTS = "system.json", "documents"
+
+
+def model_fn(model_dir: str, context: Any = None) -> Any:  # noqa: ANN401, ARG001, RUF100 - the container's signature
+    """What is in the folder: the engine of a search system, a bi-encoder, or a scorer of pairs."""
+    if (Path(model_dir) / SYSTEM_FILE).exists():
+        return _engine(Path(model_dir))
+    if (Path(model_dir) / "modules.json").exists():
+        from inpars.retrieval.dense import Encoder
+
+        return Encoder(model_dir)
+    from inpars.rerankers import load_scorer
+
+    return load_scorer(model_dir)
+
+
+def input_fn(body: str | bytes, content_type: str = JSON) -> Row:
+    """The parsed request. Raises ValueError, which the container answers with 400, for anything else."""
+    if content_type.partition(";")[0].strip() != JSON:
+        raise ValueError(f"content type {content_type!r} is not taken; send {JSON}")
+    request = parse_json(body)
+    if not isinstance(request, dict):
+        raise ValueError("a JSON object is needed")
+    return request
+
+
+def predict_fn(request: Row, model: Any) -> Row:  # noqa: ANN401 - what model_fn gave
+    """The response."""
+    if hasattr(model, "search"):
+        return _search(request, model)
+    return _embedded(request, model) if hasattr(model, "encode_documents") else _reranked(request, model)
+
+
+def output_fn(response: Row, accept: str = JSON) -> tuple[str, str]:  # noqa: ARG001, RUF100
+    """The response as it is sent."""
+    return json.dumps(response), JSON
+
+
+def _engine(folder: Path) -> Any:  # noqa: ANN401
+    from inpars.apps.qa.build_engine import EngineOptions
+    from inpars.apps.qa.measured import open_measured
+    from inpars.documents.datasets import load_dataset
+    from inpars.fusion.system import read_system
+
+    corpus = load_dataset(str(folder / DOCUMENTS)).corpus
+    options = EngineOptions(dtype=os.environ.get(DTYPE_VARIABLE, "auto"))  # type: ignore[arg-type]
+    return open_measured(read_system(folder), options, corpus=corpus)
+
+
+def _search(request: Row, engine: Any) -> Row:  # noqa: ANN401
+    queries, k = _texts([request.get("query")], "query"), request.get("k", DEFAULT_K)
+    if type(k) is not int or not 1 <= k <= MAX_K:
+        raise ValueError(f"k must be a whole number from 1 to {MAX_K}")
+    [hits] = engine.search(queries, k)
+    documents = [(hit.document, hit.score) for hit in hits]
+    rows = [
+        {"doc_id": document.doc_id, "score": score, "title": document.title, "text": document.text}
+        for document, score in documents
+    ]
+    return {"query": queries[0], "hits": rows}
+
+
+def _embedded(request: Row, encoder: Any) -> Row:  # noqa: ANN401
+    inputs = request.get("input", request.get("inputs"))
+    texts = _texts([inputs] if isinstance(inputs, str) else inputs, "input")
+    vectors = encoder.encode_queries(texts) if request.get("input_type") == "query" else encoder.encode_documents(texts)
+    data = [{"object": "embedding", "index": n, "embedding": row.tolist()} for n, row in enumerate(vectors)]
+    return {"object": "list", "data": data}
+
+
+def _reranked(request: Row, scorer: Any) -> Row:  # noqa: ANN401
+    [query] = _texts([request.get("query")], "query")
+    documents = request.get("documents")
+    if isinstance(documents, list):
+        documents = [part.get("text") if isinstance(part, dict) else part for part in documents]
+    texts = _texts(documents, "documents")
+    top_n = request.get("top_n", len(texts))
+    if type(top_n) is not int or top_n < 1:
+        raise ValueError("top_n must be a whole number from 1")
+    scores = scorer.score([(query, text) for text in texts])
+    order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))[:top_n]
+    results = [{"index": n, "relevance_score": _logistic(scores[n]), "score": scores[n]} for n in order]
+    return {"results": results}
+
+
+def _texts(texts: Any, field: str) -> list[str]:  # noqa: ANN401
+    if not isinstance(texts, list) or not texts or not all(isinstance(one, str) and one for one in texts):
+        raise ValueError(f"{field} must be a text, or a list of texts, none of them empty")
+    if len(texts) > MAX_TEXTS:
+        raise ValueError(f"{field}: {len(texts)} texts; at most {MAX_TEXTS} go in one request")
+    return texts
+
+
+def _logistic(margin: float) -> float:
+    return 1 / (1 + math.exp(-margin)) if margin > -700 else 0.0

@@ -1,0 +1,73 @@
+"""The search system of a run as one folder: its documents, its trained models and its settings, to carry elsewhere.
+
+`inpars search`, `ask`, `serve` and `index build` take the folder with --run. Models that the run did not train stay
+named as they are (an embedded name, a hub id or a folder of the machine) unless all are wanted, as in an archive.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from inpars.documents.datasets import Dataset, load_dataset
+from inpars.errors import ConfigError
+from inpars.fusion.system import BM25, SearchSystem, with_models, write_system
+from inpars.io.formats import write_documents
+from inpars.io.storage import replace_folder, storage_errors
+from inpars.pipeline.results import Invocation, write_mark
+
+DOCUMENTS, MODELS = "documents", "models"
+
+
+def export_system(
+    run: Path, system: SearchSystem, dataset: Dataset, output: Path, command: str, *, all_models: bool = False
+) -> list[str]:
+    """Write the folder, replacing one that is there; the names of the models that it holds.
+
+    With `all_models` these are not only the run's own. Raises ConfigError for a model that lies in no folder.
+    """
+    working = output.with_name(f".{output.name}.tmp")
+    sources = _sources(run, system, all_models=all_models)
+    folder_names = dict(zip(sources, _distinct([folder.name for folder in sources.values()]), strict=True))
+    try:
+        with storage_errors(output):
+            shutil.rmtree(working, ignore_errors=True)
+            (working / DOCUMENTS).mkdir(parents=True)
+            write_documents(working / DOCUMENTS / "corpus.jsonl", dataset.corpus)
+            for model, folder in sources.items():
+                shutil.copytree(folder, working / MODELS / folder_names[model])
+            carried = {model: str(working / MODELS / folder_name) for model, folder_name in folder_names.items()}
+            write_system(with_models(system, lambda model: carried.get(model, model)), working)
+            source = {"dataset": DOCUMENTS, "split": "test"}
+            write_mark(working, load_dataset(str(working / DOCUMENTS)), Invocation(command, source, documents=str(run)))
+        replace_folder(working, output)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+    return sorted(folder_names.values())
+
+
+def _sources(run: Path, system: SearchSystem, *, all_models: bool) -> dict[str, Path]:
+    """The folders of the models to carry, by their names in the system."""
+    reranking = system.reranking
+    names = [stage.retriever for stage in system.stages if stage.retriever != BM25]
+    names += [name for name in (reranking.model, reranking.window_retriever) if name] if reranking else []
+    trained = {name: Path(name) for name in names if Path(name).parent == run / MODELS}
+    return {
+        name: trained.get(name) or _folder_of(name) for name in dict.fromkeys(names) if all_models or name in trained
+    }
+
+
+def _folder_of(model: str) -> Path:
+    from inpars.models.loading import resolve_model  # torch
+
+    folder = Path(resolve_model(model))
+    if not folder.is_dir():
+        raise ConfigError(
+            f"{model}: not in a folder of this machine; download it, and name the folder in the run to be carried"
+        )
+    return folder
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names, with numbers appended to repeated ones."""
+    return [name if names.index(name) == index else f"{name}-{index}" for index, name in enumerate(names)]

@@ -1,0 +1,143 @@
+"""What an exported model must still do: score (query, document) pairs by a function from token tensors to numbers.
+
+That function is the torch network or a graph; tokens are made, and numbers read, in one way for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from inpars.batches import slices
+from inpars.contrib.export.onnx_graphs import Classifier, Embedding, EncoderAndStep
+from inpars.models import loading as models
+from inpars.models.compute_options import Placement
+from inpars.models.kinds import ExportKind, find_export_kind
+from inpars.models.networks import check_length, pad_id
+from inpars.rerankers.cross_encoder import CrossEncoder, segments
+from inpars.rerankers.load import load_pair_model
+from inpars.rerankers.monot5 import MonoT5
+from inpars.rerankers.pair_model import Batch, EncodedPair, Pair, collate, keep_settings
+
+Run: TypeAlias = Callable[[Batch], Tensor]
+BATCH = 32
+EXAMPLE: list[Pair] = [("what is a lake", "a lake is a body of water"), ("what is fog", "a cloud near the ground")]
+
+
+class Reranker:
+    """A cross-encoder or a monoT5; `graph` is the network that is exported, in float32 on the processor."""
+
+    def __init__(self, model: CrossEncoder | MonoT5) -> None:
+        self._model = model
+        self.kind: ExportKind = "monot5" if isinstance(model, MonoT5) else "cross-encoder"
+        self.graph = EncoderAndStep(model) if isinstance(model, MonoT5) else Classifier(model.network)
+        self.graph.eval()  # a new module is in training mode, whatever it holds
+
+    def example(self) -> Batch:
+        """Two texts as the graph reads them."""
+        return self._batch(self._model.encode(EXAMPLE))
+
+    def scores(self, pairs: Sequence[Pair], run: Run) -> list[float]:
+        """Scores of the pairs by this network or graph."""
+        encoded, scores = self._model.encode(pairs), [0.0] * len(pairs)
+        for rows in slices(_longest_first([len(pair) for pair in encoded]), BATCH):
+            output = run(self._batch([encoded[row] for row in rows])).float()
+            if output.ndim == 2:
+                output = output[:, -1] - output[:, 0] if output.shape[1] == 2 else output[:, 0]
+            for row, score in zip(rows, output.tolist(), strict=True):
+                scores[row] = score
+        return scores
+
+    def _batch(self, encoded: Sequence[EncodedPair]) -> Batch:
+        batch = collate(encoded, pad_id(self._model.tokenizer))
+        if isinstance(self._model, CrossEncoder) and self._model.has_segments:
+            batch["token_type_ids"] = segments(batch)
+        del batch["second_tokens"]
+        return batch
+
+    def save_beside(self, folder: Path) -> None:
+        keep_settings(self._model)
+        self._model.network.config.save_pretrained(folder)
+        self._model.tokenizer.save_pretrained(folder)
+
+
+class Retriever:
+    """A bi-encoder; a pair's score is the similarity that the model names."""
+
+    kind: ExportKind = "bi-encoder"
+
+    def __init__(self, model: Any) -> None:  # noqa: ANN401
+        self._model, self.graph = model, Embedding(model)
+        self.graph.eval()
+        self._dot = model.similarity_fn_name == "dot"
+
+    def example(self) -> Batch:
+        """Two texts as the graph reads them."""
+        return self._batch([text for pair in EXAMPLE for text in pair])
+
+    def scores(self, pairs: Sequence[Pair], run: Run) -> list[float]:
+        """Scores of the pairs by this network or graph."""
+        prompts = self._model.prompts or {}
+        queries = self._embed((query for query, _ in pairs), prompts.get("query") or "", run)
+        documents = self._embed((document for _, document in pairs), prompts.get("document") or "", run)
+        return [float(queries[query] @ documents[document]) for query, document in pairs]
+
+    def _embed(self, texts: Iterable[str], prompt: str, run: Run) -> dict[str, Tensor]:
+        distinct = list(dict.fromkeys(texts))
+        embeddings: dict[str, Tensor] = {}
+        for rows in slices(_longest_first([len(text) for text in distinct]), BATCH):
+            vectors = run(self._batch([prompt + distinct[row] for row in rows])).float()
+            vectors = vectors if self._dot else torch.nn.functional.normalize(vectors, dim=-1)
+            embeddings |= {distinct[row]: vector for row, vector in zip(rows, vectors, strict=True)}
+        return embeddings
+
+    def _batch(self, texts: Sequence[str]) -> Batch:
+        encoded = self._model.tokenizer(
+            list(texts), padding=True, truncation=True, max_length=self._model.max_seq_length, return_tensors="pt"
+        )
+        return dict(encoded)
+
+    def save_beside(self, folder: Path) -> None:
+        self._model[0].auto_model.config.save_pretrained(folder)
+        self._model.tokenizer.save_pretrained(folder)
+
+
+Exportable: TypeAlias = Reranker | Retriever
+
+
+def load_exportable(
+    model: str,
+    kind: ExportKind | Literal["auto"] = "auto",
+    *,
+    max_length: int | None = None,
+    true_token: str | None = None,
+    false_token: str | None = None,
+    trust_remote_code: bool = False,
+) -> Exportable:
+    """A trained model in float32 on the processor. Raises ConfigError for kinds that are not exported."""
+    where: Placement = {"device": "cpu", "dtype": "float32", "trust_remote_code": trust_remote_code}
+    if kind == "auto":
+        kind = find_export_kind(model, models.load_config(model, trust_remote_code=trust_remote_code))
+    if kind == "bi-encoder":
+        encoder = models.load_sentence_transformer(model, **where)
+        check_length(encoder, model, max_length)
+        encoder.max_seq_length = max_length or encoder.max_seq_length
+        return Retriever(encoder)
+    pair_model = load_pair_model(
+        model,
+        kind=kind,
+        max_length=max_length,
+        true_token=true_token,
+        false_token=false_token,
+        **where,
+    )
+    assert isinstance(pair_model, CrossEncoder | MonoT5)
+    return Reranker(pair_model)
+
+
+def _longest_first(lengths: Sequence[int]) -> list[int]:
+    return sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))

@@ -1,0 +1,197 @@
+"""The stage that exports a tuned model: an ONNX graph, one with int8 weights, and a check that both rank as it does.
+
+All score the same pairs on the processor, the original in float32; size, speed, nDCG@10 and rank correlation are kept.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Unpack
+
+from inpars.documents.datasets import Dataset
+from inpars.errors import BackendError, ConfigError
+from inpars.evaluation.measures import evaluate
+from inpars.io.manifest import FileStamp, Manifest
+from inpars.io.storage import atomic_folder
+from inpars.io.topics import Topics
+from inpars.models.folders import require_utf8
+from inpars.options import SEED, option
+from inpars.records import Qrels, Run
+from inpars.stages.stage import Outcome, Running, Stage, model_stamp
+from inpars.training.examples import Group
+
+if TYPE_CHECKING:
+    from inpars.contrib.export.exportable import Exportable
+
+STAGE = "export model"
+METRIC = "nDCG@10"
+GRAPH, SMALL_GRAPH = "model.onnx", "model.int8.onnx"
+OTHERS = 20  # documents of a dataset that a sampled query is compared with, beside those judged
+TOLERANCE = 1e-3  # of a float32 graph's scores
+MAX_NDCG_LOSS = 0.01  # of nDCG@10, from which on int8 is said to have lost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportModelOptions:
+    """What is exported, and how it is checked."""
+
+    model: str = option(help="tuned model: folder, embedded name or hub id")
+    kind: Literal["auto", "bi-encoder", "cross-encoder", "monot5"] = option(
+        "auto", help="what the model is; auto reads its configuration"
+    )
+    int8: bool = option(True, help="also write a graph with int8 weights")
+    max_length: int | None = option(None, help="maximum input length in tokens (default: the model's limit)", minimum=1)
+    true_token: str | None = option(None, help="monoT5 token that means relevant")
+    false_token: str | None = option(None, help="output token that means not relevant")
+    sample: int = option(20, help="queries for the check", minimum=1)
+    threads: int | None = option(None, help="CPU threads (default: one per core)", changes_result=False, minimum=1)
+    trust_remote_code: bool = option(False, help="run code that comes with a hub model", changes_result=False)
+    seed: int = option(0, help="seed of the sample", bounds=SEED)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """A query of the check with its documents; a gain above 0 marks relevant ones."""
+
+    query: str
+    documents: tuple[str, ...]
+    gains: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One line of the table."""
+
+    form: str
+    megabytes: float
+    pairs_per_second: float
+    ndcg: float
+    rank_correlation: float
+
+
+def sample_of_groups(groups: Sequence[Group], count: int, seed: int) -> list[Sampled]:
+    """Queries of triples, each with its positive and its negatives."""
+    chosen = random.Random(seed).sample(groups, min(count, len(groups)))
+    return [Sampled(one.query, (one.positive, *one.negatives), (1, *[0] * len(one.negatives))) for one in chosen]
+
+
+def sample_of_dataset(dataset: Dataset, topics: Topics, count: int, seed: int) -> list[Sampled]:
+    """Judged queries, each with its judged documents and some others. Raises ConfigError where there are none."""
+    judged = [query_id for query_id in topics.qrels if query_id in topics.queries]
+    if not judged:
+        raise ConfigError(f"{dataset.name}: there are no judged queries to check with; give --triples instead")
+    chooser, every = random.Random(seed), [document.doc_id for document in dataset.corpus]
+    samples = []
+    for query_id in chooser.sample(judged, min(count, len(judged))):
+        gains = {doc_id: gain for doc_id, gain in topics.qrels[query_id].items() if doc_id in dataset.corpus}
+        others = [doc_id for doc_id in chooser.sample(every, min(OTHERS, len(every))) if doc_id not in gains]
+        texts = dataset.corpus.texts([*gains, *others])
+        samples.append(Sampled(topics.queries[query_id], tuple(texts), (*gains.values(), *[0] * len(others))))
+    return samples
+
+
+def export_model(
+    options: ExportModelOptions,
+    sampled: Callable[[], Sequence[Sampled]],
+    inputs: Mapping[str, FileStamp],
+    *,
+    output: Path,
+    **running: Unpack[Running],
+) -> Manifest:
+    """Fill the folder `output`. Raises BackendError, and leaves nothing, where the float32 graph scores otherwise."""
+    require_utf8(output)
+    stage = Stage(STAGE, options, output, {"model": model_stamp(options.model), **inputs}, **running)
+
+    def work() -> Outcome:
+        from inpars.contrib.export.exportable import load_exportable
+        from inpars.models.hardware import use_threads
+
+        use_threads(options.threads)
+        names = ("kind", "max_length", "true_token", "false_token", "trust_remote_code")
+        model = load_exportable(options.model, **{name: getattr(options, name) for name in names})
+        with atomic_folder(output) as working:
+            rows = _write(model, stage, working, sampled())
+        return Outcome(None, {}, {"kind": model.kind, "table": [asdict(row) for row in rows]})
+
+    return stage.run(work)
+
+
+def _write(model: Exportable, stage: Stage, folder: Path, sampled: Sequence[Sampled]) -> list[Measured]:
+    import torch
+
+    from inpars.cards.carried import carry_card
+    from inpars.contrib.export.onnx_graphs import Session, quantize, write_graph
+
+    options: ExportModelOptions = stage.options
+    stage.note(f"writing the graph of a {model.kind}")
+    write_graph(model.graph, model.example(), folder / GRAPH)
+    model.save_beside(folder)
+    carry_card(options.model, folder, stage.output.name, STAGE.replace(" ", "-"))
+    pairs = [(one.query, document) for one in sampled for document in one.documents]
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.graph.parameters())
+    with torch.inference_mode():
+        original, speed = _timed(lambda: model.scores(pairs, lambda batch: model.graph(**batch)), len(pairs))
+    rows = [_measured("torch, float32", weights, speed, sampled, original, original)]
+    forms = {"onnx, float32": GRAPH} | ({"onnx, int8": SMALL_GRAPH} if options.int8 else {})
+    for form, name in forms.items():
+        if name == SMALL_GRAPH:
+            quantize(folder / GRAPH, folder / name)
+        session = Session(folder / name, options.threads)
+        scores, speed = _timed(lambda run=session: model.scores(pairs, run), len(pairs))  # type: ignore[misc]
+        if name == GRAPH:
+            _check_equal(options.model, original, scores)
+        rows.append(_measured(form, (folder / name).stat().st_size, speed, sampled, scores, original))
+        if rows[-1].ndcg < rows[0].ndcg - MAX_NDCG_LOSS:
+            stage.note(f"{form} LOSES {rows[0].ndcg - rows[-1].ndcg:.3f} of {METRIC} on the sample")
+    return rows
+
+
+def _timed(score: Callable[[], list[float]], pairs: int) -> tuple[list[float], float]:
+    """Scores and pairs a second, of the second time."""
+    score()
+    start = time.perf_counter()
+    scores = score()
+    return scores, pairs / (time.perf_counter() - start)
+
+
+def _check_equal(model: str, original: Sequence[float], scores: Sequence[float]) -> None:
+    worst = max((abs(a - b) / (1 + abs(a)) for a, b in zip(original, scores, strict=True)), default=0.0)
+    if not worst <= TOLERANCE:
+        raise BackendError(f"{model}: the exported graph scores otherwise than the model (by {worst:.2g}); not written")
+
+
+def _measured(
+    form: str, size: int, speed: float, sampled: Sequence[Sampled], scores: Sequence[float], original: Sequence[float]
+) -> Measured:
+    qrels: Qrels = {str(n): {str(m): gain for m, gain in enumerate(one.gains)} for n, one in enumerate(sampled)}
+    runs = [_as_run(sampled, values) for values in (scores, original)]
+    correlations = [_rank_correlation(runs[0][key], runs[1][key]) for key in qrels]
+    return Measured(
+        form,
+        round(size / 1e6, 2),
+        round(speed, 2),
+        round(evaluate(runs[0], qrels, [METRIC]).means[METRIC], 4),
+        round(math.fsum(correlations) / len(correlations), 4),
+    )
+
+
+def _as_run(sampled: Sequence[Sampled], scores: Iterable[float]) -> Run:
+    stream = iter(scores)
+    return {str(n): {str(m): next(stream) for m in range(len(one.documents))} for n, one in enumerate(sampled)}
+
+
+def _rank_correlation(first: Mapping[str, float], second: Mapping[str, float]) -> float:
+    """Spearman's over one query's documents; 1 where one of them tells no two documents apart, as the other."""
+    from scipy.stats import rankdata
+
+    ranks = [rankdata(list(values.values())) for values in (first, second)]
+    varied = [len(set(values.tolist())) > 1 for values in ranks]
+    if not all(varied):
+        return float(varied[0] == varied[1])
+    centred: list[Any] = [values - values.mean() for values in ranks]
+    return float((centred[0] * centred[1]).sum() / math.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))

@@ -1,0 +1,84 @@
+"""Qdrant: a server by its address (key in QDRANT_API_KEY), or its local mode in a folder."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import ApiException
+
+from inpars.contrib.stores.push import Row, check_width, fields_of
+
+PAGE = 1000
+EXACT = models.SearchParams(exact=True)
+ERRORS = (ApiException, RuntimeError)  # the latter from a folder that another process has open
+NAMESPACE = uuid.UUID("6f5b3a53-8a52-5c26-9d0c-4b5a3e0a7c11")  # ids there are numbers or UUIDs
+
+
+def open_collection(target: str, collection: str) -> Qdrant:
+    """The collection at an address or in a folder."""
+    if target.startswith(("http://", "https://")):
+        return Qdrant(QdrantClient(url=target, api_key=os.environ.get("QDRANT_API_KEY")), collection, EXACT)
+    return Qdrant(QdrantClient(path=target), collection)
+
+
+class Qdrant:
+    """A collection: doc_id, title, text, metadata and digest in the payload."""
+
+    def __init__(self, client: QdrantClient, name: str, exact: models.SearchParams | None = None) -> None:
+        """`exact` asks a server for exact search; the local mode knows no other."""
+        self._client, self._name, self._exact = client, name, exact
+
+    def prepare(self, width: int) -> None:
+        """Make it unless it is there."""
+        if not self._client.collection_exists(self._name):
+            config = models.VectorParams(size=width, distance=models.Distance.DOT)
+            self._client.create_collection(self._name, vectors_config=config)
+        vectors = self._client.get_collection(self._name).config.params.vectors
+        check_width(getattr(vectors, "size", "several vectors"), width, self._name)
+
+    def contents(self) -> Mapping[str, str]:
+        digests: dict[str, str] = {}
+        offset: Any = None
+        while True:
+            points, offset = self._client.scroll(
+                self._name, limit=PAGE, offset=offset, with_payload=["doc_id", "digest"], with_vectors=False
+            )
+            payloads = [point.payload or {} for point in points]
+            digests |= {p.get("doc_id", str(o.id)): p.get("digest", "") for p, o in zip(payloads, points, strict=True)}
+            if offset is None:
+                return digests
+
+    def put(self, rows: Sequence[Row]) -> None:
+        points = []
+        for row in rows:
+            payload = fields_of(row) | {"metadata": dict(row.document.metadata)}
+            vector = payload.pop("vector")
+            points.append(models.PointStruct(id=_point_id(row.document.doc_id), vector=vector, payload=payload))
+        self._client.upsert(self._name, points=points, wait=True)
+
+    def delete(self, doc_ids: Sequence[str]) -> None:
+        ids: list[Any] = [_point_id(doc_id) for doc_id in doc_ids]
+        self._client.delete(self._name, points_selector=models.PointIdsList(points=ids), wait=True)
+
+    def nearest(self, vector: npt.NDArray[np.float32], k: int) -> list[tuple[str, float]]:
+        results = self._client.query_points(
+            self._name,
+            query=vector.tolist(),
+            limit=k,
+            with_payload=["doc_id"],
+            search_params=self._exact,
+        )
+        return [((point.payload or {})["doc_id"], point.score) for point in results.points]
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _point_id(doc_id: str) -> str:
+    return str(uuid.uuid5(NAMESPACE, doc_id))

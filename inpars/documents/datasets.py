@@ -1,0 +1,250 @@
+"""Collections by name or path: documents, and where there are any, queries with judgements.
+
+A name is `python-docs`, a BEIR folder or zip, a corpus file, or anything `ir_datasets` knows. Documents stay on disk;
+queries and judgements of one split are held in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from inpars.cache import cache_folder
+from inpars.documents import python_docs
+from inpars.documents.archives import unpacked
+from inpars.documents.ir_collections import ir_corpus, ir_dataset, ir_splits, like_named
+from inpars.errors import ConfigError, DataFormatError, UnknownNameError
+from inpars.io.corpus import Corpus, cached_corpus
+from inpars.io.formats import read_queries
+from inpars.io.judgements import read_qrels
+from inpars.io.manifest import FileStamp
+from inpars.io.model_judgements import origin_of
+from inpars.io.packing import PACKED_SUFFIXES
+from inpars.io.topics import DEFAULT_SPLIT, Topics, joined
+from inpars.progress import SILENT, Note, Progress
+from inpars.records import Qrels
+
+Splits: TypeAlias = Mapping[str, Callable[[], Topics]]
+UnknownJudgements: TypeAlias = Literal["error", "keep", "drop"]
+CORPUS_NAMES = ("corpus.jsonl", "corpus.jsonl.gz", "corpus.tsv", "corpus.tsv.gz", "collection.tsv")
+FILE_SUFFIXES = {".zip", ".json", ".jsonl", ".tsv", ".csv", ".txt", ".parquet", *PACKED_SUFFIXES}
+QUERY_NAMES = ("queries.jsonl", "queries.jsonl.gz", "queries.tsv")
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A corpus and the splits it comes with."""
+
+    name: str
+    corpus: Corpus
+    splits: Splits = field(default_factory=dict)
+
+    def topics(self, split: str = DEFAULT_SPLIT) -> Topics:
+        """Queries and judgements of a split. Raises ConfigError where there are no queries at all."""
+        return _topics(self.name, self.splits, split)
+
+    @property
+    def corpus_stamp(self) -> FileStamp:
+        """The documents by content."""
+        return FileStamp(str(self.corpus.path), self.corpus.sha256, self.corpus.path.stat().st_size, len(self.corpus))
+
+
+def load_dataset(
+    name: str | None,
+    *,
+    corpus: Path | None = None,
+    queries: Path | None = None,
+    qrels: Path | None = None,
+    unknown_judgements: UnknownJudgements = "error",
+    progress: Progress = SILENT,
+) -> Dataset:
+    """The named collection, parts of it replaced by files.
+
+    `unknown_judgements` says what to do with judgements of documents that the corpus lacks: stop, keep them (they then
+    count as relevant documents nobody can find, as trec_eval has it), or drop them. Raises DataFormatError,
+    UnknownNameError, BackendError, ConfigError.
+    """
+    parts = _open_named(name, progress) if name is not None else _Parts(_no_documents, {})
+    documents = Corpus(corpus) if corpus is not None else parts.corpus()
+    for remark in documents.remarks:
+        progress.note(remark)
+    splits = parts.splits
+    if queries is not None or qrels is not None:
+        splits = {DEFAULT_SPLIT: lambda: _replaced(parts.splits, queries, qrels, progress)}
+    return Dataset(
+        name or str(documents.path),
+        documents,
+        {split: _checked(load, documents, unknown_judgements, progress) for split, load in splits.items()},
+    )
+
+
+def load_judged(
+    name: str | None, qrels: Path | None, split: str = DEFAULT_SPLIT, progress: Progress = SILENT
+) -> Topics:
+    """Judgements, and who gave them, from a file or of a named collection.
+
+    Its documents are not opened where they need not be; of a file there are no queries' texts.
+    """
+    if qrels is not None:
+        return Topics(split, {}, _given_qrels(qrels, progress), origin=origin_of(qrels))
+    if name is None:
+        raise ConfigError("no judgements named: give --dataset NAME or --qrels FILE")
+    topics = load_topics(name, split)
+    if not topics.qrels:
+        raise ConfigError(f"{name}: split {split!r} has no judgements; give them with --qrels FILE")
+    topics.say_remarks(progress)
+    return topics
+
+
+def load_topics(name: str, split: str = DEFAULT_SPLIT) -> Topics:
+    """Queries and judgements of a named collection without its documents, but python-docs', which are made with them.
+
+    Judgements of documents that the corpus lacks are kept.
+    """
+    return _topics(name, _open_named(name, SILENT).splits, split)
+
+
+def _topics(name: str, splits: Splits, split: str) -> Topics:
+    if not splits:
+        raise ConfigError(f"{name}: there are no queries here; give them with --queries FILE")
+    if split not in splits:
+        raise UnknownNameError(f"split of {name}", split, splits)
+    return splits[split]()
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """A collection of which nothing is opened yet."""
+
+    corpus: Callable[[], Corpus]
+    splits: Splits
+
+
+def _no_documents() -> Corpus:
+    raise ConfigError("no documents named: give --dataset NAME or --corpus FILE")
+
+
+def _open_named(name: str, progress: Progress) -> _Parts:
+    if name == python_docs.NAME:
+        return _python_docs()
+    path = Path(name).expanduser()
+    if path.is_dir() or (path.is_file() and path.suffix == ".zip"):
+        file = beir_corpus(path if path.is_dir() else unpacked(path, cache_folder()), name)
+        return _Parts(lambda: Corpus(file), _beir_splits(file, progress.note))
+    if path.is_file():
+        return _Parts(lambda: Corpus(path), {})
+    if _is_path(name):
+        raise DataFormatError("no such dataset; check the path", path=name)
+    dataset = ir_dataset(name)
+    if like := like_named(name):
+        progress.note(f"--dataset {name} is ir_datasets' own; {' or '.join(like)} is another collection of that name")
+    return _Parts(lambda: ir_corpus(dataset, name), ir_splits(dataset, name))
+
+
+def _is_path(name: str) -> bool:
+    path = Path(name).expanduser()
+    return path.suffix in FILE_SUFFIXES or path.is_absolute() or name.startswith((".", "~"))
+
+
+def _python_docs() -> _Parts:
+    corpus = cache(lambda: cached_corpus(python_docs.cache_key(), python_docs.documents))
+
+    def load(split: python_docs.Split) -> Topics:
+        qrels, missing = python_docs.qrels(split, corpus())
+        remark = f"python-docs: {len(missing)} judged ids do not exist in this Python, left out"
+        remarks = (f"{remark} ({missing[0]}, ...)",) if missing else ()
+        texts = {query.query_id: query.text for query in python_docs.queries(split)}
+        return Topics(split, {query_id: texts[query_id] for query_id in qrels}, qrels, remarks)
+
+    return _Parts(corpus, {"test": lambda: load("test"), "dev": lambda: load("dev")})
+
+
+def beir_corpus(folder: Path, name: str) -> Path:
+    """Its corpus in the folder or, as zips often have it, one level below."""
+    for directory in (folder, *sorted(child for child in folder.iterdir() if child.is_dir())):
+        for file in CORPUS_NAMES:
+            if (directory / file).is_file():
+                return directory / file
+    raise DataFormatError(f"no corpus here; a BEIR folder has one of {', '.join(CORPUS_NAMES)}", path=name)
+
+
+def _beir_splits(corpus: Path, note: Note) -> Splits:
+    """The splits in the folder of a corpus file; without judgements all queries form one split."""
+    folder = corpus.parent
+    queries = next((folder / file for file in QUERY_NAMES if (folder / file).is_file()), None)
+    if queries is None:
+        return {}
+    splits: dict[str, Callable[[], Topics]] = {
+        file.stem: lambda file=file: _topics_of_files(file.stem, queries, file, note)  # type: ignore[misc]
+        for file in sorted((folder / "qrels").glob("*.tsv"))
+    }
+    return splits or {DEFAULT_SPLIT: lambda: _topics_of_files(DEFAULT_SPLIT, queries, None, note)}
+
+
+def _topics_of_files(split: str, queries: Path, qrels: Path | None, note: Note) -> Topics:
+    texts = {query.query_id: query.text for query in read_queries(queries, note)}
+    if qrels is None:
+        return joined(split, texts, {}, str(queries))
+    return joined(split, texts, read_qrels(qrels), str(queries), origin_of(qrels))
+
+
+def _replaced(
+    splits: Mapping[str, Callable[[], Topics]], queries: Path | None, qrels: Path | None, progress: Progress
+) -> Topics:
+    """The default split with its queries or judgements, or both, from files."""
+    topics = splits[DEFAULT_SPLIT]() if DEFAULT_SPLIT in splits and (queries is None or qrels is None) else None
+    if queries is not None:
+        texts = {query.query_id: query.text for query in read_queries(queries, progress.note)}
+        if not texts:
+            raise DataFormatError("no queries in this file", path=queries)
+        if qrels is None:
+            return joined(DEFAULT_SPLIT, texts, {}, str(queries))
+        return joined(DEFAULT_SPLIT, texts, _given_qrels(qrels, progress), str(queries), origin_of(qrels))
+    if topics is None:
+        raise ConfigError("--qrels without queries: give --queries FILE too, or a --dataset that has them")
+    if qrels is None:
+        return topics
+    judged = _given_qrels(qrels, progress)
+    return joined(DEFAULT_SPLIT, topics.queries, judged, "the dataset's queries", origin_of(qrels))
+
+
+def _given_qrels(path: Path, progress: Progress) -> Qrels:
+    """The judgements of a named file. Raises DataFormatError for a file without any."""
+    judged = read_qrels(path, progress)
+    if not judged:
+        raise DataFormatError("no judgements in this file", path=path)
+    return judged
+
+
+def _checked(
+    load: Callable[[], Topics], corpus: Corpus, policy: UnknownJudgements, progress: Progress
+) -> Callable[[], Topics]:
+    """The same topics once judgements of documents that the corpus lacks are dealt with."""
+
+    def loaded() -> Topics:
+        topics = load()
+        judged = dict.fromkeys(doc_id for grades in topics.qrels.values() for doc_id in grades)
+        unknown = [doc_id for doc_id in judged if doc_id not in corpus]
+        if not unknown or policy == "keep":
+            return topics
+        problem = f"{len(unknown)} of {len(judged)} judged documents are not in the corpus, {unknown[0]!r} first"
+        where = f"{corpus.path} ({topics.split} judgements)"
+        if policy == "error":
+            raise DataFormatError(
+                f"{problem}; check that they belong together, or go on with --unknown-judgements keep or drop",
+                path=where,
+            )
+        if len(unknown) == len(judged):
+            raise DataFormatError(f"{problem}; none would be left", path=where)
+        progress.note(f"{problem}; their judgements are dropped")
+        missing = set(unknown)
+        qrels = {
+            query_id: {doc_id: grade for doc_id, grade in grades.items() if doc_id not in missing}
+            for query_id, grades in topics.qrels.items()
+        }
+        return replace(topics, qrels={query_id: grades for query_id, grades in qrels.items() if grades})
+
+    return loaded

@@ -1,0 +1,1 @@
+"""Files and the records in them: storage, formats, corpora, topics, runs, judgements, manifests."""

@@ -1,0 +1,100 @@
+"""What `python -m inpars.generate`, `.filter` and `.generate_triples` share: the InPars toolkit's flags made ours.
+
+Each turns the flags into those of `inpars` commands, shows the commands on stderr and runs them one after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from inpars.cli import main as cli
+from inpars.cli.usage import NEAR, Parser, near_flags
+
+TYPO = 0.75  # similarity to a known flag above which an unknown flag is refused as a misspelling
+PYSERINI = "documents come from ir_datasets, whose BEIR collections are the same"
+
+
+class CallableModule(ModuleType):
+    """A module of the toolkit's command that is a function of `inpars.api` too: `inpars.generate(...)` calls that."""
+
+    def __call__(self, *arguments: Any, **flags: Any) -> Any:  # noqa: ANN401, D102 - the function's
+        from inpars import api
+
+        return getattr(api, self.__name__.rpartition(".")[2])(*arguments, **flags)
+
+
+def toolkit_parser(name: str, more: str, tolerance: float = TYPO) -> Parser:
+    """The parser of `python -m inpars.NAME`: it takes flags that are not known, but not misspelt ones."""
+    return Parser(
+        prog=f"python -m inpars.{name}",
+        description=f"The InPars toolkit's command; `inpars {more}` has more.",
+        tolerance=tolerance,
+    )
+
+
+def run_translated(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    translate: Callable[[argparse.Namespace], list[list[str]]],
+    ignored: Callable[[argparse.Namespace], list[str]],
+) -> int:
+    """Run the translated commands; returns the exit code of the first that fails, else 0."""
+    return cli.guarded(lambda: _run(parser, arguments, translate, ignored))
+
+
+def _run(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    translate: Callable[[argparse.Namespace], list[list[str]]],
+    ignored: Callable[[argparse.Namespace], list[str]],
+) -> int:
+    flags, unknown = parser.parse_known_args(arguments)
+    commands = translate(flags)
+    aside = [*ignored(flags), *(_unknown(flag, parser) for flag in unknown if flag.startswith("-"))]
+    if aside:
+        _say(f"ignored: {'; '.join(aside)}")
+    for command in commands:
+        _say(f"inpars {shlex.join(command)}")
+        if code := cli.main(command):
+            return code
+    return 0
+
+
+def _unknown(flag: str, parser: argparse.ArgumentParser) -> str:
+    near = near_flags(flag.partition("=")[0], parser._option_string_actions, NEAR)
+    return f"{flag} is not known" + (f" (is {near[0]} meant?)" if near else "")
+
+
+def flags_of(options: Mapping[str, Any]) -> list[str]:
+    """`--name=value` for every value that is not None."""
+    return [f"--{name}={value}" for name, value in options.items() if value is not None]
+
+
+def dataset_name(name: str) -> str:
+    """The toolkit takes BEIR's names without `beir/`, other names of ir_datasets, and paths."""
+    if Path(name).exists() or "/" in name or name == "python-docs":
+        return name
+    import ir_datasets  # takes a third of a second; only for its names
+
+    return f"beir/{name}" if f"beir/{name}" in list(ir_datasets.registry) else name
+
+
+def named(flags: argparse.Namespace, instead: Mapping[str, str]) -> list[str]:
+    """Those of some flags that were given, each with what happens instead."""
+    return [f"--{name} ({text})" for name, text in instead.items() if getattr(flags, name)]
+
+
+def other_source(flags: argparse.Namespace) -> Iterable[str]:
+    """The note on a --dataset_source other than ir_datasets."""
+    if flags.dataset_source != "ir_datasets":
+        yield f"--dataset_source {flags.dataset_source} ({PYSERINI})"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
