@@ -20,9 +20,11 @@ from inpars.io.formats import synthetic_query_record, write_documents, write_run
 from inpars.io.manifest import Manifest, git_commit, stamp, stamp_text, versions, write_manifest
 from inpars.io.storage import write_jsonl, write_lines
 from inpars.io.topics import Topics
+from inpars.pipeline.commands import Invocation
+from inpars.pipeline.mark import write_mark
 from inpars.pipeline.measurement import judge
 from inpars.pipeline.options import PipelineOptions
-from inpars.pipeline.results import Invocation, Shipped, report_of, write_mark
+from inpars.pipeline.results import Shipped, report_of
 from inpars.progress import SILENT
 from inpars.prompts.load import load_prompt
 from inpars.records import Document, SyntheticQuery

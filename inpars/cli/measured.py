@@ -16,7 +16,7 @@ from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError, DataFormatError, InparsError, StaleInputError, UnknownNameError
 from inpars.fusion.system import SYSTEM_FILE, SearchSystem, read_system
 from inpars.options import flag_name, from_flags
-from inpars.pipeline.results import FOLDER_MARK, read_mark
+from inpars.pipeline.mark import FOLDER_MARK, read_mark
 from inpars.progress import Progress
 from inpars.provenance import current_argv
 from inpars.retrieval.vector_index import VectorIndex

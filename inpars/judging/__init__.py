@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from inpars.records import Document
+
+JudgeBackend: TypeAlias = Literal["causal", "completions", "chat"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from inpars.io.manifest import stamp_text
 from inpars.io.topics import Topics
 from inpars.options import flag_name, result_settings
 from inpars.pipeline.evidence import EvidenceOptions
-from inpars.pipeline.judged import JudgingOptions
+from inpars.pipeline.judging_options import JudgingOptions
+from inpars.pipeline.mark import read_mark
 from inpars.pipeline.measurement import METRICS
 from inpars.pipeline.options import PipelineOptions
-from inpars.pipeline.results import read_mark
 from inpars.prompts.mixture import PromptSource
 
 REPORT, REPORT_VALUES = "report.html", "report.json"

@@ -17,6 +17,8 @@ from inpars.rerankers.kinds import ScorerKind
 from inpars.stages.engine_options import ClusterOptions
 from inpars.stages.search import MIN_WINDOW
 
+DEFAULT_PROMPT = "inpars"
+TRIAL_DOCUMENTS = 48  # that each prompt of a trial writes for; a multiple of what a generator writes for at once
 EXTRAS = ("train", "bm25")  # those that a run cannot do without
 BUDGET = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 NAMED_BUDGETS = {"night": 8 * 3600.0}

@@ -25,14 +25,13 @@ from inpars.io.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.io.storage import atomic_writer, to_json_line
 from inpars.options import option
 from inpars.pipeline.looks import MIN_SHARE, REMEDIES
+from inpars.pipeline.options import DEFAULT_PROMPT, TRIAL_DOCUMENTS
 from inpars.prompts.load import load_prompt
 from inpars.prompts.mixture import PromptSource
 from inpars.stages.generate import GenerateOptions, generate_queries, generator_maker
 from inpars.stages.stage import Outcome, run_stage
 
 CHOICE = "prompts/choice.json"
-DEFAULT = "inpars"
-TRIAL_DOCUMENTS = 48  # a multiple of what a generator writes for at once
 MIN_TRIAL_DOCUMENTS = 16
 DOCUMENTS_PER_BUDGET = 0.1  # of a second: a trial with three prompts takes about a tenth of a budget, with their starts
 MAX_PROMPTS = 3
@@ -88,7 +87,7 @@ class PromptTrials:
 
         Others are tried in the order of the look's advice, until nearly all queries of one look like queries.
         """
-        tried = [self.write(DEFAULT, load_prompt(DEFAULT), 1)]
+        tried = [self.write(DEFAULT_PROMPT, load_prompt(DEFAULT_PROMPT), 1)]
         looks = self._looks(tried[0])
         advised = REMEDIES[looks.worst] if looks.share < MIN_SHARE and looks.worst else ()
         for number, name in enumerate(advised, start=2):

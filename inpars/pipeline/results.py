@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,14 +10,11 @@ from types import MappingProxyType
 from typing import Any
 
 from inpars.documents.datasets import Dataset
-from inpars.errors import DataFormatError
 from inpars.evaluation.verdicts import counted
 from inpars.filtering.filters import Filtered
 from inpars.fusion.system import BM25, SearchSystem
 from inpars.io.formats import read_synthetic_records
-from inpars.io.json_text import parse_json
 from inpars.io.manifest import Manifest, read_manifest
-from inpars.io.storage import atomic_writer
 from inpars.models.embedded import EMBEDDED
 from inpars.pipeline.commands import Invocation
 from inpars.pipeline.funnel import funnel_of, with_split
@@ -36,9 +32,7 @@ from inpars.reports.schema import Conclusion, Judged, Report
 from inpars.stages.examples import example_query_ids
 from inpars.stages.filter import RESEMBLING, apply_filter
 
-FOLDER_MARK = "run.json"
 WEIGHTS = (".safetensors", ".bin", ".gguf")
-__all__ = ["FOLDER_MARK", "Invocation", "Shipped", "read_mark", "report_of", "texts_of", "write_mark"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,35 +46,6 @@ class Shipped:
     def search(self, name: str) -> Manifest | None:
         """How a system was searched with; None where it was not."""
         return read_manifest(self.runs[name]) if name in self.runs else None
-
-
-def read_mark(folder: Path) -> dict[str, Any]:
-    """What the mark says; empty where there is none. Raises DataFormatError."""
-    path = folder / FOLDER_MARK
-    try:
-        mark = parse_json(path.read_bytes())
-        if not isinstance(mark, dict) or not isinstance(mark.get("source") or {}, dict):
-            raise TypeError("an object is needed")
-        return mark
-    except FileNotFoundError:
-        return {}
-    except (ValueError, TypeError) as error:
-        raise DataFormatError(f"not the mark of a run ({error}); remove it", path=path) from None
-
-
-def write_mark(
-    folder: Path, dataset: Dataset, invocation: Invocation, finished: Mapping[str, Any] | None = None
-) -> None:
-    """Mark the folder as a run of this dataset, with how it was asked for; `finished` are the results' settings."""
-    values = {
-        "dataset": dataset.name,
-        "corpus_sha256": dataset.corpus.sha256,
-        **{name: getattr(invocation, name) for name in ("command", "source", "prompt", "documents")},
-        **({"finished": finished} if finished is not None else {}),
-    }
-    with atomic_writer(folder / FOLDER_MARK) as stream:
-        json.dump(values, stream, indent=1)
-        stream.write("\n")
 
 
 def report_of(

@@ -34,15 +34,17 @@ from inpars.pipeline.held_out import (
     split_settings,
     with_statements,
 )
-from inpars.pipeline.judged import JudgedSystems, JudgingOptions, judge_systems
+from inpars.pipeline.judged import JudgedSystems, judge_systems
+from inpars.pipeline.judging_options import JudgingOptions
 from inpars.pipeline.leftovers import remove_leftovers
 from inpars.pipeline.looks import check_looks
+from inpars.pipeline.mark import read_mark, write_mark
 from inpars.pipeline.measurement import MeasuredSystems, judge, verdict_on
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.people import join_pairs
 from inpars.pipeline.plan import Frozen, budget_rows, facts_of, free_settings, planned_options
 from inpars.pipeline.prompt_choice import TriedPrompt
-from inpars.pipeline.results import Shipped, read_mark, report_of, texts_of, with_judged, write_mark
+from inpars.pipeline.results import Shipped, report_of, texts_of, with_judged
 from inpars.pipeline.steps import Steps
 from inpars.pipeline.system_choice import choose_system, first_stages, lexical_system
 from inpars.pipeline.system_runs import BASE_FUSION, FILTERED, MIX, RERANKED, SYNTHETIC, RunContext, all_runs

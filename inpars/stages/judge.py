@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from inpars.cache import canonical_name
 from inpars.errors import BackendError, DataFormatError
@@ -33,7 +33,7 @@ from inpars.io.model_judgements import (
     write_origin,
 )
 from inpars.io.storage import to_json_line
-from inpars.judging import Judge, Pair
+from inpars.judging import Judge, JudgeBackend, Pair
 from inpars.models.compute_options import ComputingOptions
 from inpars.models.folders import refuse_server_model
 from inpars.options import SEED, check, option, result_settings
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from inpars.judging.server import GradeRequests
 
 STAGE = "judge"
-JudgeBackend: TypeAlias = Literal["causal", "completions", "chat"]
 OF_THE_POOL = ("depth", "limit", "max_pairs", "seed")  # settings that choose pairs and do not decide a grade
 SERVERS: Mapping[JudgeBackend, Endpoint] = {"completions": "completions", "chat": "chat"}
 

@@ -163,7 +163,7 @@ def test_every_command_has_its_module():
     from inpars.cli.main import module_of
 
     written = {f"inpars.{name}" for name in COMMANDS} - {
-        f"inpars.cli.{name}" for name in ("common", "config_files", "main", "measured", "push", "usage")
+        f"inpars.cli.{name}" for name in ("common", "config_files", "main", "measured", "push", "usage", "whole_run")
     }
     assert written == {module_of(name) for name in NAMES}
     assert all(importlib.util.find_spec(name) for name in written)

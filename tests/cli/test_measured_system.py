@@ -24,7 +24,7 @@ from inpars.io.formats import read_run, write_documents, write_run
 from inpars.io.manifest import read_manifest
 from inpars.io.runs import completed, fuse_z_scores, rank
 from inpars.pipeline.commands import Invocation
-from inpars.pipeline.results import write_mark
+from inpars.pipeline.mark import write_mark
 from inpars.prompts.load import load_prompt
 from inpars.records import Document
 from inpars.rerankers.rerank import fuse_with_first_stage

@@ -80,8 +80,8 @@ def test_a_whole_run_without_any_result_exits_1(runs, monkeypatch, capsys, broke
     results = {name: Evaluation({"RR@10": 0.0}, {"RR@10": {"q1": 0.0}}, 1, 0) for name in ("bm25", "dense")}
     problems = [f"{name} has no results" for name in broken]
     finished = PipelineResult(results, {"RR@10": {}}, Path("report.html"), problems=problems)
-    monkeypatch.setattr("inpars.cli.run.run_pipeline", lambda *_, **__: finished)
-    monkeypatch.setattr("inpars.cli.run.table", lambda *_: "the table")
+    monkeypatch.setattr("inpars.cli.whole_run.run_pipeline", lambda *_, **__: finished)
+    monkeypatch.setattr("inpars.cli.whole_run.table", lambda *_: "the table")
     flags = ["--corpus", str(TOY / "corpus.tsv"), "--metrics", "RR@10", "--output", "made", "--quiet"]
     assert main(["run", *flags]) == code
     out, err = capsys.readouterr()
@@ -99,7 +99,7 @@ def test_judgements_of_other_documents_stop_a_whole_run_before_its_work(runs, mo
 
 
 def test_unknown_documents_stop_a_whole_run_before_its_prompt_is_tried(runs, monkeypatch, capsys):
-    monkeypatch.setattr("inpars.cli.run.PromptTrials", None)  # whoever tries a prompt fails
+    monkeypatch.setattr("inpars.cli.whole_run.PromptTrials", None)  # whoever tries a prompt fails
     (runs / "qrels.txt").write_text("q1 0 d01 1\nq1 0 d99 1\n")
     (runs / "queries.tsv").write_text("q1\twhat is it\n")
     given = ["--corpus", str(TOY / "corpus.tsv"), "--queries", "queries.tsv", "--qrels", "qrels.txt"]

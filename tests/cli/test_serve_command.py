@@ -126,7 +126,7 @@ def test_a_measured_run_is_served(files, tiny):
     from inpars.documents.datasets import load_dataset
     from inpars.fusion.system import FirstStage, SearchSystem, write_system
     from inpars.pipeline.commands import Invocation
-    from inpars.pipeline.results import write_mark
+    from inpars.pipeline.mark import write_mark
 
     folder, corpus, encoder = files / "measured", files / "corpus.jsonl", tiny("sentence_transformer")
     folder.mkdir()

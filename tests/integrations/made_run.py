@@ -6,7 +6,7 @@ from inpars.documents.datasets import load_dataset
 from inpars.fusion.system import FirstStage, Reranking, SearchSystem, write_system
 from inpars.io.formats import write_documents
 from inpars.pipeline.commands import Invocation
-from inpars.pipeline.results import write_mark
+from inpars.pipeline.mark import write_mark
 from inpars.records import Document
 
 QUERIES = {f"q{number}": tiny_models.sentence(900 + number, 3).rstrip(".") for number in range(4)}

@@ -11,8 +11,8 @@ from inpars.errors import DataFormatError, StaleInputError
 from inpars.io.manifest import FileStamp, Manifest, manifest_path, read_manifest, write_manifest
 from inpars.io.storage import to_json_line
 from inpars.pipeline.folder import read_run_folder
+from inpars.pipeline.mark import FOLDER_MARK
 from inpars.pipeline.measurement import METRICS
-from inpars.pipeline.results import FOLDER_MARK
 from inpars.progress import SILENT
 from inpars.records import Document
 from inpars.retrieval.index_state import STATE, read_state

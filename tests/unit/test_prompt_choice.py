@@ -11,11 +11,11 @@ from inpars.errors import ConfigError, PromptError
 from inpars.generation import GeneratedQuery
 from inpars.pipeline import prompt_choice
 from inpars.pipeline.looks import REMEDIES
+from inpars.pipeline.options import TRIAL_DOCUMENTS
 from inpars.pipeline.prompt_choice import (
     CHOICE,
     MAX_PROMPTS,
     MIN_TRIAL_DOCUMENTS,
-    TRIAL_DOCUMENTS,
     PromptTrial,
     PromptTrials,
     best_prompt,

@@ -14,7 +14,8 @@ from inpars.errors import ConfigError
 from inpars.fusion.system import BM25, SearchSystem, with_models, write_system
 from inpars.io.formats import write_documents
 from inpars.io.storage import replace_folder, storage_errors
-from inpars.pipeline.results import Invocation, write_mark
+from inpars.pipeline.commands import Invocation
+from inpars.pipeline.mark import write_mark
 
 DOCUMENTS, MODELS = "documents", "models"
 

@@ -1,0 +1,186 @@
+"""One `inpars run`: documents in, prompts tried, the pipeline run, its results shown."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from inpars.cli.common import (
+    dataset_source,
+    open_dataset,
+    print_result,
+    say_no_result,
+)
+from inpars.cli.ingest import lines_about, names_documents
+from inpars.documents.datasets import Dataset, load_dataset
+from inpars.errors import ConfigError
+from inpars.evaluation.measures import parse_metrics
+from inpars.extras import require
+from inpars.options import flags_of, from_flags
+from inpars.pipeline.commands import Invocation
+from inpars.pipeline.evidence import EvidenceOptions, read_evidence
+from inpars.pipeline.finished_results import refuse_to_replace, settings_of
+from inpars.pipeline.generated import with_generated
+from inpars.pipeline.judged import JudgedSystems
+from inpars.pipeline.judging_options import JudgingOptions
+from inpars.pipeline.options import DEFAULT_PROMPT, EXTRAS, PipelineOptions, budget_seconds
+from inpars.pipeline.plan import budget_values, closing_lines, free_settings
+from inpars.pipeline.prompt_choice import PromptTrials, trial_options
+from inpars.pipeline.run import PipelineResult, generate_options, judged_topics, known_mark, run_pipeline
+from inpars.pipeline.steps import Steps
+from inpars.progress import SILENT, Progress
+from inpars.prompts.few_shot import ExampleOptions, named_prompt
+from inpars.prompts.load import load_prompt
+from inpars.prompts.mixture import PromptSource
+from inpars.provenance import current_argv, shown_command
+from inpars.stages.evaluate_files import as_values, table
+from inpars.stages.ingest import IngestOptions, ingest_files
+from inpars.tracking import log_results
+
+DOCUMENTS = "documents"
+
+
+def run_whole(flags: argparse.Namespace, console_progress: Progress) -> int:
+    """Run everything; the exit status."""
+    named, metrics = frozenset(getattr(flags, "given", ())), parse_metrics(flags.metrics)
+    options, evidence = from_flags(PipelineOptions, flags), from_flags(EvidenceOptions, flags)
+    if evidence.generated is not None:
+        options = with_generated(options, evidence.generated, named)
+    options = options.with_default_top_k(named)
+    require(EXTRAS, options.models, "for a whole run")  # now, not after the steps before the one that needs it
+    judging = from_flags(JudgingOptions, flags)
+    judging.check()
+    progress = Steps(console_progress, options, judging.judge)
+    examples = from_flags(ExampleOptions, flags)
+    prompts = {name: named_prompt(name, examples, options.seed) for name in _named(flags, examples)}
+    from_documents = names_documents(flags)
+    reading = (from_flags(IngestOptions, flags, limit=None),) if from_documents else ()
+    evidence.check(flags.split)
+    default: PromptSource = load_prompt(DEFAULT_PROMPT)
+    prompt_name, prompt = next(iter(prompts.items()), (DEFAULT_PROMPT, default))
+    settings = settings_of(
+        *(options, prompt, *reading),
+        split=flags.split,
+        metrics=metrics,
+        evidence=evidence,
+        judging=judging,
+        free=free_settings(options, named),
+    )
+    if len(prompts) != 1:  # it is not known yet
+        del settings["--prompt"]
+    again = refuse_to_replace(flags.output, settings, overwrite=flags.overwrite)  # now, before documents are read
+    progress.begin("read", at_once=True)
+    dataset = _ingested(flags, again, progress) if from_documents else open_dataset(flags, progress)
+    invocation = Invocation(
+        shown_command(current_argv()),
+        {"dataset": dataset.name} if from_documents else dataset_source(flags),
+        prompt_name,
+        " ".join([*map(str, flags.documents), *flags.urls]),
+        _ingest_command(flags) if from_documents else "",
+        examples,
+        reading,
+        named,
+    )
+    tried = None
+    if len(prompts) != 1:
+        known_mark(flags.output, dataset, invocation)
+        judged_topics(dataset, flags.split)  # what is wrong with them is said before minutes of a trial
+        budget = None if options.budget is None else budget_seconds(options.budget)
+        trials = PromptTrials(
+            dataset,
+            trial_options(generate_options(options), budget),
+            flags.output,
+            {"progress": progress, "overwrite": again},
+            read_evidence(evidence, dataset, None, SILENT).real,
+        )
+        tried = trials.best(prompts) if prompts else trials.default_or_better()
+        prompt, invocation = tried.prompt, replace(invocation, prompt=tried.name)
+    finished = run_pipeline(
+        dataset,
+        prompt,
+        options,
+        output=flags.output,
+        split=flags.split,
+        metrics=metrics,
+        evidence=evidence,
+        judging=judging,
+        invocation=invocation,
+        tried=tried,
+        progress=progress,
+        overwrite=flags.overwrite,
+    )
+    return _end(flags, finished, metrics)
+
+
+def _end(flags: argparse.Namespace, finished: PipelineResult, metrics: Sequence[str]) -> int:
+    """Show what was measured; the exit status, 1 where no system has a result."""
+    log_results({name: found.means for name, found in finished.results.items()})
+    if finished.results:
+        lines = table(finished.results, finished.differences, metrics)
+        first = [f"not a result: {problem}" for problem in finished.problems]
+        text = "\n".join([*first, lines, *filter(None, [finished.verdict]), f"report: {finished.report}"])
+    else:
+        text = f"no judged queries, nothing measured; the search system is in {flags.output}\nreport: {finished.report}"
+    if finished.statement:
+        text = f"{text}\n{finished.statement}"
+    if finished.judged is not None:
+        text = f"{text}\n\n{_by_model(finished.judged, metrics)}"
+    values = {**as_values(finished.results, finished.differences, finished.origin), "verdict": finished.verdict}
+    values |= {"statement": finished.statement} if finished.statement else {}
+    values |= {} if finished.judged is None else {"judged": _judged_values(finished.judged)}
+    values |= {"problems": list(finished.problems)} if finished.problems else {}
+    if finished.plan is not None:
+        text = "\n".join([text, *closing_lines(finished.plan, finished.facts)])
+        values["budget"] = budget_values(finished.plan, finished.facts)
+    print_result(flags, text, values)
+    return say_no_result(finished.problems if len(finished.problems) == len(finished.results) else ())
+
+
+def _by_model(judged: JudgedSystems, metrics: Sequence[str]) -> str:
+    found = judged.measured
+    lines = table(found.evaluations, found.differences, metrics)
+    return "\n".join(
+        [f"{judged.origin}:", *(f"not a result: {problem}" for problem in found.problems), lines, *judged.trust]
+    )
+
+
+def _judged_values(judged: JudgedSystems) -> dict[str, Any]:
+    values = as_values(judged.measured.evaluations, judged.measured.differences, judged.origin)
+    return values | {"trust": list(judged.trust), "problems": list(judged.measured.problems)}
+
+
+def _named(flags: argparse.Namespace, examples: ExampleOptions) -> list[str]:
+    """The prompts to choose from; none where a trial finds one.
+
+    Examples of one's own make that needless, and so do queries that were generated before.
+    """
+    if flags.generated is not None and len(flags.prompt or ()) > 1:
+        raise ConfigError("--prompt given several times is tried by writing queries; give one beside --generated")
+    return flags.prompt or ([DEFAULT_PROMPT] if examples != ExampleOptions() or flags.generated is not None else [])
+
+
+def _ingest_command(flags: argparse.Namespace) -> str:
+    """What `_ingested` does, as a command of its own."""
+    named = [(name, getattr(flags, name)) for name in ("documents", "urls")]
+    sources = [str(word) for name, values in named if values for word in (f"--{name}", *values)]
+    settings = flags_of(from_flags(IngestOptions, flags, limit=None))
+    return shown_command(["inpars", "ingest", *sources, *settings, "--output", str(_corpus(flags))])
+
+
+def _corpus(flags: argparse.Namespace) -> Path:
+    return Path(flags.output) / DOCUMENTS / "corpus.jsonl"
+
+
+def _ingested(flags: argparse.Namespace, overwrite: bool, progress: Progress) -> Dataset:
+    """The files and pages as a dataset in the run's folder."""
+    output = _corpus(flags)
+    options = from_flags(IngestOptions, flags, limit=None)
+    manifest, files = ingest_files(
+        flags.documents, options, output=output, urls=flags.urls, progress=progress, overwrite=overwrite
+    )
+    for line in lines_about(manifest, files):
+        progress.note(line)
+    return load_dataset(str(output.parent))

@@ -1,0 +1,110 @@
+"""Whether a language model judges what a run's systems find: flags of `inpars run`, checked before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from inpars.cache import canonical_name
+from inpars.io.manifest import stamp_text
+from inpars.judging import JudgeBackend
+from inpars.options import FlagGroup, flag_name, option, result_settings
+
+if TYPE_CHECKING:  # their modules are large, and `--help` needs none of them
+    from inpars.generation.api.options import ApiOptions
+    from inpars.prompts.judging import JudgingPrompt
+    from inpars.stages.judge import JudgeOptions
+
+SHORTEST = 12  # characters of a hash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgingOptions:
+    """Whether and how a language model judges what the systems of a run find; more is `inpars judge`'s."""
+
+    FLAG_GROUP: ClassVar = FlagGroup("real queries and judges")
+
+    judge: str | None = option(
+        None,
+        help="also measure all systems by a language model's grades, on --unlabelled-queries if given; takes time "
+        "beyond --budget; see --help-all",
+        metavar="MODEL",
+    )
+    judge_backend: JudgeBackend = option(
+        "causal", help="as `inpars judge --backend`: this machine, or a server", advanced=True
+    )
+    judge_base_url: str | None = option(
+        None, help="address of the judge's server (default: OpenAI's)", metavar="URL", advanced=True
+    )
+    judge_max_usd: float | None = option(
+        None, help="stop before judging has cost more than this", changes_result=False, minimum=0, advanced=True
+    )
+    judge_depth: int = option(10, help="documents per system and query to judge", minimum=1, advanced=True)
+    judge_queries: int | None = option(
+        None, help="judge only the first N queries (default: all)", minimum=1, advanced=True
+    )
+    judge_prompt: str = option("relevance", help="judging prompt, shipped name or file", advanced=True)
+    judge_max_doc_tokens: int = option(
+        256, help="maximum tokens of a document in the judging prompt", minimum=1, advanced=True
+    )
+    judge_batch: bool = option(False, help="use the server's Batch API", changes_result=False, advanced=True)
+    judge_price_file: Path | None = option(
+        None, help="price list for --judge-max-usd", changes_result=False, advanced=True
+    )
+
+    def problems(self) -> list[str]:
+        """Settings of a judge where none is named."""
+        if self.judge is not None:
+            return []
+        given = [one.name for one in fields(self) if getattr(self, one.name) != one.default]
+        return [f"{flag_name(name)} goes with --judge MODEL" for name in given]
+
+    @property
+    def prompt(self) -> JudgingPrompt:
+        """Raises PromptError, UnknownNameError."""
+        from inpars.prompts.judging import load_judging_prompt
+
+        return load_judging_prompt(self.judge_prompt)
+
+    @property
+    def api(self) -> ApiOptions:
+        """The server."""
+        from inpars.generation.api.options import ApiOptions
+
+        return ApiOptions(
+            base_url=self.judge_base_url,
+            batch=self.judge_batch,
+            max_usd=self.judge_max_usd,
+            price_file=self.judge_price_file,
+        )
+
+    def stage_options(self, computing: Mapping[str, Any]) -> JudgeOptions:
+        """The judging stage's."""
+        from inpars.stages.judge import JudgeOptions
+
+        return JudgeOptions(
+            model=self.judge or "",
+            backend=self.judge_backend,
+            depth=self.judge_depth,
+            max_doc_tokens=self.judge_max_doc_tokens,
+            **computing,
+        )
+
+    def check(self) -> None:
+        """Raise now what would be raised once all else is done."""
+        if self.judge is not None:
+            from inpars.stages.judge import check_judge
+
+            assert self.prompt
+            check_judge(self.stage_options({}), self.api)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides results; nothing where nobody judges."""
+        if self.judge is None:
+            return {}
+        prompt = self.prompt
+        hashed = f"{prompt.name} {stamp_text(prompt.name, prompt.text).sha256[:SHORTEST]}"
+        return {**result_settings(self), "judge": canonical_name(self.judge), "judge_prompt": hashed}

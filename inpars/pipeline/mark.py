@@ -1,0 +1,45 @@
+"""`run.json`: what makes a folder a run's, on which documents, asked for by which command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from inpars.documents.datasets import Dataset
+from inpars.errors import DataFormatError
+from inpars.io.json_text import parse_json
+from inpars.io.storage import atomic_writer
+from inpars.pipeline.commands import Invocation
+
+FOLDER_MARK = "run.json"
+
+
+def read_mark(folder: Path) -> dict[str, Any]:
+    """What the mark says; empty where there is none. Raises DataFormatError."""
+    path = folder / FOLDER_MARK
+    try:
+        mark = parse_json(path.read_bytes())
+        if not isinstance(mark, dict) or not isinstance(mark.get("source") or {}, dict):
+            raise TypeError("an object is needed")
+        return mark
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError) as error:
+        raise DataFormatError(f"not the mark of a run ({error}); remove it", path=path) from None
+
+
+def write_mark(
+    folder: Path, dataset: Dataset, invocation: Invocation, finished: Mapping[str, Any] | None = None
+) -> None:
+    """Mark the folder as a run of this dataset, with how it was asked for; `finished` are the results' settings."""
+    values = {
+        "dataset": dataset.name,
+        "corpus_sha256": dataset.corpus.sha256,
+        **{name: getattr(invocation, name) for name in ("command", "source", "prompt", "documents")},
+        **({"finished": finished} if finished is not None else {}),
+    }
+    with atomic_writer(folder / FOLDER_MARK) as stream:
+        json.dump(values, stream, indent=1)
+        stream.write("\n")
