@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 from urllib.parse import urlsplit
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SMALL = Path(__file__).with_name("small_server.py")
 PATIENCE_SECONDS = 240  # a busy machine needs as long to import torch
 ADDRESS = re.compile(r"http://[\w.:\[\]]+")

@@ -1,7 +1,7 @@
 """A run's folder of any size without a model: made-up documents, queries, runs and trainings.
 
 They are filtered, judged and reported by the package's own code. To look at one:
-`python tests/synthetic_run.py FOLDER 10000`.
+`python tests/fakes/synthetic_run.py FOLDER 10000`.
 """
 
 from __future__ import annotations
