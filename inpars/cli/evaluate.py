@@ -25,6 +25,7 @@ from inpars.cli.common import (
     say_no_result,
 )
 from inpars.documents.datasets import load_judged
+from inpars.io.storage import write_json
 from inpars.io.topics import Topics
 from inpars.options import add_flags, from_flags
 from inpars.progress import Progress
@@ -33,10 +34,16 @@ from inpars.provenance import current_argv, shown_command
 from inpars.reports.render import write_report
 from inpars.stages.card_numbers import add_numbers_of_evaluation, split_label
 from inpars.stages.caveats import Known
-from inpars.stages.evaluate import EvaluateOptions, evaluate_files, evaluation_text, evaluation_values, preset_for
-from inpars.stages.evaluate_files import run_names, write_metrics
+from inpars.stages.evaluate import (
+    EvaluateOptions,
+    evaluate_files,
+    evaluation_text,
+    evaluation_values,
+    preset_for,
+    report_evaluation,
+)
+from inpars.stages.evaluate_files import run_names
 from inpars.stages.examples import leave_out, read_ids
-from inpars.stages.report import report_evaluation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +115,7 @@ def run(flags: argparse.Namespace) -> int:
     )
     values = evaluation_values(evaluated)
     if flags.output:
-        write_metrics(flags.output, values)
+        write_json(flags.output, values, ensure_ascii=False)
     if flags.report:
         name, command = chosen.dataset or str(chosen.qrels), shown_command(current_argv())
         write_report(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,10 @@ from inpars.apps.qa.measured import load_views
 from inpars.apps.qa.retrievers import matches
 from inpars.cli.common import add_dataset_flags, add_display_flags, console, open_dataset, print_result
 from inpars.cli.measured import is_measured, open_run, read_measured
-from inpars.cli.push import add_push_arguments, run_push
+from inpars.contrib.stores.kinds import STORES, open_store, store_errors
+from inpars.contrib.stores.push import Pushed, push
 from inpars.distributed import workers_of
-from inpars.errors import ConfigError
+from inpars.errors import BackendError, ConfigError
 from inpars.fusion.system import SYSTEM_FILE, SearchSystem, write_system
 from inpars.io.corpus import Documents
 from inpars.io.storage import read_lines
@@ -42,6 +44,7 @@ ACTIONS = {
     "info": "describe an index",
     "push": "push passages, embeddings and metadata into a vector store, and compare",
 }
+DEFAULT_COLLECTION = "passages"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -188,3 +191,38 @@ def _info_lines(values: Mapping[str, Any]) -> Iterator[str]:
     for name, value in values.items():
         text = ", ".join(value) if isinstance(value, list) else f"{value:,}" if isinstance(value, int) else value
         yield f"{name:12} {text}"
+
+
+def add_push_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `inpars index push`."""
+    kinds = "; ".join(f"{name}: {text}" for name, text in STORES.items())
+    parser.add_argument("target", metavar="URL_OR_PATH", help=f"where the store is. {kinds}")
+    parser.add_argument("--to", choices=tuple(STORES), required=True, help="kind of store")
+    parser.add_argument(
+        "--collection",
+        default=DEFAULT_COLLECTION,
+        metavar="NAME",
+        help=f"collection or table, made if it is not there (default: {DEFAULT_COLLECTION})",
+    )
+    parser.add_argument("--sync", action="store_true", help="also delete passages that the index does not have")
+
+
+def run_push(flags: argparse.Namespace) -> None:
+    """Push, and say what differs. Raises BackendError where the store then lacks passages or has others."""
+    index, progress = VectorIndex(flags.index), console(flags)
+    if index.state.views:
+        progress.note(f"embeddings of windows are not pushed: {', '.join(sorted(index.state.views))}")
+    with store_errors(flags.to), closing(open_store(flags.to, flags.target, flags.collection)) as store:
+        pushed = push(index, store, sync=flags.sync, progress=progress)
+    target = f"{flags.to} collection {flags.collection!r}"
+    print_result(flags, "\n".join(_lines(target, pushed)), {"collection": flags.collection, **asdict(pushed)})
+    if pushed.missing or pushed.changed:
+        raise BackendError(f"{target} differs from the index ({'; '.join(pushed.differences)}); run the same again")
+
+
+def _lines(target: str, pushed: Pushed) -> Iterator[str]:
+    stored = pushed.documents - len(pushed.missing) + len(pushed.extra)
+    counts = f"{pushed.sent} sent, {pushed.unchanged} unchanged, {pushed.deleted} deleted"
+    yield f"{target}: {counts}; {stored} passages there, {pushed.documents} in the index"
+    if pushed.extra:
+        yield f"{pushed.differences[-1]}; --sync deletes them"

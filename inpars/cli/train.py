@@ -23,8 +23,7 @@ from inpars.cli.common import (
 from inpars.models.publication import check_hub_name, push_folder
 from inpars.options import add_flags, from_flags
 from inpars.progress import Progress
-from inpars.stages.train import train_reranker_from_file, train_retriever_from_file
-from inpars.stages.train_reader import train_reader_from_file
+from inpars.stages.train import train_reader_from_file, train_reranker_from_file, train_retriever_from_file
 from inpars.tracking import log_results
 from inpars.training.options import ReaderOptions, RerankerOptions, RetrieverOptions
 from inpars.training.recipes import OF_RECIPES, with_recipe

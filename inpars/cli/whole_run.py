@@ -23,7 +23,7 @@ from inpars.options import flags_of, from_flags
 from inpars.pipeline.commands import Invocation
 from inpars.pipeline.evidence import EvidenceOptions, read_evidence
 from inpars.pipeline.finished_results import refuse_to_replace, settings_of
-from inpars.pipeline.generated import with_generated
+from inpars.pipeline.given_queries import with_generated
 from inpars.pipeline.judged import JudgedSystems
 from inpars.pipeline.judging_options import JudgingOptions
 from inpars.pipeline.options import DEFAULT_PROMPT, EXTRAS, PipelineOptions, budget_seconds

@@ -25,7 +25,7 @@ from inpars.pipeline.budget import Part
 from inpars.pipeline.commands import Invocation, StageCommands, run_flags
 from inpars.pipeline.evidence import EvidenceOptions, read_evidence
 from inpars.pipeline.finished_results import refuse_to_replace, settings_of
-from inpars.pipeline.generated import take_generated
+from inpars.pipeline.given_queries import join_pairs, take_generated
 from inpars.pipeline.held_out import (
     HeldOut,
     hold_out_queries,
@@ -37,13 +37,11 @@ from inpars.pipeline.held_out import (
 from inpars.pipeline.judged import JudgedSystems, judge_systems
 from inpars.pipeline.judging_options import JudgingOptions
 from inpars.pipeline.leftovers import remove_leftovers
-from inpars.pipeline.looks import check_looks
 from inpars.pipeline.mark import read_mark, write_mark
 from inpars.pipeline.measurement import MeasuredSystems, judge, verdict_on
 from inpars.pipeline.options import PipelineOptions
-from inpars.pipeline.people import join_pairs
 from inpars.pipeline.plan import Frozen, budget_rows, facts_of, free_settings, planned_options
-from inpars.pipeline.prompt_choice import TriedPrompt
+from inpars.pipeline.prompt_choice import TriedPrompt, check_looks
 from inpars.pipeline.results import Shipped, report_of, texts_of, with_judged
 from inpars.pipeline.steps import Steps
 from inpars.pipeline.system_choice import choose_system, first_stages, lexical_system

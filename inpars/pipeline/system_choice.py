@@ -5,11 +5,9 @@ Each written query has one document that is known to answer it. Queries that are
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from inpars.errors import UntrainedModelError
 from inpars.fusion.gate import PRIOR
@@ -17,9 +15,8 @@ from inpars.fusion.stage_choice import TUNED, VIEW, choose_reranking
 from inpars.fusion.system import BM25, FirstStage, Reranking, SearchSystem, write_system
 from inpars.io.formats import read_run, read_synthetic_queries, write_run
 from inpars.io.manifest import Manifest, stamp
-from inpars.io.storage import atomic_writer
+from inpars.io.storage import write_json
 from inpars.io.topics import Topics
-from inpars.options import option
 from inpars.pipeline.choice import JUDGED, UNLABELLED, WRITTEN, ChoiceEvidence, choice_of, lines_about, read_lists
 from inpars.pipeline.learning_curve import learning_curve
 from inpars.pipeline.measurement import CHOICE_TOPICS, keep_topics
@@ -27,31 +24,11 @@ from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.system_runs import FUSION_DEPTH, RunContext, search_stage
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
 from inpars.stages.rerank import RerankOptions, rerank_file, run_scorer_maker
-from inpars.stages.stage import Outcome, run_stage
+from inpars.stages.stage import Outcome, Stage
 
 FOLDER, CHOICE, RERANKING = "choice", "choice.json", "reranking.json"
 MAX_QUERIES = 300  # that the choice is made by
 SPLIT = "choice"
-
-
-@dataclass(frozen=True, slots=True)
-class _ChoiceOptions:
-    depth: int = option(help="documents of each stage that are fused")
-    prior: str = option(help="the gate before the collection's own queries move it")
-    by: str = option(WRITTEN, help="written or judged queries")
-    match: bool = option(False, help="weigh the written ones")
-
-
-@dataclass(frozen=True, slots=True)
-class _MixOptions:
-    depth: int = option(help="documents of the mix")
-
-
-@dataclass(frozen=True, slots=True)
-class _RerankingOptions:
-    weight: float = option(help="the reranker's, where nothing speaks against it")
-    gated: bool = option(help="the weight follows the gate instead")
-    depth: int = option(help="documents that it scores")
 
 
 def choose_system(run: RunContext, queries: Path, done: Mapping[str, Manifest]) -> tuple[SearchSystem, Manifest]:
@@ -80,7 +57,7 @@ def choose_system(run: RunContext, queries: Path, done: Mapping[str, Manifest]) 
             match=evidence.match,
         )
         values = choice_of(run.dataset.corpus, choice_evidence, threads=run.options.threads)
-        _write(output, values)
+        write_json(output, values)
         for line in lines_about(values):
             run.progress.note(line)
         return Outcome(values["queries"], {}, values)
@@ -88,8 +65,8 @@ def choose_system(run: RunContext, queries: Path, done: Mapping[str, Manifest]) 
     inputs = {"queries": topics.stamp, **{name: stamp(path) for name, path in paths.items()}}
     inputs |= {f"{UNLABELLED} {name}": stamp(path) for name, path in real.items()}
     by = WRITTEN if evidence.judged is None else JUDGED
-    options = _ChoiceOptions(FUSION_DEPTH, repr(PRIOR), by, evidence.match)
-    manifest = run_stage("choose", options, output=output, inputs=inputs, work=work, **run.stage_kwargs)
+    settings = {"depth": FUSION_DEPTH, "prior": repr(PRIOR), "by": by, "match": evidence.match}
+    manifest = Stage("choose", settings, output, inputs, **run.stage_kwargs).run(work)
     if run.options.learning_curve and "retriever" in done:
         learning_curve(run, topics, paths, done["triples"])
     chosen = manifest.results["stages"]
@@ -125,7 +102,7 @@ def _judged_reranking(
         return Outcome(write_run(mix, system.fuse(read_lists(paths), FUSION_DEPTH, shares()), "mix"))
 
     inputs = {"choice": stamp(run.path(FOLDER) / CHOICE), **{name: stamp(path) for name, path in paths.items()}}
-    run_stage("choice mix", _MixOptions(FUSION_DEPTH), output=mix, inputs=inputs, work=fuse, **run.stage_kwargs)
+    Stage("choice mix", {"depth": FUSION_DEPTH}, mix, inputs, **run.stage_kwargs).run(fuse)
     options = RerankOptions(**start.scorer, depth=start.depth, **run.options.computing)
     maker = run_scorer_maker(options, start.prompt)
     rerank_file(
@@ -140,30 +117,19 @@ def _judged_reranking(
             shares=shares() if start.gated else None,
         )
         values = {"weight": weight, "depth": depth, "trials": [asdict(trial) for trial in trials]}
-        _write(output, values)
+        write_json(output, values)
         description = "a weight by the gate" if weight is None else f"weight {weight:g}"
         run.progress.note(f"reranked with {description} to depth {depth}, by {len(topics.queries)} judged queries")
         return Outcome(len(topics.queries), {}, values)
 
-    chosen = run_stage(
-        "choose reranking",
-        _RerankingOptions(start.weight, start.gated, start.depth),
-        output=output,
-        inputs={"mix": stamp(mix), "scores": stamp(scored), "queries": topics.stamp},
-        work=work,
-        **run.stage_kwargs,
-    ).results
+    settings = {"weight": start.weight, "gated": start.gated, "depth": start.depth}
+    inputs = {"mix": stamp(mix), "scores": stamp(scored), "queries": topics.stamp}
+    chosen = Stage("choose reranking", settings, output, inputs, **run.stage_kwargs).run(work).results
     if chosen["weight"] is None:
         return replace(start, depth=chosen["depth"])
     if not chosen["weight"]:
         return None
     return replace(start, weight=chosen["weight"], gated=False, depth=chosen["depth"])
-
-
-def _write(path: Path, values: Mapping[str, Any]) -> None:
-    with atomic_writer(path) as stream:
-        json.dump(values, stream, indent=1)
-        stream.write("\n")
 
 
 def _real_queries(run: RunContext, stages: Sequence[FirstStage]) -> dict[str, Path]:

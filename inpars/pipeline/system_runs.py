@@ -15,7 +15,6 @@ from inpars.io.formats import read_run, write_run
 from inpars.io.manifest import read_manifest, stamp
 from inpars.io.runs import cut, fuse_z_scores, with_zeros
 from inpars.io.topics import Topics
-from inpars.options import option
 from inpars.pipeline.commands import StageCommands, run_flags
 from inpars.pipeline.evidence import Evidence
 from inpars.pipeline.options import PipelineOptions
@@ -27,7 +26,7 @@ from inpars.records import Run
 from inpars.stages.examples import SUFFIX as EXAMPLES_SUFFIX
 from inpars.stages.examples import example_query_ids
 from inpars.stages.search import SearchOptions, search_dataset
-from inpars.stages.stage import Outcome, run_stage
+from inpars.stages.stage import Outcome, Stage
 from inpars.stages.system_search import SystemSearchOptions, search_system
 
 SYNTHETIC = "queries.synthetic.jsonl"
@@ -176,15 +175,6 @@ def _joined(run: RunContext, name: str, bm25: Path, dense: Path, whole: Path) ->
     return _fuse(run, name, [whole, _fuse(run, f"{name}-windows", [bm25, dense])])
 
 
-@dataclass(frozen=True, slots=True)
-class _FusionOptions:
-    depth: int = option(FUSION_DEPTH, help="documents of each run that the fusion reads")
-    k: int = option(FUSION_DEPTH, help="documents per query that it keeps")
-    lexical: tuple[tuple[str, int], ...] = option(
-        (), help="runs of BM25, each with its limit of documents per query", changes_result="unless default"
-    )
-
-
 def fuse_runs(
     sources: Sequence[Path],
     *,
@@ -201,19 +191,18 @@ def fuse_runs(
     paths = [source.name for source in sources]
     named = {source.name if paths.count(source.name) == 1 else str(source): source for source in sources}
     known = {name: _lexical_depth(source) for name, source in named.items()}
-    options = _FusionOptions(
-        depth, k, tuple((name, lexical_depth) for name, lexical_depth in known.items() if lexical_depth is not None)
-    )
+    lexical = [(name, lexical_depth) for name, lexical_depth in known.items() if lexical_depth is not None]
+    settings = {"depth": depth, "k": k, **({"lexical": lexical} if lexical else {})}
 
     def work() -> Outcome:
         runs = {name: read_run(source) for name, source in named.items()}
         for name, source in named.items():
             if read_manifest(source) is None:
                 _say_short(source, runs[name], depth, stage_kwargs["progress"])
-        return Outcome(write_run(output, fused_files(runs, options.depth, options.k, options.lexical), output.stem))
+        return Outcome(write_run(output, fused_files(runs, depth, k, lexical), output.stem))
 
     inputs = {name: stamp(source) for name, source in named.items()}
-    run_stage("fuse", options, output=output, inputs=inputs, work=work, **stage_kwargs)
+    Stage("fuse", settings, output, inputs, **stage_kwargs).run(work)
     return output
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from inpars.errors import ConfigError
 from inpars.fusion.system import BM25
 from inpars.io.manifest import Manifest
+from inpars.pipeline.given_queries import written_alone
 from inpars.pipeline.held_out import choice_files
-from inpars.pipeline.people import written_alone
 from inpars.pipeline.system_runs import RunContext
 from inpars.stages.split import SplitOptions, split_file
 from inpars.stages.train import train_reranker_from_file, train_retriever_from_file

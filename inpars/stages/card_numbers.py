@@ -14,7 +14,7 @@ from inpars.evaluation.measures import Evaluation
 from inpars.io.manifest import CARD, FileStamp, Manifest, read_manifest
 from inpars.io.model_judgements import Origin
 from inpars.progress import Progress
-from inpars.stages.lineage import lineage
+from inpars.stages.caveats import lineage
 
 USING_MODELS = ("search", "rerank", "search system")  # the stages whose model is the run's own
 

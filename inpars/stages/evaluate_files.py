@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +15,6 @@ from inpars.evaluation.significance import Difference, compare
 from inpars.evaluation.verdicts import counted
 from inpars.io.model_judgements import Origin
 from inpars.io.runs import rank
-from inpars.io.storage import atomic_writer
 from inpars.progress import SILENT, Progress
 from inpars.records import Qrels
 
@@ -140,10 +138,3 @@ def as_values(
             for metric, per_system in differences.items()
         },
     }
-
-
-def write_metrics(path: Path, values: Mapping[str, Any]) -> None:
-    """Write the values as JSON, atomically."""
-    with atomic_writer(path) as stream:
-        json.dump(values, stream, indent=1, ensure_ascii=False)
-        stream.write("\n")

@@ -7,6 +7,7 @@ moment, it goes on after the last whole chunk, and no pair that was graded is gr
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -32,8 +33,8 @@ from inpars.io.model_judgements import (
     write_judgements,
     write_origin,
 )
-from inpars.io.storage import to_json_line
-from inpars.judging import Judge, JudgeBackend, Pair
+from inpars.io.storage import AppendedLines, read_jsonl, to_json_line
+from inpars.judging import Graded, Judge, JudgeBackend, Pair
 from inpars.models.compute_options import ComputingOptions
 from inpars.models.folders import refuse_server_model
 from inpars.options import SEED, check, option, result_settings
@@ -42,17 +43,18 @@ from inpars.prompts.judging import JudgingPrompt
 from inpars.records import Qrels
 from inpars.stages.chunk_loop import Computed
 from inpars.stages.generate_by_api import estimate_asking, open_server, priced, server_stamp, work_and_pay
-from inpars.stages.judge_cache import KeptGrades, grades_path
 from inpars.stages.partial import Partial
 from inpars.stages.shards import BLOCK_ITEMS, Chunk, Plan, Shard
 from inpars.stages.stage import Outcome, Running, Stage, model_stamp
 
 if TYPE_CHECKING:
+    from inpars.judging.local import LocalJudge
     from inpars.judging.server import GradeRequests
 
 STAGE = "judge"
 OF_THE_POOL = ("depth", "limit", "max_pairs", "seed")  # settings that choose pairs and do not decide a grade
 SERVERS: Mapping[JudgeBackend, Endpoint] = {"completions": "completions", "chat": "chat"}
+SUFFIX = ".grades.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,3 +259,51 @@ def _adapter(options: JudgeOptions, prompt: JudgingPrompt, api: ApiOptions) -> G
     from inpars.judging.server import GradeRequests
 
     return GradeRequests(SERVERS[options.backend], options.model, prompt, settings, api.url, asks_log_probs)
+
+
+def grades_path(output: Path) -> Path:
+    """Where they lie."""
+    return output.with_name(output.name + SUFFIX)
+
+
+class KeptGrades:
+    """A `Judge` in front of a local one."""
+
+    def __init__(self, judge: LocalJudge, path: Path, settings: str) -> None:
+        """Read what is there; `settings` is all that decides a grade besides its pair."""
+        self._judge, self._path, self._settings = judge, path, settings
+        self.name, self.device, self.parameters = judge.name, judge.device, judge.parameters
+        self._known = _read(path)
+
+    def plan(self, pairs: Sequence[Pair]) -> list[list[int]]:
+        """The judge's, of all pairs: known or not, so that an interrupted stage finds its chunks again."""
+        return self._judge.plan(pairs)
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Graded]:
+        """Known grades, and the judge's of the other pairs."""
+        digests = [self._digest(pair) for pair in pairs]
+        new = {digest: pair for digest, pair in zip(digests, pairs, strict=True) if digest not in self._known}
+        if new:
+            found = dict(zip(new, self._judge.judge(list(new.values())), strict=True))
+            with AppendedLines(self._path) as lines:
+                lines.append(to_json_line({"pair": digest, **asdict(grade)}) for digest, grade in found.items())
+            self._known |= found
+        return [self._known[digest] for digest in digests]
+
+    def _digest(self, pair: Pair) -> str:
+        parts = (self._settings, pair.query, pair.document.full_text)
+        return hashlib.blake2b("".join(f"{len(part)}\0{part}" for part in parts).encode(), digest_size=16).hexdigest()
+
+
+def _read(path: Path) -> dict[str, Graded]:
+    if not path.exists():
+        return {}
+    AppendedLines(path).close()  # drops a torn last line
+    known = {}
+    for number, record in read_jsonl(path):
+        try:
+            digest = record.pop("pair")
+            known[digest] = Graded(**record | {"grade_log_probs": tuple(record["grade_log_probs"])})
+        except (KeyError, TypeError):
+            raise DataFormatError("not a grade; remove this file to grade anew", path=path, line=number) from None
+    return known

@@ -24,9 +24,8 @@ from inpars.io.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.io.storage import write_jsonl
 from inpars.options import SHARE, option
 from inpars.pairs.clicks import click_pairs, vote_pairs
-from inpars.pairs.faq import QuestionAnswer, read_faq
+from inpars.pairs.faq import QuestionAnswer, match_answers, read_faq
 from inpars.pairs.headings import heading_pairs
-from inpars.pairs.matching import match_answers
 from inpars.pairs.records import Pair, united
 from inpars.records import Document, SyntheticQuery
 from inpars.stages.filter import BY_PROMPT, RESEMBLING

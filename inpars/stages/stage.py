@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict
 
 from inpars.errors import ConfigError
 from inpars.io import manifest as manifests
@@ -46,7 +46,7 @@ class Stage:
     """One output of a stage: what decides it, and the files that are written beside it."""
 
     name: str
-    options: Any
+    options: Any  # a dataclass of options; a mapping where no flag sets them
     output: Path
     inputs: Mapping[str, FileStamp]
     sides: Sequence[Path] = ()
@@ -118,19 +118,6 @@ class Stage:
         if self.overwrite or missing:
             return "--overwrite was given" if self.overwrite else f"{missing[0]} is not there"
         return manifests.why_stale(self.output, self.name, result_settings(self.options), self.inputs)
-
-
-def run_stage(
-    stage: str,
-    options: Any,
-    *,
-    output: Path,
-    inputs: Mapping[str, FileStamp],
-    work: Callable[[], Outcome],
-    **running: Unpack[Running],
-) -> Manifest:
-    """`Stage.run` of work that needs nothing of its stage."""
-    return Stage(stage, options, output, inputs, **running).run(work)
 
 
 def refuse_to_overwrite(targets: Iterable[Path], sources: Iterable[Path]) -> None:

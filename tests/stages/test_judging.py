@@ -9,10 +9,9 @@ from inpars.errors import ConfigError, DataFormatError
 from inpars.evaluation.presets import PRESETS
 from inpars.io.manifest import Manifest, stamp, stamp_text, write_manifest
 from inpars.io.topics import Topics
-from inpars.stages.caveats import Known, find_caveats, read_query_texts
+from inpars.stages.caveats import Known, find_caveats, lineage, read_query_texts
 from inpars.stages.evaluate import EvaluateOptions, evaluate_files, evaluation_text, evaluation_values, preset_for
 from inpars.stages.evaluate_files import run_names
-from inpars.stages.lineage import lineage
 
 QRELS = {"q1": {"a": 1, "b": 0}, "q2": {"c": 1}}
 TEXTS = {"q1": "how do bees dance", "q2": "why is the sky blue"}

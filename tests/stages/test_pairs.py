@@ -12,9 +12,8 @@ from inpars.errors import ConfigError, DataFormatError
 from inpars.filtering.filters import FilterOptions, filter_queries
 from inpars.io.formats import read_synthetic_queries, synthetic_query, synthetic_query_record
 from inpars.pairs.clicks import click_pairs, vote_pairs
-from inpars.pairs.faq import read_faq
+from inpars.pairs.faq import match_answers, read_faq
 from inpars.pairs.headings import heading_pairs, name_in
-from inpars.pairs.matching import match_answers
 from inpars.pairs.records import Pair, united
 from inpars.records import Document, SyntheticQuery
 from inpars.stages.pairs import PairFiles, PairsOptions, answers_path, write_pairs_file
