@@ -50,9 +50,17 @@ class DatasetFlags:
     )
 
 
-def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
-    """Add --dataset, --corpus, --queries and --qrels."""
-    add_flags(parser, DatasetFlags)
+def add_path(
+    parser: argparse._ActionsContainer,
+    flag: str,
+    text: str,
+    *,
+    several: bool = False,
+    **settings: Any,  # noqa: ANN401 - argparse's
+) -> None:
+    """Add a flag that takes a path, with its help; `several` lets it be repeated."""
+    repeated = {"action": "append", "default": []} if several else {}
+    parser.add_argument(flag, type=Path, help=text, **{"metavar": "PATH", **repeated, **settings})
 
 
 def open_dataset(flags: argparse.Namespace, progress: Progress) -> Dataset:
@@ -93,7 +101,6 @@ def dataset_source(flags: argparse.Namespace) -> dict[str, str]:
 
 
 def add_prompt_flags(parser: argparse.ArgumentParser, text: str) -> None:
-    """Add --prompt and the flags of its examples, for models that are shown the same prompt for every document."""
     parser.add_argument("--prompt", metavar="NAME|PATH", help=text)
     add_flags(parser, ExampleOptions)
 
@@ -126,14 +133,12 @@ def add_output_flags(
     required: bool = True,
     overwrite: str = "rebuild the output even if it is up to date",
 ) -> None:
-    """Add --output, --overwrite, --json and --quiet."""
-    parser.add_argument("--output", type=Path, required=required, metavar="PATH", help=help_text)
+    add_path(parser, "--output", help_text, required=required)
     parser.add_argument("--overwrite", action="store_true", help=overwrite)
     add_display_flags(parser)
 
 
 def add_display_flags(parser: argparse.ArgumentParser) -> None:
-    """Add --json and --quiet."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
     parser.add_argument("--quiet", action="store_true", help="print no progress and no notes")
 
@@ -146,7 +151,6 @@ def console(flags: argparse.Namespace) -> Console:
 
 
 def add_track_flag(parser: argparse.ArgumentParser) -> None:
-    """Add --track."""
     flag: Any = parser.add_argument(
         "--track",
         choices=TRACKERS,
@@ -189,18 +193,13 @@ def say_no_result(problems: Sequence[str]) -> int:
 
 
 def add_split_flag(parser: argparse.ArgumentParser) -> None:
-    """Add --split."""
     parser.add_argument("--split", default=DEFAULT_SPLIT, metavar="NAME", help="queries of this split (default: test)")
 
 
 def add_exclude_queries_flag(parser: argparse.ArgumentParser) -> None:
-    """Add --exclude-queries."""
-    parser.add_argument(
+    add_path(
+        parser,
         "--exclude-queries",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="queries of a dev or test set (.jsonl or .tsv): their duplicates and near-duplicates are "
-        "dropped; repeatable",
+        "queries of a dev or test set (.jsonl or .tsv): their duplicates and near-duplicates are dropped; repeatable",
+        several=True,
     )

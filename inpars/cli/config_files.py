@@ -25,7 +25,6 @@ RUN_MARK = "run.json"
 
 
 def add_config_flags(parser: Parser, *, like: bool = False) -> None:
-    """Add --config and --print-config, and --like of a run, to a command or to each of its subcommands."""
     kinds = parser.kinds().values()
     for subparser in kinds or [parser]:
         group = heading(subparser, "configuration")

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 from inpars.cli.common import (
     DatasetFlags,
-    add_dataset_flags,
     add_display_flags,
+    add_path,
     add_split_flag,
     console,
     open_dataset,
@@ -47,26 +46,21 @@ from inpars.stages.examples import leave_out, read_ids
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_dataset_flags(parser)
+    add_flags(parser, DatasetFlags)
     add_split_flag(parser)
-    parser.add_argument(
-        "--run", type=Path, action="append", required=True, metavar="PATH", help="run to evaluate; repeatable"
-    )
+    add_path(parser, "--run", "run to evaluate; repeatable", several=True, required=True)
     add_flags(parser, EvaluateOptions)
-    parser.add_argument(
+    add_path(
+        parser,
         "--leave-out",
-        type=Path,
-        metavar="PATH",
-        help="ids of queries to exclude, one per line: those shown as examples in a prompt, for instance",
+        "ids of queries to exclude, one per line: those shown as examples in a prompt, for instance",
     )
-    parser.add_argument(
+    add_path(
+        parser,
         "--train-queries",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="training queries or triples to look for in the test set (.jsonl or .tsv; those of manifests are"
+        "training queries or triples to look for in the test set (.jsonl or .tsv; those of manifests are"
         " found automatically)",
+        several=True,
     )
     parser.add_argument(
         "--prompt",
@@ -75,12 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="prompt whose examples are looked for in the test set",
     )
-    parser.add_argument(
-        "--output", type=Path, metavar="PATH", help="write the measures, also per query, to this JSON file"
-    )
-    parser.add_argument(
-        "--report", type=Path, metavar="PATH", help="write an HTML page with plots, and the same as JSON next to it"
-    )
+    add_path(parser, "--output", "write the measures, also per query, to this JSON file")
+    add_path(parser, "--report", "write an HTML page with plots, and the same as JSON next to it")
     add_display_flags(parser)
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from inpars.cli.common import (
-    add_dataset_flags,
+    DatasetFlags,
     add_exclude_queries_flag,
     add_output_flags,
+    add_path,
     console,
     open_dataset_if_named,
     print_result,
@@ -35,29 +36,17 @@ from inpars.stages.stage import dropped_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--input", type=Path, required=True, metavar="PATH", help="synthetic queries, JSON lines")
-    parser.add_argument(
-        "--scores",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="scores from `inpars score --kind ...`, JSON lines; repeatable",
-    )
+    add_path(parser, "--input", "synthetic queries, JSON lines", required=True)
+    add_path(parser, "--scores", "scores from `inpars score --kind ...`, JSON lines; repeatable", several=True)
     add_exclude_queries_flag(parser)
-    add_dataset_flags(parser)
+    add_flags(parser, DatasetFlags)
     parser.set_defaults(unknown_judgements="keep")  # nothing is evaluated here
     parser.add_argument(
         "--prompt",
         metavar="NAME|PATH",
         help="prompt that the queries were generated with: its example queries are dropped",
     )
-    parser.add_argument(
-        "--examples",
-        type=Path,
-        metavar="PATH",
-        help="examples that the queries were generated with; their queries are dropped",
-    )
+    add_path(parser, "--examples", "examples that the queries were generated with; their queries are dropped")
     add_number(parser, "--num-examples", bounds=COUNT, help="number of these examples that were used (default: all)")
     add_flags(parser, FilterOptions)
     parser.add_argument(
@@ -67,11 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--select would keep (default: every score, random, and a spread over openings)",
     )
     add_flags(parser, CompareOptions)
-    parser.add_argument(
-        "--write-kept",
-        type=Path,
-        metavar="DIR",
-        help="with --compare: write the queries each filter keeps to DIR/NAME.jsonl",
+    add_path(
+        parser, "--write-kept", "with --compare: write the queries each filter keeps to DIR/NAME.jsonl", metavar="DIR"
     )
     add_output_flags(parser, "kept queries, JSON lines, best first; an HTML page with --compare")
 
@@ -87,7 +73,6 @@ def run(flags: argparse.Namespace) -> None:
         "output": flags.output,
         "scores": flags.scores,
         "corpus": dataset.corpus if dataset else None,
-        "corpus_stamp": dataset.corpus_stamp if dataset else None,
         "progress": progress,
         "overwrite": flags.overwrite,
     }

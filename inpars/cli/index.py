@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from inpars.apps.qa.build_engine import DEFAULT_RETRIEVER, EngineOptions, load_encoder, parse_filters
 from inpars.apps.qa.measured import load_views
 from inpars.apps.qa.retrievers import matches
-from inpars.cli.common import add_dataset_flags, add_display_flags, console, open_dataset, print_result
+from inpars.cli.common import DatasetFlags, add_display_flags, add_path, console, open_dataset, print_result
 from inpars.cli.measured import is_measured, open_run, read_measured
 from inpars.contrib.stores.kinds import STORES, open_store, store_errors
 from inpars.contrib.stores.push import Pushed, push
@@ -48,14 +48,13 @@ DEFAULT_COLLECTION = "passages"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add a parser for each action."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="|".join(ACTIONS))
     parsers = {
         name: actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
         for name, text in ACTIONS.items()
     }
     for subparser in parsers.values():
-        subparser.add_argument("--index", type=Path, required=True, metavar="DIR", help="folder of the index")
+        add_path(subparser, "--index", "folder of the index", required=True, metavar="DIR")
     for name in ("build", "add"):
         _add_encoding_flags(parsers[name], name)
     parsers["build"].add_argument(
@@ -68,16 +67,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parsers["build"].add_argument("--overwrite", action="store_true", help="replace an existing index")
     parsers["add"].add_argument("--sync", action="store_true", help="also delete documents that are not among these")
     parsers["delete"].add_argument("--ids", nargs="+", default=[], metavar="ID", help="documents to delete")
-    parsers["delete"].add_argument("--ids-file", type=Path, metavar="PATH", help="the same, one a line")
+    add_path(parsers["delete"], "--ids-file", "the same, one a line")
     parsers["delete"].add_argument(
         "--filter", action="append", default=[], metavar="FIELD=VALUE", help="delete documents with this metadata"
     )
-    parsers["build"].add_argument(
+    add_path(
+        parsers["build"],
         "--run",
-        type=Path,
-        metavar="FOLDER",
-        help="build for the measured system of this `inpars run`, over its documents unless others are named; the "
+        "build for the measured system of this `inpars run`, over its documents unless others are named; the "
         "index then searches in the very order that was measured",
+        metavar="FOLDER",
     )
     add_push_arguments(parsers["push"])
     for subparser in parsers.values():
@@ -85,12 +84,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_encoding_flags(parser: argparse.ArgumentParser, action: str) -> None:
-    add_dataset_flags(parser)
+    add_flags(parser, DatasetFlags)
     default = DEFAULT_RETRIEVER if action == "build" else "the index's own"
     parser.add_argument(
-        "--retriever",
-        metavar="TEXT",
-        help=f"bi-encoder: a folder, an embedded name or a hub id (default: {default})",
+        "--retriever", metavar="TEXT", help=f"bi-encoder: a folder, an embedded name or a hub id (default: {default})"
     )
     add_number(parser, "--max-length", bounds=COUNT, help="tokens of a text that it reads (default: the model's limit)")
     add_number(parser, "--batch-size", bounds=COUNT, default=64, help="texts encoded together (default: 64)")
@@ -126,11 +123,7 @@ def _write(flags: argparse.Namespace) -> Change:
     system = read_measured(flags, flags.index, named="--index") if is_measured(flags.index) else None
     encoder, views = _encoders(flags, system)
     return add_documents(
-        *(flags.index, documents, encoder),
-        sync=flags.sync,
-        views=views,
-        fill=_fill(flags, encoder),
-        progress=progress,
+        *(flags.index, documents, encoder), sync=flags.sync, views=views, fill=_fill(flags, encoder), progress=progress
     )
 
 
@@ -194,7 +187,6 @@ def _info_lines(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def add_push_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of `inpars index push`."""
     kinds = "; ".join(f"{name}: {text}" for name, text in STORES.items())
     parser.add_argument("target", metavar="URL_OR_PATH", help=f"where the store is. {kinds}")
     parser.add_argument("--to", choices=tuple(STORES), required=True, help="kind of store")

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from inpars.cli.common import (
     DatasetFlags,
-    add_dataset_flags,
     add_output_flags,
+    add_path,
     add_split_flag,
     console,
     open_dataset,
@@ -48,17 +48,10 @@ from inpars.stages.stage import dropped_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_dataset_flags(parser)
+    add_flags(parser, DatasetFlags)
     parser.set_defaults(unknown_judgements="keep")  # they are only compared with
     add_split_flag(parser)
-    parser.add_argument(
-        "--run",
-        type=Path,
-        action="append",
-        required=True,
-        metavar="PATH",
-        help="run whose top documents are judged; repeatable",
-    )
+    add_path(parser, "--run", "run whose top documents are judged; repeatable", several=True, required=True)
     parser.add_argument(
         "--prompt",
         default="relevance",

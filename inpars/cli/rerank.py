@@ -6,11 +6,11 @@ Run the same command again to resume after an interruption.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from inpars.cli.common import (
-    add_dataset_flags,
+    DatasetFlags,
     add_output_flags,
+    add_path,
     add_prompt_flags,
     add_split_flag,
     console,
@@ -27,22 +27,15 @@ from inpars.stages.stage import Running
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_dataset_flags(parser)
+    add_flags(parser, DatasetFlags)
     add_split_flag(parser)
-    parser.add_argument(
-        "--run",
-        type=Path,
-        required=True,
-        action="append",
-        metavar="PATH",
-        help="TREC or MS MARCO run to rerank; repeat it to fuse several first",
+    add_path(
+        parser, "--run", "TREC or MS MARCO run to rerank; repeat it to fuse several first", several=True, required=True
     )
-    parser.add_argument(
+    add_path(
+        parser,
         "--scores",
-        type=Path,
-        metavar="PATH",
-        help="run already scored by a reranker, instead of --model: reorder the top --depth by the sum of "
-        "both z-scores",
+        "run already scored by a reranker, instead of --model: reorder the top --depth by the sum of both z-scores",
     )
     add_prompt_flags(parser, "for --kind query-likelihood with an untrained model: the prompt")
     add_flags(parser, RerankOptions)

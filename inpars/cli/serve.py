@@ -16,7 +16,7 @@ from pathlib import Path
 from inpars.apps.qa.build_engine import AnswerOptions, EngineOptions
 from inpars.apps.qa.engine import Engine
 from inpars.apps.serve.options import ServeOptions
-from inpars.cli.common import add_dataset_flags, console
+from inpars.cli.common import DatasetFlags, add_path, console
 from inpars.cli.measured import add_run_flag, open_named_engine, read_measured
 from inpars.errors import ConfigError
 from inpars.filtering.looks import is_code
@@ -32,8 +32,8 @@ HTTP_FLAGS = {"--host", "--port", "--allow-host", "--api-key-variable", "--feedb
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_dataset_flags(parser)
-    parser.add_argument("--index", type=Path, metavar="FOLDER", help="index on disk instead of --dataset or --corpus")
+    add_flags(parser, DatasetFlags)
+    add_path(parser, "--index", "index on disk instead of --dataset or --corpus", metavar="FOLDER")
     add_run_flag(parser)
     add_flags(parser, ServeOptions)
     add_flags(parser, EngineOptions)

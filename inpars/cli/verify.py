@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from inpars.cli.common import add_dataset_flags, add_display_flags, console, open_dataset, print_result
+from inpars.cli.common import DatasetFlags, add_display_flags, console, open_dataset, print_result
 from inpars.contrib.verify.run import VerifyFindings, check_folder
 from inpars.contrib.verify.samples import VerifyOptions
 from inpars.contrib.verify.scores import recompute
@@ -26,7 +26,7 @@ SOURCES = ("dataset", "corpus", "queries", "qrels")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="RUN_DIR", help="the --output of an `inpars run`")
-    add_dataset_flags(parser)
+    add_flags(parser, DatasetFlags)
     add_flags(parser, VerifyOptions)
     add_display_flags(parser)
 

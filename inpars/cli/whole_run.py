@@ -8,12 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from inpars.cli.common import (
-    dataset_source,
-    open_dataset,
-    print_result,
-    say_no_result,
-)
+from inpars.cli.common import dataset_source, open_dataset, print_result, say_no_result
 from inpars.cli.ingest import lines_about, names_documents
 from inpars.documents.datasets import Dataset, load_dataset
 from inpars.errors import ConfigError

@@ -45,7 +45,6 @@ def hold_out_queries(
         manifest = split_file(
             queries,
             dataset.corpus,
-            dataset.corpus_stamp,
             settings or split_settings(options),
             files=files,
             **stage_kwargs,

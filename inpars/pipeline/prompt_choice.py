@@ -149,7 +149,7 @@ class PromptTrials:
         """The queries that one prompt writes."""
         output = (self.output / CHOICE).with_name(f"{number}.jsonl")
         manifest = generate_queries(
-            *(self.dataset.corpus, self.dataset.corpus_stamp, prompt, self.options),
+            *(self.dataset.corpus, prompt, self.options),
             output=output,
             make_generator=self.make_generator(self.options, prompt),
             workers=workers_of(self.options),

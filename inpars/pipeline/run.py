@@ -207,7 +207,6 @@ def _generate(run: RunContext, tried: TriedPrompt | None) -> Manifest:
     run.commands.add("generate", [*run.commands.documents, *run.commands.prompt], run.path(SYNTHETIC), options)
     return generate_queries(
         run.dataset.corpus,
-        run.dataset.corpus_stamp,
         run.prompt,
         options,
         output=run.path(SYNTHETIC),

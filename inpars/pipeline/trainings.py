@@ -77,7 +77,7 @@ def _to_train_on(run: RunContext, queries: Path) -> Path:
     files = choice_files(run.folder)
     options = SplitOptions(dev_share=CHOICE_SHARE, seed=run.options.seed, dev_pairs=run.evidence.pairs is None)
     try:
-        split_file(queries, run.dataset.corpus, run.dataset.corpus_stamp, options, files=files, **run.stage_kwargs)
+        split_file(queries, run.dataset.corpus, options, files=files, **run.stage_kwargs)
     except ConfigError as error:
         run.progress.note(f"no queries are held out to choose the system by: {error}")
         run.progress.withdraw(files.train)
@@ -102,7 +102,6 @@ def _mine_triples(run: RunContext, queries: Path) -> Manifest:
     return write_triples(
         queries,
         run.dataset.corpus,
-        run.dataset.corpus_stamp,
         options,
         output=run.path(TRIPLES),
         **run.stage_kwargs,

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from inpars.batches import chunks
 from inpars.errors import ConfigError
 from inpars.io.corpus import Corpus
-from inpars.io.manifest import FileStamp, Manifest, stamp
+from inpars.io.manifest import Manifest, stamp
 from inpars.io.storage import atomic_writer
 from inpars.models.compute_options import ComputingOptions
 from inpars.negatives.audit import AuditAction, AuditedTriple, apply_action, tally
@@ -90,12 +90,11 @@ def audit_triples(
     output: Path,
     make_scorer: Callable[[], PairScorer],
     corpus: Corpus | None = None,
-    corpus_stamp: FileStamp | None = None,
     prompt: Prompt | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
     """Write the triples that are left. With a corpus and ids the scorer reads its texts, else those of the triples."""
-    inputs = {"triples": stamp(source)} | input_stamps(prompt=prompt, corpus=corpus_stamp, model=options.model)
+    inputs = {"triples": stamp(source)} | input_stamps(prompt=prompt, corpus=corpus, model=options.model)
     read = {"ids": ids_path(source), "negatives": negatives_path(source)}
     inputs |= {name: stamp(path) for name, path in read.items() if path.exists()}
     sides = [report_path(output), *((ids_path(output), negatives_path(output)) if "ids" in inputs else ())]

@@ -63,14 +63,13 @@ def filter_file(
     excluded_queries: Collection[str] = (),
     own_queries: Collection[str] = (),
     corpus: Corpus | None = None,
-    corpus_stamp: FileStamp | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
     """Write the kept records, as they were read, from the best score down."""
     for text in options.select:
         parse_selection(text)  # before anything is done
     context = make_context(example_queries, excluded_queries, own_queries, corpus)
-    stage = Stage(STAGE, options, output, filter_inputs(source, context, scores, corpus_stamp), **running)
+    stage = Stage(STAGE, options, output, filter_inputs(source, context, scores, corpus), **running)
 
     def work() -> Outcome:
         with plain_file(source, output.parent) as plain:
@@ -106,7 +105,7 @@ def make_context(
 
 
 def filter_inputs(
-    source: Path, context: FilterContext, scores: Sequence[Path], corpus_stamp: FileStamp | None
+    source: Path, context: FilterContext, scores: Sequence[Path], corpus: Corpus | None
 ) -> dict[str, FileStamp]:
     """Stamps of all that decides what is kept."""
     inputs = {"queries": stamp(source), "examples": _stamp_lines("examples", context.example_queries)}
@@ -115,8 +114,8 @@ def filter_inputs(
         inputs["excluded queries"] = _stamp_lines("excluded queries", context.excluded_queries)
     if context.own_queries:
         inputs["own queries"] = _stamp_lines("own queries", context.own_queries)
-    if corpus_stamp is not None:
-        inputs["corpus"] = corpus_stamp
+    if corpus is not None:
+        inputs["corpus"] = corpus.stamp
     return inputs
 
 

@@ -124,7 +124,6 @@ class GenerateOptions(ShardedOptions):
 
 def generate_queries(
     corpus: Corpus,
-    corpus_stamp: FileStamp,
     prompt: PromptSource,
     options: GenerateOptions,
     *,
@@ -142,7 +141,7 @@ def generate_queries(
     Documents of the prompt's examples get no queries; the ids of examples' queries go to a file beside the output, to
     be left out of evaluation.
     """
-    inputs = input_stamps(corpus=corpus_stamp, prompt=prompt) | _own_inputs(options, api)
+    inputs = input_stamps(corpus=corpus, prompt=prompt) | _own_inputs(options, api)
     stage = Stage(STAGE, options, output, inputs, **running)
     check_engine(options, workers)
 

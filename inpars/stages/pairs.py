@@ -89,14 +89,13 @@ def write_pairs_file(
     *,
     output: Path,
     corpus: Corpus | None = None,
-    corpus_stamp: FileStamp | None = None,
     excluded_queries: Collection[str] = (),
     own_queries: Collection[str] = (),
     **running: Unpack[Running],
 ) -> Manifest:
     """Write the pairs to `output`; without a corpus the answers of the FAQs are written as one beside it."""
     _check(files, options, corpus)
-    inputs = files.stamps() | ({} if corpus_stamp is None else {"corpus": corpus_stamp})
+    inputs = files.stamps() | ({} if corpus is None else {"corpus": corpus.stamp})
     for name, texts in (("excluded queries", excluded_queries), ("own queries", own_queries)):
         inputs |= {name: stamp_text(name, "\n".join(sorted(texts)))} if texts else {}
     sides = [answers_path(output)] if corpus is None else []

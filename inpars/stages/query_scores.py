@@ -22,7 +22,7 @@ from inpars.errors import ConfigError
 from inpars.filtering.score_files import ID_FIELD
 from inpars.io.corpus import Corpus
 from inpars.io.formats import read_synthetic_queries, read_synthetic_records
-from inpars.io.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.io.manifest import Manifest, stamp, stamp_text
 from inpars.io.storage import write_jsonl
 from inpars.progress import Progress
 from inpars.stages.chunk_loop import Computed, work_here
@@ -52,13 +52,12 @@ def score_column_file(
     *,
     output: Path,
     corpus: Corpus | None = None,
-    corpus_stamp: FileStamp | None = None,
     make_scorer: Callable[[], ColumnScorer] | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
     """Write `{"query_id", NAME: number}` for every query; the scorer is made only where something is left to score."""
     model = None if options.kind == "bm25-rank" else options.model_name
-    inputs = {"queries": stamp(source)} | input_stamps(corpus=corpus_stamp, model=model)
+    inputs = {"queries": stamp(source)} | input_stamps(corpus=corpus, model=model)
     stage = Stage(STAGE, options, output, inputs, **running)
 
     def work() -> Outcome:

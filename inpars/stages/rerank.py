@@ -123,7 +123,7 @@ def rerank_file(
     inputs = {f"run {number}" if number > 1 else "run": stamp(path) for number, path in enumerate(sources, start=1)}
     inputs |= {"queries": topics.query_stamp}
     models = {"model": options.model, "window_retriever": options.window_retriever}
-    inputs |= input_stamps(prompt=prompt, corpus=dataset.corpus_stamp, **models)
+    inputs |= input_stamps(prompt=prompt, corpus=dataset.corpus, **models)
     stage = Stage(STAGE, options, output, inputs, **running)
 
     def work() -> Outcome:

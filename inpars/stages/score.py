@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, Unpack
 
 from inpars.errors import ConfigError
 from inpars.io.corpus import Corpus
-from inpars.io.manifest import FileStamp, Manifest, stamp
+from inpars.io.manifest import Manifest, stamp
 from inpars.options import SEED, option
 from inpars.prompts.mixture import PromptSource
 from inpars.rerankers.kinds import ScorerKind
@@ -97,7 +97,6 @@ def score_file(
     output: Path,
     make_scorer: Callable[[], TeacherForcing],
     corpus: Corpus | None = None,
-    corpus_stamp: FileStamp | None = None,
     workers: Workers | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
@@ -106,7 +105,7 @@ def score_file(
     With `workers` the scorer is made in each of them: `make_scorer` is pickled, and so must not hold a model.
     """
     check_engine(options, workers)
-    inputs = {"queries": stamp(source)} | input_stamps(prompt=prompt, corpus=corpus_stamp, model=options.model_name)
+    inputs = {"queries": stamp(source)} | input_stamps(prompt=prompt, corpus=corpus, model=options.model_name)
     stage, queries = Stage(STAGE, options, output, inputs, **running), Source(source, corpus)
 
     def work() -> Outcome:

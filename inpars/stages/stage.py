@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 
 from inpars.errors import ConfigError
 from inpars.io import manifest as manifests
+from inpars.io.corpus import Corpus
 from inpars.io.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.io.storage import storage_errors
 from inpars.models.embedded import EMBEDDED
@@ -154,9 +155,9 @@ def model_stamp(name: str) -> FileStamp:
 
 
 def input_stamps(
-    *, prompt: PromptSource | None = None, corpus: FileStamp | None = None, **models: str | None
+    *, prompt: PromptSource | None = None, corpus: Corpus | None = None, **models: str | None
 ) -> dict[str, FileStamp]:
     """Stamps of the prompt, the corpus and the models that a stage reads, without those that it does not."""
     stamps = {name.replace("_", " "): model_stamp(model) for name, model in models.items() if model is not None}
     stamps |= {} if prompt is None else {"prompt": stamp_text(prompt.name, prompt.text)}
-    return stamps | ({} if corpus is None else {"corpus": corpus})
+    return stamps | ({} if corpus is None else {"corpus": corpus.stamp})

@@ -19,7 +19,7 @@ from inpars.fusion.system import BM25
 from inpars.io.corpus import Corpus
 from inpars.io.fields import one_line
 from inpars.io.formats import read_synthetic_queries, run_lines
-from inpars.io.manifest import FileStamp, Manifest, stamp
+from inpars.io.manifest import Manifest, stamp
 from inpars.io.storage import atomic_writer
 from inpars.io.topics import Topics
 from inpars.negatives.miner import (
@@ -117,7 +117,6 @@ class TriplesOptions(ClusterOptions, Bm25Options):
 def write_triples(
     source: Path | Topics,
     corpus: Corpus,
-    corpus_stamp: FileStamp,
     options: TriplesOptions,
     *,
     output: Path,
@@ -137,7 +136,7 @@ def write_triples(
     inputs = {"queries": stamp(source) if isinstance(source, Path) else source.stamp}
     inputs |= {f"judgements {topics.split}": topics.stamp for topics in judgements}
     retriever = options.retriever if "dense" in config.searched else None
-    inputs |= input_stamps(corpus=corpus_stamp, retriever=retriever, rescore=options.rescore)
+    inputs |= input_stamps(corpus=corpus, retriever=retriever, rescore=options.rescore)
     runs = {source: output.with_name(RUNS[source]) for source in config.searched}
     stage = Stage(STAGE, options, output, inputs, [ids_path(output), negatives_path(output), *runs.values()], **running)
 

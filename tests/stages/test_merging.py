@@ -11,8 +11,9 @@ from tiny_models import sentence
 from inpars.cli.main import main
 from inpars.errors import BackendError, ConfigError, DataFormatError, StaleInputError
 from inpars.generation import GeneratedQuery
+from inpars.io.corpus import Corpus
 from inpars.io.formats import write_documents, write_run
-from inpars.io.manifest import manifest_path, read_manifest, stamp
+from inpars.io.manifest import manifest_path, read_manifest
 from inpars.io.storage import write_jsonl
 from inpars.prompts.templates import Prompt
 from inpars.records import Document
@@ -57,14 +58,14 @@ class Stage:
     def __init__(self, folder):
         self.folder, self.output = folder, folder / "queries.jsonl"
         write_documents(folder / "corpus.jsonl", DOCUMENTS)
+        self.corpus = Corpus(folder / "corpus.jsonl", folder / "cache")
 
     def __call__(self, shard=None, writer=None, output=None, **settings):
         options = GenerateOptions(model="writer", shard=shard, **settings)
         if output is None:
             output = self.output if shard is None else shard_path(self.output, Shard.parse(shard))
         return generate_queries(
-            DOCUMENTS,
-            stamp(self.folder / "corpus.jsonl"),
+            self.corpus,
             PROMPT,
             options,
             output=output,

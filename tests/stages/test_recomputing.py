@@ -44,7 +44,7 @@ def made(dataset, tiny, tmp_path_factory):
     runs, topics, prompt = folder / "runs", dataset.topics("test"), load_prompt(str(_prompt(folder)))
     written = GenerateOptions(model=tiny("llama"), max_documents=5, **SHORT, **FLOAT32)
     generate_queries(
-        *(dataset.corpus, dataset.corpus_stamp, prompt, written),
+        *(dataset.corpus, prompt, written),
         output=folder / "queries.synthetic.jsonl",
         make_generator=lambda: load_generator(written, prompt),
     )
@@ -175,7 +175,7 @@ def test_a_mixture_is_recomputed(copy, dataset, tiny):
     prompt = named_prompt(mixture, ExampleOptions(), seed=5)
     written = GenerateOptions(model=tiny("llama"), max_documents=5, seed=5, **SHORT, **FLOAT32)
     manifest = generate_queries(
-        *(dataset.corpus, dataset.corpus_stamp, prompt, written),
+        *(dataset.corpus, prompt, written),
         output=copy / "queries.synthetic.jsonl",
         make_generator=lambda: load_generator(written, prompt),
     )
