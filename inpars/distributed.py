@@ -163,7 +163,6 @@ class _Pool:
         return shard
 
     def stop(self) -> None:
-        """End all workers; what they have begun stays in the folder."""
         import ray
 
         for slot in [*self.busy.values(), *self._idle]:
@@ -201,7 +200,6 @@ def _name_of(slot: _Slot) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    """The kind of an error and its first line."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 

@@ -64,7 +64,6 @@ def add_path(
 
 
 def open_dataset(flags: argparse.Namespace, progress: Progress) -> Dataset:
-    """The dataset that the flags name."""
     chosen = from_flags(DatasetFlags, flags)
     if chosen.dataset is None and chosen.corpus is None:
         also = " (or --documents FOLDER)" if hasattr(flags, "documents") else ""
@@ -122,7 +121,6 @@ def shown_prompt(flags: argparse.Namespace) -> Prompt | None:
 
 
 def open_dataset_if_named(flags: argparse.Namespace, progress: Progress) -> Dataset | None:
-    """The dataset that the flags name, None where they name none."""
     return open_dataset(flags, progress) if flags.dataset is not None or flags.corpus is not None else None
 
 
@@ -160,7 +158,6 @@ def add_track_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def tracked(flags: argparse.Namespace, shown: Progress) -> AbstractContextManager[None]:
-    """The tracker that --track names, open for a block."""
     settings = {name: value for name, value in vars(flags).items() if name not in UNTRACKED}
     return tracking(flags.track, flags.output, settings, shown.note)
 

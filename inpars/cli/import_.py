@@ -16,7 +16,6 @@ from inpars.options import add_flags, from_flags
 
 
 def listing(formats: Mapping[str, Format]) -> str:
-    """What follows the flags in --help."""
     return "formats:\n" + "\n".join(f"  {name:22} {file_format.holds}" for name, file_format in formats.items())
 
 

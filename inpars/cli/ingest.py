@@ -84,7 +84,6 @@ def _ingest_files(flags: argparse.Namespace) -> None:
 
 
 def lines_about(manifest: Manifest, files: FoundFiles) -> list[str]:
-    """What became of the files, for people."""
     results = manifest.results
     pieces = {name: n for name, n in manifest.dropped.items() if name not in ("skipped_files", "unreadable_files")}
     first = f"{manifest.output.path}: {manifest.output.records} documents of {results['read_files']} files"

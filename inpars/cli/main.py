@@ -77,7 +77,6 @@ COMPLETING = "_ARGCOMPLETE"  # in the environment while a shell completes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit code."""
     if COMPLETING in os.environ and arguments is None:
         _complete()
     parsed = list(sys.argv[1:] if arguments is None else arguments)
@@ -196,14 +195,12 @@ def module_of(name: str) -> str:
 
 
 def _system_error(error: OSError) -> str:
-    """What the operating system refused, in one line."""
     reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
     where = f"{error.filename}: " if error.filename is not None else ""
     return f"{where}{reason}; check the path, your rights to it and the disk"
 
 
 def _unexpected(error: Exception) -> str:
-    """The message of an unexpected error."""
     reason = " ".join(str(error).split()) or "no reason given"
     return (
         f"{type(error).__name__}: {reason}; this is a fault of inpars: please report it with the command and what "

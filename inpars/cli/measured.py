@@ -108,7 +108,6 @@ def open_named_engine(
 
 
 def is_measured(index: Path | None) -> bool:
-    """Whether an index was built for the system of a run."""
     return index is not None and (index / SYSTEM_FILE).is_file()
 
 

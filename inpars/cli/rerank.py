@@ -68,7 +68,6 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def _reorder(flags: argparse.Namespace, options: RerankOptions) -> None:
-    """Without a model: by scores that are there."""
     if len(flags.run) > 1 or options.part is not None:
         raise ConfigError("--scores reorders one --run as a whole; leave --shard and further runs out")
     running: Running = {"progress": console(flags), "overwrite": flags.overwrite}

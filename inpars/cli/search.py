@@ -140,7 +140,6 @@ def _search_all(flags: argparse.Namespace) -> Manifest:
 
 
 def _fuse(flags: argparse.Namespace) -> None:
-    """Several runs made one."""
     options = _run_options(flags, DEFAULT_RETRIEVERS)
     if len(flags.run) < 2:
         raise ConfigError(

@@ -32,12 +32,7 @@ def run(flags: argparse.Namespace) -> None:
     dataset = open_dataset(flags, progress)
     files = SplitFiles.named(flags.output_train, flags.output_dev, flags.queries_dev, flags.qrels_dev)
     manifest = split_file(
-        flags.input,
-        dataset.corpus,
-        options,
-        files=files,
-        progress=progress,
-        overwrite=flags.overwrite,
+        flags.input, dataset.corpus, options, files=files, progress=progress, overwrite=flags.overwrite
     )
     counts = manifest.results
     text = (

@@ -42,13 +42,7 @@ def hold_out_queries(
     """Set queries of whole files aside; with too few files or queries for that, all are trained on."""
     files = split_files(folder)
     try:
-        manifest = split_file(
-            queries,
-            dataset.corpus,
-            settings or split_settings(options),
-            files=files,
-            **stage_kwargs,
-        )
+        manifest = split_file(queries, dataset.corpus, settings or split_settings(options), files=files, **stage_kwargs)
     except ConfigError as error:
         return HeldOut(queries, None, f"Nothing was measured: {error}.")
     texts = {query.query_id: query.text for query in read_queries(files.queries_dev)}

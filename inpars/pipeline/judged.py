@@ -142,10 +142,7 @@ def _of_grades(
 ) -> str:
     """How far the table by the model's grades can be trusted: agreement, two signs of it, and the model's size."""
     assert by_model.topics is not None
-    signs = [
-        *_of_sources(by_model.topics.qrels, measured.topics),
-        *_of_order(measured, by_model, metric),
-    ]
+    signs = [*_of_sources(by_model.topics.qrels, measured.topics), *_of_order(measured, by_model, metric)]
     parameters = manifest.results.get("parameters")
     if origin.is_poor:
         verdict = "conclude nothing from them"

@@ -69,7 +69,6 @@ def table(points: list[CurvePoint]) -> list[str]:
 
 
 def _searched(run: RunContext, topics: Topics, name: str, triples: int) -> Path:
-    """The run of a bi-encoder trained on so many triples."""
     model = run.path(f"choice/curve-{name}")
     options = replace(retriever_options(run), limit=triples)
     train_retriever_from_file(run.path(TRIPLES), options, output=model, **run.stage_kwargs)
@@ -79,11 +78,7 @@ def _searched(run: RunContext, topics: Topics, name: str, triples: int) -> Path:
 
 
 def _points(
-    run: RunContext,
-    topics: Topics,
-    untuned: Mapping[str, Path],
-    tuned: Mapping[str, Path],
-    sizes: Mapping[str, int],
+    run: RunContext, topics: Topics, untuned: Mapping[str, Path], tuned: Mapping[str, Path], sizes: Mapping[str, int]
 ) -> list[CurvePoint]:
     corpus, runs, more = run.dataset.corpus, read_lists(untuned), read_lists(tuned)
     dense = [features for name, features in runs.items() if name != BM25]

@@ -156,10 +156,8 @@ class PipelineOptions(ClusterOptions):
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Every model that is named."""
         return self.model, self.retriever, self.reranker
 
     @property
     def filtering(self) -> FilterOptions:
-        """Which queries stay."""
         return FilterOptions(scoring_function=self.scoring_function, top_k=self.top_k)

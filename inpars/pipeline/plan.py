@@ -111,7 +111,6 @@ def _new_plan(
     path: Path,
     written: int,
 ) -> Frozen:
-    """Measure, plan and write the plan."""
     from inpars.pipeline.trial import measure_rates  # models
 
     bm25_index(dataset.corpus, threads=options.threads, progress=steps)  # the run's own, which every plan has

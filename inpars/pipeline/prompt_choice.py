@@ -142,11 +142,9 @@ class PromptTrials:
         return self.clearly_best(tried)
 
     def clearly_best(self, tried: Sequence[TriedPrompt]) -> TriedPrompt:
-        """The first, or one that is clearly better."""
         return self._chosen(tried, clearly_better)
 
     def write(self, name: str, prompt: PromptSource, number: int) -> TriedPrompt:
-        """The queries that one prompt writes."""
         output = (self.output / CHOICE).with_name(f"{number}.jsonl")
         manifest = generate_queries(
             *(self.dataset.corpus, prompt, self.options),
@@ -158,7 +156,6 @@ class PromptTrials:
         return TriedPrompt(name, prompt, output, manifest.results.get("documents", 0), manifest)
 
     def _chosen(self, tried: Sequence[TriedPrompt], best: Callable[[Sequence[PromptTrial]], str]) -> TriedPrompt:
-        """Choose as a stage, and say why."""
         output = self.output / CHOICE
 
         def work() -> Outcome:

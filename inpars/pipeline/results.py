@@ -147,7 +147,6 @@ def _pipeline(
     judged: MeasuredSystems,
     kept: int,
 ) -> list[Step]:
-    """What the run did, from the documents to the measures."""
     generated, triples = manifests["generate"], manifests.get("triples")
     written = counted(generated.output.records or 0, "query", "queries")
     trained = [getattr(options, name) for name in ("retriever", "reranker") if name in manifests]
@@ -169,7 +168,6 @@ def _pipeline(
 
 
 def _definitions(options: PipelineOptions, shipped: Shipped | None) -> dict[str, str]:
-    """What the systems of the table are."""
     windows = ", by the nearest window of a document" if options.window_tokens else ""
     reranker = shipped.system.reranking if shipped is not None else None
     first = {

@@ -52,17 +52,14 @@ class RunContext:
     runs: str = "runs"  # folder of the systems' runs
 
     def path(self, name: str) -> Path:
-        """A file of the run's folder."""
         return self.folder / name
 
     @property
     def tuned(self) -> Path:
-        """Where the tuned bi-encoder lies once it is trained."""
         return self.folder / "models" / "retriever"
 
     @property
     def stage_kwargs(self) -> dict[str, Any]:
-        """Arguments of every stage."""
         return {"progress": self.progress, "overwrite": self.overwrite}
 
     @property
@@ -123,7 +120,6 @@ def _label(run: RunContext, view: FirstStage) -> str:
 
 
 def _lexical_runs(run: RunContext, topics: Topics, system: SearchSystem, bm25: Path) -> dict[str, Path]:
-    """BM25's run, and the same reranked."""
     if system.reranking is None:
         return {"bm25": bm25}
     run.progress.begin("rerank")
@@ -171,7 +167,6 @@ def _measured(run: RunContext, topics: Topics, system: SearchSystem, name: str) 
 
 
 def _joined(run: RunContext, name: str, bm25: Path, dense: Path, whole: Path) -> Path:
-    """The fusion of BM25 and a bi-encoder, fused with that of whole documents."""
     return _fuse(run, name, [whole, _fuse(run, f"{name}-windows", [bm25, dense])])
 
 

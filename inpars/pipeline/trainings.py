@@ -99,13 +99,7 @@ def _mine_triples(run: RunContext, queries: Path) -> Manifest:
     )
     source = ["--input", queries, *run.commands.documents, "--no-judgements"]
     run.commands.add("triples", source, run.path(TRIPLES), options)
-    return write_triples(
-        queries,
-        run.dataset.corpus,
-        options,
-        output=run.path(TRIPLES),
-        **run.stage_kwargs,
-    )
+    return write_triples(queries, run.dataset.corpus, options, output=run.path(TRIPLES), **run.stage_kwargs)
 
 
 def retriever_options(run: RunContext) -> RetrieverOptions:
@@ -130,7 +124,6 @@ def _train_retriever(run: RunContext, triples: Manifest) -> Manifest | str:
 
 
 def _train_reranker(run: RunContext, triples: Manifest) -> Manifest | str:
-    """The training's manifest, or why there was none."""
     run.progress.begin("train reranker")
     run_options = run.options
     batches = (triples.output.records or 0) / run_options.per_query / RERANKER_BATCH

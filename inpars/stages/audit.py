@@ -151,7 +151,6 @@ class _Audit:
     worst: list[tuple[float, int, AuditedTriple]] = field(default_factory=list)  # a heap, the mildest on top
 
     def add(self, before: list[AuditedTriple], after: list[AuditedTriple], margin: float) -> None:
-        """Take in the triples of one query."""
         self.queries += 1
         tally(before, margin, self.by_source)
         self.written += len(after)
@@ -178,7 +177,6 @@ class _Audit:
         }
 
     def worst_examples(self) -> list[dict[str, Any]]:
-        """The worst examples, the worst first."""
         ordered = sorted(self.worst, key=lambda entry: (-entry[0], -entry[1]))
         return [
             {

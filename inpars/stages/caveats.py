@@ -42,7 +42,6 @@ class Lineage:
 
     @property
     def triples(self) -> tuple[Path, ...]:
-        """The triples that the run's models were trained on."""
         stamps = (m.inputs.get("triples") for _, m in self.steps if m.stage.startswith("train"))
         return tuple(dict.fromkeys(path for stamp in stamps if stamp and (path := Path(stamp.path)).is_file()))
 

@@ -147,6 +147,5 @@ def teacher_path(triples: Path) -> Path:
 
 
 def _pairs(triples: Path, limit: int | None) -> Iterator[tuple[str, str]]:
-    """Every different pair once."""
     texts = itertools.islice((row.texts for row in read_triple_rows(triples)), limit)
     return iter(dict.fromkeys((row.query, text) for row in texts for text in (row.positive, row.negative)))

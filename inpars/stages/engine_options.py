@@ -22,9 +22,7 @@ class ClusterOptions(ComputingOptions):
     FLAG_GROUP: ClassVar = FlagGroup("machine", advanced=True)
 
     engine: Engine = option(
-        "local",
-        help="where to compute: in this process, or on the workers of a Ray cluster",
-        changes_result=False,
+        "local", help="where to compute: in this process, or on the workers of a Ray cluster", changes_result=False
     )
     address: str | None = option(
         None,
@@ -72,7 +70,6 @@ class Bm25Options:
 
     @property
     def bm25(self) -> dict[str, Any]:
-        """These settings alone."""
         return {"k1": self.k1, "b": self.b, "language": self.language}
 
 

@@ -46,17 +46,14 @@ class Measurement:
 
     @property
     def items(self) -> int:
-        """All that were measured."""
         return sum(items for items, _ in self.parts)
 
     @property
     def seconds(self) -> float:
-        """Of all parts."""
         return math.fsum(seconds for _, seconds in self.parts)
 
     @property
     def seconds_per_item(self) -> float:
-        """Of one worker."""
         return self.seconds / self.items
 
     @property
@@ -123,14 +120,7 @@ class Prediction:
 
 
 def predict(
-    measured: Measurement,
-    *,
-    work: str,
-    model: str,
-    device: str,
-    items: int,
-    workers: int,
-    output: Path | None = None,
+    measured: Measurement, *, work: str, model: str, device: str, items: int, workers: int, output: Path | None = None
 ) -> Prediction:
     """Every worker starts once and has an equal share; workers are as fast as what was measured."""
 
@@ -235,7 +225,6 @@ class EstimateOptions(ComputingOptions):
 
     @property
     def model_name(self) -> str:
-        """The model, or the default of the work."""
         return self.model or DEFAULT_MODELS[self.work]
 
 

@@ -41,8 +41,7 @@ class EvaluateOptions:
         "the preset's)",
     )
     judged_only: bool = option(
-        False,
-        help="remove unjudged documents, and those graded below 0, from the runs first, like trec_eval -J",
+        False, help="remove unjudged documents, and those graded below 0, from the runs first, like trec_eval -J"
     )
     baseline: str | None = option(None, metavar="NAME", help="baseline run of the comparisons (default: the first)")
     bm25: str | None = option(None, help="BM25 variant of runs that have no manifest")
@@ -66,12 +65,10 @@ class Evaluated:
 
     @property
     def results(self) -> dict[str, Evaluation]:
-        """The evaluations by system."""
         return {name: file.evaluation for name, file in self.files.items()}
 
     @property
     def problems(self) -> list[str]:
-        """Why measures of some of the runs are no result."""
         return [file.no_result for file in self.files.values() if file.no_result]
 
 

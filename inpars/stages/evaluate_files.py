@@ -87,9 +87,7 @@ def _first_ids(scores: Mapping[str, float], count: int) -> list[str]:
 
 
 def table(
-    results: Mapping[str, Evaluation],
-    differences: Mapping[str, Mapping[str, Difference]],
-    metrics: Sequence[str],
+    results: Mapping[str, Evaluation], differences: Mapping[str, Mapping[str, Difference]], metrics: Sequence[str]
 ) -> str:
     """A text table: measures, and for the first measure gain, interval and verdict against the baseline."""
     judged = metrics[0]
@@ -126,9 +124,7 @@ def verdict(difference: Difference | None) -> str:
 
 
 def as_values(
-    results: Mapping[str, Evaluation],
-    differences: Mapping[str, Mapping[str, Difference]],
-    origin: Origin | None = None,
+    results: Mapping[str, Evaluation], differences: Mapping[str, Mapping[str, Difference]], origin: Origin | None = None
 ) -> dict[str, Any]:
     """Everything as JSON values; `judged_by` where a model judged."""
     return ({} if origin is None else {"judged_by": origin.values()}) | {

@@ -55,8 +55,7 @@ class GenerateOptions(ShardedOptions):
     """How queries are written."""
 
     model: str = option(
-        "smollm2-135m",
-        help="language model: embedded name, folder, GGUF file or hub id, or a server's name for it",
+        "smollm2-135m", help="language model: embedded name, folder, GGUF file or hub id, or a server's name for it"
     )
     backend: Backend = option(
         "causal",
@@ -112,7 +111,6 @@ class GenerateOptions(ShardedOptions):
     )
 
     def problems(self) -> Iterator[str]:
-        """What goes with diverse documents."""
         if self.select_documents == "diverse":
             if self.max_documents is None:
                 yield "--select-documents diverse chooses some of the documents; give --max-documents N"

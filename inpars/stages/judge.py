@@ -152,11 +152,9 @@ class Judging:
         self.problems, self.grades = dict[str, int](), dict[str, int]()
 
     def plan(self, block: range) -> list[list[int]]:
-        """The judge's chunks."""
         return self._judge.plan(self._pairs[block.start : block.stop])
 
     def compute(self, chunks: Iterator[Chunk], saved: Partial, done: int) -> Computed:
-        """Grades of each chunk."""
         if done and self._paid is not None:
             self._paid.skipped(self._pairs[:done])  # a server's chunks are in the order of the pairs
         for chunk in chunks:
@@ -280,7 +278,6 @@ class KeptGrades:
         return self._judge.plan(pairs)
 
     def judge(self, pairs: Sequence[Pair]) -> list[Graded]:
-        """Known grades, and the judge's of the other pairs."""
         digests = [self._digest(pair) for pair in pairs]
         new = {digest: pair for digest, pair in zip(digests, pairs, strict=True) if digest not in self._known}
         if new:

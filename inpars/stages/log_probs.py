@@ -175,7 +175,6 @@ class LogProbBlocks:
         self.device = self._scorer.device
 
     def __call__(self, items: tuple[array[int], Sequence[str]]) -> LogProbScoring:
-        """The work on these queries."""
         path = self._source.path
         rows = [
             (synthetic_query(record, query_id, str(record["doc_id"]), path), record)

@@ -39,7 +39,6 @@ class _Piece:
 
     @property
     def compared(self) -> dict[str, Any]:
-        """What all shards must have in common."""
         by_content = {"shard", *self.manifest.inputs}  # a folder may have other names on other machines
         settings = {name: value for name, value in self.manifest.arguments.items() if name not in by_content}
         inputs = {f"input {name}": stamp.sha256 for name, stamp in self.manifest.inputs.items()}
@@ -72,10 +71,7 @@ def merge_shards(
         manifests.manifest_path(output).unlink(missing_ok=True)
     parts = [Part(piece.path, piece.manifest.results[SHARD_RESULT]["places"]) for piece in pieces]
     lines = progress.track(
-        merged_lines(parts),
-        total=sum(_lines(piece.manifest) for piece in pieces),
-        description="merge",
-        unit="lines",
+        merged_lines(parts), total=sum(_lines(piece.manifest) for piece in pieces), description="merge", unit="lines"
     )
     write_lines(output, lines)
     _copy_examples(pieces[0].path, output)
@@ -112,7 +108,6 @@ def _read_piece(path: Path) -> _Piece:
 
 
 def _lines(manifest: Manifest) -> int:
-    """How many records a shard has."""
     shard_result = manifest.results[SHARD_RESULT]
     return count_lines(shard_result["places"], shard_result["items"])
 
@@ -204,7 +199,6 @@ def _merged(pieces: Sequence[_Piece], output: Path, made_of: Sequence[Mapping[st
 
 
 def _combined(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Counts are added, words are kept."""
     names = dict.fromkeys(name for result in results for name in result if name != SHARD_RESULT)
     return {name: _together([result[name] for result in results if result.get(name) is not None]) for name in names}
 

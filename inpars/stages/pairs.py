@@ -40,10 +40,7 @@ STAGE = "pairs"
 class PairsOptions:
     """What is taken for a pair."""
 
-    headings: bool = option(
-        False,
-        help="titles and headings of the corpus, each with the first passage of its section",
-    )
+    headings: bool = option(False, help="titles and headings of the corpus, each with the first passage of its section")
     min_clicks: int = option(1, help="minimum clicks on a document for a query", minimum=1)
     min_click_rate: float = option(0.0, help="minimum clicks per impression of a document", bounds=SHARE)
     min_words: int = option(2, help="minimum words per query", minimum=0)
@@ -54,7 +51,6 @@ class PairsOptions:
 
     @property
     def filtering(self) -> FilterOptions:
-        """The guards."""
         return FilterOptions(
             min_words=self.min_words,
             max_words=self.max_words,
@@ -73,7 +69,6 @@ class PairFiles:
     votes: Sequence[Path] = ()
 
     def stamps(self) -> dict[str, FileStamp]:
-        """Of all of them."""
         named = (("faq", self.faq), ("clicks", self.clicks), ("votes", self.votes))
         return {f"{name} {number}": stamp(path) for name, paths in named for number, path in enumerate(paths, start=1)}
 
@@ -165,7 +160,6 @@ def _present(pair: Pair, corpus: Corpus | None, dropped: Counter[str]) -> Iterat
 
 
 def _with_answers(faqs: Sequence[QuestionAnswer], documents: dict[str, Document]) -> Iterator[Pair]:
-    """Pairs with documents made of the answers, each once."""
     for one in faqs:
         doc_id = one.doc_id or f"answer-{hex_key(' '.join(words(one.answer)))}"
         documents.setdefault(doc_id, Document(doc_id, one.answer))

@@ -94,7 +94,6 @@ class Partial:
         return ends
 
     def note_done(self, items: int, total: int, noun: str = "") -> None:
-        """Say how far the last run came."""
         self.progress.note(f"{self.stage}: resuming, {items} of {total} {noun}are done")
 
     def append(self, keep: int) -> AppendedLines:

@@ -98,7 +98,6 @@ class ColumnScoring:
             yield scored[chunk.first : chunk.stop], ""
 
     def write(self, part: Shard | None, plan: Plan, saved: Partial, output: Path) -> list[tuple[int, int]]:
-        """The numbers; `sums` are those of the first column."""
         self.sums = {"missing": 0, "total": 0.0}
         write_jsonl(output, self._counted(row for _, row in saved.records() if CHUNK_END not in row))
         return [(position, 1) for position in own_items(self.total, part)]

@@ -125,7 +125,6 @@ class QueryBlocks:
         self.device = self._generator.device
 
     def __call__(self, items: npt.NDArray[np.integer[Any]]) -> QueryWriting:
-        """The work on these documents."""
         return QueryWriting(
             SelectedDocuments(self._placed.__getitem__, items), self._generator, self._prompt, self._canary
         )
@@ -191,7 +190,6 @@ class Continued:
         return self._remembered(documents) or self._generator.generate(documents)
 
     def generate_each(self, chunks: Iterable[Sequence[Document]]) -> Iterator[list[list[GeneratedQuery]]]:
-        """The queries of each chunk, in order."""
         ahead, behind = tee(chunks)
         with closing(self._written(chunk for chunk in ahead if not self._remembered(chunk))) as written:
             for chunk in behind:

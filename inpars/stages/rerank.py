@@ -148,7 +148,6 @@ def rerank_file(
 
 
 def _first_stage(sources: Sequence[Path], options: RerankOptions) -> Run:
-    """The run itself, or the fusion of several."""
     if len(sources) == 1:
         return read_run(sources[0])
     runs = [cut(read_run(path), options.fusion_depth) for path in sources]
@@ -263,7 +262,6 @@ class RerankWorker:
         self._header, self._corpus, self._scorer = header, open_corpus(*corpus), make_scorer()
 
     def write(self, shard: RerankShard, partial: Path, output: Path) -> Mapping[str, Any]:
-        """The scores of one shard."""
         run: Run = {}
         for position, (query_id, doc_id) in enumerate(shard.pairs):
             run.setdefault(query_id, {})[doc_id] = -float(position)

@@ -20,11 +20,7 @@ from inpars.stages.partial import Partial
 class ScoreCache:
     """A `PairScorer` in front of another one, for one output of one stage."""
 
-    def __init__(
-        self,
-        partial: Partial,
-        make_scorer: Callable[[], PairScorer],
-    ) -> None:
+    def __init__(self, partial: Partial, make_scorer: Callable[[], PairScorer]) -> None:
         """Resume from the partial file of these settings and inputs, if there is one."""
         self.name, self._make_scorer = "remembered", make_scorer
         self._partial, self.path = partial, partial.path
@@ -37,7 +33,6 @@ class ScoreCache:
         self._scorer: PairScorer | None = None
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """Scores in the order of the pairs."""
         if not pairs:
             return []
         digest = _digest(pairs)

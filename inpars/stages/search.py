@@ -261,7 +261,6 @@ class EncodeWorker:
         self._blocks, self._size, self._save, self._encoder = blocks, size, rows.open(), make()
 
     def write(self, shard: range, partial: Path, output: Path) -> Mapping[str, Any]:
-        """The embeddings of one block's rows."""
         block = self._blocks[shard.start // self._size]
         if not block.exists():
             self._save(self._encoder, shard, block)

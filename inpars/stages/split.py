@@ -84,17 +84,11 @@ class SplitFiles:
 
     @property
     def sides(self) -> list[Path]:
-        """All but the first."""
         return [self.dev, self.queries_dev, self.qrels_dev]
 
 
 def split_file(
-    source: Path,
-    corpus: Corpus,
-    options: SplitOptions,
-    *,
-    files: SplitFiles,
-    **running: Unpack[Running],
+    source: Path, corpus: Corpus, options: SplitOptions, *, files: SplitFiles, **running: Unpack[Running]
 ) -> Manifest:
     """Write both sides. Training queries with the words of a development query are left out and counted."""
     paths = [path.resolve() for path in (files.train, *files.sides)]

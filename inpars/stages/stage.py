@@ -73,7 +73,6 @@ class Stage:
         return {"output": self.output, "fingerprint": fingerprint, "progress": self.progress}
 
     def note(self, line: str) -> None:
-        """Print a line prefixed with this stage."""
         self.progress.note(f"{self.name}: {line}")
 
     def run(self, work: Callable[[], Outcome]) -> Manifest:

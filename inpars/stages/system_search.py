@@ -98,7 +98,6 @@ def as_stored(run: Run) -> Run:
 
 
 def _inputs(system: SearchSystem, folder: Path) -> dict[str, FileStamp]:
-    """The system's file and all its models."""
     models = {f"retriever {stage.name}": stage.retriever for stage in system.stages if stage.retriever != BM25}
     if system.reranking is not None:
         models["reranker"] = system.reranking.model

@@ -181,7 +181,6 @@ def _scored(rows: Sequence[TripleTexts], teacher: TeacherScores | None, progress
 
 
 def _margins(material: _Material) -> dict[TripleTexts, float] | None:
-    """The teacher's score of each positive less its negative's."""
     if (scores := material.teacher) is None:
         return None
     return {row: scores[row.query, row.positive] - scores[row.query, row.negative] for row in material.rows}

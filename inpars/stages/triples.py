@@ -61,9 +61,7 @@ class TriplesOptions(ClusterOptions, Bm25Options):
     ranks: str = option("1-100", help="ranks that negatives are drawn from", metavar="FIRST-LAST")
     per_query: int = option(1, help="negatives per positive", minimum=1)
     positive_within: int | None = option(
-        None,
-        help="drop queries whose own document BM25 does not rank in its top N; 0: keep all",
-        minimum=0,
+        None, help="drop queries whose own document BM25 does not rank in its top N; 0: keep all", minimum=0
     )
     retriever: str = option("minilm", help="bi-encoder for --negatives dense and both: embedded name, folder or hub id")
     margin: float | None = option(
@@ -90,7 +88,6 @@ class TriplesOptions(ClusterOptions, Bm25Options):
     )
 
     def problems(self) -> Iterator[str]:
-        """What the ranks cannot give."""
         if self.positives == "best" and self.rescore is None:
             yield "--positives best needs a reranker to judge; give --rescore MODEL"
         yield from rank_problems(self.ranks, 1 if self.negatives == "random" else self.per_query)
