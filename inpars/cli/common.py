@@ -16,6 +16,7 @@ from inpars.console import Console
 from inpars.documents.datasets import Dataset, UnknownJudgements, load_dataset, load_topics
 from inpars.engines import trial
 from inpars.errors import ConfigError, InparsError
+from inpars.filtering.checks import FilterContext
 from inpars.io.formats import read_queries
 from inpars.io.json_text import replace_surrogates, to_json
 from inpars.io.topics import DEFAULT_SPLIT
@@ -200,3 +201,12 @@ def add_exclude_queries_flag(parser: argparse.ArgumentParser) -> None:
         "queries of a dev or test set (.jsonl or .tsv): their duplicates and near-duplicates are dropped; repeatable",
         several=True,
     )
+
+
+def filter_context(
+    flags: argparse.Namespace, dataset: Dataset | None, progress: Progress, examples: Sequence[str] = ()
+) -> FilterContext:
+    """The prompt's examples, the queries of --exclude-queries, and the dataset's own of all splits."""
+    excluded = [query.text for path in flags.exclude_queries for query in read_queries(path, progress.note)]
+    own = {text for load in (dataset.splits if dataset else {}).values() for text in load().queries.values()}
+    return FilterContext(example_queries=examples, excluded_queries=excluded, own_queries=list(own))

@@ -32,7 +32,6 @@ from inpars.prompts.load import load_prompt
 from inpars.provenance import current_argv, shown_command
 from inpars.reports.render import write_report
 from inpars.stages.card_numbers import add_numbers_of_evaluation, split_label
-from inpars.stages.caveats import Known
 from inpars.stages.evaluate import (
     EvaluateOptions,
     evaluate_files,
@@ -90,7 +89,8 @@ def run(flags: argparse.Namespace) -> int:
         topics,
         preset,
         options,
-        known=Known(flags.train_queries, examples),
+        training=flags.train_queries,
+        examples=examples,
         document_text=document_text,
         left_out=len(judged.qrels) - len(qrels),
         progress=progress,

@@ -20,13 +20,13 @@ from inpars.prompts.mixture import PromptSource
 from inpars.stages.engine_options import own_output
 from inpars.stages.generate import (
     BY_PROMPT,
-    SERVER_BACKENDS,
     GenerateOptions,
     default_prompt,
     dry_run,
     generate_queries,
     generator_maker,
 )
+from inpars.stages.generate_by_api import SERVER_BACKENDS
 from inpars.stages.stage import dropped_line
 
 

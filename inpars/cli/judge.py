@@ -43,7 +43,8 @@ from inpars.prompts.judging import load_judging_prompt
 from inpars.records import Qrels, Run
 from inpars.rerankers.rerank import check_ids
 from inpars.stages.evaluate_files import run_names
-from inpars.stages.judge import SERVERS, JudgeOptions, dry_run, judge_maker, judge_pairs, read_grades
+from inpars.stages.generate_by_api import SERVER_BACKENDS
+from inpars.stages.judge import JudgeOptions, dry_run, judge_pairs, load_judge, read_grades
 from inpars.stages.stage import dropped_line
 
 
@@ -75,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(flags: argparse.Namespace) -> None:
     progress, options, api = console(flags), from_flags(JudgeOptions, flags), from_flags(ApiOptions, flags)
-    check_api(api, asks_server=options.backend in SERVERS)
+    check_api(api, asks_server=options.backend in SERVER_BACKENDS)
     (metric,) = _one(parse_metrics(flags.metric))
     prompt = load_judging_prompt(flags.prompt)
     runs = {name: read_run(path) for name, path in run_names(flags.run).items()}
@@ -96,7 +97,7 @@ def run(flags: argparse.Namespace) -> None:
         prompt,
         options,
         output=flags.output,
-        make_judge=judge_maker(options, prompt, api, flags.output, progress),
+        make_judge=lambda: load_judge(options, prompt, api, flags.output, progress),
         api=api,
         progress=progress,
         overwrite=flags.overwrite,

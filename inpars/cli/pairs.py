@@ -14,10 +14,10 @@ from inpars.cli.common import (
     add_output_flags,
     add_path,
     console,
+    filter_context,
     open_dataset_if_named,
     print_result,
 )
-from inpars.io.formats import read_queries
 from inpars.options import add_flags, from_flags
 from inpars.stages.filter import BY_PROMPT, RESEMBLING
 from inpars.stages.pairs import PairFiles, PairsOptions, answers_path, write_pairs_file
@@ -48,14 +48,12 @@ def run(flags: argparse.Namespace) -> None:
     progress = console(flags)
     options = from_flags(PairsOptions, flags)
     dataset = open_dataset_if_named(flags, progress)
-    splits = dataset.splits if dataset else {}
     manifest = write_pairs_file(
         PairFiles(faq=flags.faq, clicks=flags.clicks, votes=flags.votes),
         options,
         output=flags.output,
         corpus=dataset.corpus if dataset else None,
-        excluded_queries=[query.text for path in flags.exclude_queries for query in read_queries(path, progress.note)],
-        own_queries=list({text for load in splits.values() for text in load().queries.values()}),
+        context=filter_context(flags, dataset, progress),
         progress=progress,
         overwrite=flags.overwrite,
     )

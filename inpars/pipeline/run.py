@@ -16,6 +16,7 @@ from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError, StaleInputError
 from inpars.evaluation.measures import DEFAULT_METRICS, Evaluation
 from inpars.evaluation.significance import Difference
+from inpars.filtering.checks import FilterContext
 from inpars.fusion.system import BM25
 from inpars.io.manifest import Manifest
 from inpars.io.model_judgements import Origin
@@ -225,8 +226,10 @@ def _filter(run: RunContext) -> Manifest:
         run.path(SYNTHETIC),
         run.options.filtering,
         output=run.path(FILTERED),
-        example_queries=[example.query for example in run.prompt.examples],
-        own_queries=list(run.topics.queries.values()) if run.topics is not None else (),
+        context=FilterContext(
+            example_queries=[example.query for example in run.prompt.examples],
+            own_queries=list(run.topics.queries.values()) if run.topics is not None else (),
+        ),
         **run.stage_kwargs,
     )
 

@@ -80,16 +80,12 @@ def _has_card(stamp: FileStamp) -> bool:
 
 def _rows(evaluations: Mapping[str, Evaluation], metric: str, collection: tuple[str, str]) -> list[Measured]:
     dataset, split = collection
-    measured_on = f"{plain_name(dataset)}, {split}"
-    return [
-        Measured(f"{measured_on} ({evaluation.queries} queries)", metric, _system(name), evaluation.means[metric])
-        for name, evaluation in evaluations.items()
-    ]
-
-
-def _system(name: str) -> str:
-    """A system's name; of a run that is named by its path, the file and the folder it lies in."""
-    return "/".join(Path(name).parts[-2:]) if Path(name).exists() else name
+    rows = []
+    for name, evaluation in evaluations.items():
+        system = "/".join(Path(name).parts[-2:]) if Path(name).exists() else name  # a run that its path names
+        measured = f"{plain_name(dataset)}, {split} ({evaluation.queries} queries)"
+        rows.append(Measured(measured, metric, system, evaluation.means[metric]))
+    return rows
 
 
 def _add(model: Path, rows: Iterable[Measured], progress: Progress) -> None:

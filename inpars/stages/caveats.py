@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from inpars.errors import DataFormatError
@@ -96,14 +97,6 @@ class Caveats:
     remarks: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the user says was seen before: files of training queries, and queries that prompts show, by their source."""
-
-    training: Sequence[Path] = ()
-    examples: Mapping[str, Collection[str]] | None = None  # source -> texts
-
-
 ALL_RUNS = "all runs"
 
 
@@ -113,14 +106,15 @@ def find_caveats(
     qrels: Qrels,
     query_texts: Mapping[str, str],
     *,
-    known: Known | None = None,
+    training: Sequence[Path] = (),
+    examples: Mapping[str, Collection[str]] = MappingProxyType({}),
     bm25: str | None = None,
 ) -> Caveats:
     """Caveats of the runs; without the texts of the test queries, overlaps are found by ids of examples alone.
 
-    `tags` are the names inside the run files; `bm25` describes BM25 runs without a manifest.
+    `tags` are the names inside the run files; `bm25` describes BM25 runs without a manifest. The queries of the files
+    `training`, and `examples` that prompts show, by their source, were seen before, as the user says.
     """
-    known = known or Known()
     lineages = {name: lineage(path) for name, path in runs.items()}
     kinds = {
         name: kind for name, history in lineages.items() if (kind := _which_bm25(history, tags.get(name, ""), bm25))
@@ -128,8 +122,8 @@ def find_caveats(
     texts = {query_id: query_texts[query_id] for query_id in qrels if query_id in query_texts}
     overlaps = {name: list(_overlaps_behind(history, qrels, texts)) for name, history in lineages.items()}
     overlaps[ALL_RUNS] = [
-        *(overlap(str(path), read_query_texts(path), texts) for path in known.training),
-        *(overlap(source, example_texts, texts) for source, example_texts in (known.examples or {}).items()),
+        *(overlap(str(path), read_query_texts(path), texts) for path in training),
+        *(overlap(source, example_texts, texts) for source, example_texts in examples.items()),
     ]
     overlaps = {name: found for name, found in overlaps.items() if found}
     remarks = [
@@ -146,7 +140,7 @@ def find_caveats(
             "this test is synthetic: a model wrote every query for its only relevant document; it can tell systems "
             "apart, but says nothing of people's queries"
         )
-    if (known.training or known.examples) and not texts:
+    if (training or examples) and not texts:
         remarks.append("without the texts of the test queries nothing can be said of overlaps; give --queries FILE")
     return Caveats(kinds, overlaps, remarks)
 

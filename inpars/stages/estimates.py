@@ -189,14 +189,11 @@ def _checked(file: Path) -> Iterator[Checked]:
 def _took(manifest: Manifest, prediction: Prediction) -> float | None:
     """Seconds from start to end, of shards the longest; None where it was other work than was predicted."""
     shards: Sequence[dict[str, Any]] = manifest.results.get("shards") or ()
-    if _items(manifest) != prediction.items or (len(shards) or prediction.workers) != prediction.workers:
+    names = ("documents", "pairs", "queries")
+    items = next((int(manifest.results[name]) for name in names if name in manifest.results), None)
+    if items != prediction.items or (len(shards) or prediction.workers) != prediction.workers:
         return None
     return max((float(shard["seconds"]) for shard in shards), default=manifest.seconds)
-
-
-def _items(manifest: Manifest) -> int | None:
-    names = ("documents", "pairs", "queries")
-    return next((int(manifest.results[name]) for name in names if name in manifest.results), None)
 
 
 Work: TypeAlias = Literal["generate", "embed", "rerank"]

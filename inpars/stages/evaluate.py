@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from inpars.errors import ConfigError
@@ -19,9 +20,9 @@ from inpars.io.model_judgements import Origin
 from inpars.io.topics import Topics
 from inpars.options import check, option
 from inpars.progress import SILENT, Progress
-from inpars.reports.collect import RunSummary, Texts, glance, results_of, stage_facts
-from inpars.reports.schema import Report, StageFacts
-from inpars.stages.caveats import Caveats, Known, find_caveats
+from inpars.reports.collect import Texts, glance, results_of, stage_facts
+from inpars.reports.schema import Report
+from inpars.stages.caveats import Caveats, find_caveats
 from inpars.stages.evaluate_files import JudgedFile, as_values, compare_evaluations, judge_files, table
 from inpars.stages.examples import left_out_line
 
@@ -85,7 +86,8 @@ def evaluate_files(
     preset: Preset,
     options: EvaluateOptions,
     *,
-    known: Known | None = None,
+    training: Sequence[Path] = (),
+    examples: Mapping[str, Collection[str]] = MappingProxyType({}),
     document_text: DocumentText | None = None,
     left_out: int = 0,
     progress: Progress = SILENT,
@@ -106,7 +108,8 @@ def evaluate_files(
     )
     results = {name: file.evaluation for name, file in files.items()}
     tags = {name: file.notes.tag for name, file in files.items()}
-    caveats = find_caveats(paths, tags, topics.qrels, topics.queries, known=known, bm25=options.bm25)
+    seen: dict[str, Any] = {"training": training, "examples": examples}
+    caveats = find_caveats(paths, tags, topics.qrels, topics.queries, **seen, bm25=options.bm25)
     remarks = [
         *(
             line
@@ -117,11 +120,15 @@ def evaluate_files(
         *caveats.remarks,
         *filter(None, [left_out_line(left_out)]),
     ]
+    intervals = {
+        name: {metric: bootstrap_interval(list(values.values())) for metric, values in result.per_query.items()}
+        for name, result in results.items()
+    }
     return Evaluated(
         preset,
         baseline,
         files,
-        {name: _intervals(result) for name, result in results.items()},
+        intervals,
         compare_evaluations(results, preset.metrics, baseline),
         caveats,
         remarks,
@@ -173,10 +180,6 @@ def evaluation_values(evaluated: Evaluated) -> dict[str, Any]:
             for name, (gains, losses) in evaluated.changes.items()
         }
     return values | ({"left_out": evaluated.left_out} if evaluated.left_out else {})
-
-
-def _intervals(result: Evaluation) -> dict[str, Interval]:
-    return {metric: bootstrap_interval(list(values.values())) for metric, values in result.per_query.items()}
 
 
 def _changes(
@@ -235,12 +238,18 @@ def report_evaluation(
     results = evaluated.results
     metrics = evaluated.preset.metrics
     judgements = sum(map(len, topics.qrels.values()))
+    read = [(path, read_manifest(path)) for path in paths.values()]
+    glances = {
+        name: glance(name, read_checked_run(path, topics.qrels, evaluated.preset.order).run, topics.qrels)
+        for name, path in paths.items()
+    }
     by_model = [] if topics.origin is None else [str(topics.origin)]
+    by_all = "" if topics.origin is None else f" All of it is {topics.origin}."
     remarks = [*evaluated.problems, *by_model, *evaluated.remarks]
     return Report(
         title=f"{name}: {len(results)} runs compared" if len(results) > 1 else f"{name}: {next(iter(results))}",
         lead=f"Measured as {', '.join(metrics)}, ranked by {evaluated.preset.order}; {evaluated.baseline} is what the "
-        f"others are compared with.{said_of(topics.origin)}",
+        f"others are compared with.{by_all}",
         facts={
             "runs": str(len(results)),
             "judged queries": f"{len(topics.qrels):,}",
@@ -251,26 +260,12 @@ def report_evaluation(
             results,
             evaluated.differences,
             metrics,
-            {name: _glance(name, path, topics, evaluated) for name, path in paths.items()},
+            glances,
             topics,
             texts=texts,
             notes=[f"{remark[:1].upper()}{remark[1:]}." for remark in remarks],
         ),
-        stages=[facts for path in paths.values() if (facts := _facts(path)) is not None],
+        stages=[stage_facts(str(path), manifest) for path, manifest in read if manifest is not None],
         settings=asdict(options) | {"order": evaluated.preset.order, "metrics": list(metrics)},
         commands=[command] if command else [],
     )
-
-
-def said_of(origin: Origin | None) -> str:
-    """The sentence that follows a report's lead where a model judged; empty where none did."""
-    return "" if origin is None else f" All of it is {origin}."
-
-
-def _glance(name: str, path: Path, topics: Topics, evaluated: Evaluated) -> RunSummary:
-    return glance(name, read_checked_run(path, topics.qrels, evaluated.preset.order).run, topics.qrels)
-
-
-def _facts(path: Path) -> StageFacts | None:
-    manifest = read_manifest(path)
-    return None if manifest is None else stage_facts(str(path), manifest)

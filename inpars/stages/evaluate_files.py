@@ -49,7 +49,7 @@ def judge_files(
     for name, path in progress.track(paths.items(), total=len(paths), description="evaluate", unit="runs"):
         checked = read_checked_run(path, qrels, order)
         run = judged_part(checked.run, qrels) if judged_only else checked.run
-        tops = {query_id: _first_ids(scores, firsts) for query_id, scores in run.items()} if firsts else {}
+        tops = {q: [doc_id for doc_id, _ in rank(scores, firsts)] for q, scores in run.items()} if firsts else {}
         problem = no_result(name, checked.run, qrels, checked.notes)
         judged[name] = JudgedFile(evaluate(run, qrels, metrics), checked.notes, tops, problem)
         del checked, run  # before the next one is read
@@ -63,8 +63,6 @@ def compare_evaluations(
     if not results:
         raise ConfigError("there are no runs to evaluate; name some with --run FILE")
     chosen = baseline or next(iter(results))
-    if chosen not in results:
-        raise ConfigError(f"the baseline {chosen!r} is none of the runs ({', '.join(results)})")
     return {
         metric: compare(
             results[chosen].per_query[metric],
@@ -80,10 +78,6 @@ def run_names(paths: Sequence[Path]) -> dict[str, Path]:
         raise ConfigError(f"--run {', '.join(twice)} is given twice")
     names = [path.name.removesuffix(".gz").removesuffix(".trec").removesuffix(".txt") for path in paths]
     return {name if names.count(name) == 1 else str(path): path for name, path in zip(names, paths, strict=True)}
-
-
-def _first_ids(scores: Mapping[str, float], count: int) -> list[str]:
-    return [doc_id for doc_id, _ in rank(scores, count)]
 
 
 def table(

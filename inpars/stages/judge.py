@@ -6,7 +6,6 @@ moment, it goes on after the last whole chunk, and no pair that was graded is gr
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,6 @@ from inpars.errors import BackendError, DataFormatError
 from inpars.generation import PaidGenerator
 from inpars.generation.api.budget import Estimate
 from inpars.generation.api.options import ApiOptions, check_api
-from inpars.generation.api.requests import Endpoint
 from inpars.generation.settings import DecodingSettings
 from inpars.io.judgements import write_named_qrels
 from inpars.io.manifest import FileStamp, Manifest, sha256_of, stamp_text
@@ -36,13 +34,19 @@ from inpars.io.model_judgements import (
 from inpars.io.storage import AppendedLines, read_jsonl, to_json_line
 from inpars.judging import Graded, Judge, JudgeBackend, Pair
 from inpars.models.compute_options import ComputingOptions
-from inpars.models.folders import refuse_server_model
 from inpars.options import SEED, check, option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompts.judging import JudgingPrompt
 from inpars.records import Qrels
 from inpars.stages.chunk_loop import Computed
-from inpars.stages.generate_by_api import estimate_asking, open_server, priced, server_stamp, work_and_pay
+from inpars.stages.generate_by_api import (
+    SERVER_BACKENDS,
+    estimate_cost,
+    model_inputs,
+    open_server,
+    priced,
+    work_and_pay,
+)
 from inpars.stages.partial import Partial
 from inpars.stages.shards import BLOCK_ITEMS, Chunk, Plan, Shard
 from inpars.stages.stage import Outcome, Running, Stage, model_stamp
@@ -53,7 +57,6 @@ if TYPE_CHECKING:
 
 STAGE = "judge"
 OF_THE_POOL = ("depth", "limit", "max_pairs", "seed")  # settings that choose pairs and do not decide a grade
-SERVERS: Mapping[JudgeBackend, Endpoint] = {"completions": "completions", "chat": "chat"}
 SUFFIX = ".grades.jsonl"
 
 
@@ -100,7 +103,9 @@ def judge_pairs(
     pool = "\n".join(to_json_line({"query_id": one.query_id, "doc_id": one.document.doc_id}) for one in pairs)
     queries = to_json_line({pair.query_id: pair.query for pair in pairs})
     inputs = {"pool": stamp_text("pool", pool), "queries": stamp_text("queries", queries), "corpus": corpus}
-    inputs |= {"prompt": stamp_text(prompt.name, prompt.text)} | model_inputs(options, api)
+    inputs |= {"prompt": stamp_text(prompt.name, prompt.text)} | model_inputs(
+        options.model, options.backend, api, STAGE
+    )
     sides = (lines_path(output), origin_path(output))
     stage = Stage(STAGE, options, output, inputs, sides, **running)
 
@@ -122,20 +127,11 @@ def judge_pairs(
 def check_judge(options: JudgeOptions, api: ApiOptions) -> None:
     """Raise what would be raised once there are pairs: for flags, a model or a price that cannot be."""
     check(options)
-    endpoint = SERVERS.get(options.backend)
+    endpoint = SERVER_BACKENDS.get(options.backend)
     check_api(api, asks_server=endpoint is not None)
-    model_inputs(options, api)
+    model_inputs(options.model, options.backend, api, STAGE)
     if endpoint is not None:
         priced(endpoint, options.model, api)
-
-
-def model_inputs(options: JudgeOptions, api: ApiOptions | None) -> dict[str, FileStamp]:
-    """What the judge is. Raises ConfigError for a local model that only servers have."""
-    if options.backend in SERVERS:
-        server = {} if api is None else {"server": server_stamp(api)}
-        return {"model": stamp_text(options.model, options.model), **server}
-    refuse_server_model(options.model, "`inpars judge --backend chat --base-url URL` asks a server")
-    return {"model": model_stamp(options.model)}
 
 
 class Judging:
@@ -212,18 +208,11 @@ def read_grades(output: Path) -> Qrels:
     return qrels
 
 
-def judge_maker(
-    options: JudgeOptions, prompt: JudgingPrompt, api: ApiOptions, output: Path, progress: Progress = SILENT
-) -> Callable[[], Judge]:
-    """What loads the judge."""
-    return functools.partial(load_judge, options, prompt, api, output, progress)
-
-
 def load_judge(
     options: JudgeOptions, prompt: JudgingPrompt, api: ApiOptions, output: Path, progress: Progress = SILENT
 ) -> Judge:
     """The judge the options name; a server's keeps its answers beside `output`. Torch or the SDK is loaded here."""
-    if options.backend in SERVERS:
+    if options.backend in SERVER_BACKENDS:
         from inpars.judging.server import ServerJudge  # loads openai
 
         return ServerJudge(open_server(_adapter(options, prompt, api), api, output, progress))
@@ -233,21 +222,17 @@ def load_judge(
 
     limit, batch_size = options.max_doc_tokens, options.batch_size
     judge = LocalJudge(options.model, prompt, max_doc_tokens=limit, batch_size=batch_size, **where)
-    return KeptGrades(judge, grades_path(output), _settings_of_a_grade(options, prompt))
-
-
-def _settings_of_a_grade(options: JudgeOptions, prompt: JudgingPrompt) -> str:
-    """All that decides the grade of a pair, in one string."""
     settings = {name: value for name, value in result_settings(options).items() if name not in OF_THE_POOL}
-    return to_json_line({**settings, "model": model_stamp(options.model).sha256, "prompt": prompt.text})
+    settings |= {"model": model_stamp(options.model).sha256, "prompt": prompt.text}
+    return KeptGrades(judge, grades_path(output), to_json_line(settings))
 
 
 def dry_run(
     pairs: Sequence[Pair], prompt: JudgingPrompt, options: JudgeOptions, api: ApiOptions, output: Path
 ) -> Estimate:
     """What asking a server would take; nothing is asked and nothing written."""
-    check_api(api, asks_server=options.backend in SERVERS)
-    return estimate_asking(pairs, _adapter(options, prompt, api), api, output)
+    check_api(api, asks_server=options.backend in SERVER_BACKENDS)
+    return estimate_cost(pairs, _adapter(options, prompt, api), api, output)
 
 
 def _adapter(options: JudgeOptions, prompt: JudgingPrompt, api: ApiOptions) -> GradeRequests:
@@ -256,7 +241,7 @@ def _adapter(options: JudgeOptions, prompt: JudgingPrompt, api: ApiOptions) -> G
     asks_log_probs = api.log_prob_kind != "absent"
     from inpars.judging.server import GradeRequests
 
-    return GradeRequests(SERVERS[options.backend], options.model, prompt, settings, api.url, asks_log_probs)
+    return GradeRequests(SERVER_BACKENDS[options.backend], options.model, prompt, settings, api.url, asks_log_probs)
 
 
 def grades_path(output: Path) -> Path:

@@ -62,11 +62,16 @@ def merge_shards(
     _check_all_there(pieces, output)
     made_of = [_shard_summary(piece) for piece in pieces]
     before = None if overwrite or not output.exists() else manifests.read_manifest(output)
-    if before is not None and _still_is(before, made_of, output):
+    still_is = before is not None and before.results.get(MERGED_RESULT) == made_of
+    if before is not None and still_is and manifests.sha256_of(output) == before.output.sha256:
         progress.stage("merge", output, up_to_date=True)
         return before
     for piece in pieces:
-        _check_bytes(piece)
+        stamp = piece.manifest.output
+        if manifests.size_of(piece.path) != stamp.size or manifests.sha256_of(piece.path) != stamp.sha256:
+            raise StaleInputError(
+                f"{piece.path} was changed after it was made; run its command again with --shard {piece.shard}"
+            )
     with storage_errors(output):
         manifests.manifest_path(output).unlink(missing_ok=True)
     parts = [Part(piece.path, piece.manifest.results[SHARD_RESULT]["places"]) for piece in pieces]
@@ -74,7 +79,10 @@ def merge_shards(
         merged_lines(parts), total=sum(_lines(piece.manifest) for piece in pieces), description="merge", unit="lines"
     )
     write_lines(output, lines)
-    _copy_examples(pieces[0].path, output)
+    beside = pieces[0].path.with_name(pieces[0].path.name + EXAMPLES_SUFFIX)
+    if beside.exists():  # the ids of queries that the prompt showed, the same beside every shard
+        with storage_errors(output):
+            shutil.copyfile(beside, output.with_name(output.name + EXAMPLES_SUFFIX))
     _note_machines(pieces, progress)
     manifest = _merged(pieces, output, made_of)
     manifests.write_manifest(manifest, output)
@@ -162,18 +170,6 @@ def _check_all_there(pieces: Sequence[_Piece], output: Path) -> None:
         )
 
 
-def _check_bytes(piece: _Piece) -> None:
-    stamp = piece.manifest.output
-    if manifests.size_of(piece.path) != stamp.size or manifests.sha256_of(piece.path) != stamp.sha256:
-        raise StaleInputError(
-            f"{piece.path} was changed after it was made; run its command again with --shard {piece.shard}"
-        )
-
-
-def _still_is(manifest: Manifest, made_of: Sequence[Mapping[str, Any]], output: Path) -> bool:
-    return manifest.results.get(MERGED_RESULT) == made_of and manifests.sha256_of(output) == manifest.output.sha256
-
-
 def _shard_summary(piece: _Piece) -> dict[str, Any]:
     stamp, manifest = piece.manifest.output, piece.manifest
     about = {"records": stamp.records, "seconds": manifest.seconds, "device": manifest.device}
@@ -228,14 +224,6 @@ MEANS: Mapping[str, Callable[[Manifest], int]] = {
 }
 """Results that are means, and of how many numbers."""
 COUNTS = ("tokens", "missing")
-
-
-def _copy_examples(shard: Path, output: Path) -> None:
-    """The ids of queries that the prompt showed are the same beside every shard."""
-    beside = shard.with_name(shard.name + EXAMPLES_SUFFIX)
-    if beside.exists():
-        with storage_errors(output):
-            shutil.copyfile(beside, output.with_name(output.name + EXAMPLES_SUFFIX))
 
 
 def _note_machines(pieces: Iterable[_Piece], progress: Progress) -> None:

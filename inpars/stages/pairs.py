@@ -7,7 +7,7 @@ each pair. Queries pass the guards of the filter and are in the order they were 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -16,11 +16,11 @@ import numpy as np
 
 from inpars.errors import ConfigError
 from inpars.filtering.checks import FilterContext, FilterOptions
-from inpars.filtering.filters import choose
+from inpars.filtering.filters import NO_CONTEXT, choose
 from inpars.filtering.query_table import QueryTableBuilder
 from inpars.io.corpus import Corpus
 from inpars.io.formats import synthetic_query_record, write_documents
-from inpars.io.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.io.manifest import FileStamp, Manifest, stamp
 from inpars.io.storage import write_jsonl
 from inpars.options import SHARE, option
 from inpars.pairs.clicks import click_pairs, vote_pairs
@@ -28,7 +28,7 @@ from inpars.pairs.faq import QuestionAnswer, match_answers, read_faq
 from inpars.pairs.headings import heading_pairs
 from inpars.pairs.records import Pair, united
 from inpars.records import Document, SyntheticQuery
-from inpars.stages.filter import BY_PROMPT, RESEMBLING
+from inpars.stages.filter import BY_PROMPT, RESEMBLING, query_stamps
 from inpars.stages.stage import Outcome, Running, Stage, dropped_line
 from inpars.text.hashing import hex_key
 from inpars.text.words import words
@@ -84,15 +84,13 @@ def write_pairs_file(
     *,
     output: Path,
     corpus: Corpus | None = None,
-    excluded_queries: Collection[str] = (),
-    own_queries: Collection[str] = (),
+    context: FilterContext = NO_CONTEXT,
     **running: Unpack[Running],
 ) -> Manifest:
     """Write the pairs to `output`; without a corpus the answers of the FAQs are written as one beside it."""
     _check(files, options, corpus)
     inputs = files.stamps() | ({} if corpus is None else {"corpus": corpus.stamp})
-    for name, texts in (("excluded queries", excluded_queries), ("own queries", own_queries)):
-        inputs |= {name: stamp_text(name, "\n".join(sorted(texts)))} if texts else {}
+    inputs |= query_stamps(context)
     sides = [answers_path(output)] if corpus is None else []
     stage = Stage(STAGE, options, output, inputs, sides, **running)
 
@@ -102,8 +100,7 @@ def write_pairs_file(
         pairs = united(_all_pairs(files, options, corpus, documents, dropped), dropped)
         document_of: Callable[[str], Document] = documents.__getitem__ if corpus is None else corpus.__getitem__
         candidates = [(pair, pair.query(), _for_model(pair, document_of)) for pair in pairs]
-        guards = FilterContext(excluded_queries=excluded_queries, own_queries=own_queries)
-        builder = QueryTableBuilder(options.filtering, guards)
+        builder = QueryTableBuilder(options.filtering, context)
         for _, query, document in candidates:
             builder.add(query, document.full_text)
         table = builder.pool()
@@ -114,7 +111,7 @@ def write_pairs_file(
         count = write_jsonl(output, (_record(*candidates[position]) for position in positions.tolist()))
         if corpus is None:
             write_documents(answers_path(output), documents.values())
-        resembling = {RESEMBLING: table.resembling_own} if own_queries else {}
+        resembling = {RESEMBLING: table.resembling_own} if context.own_queries else {}
         results = {"read": len(pairs) + dropped["duplicate"], BY_PROMPT: table.by_prompt(), **resembling}
         return Outcome(count, dict(+dropped), results)
 

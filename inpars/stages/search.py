@@ -172,7 +172,12 @@ def _open(
     encoder = load(name, options)
     if isinstance(corpus, VectorIndex) and corpus.state.weights == weights_of(encoder):
         stored: Any = encoder  # a bi-encoder, as the index's own is
-        return lambda queries, k: _search_stored(corpus, stored, queries, k)
+
+        def search(queries: Sequence[Query], k: int) -> Run:
+            results = corpus.search(stored.encode_queries([query.text for query in queries]), k)
+            return {query.query_id: scores for query, scores in zip(queries, results, strict=True)}
+
+        return search
     return encoder.index(corpus, fill=encode_by(workers, name, options), progress=progress).search
 
 
@@ -216,11 +221,6 @@ def search_with_scores(
         return run, {(q, doc_id): run[q][doc_id] for q, doc_id in pairs if doc_id in run.get(q, {})}
 
     return search
-
-
-def _search_stored(index: VectorIndex, encoder: Encoder, queries: Sequence[Query], k: int) -> Run:
-    results = index.search(encoder.encode_queries([query.text for query in queries]), k)
-    return {query.query_id: scores for query, scores in zip(queries, results, strict=True)}
 
 
 def own_documents(queries: Mapping[str, str], corpus: Documents) -> set[str]:

@@ -197,11 +197,8 @@ def development_inputs(options: ValidatedOptions, dataset: Dataset | None) -> di
         raise ConfigError("--dev-queries are for a validation; say how often with --validate-every N")
     if dataset is None:
         raise ConfigError("--dev-queries are searched in a corpus; give --dataset NAME or --corpus FILE")
-    return {
-        "dev queries": stamp(_required_path(options.dev_queries)),
-        "dev qrels": stamp(_required_path(options.dev_qrels)),
-        "dev corpus": dataset.corpus_stamp,
-    }
+    named = {"dev queries": options.dev_queries, "dev qrels": options.dev_qrels}
+    return {name: stamp(path) for name, path in named.items() if path} | {"dev corpus": dataset.corpus_stamp}
 
 
 def separate_development(
@@ -229,7 +226,9 @@ def given_development(options: ValidatedOptions, dataset: Dataset, progress: Pro
     from inpars.retrieval.bm25 import bm25_index
     from inpars.training.validation import DevSet
 
-    queries_path, qrels_path = _required_path(options.dev_queries), _required_path(options.dev_qrels)
+    queries_path, qrels_path = options.dev_queries, options.dev_qrels
+    assert queries_path is not None
+    assert qrels_path is not None
     qrels = read_qrels(qrels_path)
     dev_queries = read_queries(queries_path, progress.note)
     queries = {query.query_id: query.text for query in dev_queries if query.query_id in qrels}
@@ -246,11 +245,6 @@ def given_development(options: ValidatedOptions, dataset: Dataset, progress: Pro
     doc_ids = list(dict.fromkeys(doc_id for dev_queries in candidates.values() for doc_id in dev_queries))
     texts = dict(zip(doc_ids, dataset.corpus.texts(doc_ids), strict=True))
     return DevSet(queries, candidates, texts, {query_id: qrels[query_id] for query_id in queries})
-
-
-def _required_path(path: Path | None) -> Path:
-    assert path is not None
-    return path
 
 
 def train_reader_from_file(

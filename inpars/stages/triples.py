@@ -139,7 +139,7 @@ def write_triples(
 
     def work() -> Outcome:
         queries, progress = _count(source, corpus), stage.progress
-        load = make_scorer or (lambda: load_rescorer(options))
+        load = make_scorer or (lambda: load_run_scorer(RerankOptions(model=str(options.rescore), **options.computing)))
         searching = SearchOptions(**options.bm25, **options.clustered)
         retrievers: Mapping[Source, str] = {"bm25": BM25, "dense": options.retriever}
         with ExitStack() as stack:
@@ -163,15 +163,18 @@ def write_triples(
                 blocks = map(chooser.choose, blocks)
             tracked = progress.track(blocks, total=queries, description="mine negatives", unit="queries")
             count = _write(output, runs, miner, tracked, corpus, progress)
-        results = _results(miner) | ({} if chooser is None else {REPLACED: chooser.replaced})
-        return Outcome(count, dict(miner.counts.dropped), results)
+        counts = miner.counts
+        results = {
+            "queries": counts.queries,
+            "positives": counts.pairs,
+            "positive_not_retrieved": counts.not_retrieved,
+            "sources": dict(counts.sources),
+            "passed_over": dict(counts.skipped),
+            **({} if chooser is None else {REPLACED: chooser.replaced}),
+        }
+        return Outcome(count, dict(counts.dropped), results)
 
     return stage.run(work)
-
-
-def load_rescorer(options: TriplesOptions) -> PairScorer:
-    """The scorer that `--rescore` names."""
-    return load_run_scorer(RerankOptions(model=str(options.rescore), **options.computing))
 
 
 def _count(source: Path | Topics, corpus: Corpus) -> int:
@@ -255,19 +258,5 @@ def _rows(mined: MinedQuery, corpus: Corpus) -> Iterator[TripleRow]:
     for negative, ids in zip(mined.negatives, mined.triples, strict=True):
         texts = TripleTexts(query, positive, one_line(mined.text_of(corpus[negative.doc_id])))
         origin = negative.record(ids.query_id, ids.positive_doc_id, mined.grade)
-        yield TripleRow(
-            texts,
-            ids,
-            origin if mined.original_positive is None else {**origin, "source_doc_id": mined.original_positive},
-        )
-
-
-def _results(miner: NegativeMiner) -> dict[str, object]:
-    counts = miner.counts
-    return {
-        "queries": counts.queries,
-        "positives": counts.pairs,
-        "positive_not_retrieved": counts.not_retrieved,
-        "sources": dict(counts.sources),
-        "passed_over": dict(counts.skipped),
-    }
+        origin |= {} if mined.original_positive is None else {"source_doc_id": mined.original_positive}
+        yield TripleRow(texts, ids, origin)

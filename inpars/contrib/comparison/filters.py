@@ -16,7 +16,7 @@ from inpars.io.manifest import Manifest, read_manifest
 from inpars.io.storage import atomic_writer, to_json_line, write_jsonl
 from inpars.options import SEED, option, result_settings
 from inpars.reports.formatting import shorten
-from inpars.stages.filter import FilteredFile, filter_inputs, gather_file, plain_file
+from inpars.stages.filter import FilteredFile, filter_inputs, gather_file, plain_file, with_documents
 from inpars.stages.stage import Outcome, Running, Stage
 
 STAGE = "compare"
@@ -54,6 +54,7 @@ def compare_file(
     **running: Unpack[Running],
 ) -> Manifest:
     """Write the page to `output`, its numbers beside it as JSON, and into `write_kept` what each filter keeps."""
+    context = with_documents(context, corpus)
     inputs = filter_inputs(source, context, scores, corpus)
     guards = {name: value for name, value in result_settings(options).items() if name not in ("select", "top_k")}
     settings = _Settings(compared.compare_top_k, compared.seed, options.select, guards, str(write_kept or ""))
