@@ -28,9 +28,8 @@ from inpars.errors import BackendError, ConfigError, InparsError, MissingDepende
 from inpars.extras import EXTRAS
 from inpars.models.processor import keep_freed_memory
 from inpars.progress import Progress
-from inpars.stages.engine_options import ClusterOptions
 from inpars.stages.shard_folder import ShardFolder
-from inpars.stages.workers import MakeWorker, Payload, Worker
+from inpars.stages.workers import ClusterOptions, MakeWorker, Payload, Worker
 
 MAX_ATTEMPTS = 5  # of a shard, or of starting a worker, each of which died or failed
 PATIENCE_SECONDS = 30.0  # without any worker, before it is said that the cluster has no room

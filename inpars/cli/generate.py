@@ -17,7 +17,6 @@ from inpars.io.formats import read_synthetic_queries
 from inpars.options import add_flags, from_flags
 from inpars.prompts.few_shot import ExampleOptions, choose_prompt, named_prompt
 from inpars.prompts.mixture import PromptSource
-from inpars.stages.engine_options import own_output
 from inpars.stages.generate import (
     BY_PROMPT,
     GenerateOptions,
@@ -28,6 +27,7 @@ from inpars.stages.generate import (
 )
 from inpars.stages.generate_by_api import SERVER_BACKENDS
 from inpars.stages.stage import dropped_line
+from inpars.stages.workers import own_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

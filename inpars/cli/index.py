@@ -31,8 +31,8 @@ from inpars.retrieval.blocks import FillBlocks
 from inpars.retrieval.index_state import is_index, size_on_disk, stale_files
 from inpars.retrieval.index_writer import Change, add_documents, build_index, delete_documents
 from inpars.retrieval.vector_index import VectorIndex
-from inpars.stages.engine_options import ClusterOptions
 from inpars.stages.search import SearchOptions, encode_by
+from inpars.stages.workers import ClusterOptions
 
 if TYPE_CHECKING:
     from inpars.retrieval.dense import Encoder

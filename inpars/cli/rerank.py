@@ -21,9 +21,9 @@ from inpars.cli.common import (
 from inpars.distributed import workers_of
 from inpars.errors import ConfigError
 from inpars.options import add_flags, from_flags
-from inpars.stages.engine_options import own_output
 from inpars.stages.rerank import RerankOptions, reorder_file, rerank_file, run_scorer_maker
 from inpars.stages.stage import Running
+from inpars.stages.workers import own_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from inpars.errors import UntrainedModelError
 from inpars.fusion.gate import PRIOR
@@ -160,14 +162,13 @@ def lexical_system(run: RunContext, done: Mapping[str, Manifest]) -> SearchSyste
 def first_stages(run: RunContext, *, tuned: bool) -> tuple[FirstStage, ...]:
     """BM25, the bi-encoder over whole documents and over windows, the tuned one if there is one, and further views."""
     options, windows = run.options, run.options.window_tokens or None
-    stages = [
+    return (
         FirstStage(name=BM25, retriever=BM25),
         FirstStage(name="whole", retriever=options.retriever),
         *([FirstStage(name="base", retriever=options.retriever, window_tokens=windows)] if windows else []),
         *([FirstStage(name=TUNED, retriever=str(run.tuned), window_tokens=windows)] if tuned else []),
         *(FirstStage(name=f"{VIEW}-{number}", retriever=name) for number, name in enumerate(options.view, start=1)),
-    ]
-    return tuple(stages)
+    )
 
 
 def reranking_of(run: RunContext, *, trained: bool) -> Reranking | None:
@@ -183,9 +184,9 @@ def reranking_of(run: RunContext, *, trained: bool) -> Reranking | None:
     except UntrainedModelError as problem:
         run.progress.note(f"nothing is reranked: {problem}")
         return None
-    windows = (
-        {"window_retriever": options.retriever, "window_tokens": options.window_tokens} if _in_windows(options) else {}
-    )
+    windows: dict[str, Any] = {}
+    if options.window_tokens and options.retriever != BM25:
+        windows = {"window_retriever": options.retriever, "window_tokens": options.window_tokens}
     return Reranking(
         model=str(run.path("models") / "reranker") if trained else options.reranker,
         kind="auto" if trained else options.reranker_kind,
@@ -193,12 +194,8 @@ def reranking_of(run: RunContext, *, trained: bool) -> Reranking | None:
         depth=options.rerank_depth,
         max_length=None if trained else options.reranker_max_length,
         prompt=None if trained else run.example_prompt,
-        **windows,  # type: ignore[arg-type]
+        **windows,
     )
-
-
-def _in_windows(options: PipelineOptions) -> bool:
-    return bool(options.window_tokens) and options.retriever != BM25
 
 
 def _kind(options: PipelineOptions) -> str:
@@ -210,11 +207,10 @@ def _kind(options: PipelineOptions) -> str:
 
 def _topics(run: RunContext, queries: Path) -> Topics:
     """The judged queries, else the first of the kept ones with their documents as the answers; kept in a folder."""
-    if run.evidence.judged is not None:
-        keep_topics(run.path(CHOICE_TOPICS), run.evidence.judged, **run.stage_kwargs)
-        return run.evidence.judged
-    queries_kept = [query for query, _ in zip(read_synthetic_queries(queries), range(MAX_QUERIES), strict=False)]
-    texts = {query.query_id: query.text for query in queries_kept}
-    topics = Topics(SPLIT, texts, {query.query_id: {query.doc_id: 1} for query in queries_kept})
+    topics = run.evidence.judged
+    if topics is None:
+        kept = list(islice(read_synthetic_queries(queries), MAX_QUERIES))
+        texts = {query.query_id: query.text for query in kept}
+        topics = Topics(SPLIT, texts, {query.query_id: {query.doc_id: 1} for query in kept})
     keep_topics(run.path(CHOICE_TOPICS), topics, **run.stage_kwargs)
     return topics

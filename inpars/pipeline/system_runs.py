@@ -80,6 +80,12 @@ class RunContext:
         ids = self.path(SYNTHETIC).with_name(f"{SYNTHETIC}{EXAMPLES_SUFFIX}")
         return ["--leave-out", str(ids)] if example_query_ids(self.prompt) else []
 
+    @property
+    def searched(self) -> list[str]:
+        """The flags that name the queries which are searched for."""
+        first = ["--limit", str(self.options.limit)] if self.options.limit else []
+        return [*self.commands.topics, *self.left_out, *first]
+
 
 def all_runs(
     run: RunContext, topics: Topics, system: SearchSystem, candidates: Sequence[FirstStage]
@@ -98,10 +104,11 @@ def all_runs(
     bm25, whole = stages["bm25"], stages["whole"]
     base = stages.get("base", whole)
     equal = _fuse(run, "whole-fusion" if base != whole else "fusion", [bm25, whole])
+    parts = [] if base == whole else [equal, _fuse(run, "fusion-windows", [bm25, base])]
     paths = {
         "bm25": bm25,
         run.options.retriever: base,
-        BASE_FUSION: _joined(run, "fusion", bm25, base, equal) if base != whole else equal,
+        BASE_FUSION: _fuse(run, "fusion", parts) if parts else equal,
         **({TUNED: stages["tuned"]} if "tuned" in stages else {}),
         **{_label(run, stage): stages[stage.name] for stage in candidates if stage.name.startswith(VIEW)},
         MIX: _measured(run, topics, replace(system, reranking=None), "mix"),
@@ -109,7 +116,11 @@ def all_runs(
     if system.reranking is not None:
         run.progress.begin("rerank")
         paths[MIX + RERANKED] = _measured(run, topics, system, "mix.reranked")
-    _say_measured(run, list(paths.values())[-1])
+    run.commands.say(
+        "choice/ and system.json, which the next command searches with, are written by `inpars run` alone, and so is",
+        f"{run.runs}/mix.trec, which is the same search before the reranker",
+    )
+    _say_searched(run, list(paths.values())[-1])
     return paths
 
 
@@ -129,31 +140,17 @@ def _lexical_runs(run: RunContext, topics: Topics, system: SearchSystem, bm25: P
     return {"bm25": bm25, f"bm25{RERANKED}": reranked}
 
 
-def _say_measured(run: RunContext, shipped: Path) -> None:
-    run.commands.say(
-        "choice/ and system.json, which the next command searches with, are written by `inpars run` alone, and so is",
-        f"{run.runs}/mix.trec, which is the same search before the reranker",
-    )
-    _say_searched(run, shipped)
-
-
 def _say_searched(run: RunContext, shipped: Path) -> None:
-    first = ["--limit", str(run.options.limit)] if run.options.limit else []
-    run.commands.add(
-        "search", ["--run", run.folder, *run.commands.topics, *run.left_out, *first, "--k", run.options.k], shipped
-    )
+    run.commands.add("search", ["--run", run.folder, *run.searched, "--k", run.options.k], shipped)
 
 
 def search_stage(run: RunContext, topics: Topics, name: str, stage: FirstStage, *, k: int, shown: bool = True) -> Path:
     """The run of one first stage; its command is not `shown` where no command finds the queries."""
-    run_options = run.options
-    options = SearchOptions(
-        retriever=(stage.retriever,), k=k, window_tokens=stage.window_tokens, **run_options.clustered
-    )
+    windows = stage.window_tokens
+    options = SearchOptions(retriever=(stage.retriever,), k=k, window_tokens=windows, **run.options.clustered)
     output = run.path(f"{name}.trec")
-    first = ["--limit", str(run_options.limit)] if run_options.limit else []
     if shown:
-        run.commands.add("search", [*run.commands.topics, *run.left_out, *first], output, options)
+        run.commands.add("search", run.searched, output, options)
     search_dataset(run.dataset, topics, options, output=output, workers=workers_of(options), **run.stage_kwargs)
     return output
 
@@ -164,10 +161,6 @@ def _measured(run: RunContext, topics: Topics, system: SearchSystem, name: str) 
     options = SystemSearchOptions(k=run.options.k, **run.options.computing)
     search_system(system, run.folder, run.dataset, topics, options, output=output, **run.stage_kwargs)
     return output
-
-
-def _joined(run: RunContext, name: str, bm25: Path, dense: Path, whole: Path) -> Path:
-    return _fuse(run, name, [whole, _fuse(run, f"{name}-windows", [bm25, dense])])
 
 
 def fuse_runs(

@@ -30,8 +30,8 @@ from inpars.progress import Progress
 from inpars.prompts.templates import Prompt
 from inpars.protocols import PairScorer
 from inpars.rerankers.kinds import ScorerKind, kind_help
+from inpars.stages.partial import ScoreCache
 from inpars.stages.rerank import RerankOptions, load_run_scorer
-from inpars.stages.score_cache import ScoreCache
 from inpars.stages.stage import Outcome, Running, Stage, input_stamps
 from inpars.stages.triple_files import (
     PairKeys,

@@ -25,8 +25,8 @@ from inpars.prompts.templates import Prompt
 from inpars.protocols import PairScorer
 from inpars.records import Triple
 from inpars.rerankers.kinds import ScorerKind
+from inpars.stages.partial import ScoreCache
 from inpars.stages.rerank import RerankOptions, load_run_scorer
-from inpars.stages.score_cache import ScoreCache
 from inpars.stages.stage import Outcome, Stage, input_stamps
 from inpars.stages.triple_files import beside_triples, negatives_path, read_triple_rows
 

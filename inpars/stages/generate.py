@@ -31,7 +31,6 @@ from inpars.prompts.load import Prompt, load_prompt
 from inpars.prompts.mixture import PromptMixture, PromptSource
 from inpars.records import Document
 from inpars.stages.chunk_loop import work_elsewhere
-from inpars.stages.engine_options import ShardedOptions
 from inpars.stages.examples import read_ids, write_example_query_ids
 from inpars.stages.generate_by_api import (
     SERVER_BACKENDS,
@@ -45,7 +44,7 @@ from inpars.stages.generate_locally import load_local_generator
 from inpars.stages.query_writer import Continued, QueryBlocks, QueryWriting, canary_of, known_queries, positions_in
 from inpars.stages.shards import own_items
 from inpars.stages.stage import Outcome, Running, Stage, dropped_line, input_stamps
-from inpars.stages.workers import Workers, check_engine
+from inpars.stages.workers import ShardedOptions, Workers, check_engine
 
 STAGE = "generate"
 BY_PROMPT = "by_prompt"

@@ -26,10 +26,9 @@ from inpars.io.manifest import Manifest, stamp, stamp_text
 from inpars.io.storage import write_jsonl
 from inpars.progress import Progress
 from inpars.stages.chunk_loop import Computed, work_here
-from inpars.stages.log_probs import Row, Source
 from inpars.stages.partial import CHUNK_END, Partial
 from inpars.stages.query_scorers import ColumnScorer, load_column, load_query_encoder
-from inpars.stages.score import STAGE, ScoreOptions
+from inpars.stages.score import STAGE, Row, ScoreOptions, Source
 from inpars.stages.shards import Chunk, Plan, Shard, own_items
 from inpars.stages.stage import Outcome, Running, Stage, input_stamps
 

@@ -32,12 +32,11 @@ from inpars.rerankers.rerank import (
     pairs_to_score,
     score_run,
 )
-from inpars.stages.engine_options import ShardedOptions
 from inpars.stages.partial import Partial
 from inpars.stages.shard_folder import ShardFolder
 from inpars.stages.shards import own_items, shard_results
 from inpars.stages.stage import Outcome, Running, Stage, input_stamps
-from inpars.stages.workers import WORKERS_RESULT, Workers, check_engine, do_shards, worker_reports
+from inpars.stages.workers import WORKERS_RESULT, ShardedOptions, Workers, check_engine, do_shards, worker_reports
 
 STAGE = "rerank"
 GPU_BATCHES = 8  # in a shard

@@ -28,10 +28,9 @@ from inpars.retrieval.index_state import size_on_disk
 from inpars.retrieval.index_writer import weights_of
 from inpars.retrieval.retrievers import retriever_class
 from inpars.retrieval.vector_index import VectorIndex
-from inpars.stages.engine_options import Bm25Options, ClusterOptions
 from inpars.stages.shard_folder import ShardFolder, remove_leftovers
 from inpars.stages.stage import Outcome, Running, Stage, model_stamp
-from inpars.stages.workers import Workers, check_engine, do_shards
+from inpars.stages.workers import Bm25Options, ClusterOptions, Workers, check_engine, do_shards
 
 if TYPE_CHECKING:
     from inpars.retrieval.dense import Encoder

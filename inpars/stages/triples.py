@@ -37,13 +37,12 @@ from inpars.options import POSITIVE, SEED, option
 from inpars.progress import Progress
 from inpars.protocols import PairScorer
 from inpars.records import Query
-from inpars.stages.engine_options import Bm25Options, ClusterOptions
+from inpars.stages.partial import ScoreCache
 from inpars.stages.rerank import RerankOptions, load_run_scorer
-from inpars.stages.score_cache import ScoreCache
 from inpars.stages.search import SearchOptions, own_documents, search_with_scores
 from inpars.stages.stage import Outcome, Running, Stage, dropped_line, input_stamps
 from inpars.stages.triple_files import TripleRow, ids_path, negatives_path, triple_writer
-from inpars.stages.workers import Workers
+from inpars.stages.workers import Bm25Options, ClusterOptions, Workers
 from inpars.training.examples import TripleTexts
 
 STAGE = "triples"

@@ -32,9 +32,8 @@ from inpars.io.formats import write_documents
 from inpars.io.manifest import Manifest
 from inpars.prompts.templates import Prompt
 from inpars.records import Document, LogProbKind
-from inpars.stages.engine_options import ClusterOptions
 from inpars.stages.generate import GenerateOptions, generate_queries
-from inpars.stages.workers import WORKERS_RESULT
+from inpars.stages.workers import WORKERS_RESULT, ClusterOptions
 
 PROMPT = Prompt(name="bench", form="Document: {document}\nRelevant Query: {query}", stop=("\n",))
 WORKERS, QUICK_WORKERS = (1, 2, 4, 8, 16), (1, 8)

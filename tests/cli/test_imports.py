@@ -89,7 +89,7 @@ LIGHT = [
     "stages.system_search",
     "distributed",
     "stages.query_writer",
-    "stages.log_probs",
+    "stages.score",
     "rerankers",
     "contrib.comparison.filters",
     "contrib.interchange",

@@ -58,14 +58,13 @@ class Stage:
     def __init__(self, folder):
         self.folder, self.output = folder, folder / "queries.jsonl"
         write_documents(folder / "corpus.jsonl", DOCUMENTS)
-        self.corpus = Corpus(folder / "corpus.jsonl", folder / "cache")
 
     def __call__(self, shard=None, writer=None, output=None, **settings):
         options = GenerateOptions(model="writer", shard=shard, **settings)
         if output is None:
             output = self.output if shard is None else shard_path(self.output, Shard.parse(shard))
         return generate_queries(
-            self.corpus,
+            Corpus(self.folder / "corpus.jsonl", self.folder / "cache"),
             PROMPT,
             options,
             output=output,
