@@ -60,8 +60,9 @@ def add_path(
     **settings: Any,  # noqa: ANN401 - argparse's
 ) -> None:
     """Add a flag that takes a path, with its help; `several` lets it be repeated."""
-    repeated = {"action": "append", "default": None if settings.get("required") else []} if several else {}
-    parser.add_argument(flag, type=Path, help=text, **{"metavar": "PATH", **repeated, **settings})
+    if several:
+        settings |= {"action": "append", "default": None if settings.get("required") else []}
+    parser.add_argument(flag, type=Path, help=text, **{"metavar": "PATH", **settings})
 
 
 def open_dataset(flags: argparse.Namespace, progress: Progress) -> Dataset:

@@ -110,16 +110,12 @@ def run(flags: argparse.Namespace) -> int:
         name, command = chosen.dataset or str(chosen.qrels), shown_command(current_argv())
         write_report(
             report_evaluation(
-                evaluated, paths, topics, options, name=name, texts=document_text or _unknown, command=command
+                evaluated, paths, topics, options, name=name, texts=document_text or (lambda _: None), command=command
             ),
             flags.report,
         )
     print_result(flags, evaluation_text(evaluated), values)
     return say_no_result(evaluated.problems)
-
-
-def _unknown(_: str) -> None:
-    """The text of a document by its id."""
 
 
 def _document_text(flags: argparse.Namespace, progress: Progress) -> Callable[[str], str] | None:

@@ -10,8 +10,7 @@ import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from inpars.apps.qa.build_engine import DEFAULT_RETRIEVER, EngineOptions, load_encoder, parse_filters
 from inpars.apps.qa.measured import load_views
@@ -96,7 +95,7 @@ def _add_encoding_flags(parser: argparse.ArgumentParser, action: str) -> None:
 
 def run(flags: argparse.Namespace) -> None:
     if flags.action == "info":
-        print_result(flags, "\n".join(_info_lines(values := _info(flags.index))), values)
+        _print_info(flags)
         return
     if flags.action == "push":
         run_push(flags)
@@ -161,7 +160,9 @@ def _fill(flags: argparse.Namespace, encoder: Encoder) -> FillBlocks | None:
 
 
 def _delete(flags: argparse.Namespace) -> Change:
-    doc_ids = [*flags.ids, *(_ids(flags.ids_file) if flags.ids_file else ())]
+    doc_ids = list(flags.ids)
+    if flags.ids_file:
+        doc_ids += [line.strip() for _, line in read_lines(flags.ids_file)]
     filters = parse_filters(flags.filter)
     if not doc_ids and not filters:
         raise ConfigError("nothing named to delete; give --ids, --ids-file or --filter")
@@ -170,20 +171,15 @@ def _delete(flags: argparse.Namespace) -> Change:
     return delete_documents(flags.index, doc_ids, progress=console(flags))
 
 
-def _ids(path: Path) -> Iterator[str]:
-    return (line.strip() for _, line in read_lines(path))
-
-
-def _info(folder: Path) -> dict[str, Any]:
-    index = VectorIndex(folder)
-    unfinished = len(stale_files(folder, index.state))
-    return {"index": str(folder), **index.info(), "bytes": size_on_disk(folder), "unfinished": unfinished}
-
-
-def _info_lines(values: Mapping[str, Any]) -> Iterator[str]:
+def _print_info(flags: argparse.Namespace) -> None:
+    index = VectorIndex(flags.index)
+    unfinished = len(stale_files(flags.index, index.state))
+    values = {"index": str(flags.index), **index.info(), "bytes": size_on_disk(flags.index), "unfinished": unfinished}
+    lines = []
     for name, value in values.items():
         text = ", ".join(value) if isinstance(value, list) else f"{value:,}" if isinstance(value, int) else value
-        yield f"{name:12} {text}"
+        lines.append(f"{name:12} {text}")
+    print_result(flags, "\n".join(lines), values)
 
 
 def add_push_arguments(parser: argparse.ArgumentParser) -> None:

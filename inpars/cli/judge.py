@@ -77,7 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(flags: argparse.Namespace) -> None:
     progress, options, api = console(flags), from_flags(JudgeOptions, flags), from_flags(ApiOptions, flags)
     check_api(api, asks_server=options.backend in SERVER_BACKENDS)
-    (metric,) = _one(parse_metrics(flags.metric))
+    metrics = parse_metrics(flags.metric)
+    if len(metrics) != 1:
+        raise ConfigError(f"--metric orders systems by one measure, not by {len(metrics)}: {', '.join(metrics)}")
     prompt = load_judging_prompt(flags.prompt)
     runs = {name: read_run(path) for name, path in run_names(flags.run).items()}
     dataset = open_dataset(flags, progress)
@@ -106,7 +108,7 @@ def run(flags: argparse.Namespace) -> None:
     if flags.sample is not None:
         _ask(pairs, grades, flags.sample, options.seed, flags.output)
     others = reference | {PERSON: read_answers(answers_path(flags.output))}
-    _report(flags, manifest, grades, {name: qrels for name, qrels in others.items() if qrels}, runs, metric)
+    _report(flags, manifest, grades, {name: qrels for name, qrels in others.items() if qrels}, runs, metrics[0])
 
 
 def _report(
@@ -137,12 +139,6 @@ def _report(
     lines += [f"warning: {warning}" for warning in warnings]
     values = {"output": str(flags.output), **manifest.results, "dropped": manifest.dropped, "warnings": warnings}
     print_result(flags, "\n".join(lines), {**values, **as_values(agreements, list(orders.values()))})
-
-
-def _one(metrics: Sequence[str]) -> Sequence[str]:
-    if len(metrics) != 1:
-        raise ConfigError(f"--metric orders systems by one measure, not by {len(metrics)}: {', '.join(metrics)}")
-    return metrics
 
 
 def _reference(chosen: DatasetFlags, split: str, progress: Progress) -> dict[str, Qrels]:

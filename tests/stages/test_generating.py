@@ -110,7 +110,8 @@ def test_the_output_is_in_the_order_of_the_corpus(stage):
 
 
 def test_documents_with_no_text_are_counted_out(stage):
-    stage.corpus = [*DOCUMENTS[:2], Document("blank", " \t")]
+    write_documents(stage.folder / "blank.jsonl", [*DOCUMENTS[:2], Document("blank", " \t")])
+    stage.corpus = Corpus(stage.folder / "blank.jsonl", stage.folder / "cache")
     manifest = stage()
     assert (manifest.output.records, manifest.dropped) == (2, {"too_short": 1})
 
