@@ -28,9 +28,8 @@ from inpars.errors import BackendError, ConfigError, InparsError, MissingDepende
 from inpars.extras import EXTRAS
 from inpars.models.processor import keep_freed_memory
 from inpars.progress import Progress
-from inpars.stages.engine_options import ClusterOptions
 from inpars.stages.shard_folder import ShardFolder
-from inpars.stages.workers import MakeWorker, Payload, Worker
+from inpars.stages.workers import ClusterOptions, MakeWorker, Payload, Worker
 
 MAX_ATTEMPTS = 5  # of a shard, or of starting a worker, each of which died or failed
 PATIENCE_SECONDS = 30.0  # without any worker, before it is said that the cluster has no room
@@ -163,7 +162,6 @@ class _Pool:
         return shard
 
     def stop(self) -> None:
-        """End all workers; what they have begun stays in the folder."""
         import ray
 
         for slot in [*self.busy.values(), *self._idle]:
@@ -201,7 +199,6 @@ def _name_of(slot: _Slot) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    """The kind of an error and its first line."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 

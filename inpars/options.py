@@ -177,6 +177,8 @@ def check(options: Any) -> None:
 
     What goes together an options class says itself, in `problems()`; None is no number.
     """
+    if isinstance(options, Mapping):
+        return
     problems = [
         problem
         for field in _declared_first(type(options))
@@ -189,7 +191,12 @@ def check(options: Any) -> None:
 
 
 def result_settings(options: Any) -> dict[str, Any]:
-    """The settings that decide what comes out, as a manifest compares them; paths are compared by content instead."""
+    """The settings that decide what comes out, as a manifest compares them; paths are compared by content instead.
+
+    A mapping, of a stage that has no flags, is all of its settings.
+    """
+    if isinstance(options, Mapping):
+        return dict(options)
     return {
         field.name: canonical_name(value) if isinstance(value := getattr(options, field.name), str) else value
         for field in dataclasses.fields(options)

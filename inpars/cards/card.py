@@ -176,7 +176,6 @@ def _documents(generated: Manifest) -> list[str]:
 
 
 def _recipe(facts: CardFacts) -> str:
-    """A table of the settings that decide what comes out."""
     settings = {
         name: value for name, value in facts.settings.items() if value is not None and name not in OF_NO_INTEREST
     }
@@ -185,7 +184,6 @@ def _recipe(facts: CardFacts) -> str:
 
 
 def _validation(results: Mapping[str, Any]) -> list[Measured]:
-    """What was measured while training."""
     if "best" not in results:
         return []
     collection = str(results.get("validated_by", "held-out queries"))
@@ -246,7 +244,6 @@ def hub_id(model: str) -> str | None:
 
 
 def _named_in_card(folder: Path, key: str) -> str | None:
-    """A value of the front matter of a folder's README.md."""
     try:
         text = (folder / CARD).read_text(encoding="utf-8")
     except (OSError, ValueError):

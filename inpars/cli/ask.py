@@ -12,19 +12,12 @@ source it cites, or use a larger model with --base-url.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from inpars.apps.qa.build_engine import AnswerOptions, EngineOptions, parse_filters
 from inpars.apps.qa.engine import DEFAULT_SOURCES
 from inpars.apps.qa.formatting import answer_lines, answer_values
 from inpars.apps.qa.records import AnswerKind
-from inpars.cli.common import (
-    add_dataset_flags,
-    add_display_flags,
-    console,
-    print_result,
-    typed_text,
-)
+from inpars.cli.common import DatasetFlags, add_display_flags, add_path, console, print_result, typed_text
 from inpars.cli.measured import add_run_flag, open_named_engine
 from inpars.errors import ConfigError
 from inpars.options import COUNT, add_flags, add_number, from_flags
@@ -33,7 +26,7 @@ from inpars.options import COUNT, add_flags, add_number, from_flags
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("question", help="what you want to know, in quotes")
     add_index_flag(parser)
-    add_dataset_flags(parser)
+    add_flags(parser, DatasetFlags)
     add_run_flag(parser)
     parser.add_argument(
         "--answer",
@@ -63,12 +56,10 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def add_index_flag(parser: argparse.ArgumentParser) -> None:
-    """Add --index."""
-    parser.add_argument("--index", type=Path, metavar="DIR", help="index built by `inpars index`, instead of a dataset")
+    add_path(parser, "--index", "index built by `inpars index`, instead of a dataset", metavar="DIR")
 
 
 def add_search_flags(parser: argparse.ArgumentParser) -> None:
-    """Add --system and --filter."""
     parser.add_argument(
         "--system",
         metavar="NAME",

@@ -13,13 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from inpars.cli.common import (
-    add_dataset_flags,
-    add_output_flags,
-    console,
-    open_dataset_if_named,
-    print_result,
-)
+from inpars.cli.common import DatasetFlags, add_output_flags, add_path, console, open_dataset_if_named, print_result
 from inpars.options import add_flags, from_flags
 from inpars.prompts.load import load_prompt
 from inpars.stages.audit import AuditOptions, audit_triples, load_auditor, report_path
@@ -28,10 +22,8 @@ SHOWN_CHARACTERS = 160
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--triples", type=Path, required=True, metavar="PATH", help="triples as texts; NAME.ids.tsv next to it is used"
-    )
-    add_dataset_flags(parser)
+    add_path(parser, "--triples", "triples as texts; NAME.ids.tsv next to it is used", required=True)
+    add_flags(parser, DatasetFlags)
     actions = parser.add_mutually_exclusive_group()
     for action, text in (
         ("keep", "write all triples, with the reranker's scores (the default)"),
@@ -56,7 +48,6 @@ def run(flags: argparse.Namespace) -> None:
         output=flags.output,
         make_scorer=lambda: load_auditor(options, prompt),
         corpus=dataset.corpus if dataset else None,
-        corpus_stamp=dataset.corpus_stamp if dataset else None,
         prompt=prompt,
         progress=progress,
         overwrite=flags.overwrite,

@@ -16,6 +16,7 @@ from inpars.console import Console
 from inpars.documents.datasets import Dataset, UnknownJudgements, load_dataset, load_topics
 from inpars.engines import trial
 from inpars.errors import ConfigError, InparsError
+from inpars.filtering.checks import FilterContext
 from inpars.io.formats import read_queries
 from inpars.io.json_text import replace_surrogates, to_json
 from inpars.io.topics import DEFAULT_SPLIT
@@ -50,13 +51,21 @@ class DatasetFlags:
     )
 
 
-def add_dataset_flags(parser: argparse.ArgumentParser) -> None:
-    """Add --dataset, --corpus, --queries and --qrels."""
-    add_flags(parser, DatasetFlags)
+def add_path(
+    parser: argparse._ActionsContainer,
+    flag: str,
+    text: str,
+    *,
+    several: bool = False,
+    **settings: Any,  # noqa: ANN401 - argparse's
+) -> None:
+    """Add a flag that takes a path, with its help; `several` lets it be repeated."""
+    if several:
+        settings |= {"action": "append", "default": None if settings.get("required") else []}
+    parser.add_argument(flag, type=Path, help=text, **{"metavar": "PATH", **settings})
 
 
 def open_dataset(flags: argparse.Namespace, progress: Progress) -> Dataset:
-    """The dataset that the flags name."""
     chosen = from_flags(DatasetFlags, flags)
     if chosen.dataset is None and chosen.corpus is None:
         also = " (or --documents FOLDER)" if hasattr(flags, "documents") else ""
@@ -93,7 +102,6 @@ def dataset_source(flags: argparse.Namespace) -> dict[str, str]:
 
 
 def add_prompt_flags(parser: argparse.ArgumentParser, text: str) -> None:
-    """Add --prompt and the flags of its examples, for models that are shown the same prompt for every document."""
     parser.add_argument("--prompt", metavar="NAME|PATH", help=text)
     add_flags(parser, ExampleOptions)
 
@@ -115,7 +123,6 @@ def shown_prompt(flags: argparse.Namespace) -> Prompt | None:
 
 
 def open_dataset_if_named(flags: argparse.Namespace, progress: Progress) -> Dataset | None:
-    """The dataset that the flags name, None where they name none."""
     return open_dataset(flags, progress) if flags.dataset is not None or flags.corpus is not None else None
 
 
@@ -126,14 +133,12 @@ def add_output_flags(
     required: bool = True,
     overwrite: str = "rebuild the output even if it is up to date",
 ) -> None:
-    """Add --output, --overwrite, --json and --quiet."""
-    parser.add_argument("--output", type=Path, required=required, metavar="PATH", help=help_text)
+    add_path(parser, "--output", help_text, required=required)
     parser.add_argument("--overwrite", action="store_true", help=overwrite)
     add_display_flags(parser)
 
 
 def add_display_flags(parser: argparse.ArgumentParser) -> None:
-    """Add --json and --quiet."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
     parser.add_argument("--quiet", action="store_true", help="print no progress and no notes")
 
@@ -146,7 +151,6 @@ def console(flags: argparse.Namespace) -> Console:
 
 
 def add_track_flag(parser: argparse.ArgumentParser) -> None:
-    """Add --track."""
     flag: Any = parser.add_argument(
         "--track",
         choices=TRACKERS,
@@ -156,7 +160,6 @@ def add_track_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def tracked(flags: argparse.Namespace, shown: Progress) -> AbstractContextManager[None]:
-    """The tracker that --track names, open for a block."""
     settings = {name: value for name, value in vars(flags).items() if name not in UNTRACKED}
     return tracking(flags.track, flags.output, settings, shown.note)
 
@@ -189,18 +192,22 @@ def say_no_result(problems: Sequence[str]) -> int:
 
 
 def add_split_flag(parser: argparse.ArgumentParser) -> None:
-    """Add --split."""
     parser.add_argument("--split", default=DEFAULT_SPLIT, metavar="NAME", help="queries of this split (default: test)")
 
 
 def add_exclude_queries_flag(parser: argparse.ArgumentParser) -> None:
-    """Add --exclude-queries."""
-    parser.add_argument(
+    add_path(
+        parser,
         "--exclude-queries",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="queries of a dev or test set (.jsonl or .tsv): their duplicates and near-duplicates are "
-        "dropped; repeatable",
+        "queries of a dev or test set (.jsonl or .tsv): their duplicates and near-duplicates are dropped; repeatable",
+        several=True,
     )
+
+
+def filter_context(
+    flags: argparse.Namespace, dataset: Dataset | None, progress: Progress, examples: Sequence[str] = ()
+) -> FilterContext:
+    """The prompt's examples, the queries of --exclude-queries, and the dataset's own of all splits."""
+    excluded = [query.text for path in flags.exclude_queries for query in read_queries(path, progress.note)]
+    own = {text for load in (dataset.splits if dataset else {}).values() for text in load().queries.values()}
+    return FilterContext(example_queries=examples, excluded_queries=excluded, own_queries=list(own))

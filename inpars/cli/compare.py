@@ -10,7 +10,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from inpars.cli.common import add_display_flags, print_result, say_no_result
+from inpars.cli.common import add_display_flags, add_path, print_result, say_no_result
 from inpars.contrib.comparison.runs import SHOWN, compare_runs
 from inpars.contrib.comparison.runs_page import comparison_lines, write_comparison
 from inpars.options import Bounds, add_number
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=SHOWN,
         help="queries with the largest gains and losses to show per system (default: %(default)s)",
     )
-    parser.add_argument("--report", type=Path, metavar="PATH", help="also write it as an HTML page with plots")
+    add_path(parser, "--report", "also write it as an HTML page with plots")
     add_display_flags(parser)
 
 

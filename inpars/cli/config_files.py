@@ -25,7 +25,6 @@ RUN_MARK = "run.json"
 
 
 def add_config_flags(parser: Parser, *, like: bool = False) -> None:
-    """Add --config and --print-config, and --like of a run, to a command or to each of its subcommands."""
     kinds = parser.kinds().values()
     for subparser in kinds or [parser]:
         group = heading(subparser, "configuration")
@@ -80,7 +79,6 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever a flag holds
 
 
 def _pop_flag(arguments: list[str], flag: str) -> tuple[list[str], str | None]:
-    """The arguments without the flag and its value, and the value."""
     for position, argument in enumerate(arguments):
         if argument == flag:
             if position + 1 == len(arguments):
@@ -170,7 +168,6 @@ def _switch(action: argparse.Action, name: str, value: bool) -> list[str]:
 
 
 def _run_flags(folder: Path) -> dict[str, list[str]]:
-    """The flags of an earlier `inpars run`, by name."""
     try:
         mark = parse_json((folder / RUN_MARK).read_bytes())
         words = shlex.split(mark["command"].replace(" \\\n", " "))

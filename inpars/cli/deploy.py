@@ -13,19 +13,18 @@ import shlex
 import tempfile
 from pathlib import Path
 
-from inpars.cli.common import add_dataset_flags, add_display_flags, console, print_result
+from inpars.cli.common import DatasetFlags, add_display_flags, add_path, console, print_result
 from inpars.cli.measured import open_run
 from inpars.contrib.deploy.sagemaker import INSTANCE_TYPE, Placement, connect, create, delete, invoke, plan, status
 from inpars.contrib.deploy.system import export_system
 from inpars.errors import ConfigError
 from inpars.fusion.system import BM25
 from inpars.io.json_text import parse_json
-from inpars.options import COUNT, add_number
+from inpars.options import COUNT, add_flags, add_number
 from inpars.provenance import current_argv
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add a parser for each kind of deployment."""
     kinds = parser.add_subparsers(dest="what", required=True, metavar="folder|archive|sagemaker")
     for name, text, output in (
         ("folder", "a folder that Text Embeddings Inference and sentence-transformers load", "folder to write"),
@@ -35,21 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         models = subparser.add_mutually_exclusive_group(required=True)
         models.add_argument("--model", metavar="NAME", help="tuned model: a folder, or a hub id")
         use = "for --run of `inpars serve`" if name == "folder" else "which the handler searches with"
-        models.add_argument(
-            "--run",
-            type=Path,
-            metavar="FOLDER",
-            help=f"the whole measured system of an `inpars run` with its documents, {use}",
+        add_path(
+            models, "--run", f"the whole measured system of an `inpars run` with its documents, {use}", metavar="FOLDER"
         )
-        add_dataset_flags(subparser)
+        add_flags(subparser, DatasetFlags)
         subparser.add_argument("--trust-remote-code", action="store_true", help="run code that comes with a hub model")
-        subparser.add_argument("--output", type=Path, required=True, metavar="PATH", help=output)
+        add_path(subparser, "--output", output, required=True)
         add_display_flags(subparser)
     subparser = kinds.add_parser("sagemaker", help="an endpoint", description="An endpoint.", allow_abbrev=False)
     subparser.add_argument("action", choices=("create", "update", "status", "invoke", "delete"))
     subparser.add_argument("--name", required=True, metavar="NAME", help="the endpoint's name")
     subparser.add_argument("--region", metavar="NAME", help="region (default: boto3's)")
-    subparser.add_argument("--archive", type=Path, metavar="PATH", help="what `inpars deploy archive` wrote")
+    add_path(subparser, "--archive", "what `inpars deploy archive` wrote")
     subparser.add_argument("--body", metavar="JSON", help="for invoke: the request")
     subparser.add_argument("--role", metavar="ARN", help="role that the endpoint runs as")
     subparser.add_argument("--image", metavar="URI", help="Hugging Face inference container of your region")

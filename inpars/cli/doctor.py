@@ -15,12 +15,10 @@ MARKS = {"ok": "+", "missing": "-", "info": " "}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Examine."""
     findings = examine()
     print_result(
         flags, findings_text(findings), {"inpars": __version__, "findings": [asdict(finding) for finding in findings]}

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
 
 from inpars.cache import cache_folder
-from inpars.cli.common import add_dataset_flags, add_display_flags, console, open_dataset, print_result
+from inpars.cli.common import DatasetFlags, add_display_flags, add_path, console, open_dataset, print_result
 from inpars.options import add_flags, from_flags
 from inpars.stages.estimates import (
     HOUR,
@@ -35,14 +34,9 @@ ASSUMED = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_dataset_flags(parser)
+    add_flags(parser, DatasetFlags)
     add_flags(parser, EstimateOptions)
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="PATH",
-        help="output of the planned work, so that the next estimate can report this one's error",
-    )
+    add_path(parser, "--output", "output of the planned work, so that the next estimate can report this one's error")
     add_display_flags(parser)
 
 

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 from inpars.cli.common import (
     DatasetFlags,
-    add_dataset_flags,
     add_display_flags,
+    add_path,
     add_split_flag,
     console,
     open_dataset,
@@ -25,6 +24,7 @@ from inpars.cli.common import (
     say_no_result,
 )
 from inpars.documents.datasets import load_judged
+from inpars.io.storage import write_json
 from inpars.io.topics import Topics
 from inpars.options import add_flags, from_flags
 from inpars.progress import Progress
@@ -32,34 +32,34 @@ from inpars.prompts.load import load_prompt
 from inpars.provenance import current_argv, shown_command
 from inpars.reports.render import write_report
 from inpars.stages.card_numbers import add_numbers_of_evaluation, split_label
-from inpars.stages.caveats import Known
-from inpars.stages.evaluate import EvaluateOptions, evaluate_files, evaluation_text, evaluation_values, preset_for
-from inpars.stages.evaluate_files import run_names, write_metrics
+from inpars.stages.evaluate import (
+    EvaluateOptions,
+    evaluate_files,
+    evaluation_text,
+    evaluation_values,
+    preset_for,
+    report_evaluation,
+)
+from inpars.stages.evaluate_files import run_names
 from inpars.stages.examples import leave_out, read_ids
-from inpars.stages.report import report_evaluation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_dataset_flags(parser)
+    add_flags(parser, DatasetFlags)
     add_split_flag(parser)
-    parser.add_argument(
-        "--run", type=Path, action="append", required=True, metavar="PATH", help="run to evaluate; repeatable"
-    )
+    add_path(parser, "--run", "run to evaluate; repeatable", several=True, required=True)
     add_flags(parser, EvaluateOptions)
-    parser.add_argument(
+    add_path(
+        parser,
         "--leave-out",
-        type=Path,
-        metavar="PATH",
-        help="ids of queries to exclude, one per line: those shown as examples in a prompt, for instance",
+        "ids of queries to exclude, one per line: those shown as examples in a prompt, for instance",
     )
-    parser.add_argument(
+    add_path(
+        parser,
         "--train-queries",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="training queries or triples to look for in the test set (.jsonl or .tsv; those of manifests are"
+        "training queries or triples to look for in the test set (.jsonl or .tsv; those of manifests are"
         " found automatically)",
+        several=True,
     )
     parser.add_argument(
         "--prompt",
@@ -68,12 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="prompt whose examples are looked for in the test set",
     )
-    parser.add_argument(
-        "--output", type=Path, metavar="PATH", help="write the measures, also per query, to this JSON file"
-    )
-    parser.add_argument(
-        "--report", type=Path, metavar="PATH", help="write an HTML page with plots, and the same as JSON next to it"
-    )
+    add_path(parser, "--output", "write the measures, also per query, to this JSON file")
+    add_path(parser, "--report", "write an HTML page with plots, and the same as JSON next to it")
     add_display_flags(parser)
 
 
@@ -93,7 +89,8 @@ def run(flags: argparse.Namespace) -> int:
         topics,
         preset,
         options,
-        known=Known(flags.train_queries, examples),
+        training=flags.train_queries,
+        examples=examples,
         document_text=document_text,
         left_out=len(judged.qrels) - len(qrels),
         progress=progress,
@@ -108,21 +105,17 @@ def run(flags: argparse.Namespace) -> int:
     )
     values = evaluation_values(evaluated)
     if flags.output:
-        write_metrics(flags.output, values)
+        write_json(flags.output, values, ensure_ascii=False)
     if flags.report:
         name, command = chosen.dataset or str(chosen.qrels), shown_command(current_argv())
         write_report(
             report_evaluation(
-                evaluated, paths, topics, options, name=name, texts=document_text or _unknown, command=command
+                evaluated, paths, topics, options, name=name, texts=document_text or (lambda _: None), command=command
             ),
             flags.report,
         )
     print_result(flags, evaluation_text(evaluated), values)
     return say_no_result(evaluated.problems)
-
-
-def _unknown(_: str) -> None:
-    """The text of a document by its id."""
 
 
 def _document_text(flags: argparse.Namespace, progress: Progress) -> Callable[[str], str] | None:

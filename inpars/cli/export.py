@@ -6,11 +6,11 @@ Document texts come from --dataset or --corpus, else from triples.tsv or the syn
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from inpars.cli.common import (
-    add_dataset_flags,
+    DatasetFlags,
     add_output_flags,
+    add_path,
     add_split_flag,
     console,
     open_dataset_if_named,
@@ -25,15 +25,13 @@ from inpars.options import add_flags, from_flags
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, ExportOptions)
-    parser.add_argument(
-        "--triples", type=Path, metavar="PATH", help="triples.tsv or triples.ids.tsv, with the files next to it"
-    )
-    parser.add_argument("--input", type=Path, metavar="PATH", help="synthetic queries, JSON lines")
-    parser.add_argument("--run", type=Path, metavar="PATH", help="TREC run")
+    add_path(parser, "--triples", "triples.tsv or triples.ids.tsv, with the files next to it")
+    add_path(parser, "--input", "synthetic queries, JSON lines")
+    add_path(parser, "--run", "TREC run")
     parser.add_argument(
         "--retriever", metavar="MODEL", help="sparse retriever that weighs words, for opensearch, elasticsearch, qdrant"
     )
-    add_dataset_flags(parser)
+    add_flags(parser, DatasetFlags)
     add_split_flag(parser)
     add_output_flags(parser, "file or folder, as the format has it")
     parser.epilog = listing(FORMATS)

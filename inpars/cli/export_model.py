@@ -6,11 +6,11 @@ The check uses judged queries of --dataset, or --triples; the table shows size a
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from inpars.cli.common import (
-    add_dataset_flags,
+    DatasetFlags,
     add_output_flags,
+    add_path,
     add_split_flag,
     console,
     open_dataset,
@@ -25,8 +25,8 @@ from inpars.training.examples import grouped, read_triple_texts
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, ExportModelOptions)
-    parser.add_argument("--triples", type=Path, metavar="PATH", help="tab-separated texts: query, positive, negative")
-    add_dataset_flags(parser)
+    add_path(parser, "--triples", "tab-separated texts: query, positive, negative")
+    add_flags(parser, DatasetFlags)
     add_split_flag(parser)
     add_output_flags(parser, "folder of the graphs")
 

@@ -7,57 +7,43 @@ scores come from `inpars score --kind ...` and are given with --scores; filterin
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from inpars.cli.common import (
-    add_dataset_flags,
+    DatasetFlags,
     add_exclude_queries_flag,
     add_output_flags,
+    add_path,
     console,
+    filter_context,
     open_dataset_if_named,
     print_result,
 )
 from inpars.contrib.comparison.filters import CompareOptions, compare_file
 from inpars.contrib.comparison.filters_page import table_lines
-from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError
 from inpars.filtering.checks import FilterOptions
-from inpars.io.formats import read_queries
 from inpars.io.manifest import Manifest
 from inpars.options import COUNT, add_flags, add_number, from_flags
-from inpars.progress import Note
 from inpars.prompts.few_shot import ExampleOptions, named_prompt
 from inpars.prompts.load import read_examples
-from inpars.stages.filter import BY_PROMPT, RESEMBLING, filter_file, make_context
+from inpars.stages.filter import BY_PROMPT, RESEMBLING, filter_file
 from inpars.stages.stage import dropped_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--input", type=Path, required=True, metavar="PATH", help="synthetic queries, JSON lines")
-    parser.add_argument(
-        "--scores",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="scores from `inpars score --kind ...`, JSON lines; repeatable",
-    )
+    add_path(parser, "--input", "synthetic queries, JSON lines", required=True)
+    add_path(parser, "--scores", "scores from `inpars score --kind ...`, JSON lines; repeatable", several=True)
     add_exclude_queries_flag(parser)
-    add_dataset_flags(parser)
+    add_flags(parser, DatasetFlags)
     parser.set_defaults(unknown_judgements="keep")  # nothing is evaluated here
     parser.add_argument(
         "--prompt",
         metavar="NAME|PATH",
         help="prompt that the queries were generated with: its example queries are dropped",
     )
-    parser.add_argument(
-        "--examples",
-        type=Path,
-        metavar="PATH",
-        help="examples that the queries were generated with; their queries are dropped",
-    )
+    add_path(parser, "--examples", "examples that the queries were generated with; their queries are dropped")
     add_number(parser, "--num-examples", bounds=COUNT, help="number of these examples that were used (default: all)")
     add_flags(parser, FilterOptions)
     parser.add_argument(
@@ -67,11 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--select would keep (default: every score, random, and a spread over openings)",
     )
     add_flags(parser, CompareOptions)
-    parser.add_argument(
-        "--write-kept",
-        type=Path,
-        metavar="DIR",
-        help="with --compare: write the queries each filter keeps to DIR/NAME.jsonl",
+    add_path(
+        parser, "--write-kept", "with --compare: write the queries each filter keeps to DIR/NAME.jsonl", metavar="DIR"
     )
     add_output_flags(parser, "kept queries, JSON lines, best first; an HTML page with --compare")
 
@@ -87,26 +70,20 @@ def run(flags: argparse.Namespace) -> None:
         "output": flags.output,
         "scores": flags.scores,
         "corpus": dataset.corpus if dataset else None,
-        "corpus_stamp": dataset.corpus_stamp if dataset else None,
         "progress": progress,
         "overwrite": flags.overwrite,
     }
-    queries: dict[str, Any] = {
-        "example_queries": [example.query for example in examples],
-        "excluded_queries": _texts(flags.exclude_queries, console(flags).note),
-        "own_queries": _own_queries(dataset),
-    }
+    common["context"] = filter_context(flags, dataset, progress, [example.query for example in examples])
     options = from_flags(FilterOptions, flags)
     if flags.compare:
-        around = make_context(**queries, corpus=common["corpus"])
         compared = from_flags(CompareOptions, flags)
-        manifest = compare_file(flags.input, options, compared, context=around, write_kept=flags.write_kept, **common)
+        manifest = compare_file(flags.input, options, compared, write_kept=flags.write_kept, **common)
         lines = [*table_lines(manifest.results), "", f"{flags.output}: the page"]
         print_result(flags, "\n".join(lines), {"output": str(flags.output), **manifest.results})
         return
     if flags.write_kept is not None:
         raise ConfigError("--write-kept goes with --compare; a filter alone writes to --output")
-    _print_kept(flags, filter_file(flags.input, options, **queries, **common))
+    _print_kept(flags, filter_file(flags.input, options, **common))
 
 
 def _print_kept(flags: argparse.Namespace, manifest: Manifest) -> None:
@@ -134,13 +111,3 @@ def kind_lines(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
         dropped = {reason: count for reason, count in kind_counts.items() if reason != "kept"}
         lines.append(f"{kind}: {kind_counts['kept']} of {sum(kind_counts.values())} kept ({dropped_line(dropped)})")
     return lines
-
-
-def _texts(paths: Iterable[Path], note: Note) -> list[str]:
-    return [query.text for path in paths for query in read_queries(path, note)]
-
-
-def _own_queries(dataset: Dataset | None) -> list[str]:
-    """The dataset's queries of all splits."""
-    splits = dataset.splits if dataset else {}
-    return list({text for load in splits.values() for text in load().queries.values()})

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
 
-from inpars.cli.common import add_dataset_flags, add_output_flags, console, open_dataset, print_result
+from inpars.cli.common import DatasetFlags, add_output_flags, add_path, console, open_dataset, print_result
 from inpars.contrib.interchange.genq_pairs import write_pairs
 from inpars.distributed import workers_of
 from inpars.errors import ConfigError
@@ -18,21 +17,21 @@ from inpars.io.formats import read_synthetic_queries
 from inpars.options import add_flags, from_flags
 from inpars.prompts.few_shot import ExampleOptions, choose_prompt, named_prompt
 from inpars.prompts.mixture import PromptSource
-from inpars.stages.engine_options import own_output
 from inpars.stages.generate import (
     BY_PROMPT,
-    SERVER_BACKENDS,
     GenerateOptions,
     default_prompt,
     dry_run,
     generate_queries,
     generator_maker,
 )
+from inpars.stages.generate_by_api import SERVER_BACKENDS
 from inpars.stages.stage import dropped_line
+from inpars.stages.workers import own_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_dataset_flags(parser)
+    add_flags(parser, DatasetFlags)
     parser.add_argument(
         "--prompt",
         metavar="NAME|PATH",
@@ -42,12 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, ExampleOptions)
     add_flags(parser, GenerateOptions)
     add_flags(parser, ApiOptions)
-    parser.add_argument(
-        "--pairs",
-        type=Path,
-        metavar="DIR",
-        help="write queries and documents also as GenQ's shards of 1,024 pairs",
-    )
+    add_path(parser, "--pairs", "write queries and documents also as GenQ's shards of 1,024 pairs", metavar="DIR")
     add_output_flags(parser, "synthetic queries, JSON lines")
 
 
@@ -74,7 +68,6 @@ def run(flags: argparse.Namespace) -> None:
 
     manifest = generate_queries(
         dataset.corpus,
-        dataset.corpus_stamp,
         prompt,
         options,
         output=output,

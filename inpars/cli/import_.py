@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 
-from inpars.cli.common import add_output_flags, console, print_result
+from inpars.cli.common import add_output_flags, add_path, console, print_result
 from inpars.contrib.interchange import FORMATS, format_of
 from inpars.contrib.interchange.format import Format
 from inpars.contrib.interchange.stage import ImportOptions, exchanged_line, import_file
@@ -17,13 +16,12 @@ from inpars.options import add_flags, from_flags
 
 
 def listing(formats: Mapping[str, Format]) -> str:
-    """What follows the flags in --help."""
     return "formats:\n" + "\n".join(f"  {name:22} {file_format.holds}" for name, file_format in formats.items())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_flags(parser, ImportOptions)
-    parser.add_argument("--input", type=Path, required=True, metavar="PATH", help="file or folder of that format")
+    add_path(parser, "--input", "file or folder of that format", required=True)
     add_output_flags(parser, "folder; or NAME.jsonl for synthetic queries alone, NAME.trec for a run alone")
     parser.epilog = listing(
         {name: file_format for name, file_format in FORMATS.items() if file_format.read is not None}

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from inpars.apps.qa.build_engine import DEFAULT_RETRIEVER, EngineOptions, load_encoder, parse_filters
 from inpars.apps.qa.measured import load_views
 from inpars.apps.qa.retrievers import matches
-from inpars.cli.common import add_dataset_flags, add_display_flags, console, open_dataset, print_result
+from inpars.cli.common import DatasetFlags, add_display_flags, add_path, console, open_dataset, print_result
 from inpars.cli.measured import is_measured, open_run, read_measured
-from inpars.cli.push import add_push_arguments, run_push
+from inpars.contrib.stores.kinds import STORES, open_store, store_errors
+from inpars.contrib.stores.push import Pushed, push
 from inpars.distributed import workers_of
-from inpars.errors import ConfigError
+from inpars.errors import BackendError, ConfigError
 from inpars.fusion.system import SYSTEM_FILE, SearchSystem, write_system
 from inpars.io.corpus import Documents
 from inpars.io.storage import read_lines
@@ -29,8 +30,8 @@ from inpars.retrieval.blocks import FillBlocks
 from inpars.retrieval.index_state import is_index, size_on_disk, stale_files
 from inpars.retrieval.index_writer import Change, add_documents, build_index, delete_documents
 from inpars.retrieval.vector_index import VectorIndex
-from inpars.stages.engine_options import ClusterOptions
 from inpars.stages.search import SearchOptions, encode_by
+from inpars.stages.workers import ClusterOptions
 
 if TYPE_CHECKING:
     from inpars.retrieval.dense import Encoder
@@ -42,17 +43,17 @@ ACTIONS = {
     "info": "describe an index",
     "push": "push passages, embeddings and metadata into a vector store, and compare",
 }
+DEFAULT_COLLECTION = "passages"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add a parser for each action."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="|".join(ACTIONS))
     parsers = {
         name: actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
         for name, text in ACTIONS.items()
     }
     for subparser in parsers.values():
-        subparser.add_argument("--index", type=Path, required=True, metavar="DIR", help="folder of the index")
+        add_path(subparser, "--index", "folder of the index", required=True, metavar="DIR")
     for name in ("build", "add"):
         _add_encoding_flags(parsers[name], name)
     parsers["build"].add_argument(
@@ -65,16 +66,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parsers["build"].add_argument("--overwrite", action="store_true", help="replace an existing index")
     parsers["add"].add_argument("--sync", action="store_true", help="also delete documents that are not among these")
     parsers["delete"].add_argument("--ids", nargs="+", default=[], metavar="ID", help="documents to delete")
-    parsers["delete"].add_argument("--ids-file", type=Path, metavar="PATH", help="the same, one a line")
+    add_path(parsers["delete"], "--ids-file", "the same, one a line")
     parsers["delete"].add_argument(
         "--filter", action="append", default=[], metavar="FIELD=VALUE", help="delete documents with this metadata"
     )
-    parsers["build"].add_argument(
+    add_path(
+        parsers["build"],
         "--run",
-        type=Path,
-        metavar="FOLDER",
-        help="build for the measured system of this `inpars run`, over its documents unless others are named; the "
+        "build for the measured system of this `inpars run`, over its documents unless others are named; the "
         "index then searches in the very order that was measured",
+        metavar="FOLDER",
     )
     add_push_arguments(parsers["push"])
     for subparser in parsers.values():
@@ -82,12 +83,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_encoding_flags(parser: argparse.ArgumentParser, action: str) -> None:
-    add_dataset_flags(parser)
+    add_flags(parser, DatasetFlags)
     default = DEFAULT_RETRIEVER if action == "build" else "the index's own"
     parser.add_argument(
-        "--retriever",
-        metavar="TEXT",
-        help=f"bi-encoder: a folder, an embedded name or a hub id (default: {default})",
+        "--retriever", metavar="TEXT", help=f"bi-encoder: a folder, an embedded name or a hub id (default: {default})"
     )
     add_number(parser, "--max-length", bounds=COUNT, help="tokens of a text that it reads (default: the model's limit)")
     add_number(parser, "--batch-size", bounds=COUNT, default=64, help="texts encoded together (default: 64)")
@@ -96,7 +95,7 @@ def _add_encoding_flags(parser: argparse.ArgumentParser, action: str) -> None:
 
 def run(flags: argparse.Namespace) -> None:
     if flags.action == "info":
-        print_result(flags, "\n".join(_info_lines(values := _info(flags.index))), values)
+        _print_info(flags)
         return
     if flags.action == "push":
         run_push(flags)
@@ -123,11 +122,7 @@ def _write(flags: argparse.Namespace) -> Change:
     system = read_measured(flags, flags.index, named="--index") if is_measured(flags.index) else None
     encoder, views = _encoders(flags, system)
     return add_documents(
-        *(flags.index, documents, encoder),
-        sync=flags.sync,
-        views=views,
-        fill=_fill(flags, encoder),
-        progress=progress,
+        *(flags.index, documents, encoder), sync=flags.sync, views=views, fill=_fill(flags, encoder), progress=progress
     )
 
 
@@ -165,7 +160,9 @@ def _fill(flags: argparse.Namespace, encoder: Encoder) -> FillBlocks | None:
 
 
 def _delete(flags: argparse.Namespace) -> Change:
-    doc_ids = [*flags.ids, *(_ids(flags.ids_file) if flags.ids_file else ())]
+    doc_ids = list(flags.ids)
+    if flags.ids_file:
+        doc_ids += [line.strip() for _, line in read_lines(flags.ids_file)]
     filters = parse_filters(flags.filter)
     if not doc_ids and not filters:
         raise ConfigError("nothing named to delete; give --ids, --ids-file or --filter")
@@ -174,17 +171,46 @@ def _delete(flags: argparse.Namespace) -> Change:
     return delete_documents(flags.index, doc_ids, progress=console(flags))
 
 
-def _ids(path: Path) -> Iterator[str]:
-    return (line.strip() for _, line in read_lines(path))
-
-
-def _info(folder: Path) -> dict[str, Any]:
-    index = VectorIndex(folder)
-    unfinished = len(stale_files(folder, index.state))
-    return {"index": str(folder), **index.info(), "bytes": size_on_disk(folder), "unfinished": unfinished}
-
-
-def _info_lines(values: Mapping[str, Any]) -> Iterator[str]:
+def _print_info(flags: argparse.Namespace) -> None:
+    index = VectorIndex(flags.index)
+    unfinished = len(stale_files(flags.index, index.state))
+    values = {"index": str(flags.index), **index.info(), "bytes": size_on_disk(flags.index), "unfinished": unfinished}
+    lines = []
     for name, value in values.items():
         text = ", ".join(value) if isinstance(value, list) else f"{value:,}" if isinstance(value, int) else value
-        yield f"{name:12} {text}"
+        lines.append(f"{name:12} {text}")
+    print_result(flags, "\n".join(lines), values)
+
+
+def add_push_arguments(parser: argparse.ArgumentParser) -> None:
+    kinds = "; ".join(f"{name}: {text}" for name, text in STORES.items())
+    parser.add_argument("target", metavar="URL_OR_PATH", help=f"where the store is. {kinds}")
+    parser.add_argument("--to", choices=tuple(STORES), required=True, help="kind of store")
+    parser.add_argument(
+        "--collection",
+        default=DEFAULT_COLLECTION,
+        metavar="NAME",
+        help=f"collection or table, made if it is not there (default: {DEFAULT_COLLECTION})",
+    )
+    parser.add_argument("--sync", action="store_true", help="also delete passages that the index does not have")
+
+
+def run_push(flags: argparse.Namespace) -> None:
+    """Push, and say what differs. Raises BackendError where the store then lacks passages or has others."""
+    index, progress = VectorIndex(flags.index), console(flags)
+    if index.state.views:
+        progress.note(f"embeddings of windows are not pushed: {', '.join(sorted(index.state.views))}")
+    with store_errors(flags.to), closing(open_store(flags.to, flags.target, flags.collection)) as store:
+        pushed = push(index, store, sync=flags.sync, progress=progress)
+    target = f"{flags.to} collection {flags.collection!r}"
+    print_result(flags, "\n".join(_lines(target, pushed)), {"collection": flags.collection, **asdict(pushed)})
+    if pushed.missing or pushed.changed:
+        raise BackendError(f"{target} differs from the index ({'; '.join(pushed.differences)}); run the same again")
+
+
+def _lines(target: str, pushed: Pushed) -> Iterator[str]:
+    stored = pushed.documents - len(pushed.missing) + len(pushed.extra)
+    counts = f"{pushed.sent} sent, {pushed.unchanged} unchanged, {pushed.deleted} deleted"
+    yield f"{target}: {counts}; {stored} passages there, {pushed.documents} in the index"
+    if pushed.extra:
+        yield f"{pushed.differences[-1]}; --sync deletes them"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from inpars.cli.common import add_dataset_flags, add_output_flags, console, open_dataset, print_result
+from inpars.cli.common import DatasetFlags, add_output_flags, console, open_dataset, print_result
 from inpars.documents.folder import FoundFiles
 from inpars.errors import ConfigError
 from inpars.io.manifest import Manifest
@@ -22,13 +22,12 @@ from inpars.stages.stage import dropped_line
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_documents_flags(parser)
-    add_dataset_flags(parser)
+    add_flags(parser, DatasetFlags)
     add_flags(parser, IngestOptions)
     add_output_flags(parser, "corpus, JSON lines; queries and judgements next to it")
 
 
 def add_documents_flags(parser: argparse.ArgumentParser) -> None:
-    """Add --documents and --urls."""
     parser.add_argument(
         "--documents",
         type=Path,
@@ -85,7 +84,6 @@ def _ingest_files(flags: argparse.Namespace) -> None:
 
 
 def lines_about(manifest: Manifest, files: FoundFiles) -> list[str]:
-    """What became of the files, for people."""
     results = manifest.results
     pieces = {name: n for name, n in manifest.dropped.items() if name not in ("skipped_files", "unreadable_files")}
     first = f"{manifest.output.path}: {manifest.output.records} documents of {results['read_files']} files"

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from inpars.cli.common import (
     DatasetFlags,
-    add_dataset_flags,
     add_output_flags,
+    add_path,
     add_split_flag,
     console,
     open_dataset,
@@ -43,22 +43,16 @@ from inpars.prompts.judging import load_judging_prompt
 from inpars.records import Qrels, Run
 from inpars.rerankers.rerank import check_ids
 from inpars.stages.evaluate_files import run_names
-from inpars.stages.judge import SERVERS, JudgeOptions, dry_run, judge_maker, judge_pairs, read_grades
+from inpars.stages.generate_by_api import SERVER_BACKENDS
+from inpars.stages.judge import JudgeOptions, dry_run, judge_pairs, load_judge, read_grades
 from inpars.stages.stage import dropped_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_dataset_flags(parser)
+    add_flags(parser, DatasetFlags)
     parser.set_defaults(unknown_judgements="keep")  # they are only compared with
     add_split_flag(parser)
-    parser.add_argument(
-        "--run",
-        type=Path,
-        action="append",
-        required=True,
-        metavar="PATH",
-        help="run whose top documents are judged; repeatable",
-    )
+    add_path(parser, "--run", "run whose top documents are judged; repeatable", several=True, required=True)
     parser.add_argument(
         "--prompt",
         default="relevance",
@@ -82,8 +76,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(flags: argparse.Namespace) -> None:
     progress, options, api = console(flags), from_flags(JudgeOptions, flags), from_flags(ApiOptions, flags)
-    check_api(api, asks_server=options.backend in SERVERS)
-    (metric,) = _one(parse_metrics(flags.metric))
+    check_api(api, asks_server=options.backend in SERVER_BACKENDS)
+    metrics = parse_metrics(flags.metric)
+    if len(metrics) != 1:
+        raise ConfigError(f"--metric orders systems by one measure, not by {len(metrics)}: {', '.join(metrics)}")
     prompt = load_judging_prompt(flags.prompt)
     runs = {name: read_run(path) for name, path in run_names(flags.run).items()}
     dataset = open_dataset(flags, progress)
@@ -103,7 +99,7 @@ def run(flags: argparse.Namespace) -> None:
         prompt,
         options,
         output=flags.output,
-        make_judge=judge_maker(options, prompt, api, flags.output, progress),
+        make_judge=lambda: load_judge(options, prompt, api, flags.output, progress),
         api=api,
         progress=progress,
         overwrite=flags.overwrite,
@@ -112,7 +108,7 @@ def run(flags: argparse.Namespace) -> None:
     if flags.sample is not None:
         _ask(pairs, grades, flags.sample, options.seed, flags.output)
     others = reference | {PERSON: read_answers(answers_path(flags.output))}
-    _report(flags, manifest, grades, {name: qrels for name, qrels in others.items() if qrels}, runs, metric)
+    _report(flags, manifest, grades, {name: qrels for name, qrels in others.items() if qrels}, runs, metrics[0])
 
 
 def _report(
@@ -143,12 +139,6 @@ def _report(
     lines += [f"warning: {warning}" for warning in warnings]
     values = {"output": str(flags.output), **manifest.results, "dropped": manifest.dropped, "warnings": warnings}
     print_result(flags, "\n".join(lines), {**values, **as_values(agreements, list(orders.values()))})
-
-
-def _one(metrics: Sequence[str]) -> Sequence[str]:
-    if len(metrics) != 1:
-        raise ConfigError(f"--metric orders systems by one measure, not by {len(metrics)}: {', '.join(metrics)}")
-    return metrics
 
 
 def _reference(chosen: DatasetFlags, split: str, progress: Progress) -> dict[str, Qrels]:

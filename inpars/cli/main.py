@@ -77,7 +77,6 @@ COMPLETING = "_ARGCOMPLETE"  # in the environment while a shell completes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit code."""
     if COMPLETING in os.environ and arguments is None:
         _complete()
     parsed = list(sys.argv[1:] if arguments is None else arguments)
@@ -132,11 +131,17 @@ def _explanation(error: Exception) -> str:
         return str(error)
     if isinstance(error, ModuleNotFoundError):
         return str(_missing(error))
+    reason = " ".join(str(error).split())
     if isinstance(error, OSError):
-        return _system_error(error)
+        where = f"{error.filename}: " if error.filename is not None else ""
+        reason = error.strerror or reason or type(error).__name__
+        return f"{where}{reason}; check the path, your rights to it and the disk"
     if isinstance(error, MemoryError):
         return "out of memory; close other programs, or give smaller batches or fewer documents"
-    return _unexpected(error)
+    return (
+        f"{type(error).__name__}: {reason or 'no reason given'}; this is a fault of inpars: please report it with the "
+        f"command and what {TRACEBACK_VARIABLE}=1 shows before it"
+    )
 
 
 def accept_all_letters() -> None:
@@ -193,22 +198,6 @@ def _refuse(name: str, arguments: Sequence[str]) -> None:
 def module_of(name: str) -> str:
     """The module of a command; `import`, which Python keeps for itself, has an underscore."""
     return f"inpars.cli.{name}_" if keyword.iskeyword(name) else f"inpars.cli.{name.replace('-', '_')}"
-
-
-def _system_error(error: OSError) -> str:
-    """What the operating system refused, in one line."""
-    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
-    where = f"{error.filename}: " if error.filename is not None else ""
-    return f"{where}{reason}; check the path, your rights to it and the disk"
-
-
-def _unexpected(error: Exception) -> str:
-    """The message of an unexpected error."""
-    reason = " ".join(str(error).split()) or "no reason given"
-    return (
-        f"{type(error).__name__}: {reason}; this is a fault of inpars: please report it with the command and what "
-        f"{TRACEBACK_VARIABLE}=1 shows before it"
-    )
 
 
 def _missing(error: ModuleNotFoundError) -> InparsError:

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from inpars.apps.qa.build_engine import AnswerOptions, EngineOptions, open_engine
 from inpars.apps.qa.engine import Engine, SystemName
 from inpars.apps.qa.measured import MEASURED, open_measured
-from inpars.cli.common import DatasetFlags, open_dataset, open_dataset_if_named
+from inpars.cli.common import DatasetFlags, add_path, open_dataset, open_dataset_if_named
 from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError, DataFormatError, InparsError, StaleInputError, UnknownNameError
 from inpars.fusion.system import SYSTEM_FILE, SearchSystem, read_system
@@ -39,12 +39,11 @@ class MeasuredRun:
 
 
 def add_run_flag(parser: argparse.ArgumentParser) -> None:
-    """Add --run."""
-    parser.add_argument(
+    add_path(
+        parser,
         "--run",
-        type=Path,
+        "use the measured system of this `inpars run`, and its documents unless others are given",
         metavar="FOLDER",
-        help="use the measured system of this `inpars run`, and its documents unless others are given",
     )
 
 
@@ -109,7 +108,6 @@ def open_named_engine(
 
 
 def is_measured(index: Path | None) -> bool:
-    """Whether an index was built for the system of a run."""
     return index is not None and (index / SYSTEM_FILE).is_file()
 
 

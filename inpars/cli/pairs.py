@@ -7,17 +7,17 @@ The output is a file of queries like that of `inpars generate`, without log-prob
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from inpars.cli.common import (
-    add_dataset_flags,
+    DatasetFlags,
     add_exclude_queries_flag,
     add_output_flags,
+    add_path,
     console,
+    filter_context,
     open_dataset_if_named,
     print_result,
 )
-from inpars.io.formats import read_queries
 from inpars.options import add_flags, from_flags
 from inpars.stages.filter import BY_PROMPT, RESEMBLING
 from inpars.stages.pairs import PairFiles, PairsOptions, answers_path, write_pairs_file
@@ -34,12 +34,10 @@ SOURCES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, text in SOURCES.items():
-        parser.add_argument(
-            f"--{name}", type=Path, action="append", default=[], metavar="PATH", help=f"{text}; may be repeated"
-        )
+        add_path(parser, f"--{name}", f"{text}; may be repeated", several=True)
     add_flags(parser, PairsOptions)
     add_exclude_queries_flag(parser)
-    add_dataset_flags(parser)
+    add_flags(parser, DatasetFlags)
     parser.set_defaults(unknown_judgements="keep")  # nothing is evaluated here
     add_output_flags(
         parser, "queries of people, JSON lines; of --faq without a corpus the answers in NAME.corpus.jsonl"
@@ -50,15 +48,12 @@ def run(flags: argparse.Namespace) -> None:
     progress = console(flags)
     options = from_flags(PairsOptions, flags)
     dataset = open_dataset_if_named(flags, progress)
-    splits = dataset.splits if dataset else {}
     manifest = write_pairs_file(
         PairFiles(faq=flags.faq, clicks=flags.clicks, votes=flags.votes),
         options,
         output=flags.output,
         corpus=dataset.corpus if dataset else None,
-        corpus_stamp=dataset.corpus_stamp if dataset else None,
-        excluded_queries=[query.text for path in flags.exclude_queries for query in read_queries(path, progress.note)],
-        own_queries=list({text for load in splits.values() for text in load().queries.values()}),
+        context=filter_context(flags, dataset, progress),
         progress=progress,
         overwrite=flags.overwrite,
     )

@@ -6,11 +6,11 @@ Run the same command again to resume after an interruption.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from inpars.cli.common import (
-    add_dataset_flags,
+    DatasetFlags,
     add_output_flags,
+    add_path,
     add_prompt_flags,
     add_split_flag,
     console,
@@ -21,28 +21,21 @@ from inpars.cli.common import (
 from inpars.distributed import workers_of
 from inpars.errors import ConfigError
 from inpars.options import add_flags, from_flags
-from inpars.stages.engine_options import own_output
 from inpars.stages.rerank import RerankOptions, reorder_file, rerank_file, run_scorer_maker
 from inpars.stages.stage import Running
+from inpars.stages.workers import own_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_dataset_flags(parser)
+    add_flags(parser, DatasetFlags)
     add_split_flag(parser)
-    parser.add_argument(
-        "--run",
-        type=Path,
-        required=True,
-        action="append",
-        metavar="PATH",
-        help="TREC or MS MARCO run to rerank; repeat it to fuse several first",
+    add_path(
+        parser, "--run", "TREC or MS MARCO run to rerank; repeat it to fuse several first", several=True, required=True
     )
-    parser.add_argument(
+    add_path(
+        parser,
         "--scores",
-        type=Path,
-        metavar="PATH",
-        help="run already scored by a reranker, instead of --model: reorder the top --depth by the sum of "
-        "both z-scores",
+        "run already scored by a reranker, instead of --model: reorder the top --depth by the sum of both z-scores",
     )
     add_prompt_flags(parser, "for --kind query-likelihood with an untrained model: the prompt")
     add_flags(parser, RerankOptions)
@@ -75,7 +68,6 @@ def run(flags: argparse.Namespace) -> None:
 
 
 def _reorder(flags: argparse.Namespace, options: RerankOptions) -> None:
-    """Without a model: by scores that are there."""
     if len(flags.run) > 1 or options.part is not None:
         raise ConfigError("--scores reorders one --run as a whole; leave --shard and further runs out")
     running: Running = {"progress": console(flags), "overwrite": flags.overwrite}

@@ -11,14 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from inpars.cli.common import (
-    add_dataset_flags,
-    add_output_flags,
-    add_split_flag,
-    add_track_flag,
-    console,
-    tracked,
-)
+from inpars.cli.common import DatasetFlags, add_output_flags, add_split_flag, add_track_flag, console, tracked
 from inpars.cli.ingest import add_documents_flags
 from inpars.documents.collection import ChunkOptions
 from inpars.documents.readers import ReadOptions
@@ -32,9 +25,8 @@ from inpars.prompts.few_shot import ExampleOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
     add_documents_flags(parser)
-    add_dataset_flags(parser)
+    add_flags(parser, DatasetFlags)
     add_split_flag(parser)
     parser.add_argument(
         "--prompt",
@@ -65,7 +57,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> int:
-    """Run everything."""
     from inpars.cli.whole_run import run_whole  # not for `--help`: it imports all stages
 
     progress = console(flags)

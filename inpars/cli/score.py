@@ -8,23 +8,22 @@ different generators can be compared. The other kinds write a file with one scor
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from inpars.cli.common import add_dataset_flags, add_output_flags, console, open_dataset_if_named, print_result
+from inpars.cli.common import DatasetFlags, add_output_flags, add_path, console, open_dataset_if_named, print_result
 from inpars.distributed import workers_of
 from inpars.errors import ConfigError
 from inpars.io.manifest import Manifest
 from inpars.options import add_flags, from_flags
 from inpars.prompts.few_shot import ExampleOptions, named_prompt
-from inpars.stages.engine_options import own_output
 from inpars.stages.query_scores import cluster_file, score_column_file
 from inpars.stages.score import ScoreOptions, score_file, scorer_maker
+from inpars.stages.workers import own_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--input", type=Path, required=True, metavar="PATH", help="queries with doc_id, JSON lines")
-    add_dataset_flags(parser)
+    add_path(parser, "--input", "queries with doc_id, JSON lines", required=True)
+    add_flags(parser, DatasetFlags)
     parser.set_defaults(unknown_judgements="keep")  # nothing is evaluated here
     parser.add_argument(
         "--prompt",
@@ -45,10 +44,7 @@ def run(flags: argparse.Namespace) -> None:
     output = own_output(flags.output, options)
     dataset = open_dataset_if_named(flags, progress)
     common: dict[str, Any] = {"output": output, "progress": progress, "overwrite": flags.overwrite}
-    documents: dict[str, Any] = {
-        "corpus": dataset.corpus if dataset else None,
-        "corpus_stamp": dataset.corpus_stamp if dataset else None,
-    }
+    corpus = dataset.corpus if dataset else None
     if options.kind == "log-probs":
         prompt = named_prompt(flags.prompt, from_flags(ExampleOptions, flags), options.seed)
         manifest = score_file(
@@ -57,13 +53,13 @@ def run(flags: argparse.Namespace) -> None:
             options,
             make_scorer=scorer_maker(options, prompt),
             workers=workers_of(options),
-            **documents,
+            corpus=corpus,
             **common,
         )
     elif options.kind == "cluster":
         manifest = cluster_file(flags.input, options, **common)
     else:
-        manifest = score_column_file(flags.input, options, **documents, **common)
+        manifest = score_column_file(flags.input, options, corpus=corpus, **common)
     values = {"output": str(output), "queries": manifest.output.records, **manifest.results}
     print_result(flags, f"{output}: {manifest.output.records} queries scored {_summary(options, manifest)}", values)
 

@@ -18,8 +18,9 @@ from inpars.apps.qa.formatting import hit_values
 from inpars.apps.qa.repl import Conversation, search_lines
 from inpars.cli.ask import add_index_flag, add_search_flags
 from inpars.cli.common import (
-    add_dataset_flags,
+    DatasetFlags,
     add_output_flags,
+    add_path,
     add_split_flag,
     console,
     open_dataset,
@@ -48,20 +49,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("query", nargs="?", help="search for this query and print the results")
     parser.add_argument("--interactive", action="store_true", help="read queries from the terminal, one per line")
     add_index_flag(parser)
-    add_dataset_flags(parser)
+    add_flags(parser, DatasetFlags)
     add_split_flag(parser)
-    parser.add_argument(
+    add_path(
+        parser,
         "--run",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="PATH",
-        help="folder of an `inpars run`: search as its measured system does; or several TREC runs: fuse them by the "
+        "folder of an `inpars run`: search as its measured system does; or several TREC runs: fuse them by the "
         "sum of their z-scores instead of searching; --fusion-depth and --k hold",
+        several=True,
     )
-    parser.add_argument(
-        "--leave-out", type=Path, metavar="PATH", help="ids of queries to skip, one per line; applied after --limit"
-    )
+    add_path(parser, "--leave-out", "ids of queries to skip, one per line; applied after --limit")
     add_flags(parser, SearchOptions)
     parser.set_defaults(k=None)
     parser.add_argument(
@@ -143,7 +140,6 @@ def _search_all(flags: argparse.Namespace) -> Manifest:
 
 
 def _fuse(flags: argparse.Namespace) -> None:
-    """Several runs made one."""
     options = _run_options(flags, DEFAULT_RETRIEVERS)
     if len(flags.run) < 2:
         raise ConfigError(

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from itertools import islice
 
 from inpars.cli.common import (
-    add_dataset_flags,
+    DatasetFlags,
     add_output_flags,
     add_split_flag,
     console,
@@ -34,8 +34,7 @@ DOCUMENTS, CANDIDATES = 100, 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's flags."""
-    add_dataset_flags(parser)
+    add_flags(parser, DatasetFlags)
     add_split_flag(parser)
     parser.add_argument(
         "--prompt",
@@ -53,7 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Search."""
     progress, metrics = console(flags), parse_metrics(flags.metric)
     options = from_flags(PipelineOptions, flags).with_default_top_k(getattr(flags, "given", ()))
     if len(metrics) != 1:

@@ -16,7 +16,7 @@ from pathlib import Path
 from inpars.apps.qa.build_engine import AnswerOptions, EngineOptions
 from inpars.apps.qa.engine import Engine
 from inpars.apps.serve.options import ServeOptions
-from inpars.cli.common import add_dataset_flags, console
+from inpars.cli.common import DatasetFlags, add_path, console
 from inpars.cli.measured import add_run_flag, open_named_engine, read_measured
 from inpars.errors import ConfigError
 from inpars.filtering.looks import is_code
@@ -32,8 +32,8 @@ HTTP_FLAGS = {"--host", "--port", "--allow-host", "--api-key-variable", "--feedb
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_dataset_flags(parser)
-    parser.add_argument("--index", type=Path, metavar="FOLDER", help="index on disk instead of --dataset or --corpus")
+    add_flags(parser, DatasetFlags)
+    add_path(parser, "--index", "index on disk instead of --dataset or --corpus", metavar="FOLDER")
     add_run_flag(parser)
     add_flags(parser, ServeOptions)
     add_flags(parser, EngineOptions)
@@ -62,13 +62,14 @@ def run(flags: argparse.Namespace) -> None:
         ) as engine:
             options = replace(options, files=options.files or _ingested_folder(engine, progress))
             app = server.application(engine, options, key, _examples(flags.run))
-            _warn(options, key, progress)
-            server.run(
-                app,
-                bound,
-                grace_seconds=options.grace_seconds,
-                started=lambda: progress.note(_greeting(address, engine)),
-            )
+            if not key and not server.is_local(options.host):
+                variable = options.api_key_variable
+                progress.note(f"anyone who reaches this address may search: set {variable} to ask for a key")
+            systems = ", ".join(f"{name} ({system.description})" for name, system in engine.systems.items())
+            count = len(engine.documents)
+            greeting = f"{address} serves {count} documents with {systems}; Ctrl-C stops it"
+            grace = options.grace_seconds
+            server.run(app, bound, grace_seconds=grace, started=lambda: progress.note(greeting))
     finally:
         bound.close()
     progress.note("stopped")
@@ -116,15 +117,3 @@ def _check_documents(flags: argparse.Namespace) -> None:
         raise ConfigError("give either documents (--dataset, --corpus) or --index")
     if flags.index is None and not named:
         raise ConfigError("no documents named: give --dataset NAME, --corpus FILE, --index FOLDER or --run FOLDER")
-
-
-def _warn(options: ServeOptions, key: str, progress: Progress) -> None:
-    from inpars.apps.serve.server import is_local
-
-    if not key and not is_local(options.host):
-        progress.note(f"anyone who reaches this address may search: set {options.api_key_variable} to ask for a key")
-
-
-def _greeting(address: str, engine: Engine) -> str:
-    systems = ", ".join(f"{name} ({system.description})" for name, system in engine.systems.items())
-    return f"{address} serves {len(engine.documents)} documents with {systems}; Ctrl-C stops it"

@@ -7,26 +7,21 @@ with judgements, for search, rerank and evaluate: --queries FILE --qrels FILE.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from inpars.cli.common import add_dataset_flags, add_display_flags, console, open_dataset, print_result
+from inpars.cli.common import DatasetFlags, add_display_flags, add_path, console, open_dataset, print_result
 from inpars.options import add_flags, from_flags
 from inpars.stages.split import SplitFiles, SplitOptions, split_file
 from inpars.stages.stage import dropped_line
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--input", type=Path, required=True, metavar="PATH", help="synthetic queries, JSON lines")
-    add_dataset_flags(parser)
+    add_path(parser, "--input", "synthetic queries, JSON lines", required=True)
+    add_flags(parser, DatasetFlags)
     add_flags(parser, SplitOptions)
     for name, text in (("train", "queries to train on"), ("dev", "development queries, as they were read")):
-        parser.add_argument(f"--output-{name}", type=Path, required=True, metavar="PATH", help=text)
-    parser.add_argument(
-        "--queries-dev", type=Path, metavar="PATH", help="the same in BEIR's form (default: DEV.queries.jsonl)"
-    )
-    parser.add_argument(
-        "--qrels-dev", type=Path, metavar="PATH", help="judgements of these, BEIR's form (default: DEV.qrels.tsv)"
-    )
+        add_path(parser, f"--output-{name}", text, required=True)
+    add_path(parser, "--queries-dev", "the same in BEIR's form (default: DEV.queries.jsonl)")
+    add_path(parser, "--qrels-dev", "judgements of these, BEIR's form (default: DEV.qrels.tsv)")
     parser.add_argument("--overwrite", action="store_true", help="rebuild the outputs even if they are up to date")
     add_display_flags(parser)
 
@@ -37,13 +32,7 @@ def run(flags: argparse.Namespace) -> None:
     dataset = open_dataset(flags, progress)
     files = SplitFiles.named(flags.output_train, flags.output_dev, flags.queries_dev, flags.qrels_dev)
     manifest = split_file(
-        flags.input,
-        dataset.corpus,
-        dataset.corpus_stamp,
-        options,
-        files=files,
-        progress=progress,
-        overwrite=flags.overwrite,
+        flags.input, dataset.corpus, options, files=files, progress=progress, overwrite=flags.overwrite
     )
     counts = manifest.results
     text = (

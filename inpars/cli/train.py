@@ -7,11 +7,11 @@ run the same command again to resume at the last checkpoint.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from inpars.cli.common import (
     add_output_flags,
+    add_path,
     add_prompt_flags,
     add_track_flag,
     console,
@@ -23,15 +23,13 @@ from inpars.cli.common import (
 from inpars.models.publication import check_hub_name, push_folder
 from inpars.options import add_flags, from_flags
 from inpars.progress import Progress
-from inpars.stages.train import train_reranker_from_file, train_retriever_from_file
-from inpars.stages.train_reader import train_reader_from_file
+from inpars.stages.train import train_reader_from_file, train_reranker_from_file, train_retriever_from_file
 from inpars.tracking import log_results
 from inpars.training.options import ReaderOptions, RerankerOptions, RetrieverOptions
 from inpars.training.recipes import OF_RECIPES, with_recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add a parser for each of the models."""
     kinds = parser.add_subparsers(dest="what", required=True, metavar="retriever|reranker|reader")
     for name, options, text in (
         ("retriever", RetrieverOptions, "a bi-encoder"),
@@ -40,11 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         subparser = kinds.add_parser(
             name, help=f"train {text}", description=f"Train {text} on triples.", allow_abbrev=False
         )
-        subparser.add_argument(
-            "--triples", type=Path, required=True, metavar="PATH", help="tab-separated texts: query, positive, negative"
-        )
+        add_path(subparser, "--triples", "tab-separated texts: query, positive, negative", required=True)
         subparser.add_argument("--dataset", metavar="NAME", help="dataset with the documents of --dev-queries")
-        subparser.add_argument("--corpus", type=Path, metavar="PATH", help="corpus file instead of the dataset's")
+        add_path(subparser, "--corpus", "corpus file instead of the dataset's")
         subparser.add_argument(
             "--push-to-hub", metavar="NAME", help="upload the model; a new repository there is private"
         )
@@ -62,16 +58,13 @@ def _add_reader(kinds: Any) -> None:  # noqa: ANN401 - argparse's subparsers
     subparser = kinds.add_parser(
         "reader", help="train a model that marks answers in texts", description=text, allow_abbrev=False
     )
-    subparser.add_argument(
-        "--squad", type=Path, required=True, metavar="PATH", help="questions in SQuAD's json, .gz too"
-    )
+    add_path(subparser, "--squad", "questions in SQuAD's json, .gz too", required=True)
     add_flags(subparser, ReaderOptions)
     add_output_flags(subparser, "folder of the trained model")
     add_track_flag(subparser)
 
 
 def run(flags: argparse.Namespace) -> None:
-    """Train."""
     progress = console(flags)
     with tracked(flags, progress):
         if flags.what == "reader":
@@ -107,11 +100,7 @@ def _run(flags: argparse.Namespace, progress: Progress) -> None:
 
 def _run_reader(flags: argparse.Namespace, progress: Progress) -> None:
     manifest = train_reader_from_file(
-        flags.squad,
-        from_flags(ReaderOptions, flags),
-        output=flags.output,
-        progress=progress,
-        overwrite=flags.overwrite,
+        flags.squad, from_flags(ReaderOptions, flags), output=flags.output, progress=progress, overwrite=flags.overwrite
     )
     held_out, losses = manifest.results["held_out"], manifest.results["curve"]["losses"]
     text = f"{flags.output}: trained on {manifest.results['examples']} questions in {manifest.seconds:.0f} s"

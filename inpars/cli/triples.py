@@ -8,11 +8,11 @@ negative of that query.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from inpars.cli.common import (
-    add_dataset_flags,
+    DatasetFlags,
     add_output_flags,
+    add_path,
     add_split_flag,
     console,
     open_dataset,
@@ -25,10 +25,8 @@ from inpars.stages.triples import REPLACED, TriplesOptions, write_triples
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--input", type=Path, metavar="PATH", help="kept queries, JSON lines (default: the judged queries of --split)"
-    )
-    add_dataset_flags(parser)
+    add_path(parser, "--input", "kept queries, JSON lines (default: the judged queries of --split)")
+    add_flags(parser, DatasetFlags)
     parser.set_defaults(unknown_judgements="keep")
     add_split_flag(parser)
     parser.add_argument(
@@ -51,7 +49,6 @@ def run(flags: argparse.Namespace) -> None:
     manifest = write_triples(
         flags.input if flags.input is not None else dataset.topics(flags.split),
         dataset.corpus,
-        dataset.corpus_stamp,
         options,
         output=flags.output,
         judgements=[load() for _, load in sorted(dataset.splits.items())] if flags.judgements else [],

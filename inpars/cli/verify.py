@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-from inpars.cli.common import add_dataset_flags, add_display_flags, console, open_dataset, print_result
+from inpars.cli.common import DatasetFlags, add_display_flags, console, open_dataset, print_result
 from inpars.contrib.verify.run import VerifyFindings, check_folder
 from inpars.contrib.verify.samples import VerifyOptions
 from inpars.contrib.verify.scores import recompute
 from inpars.documents.datasets import Dataset
 from inpars.errors import InparsError
+from inpars.evaluation.verdicts import counted
 from inpars.options import add_flags, check, from_flags
 from inpars.pipeline.folder import RunFolder, read_run_folder
 from inpars.progress import Progress
@@ -26,7 +26,7 @@ SOURCES = ("dataset", "corpus", "queries", "qrels")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="RUN_DIR", help="the --output of an `inpars run`")
-    add_dataset_flags(parser)
+    add_flags(parser, DatasetFlags)
     add_flags(parser, VerifyOptions)
     add_display_flags(parser)
 
@@ -38,7 +38,13 @@ def run(flags: argparse.Namespace) -> int:
     findings = check_folder(folder)
     dataset = _dataset(flags, folder, findings, progress) if options.sample else None
     recompute(folder, options, dataset, findings, progress)
-    print_result(flags, "\n".join(_lines(folder, findings)), _values(findings))
+    values = {
+        "problems": findings.problems,
+        "checked": findings.checked,
+        "not_checked": findings.unchecked,
+        "largest_differences": findings.largest,
+    }
+    print_result(flags, "\n".join(_lines(folder, findings)), values)
     return 1 if findings.problems else 0
 
 
@@ -71,22 +77,10 @@ def _dataset(
 def _lines(folder: RunFolder, findings: VerifyFindings) -> list[str]:
     checked = ", ".join(f"{count} {subject}" for subject, count in findings.checked.items())
     largest = ", ".join(f"{subject} {difference:.2g}" for subject, difference in findings.largest.items())
+    count = len(findings.problems)
     return [
         *findings.problems,
         *(f"not checked: {line}" for line in findings.unchecked),
         f"checked: {checked or 'nothing'}" + (f" (largest difference: {largest})" if largest else ""),
-        f"{folder.path}: {_count(len(findings.problems))}",
+        f"{folder.path}: {counted(count, 'problem') if count else 'no problems'}",
     ]
-
-
-def _count(problems: int) -> str:
-    return "no problems" if not problems else "1 problem" if problems == 1 else f"{problems} problems"
-
-
-def _values(findings: VerifyFindings) -> dict[str, Any]:
-    return {
-        "problems": findings.problems,
-        "checked": findings.checked,
-        "not_checked": findings.unchecked,
-        "largest_differences": findings.largest,
-    }

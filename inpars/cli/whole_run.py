@@ -8,12 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from inpars.cli.common import (
-    dataset_source,
-    open_dataset,
-    print_result,
-    say_no_result,
-)
+from inpars.cli.common import dataset_source, open_dataset, print_result, say_no_result
 from inpars.cli.ingest import lines_about, names_documents
 from inpars.documents.datasets import Dataset, load_dataset
 from inpars.errors import ConfigError
@@ -23,7 +18,7 @@ from inpars.options import flags_of, from_flags
 from inpars.pipeline.commands import Invocation
 from inpars.pipeline.evidence import EvidenceOptions, read_evidence
 from inpars.pipeline.finished_results import refuse_to_replace, settings_of
-from inpars.pipeline.generated import with_generated
+from inpars.pipeline.given_queries import with_generated
 from inpars.pipeline.judged import JudgedSystems
 from inpars.pipeline.judging_options import JudgingOptions
 from inpars.pipeline.options import DEFAULT_PROMPT, EXTRAS, PipelineOptions, budget_seconds

@@ -49,7 +49,7 @@ class Dataset:
     @property
     def corpus_stamp(self) -> FileStamp:
         """The documents by content."""
-        return FileStamp(str(self.corpus.path), self.corpus.sha256, self.corpus.path.stat().st_size, len(self.corpus))
+        return self.corpus.stamp
 
 
 def load_dataset(

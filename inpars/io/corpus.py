@@ -23,6 +23,7 @@ from inpars.cache import cache_folder
 from inpars.errors import DataFormatError, StaleInputError
 from inpars.io.corpus_files import CorpusLines, corpus_lines, file_key
 from inpars.io.formats import document_from_tsv, parse_document, read_documents, write_documents
+from inpars.io.manifest import FileStamp
 from inpars.io.record_files import IdChoices
 from inpars.io.storage import atomic_folder, decode_line, parse_object, storage_errors
 from inpars.io.tables import DOC_ID_FIELDS, MSMARCO_DOCUMENTS, Table
@@ -78,6 +79,11 @@ class Corpus:
         self.remarks = (*self._lines.remarks, *self._index.remarks)  # what had to be guessed, for people
         with self._lines.path.open("rb") as stream:
             self._bytes = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+
+    @property
+    def stamp(self) -> FileStamp:
+        """The documents by content."""
+        return FileStamp(str(self.path), self.sha256, self.path.stat().st_size, len(self))
 
     def __len__(self) -> int:
         return len(self._index.hashes)

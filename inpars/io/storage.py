@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import gzip
 import io
+import json
 import lzma
 import os
 import platform
@@ -15,7 +16,7 @@ import re
 import shutil
 import zlib
 from codecs import BOM_UTF8
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -182,6 +183,13 @@ def to_json_line(record: dict[str, Any]) -> str:
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> int:
     """Write atomically and return the number of records."""
     return write_lines(path, (to_json_line(record) for record in records))
+
+
+def write_json(path: Path, values: Mapping[str, Any], *, ensure_ascii: bool = True) -> None:
+    """Write the values as one object, atomically."""
+    with atomic_writer(path) as stream:
+        json.dump(values, stream, indent=1, ensure_ascii=ensure_ascii)
+        stream.write("\n")
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> int:

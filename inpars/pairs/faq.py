@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -19,6 +19,8 @@ from inpars.errors import ConfigError
 from inpars.io.fields import checked_id, is_gap, text_of
 from inpars.io.record_files import read_records, records_form
 from inpars.io.tables import RecordSchema
+from inpars.records import Document
+from inpars.text.words import words, words_key
 
 QUESTIONS = ("question", "query", "q", "title")
 ANSWERS = ("answer", "answers", "a", "response", "text")
@@ -26,6 +28,7 @@ DOC_IDS = ("doc_id", "answer_id", "docid", "document_id")
 COLUMNS = RecordSchema("questions and answers", QUESTIONS, ANSWERS, DOC_IDS, ("question", "answer", "doc_id"))
 PAGES = (MARKDOWN, HTML, RST, DOCX)
 _BOLD = re.compile(r"^[ \t]*(?:[-+*][ \t]+|\d{1,9}[.)][ \t]+)?(\*\*|__)(?P<text>\S[^\n]*?\?)\1", re.MULTILINE)
+SPAN = 8  # words; shorter texts have to be equal
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +87,46 @@ def _pair(question: str, answer: list[str], path: Path) -> Iterator[QuestionAnsw
 
 def _asks(heading: str) -> bool:
     return heading.rstrip().endswith(("?", "\uff1f", "\u061f"))
+
+
+def match_answers(answers: Sequence[str], documents: Iterable[Document]) -> list[dict[str, int]]:
+    """For each answer the documents with grades: 2 for the same words, 1 for a part or what holds it."""
+    grades_of: list[dict[str, int]] = [{} for _ in answers]
+    texts = [words(answer) for answer in answers]
+    whole = _index((number, [text]) for number, text in enumerate(texts))
+    starts = _index((number, [text[:SPAN]]) for number, text in enumerate(texts) if len(text) >= SPAN)
+    inside = _index((number, _spans(text)) for number, text in enumerate(texts))
+    for document in documents:
+        for text in {words(document.text), words(document.full_text)}:
+            same = whole.get(words_key(text), ()) if text else ()
+            for number in same:
+                grades_of[number][document.doc_id] = 2
+            if len(text) < SPAN:
+                continue
+            parts = {n for n in inside.get(words_key(text[:SPAN]), ()) if _holds(texts[n], text)}
+            holders = {n for span in _spans(text) for n in starts.get(words_key(span), ()) if _holds(text, texts[n])}
+            for number in parts | holders:
+                grades_of[number].setdefault(document.doc_id, 1)
+    return [_best(grades) for grades in grades_of]
+
+
+def _best(grades: dict[str, int]) -> dict[str, int]:
+    """Where a document is the answer itself, that alone; all are of grade 1 then."""
+    equal = {doc_id: 1 for doc_id, grade in grades.items() if grade == 2}
+    return equal or grades
+
+
+def _index(spans: Iterable[tuple[int, Iterable[Sequence[str]]]]) -> dict[int, list[int]]:
+    index: dict[int, list[int]] = {}
+    for number, several in spans:
+        for span in several:
+            index.setdefault(words_key(span), []).append(number)
+    return index
+
+
+def _spans(text: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (text[start : start + SPAN] for start in range(len(text) - SPAN + 1))
+
+
+def _holds(text: Sequence[str], part: Sequence[str]) -> bool:
+    return f" {' '.join(part)} " in f" {' '.join(text)} "

@@ -80,11 +80,9 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Of the whole run, as estimated."""
         return math.fsum(share.seconds for share in self.shares)
 
     def applied(self, options: PipelineOptions) -> PipelineOptions:
-        """The options with the plan's settings."""
         return replace(options, **self.settings)
 
 
@@ -181,7 +179,6 @@ class _Planner:
         return options
 
     def raised(self, options: PipelineOptions, name: str, target: int) -> PipelineOptions:
-        """With the largest number up to `target` that fits."""
         low = getattr(options, name)
         if name in self.named or low >= target:
             return options
@@ -214,10 +211,7 @@ class _Planner:
         rates, work = self.rates, self.work
         documents = min(options.max_documents or work.documents, work.documents)
         queries = work.queries if work.queries is not None else math.ceil(options.dev_share * documents)
-        shares = [
-            Share("prepare", "reading, BM25's index, trials: done", self.spent),
-            self._writing(documents),
-        ]
+        shares = [Share("prepare", "reading, BM25's index, trials: done", self.spent), self._writing(documents)]
         encoders = 0
         if options.retriever != BM25:
             views: list[tuple[Part, float]] = [("embed documents", rates.embed)]

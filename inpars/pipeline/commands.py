@@ -59,7 +59,6 @@ class StageCommands:
         self.lines.append(shown_command(["inpars", *map(canonical_name, words)]))
 
     def say(self, *lines: str) -> None:
-        """A comment."""
         self.lines.append("\n".join(f"# {line}" for line in lines))
 
     def hold_out(self, queries: Path, qrels: Path) -> None:
@@ -68,7 +67,6 @@ class StageCommands:
 
     @property
     def documents(self) -> list[str]:
-        """Flags that name the documents alone."""
         return self._source(DOCUMENTS)
 
     @property

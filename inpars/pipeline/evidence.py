@@ -32,9 +32,7 @@ class EvidenceOptions:
     FLAG_GROUP: ClassVar = FlagGroup("real queries and judges")
 
     unlabelled_queries: Path | None = option(
-        None,
-        help="real queries without judgements, to compare generated ones with",
-        metavar="FILE",
+        None, help="real queries without judgements, to compare generated ones with", metavar="FILE"
     )
     match_queries: bool = option(
         False,
@@ -50,10 +48,7 @@ class EvidenceOptions:
         None, help="use these queries of `inpars generate` instead of writing any", metavar="FILE"
     )
     pairs: Path | None = option(
-        None,
-        help="also train on these queries of people (from `inpars pairs`)",
-        metavar="FILE",
-        advanced=True,
+        None, help="also train on these queries of people (from `inpars pairs`)", metavar="FILE", advanced=True
     )
 
     def check(self, split: str) -> None:

@@ -33,11 +33,9 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        """The folder's own name."""
         return self.path.resolve().name
 
     def find(self, stage: str) -> tuple[str, Manifest] | None:
-        """The first output of a stage."""
         return next(((name, manifest) for name, manifest in self.manifests.items() if manifest.stage == stage), None)
 
     def inside(self, stamp: FileStamp) -> str | None:
@@ -52,7 +50,6 @@ class RunFolder:
         return None
 
     def measures(self, place: str = METRICS) -> dict[str, PerQuery]:
-        """Values of each system for each query."""
         path = self.path / place
         if not path.exists():
             return {}

@@ -42,14 +42,7 @@ def hold_out_queries(
     """Set queries of whole files aside; with too few files or queries for that, all are trained on."""
     files = split_files(folder)
     try:
-        manifest = split_file(
-            queries,
-            dataset.corpus,
-            dataset.corpus_stamp,
-            settings or split_settings(options),
-            files=files,
-            **stage_kwargs,
-        )
+        manifest = split_file(queries, dataset.corpus, settings or split_settings(options), files=files, **stage_kwargs)
     except ConfigError as error:
         return HeldOut(queries, None, f"Nothing was measured: {error}.")
     texts = {query.query_id: query.text for query in read_queries(files.queries_dev)}
@@ -74,15 +67,8 @@ def split_settings(options: PipelineOptions, *, with_pairs: bool = False) -> Spl
 
 def judge_statement(measured: Topics | None, chosen_by: Topics | None) -> str:
     """What to say beside the numbers where a model judged the queries that measure, or those that choose."""
-    sentences = [
-        f"{beginning} {topics.origin}."
-        for beginning, topics in (
-            ("What is measured is", measured),
-            ("The queries that chose the system are", chosen_by),
-        )
-        if topics is not None and topics.origin is not None
-    ]
-    return " ".join(sentences)
+    named = (("What is measured is", measured), ("The queries that chose the system are", chosen_by))
+    return " ".join(f"{beginning} {topics.origin}." for beginning, topics in named if topics and topics.origin)
 
 
 def with_statements(report: Report, held_out: HeldOut) -> Report:
@@ -94,15 +80,19 @@ def with_statements(report: Report, held_out: HeldOut) -> Report:
     results = report.results
     if results is not None:
         results = replace(results, notes=[*results.notes, held_out.statement])
-    if report.conclusion is not None:
-        conclusion = replace(report.conclusion, caveat=held_out.statement)
-        return replace(report, conclusion=conclusion, facts=facts, results=results)
-    return replace(report, lead=f"{report.lead} {held_out.statement}", facts=facts, results=results)
+    report = replace(report, facts=facts, results=results)
+    if report.conclusion is None:
+        return replace(report, lead=f"{report.lead} {held_out.statement}")
+    return replace(report, conclusion=replace(report.conclusion, caveat=held_out.statement))
 
 
 def _statement(results: Mapping[str, Any], options: PipelineOptions) -> str:
     unit = results["held_out_by"]
-    favours = " The reranker starts from the model that wrote them, which favours it." if _is_own_judge(options) else ""
+    favours = (
+        " The reranker starts from the model that wrote them, which favours it."
+        if options.reranker == options.model
+        else ""
+    )
     return (
         f"Measured by {results['dev']} synthetic queries, held out by {unit}: nothing cut from the same {unit}, and "
         "nothing nearly the same, was trained on. This shows how well each system finds this collection's documents "
@@ -111,7 +101,3 @@ def _statement(results: Mapping[str, Any], options: PipelineOptions) -> str:
         f"unlikely, harder ones were filtered out.{favours} Judge a few dozen real queries before relying on it "
         "(--queries, --qrels)."
     )
-
-
-def _is_own_judge(options: PipelineOptions) -> bool:
-    return options.reranker == options.model

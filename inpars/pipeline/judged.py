@@ -28,10 +28,9 @@ from inpars.pipeline.judging_options import JudgingOptions
 from inpars.pipeline.measurement import JUDGED, QUERIES, TOPICS, MeasuredSystems, judge
 from inpars.pipeline.system_runs import RunContext, all_runs
 from inpars.records import Qrels
-from inpars.stages.judge import JudgeOptions, judge_maker, judge_pairs, read_grades
+from inpars.stages.judge import JudgeOptions, judge_pairs, load_judge, read_grades
 
 QRELS = "qrels.txt"
-SHORTEST = 12  # characters of a hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ def judge_systems(
         options.prompt,
         own,
         output=output,
-        make_judge=judge_maker(own, options.prompt, options.api, output, run.progress),
+        make_judge=lambda: load_judge(own, options.prompt, options.api, output, run.progress),
         api=options.api,
         **run.stage_kwargs,
     )
@@ -142,10 +141,7 @@ def _of_grades(
 ) -> str:
     """How far the table by the model's grades can be trusted: agreement, two signs of it, and the model's size."""
     assert by_model.topics is not None
-    signs = [
-        *_of_sources(by_model.topics.qrels, measured.topics),
-        *_of_order(measured, by_model, metric),
-    ]
+    signs = [*_of_sources(by_model.topics.qrels, measured.topics), *_of_order(measured, by_model, metric)]
     parameters = manifest.results.get("parameters")
     if origin.is_poor:
         verdict = "conclude nothing from them"

@@ -55,7 +55,6 @@ class JudgingOptions:
     )
 
     def problems(self) -> list[str]:
-        """Settings of a judge where none is named."""
         if self.judge is not None:
             return []
         given = [one.name for one in fields(self) if getattr(self, one.name) != one.default]
@@ -70,7 +69,6 @@ class JudgingOptions:
 
     @property
     def api(self) -> ApiOptions:
-        """The server."""
         from inpars.generation.api.options import ApiOptions
 
         return ApiOptions(
@@ -81,7 +79,6 @@ class JudgingOptions:
         )
 
     def stage_options(self, computing: Mapping[str, Any]) -> JudgeOptions:
-        """The judging stage's."""
         from inpars.stages.judge import JudgeOptions
 
         return JudgeOptions(

@@ -6,7 +6,6 @@ choose the system.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,14 +15,13 @@ from inpars.fusion.gate import PRIOR, findings
 from inpars.fusion.stage_choice import TUNED, paired
 from inpars.fusion.system import BM25, FirstStage
 from inpars.io.manifest import Manifest, stamp
-from inpars.io.storage import atomic_writer
+from inpars.io.storage import write_json
 from inpars.io.topics import Topics
-from inpars.options import option
 from inpars.pipeline.choice import read_lists
 from inpars.pipeline.system_runs import FUSION_DEPTH, RunContext, search_stage
 from inpars.pipeline.trainings import TRIPLES, retriever_options
 from inpars.retrieval.bm25 import bm25_index
-from inpars.stages.stage import Outcome, run_stage
+from inpars.stages.stage import Outcome, Stage
 from inpars.stages.train import train_retriever_from_file
 
 OUTPUT = "choice/learning-curve.json"
@@ -42,12 +40,6 @@ class CurvePoint:
     standard_error: float
 
 
-@dataclass(frozen=True, slots=True)
-class _CurveOptions:
-    depth: int = option(help="documents of each stage that are fused")
-    judged: bool = option(help="by judged queries, which count alike")
-
-
 def learning_curve(run: RunContext, topics: Topics, paths: Mapping[str, Path], triples: Manifest) -> Manifest:
     """Train, search and judge; `paths` are the runs of the first stages for the queries, the tuned one's among them."""
     total, output = triples.output.records or 0, run.path(OUTPUT)
@@ -57,15 +49,14 @@ def learning_curve(run: RunContext, topics: Topics, paths: Mapping[str, Path], t
 
     def work() -> Outcome:
         points = _points(run, topics, untuned, tuned, sizes | {ALL: total})
-        with atomic_writer(output) as stream:
-            json.dump({"queries": len(topics.queries), "points": [asdict(point) for point in points]}, stream, indent=1)
-            stream.write("\n")
+        values = {"points": [asdict(point) for point in points]}
+        write_json(output, {"queries": len(topics.queries), **values})
         run.progress.note("\n".join(table(points)))
-        return Outcome(len(points), {}, {"points": [asdict(point) for point in points]})
+        return Outcome(len(points), {}, values)
 
     inputs = {"queries": topics.stamp, **{name: stamp(path) for name, path in (untuned | tuned).items()}}
-    options = _CurveOptions(FUSION_DEPTH, run.evidence.judged is not None)
-    return run_stage("learning curve", options, output=output, inputs=inputs, work=work, **run.stage_kwargs)
+    settings = {"depth": FUSION_DEPTH, "judged": run.evidence.judged is not None}
+    return Stage("learning curve", settings, output, inputs, **run.stage_kwargs).run(work)
 
 
 def table(points: list[CurvePoint]) -> list[str]:
@@ -78,7 +69,6 @@ def table(points: list[CurvePoint]) -> list[str]:
 
 
 def _searched(run: RunContext, topics: Topics, name: str, triples: int) -> Path:
-    """The run of a bi-encoder trained on so many triples."""
     model = run.path(f"choice/curve-{name}")
     options = replace(retriever_options(run), limit=triples)
     train_retriever_from_file(run.path(TRIPLES), options, output=model, **run.stage_kwargs)
@@ -88,11 +78,7 @@ def _searched(run: RunContext, topics: Topics, name: str, triples: int) -> Path:
 
 
 def _points(
-    run: RunContext,
-    topics: Topics,
-    untuned: Mapping[str, Path],
-    tuned: Mapping[str, Path],
-    sizes: Mapping[str, int],
+    run: RunContext, topics: Topics, untuned: Mapping[str, Path], tuned: Mapping[str, Path], sizes: Mapping[str, int]
 ) -> list[CurvePoint]:
     corpus, runs, more = run.dataset.corpus, read_lists(untuned), read_lists(tuned)
     dense = [features for name, features in runs.items() if name != BM25]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from inpars.documents.datasets import Dataset
 from inpars.errors import DataFormatError
 from inpars.io.json_text import parse_json
-from inpars.io.storage import atomic_writer
+from inpars.io.storage import write_json
 from inpars.pipeline.commands import Invocation
 
 FOLDER_MARK = "run.json"
@@ -40,6 +39,4 @@ def write_mark(
         **{name: getattr(invocation, name) for name in ("command", "source", "prompt", "documents")},
         **({"finished": finished} if finished is not None else {}),
     }
-    with atomic_writer(folder / FOLDER_MARK) as stream:
-        json.dump(values, stream, indent=1)
-        stream.write("\n")
+    write_json(folder / FOLDER_MARK, values)

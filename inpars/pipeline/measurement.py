@@ -17,12 +17,12 @@ from inpars.io.formats import read_run, write_queries
 from inpars.io.judgements import write_qrels
 from inpars.io.manifest import sha256_of, stamp
 from inpars.io.model_judgements import write_origin
+from inpars.io.storage import write_json
 from inpars.io.topics import Topics
-from inpars.options import option
 from inpars.progress import Progress
 from inpars.reports.collect import RunSummary, glance
-from inpars.stages.evaluate_files import as_values, compare_evaluations, write_metrics
-from inpars.stages.stage import Outcome, run_stage
+from inpars.stages.evaluate_files import as_values, compare_evaluations
+from inpars.stages.stage import Outcome, Stage
 
 TOPICS, METRICS = "topics", "metrics.json"
 CHOICE_TOPICS = "choice/topics"  # of the written queries that the system is chosen by
@@ -39,16 +39,6 @@ class MeasuredSystems:
     glances: Mapping[str, RunSummary] = field(default_factory=dict)
     topics: Topics | None = None
     problems: Sequence[str] = ()  # why the measures of some systems are no result
-
-
-@dataclass(frozen=True, slots=True)
-class _TopicsOptions:
-    split: str = option(help="")
-
-
-@dataclass(frozen=True, slots=True)
-class _EvaluateOptions:
-    metrics: str = option(help="")
 
 
 def judge(
@@ -75,12 +65,12 @@ def judge(
     output = folder / METRICS
 
     def work() -> Outcome:
-        write_metrics(output, as_values(evaluations, differences, topics.origin))
+        write_json(output, as_values(evaluations, differences, topics.origin), ensure_ascii=False)
         return Outcome(len(topics.qrels))
 
     inputs = {"topics": stamp(folder / TOPICS), **{name: stamp(path) for name, path in paths.items()}}
-    options = _EvaluateOptions(" ".join(metrics))
-    run_stage("evaluate", options, output=output, inputs=inputs, work=work, progress=progress, overwrite=overwrite)
+    settings = {"metrics": " ".join(metrics)}
+    Stage("evaluate", settings, output, inputs, progress=progress, overwrite=overwrite).run(work)
     return MeasuredSystems(evaluations, differences, glances, topics, problems)
 
 
@@ -104,12 +94,5 @@ def keep_topics(folder: Path, topics: Topics, *, progress: Progress, overwrite: 
             write_origin(folder / QRELS, replace(topics.origin, qrels_sha256=sha256_of(folder / QRELS)))
         return Outcome(len(topics.queries))
 
-    run_stage(
-        "topics",
-        _TopicsOptions(topics.split),
-        output=folder,
-        inputs={"topics": topics.stamp},
-        work=work,
-        progress=progress,
-        overwrite=overwrite,
-    )
+    inputs = {"topics": topics.stamp}
+    Stage("topics", {"split": topics.split}, folder, inputs, progress=progress, overwrite=overwrite).run(work)

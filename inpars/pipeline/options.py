@@ -14,8 +14,8 @@ from inpars.fusion.system import BM25
 from inpars.negatives.miner import rank_problems
 from inpars.options import POSITIVE, SEED, Bounds, option
 from inpars.rerankers.kinds import ScorerKind
-from inpars.stages.engine_options import ClusterOptions
 from inpars.stages.search import MIN_WINDOW
+from inpars.stages.workers import ClusterOptions
 
 DEFAULT_PROMPT = "inpars"
 TRIAL_DOCUMENTS = 48  # that each prompt of a trial writes for; a multiple of what a generator writes for at once
@@ -156,10 +156,8 @@ class PipelineOptions(ClusterOptions):
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Every model that is named."""
         return self.model, self.retriever, self.reranker
 
     @property
     def filtering(self) -> FilterOptions:
-        """Which queries stay."""
         return FilterOptions(scoring_function=self.scoring_function, top_k=self.top_k)

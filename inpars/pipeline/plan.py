@@ -17,7 +17,7 @@ from inpars.documents.datasets import Dataset
 from inpars.errors import DataFormatError
 from inpars.io.json_text import parse_json
 from inpars.io.manifest import MANIFEST_SUFFIX, read_manifest
-from inpars.io.storage import atomic_writer
+from inpars.io.storage import write_json
 from inpars.io.topics import Topics
 from inpars.options import flag_name, result_settings
 from inpars.pipeline.budget import PLANNED, Part, Plan, Share, Work, plan_run, table
@@ -111,7 +111,6 @@ def _new_plan(
     path: Path,
     written: int,
 ) -> Frozen:
-    """Measure, plan and write the plan."""
     from inpars.pipeline.trial import measure_rates  # models
 
     bm25_index(dataset.corpus, threads=options.threads, progress=steps)  # the run's own, which every plan has
@@ -134,9 +133,7 @@ def _new_plan(
         "work": asdict(work),
         "asked": basis,
     }
-    with atomic_writer(path) as stream:
-        json.dump(values, stream, indent=1)
-        stream.write("\n")
+    write_json(path, values)
     return frozen
 
 

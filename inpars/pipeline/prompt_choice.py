@@ -8,7 +8,6 @@ nothing is searched yet.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,20 +21,62 @@ from inpars.filtering.looks import Looks, is_code, looks_of
 from inpars.fusion.matching import is_question
 from inpars.io.formats import read_synthetic_queries
 from inpars.io.manifest import FileStamp, Manifest, stamp, stamp_text
-from inpars.io.storage import atomic_writer, to_json_line
-from inpars.options import option
-from inpars.pipeline.looks import MIN_SHARE, REMEDIES
+from inpars.io.storage import to_json_line, write_json
 from inpars.pipeline.options import DEFAULT_PROMPT, TRIAL_DOCUMENTS
+from inpars.pipeline.system_runs import SYNTHETIC, RunContext
 from inpars.prompts.load import load_prompt
 from inpars.prompts.mixture import PromptSource
 from inpars.stages.generate import GenerateOptions, generate_queries, generator_maker
-from inpars.stages.stage import Outcome, run_stage
+from inpars.stages.stage import Outcome, Stage
 
 CHOICE = "prompts/choice.json"
 MIN_TRIAL_DOCUMENTS = 16
 DOCUMENTS_PER_BUDGET = 0.1  # of a second: a trial with three prompts takes about a tenth of a budget, with their starts
 MAX_PROMPTS = 3
 ENOUGH = 0.9  # of queries that look like one, from which on nothing else is tried
+LOOKS = "choice/looks.json"
+MIN_SHARE = 0.5  # of queries that look like one, below which another prompt is named
+WORDS = {
+    "empty": "empty",
+    "code": "lines of programs",
+    "copied": "words of their document as they stand there",
+    "duplicate": "words of an earlier query",
+}
+ALSO = {"empty": ", or another --model", "duplicate": ", or more varied documents (--max-documents)"}
+REMEDIES = {  # shipped prompts, the likeliest to help first
+    "empty": ("no-examples", "inpars-gbq"),
+    "code": ("code", "questions-technical"),
+    "copied": ("inpars-gbq", "forum"),
+    "duplicate": ("inpars-gbq",),
+}
+
+
+def check_looks(run: RunContext) -> Manifest:
+    """Count what the written queries look like; below `MIN_SHARE` a note names the prompts to try."""
+    output, source, corpus = run.path(LOOKS), run.path(SYNTHETIC), run.dataset.corpus
+
+    def work() -> Outcome:
+        looks = looks_of(read_synthetic_queries(source), lambda doc_id: corpus[doc_id].full_text)
+        values = {**asdict(looks), "share": looks.share}
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_json(output, values)
+        if (line := advice(looks)) is not None:
+            run.progress.note(line)
+        return Outcome(looks.queries, {}, values)
+
+    inputs = {"queries": stamp(source), "corpus": run.dataset.corpus_stamp}
+    return Stage("looks", {"least_share": MIN_SHARE}, output, inputs, **run.stage_kwargs).run(work)
+
+
+def advice(looks: Looks) -> str | None:
+    """What is wrong with the queries and what to try; None where most look like queries."""
+    worst = looks.worst
+    if looks.share >= MIN_SHARE or not worst:
+        return None
+    return (
+        f"only {looks.good} of {looks.queries} written queries look like queries, {getattr(looks, worst)} are "
+        f"{WORDS[worst]}; try {' or '.join(f'--prompt {name}' for name in REMEDIES[worst])}{ALSO.get(worst, '')}"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,14 +142,12 @@ class PromptTrials:
         return self.clearly_best(tried)
 
     def clearly_best(self, tried: Sequence[TriedPrompt]) -> TriedPrompt:
-        """The first, or one that is clearly better."""
         return self._chosen(tried, clearly_better)
 
     def write(self, name: str, prompt: PromptSource, number: int) -> TriedPrompt:
-        """The queries that one prompt writes."""
         output = (self.output / CHOICE).with_name(f"{number}.jsonl")
         manifest = generate_queries(
-            *(self.dataset.corpus, self.dataset.corpus_stamp, prompt, self.options),
+            *(self.dataset.corpus, prompt, self.options),
             output=output,
             make_generator=self.make_generator(self.options, prompt),
             workers=workers_of(self.options),
@@ -117,22 +156,19 @@ class PromptTrials:
         return TriedPrompt(name, prompt, output, manifest.results.get("documents", 0), manifest)
 
     def _chosen(self, tried: Sequence[TriedPrompt], best: Callable[[Sequence[PromptTrial]], str]) -> TriedPrompt:
-        """Choose as a stage, and say why."""
         output = self.output / CHOICE
 
         def work() -> Outcome:
             trials = [self._trial(one) for one in tried]
             values = {"prompt": best(trials), "trials": [asdict(trial) | {"share": trial.share} for trial in trials]}
-            with atomic_writer(output) as stream:
-                json.dump(values, stream, indent=1)
-                stream.write("\n")
+            write_json(output, values)
             self.stage_kwargs["progress"].note(line_about(values))
             return Outcome(len(trials), {}, values)
 
         inputs: dict[str, FileStamp] = {one.name: stamp(one.queries) for one in tried}
         inputs["real queries"] = stamp_text("real queries", to_json_line({"queries": sorted(self.real)}))
-        options = _ChoiceOptions(MIN_SHARE, best.__name__)
-        manifest = run_stage("choose prompt", options, output=output, inputs=inputs, work=work, **self.stage_kwargs)
+        settings = {"least_share": MIN_SHARE, "rule": best.__name__}
+        manifest = Stage("choose prompt", settings, output, inputs, **self.stage_kwargs).run(work)
         chosen = next(one for one in tried if one.name == manifest.results["prompt"])
         return replace(chosen, manifest=manifest)
 
@@ -145,12 +181,6 @@ class PromptTrials:
         written = [query.text for query in read_synthetic_queries(tried.queries)]
         distance = distance_between([text for text in written if text.strip() and not is_code(text)], self.real)
         return PromptTrial(prompt=tried.name, good=looks.good, queries=looks.queries, distance=distance)
-
-
-@dataclass(frozen=True, slots=True)
-class _ChoiceOptions:
-    least_share: float = option(help="of queries that look like one, below which a prompt is not taken")
-    rule: str = option(help="how one is chosen")
 
 
 def trial_options(options: GenerateOptions, budget_seconds: float | None) -> GenerateOptions:

@@ -11,7 +11,8 @@ from typing import Any
 
 from inpars.documents.datasets import Dataset
 from inpars.evaluation.verdicts import counted
-from inpars.filtering.filters import Filtered
+from inpars.filtering.checks import FilterContext
+from inpars.filtering.filters import Filtered, filter_queries
 from inpars.fusion.system import BM25, SearchSystem
 from inpars.io.formats import read_synthetic_records
 from inpars.io.manifest import Manifest, read_manifest
@@ -30,7 +31,7 @@ from inpars.reports.diagram import Step
 from inpars.reports.formatting import duration
 from inpars.reports.schema import Conclusion, Judged, Report
 from inpars.stages.examples import example_query_ids
-from inpars.stages.filter import RESEMBLING, apply_filter
+from inpars.stages.filter import RESEMBLING
 
 WEIGHTS = (".safetensors", ".bin", ".gguf")
 
@@ -147,7 +148,6 @@ def _pipeline(
     judged: MeasuredSystems,
     kept: int,
 ) -> list[Step]:
-    """What the run did, from the documents to the measures."""
     generated, triples = manifests["generate"], manifests.get("triples")
     written = counted(generated.output.records or 0, "query", "queries")
     trained = [getattr(options, name) for name in ("retriever", "reranker") if name in manifests]
@@ -169,7 +169,6 @@ def _pipeline(
 
 
 def _definitions(options: PipelineOptions, shipped: Shipped | None) -> dict[str, str]:
-    """What the systems of the table are."""
     windows = ", by the nearest window of a document" if options.window_tokens else ""
     reranker = shipped.system.reranking if shipped is not None else None
     first = {
@@ -254,6 +253,8 @@ def _settings(options: PipelineOptions, prompt: PromptSource, manifests: Mapping
 
 def _verdicts(queries: Path, prompt: PromptSource, options: PipelineOptions) -> Filtered:
     """The filter's verdicts once more, for the histogram: it is quick and its output holds the kept ones only."""
-    records = {query.query_id: (query, record) for query, record in read_synthetic_records(queries)}
+    rows = list(read_synthetic_records(queries))
+    texts = {query.doc_id: record.get("text") or record.get("doc_text") for query, record in rows}
     examples = [example.query for example in prompt.examples]
-    return apply_filter([query for query, _ in records.values()], options.filtering, records, examples)
+    context = FilterContext(example_queries=examples, document_text=texts.get)
+    return filter_queries([query for query, _ in rows], options.filtering, context)

@@ -16,6 +16,7 @@ from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError, StaleInputError
 from inpars.evaluation.measures import DEFAULT_METRICS, Evaluation
 from inpars.evaluation.significance import Difference
+from inpars.filtering.checks import FilterContext
 from inpars.fusion.system import BM25
 from inpars.io.manifest import Manifest
 from inpars.io.model_judgements import Origin
@@ -25,7 +26,7 @@ from inpars.pipeline.budget import Part
 from inpars.pipeline.commands import Invocation, StageCommands, run_flags
 from inpars.pipeline.evidence import EvidenceOptions, read_evidence
 from inpars.pipeline.finished_results import refuse_to_replace, settings_of
-from inpars.pipeline.generated import take_generated
+from inpars.pipeline.given_queries import join_pairs, take_generated
 from inpars.pipeline.held_out import (
     HeldOut,
     hold_out_queries,
@@ -37,13 +38,11 @@ from inpars.pipeline.held_out import (
 from inpars.pipeline.judged import JudgedSystems, judge_systems
 from inpars.pipeline.judging_options import JudgingOptions
 from inpars.pipeline.leftovers import remove_leftovers
-from inpars.pipeline.looks import check_looks
 from inpars.pipeline.mark import read_mark, write_mark
 from inpars.pipeline.measurement import MeasuredSystems, judge, verdict_on
 from inpars.pipeline.options import PipelineOptions
-from inpars.pipeline.people import join_pairs
 from inpars.pipeline.plan import Frozen, budget_rows, facts_of, free_settings, planned_options
-from inpars.pipeline.prompt_choice import TriedPrompt
+from inpars.pipeline.prompt_choice import TriedPrompt, check_looks
 from inpars.pipeline.results import Shipped, report_of, texts_of, with_judged
 from inpars.pipeline.steps import Steps
 from inpars.pipeline.system_choice import choose_system, first_stages, lexical_system
@@ -209,7 +208,6 @@ def _generate(run: RunContext, tried: TriedPrompt | None) -> Manifest:
     run.commands.add("generate", [*run.commands.documents, *run.commands.prompt], run.path(SYNTHETIC), options)
     return generate_queries(
         run.dataset.corpus,
-        run.dataset.corpus_stamp,
         run.prompt,
         options,
         output=run.path(SYNTHETIC),
@@ -228,8 +226,10 @@ def _filter(run: RunContext) -> Manifest:
         run.path(SYNTHETIC),
         run.options.filtering,
         output=run.path(FILTERED),
-        example_queries=[example.query for example in run.prompt.examples],
-        own_queries=list(run.topics.queries.values()) if run.topics is not None else (),
+        context=FilterContext(
+            example_queries=[example.query for example in run.prompt.examples],
+            own_queries=list(run.topics.queries.values()) if run.topics is not None else (),
+        ),
         **run.stage_kwargs,
     )
 

@@ -46,11 +46,9 @@ class Steps:
 
     @classmethod
     def over(cls, progress: Progress, options: PipelineOptions, judge: str | None = None) -> Steps:
-        """The steps that the progress shows already, else those in front of it."""
         return progress if isinstance(progress, cls) else cls(progress, options, judge)
 
     def revise(self, options: PipelineOptions) -> None:
-        """From now on the steps are those of a run with these options."""
         self._texts = step_texts(options, self._judge)
         self._total = f" of {len(self._texts)}"
 

@@ -5,9 +5,9 @@ Each written query has one document that is known to answer it. Queries that are
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,8 @@ from inpars.fusion.stage_choice import TUNED, VIEW, choose_reranking
 from inpars.fusion.system import BM25, FirstStage, Reranking, SearchSystem, write_system
 from inpars.io.formats import read_run, read_synthetic_queries, write_run
 from inpars.io.manifest import Manifest, stamp
-from inpars.io.storage import atomic_writer
+from inpars.io.storage import write_json
 from inpars.io.topics import Topics
-from inpars.options import option
 from inpars.pipeline.choice import JUDGED, UNLABELLED, WRITTEN, ChoiceEvidence, choice_of, lines_about, read_lists
 from inpars.pipeline.learning_curve import learning_curve
 from inpars.pipeline.measurement import CHOICE_TOPICS, keep_topics
@@ -27,31 +26,11 @@ from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.system_runs import FUSION_DEPTH, RunContext, search_stage
 from inpars.retrieval.bm25 import DEFAULT_B, DEFAULT_K1, DEFAULT_LANGUAGE, bm25_index
 from inpars.stages.rerank import RerankOptions, rerank_file, run_scorer_maker
-from inpars.stages.stage import Outcome, run_stage
+from inpars.stages.stage import Outcome, Stage
 
 FOLDER, CHOICE, RERANKING = "choice", "choice.json", "reranking.json"
 MAX_QUERIES = 300  # that the choice is made by
 SPLIT = "choice"
-
-
-@dataclass(frozen=True, slots=True)
-class _ChoiceOptions:
-    depth: int = option(help="documents of each stage that are fused")
-    prior: str = option(help="the gate before the collection's own queries move it")
-    by: str = option(WRITTEN, help="written or judged queries")
-    match: bool = option(False, help="weigh the written ones")
-
-
-@dataclass(frozen=True, slots=True)
-class _MixOptions:
-    depth: int = option(help="documents of the mix")
-
-
-@dataclass(frozen=True, slots=True)
-class _RerankingOptions:
-    weight: float = option(help="the reranker's, where nothing speaks against it")
-    gated: bool = option(help="the weight follows the gate instead")
-    depth: int = option(help="documents that it scores")
 
 
 def choose_system(run: RunContext, queries: Path, done: Mapping[str, Manifest]) -> tuple[SearchSystem, Manifest]:
@@ -80,7 +59,7 @@ def choose_system(run: RunContext, queries: Path, done: Mapping[str, Manifest]) 
             match=evidence.match,
         )
         values = choice_of(run.dataset.corpus, choice_evidence, threads=run.options.threads)
-        _write(output, values)
+        write_json(output, values)
         for line in lines_about(values):
             run.progress.note(line)
         return Outcome(values["queries"], {}, values)
@@ -88,8 +67,8 @@ def choose_system(run: RunContext, queries: Path, done: Mapping[str, Manifest]) 
     inputs = {"queries": topics.stamp, **{name: stamp(path) for name, path in paths.items()}}
     inputs |= {f"{UNLABELLED} {name}": stamp(path) for name, path in real.items()}
     by = WRITTEN if evidence.judged is None else JUDGED
-    options = _ChoiceOptions(FUSION_DEPTH, repr(PRIOR), by, evidence.match)
-    manifest = run_stage("choose", options, output=output, inputs=inputs, work=work, **run.stage_kwargs)
+    settings = {"depth": FUSION_DEPTH, "prior": repr(PRIOR), "by": by, "match": evidence.match}
+    manifest = Stage("choose", settings, output, inputs, **run.stage_kwargs).run(work)
     if run.options.learning_curve and "retriever" in done:
         learning_curve(run, topics, paths, done["triples"])
     chosen = manifest.results["stages"]
@@ -125,7 +104,7 @@ def _judged_reranking(
         return Outcome(write_run(mix, system.fuse(read_lists(paths), FUSION_DEPTH, shares()), "mix"))
 
     inputs = {"choice": stamp(run.path(FOLDER) / CHOICE), **{name: stamp(path) for name, path in paths.items()}}
-    run_stage("choice mix", _MixOptions(FUSION_DEPTH), output=mix, inputs=inputs, work=fuse, **run.stage_kwargs)
+    Stage("choice mix", {"depth": FUSION_DEPTH}, mix, inputs, **run.stage_kwargs).run(fuse)
     options = RerankOptions(**start.scorer, depth=start.depth, **run.options.computing)
     maker = run_scorer_maker(options, start.prompt)
     rerank_file(
@@ -140,30 +119,19 @@ def _judged_reranking(
             shares=shares() if start.gated else None,
         )
         values = {"weight": weight, "depth": depth, "trials": [asdict(trial) for trial in trials]}
-        _write(output, values)
+        write_json(output, values)
         description = "a weight by the gate" if weight is None else f"weight {weight:g}"
         run.progress.note(f"reranked with {description} to depth {depth}, by {len(topics.queries)} judged queries")
         return Outcome(len(topics.queries), {}, values)
 
-    chosen = run_stage(
-        "choose reranking",
-        _RerankingOptions(start.weight, start.gated, start.depth),
-        output=output,
-        inputs={"mix": stamp(mix), "scores": stamp(scored), "queries": topics.stamp},
-        work=work,
-        **run.stage_kwargs,
-    ).results
+    settings = {"weight": start.weight, "gated": start.gated, "depth": start.depth}
+    inputs = {"mix": stamp(mix), "scores": stamp(scored), "queries": topics.stamp}
+    chosen = Stage("choose reranking", settings, output, inputs, **run.stage_kwargs).run(work).results
     if chosen["weight"] is None:
         return replace(start, depth=chosen["depth"])
     if not chosen["weight"]:
         return None
     return replace(start, weight=chosen["weight"], gated=False, depth=chosen["depth"])
-
-
-def _write(path: Path, values: Mapping[str, Any]) -> None:
-    with atomic_writer(path) as stream:
-        json.dump(values, stream, indent=1)
-        stream.write("\n")
 
 
 def _real_queries(run: RunContext, stages: Sequence[FirstStage]) -> dict[str, Path]:
@@ -194,14 +162,13 @@ def lexical_system(run: RunContext, done: Mapping[str, Manifest]) -> SearchSyste
 def first_stages(run: RunContext, *, tuned: bool) -> tuple[FirstStage, ...]:
     """BM25, the bi-encoder over whole documents and over windows, the tuned one if there is one, and further views."""
     options, windows = run.options, run.options.window_tokens or None
-    stages = [
+    return (
         FirstStage(name=BM25, retriever=BM25),
         FirstStage(name="whole", retriever=options.retriever),
         *([FirstStage(name="base", retriever=options.retriever, window_tokens=windows)] if windows else []),
         *([FirstStage(name=TUNED, retriever=str(run.tuned), window_tokens=windows)] if tuned else []),
         *(FirstStage(name=f"{VIEW}-{number}", retriever=name) for number, name in enumerate(options.view, start=1)),
-    ]
-    return tuple(stages)
+    )
 
 
 def reranking_of(run: RunContext, *, trained: bool) -> Reranking | None:
@@ -217,9 +184,9 @@ def reranking_of(run: RunContext, *, trained: bool) -> Reranking | None:
     except UntrainedModelError as problem:
         run.progress.note(f"nothing is reranked: {problem}")
         return None
-    windows = (
-        {"window_retriever": options.retriever, "window_tokens": options.window_tokens} if _in_windows(options) else {}
-    )
+    windows: dict[str, Any] = {}
+    if options.window_tokens and options.retriever != BM25:
+        windows = {"window_retriever": options.retriever, "window_tokens": options.window_tokens}
     return Reranking(
         model=str(run.path("models") / "reranker") if trained else options.reranker,
         kind="auto" if trained else options.reranker_kind,
@@ -227,12 +194,8 @@ def reranking_of(run: RunContext, *, trained: bool) -> Reranking | None:
         depth=options.rerank_depth,
         max_length=None if trained else options.reranker_max_length,
         prompt=None if trained else run.example_prompt,
-        **windows,  # type: ignore[arg-type]
+        **windows,
     )
-
-
-def _in_windows(options: PipelineOptions) -> bool:
-    return bool(options.window_tokens) and options.retriever != BM25
 
 
 def _kind(options: PipelineOptions) -> str:
@@ -244,11 +207,10 @@ def _kind(options: PipelineOptions) -> str:
 
 def _topics(run: RunContext, queries: Path) -> Topics:
     """The judged queries, else the first of the kept ones with their documents as the answers; kept in a folder."""
-    if run.evidence.judged is not None:
-        keep_topics(run.path(CHOICE_TOPICS), run.evidence.judged, **run.stage_kwargs)
-        return run.evidence.judged
-    queries_kept = [query for query, _ in zip(read_synthetic_queries(queries), range(MAX_QUERIES), strict=False)]
-    texts = {query.query_id: query.text for query in queries_kept}
-    topics = Topics(SPLIT, texts, {query.query_id: {query.doc_id: 1} for query in queries_kept})
+    topics = run.evidence.judged
+    if topics is None:
+        kept = list(islice(read_synthetic_queries(queries), MAX_QUERIES))
+        texts = {query.query_id: query.text for query in kept}
+        topics = Topics(SPLIT, texts, {query.query_id: {query.doc_id: 1} for query in kept})
     keep_topics(run.path(CHOICE_TOPICS), topics, **run.stage_kwargs)
     return topics

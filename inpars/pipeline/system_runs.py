@@ -15,7 +15,6 @@ from inpars.io.formats import read_run, write_run
 from inpars.io.manifest import read_manifest, stamp
 from inpars.io.runs import cut, fuse_z_scores, with_zeros
 from inpars.io.topics import Topics
-from inpars.options import option
 from inpars.pipeline.commands import StageCommands, run_flags
 from inpars.pipeline.evidence import Evidence
 from inpars.pipeline.options import PipelineOptions
@@ -27,7 +26,7 @@ from inpars.records import Run
 from inpars.stages.examples import SUFFIX as EXAMPLES_SUFFIX
 from inpars.stages.examples import example_query_ids
 from inpars.stages.search import SearchOptions, search_dataset
-from inpars.stages.stage import Outcome, run_stage
+from inpars.stages.stage import Outcome, Stage
 from inpars.stages.system_search import SystemSearchOptions, search_system
 
 SYNTHETIC = "queries.synthetic.jsonl"
@@ -53,17 +52,14 @@ class RunContext:
     runs: str = "runs"  # folder of the systems' runs
 
     def path(self, name: str) -> Path:
-        """A file of the run's folder."""
         return self.folder / name
 
     @property
     def tuned(self) -> Path:
-        """Where the tuned bi-encoder lies once it is trained."""
         return self.folder / "models" / "retriever"
 
     @property
     def stage_kwargs(self) -> dict[str, Any]:
-        """Arguments of every stage."""
         return {"progress": self.progress, "overwrite": self.overwrite}
 
     @property
@@ -84,6 +80,12 @@ class RunContext:
         ids = self.path(SYNTHETIC).with_name(f"{SYNTHETIC}{EXAMPLES_SUFFIX}")
         return ["--leave-out", str(ids)] if example_query_ids(self.prompt) else []
 
+    @property
+    def searched(self) -> list[str]:
+        """The flags that name the queries which are searched for."""
+        first = ["--limit", str(self.options.limit)] if self.options.limit else []
+        return [*self.commands.topics, *self.left_out, *first]
+
 
 def all_runs(
     run: RunContext, topics: Topics, system: SearchSystem, candidates: Sequence[FirstStage]
@@ -102,10 +104,11 @@ def all_runs(
     bm25, whole = stages["bm25"], stages["whole"]
     base = stages.get("base", whole)
     equal = _fuse(run, "whole-fusion" if base != whole else "fusion", [bm25, whole])
+    parts = [] if base == whole else [equal, _fuse(run, "fusion-windows", [bm25, base])]
     paths = {
         "bm25": bm25,
         run.options.retriever: base,
-        BASE_FUSION: _joined(run, "fusion", bm25, base, equal) if base != whole else equal,
+        BASE_FUSION: _fuse(run, "fusion", parts) if parts else equal,
         **({TUNED: stages["tuned"]} if "tuned" in stages else {}),
         **{_label(run, stage): stages[stage.name] for stage in candidates if stage.name.startswith(VIEW)},
         MIX: _measured(run, topics, replace(system, reranking=None), "mix"),
@@ -113,7 +116,11 @@ def all_runs(
     if system.reranking is not None:
         run.progress.begin("rerank")
         paths[MIX + RERANKED] = _measured(run, topics, system, "mix.reranked")
-    _say_measured(run, list(paths.values())[-1])
+    run.commands.say(
+        "choice/ and system.json, which the next command searches with, are written by `inpars run` alone, and so is",
+        f"{run.runs}/mix.trec, which is the same search before the reranker",
+    )
+    _say_searched(run, list(paths.values())[-1])
     return paths
 
 
@@ -124,7 +131,6 @@ def _label(run: RunContext, view: FirstStage) -> str:
 
 
 def _lexical_runs(run: RunContext, topics: Topics, system: SearchSystem, bm25: Path) -> dict[str, Path]:
-    """BM25's run, and the same reranked."""
     if system.reranking is None:
         return {"bm25": bm25}
     run.progress.begin("rerank")
@@ -134,31 +140,17 @@ def _lexical_runs(run: RunContext, topics: Topics, system: SearchSystem, bm25: P
     return {"bm25": bm25, f"bm25{RERANKED}": reranked}
 
 
-def _say_measured(run: RunContext, shipped: Path) -> None:
-    run.commands.say(
-        "choice/ and system.json, which the next command searches with, are written by `inpars run` alone, and so is",
-        f"{run.runs}/mix.trec, which is the same search before the reranker",
-    )
-    _say_searched(run, shipped)
-
-
 def _say_searched(run: RunContext, shipped: Path) -> None:
-    first = ["--limit", str(run.options.limit)] if run.options.limit else []
-    run.commands.add(
-        "search", ["--run", run.folder, *run.commands.topics, *run.left_out, *first, "--k", run.options.k], shipped
-    )
+    run.commands.add("search", ["--run", run.folder, *run.searched, "--k", run.options.k], shipped)
 
 
 def search_stage(run: RunContext, topics: Topics, name: str, stage: FirstStage, *, k: int, shown: bool = True) -> Path:
     """The run of one first stage; its command is not `shown` where no command finds the queries."""
-    run_options = run.options
-    options = SearchOptions(
-        retriever=(stage.retriever,), k=k, window_tokens=stage.window_tokens, **run_options.clustered
-    )
+    windows = stage.window_tokens
+    options = SearchOptions(retriever=(stage.retriever,), k=k, window_tokens=windows, **run.options.clustered)
     output = run.path(f"{name}.trec")
-    first = ["--limit", str(run_options.limit)] if run_options.limit else []
     if shown:
-        run.commands.add("search", [*run.commands.topics, *run.left_out, *first], output, options)
+        run.commands.add("search", run.searched, output, options)
     search_dataset(run.dataset, topics, options, output=output, workers=workers_of(options), **run.stage_kwargs)
     return output
 
@@ -169,20 +161,6 @@ def _measured(run: RunContext, topics: Topics, system: SearchSystem, name: str) 
     options = SystemSearchOptions(k=run.options.k, **run.options.computing)
     search_system(system, run.folder, run.dataset, topics, options, output=output, **run.stage_kwargs)
     return output
-
-
-def _joined(run: RunContext, name: str, bm25: Path, dense: Path, whole: Path) -> Path:
-    """The fusion of BM25 and a bi-encoder, fused with that of whole documents."""
-    return _fuse(run, name, [whole, _fuse(run, f"{name}-windows", [bm25, dense])])
-
-
-@dataclass(frozen=True, slots=True)
-class _FusionOptions:
-    depth: int = option(FUSION_DEPTH, help="documents of each run that the fusion reads")
-    k: int = option(FUSION_DEPTH, help="documents per query that it keeps")
-    lexical: tuple[tuple[str, int], ...] = option(
-        (), help="runs of BM25, each with its limit of documents per query", changes_result="unless default"
-    )
 
 
 def fuse_runs(
@@ -201,19 +179,18 @@ def fuse_runs(
     paths = [source.name for source in sources]
     named = {source.name if paths.count(source.name) == 1 else str(source): source for source in sources}
     known = {name: _lexical_depth(source) for name, source in named.items()}
-    options = _FusionOptions(
-        depth, k, tuple((name, lexical_depth) for name, lexical_depth in known.items() if lexical_depth is not None)
-    )
+    lexical = [(name, lexical_depth) for name, lexical_depth in known.items() if lexical_depth is not None]
+    settings = {"depth": depth, "k": k, **({"lexical": lexical} if lexical else {})}
 
     def work() -> Outcome:
         runs = {name: read_run(source) for name, source in named.items()}
         for name, source in named.items():
             if read_manifest(source) is None:
                 _say_short(source, runs[name], depth, stage_kwargs["progress"])
-        return Outcome(write_run(output, fused_files(runs, options.depth, options.k, options.lexical), output.stem))
+        return Outcome(write_run(output, fused_files(runs, depth, k, lexical), output.stem))
 
     inputs = {name: stamp(source) for name, source in named.items()}
-    run_stage("fuse", options, output=output, inputs=inputs, work=work, **stage_kwargs)
+    Stage("fuse", settings, output, inputs, **stage_kwargs).run(work)
     return output
 
 

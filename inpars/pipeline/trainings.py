@@ -13,8 +13,8 @@ from pathlib import Path
 from inpars.errors import ConfigError
 from inpars.fusion.system import BM25
 from inpars.io.manifest import Manifest
+from inpars.pipeline.given_queries import written_alone
 from inpars.pipeline.held_out import choice_files
-from inpars.pipeline.people import written_alone
 from inpars.pipeline.system_runs import RunContext
 from inpars.stages.split import SplitOptions, split_file
 from inpars.stages.train import train_reranker_from_file, train_retriever_from_file
@@ -77,7 +77,7 @@ def _to_train_on(run: RunContext, queries: Path) -> Path:
     files = choice_files(run.folder)
     options = SplitOptions(dev_share=CHOICE_SHARE, seed=run.options.seed, dev_pairs=run.evidence.pairs is None)
     try:
-        split_file(queries, run.dataset.corpus, run.dataset.corpus_stamp, options, files=files, **run.stage_kwargs)
+        split_file(queries, run.dataset.corpus, options, files=files, **run.stage_kwargs)
     except ConfigError as error:
         run.progress.note(f"no queries are held out to choose the system by: {error}")
         run.progress.withdraw(files.train)
@@ -99,14 +99,7 @@ def _mine_triples(run: RunContext, queries: Path) -> Manifest:
     )
     source = ["--input", queries, *run.commands.documents, "--no-judgements"]
     run.commands.add("triples", source, run.path(TRIPLES), options)
-    return write_triples(
-        queries,
-        run.dataset.corpus,
-        run.dataset.corpus_stamp,
-        options,
-        output=run.path(TRIPLES),
-        **run.stage_kwargs,
-    )
+    return write_triples(queries, run.dataset.corpus, options, output=run.path(TRIPLES), **run.stage_kwargs)
 
 
 def retriever_options(run: RunContext) -> RetrieverOptions:
@@ -131,7 +124,6 @@ def _train_retriever(run: RunContext, triples: Manifest) -> Manifest | str:
 
 
 def _train_reranker(run: RunContext, triples: Manifest) -> Manifest | str:
-    """The training's manifest, or why there was none."""
     run.progress.begin("train reranker")
     run_options = run.options
     batches = (triples.output.records or 0) / run_options.per_query / RERANKER_BATCH

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from inpars.batches import chunks
 from inpars.errors import ConfigError
 from inpars.io.corpus import Corpus
-from inpars.io.manifest import FileStamp, Manifest, stamp
+from inpars.io.manifest import Manifest, stamp
 from inpars.io.storage import atomic_writer
 from inpars.models.compute_options import ComputingOptions
 from inpars.negatives.audit import AuditAction, AuditedTriple, apply_action, tally
@@ -30,8 +30,8 @@ from inpars.progress import Progress
 from inpars.prompts.templates import Prompt
 from inpars.protocols import PairScorer
 from inpars.rerankers.kinds import ScorerKind, kind_help
+from inpars.stages.partial import ScoreCache
 from inpars.stages.rerank import RerankOptions, load_run_scorer
-from inpars.stages.score_cache import ScoreCache
 from inpars.stages.stage import Outcome, Running, Stage, input_stamps
 from inpars.stages.triple_files import (
     PairKeys,
@@ -90,12 +90,11 @@ def audit_triples(
     output: Path,
     make_scorer: Callable[[], PairScorer],
     corpus: Corpus | None = None,
-    corpus_stamp: FileStamp | None = None,
     prompt: Prompt | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
     """Write the triples that are left. With a corpus and ids the scorer reads its texts, else those of the triples."""
-    inputs = {"triples": stamp(source)} | input_stamps(prompt=prompt, corpus=corpus_stamp, model=options.model)
+    inputs = {"triples": stamp(source)} | input_stamps(prompt=prompt, corpus=corpus, model=options.model)
     read = {"ids": ids_path(source), "negatives": negatives_path(source)}
     inputs |= {name: stamp(path) for name, path in read.items() if path.exists()}
     sides = [report_path(output), *((ids_path(output), negatives_path(output)) if "ids" in inputs else ())]
@@ -152,7 +151,6 @@ class _Audit:
     worst: list[tuple[float, int, AuditedTriple]] = field(default_factory=list)  # a heap, the mildest on top
 
     def add(self, before: list[AuditedTriple], after: list[AuditedTriple], margin: float) -> None:
-        """Take in the triples of one query."""
         self.queries += 1
         tally(before, margin, self.by_source)
         self.written += len(after)
@@ -179,7 +177,6 @@ class _Audit:
         }
 
     def worst_examples(self) -> list[dict[str, Any]]:
-        """The worst examples, the worst first."""
         ordered = sorted(self.worst, key=lambda entry: (-entry[0], -entry[1]))
         return [
             {

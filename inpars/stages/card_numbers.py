@@ -14,7 +14,7 @@ from inpars.evaluation.measures import Evaluation
 from inpars.io.manifest import CARD, FileStamp, Manifest, read_manifest
 from inpars.io.model_judgements import Origin
 from inpars.progress import Progress
-from inpars.stages.lineage import lineage
+from inpars.stages.caveats import lineage
 
 USING_MODELS = ("search", "rerank", "search system")  # the stages whose model is the run's own
 
@@ -80,16 +80,12 @@ def _has_card(stamp: FileStamp) -> bool:
 
 def _rows(evaluations: Mapping[str, Evaluation], metric: str, collection: tuple[str, str]) -> list[Measured]:
     dataset, split = collection
-    measured_on = f"{plain_name(dataset)}, {split}"
-    return [
-        Measured(f"{measured_on} ({evaluation.queries} queries)", metric, _system(name), evaluation.means[metric])
-        for name, evaluation in evaluations.items()
-    ]
-
-
-def _system(name: str) -> str:
-    """A system's name; of a run that is named by its path, the file and the folder it lies in."""
-    return "/".join(Path(name).parts[-2:]) if Path(name).exists() else name
+    rows = []
+    for name, evaluation in evaluations.items():
+        system = "/".join(Path(name).parts[-2:]) if Path(name).exists() else name  # a run that its path names
+        measured = f"{plain_name(dataset)}, {split} ({evaluation.queries} queries)"
+        rows.append(Measured(measured, metric, system, evaluation.means[metric]))
+    return rows
 
 
 def _add(model: Path, rows: Iterable[Measured], progress: Progress) -> None:

@@ -5,21 +5,87 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from inpars.errors import DataFormatError
 from inpars.evaluation.contamination import Overlap, is_synthetic, overlap
 from inpars.evaluation.verdicts import overlap_remark
 from inpars.io.fields import is_tsv
 from inpars.io.json_text import replace_surrogates
+from inpars.io.manifest import FileStamp, Manifest, read_manifest
 from inpars.io.record_files import read_records, records_form
 from inpars.io.storage import read_lines
 from inpars.io.tables import QUERIES, has_header
 from inpars.records import Qrels
-from inpars.stages.examples import read_ids
-from inpars.stages.lineage import BM25, Lineage, lineage
+from inpars.stages.examples import SUFFIX, read_ids
 
 TEXT_FIELDS = ("query", "question", "text")  # of synthetic queries `text` is the document
 UNKNOWN_BM25 = "BM25 of unknown kind: flat or multifield, k1 and b are not recorded with the run; say them with --bm25"
+BM25 = "bm25"
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """The manifests of a run and its inputs; empty if there are none."""
+
+    steps: tuple[tuple[Path, Manifest], ...] = ()  # the run's own first
+
+    @property
+    def bm25(self) -> tuple[str, ...]:
+        """A description of each BM25 the run is based on."""
+        settings = (
+            manifest.arguments
+            for _, manifest in self.steps
+            if manifest.stage == "search" and BM25 in (manifest.arguments.get("retriever") or ())
+        )
+        return tuple(dict.fromkeys(_bm25_in_words(arguments) for arguments in settings))
+
+    @property
+    def triples(self) -> tuple[Path, ...]:
+        stamps = (m.inputs.get("triples") for _, m in self.steps if m.stage.startswith("train"))
+        return tuple(dict.fromkeys(path for stamp in stamps if stamp and (path := Path(stamp.path)).is_file()))
+
+    @property
+    def example_ids(self) -> tuple[Path, ...]:
+        """Files with the ids of queries that a prompt showed."""
+        files = (path.with_name(path.name + SUFFIX) for path, manifest in self.steps if manifest.stage == "generate")
+        return tuple(dict.fromkeys(path for path in files if path.is_file()))
+
+    @property
+    def synthetic_validation(self) -> tuple[str, ...]:
+        """What chose the weights of models behind the run, where those were queries a model wrote."""
+        validated_by = (str(m.results.get("validated_by", "")) for _, m in self.steps if m.stage.startswith("train"))
+        return tuple(dict.fromkeys(text for text in validated_by if "synthetic" in text))
+
+
+def lineage(run: Path) -> Lineage:
+    """The manifests of a run and, transitively, of its unchanged inputs."""
+    seen: dict[Path, Manifest] = {}
+    waiting = [run]
+    while waiting:
+        path = waiting.pop(0)
+        manifest = None if path in seen else read_manifest(path)
+        if manifest is not None:
+            seen[path] = manifest
+            waiting += _sources(path, manifest.inputs)
+    return Lineage(tuple(seen.items()))
+
+
+def _sources(output: Path, inputs: Mapping[str, FileStamp]) -> Iterator[Path]:
+    """Inputs that have manifests of the same content, where they were read or beside the output."""
+    for stamp in inputs.values():
+        for path in (Path(stamp.path), output.parent / Path(stamp.path).name):
+            manifest = read_manifest(path) if path != output else None
+            if manifest is not None and manifest.output.sha256 == stamp.sha256:
+                yield path
+                break
+
+
+def _bm25_in_words(arguments: Mapping[str, Any]) -> str:
+    language = arguments.get("language", "en")
+    spoken = "" if language == "en" else f", language {language}"
+    return f"BM25 flat (title and text in one field), k1 {arguments['k1']}, b {arguments['b']}{spoken}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +97,6 @@ class Caveats:
     remarks: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the user says was seen before: files of training queries, and queries that prompts show, by their source."""
-
-    training: Sequence[Path] = ()
-    examples: Mapping[str, Collection[str]] | None = None  # source -> texts
-
-
 ALL_RUNS = "all runs"
 
 
@@ -48,14 +106,15 @@ def find_caveats(
     qrels: Qrels,
     query_texts: Mapping[str, str],
     *,
-    known: Known | None = None,
+    training: Sequence[Path] = (),
+    examples: Mapping[str, Collection[str]] = MappingProxyType({}),
     bm25: str | None = None,
 ) -> Caveats:
     """Caveats of the runs; without the texts of the test queries, overlaps are found by ids of examples alone.
 
-    `tags` are the names inside the run files; `bm25` describes BM25 runs without a manifest.
+    `tags` are the names inside the run files; `bm25` describes BM25 runs without a manifest. The queries of the files
+    `training`, and `examples` that prompts show, by their source, were seen before, as the user says.
     """
-    known = known or Known()
     lineages = {name: lineage(path) for name, path in runs.items()}
     kinds = {
         name: kind for name, history in lineages.items() if (kind := _which_bm25(history, tags.get(name, ""), bm25))
@@ -63,8 +122,8 @@ def find_caveats(
     texts = {query_id: query_texts[query_id] for query_id in qrels if query_id in query_texts}
     overlaps = {name: list(_overlaps_behind(history, qrels, texts)) for name, history in lineages.items()}
     overlaps[ALL_RUNS] = [
-        *(overlap(str(path), read_query_texts(path), texts) for path in known.training),
-        *(overlap(source, example_texts, texts) for source, example_texts in (known.examples or {}).items()),
+        *(overlap(str(path), read_query_texts(path), texts) for path in training),
+        *(overlap(source, example_texts, texts) for source, example_texts in examples.items()),
     ]
     overlaps = {name: found for name, found in overlaps.items() if found}
     remarks = [
@@ -81,7 +140,7 @@ def find_caveats(
             "this test is synthetic: a model wrote every query for its only relevant document; it can tell systems "
             "apart, but says nothing of people's queries"
         )
-    if (known.training or known.examples) and not texts:
+    if (training or examples) and not texts:
         remarks.append("without the texts of the test queries nothing can be said of overlaps; give --queries FILE")
     return Caveats(kinds, overlaps, remarks)
 

@@ -158,7 +158,6 @@ class BlockWorker:
         self._block, self.device = -1, self._open.device
 
     def write(self, shard: BlockShard, partial: Path, output: Path) -> Mapping[str, Any]:
-        """One shard, in the order of the input."""
         if self._block != shard.block:
             self._work = self._open(shard.items)
             self._plan, self._block = lru_cache(maxsize=1)(self._work.plan), shard.block

@@ -25,8 +25,8 @@ from inpars.prompts.templates import Prompt
 from inpars.protocols import PairScorer
 from inpars.records import Triple
 from inpars.rerankers.kinds import ScorerKind
+from inpars.stages.partial import ScoreCache
 from inpars.stages.rerank import RerankOptions, load_run_scorer
-from inpars.stages.score_cache import ScoreCache
 from inpars.stages.stage import Outcome, Stage, input_stamps
 from inpars.stages.triple_files import beside_triples, negatives_path, read_triple_rows
 
@@ -147,6 +147,5 @@ def teacher_path(triples: Path) -> Path:
 
 
 def _pairs(triples: Path, limit: int | None) -> Iterator[tuple[str, str]]:
-    """Every different pair once."""
     texts = itertools.islice((row.texts for row in read_triple_rows(triples)), limit)
     return iter(dict.fromkeys((row.query, text) for row in texts for text in (row.positive, row.negative)))

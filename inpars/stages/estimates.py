@@ -46,17 +46,14 @@ class Measurement:
 
     @property
     def items(self) -> int:
-        """All that were measured."""
         return sum(items for items, _ in self.parts)
 
     @property
     def seconds(self) -> float:
-        """Of all parts."""
         return math.fsum(seconds for _, seconds in self.parts)
 
     @property
     def seconds_per_item(self) -> float:
-        """Of one worker."""
         return self.seconds / self.items
 
     @property
@@ -123,14 +120,7 @@ class Prediction:
 
 
 def predict(
-    measured: Measurement,
-    *,
-    work: str,
-    model: str,
-    device: str,
-    items: int,
-    workers: int,
-    output: Path | None = None,
+    measured: Measurement, *, work: str, model: str, device: str, items: int, workers: int, output: Path | None = None
 ) -> Prediction:
     """Every worker starts once and has an equal share; workers are as fast as what was measured."""
 
@@ -199,14 +189,11 @@ def _checked(file: Path) -> Iterator[Checked]:
 def _took(manifest: Manifest, prediction: Prediction) -> float | None:
     """Seconds from start to end, of shards the longest; None where it was other work than was predicted."""
     shards: Sequence[dict[str, Any]] = manifest.results.get("shards") or ()
-    if _items(manifest) != prediction.items or (len(shards) or prediction.workers) != prediction.workers:
+    names = ("documents", "pairs", "queries")
+    items = next((int(manifest.results[name]) for name in names if name in manifest.results), None)
+    if items != prediction.items or (len(shards) or prediction.workers) != prediction.workers:
         return None
     return max((float(shard["seconds"]) for shard in shards), default=manifest.seconds)
-
-
-def _items(manifest: Manifest) -> int | None:
-    names = ("documents", "pairs", "queries")
-    return next((int(manifest.results[name]) for name in names if name in manifest.results), None)
 
 
 Work: TypeAlias = Literal["generate", "embed", "rerank"]
@@ -235,7 +222,6 @@ class EstimateOptions(ComputingOptions):
 
     @property
     def model_name(self) -> str:
-        """The model, or the default of the work."""
         return self.model or DEFAULT_MODELS[self.work]
 
 

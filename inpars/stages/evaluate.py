@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from inpars.errors import ConfigError
 from inpars.evaluation.measures import Evaluation, parse_metrics
 from inpars.evaluation.presets import PRESETS, Preset, PresetName, preset_of
 from inpars.evaluation.run_diff import ShownChange, most_changed, show
-from inpars.evaluation.run_files import Order
+from inpars.evaluation.run_files import Order, read_checked_run
 from inpars.evaluation.significance import Difference, Interval, bootstrap_interval
 from inpars.evaluation.verdicts import adjustment_in_words, file_remarks, in_words, judged_remarks, power_in_words
+from inpars.io.manifest import read_manifest
 from inpars.io.model_judgements import Origin
 from inpars.io.topics import Topics
 from inpars.options import check, option
 from inpars.progress import SILENT, Progress
-from inpars.stages.caveats import Caveats, Known, find_caveats
+from inpars.reports.collect import Texts, glance, results_of, stage_facts
+from inpars.reports.schema import Report
+from inpars.stages.caveats import Caveats, find_caveats
 from inpars.stages.evaluate_files import JudgedFile, as_values, compare_evaluations, judge_files, table
 from inpars.stages.examples import left_out_line
 
 FIRST_DOCUMENTS = 3  # shown of each run for a query that gained or lost
-
 DocumentText = Callable[[str], str]
 
 
@@ -39,8 +42,7 @@ class EvaluateOptions:
         "the preset's)",
     )
     judged_only: bool = option(
-        False,
-        help="remove unjudged documents, and those graded below 0, from the runs first, like trec_eval -J",
+        False, help="remove unjudged documents, and those graded below 0, from the runs first, like trec_eval -J"
     )
     baseline: str | None = option(None, metavar="NAME", help="baseline run of the comparisons (default: the first)")
     bm25: str | None = option(None, help="BM25 variant of runs that have no manifest")
@@ -64,12 +66,10 @@ class Evaluated:
 
     @property
     def results(self) -> dict[str, Evaluation]:
-        """The evaluations by system."""
         return {name: file.evaluation for name, file in self.files.items()}
 
     @property
     def problems(self) -> list[str]:
-        """Why measures of some of the runs are no result."""
         return [file.no_result for file in self.files.values() if file.no_result]
 
 
@@ -86,7 +86,8 @@ def evaluate_files(
     preset: Preset,
     options: EvaluateOptions,
     *,
-    known: Known | None = None,
+    training: Sequence[Path] = (),
+    examples: Mapping[str, Collection[str]] = MappingProxyType({}),
     document_text: DocumentText | None = None,
     left_out: int = 0,
     progress: Progress = SILENT,
@@ -107,7 +108,8 @@ def evaluate_files(
     )
     results = {name: file.evaluation for name, file in files.items()}
     tags = {name: file.notes.tag for name, file in files.items()}
-    caveats = find_caveats(paths, tags, topics.qrels, topics.queries, known=known, bm25=options.bm25)
+    seen: dict[str, Any] = {"training": training, "examples": examples}
+    caveats = find_caveats(paths, tags, topics.qrels, topics.queries, **seen, bm25=options.bm25)
     remarks = [
         *(
             line
@@ -118,11 +120,15 @@ def evaluate_files(
         *caveats.remarks,
         *filter(None, [left_out_line(left_out)]),
     ]
+    intervals = {
+        name: {metric: bootstrap_interval(list(values.values())) for metric, values in result.per_query.items()}
+        for name, result in results.items()
+    }
     return Evaluated(
         preset,
         baseline,
         files,
-        {name: _intervals(result) for name, result in results.items()},
+        intervals,
         compare_evaluations(results, preset.metrics, baseline),
         caveats,
         remarks,
@@ -176,10 +182,6 @@ def evaluation_values(evaluated: Evaluated) -> dict[str, Any]:
     return values | ({"left_out": evaluated.left_out} if evaluated.left_out else {})
 
 
-def _intervals(result: Evaluation) -> dict[str, Interval]:
-    return {metric: bootstrap_interval(list(values.values())) for metric, values in result.per_query.items()}
-
-
 def _changes(
     files: Mapping[str, JudgedFile],
     baseline: str,
@@ -217,3 +219,53 @@ def _change_lines(changed: ShownChange, name: str, baseline: str) -> list[str]:
             grade = "unjudged" if document.relevance is None else f"relevance {document.relevance}"
             lines.append(f"    {system}: {document.doc_id} ({grade}) {' '.join(document.text.split())}".rstrip())
     return lines
+
+
+def report_evaluation(
+    evaluated: Evaluated,
+    paths: Mapping[str, Path],
+    topics: Topics,
+    options: EvaluateOptions,
+    *,
+    name: str,
+    texts: Texts,
+    command: str = "",
+) -> Report:
+    """The report of runs that were evaluated; each is read once more, one after the other. `name` is the collection's.
+
+    Texts of queries and documents are shown where they are known.
+    """
+    results = evaluated.results
+    metrics = evaluated.preset.metrics
+    judgements = sum(map(len, topics.qrels.values()))
+    read = [(path, read_manifest(path)) for path in paths.values()]
+    glances = {
+        name: glance(name, read_checked_run(path, topics.qrels, evaluated.preset.order).run, topics.qrels)
+        for name, path in paths.items()
+    }
+    by_model = [] if topics.origin is None else [str(topics.origin)]
+    by_all = "" if topics.origin is None else f" All of it is {topics.origin}."
+    remarks = [*evaluated.problems, *by_model, *evaluated.remarks]
+    return Report(
+        title=f"{name}: {len(results)} runs compared" if len(results) > 1 else f"{name}: {next(iter(results))}",
+        lead=f"Measured as {', '.join(metrics)}, ranked by {evaluated.preset.order}; {evaluated.baseline} is what the "
+        f"others are compared with.{by_all}",
+        facts={
+            "runs": str(len(results)),
+            "judged queries": f"{len(topics.qrels):,}",
+            "judgements": f"{judgements:,}",
+            **({} if topics.origin is None else {"judged by": topics.origin.model}),
+        },
+        results=results_of(
+            results,
+            evaluated.differences,
+            metrics,
+            glances,
+            topics,
+            texts=texts,
+            notes=[f"{remark[:1].upper()}{remark[1:]}." for remark in remarks],
+        ),
+        stages=[stage_facts(str(path), manifest) for path, manifest in read if manifest is not None],
+        settings=asdict(options) | {"order": evaluated.preset.order, "metrics": list(metrics)},
+        commands=[command] if command else [],
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +15,6 @@ from inpars.evaluation.significance import Difference, compare
 from inpars.evaluation.verdicts import counted
 from inpars.io.model_judgements import Origin
 from inpars.io.runs import rank
-from inpars.io.storage import atomic_writer
 from inpars.progress import SILENT, Progress
 from inpars.records import Qrels
 
@@ -51,7 +49,7 @@ def judge_files(
     for name, path in progress.track(paths.items(), total=len(paths), description="evaluate", unit="runs"):
         checked = read_checked_run(path, qrels, order)
         run = judged_part(checked.run, qrels) if judged_only else checked.run
-        tops = {query_id: _first_ids(scores, firsts) for query_id, scores in run.items()} if firsts else {}
+        tops = {q: [doc_id for doc_id, _ in rank(scores, firsts)] for q, scores in run.items()} if firsts else {}
         problem = no_result(name, checked.run, qrels, checked.notes)
         judged[name] = JudgedFile(evaluate(run, qrels, metrics), checked.notes, tops, problem)
         del checked, run  # before the next one is read
@@ -65,8 +63,6 @@ def compare_evaluations(
     if not results:
         raise ConfigError("there are no runs to evaluate; name some with --run FILE")
     chosen = baseline or next(iter(results))
-    if chosen not in results:
-        raise ConfigError(f"the baseline {chosen!r} is none of the runs ({', '.join(results)})")
     return {
         metric: compare(
             results[chosen].per_query[metric],
@@ -84,14 +80,8 @@ def run_names(paths: Sequence[Path]) -> dict[str, Path]:
     return {name if names.count(name) == 1 else str(path): path for name, path in zip(names, paths, strict=True)}
 
 
-def _first_ids(scores: Mapping[str, float], count: int) -> list[str]:
-    return [doc_id for doc_id, _ in rank(scores, count)]
-
-
 def table(
-    results: Mapping[str, Evaluation],
-    differences: Mapping[str, Mapping[str, Difference]],
-    metrics: Sequence[str],
+    results: Mapping[str, Evaluation], differences: Mapping[str, Mapping[str, Difference]], metrics: Sequence[str]
 ) -> str:
     """A text table: measures, and for the first measure gain, interval and verdict against the baseline."""
     judged = metrics[0]
@@ -128,9 +118,7 @@ def verdict(difference: Difference | None) -> str:
 
 
 def as_values(
-    results: Mapping[str, Evaluation],
-    differences: Mapping[str, Mapping[str, Difference]],
-    origin: Origin | None = None,
+    results: Mapping[str, Evaluation], differences: Mapping[str, Mapping[str, Difference]], origin: Origin | None = None
 ) -> dict[str, Any]:
     """Everything as JSON values; `judged_by` where a model judged."""
     return ({} if origin is None else {"judged_by": origin.values()}) | {
@@ -140,10 +128,3 @@ def as_values(
             for metric, per_system in differences.items()
         },
     }
-
-
-def write_metrics(path: Path, values: Mapping[str, Any]) -> None:
-    """Write the values as JSON, atomically."""
-    with atomic_writer(path) as stream:
-        json.dump(values, stream, indent=1, ensure_ascii=False)
-        stream.write("\n")

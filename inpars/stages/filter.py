@@ -11,7 +11,7 @@ import tempfile
 from array import array
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from inpars.errors import ConfigError, DataFormatError
 from inpars.filtering.checks import FilterContext, FilterOptions
-from inpars.filtering.filters import Filtered, choose, filter_queries
+from inpars.filtering.filters import NO_CONTEXT, choose
 from inpars.filtering.query_table import QueryTable, QueryTableBuilder
 from inpars.filtering.score_files import read_scores
 from inpars.filtering.selections import Positions, parse_selection
@@ -29,7 +29,6 @@ from inpars.io.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.io.packing import is_packed
 from inpars.io.storage import open_lines, read_json_at, storage_errors, write_jsonl
 from inpars.progress import SILENT, Progress
-from inpars.records import SyntheticQuery
 from inpars.stages.stage import Outcome, Running, Stage
 
 STAGE = "filter"
@@ -59,18 +58,15 @@ def filter_file(
     *,
     output: Path,
     scores: Sequence[Path] = (),
-    example_queries: Collection[str] = (),
-    excluded_queries: Collection[str] = (),
-    own_queries: Collection[str] = (),
+    context: FilterContext = NO_CONTEXT,
     corpus: Corpus | None = None,
-    corpus_stamp: FileStamp | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
     """Write the kept records, as they were read, from the best score down."""
     for text in options.select:
         parse_selection(text)  # before anything is done
-    context = make_context(example_queries, excluded_queries, own_queries, corpus)
-    stage = Stage(STAGE, options, output, filter_inputs(source, context, scores, corpus_stamp), **running)
+    context = with_documents(context, corpus)
+    stage = Stage(STAGE, options, output, filter_inputs(source, context, scores, corpus), **running)
 
     def work() -> Outcome:
         with plain_file(source, output.parent) as plain:
@@ -90,34 +86,18 @@ def filter_file(
     return stage.run(work)
 
 
-def make_context(
-    example_queries: Collection[str] = (),
-    excluded_queries: Collection[str] = (),
-    own_queries: Collection[str] = (),
-    corpus: Corpus | None = None,
-) -> FilterContext:
-    """What the checks look at; documents come from the corpus, else from the rows' own text."""
-    return FilterContext(
-        example_queries=example_queries,
-        excluded_queries=excluded_queries,
-        own_queries=own_queries,
-        document_text=None if corpus is None else lambda doc_id: corpus[doc_id].full_text,
-    )
+def with_documents(context: FilterContext, corpus: Corpus | None) -> FilterContext:
+    """The context with texts of the corpus; without one the checks read the rows' own text."""
+    return context if corpus is None else replace(context, document_text=lambda doc_id: corpus[doc_id].full_text)
 
 
 def filter_inputs(
-    source: Path, context: FilterContext, scores: Sequence[Path], corpus_stamp: FileStamp | None
+    source: Path, context: FilterContext, scores: Sequence[Path], corpus: Corpus | None
 ) -> dict[str, FileStamp]:
     """Stamps of all that decides what is kept."""
-    inputs = {"queries": stamp(source), "examples": _stamp_lines("examples", context.example_queries)}
+    inputs = {"queries": stamp(source), "examples": stamp_lines("examples", context.example_queries)}
     inputs |= {f"scores {number}": stamp(path) for number, path in enumerate(scores, start=1)}
-    if context.excluded_queries:
-        inputs["excluded queries"] = _stamp_lines("excluded queries", context.excluded_queries)
-    if context.own_queries:
-        inputs["own queries"] = _stamp_lines("own queries", context.own_queries)
-    if corpus_stamp is not None:
-        inputs["corpus"] = corpus_stamp
-    return inputs
+    return inputs | query_stamps(context) | ({} if corpus is None else {"corpus": corpus.stamp})
 
 
 def gather_file(
@@ -145,21 +125,6 @@ def gather_file(
     return pool, np.frombuffer(starts, dtype=np.int64)
 
 
-def apply_filter(
-    queries: list[SyntheticQuery],
-    options: FilterOptions,
-    records: dict[str, tuple[SyntheticQuery, dict[str, Any]]],
-    example_queries: Collection[str] = (),
-    corpus: Corpus | None = None,
-) -> Filtered:
-    """The verdict on every query in memory; a document's text comes from the corpus, else from the queries' records."""
-    texts = {query.doc_id: record.get("text") or record.get("doc_text") for query, record in records.values()}
-    context = make_context(example_queries, corpus=corpus)
-    if corpus is None:
-        context = FilterContext(example_queries=example_queries, document_text=texts.get)
-    return filter_queries(queries, options, context)
-
-
 @contextmanager
 def plain_file(source: Path, folder: Path) -> Iterator[Path]:
     """The file itself, or for the time of the block its unpacked copy in the folder."""
@@ -177,5 +142,12 @@ def plain_file(source: Path, folder: Path) -> Iterator[Path]:
             yield Path(unpacked.name)
 
 
-def _stamp_lines(name: str, lines: Collection[str]) -> FileStamp:
+def query_stamps(context: FilterContext) -> dict[str, FileStamp]:
+    """Stamps of the queries that are excluded or counted, where there are some."""
+    named = {"excluded queries": context.excluded_queries, "own queries": context.own_queries}
+    return {name: stamp_lines(name, texts) for name, texts in named.items() if texts}
+
+
+def stamp_lines(name: str, lines: Collection[str]) -> FileStamp:
+    """The stamp of lines in any order."""
     return stamp_text(name, "\n".join(sorted(lines)))

@@ -20,33 +20,35 @@ from inpars.errors import ConfigError
 from inpars.generation import QueryGenerator
 from inpars.generation.api.budget import Estimate
 from inpars.generation.api.options import ApiOptions, check_api
-from inpars.generation.api.requests import Endpoint
 from inpars.generation.degeneration_monitor import WINDOW, result_notes
 from inpars.generation.settings import DecodingSettings, LocalModel
 from inpars.io.corpus import Corpus
-from inpars.io.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.io.manifest import FileStamp, Manifest, stamp
 from inpars.io.storage import read_jsonl
-from inpars.models.folders import refuse_server_model
 from inpars.options import SEED, Bounds, check, option
 from inpars.progress import SILENT, Progress
 from inpars.prompts.load import Prompt, load_prompt
 from inpars.prompts.mixture import PromptMixture, PromptSource
 from inpars.records import Document
 from inpars.stages.chunk_loop import work_elsewhere
-from inpars.stages.continuation import Continued, known_queries
-from inpars.stages.engine_options import ShardedOptions
 from inpars.stages.examples import read_ids, write_example_query_ids
-from inpars.stages.generate_by_api import estimate_cost, load_api_generator, server_stamp, work_and_pay
+from inpars.stages.generate_by_api import (
+    SERVER_BACKENDS,
+    estimate_cost,
+    model_inputs,
+    open_server,
+    query_requests,
+    work_and_pay,
+)
 from inpars.stages.generate_locally import load_local_generator
-from inpars.stages.query_writer import QueryBlocks, QueryWriting, canary_of, positions_in
+from inpars.stages.query_writer import Continued, QueryBlocks, QueryWriting, canary_of, known_queries, positions_in
 from inpars.stages.shards import own_items
-from inpars.stages.stage import Outcome, Running, Stage, dropped_line, input_stamps, model_stamp
-from inpars.stages.workers import Workers, check_engine
+from inpars.stages.stage import Outcome, Running, Stage, dropped_line, input_stamps
+from inpars.stages.workers import ShardedOptions, Workers, check_engine
 
 STAGE = "generate"
 BY_PROMPT = "by_prompt"
 Backend: TypeAlias = Literal["causal", "seq2seq", "vllm", "completions", "chat"]
-SERVER_BACKENDS: Mapping[Backend, Endpoint] = {"completions": "completions", "chat": "chat"}
 GREEDY = (1, 0.0, 1.0)  # queries per document, temperature, top_p
 BACKEND_DEFAULTS = {"seq2seq": (3, 1.0, 0.95)}  # GenQ's for T5; the others are greedy
 
@@ -56,8 +58,7 @@ class GenerateOptions(ShardedOptions):
     """How queries are written."""
 
     model: str = option(
-        "smollm2-135m",
-        help="language model: embedded name, folder, GGUF file or hub id, or a server's name for it",
+        "smollm2-135m", help="language model: embedded name, folder, GGUF file or hub id, or a server's name for it"
     )
     backend: Backend = option(
         "causal",
@@ -113,7 +114,6 @@ class GenerateOptions(ShardedOptions):
     )
 
     def problems(self) -> Iterator[str]:
-        """What goes with diverse documents."""
         if self.select_documents == "diverse":
             if self.max_documents is None:
                 yield "--select-documents diverse chooses some of the documents; give --max-documents N"
@@ -125,7 +125,6 @@ class GenerateOptions(ShardedOptions):
 
 def generate_queries(
     corpus: Corpus,
-    corpus_stamp: FileStamp,
     prompt: PromptSource,
     options: GenerateOptions,
     *,
@@ -143,7 +142,7 @@ def generate_queries(
     Documents of the prompt's examples get no queries; the ids of examples' queries go to a file beside the output, to
     be left out of evaluation.
     """
-    inputs = input_stamps(corpus=corpus_stamp, prompt=prompt) | _own_inputs(options, api)
+    inputs = input_stamps(corpus=corpus, prompt=prompt) | _own_inputs(options, api)
     stage = Stage(STAGE, options, output, inputs, **running)
     check_engine(options, workers)
 
@@ -185,18 +184,12 @@ def generate_queries(
 
 
 def _own_inputs(options: GenerateOptions, api: ApiOptions | None) -> dict[str, FileStamp]:
-    """The model, a server's by its name; one that only servers have is refused where none was named."""
-    asks_server = options.backend in SERVER_BACKENDS
-    if asks_server and options.on_ray:
+    if options.backend in SERVER_BACKENDS and options.on_ray:
         raise ConfigError(
             f"--backend {options.backend} asks a server, --engine ray has workers with models; leave one out"
         )
-    if not asks_server:
-        refuse_server_model(options.model, "`inpars generate --backend chat --base-url URL` asks a server")
-    inputs = {"model": stamp_text(options.model, options.model) if asks_server else model_stamp(options.model)}
-    if options.doc_ids is not None:
-        inputs["doc_ids"] = stamp(options.doc_ids)
-    return inputs | ({"server": server_stamp(api)} if api is not None and asks_server else {})
+    inputs = model_inputs(options.model, options.backend, api, STAGE)
+    return inputs | ({} if options.doc_ids is None else {"doc_ids": stamp(options.doc_ids)})
 
 
 def _choose(corpus: Corpus, prompt: PromptSource, options: GenerateOptions) -> Selection:
@@ -241,7 +234,8 @@ def dry_run(corpus: Corpus, prompt: PromptSource, options: GenerateOptions, api:
     documents, endpoint = _choose(corpus, prompt, options).documents, SERVER_BACKENDS[options.backend]
     items = own_items(len(documents), options.part)
     documents = documents[items.start : items.stop]
-    return estimate_cost(documents, endpoint, options.model, prompt, _settings(options), api, output)
+    requests = query_requests(endpoint, options.model, prompt, _settings(options), api)
+    return estimate_cost(documents, requests, api, output)
 
 
 def generator_maker(
@@ -275,7 +269,7 @@ def load_generator(
     settings, api = _settings(options), api or ApiOptions()
     check_api(api, asks_server=options.backend in SERVER_BACKENDS)
     if (endpoint := SERVER_BACKENDS.get(options.backend)) is not None:
-        return load_api_generator(endpoint, options.model, prompt, settings, api, output, progress)
+        return open_server(query_requests(endpoint, options.model, prompt, settings, api), api, output, progress)
     return load_local_generator(options.backend, LocalModel(options.model, prompt, settings, options))
 
 

@@ -10,24 +10,25 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from inpars.errors import ConfigError, MissingDependencyError, pip_line
 from inpars.extras import EXTRAS
-from inpars.generation import PaidGenerator, QueryGenerator
+from inpars.generation import PaidGenerator
 from inpars.generation.api.budget import Estimate, Price, load_prices
 from inpars.generation.api.journal import journal_path, read_answers
 from inpars.generation.api.options import ApiOptions, check_api
 from inpars.generation.api.requests import Endpoint, RequestAdapter, RequestFormat
 from inpars.generation.settings import DecodingSettings
 from inpars.io.manifest import FileStamp, stamp_text
+from inpars.models.folders import refuse_server_model
 from inpars.progress import SILENT, Progress
 from inpars.prompts.mixture import PromptSource
-from inpars.records import Document
 from inpars.stages.chunk_loop import Done, PlannedWork, work_here
 from inpars.stages.shards import Shard
-from inpars.stages.stage import Stage
+from inpars.stages.stage import Stage, model_stamp
 
 if TYPE_CHECKING:
     from inpars.generation.api.generator import ApiGenerator
 
 Item = TypeVar("Item")
+SERVER_BACKENDS: Mapping[str, Endpoint] = {"completions": "completions", "chat": "chat"}  # by --backend
 
 
 def server_stamp(options: ApiOptions) -> FileStamp:
@@ -48,17 +49,15 @@ def work_and_pay(
     return done, generator.results()
 
 
-def load_api_generator(
-    endpoint: Endpoint,
-    model: str,
-    prompt: PromptSource,
-    settings: DecodingSettings,
-    options: ApiOptions,
-    output: Path,
-    progress: Progress = SILENT,
-) -> QueryGenerator:
-    """The generator that asks the server. The SDK is loaded here and not before."""
-    return open_server(_adapter(endpoint, model, prompt, settings, options), options, output, progress)
+def model_inputs(model: str, backend: str, api: ApiOptions | None, command: str) -> dict[str, FileStamp]:
+    """Stamps of the model, a server's by its name, and of the server.
+
+    Raises ConfigError for a local model that only servers have.
+    """
+    if backend not in SERVER_BACKENDS:
+        refuse_server_model(model, f"`inpars {command} --backend chat --base-url URL` asks a server")
+        return {"model": model_stamp(model)}
+    return {"model": stamp_text(model, model), **({} if api is None else {"server": server_stamp(api)})}
 
 
 def open_server(
@@ -82,39 +81,23 @@ def priced(endpoint: Endpoint, model: str, options: ApiOptions) -> Price | None:
     return price
 
 
-def estimate_cost(
-    documents: Iterable[Document],
-    endpoint: Endpoint,
-    model: str,
-    prompt: PromptSource,
-    settings: DecodingSettings,
-    options: ApiOptions,
-    output: Path,
-) -> Estimate:
+def estimate_cost(items: Iterable[Item], adapter: RequestAdapter[Item], options: ApiOptions, output: Path) -> Estimate:
     """What is left to ask for and what it would cost at most; asks and writes nothing."""
-    return estimate_asking(documents, _adapter(endpoint, model, prompt, settings, options), options, output)
-
-
-def estimate_asking(
-    items: Iterable[Item], adapter: RequestAdapter[Item], options: ApiOptions, output: Path
-) -> Estimate:
-    """The same of any items."""
     prices = load_prices(options.price_file)
     price = prices.find(adapter.model, batch=options.batch)
     answered = {record.get("request") for record in read_answers(journal_path(output))}
     requests = [request for item in items for request in adapter.requests(item)]
     remaining = [request for request in requests if request.digest not in answered]
-    tokens_in, tokens_out = (
-        sum(request.input_tokens for request in remaining),
-        sum(request.output_tokens for request in remaining),
-    )
+    tokens_in = sum(request.input_tokens for request in remaining)
+    tokens_out = sum(request.output_tokens for request in remaining)
     usd = price.usd(tokens_in, tokens_out) if price else None
     return Estimate(len(remaining), len(requests) - len(remaining), tokens_in, tokens_out, usd, prices.as_of)
 
 
-def _adapter(
+def query_requests(
     endpoint: Endpoint, model: str, prompt: PromptSource, settings: DecodingSettings, options: ApiOptions
 ) -> RequestFormat:
+    """How a server is asked for the queries of a document. Raises ConfigError for settings it cannot take."""
     check_api(options, asks_server=True)
     settings.check()
     return RequestFormat(endpoint, model, prompt, settings, options.url, log_probs=options.log_prob_kind != "absent")

@@ -56,8 +56,4 @@ def _use_threads(local: LocalModel) -> None:
     compute_with(local.computing.threads, local.computing.engine_backend)
 
 
-LOADERS: Mapping[str, Callable[[LocalModel], QueryGenerator]] = {
-    "causal": _causal,
-    "seq2seq": _seq2seq,
-    "vllm": _vllm,
-}
+LOADERS: Mapping[str, Callable[[LocalModel], QueryGenerator]] = {"causal": _causal, "seq2seq": _seq2seq, "vllm": _vllm}

@@ -52,12 +52,7 @@ def qrels_path(output: Path, split: str) -> Path:
 
 
 def ingest_dataset(
-    dataset: Dataset,
-    options: IngestOptions,
-    *,
-    output: Path,
-    sources: Sequence[Path] = (),
-    **running: Unpack[Running],
+    dataset: Dataset, options: IngestOptions, *, output: Path, sources: Sequence[Path] = (), **running: Unpack[Running]
 ) -> Manifest:
     """Write the documents, and beside them queries and judgements; `sources` are input files never to be overwritten.
 
@@ -159,7 +154,6 @@ def _outcome(count: int, collected: Collected, files: FoundFiles, fetched: Fetch
 
 
 def _noted(documents: Iterator[Document], doc_ids: set[str]) -> Iterator[Document]:
-    """The documents, their ids noted."""
     for document in documents:
         doc_ids.add(document.doc_id)
         yield document
@@ -208,7 +202,6 @@ def _files_of(dataset: Dataset) -> list[Path]:
 
 
 def _former_sides(output: Path) -> list[Path]:
-    """The files that an earlier run wrote next to this output."""
     manifest = read_manifest(output)
     files = manifest.results.get("files", []) if manifest is not None and manifest.stage == STAGE else []
     return [output.parent / name for name in files]

@@ -6,7 +6,7 @@ moment, it goes on after the last whole chunk, and no pair that was graded is gr
 
 from __future__ import annotations
 
-import functools
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +19,6 @@ from inpars.errors import BackendError, DataFormatError
 from inpars.generation import PaidGenerator
 from inpars.generation.api.budget import Estimate
 from inpars.generation.api.options import ApiOptions, check_api
-from inpars.generation.api.requests import Endpoint
 from inpars.generation.settings import DecodingSettings
 from inpars.io.judgements import write_named_qrels
 from inpars.io.manifest import FileStamp, Manifest, sha256_of, stamp_text
@@ -32,27 +31,33 @@ from inpars.io.model_judgements import (
     write_judgements,
     write_origin,
 )
-from inpars.io.storage import to_json_line
-from inpars.judging import Judge, JudgeBackend, Pair
+from inpars.io.storage import AppendedLines, read_jsonl, to_json_line
+from inpars.judging import Graded, Judge, JudgeBackend, Pair
 from inpars.models.compute_options import ComputingOptions
-from inpars.models.folders import refuse_server_model
 from inpars.options import SEED, check, option, result_settings
 from inpars.progress import SILENT, Progress
 from inpars.prompts.judging import JudgingPrompt
 from inpars.records import Qrels
 from inpars.stages.chunk_loop import Computed
-from inpars.stages.generate_by_api import estimate_asking, open_server, priced, server_stamp, work_and_pay
-from inpars.stages.judge_cache import KeptGrades, grades_path
+from inpars.stages.generate_by_api import (
+    SERVER_BACKENDS,
+    estimate_cost,
+    model_inputs,
+    open_server,
+    priced,
+    work_and_pay,
+)
 from inpars.stages.partial import Partial
 from inpars.stages.shards import BLOCK_ITEMS, Chunk, Plan, Shard
 from inpars.stages.stage import Outcome, Running, Stage, model_stamp
 
 if TYPE_CHECKING:
+    from inpars.judging.local import LocalJudge
     from inpars.judging.server import GradeRequests
 
 STAGE = "judge"
 OF_THE_POOL = ("depth", "limit", "max_pairs", "seed")  # settings that choose pairs and do not decide a grade
-SERVERS: Mapping[JudgeBackend, Endpoint] = {"completions": "completions", "chat": "chat"}
+SUFFIX = ".grades.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +103,9 @@ def judge_pairs(
     pool = "\n".join(to_json_line({"query_id": one.query_id, "doc_id": one.document.doc_id}) for one in pairs)
     queries = to_json_line({pair.query_id: pair.query for pair in pairs})
     inputs = {"pool": stamp_text("pool", pool), "queries": stamp_text("queries", queries), "corpus": corpus}
-    inputs |= {"prompt": stamp_text(prompt.name, prompt.text)} | model_inputs(options, api)
+    inputs |= {"prompt": stamp_text(prompt.name, prompt.text)} | model_inputs(
+        options.model, options.backend, api, STAGE
+    )
     sides = (lines_path(output), origin_path(output))
     stage = Stage(STAGE, options, output, inputs, sides, **running)
 
@@ -120,20 +127,11 @@ def judge_pairs(
 def check_judge(options: JudgeOptions, api: ApiOptions) -> None:
     """Raise what would be raised once there are pairs: for flags, a model or a price that cannot be."""
     check(options)
-    endpoint = SERVERS.get(options.backend)
+    endpoint = SERVER_BACKENDS.get(options.backend)
     check_api(api, asks_server=endpoint is not None)
-    model_inputs(options, api)
+    model_inputs(options.model, options.backend, api, STAGE)
     if endpoint is not None:
         priced(endpoint, options.model, api)
-
-
-def model_inputs(options: JudgeOptions, api: ApiOptions | None) -> dict[str, FileStamp]:
-    """What the judge is. Raises ConfigError for a local model that only servers have."""
-    if options.backend in SERVERS:
-        server = {} if api is None else {"server": server_stamp(api)}
-        return {"model": stamp_text(options.model, options.model), **server}
-    refuse_server_model(options.model, "`inpars judge --backend chat --base-url URL` asks a server")
-    return {"model": model_stamp(options.model)}
 
 
 class Judging:
@@ -150,11 +148,9 @@ class Judging:
         self.problems, self.grades = dict[str, int](), dict[str, int]()
 
     def plan(self, block: range) -> list[list[int]]:
-        """The judge's chunks."""
         return self._judge.plan(self._pairs[block.start : block.stop])
 
     def compute(self, chunks: Iterator[Chunk], saved: Partial, done: int) -> Computed:
-        """Grades of each chunk."""
         if done and self._paid is not None:
             self._paid.skipped(self._pairs[:done])  # a server's chunks are in the order of the pairs
         for chunk in chunks:
@@ -212,18 +208,11 @@ def read_grades(output: Path) -> Qrels:
     return qrels
 
 
-def judge_maker(
-    options: JudgeOptions, prompt: JudgingPrompt, api: ApiOptions, output: Path, progress: Progress = SILENT
-) -> Callable[[], Judge]:
-    """What loads the judge."""
-    return functools.partial(load_judge, options, prompt, api, output, progress)
-
-
 def load_judge(
     options: JudgeOptions, prompt: JudgingPrompt, api: ApiOptions, output: Path, progress: Progress = SILENT
 ) -> Judge:
     """The judge the options name; a server's keeps its answers beside `output`. Torch or the SDK is loaded here."""
-    if options.backend in SERVERS:
+    if options.backend in SERVER_BACKENDS:
         from inpars.judging.server import ServerJudge  # loads openai
 
         return ServerJudge(open_server(_adapter(options, prompt, api), api, output, progress))
@@ -233,21 +222,17 @@ def load_judge(
 
     limit, batch_size = options.max_doc_tokens, options.batch_size
     judge = LocalJudge(options.model, prompt, max_doc_tokens=limit, batch_size=batch_size, **where)
-    return KeptGrades(judge, grades_path(output), _settings_of_a_grade(options, prompt))
-
-
-def _settings_of_a_grade(options: JudgeOptions, prompt: JudgingPrompt) -> str:
-    """All that decides the grade of a pair, in one string."""
     settings = {name: value for name, value in result_settings(options).items() if name not in OF_THE_POOL}
-    return to_json_line({**settings, "model": model_stamp(options.model).sha256, "prompt": prompt.text})
+    settings |= {"model": model_stamp(options.model).sha256, "prompt": prompt.text}
+    return KeptGrades(judge, grades_path(output), to_json_line(settings))
 
 
 def dry_run(
     pairs: Sequence[Pair], prompt: JudgingPrompt, options: JudgeOptions, api: ApiOptions, output: Path
 ) -> Estimate:
     """What asking a server would take; nothing is asked and nothing written."""
-    check_api(api, asks_server=options.backend in SERVERS)
-    return estimate_asking(pairs, _adapter(options, prompt, api), api, output)
+    check_api(api, asks_server=options.backend in SERVER_BACKENDS)
+    return estimate_cost(pairs, _adapter(options, prompt, api), api, output)
 
 
 def _adapter(options: JudgeOptions, prompt: JudgingPrompt, api: ApiOptions) -> GradeRequests:
@@ -256,4 +241,51 @@ def _adapter(options: JudgeOptions, prompt: JudgingPrompt, api: ApiOptions) -> G
     asks_log_probs = api.log_prob_kind != "absent"
     from inpars.judging.server import GradeRequests
 
-    return GradeRequests(SERVERS[options.backend], options.model, prompt, settings, api.url, asks_log_probs)
+    return GradeRequests(SERVER_BACKENDS[options.backend], options.model, prompt, settings, api.url, asks_log_probs)
+
+
+def grades_path(output: Path) -> Path:
+    """Where they lie."""
+    return output.with_name(output.name + SUFFIX)
+
+
+class KeptGrades:
+    """A `Judge` in front of a local one."""
+
+    def __init__(self, judge: LocalJudge, path: Path, settings: str) -> None:
+        """Read what is there; `settings` is all that decides a grade besides its pair."""
+        self._judge, self._path, self._settings = judge, path, settings
+        self.name, self.device, self.parameters = judge.name, judge.device, judge.parameters
+        self._known = _read(path)
+
+    def plan(self, pairs: Sequence[Pair]) -> list[list[int]]:
+        """The judge's, of all pairs: known or not, so that an interrupted stage finds its chunks again."""
+        return self._judge.plan(pairs)
+
+    def judge(self, pairs: Sequence[Pair]) -> list[Graded]:
+        digests = [self._digest(pair) for pair in pairs]
+        new = {digest: pair for digest, pair in zip(digests, pairs, strict=True) if digest not in self._known}
+        if new:
+            found = dict(zip(new, self._judge.judge(list(new.values())), strict=True))
+            with AppendedLines(self._path) as lines:
+                lines.append(to_json_line({"pair": digest, **asdict(grade)}) for digest, grade in found.items())
+            self._known |= found
+        return [self._known[digest] for digest in digests]
+
+    def _digest(self, pair: Pair) -> str:
+        parts = (self._settings, pair.query, pair.document.full_text)
+        return hashlib.blake2b("".join(f"{len(part)}\0{part}" for part in parts).encode(), digest_size=16).hexdigest()
+
+
+def _read(path: Path) -> dict[str, Graded]:
+    if not path.exists():
+        return {}
+    AppendedLines(path).close()  # drops a torn last line
+    known = {}
+    for number, record in read_jsonl(path):
+        try:
+            digest = record.pop("pair")
+            known[digest] = Graded(**record | {"grade_log_probs": tuple(record["grade_log_probs"])})
+        except (KeyError, TypeError):
+            raise DataFormatError("not a grade; remove this file to grade anew", path=path, line=number) from None
+    return known

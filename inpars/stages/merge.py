@@ -39,7 +39,6 @@ class _Piece:
 
     @property
     def compared(self) -> dict[str, Any]:
-        """What all shards must have in common."""
         by_content = {"shard", *self.manifest.inputs}  # a folder may have other names on other machines
         settings = {name: value for name, value in self.manifest.arguments.items() if name not in by_content}
         inputs = {f"input {name}": stamp.sha256 for name, stamp in self.manifest.inputs.items()}
@@ -63,22 +62,27 @@ def merge_shards(
     _check_all_there(pieces, output)
     made_of = [_shard_summary(piece) for piece in pieces]
     before = None if overwrite or not output.exists() else manifests.read_manifest(output)
-    if before is not None and _still_is(before, made_of, output):
+    still_is = before is not None and before.results.get(MERGED_RESULT) == made_of
+    if before is not None and still_is and manifests.sha256_of(output) == before.output.sha256:
         progress.stage("merge", output, up_to_date=True)
         return before
     for piece in pieces:
-        _check_bytes(piece)
+        stamp = piece.manifest.output
+        if manifests.size_of(piece.path) != stamp.size or manifests.sha256_of(piece.path) != stamp.sha256:
+            raise StaleInputError(
+                f"{piece.path} was changed after it was made; run its command again with --shard {piece.shard}"
+            )
     with storage_errors(output):
         manifests.manifest_path(output).unlink(missing_ok=True)
     parts = [Part(piece.path, piece.manifest.results[SHARD_RESULT]["places"]) for piece in pieces]
     lines = progress.track(
-        merged_lines(parts),
-        total=sum(_lines(piece.manifest) for piece in pieces),
-        description="merge",
-        unit="lines",
+        merged_lines(parts), total=sum(_lines(piece.manifest) for piece in pieces), description="merge", unit="lines"
     )
     write_lines(output, lines)
-    _copy_examples(pieces[0].path, output)
+    beside = pieces[0].path.with_name(pieces[0].path.name + EXAMPLES_SUFFIX)
+    if beside.exists():  # the ids of queries that the prompt showed, the same beside every shard
+        with storage_errors(output):
+            shutil.copyfile(beside, output.with_name(output.name + EXAMPLES_SUFFIX))
     _note_machines(pieces, progress)
     manifest = _merged(pieces, output, made_of)
     manifests.write_manifest(manifest, output)
@@ -112,7 +116,6 @@ def _read_piece(path: Path) -> _Piece:
 
 
 def _lines(manifest: Manifest) -> int:
-    """How many records a shard has."""
     shard_result = manifest.results[SHARD_RESULT]
     return count_lines(shard_result["places"], shard_result["items"])
 
@@ -167,18 +170,6 @@ def _check_all_there(pieces: Sequence[_Piece], output: Path) -> None:
         )
 
 
-def _check_bytes(piece: _Piece) -> None:
-    stamp = piece.manifest.output
-    if manifests.size_of(piece.path) != stamp.size or manifests.sha256_of(piece.path) != stamp.sha256:
-        raise StaleInputError(
-            f"{piece.path} was changed after it was made; run its command again with --shard {piece.shard}"
-        )
-
-
-def _still_is(manifest: Manifest, made_of: Sequence[Mapping[str, Any]], output: Path) -> bool:
-    return manifest.results.get(MERGED_RESULT) == made_of and manifests.sha256_of(output) == manifest.output.sha256
-
-
 def _shard_summary(piece: _Piece) -> dict[str, Any]:
     stamp, manifest = piece.manifest.output, piece.manifest
     about = {"records": stamp.records, "seconds": manifest.seconds, "device": manifest.device}
@@ -204,7 +195,6 @@ def _merged(pieces: Sequence[_Piece], output: Path, made_of: Sequence[Mapping[st
 
 
 def _combined(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Counts are added, words are kept."""
     names = dict.fromkeys(name for result in results for name in result if name != SHARD_RESULT)
     return {name: _together([result[name] for result in results if result.get(name) is not None]) for name in names}
 
@@ -234,14 +224,6 @@ MEANS: Mapping[str, Callable[[Manifest], int]] = {
 }
 """Results that are means, and of how many numbers."""
 COUNTS = ("tokens", "missing")
-
-
-def _copy_examples(shard: Path, output: Path) -> None:
-    """The ids of queries that the prompt showed are the same beside every shard."""
-    beside = shard.with_name(shard.name + EXAMPLES_SUFFIX)
-    if beside.exists():
-        with storage_errors(output):
-            shutil.copyfile(beside, output.with_name(output.name + EXAMPLES_SUFFIX))
 
 
 def _note_machines(pieces: Iterable[_Piece], progress: Progress) -> None:

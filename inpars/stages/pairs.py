@@ -7,7 +7,7 @@ each pair. Queries pass the guards of the filter and are in the order they were 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -16,20 +16,19 @@ import numpy as np
 
 from inpars.errors import ConfigError
 from inpars.filtering.checks import FilterContext, FilterOptions
-from inpars.filtering.filters import choose
+from inpars.filtering.filters import NO_CONTEXT, choose
 from inpars.filtering.query_table import QueryTableBuilder
 from inpars.io.corpus import Corpus
 from inpars.io.formats import synthetic_query_record, write_documents
-from inpars.io.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.io.manifest import FileStamp, Manifest, stamp
 from inpars.io.storage import write_jsonl
 from inpars.options import SHARE, option
 from inpars.pairs.clicks import click_pairs, vote_pairs
-from inpars.pairs.faq import QuestionAnswer, read_faq
+from inpars.pairs.faq import QuestionAnswer, match_answers, read_faq
 from inpars.pairs.headings import heading_pairs
-from inpars.pairs.matching import match_answers
 from inpars.pairs.records import Pair, united
 from inpars.records import Document, SyntheticQuery
-from inpars.stages.filter import BY_PROMPT, RESEMBLING
+from inpars.stages.filter import BY_PROMPT, RESEMBLING, query_stamps
 from inpars.stages.stage import Outcome, Running, Stage, dropped_line
 from inpars.text.hashing import hex_key
 from inpars.text.words import words
@@ -41,10 +40,7 @@ STAGE = "pairs"
 class PairsOptions:
     """What is taken for a pair."""
 
-    headings: bool = option(
-        False,
-        help="titles and headings of the corpus, each with the first passage of its section",
-    )
+    headings: bool = option(False, help="titles and headings of the corpus, each with the first passage of its section")
     min_clicks: int = option(1, help="minimum clicks on a document for a query", minimum=1)
     min_click_rate: float = option(0.0, help="minimum clicks per impression of a document", bounds=SHARE)
     min_words: int = option(2, help="minimum words per query", minimum=0)
@@ -55,7 +51,6 @@ class PairsOptions:
 
     @property
     def filtering(self) -> FilterOptions:
-        """The guards."""
         return FilterOptions(
             min_words=self.min_words,
             max_words=self.max_words,
@@ -74,7 +69,6 @@ class PairFiles:
     votes: Sequence[Path] = ()
 
     def stamps(self) -> dict[str, FileStamp]:
-        """Of all of them."""
         named = (("faq", self.faq), ("clicks", self.clicks), ("votes", self.votes))
         return {f"{name} {number}": stamp(path) for name, paths in named for number, path in enumerate(paths, start=1)}
 
@@ -90,16 +84,13 @@ def write_pairs_file(
     *,
     output: Path,
     corpus: Corpus | None = None,
-    corpus_stamp: FileStamp | None = None,
-    excluded_queries: Collection[str] = (),
-    own_queries: Collection[str] = (),
+    context: FilterContext = NO_CONTEXT,
     **running: Unpack[Running],
 ) -> Manifest:
     """Write the pairs to `output`; without a corpus the answers of the FAQs are written as one beside it."""
     _check(files, options, corpus)
-    inputs = files.stamps() | ({} if corpus_stamp is None else {"corpus": corpus_stamp})
-    for name, texts in (("excluded queries", excluded_queries), ("own queries", own_queries)):
-        inputs |= {name: stamp_text(name, "\n".join(sorted(texts)))} if texts else {}
+    inputs = files.stamps() | ({} if corpus is None else {"corpus": corpus.stamp})
+    inputs |= query_stamps(context)
     sides = [answers_path(output)] if corpus is None else []
     stage = Stage(STAGE, options, output, inputs, sides, **running)
 
@@ -109,8 +100,7 @@ def write_pairs_file(
         pairs = united(_all_pairs(files, options, corpus, documents, dropped), dropped)
         document_of: Callable[[str], Document] = documents.__getitem__ if corpus is None else corpus.__getitem__
         candidates = [(pair, pair.query(), _for_model(pair, document_of)) for pair in pairs]
-        guards = FilterContext(excluded_queries=excluded_queries, own_queries=own_queries)
-        builder = QueryTableBuilder(options.filtering, guards)
+        builder = QueryTableBuilder(options.filtering, context)
         for _, query, document in candidates:
             builder.add(query, document.full_text)
         table = builder.pool()
@@ -121,7 +111,7 @@ def write_pairs_file(
         count = write_jsonl(output, (_record(*candidates[position]) for position in positions.tolist()))
         if corpus is None:
             write_documents(answers_path(output), documents.values())
-        resembling = {RESEMBLING: table.resembling_own} if own_queries else {}
+        resembling = {RESEMBLING: table.resembling_own} if context.own_queries else {}
         results = {"read": len(pairs) + dropped["duplicate"], BY_PROMPT: table.by_prompt(), **resembling}
         return Outcome(count, dict(+dropped), results)
 
@@ -167,7 +157,6 @@ def _present(pair: Pair, corpus: Corpus | None, dropped: Counter[str]) -> Iterat
 
 
 def _with_answers(faqs: Sequence[QuestionAnswer], documents: dict[str, Document]) -> Iterator[Pair]:
-    """Pairs with documents made of the answers, each once."""
     for one in faqs:
         doc_id = one.doc_id or f"answer-{hex_key(' '.join(words(one.answer)))}"
         documents.setdefault(doc_id, Document(doc_id, one.answer))

@@ -1,19 +1,21 @@
 """The partial file of an interrupted stage, `<output>.partial`: a header, then finished lines.
 
 The header says what the lines were made from; lines of other settings or inputs are thrown away. A torn last line is
-dropped. Where the work goes chunk by chunk, a line behind each chunk's lines says that it is whole.
+dropped. Where the work goes chunk by chunk, a line behind each chunk's lines says that it is whole. Of a scorer that is
+asked for the same pairs in the same batches again, `ScoreCache` keeps the answers there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from inpars.errors import DataFormatError
+from inpars.io.fields import list_of, number_of
 from inpars.io.manifest import FileStamp
 from inpars.io.storage import (
     AppendedLines,
@@ -26,6 +28,7 @@ from inpars.io.storage import (
 )
 from inpars.options import result_settings
 from inpars.progress import Progress
+from inpars.protocols import PairScorer
 
 CHUNK_END = "whole_chunk_of"  # the key of a line behind the lines of each chunk: how many items it had
 
@@ -94,7 +97,6 @@ class Partial:
         return ends
 
     def note_done(self, items: int, total: int, noun: str = "") -> None:
-        """Say how far the last run came."""
         self.progress.note(f"{self.stage}: resuming, {items} of {total} {noun}are done")
 
     def append(self, keep: int) -> AppendedLines:
@@ -145,3 +147,68 @@ def _text(raw: bytes, partial: Path) -> str:
     except UnicodeDecodeError as error:
         problem = f"not UTF-8 at byte {error.start} of a line; remove this file and run the same command again"
         raise DataFormatError(problem, path=partial) from None
+
+
+class ScoreCache:
+    """A `PairScorer` in front of another one, for one output of one stage."""
+
+    def __init__(self, partial: Partial, make_scorer: Callable[[], PairScorer]) -> None:
+        """Resume from the partial file of these settings and inputs, if there is one."""
+        self.name, self._make_scorer = "remembered", make_scorer
+        self._partial, self.path = partial, partial.path
+        batches = partial.kept()
+        if batches:
+            partial.progress.note(f"{partial.stage}: resuming, {batches} batches of scores are stored")
+        self._known = self._read(batches)
+        self._used = 0
+        self._lines: AppendedLines | None = None
+        self._scorer: PairScorer | None = None
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        if not pairs:
+            return []
+        digest = _digest(pairs)
+        known = next(self._known, (0, {}))
+        if known[1].get("pairs") == digest:
+            self._used += 1
+            return self._scores(*known, len(pairs))
+        self._known.close()  # nothing behind a batch that differs is used
+        if self._lines is None:
+            self._lines = self._partial.append(self._used)
+            self._scorer = self._make_scorer()
+        assert self._scorer is not None
+        scores = self._scorer.score(pairs)
+        self._lines.append([to_json_line({"pairs": digest, "scores": scores})])
+        return scores
+
+    def _scores(self, line: int, row: Mapping[str, Any], count: int) -> list[float]:
+        """The stored scores of a batch. Raises DataFormatError if they were edited."""
+        scores = [number_of(score, "scores", self.path, line) for score in list_of(row, "scores", self.path, line)]
+        if len(scores) != count:
+            problem = f"{len(scores)} scores for {count} pairs; remove this file to begin again"
+            raise DataFormatError(problem, path=self.path, line=line)
+        return scores
+
+    def _read(self, batches: int) -> Generator[tuple[int, dict[str, Any]], None, None]:
+        if batches:
+            yield from self._partial.records()
+
+    def close(self) -> None:
+        """Close the partial file; what it holds stays."""
+        self._known.close()
+        if self._lines is not None:
+            self._lines.close()
+
+    def __enter__(self) -> ScoreCache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _digest(pairs: Sequence[tuple[str, str]]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for query, document in pairs:
+        for text in (query, document):
+            digest.update(f"{len(text)}\0{text}".encode())
+    return digest.hexdigest()

@@ -13,8 +13,8 @@ from inpars.io.runs import rank
 from inpars.negatives.miner import SearchWithScores
 from inpars.progress import Progress
 from inpars.records import Query
-from inpars.stages.log_probs import Row, Source
 from inpars.stages.rerank import RerankOptions, load_run_scorer
+from inpars.stages.score import Row, Source
 from inpars.stages.search import SearchOptions, load_encoder, search_with_scores
 
 if TYPE_CHECKING:

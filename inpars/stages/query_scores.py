@@ -22,14 +22,13 @@ from inpars.errors import ConfigError
 from inpars.filtering.score_files import ID_FIELD
 from inpars.io.corpus import Corpus
 from inpars.io.formats import read_synthetic_queries, read_synthetic_records
-from inpars.io.manifest import FileStamp, Manifest, stamp, stamp_text
+from inpars.io.manifest import Manifest, stamp, stamp_text
 from inpars.io.storage import write_jsonl
 from inpars.progress import Progress
 from inpars.stages.chunk_loop import Computed, work_here
-from inpars.stages.log_probs import Row, Source
 from inpars.stages.partial import CHUNK_END, Partial
 from inpars.stages.query_scorers import ColumnScorer, load_column, load_query_encoder
-from inpars.stages.score import STAGE, ScoreOptions
+from inpars.stages.score import STAGE, Row, ScoreOptions, Source
 from inpars.stages.shards import Chunk, Plan, Shard, own_items
 from inpars.stages.stage import Outcome, Running, Stage, input_stamps
 
@@ -52,13 +51,12 @@ def score_column_file(
     *,
     output: Path,
     corpus: Corpus | None = None,
-    corpus_stamp: FileStamp | None = None,
     make_scorer: Callable[[], ColumnScorer] | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
     """Write `{"query_id", NAME: number}` for every query; the scorer is made only where something is left to score."""
     model = None if options.kind == "bm25-rank" else options.model_name
-    inputs = {"queries": stamp(source)} | input_stamps(corpus=corpus_stamp, model=model)
+    inputs = {"queries": stamp(source)} | input_stamps(corpus=corpus, model=model)
     stage = Stage(STAGE, options, output, inputs, **running)
 
     def work() -> Outcome:
@@ -99,7 +97,6 @@ class ColumnScoring:
             yield scored[chunk.first : chunk.stop], ""
 
     def write(self, part: Shard | None, plan: Plan, saved: Partial, output: Path) -> list[tuple[int, int]]:
-        """The numbers; `sums` are those of the first column."""
         self.sums = {"missing": 0, "total": 0.0}
         write_jsonl(output, self._counted(row for _, row in saved.records() if CHUNK_END not in row))
         return [(position, 1) for position in own_items(self.total, part)]

@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
 from inpars.documents.datasets import Dataset
-from inpars.errors import ConfigError, StaleInputError
+from inpars.errors import ConfigError, DataFormatError, StaleInputError
+from inpars.io.corpus import Corpus, open_corpus
+from inpars.io.fields import number_of
 from inpars.io.formats import read_run, write_run
 from inpars.io.manifest import Manifest, stamp
 from inpars.io.runs import DEFAULT_FUSION, Fusion, cut, fuse
+from inpars.io.storage import read_jsonl, to_json_line
 from inpars.io.topics import Topics
 from inpars.options import option
+from inpars.progress import SILENT
 from inpars.prompts.templates import Prompt
 from inpars.protocols import PairScorer
-from inpars.records import Run
+from inpars.records import Run, ScoredDocument
 from inpars.rerankers.kinds import ScorerKind, Windows, kind_help
-from inpars.rerankers.rerank import apply_scores, fuse_with_first_stage
-from inpars.stages.engine_options import ShardedOptions
-from inpars.stages.pair_scores import STAGE, score_by_workers, score_top
+from inpars.rerankers.rerank import (
+    PAIRS_PER_BATCH,
+    Texts,
+    apply_scores,
+    check_ids,
+    fuse_with_first_stage,
+    pairs_to_score,
+    score_run,
+)
+from inpars.stages.partial import Partial
+from inpars.stages.shard_folder import ShardFolder
 from inpars.stages.shards import own_items, shard_results
 from inpars.stages.stage import Outcome, Running, Stage, input_stamps
-from inpars.stages.workers import Workers, check_engine
+from inpars.stages.workers import WORKERS_RESULT, ShardedOptions, Workers, check_engine, do_shards, worker_reports
+
+STAGE = "rerank"
+GPU_BATCHES = 8  # in a shard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +122,7 @@ def rerank_file(
     inputs = {f"run {number}" if number > 1 else "run": stamp(path) for number, path in enumerate(sources, start=1)}
     inputs |= {"queries": topics.query_stamp}
     models = {"model": options.model, "window_retriever": options.window_retriever}
-    inputs |= input_stamps(prompt=prompt, corpus=dataset.corpus_stamp, **models)
+    inputs |= input_stamps(prompt=prompt, corpus=dataset.corpus, **models)
     stage = Stage(STAGE, options, output, inputs, **running)
 
     def work() -> Outcome:
@@ -132,16 +147,10 @@ def rerank_file(
 
 
 def _first_stage(sources: Sequence[Path], options: RerankOptions) -> Run:
-    """The run itself, or the fusion of several."""
     if len(sources) == 1:
         return read_run(sources[0])
     runs = [cut(read_run(path), options.fusion_depth) for path in sources]
     return fuse(runs, len(sources) * options.fusion_depth, options.fusion)
-
-
-@dataclass(frozen=True, slots=True)
-class _Depth:
-    depth: int = option(help="documents of each run")
 
 
 def reorder_file(source: Path, scores: Path, depth: int, *, output: Path, **running: Unpack[Running]) -> Path:
@@ -149,7 +158,7 @@ def reorder_file(source: Path, scores: Path, depth: int, *, output: Path, **runn
 
     Raises StaleInputError where `scores`, a run that a reranker scored, lacks a document of the top.
     """
-    stage = Stage("fuse top", _Depth(depth), output, {"run": stamp(source), "scores": stamp(scores)}, **running)
+    stage = Stage("fuse top", {"depth": depth}, output, {"run": stamp(source), "scores": stamp(scores)}, **running)
 
     def work() -> Outcome:
         run, scored = read_run(source), read_run(scores)
@@ -173,3 +182,89 @@ def reordered(run: Run, scores: Run, depth: int) -> Run:
                 "scores of this run, or a smaller --depth"
             )
     return run | fuse_with_first_stage(known, scores, depth=depth)
+
+
+def score_top(
+    run: Run,
+    query_ids: Collection[str],
+    corpus: Texts,
+    queries: Mapping[str, str],
+    depth: int,
+    make_scorer: Callable[[], PairScorer],
+    saved: Partial,
+) -> list[ScoredDocument]:
+    """All scores of the top of its own queries, those of the partial file first."""
+    keep = saved.kept()
+    known = read_scores(saved.path) if keep else []
+    done = {(row.query_id, row.doc_id) for row in known}
+    mine = None if len(query_ids) == len(run) else set(query_ids)
+    with saved.append(keep) as lines:
+        scorer, progress = make_scorer(), saved.progress
+        for batch in score_run(run, queries, corpus, scorer, depth=depth, done=done, query_ids=mine, progress=progress):
+            lines.append(to_json_line({"q": row.query_id, "d": row.doc_id, "s": row.score}) for row in batch)
+            known += batch
+    return known
+
+
+def read_scores(partial: Path) -> list[ScoredDocument]:
+    """The scores of a partial file, whose first line is its header."""
+    return [_read_score(row, partial, line) for line, row in read_jsonl(partial) if line > 1]
+
+
+def _read_score(row: Mapping[str, Any], partial: Path, line: int) -> ScoredDocument:
+    query_id, doc_id = row.get("q"), row.get("d")
+    if not isinstance(query_id, str) or not isinstance(doc_id, str):
+        raise DataFormatError("not a score; remove this file to begin again", path=partial, line=line)
+    return ScoredDocument(query_id, doc_id, number_of(row.get("s"), "s", partial, line))
+
+
+def score_by_workers(
+    stage: Stage,
+    workers: Workers,
+    run: Run,
+    corpus: Corpus,
+    queries: Mapping[str, str],
+    depth: int,
+    make_scorer: Callable[[], PairScorer],
+) -> tuple[list[ScoredDocument], dict[str, Any]]:
+    """All scores of the top, and what the workers did; the shards stay until the manifest is there."""
+    pairs = pairs_to_score(run, depth)
+    check_ids(pairs, queries, corpus)
+    size, header = PAIRS_PER_BATCH * (GPU_BATCHES if workers.on_gpus else 1), stage.partial.header
+    folder = ShardFolder.open(stage.output.absolute(), header, size, len(pairs), stage.progress)
+    make = functools.partial(RerankWorker, (corpus.path.absolute(), corpus.sha256), make_scorer, header)
+
+    def payload(shard: int) -> RerankShard:
+        shard_pairs = pairs[folder.items(shard).start : folder.items(shard).stop]
+        return RerankShard(shard_pairs, {query_id: queries[query_id] for query_id, _ in shard_pairs})
+
+    described = f"rerank with {Path(stage.options.model).name}"
+    do_shards(make, folder, payload, workers, description=described, unit="pairs", progress=stage.progress)
+    scored = [row for shard in range(folder.count) for row in read_scores(folder.file(shard))]
+    return scored, {WORKERS_RESULT: worker_reports(folder.marks())}
+
+
+@dataclass(frozen=True, slots=True)
+class RerankShard:
+    """What travels for one shard: (query_id, doc_id) in the order they are scored in, and the queries' texts."""
+
+    pairs: Sequence[tuple[str, str]]
+    queries: Mapping[str, str]
+
+
+class RerankWorker:
+    """A scorer in a worker's process."""
+
+    device = ""
+
+    def __init__(self, corpus: tuple[Path, str], make_scorer: Callable[[], PairScorer], header: str) -> None:
+        self._header, self._corpus, self._scorer = header, open_corpus(*corpus), make_scorer()
+
+    def write(self, shard: RerankShard, partial: Path, output: Path) -> Mapping[str, Any]:
+        run: Run = {}
+        for position, (query_id, doc_id) in enumerate(shard.pairs):
+            run.setdefault(query_id, {})[doc_id] = -float(position)
+        saved = Partial(STAGE, partial, self._header, SILENT)
+        score_top(run, run, self._corpus, shard.queries, len(shard.pairs), lambda: self._scorer, saved)
+        partial.replace(output)
+        return {}

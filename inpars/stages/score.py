@@ -6,25 +6,34 @@ Other kinds of scores are in `query_scores.py`; the options of all kinds are her
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+import itertools
+import math
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
 
-from inpars.errors import ConfigError
-from inpars.io.corpus import Corpus
-from inpars.io.manifest import FileStamp, Manifest, stamp
+from inpars.cache import canonical_name
+from inpars.errors import ConfigError, DataFormatError, PromptError
+from inpars.generation.degeneration_monitor import LATEST_CHARACTERS
+from inpars.io.corpus import Corpus, open_corpus
+from inpars.io.formats import LOG_PROB_DIGITS, read_synthetic_records, read_synthetic_with_offsets, synthetic_query
+from inpars.io.manifest import Manifest, stamp
+from inpars.io.packing import is_packed
+from inpars.io.storage import read_json_at, read_lines, write_jsonl
 from inpars.options import SEED, option
-from inpars.prompts.mixture import PromptSource
+from inpars.prompts.mixture import PromptSource, prompt_named
+from inpars.records import Document, SyntheticQuery
 from inpars.rerankers.kinds import ScorerKind
-from inpars.stages.chunk_loop import work_elsewhere, work_here
-from inpars.stages.engine_options import Bm25Options, ShardedOptions
-from inpars.stages.log_probs import LogProbBlocks, LogProbScoring, Source, query_offsets
+from inpars.stages.chunk_loop import Computed, work_elsewhere, work_here
+from inpars.stages.partial import Partial
+from inpars.stages.shards import BLOCK_ITEMS, Chunk, Plan, Shard, own_items, planned_items, positions_of
 from inpars.stages.stage import Outcome, Running, Stage, input_stamps
-from inpars.stages.workers import Workers, check_engine
+from inpars.stages.workers import Bm25Options, ShardedOptions, Workers, check_engine
 
 if TYPE_CHECKING:
-    from inpars.generation.teacher_forcing import TeacherForcing
+    from inpars.generation.teacher_forcing import QueryScore, TeacherForcing
 
 STAGE = "score"
 ScoreKind: TypeAlias = Literal["log-probs", "reranker", "bm25-rank", "dense-rank", "answerability", "cluster"]
@@ -34,6 +43,161 @@ DEFAULT_MODELS: Mapping[ScoreKind, str] = {
     "dense-rank": "minilm",
     "cluster": "minilm",
 }
+Row: TypeAlias = tuple[SyntheticQuery, dict[str, Any]]
+"""A query, and the JSON object it was read from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file of queries, and the corpus of their documents; without one these are the rows' own texts."""
+
+    path: Path
+    corpus: Corpus | None = None
+
+    def count(self, limit: int | None) -> int:
+        """How many queries to score. Raises ConfigError if there are none."""
+        total = sum(1 for _ in itertools.islice(read_lines(self.path), limit))
+        if not total:
+            raise ConfigError(f"{self.path}: there are no queries to score")
+        return total
+
+    def document(self, query: SyntheticQuery, record: Mapping[str, Any]) -> Document:
+        """A query's document. Raises DataFormatError if neither the corpus nor the row has its text."""
+        if self.corpus is not None:
+            return self.corpus[query.doc_id]
+        text = record.get("text") or record.get("doc_text")
+        if not isinstance(text, str):
+            problem = f"query {query.query_id!r} has no document text; name the documents with --dataset or --corpus"
+            raise DataFormatError(problem, path=self.path)
+        return Document(query.doc_id, text)
+
+    def prompt(self, prompt: PromptSource, query: SyntheticQuery) -> str:
+        """The name of the prompt that a query is scored with. Raises DataFormatError where a mixture lacks its own."""
+        try:
+            return prompt_named(prompt, query.prompt).name
+        except PromptError as error:
+            raise DataFormatError(f"query {query.query_id!r}: {error}", path=self.path) from None
+
+    def location(self) -> tuple[Path, tuple[Path, str] | None]:
+        """What travels to a worker. Raises ConfigError for packed queries."""
+        if is_packed(self.path):
+            raise ConfigError(f"{self.path}: workers read from the middle of a file; unpack it for --engine ray")
+        corpus = None if self.corpus is None else (self.corpus.path.absolute(), self.corpus.sha256)
+        return self.path.absolute(), corpus
+
+
+class LogProbScoring:
+    """Queries to score, from the `first` of the file on, which has `total`."""
+
+    unit, block = "queries", BLOCK_ITEMS
+
+    def __init__(
+        self, rows: Sequence[Row], source: Source, scorer: TeacherForcing, prompt: PromptSource, first: int, total: int
+    ) -> None:
+        from inpars.generation.teacher_forcing import KnownQuery
+
+        self._rows, self._first, self._scorer, self.total = rows, first, scorer, total
+        self._prompt, self._model = prompt, canonical_name(scorer.name)
+        self._known = [
+            KnownQuery(
+                source.document(query, record),
+                query.text,
+                query.token_ids if query.model == self._model else (),
+                query.prompt,
+            )
+            for query, record in rows
+        ]
+        self.description, self.device = f"score with {scorer.name}", scorer.device
+        self.sums: dict[str, float] = {}
+
+    @classmethod
+    def of_file(
+        cls,
+        source: Source,
+        limit: int | None,
+        part: Shard | None,
+        make: Callable[[], TeacherForcing],
+        prompt: PromptSource,
+    ) -> LogProbScoring:
+        """Read what the shard has to read and no more."""
+        total = source.count(limit)
+        span = planned_items(own_items(total, part), total)
+        rows = list(itertools.islice(read_synthetic_records(source.path), span.start, span.stop))
+        for row in rows:
+            source.document(*row)  # report a missing document before a model is loaded
+            source.prompt(prompt, row[0])
+        return cls(rows, source, make(), prompt, span.start, total)
+
+    def plan(self, block: range) -> list[list[int]]:
+        return self._scorer.plan(self._known[block.start - self._first : block.stop - self._first])
+
+    def compute(self, chunks: Iterator[Chunk], saved: Partial, done: int) -> Computed:
+        for chunk in chunks:
+            scores = self._scorer.score([self._known[position - self._first] for position in chunk.positions])
+            queries = [self._rows[position - self._first][0] for position in chunk.shard_positions]
+            scored = zip(queries, scores[chunk.first : chunk.stop], strict=True)
+            yield [_score_record(*one) for one in scored], queries[-1].text[:LATEST_CHARACTERS]
+
+    def write(self, part: Shard | None, plan: Plan, saved: Partial, output: Path) -> list[tuple[int, int]]:
+        """The rows with their new numbers; `sums` are their number and their sum."""
+        scores = {record["query_id"]: record for _, record in saved.records() if "query_id" in record}
+        positions = list(positions_of(self.total, plan, part))
+        rows = (self._rows[position - self._first] for position in positions)
+        write_jsonl(output, (self._scored(*row, scores[row[0].query_id]) for row in rows))
+        values = [value for record in scores.values() for value in record["log_probs"]]
+        self.sums = {"tokens": len(values), "log_probs": math.fsum(values)}
+        return [(position, 1) for position in positions]
+
+    def _scored(self, query: SyntheticQuery, record: Mapping[str, Any], score: Mapping[str, Any]) -> dict[str, Any]:
+        """The row with its new numbers. Its token ids stay only where they are those that were scored."""
+        row = {"query_id": "", **record} | {"query_id": query.query_id, "log_probs": score["log_probs"]}
+        if list(query.token_ids) != score["token_ids"]:
+            row.pop("token_ids", None)
+        stop = {"stop_log_prob": score["stop_log_prob"], "log_prob_kind": "raw"}
+        scored_by = {"model": self._model, "prompt": prompt_named(self._prompt, query.prompt).name}
+        return {**row, **stop, "scored_by": scored_by}
+
+
+def _score_record(query: SyntheticQuery, score: QueryScore) -> dict[str, Any]:
+    """What a partial file keeps of a query; a query that the length limit cut off has no end."""
+    stop = None if query.finish_reason != "stop" or score.stop_log_prob is None else score.stop_log_prob
+    return {
+        "query_id": query.query_id,
+        "log_probs": [round(value, LOG_PROB_DIGITS) for value in score.token_log_probs],
+        "token_ids": list(score.token_ids),
+        "stop_log_prob": None if stop is None else round(stop, LOG_PROB_DIGITS),
+    }
+
+
+def query_offsets(source: Source, limit: int | None) -> tuple[array[int], list[str]]:
+    """Where each query's line begins, and the queries' ids. Raises ConfigError where there are none."""
+    starts, query_ids = array("Q"), list[str]()
+    for query, _, start in itertools.islice(read_synthetic_with_offsets(source.path), limit):
+        starts.append(start)
+        query_ids.append(query.query_id)
+    if not query_ids:
+        raise ConfigError(f"{source.path}: there are no queries to score")
+    return starts, query_ids
+
+
+class LogProbBlocks:
+    """A scorer in a worker's process, for queries by their ids and where their lines begin."""
+
+    def __init__(
+        self, location: tuple[Path, tuple[Path, str] | None], prompt: PromptSource, make: Callable[[], TeacherForcing]
+    ) -> None:
+        path, corpus = location
+        self._source = Source(path, None if corpus is None else open_corpus(*corpus))
+        self._scorer, self._prompt = make(), prompt
+        self.device = self._scorer.device
+
+    def __call__(self, items: tuple[array[int], Sequence[str]]) -> LogProbScoring:
+        path = self._source.path
+        rows = [
+            (synthetic_query(record, query_id, str(record["doc_id"]), path), record)
+            for query_id, record in zip(items[1], read_json_at(path, items[0]), strict=True)
+        ]
+        return LogProbScoring(rows, self._source, self._scorer, self._prompt, 0, len(rows))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +261,6 @@ def score_file(
     output: Path,
     make_scorer: Callable[[], TeacherForcing],
     corpus: Corpus | None = None,
-    corpus_stamp: FileStamp | None = None,
     workers: Workers | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
@@ -106,7 +269,7 @@ def score_file(
     With `workers` the scorer is made in each of them: `make_scorer` is pickled, and so must not hold a model.
     """
     check_engine(options, workers)
-    inputs = {"queries": stamp(source)} | input_stamps(prompt=prompt, corpus=corpus_stamp, model=options.model_name)
+    inputs = {"queries": stamp(source)} | input_stamps(prompt=prompt, corpus=corpus, model=options.model_name)
     stage, queries = Stage(STAGE, options, output, inputs, **running), Source(source, corpus)
 
     def work() -> Outcome:

@@ -22,15 +22,15 @@ from inpars.negatives.miner import Pair, SearchWithScores
 from inpars.options import option
 from inpars.progress import SILENT, Progress
 from inpars.records import Query, Run
+from inpars.retrieval.blocks import Rows
 from inpars.retrieval.bm25 import bm25_index
 from inpars.retrieval.index_state import size_on_disk
 from inpars.retrieval.index_writer import weights_of
 from inpars.retrieval.retrievers import retriever_class
 from inpars.retrieval.vector_index import VectorIndex
-from inpars.stages.engine_options import Bm25Options, ClusterOptions
+from inpars.stages.shard_folder import ShardFolder, remove_leftovers
 from inpars.stages.stage import Outcome, Running, Stage, model_stamp
-from inpars.stages.worker_embeddings import EncodeByWorkers
-from inpars.stages.workers import Workers, check_engine
+from inpars.stages.workers import Bm25Options, ClusterOptions, Workers, check_engine, do_shards
 
 if TYPE_CHECKING:
     from inpars.retrieval.dense import Encoder
@@ -41,7 +41,6 @@ DEFAULT_RETRIEVERS = (BM25,)
 MIN_WINDOW = 8  # tokens
 ZEROS = "z-scores, with zeros for what BM25 did not find"  # which earlier versions did not put in
 QUERIES_PER_BLOCK = 512  # so many stay in memory with their documents
-
 Search: TypeAlias = Callable[[Sequence[Query], int], Run]
 
 
@@ -172,7 +171,12 @@ def _open(
     encoder = load(name, options)
     if isinstance(corpus, VectorIndex) and corpus.state.weights == weights_of(encoder):
         stored: Any = encoder  # a bi-encoder, as the index's own is
-        return lambda queries, k: _search_stored(corpus, stored, queries, k)
+
+        def search(queries: Sequence[Query], k: int) -> Run:
+            results = corpus.search(stored.encode_queries([query.text for query in queries]), k)
+            return {query.query_id: scores for query, scores in zip(queries, results, strict=True)}
+
+        return search
     return encoder.index(corpus, fill=encode_by(workers, name, options), progress=progress).search
 
 
@@ -218,11 +222,6 @@ def search_with_scores(
     return search
 
 
-def _search_stored(index: VectorIndex, encoder: Encoder, queries: Sequence[Query], k: int) -> Run:
-    results = index.search(encoder.encode_queries([query.text for query in queries]), k)
-    return {query.query_id: scores for query, scores in zip(queries, results, strict=True)}
-
-
 def own_documents(queries: Mapping[str, str], corpus: Documents) -> set[str]:
     """Queries that are documents of the corpus: same id and the query's text in the document's."""
     return {
@@ -234,3 +233,34 @@ def own_documents(queries: Mapping[str, str], corpus: Documents) -> set[str]:
 
 def _squeezed(text: str) -> str:
     return " ".join(text.lower().split())
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeByWorkers:
+    """`retrieval.blocks.FillBlocks` of workers; `make` loads the encoder in each, and is pickled."""
+
+    workers: Workers
+    make: Callable[[], Retriever]
+
+    def __call__(self, rows: Rows, blocks: Sequence[Path], size: int, count: int, progress: Progress) -> None:
+        """Write the embeddings of `count` rows, `size` to a file."""
+        output, files = blocks[0].absolute().with_name("blocks"), tuple(block.absolute() for block in blocks)
+        folder = ShardFolder.open(output, f"{size}", size, count, progress)
+        make = functools.partial(EncodeWorker, rows, files, size, self.make)
+        do_shards(make, folder, folder.items, self.workers, description="encode", unit="documents", progress=progress)
+        remove_leftovers(output)
+
+
+class EncodeWorker:
+    """A bi-encoder in a worker's process."""
+
+    device = ""
+
+    def __init__(self, rows: Rows, blocks: Sequence[Path], size: int, make: Callable[[], Retriever]) -> None:
+        self._blocks, self._size, self._save, self._encoder = blocks, size, rows.open(), make()
+
+    def write(self, shard: range, partial: Path, output: Path) -> Mapping[str, Any]:
+        block = self._blocks[shard.start // self._size]
+        if not block.exists():
+            self._save(self._encoder, shard, block)
+        return {}

@@ -60,7 +60,6 @@ class ShardFolder:
 
     @property
     def count(self) -> int:
-        """The number of shards."""
         return -(-self.total // self.size)
 
     def items(self, shard: int) -> range:
@@ -79,7 +78,6 @@ class ShardFolder:
         return Shard(number, -(-len(block) // self.size), self.size)
 
     def file(self, shard: int) -> Path:
-        """Where the shard's lines are."""
         return self.path / f"{shard:06}.jsonl"
 
     def mark(self, shard: int) -> dict[str, Any] | None:
@@ -87,7 +85,6 @@ class ShardFolder:
         return _read(self._mark_path(shard))
 
     def done(self) -> set[int]:
-        """The shards that are whole."""
         return {shard for shard in range(self.count) if self.mark(shard) is not None}
 
     def finish(self, shard: int, mark: Mapping[str, Any]) -> None:
@@ -113,7 +110,6 @@ class ShardFolder:
             partial.unlink(missing_ok=True)
 
     def marks(self) -> Iterator[dict[str, Any]]:
-        """What was said of all shards, in their order."""
         return (self._own_mark(shard) for shard in range(self.count))
 
     def merged(self) -> Iterator[str]:

@@ -82,7 +82,6 @@ class Chunk:
 
     @property
     def shard_positions(self) -> tuple[int, ...]:
-        """The positions of the items that belong to the shard."""
         return self.positions[self.first : self.stop]
 
 

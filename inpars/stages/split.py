@@ -20,7 +20,7 @@ from inpars.errors import ConfigError, StaleInputError
 from inpars.io.corpus import Corpus
 from inpars.io.formats import read_synthetic_records
 from inpars.io.judgements import QRELS_HEADER, qrel_row
-from inpars.io.manifest import FileStamp, Manifest, stamp
+from inpars.io.manifest import Manifest, stamp
 from inpars.io.storage import atomic_writer, to_json_line
 from inpars.negatives.split import HeldOutBy, Keys, Numbers, SourceGroups, dev_clusters, linked
 from inpars.options import SEED, SHARE, Bounds, option
@@ -84,24 +84,17 @@ class SplitFiles:
 
     @property
     def sides(self) -> list[Path]:
-        """All but the first."""
         return [self.dev, self.queries_dev, self.qrels_dev]
 
 
 def split_file(
-    source: Path,
-    corpus: Corpus,
-    corpus_stamp: FileStamp,
-    options: SplitOptions,
-    *,
-    files: SplitFiles,
-    **running: Unpack[Running],
+    source: Path, corpus: Corpus, options: SplitOptions, *, files: SplitFiles, **running: Unpack[Running]
 ) -> Manifest:
     """Write both sides. Training queries with the words of a development query are left out and counted."""
     paths = [path.resolve() for path in (files.train, *files.sides)]
     if len(set(paths)) < len(paths):
         raise ConfigError("the outputs of a split must be different files")
-    inputs = {"queries": stamp(source), "corpus": corpus_stamp}
+    inputs = {"queries": stamp(source), "corpus": corpus.stamp}
     stage = Stage(STAGE, options, files.train, inputs, files.sides, [corpus.path], **running)
 
     def work() -> Outcome:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict
 
 from inpars.errors import ConfigError
 from inpars.io import manifest as manifests
+from inpars.io.corpus import Corpus
 from inpars.io.manifest import FileStamp, Manifest, stamp, stamp_text
 from inpars.io.storage import storage_errors
 from inpars.models.embedded import EMBEDDED
@@ -46,7 +47,7 @@ class Stage:
     """One output of a stage: what decides it, and the files that are written beside it."""
 
     name: str
-    options: Any
+    options: Any  # a dataclass of options; a mapping where no flag sets them
     output: Path
     inputs: Mapping[str, FileStamp]
     sides: Sequence[Path] = ()
@@ -72,7 +73,6 @@ class Stage:
         return {"output": self.output, "fingerprint": fingerprint, "progress": self.progress}
 
     def note(self, line: str) -> None:
-        """Print a line prefixed with this stage."""
         self.progress.note(f"{self.name}: {line}")
 
     def run(self, work: Callable[[], Outcome]) -> Manifest:
@@ -120,19 +120,6 @@ class Stage:
         return manifests.why_stale(self.output, self.name, result_settings(self.options), self.inputs)
 
 
-def run_stage(
-    stage: str,
-    options: Any,
-    *,
-    output: Path,
-    inputs: Mapping[str, FileStamp],
-    work: Callable[[], Outcome],
-    **running: Unpack[Running],
-) -> Manifest:
-    """`Stage.run` of work that needs nothing of its stage."""
-    return Stage(stage, options, output, inputs, **running).run(work)
-
-
 def refuse_to_overwrite(targets: Iterable[Path], sources: Iterable[Path]) -> None:
     """Raise ConfigError where a file that is read would be written."""
     taken = {path.resolve() for path in sources if path.exists()}
@@ -167,9 +154,9 @@ def model_stamp(name: str) -> FileStamp:
 
 
 def input_stamps(
-    *, prompt: PromptSource | None = None, corpus: FileStamp | None = None, **models: str | None
+    *, prompt: PromptSource | None = None, corpus: Corpus | None = None, **models: str | None
 ) -> dict[str, FileStamp]:
     """Stamps of the prompt, the corpus and the models that a stage reads, without those that it does not."""
     stamps = {name.replace("_", " "): model_stamp(model) for name, model in models.items() if model is not None}
     stamps |= {} if prompt is None else {"prompt": stamp_text(prompt.name, prompt.text)}
-    return stamps | ({} if corpus is None else {"corpus": corpus})
+    return stamps | ({} if corpus is None else {"corpus": corpus.stamp})

@@ -20,11 +20,10 @@ from inpars.progress import Progress
 from inpars.records import Query, Run
 from inpars.rerankers.rerank import apply_scores
 from inpars.retrieval.bm25 import bm25_index
-from inpars.stages.engine_options import Bm25Options
-from inpars.stages.pair_scores import score_top
-from inpars.stages.rerank import RerankOptions, run_scorer_maker
+from inpars.stages.rerank import RerankOptions, run_scorer_maker, score_top
 from inpars.stages.search import SearchOptions, load_retriever, retrieve
 from inpars.stages.stage import Outcome, Running, Stage, model_stamp
+from inpars.stages.workers import Bm25Options
 
 if TYPE_CHECKING:
     from inpars.retrieval.retrievers import Retriever
@@ -99,7 +98,6 @@ def as_stored(run: Run) -> Run:
 
 
 def _inputs(system: SearchSystem, folder: Path) -> dict[str, FileStamp]:
-    """The system's file and all its models."""
     models = {f"retriever {stage.name}": stage.retriever for stage in system.stages if stage.retriever != BM25}
     if system.reranking is not None:
         models["reranker"] = system.reranking.model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, TypeAlias, Unpack
 
 from inpars.cards.card import CardFacts, write_card
 from inpars.documents.datasets import Dataset
-from inpars.errors import ConfigError
+from inpars.documents.readers.squad import Paragraph, read_squad
+from inpars.errors import ConfigError, DataFormatError
 from inpars.io.formats import read_queries
 from inpars.io.judgements import read_qrels
 from inpars.io.manifest import FileStamp, Manifest, stamp
@@ -44,7 +46,8 @@ from inpars.training.examples import (
 
 if TYPE_CHECKING:
     from inpars.training.loop import Curve
-    from inpars.training.options import RerankerOptions, RetrieverOptions, ValidatedOptions
+    from inpars.training.options import ReaderOptions, RerankerOptions, RetrieverOptions, ValidatedOptions
+    from inpars.training.reader import Example
     from inpars.training.validation import DevSet
 
 
@@ -178,7 +181,6 @@ def _scored(rows: Sequence[TripleTexts], teacher: TeacherScores | None, progress
 
 
 def _margins(material: _Material) -> dict[TripleTexts, float] | None:
-    """The teacher's score of each positive less its negative's."""
     if (scores := material.teacher) is None:
         return None
     return {row: scores[row.query, row.positive] - scores[row.query, row.negative] for row in material.rows}
@@ -195,11 +197,8 @@ def development_inputs(options: ValidatedOptions, dataset: Dataset | None) -> di
         raise ConfigError("--dev-queries are for a validation; say how often with --validate-every N")
     if dataset is None:
         raise ConfigError("--dev-queries are searched in a corpus; give --dataset NAME or --corpus FILE")
-    return {
-        "dev queries": stamp(_required_path(options.dev_queries)),
-        "dev qrels": stamp(_required_path(options.dev_qrels)),
-        "dev corpus": dataset.corpus_stamp,
-    }
+    named = {"dev queries": options.dev_queries, "dev qrels": options.dev_qrels}
+    return {name: stamp(path) for name, path in named.items() if path} | {"dev corpus": dataset.corpus_stamp}
 
 
 def separate_development(
@@ -227,7 +226,9 @@ def given_development(options: ValidatedOptions, dataset: Dataset, progress: Pro
     from inpars.retrieval.bm25 import bm25_index
     from inpars.training.validation import DevSet
 
-    queries_path, qrels_path = _required_path(options.dev_queries), _required_path(options.dev_qrels)
+    queries_path, qrels_path = options.dev_queries, options.dev_qrels
+    assert queries_path is not None
+    assert qrels_path is not None
     qrels = read_qrels(qrels_path)
     dev_queries = read_queries(queries_path, progress.note)
     queries = {query.query_id: query.text for query in dev_queries if query.query_id in qrels}
@@ -246,6 +247,53 @@ def given_development(options: ValidatedOptions, dataset: Dataset, progress: Pro
     return DevSet(queries, candidates, texts, {query_id: qrels[query_id] for query_id in queries})
 
 
-def _required_path(path: Path | None) -> Path:
-    assert path is not None
-    return path
+def train_reader_from_file(
+    squad: Path, options: ReaderOptions, *, output: Path, **running: Unpack[Running]
+) -> Manifest:
+    """Train a reader on a file in SQuAD's form, whose articles in part choose the least score of an answer."""
+    require_utf8(output)
+    inputs = {"questions": stamp(squad), "model": model_stamp(options.model)}
+    stage = Stage("train reader", options, output, inputs, **running)
+
+    def work() -> Outcome:
+        from inpars.training.reader import train_reader
+
+        options.set_up()
+        training, held_out = (
+            examples_of(part) for part in by_article(read_squad(squad), options.held_out, options.seed)
+        )
+        training = training[: options.limit]
+        if not training:
+            raise DataFormatError("no questions are left to train on; lower --held-out", path=squad)
+        curve, measures, device = train_reader(training, held_out, options, **stage.training)
+        results = {"examples": len(training), "curve": asdict(curve), "held_out": measures}
+        return Outcome(None, {}, results, device)
+
+    return stage.run(work)
+
+
+def by_article(
+    paragraphs: Sequence[Paragraph], share: float, seed: int
+) -> tuple[Sequence[Paragraph], Sequence[Paragraph]]:
+    """The paragraphs of most articles, and those of about a share of them; by paragraph where there is one article."""
+    names = [paragraph.title for paragraph in paragraphs]
+    if len(set(names)) == 1:
+        names = [str(paragraph.number) for paragraph in paragraphs]
+    order = sorted(set(names))
+    random.Random(seed).shuffle(order)
+    chosen = set(order[: round(share * len(order))])
+    pairs = list(zip(names, paragraphs, strict=True))
+    return [paragraph for name, paragraph in pairs if name not in chosen], [
+        paragraph for name, paragraph in pairs if name in chosen
+    ]
+
+
+def examples_of(paragraphs: Sequence[Paragraph]) -> Sequence[Example]:
+    """Their questions, in order."""
+    from inpars.training.reader import Example
+
+    return [
+        Example(question.text, paragraph.text, question.answers)
+        for paragraph in paragraphs
+        for question in paragraph.questions
+    ]

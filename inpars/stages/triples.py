@@ -19,7 +19,7 @@ from inpars.fusion.system import BM25
 from inpars.io.corpus import Corpus
 from inpars.io.fields import one_line
 from inpars.io.formats import read_synthetic_queries, run_lines
-from inpars.io.manifest import FileStamp, Manifest, stamp
+from inpars.io.manifest import Manifest, stamp
 from inpars.io.storage import atomic_writer
 from inpars.io.topics import Topics
 from inpars.negatives.miner import (
@@ -37,13 +37,12 @@ from inpars.options import POSITIVE, SEED, option
 from inpars.progress import Progress
 from inpars.protocols import PairScorer
 from inpars.records import Query
-from inpars.stages.engine_options import Bm25Options, ClusterOptions
+from inpars.stages.partial import ScoreCache
 from inpars.stages.rerank import RerankOptions, load_run_scorer
-from inpars.stages.score_cache import ScoreCache
 from inpars.stages.search import SearchOptions, own_documents, search_with_scores
 from inpars.stages.stage import Outcome, Running, Stage, dropped_line, input_stamps
 from inpars.stages.triple_files import TripleRow, ids_path, negatives_path, triple_writer
-from inpars.stages.workers import Workers
+from inpars.stages.workers import Bm25Options, ClusterOptions, Workers
 from inpars.training.examples import TripleTexts
 
 STAGE = "triples"
@@ -61,9 +60,7 @@ class TriplesOptions(ClusterOptions, Bm25Options):
     ranks: str = option("1-100", help="ranks that negatives are drawn from", metavar="FIRST-LAST")
     per_query: int = option(1, help="negatives per positive", minimum=1)
     positive_within: int | None = option(
-        None,
-        help="drop queries whose own document BM25 does not rank in its top N; 0: keep all",
-        minimum=0,
+        None, help="drop queries whose own document BM25 does not rank in its top N; 0: keep all", minimum=0
     )
     retriever: str = option("minilm", help="bi-encoder for --negatives dense and both: embedded name, folder or hub id")
     margin: float | None = option(
@@ -90,7 +87,6 @@ class TriplesOptions(ClusterOptions, Bm25Options):
     )
 
     def problems(self) -> Iterator[str]:
-        """What the ranks cannot give."""
         if self.positives == "best" and self.rescore is None:
             yield "--positives best needs a reranker to judge; give --rescore MODEL"
         yield from rank_problems(self.ranks, 1 if self.negatives == "random" else self.per_query)
@@ -117,7 +113,6 @@ class TriplesOptions(ClusterOptions, Bm25Options):
 def write_triples(
     source: Path | Topics,
     corpus: Corpus,
-    corpus_stamp: FileStamp,
     options: TriplesOptions,
     *,
     output: Path,
@@ -137,13 +132,13 @@ def write_triples(
     inputs = {"queries": stamp(source) if isinstance(source, Path) else source.stamp}
     inputs |= {f"judgements {topics.split}": topics.stamp for topics in judgements}
     retriever = options.retriever if "dense" in config.searched else None
-    inputs |= input_stamps(corpus=corpus_stamp, retriever=retriever, rescore=options.rescore)
+    inputs |= input_stamps(corpus=corpus, retriever=retriever, rescore=options.rescore)
     runs = {source: output.with_name(RUNS[source]) for source in config.searched}
     stage = Stage(STAGE, options, output, inputs, [ids_path(output), negatives_path(output), *runs.values()], **running)
 
     def work() -> Outcome:
         queries, progress = _count(source, corpus), stage.progress
-        load = make_scorer or (lambda: load_rescorer(options))
+        load = make_scorer or (lambda: load_run_scorer(RerankOptions(model=str(options.rescore), **options.computing)))
         searching = SearchOptions(**options.bm25, **options.clustered)
         retrievers: Mapping[Source, str] = {"bm25": BM25, "dense": options.retriever}
         with ExitStack() as stack:
@@ -167,15 +162,18 @@ def write_triples(
                 blocks = map(chooser.choose, blocks)
             tracked = progress.track(blocks, total=queries, description="mine negatives", unit="queries")
             count = _write(output, runs, miner, tracked, corpus, progress)
-        results = _results(miner) | ({} if chooser is None else {REPLACED: chooser.replaced})
-        return Outcome(count, dict(miner.counts.dropped), results)
+        counts = miner.counts
+        results = {
+            "queries": counts.queries,
+            "positives": counts.pairs,
+            "positive_not_retrieved": counts.not_retrieved,
+            "sources": dict(counts.sources),
+            "passed_over": dict(counts.skipped),
+            **({} if chooser is None else {REPLACED: chooser.replaced}),
+        }
+        return Outcome(count, dict(counts.dropped), results)
 
     return stage.run(work)
-
-
-def load_rescorer(options: TriplesOptions) -> PairScorer:
-    """The scorer that `--rescore` names."""
-    return load_run_scorer(RerankOptions(model=str(options.rescore), **options.computing))
 
 
 def _count(source: Path | Topics, corpus: Corpus) -> int:
@@ -259,19 +257,5 @@ def _rows(mined: MinedQuery, corpus: Corpus) -> Iterator[TripleRow]:
     for negative, ids in zip(mined.negatives, mined.triples, strict=True):
         texts = TripleTexts(query, positive, one_line(mined.text_of(corpus[negative.doc_id])))
         origin = negative.record(ids.query_id, ids.positive_doc_id, mined.grade)
-        yield TripleRow(
-            texts,
-            ids,
-            origin if mined.original_positive is None else {**origin, "source_doc_id": mined.original_positive},
-        )
-
-
-def _results(miner: NegativeMiner) -> dict[str, object]:
-    counts = miner.counts
-    return {
-        "queries": counts.queries,
-        "positives": counts.pairs,
-        "positive_not_retrieved": counts.not_retrieved,
-        "sources": dict(counts.sources),
-        "passed_over": dict(counts.skipped),
-    }
+        origin |= {} if mined.original_positive is None else {"source_doc_id": mined.original_positive}
+        yield TripleRow(texts, ids, origin)

@@ -37,7 +37,7 @@ from inpars.io.corpus import Corpus
 from inpars.io.formats import read_queries, write_documents
 from inpars.protocols import TextEncoder
 from inpars.records import Document
-from inpars.stages.train_reader import by_article, train_reader_from_file
+from inpars.stages.train import by_article, train_reader_from_file
 from inpars.training.reader import ReaderOptions
 
 NEVER_REFUSE = float("-inf")

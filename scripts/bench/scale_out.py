@@ -29,12 +29,11 @@ from inpars.generation import GeneratedQuery
 from inpars.generation.settings import chunks_by_length
 from inpars.io.corpus import Corpus
 from inpars.io.formats import write_documents
-from inpars.io.manifest import FileStamp, Manifest
+from inpars.io.manifest import Manifest
 from inpars.prompts.templates import Prompt
 from inpars.records import Document, LogProbKind
-from inpars.stages.engine_options import ClusterOptions
 from inpars.stages.generate import GenerateOptions, generate_queries
-from inpars.stages.workers import WORKERS_RESULT
+from inpars.stages.workers import WORKERS_RESULT, ClusterOptions
 
 PROMPT = Prompt(name="bench", form="Document: {document}\nRelevant Query: {query}", stop=("\n",))
 WORKERS, QUICK_WORKERS = (1, 2, 4, 8, 16), (1, 8)
@@ -125,7 +124,7 @@ def generate(folder: Path, documents: int, workers: int, seconds: float) -> Mani
     corpus = made_corpus(folder, documents)
     options = GenerateOptions(model="sleeper", canary=False, engine="ray", workers=workers)
     return generate_queries(
-        *(corpus, FileStamp(str(corpus.path), corpus.sha256, 0), PROMPT, options),
+        *(corpus, PROMPT, options),
         output=folder / "queries.jsonl",
         make_generator=MakeSleeper(folder / "meeting", workers, seconds),
         workers=workers_of(options),

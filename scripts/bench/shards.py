@@ -33,7 +33,6 @@ from pathlib import Path
 from inpars.stages.shards import Shard, shard_path
 from inpars.io.corpus import Corpus
 from inpars.generation import GeneratedQuery
-from inpars.io.manifest import FileStamp
 from inpars.prompts.templates import Prompt
 from inpars.stages.generate import GenerateOptions, generate_queries
 corpus, output, shard = Corpus(Path(sys.argv[1])), Path(sys.argv[2]), sys.argv[3]
@@ -45,7 +44,7 @@ class Writer:
     def generate(self, documents):
         texts = [" ".join(document.text.split()[:8]) for document in documents]
         return [[GeneratedQuery(text, (7,) * 12, (-0.123456,) * 12, -0.5, "stop")] for text in texts]
-generate_queries(corpus, FileStamp("corpus", corpus.sha256, 0), Prompt(name="bench", form="{document} {query}"),
+generate_queries(corpus, Prompt(name="bench", form="{document} {query}"),
     GenerateOptions(model="writer", shard=shard, canary=False),
     output=shard_path(output, Shard.parse(shard)), make_generator=Writer)
 """

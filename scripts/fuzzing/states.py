@@ -24,8 +24,7 @@ from inpars.prompts.few_shot import ExampleOptions, choose_prompt
 from inpars.prompts.load import load_prompt, read_examples
 from inpars.records import Document
 from inpars.retrieval.index_state import read_state as read_index
-from inpars.stages.partial import Partial, header_line, write_in_order
-from inpars.stages.score_cache import ScoreCache
+from inpars.stages.partial import Partial, ScoreCache, header_line, write_in_order
 
 
 def prompt(folder: Path, main: Path) -> None:

@@ -51,7 +51,6 @@ LIGHT = [
     "evaluation.contamination",
     "evaluation.verdicts",
     "evaluate",
-    "stages.lineage",
     "stages.caveats",
     "stages.evaluate",
     "models.embedded",
@@ -85,13 +84,12 @@ LIGHT = [
     "evaluation.squad_metrics",
     "retrieval.vector_index",
     "retrieval.index_writer",
+    "stages.rerank",
     "stages.search",
     "stages.system_search",
     "distributed",
     "stages.query_writer",
-    "stages.log_probs",
-    "stages.pair_scores",
-    "stages.worker_embeddings",
+    "stages.score",
     "rerankers",
     "contrib.comparison.filters",
     "contrib.interchange",
@@ -163,7 +161,7 @@ def test_every_command_has_its_module():
     from inpars.cli.main import module_of
 
     written = {f"inpars.{name}" for name in COMMANDS} - {
-        f"inpars.cli.{name}" for name in ("common", "config_files", "main", "measured", "push", "usage", "whole_run")
+        f"inpars.cli.{name}" for name in ("common", "config_files", "main", "measured", "usage", "whole_run")
     }
     assert written == {module_of(name) for name in NAMES}
     assert all(importlib.util.find_spec(name) for name in written)

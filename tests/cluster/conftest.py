@@ -29,7 +29,7 @@ def ray_set():
 def ray_here(ray_set):
     """Ray with room for several workers on however few cores."""
     from inpars.distributed import connected
-    from inpars.stages.engine_options import ClusterOptions
+    from inpars.stages.workers import ClusterOptions
 
     with connected(ClusterOptions(engine="ray", workers=8)):
         yield

@@ -9,7 +9,6 @@ from fake_generators import MakeFake
 from inpars.console import Console
 from inpars.distributed import workers_of
 from inpars.io.corpus import Corpus
-from inpars.io.manifest import stamp
 from inpars.prompts.templates import Prompt
 from inpars.stages import stage
 from inpars.stages.generate import GenerateOptions, generate_queries
@@ -26,7 +25,7 @@ def main(corpus, output, log, seconds, *address):
         options = GenerateOptions(model="fake", canary=False)
     make = functools.partial(MakeFake(Path(log), float(seconds)))
     generate_queries(
-        *(documents, stamp(documents.path), PROMPT, options),
+        *(documents, PROMPT, options),
         output=Path(output),
         make_generator=make,
         workers=workers_of(options),

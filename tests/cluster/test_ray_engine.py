@@ -11,9 +11,8 @@ from fake_jobs import Squares
 from inpars.distributed import RayWorkers, _Actor, _number_of_workers, _start
 from inpars.errors import BackendError, ConfigError, MissingDependencyError, UnknownNameError
 from inpars.progress import SILENT, Silent
-from inpars.stages.engine_options import ClusterOptions
 from inpars.stages.shard_folder import ShardFolder
-from inpars.stages.workers import do_shards, shard_size, worker_reports
+from inpars.stages.workers import ClusterOptions, do_shards, shard_size, worker_reports
 
 
 class Counted(Silent):

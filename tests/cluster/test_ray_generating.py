@@ -13,7 +13,7 @@ from inpars.distributed import workers_of
 from inpars.errors import BackendError, ConfigError
 from inpars.io.corpus import Corpus
 from inpars.io.formats import write_documents
-from inpars.io.manifest import read_manifest, stamp
+from inpars.io.manifest import read_manifest
 from inpars.progress import SILENT
 from inpars.prompts.templates import Example, Prompt
 from inpars.records import Document
@@ -35,7 +35,7 @@ def generate(collection, output, make=None, **settings):
     options = GenerateOptions(**{"model": "fake", "canary": False, "cpus_per_worker": 0.5, **settings})
     make = make or generator_maker(options, PROMPT)
     told = {"output": output, "make_generator": make, "workers": workers_of(options)}
-    return generate_queries(collection, stamp(collection.path), PROMPT, options, **told)
+    return generate_queries(collection, PROMPT, options, **told)
 
 
 def log_of(tmp_path, name="log"):
@@ -113,7 +113,7 @@ def test_the_canary_of_a_worker_stops_all(ray_here, tmp_path, collection):
     monotonous = Corpus(_same(tmp_path))
     with pytest.raises(BackendError, match=r"of the last \d+ queries .*unusable"):
         generate_queries(
-            *(monotonous, stamp(monotonous.path), prompt, options),
+            *(monotonous, prompt, options),
             output=tmp_path / "q.jsonl",
             make_generator=MakeFake(tmp_path / "log"),
             workers=workers_of(options),
@@ -149,9 +149,7 @@ def test_a_worker_plans_a_block_once_and_writes_the_bytes_of_one_process(tmp_pat
 def test_an_engine_without_its_workers_is_refused(tmp_path, collection):
     options = GenerateOptions(model="fake", engine="ray")
     with pytest.raises(ConfigError, match="workers_of"):
-        generate_queries(
-            *(collection, stamp(collection.path), PROMPT, options), output=tmp_path / "q.jsonl", make_generator=None
-        )
+        generate_queries(*(collection, PROMPT, options), output=tmp_path / "q.jsonl", make_generator=None)
 
 
 def test_servers_and_shards_do_not_go_with_workers(tmp_path, collection):

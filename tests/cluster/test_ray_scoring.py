@@ -8,7 +8,6 @@ from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError, StaleInputError
 from inpars.io.corpus import Corpus
 from inpars.io.formats import synthetic_query_record, write_documents, write_run
-from inpars.io.manifest import stamp
 from inpars.io.storage import write_jsonl
 from inpars.io.topics import Topics
 from inpars.prompts.templates import Prompt
@@ -53,7 +52,6 @@ def score(collection, queries, output, model, **settings):
         make_scorer=scorer_maker(options, PROMPT),
         workers=workers_of(options),
         corpus=collection,
-        corpus_stamp=stamp(collection.path),
     )
 
 

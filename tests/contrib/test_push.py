@@ -159,7 +159,7 @@ def killing(store):
         done += 1
     store.put = one
     return store
-from inpars.cli import push as command
+from inpars.cli import index as command
 opened = command.open_store
 command.open_store = lambda *given: killing(opened(*given))
 cli.main(sys.argv[2:])
@@ -214,7 +214,7 @@ def test_what_differs_is_said_and_fails(index, monkeypatch, capsys):
     own.rows["x"] = "y"
     pushed = module.push(VectorIndex(index), own)
     assert (pushed.missing, pushed.changed, pushed.extra) == (("d'2/ü",), ("d'1/ü",), ("x",))
-    from inpars.cli import push as command
+    from inpars.cli import index as command
 
     monkeypatch.setattr(command, "open_store", lambda *_: own)
     monkeypatch.setattr(command, "store_errors", lambda _: __import__("contextlib").nullcontext())

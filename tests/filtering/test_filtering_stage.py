@@ -16,7 +16,7 @@ from inpars.io.corpus import Corpus
 from inpars.io.formats import read_synthetic_queries, write_documents
 from inpars.io.storage import read_jsonl, write_jsonl
 from inpars.records import Document
-from inpars.stages.filter import apply_filter, filter_file
+from inpars.stages.filter import filter_file
 
 TOY = Path(__file__).parents[1] / "data" / "toy"
 OPENINGS = ("what is", "how does", "why do")
@@ -38,14 +38,17 @@ class Stage:
     def __init__(self, folder):
         self.folder, self.output = folder, folder / "kept.jsonl"
 
-    def __call__(self, rows, *, scores=(), name="queries.jsonl", around=None, **settings):
+    def __call__(self, rows, *, scores=(), name="queries.jsonl", around=None, corpus=None, **settings):
         write_jsonl(self.folder / name, rows)
         files = []
         for number, columns in enumerate(scores):
             files.append(self.folder / f"scores{number}.jsonl")
             write_jsonl(files[-1], columns)
         options = FilterOptions(**settings)
-        manifest = filter_file(self.folder / name, options, output=self.output, scores=files, **(around or {}))
+        context = FilterContext(**(around or {}))
+        manifest = filter_file(
+            self.folder / name, options, output=self.output, scores=files, context=context, corpus=corpus
+        )
         return manifest, [record for _, record in read_jsonl(self.output)]
 
 
@@ -226,18 +229,15 @@ def test_filtered_is_a_subset_in_order_and_files_agree_with_records(tmp_path_fac
     assert manifest.dropped == dict(expected.dropped)
 
 
-def test_apply_filter_is_the_same_for_records_in_memory(stage):
+def test_documents_are_the_corpus_or_the_rows_own(stage):
     rows = [
         row(0, "text of number one and two more words") | {"text": "The text of number one and two more words."},
         row(1),
     ]
-    write_jsonl(stage.folder / "queries.jsonl", rows)
-    queries = list(read_synthetic_queries(stage.folder / "queries.jsonl"))
-    records = {query.query_id: (query, record) for query, record in zip(queries, rows, strict=True)}
-    assert dict(apply_filter(queries, FilterOptions(), records).dropped) == {"copied": 1}
+    assert stage(rows)[0].dropped == {"copied": 1}
     write_documents(stage.folder / "c.jsonl", [Document(f"d{n}", "Other.") for n in range(2)])
     corpus = Corpus(stage.folder / "c.jsonl", stage.folder / "cache")
-    assert not apply_filter(queries, FilterOptions(), records, corpus=corpus).dropped
+    assert not stage(rows, corpus=corpus)[0].dropped
 
 
 # one test for each fault of the InPars toolkit's filter (reference/existing-toolkits.md, 1.2 and 6.2)

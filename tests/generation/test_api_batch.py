@@ -13,7 +13,7 @@ from inpars.generation.api.journal import journal_path
 from inpars.generation.api.options import ApiOptions
 from inpars.generation.settings import DecodingSettings
 from inpars.prompts.templates import Prompt
-from inpars.stages.generate_by_api import load_api_generator
+from inpars.stages.generate_by_api import open_server, query_requests
 
 PROMPT = Prompt(name="test", form="Document: {document}\nRelevant Query: {query}")
 DOCUMENTS = [document(number) for number in range(100)]
@@ -39,7 +39,7 @@ def write(tmp_path):
             base_url=api.url, price_file=tmp_path / "prices.yaml", batch=batch, poll_seconds=0.0, **options
         )
         settings, output = DecodingSettings(max_new_tokens=max_new_tokens), tmp_path / "q.jsonl"
-        call.generator = load_api_generator(endpoint, "fake", PROMPT, settings, options, output)
+        call.generator = open_server(query_requests(endpoint, "fake", PROMPT, settings, options), options, output)
         written = []
         try:
             for chunk in call.generator.plan(documents):

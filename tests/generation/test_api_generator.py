@@ -21,7 +21,7 @@ from inpars.generation.api.journal import journal_path, read_answers
 from inpars.generation.api.options import ApiOptions, check_api
 from inpars.generation.settings import DecodingSettings
 from inpars.prompts.templates import Prompt
-from inpars.stages.generate_by_api import estimate_cost, load_api_generator, server_stamp
+from inpars.stages.generate_by_api import estimate_cost, open_server, query_requests, server_stamp
 
 PROMPT = Prompt(name="test", form="Document: {document}\nRelevant Query: {query}")
 DOCUMENTS = [document(number) for number in range(150)]  # three chunks
@@ -41,7 +41,9 @@ def write(tmp_path):
 
     def call(api, documents=DOCUMENTS, endpoint="completions", settings=DecodingSettings(max_new_tokens=8), **options):  # noqa: B008
         options = ApiOptions(base_url=api.url, price_file=tmp_path / "prices.yaml", **options)
-        generator = load_api_generator(endpoint, "fake", PROMPT, settings, options, tmp_path / "q.jsonl")
+        generator = open_server(
+            query_requests(endpoint, "fake", PROMPT, settings, options), options, tmp_path / "q.jsonl"
+        )
         assert isinstance(generator, PaidGenerator)
         call.generator, written = generator, []
         try:
@@ -204,14 +206,15 @@ def test_answers_that_got_lost_count_as_paid(write):
 def test_a_cap_needs_a_price(tmp_path):
     options = ApiOptions(base_url="http://x/v1", max_usd=1.0)
     with pytest.raises(ConfigError, match=r"no price is known for 'mine'; .*--price-file"):
-        load_api_generator("chat", "mine", PROMPT, DecodingSettings(), options, tmp_path / "q")
+        open_server(query_requests("chat", "mine", PROMPT, DecodingSettings(), options), options, tmp_path / "q")
     assert list(tmp_path.glob("q*")) == []
 
 
 def test_without_a_price_tokens_are_counted(tmp_path):
     with FakeApi() as api:
         options = ApiOptions(base_url=api.url)
-        generator = load_api_generator("chat", "free", PROMPT, DecodingSettings(), options, tmp_path / "q")
+        requests = query_requests("chat", "free", PROMPT, DecodingSettings(), options)
+        generator = open_server(requests, options, tmp_path / "q")
         generator.generate(DOCUMENTS[:2])
         assert generator.results() == {"usd": None, "input_tokens": 60, "output_tokens": 8}
         assert generator.status() == "68 tokens, 0 failed"
@@ -240,7 +243,8 @@ def test_an_estimate_asks_nothing_and_writes_nothing(write, tmp_path):
         before, asked = {path: path.read_bytes() for path in tmp_path.iterdir()}, api.asked.total()
         options = ApiOptions(base_url=api.url, price_file=tmp_path / "prices.yaml")
         settings = DecodingSettings(max_new_tokens=8)
-        found = estimate_cost(DOCUMENTS, "completions", "fake", PROMPT, settings, options, tmp_path / "q.jsonl")
+        requests = query_requests("completions", "fake", PROMPT, settings, options)
+        found = estimate_cost(DOCUMENTS, requests, options, tmp_path / "q.jsonl")
         assert api.asked.total() == asked
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     assert (found.requests, found.answered, found.output_tokens) == (140, 10, 140 * 8)

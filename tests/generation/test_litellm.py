@@ -10,7 +10,7 @@ from inpars.generation.api import client as api_client
 from inpars.generation.api.options import LITELLM, ApiOptions, check_api
 from inpars.generation.settings import DecodingSettings
 from inpars.prompts.load import load_prompt
-from inpars.stages.generate_by_api import load_api_generator
+from inpars.stages.generate_by_api import open_server, query_requests
 
 pytestmark = pytest.mark.filterwarnings("default")  # its own
 
@@ -30,7 +30,9 @@ def api(monkeypatch):
 def written(folder, model="openai/fake", **options):
     settings = DecodingSettings(max_new_tokens=16)
     asked = ApiOptions(base_url=LITELLM, retries=1, **options)
-    generator = load_api_generator("chat", model, load_prompt("inpars"), settings, asked, folder / "q.jsonl")
+    generator = open_server(
+        query_requests("chat", model, load_prompt("inpars"), settings, asked), asked, folder / "q.jsonl"
+    )
     try:
         return [found for (found,) in next(generate_each(generator, [[document(7), document(8)]]))]
     finally:

@@ -3,7 +3,7 @@
 import pytest
 
 from inpars.filtering.looks import Looks, is_code, looks_of
-from inpars.pipeline.looks import ALSO, REMEDIES, WORDS, advice
+from inpars.pipeline.prompt_choice import ALSO, REMEDIES, WORDS, advice
 from inpars.records import SyntheticQuery
 
 

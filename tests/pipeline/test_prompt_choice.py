@@ -10,12 +10,12 @@ from inpars.documents.datasets import load_dataset
 from inpars.errors import ConfigError, PromptError
 from inpars.generation import GeneratedQuery
 from inpars.pipeline import prompt_choice
-from inpars.pipeline.looks import REMEDIES
 from inpars.pipeline.options import TRIAL_DOCUMENTS
 from inpars.pipeline.prompt_choice import (
     CHOICE,
     MAX_PROMPTS,
     MIN_TRIAL_DOCUMENTS,
+    REMEDIES,
     PromptTrial,
     PromptTrials,
     best_prompt,

@@ -7,7 +7,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from inpars.io.corpus import Corpus
 from inpars.io.formats import read_synthetic_queries, write_documents
-from inpars.io.manifest import stamp
 from inpars.models.embedded import EMBEDDED
 from inpars.models.loading import resolve_model
 from inpars.prompts.load import load_prompt
@@ -22,7 +21,6 @@ def generate(folder, documents, prompt, options):
     write_documents(folder / "corpus.jsonl", documents)
     generate_queries(
         Corpus(folder / "corpus.jsonl", folder / "cache"),
-        stamp(folder / "corpus.jsonl"),
         prompt,
         options,
         output=folder / "queries.jsonl",

@@ -18,9 +18,8 @@ from inpars.records import Document
 from inpars.retrieval.index_state import STATE, read_state
 from inpars.retrieval.segments import DOCUMENTS, VECTORS, Segment, save_array, write_rows, write_vectors
 from inpars.stages.distillation import read_mined, read_taught, teacher_path
-from inpars.stages.pair_scores import read_scores
-from inpars.stages.partial import CHUNK_END, Partial, header_line, partial_path
-from inpars.stages.score_cache import ScoreCache
+from inpars.stages.partial import CHUNK_END, Partial, ScoreCache, header_line, partial_path
+from inpars.stages.rerank import read_scores
 from inpars.stages.shard_folder import ShardFolder, shards_path
 
 NOT_JSON = ["", "{", "\0", "[" * 100_000, "9" * 5000, '{"a": ' + "9" * 5000 + "}"]

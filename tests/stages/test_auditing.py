@@ -71,7 +71,6 @@ def audit(source, output, scorer=None, corpus=None, **options):
         output=output,
         make_scorer=lambda: scorer or Numbers(),
         corpus=dataset.corpus if dataset else None,
-        corpus_stamp=dataset.corpus_stamp if dataset else None,
     )
 
 

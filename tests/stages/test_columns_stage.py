@@ -11,10 +11,9 @@ from inpars.io.corpus import Corpus
 from inpars.io.formats import write_documents
 from inpars.io.storage import write_jsonl
 from inpars.records import Document
-from inpars.stages.log_probs import Source
 from inpars.stages.query_scorers import MarginColumn, RankColumn, rank_of
 from inpars.stages.query_scores import Clustering, cluster_file, score_column_file
-from inpars.stages.score import ScoreOptions
+from inpars.stages.score import ScoreOptions, Source
 
 DOCUMENTS = [Document(f"d{number}", f"text of {number}", f"Title {number}") for number in range(7)]
 ROWS = [

@@ -47,7 +47,7 @@ def write(tmp_path):
             return Writer(documents, most)
 
         output = tmp_path / name
-        place = (dataset.corpus, dataset.corpus_stamp, load_prompt(prompt), options)
+        place = (dataset.corpus, load_prompt(prompt), options)
         manifest = generate_queries(*place, output=output, make_generator=make, written=written)
         return output, documents, bool(made), manifest
 

@@ -8,7 +8,7 @@ from inpars.io.runs import fuse_z_scores
 from inpars.pipeline.system_runs import fuse_runs
 from inpars.progress import SILENT
 from inpars.stages.search import SearchOptions
-from inpars.stages.stage import Outcome, run_stage
+from inpars.stages.stage import Outcome, Stage
 
 LEXICAL = {"q": {"rare": 7.0}, "full": {"a": 2.0, "b": 1.0}}
 DENSE = {"q": {"a": 0.9, "b": 0.8, "rare": 0.7}, "full": {"c": 0.9, "a": 0.8}}
@@ -31,7 +31,7 @@ def searched(path, run, options, progress=SILENT):
     def work():
         return Outcome(write_run(path, run, path.stem))
 
-    run_stage("search", options, output=path, inputs={}, work=work, progress=progress)
+    Stage("search", options, path, {}, progress=progress).run(work)
     return path
 
 

@@ -11,7 +11,7 @@ from inpars.errors import BackendError, ConfigError
 from inpars.generation import GeneratedQuery
 from inpars.io.corpus import Corpus
 from inpars.io.formats import read_synthetic_queries, write_documents
-from inpars.io.manifest import manifest_path, stamp
+from inpars.io.manifest import manifest_path
 from inpars.progress import Silent
 from inpars.prompts.templates import Prompt
 from inpars.records import Document
@@ -68,7 +68,6 @@ class Stage:
     def __call__(self, writer=None, prompt=PROMPT, options=None, **settings):
         return generate_queries(
             self.corpus,
-            stamp(self.folder / "corpus.jsonl"),
             prompt,
             options or GenerateOptions(model="writer"),
             output=self.output,
@@ -111,7 +110,8 @@ def test_the_output_is_in_the_order_of_the_corpus(stage):
 
 
 def test_documents_with_no_text_are_counted_out(stage):
-    stage.corpus = [*DOCUMENTS[:2], Document("blank", " \t")]
+    write_documents(stage.folder / "blank.jsonl", [*DOCUMENTS[:2], Document("blank", " \t")])
+    stage.corpus = Corpus(stage.folder / "blank.jsonl", stage.folder / "cache")
     manifest = stage()
     assert (manifest.output.records, manifest.dropped) == (2, {"too_short": 1})
 
@@ -172,7 +172,6 @@ def test_what_is_finished_is_skipped_without_a_generator(stage):
     first = stage()
     again = generate_queries(
         stage.corpus,
-        stamp(stage.folder / "corpus.jsonl"),
         PROMPT,
         GenerateOptions(model="writer"),
         output=stage.output,

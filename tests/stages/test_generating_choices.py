@@ -7,7 +7,6 @@ from inpars.errors import BackendError, ConfigError
 from inpars.generation import GeneratedQuery
 from inpars.io.corpus import Corpus
 from inpars.io.formats import read_synthetic_queries, write_documents
-from inpars.io.manifest import stamp
 from inpars.io.topics import Topics
 from inpars.progress import Silent
 from inpars.prompts.templates import Example, Prompt
@@ -62,7 +61,6 @@ class Stage:
     def __call__(self, prompt=PLAIN, writer=None, **options):
         return generate_queries(
             self.corpus,
-            stamp(self.folder / "corpus.jsonl"),
             prompt,
             GenerateOptions(model="writer", **options),
             output=self.output,

@@ -9,10 +9,9 @@ from inpars.errors import ConfigError, DataFormatError
 from inpars.evaluation.presets import PRESETS
 from inpars.io.manifest import Manifest, stamp, stamp_text, write_manifest
 from inpars.io.topics import Topics
-from inpars.stages.caveats import Known, find_caveats, read_query_texts
+from inpars.stages.caveats import find_caveats, lineage, read_query_texts
 from inpars.stages.evaluate import EvaluateOptions, evaluate_files, evaluation_text, evaluation_values, preset_for
 from inpars.stages.evaluate_files import run_names
-from inpars.stages.lineage import lineage
 
 QRELS = {"q1": {"a": 1, "b": 0}, "q2": {"c": 1}}
 TEXTS = {"q1": "how do bees dance", "q2": "why is the sky blue"}
@@ -101,10 +100,13 @@ def test_runs_of_the_same_bm25_share_a_line(made):
 
 def test_what_the_user_names_is_looked_for_too(tmp_path):
     (tmp_path / "train.jsonl").write_text('{"query": "Why is the sky blue", "text": "a document"}\n', encoding="utf-8")
-    known = Known([tmp_path / "train.jsonl"], {"the examples of prompt 'p'": ["how do bees dance"]})
-    found = find_caveats({"run": tmp_path / "run.trec"}, {}, QRELS, TEXTS, known=known)
+    known = {
+        "training": [tmp_path / "train.jsonl"],
+        "examples": {"the examples of prompt 'p'": ["how do bees dance"]},
+    }
+    found = find_caveats({"run": tmp_path / "run.trec"}, {}, QRELS, TEXTS, **known)
     assert [one.same for one in found.overlaps["all runs"]] == [("q2",), ("q1",)]
-    (line,) = find_caveats({"run": tmp_path / "run.trec"}, {}, QRELS, {}, known=known).remarks
+    (line,) = find_caveats({"run": tmp_path / "run.trec"}, {}, QRELS, {}, **known).remarks
     assert line.startswith("without the texts of the test queries nothing can be said")
 
 

@@ -11,8 +11,9 @@ from tiny_models import sentence
 from inpars.cli.main import main
 from inpars.errors import BackendError, ConfigError, DataFormatError, StaleInputError
 from inpars.generation import GeneratedQuery
+from inpars.io.corpus import Corpus
 from inpars.io.formats import write_documents, write_run
-from inpars.io.manifest import manifest_path, read_manifest, stamp
+from inpars.io.manifest import manifest_path, read_manifest
 from inpars.io.storage import write_jsonl
 from inpars.prompts.templates import Prompt
 from inpars.records import Document
@@ -63,8 +64,7 @@ class Stage:
         if output is None:
             output = self.output if shard is None else shard_path(self.output, Shard.parse(shard))
         return generate_queries(
-            DOCUMENTS,
-            stamp(self.folder / "corpus.jsonl"),
+            Corpus(self.folder / "corpus.jsonl", self.folder / "cache"),
             PROMPT,
             options,
             output=output,

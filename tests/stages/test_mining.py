@@ -50,7 +50,6 @@ def mine(output, *, source=SYNTHETIC, corpus=None, judgements=(), make_scorer=No
     return write_triples(
         source,
         dataset.corpus,
-        dataset.corpus_stamp,
         TriplesOptions(**options),
         output=output,
         judgements=judgements,

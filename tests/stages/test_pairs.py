@@ -12,9 +12,8 @@ from inpars.errors import ConfigError, DataFormatError
 from inpars.filtering.filters import FilterOptions, filter_queries
 from inpars.io.formats import read_synthetic_queries, synthetic_query, synthetic_query_record
 from inpars.pairs.clicks import click_pairs, vote_pairs
-from inpars.pairs.faq import read_faq
+from inpars.pairs.faq import match_answers, read_faq
 from inpars.pairs.headings import heading_pairs, name_in
-from inpars.pairs.matching import match_answers
 from inpars.pairs.records import Pair, united
 from inpars.records import Document, SyntheticQuery
 from inpars.stages.pairs import PairFiles, PairsOptions, answers_path, write_pairs_file
@@ -226,7 +225,7 @@ DOCUMENTS = [
 
 def pairs(folder, *, headings=True, **files):
     dataset = corpus_of(folder, DOCUMENTS)
-    where = {"corpus": dataset.corpus, "corpus_stamp": dataset.corpus_stamp, "output": folder / "pairs.jsonl"}
+    where = {"corpus": dataset.corpus, "output": folder / "pairs.jsonl"}
     options = PairsOptions(headings=headings, min_words=1)
     return dataset, write_pairs_file(PairFiles(**files), options, **where)
 
@@ -307,7 +306,7 @@ def test_headings_are_on_no_side_where_their_document_is_held_out(tmp_path):
     for dev_pairs, reason, of_dev in ((True, "heading_of_a_dev_document", 2), (False, "pair_of_a_dev_document", 1)):
         files = SplitFiles.named(tmp_path / f"train-{dev_pairs}.jsonl", tmp_path / f"dev-{dev_pairs}.jsonl")
         options = SplitOptions(dev_share=0.25, threshold=1.0, dev_pairs=dev_pairs)
-        manifest = split_file(source, dataset.corpus, dataset.corpus_stamp, options, files=files)
+        manifest = split_file(source, dataset.corpus, options, files=files)
         dev, train = (list(read_synthetic_queries(path)) for path in (files.dev, files.train))
         held_out = {query.doc_id for query in dev}
         assert not held_out & {query.doc_id for query in train}
@@ -323,7 +322,7 @@ def test_all_documents_of_a_query_are_on_one_side(tmp_path):
     source = tmp_path / "queries.jsonl"
     source.write_text("".join(json.dumps(synthetic_query_record(query)) + "\n" for query in queries), encoding="utf-8")
     files = SplitFiles.named(tmp_path / "train.jsonl", tmp_path / "dev.jsonl")
-    split_file(source, dataset.corpus, dataset.corpus_stamp, SplitOptions(dev_share=0.3, threshold=1.0), files=files)
+    split_file(source, dataset.corpus, SplitOptions(dev_share=0.3, threshold=1.0), files=files)
     dev, train = (
         {doc_id for query in read_synthetic_queries(path) for doc_id in query.positives}
         for path in (files.dev, files.train)

@@ -16,14 +16,13 @@ from inpars.io.manifest import read_manifest, stamp, write_manifest
 from inpars.io.runs import cut, fuse_z_scores
 from inpars.pipeline.folder import read_run_folder
 from inpars.pipeline.measurement import judge
-from inpars.pipeline.system_runs import _FusionOptions
 from inpars.progress import SILENT
 from inpars.prompts.few_shot import ExampleOptions, named_prompt
 from inpars.prompts.load import load_prompt
 from inpars.stages.generate import BY_PROMPT, GenerateOptions, generate_queries, load_generator
 from inpars.stages.rerank import RerankOptions, load_run_scorer, rerank_file
 from inpars.stages.search import SearchOptions, search_dataset
-from inpars.stages.stage import Outcome, run_stage
+from inpars.stages.stage import Outcome, Stage
 
 TOY = Path(__file__).parents[1] / "data" / "toy" / "beir"
 FLOAT32 = {"dtype": "float32", "device": "cpu", "threads": 1}
@@ -45,7 +44,7 @@ def made(dataset, tiny, tmp_path_factory):
     runs, topics, prompt = folder / "runs", dataset.topics("test"), load_prompt(str(_prompt(folder)))
     written = GenerateOptions(model=tiny("llama"), max_documents=5, **SHORT, **FLOAT32)
     generate_queries(
-        *(dataset.corpus, dataset.corpus_stamp, prompt, written),
+        *(dataset.corpus, prompt, written),
         output=folder / "queries.synthetic.jsonl",
         make_generator=lambda: load_generator(written, prompt),
     )
@@ -58,7 +57,7 @@ def made(dataset, tiny, tmp_path_factory):
         return Outcome(write_run(fused, fuse_z_scores(recomputed, 10), "fusion"))
 
     inputs = {name: stamp(runs / "dense.trec") for name in ("one", "other")}
-    run_stage("fuse", _FusionOptions(10, 10), output=fused, inputs=inputs, work=fuse, progress=SILENT)
+    Stage("fuse", {"depth": 10, "k": 10}, fused, inputs).run(fuse)
     rerank = RerankOptions(model=tiny("bert_classifier"), depth=4, fuse=True, **FLOAT32)
     rerank_file(
         *(fused, dataset, topics, rerank),
@@ -176,7 +175,7 @@ def test_a_mixture_is_recomputed(copy, dataset, tiny):
     prompt = named_prompt(mixture, ExampleOptions(), seed=5)
     written = GenerateOptions(model=tiny("llama"), max_documents=5, seed=5, **SHORT, **FLOAT32)
     manifest = generate_queries(
-        *(dataset.corpus, dataset.corpus_stamp, prompt, written),
+        *(dataset.corpus, prompt, written),
         output=copy / "queries.synthetic.jsonl",
         make_generator=lambda: load_generator(written, prompt),
     )

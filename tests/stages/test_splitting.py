@@ -47,7 +47,7 @@ def write_queries(path, order=range(DOCUMENTS), text="question {n} about {doc_id
 
 def split(source, corpus, folder, **options):
     files = SplitFiles.named(folder / "train.jsonl", folder / "dev.jsonl")
-    manifest = split_file(source, corpus.corpus, corpus.corpus_stamp, SplitOptions(**options), files=files)
+    manifest = split_file(source, corpus.corpus, SplitOptions(**options), files=files)
     return files, manifest
 
 
@@ -131,10 +131,10 @@ def test_what_cannot_be_split(corpus, tmp_path):
         split(source, corpus, tmp_path, dev_share=0.001)
     files = SplitFiles.named(tmp_path / "a.jsonl", tmp_path / "a.jsonl")
     with pytest.raises(ConfigError, match="must be different files"):
-        split_file(source, corpus.corpus, corpus.corpus_stamp, SplitOptions(), files=files)
+        split_file(source, corpus.corpus, SplitOptions(), files=files)
     files = SplitFiles.named(tmp_path / "a.jsonl", source)
     with pytest.raises(ConfigError, match="would be overwritten"):
-        split_file(source, corpus.corpus, corpus.corpus_stamp, SplitOptions(), files=files)
+        split_file(source, corpus.corpus, SplitOptions(), files=files)
     (tmp_path / "empty.jsonl").write_text("", encoding="utf-8")
     with pytest.raises(ConfigError, match="no queries to split"):
         split(tmp_path / "empty.jsonl", corpus, tmp_path)
@@ -211,7 +211,7 @@ def test_a_split_by_source_leaves_no_file_on_both_sides(tmp_path, monkeypatch):
     write_queries(queries)
     files = SplitFiles.named(tmp_path / "train.jsonl", tmp_path / "dev.jsonl")
     options = SplitOptions(dev_share=0.3, by_source=True)
-    manifest = split_file(queries, dataset.corpus, dataset.corpus_stamp, options, files=files)
+    manifest = split_file(queries, dataset.corpus, options, files=files)
     sides = [
         {int(query.doc_id[1:]) % 12 for query in read_synthetic_queries(side)} for side in (files.train, files.dev)
     ]

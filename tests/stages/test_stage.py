@@ -9,7 +9,7 @@ from inpars.errors import ConfigError, DataFormatError, StorageError
 from inpars.io.manifest import manifest_path, read_manifest, stamp, stamp_text
 from inpars.options import option
 from inpars.progress import Silent
-from inpars.stages.stage import Outcome, dropped_line, model_stamp, run_stage
+from inpars.stages.stage import Outcome, Stage, dropped_line, model_stamp
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,9 @@ class Runner:
         return Outcome(records=1, dropped={"copied": 2}, results={"mean": 0.5}, device="abacus")
 
     def __call__(self, options=None, *, stage="shout", work=None, overwrite=False):
-        return run_stage(
-            stage,
-            options or Options(),
-            output=self.output,
-            inputs={"text": stamp_text("text", self.content)},
-            work=work or self.work,
-            progress=self.progress,
-            overwrite=overwrite,
-        )
+        inputs = {"text": stamp_text("text", self.content)}
+        started = Stage(stage, options or Options(), self.output, inputs, progress=self.progress, overwrite=overwrite)
+        return started.run(work or self.work)
 
 
 @pytest.fixture
@@ -195,13 +189,5 @@ def test_dropped_line(dropped, line):
 def test_an_input_is_never_the_output(runner, tmp_path):
     runner.output.write_text("precious", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"out\.txt is an input .*overwritten; .*--output"):
-        run_stage(
-            "shout",
-            Options(),
-            output=tmp_path / "sub" / ".." / "out.txt",
-            inputs={"text": stamp(runner.output)},
-            work=runner.work,
-            progress=runner.progress,
-            overwrite=True,
-        )
+        Stage("shout", Options(), tmp_path / "sub" / ".." / "out.txt", {"text": stamp(runner.output)}, overwrite=True)
     assert runner.output.read_text(encoding="utf-8") == "precious"

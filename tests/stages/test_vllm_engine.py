@@ -21,7 +21,8 @@ from inpars.prompts.templates import Example, Prompt, PromptChoice
 from inpars.records import Document
 from inpars.stages import generate as generate_stage
 from inpars.stages import generate_locally
-from inpars.stages.generate import SERVER_BACKENDS, Backend, GenerateOptions, load_generator, load_on_worker
+from inpars.stages.generate import Backend, GenerateOptions, load_generator, load_on_worker
+from inpars.stages.generate_by_api import SERVER_BACKENDS
 
 PROMPT = Prompt(name="test", form="Document: {document}\nRelevant Query: {query}", stop=("\n", "a"))
 DOCUMENTS = [Document(f"d{n}", sentence(n, 4 + n)) for n in range(5)]

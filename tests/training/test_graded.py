@@ -46,7 +46,7 @@ def dataset(tmp_path, monkeypatch):
 def mine(dataset, output, source=None, **options):
     topics = source or Topics("test", QUERIES, QRELS)
     settings = TriplesOptions(negatives="random", per_query=3, **options)
-    return write_triples(topics, dataset.corpus, dataset.corpus_stamp, settings, output=output)
+    return write_triples(topics, dataset.corpus, settings, output=output)
 
 
 def origins(path):

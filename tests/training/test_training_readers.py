@@ -14,7 +14,7 @@ from inpars.documents.readers.squad import Paragraph
 from inpars.errors import DataFormatError
 from inpars.evaluation.squad_metrics import best_threshold
 from inpars.records import Document
-from inpars.stages.train_reader import by_article, train_reader_from_file
+from inpars.stages.train import by_article, train_reader_from_file
 from inpars.training.reader import Example, ReaderOptions, answer_windows, collate_windows, span_loss
 
 EXACT = {"device": "cpu", "dtype": "float32"}

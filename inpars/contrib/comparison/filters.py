@@ -12,11 +12,11 @@ from inpars.contrib.comparison.filters_page import DOCUMENT_CHARACTERS, render_l
 from inpars.filtering.checks import DEFAULT_SCORE, FilterContext, FilterOptions
 from inpars.filtering.filter_comparison import Comparison, Kept, compare
 from inpars.io.corpus import Corpus
-from inpars.io.manifest import FileStamp, Manifest, read_manifest
+from inpars.io.manifest import Manifest, read_manifest
 from inpars.io.storage import atomic_writer, to_json_line, write_jsonl
 from inpars.options import SEED, option, result_settings
 from inpars.reports.formatting import shorten
-from inpars.stages.filter import FilteredFile, filter_inputs, gather_file, plain_file
+from inpars.stages.filter import FilteredFile, filter_inputs, gather_file, plain_file, with_documents
 from inpars.stages.stage import Outcome, Running, Stage
 
 STAGE = "compare"
@@ -50,12 +50,12 @@ def compare_file(
     scores: Sequence[Path] = (),
     context: FilterContext,
     corpus: Corpus | None = None,
-    corpus_stamp: FileStamp | None = None,
     write_kept: Path | None = None,
     **running: Unpack[Running],
 ) -> Manifest:
     """Write the page to `output`, its numbers beside it as JSON, and into `write_kept` what each filter keeps."""
-    inputs = filter_inputs(source, context, scores, corpus_stamp)
+    context = with_documents(context, corpus)
+    inputs = filter_inputs(source, context, scores, corpus)
     guards = {name: value for name, value in result_settings(options).items() if name not in ("select", "top_k")}
     settings = _Settings(compared.compare_top_k, compared.seed, options.select, guards, str(write_kept or ""))
     alone = replace(options, select=(), scoring_function=options.scoring_function or DEFAULT_SCORE)

@@ -1,9 +1,12 @@
-"""Queries that were generated before, by a server for one, in place of those that a run writes itself."""
+"""Queries from files: those of people beside a run's own, and generated ones in place of them.
+
+What people wrote is trained on, and never chosen or measured by.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +17,63 @@ from inpars.io.storage import write_jsonl
 from inpars.options import flag_name
 from inpars.pipeline.options import PipelineOptions
 from inpars.pipeline.system_runs import SYNTHETIC, RunContext
-from inpars.stages.stage import Outcome, run_stage
+from inpars.stages.stage import Outcome, Stage
+from inpars.text.words import words, words_key
 
+JOINED, WRITTEN = "queries.with_pairs.jsonl", "queries.written.jsonl"
 OF_WRITING = ("model", "max_documents", "max_doc_tokens", "max_new_tokens", "budget")
 
 
-@dataclass(frozen=True, slots=True)
-class _NoOptions:
-    """The file alone decides."""
+def join_pairs(run: RunContext, queries: Path, manifests: dict[str, Manifest]) -> Path:
+    """The queries with those of people behind them, and in `manifests` how many; as they are where nobody gave any.
+
+    Of the same words the people's stay.
+    """
+    pairs = run.evidence.pairs
+    if pairs is None:
+        return queries
+    output = run.path(JOINED)
+
+    def work() -> Outcome:
+        known = {_key(query.text) for query, _ in read_synthetic_records(pairs)}
+        counts = {"written": 0, "pairs": 0, "words_of_a_pair": 0}
+
+        def rows() -> Iterator[dict[str, Any]]:
+            for query, record in read_synthetic_records(queries):
+                repeated = _key(query.text) in known
+                counts["words_of_a_pair" if repeated else "written"] += 1
+                if not repeated:
+                    yield {**record, "query_id": query.query_id}
+            for query, record in read_synthetic_records(pairs):
+                counts["pairs"] += 1
+                yield {**record, "query_id": query.query_id}
+
+        count = write_jsonl(output, rows())
+        return Outcome(count, {"words_of_a_pair": counts.pop("words_of_a_pair")}, counts)
+
+    inputs = {"queries": stamp(queries), "pairs": stamp(pairs)}
+    manifests["pairs"] = Stage("pairs", {}, output, inputs, **run.stage_kwargs).run(work)
+    run.commands.say(f"{JOINED}: the queries of {queries.name} that have not the words of a pair, then {pairs}")
+    return output
+
+
+def written_alone(run: RunContext, queries: Path) -> Path:
+    """The queries without those of people, for the choice of the system."""
+    if run.evidence.pairs is None:
+        return queries
+    output = run.path(WRITTEN)
+
+    def work() -> Outcome:
+        rows = (record for query, record in read_synthetic_records(queries) if not query.by_people)
+        return Outcome(write_jsonl(output, rows))
+
+    Stage("written", {}, output, {"queries": stamp(queries)}, **run.stage_kwargs).run(work)
+    run.commands.say(f"{WRITTEN}: the queries of {queries.name} that a model wrote")
+    return output
+
+
+def _key(text: str) -> int:
+    return words_key(words(text) or text.split())
 
 
 def with_generated(options: PipelineOptions, path: Path, named: Collection[str]) -> PipelineOptions:
@@ -71,7 +123,7 @@ def take_generated(run: RunContext, path: Path) -> Manifest:
 
     inputs = {"queries": stamp(path), "corpus": run.dataset.corpus_stamp}
     inputs["prompt"] = stamp_text(run.prompt.name, run.prompt.text)  # whose examples filter and reranker know
-    manifest = run_stage("generated", _NoOptions(), output=output, inputs=inputs, work=work, **run.stage_kwargs)
+    manifest = Stage("generated", {}, output, inputs, **run.stage_kwargs).run(work)
     run.progress.note(f"{manifest.output.records} queries of {run.options.model} from {path}")
     run.commands.say(f"{SYNTHETIC}: the queries of {path}")
     return manifest
