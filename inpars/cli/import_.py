@@ -11,7 +11,7 @@ from pathlib import Path
 
 from inpars.cli.common import add_output_flags, console, print_result
 from inpars.contrib.interchange import FORMATS, format_of
-from inpars.contrib.interchange.format import Format
+from inpars.contrib.interchange.source import Format
 from inpars.contrib.interchange.stage import ImportOptions, exchanged_line, import_file
 from inpars.options import add_flags, from_flags
 

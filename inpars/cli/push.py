@@ -8,8 +8,7 @@ from contextlib import closing
 from dataclasses import asdict
 
 from inpars.cli.common import console, print_result
-from inpars.contrib.stores.kinds import STORES, open_store, store_errors
-from inpars.contrib.stores.push import Pushed, push
+from inpars.contrib.stores.push import STORES, Pushed, open_store, push, store_errors
 from inpars.errors import BackendError
 from inpars.retrieval.vector_index import VectorIndex
 

@@ -17,11 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from inpars.documents.boilerplate import repeated, without
-from inpars.documents.chunks import MAX_TOKENS, OVERLAP, Chunk, chunks
+from inpars.documents.chunks import MAX_TOKENS, OVERLAP, Chunk, TokenCounter, chunks, token_counter
 from inpars.documents.extraction import Extracted, cached_chunks, extract, read_chunks
 from inpars.documents.folder import SourceFile, as_id
 from inpars.documents.readers import ReadOptions
-from inpars.documents.tokens import TokenCounter, token_counter
 from inpars.errors import ConfigError, UnreadableFileError
 from inpars.io.json_text import replace_surrogates
 from inpars.options import FlagGroup, option

@@ -1,28 +1,33 @@
 """Collections by name or path: documents, and where there are any, queries with judgements.
 
 A name is `python-docs`, a BEIR folder or zip, a corpus file, or anything `ir_datasets` knows. Documents stay on disk;
-queries and judgements of one split are held in memory.
+queries and judgements of one split are held in memory. Zips are unpacked without leaving their folder.
 """
 
 from __future__ import annotations
 
+import lzma
+import stat
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, TypeAlias
 
 from inpars.cache import cache_folder
 from inpars.documents import python_docs
-from inpars.documents.archives import unpacked
 from inpars.documents.ir_collections import ir_corpus, ir_dataset, ir_splits, like_named
 from inpars.errors import ConfigError, DataFormatError, UnknownNameError
-from inpars.io.corpus import Corpus, cached_corpus
+from inpars.io.corpus import Corpus, cached_corpus, file_key
 from inpars.io.formats import read_queries
 from inpars.io.judgements import read_qrels
 from inpars.io.manifest import FileStamp
 from inpars.io.model_judgements import origin_of
 from inpars.io.packing import PACKED_SUFFIXES
+from inpars.io.storage import atomic_folder
 from inpars.io.topics import DEFAULT_SPLIT, Topics, joined
 from inpars.progress import SILENT, Note, Progress
 from inpars.records import Qrels
@@ -32,6 +37,11 @@ UnknownJudgements: TypeAlias = Literal["error", "keep", "drop"]
 CORPUS_NAMES = ("corpus.jsonl", "corpus.jsonl.gz", "corpus.tsv", "corpus.tsv.gz", "collection.tsv")
 FILE_SUFFIXES = {".zip", ".json", ".jsonl", ".tsv", ".csv", ".txt", ".parquet", *PACKED_SUFFIXES}
 QUERY_NAMES = ("queries.jsonl", "queries.jsonl.gz", "queries.tsv")
+DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, NotImplementedError, RuntimeError, ValueError, IndexError),  # the last for a name that is empty
+)
+"""What `zipfile` raises for archives that are not whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,3 +258,36 @@ def _checked(
         return replace(topics, qrels={query_id: grades for query_id, grades in qrels.items() if grades})
 
     return loaded
+
+
+def unpacked(path: Path, cache: Path) -> Path:
+    """The folder in the cache with the archive's files, made the first time.
+
+    Raises DataFormatError for what is no zip, is damaged, or has an entry that points outside its folder.
+    """
+    target = cache / "archives" / file_key(path)
+    if not target.exists():
+        with atomic_folder(target) as working:
+            _unpack(path, working)
+    return target
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                _reject_escape(entry, path)
+            archive.extractall(folder)
+    except DAMAGE as error:
+        raise DataFormatError(f"not a whole zip archive ({error}); fetch it again", path=path) from None
+
+
+def _reject_escape(entry: zipfile.ZipInfo, path: Path) -> None:
+    parts = PurePosixPath(entry.filename.replace("\\", "/"))
+    drive = ":" in (parts.parts[0] if parts.parts else "")
+    if parts.is_absolute() or drive or ".." in parts.parts:
+        raise DataFormatError(
+            "an entry points outside the archive's folder; the archive is refused", path=path, excerpt=entry.filename
+        )
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        raise DataFormatError("an entry is a link; the archive is refused", path=path, excerpt=entry.filename)

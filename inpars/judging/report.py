@@ -1,13 +1,16 @@
-"""What is said of a model's judgements: agreement as tables, and how far to trust them."""
+"""What is said of a model's judgements: agreement with a person or with others as tables, and how far to trust them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
-from inpars.io.model_judgements import POOR_KAPPA
-from inpars.judging.agreement import RELEVANT_FROM, TOP_GRADE, Agreement, SystemOrder
+from inpars.io.model_judgements import POOR_KAPPA, origin_of, write_origin
+from inpars.judging.agreement import RELEVANT_FROM, TOP_GRADE, Agreement, SystemOrder, compare_with
+from inpars.judging.sample import pairs_of, weights
+from inpars.records import Qrels
 
 FEW_PARAMETERS = 1_000_000_000  # below, nothing published shows agreement beyond chance
 FEW_PAIRS = 50  # a kappa over fewer says little
@@ -15,6 +18,7 @@ LITERATURE = (
     "published agreement is that of large models: GPT-4o (UMBRELA, arXiv 2406.06519), DeepSeek-V3 as good, "
     "Llama-3.3-70B slightly below and smaller ones further (arXiv 2507.09483)"
 )
+PERSON, BY_MODEL = "you", " (judged by "
 
 
 def agreement_lines(found: Agreement, model: str) -> list[str]:
@@ -88,3 +92,25 @@ def summary(found: Agreement) -> dict[str, Any]:
 
 def _number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.3f}"
+
+
+def agreements_with(grades: Qrels, others: Mapping[str, Qrels]) -> list[Agreement]:
+    """Agreement with each of the others, by name, that judged some of the pairs."""
+    return list(filter(None, (_agreement(grades, name, qrels) for name, qrels in others.items())))
+
+
+def note_agreement(output: Path, agreements: Sequence[Agreement]) -> None:
+    """Record next to the qrels their agreement with the judge of the most pairs."""
+    origin = origin_of(output)
+    if origin is not None and agreements:
+        most = max(agreements, key=lambda one: one.pairs)
+        write_origin(output, replace(origin, agreement=summary(most)))
+
+
+def _agreement(grades: Qrels, name: str, qrels: Qrels) -> Agreement | None:
+    model = pairs_of(grades)
+    if name != PERSON:
+        return compare_with(model, qrels, name)
+    answered = [pair for pair in pairs_of(qrels) if pair in model]
+    shares = dict(zip(answered, weights(model, answered), strict=True))
+    return compare_with({pair: model[pair] for pair in answered}, qrels, name, shares, TOP_GRADE)

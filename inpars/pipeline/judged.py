@@ -17,10 +17,8 @@ from inpars.io.model_judgements import Origin, origin_of
 from inpars.io.topics import Topics
 from inpars.judging import Pair
 from inpars.judging.agreement import RELEVANT_FROM, tau_of
-from inpars.judging.pool import chosen_pairs, pooled
-from inpars.judging.references import PERSON, agreements_with, note_agreement
-from inpars.judging.report import FEW_PARAMETERS
-from inpars.judging.sample import pairs_of
+from inpars.judging.report import FEW_PARAMETERS, PERSON, agreements_with, note_agreement
+from inpars.judging.sample import chosen_pairs, pairs_of, pooled
 from inpars.judging.terminal import answers_path, read_answers
 from inpars.pipeline.commands import StageCommands, run_flags
 from inpars.pipeline.held_out import DEV_SPLIT

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from inpars.apps.qa import extractive
 from inpars.apps.qa.engine import Engine, Part, Reader, System, Writer
-from inpars.apps.qa.extractive import Judge
+from inpars.apps.qa.extractive import SENTENCES, Focus, Judge
 from inpars.apps.qa.retrievers import LockedScorer, Stage, StoredStage
-from inpars.apps.qa.sentence_selection import SENTENCES, Focus
 from inpars.errors import BackendError, ConfigError, MissingDependencyError
 from inpars.generation.api.options import ApiOptions, check_api
 from inpars.io import corpus as corpora

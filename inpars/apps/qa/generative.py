@@ -15,9 +15,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from inpars.apps.qa.extractive import Focus
 from inpars.apps.qa.highlights import STOP_WORDS, WORD, missing_names, stem
 from inpars.apps.qa.records import Answer, Hit
-from inpars.apps.qa.sentence_selection import Focus
 from inpars.generation.api.budget import cut_text
 
 Message = Mapping[str, str]

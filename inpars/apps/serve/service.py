@@ -8,7 +8,9 @@ from __future__ import annotations
 import base64
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -19,12 +21,11 @@ from inpars.apps.qa.engine import Engine
 from inpars.apps.qa.records import Answer, Hit
 from inpars.apps.serve import wire
 from inpars.apps.serve.batcher import Batcher, one_thread
-from inpars.apps.serve.facets import MAX_DOCUMENTS
 from inpars.apps.serve.feedback import Feedback
 from inpars.apps.serve.metrics import Metrics
 from inpars.apps.serve.options import ServeOptions
-from inpars.apps.serve.rows import Row, answer_row, hit_row
 from inpars.apps.serve.source_files import SourceFiles
+from inpars.apps.serve.wire import Row, answer_row, hit_row
 from inpars.errors import ConfigError, DataFormatError, UnknownNameError
 from inpars.protocols import TextEncoder
 from inpars.records import Document
@@ -37,6 +38,9 @@ Embedded: TypeAlias = tuple[npt.NDArray[np.float32], int]
 Question: TypeAlias = tuple[str, Sequence[Hit], Literal["extractive", "generated"]]
 
 WARMING = "which words warm a model"
+MAX_DOCUMENTS = 20_000  # looked at
+MAX_VALUES = 200  # of a field
+USUAL_FIELDS = ("source", "headings")
 
 
 class Service:
@@ -278,3 +282,17 @@ def _usage(tokens: Iterable[int]) -> Row:
 def _since(started: float) -> float:
     """Milliseconds since a value of `time.perf_counter`."""
     return round((time.perf_counter() - started) * 1000, 2)
+
+
+def metadata_fields(documents: Iterable[Document]) -> dict[str, dict[str, int]]:
+    """Source, headings and other texts that documents share, with their counts; commonest values first."""
+    counts: dict[str, Counter[str]] = {}
+    for document in islice(documents, MAX_DOCUMENTS):
+        for name, value in getattr(document, "metadata", {}).items():
+            values = value if isinstance(value, list) else [value]
+            counts.setdefault(name, Counter()).update({part for part in values if isinstance(part, str) and part})
+    return {
+        name: dict(values.most_common(MAX_VALUES))
+        for name, values in sorted(counts.items())
+        if values and (name in USUAL_FIELDS or len(values) < values.total())
+    }

@@ -19,7 +19,7 @@ from inpars.contrib.interchange import (
     toolkit,
     trec,
 )
-from inpars.contrib.interchange.format import Format
+from inpars.contrib.interchange.source import Format
 from inpars.errors import UnknownNameError
 
 TEXT_IDS = "ids of queries and documents"

@@ -9,11 +9,9 @@ from pathlib import Path
 from inpars.cache import cache_folder
 from inpars.contrib.interchange.fields import unread, unread_files
 from inpars.contrib.interchange.folder import CORPUS, QUERIES
-from inpars.contrib.interchange.format import Layout, Written
 from inpars.contrib.interchange.items import Item, JudgedQuery, Unkept
-from inpars.contrib.interchange.source import TRAINING_SPLIT, Source
-from inpars.documents.archives import unpacked
-from inpars.documents.datasets import QUERY_NAMES, beir_corpus
+from inpars.contrib.interchange.source import TRAINING_SPLIT, Layout, Source, Written
+from inpars.documents.datasets import QUERY_NAMES, beir_corpus, unpacked
 from inpars.errors import DataFormatError
 from inpars.io.fields import is_tsv
 from inpars.io.formats import document_record, read_documents, read_queries

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inpars.contrib.interchange.fields import unread_files
-from inpars.contrib.interchange.format import Layout, Written
 from inpars.contrib.interchange.items import Item, JudgedQuery
-from inpars.contrib.interchange.source import TRAINING_SPLIT, Source
+from inpars.contrib.interchange.source import TRAINING_SPLIT, Layout, Source, Written
 from inpars.contrib.interchange.tsv import read_text_triples, write_text_triples
 from inpars.errors import DataFormatError
 from inpars.io.fields import one_line

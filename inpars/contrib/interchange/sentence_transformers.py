@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from inpars.contrib.interchange.fields import text_of
-from inpars.contrib.interchange.format import Layout, Written
 from inpars.contrib.interchange.items import (
     Example,
     Group,
@@ -35,7 +34,7 @@ from inpars.contrib.interchange.items import (
     of_labels,
     query_of,
 )
-from inpars.contrib.interchange.source import Source
+from inpars.contrib.interchange.source import Layout, Source, Written
 from inpars.errors import ConfigError, DataFormatError
 from inpars.io.fields import number_of
 from inpars.io.judgements import GRADE_LIMIT

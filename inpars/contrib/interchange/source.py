@@ -1,17 +1,17 @@
-"""What an export can draw on: triples, synthetic queries, a run, a dataset; any of them, each read as a stream."""
+"""What a format is, and what an export can draw on: triples, synthetic queries, a run, a dataset, each as a stream."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from inpars.contrib.interchange.groups import SeenKeys, are_together, regrouped
-from inpars.contrib.interchange.items import Example, JudgedQuery
+from inpars.contrib.interchange.items import Example, Item, JudgedQuery
 from inpars.contrib.interchange.triples_source import TripleFiles, read_examples, triple_files
 from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError, DataFormatError
@@ -26,6 +26,7 @@ from inpars.progress import SILENT, Progress
 from inpars.records import Document, Qrel, Query, SyntheticQuery
 
 TRAINING_SPLIT = "train"
+Layout = Literal["triplet", "n-tuple", "pair", "labeled-pair", "labeled-list", "scored-pair", "margin"]
 
 
 @dataclass(frozen=True)
@@ -226,3 +227,33 @@ class Source:
 
 def _as_documents(path: Path) -> Iterator[Document]:
     return (Document(query.query_id, query.text) for query, _ in read_synthetic_records(path))
+
+
+@dataclass(slots=True)
+class Written:
+    """How many records went into each file, what could not go, by reason, and what of the others could not."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    not_kept: Counter[str] = field(default_factory=Counter)
+
+
+Reader = Callable[[Path], Iterator[Item]]
+Writer = Callable[[Source, Path, Layout, Written], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One toolkit's files.
+
+    `read` is absent where a format is only written. `made_ids` names the ids that the format lacks and an import makes;
+    `folder` says that an export is a folder, and `positives_only` that it has pairs that belong together, without
+    grades.
+    """
+
+    holds: str
+    read: Reader | None
+    write: Writer
+    made_ids: str = ""
+    folder: bool = False
+    positives_only: bool = False

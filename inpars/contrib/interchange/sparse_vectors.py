@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inpars.batches import chunks
-from inpars.contrib.interchange.format import Layout, Written
-from inpars.contrib.interchange.source import Source
+from inpars.contrib.interchange.source import Layout, Source, Written
 from inpars.io.formats import document_record
 from inpars.io.storage import atomic_writer, write_jsonl
 

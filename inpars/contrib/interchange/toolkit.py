@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from inpars.contrib.interchange.format import Layout, Written
 from inpars.contrib.interchange.items import Item, Synthetic
-from inpars.contrib.interchange.source import Source
+from inpars.contrib.interchange.source import Layout, Source, Written
 from inpars.contrib.interchange.tsv import read_text_triples, write_text_triples
 from inpars.errors import DataFormatError
 from inpars.io.fields import is_tsv

@@ -11,10 +11,9 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 from inpars.contrib.interchange.fields import unread_files
-from inpars.contrib.interchange.format import Layout, Written
 from inpars.contrib.interchange.groups import SeenKeys
 from inpars.contrib.interchange.items import Item, JudgedQuery, Unkept
-from inpars.contrib.interchange.source import Source
+from inpars.contrib.interchange.source import Layout, Source, Written
 from inpars.errors import ConfigError, DataFormatError
 from inpars.io.fields import one_line
 from inpars.io.formats import iterate_run, read_queries, run_lines

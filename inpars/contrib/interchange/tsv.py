@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from inpars.contrib.interchange.format import Written
 from inpars.contrib.interchange.items import Example, Negative, document_of, query_of
-from inpars.contrib.interchange.source import Source
+from inpars.contrib.interchange.source import Source, Written
 from inpars.errors import DataFormatError
 from inpars.io.fields import one_line
 from inpars.io.storage import read_lines, write_lines

@@ -1,22 +1,24 @@
 """Push an index into a vector store until both hold the same; what is there already is not sent again.
 
 Every row carries a digest of its document and its embedding, and the store is what remembers: a push that was killed
-goes on where the store has nothing yet. Knows no store; `kinds.py` opens them.
+goes on where the store has nothing yet. Importing this loads the client of no store.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from inpars.batches import chunks
-from inpars.errors import ConfigError
+from inpars.errors import BackendError, ConfigError, UnknownNameError
 from inpars.io.formats import document_record
 from inpars.progress import SILENT, Progress
 from inpars.records import Document
@@ -24,6 +26,14 @@ from inpars.retrieval.vector_index import VectorIndex
 
 BATCH = 256  # rows sent together
 SHOWN = 3  # ids that a message names
+STORES = {
+    "qdrant": "http(s) address, or a folder for its local mode",
+    "lancedb": "folder, or an address of LanceDB or an object store",
+    "milvus": "address, or a file that ends in .db for Milvus Lite",
+    "pgvector": "PostgreSQL address: postgresql://USER@HOST/DATABASE",
+    "elasticsearch": "address, http://localhost:9200 for instance",
+    "opensearch": "address, as Elasticsearch's",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,3 +171,21 @@ def fields_of(row: Row) -> dict[str, Any]:
     document = row.document
     texts = {"doc_id": document.doc_id, "title": document.title, "text": document.text}
     return {**texts, "metadata": metadata_json(document), "digest": row.digest, "vector": row.vector.tolist()}
+
+
+def open_store(kind: str, target: str, collection: str) -> Store:
+    """The collection of a store. Raises UnknownNameError for a kind that is none, MissingDependencyError by import."""
+    if kind not in STORES:
+        raise UnknownNameError("store", kind, STORES)
+    module = importlib.import_module(f"inpars.contrib.stores.{kind}")
+    return cast(Store, module.open_collection(target, collection))
+
+
+@contextmanager
+def store_errors(kind: str) -> Iterator[None]:
+    """Raise the errors of a store's client as BackendError, in one line."""
+    errors: tuple[type[Exception], ...] = importlib.import_module(f"inpars.contrib.stores.{kind}").ERRORS
+    try:
+        yield
+    except errors as error:
+        raise BackendError(f"{kind}: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error

@@ -9,7 +9,8 @@ from typing import Any
 from inpars.contrib.verify.run import VerifyFindings
 from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError
-from inpars.io.formats import run_lines
+from inpars.io.corpus import Corpus
+from inpars.io.formats import read_run, run_lines
 from inpars.io.manifest import Manifest
 from inpars.models.compute_options import ComputingOptions
 from inpars.options import SEED, option
@@ -21,7 +22,6 @@ from inpars.text.hashing import sampling_key
 EXACT = {"measures": 1e-6, "fused scores": 2e-5, "BM25 scores": 2e-5, "choices": 1e-6}
 FLOAT32 = {"log-probs": 1e-4, "reranked scores": 1e-3, "similarities": 1e-4}
 ROUGH = {"log-probs": 0.15, "reranked scores": 1.0, "similarities": 0.01}  # bfloat16: of a query's mean, of a score
-NO_CORPUS = "the documents are needed; give --dataset NAME or --corpus FILE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,24 @@ class Recomputation:
     def sampled(self, ids: Iterable[str]) -> list[str]:
         """Some of the ids, the same ones each time."""
         return sorted(ids, key=lambda name: (sampling_key(self.options.seed, name), name))[: self.options.sample]
+
+    @property
+    def corpus(self) -> Corpus:
+        """The documents. Raises ConfigError where none were named."""
+        if self.dataset is None:
+            raise ConfigError("the documents are needed; give --dataset NAME or --corpus FILE")
+        return self.dataset.corpus
+
+    def read(self, output: str) -> Run:
+        """A run of the folder."""
+        return read_run(self.run.path / output)
+
+    def read_inputs(self, manifest: Manifest, names: Iterable[str]) -> dict[str, Run]:
+        """Runs that a stage read, by name. Raises ConfigError where one is not in the folder."""
+        paths = {name: self.run.inside(manifest.inputs[name]) for name in names}
+        if None in paths.values():
+            raise ConfigError("the runs it was made of are not in the folder")
+        return {name: self.read(str(path)) for name, path in paths.items()}
 
     def hold(self, subject: str, where: str, differences: Mapping[str, float], *, rough: bool = False) -> None:
         """Note the differences by id, and a problem where one is too large; `rough` for numbers of bfloat16."""
