@@ -12,15 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inpars.errors import ConfigError
-from inpars.toolkit import (
-    CallableModule,
-    dataset_name,
-    flags_of,
-    named,
-    other_source,
-    run_translated,
-    toolkit_parser,
-)
+from inpars.toolkit import CallableModule, dataset_name, flags_of, named, other_source, run_translated, toolkit_parser
 
 IGNORED_FLAGS = {"fp16": "bfloat16 is used"}
 STRATEGIES = ("scores", "reranker")

@@ -12,15 +12,7 @@ from collections.abc import Sequence
 
 from inpars.errors import ConfigError
 from inpars.prompts.load import load_prompt
-from inpars.toolkit import (
-    CallableModule,
-    dataset_name,
-    flags_of,
-    named,
-    other_source,
-    run_translated,
-    toolkit_parser,
-)
+from inpars.toolkit import CallableModule, dataset_name, flags_of, named, other_source, run_translated, toolkit_parser
 
 PROMPTS = {  # the toolkit's dynamic forms, to ours for the same collections, which bring examples of their own
     "promptagator-arguana": "counter-argument",

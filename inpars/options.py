@@ -216,10 +216,7 @@ def _flag(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
         text += f" (default: {_default_text(field.default)})"
     settings: dict[str, Any] = {"help": text.replace("%", "%%"), "required": required}
     if kind is bool:
-        return settings | {
-            "action": argparse.BooleanOptionalAction,
-            "default": None if required else field.default,
-        }
+        return settings | {"action": argparse.BooleanOptionalAction, "default": None if required else field.default}
     if get_origin(kind) is Literal:
         settings["choices"] = get_args(kind)
     else:

@@ -69,11 +69,7 @@ def extract(file: SourceFile, options: ReadOptions, cache: Path) -> Extracted:
     return Extracted(key=key, folder=folder, fresh=fresh, **stored)
 
 
-def cached_chunks(
-    extracted: Extracted,
-    settings: Sequence[Any],
-    make: Callable[[], Iterable[Chunk]],
-) -> Path:
+def cached_chunks(extracted: Extracted, settings: Sequence[Any], make: Callable[[], Iterable[Chunk]]) -> Path:
     """The file of a file's chunks, made where they were not cut with these settings before."""
     folder = extracted.folder.with_name(_key([extracted.key, settings]))
     if not (folder / CHUNKS).exists():

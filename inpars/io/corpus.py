@@ -56,7 +56,6 @@ class Documents(Protocol):
     @property
     def sha256(self) -> str:
         """Changes with the documents."""
-        ...
 
     def __len__(self) -> int: ...
 

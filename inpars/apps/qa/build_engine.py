@@ -232,10 +232,7 @@ def bm25_stage(name: str, options: EngineOptions, documents: corpora.Documents, 
 def _load_reranker(options: EngineOptions) -> PairScorer:
     from inpars.rerankers import load_scorer
 
-    return load_scorer(
-        str(options.reranker),
-        **options.placement,
-    )
+    return load_scorer(str(options.reranker), **options.placement)
 
 
 def _systems(
@@ -280,11 +277,7 @@ def _reader(options: EngineOptions, answers: AnswerOptions, judge: Judge) -> Rea
         return extractive.SentenceReader(judge, threshold=answers.threshold, names=answers.names)
     from inpars.apps.qa.span_reader import SpanReader  # torch
 
-    return SpanReader(
-        answers.reader,
-        threshold=answers.threshold,
-        **options.placement,
-    )
+    return SpanReader(answers.reader, threshold=answers.threshold, **options.placement)
 
 
 def _writer(options: EngineOptions, answers: AnswerOptions, judge: Judge) -> Writer:

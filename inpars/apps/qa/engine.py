@@ -43,7 +43,6 @@ class Part(Protocol):
 
     def search(self, queries: Sequence[Query], k: int, filters: Filters) -> Run:
         """The k best documents of each query."""
-        ...
 
 
 class Reader(Protocol):
@@ -54,7 +53,6 @@ class Reader(Protocol):
 
     def read(self, question: str, hits: Sequence[Hit]) -> Answer:
         """The best span of all hits as an extractive answer, unanswered where the score is below the threshold."""
-        ...
 
 
 class Writer(Protocol):
@@ -64,7 +62,6 @@ class Writer(Protocol):
 
     def write(self, question: str, hits: Sequence[Hit]) -> Answer:
         """A generated answer that cites hits by number, unanswered where the model says it does not know."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +108,7 @@ class Engine:
         return next(iter(self.systems))
 
     def search(
-        self,
-        queries: Sequence[str],
-        k: int = DEFAULT_K,
-        *,
-        system: str | None = None,
-        filters: Filters = NOTHING,
+        self, queries: Sequence[str], k: int = DEFAULT_K, *, system: str | None = None, filters: Filters = NOTHING
     ) -> list[list[Hit]]:
         """The k best hits of each query, in the order of the queries; one batch through every model.
 

@@ -54,7 +54,6 @@ class Chat(Protocol):
 
     def reply(self, messages: Sequence[Message], max_new_tokens: int) -> str:
         """The reply's text."""
-        ...
 
 
 class SourceWriter:

@@ -122,11 +122,7 @@ def _load_reranker(reranking: Reranking, options: EngineOptions, load: Callable[
     retriever, tokens = reranking.window_retriever, reranking.window_tokens
     if retriever is not None:
         settings |= dict.fromkeys(("windows", "window_retriever", "window_tokens"))
-    scorer = load_scorer(
-        **settings,
-        prompt=reranking.prompt,
-        **options.placement,
-    )
+    scorer = load_scorer(**settings, prompt=reranking.prompt, **options.placement)
     if retriever is None:
         return scorer
     return NearestWindowScorer(scorer, load(retriever).reading(tokens or NEAREST_TOKENS))

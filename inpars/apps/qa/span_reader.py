@@ -22,13 +22,7 @@ class SpanReader:
 
     closest = False
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        threshold: float | None = None,
-        **where: Unpack[Placement],
-    ) -> None:
+    def __init__(self, model: str, *, threshold: float | None = None, **where: Unpack[Placement]) -> None:
         """Load the model. Raises ConfigError where it is not one that marks answers."""
         self._scorer = AnswerabilityScorer(model, **where)
         self.name, self._lock = f"span marked by {model}", Lock()

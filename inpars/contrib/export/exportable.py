@@ -140,12 +140,7 @@ def load_exportable(
         encoder.max_seq_length = max_length or encoder.max_seq_length
         return Retriever(encoder)
     pair_model = load_pair_model(
-        model,
-        kind=kind,
-        max_length=max_length,
-        true_token=true_token,
-        false_token=false_token,
-        **where,
+        model, kind=kind, max_length=max_length, true_token=true_token, false_token=false_token, **where
     )
     assert isinstance(pair_model, CrossEncoder | MonoT5)
     return Reranker(pair_model)

@@ -31,9 +31,7 @@ FORMATS: dict[str, Format] = {
         toolkit.write,
     ),
     "inpars-v1": Format(
-        "synthetic queries of InPars v1, .jsonl: doc_id, doc_text, question, log_probs",
-        toolkit.read,
-        toolkit.write_v1,
+        "synthetic queries of InPars v1, .jsonl: doc_id, doc_text, question, log_probs", toolkit.read, toolkit.write_v1
     ),
     "inpars-triples": Format(
         "triples of the InPars toolkit, .tsv: query, positive, negative as texts, quoted where csv quotes",

@@ -56,27 +56,21 @@ class Store(Protocol):
 
     def prepare(self, width: int) -> None:
         """Make the collection unless it is there. Raises ConfigError for one that is not of such a push."""
-        ...
 
     def contents(self) -> Mapping[str, str]:
         """doc_id -> digest of all that is there."""
-        ...
 
     def put(self, rows: Sequence[Row]) -> None:
         """Insert rows, or replace those of the same doc_id; durable when it returns."""
-        ...
 
     def delete(self, doc_ids: Sequence[str]) -> None:
         """Remove rows."""
-        ...
 
     def nearest(self, vector: npt.NDArray[np.float32], k: int) -> list[tuple[str, float]]:
         """doc_id and inner product of the k nearest, best first."""
-        ...
 
     def close(self) -> None:
         """Let the connection go."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

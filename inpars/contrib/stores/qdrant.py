@@ -68,11 +68,7 @@ class Qdrant:
 
     def nearest(self, vector: npt.NDArray[np.float32], k: int) -> list[tuple[str, float]]:
         results = self._client.query_points(
-            self._name,
-            query=vector.tolist(),
-            limit=k,
-            with_payload=["doc_id"],
-            search_params=self._exact,
+            self._name, query=vector.tolist(), limit=k, with_payload=["doc_id"], search_params=self._exact
         )
         return [((point.payload or {})["doc_id"], point.score) for point in results.points]
 

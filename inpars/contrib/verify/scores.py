@@ -17,13 +17,7 @@ from typing import Any
 import numpy as np
 
 from inpars.contrib.verify.run import VerifyFindings, known_prompt
-from inpars.contrib.verify.samples import (
-    Recomputation,
-    VerifyOptions,
-    computing_of,
-    number_of,
-    score_differences,
-)
+from inpars.contrib.verify.samples import Recomputation, VerifyOptions, computing_of, number_of, score_differences
 from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError, InparsError, StaleInputError
 from inpars.evaluation.measures import evaluate
