@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inpars.errors import ConfigError
-from inpars.toolkit import CallableModule, dataset_name, flags_of, named, other_source, run_translated, toolkit_parser
+from inpars.toolkit import CallableModule, dataset_name, flags_of, run_translated, toolkit_parser
 
 IGNORED_FLAGS = {
     "fp16": "bfloat16 is used",
@@ -23,7 +23,7 @@ IGNORED_FLAGS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `inpars rerank` with the toolkit's flags; returns the exit code."""
-    return run_translated(_parser(), arguments, translate, _ignored)
+    return run_translated(_parser(), arguments, translate, IGNORED_FLAGS)
 
 
 def translate(flags: argparse.Namespace) -> list[list[str]]:
@@ -52,10 +52,6 @@ def translate(flags: argparse.Namespace) -> list[list[str]]:
 def first_stage_path(output: Path) -> Path:
     """Where BM25's run is kept: `run.trec` has `run.bm25.trec`."""
     return output.with_name(f"{output.stem}.bm25.trec")
-
-
-def _ignored(flags: argparse.Namespace) -> list[str]:
-    return [*named(flags, IGNORED_FLAGS), *other_source(flags)]
 
 
 def _parser() -> argparse.ArgumentParser:

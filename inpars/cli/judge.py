@@ -31,8 +31,7 @@ from inpars.generation.api.options import ApiOptions, check_api
 from inpars.io.formats import read_run
 from inpars.io.manifest import Manifest
 from inpars.judging import Pair
-from inpars.judging.agreement import order_systems
-from inpars.judging.report import (
+from inpars.judging.agreement import (
     BY_MODEL,
     PERSON,
     agreement_lines,
@@ -41,6 +40,7 @@ from inpars.judging.report import (
     cautions,
     note_agreement,
     order_lines,
+    order_systems,
 )
 from inpars.judging.sample import chosen_pairs, drawn, pairs_of, pooled
 from inpars.judging.terminal import answers_path, ask_person, read_answers

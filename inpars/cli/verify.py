@@ -13,8 +13,7 @@ from typing import Any
 
 from inpars.cli.common import add_dataset_flags, add_display_flags, console, open_dataset, print_result
 from inpars.contrib.verify.run import VerifyFindings, check_folder
-from inpars.contrib.verify.samples import VerifyOptions
-from inpars.contrib.verify.scores import recompute
+from inpars.contrib.verify.scores import VerifyOptions, recompute
 from inpars.documents.datasets import Dataset
 from inpars.errors import InparsError
 from inpars.options import add_flags, check, from_flags

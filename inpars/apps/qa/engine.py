@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-from inpars.apps.qa.highlights import query_spans
 from inpars.apps.qa.records import NOTHING, Answer, AnswerKind, Hit, Span
+from inpars.apps.qa.sentences import query_spans
 from inpars.errors import ConfigError, UnknownNameError
 from inpars.fusion.gate import Coverage
 from inpars.fusion.system import BM25, SearchSystem

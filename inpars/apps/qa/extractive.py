@@ -15,9 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from inpars.apps.qa.highlights import WORD, content_stems, missing_names, stem
 from inpars.apps.qa.records import Answer, Hit, Span
-from inpars.apps.qa.sentences import only_points, sentence_spans
+from inpars.apps.qa.sentences import WORD, content_stems, missing_names, only_points, sentence_spans, stem
 from inpars.protocols import PairScorer, TextEncoder
 
 Score: TypeAlias = Callable[[str, Sequence[str]], list[float]]

@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from inpars.apps.qa.extractive import Focus
-from inpars.apps.qa.highlights import STOP_WORDS, WORD, missing_names, stem
 from inpars.apps.qa.records import Answer, Hit
+from inpars.apps.qa.sentences import STOP_WORDS, WORD, missing_names, stem
 from inpars.generation.api.budget import cut_text
 
 Message = Mapping[str, str]

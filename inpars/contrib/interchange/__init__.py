@@ -6,6 +6,8 @@ takes what it needs from a `Source`. Both hold one query at a time, so that file
 
 from __future__ import annotations
 
+from functools import partial
+
 from inpars.contrib.interchange import (
     beir,
     flagembedding,
@@ -21,6 +23,7 @@ from inpars.contrib.interchange import (
 )
 from inpars.contrib.interchange.source import Format
 from inpars.errors import UnknownNameError
+from inpars.io.triples import read_triple_ids
 
 TEXT_IDS = "ids of queries and documents"
 
@@ -35,8 +38,8 @@ FORMATS: dict[str, Format] = {
     ),
     "inpars-triples": Format(
         "triples of the InPars toolkit, .tsv: query, positive, negative as texts, quoted where csv quotes",
-        toolkit.read_triples,
-        toolkit.write_triples,
+        partial(toolkit.read_text_triples, quoted=True),
+        partial(toolkit.write_text_triples, quoted=True),
         made_ids=TEXT_IDS,
     ),
     "gpl": Format(
@@ -54,11 +57,11 @@ FORMATS: dict[str, Format] = {
     ),
     "msmarco-triples": Format(
         "triples, .tsv: query, positive, negative as texts, quotes are plain characters (InPars v1's too)",
-        msmarco.read_triples,
-        msmarco.write_triples,
+        partial(toolkit.read_text_triples, quoted=False),
+        partial(toolkit.write_text_triples, quoted=False),
         made_ids=TEXT_IDS,
     ),
-    "msmarco-ids": Format("triples, .tsv: ids of query, positive, negative", msmarco.read_ids, msmarco.write_ids),
+    "msmarco-ids": Format("triples, .tsv: ids of query, positive, negative", read_triple_ids, msmarco.write_ids),
     "trec": Format(
         "topics (id, tab, text), qrels and runs: one file, or a folder of them", trec.read, trec.write, folder=True
     ),

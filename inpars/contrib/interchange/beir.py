@@ -7,10 +7,9 @@ from itertools import chain
 from pathlib import Path
 
 from inpars.cache import cache_folder
-from inpars.contrib.interchange.fields import unread, unread_files
 from inpars.contrib.interchange.folder import CORPUS, QUERIES
-from inpars.contrib.interchange.items import Item, JudgedQuery, Unkept
-from inpars.contrib.interchange.source import TRAINING_SPLIT, Layout, Source, Written
+from inpars.contrib.interchange.items import Item, JudgedQuery, Unkept, unread, unread_files
+from inpars.contrib.interchange.source import Layout, Source, Written
 from inpars.documents.datasets import QUERY_NAMES, beir_corpus, unpacked
 from inpars.errors import DataFormatError
 from inpars.io.fields import is_tsv
@@ -55,7 +54,6 @@ def write_collection(source: Source, folder: Path, queries: str, qrels: str, wri
     counts[CORPUS] = write_jsonl(folder / CORPUS, documents)
     queries_rows = ({"_id": query.query_id, "text": query.text, "metadata": {}} for query in source.queries())
     counts[queries] = write_jsonl(folder / queries, queries_rows)
-    split = source.split if source.synthetic is None and source.triples is None else TRAINING_SPLIT
-    name = f"{qrels}/{split}.tsv"
+    name = f"{qrels}/{source.written_split}.tsv"
     lines = (qrel_row(row.qrel) for row in source.judged())
     counts[name] = write_lines(folder / name, chain([QRELS_HEADER], lines)) - 1

@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from inpars.contrib.interchange.fields import text_of
 from inpars.contrib.interchange.items import (
     Example,
     Group,
@@ -33,6 +32,7 @@ from inpars.contrib.interchange.items import (
     grouped,
     of_labels,
     query_of,
+    text_of,
 )
 from inpars.contrib.interchange.source import Layout, Source, Written
 from inpars.errors import ConfigError, DataFormatError

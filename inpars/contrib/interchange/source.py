@@ -46,6 +46,21 @@ class Source:
         """The documents, None where none were named."""
         return self.dataset.corpus if self.dataset else None
 
+    @property
+    def is_collection(self) -> bool:
+        """Whether queries and judgements are the dataset's, since neither triples nor synthetic queries were named."""
+        return self.synthetic is None and self.triples is None
+
+    @property
+    def written_split(self) -> str:
+        """The split that queries and judgements are written as."""
+        return self.split if self.is_collection else TRAINING_SPLIT
+
+    @property
+    def has_queries(self) -> bool:
+        """Whether anything that was named has queries."""
+        return not self.is_collection or (self.dataset is not None and bool(self.dataset.splits))
+
     @cached_property
     def files(self) -> TripleFiles | None:
         """The files of the triples."""
@@ -106,7 +121,7 @@ class Source:
 
     def queries(self) -> Iterator[Query]:
         """The queries of the examples, each once; of the dataset where nothing else was named."""
-        if self.synthetic is None and self.files is None:
+        if self.is_collection:
             yield from self.topics.as_queries()
             return
         seen = SeenKeys()
@@ -114,7 +129,7 @@ class Source:
 
     def judged(self) -> Iterator[JudgedQuery]:
         """That a document answers the query it was written for; the dataset's judgements where nothing was named."""
-        if self.synthetic is None and self.files is None:
+        if self.is_collection:
             for query_id, grades in self.topics.qrels.items():
                 yield from (JudgedQuery(Qrel(query_id, doc_id, grade), self.split) for doc_id, grade in grades.items())
             return
@@ -146,7 +161,7 @@ class Source:
     def ungraded(self) -> Counter[str]:
         """What of a dataset's judgements is lost where only relevant pairs are written."""
         counts: Counter[str] = Counter()
-        if self.files is not None or self.synthetic is not None:
+        if not self.is_collection:
             counts["grades above 1"] = sum(example.grade > 1 for example in self.examples())
             return +counts
         if self.dataset is None:

@@ -125,7 +125,7 @@ def _write_rows(
 ) -> None:
     """The documents, and the queries where there are some."""
     written.counts[DOCUMENTS] = write_jsonl(folder / DOCUMENTS, rows) // rows_of_document
-    if source.synthetic is not None or source.files is not None or (source.dataset and source.dataset.splits):
+    if source.has_queries:
         written.counts[QUERIES] = write_jsonl(folder / QUERIES, queries())
 
 
