@@ -141,7 +141,11 @@ def open_engine(
     lexical = _bm25_stage(options, documents, notes, progress) if options.bm25 else None
     if lexical is not None:
         stages["bm25"] = lexical
-    reranker = LockedScorer(_load_reranker(options)) if options.reranker else None
+    reranker = None
+    if options.reranker:
+        from inpars.rerankers import load_scorer
+
+        reranker = LockedScorer(load_scorer(options.reranker, **options.placement))
     reader, writer = answerers(options, answers, reranker, dense.get("dense"), writes=writes)
     return Engine(
         documents,
@@ -166,10 +170,8 @@ def compute_with(options: EngineOptions) -> None:
 
 def dense_alone(encoders: Mapping[str, Retriever]) -> dict[str, TextEncoder]:
     """Those that embed a text as one vector, which sentences are judged by and clients may ask for."""
-    dense: dict[str, Any] = {
-        name: encoder for name, encoder in encoders.items() if retriever_kind(encoder.name) == DENSE
-    }
-    return dense
+    dense: Any = {name: encoder for name, encoder in encoders.items() if retriever_kind(encoder.name) == DENSE}
+    return dict(dense)
 
 
 def _encoders(options: EngineOptions, stored: VectorIndex | None) -> dict[str, Retriever]:
@@ -227,12 +229,6 @@ def bm25_stage(name: str, options: EngineOptions, documents: corpora.Documents, 
         return index.search(queries, k, threads=options.threads)
 
     return Stage(name, documents, search, exclusive=True, coverage=index.coverage())
-
-
-def _load_reranker(options: EngineOptions) -> PairScorer:
-    from inpars.rerankers import load_scorer
-
-    return load_scorer(str(options.reranker), **options.placement)
 
 
 def _systems(

@@ -191,9 +191,7 @@ class Focus:
         scores = self.judge.score(question, [in_context(hits[number - 1], span) for number, span in sentences])
         order = sorted(range(len(sentences)), key=lambda index: -scores[index])[: self.sentences]
         chosen: dict[int, list[Span]] = {}
-        for number, span in sorted(
-            (sentences[index] for index in order), key=lambda sentence: (sentence[0], sentence[1].start)
-        ):
+        for number, span in (sentences[index] for index in sorted(order)):
             chosen.setdefault(number, []).append(span)
         sources = tuple((number, _narrowed(hits[number - 1], spans)) for number, spans in chosen.items())
         return Focused(sources, max(scores))
