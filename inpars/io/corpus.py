@@ -93,7 +93,7 @@ class Corpus:
 
     def __getitem__(self, doc_id: str) -> Document:
         for position in self._positions(doc_id):
-            document = self._read(position)
+            document = self.at(position)
             if document.doc_id == doc_id:
                 return document
         raise self._unknown(doc_id)
@@ -104,7 +104,7 @@ class Corpus:
 
     def at(self, position: int) -> Document:
         """The document at a position of an order that is arbitrary but the same for any order of the file."""
-        return self._read(position)
+        return self._read_at(int(self._index.offsets[position]))
 
     def text_key(self, doc_id: str) -> int:
         """`text_key` of a document's title and text, without reading them: equal for documents of identical text.
@@ -126,17 +126,14 @@ class Corpus:
 
     def _find(self, doc_id: str) -> int | None:
         """The position of a document in the index, by its id and not only by the id's hash."""
-        return next((position for position in self._positions(doc_id) if self._read(position).doc_id == doc_id), None)
+        return next((position for position in self._positions(doc_id) if self.at(position).doc_id == doc_id), None)
 
     def _positions(self, doc_id: str) -> range:
-        key, hashes = np.uint64(_hash(doc_id)), self._index.hashes
+        key, hashes = np.uint64(key64(doc_id)), self._index.hashes
         first = last = int(np.searchsorted(hashes, key))
         while last < len(hashes) and hashes[last] == key:
             last += 1
         return range(first, last)
-
-    def _read(self, position: int) -> Document:
-        return self._read_at(int(self._index.offsets[position]))
 
     def _read_at(self, offset: int) -> Document:
         end = self._bytes.find(b"\n", offset)
@@ -148,15 +145,11 @@ class SelectedDocuments(Sequence[Document]):
     """Documents at some positions of a sequence or offsets of a file, each read when it is accessed."""
 
     def __init__(self, read: Callable[[int], Document], positions: npt.NDArray[np.integer[Any]]) -> None:
-        self._read, self._positions = read, positions
-
-    @property
-    def positions(self) -> npt.NDArray[np.integer[Any]]:
-        """File offsets, or positions in the other sequence, (documents,)."""
-        return self._positions
+        self._read = read
+        self.positions = positions  # file offsets, or positions in the other sequence, (documents,)
 
     def __len__(self) -> int:
-        return len(self._positions)
+        return len(self.positions)
 
     @overload
     def __getitem__(self, position: int) -> Document: ...
@@ -166,13 +159,13 @@ class SelectedDocuments(Sequence[Document]):
 
     def __getitem__(self, position: int | slice) -> Document | Sequence[Document]:
         if isinstance(position, slice):
-            return SelectedDocuments(self._read, self._positions[position])
-        return self._read(int(self._positions[position]))
+            return SelectedDocuments(self._read, self.positions[position])
+        return self._read(int(self.positions[position]))
 
 
 def text_key(text: str) -> int:
     """A 64-bit hash of a text whose runs of blanks count as one; upper and lower case differ."""
-    return _hash(" ".join(text.split()))
+    return key64(" ".join(text.split()))
 
 
 def cached_corpus(key: str, documents: Callable[[], Iterable[Document]], cache: Path | None = None) -> Corpus:
@@ -230,7 +223,7 @@ def _scan(lines: CorpusLines, display_path: Path) -> _Index:
             digest.update(raw)
             if raw.strip():
                 document = _parse_line(raw, display_path, number, lines.table, choices, remarks)
-                hashes.append(_hash(document.doc_id))
+                hashes.append(key64(document.doc_id))
                 offsets.append(offset)
                 text_keys.append(text_key(document.full_text))
             offset += len(raw)
@@ -279,10 +272,6 @@ def _parse_line(
     if choices is not None and remarks is not None and (choice := choices.new(record)) is not None:
         remarks.append(f"{path}:{number}: {choice}")
     return parse_document(record, path, number)
-
-
-def _hash(text: str) -> int:
-    return key64(text)
 
 
 @dataclass(frozen=True, slots=True)

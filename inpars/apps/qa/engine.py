@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-from inpars.apps.qa.records import NOTHING, Answer, AnswerKind, Hit, Span
+from inpars.apps.qa.records import NOTHING, Answer, AnswerKind, Hit
 from inpars.apps.qa.sentences import query_spans
 from inpars.errors import ConfigError, UnknownNameError
 from inpars.fusion.gate import Coverage
@@ -25,8 +25,6 @@ from inpars.io.runs import completed, cut, fuse_z_scores, rank
 from inpars.protocols import PairScorer, TextEncoder
 from inpars.records import FullText, Query, Run
 from inpars.rerankers.rerank import fuse_with_first_stage
-
-__all__ = ["Answer", "Engine", "Hit", "Span", "System", "SystemName"]
 
 SystemName: TypeAlias = Literal["hybrid", "dense", "base", "bm25"]
 Filters: TypeAlias = Mapping[str, str]

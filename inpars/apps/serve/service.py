@@ -135,16 +135,20 @@ class Service:
         scorer = self.engine.reranker
         if scorer is None:
             raise UnknownNameError("model", request.model or "", [], "this server has no reranker; see --reranker")
-        _check_model(request.model, scorer.name, "reranker")
+        if request.model not in (None, scorer.name, "reranker"):
+            raise UnknownNameError("model", request.model or "", [scorer.name])
         self._check_count(len(request.documents), "documents")
         documents = [d if isinstance(d, str) else d.text for d in request.documents]
         scored = await self._reranks.submit(None, [(request.query, text) for text in documents])
         order = sorted(range(len(scored)), key=lambda index: (-scored[index][0], index))[: request.top_n]
-        results = [_ranked_row(index, scored[index][0], raw=request.raw_scores) for index in order]
-        if request.return_documents:
-            for row in results:
-                document = request.documents[row["index"]]
-                row["document"] = {"text": document} if isinstance(document, str) else document.model_dump()
+        results: list[Row] = []
+        for index in order:
+            score, document = scored[index][0], request.documents[index]
+            relevance = score if request.raw_scores else _logistic(score)
+            results.append({"index": index, "relevance_score": relevance, "score": score})
+            if request.return_documents:
+                text = {"text": document} if isinstance(document, str) else document.model_dump()
+                results[-1]["document"] = text
         return {"model": scorer.name, "results": results, "usage": _usage(t for _, t in scored)}
 
     def answers(self) -> list[str]:
@@ -238,18 +242,8 @@ class Service:
         return [self.engine.answer_from(question, hits, kind=kind) for question, hits, kind in questions]
 
 
-def _check_model(requested: str | None, name: str, kind: str) -> None:
-    if requested not in (None, name, kind):
-        raise UnknownNameError("model", requested or "", [name])
-
-
 def _words(_: str, texts: Sequence[str]) -> list[int]:
     return [len(text.split()) for text in texts]
-
-
-def _ranked_row(index: int, score: float, *, raw: bool = False) -> Row:
-    """One document of `wire.RerankResponse`."""
-    return {"index": index, "relevance_score": score if raw else _logistic(score), "score": score}
 
 
 def _logistic(margin: float) -> float:

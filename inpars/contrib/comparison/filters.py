@@ -18,7 +18,7 @@ from inpars.io.manifest import FileStamp, Manifest, read_manifest
 from inpars.io.storage import atomic_writer, to_json_line, write_jsonl
 from inpars.options import SEED, option, result_settings
 from inpars.reports.formatting import shorten
-from inpars.reports.render import render_page
+from inpars.reports.render import json_path, render_page
 from inpars.stages.filter import FilteredFile, filter_inputs, gather_file, plain_file
 from inpars.stages.stage import Outcome, Running, Stage
 
@@ -80,10 +80,9 @@ def compare_file(
             judged = FilteredFile(plain, pool, starts, pool.alive)
             results = _results(comparison, judged, corpus)
             if write_kept is not None:
-                names = slugs([kept_queries.spec.name for kept_queries in comparison.kept])
-                for kept_queries in comparison.kept:
-                    path = write_kept / f"{names[kept_queries.spec.name]}.jsonl"
-                    write_jsonl(path, judged.records(kept_queries.positions))
+                names = slugs([kept.spec.name for kept in comparison.kept])
+                for kept in comparison.kept:
+                    write_jsonl(write_kept / f"{names[kept.spec.name]}.jsonl", judged.records(kept.positions))
         with atomic_writer(json_path(output)) as stream:
             stream.write(to_json_line(results) + "\n")
         with atomic_writer(output) as stream:
@@ -91,11 +90,6 @@ def compare_file(
         return Outcome(None, dict(comparison.dropped), summary(results))
 
     return stage.run(work)
-
-
-def json_path(output: Path) -> Path:
-    """The JSON file with a page's numbers."""
-    return output.with_suffix(".json")
 
 
 def summary(results: dict[str, Any]) -> dict[str, Any]:
@@ -115,18 +109,15 @@ def _sides(output: Path, write_kept: Path | None) -> list[Path]:
 
 
 def _results(comparison: Comparison, judged: FilteredFile, corpus: Corpus | None) -> dict[str, Any]:
-    names = [kept_queries.spec.name for kept_queries in comparison.kept]
+    filters = {kept.spec.name: _of_filter(kept, judged, corpus) for kept in comparison.kept}
+    rows = [dict(zip(filters, row, strict=True)) for row in comparison.overlap]
     return {
         "read": len(judged.pool),
         "k": comparison.k,
         "dropped": dict(comparison.dropped),
         "pool": asdict(comparison.pool),
-        "filters": {
-            kept_queries.spec.name: _of_filter(kept_queries, judged, corpus) for kept_queries in comparison.kept
-        },
-        "overlap": {
-            name: dict(zip(names, row, strict=True)) for name, row in zip(names, comparison.overlap, strict=True)
-        },
+        "filters": filters,
+        "overlap": dict(zip(filters, rows, strict=True)),
     }
 
 
@@ -144,9 +135,8 @@ def _samples(
     scored_positions: Sequence[tuple[int, float]], judged: FilteredFile, corpus: Corpus | None
 ) -> list[dict[str, Any]]:
     samples = []
-    for (_, score), record in zip(
-        scored_positions, judged.records([position for position, _ in scored_positions]), strict=True
-    ):
+    records = judged.records([position for position, _ in scored_positions])
+    for (_, score), record in zip(scored_positions, records, strict=True):
         doc_id = str(record["doc_id"])
         text = corpus[doc_id].full_text if corpus is not None else record.get("text") or record.get("doc_text") or ""
         query = record.get("query") or record.get("question") or ""

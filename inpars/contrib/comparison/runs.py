@@ -38,7 +38,7 @@ def compare_runs(first: RunFolder, second: RunFolder, count: int = SHOWN) -> Com
     notes = [*(f"{run.name}: {run.origin}" for run in (first, second) if run.origin is not None), *notes]
     outputs = list(dict.fromkeys([*first.manifests, *second.manifests]))
     return Comparison(
-        runs=_names(first, second),
+        runs=(first.name, second.name) if first.name != second.name else (str(first.path), str(second.path)),
         settings=[setting for output in outputs for setting in _settings(output, first, second)],
         measures=measures,
         moved=_moved(first, second, measures, count),
@@ -47,11 +47,6 @@ def compare_runs(first: RunFolder, second: RunFolder, count: int = SHOWN) -> Com
         notes=[*notes, *_common_queries(first, second)],
         problems=notes[-1:] if not measures and first.measures() and second.measures() else [],
     )
-
-
-def _names(first: RunFolder, second: RunFolder) -> tuple[str, str]:
-    """The folders' own names, or the paths where those are the same."""
-    return (first.name, second.name) if first.name != second.name else (str(first.path), str(second.path))
 
 
 def _settings(output: str, first: RunFolder, second: RunFolder) -> list[Setting]:
@@ -209,12 +204,8 @@ def _measure_lines(measures: Sequence[Compared]) -> Iterator[str]:
         )
     judged = [one for one in measures if one.metric == measures[0].metric]
     yield from ["", *(in_words(one.system, "the first run's", one.metric, one.difference) for one in judged)]
-    power = power_in_words(judged[0].metric, max(judged, key=_detectable).difference)
+    power = power_in_words(judged[0].metric, max(judged, key=lambda one: one.difference.detectable or 0.0).difference)
     yield from filter(None, [power, adjustment_in_words([one.difference for one in judged])])
-
-
-def _detectable(one: Compared) -> float:
-    return one.difference.detectable or 0.0
 
 
 def _test(difference: Difference) -> str:

@@ -134,11 +134,6 @@ def rows_of(index: VectorIndex) -> Iterator[Row]:
             yield Row(segment.document(row), segment.vectors[row])
 
 
-def metadata_json(document: Document) -> str:
-    """The metadata as JSON text, for stores that keep it so."""
-    return json.dumps(dict(document.metadata), ensure_ascii=False, sort_keys=True)
-
-
 def check_width(stored_width: object, width: int, name: str) -> None:
     """Raise ConfigError where a collection is of another width."""
     if stored_width != width:
@@ -161,10 +156,10 @@ FIELDS: tuple[str, ...] = ("doc_id", "title", "text", "metadata", "digest", "vec
 
 
 def fields_of(row: Row) -> dict[str, Any]:
-    """A row by the names of its fields; metadata as JSON text."""
+    """A row by the names of its fields."""
     document = row.document
     texts = {"doc_id": document.doc_id, "title": document.title, "text": document.text}
-    return {**texts, "metadata": metadata_json(document), "digest": row.digest, "vector": row.vector.tolist()}
+    return {**texts, "metadata": dict(document.metadata), "digest": row.digest, "vector": row.vector.tolist()}
 
 
 def open_store(kind: str, target: str, collection: str) -> Store:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from inpars.apps.qa.engine import Answer, Engine, Span, System
+from inpars.apps.qa.engine import Engine, System
+from inpars.apps.qa.records import Answer, Span
 from inpars.apps.serve.app import create_app
 from inpars.apps.serve.feedback import Feedback
 from inpars.apps.serve.options import ServeOptions
