@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from inpars.cache import cache_folder
-from inpars.extras import EXTRAS, Package, lacking, needless, torch_hint
+from inpars.extras import EXTRAS, lacking, needless, torch_hint
 from inpars.models.embedded import EMBEDDED
 from inpars.models.processor import cores, fast_bfloat16_flags, memory_bytes, tier
 from inpars.pipeline.options import EXTRAS as RUN_EXTRAS
@@ -107,7 +107,8 @@ def abilities() -> list[Finding]:
     unneeded = needless()
     for extra in EXTRAS.values():
         here = [f"{package.name} {package.version}" for package in extra.packages if package.version]
-        lacks = [_lack(package) for package in extra.packages if not package.fits and package.name not in unneeded]
+        absent = [package for package in extra.packages if not package.fits and package.name not in unneeded]
+        lacks = [package.requirement if package.version else package.name for package in absent]
         value = f"{extra.purpose} ({', '.join(here)})" if here else extra.purpose
         install_line = extra.install_line(unneeded)
         found.append(
@@ -116,10 +117,6 @@ def abilities() -> list[Finding]:
             else Finding(ABILITIES, extra.name, value, "ok")
         )
     return found
-
-
-def _lack(package: Package) -> str:
-    return package.requirement if package.version else package.name
 
 
 def services() -> list[Finding]:

@@ -177,7 +177,7 @@ def _unique_chunks(
     keys, looked_at = array("Q"), NearDuplicateClusters()
     for file in progress.track(files, total=len(files), description="compare", unit="files"):
         for chunk in read_chunks(file.path):
-            keys.append(_text_key(chunk.text))
+            keys.append(key64(" ".join(chunk.text.split()).casefold()))
             if options.drop_near_duplicates:
                 looked_at.add(chunk.text)
     keep = np.zeros(len(keys), dtype=np.bool_)
@@ -188,11 +188,6 @@ def _unique_chunks(
         dropped["near_duplicate"] += int(repeats.sum())
         keep &= ~repeats
     return keep
-
-
-def _text_key(text: str) -> int:
-    squeezed = " ".join(text.split()).casefold()
-    return key64(squeezed)
 
 
 def _doc_id(file_name: str, chunk: Chunk, counts: Counter[str]) -> str:

@@ -145,17 +145,12 @@ def _open_named(name: str, progress: Progress) -> _Parts:
         return _Parts(lambda: Corpus(file), _beir_splits(file, progress.note))
     if path.is_file():
         return _Parts(lambda: Corpus(path), {})
-    if _is_path(name):
+    if path.suffix in FILE_SUFFIXES or path.is_absolute() or name.startswith((".", "~")):
         raise DataFormatError("no such dataset; check the path", path=name)
     dataset = ir_dataset(name)
     if like := like_named(name):
         progress.note(f"--dataset {name} is ir_datasets' own; {' or '.join(like)} is another collection of that name")
     return _Parts(lambda: ir_corpus(dataset, name), ir_splits(dataset, name))
-
-
-def _is_path(name: str) -> bool:
-    path = Path(name).expanduser()
-    return path.suffix in FILE_SUFFIXES or path.is_absolute() or name.startswith((".", "~"))
 
 
 def _python_docs() -> _Parts:

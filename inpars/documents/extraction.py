@@ -63,7 +63,8 @@ def extract(file: SourceFile, options: ReadOptions, cache: Path) -> Extracted:
             write_jsonl(working / BLOCKS, map(_block_row, blocks))
             if not edges.count:
                 raise UnreadableFileError(EMPTY, path=file.path)
-            stored = {"count": edges.count, "edges": edges.keys, "kind": kind.name, **_fields_of(notes)}
+            stored = {"count": edges.count, "edges": edges.keys, "kind": kind.name, "dropped": dict(+notes.dropped)}
+            stored |= {"title": replace_surrogates(notes.title), "remarks": notes.remarks, "questions": notes.questions}
             (working / NOTES).write_text(json.dumps(stored, ensure_ascii=True), encoding="utf-8")
     stored = json.loads((folder / NOTES).read_text(encoding="utf-8"))
     return Extracted(key=key, folder=folder, fresh=fresh, **stored)
@@ -82,12 +83,6 @@ def read_chunks(path: Path) -> Iterator[Chunk]:
     """The chunks of one file."""
     for row in _rows(path):
         yield Chunk(**({"start": 0} | row | {"headings": tuple(row.get("headings", ()))}))
-
-
-def _fields_of(notes: FileNotes) -> dict[str, Any]:
-    """What goes into a file of JSON."""
-    fields = {"title": replace_surrogates(notes.title), "dropped": dict(+notes.dropped)}
-    return fields | {"remarks": notes.remarks, "questions": notes.questions}
 
 
 def _key(parts: Any) -> str:  # noqa: ANN401

@@ -97,13 +97,13 @@ FORMATS: dict[str, Format] = {
     "opensearch": Format(
         "word weights of a sparse --retriever as rank_features: a folder of bulk bodies and neural_sparse queries",
         None,
-        sparse_vectors.write_opensearch,
+        partial(sparse_vectors.write_bulk, engine="opensearch"),
         folder=True,
     ),
     "elasticsearch": Format(
         "the same as a sparse_vector field, with sparse_vector queries",
         None,
-        sparse_vectors.write_elasticsearch,
+        partial(sparse_vectors.write_bulk, engine="elasticsearch"),
         folder=True,
     ),
     "qdrant": Format(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from inpars.cache import cache_folder
 from inpars.contrib.interchange.folder import CORPUS, QUERIES
-from inpars.contrib.interchange.items import Item, JudgedQuery, Unkept, unread, unread_files
+from inpars.contrib.interchange.items import Item, JudgedQuery, unread, unread_files
 from inpars.contrib.interchange.source import Layout, Source, Written
 from inpars.documents.datasets import QUERY_NAMES, beir_corpus, unpacked
 from inpars.errors import DataFormatError
@@ -30,16 +30,11 @@ def read(path: Path) -> Iterator[Item]:
     yield from read_documents(corpus)
     for file in queries:
         yield from read_queries(file)
-        yield from _query_metadata(file)
+        for _, record in () if is_tsv(file) else read_jsonl(file):
+            yield from unread(record, (*QUERY_ID_FIELDS, *QUERY_TEXT_FIELDS))  # queries here are an id and a text
     for file in qrels:
         yield from (JudgedQuery(qrel, file.stem) for qrel in iterate_qrels(file))
     yield from unread_files(folder, (corpus, *queries, *qrels), [folder / "qrels"])
-
-
-def _query_metadata(path: Path) -> Iterator[Unkept]:
-    """Queries here are an id and a text."""
-    for _, record in () if is_tsv(path) else read_jsonl(path):
-        yield from unread(record, (*QUERY_ID_FIELDS, *QUERY_TEXT_FIELDS))
 
 
 def write(source: Source, folder: Path, layout: Layout, written: Written) -> None:

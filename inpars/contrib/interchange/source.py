@@ -195,7 +195,8 @@ class Source:
     def _query_text(self) -> Callable[[str], str] | None:
         if self.synthetic is not None:
             path = self.synthetic
-            lookup = cached_corpus(f"synthetic queries:{sha256_of(path)}", lambda: _as_documents(path))
+            as_documents = (Document(query.query_id, query.text) for query, _ in read_synthetic_records(path))
+            lookup = cached_corpus(f"synthetic queries:{sha256_of(path)}", lambda: as_documents)
             return lambda query_id: lookup[query_id].text
         if self.dataset is None or not self.dataset.splits:
             return None
@@ -238,10 +239,6 @@ class Source:
             for doc_id, grade in query.positives.items():
                 other = doc_id != query.doc_id
                 yield Example(written_query, self.needed_corpus()[doc_id] if other else document, grade=grade)
-
-
-def _as_documents(path: Path) -> Iterator[Document]:
-    return (Document(query.query_id, query.text) for query, _ in read_synthetic_records(path))
 
 
 @dataclass(slots=True)

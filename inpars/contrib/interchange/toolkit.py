@@ -102,7 +102,7 @@ def split_quoted(line: str) -> list[str]:
     fields, start = [], 0
     while True:
         quoted = _QUOTED.match(line, start)
-        end = quoted.end() if quoted else _end_of_field(line, start)
+        end = quoted.end() if quoted else (line + "\t").index("\t", start)
         field = quoted[1].replace('""', '"') if quoted else line[start:end]
         if not quoted and '"' in field:
             return line.split("\t")
@@ -114,7 +114,8 @@ def split_quoted(line: str) -> list[str]:
 
 def join_quoted(fields: tuple[str, ...]) -> str:
     """A line in which fields with a quote or a tab are quoted."""
-    return "\t".join(_quoted(field) if _NEEDS_QUOTES.search(field) else field for field in fields)
+    doubled = {field: '"' + field.replace('"', '""') + '"' for field in fields if _NEEDS_QUOTES.search(field)}
+    return "\t".join(doubled.get(field, field) for field in fields)
 
 
 def read_text_triples(path: Path, *, quoted: bool) -> Iterator[Example]:
@@ -148,12 +149,3 @@ def _rows(path: Path, *, quoted: bool) -> Iterator[tuple[str, str, str]]:
             problem = f"{len(fields)} tab-separated columns, a triple has 3 texts: query, positive, negative"
             raise DataFormatError(problem, path=path, line=number, excerpt=line)
         yield fields[0], fields[1], fields[2]
-
-
-def _end_of_field(line: str, start: int) -> int:
-    end = line.find("\t", start)
-    return len(line) if end < 0 else end
-
-
-def _quoted(field: str) -> str:
-    return '"' + field.replace('"', '""') + '"'

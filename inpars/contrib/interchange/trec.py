@@ -50,12 +50,8 @@ def write(source: Source, folder: Path, layout: Layout, written: Written) -> Non
         judged = (trec_row(row.qrel) for row in source.judged())
         written.counts["qrels.txt"] = write_lines(folder / "qrels.txt", judged)
     if source.run is not None:
-        written.counts["run.txt"] = write_lines(folder / "run.txt", _run_lines(source))
-
-
-def _run_lines(source: Source) -> Iterator[str]:
-    for query_id, ranking in source.rankings():
-        yield from run_lines({query_id: dict(ranking)}, TAG)
+        lines = (line for name, ranking in source.rankings() for line in run_lines({name: dict(ranking)}, TAG))
+        written.counts["run.txt"] = write_lines(folder / "run.txt", lines)
 
 
 def _read_file(path: Path) -> Iterator[Item]:

@@ -7,6 +7,7 @@ are characters of the page's text as docling orders it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from inpars.documents.readers import EMPTY, ReadOptions
 from inpars.errors import UnreadableFileError
 
 FURNITURE = ("page_header", "page_footer")
-_converters: list[DocumentConverter] = []
 
 
 def read_layout(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator[Block]:
@@ -46,11 +46,10 @@ def read_layout(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator
         raise UnreadableFileError(EMPTY, path=path)
 
 
+@cache
 def _converter() -> DocumentConverter:
     """One for all files: it holds the models."""
-    if not _converters:
-        _converters.append(DocumentConverter())
-    return _converters[0]
+    return DocumentConverter()
 
 
 def _page(item: Any) -> int | None:  # noqa: ANN401 - docling's items
