@@ -7,8 +7,9 @@ from itertools import chain
 from pathlib import Path
 
 from inpars.cache import cache_folder
+from inpars.contrib.interchange.fields import unread, unread_files
 from inpars.contrib.interchange.folder import CORPUS, QUERIES
-from inpars.contrib.interchange.items import Item, JudgedQuery, unread, unread_files
+from inpars.contrib.interchange.items import Item, JudgedQuery
 from inpars.contrib.interchange.source import Layout, Source, Written
 from inpars.documents.datasets import QUERY_NAMES, beir_corpus, unpacked
 from inpars.errors import DataFormatError

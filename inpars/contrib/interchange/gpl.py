@@ -14,18 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from inpars.contrib.interchange.beir import write_collection
+from inpars.contrib.interchange.fields import object_of, unread, unread_files
 from inpars.contrib.interchange.folder import CORPUS
-from inpars.contrib.interchange.items import (
-    Example,
-    Item,
-    JudgedQuery,
-    Margin,
-    Negative,
-    examples_of,
-    object_of,
-    unread,
-    unread_files,
-)
+from inpars.contrib.interchange.items import Example, Item, JudgedQuery, Margin, Negative, examples_of
 from inpars.contrib.interchange.source import Layout, Source, Written
 from inpars.errors import DataFormatError
 from inpars.io.corpus import Corpus

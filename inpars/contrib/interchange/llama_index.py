@@ -8,8 +8,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
 
+from inpars.contrib.interchange.fields import text_of, unread
 from inpars.contrib.interchange.groups import SeenKeys
-from inpars.contrib.interchange.items import Item, JudgedQuery, text_of, unread
+from inpars.contrib.interchange.items import Item, JudgedQuery
 from inpars.contrib.interchange.source import Layout, Source, Written
 from inpars.errors import DataFormatError
 from inpars.io.fields import checked_id, field_error

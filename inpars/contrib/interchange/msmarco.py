@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from inpars.contrib.interchange.items import Item, JudgedQuery, unread_files
+from inpars.contrib.interchange.fields import unread_files
+from inpars.contrib.interchange.items import Item, JudgedQuery
 from inpars.contrib.interchange.source import TRAINING_SPLIT, Layout, Source, Written
 from inpars.errors import DataFormatError
 from inpars.io.fields import one_line

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from inpars.contrib.interchange.fields import PASSAGE_FIELDS, document_of_object, id_of, object_of, text_of, unread
 from inpars.contrib.interchange.groups import SeenKeys
-from inpars.contrib.interchange.items import PASSAGE_FIELDS, Item, document_of_object, id_of, object_of, text_of, unread
+from inpars.contrib.interchange.items import Item
 from inpars.contrib.interchange.source import Layout, Source, Written
 from inpars.contrib.interchange.trec import scored_documents
 from inpars.errors import DataFormatError

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from inpars.contrib.interchange.fields import text_of
 from inpars.contrib.interchange.items import (
     Example,
     Group,
@@ -32,7 +33,6 @@ from inpars.contrib.interchange.items import (
     grouped,
     of_labels,
     query_of,
-    text_of,
 )
 from inpars.contrib.interchange.source import Layout, Source, Written
 from inpars.errors import ConfigError, DataFormatError

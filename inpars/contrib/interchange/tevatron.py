@@ -10,19 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from inpars.contrib.interchange.fields import PASSAGE_FIELDS, document_of_object, id_of, text_of, unread
 from inpars.contrib.interchange.folder import CORPUS
-from inpars.contrib.interchange.items import (
-    PASSAGE_FIELDS,
-    Group,
-    Item,
-    Negative,
-    document_of_object,
-    examples_of,
-    grouped,
-    id_of,
-    text_of,
-    unread,
-)
+from inpars.contrib.interchange.items import Group, Item, Negative, examples_of, grouped
 from inpars.contrib.interchange.source import Layout, Source, Written
 from inpars.errors import DataFormatError
 from inpars.io.corpus import Corpus

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from itertools import islice, pairwise
 from pathlib import Path
 
+from inpars.contrib.interchange.fields import unread_files
 from inpars.contrib.interchange.groups import SeenKeys
-from inpars.contrib.interchange.items import Item, JudgedQuery, Unkept, unread_files
+from inpars.contrib.interchange.items import Item, JudgedQuery, Unkept
 from inpars.contrib.interchange.source import Layout, Source, Written
 from inpars.errors import ConfigError, DataFormatError
 from inpars.io.fields import one_line
