@@ -271,7 +271,7 @@ def _judge(reranker: PairScorer | None, encoder: TextEncoder | None) -> Judge:
 def _reader(options: EngineOptions, answers: AnswerOptions, judge: Judge) -> Reader:
     if answers.reader is None:
         return extractive.SentenceReader(judge, threshold=answers.threshold, names=answers.names)
-    from inpars.apps.qa.span_reader import SpanReader  # torch
+    from inpars.apps.qa.local_models import SpanReader  # torch
 
     return SpanReader(answers.reader, threshold=answers.threshold, **options.placement)
 
@@ -288,7 +288,7 @@ def _writer(options: EngineOptions, answers: AnswerOptions, judge: Judge) -> Wri
         chat: Any = RemoteChat(model, answers.base_url.rstrip("/"), timeout_seconds=answers.timeout_seconds)
     else:
         refuse_server_model(model, "give the server's --base-url")
-        from inpars.apps.qa.local_chat import LocalChat  # torch
+        from inpars.apps.qa.local_models import LocalChat  # torch
 
         chat = LocalChat(model, **options.placement)
         sentences = SENTENCES if sentences is None else sentences
