@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -127,22 +127,18 @@ def legend(names: Sequence[str]) -> str:
     """Which line is whose, in the order of the chart's lines; nothing for a single one."""
     if len(names) < 2:
         return ""
-    items = "".join(
-        f'<li><svg viewBox="0 0 28 10" aria-hidden="true"><line class="curve c{position % STYLES}" x1="1" x2="27" '
-        f'y1="5" y2="5"/></svg>{escape(name)}</li>'
-        for position, name in enumerate(names)
-    )
-    return f"<ul class=legend>{items}</ul>"
+    marks = (f'<line class="curve c{place % STYLES}" x1="1" x2="27" y1="5" y2="5"/>' for place in range(len(names)))
+    return _legend(zip(names, marks, strict=True))
 
 
 def filled_legend(names: Sequence[tuple[str, str]]) -> str:
     """Which colour of bars is what: names with their classes."""
-    items = "".join(
-        f'<li><svg viewBox="0 0 28 10" aria-hidden="true"><rect class="{kind}" width="28" height="10"/></svg>'
-        f"{escape(name)}</li>"
-        for name, kind in names
-    )
-    return f"<ul class=legend>{items}</ul>"
+    return _legend((name, f'<rect class="{kind}" width="28" height="10"/>') for name, kind in names)
+
+
+def _legend(marks: Iterable[tuple[str, str]]) -> str:
+    items = (f'<li><svg viewBox="0 0 28 10" aria-hidden="true">{mark}</svg>{escape(name)}</li>' for name, mark in marks)
+    return f"<ul class=legend>{''.join(items)}</ul>"
 
 
 def differences_chart(values: Sequence[float], queries: int, label: str) -> str:

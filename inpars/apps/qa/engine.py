@@ -151,7 +151,6 @@ class Engine:
         return self.writer.write(question, hits)
 
     def close(self) -> None:
-        """Let indexes and connections go."""
         self._close()
 
     def __enter__(self) -> Engine:
@@ -189,7 +188,6 @@ class Engine:
         return measured.rerank(run, margins, shares), margins
 
     def _margins(self, reranker: PairScorer, queries: Sequence[Query], top: Run) -> Run:
-        """The reranker's scores of these documents."""
         texts = {query.query_id: query.text for query in queries}
         pairs = [(query_id, doc_id) for query_id, scores in top.items() for doc_id in scores]
         scores = reranker.score([(texts[q], FullText.of(self.documents[d])) for q, d in pairs])

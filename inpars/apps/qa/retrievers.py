@@ -43,7 +43,6 @@ class Stage:
         self._lock: AbstractContextManager[Any] = Lock() if exclusive else nullcontext()
 
     def search(self, queries: Sequence[Query], k: int, filters: Filters) -> Run:
-        """The k best documents of each query that match."""
         if not filters:
             return self._search(queries, k)
         depth, matching = k, Run()
@@ -78,7 +77,6 @@ class StoredStage:
         self.name, self._index, self._encoder, self._view = name, index, encoder, view
 
     def search(self, queries: Sequence[Query], k: int, filters: Filters) -> Run:
-        """The k nearest documents of each query that match."""
         allowed = None
         if filters:
             key = repr(sorted(filters.items()))
@@ -95,7 +93,6 @@ class LockedScorer:
         self.name, self._scorer, self._lock = scorer.name, scorer, Lock()
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """Relevance of each (query, document) pair."""
         with self._lock:
             return self._scorer.score(pairs)
 

@@ -203,7 +203,6 @@ class JsonRequest(Request):
     """A request whose body is refused in one sentence where it is no JSON, or JSON that cannot be held."""
 
     async def json(self) -> Any:  # noqa: ANN401  JSON values
-        """The body's value."""
         try:
             text = (await self.body()).decode("utf-8-sig")
             value = json.loads(text, parse_constant=_refuse_constant)

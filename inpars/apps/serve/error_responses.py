@@ -27,7 +27,6 @@ class Json(Response):
     media_type = JSON
 
     def render(self, content: Any) -> bytes:  # noqa: ANN401
-        """Strict JSON in UTF-8."""
         return to_json(content).encode()
 
 

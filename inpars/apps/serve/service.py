@@ -89,7 +89,6 @@ class Service:
             self._embed((name, "document"), [WARMING])
 
     async def close(self) -> None:
-        """Let go of the threads."""
         for batcher in (self._searches, self._embeds, self._reranks, self._answers):
             await batcher.close()
 
@@ -152,7 +151,6 @@ class Service:
         return {"model": scorer.name, "results": results, "usage": _usage(t for _, t in scored)}
 
     def answers(self) -> list[str]:
-        """The kinds of answers there are."""
         kinds = {"extractive": self.engine.reader, "generated": self.engine.writer}
         return [kind for kind, part in kinds.items() if part is not None]
 

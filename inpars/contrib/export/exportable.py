@@ -88,11 +88,9 @@ class Retriever:
         self._dot = model.similarity_fn_name == "dot"
 
     def example(self) -> Batch:
-        """Two texts as the graph reads them."""
         return self._batch([text for pair in EXAMPLE for text in pair])
 
     def scores(self, pairs: Sequence[Pair], run: Run) -> list[float]:
-        """Scores of the pairs by this network or graph."""
         prompts = self._model.prompts or {}
         queries = self._embed((query for query, _ in pairs), prompts.get("query") or "", run)
         documents = self._embed((document for _, document in pairs), prompts.get("document") or "", run)

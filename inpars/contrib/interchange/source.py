@@ -63,7 +63,6 @@ class Source:
 
     @cached_property
     def files(self) -> TripleFiles | None:
-        """The files of the triples."""
         return triple_files(self.triples) if self.triples else None
 
     @cached_property
