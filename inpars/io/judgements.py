@@ -18,9 +18,9 @@ from typing import Any, TypeAlias
 
 from inpars.errors import DataFormatError
 from inpars.io.fields import MAX_DIGITS, checked_id, first_present, is_whole_number, whole_number
-from inpars.io.json_text import JsonError, parse_json, to_json
+from inpars.io.json_text import parse_json, to_json
 from inpars.io.manifest import sha256_of
-from inpars.io.storage import atomic_writer, broken_json, read_jsonl, read_lines, write_jsonl, write_lines
+from inpars.io.storage import atomic_writer, parse_object, read_jsonl, read_lines, write_jsonl, write_lines
 from inpars.progress import SILENT, Progress
 from inpars.records import Qrel, Qrels
 
@@ -164,7 +164,7 @@ def _votes(lines: Lines, path: Path, judgements: Judgements, progress: Progress)
     votes: dict[tuple[str, str], tuple[int, Qrel | None]] = {}
     changed = 0
     for number, line in lines:
-        record = _json_object(line, path, number)
+        record = parse_object(line, path, number)
         query_id = checked_id(first_present(record, QUERY_ID_FIELDS, path, number), path, number)
         doc_id = checked_id(first_present(record, ("doc_id",), path, number), path, number)
         relevance = record.get("relevance")
@@ -178,16 +178,6 @@ def _votes(lines: Lines, path: Path, judgements: Judgements, progress: Progress)
     yield from (vote for number, vote in votes.values() if vote is not None and judgements.add(vote, number))
     if changed:
         progress.note(f"{path}: {changed} votes replace an earlier one on the same document; the last vote counts")
-
-
-def _json_object(line: str, path: Path, number: int) -> dict[str, Any]:
-    try:
-        record = parse_json(line)
-    except JsonError as error:
-        raise broken_json(path, number, error, line) from None
-    if not isinstance(record, dict):
-        raise DataFormatError("not a JSON object", path=path, line=number, excerpt=line)
-    return record
 
 
 def _grade(text: str, path: Path, number: int) -> int:
