@@ -56,6 +56,27 @@ class ChunkOptions:
     drop_near_duplicates: bool = option(True, help="keep only the first of near-duplicate documents")
 
 
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """A file that was read; its blocks stay on disk."""
+
+    key: str
+    folder: Path
+    kind: str
+    count: int  # blocks
+    edges: list[int]
+    title: str
+    dropped: dict[str, int]
+    remarks: list[str]
+    questions: list[dict[str, Any]]
+    fresh: bool  # read just now
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks in reading order."""
+        for row in _rows(self.folder / BLOCKS):
+            yield Block(**(row | {"headings": tuple(row.get("headings", ()))}))
+
+
 @dataclass(slots=True)
 class Collected:
     """What files gave; the counts are complete once the documents were all read."""
@@ -210,27 +231,6 @@ def _holding(answers: Sequence[Sequence[int]], chunks: Sequence[tuple[str, Chunk
     """Documents with a whole answer, or where sentences were cut apart with a part of one."""
     whole = [doc_id for doc_id, chunk in chunks if any(chunk.start <= a and b <= chunk.end for a, b in answers)]
     return whole or [doc_id for doc_id, chunk in chunks if any(chunk.start < b and a < chunk.end for a, b in answers)]
-
-
-@dataclass(frozen=True, slots=True)
-class Extracted:
-    """A file that was read; its blocks stay on disk."""
-
-    key: str
-    folder: Path
-    kind: str
-    count: int  # blocks
-    edges: list[int]
-    title: str
-    dropped: dict[str, int]
-    remarks: list[str]
-    questions: list[dict[str, Any]]
-    fresh: bool  # read just now
-
-    def blocks(self) -> Iterator[Block]:
-        """The blocks in reading order."""
-        for row in _rows(self.folder / BLOCKS):
-            yield Block(**(row | {"headings": tuple(row.get("headings", ()))}))
 
 
 def extract(file: SourceFile, options: ReadOptions, cache: Path) -> Extracted:

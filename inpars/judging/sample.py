@@ -17,6 +17,28 @@ from inpars.text.hashing import sampling_key
 Pair = tuple[str, str]
 
 
+def pooled(runs: Iterable[Run], depth: int) -> dict[str, list[str]]:
+    """Documents per query, each once; sorted, so that neither the order of runs nor of ranks shows."""
+    found: dict[str, set[str]] = {}
+    for run in runs:
+        for query_id, scores in run.items():
+            found.setdefault(query_id, set()).update(doc_id for doc_id, _ in rank(scores, depth))
+    return {query_id: sorted(doc_ids) for query_id, doc_ids in sorted(found.items()) if doc_ids}
+
+
+def chosen_pairs(
+    pool: Mapping[str, Sequence[str]], limit: int | None, maximum: int | None, seed: int
+) -> list[tuple[str, str]]:
+    """(query_id, doc_id) of the first `limit` queries, of which `maximum` are drawn uniformly; in the pool's order."""
+    pairs = [(query_id, doc_id) for query_id, doc_ids in islice(pool.items(), limit) for doc_id in doc_ids]
+    if not pairs:
+        raise ConfigError("the runs hold no documents; there is nothing to judge")
+    if maximum is None or maximum >= len(pairs):
+        return pairs
+    drawn = set(sorted(pairs, key=lambda pair: (sampling_key(seed, "\n".join(pair)), pair))[:maximum])
+    return [pair for pair in pairs if pair in drawn]
+
+
 def drawn(grades: Mapping[Pair, int], count: int, seed: int) -> list[Pair]:
     """`count` pairs, equally many of each grade as far as there are, in an order that does not show the grade.
 
@@ -48,25 +70,3 @@ def pairs_of(qrels: Qrels) -> dict[Pair, int]:
 
 def _key(seed: int, parts: Sequence[str]) -> tuple[int, Sequence[str]]:
     return sampling_key(seed, "\n".join(parts)), parts
-
-
-def pooled(runs: Iterable[Run], depth: int) -> dict[str, list[str]]:
-    """Documents per query, each once; sorted, so that neither the order of runs nor of ranks shows."""
-    found: dict[str, set[str]] = {}
-    for run in runs:
-        for query_id, scores in run.items():
-            found.setdefault(query_id, set()).update(doc_id for doc_id, _ in rank(scores, depth))
-    return {query_id: sorted(doc_ids) for query_id, doc_ids in sorted(found.items()) if doc_ids}
-
-
-def chosen_pairs(
-    pool: Mapping[str, Sequence[str]], limit: int | None, maximum: int | None, seed: int
-) -> list[tuple[str, str]]:
-    """(query_id, doc_id) of the first `limit` queries, of which `maximum` are drawn uniformly; in the pool's order."""
-    pairs = [(query_id, doc_id) for query_id, doc_ids in islice(pool.items(), limit) for doc_id in doc_ids]
-    if not pairs:
-        raise ConfigError("the runs hold no documents; there is nothing to judge")
-    if maximum is None or maximum >= len(pairs):
-        return pairs
-    drawn = set(sorted(pairs, key=lambda pair: (sampling_key(seed, "\n".join(pair)), pair))[:maximum])
-    return [pair for pair in pairs if pair in drawn]

@@ -78,6 +78,14 @@ _LABEL = re.compile(r"^\W*(?:reason|reasoning|explanation|rationale|why)\W*[:\uf
 _EDGES = " \t\r\n*_`\"'#>.,;:-\u2013\u2014"
 
 
+class FoundGrade(NamedTuple):
+    """The grade, which is `text[start:end]`."""
+
+    grade: int
+    start: int
+    end: int
+
+
 @dataclass(frozen=True)
 class GradeRequests:
     """How pairs become requests and replies become grades, for one model at one server."""
@@ -183,14 +191,6 @@ def graded(reply: GeneratedQuery) -> Graded:
         return Graded(None, problem=NO_GRADE)
     log_prob = sum(reply.token_log_probs) if reply.token_log_probs else None
     return Graded(found.grade, log_prob, reason=reason_in(reply.text))
-
-
-class FoundGrade(NamedTuple):
-    """The grade, which is `text[start:end]`."""
-
-    grade: int
-    start: int
-    end: int
 
 
 def find_grade(text: str) -> FoundGrade | None:

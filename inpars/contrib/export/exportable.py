@@ -40,6 +40,55 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 Arrays = dict[str, npt.NDArray[np.int64]]
 
 
+class Embedding(nn.Module):
+    """A sentence-transformers model from token ids to `sentence_embedding`."""
+
+    output = "sentence_embedding"
+
+    def __init__(self, model: Any) -> None:  # noqa: ANN401
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """(texts, width)."""
+        embeddings: Tensor = self.model(_named_inputs(input_ids, attention_mask, token_type_ids))[self.output]
+        return embeddings
+
+
+class Classifier(nn.Module):
+    """A sequence classifier from token ids to `logits`."""
+
+    output = "logits"
+
+    def __init__(self, network: Any) -> None:  # noqa: ANN401
+        super().__init__()
+        self.network = network
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """(pairs, labels)."""
+        logits: Tensor = self.network(**_named_inputs(input_ids, attention_mask, token_type_ids)).logits
+        return logits
+
+
+class EncoderAndStep(nn.Module):
+    """A monoT5 from token ids to `margin`: its encoder and one decoder step."""
+
+    output = "margin"
+
+    def __init__(self, model: MonoT5) -> None:
+        super().__init__()
+        self.network, self._model = model.network, model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(pairs,)."""
+        return self._model.margins(_named_inputs(input_ids, attention_mask, None))
+
+
+def _named_inputs(input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> Batch:
+    common = {"input_ids": input_ids, "attention_mask": attention_mask}
+    return common if token_type_ids is None else common | {"token_type_ids": token_type_ids}
+
+
 class Reranker:
     """A cross-encoder or a monoT5; `graph` is the network that is exported, in float32 on the processor."""
 
@@ -146,55 +195,6 @@ def load_exportable(
 
 def _longest_first(lengths: Sequence[int]) -> list[int]:
     return sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
-
-
-class Embedding(nn.Module):
-    """A sentence-transformers model from token ids to `sentence_embedding`."""
-
-    output = "sentence_embedding"
-
-    def __init__(self, model: Any) -> None:  # noqa: ANN401
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        """(texts, width)."""
-        embeddings: Tensor = self.model(_named_inputs(input_ids, attention_mask, token_type_ids))[self.output]
-        return embeddings
-
-
-class Classifier(nn.Module):
-    """A sequence classifier from token ids to `logits`."""
-
-    output = "logits"
-
-    def __init__(self, network: Any) -> None:  # noqa: ANN401
-        super().__init__()
-        self.network = network
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        """(pairs, labels)."""
-        logits: Tensor = self.network(**_named_inputs(input_ids, attention_mask, token_type_ids)).logits
-        return logits
-
-
-class EncoderAndStep(nn.Module):
-    """A monoT5 from token ids to `margin`: its encoder and one decoder step."""
-
-    output = "margin"
-
-    def __init__(self, model: MonoT5) -> None:
-        super().__init__()
-        self.network, self._model = model.network, model
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """(pairs,)."""
-        return self._model.margins(_named_inputs(input_ids, attention_mask, None))
-
-
-def _named_inputs(input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> Batch:
-    common = {"input_ids": input_ids, "attention_mask": attention_mask}
-    return common if token_type_ids is None else common | {"token_type_ids": token_type_ids}
 
 
 def write_graph(network: Embedding | Classifier | EncoderAndStep, example: Batch, path: Path) -> None:

@@ -53,6 +53,64 @@ FLOAT32 = {"log-probs": 1e-4, "reranked scores": 1e-3, "similarities": 1e-4}
 ROUGH = {"log-probs": 0.15, "reranked scores": 1.0, "similarities": 0.01}  # bfloat16: of a query's mean, of a score
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyOptions(ComputingOptions):
+    """How much is recomputed."""
+
+    sample: int = option(
+        8, help="synthetic queries, and queries per run, whose scores are recomputed; 0: none", minimum=0
+    )
+    seed: int = option(0, help="seed of the sample", bounds=SEED)
+
+
+@dataclass(frozen=True, slots=True)
+class Recomputation:
+    """A run under recomputation, and the findings so far."""
+
+    run: RunFolder
+    options: VerifyOptions
+    dataset: Dataset | None
+    findings: VerifyFindings
+    progress: Progress
+
+    def sampled(self, ids: Iterable[str]) -> list[str]:
+        """Some of the ids, the same ones each time."""
+        return sorted(ids, key=lambda name: (sampling_key(self.options.seed, name), name))[: self.options.sample]
+
+    @property
+    def corpus(self) -> Corpus:
+        """The documents. Raises ConfigError where none were named."""
+        if self.dataset is None:
+            raise ConfigError("the documents are needed; give --dataset NAME or --corpus FILE")
+        return self.dataset.corpus
+
+    def read(self, output: str) -> Run:
+        """A run of the folder."""
+        return read_run(self.run.path / output)
+
+    def read_inputs(self, manifest: Manifest, names: Iterable[str]) -> dict[str, Run]:
+        """Runs that a stage read, by name. Raises ConfigError where one is not in the folder."""
+        paths = {name: self.run.inside(manifest.inputs[name]) for name in names}
+        if None in paths.values():
+            raise ConfigError("the runs it was made of are not in the folder")
+        return {name: self.read(str(path)) for name, path in paths.items()}
+
+    def hold(self, subject: str, where: str, differences: Mapping[str, float], *, rough: bool = False) -> None:
+        """Note the differences by id, and a problem where one is too large; `rough` for numbers of bfloat16."""
+        tolerance = ROUGH[subject] if rough else (EXACT | FLOAT32)[subject]
+        if not differences:
+            return
+        self.findings.count(f"{subject} recomputed", len(differences))
+        worst = max(differences, key=lambda name: differences[name])
+        self.findings.largest[subject] = max(differences[worst], self.findings.largest.get(subject, 0.0))
+        if not differences[worst] <= tolerance:
+            many = sum(not value <= tolerance for value in differences.values())
+            self.findings.problems.append(
+                f"{where}: {subject} of {many} of {len(differences)} queries come out differently, "
+                f"{worst!r} by {differences[worst]:.4g} (at most {tolerance:g} is rounding)"
+            )
+
+
 def recompute(
     run: RunFolder,
     options: VerifyOptions,
@@ -277,95 +335,6 @@ def _chosen(recomputed: Recomputation, output: str, manifest: Manifest) -> None:
     recomputed.hold("choices", output, {name: abs(value - choice["gate"]["offset"]) for name, value in offsets.items()})
 
 
-def _mean_difference(written: Sequence[float], recomputed: Sequence[float]) -> float:
-    """Of the means of two rows of log-probs; infinite where they are of different lengths."""
-    if len(written) != len(recomputed) or not recomputed:
-        return float("inf")
-    return abs(sum(written) - sum(recomputed)) / len(recomputed)
-
-
-def _document(recomputed: Recomputation, doc_id: str, record: Mapping[str, Any]) -> Document:
-    if recomputed.dataset is not None and doc_id in recomputed.dataset.corpus:
-        return recomputed.dataset.corpus[doc_id]
-    return Document(doc_id, str(record.get("text") or record.get("doc_text") or ""))
-
-
-def _model(run: RunFolder, manifest: Manifest, name: str) -> str:
-    """The model an input stands for: the run's own folder of it where there is one, wherever the run lies now."""
-    stamp = manifest.inputs[name]
-    inside = run.inside(stamp)
-    return stamp.path if inside is None else str(run.path / inside)
-
-
-STAGES: Mapping[str, Callable[[Recomputation, str, Manifest], None]] = {
-    "generate": _log_probs,
-    "search": _searched,
-    "fuse": _fusion,
-    "rerank": _reranked,
-    "fuse top": _fused_top,
-    "search system": _searched_by_system,
-    "choose": _chosen,
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyOptions(ComputingOptions):
-    """How much is recomputed."""
-
-    sample: int = option(
-        8, help="synthetic queries, and queries per run, whose scores are recomputed; 0: none", minimum=0
-    )
-    seed: int = option(0, help="seed of the sample", bounds=SEED)
-
-
-@dataclass(frozen=True, slots=True)
-class Recomputation:
-    """A run under recomputation, and the findings so far."""
-
-    run: RunFolder
-    options: VerifyOptions
-    dataset: Dataset | None
-    findings: VerifyFindings
-    progress: Progress
-
-    def sampled(self, ids: Iterable[str]) -> list[str]:
-        """Some of the ids, the same ones each time."""
-        return sorted(ids, key=lambda name: (sampling_key(self.options.seed, name), name))[: self.options.sample]
-
-    @property
-    def corpus(self) -> Corpus:
-        """The documents. Raises ConfigError where none were named."""
-        if self.dataset is None:
-            raise ConfigError("the documents are needed; give --dataset NAME or --corpus FILE")
-        return self.dataset.corpus
-
-    def read(self, output: str) -> Run:
-        """A run of the folder."""
-        return read_run(self.run.path / output)
-
-    def read_inputs(self, manifest: Manifest, names: Iterable[str]) -> dict[str, Run]:
-        """Runs that a stage read, by name. Raises ConfigError where one is not in the folder."""
-        paths = {name: self.run.inside(manifest.inputs[name]) for name in names}
-        if None in paths.values():
-            raise ConfigError("the runs it was made of are not in the folder")
-        return {name: self.read(str(path)) for name, path in paths.items()}
-
-    def hold(self, subject: str, where: str, differences: Mapping[str, float], *, rough: bool = False) -> None:
-        """Note the differences by id, and a problem where one is too large; `rough` for numbers of bfloat16."""
-        tolerance = ROUGH[subject] if rough else (EXACT | FLOAT32)[subject]
-        if not differences:
-            return
-        self.findings.count(f"{subject} recomputed", len(differences))
-        worst = max(differences, key=lambda name: differences[name])
-        self.findings.largest[subject] = max(differences[worst], self.findings.largest.get(subject, 0.0))
-        if not differences[worst] <= tolerance:
-            many = sum(not value <= tolerance for value in differences.values())
-            self.findings.problems.append(
-                f"{where}: {subject} of {many} of {len(differences)} queries come out differently, "
-                f"{worst!r} by {differences[worst]:.4g} (at most {tolerance:g} is rounding)"
-            )
-
-
 def number_of(manifest: Manifest, name: str) -> int:
     """A number of documents of the manifest's settings. Raises ConfigError where somebody changed it."""
     value = manifest.arguments[name]
@@ -399,3 +368,34 @@ def computing_of(options: VerifyOptions, manifest: Manifest) -> dict[str, Any]:
         for name, value in (("dtype", options.dtype), ("engine_backend", options.engine_backend))
     }
     return {**options.computing, **named}
+
+
+def _mean_difference(written: Sequence[float], recomputed: Sequence[float]) -> float:
+    """Of the means of two rows of log-probs; infinite where they are of different lengths."""
+    if len(written) != len(recomputed) or not recomputed:
+        return float("inf")
+    return abs(sum(written) - sum(recomputed)) / len(recomputed)
+
+
+def _document(recomputed: Recomputation, doc_id: str, record: Mapping[str, Any]) -> Document:
+    if recomputed.dataset is not None and doc_id in recomputed.dataset.corpus:
+        return recomputed.dataset.corpus[doc_id]
+    return Document(doc_id, str(record.get("text") or record.get("doc_text") or ""))
+
+
+def _model(run: RunFolder, manifest: Manifest, name: str) -> str:
+    """The model an input stands for: the run's own folder of it where there is one, wherever the run lies now."""
+    stamp = manifest.inputs[name]
+    inside = run.inside(stamp)
+    return stamp.path if inside is None else str(run.path / inside)
+
+
+STAGES: Mapping[str, Callable[[Recomputation, str, Manifest], None]] = {
+    "generate": _log_probs,
+    "search": _searched,
+    "fuse": _fusion,
+    "rerank": _reranked,
+    "fuse top": _fused_top,
+    "search system": _searched_by_system,
+    "choose": _chosen,
+}
