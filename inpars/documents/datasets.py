@@ -32,6 +32,7 @@ from inpars.progress import SILENT, Note, Progress
 from inpars.records import Qrels
 
 Splits: TypeAlias = Mapping[str, Callable[[], Topics]]
+Parts: TypeAlias = tuple[Callable[[], Corpus], Splits]
 UnknownJudgements: TypeAlias = Literal["error", "keep", "drop"]
 CORPUS_NAMES = ("corpus.jsonl", "corpus.jsonl.gz", "corpus.tsv", "corpus.tsv.gz", "collection.tsv")
 FILE_SUFFIXES = {".zip", ".json", ".jsonl", ".tsv", ".csv", ".txt", ".parquet", *PACKED_SUFFIXES}
@@ -76,13 +77,13 @@ def load_dataset(
     count as relevant documents nobody can find, as trec_eval has it), or drop them. Raises DataFormatError,
     UnknownNameError, BackendError, ConfigError.
     """
-    parts = _open_named(name, progress) if name is not None else _Parts(_no_documents, {})
-    documents = Corpus(corpus) if corpus is not None else parts.corpus()
+    open_own, own_splits = _open_named(name, progress) if name is not None else (_no_documents, {})
+    documents = Corpus(corpus) if corpus is not None else open_own()
     for remark in documents.remarks:
         progress.note(remark)
-    splits = parts.splits
+    splits = own_splits
     if queries is not None or qrels is not None:
-        splits = {DEFAULT_SPLIT: lambda: _replaced(parts.splits, queries, qrels, progress)}
+        splits = {DEFAULT_SPLIT: lambda: _replaced(own_splits, queries, qrels, progress)}
     return Dataset(
         name or str(documents.path),
         documents,
@@ -113,7 +114,7 @@ def load_topics(name: str, split: str = DEFAULT_SPLIT) -> Topics:
 
     Judgements of documents that the corpus lacks are kept.
     """
-    return _topics(name, _open_named(name, SILENT).splits, split)
+    return _topics(name, _open_named(name, SILENT)[1], split)
 
 
 def _topics(name: str, splits: Splits, split: str) -> Topics:
@@ -124,36 +125,29 @@ def _topics(name: str, splits: Splits, split: str) -> Topics:
     return splits[split]()
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """A collection of which nothing is opened yet."""
-
-    corpus: Callable[[], Corpus]
-    splits: Splits
-
-
 def _no_documents() -> Corpus:
     raise ConfigError("no documents named: give --dataset NAME or --corpus FILE")
 
 
-def _open_named(name: str, progress: Progress) -> _Parts:
+def _open_named(name: str, progress: Progress) -> Parts:
+    """What opens its documents, and its splits; nothing is opened yet."""
     if name == python_docs.NAME:
         return _python_docs()
     path = Path(name).expanduser()
     if path.is_dir() or (path.is_file() and path.suffix == ".zip"):
         file = beir_corpus(path if path.is_dir() else unpacked(path, cache_folder()), name)
-        return _Parts(lambda: Corpus(file), _beir_splits(file, progress.note))
+        return lambda: Corpus(file), _beir_splits(file, progress.note)
     if path.is_file():
-        return _Parts(lambda: Corpus(path), {})
+        return lambda: Corpus(path), {}
     if path.suffix in FILE_SUFFIXES or path.is_absolute() or name.startswith((".", "~")):
         raise DataFormatError("no such dataset; check the path", path=name)
     dataset = ir_dataset(name)
     if like := like_named(name):
         progress.note(f"--dataset {name} is ir_datasets' own; {' or '.join(like)} is another collection of that name")
-    return _Parts(lambda: ir_corpus(dataset, name), ir_splits(dataset, name))
+    return lambda: ir_corpus(dataset, name), ir_splits(dataset, name)
 
 
-def _python_docs() -> _Parts:
+def _python_docs() -> Parts:
     corpus = cache(lambda: cached_corpus(python_docs.cache_key(), python_docs.documents))
 
     def load(split: python_docs.Split) -> Topics:
@@ -163,7 +157,7 @@ def _python_docs() -> _Parts:
         texts = {query.query_id: query.text for query in python_docs.queries(split)}
         return Topics(split, {query_id: texts[query_id] for query_id in qrels}, qrels, remarks)
 
-    return _Parts(corpus, {"test": lambda: load("test"), "dev": lambda: load("dev")})
+    return corpus, {"test": lambda: load("test"), "dev": lambda: load("dev")}
 
 
 def beir_corpus(folder: Path, name: str) -> Path:

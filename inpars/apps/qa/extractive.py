@@ -163,14 +163,6 @@ def in_context(hit: Hit, span: Span) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Focused:
-    """What a model is shown of some hits: their numbers among all of them, and themselves with less text."""
-
-    sources: tuple[tuple[int, Hit], ...]
-    best_score: float
-
-
-@dataclass(frozen=True, slots=True)
 class Focus:
     """Picks sentences as the sentence reader does."""
 
@@ -183,18 +175,17 @@ class Focus:
         """The least score of the best sentence."""
         return self.judge.threshold if self.threshold is None else self.threshold
 
-    def choose(self, question: str, hits: Sequence[Hit]) -> Focused:
-        """The sentences of highest score, in the order of the hits and of their texts."""
+    def choose(self, question: str, hits: Sequence[Hit]) -> tuple[list[tuple[int, Hit]], float]:
+        """Hits by number with their sentences of highest score alone, in the order of the texts; the best score."""
         sentences = candidates(question, hits)
         if not sentences:
-            return Focused((), float("-inf"))
+            return [], float("-inf")
         scores = self.judge.score(question, [in_context(hits[number - 1], span) for number, span in sentences])
         order = sorted(range(len(sentences)), key=lambda index: -scores[index])[: self.sentences]
         chosen: dict[int, list[Span]] = {}
         for number, span in (sentences[index] for index in sorted(order)):
             chosen.setdefault(number, []).append(span)
-        sources = tuple((number, _narrowed(hits[number - 1], spans)) for number, spans in chosen.items())
-        return Focused(sources, max(scores))
+        return [(number, _narrowed(hits[number - 1], spans)) for number, spans in chosen.items()], max(scores)
 
 
 def _narrowed(hit: Hit, spans: Sequence[Span]) -> Hit:
