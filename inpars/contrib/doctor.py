@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from inpars.cache import cache_folder
+from inpars.errors import reason_of
 from inpars.extras import EXTRAS, lacking, needless, torch_hint
 from inpars.models.embedded import EMBEDDED
 from inpars.models.processor import cores, fast_bfloat16_flags, memory_bytes, tier
@@ -172,7 +173,7 @@ def _gpus() -> str:
         names = [torch.cuda.get_device_name(number) for number in range(count)]
         memory = [torch.cuda.get_device_properties(number).total_memory / GIGABYTE for number in range(count)]
     except Exception as error:  # a broken installation must not end the examination
-        return f"unknown: torch cannot be used ({(str(error).splitlines() or [type(error).__name__])[0]})"
+        return f"unknown: torch cannot be used ({reason_of(error)})"
     if not count:
         driver = Path("/proc/driver/nvidia").exists()
         return f"a driver, but torch {torch.__version__} finds no GPU it can use" if driver else "none"

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from inpars.batches import chunks as batches
 from inpars.documents.blocks import Block, clean
-from inpars.errors import ConfigError, MissingDependencyError
+from inpars.errors import ConfigError, MissingDependencyError, reason_of
 from inpars.models.embedded import EMBEDDED
 from inpars.records import Document
 
@@ -182,8 +182,8 @@ def token_counter(name: str) -> TokenCounter:
     try:
         tokenizer = Tokenizer.from_file(str(folder / _FILE)) if folder.is_dir() else Tokenizer.from_pretrained(name)
     except Exception as error:  # the library has no errors of its own
-        problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(f"--tokenizer {name}: no tokenizer there ({problem}); give words or {DEFAULT}") from None
+        problem = f"no tokenizer there ({reason_of(error)}); give words or {DEFAULT}"
+        raise ConfigError(f"--tokenizer {name}: {problem}") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return lambda texts: [

@@ -15,7 +15,7 @@ from docling.document_converter import DocumentConverter
 
 from inpars.documents.blocks import Block, FileNotes, Headings
 from inpars.documents.readers import EMPTY, ReadOptions
-from inpars.errors import UnreadableFileError
+from inpars.errors import UnreadableFileError, reason_of
 
 FURNITURE = ("page_header", "page_footer")
 
@@ -25,8 +25,7 @@ def read_layout(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator
     try:
         document = _converter().convert(str(path)).document
     except Exception as error:  # docling and what it calls raise what they like
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UnreadableFileError(f"docling could not read it ({reason})", path=path) from error
+        raise UnreadableFileError(f"docling could not read it ({reason_of(error)})", path=path) from error
     headings, ends, has_text = Headings(), dict[int | None, int](), False
     for item, _ in document.iterate_items():
         label, page = str(getattr(item.label, "value", item.label)), _page(item)
