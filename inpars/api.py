@@ -47,33 +47,14 @@ from inpars.records import Document, Query, SyntheticQuery
 from inpars.stages.triple_files import TripleRow, read_triple_rows
 
 if TYPE_CHECKING:
-    from inpars.apps.qa.engine import Engine, Hit
-    from inpars.apps.qa.records import Answer
+    from inpars.apps.qa.engine import Engine
+    from inpars.apps.qa.records import Answer, Hit
 
 Item = TypeVar("Item")
 Data: TypeAlias = "str | Path | Dataset | Iterable[Document | Mapping[str, Any] | str]"
 QUERIES = "queries.jsonl"
 SHOWN = 10  # records that a notebook shows
 _numbers = count(1)
-
-__all__ = [
-    "Evaluation",
-    "Records",
-    "Run",
-    "System",
-    "evaluate",
-    "filter",
-    "generate",
-    "load_corpus",
-    "load_prompt",
-    "mine_negatives",
-    "rerank",
-    "run",
-    "score",
-    "search",
-    "train_reranker",
-    "train_retriever",
-]
 
 
 class Records(list[Item], Generic[Item]):
@@ -345,21 +326,17 @@ def _data(data: Data) -> dict[str, Any]:
     if isinstance(data, Path):
         return _data(str(data))
     dataset = load_corpus(data)
-    if dataset.name is not None and not _is_file(dataset):
+    if not Path(dataset.name).is_file() or dataset.name.endswith(".zip"):
         return {"dataset": dataset.name}
     topics = dataset.corpus.path.with_name(QUERIES)
     from_memory = topics.is_relative_to(_home()) and topics.exists()  # of documents in memory
     return {"corpus": dataset.corpus.path, **({"queries": topics} if from_memory else {})}
 
 
-def _is_file(dataset: Dataset) -> bool:
-    return Path(dataset.name).is_file() and not dataset.name.endswith(".zip")
-
-
 def _queries(queries: Iterable[SyntheticQuery] | str | Path) -> Path:
     if isinstance(queries, str | Path):
         return Path(queries)
-    if isinstance(queries, Records) and queries == list(_stored(queries.path)):
+    if isinstance(queries, Records) and queries.path.exists() and queries == list(read_synthetic_queries(queries.path)):
         return queries.path
     path = _own_path("queries.jsonl")
     write_jsonl(path, map(synthetic_query_record, queries))
@@ -372,10 +349,6 @@ def _home() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="inpars-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
-
-
-def _stored(path: Path) -> Iterator[SyntheticQuery]:
-    return read_synthetic_queries(path) if path.exists() else iter(())
 
 
 def _own_path(name: str) -> Path:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from inpars.errors import BackendError, ConfigError, InparsError, MissingDependencyError, pip_line
+from inpars.errors import BackendError, ConfigError, InparsError, MissingDependencyError, pip_line, reason_of
 from inpars.extras import EXTRAS
 from inpars.models.processor import keep_freed_memory
 from inpars.progress import Progress
@@ -238,11 +238,8 @@ def _start(address: str | None, options: ClusterOptions) -> None:
         except Exception as error:  # Ray raises any kind
             ray.shutdown()
             if address or not retries:
-                where = f"at {address}" if address else "on this machine"
-                lines = str(error).strip().splitlines() or [type(error).__name__]
-                raise BackendError(
-                    f"no Ray cluster {where} ({lines[0]}); check --address, or start one with `ray start --head`"
-                ) from error
+                problem = f"no Ray cluster {f'at {address}' if address else 'on this machine'} ({reason_of(error)})"
+                raise BackendError(f"{problem}; check --address, or start one with `ray start --head`") from error
 
 
 def _cores(options: ClusterOptions) -> int | None:

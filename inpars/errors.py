@@ -126,6 +126,11 @@ class StorageError(InparsError):
     """A file cannot be written."""
 
 
+def reason_of(error: BaseException) -> str:
+    """The first line of any error's message, its kind where it has none: libraries raise what they like."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def _clipped(message: str) -> str:
     if len(message) <= MESSAGE_CHARACTERS:
         return message

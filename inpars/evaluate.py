@@ -21,7 +21,7 @@ K = 1000  # of the toolkit's BM25 runs
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `inpars evaluate` with the toolkit's flags; returns the exit code."""
-    return run_translated(_parser(), arguments, translate, lambda _: [])
+    return run_translated(_parser(), arguments, translate)
 
 
 def translate(flags: argparse.Namespace) -> list[list[str]]:

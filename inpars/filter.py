@@ -12,15 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inpars.errors import ConfigError
-from inpars.toolkit import (
-    CallableModule,
-    dataset_name,
-    flags_of,
-    named,
-    other_source,
-    run_translated,
-    toolkit_parser,
-)
+from inpars.toolkit import CallableModule, dataset_name, flags_of, run_translated, toolkit_parser
 
 IGNORED_FLAGS = {"fp16": "bfloat16 is used"}
 STRATEGIES = ("scores", "reranker")
@@ -28,7 +20,7 @@ STRATEGIES = ("scores", "reranker")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `inpars filter` with the toolkit's flags; returns the exit code."""
-    return run_translated(_parser(), arguments, translate, _ignored)
+    return run_translated(_parser(), arguments, translate, IGNORED_FLAGS, _ignored)
 
 
 def translate(flags: argparse.Namespace) -> list[list[str]]:
@@ -70,10 +62,8 @@ def _filter(flags: argparse.Namespace, ranking: dict[str, object]) -> list[str]:
 
 
 def _ignored(flags: argparse.Namespace) -> list[str]:
-    ignored = [*named(flags, IGNORED_FLAGS), *other_source(flags)]
-    if flags.filter_strategy == "scores" and flags.dataset is not None:
-        ignored.append("--dataset (the queries bring their scores and documents)")
-    return ignored
+    of_no_use = flags.filter_strategy == "scores" and flags.dataset is not None
+    return ["--dataset (the queries bring their scores and documents)"] if of_no_use else []
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,15 +12,7 @@ from collections.abc import Sequence
 
 from inpars.errors import ConfigError
 from inpars.prompts.load import load_prompt
-from inpars.toolkit import (
-    CallableModule,
-    dataset_name,
-    flags_of,
-    named,
-    other_source,
-    run_translated,
-    toolkit_parser,
-)
+from inpars.toolkit import CallableModule, dataset_name, flags_of, run_translated, toolkit_parser
 
 PROMPTS = {  # the toolkit's dynamic forms, to ours for the same collections, which bring examples of their own
     "promptagator-arguana": "counter-argument",
@@ -46,7 +38,7 @@ IGNORED_FLAGS = {  # what is done instead
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `inpars generate` with the toolkit's flags; returns the exit code."""
-    return run_translated(_parser(), arguments, lambda flags: [translate(flags)], _ignored)
+    return run_translated(_parser(), arguments, lambda flags: [translate(flags)], IGNORED_FLAGS, _ignored)
 
 
 def translate(flags: argparse.Namespace) -> list[str]:
@@ -81,7 +73,7 @@ def _examples(flags: argparse.Namespace) -> list[str]:
 
 
 def _ignored(flags: argparse.Namespace) -> list[str]:
-    ignored = [*named(flags, IGNORED_FLAGS), *other_source(flags)]
+    ignored = []
     if flags.prompt in PROMPTS:
         ignored.append(f"--prompt {flags.prompt} ({PROMPTS[flags.prompt]!r}, with examples of its own, is used)")
     if flags.n_fewshot_examples is not None and flags.examples is None:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from inpars.errors import ConfigError
-from inpars.toolkit import dataset_name, flags_of, named, other_source, run_translated, toolkit_parser
+from inpars.toolkit import dataset_name, flags_of, run_translated, toolkit_parser
 
 IGNORED_FLAGS = {
     "index": "an index of the dataset's own documents is built",
@@ -21,7 +21,7 @@ IGNORED_FLAGS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `inpars triples` with the toolkit's flags; returns the exit code."""
-    return run_translated(_parser(), arguments, lambda flags: [translate(flags)], _ignored)
+    return run_translated(_parser(), arguments, lambda flags: [translate(flags)], IGNORED_FLAGS)
 
 
 def translate(flags: argparse.Namespace) -> list[str]:
@@ -39,10 +39,6 @@ def translate(flags: argparse.Namespace) -> list[str]:
         "output": flags.output,
     }
     return ["triples", *flags_of(options)]
-
-
-def _ignored(flags: argparse.Namespace) -> list[str]:
-    return [*named(flags, IGNORED_FLAGS), *other_source(flags)]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -65,7 +65,6 @@ def option(
     changes_result: bool | Literal["unless default"] = True,
     metavar: str | None = None,
     minimum: float | None = None,
-    maximum: float | None = None,
     bounds: Bounds | None = None,
     advanced: bool = False,
 ) -> Any:
@@ -73,13 +72,13 @@ def option(
 
     "unless default" is for settings that came later: what was finished without them stays finished.
 
-    `bounds`, or `minimum` and `maximum`, is what `check` holds a number to. `advanced` flags are in `--help-all` alone.
+    `bounds`, or `minimum`, is what `check` holds a number to. `advanced` flags are in `--help-all` alone.
     """
     metadata = {
         "help": help,
         "changes_result": changes_result,
         "metavar": metavar,
-        "bounds": bounds or Bounds(minimum=minimum, maximum=maximum),
+        "bounds": bounds or Bounds(minimum=minimum),
         "advanced": advanced,
     }
     return dataclasses.field(default=default, metadata=metadata)
@@ -223,10 +222,7 @@ def _flag(field: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
         text += f" (default: {_default_text(field.default)})"
     settings: dict[str, Any] = {"help": text.replace("%", "%%"), "required": required}
     if kind is bool:
-        return settings | {
-            "action": argparse.BooleanOptionalAction,
-            "default": None if required else field.default,
-        }
+        return settings | {"action": argparse.BooleanOptionalAction, "default": None if required else field.default}
     if get_origin(kind) is Literal:
         settings["choices"] = get_args(kind)
     else:

@@ -21,19 +21,15 @@ class Progress(Protocol):
         self, items: Iterable[Item], *, total: int | None, description: str, unit: str, done: int = 0
     ) -> Iterator[Item]:
         """Pass the items on while showing count, rate and time left; `done` were finished by an earlier run."""
-        ...
 
     def advance(self, count: int, detail: str = "") -> None:
         """Count further units of the innermost `track`, whose items are batches, and show a detail beside it."""
-        ...
 
     def note(self, message: str) -> None:
         """Print one line that stays."""
-        ...
 
     def stage(self, name: str, output: Path, *, up_to_date: bool) -> None:
         """Learn that a stage begins, or that it is skipped because its output is up to date."""
-        ...
 
 
 class Silent:

@@ -20,7 +20,6 @@ class PairScorer(Protocol):
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """Float32 margins, unbounded, in the order of the pairs; comparable within one query."""
-        ...
 
 
 class PartScorer(PairScorer, Protocol):
@@ -31,7 +30,6 @@ class PartScorer(PairScorer, Protocol):
 
         Batches are planned over all pairs, so that a score does not depend on `positions`.
         """
-        ...
 
 
 class TextEncoder(Protocol):
@@ -41,8 +39,6 @@ class TextEncoder(Protocol):
 
     def encode_queries(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Embeddings, (texts, width)."""
-        ...
 
     def encode_documents(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Embeddings, (texts, width)."""
-        ...

@@ -12,15 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inpars.errors import ConfigError
-from inpars.toolkit import (
-    CallableModule,
-    dataset_name,
-    flags_of,
-    named,
-    other_source,
-    run_translated,
-    toolkit_parser,
-)
+from inpars.toolkit import CallableModule, dataset_name, flags_of, run_translated, toolkit_parser
 
 IGNORED_FLAGS = {
     "fp16": "bfloat16 is used",
@@ -31,7 +23,7 @@ IGNORED_FLAGS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `inpars rerank` with the toolkit's flags; returns the exit code."""
-    return run_translated(_parser(), arguments, translate, _ignored)
+    return run_translated(_parser(), arguments, translate, IGNORED_FLAGS)
 
 
 def translate(flags: argparse.Namespace) -> list[list[str]]:
@@ -41,11 +33,7 @@ def translate(flags: argparse.Namespace) -> list[list[str]]:
     for name in ("corpus", "queries"):
         if str(getattr(flags, name)).endswith(".csv"):
             raise ConfigError(f"--{name} {getattr(flags, name)}: give it as .tsv (id, text) or .jsonl")
-    texts = {
-        "dataset": flags.dataset and dataset_name(flags.dataset),
-        "corpus": flags.corpus,
-        "queries": flags.queries,
-    }
+    texts = {"dataset": flags.dataset and dataset_name(flags.dataset), "corpus": flags.corpus, "queries": flags.queries}
     search = flags.input_run is None or (flags.input_run == flags.dataset and not Path(flags.input_run).is_file())
     run = first_stage_path(Path(flags.output_run)) if search else flags.input_run
     options = {
@@ -64,10 +52,6 @@ def translate(flags: argparse.Namespace) -> list[list[str]]:
 def first_stage_path(output: Path) -> Path:
     """Where BM25's run is kept: `run.trec` has `run.bm25.trec`."""
     return output.with_name(f"{output.stem}.bm25.trec")
-
-
-def _ignored(flags: argparse.Namespace) -> list[str]:
-    return [*named(flags, IGNORED_FLAGS), *other_source(flags)]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,13 +10,14 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from inpars.cli import main as cli
 from inpars.cli.usage import NEAR, Parser, near_flags
 
 TYPO = 0.75  # similarity to a known flag above which an unknown flag is refused as a misspelling
+IR_DATASETS = "ir_datasets"
 PYSERINI = "documents come from ir_datasets, whose BEIR collections are the same"
 
 
@@ -42,28 +43,30 @@ def run_translated(
     parser: argparse.ArgumentParser,
     arguments: Sequence[str] | None,
     translate: Callable[[argparse.Namespace], list[list[str]]],
-    ignored: Callable[[argparse.Namespace], list[str]],
+    instead: Mapping[str, str] = MappingProxyType({}),
+    ignored: Callable[[argparse.Namespace], Iterable[str]] = lambda flags: (),
 ) -> int:
-    """Run the translated commands; returns the exit code of the first that fails, else 0."""
-    return cli.guarded(lambda: _run(parser, arguments, translate, ignored))
+    """Run the translated commands; returns the exit code of the first that fails, else 0.
 
+    `instead` says of flags that are only read what is done in their place, `ignored` what else is left aside.
+    """
 
-def _run(
-    parser: argparse.ArgumentParser,
-    arguments: Sequence[str] | None,
-    translate: Callable[[argparse.Namespace], list[list[str]]],
-    ignored: Callable[[argparse.Namespace], list[str]],
-) -> int:
-    flags, unknown = parser.parse_known_args(arguments)
-    commands = translate(flags)
-    aside = [*ignored(flags), *(_unknown(flag, parser) for flag in unknown if flag.startswith("-"))]
-    if aside:
-        _say(f"ignored: {'; '.join(aside)}")
-    for command in commands:
-        _say(f"inpars {shlex.join(command)}")
-        if code := cli.main(command):
-            return code
-    return 0
+    def run() -> int:
+        flags, unknown = parser.parse_known_args(arguments)
+        commands = translate(flags)
+        aside = [f"--{name} ({text})" for name, text in instead.items() if getattr(flags, name)]
+        source = getattr(flags, "dataset_source", IR_DATASETS)
+        aside += [f"--dataset_source {source} ({PYSERINI})"] if source != IR_DATASETS else []
+        aside += [*ignored(flags), *(_unknown(flag, parser) for flag in unknown if flag.startswith("-"))]
+        if aside:
+            _say(f"ignored: {'; '.join(aside)}")
+        for command in commands:
+            _say(f"inpars {shlex.join(command)}")
+            if code := cli.main(command):
+                return code
+        return 0
+
+    return cli.guarded(run)
 
 
 def _unknown(flag: str, parser: argparse.ArgumentParser) -> str:
@@ -83,17 +86,6 @@ def dataset_name(name: str) -> str:
     import ir_datasets  # takes a third of a second; only for its names
 
     return f"beir/{name}" if f"beir/{name}" in list(ir_datasets.registry) else name
-
-
-def named(flags: argparse.Namespace, instead: Mapping[str, str]) -> list[str]:
-    """Those of some flags that were given, each with what happens instead."""
-    return [f"--{name} ({text})" for name, text in instead.items() if getattr(flags, name)]
-
-
-def other_source(flags: argparse.Namespace) -> Iterable[str]:
-    """The note on a --dataset_source other than ir_datasets."""
-    if flags.dataset_source != "ir_datasets":
-        yield f"--dataset_source {flags.dataset_source} ({PYSERINI})"
 
 
 def _say(line: str) -> None:

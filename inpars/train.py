@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from inpars.errors import ConfigError
-from inpars.toolkit import flags_of, named, run_translated, toolkit_parser
+from inpars.toolkit import flags_of, run_translated, toolkit_parser
 
 TYPO = 0.9  # Hugging Face's trainer has many flags that are like those read here
 IGNORED_FLAGS = {  # what is done instead
@@ -39,7 +39,7 @@ SCHEDULES = {"linear": "linear", "constant": "constant", "constant_with_warmup":
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `inpars train reranker` with the toolkit's flags; returns the exit code."""
-    return run_translated(_parser(), arguments, lambda flags: [translate(flags)], _ignored)
+    return run_translated(_parser(), arguments, lambda flags: [translate(flags)], IGNORED_FLAGS, _ignored)
 
 
 def translate(flags: argparse.Namespace) -> list[str]:
@@ -75,7 +75,7 @@ def translate(flags: argparse.Namespace) -> list[str]:
 
 
 def _ignored(flags: argparse.Namespace) -> list[str]:
-    ignored = named(flags, IGNORED_FLAGS)
+    ignored = []
     if flags.pairs is not None:
         ignored.append("--pairs (the triples are read)")
     if flags.warmup_steps:

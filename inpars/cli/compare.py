@@ -11,8 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from inpars.cli.common import add_display_flags, add_path, print_result, say_no_result
-from inpars.contrib.comparison.runs import SHOWN, compare_runs
-from inpars.contrib.comparison.runs_page import comparison_lines, write_comparison
+from inpars.contrib.comparison.runs import SHOWN, compare_runs, comparison_lines, write_comparison
 from inpars.options import Bounds, add_number
 from inpars.pipeline.folder import read_run_folder
 

@@ -20,8 +20,7 @@ from inpars.cli.common import (
     open_dataset_if_named,
     print_result,
 )
-from inpars.contrib.comparison.filters import CompareOptions, compare_file
-from inpars.contrib.comparison.filters_page import table_lines
+from inpars.contrib.comparison.filters import CompareOptions, compare_file, table_lines
 from inpars.errors import ConfigError
 from inpars.filtering.checks import FilterOptions
 from inpars.io.manifest import Manifest

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from inpars.cli.common import add_output_flags, add_path, console, print_result
 from inpars.contrib.interchange import FORMATS, format_of
-from inpars.contrib.interchange.format import Format
+from inpars.contrib.interchange.source import Format
 from inpars.contrib.interchange.stage import ImportOptions, exchanged_line, import_file
 from inpars.options import add_flags, from_flags
 

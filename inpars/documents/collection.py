@@ -2,33 +2,41 @@
 
 Files that cannot be read are named and the rest goes on. In memory are numbers, 256 bytes a chunk, and the questions of
 collections that have them. Knows nothing of manifests.
+
+What was read is kept in the cache: a file's blocks under a key of its bytes, its reader and the reader's settings, its
+chunks under one of these and whatever decides how they are cut. Only files that changed, or are read otherwise, are
+read again. Entries are written aside and put in place whole: a killed run leaves none torn.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from inpars.documents.boilerplate import repeated, without
-from inpars.documents.chunks import MAX_TOKENS, OVERLAP, Chunk, chunks
-from inpars.documents.extraction import Extracted, cached_chunks, extract, read_chunks
+from inpars.documents.blocks import Block, FileNotes
+from inpars.documents.boilerplate import Edges, repeated, without
+from inpars.documents.chunks import MAX_TOKENS, OVERLAP, Chunk, TokenCounter, chunks, token_counter
 from inpars.documents.folder import SourceFile, as_id
-from inpars.documents.readers import ReadOptions
-from inpars.documents.tokens import TokenCounter, token_counter
-from inpars.errors import ConfigError, UnreadableFileError
+from inpars.documents.readers import EMPTY, READERS_FORMAT, ReadOptions, kind_of, suffix_of
+from inpars.errors import ConfigError, InparsError, UnreadableFileError
 from inpars.io.json_text import replace_surrogates
+from inpars.io.storage import atomic_folder, write_jsonl
 from inpars.options import FlagGroup, option
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Qrels
 from inpars.text.hashing import key64
 from inpars.text.minhash import NearDuplicateClusters
+
+BLOCKS, CHUNKS, NOTES = "blocks.jsonl", "chunks.jsonl", "notes.json"
 
 
 @dataclass(frozen=True, kw_only=True)  # without slots, which would not let IngestOptions have several bases
@@ -46,6 +54,27 @@ class ChunkOptions:
     )
     drop_boilerplate: bool = option(True, help="drop headers and footers that many files or pages share")
     drop_near_duplicates: bool = option(True, help="keep only the first of near-duplicate documents")
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """A file that was read; its blocks stay on disk."""
+
+    key: str
+    folder: Path
+    kind: str
+    count: int  # blocks
+    edges: list[int]
+    title: str
+    dropped: dict[str, int]
+    remarks: list[str]
+    questions: list[dict[str, Any]]
+    fresh: bool  # read just now
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks in reading order."""
+        for row in _rows(self.folder / BLOCKS):
+            yield Block(**(row | {"headings": tuple(row.get("headings", ()))}))
 
 
 @dataclass(slots=True)
@@ -178,7 +207,7 @@ def _unique_chunks(
     keys, looked_at = array("Q"), NearDuplicateClusters()
     for file in progress.track(files, total=len(files), description="compare", unit="files"):
         for chunk in read_chunks(file.path):
-            keys.append(_text_key(chunk.text))
+            keys.append(key64(" ".join(chunk.text.split()).casefold()))
             if options.drop_near_duplicates:
                 looked_at.add(chunk.text)
     keep = np.zeros(len(keys), dtype=np.bool_)
@@ -189,11 +218,6 @@ def _unique_chunks(
         dropped["near_duplicate"] += int(repeats.sum())
         keep &= ~repeats
     return keep
-
-
-def _text_key(text: str) -> int:
-    squeezed = " ".join(text.split()).casefold()
-    return key64(squeezed)
 
 
 def _doc_id(file_name: str, chunk: Chunk, counts: Counter[str]) -> str:
@@ -207,3 +231,74 @@ def _holding(answers: Sequence[Sequence[int]], chunks: Sequence[tuple[str, Chunk
     """Documents with a whole answer, or where sentences were cut apart with a part of one."""
     whole = [doc_id for doc_id, chunk in chunks if any(chunk.start <= a and b <= chunk.end for a, b in answers)]
     return whole or [doc_id for doc_id, chunk in chunks if any(chunk.start < b and a < chunk.end for a, b in answers)]
+
+
+def extract(file: SourceFile, options: ReadOptions, cache: Path) -> Extracted:
+    """A file's blocks, from the cache where it was read before. Raises UnreadableFileError."""
+    kind = kind_of(file.path, options)
+    if kind is None:
+        raise UnreadableFileError("of no kind that is read", path=file.path)
+    settings = [file.sha256, suffix_of(file.path), kind.reader, kind.version, READERS_FORMAT]
+    settings += [getattr(options, field.name) for field in fields(ReadOptions)]  # and not what a subclass adds
+    key = _key(settings)
+    folder = cache / "documents" / key
+    fresh = not (folder / NOTES).exists()
+    if fresh:
+        with atomic_folder(folder) as working:
+            notes, edges = FileNotes(), Edges()
+            blocks = edges.watch(_guarded(lambda: kind.read(file.path, notes, options), file.path))
+            write_jsonl(working / BLOCKS, map(_block_row, blocks))
+            if not edges.count:
+                raise UnreadableFileError(EMPTY, path=file.path)
+            stored = {"count": edges.count, "edges": edges.keys, "kind": kind.name, "dropped": dict(+notes.dropped)}
+            stored |= {"title": replace_surrogates(notes.title), "remarks": notes.remarks, "questions": notes.questions}
+            (working / NOTES).write_text(json.dumps(stored, ensure_ascii=True), encoding="utf-8")
+    stored = json.loads((folder / NOTES).read_text(encoding="utf-8"))
+    return Extracted(key=key, folder=folder, fresh=fresh, **stored)
+
+
+def cached_chunks(extracted: Extracted, settings: Sequence[Any], make: Callable[[], Iterable[Chunk]]) -> Path:
+    """The file of a file's chunks, made where they were not cut with these settings before."""
+    folder = extracted.folder.with_name(_key([extracted.key, settings]))
+    if not (folder / CHUNKS).exists():
+        with atomic_folder(folder) as working:
+            write_jsonl(working / CHUNKS, ({k: v for k, v in asdict(chunk).items() if v} for chunk in make()))
+    return folder / CHUNKS
+
+
+def read_chunks(path: Path) -> Iterator[Chunk]:
+    """The chunks of one file."""
+    for row in _rows(path):
+        yield Chunk(**({"start": 0} | row | {"headings": tuple(row.get("headings", ()))}))
+
+
+def _key(parts: Any) -> str:  # noqa: ANN401
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:24]
+
+
+def _block_row(block: Block) -> dict[str, Any]:
+    """The fields that say something; surrogates, which broken PDF and web pages yield, are replaced."""
+    row = {name: value for name, value in asdict(block).items() if value or name == "start"}
+    return row | {
+        "text": replace_surrogates(block.text).replace("\0", " "),
+        "headings": [replace_surrogates(heading) for heading in block.headings],
+    }
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8", newline="\n") as stream:
+        for line in stream:
+            yield json.loads(line)
+
+
+def _guarded(read: Callable[[], Iterator[Block]], path: Path) -> Iterator[Block]:
+    """The blocks of a reader; whatever the libraries below raise about a file becomes one error that names it."""
+    try:
+        yield from read()
+    except InparsError:
+        raise
+    except OSError as error:
+        raise UnreadableFileError(f"cannot be opened ({error.strerror or error})", path=path) from None
+    except (Exception, RecursionError) as error:
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise UnreadableFileError(f"damaged ({type(error).__name__} {reason})".strip(), path=path) from error

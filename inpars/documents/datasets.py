@@ -1,37 +1,47 @@
 """Collections by name or path: documents, and where there are any, queries with judgements.
 
 A name is `python-docs`, a BEIR folder or zip, a corpus file, or anything `ir_datasets` knows. Documents stay on disk;
-queries and judgements of one split are held in memory.
+queries and judgements of one split are held in memory. Zips are unpacked without leaving their folder.
 """
 
 from __future__ import annotations
 
+import lzma
+import stat
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, TypeAlias
 
 from inpars.cache import cache_folder
 from inpars.documents import python_docs
-from inpars.documents.archives import unpacked
 from inpars.documents.ir_collections import ir_corpus, ir_dataset, ir_splits, like_named
 from inpars.errors import ConfigError, DataFormatError, UnknownNameError
-from inpars.io.corpus import Corpus, cached_corpus
+from inpars.io.corpus import Corpus, cached_corpus, file_key
 from inpars.io.formats import read_queries
-from inpars.io.judgements import read_qrels
+from inpars.io.judgements import origin_of, read_qrels
 from inpars.io.manifest import FileStamp
-from inpars.io.model_judgements import origin_of
 from inpars.io.packing import PACKED_SUFFIXES
+from inpars.io.storage import atomic_folder
 from inpars.io.topics import DEFAULT_SPLIT, Topics, joined
 from inpars.progress import SILENT, Note, Progress
 from inpars.records import Qrels
 
 Splits: TypeAlias = Mapping[str, Callable[[], Topics]]
+Parts: TypeAlias = tuple[Callable[[], Corpus], Splits]
 UnknownJudgements: TypeAlias = Literal["error", "keep", "drop"]
 CORPUS_NAMES = ("corpus.jsonl", "corpus.jsonl.gz", "corpus.tsv", "corpus.tsv.gz", "collection.tsv")
 FILE_SUFFIXES = {".zip", ".json", ".jsonl", ".tsv", ".csv", ".txt", ".parquet", *PACKED_SUFFIXES}
 QUERY_NAMES = ("queries.jsonl", "queries.jsonl.gz", "queries.tsv")
+DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, NotImplementedError, RuntimeError, ValueError, IndexError),  # the last for a name that is empty
+)
+"""What `zipfile` raises for archives that are not whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +77,13 @@ def load_dataset(
     count as relevant documents nobody can find, as trec_eval has it), or drop them. Raises DataFormatError,
     UnknownNameError, BackendError, ConfigError.
     """
-    parts = _open_named(name, progress) if name is not None else _Parts(_no_documents, {})
-    documents = Corpus(corpus) if corpus is not None else parts.corpus()
+    open_own, own_splits = _open_named(name, progress) if name is not None else (_no_documents, {})
+    documents = Corpus(corpus) if corpus is not None else open_own()
     for remark in documents.remarks:
         progress.note(remark)
-    splits = parts.splits
+    splits = own_splits
     if queries is not None or qrels is not None:
-        splits = {DEFAULT_SPLIT: lambda: _replaced(parts.splits, queries, qrels, progress)}
+        splits = {DEFAULT_SPLIT: lambda: _replaced(own_splits, queries, qrels, progress)}
     return Dataset(
         name or str(documents.path),
         documents,
@@ -104,7 +114,7 @@ def load_topics(name: str, split: str = DEFAULT_SPLIT) -> Topics:
 
     Judgements of documents that the corpus lacks are kept.
     """
-    return _topics(name, _open_named(name, SILENT).splits, split)
+    return _topics(name, _open_named(name, SILENT)[1], split)
 
 
 def _topics(name: str, splits: Splits, split: str) -> Topics:
@@ -115,41 +125,29 @@ def _topics(name: str, splits: Splits, split: str) -> Topics:
     return splits[split]()
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """A collection of which nothing is opened yet."""
-
-    corpus: Callable[[], Corpus]
-    splits: Splits
-
-
 def _no_documents() -> Corpus:
     raise ConfigError("no documents named: give --dataset NAME or --corpus FILE")
 
 
-def _open_named(name: str, progress: Progress) -> _Parts:
+def _open_named(name: str, progress: Progress) -> Parts:
+    """What opens its documents, and its splits; nothing is opened yet."""
     if name == python_docs.NAME:
         return _python_docs()
     path = Path(name).expanduser()
     if path.is_dir() or (path.is_file() and path.suffix == ".zip"):
         file = beir_corpus(path if path.is_dir() else unpacked(path, cache_folder()), name)
-        return _Parts(lambda: Corpus(file), _beir_splits(file, progress.note))
+        return lambda: Corpus(file), _beir_splits(file, progress.note)
     if path.is_file():
-        return _Parts(lambda: Corpus(path), {})
-    if _is_path(name):
+        return lambda: Corpus(path), {}
+    if path.suffix in FILE_SUFFIXES or path.is_absolute() or name.startswith((".", "~")):
         raise DataFormatError("no such dataset; check the path", path=name)
     dataset = ir_dataset(name)
     if like := like_named(name):
         progress.note(f"--dataset {name} is ir_datasets' own; {' or '.join(like)} is another collection of that name")
-    return _Parts(lambda: ir_corpus(dataset, name), ir_splits(dataset, name))
+    return lambda: ir_corpus(dataset, name), ir_splits(dataset, name)
 
 
-def _is_path(name: str) -> bool:
-    path = Path(name).expanduser()
-    return path.suffix in FILE_SUFFIXES or path.is_absolute() or name.startswith((".", "~"))
-
-
-def _python_docs() -> _Parts:
+def _python_docs() -> Parts:
     corpus = cache(lambda: cached_corpus(python_docs.cache_key(), python_docs.documents))
 
     def load(split: python_docs.Split) -> Topics:
@@ -159,7 +157,7 @@ def _python_docs() -> _Parts:
         texts = {query.query_id: query.text for query in python_docs.queries(split)}
         return Topics(split, {query_id: texts[query_id] for query_id in qrels}, qrels, remarks)
 
-    return _Parts(corpus, {"test": lambda: load("test"), "dev": lambda: load("dev")})
+    return corpus, {"test": lambda: load("test"), "dev": lambda: load("dev")}
 
 
 def beir_corpus(folder: Path, name: str) -> Path:
@@ -195,20 +193,17 @@ def _replaced(
     splits: Mapping[str, Callable[[], Topics]], queries: Path | None, qrels: Path | None, progress: Progress
 ) -> Topics:
     """The default split with its queries or judgements, or both, from files."""
-    topics = splits[DEFAULT_SPLIT]() if DEFAULT_SPLIT in splits and (queries is None or qrels is None) else None
-    if queries is not None:
-        texts = {query.query_id: query.text for query in read_queries(queries, progress.note)}
+    if queries is None:
+        if DEFAULT_SPLIT not in splits:
+            raise ConfigError("--qrels without queries: give --queries FILE too, or a --dataset that has them")
+        texts, where = splits[DEFAULT_SPLIT]().queries, "the dataset's queries"
+    else:
+        texts, where = {query.query_id: query.text for query in read_queries(queries, progress.note)}, str(queries)
         if not texts:
             raise DataFormatError("no queries in this file", path=queries)
-        if qrels is None:
-            return joined(DEFAULT_SPLIT, texts, {}, str(queries))
-        return joined(DEFAULT_SPLIT, texts, _given_qrels(qrels, progress), str(queries), origin_of(qrels))
-    if topics is None:
-        raise ConfigError("--qrels without queries: give --queries FILE too, or a --dataset that has them")
     if qrels is None:
-        return topics
-    judged = _given_qrels(qrels, progress)
-    return joined(DEFAULT_SPLIT, topics.queries, judged, "the dataset's queries", origin_of(qrels))
+        return joined(DEFAULT_SPLIT, texts, {}, where)
+    return joined(DEFAULT_SPLIT, texts, _given_qrels(qrels, progress), where, origin_of(qrels))
 
 
 def _given_qrels(path: Path, progress: Progress) -> Qrels:
@@ -248,3 +243,36 @@ def _checked(
         return replace(topics, qrels={query_id: grades for query_id, grades in qrels.items() if grades})
 
     return loaded
+
+
+def unpacked(path: Path, cache: Path) -> Path:
+    """The folder in the cache with the archive's files, made the first time.
+
+    Raises DataFormatError for what is no zip, is damaged, or has an entry that points outside its folder.
+    """
+    target = cache / "archives" / file_key(path)
+    if not target.exists():
+        with atomic_folder(target) as working:
+            _unpack(path, working)
+    return target
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                _reject_escape(entry, path)
+            archive.extractall(folder)
+    except DAMAGE as error:
+        raise DataFormatError(f"not a whole zip archive ({error}); fetch it again", path=path) from None
+
+
+def _reject_escape(entry: zipfile.ZipInfo, path: Path) -> None:
+    parts = PurePosixPath(entry.filename.replace("\\", "/"))
+    drive = ":" in (parts.parts[0] if parts.parts else "")
+    if parts.is_absolute() or drive or ".." in parts.parts:
+        raise DataFormatError(
+            "an entry points outside the archive's folder; the archive is refused", path=path, excerpt=entry.filename
+        )
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        raise DataFormatError("an entry is a link; the archive is refused", path=path, excerpt=entry.filename)

@@ -65,7 +65,7 @@ def find_files(
             raise DataFormatError("no such folder of documents; check the path", path=source)
         files = [(source, source.parent)] if source.is_file() else [(path, source) for path in _below(source)]
         for path, folder in files:
-            name = relative_name(path, folder)
+            name = as_id(path.relative_to(folder).as_posix())  # with slashes, one word, and no two files the same
             if path.resolve() in unwanted:
                 continue
             if kind_of(path, options) is None:
@@ -75,11 +75,6 @@ def find_files(
     _check(files_found)
     files_found.readable.sort(key=lambda file: file.name)
     return files_found
-
-
-def relative_name(path: Path, folder: Path) -> str:
-    """The file's name inside the folder as an id: with slashes, one word, and no two files the same."""
-    return as_id(path.relative_to(folder).as_posix())
 
 
 def as_id(name: str) -> str:

@@ -10,7 +10,7 @@ from functools import partialmethod
 from typing import Any
 
 from inpars.documents import python_docs
-from inpars.errors import BackendError, ConfigError, DataFormatError, InparsError, UnknownNameError
+from inpars.errors import BackendError, ConfigError, DataFormatError, InparsError, UnknownNameError, reason_of
 from inpars.io.corpus import Corpus, cached_corpus
 from inpars.io.judgements import Judgements, checked_grade
 from inpars.io.topics import DEFAULT_SPLIT, Topics, joined
@@ -139,7 +139,5 @@ def _documents(dataset: Any, name: str) -> Iterator[Document]:  # noqa: ANN401 -
 
 
 def _not_fetched(name: str, error: Exception) -> BackendError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return BackendError(
-        f"{name}: ir_datasets could not fetch it ({reason}); check the network, or put its files under IR_DATASETS_HOME"
-    )
+    problem = f"{name}: ir_datasets could not fetch it ({reason_of(error)})"
+    return BackendError(f"{problem}; check the network, or put its files under IR_DATASETS_HOME")

@@ -64,7 +64,7 @@ def _output_of(command: list[str]) -> str:
 
 def queries(split: Split | None = None) -> list[Query]:
     """The hand-written queries of one split, or of both."""
-    judged = {query_id for name in _splits(split) for query_id in _judgements(name)}
+    judged = {query_id for name in (("dev", "test") if split is None else (split,)) for query_id in _judgements(name)}
     with _package_file(*DATA, "queries.tsv") as path:
         return [query for query in read_queries(path) if query.query_id in judged]
 
@@ -78,10 +78,6 @@ def qrels(split: Split, doc_ids: Container[str]) -> tuple[Qrels, list[str]]:
     }
     missing = {doc_id for grades in judged.values() for doc_id in grades if doc_id not in doc_ids}
     return {query_id: grades for query_id, grades in present.items() if grades}, sorted(missing)
-
-
-def _splits(split: Split | None) -> tuple[Split, ...]:
-    return ("dev", "test") if split is None else (split,)
 
 
 def _judgements(split: Split) -> Qrels:

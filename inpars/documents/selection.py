@@ -33,26 +33,6 @@ class Selection:
     dropped: Counter[str] = field(default_factory=Counter)
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentCondition:
-    """Which documents may be chosen at all.
-
-    `doc_ids` are the only ones where given; `examples` are documents of the prompt's worked examples, never chosen.
-    """
-
-    minimum_characters: int = 0
-    doc_ids: Sequence[str] | None = None
-    examples: Collection[str] = ()
-
-    def rejection(self, document: Document, listed: Collection[str]) -> str | None:
-        """The reason to leave a document out; None where it may be chosen."""
-        if self.doc_ids is not None and document.doc_id not in listed:
-            return "not_listed"
-        if document.doc_id in self.examples:
-            return "prompt_example"
-        return "too_short" if len(document.full_text.strip()) < max(1, self.minimum_characters) else None
-
-
 def choose_documents(
     documents: Corpus | Sequence[Document],
     *,
@@ -67,11 +47,12 @@ def choose_documents(
     """Up to `maximum` documents, uniformly at random without replacement; all of them where it is None.
 
     Documents with less text than `minimum_characters`, or with none, are never chosen (`too_short`), nor are those of
-    the `examples`. `pick` chooses among the first `CANDIDATES` documents for each that is wanted, by their places.
-    Raises ConfigError for one of `doc_ids` that is not among the documents.
+    the prompt's worked `examples`, nor others than `doc_ids` where these are given. `pick` chooses among the first
+    `CANDIDATES` documents for each that is wanted, by their places. Raises ConfigError for one of `doc_ids` that is not
+    among the documents.
     """
     drawn = maximum is not None or skip_near_duplicates
-    positions, dropped = _by_key(documents, DocumentCondition(minimum_characters, doc_ids, examples), seed, drawn=drawn)
+    positions, dropped = _by_key(documents, seed, minimum_characters, doc_ids, examples, drawn=drawn)
     ordered = documents.in_file_order() if isinstance(documents, Corpus) else documents
     if pick is not None and maximum is not None and len(positions) > maximum:
         offered = np.sort(positions[: CANDIDATES * maximum])
@@ -92,21 +73,30 @@ Places: TypeAlias = npt.NDArray[np.int64]
 
 
 def _by_key(
-    documents: Corpus | Sequence[Document], condition: DocumentCondition, seed: int, *, drawn: bool
+    documents: Corpus | Sequence[Document],
+    seed: int,
+    minimum_characters: int,
+    doc_ids: Sequence[str] | None,
+    examples: Collection[str],
+    *,
+    drawn: bool,
 ) -> tuple[Places, Counter[str]]:
     """The places of all that may be chosen, and why the others may not: the smallest key first where some are drawn."""
     dropped: Counter[str] = Counter()
     keys, positions = array("Q"), array("q")
-    listed, unseen = set(condition.doc_ids or ()), dict.fromkeys(condition.doc_ids or ())
+    listed, unseen = set(doc_ids or ()), dict.fromkeys(doc_ids or ())
     for position, document in enumerate(documents):
         unseen.pop(document.doc_id, None)
-        reason = condition.rejection(document, listed)
-        if reason is not None:
-            dropped[reason] += 1
-            continue
-        if drawn:
-            keys.append(sampling_key(seed, document.doc_id))
-        positions.append(position)
+        if doc_ids is not None and document.doc_id not in listed:
+            dropped["not_listed"] += 1
+        elif document.doc_id in examples:
+            dropped["prompt_example"] += 1
+        elif len(document.full_text.strip()) < max(1, minimum_characters):
+            dropped["too_short"] += 1
+        else:
+            positions.append(position)
+            if drawn:
+                keys.append(sampling_key(seed, document.doc_id))
     if unseen:
         raise ConfigError(
             f"{len(unseen)} of {len(listed)} ids of --doc-ids are not in the corpus, {next(iter(unseen))!r} first; "

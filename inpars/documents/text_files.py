@@ -53,10 +53,7 @@ def encoding_of(path: Path, fallback: str = FALLBACK) -> str:
 @contextmanager
 def open_text(path: Path, encoding: str) -> Iterator[TextIO]:
     """The file as text, its newlines as they are; bytes that do not belong become U+FFFD."""
-    with (
-        open_bytes(path) as stream,
-        io.TextIOWrapper(stream, encoding=encoding, errors="replace", newline="") as text,
-    ):
+    with open_bytes(path) as stream, io.TextIOWrapper(stream, encoding=encoding, errors="replace", newline="") as text:
         yield text
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from haystack import Document, component
 
 from inpars.api import System
-from inpars.integrations.passages import hit_metadata, reranked
+from inpars.integrations import hit_metadata, reranked
 
 
 class _OfRun:

@@ -12,7 +12,7 @@ from langchain_core.retrievers import BaseRetriever
 from pydantic import ConfigDict
 
 from inpars.api import System
-from inpars.integrations.passages import hit_metadata, reranked
+from inpars.integrations import hit_metadata, reranked
 
 
 class InparsRetriever(BaseRetriever):

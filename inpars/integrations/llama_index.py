@@ -12,7 +12,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
 from inpars.api import System
 from inpars.errors import ConfigError
-from inpars.integrations.passages import hit_metadata, reranked
+from inpars.integrations import hit_metadata, reranked
 
 
 class InparsRetriever(BaseRetriever):

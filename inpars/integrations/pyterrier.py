@@ -9,7 +9,7 @@ import pandas as pd
 import pyterrier as pt
 
 from inpars.api import System
-from inpars.integrations.passages import reranked
+from inpars.integrations import reranked
 
 
 class InparsRetriever(pt.Transformer):

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
+import os
+import shutil
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,12 +23,12 @@ import numpy.typing as npt
 
 from inpars.cache import cache_folder
 from inpars.errors import DataFormatError, StaleInputError
-from inpars.io.corpus_files import CorpusLines, corpus_lines, file_key
 from inpars.io.formats import document_from_tsv, parse_document, read_documents, write_documents
 from inpars.io.manifest import FileStamp
-from inpars.io.record_files import IdChoices
-from inpars.io.storage import atomic_folder, decode_line, parse_object, storage_errors
-from inpars.io.tables import DOC_ID_FIELDS, MSMARCO_DOCUMENTS, Table
+from inpars.io.packing import is_packed, plain_name
+from inpars.io.record_files import IdChoices, records_form
+from inpars.io.storage import atomic_file, atomic_folder, decode_line, open_lines, parse_object, storage_errors
+from inpars.io.tables import DOC_ID_FIELDS, DOCUMENTS, MSMARCO_DOCUMENTS, Table
 from inpars.records import Document, FullText
 from inpars.text.hashing import hex_key, key64
 
@@ -34,6 +36,8 @@ INDEX_FORMAT = 3  # raise it where files give other documents than before
 UNKNOWN_ID_HINT = "the ids of this file belong to another corpus"
 
 Keys = npt.NDArray[np.uint64]
+COPY, REMARKS = "corpus.jsonl", "remarks.json"
+COPY_FORMAT = "records-1"  # change it where copies become others
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,6 @@ class Documents(Protocol):
     @property
     def sha256(self) -> str:
         """Changes with the documents."""
-        ...
 
     def __len__(self) -> int: ...
 
@@ -96,7 +99,7 @@ class Corpus:
 
     def __getitem__(self, doc_id: str) -> Document:
         for position in self._positions(doc_id):
-            document = self._read(position)
+            document = self.at(position)
             if document.doc_id == doc_id:
                 return document
         raise self._unknown(doc_id)
@@ -107,7 +110,7 @@ class Corpus:
 
     def at(self, position: int) -> Document:
         """The document at a position of an order that is arbitrary but the same for any order of the file."""
-        return self._read(position)
+        return self._read_at(int(self._index.offsets[position]))
 
     def text_key(self, doc_id: str) -> int:
         """`text_key` of a document's title and text, without reading them: equal for documents of identical text.
@@ -129,17 +132,14 @@ class Corpus:
 
     def _find(self, doc_id: str) -> int | None:
         """The position of a document in the index, by its id and not only by the id's hash."""
-        return next((position for position in self._positions(doc_id) if self._read(position).doc_id == doc_id), None)
+        return next((position for position in self._positions(doc_id) if self.at(position).doc_id == doc_id), None)
 
     def _positions(self, doc_id: str) -> range:
-        key, hashes = np.uint64(_hash(doc_id)), self._index.hashes
+        key, hashes = np.uint64(key64(doc_id)), self._index.hashes
         first = last = int(np.searchsorted(hashes, key))
         while last < len(hashes) and hashes[last] == key:
             last += 1
         return range(first, last)
-
-    def _read(self, position: int) -> Document:
-        return self._read_at(int(self._index.offsets[position]))
 
     def _read_at(self, offset: int) -> Document:
         end = self._bytes.find(b"\n", offset)
@@ -151,15 +151,11 @@ class SelectedDocuments(Sequence[Document]):
     """Documents at some positions of a sequence or offsets of a file, each read when it is accessed."""
 
     def __init__(self, read: Callable[[int], Document], positions: npt.NDArray[np.integer[Any]]) -> None:
-        self._read, self._positions = read, positions
-
-    @property
-    def positions(self) -> npt.NDArray[np.integer[Any]]:
-        """File offsets, or positions in the other sequence, (documents,)."""
-        return self._positions
+        self._read = read
+        self.positions = positions  # file offsets, or positions in the other sequence, (documents,)
 
     def __len__(self) -> int:
-        return len(self._positions)
+        return len(self.positions)
 
     @overload
     def __getitem__(self, position: int) -> Document: ...
@@ -169,13 +165,13 @@ class SelectedDocuments(Sequence[Document]):
 
     def __getitem__(self, position: int | slice) -> Document | Sequence[Document]:
         if isinstance(position, slice):
-            return SelectedDocuments(self._read, self._positions[position])
-        return self._read(int(self._positions[position]))
+            return SelectedDocuments(self._read, self.positions[position])
+        return self._read(int(self.positions[position]))
 
 
 def text_key(text: str) -> int:
     """A 64-bit hash of a text whose runs of blanks count as one; upper and lower case differ."""
-    return _hash(" ".join(text.split()))
+    return key64(" ".join(text.split()))
 
 
 def cached_corpus(key: str, documents: Callable[[], Iterable[Document]], cache: Path | None = None) -> Corpus:
@@ -233,7 +229,7 @@ def _scan(lines: CorpusLines, display_path: Path) -> _Index:
             digest.update(raw)
             if raw.strip():
                 document = _parse_line(raw, display_path, number, lines.table, choices, remarks)
-                hashes.append(_hash(document.doc_id))
+                hashes.append(key64(document.doc_id))
                 offsets.append(offset)
                 text_keys.append(text_key(document.full_text))
             offset += len(raw)
@@ -284,5 +280,57 @@ def _parse_line(
     return parse_document(record, path, number)
 
 
-def _hash(text: str) -> int:
-    return key64(text)
+@dataclass(frozen=True, slots=True)
+class CorpusLines:
+    """A file with one document per line: the corpus or its conversion; `table` describes a table's columns."""
+
+    path: Path
+    table: Table | None
+    remarks: tuple[str, ...]
+
+
+def file_key(path: Path) -> str:
+    """A cache key that changes when the file does: place, size and time of change."""
+    status = path.stat()
+    text = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
+
+
+def corpus_lines(path: Path, cache: Path) -> CorpusLines:
+    """The file itself if it has one document per line, else its conversion in the cache."""
+    if not path.is_file():
+        raise DataFormatError("no such corpus file; check the path", path=path)
+    folder = cache / "corpora" / f"{file_key(path)}.{COPY_FORMAT}"
+    if (copy := _copy(folder)) is not None:
+        return copy
+    form = records_form(path, DOCUMENTS)
+    if form.has_line_per_record:
+        return CorpusLines(_plain_file(path, cache), form.table, form.remarks)
+    _write_copy(path, folder)
+    return _copy(folder) or CorpusLines(path, None, ())
+
+
+def _copy(folder: Path) -> CorpusLines | None:
+    """The JSON lines that a file of another form was converted to."""
+    if not (folder / REMARKS).is_file():
+        return None
+    remarks = json.loads((folder / REMARKS).read_text(encoding="utf-8"))
+    return CorpusLines(folder / COPY, None, tuple(remarks))
+
+
+def _write_copy(path: Path, folder: Path) -> None:
+    remarks = list[str]()
+    with atomic_folder(folder) as working:
+        write_documents(working / COPY, read_documents(path, remarks.append))
+        (working / REMARKS).write_text(json.dumps(remarks), encoding="utf-8")
+
+
+def _plain_file(path: Path, cache: Path) -> Path:
+    """The file itself, or its unpacked copy in the cache."""
+    if not is_packed(path):
+        return path
+    target = cache / "corpora" / file_key(path) / plain_name(path)
+    if not target.exists():
+        with atomic_file(target) as working, open_lines(path) as packed, working.open("wb") as unpacked:
+            shutil.copyfileobj(packed, unpacked)
+    return target

@@ -12,15 +12,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from inpars.errors import DataFormatError
-from inpars.io.fields import (
-    checked_id,
-    finite_number,
-    first_present,
-    is_gap,
-    split_tsv,
-    text_of,
-    whole_number,
-)
+from inpars.io.fields import checked_id, finite_number, first_present, is_gap, split_tsv, text_of, whole_number
 from inpars.io.json_text import plain_json, replace_surrogates
 from inpars.io.judgements import read_qrels, write_qrels  # noqa: F401 - they are imported from here too
 from inpars.io.record_files import IdChoices, RecordsForm, read_records, records_form
@@ -37,15 +29,7 @@ from inpars.io.tables import (
     Table,
 )
 from inpars.progress import SILENT, Note
-from inpars.records import (
-    Document,
-    FinishReason,
-    LogProbKind,
-    Query,
-    Run,
-    ScoredDocument,
-    SyntheticQuery,
-)
+from inpars.records import Document, FinishReason, LogProbKind, Query, Run, ScoredDocument, SyntheticQuery
 
 MAX_LOG_PROB = 1e300  # so that their sum is a number; models write none of the kind
 LOWEST_LOG_PROB = -3.4028234663852886e38  # float32's, for the minus infinity that JSON does not have

@@ -50,11 +50,9 @@ class JsonStream:
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._offset)
-            except json.JSONDecodeError as error:
-                if self._refill(double=True):
-                    continue
-                raise broken_json(self._path, self.line, json_error(error), self._text[self._offset :][:200]) from None
             except (ValueError, RecursionError) as error:
+                if isinstance(error, json.JSONDecodeError) and self._refill(double=True):
+                    continue
                 raise broken_json(self._path, self.line, json_error(error), self._text[self._offset :][:200]) from None
             torn = not self._text[end : end + 3].strip(".eE+-") and end + 3 > len(self._text)
             if not torn or not self._refill():  # a number at the end of the chunk may go on in the next

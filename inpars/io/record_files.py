@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from inpars.errors import DataFormatError, MissingDependencyError
+from inpars.errors import DataFormatError, MissingDependencyError, reason_of
 from inpars.io.fields import is_tsv
 from inpars.io.json_stream import read_json_list
 from inpars.io.packing import is_parquet
@@ -113,8 +113,8 @@ def read_parquet(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     except FileNotFoundError:
         raise DataFormatError("no such file; check the path", path=path) from None
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # the last two of single values
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataFormatError(f"damaged, or not parquet ({reason}); fetch or write it again", path=path) from None
+        problem = f"damaged, or not parquet ({reason_of(error)}); fetch or write it again"
+        raise DataFormatError(problem, path=path) from None
 
 
 class IdChoices:

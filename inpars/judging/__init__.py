@@ -48,8 +48,6 @@ class Judge(Protocol):
 
     def plan(self, pairs: Sequence[Pair]) -> list[list[int]]:
         """Positions of the pairs in chunks that are graded and stored as wholes, in order."""
-        ...
 
     def judge(self, pairs: Sequence[Pair]) -> list[Graded]:
         """The grades of one chunk's pairs."""
-        ...

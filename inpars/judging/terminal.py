@@ -6,7 +6,7 @@ Every answer is on the disk before the next pair is shown. Answers are a file of
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from inpars.io.judgements import read_qrels
@@ -56,10 +56,9 @@ def ask_person(pairs: Sequence[Pair], path: Path, read_line: Callable[[], str], 
     return known
 
 
-def _answer(
-    read_line: Callable[[], str], show: Callable[[str], None], allowed: Collection[str] = (*SCALE, SKIP, QUIT)
-) -> str:
+def _answer(read_line: Callable[[], str], show: Callable[[str], None]) -> str:
     """A grade, skip or quit; the end of the input is quit."""
+    allowed = (*SCALE, SKIP, QUIT)
     while True:
         show(f"grade ({KEYS}): ")
         line = read_line()
@@ -70,7 +69,7 @@ def _answer(
         show(f"{line.strip()!r} is none of {', '.join(allowed)}\n")
 
 
-def _shown(pair: Pair, number: int, total: int, scale: Mapping[str, str] = SCALE) -> str:
+def _shown(pair: Pair, number: int, total: int) -> str:
     text = "\n".join(textwrap.fill(line, WIDTH) for line in pair.document.full_text.splitlines())
-    grades = "\n".join(f"  {grade}  {meaning}" for grade, meaning in scale.items())
+    grades = "\n".join(f"  {grade}  {meaning}" for grade, meaning in SCALE.items())
     return f"\n[{number} of {total}]\nquery: {pair.query}\n\n{text}\n\n{grades}\n"

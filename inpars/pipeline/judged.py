@@ -12,15 +12,12 @@ from pathlib import Path
 
 from inpars.fusion.system import FirstStage, SearchSystem
 from inpars.io.formats import read_run
+from inpars.io.judgements import Origin, origin_of
 from inpars.io.manifest import Manifest
-from inpars.io.model_judgements import Origin, origin_of
 from inpars.io.topics import Topics
 from inpars.judging import Pair
-from inpars.judging.agreement import RELEVANT_FROM, tau_of
-from inpars.judging.pool import chosen_pairs, pooled
-from inpars.judging.references import PERSON, agreements_with, note_agreement
-from inpars.judging.report import FEW_PARAMETERS
-from inpars.judging.sample import pairs_of
+from inpars.judging.agreement import FEW_PARAMETERS, PERSON, RELEVANT_FROM, agreements_with, note_agreement, tau_of
+from inpars.judging.sample import chosen_pairs, pairs_of, pooled
 from inpars.judging.terminal import answers_path, read_answers
 from inpars.pipeline.commands import StageCommands, run_flags
 from inpars.pipeline.held_out import DEV_SPLIT

@@ -1,25 +1,32 @@
-"""Small charts as inline SVG: histograms, lines, sorted differences, intervals, bars. No library, no script.
+"""Small charts as inline SVG: histograms, lines, sorted differences, intervals, bars, steps. No library, no script.
 
 Values in, text out. Each chart has a name that says what it shows in words; lines differ by colour and by dashes.
-Nothing to show gives an empty text.
+Nothing to show gives an empty text. Widths are those of a phone, so that labels stay readable there; the page scales a
+drawing up to its column.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from inpars.evaluation.verdicts import counted
-from inpars.reports.formatting import shorten
-from inpars.reports.svg import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, Plot, drawing, shown, text
+from inpars.reports.formatting import MINUS, shorten
 
 BINS = 40
 MAX_POINTS = 200
 STYLES = 8  # of lines, `c0` to `c7`
 ROW_HEIGHT, NAME_WIDTH, NAME_CHARACTERS = 26, 160, 24
 HEADROOM = 1.04
+WIDTH, HEIGHT = 440, 250  # of a plot
+LEFT, RIGHT, TOP, BOTTOM = 50, 12, 26, 46
+TICKS = 5
+STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)  # times a power of ten
+BOX_WIDTH, GAP, PADDING, LINE = 340, 20, 8, 16
+BOX_CHARACTERS = 44  # of a line in a box
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,88 @@ class Range:
     low: float
     high: float
     sure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What one direction shows; `whole` numbers have no ticks between them, `log` has equal steps for equal factors."""
+
+    low: float
+    high: float
+    label: str
+    whole: bool = False
+    log: bool = False
+    marks: Sequence[float] = ()  # ticks at these values instead of round ones
+
+    @property
+    def span(self) -> float:
+        """Its length; 1 where all values are the same."""
+        return (self.high - self.low) or 1.0
+
+    def share(self, value: float) -> float:
+        """How far along a value lies, from 0 to 1."""
+        if self.log:
+            return math.log(value / self.low) / (math.log(self.high / self.low) or 1.0)
+        return (value - self.low) / self.span
+
+    def ticks(self) -> list[float]:
+        """Round numbers on it, about five."""
+        if self.marks:
+            return list(self.marks)
+        raw = self.span / TICKS
+        power = 10.0 ** math.floor(math.log10(raw))
+        step = next(power * factor for factor in STEPS if power * factor >= raw * (1 - 1e-9))
+        step = max(1.0, float(round(step))) if self.whole else step
+        first, last = math.ceil(self.low / step - 1e-9), math.floor((self.low + self.span) / step + 1e-9)
+        return [0.0 if position == 0 else position * step for position in range(first, last + 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """Where values come to lie on the drawing."""
+
+    across: Axis
+    up: Axis
+
+    def x(self, value: float) -> float:
+        """Across."""
+        return LEFT + self.across.share(value) * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        """Up."""
+        return HEIGHT - BOTTOM - self.up.share(value) * (HEIGHT - TOP - BOTTOM)
+
+    def draw(self, content: str, name: str) -> str:
+        """The whole drawing, with its axes around the content."""
+        bottom = HEIGHT - BOTTOM
+        parts = [
+            *(_line(LEFT, self.y(tick), WIDTH - RIGHT, self.y(tick), "grid") for tick in self.up.ticks()),
+            content,
+            _line(LEFT, bottom, WIDTH - RIGHT, bottom, "axis"),
+            *(_line(self.x(tick), bottom, self.x(tick), bottom + 4, "axis") for tick in self.across.ticks()),
+            *(text(LEFT - 7, self.y(tick) + 4, shown(tick), "end") for tick in self.up.ticks()),
+            *(text(self.x(tick), bottom + 18, shown(tick), "middle") for tick in self.across.ticks()),
+            text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, self.across.label, "middle"),
+            text(2, 12, self.up.label, "start"),
+        ]
+        return drawing(WIDTH, HEIGHT, "".join(parts), name)
+
+    def upright(self, value: float | None, label: str = "") -> str:
+        """A line across all heights at a value, where it lies on the plot."""
+        if value is None or not self.across.low <= value <= self.across.high:
+            return ""
+        x = self.x(value)
+        left = x > (LEFT + WIDTH) / 2
+        words = text(x - 5 if left else x + 5, TOP - 4, label, "end" if left else "start", "cutlabel") if label else ""
+        return _line(x, TOP - 2, x, HEIGHT - BOTTOM, "cut") + words
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A box: what is done or there, and what is to be said of it."""
+
+    title: str
+    detail: str = ""
 
 
 def bins_of(kept: Sequence[float], dropped: Sequence[float] = (), count: int = BINS) -> Bins | None:
@@ -120,22 +209,18 @@ def legend(names: Sequence[str]) -> str:
     """Which line is whose, in the order of the chart's lines; nothing for a single one."""
     if len(names) < 2:
         return ""
-    items = "".join(
-        f'<li><svg viewBox="0 0 28 10" aria-hidden="true"><line class="curve c{position % STYLES}" x1="1" x2="27" '
-        f'y1="5" y2="5"/></svg>{escape(name)}</li>'
-        for position, name in enumerate(names)
-    )
-    return f"<ul class=legend>{items}</ul>"
+    marks = (f'<line class="curve c{place % STYLES}" x1="1" x2="27" y1="5" y2="5"/>' for place in range(len(names)))
+    return _legend(zip(names, marks, strict=True))
 
 
 def filled_legend(names: Sequence[tuple[str, str]]) -> str:
     """Which colour of bars is what: names with their classes."""
-    items = "".join(
-        f'<li><svg viewBox="0 0 28 10" aria-hidden="true"><rect class="{kind}" width="28" height="10"/></svg>'
-        f"{escape(name)}</li>"
-        for name, kind in names
-    )
-    return f"<ul class=legend>{items}</ul>"
+    return _legend((name, f'<rect class="{kind}" width="28" height="10"/>') for name, kind in names)
+
+
+def _legend(marks: Iterable[tuple[str, str]]) -> str:
+    items = (f'<li><svg viewBox="0 0 28 10" aria-hidden="true">{mark}</svg>{escape(name)}</li>' for name, mark in marks)
+    return f"<ul class=legend>{''.join(items)}</ul>"
 
 
 def differences_chart(values: Sequence[float], queries: int, label: str) -> str:
@@ -190,6 +275,26 @@ def intervals_chart(rows: Sequence[Range], label: str) -> str:
     return drawing(WIDTH, height, "".join(parts), name)
 
 
+def diagram(steps: Sequence[Step], name: str) -> str:
+    """The steps from top to bottom."""
+    parts, top, middle = [], 0.0, BOX_WIDTH / 2
+    for number, step in enumerate(steps):
+        if number:
+            parts.append(text(middle, top + GAP - 6, "\N{DOWNWARDS ARROW}", "middle"))
+            top += GAP
+        lines = [("name", line) for line in textwrap.wrap(step.title, BOX_CHARACTERS)]
+        lines += [("", line) for line in textwrap.wrap(step.detail, BOX_CHARACTERS)]
+        height = len(lines) * LINE + 2 * PADDING
+        parts.append(f'<rect class="box" y="{top:g}" width="{BOX_WIDTH}" height="{height}" rx="6"/>')
+        parts += [
+            text(middle, top + PADDING + place * LINE + 12, line, "middle", classes)
+            for place, (classes, line) in enumerate(lines)
+        ]
+        top += height
+    said = "; ".join(f"{step.title}: {step.detail}" if step.detail else step.title for step in steps)
+    return drawing(BOX_WIDTH, top, "".join(parts), f"{name}: {said}")
+
+
 def bar(share: float, classes: str = "kept") -> str:
     """A bar beside a number that says the same; `share` is of the whole width."""
     return (
@@ -219,3 +324,27 @@ def _bar(x: float, top: float, width: float, bottom: float, classes: str) -> str
     return (
         f'<rect class="{classes}" x="{x:.1f}" y="{top:.1f}" width="{max(0.6, width):.1f}" height="{bottom - top:.1f}"/>'
     )
+
+
+def drawing(width: float, height: float, content: str, name: str) -> str:
+    """An image with an accessible name."""
+    return f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(name)}">{content}</svg>'
+
+
+def text(x: float, y: float, words: str, anchor: str, classes: str = "") -> str:
+    """Words at a place."""
+    named = f' class="{classes}"' if classes else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{named}>{escape(words)}</text>'
+
+
+def shown(value: float) -> str:
+    """A tick's number, short."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= size:
+            scale = 1e3 if letter == "k" else size
+            return f"{value / scale:.4g}{letter}".replace("-", MINUS)
+    return f"{value:.4g}".replace("-", MINUS)
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, classes: str) -> str:
+    return f'<line class="{classes}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'

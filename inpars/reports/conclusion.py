@@ -11,8 +11,7 @@ from inpars.evaluation.verdicts import power_in_words
 from inpars.fusion.choice import OFFSETS, STEPS
 from inpars.fusion.system import SearchSystem
 from inpars.io.manifest import Manifest
-from inpars.reports.charts import Series
-from inpars.reports.diagram import Step
+from inpars.reports.charts import Series, Step
 from inpars.reports.schema import Conclusion, Gain, Mix
 
 

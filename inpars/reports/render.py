@@ -16,7 +16,7 @@ from inpars.evaluation.significance import FEWEST_QUERIES, Difference
 from inpars.evaluation.verdicts import adjustment_in_words, counted, in_words
 from inpars.io.storage import atomic_writer, to_json_line
 from inpars.reports import charts
-from inpars.reports.diagram import diagram
+from inpars.reports.charts import diagram
 from inpars.reports.formatting import MINUS, comparisons, duration, number, p_value, shorten, size, span, verdict
 from inpars.reports.schema import DEPTHS, Report, StageFacts
 

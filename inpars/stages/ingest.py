@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from inpars.cache import cache_folder
+from inpars.documents.chunks import tokenizer_name
 from inpars.documents.collection import ChunkOptions, Collected, collect
 from inpars.documents.datasets import QUERY_NAMES, Dataset
 from inpars.documents.folder import FoundFiles, find_files
 from inpars.documents.readers import ReadOptions, kind_of
-from inpars.documents.tokens import tokenizer_name
 from inpars.documents.web_pages import Fetched, FetchOptions, fetch
 from inpars.errors import DataFormatError
 from inpars.io.formats import write_documents, write_queries

@@ -28,8 +28,8 @@ from machine import print_tier
 from inpars.apps.qa.build_engine import AnswerOptions, EngineOptions, open_engine
 from inpars.apps.qa.engine import Engine, Reader
 from inpars.apps.qa.extractive import SentenceReader, by_encoder
+from inpars.apps.qa.local_models import SpanReader
 from inpars.apps.qa.records import Answer, Hit
-from inpars.apps.qa.span_reader import SpanReader
 from inpars.console import Console
 from inpars.documents.readers.squad import Paragraph, read_squad
 from inpars.evaluation.squad_metrics import best_threshold, exact_match, f1

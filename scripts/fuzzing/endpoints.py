@@ -15,7 +15,8 @@ import numpy as np
 
 from fuzzing.checks import BrokenPromiseError, RefusedError, strict
 from fuzzing.seeds import Seed, one
-from inpars.apps.qa.engine import Answer, Engine, Span, System
+from inpars.apps.qa.engine import Engine, System
+from inpars.apps.qa.records import Answer, Span
 from inpars.records import Document
 
 READS = Callable[[Path, Path], None]

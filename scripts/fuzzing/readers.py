@@ -13,8 +13,8 @@ from inpars.contrib.interchange import FORMATS
 from inpars.contrib.interchange.stage import ImportOptions, import_file
 from inpars.contrib.interchange.triples_source import read_examples as read_triple_examples
 from inpars.contrib.interchange.triples_source import triple_files
+from inpars.documents.collection import extract
 from inpars.documents.datasets import load_dataset, load_topics
-from inpars.documents.extraction import extract
 from inpars.documents.folder import SourceFile
 from inpars.documents.readers import ReadOptions
 from inpars.errors import InparsError, UnreadableFileError

@@ -6,7 +6,7 @@ import pytest
 from synthetic_run import NASTY, make_run
 from visits import Visit
 
-from inpars.contrib.comparison.filters_page import render_laboratory
+from inpars.contrib.comparison.filters import render_laboratory
 
 WIDTHS = (360, 390, 1280)
 MAX_BYTES = 5_000_000

@@ -40,8 +40,7 @@ def _here(tmp_path, monkeypatch):
 def test_graphs_rank_as_the_model(tiny, capsys, kind):
     import torch
 
-    from inpars.contrib.export.exportable import load_exportable
-    from inpars.contrib.export.onnx_graphs import Session
+    from inpars.contrib.export.exportable import Session, load_exportable
 
     name, answers = KINDS[kind]
     given = ["export-model", "--model", tiny(name), *answers, "--triples", "t.tsv", "--threads", "1"]

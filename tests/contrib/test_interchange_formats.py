@@ -8,9 +8,8 @@ import pytest
 
 from inpars.contrib.interchange import FORMATS
 from inpars.contrib.interchange.folder import Folder
-from inpars.contrib.interchange.format import Written
 from inpars.contrib.interchange.items import Example, JudgedQuery, Margin, Negative, Unkept, document_of, query_of
-from inpars.contrib.interchange.source import Source
+from inpars.contrib.interchange.source import Source, Written
 from inpars.documents.datasets import load_dataset
 from inpars.errors import ConfigError, DataFormatError
 from inpars.io.corpus import Corpus

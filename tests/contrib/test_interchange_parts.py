@@ -14,8 +14,8 @@ from inpars.contrib.interchange.folder import Folder
 from inpars.contrib.interchange.groups import SeenKeys
 from inpars.contrib.interchange.items import Example, JudgedQuery, Negative, document_of, made_id, query_of
 from inpars.contrib.interchange.source import Source
+from inpars.contrib.interchange.toolkit import join_quoted, split_quoted
 from inpars.contrib.interchange.triples_source import read_examples, triple_files
-from inpars.contrib.interchange.tsv import join_quoted, split_quoted
 from inpars.errors import ConfigError, DataFormatError, StaleInputError, UnknownNameError
 from inpars.io import json_stream
 from inpars.io.json_stream import JsonStream, read_json_list

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from inpars.contrib.interchange import FORMATS
 from inpars.contrib.interchange.folder import CORPUS, QUERIES, RUN, Folder
-from inpars.contrib.interchange.format import Written
 from inpars.contrib.interchange.items import Example, Negative, Synthetic, document_of, grouped, query_of
-from inpars.contrib.interchange.source import Source
+from inpars.contrib.interchange.source import Source, Written
 from inpars.documents.datasets import load_dataset
 from inpars.io.corpus import Corpus
 from inpars.io.fields import one_line

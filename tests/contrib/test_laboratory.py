@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from inpars.contrib.comparison.filters import CompareOptions, compare_file
-from inpars.contrib.comparison.filters_page import slugs, table_lines
+from inpars.contrib.comparison.filters import CompareOptions, compare_file, slugs, table_lines
 from inpars.errors import ConfigError, UnknownNameError
 from inpars.filtering.checks import FilterContext, FilterOptions
 from inpars.filtering.filter_comparison import parse_filter_spec

@@ -14,7 +14,7 @@ import tiny_models
 
 from inpars.cli import main as cli
 from inpars.contrib.stores import push as module
-from inpars.contrib.stores.kinds import STORES, open_store
+from inpars.contrib.stores.push import STORES, open_store
 from inpars.errors import ConfigError
 from inpars.io.formats import write_documents
 from inpars.records import Document

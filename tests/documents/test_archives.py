@@ -6,8 +6,8 @@ import zipfile
 
 import pytest
 
-from inpars.documents import archives as module
-from inpars.documents.archives import unpacked
+from inpars.documents import datasets as module
+from inpars.documents.datasets import unpacked
 from inpars.errors import DataFormatError
 
 

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inpars.documents.blocks import Block
-from inpars.documents.chunks import Chunk, chunks
-from inpars.documents.tokens import token_counter, tokenizer_name
+from inpars.documents.chunks import Chunk, chunks, token_counter, tokenizer_name
 from inpars.errors import ConfigError
 
 

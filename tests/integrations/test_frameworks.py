@@ -98,7 +98,7 @@ def test_a_system_without_a_reranker_is_refused(without_reranker):
 
 def test_titles_are_read_as_the_measured_system_reads_them(system):
     """What `reranked` gives is what the engine's own reranker said of the same hits."""
-    from inpars.integrations.passages import hit_metadata, reranked
+    from inpars.integrations import hit_metadata, reranked
 
     hits = system.search(QUERY, 5)
     said = {hit.document.doc_id: hit.scores["reranker"] for hit in hits}

@@ -155,7 +155,7 @@ def test_an_absent_file_and_a_folder_are_named(tmp_path):
 
 
 def test_ids_with_the_same_hash_are_told_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_hash", lambda doc_id: 7)
+    monkeypatch.setattr(module, "key64", lambda doc_id: 7)
     corpus = Corpus(written(tmp_path / "c.tsv", b"a\tx\nb\ty\nc\tz\n"))
     assert corpus.texts(["c", "a", "b"]) == ["z", "x", "y"]
     assert "d" not in corpus
@@ -174,8 +174,8 @@ def test_equal_texts_have_equal_keys(tmp_path, monkeypatch, same_hash):
         Document("f", " \n", " "),
     ]
     if same_hash:
-        hashed = module._hash
-        monkeypatch.setattr(module, "_hash", lambda text: 7 if len(text) == 1 else hashed(text))
+        hashed = module.key64
+        monkeypatch.setattr(module, "key64", lambda text: 7 if len(text) == 1 else hashed(text))
     write_documents(path, documents)
     keys = {document.doc_id: Corpus(path).text_key(document.doc_id) for document in documents}
     assert keys["a"] == keys["b"] == text_key("a red fox")

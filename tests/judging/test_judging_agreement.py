@@ -2,8 +2,7 @@
 
 import pytest
 
-from inpars.judging.agreement import compare_with, order_systems
-from inpars.judging.report import agreement_lines, cautions, order_lines
+from inpars.judging.agreement import agreement_lines, cautions, compare_with, order_lines, order_systems
 
 MODEL = {("q", f"d{place}"): grade for place, grade in enumerate([3, 3, 1, 0, 0, 2])}
 PEOPLE = {"q": {f"d{place}": grade for place, grade in enumerate([3, 2, 1, 0, 1, 2])}, "other": {"d0": 0}}

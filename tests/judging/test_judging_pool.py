@@ -5,8 +5,7 @@ from collections import Counter
 import pytest
 
 from inpars.errors import ConfigError
-from inpars.judging.pool import chosen_pairs, pooled
-from inpars.judging.sample import drawn, weights
+from inpars.judging.sample import chosen_pairs, drawn, pooled, weights
 
 A = {"q2": {"d1": 3.0, "d2": 2.0, "d3": 1.0}, "q1": {"d9": 1.0}}
 B = {"q2": {"d4": 9.0, "d1": 8.0, "d5": 7.0}, "q3": {}}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from inpars.judging.replies import find_grade, reason_in
+from inpars.judging.server import find_grade, reason_in
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inpars.reports.charts import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Axis,
     Bins,
     Range,
     Series,
@@ -19,9 +26,9 @@ from inpars.reports.charts import (
     intervals_chart,
     legend,
     line_chart,
+    shown,
 )
 from inpars.reports.formatting import MINUS
-from inpars.reports.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, shown
 
 
 def drawn(chart):

@@ -16,10 +16,9 @@ from inpars.fusion.choice import OFFSETS, STEPS
 from inpars.fusion.system import FirstStage, Reranking, SearchSystem
 from inpars.io.topics import Topics
 from inpars.records import SyntheticQuery
-from inpars.reports.charts import Series
+from inpars.reports.charts import BOX_CHARACTERS, Series, Step, diagram
 from inpars.reports.collect import glance, movement, negatives_of, results_of, shown_queries, written_of
 from inpars.reports.conclusion import conclusion_of, mix_of
-from inpars.reports.diagram import CHARACTERS, Step, diagram
 from inpars.reports.formatting import MINUS, duration, number
 from inpars.reports.render import render, write_report
 from inpars.reports.schema import Conclusion, FunnelRow, Gain, Report, StageFacts, Training
@@ -291,7 +290,7 @@ def test_a_diagram_breaks_long_lines_and_says_all_in_its_name():
     assert "<script>" not in drawn
     lines = re.findall(r"<text[^>]*>(.*?)</text>", drawn)
     assert "1,107 documents" in lines
-    assert max(len(html.unescape(line)) for line in lines) <= CHARACTERS
+    assert max(len(html.unescape(line)) for line in lines) <= BOX_CHARACTERS
     assert 'aria-label="What this run did: 1,107 documents; written: by ' in drawn
 
 

@@ -8,7 +8,7 @@ import pytest
 from made_documents import PAGE, full_lines, pdf_bytes, write_pdf
 from tiny_models import sentence
 
-from inpars.documents import extraction
+from inpars.documents import collection
 from inpars.documents.datasets import load_dataset
 from inpars.errors import ConfigError, DataFormatError, MissingDependencyError
 from inpars.io.manifest import manifest_path, read_manifest
@@ -68,8 +68,8 @@ def test_only_what_changed_is_read_again(folder, output, monkeypatch):
     before = output.read_bytes()
     assert ingest(folder, output) == read_manifest(output)
     read = []
-    true_extract = extraction._guarded
-    monkeypatch.setattr(extraction, "_guarded", lambda make, path: read.append(path.name) or true_extract(make, path))
+    true_extract = collection._guarded
+    monkeypatch.setattr(collection, "_guarded", lambda make, path: read.append(path.name) or true_extract(make, path))
     (folder / "a.md").write_text("# Bread\n\nMix rye.\n", encoding="utf-8")
     (folder / "new.txt").write_text("New.", encoding="utf-8")
     manifest = ingest(folder, output)

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from inpars.contrib.verify.run import VerifyFindings, check_folder
-from inpars.contrib.verify.samples import VerifyOptions
-from inpars.contrib.verify.scores import recompute
+from inpars.contrib.verify.scores import VerifyOptions, recompute
 from inpars.documents.datasets import load_dataset
 from inpars.io.formats import read_run, write_run
 from inpars.io.manifest import read_manifest, stamp, write_manifest

@@ -7,8 +7,8 @@ import pytest
 import tiny_models
 import torch
 
+from inpars.apps.qa.local_models import SpanReader
 from inpars.apps.qa.records import Hit
-from inpars.apps.qa.span_reader import SpanReader
 from inpars.cli import main as cli
 from inpars.documents.readers.squad import Paragraph
 from inpars.errors import DataFormatError

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from inpars.apps.qa import extractive
 from inpars.apps.qa.engine import Engine, Part, Reader, System, Writer
-from inpars.apps.qa.extractive import Judge
+from inpars.apps.qa.extractive import SENTENCES, Focus, Judge
 from inpars.apps.qa.retrievers import LockedScorer, Stage, StoredStage
-from inpars.apps.qa.sentence_selection import SENTENCES, Focus
 from inpars.errors import BackendError, ConfigError, MissingDependencyError
 from inpars.generation.api.options import ApiOptions, check_api
 from inpars.io import corpus as corpora
@@ -142,7 +141,11 @@ def open_engine(
     lexical = _bm25_stage(options, documents, notes, progress) if options.bm25 else None
     if lexical is not None:
         stages["bm25"] = lexical
-    reranker = LockedScorer(_load_reranker(options)) if options.reranker else None
+    reranker = None
+    if options.reranker:
+        from inpars.rerankers import load_scorer
+
+        reranker = LockedScorer(load_scorer(options.reranker, **options.placement))
     reader, writer = answerers(options, answers, reranker, dense.get("dense"), writes=writes)
     return Engine(
         documents,
@@ -167,10 +170,8 @@ def compute_with(options: EngineOptions) -> None:
 
 def dense_alone(encoders: Mapping[str, Retriever]) -> dict[str, TextEncoder]:
     """Those that embed a text as one vector, which sentences are judged by and clients may ask for."""
-    dense: dict[str, Any] = {
-        name: encoder for name, encoder in encoders.items() if retriever_kind(encoder.name) == DENSE
-    }
-    return dense
+    dense: Any = {name: encoder for name, encoder in encoders.items() if retriever_kind(encoder.name) == DENSE}
+    return dict(dense)
 
 
 def _encoders(options: EngineOptions, stored: VectorIndex | None) -> dict[str, Retriever]:
@@ -230,15 +231,6 @@ def bm25_stage(name: str, options: EngineOptions, documents: corpora.Documents, 
     return Stage(name, documents, search, exclusive=True, coverage=index.coverage())
 
 
-def _load_reranker(options: EngineOptions) -> PairScorer:
-    from inpars.rerankers import load_scorer
-
-    return load_scorer(
-        str(options.reranker),
-        **options.placement,
-    )
-
-
 def _systems(
     stages: Mapping[str, Part], encoders: Mapping[str, Retriever], reranker: PairScorer | None
 ) -> dict[str, System]:
@@ -279,13 +271,9 @@ def _judge(reranker: PairScorer | None, encoder: TextEncoder | None) -> Judge:
 def _reader(options: EngineOptions, answers: AnswerOptions, judge: Judge) -> Reader:
     if answers.reader is None:
         return extractive.SentenceReader(judge, threshold=answers.threshold, names=answers.names)
-    from inpars.apps.qa.span_reader import SpanReader  # torch
+    from inpars.apps.qa.local_models import SpanReader  # torch
 
-    return SpanReader(
-        answers.reader,
-        threshold=answers.threshold,
-        **options.placement,
-    )
+    return SpanReader(answers.reader, threshold=answers.threshold, **options.placement)
 
 
 def _writer(options: EngineOptions, answers: AnswerOptions, judge: Judge) -> Writer:
@@ -300,7 +288,7 @@ def _writer(options: EngineOptions, answers: AnswerOptions, judge: Judge) -> Wri
         chat: Any = RemoteChat(model, answers.base_url.rstrip("/"), timeout_seconds=answers.timeout_seconds)
     else:
         refuse_server_model(model, "give the server's --base-url")
-        from inpars.apps.qa.local_chat import LocalChat  # torch
+        from inpars.apps.qa.local_models import LocalChat  # torch
 
         chat = LocalChat(model, **options.placement)
         sentences = SENTENCES if sentences is None else sentences

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-from inpars.apps.qa.highlights import query_spans
-from inpars.apps.qa.records import NOTHING, Answer, AnswerKind, Hit, Span
+from inpars.apps.qa.records import NOTHING, Answer, AnswerKind, Hit
+from inpars.apps.qa.sentences import query_spans
 from inpars.errors import ConfigError, UnknownNameError
 from inpars.fusion.gate import Coverage
 from inpars.fusion.system import BM25, SearchSystem
@@ -25,8 +25,6 @@ from inpars.io.runs import completed, cut, fuse_z_scores, rank
 from inpars.protocols import PairScorer, TextEncoder
 from inpars.records import FullText, Query, Run
 from inpars.rerankers.rerank import fuse_with_first_stage
-
-__all__ = ["Answer", "Engine", "Hit", "Span", "System", "SystemName"]
 
 SystemName: TypeAlias = Literal["hybrid", "dense", "base", "bm25"]
 Filters: TypeAlias = Mapping[str, str]
@@ -43,7 +41,6 @@ class Part(Protocol):
 
     def search(self, queries: Sequence[Query], k: int, filters: Filters) -> Run:
         """The k best documents of each query."""
-        ...
 
 
 class Reader(Protocol):
@@ -54,7 +51,6 @@ class Reader(Protocol):
 
     def read(self, question: str, hits: Sequence[Hit]) -> Answer:
         """The best span of all hits as an extractive answer, unanswered where the score is below the threshold."""
-        ...
 
 
 class Writer(Protocol):
@@ -64,7 +60,6 @@ class Writer(Protocol):
 
     def write(self, question: str, hits: Sequence[Hit]) -> Answer:
         """A generated answer that cites hits by number, unanswered where the model says it does not know."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +106,7 @@ class Engine:
         return next(iter(self.systems))
 
     def search(
-        self,
-        queries: Sequence[str],
-        k: int = DEFAULT_K,
-        *,
-        system: str | None = None,
-        filters: Filters = NOTHING,
+        self, queries: Sequence[str], k: int = DEFAULT_K, *, system: str | None = None, filters: Filters = NOTHING
     ) -> list[list[Hit]]:
         """The k best hits of each query, in the order of the queries; one batch through every model.
 
@@ -161,7 +151,6 @@ class Engine:
         return self.writer.write(question, hits)
 
     def close(self) -> None:
-        """Let indexes and connections go."""
         self._close()
 
     def __enter__(self) -> Engine:
@@ -199,7 +188,6 @@ class Engine:
         return measured.rerank(run, margins, shares), margins
 
     def _margins(self, reranker: PairScorer, queries: Sequence[Query], top: Run) -> Run:
-        """The reranker's scores of these documents."""
         texts = {query.query_id: query.text for query in queries}
         pairs = [(query_id, doc_id) for query_id, scores in top.items() for doc_id in scores]
         scores = reranker.score([(texts[q], FullText.of(self.documents[d])) for q, d in pairs])

@@ -5,7 +5,7 @@ nor from a source that lacks a name or a number of the question. Both keep quest
 much more: with MiniLM over SQuAD's paragraphs, and the names asked of the best sentence's source, 90% of answerable
 questions are answered and 68% of those that are close to the paragraphs and have no answer there; 94% and 80% without
 names (chosen on 8 articles, measured on 667 questions of the other 8). Those take a model that marks answers. A
-reranker's threshold is where it is undecided.
+reranker's threshold is where it is undecided. `Focus` picks sentences in the same way for a small language model.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from inpars.apps.qa.highlights import WORD, content_stems, missing_names, stem
 from inpars.apps.qa.records import Answer, Hit, Span
-from inpars.apps.qa.sentences import only_points, sentence_spans
+from inpars.apps.qa.sentences import WORD, content_stems, missing_names, only_points, sentence_spans, stem
 from inpars.protocols import PairScorer, TextEncoder
 
 Score: TypeAlias = Callable[[str, Sequence[str]], list[float]]
@@ -30,6 +29,7 @@ FEWEST_WORDS = 3  # with letters; a shorter sentence is a heading, a date, an ad
 FEWEST_SIGNS = 6  # the same for Chinese and Japanese
 NO_HITS = "nothing was found"
 _WHOLE = re.compile(r"[\w\"'(\u201c\u2018].*[.!\u2026\u3002\uff01][\"'\u201d\u2019)\]]*(?:\[\d+\])*", re.DOTALL)
+SENTENCES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,3 +160,35 @@ def in_context(hit: Hit, span: Span) -> str:
     """A sentence under its document's title, without which it often does not say what it is about."""
     sentence = span.of(hit.document.text)
     return f"{hit.document.title}. {sentence}" if hit.document.title else sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Focus:
+    """Picks sentences as the sentence reader does."""
+
+    judge: Judge
+    threshold: float | None = None
+    sentences: int = SENTENCES
+
+    @property
+    def limit(self) -> float:
+        """The least score of the best sentence."""
+        return self.judge.threshold if self.threshold is None else self.threshold
+
+    def choose(self, question: str, hits: Sequence[Hit]) -> tuple[list[tuple[int, Hit]], float]:
+        """Hits by number with their sentences of highest score alone, in the order of the texts; the best score."""
+        sentences = candidates(question, hits)
+        if not sentences:
+            return [], float("-inf")
+        scores = self.judge.score(question, [in_context(hits[number - 1], span) for number, span in sentences])
+        order = sorted(range(len(sentences)), key=lambda index: -scores[index])[: self.sentences]
+        chosen: dict[int, list[Span]] = {}
+        for number, span in (sentences[index] for index in sorted(order)):
+            chosen.setdefault(number, []).append(span)
+        return [(number, _narrowed(hits[number - 1], spans)) for number, spans in chosen.items()], max(scores)
+
+
+def _narrowed(hit: Hit, spans: Sequence[Span]) -> Hit:
+    """The hit with these sentences alone."""
+    text = " ".join(span.of(hit.document.text) for span in spans)
+    return replace(hit, document=replace(hit.document, text=text), spans=())

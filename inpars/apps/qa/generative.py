@@ -15,9 +15,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from inpars.apps.qa.highlights import STOP_WORDS, WORD, missing_names, stem
+from inpars.apps.qa.extractive import Focus
 from inpars.apps.qa.records import Answer, Hit
-from inpars.apps.qa.sentence_selection import Focus
+from inpars.apps.qa.sentences import STOP_WORDS, WORD, missing_names, stem
 from inpars.generation.api.budget import cut_text
 
 Message = Mapping[str, str]
@@ -54,7 +54,6 @@ class Chat(Protocol):
 
     def reply(self, messages: Sequence[Message], max_new_tokens: int) -> str:
         """The reply's text."""
-        ...
 
 
 class SourceWriter:
@@ -77,11 +76,11 @@ class SourceWriter:
         if not hits:
             return Answer(question, "generated", False, "", self.name, reason="nothing was found")
         if self._focus is not None:
-            focused = self._focus.choose(question, hits)
-            if focused.best_score < self._focus.limit:
-                reason = f"nothing near the question was found (best {focused.best_score:.3f} of {self._focus.limit:g})"
+            focused, best = self._focus.choose(question, hits)
+            if best < self._focus.limit:
+                reason = f"nothing near the question was found (best {best:.3f} of {self._focus.limit:g})"
                 return Answer(question, "generated", False, "", self.name, sources=tuple(hits), reason=reason)
-            prompt = short_messages(question, focused.sources)
+            prompt = short_messages(question, focused)
         else:
             prompt = messages(question, list(enumerate(hits, start=1)), self._source_tokens)
         reply = self._chat.reply(prompt, self._max_new_tokens)

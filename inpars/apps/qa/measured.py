@@ -118,18 +118,13 @@ def _load_reranker(reranking: Reranking, options: EngineOptions, load: Callable[
     from inpars.rerankers import NEAREST_TOKENS, load_scorer
     from inpars.rerankers.windows import NearestWindowScorer
 
-    settings = reranking.scorer
-    retriever, tokens = reranking.window_retriever, reranking.window_tokens
+    settings, retriever = reranking.scorer, reranking.window_retriever
     if retriever is not None:
         settings |= dict.fromkeys(("windows", "window_retriever", "window_tokens"))
-    scorer = load_scorer(
-        **settings,
-        prompt=reranking.prompt,
-        **options.placement,
-    )
+    scorer = load_scorer(**settings, prompt=reranking.prompt, **options.placement)
     if retriever is None:
         return scorer
-    return NearestWindowScorer(scorer, load(retriever).reading(tokens or NEAREST_TOKENS))
+    return NearestWindowScorer(scorer, load(retriever).reading(reranking.window_tokens or NEAREST_TOKENS))
 
 
 def _weightiest(system: SearchSystem, encoders: Mapping[str, TextEncoder]) -> TextEncoder | None:

@@ -7,13 +7,16 @@ until enough of them do. Importing it loads neither torch nor Java.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from fnmatch import fnmatchcase
+from itertools import islice
 from threading import Lock
 from typing import Any
 
 from inpars.apps.qa.engine import Filters
 from inpars.fusion.gate import Coverage
 from inpars.io.corpus import Documents
+from inpars.io.runs import rank
 from inpars.protocols import PairScorer, TextEncoder
 from inpars.records import Document, Query, Run
 from inpars.retrieval.vector_index import VectorIndex
@@ -37,10 +40,9 @@ class Stage:
         coverage: Coverage | None = None,
     ) -> None:
         self.name, self._documents, self._call, self.coverage = name, documents, search, coverage
-        self._lock = Lock() if exclusive else None
+        self._lock: AbstractContextManager[Any] = Lock() if exclusive else nullcontext()
 
     def search(self, queries: Sequence[Query], k: int, filters: Filters) -> Run:
-        """The k best documents of each query that match."""
         if not filters:
             return self._search(queries, k)
         depth, matching = k, Run()
@@ -50,21 +52,22 @@ class Stage:
             run = self._search(waiting, depth)
             for query in waiting:
                 matching[query.query_id] = self._matching(run.get(query.query_id, {}), k, filters)
-            waiting = [query for query in waiting if _wants_more(matching, run, query, k, depth)]
             if depth == len(self._documents):
                 break
+            waiting = [  # too few match, and there are more to look at
+                query
+                for query in waiting
+                if len(matching[query.query_id]) < k and len(run.get(query.query_id, {})) >= depth
+            ]
         return matching
 
     def _search(self, queries: Sequence[Query], k: int) -> Run:
-        if self._lock is None:
-            return self._call(queries, k)
         with self._lock:
             return self._call(queries, k)
 
     def _matching(self, scores: Mapping[str, float], k: int, filters: Filters) -> dict[str, float]:
-        best = sorted(scores.items(), key=lambda item: (item[1], item[0]), reverse=True)
-        matching = ((doc_id, score) for doc_id, score in best if matches(self._documents[doc_id], filters))
-        return dict(item for item, _ in zip(matching, range(k), strict=False))
+        matching = (pair for pair in rank(scores) if matches(self._documents[pair[0]], filters))
+        return dict(islice(matching, k))
 
 
 class StoredStage:
@@ -74,7 +77,6 @@ class StoredStage:
         self.name, self._index, self._encoder, self._view = name, index, encoder, view
 
     def search(self, queries: Sequence[Query], k: int, filters: Filters) -> Run:
-        """The k nearest documents of each query that match."""
         allowed = None
         if filters:
             key = repr(sorted(filters.items()))
@@ -91,7 +93,6 @@ class LockedScorer:
         self.name, self._scorer, self._lock = scorer.name, scorer, Lock()
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """Relevance of each (query, document) pair."""
         with self._lock:
             return self._scorer.score(pairs)
 
@@ -106,8 +107,3 @@ def _fits(value: Any, pattern: str) -> bool:  # noqa: ANN401 - a JSON value
         return any(_fits(item, pattern) for item in value)
     text = "" if value is None else str(value)
     return text == pattern or ("*" in pattern and fnmatchcase(text, pattern.replace("[", "[[]")))
-
-
-def _wants_more(matching: Run, run: Run, query: Query, k: int, depth: int) -> bool:
-    """Whether too few hits match and there are more to look at."""
-    return len(matching[query.query_id]) < k and len(run.get(query.query_id, {})) >= depth

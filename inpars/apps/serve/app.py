@@ -1,15 +1,20 @@
-"""The endpoints. Each takes a shape of wire.py, asks the service and answers; everything else is the gate's."""
+"""The endpoints. Each takes a shape of wire.py, asks the service and answers; everything else is the gate's.
+
+Bodies are strict JSON, and no parameter of an address is passed over unsaid.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import json
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
 from importlib import resources
-from typing import Annotated, Any
+from typing import Annotated, Any, Never
 
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -17,12 +22,13 @@ from starlette.types import ASGIApp
 from inpars import __version__
 from inpars.apps.serve import wire
 from inpars.apps.serve.admission import Gate
-from inpars.apps.serve.bodies import JsonRoute, check_parameters
+from inpars.apps.serve.dialects import unknown_field
 from inpars.apps.serve.error_responses import Json, add_handlers, fault
 from inpars.apps.serve.metrics import CONTENT_TYPE
 from inpars.apps.serve.service import Service
 from inpars.apps.serve.source_files import file_response
 from inpars.errors import ConfigError
+from inpars.io.json_text import json_error
 
 MEDIA_TYPES = {
     "html": "text/html; charset=utf-8",
@@ -191,3 +197,49 @@ def _add_pages(app: FastAPI) -> Callable[[str], str]:
         return path if path in known else "/page" if path.startswith("/page/") else OTHER
 
     return label
+
+
+class JsonRequest(Request):
+    """A request whose body is refused in one sentence where it is no JSON, or JSON that cannot be held."""
+
+    async def json(self) -> Any:  # noqa: ANN401  JSON values
+        try:
+            text = (await self.body()).decode("utf-8-sig")
+            value = json.loads(text, parse_constant=_refuse_constant)
+            if "\\ud" in text.lower():  # what parse_json would replace is refused here: who sent it can still mend it
+                json.dumps(value, ensure_ascii=False).encode()
+            return value
+        except UnicodeEncodeError:
+            raise HTTPException(400, "body: half of a surrogate pair, which is no character") from None
+        except (ValueError, RecursionError) as error:
+            raise HTTPException(400, f"body: {json_error(error)}") from None
+
+
+class JsonRoute(APIRoute):
+    """A route that reads bodies so."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The framework's, over our kind of request."""
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            return await handle(JsonRequest(request.scope, request.receive))
+
+        return handled
+
+
+def check_parameters(request: Request, known: Collection[str]) -> None:
+    """Raise RequestValidationError for a parameter of an address that is not known, or given twice."""
+    for name in request.query_params:
+        if name not in known:
+            raise _invalid(name, unknown_field(name, known))
+        if len(request.query_params.getlist(name)) > 1:
+            raise _invalid(name, "given more than once; give it once")
+
+
+def _invalid(name: str, message: str) -> RequestValidationError:
+    return RequestValidationError([{"type": "value_error", "loc": ("query", name), "msg": message}])
+
+
+def _refuse_constant(name: str) -> Never:
+    raise ValueError(f"{name} is no number in JSON")

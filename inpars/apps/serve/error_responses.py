@@ -27,7 +27,6 @@ class Json(Response):
     media_type = JSON
 
     def render(self, content: Any) -> bytes:  # noqa: ANN401
-        """Strict JSON in UTF-8."""
         return to_json(content).encode()
 
 
@@ -53,7 +52,7 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         problems = error.errors()
-        listed = "; ".join(map(_problem, problems[:SHOWN_PROBLEMS]))
+        listed = "; ".join(f"{_location(one)}: {one['msg']}" for one in problems[:SHOWN_PROBLEMS])
         more = f"; and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
         return fault(422, listed + more, "invalid_value", param=_location(problems[0]) if problems else None)
 
@@ -70,10 +69,6 @@ def add_handlers(app: FastAPI) -> None:
         status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
         message = str(error) if status < 500 or isinstance(error, BackendError) else "the server failed"
         return fault(status, message, type(error).__name__)
-
-
-def _problem(problem: Mapping[str, Any]) -> str:
-    return f"{_location(problem)}: {problem['msg']}"
 
 
 def _location(problem: Mapping[str, Any]) -> str:

@@ -13,8 +13,7 @@ from pydantic import Field
 
 from inpars import __version__
 from inpars.apps.qa.engine import DEFAULT_K, DEFAULT_SOURCES, Engine
-from inpars.apps.serve.rows import Row, answer_row, hit_row
-from inpars.apps.serve.wire import MAX_K, QueryText
+from inpars.apps.serve.wire import MAX_K, QueryText, Row, answer_row, hit_row
 from inpars.errors import InparsError
 
 Texts = Annotated[list[str], Field(min_length=1)]

@@ -18,9 +18,7 @@ class ServeOptions:
     host: str = option("127.0.0.1", help="address to listen on; 0.0.0.0 accepts connections from the network")
     port: int = option(8000, help="port to listen on; 0 picks a free one", minimum=0)
     allow_host: tuple[str, ...] = option(
-        (),
-        help="accepted Host header; repeatable (default: local names on a local address, else any)",
-        metavar="NAME",
+        (), help="accepted Host header; repeatable (default: local names on a local address, else any)", metavar="NAME"
     )
     api_key_variable: str = option(
         KEY_VARIABLE, help="environment variable with the API key that clients must send; none if empty"

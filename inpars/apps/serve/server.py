@@ -15,10 +15,9 @@ from starlette.types import ASGIApp
 
 from inpars.apps.qa.engine import Engine
 from inpars.apps.serve.app import create_app
-from inpars.apps.serve.facets import metadata_fields
 from inpars.apps.serve.feedback import Feedback
 from inpars.apps.serve.options import ServeOptions
-from inpars.apps.serve.service import Service
+from inpars.apps.serve.service import Service, metadata_fields
 from inpars.apps.serve.source_files import SourceFiles
 from inpars.errors import ConfigError
 from inpars.models.loading import load_tokenizer
@@ -114,7 +113,6 @@ class _Announcing(uvicorn.Server):
         self._announce = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say so."""
         await super().startup(sockets)
         if self.started:
             self._announce()

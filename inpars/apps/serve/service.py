@@ -8,7 +8,9 @@ from __future__ import annotations
 import base64
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -19,12 +21,11 @@ from inpars.apps.qa.engine import Engine
 from inpars.apps.qa.records import Answer, Hit
 from inpars.apps.serve import wire
 from inpars.apps.serve.batcher import Batcher, one_thread
-from inpars.apps.serve.facets import MAX_DOCUMENTS
 from inpars.apps.serve.feedback import Feedback
 from inpars.apps.serve.metrics import Metrics
 from inpars.apps.serve.options import ServeOptions
-from inpars.apps.serve.rows import Row, answer_row, hit_row
 from inpars.apps.serve.source_files import SourceFiles
+from inpars.apps.serve.wire import Row, answer_row, hit_row
 from inpars.errors import ConfigError, DataFormatError, UnknownNameError
 from inpars.protocols import TextEncoder
 from inpars.records import Document
@@ -37,6 +38,9 @@ Embedded: TypeAlias = tuple[npt.NDArray[np.float32], int]
 Question: TypeAlias = tuple[str, Sequence[Hit], Literal["extractive", "generated"]]
 
 WARMING = "which words warm a model"
+MAX_DOCUMENTS = 20_000  # looked at
+MAX_VALUES = 200  # of a field
+USUAL_FIELDS = ("source", "headings")
 
 
 class Service:
@@ -85,7 +89,6 @@ class Service:
             self._embed((name, "document"), [WARMING])
 
     async def close(self) -> None:
-        """Let go of the threads."""
         for batcher in (self._searches, self._embeds, self._reranks, self._answers):
             await batcher.close()
 
@@ -131,20 +134,23 @@ class Service:
         scorer = self.engine.reranker
         if scorer is None:
             raise UnknownNameError("model", request.model or "", [], "this server has no reranker; see --reranker")
-        _check_model(request.model, scorer.name, "reranker")
+        if request.model not in (None, scorer.name, "reranker"):
+            raise UnknownNameError("model", request.model or "", [scorer.name])
         self._check_count(len(request.documents), "documents")
         documents = [d if isinstance(d, str) else d.text for d in request.documents]
         scored = await self._reranks.submit(None, [(request.query, text) for text in documents])
         order = sorted(range(len(scored)), key=lambda index: (-scored[index][0], index))[: request.top_n]
-        results = [_ranked_row(index, scored[index][0], raw=request.raw_scores) for index in order]
-        if request.return_documents:
-            for row in results:
-                document = request.documents[row["index"]]
-                row["document"] = {"text": document} if isinstance(document, str) else document.model_dump()
+        results: list[Row] = []
+        for index in order:
+            score, document = scored[index][0], request.documents[index]
+            relevance = score if request.raw_scores else _logistic(score)
+            results.append({"index": index, "relevance_score": relevance, "score": score})
+            if request.return_documents:
+                text = {"text": document} if isinstance(document, str) else document.model_dump()
+                results[-1]["document"] = text
         return {"model": scorer.name, "results": results, "usage": _usage(t for _, t in scored)}
 
     def answers(self) -> list[str]:
-        """The kinds of answers there are."""
         kinds = {"extractive": self.engine.reader, "generated": self.engine.writer}
         return [kind for kind, part in kinds.items() if part is not None]
 
@@ -234,18 +240,8 @@ class Service:
         return [self.engine.answer_from(question, hits, kind=kind) for question, hits, kind in questions]
 
 
-def _check_model(requested: str | None, name: str, kind: str) -> None:
-    if requested not in (None, name, kind):
-        raise UnknownNameError("model", requested or "", [name])
-
-
 def _words(_: str, texts: Sequence[str]) -> list[int]:
     return [len(text.split()) for text in texts]
-
-
-def _ranked_row(index: int, score: float, *, raw: bool = False) -> Row:
-    """One document of `wire.RerankResponse`."""
-    return {"index": index, "relevance_score": score if raw else _logistic(score), "score": score}
 
 
 def _logistic(margin: float) -> float:
@@ -278,3 +274,17 @@ def _usage(tokens: Iterable[int]) -> Row:
 def _since(started: float) -> float:
     """Milliseconds since a value of `time.perf_counter`."""
     return round((time.perf_counter() - started) * 1000, 2)
+
+
+def metadata_fields(documents: Iterable[Document]) -> dict[str, dict[str, int]]:
+    """Source, headings and other texts that documents share, with their counts; commonest values first."""
+    counts: dict[str, Counter[str]] = {}
+    for document in islice(documents, MAX_DOCUMENTS):
+        for name, value in getattr(document, "metadata", {}).items():
+            values = value if isinstance(value, list) else [value]
+            counts.setdefault(name, Counter()).update({part for part in values if isinstance(part, str) and part})
+    return {
+        name: dict(values.most_common(MAX_VALUES))
+        for name, values in sorted(counts.items())
+        if values and (name in USUAL_FIELDS or len(values) < values.total())
+    }

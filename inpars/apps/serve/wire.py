@@ -1,14 +1,18 @@
 """What goes over the wire: requests and responses of every endpoint, as pydantic models, and as the OpenAPI shows them.
 
-Embeddings have OpenAI's shape, reranking Jina's and Cohere's; search, answers and votes are ours. Knows no model.
+Embeddings have OpenAI's shape, reranking Jina's and Cohere's; search, answers and votes are ours.
+`hit_row` and `answer_row` make such rows of hits and answers, for HTTP and for agents. Knows no model.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import asdict, replace
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from inpars.apps.qa.records import Answer, Hit, Span
+from inpars.apps.qa.sentences import snippet
 from inpars.apps.serve import dialects
 
 MAX_QUERY_CHARACTERS = 4000
@@ -24,6 +28,10 @@ QueryText = Annotated[
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 FilterValue = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 Filters = Annotated[dict[Name, FilterValue], Field(max_length=MAX_FILTERS)]
+SNIPPET = 420  # characters
+
+Row: TypeAlias = dict[str, Any]
+"""A response as JSON has it."""
 
 
 class Wire(BaseModel):
@@ -234,3 +242,27 @@ class Fault(Wire):
     """OpenAI's shape of errors."""
 
     error: FaultBody
+
+
+def hit_row(hit: Hit, quoted: Span | None = None) -> Row:
+    """A hit, as `wire.HitOut`; the snippet is around what an answer quotes of it, if anything."""
+    spans = hit.spans if quoted is None else (quoted,)
+    return {
+        "doc_id": hit.document.doc_id,
+        "title": hit.document.title,
+        "text": hit.document.text,
+        "score": hit.score,
+        "scores": dict(hit.scores),
+        "ranks": dict(hit.ranks),
+        "spans": [asdict(span) for span in hit.spans],
+        "snippet": asdict(snippet(hit.document.text, spans, SNIPPET)),
+        "metadata": dict(hit.metadata),
+    }
+
+
+def answer_row(answer: Answer) -> Row:
+    """An answer, as `wire.AnswerOut` without its time."""
+    row = asdict(replace(answer, sources=(), alternatives=()))
+    del row["alternatives"]
+    quoted = dict.fromkeys(answer.cited, answer.span)
+    return row | {"sources": [hit_row(hit, quoted.get(number)) for number, hit in enumerate(answer.sources, start=1)]}

@@ -1,25 +1,37 @@
-"""The filter laboratory as a stage: one file of queries in; a page, its numbers and each filter's queries out."""
+"""The filter laboratory as a stage: one file of queries in; a page, its numbers and each filter's queries out.
+
+The same numbers are shown as a table of plain text.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
-from inpars.contrib.comparison.filters_page import DOCUMENT_CHARACTERS, render_laboratory, slugs
 from inpars.filtering.checks import DEFAULT_SCORE, FilterContext, FilterOptions
-from inpars.filtering.filter_comparison import Comparison, Kept, compare
+from inpars.filtering.filter_comparison import SPREAD, Comparison, Kept, compare
 from inpars.io.corpus import Corpus
 from inpars.io.manifest import Manifest, read_manifest
 from inpars.io.storage import atomic_writer, to_json_line, write_jsonl
 from inpars.options import SEED, option, result_settings
 from inpars.reports.formatting import shorten
+from inpars.reports.render import json_path, render_page
 from inpars.stages.filter import FilteredFile, filter_inputs, gather_file, plain_file, with_documents
 from inpars.stages.stage import Outcome, Running, Stage
 
 STAGE = "compare"
+DOCUMENT_CHARACTERS = 160
+Values = Mapping[str, Any]
+COLUMNS = {  # of a filter's measures: the heading, and how a value is written
+    "queries": ("queries", "{:d}"),
+    "mean_words": ("mean words", "{:.1f}"),
+    "openings": ("openings", "{:d}"),
+    "bm25_finds": ("BM25 finds", "{:.1%}"),
+    "threshold": ("lowest score", "{:.4g}"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +80,9 @@ def compare_file(
             judged = FilteredFile(plain, pool, starts, pool.alive)
             results = _results(comparison, judged, corpus)
             if write_kept is not None:
-                names = slugs([kept_queries.spec.name for kept_queries in comparison.kept])
-                for kept_queries in comparison.kept:
-                    path = write_kept / f"{names[kept_queries.spec.name]}.jsonl"
-                    write_jsonl(path, judged.records(kept_queries.positions))
+                names = slugs([kept.spec.name for kept in comparison.kept])
+                for kept in comparison.kept:
+                    write_jsonl(write_kept / f"{names[kept.spec.name]}.jsonl", judged.records(kept.positions))
         with atomic_writer(json_path(output)) as stream:
             stream.write(to_json_line(results) + "\n")
         with atomic_writer(output) as stream:
@@ -79,11 +90,6 @@ def compare_file(
         return Outcome(None, dict(comparison.dropped), summary(results))
 
     return stage.run(work)
-
-
-def json_path(output: Path) -> Path:
-    """The JSON file with a page's numbers."""
-    return output.with_suffix(".json")
 
 
 def summary(results: dict[str, Any]) -> dict[str, Any]:
@@ -103,18 +109,15 @@ def _sides(output: Path, write_kept: Path | None) -> list[Path]:
 
 
 def _results(comparison: Comparison, judged: FilteredFile, corpus: Corpus | None) -> dict[str, Any]:
-    names = [kept_queries.spec.name for kept_queries in comparison.kept]
+    filters = {kept.spec.name: _of_filter(kept, judged, corpus) for kept in comparison.kept}
+    rows = [dict(zip(filters, row, strict=True)) for row in comparison.overlap]
     return {
         "read": len(judged.pool),
         "k": comparison.k,
         "dropped": dict(comparison.dropped),
         "pool": asdict(comparison.pool),
-        "filters": {
-            kept_queries.spec.name: _of_filter(kept_queries, judged, corpus) for kept_queries in comparison.kept
-        },
-        "overlap": {
-            name: dict(zip(names, row, strict=True)) for name, row in zip(names, comparison.overlap, strict=True)
-        },
+        "filters": filters,
+        "overlap": dict(zip(filters, rows, strict=True)),
     }
 
 
@@ -132,9 +135,8 @@ def _samples(
     scored_positions: Sequence[tuple[int, float]], judged: FilteredFile, corpus: Corpus | None
 ) -> list[dict[str, Any]]:
     samples = []
-    for (_, score), record in zip(
-        scored_positions, judged.records([position for position, _ in scored_positions]), strict=True
-    ):
+    records = judged.records([position for position, _ in scored_positions])
+    for (_, score), record in zip(scored_positions, records, strict=True):
         doc_id = str(record["doc_id"])
         text = corpus[doc_id].full_text if corpus is not None else record.get("text") or record.get("doc_text") or ""
         query = record.get("query") or record.get("question") or ""
@@ -148,3 +150,61 @@ def _samples(
             }
         )
     return samples
+
+
+def table_lines(results: Values) -> list[str]:
+    """The table of filters and their overlaps, for people at a terminal."""
+    rows = [["filter", *(heading for heading, _ in COLUMNS.values())]]
+    rows += [[name, *_cells(measures)] for name, measures in _all_rows(results)]
+    names = list(results["filters"])
+    rows += [[""], ["shared (Jaccard)", *(str(number) for number in range(1, len(names) + 1))]]
+    rows += [
+        [f"{number} {name}", *(f"{results['overlap'][name][other]:.2f}" for other in names)]
+        for number, name in enumerate(names, start=1)
+    ]
+    first = max(len(row[0]) for row in rows)
+    return ["  ".join([row[0].ljust(first), *(cell.rjust(10) for cell in row[1:])]).rstrip() for row in rows]
+
+
+def render_laboratory(title: str, results: Values) -> str:
+    """The whole page."""
+    rows = [(name, _cells(measures)) for name, measures in _all_rows(results)]
+    headings = [heading for heading, _ in COLUMNS.values()]
+    return render_page(
+        "laboratory.html",
+        title=title,
+        lead=_lead(results),
+        results=results,
+        rows=rows,
+        headings=headings,
+        keeps_best=lambda name: not name.startswith(SPREAD),
+        characters=DOCUMENT_CHARACTERS,
+    )
+
+
+def _lead(results: Values) -> str:
+    dropped = ", ".join(f"{reason.replace('_', ' ')} {count}" for reason, count in results["dropped"].items())
+    return (
+        f"{results['read']} queries; {results['pool']['queries']} pass the guards"
+        + (f" (left out: {dropped})" if dropped else "")
+        + f". Each filter alone keeps at most {results['k']} of them."
+    )
+
+
+def _all_rows(results: Values) -> list[tuple[str, Values]]:
+    return [("all that pass the guards", results["pool"]), *results["filters"].items()]
+
+
+def _cells(measures: Values) -> list[str]:
+    return ["-" if measures[key] is None else form.format(measures[key]) for key, (_, form) in COLUMNS.items()]
+
+
+def slugs(names: Sequence[str]) -> dict[str, str]:
+    """A file name for each filter, made of letters, digits and `._=-`; equal ones get a number."""
+    found: dict[str, str] = {}
+    for name in names:
+        plain = "".join(letter if letter.isalnum() or letter in "._=-" else "-" for letter in name).strip("-.")
+        taken = set(found.values())
+        choices = [plain, *(f"{plain}-{number}" for number in range(2, len(names) + 2))]
+        found[name] = next(choice for choice in choices if choice not in taken)
+    return found

@@ -29,7 +29,9 @@ def export_system(
     """
     working = output.with_name(f".{output.name}.tmp")
     sources = _sources(run, system, all_models=all_models)
-    folder_names = dict(zip(sources, _distinct([folder.name for folder in sources.values()]), strict=True))
+    names = [folder.name for folder in sources.values()]  # repeated ones get a number
+    numbered = (name if names.index(name) == place else f"{name}-{place}" for place, name in enumerate(names))
+    folder_names = dict(zip(sources, numbered, strict=True))
     try:
         with storage_errors(output):
             shutil.rmtree(working, ignore_errors=True)
@@ -67,8 +69,3 @@ def _folder_of(model: str) -> Path:
             f"{model}: not in a folder of this machine; download it, and name the folder in the run to be carried"
         )
     return folder
-
-
-def _distinct(names: list[str]) -> list[str]:
-    """The names, with numbers appended to repeated ones."""
-    return [name if names.index(name) == index else f"{name}-{index}" for index, name in enumerate(names)]

@@ -1,23 +1,32 @@
-"""What an exported model must still do: score (query, document) pairs by a function from token tensors to numbers.
+"""Bi-encoders, cross-encoders and monoT5s as ONNX graphs, in float32 and with int8 weights, and how they score pairs.
 
-That function is the torch network or a graph; tokens are made, and numbers read, in one way for both.
+Pairs are scored by a function from token tensors to numbers, the torch network or a graph; tokens are made, and numbers
+read, in one way for both. The graphs keep the usual names: `sentence_embedding` for a bi-encoder, `logits` for a
+cross-encoder, each from what the tokenizer gives; a monoT5 is its encoder with one decoder step, from ids and mask to
+`margin`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
 import torch
-from torch import Tensor
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from torch import Tensor, nn
 
 from inpars.batches import slices
-from inpars.contrib.export.onnx_graphs import Classifier, Embedding, EncoderAndStep
 from inpars.models import loading as models
 from inpars.models.compute_options import Placement
 from inpars.models.kinds import ExportKind, find_export_kind
-from inpars.models.networks import check_length, pad_id
+from inpars.models.networks import check_length, evaluating, pad_id
 from inpars.rerankers.cross_encoder import CrossEncoder, segments
 from inpars.rerankers.load import load_pair_model
 from inpars.rerankers.monot5 import MonoT5
@@ -26,6 +35,58 @@ from inpars.rerankers.pair_model import Batch, EncodedPair, Pair, collate, keep_
 Run: TypeAlias = Callable[[Batch], Tensor]
 BATCH = 32
 EXAMPLE: list[Pair] = [("what is a lake", "a lake is a body of water"), ("what is fog", "a cloud near the ground")]
+OPSET = 18
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+Arrays = dict[str, npt.NDArray[np.int64]]
+
+
+class Embedding(nn.Module):
+    """A sentence-transformers model from token ids to `sentence_embedding`."""
+
+    output = "sentence_embedding"
+
+    def __init__(self, model: Any) -> None:  # noqa: ANN401
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """(texts, width)."""
+        embeddings: Tensor = self.model(_named_inputs(input_ids, attention_mask, token_type_ids))[self.output]
+        return embeddings
+
+
+class Classifier(nn.Module):
+    """A sequence classifier from token ids to `logits`."""
+
+    output = "logits"
+
+    def __init__(self, network: Any) -> None:  # noqa: ANN401
+        super().__init__()
+        self.network = network
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """(pairs, labels)."""
+        logits: Tensor = self.network(**_named_inputs(input_ids, attention_mask, token_type_ids)).logits
+        return logits
+
+
+class EncoderAndStep(nn.Module):
+    """A monoT5 from token ids to `margin`: its encoder and one decoder step."""
+
+    output = "margin"
+
+    def __init__(self, model: MonoT5) -> None:
+        super().__init__()
+        self.network, self._model = model.network, model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """(pairs,)."""
+        return self._model.margins(_named_inputs(input_ids, attention_mask, None))
+
+
+def _named_inputs(input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> Batch:
+    common = {"input_ids": input_ids, "attention_mask": attention_mask}
+    return common if token_type_ids is None else common | {"token_type_ids": token_type_ids}
 
 
 class Reranker:
@@ -76,11 +137,9 @@ class Retriever:
         self._dot = model.similarity_fn_name == "dot"
 
     def example(self) -> Batch:
-        """Two texts as the graph reads them."""
         return self._batch([text for pair in EXAMPLE for text in pair])
 
     def scores(self, pairs: Sequence[Pair], run: Run) -> list[float]:
-        """Scores of the pairs by this network or graph."""
         prompts = self._model.prompts or {}
         queries = self._embed((query for query, _ in pairs), prompts.get("query") or "", run)
         documents = self._embed((document for _, document in pairs), prompts.get("document") or "", run)
@@ -128,12 +187,7 @@ def load_exportable(
         encoder.max_seq_length = max_length or encoder.max_seq_length
         return Retriever(encoder)
     pair_model = load_pair_model(
-        model,
-        kind=kind,
-        max_length=max_length,
-        true_token=true_token,
-        false_token=false_token,
-        **where,
+        model, kind=kind, max_length=max_length, true_token=true_token, false_token=false_token, **where
     )
     assert isinstance(pair_model, CrossEncoder | MonoT5)
     return Reranker(pair_model)
@@ -141,3 +195,45 @@ def load_exportable(
 
 def _longest_first(lengths: Sequence[int]) -> list[int]:
     return sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
+
+
+def write_graph(network: Embedding | Classifier | EncoderAndStep, example: Batch, path: Path) -> None:
+    """Write the float32 graph; texts and tokens of a batch may be as many as one likes. `example` is a real batch."""
+    names = [name for name in INPUTS if name in example]
+    sizes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    with evaluating(network), torch.no_grad(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        torch.onnx.export(
+            network,
+            tuple(example[name] for name in names),
+            path,
+            input_names=names,
+            output_names=[network.output],
+            dynamic_shapes=(sizes,) * len(names),
+            opset_version=OPSET,
+            external_data=False,
+            dynamo=True,
+        )
+
+
+def quantize(path: Path, target: Path) -> None:
+    """Write the graph with int8 weights; activations are scaled as they come."""
+    graph = onnx.load(path)
+    del graph.graph.value_info[:]  # shapes that torch noted before it folded constants; they are inferred anew
+    quantize_dynamic(graph, target, weight_type=QuantType.QInt8, per_channel=True)
+
+
+class Session:
+    """A graph that onnxruntime runs."""
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._names = {value.name for value in self._session.get_inputs()}
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """The graph's output for a batch of tensors on the processor."""
+        inputs: Arrays = {name: tensor.numpy() for name, tensor in batch.items() if name in self._names}
+        return torch.from_numpy(self._session.run(None, inputs)[0])

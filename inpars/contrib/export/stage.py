@@ -125,7 +125,7 @@ def _write(model: Exportable, stage: Stage, folder: Path, sampled: Sequence[Samp
     import torch
 
     from inpars.cards.carried import carry_card
-    from inpars.contrib.export.onnx_graphs import Session, quantize, write_graph
+    from inpars.contrib.export.exportable import Session, quantize, write_graph
 
     options: ExportModelOptions = stage.options
     stage.note(f"writing the graph of a {model.kind}")

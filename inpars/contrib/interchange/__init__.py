@@ -6,6 +6,8 @@ takes what it needs from a `Source`. Both hold one query at a time, so that file
 
 from __future__ import annotations
 
+from functools import partial
+
 from inpars.contrib.interchange import (
     beir,
     flagembedding,
@@ -19,8 +21,9 @@ from inpars.contrib.interchange import (
     toolkit,
     trec,
 )
-from inpars.contrib.interchange.format import Format
+from inpars.contrib.interchange.source import Format
 from inpars.errors import UnknownNameError
+from inpars.io.triples import read_triple_ids
 
 TEXT_IDS = "ids of queries and documents"
 
@@ -31,14 +34,12 @@ FORMATS: dict[str, Format] = {
         toolkit.write,
     ),
     "inpars-v1": Format(
-        "synthetic queries of InPars v1, .jsonl: doc_id, doc_text, question, log_probs",
-        toolkit.read,
-        toolkit.write_v1,
+        "synthetic queries of InPars v1, .jsonl: doc_id, doc_text, question, log_probs", toolkit.read, toolkit.write_v1
     ),
     "inpars-triples": Format(
         "triples of the InPars toolkit, .tsv: query, positive, negative as texts, quoted where csv quotes",
-        toolkit.read_triples,
-        toolkit.write_triples,
+        partial(toolkit.read_text_triples, quoted=True),
+        partial(toolkit.write_text_triples, quoted=True),
         made_ids=TEXT_IDS,
     ),
     "gpl": Format(
@@ -56,11 +57,11 @@ FORMATS: dict[str, Format] = {
     ),
     "msmarco-triples": Format(
         "triples, .tsv: query, positive, negative as texts, quotes are plain characters (InPars v1's too)",
-        msmarco.read_triples,
-        msmarco.write_triples,
+        partial(toolkit.read_text_triples, quoted=False),
+        partial(toolkit.write_text_triples, quoted=False),
         made_ids=TEXT_IDS,
     ),
-    "msmarco-ids": Format("triples, .tsv: ids of query, positive, negative", msmarco.read_ids, msmarco.write_ids),
+    "msmarco-ids": Format("triples, .tsv: ids of query, positive, negative", read_triple_ids, msmarco.write_ids),
     "trec": Format(
         "topics (id, tab, text), qrels and runs: one file, or a folder of them", trec.read, trec.write, folder=True
     ),
@@ -96,13 +97,13 @@ FORMATS: dict[str, Format] = {
     "opensearch": Format(
         "word weights of a sparse --retriever as rank_features: a folder of bulk bodies and neural_sparse queries",
         None,
-        sparse_vectors.write_opensearch,
+        partial(sparse_vectors.write_bulk, engine="opensearch"),
         folder=True,
     ),
     "elasticsearch": Format(
         "the same as a sparse_vector field, with sparse_vector queries",
         None,
-        sparse_vectors.write_elasticsearch,
+        partial(sparse_vectors.write_bulk, engine="elasticsearch"),
         folder=True,
     ),
     "qdrant": Format(

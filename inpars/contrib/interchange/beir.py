@@ -9,11 +9,9 @@ from pathlib import Path
 from inpars.cache import cache_folder
 from inpars.contrib.interchange.fields import unread, unread_files
 from inpars.contrib.interchange.folder import CORPUS, QUERIES
-from inpars.contrib.interchange.format import Layout, Written
-from inpars.contrib.interchange.items import Item, JudgedQuery, Unkept
-from inpars.contrib.interchange.source import TRAINING_SPLIT, Source
-from inpars.documents.archives import unpacked
-from inpars.documents.datasets import QUERY_NAMES, beir_corpus
+from inpars.contrib.interchange.items import Item, JudgedQuery
+from inpars.contrib.interchange.source import Layout, Source, Written
+from inpars.documents.datasets import QUERY_NAMES, beir_corpus, unpacked
 from inpars.errors import DataFormatError
 from inpars.io.fields import is_tsv
 from inpars.io.formats import document_record, read_documents, read_queries
@@ -33,16 +31,11 @@ def read(path: Path) -> Iterator[Item]:
     yield from read_documents(corpus)
     for file in queries:
         yield from read_queries(file)
-        yield from _query_metadata(file)
+        for _, record in () if is_tsv(file) else read_jsonl(file):
+            yield from unread(record, (*QUERY_ID_FIELDS, *QUERY_TEXT_FIELDS))  # queries here are an id and a text
     for file in qrels:
         yield from (JudgedQuery(qrel, file.stem) for qrel in iterate_qrels(file))
     yield from unread_files(folder, (corpus, *queries, *qrels), [folder / "qrels"])
-
-
-def _query_metadata(path: Path) -> Iterator[Unkept]:
-    """Queries here are an id and a text."""
-    for _, record in () if is_tsv(path) else read_jsonl(path):
-        yield from unread(record, (*QUERY_ID_FIELDS, *QUERY_TEXT_FIELDS))
 
 
 def write(source: Source, folder: Path, layout: Layout, written: Written) -> None:
@@ -57,7 +50,6 @@ def write_collection(source: Source, folder: Path, queries: str, qrels: str, wri
     counts[CORPUS] = write_jsonl(folder / CORPUS, documents)
     queries_rows = ({"_id": query.query_id, "text": query.text, "metadata": {}} for query in source.queries())
     counts[queries] = write_jsonl(folder / queries, queries_rows)
-    split = source.split if source.synthetic is None and source.triples is None else TRAINING_SPLIT
-    name = f"{qrels}/{split}.tsv"
+    name = f"{qrels}/{source.written_split}.tsv"
     lines = (qrel_row(row.qrel) for row in source.judged())
     counts[name] = write_lines(folder / name, chain([QRELS_HEADER], lines)) - 1

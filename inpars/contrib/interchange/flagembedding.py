@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from inpars.contrib.interchange.fields import scores_of, text_of, texts_of, unread
-from inpars.contrib.interchange.format import Layout, Written
 from inpars.contrib.interchange.items import Group, Item, Negative, document_of, examples_of, grouped, query_of
-from inpars.contrib.interchange.source import Source
+from inpars.contrib.interchange.source import Layout, Source, Written
 from inpars.errors import DataFormatError
 from inpars.io.storage import read_jsonl, write_jsonl
 

@@ -87,7 +87,6 @@ class Folder:
         self._open.__exit__(kind, error, trace)
 
     def add(self, items: Iterable[Item]) -> None:
-        """Write the items."""
         for item in items:
             self._writers[type(item)](item)
 

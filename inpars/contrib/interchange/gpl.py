@@ -16,9 +16,8 @@ from typing import Any
 from inpars.contrib.interchange.beir import write_collection
 from inpars.contrib.interchange.fields import object_of, unread, unread_files
 from inpars.contrib.interchange.folder import CORPUS
-from inpars.contrib.interchange.format import Layout, Written
 from inpars.contrib.interchange.items import Example, Item, JudgedQuery, Margin, Negative, examples_of
-from inpars.contrib.interchange.source import Source
+from inpars.contrib.interchange.source import Layout, Source, Written
 from inpars.errors import DataFormatError
 from inpars.io.corpus import Corpus
 from inpars.io.fields import checked_id, finite_number, list_of

@@ -114,7 +114,6 @@ class _Spill(Generic[Row]):
         self._keys, self._starts = array("Q"), array("q")
 
     def add(self, key: str, row: Row) -> None:
-        """Append a row."""
         with storage_errors(cache_folder()):
             self._keys.append(key64(key))
             self._starts.append(self._stream.tell())

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from inpars.contrib.interchange.fields import text_of, unread
-from inpars.contrib.interchange.format import Layout, Written
 from inpars.contrib.interchange.groups import SeenKeys
 from inpars.contrib.interchange.items import Item, JudgedQuery
-from inpars.contrib.interchange.source import Source
+from inpars.contrib.interchange.source import Layout, Source, Written
 from inpars.errors import DataFormatError
 from inpars.io.fields import checked_id, field_error
 from inpars.io.json_stream import JsonStream, write_pieces

@@ -11,10 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inpars.contrib.interchange.fields import unread_files
-from inpars.contrib.interchange.format import Layout, Written
 from inpars.contrib.interchange.items import Item, JudgedQuery
-from inpars.contrib.interchange.source import TRAINING_SPLIT, Source
-from inpars.contrib.interchange.tsv import read_text_triples, write_text_triples
+from inpars.contrib.interchange.source import TRAINING_SPLIT, Layout, Source, Written
 from inpars.errors import DataFormatError
 from inpars.io.fields import one_line
 from inpars.io.formats import read_documents, read_queries
@@ -45,7 +43,7 @@ def write(source: Source, folder: Path, layout: Layout, written: Written) -> Non
     counts = written.counts
     lines = (f"{document.doc_id}\t{one_line(document.full_text)}" for document in source.documents())
     counts["collection.tsv"] = write_lines(folder / "collection.tsv", lines)
-    split = source.split if source.synthetic is None and source.triples is None else TRAINING_SPLIT
+    split = source.written_split
     name = f"queries.{split}.tsv"
     counts[name] = write_lines(folder / name, (f"{row.query_id}\t{one_line(row.text)}" for row in source.queries()))
     name = f"qrels.{split}.tsv"
@@ -57,23 +55,8 @@ def write(source: Source, folder: Path, layout: Layout, written: Written) -> Non
         counts[name] = write_lines(folder / name, triple_id_lines(_triples(source)))
 
 
-def read_triples(path: Path) -> Iterator[Item]:
-    """Texts of query, positive and negative."""
-    return read_text_triples(path, quoted=False)
-
-
-def write_triples(source: Source, path: Path, layout: Layout, written: Written) -> None:
-    """The same."""
-    write_text_triples(source, path, written, quoted=False)
-
-
-def read_ids(path: Path) -> Iterator[Item]:
-    """Ids of query, positive and negative."""
-    return read_triple_ids(path)
-
-
 def write_ids(source: Source, path: Path, layout: Layout, written: Written) -> None:
-    """The same; the texts are not asked for."""
+    """Ids of query, positive and negative; the texts are not asked for."""
     files = source.files
     triples = read_triple_ids(files.ids) if files and files.ids else _triples(source)
     written.counts[path.name] = write_lines(path, triple_id_lines(triples))

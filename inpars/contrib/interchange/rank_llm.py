@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from inpars.contrib.interchange.fields import PASSAGE_FIELDS, document_of_object, id_of, object_of, text_of, unread
-from inpars.contrib.interchange.format import Layout, Written
 from inpars.contrib.interchange.groups import SeenKeys
 from inpars.contrib.interchange.items import Item
-from inpars.contrib.interchange.source import Source
+from inpars.contrib.interchange.source import Layout, Source, Written
 from inpars.contrib.interchange.trec import scored_documents
 from inpars.errors import DataFormatError
 from inpars.io.fields import list_of, number_of

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from inpars.batches import chunks
 from inpars.contrib.interchange.fields import text_of
-from inpars.contrib.interchange.format import Layout, Written
 from inpars.contrib.interchange.items import (
     Example,
     Group,
@@ -35,41 +35,50 @@ from inpars.contrib.interchange.items import (
     of_labels,
     query_of,
 )
-from inpars.contrib.interchange.source import Source
+from inpars.contrib.interchange.source import Layout, Source, Written
 from inpars.errors import ConfigError, DataFormatError
 from inpars.io.fields import number_of
 from inpars.io.judgements import GRADE_LIMIT
+from inpars.io.record_files import read_parquet
+from inpars.io.storage import atomic_file
 from inpars.records import Document, ScoredDocument, Triple
 
+BATCH_ROWS = 1024  # in memory at a time
 LABELS = ("label", "labels", "score", "scores")
 Row: TypeAlias = dict[str, Any]
 
 
 def read(path: Path) -> Iterator[Item]:
     """Examples of any layout; scored pairs become documents, queries and a run."""
-    from inpars.contrib.interchange.parquet import read_rows
-
-    for row in (_Row(file, number, row) for file, number, row in read_rows(path)):
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise DataFormatError("no .parquet files here", path=path)
+    for row in (_Row(file, number, row) for file in files for number, row in read_parquet(file)):
         yield from READERS[row.shape](row)
         yield from (Unkept(f"column {name!r}") for name in row.unread)
 
 
 def write(source: Source, path: Path, layout: Layout, written: Written) -> None:
     """The chosen layout."""
-    from inpars.contrib.interchange import parquet
+    import pyarrow
+    from pyarrow import parquet
 
-    text, texts = parquet.TEXT, parquet.TEXTS
+    text, whole = pyarrow.string(), pyarrow.int64()
     width = _usual_negatives(source) if layout == "n-tuple" else 0
     columns: dict[Layout, dict[str, Any]] = {
         "triplet": dict.fromkeys(("anchor", "positive", "negative"), text),
         "n-tuple": dict.fromkeys(("anchor", "positive", *_names(width)), text),
         "pair": dict.fromkeys(("anchor", "positive"), text),
-        "labeled-pair": {"query": text, "passage": text, "label": parquet.WHOLE},
-        "labeled-list": {"query": text, "docs": texts, "labels": parquet.WHOLES},
-        "scored-pair": {"query": text, "passage": text, "score": parquet.NUMBER},
-        "margin": {**dict.fromkeys(("anchor", "positive", "negative"), text), "score": parquet.NUMBER},
+        "labeled-pair": {"query": text, "passage": text, "label": whole},
+        "labeled-list": {"query": text, "docs": pyarrow.list_(text), "labels": pyarrow.list_(whole)},
+        "scored-pair": {"query": text, "passage": text, "score": pyarrow.float64()},
+        "margin": {**dict.fromkeys(("anchor", "positive", "negative"), text), "score": pyarrow.float64()},
     }
-    written.counts[path.name] = parquet.write_rows(path, columns[layout], _rows(source, layout, width, written))
+    schema = pyarrow.schema(list(columns[layout].items()))
+    with atomic_file(path) as working, parquet.ParquetWriter(working, schema) as target:
+        for batch in chunks(_rows(source, layout, width, written), BATCH_ROWS):
+            target.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema=schema))
+            written.counts[path.name] += len(batch)
 
 
 class _Row:

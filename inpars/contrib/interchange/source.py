@@ -1,17 +1,17 @@
-"""What an export can draw on: triples, synthetic queries, a run, a dataset; any of them, each read as a stream."""
+"""What a format is, and what an export can draw on: triples, synthetic queries, a run, a dataset, each as a stream."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from inpars.contrib.interchange.groups import SeenKeys, are_together, regrouped
-from inpars.contrib.interchange.items import Example, JudgedQuery
+from inpars.contrib.interchange.items import Example, Item, JudgedQuery
 from inpars.contrib.interchange.triples_source import TripleFiles, read_examples, triple_files
 from inpars.documents.datasets import Dataset
 from inpars.errors import ConfigError, DataFormatError
@@ -26,6 +26,7 @@ from inpars.progress import SILENT, Progress
 from inpars.records import Document, Qrel, Query, SyntheticQuery
 
 TRAINING_SPLIT = "train"
+Layout = Literal["triplet", "n-tuple", "pair", "labeled-pair", "labeled-list", "scored-pair", "margin"]
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,23 @@ class Source:
         """The documents, None where none were named."""
         return self.dataset.corpus if self.dataset else None
 
+    @property
+    def is_collection(self) -> bool:
+        """Whether queries and judgements are the dataset's, since neither triples nor synthetic queries were named."""
+        return self.synthetic is None and self.triples is None
+
+    @property
+    def written_split(self) -> str:
+        """The split that queries and judgements are written as."""
+        return self.split if self.is_collection else TRAINING_SPLIT
+
+    @property
+    def has_queries(self) -> bool:
+        """Whether anything that was named has queries."""
+        return not self.is_collection or (self.dataset is not None and bool(self.dataset.splits))
+
     @cached_property
     def files(self) -> TripleFiles | None:
-        """The files of the triples."""
         return triple_files(self.triples) if self.triples else None
 
     @cached_property
@@ -105,7 +120,7 @@ class Source:
 
     def queries(self) -> Iterator[Query]:
         """The queries of the examples, each once; of the dataset where nothing else was named."""
-        if self.synthetic is None and self.files is None:
+        if self.is_collection:
             yield from self.topics.as_queries()
             return
         seen = SeenKeys()
@@ -113,7 +128,7 @@ class Source:
 
     def judged(self) -> Iterator[JudgedQuery]:
         """That a document answers the query it was written for; the dataset's judgements where nothing was named."""
-        if self.synthetic is None and self.files is None:
+        if self.is_collection:
             for query_id, grades in self.topics.qrels.items():
                 yield from (JudgedQuery(Qrel(query_id, doc_id, grade), self.split) for doc_id, grade in grades.items())
             return
@@ -145,7 +160,7 @@ class Source:
     def ungraded(self) -> Counter[str]:
         """What of a dataset's judgements is lost where only relevant pairs are written."""
         counts: Counter[str] = Counter()
-        if self.files is not None or self.synthetic is not None:
+        if not self.is_collection:
             counts["grades above 1"] = sum(example.grade > 1 for example in self.examples())
             return +counts
         if self.dataset is None:
@@ -179,7 +194,8 @@ class Source:
     def _query_text(self) -> Callable[[str], str] | None:
         if self.synthetic is not None:
             path = self.synthetic
-            lookup = cached_corpus(f"synthetic queries:{sha256_of(path)}", lambda: _as_documents(path))
+            as_documents = (Document(query.query_id, query.text) for query, _ in read_synthetic_records(path))
+            lookup = cached_corpus(f"synthetic queries:{sha256_of(path)}", lambda: as_documents)
             return lambda query_id: lookup[query_id].text
         if self.dataset is None or not self.dataset.splits:
             return None
@@ -224,5 +240,31 @@ class Source:
                 yield Example(written_query, self.needed_corpus()[doc_id] if other else document, grade=grade)
 
 
-def _as_documents(path: Path) -> Iterator[Document]:
-    return (Document(query.query_id, query.text) for query, _ in read_synthetic_records(path))
+@dataclass(slots=True)
+class Written:
+    """How many records went into each file, what could not go, by reason, and what of the others could not."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    not_kept: Counter[str] = field(default_factory=Counter)
+
+
+Reader = Callable[[Path], Iterator[Item]]
+Writer = Callable[[Source, Path, Layout, Written], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One toolkit's files.
+
+    `read` is absent where a format is only written. `made_ids` names the ids that the format lacks and an import makes;
+    `folder` says that an export is a folder, and `positives_only` that it has pairs that belong together, without
+    grades.
+    """
+
+    holds: str
+    read: Reader | None
+    write: Writer
+    made_ids: str = ""
+    folder: bool = False
+    positives_only: bool = False

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inpars.batches import chunks
-from inpars.contrib.interchange.format import Layout, Written
-from inpars.contrib.interchange.source import Source
+from inpars.contrib.interchange.source import Layout, Source, Written
 from inpars.io.formats import document_record
 from inpars.io.storage import atomic_writer, write_jsonl
 
@@ -26,24 +25,33 @@ FIELD = "sparse"
 TOGETHER = 512  # texts
 INDEX, DOCUMENTS, QUERIES = "index.json", "documents.jsonl", "queries.jsonl"
 ROWS_OF_DOCUMENT = 2  # of the bulk API
-
-
-def write_opensearch(source: Source, folder: Path, layout: Layout, written: Written) -> None:
-    """A `rank_features` field, searched by a `neural_sparse` query."""
-    _write_bulk(
-        source, folder, written, "rank_features", lambda tokens: {"neural_sparse": {FIELD: {"query_tokens": tokens}}}
-    )
-
-
-def write_elasticsearch(source: Source, folder: Path, layout: Layout, written: Written) -> None:
-    """A `sparse_vector` field, searched by a `sparse_vector` query."""
-    _write_bulk(
-        source,
-        folder,
-        written,
+ENGINES: dict[str, tuple[str, Callable[[dict[str, float]], dict[str, Any]]]] = {  # kind of field, query for it
+    "opensearch": ("rank_features", lambda tokens: {"neural_sparse": {FIELD: {"query_tokens": tokens}}}),
+    "elasticsearch": (
         "sparse_vector",
         lambda tokens: {"sparse_vector": {"field": FIELD, "query_vector": tokens, "prune": False}},
-    )
+    ),
+}
+
+
+def write_bulk(source: Source, folder: Path, layout: Layout, written: Written, *, engine: str) -> None:
+    """Bodies of the bulk API of OpenSearch or Elasticsearch, and queries that can be sent."""
+    encoder = _encoder(source)
+    kind, query_of = ENGINES[engine]
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for document, weights in _weighed(source.documents(), lambda one: one.full_text, encoder.encode_documents):
+            record = document_record(document)
+            yield {"index": {"_id": record.pop("_id")}}
+            yield {**record, FIELD: _by_word(weights, encoder)}
+
+    def queries() -> Iterator[dict[str, Any]]:
+        for query, weights in _weighed(source.queries(), lambda one: one.text, encoder.encode_queries):
+            yield {"query_id": query.query_id, "query": query_of(_by_word(weights, encoder))}
+
+    texts = {name: {"type": "text"} for name in ("title", "text")}
+    _write_object(folder / INDEX, {"mappings": {"properties": {**texts, FIELD: {"type": kind}}}})
+    _write_rows(source, folder, written, rows(), queries, ROWS_OF_DOCUMENT)
 
 
 def write_qdrant(source: Source, folder: Path, layout: Layout, written: Written) -> None:
@@ -63,26 +71,6 @@ def write_qdrant(source: Source, folder: Path, layout: Layout, written: Written)
 
     _write_object(folder / INDEX, {"sparse_vectors": {FIELD: {}}})
     _write_rows(source, folder, written, points(), queries, 1)
-
-
-def _write_bulk(
-    source: Source, folder: Path, written: Written, kind: str, query_of: Callable[[dict[str, float]], dict[str, Any]]
-) -> None:
-    encoder = _encoder(source)
-
-    def rows() -> Iterator[dict[str, Any]]:
-        for document, weights in _weighed(source.documents(), lambda one: one.full_text, encoder.encode_documents):
-            record = document_record(document)
-            yield {"index": {"_id": record.pop("_id")}}
-            yield {**record, FIELD: _by_word(weights, encoder)}
-
-    def queries() -> Iterator[dict[str, Any]]:
-        for query, weights in _weighed(source.queries(), lambda one: one.text, encoder.encode_queries):
-            yield {"query_id": query.query_id, "query": query_of(_by_word(weights, encoder))}
-
-    texts = {name: {"type": "text"} for name in ("title", "text")}
-    _write_object(folder / INDEX, {"mappings": {"properties": {**texts, FIELD: {"type": kind}}}})
-    _write_rows(source, folder, written, rows(), queries, ROWS_OF_DOCUMENT)
 
 
 def _encoder(source: Source) -> Encoder:
@@ -126,7 +114,7 @@ def _write_rows(
 ) -> None:
     """The documents, and the queries where there are some."""
     written.counts[DOCUMENTS] = write_jsonl(folder / DOCUMENTS, rows) // rows_of_document
-    if source.synthetic is not None or source.files is not None or (source.dataset and source.dataset.splits):
+    if source.has_queries:
         written.counts[QUERIES] = write_jsonl(folder / QUERIES, queries())
 
 

@@ -16,10 +16,9 @@ from typing import Unpack
 
 from inpars.contrib.interchange import format_of
 from inpars.contrib.interchange.folder import RUN, SYNTHETIC, Folder
-from inpars.contrib.interchange.format import Layout, Reader, Written
 from inpars.contrib.interchange.groups import NotTogetherError, together
 from inpars.contrib.interchange.items import Item
-from inpars.contrib.interchange.source import Source
+from inpars.contrib.interchange.source import Layout, Reader, Source, Written
 from inpars.errors import ConfigError, DataFormatError
 from inpars.io.manifest import FileStamp, Manifest, read_manifest, sha256_of, stamp
 from inpars.io.storage import refuse_device, replace_folder, storage_errors

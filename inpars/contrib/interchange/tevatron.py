@@ -12,9 +12,8 @@ from typing import Any
 
 from inpars.contrib.interchange.fields import PASSAGE_FIELDS, document_of_object, id_of, text_of, unread
 from inpars.contrib.interchange.folder import CORPUS
-from inpars.contrib.interchange.format import Layout, Written
 from inpars.contrib.interchange.items import Group, Item, Negative, examples_of, grouped
-from inpars.contrib.interchange.source import Source
+from inpars.contrib.interchange.source import Layout, Source, Written
 from inpars.errors import DataFormatError
 from inpars.io.corpus import Corpus
 from inpars.io.fields import checked_id, list_of

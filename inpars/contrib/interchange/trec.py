@@ -11,10 +11,9 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 from inpars.contrib.interchange.fields import unread_files
-from inpars.contrib.interchange.format import Layout, Written
 from inpars.contrib.interchange.groups import SeenKeys
 from inpars.contrib.interchange.items import Item, JudgedQuery, Unkept
-from inpars.contrib.interchange.source import Source
+from inpars.contrib.interchange.source import Layout, Source, Written
 from inpars.errors import ConfigError, DataFormatError
 from inpars.io.fields import one_line
 from inpars.io.formats import iterate_run, read_queries, run_lines
@@ -44,25 +43,16 @@ def read(path: Path) -> Iterator[Item]:
 
 def write(source: Source, folder: Path, layout: Layout, written: Written) -> None:
     """Topics and judgements of what was named, and the run where one was."""
-    if source.run is None and source.dataset is None and source.synthetic is None and source.triples is None:
+    if source.run is None and source.dataset is None and source.is_collection:
         raise ConfigError("nothing to write: give --dataset, --input, --triples or --run")
-    if _has_queries(source):
+    if source.has_queries:
         topics = (f"{query.query_id}\t{one_line(query.text)}" for query in source.queries())
         written.counts["topics.tsv"] = write_lines(folder / "topics.tsv", topics)
         judged = (trec_row(row.qrel) for row in source.judged())
         written.counts["qrels.txt"] = write_lines(folder / "qrels.txt", judged)
     if source.run is not None:
-        written.counts["run.txt"] = write_lines(folder / "run.txt", _run_lines(source))
-
-
-def _has_queries(source: Source) -> bool:
-    named = source.synthetic is not None or source.triples is not None
-    return named or (source.dataset is not None and bool(source.dataset.splits))
-
-
-def _run_lines(source: Source) -> Iterator[str]:
-    for query_id, ranking in source.rankings():
-        yield from run_lines({query_id: dict(ranking)}, TAG)
+        lines = (line for name, ranking in source.rankings() for line in run_lines({name: dict(ranking)}, TAG))
+        written.counts["run.txt"] = write_lines(folder / "run.txt", lines)
 
 
 def _read_file(path: Path) -> Iterator[Item]:

@@ -37,9 +37,8 @@ def triple_files(path: Path) -> TripleFiles:
     if not path.is_file():
         raise DataFormatError("no such file of triples; check the path", path=path)
     stem = path.name.removesuffix(".gz").removesuffix(".tsv").removesuffix(".ids")
-    texts, ids, negatives = (
-        _present(path.with_name(stem + ending)) for ending in (".tsv", ".ids.tsv", ".negatives.jsonl")
-    )
+    beside = [path.with_name(stem + ending) for ending in (".tsv", ".ids.tsv", ".negatives.jsonl")]
+    texts, ids, negatives = (file if file.is_file() else None for file in beside)
     if path.name.removesuffix(".gz").endswith(".ids.tsv"):
         return TripleFiles(texts, path, negatives)
     return TripleFiles(path, ids, negatives if ids else None)
@@ -135,7 +134,3 @@ class _Rows:
             f"{self._path} has nothing on query {query_id!r} with {positive_doc_id!r} where it should come; it was "
             f"mined for other triples: put the ones it belongs to beside it, or move it away"
         )
-
-
-def _present(path: Path) -> Path | None:
-    return path if path.is_file() else None

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from inpars.cache import remote_folder
-from inpars.errors import BackendError, DataFormatError, MissingDependencyError, StorageError
+from inpars.errors import BackendError, DataFormatError, MissingDependencyError, StorageError, reason_of
 from inpars.io.json_text import JsonError, parse_json
 from inpars.io.storage import atomic_file, atomic_writer
 
@@ -181,10 +181,10 @@ class Mirror:
                 if _is(error, ABSENT):
                     raise FileNotFoundError(str(path)) from error
                 if isinstance(error, PermissionError) or _is(error, REFUSED):
-                    raise BackendError(f"{self.url(path)}: {_one_line(error)}; check the credentials") from error
+                    raise BackendError(f"{self.url(path)}: {reason_of(error)[:200]}; check the credentials") from error
                 if attempt == ATTEMPTS:
                     raise StorageError(
-                        f"{self.url(path)}: failed {ATTEMPTS} times ({_one_line(error)}); "
+                        f"{self.url(path)}: failed {ATTEMPTS} times ({reason_of(error)[:200]}); "
                         "what is done is kept on this machine, run the same command again"
                     ) from error
             self.wait(min(wait, LONGEST_WAIT_SECONDS) * random.uniform(0.5, 1.0))
@@ -246,7 +246,3 @@ def _compare(info: ObjectInfo, size: int, md5: str) -> None:
 
 def _is(error: Exception, words: tuple[str, ...]) -> bool:
     return any(word in str(error) for word in words)
-
-
-def _one_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -28,7 +29,6 @@ class LanceDB:
         self._database, self._name = database, name
 
     def prepare(self, width: int) -> None:
-        """Make it unless it is there."""
         fields = [pa.field(name, pa.string()) for name in FIELDS[:-1]]
         schema = pa.schema([*fields, pa.field("vector", pa.list_(pa.float32(), width))])
         try:
@@ -44,7 +44,10 @@ class LanceDB:
 
     def put(self, rows: Sequence[Row]) -> None:
         """Upsert: one version of the table."""
-        data = pa.Table.from_pylist([fields_of(row) for row in rows], schema=self._table.schema)
+        records = [fields_of(row) for row in rows]
+        for record in records:
+            record["metadata"] = json.dumps(record["metadata"], ensure_ascii=False, sort_keys=True)
+        data = pa.Table.from_pylist(records, schema=self._table.schema)
         merge = self._table.merge_insert("doc_id").when_matched_update_all().when_not_matched_insert_all()
         merge.execute(data)
 

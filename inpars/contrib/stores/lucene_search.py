@@ -53,7 +53,6 @@ class LuceneSearch:
         check_width(known["vector"].get("dims", known["vector"].get("dimension")), width, self._name)
 
     def contents(self) -> Mapping[str, str]:
-        """doc_id -> digest."""
         self._client.indices.refresh(index=self._name)
         found: dict[str, str] = {}
         body: dict[str, Any] = {"size": PAGE, "sort": [{"doc_id": "asc"}], "_source": ["doc_id", "digest"]}
@@ -64,20 +63,17 @@ class LuceneSearch:
 
     def put(self, rows: Sequence[Row]) -> None:
         """Index the rows under ids made of theirs, which may be longer than ids there."""
-        fields = (fields_of(row) | {"metadata": dict(row.document.metadata)} for row in rows)
-        self._bulk(self._client, [self._action("index", one["doc_id"]) | {"_source": one} for one in fields])
+        actions = [self._action("index", row.document.doc_id) | {"_source": fields_of(row)} for row in rows]
+        self._bulk(self._client, actions)
 
     def delete(self, doc_ids: Sequence[str]) -> None:
-        """Remove documents."""
         self._bulk(self._client, [self._action("delete", doc_id) for doc_id in doc_ids])
 
     def nearest(self, vector: npt.NDArray[np.float32], k: int) -> list[tuple[str, float]]:
-        """Nearest documents."""
         hits = self._search({"size": k, "_source": ["doc_id"], **self._query(vector.tolist(), k)})
         return [(hit["_source"]["doc_id"], _product(hit["_score"])) for hit in hits]
 
     def close(self) -> None:
-        """Close the connections."""
         self._client.close()
 
     def _search(self, body: dict[str, Any]) -> list[dict[str, Any]]:

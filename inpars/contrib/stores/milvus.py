@@ -63,7 +63,7 @@ class Milvus:
         """Upsert. Raises ConfigError for a text that is too long for a field of Milvus."""
         data: list[dict[str, Any]] = []
         for row in rows:
-            fields = fields_of(row) | {"metadata": dict(row.document.metadata)}
+            fields = fields_of(row)
             if (length := max(len(fields[name].encode()) for name in ("doc_id", "title", "text"))) > MAX_BYTES:
                 raise ConfigError(
                     f"document {row.document.doc_id!r} has a text of {length} bytes, Milvus takes {MAX_BYTES}; "

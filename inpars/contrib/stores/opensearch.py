@@ -18,11 +18,7 @@ def open_collection(target: str, collection: str) -> LuceneSearch:
     """The index at an address."""
     user, _, password = os.environ.get("OPENSEARCH_AUTH", "").partition(":")
     client = OpenSearch(target, http_auth=(user, password) if user else None)
-    return LuceneSearch(client, collection, bulk=bulk, given=_given, index=_index, query=_query)
-
-
-def _given(body: dict[str, Any]) -> dict[str, Any]:
-    return {"body": body}
+    return LuceneSearch(client, collection, bulk=bulk, given=lambda body: {"body": body}, index=_index, query=_query)
 
 
 def _index(width: int) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -45,7 +45,6 @@ class PgVector:
         self._connection, self._name, self._table = connection, name, sql.Identifier(name)
 
     def prepare(self, width: int) -> None:
-        """Make it unless it is there."""
         self._connection.execute(sql.SQL(CREATE).format(table=self._table, width=sql.Literal(width)))
         columns = dict(self._connection.execute(COLUMNS, (self._table.as_string(self._connection),)).fetchall())
         check_fields(set(columns), self._name)

@@ -1,22 +1,24 @@
 """Push an index into a vector store until both hold the same; what is there already is not sent again.
 
 Every row carries a digest of its document and its embedding, and the store is what remembers: a push that was killed
-goes on where the store has nothing yet. Knows no store; `kinds.py` opens them.
+goes on where the store has nothing yet. Importing this loads the client of no store.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from inpars.batches import chunks
-from inpars.errors import ConfigError
+from inpars.errors import BackendError, ConfigError, UnknownNameError
 from inpars.io.formats import document_record
 from inpars.progress import SILENT, Progress
 from inpars.records import Document
@@ -24,6 +26,14 @@ from inpars.retrieval.vector_index import VectorIndex
 
 BATCH = 256  # rows sent together
 SHOWN = 3  # ids that a message names
+STORES = {
+    "qdrant": "http(s) address, or a folder for its local mode",
+    "lancedb": "folder, or an address of LanceDB or an object store",
+    "milvus": "address, or a file that ends in .db for Milvus Lite",
+    "pgvector": "PostgreSQL address: postgresql://USER@HOST/DATABASE",
+    "elasticsearch": "address, http://localhost:9200 for instance",
+    "opensearch": "address, as Elasticsearch's",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,27 +56,21 @@ class Store(Protocol):
 
     def prepare(self, width: int) -> None:
         """Make the collection unless it is there. Raises ConfigError for one that is not of such a push."""
-        ...
 
     def contents(self) -> Mapping[str, str]:
         """doc_id -> digest of all that is there."""
-        ...
 
     def put(self, rows: Sequence[Row]) -> None:
         """Insert rows, or replace those of the same doc_id; durable when it returns."""
-        ...
 
     def delete(self, doc_ids: Sequence[str]) -> None:
         """Remove rows."""
-        ...
 
     def nearest(self, vector: npt.NDArray[np.float32], k: int) -> list[tuple[str, float]]:
         """doc_id and inner product of the k nearest, best first."""
-        ...
 
     def close(self) -> None:
         """Let the connection go."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +134,6 @@ def rows_of(index: VectorIndex) -> Iterator[Row]:
             yield Row(segment.document(row), segment.vectors[row])
 
 
-def metadata_json(document: Document) -> str:
-    """The metadata as JSON text, for stores that keep it so."""
-    return json.dumps(dict(document.metadata), ensure_ascii=False, sort_keys=True)
-
-
 def check_width(stored_width: object, width: int, name: str) -> None:
     """Raise ConfigError where a collection is of another width."""
     if stored_width != width:
@@ -157,7 +156,25 @@ FIELDS: tuple[str, ...] = ("doc_id", "title", "text", "metadata", "digest", "vec
 
 
 def fields_of(row: Row) -> dict[str, Any]:
-    """A row by the names of its fields; metadata as JSON text."""
+    """A row by the names of its fields."""
     document = row.document
     texts = {"doc_id": document.doc_id, "title": document.title, "text": document.text}
-    return {**texts, "metadata": metadata_json(document), "digest": row.digest, "vector": row.vector.tolist()}
+    return {**texts, "metadata": dict(document.metadata), "digest": row.digest, "vector": row.vector.tolist()}
+
+
+def open_store(kind: str, target: str, collection: str) -> Store:
+    """The collection of a store. Raises UnknownNameError for a kind that is none, MissingDependencyError by import."""
+    if kind not in STORES:
+        raise UnknownNameError("store", kind, STORES)
+    module = importlib.import_module(f"inpars.contrib.stores.{kind}")
+    return cast(Store, module.open_collection(target, collection))
+
+
+@contextmanager
+def store_errors(kind: str) -> Iterator[None]:
+    """Raise the errors of a store's client as BackendError, in one line."""
+    errors: tuple[type[Exception], ...] = importlib.import_module(f"inpars.contrib.stores.{kind}").ERRORS
+    try:
+        yield
+    except errors as error:
+        raise BackendError(f"{kind}: {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error

@@ -35,7 +35,6 @@ class Qdrant:
         self._client, self._name, self._exact = client, name, exact
 
     def prepare(self, width: int) -> None:
-        """Make it unless it is there."""
         if not self._client.collection_exists(self._name):
             config = models.VectorParams(size=width, distance=models.Distance.DOT)
             self._client.create_collection(self._name, vectors_config=config)
@@ -57,7 +56,7 @@ class Qdrant:
     def put(self, rows: Sequence[Row]) -> None:
         points = []
         for row in rows:
-            payload = fields_of(row) | {"metadata": dict(row.document.metadata)}
+            payload = fields_of(row)
             vector = payload.pop("vector")
             points.append(models.PointStruct(id=_point_id(row.document.doc_id), vector=vector, payload=payload))
         self._client.upsert(self._name, points=points, wait=True)
@@ -68,11 +67,7 @@ class Qdrant:
 
     def nearest(self, vector: npt.NDArray[np.float32], k: int) -> list[tuple[str, float]]:
         results = self._client.query_points(
-            self._name,
-            query=vector.tolist(),
-            limit=k,
-            with_payload=["doc_id"],
-            search_params=self._exact,
+            self._name, query=vector.tolist(), limit=k, with_payload=["doc_id"], search_params=self._exact
         )
         return [((point.payload or {})["doc_id"], point.score) for point in results.points]
 

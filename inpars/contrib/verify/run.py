@@ -49,7 +49,6 @@ class VerifyFindings:
     largest: dict[str, float] = field(default_factory=dict)  # difference that was found where scores were made again
 
     def count(self, subject: str, number: int = 1) -> None:
-        """Note that something was checked."""
         self.checked[subject] = self.checked.get(subject, 0) + number
 
 

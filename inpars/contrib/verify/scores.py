@@ -7,44 +7,108 @@ bfloat16 depend a little on what else is in a batch and on the processor, those 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import partial
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from inpars.contrib.verify.run import VerifyFindings, known_prompt
-from inpars.contrib.verify.samples import (
-    NO_CORPUS,
-    Recomputation,
-    VerifyOptions,
-    computing_of,
-    number_of,
-    score_differences,
-)
-from inpars.contrib.verify.system import chosen_again, system_searched
 from inpars.documents.datasets import Dataset
-from inpars.errors import InparsError
+from inpars.errors import ConfigError, InparsError, StaleInputError
 from inpars.evaluation.measures import evaluate
-from inpars.fusion.system import BM25
+from inpars.fusion.system import BM25, read_system
 from inpars.io.corpus import Corpus
-from inpars.io.formats import read_run, read_synthetic_records
+from inpars.io.formats import read_run, read_synthetic_records, run_lines
+from inpars.io.json_text import parse_json
 from inpars.io.manifest import Manifest
-from inpars.io.runs import cut, rank
+from inpars.io.runs import cut
+from inpars.io.topics import Topics
+from inpars.models.compute_options import ComputingOptions
 from inpars.models.engine_backend import use_engine
 from inpars.models.retrievers import DENSE, retriever_kind
+from inpars.options import SEED, option
+from inpars.pipeline.choice import choice_of, evidenced
 from inpars.pipeline.folder import RunFolder, topics_of
 from inpars.pipeline.measurement import JUDGED, METRICS
 from inpars.pipeline.system_runs import fused_files
 from inpars.progress import SILENT, Progress
-from inpars.records import Document, Query, Run, ScoredDocument
-from inpars.rerankers.rerank import apply_scores, fuse_with_first_stage
+from inpars.protocols import PairScorer
+from inpars.records import Document, Query, Run
+from inpars.rerankers.rerank import apply_scores, fuse_with_first_stage, score_run
+from inpars.retrieval.bm25 import bm25_index
 from inpars.stages.rerank import RerankOptions, load_run_scorer, reordered
 from inpars.stages.score import ScoreOptions, load_query_scorer
 from inpars.stages.search import SearchOptions, retrieve
+from inpars.stages.system_search import as_stored
+from inpars.stages.workers import Bm25Options
+from inpars.text.hashing import sampling_key
 
 DENSE_DEPTH = 5  # documents of each sampled query that are encoded again
+EXACT = {"measures": 1e-6, "fused scores": 2e-5, "BM25 scores": 2e-5, "choices": 1e-6}
+FLOAT32 = {"log-probs": 1e-4, "reranked scores": 1e-3, "similarities": 1e-4}
+ROUGH = {"log-probs": 0.15, "reranked scores": 1.0, "similarities": 0.01}  # bfloat16: of a query's mean, of a score
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyOptions(ComputingOptions):
+    """How much is recomputed."""
+
+    sample: int = option(
+        8, help="synthetic queries, and queries per run, whose scores are recomputed; 0: none", minimum=0
+    )
+    seed: int = option(0, help="seed of the sample", bounds=SEED)
+
+
+@dataclass(frozen=True, slots=True)
+class Recomputation:
+    """A run under recomputation, and the findings so far."""
+
+    run: RunFolder
+    options: VerifyOptions
+    dataset: Dataset | None
+    findings: VerifyFindings
+    progress: Progress
+
+    def sampled(self, ids: Iterable[str]) -> list[str]:
+        """Some of the ids, the same ones each time."""
+        return sorted(ids, key=lambda name: (sampling_key(self.options.seed, name), name))[: self.options.sample]
+
+    @property
+    def corpus(self) -> Corpus:
+        """The documents. Raises ConfigError where none were named."""
+        if self.dataset is None:
+            raise ConfigError("the documents are needed; give --dataset NAME or --corpus FILE")
+        return self.dataset.corpus
+
+    def read(self, output: str) -> Run:
+        """A run of the folder."""
+        return read_run(self.run.path / output)
+
+    def read_inputs(self, manifest: Manifest, names: Iterable[str]) -> dict[str, Run]:
+        """Runs that a stage read, by name. Raises ConfigError where one is not in the folder."""
+        paths = {name: self.run.inside(manifest.inputs[name]) for name in names}
+        if None in paths.values():
+            raise ConfigError("the runs it was made of are not in the folder")
+        return {name: self.read(str(path)) for name, path in paths.items()}
+
+    def hold(self, subject: str, where: str, differences: Mapping[str, float], *, rough: bool = False) -> None:
+        """Note the differences by id, and a problem where one is too large; `rough` for numbers of bfloat16."""
+        tolerance = ROUGH[subject] if rough else (EXACT | FLOAT32)[subject]
+        if not differences:
+            return
+        self.findings.count(f"{subject} recomputed", len(differences))
+        worst = max(differences, key=lambda name: differences[name])
+        self.findings.largest[subject] = max(differences[worst], self.findings.largest.get(subject, 0.0))
+        if not differences[worst] <= tolerance:
+            many = sum(not value <= tolerance for value in differences.values())
+            self.findings.problems.append(
+                f"{where}: {subject} of {many} of {len(differences)} queries come out differently, "
+                f"{worst!r} by {differences[worst]:.4g} (at most {tolerance:g} is rounding)"
+            )
 
 
 def recompute(
@@ -66,164 +130,139 @@ def recompute(
             _guard(recomputed, output, partial(work, recomputed, output, manifest))
 
 
-def _guard(recomputed: Recomputation, where: str, work: Callable[[], str | None]) -> None:
+def _guard(recomputed: Recomputation, where: str, work: Callable[[], None]) -> None:
     """Do the work; a reason why it cannot be done is noted."""
     try:
-        reason = work()
+        work()
+        return
     except InparsError as error:
         reason = str(error)
     except ModuleNotFoundError as error:
         reason = f"{error.name} is not installed"
     except KeyError as error:
         reason = f"its manifest does not name {error}"
-    if reason:
-        recomputed.findings.unchecked.append(f"{where}: {reason}")
+    recomputed.findings.unchecked.append(f"{where}: {reason}")
 
 
-def _measures(recomputed: Recomputation, output: str) -> str | None:
+def _measures(recomputed: Recomputation, output: str) -> None:
     run, measures = recomputed.run, recomputed.run.measures(output)
     qrels, stage = run.qrels(topics_of(output)), run.manifests.get(output)
     if not measures or stage is None:
-        return "there are none"
+        raise ConfigError("there are none")
     if not qrels:
-        return "the judgements are not in the folder"
+        raise ConfigError("the judgements are not in the folder")
     for name, per_query in measures.items():
         stamp = stage.inputs.get(name)
         run_path = None if stamp is None else run.inside(stamp)
         if run_path is None or not (run.path / run_path).exists():
             recomputed.findings.unchecked.append(f"measures of {name}: its run is not in the folder")
             continue
-        recomputed_values = evaluate(read_run(run.path / run_path), qrels, list(per_query)).per_query
+        recomputed_values = evaluate(recomputed.read(run_path), qrels, list(per_query)).per_query
         for metric, values in per_query.items():
             differences = {
                 query_id: abs(values.get(query_id, float("nan")) - value)
                 for query_id, value in recomputed_values[metric].items()
             }
             recomputed.hold("measures", f"{output}: {metric} of {name}", differences)
-    return None
 
 
-def _fusion(recomputed: Recomputation, output: str, manifest: Manifest) -> str | None:
-    sources = [recomputed.run.inside(stamp) for stamp in manifest.inputs.values()]
-    if None in sources:
-        return "the runs it was made of are not in the folder"
+def _fusion(recomputed: Recomputation, output: str, manifest: Manifest) -> None:
+    runs = recomputed.read_inputs(manifest, manifest.inputs)
     depth, k = number_of(manifest, "depth"), number_of(manifest, "k")
-    runs = {
-        name: read_run(recomputed.run.path / str(source)) for name, source in zip(manifest.inputs, sources, strict=True)
-    }
-    written = read_run(recomputed.run.path / output)
+    written = recomputed.read(output)
     chosen = recomputed.sampled(written)
     parts = {name: {query_id: run[query_id] for query_id in chosen if query_id in run} for name, run in runs.items()}
     try:
         fused = fused_files(parts, depth, k, manifest.arguments.get("lexical", ()))
     except (TypeError, ValueError):
-        return "its manifest does not say which runs are BM25's"
+        raise ConfigError("its manifest does not say which runs are BM25's") from None
     recomputed.hold("fused scores", output, score_differences(fused, written, chosen))
-    return None
 
 
-def _fused_top(recomputed: Recomputation, output: str, manifest: Manifest) -> str | None:
-    paths = {name: recomputed.run.inside(manifest.inputs[name]) for name in ("run", "scores")}
-    if None in paths.values():
-        return "the runs it was made of are not in the folder"
-    run, scores = (read_run(recomputed.run.path / str(path)) for path in paths.values())
-    written = read_run(recomputed.run.path / output)
+def _fused_top(recomputed: Recomputation, output: str, manifest: Manifest) -> None:
+    run, scores = recomputed.read_inputs(manifest, ("run", "scores")).values()
+    written = recomputed.read(output)
     chosen = recomputed.sampled(written)
     fused = reordered({query_id: run[query_id] for query_id in chosen}, scores, number_of(manifest, "depth"))
     recomputed.hold("fused scores", output, score_differences(fused, written, chosen))
-    return None
 
 
-def _log_probs(recomputed: Recomputation, output: str, manifest: Manifest) -> str | None:
+def _log_probs(recomputed: Recomputation, output: str, manifest: Manifest) -> None:
     if manifest.arguments.get("backend", "causal") != "causal":
-        return f"log-probs of {manifest.arguments['backend']} cannot be recomputed here"
+        raise ConfigError(f"log-probs of {manifest.arguments['backend']} cannot be recomputed here")
     prompt = known_prompt(recomputed.run, manifest)
     if prompt is None:
-        return "the prompt is not the one it was, or had examples of the collection put in"
+        raise ConfigError("the prompt is not the one it was, or had examples of the collection put in")
     rows = {query.query_id: (query, record) for query, record in read_synthetic_records(recomputed.run.path / output)}
     chosen = [rows[name] for name in recomputed.sampled(name for name, (query, _) in rows.items() if query.text)]
     from inpars.generation.teacher_forcing import KnownQuery
 
-    options = ScoreOptions(
-        model=manifest.arguments["model"],
-        max_doc_tokens=manifest.arguments["max_doc_tokens"],
-        **computing_of(recomputed.options, manifest),
-    )
-    documents = [_document(recomputed, query.doc_id, record) for query, record in chosen]
+    settings = {name: manifest.arguments[name] for name in ("model", "max_doc_tokens")}
+    options = ScoreOptions(**settings, **computing_of(recomputed.options, manifest))
     known = [
-        KnownQuery(document, query.text, query.token_ids, query.prompt)
-        for (query, _), document in zip(chosen, documents, strict=True)
+        KnownQuery(_document(recomputed, query.doc_id, record), query.text, query.token_ids, query.prompt)
+        for query, record in chosen
     ]
     scorer = load_query_scorer(options, prompt)
-    scores = scorer.score(known)
     differences = {
         query.query_id: _mean_difference(query.token_log_probs, score.token_log_probs)
-        for (query, _), score in zip(chosen, scores, strict=True)
+        for (query, _), score in zip(chosen, scorer.score(known), strict=True)
     }
     exact = "float32" in manifest.device and "float32" in scorer.device
     recomputed.hold("log-probs", output, differences, rough=not exact)
-    return None
 
 
-def _reranked(recomputed: Recomputation, output: str, manifest: Manifest) -> str | None:
+def _reranked(recomputed: Recomputation, output: str, manifest: Manifest) -> None:
     source, folder = recomputed.run.inside(manifest.inputs["run"]), _model(recomputed.run, manifest, "model")
     if source is None or "run 2" in manifest.inputs:
-        return "the run it was made of is not in the folder, or there are several"
-    if recomputed.dataset is None:
-        return NO_CORPUS
+        raise ConfigError("the run it was made of is not in the folder, or there are several")
+    corpus = recomputed.corpus
     if "prompt" in manifest.inputs:
-        return "its prompt is not known"
+        raise ConfigError("its prompt is not known")
     names = {field.name for field in fields(RerankOptions)} - {"model", "dtype", "trust_remote_code"}
     rerank_settings = {name: value for name, value in manifest.arguments.items() if name in names}
     options = RerankOptions(model=folder, **rerank_settings, **computing_of(recomputed.options, manifest))
-    written, queries, corpus = (
-        read_run(recomputed.run.path / output),
-        recomputed.run.queries(),
-        recomputed.dataset.corpus,
-    )
+    written, queries = recomputed.read(output), recomputed.run.queries()
     chosen = recomputed.sampled(query_id for query_id in written if query_id in queries)
-    first = {
-        query_id: scores for query_id, scores in read_run(recomputed.run.path / source).items() if query_id in chosen
-    }
-    pairs = [(q, doc_id) for q, scores in first.items() for doc_id, _ in rank(scores, options.depth)]
-    texts = corpus.texts(doc_id for _, doc_id in pairs)
-    scores = load_run_scorer(options).score([(queries[q], text) for (q, _), text in zip(pairs, texts, strict=True)])
-    scored = [ScoredDocument(q, doc_id, score) for (q, doc_id), score in zip(pairs, scores, strict=True)]
-    reranked = apply_scores(first, scored, depth=options.depth)
+    first = {query_id: scores for query_id, scores in recomputed.read(source).items() if query_id in chosen}
+    reranked = _rescored(first, queries, corpus, load_run_scorer(options), options.depth)
     if options.fuse:
         reranked = fuse_with_first_stage(first, reranked, depth=options.depth, fusion=options.fusion)
-    recomputed.hold(
-        "reranked scores", output, score_differences(reranked, written, chosen), rough=options.dtype != "float32"
-    )
-    return None
+    differences = score_differences(reranked, written, chosen)
+    recomputed.hold("reranked scores", output, differences, rough=options.dtype != "float32")
 
 
-def _searched(recomputed: Recomputation, output: str, manifest: Manifest) -> str | None:
+def _rescored(run: Run, queries: Mapping[str, str], corpus: Corpus, scorer: PairScorer, depth: int) -> Run:
+    """The run with this scorer's scores at its top."""
+    scored = chain.from_iterable(score_run(run, queries, corpus, scorer, depth=depth))
+    return apply_scores(run, scored, depth=depth)
+
+
+def _searched(recomputed: Recomputation, output: str, manifest: Manifest) -> None:
     retrievers = manifest.arguments["retriever"]
     if not isinstance(retrievers, list) or not retrievers or not all(isinstance(name, str) for name in retrievers):
-        return "its manifest names no retriever"
+        raise ConfigError("its manifest names no retriever")
     if len(retrievers) > 1:
-        return "scores of several fused retrievers are not recomputed"
-    if recomputed.dataset is None:
-        return NO_CORPUS
-    written, queries = read_run(recomputed.run.path / output), recomputed.run.queries(topics_of(output))
+        raise ConfigError("scores of several fused retrievers are not recomputed")
+    corpus = recomputed.corpus
+    written, queries = recomputed.read(output), recomputed.run.queries(topics_of(output))
     chosen = [Query(q, queries[q]) for q in recomputed.sampled(query_id for query_id in written if query_id in queries)]
     if not chosen:
-        return "its queries are not in the folder"
-    if retrievers[0] == BM25:
-        search_settings = {name: manifest.arguments[name] for name in ("k", "k1", "b", "language")}
-        options = SearchOptions(retriever=(BM25,), **search_settings, **computing_of(recomputed.options, manifest))
-        searched: Run = {}
-        for block in retrieve(recomputed.dataset.corpus, chosen, options):
-            searched |= block
-        recomputed.hold("BM25 scores", output, score_differences(searched, written, [q.query_id for q in chosen]))
-        return None
-    return _similarities(recomputed, recomputed.dataset.corpus, output, manifest, chosen, written)
+        raise ConfigError("its queries are not in the folder")
+    if retrievers[0] != BM25:
+        _similarities(recomputed, corpus, output, manifest, chosen, written)
+        return
+    search_settings = {name: manifest.arguments[name] for name in ("k", "k1", "b", "language")}
+    options = SearchOptions(retriever=(BM25,), **search_settings, **computing_of(recomputed.options, manifest))
+    searched: Run = {}
+    for block in retrieve(corpus, chosen, options):
+        searched |= block
+    recomputed.hold("BM25 scores", output, score_differences(searched, written, [q.query_id for q in chosen]))
 
 
 def _similarities(
     recomputed: Recomputation, corpus: Corpus, output: str, manifest: Manifest, chosen: Sequence[Query], written: Run
-) -> str | None:
+) -> None:
     from inpars.retrieval.dense import Encoder
 
     computing = computing_of(recomputed.options, manifest)
@@ -231,7 +270,7 @@ def _similarities(
     use_engine(computing.pop("engine_backend"))
     name = _model(recomputed.run, manifest, f"retriever {manifest.arguments['retriever'][0]}")
     if (kind := retriever_kind(name)) != DENSE:
-        return f"scores of a {kind} retriever are not recomputed"
+        raise ConfigError(f"scores of a {kind} retriever are not recomputed")
     encoder_settings: dict[str, Any] = {key: manifest.arguments.get(key) for key in ("max_length", "window_tokens")}
     encoder = Encoder(name, **encoder_settings, **computing)
     first = cut({query.query_id: written[query.query_id] for query in chosen}, DENSE_DEPTH)
@@ -245,7 +284,90 @@ def _similarities(
     }
     differences = score_differences(similarities, first, list(similarities))
     recomputed.hold("similarities", output, differences, rough=computing["dtype"] != "float32")
-    return None
+
+
+def _searched_by_system(recomputed: Recomputation, output: str, manifest: Manifest) -> None:
+    """The fused and reranked scores of the system that the run chose, from its first stages' runs in the folder."""
+    corpus = recomputed.corpus
+    system, k = read_system(recomputed.run.path), number_of(manifest, "k")
+    if "reranker" not in manifest.inputs:
+        system = replace(system, reranking=None)
+    paths = {stage.name: Path(output).with_name(f"{stage.name}.trec").as_posix() for stage in system.stages}
+    known = [recomputed.run.manifests.get(path) for path in paths.values()]
+    if not all(stage and number_of(stage, "k") >= system.retrieved(k) for stage in known):
+        wanted = system.retrieved(k)
+        raise ConfigError(f"the runs of its stages in the folder hold fewer than the {wanted} documents that it reads")
+    written, queries = recomputed.read(output), recomputed.run.queries(topics_of(output))
+    texts = {query_id: queries[query_id] for query_id in recomputed.sampled(q for q in written if q in queries)}
+    runs = {
+        name: {query_id: scores for query_id, scores in recomputed.read(path).items() if query_id in texts}
+        for name, path in paths.items()
+    }
+    coverage = None
+    if system.gate is not None:
+        bm25 = Bm25Options(k1=system.k1, b=system.b, language=system.language).bm25
+        coverage = bm25_index(corpus, **bm25, threads=recomputed.options.threads).coverage()
+    shares = system.shares(texts, runs, coverage, lambda doc_id: corpus[doc_id].full_text)
+    run = as_stored(system.fuse(runs, system.fused(k), shares))
+    if system.reranking is None:
+        recomputed.hold("fused scores", output, score_differences(cut(run, k), written, list(texts)))
+        return
+    computing = computing_of(recomputed.options, manifest)
+    scorer = load_run_scorer(RerankOptions(**system.reranking.scorer, **computing), system.reranking.prompt)
+    rescored = _rescored(run, texts, corpus, scorer, system.reranking.depth)
+    run = system.rerank(run, as_stored(rescored), shares)
+    differences = score_differences(cut(run, k), written, list(texts))
+    recomputed.hold("reranked scores", output, differences, rough=computing["dtype"] != "float32")
+
+
+def _chosen(recomputed: Recomputation, output: str, manifest: Manifest) -> None:
+    """The gate's offset by the queries and runs beside it."""
+    corpus, topics = recomputed.corpus, topics_of(output)
+    if BM25 not in manifest.inputs:
+        raise StaleInputError(f"{output}: its manifest names no run of BM25; run the same `inpars run` again")
+    queries = Topics(topics, recomputed.run.queries(topics), recomputed.run.qrels(topics))
+    path = recomputed.run.path / output
+    evidence = evidenced(queries, path.parent, list(manifest.inputs), manifest.arguments)
+    choice = choice_of(corpus, evidence, threads=recomputed.options.threads)
+    stored = parse_json(path.read_bytes())["gate"]["offset"]
+    gate = read_system(recomputed.run.path).gate
+    offsets = {"choice.json": stored, "system.json": float("nan") if gate is None else gate.offset}
+    recomputed.hold("choices", output, {name: abs(value - choice["gate"]["offset"]) for name, value in offsets.items()})
+
+
+def number_of(manifest: Manifest, name: str) -> int:
+    """A number of documents of the manifest's settings. Raises ConfigError where somebody changed it."""
+    value = manifest.arguments[name]
+    if type(value) is not int or value < 1:
+        raise ConfigError(f"its manifest's {name} is no number of documents")
+    return value
+
+
+def score_differences(recomputed: Run, written: Run, query_ids: Sequence[str]) -> dict[str, float]:
+    """The largest difference of each query's scores; infinite where other documents are found.
+
+    What was made goes the way that a file's scores go, on which equal ones are pushed apart.
+    """
+    differences = {}
+    for query_id in query_ids:
+        one, other = _as_written(recomputed.get(query_id, {})), written.get(query_id, {})
+        same = one.keys() == other.keys()
+        differences[query_id] = max((abs(one[d] - other[d]) for d in other), default=0.0) if same else float("inf")
+    return differences
+
+
+def _as_written(scores: Mapping[str, float]) -> dict[str, float]:
+    rows = (line.split() for line in run_lines({"": dict(scores)}, ""))
+    return {row[1]: float(row[3]) for row in rows}
+
+
+def computing_of(options: VerifyOptions, manifest: Manifest) -> dict[str, Any]:
+    """Where models compute; in the run's own number format and engine unless others are asked for."""
+    named = {
+        name: value if value != "auto" else manifest.arguments.get(name, "auto")
+        for name, value in (("dtype", options.dtype), ("engine_backend", options.engine_backend))
+    }
+    return {**options.computing, **named}
 
 
 def _mean_difference(written: Sequence[float], recomputed: Sequence[float]) -> float:
@@ -268,12 +390,12 @@ def _model(run: RunFolder, manifest: Manifest, name: str) -> str:
     return stamp.path if inside is None else str(run.path / inside)
 
 
-STAGES: Mapping[str, Callable[[Recomputation, str, Manifest], str | None]] = {
+STAGES: Mapping[str, Callable[[Recomputation, str, Manifest], None]] = {
     "generate": _log_probs,
     "search": _searched,
     "fuse": _fusion,
     "rerank": _reranked,
     "fuse top": _fused_top,
-    "search system": system_searched,
-    "choose": chosen_again,
+    "search system": _searched_by_system,
+    "choose": _chosen,
 }

@@ -7,6 +7,7 @@ are characters of the page's text as docling orders it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,9 @@ from docling.document_converter import DocumentConverter
 
 from inpars.documents.blocks import Block, FileNotes, Headings
 from inpars.documents.readers import EMPTY, ReadOptions
-from inpars.errors import UnreadableFileError
+from inpars.errors import UnreadableFileError, reason_of
 
 FURNITURE = ("page_header", "page_footer")
-_converters: list[DocumentConverter] = []
 
 
 def read_layout(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator[Block]:
@@ -25,8 +25,7 @@ def read_layout(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator
     try:
         document = _converter().convert(str(path)).document
     except Exception as error:  # docling and what it calls raise what they like
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UnreadableFileError(f"docling could not read it ({reason})", path=path) from error
+        raise UnreadableFileError(f"docling could not read it ({reason_of(error)})", path=path) from error
     headings, ends, has_text = Headings(), dict[int | None, int](), False
     for item, _ in document.iterate_items():
         label, page = str(getattr(item.label, "value", item.label)), _page(item)
@@ -46,11 +45,10 @@ def read_layout(path: Path, notes: FileNotes, _options: ReadOptions) -> Iterator
         raise UnreadableFileError(EMPTY, path=path)
 
 
+@cache
 def _converter() -> DocumentConverter:
     """One for all files: it holds the models."""
-    if not _converters:
-        _converters.append(DocumentConverter())
-    return _converters[0]
+    return DocumentConverter()
 
 
 def _page(item: Any) -> int | None:  # noqa: ANN401 - docling's items

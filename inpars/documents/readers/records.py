@@ -85,7 +85,7 @@ def record_blocks(
     first: Mapping[str, Any] = {}
     for number, record in enumerate(records, start=1):
         first = first or record
-        text_columns = columns or _text_column(record)
+        text_columns = columns or [n for n in TEXT_COLUMNS if isinstance(record.get(n), str | list)][:1]
         if not text_columns or any(name not in record for name in text_columns):
             without += 1
             continue
@@ -118,10 +118,6 @@ def _json_records(path: Path, notes: FileNotes, options: ReadOptions) -> Iterato
                 yield record
             else:
                 notes.dropped["broken_record"] += 1
-
-
-def _text_column(record: Mapping[str, Any]) -> Sequence[str] | None:
-    return next(([name] for name in TEXT_COLUMNS if isinstance(record.get(name), str | list)), None)
 
 
 def _no_column(record: Mapping[str, Any], columns: Sequence[str] | None) -> str:

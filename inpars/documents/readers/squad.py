@@ -56,15 +56,25 @@ def read_json(path: Path, notes: FileNotes, options: ReadOptions) -> Iterator[Bl
     paragraphs = _squad(content, path)
     if paragraphs is not None:
         for paragraph in paragraphs:
-            notes.questions += [_as_note(question) for question in paragraph.questions]
+            notes.questions += [
+                {
+                    "id": question.question_id,
+                    "text": question.text,
+                    "record": question.paragraph,
+                    "answers": [[start, start + len(text)] for text, start in question.answers],
+                }
+                for question in paragraph.questions
+            ]
             title = " ".join(paragraph.title.replace("_", " ").split())
             yield Block(paragraph.text, 0, record=paragraph.number, title=title)
         return
-    records = next((value for value in (content, *_values(content)) if _is_records(value)), None)
-    if records is None:
-        raise UnreadableFileError(NOT_SQUAD, path=path)
-    notes.dropped["broken_record"] += sum(not isinstance(record, dict) for record in records)
-    yield from record_blocks((record for record in records if isinstance(record, dict)), path, notes, options)
+    for values in (content, *(content.values() if isinstance(content, dict) else ())):
+        records = [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+        if records:
+            notes.dropped["broken_record"] += len(values) - len(records)
+            yield from record_blocks(records, path, notes, options)
+            return
+    raise UnreadableFileError(NOT_SQUAD, path=path)
 
 
 def _loaded(path: Path, encoding: str = "cp1252") -> Any:  # noqa: ANN401 - a JSON value
@@ -113,20 +123,3 @@ def _whole_number(value: object) -> int:
     if type(value) is not int:
         raise TypeError(f"no whole number: {repr(value)[:SHOWN]}")
     return value
-
-
-def _as_note(question: Question) -> dict[str, Any]:
-    return {
-        "id": question.question_id,
-        "text": question.text,
-        "record": question.paragraph,
-        "answers": [[start, start + len(text)] for text, start in question.answers],
-    }
-
-
-def _values(content: Any) -> list[Any]:  # noqa: ANN401
-    return list(content.values()) if isinstance(content, dict) else []
-
-
-def _is_records(value: Any) -> bool:  # noqa: ANN401
-    return isinstance(value, list) and any(isinstance(record, dict) for record in value)

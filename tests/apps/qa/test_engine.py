@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from inpars.apps.qa.engine import Engine, System
-from inpars.apps.qa.extractive import BY_WORDS, SentenceReader, by_encoder, candidates
+from inpars.apps.qa.extractive import BY_WORDS, Focus, SentenceReader, by_encoder, candidates
 from inpars.apps.qa.generative import SYSTEM, UNKNOWN, SourceWriter, checked, escaped, messages, short_messages
 from inpars.apps.qa.records import Answer, Hit, Span
 from inpars.apps.qa.repl import Conversation
 from inpars.apps.qa.retrievers import LockedScorer, Stage, StoredStage, matches
-from inpars.apps.qa.sentence_selection import Focus
 from inpars.errors import ConfigError, UnknownNameError
 from inpars.io.formats import write_documents
 from inpars.records import Document

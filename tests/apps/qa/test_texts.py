@@ -7,9 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inpars.apps.qa.formatting import WIDTH, answer_lines, around, excerpt, hit_lines, plain
-from inpars.apps.qa.highlights import content_stems, missing_names, names_of, query_spans
 from inpars.apps.qa.records import Answer, Hit, Span
-from inpars.apps.qa.sentences import LONGEST, only_points, sentence_spans, snippet
+from inpars.apps.qa.sentences import (
+    LONGEST,
+    content_stems,
+    missing_names,
+    names_of,
+    only_points,
+    query_spans,
+    sentence_spans,
+    snippet,
+)
 from inpars.evaluation.squad_metrics import exact_match, f1
 from inpars.records import Document
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from inpars.apps.qa.engine import Answer, Engine, Span, System
+from inpars.apps.qa.engine import Engine, System
+from inpars.apps.qa.records import Answer, Span
 from inpars.apps.serve.app import create_app
-from inpars.apps.serve.facets import metadata_fields
 from inpars.apps.serve.feedback import Feedback
 from inpars.apps.serve.options import ServeOptions
 from inpars.apps.serve.server import listen, run, url_of
-from inpars.apps.serve.service import Service
+from inpars.apps.serve.service import Service, metadata_fields
 from inpars.apps.serve.source_files import SourceFiles
 from inpars.records import Document
 

@@ -1,4 +1,10 @@
-"""A language model in this process, for written answers: greedy, with the model's own chat template."""
+"""Models of answers on this machine: one that writes them, and one that marks them in texts.
+
+The writer is greedy, with the model's own chat template. The reader (SQuAD 2.0 and its like) has its own idea of no
+answer: the score is the best span's logits less those of "no answer", as `rerankers.answerability` has it; above 0 the
+model prefers the span. Readers of `inpars train reader` know a better threshold. A hit's place decides nothing: the
+surest of all hits' spans is the answer.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +14,15 @@ from typing import Any, Unpack
 
 import torch
 
+from inpars.apps.qa.extractive import NO_HITS, best_answer, unanswered
 from inpars.apps.qa.generative import Message
+from inpars.apps.qa.records import Answer, Hit, Span
 from inpars.errors import ConfigError
 from inpars.generation.causal_lm import end_tokens
 from inpars.models import loading as models
 from inpars.models.compute_options import Placement
 from inpars.models.networks import pad_id
+from inpars.rerankers.answerability import AnswerabilityScorer
 
 PLAIN_END = "\n\nAnswer:"  # for models that have no chat template
 
@@ -52,3 +61,30 @@ class LocalChat:
             return list(self._tokenizer(text)["input_ids"])
         form: Any = self._tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
         return list(self._tokenizer(form, add_special_tokens=False)["input_ids"])
+
+
+class SpanReader:
+    """Marks the answer in the text of a hit; safe to call from several threads, which take turns."""
+
+    closest = False
+
+    def __init__(self, model: str, *, threshold: float | None = None, **where: Unpack[Placement]) -> None:
+        """Load the model. Raises ConfigError where it is not one that marks answers."""
+        self._scorer = AnswerabilityScorer(model, **where)
+        self.name, self._lock = f"span marked by {model}", Lock()
+        self.threshold = self._scorer.threshold if threshold is None else threshold
+
+    def read(self, question: str, hits: Sequence[Hit]) -> Answer:
+        """The surest span of all hits."""
+        if not hits:
+            return unanswered(question, self.name, hits, NO_HITS)
+        with self._lock:
+            spans = self._scorer.spans([(question, hit.document.text) for hit in hits])
+        candidates = [
+            (number, Span(span.start, span.end), span.margin)
+            for number, (span, hit) in enumerate(zip(spans, hits, strict=True), start=1)
+            if hit.document.text[span.start : span.end].strip()
+        ]
+        if not candidates:
+            return unanswered(question, self.name, hits, "no source has any text")
+        return best_answer(question, hits, candidates, self.name, self.threshold)
