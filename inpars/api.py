@@ -40,7 +40,7 @@ from inpars.io.judgements import write_qrels
 from inpars.io.manifest import manifest_path
 from inpars.io.storage import write_jsonl
 from inpars.io.topics import DEFAULT_SPLIT
-from inpars.models.engine_backend import use_engine
+from inpars.models.compute_options import use_engine
 from inpars.prompts.load import Prompt, load_prompt
 from inpars.provenance import running
 from inpars.records import Document, Query, SyntheticQuery

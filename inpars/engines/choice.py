@@ -14,12 +14,12 @@ from torch import Tensor
 from inpars.engines import MIN_PARAMETERS, has_openvino, trial
 from inpars.engines.int8_products import with_int8_products
 from inpars.errors import ConfigError
-from inpars.models.engine_backend import EngineName, engine
+from inpars.models.compute_options import EngineName, engine
 from inpars.models.networks import UNFIT
 
 if TYPE_CHECKING:
     from inpars.engines.openvino_network import OpenVinoNetwork, Output
-    from inpars.models.engine_backend import DtypeName
+    from inpars.models.compute_options import DtypeName
 
 PROBE_TEXTS, PROBE_TOKENS = 8, 200  # whose reading is timed; about what documents have
 # what `auto` may choose; 8-bit weights are to be named, until nDCG@10 is shown to keep on more collections
@@ -152,7 +152,7 @@ def _tried(
     names: Sequence[EngineName],
     model: str,
 ) -> Form | None:
-    from inpars.engines.fingerprints import weights_fingerprint
+    from inpars.engines.openvino_network import weights_fingerprint
 
     loaded_forms: dict[str, Form | None] = {}
 

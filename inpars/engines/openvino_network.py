@@ -27,10 +27,9 @@ import torch
 from torch import Tensor, nn
 
 from inpars.cache import cache_folder
-from inpars.engines.fingerprints import weights_fingerprint
 from inpars.errors import MissingDependencyError
 from inpars.io.storage import storage_errors
-from inpars.models.engine_backend import DtypeName
+from inpars.models.compute_options import DtypeName
 from inpars.models.processor import fast_bfloat16_flags
 
 INSTALL = "pip install openvino nncf"
@@ -294,3 +293,12 @@ def _nncf() -> Any:  # noqa: ANN401
     except ImportError as error:
         raise MissingDependencyError("nncf", "for 8-bit weights", INSTALL) from error
     return nncf
+
+
+def weights_fingerprint(network: nn.Module) -> str:
+    """What changes with any weight: a hash of all names, shapes and values."""
+    digest = hashlib.sha256()
+    for name, weight in network.state_dict().items():
+        digest.update(f"{name}\0{tuple(weight.shape)}\0{weight.dtype}\0".encode())
+        digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -5,7 +5,9 @@ A judged query that a run lacks scores 0 and is counted. Ranking is trec_eval's.
 
 from __future__ import annotations
 
+import difflib
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -16,10 +18,46 @@ import numpy as np
 
 from inpars.batches import slices
 from inpars.errors import BackendError, ConfigError
-from inpars.evaluation.measure_names import in_notation, nearest_measure, split_measures
 from inpars.io.judgements import GRADE_LIMIT, checked_grade
 from inpars.io.runs import rank
 from inpars.records import Qrels, Run
+
+BETWEEN = re.compile(r"[\s,]+(?![^()]*\))")  # blanks and commas, but not those inside a measure's brackets
+BASE = re.compile(r"\w+")
+
+
+def split_measures(text: str) -> list[str]:
+    """`nDCG@10, ERR(dcg='exp-log2',max_rel=3)@20` as two."""
+    return [name for name in BETWEEN.split(text.strip()) if name]
+
+
+def in_notation(name: str) -> str:
+    """The same with ir_measures' capitals, `ndcg@10` as `nDCG@10`; what it does not know stays as it is."""
+    if (base := BASE.match(name)) is None or base[0] in _names():
+        return name
+    known = {other.lower(): other for other in sorted(_names(), key=_is_first_name)}
+    return known.get(base[0].lower(), base[0]) + name[base.end() :]
+
+
+def nearest_measure(name: str) -> str | None:
+    """What an unknown name may stand for: trec_eval's for one of ir_measures', else the nearest."""
+    try:
+        return str(ir_measures.parse_trec_measure(name)[0])
+    except (NameError, ValueError, IndexError, KeyError):
+        pass
+    base = BASE.match(name)
+    close = difflib.get_close_matches(base[0].lower(), [other.lower() for other in _names()], n=1) if base else []
+    return in_notation(close[0]) + name[base.end() :] if base and close else None
+
+
+def _is_first_name(name: str) -> bool:
+    """Whether ir_measures writes the measure so: `NDCG` is another name of `nDCG`."""
+    return bool(name == ir_measures.measures.registry[name].NAME)
+
+
+def _names() -> frozenset[str]:
+    return frozenset(ir_measures.measures.registry)
+
 
 DEFAULT_METRICS = ("nDCG@10", "RR@10", "R@100")
 DEPTH_LIMIT = 1_000_000  # of what a measure looks at

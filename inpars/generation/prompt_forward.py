@@ -18,8 +18,7 @@ from inpars.generation.batch_invariance import even_number_of_rows, even_tokens,
 from inpars.generation.hf_kv_cache import keeps_only_keys_and_values, read_keys_and_values
 from inpars.generation.prompt_tokens import shared_tokens
 from inpars.models import loading as models
-from inpars.models.compute_options import Placement
-from inpars.models.engine_backend import engine
+from inpars.models.compute_options import Placement, engine
 from inpars.models.hardware import describe
 from inpars.models.networks import head_replaced, pad_id, upcast_to_float32, with_cache
 

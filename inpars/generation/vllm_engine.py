@@ -26,8 +26,7 @@ from inpars.generation.causal_lm import end_ids
 from inpars.generation.decoding import StopCondition, truncate_at_stop
 from inpars.generation.prompt_tokens import PromptTokens
 from inpars.generation.settings import DecodingSettings
-from inpars.models.compute_options import Placement
-from inpars.models.engine_backend import DtypeName
+from inpars.models.compute_options import DtypeName, Placement
 from inpars.models.hardware import describe, pick_device, pick_dtype
 from inpars.models.loading import load_config, load_tokenizer, resolve_model
 from inpars.models.processor import memory_bytes

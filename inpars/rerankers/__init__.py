@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Literal
 
 from inpars.errors import ConfigError
 from inpars.models.retrievers import MULTI_VECTOR, retriever_kind
-from inpars.protocols import PairScorer, PartScorer, ScoredPart
-from inpars.rerankers.incremental import score_all, score_in_parts
+from inpars.protocols import PairScorer, PartScorer, ScoredPart, score_all, score_in_parts
 from inpars.rerankers.kinds import SCORER_KINDS, ScorerKind, Windows
 
 if TYPE_CHECKING:
-    from inpars.models.engine_backend import DtypeName
+    from inpars.models.compute_options import DtypeName
     from inpars.prompts.templates import Prompt
 
 __all__ = [

@@ -15,7 +15,7 @@ from inpars.rerankers.monot5 import MonoT5
 from inpars.rerankers.pair_model import Batch, CompiledMargins, PairModel
 
 if TYPE_CHECKING:
-    from inpars.models.engine_backend import DtypeName, EngineName
+    from inpars.models.compute_options import DtypeName, EngineName
 
 COMPARED, TIMED = (9, 40), (4, 160)  # pairs, and tokens of each, that forms are compared and timed on
 

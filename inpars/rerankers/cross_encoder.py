@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from inpars.errors import ConfigError
 from inpars.models import loading as models
-from inpars.rerankers.checkpoint import Checkpoint
 from inpars.rerankers.kinds import ScorerKind
+from inpars.rerankers.load import Checkpoint
 from inpars.rerankers.pair_model import Batch, EncodedPair, Pair, distinct_token_ids, token_ids
 
 MAX_LENGTH = 512

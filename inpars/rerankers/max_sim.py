@@ -10,9 +10,8 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 
 from inpars.batches import slices
-from inpars.models.engine_backend import DtypeName
-from inpars.protocols import ScoredPart
-from inpars.rerankers.incremental import score_all
+from inpars.models.compute_options import DtypeName
+from inpars.protocols import ScoredPart, score_all
 from inpars.retrieval.multi_vector import Encoder, Vectors
 
 DOCUMENTS_AT_ONCE = 32

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from inpars.models import loading as models
 from inpars.models.networks import float32_rows, head_replaced
-from inpars.rerankers.answer_tokens import Answers
-from inpars.rerankers.checkpoint import Checkpoint
 from inpars.rerankers.kinds import ScorerKind
+from inpars.rerankers.load import Answers, Checkpoint
 from inpars.rerankers.pair_model import (
     Batch,
     EncodedPair,

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from inpars.engines.batch_parallel import computes_in_bfloat16, map_batches
 from inpars.models.networks import evaluating, pad_id
 from inpars.models.processor import has_matrix_unit
-from inpars.protocols import ScoredPart
-from inpars.rerankers.incremental import score_all
+from inpars.protocols import ScoredPart, score_all
 
 if TYPE_CHECKING:
     from inpars.rerankers.kinds import ScorerKind

@@ -16,9 +16,8 @@ from transformers.cache_utils import DynamicLayer
 
 from inpars.models import loading as models
 from inpars.models.networks import cache_of, evaluating, head_replaced, start_tokens, with_cache
-from inpars.rerankers.answer_tokens import Reduction
-from inpars.rerankers.checkpoint import Checkpoint
 from inpars.rerankers.kinds import ScorerKind
+from inpars.rerankers.load import Checkpoint, Reduction
 from inpars.rerankers.pair_model import (
     Batch,
     EncodedPair,

@@ -13,9 +13,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from inpars.errors import ConfigError
-from inpars.protocols import PairScorer, ScoredPart
+from inpars.protocols import PairScorer, ScoredPart, score_all, score_in_parts
 from inpars.records import Document, FullText
-from inpars.rerankers.incremental import score_all, score_in_parts
 from inpars.rerankers.kinds import Windows
 from inpars.rerankers.pair_model import Pair
 from inpars.retrieval.passages import require_offsets, token_offsets, window_spans

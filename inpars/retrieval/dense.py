@@ -27,13 +27,12 @@ from inpars.io.corpus import Documents
 from inpars.io.manifest import sha256_of
 from inpars.io.runs import by_query
 from inpars.models import loading as models
-from inpars.models.engine_backend import DtypeName
+from inpars.models.compute_options import DtypeName
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.networks import check_length
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run
-from inpars.retrieval.blocks import FillBlocks
-from inpars.retrieval.corpus_shards import ShardFolder
+from inpars.retrieval.blocks import FillBlocks, ShardFolder
 from inpars.retrieval.passages import document_windows, require_offsets
 from inpars.retrieval.segments import save_array
 

@@ -13,8 +13,7 @@ import torch
 
 from inpars.batches import slices
 from inpars.errors import ConfigError
-from inpars.models.compute_options import Placement
-from inpars.models.engine_backend import DtypeName
+from inpars.models.compute_options import DtypeName, Placement
 from inpars.models.hardware import pick_device, pick_dtype
 from inpars.models.networks import check_length
 from inpars.retrieval.dense import fingerprint

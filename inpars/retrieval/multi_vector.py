@@ -18,12 +18,11 @@ from inpars.batches import slices
 from inpars.errors import ConfigError, DataFormatError
 from inpars.io.corpus import Documents
 from inpars.io.runs import by_query, rank
-from inpars.models.engine_backend import DtypeName
-from inpars.models.retriever_loading import load_multi_vector
+from inpars.models.compute_options import DtypeName
+from inpars.models.loading import load_multi_vector
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run
-from inpars.retrieval.blocks import FillBlocks
-from inpars.retrieval.corpus_shards import ShardFolder
+from inpars.retrieval.blocks import FillBlocks, ShardFolder
 from inpars.retrieval.library_encoder import DEFAULT_BATCH_SIZE, LibraryEncoder, refuse_windows
 from inpars.retrieval.segments import save_array
 

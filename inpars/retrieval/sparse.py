@@ -21,12 +21,11 @@ from inpars.errors import ConfigError, DataFormatError
 from inpars.io.corpus import Documents
 from inpars.io.runs import by_query, rank
 from inpars.io.storage import atomic_file
-from inpars.models.engine_backend import DtypeName
-from inpars.models.retriever_loading import load_sparse
+from inpars.models.compute_options import DtypeName
+from inpars.models.loading import load_sparse
 from inpars.progress import SILENT, Progress
 from inpars.records import Document, Query, Run
-from inpars.retrieval.blocks import FillBlocks
-from inpars.retrieval.corpus_shards import ShardFolder
+from inpars.retrieval.blocks import FillBlocks, ShardFolder
 from inpars.retrieval.library_encoder import DEFAULT_BATCH_SIZE, LibraryEncoder, refuse_windows
 
 DOCUMENTS_PER_SHARD = 4096

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, arange, nn
 
 
@@ -73,3 +74,15 @@ def matryoshka(objective: Objective, dimensions: Sequence[int]) -> Objective:
         return sum(losses[1:], losses[0])
 
     return total
+
+
+class Given(nn.Module):
+    """Stands where a loss of sentence-transformers expects the model: its features are the embeddings, made before."""
+
+    def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:  # noqa: ANN401
+        return features
+
+
+def columns_of(embedded: Embedded) -> list[Tensor]:
+    """Queries, positives and perhaps negatives, each in the order of the queries."""
+    return [embedded.queries, *torch.split(embedded.documents, len(embedded.queries))]

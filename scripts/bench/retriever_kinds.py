@@ -36,7 +36,7 @@ from sentence_transformers.sparse_encoder.training_args import SparseEncoderTrai
 from training_retriever import Clock, TrainerClock
 from transformers import PrinterCallback
 
-from inpars.models.retriever_loading import load_multi_vector, load_sparse
+from inpars.models.loading import load_multi_vector, load_sparse
 from inpars.records import Query
 from inpars.retrieval import multi_vector, sparse
 from inpars.training.examples import TripleTexts, limited, read_triple_texts

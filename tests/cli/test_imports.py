@@ -68,7 +68,6 @@ LIGHT = [
     "filtering.selections",
     "filtering.known_queries",
     "filtering.score_files",
-    "filtering.languages",
     "filtering.filter_comparison",
     "contrib.comparison.filters_page",
     "reports.render",

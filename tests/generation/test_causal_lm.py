@@ -156,7 +156,7 @@ def test_other_attention_cannot_and_the_network_stays_as_it_was(tiny, kind):
 def test_attention_that_would_differ_is_found_out_by_trying(tiny, monkeypatch):
     network, _ = load(tiny("llama"))
     expected = network(torch.arange(20, 36)[None]).logits
-    monkeypatch.setattr("inpars.generation.prefix_attention._attend_one", lambda query, *rest: torch.ones_like(query))
+    monkeypatch.setattr("inpars.generation.shared_prefix._attend_one", lambda query, *rest: torch.ones_like(query))
     assert best_forward(network) is None
     assert torch.equal(network(torch.arange(20, 36)[None]).logits, expected)
 

@@ -16,8 +16,7 @@ from inpars.rerankers.load import load_pair_model
 from inpars.rerankers.pair_model import EncodedPair
 from inpars.training import loop, reranker
 from inpars.training.examples import Group, TripleTexts, grouped, limited
-from inpars.training.group_batches import LabelledGroup, collate_groups
-from inpars.training.reranker import RerankerOptions, train_reranker
+from inpars.training.reranker import LabelledGroup, RerankerOptions, collate_groups, train_reranker
 
 MODELS = {"cross-encoder": "bert_classifier", "causal": "llama", "query-likelihood": "llama", "monot5": "t5"}
 EXACT = {"device": "cpu", "dtype": "float32"}

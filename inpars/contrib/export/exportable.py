@@ -16,7 +16,7 @@ from inpars.batches import slices
 from inpars.contrib.export.onnx_graphs import Classifier, Embedding, EncoderAndStep
 from inpars.models import loading as models
 from inpars.models.compute_options import Placement
-from inpars.models.kinds import ExportKind, find_export_kind
+from inpars.models.folders import ExportKind, find_export_kind
 from inpars.models.networks import check_length, pad_id
 from inpars.rerankers.cross_encoder import CrossEncoder, segments
 from inpars.rerankers.load import load_pair_model

@@ -32,7 +32,7 @@ from inpars.io.corpus import Corpus
 from inpars.io.formats import read_run, read_synthetic_records
 from inpars.io.manifest import Manifest
 from inpars.io.runs import cut, rank
-from inpars.models.engine_backend import use_engine
+from inpars.models.compute_options import use_engine
 from inpars.models.retrievers import DENSE, retriever_kind
 from inpars.pipeline.folder import RunFolder, topics_of
 from inpars.pipeline.measurement import JUDGED, METRICS
