@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-MIN_BATCHES = 2  # a thread; with fewer the threads share each batch, which is done sooner
+MIN_BATCHES = 2  # per thread; with fewer the threads share each batch, which is done sooner
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,16 +27,27 @@ _thread = local()
 
 
 def map_batches(
-    work: Callable[[Item], Result], items: Sequence[Item], *, wanted: bool = True, planned: int | None = None
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    wanted: bool = True,
+    planned: int | None = None,
+    shareable: bool = True,
 ) -> Iterator[Result]:
     """`work` of each item, in order, by as many threads as torch has; one after the other where there are few.
 
-    `planned` is the number of items without those that an interrupted run has done: the choice is that run's.
-    `work` must be safe to call from several threads, and set torch's modes (inference, autocast) itself.
+    `planned` is the number of items including those that an interrupted run has done: the choice is that run's.
+    Items that threads cannot share (an engine with a thread per call) are distributed however few they are. `work` must
+    be safe to call from several threads, and set torch's modes (inference, autocast) itself.
     """
-    if not wanted or not should_parallelize(len(items) if planned is None else planned):
+    threads, count = torch.get_num_threads(), len(items) if planned is None else planned
+    if not shareable:
+        wanted &= threads > 1 and count > 1 and not in_worker_thread()
+    elif wanted:
+        wanted = should_parallelize(count)
+    if not wanted:
         return map(work, items)
-    return _pool(torch.get_num_threads()).map(work, items)
+    return _pool(threads).map(work, items)
 
 
 def should_parallelize(items: int) -> bool:

@@ -201,7 +201,9 @@ class PackedLikelihood:
         ]
         batches = [batch for batch in planned if any(row.holds(positions) for row in batch)]
         with evaluating(self._model.network):
-            yield from map_batches(self._score, batches, planned=len(planned))
+            yield from map_batches(
+                self._score, batches, planned=len(planned), shareable=isinstance(self._read, PackedRows)
+            )
 
     @torch.inference_mode()
     def _score(self, rows: Sequence[_Row]) -> list[tuple[int, float]]:

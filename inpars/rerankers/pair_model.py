@@ -80,7 +80,7 @@ class ModelScorer:
         self.name, self._model, self._batch_tokens = name, model, batch_tokens
         self._margins = form.margins if form else model.margins
         alone = getattr(model, "thread_safe", False) and computes_in_bfloat16(model.network)
-        self._parallel = form.thread_safe if form else alone
+        self._parallel, self._shareable = (form.thread_safe, False) if form else (alone, True)
 
     def score(self, pairs: Sequence[Pair]) -> list[float]:
         """Float32 margins in the order of the pairs."""
@@ -101,7 +101,9 @@ class ModelScorer:
             return batch_margins
 
         with evaluating(self._model.network):
-            batch_margins = map_batches(margins, batches, wanted=self._parallel, planned=len(planned))
+            batch_margins = map_batches(
+                margins, batches, wanted=self._parallel, planned=len(planned), shareable=self._shareable
+            )
             for rows, values in zip(batches, batch_margins, strict=True):
                 yield list(zip(rows, values, strict=True))
 

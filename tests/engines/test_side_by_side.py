@@ -54,6 +54,12 @@ def test_few_items_and_unwanted_ones_are_the_callers(threads):
         assert found == [(threads, False)] * len(items)
 
 
+def test_items_that_threads_cannot_share_are_distributed_however_few(threads):
+    found = list(map_batches(lambda _: in_worker_thread(), range(2), shareable=False))
+    assert found == [threads > 1] * 2
+    assert list(map_batches(lambda _: in_worker_thread(), range(1), shareable=False)) == [False]
+
+
 def test_a_lone_thread_does_the_items_of_its_item_itself(threads):
     def inner(n):
         return [threading.get_ident() for _ in map_batches(lambda m: m, range(n))], threading.get_ident()
